@@ -1,0 +1,76 @@
+# Every recipe a person or a machine needs. `make` alone lists them.
+
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+ARGS ?=
+
+# The newest Python with a bundled redis-server first, then whatever python3 is.
+PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
+	$$python -c 'import ensurepip, sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null \
+	&& echo $$python && break; done)
+UV := $(shell command -v uv 2>/dev/null)
+
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help
+help:  ## list the recipes
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: $(INSTALLED)  ## make .venv with flowq and all its tools, exactly as locked
+
+.PHONY: demo
+demo: setup  ## scrape a small site with faults, on a Redis of its own, and check the balance
+	$(BIN)/python -m examples.scraping.demo
+
+.PHONY: check
+check: setup  ## lint, format, types and import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pyright
+	$(BIN)/lint-imports --no-logo
+
+.PHONY: test
+test: check  ## check, then every test (ARGS="-k lease" narrows them)
+	$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: format
+format: setup  ## put imports and layout in order
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: lock
+lock: setup  ## resolve requirements.lock anew from pyproject.toml
+	$(BIN)/uv pip compile pyproject.toml --all-extras --group dev --universal --generate-hashes \
+		--no-annotate --upgrade --quiet --custom-compile-command 'make lock' --output-file requirements.lock
+
+.PHONY: build
+build: setup  ## build the wheel and the source archive into dist/
+	$(BIN)/uv build --no-build-isolation --python $(BIN)/python
+
+.PHONY: clean
+clean:  ## remove what the recipes made: .venv, dist, caches (not your data in .flowq)
+	rm -rf .venv dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .sites
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+ifneq ($(UV),)
+	$(UV) venv --quiet --allow-existing --python '>=3.11,<3.14' .venv
+else
+	@test -n "$(PYTHON)" || { echo >&2 "flowq needs Python 3.11 to 3.14 with venv. \
+	Debian: apt-get install python3-venv. Elsewhere: make setup PYTHON=/path/to/python3"; exit 1; }
+	$(PYTHON) -m venv .venv
+endif
+
+# --no-build-isolation: the build backend is locked like everything else.
+$(INSTALLED): requirements.lock pyproject.toml | $(BIN)/python
+ifneq ($(UV),)
+	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+else
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+endif
+	@touch $@

@@ -1,0 +1,86 @@
+"""Crawls a real site with all faults switched on, and compares what was stored with the oracle."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+from examples.scraping.faults import ALL
+from examples.scraping.oracle import Expected, expected
+from examples.scraping.server import serve
+from examples.scraping.sites import Site, SiteUnavailable, site
+
+PROJECT = Path(__file__).resolve().parents[2]
+DEMO = PROJECT / ".demo"  # a project of its own, with its own Redis and its own database; made anew each time
+SERVER = "FLOWQ_REDIS_SERVER"
+DEAD_LETTERS = 3  # what `flowq run` exits with when it is done but messages are in the dead letters
+
+
+def main() -> int:
+    """Run the demo; 0 when every row and every link is as expected."""
+    try:
+        pages = _small_site()
+    except SiteUnavailable as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    _prepare()
+    with serve(pages, faults=ALL, retry_after=1) as server:
+        print(f"demo: {pages.name} documentation at {server.url}, faults {', '.join(ALL)}, Retry-After 1 s")
+        exit_code = _run(server.url)
+        outcome = expected(pages, url=server.url, faults=ALL)
+    if exit_code not in (0, DEAD_LETTERS if outcome.dead else 0):
+        print(f"demo: flowq run failed with exit code {exit_code}", file=sys.stderr)
+        return exit_code
+    return _compare(outcome)
+
+
+def _small_site() -> Site:
+    """The smallest of the sites where its package can be had, else the one that needs only pip."""
+    with contextlib.suppress(SiteUnavailable):
+        return site("sphinx")
+    return site("sqlalchemy")
+
+
+def _prepare() -> None:
+    shutil.rmtree(DEMO, ignore_errors=True)
+    (DEMO / "pipelines").mkdir(parents=True)
+    (DEMO / ".gitignore").write_text("*\n")
+    shutil.copy(PROJECT / "pipelines" / "scrape.py", DEMO / "pipelines")
+
+
+def _run(url: str) -> int:
+    """What a user would type, on this terminal, with no settings of theirs but where redis-server is."""
+    settings = [name for name in os.environ if name.startswith(("FLOWQ_", "SCRAPE_", "REDIS_"))]
+    ours = {name: value for name, value in os.environ.items() if name not in settings or name == SERVER}
+    with subprocess.Popen(
+        [sys.executable, "-m", "flowq", "run", "scrape", "-a", f"url={url}"],
+        cwd=DEMO,
+        env=ours | {"PYTHONPATH": str(PROJECT)},
+    ) as run:
+        while True:
+            try:
+                return run.wait()
+            except KeyboardInterrupt:
+                continue  # the run got it too, and is finishing its work
+
+
+def _compare(outcome: Expected) -> int:
+    with contextlib.closing(sqlite3.connect(DEMO / "scrape.db")) as database:
+        stored: dict[str, int] = dict(database.execute("select url, links from doc"))
+    differences = outcome.differences(stored)
+    for line in differences[:10]:
+        print(f"demo: {line}", file=sys.stderr)
+    if differences:
+        print(f"demo: {len(differences)} differences from the oracle", file=sys.stderr)
+        return 1
+    print(f"demo: {len(stored):,} pages stored, {sum(stored.values()):,} links — matches the oracle")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,238 @@
+"""Computes what a crawl of a site must find, with the standard library alone, by walking its files."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from typing import Any
+from urllib.parse import unquote, urldefrag, urljoin, urlsplit
+from urllib.robotparser import RobotFileParser
+
+from examples.scraping.faults import ALL, Fault, FaultPlan
+from examples.scraping.server import robots_txt, site_arguments
+from examples.scraping.sites import Site, SiteUnavailable, is_html, site
+
+
+@dataclass(slots=True)
+class Expected:
+    """The outcome of a crawl, by URL.
+
+    A page that leaves an `<a>` open is in `unclosed` too: a browser, and a parser like one, repeats that link
+    in the elements that follow, so that the count of its links here is only the least that is right.
+    """
+
+    pages: dict[str, int] = field(default_factory=dict[str, int])  # the rows to be stored: URL -> hrefs
+    broken: set[str] = field(default_factory=set[str])  # 404: a dead letter each
+    looped: set[str] = field(default_factory=set[str])  # redirected for ever: a dead letter each
+    other: set[str] = field(default_factory=set[str])  # fetched, but not HTML: filtered
+    blocked: set[str] = field(default_factory=set[str])  # robots.txt says no: filtered, never asked for
+    unclosed: set[str] = field(default_factory=set[str])
+    unique: int = 0  # different URLs met, the start page included: what enters the fetching stage
+    followed: int = 0  # links that lead to the same host, each time they occur
+    redirects: int = 0
+    faults: Counter[str] = field(default_factory=Counter[str])
+
+    @property
+    def rows(self) -> int:
+        """Pages to be stored."""
+        return len(self.pages)
+
+    @property
+    def links(self) -> int:
+        """The hrefs on all pages together."""
+        return sum(self.pages.values())
+
+    @property
+    def duplicates(self) -> int:
+        """Links whose URL was known already. No link brought the start page itself: it is one of `unique`."""
+        return self.followed - (self.unique - 1)
+
+    @property
+    def dead(self) -> int:
+        """Dead letters of the fetching stage."""
+        return len(self.broken) + len(self.looped)
+
+    @property
+    def retries(self) -> int:
+        """Requests that have to be sent again."""
+        return self.faults["429"] + self.faults["503"] + self.faults["cut"]
+
+    @property
+    def requests(self) -> int:
+        """What the server counts when nothing but its own faults goes wrong."""
+        return self.unique - len(self.blocked) + self.redirects + self.retries
+
+    def numbers(self) -> dict[str, Any]:
+        """All counts, for people and for JSON."""
+        return {
+            "rows": self.rows,
+            "links": self.links,
+            "unique": self.unique,
+            "followed": self.followed,
+            "duplicates": self.duplicates,
+            "dead": self.dead,
+            "retries": self.retries,
+            "requests": self.requests,
+            "redirects": self.redirects,
+            "broken": len(self.broken),
+            "looped": len(self.looped),
+            "other": len(self.other),
+            "blocked": len(self.blocked),
+            "unclosed": len(self.unclosed),
+            "faults": {kind: self.faults[kind] for kind in ALL},
+        }
+
+    def differences(self, stored: Mapping[str, int]) -> list[str]:
+        """What is wrong with the rows of a crawl (URL -> links), a line each: none when all is well."""
+        found = [f"missing: {url}" for url in sorted(self.pages.keys() - stored.keys())]
+        found += [f"not expected: {url}" for url in sorted(stored.keys() - self.pages.keys())]
+        for url in sorted(self.pages.keys() & stored.keys()):
+            least, links = self.pages[url], stored[url]
+            if links < least or (links > least and url not in self.unclosed):
+                found.append(f"{url}: {links} links stored, {least} on the page")
+        return found
+
+
+def expected(
+    pages: Site, *, url: str = "http://site.test", faults: Iterable[Fault] = (), robots: str | None = None
+) -> Expected:
+    """Walk a site from its start page as a crawler would, without a network.
+
+    `url` is any address on the server, `faults` are the kinds that it shows, `robots` is the text of its
+    robots.txt (None: the site's own, if it has one).
+    """
+    own = pages.root / "robots.txt"
+    if robots is None:
+        robots = own.read_text("utf-8", "replace") if own.is_file() else ""
+    rules = RobotFileParser()
+    rules.parse(robots.splitlines())
+    walk = _Walk(pages, FaultPlan.of(pages, faults))
+    start = urljoin(url, pages.start)
+    seen, waiting = {start}, deque([start])
+    while waiting:
+        address = waiting.popleft()
+        if not rules.can_fetch("*", address):
+            walk.outcome.blocked.add(address)
+            continue
+        for link in walk.visit(address):
+            walk.outcome.followed += 1
+            if link not in seen:
+                seen.add(link)
+                waiting.append(link)
+    walk.outcome.unique = len(seen)
+    return walk.outcome
+
+
+class _Walk:
+    """Looks up one URL after the other, and notes what becomes of it."""
+
+    def __init__(self, pages: Site, plan: FaultPlan) -> None:
+        self.outcome = Expected()
+        self._root = pages.root
+        self._plan = plan
+        self._asked: set[str] = set()
+
+    def visit(self, url: str) -> list[str]:
+        """Note what a request for the URL leads to; the links to be followed from there."""
+        path = unquote(urlsplit(url).path)
+        file = self._root / path.lstrip("/")
+        if "loop" in self._faults(url):
+            self.outcome.looped.add(url)
+            return []
+        if file.is_dir() and not path.endswith("/"):
+            self.outcome.redirects += 1
+            return self.visit(url + "/")
+        if file.is_dir():
+            file /= "index.html"
+        if not file.is_file():
+            self.outcome.broken.add(url)
+            return []
+        if not is_html(file.name):
+            self.outcome.other.add(url)
+            return []
+        return self._read(url, file.read_bytes())
+
+    def _faults(self, url: str) -> tuple[Fault, ...]:
+        """The faults of a path, counted once: two spellings of a path share its faults."""
+        origin = urljoin(url, "/")[:-1]
+        path = unquote(url.removeprefix(origin))
+        faults = self._plan.faults_of(path)
+        if path not in self._asked:
+            self._asked.add(path)
+            self.outcome.faults.update(faults)
+        return faults
+
+    def _read(self, url: str, body: bytes) -> list[str]:
+        html = _Anchors()
+        html.feed(_decoded(body))
+        html.close()
+        self.outcome.pages[url] = len(html.hrefs)
+        if html.unclosed:
+            self.outcome.unclosed.add(url)
+        links = [_absolute(url, href) for href in html.hrefs]
+        return [link for link in links if link and urlsplit(link)[:2] == urlsplit(url)[:2]]
+
+
+class _Anchors(HTMLParser):
+    """Collects the hrefs of all `<a>`, in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hrefs: list[str] = []
+        self.unclosed = False
+        self._inside: list[str] | None = None  # the tags opened since an <a href>, while that is open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag != "a":
+            if self._inside is not None:
+                self._inside.append(tag)
+            return
+        self.unclosed |= self._inside is not None
+        hrefs = [value or "" for name, value in attrs if name == "href"]
+        self.hrefs += hrefs[:1]
+        self._inside = [] if hrefs else None
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "a":
+            self._inside = None
+        elif self._inside is not None:
+            self.unclosed |= tag not in self._inside
+
+
+def _absolute(base: str, href: str) -> str | None:
+    try:
+        return urldefrag(urljoin(base, href)).url
+    except ValueError:  # such as http://[ : a link that leads nowhere
+        return None
+
+
+def _decoded(body: bytes) -> str:
+    declared = re.search(rb"<meta[^>]+charset\s*=\s*[\"']?([\w-]+)", body[:4096], re.IGNORECASE)
+    encoding = declared[1].decode().lower() if declared else "utf-8"
+    # by the encoding standard of the web, pages that say Latin-1 mean Windows-1252
+    return body.decode("cp1252" if encoding in ("iso-8859-1", "latin-1") else encoding, errors="replace")
+
+
+def main() -> int:
+    """Print the expected numbers of the site named on the command line as JSON."""
+    parser = argparse.ArgumentParser(prog="python -m examples.scraping.oracle", description=__doc__)
+    site_arguments(parser)
+    options = parser.parse_args()
+    robots = robots_txt(options.disallow) if options.disallow else None
+    try:
+        outcome = expected(site(options.site), faults=options.faults, robots=robots)
+    except SiteUnavailable as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(json.dumps({"site": options.site} | outcome.numbers(), indent=2))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

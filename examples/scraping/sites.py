@@ -1,0 +1,188 @@
+"""Fetches real documentation sites out of packages into a cache folder, ready to be served."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+NAMES = ("sqlalchemy", "postgresql", "sphinx", "sqlite")
+SQLALCHEMY = "SQLAlchemy==2.1.9"
+
+
+class SiteUnavailable(Exception):
+    """A site is neither in the cache nor to be had; the text, one line, says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A folder of static pages. `start` is the path, from `root`, of the page that a crawl begins with."""
+
+    name: str
+    root: Path
+    start: str = "/index.html"
+
+    def pages(self) -> Iterator[str]:
+        """The path of every HTML file on disk, linked or not, such as `/tutorial/index.html`."""
+        for file in sorted(self.root.rglob("*.htm*")):
+            if is_html(file.name) and file.is_file():
+                yield "/" + file.relative_to(self.root).as_posix()
+
+
+def is_html(path: str) -> bool:
+    """Whether the name of a file says that it is a page."""
+    return path.lower().endswith((".html", ".htm"))
+
+
+def site(name: str) -> Site:
+    """The site of that name, fetched at the first call (2 to 11 MB) and kept in `$FLOWQ_SITES` or `.sites`.
+
+    `sqlalchemy` comes from the Python package index and needs pip alone. `postgresql`, `sphinx` and `sqlite`
+    are Debian packages and need `apt-get` and `dpkg-deb`, but neither root nor an installation. A name with a
+    slash in it is a folder of your own.
+
+    Raises SiteUnavailable when there is no such site or it cannot be fetched.
+    """
+    if "/" in name:
+        return _checked(Site(Path(name).name, Path(name)))
+    if name not in NAMES:
+        raise SiteUnavailable(f"no site {name!r}: choose one of {', '.join(NAMES)}")
+    folder = _cache() / name
+    if not folder.is_dir():
+        with tempfile.TemporaryDirectory(prefix=f"{name}-", dir=folder.parent) as scratch:
+            try:
+                _publish(_fetch(name, Path(scratch)), folder)
+            except _Failed as error:
+                raise SiteUnavailable(f"site {name} is not available: {error}") from error
+    return _checked(Site(name, folder))
+
+
+class _Failed(Exception):
+    """A step of fetching failed; the text is the second half of the line that the user gets."""
+
+
+def _checked(found: Site) -> Site:
+    if not (found.root / found.start[1:]).is_file():
+        raise SiteUnavailable(
+            f"site {found.name}: no {found.start} in {found.root}; remove or correct the folder"
+        )
+    return found
+
+
+def _cache() -> Path:
+    cache = Path(os.environ.get("FLOWQ_SITES") or Path(__file__).parents[2] / ".sites").resolve()
+    cache.mkdir(parents=True, exist_ok=True)
+    (cache / ".gitignore").write_text("*\n")
+    return cache
+
+
+def _fetch(name: str, scratch: Path) -> Path:
+    match name:
+        case "postgresql":
+            return _from_apt(
+                "postgresql-doc-[0-9]+", "usr/share/doc/postgresql-doc-*/html/index.html", scratch
+            )
+        case "sphinx":
+            return _from_apt("sphinx-doc", "usr/share/doc/sphinx-doc/html/index.html", scratch)
+        case "sqlite":
+            return _from_apt("sqlite3-doc", "usr/share/doc/sqlite3*/index.html", scratch)
+        case _:
+            return _from_pip(SQLALCHEMY, "*/doc/index.html", scratch)
+
+
+def _publish(pages: Path, folder: Path) -> None:
+    for file in pages.rglob("*"):
+        if file.is_symlink():  # into other packages, which are there on some machines only
+            file.unlink()
+    try:
+        pages.rename(folder)
+    except OSError:
+        if not folder.is_dir():  # otherwise another process has just published the same site
+            raise
+
+
+def _from_pip(requirement: str, start: str, scratch: Path) -> Path:
+    pip = [sys.executable, "-m", "pip"] if importlib.util.find_spec("pip") else [shutil.which("pip3") or ""]
+    if not pip[0]:
+        raise _Failed("there is no pip; install it with: python -m ensurepip")
+    name = requirement.partition("==")[0]
+    # pip asks the archive for its metadata: with --no-binary for all it would compile the tools for that, too
+    _run([*pip, "download", "-q", "--no-deps", "--no-binary", name, requirement, "-d", str(scratch)])
+    with tarfile.open(_only(scratch, "*.tar.gz")) as archive:
+        archive.extractall(scratch, [member for member in archive if "/doc/" in member.name], filter="data")
+    return _only(scratch, start).parent
+
+
+def _from_apt(package: str, start: str, scratch: Path) -> Path:
+    """Unpack the newest Debian package of that name, an expression; `start` is the glob of its first page."""
+    for tool in ("apt-get", "apt-cache", "dpkg-deb"):
+        if shutil.which(tool) is None:
+            raise _Failed(f"it is a Debian package and there is no {tool}; sqlalchemy needs only pip")
+    try:
+        _download(package, scratch)
+    except _Failed as error:
+        if os.geteuid() != 0:
+            raise _Failed(f"{error}; perhaps the lists are old: sudo apt-get update") from error
+        _run(["apt-get", "-qq", "update"])
+        _download(package, scratch)
+    _run(["dpkg-deb", "-x", str(_only(scratch, "*.deb")), str(scratch)])
+    return _only(scratch, start).parent
+
+
+def _download(package: str, scratch: Path) -> None:
+    found = _run(["apt-cache", "search", "--names-only", f"^{package}$"]).splitlines()
+    names = sorted((line.split()[0] for line in found), key=_version)
+    if not names:
+        raise _Failed(f"apt knows no package {package}")
+    # as root, apt would leave the download to the user _apt, who may not write here
+    _run(["apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", names[-1]], cwd=scratch)
+
+
+def _version(package: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", package)]
+
+
+def _run(command: Sequence[str], cwd: Path | None = None) -> str:
+    try:
+        done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=600)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise _Failed(str(error)) from error
+    if done.returncode != 0:
+        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise _Failed(f"{' '.join(command)}: {said[-1].strip()}")
+    return done.stdout
+
+
+def _only(folder: Path, pattern: str) -> Path:
+    found = sorted(folder.glob(pattern))
+    if not found:
+        raise _Failed(f"the package holds no {pattern}")
+    return found[0]
+
+
+def main() -> int:
+    """Fetch the sites named on the command line and print where they are."""
+    parser = argparse.ArgumentParser(prog="python -m examples.scraping.sites", description=__doc__)
+    parser.add_argument("names", nargs="+", metavar="site", help=", ".join(NAMES))
+    exit_code = 0
+    for name in parser.parse_args().names:
+        try:
+            found = site(name)
+            print(f"{found.name:<12} {sum(1 for _ in found.pages()):>5} pages  {found.root}")
+        except SiteUnavailable as error:
+            print(f"error: {error}", file=sys.stderr)
+            exit_code = 1
+    return exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

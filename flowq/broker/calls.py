@@ -1,0 +1,50 @@
+"""How a script is called, and how a call is repeated until Redis answers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+from redis.exceptions import NoScriptError, ResponseError
+
+from flowq.broker.connection import Link
+from flowq.broker.scripts import Script
+from flowq.errors import BrokerUnavailable
+
+T = TypeVar("T")
+log = logging.getLogger("flowq.broker")
+
+CALL_TIMEOUT_SECONDS = 10.0
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.05, 2.0
+
+
+async def run_script(link: Link, script: Script, keys: Sequence[Any], arguments: Sequence[Any]) -> Any:
+    """Run a script by its digest, and by its text where Redis does not know it (yet, or any more)."""
+    try:
+        return await link.call(*script.by_digest(keys, arguments), timeout_seconds=CALL_TIMEOUT_SECONDS)
+    except NoScriptError:
+        return await link.call(*script.by_text(keys, arguments), timeout_seconds=CALL_TIMEOUT_SECONDS)
+
+
+async def insist(attempt: Callable[[], Awaitable[T]], *, what: str) -> T:
+    """Call until Redis answers, with pauses that grow and are spread. Only for calls that may safely be repeated.
+
+    BrokerRefused passes: asking again would not help. An outage is logged once, and its end.
+    """
+    pause_seconds, failures = _FIRST_PAUSE_SECONDS, 0
+    while True:
+        try:
+            result = await attempt()
+        except (BrokerUnavailable, ResponseError) as error:
+            failures += 1
+            if failures == 2:
+                log.warning("%s: Redis is not available, trying on: %s", what, getattr(error, "detail", error))
+            await asyncio.sleep(pause_seconds * (0.5 + random.random()))
+            pause_seconds = min(_LONGEST_PAUSE_SECONDS, pause_seconds * 2)
+        else:
+            if failures > 1:
+                log.warning("%s: Redis is available again", what)
+            return result

@@ -1,0 +1,97 @@
+"""The names of all keys. One hash tag per pipeline, so that every script touches one slot."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from flowq.errors import UsageError
+
+GROUP = b"flowq"
+"""The one consumer group of every edge."""
+
+_NAMESPACE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Key names of one pipeline in one namespace.
+
+    >>> Keys("flowq", "scrape").edge("fetch>parse")
+    'flowq:{scrape}:edge:fetch>parse'
+    """
+
+    namespace: str
+    pipeline: str
+
+    def __post_init__(self) -> None:
+        if not _NAMESPACE.fullmatch(self.namespace):
+            raise UsageError(
+                f'"{self.namespace}" cannot be a namespace',
+                hint="letters, digits, _ . and -, starting with a letter, at most 64",
+            )
+
+    def _key(self, rest: str) -> str:
+        return f"{self.namespace}:{{{self.pipeline}}}:{rest}"
+
+    def edge(self, edge: str) -> str:
+        """Stream: waiting and running messages of an edge."""
+        return self._key(f"edge:{edge}")
+
+    def delayed(self, edge: str) -> str:
+        """Sorted set: message id to the millisecond at which it is due."""
+        return self._key(f"delayed:{edge}")
+
+    def parked(self, edge: str) -> str:
+        """Hash: message id to header and body of a delayed message."""
+        return self._key(f"parked:{edge}")
+
+    def dead(self, stage: str) -> str:
+        """Stream: dead letters of a stage."""
+        return self._key(f"dead:{stage}")
+
+    def seen(self, stage: str) -> str:
+        """Set: hashes of the messages a deduplicating stage has been given."""
+        return self._key(f"seen:{stage}")
+
+    def rate(self, stage: str) -> str:
+        """Hash: pacing key to the millisecond at which its next start may be."""
+        return self._key(f"rate:{stage}")
+
+    def held(self, stage: str) -> str:
+        """Sorted set: pacing key to the millisecond until which it is held."""
+        return self._key(f"held:{stage}")
+
+    def lease(self, worker: str) -> str:
+        """String that expires: its worker is alive."""
+        return self._key(f"lease:{worker}")
+
+    @property
+    def stats(self) -> str:
+        """Hash: counters."""
+        return self._key("stats")
+
+    @property
+    def workers(self) -> str:
+        """Hash: registered workers, each with what it told of itself."""
+        return self._key("workers")
+
+    @property
+    def certificates(self) -> str:
+        """Hash: workers that are known to be gone, and how they went."""
+        return self._key("certificates")
+
+    @property
+    def published(self) -> str:
+        """Sorted set: recent publish tokens, so that a publish sent twice is stored once."""
+        return self._key("published")
+
+    @property
+    def run(self) -> str:
+        """Hash: the current run, its sources and what they have done."""
+        return self._key("run")
+
+    @property
+    def plan(self) -> str:
+        """String: the plan last run, as JSON."""
+        return self._key("plan")

@@ -1,0 +1,42 @@
+"""Names that nobody else gives: of messages, workers and runs."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import secrets
+import socket
+import time
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+
+
+class MessageIds:
+    """Ids that no other process gives: a random prefix of 60 bits, and a counter. A fifth of the cost of a UUID."""
+
+    def __init__(self) -> None:
+        self._prefix = _random_word(12).encode()
+        self._counter = itertools.count(1)
+
+    def next(self) -> bytes:
+        return b"%b-%x" % (self._prefix, next(self._counter))
+
+
+def new_worker_name() -> str:
+    """A name for one incarnation of a worker: readable, and never given twice."""
+    host = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname())[:32] or "host"
+    return f"{host}:{os.getpid()}:{_random_word(8)}"
+
+
+def new_run_id() -> str:
+    """A run id that sorts by time."""
+    milliseconds, word = time.time_ns() // 1_000_000, ""
+    for _ in range(9):
+        milliseconds, digit = divmod(milliseconds, 32)
+        word = _ALPHABET[digit] + word
+    return word + _random_word(4)
+
+
+def _random_word(length: int) -> str:
+    return "".join(secrets.choice(_ALPHABET) for _ in range(length))

@@ -1,0 +1,37 @@
+"""Opens the broker of a pipeline: a server by URL, one in memory, or the one that flowq runs itself."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from flowq.broker.connection import Dialer, UrlDialer
+from flowq.broker.embedded import EmbeddedRedis
+from flowq.broker.keys import Keys
+from flowq.broker.memory import MemoryDialer
+from flowq.broker.redis_streams import Broker
+
+MEMORY = "memory"
+DATA_DIR = Path(".flowq")
+
+
+def dialer_for(url: str) -> Dialer:
+    """Connections to the server at a URL. Nothing is connected yet."""
+    return MemoryDialer() if url == MEMORY else UrlDialer(url)
+
+
+@asynccontextmanager
+async def open_broker(pipeline: str, *, redis: str | None = None, namespace: str = "flowq") -> AsyncGenerator[Broker]:
+    """The broker of a pipeline for the length of a `with`. Raises BrokerUnavailable if Redis does not answer."""
+    server = EmbeddedRedis.acquire(DATA_DIR) if redis is None else None
+    try:
+        broker = Broker(dialer_for(server.url if server else redis or ""), Keys(namespace, pipeline))
+        try:
+            await broker.ping()
+            yield broker
+        finally:
+            await broker.close()
+    finally:
+        if server is not None:
+            server.release()

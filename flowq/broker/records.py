@@ -1,0 +1,128 @@
+"""What the broker reads, as values: the state of a pipeline, deliveries, dead letters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from flowq.delivery.message import Delivery
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeState:
+    """What an edge holds: entries in its stream, how many of them are being worked on, and delayed messages."""
+
+    length: int
+    running: int
+    delayed: int
+
+    @property
+    def waiting(self) -> int:
+        return self.length - self.running
+
+    @property
+    def outstanding(self) -> int:
+        return self.length + self.delayed
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The state of a pipeline at one instant."""
+
+    counters: Mapping[str, int]
+    run: Mapping[str, str]
+    workers: tuple[Mapping[str, Any], ...]
+    now_ms: int
+    edges: Mapping[str, EdgeState]
+    dead_letters: Mapping[str, int]
+
+    @property
+    def outstanding(self) -> int:
+        """Messages waiting, running and delayed anywhere in the pipeline."""
+        return sum(edge.outstanding for edge in self.edges.values())
+
+    @property
+    def open_sources(self) -> tuple[str, ...]:
+        """The sources of the current run that have not finished."""
+        return tuple(
+            field.removeprefix("source:")
+            for field, state in self.run.items()
+            if field.startswith("source:") and state.startswith("open")
+        )
+
+    @property
+    def is_drained(self) -> bool:
+        return self.outstanding == 0 and not self.open_sources
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What became of one publish call."""
+
+    appended: int
+    duplicates: int
+    full_at: int | None = None  # messages outstanding on the edge that refused
+
+
+@dataclass(frozen=True, slots=True)
+class Reclaimed:
+    """Deliveries taken over from a dead worker; `finished` when it has nothing left on that edge."""
+
+    deliveries: Sequence[Delivery]
+    finished: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DeadEntry:
+    """A dead letter as it is stored."""
+
+    entry_id: str
+    edge: str
+    header: bytes
+    body: bytes | None
+    info: Mapping[str, Any]
+    foreign: Mapping[bytes, bytes]
+
+
+def deliveries_of(edge: str, entries: Sequence[Any], worker: str, epoch: int) -> list[Delivery]:
+    """Deliveries from the entries of one stream as Redis lists them."""
+    deliveries: list[Delivery] = []
+    for entry in entries:
+        if not entry or entry[1] is None:  # deleted by hand while it was pending
+            if entry:
+                deliveries.append(Delivery(edge, entry[0], b"", b"", worker, epoch, {}))
+            continue
+        entry_id, fields = entry
+        if len(fields) == 4 and fields[0] == b"h" and fields[2] == b"b":
+            deliveries.append(Delivery(edge, entry_id, fields[1], fields[3], worker, epoch))
+        else:
+            foreign = dict(pairs(fields))
+            deliveries.append(
+                Delivery(edge, entry_id, foreign.get(b"h", b""), foreign.get(b"b", b""), worker, epoch, foreign)
+            )
+    return deliveries
+
+
+def dead_entry(entry_id: bytes, fields: Sequence[bytes]) -> DeadEntry:
+    """A dead letter from its stored fields, whoever wrote them."""
+    values = dict(pairs(fields))
+    try:
+        info = orjson.loads(values.get(b"x", b"{}"))
+    except orjson.JSONDecodeError:
+        info = {"reason": "unknown"}
+    return DeadEntry(
+        entry_id=entry_id.decode(),
+        edge=values.get(b"e", b"").decode(),
+        header=values.get(b"h", b""),
+        body=values.get(b"b"),
+        info=info,
+        foreign={name[2:]: value for name, value in values.items() if name.startswith(b"f:")},
+    )
+
+
+def pairs(flat: Sequence[Any]) -> list[tuple[Any, Any]]:
+    """Names and values from the flat list in which Redis gives them."""
+    return list(zip(flat[::2], flat[1::2], strict=True))

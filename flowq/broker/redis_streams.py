@@ -1,0 +1,305 @@
+"""The broker: everything flowq asks of Redis that is not on the path of a single message."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+from redis.exceptions import ResponseError
+
+from flowq.broker import scripts
+from flowq.broker.calls import CALL_TIMEOUT_SECONDS, run_script
+from flowq.broker.connection import Dialer, Link
+from flowq.broker.keys import GROUP, Keys
+from flowq.broker.records import (
+    DeadEntry,
+    EdgeState,
+    Published,
+    Reclaimed,
+    Snapshot,
+    dead_entry,
+    deliveries_of,
+    pairs,
+)
+from flowq.delivery.dead_letter import dead_letter_info
+from flowq.delivery.message import Delivery
+from flowq.delivery.settlement import DeadLetter, Output
+from flowq.errors import BrokerUnavailable
+
+_PUBLISH_WINDOW_MS = 3_600_000
+
+
+class Broker:
+    """One pipeline's door to Redis.
+
+    Calls raise BrokerUnavailable when Redis does not answer, and BrokerRefused when asking again would not help.
+    `epoch` counts broken connections: a delivery read in an earlier epoch is settled by itself, because a restart or
+    a failover in between may have given it to somebody else.
+    """
+
+    def __init__(self, dialer: Dialer, keys: Keys) -> None:
+        self.dialer = dialer
+        self.keys = keys
+        self.epoch = 0
+        self.run_id = ""  # written into dead letters
+        self._control = self.link()
+
+    def link(self) -> Link:
+        """A connection of one's own, for a reader or a settler."""
+        return Link(self.dialer, on_failure=self._connection_broke)
+
+    def _connection_broke(self) -> None:
+        self.epoch += 1
+
+    async def close(self) -> None:
+        await self._control.close()
+
+    async def ping(self) -> None:
+        """Raise BrokerUnavailable or BrokerRefused if this Redis cannot be used."""
+        await self._control.call(b"PING", timeout_seconds=CALL_TIMEOUT_SECONDS)
+
+    async def unblock(self, client_id: int) -> None:
+        """End the blocking read of another connection as if its time were up."""
+        await self._control.call(b"CLIENT", b"UNBLOCK", client_id, timeout_seconds=CALL_TIMEOUT_SECONDS)
+
+    async def script(self, script: scripts.Script, keys: Sequence[Any], *arguments: Any) -> Any:
+        return await run_script(self._control, script, keys, arguments)
+
+    # Edges
+
+    async def ensure_groups(self, edges: Sequence[str]) -> None:
+        """Make the consumer group of each edge, from the first entry on; one that exists is left as it is."""
+        commands = [(b"XGROUP", b"CREATE", self.keys.edge(edge), GROUP, b"0", b"MKSTREAM") for edge in edges]
+        for reply in await self._control.call_all(commands, timeout_seconds=CALL_TIMEOUT_SECONDS):
+            if isinstance(reply, ResponseError) and not str(reply).startswith("BUSYGROUP"):
+                raise BrokerUnavailable("Redis would not create a consumer group", detail=str(reply)) from reply
+            if isinstance(reply, Exception) and not isinstance(reply, ResponseError):
+                raise reply
+
+    async def promote(self, edges: Sequence[str], *, limit: int = 1000) -> tuple[int, int | None]:
+        """Move due messages back to their streams: how many, and milliseconds until the next is due."""
+        keys = [key for edge in edges for key in self._edge_keys(edge)]
+        moved, next_ms = await self.script(scripts.PROMOTE, keys, limit)
+        return moved, (None if next_ms < 0 else next_ms)
+
+    def _edge_keys(self, edge: str) -> tuple[str, str, str]:
+        return self.keys.edge(edge), self.keys.delayed(edge), self.keys.parked(edge)
+
+    async def publish(
+        self,
+        edge: str,
+        messages: Sequence[Output],
+        *,
+        deduplicated_by: str | None = None,
+        token: str = "",
+        maxsize: int = 0,
+        delay_ms: int = 0,
+        source: str = "",
+    ) -> Published:
+        """Append messages to an edge; the same token again appends nothing. `deduplicated_by` names a stage."""
+        keys = self.keys
+        stream, delayed, parked = self._edge_keys(edge)
+        arguments: list[Any] = [
+            edge, token, _PUBLISH_WINDOW_MS, maxsize, int(deduplicated_by is not None), delay_ms, len(messages), source,
+        ]  # fmt: skip
+        for message in messages:
+            arguments += (message.header.partition(b" ")[0], message.header, message.body)
+            if deduplicated_by is not None:
+                arguments.append(message.dedup_hash)
+        seen = keys.seen(deduplicated_by or edge.rpartition(">")[2])
+        reply = await self.script(
+            scripts.PUBLISH, [keys.stats, keys.published, stream, seen, delayed, parked], *arguments
+        )
+        if reply[0] == 0:
+            return Published(0, 0, full_at=reply[1])
+        return Published(reply[1], reply[2])
+
+    async def reserve(
+        self, stage: str, messages: Sequence[tuple[str, bool]], *, interval_seconds: float, burst: int
+    ) -> list[float]:
+        """Seconds until the turn of each message: (pacing key, whether it has a reservation) each."""
+        flat = [word for key, granted in messages for word in (key, int(granted))]
+        names = [self.keys.rate(stage), self.keys.held(stage)]
+        waits = await self.script(scripts.RESERVE, names, round(interval_seconds * 1_000_000), burst, *flat)
+        return [wait / 1_000_000 for wait in waits]
+
+    async def hold(self, stage: str, key: str, seconds: float) -> None:
+        """Hold a pacing key of a stage from now on."""
+        await self.script(scripts.HOLD, [self.keys.held(stage)], key, round(seconds * 1000))
+
+    async def outstanding(self, edges: Sequence[str]) -> dict[str, int]:
+        """Messages waiting, running and delayed on each edge."""
+        keys = self.keys
+        commands = [
+            command for edge in edges for command in ((b"XLEN", keys.edge(edge)), (b"ZCARD", keys.delayed(edge)))
+        ]
+        replies = await self._control.call_all(commands, timeout_seconds=CALL_TIMEOUT_SECONDS)
+        counts = [reply if isinstance(reply, int) else 0 for reply in replies]
+        return {edge: counts[2 * i] + counts[2 * i + 1] for i, edge in enumerate(edges)}
+
+    # Workers
+
+    async def register(self, worker: str, info: Mapping[str, Any], *, lease_ms: int, beat: str) -> None:
+        """Enter a worker under a name that has not been used before."""
+        keys = [self.keys.workers, self.keys.lease(worker)]
+        await self.script(scripts.REGISTER, keys, worker, lease_ms, beat, orjson.dumps({"worker": worker, **info}))
+
+    async def renew(self, worker: str, *, lease_ms: int, beat: str) -> bool:
+        """Keep a lease alive. False: the worker's messages have been reclaimed and it needs a new name."""
+        keys = [self.keys.workers, self.keys.lease(worker)]
+        return bool(await self.script(scripts.REGISTER, keys, worker, lease_ms, beat, b""))
+
+    async def retire(self, worker: str, edges: Sequence[str], *, reason: str = "stopped") -> int:
+        """Sign a worker off; returns the number of edges on which something is still pending for it."""
+        keys = self.keys
+        streams = [keys.edge(edge) for edge in edges]
+        names = [keys.workers, keys.certificates, keys.lease(worker), *streams]
+        left: int = await self.script(scripts.RETIRE, names, GROUP, worker, reason)
+        return left
+
+    async def certify_dead(self, worker: str, reason: str) -> None:
+        """Tell everybody that a worker's process is gone, so that nobody waits for its lease."""
+        keys = self.keys
+        commands = [(b"DEL", keys.lease(worker)), (b"HSET", keys.certificates, worker, reason)]
+        await self._control.call_all(commands, timeout_seconds=CALL_TIMEOUT_SECONDS)
+
+    async def forget(self, workers: Sequence[str]) -> None:
+        """Strike off workers that are gone and have left nothing behind."""
+        if workers:
+            keys = self.keys
+            commands = [(b"HDEL", keys.certificates, *workers), (b"HDEL", keys.workers, *workers)]
+            await self._control.call_all(commands, timeout_seconds=CALL_TIMEOUT_SECONDS)
+
+    async def registered_workers(self) -> dict[str, dict[str, Any]]:
+        """Everybody who is signed on, by name, with what they told of themselves."""
+        reply = await self._control.call(b"HGETALL", self.keys.workers, timeout_seconds=CALL_TIMEOUT_SECONDS)
+        return {name.decode(): orjson.loads(info) for name, info in pairs(reply)}
+
+    async def certificates(self) -> dict[str, str]:
+        """The workers known to be gone, and how they went."""
+        reply = await self._control.call(b"HGETALL", self.keys.certificates, timeout_seconds=CALL_TIMEOUT_SECONDS)
+        return {name.decode(): how.decode() for name, how in pairs(reply)}
+
+    async def consumers_of(self, edges: Sequence[str]) -> dict[str, set[str]]:
+        """The consumer names that Redis knows on each edge."""
+        commands = [(b"XINFO", b"CONSUMERS", self.keys.edge(edge), GROUP) for edge in edges]
+        replies = await self._control.call_all(commands, timeout_seconds=CALL_TIMEOUT_SECONDS)
+        return {
+            edge: set() if isinstance(reply, Exception) else {dict(pairs(row))[b"name"].decode() for row in reply}
+            for edge, reply in zip(edges, replies, strict=True)
+        }
+
+    async def leases(self, workers: Sequence[str]) -> dict[str, str | None]:
+        """The beat of each worker's lease, None where it has none."""
+        if not workers:
+            return {}
+        names = [self.keys.lease(worker) for worker in workers]
+        reply = await self._control.call(b"MGET", *names, timeout_seconds=CALL_TIMEOUT_SECONDS)
+        return {worker: beat and beat.decode() for worker, beat in zip(workers, reply, strict=True)}
+
+    async def reclaim(self, edge: str, victim: str, worker: str, *, limit: int, beat: str | None) -> Reclaimed | None:
+        """Take over what a dead worker left on an edge. None: its lease lives, or this worker is not registered."""
+        epoch = self.epoch
+        keys = [self.keys.workers, self.keys.lease(victim), self.keys.edge(edge)]
+        reply = await self.script(scripts.RECLAIM, keys, GROUP, victim, worker, limit, beat or "")
+        if reply[0] == 0:
+            return None
+        entries: Sequence[Any] = reply[1] if reply[0] == 1 else ()
+        return Reclaimed(deliveries_of(edge, entries, worker, epoch), finished=reply[0] == 2)
+
+    # Runs
+
+    async def begin_run(
+        self,
+        run_id: str,
+        *,
+        sources: Sequence[str],
+        signature: str,
+        edges: Sequence[str],
+        stages: Sequence[str],
+        fresh: bool = False,
+    ) -> tuple[str, bool, dict[str, bool]]:
+        """Begin a run or join the unfinished one: its id, whether it goes on, and which sources have finished."""
+        keys = self.keys
+        seen = [keys.seen(stage) for stage in stages]
+        names = [key for edge in edges for key in self._edge_keys(edge)]
+        reply = await self.script(
+            scripts.BEGIN_RUN,
+            [keys.run, keys.stats, *seen, *names, *(keys.dead(stage) for stage in stages)],
+            run_id, len(seen), len(edges), int(fresh), signature, *sources,
+        )  # fmt: skip
+        finished = {source: bool(done) for source, done in zip(sources, reply[2:], strict=True)}
+        return reply[0].decode(), bool(reply[1]), finished
+
+    async def source_finished(self, source: str, signature: str) -> None:
+        """Note that a source has given everything it had."""
+        await self._control.call(
+            b"HSET",
+            self.keys.run,
+            f"source:{source}",
+            f"done {signature}",
+            timeout_seconds=CALL_TIMEOUT_SECONDS,
+        )
+
+    async def is_source_finished(self, source: str, signature: str) -> bool:
+        """Whether a source has given everything for these arguments in the current run."""
+        state = await self._control.call(
+            b"HGET", self.keys.run, f"source:{source}", timeout_seconds=CALL_TIMEOUT_SECONDS
+        )
+        return bool(state == f"done {signature}".encode())
+
+    async def save_plan(self, plan: bytes) -> None:
+        await self._control.call(b"SET", self.keys.plan, plan, timeout_seconds=CALL_TIMEOUT_SECONDS)
+
+    async def snapshot(self, edges: Sequence[str], stages: Sequence[str]) -> Snapshot:
+        """The whole state in one atomic step."""
+        keys = self.keys
+        names = [key for edge in edges for key in (keys.edge(edge), keys.delayed(edge))]
+        dead = [keys.dead(stage) for stage in stages]
+        reply = await self.script(
+            scripts.SNAPSHOT, [keys.stats, keys.run, keys.workers, *names, *dead], GROUP, len(edges)
+        )
+        counters, run, workers, now_ms, edge_states, dead_letters = reply
+        return Snapshot(
+            counters={field.decode(): int(value) for field, value in pairs(counters)},
+            run={field.decode(): value.decode() for field, value in pairs(run)},
+            workers=tuple(orjson.loads(info) for info in workers),
+            now_ms=now_ms,
+            edges={edge: EdgeState(*state) for edge, state in zip(edges, edge_states, strict=True)},
+            dead_letters=dict(zip(stages, dead_letters, strict=True)),
+        )
+
+    # Dead letters
+
+    async def dead_entries(self, stage: str, *, after: str = "", limit: int = 1000) -> list[DeadEntry]:
+        """Dead letters of a stage in the order in which they died, those after the entry id `after`."""
+        first = f"({after}" if after else "-"
+        reply = await self._control.call(
+            b"XRANGE",
+            self.keys.dead(stage),
+            first,
+            b"+",
+            b"COUNT",
+            limit,
+            timeout_seconds=CALL_TIMEOUT_SECONDS,
+        )
+        return [dead_entry(entry_id, fields) for entry_id, fields in reply]
+
+    async def replay(self, stage: str, edge: str, letters: Sequence[tuple[str, bytes, str]]) -> int:
+        """Put dead letters back: (entry id, new header, run it died in) each. Returns how many were still there."""
+        keys = self.keys
+        flat = [value for letter in letters for value in letter]
+        names = [keys.stats, keys.run, keys.dead(stage), keys.edge(edge)]
+        replayed: int = await self.script(scripts.REPLAY, names, stage, edge, *flat)
+        return replayed
+
+    async def bury(self, stage: str, delivery: Delivery, letter: DeadLetter) -> None:
+        """Add a dead letter for a message that is no longer in its stream."""
+        keys = self.keys
+        info = orjson.dumps(dead_letter_info(letter, delivery, self.run_id))
+        token = f"dead:{delivery.message_id}:{delivery.header.attempt}"
+        await self.script(
+            scripts.BURY, [keys.stats, keys.published, keys.dead(stage)],
+            stage, delivery.edge, token, letter.header.encode(), delivery.body, info,
+        )  # fmt: skip

@@ -1,0 +1,45 @@
+"""The Lua scripts that change a pipeline, and how they are called."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """One script: its text and the digest by which Redis knows it."""
+
+    name: str
+    text: bytes
+    digest: bytes
+
+    def by_digest(self, keys: Sequence[Any], arguments: Sequence[Any]) -> tuple[Any, ...]:
+        """The command that runs it where it is loaded."""
+        return (b"EVALSHA", self.digest, len(keys), *keys, *arguments)
+
+    def by_text(self, keys: Sequence[Any], arguments: Sequence[Any]) -> tuple[Any, ...]:
+        """The command that runs it anywhere, and loads it."""
+        return (b"EVAL", self.text, len(keys), *keys, *arguments)
+
+
+def _load(name: str) -> Script:
+    text = files(__name__).joinpath(f"{name}.lua").read_bytes()
+    return Script(name, text, hashlib.sha1(text, usedforsecurity=False).hexdigest().encode())
+
+
+SETTLE = _load("settle")
+PUBLISH = _load("publish")
+PROMOTE = _load("promote")
+REGISTER = _load("register")
+RETIRE = _load("retire")
+RECLAIM = _load("reclaim")
+SNAPSHOT = _load("snapshot")
+BEGIN_RUN = _load("begin_run")
+REPLAY = _load("replay")
+BURY = _load("bury")
+RESERVE = _load("reserve")
+HOLD = _load("hold")

@@ -1,0 +1,46 @@
+-- Begin a run, or join the one that has not finished.
+--
+-- Promise: a run that was broken off goes on, with its counters, its seen messages and its finished sources. Counters
+-- and seen messages start anew only when nothing is outstanding and every source that began has finished, or when
+-- told to start fresh; dead letters are kept either way, unless fresh.
+--
+-- KEYS  1 run  2 stats, then the seen sets of the run, then for each edge: stream, delayed, parked, then dead streams
+-- ARGV  new run id, number of seen sets, number of edges, fresh (1/0), signature of the sources' arguments,
+--       the names of the sources that will run
+-- Answer {run id, 1 if it goes on, for each source 1 if it has finished}
+
+local n_seen, n_edges, fresh = tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == '1'
+local first_edge = 3 + n_seen
+local outstanding = 0
+for i = 0, n_edges - 1 do
+  local k = first_edge + 3 * i
+  if fresh then redis.call('DEL', KEYS[k], KEYS[k + 1], KEYS[k + 2]) end
+  outstanding = outstanding + redis.call('XLEN', KEYS[k]) + redis.call('ZCARD', KEYS[k + 1])
+end
+if fresh then
+  for k = first_edge + 3 * n_edges, #KEYS do redis.call('DEL', KEYS[k]) end
+end
+local run = redis.call('HGET', KEYS[1], 'id')
+local goes_on = not fresh and outstanding > 0
+if run and not goes_on and not fresh then
+  for i = 6, #ARGV do
+    local state = redis.call('HGET', KEYS[1], 'source:' .. ARGV[i])
+    if state and string.sub(state, 1, 4) == 'open' then goes_on = true end
+  end
+end
+if not goes_on then
+  redis.call('DEL', KEYS[1], KEYS[2])
+  for k = 3, 2 + n_seen do redis.call('DEL', KEYS[k]) end
+end
+if not goes_on or not run then
+  run = ARGV[1]
+  redis.call('HSET', KEYS[1], 'id', run)
+end
+local answer = {run, goes_on and 1 or 0}
+for i = 6, #ARGV do
+  local field = 'source:' .. ARGV[i]
+  local done = redis.call('HGET', KEYS[1], field) == 'done ' .. ARGV[5]
+  if not done then redis.call('HSET', KEYS[1], field, 'open ' .. ARGV[5]) end
+  answer[#answer + 1] = done and 1 or 0
+end
+return answer

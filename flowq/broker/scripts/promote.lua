@@ -1,0 +1,45 @@
+-- Move delayed messages that are due back to their streams.
+--
+-- Promise: a message is in the delayed set or in the stream, never in both or neither. Time is the server's.
+-- The removals come first: Redis allows them when memory is full, and then the rest of the script passes.
+--
+-- KEYS  for each edge: stream, delayed, parked
+-- ARGV  most to move per edge
+-- Answer {moved, milliseconds until the next one is due or -1}
+
+local WANTED = {'stream', 'zset', 'hash'}
+for i = 1, #KEYS do
+  local is = redis.call('TYPE', KEYS[i]).ok
+  local wanted = WANTED[(i - 1) % 3 + 1]
+  if is ~= 'none' and is ~= wanted then
+    return redis.error_reply('FLOWQ_WRONGTYPE ' .. KEYS[i] .. ' is a ' .. is .. ', not a ' .. wanted)
+  end
+end
+
+local limit = tonumber(ARGV[1])
+local time = redis.call('TIME')
+local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
+local moved, next_ms = 0, -1
+for k = 1, #KEYS, 3 do
+  local stream, delayed, parked = KEYS[k], KEYS[k + 1], KEYS[k + 2]
+  local due = redis.call('ZRANGEBYSCORE', delayed, '-inf', now_ms, 'LIMIT', 0, limit)
+  if #due > 0 then
+    local bodies = redis.call('HMGET', parked, unpack(due))
+    redis.call('ZREM', delayed, unpack(due))
+    redis.call('HDEL', parked, unpack(due))
+    for i = 1, #due do
+      local value = bodies[i]
+      if value then
+        local newline = string.find(value, '\n', 1, true)
+        redis.call('XADD', stream, '*', 'h', string.sub(value, 1, newline - 1), 'b', string.sub(value, newline + 1))
+        moved = moved + 1
+      end
+    end
+  end
+  local first = redis.call('ZRANGE', delayed, 0, 0, 'WITHSCORES')
+  if first[2] then
+    local wait_ms = math.max(0, first[2] - now_ms)
+    if next_ms < 0 or wait_ms < next_ms then next_ms = wait_ms end
+  end
+end
+return {moved, next_ms}

@@ -1,0 +1,158 @@
+-- Settle finished deliveries of one edge: the one write path of a message that has been read.
+--
+-- Promise: each delivery is settled once, and what follows from it (outputs, delay, dead letter, release, counters)
+-- happens in the same atomic step or not at all. Sending the same call again changes nothing.
+--
+-- Order matters. Lua never rolls back, so whatever could raise is checked before the first write. The first write is
+-- XACK: it is the fence against a second settlement, and Redis allows it when memory is full, which lets the rest of
+-- the script pass as well.
+--
+-- fenced = 1: many deliveries at once, by one XACK. Right only while this worker is still registered: a reclaim takes
+--   the registration away in the step in which it claims. Answers {-1} when it is not, and nothing is changed.
+-- fenced = 0: one unit, which is a single delivery or the deliveries of one batch call. A success may be settled by a
+--   late owner (the first to finish wins); to delay, bury or release, the delivery must still be this worker's.
+--
+-- KEYS  1 workers  2 stats  3 stream  4 delayed  5 parked  6 dead, then for each target: stream, seen, delayed, parked
+-- ARGV  group, worker, fenced, stage, edge, n_foreign (entries that no publisher counted), number of targets,
+--       n_ok, n_filtered, n_other,
+--       for each target: edge, deduplicates (1/0), n_outputs, n_delayed
+--       ids of the ok, then of the filtered deliveries
+--       for each other: id, kind, header, extra     kind: D delay (extra = ms)  P postpone (ms)  R release  X bury (info)
+--       for each target: outputs (header, body, hash if it deduplicates),
+--                        delayed outputs (message id, ms, header, body, hash if it deduplicates)
+-- Answer {acked, others settled, then for each target its waiting, running and delayed messages}
+
+local WANTED = {'hash', 'hash', 'stream', 'zset', 'hash', 'stream'}
+local WANTED_OF_TARGET = {'stream', 'set', 'zset', 'hash'}
+for i = 1, #KEYS do
+  local is = redis.call('TYPE', KEYS[i]).ok
+  local wanted = WANTED[i] or WANTED_OF_TARGET[(i - 7) % 4 + 1]
+  if is ~= 'none' and is ~= wanted then
+    return redis.error_reply('FLOWQ_WRONGTYPE ' .. KEYS[i] .. ' is a ' .. is .. ', not a ' .. wanted)
+  end
+end
+
+local stats, stream, delayed, parked, dead = KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local group, worker, fenced, stage, own_edge = ARGV[1], ARGV[2], ARGV[3] == '1', ARGV[4], ARGV[5]
+local n_foreign, n_targets = tonumber(ARGV[6]), tonumber(ARGV[7])
+local n_ok, n_filtered, n_other = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
+local n_done = n_ok + n_filtered
+local at = 11 + 4 * n_targets -- the first id
+
+if fenced and redis.call('HEXISTS', KEYS[1], worker) == 0 then return {-1} end
+
+local function count(field, n)
+  if n ~= 0 then redis.call('HINCRBY', stats, field, n) end
+end
+
+local function owner(id)
+  local pending = redis.call('XPENDING', stream, group, id, id, 1)
+  return pending[1] and pending[1][2]
+end
+
+local now_ms
+local function now()
+  if not now_ms then
+    local time = redis.call('TIME')
+    now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
+  end
+  return now_ms
+end
+
+-- The deliveries that are done
+
+local acked = 0
+if n_done > 0 then
+  local whole = true
+  if not fenced and n_done > 1 then
+    for i = at, at + n_done - 1 do whole = whole and owner(ARGV[i]) end
+  end
+  if whole then
+    for first = at, at + n_done - 1, 4000 do
+      local last = math.min(first + 3999, at + n_done - 1)
+      acked = acked + redis.call('XACK', stream, group, unpack(ARGV, first, last))
+    end
+  end
+  if acked > 0 then
+    for first = at, at + n_done - 1, 4000 do
+      redis.call('XDEL', stream, unpack(ARGV, first, math.min(first + 3999, at + n_done - 1)))
+    end
+    count('ok:' .. stage, n_ok)
+    count('filtered:' .. stage, n_filtered)
+  end
+end
+
+-- The others: delayed, postponed, released, buried
+
+local others = 0
+at = at + n_done
+for i = at, at + 4 * n_other - 1, 4 do
+  local id, kind, header, extra = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
+  if fenced or owner(id) == worker then
+    local entry = redis.call('XRANGE', stream, id, id)[1]
+    if redis.call('XACK', stream, group, id) == 1 then
+      others = others + 1
+      redis.call('XDEL', stream, id)
+      local fields, body = entry and entry[2] or {}, nil
+      for f = 1, #fields, 2 do
+        if fields[f] == 'b' then body = fields[f + 1] end
+      end
+      if kind == 'X' or not body then
+        local letter = {'e', own_edge, 'h', header, 'x', kind == 'X' and extra or '{"reason":"payload missing"}'}
+        for f = 1, #fields, 2 do
+          if fields[f] ~= 'h' then
+            letter[#letter + 1] = fields[f] == 'b' and 'b' or 'f:' .. fields[f]
+            letter[#letter + 1] = fields[f + 1]
+          end
+        end
+        redis.call('XADD', dead, '*', unpack(letter))
+        count('dead:' .. stage, 1)
+      elseif kind == 'R' then
+        redis.call('XADD', stream, '*', 'h', header, 'b', body)
+        count('released:' .. stage, 1)
+      else
+        local message_id = string.match(header, '^%S+')
+        redis.call('ZADD', delayed, now() + tonumber(extra), message_id)
+        redis.call('HSET', parked, message_id, header .. '\n' .. body)
+        if kind == 'D' then count('retries:' .. stage, 1) end
+      end
+    end
+  end
+end
+
+-- The outputs
+
+local answer = {acked, others}
+if acked + others > 0 then count('in:' .. own_edge, n_foreign) end
+at = at + 4 * n_other
+for target = 1, n_targets do
+  local to, seen = KEYS[3 + 4 * target], KEYS[4 + 4 * target]
+  local to_delayed, to_parked = KEYS[5 + 4 * target], KEYS[6 + 4 * target]
+  local about = 7 + 4 * target
+  local edge, deduplicates = ARGV[about], ARGV[about + 1] == '1'
+  local n_outputs, n_delayed = tonumber(ARGV[about + 2]), tonumber(ARGV[about + 3])
+  local width = deduplicates and 3 or 2
+  local next_at = at + width * n_outputs + (width + 2) * n_delayed
+  if acked > 0 then
+    local appended = 0
+    for i = at, at + width * n_outputs - 1, width do
+      if not deduplicates or redis.call('SADD', seen, ARGV[i + 2]) == 1 then
+        redis.call('XADD', to, '*', 'h', ARGV[i], 'b', ARGV[i + 1])
+        appended = appended + 1
+      end
+    end
+    for i = at + width * n_outputs, next_at - 1, width + 2 do
+      if not deduplicates or redis.call('SADD', seen, ARGV[i + 4]) == 1 then
+        redis.call('ZADD', to_delayed, now() + tonumber(ARGV[i + 1]), ARGV[i])
+        redis.call('HSET', to_parked, ARGV[i], ARGV[i + 2] .. '\n' .. ARGV[i + 3])
+        appended = appended + 1
+      end
+    end
+    count('in:' .. edge, appended)
+    count('duplicates:' .. edge, n_outputs + n_delayed - appended)
+    count('out:' .. stage, n_outputs + n_delayed)
+  end
+  answer[#answer + 1] = redis.call('XLEN', to) + redis.call('ZCARD', to_delayed)
+  at = next_at
+end
+return answer

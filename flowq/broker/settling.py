@@ -1,0 +1,167 @@
+"""Writes settlements: the only way in which a delivery ends."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, assert_never
+
+import orjson
+
+from flowq.broker import scripts
+from flowq.broker.calls import insist, run_script
+from flowq.broker.keys import GROUP
+from flowq.broker.redis_streams import Broker
+from flowq.delivery.dead_letter import dead_letter_info
+from flowq.delivery.message import Delivery
+from flowq.delivery.settlement import Ack, DeadLetter, Delay, Output, Release, Settlement
+from flowq.errors import BrokerUnavailable
+
+Settled = tuple[Sequence[Delivery], Settlement]
+"""Deliveries that end together (one, or those of one batch call) and how."""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What settling changed: deliveries that were still ours to settle, and messages outstanding on the edges fed."""
+
+    sent: int
+    won: int
+    outstanding: Mapping[str, int]
+
+
+@dataclass(slots=True)
+class _Call:
+    """The arguments of one call of the settle script, as they grow."""
+
+    ok: list[bytes] = field(default_factory=list[bytes])
+    filtered: list[bytes] = field(default_factory=list[bytes])
+    others: list[Any] = field(default_factory=list[Any])
+    outputs: dict[str, list[Output]] = field(default_factory=dict[str, list[Output]])
+    delayed: dict[str, list[Output]] = field(default_factory=dict[str, list[Output]])
+    n_foreign: int = 0
+
+
+class Settling:
+    """Settles the deliveries of one edge after another over a connection of its own.
+
+    `deduplicating` names the edges whose stage deduplicates.
+    """
+
+    def __init__(self, broker: Broker, deduplicating: frozenset[str]) -> None:
+        self._broker = broker
+        self._deduplicating = deduplicating
+        self._link = broker.link()
+
+    async def settle(self, stage: str, edge: str, settled: Sequence[Settled], *, worker: str) -> Receipt:
+        """Settle everything, however long Redis takes to answer. Raises only BrokerRefused.
+
+        Deliveries read under the current name on unbroken connections go in one batch. All others go one by one:
+        for them the answer "that was settled already" may be the truth.
+        """
+        fenced = [item for item in settled if item[0][0].epoch == self._broker.epoch and item[0][0].worker == worker]
+        receipts: list[Receipt] = []
+        alone: Sequence[Settled] = settled
+        if fenced:
+            receipt = await self._settle_batch(stage, edge, fenced, worker)
+            if receipt is not None:
+                receipts.append(receipt)
+                if len(fenced) == len(settled):
+                    return receipt
+                together = set(map(id, fenced))
+                alone = [item for item in settled if id(item) not in together]
+        receipts += [await self._settle_alone(stage, edge, item) for item in alone]
+        return Receipt(
+            sent=sum(receipt.sent for receipt in receipts),
+            won=sum(receipt.won for receipt in receipts),
+            outstanding={edge: length for receipt in receipts for edge, length in receipt.outstanding.items()},
+        )
+
+    async def _settle_batch(self, stage: str, edge: str, settled: Sequence[Settled], worker: str) -> Receipt | None:
+        """One attempt at settling all at once; None when it has to be done one by one instead."""
+        try:
+            return await self._send(stage, edge, settled, worker, fenced=True)
+        except BrokerUnavailable:
+            # Whether it arrived is unknown, and after a failover part of it may be somebody else's.
+            return None
+
+    async def _settle_alone(self, stage: str, edge: str, item: Settled) -> Receipt:
+        async def attempt() -> Receipt:
+            receipt = await self._send(stage, edge, [item], item[0][0].worker, fenced=False)
+            assert receipt is not None
+            return receipt
+
+        return await insist(attempt, what=f"settling {stage}")
+
+    async def _send(
+        self, stage: str, edge: str, settled: Sequence[Settled], worker: str, *, fenced: bool
+    ) -> Receipt | None:
+        call = _Call()
+        for deliveries, settlement in settled:
+            _add(call, deliveries, settlement, self._broker.run_id)
+        keys, arguments, targets = self._pack(call, stage, edge, worker, fenced)
+        reply = await run_script(self._link, scripts.SETTLE, keys, arguments)
+        if reply[0] < 0:
+            return None
+        sent = len(call.ok) + len(call.filtered) + len(call.others) // 4
+        return Receipt(sent, reply[0] + reply[1], dict(zip(targets, reply[2:], strict=True)))
+
+    def _pack(
+        self, call: _Call, stage: str, edge: str, worker: str, fenced: bool
+    ) -> tuple[list[Any], list[Any], list[str]]:
+        keys = self._broker.keys
+        targets = list(call.outputs | call.delayed)
+        names: list[Any] = [
+            keys.workers, keys.stats, keys.edge(edge), keys.delayed(edge), keys.parked(edge), keys.dead(stage),
+        ]  # fmt: skip
+        arguments: list[Any] = [
+            GROUP, worker, int(fenced), stage, edge, call.n_foreign, len(targets),
+            len(call.ok), len(call.filtered), len(call.others) // 4,
+        ]  # fmt: skip
+        for target in targets:
+            names += (
+                keys.edge(target), keys.seen(target.rpartition(">")[2]), keys.delayed(target), keys.parked(target),
+            )  # fmt: skip
+            arguments += (
+                target, int(target in self._deduplicating),
+                len(call.outputs.get(target, ())), len(call.delayed.get(target, ())),
+            )  # fmt: skip
+        arguments += call.ok
+        arguments += call.filtered
+        arguments += call.others
+        for target in targets:
+            deduplicates = target in self._deduplicating
+            for output in call.outputs.get(target, ()):
+                arguments += (output.header, output.body)
+                if deduplicates:
+                    arguments.append(output.dedup_hash)
+            for output in call.delayed.get(target, ()):
+                message_id = output.header.partition(b" ")[0]
+                arguments += (message_id, output.delay_ms, output.header, output.body)
+                if deduplicates:
+                    arguments.append(output.dedup_hash)
+        return names, arguments, targets
+
+    async def close(self) -> None:
+        await self._link.close()
+
+
+def _add(call: _Call, deliveries: Sequence[Delivery], settlement: Settlement, run_id: str) -> None:
+    match settlement:
+        case Ack(outputs, filtered):
+            ids = call.filtered if filtered else call.ok
+            ids.extend([delivery.entry_id for delivery in deliveries])
+            for output in outputs:
+                (call.delayed if output.delay_ms else call.outputs).setdefault(output.edge, []).append(output)
+        case Delay(header, delay_ms, counted):
+            call.others += (deliveries[0].entry_id, b"D" if counted else b"P", header.encode(), delay_ms)
+        case DeadLetter(header=header):
+            info = orjson.dumps(dead_letter_info(settlement, deliveries[0], run_id))
+            call.others += (deliveries[0].entry_id, b"X", header.encode(), info)
+        case Release():
+            call.others += (deliveries[0].entry_id, b"R", deliveries[0].header.encode(), b"")
+        case _:
+            assert_never(settlement)
+    for delivery in deliveries:
+        if delivery.foreign is not None:
+            call.n_foreign += 1

@@ -1,0 +1,86 @@
+"""The parent of an embedded redis-server: keeps it alive exactly as long as its data folder has users.
+
+Run as a script in the data folder, with the command of the server as arguments. It imports as little as it
+can, because every import here delays the first command of the user. Users of the folder hold a shared lock on
+`users.lock`, which the kernel drops however they end: who gets it exclusively knows that nobody is left.
+"""
+
+from __future__ import annotations
+
+import _thread
+import ctypes
+import fcntl
+import os
+import signal
+import sys
+import time
+
+PR_SET_PDEATHSIG = 1
+STOP_SECONDS = 3.0
+WORTH_RESTARTING_SECONDS = 1.0
+
+
+class Warden:
+    """One running server, and whether anybody still wants it."""
+
+    def __init__(self, command: list[str]) -> None:
+        self.in_use = True
+        self.started_seconds = time.monotonic()
+        self.server_pid = start(command)
+
+    def watch(self) -> bool:
+        """Wait for the end of the server. True: it was killed under its users, start another one."""
+        _thread.start_new_thread(self.stop_when_unused, ())
+        _, status = os.waitpid(self.server_pid, 0)
+        # One that exits by itself (broken data, SHUTDOWN) would do so again, and so would one killed at once.
+        lived = time.monotonic() - self.started_seconds > WORTH_RESTARTING_SECONDS
+        return self.in_use and lived and os.WIFSIGNALED(status)
+
+    def stop_when_unused(self) -> None:
+        """Block until no user is left, then stop the server.
+
+        The lock is kept until this process ends, so that a user who arrives now waits until the server is
+        gone instead of being handed one that is leaving.
+        """
+        users = os.open("users.lock", os.O_RDWR)
+        fcntl.flock(users, fcntl.LOCK_EX)
+        self.in_use = False
+        os.kill(self.server_pid, signal.SIGINT)
+        time.sleep(STOP_SECONDS)  # the process ends, this thread with it, as soon as the server is gone
+        os.kill(self.server_pid, signal.SIGKILL)
+
+
+def start(command: list[str]) -> int:
+    """Start the server as a child that the kernel kills together with this process (Linux)."""
+    warden_pid = os.getpid()
+    server_pid = os.fork()
+    if server_pid:
+        return server_pid
+    try:
+        if sys.platform == "linux":
+            # SIGKILL, not SIGTERM: a server that takes 100 ms to leave would still answer a user who arrives
+            # then. Nothing acknowledged is lost, Redis writes its log before it answers.
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL))
+            if os.getppid() != warden_pid:
+                os._exit(1)
+        os.execv(command[0], command)
+    except OSError as error:
+        os.write(2, f"cannot run {command[0]}: {error}\n".encode())
+    os._exit(127)
+
+
+def main(command: list[str]) -> None:
+    """Detach from the user who called, then watch one server to its end."""
+    if os.fork():
+        os._exit(0)  # the caller reaps this one at once and has no child to look after
+    # A service manager stops a unit by signalling all its processes. The users need the server to finish
+    # their work, so it must not go first. It inherits this mask, and is stopped by SIGINT instead.
+    signal.pthread_sigmask(signal.SIG_SETMASK, {signal.SIGTERM, signal.SIGHUP})
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # inherited "ignore" would hide how the server ended
+    if Warden(command).watch():
+        os.execv(sys.executable, sys.orig_argv)  # not a loop: forking beside the waiting thread is unsafe
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,104 @@
+"""The command `flowq`: finds the subcommand, imports its module, and turns what it raises into an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Annotated, Any
+
+import typer
+
+from flowq.cli.help import Command, Group, built
+
+# name, group in the help, what it does. Said here, so that `flowq --help` imports none of them.
+COMMANDS = (
+    ("run", "Run", "Run a pipeline, or some of its stages."),
+    ("push", "Run", "Put messages into a pipeline."),
+    ("status", "Look", "Show what waits, runs and died, stage by stage."),
+    ("dlq", "Look", "Look at dead letters, and send them back."),
+    ("graph", "Write", "Draw a pipeline."),
+    ("check", "Write", "Check pipelines without running them."),
+    ("ls", "Write", "List the pipelines of this project."),
+)
+
+
+class CommandsOnDemand(Group):
+    """Lists all commands from the table above, and imports the one that is called."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        for name, panel, short_help in COMMANDS:
+            self.add_command(Command(name, short_help=short_help, rich_help_panel=panel))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, _, rest = super().resolve_command(ctx, args)
+        return name, built(str(name), import_module(f"flowq.cli.{name}").command), rest
+
+
+app = typer.Typer(
+    cls=CommandsOnDemand,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    pretty_exceptions_show_locals=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from flowq import __version__
+
+        typer.echo(f"flowq {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def flowq(
+    ctx: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show whole tracebacks. May stand anywhere.")] = False,
+) -> None:
+    """Typed pipelines of several stages over Redis Streams.
+
+    Example:
+      flowq ls
+      flowq run scrape -a url=https://example.org/
+      flowq COMMAND --help
+    """
+    if ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help(), err=True)
+        raise typer.Exit(2)
+
+
+def main() -> None:
+    """Run the command line of this process and exit.
+
+    Exit codes: 0 done, 1 unexpected error, 2 wrong usage, wiring or import, 3 new dead letters, 4 Redis cannot be
+    reached, 5 time was up, 130 interrupted, 143 forced to stop.
+    """
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line; returns the exit code."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    if "--debug" in arguments[:end]:
+        os.environ["FLOWQ_DEBUG"] = "1"  # worker processes inherit it
+    rest = [argument for argument in arguments[:end] if argument != "--debug"] + list(arguments[end:])
+    color = False if os.environ.get("NO_COLOR") else None
+    try:
+        command: Any = typer.main.get_command(app)
+        exit_code = command.main(rest, prog_name="flowq", standalone_mode=False, color=color)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        from flowq.cli.errors import report
+
+        return report(error, debug=bool(os.environ.get("FLOWQ_DEBUG")))
+    return exit_code if isinstance(exit_code, int) else 0

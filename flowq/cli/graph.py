@@ -1,0 +1,50 @@
+"""`flowq graph`: draws a pipeline."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flowq.cli.errors import note
+from flowq.cli.loading import load
+from flowq.cli.options import PipelineName
+from flowq.errors import UsageError
+from flowq.settings import Settings
+
+_FORMATS = ("tree", "mermaid", "dot", "svg", "json")
+_FORMAT_OF_SUFFIX = {".mmd": "mermaid", ".mermaid": "mermaid", ".dot": "dot", ".gv": "dot", ".svg": "svg", ".json": "json"}
+
+
+def command(
+    name: PipelineName,
+    format: Annotated[
+        str | None,
+        typer.Option("--format", "-f", metavar="|".join(_FORMATS), help="Default: tree, or what FILE's suffix says."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write to FILE instead of stdout.")
+    ] = None,
+) -> None:
+    """Draw a pipeline: its stages, its edges, and the types they carry.
+
+    Example:
+      flowq graph scrape
+      flowq graph scrape -f mermaid >> README.md
+      flowq graph scrape -o scrape.svg
+    """
+    plan = load(name, Settings.load()).pipeline.plan
+    from flowq.graph.render import render
+
+    if output is None:
+        is_ascii = (sys.stdout.encoding or "").lower().replace("-", "") not in ("utf8", "utf16", "utf32")
+        sys.stdout.write(render(plan, format or "tree", ascii=is_ascii))
+        return
+    drawing = render(plan, format or _FORMAT_OF_SUFFIX.get(output.suffix.lower(), "tree"))
+    try:
+        output.write_text(drawing, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot write {output}", detail=error.strerror or str(error)) from error
+    note(f"wrote {output}")

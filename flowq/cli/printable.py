@@ -1,0 +1,49 @@
+"""Makes text from outside safe for a terminal: what does not print is spelled out, and nothing can move the cursor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+
+def printable(text: str, *, longest: int = 0) -> str:
+    r"""One line of text in which every character that does not print stands as its escape.
+
+    That is control characters, the invisible ones that turn the direction of writing around, and what is not text
+    at all. `longest` crops it to that many characters, 0 leaves it whole.
+
+    >>> printable("a\x1b[2Jb\n")
+    'a\\x1b[2Jb\\n'
+    >>> printable("a long story", longest=7)
+    'a long…'
+    """
+    if longest and len(text) > longest:
+        text = text[: longest - 1] + "…"
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else _escape(char) for char in text)
+
+
+def printable_lines(text: str) -> list[str]:
+    """The lines of a text, each made printable, tabs as spaces."""
+    return [printable(line) for line in text.expandtabs(4).splitlines()]
+
+
+def json_text(value: Any, *, indent: bool = False) -> str:
+    r"""JSON that means the same and shows no control characters when it is printed to a terminal.
+
+    >>> json_text({"title": "\x9b2J"})
+    '{"title":"\\u009b2J"}'
+    """
+    text = orjson.dumps(value, option=orjson.OPT_INDENT_2 if indent else 0).decode()
+    return "".join(char if char.isprintable() or char == "\n" else _json_escape(char) for char in text)
+
+
+def _escape(char: str) -> str:
+    return char.encode("unicode_escape").decode()
+
+
+def _json_escape(char: str) -> str:
+    units = char.encode("utf-16-be").hex()
+    return "".join(f"\\u{units[i : i + 4]}" for i in range(0, len(units), 4))

@@ -1,0 +1,164 @@
+"""`flowq run`: runs a pipeline, or some stages of it, until it is drained or stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+
+from flowq.cli.options import Namespace, PipelineName, Profile, RedisUrl, settings_here
+from flowq.delivery.durations import seconds
+from flowq.errors import UsageError
+
+Stages = Annotated[
+    list[str] | None,
+    typer.Option("--stage", "-s", help="Run only this stage, until stopped. Repeatable, or comma separated."),
+]
+Excluded = Annotated[list[str] | None, typer.Option("--exclude", "-x", help="Run all stages but this one. Repeatable.")]
+Concurrency = Annotated[
+    list[str] | None,
+    typer.Option("--concurrency", "-c", metavar="STAGE=N", help="Handlers at once in a process."),
+]
+Arguments = Annotated[
+    list[str] | None, typer.Option("--arg", "-a", metavar="KEY=VALUE", help="An argument of the sources.")
+]
+Limits = Annotated[
+    list[str] | None,
+    typer.Option("--limit", metavar="STAGE=N", help="Stop when a stage has settled N messages."),
+]
+
+
+def command(
+    name: PipelineName,
+    stage: Stages = None,
+    exclude: Excluded = None,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", "-w", help="Worker processes; 0 runs in this one.  [default: 1]"),
+    ] = None,
+    concurrency: Concurrency = None,
+    arg: Arguments = None,
+    drain: Annotated[
+        bool | None,
+        typer.Option("--drain/--forever", help="Exit when drained, or stay.  [default: drain if sources run]"),
+    ] = None,
+    for_: Annotated[str | None, typer.Option("--for", metavar="DURATION", help='Stop after "10m".')] = None,
+    limit: Limits = None,
+    max_dead: Annotated[int, typer.Option(help="Dead letters that still count as success.")] = 0,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Forget what is left of earlier runs first.")] = False,
+    memory: Annotated[bool, typer.Option("--memory", help="Without any server, in this process.")] = False,
+    grace: Annotated[str | None, typer.Option(metavar="DURATION", help="Time to finish at a stop.")] = None,
+    lease: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="How long a silent worker keeps its messages.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="JSON lines on stdout; the last is the summary.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the summary.")] = False,
+    redis: RedisUrl = None,
+    namespace: Namespace = None,
+    profile: Profile = None,
+) -> None:
+    """Run a pipeline, or some of its stages.
+
+    A whole pipeline with sources drains and exits. With --stage it runs until it is stopped.
+
+    Example:
+      flowq run scrape -a url=https://example.org/
+      flowq run scrape --stage parse --workers 4
+      flowq run scrape --memory -a url=https://example.org/
+
+    Exit codes: 0 done, 2 usage, 3 drained with new dead letters, 4 Redis unreachable, 5 --for was over before the
+    pipeline was drained, 130 after Ctrl-C, 143 after a second SIGTERM.
+    """
+    from flowq.cli.loading import load
+    from flowq.cli.run_session import Session
+    from flowq.cli.worker import fast_loop_factory
+
+    settings = settings_here(
+        redis=redis, namespace=namespace, profile=profile, workers=workers, grace=grace, lease=lease
+    )
+    loaded = load(name, settings)
+    plan = loaded.pipeline.plan
+    selection = Selection.of([s.name for s in plan.stages], _names(stage), _names(exclude), name)
+    has_sources = any(source.name in selection.stages for source in plan.sources)
+    every_stage = [stage.name for stage in plan.stages]
+    wanted = {**settings.concurrency(name, every_stage), **_numbers("-c", concurrency, selection.stages)}
+    session = Session(
+        loaded,
+        settings,
+        stages=() if selection.is_whole else selection.stages,
+        concurrency=wanted,
+        arguments=_pairs("-a", arg),
+        drains=has_sources and selection.is_whole if drain is None else drain,
+        for_seconds=seconds(for_) if for_ else None,
+        limits=_numbers("--limit", limit, selection.stages),
+        max_dead=max_dead,
+        fresh=fresh,
+        memory=memory,
+        json=json,
+        quiet=quiet,
+    )
+    with asyncio.Runner(loop_factory=fast_loop_factory()) as runner:
+        code = runner.run(session.run())
+    sys.exit(code)
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which stages run here."""
+
+    stages: tuple[str, ...]
+    is_whole: bool
+
+    @classmethod
+    def of(cls, known: Sequence[str], chosen: Sequence[str], excluded: Sequence[str], pipeline: str) -> Selection:
+        """Raises UsageError for a stage that does not exist, or when none is left."""
+        import difflib
+
+        for name in (*chosen, *excluded):
+            if name not in known:
+                near = difflib.get_close_matches(name, known, 1)
+                raise UsageError(
+                    f'pipeline "{pipeline}" has no stage "{name}"',
+                    hint=f'did you mean "{near[0]}"?' if near else "its stages: " + ", ".join(known),
+                )
+        stages = tuple(name for name in known if (not chosen or name in chosen) and name not in excluded)
+        if not stages:
+            raise UsageError("no stage is left to run", hint="its stages: " + ", ".join(known))
+        return cls(stages, is_whole=len(stages) == len(known))
+
+
+def _names(given: Sequence[str] | None) -> list[str]:
+    return [name.strip() for item in given or () for name in item.split(",") if name.strip()]
+
+
+def _pairs(flag: str, given: Sequence[str] | None) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    for item in given or ():
+        key, equals, value = item.partition("=")
+        if not equals or not key:
+            raise UsageError(f"{flag} {item} is not KEY=VALUE", hint=f"write  {flag} key=value")
+        pairs[key] = value
+    return pairs
+
+
+def _numbers(flag: str, given: Sequence[str] | None, stages: Sequence[str]) -> Mapping[str, int]:
+    numbers: dict[str, int] = {}
+    for stage, value in _pairs(flag, given).items():
+        if stage not in stages:
+            raise UsageError(f'{flag} {stage}={value}: no stage "{stage}" runs here', hint=", ".join(stages))
+        if not value.isdecimal() or int(value) < 1:
+            raise UsageError(f"{flag} {stage}={value}: a whole number above 0 is needed")
+        numbers[stage] = int(value)
+    return numbers
+
+
+def exit_code_of_signals(received: Sequence[signal.Signals]) -> int:
+    """What a run that was stopped exits with: an orderly SIGTERM is a success, Ctrl-C and force are not."""
+    if signal.SIGINT in received:
+        return 130
+    return 143 if len(received) > 1 else 0

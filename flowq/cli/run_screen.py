@@ -1,0 +1,293 @@
+"""What `flowq run` shows: a live table on a terminal, lines in a log, JSON for a program. Values in, text out."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Protocol
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.padding import Padding
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from flowq.broker.balance import StageBalance, balance_of
+from flowq.broker.records import Snapshot
+from flowq.cli.printable import json_text, printable
+from flowq.cli.run_text import (
+    RunAbout,
+    clock,
+    end_lines,
+    feedback_lines,
+    first_lines,
+    phase,
+    progress_line,
+    rate_words,
+    settled,
+)
+from flowq.cli.table import console_for, indented, number, stage_cells, stage_table
+from flowq.graph.plan import Plan
+
+if TYPE_CHECKING:
+    from flowq.runtime.runner import Summary
+
+__all__ = ["RunAbout", "Screen", "choose_screen"]
+
+HOW_TO_STOP = "Ctrl-C: stop after running messages"
+_TITLES = (
+    "stage", "slots", "in", "ok", "filtered", "dead", "waiting", "delayed", "running", "retries", "rate",
+)  # fmt: skip
+_PICTURE_MS, _JSON_MS, _LINE_MS, _RATE_MS = 100, 1000, 5000, 3000
+_SHORTEST_BAR, _LONGEST_BAR = 8, 40
+
+
+class Screen(Protocol):
+    """What a run tells the person or program that started it. No call waits, and none asks Redis."""
+
+    def begin(self, about: RunAbout) -> None:
+        """Say at once what will run, and until when."""
+        ...
+
+    def update(self, snapshot: Snapshot) -> None:
+        """Show the state of the pipeline. May be called as often as one likes."""
+        ...
+
+    def note(self, text: str, *, hint: str = "") -> None:
+        """Tell an event. `hint` takes the place of what Ctrl-C was said to do."""
+        ...
+
+    def end(self, summary: Summary, *, dead_before: int, stopped: bool) -> None:
+        """Show how it ended; `dead_before` of the dead letters in the summary were there when it began."""
+        ...
+
+    def close(self) -> None:
+        """Give the terminal back when a run breaks off without an end. Does nothing after `end`."""
+        ...
+
+
+def choose_screen(plan: Plan, *, json: bool, quiet: bool, stdout: IO[str], stderr: IO[str]) -> Screen:
+    """The screen that suits the user's flags and where the output goes; `quiet` leaves only the end."""
+    console = console_for(stderr)
+    if json:
+        return JsonScreen(plan, stdout, console, quiet=quiet)
+    if quiet or not stderr.isatty() or os.environ.get("TERM") == "dumb":
+        return LineScreen(plan, console, quiet=quiet)
+    return LiveScreen(plan, console, redirect_stdout=stdout.isatty())
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One look at a run: `rates` are messages settled per second by stage, over the last few seconds."""
+
+    snapshot: Snapshot
+    balances: Mapping[str, StageBalance]
+    rates: Mapping[str, float]
+    passed_seconds: float
+
+
+class ProgressMeter:
+    """Turns snapshots into progress. Time is that of the snapshots: the server's."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._first_ms = 0
+        self._seen: deque[tuple[int, Mapping[str, int]]] = deque()
+
+    def read(self, snapshot: Snapshot) -> Progress:
+        """Take in a snapshot; each must be younger than the one before."""
+        now_ms = snapshot.now_ms
+        self._first_ms = self._first_ms or now_ms
+        balances = balance_of(self._plan, snapshot)
+        done = {name: settled(balance) for name, balance in balances.items()}
+        self._seen.append((now_ms, done))
+        while len(self._seen) > 2 and self._seen[1][0] <= now_ms - _RATE_MS:
+            self._seen.popleft()
+        then_ms, then = self._seen[0]
+        passed = max(1, now_ms - then_ms) / 1000
+        # A replay takes dead letters back out of what was settled: that is no negative speed.
+        rates = {name: max(0, n - then[name]) / passed for name, n in done.items()}
+        return Progress(snapshot, balances, rates, (now_ms - self._first_ms) / 1000)
+
+
+class LiveScreen:
+    """A table that is painted over and over, and leaves only how it ended."""
+
+    def __init__(self, plan: Plan, console: Console, *, redirect_stdout: bool) -> None:
+        self._plan = plan
+        self._console = console
+        self._meter = ProgressMeter(plan)
+        self._painted_ms = 0
+        self._hint = HOW_TO_STOP
+        self._about: RunAbout | None = None
+        self._live = Live(
+            console=console,
+            auto_refresh=False,
+            transient=True,
+            redirect_stdout=redirect_stdout,
+            vertical_overflow="crop",
+        )
+
+    def begin(self, about: RunAbout) -> None:
+        self._about = about
+        for line in first_lines(about, self._plan, self._console.width):
+            self._console.print(line)
+        self._live.start()
+
+    def update(self, snapshot: Snapshot) -> None:
+        progress = self._meter.read(snapshot)
+        if snapshot.now_ms - self._painted_ms >= _PICTURE_MS:
+            self._painted_ms = snapshot.now_ms
+            self._live.update(self._picture(progress), refresh=True)
+
+    def note(self, text: str, *, hint: str = "") -> None:
+        self._hint = hint or self._hint
+        self._console.print(Text(f"  {printable(text)}", style="yellow"))
+
+    def end(self, summary: Summary, *, dead_before: int, stopped: bool) -> None:
+        self.close()
+        self._console.print()
+        width = self._console.width
+        for line in end_lines(self._plan, summary, dead_before=dead_before, stopped=stopped, width=width):
+            self._console.print(line)
+
+    def close(self) -> None:
+        self._live.stop()
+
+    def _picture(self, progress: Progress) -> RenderableType:
+        width = self._console.width - 1
+        below = feedback_lines(self._plan, progress.snapshot)
+        room = self._console.height - len(below) - 5
+        rows = [self._row(name, progress) for name in progress.balances]
+        if len(rows) > room > 1:
+            below.insert(0, Text(f" and {len(rows) - room} more stages", style="dim"))
+            rows = rows[:room]
+        table = indented(stage_table(_TITLES, rows, width))
+        return Group(Text(""), table, *below, Text(""), self._footer(progress, width))
+
+    def _row(self, name: str, progress: Progress) -> dict[str, Text]:
+        stage, balance = self._plan.stage(name), progress.balances[name]
+        cells = stage_cells(stage, balance)
+        rate = progress.rates[name]
+        if stage.is_source and name not in progress.snapshot.open_sources:
+            cells["rate"] = Text("done", style="dim")
+        else:
+            cells["rate"] = Text(rate_words(rate), style="" if rate else "dim")
+        if not stage.is_source:
+            processes = max(1, self._about.workers if self._about else 1)
+            cells["slots"] = number(stage.concurrency * processes)
+        if self._about and self._about.stages and name not in self._about.stages:
+            cells["stage"].stylize("dim")  # other processes run it, or nobody does
+        return cells
+
+    def _footer(self, progress: Progress, width: int) -> RenderableType:
+        known = sum(
+            balance.entered for name, balance in progress.balances.items() if not self._plan.stage(name).is_source
+        )
+        left = progress.snapshot.outstanding
+        drains = self._about is not None and self._about.drains
+        counts = f"{known - left:,} of {known:,} known" if drains else f"{known - left:,} done, {left:,} left"
+        if phase(progress.snapshot) == "starting":
+            counts = "starting"
+        words = [Text(counts), Text(clock(progress.passed_seconds), style="dim"), Text(self._hint, style="dim")]
+        needed = sum(word.cell_len + 2 for word in words)
+        if needed > width:
+            needed -= words.pop().cell_len + 2
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        cells: list[RenderableType] = list(words)
+        if drains and width - needed - 2 >= _SHORTEST_BAR:
+            bar_width = min(_LONGEST_BAR, width - needed - 2)
+            bar = ProgressBar(max(1, known), known - left, bar_width, complete_style="green")
+            cells.insert(0, bar)
+        grid.add_row(*cells)
+        return Padding(grid, (0, 0, 0, 1), expand=False)
+
+
+class LineScreen:
+    """Lines for a log: one every few seconds, and one whenever the run enters another phase."""
+
+    def __init__(self, plan: Plan, console: Console, *, quiet: bool) -> None:
+        self._plan = plan
+        self._console = console
+        self._quiet = quiet
+        self._meter = ProgressMeter(plan)
+        self._phase = ""
+        self._told_ms = 0
+
+    def begin(self, about: RunAbout) -> None:
+        for line in () if self._quiet else first_lines(about, self._plan, self._console.width):
+            self._console.print(line, soft_wrap=True)
+
+    def update(self, snapshot: Snapshot) -> None:
+        progress = self._meter.read(snapshot)
+        since_ms, entered = snapshot.now_ms - self._told_ms, phase(snapshot) != self._phase
+        # A run that waits for work changes its phase with every message: one line a second is enough of that.
+        if self._quiet or not (since_ms >= _LINE_MS or (entered and since_ms >= 1000)):
+            return
+        self._told_ms, self._phase = snapshot.now_ms, phase(snapshot)
+        line = progress_line(self._plan, snapshot, progress.balances, progress.rates, progress.passed_seconds)
+        self._console.print(line, soft_wrap=True)
+
+    def note(self, text: str, *, hint: str = "") -> None:
+        if not self._quiet:
+            self._console.print(printable(text), soft_wrap=True)
+
+    def end(self, summary: Summary, *, dead_before: int, stopped: bool) -> None:
+        width = self._console.width
+        for line in end_lines(self._plan, summary, dead_before=dead_before, stopped=stopped, width=width):
+            self._console.print(line, soft_wrap=True)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class JsonScreen:
+    """JSON lines on stdout: one a second while it runs, the last is the summary. Words go to stderr."""
+
+    def __init__(self, plan: Plan, stdout: IO[str], console: Console, *, quiet: bool) -> None:
+        self._plan = plan
+        self._stdout = stdout
+        self._console = console
+        self._quiet = quiet
+        self._meter = ProgressMeter(plan)
+        self._told_ms = 0
+
+    def begin(self, about: RunAbout) -> None:
+        for line in () if self._quiet else first_lines(about, self._plan, self._console.width):
+            self._console.print(line, soft_wrap=True)
+
+    def update(self, snapshot: Snapshot) -> None:
+        progress = self._meter.read(snapshot)
+        if self._quiet or snapshot.now_ms - self._told_ms < _JSON_MS:
+            return
+        self._told_ms = snapshot.now_ms
+        self._write(
+            {
+                "pipeline": self._plan.name,
+                "run": snapshot.run.get("id", ""),
+                "phase": phase(snapshot),
+                "seconds": round(progress.passed_seconds, 3),
+                "left": snapshot.outstanding,
+                "workers": len(snapshot.workers),
+                "stages": {
+                    name: {**balance.as_json(), "rate": round(progress.rates[name], 1)}
+                    for name, balance in progress.balances.items()
+                },
+            }
+        )
+
+    def note(self, text: str, *, hint: str = "") -> None:
+        if not self._quiet:
+            self._console.print(printable(text), soft_wrap=True)
+
+    def end(self, summary: Summary, *, dead_before: int, stopped: bool) -> None:
+        self._write(summary.as_json())
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _write(self, value: object) -> None:
+        print(json_text(value), file=self._stdout, flush=True)

@@ -1,0 +1,219 @@
+"""One `flowq run`: opens the broker, starts the workers, watches the pipeline, and ends with its balance."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flowq import __version__
+from flowq.broker.balance import balance_of
+from flowq.broker.calls import insist
+from flowq.broker.open import MEMORY, open_broker
+from flowq.broker.records import Snapshot
+from flowq.broker.redis_streams import Broker
+from flowq.cli.run import exit_code_of_signals
+from flowq.cli.run_screen import RunAbout, Screen, choose_screen
+from flowq.cli.worker import Instructions
+from flowq.graph.plan import Plan
+from flowq.runtime.certificates import certify_lost_neighbours
+from flowq.runtime.runner import Run, Runner, RunOptions, poll_seconds
+from flowq.runtime.sources import reject_unknown_arguments, source_arguments
+from flowq.runtime.supervisor import Supervisor
+from flowq.runtime.worker import StopSignals
+
+if TYPE_CHECKING:
+    from flowq.cli.loading import Loaded
+    from flowq.settings import Settings
+
+EXIT_DEAD_LETTERS, EXIT_NOT_DRAINED = 3, 5
+
+
+@dataclass(slots=True)
+class Session:
+    """What the user asked for."""
+
+    loaded: Loaded
+    settings: Settings
+    stages: Sequence[str]  # empty: all of them
+    concurrency: Mapping[str, int]
+    arguments: Mapping[str, str]
+    drains: bool
+    for_seconds: float | None
+    limits: Mapping[str, int]
+    max_dead: int
+    fresh: bool
+    memory: bool
+    json: bool
+    quiet: bool
+
+    @property
+    def plan(self) -> Plan:
+        return self.loaded.pipeline.plan
+
+    async def run(self) -> int:
+        """Run to the end; the exit code."""
+        stop = StopSignals()
+        stop.install()
+        options = self._options()
+        self._check_arguments()
+        async with AsyncExitStack() as stack:
+            redis = MEMORY if self.memory else self.settings.redis
+            opening = open_broker(self.plan.name, redis=redis, namespace=self.settings.namespace)
+            broker = await stack.enter_async_context(opening)
+            run, sources = Run(self.plan, broker), []
+            if self._runs_sources or self.fresh:
+                sources = await run.begin(options, fresh=self.fresh)
+            before = await run.snapshot()
+            screen = choose_screen(self.plan, json=self.json, quiet=self.quiet, stdout=sys.stdout, stderr=sys.stderr)
+            screen.begin(self._about(broker, run, before))
+            watch = Watch(self, run, screen, stop, before)
+            if self.settings.workers == 0 or self.memory:
+                return await watch.until_the_end(InProcess(self.plan, broker, options, sources))
+            await certify_lost_neighbours(broker)
+            return await watch.until_the_end(self._supervisor(broker, run, sources, screen))
+
+    @property
+    def _runs_sources(self) -> bool:
+        return any(not self.stages or source.name in self.stages for source in self.plan.sources)
+
+    def _options(self) -> RunOptions:
+        return RunOptions(
+            stages=self.stages,
+            concurrency=self.concurrency,
+            arguments=self.arguments,
+            lease_seconds=self.settings.lease_seconds,
+            grace_seconds=self.settings.grace_seconds,
+        )
+
+    def _check_arguments(self) -> None:
+        reject_unknown_arguments(self.plan, self.arguments)
+        for source in self.plan.sources:
+            if not self.stages or source.name in self.stages:
+                source_arguments(source, self.arguments)
+
+    def _about(self, broker: Broker, run: Run, before: Snapshot) -> RunAbout:
+        return RunAbout(
+            pipeline=self.plan.name,
+            run_id=run.id or before.run.get("id", ""),
+            address=broker.dialer.address,
+            stages=tuple(self.stages),
+            drains=self.drains,
+            workers=0 if self.memory else self.settings.workers,
+            goes_on=run.goes_on,
+            version=__version__,
+        )
+
+    def _supervisor(self, broker: Broker, run: Run, sources: Sequence[str], screen: Screen) -> Supervisor:
+        def instructions(number: int) -> bytes:
+            told = Instructions(
+                root=str(self.loaded.root),
+                module=self.loaded.module,
+                attribute=self.loaded.attribute,
+                pipeline=self.plan.name,
+                redis=broker.dialer.url,
+                namespace=self.settings.namespace,
+                run_id=run.id,
+                stages=self.stages,
+                sources=sources if number == 0 else (),
+                concurrency=dict(self.concurrency),
+                arguments=dict(self.arguments),
+                lease_seconds=self.settings.lease_seconds,
+                grace_seconds=self.settings.grace_seconds,
+            )
+            return told.encode()
+
+        return Supervisor(
+            broker,
+            [sys.executable, "-m", "flowq.cli.worker"],
+            instructions,
+            workers=self.settings.workers,
+            grace_seconds=self.settings.grace_seconds,
+            note=screen.note,
+        )
+
+
+class InProcess:
+    """Runs the stages in this very process, for a debugger and for `--memory`."""
+
+    def __init__(self, plan: Plan, broker: Broker, options: RunOptions, sources: Sequence[str]) -> None:
+        self._runner = Runner(plan, broker, options, sources=sources)
+        self.failed = self._runner.failed
+
+    async def start(self) -> None:
+        await self._runner.start()
+
+    async def stop(self, hurry: asyncio.Event) -> None:
+        await self._runner.stop(hurry)
+
+
+class Watch:
+    """Follows a run on the screen and decides when it is over."""
+
+    def __init__(self, session: Session, run: Run, screen: Screen, stop: StopSignals, before: Snapshot) -> None:
+        self._session = session
+        self._run = run
+        self._screen = screen
+        self._stop = stop
+        self._dead_before = sum(balance.dead for balance in balance_of(session.plan, before).values())
+        self._loop = asyncio.get_running_loop()
+        self._started_at = self._loop.time()
+
+    async def until_the_end(self, workers: Supervisor | InProcess) -> int:
+        """Start the workers, stop them when the run is over, and show how it ended."""
+        why = "failed"
+        try:
+            await workers.start()
+            why = await self._watch(workers)
+        finally:
+            if self._stop.requested.is_set():
+                self._screen.note("stopping: finishing what runs; once more to hand it back")
+            await workers.stop(self._stop.hurry)
+            self._screen.close()
+        if workers.failed.done():
+            error = workers.failed.exception()
+            if error is not None:
+                raise error
+            return 1
+        snapshot = await insist(self._run.snapshot, what="reading the balance")
+        summary = self._run.summary(snapshot, self._loop.time() - self._started_at)
+        self._screen.end(summary, dead_before=self._dead_before, stopped=why != "drained")
+        return self._exit_code(why, summary.dead - self._dead_before)
+
+    async def _watch(self, workers: Supervisor | InProcess) -> str:
+        """Why the run is over."""
+        while True:
+            snapshot = await insist(self._run.snapshot, what="watching the pipeline")
+            self._screen.update(snapshot)
+            if workers.failed.done():
+                return "failed"
+            if self._session.drains and snapshot.is_drained:
+                return "drained"
+            if self._limit_reached(snapshot):
+                return "limit"
+            passed = self._loop.time() - self._started_at
+            if self._session.for_seconds is not None and passed >= self._session.for_seconds:
+                return "time"
+            try:
+                async with asyncio.timeout(poll_seconds(snapshot.outstanding)):
+                    await self._stop.requested.wait()
+                return "stopped"
+            except TimeoutError:
+                pass
+
+    def _limit_reached(self, snapshot: Snapshot) -> bool:
+        balances = balance_of(self._session.plan, snapshot)
+        return any(
+            balances[stage].ok + balances[stage].filtered + balances[stage].dead >= limit
+            for stage, limit in self._session.limits.items()
+        )
+
+    def _exit_code(self, why: str, new_dead: int) -> int:
+        if why == "stopped":
+            return exit_code_of_signals(self._stop.received)
+        if why == "time" and self._session.drains:
+            return EXIT_NOT_DRAINED
+        return EXIT_DEAD_LETTERS if new_dead > self._session.max_dead else 0

@@ -1,0 +1,128 @@
+"""Tables of numbers for a terminal, and the one that shows the stages of a pipeline."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import IO
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from flowq.broker.balance import StageBalance
+from flowq.graph.plan import StagePlan
+
+_WIDTH_OF_A_FILE = 240
+_FLEXIBLE_AT_LEAST = 24
+
+
+def console_for(file: IO[str]) -> Console:
+    """A console that takes all text as it is: brackets mean nothing, and off a terminal no column is missing."""
+    console = Console(file=file, highlight=False, markup=False, emoji=False)
+    if not file.isatty() and "COLUMNS" not in os.environ:
+        console.width = _WIDTH_OF_A_FILE
+    return console
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column. Where there is no room for all, those of the least `worth` are left out first.
+
+    `narrowest` keeps a column from jumping when its numbers change. The `flexible` one is cropped before others go.
+    """
+
+    title: str
+    worth: int = 9
+    is_text: bool = False
+    narrowest: int = 0
+    flexible: bool = False
+
+
+def fitted_table(columns: Sequence[Column], rows: Sequence[Sequence[Text]], width: int) -> Table:
+    """A table of at most `width` cells: first the gaps shrink, then columns go."""
+    kept = list(range(len(columns)))
+    needed = [_needed(column, [row[i] for row in rows]) for i, column in enumerate(columns)]
+    gap = 2
+    while len(kept) > 1 and sum(needed[i] + gap for i in kept) - gap > width:
+        if gap == 2:
+            gap = 1
+        else:
+            kept.remove(min(kept, key=lambda i: (columns[i].worth, -i)))
+            gap = 2
+    table = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style="dim", show_edge=False)
+    for i in kept:
+        column = columns[i]
+        table.add_column(
+            column.title,
+            justify="left" if column.is_text else "right",
+            min_width=None if column.flexible else needed[i],
+            no_wrap=True,
+            overflow="ellipsis",
+        )
+    for row in rows:
+        table.add_row(*(row[i] for i in kept))
+    return table
+
+
+def indented(table: Table) -> Padding:
+    """The table one cell in from the edge."""
+    return Padding(table, (0, 0, 0, 1), expand=False)
+
+
+def _needed(column: Column, cells: Sequence[Text]) -> int:
+    widest = max((len(column.title), column.narrowest, *(cell.cell_len for cell in cells)))
+    return min(widest, _FLEXIBLE_AT_LEAST) if column.flexible else widest
+
+
+# The stages of a pipeline. In, and what it adds up to, stand side by side.
+
+STAGE_COLUMNS: Mapping[str, Column] = {
+    column.title: column
+    for column in (
+        Column("stage", worth=99, is_text=True, narrowest=6),
+        Column("slots", worth=1),
+        Column("in", worth=8, narrowest=6),
+        Column("ok", worth=10, narrowest=6),
+        Column("filtered", worth=5),
+        Column("dead", worth=13),
+        Column("waiting", worth=12),
+        Column("delayed", worth=9),
+        Column("running", worth=11),
+        Column("retries", worth=4),
+        Column("dup", worth=2),
+        Column("out", worth=3),
+        Column("rate", worth=7, narrowest=7),
+    )
+}
+
+_STYLES = {"ok": "green", "dead": "bold red", "delayed": "yellow", "running": "cyan", "retries": "yellow"}
+_NOTHING = Text("-", style="dim")
+
+
+def stage_table(titles: Sequence[str], rows: Sequence[Mapping[str, Text]], width: int) -> Table:
+    """The stages of a pipeline under the given titles; a row has a cell for each title that applies to it."""
+    columns = [STAGE_COLUMNS[title] for title in titles]
+    return fitted_table(columns, [[row.get(title, _NOTHING) for title in titles] for row in rows], width)
+
+
+def stage_cells(stage: StagePlan, balance: StageBalance) -> dict[str, Text]:
+    """What the counters of one stage are, by title. A source takes nothing in: it only gives."""
+    if stage.is_source:
+        return {"stage": Text(stage.name), "ok": number(balance.out, "green"), "out": number(balance.out)}
+    return {
+        "stage": Text(stage.name),
+        "in": number(balance.entered),
+        "dup": number(balance.duplicates),
+        **{
+            title: number(getattr(balance, title), _STYLES.get(title, ""))
+            for title in ("ok", "filtered", "dead", "waiting", "delayed", "running", "retries", "out")
+        },
+    }
+
+
+def number(n: int, style: str = "") -> Text:
+    """A count with thousands marked; zero steps back."""
+    return Text(f"{n:,}", style=style if n else "dim")

@@ -1,0 +1,91 @@
+"""The worker process: told on standard input what to run, it runs that until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from flowq.broker.connection import UrlDialer
+from flowq.broker.keys import Keys
+from flowq.broker.redis_streams import Broker
+from flowq.cli.errors import report
+from flowq.cli.loading import Entry, load_entry
+from flowq.cli.logs import configure_logging
+from flowq.graph.plan import Plan
+from flowq.runtime.runner import RunOptions
+from flowq.runtime.supervisor import EXIT_TOLD_WHY
+from flowq.runtime.worker import StopSignals, leave, work
+
+
+@dataclass(frozen=True, slots=True)
+class Instructions:
+    """What a supervisor tells a worker. Goes through a pipe, never the command line: a URL may hold a password."""
+
+    root: str
+    module: str
+    attribute: str
+    pipeline: str
+    redis: str
+    namespace: str
+    run_id: str
+    stages: Sequence[str]
+    sources: Sequence[str]
+    concurrency: dict[str, int]
+    arguments: dict[str, Any]
+    lease_seconds: float
+    grace_seconds: float
+
+    def encode(self) -> bytes:
+        """One line of JSON."""
+        return orjson.dumps(self)
+
+    @property
+    def options(self) -> RunOptions:
+        return RunOptions(self.stages, self.concurrency, self.arguments, self.lease_seconds, self.grace_seconds)
+
+
+def main() -> None:
+    """Entry point of `python -m flowq.cli.worker`."""
+    told = Instructions(**orjson.loads(sys.stdin.buffer.readline()))
+    configure_logging()
+    try:
+        loaded = load_entry(Entry(told.pipeline, told.module, Path(told.root), attribute=told.attribute))
+        plan = loaded.pipeline.plan
+        runner = asyncio.Runner(loop_factory=fast_loop_factory())
+        runner.run(_work(told, plan))
+    except KeyboardInterrupt:
+        leave(130)
+    except Exception as error:  # the border of the process: whatever it is, the user must see it
+        report(error, debug=bool(os.environ.get("FLOWQ_DEBUG")))
+        leave(EXIT_TOLD_WHY)
+    leave(0)
+
+
+async def _work(told: Instructions, plan: Plan) -> None:
+    stop = StopSignals()
+    stop.install()
+    stop.follow(sys.stdin.fileno())
+    broker = Broker(UrlDialer(told.redis), Keys(told.namespace, told.pipeline))
+    broker.run_id = told.run_id
+    await work(plan, broker, told.options, sources=told.sources, stop=stop)
+    await broker.close()
+
+
+def fast_loop_factory() -> Any:
+    """uvloop's event loop where there is one, else None for asyncio's own."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""What a dead letter tells the person who finds it, beside the original bytes."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from flowq.delivery.message import Delivery
+from flowq.delivery.settlement import DeadLetter
+from flowq.errors import FlowqError
+
+_LONGEST_TRACEBACK = 16_384
+_OWN_CODE = str(Path(__file__).parent.parent)
+
+
+def dead_letter_info(letter: DeadLetter, delivery: Delivery, run_id: str) -> Mapping[str, Any]:
+    """Reason, error, traceback, attempts, times, lineage and origin, ready for JSON.
+
+    `first_ms` is when the message was first appended to its edge, in milliseconds since 1970. When it died is the
+    time of the dead letter's own entry.
+    """
+    header = letter.header
+    return {
+        "reason": letter.reason,
+        "error": error_line(letter.error),
+        "error_type": type(letter.error).__name__ if letter.error else "",
+        "traceback": user_traceback(letter.error),
+        "attempts": header.attempt,
+        "first_ms": header.first_ms or delivery.appended_ms,
+        "root_id": header.root_id,
+        "parent_id": header.parent_id,
+        "hops": header.hops,
+        "worker": delivery.worker,
+        "run": run_id,
+    }
+
+
+def error_line(error: BaseException | None) -> str:
+    """The error in one line, as it is shown in lists."""
+    if error is None:
+        return ""
+    text = f"{error.message}: {error.detail}".rstrip(": ") if isinstance(error, FlowqError) else str(error)
+    first_line = next(iter(text.splitlines()), "")
+    return f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__
+
+
+def user_traceback(error: BaseException | None) -> str:
+    """The traceback without flowq's own frames, at most 16 KiB, its end kept: that is where the error is."""
+    if error is None or error.__traceback__ is None:
+        return ""
+    told = traceback.TracebackException.from_exception(error)
+    link: traceback.TracebackException | None = told
+    while link is not None:
+        link.stack = traceback.StackSummary.from_list(
+            [frame for frame in link.stack if not frame.filename.startswith(_OWN_CODE)]
+        )
+        link = link.__cause__ or link.__context__
+    return "".join(told.format())[-_LONGEST_TRACEBACK:]

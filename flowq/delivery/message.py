@@ -1,0 +1,144 @@
+"""A message on the wire: header and body, and one delivery of it with the right to settle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What travels beside the body: identity, lineage, and what happened so far.
+
+    Written as `id root parent hops` in ASCII, followed by `key=value` words only for what is not at its default, so
+    that a fresh message costs four words. Words this version does not know are kept and passed on: two versions of a
+    pipeline may share a stream.
+
+    `message_id` stays the same over retries, replays and workers. `root_id` is the message that entered the
+    pipeline, `parent_id` the one whose handling emitted this one, `hops` their distance in stages.
+
+    >>> Header("b7", "a1", "a1", 1, attempt=2).encode()
+    b'b7 a1 a1 1 a=2'
+    >>> Header.decode(b"b7 a1 a1 1 a=2 z=new").encode()
+    b'b7 a1 a1 1 a=2 z=new'
+    """
+
+    message_id: str
+    root_id: str
+    parent_id: str
+    hops: int
+    attempt: int = 1
+    crashes: int = 0
+    first_ms: int = 0
+    type_tag: str = ""
+    granted: bool = False
+    unknown: tuple[str, ...] = ()
+
+    def encode(self) -> bytes:
+        """The header as it is stored."""
+        words = [self.message_id, self.root_id, self.parent_id, str(self.hops)]
+        if self.attempt != 1:
+            words.append(f"a={self.attempt}")
+        if self.crashes:
+            words.append(f"c={self.crashes}")
+        if self.first_ms:
+            words.append(f"f={self.first_ms}")
+        if self.type_tag:
+            words.append(f"t={self.type_tag}")
+        if self.granted:
+            words.append("g=1")
+        return " ".join((*words, *self.unknown)).encode()
+
+    @classmethod
+    def decode(cls, raw: bytes) -> Header:
+        """Read a stored header. Raises ValueError for bytes that no version of flowq writes."""
+        message_id, root_id, parent_id, hops, *more = raw.decode("ascii").split(" ")
+        if not more:
+            return cls(message_id, root_id, parent_id, int(hops))
+        known: dict[str, str] = {}
+        unknown: list[str] = []
+        for word in more:
+            key, _, value = word.partition("=")
+            if key in _OPTIONAL_WORDS:
+                known[key] = value
+            else:
+                unknown.append(word)
+        return cls(
+            message_id,
+            root_id,
+            parent_id,
+            int(hops),
+            attempt=int(known.get("a", 1)),
+            crashes=int(known.get("c", 0)),
+            first_ms=int(known.get("f", 0)),
+            type_tag=known.get("t", ""),
+            granted="g" in known,
+            unknown=tuple(unknown),
+        )
+
+    @classmethod
+    def entering(cls, message_id: str, *, type_tag: str = "") -> Header:
+        """The header of a message that enters the pipeline from outside."""
+        return cls(message_id, message_id, "-", 0, type_tag=type_tag)
+
+    def replayed(self) -> Header:
+        """The header of a dead letter that is put back: the same message, its attempts counted anew."""
+        return replace(self, attempt=1, crashes=0, granted=False)
+
+
+_OPTIONAL_WORDS = frozenset("acftg")
+
+
+@dataclass(slots=True)
+class Delivery:
+    """One handing-over of a message to this worker, with everything needed to settle it.
+
+    `worker` is the name it was read under and `epoch` counts the broken connections seen before it was read:
+    together they decide whether it may still be settled in one batch with its neighbours.
+    """
+
+    edge: str
+    entry_id: bytes
+    header_bytes: bytes
+    body: bytes
+    worker: str
+    epoch: int
+    foreign: dict[bytes, bytes] | None = None
+    _header: Header | None = field(default=None, repr=False)
+
+    @property
+    def header(self) -> Header:
+        """The header, read on first use. An entry that some other program added has the entry id as its message id."""
+        if self._header is None:
+            try:
+                self._header = Header.decode(self.header_bytes)
+            except ValueError:
+                self._header = Header.entering(f"{self.edge}:{self.entry_id.decode()}".replace(" ", "_"))
+        return self._header
+
+    @property
+    def message_id(self) -> str:
+        return self.header.message_id
+
+    def child_header(self, message_id: bytes, tag: bytes = b"") -> bytes:
+        """The header of a message that the handling of this one emits."""
+        # Splitting the bytes costs a third of building a Header, and happens once per output.
+        words = self.header_bytes.split(b" ", 4)
+        if len(words) < 4 or not words[3].isdigit():
+            words = self.header.encode().split(b" ", 4)
+        header = b"%b %b %b %d" % (message_id, words[1], words[0], int(words[3]) + 1)
+        return header + b" t=" + tag if tag else header
+
+    @property
+    def appended_ms(self) -> int:
+        """When Redis appended the entry, in milliseconds since 1970."""
+        return int(self.entry_id.partition(b"-")[0])
+
+    def retried(self, *, counted: bool) -> Header:
+        """The header for the next attempt."""
+        header = self.header
+        return replace(
+            header,
+            attempt=header.attempt + 1 if counted else header.attempt,
+            first_ms=header.first_ms or self.appended_ms,
+            granted=False,
+        )

@@ -1,0 +1,121 @@
+"""What a stage promises about its messages: retries, pacing, and when a delivery is settled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from pydantic_core import ValidationError
+
+
+class AckMode(StrEnum):
+    """When a delivery is settled."""
+
+    AFTER = "after"  # when the handler has succeeded: at least once
+    FIRST = "first"  # on receipt, before the handler runs: at most once
+    MANUAL = "manual"  # when the handler calls `await ctx.ack()`
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Exponential backoff with full jitter.
+
+    The delay before attempt n+1 is drawn evenly from 0 to min(max_seconds, base_seconds * 2**(n-1)), which spreads
+    the retries of messages that failed together; without jitter it is that bound itself. The rule is Marc Brooker's
+    "full jitter" (AWS Architecture Blog, 2015).
+
+    >>> Backoff(base_seconds=0.5, max_seconds=60.0, full_jitter=False).delay_seconds(attempt=3, jitter=0.1)
+    2.0
+    >>> Backoff(base_seconds=0.5, max_seconds=60.0).delay_seconds(attempt=3, jitter=0.5)
+    1.0
+    """
+
+    base_seconds: float = 0.5
+    max_seconds: float = 60.0
+    full_jitter: bool = True
+
+    def delay_seconds(self, *, attempt: int, jitter: float) -> float:
+        """Seconds to wait after failed attempt number `attempt` (from 1); `jitter` is a number from 0 to 1."""
+        # 2**attempt of a message that retries for ever would overflow a float
+        bound = min(self.max_seconds, self.base_seconds * 2.0 ** min(attempt - 1, 64))
+        return bound * jitter if self.full_jitter else bound
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Retry:
+    """How often a stage tries a message, and which errors are worth another try.
+
+    `attempts` counts all runs of the handler, the first included. `base` and `max` are the seconds of the
+    exponential backoff, `jitter=False` switches its randomness off. An error is retried when it is an instance of
+    `on` and not of `give_up_on`; any other goes to the dead letters at once. Failed pydantic validation is never
+    retried: the same bytes fail again.
+
+    >>> Retry(attempts=3, base=1, max=10).is_retryable(ConnectionError())
+    True
+    >>> Retry(give_up_on=KeyError).is_retryable(KeyError("id"))
+    False
+    """
+
+    attempts: int
+    backoff: Backoff
+    on: tuple[type[BaseException], ...]
+    give_up_on: tuple[type[BaseException], ...]
+
+    def __init__(
+        self,
+        attempts: int = 5,
+        *,
+        base: float = 0.5,
+        max: float = 60.0,
+        jitter: bool = True,
+        on: type[BaseException] | tuple[type[BaseException], ...] = Exception,
+        give_up_on: type[BaseException] | tuple[type[BaseException], ...] = (),
+    ) -> None:
+        if attempts < 1:
+            raise ValueError(f"Retry(attempts={attempts}): at least 1, the first run counts")
+        if base < 0 or max < base:
+            raise ValueError(f"Retry(base={base}, max={max}): 0 <= base <= max, in seconds")
+        put = object.__setattr__
+        put(self, "attempts", attempts)
+        put(self, "backoff", Backoff(base, max, jitter))
+        put(self, "on", on if isinstance(on, tuple) else (on,))
+        put(self, "give_up_on", give_up_on if isinstance(give_up_on, tuple) else (give_up_on,))
+
+    def is_retryable(self, error: BaseException) -> bool:
+        """Whether this kind of error is worth another try."""
+        return isinstance(error, self.on) and not isinstance(error, (ValidationError, *self.give_up_on))
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Rate:
+    """At most `n` starts in `per` seconds, for each value of `by`, over all workers together.
+
+    `by` names a field or property of the message, or is a function of it; without `by` the limit is the stage's.
+    `burst` starts may happen at once after a pause.
+
+    >>> Rate(20, by="host").interval_seconds
+    0.05
+    """
+
+    n: float
+    per: float
+    by: str | Callable[[Any], str] | None
+    burst: int
+
+    def __init__(
+        self, n: float, *, per: float = 1.0, by: str | Callable[[Any], str] | None = None, burst: int = 1
+    ) -> None:
+        if n <= 0 or per <= 0 or burst < 1:
+            raise ValueError(f"Rate({n}, per={per}, burst={burst}): n and per above 0, burst at least 1")
+        put = object.__setattr__
+        put(self, "n", n)
+        put(self, "per", per)
+        put(self, "by", by)
+        put(self, "burst", burst)
+
+    @property
+    def interval_seconds(self) -> float:
+        """Seconds between two starts of one key at the full rate."""
+        return self.per / self.n

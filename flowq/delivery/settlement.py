@@ -1,0 +1,161 @@
+"""The one table of rules: what a handler did, and what therefore happens to the delivery."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple, assert_never
+
+from flowq.delivery.message import Delivery, Header
+from flowq.delivery.policy import Retry
+from flowq.errors import Reject, RetryLater
+
+
+class Output(NamedTuple):
+    """One encoded message for one edge. `dedup_hash` is empty where the receiving stage does not deduplicate."""
+
+    edge: str
+    header: bytes
+    body: bytes
+    dedup_hash: bytes = b""
+    delay_ms: int = 0
+
+
+# What a handler did
+
+
+@dataclass(frozen=True, slots=True)
+class Succeeded:
+    """The handler finished. No outputs and `filtered` means that it returned None on purpose."""
+
+    outputs: Sequence[Output] = ()
+    filtered: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The handler raised."""
+
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class TimedOut:
+    """The handler ran longer than the stage allows."""
+
+    after_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Undecodable:
+    """The body is not a message of the type that the stage takes."""
+
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True)
+class Unencodable:
+    """An output does not fit the declared types, the size limit, or JSON."""
+
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """The worker is being stopped and the handler did not finish in time, or never started."""
+
+
+@dataclass(frozen=True, slots=True)
+class Postponed:
+    """The handler was not called: the key of the message must wait. Costs no attempt."""
+
+    delay_seconds: float
+    granted: bool
+
+
+Outcome = Succeeded | Failed | TimedOut | Undecodable | Unencodable | Interrupted | Postponed
+
+
+# What happens to the delivery
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """Remove it and append its outputs, in one step."""
+
+    outputs: Sequence[Output]
+    filtered: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Delay:
+    """Run it again after `delay_ms`."""
+
+    header: Header
+    delay_ms: int
+    counted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """Set it aside with the reason, for a person to look at."""
+
+    reason: str
+    error: BaseException | None
+    header: Header
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Hand it back untouched, for any worker to run at once."""
+
+
+Settlement = Ack | Delay | DeadLetter | Release
+
+
+class HandlerTimeout(Exception):
+    """A handler ran longer than the `timeout` of its stage."""
+
+
+def decide(outcome: Outcome, delivery: Delivery, retry: Retry, jitter: float) -> Settlement:
+    """Turn an outcome into a settlement; `jitter` is a random number from 0 to 1 drawn by the caller.
+
+    Failures are counted against `retry.attempts`; interruptions, postponements and holds are not.
+    """
+    match outcome:
+        case Succeeded(outputs, filtered):
+            return Ack(outputs, filtered)
+        case Interrupted():
+            return Release()
+        case Postponed(delay_seconds, granted):
+            header = replace(delivery.header, granted=granted)
+            return Delay(header, round(delay_seconds * 1000), counted=False)
+        case Undecodable(error):
+            return DeadLetter("undecodable", error, delivery.header)
+        case Unencodable(error):
+            return DeadLetter("unencodable", error, delivery.header)
+        case TimedOut(after_seconds):
+            return _another_try(HandlerTimeout(f"ran longer than {after_seconds:g} s"), None, delivery, retry, jitter)
+        case Failed(Reject() as error):
+            return DeadLetter("rejected", error, delivery.header)
+        case Failed(RetryLater(after=after, hold=None) as error):
+            return _another_try(error, after, delivery, retry, jitter)
+        case Failed(RetryLater(after=after)):
+            return Delay(delivery.retried(counted=False), round(after * 1000), counted=True)
+        case Failed(error) if retry.is_retryable(error):
+            return _another_try(error, None, delivery, retry, jitter)
+        case Failed(error):
+            return DeadLetter("not retryable", error, delivery.header)
+        case _:
+            assert_never(outcome)
+
+
+def _another_try(
+    error: BaseException, after_seconds: float | None, delivery: Delivery, retry: Retry, jitter: float
+) -> Settlement:
+    attempt = delivery.header.attempt
+    if attempt >= retry.attempts:
+        return DeadLetter("attempts exhausted", error, delivery.header)
+    if after_seconds is None:
+        after_seconds = retry.backoff.delay_seconds(attempt=attempt, jitter=jitter)
+    return Delay(delivery.retried(counted=True), round(after_seconds * 1000), counted=True)

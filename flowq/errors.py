@@ -1,0 +1,195 @@
+"""Every exception flowq raises or understands: one root, a code, and a remedy in each text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where in the user's code something is written."""
+
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One finding about a pipeline: what is wrong, where, and what to do about it.
+
+    `code` is stable ("FQ103"), `details` are shown indented below the first line, `hint` is the remedy.
+    A problem of severity "warning" does not stop a pipeline from being built.
+    """
+
+    code: str
+    text: str
+    place: Place | None = None
+    details: tuple[str, ...] = ()
+    hint: str = ""
+    severity: str = "error"
+
+    def __str__(self) -> str:
+        head = f"{self.severity}[{self.code}]: {self.text}"
+        lines = [f"{head}    {self.place}" if self.place else head]
+        lines += [f"  {line}" for line in self.details]
+        if self.hint:
+            lines.append(f"  hint: {self.hint}")
+        return "\n".join(lines)
+
+
+class FlowqError(Exception):
+    """The root of all errors of flowq.
+
+    `hint` says what to do next, `detail` carries what the layer below said. `exit_code` is what the command line
+    exits with when the error reaches it.
+    """
+
+    code = "FQ900"
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str = "", detail: str = "", place: Place | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.detail = detail
+        self.place = place
+
+    def problem(self) -> Problem:
+        """This error as a finding that can be printed like any other."""
+        return Problem(self.code, self.message, self.place, (self.detail,) if self.detail else (), self.hint)
+
+    def __str__(self) -> str:
+        return str(self.problem())
+
+
+class PipelineError(FlowqError):
+    """A pipeline is wired wrongly. Carries every problem found, not only the first."""
+
+    code = "FQ100"
+    exit_code = 2
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__(f"{len(problems)} problem(s) in the pipeline")
+        self.problems = tuple(problems)
+
+    def __str__(self) -> str:
+        return "\n".join(str(problem) for problem in self.problems)
+
+
+class UsageError(FlowqError):
+    """A name, flag, setting or argument that cannot be used as given."""
+
+    code = "FQ200"
+    exit_code = 2
+
+
+class NotFound(UsageError):
+    """A pipeline, stage or dead letter that does not exist."""
+
+    code = "FQ201"
+
+
+class CodecError(FlowqError):
+    """A value and its bytes do not fit together."""
+
+    code = "FQ500"
+    exit_code = 2
+
+
+class DecodeError(CodecError):
+    """Bytes that are not a valid message of the type a stage takes."""
+
+    code = "FQ501"
+
+
+class EncodeError(CodecError):
+    """A value that does not fit the declared output types, or cannot be written as JSON."""
+
+    code = "FQ502"
+
+
+class PayloadTooLarge(EncodeError):
+    """A message above the size limit. Store the body elsewhere and send a reference to it."""
+
+    code = "FQ503"
+
+
+class BrokerError(FlowqError):
+    """Redis could not do what was asked."""
+
+    code = "FQ400"
+    exit_code = 4
+
+
+class BrokerUnavailable(BrokerError):
+    """Redis cannot be reached, or does not answer."""
+
+    code = "FQ401"
+
+
+class BrokerRefused(BrokerError):
+    """Redis answered that it will not: no permission, wrong key type, a version that is too old."""
+
+    code = "FQ402"
+
+
+class QueueFull(BrokerError):
+    """An edge holds `maxsize` messages; publishing to it was refused and nothing was stored."""
+
+    code = "FQ404"
+    exit_code = 1
+
+
+class Reject(Exception):
+    """Raise in a handler to send its message to the dead letters at once, without retries.
+
+    >>> raise Reject("HTTP 404")
+    Traceback (most recent call last):
+    flowq.errors.Reject: HTTP 404
+    """
+
+    def __init__(self, reason: str = "rejected") -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class RetryLater(Exception):
+    """Raise in a handler to have its message run again after a delay that the handler chooses.
+
+    `after` is in seconds. With `hold="host"` every message of the stage whose `host` has the same value waits as
+    well, and the retry does not count as an attempt: it says something about the host, not about the message.
+    Without `hold` the retry counts, so that a message which always asks for later ends as a dead letter.
+
+    >>> raise RetryLater("throttled", after=30, hold="host")
+    Traceback (most recent call last):
+    flowq.errors.RetryLater: throttled
+    """
+
+    def __init__(self, reason: str = "retry later", *, after: float, hold: str | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.after = max(0.0, after)
+        self.hold = hold
+
+
+@dataclass(slots=True)
+class Problems:
+    """A list of findings that grows while something is examined."""
+
+    found: list[Problem] = field(default_factory=list[Problem])
+
+    def add(self, code: str, text: str, place: Place | None = None, *details: str, hint: str = "") -> None:
+        """Note an error."""
+        self.found.append(Problem(code, text, place, details, hint))
+
+    def warn(self, code: str, text: str, place: Place | None = None, *details: str, hint: str = "") -> None:
+        """Note a warning."""
+        self.found.append(Problem(code, text, place, details, hint, "warning"))
+
+    @property
+    def errors(self) -> list[Problem]:
+        return [problem for problem in self.found if problem.severity == "error"]

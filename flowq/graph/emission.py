@@ -1,0 +1,160 @@
+"""Encodes what a stage gives and addresses it to edges."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flowq.delivery.codec import Encode, check_size, dedup_hash, encoder, tag_of, value_of
+from flowq.delivery.message import Delivery, Header
+from flowq.delivery.settlement import Output
+from flowq.errors import EncodeError
+from flowq.graph.context import Emitted
+from flowq.graph.plan import Plan, StagePlan, inlet_of
+from flowq.graph.typecheck import nearest
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One edge, and how a value of one type is written for it."""
+
+    edge: str
+    stage: str
+    encode: Encode
+    tag: bytes
+    dedup: str | Callable[[Any], Any] | None
+    max_bytes: int
+
+    def body(self, value: Any) -> bytes:
+        body = self.encode(value)
+        if len(body) > self.max_bytes:
+            check_size(body, self.max_bytes, self.stage)
+        return body
+
+    def hash_of(self, value: Any) -> bytes:
+        if self.dedup is None:
+            return b""
+        try:
+            return dedup_hash(value_of(value, self.dedup))
+        except Exception as error:  # the user's property or function
+            raise EncodeError(f"the dedup key of {self.stage} failed", detail=repr(error)) from error
+
+
+class Emission:
+    """The outputs of one stage: which edges take which type, and the bytes for them."""
+
+    def __init__(self, stage: StagePlan, plan: Plan, next_id: Callable[[], bytes]) -> None:
+        self._stage = stage
+        self._plan = plan
+        self._next_id = next_id
+        self._by_type: dict[type[Any], tuple[Target, ...]] = {}
+        self._declared: list[tuple[Any, tuple[Target, ...]]] = [
+            (route.type, tuple(target_of(plan, edge, route.type) for edge in route.edges)) for route in stage.routes
+        ]
+
+    def targets_for(self, value: Any) -> tuple[Target, ...]:
+        """The edges for a value, by its class, its nearest base class, or the one type it could be meant as."""
+        found = self._by_type.get(value.__class__)
+        return self._look_up(value) if found is None else found
+
+    def _look_up(self, value: Any) -> tuple[Target, ...]:
+        for base in type(value).__mro__:
+            for declared, targets in self._declared:
+                if base is declared or (base is not object and base is _runtime_class(declared)):
+                    self._by_type[type(value)] = targets
+                    return targets
+        open_ended = [targets for declared, targets in self._declared if declared is Any]
+        if open_ended:
+            return open_ended[0]
+        declared_names = " | ".join(tag_of(declared) for declared, _ in self._declared) or "None"
+        raise EncodeError(
+            f"{self._stage.name} returned a {type(value).__name__}, but declares {declared_names}",
+            hint="return what the annotation says, or change the annotation",
+        )
+
+    def outputs(self, values: Iterable[Any], delivery: Delivery) -> list[Output]:
+        """What handling a delivery gave, encoded. Raises EncodeError."""
+        outputs: list[Output] = []
+        next_id, add = self._next_id, outputs.append
+        for value in values:
+            if value is None:
+                continue
+            body, written_by = b"", None
+            for target in self.targets_for(value):
+                if target.encode is not written_by:
+                    body, written_by = target.body(value), target.encode
+                elif len(body) > target.max_bytes:
+                    check_size(body, target.max_bytes, target.stage)
+                header = delivery.child_header(next_id(), target.tag)
+                add(Output(target.edge, header, body, target.hash_of(value) if target.dedup is not None else b""))
+        return outputs
+
+    def emitted(self, emitted: Sequence[Emitted], delivery: Delivery) -> list[Output]:
+        """What a handler gave through its context, encoded."""
+        outputs: list[Output] = []
+        for item in emitted:
+            edge = f"{self._stage.name}>{item.stage}"
+            if edge not in self._plan.edge_by_name:
+                edge = inlet_of(item.stage)
+            target = target_for_value(self._plan, edge, item.message)
+            header = delivery.child_header(self._next_id(), target.tag)
+            outputs.append(
+                Output(
+                    edge, header, target.body(item.message), target.hash_of(item.message),
+                    delay_ms=round(item.delay_seconds * 1000),
+                )
+            )  # fmt: skip
+        return outputs
+
+    def entering(self, value: Any) -> list[Output]:
+        """A value that enters the pipeline here: a new message for each edge that takes it."""
+        return [entering(target, value, self._next_id()) for target in self.targets_for(value)]
+
+
+def entering(target: Target, value: Any, message_id: bytes) -> Output:
+    """A value as a message without parents."""
+    header = Header.entering(message_id.decode(), type_tag=target.tag.decode()).encode()
+    return Output(target.edge, header, target.body(value), target.hash_of(value))
+
+
+def target_of(plan: Plan, edge_name: str, type_: Any) -> Target:
+    """How values of a declared type are written for an edge."""
+    stage = plan.stage(plan.edge_by_name[edge_name].target)
+    tag = b""
+    if len(stage.accepted) > 1:
+        meant = nearest(type_, [(accepted, accepted) for accepted in stage.accepted])
+        tag = tag_of(type_ if meant is None else meant).encode()
+    return Target(edge_name, stage.name, encoder(type_), tag, stage.dedup, stage.max_bytes)
+
+
+def target_for_value(plan: Plan, edge_name: str, value: Any) -> Target:
+    """How one value is written for an edge, by the types that its stage takes."""
+    stage = plan.stage(plan.edge_by_name[edge_name].target)
+    for base in type(value).__mro__:
+        for accepted in stage.accepted:
+            if base is accepted or (base is not object and base is _runtime_class(accepted)):
+                return target_of(plan, edge_name, accepted)
+    if Any in stage.accepted:
+        return target_of(plan, edge_name, Any)
+    names = " | ".join(tag_of(accepted) for accepted in stage.accepted)
+    raise EncodeError(f"{stage.name} takes {names}, not a {type(value).__name__}")
+
+
+def _runtime_class(declared: Any) -> type | None:
+    """The class of the values that a declared type describes: dict for a TypedDict, list for list[int]."""
+    origin: Any = getattr(declared, "__origin__", None)
+    if hasattr(declared, "__metadata__"):  # Annotated[X, ...]
+        return _runtime_class(origin)
+    if isinstance(origin, type):
+        return origin
+    if hasattr(declared, "__supertype__"):  # NewType
+        return _runtime_class(declared.__supertype__)
+    if isinstance(declared, type):
+        return dict if hasattr(declared, "__total__") and issubclass(declared, dict) else declared
+    return None
+
+
+def edges_fed(plan: Plan, stage: StagePlan) -> Mapping[str, int]:
+    """The edges whose fill a stage must respect, with their limits. Feedback edges are exempt: they would deadlock."""
+    return {edge.name: edge.maxsize for edge in plan.edges_out_of(stage.name) if not edge.feedback and edge.maxsize > 0}

@@ -1,0 +1,172 @@
+"""The options of a stage: their types for checkers, and their check at import."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any, Literal, TypedDict
+
+from flowq.delivery.durations import seconds
+from flowq.delivery.policy import AckMode, Rate, Retry
+from flowq.errors import Problems
+from flowq.graph.definition import Definition
+from flowq.graph.plan import Batch
+
+
+class StageOptions(TypedDict, total=False):
+    """The options of any stage, as written."""
+
+    name: str
+    concurrency: int
+    retry: Retry
+    rate: Rate
+    timeout: float | str
+    dedup: str | Callable[[Any], str]
+    ack: Literal["after", "first", "manual"]
+    inline: bool
+    process: bool
+    max_bytes: int
+    maxsize: int
+    bounded: bool
+
+
+class BatchOptions(StageOptions, total=False):
+    """The options of a stage, those for batches included."""
+
+    batch: int
+    linger: float | str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """Checked options, durations in seconds."""
+
+    concurrency: int = 10
+    retry: Retry = field(default_factory=Retry)
+    rate: Rate | None = None
+    timeout: float | None = None
+    dedup: str | Callable[[Any], str] | None = None
+    ack: AckMode = AckMode.AFTER
+    batch: int | None = None
+    linger: float = 0.2
+    inline: bool = False
+    process: bool = False
+    max_bytes: int = 1_000_000
+    maxsize: int = 10_000
+    bounded: bool = False
+
+    @property
+    def batching(self) -> Batch | None:
+        return Batch(self.batch, self.linger) if self.batch else None
+
+
+def checked_options(definition: Definition, problems: Problems) -> Options:
+    """The options of a stage, those that cannot be used left at their defaults and reported."""
+    given = {name: value for name, value in definition.options.items() if name != "name" and value is not None}
+    usable: dict[str, Any] = {}
+    for name, value in given.items():
+        if name not in _READ or not definition.takes_messages:
+            _unknown(definition, name, problems)
+            continue
+        try:
+            usable[name] = _READ[name](value)
+        except (TypeError, ValueError) as error:
+            text = f"{definition.name}: {name}={value!r} cannot be used"
+            problems.add("FQ106", text, definition.place, hint=str(error))
+    _check_combinations(definition, given, problems)
+    return Options(**usable)
+
+
+def _unknown(definition: Definition, name: str, problems: Problems) -> None:
+    options = list(_READ) if definition.takes_messages else ["name"]
+    near = get_close_matches(name, options, 1)
+    hint = f'did you mean "{near[0]}"?' if near else "options: " + ", ".join(options)
+    problems.add("FQ106", f'{definition.name} has no option "{name}"', definition.place, hint=hint)
+
+
+_CLASHES: tuple[tuple[Callable[[Mapping[str, Any]], bool], str, str], ...] = (
+    (
+        lambda o: bool(o.get("inline") and o.get("process")),
+        "inline=True and process=True exclude each other",
+        "keep inline for fast functions, process for heavy ones",
+    ),
+    (
+        lambda o: "linger" in o and "batch" not in o,
+        "linger has no effect without batch",
+        "add batch=..., or leave linger out",
+    ),
+    (
+        lambda o: o.get("ack") == "first" and "retry" in o,
+        'ack="first" never retries, so retry has no effect',
+        'use ack="after", or leave retry out',
+    ),
+)
+
+
+def _check_combinations(definition: Definition, given: Mapping[str, Any], problems: Problems) -> None:
+    for clash, text, hint in _CLASHES:
+        if clash(given):
+            problems.add("FQ106", f"{definition.name}: {text}", definition.place, hint=hint)
+
+
+def _count(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError("a whole number, at least 1, is needed")
+    return value
+
+
+def _duration(value: Any) -> float:
+    if not isinstance(value, (int, float, str)) or isinstance(value, bool):
+        raise TypeError('a duration is needed: seconds, or text such as "10s"')
+    return seconds(value)
+
+
+def _duration_above_zero(value: Any) -> float:
+    if (duration := _duration(value)) == 0:
+        raise ValueError("above 0 is needed")
+    return duration
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError("True or False is needed")
+    return value
+
+
+def _key(value: Any) -> Any:
+    if not callable(value) and not (isinstance(value, str) and value):
+        raise TypeError("the name of a field, or a function of the message, is needed")
+    return value
+
+
+def _ack(value: Any) -> AckMode:
+    if value not in tuple(AckMode):
+        raise ValueError('"after", "first" or "manual" is needed')
+    return AckMode(value)
+
+
+def _of(wanted: type) -> Callable[[Any], Any]:
+    def check(value: Any) -> Any:
+        if not isinstance(value, wanted):
+            raise TypeError(f"a {wanted.__name__}(...) is needed")
+        return value
+
+    return check
+
+
+_READ: Mapping[str, Callable[[Any], Any]] = {
+    "concurrency": _count,
+    "retry": _of(Retry),
+    "rate": _of(Rate),
+    "timeout": _duration_above_zero,
+    "dedup": _key,
+    "ack": _ack,
+    "batch": _count,
+    "linger": _duration,
+    "inline": _flag,
+    "process": _flag,
+    "max_bytes": _count,
+    "maxsize": _count,
+    "bounded": _flag,
+}

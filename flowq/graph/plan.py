@@ -1,0 +1,202 @@
+"""The plan of a pipeline: frozen data that says what runs, what it takes and gives, and which edges carry it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from flowq.delivery.policy import AckMode, Rate, Retry
+from flowq.errors import NotFound, Place, Problem
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+    from flowq.graph.resource import Resource
+
+
+class Kind(StrEnum):
+    """What a stage does in the graph."""
+
+    SOURCE = "source"  # emits messages from outside, takes none
+    STAGE = "stage"  # takes messages and emits messages
+    SINK = "sink"  # takes messages and emits none
+
+
+class Shape(StrEnum):
+    """How a handler gives its outputs."""
+
+    FUNCTION = "function"
+    GENERATOR = "generator"
+    COROUTINE = "coroutine"
+    ASYNC_GENERATOR = "async generator"
+
+    @property
+    def is_async(self) -> bool:
+        return self in (Shape.COROUTINE, Shape.ASYNC_GENERATOR)
+
+
+class Placement(StrEnum):
+    """Where a handler runs."""
+
+    LOOP = "loop"
+    THREAD = "thread"
+    PROCESS = "process"
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """The user's function and how to call it."""
+
+    call: Callable[..., Any]
+    shape: Shape
+    placement: Placement
+    place: Place
+    resources: Mapping[str, Resource[Any]] = field(default_factory=dict[str, "Resource[Any]"])
+    context_parameter: str | None = None
+    returns_list: bool = False  # one call may give many outputs as a list
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """How many messages a handler takes at once, and how long the first of them may wait for the others."""
+
+    size: int
+    linger_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where outputs of one type go: every edge named gets a copy. No edges: the output has no taker."""
+
+    type: Any
+    edges: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EdgePlan:
+    """One connection: a stream, exactly one consumer group, and a delayed set.
+
+    Named "origin>target". Every stage that takes messages also has an inlet, an edge without origin named ">stage",
+    for what is pushed from outside.
+    """
+
+    name: str
+    origin: str
+    target: str
+    types: tuple[Any, ...] = ()
+    feedback: bool = False
+    maxsize: int = 10_000
+
+    @property
+    def is_inlet(self) -> bool:
+        return not self.origin
+
+
+@dataclass(frozen=True, slots=True)
+class StagePlan:
+    """One stage with everything the runtime has to know about it."""
+
+    name: str
+    kind: Kind
+    handler: Handler
+    accepts: Any = None  # the annotation of one message; None for a source
+    accepted: tuple[Any, ...] = ()  # the same, a union taken apart
+    emits: tuple[Any, ...] = ()  # the types given, a union taken apart, without None
+    concurrency: int = 10
+    retry: Retry = field(default_factory=Retry)
+    ack: AckMode = AckMode.AFTER
+    timeout_seconds: float | None = None
+    batch: Batch | None = None
+    dedup: str | Callable[[Any], str] | None = None
+    rate: Rate | None = None
+    max_bytes: int = 1_000_000  # of one message that the stage takes
+    in_edges: tuple[str, ...] = ()  # the inlet first
+    routes: tuple[Route, ...] = ()
+
+    @property
+    def place(self) -> Place:
+        return self.handler.place
+
+    @property
+    def is_source(self) -> bool:
+        return self.kind is Kind.SOURCE
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A compiled pipeline. Readers: the runner, the renderers, the checks and the inspector.
+
+    Stages stand in topological order, feedback edges left out of account.
+    """
+
+    name: str
+    stages: tuple[StagePlan, ...]
+    edges: tuple[EdgePlan, ...]
+    warnings: tuple[Problem, ...] = ()
+
+    @cached_property
+    def stage_by_name(self) -> Mapping[str, StagePlan]:
+        return {stage.name: stage for stage in self.stages}
+
+    @cached_property
+    def edge_by_name(self) -> Mapping[str, EdgePlan]:
+        return {edge.name: edge for edge in self.edges}
+
+    @property
+    def sources(self) -> tuple[StagePlan, ...]:
+        return tuple(stage for stage in self.stages if stage.is_source)
+
+    @property
+    def consumers(self) -> tuple[StagePlan, ...]:
+        """The stages that take messages."""
+        return tuple(stage for stage in self.stages if not stage.is_source)
+
+    def stage(self, name: str) -> StagePlan:
+        """The stage of that name. Raises NotFound with the nearest names."""
+        try:
+            return self.stage_by_name[name]
+        except KeyError:
+            raise NotFound(
+                f'pipeline "{self.name}" has no stage "{name}"',
+                hint="its stages: " + ", ".join(stage.name for stage in self.stages),
+            ) from None
+
+    def edges_into(self, stage: str) -> tuple[EdgePlan, ...]:
+        return tuple(edge for edge in self.edges if edge.target == stage)
+
+    def edges_out_of(self, stage: str) -> tuple[EdgePlan, ...]:
+        return tuple(edge for edge in self.edges if edge.origin == stage)
+
+    @cached_property
+    def graph(self) -> nx.MultiDiGraph[str]:
+        """The frozen graph: nodes carry `stage`, edges (keyed by name) carry `edge`. Inlets are not drawn as edges.
+
+        Built on demand: a worker that only moves messages never pays for the import.
+        """
+        import networkx as nx
+
+        graph: nx.MultiDiGraph[str] = nx.MultiDiGraph(name=self.name)
+        for stage in self.stages:
+            graph.add_node(stage.name, stage=stage)
+        for edge in self.edges:
+            if edge.origin:
+                graph.add_edge(edge.origin, edge.target, key=edge.name, edge=edge)
+        nx.freeze(graph)  # pyright: ignore[reportUnknownMemberType]
+        return graph
+
+
+def inlet_of(stage: str) -> str:
+    """The name of the edge by which messages enter a stage from outside."""
+    return f">{stage}"
+
+
+def type_name(type_: Any) -> str:
+    """A type as its user wrote it.
+
+    >>> type_name(int), type_name(list[str])
+    ('int', 'list[str]')
+    """
+    return type_.__name__ if isinstance(type_, type) and not hasattr(type_, "__args__") else str(type_)

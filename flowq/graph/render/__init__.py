@@ -1,0 +1,42 @@
+"""Drawings of a plan: one value, read as a tree, as Mermaid, as Graphviz, as SVG or as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from types import MappingProxyType
+
+from flowq.errors import UsageError
+from flowq.graph.plan import Plan
+from flowq.graph.render.data import json
+from flowq.graph.render.dot import dot
+from flowq.graph.render.mermaid import mermaid
+from flowq.graph.render.svg import svg
+from flowq.graph.render.tree import tree
+
+FORMATS: Mapping[str, Callable[[Plan], str]] = MappingProxyType(
+    {"tree": tree, "mermaid": mermaid, "dot": dot, "svg": svg, "json": json}
+)
+
+__all__ = ["FORMATS", "render"]
+
+
+def render(plan: Plan, format: str = "tree", *, ascii: bool = False) -> str:
+    """Draw a plan as text that ends in a newline. Inlets are not drawn.
+
+    `format` is a key of FORMATS. `ascii=True` draws the tree with ASCII characters only; the other formats
+    are for programs that read UTF-8, and ignore it. Raises UsageError for an unknown format.
+
+    >>> print(render(Plan("empty", (), ()), "mermaid"), end="")
+    flowchart LR
+    """
+    if format == "tree":
+        return tree(plan, ascii=ascii)
+    try:
+        draw = FORMATS[format]
+    except KeyError:
+        near = get_close_matches(format, FORMATS, 1)
+        choices = "formats: " + ", ".join(FORMATS)
+        hint = f'did you mean "{near[0]}"?  {choices}' if near else choices
+        raise UsageError(f'there is no format "{format}"', hint=hint) from None
+    return draw(plan)

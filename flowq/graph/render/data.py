@@ -1,0 +1,95 @@
+"""A plan as JSON, for programs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from flowq.errors import Problem
+from flowq.graph.plan import EdgePlan, Plan, StagePlan, type_name
+from flowq.graph.render.labels import drawn_edges, key_name
+
+
+def json(plan: Plan) -> str:
+    """Write a plan as one JSON object. Keys are only ever added; a value that does not apply is null.
+
+    - `pipeline`: its name.
+    - `stages`, in topological order: `name`; `kind` ("source", "stage", "sink"); `accepts` and `emits`, lists
+      of type names; `concurrency`; `batch` {size, linger_seconds}; `retry` {attempts, base_seconds,
+      max_seconds, jitter, on, give_up_on}; `rate` {n, per_seconds, by, burst}; `dedup`, the name of the field
+      or function; `ack`; `timeout_seconds`; `max_bytes`; `runs_on` ("loop", "thread", "process");
+      `resources`, the names of the parameters they are passed by; `routes`, a list of {type, edges};
+      `place` {file, line}. A source takes no messages: what says how they are taken is null there.
+    - `edges` between stages: `name`, `from`, `to`, `types`, `feedback`, `maxsize`.
+    - `warnings`: `code`, `text`, `details`, `hint`, `place`.
+    """
+    document = {
+        "pipeline": plan.name,
+        "stages": [_stage(stage) for stage in plan.stages],
+        "edges": [_edge(edge) for edge in drawn_edges(plan)],
+        "warnings": [_warning(warning) for warning in plan.warnings],
+    }
+    return orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode()
+
+
+def _stage(stage: StagePlan) -> dict[str, Any]:
+    taking = not stage.is_source
+    return {
+        "name": stage.name,
+        "kind": stage.kind,
+        "accepts": [type_name(type_) for type_ in stage.accepted],
+        "emits": [type_name(type_) for type_ in stage.emits],
+        "concurrency": stage.concurrency if taking else None,
+        "batch": stage.batch,
+        "retry": _retry(stage) if taking else None,
+        "rate": _rate(stage),
+        "dedup": key_name(stage.dedup) if stage.dedup else None,
+        "ack": stage.ack if taking else None,
+        "timeout_seconds": stage.timeout_seconds,
+        "max_bytes": stage.max_bytes if taking else None,
+        "runs_on": stage.handler.placement,
+        "resources": list(stage.handler.resources),
+        "routes": [{"type": type_name(route.type), "edges": route.edges} for route in stage.routes],
+        "place": stage.place,
+    }
+
+
+def _retry(stage: StagePlan) -> dict[str, Any]:
+    retry = stage.retry
+    return {
+        "attempts": retry.attempts,
+        "base_seconds": retry.backoff.base_seconds,
+        "max_seconds": retry.backoff.max_seconds,
+        "jitter": retry.backoff.full_jitter,
+        "on": [type_name(error) for error in retry.on],
+        "give_up_on": [type_name(error) for error in retry.give_up_on],
+    }
+
+
+def _rate(stage: StagePlan) -> dict[str, Any] | None:
+    if not (rate := stage.rate):
+        return None
+    by = key_name(rate.by) if rate.by else None
+    return {"n": rate.n, "per_seconds": rate.per, "by": by, "burst": rate.burst}
+
+
+def _edge(edge: EdgePlan) -> dict[str, Any]:
+    return {
+        "name": edge.name,
+        "from": edge.origin,
+        "to": edge.target,
+        "types": [type_name(type_) for type_ in edge.types],
+        "feedback": edge.feedback,
+        "maxsize": edge.maxsize,
+    }
+
+
+def _warning(problem: Problem) -> dict[str, Any]:
+    return {
+        "code": problem.code,
+        "text": problem.text,
+        "details": problem.details,
+        "hint": problem.hint,
+        "place": problem.place,
+    }

@@ -1,0 +1,113 @@
+"""A plan as a tree for the terminal: one row per stage, read from top to bottom."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from flowq.graph.plan import EdgePlan, Kind, Plan, StagePlan
+from flowq.graph.render.labels import details, edge_label, key_name
+from flowq.graph.render.text import clipped, pack
+
+WIDTH = 80
+_WIDEST_HEAD = 32  # heads up to here share one column of details; a wider one starts its own
+_GLYPH = {Kind.SOURCE: "◉", Kind.STAGE: "●", Kind.SINK: "■"}
+_ASCII = str.maketrans(
+    {"◉": "o", "●": "*", "■": "#", "│": "|", "├": "|", "└": "`", "┐": ".", "─": "-", "▶": ">", "×": "x"}
+    | {"↺": "(loop)", "↓": "(below)", "…": "~"}
+)
+
+
+def tree(plan: Plan, *, ascii: bool = False) -> str:
+    """Draw a plan in at most 80 columns.
+
+    A stage that several others feed stands below the last of them; the others say `name ↓`. An edge back to a
+    stage above says `name ↺`. Details that do not fit go on in the next row, a type that does not fit is cut
+    with `…`. `ascii=True` uses ASCII characters only.
+    """
+    rows = [row.in_ascii() if ascii else row for row in _Tree(plan).rows()]
+    widths = [len(row.head) for row in rows if row.details]
+    column = 2 + max((width for width in widths if width <= _WIDEST_HEAD), default=0)
+    text = "".join(f"{line}\n" for row in rows for line in row.lines(column))
+    return text.translate(_ASCII) if ascii else text  # a second time, for what was cut since
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One row: what is drawn, what stands in the column beside it, and the stem that passes below."""
+
+    head: str
+    details: tuple[str, ...] = ()
+    below: str = ""
+
+    def in_ascii(self) -> _Row:
+        def plain(text: str) -> str:
+            return text.translate(_ASCII).encode("ascii", "replace").decode()
+
+        return _Row(plain(self.head), tuple(map(plain, self.details)), plain(self.below))
+
+    def lines(self, column: int) -> Iterator[str]:
+        start = max(column, len(self.head) + 2)
+        head, lines = self.head, pack(self.details, "  ", WIDTH - start)
+        if start > column and (len(lines) > 1 or any(start + len(line) > WIDTH for line in lines)):
+            yield clipped(head, WIDTH)
+            start, head, lines = column, self.below, pack(self.details, "  ", WIDTH - column)
+        for line in lines or ("",):
+            yield clipped(f"{head:<{start}}{line}".rstrip(), WIDTH)
+            head = self.below
+
+
+class _Tree:
+    """A walk from the sources down. `unseen` counts the edges by which the walk has yet to reach a stage."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        forward = [edge for edge in plan.edges if not edge.is_inlet and not edge.feedback]
+        self.unseen = Counter(edge.target for edge in forward)
+
+    def rows(self) -> Iterator[_Row]:
+        for root in [stage for stage in self.plan.stages if not self.unseen[stage.name]]:
+            yield from self._from(root, " ")
+
+    def _from(self, stage: StagePlan, margin: str) -> Iterator[_Row]:
+        """A stage and all that it leads to, its own column straight below it."""
+        edges = self.plan.edges_out_of(stage.name)
+        trunk = self._trunk(edges)
+        yield _Row(f"{margin}{_GLYPH[stage.kind]} {stage.name}", details(stage), margin + "│" * bool(edges))
+        sides = [edge for edge in edges if edge is not trunk]
+        width = max((len(edge_label(self.plan, edge)) for edge in sides), default=0)
+        for edge in sides:
+            yield from self._side(edge, margin, width, last=trunk is None and edge is sides[-1])
+        if trunk:
+            yield _Row(f"{margin}│ {edge_label(self.plan, trunk)}")
+            yield from self._from(self.plan.stage(trunk.target), margin)
+
+    def _trunk(self, edges: tuple[EdgePlan, ...]) -> EdgePlan | None:
+        """The edge that goes straight on: the only one, else the last one whose stage leads further."""
+        here = [edge for edge in edges if not edge.feedback and self.unseen[edge.target] == 1]
+        if len(edges) == 1:
+            return here[0] if here else None
+        return next((edge for edge in reversed(here) if self.plan.edges_out_of(edge.target)), None)
+
+    def _side(self, edge: EdgePlan, margin: str, width: int, *, last: bool) -> Iterator[_Row]:
+        """An edge that branches off: to one row, or to a column of its own if its stage leads further."""
+        fork, stem = ("└─", "  ") if last else ("├─", "│ ")
+        label = edge_label(self.plan, edge)
+        target = self.plan.stage(edge.target)
+        if edge.feedback or self.unseen[target.name] > 1:  # a mere reference, which stays in one row
+            room = WIDTH - len(f"{margin}{fork}  ──▶ {target.name} (below)")
+            width, label = min(width, room), clipped(label, room)
+        arrow = f"{margin}{fork} {label:<{width}} ──▶ "
+        if edge.feedback:
+            bound = (f"dedup {key_name(target.dedup)}",) if target.dedup else ()
+            yield _Row(f"{arrow}{target.name} ↺", bound, margin + stem)
+            return
+        self.unseen[target.name] -= 1
+        if self.unseen[target.name]:
+            yield _Row(f"{arrow}{target.name} ↓")
+        elif self.plan.edges_out_of(target.name) or len(arrow) + len(target.name) > WIDTH // 2:
+            yield _Row(f"{margin}{fork}┐ {label}")
+            yield from self._from(target, margin + stem)
+        else:
+            yield _Row(f"{arrow}{_GLYPH[target.kind]} {target.name}", details(target), margin + stem)

@@ -1,0 +1,195 @@
+"""Puts values into a pipeline from a program: one at a time, or in bulk."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from flowq.broker.message_ids import MessageIds
+from flowq.broker.open import open_broker
+from flowq.broker.redis_streams import Broker
+from flowq.delivery.durations import seconds
+from flowq.delivery.settlement import Output
+from flowq.errors import BrokerUnavailable, QueueFull, UsageError
+from flowq.graph.emission import Target, entering, target_for_value
+from flowq.graph.flow import Accepts
+from flowq.graph.plan import EdgePlan, Plan, inlet_of
+
+if TYPE_CHECKING:
+    from flowq.graph.pipeline import Pipeline
+
+M = TypeVar("M")
+
+_MOST_PER_CALL = 1000
+_TRIES = 5
+_FULL_PAUSE_SECONDS = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """What became of a bulk push."""
+
+    appended: int
+    duplicates: int
+
+
+class Publisher:
+    """Pushes messages to the stages of one pipeline. Use it in an `async with`.
+
+    `redis` is a URL, or None for the server that flowq runs in `.flowq/`. A push that returns is stored; one that is
+    sent again because the reply was lost is stored once. When the edge of the stage is full, a push waits, or raises
+    QueueFull with `wait=False`.
+
+    Raises EncodeError for a message that the stage does not take, BrokerUnavailable after five tries without an
+    answer.
+
+    >>> async def add(pipeline, fetch, link):
+    ...     async with Publisher(pipeline, redis="redis://localhost:6379/0") as publisher:
+    ...         await publisher.push(fetch, link, delay="5m")
+    """
+
+    def __init__(self, pipeline: Pipeline, *, redis: str | None = None, namespace: str = "flowq") -> None:
+        self._plan: Plan = pipeline.plan
+        self._redis = redis
+        self._namespace = namespace
+        self._ids = MessageIds()
+        self._stack = AsyncExitStack()
+        self._targets: dict[tuple[str, type[Any]], Target] = {}
+        self._broker: Broker | None = None
+
+    async def __aenter__(self) -> Self:
+        opening = open_broker(self._plan.name, redis=self._redis, namespace=self._namespace)
+        self._broker = await self._stack.enter_async_context(opening)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._broker = None
+        await self._stack.aclose()
+
+    async def push(
+        self,
+        stage: Accepts[M] | str,
+        message: M,
+        *,
+        delay: float | str = 0,
+        id: str | None = None,
+        wait: bool = True,
+    ) -> str:
+        """Push one message, to be run after `delay` (seconds or "5m"); returns its id.
+
+        With `id`, the same id pushed again within an hour is stored once.
+        """
+        edge = self._inlet(stage)
+        message_id = (id or self._ids.next().decode()).replace(" ", "_")
+        output = self._encode(edge, message, message_id.encode())
+        await self._publish(edge, [output], f"push:{edge.name}:{message_id}", seconds(delay), wait)
+        return message_id
+
+    async def push_many(
+        self, stage: Accepts[M] | str, messages: Iterable[M], *, delay: float | str = 0, wait: bool = True
+    ) -> Pushed:
+        """Push messages in bulk: one call of Redis for a thousand, each call all or nothing."""
+        edge, delay_seconds = self._inlet(stage), seconds(delay)
+        appended = duplicates = 0
+        left, next_id = iter(messages), self._ids.next
+        while outputs := [self._encode(edge, message, next_id()) for message in islice(left, _MOST_PER_CALL)]:
+            pushed = await self._publish(edge, outputs, next_id().decode(), delay_seconds, wait)
+            appended += pushed.appended
+            duplicates += pushed.duplicates
+        return Pushed(appended, duplicates)
+
+    def _inlet(self, stage: Accepts[Any] | str) -> EdgePlan:
+        name = stage if isinstance(stage, str) else str(getattr(stage, "name", stage))
+        edge = self._plan.edge_by_name.get(inlet_of(self._plan.stage(name).name))
+        if edge is None:
+            raise UsageError(f'"{name}" is a source: it takes no messages', hint="push to a stage behind it")
+        return edge
+
+    def _encode(self, edge: EdgePlan, message: Any, message_id: bytes) -> Output:
+        kind = (edge.name, message.__class__)
+        target = self._targets.get(kind)
+        if target is None:
+            target = self._targets[kind] = target_for_value(self._plan, edge.name, message)
+        return entering(target, message, message_id)
+
+    async def _publish(
+        self, edge: EdgePlan, outputs: list[Output], token: str, delay_seconds: float, wait: bool
+    ) -> Pushed:
+        if self._broker is None:
+            raise UsageError("the publisher is not open", hint="async with Publisher(pipeline) as publisher: ...")
+        deduplicated_by = edge.target if self._plan.stage(edge.target).dedup is not None else None
+        tries = 0
+        while True:
+            try:
+                published = await self._broker.publish(
+                    edge.name,
+                    outputs,
+                    deduplicated_by=deduplicated_by,
+                    token=token,
+                    maxsize=edge.maxsize,
+                    delay_ms=round(delay_seconds * 1000),
+                )
+            except BrokerUnavailable:
+                tries += 1
+                if tries == _TRIES:
+                    raise
+                await asyncio.sleep(0.1 * 2**tries)
+                continue
+            if published.full_at is None:
+                return Pushed(published.appended, published.duplicates)
+            if not wait:
+                raise QueueFull(
+                    f'edge "{edge.name}" holds {published.full_at:,} messages, its maxsize is {edge.maxsize:,}',
+                    hint="wait until they are worked off, run more workers, or raise maxsize",
+                )
+            await asyncio.sleep(_FULL_PAUSE_SECONDS)
+
+
+class SyncPublisher:
+    """The same for programs without asyncio, such as Flask and Django. Use it in a `with`; threads may share it.
+
+    >>> def add(pipeline, fetch, link):
+    ...     with SyncPublisher(pipeline, redis="redis://localhost:6379/0") as publisher:
+    ...         publisher.push(fetch, link)
+    """
+
+    def __init__(self, pipeline: Pipeline, *, redis: str | None = None, namespace: str = "flowq") -> None:
+        self._publisher = Publisher(pipeline, redis=redis, namespace=namespace)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="flowq-publisher", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self._publisher.__aenter__(), self._loop).result()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        asyncio.run_coroutine_threadsafe(self._publisher.__aexit__(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def push(
+        self,
+        stage: Accepts[M] | str,
+        message: M,
+        *,
+        delay: float | str = 0,
+        id: str | None = None,
+        wait: bool = True,
+    ) -> str:
+        """Like `Publisher.push`."""
+        pushing = self._publisher.push(stage, message, delay=delay, id=id, wait=wait)
+        return asyncio.run_coroutine_threadsafe(pushing, self._loop).result()
+
+    def push_many(
+        self, stage: Accepts[M] | str, messages: Iterable[M], *, delay: float | str = 0, wait: bool = True
+    ) -> Pushed:
+        """Like `Publisher.push_many`."""
+        pushing = self._publisher.push_many(stage, messages, delay=delay, wait=wait)
+        return asyncio.run_coroutine_threadsafe(pushing, self._loop).result()

@@ -1,0 +1,51 @@
+"""Hands a batch to its handler, and takes it apart when it fails: one bad message must not cost its neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from flowq.delivery.message import Delivery
+from flowq.delivery.settlement import Failed, Interrupted, Outcome, Succeeded, Undecodable
+from flowq.errors import DecodeError, RetryLater
+from flowq.runtime.handling import Handling
+
+Outcomes = list[tuple[Sequence[Delivery], Outcome]]
+Interruptible = Callable[[Awaitable[Outcome]], Awaitable[Outcome]]
+
+
+async def handle_batch(handling: Handling, deliveries: Sequence[Delivery], interruptible: Interruptible) -> Outcomes:
+    """The outcome of each part of a batch. Outputs belong to the part that gave them, which settles as one."""
+    outcomes: Outcomes = []
+    good: list[Delivery] = []
+    messages: list[Any] = []
+    for delivery in deliveries:
+        try:
+            messages.append(handling.decode(delivery))
+            good.append(delivery)
+        except DecodeError as error:
+            outcomes.append(((delivery,), Undecodable(error)))
+    if good:
+        await _halve(handling, good, messages, interruptible, outcomes)
+    return outcomes
+
+
+async def _halve(
+    handling: Handling,
+    deliveries: Sequence[Delivery],
+    messages: list[Any],
+    interruptible: Interruptible,
+    outcomes: Outcomes,
+) -> None:
+    outcome = await interruptible(handling.handle_message(messages, deliveries[0]))
+    concerns_all = isinstance(outcome, Interrupted) or (
+        isinstance(outcome, Failed) and isinstance(outcome.error, RetryLater)
+    )
+    if isinstance(outcome, Succeeded):
+        outcomes.append((deliveries, outcome))
+    elif len(deliveries) == 1 or concerns_all:
+        outcomes.extend(((delivery,), outcome) for delivery in deliveries)
+    else:
+        middle = len(deliveries) // 2
+        await _halve(handling, deliveries[:middle], messages[:middle], interruptible, outcomes)
+        await _halve(handling, deliveries[middle:], messages[middle:], interruptible, outcomes)

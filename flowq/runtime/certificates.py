@@ -1,0 +1,32 @@
+"""Death certificates: who can tell for certain that a worker's process is gone, so that nobody waits for its lease."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from flowq.broker.redis_streams import Broker
+from flowq.runtime.identity import process_birth, process_space
+
+
+async def certify_child(broker: Broker, pid: int, how: str) -> None:
+    """A child of this process was seen to end without signing off."""
+    here = process_space()
+    for name, facts in (await broker.registered_workers()).items():
+        if facts.get("pid") == pid and facts.get("where") == here:
+            await broker.certify_dead(name, how)
+
+
+async def certify_lost_neighbours(broker: Broker) -> list[str]:
+    """Certify the workers of this machine whose processes no longer exist, as after `kill -9` of a whole run."""
+    here = process_space()
+    lost = [name for name, facts in (await broker.registered_workers()).items() if _is_lost(facts, here)]
+    for name in lost:
+        await broker.certify_dead(name, "its process is gone")
+    return lost
+
+
+def _is_lost(facts: Mapping[str, Any], here: str) -> bool:
+    # A process id means something only within one boot and one process namespace, and only together with the
+    # moment at which its process was born: ids are given again.
+    return bool(here) and facts.get("where") == here and process_birth(int(facts["pid"])) != facts.get("born")

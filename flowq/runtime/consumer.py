@@ -1,0 +1,380 @@
+"""Reads the edges of one stage and handles each delivery in one of a fixed number of slots."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections import defaultdict, deque
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from flowq.broker.calls import insist
+from flowq.broker.reader import Reader
+from flowq.broker.redis_streams import Broker
+from flowq.broker.settling import Settled, Settling
+from flowq.delivery.message import Delivery
+from flowq.delivery.policy import AckMode
+from flowq.delivery.settlement import Delay, Failed, Interrupted, Outcome, Output, Postponed, Release, decide
+from flowq.errors import BrokerUnavailable, RetryLater
+from flowq.graph.emission import edges_fed
+from flowq.graph.plan import Plan, StagePlan
+from flowq.runtime.batching import handle_batch
+from flowq.runtime.early_ack import EarlyAck
+from flowq.runtime.handling import Handling
+from flowq.runtime.identity import Identity
+from flowq.runtime.pacing import Pacer
+from flowq.runtime.process_pool import ProcessHandling
+from flowq.runtime.settler import Settler
+
+BLOCK_MS = 2000
+_LOCAL_WORK_SECONDS = 0.1
+_MOST_LOCAL = 1000
+_STEPS_BEFORE_YIELD = 128
+_FULL_POLL_SECONDS = 0.1
+_RECONCILE_SECONDS = 30.0
+_UNRESPONSIVE_SECONDS = 1.5
+_IDLE_POLL_SECONDS = 0.02
+_UNBLOCK_EVERY_SECONDS = 0.05
+
+
+@dataclass(slots=True)
+class Gauge:
+    """How fast a stage finishes its messages in this process, as a moving average."""
+
+    per_second: float = 0.0
+    _n: int = 0
+    _since: float = field(default=0.0)
+
+    def count(self, n: int, now: float) -> None:
+        if not self._n:
+            self._since = now if not self._since or now - self._since > 1.0 else self._since
+        self._n += n
+        passed = now - self._since
+        if passed >= 0.02:
+            self.per_second += (self._n / passed - self.per_second) * 0.5
+            self._n, self._since = 0, now
+
+
+class Consumer:
+    """One stage in one process.
+
+    Never holds more than its slots can take plus about a tenth of a second of work, so that slow stages spread over
+    all workers; stops reading while an edge that it feeds is full.
+    """
+
+    def __init__(
+        self,
+        stage: StagePlan,
+        plan: Plan,
+        broker: Broker,
+        identity: Identity,
+        *,
+        delayed: asyncio.Event | None = None,
+    ) -> None:
+        self.stage = stage
+        self.handling: Handling | ProcessHandling  # set by start()
+        self._plan = plan
+        self._broker = broker
+        self._identity = identity
+        self._delayed = delayed
+        self._reader = Reader(broker, stage.in_edges)
+        deduplicating = frozenset(edge.name for edge in plan.edges if plan.stage(edge.target).dedup is not None)
+        self.settling = Settling(broker, deduplicating)
+        self._settler = Settler(
+            stage.name, self.settling, current_worker=lambda: identity.worker, settled=self._on_settled
+        )
+        self._todo: deque[Delivery] = deque()
+        self._held: defaultdict[str, set[bytes]] = defaultdict(set)
+        self._n_held = 0
+        self._idle: deque[asyncio.Future[None]] = deque()
+        self._room = asyncio.Event()
+        self._gauge = Gauge()
+        self._limits = edges_fed(plan, stage)
+        self._full: set[str] = set()
+        self._stopping = False
+        self._interrupting = False
+        self._tasks: list[asyncio.Task[None]] = []
+        self._slots: list[asyncio.Task[None]] = []
+        self._at_work: list[Sequence[Delivery]] = [()] * stage.concurrency
+        self._gathering = asyncio.Lock()
+        self._soon: dict[bytes, tuple[asyncio.TimerHandle, Delivery]] = {}
+        self._pacer = Pacer(stage, stage.rate, broker) if stage.rate else None
+        self._early = EarlyAck(broker, stage, self._settler)
+
+    # Life
+
+    def start(self, handling: Handling | ProcessHandling) -> None:
+        """Begin to read and handle."""
+        self.handling = self._early.handling = handling
+        spawn = asyncio.create_task
+        slot = self._batch_slot if self.stage.batch else self._slot
+        self._slots = [spawn(slot(number)) for number in range(self.stage.concurrency)]
+        self._tasks = [spawn(self._read()), spawn(self._settler.run())]
+
+    @property
+    def tasks(self) -> Sequence[asyncio.Task[None]]:
+        """Everything that must keep running for as long as the stage does."""
+        return (*self._tasks, *self._slots)
+
+    @property
+    def running(self) -> int:
+        """Deliveries that have been started and not settled."""
+        return sum(map(len, self._at_work))
+
+    async def stop(self, grace_seconds: float, hurry: asyncio.Event) -> None:
+        """Read nothing new, hand back what has not started, finish the rest within `grace_seconds` or hand it back."""
+        self._stopping = True
+        self._room.set()
+        self._release_unstarted()
+        await self._settler.flush()
+        await self._wait_until_idle(grace_seconds, hurry)
+        if self.running:
+            self._interrupting = True
+            for slot in self._slots:
+                slot.cancel()
+            await self._wait_until_idle(_UNRESPONSIVE_SECONDS, asyncio.Event())
+        self._release_unresponsive()
+        await self._settler.flush()
+
+    async def close(self) -> None:
+        """End the loops. The read under way is waited for: it may bring deliveries, which are handed back."""
+        reading = self._tasks[0]
+        while not reading.done():
+            await self._reader.unblock()
+            await asyncio.wait([reading], timeout=_UNBLOCK_EVERY_SECONDS)
+        self._release_unstarted()
+        await self._settler.flush()
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+        await self._reader.close()
+        await self._settler.close()
+
+    # Reading
+
+    async def _read(self) -> None:
+        reconciled_at, seen_epoch = self._now(), self._broker.epoch
+        while not self._stopping:
+            room = self._room_to_read()
+            if room <= 0:
+                self._room.clear()
+                await self._room.wait()
+                continue
+            if self._full:
+                await self._wait_for_the_full()
+                continue
+            if self._broker.epoch != seen_epoch or self._now() - reconciled_at > _RECONCILE_SECONDS:
+                seen_epoch, reconciled_at = self._broker.epoch, self._now()
+                await self._reconcile()
+                continue
+            try:
+                worker = self._identity.worker
+                deliveries = await self._reader.read(worker, count=room, block_ms=BLOCK_MS)
+            except BrokerUnavailable:
+                await insist(self._reconcile, what=f"reading for {self.stage.name}")
+                seen_epoch, reconciled_at = self._broker.epoch, self._now()
+                continue
+            await self.take(deliveries)
+
+    def _room_to_read(self) -> int:
+        """How many deliveries to ask for; none while a read would bring too few to be worth its round trip."""
+        stage, rate = self.stage, self._gauge.per_second
+        wanted = stage.concurrency * (stage.batch.size if stage.batch else 1)
+        window = wanted + min(_MOST_LOCAL, int(rate * _LOCAL_WORK_SECONDS))
+        room = window - self._n_held
+        worthwhile = min(window // 2, int(rate * _LOCAL_WORK_SECONDS / 10))
+        return room if room >= max(1, worthwhile) else 0
+
+    async def _wait_for_the_full(self) -> None:
+        await asyncio.sleep(_FULL_POLL_SECONDS)
+        try:
+            outstanding = await self._broker.outstanding(list(self._limits))
+        except BrokerUnavailable:
+            return
+        self._note_outstanding(outstanding, resume_at=0.8)
+
+    def _note_outstanding(self, outstanding: Mapping[str, int], *, resume_at: float = 1.0) -> None:
+        for edge, n in outstanding.items():
+            limit = self._limits.get(edge)
+            if limit is None:
+                continue
+            if n >= limit:
+                self._full.add(edge)
+            elif n < limit * resume_at:
+                self._full.discard(edge)
+
+    async def _reconcile(self) -> None:
+        """Run what Redis says was given to this worker but never arrived: the reply to its read was lost.
+
+        What was held before or after the question is left out, for it may have been settled in between.
+        """
+        held_before = {edge: set(ids) for edge, ids in self._held.items()}
+        pending = await self._reader.own_pending(self._identity.worker)
+        await self.take(
+            [delivery for delivery in pending if delivery.entry_id not in held_before.get(delivery.edge, ())]
+        )
+
+    async def take(self, deliveries: Sequence[Delivery]) -> None:
+        """Handle these, except for what is already held, each when its turn comes."""
+        new = [delivery for delivery in deliveries if delivery.entry_id not in self._held[delivery.edge]]
+        for delivery in new:
+            self._held[delivery.edge].add(delivery.entry_id)
+        self._n_held += len(new)
+        if self._pacer is not None and new:
+            await self._start_in_turn(self._pacer, new)
+        else:
+            self._start(new)
+
+    def _start(self, deliveries: Sequence[Delivery]) -> None:
+        self._todo.extend(deliveries)
+        for _ in range(min(len(deliveries), len(self._idle))):
+            self._wake_one()
+
+    async def _start_in_turn(self, pacer: Pacer, deliveries: Sequence[Delivery]) -> None:
+        """Start what may start now, keep what may start in a moment, and send away what must wait longer."""
+        call_later = asyncio.get_running_loop().call_later
+        for delivery, wait in zip(deliveries, await pacer.waits_seconds(deliveries), strict=True):
+            if wait <= 0:
+                self._start([delivery])
+            elif wait <= _LOCAL_WORK_SECONDS:
+                self._soon[delivery.entry_id] = call_later(wait, self._start_soon, delivery), delivery
+            else:
+                postponed = decide(Postponed(wait, granted=True), delivery, self.stage.retry, 0.0)
+                self._settler.add(delivery.edge, ((delivery,), postponed))
+
+    def _start_soon(self, delivery: Delivery) -> None:
+        del self._soon[delivery.entry_id]
+        self._start([delivery])
+
+    @property
+    def room(self) -> int:
+        """How many reclaimed deliveries may be taken over now."""
+        return 0 if self._stopping else max(0, self.stage.concurrency + _MOST_LOCAL - self._n_held)
+
+    # Handling
+
+    async def _slot(self, number: int) -> None:
+        """Handle one delivery after another."""
+        todo, stage, settler, at_work = self._todo, self.stage, self._settler, self._at_work
+        steps = 0
+        while True:
+            while not todo:
+                await self._sleep_until_woken()
+                steps = 0
+            delivery = todo.popleft()
+            at_work[number] = unit = (delivery,)
+            if stage.ack is AckMode.AFTER:
+                outcome = await self._interruptible(self.handling.handle(delivery))
+                if self._pacer is not None:
+                    await self._hold_if_asked(self._pacer, outcome, delivery)
+                settler.add(delivery.edge, (unit, decide(outcome, delivery, stage.retry, random.random())))
+            else:
+                await self._early.handle(delivery)
+            at_work[number] = ()
+            steps += 1
+            if steps >= _STEPS_BEFORE_YIELD:
+                # A handler that never waits would otherwise keep the loop from reading and settling.
+                steps = 0
+                await asyncio.sleep(0)
+
+    async def _hold_if_asked(self, pacer: Pacer, outcome: Outcome, delivery: Delivery) -> None:
+        if isinstance(outcome, Failed) and isinstance(outcome.error, RetryLater) and outcome.error.hold:
+            await pacer.hold(delivery, outcome.error.after)
+
+    async def _batch_slot(self, number: int) -> None:
+        """Handle one batch after another."""
+        handling = self.handling
+        assert isinstance(handling, Handling)  # a batch does not go to other processes: the compiler refuses it
+        while True:
+            async with self._gathering:
+                self._at_work[number] = batch = await self._gather()
+            for deliveries, outcome in await handle_batch(handling, batch, self._interruptible):
+                settlement = decide(outcome, deliveries[0], self.stage.retry, random.random())
+                self._settler.add(deliveries[0].edge, (deliveries, settlement))
+            self._at_work[number] = ()
+
+    async def _gather(self) -> list[Delivery]:
+        """Up to a batch of deliveries of one edge, no longer after the first than the linger."""
+        assert self.stage.batch is not None
+        todo, size = self._todo, self.stage.batch.size
+        while not todo:
+            await self._sleep_until_woken()
+        batch = [todo.popleft()]
+        deadline = self._now() + self.stage.batch.linger_seconds
+        while len(batch) < size:
+            if todo and todo[0].edge == batch[0].edge:
+                batch.append(todo.popleft())
+            elif todo or self._now() >= deadline or self._stopping:
+                break
+            else:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout_at(deadline):
+                        await self._sleep_until_woken()
+        return batch
+
+    async def _interruptible(self, handling: Awaitable[Outcome]) -> Outcome:
+        try:
+            return await handling
+        except asyncio.CancelledError:
+            if not self._interrupting:
+                raise
+            return Interrupted()
+
+    async def _sleep_until_woken(self) -> None:
+        woken = asyncio.get_running_loop().create_future()
+        self._idle.append(woken)
+        await woken
+
+    def _wake_one(self) -> None:
+        while self._idle:
+            woken = self._idle.popleft()
+            if not woken.done():
+                woken.set_result(None)
+                return
+
+    # Settling
+
+    async def commit(self, delivery: Delivery, outputs: Sequence[Output]) -> None:
+        """Settle a delivery while its handler is still running."""
+        await self._early.commit(delivery, outputs)
+
+    def _on_settled(self, edge: str, items: Sequence[Settled], outstanding: Mapping[str, int]) -> None:
+        held = self._held[edge]
+        before = len(held)
+        held.difference_update([delivery.entry_id for deliveries, _ in items for delivery in deliveries])
+        finished = before - len(held)
+        self._n_held -= finished
+        self._gauge.count(finished, self._now())
+        if self._limits:
+            self._note_outstanding(outstanding)
+        if self._delayed is not None and any(isinstance(settlement, Delay) for _, settlement in items):
+            self._delayed.set()
+        self._room.set()
+
+    def _release_unstarted(self) -> None:
+        for timer, delivery in self._soon.values():
+            timer.cancel()
+            self._todo.append(delivery)
+        self._soon.clear()
+        while self._todo:
+            delivery = self._todo.popleft()
+            self._settler.add(delivery.edge, ((delivery,), Release()))
+
+    def _release_unresponsive(self) -> None:
+        """Hand back what still runs: this process is about to end, and the handlers with it."""
+        for delivery in [delivery for unit in self._at_work for delivery in unit]:
+            self._settler.add(delivery.edge, ((delivery,), Release()))
+
+    async def _wait_until_idle(self, seconds: float, hurry: asyncio.Event) -> None:
+        """Wait for the slots to finish, but no longer than `seconds`, and not when told to hurry."""
+        deadline = self._now() + seconds
+        while self.running and not hurry.is_set() and (left := deadline - self._now()) > 0:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(left, _IDLE_POLL_SECONDS)):
+                    await hurry.wait()
+        await self._settler.flush()
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()

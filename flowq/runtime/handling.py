@@ -1,0 +1,174 @@
+"""Runs a handler on one delivery: bytes in, an outcome out. Nothing of the user's code gets past it as an exception."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from functools import partial
+from typing import Any
+
+from flowq.delivery.codec import Decode, decoder, tagged_decoders
+from flowq.delivery.message import Delivery
+from flowq.delivery.settlement import Failed, Outcome, Output, Succeeded, TimedOut, Undecodable, Unencodable
+from flowq.errors import DecodeError, EncodeError, RetryLater
+from flowq.graph.context import Context
+from flowq.graph.emission import Emission
+from flowq.graph.plan import Handler, Kind, Placement, Plan, Shape, StagePlan
+
+Commit = Callable[[Delivery, Sequence[Output]], Awaitable[None]]
+"""Settles a delivery while its handler is still running."""
+
+_NOTHING = Succeeded(())
+_FILTERED = Succeeded((), filtered=True)
+
+
+class ManualAckMissing(Exception):
+    """A handler of a stage with ack="manual" returned without `await ctx.ack()`."""
+
+
+class Handling:
+    """What one stage does with a delivery: decode, call, encode.
+
+    `resources` are the opened values of the handler's `use()` parameters, `threads` and `processes` where handlers
+    placed there run.
+    """
+
+    def __init__(
+        self,
+        stage: StagePlan,
+        plan: Plan,
+        emission: Emission,
+        *,
+        resources: Mapping[str, Any],
+        executor: Executor | None = None,
+        commit: Commit | None = None,
+    ) -> None:
+        self.stage = stage
+        self._pipeline = plan.name
+        self._emission = emission
+        self._commit = commit
+        self._decode_any = decoder(stage.accepts)
+        self._decode_tagged: Mapping[str, Decode] = tagged_decoders(stage.accepted) if len(stage.accepted) > 1 else {}
+        self._call, self._awaits = bind(stage.handler, resources, executor)
+        self._context = stage.handler.context_parameter
+        self._gives_many = stage.handler.shape in (Shape.GENERATOR, Shape.ASYNC_GENERATOR)
+        self._done = _NOTHING if stage.kind is Kind.SINK else _FILTERED
+        self._timeout_seconds = stage.timeout_seconds
+
+    def decode(self, delivery: Delivery) -> Any:
+        """The message of a delivery. Raises DecodeError."""
+        if not self._decode_tagged:
+            return self._decode_any(delivery.body)
+        return self._decode_tagged.get(delivery.header.type_tag, self._decode_any)(delivery.body)
+
+    async def handle(self, delivery: Delivery) -> Outcome:
+        """Handle one delivery. Only cancellation gets out."""
+        try:
+            message = self.decode(delivery)
+        except DecodeError as error:
+            return Undecodable(error)
+        return await self.handle_message(message, delivery)
+
+    async def handle_message(self, message: Any, delivery: Delivery) -> Outcome:
+        """Handle a decoded message, or the messages of a batch whose first delivery stands for all."""
+        context = self._new_context(delivery) if self._context else None
+        try:
+            if self._timeout_seconds is not None:
+                result, expired = await self._within(self._timeout_seconds, message, context)
+                if expired:
+                    return TimedOut(self._timeout_seconds)
+            elif self._awaits:
+                result = await self._call(message, context)
+            else:
+                result = self._call(message, context)
+        except (Exception, SystemExit, KeyboardInterrupt, GeneratorExit) as error:  # noqa: BLE001  (the user's code)
+            return self._failed(error)
+        if result is None and context is None:
+            return self._done
+        return self._outcome(result, context, delivery)
+
+    def _failed(self, error: BaseException) -> Failed:
+        if isinstance(error, RetryLater) and error.hold and self.stage.rate is None:
+            # Only a paced stage has keys to hold. Here the retry must count, or it could go on for ever.
+            return Failed(RetryLater(error.reason, after=error.after))
+        return Failed(error)
+
+    async def _within(self, seconds: float, message: Any, context: Context | None) -> tuple[Any, bool]:
+        """The result, and whether the time ran out: a TimeoutError of the handler's own is a failure like others."""
+        limit = asyncio.timeout(seconds)
+        try:
+            async with limit:
+                result = self._call(message, context)
+                return (await result if self._awaits else result), False
+        except TimeoutError:
+            if limit.expired():
+                return None, True
+            raise
+
+    def _outcome(self, result: Any, context: Context | None, delivery: Delivery) -> Outcome:
+        try:
+            many = self._gives_many or isinstance(result, list)
+            values: Any = result if many else (result,)  # pyright: ignore[reportUnknownVariableType]
+            outputs = self._emission.outputs(values, delivery)
+            if context is not None:
+                if self.stage.ack == "manual" and not context.acked:
+                    return Failed(ManualAckMissing("the handler returned without `await ctx.ack()`"))
+                outputs += self._emission.emitted(context.emitted, delivery)
+        except EncodeError as error:
+            return Unencodable(error)
+        return Succeeded(outputs) if outputs else self._done
+
+    def _new_context(self, delivery: Delivery) -> Context:
+        header = delivery.header
+        return Context(
+            pipeline=self._pipeline,
+            stage=self.stage.name,
+            message_id=header.message_id,
+            attempt=header.attempt,
+            settle=partial(self._settle_now, delivery) if self.stage.ack == "manual" else None,
+        )
+
+    async def _settle_now(self, delivery: Delivery, context: Context) -> None:
+        assert self._commit is not None
+        outputs = self._emission.emitted(context.emitted, delivery)
+        context.emitted.clear()
+        await self._commit(delivery, outputs)
+
+
+Call = Callable[[Any, Context | None], Any]
+
+
+def bind(handler: Handler, resources: Mapping[str, Any], executor: Executor | None) -> tuple[Call, bool]:
+    """A handler as a function of message and context, and whether its result must be awaited."""
+    function = partial(handler.call, **resources) if resources else handler.call
+    parameter = handler.context_parameter
+
+    def call(message: Any, context: Context | None) -> Any:
+        return function(message) if parameter is None else function(message, **{parameter: context})
+
+    if handler.shape is Shape.COROUTINE:
+        return call, True
+    if handler.shape is Shape.ASYNC_GENERATOR:
+        return lambda message, context: _collect(call(message, context)), True
+
+    def run(message: Any, context: Context | None) -> Any:
+        return list(call(message, context))
+
+    if handler.shape is Shape.FUNCTION:
+        run = call
+    if handler.placement is Placement.LOOP:
+        return run, False
+    loop = asyncio.get_running_loop()
+
+    def run_in_thread(message: Any, context: Context | None) -> Any:
+        try:
+            return run(message, context)
+        except StopIteration as error:  # a future cannot carry one: it would never be done
+            raise RuntimeError("the handler raised StopIteration") from error
+
+    return lambda message, context: loop.run_in_executor(executor, run_in_thread, message, context), True
+
+
+async def _collect(values: AsyncIterable[Any]) -> list[Any]:
+    return [value async for value in values]

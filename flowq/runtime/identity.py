@@ -1,0 +1,57 @@
+"""Who this process is to Redis."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from flowq.broker.message_ids import new_worker_name
+
+
+def process_facts() -> dict[str, Any]:
+    """What identifies a process on this machine, so that another one here can tell whether it still lives."""
+    return {
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "born": process_birth(os.getpid()),
+        "where": process_space(),
+    }
+
+
+def process_birth(pid: int) -> str:
+    """When a process started, in clock ticks since boot; "" if it does not exist or the system does not tell."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19].decode()
+    except (OSError, IndexError):
+        return ""
+
+
+def process_space() -> str:
+    """The boot and process-id namespace in which a process id means something; "" where that is unknown."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot}/{Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return ""
+
+
+@dataclass(slots=True)
+class Identity:
+    """The name under which this process reads. It changes when the name was taken for dead and reclaimed."""
+
+    worker: str = field(default_factory=new_worker_name)
+    past: set[str] = field(default_factory=set[str])
+
+    def renew(self) -> str:
+        """Take a new name."""
+        self.past.add(self.worker)
+        self.worker = new_worker_name()
+        return self.worker
+
+    @property
+    def names(self) -> set[str]:
+        """Every name this process has had. Nothing of its own is ever reclaimed by itself."""
+        return self.past | {self.worker}

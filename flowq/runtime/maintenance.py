@@ -1,0 +1,207 @@
+"""The housekeepers of a process: they keep its lease, bring back what is due, and take over from the dead."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from flowq.broker.calls import insist
+from flowq.broker.connection import Dialer
+from flowq.broker.keys import Keys
+from flowq.broker.redis_streams import Broker
+from flowq.errors import BrokerError
+from flowq.runtime.consumer import Consumer
+from flowq.runtime.identity import Identity
+
+log = logging.getLogger("flowq.runtime")
+
+_RENEWALS_PER_LEASE = 5
+_LOOP_MAY_BLOCK_SECONDS = 3600.0
+_LONGEST_PROMOTE_PAUSE_SECONDS = 1.0
+_CERTIFICATE_POLL_SECONDS = 1.0
+
+
+def renew_every(lease_seconds: float) -> float:
+    """Seconds between two renewals."""
+    return lease_seconds / _RENEWALS_PER_LEASE
+
+
+def time_to_live_ms(lease_seconds: float) -> int:
+    """How long Redis keeps a lease: short enough that a second look after its end still fits into `lease_seconds`."""
+    return round(lease_seconds * 1000 * (1 - 1.5 / _RENEWALS_PER_LEASE))
+
+
+class LeaseKeeper:
+    """Renews the lease of a process from a thread with its own loop and connection.
+
+    A handler that blocks the main loop for minutes keeps its messages this way; only when that loop has not moved for
+    an hour is it taken for dead. A process whose messages have been reclaimed takes a new name here.
+    """
+
+    def __init__(
+        self, dialer: Dialer, keys: Keys, identity: Identity, info: Mapping[str, Any], lease_seconds: float
+    ) -> None:
+        self._dialer = dialer
+        self._keys = keys
+        self._identity = identity
+        self._info = info
+        self._lease_seconds = lease_seconds
+        self._ticked_at = time.monotonic()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="flowq-lease", daemon=True)
+        self._beats = itertools.count(1)
+
+    async def start(self, broker: Broker) -> None:
+        """Register, then keep the lease until stopped."""
+        await insist(lambda: self._register(broker), what="registering this worker")
+        self._thread.start()
+
+    def tick(self) -> None:
+        """Called by the main loop: it is moving."""
+        self._ticked_at = time.monotonic()
+
+    async def stop(self) -> None:
+        self._stopped.set()
+        await asyncio.to_thread(self._thread.join)
+
+    async def _register(self, broker: Broker) -> None:
+        ttl_ms = time_to_live_ms(self._lease_seconds)
+        await broker.register(self._identity.worker, self._info, lease_ms=ttl_ms, beat=str(next(self._beats)))
+
+    def _run(self) -> None:
+        asyncio.run(self._keep())
+
+    async def _keep(self) -> None:
+        broker = Broker(self._dialer, self._keys)
+        pause = renew_every(self._lease_seconds)
+        while not await asyncio.to_thread(self._stopped.wait, pause):
+            if time.monotonic() - self._ticked_at > _LOOP_MAY_BLOCK_SECONDS:
+                continue
+            try:
+                ttl_ms = time_to_live_ms(self._lease_seconds)
+                if not await broker.renew(self._identity.worker, lease_ms=ttl_ms, beat=str(next(self._beats))):
+                    old = self._identity.worker
+                    self._identity.renew()
+                    await self._register(broker)
+                    log.warning("%s was taken for dead; going on as %s", old, self._identity.worker)
+                pause = renew_every(self._lease_seconds)
+            except BrokerError:
+                pause = min(1.0, renew_every(self._lease_seconds))
+        await broker.close()
+
+
+class Promoter:
+    """Moves delayed messages back to their edges when they are due."""
+
+    def __init__(self, broker: Broker, edges: Sequence[str]) -> None:
+        self._broker = broker
+        self._edges = edges
+        self.delayed = asyncio.Event()  # set when this process has delayed something: it may be due before the rest
+
+    async def run(self) -> None:
+        while True:
+            self.delayed.clear()
+            moved, next_ms = await insist(self._promote, what="bringing back delayed messages")
+            if moved >= 1000:
+                continue
+            pause = _LONGEST_PROMOTE_PAUSE_SECONDS if next_ms is None else next_ms / 1000
+            try:
+                async with asyncio.timeout(min(_LONGEST_PROMOTE_PAUSE_SECONDS, pause + 0.001)):
+                    await self.delayed.wait()
+                    await asyncio.sleep(0.005)  # others are being delayed as well: look once for all of them
+            except TimeoutError:
+                pass
+
+    async def _promote(self) -> tuple[int, int | None]:
+        return await self._broker.promote(self._edges)
+
+
+class Reclaimer:
+    """Finds workers that are gone and takes over what they left on the edges of this process.
+
+    A worker with a death certificate is gone at once. Any other must be without a lease, or with the same beat for a
+    whole lease, in two looks that lie longer apart than two renewals on this process's own clock: a step of the
+    server's clock ends all leases together, and the living renew theirs in between.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        consumers: Sequence[Consumer],
+        identity: Identity,
+        *,
+        all_edges: Sequence[str],
+        lease_seconds: float,
+    ) -> None:
+        self._broker = broker
+        self._all_edges = all_edges
+        self._consumers = consumers
+        self._identity = identity
+        self._lease_seconds = lease_seconds
+        self._looks: dict[str, tuple[str | None, float]] = {}
+
+    async def run(self) -> None:
+        survey_every = renew_every(self._lease_seconds) * 1.25
+        surveyed_at = -survey_every
+        while True:
+            try:
+                certified = await self._broker.certificates()
+                now = time.monotonic()
+                if certified or now - surveyed_at >= survey_every:
+                    surveyed_at = now
+                    await self._survey(certified, now)
+            except BrokerError:
+                self._looks.clear()
+            await asyncio.sleep(min(_CERTIFICATE_POLL_SECONDS, survey_every))
+
+    async def _survey(self, certified: Mapping[str, str], now: float) -> None:
+        consumers = await self._broker.consumers_of(self._all_edges)
+        known = set(certified).union(await self._broker.registered_workers(), *consumers.values())
+        others = sorted(known - self._identity.names)
+        leases = await self._broker.leases(others)
+        gone = [name for name in others if name in certified or self._is_silent(name, leases[name], now)]
+        for name in gone:
+            for consumer in self._consumers:
+                for edge in consumer.stage.in_edges:
+                    if name in consumers[edge]:
+                        await self._reclaim(consumer, edge, name, leases[name])
+        left_nothing = [name for name in gone if not any(name in names for names in consumers.values())]
+        await self._broker.forget(left_nothing)
+        self._looks = {name: look for name, look in self._looks.items() if name in others}
+
+    def _is_silent(self, name: str, beat: str | None, now: float) -> bool:
+        seen = self._looks.get(name)
+        if seen is None or seen[0] != beat:
+            self._looks[name] = (beat, now)
+            return False
+        needed = self._lease_seconds if beat is not None else renew_every(self._lease_seconds)
+        return now - seen[1] >= needed
+
+    async def _reclaim(self, consumer: Consumer, edge: str, victim: str, beat: str | None) -> None:
+        while (room := consumer.room) > 0:
+            taken = await self._broker.reclaim(edge, victim, self._identity.worker, limit=min(room, 200), beat=beat)
+            if taken is None:
+                return
+            if taken.deliveries:
+                log.warning("reclaimed %d messages of %s on %s", len(taken.deliveries), victim, edge)
+                await consumer.take(taken.deliveries)
+            if taken.finished:
+                return
+            await asyncio.sleep(0)
+
+
+class Ticker:
+    """Tells somebody every second that the loop is moving."""
+
+    def __init__(self, tick: Callable[[], None]) -> None:
+        self._tick = tick
+
+    async def run(self) -> None:
+        while True:
+            self._tick()
+            await asyncio.sleep(1.0)

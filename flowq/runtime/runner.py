@@ -1,0 +1,346 @@
+"""Runs stages of a pipeline in this process: starts consumers and housekeepers, drains them, stops them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import hashlib
+import logging
+import os
+from collections.abc import Awaitable, Coroutine, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from flowq.broker.balance import StageBalance, balance_of
+from flowq.broker.calls import insist
+from flowq.broker.message_ids import MessageIds, new_run_id
+from flowq.broker.records import Snapshot
+from flowq.broker.redis_streams import Broker
+from flowq.errors import FlowqError
+from flowq.graph.emission import Emission
+from flowq.graph.plan import Placement, Plan, StagePlan
+from flowq.runtime.consumer import Consumer
+from flowq.runtime.handling import Handling
+from flowq.runtime.identity import Identity, process_facts
+from flowq.runtime.maintenance import LeaseKeeper, Promoter, Reclaimer, Ticker
+from flowq.runtime.process_pool import ProcessHandling
+from flowq.runtime.resources import Resources
+from flowq.runtime.sources import SourceRunner, source_arguments
+
+if TYPE_CHECKING:
+    from flowq.graph.pipeline import Pipeline
+
+log = logging.getLogger("flowq.runtime")
+
+DEFAULT_LEASE_SECONDS = 15.0
+DEFAULT_GRACE_SECONDS = 30.0
+_DAY_SECONDS = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What to run, and how. `stages` empty means all of them, sources included."""
+
+    stages: Sequence[str] = ()
+    concurrency: Mapping[str, int] = field(default_factory=dict[str, int])
+    arguments: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    lease_seconds: float = DEFAULT_LEASE_SECONDS
+    grace_seconds: float = DEFAULT_GRACE_SECONDS
+
+    def signature(self) -> str:
+        """Tells whether two runs give their sources the same arguments."""
+        ordered = orjson.dumps(sorted((name, str(value)) for name, value in self.arguments.items()))
+        return hashlib.blake2b(ordered, digest_size=6).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """How a run ended."""
+
+    pipeline: str
+    run: str
+    drained: bool
+    seconds: float
+    stages: Mapping[str, StageBalance]
+
+    @property
+    def dead(self) -> int:
+        """Dead letters of this run, all stages together."""
+        return sum(balance.dead for balance in self.stages.values())
+
+    def as_json(self) -> dict[str, Any]:
+        """The object that `flowq run --json` prints last."""
+        return {
+            "pipeline": self.pipeline,
+            "run": self.run,
+            "drained": self.drained,
+            "seconds": round(self.seconds, 3),
+            "stages": {name: balance.as_json() for name, balance in self.stages.items()},
+        }
+
+
+class Runner:
+    """The stages of one process.
+
+    `failed` is done when something that must keep running has ended with an error, which it then carries.
+    """
+
+    def __init__(self, plan: Plan, broker: Broker, options: RunOptions, *, sources: Sequence[str] = ()) -> None:
+        self._plan = plan
+        self._broker = broker
+        self._options = options
+        self._identity = Identity()
+        self._ids = MessageIds()
+        self._resources = Resources()
+        self._threads: ThreadPoolExecutor | None = None
+        self._process_pools: list[ProcessHandling] = []
+        self._stages = [
+            replace(stage, concurrency=options.concurrency.get(stage.name, stage.concurrency))
+            for stage in plan.consumers
+            if not options.stages or stage.name in options.stages
+        ]
+        self._sources = [stage for stage in plan.sources if stage.name in sources]
+        edges = [edge for stage in self._stages for edge in stage.in_edges]
+        self._promoter = Promoter(broker, edges)
+        self._consumers = [
+            Consumer(stage, plan, broker, self._identity, delayed=self._promoter.delayed) for stage in self._stages
+        ]
+        self._keeper = LeaseKeeper(broker.dialer, broker.keys, self._identity, self._facts(), options.lease_seconds)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._source_tasks: list[asyncio.Task[None]] = []
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @property
+    def worker(self) -> str:
+        return self._identity.worker
+
+    def _facts(self) -> dict[str, Any]:
+        return {**process_facts(), "stages": [stage.name for stage in self._stages]}
+
+    # Life
+
+    async def start(self) -> None:
+        """Open the resources, sign on, and begin to read. Raises ResourceFailed, UsageError, BrokerRefused."""
+        arguments = {stage.name: source_arguments(stage, self._options.arguments) for stage in self._sources}
+        handlers = [stage.handler for stage in (*self._stages, *self._sources)]
+        await self._resources.open_all(resource for handler in handlers for resource in handler.resources.values())
+        edges = [edge for stage in self._stages for edge in stage.in_edges]
+        if edges:
+            await insist(lambda: self._broker.ensure_groups(edges), what="making consumer groups")
+        await self._sign_on()
+        for consumer in self._consumers:
+            consumer.start(self._handling(consumer))
+            for task in consumer.tasks:
+                self._watch(task)
+        self._start_housekeepers()
+        for stage in self._sources:
+            task = self._spawn(self._run_source(stage, arguments[stage.name]), f"source {stage.name}")
+            self._source_tasks.append(task)
+        gc.freeze()  # what exists now lives as long as the process: the collector need not look at it again
+
+    async def _sign_on(self) -> None:
+        if self._broker.dialer.is_private:
+            worker, facts = self._identity.worker, self._facts()
+            await self._broker.register(worker, facts, lease_ms=round(_DAY_SECONDS * 1000), beat="1")
+        else:
+            await self._keeper.start(self._broker)
+
+    def _start_housekeepers(self) -> None:
+        if self._consumers:
+            self._spawn(self._promoter.run(), "promoter")
+        if self._broker.dialer.is_private:
+            return
+        self._spawn(Ticker(self._keeper.tick).run(), "ticker")
+        reclaimer = Reclaimer(
+            self._broker,
+            self._consumers,
+            self._identity,
+            all_edges=[edge.name for edge in self._plan.edges],
+            lease_seconds=self._options.lease_seconds,
+        )
+        self._spawn(reclaimer.run(), "reclaimer")
+
+    async def stop(self, hurry: asyncio.Event | None = None) -> None:
+        """Read nothing new, finish what runs within the grace period, hand back the rest, sign off.
+
+        Setting `hurry` ends the grace period at once.
+        """
+        hurry = hurry or asyncio.Event()
+        for task in self._source_tasks:
+            task.cancel()
+        await asyncio.gather(*(consumer.stop(self._options.grace_seconds, hurry) for consumer in self._consumers))
+        await asyncio.gather(*(consumer.close() for consumer in self._consumers))
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if not self._broker.dialer.is_private:
+            await self._keeper.stop()
+        with contextlib.suppress(FlowqError):
+            await self._broker.retire(self._identity.worker, [edge.name for edge in self._plan.edges])
+        await self._resources.close()
+        if self._threads is not None:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+        for pool in self._process_pools:
+            pool.close()
+
+    # Parts
+
+    def _handling(self, consumer: Consumer) -> Handling | ProcessHandling:
+        stage = consumer.stage
+        if stage.handler.placement is Placement.PROCESS:
+            handling = ProcessHandling(stage, self._plan, cores=os.cpu_count() or 1)
+            self._process_pools.append(handling)
+            return handling
+        return Handling(
+            stage,
+            self._plan,
+            Emission(stage, self._plan, self._ids.next),
+            resources=self._resources.values(stage.handler.resources),
+            executor=self._executor(stage),
+            commit=consumer.commit,
+        )
+
+    def _executor(self, stage: StagePlan) -> Executor | None:
+        if stage.handler.placement is not Placement.THREAD:
+            return None
+        if self._threads is None:
+            slots = sum(stage.concurrency for stage in self._stages if stage.handler.placement is Placement.THREAD)
+            self._threads = ThreadPoolExecutor(slots, thread_name_prefix="flowq-handler")
+        return self._threads
+
+    async def _run_source(self, stage: StagePlan, arguments: Mapping[str, Any]) -> None:
+        resources = self._resources.values(stage.handler.resources)
+        runner = SourceRunner(stage, self._plan, self._broker, self._ids.next)
+        await runner.run(arguments, resources, self._options.signature())
+
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.append(task)
+        self._watch(task)
+        return task
+
+    def _watch(self, task: asyncio.Task[None]) -> None:
+        task.add_done_callback(self._on_end)
+
+    def _on_end(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) and not self.failed.done():
+            self.failed.set_exception(error)
+            self.failed.exception()  # whoever waits for it will be told; nobody has to
+
+
+class Run:
+    """One run of a pipeline as Redis sees it: begun or joined, watched until it is drained."""
+
+    def __init__(self, plan: Plan, broker: Broker) -> None:
+        self._plan = plan
+        self._broker = broker
+        self._edges = [edge.name for edge in plan.edges]
+        self._stages = [stage.name for stage in plan.consumers]
+        self.id = ""
+        self.goes_on = False
+
+    async def begin(self, options: RunOptions, *, fresh: bool = False) -> list[str]:
+        """Begin a run, or join the one that was broken off. Returns the sources that have to run."""
+        selected = [source.name for source in self._plan.sources if not options.stages or source.name in options.stages]
+        self.id, self.goes_on, finished = await self._broker.begin_run(
+            new_run_id(),
+            sources=selected,
+            signature=options.signature(),
+            edges=self._edges,
+            stages=self._stages,
+            fresh=fresh,
+        )
+        self._broker.run_id = self.id
+        return [name for name in selected if not finished[name]]
+
+    async def snapshot(self) -> Snapshot:
+        """The state of the pipeline now."""
+        return await self._broker.snapshot(self._edges, self._stages)
+
+    def summary(self, snapshot: Snapshot, seconds: float) -> Summary:
+        return Summary(
+            self._plan.name,
+            snapshot.run.get("id", self.id),
+            snapshot.is_drained,
+            seconds,
+            balance_of(self._plan, snapshot),
+        )
+
+
+def poll_seconds(outstanding: int) -> float:
+    """How long to wait before looking again: the nearer the end, the shorter."""
+    return 0.05 if outstanding < 200 else 0.25
+
+
+async def run(
+    pipeline: Pipeline,
+    *,
+    redis: str | None = None,
+    stages: Sequence[str] = (),
+    drain: bool = True,
+    arguments: Mapping[str, Any] | None = None,
+    concurrency: Mapping[str, int] | None = None,
+    namespace: str = "flowq",
+    lease: float = DEFAULT_LEASE_SECONDS,
+    grace: float = DEFAULT_GRACE_SECONDS,
+    fresh: bool = False,
+) -> Summary:
+    """Run a pipeline, or some stages of it, in this process.
+
+    With `drain=True` it returns when nothing is outstanding anywhere in the pipeline and its sources have finished;
+    otherwise it runs until it is cancelled. `redis` is a URL, "memory" for a fake server inside this process, or
+    None for the server that flowq runs by itself in `.flowq/`. `arguments` go to the sources. `lease` and `grace`
+    are in seconds.
+
+    Raises UsageError for a missing source argument, BrokerUnavailable or BrokerRefused when Redis cannot be used,
+    ResourceFailed when a resource cannot be opened. Errors of handlers are never raised: they end as retries and
+    dead letters.
+
+    >>> import asyncio, flowq
+    >>> @flowq.source
+    ... def numbers():
+    ...     yield from range(3)
+    >>> @flowq.stage
+    ... def show(number: int) -> None: ...
+    """
+    from flowq.broker.open import open_broker
+
+    options = RunOptions(tuple(stages), concurrency or {}, arguments or {}, lease, grace)
+    async with open_broker(pipeline.name, redis=redis, namespace=namespace) as broker:
+        run = Run(pipeline.plan, broker)
+        loop = asyncio.get_running_loop()
+        started_at = loop.time()
+        sources: list[str] = []
+        if not stages or any(stage.name in stages for stage in pipeline.plan.sources):
+            sources = await run.begin(options, fresh=fresh)
+        runner = Runner(pipeline.plan, broker, options, sources=sources)
+        await runner.start()
+        try:
+            await first_to_end(runner.failed, _until_drained(run) if drain else asyncio.Event().wait())
+        finally:
+            await runner.stop()
+        return run.summary(await run.snapshot(), loop.time() - started_at)
+
+
+async def _until_drained(run: Run) -> None:
+    while True:
+        snapshot = await insist(run.snapshot, what="watching the pipeline")
+        if snapshot.is_drained:
+            return
+        await asyncio.sleep(poll_seconds(snapshot.outstanding))
+
+
+async def first_to_end(*work: Awaitable[Any]) -> None:
+    """Wait until one of these has ended, cancel the others, and raise what it raised."""
+    tasks = [asyncio.ensure_future(item) for item in work]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()

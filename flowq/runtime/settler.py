@@ -1,0 +1,87 @@
+"""Coalesces what has finished into commits: one is under way while the next one gathers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
+
+from flowq.broker.settling import Settled, Settling
+from flowq.delivery.settlement import Ack
+
+_MOST_DELIVERIES, _MOST_OUTPUTS, _MOST_BYTES = 1000, 5000, 8_000_000
+
+
+class Settler:
+    """Settles the deliveries of one stage. `settled` is told the edge and what has been written, after each commit."""
+
+    def __init__(
+        self,
+        stage: str,
+        settling: Settling,
+        *,
+        current_worker: Callable[[], str],
+        settled: Callable[[str, Sequence[Settled], Mapping[str, int]], None],
+    ) -> None:
+        self._stage = stage
+        self._settling = settling
+        self._current_worker = current_worker
+        self._settled = settled
+        self._finished: defaultdict[str, list[Settled]] = defaultdict(list)
+        self._wake = asyncio.Event()
+        self._committing = asyncio.Lock()
+
+    def add(self, edge: str, item: Settled) -> None:
+        """Settle this with the next commit."""
+        self._finished[edge].append(item)
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Commit until cancelled."""
+        while True:
+            await self._wake.wait()
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Commit everything that has been added."""
+        async with self._committing:
+            self._wake.clear()
+            finished, self._finished = self._finished, defaultdict(list)
+            for edge, items in finished.items():
+                for chunk in chunks(items):
+                    await self._commit(edge, chunk)
+
+    async def settle_now(self, edge: str, item: Settled) -> None:
+        """Commit one settlement and return when it is written."""
+        async with self._committing:
+            await self._commit(edge, [item])
+
+    async def _commit(self, edge: str, items: Sequence[Settled]) -> None:
+        receipt = await self._settling.settle(self._stage, edge, items, worker=self._current_worker())
+        self._settled(edge, items, receipt.outstanding)
+
+    async def close(self) -> None:
+        await self._settling.close()
+
+
+def chunks(items: Sequence[Settled]) -> list[Sequence[Settled]]:
+    """Parts that one script call may carry: a call blocks Redis for as long as it runs."""
+    outputs = sum(len(settlement.outputs) for _, settlement in items if isinstance(settlement, Ack))
+    if len(items) <= _MOST_DELIVERIES and outputs <= _MOST_OUTPUTS and not outputs:
+        return [items]
+    parts: list[Sequence[Settled]] = []
+    part: list[Settled] = []
+    n_outputs = n_bytes = 0
+    for item in items:
+        given = item[1].outputs if isinstance(item[1], Ack) else ()
+        size = sum(len(output.body) for output in islice(given, None))
+        too_much = n_outputs + len(given) > _MOST_OUTPUTS or n_bytes + size > _MOST_BYTES
+        if part and (len(part) >= _MOST_DELIVERIES or too_much):
+            parts.append(part)
+            part, n_outputs, n_bytes = [], 0, 0
+        part.append(item)
+        n_outputs += len(given)
+        n_bytes += size
+    parts.append(part)
+    return parts

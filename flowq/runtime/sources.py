@@ -1,0 +1,162 @@
+"""Runs sources: what they give is published in bulk, and waits where an edge is full."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import itertools
+import logging
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from typing import Any, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from flowq.broker.calls import insist
+from flowq.broker.redis_streams import Broker
+from flowq.delivery.codec import explain
+from flowq.delivery.settlement import Output
+from flowq.errors import UsageError
+from flowq.graph.emission import Emission
+from flowq.graph.plan import Plan, StagePlan
+
+log = logging.getLogger("flowq.runtime")
+
+_MOST_PER_CALL = 1000
+_LONGEST_GATHER_SECONDS = 0.05
+_FULL_PAUSE_SECONDS = 0.1
+
+
+def source_arguments(stage: StagePlan, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a source from what the user gave, converted to the annotated types.
+
+    Raises UsageError for one that is missing or does not fit. Arguments of other sources are passed over.
+    """
+    hints = get_type_hints(stage.handler.call, include_extras=True)
+    arguments: dict[str, Any] = {}
+    for name, parameter in inspect.signature(stage.handler.call).parameters.items():
+        if name in stage.handler.resources or name == stage.handler.context_parameter:
+            continue
+        if name in given:
+            try:
+                arguments[name] = TypeAdapter(hints.get(name, str)).validate_python(given[name])
+            except ValidationError as error:
+                raise UsageError(f"-a {name}={given[name]} does not fit: {explain(error)}", place=stage.place) from None
+        elif parameter.default is inspect.Parameter.empty:
+            raise UsageError(
+                f'source "{stage.name}" needs the argument "{name}"',
+                hint=f"add  -a {name}=...",
+                place=stage.place,
+            )
+    return arguments
+
+
+def reject_unknown_arguments(plan: Plan, given: Mapping[str, Any]) -> None:
+    """Raise UsageError for an argument that no source takes."""
+    taken = {name for stage in plan.sources for name in inspect.signature(stage.handler.call).parameters}
+    for name in given:
+        if name not in taken:
+            hint = "they take: " + ", ".join(sorted(taken)) if taken else "they take none"
+            raise UsageError(f'no source of "{plan.name}" takes an argument "{name}"', hint=hint)
+
+
+class SourceRunner:
+    """Runs one source from beginning to end, and notes in Redis that it has finished.
+
+    A source that is broken off starts from its beginning in the next run: what it gives may come twice.
+    """
+
+    def __init__(
+        self,
+        stage: StagePlan,
+        plan: Plan,
+        broker: Broker,
+        next_id: Callable[[], bytes],
+        *,
+        limit: int | None = None,
+    ) -> None:
+        self._stage = stage
+        self._plan = plan
+        self._broker = broker
+        self._next_id = next_id
+        self._limit = limit
+        self._emission = Emission(stage, plan, next_id)
+        self._gathered: defaultdict[str, list[Output]] = defaultdict(list)
+        self._publishing = asyncio.Lock()
+
+    async def run(self, arguments: Mapping[str, Any], resources: Mapping[str, Any], signature: str) -> None:
+        """Publish everything the source gives, unless an earlier worker of the same run already has."""
+        name = self._stage.name
+        if await insist(lambda: self._broker.is_source_finished(name, signature), what=f"starting {name}"):
+            return
+        given = self._stage.handler.call(**arguments, **resources)
+        values = given if hasattr(given, "__aiter__") else _from_thread(iter(given))
+        flusher = asyncio.create_task(self._flush_now_and_then())
+        try:
+            n = 0
+            async for value in values:
+                if self._limit is not None and n >= self._limit:
+                    break
+                n += 1
+                await self._add(value)
+            await self._flush()
+        finally:
+            flusher.cancel()
+        await insist(lambda: self._broker.source_finished(name, signature), what=f"finishing {name}")
+
+    async def _add(self, value: Any) -> None:
+        for output in self._emission.entering(value):
+            gathered = self._gathered[output.edge]
+            gathered.append(output)
+            if len(gathered) >= _MOST_PER_CALL:
+                await self._flush()
+
+    async def _flush_now_and_then(self) -> None:
+        while True:
+            await asyncio.sleep(_LONGEST_GATHER_SECONDS)
+            await self._flush()
+
+    async def _flush(self) -> None:
+        async with self._publishing:
+            gathered, self._gathered = self._gathered, defaultdict(list)
+            for edge, outputs in gathered.items():
+                await self._publish(edge, outputs)
+
+    async def _publish(self, edge: str, outputs: Sequence[Output]) -> None:
+        plan = self._plan.edge_by_name[edge]
+        deduplicated_by = plan.target if self._plan.stage(plan.target).dedup is not None else None
+        token = self._next_id().decode()
+
+        async def attempt() -> bool:
+            published = await self._broker.publish(
+                edge,
+                outputs,
+                deduplicated_by=deduplicated_by,
+                token=token,
+                maxsize=plan.maxsize,
+                source=self._stage.name,
+            )
+            return published.full_at is None
+
+        while not await insist(attempt, what=f"publishing from {self._stage.name}"):  # noqa: ASYNC110  (others empty it)
+            await asyncio.sleep(_FULL_PAUSE_SECONDS)
+
+
+async def _from_thread(values: Iterator[Any]) -> AsyncIterator[Any]:
+    """The values of an iterator that may block, taken in a thread in pieces of at most a moment's work."""
+
+    def piece() -> tuple[list[Any], bool]:
+        taken: list[Any] = []
+        until = time.monotonic() + _LONGEST_GATHER_SECONDS
+        for value in itertools.islice(values, _MOST_PER_CALL):
+            taken.append(value)
+            if time.monotonic() > until:
+                return taken, False
+        return taken, len(taken) < _MOST_PER_CALL
+
+    exhausted = False
+    while not exhausted:
+        taken, exhausted = await asyncio.to_thread(piece)
+        for value in taken:
+            yield value

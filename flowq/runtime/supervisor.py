@@ -1,0 +1,132 @@
+"""Starts worker processes, replaces those that die, certifies their death, and stops them in good order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from flowq.broker.calls import insist
+from flowq.broker.redis_streams import Broker
+from flowq.runtime.certificates import certify_child
+
+EXIT_TOLD_WHY = 78
+"""A worker ends with this when it has told the user what is wrong, and starting it again would not help."""
+
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.2, 10.0
+_LIVED_WELL_SECONDS = 10.0
+_KILL_MARGIN_SECONDS = 2.0
+
+
+@dataclass(slots=True)
+class Slot:
+    """One place for a worker process, whoever fills it."""
+
+    number: int
+    process: Process | None = None
+    watcher: asyncio.Task[None] | None = None
+    failures: int = 0
+
+
+class Supervisor:
+    """`command` starts a worker; `instructions(number)` is what it is told on its standard input.
+
+    The pipe stays open: a worker whose supervisor has gone sees its end, and stops. Workers have a session of their
+    own, so that Ctrl-C reaches the supervisor alone, which then stops them in order.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        command: Sequence[str],
+        instructions: Callable[[int], bytes],
+        *,
+        workers: int,
+        grace_seconds: float,
+        note: Callable[[str], None],
+    ) -> None:
+        self._broker = broker
+        self._command = command
+        self._instructions = instructions
+        self._grace_seconds = grace_seconds
+        self._note = note
+        self._slots = [Slot(number) for number in range(workers)]
+        self._stopping = False
+        self.failed: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    @property
+    def pids(self) -> list[int]:
+        """The worker processes alive now."""
+        return [slot.process.pid for slot in self._slots if slot.process and slot.process.returncode is None]
+
+    async def start(self) -> None:
+        """Start every worker."""
+        for slot in self._slots:
+            slot.watcher = asyncio.create_task(self._keep_filled(slot))
+
+    async def _keep_filled(self, slot: Slot) -> None:
+        while not self._stopping:
+            code = await self._run_one(slot)
+            if self._stopping or self.failed.done():
+                return
+            if code == EXIT_TOLD_WHY:
+                self.failed.set_result(code)
+                return
+            self._note(f"worker {slot.number + 1} {describe(code)}; starting another")
+            await asyncio.sleep(min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2**slot.failures))
+
+    async def _run_one(self, slot: Slot) -> int:
+        loop = asyncio.get_running_loop()
+        started_at = loop.time()
+        process = slot.process = await asyncio.create_subprocess_exec(
+            *self._command, stdin=PIPE, start_new_session=True
+        )
+        assert process.stdin is not None
+        process.stdin.write(self._instructions(slot.number) + b"\n")
+        code = await process.wait()
+        if code not in (0, EXIT_TOLD_WHY):
+            await insist(lambda: certify_child(self._broker, process.pid, describe(code)), what="certifying a death")
+        slot.failures = 0 if loop.time() - started_at > _LIVED_WELL_SECONDS else slot.failures + 1
+        return code
+
+    async def stop(self, hurry: asyncio.Event) -> None:
+        """Stop every worker: in order, quickly once `hurry` is set, and by force when it does not go."""
+        self._stopping = True
+        self._signal(signal.SIGTERM)
+        watchers = [slot.watcher for slot in self._slots if slot.watcher]
+        if not watchers:
+            return
+        ended = asyncio.gather(*watchers, return_exceptions=True)
+        hurrying = asyncio.create_task(self._pass_on(hurry))
+        try:
+            async with asyncio.timeout(self._grace_seconds + _KILL_MARGIN_SECONDS):
+                await asyncio.shield(ended)
+        except TimeoutError:
+            self._signal(signal.SIGKILL)
+            await ended
+        finally:
+            hurrying.cancel()
+
+    async def _pass_on(self, hurry: asyncio.Event) -> None:
+        await hurry.wait()
+        self._signal(signal.SIGTERM)
+        await asyncio.sleep(_KILL_MARGIN_SECONDS)
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number: signal.Signals) -> None:
+        for slot in self._slots:
+            if slot.process is not None and slot.process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    slot.process.send_signal(number)
+
+
+def describe(code: int) -> str:
+    """How a process ended, for people.
+
+    >>> describe(-9), describe(1)
+    ('died of SIGKILL', 'ended with exit code 1')
+    """
+    return f"died of {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"

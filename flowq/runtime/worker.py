@@ -1,0 +1,71 @@
+"""What a worker process does between its start and its signal to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+from flowq.broker.redis_streams import Broker
+from flowq.graph.plan import Plan
+from flowq.runtime.runner import Runner, RunOptions, first_to_end
+
+
+class StopSignals:
+    """Counts requests to stop. The first asks for an orderly end, the second for a quick one.
+
+    Install it before anything is read: a signal that comes earlier finds nothing to lose.
+    """
+
+    def __init__(self) -> None:
+        self.requested = asyncio.Event()
+        self.hurry = asyncio.Event()
+        self.received: list[signal.Signals] = []
+
+    def install(self, *signals: signal.Signals) -> None:
+        loop = asyncio.get_running_loop()
+        for number in signals or (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.request, number)
+
+    def request(self, number: signal.Signals) -> None:
+        self.received.append(number)
+        if self.requested.is_set():
+            self.hurry.set()
+        self.requested.set()
+
+    def follow(self, descriptor: int) -> None:
+        """Stop when whoever holds the other end of this pipe is gone."""
+        loop = asyncio.get_running_loop()
+
+        def readable() -> None:
+            if not os.read(descriptor, 4096):
+                loop.remove_reader(descriptor)
+                self.request(signal.SIGTERM)
+
+        loop.add_reader(descriptor, readable)
+
+
+async def work(
+    plan: Plan,
+    broker: Broker,
+    options: RunOptions,
+    *,
+    sources: Sequence[str],
+    stop: StopSignals,
+) -> None:
+    """Run stages until told to stop. Raises what made that impossible."""
+    runner = Runner(plan, broker, options, sources=sources)
+    try:
+        await runner.start()
+        await first_to_end(runner.failed, stop.requested.wait())
+    finally:
+        await runner.stop(stop.hurry)
+
+
+def leave(exit_code: int) -> None:
+    """End the process at once, whatever handlers still do in threads: their messages have been handed back."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(exit_code)

@@ -1,0 +1,40 @@
+"""Fixtures every test may ask for: real Redis servers, clean databases, names nobody else has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import cache
+from uuid import uuid4
+
+import pytest
+
+from tests.redis_server import KINDS, Kind, RedisServer
+
+Servers = Callable[[Kind], RedisServer]
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[Servers]:
+    """Give the shared server of a kind, started when first asked for. A test that harms it makes its own."""
+    with ExitStack() as servers:
+
+        @cache
+        def shared(kind: Kind) -> RedisServer:
+            return servers.enter_context(RedisServer(kind))
+
+        yield shared
+
+
+@pytest.fixture(params=KINDS)
+def redis_url(request: pytest.FixtureRequest, redis_server: Servers) -> str:
+    """The url of an empty database; the test runs once on each kind of server."""
+    server = redis_server(request.param)
+    server.flush()
+    return server.url
+
+
+@pytest.fixture
+def unique_namespace() -> str:
+    """A name no other test has: for pipelines and key prefixes on a shared server."""
+    return f"t{uuid4().hex[:12]}"
