@@ -126,7 +126,7 @@ def _url(value: Any) -> str:
 
 
 def _places(value: Any) -> tuple[str, ...]:
-    entries = cast("list[Any]", value) if isinstance(value, list) else [value]
+    entries: list[Any] = value if isinstance(value, list) else [value]  # pyright: ignore[reportUnknownVariableType]
     if not entries or not all(isinstance(entry, str) and entry for entry in entries):
         raise ValueError('a folder is needed, or a list of folders and "module:attribute" entries')
     return tuple(entries)
@@ -253,7 +253,8 @@ def _stages_of(pipeline: str, options: Mapping[str, Any], name: str) -> Iterable
 
 
 def _stage_concurrency(value: Any, origin: str) -> int:
-    return _value(lambda given: _count(given, least=1), value, f"{origin}: concurrency")
+    concurrency: int = _value(lambda given: _count(given, least=1), value, f"{origin}: concurrency")
+    return concurrency
 
 
 def _table(value: Any, name: str) -> Mapping[str, Any]:
@@ -284,7 +285,7 @@ def _environment(environ: Mapping[str, str]) -> _Layer:
         taken.setdefault("redis", "REDIS_URL")
     stages = [_stage_variable(name, text) for name, text in set_here.items() if _STAGE_VARIABLE.fullmatch(name)]
     _refuse_near_misses(set_here)
-    values = {name: set_here[variable] for name, variable in taken.items()}
+    values: dict[str, Any] = {name: set_here[variable] for name, variable in taken.items()}
     if "pipelines" in values:
         values["pipelines"] = [entry.strip() for entry in values["pipelines"].split(",")]
     return _Layer(values, lambda name: f"env {taken[name]}", stages=tuple(stages))
@@ -305,7 +306,9 @@ def _refuse_near_misses(names: Iterable[str]) -> None:
     for name in names:
         if name in known or "__" in name or not name.startswith("FLOWQ_") or _OF_A_SERVICE.fullmatch(name):
             continue
-        near = get_close_matches(name.removeprefix("FLOWQ_"), [variable.removeprefix("FLOWQ_") for variable in known], 1)
+        near = get_close_matches(
+            name.removeprefix("FLOWQ_"), [variable.removeprefix("FLOWQ_") for variable in known], 1
+        )
         if near:
             raise SettingsError(f"env {name}: there is no such setting", hint=f"did you mean FLOWQ_{near[0]}?")
 

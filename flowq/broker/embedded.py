@@ -233,9 +233,12 @@ def _serve(folder: Path, socket_path: Path, timeout_seconds: float) -> tuple[dic
 
 def _start(binary: str, socket_path: Path, log: Path, server_lock: _FileLock, timeout_seconds: float) -> None:
     """Start a warden, and a server that holds `server_lock`, in a session that Ctrl-C does not reach."""
+    folder = log.parent
     settings = {
         "port": "0",
-        "unixsocket": str(socket_path),
+        # Relative where possible: a server that leaves removes its socket by this name. If the folder was removed
+        # and made again meanwhile, an absolute name would be that of the next server's socket.
+        "unixsocket": socket_path.name if socket_path.parent == folder else str(socket_path),
         "unixsocketperm": "700",
         "dir": ".",
         "appendonly": "yes",
@@ -254,7 +257,7 @@ def _start(binary: str, socket_path: Path, log: Path, server_lock: _FileLock, ti
     with log.open("ab") as output:
         subprocess.run(
             [*warden, *command],
-            cwd=log.parent,
+            cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

@@ -82,6 +82,11 @@ class Keys:
         return self._key("certificates")
 
     @property
+    def suspects(self) -> str:
+        """Hash: entries that were under way when a worker crashed, and how often that happened."""
+        return self._key("suspects")
+
+    @property
     def published(self) -> str:
         """Sorted set: recent publish tokens, so that a publish sent twice is stored once."""
         return self._key("published")

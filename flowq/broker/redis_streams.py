@@ -28,6 +28,8 @@ from flowq.delivery.settlement import DeadLetter, Output
 from flowq.errors import BrokerUnavailable
 
 _PUBLISH_WINDOW_MS = 3_600_000
+CRASHES_BEFORE_BURIAL = 3
+"""Worker deaths that one message is given: the first in a crowd proves little, two more alone prove it."""
 
 
 class Broker:
@@ -168,8 +170,14 @@ class Broker:
         """Strike off workers that are gone and have left nothing behind."""
         if workers:
             keys = self.keys
-            commands = [(b"HDEL", keys.certificates, *workers), (b"HDEL", keys.workers, *workers)]
-            await self._control.call_all(commands, timeout_seconds=CALL_TIMEOUT_SECONDS)
+            commands = [
+                (b"HDEL", keys.certificates, *workers),
+                (b"HDEL", keys.workers, *workers),
+                (b"HLEN", keys.certificates),
+            ]
+            replies = await self._control.call_all(commands, timeout_seconds=CALL_TIMEOUT_SECONDS)
+            if replies[-1] == 0:
+                await self._control.call(b"DEL", keys.suspects, timeout_seconds=CALL_TIMEOUT_SECONDS)
 
     async def registered_workers(self) -> dict[str, dict[str, Any]]:
         """Everybody who is signed on, by name, with what they told of themselves."""
@@ -198,15 +206,36 @@ class Broker:
         reply = await self._control.call(b"MGET", *names, timeout_seconds=CALL_TIMEOUT_SECONDS)
         return {worker: beat and beat.decode() for worker, beat in zip(workers, reply, strict=True)}
 
-    async def reclaim(self, edge: str, victim: str, worker: str, *, limit: int, beat: str | None) -> Reclaimed | None:
-        """Take over what a dead worker left on an edge. None: its lease lives, or this worker is not registered."""
-        epoch = self.epoch
-        keys = [self.keys.workers, self.keys.lease(victim), self.keys.edge(edge)]
-        reply = await self.script(scripts.RECLAIM, keys, GROUP, victim, worker, limit, beat or "")
+    async def reclaim(
+        self, edge: str, victim: str, worker: str, *, limit: int, beat: str | None = None, crashed: str = ""
+    ) -> Reclaimed | None:
+        """Take over what a dead worker left on an edge. None: its lease lives, or this worker is not registered.
+
+        `crashed` says how it crashed, if it did: what it was at is then counted, and buried at the third time.
+        """
+        epoch, keys, stage = self.epoch, self.keys, edge.rpartition(">")[2]
+        letter = {
+            "reason": "crash",
+            "error": f"WorkerCrashed: {CRASHES_BEFORE_BURIAL} workers have died with this message, the last {crashed}",
+            "error_type": "WorkerCrashed",
+            "worker": victim,
+            "run": self.run_id,
+        }
+        reply = await self.script(
+            scripts.RECLAIM,
+            [keys.workers, keys.lease(victim), keys.edge(edge), keys.suspects, keys.dead(stage), keys.stats],
+            GROUP, victim, worker, limit, beat or "", edge, stage,
+            CRASHES_BEFORE_BURIAL if crashed else 0, orjson.dumps(letter),
+        )  # fmt: skip
         if reply[0] == 0:
             return None
         entries: Sequence[Any] = reply[1] if reply[0] == 1 else ()
         return Reclaimed(deliveries_of(edge, entries, worker, epoch), finished=reply[0] == 2)
+
+    async def clear_suspicion(self, delivery: Delivery) -> None:
+        """A message that was under way in a crash has been run alone, and nobody died of it."""
+        suspect = f"{delivery.edge}|{delivery.entry_id.decode()}"
+        await self._control.call(b"HDEL", self.keys.suspects, suspect, timeout_seconds=CALL_TIMEOUT_SECONDS)
 
     # Runs
 

@@ -97,7 +97,7 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  (the border of the process: whatever it is, the user must see it)
         from flowq.cli.errors import report
 
         return report(error, debug=bool(os.environ.get("FLOWQ_DEBUG")))

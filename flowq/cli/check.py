@@ -82,7 +82,7 @@ def _findings(names: Sequence[str], settings: Settings) -> Iterator[_Finding]:
 def _print(findings: Iterable[_Finding]) -> None:
     for finding in findings:
         style = "red" if finding.errors else "yellow" if finding.problems else "green"
-        print(f"{finding.entry.name}: {typer.style(finding.verdict, fg=style)}")
+        typer.echo(f"{finding.entry.name}: {typer.style(finding.verdict, fg=style)}")
         sys.stdout.flush()  # the details go to the other stream, and belong below
         for problem in finding.problems:
             show(problem)

@@ -242,11 +242,12 @@ def _show_letter(name: str, letter: DeadLetterRecord) -> None:
     line((letter.stage, "bold"), ("  died ", "dim"), _moment(letter.died_at, now))
     line((printable(letter.line), "bold red"), (f"    {_last_place(letter)}", "cyan"))
     line()
-    hops = f"{letter.hops} stage{'s' * (letter.hops != 1)} after it entered as {letter.root_id}"
+    stages_up = f"{letter.hops} stage{'s' * (letter.hops != 1)} up"
     facts = {
         "reason": f"{letter.reason}, attempt {letter.attempts}",
         "message": letter.message_id,
-        "parent": f"{letter.parent_id}, {hops}" if letter.parent_id else "none: it entered here",
+        "parent": letter.parent_id,
+        "root": f"{letter.root_id}, {stages_up}" if letter.parent_id else "",
         "edge": letter.edge,
         "first seen": _moment(letter.first_at, now),
         "worker": letter.worker,

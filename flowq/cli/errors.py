@@ -99,7 +99,7 @@ def explain(error: BaseException) -> Iterator[str]:
     theirs = [frame for frame in frames if _is_users(frame.filename)]
     if len(theirs) > _MOST_FRAMES:
         theirs = theirs[:1] + theirs[1 - _MOST_FRAMES :]
-    for frame in theirs or frames[-1:]:
+    for frame in theirs or ([] if isinstance(error, SyntaxError) else frames[-1:]):
         yield f"{_place(frame)} in {frame.name}"
         yield from _source_line(frame.lineno, frame.line)
     if isinstance(error, SyntaxError) and error.filename:

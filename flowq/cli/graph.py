@@ -15,7 +15,14 @@ from flowq.errors import UsageError
 from flowq.settings import Settings
 
 _FORMATS = ("tree", "mermaid", "dot", "svg", "json")
-_FORMAT_OF_SUFFIX = {".mmd": "mermaid", ".mermaid": "mermaid", ".dot": "dot", ".gv": "dot", ".svg": "svg", ".json": "json"}
+_FORMAT_OF_SUFFIX = {
+    ".mmd": "mermaid",
+    ".mermaid": "mermaid",
+    ".dot": "dot",
+    ".gv": "dot",
+    ".svg": "svg",
+    ".json": "json",
+}
 
 
 def command(

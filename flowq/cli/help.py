@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from itertools import groupby
-from typing import Any
+from typing import Any, cast
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -20,7 +20,7 @@ class _Page:
         for paragraph in inspect.cleandoc(self.help or "").split("\n\n"):
             formatter.write_paragraph()
             with formatter.indentation():
-                if paragraph.startswith("Example:") or paragraph.startswith(" "):  # its lines mean something
+                if paragraph.startswith(("Example:", " ")):  # its lines mean something
                     lines = paragraph.replace("Example:", _heading("Example:"), 1).split("\n")
                     formatter.write("".join(f"  {line}\n" for line in lines))
                 else:
@@ -61,7 +61,7 @@ def built(name: str, declared: Any) -> TyperCommand | TyperGroup:
         info.cls = Command
     app.rich_markup_mode = None
     app._add_completion = False  # pyright: ignore[reportPrivateUsage]
-    command: Any = typer.main.get_command(app)
+    command = cast("TyperCommand | TyperGroup", typer.main.get_command(app))
     command.name = name
     return command
 

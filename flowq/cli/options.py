@@ -18,7 +18,9 @@ def complete_pipeline(incomplete: str) -> list[str]:
 
 PipelineName = Annotated[
     str,
-    typer.Argument(metavar="NAME", help="The pipeline: pipelines/NAME.py.", autocompletion=complete_pipeline, show_default=False),
+    typer.Argument(
+        metavar="NAME", help="The pipeline: pipelines/NAME.py.", autocompletion=complete_pipeline, show_default=False
+    ),
 ]
 RedisUrl = Annotated[
     str | None,

@@ -4,28 +4,34 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from io import BufferedReader
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
 import typer
 
 from flowq.cli.errors import note
-from flowq.cli.lines import Line, batches_of_lines
+from flowq.cli.lines import line_batches
 from flowq.cli.loading import load
 from flowq.cli.options import Json, Namespace, Profile, RedisUrl, complete_pipeline, settings_here
 from flowq.cli.printable import json_text
+from flowq.delivery.codec import decoder
 from flowq.delivery.durations import seconds
-from flowq.errors import CodecError, DecodeError, QueueFull, UsageError
+from flowq.errors import CodecError, QueueFull, UsageError
+from flowq.graph.emission import Target, entering, target_for_value
+from flowq.graph.plan import Plan, StagePlan, inlet_of
+from flowq.graph.typecheck import type_names
 
 if TYPE_CHECKING:
-    from flowq.graph.pipeline import Pipeline
-    from flowq.graph.plan import Plan, StagePlan
     from flowq.publisher import SyncPublisher
-    from flowq.settings import Settings
 
+T = TypeVar("T")
+
+_MOST_PER_CALL = 1000
 _FULL_PAUSE_SECONDS = 0.2
 
 
@@ -40,21 +46,23 @@ def command(
         str,
         typer.Argument(
             metavar="NAME[.STAGE]",
-            help="Where to. Without a stage: the first one behind a source.",
+            help="Where to put it. Without a stage: the first one behind a source.",
             autocompletion=complete_pipeline,
         ),
     ],
     message: Annotated[
-        str, typer.Argument(metavar="JSON", help="The message; - or @FILE for many, one JSON value a line.")
+        str, typer.Argument(metavar="JSON", help="The message; for many, one a line: - for stdin, or @FILE.")
     ],
     delay: Annotated[
         str | None, typer.Option("--delay", metavar="DURATION", help='Run it later: "30s", "5m", "1d".')
     ] = None,
     id_: Annotated[
-        str | None, typer.Option("--id", metavar="ID", help="The same id within an hour is stored once.")
+        str | None, typer.Option("--id", metavar="ID", help="An id of yours; pushed again within an hour, stored once.")
     ] = None,
-    no_wait: Annotated[bool, typer.Option("--no-wait", help="Fail instead of waiting when the stage is full.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Only check the messages; no Redis.")] = False,
+    no_wait: Annotated[
+        bool, typer.Option("--no-wait", help="Fail when the stage is full, instead of waiting.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Only check the messages; needs no Redis.")] = False,
     as_json: Json = False,
     redis: RedisUrl = None,
     namespace: Namespace = None,
@@ -63,28 +71,170 @@ def command(
     """Put messages into a pipeline.
 
     Each is checked against the type that the stage takes. Prints the id of a single message, the number of many.
-    At a message that does not fit it stops with exit code 2; all those before it are stored.
+    A message that does not fit ends it with exit code 2; all those before it are stored.
 
     Example:
       flowq push scrape '{"url": "https://example.org/"}'
       flowq push scrape.parse @pages.ndjson --delay 5m
       jq -c '.links[]' links.json | flowq push scrape -
     """
-    is_bulk = message == "-" or message.startswith("@")
-    if is_bulk and id_:
-        raise UsageError("--id is for a single message", hint="leave it out")
+    many = message == "-" or message.startswith("@")
+    if many and id_:
+        raise UsageError("--id is for a single message")
+    delay_seconds = _seconds(delay) if delay else 0.0
     settings = settings_here(redis=redis, namespace=namespace, profile=profile)
     name, _, stage_name = target.partition(".")
     pipeline = load(name, settings).pipeline
-    stage = _stage(pipeline.plan, stage_name)
-    push = _Push(name, stage, _seconds(delay), wait=not no_wait)
+    inlet = Inlet(pipeline.plan, entrance(pipeline.plan, stage_name))
     with ExitStack() as stack:
+        stream = stack.enter_context(_opened(message)) if many else None
+        value = None if many else inlet.read(message.encode())
+        publisher = None
         if not dry_run:
-            push.publisher = stack.enter_context(_publisher(pipeline, settings))
-        if is_bulk:
-            stream = sys.stdin.buffer if message == "-" else stack.enter_context(_open(message[1:]))
-            push.many(stream, "stdin" if message == "-" else message[1:])
-            print(push.outcome(as_json))
+            from flowq.publisher import SyncPublisher  # brings the Redis client, which a dry run does without
+
+            opening = SyncPublisher(pipeline, redis=settings.redis, namespace=settings.namespace)
+            publisher = stack.enter_context(opening)
+        sender = Sender(publisher, inlet.stage, delay_seconds, waits=not no_wait)
+        if stream is None:
+            message_id = sender.send_one(value, id_)
+            print(json_text({"stage": inlet.stage, "id": message_id}) if as_json else message_id or "valid")
         else:
-            message_id = push.one(message.encode(), id_)
-            print(json_text({"id": message_id, "stage": stage.name}) if as_json else message_id or "valid")
+            _push_all(stream, inlet, sender, as_json)
+
+
+def entrance(plan: Plan, name: str = "") -> StagePlan:
+    """The stage to push to: the one named, else the first behind a source, else the only one where flows begin.
+
+    Raises NotFound for an unknown stage, UsageError for a source, or when several could be meant.
+    """
+    if name:
+        stage = plan.stage(name)
+        if stage.is_source:
+            hint = "name a stage behind it: " + ", ".join(stage.name for stage in plan.consumers)
+            raise UsageError(f'"{name}" is a source: it takes no messages', hint=hint)
+        return stage
+    origins = {stage.name: {edge.origin for edge in plan.edges_into(stage.name)} - {""} for stage in plan.consumers}
+    sources = {stage.name for stage in plan.sources}
+    behind_sources = [name for name, before in origins.items() if before & sources]
+    heads = [name for name, before in origins.items() if before <= {name}]
+    if behind_sources:
+        return plan.stage(behind_sources[0])
+    if len(heads) == 1:
+        return plan.stage(heads[0])
+    hint = "one of " + ", ".join(f"{plan.name}.{name}" for name in heads or origins)
+    raise UsageError("which stage is the message for?", hint=hint)
+
+
+class Inlet:
+    """Turns JSON into messages for one stage, and makes sure that each can be stored."""
+
+    def __init__(self, plan: Plan, stage: StagePlan) -> None:
+        self.stage = stage.name
+        self._plan = plan
+        self._takes = type_names(stage.accepted)
+        self._decode = decoder(stage.accepts)
+        self._targets: dict[type, Target] = {}
+
+    def read(self, content: bytes, line: int = 0) -> Any:
+        """The message. Raises BadMessage, which names the line."""
+        try:
+            value: object = self._decode(content)
+            target = self._targets.get(type(value))
+            if target is None:
+                target = self._targets[type(value)] = target_for_value(self._plan, inlet_of(self.stage), value)
+            entering(target, value, b"")
+        except CodecError as error:
+            where = f"line {line}" if line else "the message"
+            details = error.detail.split("; ") if error.detail else [error.message]
+            raise BadMessage(
+                f"{where} does not fit {self.stage}, which takes {self._takes}",
+                detail="\n".join(details),
+                hint=error.hint,
+            ) from None
+        return value
+
+
+@dataclass
+class Sender:
+    """Sends messages to a stage and counts them; without a publisher it only counts."""
+
+    publisher: SyncPublisher | None
+    stage: str
+    delay_seconds: float
+    waits: bool
+    taken: int = 0
+    duplicates: int = 0
+
+    def send_one(self, value: Any, id_: str | None) -> str | None:
+        """Send one message; returns its id."""
+        if self.publisher is None:
+            return None
+        return self._when_there_is_room(partial(self.publisher.push, self.stage, value, id=id_))
+
+    def send(self, values: Sequence[Any]) -> None:
+        """Send at most a thousand messages, all of them or none."""
+        if self.publisher and values:
+            pushed = self._when_there_is_room(partial(self.publisher.push_many, self.stage, values))
+            self.duplicates += pushed.duplicates
+        self.taken += len(values)
+
+    def outcome(self, as_json: bool) -> str:
+        """What has become of the messages so far."""
+        if as_json:
+            pushed = self.taken - self.duplicates if self.publisher else 0
+            counts = {"valid": self.taken, "pushed": pushed, "duplicates": self.duplicates}
+            return json_text({"stage": self.stage, **counts})
+        if self.publisher is None:
+            return f"{self.taken:,} valid for {self.stage}"
+        dropped = f", {self.duplicates:,} seen before" if self.duplicates else ""
+        return f"{self.taken - self.duplicates:,} pushed to {self.stage}{dropped}"
+
+    def _when_there_is_room(self, push: Callable[..., T]) -> T:
+        is_told = False
+        while True:
+            try:
+                return push(delay=self.delay_seconds, wait=False)
+            except QueueFull as full:
+                if not self.waits:
+                    raise
+                if not is_told:
+                    note(f"{full.message}: waiting for workers to make room, Ctrl-C stops")
+                is_told = True
+                time.sleep(_FULL_PAUSE_SECONDS)
+
+
+def _push_all(stream: BufferedReader, inlet: Inlet, sender: Sender, as_json: bool) -> None:
+    """Push every line. Whatever ends it, stdout says how far it came."""
+    if stream.isatty():
+        note(f"reading messages for {inlet.stage}, one JSON value a line; Ctrl-D ends")
+    try:
+        for batch in line_batches(stream, most=_MOST_PER_CALL):
+            values: list[Any] = []
+            try:
+                for line in batch:
+                    values.append(inlet.read(line.content, line.number))  # noqa: PERF401  (those before a bad one count)
+            finally:
+                sender.send(values)
+    except BadMessage as bad:
+        done = "valid" if sender.publisher is None else "pushed"
+        bad.detail += f"\n{sender.taken:,} before it {'was' if sender.taken == 1 else 'were'} {done}, none after it"
+        raise
+    finally:
+        print(sender.outcome(as_json))
+
+
+def _opened(source: str) -> AbstractContextManager[BufferedReader]:
+    if source == "-":
+        return nullcontext(cast("BufferedReader", sys.stdin.buffer))
+    try:
+        return Path(source.removeprefix("@")).open("rb")
+    except OSError as error:
+        raise UsageError(f"cannot read {source.removeprefix('@')}", detail=error.strerror or str(error)) from None
+
+
+def _seconds(delay: str) -> float:
+    try:
+        return seconds(float(delay) if delay.isdecimal() else delay)
+    except ValueError as error:
+        raise UsageError(f"--delay {error}") from None

@@ -108,7 +108,7 @@ class Session:
         )
 
     def _supervisor(self, broker: Broker, run: Run, sources: Sequence[str], screen: Screen) -> Supervisor:
-        def instructions(number: int) -> bytes:
+        def instructions(number: int, quarantined: bool) -> bytes:
             told = Instructions(
                 root=str(self.loaded.root),
                 module=self.loaded.module,
@@ -123,6 +123,7 @@ class Session:
                 arguments=dict(self.arguments),
                 lease_seconds=self.settings.lease_seconds,
                 grace_seconds=self.settings.grace_seconds,
+                quarantined=quarantined,
             )
             return told.encode()
 
@@ -141,7 +142,7 @@ class InProcess:
 
     def __init__(self, plan: Plan, broker: Broker, options: RunOptions, sources: Sequence[str]) -> None:
         self._runner = Runner(plan, broker, options, sources=sources)
-        self.failed = self._runner.failed
+        self.failed = self._runner.ended
 
     async def start(self) -> None:
         await self._runner.start()

@@ -43,22 +43,17 @@ class Column:
 
 def fitted_table(columns: Sequence[Column], rows: Sequence[Sequence[Text]], width: int) -> Table:
     """A table of at most `width` cells: first the gaps shrink, then columns go."""
-    kept = list(range(len(columns)))
-    needed = [_needed(column, [row[i] for row in rows]) for i, column in enumerate(columns)]
-    gap = 2
-    while len(kept) > 1 and sum(needed[i] + gap for i in kept) - gap > width:
-        if gap == 2:
-            gap = 1
-        else:
-            kept.remove(min(kept, key=lambda i: (columns[i].worth, -i)))
-            gap = 2
+    natural = [_natural_width(column, [row[i] for row in rows]) for i, column in enumerate(columns)]
+    least = [min(n, _FLEXIBLE_AT_LEAST) if column.flexible else n for n, column in zip(natural, columns, strict=True)]
+    kept, gap = _kept(columns, least, width)
+    room = width - sum(least[i] + gap for i in kept) + gap
     table = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style="dim", show_edge=False)
     for i in kept:
         column = columns[i]
         table.add_column(
             column.title,
             justify="left" if column.is_text else "right",
-            min_width=None if column.flexible else needed[i],
+            width=min(natural[i], least[i] + room) if column.flexible else least[i],
             no_wrap=True,
             overflow="ellipsis",
         )
@@ -67,14 +62,23 @@ def fitted_table(columns: Sequence[Column], rows: Sequence[Sequence[Text]], widt
     return table
 
 
+def _kept(columns: Sequence[Column], widths: Sequence[int], width: int) -> tuple[list[int], int]:
+    """Which columns there is room for, and the gap between them."""
+    kept = list(range(len(columns)))
+    while True:
+        for gap in (2, 1):
+            if len(kept) == 1 or sum(widths[i] + gap for i in kept) - gap <= width:
+                return kept, gap
+        kept.remove(min(kept, key=lambda i: (columns[i].worth, -i)))
+
+
+def _natural_width(column: Column, cells: Sequence[Text]) -> int:
+    return max(len(column.title), column.narrowest, *(cell.cell_len for cell in cells))
+
+
 def indented(table: Table) -> Padding:
     """The table one cell in from the edge."""
     return Padding(table, (0, 0, 0, 1), expand=False)
-
-
-def _needed(column: Column, cells: Sequence[Text]) -> int:
-    widest = max((len(column.title), column.narrowest, *(cell.cell_len for cell in cells)))
-    return min(widest, _FLEXIBLE_AT_LEAST) if column.flexible else widest
 
 
 # The stages of a pipeline. In, and what it adds up to, stand side by side.

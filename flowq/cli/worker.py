@@ -41,6 +41,7 @@ class Instructions:
     arguments: dict[str, Any]
     lease_seconds: float
     grace_seconds: float
+    quarantined: bool = False
 
     def encode(self) -> bytes:
         """One line of JSON."""
@@ -74,7 +75,7 @@ async def _work(told: Instructions, plan: Plan) -> None:
     stop.follow(sys.stdin.fileno())
     broker = Broker(UrlDialer(told.redis), Keys(told.namespace, told.pipeline))
     broker.run_id = told.run_id
-    await work(plan, broker, told.options, sources=told.sources, stop=stop)
+    await work(plan, broker, told.options, sources=told.sources, quarantined=told.quarantined, stop=stop)
     await broker.close()
 
 

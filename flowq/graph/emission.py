@@ -155,6 +155,11 @@ def _runtime_class(declared: Any) -> type | None:
     return None
 
 
+def deduplicating_edges(plan: Plan) -> frozenset[str]:
+    """The edges whose stage takes each value only once."""
+    return frozenset(edge.name for edge in plan.edges if plan.stage(edge.target).dedup is not None)
+
+
 def edges_fed(plan: Plan, stage: StagePlan) -> Mapping[str, int]:
     """The edges whose fill a stage must respect, with their limits. Feedback edges are exempt: they would deadlock."""
     return {edge.name: edge.maxsize for edge in plan.edges_out_of(stage.name) if not edge.feedback and edge.maxsize > 0}

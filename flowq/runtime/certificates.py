@@ -8,13 +8,21 @@ from typing import Any
 from flowq.broker.redis_streams import Broker
 from flowq.runtime.identity import process_birth, process_space
 
+CRASH = "crash: "
+"""How the certificate of a worker begins that was seen to die by its parent."""
 
-async def certify_child(broker: Broker, pid: int, how: str) -> None:
-    """A child of this process was seen to end without signing off."""
+
+def crashed(certificates: Mapping[str, str]) -> dict[str, str]:
+    """The workers among these that crashed, and of what."""
+    return {name: how.removeprefix(CRASH) for name, how in certificates.items() if how.startswith(CRASH)}
+
+
+async def certify_child(broker: Broker, pid: int, how: str, *, was_asked: bool) -> None:
+    """A child of this process was seen to end. One that had not signed off crashed, unless it was asked to end."""
     here = process_space()
     for name, facts in (await broker.registered_workers()).items():
         if facts.get("pid") == pid and facts.get("where") == here:
-            await broker.certify_dead(name, how)
+            await broker.certify_dead(name, f"stopped: {how}" if was_asked else CRASH + how)
 
 
 async def certify_lost_neighbours(broker: Broker) -> list[str]:
@@ -22,7 +30,7 @@ async def certify_lost_neighbours(broker: Broker) -> list[str]:
     here = process_space()
     lost = [name for name, facts in (await broker.registered_workers()).items() if _is_lost(facts, here)]
     for name in lost:
-        await broker.certify_dead(name, "its process is gone")
+        await broker.certify_dead(name, "lost: its process is gone")
     return lost
 
 

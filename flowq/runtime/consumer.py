@@ -17,7 +17,7 @@ from flowq.delivery.message import Delivery
 from flowq.delivery.policy import AckMode
 from flowq.delivery.settlement import Delay, Failed, Interrupted, Outcome, Output, Postponed, Release, decide
 from flowq.errors import BrokerUnavailable, RetryLater
-from flowq.graph.emission import edges_fed
+from flowq.graph.emission import deduplicating_edges, edges_fed
 from flowq.graph.plan import Plan, StagePlan
 from flowq.runtime.batching import handle_batch
 from flowq.runtime.early_ack import EarlyAck
@@ -79,8 +79,7 @@ class Consumer:
         self._identity = identity
         self._delayed = delayed
         self._reader = Reader(broker, stage.in_edges)
-        deduplicating = frozenset(edge.name for edge in plan.edges if plan.stage(edge.target).dedup is not None)
-        self.settling = Settling(broker, deduplicating)
+        self.settling = Settling(broker, deduplicating_edges(plan))
         self._settler = Settler(
             stage.name, self.settling, current_worker=lambda: identity.worker, settled=self._on_settled
         )
@@ -139,6 +138,8 @@ class Consumer:
 
     async def close(self) -> None:
         """End the loops. The read under way is waited for: it may bring deliveries, which are handed back."""
+        if not self._tasks:
+            return
         reading = self._tasks[0]
         while not reading.done():
             await self._reader.unblock()

@@ -15,6 +15,7 @@ from flowq.broker.connection import Dialer
 from flowq.broker.keys import Keys
 from flowq.broker.redis_streams import Broker
 from flowq.errors import BrokerError
+from flowq.runtime.certificates import crashed
 from flowq.runtime.consumer import Consumer
 from flowq.runtime.identity import Identity
 
@@ -24,6 +25,7 @@ _RENEWALS_PER_LEASE = 5
 _LOOP_MAY_BLOCK_SECONDS = 3600.0
 _LONGEST_PROMOTE_PAUSE_SECONDS = 1.0
 _CERTIFICATE_POLL_SECONDS = 1.0
+_MOST_RECLAIMED = 200
 
 
 def renew_every(lease_seconds: float) -> float:
@@ -124,9 +126,10 @@ class Promoter:
 class Reclaimer:
     """Finds workers that are gone and takes over what they left on the edges of this process.
 
-    A worker with a death certificate is gone at once. Any other must be without a lease, or with the same beat for a
-    whole lease, in two looks that lie longer apart than two renewals on this process's own clock: a step of the
-    server's clock ends all leases together, and the living renew theirs in between.
+    What a crashed worker was at is left to the quarantine, if there is a supervisor to run one. A worker with another
+    certificate is gone at once. Any other must be without a lease, or with the same beat for a whole lease, in two
+    looks that lie longer apart than two renewals on this process's own clock: a step of the server's clock ends all
+    leases together, and the living renew theirs in between.
     """
 
     def __init__(
@@ -137,8 +140,10 @@ class Reclaimer:
         *,
         all_edges: Sequence[str],
         lease_seconds: float,
+        supervised: bool,
     ) -> None:
         self._broker = broker
+        self._supervised = supervised
         self._all_edges = all_edges
         self._consumers = consumers
         self._identity = identity
@@ -162,15 +167,18 @@ class Reclaimer:
     async def _survey(self, certified: Mapping[str, str], now: float) -> None:
         consumers = await self._broker.consumers_of(self._all_edges)
         known = set(certified).union(await self._broker.registered_workers(), *consumers.values())
-        others = sorted(known - self._identity.names)
+        in_quarantine = set(crashed(certified)) if self._supervised else set[str]()
+        others = sorted(known - self._identity.names - in_quarantine)
         leases = await self._broker.leases(others)
         gone = [name for name in others if name in certified or self._is_silent(name, leases[name], now)]
         for name in gone:
             for consumer in self._consumers:
                 for edge in consumer.stage.in_edges:
                     if name in consumers[edge]:
-                        await self._reclaim(consumer, edge, name, leases[name])
-        left_nothing = [name for name in gone if not any(name in names for names in consumers.values())]
+                        await self._reclaim(consumer, edge, name, leases[name], crashed(certified).get(name, ""))
+        left_nothing = [
+            name for name in {*gone, *in_quarantine} if not any(name in names for names in consumers.values())
+        ]
         await self._broker.forget(left_nothing)
         self._looks = {name: look for name, look in self._looks.items() if name in others}
 
@@ -182,9 +190,11 @@ class Reclaimer:
         needed = self._lease_seconds if beat is not None else renew_every(self._lease_seconds)
         return now - seen[1] >= needed
 
-    async def _reclaim(self, consumer: Consumer, edge: str, victim: str, beat: str | None) -> None:
+    async def _reclaim(self, consumer: Consumer, edge: str, victim: str, beat: str | None, how: str) -> None:
         while (room := consumer.room) > 0:
-            taken = await self._broker.reclaim(edge, victim, self._identity.worker, limit=min(room, 200), beat=beat)
+            taken = await self._broker.reclaim(
+                edge, victim, self._identity.worker, limit=min(room, 200), beat=beat, crashed=how
+            )
             if taken is None:
                 return
             if taken.deliveries:

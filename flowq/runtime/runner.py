@@ -11,6 +11,7 @@ import os
 from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -24,10 +25,11 @@ from flowq.errors import FlowqError
 from flowq.graph.emission import Emission
 from flowq.graph.plan import Placement, Plan, StagePlan
 from flowq.runtime.consumer import Consumer
-from flowq.runtime.handling import Handling
+from flowq.runtime.handling import Commit, Handling
 from flowq.runtime.identity import Identity, process_facts
 from flowq.runtime.maintenance import LeaseKeeper, Promoter, Reclaimer, Ticker
 from flowq.runtime.process_pool import ProcessHandling
+from flowq.runtime.quarantine import Quarantine
 from flowq.runtime.resources import Resources
 from flowq.runtime.sources import SourceRunner, source_arguments
 
@@ -86,10 +88,22 @@ class Summary:
 class Runner:
     """The stages of one process.
 
-    `failed` is done when something that must keep running has ended with an error, which it then carries.
+    `ended` is done when something that must keep running has failed, with its error, or when a quarantine has
+    nothing left to do. `supervised`: another process watches this one, and will run a quarantine if it crashes.
     """
 
-    def __init__(self, plan: Plan, broker: Broker, options: RunOptions, *, sources: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        broker: Broker,
+        options: RunOptions,
+        *,
+        sources: Sequence[str] = (),
+        supervised: bool = False,
+        quarantined: bool = False,
+    ) -> None:
+        self._supervised = supervised
+        self._quarantined = quarantined
         self._plan = plan
         self._broker = broker
         self._options = options
@@ -112,7 +126,7 @@ class Runner:
         self._keeper = LeaseKeeper(broker.dialer, broker.keys, self._identity, self._facts(), options.lease_seconds)
         self._tasks: list[asyncio.Task[None]] = []
         self._source_tasks: list[asyncio.Task[None]] = []
-        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @property
     def worker(self) -> str:
@@ -132,8 +146,11 @@ class Runner:
         if edges:
             await insist(lambda: self._broker.ensure_groups(edges), what="making consumer groups")
         await self._sign_on()
+        if self._quarantined:
+            self._start_quarantine()
+            return
         for consumer in self._consumers:
-            consumer.start(self._handling(consumer))
+            consumer.start(self._handling(consumer.stage, consumer.commit))
             for task in consumer.tasks:
                 self._watch(task)
         self._start_housekeepers()
@@ -149,6 +166,18 @@ class Runner:
         else:
             await self._keeper.start(self._broker)
 
+    def _start_quarantine(self) -> None:
+        quarantine = Quarantine(self._broker, self._identity, self._plan)
+        for stage in self._stages:
+            quarantine.add(self._handling(stage, partial(quarantine.commit, stage.name)))
+        self._spawn(Ticker(self._keeper.tick).run(), "ticker")
+        task = self._spawn(quarantine.run(), "quarantine")
+        task.add_done_callback(self._quarantine_is_over)
+
+    def _quarantine_is_over(self, _: asyncio.Task[None]) -> None:
+        if not self.ended.done():
+            self.ended.set_result(None)
+
     def _start_housekeepers(self) -> None:
         if self._consumers:
             self._spawn(self._promoter.run(), "promoter")
@@ -161,6 +190,7 @@ class Runner:
             self._identity,
             all_edges=[edge.name for edge in self._plan.edges],
             lease_seconds=self._options.lease_seconds,
+            supervised=self._supervised,
         )
         self._spawn(reclaimer.run(), "reclaimer")
 
@@ -189,8 +219,7 @@ class Runner:
 
     # Parts
 
-    def _handling(self, consumer: Consumer) -> Handling | ProcessHandling:
-        stage = consumer.stage
+    def _handling(self, stage: StagePlan, commit: Commit) -> Handling | ProcessHandling:
         if stage.handler.placement is Placement.PROCESS:
             handling = ProcessHandling(stage, self._plan, cores=os.cpu_count() or 1)
             self._process_pools.append(handling)
@@ -201,7 +230,7 @@ class Runner:
             Emission(stage, self._plan, self._ids.next),
             resources=self._resources.values(stage.handler.resources),
             executor=self._executor(stage),
-            commit=consumer.commit,
+            commit=commit,
         )
 
     def _executor(self, stage: StagePlan) -> Executor | None:
@@ -227,9 +256,9 @@ class Runner:
         task.add_done_callback(self._on_end)
 
     def _on_end(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) and not self.failed.done():
-            self.failed.set_exception(error)
-            self.failed.exception()  # whoever waits for it will be told; nobody has to
+        if not task.cancelled() and (error := task.exception()) and not self.ended.done():
+            self.ended.set_exception(error)
+            self.ended.exception()  # whoever waits for it will be told; nobody has to
 
 
 class Run:
@@ -320,7 +349,7 @@ async def run(
         runner = Runner(pipeline.plan, broker, options, sources=sources)
         await runner.start()
         try:
-            await first_to_end(runner.failed, _until_drained(run) if drain else asyncio.Event().wait())
+            await first_to_end(runner.ended, _until_drained(run) if drain else asyncio.Event().wait())
         finally:
             await runner.stop()
         return run.summary(await run.snapshot(), loop.time() - started_at)

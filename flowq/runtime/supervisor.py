@@ -8,10 +8,12 @@ import signal
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from flowq.broker.calls import insist
 from flowq.broker.redis_streams import Broker
-from flowq.runtime.certificates import certify_child
+from flowq.errors import BrokerError
+from flowq.runtime.certificates import certify_child, crashed
 
 EXIT_TOLD_WHY = 78
 """A worker ends with this when it has told the user what is wrong, and starting it again would not help."""
@@ -19,6 +21,7 @@ EXIT_TOLD_WHY = 78
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.2, 10.0
 _LIVED_WELL_SECONDS = 10.0
 _KILL_MARGIN_SECONDS = 2.0
+_CERTIFICATE_POLL_SECONDS = 0.5
 
 
 @dataclass(slots=True)
@@ -32,17 +35,21 @@ class Slot:
 
 
 class Supervisor:
-    """`command` starts a worker; `instructions(number)` is what it is told on its standard input.
+    """`command` starts a worker; `instructions(number, quarantined)` is what it is told on its standard input.
 
     The pipe stays open: a worker whose supervisor has gone sees its end, and stops. Workers have a session of their
     own, so that Ctrl-C reaches the supervisor alone, which then stops them in order.
+
+    What crashed workers were at is run by one more, the quarantine: one message at a time and nothing else, so that
+    the next crash names its cause and no healthy message is ever near it. It is started when a crash is certified and
+    ends when it has nothing left to do.
     """
 
     def __init__(
         self,
         broker: Broker,
         command: Sequence[str],
-        instructions: Callable[[int], bytes],
+        instructions: Callable[[int, bool], bytes],
         *,
         workers: int,
         grace_seconds: float,
@@ -54,8 +61,13 @@ class Supervisor:
         self._grace_seconds = grace_seconds
         self._note = note
         self._slots = [Slot(number) for number in range(workers)]
+        self._quarantine = Slot(workers)
         self._stopping = False
         self.failed: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    @property
+    def _every_slot(self) -> list[Slot]:
+        return [*self._slots, self._quarantine]
 
     @property
     def pids(self) -> list[int]:
@@ -66,6 +78,14 @@ class Supervisor:
         """Start every worker."""
         for slot in self._slots:
             slot.watcher = asyncio.create_task(self._keep_filled(slot))
+        self._quarantine.watcher = asyncio.create_task(self._keep_quarantine())
+
+    async def _keep_quarantine(self) -> None:
+        while not self._stopping:
+            with contextlib.suppress(BrokerError):
+                if crashed(await self._broker.certificates()) and not self._stopping:
+                    await self._run_one(self._quarantine)
+            await asyncio.sleep(_CERTIFICATE_POLL_SECONDS)
 
     async def _keep_filled(self, slot: Slot) -> None:
         while not self._stopping:
@@ -85,10 +105,11 @@ class Supervisor:
             *self._command, stdin=PIPE, start_new_session=True
         )
         assert process.stdin is not None
-        process.stdin.write(self._instructions(slot.number) + b"\n")
+        process.stdin.write(self._instructions(slot.number, slot is self._quarantine) + b"\n")
         code = await process.wait()
-        if code not in (0, EXIT_TOLD_WHY):
-            await insist(lambda: certify_child(self._broker, process.pid, describe(code)), what="certifying a death")
+        # One that ended in good order has signed off, and there is nothing to certify, whatever its exit code.
+        certify = partial(certify_child, self._broker, process.pid, describe(code), was_asked=self._stopping)
+        await insist(certify, what="certifying a death")
         slot.failures = 0 if loop.time() - started_at > _LIVED_WELL_SECONDS else slot.failures + 1
         return code
 
@@ -96,7 +117,7 @@ class Supervisor:
         """Stop every worker: in order, quickly once `hurry` is set, and by force when it does not go."""
         self._stopping = True
         self._signal(signal.SIGTERM)
-        watchers = [slot.watcher for slot in self._slots if slot.watcher]
+        watchers = [slot.watcher for slot in self._every_slot if slot.watcher]
         if not watchers:
             return
         ended = asyncio.gather(*watchers, return_exceptions=True)
@@ -117,7 +138,7 @@ class Supervisor:
         self._signal(signal.SIGKILL)
 
     def _signal(self, number: signal.Signals) -> None:
-        for slot in self._slots:
+        for slot in self._every_slot:
             if slot.process is not None and slot.process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
                     slot.process.send_signal(number)

@@ -53,13 +53,14 @@ async def work(
     options: RunOptions,
     *,
     sources: Sequence[str],
+    quarantined: bool,
     stop: StopSignals,
 ) -> None:
-    """Run stages until told to stop. Raises what made that impossible."""
-    runner = Runner(plan, broker, options, sources=sources)
+    """Run stages until told to stop; in quarantine until nothing is left. Raises what made that impossible."""
+    runner = Runner(plan, broker, options, sources=sources, supervised=True, quarantined=quarantined)
     try:
         await runner.start()
-        await first_to_end(runner.failed, stop.requested.wait())
+        await first_to_end(runner.ended, stop.requested.wait())
     finally:
         await runner.stop(stop.hurry)
 

@@ -1,22 +1,54 @@
 -- Take over what a dead worker has left pending on one edge.
 --
--- Promise: never from a worker whose lease lives (or has changed since it was last looked at), never from oneself.
--- The step that claims also removes the registration, which is what a worker that wakes up late will notice.
+-- Promise: never from a worker whose lease lives (or has changed since it was last looked at). The step that claims also
+-- removes the registration, which is what a worker that wakes up late will notice. Where the dead worker is known to
+-- have crashed, each entry it was at counts one crash, and an entry that reaches the limit becomes a dead letter in the
+-- same step instead of being handed to one more worker.
 --
--- KEYS  1 workers  2 lease of the dead  3 stream
--- ARGV  group, the dead worker, this worker, most to claim, the lease last seen ('' for none)
+-- KEYS  1 workers  2 lease of the dead  3 stream  4 suspects  5 dead  6 stats
+-- ARGV  group, the dead worker, this worker, most to claim, the lease last seen ('' for none), edge, stage,
+--       crashes after which an entry is buried (0: it did not crash), what the dead letter then says
 -- Answer {0} refused, {1, entries} claimed, {2} nothing left, its name is removed
 
+local stream, group, dead_worker, edge, stage = KEYS[3], ARGV[1], ARGV[2], ARGV[6], ARGV[7]
+local limit = tonumber(ARGV[8])
+local is = redis.call('TYPE', KEYS[5]).ok
+if is ~= 'none' and is ~= 'stream' then
+  return redis.error_reply('FLOWQ_WRONGTYPE ' .. KEYS[5] .. ' is a ' .. is .. ', not a stream')
+end
 local lease = redis.call('GET', KEYS[2])
 if lease and lease ~= ARGV[5] then return {0} end
 if redis.call('HEXISTS', KEYS[1], ARGV[3]) == 0 then return {0} end
-redis.call('HDEL', KEYS[1], ARGV[2])
+
+redis.call('HDEL', KEYS[1], dead_worker)
 if lease then redis.call('DEL', KEYS[2]) end
-local pending = redis.call('XPENDING', KEYS[3], ARGV[1], '-', '+', ARGV[4], ARGV[2])
+local pending = redis.call('XPENDING', stream, group, '-', '+', ARGV[4], dead_worker)
 if #pending == 0 then
-  redis.call('XGROUP', 'DELCONSUMER', KEYS[3], ARGV[1], ARGV[2])
+  redis.call('XGROUP', 'DELCONSUMER', stream, group, dead_worker)
   return {2}
 end
-local ids = {}
-for i = 1, #pending do ids[i] = pending[i][1] end
-return {1, redis.call('XCLAIM', KEYS[3], ARGV[1], ARGV[3], 0, unpack(ids))}
+
+local claim = {}
+for i = 1, #pending do
+  local id = pending[i][1]
+  local suspect = edge .. '|' .. id
+  if limit > 0 and redis.call('HINCRBY', KEYS[4], suspect, 1) >= limit then
+    local entry = redis.call('XRANGE', stream, id, id)[1]
+    if redis.call('XACK', stream, group, id) == 1 then
+      local letter = {'e', edge, 'x', ARGV[9]}
+      for f = 1, entry and #entry[2] or 0, 2 do
+        local name = entry[2][f]
+        letter[#letter + 1] = (name == 'h' or name == 'b') and name or 'f:' .. name
+        letter[#letter + 1] = entry[2][f + 1]
+      end
+      redis.call('XDEL', stream, id)
+      redis.call('XADD', KEYS[5], '*', unpack(letter))
+      redis.call('HINCRBY', KEYS[6], 'dead:' .. stage, 1)
+    end
+    redis.call('HDEL', KEYS[4], suspect)
+  else
+    claim[#claim + 1] = id
+  end
+end
+if #claim == 0 then return {1, {}} end
+return {1, redis.call('XCLAIM', stream, group, ARGV[3], 0, unpack(claim))}

@@ -1,0 +1,128 @@
+"""A worker as the broker sees it, without any loop of its own: a name, a connection to read and one to settle."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pydantic import BaseModel
+
+import flowq
+from flowq.broker.balance import StageBalance, balance_of
+from flowq.broker.connection import Dialer
+from flowq.broker.keys import Keys
+from flowq.broker.message_ids import MessageIds
+from flowq.broker.reader import Reader
+from flowq.broker.records import Published, Snapshot
+from flowq.broker.redis_streams import Broker
+from flowq.broker.settling import Receipt, Settled, Settling
+from flowq.delivery.codec import dedup_hash
+from flowq.delivery.message import Delivery, Header
+from flowq.delivery.settlement import Ack, DeadLetter, Delay, Output, Release
+
+LEASE_MS = 60_000
+READ_BLOCK_MS = 20
+
+
+class Item(BaseModel):
+    n: int
+
+
+@flowq.stage
+def parse(item: Item) -> Item:
+    return item
+
+
+@flowq.stage
+def store(item: Item) -> None: ...
+
+
+PLAN = flowq.Pipeline("lab", parse >> store).plan
+EDGES = [edge.name for edge in PLAN.edges]
+STAGES = [stage.name for stage in PLAN.consumers]
+IN, OUT = ">parse", "parse>store"
+
+_ids = MessageIds()
+
+
+def output(edge: str, body: bytes, *, dedup: str = "", delay_ms: int = 0) -> Output:
+    """A message without parents, ready to be published or emitted."""
+    header = Header.entering(_ids.next().decode()).encode()
+    return Output(edge, header, body, dedup_hash(dedup) if dedup else b"", delay_ms)
+
+
+def done(delivery: Delivery, *outputs: Output) -> Settled:
+    return (delivery,), Ack(outputs, filtered=False)
+
+
+def filtered(delivery: Delivery) -> Settled:
+    return (delivery,), Ack((), filtered=True)
+
+
+def retried(delivery: Delivery, delay_ms: int = 60_000) -> Settled:
+    return (delivery,), Delay(delivery.retried(counted=True), delay_ms, counted=True)
+
+
+def buried(delivery: Delivery, error: BaseException | None = None) -> Settled:
+    return (delivery,), DeadLetter("rejected", error, delivery.header)
+
+
+def released(delivery: Delivery) -> Settled:
+    return (delivery,), Release()
+
+
+@dataclass
+class Worker:
+    """One process: its own broker, so that its epoch is its own."""
+
+    name: str
+    broker: Broker
+    reader: Reader
+    settling: Settling
+
+    @classmethod
+    async def sign_on(
+        cls,
+        dialer: Dialer,
+        keys: Keys,
+        name: str,
+        *,
+        edges: Sequence[str] = (IN,),
+        deduplicating: Sequence[str] = (),
+    ) -> Worker:
+        broker = Broker(dialer, keys)
+        await broker.ensure_groups(EDGES)
+        await broker.register(name, {}, lease_ms=LEASE_MS, beat="1")
+        return cls(name, broker, Reader(broker, edges), Settling(broker, frozenset(deduplicating)))
+
+    async def close(self) -> None:
+        await self.reader.close()
+        await self.settling.close()
+        await self.broker.close()
+
+    async def publish(self, *bodies: bytes, edge: str = IN) -> Published:
+        return await self.broker.publish(edge, [output(edge, body) for body in bodies])
+
+    async def read(self, count: int = 100) -> list[Delivery]:
+        return await self.reader.read(self.name, count=count, block_ms=READ_BLOCK_MS)
+
+    async def read_one(self) -> Delivery:
+        (delivery,) = await self.read()
+        return delivery
+
+    async def given_one(self, body: bytes = b'{"n":1}') -> Delivery:
+        """Publish one message and read it."""
+        await self.publish(body)
+        return await self.read_one()
+
+    async def settle(self, *settled: Settled, edge: str = IN, stage: str = "parse") -> Receipt:
+        return await self.settling.settle(stage, edge, settled, worker=self.name)
+
+    async def snapshot(self) -> Snapshot:
+        return await self.broker.snapshot(EDGES, STAGES)
+
+    async def balance(self) -> StageBalance:
+        """The balance of the stage `parse`, after a look at whether that of every stage adds up."""
+        balances = balance_of(PLAN, await self.snapshot())
+        assert all(balance.adds_up for balance in balances.values()), balances
+        return balances["parse"]
