@@ -5,17 +5,17 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from flowq.delivery.policy import Rate, Retry
-from flowq.errors import FlowqError, PipelineError, QueueFull, Reject, RetryLater
-from flowq.graph.context import Context
-from flowq.graph.flow import Flow
-from flowq.graph.pipeline import Pipeline
-from flowq.graph.resource import Resource, resource, use
-from flowq.graph.stage import Source, Stage, source, stage
-
 if TYPE_CHECKING:
+    from flowq.delivery.policy import Rate, Retry
+    from flowq.errors import FlowqError, PipelineError, QueueFull, Reject, RetryLater
+    from flowq.graph.context import Context
+    from flowq.graph.flow import Flow
+    from flowq.graph.pipeline import Pipeline
+    from flowq.graph.resource import Resource, resource, use
+    from flowq.graph.stage import Source, Stage, source, stage
+    from flowq.inspector import Inspector
     from flowq.publisher import Publisher, SyncPublisher
-    from flowq.runtime.runner import run
+    from flowq.runtime.in_process import run
 
 __version__ = "0.1.0"
 
@@ -23,6 +23,7 @@ __all__ = [
     "Context",
     "Flow",
     "FlowqError",
+    "Inspector",
     "Pipeline",
     "PipelineError",
     "Publisher",
@@ -43,15 +44,31 @@ __all__ = [
     "use",
 ]
 
-# These reach Redis, whose client takes longer to import than all the rest.
-_IMPORTED_ON_USE = {
-    "Publisher": "flowq.publisher",
-    "SyncPublisher": "flowq.publisher",
-    "run": "flowq.runtime.runner",
+# Imported on first use: `flowq --help` needs no pydantic, and a pipeline that is only drawn no Redis client.
+_HOME_OF = {
+    name: module
+    for module, names in {
+        "flowq.delivery.policy": ("Rate", "Retry"),
+        "flowq.errors": ("FlowqError", "PipelineError", "QueueFull", "Reject", "RetryLater"),
+        "flowq.graph.context": ("Context",),
+        "flowq.graph.flow": ("Flow",),
+        "flowq.graph.pipeline": ("Pipeline",),
+        "flowq.graph.resource": ("Resource", "resource", "use"),
+        "flowq.graph.stage": ("Source", "Stage", "source", "stage"),
+        "flowq.inspector": ("Inspector",),
+        "flowq.publisher": ("Publisher", "SyncPublisher"),
+        "flowq.runtime.in_process": ("run",),
+    }.items()
+    for name in names
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _IMPORTED_ON_USE:
+    if name not in _HOME_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_IMPORTED_ON_USE[name]), name)
+    value = globals()[name] = getattr(import_module(_HOME_OF[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -96,6 +96,7 @@ class Inspector:
 
     Methods raise BrokerUnavailable when Redis does not answer, and NotFound for a stage that the plan does not have.
 
+    >>> from flowq.broker.open import open_broker
     >>> async def repair(pipeline):
     ...     async with open_broker(pipeline.name, redis="redis://localhost:6379/0") as broker:
     ...         return await Inspector(pipeline.plan, broker).replay("fetch", error="*HTTP 503*")
@@ -195,15 +196,17 @@ class Inspector:
     ) -> AsyncIterator[list[tuple[DeadLetterRecord, Header]]]:
         stages = self._plan.consumers if stage is None else (self._plan.stage(stage),)
         # A letter that is put back may die again at once: without an end, a replay would follow it round and round.
-        until_ms = (await self.snapshot()).now_ms
+        there_now = (await self.snapshot()).dead_letters
         for plan in stages:
-            after = ""
-            while entries := await self._broker.dead_entries(plan.name, after=after, limit=_LETTERS_PER_CALL):
-                page = [_record(plan.name, entry) for entry in entries if _died_ms(entry) <= until_ms]
-                yield [pair for pair in page if _matches(pair[0], error, ids)]
-                if len(page) < _LETTERS_PER_CALL:
+            left, after = there_now[plan.name], ""
+            while left > 0:
+                limit = min(left, _LETTERS_PER_CALL)
+                entries = await self._broker.dead_entries(plan.name, after=after, limit=limit)
+                page = [_record(plan.name, entry) for entry in entries]
+                yield [(letter, header) for letter, header in page if _matches(letter, error, ids)]
+                if len(entries) < limit:
                     break
-                after = entries[-1].entry_id
+                left, after = left - limit, entries[-1].entry_id
 
 
 def _matches(letter: DeadLetterRecord, error: str | None, ids: Collection[str]) -> bool:
@@ -216,7 +219,7 @@ def _record(stage: str, entry: DeadEntry) -> tuple[DeadLetterRecord, Header]:
         header = Header.decode(entry.header)
     except ValueError:  # somebody else's entry
         header = Header.entering(f"{stage}:{entry.entry_id}")
-    info, died_ms = entry.info, _died_ms(entry)
+    info, died_ms = entry.info, int(entry.entry_id.partition("-")[0])
     letter = DeadLetterRecord(
         stage=stage,
         id=entry.entry_id,
@@ -237,10 +240,6 @@ def _record(stage: str, entry: DeadEntry) -> tuple[DeadLetterRecord, Header]:
         body=entry.body or b"",
     )
     return letter, header
-
-
-def _died_ms(entry: DeadEntry) -> int:
-    return int(entry.entry_id.partition("-")[0])
 
 
 def _utc(milliseconds: int) -> datetime:

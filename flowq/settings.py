@@ -82,6 +82,14 @@ class Settings:
             stages=tuple(setting for layer in layers for setting in layer.stages),
         )
 
+    def check_pipelines(self, known: Iterable[str]) -> None:
+        """Raise SettingsError where something is set for a pipeline that is not known."""
+        names = list(known)
+        for setting in self.stages:
+            if not any(map(setting.is_about, names)):
+                hint = _nearest(setting.pipeline, names, f"pipelines: {', '.join(names)}")
+                raise SettingsError(f'{setting.origin}: there is no pipeline "{setting.pipeline}"', hint=hint)
+
     def concurrency(self, pipeline: str, stages: Iterable[str]) -> dict[str, int]:
         """What is set for the stages of a pipeline; what a stage itself says stays where nothing is.
 

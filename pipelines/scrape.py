@@ -96,9 +96,7 @@ async def seeds(url: str) -> AsyncIterator[Link]:
 
 
 @stage(concurrency=8, dedup="url", rate=Rate(PER_SECOND, by="host"), retry=Retry(attempts=5, base=0.5))
-async def fetch(
-    link: Link, http: httpx2.AsyncClient = use(client), robots: Robots = use(robots)
-) -> Page | None:
+async def fetch(link: Link, http: httpx2.AsyncClient = use(client), robots: Robots = use(robots)) -> Page | None:
     if OBEY_ROBOTS and not await robots.allow(link.url):
         return None
     try:
@@ -127,7 +125,7 @@ def parse(page: Page) -> Iterator[Doc | Link]:
             yield Link(url=link, depth=page.depth + 1)
 
 
-@stage(batch=200, linger=0.3)
+@stage(batch=200, linger=0.3, concurrency=1)  # one connection, one transaction at a time
 async def store(docs: list[Doc], db: aiosqlite.Connection = use(database)) -> None:
     await db.executemany("replace into doc values (?, ?, ?)", [(d.url, d.title, d.links) for d in docs])
     await db.commit()
@@ -144,7 +142,7 @@ def retry_after_seconds(r: httpx2.Response) -> float:
     """What the header asks for, as a number or as a date, but never more than a day."""
     value = r.headers.get("retry-after", "5").strip()
     try:
-        date = None if value.isdecimal() else parsedate_to_datetime(value)
+        date = None if value.replace(".", "", 1).isdecimal() else parsedate_to_datetime(value)
         seconds = date.timestamp() - time.time() if date else float(value)
     except ValueError:
         seconds = 5.0

@@ -18,6 +18,7 @@ from examples.scraping.sites import Site, SiteUnavailable, site
 PROJECT = Path(__file__).resolve().parents[2]
 DEMO = PROJECT / ".demo"  # a project of its own, with its own Redis and its own database; made anew each time
 SERVER = "FLOWQ_REDIS_SERVER"
+STOPPED = 130  # by Ctrl-C
 DEAD_LETTERS = 3  # what `flowq run` exits with when it is done but messages are in the dead letters
 
 
@@ -33,6 +34,8 @@ def main() -> int:
         print(f"demo: {pages.name} documentation at {server.url}, faults {', '.join(ALL)}, Retry-After 1 s")
         exit_code = _run(server.url)
         outcome = expected(pages, url=server.url, faults=ALL)
+    if exit_code == STOPPED:
+        return exit_code
     if exit_code not in (0, DEAD_LETTERS if outcome.dead else 0):
         print(f"demo: flowq run failed with exit code {exit_code}", file=sys.stderr)
         return exit_code

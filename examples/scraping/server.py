@@ -46,7 +46,7 @@ class SiteServer(ThreadingHTTPServer):
         *,
         port: int,
         faults: Iterable[Fault],
-        retry_after: int,
+        retry_after: float,
         slow: float,
         robots: str | int | None,
     ) -> None:
@@ -148,10 +148,10 @@ class _Answer(BaseHTTPRequestHandler):
                 self._send_file()
 
     def _retry_after(self, path: str) -> str:
-        """Seconds, or for every fifth path the other form that HTTP allows: a date."""
+        """Seconds, or for every fifth path the other form that HTTP allows: a date, if they are whole seconds."""
         seconds = self.host.retry_after_seconds
-        if crc32(path.encode()) % 5:
-            return str(seconds)
+        if seconds % 1 or crc32(path.encode()) % 5:
+            return f"{seconds:g}"
         return formatdate(math.ceil(time.time()) + seconds, usegmt=True)
 
     def _send_file(self, *, cut: bool = False) -> None:
@@ -208,7 +208,7 @@ def serve(
     *,
     port: int = 0,
     faults: Iterable[Fault] = (),
-    retry_after: int = 1,
+    retry_after: float = 1,
     slow: float = 2.0,
     robots: str | int | None = None,
 ) -> Generator[SiteServer]:

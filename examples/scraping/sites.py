@@ -72,9 +72,7 @@ class _Failed(Exception):
 
 def _checked(found: Site) -> Site:
     if not (found.root / found.start[1:]).is_file():
-        raise SiteUnavailable(
-            f"site {found.name}: no {found.start} in {found.root}; remove or correct the folder"
-        )
+        raise SiteUnavailable(f"site {found.name}: no {found.start} in {found.root}; remove or correct the folder")
     return found
 
 
@@ -88,9 +86,7 @@ def _cache() -> Path:
 def _fetch(name: str, scratch: Path) -> Path:
     match name:
         case "postgresql":
-            return _from_apt(
-                "postgresql-doc-[0-9]+", "usr/share/doc/postgresql-doc-*/html/index.html", scratch
-            )
+            return _from_apt("postgresql-doc-[0-9]+", "usr/share/doc/postgresql-doc-*/html/index.html", scratch)
         case "sphinx":
             return _from_apt("sphinx-doc", "usr/share/doc/sphinx-doc/html/index.html", scratch)
         case "sqlite":

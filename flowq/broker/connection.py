@@ -38,8 +38,8 @@ class Dialer(Protocol):
         """Whether no other process can reach this server: then there is nobody to hold a lease against."""
         ...
 
-    def dial(self) -> Connection:
-        """A connection object, not yet connected."""
+    async def dial(self) -> Connection:
+        """A new connection. Raises redis' and the socket's own errors, or BrokerUnavailable."""
         ...
 
 
@@ -72,8 +72,10 @@ class UrlDialer:
             "protocol": 2,
         }
 
-    def dial(self) -> Connection:
+    async def dial(self) -> Connection:
+        """A new connection to that server."""
         connection: Connection = self._make(**self._settings)
+        await connection.connect()  # type: ignore[no-untyped-call]
         return connection
 
 
@@ -98,7 +100,7 @@ class Link:
         """Send one command and return its reply. Raises BrokerUnavailable, BrokerRefused, or redis' ResponseError."""
         reply = (await self.call_all([command], timeout_seconds=timeout_seconds))[0]
         if isinstance(reply, Exception):
-            raise _translate(reply, self._dialer.address)
+            raise translate(reply, self._dialer.address)
         return reply
 
     async def call_all(self, commands: Sequence[Command], *, timeout_seconds: float) -> list[Any]:
@@ -115,13 +117,11 @@ class Link:
                 # Cancelled or failed in between, the next reply on this connection would answer the wrong command.
                 await self._drop()
                 if isinstance(error, (redis_errors.RedisError, OSError, TimeoutError)):
-                    raise _translate(error, self._dialer.address) from error
+                    raise translate(error, self._dialer.address) from error
                 raise
 
     async def _open(self) -> Connection:
-        connection = self._dialer.dial()
-        self._connection = connection
-        await connection.connect()  # type: ignore[no-untyped-call]
+        self._connection = connection = await self._dialer.dial()
         return connection
 
     async def _drop(self) -> None:
@@ -137,11 +137,21 @@ class Link:
             await connection.disconnect(nowait=True)
 
 
+_WRONG_SERVER = (
+    redis_errors.ReadOnlyError,
+    redis_errors.MovedError,
+    redis_errors.AskError,
+    redis_errors.TryAgainError,
+    redis_errors.ClusterDownError,
+    redis_errors.MasterDownError,
+)
+
+
 async def _read_reply(connection: Connection) -> Any:
     try:
         return await connection.read_response(disconnect_on_error=False)  # pyright: ignore[reportUnknownVariableType]
-    except redis_errors.ReadOnlyError:
-        raise  # this server was demoted: the connection leads to the wrong place
+    except _WRONG_SERVER:
+        raise  # it was demoted, or the slot has moved: the connection leads to the wrong place
     except redis_errors.ResponseError as error:
         return error
 
@@ -152,10 +162,13 @@ _REFUSALS = (
     redis_errors.NoPermissionError,
     redis_errors.InvalidResponse,
 )
+_ANSWERS_THAT_CALLERS_EXPECT = ("NOGROUP", "UNBLOCKED", "BUSYGROUP")
 
 
-def _translate(error: BaseException, address: str) -> Exception:
-    """What redis-py or the socket raised, in flowq's words; replies that a caller handles by their text pass."""
+def translate(error: BaseException, address: str) -> Exception:
+    """What redis-py or the socket raised, in flowq's words; replies that callers handle by their text pass."""
+    if isinstance(error.__cause__, redis_errors.RedisError):
+        error = error.__cause__  # connecting wraps whatever Redis answered to the greeting
     text = str(error) or type(error).__name__
     if isinstance(error, _REFUSALS):
         return BrokerRefused(
@@ -163,19 +176,37 @@ def _translate(error: BaseException, address: str) -> Exception:
             hint="check user, password and ACL of the Redis URL",
             detail=text,
         )
-    if isinstance(error, redis_errors.ResponseError) and not isinstance(error, redis_errors.ReadOnlyError):
-        if text.startswith(("WRONGTYPE", "FLOWQ_WRONGTYPE")):
-            return BrokerRefused(
-                "a key of this pipeline holds something else",
-                hint="remove that key, or use another namespace",
-                detail=text,
-            )
-        return error
+    if isinstance(error, redis_errors.ResponseError):
+        return _translate_answer(error, text, address)
     if isinstance(error, TimeoutError | redis_errors.TimeoutError):
         text = "no answer in time"
     return BrokerUnavailable(
         f"cannot reach Redis at {address}",
         hint="start one: redis-server --appendonly yes, or leave out the URL and flowq starts its own",
+        detail=text,
+    )
+
+
+def _translate_answer(error: redis_errors.ResponseError, text: str, address: str) -> Exception:
+    if isinstance(error, redis_errors.NoScriptError) or text.startswith(_ANSWERS_THAT_CALLERS_EXPECT):
+        return error
+    if text.startswith(("WRONGTYPE", "FLOWQ_WRONGTYPE")):
+        return BrokerRefused(
+            "a key of this pipeline holds something else",
+            hint="remove that key, or use another namespace",
+            detail=text,
+        )
+    if text.startswith(("DB index", "unknown command")):
+        return BrokerRefused(
+            f"Redis at {address} cannot serve flowq",
+            hint="check the database number of the URL; flowq needs Redis 6.2 or newer",
+            detail=text,
+        )
+    # Out of memory, not enough replicas, a disk that is full, a script that runs for too long: all of them pass, and
+    # redis-py has no class for most.
+    return BrokerUnavailable(
+        f"Redis at {address} does not do its work at the moment",
+        hint="see what it says: it may need memory, disk space or its replicas",
         detail=text,
     )
 

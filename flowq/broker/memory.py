@@ -25,6 +25,8 @@ class MemoryDialer:
         self._make: Any = FakeAsyncRedisConnection
         self._server = FakeServer(version=(7, 4))
 
-    def dial(self) -> Connection:
+    async def dial(self) -> Connection:
+        """A new connection to the fake server."""
         connection: Connection = self._make(server=self._server, db=0, protocol=2)
+        await connection.connect()  # type: ignore[no-untyped-call]
         return connection

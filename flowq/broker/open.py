@@ -11,14 +11,20 @@ from flowq.broker.embedded import EmbeddedRedis
 from flowq.broker.keys import Keys
 from flowq.broker.memory import MemoryDialer
 from flowq.broker.redis_streams import Broker
+from flowq.broker.topology import ClusterDialer, SentinelDialer
 
 MEMORY = "memory"
 DATA_DIR = Path(".flowq")
 
 
-def dialer_for(url: str) -> Dialer:
-    """Connections to the server at a URL. Nothing is connected yet."""
-    return MemoryDialer() if url == MEMORY else UrlDialer(url)
+def dialer_for(url: str, pipeline: str) -> Dialer:
+    """Connections to the server that holds a pipeline. Nothing is connected yet. Raises UsageError for a bad URL."""
+    if url == MEMORY:
+        return MemoryDialer()
+    kind = url.partition("://")[0].partition("+")[2]
+    if kind == "sentinel":
+        return SentinelDialer(url)
+    return ClusterDialer(url, hash_tag=pipeline) if kind == "cluster" else UrlDialer(url)
 
 
 @asynccontextmanager
@@ -26,7 +32,7 @@ async def open_broker(pipeline: str, *, redis: str | None = None, namespace: str
     """The broker of a pipeline for the length of a `with`. Raises BrokerUnavailable if Redis does not answer."""
     server = EmbeddedRedis.acquire(DATA_DIR) if redis is None else None
     try:
-        broker = Broker(dialer_for(server.url if server else redis or ""), Keys(namespace, pipeline))
+        broker = Broker(dialer_for(server.url if server else redis or "", pipeline), Keys(namespace, pipeline))
         try:
             await broker.ping()
             yield broker

@@ -13,7 +13,7 @@ from flowq.broker.keys import GROUP
 from flowq.broker.records import deliveries_of
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.message import Delivery
-from flowq.errors import BrokerUnavailable, FlowqError
+from flowq.errors import FlowqError
 
 _REPLY_MARGIN_SECONDS = 5.0
 _IMPATIENT_PAUSE_SECONDS = 0.005
@@ -70,10 +70,8 @@ class Reader:
                 self._client_id = None
                 self._client_id = await self._link.call(b"CLIENT", b"ID", timeout_seconds=_REPLY_MARGIN_SECONDS)
             return await self._link.call(*command, timeout_seconds=timeout_seconds)
-        except ResponseError as error:
+        except ResponseError:
             # The group, or the whole stream, is gone: FLUSHALL, DEL, XGROUP DESTROY, an empty replica promoted.
-            if not str(error).startswith(("NOGROUP", "UNBLOCKED")):
-                raise BrokerUnavailable("Redis would not read", detail=str(error)) from error
             await self._broker.ensure_groups(self._edges)
             return None
 

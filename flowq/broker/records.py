@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from flowq.delivery.message import Delivery
+from flowq.delivery.message import Delivery, Header
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,17 +93,24 @@ def deliveries_of(edge: str, entries: Sequence[Any], worker: str, epoch: int) ->
     for entry in entries:
         if not entry or entry[1] is None:  # deleted by hand while it was pending
             if entry:
-                deliveries.append(Delivery(edge, entry[0], b"", b"", worker, epoch, {}))
+                deliveries.append(Delivery(edge, entry[0], b"", b"", worker, epoch))
             continue
         entry_id, fields = entry
-        if len(fields) == 4 and fields[0] == b"h" and fields[2] == b"b":
+        if len(fields) == 4 and fields[0] == b"h" and fields[2] == b"b" and fields[1].count(b" ") > 2:
             deliveries.append(Delivery(edge, entry_id, fields[1], fields[3], worker, epoch))
         else:
-            foreign = dict(pairs(fields))
-            deliveries.append(
-                Delivery(edge, entry_id, foreign.get(b"h", b""), foreign.get(b"b", b""), worker, epoch, foreign)
-            )
+            deliveries.append(_odd_delivery(edge, entry_id, dict(pairs(fields)), worker, epoch))
     return deliveries
+
+
+def _odd_delivery(edge: str, entry_id: bytes, fields: dict[bytes, bytes], worker: str, epoch: int) -> Delivery:
+    """An entry that some other program added, or a dead letter of one that was put back."""
+    header = fields.get(b"h", b"")
+    try:
+        Header.decode(header)
+    except ValueError:  # not written by flowq, and so not counted yet
+        return Delivery(edge, entry_id, header, fields.get(b"b", b""), worker, epoch, fields)
+    return Delivery(edge, entry_id, header, fields.get(b"b", b""), worker, epoch)
 
 
 def dead_entry(entry_id: bytes, fields: Sequence[bytes]) -> DeadEntry:

@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
-from redis.exceptions import ResponseError
 
 from flowq.broker import scripts
 from flowq.broker.calls import CALL_TIMEOUT_SECONDS, run_script
-from flowq.broker.connection import Dialer, Link
+from flowq.broker.connection import Dialer, Link, translate
 from flowq.broker.keys import GROUP, Keys
 from flowq.broker.records import (
     DeadEntry,
@@ -25,7 +24,6 @@ from flowq.broker.records import (
 from flowq.delivery.dead_letter import dead_letter_info
 from flowq.delivery.message import Delivery
 from flowq.delivery.settlement import DeadLetter, Output
-from flowq.errors import BrokerUnavailable
 
 _PUBLISH_WINDOW_MS = 3_600_000
 CRASHES_BEFORE_BURIAL = 3
@@ -74,10 +72,8 @@ class Broker:
         """Make the consumer group of each edge, from the first entry on; one that exists is left as it is."""
         commands = [(b"XGROUP", b"CREATE", self.keys.edge(edge), GROUP, b"0", b"MKSTREAM") for edge in edges]
         for reply in await self._control.call_all(commands, timeout_seconds=CALL_TIMEOUT_SECONDS):
-            if isinstance(reply, ResponseError) and not str(reply).startswith("BUSYGROUP"):
-                raise BrokerUnavailable("Redis would not create a consumer group", detail=str(reply)) from reply
-            if isinstance(reply, Exception) and not isinstance(reply, ResponseError):
-                raise reply
+            if isinstance(reply, Exception) and not str(reply).startswith("BUSYGROUP"):
+                raise translate(reply, self.dialer.address) from reply
 
     async def promote(self, edges: Sequence[str], *, limit: int = 1000) -> tuple[int, int | None]:
         """Move due messages back to their streams: how many, and milliseconds until the next is due."""
@@ -162,9 +158,7 @@ class Broker:
 
     async def certify_dead(self, worker: str, reason: str) -> None:
         """Tell everybody that a worker's process is gone, so that nobody waits for its lease."""
-        keys = self.keys
-        commands = [(b"DEL", keys.lease(worker)), (b"HSET", keys.certificates, worker, reason)]
-        await self._control.call_all(commands, timeout_seconds=CALL_TIMEOUT_SECONDS)
+        await self.script(scripts.CERTIFY, [self.keys.certificates, self.keys.lease(worker)], worker, reason)
 
     async def forget(self, workers: Sequence[str]) -> None:
         """Strike off workers that are gone and have left nothing behind."""
@@ -327,8 +321,8 @@ class Broker:
         """Add a dead letter for a message that is no longer in its stream."""
         keys = self.keys
         info = orjson.dumps(dead_letter_info(letter, delivery, self.run_id))
-        token = f"dead:{delivery.message_id}:{delivery.header.attempt}"
+        token = f"dead:{delivery.edge}:{delivery.entry_id.decode()}"
         await self.script(
             scripts.BURY, [keys.stats, keys.published, keys.dead(stage)],
-            stage, delivery.edge, token, letter.header.encode(), delivery.body, info,
+            stage, delivery.edge, token, _PUBLISH_WINDOW_MS, letter.header.encode(), delivery.body, info,
         )  # fmt: skip

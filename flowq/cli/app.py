@@ -89,7 +89,7 @@ def run(arguments: Sequence[str]) -> int:
     if "--debug" in arguments[:end]:
         os.environ["FLOWQ_DEBUG"] = "1"  # worker processes inherit it
     rest = [argument for argument in arguments[:end] if argument != "--debug"] + list(arguments[end:])
-    color = False if os.environ.get("NO_COLOR") else None
+    color = False if os.environ.get("NO_COLOR") else True if os.environ.get("FORCE_COLOR") else None
     try:
         command: Any = typer.main.get_command(app)
         exit_code = command.main(rest, prog_name="flowq", standalone_mode=False, color=color)

@@ -66,7 +66,10 @@ def command(
 
 
 def _findings(names: Sequence[str], settings: Settings) -> Iterator[_Finding]:
-    for entry in [find(name, settings) for name in names] or entries(settings):
+    chosen = [find(name, settings) for name in names] or entries(settings)
+    if not names:
+        settings.check_pipelines(entry.name for entry in chosen)
+    for entry in chosen:
         try:
             plan = load_entry(entry).pipeline.plan
             settings.concurrency(entry.name, [stage.name for stage in plan.consumers])
@@ -80,9 +83,11 @@ def _findings(names: Sequence[str], settings: Settings) -> Iterator[_Finding]:
 
 
 def _print(findings: Iterable[_Finding]) -> None:
+    gap = ""
     for finding in findings:
         style = "red" if finding.errors else "yellow" if finding.problems else "green"
-        typer.echo(f"{finding.entry.name}: {typer.style(finding.verdict, fg=style)}")
+        typer.echo(f"{gap}{finding.entry.name}: {typer.style(finding.verdict, fg=style)}")
         sys.stdout.flush()  # the details go to the other stream, and belong below
         for problem in finding.problems:
             show(problem)
+        gap = "\n" if finding.problems else ""

@@ -9,7 +9,8 @@ import sys
 import sysconfig
 import textwrap
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from traceback import FrameSummary
 from typing import TYPE_CHECKING, Any
@@ -38,10 +39,10 @@ class UserCodeFailed(UsageError):
 def report(error: BaseException, *, debug: bool = False) -> int:
     """Show an exception; returns the exit code that it stands for."""
     if debug:
-        sys.stderr.write("\n".join(map(_clean, traceback.format_exception(error))))
+        sys.stderr.write(_clean("".join(traceback.format_exception(error))) + "\n")
     if isinstance(error, KeyboardInterrupt):
         return 130
-    for problem in problems_of(error, hint="" if debug else "flowq --debug ... shows the whole traceback"):
+    for problem in problems_of(error, hint="" if debug else "--debug shows the whole traceback"):
         show(problem)
     return error.exit_code if isinstance(error, FlowqError | TyperException) else 1
 
@@ -54,7 +55,8 @@ def problems_of(error: BaseException, *, hint: str = "") -> tuple[Problem, ...]:
         case UserCodeFailed():
             return (Problem(error.code, error.message, None, tuple(explain(error.__cause__ or error)), error.hint),)
         case FlowqError():
-            return (error.problem(),)
+            problem = error.problem()
+            return (replace(problem, details=(*problem.details, *_in_user_code(error.__cause__))),)
         case TyperException():
             ctx: Any = getattr(error, "ctx", None)
             usage = tuple(ctx.get_usage().splitlines()) if ctx else ()
@@ -62,6 +64,12 @@ def problems_of(error: BaseException, *, hint: str = "") -> tuple[Problem, ...]:
             return (Problem(UsageError.code, error.format_message(), None, usage, help_command),)
         case _:
             return (Problem(FlowqError.code, "unexpected error", None, tuple(explain(error)), hint),)
+
+
+def _in_user_code(cause: BaseException | None) -> Iterator[str]:
+    """The frames of the user's code in which an error of ours has its cause, if it has one there."""
+    if cause and any(_is_users(frame.filename) for frame in traceback.extract_tb(cause.__traceback__)):
+        yield from explain(cause)
 
 
 def summary(error: FlowqError) -> str:
@@ -131,14 +139,15 @@ _LIBRARIES = tuple(
     str(Path(path).resolve()) + os.sep
     for path in {
         *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
-        str(Path(__file__).parents[1]),
+        str(Path(__file__).resolve().parents[1]),
     }
 )
 
 
 def _is_users(file: str) -> bool:
-    """Neither flowq, nor a library, nor frozen into Python."""
-    return not file.startswith("<") and not str(Path(file).resolve()).startswith(_LIBRARIES)
+    """Neither flowq, nor a library, nor frozen into Python or compiled from elsewhere."""
+    path = Path(file).resolve()
+    return path.is_file() and not str(path).startswith(_LIBRARIES)
 
 
 def _place(frame: FrameSummary) -> str:
@@ -175,31 +184,30 @@ class _Screen:
 
     def head(self, head: str, style: str, text: str, aside: str) -> None:
         """The first line, with something at its right edge, or below it if there is no room."""
-        if aside and not self.fits(head, text, aside):
-            self._print(*self._wrapped(head + text, "", "  "), styled=len(head), style=style)
+        fits = self.fits(head, text, aside)
+        first, *rest = self._wrapped(head + text, "", "  ")
+        line = self._text.assemble((head, style), (first[len(head) :], "bold"))
+        if aside and fits:
+            gap = 4 if self._width is None else self._width - len(head + text + aside)
+            line.append(" " * gap).append(aside, style="cyan")
+        self._print(line)
+        for further in rest:
+            self._print(self._text(further, style="bold"))
+        if aside and not fits:
             self.line(aside, style="cyan")
-            return
-        gap = 4 if self._width is None else self._width - len(head + text + aside)
-        line = self._text(head, style=style).append(text, style="bold not dim default")
-        if aside:
-            line.append(" " * max(4, gap)).append(aside, style="not bold cyan")
-        self._console.print(line, soft_wrap=True)
 
     def line(self, text: str, *, indent: str = "  ", style: str = "") -> None:
         """One line below, wrapped with its indent."""
         for line in self._wrapped(text, indent, indent + "  "):
-            self._console.print(self._text(line, style=style), soft_wrap=True)
+            self._print(self._text(line, style=style))
 
-    def _wrapped(self, text: str, indent: str, further: str) -> Iterable[str]:
+    def _wrapped(self, text: str, indent: str, further: str) -> list[str]:
         if self._width is None:
             return [indent + text]
-        return textwrap.wrap(
+        lines = textwrap.wrap(
             text, self._width, initial_indent=indent, subsequent_indent=further, break_on_hyphens=False
-        ) or [""]
-
-    def _print(self, first: str, *rest: str, styled: int, style: str) -> None:
-        self._console.print(
-            self._text(first[:styled], style=style).append(first[styled:], style="bold default"), soft_wrap=True
         )
-        for line in rest:
-            self._console.print(self._text(line, style="bold"), soft_wrap=True)
+        return lines or [""]
+
+    def _print(self, line: Text) -> None:
+        self._console.print(line, soft_wrap=True)

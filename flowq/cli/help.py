@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import re
 from itertools import groupby
 from typing import Any, cast
 
 import typer
 from typer.core import TyperCommand, TyperGroup
+
+_REQUIRED = re.compile(r"^\{(.+)\}")
+_TYPE = re.compile(r"<(?:list\[)?(\w+)\]?>")
+_METAVARS = {"int": "N", "float": "N", "path": "FILE"}
 
 
 class _Page:
@@ -27,12 +32,25 @@ class _Page:
                     formatter.write_text(paragraph.replace("\n", " "))
 
     def format_options(self: Any, ctx: Any, formatter: Any) -> None:
-        records = [(_panel(parameter), parameter.get_help_record(ctx)) for parameter in self.get_params(ctx)]
-        shown = [(panel, record) for panel, record in records if record is not None]
-        for panel in dict.fromkeys(panel for panel, _ in shown):
-            _write_section(formatter, panel, [record for name, record in shown if name == panel])
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            if record := parameter.get_help_record(ctx):
+                is_argument = parameter.param_type_name == "argument"
+                title = getattr(parameter, "rich_help_panel", None) or ("Arguments" if is_argument else "Options")
+                sections.setdefault(title, []).append(_argument(record) if is_argument else _option(record))
+        for title, rows in sections.items():
+            _write_section(formatter, title, rows)
         if isinstance(self, TyperGroup):
             self.format_commands(ctx, formatter)
+
+    def collect_usage_pieces(self: Any, ctx: Any) -> list[str]:
+        pieces = [piece for parameter in self.get_params(ctx) for piece in parameter.get_usage_pieces(ctx)]
+        commands = [self.subcommand_metavar] if isinstance(self, TyperGroup) else []
+        return [
+            "[OPTIONS]",
+            *(_REQUIRED.sub(r"\1", piece).replace("[[", "[").replace("]]", "]") for piece in pieces),
+            *commands,
+        ]
 
     def format_commands(self: Any, ctx: Any, formatter: Any) -> None:
         commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
@@ -66,9 +84,13 @@ def built(name: str, declared: Any) -> TyperCommand | TyperGroup:
     return command
 
 
-def _panel(parameter: Any) -> str:
-    kind = "Arguments" if parameter.param_type_name == "argument" else "Options"
-    return getattr(parameter, "rich_help_panel", None) or kind
+def _argument(record: tuple[str, str]) -> tuple[str, str]:
+    """Its name says what it is, and that it is required goes without saying."""
+    return record[0].partition(" <")[0], record[1].removesuffix("[required]").rstrip()
+
+
+def _option(record: tuple[str, str]) -> tuple[str, str]:
+    return _TYPE.sub(lambda found: _METAVARS.get(found[1], "TEXT"), record[0]), record[1]
 
 
 def _write_section(formatter: Any, title: str, rows: list[tuple[str, str]]) -> None:

@@ -81,6 +81,7 @@ def find(name: str, settings: Settings) -> Entry:
         where = ", ".join(place if ":" in place else f"./{shown(Path(place))}" for place in settings.pipelines)
         hint = (f'did you mean "{near[0]}"?  ' if near else "") + "(flowq ls)"
         raise NotFound(f'no pipeline "{name}" in {where}', hint=hint)
+    settings.check_pipelines(known)
     return known[name]
 
 

@@ -6,14 +6,19 @@ from typing import Annotated, Any
 
 import typer
 
+from flowq.errors import FlowqError
 from flowq.settings import Settings
 
 
 def complete_pipeline(incomplete: str) -> list[str]:
-    """The pipelines for shell completion, from the names of the files: nothing of the user's is imported."""
+    """Names for shell completion, from the names of the files: nothing of the user's is imported."""
     from flowq.cli.loading import entries
 
-    return [entry.name for entry in entries(Settings.load()) if entry.name.startswith(incomplete)]
+    try:
+        known = entries(Settings.load())
+    except FlowqError:  # to be told when the command is called, not while it is typed
+        return []
+    return [entry.name for entry in known if entry.name.startswith(incomplete)]
 
 
 PipelineName = Annotated[

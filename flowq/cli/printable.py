@@ -7,19 +7,15 @@ from typing import Any
 import orjson
 
 
-def printable(text: str, *, longest: int = 0) -> str:
+def printable(text: str) -> str:
     r"""One line of text in which every character that does not print stands as its escape.
 
     That is control characters, the invisible ones that turn the direction of writing around, and what is not text
-    at all. `longest` crops it to that many characters, 0 leaves it whole.
+    at all.
 
-    >>> printable("a\x1b[2Jb\n")
-    'a\\x1b[2Jb\\n'
-    >>> printable("a long story", longest=7)
-    'a long…'
+    >>> print(printable("a\x1b[2Jb\n"))
+    a\x1b[2Jb\n
     """
-    if longest and len(text) > longest:
-        text = text[: longest - 1] + "…"
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else _escape(char) for char in text)

@@ -218,7 +218,8 @@ def _push_all(stream: BufferedReader, inlet: Inlet, sender: Sender, as_json: boo
                 sender.send(values)
     except BadMessage as bad:
         done = "valid" if sender.publisher is None else "pushed"
-        bad.detail += f"\n{sender.taken:,} before it {'was' if sender.taken == 1 else 'were'} {done}, none after it"
+        were = "was" if sender.taken == 1 else "were"
+        bad.detail += f"\n{sender.taken:,} before it {were} {done}, none after it"
         raise
     finally:
         print(sender.outcome(as_json))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
@@ -49,7 +49,7 @@ def command(
     ] = None,
     for_: Annotated[str | None, typer.Option("--for", metavar="DURATION", help='Stop after "10m".')] = None,
     limit: Limits = None,
-    max_dead: Annotated[int, typer.Option(help="Dead letters that still count as success.")] = 0,
+    max_dead: Annotated[int, typer.Option(min=0, help="Dead letters that still count as success.")] = 0,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget what is left of earlier runs first.")] = False,
     memory: Annotated[bool, typer.Option("--memory", help="Without any server, in this process.")] = False,
     grace: Annotated[str | None, typer.Option(metavar="DURATION", help="Time to finish at a stop.")] = None,
@@ -74,9 +74,11 @@ def command(
     Exit codes: 0 done, 2 usage, 3 drained with new dead letters, 4 Redis unreachable, 5 --for was over before the
     pipeline was drained, 130 after Ctrl-C, 143 after a second SIGTERM.
     """
+    from flowq.cli.errors import report
     from flowq.cli.loading import load
     from flowq.cli.run_session import Session
     from flowq.cli.worker import fast_loop_factory
+    from flowq.runtime.worker import leave
 
     settings = settings_here(
         redis=redis, namespace=namespace, profile=profile, workers=workers, grace=grace, lease=lease
@@ -94,7 +96,7 @@ def command(
         concurrency=wanted,
         arguments=_pairs("-a", arg),
         drains=has_sources and selection.is_whole if drain is None else drain,
-        for_seconds=seconds(for_) if for_ else None,
+        for_seconds=None if for_ is None else _duration("--for", for_),
         limits=_numbers("--limit", limit, selection.stages),
         max_dead=max_dead,
         fresh=fresh,
@@ -102,9 +104,14 @@ def command(
         json=json,
         quiet=quiet,
     )
-    with asyncio.Runner(loop_factory=fast_loop_factory()) as runner:
+    runner = asyncio.Runner(loop_factory=fast_loop_factory())
+    try:
         code = runner.run(session.run())
-    sys.exit(code)
+    except BrokenPipeError:
+        raise
+    except Exception as error:  # noqa: BLE001  (the border of the process, as in a worker)
+        code = report(error, debug=bool(os.environ.get("FLOWQ_DEBUG")))
+    leave(code)  # a runner that is closed, and an exit, wait for handlers in threads, which have been given up
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +162,13 @@ def _numbers(flag: str, given: Sequence[str] | None, stages: Sequence[str]) -> M
             raise UsageError(f"{flag} {stage}={value}: a whole number above 0 is needed")
         numbers[stage] = int(value)
     return numbers
+
+
+def _duration(flag: str, given: str) -> float:
+    try:
+        return seconds(float(given) if given.replace(".", "", 1).isdecimal() else given)
+    except ValueError as error:
+        raise UsageError(f"{flag}: {error}") from None
 
 
 def exit_code_of_signals(received: Sequence[signal.Signals]) -> int:

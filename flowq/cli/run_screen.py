@@ -33,7 +33,7 @@ from flowq.cli.table import console_for, indented, number, stage_cells, stage_ta
 from flowq.graph.plan import Plan
 
 if TYPE_CHECKING:
-    from flowq.runtime.runner import Summary
+    from flowq.runtime.run import Summary
 
 __all__ = ["RunAbout", "Screen", "choose_screen"]
 
@@ -41,7 +41,8 @@ HOW_TO_STOP = "Ctrl-C: stop after running messages"
 _TITLES = (
     "stage", "slots", "in", "ok", "filtered", "dead", "waiting", "delayed", "running", "retries", "rate",
 )  # fmt: skip
-_PICTURE_MS, _JSON_MS, _LINE_MS, _RATE_MS = 100, 1000, 5000, 3000
+_PICTURE_MS, _JSON_MS, _LINE_MS, _NEW_PHASE_MS = 100, 1000, 5000, 1000
+_RATE_MS, _SHORTEST_RATE_MS = 3000, 250
 _SHORTEST_BAR, _LONGEST_BAR = 8, 40
 
 
@@ -98,19 +99,38 @@ class ProgressMeter:
         self._seen: deque[tuple[int, Mapping[str, int]]] = deque()
 
     def read(self, snapshot: Snapshot) -> Progress:
-        """Take in a snapshot; each must be younger than the one before."""
+        """Take in the next snapshot."""
         now_ms = snapshot.now_ms
-        self._first_ms = self._first_ms or now_ms
         balances = balance_of(self._plan, snapshot)
         done = {name: settled(balance) for name, balance in balances.items()}
+        if self._seen and now_ms < self._seen[-1][0]:  # another server has taken over, with another clock
+            self._first_ms -= self._seen[-1][0] - now_ms
+            self._seen.clear()
+        self._first_ms = self._first_ms or now_ms
         self._seen.append((now_ms, done))
         while len(self._seen) > 2 and self._seen[1][0] <= now_ms - _RATE_MS:
             self._seen.popleft()
         then_ms, then = self._seen[0]
-        passed = max(1, now_ms - then_ms) / 1000
+        passed_seconds = max(_SHORTEST_RATE_MS, now_ms - then_ms) / 1000
         # A replay takes dead letters back out of what was settled: that is no negative speed.
-        rates = {name: max(0, n - then[name]) / passed for name, n in done.items()}
+        rates = {name: max(0, n - then[name]) / passed_seconds for name, n in done.items()}
         return Progress(snapshot, balances, rates, (now_ms - self._first_ms) / 1000)
+
+
+class Pacer:
+    """Lets something happen only so often, by the time of the snapshots."""
+
+    def __init__(self, every_ms: int) -> None:
+        self._every_ms = every_ms
+        self._last_ms = 0
+
+    def is_due(self, now_ms: int, *, after_ms: int | None = None) -> bool:
+        """Whether it is time again, counted from the last time that it was; `after_ms` asks for another interval."""
+        # abs: after a failover the clock may stand back.
+        due = abs(now_ms - self._last_ms) >= (self._every_ms if after_ms is None else after_ms)
+        if due:
+            self._last_ms = now_ms
+        return due
 
 
 class LiveScreen:
@@ -120,7 +140,7 @@ class LiveScreen:
         self._plan = plan
         self._console = console
         self._meter = ProgressMeter(plan)
-        self._painted_ms = 0
+        self._pace = Pacer(_PICTURE_MS)
         self._hint = HOW_TO_STOP
         self._about: RunAbout | None = None
         self._live = Live(
@@ -139,8 +159,7 @@ class LiveScreen:
 
     def update(self, snapshot: Snapshot) -> None:
         progress = self._meter.read(snapshot)
-        if snapshot.now_ms - self._painted_ms >= _PICTURE_MS:
-            self._painted_ms = snapshot.now_ms
+        if self._pace.is_due(snapshot.now_ms):
             self._live.update(self._picture(progress), refresh=True)
 
     def note(self, text: str, *, hint: str = "") -> None:
@@ -160,9 +179,9 @@ class LiveScreen:
     def _picture(self, progress: Progress) -> RenderableType:
         width = self._console.width - 1
         below = feedback_lines(self._plan, progress.snapshot)
-        room = self._console.height - len(below) - 5
+        room = max(1, self._console.height - len(below) - 5)
         rows = [self._row(name, progress) for name in progress.balances]
-        if len(rows) > room > 1:
+        if len(rows) > room:
             below.insert(0, Text(f" and {len(rows) - room} more stages", style="dim"))
             rows = rows[:room]
         table = indented(stage_table(_TITLES, rows, width))
@@ -172,10 +191,10 @@ class LiveScreen:
         stage, balance = self._plan.stage(name), progress.balances[name]
         cells = stage_cells(stage, balance)
         rate = progress.rates[name]
-        if stage.is_source and name not in progress.snapshot.open_sources:
-            cells["rate"] = Text("done", style="dim")
-        else:
+        if not stage.is_source or name in progress.snapshot.open_sources:
             cells["rate"] = Text(rate_words(rate), style="" if rate else "dim")
+        elif f"source:{name}" in progress.snapshot.run:
+            cells["rate"] = Text("done", style="dim")
         if not stage.is_source:
             processes = max(1, self._about.workers if self._about else 1)
             cells["slots"] = number(stage.concurrency * processes)
@@ -184,12 +203,10 @@ class LiveScreen:
         return cells
 
     def _footer(self, progress: Progress, width: int) -> RenderableType:
-        known = sum(
-            balance.entered for name, balance in progress.balances.items() if not self._plan.stage(name).is_source
-        )
         left = progress.snapshot.outstanding
+        done = sum(settled(progress.balances[stage.name]) for stage in self._plan.consumers)
         drains = self._about is not None and self._about.drains
-        counts = f"{known - left:,} of {known:,} known" if drains else f"{known - left:,} done, {left:,} left"
+        counts = f"{done:,} of {done + left:,} known" if drains else f"{done:,} done, {left:,} left"
         if phase(progress.snapshot) == "starting":
             counts = "starting"
         words = [Text(counts), Text(clock(progress.passed_seconds), style="dim"), Text(self._hint, style="dim")]
@@ -200,7 +217,7 @@ class LiveScreen:
         cells: list[RenderableType] = list(words)
         if drains and width - needed - 2 >= _SHORTEST_BAR:
             bar_width = min(_LONGEST_BAR, width - needed - 2)
-            bar = ProgressBar(max(1, known), known - left, bar_width, complete_style="green")
+            bar = ProgressBar(max(1, done + left), done, bar_width, complete_style="green")
             cells.insert(0, bar)
         grid.add_row(*cells)
         return Padding(grid, (0, 0, 0, 1), expand=False)
@@ -214,26 +231,24 @@ class LineScreen:
         self._console = console
         self._quiet = quiet
         self._meter = ProgressMeter(plan)
+        self._pace = Pacer(_LINE_MS)
         self._phase = ""
-        self._told_ms = 0
 
     def begin(self, about: RunAbout) -> None:
-        for line in () if self._quiet else first_lines(about, self._plan, self._console.width):
-            self._console.print(line, soft_wrap=True)
+        for line in first_lines(about, self._plan, self._console.width):
+            self._say(line)
 
     def update(self, snapshot: Snapshot) -> None:
         progress = self._meter.read(snapshot)
-        since_ms, entered = snapshot.now_ms - self._told_ms, phase(snapshot) != self._phase
         # A run that waits for work changes its phase with every message: one line a second is enough of that.
-        if self._quiet or not (since_ms >= _LINE_MS or (entered and since_ms >= 1000)):
-            return
-        self._told_ms, self._phase = snapshot.now_ms, phase(snapshot)
-        line = progress_line(self._plan, snapshot, progress.balances, progress.rates, progress.passed_seconds)
-        self._console.print(line, soft_wrap=True)
+        after_ms = None if phase(snapshot) == self._phase else _NEW_PHASE_MS
+        if self._pace.is_due(snapshot.now_ms, after_ms=after_ms):
+            self._phase = phase(snapshot)
+            passed = progress.passed_seconds
+            self._say(Text(progress_line(self._plan, snapshot, progress.balances, progress.rates, passed)))
 
     def note(self, text: str, *, hint: str = "") -> None:
-        if not self._quiet:
-            self._console.print(printable(text), soft_wrap=True)
+        self._say(Text(printable(text)))
 
     def end(self, summary: Summary, *, dead_before: int, stopped: bool) -> None:
         width = self._console.width
@@ -243,51 +258,41 @@ class LineScreen:
     def close(self) -> None:
         """Nothing is held."""
 
+    def _say(self, line: Text) -> None:
+        if not self._quiet:
+            self._console.print(line, soft_wrap=True)
 
-class JsonScreen:
-    """JSON lines on stdout: one a second while it runs, the last is the summary. Words go to stderr."""
+
+class JsonScreen(LineScreen):
+    """Words as in a log, but the numbers as JSON on stdout: an object a second, and the summary last."""
 
     def __init__(self, plan: Plan, stdout: IO[str], console: Console, *, quiet: bool) -> None:
-        self._plan = plan
+        super().__init__(plan, console, quiet=quiet)
         self._stdout = stdout
-        self._console = console
-        self._quiet = quiet
-        self._meter = ProgressMeter(plan)
-        self._told_ms = 0
-
-    def begin(self, about: RunAbout) -> None:
-        for line in () if self._quiet else first_lines(about, self._plan, self._console.width):
-            self._console.print(line, soft_wrap=True)
+        self._pace = Pacer(_JSON_MS)
 
     def update(self, snapshot: Snapshot) -> None:
         progress = self._meter.read(snapshot)
-        if self._quiet or snapshot.now_ms - self._told_ms < _JSON_MS:
-            return
-        self._told_ms = snapshot.now_ms
-        self._write(
-            {
-                "pipeline": self._plan.name,
-                "run": snapshot.run.get("id", ""),
-                "phase": phase(snapshot),
-                "seconds": round(progress.passed_seconds, 3),
-                "left": snapshot.outstanding,
-                "workers": len(snapshot.workers),
-                "stages": {
-                    name: {**balance.as_json(), "rate": round(progress.rates[name], 1)}
-                    for name, balance in progress.balances.items()
-                },
-            }
-        )
-
-    def note(self, text: str, *, hint: str = "") -> None:
-        if not self._quiet:
-            self._console.print(printable(text), soft_wrap=True)
+        if not self._quiet and self._pace.is_due(snapshot.now_ms):
+            self._write(self._tick(progress))
 
     def end(self, summary: Summary, *, dead_before: int, stopped: bool) -> None:
         self._write(summary.as_json())
 
-    def close(self) -> None:
-        """Nothing is held."""
+    def _tick(self, progress: Progress) -> dict[str, object]:
+        snapshot = progress.snapshot
+        return {
+            "pipeline": self._plan.name,
+            "run": snapshot.run.get("id", ""),
+            "phase": phase(snapshot),
+            "seconds": round(progress.passed_seconds, 3),
+            "left": snapshot.outstanding,
+            "workers": len(snapshot.workers),
+            "stages": {
+                name: {**balance.as_json(), "rate": round(progress.rates[name], 1)}
+                for name, balance in progress.balances.items()
+            },
+        }
 
     def _write(self, value: object) -> None:
         print(json_text(value), file=self._stdout, flush=True)

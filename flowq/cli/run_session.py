@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -18,9 +19,11 @@ from flowq.broker.redis_streams import Broker
 from flowq.cli.run import exit_code_of_signals
 from flowq.cli.run_screen import RunAbout, Screen, choose_screen
 from flowq.cli.worker import Instructions
+from flowq.errors import FlowqError
 from flowq.graph.plan import Plan
 from flowq.runtime.certificates import certify_lost_neighbours
-from flowq.runtime.runner import Run, Runner, RunOptions, poll_seconds
+from flowq.runtime.run import Run, RunOptions, poll_seconds
+from flowq.runtime.runner import Runner
 from flowq.runtime.sources import reject_unknown_arguments, source_arguments
 from flowq.runtime.supervisor import Supervisor
 from flowq.runtime.worker import StopSignals
@@ -99,13 +102,16 @@ class Session:
         return RunAbout(
             pipeline=self.plan.name,
             run_id=run.id or before.run.get("id", ""),
-            address=broker.dialer.address,
+            address=self._address(broker),
             stages=tuple(self.stages),
             drains=self.drains,
             workers=0 if self.memory else self.settings.workers,
             goes_on=run.goes_on,
             version=__version__,
         )
+
+    def _address(self, broker: Broker) -> str:
+        return broker.dialer.address if self.memory or self.settings.redis else "its own Redis in .flowq/"
 
     def _supervisor(self, broker: Broker, run: Run, sources: Sequence[str], screen: Screen) -> Supervisor:
         def instructions(number: int, quarantined: bool) -> bytes:
@@ -171,8 +177,8 @@ class Watch:
             why = await self._watch(workers)
         finally:
             if self._stop.requested.is_set():
-                self._screen.note("stopping: finishing what runs; once more to hand it back")
-            await workers.stop(self._stop.hurry)
+                self._screen.note("stopping: finishing what runs", hint="Ctrl-C again: hand it back")
+            await self._stop_while_watching(workers)
             self._screen.close()
         if workers.failed.done():
             error = workers.failed.exception()
@@ -183,6 +189,14 @@ class Watch:
         summary = self._run.summary(snapshot, self._loop.time() - self._started_at)
         self._screen.end(summary, dead_before=self._dead_before, stopped=why != "drained")
         return self._exit_code(why, summary.dead - self._dead_before)
+
+    async def _stop_while_watching(self, workers: Supervisor | InProcess) -> None:
+        stopping = asyncio.ensure_future(workers.stop(self._stop.hurry))
+        while not stopping.done():
+            with contextlib.suppress(FlowqError):  # Redis may be what makes us stop
+                self._screen.update(await self._run.snapshot())
+            await asyncio.wait([stopping], timeout=poll_seconds(0))
+        await stopping
 
     async def _watch(self, workers: Supervisor | InProcess) -> str:
         """Why the run is over."""

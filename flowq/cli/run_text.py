@@ -13,7 +13,7 @@ from flowq.broker.records import Snapshot
 from flowq.graph.plan import Kind, Plan, type_name
 
 if TYPE_CHECKING:
-    from flowq.runtime.runner import Summary
+    from flowq.runtime.run import Summary
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,14 +12,14 @@ from typing import Any
 
 import orjson
 
-from flowq.broker.connection import UrlDialer
 from flowq.broker.keys import Keys
+from flowq.broker.open import dialer_for
 from flowq.broker.redis_streams import Broker
 from flowq.cli.errors import report
 from flowq.cli.loading import Entry, load_entry
 from flowq.cli.logs import configure_logging
 from flowq.graph.plan import Plan
-from flowq.runtime.runner import RunOptions
+from flowq.runtime.run import RunOptions
 from flowq.runtime.supervisor import EXIT_TOLD_WHY
 from flowq.runtime.worker import StopSignals, leave, work
 
@@ -63,7 +63,7 @@ def main() -> None:
         runner.run(_work(told, plan))
     except KeyboardInterrupt:
         leave(130)
-    except Exception as error:  # the border of the process: whatever it is, the user must see it
+    except Exception as error:  # noqa: BLE001  (the border of the process: whatever it is, the user must see it)
         report(error, debug=bool(os.environ.get("FLOWQ_DEBUG")))
         leave(EXIT_TOLD_WHY)
     leave(0)
@@ -73,7 +73,7 @@ async def _work(told: Instructions, plan: Plan) -> None:
     stop = StopSignals()
     stop.install()
     stop.follow(sys.stdin.fileno())
-    broker = Broker(UrlDialer(told.redis), Keys(told.namespace, told.pipeline))
+    broker = Broker(dialer_for(told.redis, told.pipeline), Keys(told.namespace, told.pipeline))
     broker.run_id = told.run_id
     await work(plan, broker, told.options, sources=told.sources, quarantined=told.quarantined, stop=stop)
     await broker.close()

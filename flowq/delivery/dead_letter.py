@@ -12,7 +12,7 @@ from flowq.delivery.settlement import DeadLetter
 from flowq.errors import FlowqError
 
 _LONGEST_TRACEBACK = 16_384
-_OWN_CODE = str(Path(__file__).parent.parent)
+_NOT_THE_USERS = (str(Path(__file__).parent.parent), str(Path(traceback.__file__).parent / "concurrent"))
 
 
 def dead_letter_info(letter: DeadLetter, delivery: Delivery, run_id: str) -> Mapping[str, Any]:
@@ -47,14 +47,14 @@ def error_line(error: BaseException | None) -> str:
 
 
 def user_traceback(error: BaseException | None) -> str:
-    """The traceback without flowq's own frames, at most 16 KiB, its end kept: that is where the error is."""
+    """The traceback without flowq's own frames, at most 16 KiB; its end is kept, that is where the error is."""
     if error is None or error.__traceback__ is None:
         return ""
     told = traceback.TracebackException.from_exception(error)
     link: traceback.TracebackException | None = told
     while link is not None:
         link.stack = traceback.StackSummary.from_list(
-            [frame for frame in link.stack if not frame.filename.startswith(_OWN_CODE)]
+            [frame for frame in link.stack if not frame.filename.startswith(_NOT_THE_USERS)]
         )
         link = link.__cause__ or link.__context__
     return "".join(told.format())[-_LONGEST_TRACEBACK:]

@@ -53,7 +53,7 @@ class Options:
     inline: bool = False
     process: bool = False
     max_bytes: int = 1_000_000
-    maxsize: int = 10_000
+    maxsize: int | None = None
     bounded: bool = False
 
     @property

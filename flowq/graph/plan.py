@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from flowq.graph.resource import Resource
 
 
+DEFAULT_MAXSIZE = 10_000
+
+
 class Kind(StrEnum):
     """What a stage does in the graph."""
 
@@ -88,7 +91,7 @@ class EdgePlan:
     target: str
     types: tuple[Any, ...] = ()
     feedback: bool = False
-    maxsize: int = 10_000
+    maxsize: int = DEFAULT_MAXSIZE  # messages; 0: no limit
 
     @property
     def is_inlet(self) -> bool:

@@ -7,7 +7,6 @@ import contextlib
 import random
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Mapping, Sequence
-from dataclasses import dataclass, field
 
 from flowq.broker.calls import insist
 from flowq.broker.reader import Reader
@@ -21,8 +20,10 @@ from flowq.graph.emission import deduplicating_edges, edges_fed
 from flowq.graph.plan import Plan, StagePlan
 from flowq.runtime.batching import handle_batch
 from flowq.runtime.early_ack import EarlyAck
+from flowq.runtime.gauge import Gauge
 from flowq.runtime.handling import Handling
 from flowq.runtime.identity import Identity
+from flowq.runtime.outlets import Outlets
 from flowq.runtime.pacing import Pacer
 from flowq.runtime.process_pool import ProcessHandling
 from flowq.runtime.settler import Settler
@@ -31,29 +32,10 @@ BLOCK_MS = 2000
 _LOCAL_WORK_SECONDS = 0.1
 _MOST_LOCAL = 1000
 _STEPS_BEFORE_YIELD = 128
-_FULL_POLL_SECONDS = 0.1
 _RECONCILE_SECONDS = 30.0
 _UNRESPONSIVE_SECONDS = 1.5
 _IDLE_POLL_SECONDS = 0.02
 _UNBLOCK_EVERY_SECONDS = 0.05
-
-
-@dataclass(slots=True)
-class Gauge:
-    """How fast a stage finishes its messages in this process, as a moving average."""
-
-    per_second: float = 0.0
-    _n: int = 0
-    _since: float = field(default=0.0)
-
-    def count(self, n: int, now: float) -> None:
-        if not self._n:
-            self._since = now if not self._since or now - self._since > 1.0 else self._since
-        self._n += n
-        passed = now - self._since
-        if passed >= 0.02:
-            self.per_second += (self._n / passed - self.per_second) * 0.5
-            self._n, self._since = 0, now
 
 
 class Consumer:
@@ -89,8 +71,7 @@ class Consumer:
         self._idle: deque[asyncio.Future[None]] = deque()
         self._room = asyncio.Event()
         self._gauge = Gauge()
-        self._limits = edges_fed(plan, stage)
-        self._full: set[str] = set()
+        self._outlets = Outlets(broker, edges_fed(plan, stage))
         self._stopping = False
         self._interrupting = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -126,6 +107,8 @@ class Consumer:
         self._stopping = True
         self._room.set()
         self._release_unstarted()
+        for _ in range(len(self._idle)):  # a batch that is still gathering shall wait no longer
+            self._wake_one()
         await self._settler.flush()
         await self._wait_until_idle(grace_seconds, hurry)
         if self.running:
@@ -162,8 +145,8 @@ class Consumer:
                 self._room.clear()
                 await self._room.wait()
                 continue
-            if self._full:
-                await self._wait_for_the_full()
+            if self._outlets.are_full:
+                await self._outlets.look_again()
                 continue
             if self._broker.epoch != seen_epoch or self._now() - reconciled_at > _RECONCILE_SECONDS:
                 seen_epoch, reconciled_at = self._broker.epoch, self._now()
@@ -186,24 +169,6 @@ class Consumer:
         room = window - self._n_held
         worthwhile = min(window // 2, int(rate * _LOCAL_WORK_SECONDS / 10))
         return room if room >= max(1, worthwhile) else 0
-
-    async def _wait_for_the_full(self) -> None:
-        await asyncio.sleep(_FULL_POLL_SECONDS)
-        try:
-            outstanding = await self._broker.outstanding(list(self._limits))
-        except BrokerUnavailable:
-            return
-        self._note_outstanding(outstanding, resume_at=0.8)
-
-    def _note_outstanding(self, outstanding: Mapping[str, int], *, resume_at: float = 1.0) -> None:
-        for edge, n in outstanding.items():
-            limit = self._limits.get(edge)
-            if limit is None:
-                continue
-            if n >= limit:
-                self._full.add(edge)
-            elif n < limit * resume_at:
-                self._full.discard(edge)
 
     async def _reconcile(self) -> None:
         """Run what Redis says was given to this worker but never arrived: the reply to its read was lost.
@@ -229,6 +194,8 @@ class Consumer:
 
     def _start(self, deliveries: Sequence[Delivery]) -> None:
         self._todo.extend(deliveries)
+        if self._stopping:  # a read that was under way has brought them
+            self._release_unstarted()
         for _ in range(min(len(deliveries), len(self._idle))):
             self._wake_one()
 
@@ -289,19 +256,19 @@ class Consumer:
         assert isinstance(handling, Handling)  # a batch does not go to other processes: the compiler refuses it
         while True:
             async with self._gathering:
-                self._at_work[number] = batch = await self._gather()
+                batch = await self._gather(number)
             for deliveries, outcome in await handle_batch(handling, batch, self._interruptible):
                 settlement = decide(outcome, deliveries[0], self.stage.retry, random.random())
                 self._settler.add(deliveries[0].edge, (deliveries, settlement))
             self._at_work[number] = ()
 
-    async def _gather(self) -> list[Delivery]:
-        """Up to a batch of deliveries of one edge, no longer after the first than the linger."""
+    async def _gather(self, number: int) -> list[Delivery]:
+        """Up to a batch of deliveries of one edge, no longer after the first than the linger. They count as running."""
         assert self.stage.batch is not None
         todo, size = self._todo, self.stage.batch.size
         while not todo:
             await self._sleep_until_woken()
-        batch = [todo.popleft()]
+        self._at_work[number] = batch = [todo.popleft()]
         deadline = self._now() + self.stage.batch.linger_seconds
         while len(batch) < size:
             if todo and todo[0].edge == batch[0].edge:
@@ -347,8 +314,7 @@ class Consumer:
         finished = before - len(held)
         self._n_held -= finished
         self._gauge.count(finished, self._now())
-        if self._limits:
-            self._note_outstanding(outstanding)
+        self._outlets.note(outstanding)
         if self._delayed is not None and any(isinstance(settlement, Delay) for _, settlement in items):
             self._delayed.set()
         self._room.set()

@@ -69,7 +69,8 @@ class LeaseKeeper:
 
     async def stop(self) -> None:
         self._stopped.set()
-        await asyncio.to_thread(self._thread.join)
+        if self._thread.ident is not None:  # it was started
+            await asyncio.to_thread(self._thread.join)
 
     async def _register(self, broker: Broker) -> None:
         ttl_ms = time_to_live_ms(self._lease_seconds)

@@ -1,25 +1,19 @@
-"""Runs stages of a pipeline in this process: starts consumers and housekeepers, drains them, stops them."""
+"""Runs stages of a pipeline in this process: starts consumers and housekeepers, and stops them in good order."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import gc
-import hashlib
-import logging
 import os
 from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import orjson
-
-from flowq.broker.balance import StageBalance, balance_of
 from flowq.broker.calls import insist
-from flowq.broker.message_ids import MessageIds, new_run_id
-from flowq.broker.records import Snapshot
+from flowq.broker.message_ids import MessageIds
 from flowq.broker.redis_streams import Broker
 from flowq.errors import FlowqError
 from flowq.graph.emission import Emission
@@ -31,58 +25,10 @@ from flowq.runtime.maintenance import LeaseKeeper, Promoter, Reclaimer, Ticker
 from flowq.runtime.process_pool import ProcessHandling
 from flowq.runtime.quarantine import Quarantine
 from flowq.runtime.resources import Resources
+from flowq.runtime.run import RunOptions
 from flowq.runtime.sources import SourceRunner, source_arguments
 
-if TYPE_CHECKING:
-    from flowq.graph.pipeline import Pipeline
-
-log = logging.getLogger("flowq.runtime")
-
-DEFAULT_LEASE_SECONDS = 15.0
-DEFAULT_GRACE_SECONDS = 30.0
 _DAY_SECONDS = 86_400.0
-
-
-@dataclass(frozen=True, slots=True)
-class RunOptions:
-    """What to run, and how. `stages` empty means all of them, sources included."""
-
-    stages: Sequence[str] = ()
-    concurrency: Mapping[str, int] = field(default_factory=dict[str, int])
-    arguments: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    lease_seconds: float = DEFAULT_LEASE_SECONDS
-    grace_seconds: float = DEFAULT_GRACE_SECONDS
-
-    def signature(self) -> str:
-        """Tells whether two runs give their sources the same arguments."""
-        ordered = orjson.dumps(sorted((name, str(value)) for name, value in self.arguments.items()))
-        return hashlib.blake2b(ordered, digest_size=6).hexdigest()
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """How a run ended."""
-
-    pipeline: str
-    run: str
-    drained: bool
-    seconds: float
-    stages: Mapping[str, StageBalance]
-
-    @property
-    def dead(self) -> int:
-        """Dead letters of this run, all stages together."""
-        return sum(balance.dead for balance in self.stages.values())
-
-    def as_json(self) -> dict[str, Any]:
-        """The object that `flowq run --json` prints last."""
-        return {
-            "pipeline": self.pipeline,
-            "run": self.run,
-            "drained": self.drained,
-            "seconds": round(self.seconds, 3),
-            "stages": {name: balance.as_json() for name, balance in self.stages.items()},
-        }
 
 
 class Runner:
@@ -259,108 +205,6 @@ class Runner:
         if not task.cancelled() and (error := task.exception()) and not self.ended.done():
             self.ended.set_exception(error)
             self.ended.exception()  # whoever waits for it will be told; nobody has to
-
-
-class Run:
-    """One run of a pipeline as Redis sees it: begun or joined, watched until it is drained."""
-
-    def __init__(self, plan: Plan, broker: Broker) -> None:
-        self._plan = plan
-        self._broker = broker
-        self._edges = [edge.name for edge in plan.edges]
-        self._stages = [stage.name for stage in plan.consumers]
-        self.id = ""
-        self.goes_on = False
-
-    async def begin(self, options: RunOptions, *, fresh: bool = False) -> list[str]:
-        """Begin a run, or join the one that was broken off. Returns the sources that have to run."""
-        selected = [source.name for source in self._plan.sources if not options.stages or source.name in options.stages]
-        self.id, self.goes_on, finished = await self._broker.begin_run(
-            new_run_id(),
-            sources=selected,
-            signature=options.signature(),
-            edges=self._edges,
-            stages=self._stages,
-            fresh=fresh,
-        )
-        self._broker.run_id = self.id
-        return [name for name in selected if not finished[name]]
-
-    async def snapshot(self) -> Snapshot:
-        """The state of the pipeline now."""
-        return await self._broker.snapshot(self._edges, self._stages)
-
-    def summary(self, snapshot: Snapshot, seconds: float) -> Summary:
-        return Summary(
-            self._plan.name,
-            snapshot.run.get("id", self.id),
-            snapshot.is_drained,
-            seconds,
-            balance_of(self._plan, snapshot),
-        )
-
-
-def poll_seconds(outstanding: int) -> float:
-    """How long to wait before looking again: the nearer the end, the shorter."""
-    return 0.05 if outstanding < 200 else 0.25
-
-
-async def run(
-    pipeline: Pipeline,
-    *,
-    redis: str | None = None,
-    stages: Sequence[str] = (),
-    drain: bool = True,
-    arguments: Mapping[str, Any] | None = None,
-    concurrency: Mapping[str, int] | None = None,
-    namespace: str = "flowq",
-    lease: float = DEFAULT_LEASE_SECONDS,
-    grace: float = DEFAULT_GRACE_SECONDS,
-    fresh: bool = False,
-) -> Summary:
-    """Run a pipeline, or some stages of it, in this process.
-
-    With `drain=True` it returns when nothing is outstanding anywhere in the pipeline and its sources have finished;
-    otherwise it runs until it is cancelled. `redis` is a URL, "memory" for a fake server inside this process, or
-    None for the server that flowq runs by itself in `.flowq/`. `arguments` go to the sources. `lease` and `grace`
-    are in seconds.
-
-    Raises UsageError for a missing source argument, BrokerUnavailable or BrokerRefused when Redis cannot be used,
-    ResourceFailed when a resource cannot be opened. Errors of handlers are never raised: they end as retries and
-    dead letters.
-
-    >>> import asyncio, flowq
-    >>> @flowq.source
-    ... def numbers():
-    ...     yield from range(3)
-    >>> @flowq.stage
-    ... def show(number: int) -> None: ...
-    """
-    from flowq.broker.open import open_broker
-
-    options = RunOptions(tuple(stages), concurrency or {}, arguments or {}, lease, grace)
-    async with open_broker(pipeline.name, redis=redis, namespace=namespace) as broker:
-        run = Run(pipeline.plan, broker)
-        loop = asyncio.get_running_loop()
-        started_at = loop.time()
-        sources: list[str] = []
-        if not stages or any(stage.name in stages for stage in pipeline.plan.sources):
-            sources = await run.begin(options, fresh=fresh)
-        runner = Runner(pipeline.plan, broker, options, sources=sources)
-        await runner.start()
-        try:
-            await first_to_end(runner.ended, _until_drained(run) if drain else asyncio.Event().wait())
-        finally:
-            await runner.stop()
-        return run.summary(await run.snapshot(), loop.time() - started_at)
-
-
-async def _until_drained(run: Run) -> None:
-    while True:
-        snapshot = await insist(run.snapshot, what="watching the pipeline")
-        if snapshot.is_drained:
-            return
-        await asyncio.sleep(poll_seconds(snapshot.outstanding))
 
 
 async def first_to_end(*work: Awaitable[Any]) -> None:

@@ -7,7 +7,7 @@ import inspect
 import itertools
 import logging
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import Any, get_type_hints
 
@@ -17,7 +17,7 @@ from flowq.broker.calls import insist
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.codec import explain
 from flowq.delivery.settlement import Output
-from flowq.errors import UsageError
+from flowq.errors import FlowqError, UsageError
 from flowq.graph.emission import Emission
 from flowq.graph.plan import Plan, StagePlan
 
@@ -26,6 +26,12 @@ log = logging.getLogger("flowq.runtime")
 _MOST_PER_CALL = 1000
 _LONGEST_GATHER_SECONDS = 0.05
 _FULL_PAUSE_SECONDS = 0.1
+
+
+class SourceFailed(FlowqError):
+    """A source raised an exception, which is the cause. What it had given before is kept."""
+
+    code = "FQ302"
 
 
 def source_arguments(stage: StagePlan, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -42,7 +48,8 @@ def source_arguments(stage: StagePlan, given: Mapping[str, Any]) -> dict[str, An
             try:
                 arguments[name] = TypeAdapter(hints.get(name, str)).validate_python(given[name])
             except ValidationError as error:
-                raise UsageError(f"-a {name}={given[name]} does not fit: {explain(error)}", place=stage.place) from None
+                why = explain(error).removeprefix("message: ")
+                raise UsageError(f"-a {name}={given[name]} does not fit: {why}", place=stage.place) from None
         elif parameter.default is inspect.Parameter.empty:
             raise UsageError(
                 f'source "{stage.name}" needs the argument "{name}"',
@@ -90,20 +97,31 @@ class SourceRunner:
         name = self._stage.name
         if await insist(lambda: self._broker.is_source_finished(name, signature), what=f"starting {name}"):
             return
-        given = self._stage.handler.call(**arguments, **resources)
-        values = given if hasattr(given, "__aiter__") else _from_thread(iter(given))
         flusher = asyncio.create_task(self._flush_now_and_then())
         try:
-            n = 0
-            async for value in values:
-                if self._limit is not None and n >= self._limit:
-                    break
-                n += 1
-                await self._add(value)
-            await self._flush()
+            await self._publish_all(arguments, resources)
+        except FlowqError:
+            raise
+        except (Exception, SystemExit) as error:  # the user's code
+            raise SourceFailed(
+                f'source "{name}" failed: {error!r}',
+                place=self._stage.place,
+                hint="run it again when that is mended: it starts from its beginning, and what it gave is kept",
+            ) from error
         finally:
             flusher.cancel()
         await insist(lambda: self._broker.source_finished(name, signature), what=f"finishing {name}")
+
+    async def _publish_all(self, arguments: Mapping[str, Any], resources: Mapping[str, Any]) -> None:
+        given = self._stage.handler.call(**arguments, **resources)
+        values = given if hasattr(given, "__aiter__") else _from_thread(iter(given))
+        n = 0
+        async for value in values:
+            if self._limit is not None and n >= self._limit:
+                break
+            n += 1
+            await self._add(value)
+        await self._flush()
 
     async def _add(self, value: Any) -> None:
         for output in self._emission.entering(value):
@@ -144,19 +162,27 @@ class SourceRunner:
 
 
 async def _from_thread(values: Iterator[Any]) -> AsyncIterator[Any]:
-    """The values of an iterator that may block, taken in a thread in pieces of at most a moment's work."""
+    """The values of an iterator that may block, each soon after a thread has taken it."""
+    taken: deque[Any] = deque()
 
-    def piece() -> tuple[list[Any], bool]:
-        taken: list[Any] = []
+    def take_some() -> bool:
+        """Take values for a moment; whether there may be more."""
         until = time.monotonic() + _LONGEST_GATHER_SECONDS
+        n = 0
         for value in itertools.islice(values, _MOST_PER_CALL):
             taken.append(value)
+            n += 1
             if time.monotonic() > until:
-                return taken, False
-        return taken, len(taken) < _MOST_PER_CALL
+                return True
+        return n == _MOST_PER_CALL
 
-    exhausted = False
-    while not exhausted:
-        taken, exhausted = await asyncio.to_thread(piece)
-        for value in taken:
-            yield value
+    loop = asyncio.get_running_loop()
+    more = True
+    while more:
+        taking = loop.run_in_executor(None, take_some)  # no task: SystemExit in a task would end the loop
+        while taken or not taking.done():
+            if not taken:  # the next value may be hours away, but those before it must not wait for it
+                await asyncio.wait([taking], timeout=_LONGEST_GATHER_SECONDS)
+            while taken:
+                yield taken.popleft()
+        more = taking.result()

@@ -62,7 +62,7 @@ class Supervisor:
         self._note = note
         self._slots = [Slot(number) for number in range(workers)]
         self._quarantine = Slot(workers)
-        self._stopping = False
+        self._stopping = asyncio.Event()
         self.failed: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     @property
@@ -79,24 +79,38 @@ class Supervisor:
         for slot in self._slots:
             slot.watcher = asyncio.create_task(self._keep_filled(slot))
         self._quarantine.watcher = asyncio.create_task(self._keep_quarantine())
+        for slot in self._every_slot:
+            assert slot.watcher is not None
+            slot.watcher.add_done_callback(self._on_end)
 
     async def _keep_quarantine(self) -> None:
-        while not self._stopping:
+        while not self._stopping.is_set():
             with contextlib.suppress(BrokerError):
-                if crashed(await self._broker.certificates()) and not self._stopping:
+                if crashed(await self._broker.certificates()) and not self._stopping.is_set():
                     await self._run_one(self._quarantine)
-            await asyncio.sleep(_CERTIFICATE_POLL_SECONDS)
+            await self._pause(_CERTIFICATE_POLL_SECONDS)
 
     async def _keep_filled(self, slot: Slot) -> None:
-        while not self._stopping:
+        while not self._stopping.is_set():
             code = await self._run_one(slot)
-            if self._stopping or self.failed.done():
+            if self._stopping.is_set() or self.failed.done():
                 return
             if code == EXIT_TOLD_WHY:
                 self.failed.set_result(code)
                 return
             self._note(f"worker {slot.number + 1} {describe(code)}; starting another")
-            await asyncio.sleep(min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2**slot.failures))
+            await self._pause(min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2.0 ** min(slot.failures, 10)))
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait so long, but no longer than until the workers are to stop."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+
+    def _on_end(self, watcher: asyncio.Task[None]) -> None:
+        """Without its watcher a slot would stay empty for ever, and nobody would know."""
+        if not watcher.cancelled() and (error := watcher.exception()) and not self.failed.done():
+            self.failed.set_exception(error)
 
     async def _run_one(self, slot: Slot) -> int:
         loop = asyncio.get_running_loop()
@@ -106,16 +120,18 @@ class Supervisor:
         )
         assert process.stdin is not None
         process.stdin.write(self._instructions(slot.number, slot is self._quarantine) + b"\n")
+        if self._stopping.is_set():  # too late for the signal that the others got
+            process.terminate()
         code = await process.wait()
         # One that ended in good order has signed off, and there is nothing to certify, whatever its exit code.
-        certify = partial(certify_child, self._broker, process.pid, describe(code), was_asked=self._stopping)
+        certify = partial(certify_child, self._broker, process.pid, describe(code), was_asked=self._stopping.is_set())
         await insist(certify, what="certifying a death")
         slot.failures = 0 if loop.time() - started_at > _LIVED_WELL_SECONDS else slot.failures + 1
         return code
 
     async def stop(self, hurry: asyncio.Event) -> None:
         """Stop every worker: in order, quickly once `hurry` is set, and by force when it does not go."""
-        self._stopping = True
+        self._stopping.set()
         self._signal(signal.SIGTERM)
         watchers = [slot.watcher for slot in self._every_slot if slot.watcher]
         if not watchers:

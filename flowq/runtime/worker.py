@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 from flowq.broker.redis_streams import Broker
 from flowq.graph.plan import Plan
-from flowq.runtime.runner import Runner, RunOptions, first_to_end
+from flowq.runtime.run import RunOptions
+from flowq.runtime.runner import Runner, first_to_end
 
 
 class StopSignals:

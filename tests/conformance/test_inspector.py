@@ -22,7 +22,8 @@ from flowq.delivery.settlement import Output
 from flowq.errors import NotFound
 from flowq.graph.plan import Plan
 from flowq.inspector import Inspector
-from flowq.runtime.runner import Run, Runner, RunOptions
+from flowq.runtime.run import Run, RunOptions
+from flowq.runtime.runner import Runner
 from tests.conftest import Servers
 from tests.redis_server import KINDS, Kind
 

@@ -1,4 +1,4 @@
-"""The scraping example: its sites, its server with faults, its oracle, and its stages called as functions."""
+"""The scraping example: its server with faults, its oracle, and its stages called as plain functions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from examples.scraping.faults import ALL, Fault, FaultPlan
 from examples.scraping.oracle import Expected, expected
 from examples.scraping.server import SiteServer, robots_txt, serve
-from examples.scraping.sites import Site, SiteUnavailable, site
+from examples.scraping.sites import Site
 from flowq import Reject, RetryLater
 from pipelines import scrape
 
@@ -175,9 +175,9 @@ def test_the_server_shows_its_faults_first_and_then_the_page(faulty: Site) -> No
 
 def test_a_server_without_faults_answers_every_first_request(faulty: Site) -> None:
     with serve(faulty) as server, httpx2.Client() as http:
-        assert [
-            http.get(server.origin + path).status_code for path in ("/index.html", THROTTLED, FAILING, BOTH)
-        ] == [200] * 4
+        assert [http.get(server.origin + path).status_code for path in ("/index.html", THROTTLED, FAILING, BOTH)] == [
+            200
+        ] * 4
 
 
 def test_the_server_counts_requests_but_not_those_for_its_counts(faulty: Site) -> None:
@@ -236,53 +236,17 @@ def test_a_server_that_stops_does_not_wait_for_idle_clients(pages: Site) -> None
         assert http.get(server.url).status_code == 200  # the client keeps the connection
 
 
-@pytest.mark.parametrize(
-    ("robots", "status", "text"), [("Disallow: /x", 200, "Disallow: /x"), (503, 503, "")]
-)
+@pytest.mark.parametrize(("robots", "status", "text"), [("Disallow: /x", 200, "Disallow: /x"), (503, 503, "")])
 def test_robots_txt_is_a_text_or_a_status(pages: Site, robots: str | int, status: int, text: str) -> None:
     with serve(pages, robots=robots) as server, httpx2.Client() as http:
         answer = http.get(server.origin + "/robots.txt")
     assert (answer.status_code, answer.text) == (status, text)
 
 
-# The sites
-
-
-def test_a_site_in_the_cache_is_not_fetched_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "postgresql").mkdir()
-    (tmp_path / "postgresql" / "index.html").write_text("cached")
-    monkeypatch.setenv("FLOWQ_SITES", str(tmp_path))
-    monkeypatch.setenv("PATH", "")
-
-    assert site("postgresql") == Site("postgresql", tmp_path.resolve() / "postgresql")
-
-
-def test_without_apt_the_error_names_the_site_that_needs_only_pip(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("FLOWQ_SITES", str(tmp_path))
-    monkeypatch.setenv("PATH", "")
-
-    with pytest.raises(
-        SiteUnavailable, match=r"^site sphinx is not available: .*no apt-get; sqlalchemy needs only pip$"
-    ):
-        site("sphinx")
-    assert [path.name for path in tmp_path.iterdir()] == [".gitignore"]
-
-
-def test_an_unknown_site_is_answered_with_those_that_there_are() -> None:
-    with pytest.raises(
-        SiteUnavailable, match=r"no site 'sphynx': choose one of sqlalchemy, postgresql, sphinx, sqlite"
-    ):
-        site("sphynx")
-
-
 # The stages of the pipeline, called as plain functions
 
 
-async def crawl(
-    server: SiteServer, http: httpx2.AsyncClient
-) -> tuple[dict[str, scrape.Doc], list[str], list[str]]:
+async def crawl(server: SiteServer, http: httpx2.AsyncClient) -> tuple[dict[str, scrape.Doc], list[str], list[str]]:
     """Runs the stages with a list for a queue: the rows, the URLs rejected, and those filtered."""
     rules = scrape.Robots(http)
     rows, rejected, filtered = dict[str, scrape.Doc](), list[str](), list[str]()
@@ -303,7 +267,10 @@ async def crawl(
             continue
         doc, *links = scrape.parse(page)
         rows[doc.url] = doc
-        waiting += [new for new in links if new.url not in seen and not seen.add(new.url)]
+        for new in links:
+            if new.url not in seen:
+                seen.add(new.url)
+                waiting.append(new)
     return rows, rejected, filtered
 
 
@@ -328,9 +295,7 @@ async def test_the_stages_find_what_the_oracle_expects(
 
 async def test_a_page_is_decoded_as_it_says_of_itself(pages: Site, http: httpx2.AsyncClient) -> None:
     with serve(pages) as server:
-        page = await scrape.fetch(
-            scrape.Link(url=server.origin + "/latin.html"), http=http, robots=scrape.Robots(http)
-        )
+        page = await scrape.fetch(scrape.Link(url=server.origin + "/latin.html"), http=http, robots=scrape.Robots(http))
     doc, link = scrape.parse(page)
     assert (doc.title, link.url) == ("Caf\u00e9", server.origin + "/caf\u00e9.html")
 
@@ -382,9 +347,7 @@ async def test_without_robots_txt_all_is_allowed_but_while_it_cannot_be_read_not
             assert server.stats()["requests"] == 0
 
 
-async def test_stored_rows_are_replaced_and_not_doubled(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_stored_rows_are_replaced_and_not_doubled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     docs = [scrape.Doc(url=f"http://h/{n}", title="old", links=n) for n in range(3)]
     async with contextlib.asynccontextmanager(scrape.database.fn)() as db:

@@ -38,7 +38,8 @@ end
 local appended = 0
 local width = deduplicates and 4 or 3
 for i = 9, 8 + width * n, width do
-  if not deduplicates or redis.call('SADD', seen, ARGV[i + 3]) == 1 then
+  local is_delayed_already = delay_ms > 0 and redis.call('ZSCORE', delayed, ARGV[i])
+  if not is_delayed_already and (not deduplicates or redis.call('SADD', seen, ARGV[i + 3]) == 1) then
     if delay_ms > 0 then
       redis.call('ZADD', delayed, now_ms + delay_ms, ARGV[i])
       redis.call('HSET', parked, ARGV[i], ARGV[i + 1] .. '\n' .. ARGV[i + 2])

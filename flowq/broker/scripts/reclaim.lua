@@ -1,7 +1,7 @@
 -- Take over what a dead worker has left pending on one edge.
 --
--- Promise: never from a worker whose lease lives (or has changed since it was last looked at). The step that claims also
--- removes the registration, which is what a worker that wakes up late will notice. Where the dead worker is known to
+-- Promise: never from a worker whose lease lives (or has changed since it was last looked at), never from oneself. The
+-- step that claims also removes the registration, which is what a worker that wakes up late will notice. Where the dead worker is known to
 -- have crashed, each entry it was at counts one crash, and an entry that reaches the limit becomes a dead letter in the
 -- same step instead of being handed to one more worker.
 --
@@ -12,17 +12,19 @@
 
 local stream, group, dead_worker, edge, stage = KEYS[3], ARGV[1], ARGV[2], ARGV[6], ARGV[7]
 local limit = tonumber(ARGV[8])
+local MOST_FIELDS = 7000 -- names and values that are kept of a foreign entry: unpack() raises at 8000
 local is = redis.call('TYPE', KEYS[5]).ok
 if is ~= 'none' and is ~= 'stream' then
   return redis.error_reply('FLOWQ_WRONGTYPE ' .. KEYS[5] .. ' is a ' .. is .. ', not a stream')
 end
 local lease = redis.call('GET', KEYS[2])
 if lease and lease ~= ARGV[5] then return {0} end
-if redis.call('HEXISTS', KEYS[1], ARGV[3]) == 0 then return {0} end
+if dead_worker == ARGV[3] or redis.call('HEXISTS', KEYS[1], ARGV[3]) == 0 then return {0} end
 
 redis.call('HDEL', KEYS[1], dead_worker)
 if lease then redis.call('DEL', KEYS[2]) end
-local pending = redis.call('XPENDING', stream, group, '-', '+', ARGV[4], dead_worker)
+local pending = redis.pcall('XPENDING', stream, group, '-', '+', ARGV[4], dead_worker)
+if pending.err then return {2} end -- the group is gone, and every name with it
 if #pending == 0 then
   redis.call('XGROUP', 'DELCONSUMER', stream, group, dead_worker)
   return {2}
@@ -35,15 +37,17 @@ for i = 1, #pending do
   if limit > 0 and redis.call('HINCRBY', KEYS[4], suspect, 1) >= limit then
     local entry = redis.call('XRANGE', stream, id, id)[1]
     if redis.call('XACK', stream, group, id) == 1 then
-      local letter = {'e', edge, 'x', ARGV[9]}
-      for f = 1, entry and #entry[2] or 0, 2 do
-        local name = entry[2][f]
+      local letter, counted = {'e', edge, 'x', ARGV[9]}, not entry
+      for f = 1, entry and math.min(#entry[2], MOST_FIELDS) or 0, 2 do
+        local name, value = entry[2][f], entry[2][f + 1]
         letter[#letter + 1] = (name == 'h' or name == 'b') and name or 'f:' .. name
-        letter[#letter + 1] = entry[2][f + 1]
+        letter[#letter + 1] = value
+        counted = counted or name == 'h' and string.match(value, '^%S+ %S+ %S+ %d+')
       end
       redis.call('XDEL', stream, id)
       redis.call('XADD', KEYS[5], '*', unpack(letter))
       redis.call('HINCRBY', KEYS[6], 'dead:' .. stage, 1)
+      if not counted then redis.call('HINCRBY', KEYS[6], 'in:' .. edge, 1) end -- no publisher did
     end
     redis.call('HDEL', KEYS[4], suspect)
   else

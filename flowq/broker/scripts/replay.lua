@@ -16,12 +16,11 @@ local replayed = 0
 for i = 3, #ARGV, 3 do
   local letter = redis.call('XRANGE', KEYS[3], ARGV[i], ARGV[i])[1]
   if letter and redis.call('XDEL', KEYS[3], ARGV[i]) == 1 then
-    local entry, has_body = {'h', ARGV[i + 1]}, false
+    local entry = {'h', ARGV[i + 1]}
     for f = 1, #letter[2], 2 do
       local name, value = letter[2][f], letter[2][f + 1]
       if name == 'b' then
         entry[#entry + 1], entry[#entry + 2] = 'b', value
-        has_body = true
       elseif string.sub(name, 1, 2) == 'f:' then
         entry[#entry + 1], entry[#entry + 2] = string.sub(name, 3), value
       end

@@ -24,6 +24,7 @@
 
 local WANTED = {'hash', 'hash', 'stream', 'zset', 'hash', 'stream'}
 local WANTED_OF_TARGET = {'stream', 'set', 'zset', 'hash'}
+local MOST_FIELDS = 7000 -- names and values that are kept of a foreign entry: unpack() raises at 8000
 for i = 1, #KEYS do
   local is = redis.call('TYPE', KEYS[i]).ok
   local wanted = WANTED[i] or WANTED_OF_TARGET[(i - 7) % 4 + 1]
@@ -46,7 +47,7 @@ local function count(field, n)
 end
 
 local function owner(id)
-  local pending = redis.call('XPENDING', stream, group, id, id, 1)
+  local pending = redis.pcall('XPENDING', stream, group, id, id, 1) -- an error when the group is gone: nobody's
   return pending[1] and pending[1][2]
 end
 
@@ -99,9 +100,10 @@ for i = at, at + 4 * n_other - 1, 4 do
       end
       if kind == 'X' or not body then
         local letter = {'e', own_edge, 'h', header, 'x', kind == 'X' and extra or '{"reason":"payload missing"}'}
-        for f = 1, #fields, 2 do
-          if fields[f] ~= 'h' then
-            letter[#letter + 1] = fields[f] == 'b' and 'b' or 'f:' .. fields[f]
+        if body then letter[7], letter[8] = 'b', body end
+        for f = 1, math.min(#fields, MOST_FIELDS), 2 do
+          if fields[f] ~= 'h' and fields[f] ~= 'b' then
+            letter[#letter + 1] = 'f:' .. fields[f]
             letter[#letter + 1] = fields[f + 1]
           end
         end
@@ -111,9 +113,10 @@ for i = at, at + 4 * n_other - 1, 4 do
         redis.call('XADD', stream, '*', 'h', header, 'b', body)
         count('released:' .. stage, 1)
       else
-        local message_id = string.match(header, '^%S+')
-        redis.call('ZADD', delayed, now() + tonumber(extra), message_id)
-        redis.call('HSET', parked, message_id, header .. '\n' .. body)
+        local name = string.match(header, '^%S+')
+        if redis.call('ZSCORE', delayed, name) then name = name .. ':' .. id end -- an entry copied by hand
+        redis.call('ZADD', delayed, now() + tonumber(extra), name)
+        redis.call('HSET', parked, name, header .. '\n' .. body)
         if kind == 'D' then count('retries:' .. stage, 1) end
       end
     end

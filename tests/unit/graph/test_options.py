@@ -82,7 +82,7 @@ def test_maxsize_holds_for_every_edge_into_the_stage() -> None:
 
     plan = Pipeline("p", stage(give) >> stage(maxsize=5)(follow)).plan
     assert {edge.name: edge.maxsize for edge in plan.edges} == {
-        ">give": 10_000,
+        ">give": 0,
         ">follow": 5,
         "give>follow": 5,
     }

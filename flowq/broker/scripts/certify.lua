@@ -1,0 +1,10 @@
+-- Tell everybody that a worker's process is gone, and how it went.
+--
+-- Promise: from this step on nobody waits for its lease. DEL comes first because Redis allows it when memory is full;
+-- the HSET that follows then passes as well.
+--
+-- KEYS  1 certificates  2 lease
+-- ARGV  worker, how it went
+
+redis.call('DEL', KEYS[2])
+return redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])

@@ -1,0 +1,71 @@
+"""`flowq.run`: a pipeline, or some stages of it, from a program."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from flowq.broker.calls import insist
+from flowq.broker.open import open_broker
+from flowq.runtime.run import DEFAULT_GRACE_SECONDS, DEFAULT_LEASE_SECONDS, Run, RunOptions, Summary, poll_seconds
+from flowq.runtime.runner import Runner, first_to_end
+
+if TYPE_CHECKING:
+    from flowq.graph.pipeline import Pipeline
+
+
+async def run(
+    pipeline: Pipeline,
+    *,
+    redis: str | None = None,
+    stages: Sequence[str] = (),
+    drain: bool = True,
+    arguments: Mapping[str, Any] | None = None,
+    concurrency: Mapping[str, int] | None = None,
+    namespace: str = "flowq",
+    lease: float = DEFAULT_LEASE_SECONDS,
+    grace: float = DEFAULT_GRACE_SECONDS,
+    fresh: bool = False,
+) -> Summary:
+    """Run a pipeline, or some stages of it, in this process.
+
+    With `drain=True` it returns when nothing is outstanding anywhere in the pipeline and its sources have finished;
+    otherwise it runs until it is cancelled. `redis` is a URL, "memory" for a fake server inside this process, or
+    None for the server that flowq runs by itself in `.flowq/`. `arguments` go to the sources. `lease` and `grace`
+    are in seconds.
+
+    Raises UsageError for a missing source argument, BrokerUnavailable or BrokerRefused when Redis cannot be used,
+    ResourceFailed when a resource cannot be opened. Errors of handlers are never raised: they end as retries and
+    dead letters.
+
+    >>> import asyncio, flowq
+    >>> @flowq.source
+    ... def numbers():
+    ...     yield from range(3)
+    >>> @flowq.stage
+    ... def show(number: int) -> None: ...
+    """
+    options = RunOptions(tuple(stages), concurrency or {}, arguments or {}, lease, grace)
+    async with open_broker(pipeline.name, redis=redis, namespace=namespace) as broker:
+        run = Run(pipeline.plan, broker)
+        loop = asyncio.get_running_loop()
+        started_at = loop.time()
+        sources: list[str] = []
+        if not stages or any(stage.name in stages for stage in pipeline.plan.sources):
+            sources = await run.begin(options, fresh=fresh)
+        runner = Runner(pipeline.plan, broker, options, sources=sources)
+        await runner.start()
+        try:
+            await first_to_end(runner.ended, _until_drained(run) if drain else asyncio.Event().wait())
+        finally:
+            await runner.stop()
+        return run.summary(await run.snapshot(), loop.time() - started_at)
+
+
+async def _until_drained(run: Run) -> None:
+    while True:
+        snapshot = await insist(run.snapshot, what="watching the pipeline")
+        if snapshot.is_drained:
+            return
+        await asyncio.sleep(poll_seconds(snapshot.outstanding))

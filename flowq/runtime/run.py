@@ -1,0 +1,105 @@
+"""A run: what was asked for, how it stands in Redis, and how it ended."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from flowq.broker.balance import StageBalance, balance_of
+from flowq.broker.message_ids import new_run_id
+from flowq.broker.records import Snapshot
+from flowq.broker.redis_streams import Broker
+from flowq.graph.plan import Plan
+
+DEFAULT_LEASE_SECONDS = 15.0
+DEFAULT_GRACE_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What to run, and how. `stages` empty means all of them, sources included."""
+
+    stages: Sequence[str] = ()
+    concurrency: Mapping[str, int] = field(default_factory=dict[str, int])
+    arguments: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    lease_seconds: float = DEFAULT_LEASE_SECONDS
+    grace_seconds: float = DEFAULT_GRACE_SECONDS
+
+    def signature(self) -> str:
+        """Tells whether two runs give their sources the same arguments."""
+        ordered = orjson.dumps(sorted((name, str(value)) for name, value in self.arguments.items()))
+        return hashlib.blake2b(ordered, digest_size=6).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """How a run ended."""
+
+    pipeline: str
+    run: str
+    drained: bool
+    seconds: float
+    stages: Mapping[str, StageBalance]
+
+    @property
+    def dead(self) -> int:
+        """Dead letters of this run, all stages together."""
+        return sum(balance.dead for balance in self.stages.values())
+
+    def as_json(self) -> dict[str, Any]:
+        """The object that `flowq run --json` prints last."""
+        return {
+            "pipeline": self.pipeline,
+            "run": self.run,
+            "drained": self.drained,
+            "seconds": round(self.seconds, 3),
+            "stages": {name: balance.as_json() for name, balance in self.stages.items()},
+        }
+
+
+class Run:
+    """One run of a pipeline as Redis sees it: begun or joined, watched until it is drained."""
+
+    def __init__(self, plan: Plan, broker: Broker) -> None:
+        self._plan = plan
+        self._broker = broker
+        self._edges = [edge.name for edge in plan.edges]
+        self._stages = [stage.name for stage in plan.consumers]
+        self.id = ""
+        self.goes_on = False
+
+    async def begin(self, options: RunOptions, *, fresh: bool = False) -> list[str]:
+        """Begin a run, or join the one that was broken off. Returns the sources that have to run."""
+        selected = [source.name for source in self._plan.sources if not options.stages or source.name in options.stages]
+        self.id, self.goes_on, finished = await self._broker.begin_run(
+            new_run_id(),
+            sources=selected,
+            signature=options.signature(),
+            edges=self._edges,
+            stages=self._stages,
+            fresh=fresh,
+        )
+        self._broker.run_id = self.id
+        return [name for name in selected if not finished[name]]
+
+    async def snapshot(self) -> Snapshot:
+        """The state of the pipeline now."""
+        return await self._broker.snapshot(self._edges, self._stages)
+
+    def summary(self, snapshot: Snapshot, seconds: float) -> Summary:
+        return Summary(
+            self._plan.name,
+            snapshot.run.get("id", self.id),
+            snapshot.is_drained,
+            seconds,
+            balance_of(self._plan, snapshot),
+        )
+
+
+def poll_seconds(outstanding: int) -> float:
+    """How long to wait before looking again: the nearer the end, the shorter."""
+    return 0.05 if outstanding < 200 else 0.25

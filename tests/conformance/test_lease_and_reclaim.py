@@ -1,0 +1,312 @@
+"""Leases and reclaims: never from the living, never from oneself, all from the dead."""
+
+from __future__ import annotations
+
+import pytest
+
+from flowq.broker.keys import Keys
+from flowq.broker.redis_streams import CRASHES_BEFORE_BURIAL
+from tests.conformance.conftest import Command, SignOn
+from tests.conformance.worker import EDGES, IN, OUT, Worker, done
+
+
+async def names_on(worker: Worker, edge: str = IN) -> set[str]:
+    return (await worker.broker.consumers_of([edge]))[edge]
+
+
+# The lease
+
+
+async def test_a_lease_lives_as_long_as_it_is_told_to(worker: Worker, keys: Keys, redis: Command) -> None:
+    await worker.broker.register("mayfly", {}, lease_ms=5000, beat="1")
+
+    assert 4000 < await redis(b"PTTL", keys.lease("mayfly")) <= 5000
+    assert await worker.broker.renew("mayfly", lease_ms=60_000, beat="2")
+    assert 59_000 < await redis(b"PTTL", keys.lease("mayfly")) <= 60_000
+    assert await worker.broker.leases(["mayfly", "nobody"]) == {"mayfly": "2", "nobody": None}
+
+
+async def test_a_lease_that_ran_out_comes_back_with_the_next_renewal(
+    worker: Worker, keys: Keys, redis: Command
+) -> None:
+    await redis(b"DEL", keys.lease(worker.name))
+
+    assert await worker.broker.renew(worker.name, lease_ms=1000, beat="2")
+
+    assert await redis(b"GET", keys.lease(worker.name)) == b"2"
+
+
+async def test_what_a_worker_tells_of_itself_is_found_under_its_name(worker: Worker) -> None:
+    await worker.broker.register("told", {"pid": 7, "stages": ["parse"]}, lease_ms=1000, beat="1")
+
+    registered = await worker.broker.registered_workers()
+
+    assert registered["told"] == {"worker": "told", "pid": 7, "stages": ["parse"]}
+
+
+# The reclaim
+
+
+async def test_the_living_are_not_reclaimed(worker: Worker, other: Worker) -> None:
+    await worker.given_one()
+
+    assert await other.broker.reclaim(IN, worker.name, other.name, limit=10) is None
+    assert worker.name in await worker.broker.registered_workers()
+    assert len(await worker.reader.own_pending(worker.name)) == 1
+
+
+async def test_a_lease_that_changed_since_the_last_look_protects(worker: Worker, other: Worker) -> None:
+    await worker.given_one()
+    await worker.broker.renew(worker.name, lease_ms=60_000, beat="2")
+
+    assert await other.broker.reclaim(IN, worker.name, other.name, limit=10, beat="1") is None
+
+
+async def test_a_lease_that_has_not_changed_since_the_last_look_does_not(worker: Worker, other: Worker) -> None:
+    await worker.given_one(b"left")
+
+    taken = await other.broker.reclaim(IN, worker.name, other.name, limit=10, beat="1")
+
+    assert taken is not None
+    assert [delivery.body for delivery in taken.deliveries] == [b"left"]
+
+
+@pytest.mark.parametrize("beat", [None, "1"])
+async def test_nobody_reclaims_from_himself(beat: str | None, worker: Worker) -> None:
+    await worker.given_one()
+
+    assert await worker.broker.reclaim(IN, worker.name, worker.name, limit=10, beat=beat) is None
+    assert worker.name in await worker.broker.registered_workers()
+
+
+async def test_what_the_dead_left_goes_to_whoever_reclaims_it(
+    worker: Worker, other: Worker, keys: Keys, redis: Command
+) -> None:
+    await worker.publish(b"0", b"1", b"2")
+    left = await worker.read(2)
+    await redis(b"DEL", keys.lease(worker.name))
+
+    taken = await other.broker.reclaim(IN, worker.name, other.name, limit=10)
+
+    assert taken is not None
+    assert not taken.finished
+    assert [delivery.message_id for delivery in taken.deliveries] == [delivery.message_id for delivery in left]
+    assert {delivery.worker for delivery in taken.deliveries} == {other.name}
+    assert [delivery.header.attempt for delivery in taken.deliveries] == [1, 1]
+    balance = await other.balance()
+    assert (balance.waiting, balance.running) == (1, 2)
+    assert (await other.settle(*map(done, taken.deliveries))).won == 2
+
+
+async def test_the_step_that_claims_takes_the_registration_away(
+    worker: Worker, other: Worker, keys: Keys, redis: Command
+) -> None:
+    await worker.given_one()
+    await redis(b"DEL", keys.lease(worker.name))
+
+    await other.broker.reclaim(IN, worker.name, other.name, limit=10)
+
+    assert set(await other.broker.registered_workers()) == {other.name}
+    assert not await worker.broker.renew(worker.name, lease_ms=1000, beat="2")
+
+
+async def test_a_name_with_nothing_left_disappears(worker: Worker, other: Worker, keys: Keys, redis: Command) -> None:
+    await worker.publish(b"0", b"1", b"2")
+    await worker.read()
+    await redis(b"DEL", keys.lease(worker.name))
+
+    taken = [await other.broker.reclaim(IN, worker.name, other.name, limit=2) for _ in range(3)]
+
+    assert [len(part.deliveries) for part in taken if part] == [2, 1, 0]
+    assert [part.finished for part in taken if part] == [False, False, True]
+    assert await names_on(other) == {other.name}
+
+
+async def test_a_worker_that_is_not_registered_reclaims_nothing(
+    worker: Worker, other: Worker, keys: Keys, redis: Command
+) -> None:
+    await worker.given_one()
+    await redis(b"DEL", keys.lease(worker.name))
+    await redis(b"HDEL", keys.workers, other.name)
+
+    assert await other.broker.reclaim(IN, worker.name, other.name, limit=10) is None
+    assert len(await worker.reader.own_pending(worker.name)) == 1
+
+
+async def test_two_that_reclaim_at_once_share_what_was_left(
+    worker: Worker, other: Worker, sign_on: SignOn, keys: Keys, redis: Command
+) -> None:
+    third = await sign_on("third")
+    await worker.publish(*[b"%d" % n for n in range(10)])
+    await worker.read()
+    await redis(b"DEL", keys.lease(worker.name))
+
+    first = await other.broker.reclaim(IN, worker.name, other.name, limit=4)
+    second = await third.broker.reclaim(IN, worker.name, third.name, limit=100)
+
+    assert first is not None
+    assert second is not None
+    bodies = [delivery.body for delivery in (*first.deliveries, *second.deliveries)]
+    assert sorted(bodies) == [b"%d" % n for n in range(10)]
+    assert len(first.deliveries) == 4
+
+
+@pytest.mark.parametrize("gone", ["group", "stream"])
+async def test_there_is_nothing_to_reclaim_where_redis_has_forgotten(
+    gone: str, worker: Worker, other: Worker, keys: Keys, redis: Command
+) -> None:
+    await worker.given_one()
+    await redis(b"DEL", keys.lease(worker.name))
+    if gone == "group":
+        await redis(b"XGROUP", b"DESTROY", keys.edge(IN), b"flowq")
+    else:
+        await redis(b"DEL", keys.edge(IN))
+
+    taken = await other.broker.reclaim(IN, worker.name, other.name, limit=10)
+
+    assert taken is not None
+    assert (list(taken.deliveries), taken.finished) == ([], True)
+
+
+async def test_a_message_deleted_by_hand_does_not_keep_a_dead_name_alive(
+    worker: Worker, other: Worker, keys: Keys, redis: Command
+) -> None:
+    delivery = await worker.given_one()
+    await redis(b"XDEL", keys.edge(IN), delivery.entry_id)
+    await redis(b"DEL", keys.lease(worker.name))
+
+    for _ in range(2):
+        taken = await other.broker.reclaim(IN, worker.name, other.name, limit=10)
+        assert taken is not None
+        await other.settle(*[done(left) for left in taken.deliveries])
+
+    assert taken.finished
+    assert worker.name not in await names_on(other)
+
+
+# Crashes
+
+
+async def crash(victim: Worker, taker: Worker, how: str = "died of SIGKILL") -> list[bytes]:
+    """The victim dies, and the taker is given what it was at."""
+    await taker.broker.certify_dead(victim.name, how)
+    taken = await taker.broker.reclaim(IN, victim.name, taker.name, limit=100, crashed=how)
+    assert taken is not None
+    return [delivery.body for delivery in taken.deliveries]
+
+
+async def test_a_message_is_buried_in_the_step_in_which_its_last_worker_is_reclaimed(
+    worker: Worker, sign_on: SignOn
+) -> None:
+    await worker.publish(b"poison")
+    victim = await sign_on("victim 0")
+    await victim.read()
+    for n in range(1, CRASHES_BEFORE_BURIAL):
+        heir = await sign_on(f"victim {n}")
+        assert await crash(victim, heir) == [b"poison"]
+        victim = heir
+
+    assert await crash(victim, worker) == []
+
+    (letter,) = await worker.broker.dead_entries("parse")
+    assert (letter.body, letter.edge, letter.info["reason"]) == (b"poison", IN, "crash")
+    assert "SIGKILL" in letter.info["error"]
+    assert (await worker.balance()).dead == 1
+
+
+async def test_a_message_whose_suspicion_was_cleared_starts_counting_anew(worker: Worker, sign_on: SignOn) -> None:
+    await worker.publish(b"healthy")
+    victim = await sign_on("victim 0")
+    await victim.read()
+    for n in range(1, 2 * CRASHES_BEFORE_BURIAL):
+        heir = await sign_on(f"victim {n}")
+        assert await crash(victim, heir) == [b"healthy"]
+        (delivery,) = await heir.reader.own_pending(heir.name)
+        await heir.broker.clear_suspicion(delivery)
+        victim = heir
+
+    assert (await worker.balance()).running == 1
+
+
+async def test_a_worker_that_fell_silent_did_not_crash(worker: Worker, sign_on: SignOn, keys: Keys, redis: Command) -> None:
+    await worker.publish(b"slow")
+    victim = await sign_on("victim 0")
+    await victim.read()
+    for n in range(1, 3 * CRASHES_BEFORE_BURIAL):
+        heir = await sign_on(f"victim {n}")
+        await redis(b"DEL", keys.lease(victim.name))
+        taken = await heir.broker.reclaim(IN, victim.name, heir.name, limit=100)
+        assert taken is not None
+        assert len(taken.deliveries) == 1
+        victim = heir
+
+
+async def test_a_foreign_entry_that_kills_its_workers_is_buried_with_its_fields_and_counted(
+    worker: Worker, sign_on: SignOn, keys: Keys, redis: Command
+) -> None:
+    await redis(b"XADD", keys.edge(IN), b"*", b"b", b"poison", b"trace", b"abc")
+    victim = await sign_on("victim 0")
+    await victim.read()
+    for n in range(1, CRASHES_BEFORE_BURIAL):
+        heir = await sign_on(f"victim {n}")
+        await crash(victim, heir)
+        victim = heir
+
+    await crash(victim, worker)
+
+    (letter,) = await worker.broker.dead_entries("parse")
+    assert (letter.body, letter.foreign) == (b"poison", {b"trace": b"abc"})
+    balance = await worker.balance()
+    assert (balance.entered, balance.dead) == (1, 1)
+
+
+# Signing off
+
+
+async def test_a_worker_that_signs_off_leaves_no_name_behind(worker: Worker, other: Worker) -> None:
+    await worker.settle(done(await worker.given_one()))
+
+    assert await worker.broker.retire(worker.name, EDGES) == 0
+
+    assert worker.name not in await names_on(other)
+    assert worker.name not in await other.broker.registered_workers()
+    assert await other.broker.leases([worker.name]) == {worker.name: None}
+    assert await other.broker.certificates() == {}
+
+
+async def test_a_name_with_something_pending_stays_and_is_certified(worker: Worker, other: Worker) -> None:
+    await worker.given_one(b"left")
+
+    assert await worker.broker.retire(worker.name, EDGES, reason="stopped in a hurry") == 1
+
+    assert await other.broker.certificates() == {worker.name: "stopped in a hurry"}
+    taken = await other.broker.reclaim(IN, worker.name, other.name, limit=10)
+    assert taken is not None
+    assert [delivery.body for delivery in taken.deliveries] == [b"left"]
+
+
+async def test_signing_off_from_edges_that_are_gone_is_no_error(
+    worker: Worker, keys: Keys, redis: Command
+) -> None:
+    await redis(b"XGROUP", b"DESTROY", keys.edge(IN), b"flowq")
+    await redis(b"DEL", keys.edge(OUT))
+
+    assert await worker.broker.retire(worker.name, EDGES) == 0
+
+
+async def test_a_certificate_makes_an_end_of_the_lease(worker: Worker, other: Worker) -> None:
+    await worker.given_one()
+
+    await other.broker.certify_dead(worker.name, "died of SIGSEGV")
+
+    assert await other.broker.certificates() == {worker.name: "died of SIGSEGV"}
+    assert await other.broker.reclaim(IN, worker.name, other.name, limit=10) is not None
+
+
+async def test_who_is_forgotten_is_neither_registered_nor_certified(worker: Worker, other: Worker) -> None:
+    await other.broker.certify_dead(worker.name, "died of SIGKILL")
+
+    await other.broker.forget([worker.name])
+
+    assert await other.broker.certificates() == {}
+    assert set(await other.broker.registered_workers()) == {other.name}

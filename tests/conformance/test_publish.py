@@ -1,0 +1,155 @@
+"""Publishing: all of a call or nothing, and once."""
+
+from __future__ import annotations
+
+import pytest
+
+from flowq.broker.keys import Keys
+from flowq.errors import BrokerRefused
+from tests.conformance.conftest import Command
+from tests.conformance.worker import IN, OUT, Worker, output
+
+
+async def test_a_token_used_before_publishes_nothing_and_answers_as_if_it_had(
+    worker: Worker, keys: Keys, redis: Command
+) -> None:
+    messages = [output(IN, b"0"), output(IN, b"1")]
+
+    first = await worker.broker.publish(IN, messages, token="once")
+    again = await worker.broker.publish(IN, messages, token="once")
+
+    assert first == again
+    assert await redis(b"XLEN", keys.edge(IN)) == 2
+    assert (await worker.balance()).entered == 2
+
+
+async def test_calls_without_a_token_are_all_published(worker: Worker) -> None:
+    message = output(IN, b"0")
+
+    await worker.broker.publish(IN, [message])
+    await worker.broker.publish(IN, [message])
+
+    assert (await worker.balance()).waiting == 2
+
+
+async def test_a_full_edge_refuses_the_whole_call(worker: Worker) -> None:
+    await worker.broker.publish(IN, [output(IN, b"x")] * 3, maxsize=3)
+
+    refused = await worker.broker.publish(IN, [output(IN, b"y")] * 2, maxsize=3, token="later")
+
+    assert (refused.appended, refused.full_at) == (0, 3)
+    assert (await worker.balance()).waiting == 3
+
+
+async def test_a_refused_call_may_be_made_again_with_its_token(worker: Worker, keys: Keys, redis: Command) -> None:
+    await worker.broker.publish(IN, [output(IN, b"x")], maxsize=1)
+    message = [output(IN, b"y", dedup="y")]
+    assert (await worker.broker.publish(IN, message, maxsize=1, token="t", deduplicated_by="parse")).full_at == 1
+
+    await redis(b"XTRIM", keys.edge(IN), b"MAXLEN", 0)
+
+    assert (await worker.broker.publish(IN, message, maxsize=1, token="t", deduplicated_by="parse")).appended == 1
+
+
+async def test_delayed_and_running_messages_fill_an_edge_as_well(worker: Worker) -> None:
+    await worker.given_one()
+    await worker.broker.publish(IN, [output(IN, b"later")], delay_ms=60_000)
+
+    assert (await worker.broker.publish(IN, [output(IN, b"y")], maxsize=2)).full_at == 2
+
+
+async def test_a_delayed_message_is_parked_until_it_is_due(worker: Worker) -> None:
+    await worker.broker.publish(IN, [output(IN, b'{"n":1}')], delay_ms=60_000)
+
+    balance = await worker.balance()
+    assert (balance.entered, balance.waiting, balance.delayed) == (1, 0, 1)
+    assert await worker.read() == []
+
+
+async def test_a_message_delayed_already_is_a_duplicate_and_keeps_its_time(worker: Worker) -> None:
+    message = output(IN, b"x")
+
+    await worker.broker.publish(IN, [message], delay_ms=0)
+    first = await worker.broker.publish(IN, [message], delay_ms=50_000)
+    again = await worker.broker.publish(IN, [message], delay_ms=90_000)
+
+    assert ((first.appended, first.duplicates), (again.appended, again.duplicates)) == ((1, 0), (0, 1))
+    assert (await worker.balance()).delayed == 1
+    _, next_ms = await worker.broker.promote([IN])
+    assert next_ms is not None
+    assert next_ms <= 50_000
+
+
+async def test_a_message_seen_before_is_counted_instead_of_stored(worker: Worker) -> None:
+    messages = [output(IN, b"a", dedup="a"), output(IN, b"a", dedup="a"), output(IN, b"b", dedup="b")]
+
+    published = await worker.broker.publish(IN, messages, deduplicated_by="parse")
+    again = await worker.broker.publish(IN, messages[:1], deduplicated_by="parse")
+
+    assert (published.appended, published.duplicates) == (2, 1)
+    assert (again.appended, again.duplicates) == (0, 1)
+    balance = await worker.balance()
+    assert (balance.entered, balance.duplicates) == (2, 2)
+
+
+async def test_what_a_source_gives_is_counted_as_its_output(worker: Worker) -> None:
+    await worker.broker.publish(IN, [output(IN, b"a")] * 3, source="seeds")
+
+    assert (await worker.snapshot()).counters["out:seeds"] == 3
+
+
+@pytest.mark.parametrize("body", [b"", b"\x00\xff\n\r\n", b"x" * 2_000_000, "žluť".encode()])
+async def test_any_bytes_arrive_as_they_were(body: bytes, worker: Worker) -> None:
+    message = output(IN, body)
+    await worker.broker.publish(IN, [message])
+    await worker.broker.publish(IN, [message], delay_ms=1)
+
+    delivery = await worker.read_one()
+    moved = 0
+    while not moved:
+        moved, _ = await worker.broker.promote([IN])
+    delayed = await worker.read_one()
+
+    assert (delivery.body, delayed.body) == (body, body)
+    assert delivery.header_bytes == delayed.header_bytes == message.header
+
+
+@pytest.mark.parametrize("wrong", ["stats", "published", "edge", "seen", "delayed", "parked"])
+async def test_a_key_of_the_wrong_type_refuses_the_call_and_changes_nothing(
+    wrong: str, worker: Worker, keys: Keys, redis: Command
+) -> None:
+    key = {
+        "stats": keys.stats, "published": keys.published, "edge": keys.edge(OUT),
+        "seen": keys.seen("store"), "delayed": keys.delayed(OUT), "parked": keys.parked(OUT),
+    }[wrong]  # fmt: skip
+    await redis(b"DEL", key)
+    await redis(b"SETBIT", key, 1, 1)
+    before = sorted(await redis(b"KEYS", f"{keys.namespace}:*"))
+
+    with pytest.raises(BrokerRefused, match="FLOWQ_WRONGTYPE"):
+        await worker.broker.publish(
+            OUT, [output(OUT, b"x", dedup="x")], token="t", delay_ms=10, deduplicated_by="store"
+        )
+
+    assert sorted(await redis(b"KEYS", f"{keys.namespace}:*")) == before
+
+
+async def test_two_pipelines_and_two_namespaces_do_not_see_each_other(
+    worker: Worker, keys: Keys, dialer: object, unique_namespace: str
+) -> None:
+    from flowq.broker.redis_streams import Broker
+    from tests.conformance.worker import EDGES, STAGES
+
+    for stranger in (Keys(unique_namespace, "another"), Keys(f"{unique_namespace}b", "lab")):
+        broker = Broker(worker.broker.dialer, stranger)
+        await broker.publish(IN, [output(IN, b"theirs", dedup="same")], token="same", deduplicated_by="parse")
+        assert (await broker.snapshot(EDGES, STAGES)).outstanding == 1
+        await broker.close()
+
+    published = await worker.broker.publish(
+        IN, [output(IN, b"ours", dedup="same")], token="same", deduplicated_by="parse"
+    )
+
+    assert published.appended == 1
+    assert (await worker.balance()).entered == 1
+    assert [delivery.body for delivery in await worker.read()] == [b"ours"]

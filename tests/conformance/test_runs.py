@@ -1,0 +1,144 @@
+"""Runs: one goes on until it is finished, and the next one starts with clean counters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from flowq.broker.keys import Keys
+from tests.conformance.conftest import Command
+from tests.conformance.worker import EDGES, IN, STAGES, Worker, buried, done, output
+
+Begun = tuple[str, bool, dict[str, bool]]
+
+
+async def begin(
+    worker: Worker, run_id: str, *, sources: Sequence[str] = ("seeds",), signature: str = "s", fresh: bool = False
+) -> Begun:
+    return await worker.broker.begin_run(
+        run_id, sources=sources, signature=signature, edges=EDGES, stages=STAGES, fresh=fresh
+    )
+
+
+async def test_the_first_run_begins_with_its_sources_open(worker: Worker) -> None:
+    assert await begin(worker, "r1") == ("r1", False, {"seeds": False})
+
+    snapshot = await worker.snapshot()
+    assert snapshot.run["id"] == "r1"
+    assert snapshot.open_sources == ("seeds",)
+    assert not snapshot.is_drained
+
+
+async def test_a_run_whose_source_was_broken_off_goes_on(worker: Worker) -> None:
+    await begin(worker, "r1")
+    await worker.settle(done(await worker.given_one()))
+
+    assert await begin(worker, "r2") == ("r1", True, {"seeds": False})
+
+    assert (await worker.balance()).ok == 1
+
+
+async def test_a_run_with_messages_outstanding_goes_on_and_its_finished_sources_do_not_run_again(
+    worker: Worker,
+) -> None:
+    await begin(worker, "r1", sources=("seeds", "more"))
+    await worker.broker.source_finished("seeds", "s")
+    await worker.publish(b"outstanding")
+
+    assert await begin(worker, "r2", sources=("seeds", "more")) == ("r1", True, {"seeds": True, "more": False})
+
+    assert await worker.broker.is_source_finished("seeds", "s")
+    assert not await worker.broker.is_source_finished("more", "s")
+
+
+async def test_a_delayed_message_is_outstanding_as_well(worker: Worker) -> None:
+    await begin(worker, "r1")
+    await worker.broker.source_finished("seeds", "s")
+    await worker.broker.publish(IN, [output(IN, b"x")], delay_ms=60_000)
+
+    assert await begin(worker, "r2") == ("r1", True, {"seeds": True})
+
+
+async def test_a_finished_run_is_followed_by_one_with_clean_counters_and_nothing_seen(worker: Worker) -> None:
+    await begin(worker, "r1")
+    message = output(IN, b"x", dedup="x")
+    await worker.broker.publish(IN, [message], deduplicated_by="parse")
+    await worker.settle(done(await worker.read_one()))
+    await worker.broker.source_finished("seeds", "s")
+
+    assert await begin(worker, "r2") == ("r2", False, {"seeds": False})
+
+    assert (await worker.snapshot()).counters == {}
+    assert (await worker.broker.publish(IN, [message], deduplicated_by="parse")).appended == 1
+
+
+async def test_dead_letters_outlive_the_run_in_which_they_died(worker: Worker) -> None:
+    await begin(worker, "r1")
+    await worker.settle(buried(await worker.given_one()))
+    await worker.broker.source_finished("seeds", "s")
+
+    await begin(worker, "r2")
+
+    assert (await worker.snapshot()).dead_letters["parse"] == 1
+    assert (await worker.balance()).dead == 0
+
+
+async def test_other_arguments_let_a_finished_source_run_again(worker: Worker) -> None:
+    await begin(worker, "r1", signature="one")
+    await worker.broker.source_finished("seeds", "one")
+    await worker.publish(b"outstanding")
+
+    assert await begin(worker, "r2", signature="two") == ("r1", True, {"seeds": False})
+
+    assert not await worker.broker.is_source_finished("seeds", "two")
+    assert (await worker.snapshot()).open_sources == ("seeds",)
+
+
+async def test_what_was_pushed_before_the_first_run_counts_in_it(worker: Worker) -> None:
+    await worker.publish(b"early")
+
+    assert await begin(worker, "r1", sources=()) == ("r1", True, {})
+
+    assert (await worker.balance()).entered == 1
+
+
+async def test_a_fresh_run_forgets_everything(worker: Worker, keys: Keys, redis: Command) -> None:
+    await begin(worker, "r1")
+    await worker.broker.publish(IN, [output(IN, b"x", dedup="x")], deduplicated_by="parse")
+    await worker.settle(buried(await worker.read_one()))
+    await worker.publish(b"waiting")
+    await worker.broker.publish(IN, [output(IN, b"x")], delay_ms=60_000)
+
+    assert await begin(worker, "r2", fresh=True) == ("r2", False, {"seeds": False})
+
+    snapshot = await worker.snapshot()
+    assert (snapshot.outstanding, snapshot.counters) == (0, {})
+    assert set(snapshot.dead_letters.values()) == {0}
+    assert await redis(b"EXISTS", keys.seen("parse"), keys.parked(IN)) == 0
+
+
+async def test_a_fresh_run_goes_on_for_workers_that_were_reading(worker: Worker) -> None:
+    running = await worker.given_one()
+
+    await begin(worker, "r1", sources=(), fresh=True)
+
+    assert (await worker.settle(done(running))).won == 0
+    await worker.publish(b"new")
+    assert await worker.read() == []
+    await worker.settle(done(await worker.read_one()))
+    balance = await worker.balance()
+    assert (balance.entered, balance.ok) == (1, 1)
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+async def test_a_run_without_sources_is_drained_when_nothing_is_outstanding(fresh: bool, worker: Worker) -> None:
+    await begin(worker, "r1", sources=(), fresh=fresh)
+    assert (await worker.snapshot()).is_drained
+
+    await worker.broker.ensure_groups(EDGES)
+    delivery = await worker.given_one()
+    assert not (await worker.snapshot()).is_drained
+
+    await worker.settle(done(delivery))
+    assert (await worker.snapshot()).is_drained

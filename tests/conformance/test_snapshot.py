@@ -1,0 +1,146 @@
+"""The snapshot: numbers of one instant, that add up while everything moves."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+from flowq.broker.balance import balance_of
+from flowq.broker.keys import Keys
+from flowq.delivery.settlement import Settlement
+from tests.conformance.conftest import Command
+from tests.conformance.worker import (
+    EDGES,
+    IN,
+    OUT,
+    PLAN,
+    STAGES,
+    Settled,
+    Worker,
+    buried,
+    done,
+    filtered,
+    output,
+    released,
+    retried,
+)
+
+MESSAGES = 60
+
+
+async def test_every_place_a_message_can_be_in_is_told_apart(worker: Worker) -> None:
+    await worker.publish(b"waiting", b"running", b"dead", b"delayed", b"ok", b"filtered")
+    await worker.broker.publish(IN, [output(IN, b"later")], delay_ms=60_000)
+    first = await worker.read(5)
+    await worker.publish(b"unread")
+
+    await worker.settle(done(first[0]), filtered(first[1]), buried(first[2]), retried(first[3]))
+
+    balance = await worker.balance()
+    assert balance.as_json() == {
+        "in": 8, "ok": 1, "filtered": 1, "dead": 1, "retries": 1, "duplicates": 0,
+        "waiting": 2, "delayed": 2, "running": 1, "out": 0,
+    }  # fmt: skip
+
+
+async def test_a_pipeline_nobody_has_touched_is_empty_and_drained(worker: Worker) -> None:
+    snapshot = await worker.snapshot()
+
+    assert (snapshot.outstanding, snapshot.counters, snapshot.run) == (0, {}, {})
+    assert snapshot.is_drained
+
+
+async def test_the_snapshot_knows_who_works_and_what_time_it_is(
+    worker: Worker, other: Worker, redis: Command
+) -> None:
+    seconds, microseconds = await redis(b"TIME")
+
+    snapshot = await worker.snapshot()
+
+    assert {facts["worker"] for facts in snapshot.workers} == {worker.name, other.name}
+    assert abs(snapshot.now_ms - (int(seconds) * 1000 + int(microseconds) // 1000)) < 5000
+
+
+async def test_edges_that_do_not_exist_yet_are_empty(worker: Worker, keys: Keys, redis: Command) -> None:
+    await redis(b"DEL", *[keys.edge(edge) for edge in EDGES])
+
+    assert (await worker.broker.snapshot(EDGES, STAGES)).is_drained
+
+
+async def test_the_balance_adds_up_at_every_instant_while_messages_circulate(worker: Worker, other: Worker) -> None:
+    """Messages of `parse` go round: back to its inlet, to its neighbour, to their graves and back, until all are done.
+
+    A message that were in two places or in none for an instant would be seen by one of the samples.
+    """
+    chance = random.Random(7)
+    await worker.publish(*[b"x"] * MESSAGES)
+    working = True
+
+    def ends(round_: int) -> bool:
+        return round_ > 12 or chance.random() < 0.2
+
+    async def work(who: Worker) -> None:
+        rounds = 0
+        while (await who.snapshot()).edges[IN].outstanding:
+            await who.broker.promote([IN])
+            rounds += 1
+            settled: list[Settled] = []
+            for delivery in await who.reader.read(who.name, count=7, block_ms=1):
+                goes_round = done(delivery, output(IN, b"x"), output(OUT, b"y"))
+                settled.append(
+                    done(delivery)
+                    if ends(rounds)
+                    else chance.choice(
+                        [goes_round, filtered(delivery), buried(delivery), released(delivery), retried(delivery, 1)]
+                    )
+                )
+            if settled:
+                await who.settle(*settled)
+
+    async def sample() -> int:
+        samples = 0
+        while working:
+            balances = balance_of(PLAN, await sampler.snapshot(EDGES, STAGES))
+            assert all(balance.adds_up for balance in balances.values()), balances
+            samples += 1
+        return samples
+
+    from flowq.broker.redis_streams import Broker
+
+    sampler = Broker(worker.broker.dialer, worker.broker.keys)
+    sampling = asyncio.create_task(sample())
+    await asyncio.gather(work(worker), work(other))
+    working = False
+
+    assert await sampling > 20
+    await sampler.close()
+    balance = await worker.balance()
+    assert balance.outstanding == 0
+    assert balance.entered >= MESSAGES
+
+
+async def test_a_message_on_its_way_is_never_seen_nowhere(worker: Worker) -> None:
+    """One message goes from edge to edge and back, and is outstanding in every sample."""
+    from flowq.broker.redis_streams import Broker
+
+    sampler = Broker(worker.broker.dialer, worker.broker.keys)
+    travelling = True
+
+    async def sample() -> set[int]:
+        seen: set[int] = set()
+        while travelling:
+            seen.add((await sampler.snapshot(EDGES, STAGES)).outstanding)
+        return seen
+
+    await worker.publish(b"x")
+    sampling = asyncio.create_task(sample())
+    for _ in range(100):
+        await worker.settle(done(await worker.read_one(), output(IN, b"x")))
+    travelling = False
+
+    assert await sampling == {1}
+    await sampler.close()
+
+
+def test_every_settlement_is_a_settlement() -> None:
+    assert Settlement

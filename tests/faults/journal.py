@@ -1,0 +1,127 @@
+"""Reads what Redis itself wrote down: the append-only file, and in it the whole life of every message.
+
+Redis logs the effects of a script as one transaction, with the ids it gave. So the file tells which messages were
+appended to which edge, how often, and whether one was ever in two places: nothing of flowq's is asked.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import hiredis
+
+Command = list[bytes]
+Place = tuple[bytes, bytes]
+"""A stream and an entry id, or a hash of delayed messages and a field."""
+
+_PATH = re.compile(rb'"path":"([^"]*)"')
+
+
+@dataclass
+class Journal:
+    """What became of the messages, by edge and lineage."""
+
+    births: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
+    """How many different messages of one lineage an edge was given: one is right."""
+    doubled: set[str] = field(default_factory=set[str])
+    """Messages that were in two places at once, or came back after they had been settled."""
+    left: set[str] = field(default_factory=set[str])
+    """Messages that are still in a stream or delayed."""
+    transactions: int = 0
+
+
+def read_journal(folder: Path) -> Journal:
+    """The journal of a server whose append-only file was never rewritten."""
+    (file,) = (folder / "appendonlydir").glob("*.incr.aof")
+    return _Replay().of(transactions_of(file.read_bytes()))
+
+
+def transactions_of(aof: bytes) -> Iterator[list[Command]]:
+    """The commands that took effect together."""
+    reader = hiredis.Reader()
+    reader.feed(aof)
+    together: list[Command] | None = None
+    while isinstance(command := reader.gets(), list):
+        match command[0].upper():
+            case b"MULTI":
+                together = []
+            case b"EXEC":
+                yield together or []
+                together = None
+            case _ if together is not None:
+                together.append(command)
+            case _:
+                yield [command]
+
+
+class _Replay:
+    def __init__(self) -> None:
+        self._message_at: dict[Place, bytes] = {}
+        self._places: defaultdict[bytes, set[Place]] = defaultdict(set)
+        self._known: set[tuple[str, str, bytes]] = set()
+        self._settled: set[bytes] = set()
+        self._journal = Journal()
+
+    def of(self, transactions: Iterator[list[Command]]) -> Journal:
+        journal = self._journal
+        for commands in transactions:
+            journal.transactions += 1
+            touched = {message for command in commands for message in self._apply(command)}
+            for message in touched:
+                places = self._places[message]
+                if len(places) > 1 or (places and message in self._settled):
+                    journal.doubled.add(message.decode())
+                if not places:
+                    self._settled.add(message)
+        journal.left = {message.decode() for message, places in self._places.items() if places}
+        journal.births.update((edge, path) for edge, path, _ in self._known)
+        return journal
+
+    def _apply(self, command: Command) -> list[bytes]:
+        name, key, *rest = command if len(command) > 1 else [*command, b""]
+        kind = _kind_of(key)
+        match name.upper():
+            case b"XADD" if kind == b"edge":
+                entry_id, fields = rest[0], dict(zip(rest[1::2], rest[2::2], strict=True))
+                return [self._put((key, entry_id), key, fields[b"h"], fields[b"b"])]
+            case b"HSET" if kind == b"parked":
+                held = zip(rest[::2], rest[1::2], strict=True)
+                return [self._put((key, name), key, *value.split(b"\n", 1)) for name, value in held]
+            case b"XDEL" if kind == b"edge":
+                return self._take([(key, entry_id) for entry_id in rest])
+            case b"HDEL" if kind == b"parked":
+                return self._take([(key, name) for name in rest])
+            case _:
+                return []
+
+    def _put(self, place: Place, key: bytes, header: bytes, body: bytes) -> bytes:
+        message = header.partition(b" ")[0]
+        found = _PATH.search(body)
+        path = found[1].decode() if found else ""
+        self._known.add((_edge_of(key), path, message))
+        self._message_at[place] = message
+        self._places[message].add(place)
+        return message
+
+    def _take(self, places: list[Place]) -> list[bytes]:
+        taken: list[bytes] = []
+        for place in places:
+            message = self._message_at.pop(place, None)
+            if message is not None:
+                self._places[message].discard(place)
+                taken.append(message)
+        return taken
+
+
+def _kind_of(key: bytes) -> bytes:
+    """`edge` of `flowq:{storm}:edge:fetch>parse`."""
+    parts = key.split(b":", 3)
+    return parts[2] if len(parts) == 4 else b""
+
+
+def _edge_of(key: bytes) -> str:
+    return key.split(b":", 3)[3].decode()

@@ -1,0 +1,144 @@
+"""A network that fails on demand: stands between a client and a Redis on a unix socket."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit
+
+import hiredis
+
+_NOTHING = (b"*-1\r\n", b"$-1\r\n", b"_\r\n")
+
+
+@dataclass
+class _Loss:
+    """Replies that are still to be lost."""
+
+    command: bytes
+    containing: bytes
+    times: int
+
+    def concerns(self, command: list[bytes]) -> bool:
+        return self.times > 0 and command[0].upper() == self.command and self.containing in b" ".join(command)
+
+
+class Proxy:
+    """Passes everything on until told otherwise. `url` is where clients connect; `dropped` counts the lost replies."""
+
+    def __init__(self, redis_url: str) -> None:
+        self._socket_path = urlsplit(redis_url).path
+        self._losses: list[_Loss] = []
+        self._passing = asyncio.Event()
+        self._passing.set()
+        self._refusing = False
+        self._connections: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.dropped = 0
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        port = self._server.sockets[0].getsockname()[1]
+        self.url = f"redis://127.0.0.1:{port}/0"
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.close()
+        self._passing.set()
+        self.kill_connections()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # Faults
+
+    def drop_reply(self, command: str, times: int = 1, *, containing: bytes = b"") -> None:
+        """Lose the replies to the next `times` of a command, and the connection with them, after Redis has obeyed.
+
+        Replies that say "nothing" do not count.
+        """
+        self._losses.append(_Loss(command.upper().encode(), containing, times))
+
+    def stall(self) -> None:
+        """Pass nothing on, in either direction, until `resume`."""
+        self._passing.clear()
+
+    def resume(self) -> None:
+        self._passing.set()
+
+    def refuse(self) -> None:
+        """Close what is open and accept nothing until `accept`."""
+        self._refusing = True
+        self.kill_connections()
+
+    def accept(self) -> None:
+        self._refusing = False
+
+    def kill_connections(self) -> None:
+        for writer in list(self._connections):
+            writer.transport.abort()
+
+    # Passing on
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._refusing:
+            writer.transport.abort()
+            return
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        with contextlib.suppress(OSError):
+            redis_reader, redis_writer = await asyncio.open_unix_connection(self._socket_path)
+            ends = {writer, redis_writer}
+            self._connections |= ends
+            connection = _Connection(self)
+            ways = (connection.commands(reader, redis_writer), connection.replies(redis_reader, writer))
+            try:
+                await asyncio.wait(map(asyncio.ensure_future, ways), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for end in ends:
+                    end.transport.abort()
+                self._connections -= ends
+            return
+        writer.transport.abort()
+
+    def is_lost(self, command: list[bytes]) -> _Loss | None:
+        return next((loss for loss in self._losses if loss.concerns(command)), None)
+
+    async def passing(self) -> None:
+        await self._passing.wait()
+
+
+class _Connection:
+    """One client's two ways."""
+
+    def __init__(self, proxy: Proxy) -> None:
+        self._proxy = proxy
+        self._loss: _Loss | None = None
+
+    async def commands(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        parser = hiredis.Reader()
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65_536):
+                await self._proxy.passing()
+                parser.feed(data)
+                while isinstance(command := parser.gets(), list):
+                    self._loss = self._proxy.is_lost(command) or self._loss
+                writer.write(data)
+                await writer.drain()
+
+    async def replies(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65_536):
+                await self._proxy.passing()
+                loss, self._loss = self._loss, None
+                if loss is not None and loss.times > 0 and data not in _NOTHING:
+                    loss.times -= 1
+                    self._proxy.dropped += 1
+                    return
+                writer.write(data)
+                await writer.drain()

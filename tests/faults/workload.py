@@ -1,0 +1,94 @@
+"""The pipeline that runs in the storm. Every message carries its lineage, every handler writes what it was given.
+
+A root `n` is a link. A link becomes one page; a page becomes two documents, `…/a` and `…/b`; the page of a root also
+sends links back: `n/next` when n is even, and `group-…`, which ten neighbours share and which is taken once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+import zlib
+from collections.abc import AsyncIterator, Iterator
+
+from pydantic import BaseModel
+
+from flowq import Context, Pipeline, Retry, resource, source, stage, use
+
+RETRY = Retry(attempts=50, base=0.05, max=1.0)
+
+
+class Link(BaseModel):
+    path: str
+
+
+class Page(BaseModel):
+    path: str
+
+
+class Doc(BaseModel):
+    path: str
+
+
+class SideLog:
+    """A file that all processes append to. A line is one write, which the kernel does not interleave."""
+
+    def __init__(self) -> None:
+        self._file = os.open(os.environ["STORM_LOG"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+    def note(self, stage: str, path: str) -> None:
+        os.write(self._file, f"{stage} {path} {os.getpid()}\n".encode())
+
+
+@resource
+def side_log() -> SideLog:
+    return SideLog()
+
+
+@source
+async def seeds(n: int, seconds: float, began_at: float) -> AsyncIterator[Link]:
+    """`n` roots, spread over `seconds`. A source that is started again is soon where it was."""
+    for i in range(n):
+        late = began_at + seconds * i / n - time.time()
+        if late > 0:
+            await asyncio.sleep(late)
+        yield Link(path=str(i))
+
+
+def fails_at_first(path: str) -> bool:
+    """Whether this message needs a second attempt: one in 25 does."""
+    return zlib.crc32(path.encode()) % 25 == 0
+
+
+@stage(concurrency=8, dedup="path", retry=RETRY)
+async def fetch(link: Link, ctx: Context, log: SideLog = use(side_log)) -> Page:
+    log.note("fetch", link.path)
+    await asyncio.sleep(0.01)
+    if ctx.attempt == 1 and fails_at_first(link.path):
+        raise ConnectionError("try again")
+    return Page(path=link.path)
+
+
+@stage(concurrency=4, retry=RETRY)
+def parse(page: Page, ctx: Context, log: SideLog = use(side_log)) -> Iterator[Doc | Link]:
+    log.note("parse", page.path)
+    yield Doc(path=f"{page.path}/a")
+    yield Doc(path=f"{page.path}/b")
+    if page.path.isdecimal():
+        n = int(page.path)
+        yield Link(path=f"group-{n // 10}")
+        if n % 2 == 0:
+            yield Link(path=f"{n}/next")
+    if ctx.attempt == 1 and fails_at_first(page.path):
+        raise ConnectionError("try again")
+
+
+@stage(concurrency=2, batch=20, linger=0.05, retry=RETRY)
+async def store(docs: list[Doc], log: SideLog = use(side_log)) -> None:
+    for doc in docs:
+        log.note("store", doc.path)
+    await asyncio.sleep(0.01)
+
+
+storm = Pipeline("storm", seeds >> fetch >> parse >> (store | fetch))

@@ -1,0 +1,297 @@
+"""`flowq status` and `flowq dlq` as a person types them, on a real server and with no worker running."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import flowq
+from flowq import Pipeline
+from tests.conftest import Servers
+
+PIPELINE = """
+from __future__ import annotations
+from collections.abc import Iterator
+from pydantic import BaseModel
+from flowq import Pipeline, Reject, Retry, source, stage
+
+class Row(BaseModel):
+    line: int
+    dest: str
+
+@source
+def rows() -> Iterator[Row]:
+    for line in range(30):
+        yield Row(line=line, dest=("SJU", "BQN", "JFK")[line % 3])
+
+@stage
+async def validate(row: Row) -> Row:
+    return row
+
+@stage(retry=Retry(attempts=2, base=0.001))
+async def enrich(row: Row) -> Row:
+    if row.dest == "SJU":
+        raise Reject(f"unknown airport {row.dest}")
+    if row.line == 4:
+        raise ValueError("\\x1b[2J[red]wiped[/red]\\u202e")
+    return row
+
+@stage
+async def load(row: Row) -> None: ...
+
+flights = Pipeline("flights", rows >> validate >> enrich >> load)
+"""
+
+Flowq = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A folder with one pipeline, as a user has it."""
+    (tmp_path / "pipelines").mkdir()
+    (tmp_path / "pipelines" / "flights.py").write_text(PIPELINE)
+    return tmp_path
+
+
+@pytest.fixture
+def environment(redis_server: Servers, unique_namespace: str) -> Mapping[str, str]:
+    """Settings that lead to a real server and keys of this test's own."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("FLOWQ_", "REDIS_"))}
+    own = {"FLOWQ_REDIS_URL": redis_server("debian").url, "FLOWQ_NAMESPACE": unique_namespace, "COLUMNS": "100"}
+    return {**inherited, **own, "PYTHONPATH": os.pathsep.join(sys.path)}
+
+
+@pytest.fixture
+def cli(project: Path, environment: Mapping[str, str]) -> Flowq:
+    """Run one flowq command in the project."""
+
+    def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "flowq", *arguments],
+            cwd=project,
+            env={**environment, **variables},
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture
+def drained(project: Path, environment: Mapping[str, str]) -> None:
+    """The pipeline has run: of 30 rows 10 were rejected and 1 failed twice."""
+    spec = importlib.util.spec_from_file_location("flights_under_test", project / "pipelines" / "flights.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where annotations are looked up
+    try:
+        spec.loader.exec_module(module)
+        pipeline: Pipeline = module.flights
+        namespace, redis = environment["FLOWQ_NAMESPACE"], environment["FLOWQ_REDIS_URL"]
+        summary = asyncio.run(flowq.run(pipeline, redis=redis, namespace=namespace))
+    finally:
+        del sys.modules[spec.name]
+    assert summary.dead == 11
+
+
+def printed_json(done: subprocess.CompletedProcess[str]) -> Any:
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+# status
+
+
+def test_status_of_a_pipeline_that_never_ran_is_all_zeros(cli: Flowq) -> None:
+    done = cli("status", "flights")
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0].split() == ["flights", "never", "run", "no", "workers"]
+    assert done.stdout.splitlines()[3].split() == ["validate", *["0"] * 10]
+
+
+@pytest.mark.usefixtures("drained")
+def test_status_shows_each_stage_without_any_worker(cli: Flowq) -> None:
+    lines = [line.split() for line in cli("status", "flights").stdout.splitlines()]
+
+    assert lines[0][:2] == ["flights", "drained"]
+    assert lines[1] == [
+        "stage",
+        "in",
+        "ok",
+        "filtered",
+        "dead",
+        "waiting",
+        "delayed",
+        "running",
+        "retries",
+        "dup",
+        "out",
+    ]
+    assert lines[4] == ["enrich", "30", "19", "0", "11", "0", "0", "0", "1", "0", "19"]
+    assert lines[-1] == ["11", "dead", "letters", "flowq", "dlq", "ls", "flights"]
+
+
+@pytest.mark.usefixtures("drained")
+def test_status_as_json_adds_up_and_says_who_is_there(cli: Flowq) -> None:
+    status = printed_json(cli("status", "flights", "--json"))
+
+    assert (status["pipeline"], status["state"], status["left"], status["workers"]) == ("flights", "drained", 0, [])
+    for numbers in status["stages"].values():
+        settled = numbers["ok"] + numbers["filtered"] + numbers["dead"]
+        assert numbers["in"] == settled + numbers["waiting"] + numbers["delayed"] + numbers["running"]
+    assert status["stages"]["enrich"]["dead_letters"] == 11
+
+
+def test_status_without_a_name_shows_all_pipelines_and_names_the_broken_ones(project: Path, cli: Flowq) -> None:
+    source = (project / "pipelines" / "flights.py").read_text()
+    (project / "pipelines" / "trains.py").write_text(source.replace("flights", "trains"))
+    (project / "pipelines" / "broken.py").write_text("import no_such_module")
+
+    done = cli("status", "--json")
+
+    assert [found["pipeline"] for found in printed_json(done)] == ["flights", "trains"]
+    assert "broken" in done.stderr
+
+
+# dlq ls
+
+
+@pytest.mark.usefixtures("drained")
+def test_ls_groups_dead_letters_by_stage_and_error(cli: Flowq) -> None:
+    done = cli("dlq", "ls", "flights")
+
+    lines = done.stdout.splitlines()
+    assert lines[0].split() == ["n", "stage", "error", "count", "first", "last"]
+    assert lines[1].split()[:6] == ["1", "enrich", "Reject:", "unknown", "airport", "SJU"]
+    assert lines[1].split()[6] == "10"
+    assert "flowq dlq show flights 1" in lines[-1]
+    groups = printed_json(cli("dlq", "ls", "flights", "--json"))
+    assert [group["count"] for group in groups] == [10, 1]
+    assert all(group["first_died_at"].endswith("Z") for group in groups)
+
+
+@pytest.mark.usefixtures("drained")
+def test_what_an_error_says_cannot_reach_the_terminal_as_code(cli: Flowq) -> None:
+    for shown in (
+        cli("dlq", "ls", "flights"),
+        cli("dlq", "ls", "flights", "--json"),
+        cli("dlq", "show", "flights", "--error", "ValueError*"),
+        cli("dlq", "show", "flights", "--error", "ValueError*", "--json"),
+    ):
+        assert shown.returncode == 0, shown.stderr
+        assert "\x1b" not in shown.stdout
+        assert "\u202e" not in shown.stdout
+        assert "[red]wiped[/red]" in shown.stdout
+
+
+def test_ls_of_nothing_says_so(cli: Flowq) -> None:
+    assert cli("dlq", "ls", "flights").stdout == "no dead letters\n"
+    assert printed_json(cli("dlq", "ls", "flights", "--json")) == []
+
+
+# dlq show
+
+
+@pytest.mark.usefixtures("drained")
+def test_show_tells_what_happened_to_the_message_and_where(cli: Flowq) -> None:
+    done = cli("dlq", "show", "flights", "--error", "ValueError*")
+
+    assert done.returncode == 0, done.stderr
+    assert "pipelines/flights.py:25 in enrich" in done.stdout
+    fields = dict(line.split(None, 1) for line in done.stdout.splitlines() if len(line.split(None, 1)) == 2)
+    assert fields["line"] == "4"
+    assert fields["dest"] == '"BQN"'
+    assert fields["reason"] == "attempts exhausted, attempt 2"
+    assert fields["edge"] == "validate>enrich"
+    assert "Traceback (most recent call last):" in done.stdout
+
+
+@pytest.mark.usefixtures("drained")
+def test_show_finds_a_letter_by_number_by_its_id_and_by_that_of_its_message(cli: Flowq) -> None:
+    third = printed_json(cli("dlq", "show", "flights", "3", "--json"))
+
+    assert printed_json(cli("dlq", "show", "flights", third["id"], "--json")) == third
+    assert printed_json(cli("dlq", "show", "flights", third["message_id"], "--json")) == third
+    assert third["message"]["dest"] in ("SJU", "BQN")
+
+
+@pytest.mark.usefixtures("drained")
+def test_the_number_in_the_list_shows_the_first_letter_of_its_group(cli: Flowq) -> None:
+    groups = printed_json(cli("dlq", "ls", "flights", "--json"))
+
+    for group in groups:
+        letter = printed_json(cli("dlq", "show", "flights", str(group["position"]), "--json"))
+        assert (letter["error"], letter["died_at"]) == (group["error"], group["first_died_at"])
+
+
+@pytest.mark.usefixtures("drained")
+@pytest.mark.parametrize("which", ["12", "0", "nobody"])
+def test_a_letter_that_is_not_there_is_not_found(cli: Flowq, which: str) -> None:
+    done = cli("dlq", "show", "flights", which)
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"has no dead letter {which}" in done.stderr
+
+
+# dlq retry
+
+
+@pytest.mark.usefixtures("drained")
+def test_retry_puts_back_what_is_chosen_and_a_second_time_nothing(cli: Flowq) -> None:
+    assert (
+        "10 dead letters would go back to enrich"
+        in cli("dlq", "retry", "flights", "--error", "*SJU", "--dry-run").stdout
+    )
+
+    done = cli("dlq", "retry", "flights", "--error", "*SJU")
+
+    assert done.stdout == "10 dead letters put back to enrich\n"
+    assert "flowq run flights" in done.stderr
+    assert printed_json(cli("dlq", "retry", "flights", "--error", "*SJU", "--json")) == {}
+    enrich = printed_json(cli("status", "flights", "--json"))["stages"]["enrich"]
+    assert (enrich["dead"], enrich["waiting"], enrich["dead_letters"]) == (1, 10, 1)
+
+
+@pytest.mark.usefixtures("drained")
+def test_retry_of_ids_is_all_or_nothing(cli: Flowq) -> None:
+    letter = printed_json(cli("dlq", "show", "flights", "1", "--json"))
+
+    refused = cli("dlq", "retry", "flights", letter["id"], "nobody")
+
+    assert refused.returncode == 2
+    assert "has no dead letter nobody; nothing was put back" in refused.stderr
+    assert printed_json(cli("dlq", "retry", "flights", letter["message_id"], "--json")) == {"enrich": 1}
+
+
+# What goes wrong
+
+
+@pytest.mark.parametrize(
+    "arguments", [["status", "fligths"], ["dlq", "ls", "flights", "--stage", "enrch"], ["dlq", "show"]]
+)
+def test_a_wrong_name_is_a_usage_error(cli: Flowq, arguments: list[str]) -> None:
+    done = cli(*arguments)
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "error[" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["status", "flights"], ["dlq", "ls", "flights"], ["dlq", "retry", "flights"]])
+def test_no_redis_is_exit_code_4(cli: Flowq, arguments: list[str]) -> None:
+    done = cli(*arguments, FLOWQ_REDIS_URL="redis://someone:secret@127.0.0.1:1/0")
+
+    assert (done.returncode, done.stdout) == (4, "")
+    assert "secret" not in done.stderr

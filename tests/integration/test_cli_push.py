@@ -1,0 +1,289 @@
+"""`flowq push`: what it stores, what it refuses, and how it says how far it came."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from tests.conftest import Servers
+from tests.integration.project import SCRAPE, Project, clean_environ
+
+LINK = '{"url": "https://example.org/"}'
+PREFIX = "push:{scrape}"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    project = Project(tmp_path)
+    project.write("pipelines/scrape.py", SCRAPE)
+    return project
+
+
+@pytest.fixture
+def url(redis_server: Servers) -> str:
+    server = redis_server("bundled")
+    server.flush()
+    return server.url
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(url) as client:
+        yield client
+
+
+def bodies(store: redis.Redis, edge: str) -> list[Any]:
+    """What waits on an edge, in its order, as JSON values."""
+    entries: Any = store.xrange(f"{PREFIX}:edge:{edge}")
+    return [json.loads(fields[b"b"]) for _, fields in entries]
+
+
+def push(project: Project, url: str, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    return project.flowq("push", *arguments, "--redis", url, "--namespace", "push", stdin=stdin)
+
+
+def links(first: int, last: int) -> str:
+    return "".join(f'{{"url": "https://example.org/{n}"}}\n' for n in range(first, last + 1))
+
+
+# One message
+
+
+def test_a_message_goes_to_the_first_stage_behind_a_source_and_its_id_to_stdout(
+    project: Project, url: str, store: redis.Redis
+) -> None:
+    run = push(project, url, "scrape", LINK)
+
+    assert (run.returncode, run.stderr) == (0, "")
+    assert bodies(store, ">fetch") == [{"url": "https://example.org/", "depth": 0}]
+    [(_, fields)] = store.xrange(f"{PREFIX}:edge:>fetch")  # type: ignore[misc]
+    assert fields[b"h"].split(b" ")[0] == run.stdout.strip().encode()
+
+
+def test_a_stage_may_be_named(project: Project, url: str, store: redis.Redis) -> None:
+    run = push(project, url, "scrape.parse", '{"url": "u", "html": "h"}', "--json")
+
+    assert json.loads(run.stdout)["stage"] == "parse"
+    assert bodies(store, ">parse") == [{"url": "u", "html": "h"}]
+
+
+def test_a_stage_that_takes_a_union_takes_each_of_its_types(project: Project, url: str, store: redis.Redis) -> None:
+    stdin = '{"url": "a", "title": "t"}\n{"url": "b", "html": "h"}\n'
+
+    run = push(project, url, "scrape.store", "-", stdin=stdin)
+
+    assert run.returncode == 0
+    assert bodies(store, ">store") == [{"url": "a", "title": "t"}, {"url": "b", "html": "h"}]
+
+
+def test_an_id_of_ones_own_is_stored_once(project: Project, url: str, store: redis.Redis) -> None:
+    message = '{"url": "u", "html": "h"}'
+
+    ids = [push(project, url, "scrape.parse", message, "--id", "order-7").stdout for _ in range(2)]
+
+    assert ids == ["order-7\n", "order-7\n"]
+    assert len(bodies(store, ">parse")) == 1
+
+
+def test_a_delayed_message_waits_outside_the_stream(project: Project, url: str, store: redis.Redis) -> None:
+    before: Any = store.time()
+    run = push(project, url, "scrape", LINK, "--delay", "5m")
+    after: Any = store.time()
+
+    [(message_id, due_ms)] = store.zrange(f"{PREFIX}:delayed:>fetch", 0, -1, withscores=True)  # type: ignore[misc]
+    assert message_id.decode() == run.stdout.strip()
+    assert before[0] + 300 <= due_ms / 1000 <= after[0] + 301
+    assert bodies(store, ">fetch") == []
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ("{}", "url: Field required"),
+        ('{"url": 3}', "url: Input should be a valid string"),
+        ("{url: 1}", "Invalid JSON"),
+        ("", "Invalid JSON"),
+    ],
+)
+def test_a_message_that_does_not_fit_is_refused_before_redis_is_asked(
+    project: Project, message: str, said: str
+) -> None:
+    run = push(project, "redis://nowhere.invalid", "scrape", message)
+
+    assert run.returncode == 2
+    assert "error[FQ205]: the message does not fit fetch, which takes Link" in run.stderr
+    assert said in run.stderr
+    assert run.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("target", "arguments", "said"),
+    [
+        ("scrape.fecth", (LINK,), 'has no stage "fecth"'),
+        ("scrape.seeds", (LINK,), '"seeds" is a source: it takes no messages'),
+        ("scarpe", (LINK,), 'did you mean "scrape"?'),
+        ("scrape", (LINK, "--delay", "soon"), "'soon' is not a duration"),
+        ("scrape", ("-", "--id", "x"), "--id is for a single message"),
+        ("scrape", ("@no-such-file",), "cannot read no-such-file"),
+    ],
+)
+def test_what_cannot_be_meant_is_a_usage_error(
+    project: Project, target: str, arguments: tuple[str, ...], said: str
+) -> None:
+    run = push(project, "redis://nowhere.invalid", target, *arguments)
+
+    assert (run.returncode, run.stdout) == (2, "")
+    assert said in run.stderr
+
+
+def test_a_pipeline_without_sources_and_several_heads_asks_which(project: Project) -> None:
+    project.write("pipelines/scrape.py", SCRAPE.replace("seeds >> fetch >> parse >> (store | fetch)", "parse, fetch"))
+
+    run = push(project, "redis://nowhere.invalid", "scrape", LINK)
+
+    assert run.returncode == 2
+    assert "one of scrape.parse, scrape.fetch" in run.stderr or "one of scrape.fetch, scrape.parse" in run.stderr
+
+
+# Many messages
+
+
+def test_a_stream_is_pushed_in_order_and_counted(project: Project, url: str, store: redis.Redis) -> None:
+    run = push(project, url, "scrape", "-", stdin=links(1, 2400).rstrip("\n"))
+
+    assert (run.returncode, run.stdout, run.stderr) == (0, "2,400 pushed to fetch\n", "")
+    assert [body["url"] for body in bodies(store, ">fetch")] == [f"https://example.org/{n}" for n in range(1, 2401)]
+
+
+def test_a_thousand_messages_cost_one_call(project: Project, url: str, store: redis.Redis) -> None:
+    project.write("links.ndjson", links(1, 2000))
+    store.config_resetstat()
+
+    push(project, url, "scrape", "@links.ndjson")
+
+    commands: Any = store.info("commandstats")
+    scripts = sum(commands.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("evalsha", "eval"))
+    assert scripts == 2 + 1, "one call for each thousand, and one more to load the script"
+
+
+def test_what_was_seen_before_is_counted_apart(project: Project, url: str) -> None:
+    push(project, url, "scrape", "-", stdin=links(1, 3))
+
+    text = push(project, url, "scrape", "-", stdin=links(2, 5))
+    data = push(project, url, "scrape", "-", "--json", stdin=links(5, 6))
+
+    assert text.stdout == "2 pushed to fetch, 2 seen before\n"
+    assert json.loads(data.stdout) == {"stage": "fetch", "valid": 2, "pushed": 1, "duplicates": 1}
+
+
+def test_all_before_a_bad_line_are_stored_and_none_after_it(project: Project, url: str, store: redis.Redis) -> None:
+    stdin = links(1, 1203) + "\n" + '{"url": 5}\n' + links(1204, 1300)
+
+    run = push(project, url, "scrape", "-", stdin=stdin)
+
+    assert run.returncode == 2
+    assert run.stdout == "1,203 pushed to fetch\n"
+    assert run.stderr.splitlines() == [
+        "error[FQ205]: line 1205 does not fit fetch, which takes Link",
+        "  url: Input should be a valid string",
+        "  1,203 before it were pushed, none after it",
+    ]
+    assert len(bodies(store, ">fetch")) == 1203
+
+
+def test_a_message_that_is_too_large_is_a_bad_line_too(project: Project, url: str, store: redis.Redis) -> None:
+    large = json.dumps({"url": "x" * 1_000_001})
+
+    run = push(project, url, "scrape", "-", stdin=links(1, 2) + large + "\n")
+
+    assert run.returncode == 2
+    assert "line 3" in run.stderr
+    assert "takes at most 1,000,000" in run.stderr
+    assert len(bodies(store, ">fetch")) == 2
+
+
+def test_lines_that_come_slowly_are_pushed_at_once(project: Project, url: str, store: redis.Redis) -> None:
+    with project.started("push", "scrape", "-", "--redis", url, "--namespace", "push") as process:
+        assert process.stdin is not None
+        last_id: Any = "0"
+        for n in (1, 2):
+            process.stdin.write(links(n, n))
+            process.stdin.flush()
+            [(_, [(last_id, fields)])] = store.xread({f"{PREFIX}:edge:>fetch": last_id}, block=30_000)  # type: ignore[misc]
+            assert json.loads(fields[b"b"])["url"].endswith(f"/{n}")
+        stdout, _ = process.communicate(timeout=30)
+
+    assert stdout == "2 pushed to fetch\n"
+
+
+def test_a_full_stage_is_waited_for(project: Project, url: str, store: redis.Redis) -> None:
+    push(project, url, "scrape", "-", stdin=links(1, 2500))
+    with project.started("push", "scrape", "-", "--redis", url, "--namespace", "push") as process:
+        assert process.stdin is not None
+        assert process.stderr is not None
+        process.stdin.write(links(2501, 2501))
+        process.stdin.flush()
+        assert "waiting for workers to make room" in process.stderr.readline()
+        store.xtrim(f"{PREFIX}:edge:>fetch", maxlen=0, approximate=False)
+        stdout, _ = process.communicate(timeout=30)
+
+    assert stdout == "1 pushed to fetch\n"
+
+
+def test_a_full_stage_need_not_be_waited_for(project: Project, url: str) -> None:
+    run = push(project, url, "scrape", "-", "--no-wait", stdin=links(1, 5000))
+
+    assert run.returncode == 1
+    assert run.stdout == "3,000 pushed to fetch\n", "a call is stored whole, and refused once 2,500 are there"
+    assert 'error[FQ404]: edge ">fetch" holds 3,000 messages, its maxsize is 2,500' in run.stderr
+
+
+# Without Redis, and with flowq's own
+
+
+def test_a_dry_run_checks_everything_and_needs_no_redis(project: Project) -> None:
+    nowhere = "redis://nowhere.invalid"
+
+    good = push(project, nowhere, "scrape", "-", "--dry-run", stdin=links(1, 1500))
+    bad = push(project, nowhere, "scrape", "-", "--dry-run", stdin=links(1, 3) + "nonsense\n")
+    one = push(project, nowhere, "scrape", LINK, "-n")
+
+    assert (good.returncode, good.stdout) == (0, "1,500 valid for fetch\n")
+    assert (bad.returncode, bad.stdout) == (2, "3 valid for fetch\n")
+    assert "line 4" in bad.stderr
+    assert (one.returncode, one.stdout) == (0, "valid\n")
+
+
+def test_without_a_url_messages_are_kept_by_the_redis_of_the_project(project: Project) -> None:
+    first = project.flowq("push", "scrape", "-", stdin=links(1, 3))
+    again = project.flowq("push", "scrape", "-", stdin=links(1, 3))
+
+    assert first.stdout == "3 pushed to fetch\n"
+    assert again.stdout == "0 pushed to fetch, 3 seen before\n"
+    assert (project.folder / ".flowq").is_dir()
+
+
+def test_memory_stays_flat_over_a_long_stream(project: Project) -> None:
+    line = json.dumps({"url": "x" * 1000}) + "\n"
+    script = (
+        "import resource, sys\nfrom flowq.cli.app import run\n"
+        "code = run(['push', 'scrape', '-', '--dry-run'])\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)\nsys.exit(code)\n"
+    )
+
+    def peak(lines: int) -> int:
+        run = subprocess.run(
+            [sys.executable, "-c", script], cwd=project.folder, env=clean_environ(), input=line * lines,
+            capture_output=True, text=True, timeout=30, check=True,
+        )  # fmt: skip
+        assert run.stdout == f"{lines:,} valid for fetch\n"
+        return int(run.stderr)
+
+    assert peak(40_000) < 1.3 * peak(10), "40 MB of lines were held at once"

@@ -1,0 +1,29 @@
+"""A laboratory on the newest server, and where it makes a difference on the one in memory as well."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.conftest import Servers
+from tests.runtime.lab import Lab
+
+
+@pytest.fixture
+def url(redis_server: Servers) -> str:
+    return redis_server("bundled").url
+
+
+@pytest.fixture
+async def lab(url: str, unique_namespace: str) -> AsyncIterator[Lab]:
+    lab = Lab.at(url, unique_namespace)
+    yield lab
+    await lab.close()
+
+
+@pytest.fixture(params=["memory", "bundled"])
+async def any_lab(request: pytest.FixtureRequest, redis_server: Servers, unique_namespace: str) -> AsyncIterator[Lab]:
+    lab = Lab.at(redis_server("bundled").url if request.param == "bundled" else "memory", unique_namespace)
+    yield lab
+    await lab.close()

@@ -1,0 +1,134 @@
+"""Runs pipelines of a test on a server of its choice, and looks at what they left behind."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel
+
+import flowq
+from flowq.broker.balance import StageBalance
+from flowq.broker.connection import Dialer, Link
+from flowq.broker.keys import Keys
+from flowq.broker.open import dialer_for
+from flowq.broker.redis_streams import Broker
+from flowq.inspector import DeadLetterRecord, Inspector
+from flowq.runtime.run import Run, RunOptions, Summary
+from flowq.runtime.runner import Runner, first_to_end
+from tests.eventually import eventually
+
+LONGEST_RUN_SECONDS = 10.0
+
+
+class Item(BaseModel):
+    """The message of most tests."""
+
+    n: int = 0
+
+
+class Other(BaseModel):
+    """A second type, where a test needs one."""
+
+    text: str = ""
+
+
+@dataclass
+class Lab:
+    """A namespace of its own on one server. `url` may lead through a proxy."""
+
+    dialer: Dialer
+    namespace: str
+    _brokers: list[Broker] = field(default_factory=list)
+
+    @classmethod
+    def at(cls, url: str, namespace: str) -> Lab:
+        return cls(dialer_for(url), namespace)
+
+    def broker(self, pipeline: flowq.Pipeline) -> Broker:
+        """A broker that is closed with the laboratory."""
+        broker = Broker(self.dialer, Keys(self.namespace, pipeline.name))
+        self._brokers.append(broker)
+        return broker
+
+    async def close(self) -> None:
+        for broker in self._brokers:
+            await broker.close()
+
+    async def command(self, *command: Any) -> Any:
+        """Send one command to the server itself."""
+        link = Link(self.dialer)
+        try:
+            return await link.call(*command, timeout_seconds=5.0)
+        finally:
+            await link.close()
+
+    # Running
+
+    async def push(self, pipeline: flowq.Pipeline, stage: Any, *messages: Any, **options: Any) -> None:
+        """Publish messages to the inlet of a stage, as a program would."""
+        publisher = flowq.Publisher(pipeline, redis="memory", namespace=self.namespace)
+        publisher._broker = self.broker(pipeline)  # pyright: ignore[reportPrivateUsage]
+        await publisher.push_many(stage, messages, **options)
+
+    @asynccontextmanager
+    async def running(self, pipeline: flowq.Pipeline, **options: Any) -> AsyncIterator[Runner]:
+        """All stages of a pipeline without its sources, running in this process until the block ends."""
+        runner = Runner(pipeline.plan, self.broker(pipeline), RunOptions(**options))
+        await runner.start()
+        try:
+            yield runner
+        finally:
+            await runner.stop()
+
+    async def run(self, pipeline: flowq.Pipeline, *messages: Any, **options: Any) -> Summary:
+        """Push messages to the first stage, run the pipeline until it is drained, and check what holds for every run."""
+        async with asyncio.timeout(LONGEST_RUN_SECONDS):
+            if messages:
+                await self.push(pipeline, pipeline.plan.consumers[0].name, *messages)
+            broker, loop = self.broker(pipeline), asyncio.get_running_loop()
+            run, began = Run(pipeline.plan, broker), loop.time()
+            run_options = RunOptions(**options)
+            runner = Runner(pipeline.plan, broker, run_options, sources=await run.begin(run_options))
+            await runner.start()
+            try:
+                await first_to_end(runner.ended, self._drained(run))
+            finally:
+                await runner.stop()
+            summary = run.summary(await run.snapshot(), loop.time() - began)
+        assert summary.drained
+        for name, balance in summary.stages.items():
+            assert balance.adds_up, (name, balance)
+            assert balance.outstanding == 0, (name, balance)
+        await self._check_nothing_is_left(pipeline, broker)
+        return summary
+
+    async def _drained(self, run: Run) -> None:
+        async def is_drained() -> bool:
+            return (await run.snapshot()).is_drained
+
+        await eventually(is_drained, seconds=LONGEST_RUN_SECONDS)
+
+    async def _check_nothing_is_left(self, pipeline: flowq.Pipeline, broker: Broker) -> None:
+        edges = [edge.name for edge in pipeline.plan.edges]
+        consumers = await broker.consumers_of(edges)
+        assert not any(consumers.values()), consumers
+        assert await broker.registered_workers() == {}
+        assert await broker.certificates() == {}
+
+    # Looking
+
+    async def balance(self, pipeline: flowq.Pipeline) -> Mapping[str, StageBalance]:
+        return await Inspector(pipeline.plan, self.broker(pipeline)).balance()
+
+    async def letters(self, pipeline: flowq.Pipeline, stage: Any) -> list[DeadLetterRecord]:
+        return await Inspector(pipeline.plan, self.broker(pipeline)).dead_letters(stage.name, limit=10_000)
+
+    async def letter(self, pipeline: flowq.Pipeline, stage: Any) -> DeadLetterRecord:
+        (letter,) = await self.letters(pipeline, stage)
+        return letter
+
+

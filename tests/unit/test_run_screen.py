@@ -1,0 +1,434 @@
+"""What a run shows: on a terminal, in a log, to a program."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+
+from flowq import Pipeline, source, stage
+from flowq.broker.balance import StageBalance, balance_of
+from flowq.broker.records import EdgeState, Snapshot
+from flowq.cli.run_screen import HOW_TO_STOP, ProgressMeter, RunAbout, choose_screen
+from flowq.cli.run_text import clock, duration, end_lines
+from flowq.graph.plan import Plan
+from flowq.runtime.run import Summary
+
+START_MS = 1_795_527_000_000
+ABOUT = RunAbout(
+    pipeline="scrape",
+    run_id="1m86wekeeynh9",
+    address="redis://localhost:6379/0",
+    stages=(),
+    drains=True,
+    workers=2,
+    goes_on=False,
+    version="0.1.0",
+)
+
+
+class Terminal(io.StringIO):
+    """A file that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def terminal_of_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NO_COLOR", "FORCE_COLOR", "COLORTERM", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("LINES", "24")
+
+
+def crawl() -> Plan:
+    @source
+    def seeds() -> Iterator[str]:
+        yield "/"
+
+    @stage(concurrency=8, dedup=str)
+    def fetch(url: str) -> bytes:
+        raise NotImplementedError
+
+    @stage(concurrency=2)
+    def parse(page: bytes) -> Iterator[str | int]:
+        raise NotImplementedError
+
+    @stage
+    def store(n: int) -> None: ...
+
+    return Pipeline("scrape", seeds >> fetch >> parse >> (store | fetch)).plan
+
+
+PLAN = crawl()
+
+
+def snapshot(
+    at_seconds: float,
+    *,
+    known: int = 0,
+    fetched: int = 0,
+    dead: int = 0,
+    delayed: int = 0,
+    running: int = 0,
+    retries: int = 0,
+    seen_before: int = 0,
+    workers: int = 2,
+    reading: bool = False,
+) -> Snapshot:
+    """A crawl that knows some links and has fetched some of them; what is fetched is parsed and stored."""
+    ok, left = fetched - dead, known - fetched
+    counters = {
+        "out:seeds": 1,
+        "in:seeds>fetch": min(1, known),
+        "in:parse>fetch": max(0, known - 1),
+        "duplicates:parse>fetch": seen_before,
+        "ok:fetch": ok,
+        "dead:fetch": dead,
+        "retries:fetch": retries,
+        "in:fetch>parse": ok,
+        "ok:parse": ok,
+        "in:parse>store": ok,
+        "ok:store": ok,
+    }
+    edges = {edge.name: EdgeState(0, 0, 0) for edge in PLAN.edges}
+    edges["parse>fetch"] = EdgeState(left - delayed, running, delayed)
+    return Snapshot(
+        counters=counters,
+        run={"id": ABOUT.run_id, "source:seeds": "open x" if reading else "done x"},
+        workers=tuple({"worker": f"w{i}"} for i in range(workers)),
+        now_ms=START_MS + round(at_seconds * 1000),
+        edges=edges,
+        dead_letters={"fetch": dead, "parse": 0, "store": 0},
+    )
+
+
+def summary(at_the_end: Snapshot, seconds: float = 8.43) -> Summary:
+    balances = balance_of(PLAN, at_the_end)
+    return Summary("scrape", ABOUT.run_id, at_the_end.is_drained, seconds, balances)
+
+
+def words(written: str) -> str:
+    """What is left of terminal output without its escape sequences."""
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written).replace("\r", "\n")
+
+
+# The end
+
+
+def ended(at_the_end: Snapshot, *, dead_before: int = 0, stopped: bool = False, width: int = 120) -> list[str]:
+    told = end_lines(PLAN, summary(at_the_end), dead_before=dead_before, stopped=stopped, width=width)
+    return [line.plain for line in told]
+
+
+def test_a_drained_run_ends_with_what_was_stored_and_a_balance_of_each_stage() -> None:
+    assert ended(snapshot(8, known=1204, fetched=1204, retries=165)) == [
+        "drained in 8.4s: 1,204 stored, 0 dead",
+        "  fetch  in 1,204 = ok 1,204 + filtered 0 + dead 0 + left 0   165 retries",
+        "  parse  in 1,204 = ok 1,204 + filtered 0 + dead 0 + left 0",
+        "  store  in 1,204 = ok 1,204 + filtered 0 + dead 0 + left 0",
+    ]
+
+
+def test_dead_letters_are_counted_and_where_to_look_is_told() -> None:
+    lines = ended(snapshot(8, known=1204, fetched=1204, dead=7), dead_before=5)
+
+    assert lines[0] == "drained in 8.4s: 1,197 stored, 7 dead (2 new)"
+    assert lines[1] == "  fetch  in 1,204 = ok 1,197 + filtered 0 + dead 7 + left 0"
+    assert lines[-1].endswith("flowq dlq ls scrape")
+
+
+def test_a_stopped_run_tells_what_is_left_and_how_to_go_on() -> None:
+    lines = ended(snapshot(8, known=100, fetched=60, delayed=5), stopped=True)
+
+    assert lines[0] == "stopped after 8.4s: 60 stored, 0 dead, 40 left"
+    assert lines[1] == "  fetch  in 100 = ok 60 + filtered 0 + dead 0 + left 40"
+    assert lines[-1].endswith("flowq run scrape")
+
+
+def test_a_balance_that_does_not_add_up_is_not_hidden() -> None:
+    end = summary(snapshot(8, known=9, fetched=9))
+    broken = replace(end, stages={**end.stages, "parse": StageBalance(entered=9, ok=7)})
+
+    lines = [line.plain for line in end_lines(PLAN, broken, dead_before=0, stopped=False, width=120)]
+
+    assert [line for line in lines if "does not add up" in line] == [lines[2]]
+
+
+def test_asides_go_to_a_line_of_their_own_where_the_terminal_is_narrow() -> None:
+    end = snapshot(8, known=1204, fetched=1204, retries=97, seen_before=14001)
+
+    assert ended(end, width=80)[2] == "         97 retries, 14,001 seen before"
+    assert ended(end, width=120)[1].endswith("left 0   97 retries, 14,001 seen before")
+
+
+@given(st.integers(0, 10**7), st.integers(0, 10**7), st.integers(0, 10**7))
+def test_the_terms_of_a_balance_stand_below_each_other_and_add_up(ok: int, dead: int, left: int) -> None:
+    lines = ended(snapshot(1, known=ok + dead + left, fetched=ok + dead, dead=dead))[1:4]
+
+    assert len({tuple(match.start() for match in re.finditer(r"[=+]", line)) for line in lines}) == 1
+    for line in lines:
+        entered, *terms = (int(number.replace(",", "")) for number in re.findall(r"[\d,]+", line)[:5])
+        assert entered == sum(terms)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "as_clock", "as_duration"),
+    [(0, "00:00", "0.00s"), (59.96, "00:59", "1m 00s"), (61, "01:01", "1m 01s"), (7322, "2:02:02", "2h 02m")],
+)
+def test_lengths_of_time_are_written_for_people(seconds: float, as_clock: str, as_duration: str) -> None:
+    assert (clock(seconds), duration(seconds)) == (as_clock, as_duration)
+
+
+# Progress
+
+
+def test_the_rate_is_that_of_the_last_seconds() -> None:
+    meter = ProgressMeter(PLAN)
+    for second in range(10):  # 10 a second for five seconds, then 50 a second
+        done = 10 * second if second <= 5 else 50 + 50 * (second - 5)
+        progress = meter.read(snapshot(second, known=1000, fetched=done))
+
+    assert progress.rates["fetch"] == pytest.approx(50)
+    assert progress.passed_seconds == 9
+
+
+def test_a_replay_is_no_negative_rate() -> None:
+    meter = ProgressMeter(PLAN)
+    meter.read(snapshot(0, known=10, fetched=10, dead=10))
+
+    progress = meter.read(snapshot(1, known=10, fetched=0, dead=0))
+
+    assert progress.rates["fetch"] == 0
+
+
+def test_a_clock_that_is_set_back_stops_neither_the_rate_nor_the_picture() -> None:
+    meter = ProgressMeter(PLAN)
+    meter.read(snapshot(100, known=1000))
+    meter.read(snapshot(101, known=1000, fetched=10))
+    meter.read(snapshot(41, known=1000, fetched=10))
+
+    progress = meter.read(snapshot(42, known=1000, fetched=20))
+
+    assert progress.rates["fetch"] == pytest.approx(10)
+    assert progress.passed_seconds == 2
+    shown = words(painted(snapshot(100, known=1000), snapshot(41, known=1000, fetched=123)))
+    assert "123" in shown
+
+
+# The live table
+
+
+def painted(*snapshots: Snapshot, about: RunAbout = ABOUT, notes: tuple[str, ...] = ()) -> str:
+    """Everything a terminal is sent by a run that does not end."""
+    terminal = Terminal()
+    screen = choose_screen(PLAN, json=False, quiet=False, stdout=io.StringIO(), stderr=terminal)
+    screen.begin(about)
+    try:
+        for seen in snapshots:
+            screen.update(seen)
+        for text in notes:
+            screen.note(text)
+        return terminal.getvalue()
+    finally:
+        screen.close()
+
+
+def test_the_first_line_says_what_runs_where_and_until_when() -> None:
+    shown = words(painted())
+
+    assert "flowq 0.1.0  scrape  run 1m86wekeeynh9  redis://localhost:6379/0" in shown
+    assert "all 4 stages, 2 workers, exits when drained (--forever to stay)" in shown
+
+
+def test_the_first_line_of_some_stages_says_that_they_stay() -> None:
+    shown = words(painted(about=replace(ABOUT, stages=("fetch", "parse"), drains=False)))
+
+    assert "fetch, parse, 2 workers, runs until stopped" in shown
+
+
+def test_the_table_shows_each_stage_the_way_back_and_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    seen = snapshot(6, known=1204, fetched=760, dead=3, delayed=19, running=8, retries=97, seen_before=14001)
+
+    lines = [" ".join(line.split()) for line in words(painted(seen)).splitlines()]
+
+    assert "stage slots in ok filtered dead waiting delayed running retries rate" in lines
+    assert "seeds - - 1 - - - - - - done" in lines
+    assert "fetch 16 1,204 757 0 3 417 19 8 97 0/s" in lines
+    assert "store 20 757 757 0 0 0 0 0 0 0/s" in lines
+    assert "↺ parse→fetch 15,204 str = 1,203 new + 14,001 seen before" in lines
+    assert "2,274 of 2,718 known" in words(painted(seen))
+
+
+@pytest.mark.parametrize("columns", [20, 40, 60, 79, 80, 100, 160])
+def test_no_line_is_wider_than_the_terminal(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    seen = [snapshot(t, known=10**7, fetched=10**6 * t, delayed=9, running=8, seen_before=10**8) for t in (1, 2)]
+
+    shown = painted(*seen, notes=("worker 2 died (signal 9), restarted",))
+
+    assert max(cell_len(line) for line in words(shown).splitlines()) <= columns
+
+
+def test_a_narrow_terminal_keeps_what_went_wrong_and_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+
+    (header,) = (line.split() for line in words(painted(snapshot(1, known=10))).splitlines() if "waiting" in line)
+
+    assert header[0] == "stage"
+    assert {"dead", "waiting"} <= set(header)
+    assert not {"slots", "retries", "filtered"} & set(header)
+
+
+def test_a_low_terminal_says_which_stages_it_leaves_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LINES", "7")
+
+    shown = words(painted(snapshot(1, known=10)))
+
+    assert "and 3 more stages" in shown
+    assert HOW_TO_STOP in shown
+
+
+def test_the_hint_changes_when_ctrl_c_means_something_else() -> None:
+    terminal = Terminal()
+    screen = choose_screen(PLAN, json=False, quiet=False, stdout=io.StringIO(), stderr=terminal)
+    screen.begin(ABOUT)
+    screen.note("stopping", hint="Ctrl-C again: hand back")
+    before = len(terminal.getvalue())
+    screen.update(snapshot(1, known=10))
+    painted_after = words(terminal.getvalue()[before:])
+    screen.close()
+
+    assert "Ctrl-C again: hand back" in painted_after
+    assert HOW_TO_STOP not in painted_after
+
+
+def test_no_colour_is_sent_when_none_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = snapshot(1, known=10, fetched=5, dead=5, running=1)
+    colours = re.compile(r"\x1b\[[0-9;]*(3[0-7]|38;)[0-9;]*m")
+    assert colours.search(painted(seen))
+
+    monkeypatch.setenv("NO_COLOR", "1")
+
+    assert not colours.search(painted(seen))
+
+
+def test_nothing_of_a_note_can_move_the_cursor() -> None:
+    shown = painted(notes=("worker said \x1b[2J[red]boo[/red]",))
+
+    assert "\\x1b[2J[red]boo[/red]" in shown
+    assert "\x1b[2J" not in shown
+
+
+def test_the_end_gives_the_cursor_back_and_leaves_the_balance() -> None:
+    terminal = Terminal()
+    screen = choose_screen(PLAN, json=False, quiet=False, stdout=io.StringIO(), stderr=terminal)
+    screen.begin(ABOUT)
+    end = snapshot(8, known=10, fetched=10)
+    screen.update(end)
+    screen.end(summary(end), dead_before=0, stopped=False)
+
+    shown = terminal.getvalue()
+
+    assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")
+    assert "drained in 8.4s: 10 stored, 0 dead" in words(shown)
+    before = len(shown)
+    screen.close()
+    assert words(terminal.getvalue()[before:]).strip() == ""
+
+
+# Lines in a log
+
+
+def logged(*snapshots: Snapshot, quiet: bool = False) -> list[str]:
+    """What a run writes to a file, up to its end."""
+    stdout, stderr = io.StringIO(), io.StringIO()
+    screen = choose_screen(PLAN, json=False, quiet=quiet, stdout=stdout, stderr=stderr)
+    screen.begin(ABOUT)
+    for seen in snapshots:
+        screen.update(seen)
+    screen.note("worker 2 died (signal 9), restarted")
+    screen.end(summary(snapshots[-1]), dead_before=0, stopped=False)
+    assert stdout.getvalue() == ""
+    return stderr.getvalue().splitlines()
+
+
+def test_a_log_gets_a_line_every_five_seconds() -> None:
+    lines = logged(*(snapshot(tenth / 10, known=1000, fetched=tenth) for tenth in range(121)))
+
+    progress = [line for line in lines if " working " in line]
+    assert [line[:5] for line in progress] == ["00:00", "00:05", "00:10"]
+    assert "fetch 50 of 1,000 (10/s)" in progress[1]
+    assert "left 950: 950 waiting" in progress[1]
+    assert not any("\x1b" in line for line in lines)
+
+
+def test_a_log_gets_a_line_when_the_phase_changes() -> None:
+    lines = logged(
+        snapshot(0, workers=0),
+        snapshot(1, known=4, reading=True),
+        snapshot(2, known=4, reading=True),
+        snapshot(3, known=4),
+        snapshot(4, known=4, fetched=4),
+    )
+
+    phases = [line.split()[:2] for line in lines if re.match(r"\d\d:\d\d ", line)]
+    assert phases == [["00:00", "starting"], ["00:01", "reading"], ["00:03", "working"], ["00:04", "drained"]]
+
+
+def test_a_quiet_run_tells_only_its_end() -> None:
+    lines = logged(snapshot(0, workers=0), snapshot(9, known=4, fetched=4), quiet=True)
+
+    assert lines[0] == "drained in 8.4s: 4 stored, 0 dead"
+    assert len(lines) == 4
+
+
+def test_a_dumb_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+
+    assert "\x1b" not in painted(snapshot(1, known=4))
+
+
+# JSON
+
+
+def test_json_is_an_object_a_second_and_the_summary_last() -> None:
+    stdout, stderr = io.StringIO(), io.StringIO()
+    screen = choose_screen(PLAN, json=True, quiet=False, stdout=stdout, stderr=stderr)
+    screen.begin(ABOUT)
+    for tenth in range(31):
+        screen.update(snapshot(tenth / 10, known=100, fetched=tenth, seen_before=5))
+    end = summary(snapshot(4, known=100, fetched=100))
+    screen.note("worker 2 died")
+    screen.end(end, dead_before=0, stopped=False)
+
+    *ticks, last = (json.loads(line) for line in stdout.getvalue().splitlines())
+
+    assert [tick["seconds"] for tick in ticks] == [0, 1, 2, 3]
+    assert (ticks[3]["left"], ticks[3]["phase"], ticks[3]["workers"]) == (70, "working", 2)
+    assert ticks[3]["stages"]["fetch"]["in"] == 100
+    assert ticks[3]["stages"]["fetch"]["rate"] == 10.0
+    assert last == json.loads(json.dumps(end.as_json()))
+    assert "worker 2 died" in stderr.getvalue()
+
+
+def test_quiet_json_is_the_summary_alone() -> None:
+    stdout, stderr = io.StringIO(), io.StringIO()
+    screen = choose_screen(PLAN, json=True, quiet=True, stdout=stdout, stderr=stderr)
+    screen.begin(ABOUT)
+    screen.update(snapshot(1, known=4))
+    end = summary(snapshot(4, known=4, fetched=4))
+    screen.end(end, dead_before=0, stopped=False)
+
+    assert [json.loads(line) for line in stdout.getvalue().splitlines()] == [json.loads(json.dumps(end.as_json()))]
+    assert stderr.getvalue() == ""

@@ -1,0 +1,205 @@
+"""Settings: which place wins, where each value came from, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flowq.errors import NotFound
+from flowq.settings import Settings, SettingsError
+
+SECRET = "s3cr3t"
+
+
+@pytest.fixture
+def pyproject(tmp_path: Path) -> Path:
+    return tmp_path / "pyproject.toml"
+
+
+def load(pyproject: Path, text: str = "", environ: dict[str, str] | None = None, **flags: object) -> Settings:
+    pyproject.write_text(text)
+    return Settings.load(pyproject.parent, environ or {}, flags)
+
+
+def test_without_anything_set_the_built_in_values_hold(tmp_path: Path) -> None:
+    settings = Settings.load(tmp_path, {}, {})
+
+    assert settings.redis is None
+    assert settings.pipelines == ("pipelines",)
+    assert settings.namespace == "flowq"
+    assert (settings.lease_seconds, settings.grace_seconds, settings.workers) == (15.0, 30.0, 1)
+    assert set(settings.origin.values()) == {"built-in"}
+
+
+def test_each_place_wins_over_the_one_before_it(pyproject: Path) -> None:
+    table = '[tool.flowq]\nnamespace = "file"\nlease = "1m"\nworkers = 2\ngrace = "1s"\n'
+
+    settings = load(pyproject, table, {"FLOWQ_LEASE": "2m", "FLOWQ_WORKERS": "3"}, workers=4)
+
+    assert (settings.namespace, settings.origin["namespace"]) == ("file", "pyproject.toml [tool.flowq]")
+    assert (settings.lease_seconds, settings.origin["lease"]) == (120.0, "env FLOWQ_LEASE")
+    assert (settings.workers, settings.origin["workers"]) == (4, "flag --workers")
+    assert settings.grace_seconds == 1.0
+    assert settings.origin["pipelines"] == "built-in"
+
+
+def test_a_flag_that_was_not_given_wins_over_nothing(pyproject: Path) -> None:
+    settings = load(pyproject, "[tool.flowq]\nworkers = 2\n", workers=None)
+
+    assert settings.workers == 2
+
+
+def test_our_own_redis_variable_wins_over_the_common_one(pyproject: Path) -> None:
+    common = {"REDIS_URL": "redis://common"}
+    ours = {"FLOWQ_REDIS_URL": "redis://ours"}
+
+    assert load(pyproject, "", common).origin["redis"] == "env REDIS_URL"
+    both = load(pyproject, "", common | ours)
+    assert (both.redis, both.origin["redis"]) == ("redis://ours", "env FLOWQ_REDIS_URL")
+
+
+def test_an_empty_variable_counts_as_not_set(pyproject: Path) -> None:
+    settings = load(pyproject, '[tool.flowq]\nredis = "redis://file"\n', {"FLOWQ_REDIS_URL": ""})
+
+    assert settings.redis == "redis://file"
+
+
+@pytest.mark.parametrize("how", ["flag", "variable"])
+def test_a_profile_is_laid_over_the_table(pyproject: Path, how: str) -> None:
+    text = (
+        '[tool.flowq]\nredis = "redis://dev"\nworkers = 2\n'
+        '[tool.flowq.profiles.prod]\nredis = "redis://prod"\n'
+        "[tool.flowq.profiles.prod.pipelines.scrape.stages.fetch]\nconcurrency = 64\n"
+    )
+    pyproject.write_text(text)
+
+    settings = (
+        Settings.load(pyproject.parent, {}, profile="prod")
+        if how == "flag"
+        else Settings.load(pyproject.parent, {"FLOWQ_PROFILE": "prod"})
+    )
+
+    assert (settings.redis, settings.workers) == ("redis://prod", 2)
+    assert settings.origin["redis"] == "pyproject.toml [tool.flowq.profiles.prod]"
+    assert settings.concurrency("scrape", ["fetch"]) == {"fetch": 64}
+
+
+def test_an_unknown_profile_names_the_nearest(pyproject: Path) -> None:
+    pyproject.write_text("[tool.flowq.profiles.prod]\nworkers = 2\n")
+
+    with pytest.raises(NotFound, match=r'no profile "prd".*\n.*did you mean "prod"'):
+        Settings.load(pyproject.parent, {}, profile="prd")
+
+
+def test_pipelines_may_be_a_folder_a_list_or_a_table_with_a_path(pyproject: Path) -> None:
+    assert load(pyproject, '[tool.flowq]\npipelines = "flows"\n').pipelines == ("flows",)
+    assert load(pyproject, '[tool.flowq]\npipelines = ["flows", "pkg.flows:scrape"]\n').pipelines == (
+        "flows",
+        "pkg.flows:scrape",
+    )
+    table = load(pyproject, '[tool.flowq.pipelines]\npath = "flows"\nscrape.stages.fetch.concurrency = 3\n')
+    assert table.pipelines == ("flows",)
+    assert table.concurrency("scrape", ["fetch"]) == {"fetch": 3}
+    assert load(pyproject, "", {"FLOWQ_PIPELINES": "flows, pkg.flows:scrape"}).pipelines == (
+        "flows",
+        "pkg.flows:scrape",
+    )
+
+
+def test_a_variable_for_a_stage_wins_over_its_table_whatever_the_case_of_the_name(pyproject: Path) -> None:
+    text = "[tool.flowq.pipelines.my_Flow.stages.fetch_all]\nconcurrency = 16\n"
+
+    settings = load(pyproject, text, {"FLOWQ_MY_FLOW__FETCH_ALL__CONCURRENCY": "32"})
+
+    assert settings.concurrency("my_Flow", ["fetch_all", "parse"]) == {"fetch_all": 32}
+    assert settings.concurrency("other", ["fetch_all"]) == {}
+
+
+def test_a_setting_for_a_stage_that_does_not_exist_is_refused(pyproject: Path) -> None:
+    settings = load(pyproject, "[tool.flowq.pipelines.scrape.stages.fecth]\nconcurrency = 16\n")
+
+    with pytest.raises(SettingsError, match=r'has no such stage.*\n.*did you mean "fetch"') as caught:
+        settings.concurrency("scrape", ["fetch", "parse"])
+    assert "[tool.flowq.pipelines.scrape.stages.fecth]" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[tool.flowq]\nworker = 2\n", r'no setting "worker"    pyproject.toml:2\n.*did you mean "workers"'),
+        ("[tool.flowq]\n\nworkers = 'two'\n", r"workers: a whole number is needed.*pyproject.toml:3"),
+        ("[tool.flowq]\nworkers = true\n", "workers: a whole number"),
+        ("[tool.flowq]\nlease = '15 parsecs'\n", "'15 parsecs' is not a duration"),
+        ("[tool.flowq]\nlease = 0\n", "lease: above 0"),
+        ("[tool.flowq]\nnamespace = 'a:b'\n", "namespace: 1 to 64 letters"),
+        ("[tool.flowq]\npipelines = []\n", "pipelines: a folder"),
+        ("[tool.flowq.pipelines.scrape]\nstage = 1\n", 'no setting "stage"'),
+        ("[tool.flowq.pipelines.scrape.stages.fetch]\nconcurency = 1\n", 'did you mean "concurrency"'),
+        ("[tool.flowq.pipelines.scrape.stages.fetch]\nconcurrency = 0\n", "1 or more"),
+        ("[tool.flowq.profiles.prod]\nworker = 2\n", r"profiles.prod\]: there is no setting"),
+        ("[tool]\nflowq = 3\n", "tool.flowq must be a table"),
+        ("[tool.flowq]\nworkers = \n", r"cannot read pyproject.toml.*pyproject.toml:2"),
+    ],
+)
+def test_what_the_file_says_wrongly_is_refused_with_place_and_remedy(pyproject: Path, text: str, said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        load(pyproject, text)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("FLOWQ_WORKER", "3", "did you mean FLOWQ_WORKERS"),
+        ("FLOWQ_REDIS", "redis://x", "did you mean FLOWQ_REDIS_URL"),
+        ("FLOWQ_WORKERS", "-1", "env FLOWQ_WORKERS: workers: a whole number"),
+        ("FLOWQ_SCRAPE__FETCH__CONCURRENCY", "many", "env FLOWQ_SCRAPE__FETCH__CONCURRENCY: concurrency: a whole"),
+        ("FLOWQ_SCRAPE__FETCH__RETRY", "3", 'no setting "retry"'),
+    ],
+)
+def test_a_variable_that_is_wrong_is_refused(pyproject: Path, name: str, value: str, said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        load(pyproject, "", {name: value})
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "FLOWQ_PORT",
+        "FLOWQ_SERVICE_HOST",
+        "FLOWQ_REDIS_SERVICE_PORT_REDIS",
+        "FLOWQ_REDIS_PORT",
+        "FLOWQ_REDIS_PORT_6379_TCP_ADDR",
+        "FLOWQ_REDIS_SERVER",
+        "FLOWQ_SOMETHING_ELSE_ENTIRELY",
+    ],
+)
+def test_variables_that_kubernetes_or_others_set_are_left_alone(pyproject: Path, name: str) -> None:
+    assert load(pyproject, "", {name: "tcp://10.0.0.1:6379"}).redis is None
+
+
+def test_a_duration_may_be_text_or_a_number(pyproject: Path) -> None:
+    assert load(pyproject, "[tool.flowq]\ngrace = 2.5\n").grace_seconds == 2.5
+    assert load(pyproject, "", {"FLOWQ_GRACE": "2.5"}).grace_seconds == 2.5
+    assert load(pyproject, "", grace="250ms").grace_seconds == 0.25
+
+
+def test_no_repr_and_no_error_shows_a_password(pyproject: Path) -> None:
+    url = f"redis://user:{SECRET}@localhost/0"
+
+    assert SECRET not in repr(load(pyproject, "", {"FLOWQ_REDIS_URL": url}))
+    with pytest.raises(SettingsError) as caught:
+        load(pyproject, f'[tool.flowq]\nredis = ["{url}"]\n')
+    assert SECRET not in str(caught.value)
+
+
+def test_a_table_of_another_tool_does_not_matter(pyproject: Path) -> None:
+    assert load(pyproject, "[tool.other]\nworker = 2\n[project]\nname = 'x'\n").workers == 1
+
+
+def test_a_setting_for_a_pipeline_that_does_not_exist_is_refused(pyproject: Path) -> None:
+    settings = load(pyproject, "[tool.flowq.pipelines.scarpe.stages.fetch]\nconcurrency = 16\n")
+
+    settings.check_pipelines(["scarpe", "flights"])
+    with pytest.raises(SettingsError, match=r'there is no pipeline "scarpe".*\n.*did you mean "scrape"'):
+        settings.check_pipelines(["scrape", "flights"])
