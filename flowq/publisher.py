@@ -14,6 +14,7 @@ from flowq.broker.message_ids import MessageIds
 from flowq.broker.open import open_broker
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.durations import seconds
+from flowq.delivery.message import one_word
 from flowq.delivery.settlement import Output
 from flowq.errors import BrokerUnavailable, QueueFull, UsageError
 from flowq.graph.emission import Target, entering, target_for_value
@@ -85,7 +86,7 @@ class Publisher:
         With `id`, the same id pushed again within an hour is stored once.
         """
         edge = self._inlet(stage)
-        message_id = (id or self._ids.next().decode()).replace(" ", "_")
+        message_id = one_word(id) if id else self._ids.next().decode()
         output = self._encode(edge, message, message_id.encode())
         await self._publish(edge, [output], f"push:{edge.name}:{message_id}", seconds(delay), wait)
         return message_id

@@ -125,10 +125,8 @@ class Link:
         return connection
 
     async def _drop(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            self._on_failure()
-            await connection.disconnect(nowait=True)
+        self._on_failure()
+        await self.close()
 
     async def close(self) -> None:
         """Close the connection; the next call opens another."""

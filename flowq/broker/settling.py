@@ -23,11 +23,15 @@ Settled = tuple[Sequence[Delivery], Settlement]
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What settling changed: deliveries that were still ours to settle, and messages outstanding on the edges fed."""
+    """What settling changed: deliveries that were still ours to settle, and messages outstanding on the edges fed.
+
+    `delayed` tells whether something has to be promoted later.
+    """
 
     sent: int
     won: int
     outstanding: Mapping[str, int]
+    delayed: bool
 
 
 @dataclass(slots=True)
@@ -40,6 +44,7 @@ class _Call:
     outputs: dict[str, list[Output]] = field(default_factory=dict[str, list[Output]])
     delayed: dict[str, list[Output]] = field(default_factory=dict[str, list[Output]])
     n_foreign: int = 0
+    delays: bool = False
 
 
 class Settling:
@@ -75,6 +80,7 @@ class Settling:
             sent=sum(receipt.sent for receipt in receipts),
             won=sum(receipt.won for receipt in receipts),
             outstanding={edge: length for receipt in receipts for edge, length in receipt.outstanding.items()},
+            delayed=any(receipt.delayed for receipt in receipts),
         )
 
     async def _settle_batch(self, stage: str, edge: str, settled: Sequence[Settled], worker: str) -> Receipt | None:
@@ -104,7 +110,8 @@ class Settling:
         if reply[0] < 0:
             return None
         sent = len(call.ok) + len(call.filtered) + len(call.others) // 4
-        return Receipt(sent, reply[0] + reply[1], dict(zip(targets, reply[2:], strict=True)))
+        outstanding = dict(zip(targets, reply[2:], strict=True))
+        return Receipt(sent, reply[0] + reply[1], outstanding, delayed=call.delays or bool(call.delayed))
 
     def _pack(
         self, call: _Call, stage: str, edge: str, worker: str, fenced: bool
@@ -155,6 +162,7 @@ def _add(call: _Call, deliveries: Sequence[Delivery], settlement: Settlement, ru
                 (call.delayed if output.delay_ms else call.outputs).setdefault(output.edge, []).append(output)
         case Delay(header, delay_ms, counted):
             call.others += (deliveries[0].entry_id, b"D" if counted else b"P", header.encode(), delay_ms)
+            call.delays = True
         case DeadLetter(header=header):
             info = orjson.dumps(dead_letter_info(settlement, deliveries[0], run_id))
             call.others += (deliveries[0].entry_id, b"X", header.encode(), info)

@@ -23,9 +23,9 @@ from flowq.errors import FlowqError
 from flowq.graph.plan import Plan
 from flowq.runtime.certificates import certify_lost_neighbours
 from flowq.runtime.run import Run, RunOptions, poll_seconds
-from flowq.runtime.runner import Runner
+from flowq.runtime.runner import Runner, first_to_end
 from flowq.runtime.sources import reject_unknown_arguments, source_arguments
-from flowq.runtime.supervisor import Supervisor
+from flowq.runtime.supervisor import KILL_MARGIN_SECONDS, Supervisor
 from flowq.runtime.worker import StopSignals
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from flowq.settings import Settings
 
 EXIT_DEAD_LETTERS, EXIT_NOT_DRAINED = 3, 5
+_LOOK_SECONDS = 0.5
 
 
 @dataclass(slots=True)
@@ -75,7 +76,9 @@ class Session:
             screen.begin(self._about(broker, run, before))
             watch = Watch(self, run, screen, stop, before)
             if self.settings.workers == 0 or self.memory:
-                return await watch.until_the_end(InProcess(self.plan, broker, options, sources))
+                return await watch.until_the_end(
+                    InProcess(Runner(self.plan, broker, options, sources=sources), self.settings.grace_seconds)
+                )
             await certify_lost_neighbours(broker)
             return await watch.until_the_end(self._supervisor(broker, run, sources, screen))
 
@@ -111,7 +114,11 @@ class Session:
         )
 
     def _address(self, broker: Broker) -> str:
-        return broker.dialer.address if self.memory or self.settings.redis else "its own Redis in .flowq/"
+        return "its own Redis in .flowq/" if self._is_embedded else broker.dialer.address
+
+    @property
+    def _is_embedded(self) -> bool:
+        return not self.memory and self.settings.redis is None
 
     def _supervisor(self, broker: Broker, run: Run, sources: Sequence[str], screen: Screen) -> Supervisor:
         def instructions(number: int, quarantined: bool) -> bytes:
@@ -129,6 +136,7 @@ class Session:
                 arguments=dict(self.arguments),
                 lease_seconds=self.settings.lease_seconds,
                 grace_seconds=self.settings.grace_seconds,
+                embedded=self._is_embedded,
                 quarantined=quarantined,
             )
             return told.encode()
@@ -146,15 +154,26 @@ class Session:
 class InProcess:
     """Runs the stages in this very process, for a debugger and for `--memory`."""
 
-    def __init__(self, plan: Plan, broker: Broker, options: RunOptions, sources: Sequence[str]) -> None:
-        self._runner = Runner(plan, broker, options, sources=sources)
-        self.failed = self._runner.ended
+    def __init__(self, runner: Runner, grace_seconds: float) -> None:
+        self._runner = runner
+        self._grace_seconds = grace_seconds
+        self.failed = runner.ended
 
     async def start(self) -> None:
         await self._runner.start()
 
     async def stop(self, hurry: asyncio.Event) -> None:
-        await self._runner.stop(hurry)
+        """Stop in good order; give up when Redis does not answer in time, as a supervisor would."""
+        stopping = asyncio.ensure_future(self._runner.stop(hurry))
+        hurrying = asyncio.ensure_future(hurry.wait())
+        patience_seconds = self._grace_seconds + KILL_MARGIN_SECONDS
+        await asyncio.wait([stopping, hurrying], timeout=patience_seconds, return_when=asyncio.FIRST_COMPLETED)
+        if hurry.is_set():
+            await asyncio.wait([stopping], timeout=KILL_MARGIN_SECONDS)
+        hurrying.cancel()
+        if stopping.done():
+            stopping.result()
+        stopping.cancel()
 
 
 class Watch:
@@ -185,7 +204,10 @@ class Watch:
             if error is not None:
                 raise error
             return 1
-        snapshot = await insist(self._run.snapshot, what="reading the balance")
+        snapshot = await self._last_look()
+        if snapshot is None:
+            self._screen.note("Redis does not answer: what was running will be run again")
+            return exit_code_of_signals(self._stop.received)
         summary = self._run.summary(snapshot, self._loop.time() - self._started_at)
         self._screen.end(summary, dead_before=self._dead_before, stopped=why != "drained")
         return self._exit_code(why, summary.dead - self._dead_before)
@@ -193,15 +215,28 @@ class Watch:
     async def _stop_while_watching(self, workers: Supervisor | InProcess) -> None:
         stopping = asyncio.ensure_future(workers.stop(self._stop.hurry))
         while not stopping.done():
-            with contextlib.suppress(FlowqError):  # Redis may be what makes us stop
-                self._screen.update(await self._run.snapshot())
+            with contextlib.suppress(FlowqError, TimeoutError):  # Redis may be what makes us stop
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    self._screen.update(await self._run.snapshot())
             await asyncio.wait([stopping], timeout=poll_seconds(0))
         await stopping
+
+    async def _last_look(self) -> Snapshot | None:
+        """How it ended; None when the user has stopped the run and Redis does not tell."""
+        try:
+            async with asyncio.timeout(_LOOK_SECONDS if self._stop.requested.is_set() else None):
+                return await insist(self._run.snapshot, what="reading the balance")
+        except TimeoutError:
+            return None
 
     async def _watch(self, workers: Supervisor | InProcess) -> str:
         """Why the run is over."""
         while True:
-            snapshot = await insist(self._run.snapshot, what="watching the pipeline")
+            looking = asyncio.ensure_future(insist(self._run.snapshot, what="watching the pipeline"))
+            await first_to_end(looking, self._stop.requested.wait())
+            if not looking.done():
+                return "stopped"
+            snapshot = looking.result()
             self._screen.update(snapshot)
             if workers.failed.done():
                 return "failed"

@@ -12,15 +12,16 @@ from typing import Any
 
 import orjson
 
+from flowq.broker.embedded import EmbeddedRedis
 from flowq.broker.keys import Keys
-from flowq.broker.open import dialer_for
+from flowq.broker.open import DATA_DIR, dialer_for
 from flowq.broker.redis_streams import Broker
 from flowq.cli.errors import report
 from flowq.cli.loading import Entry, load_entry
 from flowq.cli.logs import configure_logging
 from flowq.graph.plan import Plan
 from flowq.runtime.run import RunOptions
-from flowq.runtime.supervisor import EXIT_TOLD_WHY
+from flowq.runtime.supervisor import EXIT_TOLD_WHY, KILL_MARGIN_SECONDS
 from flowq.runtime.worker import StopSignals, leave, work
 
 
@@ -41,6 +42,7 @@ class Instructions:
     arguments: dict[str, Any]
     lease_seconds: float
     grace_seconds: float
+    embedded: bool = False
     quarantined: bool = False
 
     def encode(self) -> bytes:
@@ -72,7 +74,9 @@ def main() -> None:
 async def _work(told: Instructions, plan: Plan) -> None:
     stop = StopSignals()
     stop.install()
-    stop.follow(sys.stdin.fileno())
+    stop.follow(sys.stdin.fileno(), patience_seconds=told.grace_seconds + KILL_MARGIN_SECONDS)
+    if told.embedded:  # a hold of our own: should the supervisor be killed, there is still something to hand back
+        EmbeddedRedis.acquire(DATA_DIR)
     broker = Broker(dialer_for(told.redis, told.pipeline), Keys(told.namespace, told.pipeline))
     broker.run_id = told.run_id
     await work(plan, broker, told.options, sources=told.sources, quarantined=told.quarantined, stop=stop)

@@ -41,9 +41,9 @@ def error_line(error: BaseException | None) -> str:
     """The error in one line, as it is shown in lists."""
     if error is None:
         return ""
-    text = f"{error.message}: {error.detail}".rstrip(": ") if isinstance(error, FlowqError) else str(error)
+    text = f"{error.message}: {error.detail}".rstrip(": ") if isinstance(error, FlowqError) else _text_of(error)
     first_line = next(iter(text.splitlines()), "")
-    return f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__
+    return _writable(f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__)
 
 
 def user_traceback(error: BaseException | None) -> str:
@@ -57,4 +57,16 @@ def user_traceback(error: BaseException | None) -> str:
             [frame for frame in link.stack if not frame.filename.startswith(_NOT_THE_USERS)]
         )
         link = link.__cause__ or link.__context__
-    return "".join(told.format())[-_LONGEST_TRACEBACK:]
+    return _writable("".join(told.format())[-_LONGEST_TRACEBACK:])
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001  (the user's __str__)
+        return "its text cannot be read"
+
+
+def _writable(text: str) -> str:
+    """Text that JSON can carry: half a surrogate pair, as in text cut from elsewhere, cannot be encoded."""
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 class Header:
     """What travels beside the body: identity, lineage, and what happened so far.
 
-    Written as `id root parent hops` in ASCII, followed by `key=value` words only for what is not at its default, so
+    Written as `id root parent hops`, followed by `key=value` words only for what is not at its default, so
     that a fresh message costs four words. Words this version does not know are kept and passed on: two versions of a
     pipeline may share a stream.
 
@@ -51,7 +51,10 @@ class Header:
     @classmethod
     def decode(cls, raw: bytes) -> Header:
         """Read a stored header. Raises ValueError for bytes that no version of flowq writes."""
-        message_id, root_id, parent_id, hops, *more = raw.decode("ascii").split(" ")
+        text = raw.decode()
+        message_id, root_id, parent_id, hops, *more = text.split(" ")
+        if text.split() != text.split(" "):  # a line break would end the header where header and body lie together
+            raise ValueError("white space in a word")
         if not more:
             return cls(message_id, root_id, parent_id, int(hops))
         known: dict[str, str] = {}
@@ -85,6 +88,15 @@ class Header:
         return replace(self, attempt=1, crashes=0, granted=False)
 
 
+def one_word(text: str) -> str:
+    """A message id given by a user, as it can stand in a header.
+
+    >>> one_word("order 42")
+    'order_42'
+    """
+    return "_".join(text.split()) or "_"
+
+
 _OPTIONAL_WORDS = frozenset("acftg")
 
 
@@ -112,7 +124,7 @@ class Delivery:
             try:
                 self._header = Header.decode(self.header_bytes)
             except ValueError:
-                self._header = Header.entering(f"{self.edge}:{self.entry_id.decode()}".replace(" ", "_"))
+                self._header = Header.entering(f"{self.edge}:{self.entry_id.decode()}")
         return self._header
 
     @property
@@ -122,9 +134,9 @@ class Delivery:
     def child_header(self, message_id: bytes, tag: bytes = b"") -> bytes:
         """The header of a message that the handling of this one emits."""
         # Splitting the bytes costs a third of building a Header, and happens once per output.
-        words = self.header_bytes.split(b" ", 4)
+        words = self.header_bytes.split(None, 4)
         if len(words) < 4 or not words[3].isdigit():
-            words = self.header.encode().split(b" ", 4)
+            words = self.header.encode().split(None, 4)
         header = b"%b %b %b %d" % (message_id, words[1], words[0], int(words[3]) + 1)
         return header + b" t=" + tag if tag else header
 

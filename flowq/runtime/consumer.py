@@ -6,15 +6,15 @@ import asyncio
 import contextlib
 import random
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Sequence
 
 from flowq.broker.calls import insist
 from flowq.broker.reader import Reader
 from flowq.broker.redis_streams import Broker
-from flowq.broker.settling import Settled, Settling
+from flowq.broker.settling import Receipt, Settled, Settling
 from flowq.delivery.message import Delivery
 from flowq.delivery.policy import AckMode
-from flowq.delivery.settlement import Delay, Failed, Interrupted, Outcome, Output, Postponed, Release, decide
+from flowq.delivery.settlement import Failed, Interrupted, Outcome, Output, Postponed, Release, decide
 from flowq.errors import BrokerUnavailable, RetryLater
 from flowq.graph.emission import deduplicating_edges, edges_fed
 from flowq.graph.plan import Plan, StagePlan
@@ -36,6 +36,7 @@ _RECONCILE_SECONDS = 30.0
 _UNRESPONSIVE_SECONDS = 1.5
 _IDLE_POLL_SECONDS = 0.02
 _UNBLOCK_EVERY_SECONDS = 0.05
+_NEVER = -1, 0.0
 
 
 class Consumer:
@@ -61,7 +62,8 @@ class Consumer:
         self._identity = identity
         self._delayed = delayed
         self._reader = Reader(broker, stage.in_edges)
-        self.settling = Settling(broker, deduplicating_edges(plan))
+        deduplicating = deduplicating_edges(plan)
+        self.settling = Settling(broker, deduplicating)
         self._settler = Settler(
             stage.name, self.settling, current_worker=lambda: identity.worker, settled=self._on_settled
         )
@@ -78,9 +80,16 @@ class Consumer:
         self._slots: list[asyncio.Task[None]] = []
         self._at_work: list[Sequence[Delivery]] = [()] * stage.concurrency
         self._gathering = asyncio.Lock()
-        self._soon: dict[bytes, tuple[asyncio.TimerHandle, Delivery]] = {}
+        self._soon: dict[tuple[str, bytes], tuple[asyncio.TimerHandle, Delivery]] = {}
+        self._reconciled = broker.epoch, self._now()
         self._pacer = Pacer(stage, stage.rate, broker) if stage.rate else None
-        self._early = EarlyAck(broker, stage, self._settler)
+        self._early = EarlyAck(
+            broker,
+            stage,
+            self._settler,
+            deduplicating=deduplicating,
+            interruptible=self._interruptible,
+        )
 
     # Life
 
@@ -138,28 +147,22 @@ class Consumer:
     # Reading
 
     async def _read(self) -> None:
-        reconciled_at, seen_epoch = self._now(), self._broker.epoch
         while not self._stopping:
             room = self._room_to_read()
             if room <= 0:
                 self._room.clear()
                 await self._room.wait()
-                continue
-            if self._outlets.are_full:
+            elif self._outlets.are_full:
                 await self._outlets.look_again()
-                continue
-            if self._broker.epoch != seen_epoch or self._now() - reconciled_at > _RECONCILE_SECONDS:
-                seen_epoch, reconciled_at = self._broker.epoch, self._now()
-                await self._reconcile()
-                continue
-            try:
-                worker = self._identity.worker
-                deliveries = await self._reader.read(worker, count=room, block_ms=BLOCK_MS)
-            except BrokerUnavailable:
+            elif self._is_reconciliation_due():
                 await insist(self._reconcile, what=f"reading for {self.stage.name}")
-                seen_epoch, reconciled_at = self._broker.epoch, self._now()
-                continue
-            await self.take(deliveries)
+            else:
+                try:
+                    deliveries = await self._reader.read(self._identity.worker, count=room, block_ms=BLOCK_MS)
+                except BrokerUnavailable:
+                    self._reconciled = _NEVER
+                else:
+                    await self.take(deliveries)
 
     def _room_to_read(self) -> int:
         """How many deliveries to ask for; none while a read would bring too few to be worth its round trip."""
@@ -170,11 +173,16 @@ class Consumer:
         worthwhile = min(window // 2, int(rate * _LOCAL_WORK_SECONDS / 10))
         return room if room >= max(1, worthwhile) else 0
 
+    def _is_reconciliation_due(self) -> bool:
+        epoch, at = self._reconciled
+        return self._broker.epoch != epoch or self._now() - at > _RECONCILE_SECONDS
+
     async def _reconcile(self) -> None:
         """Run what Redis says was given to this worker but never arrived: the reply to its read was lost.
 
         What was held before or after the question is left out, for it may have been settled in between.
         """
+        self._reconciled = self._broker.epoch, self._now()
         held_before = {edge: set(ids) for edge, ids in self._held.items()}
         pending = await self._reader.own_pending(self._identity.worker)
         await self.take(
@@ -206,13 +214,14 @@ class Consumer:
             if wait <= 0:
                 self._start([delivery])
             elif wait <= _LOCAL_WORK_SECONDS:
-                self._soon[delivery.entry_id] = call_later(wait, self._start_soon, delivery), delivery
+                entry = delivery.edge, delivery.entry_id
+                self._soon[entry] = call_later(wait, self._start_soon, delivery), delivery
             else:
                 postponed = decide(Postponed(wait, granted=True), delivery, self.stage.retry, 0.0)
                 self._settler.add(delivery.edge, ((delivery,), postponed))
 
     def _start_soon(self, delivery: Delivery) -> None:
-        del self._soon[delivery.entry_id]
+        del self._soon[delivery.edge, delivery.entry_id]
         self._start([delivery])
 
     @property
@@ -307,15 +316,15 @@ class Consumer:
         """Settle a delivery while its handler is still running."""
         await self._early.commit(delivery, outputs)
 
-    def _on_settled(self, edge: str, items: Sequence[Settled], outstanding: Mapping[str, int]) -> None:
+    def _on_settled(self, edge: str, items: Sequence[Settled], receipt: Receipt) -> None:
         held = self._held[edge]
         before = len(held)
         held.difference_update([delivery.entry_id for deliveries, _ in items for delivery in deliveries])
         finished = before - len(held)
         self._n_held -= finished
         self._gauge.count(finished, self._now())
-        self._outlets.note(outstanding)
-        if self._delayed is not None and any(isinstance(settlement, Delay) for _, settlement in items):
+        self._outlets.note(receipt.outstanding)
+        if receipt.delayed and self._delayed is not None:
             self._delayed.set()
         self._room.set()
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from flowq.broker.calls import insist
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.message import Delivery
 from flowq.delivery.policy import AckMode
-from flowq.delivery.settlement import Ack, DeadLetter, Output, Succeeded, decide
+from flowq.delivery.settlement import Ack, DeadLetter, Interrupted, Outcome, Output, Succeeded, decide
 from flowq.graph.plan import StagePlan
 from flowq.runtime.handling import Handling
 from flowq.runtime.process_pool import ProcessHandling
@@ -22,46 +22,71 @@ class EarlyAck:
     """Handles deliveries of one stage whose settlement does not wait for the handler.
 
     Once a delivery is settled its outputs can no longer ride on the settlement: they are published. A failure after
-    that becomes a dead letter, never a retry.
+    that becomes a dead letter, never a retry. `deduplicating` names the edges whose stage deduplicates,
+    `interruptible` turns the end of a stopped handler into an outcome.
     """
 
     handling: Handling | ProcessHandling
 
-    def __init__(self, broker: Broker, stage: StagePlan, settler: Settler) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        stage: StagePlan,
+        settler: Settler,
+        *,
+        deduplicating: frozenset[str],
+        interruptible: Callable[[Awaitable[Outcome]], Awaitable[Outcome]],
+    ) -> None:
         self._broker = broker
         self._stage = stage
         self._settler = settler
-        self._settled: set[bytes] = set()
+        self._deduplicating = deduplicating
+        self._interruptible = interruptible
+        self._settled: set[tuple[str, bytes]] = set()  # two edges may give the same entry id
 
     async def handle(self, delivery: Delivery) -> None:
         """Handle one delivery and see it settled."""
         if self._stage.ack is AckMode.FIRST:
             await self.commit(delivery, ())
-        outcome = await self.handling.handle(delivery)
-        if delivery.entry_id not in self._settled:
+        outcome = await self._interruptible(self.handling.handle(delivery))
+        entry = delivery.edge, delivery.entry_id
+        if entry not in self._settled:
             settlement = decide(outcome, delivery, self._stage.retry, random.random())
             self._settler.add(delivery.edge, ((delivery,), settlement))
             return
-        self._settled.discard(delivery.entry_id)
+        self._settled.discard(entry)
         if isinstance(outcome, Succeeded):
             await self._publish(outcome.outputs, delivery)
-            return
-        settlement = decide(outcome, delivery, self._stage.retry, random.random())
-        letter = settlement if isinstance(settlement, DeadLetter) else DeadLetter(
-            "failed after it was acknowledged", getattr(outcome, "error", None), delivery.header
-        )  # fmt: skip
-        stage, bury = self._stage.name, self._broker.bury
-        await insist(lambda: bury(stage, delivery, letter), what=f"adding a dead letter of {stage}")
+        else:
+            letter = self._letter(outcome, delivery)
+            bury = partial(self._broker.bury, self._stage.name, delivery, letter)
+            await insist(bury, what=f"adding a dead letter of {self._stage.name}")
 
     async def commit(self, delivery: Delivery, outputs: Sequence[Output]) -> None:
         """Settle a delivery now, with these outputs."""
         await self._settler.settle_now(delivery.edge, ((delivery,), Ack(outputs, filtered=False)))
-        self._settled.add(delivery.entry_id)
+        self._settled.add((delivery.edge, delivery.entry_id))
+
+    def _letter(self, outcome: Outcome, delivery: Delivery) -> DeadLetter:
+        settlement = decide(outcome, delivery, self._stage.retry, random.random())
+        if isinstance(settlement, DeadLetter):
+            return settlement
+        happened = "stopped" if isinstance(outcome, Interrupted) else "failed"
+        error = getattr(outcome, "error", None)
+        return DeadLetter(f"{happened} after it was acknowledged", error, delivery.header)
 
     async def _publish(self, outputs: Sequence[Output], delivery: Delivery) -> None:
-        by_edge: defaultdict[str, list[Output]] = defaultdict(list)
+        together: defaultdict[tuple[str, int], list[Output]] = defaultdict(list)
         for output in outputs:
-            by_edge[output.edge].append(output)
-        for edge, messages in by_edge.items():
-            publish = partial(self._broker.publish, edge, messages, token=f"{delivery.message_id}>{edge}")
+            together[output.edge, output.delay_ms].append(output)
+        for (edge, delay_ms), messages in together.items():
+            publish = partial(
+                self._broker.publish,
+                edge,
+                messages,
+                token=f"{delivery.edge}:{delivery.entry_id.decode()}>{edge}+{delay_ms}",
+                deduplicated_by=edge.rpartition(">")[2] if edge in self._deduplicating else None,
+                delay_ms=delay_ms,
+                source=self._stage.name,
+            )
             await insist(publish, what=f"publishing for {self._stage.name}")

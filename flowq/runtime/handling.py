@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, Awaitable, Callable, Mapping, Sequence
-from concurrent.futures import Executor
 from functools import partial
 from typing import Any
 
@@ -15,12 +14,17 @@ from flowq.errors import DecodeError, EncodeError, RetryLater
 from flowq.graph.context import Context
 from flowq.graph.emission import Emission
 from flowq.graph.plan import Handler, Kind, Placement, Plan, Shape, StagePlan
+from flowq.runtime.threads import HandlerThreads
 
 Commit = Callable[[Delivery, Sequence[Output]], Awaitable[None]]
 """Settles a delivery while its handler is still running."""
 
 _NOTHING = Succeeded(())
 _FILTERED = Succeeded((), filtered=True)
+
+
+class HandlerCancelled(Exception):
+    """A handler was ended by the cancellation of something that it waited for, not of the handler itself."""
 
 
 class ManualAckMissing(Exception):
@@ -30,8 +34,7 @@ class ManualAckMissing(Exception):
 class Handling:
     """What one stage does with a delivery: decode, call, encode.
 
-    `resources` are the opened values of the handler's `use()` parameters, `threads` and `processes` where handlers
-    placed there run.
+    `resources` are the opened values of the handler's `use()` parameters, `threads` where one placed there runs.
     """
 
     def __init__(
@@ -41,7 +44,7 @@ class Handling:
         emission: Emission,
         *,
         resources: Mapping[str, Any],
-        executor: Executor | None = None,
+        threads: HandlerThreads | None = None,
         commit: Commit | None = None,
     ) -> None:
         self.stage = stage
@@ -50,7 +53,8 @@ class Handling:
         self._commit = commit
         self._decode_any = decoder(stage.accepts)
         self._decode_tagged: Mapping[str, Decode] = tagged_decoders(stage.accepted) if len(stage.accepted) > 1 else {}
-        self._call, self._awaits = bind(stage.handler, resources, executor)
+        self._call, self._awaits = bind(stage.handler, resources, threads)
+        self._threads = threads
         self._context = stage.handler.context_parameter
         self._gives_many = stage.handler.shape in (Shape.GENERATOR, Shape.ASYNC_GENERATOR)
         self._done = _NOTHING if stage.kind is Kind.SINK else _FILTERED
@@ -82,7 +86,12 @@ class Handling:
                 result = await self._call(message, context)
             else:
                 result = self._call(message, context)
-        except (Exception, SystemExit, KeyboardInterrupt, GeneratorExit) as error:  # noqa: BLE001  (the user's code)
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            return Failed(HandlerCancelled(str(error) or "something that the handler waited for was cancelled"))
+        except BaseException as error:  # noqa: BLE001  (the user's code)
             return self._failed(error)
         if result is None and context is None:
             return self._done
@@ -102,9 +111,11 @@ class Handling:
                 result = self._call(message, context)
                 return (await result if self._awaits else result), False
         except TimeoutError:
-            if limit.expired():
-                return None, True
-            raise
+            if not limit.expired():
+                raise
+            if self._threads is not None:
+                self._threads.give_up_one()
+            return None, True
 
     def _outcome(self, result: Any, context: Context | None, delivery: Delivery) -> Outcome:
         try:
@@ -139,7 +150,7 @@ class Handling:
 Call = Callable[[Any, Context | None], Any]
 
 
-def bind(handler: Handler, resources: Mapping[str, Any], executor: Executor | None) -> tuple[Call, bool]:
+def bind(handler: Handler, resources: Mapping[str, Any], threads: HandlerThreads | None) -> tuple[Call, bool]:
     """A handler as a function of message and context, and whether its result must be awaited."""
     function = partial(handler.call, **resources) if resources else handler.call
     parameter = handler.context_parameter
@@ -161,13 +172,19 @@ def bind(handler: Handler, resources: Mapping[str, Any], executor: Executor | No
         return run, False
     loop = asyncio.get_running_loop()
 
-    def run_in_thread(message: Any, context: Context | None) -> Any:
+    def run_in_thread(message: Any, context: Context | None) -> tuple[Any, BaseException | None]:
         try:
-            return run(message, context)
-        except StopIteration as error:  # a future cannot carry one: it would never be done
-            raise RuntimeError("the handler raised StopIteration") from error
+            return run(message, context), None
+        except BaseException as error:  # noqa: BLE001  (a future cannot carry each of them: some would end the loop)
+            return None, error
 
-    return lambda message, context: loop.run_in_executor(executor, run_in_thread, message, context), True
+    async def run_and_wait(message: Any, context: Context | None) -> Any:
+        result, error = await loop.run_in_executor(threads, run_in_thread, message, context)
+        if error is not None:
+            raise error
+        return result
+
+    return run_and_wait, True
 
 
 async def _collect(values: AsyncIterable[Any]) -> list[Any]:

@@ -22,10 +22,12 @@ def process_facts() -> dict[str, Any]:
 
 
 def process_birth(pid: int) -> str:
-    """When a process started, in clock ticks since boot; "" if it does not exist or the system does not tell."""
+    """When a process started, in clock ticks since boot; "" if it does not live or the system does not tell."""
     try:
-        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19].decode()
-    except (OSError, IndexError):
+        state, *fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        # A zombie has ended. It stays for ever where process 1 collects nobody's children, as in many containers.
+        return "" if state in b"ZX" else fields[18].decode()
+    except (OSError, ValueError, IndexError):
         return ""
 
 

@@ -57,15 +57,18 @@ async def run(
         runner = Runner(pipeline.plan, broker, options, sources=sources)
         await runner.start()
         try:
-            await first_to_end(runner.ended, _until_drained(run) if drain else asyncio.Event().wait())
+            await first_to_end(runner.ended, until_drained(run, runner) if drain else asyncio.Event().wait())
         finally:
             await runner.stop()
-        return run.summary(await run.snapshot(), loop.time() - started_at)
+        snapshot = await insist(run.snapshot, what="closing the run")
+        return run.summary(snapshot, loop.time() - started_at)
 
 
-async def _until_drained(run: Run) -> None:
+async def until_drained(run: Run, runner: Runner) -> None:
+    """Wait until nothing is outstanding and no handler runs: one that has settled already may still give something."""
     while True:
+        was_idle = runner.is_idle
         snapshot = await insist(run.snapshot, what="watching the pipeline")
-        if snapshot.is_drained:
+        if snapshot.is_drained and was_idle and runner.is_idle:
             return
         await asyncio.sleep(poll_seconds(snapshot.outstanding))

@@ -7,7 +7,6 @@ import contextlib
 import gc
 import os
 from collections.abc import Awaitable, Coroutine, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -27,6 +26,7 @@ from flowq.runtime.quarantine import Quarantine
 from flowq.runtime.resources import Resources
 from flowq.runtime.run import RunOptions
 from flowq.runtime.sources import SourceRunner, source_arguments
+from flowq.runtime.threads import HandlerThreads
 
 _DAY_SECONDS = 86_400.0
 
@@ -56,7 +56,7 @@ class Runner:
         self._identity = Identity()
         self._ids = MessageIds()
         self._resources = Resources()
-        self._threads: ThreadPoolExecutor | None = None
+        self._threads: HandlerThreads | None = None
         self._process_pools: list[ProcessHandling] = []
         self._stages = [
             replace(stage, concurrency=options.concurrency.get(stage.name, stage.concurrency))
@@ -77,6 +77,11 @@ class Runner:
     @property
     def worker(self) -> str:
         return self._identity.worker
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no handler of this process is running."""
+        return not any(consumer.running for consumer in self._consumers)
 
     def _facts(self) -> dict[str, Any]:
         return {**process_facts(), "stages": [stage.name for stage in self._stages]}
@@ -175,16 +180,16 @@ class Runner:
             self._plan,
             Emission(stage, self._plan, self._ids.next),
             resources=self._resources.values(stage.handler.resources),
-            executor=self._executor(stage),
+            threads=self._threads_for(stage),
             commit=commit,
         )
 
-    def _executor(self, stage: StagePlan) -> Executor | None:
+    def _threads_for(self, stage: StagePlan) -> HandlerThreads | None:
         if stage.handler.placement is not Placement.THREAD:
             return None
         if self._threads is None:
             slots = sum(stage.concurrency for stage in self._stages if stage.handler.placement is Placement.THREAD)
-            self._threads = ThreadPoolExecutor(slots, thread_name_prefix="flowq-handler")
+            self._threads = HandlerThreads(slots)
         return self._threads
 
     async def _run_source(self, stage: StagePlan, arguments: Mapping[str, Any]) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 
-from flowq.broker.settling import Settled, Settling
+from flowq.broker.settling import Receipt, Settled, Settling
 from flowq.delivery.settlement import Ack
 
 _MOST_DELIVERIES, _MOST_OUTPUTS, _MOST_BYTES = 1000, 5000, 8_000_000
@@ -22,7 +22,7 @@ class Settler:
         settling: Settling,
         *,
         current_worker: Callable[[], str],
-        settled: Callable[[str, Sequence[Settled], Mapping[str, int]], None],
+        settled: Callable[[str, Sequence[Settled], Receipt], None],
     ) -> None:
         self._stage = stage
         self._settling = settling
@@ -59,7 +59,7 @@ class Settler:
 
     async def _commit(self, edge: str, items: Sequence[Settled]) -> None:
         receipt = await self._settling.settle(self._stage, edge, items, worker=self._current_worker())
-        self._settled(edge, items, receipt.outstanding)
+        self._settled(edge, items, receipt)
 
     async def close(self) -> None:
         await self._settling.close()

@@ -139,7 +139,10 @@ class SourceRunner:
         async with self._publishing:
             gathered, self._gathered = self._gathered, defaultdict(list)
             for edge, outputs in gathered.items():
-                await self._publish(edge, outputs)
+                # A call is refused or taken as a whole: small ones keep a small edge near its size.
+                most = max(1, min(_MOST_PER_CALL, self._plan.edge_by_name[edge].maxsize // 10))
+                for first in range(0, len(outputs), most):
+                    await self._publish(edge, outputs[first : first + most])
 
     async def _publish(self, edge: str, outputs: Sequence[Output]) -> None:
         plan = self._plan.edge_by_name[edge]

@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 import signal
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from flowq.broker.calls import insist
 from flowq.broker.redis_streams import Broker
@@ -20,8 +21,9 @@ EXIT_TOLD_WHY = 78
 
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.2, 10.0
 _LIVED_WELL_SECONDS = 10.0
-_KILL_MARGIN_SECONDS = 2.0
+KILL_MARGIN_SECONDS = 2.0
 _CERTIFICATE_POLL_SECONDS = 0.5
+_LAST_WORD_SECONDS = 0.5
 
 
 @dataclass(slots=True)
@@ -125,9 +127,20 @@ class Supervisor:
         code = await process.wait()
         # One that ended in good order has signed off, and there is nothing to certify, whatever its exit code.
         certify = partial(certify_child, self._broker, process.pid, describe(code), was_asked=self._stopping.is_set())
-        await insist(certify, what="certifying a death")
+        await self._unless_stopping(insist(certify, what="certifying a death"))
         slot.failures = 0 if loop.time() - started_at > _LIVED_WELL_SECONDS else slot.failures + 1
         return code
+
+    async def _unless_stopping(self, work: Coroutine[Any, Any, None]) -> None:
+        """See work done; once the workers are to stop, not for long: Redis may be gone, and a lease tells as well."""
+        task = asyncio.create_task(work)
+        stopping = asyncio.create_task(self._stopping.wait())
+        await asyncio.wait([task, stopping], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([task], timeout=_LAST_WORD_SECONDS)
+        stopping.cancel()
+        if task.done():
+            task.result()
+        task.cancel()
 
     async def stop(self, hurry: asyncio.Event) -> None:
         """Stop every worker: in order, quickly once `hurry` is set, and by force when it does not go."""
@@ -139,7 +152,7 @@ class Supervisor:
         ended = asyncio.gather(*watchers, return_exceptions=True)
         hurrying = asyncio.create_task(self._pass_on(hurry))
         try:
-            async with asyncio.timeout(self._grace_seconds + _KILL_MARGIN_SECONDS):
+            async with asyncio.timeout(self._grace_seconds + KILL_MARGIN_SECONDS):
                 await asyncio.shield(ended)
         except TimeoutError:
             self._signal(signal.SIGKILL)
@@ -150,7 +163,7 @@ class Supervisor:
     async def _pass_on(self, hurry: asyncio.Event) -> None:
         await hurry.wait()
         self._signal(signal.SIGTERM)
-        await asyncio.sleep(_KILL_MARGIN_SECONDS)
+        await asyncio.sleep(KILL_MARGIN_SECONDS)
         self._signal(signal.SIGKILL)
 
     def _signal(self, number: signal.Signals) -> None:

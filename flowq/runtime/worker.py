@@ -6,6 +6,8 @@ import asyncio
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Sequence
 
 from flowq.broker.redis_streams import Broker
@@ -36,16 +38,21 @@ class StopSignals:
             self.hurry.set()
         self.requested.set()
 
-    def follow(self, descriptor: int) -> None:
-        """Stop when whoever holds the other end of this pipe is gone."""
+    def follow(self, descriptor: int, *, patience_seconds: float) -> None:
+        """Stop when whoever holds the other end of this pipe is gone, and by force when that takes too long.
+
+        Nobody else would end this process then, whatever blocks its loop or keeps Redis from answering.
+        """
         loop = asyncio.get_running_loop()
 
-        def readable() -> None:
-            if not os.read(descriptor, 4096):
-                loop.remove_reader(descriptor)
-                self.request(signal.SIGTERM)
+        def watch() -> None:
+            while os.read(descriptor, 4096):
+                pass
+            loop.call_soon_threadsafe(self.request, signal.SIGTERM)
+            time.sleep(patience_seconds)
+            os._exit(128 + signal.SIGTERM)
 
-        loop.add_reader(descriptor, readable)
+        threading.Thread(target=watch, name="flowq-parent", daemon=True).start()
 
 
 async def work(

@@ -98,6 +98,7 @@ class Project:
         (folder / "pipelines").mkdir(parents=True, exist_ok=True)
         self._mark = uuid4().hex
         self.variables = variables
+        self._started: list[FlowqProcess] = []
 
     def write(self, name: str, text: str) -> None:
         """Add a pipeline; the text may be indented."""
@@ -106,7 +107,9 @@ class Project:
     def start(self, *arguments: str, **variables: str) -> FlowqProcess:
         """Start a command line."""
         environ = clean_environ() | self.variables | variables | {_MARK: self._mark}
-        return FlowqProcess(arguments, self.folder, environ)
+        process = FlowqProcess(arguments, self.folder, environ)
+        self._started.append(process)
+        return process
 
     def run(self, *arguments: str, seconds: float = LONGEST_SECONDS, **variables: str) -> FlowqProcess:
         """Run a command line to its end."""
@@ -149,3 +152,6 @@ class Project:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.kill_all()
+        for process in self._started:
+            process.popen.kill()
+            process.wait()

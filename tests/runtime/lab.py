@@ -12,14 +12,14 @@ from pydantic import BaseModel
 
 import flowq
 from flowq.broker.balance import StageBalance
-from flowq.broker.connection import Dialer, Link
+from flowq.broker.connection import Dialer, Link, UrlDialer
 from flowq.broker.keys import Keys
-from flowq.broker.open import dialer_for
+from flowq.broker.memory import MemoryDialer
 from flowq.broker.redis_streams import Broker
 from flowq.inspector import DeadLetterRecord, Inspector
+from flowq.runtime.in_process import until_drained
 from flowq.runtime.run import Run, RunOptions, Summary
 from flowq.runtime.runner import Runner, first_to_end
-from tests.eventually import eventually
 
 LONGEST_RUN_SECONDS = 10.0
 
@@ -46,7 +46,7 @@ class Lab:
 
     @classmethod
     def at(cls, url: str, namespace: str) -> Lab:
-        return cls(dialer_for(url), namespace)
+        return cls(MemoryDialer() if url == "memory" else UrlDialer(url), namespace)
 
     def broker(self, pipeline: flowq.Pipeline) -> Broker:
         """A broker that is closed with the laboratory."""
@@ -95,7 +95,7 @@ class Lab:
             runner = Runner(pipeline.plan, broker, run_options, sources=await run.begin(run_options))
             await runner.start()
             try:
-                await first_to_end(runner.ended, self._drained(run))
+                await first_to_end(runner.ended, until_drained(run, runner))
             finally:
                 await runner.stop()
             summary = run.summary(await run.snapshot(), loop.time() - began)
@@ -105,12 +105,6 @@ class Lab:
             assert balance.outstanding == 0, (name, balance)
         await self._check_nothing_is_left(pipeline, broker)
         return summary
-
-    async def _drained(self, run: Run) -> None:
-        async def is_drained() -> bool:
-            return (await run.snapshot()).is_drained
-
-        await eventually(is_drained, seconds=LONGEST_RUN_SECONDS)
 
     async def _check_nothing_is_left(self, pipeline: flowq.Pipeline, broker: Broker) -> None:
         edges = [edge.name for edge in pipeline.plan.edges]

@@ -7,6 +7,7 @@ import math
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -323,7 +324,7 @@ async def test_the_backoff_between_attempts_grows_as_declared(lab: Lab) -> None:
 
     await lab.run(Pipeline("p", broken), Item())
 
-    waited = [later - earlier for earlier, later in zip(at, at[1:], strict=False)]
+    waited = [later - earlier for earlier, later in pairwise(at)]
     for wait, least in zip(waited, [0.05, 0.1, 0.2], strict=True):
         assert least <= wait < least + 0.15
 
@@ -377,7 +378,7 @@ async def test_a_message_that_asks_for_later_is_run_then_and_the_attempt_counts(
     await lab.run(pipeline, Item())
 
     assert len(at) == 3
-    assert all(0.1 <= later - earlier < 0.3 for earlier, later in zip(at, at[1:], strict=False))
+    assert all(0.1 <= later - earlier < 0.3 for earlier, later in pairwise(at))
     assert (await lab.letter(pipeline, throttled)).error == "RetryLater: busy"
 
 
@@ -396,9 +397,9 @@ async def test_a_hold_does_not_count_as_an_attempt(lab: Lab) -> None:
     assert summary.stages["throttled"].ok == 1
 
 
-@pytest.mark.parametrize("after", [math.inf, math.nan, -1.0, 1e300])
+@pytest.mark.parametrize("after", [math.inf, math.nan, -1.0])
 async def test_no_delay_that_a_handler_asks_for_stops_the_stage(after: float, lab: Lab) -> None:
-    @stage(retry=ONCE)
+    @stage(retry=Retry(attempts=2, base=0, max=0))
     async def odd(item: Item) -> None:
         if item.n == 0:
             raise RetryLater(after=after)
@@ -454,61 +455,57 @@ async def test_a_thread_that_takes_too_long_does_not_take_the_time_of_the_next(l
     assert [letter.message for letter in await lab.letters(pipeline, slow)] == [{"n": 0}]
 
 
-def raiser(error: Callable[[], BaseException]) -> list[Any]:
+def raisers(error: Callable[[], BaseException]) -> list[Any]:
     """A handler of each shape that raises for message 0 and succeeds for others."""
 
-    @stage(retry=ONCE, concurrency=1)
-    async def coroutine(item: Item) -> None:
+    def trip(item: Item) -> None:
         if item.n == 0:
             raise error()
 
-    @stage(retry=ONCE, concurrency=1)
+    once = stage(retry=ONCE, concurrency=1)
+
+    @once
+    async def coroutine(item: Item) -> None:
+        trip(item)
+
+    @once
     async def async_generating(item: Item) -> AsyncIterator[Item]:
-        if item.n == 0:
-            raise error()
+        trip(item)
         yield item
 
-    @stage(retry=ONCE, concurrency=1)
+    @once
     def threaded(item: Item) -> None:
-        if item.n == 0:
-            raise error()
+        trip(item)
 
-    @stage(retry=ONCE, concurrency=1)
+    @once
     def generating(item: Item) -> Iterator[Item]:
-        if item.n == 0:
-            raise error()
+        trip(item)
         yield item
 
     @stage(retry=ONCE, concurrency=1, inline=True)
     def inline(item: Item) -> None:
-        if item.n == 0:
-            raise error()
+        trip(item)
 
     @stage(retry=ONCE, concurrency=1, inline=True)
     def inline_generating(item: Item) -> Iterator[Item]:
-        if item.n == 0:
-            raise error()
+        trip(item)
         yield item
 
     @stage(retry=ONCE, concurrency=1, batch=1)
     async def batched(batch: list[Item]) -> None:
-        if batch[0].n == 0:
-            raise error()
+        trip(batch[0])
 
     @stage(retry=ONCE, concurrency=1, timeout=5)
     async def timed(item: Item) -> None:
-        if item.n == 0:
-            raise error()
+        trip(item)
 
-    @stage(retry=ONCE, concurrency=1, ack="first")
+    @stage(concurrency=1, ack="first")
     async def acked_first(item: Item) -> None:
-        if item.n == 0:
-            raise error()
+        trip(item)
 
     @stage(retry=ONCE, concurrency=1, ack="manual")
     async def acked_by_hand(item: Item, ctx: Context) -> None:
-        if item.n == 0:
-            raise error()
+        trip(item)
         await ctx.ack()
 
     return [
@@ -529,11 +526,11 @@ class Unpleasant(BaseException):
         asyncio.CancelledError, Unpleasant,
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("shape", range(10), ids=[handler.name for handler in raiser(ValueError)])
+@pytest.mark.parametrize("shape", range(10), ids=[handler.name for handler in raisers(ValueError)])
 async def test_whatever_a_handler_raises_costs_only_its_own_message(
     error: type[BaseException], shape: int, lab: Lab
 ) -> None:
-    handler = raiser(error)[shape]
+    handler = raisers(error)[shape]
     pipeline = Pipeline("p", handler)
 
     summary = await lab.run(pipeline, *items(3))

@@ -1,0 +1,90 @@
+"""What /proc tells of a process, and worker processes that start together."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Self
+
+from benchmarks.server import Server
+
+ROOT = Path(__file__).parents[1]
+_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time of a process, user and system, all its threads."""
+    words = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    return (int(words[11]) + int(words[12])) / _TICKS_PER_SECOND
+
+
+def peak_rss_mib(pid: int) -> float:
+    """The most memory that a process has had at a time."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) / 1024
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+class Team:
+    """Worker processes of one subject, all imported and ready before the first of them begins. Use it in a `with`."""
+
+    def __init__(self, subject: str, task: str, server: Server, *, workers: int = 1) -> None:
+        self._arguments = (subject, task, server.url)
+        self.tallies = [server.folder / f"{number}.tally" for number in range(workers)]
+        self._stack = ExitStack()
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def __enter__(self) -> Self:
+        for path in self.tallies:
+            process = self._stack.enter_context(start("-m", "benchmarks.worker", *self._arguments, str(path)))
+            self._processes.append(process)
+        for process in self._processes:
+            assert process.stdout is not None
+            if not process.stdout.readline():
+                self.__exit__()
+                raise RuntimeError("a worker did not start")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._processes:
+            process.terminate()
+        self._stack.close()
+
+    def go(self) -> None:
+        """Begin."""
+        for process in self._processes:
+            assert process.stdin is not None
+            process.stdin.write(b"\n")
+            process.stdin.flush()
+
+    @property
+    def is_alive(self) -> bool:
+        return all(process.poll() is None for process in self._processes)
+
+    @property
+    def cpu_seconds(self) -> float:
+        return sum(cpu_seconds(process.pid) for process in self._processes)
+
+    @property
+    def peak_rss_mib(self) -> float:
+        return max(peak_rss_mib(process.pid) for process in self._processes)
+
+
+def start(*arguments: str, cwd: Path = ROOT) -> subprocess.Popen[bytes]:
+    """A Python process that finds this package from any folder."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        [sys.executable, *arguments],
+        cwd=cwd,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )

@@ -1,0 +1,1 @@
+"""What is measured: flowq, and the two programs that it is measured by."""

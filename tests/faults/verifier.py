@@ -1,0 +1,147 @@
+"""An independent judge of a storm: a process that asks Redis and the handlers' own log, and nothing of flowq's.
+
+`python -m tests.faults.verifier REDIS_URL SIDE_LOG ROOTS` prints a table and exits with 1 on any violation. What is
+expected follows from the number of roots and the rule in the workload's first lines; what happened is read from
+Redis, from its append-only file, and from the side log.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import redis
+
+from tests.faults.journal import Journal, read_journal
+
+PREFIX = "flowq:{storm}:"
+KEPT_AFTER_A_RUN = {"stats", "run", "seen:fetch", "plan", "published"}
+LONGEST_LEASE_SECONDS = 6.0
+_SHOWN = 5
+
+
+@dataclass
+class Expected:
+    """What a storm of `n` roots must have done."""
+
+    n: int
+    births: set[tuple[str, str]] = field(init=False)
+    handled: set[tuple[str, str]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        roots = {str(i) for i in range(self.n)}
+        back = {f"{i}/next" for i in range(0, self.n, 2)} | {f"group-{i // 10}" for i in range(self.n)}
+        links = roots | back
+        docs = {f"{path}/{letter}" for path in links for letter in "ab"}
+        by_edge = {"seeds>fetch": roots, "parse>fetch": back, "fetch>parse": links, "parse>store": docs}
+        self.births = {(edge, path) for edge, paths in by_edge.items() for path in paths}
+        self.handled = {(edge.rpartition(">")[2], path) for edge, path in self.births}
+
+    @property
+    def balance(self) -> dict[str, int]:
+        """What the counters of flowq should say, the other way round: they are judged, not believed."""
+        entered = Counter(edge for edge, _ in self.births)
+        ok = Counter(stage for stage, _ in self.handled)
+        return {f"in:{edge}": n for edge, n in entered.items()} | {f"ok:{stage}": n for stage, n in ok.items()}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the verdict: violations of a rule, or with `is_fault` false just a number worth knowing."""
+
+    what: str
+    n: int
+    examples: tuple[str, ...] = ()
+    is_fault: bool = True
+
+    @classmethod
+    def of(cls, what: str, examples: Iterable[Any]) -> Finding:
+        found = sorted(map(str, examples))
+        return cls(what, len(found), tuple(found[:_SHOWN]))
+
+    def __str__(self) -> str:
+        mark = "" if not self.is_fault else "FAILED  " + ", ".join(self.examples) if self.n else "ok"
+        return f"  {self.what:<34}{self.n:>9,}  {mark}".rstrip()
+
+
+class Witness:
+    """The state of the server after the storm."""
+
+    def __init__(self, url: str) -> None:
+        self._redis = redis.Redis.from_url(url, decode_responses=True)
+
+    def keys(self) -> set[str]:
+        return set(self._redis.scan_iter(count=1000))
+
+    def wait_until_leases_are_over(self) -> None:
+        """A worker that was killed last leaves a lease that ends by itself."""
+        deadline = time.monotonic() + LONGEST_LEASE_SECONDS
+        while any(key.startswith(PREFIX + "lease:") for key in self.keys()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+    def streams(self, kind: str) -> list[str]:
+        return [key for key in self.keys() if key.startswith(f"{PREFIX}{kind}:")]
+
+    def consumers(self) -> list[str]:
+        return [
+            f"{group['name']} of {stream}: {consumer['name']}"
+            for stream in self.streams("edge")
+            for group in self._redis.xinfo_groups(stream)
+            for consumer in self._redis.xinfo_consumers(stream, group["name"])
+        ]
+
+    def entries(self, kind: str) -> list[str]:
+        return [f"{stream}: {entry}" for stream in self.streams(kind) for entry in self._redis.xrange(stream)]
+
+    def strange_keys(self) -> set[str]:
+        known = {PREFIX + name for name in KEPT_AFTER_A_RUN}
+        return self.keys() - known - set(self.streams("edge")) - set(self.streams("dead"))
+
+    def counters(self) -> dict[str, int]:
+        stats: dict[str, str] = self._redis.hgetall(PREFIX + "stats")  # type: ignore[assignment]
+        return {name: int(value) for name, value in stats.items()}
+
+
+def verdict(expected: Expected, witness: Witness, journal: Journal, log: Iterable[str]) -> list[Finding]:
+    """Everything that was promised, with what speaks against it."""
+    witness.wait_until_leases_are_over()
+    runs = Counter((stage, path) for stage, path, _ in map(str.split, log))
+    handled, births, counters = set(runs), set(journal.births), witness.counters()
+    wrong = [
+        f"{name} is {counters.get(name)}, not {n}" for name, n in expected.balance.items() if counters.get(name) != n
+    ]
+    of = Finding.of
+    return [
+        Finding("transactions of Redis replayed", journal.transactions, is_fault=False),
+        Finding("messages handled", len(handled), is_fault=False),
+        Finding("handler runs beyond the first", runs.total() - len(runs), is_fault=False),
+        of("lost: never appended", expected.births - births),
+        of("lost: never handled", expected.handled - handled),
+        of("lost: still in an edge", journal.left.union(witness.entries("edge"))),
+        of("duplicated: appended more than once", [birth for birth, n in journal.births.items() if n > 1]),
+        of("duplicated: in two places", journal.doubled),
+        of("duplicated: nobody's output", births - expected.births),
+        of("healthy messages dead-lettered", witness.entries("dead")),
+        of("leaked consumers", witness.consumers()),
+        of("keys left behind", witness.strange_keys()),
+        of("counters that are wrong", wrong),
+    ]
+
+
+def main(arguments: list[str], show: Callable[[str], None] = print) -> int:
+    url, log, roots = arguments
+    folder = Path(urlsplit(url).path).parent
+    findings = verdict(Expected(int(roots)), Witness(url), read_journal(folder), Path(log).read_text().splitlines())
+    for finding in findings:
+        show(str(finding))
+    return int(any(finding.n for finding in findings if finding.is_fault))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,257 @@
+"""Crawls that are interrupted, by `kill -9` and by Ctrl-C, at every level: the next run completes them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from flowq.broker.keys import GROUP, Keys
+from pipelines.scrape import scrape
+from tests.integration.crawl import Crawl, crawl_of
+from tests.integration.flowq_process import FlowqProcess, Project, wait_until
+from tests.redis_server import RedisServer
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="finds the processes of a project in /proc")
+
+PER_SECOND = 400
+SLOTS = 8  # the concurrency of fetch
+READ_AHEAD = 2 * PER_SECOND // 10  # a tenth of a second of work, measured while it varies
+GRACE_SECONDS, SHORT_GRACE_SECONDS = 3, 0.3
+MARGIN_SECONDS = 2
+
+SLOW = """
+    import os, time
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from flowq import Context, Pipeline, source, stage
+
+
+    @source
+    def numbers() -> Iterator[int]:
+        yield 1
+
+
+    @stage
+    def work(number: int, ctx: Context) -> None:
+        with Path("attempts").open("a") as log:
+            print(ctx.attempt, file=log, flush=True)
+        if "FAST" not in os.environ:
+            time.sleep(60)
+
+
+    slow = Pipeline("slow", numbers >> work)
+"""
+
+
+@pytest.fixture
+def manual(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crawl]:
+    """The PostgreSQL manual: large enough to be killed in the middle."""
+    with crawl_of("postgresql", tmp_path_factory.mktemp("kills"), per_second=PER_SECOND) as crawl:
+        yield crawl
+
+
+@pytest.fixture
+def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crawl]:
+    with crawl_of("sphinx", tmp_path_factory.mktemp("kills"), per_second=PER_SECOND) as crawl:
+        yield crawl
+
+
+@pytest.fixture
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    with Project(tmp_path_factory.mktemp("kills")) as project:
+        project.write("slow", SLOW)
+        yield project
+
+
+class TestKill9:
+    def test_of_a_worker_and_then_of_everything_costs_no_page_and_few_requests(self, manual: Crawl) -> None:
+        run = manual.start()
+        run.wait_for(lambda: manual.requests >= 400)
+        running = _kill_the_worker(run, manual)
+        run.wait_for(lambda: manual.requests >= 600)
+        id_of_run = json.loads(run.stdout.splitlines()[-1])["run"]
+        running |= _kill_everything(manual)
+
+        again = manual.run()
+
+        assert again.wait() == 0, again.stderr
+        assert again.summary["run"] == id_of_run
+        assert manual.differences() == []
+        # Fetched again may be what a killed worker had been given and had not settled: what was in its slots, and
+        # what it had read ahead. All of that was running, in the words of the balance, when the worker was killed.
+        again_fetched = {path for path, hits in manual.hits.items() if hits > 1}
+        assert again_fetched <= running
+        assert len(running) <= 2 * (SLOTS + READ_AHEAD)
+        assert manual.requests <= manual.expected.requests + len(running)
+
+    def test_of_the_supervisor_ends_its_workers_in_good_order(self, small: Crawl) -> None:
+        run = small.start()
+        run.wait_for(lambda: small.requests >= 40)
+        run.popen.kill()
+
+        again = small.run()
+
+        assert again.wait() == 3
+        assert again.summary["drained"]
+        assert small.differences() == []
+        assert small.hits == dict.fromkeys(small.paths_expected(), 1)
+        wait_until(lambda: not small.project.pids())
+
+    def test_of_the_supervisor_alone_leaves_no_process_behind(self, small: Crawl) -> None:
+        run = small.start()
+        run.wait_for(lambda: small.requests >= 40)
+
+        run.popen.kill()
+
+        wait_until(lambda: not small.project.pids())
+
+
+class TestCtrlC:
+    def test_finishes_what_runs_within_the_grace_and_the_next_run_does_the_rest(self, manual: Crawl) -> None:
+        run = manual.start("--grace", f"{GRACE_SECONDS}s")
+        run.wait_for(lambda: manual.requests >= 100)
+
+        exit_code, seconds = _stopped(run, signal.SIGINT)
+
+        assert exit_code == 130
+        assert seconds < GRACE_SECONDS + MARGIN_SECONDS
+        assert not run.summary["drained"]
+        assert {name: stage["running"] for name, stage in run.summary["stages"].items()} == dict.fromkeys(
+            ["seeds", "fetch", "parse", "store"], 0
+        )
+        again = manual.run()
+        assert again.wait() == 0
+        assert again.summary["run"] == run.summary["run"]
+        assert manual.differences() == []
+        assert manual.hits == dict.fromkeys(manual.paths_expected(), 1)
+
+    @pytest.mark.parametrize("workers", ["1", "0"])
+    def test_once_more_hands_back_at_once_and_counts_no_attempt(self, project: Project, workers: str) -> None:
+        run = project.start("run", "slow", "--json", "--workers", workers)
+        run.wait_for((project.folder / "attempts").exists)
+        run.signal_group(signal.SIGINT)
+        run.wait_for(lambda: "stopping" in run.stderr)
+
+        exit_code, seconds = _stopped(run, signal.SIGINT)
+
+        assert exit_code == 130
+        assert seconds < MARGIN_SECONDS
+        work = run.summary["stages"]["work"]
+        assert (work["waiting"], work["running"], work["retries"]) == (1, 0, 0)
+        again = project.run("run", "slow", "--json", FAST="1")
+        assert again.summary["stages"]["work"]["ok"] == 1
+        assert (project.folder / "attempts").read_text().split() == ["1", "1"]
+
+    def test_ends_a_handler_that_does_not_finish_when_the_grace_is_over(self, project: Project) -> None:
+        run = project.start("run", "slow", "--json", "--grace", f"{SHORT_GRACE_SECONDS}s")
+        run.wait_for((project.folder / "attempts").exists)
+
+        exit_code, seconds = _stopped(run, signal.SIGINT)
+
+        assert exit_code == 130
+        assert SHORT_GRACE_SECONDS <= seconds < SHORT_GRACE_SECONDS + MARGIN_SECONDS
+        assert run.summary["stages"]["work"]["waiting"] == 1
+
+
+class TestARedisThatIsGone:
+    @pytest.mark.parametrize("workers", ["1", "0"])
+    @pytest.mark.parametrize("fate", [signal.SIGKILL, signal.SIGSTOP], ids=["dead", "hung"])
+    def test_does_not_keep_ctrl_c_from_ending_the_run(
+        self, project: Project, workers: str, fate: signal.Signals
+    ) -> None:
+        with RedisServer("bundled") as server:
+            options = ("--redis", server.url, "--workers", workers, "--grace", f"{SHORT_GRACE_SECONDS}s")
+            run = project.start("run", "slow", "--json", *options)
+            run.wait_for((project.folder / "attempts").exists)
+            os.kill(server.pid, fate)
+
+            exit_code, seconds = _stopped(run, signal.SIGINT)
+
+            os.kill(server.pid, signal.SIGCONT)
+        assert exit_code == 130
+        assert seconds < SHORT_GRACE_SECONDS + 2 * MARGIN_SECONDS
+        assert "Redis does not answer" in run.stderr
+
+
+class TestSigterm:
+    def test_at_the_very_start_loses_nothing(self, small: Crawl) -> None:
+        for milestone in ("nothing", "flowq"):
+            run = small.start()
+            run.wait_for(lambda run=run, said=milestone: said == "nothing" or said in run.stderr)
+            exit_code, seconds = _stopped(run, signal.SIGTERM)
+            assert exit_code in (0, -signal.SIGTERM)
+            assert seconds < MARGIN_SECONDS
+
+        again = small.run()
+
+        assert again.wait() == 3
+        assert small.differences() == []
+        assert small.hits == dict.fromkeys(small.paths_expected(), 1)
+
+    def test_in_the_middle_is_a_success(self, small: Crawl) -> None:
+        run = small.start()
+        run.wait_for(lambda: small.requests >= 20)
+
+        assert _stopped(run, signal.SIGTERM)[0] == 0
+
+    def test_twice_is_a_forced_end(self, project: Project) -> None:
+        run = project.start("run", "slow", "--json")
+        run.wait_for((project.folder / "attempts").exists)
+        run.signal_group(signal.SIGTERM)
+        run.wait_for(lambda: "stopping" in run.stderr)
+
+        exit_code, seconds = _stopped(run, signal.SIGTERM)
+
+        assert exit_code == 143
+        assert seconds < MARGIN_SECONDS
+        assert run.summary["stages"]["work"]["waiting"] == 1
+
+
+def _stopped(run: FlowqProcess, number: signal.Signals) -> tuple[int, float]:
+    """The exit code, and how long it took."""
+    signalled_at = time.monotonic()
+    run.signal_group(number)
+    return run.wait(), time.monotonic() - signalled_at
+
+
+def _kill_the_worker(run: FlowqProcess, crawl: Crawl) -> set[str]:
+    """The paths that were running. The supervisor is frozen meanwhile, so that nobody takes them over yet."""
+    (worker,) = crawl.project.workers()
+    os.kill(run.pid, signal.SIGSTOP)
+    os.kill(worker, signal.SIGKILL)
+    wait_until(lambda: worker not in crawl.project.workers())
+    running = _running(crawl)
+    os.kill(run.pid, signal.SIGCONT)
+    return running
+
+
+def _kill_everything(crawl: Crawl) -> set[str]:
+    """The paths that were running. All but the server is frozen before it is asked."""
+    pids = [pid for pid, command in crawl.project.pids().items() if "flowq" in command.split()[2:3]]
+    for pid in [*pids, *crawl.project.workers()]:
+        os.kill(pid, signal.SIGSTOP)
+    running = _running(crawl)
+    crawl.project.kill_all()
+    return running
+
+
+def _running(crawl: Crawl) -> set[str]:
+    """The paths of the links that are given to a worker and not settled, as Redis has them."""
+    keys = Keys("flowq", "scrape")
+    paths: set[str] = set()
+    with redis.Redis(unix_socket_path=str(Path(crawl.project.folder, ".flowq", "redis.sock"))) as client:
+        for edge in scrape.plan.stage("fetch").in_edges:
+            stream = keys.edge(edge)
+            pending = {entry["message_id"] for entry in client.xpending_range(stream, GROUP, "-", "+", 10_000)}
+            messages = [fields[b"b"] for entry, fields in client.xrange(stream) if entry in pending]
+            paths |= {crawl.path(json.loads(message)["url"]) for message in messages}
+    return paths

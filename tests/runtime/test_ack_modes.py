@@ -1,0 +1,320 @@
+"""When a delivery is settled: after the handler, before it, or when it says so."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+import flowq
+from flowq import Context, Pipeline, Retry, stage
+from tests.eventually import eventually
+from tests.runtime.lab import Item, Lab, Other
+
+
+def items(n: int) -> list[Item]:
+    return [Item(n=i) for i in range(n)]
+
+
+# First
+
+
+async def test_a_message_is_settled_before_its_handler_runs(lab: Lab) -> None:
+    outstanding: list[int] = []
+
+    @stage(ack="first")
+    async def first(item: Item) -> None:
+        outstanding.append((await broker.outstanding([">first"]))[">first"])
+
+    pipeline = Pipeline("p", first)
+    broker = lab.broker(pipeline)
+
+    await lab.run(pipeline, Item())
+
+    assert outstanding == [0]
+
+
+async def test_a_failure_after_that_is_a_dead_letter_and_never_a_retry(lab: Lab) -> None:
+    runs = 0
+
+    @stage(ack="first")
+    async def first(item: Item) -> None:
+        nonlocal runs
+        runs += 1
+        raise ConnectionError("no luck")
+
+    pipeline = Pipeline("p", first)
+    summary = await lab.run(pipeline, Item(n=5))
+
+    assert runs == 1
+    assert (summary.stages["first"].ok, summary.dead) == (0, 1)
+    letter = await lab.letter(pipeline, first)
+    assert (letter.message, letter.error) == ({"n": 5}, "ConnectionError: no luck")
+
+
+async def test_a_message_that_was_replayed_and_fails_again_dies_again(lab: Lab) -> None:
+    from flowq.inspector import Inspector
+
+    @stage(ack="first")
+    async def first(item: Item) -> None:
+        raise ConnectionError("no luck")
+
+    pipeline = Pipeline("p", first)
+    await lab.run(pipeline, Item())
+    for _ in range(2):
+        assert await Inspector(pipeline.plan, lab.broker(pipeline)).replay() == {"first": 1}
+        await lab.run(pipeline)
+        assert len(await lab.letters(pipeline, first)) == 1
+
+
+async def test_outputs_follow_the_settlement_and_are_counted(lab: Lab) -> None:
+    got: list[int] = []
+
+    @stage(ack="first")
+    async def first(item: Item) -> list[Item]:
+        return [item, Item(n=item.n + 100)]
+
+    @stage
+    async def sink(item: Item) -> None:
+        got.append(item.n)
+
+    summary = await lab.run(Pipeline("p", first >> sink), *items(3))
+
+    assert sorted(got) == [0, 1, 2, 100, 101, 102]
+    assert summary.stages["first"].out == 6
+
+
+async def test_outputs_to_a_stage_that_deduplicates_are_deduplicated(lab: Lab) -> None:
+    got: list[int] = []
+
+    @stage(ack="first")
+    async def first(item: Item) -> Item:
+        return Item(n=item.n % 2)
+
+    @stage(dedup="n")
+    async def sink(item: Item) -> None:
+        got.append(item.n)
+
+    summary = await lab.run(Pipeline("p", first >> sink), *items(10))
+
+    assert sorted(got) == [0, 1]
+    assert summary.stages["sink"].duplicates == 8
+
+
+async def test_what_is_emitted_with_a_delay_is_delayed(lab: Lab) -> None:
+    at: dict[str, float] = {}
+    now = asyncio.get_running_loop().time
+
+    @stage
+    async def later(other: Other) -> None:
+        at[other.text] = now()
+
+    @stage(ack="first")
+    async def first(item: Item, ctx: Context) -> None:
+        at["handled"] = now()
+        await ctx.emit(later, Other(text="at once"))
+        await ctx.emit(later, Other(text="delayed"), delay=0.15)
+
+    await lab.run(Pipeline("p", first, later), Item())
+
+    assert at["delayed"] - at["handled"] >= 0.15
+    assert at["at once"] < at["delayed"]
+
+
+async def test_messages_of_two_edges_with_the_same_entry_id_are_two_messages(lab: Lab) -> None:
+    got: list[int] = []
+
+    @stage
+    async def before(item: Item) -> Item:
+        return item
+
+    both_running = asyncio.Barrier(2)
+
+    @stage(ack="first")
+    async def first(item: Item) -> Item:
+        await both_running.wait()
+        return item
+
+    @stage
+    async def sink(item: Item) -> None:
+        got.append(item.n)
+
+    pipeline = Pipeline("p", before >> first >> sink)
+    keys = lab.broker(pipeline).keys
+    for n, edge in enumerate((">first", "before>first")):
+        await lab.command(b"XADD", keys.edge(edge), b"1-1", b"b", b'{"n":%d}' % n)
+
+    await lab.run(pipeline)
+
+    assert sorted(got) == [0, 1]
+
+
+# By hand
+
+
+async def test_the_handler_settles_when_it_says_so_with_what_it_emitted_so_far(lab: Lab) -> None:
+    got: list[str] = []
+    seen: list[tuple[int, int]] = []
+
+    @stage
+    async def sink(other: Other) -> None:
+        got.append(other.text)
+
+    @stage(ack="manual")
+    async def manual(item: Item, ctx: Context) -> None:
+        await ctx.emit(sink, Other(text="before"))
+        seen.append(tuple((await broker.outstanding([">manual", ">sink"])).values()))  # type: ignore[arg-type]
+        await ctx.ack()
+        await eventually(lambda: got == ["before"])
+        await ctx.emit(sink, Other(text="after"))
+
+    pipeline = Pipeline("p", manual, sink)
+    broker = lab.broker(pipeline)
+    await lab.run(pipeline, Item())
+
+    assert seen == [(1, 0)]
+    assert got == ["before", "after"]
+
+
+async def test_a_failure_before_the_ack_is_a_retry(lab: Lab) -> None:
+    attempts: list[int] = []
+
+    @stage(ack="manual", retry=Retry(attempts=3, base=0, max=0))
+    async def manual(item: Item, ctx: Context) -> None:
+        attempts.append(ctx.attempt)
+        if ctx.attempt < 3:
+            raise ConnectionError
+        await ctx.ack()
+
+    summary = await lab.run(Pipeline("p", manual), Item())
+
+    assert attempts == [1, 2, 3]
+    assert summary.stages["manual"].ok == 1
+
+
+async def test_a_failure_after_the_ack_is_a_dead_letter(lab: Lab) -> None:
+    attempts: list[int] = []
+
+    @stage(ack="manual", retry=Retry(attempts=3, base=0, max=0))
+    async def manual(item: Item, ctx: Context) -> None:
+        attempts.append(ctx.attempt)
+        await ctx.ack()
+        raise ConnectionError("too late")
+
+    pipeline = Pipeline("p", manual)
+    summary = await lab.run(pipeline, Item())
+
+    assert attempts == [1]
+    assert (summary.stages["manual"].ok, summary.dead) == (0, 1)
+    assert (await lab.letter(pipeline, manual)).reason == "failed after it was acknowledged"
+
+
+async def test_a_handler_that_forgets_to_settle_fails(lab: Lab) -> None:
+    @stage(ack="manual", retry=Retry(attempts=1))
+    async def manual(item: Item, ctx: Context) -> None: ...
+
+    pipeline = Pipeline("p", manual)
+    await lab.run(pipeline, Item())
+
+    assert "ctx.ack()" in (await lab.letter(pipeline, manual)).error
+
+
+async def test_settling_twice_is_settling_once(lab: Lab) -> None:
+    got: list[int] = []
+
+    @stage
+    async def sink(item: Item) -> None:
+        got.append(item.n)
+
+    @stage(ack="manual")
+    async def manual(item: Item, ctx: Context) -> None:
+        await ctx.emit(sink, item)
+        await ctx.ack()
+        await ctx.ack()
+
+    summary = await lab.run(Pipeline("p", manual, sink), *items(3))
+
+    assert sorted(got) == [0, 1, 2]
+    assert summary.stages["manual"].ok == 3
+
+
+async def test_settling_by_hand_elsewhere_is_a_mistake_of_the_handler(lab: Lab) -> None:
+    @stage(retry=Retry(attempts=1))
+    async def after(item: Item, ctx: Context) -> None:
+        await ctx.ack()
+
+    pipeline = Pipeline("p", after)
+    await lab.run(pipeline, Item())
+
+    assert "UsageError" in (await lab.letter(pipeline, after)).error
+
+
+# Both
+
+
+async def test_what_is_stopped_after_it_was_acknowledged_is_a_dead_letter_and_not_forgotten(lab: Lab) -> None:
+    started = asyncio.Event()
+
+    @stage(ack="first")
+    async def first(item: Item) -> None:
+        started.set()
+        await asyncio.sleep(60)
+
+    pipeline = Pipeline("p", first)
+    await lab.push(pipeline, first, Item(n=5))
+    async with lab.running(pipeline, grace_seconds=0.05):
+        await started.wait()
+
+    assert (await lab.letter(pipeline, first)).reason == "stopped after it was acknowledged"
+    assert (await lab.balance(pipeline))["first"].adds_up
+
+
+async def test_what_is_stopped_before_it_was_acknowledged_is_handed_back(lab: Lab) -> None:
+    started = asyncio.Event()
+
+    @stage(ack="manual")
+    async def manual(item: Item, ctx: Context) -> None:
+        started.set()
+        await asyncio.sleep(60)
+
+    pipeline = Pipeline("p", manual)
+    await lab.push(pipeline, manual, Item(n=5))
+    async with lab.running(pipeline, grace_seconds=0.05):
+        await started.wait()
+
+    balance = (await lab.balance(pipeline))["manual"]
+    assert (balance.waiting, balance.running) == (1, 0)
+
+
+async def test_every_mode_keeps_the_balance_under_mixed_fates(lab: Lab) -> None:
+    fates: Counter[str] = Counter()
+
+    def handler(name: str, ack: str) -> flowq.Stage[Item, Item]:
+        @stage(name=name, ack=ack, **({} if ack == "first" else {"retry": Retry(attempts=2, base=0, max=0)}))  # type: ignore[arg-type]
+        async def handle(item: Item, ctx: Context) -> Item | None:
+            if ack == "manual":
+                await ctx.ack()
+            fates[name] += 1
+            match item.n % 3:
+                case 0:
+                    return Item(n=item.n)
+                case 1:
+                    return None
+                case _:
+                    raise ConnectionError
+            return None
+
+        return handle
+
+    first, manual, after = (handler(name, name) for name in ("first", "manual", "after"))
+
+    @stage
+    async def sink(item: Item) -> None: ...
+
+    pipeline = Pipeline("p", (first, manual, after) >> sink)
+    for target in (first, manual, after):
+        await lab.push(pipeline, target, *items(30))
+    summary = await lab.run(pipeline)
+
+    assert [summary.stages[name].dead for name in ("first", "manual", "after")] == [10, 10, 10]
+    assert summary.stages["sink"].ok == 30
+    assert fates == {"first": 30, "manual": 30, "after": 40}

@@ -1,0 +1,227 @@
+"""Batches: as large as they may be, as late as they may be, and one bad message costs only itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+
+from flowq import Context, Pipeline, Reject, Retry, RetryLater, stage
+from tests.runtime.lab import Item, Lab
+
+ONCE = Retry(attempts=1)
+
+
+def items(n: int) -> list[Item]:
+    return [Item(n=i) for i in range(n)]
+
+
+async def test_a_batch_holds_no_more_than_it_may_and_every_message_once(any_lab: Lab) -> None:
+    batches: list[list[int]] = []
+
+    @stage(batch=7, linger=0.05)
+    async def store(batch: list[Item]) -> None:
+        batches.append([item.n for item in batch])
+
+    summary = await any_lab.run(Pipeline("p", store), *items(30))
+
+    assert sorted(n for batch in batches for n in batch) == list(range(30))
+    assert max(map(len, batches)) == 7
+    assert summary.stages["store"].ok == 30
+
+
+async def test_the_first_message_waits_no_longer_than_the_linger(lab: Lab) -> None:
+    at: list[float] = []
+
+    @stage(batch=100, linger=0.1)
+    async def store(batch: list[Item]) -> None:
+        at.append(asyncio.get_running_loop().time())
+        assert len(batch) == 3
+
+    began = asyncio.get_running_loop().time()
+    await lab.run(Pipeline("p", store), *items(3))
+
+    assert len(at) == 1
+    assert 0.1 <= at[0] - began < 0.4
+
+
+async def test_a_batch_that_is_full_does_not_linger(lab: Lab) -> None:
+    @stage(batch=10, linger=30)
+    async def store(batch: list[Item]) -> None:
+        assert len(batch) == 10
+
+    await lab.run(Pipeline("p", store), *items(40))
+
+
+async def test_batches_run_side_by_side_up_to_the_concurrency(lab: Lab) -> None:
+    two_together = asyncio.Barrier(2)
+
+    @stage(batch=5, linger=0.5, concurrency=2)
+    async def store(batch: list[Item]) -> None:
+        await two_together.wait()
+
+    await lab.run(Pipeline("p", store), *items(20))
+
+
+async def test_one_bad_row_in_a_thousand_costs_itself_and_few_calls(lab: Lab) -> None:
+    stored: Counter[int] = Counter()
+    calls = 0
+
+    @stage(batch=1000, linger=2, concurrency=1, retry=ONCE)
+    async def store(batch: list[Item]) -> None:
+        nonlocal calls
+        calls += 1
+        if any(item.n == 637 for item in batch):
+            raise ValueError("row 637")
+        stored.update(item.n for item in batch)
+
+    pipeline = Pipeline("p", store)
+    summary = await lab.run(pipeline, *items(1000))
+
+    assert stored == Counter(n for n in range(1000) if n != 637)
+    assert (summary.stages["store"].ok, summary.dead) == (999, 1)
+    assert (await lab.letter(pipeline, store)).message == {"n": 637}
+    assert calls <= 1 + 2 * 10
+
+
+async def test_the_bad_row_is_tried_again_alone_or_with_others_until_its_attempts_are_exhausted(lab: Lab) -> None:
+    tries: Counter[int] = Counter()
+
+    @stage(batch=10, linger=0.05, concurrency=1, retry=Retry(attempts=3, base=0, max=0))
+    async def store(batch: list[Item]) -> None:
+        if any(item.n == 3 for item in batch):
+            if len(batch) == 1:
+                tries[3] += 1
+            raise ConnectionError
+
+    pipeline = Pipeline("p", store)
+    await lab.run(pipeline, *items(10))
+
+    assert tries == {3: 3}
+    assert (await lab.letter(pipeline, store)).attempts == 3
+
+
+async def test_a_row_that_cannot_be_read_does_not_reach_the_handler(lab: Lab) -> None:
+    stored: list[int] = []
+
+    @stage(batch=10, linger=0.05)
+    async def store(batch: list[Item]) -> None:
+        stored.extend(item.n for item in batch)
+
+    pipeline = Pipeline("p", store)
+    await lab.command(b"XADD", lab.broker(pipeline).keys.edge(">store"), b"*", b"b", b"no json")
+    await lab.run(pipeline, *items(5))
+
+    assert sorted(stored) == list(range(5))
+    assert (await lab.letter(pipeline, store)).reason == "undecodable"
+
+
+async def test_a_rejected_row_dies_and_its_neighbours_do_not(lab: Lab) -> None:
+    @stage(batch=8, linger=0.05)
+    async def store(batch: list[Item]) -> None:
+        if any(item.n == 2 for item in batch):
+            raise Reject("row 2")
+
+    pipeline = Pipeline("p", store)
+    summary = await lab.run(pipeline, *items(8))
+
+    assert (summary.stages["store"].ok, summary.stages["store"].dead) == (7, 1)
+    assert (await lab.letter(pipeline, store)).reason == "rejected"
+
+
+async def test_a_batch_that_asks_for_later_is_delayed_as_a_whole_and_not_taken_apart(lab: Lab) -> None:
+    sizes: list[int] = []
+
+    @stage(batch=8, linger=0.1, concurrency=1)
+    async def store(batch: list[Item], ctx: Context) -> None:
+        sizes.append(len(batch))
+        if ctx.attempt == 1:
+            raise RetryLater("database is restarting", after=0.05)
+
+    summary = await lab.run(Pipeline("p", store), *items(8))
+
+    assert sizes == [8, 8]
+    assert summary.stages["store"].retries == 8
+
+
+async def test_a_batch_gives_outputs_once_for_all(lab: Lab) -> None:
+    got: list[int] = []
+
+    @stage(batch=10, linger=0.1, concurrency=1)
+    async def total(batch: list[Item]) -> list[Item]:
+        return [Item(n=sum(item.n for item in batch))]
+
+    @stage
+    async def sink(item: Item) -> None:
+        got.append(item.n)
+
+    summary = await lab.run(Pipeline("p", total >> sink), *items(10))
+
+    assert got == [45]
+    assert (summary.stages["total"].ok, summary.stages["total"].out) == (10, 1)
+
+
+async def test_a_batch_taken_apart_gives_the_outputs_of_its_good_parts(lab: Lab) -> None:
+    got: list[int] = []
+
+    @stage(batch=8, linger=0.1, concurrency=1, retry=ONCE)
+    async def double(batch: list[Item]) -> AsyncIterator[Item]:
+        for item in batch:
+            if item.n == 5:
+                raise ValueError
+            yield Item(n=2 * item.n)
+
+    @stage
+    async def sink(item: Item) -> None:
+        got.append(item.n)
+
+    await lab.run(Pipeline("p", double >> sink), *items(8))
+
+    assert sorted(got) == [0, 2, 4, 6, 8, 12, 14]
+
+
+async def test_a_batch_on_a_thread_and_one_inline(lab: Lab) -> None:
+    got: list[int] = []
+
+    @stage(batch=4, linger=0.02)
+    def threaded(batch: list[Item]) -> list[Item]:
+        return batch
+
+    @stage(batch=4, linger=0.02, inline=True)
+    def inline(batch: list[Item]) -> None:
+        got.extend(item.n for item in batch)
+
+    await lab.run(Pipeline("p", threaded >> inline), *items(10))
+
+    assert sorted(got) == list(range(10))
+
+
+async def test_a_batch_that_takes_too_long_is_taken_apart_like_any_that_fails(lab: Lab) -> None:
+    @stage(batch=4, linger=0.05, timeout=0.05, retry=ONCE)
+    async def slow(batch: list[Item]) -> None:
+        if any(item.n == 1 for item in batch):
+            await asyncio.sleep(60)
+
+    pipeline = Pipeline("p", slow)
+    summary = await lab.run(pipeline, *items(4))
+
+    assert (summary.stages["slow"].ok, summary.dead) == (3, 1)
+
+
+async def test_messages_of_different_edges_do_not_share_a_batch(lab: Lab) -> None:
+    got: list[int] = []
+
+    @stage
+    async def before(item: Item) -> Item:
+        return item
+
+    @stage(batch=10, linger=0.02)
+    async def store(batch: list[Item]) -> None:
+        got.extend(item.n for item in batch)
+
+    pipeline = Pipeline("p", before >> store)
+    await lab.push(pipeline, store, *[Item(n=n) for n in range(10, 20)])
+    summary = await lab.run(pipeline, *items(10))
+
+    assert sorted(got) == list(range(20))
+    assert summary.stages["store"].ok == 20

@@ -1,0 +1,213 @@
+"""Resources: opened once before the first message, closed after the last, whatever happens in between."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+import flowq
+from flowq import Pipeline, resource, stage, use
+from flowq.runtime.resources import ResourceFailed
+from flowq.runtime.run import RunOptions
+from flowq.runtime.worker import StopSignals, work
+from tests.runtime.lab import Item, Lab
+
+log: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def _clear_log() -> None:
+    log.clear()
+
+
+def recorded(name: str, **requires: Any) -> Any:
+    """A resource that writes down its life."""
+
+    @resource
+    async def it() -> AsyncIterator[str]:
+        log.append(f"open {name}")
+        yield name
+        log.append(f"close {name}")
+
+    return it
+
+
+async def test_a_resource_is_opened_once_for_all_stages_and_closed_after_the_last_message(lab: Lab) -> None:
+    client = recorded("client")
+
+    @stage
+    async def first(item: Item, client: str = use(client)) -> Item:
+        log.append(f"first with {client}")
+        return item
+
+    @stage
+    async def second(item: Item, client: str = use(client)) -> None:
+        log.append(f"second with {client}")
+
+    await lab.run(Pipeline("p", first >> second), Item(), Item())
+
+    assert log[0] == "open client"
+    assert sorted(log[1:-1]) == ["first with client"] * 2 + ["second with client"] * 2
+    assert log[-1] == "close client"
+
+
+async def test_what_a_resource_requires_is_opened_before_it_and_closed_after_it(lab: Lab) -> None:
+    @resource
+    def settings() -> Iterator[str]:
+        log.append("open settings")
+        yield "settings"
+        log.append("close settings")
+
+    @resource
+    async def database(settings: str = use(settings)) -> AsyncIterator[str]:
+        log.append(f"open database with {settings}")
+        yield "database"
+        log.append("close database")
+
+    @stage
+    async def handler(item: Item, database: str = use(database), settings: str = use(settings)) -> None:
+        log.append("handle")
+
+    await lab.run(Pipeline("p", handler), Item())
+
+    assert log == ["open settings", "open database with settings", "handle", "close database", "close settings"]
+
+
+async def test_every_shape_of_resource_is_lent(lab: Lab) -> None:
+    got: list[tuple[str, str, str, str]] = []
+
+    @resource
+    def function() -> str:
+        return "function"
+
+    @resource
+    async def coroutine() -> str:
+        return "coroutine"
+
+    @resource
+    def generator() -> Iterator[str]:
+        yield "generator"
+
+    @resource
+    async def async_generator() -> AsyncIterator[str]:
+        yield "async generator"
+
+    @stage
+    def handler(
+        item: Item,
+        a: str = use(function),
+        b: str = use(coroutine),
+        c: str = use(generator),
+        d: str = use(async_generator),
+    ) -> None:
+        got.append((a, b, c, d))
+
+    await lab.run(Pipeline("p", handler), Item())
+
+    assert got == [("function", "coroutine", "generator", "async generator")]
+
+
+async def test_a_resource_nobody_asks_for_is_not_opened(lab: Lab) -> None:
+    used, unused = recorded("used"), recorded("unused")
+
+    @stage
+    async def one(item: Item, it: str = use(used)) -> None: ...
+
+    @stage
+    async def two(item: Item, it: str = use(unused)) -> None: ...
+
+    pipeline = Pipeline("p", one, two)
+    async with lab.running(pipeline, stages=["one"]):
+        pass
+
+    assert log == ["open used", "close used"]
+
+
+# Failing
+
+
+def failing_pipeline(how: str) -> tuple[Pipeline, Any]:
+    first = recorded("first")
+
+    @resource
+    async def broken(first: str = use(first)) -> AsyncIterator[str]:
+        if how == "raises":
+            raise ConnectionError("no route to host")
+        if how == "gives nothing":
+            return
+        yield "never"
+
+    @stage
+    async def handler(item: Item, it: str = use(broken)) -> None:
+        log.append("handled")
+
+    return Pipeline("p", handler), handler
+
+
+@pytest.mark.parametrize("how", ["raises", "gives nothing"])
+async def test_a_resource_that_cannot_be_opened_ends_the_run_and_closes_those_before_it(
+    how: str, lab: Lab, url: str
+) -> None:
+    pipeline, handler = failing_pipeline(how)
+    await lab.push(pipeline, handler, Item())
+
+    with pytest.raises(ResourceFailed, match="broken"):
+        await flowq.run(pipeline, redis=url, namespace=lab.namespace)
+
+    assert log == ["open first", "close first"]
+    broker = lab.broker(pipeline)
+    assert await broker.registered_workers() == {}
+    assert (await broker.outstanding([">handler"])) == {">handler": 1}
+
+
+async def test_a_worker_tells_which_resource_could_not_be_opened(lab: Lab) -> None:
+    pipeline, _ = failing_pipeline("raises")
+
+    with pytest.raises(ResourceFailed, match="no route to host"):
+        await work(pipeline.plan, lab.broker(pipeline), RunOptions(), sources=(), stop=StopSignals())
+
+    assert log == ["open first", "close first"]
+
+
+async def test_a_resource_that_fails_to_close_keeps_no_other_from_closing(lab: Lab) -> None:
+    first = recorded("first")
+
+    @resource
+    async def stubborn(first: str = use(first)) -> AsyncIterator[str]:
+        yield "stubborn"
+        raise ConnectionError("was closed already")
+
+    @stage
+    async def handler(item: Item, it: str = use(stubborn)) -> None: ...
+
+    pipeline = Pipeline("p", handler)
+    await lab.push(pipeline, handler, Item())
+    with pytest.raises(ConnectionError, match="was closed already"):
+        await lab.run(pipeline)
+
+    assert log == ["open first", "close first"]
+    assert await lab.broker(pipeline).registered_workers() == {}
+    assert (await lab.balance(pipeline))["handler"].ok == 1
+
+
+async def test_resources_are_closed_after_the_handlers_that_were_interrupted(lab: Lab) -> None:
+    client = recorded("client")
+    started = asyncio.Event()
+
+    @stage
+    async def handler(item: Item, it: str = use(client)) -> None:
+        started.set()
+        try:
+            await asyncio.sleep(60)
+        finally:
+            log.append("handler ends")
+
+    pipeline = Pipeline("p", handler)
+    await lab.push(pipeline, handler, Item())
+    async with lab.running(pipeline, grace_seconds=0.02):
+        await started.wait()
+
+    assert log == ["open client", "handler ends", "close client"]
