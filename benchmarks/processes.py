@@ -54,7 +54,7 @@ class Team:
 
     def __exit__(self, *_: object) -> None:
         for process in self._processes:
-            process.terminate()
+            process.kill()  # what it leaves behind goes with its server
         self._stack.close()
 
     def go(self) -> None:
@@ -77,7 +77,7 @@ class Team:
         return max(peak_rss_mib(process.pid) for process in self._processes)
 
 
-def start(*arguments: str, cwd: Path = ROOT) -> subprocess.Popen[bytes]:
+def start(*arguments: str, cwd: Path = ROOT, stderr: int | None = None) -> subprocess.Popen[bytes]:
     """A Python process that finds this package from any folder."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
@@ -86,5 +86,6 @@ def start(*arguments: str, cwd: Path = ROOT) -> subprocess.Popen[bytes]:
         env=environment,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        stderr=stderr,
         start_new_session=True,
     )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +109,12 @@ class DecodeError(CodecError):
     code = "FQ501"
 
 
+class UnknownType(DecodeError):
+    """A message of a type that this version of the pipeline does not have."""
+
+    code = "FQ504"
+
+
 class EncodeError(CodecError):
     """A value that does not fit the declared output types, or cannot be written as JSON."""
 
@@ -170,10 +179,16 @@ class RetryLater(Exception):
     """
 
     def __init__(self, reason: str = "retry later", *, after: float, hold: str | None = None) -> None:
+        if after == math.inf:
+            raise ValueError("RetryLater(after=inf) is never; raise Reject for a message that shall not run again")
         super().__init__(reason)
         self.reason = reason
         self.after = max(0.0, after)
         self.hold = hold
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # An exception is copied by calling its class with its arguments, and `after` is none of them.
+        return partial(RetryLater, self.reason, after=self.after, hold=self.hold), ()
 
 
 @dataclass(slots=True)

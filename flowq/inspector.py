@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from flowq.broker.balance import StageBalance, balance_of
+from flowq.broker.recorded_plan import Orphan, orphans_of
 from flowq.broker.records import DeadEntry, Snapshot
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.message import Header
@@ -123,6 +124,10 @@ class Inspector:
         registered = await self._broker.registered_workers()
         leases = await self._broker.leases(list(registered))
         return {name: facts for name, facts in sorted(registered.items()) if leases[name] is not None}
+
+    async def orphans(self) -> list[Orphan]:
+        """Edges that an earlier version of the pipeline had and this one has not, with what lies on them."""
+        return await orphans_of(self._broker, self._plan)
 
     # Dead letters
 

@@ -15,6 +15,7 @@ from flowq.broker.open import open_broker
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.durations import seconds
 from flowq.delivery.message import one_word
+from flowq.delivery.policy import Durability
 from flowq.delivery.settlement import Output
 from flowq.errors import BrokerUnavailable, QueueFull, UsageError
 from flowq.graph.emission import Target, entering, target_for_value
@@ -46,16 +47,29 @@ class Publisher:
     sent again because the reply was lost is stored once. When the edge of the stage is full, a push waits, or raises
     QueueFull with `wait=False`.
 
+    Redis answers before its replicas know: a failover may forget what was pushed in the last moments before it. With
+    `durability="replicated"` a push returns when a replica has the message as well, which costs a round trip between
+    the two. That is no proof against every failover: of several replicas another may be chosen.
+
     Raises EncodeError for a message that the stage does not take, BrokerUnavailable after five tries without an
-    answer.
+    answer, or without a replica that confirms: Redis may have stored it then, and the same `id` pushed again within
+    an hour is still stored once.
 
     >>> async def add(pipeline, fetch, link):
     ...     async with Publisher(pipeline, redis="redis://localhost:6379/0") as publisher:
     ...         await publisher.push(fetch, link, delay="5m")
     """
 
-    def __init__(self, pipeline: Pipeline, *, redis: str | None = None, namespace: str = "flowq") -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        *,
+        redis: str | None = None,
+        namespace: str = "flowq",
+        durability: Durability = "local",
+    ) -> None:
         self._plan: Plan = pipeline.plan
+        self._durability: Durability = durability
         self._redis = redis
         self._namespace = namespace
         self._ids = MessageIds()
@@ -64,7 +78,9 @@ class Publisher:
         self._broker: Broker | None = None
 
     async def __aenter__(self) -> Self:
-        opening = open_broker(self._plan.name, redis=self._redis, namespace=self._namespace)
+        opening = open_broker(
+            self._plan.name, redis=self._redis, namespace=self._namespace, durability=self._durability
+        )
         self._broker = await self._stack.enter_async_context(opening)
         return self
 
@@ -159,8 +175,15 @@ class SyncPublisher:
     ...         publisher.push(fetch, link)
     """
 
-    def __init__(self, pipeline: Pipeline, *, redis: str | None = None, namespace: str = "flowq") -> None:
-        self._publisher = Publisher(pipeline, redis=redis, namespace=namespace)
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        *,
+        redis: str | None = None,
+        namespace: str = "flowq",
+        durability: Durability = "local",
+    ) -> None:
+        self._publisher = Publisher(pipeline, redis=redis, namespace=namespace, durability=durability)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="flowq-publisher", daemon=True)
 

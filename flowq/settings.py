@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 from flowq.delivery.durations import seconds
+from flowq.delivery.policy import Durability
 from flowq.errors import NotFound, Place, UsageError
 
 FILE = "pyproject.toml"
@@ -34,6 +35,7 @@ class Settings:
     - `lease_seconds`: how long after its last sign of life a worker counts as dead.
     - `grace_seconds`: how long running messages may take to finish when a worker is stopped.
     - `workers`: number of worker processes.
+    - `durability`: when a message that enters a pipeline counts as stored: "local" or "replicated".
     - `origin`: setting -> "built-in", "pyproject.toml [tool.flowq]", "env FLOWQ_REDIS_URL", "flag --redis".
 
     >>> settings = Settings.load(Path(), {"FLOWQ_LEASE": "1m"}, {"workers": 4})
@@ -47,6 +49,7 @@ class Settings:
     lease_seconds: float = 15.0
     grace_seconds: float = 30.0
     workers: int = 1
+    durability: Durability = "local"
     origin: Mapping[str, str] = field(default_factory=dict[str, str])
     stages: tuple[StageSetting, ...] = ()
 
@@ -165,6 +168,12 @@ def _count(value: Any, *, least: int = 0) -> int:
     return int(text)
 
 
+def _durability(value: Any) -> Durability:
+    if value not in get_args(Durability):
+        raise ValueError('"local" or "replicated" is needed')
+    return cast("Durability", value)
+
+
 _READ: Mapping[str, Callable[[Any], Any]] = {
     "redis": _url,
     "pipelines": _places,
@@ -172,6 +181,7 @@ _READ: Mapping[str, Callable[[Any], Any]] = {
     "lease": _duration_above_zero,
     "grace": _duration,
     "workers": _count,
+    "durability": _durability,
 }
 _FIELDS = {"lease": "lease_seconds", "grace": "grace_seconds"}
 _VARIABLES = {name: f"FLOWQ_{name.upper()}" for name in _READ} | {"redis": "FLOWQ_REDIS_URL"}

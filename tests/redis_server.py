@@ -70,7 +70,7 @@ class RedisServer:
         folder = Path(self._folder.name)
         log = folder / "redis.log"
         command = [
-            *(*_dies_with_this_process(), self._binary),
+            *(*dies_with_this_process(), self._binary),
             *("--port", "0", "--unixsocket", str(folder / "redis.sock")),
             *("--dir", str(folder), "--logfile", str(log)),
             *("--save", "", "--appendonly", "no"),
@@ -119,7 +119,7 @@ class RedisServer:
             return False
 
 
-def _dies_with_this_process() -> list[str]:
+def dies_with_this_process() -> list[str]:
     """On Linux the kernel ends the server even after a `kill -9` of pytest, when no fixture can."""
     setpriv = shutil.which("setpriv") if sys.platform == "linux" else None
     return [setpriv, "--pdeathsig", "TERM"] if setpriv else []

@@ -7,6 +7,7 @@ recovery from a crash, and settled entries stay in their stream.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -125,10 +126,8 @@ async def consume(url: str, stream: str, handle: Handle) -> None:
 
 
 async def make_group(redis: Redis, stream: str) -> None:
-    try:
+    with contextlib.suppress(ResponseError):  # another process was first
         await redis.xgroup_create(stream, GROUP, id="0", mkstream=True)
-    except ResponseError:
-        pass  # another process was first
 
 
 async def publish(task: str, url: str, messages: Iterable[Any]) -> None:
@@ -136,9 +135,7 @@ async def publish(task: str, url: str, messages: Iterable[Any]) -> None:
     async with Redis.from_url(url) as redis:
         await make_group(redis, "first")
         append, left = redis.register_script(APPEND), iter(messages)
-        while bodies := [
-            message if isinstance(message, bytes) else to_json(message) for message in islice(left, PUSH)
-        ]:
+        while bodies := [message if isinstance(message, bytes) else to_json(message) for message in islice(left, PUSH)]:
             await append(["first"], bodies)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
@@ -81,10 +82,8 @@ async def consume(url: str, stream: str, handle: Handle, at_once: int) -> None:
 
 
 async def make_group(redis: Redis, stream: str) -> None:
-    try:
+    with contextlib.suppress(ResponseError):  # another process was first
         await redis.xgroup_create(stream, GROUP, id="0", mkstream=True)
-    except ResponseError:
-        pass  # another process was first
 
 
 async def publish(task: str, url: str, messages: Iterable[Any]) -> None:

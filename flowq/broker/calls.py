@@ -21,12 +21,18 @@ CALL_TIMEOUT_SECONDS = 10.0
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.05, 2.0
 
 
-async def run_script(link: Link, script: Script, keys: Sequence[Any], arguments: Sequence[Any]) -> Any:
-    """Run a script by its digest, and by its text where Redis does not know it (yet, or any more)."""
+async def run_script(
+    link: Link, script: Script, keys: Sequence[Any], arguments: Sequence[Any], *, replicated: bool = False
+) -> Any:
+    """Run a script by its digest, and by its text where Redis does not know it (yet, or any more).
+
+    `replicated`: raise BrokerUnavailable unless a replica has what it wrote.
+    """
+    call = link.call_replicated if replicated else link.call
     try:
-        return await link.call(*script.by_digest(keys, arguments), timeout_seconds=CALL_TIMEOUT_SECONDS)
+        return await call(*script.by_digest(keys, arguments), timeout_seconds=CALL_TIMEOUT_SECONDS)
     except NoScriptError:
-        return await link.call(*script.by_text(keys, arguments), timeout_seconds=CALL_TIMEOUT_SECONDS)
+        return await call(*script.by_text(keys, arguments), timeout_seconds=CALL_TIMEOUT_SECONDS)
 
 
 async def insist(attempt: Callable[[], Awaitable[T]], *, what: str) -> T:

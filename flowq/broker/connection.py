@@ -18,6 +18,7 @@ from flowq.errors import BrokerRefused, BrokerUnavailable, UsageError
 Command = Sequence[Any]
 
 _CONNECT_TIMEOUT_SECONDS = 3.0
+_REPLICA_SECONDS = 1.0
 
 
 class Dialer(Protocol):
@@ -101,6 +102,24 @@ class Link:
         reply = (await self.call_all([command], timeout_seconds=timeout_seconds))[0]
         if isinstance(reply, Exception):
             raise translate(reply, self._dialer.address)
+        return reply
+
+    async def call_replicated(self, *command: Any, timeout_seconds: float) -> Any:
+        """Like `call`, for a command that writes: raise BrokerUnavailable unless a replica has it within a second.
+
+        Both go in one breath: WAIT only knows of what its own connection wrote.
+        """
+        waiting = b"WAIT", 1, round(_REPLICA_SECONDS * 1000)
+        reply, replicas = await self.call_all([command, waiting], timeout_seconds=timeout_seconds)
+        for answer in (reply, replicas):
+            if isinstance(answer, Exception):
+                raise translate(answer, self._dialer.address)
+        if replicas < 1:
+            await self._drop()  # this server may be cut off, and no longer the primary
+            raise BrokerUnavailable(
+                f"no replica of Redis at {self._dialer.address} has confirmed within {_REPLICA_SECONDS:g} s",
+                hint='see whether one is connected: flowq doctor; or do without: durability="local"',
+            )
         return reply
 
     async def call_all(self, commands: Sequence[Command], *, timeout_seconds: float) -> list[Any]:

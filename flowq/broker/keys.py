@@ -97,6 +97,16 @@ class Keys:
         return self._key("run")
 
     @property
+    def all(self) -> str:
+        """A pattern that every key matches, for an ACL."""
+        return self._key("*")
+
+    @property
+    def scratch(self) -> str:
+        """First part of keys that exist for a moment, to try what this user of Redis may do."""
+        return self._key("scratch")
+
+    @property
     def plan(self) -> str:
-        """String: the plan last run, as JSON."""
+        """Hash: edge of this or an earlier version of the pipeline to what it takes, as JSON."""
         return self._key("plan")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import get_args
 
 from flowq.broker.connection import Dialer, UrlDialer
 from flowq.broker.embedded import EmbeddedRedis
@@ -12,6 +13,8 @@ from flowq.broker.keys import Keys
 from flowq.broker.memory import MemoryDialer
 from flowq.broker.redis_streams import Broker
 from flowq.broker.topology import ClusterDialer, SentinelDialer
+from flowq.delivery.policy import Durability
+from flowq.errors import UsageError
 
 MEMORY = "memory"
 DATA_DIR = Path(".flowq")
@@ -28,11 +31,22 @@ def dialer_for(url: str, pipeline: str) -> Dialer:
 
 
 @asynccontextmanager
-async def open_broker(pipeline: str, *, redis: str | None = None, namespace: str = "flowq") -> AsyncGenerator[Broker]:
-    """The broker of a pipeline for the length of a `with`. Raises BrokerUnavailable if Redis does not answer."""
+async def open_broker(
+    pipeline: str,
+    *,
+    redis: str | None = None,
+    namespace: str = "flowq",
+    durability: Durability = "local",
+) -> AsyncGenerator[Broker]:
+    """The broker of a pipeline for the length of a `with`.
+
+    Raises BrokerUnavailable if Redis does not answer, UsageError for a durability that it cannot have.
+    """
+    _check(durability, redis)
     server = EmbeddedRedis.acquire(DATA_DIR) if redis is None else None
     try:
-        broker = Broker(dialer_for(server.url if server else redis or "", pipeline), Keys(namespace, pipeline))
+        dialer = dialer_for(server.url if server else redis or "", pipeline)
+        broker = Broker(dialer, Keys(namespace, pipeline), durability=durability)
         try:
             await broker.ping()
             yield broker
@@ -41,3 +55,10 @@ async def open_broker(pipeline: str, *, redis: str | None = None, namespace: str
     finally:
         if server is not None:
             server.release()
+
+
+def _check(durability: str, redis: str | None) -> None:
+    if durability not in get_args(Durability):
+        raise UsageError(f'there is no durability "{durability}"', hint='it is "local" or "replicated"')
+    if durability == "replicated" and redis in (None, MEMORY):
+        raise UsageError('durability "replicated" needs a Redis with a replica', hint="give its URL: redis=...")

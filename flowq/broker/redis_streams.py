@@ -23,6 +23,7 @@ from flowq.broker.records import (
 )
 from flowq.delivery.dead_letter import dead_letter_info
 from flowq.delivery.message import Delivery
+from flowq.delivery.policy import Durability
 from flowq.delivery.settlement import DeadLetter, Output
 
 _PUBLISH_WINDOW_MS = 3_600_000
@@ -38,12 +39,15 @@ class Broker:
     a failover in between may have given it to somebody else.
     """
 
-    def __init__(self, dialer: Dialer, keys: Keys) -> None:
+    def __init__(self, dialer: Dialer, keys: Keys, *, durability: Durability = "local") -> None:
         self.dialer = dialer
+        self.durability: Durability = durability  # of what is published
         self.keys = keys
         self.epoch = 0
         self.run_id = ""  # written into dead letters
         self._control = self.link()
+        # Waiting for a replica must not keep anything else waiting.
+        self._publishing = self.link() if durability == "replicated" else self._control
 
     def link(self) -> Link:
         """A connection of one's own, for a reader or a settler."""
@@ -54,6 +58,7 @@ class Broker:
 
     async def close(self) -> None:
         await self._control.close()
+        await self._publishing.close()
 
     async def ping(self) -> None:
         """Raise BrokerUnavailable or BrokerRefused if this Redis cannot be used."""
@@ -106,9 +111,9 @@ class Broker:
             if deduplicated_by is not None:
                 arguments.append(message.dedup_hash)
         seen = keys.seen(deduplicated_by or edge.rpartition(">")[2])
-        reply = await self.script(
-            scripts.PUBLISH, [keys.stats, keys.published, stream, seen, delayed, parked], *arguments
-        )
+        names = [keys.stats, keys.published, stream, seen, delayed, parked]
+        replicated = self.durability == "replicated"
+        reply = await run_script(self._publishing, scripts.PUBLISH, names, arguments, replicated=replicated)
         if reply[0] == 0:
             return Published(0, 0, full_at=reply[1])
         return Published(reply[1], reply[2])
@@ -271,9 +276,6 @@ class Broker:
             b"HGET", self.keys.run, f"source:{source}", timeout_seconds=CALL_TIMEOUT_SECONDS
         )
         return bool(state == f"done {signature}".encode())
-
-    async def save_plan(self, plan: bytes) -> None:
-        await self._control.call(b"SET", self.keys.plan, plan, timeout_seconds=CALL_TIMEOUT_SECONDS)
 
     async def snapshot(self, edges: Sequence[str], stages: Sequence[str]) -> Snapshot:
         """The whole state in one atomic step."""

@@ -18,6 +18,8 @@ COMMANDS = (
     ("push", "Run", "Put messages into a pipeline."),
     ("status", "Look", "Show what waits, runs and died, stage by stage."),
     ("dlq", "Look", "Look at dead letters, and send them back."),
+    ("doctor", "Look", "Examine the Redis that flowq uses."),
+    ("gc", "Look", "Remove edges that a pipeline no longer has."),
     ("graph", "Write", "Draw a pipeline."),
     ("check", "Write", "Check pipelines without running them."),
     ("ls", "Write", "List the pipelines of this project."),

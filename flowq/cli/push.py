@@ -93,7 +93,9 @@ def command(
         if not dry_run:
             from flowq.publisher import SyncPublisher  # brings the Redis client, which a dry run does without
 
-            opening = SyncPublisher(pipeline, redis=settings.redis, namespace=settings.namespace)
+            opening = SyncPublisher(
+                pipeline, redis=settings.redis, namespace=settings.namespace, durability=settings.durability
+            )
             publisher = stack.enter_context(opening)
         sender = Sender(publisher, inlet.stage, delay_seconds, waits=not no_wait)
         if stream is None:

@@ -29,7 +29,7 @@ Arguments = Annotated[
 ]
 Limits = Annotated[
     list[str] | None,
-    typer.Option("--limit", metavar="STAGE=N", help="Stop when a stage has settled N messages."),
+    typer.Option("--limit", metavar="STAGE=N", help="Stop when a stage has settled N more messages."),
 ]
 
 
@@ -143,19 +143,19 @@ def _names(given: Sequence[str] | None) -> list[str]:
     return [name.strip() for item in given or () for name in item.split(",") if name.strip()]
 
 
-def _pairs(flag: str, given: Sequence[str] | None) -> dict[str, str]:
+def _pairs(flag: str, given: Sequence[str] | None, *, form: str = "KEY=VALUE") -> dict[str, str]:
     pairs: dict[str, str] = {}
     for item in given or ():
         key, equals, value = item.partition("=")
         if not equals or not key:
-            raise UsageError(f"{flag} {item} is not KEY=VALUE", hint=f"write  {flag} key=value")
+            raise UsageError(f"{flag} {item} is not {form}", hint=f"write  {flag} {form}")
         pairs[key] = value
     return pairs
 
 
 def _numbers(flag: str, given: Sequence[str] | None, stages: Sequence[str]) -> Mapping[str, int]:
     numbers: dict[str, int] = {}
-    for stage, value in _pairs(flag, given).items():
+    for stage, value in _pairs(flag, given, form="STAGE=N").items():
         if stage not in stages:
             raise UsageError(f'{flag} {stage}={value}: no stage "{stage}" runs here', hint=", ".join(stages))
         if not value.isdecimal() or int(value) < 1:

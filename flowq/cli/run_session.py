@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,8 @@ from flowq.broker.records import Snapshot
 from flowq.broker.redis_streams import Broker
 from flowq.cli.run import exit_code_of_signals
 from flowq.cli.run_screen import RunAbout, Screen, choose_screen
+from flowq.cli.run_start import warnings_at_start
+from flowq.cli.run_text import settled
 from flowq.cli.worker import Instructions
 from flowq.errors import FlowqError
 from flowq.graph.plan import Plan
@@ -25,7 +27,7 @@ from flowq.runtime.certificates import certify_lost_neighbours
 from flowq.runtime.run import Run, RunOptions, poll_seconds
 from flowq.runtime.runner import Runner, first_to_end
 from flowq.runtime.sources import reject_unknown_arguments, source_arguments
-from flowq.runtime.supervisor import KILL_MARGIN_SECONDS, Supervisor
+from flowq.runtime.supervisor import Supervisor
 from flowq.runtime.worker import StopSignals
 
 if TYPE_CHECKING:
@@ -65,22 +67,31 @@ class Session:
         options = self._options()
         self._check_arguments()
         async with AsyncExitStack() as stack:
-            redis = MEMORY if self.memory else self.settings.redis
-            opening = open_broker(self.plan.name, redis=redis, namespace=self.settings.namespace)
-            broker = await stack.enter_async_context(opening)
+            broker = await stack.enter_async_context(self._opening())
+            warnings = await warnings_at_start(broker, self.plan, is_own=self.memory or self._is_embedded)
             run, sources = Run(self.plan, broker), []
             if self._runs_sources or self.fresh:
                 sources = await run.begin(options, fresh=self.fresh)
             before = await run.snapshot()
             screen = choose_screen(self.plan, json=self.json, quiet=self.quiet, stdout=sys.stdout, stderr=sys.stderr)
             screen.begin(self._about(broker, run, before))
+            for warning in warnings:
+                screen.note(warning)
+            if self.json:  # what handlers print is not our data
+                stack.enter_context(contextlib.redirect_stdout(sys.stderr))
             watch = Watch(self, run, screen, stop, before)
-            if self.settings.workers == 0 or self.memory:
-                return await watch.until_the_end(
-                    InProcess(Runner(self.plan, broker, options, sources=sources), self.settings.grace_seconds)
-                )
             await certify_lost_neighbours(broker)
+            if self.settings.workers == 0 or self.memory:
+                return await watch.until_the_end(InProcess(Runner(self.plan, broker, options, sources=sources)))
             return await watch.until_the_end(self._supervisor(broker, run, sources, screen))
+
+    def _opening(self) -> AbstractAsyncContextManager[Broker]:
+        settings = self.settings
+        if self.memory:
+            return open_broker(self.plan.name, redis=MEMORY, namespace=settings.namespace)
+        return open_broker(
+            self.plan.name, redis=settings.redis, namespace=settings.namespace, durability=settings.durability
+        )
 
     @property
     def _runs_sources(self) -> bool:
@@ -136,6 +147,7 @@ class Session:
                 arguments=dict(self.arguments),
                 lease_seconds=self.settings.lease_seconds,
                 grace_seconds=self.settings.grace_seconds,
+                durability=self.settings.durability,
                 embedded=self._is_embedded,
                 quarantined=quarantined,
             )
@@ -145,35 +157,26 @@ class Session:
             broker,
             [sys.executable, "-m", "flowq.cli.worker"],
             instructions,
+            edges=[edge.name for edge in self.plan.edges],
             workers=self.settings.workers,
             grace_seconds=self.settings.grace_seconds,
             note=screen.note,
+            stdout=sys.stderr if self.json else None,
         )
 
 
 class InProcess:
     """Runs the stages in this very process, for a debugger and for `--memory`."""
 
-    def __init__(self, runner: Runner, grace_seconds: float) -> None:
+    def __init__(self, runner: Runner) -> None:
         self._runner = runner
-        self._grace_seconds = grace_seconds
         self.failed = runner.ended
 
     async def start(self) -> None:
         await self._runner.start()
 
     async def stop(self, hurry: asyncio.Event) -> None:
-        """Stop in good order; give up when Redis does not answer in time, as a supervisor would."""
-        stopping = asyncio.ensure_future(self._runner.stop(hurry))
-        hurrying = asyncio.ensure_future(hurry.wait())
-        patience_seconds = self._grace_seconds + KILL_MARGIN_SECONDS
-        await asyncio.wait([stopping, hurrying], timeout=patience_seconds, return_when=asyncio.FIRST_COMPLETED)
-        if hurry.is_set():
-            await asyncio.wait([stopping], timeout=KILL_MARGIN_SECONDS)
-        hurrying.cancel()
-        if stopping.done():
-            stopping.result()
-        stopping.cancel()
+        await self._runner.stop(hurry)
 
 
 class Watch:
@@ -184,7 +187,8 @@ class Watch:
         self._run = run
         self._screen = screen
         self._stop = stop
-        self._dead_before = sum(balance.dead for balance in balance_of(session.plan, before).values())
+        self._before = balance_of(session.plan, before)
+        self._dead_before = sum(balance.dead for balance in self._before.values())
         self._loop = asyncio.get_running_loop()
         self._started_at = self._loop.time()
 
@@ -257,7 +261,7 @@ class Watch:
     def _limit_reached(self, snapshot: Snapshot) -> bool:
         balances = balance_of(self._session.plan, snapshot)
         return any(
-            balances[stage].ok + balances[stage].filtered + balances[stage].dead >= limit
+            settled(balances[stage]) - settled(self._before[stage]) >= limit
             for stage, limit in self._session.limits.items()
         )
 

@@ -108,8 +108,8 @@ def end_lines(plan: Plan, summary: Summary, *, dead_before: int, stopped: bool, 
     lines = [headline, *balance_lines(stages, width)]
     if summary.dead:
         lines.append(Text.assemble(("dead letters  ", "dim"), f"flowq dlq ls {summary.pipeline}"))
-    if left:
-        lines.append(Text.assemble(("to go on      ", "dim"), f"flowq run {summary.pipeline}"))
+    if not summary.drained:
+        lines.append(Text.assemble(("to go on      ", "dim"), "the same command again"))
     return lines
 
 

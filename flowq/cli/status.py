@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from flowq.broker.balance import StageBalance
+    from flowq.broker.recorded_plan import Orphan
     from flowq.broker.records import Snapshot
     from flowq.graph.plan import Plan
     from flowq.settings import Settings
@@ -67,6 +68,7 @@ class PipelineState:
     snapshot: Snapshot
     balances: Mapping[str, StageBalance]
     workers: Mapping[str, Mapping[str, Any]]  # those that are alive
+    orphans: Sequence[Orphan] = ()  # edges of earlier versions with messages on them
 
     @property
     def state(self) -> str:
@@ -83,6 +85,7 @@ class PipelineState:
             "state": self.state,
             "left": self.snapshot.outstanding,
             "workers": [{"worker": worker, **facts} for worker, facts in self.workers.items()],
+            "orphans": {orphan.edge: orphan.outstanding for orphan in self.orphans},
             "stages": {
                 name: {**balance.as_json(), **({"dead_letters": kept[name]} if name in kept else {})}
                 for name, balance in self.balances.items()
@@ -126,7 +129,9 @@ async def _states(plans: Sequence[Plan], settings: Settings) -> list[PipelineSta
             opening = open_broker(plan.name, redis=settings.redis, namespace=settings.namespace)
             inspector = Inspector(plan, await opened.enter_async_context(opening))
             snapshot = await inspector.snapshot()
-            states.append(PipelineState(plan, snapshot, balance_of(plan, snapshot), await inspector.workers()))
+            workers = await inspector.workers()
+            orphans = [orphan for orphan in await inspector.orphans() if orphan.outstanding]
+            states.append(PipelineState(plan, snapshot, balance_of(plan, snapshot), workers, orphans))
     return states
 
 
@@ -145,6 +150,9 @@ def _show(state: PipelineState, console: Console) -> None:
     kept = sum(state.snapshot.dead_letters.values())
     if kept:
         console.print(f" {kept:,} dead letter{'s' * (kept > 1)}  flowq dlq ls {state.plan.name}", soft_wrap=True)
+    for orphan in state.orphans:
+        left = f" {orphan.outstanding:,} left on {orphan.edge}, which is no longer in the code"
+        console.print(f"{left}  flowq gc {state.plan.name}", soft_wrap=True)
     if state.state == "stopped":
         console.print(f" no worker is running  flowq run {state.plan.name}", soft_wrap=True)
 

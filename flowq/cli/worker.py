@@ -19,6 +19,7 @@ from flowq.broker.redis_streams import Broker
 from flowq.cli.errors import report
 from flowq.cli.loading import Entry, load_entry
 from flowq.cli.logs import configure_logging
+from flowq.delivery.policy import Durability
 from flowq.graph.plan import Plan
 from flowq.runtime.run import RunOptions
 from flowq.runtime.supervisor import EXIT_TOLD_WHY, KILL_MARGIN_SECONDS
@@ -42,6 +43,7 @@ class Instructions:
     arguments: dict[str, Any]
     lease_seconds: float
     grace_seconds: float
+    durability: Durability = "local"
     embedded: bool = False
     quarantined: bool = False
 
@@ -77,7 +79,8 @@ async def _work(told: Instructions, plan: Plan) -> None:
     stop.follow(sys.stdin.fileno(), patience_seconds=told.grace_seconds + KILL_MARGIN_SECONDS)
     if told.embedded:  # a hold of our own: should the supervisor be killed, there is still something to hand back
         EmbeddedRedis.acquire(DATA_DIR)
-    broker = Broker(dialer_for(told.redis, told.pipeline), Keys(told.namespace, told.pipeline))
+    keys = Keys(told.namespace, told.pipeline)
+    broker = Broker(dialer_for(told.redis, told.pipeline), keys, durability=told.durability)
     broker.run_id = told.run_id
     await work(plan, broker, told.options, sources=told.sources, quarantined=told.quarantined, stop=stop)
     await broker.close()

@@ -145,6 +145,10 @@ class Delivery:
         """When Redis appended the entry, in milliseconds since 1970."""
         return int(self.entry_id.partition(b"-")[0])
 
+    def age_seconds(self, now_seconds: float) -> float:
+        """How long ago it was first appended to its edge; `now_seconds` since 1970."""
+        return now_seconds - (self.header.first_ms or self.appended_ms) / 1000
+
     def retried(self, *, counted: bool) -> Header:
         """The header for the next attempt."""
         header = self.header

@@ -1,11 +1,11 @@
-"""What a stage promises about its messages: retries, pacing, and when a delivery is settled."""
+"""What is promised about messages: retries, pacing, when a delivery is settled and when a push is stored."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from pydantic_core import ValidationError
 
@@ -16,6 +16,10 @@ class AckMode(StrEnum):
     AFTER = "after"  # when the handler has succeeded: at least once
     FIRST = "first"  # on receipt, before the handler runs: at most once
     MANUAL = "manual"  # when the handler calls `await ctx.ack()`
+
+
+Durability = Literal["local", "replicated"]
+"""When a message that enters a pipeline counts as stored: when the server has it, or one of its replicas as well."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,10 @@ from flowq.delivery.message import Delivery, Header
 from flowq.delivery.policy import Retry
 from flowq.errors import Reject, RetryLater
 
+ROLLOUT_SECONDS = 3600.0
+"""How long two versions of a pipeline may be running at once: so long each leaves to the other what it cannot read."""
+_LEFT_TO_OTHERS_MS = 2000
+
 
 class Output(NamedTuple):
     """One encoded message for one edge. `dedup_hash` is empty where the receiving stage does not deduplicate."""
@@ -54,6 +58,14 @@ class Undecodable:
 
 
 @dataclass(frozen=True, slots=True)
+class Unfamiliar:
+    """The message cannot be read here, but another version of the pipeline may be running that can."""
+
+    error: Exception
+    age_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Unencodable:
     """An output does not fit the declared types, the size limit, or JSON."""
 
@@ -73,7 +85,7 @@ class Postponed:
     granted: bool
 
 
-Outcome = Succeeded | Failed | TimedOut | Undecodable | Unencodable | Interrupted | Postponed
+Outcome = Succeeded | Failed | TimedOut | Undecodable | Unfamiliar | Unencodable | Interrupted | Postponed
 
 
 # What happens to the delivery
@@ -120,7 +132,8 @@ class HandlerTimeout(Exception):
 def decide(outcome: Outcome, delivery: Delivery, retry: Retry, jitter: float) -> Settlement:
     """Turn an outcome into a settlement; `jitter` is a random number from 0 to 1 drawn by the caller.
 
-    Failures are counted against `retry.attempts`; interruptions, postponements and holds are not.
+    Failures are counted against `retry.attempts`; interruptions, postponements, holds and what is left to another
+    version of the pipeline are not.
     """
     match outcome:
         case Succeeded(outputs, filtered):
@@ -130,8 +143,8 @@ def decide(outcome: Outcome, delivery: Delivery, retry: Retry, jitter: float) ->
         case Postponed(delay_seconds, granted):
             header = replace(delivery.header, granted=granted)
             return Delay(header, round(delay_seconds * 1000), counted=False)
-        case Undecodable(error):
-            return DeadLetter("undecodable", error, delivery.header)
+        case Undecodable() | Unfamiliar():
+            return _unread(outcome, delivery)
         case Unencodable(error):
             return DeadLetter("unencodable", error, delivery.header)
         case TimedOut(after_seconds):
@@ -148,6 +161,12 @@ def decide(outcome: Outcome, delivery: Delivery, retry: Retry, jitter: float) ->
             return DeadLetter("not retryable", error, delivery.header)
         case _:
             assert_never(outcome)
+
+
+def _unread(outcome: Undecodable | Unfamiliar, delivery: Delivery) -> Settlement:
+    if isinstance(outcome, Unfamiliar) and outcome.age_seconds < ROLLOUT_SECONDS:
+        return Delay(delivery.retried(counted=False), _LEFT_TO_OTHERS_MS, counted=False)
+    return DeadLetter("undecodable", outcome.error, delivery.header)
 
 
 def _another_try(

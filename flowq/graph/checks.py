@@ -41,6 +41,21 @@ _CLASHES: tuple[tuple[Callable[[Node], bool], str, str], ...] = (
         "define it at module level",
     ),
     (
+        lambda node: node.options.process and bool(node.options.batch),
+        "process=True takes one message at a time",
+        "drop batch; put a stage that collects behind it",
+    ),
+    (
+        lambda node: node.options.process and node.options.ack is not AckMode.AFTER,
+        "process=True settles after the function has succeeded",
+        "drop ack",
+    ),
+    (
+        lambda node: bool(node.options.batch) and node.options.ack is not AckMode.AFTER,
+        "a batch settles after the function has succeeded, part by part where it fails",
+        "drop ack, or drop batch",
+    ),
+    (
         lambda node: node.options.ack is AckMode.MANUAL and node.signature.context_parameter is None,
         'ack="manual" needs the context, to call ctx.ack()',
         'add a parameter ctx: Context, or use ack="after"',

@@ -97,6 +97,11 @@ class Emission:
             edge = f"{self._stage.name}>{item.stage}"
             if edge not in self._plan.edge_by_name:
                 edge = inlet_of(item.stage)
+            if edge not in self._plan.edge_by_name:
+                raise EncodeError(
+                    f'{self._stage.name} cannot emit to "{item.stage}"',
+                    hint=f"name a stage of {self._plan.name} that takes messages",
+                )
             target = target_for_value(self._plan, edge, item.message)
             header = delivery.child_header(self._next_id(), target.tag)
             outputs.append(

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 from flowq.delivery.message import Delivery
-from flowq.delivery.settlement import Failed, Interrupted, Outcome, Succeeded, Undecodable
+from flowq.delivery.settlement import Failed, Interrupted, Outcome, Succeeded
 from flowq.errors import DecodeError, RetryLater
 from flowq.runtime.handling import Handling
 
 Outcomes = list[tuple[Sequence[Delivery], Outcome]]
-Interruptible = Callable[[Awaitable[Outcome]], Awaitable[Outcome]]
+Interruptible = Callable[[Coroutine[Any, Any, Outcome]], Awaitable[Outcome]]
 
 
 async def handle_batch(handling: Handling, deliveries: Sequence[Delivery], interruptible: Interruptible) -> Outcomes:
@@ -24,7 +24,7 @@ async def handle_batch(handling: Handling, deliveries: Sequence[Delivery], inter
             messages.append(handling.decode(delivery))
             good.append(delivery)
         except DecodeError as error:
-            outcomes.append(((delivery,), Undecodable(error)))
+            outcomes.append(((delivery,), await handling.undecoded(error, delivery)))
     if good:
         await _halve(handling, good, messages, interruptible, outcomes)
     return outcomes

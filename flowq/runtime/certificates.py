@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flowq.broker.redis_streams import Broker
@@ -32,6 +32,13 @@ async def certify_lost_neighbours(broker: Broker) -> list[str]:
     for name in lost:
         await broker.certify_dead(name, "lost: its process is gone")
     return lost
+
+
+async def sign_off_the_dead(broker: Broker, edges: Sequence[str]) -> None:
+    """Strike off whoever is certified dead and has left nothing on these edges: the living have been stopped."""
+    for name, how in (await broker.certificates()).items():
+        if not await broker.retire(name, edges, reason=how):
+            await broker.forget([name])
 
 
 def _is_lost(facts: Mapping[str, Any], here: str) -> bool:

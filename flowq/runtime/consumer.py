@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import random
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Sequence
+from collections.abc import Coroutine, Sequence
+from typing import Any
 
 from flowq.broker.calls import insist
 from flowq.broker.reader import Reader
@@ -14,28 +15,26 @@ from flowq.broker.redis_streams import Broker
 from flowq.broker.settling import Receipt, Settled, Settling
 from flowq.delivery.message import Delivery
 from flowq.delivery.policy import AckMode
-from flowq.delivery.settlement import Failed, Interrupted, Outcome, Output, Postponed, Release, decide
-from flowq.errors import BrokerUnavailable, RetryLater
+from flowq.delivery.settlement import Interrupted, Outcome, Output, Postponed, Release, decide
+from flowq.errors import BrokerUnavailable
 from flowq.graph.emission import deduplicating_edges, edges_fed
 from flowq.graph.plan import Plan, StagePlan
 from flowq.runtime.batching import handle_batch
 from flowq.runtime.early_ack import EarlyAck
-from flowq.runtime.gauge import Gauge
+from flowq.runtime.gauge import LOCAL_WORK_SECONDS, Gauge
 from flowq.runtime.handling import Handling
 from flowq.runtime.identity import Identity
 from flowq.runtime.outlets import Outlets
-from flowq.runtime.pacing import Pacer
+from flowq.runtime.pacing import Pacer, WaitingRoom
 from flowq.runtime.process_pool import ProcessHandling
 from flowq.runtime.settler import Settler
 
 BLOCK_MS = 2000
-_LOCAL_WORK_SECONDS = 0.1
 _MOST_LOCAL = 1000
 _STEPS_BEFORE_YIELD = 128
 _RECONCILE_SECONDS = 30.0
-_UNRESPONSIVE_SECONDS = 1.5
-_IDLE_POLL_SECONDS = 0.02
-_UNBLOCK_EVERY_SECONDS = 0.05
+_UNRESPONSIVE_SECONDS, _LAST_WAIT_SECONDS = 1.2, 0.2
+_IDLE_POLL_SECONDS, _UNBLOCK_EVERY_SECONDS = 0.02, 0.05
 _NEVER = -1, 0.0
 
 
@@ -80,15 +79,11 @@ class Consumer:
         self._slots: list[asyncio.Task[None]] = []
         self._at_work: list[Sequence[Delivery]] = [()] * stage.concurrency
         self._gathering = asyncio.Lock()
-        self._soon: dict[tuple[str, bytes], tuple[asyncio.TimerHandle, Delivery]] = {}
+        self._waiting = WaitingRoom(self._start)
         self._reconciled = broker.epoch, self._now()
         self._pacer = Pacer(stage, stage.rate, broker) if stage.rate else None
         self._early = EarlyAck(
-            broker,
-            stage,
-            self._settler,
-            deduplicating=deduplicating,
-            interruptible=self._interruptible,
+            broker, stage, self._settler, self._interruptible, deduplicating=deduplicating, outlets=self._outlets
         )
 
     # Life
@@ -108,8 +103,8 @@ class Consumer:
 
     @property
     def running(self) -> int:
-        """Deliveries that have been started and not settled."""
-        return sum(map(len, self._at_work))
+        """Deliveries that have been started and not settled, but for those whose slot has died."""
+        return sum(len(unit) for unit, slot in zip(self._at_work, self._slots, strict=False) if not slot.done())
 
     async def stop(self, grace_seconds: float, hurry: asyncio.Event) -> None:
         """Read nothing new, hand back what has not started, finish the rest within `grace_seconds` or hand it back."""
@@ -137,10 +132,17 @@ class Consumer:
             await self._reader.unblock()
             await asyncio.wait([reading], timeout=_UNBLOCK_EVERY_SECONDS)
         self._release_unstarted()
-        await self._settler.flush()
-        for task in self.tasks:
-            task.cancel()
-        await asyncio.gather(*self.tasks, return_exceptions=True)
+        try:
+            await self._settler.flush()
+        finally:
+            await self.abandon()
+
+    async def abandon(self) -> None:
+        """End the loops as they are. Handlers that will not be cancelled are left behind."""
+        if self._tasks:
+            for task in self.tasks:
+                task.cancel()
+            await asyncio.wait(self.tasks, timeout=_LAST_WAIT_SECONDS)
         await self._reader.close()
         await self._settler.close()
 
@@ -165,13 +167,10 @@ class Consumer:
                     await self.take(deliveries)
 
     def _room_to_read(self) -> int:
-        """How many deliveries to ask for; none while a read would bring too few to be worth its round trip."""
-        stage, rate = self.stage, self._gauge.per_second
-        wanted = stage.concurrency * (stage.batch.size if stage.batch else 1)
-        window = wanted + min(_MOST_LOCAL, int(rate * _LOCAL_WORK_SECONDS))
-        room = window - self._n_held
-        worthwhile = min(window // 2, int(rate * _LOCAL_WORK_SECONDS / 10))
-        return room if room >= max(1, worthwhile) else 0
+        """How many deliveries to ask for now."""
+        batch = self.stage.batch
+        wanted = self.stage.concurrency * (batch.size if batch else 1)
+        return self._gauge.room(wanted, self._outlets.bound(_MOST_LOCAL), held=self._n_held)
 
     def _is_reconciliation_due(self) -> bool:
         epoch, at = self._reconciled
@@ -209,20 +208,14 @@ class Consumer:
 
     async def _start_in_turn(self, pacer: Pacer, deliveries: Sequence[Delivery]) -> None:
         """Start what may start now, keep what may start in a moment, and send away what must wait longer."""
-        call_later = asyncio.get_running_loop().call_later
         for delivery, wait in zip(deliveries, await pacer.waits_seconds(deliveries), strict=True):
             if wait <= 0:
                 self._start([delivery])
-            elif wait <= _LOCAL_WORK_SECONDS:
-                entry = delivery.edge, delivery.entry_id
-                self._soon[entry] = call_later(wait, self._start_soon, delivery), delivery
+            elif wait <= LOCAL_WORK_SECONDS and not self._stopping:
+                self._waiting.admit(delivery, wait)
             else:
                 postponed = decide(Postponed(wait, granted=True), delivery, self.stage.retry, 0.0)
                 self._settler.add(delivery.edge, ((delivery,), postponed))
-
-    def _start_soon(self, delivery: Delivery) -> None:
-        del self._soon[delivery.edge, delivery.entry_id]
-        self._start([delivery])
 
     @property
     def room(self) -> int:
@@ -244,7 +237,7 @@ class Consumer:
             if stage.ack is AckMode.AFTER:
                 outcome = await self._interruptible(self.handling.handle(delivery))
                 if self._pacer is not None:
-                    await self._hold_if_asked(self._pacer, outcome, delivery)
+                    await self._pacer.hold_if_asked(outcome, delivery)
                 settler.add(delivery.edge, (unit, decide(outcome, delivery, stage.retry, random.random())))
             else:
                 await self._early.handle(delivery)
@@ -254,10 +247,6 @@ class Consumer:
                 # A handler that never waits would otherwise keep the loop from reading and settling.
                 steps = 0
                 await asyncio.sleep(0)
-
-    async def _hold_if_asked(self, pacer: Pacer, outcome: Outcome, delivery: Delivery) -> None:
-        if isinstance(outcome, Failed) and isinstance(outcome.error, RetryLater) and outcome.error.hold:
-            await pacer.hold(delivery, outcome.error.after)
 
     async def _batch_slot(self, number: int) -> None:
         """Handle one batch after another."""
@@ -290,7 +279,10 @@ class Consumer:
                         await self._sleep_until_woken()
         return batch
 
-    async def _interruptible(self, handling: Awaitable[Outcome]) -> Outcome:
+    async def _interruptible(self, handling: Coroutine[Any, Any, Outcome]) -> Outcome:
+        if self._interrupting:  # the next part of a batch that was interrupted
+            handling.close()
+            return Interrupted()
         try:
             return await handling
         except asyncio.CancelledError:
@@ -329,10 +321,7 @@ class Consumer:
         self._room.set()
 
     def _release_unstarted(self) -> None:
-        for timer, delivery in self._soon.values():
-            timer.cancel()
-            self._todo.append(delivery)
-        self._soon.clear()
+        self._todo.extend(self._waiting.empty())
         while self._todo:
             delivery = self._todo.popleft()
             self._settler.add(delivery.edge, ((delivery,), Release()))

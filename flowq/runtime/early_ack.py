@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 from flowq.broker.calls import insist
@@ -13,7 +13,9 @@ from flowq.delivery.message import Delivery
 from flowq.delivery.policy import AckMode
 from flowq.delivery.settlement import Ack, DeadLetter, Interrupted, Outcome, Output, Succeeded, decide
 from flowq.graph.plan import StagePlan
+from flowq.runtime.batching import Interruptible
 from flowq.runtime.handling import Handling
+from flowq.runtime.outlets import Outlets
 from flowq.runtime.process_pool import ProcessHandling
 from flowq.runtime.settler import Settler
 
@@ -33,15 +35,17 @@ class EarlyAck:
         broker: Broker,
         stage: StagePlan,
         settler: Settler,
+        interruptible: Interruptible,
         *,
         deduplicating: frozenset[str],
-        interruptible: Callable[[Awaitable[Outcome]], Awaitable[Outcome]],
+        outlets: Outlets,
     ) -> None:
         self._broker = broker
         self._stage = stage
         self._settler = settler
         self._deduplicating = deduplicating
         self._interruptible = interruptible
+        self._outlets = outlets
         self._settled: set[tuple[str, bytes]] = set()  # two edges may give the same entry id
 
     async def handle(self, delivery: Delivery) -> None:
@@ -90,3 +94,5 @@ class EarlyAck:
                 source=self._stage.name,
             )
             await insist(publish, what=f"publishing for {self._stage.name}")
+        if together:
+            await self._outlets.look()  # no settlement tells how full they are

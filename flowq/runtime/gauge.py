@@ -4,20 +4,43 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+_SHORTEST_SECONDS = 0.005
+_PAUSE_SECONDS = 1.0
+_WEIGHT = 0.5
+LOCAL_WORK_SECONDS = 0.1
+
 
 @dataclass(slots=True)
 class Gauge:
-    """How fast a stage finishes its messages in this process, as a moving average."""
+    """How fast a stage finishes its messages in this process: a moving average, and the first measure as it is.
+
+    What came to a pause is measured from its new beginning: an idle stage is not a slow one.
+    """
 
     per_second: float = 0.0
     _n: int = 0
     _since: float = 0.0
+    _last: float = 0.0
 
     def count(self, n: int, now: float) -> None:
-        if not self._n:
-            self._since = now if not self._since or now - self._since > 1.0 else self._since
+        """So many more have finished, by this time in seconds."""
+        if not self._since or now - self._last > _PAUSE_SECONDS:
+            self._n, self._since, self._last = 0, now, now
+            return
+        self._last = now
         self._n += n
         passed = now - self._since
-        if passed >= 0.02:
-            self.per_second += (self._n / passed - self.per_second) * 0.5
-            self._n, self._since = 0, now
+        if passed < _SHORTEST_SECONDS:
+            return
+        measured = self._n / passed
+        self.per_second = measured if not self.per_second else self.per_second + (measured - self.per_second) * _WEIGHT
+        self._n, self._since = 0, now
+
+    def room(self, wanted: int, most_ahead: int, *, held: int) -> int:
+        """How many messages to ask for: what the slots take (`wanted`) and a tenth of a second of work more.
+
+        None while a read would bring too few to be worth its round trip.
+        """
+        window = wanted + min(most_ahead, int(self.per_second * LOCAL_WORK_SECONDS))
+        worthwhile = min(window // 2, int(self.per_second * LOCAL_WORK_SECONDS / 10))
+        return window - held if window - held >= max(1, worthwhile) else 0

@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, Awaitable, Callable, Mapping, Sequence
+import time
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from flowq.delivery.codec import Decode, decoder, tagged_decoders
 from flowq.delivery.message import Delivery
-from flowq.delivery.settlement import Failed, Outcome, Output, Succeeded, TimedOut, Undecodable, Unencodable
-from flowq.errors import DecodeError, EncodeError, RetryLater
+from flowq.delivery.settlement import (
+    ROLLOUT_SECONDS,
+    Failed,
+    Outcome,
+    Output,
+    Succeeded,
+    TimedOut,
+    Undecodable,
+    Unencodable,
+)
+from flowq.errors import DecodeError, EncodeError, RetryLater, UnknownType
 from flowq.graph.context import Context
 from flowq.graph.emission import Emission
 from flowq.graph.plan import Handler, Kind, Placement, Plan, Shape, StagePlan
 from flowq.runtime.threads import HandlerThreads
+from flowq.runtime.versions import Versions
 
 Commit = Callable[[Delivery, Sequence[Output]], Awaitable[None]]
 """Settles a delivery while its handler is still running."""
 
+_MOST_OUTPUTS, _MOST_OUTPUT_BYTES = 100_000, 64_000_000
 _NOTHING = Succeeded(())
 _FILTERED = Succeeded((), filtered=True)
 
@@ -34,7 +47,8 @@ class ManualAckMissing(Exception):
 class Handling:
     """What one stage does with a delivery: decode, call, encode.
 
-    `resources` are the opened values of the handler's `use()` parameters, `threads` where one placed there runs.
+    `resources` are the opened values of the handler's `use()` parameters, `threads` where one placed there runs,
+    `versions` tells whether a message that cannot be decoded may be another version's.
     """
 
     def __init__(
@@ -46,13 +60,15 @@ class Handling:
         resources: Mapping[str, Any],
         threads: HandlerThreads | None = None,
         commit: Commit | None = None,
+        versions: Versions | None = None,
     ) -> None:
         self.stage = stage
         self._pipeline = plan.name
         self._emission = emission
         self._commit = commit
         self._decode_any = decoder(stage.accepts)
-        self._decode_tagged: Mapping[str, Decode] = tagged_decoders(stage.accepted) if len(stage.accepted) > 1 else {}
+        self._decode_tagged: Mapping[str, Decode] = tagged_decoders(stage.accepted)
+        self._versions = versions
         self._call, self._awaits = bind(stage.handler, resources, threads)
         self._threads = threads
         self._context = stage.handler.context_parameter
@@ -62,16 +78,29 @@ class Handling:
 
     def decode(self, delivery: Delivery) -> Any:
         """The message of a delivery. Raises DecodeError."""
-        if not self._decode_tagged:
+        if b" t=" not in delivery.header_bytes:
             return self._decode_any(delivery.body)
-        return self._decode_tagged.get(delivery.header.type_tag, self._decode_any)(delivery.body)
+        return self._decoder_by_tag(delivery)(delivery.body)
+
+    def _decoder_by_tag(self, delivery: Delivery) -> Decode:
+        tag = delivery.header.type_tag
+        decode = self._decode_tagged.get(tag, self._decode_any)
+        is_unknown = decode is self._decode_any and Any not in self.stage.accepted
+        if is_unknown and delivery.age_seconds(time.time()) < ROLLOUT_SECONDS:
+            # Its body may well pass for another type.
+            raise UnknownType(f"{self.stage.name} does not take {tag}", hint="run the version that sends it")
+        return decode
+
+    async def undecoded(self, error: DecodeError, delivery: Delivery) -> Outcome:
+        """What it means that a delivery could not be decoded."""
+        return Undecodable(error) if self._versions is None else await self._versions.judge(error, delivery)
 
     async def handle(self, delivery: Delivery) -> Outcome:
         """Handle one delivery. Only cancellation gets out."""
         try:
             message = self.decode(delivery)
         except DecodeError as error:
-            return Undecodable(error)
+            return await self.undecoded(error, delivery)
         return await self.handle_message(message, delivery)
 
     async def handle_message(self, message: Any, delivery: Delivery) -> Outcome:
@@ -121,7 +150,10 @@ class Handling:
         try:
             many = self._gives_many or isinstance(result, list)
             values: Any = result if many else (result,)  # pyright: ignore[reportUnknownVariableType]
+            if many:
+                check_number(values)
             outputs = self._emission.outputs(values, delivery)
+            check_bytes(outputs)
             if context is not None:
                 if self.stage.ack == "manual" and not context.acked:
                     return Failed(ManualAckMissing("the handler returned without `await ctx.ack()`"))
@@ -164,7 +196,8 @@ def bind(handler: Handler, resources: Mapping[str, Any], threads: HandlerThreads
         return lambda message, context: _collect(call(message, context)), True
 
     def run(message: Any, context: Context | None) -> Any:
-        return list(call(message, context))
+        values: Iterable[Any] = call(message, context)
+        return list(islice(values, _MOST_OUTPUTS + 1))
 
     if handler.shape is Shape.FUNCTION:
         run = call
@@ -188,4 +221,27 @@ def bind(handler: Handler, resources: Mapping[str, Any], threads: HandlerThreads
 
 
 async def _collect(values: AsyncIterable[Any]) -> list[Any]:
-    return [value async for value in values]
+    collected: list[Any] = []
+    async for value in values:
+        collected.append(value)
+        if len(collected) > _MOST_OUTPUTS:
+            break
+    return collected
+
+
+def check_number(values: Sequence[Any]) -> None:
+    """Raise EncodeError for more values than one step may carry: Redis does nothing else meanwhile."""
+    if len(values) > _MOST_OUTPUTS:
+        raise EncodeError(
+            f"one message gave more than {_MOST_OUTPUTS:,} messages, which is more than one step may carry",
+            hint="split it: give the parts to a stage that takes them apart further",
+        )
+
+
+def check_bytes(outputs: Sequence[Output]) -> None:
+    """The same for their size together."""
+    if (n_bytes := sum([len(output.body) for output in outputs])) > _MOST_OUTPUT_BYTES:
+        raise EncodeError(
+            f"one message gave {n_bytes:,} bytes, and one step may carry {_MOST_OUTPUT_BYTES:,} bytes",
+            hint="store the bodies elsewhere and send references, or split the message",
+        )

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from flowq.broker.calls import insist
 from flowq.broker.open import open_broker
+from flowq.broker.recorded_plan import record_plan
+from flowq.delivery.policy import Durability
 from flowq.runtime.run import DEFAULT_GRACE_SECONDS, DEFAULT_LEASE_SECONDS, Run, RunOptions, Summary, poll_seconds
 from flowq.runtime.runner import Runner, first_to_end
 
@@ -24,6 +26,7 @@ async def run(
     arguments: Mapping[str, Any] | None = None,
     concurrency: Mapping[str, int] | None = None,
     namespace: str = "flowq",
+    durability: Durability = "local",
     lease: float = DEFAULT_LEASE_SECONDS,
     grace: float = DEFAULT_GRACE_SECONDS,
     fresh: bool = False,
@@ -33,7 +36,7 @@ async def run(
     With `drain=True` it returns when nothing is outstanding anywhere in the pipeline and its sources have finished;
     otherwise it runs until it is cancelled. `redis` is a URL, "memory" for a fake server inside this process, or
     None for the server that flowq runs by itself in `.flowq/`. `arguments` go to the sources. `lease` and `grace`
-    are in seconds.
+    are in seconds. With `durability="replicated"` what sources give counts as stored when a replica of Redis has it.
 
     Raises UsageError for a missing source argument, BrokerUnavailable or BrokerRefused when Redis cannot be used,
     ResourceFailed when a resource cannot be opened. Errors of handlers are never raised: they end as retries and
@@ -47,16 +50,17 @@ async def run(
     ... def show(number: int) -> None: ...
     """
     options = RunOptions(tuple(stages), concurrency or {}, arguments or {}, lease, grace)
-    async with open_broker(pipeline.name, redis=redis, namespace=namespace) as broker:
+    async with open_broker(pipeline.name, redis=redis, namespace=namespace, durability=durability) as broker:
         run = Run(pipeline.plan, broker)
         loop = asyncio.get_running_loop()
         started_at = loop.time()
+        await record_plan(broker, pipeline.plan)
         sources: list[str] = []
         if not stages or any(stage.name in stages for stage in pipeline.plan.sources):
             sources = await run.begin(options, fresh=fresh)
         runner = Runner(pipeline.plan, broker, options, sources=sources)
-        await runner.start()
         try:
+            await runner.start()
             await first_to_end(runner.ended, until_drained(run, runner) if drain else asyncio.Event().wait())
         finally:
             await runner.stop()

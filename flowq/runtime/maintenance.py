@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import threading
@@ -25,6 +26,7 @@ _RENEWALS_PER_LEASE = 5
 _LOOP_MAY_BLOCK_SECONDS = 3600.0
 _LONGEST_PROMOTE_PAUSE_SECONDS = 1.0
 _CERTIFICATE_POLL_SECONDS = 1.0
+_LONGEST_JOIN_SECONDS = 0.5  # it may be waiting for a Redis that does not answer
 _MOST_RECLAIMED = 200
 
 
@@ -54,13 +56,15 @@ class LeaseKeeper:
         self._info = info
         self._lease_seconds = lease_seconds
         self._ticked_at = time.monotonic()
-        self._stopped = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopped = asyncio.Event()  # of the thread's loop
         self._thread = threading.Thread(target=self._run, name="flowq-lease", daemon=True)
         self._beats = itertools.count(1)
 
     async def start(self, broker: Broker) -> None:
         """Register, then keep the lease until stopped."""
         await insist(lambda: self._register(broker), what="registering this worker")
+        self._loop = asyncio.new_event_loop()
         self._thread.start()
 
     def tick(self) -> None:
@@ -68,21 +72,25 @@ class LeaseKeeper:
         self._ticked_at = time.monotonic()
 
     async def stop(self) -> None:
-        self._stopped.set()
-        if self._thread.ident is not None:  # it was started
-            await asyncio.to_thread(self._thread.join)
+        """Let the lease go, if it was ever taken."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._stopped.set)
+            await asyncio.to_thread(self._thread.join, _LONGEST_JOIN_SECONDS)
 
     async def _register(self, broker: Broker) -> None:
         ttl_ms = time_to_live_ms(self._lease_seconds)
         await broker.register(self._identity.worker, self._info, lease_ms=ttl_ms, beat=str(next(self._beats)))
 
     def _run(self) -> None:
-        asyncio.run(self._keep())
+        loop = self._loop
+        assert loop is not None
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            runner.run(self._keep())
 
     async def _keep(self) -> None:
         broker = Broker(self._dialer, self._keys)
         pause = renew_every(self._lease_seconds)
-        while not await asyncio.to_thread(self._stopped.wait, pause):
+        while not await _is_set_within(self._stopped, pause):
             if time.monotonic() - self._ticked_at > _LOOP_MAY_BLOCK_SECONDS:
                 continue
             try:
@@ -96,6 +104,13 @@ class LeaseKeeper:
             except BrokerError:
                 pause = min(1.0, renew_every(self._lease_seconds))
         await broker.close()
+
+
+async def _is_set_within(event: asyncio.Event, seconds: float) -> bool:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    return event.is_set()
 
 
 class Promoter:
@@ -167,11 +182,16 @@ class Reclaimer:
 
     async def _survey(self, certified: Mapping[str, str], now: float) -> None:
         consumers = await self._broker.consumers_of(self._all_edges)
-        known = set(certified).union(await self._broker.registered_workers(), *consumers.values())
+        registered = await self._broker.registered_workers()
+        known = set(certified).union(registered, *consumers.values())
         in_quarantine = set(crashed(certified)) if self._supervised else set[str]()
         others = sorted(known - self._identity.names - in_quarantine)
         leases = await self._broker.leases(others)
-        gone = [name for name in others if name in certified or self._is_silent(name, leases[name], now)]
+        gone = [
+            name
+            for name in others
+            if name in certified or self._is_silent(name, leases[name], registered.get(name, {}), now)
+        ]
         for name in gone:
             for consumer in self._consumers:
                 for edge in consumer.stage.in_edges:
@@ -183,12 +203,13 @@ class Reclaimer:
         await self._broker.forget(left_nothing)
         self._looks = {name: look for name, look in self._looks.items() if name in others}
 
-    def _is_silent(self, name: str, beat: str | None, now: float) -> bool:
+    def _is_silent(self, name: str, beat: str | None, facts: Mapping[str, Any], now: float) -> bool:
         seen = self._looks.get(name)
         if seen is None or seen[0] != beat:
             self._looks[name] = (beat, now)
             return False
-        needed = self._lease_seconds if beat is not None else renew_every(self._lease_seconds)
+        lease_seconds = facts.get("lease_seconds", self._lease_seconds)  # its own: another run may have another
+        needed = lease_seconds if beat is not None else renew_every(lease_seconds)
         return now - seen[1] >= needed
 
     async def _reclaim(self, consumer: Consumer, edge: str, victim: str, beat: str | None, how: str) -> None:

@@ -25,6 +25,10 @@ class Outlets:
         self._limits = limits
         self._full: set[str] = set()
 
+    def bound(self, read_ahead: int) -> int:
+        """How much may be read ahead: a reader that stops at the limit has at most as much again under way."""
+        return min(read_ahead, *self._limits.values()) if self._limits else read_ahead
+
     @property
     def are_full(self) -> bool:
         return bool(self._full)
@@ -40,8 +44,13 @@ class Outlets:
             elif n < limit * _RESUME_AT:
                 self._full.discard(edge)
 
+    async def look(self) -> None:
+        """Ask how full the edges are now."""
+        if self._limits:
+            with contextlib.suppress(BrokerUnavailable):
+                self.note(await self._broker.outstanding(list(self._limits)))
+
     async def look_again(self) -> None:
-        """Wait a moment and ask how full the edges are now."""
+        """The same after a moment."""
         await asyncio.sleep(_LOOK_EVERY_SECONDS)
-        with contextlib.suppress(BrokerUnavailable):
-            self.note(await self._broker.outstanding(list(self._limits)))
+        await self.look()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
 
 from flowq.broker.calls import insist
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.codec import Decode, decoder, value_of
 from flowq.delivery.message import Delivery
 from flowq.delivery.policy import Rate
+from flowq.delivery.settlement import Failed, Outcome
+from flowq.errors import RetryLater
 from flowq.graph.plan import StagePlan
 
 
@@ -42,9 +45,11 @@ class Pacer:
         )
         return [next(waits) if key is not None else 0.0 for key in keys]
 
-    async def hold(self, delivery: Delivery, seconds: float) -> None:
-        """Start nothing of this delivery's key for so many seconds."""
-        key = self._key_of(delivery)
+    async def hold_if_asked(self, outcome: Outcome, delivery: Delivery) -> None:
+        """Start nothing of this delivery's key for a while, if its handler has raised RetryLater(hold=...)."""
+        if not (isinstance(outcome, Failed) and isinstance(outcome.error, RetryLater) and outcome.error.hold):
+            return
+        key, seconds = self._key_of(delivery), outcome.error.after
         if key is not None:
             await insist(lambda: self._broker.hold(self._stage, key, seconds), what=f"holding {key}")
 
@@ -56,3 +61,28 @@ class Pacer:
             return value_of(self._decode(delivery.body), by)
         except Exception:  # noqa: BLE001  (undecodable bytes, or the user's property)
             return None
+
+
+class WaitingRoom:
+    """Deliveries whose turn comes in a moment: not worth a way through Redis, and in nobody's slot meanwhile."""
+
+    def __init__(self, start: Callable[[Sequence[Delivery]], None]) -> None:
+        self._start = start
+        self._timers: dict[tuple[str, bytes], tuple[asyncio.TimerHandle, Delivery]] = {}
+
+    def admit(self, delivery: Delivery, wait_seconds: float) -> None:
+        """Start this one then."""
+        timer = asyncio.get_running_loop().call_later(wait_seconds, self._call, delivery)
+        self._timers[delivery.edge, delivery.entry_id] = timer, delivery
+
+    def empty(self) -> list[Delivery]:
+        """Everybody who is still waiting, and will not be started any more."""
+        waiting = list(self._timers.values())
+        self._timers.clear()
+        for timer, _ in waiting:
+            timer.cancel()
+        return [delivery for _, delivery in waiting]
+
+    def _call(self, delivery: Delivery) -> None:
+        del self._timers[delivery.edge, delivery.entry_id]
+        self._start([delivery])

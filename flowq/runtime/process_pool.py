@@ -5,20 +5,24 @@ from __future__ import annotations
 import asyncio
 import importlib
 import multiprocessing
+import os
 import sys
+import threading
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from multiprocessing.reduction import ForkingPickler
 
 from flowq.broker.message_ids import MessageIds
+from flowq.delivery.dead_letter import error_line, user_traceback
 from flowq.delivery.message import Delivery
-from flowq.delivery.settlement import Failed, Outcome
+from flowq.delivery.settlement import Failed, Outcome, TimedOut, Undecodable
 from flowq.errors import UsageError
 from flowq.graph.emission import Emission
 from flowq.graph.pipeline import Pipeline
 from flowq.graph.plan import Placement, Plan, StagePlan
 from flowq.runtime.handling import Handling
+from flowq.runtime.versions import Versions
 
 
 class HandlerProcessDied(Exception):
@@ -29,42 +33,83 @@ class ErrorInProcess(Exception):
     """Stands for an error that could not travel from the process in which it was raised."""
 
 
+class TracebackInProcess(Exception):
+    """Where in the other process an error was raised: a traceback cannot travel, its text can."""
+
+
 class ProcessHandling:
     """Handles the deliveries of one stage in child processes, as many as the stage has slots, at most one per core.
 
-    Children are started when the first delivery comes, and again when one has died.
+    A child is started when a delivery finds none free, runs one handler at a time, and is killed when that takes too
+    long: so that whatever a handler does to its process concerns no other delivery.
     """
 
-    def __init__(self, stage: StagePlan, plan: Plan, *, cores: int) -> None:
+    def __init__(self, stage: StagePlan, plan: Plan, *, cores: int, versions: Versions) -> None:
         self.stage = stage
+        self._versions = versions
         self._module = _module_of(plan)
         self._pipeline = plan.name
-        self._size = min(stage.concurrency, cores)
-        self._pool: ProcessPoolExecutor | None = None
+        self._turns = asyncio.Semaphore(min(stage.concurrency, cores))
+        self._free: list[ProcessPoolExecutor] = []
+        self._children: set[ProcessPoolExecutor] = set()
 
     async def handle(self, delivery: Delivery) -> Outcome:
         """Handle one delivery. Only cancellation gets out."""
-        pool = self._pool = self._pool or self._new_pool()
-        loop = asyncio.get_running_loop()
-        try:
-            return await loop.run_in_executor(pool, _handle_in_child, self.stage.name, delivery)
-        except BrokenProcessPool:
-            if self._pool is pool:
-                self._pool = None
-            return Failed(HandlerProcessDied("the process that ran the handler died"))
+        async with self._turns:
+            child = self._free.pop() if self._free else self._new_child()
+            try:
+                outcome = await self._handle_in(child, delivery)
+            except BaseException as error:
+                self._end(child)
+                if isinstance(error, BrokenProcessPool):
+                    return Failed(HandlerProcessDied("the process that ran the handler died"))
+                raise
+            if isinstance(outcome, TimedOut):
+                self._end(child)
+            else:
+                self._free.append(child)
+        return await self._versions.judge(outcome.error, delivery) if isinstance(outcome, Undecodable) else outcome
 
-    def _new_pool(self) -> ProcessPoolExecutor:
+    async def _handle_in(self, child: ProcessPoolExecutor, delivery: Delivery) -> Outcome:
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(child, _is_ready)  # the time that a child takes to start is not the handler's
+        limit = asyncio.timeout(self.stage.timeout_seconds)
+        try:
+            async with limit:
+                outcome, place = await loop.run_in_executor(child, _handle_in_child, self.stage.name, delivery)
+        except TimeoutError:
+            assert self.stage.timeout_seconds is not None
+            return TimedOut(self.stage.timeout_seconds)
+        return Failed(_with_place(outcome.error, place)) if isinstance(outcome, Failed) else outcome
+
+    def _new_child(self) -> ProcessPoolExecutor:
         # Not fork: this process has threads and a loop, and a copy of either in a child hangs sooner or later.
         spawn = multiprocessing.get_context("spawn")
-        return ProcessPoolExecutor(
-            self._size, mp_context=spawn, initializer=_prepare_child, initargs=(self._module, self._pipeline)
+        child = ProcessPoolExecutor(
+            1, mp_context=spawn, initializer=_prepare_child, initargs=(self._module, self._pipeline)
         )
+        self._children.add(child)
+        return child
+
+    def _end(self, child: ProcessPoolExecutor, *, wait: bool = False) -> None:
+        self._children.discard(child)
+        for process in list((child._processes or {}).values()):  # pyright: ignore[reportPrivateUsage]
+            process.kill()
+        child.shutdown(wait=wait, cancel_futures=True)
 
     def close(self) -> None:
-        if self._pool is not None:
-            for process in list((self._pool._processes or {}).values()):  # pyright: ignore[reportPrivateUsage]
-                process.kill()
-            self._pool.shutdown(wait=False, cancel_futures=True)
+        """End every child."""
+        self._free.clear()
+        for child in list(self._children):
+            self._end(child, wait=True)  # soon done, for it is killed
+
+
+def _with_place(error: BaseException, place: str) -> BaseException:
+    error.__cause__ = TracebackInProcess(f"\n{place}")
+    try:
+        raise error  # only what was raised has a traceback, and only then its cause is shown
+    except BaseException as raised:  # noqa: BLE001
+        return raised
 
 
 def _module_of(plan: Plan) -> str:
@@ -86,6 +131,7 @@ _loop: asyncio.AbstractEventLoop | None = None
 
 def _prepare_child(module: str, pipeline: str) -> None:
     global _loop
+    threading.Thread(target=_end_with_parent, name="flowq-parent", daemon=True).start()
     _loop = asyncio.new_event_loop()
     asyncio.set_event_loop(_loop)
     ids = MessageIds()
@@ -93,14 +139,29 @@ def _prepare_child(module: str, pipeline: str) -> None:
     plan = next(value.plan for value in found if isinstance(value, Pipeline) and value.name == pipeline)
     for stage in plan.consumers:
         if stage.handler.placement is Placement.PROCESS:
-            here = replace(stage, handler=replace(stage.handler, placement=Placement.LOOP))
+            here = replace(stage, handler=replace(stage.handler, placement=Placement.LOOP), timeout_seconds=None)
             _children[stage.name] = Handling(here, plan, Emission(here, plan, ids.next), resources={})
 
 
-def _handle_in_child(stage: str, delivery: Delivery) -> Outcome:
+def _end_with_parent() -> None:
+    """A child of a pool whose parent was killed would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _is_ready() -> None:
+    """Nothing to do: the answer shows that the child has started."""
+
+
+def _handle_in_child(stage: str, delivery: Delivery) -> tuple[Outcome, str]:
+    """The outcome, and the traceback of a failure."""
     assert _loop is not None
     outcome = _loop.run_until_complete(_children[stage].handle(delivery))
-    return _portable(outcome) if isinstance(outcome, Failed) else outcome
+    if isinstance(outcome, Failed):
+        return _portable(outcome), user_traceback(outcome.error)
+    return outcome, ""
 
 
 def _portable(outcome: Failed) -> Outcome:
@@ -109,4 +170,4 @@ def _portable(outcome: Failed) -> Outcome:
         ForkingPickler.loads(copied)  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
         return outcome
     except Exception:  # noqa: BLE001  (whatever an error class of the user's does when it is copied)
-        return Failed(ErrorInProcess(f"{type(outcome.error).__name__}: {outcome.error}"))
+        return Failed(ErrorInProcess(error_line(outcome.error)))

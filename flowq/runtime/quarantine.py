@@ -7,16 +7,20 @@ from collections.abc import Awaitable, Sequence
 
 from flowq.broker.calls import insist
 from flowq.broker.redis_streams import Broker
-from flowq.broker.settling import Settled, Settling
+from flowq.broker.settling import Receipt, Settled, Settling
 from flowq.delivery.message import Delivery
-from flowq.delivery.settlement import Ack, Outcome, Output, decide
+from flowq.delivery.policy import AckMode
+from flowq.delivery.settlement import Outcome, Output, decide
 from flowq.graph.emission import deduplicating_edges
 from flowq.graph.plan import Plan, StagePlan
-from flowq.runtime.batching import Outcomes, handle_batch
+from flowq.runtime.batching import handle_batch
 from flowq.runtime.certificates import crashed
+from flowq.runtime.early_ack import EarlyAck
 from flowq.runtime.handling import Handling
 from flowq.runtime.identity import Identity
+from flowq.runtime.outlets import Outlets
 from flowq.runtime.process_pool import ProcessHandling
+from flowq.runtime.settler import Settler
 
 
 class Quarantine:
@@ -35,11 +39,27 @@ class Quarantine:
         self._broker = broker
         self._identity = identity
         self._handlings: dict[str, Handling | ProcessHandling] = {}
-        self._settling = Settling(broker, deduplicating_edges(plan))
+        self._early: dict[str, EarlyAck] = {}
+        self._deduplicating = deduplicating_edges(plan)
+        self._settling = Settling(broker, self._deduplicating)
+        self._settlers: dict[str, Settler] = {}
 
     def add(self, handling: Handling | ProcessHandling) -> None:
         """Have the suspects of one more stage run."""
-        self._handlings[handling.stage.name] = handling
+        stage, identity = handling.stage, self._identity
+        self._handlings[stage.name] = handling
+        settler = self._settlers[stage.name] = Settler(
+            stage.name, self._settling, current_worker=lambda: identity.worker, settled=_nobody_waits
+        )
+        self._early[stage.name] = early = EarlyAck(
+            self._broker,
+            stage,
+            settler,
+            _uninterrupted,
+            deduplicating=self._deduplicating,
+            outlets=Outlets(self._broker, {}),
+        )
+        early.handling = handling
 
     async def run(self) -> None:
         """Run suspects until there are none."""
@@ -75,24 +95,25 @@ class Quarantine:
         return found
 
     async def _run_alone(self, stage: StagePlan, delivery: Delivery) -> None:
-        handling = self._handlings[stage.name]
-        outcomes: Outcomes
-        if stage.batch is not None and isinstance(handling, Handling):
-            outcomes = await handle_batch(handling, [delivery], _uninterrupted)
+        handling, settler = self._handlings[stage.name], self._settlers[stage.name]
+        if stage.ack is not AckMode.AFTER:
+            await self._early[stage.name].handle(delivery)
+        elif stage.batch is not None and isinstance(handling, Handling):
+            for deliveries, outcome in await handle_batch(handling, [delivery], _uninterrupted):
+                settlement = decide(outcome, deliveries[0], stage.retry, random.random())
+                settler.add(delivery.edge, (deliveries, settlement))
         else:
-            outcomes = [((delivery,), await handling.handle(delivery))]
-        settled: list[Settled] = [
-            (deliveries, decide(outcome, deliveries[0], stage.retry, random.random()))
-            for deliveries, outcome in outcomes
-        ]
-        await self._settle(stage.name, delivery, settled)
+            settlement = decide(await handling.handle(delivery), delivery, stage.retry, random.random())
+            settler.add(delivery.edge, ((delivery,), settlement))
+        await settler.flush()
 
     async def commit(self, stage: str, delivery: Delivery, outputs: Sequence[Output]) -> None:
         """Settle a delivery while its handler is still running."""
-        await self._settle(stage, delivery, [((delivery,), Ack(outputs, filtered=False))])
+        await self._early[stage].commit(delivery, outputs)
 
-    async def _settle(self, stage: str, delivery: Delivery, settled: Sequence[Settled]) -> None:
-        await self._settling.settle(stage, delivery.edge, settled, worker=self._identity.worker)
+
+def _nobody_waits(edge: str, items: Sequence[Settled], receipt: Receipt) -> None:
+    """Suspects run one after the other: nothing is read ahead that a settlement would make room for."""
 
 
 async def _uninterrupted(handling: Awaitable[Outcome]) -> Outcome:

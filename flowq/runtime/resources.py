@@ -12,7 +12,7 @@ from flowq.graph.resource import Resource
 
 
 class ResourceFailed(FlowqError):
-    """A resource could not be opened."""
+    """A resource could not be opened, or failed to close."""
 
     code = "FQ301"
 
@@ -21,7 +21,7 @@ class Resources:
     """The opened resources of a process. Close it after the last handler has finished."""
 
     def __init__(self) -> None:
-        self._stack = AsyncExitStack()
+        self._to_close: list[tuple[Resource[Any], AsyncExitStack]] = []
         self._opened: dict[int, Any] = {}
 
     async def open_all(self, resources: Iterable[Resource[Any]]) -> None:
@@ -47,13 +47,24 @@ class Resources:
         return value
 
     async def _enter(self, resource: Resource[Any], required: Mapping[str, Any]) -> Any:
-        fn = resource.fn
+        fn, stack = resource.fn, AsyncExitStack()
+        self._to_close.append((resource, stack))
         if inspect.isasyncgenfunction(fn):
-            return await self._stack.enter_async_context(asynccontextmanager(fn)(**required))
+            return await stack.enter_async_context(asynccontextmanager(fn)(**required))
         if inspect.isgeneratorfunction(fn):
-            return self._stack.enter_context(contextmanager(fn)(**required))
+            return stack.enter_context(contextmanager(fn)(**required))
         value = fn(**required)
         return await value if inspect.isawaitable(value) else value
 
     async def close(self) -> None:
-        await self._stack.aclose()
+        """Close them all in reverse order, and then raise ResourceFailed for the first that failed."""
+        failed: ResourceFailed | None = None
+        while self._to_close:
+            resource, stack = self._to_close.pop()
+            try:
+                await stack.aclose()  # one stack for all would throw the failure of one into the others
+            except Exception as error:  # noqa: BLE001  (the user's code)
+                text = f'resource "{resource.name}" failed to close: {error!r}'
+                failed = failed or ResourceFailed(text, place=resource.place)
+        if failed is not None:
+            raise failed

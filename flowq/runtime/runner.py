@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import logging
 import os
 from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 from dataclasses import replace
@@ -14,7 +15,7 @@ from typing import Any
 from flowq.broker.calls import insist
 from flowq.broker.message_ids import MessageIds
 from flowq.broker.redis_streams import Broker
-from flowq.errors import FlowqError
+from flowq.errors import BrokerRefused, FlowqError
 from flowq.graph.emission import Emission
 from flowq.graph.plan import Placement, Plan, StagePlan
 from flowq.runtime.consumer import Consumer
@@ -27,8 +28,14 @@ from flowq.runtime.resources import Resources
 from flowq.runtime.run import RunOptions
 from flowq.runtime.sources import SourceRunner, source_arguments
 from flowq.runtime.threads import HandlerThreads
+from flowq.runtime.versions import Versions
+
+log = logging.getLogger("flowq.runtime")
 
 _DAY_SECONDS = 86_400.0
+_LATEST_STOP_SECONDS = 1.8
+_SIGN_OFF_SECONDS = 1.0
+_TRIES_TO_SIGN_OFF = 3
 
 
 class Runner:
@@ -56,6 +63,7 @@ class Runner:
         self._identity = Identity()
         self._ids = MessageIds()
         self._resources = Resources()
+        self._versions = Versions(plan, broker)
         self._threads: HandlerThreads | None = None
         self._process_pools: list[ProcessHandling] = []
         self._stages = [
@@ -84,7 +92,13 @@ class Runner:
         return not any(consumer.running for consumer in self._consumers)
 
     def _facts(self) -> dict[str, Any]:
-        return {**process_facts(), "stages": [stage.name for stage in self._stages]}
+        names = [stage.name for stage in (*self._stages, *self._sources)]
+        return {
+            **process_facts(),
+            "stages": [stage.name for stage in self._stages],
+            "edges": [edge.name for edge in self._plan.edges if edge.target in names or edge.origin in names],
+            "lease_seconds": self._options.lease_seconds,
+        }
 
     # Life
 
@@ -153,26 +167,60 @@ class Runner:
         hurry = hurry or asyncio.Event()
         for task in self._source_tasks:
             task.cancel()
-        await asyncio.gather(*(consumer.stop(self._options.grace_seconds, hurry) for consumer in self._consumers))
-        await asyncio.gather(*(consumer.close() for consumer in self._consumers))
+        in_order = await self._stop_consumers(hurry)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if not self._broker.dialer.is_private:
             await self._keeper.stop()
-        with contextlib.suppress(FlowqError):
-            await self._broker.retire(self._identity.worker, [edge.name for edge in self._plan.edges])
-        await self._resources.close()
-        if self._threads is not None:
-            self._threads.shutdown(wait=False, cancel_futures=True)
-        for pool in self._process_pools:
-            pool.close()
+        if in_order:
+            await self._sign_off()
+        try:
+            await self._resources.close()
+        finally:
+            if self._threads is not None:
+                self._threads.shutdown(wait=False, cancel_futures=True)
+            for pool in self._process_pools:
+                pool.close()
+
+    async def _stop_consumers(self, hurry: asyncio.Event) -> bool:
+        """Whether they could be stopped in order. Without Redis nothing can be handed back: others will reclaim it."""
+        grace_seconds = self._options.grace_seconds
+        stopping: asyncio.Future[Any] = asyncio.gather(
+            *(stop_and_close(consumer, grace_seconds, hurry) for consumer in self._consumers)
+        )
+        losing_patience: asyncio.Future[Any] = asyncio.create_task(self._lose_patience(hurry))
+        await asyncio.wait([stopping, losing_patience], return_when=asyncio.FIRST_COMPLETED)
+        losing_patience.cancel()
+        if stopping.done():
+            stopping.result()
+            return True
+        stopping.cancel()
+        await asyncio.gather(*(consumer.abandon() for consumer in self._consumers))
+        log.warning("Redis does not answer: what was running here will be reclaimed by others")
+        return False
+
+    async def _lose_patience(self, hurry: asyncio.Event) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._options.grace_seconds):
+                await hurry.wait()
+        await asyncio.sleep(_LATEST_STOP_SECONDS)
+
+    async def _sign_off(self) -> None:
+        edges = [edge.name for edge in self._plan.edges]
+        for name in self._identity.names:
+            # A connection that broke unnoticed shows at its first use: worth another try, but not a long wait.
+            for _ in range(_TRIES_TO_SIGN_OFF):
+                with contextlib.suppress(FlowqError, TimeoutError):
+                    async with asyncio.timeout(_SIGN_OFF_SECONDS):
+                        await self._broker.retire(name, edges)
+                        break
 
     # Parts
 
     def _handling(self, stage: StagePlan, commit: Commit) -> Handling | ProcessHandling:
         if stage.handler.placement is Placement.PROCESS:
-            handling = ProcessHandling(stage, self._plan, cores=os.cpu_count() or 1)
+            handling = ProcessHandling(stage, self._plan, cores=os.cpu_count() or 1, versions=self._versions)
             self._process_pools.append(handling)
             return handling
         return Handling(
@@ -182,6 +230,7 @@ class Runner:
             resources=self._resources.values(stage.handler.resources),
             threads=self._threads_for(stage),
             commit=commit,
+            versions=self._versions,
         )
 
     def _threads_for(self, stage: StagePlan) -> HandlerThreads | None:
@@ -210,6 +259,15 @@ class Runner:
         if not task.cancelled() and (error := task.exception()) and not self.ended.done():
             self.ended.set_exception(error)
             self.ended.exception()  # whoever waits for it will be told; nobody has to
+
+
+async def stop_and_close(consumer: Consumer, grace_seconds: float, hurry: asyncio.Event) -> None:
+    """End a consumer. What Redis refuses to settle stays pending, and the next worker will have it."""
+    for step in (partial(consumer.stop, grace_seconds, hurry), consumer.close):
+        try:
+            await step()
+        except BrokerRefused as error:
+            log.warning("%s could not settle everything: %s", consumer.stage.name, error.detail)
 
 
 async def first_to_end(*work: Awaitable[Any]) -> None:

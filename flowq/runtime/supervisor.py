@@ -9,12 +9,12 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import IO, Any
 
 from flowq.broker.calls import insist
 from flowq.broker.redis_streams import Broker
 from flowq.errors import BrokerError
-from flowq.runtime.certificates import certify_child, crashed
+from flowq.runtime.certificates import certify_child, crashed, sign_off_the_dead
 
 EXIT_TOLD_WHY = 78
 """A worker ends with this when it has told the user what is wrong, and starting it again would not help."""
@@ -39,8 +39,9 @@ class Slot:
 class Supervisor:
     """`command` starts a worker; `instructions(number, quarantined)` is what it is told on its standard input.
 
-    The pipe stays open: a worker whose supervisor has gone sees its end, and stops. Workers have a session of their
-    own, so that Ctrl-C reaches the supervisor alone, which then stops them in order.
+    What it prints goes to `stdout`, or to the same place as what this process prints. The pipe stays open: a worker
+    whose supervisor has gone sees its end, and stops. Workers have a session of their own, so that Ctrl-C reaches the
+    supervisor alone, which then stops them in order.
 
     What crashed workers were at is run by one more, the quarantine: one message at a time and nothing else, so that
     the next crash names its cause and no healthy message is ever near it. It is started when a crash is certified and
@@ -53,15 +54,19 @@ class Supervisor:
         command: Sequence[str],
         instructions: Callable[[int, bool], bytes],
         *,
+        edges: Sequence[str],
         workers: int,
         grace_seconds: float,
         note: Callable[[str], None],
+        stdout: IO[str] | None = None,
     ) -> None:
         self._broker = broker
         self._command = command
         self._instructions = instructions
+        self._edges = edges
         self._grace_seconds = grace_seconds
         self._note = note
+        self._stdout = stdout
         self._slots = [Slot(number) for number in range(workers)]
         self._quarantine = Slot(workers)
         self._stopping = asyncio.Event()
@@ -118,12 +123,13 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         started_at = loop.time()
         process = slot.process = await asyncio.create_subprocess_exec(
-            *self._command, stdin=PIPE, start_new_session=True
+            *self._command, stdin=PIPE, stdout=self._stdout, start_new_session=True
         )
         assert process.stdin is not None
-        process.stdin.write(self._instructions(slot.number, slot is self._quarantine) + b"\n")
-        if self._stopping.is_set():  # too late for the signal that the others got
-            process.terminate()
+        with contextlib.suppress(RuntimeError, ProcessLookupError):  # it may have died at once
+            process.stdin.write(self._instructions(slot.number, slot is self._quarantine) + b"\n")
+            if self._stopping.is_set():  # too late for the signal that the others got
+                process.terminate()
         code = await process.wait()
         # One that ended in good order has signed off, and there is nothing to certify, whatever its exit code.
         certify = partial(certify_child, self._broker, process.pid, describe(code), was_asked=self._stopping.is_set())
@@ -159,10 +165,13 @@ class Supervisor:
             await ended
         finally:
             hurrying.cancel()
+        with contextlib.suppress(BrokerError, TimeoutError):
+            async with asyncio.timeout(_LAST_WORD_SECONDS):
+                await sign_off_the_dead(self._broker, self._edges)
 
     async def _pass_on(self, hurry: asyncio.Event) -> None:
         await hurry.wait()
-        self._signal(signal.SIGTERM)
+        self._signal(signal.SIGINT)  # not once more what stop() has just sent: two of a kind may arrive as one
         await asyncio.sleep(KILL_MARGIN_SECONDS)
         self._signal(signal.SIGKILL)
 

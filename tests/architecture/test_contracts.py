@@ -38,9 +38,7 @@ def test_every_contract_is_kept() -> None:
 
 
 @pytest.mark.parametrize(("contract", "module", "line"), PLANTS)
-def test_a_forbidden_import_breaks_its_contract(
-    contract: str, module: str, line: str, tmp_path: Path
-) -> None:
+def test_a_forbidden_import_breaks_its_contract(contract: str, module: str, line: str, tmp_path: Path) -> None:
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     shutil.copytree(ROOT / "flowq", tmp_path / "flowq")
     with (tmp_path / "flowq" / module).open("a") as source:

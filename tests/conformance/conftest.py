@@ -18,7 +18,9 @@ Command = Callable[..., Awaitable[Any]]
 
 
 class SignOn(Protocol):
-    async def __call__(self, name: str, *, edges: tuple[str, ...] = ..., deduplicating: tuple[str, ...] = ...) -> Worker:
+    async def __call__(
+        self, name: str, *, edges: tuple[str, ...] = ..., deduplicating: tuple[str, ...] = ...
+    ) -> Worker:
         """Add another worker to the laboratory."""
         ...
 

@@ -13,7 +13,7 @@ from flowq.broker.redis_streams import CRASHES_BEFORE_BURIAL
 from flowq.delivery.settlement import DeadLetter
 from flowq.errors import BrokerUnavailable
 from tests.conformance.conftest import Command, SignOn
-from tests.conformance.worker import EDGES, IN, OUT, Worker, buried, done, output, released, retried
+from tests.conformance.worker import EDGES, IN, OUT, Settle, Worker, buried, done, output, released, retried
 from tests.eventually import eventually
 
 
@@ -51,7 +51,10 @@ async def test_everything_that_was_read_can_be_settled_when_memory_is_full(
     await fill_memory()
 
     receipt = await worker.settle(
-        done(ok, output(OUT, b"x"), output(OUT, b"later", delay_ms=60_000)), retried(again), buried(dead), released(back)
+        done(ok, output(OUT, b"x"), output(OUT, b"later", delay_ms=60_000)),
+        retried(again),
+        buried(dead),
+        released(back),
     )
 
     assert receipt.won == 4
@@ -62,9 +65,8 @@ async def test_everything_that_was_read_can_be_settled_when_memory_is_full(
 
 @pytest.mark.parametrize("settle", [retried, buried, released])
 async def test_each_settlement_passes_by_itself_when_memory_is_full(
-    settle: object, worker: Worker, fill_memory: Command
+    settle: Settle, worker: Worker, fill_memory: Command
 ) -> None:
-    assert callable(settle)
     delivery = await worker.given_one()
     await fill_memory()
 
@@ -76,7 +78,7 @@ async def test_publishing_to_a_full_memory_is_refused_in_flowqs_words_and_change
 ) -> None:
     await fill_memory()
 
-    with pytest.raises(BrokerUnavailable, match="OOM|maxmemory|memory") as refusal:
+    with pytest.raises(BrokerUnavailable, match=r"OOM|maxmemory|memory") as refusal:
         await worker.broker.publish(IN, [output(IN, b"x", dedup="x")], token="t", deduplicated_by="parse")
 
     assert refusal.value.hint

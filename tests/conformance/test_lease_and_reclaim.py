@@ -228,7 +228,9 @@ async def test_a_message_whose_suspicion_was_cleared_starts_counting_anew(worker
     assert (await worker.balance()).running == 1
 
 
-async def test_a_worker_that_fell_silent_did_not_crash(worker: Worker, sign_on: SignOn, keys: Keys, redis: Command) -> None:
+async def test_a_worker_that_fell_silent_did_not_crash(
+    worker: Worker, sign_on: SignOn, keys: Keys, redis: Command
+) -> None:
     await worker.publish(b"slow")
     victim = await sign_on("victim 0")
     await victim.read()
@@ -285,9 +287,7 @@ async def test_a_name_with_something_pending_stays_and_is_certified(worker: Work
     assert [delivery.body for delivery in taken.deliveries] == [b"left"]
 
 
-async def test_signing_off_from_edges_that_are_gone_is_no_error(
-    worker: Worker, keys: Keys, redis: Command
-) -> None:
+async def test_signing_off_from_edges_that_are_gone_is_no_error(worker: Worker, keys: Keys, redis: Command) -> None:
     await redis(b"XGROUP", b"DESTROY", keys.edge(IN), b"flowq")
     await redis(b"DEL", keys.edge(OUT))
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from flowq.broker.keys import Keys
+from flowq.broker.redis_streams import Broker
 from flowq.errors import BrokerRefused
 from tests.conformance.conftest import Command
-from tests.conformance.worker import IN, OUT, Worker, output
+from tests.conformance.worker import EDGES, IN, OUT, STAGES, Worker, output
 
 
 async def test_a_token_used_before_publishes_nothing_and_answers_as_if_it_had(
@@ -134,12 +135,7 @@ async def test_a_key_of_the_wrong_type_refuses_the_call_and_changes_nothing(
     assert sorted(await redis(b"KEYS", f"{keys.namespace}:*")) == before
 
 
-async def test_two_pipelines_and_two_namespaces_do_not_see_each_other(
-    worker: Worker, keys: Keys, dialer: object, unique_namespace: str
-) -> None:
-    from flowq.broker.redis_streams import Broker
-    from tests.conformance.worker import EDGES, STAGES
-
+async def test_two_pipelines_and_two_namespaces_do_not_see_each_other(worker: Worker, unique_namespace: str) -> None:
     for stranger in (Keys(unique_namespace, "another"), Keys(f"{unique_namespace}b", "lab")):
         broker = Broker(worker.broker.dialer, stranger)
         await broker.publish(IN, [output(IN, b"theirs", dedup="same")], token="same", deduplicated_by="parse")

@@ -6,13 +6,14 @@ import asyncio
 
 import pytest
 
+from flowq.broker.connection import UrlDialer
 from flowq.broker.keys import Keys
 from flowq.broker.reader import Reader
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.message import Delivery
 from flowq.errors import BrokerRefused, BrokerUnavailable
 from tests.conformance.conftest import Command, SignOn
-from tests.conformance.worker import EDGES, IN, OUT, Worker, done, output
+from tests.conformance.worker import EDGES, IN, OUT, Worker, done
 from tests.eventually import eventually
 
 
@@ -119,9 +120,7 @@ async def test_a_group_that_is_gone_gives_what_was_running_once_more(
     assert (await worker.balance()).ok == 1
 
 
-async def test_a_blocked_read_ends_when_its_stream_is_deleted(
-    worker: Worker, keys: Keys, redis: Command
-) -> None:
+async def test_a_blocked_read_ends_when_its_stream_is_deleted(worker: Worker, keys: Keys, redis: Command) -> None:
     reading = asyncio.create_task(worker.reader.read(worker.name, count=1, block_ms=1000))
     await asyncio.sleep(0.02)
     await redis(b"DEL", keys.edge(IN))
@@ -132,10 +131,7 @@ async def test_a_blocked_read_ends_when_its_stream_is_deleted(
     await eventually(lambda: worker.read())
 
 
-async def test_a_blocked_read_is_ended_without_being_cancelled(real_dialer: object, keys: Keys) -> None:
-    from flowq.broker.connection import UrlDialer
-
-    assert isinstance(real_dialer, UrlDialer)
+async def test_a_blocked_read_is_ended_without_being_cancelled(real_dialer: UrlDialer, keys: Keys) -> None:
     broker = Broker(real_dialer, keys)
     await broker.ensure_groups([IN])
     reader = Reader(broker, [IN])
@@ -211,8 +207,6 @@ async def test_a_header_with_a_break_in_it_is_not_taken_for_one_of_ours(
 
 
 async def test_reading_from_a_server_that_is_not_there_says_so(unique_namespace: str) -> None:
-    from flowq.broker.connection import UrlDialer
-
     broker = Broker(UrlDialer("unix:///nowhere/redis.sock"), Keys(unique_namespace, "lab"))
 
     with pytest.raises(BrokerUnavailable):
@@ -221,8 +215,6 @@ async def test_reading_from_a_server_that_is_not_there_says_so(unique_namespace:
 
 
 async def test_a_database_that_does_not_exist_is_refused(redis_url: str, unique_namespace: str) -> None:
-    from flowq.broker.connection import UrlDialer
-
     broker = Broker(UrlDialer(f"{redis_url}?db=999"), Keys(unique_namespace, "lab"))
 
     with pytest.raises(BrokerRefused, match="DB index"):
@@ -230,15 +222,9 @@ async def test_a_database_that_does_not_exist_is_refused(redis_url: str, unique_
 
 
 async def test_a_wrong_password_is_refused_and_not_shown(redis_url: str, unique_namespace: str) -> None:
-    from flowq.broker.connection import UrlDialer
-
     url = redis_url.replace("unix://", "unix://somebody:secret@")
     broker = Broker(UrlDialer(url), Keys(unique_namespace, "lab"))
 
     with pytest.raises(BrokerRefused) as refusal:
         await broker.ping()
     assert "secret" not in str(refusal.value)
-
-
-def test_output_helper_makes_a_header_of_its_own_for_every_message() -> None:
-    assert output(IN, b"x").header != output(IN, b"x").header

@@ -10,7 +10,7 @@ from flowq.broker.keys import Keys
 from flowq.delivery.settlement import Ack
 from flowq.errors import BrokerRefused
 from tests.conformance.conftest import Command, SignOn
-from tests.conformance.worker import IN, OUT, Worker, buried, done, filtered, output, released, retried
+from tests.conformance.worker import IN, OUT, Settle, Worker, buried, done, filtered, output, released, retried
 
 
 async def reclaim(taker: Worker, victim: Worker, keys: Keys, redis: Command) -> None:
@@ -89,8 +89,7 @@ async def test_what_was_read_before_a_connection_broke_is_settled_one_by_one(
 
 
 @pytest.mark.parametrize("settle", [retried, buried, released])
-async def test_whatever_is_settled_twice_happens_once(settle: object, worker: Worker) -> None:
-    assert callable(settle)
+async def test_whatever_is_settled_twice_happens_once(settle: Settle, worker: Worker) -> None:
     settled = settle(await worker.given_one())
 
     assert (await worker.settle(settled)).won == 1
@@ -104,9 +103,7 @@ async def test_whatever_is_settled_twice_happens_once(settle: object, worker: Wo
 # By whoever is first
 
 
-async def test_a_late_owner_that_finishes_first_wins(
-    worker: Worker, other: Worker, keys: Keys, redis: Command
-) -> None:
+async def test_a_late_owner_that_finishes_first_wins(worker: Worker, other: Worker, keys: Keys, redis: Command) -> None:
     late = await worker.given_one()
     await reclaim(other, worker, keys, redis)
 
@@ -117,9 +114,7 @@ async def test_a_late_owner_that_finishes_first_wins(
     assert (await other.balance()).ok == 1
 
 
-async def test_a_new_owner_that_finishes_first_wins(
-    worker: Worker, other: Worker, keys: Keys, redis: Command
-) -> None:
+async def test_a_new_owner_that_finishes_first_wins(worker: Worker, other: Worker, keys: Keys, redis: Command) -> None:
     late = await worker.given_one()
     await reclaim(other, worker, keys, redis)
 
@@ -132,9 +127,8 @@ async def test_a_new_owner_that_finishes_first_wins(
 
 @pytest.mark.parametrize("settle", [retried, buried, released])
 async def test_a_late_owner_can_do_nothing_but_succeed(
-    settle: object, worker: Worker, other: Worker, keys: Keys, redis: Command
+    settle: Settle, worker: Worker, other: Worker, keys: Keys, redis: Command
 ) -> None:
-    assert callable(settle)
     late = await worker.given_one()
     await reclaim(other, worker, keys, redis)
 
@@ -237,7 +231,9 @@ async def test_filtered_and_ok_are_counted_apart(worker: Worker) -> None:
     assert (balance.entered, balance.ok, balance.filtered) == (3, 1, 2)
 
 
-async def test_an_output_seen_before_is_counted_instead_of_appended(sign_on: SignOn, keys: Keys, redis: Command) -> None:
+async def test_an_output_seen_before_is_counted_instead_of_appended(
+    sign_on: SignOn, keys: Keys, redis: Command
+) -> None:
     worker = await sign_on("deduplicating", deduplicating=(OUT,))
     await worker.publish(b"0", b"1")
     first, second = await worker.read()
@@ -345,7 +341,9 @@ async def test_an_error_that_cannot_be_written_down_still_makes_a_dead_letter(er
 # Somebody else's entries
 
 
-async def test_a_foreign_entry_is_settled_like_any_other_and_counted(worker: Worker, keys: Keys, redis: Command) -> None:
+async def test_a_foreign_entry_is_settled_like_any_other_and_counted(
+    worker: Worker, keys: Keys, redis: Command
+) -> None:
     await redis(b"XADD", keys.edge(IN), b"7-7", b"b", b'{"n":7}')
 
     delivery = await worker.read_one()
@@ -358,9 +356,8 @@ async def test_a_foreign_entry_is_settled_like_any_other_and_counted(worker: Wor
 
 @pytest.mark.parametrize("settle", [retried, released, buried])
 async def test_a_foreign_entry_is_counted_once_however_often_it_runs(
-    settle: object, worker: Worker, keys: Keys, redis: Command
+    settle: Settle, worker: Worker, keys: Keys, redis: Command
 ) -> None:
-    assert callable(settle)
     await redis(b"XADD", keys.edge(IN), b"*", b"b", b"1", b"trace", b"abc")
 
     await worker.settle(settle(await worker.read_one()))
@@ -416,9 +413,8 @@ async def test_a_message_deleted_by_hand_while_it_ran_is_settled_with_its_output
 
 @pytest.mark.parametrize("settle", [retried, released, buried])
 async def test_a_message_deleted_by_hand_that_cannot_be_kept_becomes_a_dead_letter(
-    settle: object, worker: Worker, keys: Keys, redis: Command
+    settle: Settle, worker: Worker, keys: Keys, redis: Command
 ) -> None:
-    assert callable(settle)
     delivery = await worker.given_one()
     await redis(b"XDEL", keys.edge(IN), delivery.entry_id)
 
@@ -435,9 +431,8 @@ async def test_a_message_deleted_by_hand_that_cannot_be_kept_becomes_a_dead_lett
 @pytest.mark.parametrize("settle", [done, retried, buried, released])
 @pytest.mark.parametrize("gone", ["group", "stream", "everything"])
 async def test_settling_what_redis_no_longer_knows_changes_nothing(
-    settle: object, gone: str, worker: Worker, keys: Keys, redis: Command
+    settle: Settle, gone: str, worker: Worker, keys: Keys, redis: Command
 ) -> None:
-    assert callable(settle)
     delivery = await worker.given_one()
     match gone:
         case "group":

@@ -7,7 +7,7 @@ import random
 
 from flowq.broker.balance import balance_of
 from flowq.broker.keys import Keys
-from flowq.delivery.settlement import Settlement
+from flowq.broker.redis_streams import Broker
 from tests.conformance.conftest import Command
 from tests.conformance.worker import (
     EDGES,
@@ -50,9 +50,7 @@ async def test_a_pipeline_nobody_has_touched_is_empty_and_drained(worker: Worker
     assert snapshot.is_drained
 
 
-async def test_the_snapshot_knows_who_works_and_what_time_it_is(
-    worker: Worker, other: Worker, redis: Command
-) -> None:
+async def test_the_snapshot_knows_who_works_and_what_time_it_is(worker: Worker, other: Worker, redis: Command) -> None:
     seconds, microseconds = await redis(b"TIME")
 
     snapshot = await worker.snapshot()
@@ -105,8 +103,6 @@ async def test_the_balance_adds_up_at_every_instant_while_messages_circulate(wor
             samples += 1
         return samples
 
-    from flowq.broker.redis_streams import Broker
-
     sampler = Broker(worker.broker.dialer, worker.broker.keys)
     sampling = asyncio.create_task(sample())
     await asyncio.gather(work(worker), work(other))
@@ -121,8 +117,6 @@ async def test_the_balance_adds_up_at_every_instant_while_messages_circulate(wor
 
 async def test_a_message_on_its_way_is_never_seen_nowhere(worker: Worker) -> None:
     """One message goes from edge to edge and back, and is outstanding in every sample."""
-    from flowq.broker.redis_streams import Broker
-
     sampler = Broker(worker.broker.dialer, worker.broker.keys)
     travelling = True
 
@@ -140,7 +134,3 @@ async def test_a_message_on_its_way_is_never_seen_nowhere(worker: Worker) -> Non
 
     assert await sampling == {1}
     await sampler.close()
-
-
-def test_every_settlement_is_a_settlement() -> None:
-    assert Settlement

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pydantic import BaseModel
@@ -49,6 +49,10 @@ def output(edge: str, body: bytes, *, dedup: str = "", delay_ms: int = 0) -> Out
     """A message without parents, ready to be published or emitted."""
     header = Header.entering(_ids.next().decode()).encode()
     return Output(edge, header, body, dedup_hash(dedup) if dedup else b"", delay_ms)
+
+
+Settle = Callable[[Delivery], Settled]
+"""Turns a delivery into a settlement of it."""
 
 
 def done(delivery: Delivery, *outputs: Output) -> Settled:

@@ -213,7 +213,7 @@ def start(project: Project, url: str, roots: int, seconds: float) -> FlowqProces
 async def ended(run: FlowqProcess, seconds: float) -> bool:
     """Whether the run ends by itself, which it does when it is drained."""
     deadline = time.monotonic() + seconds
-    while not run.has_ended and time.monotonic() < deadline:
+    while not run.has_ended and time.monotonic() < deadline:  # noqa: ASYNC110  (another process ends)
         await asyncio.sleep(0.02)
     return run.has_ended
 

@@ -100,14 +100,18 @@ class Project:
         self.variables = variables
         self._started: list[FlowqProcess] = []
 
+    @property
+    def environ(self) -> dict[str, str]:
+        """All variables that a process of this project gets."""
+        return clean_environ() | self.variables | {_MARK: self._mark}
+
     def write(self, name: str, text: str) -> None:
         """Add a pipeline; the text may be indented."""
         (self.folder / "pipelines" / f"{name}.py").write_text(dedent(text).lstrip("\n"))
 
     def start(self, *arguments: str, **variables: str) -> FlowqProcess:
         """Start a command line."""
-        environ = clean_environ() | self.variables | variables | {_MARK: self._mark}
-        process = FlowqProcess(arguments, self.folder, environ)
+        process = FlowqProcess(arguments, self.folder, self.environ | variables)
         self._started.append(process)
         return process
 

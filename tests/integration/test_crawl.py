@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from examples.scraping.server import robots_txt
+from examples.scraping.server import Stats, robots_txt
 from flowq.broker.embedded import EmbeddedRedis
 from flowq.broker.open import open_broker
 from flowq.inspector import DeadLetterRecord, Inspector
@@ -27,6 +27,11 @@ class Crawled:
 
     crawl: Crawl
     run: FlowqProcess
+    asked: Stats  # what the server was asked for until then
+
+    @classmethod
+    def by(cls, crawl: Crawl) -> Crawled:
+        return cls(crawl, crawl.run(), crawl.server.stats())
 
     @property
     def stages(self) -> dict[str, dict[str, int]]:
@@ -38,7 +43,7 @@ class Crawled:
 def manual(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crawled]:
     """The PostgreSQL manual, from a server that never fails."""
     with crawl_of("postgresql", tmp_path_factory.mktemp("manual")) as crawl:
-        yield Crawled(crawl, crawl.run())
+        yield Crawled.by(crawl)
 
 
 @pytest.fixture(scope="module")
@@ -46,14 +51,14 @@ def throttled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crawled]:
     """The PostgreSQL manual, from a server that answers 429 and 503 to some first requests."""
     folder = tmp_path_factory.mktemp("throttled")
     with crawl_of("postgresql", folder, faults=("429", "503"), retry_after=HOLD_SECONDS) as crawl:
-        yield Crawled(crawl, crawl.run())
+        yield Crawled.by(crawl)
 
 
 @pytest.fixture(scope="module")
 def broken(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crawled]:
     """The manual of SQLite, in which many links lead nowhere, crawled without regard to its robots.txt."""
     with crawl_of("sqlite", tmp_path_factory.mktemp("broken"), robots="", SCRAPE_ROBOTS="off") as crawl:
-        yield Crawled(crawl, crawl.run())
+        yield Crawled.by(crawl)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +66,7 @@ def polite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crawled]:
     """The manual of Sphinx, parts of which its robots.txt forbids."""
     rules = robots_txt(["/usage/extensions", "/_modules"])
     with crawl_of("sphinx", tmp_path_factory.mktemp("polite"), robots=rules) as crawl:
-        yield Crawled(crawl, crawl.run())
+        yield Crawled.by(crawl)
 
 
 class TestASiteWithoutFaults:
@@ -71,7 +76,7 @@ class TestASiteWithoutFaults:
         assert manual.crawl.differences() == []
 
     def test_every_page_is_asked_for_exactly_once(self, manual: Crawled) -> None:
-        assert manual.crawl.hits == dict.fromkeys(manual.crawl.paths_expected(), 1)
+        assert manual.asked["paths"] == dict.fromkeys(manual.crawl.paths_expected(), 1)
 
     def test_the_counters_are_those_of_the_oracle(self, manual: Crawled) -> None:
         expected, stages = manual.crawl.expected, manual.stages
@@ -105,11 +110,11 @@ class TestASiteThatThrottles:
 
     def test_every_fault_is_one_retry_and_nothing_dies(self, throttled: Crawled) -> None:
         expected, fetch = throttled.crawl.expected, throttled.stages["fetch"]
-        faults = throttled.crawl.server.stats()["faults"]
+        faults = throttled.asked["faults"]
         assert (faults["429"], faults["503"]) == (expected.faults["429"], expected.faults["503"])
         assert min(faults["429"], faults["503"]) > 0
         assert fetch["retries"] == expected.retries
-        assert throttled.crawl.requests == expected.requests
+        assert throttled.asked["requests"] == expected.requests
         assert [counters["dead"] for counters in throttled.stages.values()] == [0, 0, 0, 0]
         assert _out_of_balance(throttled.stages) == []
 
@@ -121,7 +126,7 @@ class TestASiteWithBrokenLinks:
     def test_every_broken_link_is_a_dead_letter_after_one_request(self, broken: Crawled) -> None:
         assert broken.crawl.expected.dead > 100
         assert broken.stages["fetch"]["dead"] == broken.crawl.expected.dead
-        hits = broken.crawl.hits
+        hits = broken.asked["paths"]
         urls = broken.crawl.expected.broken
         assert sum(hits[broken.crawl.path(url)] for url in urls) == len(urls)
 
@@ -132,7 +137,9 @@ class TestASiteWithBrokenLinks:
         letters = await _dead_letters(broken.crawl)
         assert {letter.message["url"] for letter in letters} == broken.crawl.expected.broken
         assert len(letters) == len(broken.crawl.expected.broken)
-        assert {(letter.stage, letter.error, letter.attempts) for letter in letters} == {("fetch", "Reject: HTTP 404", 1)}
+        assert {(letter.stage, letter.error, letter.attempts) for letter in letters} == {
+            ("fetch", "Reject: HTTP 404", 1)
+        }
 
     def test_the_command_line_lists_as_many(self, broken: Crawled) -> None:
         listed = broken.crawl.project.run("dlq", "ls", "scrape", "--json")
@@ -146,10 +153,10 @@ class TestASiteWithRules:
         assert polite.crawl.differences() == []
         assert polite.stages["fetch"]["filtered"] == len(expected.blocked) + len(expected.other)
         forbidden = {polite.crawl.path(url) for url in expected.blocked}
-        assert forbidden.isdisjoint(polite.crawl.hits)
+        assert forbidden.isdisjoint(polite.asked["paths"])
 
     def test_robots_txt_is_read_once(self, polite: Crawled) -> None:
-        assert polite.crawl.server.stats()["robots"] == 1
+        assert polite.asked["robots"] == 1
 
     def test_the_same_crawl_again_is_a_new_run_with_the_same_outcome(self, polite: Crawled) -> None:
         before = polite.crawl.stored()

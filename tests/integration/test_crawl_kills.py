@@ -8,7 +8,6 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import redis
@@ -21,7 +20,7 @@ from tests.redis_server import RedisServer
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="finds the processes of a project in /proc")
 
-PER_SECOND = 400
+PER_SECOND, FEW_PER_SECOND = 800, 150
 SLOTS = 8  # the concurrency of fetch
 READ_AHEAD = 2 * PER_SECOND // 10  # a tenth of a second of work, measured while it varies
 GRACE_SECONDS, SHORT_GRACE_SECONDS = 3, 0.3
@@ -34,22 +33,46 @@ SLOW = """
 
     from flowq import Context, Pipeline, source, stage
 
+    with Path("imports").open("a") as log:
+        print(os.getpid(), file=log)
+    if os.environ.get("HOW") == "die" and len(Path("imports").read_text().split()) == 2:
+        os._exit(9)
+
 
     @source
     def numbers() -> Iterator[int]:
         yield 1
 
 
-    @stage
-    def work(number: int, ctx: Context) -> None:
+    def work_slowly(ctx: Context) -> None:
         with Path("attempts").open("a") as log:
             print(ctx.attempt, file=log, flush=True)
         if "FAST" not in os.environ:
             time.sleep(60)
 
 
-    slow = Pipeline("slow", numbers >> work)
+    @stage
+    def work(number: int, ctx: Context) -> None:
+        work_slowly(ctx)
+
+
+    @stage(name="work")
+    async def block(number: int, ctx: Context) -> None:
+        work_slowly(ctx)  # as nobody should: the loop stands still meanwhile
+
+
+    @stage(name="work", process=True)
+    def work_elsewhere(number: int) -> None:
+        Path("attempts").touch()
+        time.sleep(60)
+
+
+    slow = Pipeline("slow", numbers >> {"block": block, "process": work_elsewhere}.get(os.environ.get("HOW"), work))
 """
+
+
+SLOW_RUN = ("run", "slow", "--json")
+HERE = ("--workers", "0")
 
 
 @pytest.fixture
@@ -61,7 +84,8 @@ def manual(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crawl]:
 
 @pytest.fixture
 def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crawl]:
-    with crawl_of("sphinx", tmp_path_factory.mktemp("kills"), per_second=PER_SECOND) as crawl:
+    """The manual of Sphinx, slowly enough to be interrupted in the middle."""
+    with crawl_of("sphinx", tmp_path_factory.mktemp("kills"), per_second=FEW_PER_SECOND) as crawl:
         yield crawl
 
 
@@ -93,6 +117,16 @@ class TestKill9:
         assert len(running) <= 2 * (SLOTS + READ_AHEAD)
         assert manual.requests <= manual.expected.requests + len(running)
 
+    def test_of_everything_is_noticed_by_the_next_run_without_waiting_for_a_lease(self, project: Project) -> None:
+        run = project.start(*SLOW_RUN, "--lease", "10m")
+        run.wait_for((project.folder / "attempts").exists)
+        project.kill_all()
+
+        again = project.run(*SLOW_RUN, *HERE, FAST="1")
+
+        assert again.wait() == 0
+        assert (project.folder / "attempts").read_text().split() == ["1", "1"]
+
     def test_of_the_supervisor_ends_its_workers_in_good_order(self, small: Crawl) -> None:
         run = small.start()
         run.wait_for(lambda: small.requests >= 40)
@@ -104,7 +138,6 @@ class TestKill9:
         assert again.summary["drained"]
         assert small.differences() == []
         assert small.hits == dict.fromkeys(small.paths_expected(), 1)
-        wait_until(lambda: not small.project.pids())
 
     def test_of_the_supervisor_alone_leaves_no_process_behind(self, small: Crawl) -> None:
         run = small.start()
@@ -114,29 +147,65 @@ class TestKill9:
 
         wait_until(lambda: not small.project.pids())
 
+    def test_of_the_supervisor_ends_a_worker_whose_handler_blocks_its_loop(self, project: Project) -> None:
+        run = project.start(*SLOW_RUN, "--grace", f"{SHORT_GRACE_SECONDS}s", HOW="block")
+        run.wait_for((project.folder / "attempts").exists)
+
+        run.popen.kill()
+
+        wait_until(lambda: not project.pids(), seconds=SHORT_GRACE_SECONDS + 2 * MARGIN_SECONDS)
+
+    def test_of_a_worker_that_has_just_begun_brings_another(self, project: Project) -> None:
+        run = project.run(*SLOW_RUN, HOW="die", FAST="1")
+
+        assert run.wait() == 0
+        assert "worker 1 ended with exit code 9; starting another" in run.stderr
+        assert (project.folder / "attempts").read_text().split() == ["1"]
+
+    def test_of_a_worker_ends_the_processes_of_its_pool(self, project: Project) -> None:
+        run = project.start(*SLOW_RUN, HOW="process")
+        run.wait_for((project.folder / "attempts").exists)
+        (worker,) = project.workers()
+        pool = [pid for pid, command in project.pids().items() if "multiprocessing.spawn" in command]
+        assert pool
+
+        os.kill(worker, signal.SIGKILL)
+
+        wait_until(lambda: not set(pool) & project.pids().keys())
+
+
+class TestLeases:
+    def test_one_with_a_short_lease_does_not_take_one_with_a_long_lease_for_dead(self, project: Project) -> None:
+        patient = project.start(*SLOW_RUN, "--lease", "10m")
+        patient.wait_for((project.folder / "attempts").exists)
+        hasty = project.start(*SLOW_RUN, "-s", "work", "--lease", "300ms")
+
+        # Its lease is renewed five times as often as it would end: so it has looked around for three leases.
+        hasty.wait_for(lambda: max(_beats(project)) >= 15)
+
+        assert (project.folder / "attempts").read_text().split() == ["1"]
+
 
 class TestCtrlC:
-    def test_finishes_what_runs_within_the_grace_and_the_next_run_does_the_rest(self, manual: Crawl) -> None:
-        run = manual.start("--grace", f"{GRACE_SECONDS}s")
-        run.wait_for(lambda: manual.requests >= 100)
+    def test_finishes_what_runs_within_the_grace_and_the_next_run_does_the_rest(self, small: Crawl) -> None:
+        run = small.start("--grace", f"{GRACE_SECONDS}s")
+        run.wait_for(lambda: small.requests >= 60)
 
         exit_code, seconds = _stopped(run, signal.SIGINT)
 
         assert exit_code == 130
         assert seconds < GRACE_SECONDS + MARGIN_SECONDS
         assert not run.summary["drained"]
-        assert {name: stage["running"] for name, stage in run.summary["stages"].items()} == dict.fromkeys(
-            ["seeds", "fetch", "parse", "store"], 0
-        )
-        again = manual.run()
-        assert again.wait() == 0
+        assert [stage["running"] for stage in run.summary["stages"].values()] == [0, 0, 0, 0]
+        again = small.run()
+        assert again.wait() == 3
         assert again.summary["run"] == run.summary["run"]
-        assert manual.differences() == []
-        assert manual.hits == dict.fromkeys(manual.paths_expected(), 1)
+        assert small.differences() == []
+        assert small.hits == dict.fromkeys(small.paths_expected(), 1)
 
     @pytest.mark.parametrize("workers", ["1", "0"])
     def test_once_more_hands_back_at_once_and_counts_no_attempt(self, project: Project, workers: str) -> None:
-        run = project.start("run", "slow", "--json", "--workers", workers)
+        run = project.start(*SLOW_RUN, "--workers", workers)
         run.wait_for((project.folder / "attempts").exists)
         run.signal_group(signal.SIGINT)
         run.wait_for(lambda: "stopping" in run.stderr)
@@ -147,12 +216,12 @@ class TestCtrlC:
         assert seconds < MARGIN_SECONDS
         work = run.summary["stages"]["work"]
         assert (work["waiting"], work["running"], work["retries"]) == (1, 0, 0)
-        again = project.run("run", "slow", "--json", FAST="1")
+        again = project.run(*SLOW_RUN, *HERE, FAST="1")
         assert again.summary["stages"]["work"]["ok"] == 1
         assert (project.folder / "attempts").read_text().split() == ["1", "1"]
 
     def test_ends_a_handler_that_does_not_finish_when_the_grace_is_over(self, project: Project) -> None:
-        run = project.start("run", "slow", "--json", "--grace", f"{SHORT_GRACE_SECONDS}s")
+        run = project.start(*SLOW_RUN, "--grace", f"{SHORT_GRACE_SECONDS}s")
         run.wait_for((project.folder / "attempts").exists)
 
         exit_code, seconds = _stopped(run, signal.SIGINT)
@@ -161,16 +230,23 @@ class TestCtrlC:
         assert SHORT_GRACE_SECONDS <= seconds < SHORT_GRACE_SECONDS + MARGIN_SECONDS
         assert run.summary["stages"]["work"]["waiting"] == 1
 
+    def test_ends_even_a_worker_whose_handler_blocks_its_loop(self, project: Project) -> None:
+        run = project.start(*SLOW_RUN, "--grace", f"{SHORT_GRACE_SECONDS}s", HOW="block")
+        run.wait_for((project.folder / "attempts").exists)
 
-class TestARedisThatIsGone:
-    @pytest.mark.parametrize("workers", ["1", "0"])
-    @pytest.mark.parametrize("fate", [signal.SIGKILL, signal.SIGSTOP], ids=["dead", "hung"])
-    def test_does_not_keep_ctrl_c_from_ending_the_run(
-        self, project: Project, workers: str, fate: signal.Signals
-    ) -> None:
+        exit_code, seconds = _stopped(run, signal.SIGINT)
+
+        assert exit_code == 130
+        assert seconds < SHORT_GRACE_SECONDS + 2 * MARGIN_SECONDS
+        again = project.run(*SLOW_RUN, *HERE, FAST="1")
+        assert again.wait() == 0
+        assert (project.folder / "attempts").read_text().split() == ["1", "1"]
+
+    @pytest.mark.parametrize(("fate", "workers"), [(signal.SIGKILL, "0"), (signal.SIGSTOP, "1")], ids=["dead", "hung"])
+    def test_ends_a_run_whose_redis_does_not_answer(self, project: Project, fate: signal.Signals, workers: str) -> None:
         with RedisServer("bundled") as server:
             options = ("--redis", server.url, "--workers", workers, "--grace", f"{SHORT_GRACE_SECONDS}s")
-            run = project.start("run", "slow", "--json", *options)
+            run = project.start(*SLOW_RUN, *options)
             run.wait_for((project.folder / "attempts").exists)
             os.kill(server.pid, fate)
 
@@ -204,7 +280,7 @@ class TestSigterm:
         assert _stopped(run, signal.SIGTERM)[0] == 0
 
     def test_twice_is_a_forced_end(self, project: Project) -> None:
-        run = project.start("run", "slow", "--json")
+        run = project.start(*SLOW_RUN)
         run.wait_for((project.folder / "attempts").exists)
         run.signal_group(signal.SIGTERM)
         run.wait_for(lambda: "stopping" in run.stderr)
@@ -244,11 +320,21 @@ def _kill_everything(crawl: Crawl) -> set[str]:
     return running
 
 
+def _beats(project: Project) -> list[int]:
+    """How often each worker has renewed its lease."""
+    with _redis_of(project) as client:
+        return [int(client.get(lease) or 0) for lease in client.scan_iter("flowq:{slow}:lease:*")]
+
+
+def _redis_of(project: Project) -> redis.Redis:
+    return redis.Redis(unix_socket_path=str(project.folder / ".flowq" / "redis.sock"))
+
+
 def _running(crawl: Crawl) -> set[str]:
     """The paths of the links that are given to a worker and not settled, as Redis has them."""
     keys = Keys("flowq", "scrape")
     paths: set[str] = set()
-    with redis.Redis(unix_socket_path=str(Path(crawl.project.folder, ".flowq", "redis.sock"))) as client:
+    with _redis_of(crawl.project) as client:
         for edge in scrape.plan.stage("fetch").in_edges:
             stream = keys.edge(edge)
             pending = {entry["message_id"] for entry in client.xpending_range(stream, GROUP, "-", "+", 10_000)}

@@ -301,9 +301,7 @@ class TestLeaving:
         finally:
             os.kill(child_pid, signal.SIGKILL)
 
-    def test_release_in_a_forked_child_leaves_the_hold_of_the_parent(
-        self, start_user: StartUser, folder: Path
-    ) -> None:
+    def test_release_in_a_forked_child_leaves_the_hold_of_the_parent(self, start_user: StartUser, folder: Path) -> None:
         child_pid = int(start_user(RELEASING_CHILD_USER).line().split()[0])
         os.kill(child_pid, signal.SIGKILL)
         assert not lock_is_free(folder / "users.lock")
@@ -336,9 +334,7 @@ class TestSignals:
             assert client(server.url).ping()
         wait_until(lambda: not alive(server.pid))
 
-    def test_kill_9_of_all_users_leaves_no_server_and_all_data(
-        self, start_user: StartUser, folder: Path
-    ) -> None:
+    def test_kill_9_of_all_users_leaves_no_server_and_all_data(self, start_user: StartUser, folder: Path) -> None:
         users = [start_user(), start_user()]
         url, pid, _ = users[0].server()
         users[1].server()
@@ -378,6 +374,16 @@ class TestSignals:
         assert (folder / "redis.sock").exists()
         with EmbeddedRedis.acquire(folder) as server:
             assert client(server.url).get("key") == "kept"
+
+    @linux_only
+    def test_a_server_that_leaves_late_takes_no_socket_from_the_next_in_a_folder_made_again(self, folder: Path) -> None:
+        with EmbeddedRedis.acquire(folder) as leaving:
+            os.kill(leaving.pid, signal.SIGSTOP)
+        folder.rename(folder.with_name("removed"))
+        with EmbeddedRedis.acquire(folder) as server:
+            os.kill(leaving.pid, signal.SIGCONT)
+            wait_until(lambda: not alive(leaving.pid))
+            assert client(server.url).ping()
 
     @linux_only
     def test_a_server_that_hangs_is_killed_when_its_last_user_leaves(self, folder: Path) -> None:
@@ -552,9 +558,7 @@ class TestFindingTheProgram:
         monkeypatch.setenv("FLOWQ_REDIS_SERVER", program)
         assert find_server_binary() == program
 
-    def test_a_variable_that_names_nothing_is_an_error_and_not_ignored(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_variable_that_names_nothing_is_an_error_and_not_ignored(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("FLOWQ_REDIS_SERVER", "/no/such/server")
         with pytest.raises(BrokerUnavailable, match="/no/such/server"):
             find_server_binary()

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 import flowq
 from flowq.broker.balance import StageBalance
+from flowq.broker.calls import insist
 from flowq.broker.connection import Dialer, Link, UrlDialer
 from flowq.broker.keys import Keys
 from flowq.broker.memory import MemoryDialer
@@ -85,7 +86,7 @@ class Lab:
             await runner.stop()
 
     async def run(self, pipeline: flowq.Pipeline, *messages: Any, **options: Any) -> Summary:
-        """Push messages to the first stage, run the pipeline until it is drained, and check what holds for every run."""
+        """Push messages to the first stage, run the pipeline until it is drained, and check what always holds then."""
         async with asyncio.timeout(LONGEST_RUN_SECONDS):
             if messages:
                 await self.push(pipeline, pipeline.plan.consumers[0].name, *messages)
@@ -98,12 +99,12 @@ class Lab:
                 await first_to_end(runner.ended, until_drained(run, runner))
             finally:
                 await runner.stop()
-            summary = run.summary(await run.snapshot(), loop.time() - began)
+            summary = run.summary(await insist(run.snapshot, what="the test"), loop.time() - began)
         assert summary.drained
         for name, balance in summary.stages.items():
             assert balance.adds_up, (name, balance)
             assert balance.outstanding == 0, (name, balance)
-        await self._check_nothing_is_left(pipeline, broker)
+        await insist(lambda: self._check_nothing_is_left(pipeline, broker), what="the test")
         return summary
 
     async def _check_nothing_is_left(self, pipeline: flowq.Pipeline, broker: Broker) -> None:
@@ -124,5 +125,3 @@ class Lab:
     async def letter(self, pipeline: flowq.Pipeline, stage: Any) -> DeadLetterRecord:
         (letter,) = await self.letters(pipeline, stage)
         return letter
-
-

@@ -5,8 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 
+import pytest
+
 import flowq
 from flowq import Context, Pipeline, Retry, stage
+from flowq.broker.reader import Reader
+from flowq.inspector import Inspector
+from flowq.runtime.certificates import CRASH
+from flowq.runtime.run import RunOptions
+from flowq.runtime.runner import Runner
 from tests.eventually import eventually
 from tests.runtime.lab import Item, Lab, Other
 
@@ -52,8 +59,6 @@ async def test_a_failure_after_that_is_a_dead_letter_and_never_a_retry(lab: Lab)
 
 
 async def test_a_message_that_was_replayed_and_fails_again_dies_again(lab: Lab) -> None:
-    from flowq.inspector import Inspector
-
     @stage(ack="first")
     async def first(item: Item) -> None:
         raise ConnectionError("no luck")
@@ -283,6 +288,43 @@ async def test_what_is_stopped_before_it_was_acknowledged_is_handed_back(lab: La
 
     balance = (await lab.balance(pipeline))["manual"]
     assert (balance.waiting, balance.running) == (1, 0)
+
+
+@pytest.mark.parametrize("ack", ["first", "manual"])
+async def test_what_a_crash_left_is_acknowledged_in_quarantine_as_elsewhere(ack: str, lab: Lab) -> None:
+    got: list[str] = []
+
+    @stage
+    async def sink(other: Other) -> None:
+        got.append(other.text)
+
+    @stage(name="early", ack=ack)  # type: ignore[call-overload]
+    async def early(item: Item, ctx: Context) -> None:
+        if ack == "manual":
+            await ctx.emit(sink, Other(text="before"))
+            await ctx.ack()
+        await ctx.emit(sink, Other(text="after"))
+        if item.n:
+            raise ConnectionError("too late")
+
+    pipeline = Pipeline("p", early, sink)
+    broker = lab.broker(pipeline)
+    await lab.push(pipeline, early, Item(n=0), Item(n=1))
+    await broker.ensure_groups([">early"])
+    await broker.register("dead", {}, lease_ms=60_000, beat="1")
+    reader = Reader(broker, [">early"])
+    assert len(await reader.read("dead", count=2, block_ms=10)) == 2
+    await reader.close()
+    await broker.certify_dead("dead", f"{CRASH}died of SIGKILL")
+
+    quarantine = Runner(pipeline.plan, broker, RunOptions(), supervised=True, quarantined=True)
+    await quarantine.start()
+    await quarantine.ended
+    await quarantine.stop()
+    summary = await lab.run(pipeline)
+
+    assert sorted(got) == (["after", "before", "before"] if ack == "manual" else ["after"])
+    assert (summary.stages["early"].ok, summary.stages["early"].dead, summary.stages["early"].retries) == (1, 1, 0)
 
 
 async def test_every_mode_keeps_the_balance_under_mixed_fates(lab: Lab) -> None:

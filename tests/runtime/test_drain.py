@@ -216,7 +216,7 @@ async def test_two_runs_of_one_pipeline_share_its_messages(lab: Lab, url: str) -
 
 
 async def test_a_server_that_is_not_there_is_named(unique_namespace: str) -> None:
-    with pytest.raises(BrokerUnavailable, match="127.0.0.1:1"):
+    with pytest.raises(BrokerUnavailable, match=r"127\.0\.0\.1:1"):
         await flowq.run(PIPELINE, redis="redis://127.0.0.1:1/0", namespace=unique_namespace)
 
 
@@ -236,9 +236,7 @@ async def test_an_edge_of_the_wrong_type_ends_the_run_and_loses_nothing(edge: st
     assert summary.stages["sink"].ok == (10 if edge == ">double" else 15)
 
 
-async def test_an_output_key_that_turns_wrong_while_running_ends_the_run_and_loses_no_input(
-    lab: Lab, url: str
-) -> None:
+async def test_an_output_key_that_turns_wrong_while_running_ends_the_run_and_loses_no_input(lab: Lab, url: str) -> None:
     started, go_on = asyncio.Event(), asyncio.Event()
     got: list[int] = []
 

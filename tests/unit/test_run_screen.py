@@ -152,7 +152,7 @@ def test_a_stopped_run_tells_what_is_left_and_how_to_go_on() -> None:
 
     assert lines[0] == "stopped after 8.4s: 60 stored, 0 dead, 40 left"
     assert lines[1] == "  fetch  in 100 = ok 60 + filtered 0 + dead 0 + left 40"
-    assert lines[-1].endswith("flowq run scrape")
+    assert lines[-1].endswith("the same command again")
 
 
 def test_a_balance_that_does_not_add_up_is_not_hidden() -> None:

@@ -22,7 +22,12 @@ local edge, token, window_ms, maxsize = ARGV[1], ARGV[2], tonumber(ARGV[3]), ton
 local deduplicates, delay_ms, n = ARGV[5] == '1', tonumber(ARGV[6]), tonumber(ARGV[7])
 local source = ARGV[8]
 
-if token ~= '' and redis.call('ZSCORE', published, token) then return {1, n, 0} end
+if token ~= '' and redis.call('ZSCORE', published, token) then
+  -- A write, and no more: WAIT after it then waits for replicas to have everything up to here. On a new connection
+  -- that has written nothing, it would answer at once.
+  redis.call('ZINCRBY', published, 1, token)
+  return {1, n, 0}
+end
 if maxsize > 0 then
   local outstanding = redis.call('XLEN', stream) + redis.call('ZCARD', delayed)
   if outstanding >= maxsize then return {0, outstanding} end

@@ -1,0 +1,119 @@
+"""How many messages a second: one worker and several, short handlers and waiting ones, one stage and three."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from benchmarks.drain import drained
+from benchmarks.figures import Figure, Goal, Measured, Workload
+from benchmarks.item import LINKS_PER_PAGE
+from benchmarks.server import AOF
+from benchmarks.subjects.flowq import NAP_SECONDS, NAPS_AT_ONCE
+
+_YARDSTICKS = ("loop rate", "limit rate")
+_NAPS_PER_SECOND = NAPS_AT_ONCE / NAP_SECONDS
+
+
+def _beside_yardsticks(task: str, n: Mapping[str, int], *, workers: int = 1) -> Callable[[float], Measured]:
+    """The loop is given fewer messages: it is as fast with them, and would hold up the run."""
+
+    def measure(scale: float) -> Measured:
+        found: dict[str, float] = {}
+        for name, messages in n.items():
+            found |= drained(name, task, max(1000, int(messages * scale)), workers=workers)
+        return found
+
+    return measure
+
+
+def _figures(goal: Goal | None = None) -> tuple[Figure, ...]:
+    return (
+        Figure("messages", "flowq rate", "/s", _YARDSTICKS, goal),
+        Figure("cost in the worker", "flowq worker", "µs", ("loop worker", "limit worker")),
+        Figure("cost in Redis", "flowq redis", "µs", ("loop redis", "limit redis")),
+    )
+
+
+def _two_workers(scale: float) -> Measured:
+    n = int(100_000 * scale)
+    one = drained("flowq", "drain", n)
+    two = _beside_yardsticks("drain", {"flowq": 100_000, "loop": 40_000, "limit": 100_000}, workers=2)(scale)
+    return {**two, "one worker": one["flowq rate"]}
+
+
+def _naps(scale: float) -> Measured:
+    measured = _beside_yardsticks("nap", {"flowq": 5_000, "loop": 5_000, "limit": 5_000})(scale)
+    return {**measured, "ideal": 100 * measured["flowq rate"] / _NAPS_PER_SECOND}
+
+
+def _fan_out(scale: float) -> Measured:
+    measured = _beside_yardsticks("fan_out", {"flowq": 2_000, "loop": 1_000, "limit": 2_000})(scale)
+    per_link = {key: value / LINKS_PER_PAGE for key, value in measured.items() if not key.endswith("rate")}
+    return {**per_link, **{key: value * LINKS_PER_PAGE for key, value in measured.items() if key.endswith("rate")}}
+
+
+def _workers(scale: float) -> Measured:
+    n = int(100_000 * scale)
+    return {f"{workers}": drained("flowq", "drain", n, workers=workers)["flowq rate"] for workers in (1, 2, 4, 8)}
+
+
+def _persistent(scale: float) -> Measured:
+    n = int(100_000 * scale)
+    return {
+        "none": drained("flowq", "drain", n)["flowq rate"],
+        "everysec": drained("flowq", "drain", n, options=AOF)["flowq rate"],
+        "none, 3 stages": drained("flowq", "chain", n // 3)["flowq rate"],
+        "everysec, 3 stages": drained("flowq", "chain", n // 3, options=AOF)["flowq rate"],
+    }
+
+
+WORKLOADS = (
+    Workload(
+        "W1",
+        "one stage that does nothing, one worker",
+        _beside_yardsticks("drain", {"flowq": 100_000, "loop": 20_000, "limit": 100_000}),
+        _figures(Goal(at_least=7, times="loop rate")),
+    ),
+    Workload(
+        "W1x2",
+        "the same, two workers",
+        _two_workers,
+        (Figure("messages", "flowq rate", "/s", _YARDSTICKS, Goal(at_least=1.4, times="one worker")),),
+    ),
+    Workload(
+        "W2",
+        "a handler that waits 10 ms, 100 at once",
+        _naps,
+        (
+            Figure("messages", "flowq rate", "/s", _YARDSTICKS),
+            Figure("of the ideal 10,000 a second", "ideal", "%", goal=Goal(at_least=95)),
+        ),
+    ),
+    Workload(
+        "W4",
+        "three stages in one worker",
+        _beside_yardsticks("chain", {"flowq": 30_000, "loop": 5_000, "limit": 30_000}),
+        _figures(Goal(at_least=8, times="loop rate")),
+    ),
+    Workload(
+        "fan-out",
+        "100 links from each page, 90 % of them seen before",
+        _fan_out,
+        _figures(Goal(at_least=150_000)),
+    ),
+    Workload(
+        "workers",
+        "W1 with more workers than cores",
+        _workers,
+        tuple(Figure(f"{n} workers", str(n), "/s", ("1",)) for n in (2, 4, 8)),
+    ),
+    Workload(
+        "AOF",
+        "Redis writes a log, synced every second",
+        _persistent,
+        (
+            Figure("one stage", "everysec", "/s", goal=Goal(at_least=0.7, times="none")),
+            Figure("three stages", "everysec, 3 stages", "/s", goal=Goal(at_least=0.7, times="none, 3 stages")),
+        ),
+    ),
+)

@@ -1,0 +1,180 @@
+"""Looks at a Redis: what it is, how it keeps its data, and what it allows. One pass, and nothing of it is changed."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from redis.exceptions import NoPermissionError
+
+from flowq.broker.calls import CALL_TIMEOUT_SECONDS
+from flowq.broker.connection import Link
+from flowq.broker.redis_streams import Broker
+
+_PINGS = 100
+_LONGEST_PINGING_SECONDS = 2.0
+_SETTINGS = ("appendfsync", "save", "maxmemory-policy", "min-replicas-to-write", "min-replicas-max-lag")
+
+_WITH_SUBCOMMANDS = ("CLIENT", "XGROUP", "XINFO")
+
+# Every command that flowq sends or its scripts call, once, on keys of its own.
+_PROBES = """
+EVAL return 0
+EVALSHA e0e1f9fabfc9d4800c877a703b823ac0578ff8db 0
+CLIENT ID
+CLIENT UNBLOCK 0
+WAIT 0 1
+TIME
+TYPE {string}
+SET {string} 1 PX 1000
+PEXPIRE {string} 1000
+GET {string}
+MGET {string}
+HSET {hash} f 1
+HGET {hash} f
+HMGET {hash} f
+HGETALL {hash}
+HVALS {hash}
+HLEN {hash}
+HEXISTS {hash} f
+HINCRBY {hash} f 1
+HDEL {hash} f
+SADD {set} m
+ZADD {zset} 1 m
+ZINCRBY {zset} 1 m
+ZSCORE {zset} m
+ZCARD {zset}
+ZRANGE {zset} 0 0
+ZRANGEBYSCORE {zset} 0 1
+ZREM {zset} m
+ZREMRANGEBYSCORE {zset} 0 1
+XGROUP CREATE {stream} g 0 MKSTREAM
+XADD {stream} 1-1 f v
+XLEN {stream}
+XRANGE {stream} - +
+XREADGROUP GROUP g c COUNT 1 STREAMS {stream} >
+XPENDING {stream} g
+XCLAIM {stream} g c 0 1-1
+XINFO CONSUMERS {stream} g
+XACK {stream} g 1-1
+XDEL {stream} 1-1
+DEL {string} {hash} {set} {zset} {stream}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """One Redis as it was found. None where Redis does not tell: CONFIG and INFO may be forbidden.
+
+    `topology` is "single", "sentinel" or "cluster". `fsync` is "always", "everysec" or "no", `snapshots` the rule by
+    which snapshots are taken, "" for never. `clock_ahead_seconds` compares its clock with the one of this machine.
+    """
+
+    product: str
+    version: tuple[int, ...]
+    topology: str
+    is_primary: bool
+    replicas: int
+    append_only: bool | None
+    fsync: str | None
+    snapshots: str | None
+    write_failures: tuple[str, ...]
+    eviction: str | None
+    memory_bytes: int
+    memory_limit_bytes: int
+    min_replicas: int | None
+    min_replicas_lag_seconds: int | None
+    clock_ahead_seconds: float
+
+    @classmethod
+    def of(cls, info: Mapping[str, str], config: Mapping[str, str], *, topology: str, ahead_seconds: float) -> Health:
+        """What INFO and CONFIG say."""
+        version = info.get("redis_version", "")
+        product = f"Valkey {info['valkey_version']}" if "valkey_version" in info else f"Redis {version}".rstrip()
+        lag = config.get("min-replicas-max-lag")
+        failures = ("aof_last_write_status", "aof_last_bgrewrite_status", "rdb_last_bgsave_status")
+        return cls(
+            product=product,
+            version=tuple(int(part) for part in version.split(".") if part.isdecimal()),
+            topology="cluster" if info.get("redis_mode") == "cluster" else topology,
+            is_primary=info.get("role", "master") == "master",
+            replicas=sum(key.startswith("slave") and "state=online" in text for key, text in info.items()),
+            append_only=info["aof_enabled"] == "1" if "aof_enabled" in info else None,
+            fsync=config.get("appendfsync"),
+            snapshots=config.get("save"),
+            write_failures=tuple(name for name in failures if info.get(name, "ok") != "ok"),
+            eviction=info.get("maxmemory_policy", config.get("maxmemory-policy")),
+            memory_bytes=int(info.get("used_memory", 0)),
+            memory_limit_bytes=int(info.get("maxmemory", 0)),
+            min_replicas=int(config["min-replicas-to-write"]) if "min-replicas-to-write" in config else None,
+            min_replicas_lag_seconds=None if lag is None else int(lag),
+            clock_ahead_seconds=ahead_seconds,
+        )
+
+
+async def examine(broker: Broker) -> Health:
+    """Ask Redis about itself. Raises BrokerUnavailable."""
+    link = broker.link()
+    try:
+        commands = [(b"INFO",), *((b"CONFIG", b"GET", name) for name in _SETTINGS)]
+        info, *settings = await link.call_all(commands, timeout_seconds=CALL_TIMEOUT_SECONDS)
+        asked_at = time.time()
+        seconds, microseconds = await link.call(b"TIME", timeout_seconds=CALL_TIMEOUT_SECONDS)
+        here = (asked_at + time.time()) / 2
+    finally:
+        await link.close()
+    config: dict[str, str] = {}
+    for name, reply in zip(_SETTINGS, settings, strict=True):
+        if not isinstance(reply, Exception) and reply:
+            config[name] = reply[1].decode()
+    ahead_seconds = int(seconds) + int(microseconds) / 1e6 - here
+    topology = "sentinel" if "+sentinel:" in broker.dialer.url else "single"
+    return Health.of(_fields(info), config, topology=topology, ahead_seconds=ahead_seconds)
+
+
+def _fields(info: Any) -> dict[str, str]:
+    if not isinstance(info, bytes):  # not allowed to ask
+        return {}
+    lines = info.decode("utf-8", "replace").splitlines()
+    return {key: text for key, _, text in (line.partition(":") for line in lines) if text}
+
+
+async def latency_seconds(broker: Broker) -> float:
+    """How long Redis takes to answer: the median of a hundred calls, or of fewer where they take long."""
+    link, took = broker.link(), list[float]()
+    try:
+        await link.call(b"PING", timeout_seconds=CALL_TIMEOUT_SECONDS)
+        began_at = time.perf_counter()
+        while len(took) < _PINGS and time.perf_counter() - began_at < _LONGEST_PINGING_SECONDS:
+            asked_at = time.perf_counter()
+            await link.call(b"PING", timeout_seconds=CALL_TIMEOUT_SECONDS)
+            took.append(time.perf_counter() - asked_at)
+    finally:
+        await link.close()
+    return statistics.median(took)
+
+
+async def forbidden_commands(broker: Broker) -> list[str]:
+    """The commands of those flowq needs which a primary does not allow this user, on the keys of this pipeline."""
+    commands = probes(broker.keys.scratch)
+    replies = await _replies(broker.link(), commands)
+    refused = [
+        command for command, reply in zip(commands, replies, strict=True) if isinstance(reply, NoPermissionError)
+    ]
+    return sorted({" ".join(command[: 2 if command[0] in _WITH_SUBCOMMANDS else 1]) for command in refused})
+
+
+def probes(key: str) -> list[list[str]]:
+    """One call of each command that flowq needs, harmless and on keys that begin with `key`."""
+    keys = {kind: f"{key}:{kind}" for kind in ("string", "hash", "set", "zset", "stream")}
+    return [[word.format(**keys) for word in line.split()] for line in _PROBES.strip().splitlines()]
+
+
+async def _replies(link: Link, commands: list[list[str]]) -> list[Any]:
+    try:
+        return await link.call_all(commands, timeout_seconds=CALL_TIMEOUT_SECONDS)
+    finally:
+        await link.close()

@@ -1,0 +1,136 @@
+"""`flowq doctor`: examines the Redis that flowq uses, says what would be lost when, and what to do about findings."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flowq.cli.options import Json, Namespace, Profile, RedisUrl, complete_pipeline, settings_here
+
+if TYPE_CHECKING:
+    from flowq.broker.health import Health
+    from flowq.errors import Problem
+    from flowq.settings import Settings
+
+_ANY_PIPELINE = "doctor"
+
+
+@dataclass(frozen=True, slots=True)
+class _Report:
+    """What was found about one Redis."""
+
+    address: str
+    health: Health
+    latency_seconds: float
+    forbidden: Sequence[str]
+    losses: Mapping[str, str]
+    findings: Sequence[Problem]
+
+    def as_json(self) -> dict[str, Any]:
+        return {**asdict(self), "findings": list(self.findings)}
+
+
+def command(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[NAME]",
+            help="A pipeline: whose part of a Cluster to examine, and whose keys to try.",
+            autocompletion=complete_pipeline,
+            show_default=False,
+        ),
+    ] = None,
+    json: Json = False,
+    redis: RedisUrl = None,
+    namespace: Namespace = None,
+    profile: Profile = None,
+) -> None:
+    """Examine the Redis that flowq uses.
+
+    Shows what it is, how it keeps its data, how fast it answers, what it allows, and what would be lost if it were
+    killed, lost its power or failed over. It stores nothing but a few keys that it removes at once. The exit code is
+    1 when something should be changed.
+
+    Example:
+      flowq doctor
+      flowq doctor scrape --redis redis://db.example.org:6379/0 --json
+    """
+    settings = settings_here(redis=redis, namespace=namespace, profile=profile)
+    if name is not None:
+        from flowq.cli.loading import find
+
+        find(name, settings)
+    report = asyncio.run(_examined(name or _ANY_PIPELINE, settings))
+    if json:
+        from flowq.cli.printable import json_text
+
+        print(json_text(report.as_json(), indent=True))
+    else:
+        _show(report)
+    if report.findings:
+        raise typer.Exit(1)
+
+
+async def _examined(pipeline: str, settings: Settings) -> _Report:
+    from flowq.broker.diagnosis import findings, loss_windows, refuse_old
+    from flowq.broker.health import examine, forbidden_commands, latency_seconds
+    from flowq.broker.open import open_broker
+
+    opening = open_broker(pipeline, redis=settings.redis, namespace=settings.namespace, durability=settings.durability)
+    async with opening as broker:
+        health = await examine(broker)
+        refuse_old(health, broker.dialer.address)
+        latency = await latency_seconds(broker)
+        forbidden = await forbidden_commands(broker) if health.is_primary else []
+        found = findings(
+            health, settings.durability, latency_seconds=latency, forbidden=forbidden, keys=broker.keys.all
+        )
+        losses = loss_windows(health, settings.durability)
+        return _Report(broker.dialer.address, health, latency, forbidden, losses, found)
+
+
+def _show(report: _Report) -> None:
+    import sys
+
+    from flowq.cli.errors import show
+    from flowq.cli.printable import printable
+
+    typer.echo(typer.style(printable(report.address), bold=True))
+    for title, text in _lines(report):
+        typer.echo(f"  {typer.style(f'{title:<12}', dim=True)}{printable(text)}")
+    sys.stdout.flush()  # the findings go to the other stream, and belong below
+    for finding in report.findings:
+        show(finding)
+
+
+def _lines(report: _Report) -> Iterator[tuple[str, str]]:
+    health = report.health
+    yield "server", f"{health.product or 'unknown'}, {_topology(health)}"
+    yield "log", _append_only(health)
+    yield "snapshots", "unknown" if health.snapshots is None else health.snapshots or "none"
+    limit = f" of {_megabytes(health.memory_limit_bytes)}" if health.memory_limit_bytes else ", no limit"
+    yield "memory", f"{_megabytes(health.memory_bytes)}{limit}, when full: {health.eviction or 'unknown'}"
+    yield "clock", f"{abs(health.clock_ahead_seconds):.2f} s {'ahead' if health.clock_ahead_seconds > 0 else 'behind'}"
+    yield "latency", f"{report.latency_seconds * 1000:.2f} ms"
+    yield "permissions", "all that flowq needs" if not report.forbidden else f"not {', '.join(report.forbidden)}"
+    yield "may be lost", "; ".join(f"{fault}: {loss}" for fault, loss in report.losses.items())
+
+
+def _topology(health: Health) -> str:
+    kind = {"single": "a single server", "sentinel": "behind Sentinel", "cluster": "a node of a Cluster"}
+    replicas = f"{health.replicas or 'no'} replica{'s' * (health.replicas != 1)}"
+    return f"{kind[health.topology]}, {replicas if health.is_primary else 'a replica'}"
+
+
+def _append_only(health: Health) -> str:
+    if health.append_only is None:
+        return "unknown"
+    return f"append-only file, to disk: {health.fsync or 'unknown'}" if health.append_only else "none"
+
+
+def _megabytes(n: int) -> str:
+    return f"{n / 1_048_576:,.1f} MB"

@@ -1,0 +1,139 @@
+"""`flowq gc`: removes edges that a pipeline no longer has, with the messages on them, when told to."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flowq.cli.options import Json, Namespace, PipelineName, Profile, RedisUrl, settings_here
+from flowq.errors import UsageError
+
+if TYPE_CHECKING:
+    from flowq.broker.recorded_plan import Orphan
+    from flowq.broker.redis_streams import Broker
+    from flowq.graph.plan import Plan
+    from flowq.settings import Settings
+
+
+class StillServed(UsageError):
+    """An edge is no longer in the code, but a live worker of an earlier version still has it."""
+
+    code = "FQ206"
+
+
+def command(
+    name: PipelineName,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove them without asking.")] = False,
+    json: Json = False,
+    redis: RedisUrl = None,
+    namespace: Namespace = None,
+    profile: Profile = None,
+) -> None:
+    """Remove edges that a pipeline no longer has, and the messages on them.
+
+    An edge is left over when a stage was renamed or removed. What waits on it stays, until it is removed here or the
+    stage comes back. Off a terminal, without --yes, they are only listed. Dead letters are kept.
+
+    Example:
+      flowq gc scrape
+      flowq gc scrape --yes
+    """
+    from flowq.cli.loading import load
+
+    settings = settings_here(redis=redis, namespace=namespace, profile=profile)
+    asyncio.run(_collect(load(name, settings).pipeline.plan, settings, yes=yes, json=json))
+
+
+async def _collect(plan: Plan, settings: Settings, *, yes: bool, json: bool) -> None:
+    from flowq.broker.open import open_broker
+    from flowq.inspector import Inspector
+
+    async with open_broker(plan.name, redis=settings.redis, namespace=settings.namespace) as broker:
+        inspector = Inspector(plan, broker)
+        orphans = await inspector.orphans()
+        if not json:
+            _list(plan, orphans)
+        remove = bool(orphans) and (yes or (not json and _is_agreed(plan, orphans)))
+        if remove:
+            _refuse_served(orphans, await inspector.workers())
+            await _remove(broker, orphans)
+    if json:
+        from flowq.cli.printable import json_text
+
+        found = [{"edge": orphan.edge, "messages": orphan.outstanding, "removed": remove} for orphan in orphans]
+        print(json_text(found, indent=True))
+    elif remove:
+        n = sum(orphan.outstanding for orphan in orphans)
+        print(f"removed {len(orphans)} edge{'s' * (len(orphans) > 1)} with {_messages(n)}")
+
+
+async def _remove(broker: Broker, orphans: Sequence[Orphan]) -> None:
+    from flowq.broker.recorded_plan import drop_edge
+
+    for orphan in orphans:
+        if not await drop_edge(broker, orphan):
+            raise UsageError(f"{orphan.edge} has changed since it was listed, and was kept", hint="flowq gc, again")
+
+
+def _refuse_served(orphans: Sequence[Orphan], workers: Mapping[str, Mapping[str, object]]) -> None:
+    for orphan in orphans:
+        for worker, facts in workers.items():
+            edges = facts.get("edges")
+            if isinstance(edges, list) and orphan.edge in edges:
+                raise StillServed(
+                    f"{orphan.edge} is still served by worker {worker}; nothing was removed",
+                    hint="stop the workers of the earlier version; one that was killed counts until its lease ends",
+                )
+
+
+def _list(plan: Plan, orphans: Sequence[Orphan]) -> None:
+    from datetime import datetime
+
+    from rich.text import Text
+
+    from flowq.cli.printable import printable
+    from flowq.cli.table import Column, console_for, fitted_table, indented, number
+
+    if not orphans:
+        print(f"{plan.name} has no edges left over")
+        return
+    columns = (
+        Column("edge", worth=9, is_text=True),
+        Column("messages", worth=8),
+        Column("takes", worth=1, is_text=True, flexible=True),
+        Column("last run", worth=2, is_text=True),
+    )
+    rows = [
+        (
+            Text(printable(orphan.edge)),
+            number(orphan.outstanding, "yellow"),
+            Text(printable(" | ".join(orphan.accepts))),
+            Text(datetime.fromtimestamp(orphan.seen_ms / 1000).astimezone().strftime("%Y-%m-%d %H:%M"), "dim"),
+        )
+        for orphan in orphans
+    ]
+    console = console_for(sys.stdout)
+    console.print(indented(fitted_table(columns, rows, console.width - 1)))
+
+
+def _is_agreed(plan: Plan, orphans: Sequence[Orphan]) -> bool:
+    """Whether a person says so. What holds messages is not removed for a mere key pressed."""
+    from flowq.cli.errors import note
+
+    n = sum(orphan.outstanding for orphan in orphans)
+    if not sys.stdin.isatty():
+        note(f"nothing was removed  (flowq gc {plan.name} --yes)")
+        return False
+    answer = input(f"type {plan.name} to remove {_messages(n)} for good: ")
+    if answer.strip() != plan.name:
+        note("nothing was removed")
+        return False
+    return True
+
+
+def _messages(n: int) -> str:
+    return f"{n:,} message{'s' * (n != 1)}"

@@ -1,0 +1,30 @@
+"""What `flowq run` looks at before it starts: whether this Redis will do, and what earlier versions left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from flowq.broker.diagnosis import refuse_old, start_up_findings
+from flowq.broker.health import examine
+from flowq.broker.recorded_plan import orphans_of, record_plan
+from flowq.broker.redis_streams import Broker
+from flowq.graph.plan import Plan
+
+
+async def warnings_at_start(broker: Broker, plan: Plan, *, is_own: bool) -> Sequence[str]:
+    """Put the plan on record; lines for the user about what he should know.
+
+    `is_own`: flowq has set this Redis up itself. Raises BrokerRefused for a server that is too old.
+    """
+    warnings: list[str] = []
+    if not is_own:
+        health = await examine(broker)
+        refuse_old(health, broker.dialer.address)
+        found = start_up_findings(health, broker.durability)
+        warnings += [f"warning[{finding.code}]: {finding.text}  ({finding.hint})" for finding in found]
+    recorded = await record_plan(broker, plan)
+    orphans = [orphan for orphan in await orphans_of(broker, plan, recorded) if orphan.outstanding]
+    if orphans:
+        lying = ", ".join(f"{orphan.outstanding:,} on {orphan.edge}" for orphan in orphans)
+        warnings.append(f"messages lie on edges that {plan.name} no longer has: {lying}  (flowq gc {plan.name})")
+    return warnings

@@ -1,0 +1,170 @@
+"""What the options of `flowq run` promise: where it runs, when it ends, and what its exit code then says."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+
+from tests.integration.flowq_process import FlowqProcess, Project
+
+COUNT = """
+    import os, time
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from flowq import Pipeline, Reject, source, stage
+
+    PAUSE_SECONDS = float(os.environ.get("PAUSE_SECONDS", "0"))
+
+
+    @source
+    def numbers(n: int, bad: int = 0) -> Iterator[int]:
+        yield from range(-bad, n)
+
+
+    @stage(concurrency=1)
+    def work(number: int) -> str:
+        time.sleep(PAUSE_SECONDS)
+        if number < 0:
+            raise Reject("negative")
+        print("working on", number)
+        return f"{number} {os.getpid()}"
+
+
+    @stage(concurrency=1)
+    def show(line: str) -> None:
+        with Path("shown").open("a") as file:
+            print(line, file=file)
+
+
+    count = Pipeline("count", numbers >> work >> show)
+"""
+
+
+HERE = ("--workers", "0")
+
+
+class Counting:
+    """A pipeline that counts, and what it has shown so far."""
+
+    def __init__(self, project: Project) -> None:
+        self.project = project
+
+    def run(self, *options: str, n: int = 20, bad: int = 0, pause_seconds: float = 0) -> FlowqProcess:
+        arguments = ("-a", f"n={n}", "-a", f"bad={bad}", "--json")
+        return self.project.run("run", "count", *arguments, *options, PAUSE_SECONDS=str(pause_seconds))
+
+    @property
+    def shown(self) -> list[tuple[int, int]]:
+        """Number and process, in order."""
+        file = self.project.folder / "shown"
+        lines = file.read_text().splitlines() if file.exists() else []
+        return sorted((int(number), int(pid)) for number, pid in map(str.split, lines))
+
+    @property
+    def numbers(self) -> list[int]:
+        return [number for number, _ in self.shown]
+
+
+@pytest.fixture
+def counting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Counting]:
+    with Project(tmp_path_factory.mktemp("options")) as project:
+        project.write("count", COUNT)
+        yield Counting(project)
+
+
+def test_json_gives_lines_of_json_whatever_handlers_print(counting: Counting) -> None:
+    for workers in ("0", "1"):
+        run = counting.run("--workers", workers)
+
+        assert all(isinstance(json.loads(line), dict) for line in run.stdout.splitlines())
+        assert "working on 19" in run.stderr
+
+
+class TestWhere:
+    def test_memory_needs_no_server_and_leaves_nothing_behind(self, counting: Counting) -> None:
+        run = counting.run("--memory")
+
+        assert run.wait() == 0, run.stderr
+        assert counting.shown == [(number, run.pid) for number in range(20)]
+        assert not (counting.project.folder / ".flowq").exists()
+
+    def test_without_workers_all_runs_in_the_process_itself(self, counting: Counting) -> None:
+        run = counting.run("--workers", "0")
+
+        assert run.wait() == 0
+        assert counting.shown == [(number, run.pid) for number in range(20)]
+
+    def test_workers_share_the_work_and_the_source_runs_once(self, counting: Counting) -> None:
+        run = counting.run("--workers", "3", n=150, pause_seconds=0.03)
+
+        assert run.wait() == 0
+        assert counting.numbers == list(range(150))
+        shares = Counter(pid for _, pid in counting.shown)
+        assert len(shares) == 3
+        assert run.pid not in shares
+
+
+class TestWhen:
+    def test_a_limit_ends_the_run_and_the_next_goes_on(self, counting: Counting) -> None:
+        run = counting.run("--limit", "work=5", pause_seconds=0.02)
+
+        settled = run.summary["stages"]["work"]["ok"]
+        assert run.wait() == 0
+        assert 5 <= settled < 20
+        assert not run.summary["drained"]
+        again = counting.run(*HERE)
+        assert again.summary["run"] == run.summary["run"]
+        assert counting.numbers == list(range(20))
+
+    def test_a_limit_counts_what_this_command_has_settled(self, counting: Counting) -> None:
+        first = counting.run("--limit", "work=5", pause_seconds=0.02)
+        second = counting.run("--limit", "work=5", *HERE, pause_seconds=0.02)
+
+        settled_before = first.summary["stages"]["work"]["ok"]
+        assert second.summary["stages"]["work"]["ok"] >= min(20, settled_before + 5)
+
+    def test_time_that_is_over_is_exit_code_5_and_the_next_run_goes_on(self, counting: Counting) -> None:
+        run = counting.run("--for", "700ms", pause_seconds=0.2)
+
+        assert run.wait() == 5
+        assert not run.summary["drained"]
+        assert 0.7 <= run.summary["seconds"] < 5
+        again = counting.run(*HERE)
+        assert again.wait() == 0
+        assert again.summary["run"] == run.summary["run"]
+        assert counting.numbers == list(range(20))
+
+    def test_time_that_suffices_changes_nothing(self, counting: Counting) -> None:
+        assert counting.run("--for", "1m", *HERE).wait() == 0
+
+
+class TestDeadLetters:
+    @pytest.mark.parametrize(("allowed", "exit_code"), [("0", 3), ("2", 3), ("3", 0)])
+    def test_more_than_allowed_are_exit_code_3(self, counting: Counting, allowed: str, exit_code: int) -> None:
+        run = counting.run("--max-dead", allowed, bad=3)
+
+        assert run.wait() == exit_code
+        assert run.summary["stages"]["work"]["dead"] == 3
+
+    def test_those_of_earlier_runs_are_not_held_against_this_one(self, counting: Counting) -> None:
+        counting.run(*HERE, bad=3)
+
+        again = counting.run(*HERE)
+
+        assert again.wait() == 0
+
+
+class TestFresh:
+    def test_forgets_what_was_left_and_what_had_died(self, counting: Counting) -> None:
+        first = counting.run("--limit", "work=5", bad=3, pause_seconds=0.02)
+
+        fresh = counting.run("--fresh", n=3)
+
+        assert fresh.wait() == 0
+        assert fresh.summary["run"] != first.summary["run"]
+        assert fresh.summary["stages"]["work"]["in"] == fresh.summary["stages"]["work"]["ok"] == 3
+        assert json.loads(counting.project.run("dlq", "ls", "count", "--json").stdout) == []

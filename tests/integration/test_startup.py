@@ -1,0 +1,92 @@
+"""How long a user waits for the first word, in units of what Python itself needs to start on the same machine."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.integration.flowq_process import FLOWQ, Project
+
+# On an idle machine Python starts in 12 ms. Promised are 0.25 s for the help, 0.5 s for the first line of a run, and
+# 0.8 s when it starts a Redis of its own. Measured were 0.06, 0.33 and 0.34 s: there is room for a busy machine.
+MOST_FOR_HELP = 0.25 / 0.012
+MOST_FOR_FIRST_LINE = 0.5 / 0.012
+MOST_WITH_ITS_OWN_REDIS = 0.8 / 0.012
+TRIALS = 4
+
+ONE = """
+    from collections.abc import Iterator
+
+    from flowq import Pipeline, source, stage
+
+
+    @source
+    def numbers() -> Iterator[int]:
+        yield 1
+
+
+    @stage
+    def show(number: int) -> None: ...
+
+
+    one = Pipeline("one", numbers >> show)
+"""
+
+
+@pytest.fixture
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    with Project(tmp_path_factory.mktemp("startup")) as project:
+        project.write("one", ONE)
+        yield project
+
+
+def test_the_help_is_there_at_once(project: Project) -> None:
+    assert _in_starts_of_python(lambda: _first_line(project, "--help")) < MOST_FOR_HELP
+
+
+def test_a_run_says_at_once_what_it_does(project: Project) -> None:
+    ratio = _in_starts_of_python(lambda: _first_line(project, "run", "one", "--memory"))
+    assert ratio < MOST_FOR_FIRST_LINE
+
+
+def test_a_run_that_starts_its_own_redis_says_at_once_what_it_does(project: Project) -> None:
+    assert _in_starts_of_python(lambda: _first_line(project, "run", "one")) < MOST_WITH_ITS_OWN_REDIS
+
+
+def _in_starts_of_python(trial: Callable[[], float]) -> float:
+    """How many times as long as `python -c pass` something takes; of both the fastest of some alternating trials."""
+    trial()  # whatever is not compiled yet
+    python, measured = zip(*((_start_of_python(), trial()) for _ in range(TRIALS)), strict=True)
+    print(f"python -c pass: {min(python):.3f} s, measured: {min(measured):.3f} s")
+    return min(measured) / min(python)
+
+
+def _start_of_python() -> float:
+    started_at = time.perf_counter()
+    subprocess.run([sys.executable, "-c", "pass"], check=True)
+    return time.perf_counter() - started_at
+
+
+def _first_line(project: Project, *arguments: str) -> float:
+    """Seconds until a command has said something."""
+    started_at = time.perf_counter()
+    with subprocess.Popen(
+        [*FLOWQ, *arguments],
+        cwd=project.folder,
+        env=project.environ,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        assert process.stdout
+        line = process.stdout.readline()
+        seconds = time.perf_counter() - started_at
+        process.stdout.read()  # it ends by itself
+    assert line.strip()
+    assert process.returncode == 0
+    return seconds

@@ -1,0 +1,83 @@
+"""Stages for tests of the process pool: child processes import this module."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from flowq import Pipeline, Reject, Retry, RetryLater, stage
+
+
+class Work(BaseModel):
+    """What to do, and where to note that it was begun."""
+
+    what: str
+    n: int = 0
+    notes: str = ""
+
+
+class Done(BaseModel):
+    n: int
+    pid: int
+    thread: str
+
+
+class WithoutCopy(Exception):
+    """Cannot travel between processes."""
+
+    def __init__(self, lock: object) -> None:
+        super().__init__("cannot be copied")
+        self.lock = lock
+
+
+def note(work: Work) -> None:
+    """One line for each time that a handler was begun, whatever became of it."""
+    if work.notes:
+        with Path(work.notes).open("a") as notes:
+            notes.write(f"{work.what} {work.n} {os.getpid()}\n")
+
+
+@stage(process=True, concurrency=2, timeout=0.5, retry=Retry(attempts=2, base=0, max=0))
+def heavy(work: Work) -> Iterator[Done]:
+    note(work)
+    match work.what:
+        case "fail":
+            raise ValueError("no luck")
+        case "reject":
+            raise Reject("not wanted")
+        case "later":
+            raise RetryLater("busy", after=0.01)
+        case "exit":
+            raise SystemExit(3)
+        case "stop iteration":
+            raise StopIteration
+        case "cannot travel":
+            raise WithoutCopy(threading.Lock())
+        case "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "spin":
+            until = time.monotonic() + 20
+            while time.monotonic() < until:
+                pass
+        case "wait":
+            time.sleep(20)
+        case "nap":
+            time.sleep(0.2)
+        case _:
+            pass
+    yield Done(n=work.n, pid=os.getpid(), thread=threading.current_thread().name)
+
+
+@stage
+async def collect(done: Done) -> None:
+    collected.append(done)
+
+
+collected: list[Done] = []
+PIPELINE = Pipeline("heavy", heavy >> collect)

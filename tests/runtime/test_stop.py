@@ -1,0 +1,408 @@
+"""Stopping: what runs may finish, what has not started is somebody else's at once, and nothing holds the stop up."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from flowq import Context, Pipeline, RetryLater, stage
+from flowq.runtime.run import RunOptions
+from flowq.runtime.runner import Runner
+from tests.eventually import eventually
+from tests.redis_server import RedisServer
+from tests.runtime.lab import Item, Lab
+
+MARGIN_SECONDS = 2.0
+
+
+def items(n: int) -> list[Item]:
+    return [Item(n=i) for i in range(n)]
+
+
+@asynccontextmanager
+async def stopping(seconds: float) -> AsyncIterator[None]:
+    """The block must end within so many seconds, and the loop must be alive meanwhile."""
+    began = time.monotonic()
+    async with asyncio.timeout(seconds + 5):
+        yield
+    assert time.monotonic() - began < seconds
+
+
+async def started(lab: Lab, pipeline: Pipeline, **options: Any) -> Runner:
+    runner = Runner(pipeline.plan, lab.broker(pipeline), RunOptions(**options))
+    await runner.start()
+    return runner
+
+
+async def test_what_runs_finishes_and_what_has_not_started_is_handed_back_uncounted(lab: Lab) -> None:
+    begun: list[int] = []
+    finish = asyncio.Event()
+
+    @stage(concurrency=2)
+    async def slow(item: Item, ctx: Context) -> None:
+        assert ctx.attempt == 1
+        begun.append(item.n)
+        await finish.wait()
+
+    pipeline = Pipeline("p", slow)
+    await lab.push(pipeline, slow, *items(2))
+    runner = await started(lab, pipeline)
+    await eventually(lambda: len(begun) == 2)
+    await lab.push(pipeline, slow, *[Item(n=n) for n in range(2, 10)])
+
+    stop = asyncio.create_task(runner.stop())
+    done_early, _ = await asyncio.wait([stop], timeout=0.05)
+    assert not done_early
+    finish.set()
+    await stop
+
+    assert begun == [0, 1]
+    balance = (await lab.balance(pipeline))["slow"]
+    assert (balance.ok, balance.waiting, balance.running, balance.retries) == (2, 8, 0, 0)
+    await lab.run(pipeline)
+    assert sorted(begun) == list(range(10))
+
+
+async def test_what_was_read_ahead_runs_elsewhere_while_the_stop_still_waits(lab: Lab) -> None:
+    ran_on: dict[int, str] = {}
+    quick, finish = asyncio.Event(), asyncio.Event()
+
+    def pipeline(where: str) -> Pipeline:
+        @stage(name="work", concurrency=1)
+        async def work(item: Item) -> None:
+            ran_on[item.n] = where
+            if item.n == 0:
+                quick.set()
+                await finish.wait()
+
+        return Pipeline("p", work)
+
+    # A stage that has been fast reads ahead; message 0 then holds up those behind it.
+    here, there = pipeline("here"), pipeline("there")
+    await lab.push(here, "work", *[Item(n=n) for n in range(100, 1100)])
+    first = await started(lab, here)
+    await eventually(lambda: len(ran_on) == 1000)
+    await lab.push(here, "work", *items(50))
+    await quick.wait()
+
+    stop = asyncio.create_task(first.stop())
+    second = await started(lab, there)
+    await eventually(lambda: all(n in ran_on for n in range(50)), seconds=1.0)
+    assert not stop.done()
+    finish.set()
+    await stop
+    await second.stop()
+
+    assert [ran_on[n] for n in range(50)] == ["here"] + ["there"] * 49
+
+
+async def test_nothing_new_is_started_while_stopping(lab: Lab) -> None:
+    begun: list[int] = []
+    finish = asyncio.Event()
+
+    @stage(concurrency=4)
+    async def slow(item: Item) -> None:
+        begun.append(item.n)
+        await finish.wait()
+
+    pipeline = Pipeline("p", slow)
+    await lab.push(pipeline, slow, Item(n=0))
+    runner = await started(lab, pipeline)
+    await eventually(lambda: begun == [0])
+
+    stop = asyncio.create_task(runner.stop())
+    await asyncio.sleep(0)
+    await lab.push(pipeline, slow, *[Item(n=n) for n in range(1, 5)])
+
+    async def handed_back() -> bool:
+        balance = (await lab.balance(pipeline))["slow"]
+        return (balance.waiting, balance.running) == (4, 1)
+
+    await eventually(handed_back)
+    assert begun == [0]
+    finish.set()
+    await stop
+    assert begun == [0]
+
+
+async def test_a_batch_that_is_still_gathering_does_not_wait_for_its_linger(lab: Lab) -> None:
+    stored: list[int] = []
+
+    @stage(batch=100, linger=60)
+    async def store(batch: list[Item]) -> None:
+        stored.extend(item.n for item in batch)
+
+    pipeline = Pipeline("p", store)
+    await lab.push(pipeline, store, *items(3))
+    runner = await started(lab, pipeline)
+    await eventually(lambda: not runner.is_idle)
+
+    async with stopping(seconds=1):
+        await runner.stop()
+
+    balance = (await lab.balance(pipeline))["store"]
+    assert balance.running == 0
+    assert len(stored) + balance.waiting == 3
+
+
+async def test_what_does_not_finish_in_time_is_interrupted_and_handed_back_uncounted(lab: Lab) -> None:
+    attempts: list[int] = []
+    ended: list[str] = []
+
+    @stage
+    async def slow(item: Item, ctx: Context) -> None:
+        attempts.append(ctx.attempt)
+        if len(attempts) == 1:
+            try:
+                await asyncio.sleep(60)
+            finally:
+                ended.append("cleaned up")
+
+    pipeline = Pipeline("p", slow)
+    await lab.push(pipeline, slow, Item())
+    runner = await started(lab, pipeline, grace_seconds=0.1)
+    await eventually(lambda: attempts)
+
+    async with stopping(seconds=0.1 + 0.5):
+        await runner.stop()
+
+    assert ended == ["cleaned up"]
+    await lab.run(pipeline)
+    assert attempts == [1, 1]
+
+
+async def test_a_handler_that_will_not_be_cancelled_does_not_hold_up_the_stop(lab: Lab) -> None:
+    stubborn_runs = 0
+    free = asyncio.Event()
+
+    @stage(concurrency=1)
+    async def stubborn(item: Item) -> None:
+        nonlocal stubborn_runs
+        stubborn_runs += 1
+        while not free.is_set():
+            try:
+                await free.wait()
+            except BaseException:  # noqa: BLE001
+                continue
+
+    pipeline = Pipeline("p", stubborn)
+    await lab.push(pipeline, stubborn, Item(n=1))
+    runner = await started(lab, pipeline, grace_seconds=0.1)
+    await eventually(lambda: stubborn_runs == 1)
+    try:
+        async with stopping(seconds=0.1 + MARGIN_SECONDS):
+            await runner.stop()
+        balance = (await lab.balance(pipeline))["stubborn"]
+    finally:
+        free.set()
+
+    assert (balance.waiting, balance.running) == (1, 0)
+    await lab.run(pipeline)
+    assert stubborn_runs == 2
+
+
+async def test_a_thread_that_cannot_be_stopped_does_not_hold_up_the_stop(lab: Lab) -> None:
+    begun, free = threading.Event(), threading.Event()
+
+    @stage(concurrency=1)
+    def blocking(item: Item) -> None:
+        begun.set()
+        free.wait(20)
+
+    pipeline = Pipeline("p", blocking)
+    await lab.push(pipeline, blocking, Item())
+    runner = await started(lab, pipeline, grace_seconds=0.1)
+    await eventually(begun.is_set)
+
+    try:
+        async with stopping(seconds=0.1 + MARGIN_SECONDS):
+            await runner.stop()
+        balance = (await lab.balance(pipeline))["blocking"]
+    finally:
+        free.set()
+
+    assert (balance.waiting, balance.running) == (1, 0)
+
+
+async def test_a_late_success_of_a_handler_that_was_given_up_changes_nothing(lab: Lab) -> None:
+    got: list[int] = []
+    free = asyncio.Event()
+
+    @stage(concurrency=1)
+    async def stubborn(item: Item) -> Item:
+        while not free.is_set():
+            try:
+                await free.wait()
+            except BaseException:  # noqa: BLE001
+                continue
+        return item
+
+    @stage
+    async def sink(item: Item) -> None:
+        got.append(item.n)
+
+    pipeline = Pipeline("p", stubborn >> sink)
+    await lab.push(pipeline, stubborn, Item(n=1))
+    runner = await started(lab, pipeline, grace_seconds=0.05)
+    await eventually(lambda: not runner.is_idle)
+    try:
+        await runner.stop()
+    finally:
+        free.set()
+
+    await lab.run(pipeline)
+
+    assert got == [1]
+
+
+async def test_a_hurry_ends_the_grace_at_once(lab: Lab) -> None:
+    begun = asyncio.Event()
+
+    @stage
+    async def slow(item: Item) -> None:
+        begun.set()
+        await asyncio.sleep(60)
+
+    pipeline = Pipeline("p", slow)
+    await lab.push(pipeline, slow, *items(5))
+    runner = await started(lab, pipeline, grace_seconds=30)
+    await begun.wait()
+    hurry = asyncio.Event()
+
+    stop = asyncio.create_task(runner.stop(hurry))
+    done_early, _ = await asyncio.wait([stop], timeout=0.1)
+    assert not done_early
+    hurry.set()
+    async with stopping(seconds=1):
+        await stop
+
+    balance = (await lab.balance(pipeline))["slow"]
+    assert (balance.waiting, balance.running) == (5, 0)
+
+
+async def test_a_hurry_does_not_wait_for_a_handler_that_will_not_be_cancelled(lab: Lab) -> None:
+    begun, free = asyncio.Event(), asyncio.Event()
+
+    @stage
+    async def stubborn(item: Item) -> None:
+        begun.set()
+        while not free.is_set():
+            try:
+                await free.wait()
+            except BaseException:  # noqa: BLE001
+                continue
+
+    pipeline = Pipeline("p", stubborn)
+    await lab.push(pipeline, stubborn, Item())
+    runner = await started(lab, pipeline, grace_seconds=30)
+    await begun.wait()
+    hurry = asyncio.Event()
+    hurry.set()
+
+    try:
+        async with stopping(seconds=MARGIN_SECONDS):
+            await runner.stop(hurry)
+    finally:
+        free.set()
+
+    assert (await lab.balance(pipeline))["stubborn"].waiting == 1
+
+
+async def test_a_batch_that_is_interrupted_while_it_is_taken_apart_starts_no_more_parts(lab: Lab) -> None:
+    calls: list[int] = []
+    hanging = asyncio.Event()
+
+    @stage(batch=4, linger=0.05, concurrency=1)
+    async def store(batch: list[Item]) -> None:
+        calls.append(len(batch))
+        if len(batch) == 4:
+            raise ConnectionError
+        hanging.set()
+        await asyncio.sleep(60)
+
+    pipeline = Pipeline("p", store)
+    await lab.push(pipeline, store, *items(4))
+    runner = await started(lab, pipeline, grace_seconds=0.05)
+    await hanging.wait()
+
+    async with stopping(seconds=0.05 + 0.5):
+        await runner.stop()
+
+    assert calls == [4, 2]
+    balance = (await lab.balance(pipeline))["store"]
+    assert (balance.waiting, balance.running) == (4, 0)
+
+
+async def test_what_is_delayed_stays_delayed(lab: Lab) -> None:
+    ran = asyncio.Event()
+
+    @stage
+    async def later(item: Item) -> None:
+        ran.set()
+        raise RetryLater(after=60)
+
+    pipeline = Pipeline("p", later)
+    await lab.push(pipeline, later, Item())
+    async with lab.running(pipeline):
+        await ran.wait()
+
+    assert (await lab.balance(pipeline))["later"].delayed == 1
+
+
+async def test_an_idle_runner_stops_without_waiting_for_its_reads(lab: Lab) -> None:
+    @stage
+    async def idle(item: Item) -> None: ...
+
+    runner = await started(lab, Pipeline("p", idle, idle.options(name="idle_2"), idle.options(name="idle_3")))
+
+    async with stopping(seconds=0.5):
+        await runner.stop()
+
+
+async def test_a_runner_that_was_never_started_can_be_stopped(lab: Lab) -> None:
+    @stage
+    async def idle(item: Item) -> None: ...
+
+    runner = Runner(Pipeline("p", idle).plan, lab.broker(Pipeline("p", idle)), RunOptions())
+
+    async with stopping(seconds=0.5):
+        await runner.stop()
+
+
+@pytest.mark.parametrize("how", ["gone", "silent"])
+async def test_a_stop_does_not_wait_for_a_redis_that_is_not_there(how: str, unique_namespace: str) -> None:
+    begun = asyncio.Event()
+    released = asyncio.Event()
+
+    @stage(concurrency=1)
+    async def slow(item: Item) -> None:
+        begun.set()
+        await released.wait()
+
+    with RedisServer("bundled") as server:
+        lab = Lab.at(server.url, unique_namespace)
+        pipeline = Pipeline("p", slow)
+        await lab.push(pipeline, slow, *items(3))
+        runner = await started(lab, pipeline, grace_seconds=0.3)
+        await begun.wait()
+        if how == "gone":
+            server.kill()
+        else:
+            os.kill(server.pid, signal.SIGSTOP)
+        released.set()
+
+        try:
+            async with stopping(seconds=0.3 + MARGIN_SECONDS + 0.5):
+                await runner.stop()
+        finally:
+            if how == "silent":
+                os.kill(server.pid, signal.SIGCONT)
+        await lab.close()
