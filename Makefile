@@ -36,6 +36,13 @@ check: setup  ## lint, format, types and import contracts
 test: check  ## check, then every test (ARGS="-k lease" narrows them)
 	$(BIN)/python -m pytest $(ARGS)
 
+SECONDS ?= 60
+SEED ?= 1
+
+.PHONY: chaos
+chaos: setup  ## kill, freeze and starve a real run and its Redis (SECONDS=60 SEED=1), and judge what is left
+	$(BIN)/python -m tests.faults.storm --seconds $(SECONDS) --seed $(SEED)
+
 .PHONY: format
 format: setup  ## put imports and layout in order
 	$(BIN)/ruff check --fix .
