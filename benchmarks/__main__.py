@@ -21,9 +21,11 @@ def main(
     reps: Annotated[int, typer.Option(min=1, help="Repetitions; the median counts.")] = 5,
     scale: Annotated[float, typer.Option(min=0.01, help="Part of the work: 0.1 for a quick look.")] = 1.0,
     huge: Annotated[bool, typer.Option("--huge", help="Also with 10,000,000 messages waiting (3 GB).")] = False,
+    unix_socket: Annotated[bool, typer.Option("--unix-socket", help="Reach Redis by a unix socket, not TCP.")] = False,
     json: Annotated[Path | None, typer.Option(help="Write everything that was measured to this file.")] = None,
 ) -> None:
     """Measure flowq beside a plain loop and a hand-written limit."""
+    Server.on_unix_socket = unix_socket
     console = Console(width=WIDTH)
     with Server() as server:
         about = machine(server.version)

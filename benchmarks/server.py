@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -21,19 +22,28 @@ _START_SECONDS = 10.0
 
 
 class Server:
-    """A server on a unix socket, without persistence unless `options` say otherwise. Use it in a `with`."""
+    """A server on this machine, without persistence unless `options` say otherwise. Use it in a `with`.
+
+    It listens on a TCP port, as most servers do, or on a unix socket, which costs less for each round trip.
+    """
+
+    on_unix_socket = False
 
     def __init__(self, *options: str) -> None:
         self._options = options
         self._folder = tempfile.TemporaryDirectory(prefix="flowq-bench-")
-        self.url = f"unix://{self._folder.name}/redis.sock"
+        if self.on_unix_socket:
+            path = f"{self._folder.name}/redis.sock"
+            self.url, self._listen = f"unix://{path}", ("--port", "0", "--unixsocket", path)
+        else:
+            port = _free_port()
+            self.url, self._listen = f"redis://127.0.0.1:{port}/0", ("--port", str(port), "--bind", "127.0.0.1")
         self.client: Any = redis.Redis.from_url(self.url, retry=Retry(NoBackoff(), 0))
 
     def __enter__(self) -> Self:
-        folder = self._folder.name
         command = [
             *_ends_with_this_process(),
-            *(find_server_binary(), "--port", "0", "--unixsocket", f"{folder}/redis.sock", "--dir", folder),
+            *(find_server_binary(), *self._listen, "--dir", self._folder.name),
             *("--save", "", "--appendonly", "no", "--loglevel", "warning"),
             *self._options,
         ]
@@ -79,10 +89,19 @@ class Server:
     def memory_bytes(self) -> int:
         return int(self.client.info("memory")["used_memory"])
 
-    def commands(self) -> dict[str, int]:
-        """How often each command has run, those inside scripts included."""
-        stats: dict[str, dict[str, int]] = self.client.info("commandstats")
-        return {name.removeprefix("cmdstat_"): about["calls"] for name, about in stats.items()}
+    def commands_per_second(self, seconds: float) -> float:
+        """Watch what clients send, for so long. What a script runs by itself is not counted."""
+        n, ends_at = 0, time.monotonic() + seconds
+        with self.client.monitor() as monitor:
+            while time.monotonic() < ends_at:
+                n += monitor.next_command()["client_type"] != "lua"
+        return n / seconds
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _ends_with_this_process() -> list[str]:

@@ -21,6 +21,11 @@ async def absorb(item: Item) -> None:
     tally.hit()
 
 
+@stage
+def absorb_in_thread(item: Item) -> None:
+    tally.hit()
+
+
 @stage(concurrency=NAPS_AT_ONCE)
 async def nap(item: Item) -> None:
     await asyncio.sleep(NAP_SECONDS)
@@ -70,6 +75,7 @@ def chain_of(name: str, n: int) -> Pipeline:
 
 PIPELINES: dict[str, Pipeline] = {
     "drain": Pipeline("drain", absorb),
+    "thread": Pipeline("thread", absorb_in_thread),
     "nap": Pipeline("nap", nap),
     "latency": Pipeline("latency", receive),
     "chain": chain_of("chain", 3),
