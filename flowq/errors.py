@@ -140,6 +140,10 @@ class BrokerUnavailable(BrokerError):
     code = "FQ401"
 
 
+class BrokerLoading(BrokerUnavailable):
+    """Redis is reading its data from disk. It will answer when it has."""
+
+
 class BrokerRefused(BrokerError):
     """Redis answered that it will not: no permission, wrong key type, a version that is too old."""
 

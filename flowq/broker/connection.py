@@ -13,7 +13,7 @@ from redis.asyncio.connection import Connection, ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from flowq.errors import BrokerRefused, BrokerUnavailable, UsageError
+from flowq.errors import BrokerLoading, BrokerRefused, BrokerUnavailable, UsageError
 
 Command = Sequence[Any]
 
@@ -111,16 +111,18 @@ class Link:
         """
         waiting = b"WAIT", 1, round(_REPLICA_SECONDS * 1000)
         reply, replicas = await self.call_all([command, waiting], timeout_seconds=timeout_seconds)
-        for answer in (reply, replicas):
-            if isinstance(answer, Exception):
-                raise translate(answer, self._dialer.address)
-        if replicas < 1:
-            await self._drop()  # this server may be cut off, and no longer the primary
-            raise BrokerUnavailable(
-                f"no replica of Redis at {self._dialer.address} has confirmed within {_REPLICA_SECONDS:g} s",
-                hint='see whether one is connected: flowq doctor; or do without: durability="local"',
-            )
-        return reply
+        if isinstance(reply, Exception):
+            raise translate(reply, self._dialer.address)
+        if not isinstance(replicas, Exception) and replicas > 0:
+            return reply
+        await self._drop()  # this server may be cut off, or no longer the primary
+        problem = translate(replicas, self._dialer.address) if isinstance(replicas, Exception) else None
+        if isinstance(problem, BrokerRefused):
+            raise problem
+        raise BrokerUnavailable(
+            f"no replica of Redis at {self._dialer.address} has confirmed within {_REPLICA_SECONDS:g} s",
+            hint='see whether one is connected: flowq doctor; or do without: durability="local"',
+        )
 
     async def call_all(self, commands: Sequence[Command], *, timeout_seconds: float) -> list[Any]:
         """Send several commands in one go; a reply that is an error stands in the list as an exception."""
@@ -162,6 +164,8 @@ _WRONG_SERVER = (
     redis_errors.ClusterDownError,
     redis_errors.MasterDownError,
 )
+# In the middle of a sentence where an old server says it of a script. Who has lost its replicas may have been replaced.
+_WRONG_SERVER_WORDS = ("READONLY", "NOREPLICAS")
 
 
 async def _read_reply(connection: Connection) -> Any:
@@ -170,6 +174,8 @@ async def _read_reply(connection: Connection) -> Any:
     except _WRONG_SERVER:
         raise  # it was demoted, or the slot has moved: the connection leads to the wrong place
     except redis_errors.ResponseError as error:
+        if any(word in str(error) for word in _WRONG_SERVER_WORDS):
+            raise
         return error
 
 
@@ -195,6 +201,10 @@ def translate(error: BaseException, address: str) -> Exception:
         )
     if isinstance(error, redis_errors.ResponseError):
         return _translate_answer(error, text, address)
+    if isinstance(error, redis_errors.BusyLoadingError):
+        return BrokerLoading(
+            f"Redis at {address} is still reading its data", hint="wait until it has, and try again", detail=text
+        )
     if isinstance(error, TimeoutError | redis_errors.TimeoutError):
         text = "no answer in time"
     return BrokerUnavailable(

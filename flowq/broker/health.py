@@ -1,4 +1,4 @@
-"""Looks at a Redis: what it is, how it keeps its data, and what it allows. One pass, and nothing of it is changed."""
+"""Looks at a Redis: what it is, how it keeps its data, how fast it answers, and what it allows."""
 
 from __future__ import annotations
 

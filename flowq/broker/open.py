@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,10 +16,13 @@ from flowq.broker.memory import MemoryDialer
 from flowq.broker.redis_streams import Broker
 from flowq.broker.topology import ClusterDialer, SentinelDialer
 from flowq.delivery.policy import Durability
-from flowq.errors import UsageError
+from flowq.errors import BrokerLoading, UsageError
 
 MEMORY = "memory"
 DATA_DIR = Path(".flowq")
+_LOADING_POLL_SECONDS = 0.2
+
+log = logging.getLogger("flowq.broker")
 
 
 def dialer_for(url: str, pipeline: str) -> Dialer:
@@ -40,7 +45,8 @@ async def open_broker(
 ) -> AsyncGenerator[Broker]:
     """The broker of a pipeline for the length of a `with`.
 
-    Raises BrokerUnavailable if Redis does not answer, UsageError for a durability that it cannot have.
+    Waits for a Redis that is still reading its data. Raises BrokerUnavailable if there is none, UsageError for a
+    durability that it cannot have.
     """
     _check(durability, redis)
     server = EmbeddedRedis.acquire(DATA_DIR) if redis is None else None
@@ -48,13 +54,25 @@ async def open_broker(
         dialer = dialer_for(server.url if server else redis or "", pipeline)
         broker = Broker(dialer, Keys(namespace, pipeline), durability=durability)
         try:
-            await broker.ping()
+            await _first_answer(broker)
             yield broker
         finally:
             await broker.close()
     finally:
         if server is not None:
             server.release()
+
+
+async def _first_answer(broker: Broker) -> None:
+    n_asked = 0
+    while True:
+        try:
+            return await broker.ping()
+        except BrokerLoading as error:
+            n_asked += 1
+            if n_asked == 1:
+                log.warning("%s, waiting", error.message)
+            await asyncio.sleep(_LOADING_POLL_SECONDS)
 
 
 def _check(durability: str, redis: str | None) -> None:

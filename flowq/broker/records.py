@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,9 @@ from typing import Any
 import orjson
 
 from flowq.delivery.message import Delivery, Header
+
+_IS_OURS = re.compile(rb"\S+ \S+ \S+ \d+(?: |$)").match
+"""Whether a header was written by flowq, and its message counted; the scripts decide by the same rule."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +100,7 @@ def deliveries_of(edge: str, entries: Sequence[Any], worker: str, epoch: int) ->
                 deliveries.append(Delivery(edge, entry[0], b"", b"", worker, epoch))
             continue
         entry_id, fields = entry
-        if len(fields) == 4 and fields[0] == b"h" and fields[2] == b"b" and fields[1].count(b" ") > 2:
+        if len(fields) == 4 and fields[0] == b"h" and fields[2] == b"b" and _IS_OURS(fields[1]):
             deliveries.append(Delivery(edge, entry_id, fields[1], fields[3], worker, epoch))
         else:
             deliveries.append(_odd_delivery(edge, entry_id, dict(pairs(fields)), worker, epoch))

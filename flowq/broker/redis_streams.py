@@ -9,7 +9,7 @@ import orjson
 
 from flowq.broker import scripts
 from flowq.broker.calls import CALL_TIMEOUT_SECONDS, run_script
-from flowq.broker.connection import Dialer, Link, translate
+from flowq.broker.connection import Dialer, Link
 from flowq.broker.keys import GROUP, Keys
 from flowq.broker.records import (
     DeadEntry,
@@ -35,8 +35,8 @@ class Broker:
     """One pipeline's door to Redis.
 
     Calls raise BrokerUnavailable when Redis does not answer, and BrokerRefused when asking again would not help.
-    `epoch` counts broken connections: a delivery read in an earlier epoch is settled by itself, because a restart or
-    a failover in between may have given it to somebody else.
+    `epoch` counts broken connections and lost groups: a delivery read in an earlier epoch is settled by itself, because
+    a restart or a failover in between may have given it to somebody else.
     """
 
     def __init__(self, dialer: Dialer, keys: Keys, *, durability: Durability = "local") -> None:
@@ -51,9 +51,10 @@ class Broker:
 
     def link(self) -> Link:
         """A connection of one's own, for a reader or a settler."""
-        return Link(self.dialer, on_failure=self._connection_broke)
+        return Link(self.dialer, on_failure=self.begin_epoch)
 
-    def _connection_broke(self) -> None:
+    def begin_epoch(self) -> None:
+        """From now on somebody else may have been given what has been read so far."""
         self.epoch += 1
 
     async def close(self) -> None:
@@ -75,10 +76,7 @@ class Broker:
 
     async def ensure_groups(self, edges: Sequence[str]) -> None:
         """Make the consumer group of each edge, from the first entry on; one that exists is left as it is."""
-        commands = [(b"XGROUP", b"CREATE", self.keys.edge(edge), GROUP, b"0", b"MKSTREAM") for edge in edges]
-        for reply in await self._control.call_all(commands, timeout_seconds=CALL_TIMEOUT_SECONDS):
-            if isinstance(reply, Exception) and not str(reply).startswith("BUSYGROUP"):
-                raise translate(reply, self.dialer.address) from reply
+        await self.script(scripts.MAKE_GROUPS, [self.keys.edge(edge) for edge in edges], GROUP)
 
     async def promote(self, edges: Sequence[str], *, limit: int = 1000) -> tuple[int, int | None]:
         """Move due messages back to their streams: how many, and milliseconds until the next is due."""
@@ -107,7 +105,7 @@ class Broker:
             edge, token, _PUBLISH_WINDOW_MS, maxsize, int(deduplicated_by is not None), delay_ms, len(messages), source,
         ]  # fmt: skip
         for message in messages:
-            arguments += (message.header.partition(b" ")[0], message.header, message.body)
+            arguments += (message.header, message.body)
             if deduplicated_by is not None:
                 arguments.append(message.dedup_hash)
         seen = keys.seen(deduplicated_by or edge.rpartition(">")[2])

@@ -64,7 +64,8 @@ class Settling:
         Deliveries read under the current name on unbroken connections go in one batch. All others go one by one:
         for them the answer "that was settled already" may be the truth.
         """
-        fenced = [item for item in settled if item[0][0].epoch == self._broker.epoch and item[0][0].worker == worker]
+        epoch = self._broker.epoch
+        fenced = [item for item in settled if item[0][0].epoch == epoch and item[0][0].worker == worker]
         receipts: list[Receipt] = []
         alone: Sequence[Settled] = settled
         if fenced:
@@ -155,10 +156,11 @@ class Settling:
 
 def _add(call: _Call, deliveries: Sequence[Delivery], settlement: Settlement, run_id: str) -> None:
     match settlement:
-        case Ack(outputs, filtered):
-            ids = call.filtered if filtered else call.ok
-            ids.extend([delivery.entry_id for delivery in deliveries])
-            for output in outputs:
+        case Ack():
+            ids = call.filtered if settlement.filtered else call.ok
+            for delivery in deliveries:
+                ids.append(delivery.entry_id)
+            for output in settlement.outputs:
                 (call.delayed if output.delay_ms else call.outputs).setdefault(output.edge, []).append(output)
         case Delay(header, delay_ms, counted):
             call.others += (deliveries[0].entry_id, b"D" if counted else b"P", header.encode(), delay_ms)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 EXIT_DEAD_LETTERS, EXIT_NOT_DRAINED = 3, 5
 _LOOK_SECONDS = 0.5
+_IDLE_LOOK_SECONDS = 1.0
 
 
 @dataclass(slots=True)
@@ -153,11 +154,13 @@ class Session:
             )
             return told.encode()
 
+        here = [stage for stage in self.plan.consumers if not self.stages or stage.name in self.stages]
         return Supervisor(
             broker,
             [sys.executable, "-m", "flowq.cli.worker"],
             instructions,
-            edges=[edge.name for edge in self.plan.edges],
+            edges=[edge for stage in here for edge in stage.in_edges],
+            all_edges=[edge.name for edge in self.plan.edges],
             workers=self.settings.workers,
             grace_seconds=self.settings.grace_seconds,
             note=screen.note,
@@ -252,11 +255,18 @@ class Watch:
             if self._session.for_seconds is not None and passed >= self._session.for_seconds:
                 return "time"
             try:
-                async with asyncio.timeout(poll_seconds(snapshot.outstanding)):
+                async with asyncio.timeout(self._pause_seconds(snapshot, passed)):
                     await self._stop.requested.wait()
                 return "stopped"
             except TimeoutError:
                 pass
+
+    def _pause_seconds(self, snapshot: Snapshot, passed: float) -> float:
+        """Until the next look. A pipeline that waits for messages costs next to nothing."""
+        waits = not self._session.drains and not snapshot.outstanding
+        pause = _IDLE_LOOK_SECONDS if waits else poll_seconds(snapshot.outstanding)
+        for_seconds = self._session.for_seconds
+        return pause if for_seconds is None else min(pause, max(0.0, for_seconds - passed))
 
     def _limit_reached(self, snapshot: Snapshot) -> bool:
         balances = balance_of(self._session.plan, snapshot)

@@ -129,7 +129,7 @@ def value_of(message: Any, key: str | Callable[[Any], Any]) -> str:
     """The value of a message by which it is deduplicated, paced or held, as text."""
     if callable(key):
         return str(key(message))
-    return str(message[key] if isinstance(message, Mapping) else getattr(message, key))  # pyright: ignore[reportUnknownArgumentType]
+    return str(message[key] if isinstance(message, dict) else getattr(message, key))  # pyright: ignore[reportUnknownArgumentType]
 
 
 def dedup_hash(value: str) -> bytes:

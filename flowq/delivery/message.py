@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 class Header:
     """What travels beside the body: identity, lineage, and what happened so far.
 
-    Written as `id root parent hops`, followed by `key=value` words only for what is not at its default, so
-    that a fresh message costs four words. Words this version does not know are kept and passed on: two versions of a
-    pipeline may share a stream.
+    Written as `id root parent hops`, with `-` for a root that is the message itself and for no parent, followed by
+    `key=value` words only for what is not at its default: a header shall be small beside its body. Words this version
+    does not know are kept and passed on: two versions of a pipeline may share a stream.
 
     `message_id` stays the same over retries, replays and workers. `root_id` is the message that entered the
     pipeline, `parent_id` the one whose handling emitted this one, `hops` their distance in stages.
@@ -35,7 +35,8 @@ class Header:
 
     def encode(self) -> bytes:
         """The header as it is stored."""
-        words = [self.message_id, self.root_id, self.parent_id, str(self.hops)]
+        root = "-" if self.root_id == self.message_id else self.root_id
+        words = [self.message_id, root, self.parent_id, str(self.hops)]
         if self.attempt != 1:
             words.append(f"a={self.attempt}")
         if self.crashes:
@@ -55,6 +56,8 @@ class Header:
         message_id, root_id, parent_id, hops, *more = text.split(" ")
         if text.split() != text.split(" "):  # a line break would end the header where header and body lie together
             raise ValueError("white space in a word")
+        if root_id == "-":
+            root_id = message_id
         if not more:
             return cls(message_id, root_id, parent_id, int(hops))
         known: dict[str, str] = {}
@@ -86,6 +89,15 @@ class Header:
     def replayed(self) -> Header:
         """The header of a dead letter that is put back: the same message, its attempts counted anew."""
         return replace(self, attempt=1, crashes=0, granted=False)
+
+
+def new_header(message_id: bytes, lineage: bytes, tag: bytes = b"") -> bytes:
+    """A fresh header as it is stored, for a tenth of what `Header(...).encode()` costs: every message needs one.
+
+    >>> new_header(b"b7", b"a1 a1 1", b"Link") == Header("b7", "a1", "a1", 1, type_tag="Link").encode()
+    True
+    """
+    return b"%b %b t=%b" % (message_id, lineage, tag) if tag else b"%b %b" % (message_id, lineage)
 
 
 def one_word(text: str) -> str:
@@ -131,14 +143,15 @@ class Delivery:
     def message_id(self) -> str:
         return self.header.message_id
 
-    def child_header(self, message_id: bytes, tag: bytes = b"") -> bytes:
-        """The header of a message that the handling of this one emits."""
-        # Splitting the bytes costs a third of building a Header, and happens once per output.
+    @property
+    def lineage(self) -> bytes:
+        """The words that follow the message id in the header of whatever the handling of this one emits."""
+        # Splitting the bytes costs a third of building a Header.
         words = self.header_bytes.split(None, 4)
         if len(words) < 4 or not words[3].isdigit():
             words = self.header.encode().split(None, 4)
-        header = b"%b %b %b %d" % (message_id, words[1], words[0], int(words[3]) + 1)
-        return header + b" t=" + tag if tag else header
+        root = words[0] if words[1] == b"-" else words[1]
+        return b"%b %b %d" % (root, words[0], int(words[3]) + 1)
 
     @property
     def appended_ms(self) -> int:

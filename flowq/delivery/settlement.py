@@ -25,11 +25,10 @@ class Output(NamedTuple):
     delay_ms: int = 0
 
 
-# What a handler did
+# What a handler did. Success and its settlement are tuples: most messages end so, and a frozen dataclass costs twice.
 
 
-@dataclass(frozen=True, slots=True)
-class Succeeded:
+class Succeeded(NamedTuple):
     """The handler finished. No outputs and `filtered` means that it returned None on purpose."""
 
     outputs: Sequence[Output] = ()
@@ -91,8 +90,7 @@ Outcome = Succeeded | Failed | TimedOut | Undecodable | Unfamiliar | Unencodable
 # What happens to the delivery
 
 
-@dataclass(frozen=True, slots=True)
-class Ack:
+class Ack(NamedTuple):
     """Remove it and append its outputs, in one step."""
 
     outputs: Sequence[Output]
@@ -136,8 +134,8 @@ def decide(outcome: Outcome, delivery: Delivery, retry: Retry, jitter: float) ->
     version of the pipeline are not.
     """
     match outcome:
-        case Succeeded(outputs, filtered):
-            return Ack(outputs, filtered)
+        case Succeeded():
+            return Ack(outcome.outputs, outcome.filtered)
         case Interrupted():
             return Release()
         case Postponed(delay_seconds, granted):

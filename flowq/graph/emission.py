@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from flowq.delivery.codec import Encode, check_size, dedup_hash, encoder, tag_of, value_of
-from flowq.delivery.message import Delivery, Header
+from flowq.delivery.message import Delivery, new_header
 from flowq.delivery.settlement import Output
 from flowq.errors import EncodeError
 from flowq.graph.context import Emitted
 from flowq.graph.plan import Plan, StagePlan, inlet_of
 from flowq.graph.typecheck import nearest
+
+_NO_LINEAGE = b"- - 0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ class Emission:
     def outputs(self, values: Iterable[Any], delivery: Delivery) -> list[Output]:
         """What handling a delivery gave, encoded. Raises EncodeError."""
         outputs: list[Output] = []
-        next_id, add = self._next_id, outputs.append
+        next_id, add, lineage = self._next_id, outputs.append, delivery.lineage
         for value in values:
             if value is None:
                 continue
@@ -86,7 +88,7 @@ class Emission:
                     body, written_by = target.body(value), target.encode
                 elif len(body) > target.max_bytes:
                     check_size(body, target.max_bytes, target.stage)
-                header = delivery.child_header(next_id(), target.tag)
+                header = new_header(next_id(), lineage, target.tag)
                 add(Output(target.edge, header, body, target.hash_of(value) if target.dedup is not None else b""))
         return outputs
 
@@ -103,7 +105,7 @@ class Emission:
                     hint=f"name a stage of {self._plan.name} that takes messages",
                 )
             target = target_for_value(self._plan, edge, item.message)
-            header = delivery.child_header(self._next_id(), target.tag)
+            header = new_header(self._next_id(), delivery.lineage, target.tag)
             outputs.append(
                 Output(
                     edge, header, target.body(item.message), target.hash_of(item.message),
@@ -119,7 +121,7 @@ class Emission:
 
 def entering(target: Target, value: Any, message_id: bytes) -> Output:
     """A value as a message without parents."""
-    header = Header.entering(message_id.decode(), type_tag=target.tag.decode()).encode()
+    header = new_header(message_id, _NO_LINEAGE, target.tag)
     return Output(target.edge, header, target.body(value), target.hash_of(value))
 
 

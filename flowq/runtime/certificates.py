@@ -17,12 +17,17 @@ def crashed(certificates: Mapping[str, str]) -> dict[str, str]:
     return {name: how.removeprefix(CRASH) for name, how in certificates.items() if how.startswith(CRASH)}
 
 
-async def certify_child(broker: Broker, pid: int, how: str, *, was_asked: bool) -> None:
-    """A child of this process was seen to end. One that had not signed off crashed, unless it was asked to end."""
+async def certify_child(broker: Broker, pid: int, how: str, *, was_asked: bool) -> bool:
+    """A child of this process was seen to end. One that had not signed off crashed, unless it was asked to end.
+
+    Returns whether there was anything to certify.
+    """
     here = process_space()
-    for name, facts in (await broker.registered_workers()).items():
-        if facts.get("pid") == pid and facts.get("where") == here:
-            await broker.certify_dead(name, f"stopped: {how}" if was_asked else CRASH + how)
+    workers = await broker.registered_workers()
+    names = [name for name, facts in workers.items() if facts.get("pid") == pid and facts.get("where") == here]
+    for name in names:
+        await broker.certify_dead(name, f"stopped: {how}" if was_asked else CRASH + how)
+    return bool(names)
 
 
 async def certify_lost_neighbours(broker: Broker) -> list[str]:

@@ -15,7 +15,7 @@ from flowq.broker.redis_streams import Broker
 from flowq.broker.settling import Receipt, Settled, Settling
 from flowq.delivery.message import Delivery
 from flowq.delivery.policy import AckMode
-from flowq.delivery.settlement import Interrupted, Outcome, Output, Postponed, Release, decide
+from flowq.delivery.settlement import Delay, Interrupted, Outcome, Output, Postponed, Release, decide
 from flowq.errors import BrokerUnavailable
 from flowq.graph.emission import deduplicating_edges, edges_fed
 from flowq.graph.plan import Plan, StagePlan
@@ -31,7 +31,7 @@ from flowq.runtime.settler import Settler
 
 BLOCK_MS = 2000
 _MOST_LOCAL = 1000
-_STEPS_BEFORE_YIELD = 128
+_TURN_SECONDS = 0.002
 _RECONCILE_SECONDS = 30.0
 _UNRESPONSIVE_SECONDS, _LAST_WAIT_SECONDS = 1.2, 0.2
 _IDLE_POLL_SECONDS, _UNBLOCK_EVERY_SECONDS = 0.02, 0.05
@@ -226,7 +226,7 @@ class Consumer:
 
     async def _slot(self, number: int) -> None:
         """Handle one delivery after another."""
-        todo, stage, settler, at_work = self._todo, self.stage, self._settler, self._at_work
+        todo, stage, settler, at_work, gauge = self._todo, self.stage, self._settler, self._at_work, self._gauge
         steps = 0
         while True:
             while not todo:
@@ -243,7 +243,7 @@ class Consumer:
                 await self._early.handle(delivery)
             at_work[number] = ()
             steps += 1
-            if steps >= _STEPS_BEFORE_YIELD:
+            if steps > gauge.per_second * _TURN_SECONDS:
                 # A handler that never waits would otherwise keep the loop from reading and settling.
                 steps = 0
                 await asyncio.sleep(0)
@@ -314,7 +314,9 @@ class Consumer:
         held.difference_update([delivery.entry_id for deliveries, _ in items for delivery in deliveries])
         finished = before - len(held)
         self._n_held -= finished
-        self._gauge.count(finished, self._now())
+        # What only waits for its turn has cost no time: counted as work, it would have the whole edge read ahead.
+        postponed = sum(isinstance(settlement, Delay) and not settlement.counted for _, settlement in items)
+        self._gauge.count(max(0, finished - postponed), self._now())
         self._outlets.note(receipt.outstanding)
         if receipt.delayed and self._delayed is not None:
             self._delayed.set()

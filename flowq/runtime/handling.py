@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -95,26 +95,28 @@ class Handling:
         """What it means that a delivery could not be decoded."""
         return Undecodable(error) if self._versions is None else await self._versions.judge(error, delivery)
 
-    async def handle(self, delivery: Delivery) -> Outcome:
+    def handle(self, delivery: Delivery) -> Coroutine[Any, Any, Outcome]:
         """Handle one delivery. Only cancellation gets out."""
+        # Decodes here and now, and hands on the coroutine of what follows: one of its own would cost as much again.
         try:
             message = self.decode(delivery)
         except DecodeError as error:
-            return await self.undecoded(error, delivery)
-        return await self.handle_message(message, delivery)
+            return self.undecoded(error, delivery)
+        return self.handle_message(message, delivery)
 
     async def handle_message(self, message: Any, delivery: Delivery) -> Outcome:
         """Handle a decoded message, or the messages of a batch whose first delivery stands for all."""
         context = self._new_context(delivery) if self._context else None
+        given = (message,) if context is None else (message, context)
         try:
             if self._timeout_seconds is not None:
-                result, expired = await self._within(self._timeout_seconds, message, context)
+                result, expired = await self._within(self._timeout_seconds, given)
                 if expired:
                     return TimedOut(self._timeout_seconds)
             elif self._awaits:
-                result = await self._call(message, context)
+                result = await self._call(*given)
             else:
-                result = self._call(message, context)
+                result = self._call(*given)
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is None or task.cancelling():
@@ -132,12 +134,12 @@ class Handling:
             return Failed(RetryLater(error.reason, after=error.after))
         return Failed(error)
 
-    async def _within(self, seconds: float, message: Any, context: Context | None) -> tuple[Any, bool]:
+    async def _within(self, seconds: float, given: tuple[Any, ...]) -> tuple[Any, bool]:
         """The result, and whether the time ran out: a TimeoutError of the handler's own is a failure like others."""
         limit = asyncio.timeout(seconds)
         try:
             async with limit:
-                result = self._call(message, context)
+                result = self._call(*given)
                 return (await result if self._awaits else result), False
         except TimeoutError:
             if not limit.expired():
@@ -179,24 +181,22 @@ class Handling:
         await self._commit(delivery, outputs)
 
 
-Call = Callable[[Any, Context | None], Any]
+Call = Callable[..., Any]
+"""Called with a message, and with its context where the handler has a parameter for it."""
 
 
 def bind(handler: Handler, resources: Mapping[str, Any], threads: HandlerThreads | None) -> tuple[Call, bool]:
-    """A handler as a function of message and context, and whether its result must be awaited."""
-    function = partial(handler.call, **resources) if resources else handler.call
-    parameter = handler.context_parameter
-
-    def call(message: Any, context: Context | None) -> Any:
-        return function(message) if parameter is None else function(message, **{parameter: context})
-
+    """A handler as a `Call`, and whether its result must be awaited."""
+    call: Call = partial(handler.call, **resources) if resources else handler.call
+    if handler.context_parameter is not None:
+        call = _with_context(call, handler.context_parameter)
     if handler.shape is Shape.COROUTINE:
         return call, True
     if handler.shape is Shape.ASYNC_GENERATOR:
-        return lambda message, context: _collect(call(message, context)), True
+        return lambda *given: _collect(call(*given)), True
 
-    def run(message: Any, context: Context | None) -> Any:
-        values: Iterable[Any] = call(message, context)
+    def run(*given: Any) -> Any:
+        values: Iterable[Any] = call(*given)
         return list(islice(values, _MOST_OUTPUTS + 1))
 
     if handler.shape is Shape.FUNCTION:
@@ -205,19 +205,26 @@ def bind(handler: Handler, resources: Mapping[str, Any], threads: HandlerThreads
         return run, False
     loop = asyncio.get_running_loop()
 
-    def run_in_thread(message: Any, context: Context | None) -> tuple[Any, BaseException | None]:
+    def run_in_thread(*given: Any) -> tuple[Any, BaseException | None]:
         try:
-            return run(message, context), None
+            return run(*given), None
         except BaseException as error:  # noqa: BLE001  (a future cannot carry each of them: some would end the loop)
             return None, error
 
-    async def run_and_wait(message: Any, context: Context | None) -> Any:
-        result, error = await loop.run_in_executor(threads, run_in_thread, message, context)
+    async def run_and_wait(*given: Any) -> Any:
+        result, error = await loop.run_in_executor(threads, run_in_thread, *given)
         if error is not None:
             raise error
         return result
 
     return run_and_wait, True
+
+
+def _with_context(function: Call, parameter: str) -> Call:
+    def call(message: Any, context: Context) -> Any:
+        return function(message, **{parameter: context})
+
+    return call
 
 
 async def _collect(values: AsyncIterable[Any]) -> list[Any]:

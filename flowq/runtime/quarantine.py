@@ -38,6 +38,7 @@ class Quarantine:
     ) -> None:
         self._broker = broker
         self._identity = identity
+        self._all_edges = [edge.name for edge in plan.edges]
         self._handlings: dict[str, Handling | ProcessHandling] = {}
         self._early: dict[str, EarlyAck] = {}
         self._deduplicating = deduplicating_edges(plan)
@@ -72,7 +73,7 @@ class Quarantine:
         found = False
         certified = crashed(await self._broker.certificates())
         stages = [handling.stage for handling in self._handlings.values()]
-        consumers = await self._broker.consumers_of([edge for stage in stages for edge in stage.in_edges])
+        consumers = await self._broker.consumers_of(self._all_edges)
         for stage in stages:
             for edge in stage.in_edges:
                 for victim in consumers[edge] & set(certified):

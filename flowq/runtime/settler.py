@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from itertools import islice
 
 from flowq.broker.settling import Receipt, Settled, Settling
 from flowq.delivery.settlement import Ack
@@ -67,15 +66,16 @@ class Settler:
 
 def chunks(items: Sequence[Settled]) -> list[Sequence[Settled]]:
     """Parts that one script call may carry: a call blocks Redis for as long as it runs."""
-    outputs = sum(len(settlement.outputs) for _, settlement in items if isinstance(settlement, Ack))
-    if len(items) <= _MOST_DELIVERIES and outputs <= _MOST_OUTPUTS and not outputs:
+    outputs = [output for _, settlement in items if isinstance(settlement, Ack) for output in settlement.outputs]
+    n_bytes = sum([len(output.body) for output in outputs])
+    if len(items) <= _MOST_DELIVERIES and len(outputs) <= _MOST_OUTPUTS and n_bytes <= _MOST_BYTES:
         return [items]
     parts: list[Sequence[Settled]] = []
     part: list[Settled] = []
     n_outputs = n_bytes = 0
     for item in items:
         given = item[1].outputs if isinstance(item[1], Ack) else ()
-        size = sum(len(output.body) for output in islice(given, None))
+        size = sum([len(output.body) for output in given])
         too_much = n_outputs + len(given) > _MOST_OUTPUTS or n_bytes + size > _MOST_BYTES
         if part and (len(part) >= _MOST_DELIVERIES or too_much):
             parts.append(part)

@@ -46,6 +46,8 @@ class Supervisor:
     What crashed workers were at is run by one more, the quarantine: one message at a time and nothing else, so that
     the next crash names its cause and no healthy message is ever near it. It is started when a crash is certified and
     ends when it has nothing left to do.
+
+    `edges` are those that the workers read, `all_edges` those of the whole pipeline.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Supervisor:
         instructions: Callable[[int, bool], bytes],
         *,
         edges: Sequence[str],
+        all_edges: Sequence[str],
         workers: int,
         grace_seconds: float,
         note: Callable[[str], None],
@@ -64,12 +67,14 @@ class Supervisor:
         self._command = command
         self._instructions = instructions
         self._edges = edges
+        self._all_edges = all_edges
         self._grace_seconds = grace_seconds
         self._note = note
         self._stdout = stdout
         self._slots = [Slot(number) for number in range(workers)]
         self._quarantine = Slot(workers)
         self._stopping = asyncio.Event()
+        self._somebody_died = asyncio.Event()
         self.failed: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     @property
@@ -92,10 +97,19 @@ class Supervisor:
 
     async def _keep_quarantine(self) -> None:
         while not self._stopping.is_set():
+            self._somebody_died.clear()
             with contextlib.suppress(BrokerError):
-                if crashed(await self._broker.certificates()) and not self._stopping.is_set():
+                if await self._has_suspects() and not self._stopping.is_set():
                     await self._run_one(self._quarantine)
-            await self._pause(_CERTIFICATE_POLL_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_CERTIFICATE_POLL_SECONDS):
+                    await self._somebody_died.wait()
+
+    async def _has_suspects(self) -> bool:
+        """Whether a crashed worker, of this machine or another, has left something on the edges that are run here."""
+        dead = set(crashed(await self._broker.certificates()))
+        consumers = await self._broker.consumers_of(self._edges) if dead else {}
+        return any(names & dead for names in consumers.values())
 
     async def _keep_filled(self, slot: Slot) -> None:
         while not self._stopping.is_set():
@@ -132,10 +146,14 @@ class Supervisor:
                 process.terminate()
         code = await process.wait()
         # One that ended in good order has signed off, and there is nothing to certify, whatever its exit code.
-        certify = partial(certify_child, self._broker, process.pid, describe(code), was_asked=self._stopping.is_set())
-        await self._unless_stopping(insist(certify, what="certifying a death"))
+        work = partial(self._certify, process.pid, describe(code))
+        await self._unless_stopping(insist(work, what="certifying a death"))
         slot.failures = 0 if loop.time() - started_at > _LIVED_WELL_SECONDS else slot.failures + 1
         return code
+
+    async def _certify(self, pid: int, how: str) -> None:
+        if await certify_child(self._broker, pid, how, was_asked=self._stopping.is_set()):
+            self._somebody_died.set()
 
     async def _unless_stopping(self, work: Coroutine[Any, Any, None]) -> None:
         """See work done; once the workers are to stop, not for long: Redis may be gone, and a lease tells as well."""
@@ -151,6 +169,7 @@ class Supervisor:
     async def stop(self, hurry: asyncio.Event) -> None:
         """Stop every worker: in order, quickly once `hurry` is set, and by force when it does not go."""
         self._stopping.set()
+        self._somebody_died.set()
         self._signal(signal.SIGTERM)
         watchers = [slot.watcher for slot in self._every_slot if slot.watcher]
         if not watchers:
@@ -167,7 +186,7 @@ class Supervisor:
             hurrying.cancel()
         with contextlib.suppress(BrokerError, TimeoutError):
             async with asyncio.timeout(_LAST_WORD_SECONDS):
-                await sign_off_the_dead(self._broker, self._edges)
+                await sign_off_the_dead(self._broker, self._all_edges)
 
     async def _pass_on(self, hurry: asyncio.Event) -> None:
         await hurry.wait()

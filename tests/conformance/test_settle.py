@@ -1,23 +1,27 @@
-"""Settling: once, by whoever is first, with everything that follows from it or nothing."""
+"""Settling: once, by its owner, with everything that follows from it or nothing."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
 from flowq.broker.keys import Keys
+from flowq.delivery.message import Delivery
 from flowq.delivery.settlement import Ack
 from flowq.errors import BrokerRefused
 from tests.conformance.conftest import Command, SignOn
 from tests.conformance.worker import IN, OUT, Settle, Worker, buried, done, filtered, output, released, retried
 
 
-async def reclaim(taker: Worker, victim: Worker, keys: Keys, redis: Command) -> None:
-    """The lease of the victim has run out, and the taker claims everything it had."""
+async def reclaim(taker: Worker, victim: Worker, keys: Keys, redis: Command, *, limit: int = 100) -> Sequence[Delivery]:
+    """The lease of the victim has run out, and the taker claims what it had."""
     await redis(b"DEL", keys.lease(victim.name))
-    taken = await taker.broker.reclaim(IN, victim.name, taker.name, limit=100, beat=None)
+    taken = await taker.broker.reclaim(IN, victim.name, taker.name, limit=limit, beat=None)
     assert taken is not None
+    return taken.deliveries
 
 
 async def bodies(redis: Command, stream: str) -> list[bytes]:
@@ -79,7 +83,7 @@ async def test_what_was_read_before_a_connection_broke_is_settled_one_by_one(
     await worker.publish(b"0", b"1")
     first, second = await worker.read()
     await redis(b"XCLAIM", keys.edge(IN), b"flowq", other.name, 0, first.entry_id)
-    await other.settle(done(first, output(OUT, b"by the other")))
+    await other.settle(done(replace(first, worker=other.name), output(OUT, b"by the other")))
 
     worker.broker.epoch += 1
     receipt = await worker.settle(done(first, output(OUT, b"late")), done(second, output(OUT, b"1")))
@@ -100,43 +104,63 @@ async def test_whatever_is_settled_twice_happens_once(settle: Settle, worker: Wo
     assert (balance.entered, balance.outstanding + balance.dead) == (1, 1)
 
 
-# By whoever is first
+# By its owner
 
 
-async def test_a_late_owner_that_finishes_first_wins(worker: Worker, other: Worker, keys: Keys, redis: Command) -> None:
+@pytest.mark.parametrize("settle", [done, filtered, retried, buried, released])
+async def test_a_late_owner_changes_nothing_when_it_comes_first(
+    settle: Settle, worker: Worker, other: Worker, keys: Keys, redis: Command
+) -> None:
     late = await worker.given_one()
-    await reclaim(other, worker, keys, redis)
+    new = await reclaim(other, worker, keys, redis)
 
-    assert (await worker.settle(done(late, output(OUT, b"late")))).won == 1
-    assert (await other.settle(done(late, output(OUT, b"new")))).won == 0
+    assert (await worker.settle(settle(late))).won == 0
 
-    assert await bodies(redis, keys.edge(OUT)) == [b"late"]
+    assert (await other.balance()).running == 1
+    assert (await other.settle(*[done(delivery, output(OUT, b"new")) for delivery in new])).won == 1
+    assert await bodies(redis, keys.edge(OUT)) == [b"new"]
     assert (await other.balance()).ok == 1
 
 
-async def test_a_new_owner_that_finishes_first_wins(worker: Worker, other: Worker, keys: Keys, redis: Command) -> None:
+async def test_a_late_owner_changes_nothing_when_it_comes_last(
+    worker: Worker, other: Worker, keys: Keys, redis: Command
+) -> None:
     late = await worker.given_one()
-    await reclaim(other, worker, keys, redis)
+    new = await reclaim(other, worker, keys, redis)
 
-    assert (await other.settle(done(late, output(OUT, b"new")))).won == 1
+    assert (await other.settle(*[done(delivery, output(OUT, b"new")) for delivery in new])).won == 1
     assert (await worker.settle(done(late, output(OUT, b"late")))).won == 0
 
     assert await bodies(redis, keys.edge(OUT)) == [b"new"]
     assert (await other.balance()).ok == 1
 
 
-@pytest.mark.parametrize("settle", [retried, buried, released])
-async def test_a_late_owner_can_do_nothing_but_succeed(
-    settle: Settle, worker: Worker, other: Worker, keys: Keys, redis: Command
+async def test_the_success_of_a_late_owner_does_not_slip_under_the_batch_of_the_new_one(
+    worker: Worker, other: Worker, keys: Keys, redis: Command
 ) -> None:
-    late = await worker.given_one()
-    await reclaim(other, worker, keys, redis)
+    late = await worker.given_one(b"late")
+    new = [*await reclaim(other, worker, keys, redis), await other.given_one(b"fresh")]
 
-    assert (await worker.settle(settle(late))).won == 0
+    await worker.settle(done(late, output(OUT, b"late")))
+    await other.settle(*[done(delivery, output(OUT, delivery.body)) for delivery in new])
 
-    assert (await other.balance()).running == 1
-    assert (await other.settle(done(late, output(OUT, b"new")))).won == 1
-    assert (await other.balance()).ok == 1
+    assert sorted(await bodies(redis, keys.edge(OUT))) == [b"fresh", b"late"]
+    assert (await other.balance()).ok == 2
+
+
+async def test_what_was_read_before_its_group_was_lost_is_the_next_readers(
+    worker: Worker, other: Worker, keys: Keys, redis: Command
+) -> None:
+    late = await worker.given_one(b"late")
+    await redis(b"XGROUP", b"DESTROY", keys.edge(IN), b"flowq")
+    await worker.read()
+    await worker.publish(b"fresh")
+    new = await other.read()
+
+    await worker.settle(done(late, output(OUT, b"late")))
+    await other.settle(*[done(delivery, output(OUT, delivery.body)) for delivery in new])
+
+    assert sorted(await bodies(redis, keys.edge(OUT))) == [b"fresh", b"late"]
 
 
 async def test_a_batch_of_a_worker_that_lost_its_name_claims_nothing_of_the_new_owner(
@@ -144,8 +168,8 @@ async def test_a_batch_of_a_worker_that_lost_its_name_claims_nothing_of_the_new_
 ) -> None:
     await worker.publish(*[b"%d" % n for n in range(10)])
     deliveries = await worker.read()
-    await reclaim(other, worker, keys, redis)
-    await other.settle(*[done(delivery, output(OUT, b"new")) for delivery in deliveries[:4]])
+    new = await reclaim(other, worker, keys, redis, limit=4)
+    await other.settle(*[done(delivery, output(OUT, b"new")) for delivery in new])
 
     receipt = await worker.settle(*[done(delivery, output(OUT, b"late")) for delivery in deliveries])
 
@@ -158,8 +182,8 @@ async def test_the_messages_of_one_batch_call_are_settled_all_or_none(
 ) -> None:
     await worker.publish(b"0", b"1", b"2")
     deliveries = await worker.read()
-    await reclaim(other, worker, keys, redis)
-    await other.settle(done(deliveries[1], output(OUT, b"new")))
+    (new,) = await reclaim(other, worker, keys, redis, limit=1)
+    await other.settle(done(new, output(OUT, b"new")))
 
     unit = (deliveries, Ack([output(OUT, b"sum of three")], filtered=False))
     receipt = await worker.settle(unit)

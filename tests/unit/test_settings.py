@@ -203,3 +203,10 @@ def test_a_setting_for_a_pipeline_that_does_not_exist_is_refused(pyproject: Path
     settings.check_pipelines(["scarpe", "flights"])
     with pytest.raises(SettingsError, match=r'there is no pipeline "scarpe".*\n.*did you mean "scrape"'):
         settings.check_pipelines(["scrape", "flights"])
+
+
+def test_durability_is_one_of_two(pyproject: Path) -> None:
+    assert load(pyproject).durability == "local"
+    assert load(pyproject, environ={"FLOWQ_DURABILITY": "replicated"}).durability == "replicated"
+    with pytest.raises(SettingsError, match='durability: "local" or "replicated" is needed'):
+        load(pyproject, '[tool.flowq]\ndurability = "yes"\n')

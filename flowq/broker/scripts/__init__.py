@@ -32,6 +32,7 @@ def _load(name: str) -> Script:
 
 
 SETTLE = _load("settle")
+MAKE_GROUPS = _load("make_groups")
 PUBLISH = _load("publish")
 PROMOTE = _load("promote")
 REGISTER = _load("register")

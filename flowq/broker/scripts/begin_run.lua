@@ -2,7 +2,8 @@
 --
 -- Promise: a run that was broken off goes on, with its counters, its seen messages and its finished sources. Counters
 -- and seen messages start anew only when nothing is outstanding and every source that began has finished, or when
--- told to start fresh; dead letters are kept either way, unless fresh.
+-- told to start fresh; dead letters are kept either way, unless fresh. HDEL comes first because Redis allows it when
+-- memory is full, and then the rest passes: whoever comes to drain must be let in.
 --
 -- KEYS  1 run  2 stats, then the seen sets of the run, then for each edge: stream, delayed, parked, then dead streams
 -- ARGV  new run id, number of seen sets, number of edges, fresh (1/0), signature of the sources' arguments,
@@ -11,6 +12,7 @@
 
 local n_seen, n_edges, fresh = tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == '1'
 local first_edge = 3 + n_seen
+redis.call('HDEL', KEYS[1], '')
 local outstanding = 0
 for i = 0, n_edges - 1 do
   local k = first_edge + 3 * i

@@ -6,7 +6,7 @@
 -- KEYS  1 stats  2 published  3 stream  4 seen  5 delayed  6 parked
 -- ARGV  edge, token ('' for none), token window in ms, maxsize (0 for none), deduplicates (1/0), delay in ms, n,
 --       source ('' when not published by a source),
---       for each message: message id, header, body, hash if it deduplicates
+--       for each message: header, body, hash if it deduplicates
 -- Answer {1, appended, duplicates}, or {0, outstanding} when the edge is full
 
 local WANTED = {'hash', 'zset', 'stream', 'set', 'zset', 'hash'}
@@ -41,15 +41,17 @@ if token ~= '' then
 end
 
 local appended = 0
-local width = deduplicates and 4 or 3
+local width = deduplicates and 3 or 2
 for i = 9, 8 + width * n, width do
-  local is_delayed_already = delay_ms > 0 and redis.call('ZSCORE', delayed, ARGV[i])
-  if not is_delayed_already and (not deduplicates or redis.call('SADD', seen, ARGV[i + 3]) == 1) then
-    if delay_ms > 0 then
-      redis.call('ZADD', delayed, now_ms + delay_ms, ARGV[i])
-      redis.call('HSET', parked, ARGV[i], ARGV[i + 1] .. '\n' .. ARGV[i + 2])
+  local header, body = ARGV[i], ARGV[i + 1]
+  local message_id = delay_ms > 0 and string.match(header, '^%S+')
+  local is_delayed_already = message_id and redis.call('ZSCORE', delayed, message_id)
+  if not is_delayed_already and (not deduplicates or redis.call('SADD', seen, ARGV[i + 2]) == 1) then
+    if message_id then
+      redis.call('ZADD', delayed, now_ms + delay_ms, message_id)
+      redis.call('HSET', parked, message_id, header .. '\n' .. body)
     else
-      redis.call('XADD', stream, '*', 'h', ARGV[i + 1], 'b', ARGV[i + 2])
+      redis.call('XADD', stream, '*', 'h', header, 'b', body)
     end
     appended = appended + 1
   end

@@ -9,8 +9,9 @@
 --
 -- fenced = 1: many deliveries at once, by one XACK. Right only while this worker is still registered: a reclaim takes
 --   the registration away in the step in which it claims. Answers {-1} when it is not, and nothing is changed.
--- fenced = 0: one unit, which is a single delivery or the deliveries of one batch call. A success may be settled by a
---   late owner (the first to finish wins); to delay, bury or release, the delivery must still be this worker's.
+-- fenced = 0: one unit, which is a single delivery or the deliveries of one batch call. All of it must still be this
+--   worker's. XACK does not ask whose an entry is, and the success of a late owner would be counted again by the
+--   new owner's batch, which cannot see that one of its many was acknowledged before.
 --
 -- KEYS  1 workers  2 stats  3 stream  4 delayed  5 parked  6 dead, then for each target: stream, seen, delayed, parked
 -- ARGV  group, worker, fenced, stage, edge, n_foreign (entries that no publisher counted), number of targets,
@@ -65,8 +66,8 @@ end
 local acked = 0
 if n_done > 0 then
   local whole = true
-  if not fenced and n_done > 1 then
-    for i = at, at + n_done - 1 do whole = whole and owner(ARGV[i]) end
+  if not fenced then
+    for i = at, at + n_done - 1 do whole = whole and owner(ARGV[i]) == worker end
   end
   if whole then
     for first = at, at + n_done - 1, 4000 do
