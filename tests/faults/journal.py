@@ -34,9 +34,8 @@ class Journal:
     transactions: int = 0
 
 
-def read_journal(folder: Path) -> Journal:
+def read_journal(file: Path) -> Journal:
     """The journal of a server whose append-only file was never rewritten."""
-    (file,) = (folder / "appendonlydir").glob("*.incr.aof")
     return _Replay().of(transactions_of(file.read_bytes()))
 
 

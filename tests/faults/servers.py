@@ -8,6 +8,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from tests.redis_server import Kind, RedisServer
 
@@ -23,23 +25,29 @@ class DurableServer(RedisServer):
 
     def __init__(self, kind: Kind, *options: str) -> None:
         super().__init__(kind, *DURABLE, *options)
-        self.is_running = False
 
-    def start(self) -> None:
-        super().start()
-        self.is_running = True
+    @property
+    def options(self) -> tuple[str, ...]:
+        """What it is started with, beside where it lives; changes count at the next start."""
+        return self._options
 
-    def kill(self) -> None:
-        self.is_running = False
-        super().kill()
+    @options.setter
+    def options(self, options: tuple[str, ...]) -> None:
+        self._options = options
 
     @property
     def folder(self) -> Path:
         return Path(urlsplit(self.url).path).parent
 
+    @property
+    def journal(self) -> Path:
+        """The append-only file."""
+        (file,) = (self.folder / "appendonlydir").glob("*.incr.aof")
+        return file
+
     def client(self) -> redis.Redis:
         """Somebody's hand on the server itself, past any proxy."""
-        return redis.Redis.from_url(self.url)
+        return redis.Redis.from_url(self.url, retry=Retry(NoBackoff(), 0))
 
     def freeze(self) -> None:
         os.kill(self.pid, signal.SIGSTOP)

@@ -187,7 +187,7 @@ async def weather(seconds: float, seed: int, folder: Path, say: Say) -> Outcome:
             if not drained:
                 say(f"  not drained after {LONGEST_DRAIN_SECONDS:g} s; {state(server)}")
         project.kill_all()
-        report = await judged(server.url, log, roots)
+        report = await judged(server, log, roots)
     said, exit_code = run.stderr.splitlines(), run.popen.returncode
     table = [
         report[1],
@@ -226,9 +226,9 @@ def state(server: DurableServer) -> str:
         return f"streams {streams}, workers {client.hlen('flowq:{storm}:workers')}"
 
 
-async def judged(url: str, log: Path, roots: int) -> tuple[int, str]:
+async def judged(server: DurableServer, log: Path, roots: int) -> tuple[int, str]:
     """The exit code and the table of the verifier, which is a process of its own."""
-    command = [sys.executable, "-m", "tests.faults.verifier", url, str(log), str(roots)]
+    command = [sys.executable, "-m", "tests.faults.verifier", server.url, str(server.journal), str(log), str(roots)]
     verifier = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=asyncio.subprocess.PIPE)
     out, _ = await verifier.communicate()
     assert verifier.returncode is not None

@@ -1,8 +1,7 @@
 """An independent judge of a storm: a process that asks Redis and the handlers' own log, and nothing of flowq's.
 
-`python -m tests.faults.verifier REDIS_URL SIDE_LOG ROOTS` prints a table and exits with 1 on any violation. What is
-expected follows from the number of roots and the rule in the workload's first lines; what happened is read from
-Redis, from its append-only file, and from the side log.
+`python -m tests.faults.verifier REDIS_URL APPEND_ONLY_FILE SIDE_LOG ROOTS` prints a table and exits with 1 on any
+violation. What is expected follows from the number of roots and the rule in the workload's first lines.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import redis
 
@@ -97,7 +95,7 @@ class Witness:
         ]
 
     def entries(self, kind: str) -> list[str]:
-        return [f"{stream}: {entry}" for stream in self.streams(kind) for entry in self._redis.xrange(stream)]
+        return [f"{stream}: {entry}" for stream in self.streams(kind) for entry in self._redis.xrange(stream) or ()]
 
     def strange_keys(self) -> set[str]:
         known = {PREFIX + name for name in KEPT_AFTER_A_RUN}
@@ -135,9 +133,9 @@ def verdict(expected: Expected, witness: Witness, journal: Journal, log: Iterabl
 
 
 def main(arguments: list[str], show: Callable[[str], None] = print) -> int:
-    url, log, roots = arguments
-    folder = Path(urlsplit(url).path).parent
-    findings = verdict(Expected(int(roots)), Witness(url), read_journal(folder), Path(log).read_text().splitlines())
+    url, journal, log, roots = arguments
+    handled = Path(log).read_text().splitlines()
+    findings = verdict(Expected(int(roots)), Witness(url), read_journal(Path(journal)), handled)
     for finding in findings:
         show(str(finding))
     return int(any(finding.n for finding in findings if finding.is_fault))

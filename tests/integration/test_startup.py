@@ -16,7 +16,7 @@ from tests.integration.flowq_process import FLOWQ, Project
 MOST_FOR_HELP = 0.25 / 0.012
 MOST_FOR_FIRST_LINE = 0.5 / 0.012
 MOST_WITH_ITS_OWN_REDIS = 0.8 / 0.012
-TRIALS = 4
+TRIALS = 3
 
 ONE = """
     from collections.abc import Iterator

@@ -48,6 +48,7 @@ def supervisor_of(
         [*command, script],
         lambda number, quarantined: b"{}",
         edges=(),
+        all_edges=(),
         workers=1,
         grace_seconds=GRACE_SECONDS,
         note=said.append,

@@ -1,0 +1,105 @@
+"""A pipeline at work in this process that must outlive whatever is done to its server, without being started again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+import flowq
+from flowq import Pipeline, stage
+from tests.eventually import eventually
+from tests.faults.servers import DurableServer
+from tests.runtime.lab import Item, Lab
+
+MOST_LINES_PER_SECOND = 10
+LEASE_SECONDS = 1.0
+
+
+class Survivor:
+    """`work >> store` on a server of its own. Handlers of `work` wait while `gate` is closed."""
+
+    def __init__(self, server: DurableServer, namespace: str) -> None:
+        self.server = server
+        self.lab = Lab.at(server.url, namespace)
+        self.namespace = namespace
+        self.runs: Counter[int] = Counter()
+        self.stored: Counter[int] = Counter()
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+        @stage(concurrency=4)
+        async def work(item: Item) -> Item:
+            self.runs[item.n] += 1
+            await self.gate.wait()
+            return item
+
+        @stage(concurrency=4)
+        async def store(item: Item) -> None:
+            self.stored[item.n] += 1
+
+        self._work = work
+        self.pipeline = Pipeline("life", work >> store)
+
+    def key(self, rest: str) -> str:
+        return f"{self.namespace}:{{life}}:{rest}"
+
+    async def push(self, numbers: Iterable[int]) -> None:
+        await self.lab.push(self.pipeline, self._work, *[Item(n=n) for n in numbers])
+
+    async def stores(self, numbers: Iterable[int], *, seconds: float = 5.0) -> None:
+        """Wait until every one of these has been stored."""
+        wanted = set(numbers)
+        await eventually(lambda: wanted <= self.stored.keys(), seconds=seconds)
+
+    @asynccontextmanager
+    async def working(self, workers: int = 1) -> AsyncIterator[None]:
+        """So many workers, which nobody starts again: their end in the block fails it."""
+        async with asyncio.TaskGroup() as group:
+            runs = [group.create_task(self.run()) for _ in range(workers)]
+            await eventually(lambda: self.registered() == workers)
+            yield
+            for run in runs:
+                run.cancel()
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        await flowq.run(
+            self.pipeline, redis=self.server.url, namespace=self.namespace, drain=False, lease=LEASE_SECONDS, grace=1.0
+        )
+
+    def registered(self) -> int:
+        with self.server.client() as client:
+            n: int = client.hlen(self.key("workers"))
+            return n
+
+    def entries(self, edge: str) -> list[Any]:
+        """What an edge holds, as anybody can read it."""
+        with self.server.client() as client:
+            entries: list[Any] = client.xrange(self.key(f"edge:{edge}"))
+            return entries
+
+
+@asynccontextmanager
+async def outage(caplog: pytest.LogCaptureFixture) -> AsyncIterator[None]:
+    """Something bad goes on in the block, and must not flood the log while it does."""
+    caplog.set_level(logging.WARNING)
+    caplog.clear()
+    began = time.monotonic()
+    yield
+    lines, seconds = [record.getMessage() for record in caplog.records], time.monotonic() - began
+    assert len(lines) < MOST_LINES_PER_SECOND * max(1.0, seconds), "\n".join(lines)
+
+
+async def lasts(seconds: float, *, still: Callable[[], bool] | None = None) -> None:
+    """Let a fault go on for a while; `still` must hold all the time."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        assert still is None or still()
+        await asyncio.sleep(0.02)

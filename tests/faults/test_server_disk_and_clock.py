@@ -1,0 +1,125 @@
+"""A server whose file was cut in the middle of a hand-off, and one whose clock is stepped."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import struct
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flowq.broker.connection import UrlDialer
+from flowq.broker.keys import Keys
+from tests.conformance.worker import IN, OUT, Worker, done, output
+from tests.eventually import eventually
+from tests.faults.servers import DurableServer
+from tests.faults.survivor import LEASE_SECONDS, Survivor, lasts
+from tests.redis_server import KINDS, Kind
+from tests.requirements import unavailable
+
+HOUR_SECONDS = 3600
+N_STEPS = 8
+EVERY_BYTES = 7
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_hand_off_that_was_cut_anywhere_on_disk_is_there_in_whole_or_not_at_all(kind: Kind) -> None:
+    keys = Keys("flowq", "lab")
+    with DurableServer(kind) as server:
+        worker = await Worker.sign_on(UrlDialer(server.url), keys, "first")
+        delivery = await worker.given_one()
+        before = server.journal.stat().st_size
+        await worker.settle(done(delivery, output(OUT, b"x"), output(OUT, b"y")))
+        await worker.close()
+        server.kill()
+
+        written = server.journal.read_bytes()
+        seen = {cut: what_is_there(server, keys, written[:cut]) for cut in cuts(before, len(written))}
+
+    nothing, everything = (1, 1, 0, None), (0, 0, 2, b"1")
+    assert seen.pop(len(written)) == everything
+    assert set(seen.values()) == {nothing}
+    assert len(seen) > 10
+
+
+def cuts(first: int, last: int) -> list[int]:
+    return [*range(first, last, EVERY_BYTES), last - 1, last]
+
+
+def what_is_there(server: DurableServer, keys: Keys, written: bytes) -> tuple[int, int, int, bytes | None]:
+    """Entries on the inlet, how many of them are pending, entries handed on, and what the counter says."""
+    server.journal.write_bytes(written)
+    server.start()
+    with server.client() as client:
+        pending = client.xpending(keys.edge(IN), "flowq")["pending"]
+        there = client.xlen(keys.edge(IN)), pending, client.xlen(keys.edge(OUT)), client.hget(keys.stats, "ok:parse")
+    server.kill()
+    return there
+
+
+@pytest.fixture(scope="module")
+def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library that steps a server's clock, compiled."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        unavailable("no C compiler to build the clock that can be stepped", "apt-get install gcc libc6-dev")
+    library = tmp_path_factory.mktemp("shim") / "clock.so"
+    source = Path(__file__).with_name("clock_shim.c")
+    subprocess.run([compiler, "-shared", "-fPIC", "-O2", "-o", str(library), str(source)], check=True)
+    return library
+
+
+@pytest.fixture
+def stepped(shim: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[DurableServer, Path]]:
+    """A server, and the file with the seconds by which its clock is wrong."""
+    step = tmp_path / "step"
+    step.write_bytes(struct.pack("=q", 0))
+    monkeypatch.setenv("LD_PRELOAD", str(shim))
+    monkeypatch.setenv("CLOCK_STEP", str(step))
+    with DurableServer("debian") as server:
+        yield server, step
+
+
+async def test_a_step_of_the_servers_clock_steals_nothing_and_leaves_no_lease_behind(
+    stepped: tuple[DurableServer, Path], unique_namespace: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    server, step = stepped
+    caplog.set_level(logging.WARNING)
+    survivor = Survivor(server, unique_namespace)
+    async with survivor.working(workers=2):
+        survivor.gate.clear()
+        await survivor.push(range(8))
+        await eventually(lambda: survivor.runs.total() == 8)
+        for hours in (*range(1, N_STEPS + 1), -1):  # a step ahead ends all leases at once, a step back prolongs them
+            set_clock(step, hours * HOUR_SECONDS)
+            assert abs(clock_of(server) - time.time() - hours * HOUR_SECONDS) < 60
+            await lasts(0.4 * LEASE_SECONDS, still=lambda: survivor.runs.total() == 8)
+        await lasts(2 * LEASE_SECONDS, still=lambda: survivor.runs.total() == 8)
+        assert 0 < longest_lease_seconds(server, survivor) <= LEASE_SECONDS
+        survivor.gate.set()
+        await survivor.stores(range(8))
+    await survivor.lab.close()
+
+    assert set(survivor.stored.values()) == {1}
+    assert "reclaimed" not in caplog.text
+
+
+def set_clock(step: Path, seconds: int) -> None:
+    with step.open("r+b") as file:  # in place: the server would die of a file that is empty for a moment
+        file.write(struct.pack("=q", seconds))
+
+
+def clock_of(server: DurableServer) -> int:
+    with server.client() as client:
+        seconds: int = client.time()[0]
+        return seconds
+
+
+def longest_lease_seconds(server: DurableServer, survivor: Survivor) -> float:
+    with server.client() as client:
+        left = [client.pttl(key) for key in client.scan_iter(survivor.key("lease:*"))]
+        return float(max(left)) / 1000
