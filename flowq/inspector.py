@@ -16,6 +16,7 @@ from flowq.broker.balance import StageBalance, balance_of
 from flowq.broker.recorded_plan import Orphan, orphans_of
 from flowq.broker.records import DeadEntry, Snapshot
 from flowq.broker.redis_streams import Broker
+from flowq.broker.tempo import Tempo, tempo_of
 from flowq.delivery.message import Header
 from flowq.graph.plan import Plan, inlet_of
 
@@ -115,6 +116,10 @@ class Inspector:
     async def balance(self) -> Mapping[str, StageBalance]:
         """The counters of every stage, from one instant: they add up."""
         return balance_of(self._plan, await self.snapshot())
+
+    async def tempo(self) -> Mapping[str, Tempo]:
+        """How fast every stage has been in the last half minute."""
+        return await tempo_of(self._broker, self._plan, await self.snapshot())
 
     async def workers(self) -> Mapping[str, Mapping[str, Any]]:
         """The workers that are alive, by name, with what they told of themselves.

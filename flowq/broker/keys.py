@@ -66,6 +66,10 @@ class Keys:
         """String that expires: its worker is alive."""
         return self._key(f"lease:{worker}")
 
+    def tempo(self, number: int) -> str:
+        """Hash that expires: counters and durations of some seconds, one of a few that take turns."""
+        return self._key(f"tempo:{number}")
+
     @property
     def stats(self) -> str:
         """Hash: counters."""

@@ -9,7 +9,7 @@ import orjson
 
 from flowq.broker import scripts
 from flowq.broker.calls import CALL_TIMEOUT_SECONDS, run_script
-from flowq.broker.connection import Dialer, Link
+from flowq.broker.connection import Command, Dialer, Link
 from flowq.broker.keys import GROUP, Keys
 from flowq.broker.records import (
     DeadEntry,
@@ -71,6 +71,10 @@ class Broker:
 
     async def script(self, script: scripts.Script, keys: Sequence[Any], *arguments: Any) -> Any:
         return await run_script(self._control, script, keys, arguments)
+
+    async def ask(self, commands: Sequence[Command]) -> list[Any]:
+        """Several questions in one go. One that Redis refuses, as for want of a key, is answered with an error."""
+        return await self._control.call_all(commands, timeout_seconds=CALL_TIMEOUT_SECONDS)
 
     # Edges
 

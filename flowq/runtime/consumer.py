@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import time
 from collections import defaultdict, deque
 from collections.abc import Coroutine, Sequence
 from typing import Any
@@ -28,6 +29,8 @@ from flowq.runtime.outlets import Outlets
 from flowq.runtime.pacing import Pacer, WaitingRoom
 from flowq.runtime.process_pool import ProcessHandling
 from flowq.runtime.settler import Settler
+from flowq.runtime.sleepers import Sleepers
+from flowq.runtime.tempo import ONE_IN, Stopwatch
 
 BLOCK_MS = 2000
 _MOST_LOCAL = 1000
@@ -69,9 +72,10 @@ class Consumer:
         self._todo: deque[Delivery] = deque()
         self._held: defaultdict[str, set[bytes]] = defaultdict(set)
         self._n_held = 0
-        self._idle: deque[asyncio.Future[None]] = deque()
+        self._idle = Sleepers()
         self._room = asyncio.Event()
         self._gauge = Gauge()
+        self.stopwatch = Stopwatch()
         self._outlets = Outlets(broker, edges_fed(plan, stage))
         self._stopping = False
         self._interrupting = False
@@ -112,7 +116,7 @@ class Consumer:
         self._room.set()
         self._release_unstarted()
         for _ in range(len(self._idle)):  # a batch that is still gathering shall wait no longer
-            self._wake_one()
+            self._idle.wake_one()
         await self._settler.flush()
         await self._wait_until_idle(grace_seconds, hurry)
         if self.running:
@@ -204,7 +208,7 @@ class Consumer:
         if self._stopping:  # a read that was under way has brought them
             self._release_unstarted()
         for _ in range(min(len(deliveries), len(self._idle))):
-            self._wake_one()
+            self._idle.wake_one()
 
     async def _start_in_turn(self, pacer: Pacer, deliveries: Sequence[Delivery]) -> None:
         """Start what may start now, keep what may start in a moment, and send away what must wait longer."""
@@ -227,13 +231,15 @@ class Consumer:
     async def _slot(self, number: int) -> None:
         """Handle one delivery after another."""
         todo, stage, settler, at_work, gauge = self._todo, self.stage, self._settler, self._at_work, self._gauge
+        stopwatch, clock = self.stopwatch, time.perf_counter
         steps = 0
         while True:
             while not todo:
-                await self._sleep_until_woken()
+                await self._idle.sleep()
                 steps = 0
             delivery = todo.popleft()
             at_work[number] = unit = (delivery,)
+            started = clock() if steps % ONE_IN == 0 else 0.0
             if stage.ack is AckMode.AFTER:
                 outcome = await self._interruptible(self.handling.handle(delivery))
                 if self._pacer is not None:
@@ -242,6 +248,8 @@ class Consumer:
             else:
                 await self._early.handle(delivery)
             at_work[number] = ()
+            if started:
+                stopwatch.add(clock() - started)
             steps += 1
             if steps > gauge.per_second * _TURN_SECONDS:
                 # A handler that never waits would otherwise keep the loop from reading and settling.
@@ -255,9 +263,11 @@ class Consumer:
         while True:
             async with self._gathering:
                 batch = await self._gather(number)
+            started = time.perf_counter()
             for deliveries, outcome in await handle_batch(handling, batch, self._interruptible):
                 settlement = decide(outcome, deliveries[0], self.stage.retry, random.random())
                 self._settler.add(deliveries[0].edge, (deliveries, settlement))
+            self.stopwatch.add(time.perf_counter() - started)
             self._at_work[number] = ()
 
     async def _gather(self, number: int) -> list[Delivery]:
@@ -265,7 +275,7 @@ class Consumer:
         assert self.stage.batch is not None
         todo, size = self._todo, self.stage.batch.size
         while not todo:
-            await self._sleep_until_woken()
+            await self._idle.sleep()
         self._at_work[number] = batch = [todo.popleft()]
         deadline = self._now() + self.stage.batch.linger_seconds
         while len(batch) < size:
@@ -276,7 +286,7 @@ class Consumer:
             else:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout_at(deadline):
-                        await self._sleep_until_woken()
+                        await self._idle.sleep()
         return batch
 
     async def _interruptible(self, handling: Coroutine[Any, Any, Outcome]) -> Outcome:
@@ -289,18 +299,6 @@ class Consumer:
             if not self._interrupting:
                 raise
             return Interrupted()
-
-    async def _sleep_until_woken(self) -> None:
-        woken = asyncio.get_running_loop().create_future()
-        self._idle.append(woken)
-        await woken
-
-    def _wake_one(self) -> None:
-        while self._idle:
-            woken = self._idle.popleft()
-            if not woken.done():
-                woken.set_result(None)
-                return
 
     # Settling
 

@@ -27,6 +27,7 @@ from flowq.runtime.quarantine import Quarantine
 from flowq.runtime.resources import Resources
 from flowq.runtime.run import RunOptions
 from flowq.runtime.sources import SourceRunner, source_arguments
+from flowq.runtime.tempo import TempoKeeper
 from flowq.runtime.threads import HandlerThreads
 from flowq.runtime.versions import Versions
 
@@ -148,6 +149,8 @@ class Runner:
     def _start_housekeepers(self) -> None:
         if self._consumers:
             self._spawn(self._promoter.run(), "promoter")
+            stopwatches = {consumer.stage.name: consumer.stopwatch for consumer in self._consumers}
+            self._spawn(TempoKeeper(self._broker, stopwatches).run(), "tempo")
         if self._broker.dialer.is_private:
             return
         self._spawn(Ticker(self._keeper.tick).run(), "ticker")

@@ -1,0 +1,30 @@
+"""Where the slots of a stage wait for work."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+
+class Sleepers:
+    """Tasks that wait to be woken, the one that has waited longest first."""
+
+    def __init__(self) -> None:
+        self._asleep: deque[asyncio.Future[None]] = deque()
+
+    def __len__(self) -> int:
+        return len(self._asleep)
+
+    async def sleep(self) -> None:
+        """Wait until woken."""
+        woken = asyncio.get_running_loop().create_future()
+        self._asleep.append(woken)
+        await woken
+
+    def wake_one(self) -> None:
+        """Wake the next one that has not been cancelled meanwhile, if there is one."""
+        while self._asleep:
+            woken = self._asleep.popleft()
+            if not woken.done():
+                woken.set_result(None)
+                return
