@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from flowq.delivery.policy import Rate, Retry
-    from flowq.errors import FlowqError, PipelineError, QueueFull, Reject, RetryLater
+    from flowq.errors import BatchFailed, FlowqError, PipelineError, QueueFull, Reject, RetryLater
     from flowq.graph.context import Context
     from flowq.graph.flow import Flow
     from flowq.graph.pipeline import Pipeline
@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     from flowq.inspector import Inspector
     from flowq.publisher import Publisher, SyncPublisher
     from flowq.runtime.in_process import run
+    from flowq.runtime.retry_after import retry_after
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "BatchFailed",
     "Context",
     "Flow",
     "FlowqError",
@@ -38,6 +40,7 @@ __all__ = [
     "SyncPublisher",
     "__version__",
     "resource",
+    "retry_after",
     "run",
     "source",
     "stage",
@@ -49,7 +52,7 @@ _HOME_OF = {
     name: module
     for module, names in {
         "flowq.delivery.policy": ("Rate", "Retry"),
-        "flowq.errors": ("FlowqError", "PipelineError", "QueueFull", "Reject", "RetryLater"),
+        "flowq.errors": ("BatchFailed", "FlowqError", "PipelineError", "QueueFull", "Reject", "RetryLater"),
         "flowq.graph.context": ("Context",),
         "flowq.graph.flow": ("Flow",),
         "flowq.graph.pipeline": ("Pipeline",),
@@ -58,6 +61,7 @@ _HOME_OF = {
         "flowq.inspector": ("Inspector",),
         "flowq.publisher": ("Publisher", "SyncPublisher"),
         "flowq.runtime.in_process": ("run",),
+        "flowq.runtime.retry_after": ("retry_after",),
     }.items()
     for name in names
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -193,6 +193,28 @@ class RetryLater(Exception):
     def __reduce__(self) -> tuple[Any, ...]:
         # An exception is copied by calling its class with its arguments, and `after` is none of them.
         return partial(RetryLater, self.reason, after=self.after, hold=self.hold), ()
+
+
+class BatchFailed(Exception):
+    """Raise in a handler of a batch when some of its messages have failed, and the others have not.
+
+    `errors` maps the index of each failed message to its error, which counts as if the handler had raised it for that
+    message alone: it is retried, or dies; Reject and RetryLater do what they always do. All others are settled, and
+    `outputs` is what they gave. Any other exception says nothing about single messages: the batch is then called
+    again in halves.
+
+    >>> raise BatchFailed({2: ValueError("no price"), 7: Reject("HTTP 410")})
+    Traceback (most recent call last):
+    flowq.errors.BatchFailed: 2 messages of the batch failed, the first: ValueError('no price')
+    """
+
+    def __init__(self, errors: Mapping[int, BaseException], *, outputs: Sequence[Any] = ()) -> None:
+        if not errors:
+            raise ValueError("BatchFailed({}) names no failed message; return instead")
+        n = len(errors)
+        super().__init__(f"{n} message{'s' * (n > 1)} of the batch failed, the first: {next(iter(errors.values()))!r}")
+        self.errors = dict(errors)
+        self.outputs = tuple(outputs)
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from flowq.delivery.message import Delivery, Header
+from flowq.delivery.message import MISSING, Delivery, Header
 
 _IS_OURS = re.compile(rb"\S+ \S+ \S+ \d+(?: |$)").match
 """Whether a header was written by flowq, and its message counted; the scripts decide by the same rule."""
@@ -97,7 +97,7 @@ def deliveries_of(edge: str, entries: Sequence[Any], worker: str, epoch: int) ->
     for entry in entries:
         if not entry or entry[1] is None:  # deleted by hand while it was pending
             if entry:
-                deliveries.append(Delivery(edge, entry[0], b"", b"", worker, epoch))
+                deliveries.append(Delivery(edge, entry[0], MISSING, b"", worker, epoch))
             continue
         entry_id, fields = entry
         if len(fields) == 4 and fields[0] == b"h" and fields[2] == b"b" and _IS_OURS(fields[1]):

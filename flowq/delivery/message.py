@@ -111,6 +111,10 @@ def one_word(text: str) -> str:
 
 _OPTIONAL_WORDS = frozenset("acftg")
 
+MISSING = b" t="
+"""Stands for the header of an entry that was deleted while it was pending. It has a type tag, as all do that need a
+second look before they are decoded."""
+
 
 @dataclass(slots=True)
 class Delivery:

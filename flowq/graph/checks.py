@@ -31,6 +31,11 @@ _CLASHES: tuple[tuple[Callable[[Node], bool], str, str], ...] = (
         "drop inline; a coroutine runs on the event loop anyway",
     ),
     (
+        lambda node: node.options.inline and not node.signature.shape.is_async and node.options.timeout is not None,
+        "timeout has no effect with inline=True: nothing can interrupt a function that runs on the event loop",
+        "drop inline, so that it runs on a thread; or drop timeout",
+    ),
+    (
         lambda node: node.options.process and bool(node.signature.resources or node.signature.context_parameter),
         "process=True cannot lend resources or the context to another process",
         "take them in a stage before or after it",

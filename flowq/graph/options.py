@@ -35,6 +35,7 @@ class BatchOptions(StageOptions, total=False):
     """The options of a stage, those for batches included."""
 
     batch: int
+    batch_bytes: int
     linger: float | str
 
 
@@ -49,6 +50,7 @@ class Options:
     dedup: str | Callable[[Any], str] | None = None
     ack: AckMode = AckMode.AFTER
     batch: int | None = None
+    batch_bytes: int | None = None
     linger: float = 0.2
     inline: bool = False
     process: bool = False
@@ -58,7 +60,7 @@ class Options:
 
     @property
     def batching(self) -> Batch | None:
-        return Batch(self.batch, self.linger) if self.batch else None
+        return Batch(self.batch, self.linger, self.batch_bytes) if self.batch else None
 
 
 def checked_options(definition: Definition, problems: Problems) -> Options:
@@ -95,6 +97,11 @@ _CLASHES: tuple[tuple[Callable[[Mapping[str, Any]], bool], str, str], ...] = (
         lambda o: "linger" in o and "batch" not in o,
         "linger has no effect without batch",
         "add batch=..., or leave linger out",
+    ),
+    (
+        lambda o: "batch_bytes" in o and "batch" not in o,
+        "batch_bytes has no effect without batch",
+        "add batch=..., or leave batch_bytes out",
     ),
     (
         lambda o: o.get("ack") == "first" and "retry" in o,
@@ -163,6 +170,7 @@ _READ: Mapping[str, Callable[[Any], Any]] = {
     "dedup": _key,
     "ack": _ack,
     "batch": _count,
+    "batch_bytes": _count,
     "linger": _duration,
     "inline": _flag,
     "process": _flag,

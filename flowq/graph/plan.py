@@ -64,10 +64,14 @@ class Handler:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """How many messages a handler takes at once, and how long the first of them may wait for the others."""
+    """How many messages a handler takes at once, and how long the first of them may wait for the others.
+
+    `max_bytes` bounds the encoded size of them together; one that is larger by itself comes alone.
+    """
 
     size: int
     linger_seconds: float
+    max_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

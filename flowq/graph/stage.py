@@ -146,7 +146,9 @@ class DecorateBatch(Protocol):
 
 
 @overload
-def stage(*, batch: int, linger: float | str = ..., **options: Unpack[StageOptions]) -> DecorateBatch: ...
+def stage(
+    *, batch: int, batch_bytes: int = ..., linger: float | str = ..., **options: Unpack[StageOptions]
+) -> DecorateBatch: ...
 @overload
 def stage(**options: Unpack[StageOptions]) -> DecorateOne: ...
 @overload
@@ -187,6 +189,8 @@ def stage(fn: Any = None, /, **options: Any) -> Any:
     ack: "after" the function has succeeded; "first", before it runs (at most once, no retries); or "manual",
         by `await ctx.ack()`.
     batch, linger: take a list of up to `batch` messages; the first waits at most `linger` for others (0.2 s).
+        A handler that knows which of them failed raises `BatchFailed`; after any other error it gets them in halves.
+    batch_bytes: the size that the messages of a batch may have together, encoded.
     inline: run a fast, pure function on the event loop instead of a thread.
     process: run the function in a pool of processes, for work that keeps the processor busy.
     max_bytes: the size that one message to this stage may have, encoded (1,000,000).

@@ -7,7 +7,7 @@ from typing import Any
 
 from flowq.delivery.message import Delivery
 from flowq.delivery.settlement import Failed, Interrupted, Outcome, Succeeded
-from flowq.errors import DecodeError, RetryLater
+from flowq.errors import BatchFailed, DecodeError, RetryLater
 from flowq.runtime.handling import Handling
 
 Outcomes = list[tuple[Sequence[Delivery], Outcome]]
@@ -38,6 +38,9 @@ async def _halve(
     outcomes: Outcomes,
 ) -> None:
     outcome = await interruptible(handling.handle_message(messages, deliveries[0]))
+    if isinstance(outcome, Failed) and isinstance(outcome.error, BatchFailed):
+        outcomes.extend(_told_apart(handling, deliveries, outcome.error))
+        return
     concerns_all = isinstance(outcome, Interrupted) or (
         isinstance(outcome, Failed) and isinstance(outcome.error, RetryLater)
     )
@@ -49,3 +52,17 @@ async def _halve(
         middle = len(deliveries) // 2
         await _halve(handling, deliveries[:middle], messages[:middle], interruptible, outcomes)
         await _halve(handling, deliveries[middle:], messages[middle:], interruptible, outcomes)
+
+
+def _told_apart(handling: Handling, deliveries: Sequence[Delivery], failed: BatchFailed) -> Outcomes:
+    """What became of each message, where the handler has told."""
+    if unknown := sorted(set(failed.errors).difference(range(len(deliveries)))):
+        error = IndexError(f"BatchFailed names message {unknown[0]} of a batch of {len(deliveries)}")
+        return [((delivery,), Failed(error)) for delivery in deliveries]
+    bad: Outcomes = [((deliveries[index],), handling.failed(error)) for index, error in failed.errors.items()]
+    good = [delivery for index, delivery in enumerate(deliveries) if index not in failed.errors]
+    if not good:
+        return bad
+    outcome = handling.given(failed.outputs, good[0])
+    units = [good] if isinstance(outcome, Succeeded) else [[delivery] for delivery in good]
+    return [*bad, *((unit, outcome) for unit in units)]

@@ -8,6 +8,7 @@ import random
 import time
 from collections import defaultdict, deque
 from collections.abc import Coroutine, Sequence
+from math import inf
 from typing import Any
 
 from flowq.broker.calls import insist
@@ -273,14 +274,16 @@ class Consumer:
     async def _gather(self, number: int) -> list[Delivery]:
         """Up to a batch of deliveries of one edge, no longer after the first than the linger. They count as running."""
         assert self.stage.batch is not None
-        todo, size = self._todo, self.stage.batch.size
+        todo, size, max_bytes = self._todo, self.stage.batch.size, self.stage.batch.max_bytes or inf
         while not todo:
             await self._idle.sleep()
         self._at_work[number] = batch = [todo.popleft()]
+        n_bytes = len(batch[0].body)
         deadline = self._now() + self.stage.batch.linger_seconds
-        while len(batch) < size:
-            if todo and todo[0].edge == batch[0].edge:
+        while len(batch) < size and n_bytes < max_bytes:
+            if todo and todo[0].edge == batch[0].edge and n_bytes + len(todo[0].body) <= max_bytes:
                 batch.append(todo.popleft())
+                n_bytes += len(batch[-1].body)
             elif todo or self._now() >= deadline or self._stopping:
                 break
             else:

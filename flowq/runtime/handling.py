@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Any
 
 from flowq.delivery.codec import Decode, decoder, tagged_decoders
-from flowq.delivery.message import Delivery
+from flowq.delivery.message import MISSING, Delivery
 from flowq.delivery.settlement import (
     ROLLOUT_SECONDS,
     Failed,
@@ -83,6 +83,8 @@ class Handling:
         return self._decoder_by_tag(delivery)(delivery.body)
 
     def _decoder_by_tag(self, delivery: Delivery) -> Decode:
+        if delivery.header_bytes == MISSING:
+            raise DecodeError("the entry was deleted while it was pending")
         tag = delivery.header.type_tag
         decode = self._decode_tagged.get(tag, self._decode_any)
         is_unknown = decode is self._decode_any and Any not in self.stage.accepted
@@ -123,16 +125,21 @@ class Handling:
                 raise
             return Failed(HandlerCancelled(str(error) or "something that the handler waited for was cancelled"))
         except BaseException as error:  # noqa: BLE001  (the user's code)
-            return self._failed(error)
+            return self.failed(error)
         if result is None and context is None:
             return self._done
         return self._outcome(result, context, delivery)
 
-    def _failed(self, error: BaseException) -> Failed:
+    def failed(self, error: BaseException) -> Failed:
+        """The outcome of a handler that raised."""
         if isinstance(error, RetryLater) and error.hold and self.stage.rate is None:
             # Only a paced stage has keys to hold. Here the retry must count, or it could go on for ever.
             return Failed(RetryLater(error.reason, after=error.after))
         return Failed(error)
+
+    def given(self, values: Sequence[Any], delivery: Delivery) -> Outcome:
+        """The outcome of a handler that gave these values for a batch whose first delivery is this one."""
+        return self._outcome(list(values), None, delivery)
 
     async def _within(self, seconds: float, given: tuple[Any, ...]) -> tuple[Any, bool]:
         """The result, and whether the time ran out: a TimeoutError of the handler's own is a failure like others."""

@@ -6,8 +6,8 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 
-from flowq import Context, Pipeline, Reject, Retry, RetryLater, stage
-from tests.runtime.lab import Item, Lab
+from flowq import BatchFailed, Context, Pipeline, Reject, Retry, RetryLater, stage
+from tests.runtime.lab import Item, Lab, Other
 
 ONCE = Retry(attempts=1)
 
@@ -225,3 +225,76 @@ async def test_messages_of_different_edges_do_not_share_a_batch(lab: Lab) -> Non
 
     assert sorted(got) == list(range(20))
     assert summary.stages["store"].ok == 20
+
+
+async def test_a_batch_holds_no_more_bytes_than_it_may_but_for_a_message_that_is_larger_by_itself(any_lab: Lab) -> None:
+    batches: list[list[int]] = []
+
+    @stage(batch=100, batch_bytes=100, linger=0.05)
+    async def store(batch: list[Other]) -> None:
+        batches.append([len(other.model_dump_json()) for other in batch])
+
+    sizes = [40, 40, 40, 150, 40, 60, 100, 30]
+    texts = [Other(text="x" * (size - len(Other().model_dump_json()))) for size in sizes]
+    await any_lab.run(Pipeline("p", store), *texts)
+
+    assert sorted(size for batch in batches for size in batch) == sorted(sizes)
+    assert [150] in batches
+    assert all(sum(batch) <= 100 for batch in batches if batch != [150])
+    assert max(map(len, batches)) == 2
+
+
+async def test_a_batch_that_tells_which_messages_failed_is_not_called_again_for_the_others(any_lab: Lab) -> None:
+    calls: list[list[int]] = []
+
+    @stage(batch=10, linger=0.1, concurrency=1, retry=Retry(attempts=2, base=0, max=0))
+    async def store(batch: list[Item]) -> None:
+        calls.append([item.n for item in batch])
+        errors: dict[int, Exception] = {}
+        for index, item in enumerate(batch):
+            if item.n == 2:
+                errors[index] = Reject("gone")
+            elif item.n == 5:
+                errors[index] = ConnectionError("deadlock")
+        if errors:
+            raise BatchFailed(errors)
+
+    pipeline = Pipeline("p", store)
+    summary = await any_lab.run(pipeline, *items(10))
+
+    assert Counter(n for call in calls for n in call) == Counter({n: 2 if n == 5 else 1 for n in range(10)})
+    assert (summary.stages["store"].ok, summary.stages["store"].retries) == (8, 1)
+    letters = {letter.message["n"]: letter for letter in await any_lab.letters(pipeline, store)}
+    assert {n: (letter.reason, letter.attempts) for n, letter in letters.items()} == {
+        2: ("rejected", 1),
+        5: ("attempts exhausted", 2),
+    }
+
+
+async def test_what_the_good_messages_of_a_batch_gave_goes_on(lab: Lab) -> None:
+    got: list[int] = []
+
+    @stage(batch=4, linger=0.1, concurrency=1)
+    async def double(batch: list[Item]) -> list[Item]:
+        raise BatchFailed({0: Reject("first")}, outputs=[Item(n=2 * item.n) for item in batch[1:]])
+
+    @stage
+    async def sink(item: Item) -> None:
+        got.append(item.n)
+
+    summary = await lab.run(Pipeline("p", double >> sink), *items(4))
+
+    assert len(got) == 3
+    assert (summary.stages["double"].ok, summary.dead) == (3, 1)
+
+
+async def test_a_message_that_is_not_in_the_batch_fails_all_of_it(lab: Lab) -> None:
+    @stage(batch=3, linger=0.1, concurrency=1, retry=ONCE)
+    async def store(batch: list[Item]) -> None:
+        raise BatchFailed({3: ValueError("one too far")})
+
+    pipeline = Pipeline("p", store)
+    await lab.run(pipeline, *items(3))
+
+    errors = {letter.error for letter in await lab.letters(pipeline, store)}
+    assert errors == {"IndexError: BatchFailed names message 3 of a batch of 3"}

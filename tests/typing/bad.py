@@ -216,6 +216,10 @@ def linger_without_batch() -> object:
     return stage(linger=0.5)(extract.fn)  # wrong
 
 
+def batch_bytes_without_batch() -> object:
+    return stage(batch_bytes=1000)(extract.fn)  # wrong
+
+
 def copy_with_a_misspelt_option() -> object:
     return extract.options(concurency=3)  # wrong
 

@@ -16,7 +16,7 @@ def json(plan: Plan) -> str:
 
     - `pipeline`: its name.
     - `stages`, in topological order: `name`; `kind` ("source", "stage", "sink"); `accepts` and `emits`, lists
-      of type names; `concurrency`; `batch` {size, linger_seconds}; `retry` {attempts, base_seconds,
+      of type names; `concurrency`; `batch` {size, linger_seconds, max_bytes}; `retry` {attempts, base_seconds,
       max_seconds, jitter, on, give_up_on}; `rate` {n, per_seconds, by, burst}; `dedup`, the name of the field
       or function; `ack`; `timeout_seconds`; `max_bytes`; `runs_on` ("loop", "thread", "process");
       `resources`, the names of the parameters they are passed by; `routes`, a list of {type, edges};

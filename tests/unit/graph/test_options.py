@@ -91,6 +91,7 @@ def test_maxsize_holds_for_every_edge_into_the_stage() -> None:
 def test_batch_and_linger_make_a_batch() -> None:
     assert compiled(store, batch=50, linger="250ms").batch == Batch(50, 0.25)
     assert compiled(store, batch=50).batch == Batch(50, 0.2)
+    assert compiled(store, batch=50, batch_bytes=1000).batch == Batch(50, 0.2, 1000)
 
 
 @pytest.mark.parametrize(
@@ -116,6 +117,9 @@ def test_batch_and_linger_make_a_batch() -> None:
         (follow, {"ack": "manual"}),
         (store, {"batch": 0}),
         (store, {"batch": 5, "linger": -1}),
+        (store, {"batch": 5, "batch_bytes": 0}),
+        (follow, {"batch_bytes": 1000}),
+        (follow, {"inline": True, "timeout": 5}),
         (follow_async, {"inline": True}),
         (follow_async, {"process": True}),
         (with_context, {"process": True}),

@@ -266,7 +266,7 @@ def test_the_json_says_all_that_the_plan_says() -> None:
         "routes": [{"type": "Page", "edges": ["fetch>parse"]}],
         "place": {"file": "pipelines/some.py", "line": 7},
     }
-    assert (store["kind"], store["batch"]) == ("sink", {"size": 200, "linger_seconds": 0.3})
+    assert (store["kind"], store["batch"]) == ("sink", {"size": 200, "linger_seconds": 0.3, "max_bytes": None})
     assert [edge["name"] for edge in document["edges"]] == [
         "seeds>fetch",
         "fetch>parse",
