@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from flowq.graph.flow import Flow
     from flowq.graph.pipeline import Pipeline
     from flowq.graph.resource import Resource, resource, use
+    from flowq.graph.source_context import SourceContext
     from flowq.graph.stage import Source, Stage, source, stage
     from flowq.inspector import Inspector
     from flowq.publisher import Publisher, SyncPublisher
@@ -36,6 +37,7 @@ __all__ = [
     "Retry",
     "RetryLater",
     "Source",
+    "SourceContext",
     "Stage",
     "SyncPublisher",
     "__version__",
@@ -57,6 +59,7 @@ _HOME_OF = {
         "flowq.graph.flow": ("Flow",),
         "flowq.graph.pipeline": ("Pipeline",),
         "flowq.graph.resource": ("Resource", "resource", "use"),
+        "flowq.graph.source_context": ("SourceContext",),
         "flowq.graph.stage": ("Source", "Stage", "source", "stage"),
         "flowq.inspector": ("Inspector",),
         "flowq.publisher": ("Publisher", "SyncPublisher"),

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from flowq.broker.message_ids import MessageIds
@@ -16,6 +15,7 @@ from flowq.broker.redis_streams import Broker
 from flowq.delivery.durations import seconds
 from flowq.delivery.message import one_word
 from flowq.delivery.policy import Durability
+from flowq.delivery.portions import portions
 from flowq.delivery.settlement import Output
 from flowq.errors import BrokerUnavailable, QueueFull, UsageError
 from flowq.graph.emission import Target, entering, target_for_value
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 M = TypeVar("M")
 
-_MOST_PER_CALL = 1000
 _TRIES = 5
 _FULL_PAUSE_SECONDS = 0.05
 
@@ -110,11 +109,14 @@ class Publisher:
     async def push_many(
         self, stage: Accepts[M] | str, messages: Iterable[M], *, delay: float | str = 0, wait: bool = True
     ) -> Pushed:
-        """Push messages in bulk: one call of Redis for a thousand, each call all or nothing."""
+        """Push messages in bulk: one call of Redis for up to 1,000 of them and 8 MB, each call all or nothing.
+
+        `messages` may be endless: they are taken as they are sent.
+        """
         edge, delay_seconds = self._inlet(stage), seconds(delay)
         appended = duplicates = 0
-        left, next_id = iter(messages), self._ids.next
-        while outputs := [self._encode(edge, message, next_id()) for message in islice(left, _MOST_PER_CALL)]:
+        next_id = self._ids.next
+        for outputs in portions(self._encode(edge, message, next_id()) for message in messages):
             pushed = await self._publish(edge, outputs, next_id().decode(), delay_seconds, wait)
             appended += pushed.appended
             duplicates += pushed.duplicates

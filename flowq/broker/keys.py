@@ -96,6 +96,11 @@ class Keys:
         return self._key("published")
 
     @property
+    def cursors(self) -> str:
+        """Hash: source, with a digest of its arguments if it was given any, to where it shall go on."""
+        return self._key("cursors")
+
+    @property
     def run(self) -> str:
         """Hash: the current run, its sources and what they have done."""
         return self._key("run")

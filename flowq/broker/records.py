@@ -69,6 +69,7 @@ class Published:
     appended: int
     duplicates: int
     full_at: int | None = None  # messages outstanding on the edge that refused
+    is_elsewhere: bool = False  # the cursor has been moved by somebody else, and nothing was appended
 
 
 @dataclass(frozen=True, slots=True)

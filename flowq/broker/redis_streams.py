@@ -11,6 +11,7 @@ from flowq.broker import scripts
 from flowq.broker.calls import CALL_TIMEOUT_SECONDS, run_script
 from flowq.broker.connection import Command, Dialer, Link
 from flowq.broker.keys import GROUP, Keys
+from flowq.broker.publishing import PUBLISH_WINDOW_MS, CursorMove, Parcel, packed
 from flowq.broker.records import (
     DeadEntry,
     EdgeState,
@@ -26,7 +27,6 @@ from flowq.delivery.message import Delivery
 from flowq.delivery.policy import Durability
 from flowq.delivery.settlement import DeadLetter, Output
 
-_PUBLISH_WINDOW_MS = 3_600_000
 CRASHES_BEFORE_BURIAL = 3
 """Worker deaths that one message is given: the first in a crowd proves little, two more alone prove it."""
 
@@ -103,22 +103,34 @@ class Broker:
         source: str = "",
     ) -> Published:
         """Append messages to an edge; the same token again appends nothing. `deduplicated_by` names a stage."""
-        keys = self.keys
-        stream, delayed, parked = self._edge_keys(edge)
-        arguments: list[Any] = [
-            edge, token, _PUBLISH_WINDOW_MS, maxsize, int(deduplicated_by is not None), delay_ms, len(messages), source,
-        ]  # fmt: skip
-        for message in messages:
-            arguments += (message.header, message.body)
-            if deduplicated_by is not None:
-                arguments.append(message.dedup_hash)
-        seen = keys.seen(deduplicated_by or edge.rpartition(">")[2])
-        names = [keys.stats, keys.published, stream, seen, delayed, parked]
+        parcel = Parcel(edge, messages, (), deduplicated_by, maxsize)
+        return await self.publish_together([parcel], token=token, delay_ms=delay_ms, source=source)
+
+    async def publish_together(
+        self,
+        parcels: Sequence[Parcel],
+        *,
+        token: str = "",
+        delay_ms: int = 0,
+        source: str = "",
+        move: CursorMove | None = None,
+    ) -> Published:
+        """Append to several edges in one step, and move the cursor of the source that all this comes from."""
+        names, arguments = packed(self.keys, parcels, token=token, delay_ms=delay_ms, source=source, move=move)
         replicated = self.durability == "replicated"
         reply = await run_script(self._publishing, scripts.PUBLISH, names, arguments, replicated=replicated)
-        if reply[0] == 0:
-            return Published(0, 0, full_at=reply[1])
-        return Published(reply[1], reply[2])
+        match reply[0]:
+            case 1:
+                return Published(reply[1], reply[2])
+            case 0:
+                return Published(0, 0, full_at=reply[1])
+            case _:
+                return Published(0, 0, is_elsewhere=True)
+
+    async def cursor(self, name: str) -> bytes:
+        """Where a source shall go on; b"" for the beginning."""
+        stored = await self._control.call(b"HGET", self.keys.cursors, name, timeout_seconds=CALL_TIMEOUT_SECONDS)
+        return stored or b""
 
     async def reserve(
         self, stage: str, messages: Sequence[tuple[str, bool]], *, interval_seconds: float, burst: int
@@ -256,7 +268,7 @@ class Broker:
         names = [key for edge in edges for key in self._edge_keys(edge)]
         reply = await self.script(
             scripts.BEGIN_RUN,
-            [keys.run, keys.stats, *seen, *names, *(keys.dead(stage) for stage in stages)],
+            [keys.run, keys.stats, keys.cursors, *seen, *names, *(keys.dead(stage) for stage in stages)],
             run_id, len(seen), len(edges), int(fresh), signature, *sources,
         )  # fmt: skip
         finished = {source: bool(done) for source, done in zip(sources, reply[2:], strict=True)}
@@ -328,5 +340,5 @@ class Broker:
         token = f"dead:{delivery.edge}:{delivery.entry_id.decode()}"
         await self.script(
             scripts.BURY, [keys.stats, keys.published, keys.dead(stage)],
-            stage, delivery.edge, token, _PUBLISH_WINDOW_MS, letter.header.encode(), delivery.body, info,
+            stage, delivery.edge, token, PUBLISH_WINDOW_MS, letter.header.encode(), delivery.body, info,
         )  # fmt: skip

@@ -26,7 +26,7 @@ from flowq.graph.plan import Plan
 from flowq.runtime.certificates import certify_lost_neighbours
 from flowq.runtime.run import Run, RunOptions, poll_seconds
 from flowq.runtime.runner import Runner, first_to_end
-from flowq.runtime.sources import reject_unknown_arguments, source_arguments
+from flowq.runtime.source_arguments import reject_unknown_arguments, source_arguments
 from flowq.runtime.supervisor import Supervisor
 from flowq.runtime.worker import StopSignals
 

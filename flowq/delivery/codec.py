@@ -87,6 +87,23 @@ def decoder(type_: Any) -> Decode:
     return decode
 
 
+def strings_decoder(type_: Any) -> Callable[[dict[str, Any]], Any]:
+    """A function that makes a value of text, field by field, as it stands in CSV. It raises DecodeError.
+
+    >>> strings_decoder(dict[str, int])({"n": "42"})
+    {'n': 42}
+    """
+    validate_strings = type_adapter(type_).validator.validate_strings
+
+    def decode(fields: dict[str, Any]) -> Any:
+        try:
+            return validate_strings(fields)
+        except Exception as error:
+            raise DecodeError(f"not a valid {tag_of(type_)}", detail=explain(error)) from error
+
+    return decode
+
+
 def tagged_decoders(members: tuple[Any, ...]) -> Mapping[str, Decode]:
     """One decoder for each type of a union, by tag."""
     return {tag_of(member): decoder(member) for member in members}

@@ -24,6 +24,7 @@ class Definition:
     fn: Callable[..., Any]
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     takes_messages: bool = True
+    written_at: Place | None = None  # where the user wrote it, if not where the function stands
 
     @property
     def name(self) -> str:
@@ -38,7 +39,7 @@ class Definition:
 
     @property
     def place(self) -> Place:
-        return place_of(self.fn)
+        return self.written_at or place_of(self.fn)
 
     @property
     def gives_nothing(self) -> bool:

@@ -17,6 +17,7 @@ from flowq.graph.context import Context
 from flowq.graph.definition import Definition, function_under, shape_of, signature_of
 from flowq.graph.plan import Shape, type_name
 from flowq.graph.resource import Resource, resource_defaults
+from flowq.graph.source_context import SourceContext
 from flowq.graph.typecheck import bare, members
 
 _ITERATORS = (abc.Iterator, abc.Generator)
@@ -144,10 +145,14 @@ class SignatureReader:
         for parameter in parameters:
             if parameter.kind in _VARIADIC or isinstance(parameter.default, Resource):
                 continue
-            if self._is_context(parameter):
+            if (kind := self._context_kind(parameter)) is not None:
                 context = parameter.name
-                if not self._definition.takes_messages:
-                    self._report("FQ110", "a source has no delivery, and so no Context", f"drop {context}")
+                if kind is Context and not self._definition.takes_messages:
+                    hint = f"write {context}: SourceContext[...], or drop it"
+                    self._report("FQ110", "a source has no delivery, and so no Context", hint)
+                elif kind is SourceContext and self._definition.takes_messages:
+                    hint = f"write {context}: Context"
+                    self._report("FQ110", "only a source has a SourceContext", hint)
             elif self._definition.takes_messages and parameter.default is _EMPTY:
                 self._report(
                     "FQ110",
@@ -156,13 +161,16 @@ class SignatureReader:
                 )
         return context
 
-    def _is_context(self, parameter: inspect.Parameter) -> bool:
+    def _context_kind(self, parameter: inspect.Parameter) -> type | None:
+        """Context or SourceContext, if the parameter is for one of them."""
         if parameter.annotation is _EMPTY or parameter.kind not in _NAMED:
-            return False
+            return None
         try:
-            return members(self._evaluated(parameter.annotation)) == (Context,)
-        except _UNREADABLE:  # an annotation that only a checker can read is no Context
-            return False
+            types = members(self._evaluated(parameter.annotation))
+        except _UNREADABLE:  # an annotation that only a checker can read is no context
+            return None
+        origins = [get_origin(type_) or type_ for type_ in types]
+        return next((kind for kind in (Context, SourceContext) if origins == [kind]), None)
 
     def _emits(self, annotation: Any) -> tuple[Any, ...]:
         returned = bare(self._resolved(annotation, "return value", hint="write -> None if it gives nothing"))

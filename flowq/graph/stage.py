@@ -213,7 +213,8 @@ def source(*, name: str) -> Callable[[Callable[..., AsyncIterable[O] | Iterator[
 def source(fn: Any = None, /, **options: Any) -> Any:
     """Make a generator function, async or not, the source of a pipeline: what it yields enters there.
 
-    Parameters are given when the pipeline is run, or are resources. `name` overrides the function's name.
+    Parameters are given when the pipeline is run, or are resources. One annotated with `SourceContext[...]` lets the
+    source go on where it was. `name` overrides the function's name.
 
     >>> from collections.abc import Iterator
     >>> @source

@@ -26,7 +26,8 @@ from flowq.runtime.process_pool import ProcessHandling
 from flowq.runtime.quarantine import Quarantine
 from flowq.runtime.resources import Resources
 from flowq.runtime.run import RunOptions
-from flowq.runtime.sources import SourceRunner, source_arguments
+from flowq.runtime.source_arguments import source_arguments
+from flowq.runtime.sources import SourceRunner
 from flowq.runtime.tempo import TempoKeeper
 from flowq.runtime.threads import HandlerThreads
 from flowq.runtime.versions import Versions
@@ -249,7 +250,7 @@ class Runner:
 
     async def _run_source(self, stage: StagePlan, arguments: Mapping[str, Any]) -> None:
         resources = self._resources.values(stage.handler.resources)
-        runner = SourceRunner(stage, self._plan, self._broker, self._ids.next)
+        runner = SourceRunner(stage, self._plan, self._broker, self._ids.next, worker=self.worker)
         await runner.run(arguments, resources, self._options.signature())
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:

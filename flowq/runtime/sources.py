@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import itertools
 import logging
 import time
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from typing import Any, get_type_hints
-
-from pydantic import TypeAdapter, ValidationError
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from typing import Any
 
 from flowq.broker.calls import insist
+from flowq.broker.publishing import CursorMove, Parcel, Refused
 from flowq.broker.redis_streams import Broker
-from flowq.delivery.codec import explain
+from flowq.delivery.codec import Encode, decoder, encoder
+from flowq.delivery.portions import MOST_PER_CALL
 from flowq.delivery.settlement import Output
-from flowq.errors import FlowqError, UsageError
+from flowq.errors import DecodeError, FlowqError, PayloadTooLarge, UsageError
 from flowq.graph.emission import Emission
 from flowq.graph.plan import Plan, StagePlan
+from flowq.graph.source_context import Rejected, Saved, SourceContext
+from flowq.runtime.gathered import Gathered, Portion
+from flowq.runtime.refusals import Refusals
+from flowq.runtime.source_arguments import cursor_name, cursor_type
 
 log = logging.getLogger("flowq.runtime")
 
-_MOST_PER_CALL = 1000
 _LONGEST_GATHER_SECONDS = 0.05
 _FULL_PAUSE_SECONDS = 0.1
+_TAKE_OVER_SECONDS, _LOOK_SECONDS = 15.0, 0.5
 
 
 class SourceFailed(FlowqError):
@@ -34,44 +37,15 @@ class SourceFailed(FlowqError):
     code = "FQ302"
 
 
-def source_arguments(stage: StagePlan, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of a source from what the user gave, converted to the annotated types.
-
-    Raises UsageError for one that is missing or does not fit. Arguments of other sources are passed over.
-    """
-    hints = get_type_hints(stage.handler.call, include_extras=True)
-    arguments: dict[str, Any] = {}
-    for name, parameter in inspect.signature(stage.handler.call).parameters.items():
-        if name in stage.handler.resources or name == stage.handler.context_parameter:
-            continue
-        if name in given:
-            try:
-                arguments[name] = TypeAdapter(hints.get(name, str)).validate_python(given[name])
-            except ValidationError as error:
-                why = explain(error).removeprefix("message: ")
-                raise UsageError(f"-a {name}={given[name]} does not fit: {why}", place=stage.place) from None
-        elif parameter.default is inspect.Parameter.empty:
-            raise UsageError(
-                f'source "{stage.name}" needs the argument "{name}"',
-                hint=f"add  -a {name}=...",
-                place=stage.place,
-            )
-    return arguments
-
-
-def reject_unknown_arguments(plan: Plan, given: Mapping[str, Any]) -> None:
-    """Raise UsageError for an argument that no source takes."""
-    taken = {name for stage in plan.sources for name in inspect.signature(stage.handler.call).parameters}
-    for name in given:
-        if name not in taken:
-            hint = "they take: " + ", ".join(sorted(taken)) if taken else "they take none"
-            raise UsageError(f'no source of "{plan.name}" takes an argument "{name}"', hint=hint)
+class _TakenOver(Exception):
+    """The cursor is not where this worker left it: another one runs the source, or Redis has lost something."""
 
 
 class SourceRunner:
     """Runs one source from beginning to end, and notes in Redis that it has finished.
 
-    A source that is broken off starts from its beginning in the next run: what it gives may come twice.
+    A source with a context goes on where its cursor was stored last. One without starts from its beginning in the next
+    run if it was broken off: what it gives may come twice.
     """
 
     def __init__(
@@ -81,111 +55,194 @@ class SourceRunner:
         broker: Broker,
         next_id: Callable[[], bytes],
         *,
-        limit: int | None = None,
+        worker: str = "",
+        take_over_seconds: float = _TAKE_OVER_SECONDS,
     ) -> None:
         self._stage = stage
         self._plan = plan
         self._broker = broker
         self._next_id = next_id
-        self._limit = limit
+        self._take_over_seconds = take_over_seconds
         self._emission = Emission(stage, plan, next_id)
-        self._gathered: defaultdict[str, list[Output]] = defaultdict(list)
+        self._refusals = Refusals(stage, self._emission, next_id, worker=worker, run_id=broker.run_id)
+        self._has_cursor = stage.handler.context_parameter is not None
+        self._cursor_name = ""
+        self._cursor = b""  # as it was stored last
+        self._encode_cursor: Encode = encoder(Any)
+        self._gathered = Gathered(holds=self._has_cursor)
         self._publishing = asyncio.Lock()
 
     async def run(self, arguments: Mapping[str, Any], resources: Mapping[str, Any], signature: str) -> None:
         """Publish everything the source gives, unless an earlier worker of the same run already has."""
         name = self._stage.name
-        if await insist(lambda: self._broker.is_source_finished(name, signature), what=f"starting {name}"):
-            return
+        self._cursor_name = cursor_name(self._stage, arguments)
+        while not await self._is_finished(signature):
+            try:
+                await self._give(arguments, resources)
+            except _TakenOver:
+                await self._let_the_other_finish(signature)
+                continue
+            await insist(lambda: self._broker.source_finished(name, signature), what=f"finishing {name}")
+
+    async def _is_finished(self, signature: str) -> bool:
+        name = self._stage.name
+        return await insist(lambda: self._broker.is_source_finished(name, signature), what=f"starting {name}")
+
+    async def _let_the_other_finish(self, signature: str) -> None:
+        """Wait until the source has finished, or its cursor has not moved for so long that nobody seems to be at it."""
+        name = self._stage.name
+        log.warning("source %s is being run by another worker: this one waits", name)
+        seen, still_seconds = None, 0.0
+        while still_seconds < self._take_over_seconds and not await self._is_finished(signature):
+            cursor = await insist(lambda: self._broker.cursor(self._cursor_name), what=f"watching {name}")
+            still_seconds = still_seconds + _LOOK_SECONDS if cursor == seen else 0.0
+            seen = cursor
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    async def _give(self, arguments: Mapping[str, Any], resources: Mapping[str, Any]) -> None:
+        self._gathered = Gathered(holds=self._has_cursor)
+        recorded: deque[Any] = deque()
+        contexts = await self._contexts(recorded)
         flusher = asyncio.create_task(self._flush_now_and_then())
         try:
-            await self._publish_all(arguments, resources)
-        except FlowqError:
+            given = self._stage.handler.call(**arguments, **resources, **contexts)
+            values = given if hasattr(given, "__aiter__") else _from_thread(iter(given), recorded)
+            async for value in values:
+                self._add(value)
+                if flusher.done():
+                    flusher.result()
+                if len(self._gathered) >= MOST_PER_CALL:
+                    await self._flush()
+            await self._flush(everything=True)
+        except (FlowqError, _TakenOver):
             raise
         except (Exception, SystemExit) as error:  # the user's code
-            raise SourceFailed(
-                f'source "{name}" failed: {error!r}',
-                place=self._stage.place,
-                hint="run it again when that is mended: it starts from its beginning, and what it gave is kept",
-            ) from error
+            raise self._failure(error) from error
         finally:
             flusher.cancel()
-        await insist(lambda: self._broker.source_finished(name, signature), what=f"finishing {name}")
+            await asyncio.wait([flusher])
 
-    async def _publish_all(self, arguments: Mapping[str, Any], resources: Mapping[str, Any]) -> None:
-        given = self._stage.handler.call(**arguments, **resources)
-        values = given if hasattr(given, "__aiter__") else _from_thread(iter(given))
-        n = 0
-        async for value in values:
-            if self._limit is not None and n >= self._limit:
-                break
-            n += 1
-            await self._add(value)
-        await self._flush()
+    def _failure(self, error: BaseException) -> SourceFailed:
+        where = "where its cursor is" if self._has_cursor else "from its beginning"
+        return SourceFailed(
+            f'source "{self._stage.name}" failed: {error!r}',
+            place=self._stage.place,
+            hint=f"run it again when that is mended: it starts {where}, and what it gave is kept",
+        )
 
-    async def _add(self, value: Any) -> None:
-        for output in self._emission.entering(value):
-            gathered = self._gathered[output.edge]
-            gathered.append(output)
-            if len(gathered) >= _MOST_PER_CALL:
-                await self._flush()
+    async def _contexts(self, recorded: deque[Any]) -> dict[str, SourceContext[Any]]:
+        """The context of the source, if it has a parameter for one, with the cursor that is stored."""
+        parameter, name = self._stage.handler.context_parameter, self._stage.name
+        if parameter is None:
+            return {}
+        type_ = cursor_type(self._stage)
+        self._encode_cursor = encoder(type_)
+        self._cursor = await insist(lambda: self._broker.cursor(self._cursor_name), what=f"starting {name}")
+        try:
+            cursor = decoder(type_)(self._cursor) if self._cursor else None
+        except DecodeError as error:
+            raise UsageError(
+                f'source "{name}" cannot go on where it was: its cursor is {error.message}',
+                detail=error.detail,
+                hint="flowq run --fresh forgets it, and begins again",
+                place=self._stage.place,
+            ) from None
+        # A generator runs on a thread, a little ahead: what it records must keep its place among what it yields.
+        keep = self._note if self._stage.handler.shape.is_async else recorded.append
+
+        def record(item: Saved | Rejected) -> None:
+            # Written down now: the source may change its cursor as it goes on.
+            keep(Saved(self._encode_cursor(item.cursor)) if isinstance(item, Saved) else item)
+
+        return {parameter: SourceContext(cursor, record=record)}
+
+    def _add(self, value: Any) -> None:
+        if isinstance(value, (Saved, Rejected)):
+            self._note(value)
+            return
+        try:
+            entries = self._emission.entering(value)
+        except PayloadTooLarge as error:
+            self._gathered.add(self._refusals.of_value(value, error))
+        else:
+            self._gathered.add(entries)
+
+    def _note(self, recorded: Saved | Rejected) -> None:
+        if isinstance(recorded, Saved):
+            self._gathered.save(recorded.cursor)
+        else:
+            self._gathered.add(self._refusals.of_bytes(recorded.body, recorded.error))
+
+    # Publishing
 
     async def _flush_now_and_then(self) -> None:
         while True:
             await asyncio.sleep(_LONGEST_GATHER_SECONDS)
             await self._flush()
 
-    async def _flush(self) -> None:
+    async def _flush(self, *, everything: bool = False) -> None:
         async with self._publishing:
-            gathered, self._gathered = self._gathered, defaultdict(list)
-            for edge, outputs in gathered.items():
-                # A call is refused or taken as a whole: small ones keep a small edge near its size.
-                most = max(1, min(_MOST_PER_CALL, self._plan.edge_by_name[edge].maxsize // 10))
-                for first in range(0, len(outputs), most):
-                    await self._publish(edge, outputs[first : first + most])
+            # A call is refused or taken as a whole: small ones keep a small edge near its size.
+            sizes = [edge.maxsize for edge in self._plan.edges_out_of(self._stage.name) if edge.maxsize]
+            most = max(1, min(MOST_PER_CALL, *(size // 10 for size in sizes)))
+            while (portion := self._gathered.take(most, everything=everything)) is not None:
+                await self._publish(portion)
 
-    async def _publish(self, edge: str, outputs: Sequence[Output]) -> None:
-        plan = self._plan.edge_by_name[edge]
-        deduplicated_by = plan.target if self._plan.stage(plan.target).dedup is not None else None
-        token = self._next_id().decode()
+    async def _publish(self, portion: Portion) -> None:
+        parcels, token, name = self._parcels(portion), self._next_id().decode(), self._stage.name
+        cursor = self._cursor if portion.cursor is None else portion.cursor
+        move = CursorMove(self._cursor_name, self._cursor, cursor) if self._has_cursor else None
 
         async def attempt() -> bool:
-            published = await self._broker.publish(
-                edge,
-                outputs,
-                deduplicated_by=deduplicated_by,
-                token=token,
-                maxsize=plan.maxsize,
-                source=self._stage.name,
-            )
+            published = await self._broker.publish_together(parcels, token=token, source=name, move=move)
+            if published.is_elsewhere:
+                raise _TakenOver
             return published.full_at is None
 
-        while not await insist(attempt, what=f"publishing from {self._stage.name}"):  # noqa: ASYNC110  (others empty it)
+        while not await insist(attempt, what=f"publishing from {name}"):  # noqa: ASYNC110  (others empty it)
             await asyncio.sleep(_FULL_PAUSE_SECONDS)
+        self._cursor = cursor
+
+    def _parcels(self, portion: Portion) -> list[Parcel]:
+        messages: defaultdict[str, list[Output]] = defaultdict(list)
+        refused: defaultdict[str, list[Refused]] = defaultdict(list)
+        for entry in portion.entries:
+            if isinstance(entry, Output):
+                messages[entry.edge].append(entry)
+            else:
+                refused[entry.edge].append(entry)
+        parcels: list[Parcel] = []
+        for name in dict.fromkeys([*messages, *refused]):
+            edge = self._plan.edge_by_name[name]
+            deduplicated_by = edge.target if self._plan.stage(edge.target).dedup is not None else None
+            parcels.append(Parcel(name, messages[name], refused[name], deduplicated_by, edge.maxsize))
+        return parcels
 
 
-async def _from_thread(values: Iterator[Any]) -> AsyncIterator[Any]:
-    """The values of an iterator that may block, each soon after a thread has taken it."""
-    taken: deque[Any] = deque()
+async def _from_thread(values: Iterator[Any], recorded: deque[Any]) -> AsyncIterator[Any]:
+    """The values of an iterator that may block, each soon after a thread has taken it.
+
+    Into `recorded` goes in between what the iterator leaves there itself while it runs.
+    """
 
     def take_some() -> bool:
         """Take values for a moment; whether there may be more."""
         until = time.monotonic() + _LONGEST_GATHER_SECONDS
         n = 0
-        for value in itertools.islice(values, _MOST_PER_CALL):
-            taken.append(value)
+        for value in itertools.islice(values, MOST_PER_CALL):
+            recorded.append(value)
             n += 1
             if time.monotonic() > until:
                 return True
-        return n == _MOST_PER_CALL
+        return n == MOST_PER_CALL
 
     loop = asyncio.get_running_loop()
     more = True
     while more:
         taking = loop.run_in_executor(None, take_some)  # no task: SystemExit in a task would end the loop
-        while taken or not taking.done():
-            if not taken:  # the next value may be hours away, but those before it must not wait for it
+        while recorded or not taking.done():
+            if not recorded:  # the next value may be hours away, but those before it must not wait for it
                 await asyncio.wait([taking], timeout=_LONGEST_GATHER_SECONDS)
-            while taken:
-                yield taken.popleft()
+            while recorded:
+                yield recorded.popleft()
         more = taking.result()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flowq.broker.keys import Keys
+from flowq.broker.publishing import CursorMove, Parcel, Refused
 from flowq.broker.redis_streams import Broker
 from flowq.errors import BrokerRefused
 from tests.conformance.conftest import Command
@@ -149,3 +150,52 @@ async def test_two_pipelines_and_two_namespaces_do_not_see_each_other(worker: Wo
     assert published.appended == 1
     assert (await worker.balance()).entered == 1
     assert [delivery.body for delivery in await worker.read()] == [b"ours"]
+
+
+# Sources
+
+
+async def test_a_cursor_moves_with_its_messages_and_only_from_where_its_source_left_it(
+    worker: Worker, keys: Keys, redis: Command
+) -> None:
+    async def publish(before: bytes, after: bytes) -> bool:
+        move = CursorMove("rows", before, after)
+        parcels = [Parcel(IN, [output(IN, b"1")]), Parcel(OUT, [output(OUT, b"1")])]
+        return (await worker.broker.publish_together(parcels, source="rows", move=move)).is_elsewhere
+
+    assert not await publish(b"", b"1")
+    assert await publish(b"", b"1")
+    assert not await publish(b"1", b"2")
+    assert await publish(b"1", b"2")
+
+    assert await worker.broker.cursor("rows") == b"2"
+    assert [await redis(b"XLEN", keys.edge(edge)) for edge in (IN, OUT)] == [2, 2]
+
+
+async def test_one_full_edge_refuses_what_goes_to_several_and_the_cursor_stays(
+    worker: Worker, keys: Keys, redis: Command
+) -> None:
+    await worker.broker.publish(OUT, [output(OUT, b"x")])
+    parcels = [Parcel(IN, [output(IN, b"1")], maxsize=9), Parcel(OUT, [output(OUT, b"1")], maxsize=1)]
+
+    refused = await worker.broker.publish_together(parcels, move=CursorMove("rows", b"", b"1"))
+
+    assert refused.full_at == 1
+    assert await worker.broker.cursor("rows") == b""
+    assert await redis(b"XLEN", keys.edge(IN)) == 0
+
+
+async def test_what_cannot_be_a_message_is_dead_on_arrival_and_counted(worker: Worker) -> None:
+    refused = Refused(IN, b"m1 - - 0", b"raw", b'{"reason":"undecodable"}')
+
+    await worker.broker.publish_together([Parcel(IN, [output(IN, b"1")], [refused])], source="rows")
+
+    balance = await worker.balance()
+    assert (balance.entered, balance.dead, balance.waiting, balance.adds_up) == (2, 1, 1, True)
+    (letter,) = await worker.broker.dead_entries("parse")
+    assert (letter.edge, letter.header, letter.body, letter.info) == (
+        IN,
+        b"m1 - - 0",
+        b"raw",
+        {"reason": "undecodable"},
+    )

@@ -2,16 +2,17 @@
 --
 -- Promise: a run that was broken off goes on, with its counters, its seen messages and its finished sources. Counters
 -- and seen messages start anew only when nothing is outstanding and every source that began has finished, or when
--- told to start fresh; dead letters are kept either way, unless fresh. HDEL comes first because Redis allows it when
--- memory is full, and then the rest passes: whoever comes to drain must be let in.
+-- told to start fresh; dead letters and the cursors of sources are kept either way, unless fresh. HDEL comes first
+-- because Redis allows it when memory is full, and then the rest passes: whoever comes to drain must be let in.
 --
--- KEYS  1 run  2 stats, then the seen sets of the run, then for each edge: stream, delayed, parked, then dead streams
+-- KEYS  1 run  2 stats  3 cursors, then the seen sets of the run, then for each edge: stream, delayed, parked,
+--       then dead streams
 -- ARGV  new run id, number of seen sets, number of edges, fresh (1/0), signature of the sources' arguments,
 --       the names of the sources that will run
 -- Answer {run id, 1 if it goes on, for each source 1 if it has finished}
 
 local n_seen, n_edges, fresh = tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == '1'
-local first_edge = 3 + n_seen
+local first_edge = 4 + n_seen
 redis.call('HDEL', KEYS[1], '')
 local outstanding = 0
 for i = 0, n_edges - 1 do
@@ -20,6 +21,7 @@ for i = 0, n_edges - 1 do
   outstanding = outstanding + redis.call('XLEN', KEYS[k]) + redis.call('ZCARD', KEYS[k + 1])
 end
 if fresh then
+  redis.call('DEL', KEYS[3])
   for k = first_edge + 3 * n_edges, #KEYS do redis.call('DEL', KEYS[k]) end
 end
 local run = redis.call('HGET', KEYS[1], 'id')
@@ -32,7 +34,7 @@ if run and not goes_on and not fresh then
 end
 if not goes_on then
   redis.call('DEL', KEYS[1], KEYS[2])
-  for k = 3, 2 + n_seen do redis.call('DEL', KEYS[k]) end
+  for k = 4, 3 + n_seen do redis.call('DEL', KEYS[k]) end
 end
 if not goes_on or not run then
   run = ARGV[1]

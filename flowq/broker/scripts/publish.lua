@@ -1,36 +1,47 @@
--- Append messages to one edge from outside.
+-- Append messages to edges from outside.
 --
 -- Promise: all of a call or nothing, and once: a call with a token that was used before changes nothing and answers as
 -- if it had. A full edge refuses the whole call. Refused by Redis itself when memory is full.
 --
--- KEYS  1 stats  2 published  3 stream  4 seen  5 delayed  6 parked
--- ARGV  edge, token ('' for none), token window in ms, maxsize (0 for none), deduplicates (1/0), delay in ms, n,
---       source ('' when not published by a source),
---       for each message: header, body, hash if it deduplicates
--- Answer {1, appended, duplicates}, or {0, outstanding} when the edge is full
+-- A source that can go on where it was moves its cursor in the same step, and only from where it left it itself: two
+-- workers that run one source, or one that wakes up after another has taken over, append nothing twice.
+--
+-- KEYS  1 stats  2 published  3 cursors, then for each edge: stream, seen, delayed, parked, dead
+-- ARGV  token ('' for none), token window in ms, delay in ms, source ('' when not published by a source),
+--       field of the cursor ('' for none), the cursor as it must be ('' for none yet), as it shall be, number of edges,
+--       for each edge: edge, stage, maxsize (0 for none), deduplicates (1/0), number of messages, of dead letters
+--       for each edge: its messages (header, body, hash if it deduplicates), its dead letters (header, body, info)
+-- Answer {1, appended, duplicates}, {0, outstanding, edge} when one is full, or {-1} when the cursor is elsewhere
 
-local WANTED = {'hash', 'zset', 'stream', 'set', 'zset', 'hash'}
+local WANTED = {'hash', 'zset', 'hash'}
+local WANTED_OF_EDGE = {'stream', 'set', 'zset', 'hash', 'stream'}
 for i = 1, #KEYS do
   local is = redis.call('TYPE', KEYS[i]).ok
-  if is ~= 'none' and is ~= WANTED[i] then
-    return redis.error_reply('FLOWQ_WRONGTYPE ' .. KEYS[i] .. ' is a ' .. is .. ', not a ' .. WANTED[i])
+  local wanted = WANTED[i] or WANTED_OF_EDGE[(i - 4) % 5 + 1]
+  if is ~= 'none' and is ~= wanted then
+    return redis.error_reply('FLOWQ_WRONGTYPE ' .. KEYS[i] .. ' is a ' .. is .. ', not a ' .. wanted)
   end
 end
 
-local stats, published, stream, seen, delayed, parked = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local edge, token, window_ms, maxsize = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
-local deduplicates, delay_ms, n = ARGV[5] == '1', tonumber(ARGV[6]), tonumber(ARGV[7])
-local source = ARGV[8]
+local stats, published, cursors = KEYS[1], KEYS[2], KEYS[3]
+local token, window_ms, delay_ms, source = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
+local field, cursor, next_cursor, n_edges = ARGV[5], ARGV[6], ARGV[7], tonumber(ARGV[8])
 
 if token ~= '' and redis.call('ZSCORE', published, token) then
   -- A write, and no more: WAIT after it then waits for replicas to have everything up to here. On a new connection
   -- that has written nothing, it would answer at once.
   redis.call('ZINCRBY', published, 1, token)
+  local n = 0
+  for e = 1, n_edges do n = n + ARGV[7 + 6 * e] end
   return {1, n, 0}
 end
-if maxsize > 0 then
-  local outstanding = redis.call('XLEN', stream) + redis.call('ZCARD', delayed)
-  if outstanding >= maxsize then return {0, outstanding} end
+if field ~= '' and (redis.call('HGET', cursors, field) or '') ~= cursor then return {-1} end
+for e = 1, n_edges do
+  local maxsize = tonumber(ARGV[5 + 6 * e])
+  if maxsize > 0 then
+    local outstanding = redis.call('XLEN', KEYS[5 * e - 1]) + redis.call('ZCARD', KEYS[5 * e + 1])
+    if outstanding >= maxsize then return {0, outstanding, ARGV[3 + 6 * e]} end
+  end
 end
 
 local time = redis.call('TIME')
@@ -39,24 +50,43 @@ if token ~= '' then
   redis.call('ZADD', published, now_ms, token)
   redis.call('ZREMRANGEBYSCORE', published, '-inf', now_ms - window_ms)
 end
+if next_cursor ~= cursor then redis.call('HSET', cursors, field, next_cursor) end
 
-local appended = 0
-local width = deduplicates and 3 or 2
-for i = 9, 8 + width * n, width do
-  local header, body = ARGV[i], ARGV[i + 1]
-  local message_id = delay_ms > 0 and string.match(header, '^%S+')
-  local is_delayed_already = message_id and redis.call('ZSCORE', delayed, message_id)
-  if not is_delayed_already and (not deduplicates or redis.call('SADD', seen, ARGV[i + 2]) == 1) then
-    if message_id then
-      redis.call('ZADD', delayed, now_ms + delay_ms, message_id)
-      redis.call('HSET', parked, message_id, header .. '\n' .. body)
-    else
-      redis.call('XADD', stream, '*', 'h', header, 'b', body)
-    end
-    appended = appended + 1
-  end
+local function count(name, n)
+  if n ~= 0 then redis.call('HINCRBY', stats, name, n) end
 end
-if appended > 0 then redis.call('HINCRBY', stats, 'in:' .. edge, appended) end
-if appended < n then redis.call('HINCRBY', stats, 'duplicates:' .. edge, n - appended) end
-if source ~= '' then redis.call('HINCRBY', stats, 'out:' .. source, n) end
-return {1, appended, n - appended}
+
+local all, all_appended = 0, 0
+local at = 9 + 6 * n_edges
+for e = 1, n_edges do
+  local stream, seen, delayed, parked, dead =
+    KEYS[5 * e - 1], KEYS[5 * e], KEYS[5 * e + 1], KEYS[5 * e + 2], KEYS[5 * e + 3]
+  local edge, stage, deduplicates = ARGV[3 + 6 * e], ARGV[4 + 6 * e], ARGV[6 + 6 * e] == '1'
+  local n, n_dead = tonumber(ARGV[7 + 6 * e]), tonumber(ARGV[8 + 6 * e])
+  local appended, width = 0, deduplicates and 3 or 2
+  for i = at, at + width * n - 1, width do
+    local header, body = ARGV[i], ARGV[i + 1]
+    local message_id = delay_ms > 0 and string.match(header, '^%S+')
+    local is_delayed_already = message_id and redis.call('ZSCORE', delayed, message_id)
+    if not is_delayed_already and (not deduplicates or redis.call('SADD', seen, ARGV[i + 2]) == 1) then
+      if message_id then
+        redis.call('ZADD', delayed, now_ms + delay_ms, message_id)
+        redis.call('HSET', parked, message_id, header .. '\n' .. body)
+      else
+        redis.call('XADD', stream, '*', 'h', header, 'b', body)
+      end
+      appended = appended + 1
+    end
+  end
+  at = at + width * n
+  for i = at, at + 3 * n_dead - 1, 3 do
+    redis.call('XADD', dead, '*', 'e', edge, 'h', ARGV[i], 'b', ARGV[i + 1], 'x', ARGV[i + 2])
+  end
+  at = at + 3 * n_dead
+  count('in:' .. edge, appended + n_dead)
+  count('dead:' .. stage, n_dead)
+  count('duplicates:' .. edge, n - appended)
+  all, all_appended = all + n + n_dead, all_appended + appended
+  if source ~= '' then count('out:' .. source, n + n_dead) end
+end
+return {1, all_appended, all - all_appended}

@@ -1,0 +1,28 @@
+"""Cuts what is sent to Redis into parts that one call may carry: a call blocks Redis for as long as it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from flowq.delivery.settlement import Output
+
+MOST_PER_CALL = 1000
+MOST_BYTES_PER_CALL = 8_000_000
+
+
+def portions(outputs: Iterable[Output]) -> Iterator[list[Output]]:
+    """Lists of up to 1,000 outputs and 8 MB, taken as they are asked for; a larger one goes alone.
+
+    >>> [len(portion) for portion in portions(Output(">a", b"", b"x" * 3_000_000) for _ in range(5))]
+    [2, 2, 1]
+    """
+    portion: list[Output] = []
+    n_bytes = 0
+    for output in outputs:
+        n_bytes += len(output.body)
+        if portion and (len(portion) == MOST_PER_CALL or n_bytes > MOST_BYTES_PER_CALL):
+            yield portion
+            portion, n_bytes = [], len(output.body)
+        portion.append(output)
+    if portion:
+        yield portion

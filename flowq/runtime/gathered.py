@@ -1,0 +1,86 @@
+"""What a source has given and nobody has published yet, in order, with its cursors in between."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from flowq.broker.publishing import Refused
+from flowq.delivery.portions import MOST_BYTES_PER_CALL, MOST_PER_CALL
+from flowq.delivery.settlement import Output
+
+Entry = Output | Refused
+
+
+@dataclass(frozen=True, slots=True)
+class Portion:
+    """What one call shall publish; with `cursor`, everything up to there has been given then."""
+
+    entries: Sequence[Entry]
+    cursor: bytes | None
+
+
+class Gathered:
+    """Values wait here, each as the entries that it became. What one value became is never torn apart.
+
+    `holds`: what comes after the last cursor waits for the next one, unless it is too much.
+    """
+
+    def __init__(self, *, holds: bool) -> None:
+        self._holds = holds
+        self._values: deque[Sequence[Entry]] = deque()
+        self._sizes: deque[int] = deque()
+        self._cursors: deque[tuple[int, bytes]] = deque()  # each with the number of values before it, of all there were
+        self._taken = 0
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def add(self, entries: Sequence[Entry]) -> None:
+        """Add what one value has become."""
+        self._values.append(entries)
+        self._sizes.append(sum([len(entry.body) for entry in entries]))
+
+    def save(self, cursor: bytes) -> None:
+        """Everything added so far is done with at this cursor."""
+        at = self._taken + len(self._values)
+        if self._cursors and self._cursors[-1][0] == at:
+            self._cursors.pop()
+        self._cursors.append((at, cursor))
+
+    def take(self, most: int, *, everything: bool = False) -> Portion | None:
+        """The next portion of about `most` values, ending at a cursor if one is within reach. None: nothing is ready.
+
+        With `everything`, what has no cursor behind it is ready as well.
+        """
+        at = end = self._taken + self._fitting(most)
+        cursor: bytes | None = None
+        while self._cursors and self._cursors[0][0] <= end:
+            at, cursor = self._cursors.popleft()
+        if cursor is None and self._cursors and self._cursors[0][0] <= self._taken + self._fitting(MOST_PER_CALL):
+            at, cursor = self._cursors.popleft()  # more than `most`, but it belongs together
+        if cursor is None and (not self._values or (self._waits_for_a_cursor() and not everything)):
+            return None
+        return Portion(self._popped(at - self._taken), cursor)
+
+    def _waits_for_a_cursor(self) -> bool:
+        """Whether the values that are here and the next cursor may still go together."""
+        return self._holds and not self._cursors and self._fitting(MOST_PER_CALL) == len(self._values) < MOST_PER_CALL
+
+    def _fitting(self, most: int) -> int:
+        n = n_bytes = 0
+        for size in self._sizes:
+            n_bytes += size
+            if n == most or (n and n_bytes > MOST_BYTES_PER_CALL):
+                break
+            n += 1
+        return n
+
+    def _popped(self, n: int) -> list[Entry]:
+        self._taken += n
+        entries: list[Entry] = []
+        for _ in range(n):
+            self._sizes.popleft()
+            entries += self._values.popleft()
+        return entries
