@@ -83,13 +83,13 @@ class UrlDialer:
 class Link:
     """One connection that is opened on demand and thrown away on the first sign of trouble.
 
-    Calls on one link run one after the other. `failures` counts the connections that broke: what was read before a
-    failure may no longer be this worker's afterwards.
+    Calls on one link run one after the other. `on_change` is called when a connection breaks and when one is opened,
+    for it may lead to another server: what was read before may no longer be this worker's afterwards.
     """
 
-    def __init__(self, dialer: Dialer, *, on_failure: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, dialer: Dialer, *, on_change: Callable[[], None] = lambda: None) -> None:
         self._dialer = dialer
-        self._on_failure = on_failure
+        self._on_change = on_change
         self._connection: Connection | None = None
         self._turn = asyncio.Lock()
 
@@ -143,10 +143,11 @@ class Link:
 
     async def _open(self) -> Connection:
         self._connection = connection = await self._dialer.dial()
+        self._on_change()
         return connection
 
     async def _drop(self) -> None:
-        self._on_failure()
+        self._on_change()
         await self.close()
 
     async def close(self) -> None:

@@ -36,6 +36,7 @@ class Reader:
 
     async def read(self, worker: str, *, count: int, block_ms: int) -> list[Delivery]:
         """New deliveries, at most `count` from each edge; none when `block_ms` pass without any."""
+        await self._connect()
         epoch, asked_at = self._broker.epoch, self._now()
         reply = await self._ask(
             b"XREADGROUP", b"GROUP", GROUP, worker, b"COUNT", count, b"BLOCK", block_ms,
@@ -50,6 +51,7 @@ class Reader:
 
     async def own_pending(self, worker: str, *, limit: int = 10_000) -> list[Delivery]:
         """Everything Redis holds as given to this consumer and not settled."""
+        await self._connect()
         epoch = self._broker.epoch
         reply = await self._ask(
             b"XREADGROUP", b"GROUP", GROUP, worker, b"COUNT", limit,
@@ -64,11 +66,14 @@ class Reader:
             with contextlib.suppress(ResponseError, FlowqError):
                 await self._broker.unblock(self._client_id)
 
+    async def _connect(self) -> None:
+        """Before the epoch is noted: an opened connection begins one."""
+        if not self._link.is_open:
+            self._client_id = None
+            self._client_id = await self._link.call(b"CLIENT", b"ID", timeout_seconds=_REPLY_MARGIN_SECONDS)
+
     async def _ask(self, *command: Any, timeout_seconds: float) -> Any:
         try:
-            if not self._link.is_open:
-                self._client_id = None
-                self._client_id = await self._link.call(b"CLIENT", b"ID", timeout_seconds=_REPLY_MARGIN_SECONDS)
             return await self._link.call(*command, timeout_seconds=timeout_seconds)
         except ResponseError:
             # The group, or the whole stream, is gone: FLUSHALL, DEL, XGROUP DESTROY, an empty replica promoted.

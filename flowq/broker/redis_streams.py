@@ -35,8 +35,8 @@ class Broker:
     """One pipeline's door to Redis.
 
     Calls raise BrokerUnavailable when Redis does not answer, and BrokerRefused when asking again would not help.
-    `epoch` counts broken connections and lost groups: a delivery read in an earlier epoch is settled by itself, because
-    a restart or a failover in between may have given it to somebody else.
+    `epoch` counts connections that broke or were opened, and lost groups: a delivery read in an earlier epoch is
+    settled by itself, because a restart or a failover in between may have given it to somebody else.
     """
 
     def __init__(self, dialer: Dialer, keys: Keys, *, durability: Durability = "local") -> None:
@@ -51,7 +51,7 @@ class Broker:
 
     def link(self) -> Link:
         """A connection of one's own, for a reader or a settler."""
-        return Link(self.dialer, on_failure=self.begin_epoch)
+        return Link(self.dialer, on_change=self.begin_epoch)
 
     def begin_epoch(self) -> None:
         """From now on somebody else may have been given what has been read so far."""

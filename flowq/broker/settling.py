@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, assert_never
 
 import orjson
 
 from flowq.broker import scripts
-from flowq.broker.calls import insist, run_script
+from flowq.broker.calls import CALL_TIMEOUT_SECONDS, insist, run_script
 from flowq.broker.keys import GROUP
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.dead_letter import dead_letter_info
@@ -58,12 +59,19 @@ class Settling:
         self._deduplicating = deduplicating
         self._link = broker.link()
 
+    async def connect(self) -> None:
+        """Open the connection, however long that takes. Best done before anything is read. Raises BrokerRefused."""
+        ping = partial(self._link.call, b"PING", timeout_seconds=CALL_TIMEOUT_SECONDS)
+        await insist(ping, what="connecting")
+
     async def settle(self, stage: str, edge: str, settled: Sequence[Settled], *, worker: str) -> Receipt:
         """Settle everything, however long Redis takes to answer. Raises only BrokerRefused.
 
-        Deliveries read under the current name on unbroken connections go in one batch. All others go one by one:
-        for them the answer "that was settled already" may be the truth.
+        Deliveries read under the current name, on connections that are still the same, go in one batch. All others
+        go one by one: for them the answer "that was settled already" may be the truth.
         """
+        if not self._link.is_open:  # the new one may lead to another server, and counts
+            await self.connect()
         epoch = self._broker.epoch
         fenced = [item for item in settled if item[0][0].epoch == epoch and item[0][0].worker == worker]
         receipts: list[Receipt] = []

@@ -120,7 +120,7 @@ second look before they are decoded."""
 class Delivery:
     """One handing-over of a message to this worker, with everything needed to settle it.
 
-    `worker` is the name it was read under and `epoch` counts the broken connections seen before it was read:
+    `worker` is the name it was read under and `epoch` counts the changes of connections seen before it was read:
     together they decide whether it may still be settled in one batch with its neighbours.
     """
 

@@ -154,6 +154,7 @@ class Consumer:
     # Reading
 
     async def _read(self) -> None:
+        await self.settling.connect()
         while not self._stopping:
             room = self._room_to_read()
             if room <= 0:

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
+from redis.asyncio.connection import Connection
 
+from flowq.broker.connection import Link, UrlDialer
 from flowq.broker.keys import Keys
 from flowq.delivery.message import Delivery
 from flowq.delivery.settlement import Ack
@@ -161,6 +163,48 @@ async def test_what_was_read_before_its_group_was_lost_is_the_next_readers(
     await other.settle(*[done(delivery, output(OUT, delivery.body)) for delivery in new])
 
     assert sorted(await bodies(redis, keys.edge(OUT))) == [b"fresh", b"late"]
+
+
+class Failover:
+    """Leads to one server first, and later to another."""
+
+    is_private = False
+
+    def __init__(self, dialer: UrlDialer) -> None:
+        self.leads_to = dialer
+        self.url, self.address = dialer.url, dialer.address
+
+    async def dial(self) -> Connection:
+        return await self.leads_to.dial()
+
+
+async def test_a_first_connection_after_a_failover_settles_nothing_in_a_batch_that_was_read_before_it(
+    redis_url: str, keys: Keys
+) -> None:
+    old, new = UrlDialer(redis_url), UrlDialer(f"{redis_url}?db=1")
+    for dialer in (old, new):
+        link = Link(dialer)
+        for n in (b"1", b"2"):
+            await link.call(b"XADD", keys.edge(IN), n + b"-1", b"h", b"m%b - - 0" % n, b"b", n, timeout_seconds=5.0)
+        await link.close()
+    for name in ("first", "second"):  # as the replica has it: both are signed on, and nothing has been read
+        await (await Worker.sign_on(new, keys, name)).close()
+    failover = Failover(old)
+    worker = await Worker.sign_on(failover, keys, "first")
+    (late,) = await worker.read(1)
+    await worker.settling.close()
+    failover.leads_to = new
+    other = await Worker.sign_on(new, keys, "second")
+    given = await other.read()
+
+    await worker.settle(done(late, output(OUT, late.body)))
+    await other.settle(*[done(delivery, output(OUT, delivery.body)) for delivery in given])
+
+    link = Link(new)
+    entries = await link.call(b"XRANGE", keys.edge(OUT), b"-", b"+", timeout_seconds=5.0)
+    assert [fields[3] for _, fields in entries] == [b"1", b"2"]
+    for end in (link, worker, other):
+        await end.close()
 
 
 async def test_a_batch_of_a_worker_that_lost_its_name_claims_nothing_of_the_new_owner(

@@ -97,7 +97,9 @@ class Worker:
         broker = Broker(dialer, keys)
         await broker.ensure_groups(EDGES)
         await broker.register(name, {}, lease_ms=LEASE_MS, beat="1")
-        return cls(name, broker, Reader(broker, edges), Settling(broker, frozenset(deduplicating)))
+        settling = Settling(broker, frozenset(deduplicating))
+        await settling.connect()
+        return cls(name, broker, Reader(broker, edges), settling)
 
     async def close(self) -> None:
         await self.reader.close()
