@@ -157,6 +157,12 @@ class QueueFull(BrokerError):
     exit_code = 1
 
 
+class WorkerFailed(FlowqError):
+    """Worker processes die again and again before they have begun to work."""
+
+    code = "FQ303"
+
+
 class Reject(Exception):
     """Raise in a handler to send its message to the dead letters at once, without retries.
 

@@ -30,9 +30,16 @@ async def run_script(
     """
     call = link.call_replicated if replicated else link.call
     try:
-        return await call(*script.by_digest(keys, arguments), timeout_seconds=CALL_TIMEOUT_SECONDS)
-    except NoScriptError:
-        return await call(*script.by_text(keys, arguments), timeout_seconds=CALL_TIMEOUT_SECONDS)
+        try:
+            return await call(*script.by_digest(keys, arguments), timeout_seconds=CALL_TIMEOUT_SECONDS)
+        except NoScriptError:
+            return await call(*script.by_text(keys, arguments), timeout_seconds=CALL_TIMEOUT_SECONDS)
+    except ResponseError as error:
+        raise BrokerUnavailable(
+            "Redis has lost a consumer group of this pipeline",
+            hint="the next worker that reads makes it again",
+            detail=str(error),
+        ) from error
 
 
 async def insist(attempt: Callable[[], Awaitable[T]], *, what: str) -> T:

@@ -96,6 +96,8 @@ def run(arguments: Sequence[str]) -> int:
         command: Any = typer.main.get_command(app)
         exit_code = command.main(rest, prog_name="flowq", standalone_mode=False, color=color)
         sys.stdout.flush()
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

@@ -20,6 +20,7 @@ from flowq.cli.run import exit_code_of_signals
 from flowq.cli.run_screen import RunAbout, Screen, choose_screen
 from flowq.cli.run_start import warnings_at_start
 from flowq.cli.run_text import settled
+from flowq.cli.stdout import forgiving_stdout
 from flowq.cli.worker import Instructions
 from flowq.errors import FlowqError
 from flowq.graph.plan import Plan
@@ -80,11 +81,17 @@ class Session:
                 screen.note(warning)
             if self.json:  # what handlers print is not our data
                 stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+            elif self._is_in_process:
+                stack.enter_context(contextlib.redirect_stdout(stack.enter_context(forgiving_stdout())))
             watch = Watch(self, run, screen, stop, before)
             await certify_lost_neighbours(broker)
-            if self.settings.workers == 0 or self.memory:
+            if self._is_in_process:
                 return await watch.until_the_end(InProcess(Runner(self.plan, broker, options, sources=sources)))
             return await watch.until_the_end(self._supervisor(broker, run, sources, screen))
+
+    @property
+    def _is_in_process(self) -> bool:
+        return self.settings.workers == 0 or self.memory
 
     def _opening(self) -> AbstractAsyncContextManager[Broker]:
         settings = self.settings

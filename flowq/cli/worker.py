@@ -19,6 +19,7 @@ from flowq.broker.redis_streams import Broker
 from flowq.cli.errors import report
 from flowq.cli.loading import Entry, load_entry
 from flowq.cli.logs import configure_logging
+from flowq.cli.stdout import forgiving_stdout
 from flowq.delivery.policy import Durability
 from flowq.graph.plan import Plan
 from flowq.runtime.run import RunOptions
@@ -60,6 +61,7 @@ def main() -> None:
     """Entry point of `python -m flowq.cli.worker`."""
     told = Instructions(**orjson.loads(sys.stdin.buffer.readline()))
     configure_logging()
+    sys.stdout = forgiving_stdout()
     try:
         loaded = load_entry(Entry(told.pipeline, told.module, Path(told.root), attribute=told.attribute))
         plan = loaded.pipeline.plan

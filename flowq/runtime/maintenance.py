@@ -8,14 +8,14 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from flowq.broker.calls import insist
 from flowq.broker.connection import Dialer
 from flowq.broker.keys import Keys
 from flowq.broker.redis_streams import Broker
-from flowq.errors import BrokerError
+from flowq.errors import BrokerError, BrokerRefused
 from flowq.runtime.certificates import crashed
 from flowq.runtime.consumer import Consumer
 from flowq.runtime.identity import Identity
@@ -28,6 +28,7 @@ _LONGEST_PROMOTE_PAUSE_SECONDS = 1.0
 _CERTIFICATE_POLL_SECONDS = 1.0
 _LONGEST_JOIN_SECONDS = 0.5  # it may be waiting for a Redis that does not answer
 _MOST_RECLAIMED = 200
+_FIRST_STUMBLE_PAUSE_SECONDS, _LONGEST_STUMBLE_PAUSE_SECONDS = 0.5, 10.0
 
 
 def renew_every(lease_seconds: float) -> float:
@@ -38,6 +39,25 @@ def renew_every(lease_seconds: float) -> float:
 def time_to_live_ms(lease_seconds: float) -> int:
     """How long Redis keeps a lease: short enough that a second look after its end still fits into `lease_seconds`."""
     return round(lease_seconds * 1000 * (1 - 1.5 / _RENEWALS_PER_LEASE))
+
+
+async def kept_going(work: Callable[[], Awaitable[None]], name: str) -> None:
+    """See work done until it returns: what it stumbles over is told, and it begins again after a pause.
+
+    Without its housekeepers a process would look alive, and leave undone what nobody else does. BrokerRefused passes.
+    """
+    pause_seconds, is_first = _FIRST_STUMBLE_PAUSE_SECONDS, True
+    while True:
+        try:
+            await work()
+        except BrokerRefused:
+            raise
+        except Exception as error:
+            log.warning("%s failed, and begins again in %g s: %r", name, pause_seconds, error, exc_info=is_first)
+        else:
+            return
+        await asyncio.sleep(pause_seconds)
+        pause_seconds, is_first = min(_LONGEST_STUMBLE_PAUSE_SECONDS, pause_seconds * 2), False
 
 
 class LeaseKeeper:
@@ -85,7 +105,7 @@ class LeaseKeeper:
         loop = self._loop
         assert loop is not None
         with asyncio.Runner(loop_factory=lambda: loop) as runner:
-            runner.run(self._keep())
+            runner.run(kept_going(self._keep, "the keeper of the lease"))
 
     async def _keep(self) -> None:
         broker = Broker(self._dialer, self._keys)

@@ -21,7 +21,7 @@ from flowq.graph.plan import Placement, Plan, StagePlan
 from flowq.runtime.consumer import Consumer
 from flowq.runtime.handling import Commit, Handling
 from flowq.runtime.identity import Identity, process_facts
-from flowq.runtime.maintenance import LeaseKeeper, Promoter, Reclaimer, Ticker
+from flowq.runtime.maintenance import LeaseKeeper, Promoter, Reclaimer, Ticker, kept_going
 from flowq.runtime.process_pool import ProcessHandling
 from flowq.runtime.quarantine import Quarantine
 from flowq.runtime.resources import Resources
@@ -149,9 +149,9 @@ class Runner:
 
     def _start_housekeepers(self) -> None:
         if self._consumers:
-            self._spawn(self._promoter.run(), "promoter")
             stopwatches = {consumer.stage.name: consumer.stopwatch for consumer in self._consumers}
-            self._spawn(TempoKeeper(self._broker, stopwatches).run(), "tempo")
+            self._spawn(kept_going(TempoKeeper(self._broker, stopwatches).run, "the keeper of the tempo"), "tempo")
+            self._spawn(kept_going(self._promoter.run, "the promoter"), "promoter")
         if self._broker.dialer.is_private:
             return
         self._spawn(Ticker(self._keeper.tick).run(), "ticker")
@@ -163,7 +163,7 @@ class Runner:
             lease_seconds=self._options.lease_seconds,
             supervised=self._supervised,
         )
-        self._spawn(reclaimer.run(), "reclaimer")
+        self._spawn(kept_going(reclaimer.run, "the reclaimer"), "reclaimer")
 
     async def stop(self, hurry: asyncio.Event | None = None) -> None:
         """Read nothing new, finish what runs within the grace period, hand back the rest, sign off.

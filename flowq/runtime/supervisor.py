@@ -9,18 +9,21 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from flowq.broker.calls import insist
 from flowq.broker.redis_streams import Broker
-from flowq.errors import BrokerError
+from flowq.errors import BrokerError, WorkerFailed
 from flowq.runtime.certificates import certify_child, crashed, sign_off_the_dead
+
+T = TypeVar("T")
 
 EXIT_TOLD_WHY = 78
 """A worker ends with this when it has told the user what is wrong, and starting it again would not help."""
 
-_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.2, 10.0
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.1, 10.0
 _LIVED_WELL_SECONDS = 10.0
+_MOST_STILLBORN = 5
 KILL_MARGIN_SECONDS = 2.0
 _CERTIFICATE_POLL_SECONDS = 0.5
 _LAST_WORD_SECONDS = 0.5
@@ -28,12 +31,13 @@ _LAST_WORD_SECONDS = 0.5
 
 @dataclass(slots=True)
 class Slot:
-    """One place for a worker process, whoever fills it."""
+    """One place for a worker process, whoever fills it. `stillborn`: so many in a row died before they signed on."""
 
     number: int
     process: Process | None = None
     watcher: asyncio.Task[None] | None = None
     failures: int = 0
+    stillborn: int = 0
 
 
 class Supervisor:
@@ -119,6 +123,13 @@ class Supervisor:
             if code == EXIT_TOLD_WHY:
                 self.failed.set_result(code)
                 return
+            if slot.stillborn == _MOST_STILLBORN:
+                self.failed.set_exception(WorkerFailed(
+                    f"{_MOST_STILLBORN} workers in a row {describe(code)} before they could begin",
+                    hint="something dies while the pipeline is imported or its resources are opened; "
+                    "--workers 0 runs it in this process",
+                ))  # fmt: skip
+                return
             self._note(f"worker {slot.number + 1} {describe(code)}; starting another")
             await self._pause(min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2.0 ** min(slot.failures, 10)))
 
@@ -147,15 +158,20 @@ class Supervisor:
         code = await process.wait()
         # One that ended in good order has signed off, and there is nothing to certify, whatever its exit code.
         work = partial(self._certify, process.pid, describe(code))
-        await self._unless_stopping(insist(work, what="certifying a death"))
-        slot.failures = 0 if loop.time() - started_at > _LIVED_WELL_SECONDS else slot.failures + 1
+        had_signed_on = await self._unless_stopping(insist(work, what="certifying a death"))
+        lived_well = loop.time() - started_at > _LIVED_WELL_SECONDS
+        slot.failures = 0 if lived_well else slot.failures + 1
+        slot.stillborn = 0 if lived_well or had_signed_on or code == 0 else slot.stillborn + 1
         return code
 
-    async def _certify(self, pid: int, how: str) -> None:
-        if await certify_child(self._broker, pid, how, was_asked=self._stopping.is_set()):
+    async def _certify(self, pid: int, how: str) -> bool:
+        """Whether there was anything to certify."""
+        had_signed_on = await certify_child(self._broker, pid, how, was_asked=self._stopping.is_set())
+        if had_signed_on:
             self._somebody_died.set()
+        return had_signed_on
 
-    async def _unless_stopping(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _unless_stopping(self, work: Coroutine[Any, Any, T]) -> T | None:
         """See work done; once the workers are to stop, not for long: Redis may be gone, and a lease tells as well."""
         task = asyncio.create_task(work)
         stopping = asyncio.create_task(self._stopping.wait())
@@ -163,8 +179,9 @@ class Supervisor:
         await asyncio.wait([task], timeout=_LAST_WORD_SECONDS)
         stopping.cancel()
         if task.done():
-            task.result()
+            return task.result()
         task.cancel()
+        return None
 
     async def stop(self, hurry: asyncio.Event) -> None:
         """Stop every worker: in order, quickly once `hurry` is set, and by force when it does not go."""

@@ -12,6 +12,7 @@ import pytest
 from flowq.broker.keys import Keys
 from flowq.broker.memory import MemoryDialer
 from flowq.broker.redis_streams import Broker
+from flowq.errors import WorkerFailed
 from flowq.runtime.supervisor import Supervisor
 from tests.eventually import eventually
 
@@ -97,6 +98,17 @@ async def test_a_worker_that_dies_again_and_again_does_not_delay_the_stop(broker
 
     assert await seconds_to_stop(supervisor) < SOON_SECONDS
     assert set(notes) == {"worker 1 ended with exit code 9; starting another"}
+
+
+async def test_workers_that_all_die_before_they_begin_end_the_run(broker: Broker) -> None:
+    notes: list[str] = []
+    supervisor = supervisor_of(broker, DIES, notes=notes)
+    await supervisor.start()
+
+    with pytest.raises(WorkerFailed, match="5 workers in a row ended with exit code 9"):
+        await asyncio.wait_for(supervisor.failed, 10.0)
+    assert len(notes) == 4
+    await supervisor.stop(asyncio.Event())
 
 
 async def test_a_worker_that_cannot_be_started_ends_the_run(broker: Broker) -> None:

@@ -344,6 +344,30 @@ async def test_what_a_worker_left_that_is_known_to_be_dead_runs_at_once(lab: Lab
     record.check(30, reruns=0)
 
 
+async def test_a_housekeeper_that_stumbles_is_told_of_and_begins_again(
+    lab: Lab, caplog: pytest.LogCaptureFixture
+) -> None:
+    record = Record()
+    pipeline = recorded(record)
+    dead = lab.broker(pipeline)
+    await lab.push(pipeline, "first", *items(30))
+    await dead.ensure_groups([">first"])
+    await dead.register("dead", {}, lease_ms=1, beat="1")
+    reader = Reader(dead, [">first"])
+    await reader.read("dead", count=20, block_ms=10)
+    await reader.close()
+    await lab.command(b"HSET", dead.keys.workers, b"nobody", b"no json")
+
+    async with lab.running(pipeline, lease_seconds=SHORT_LEASE_SECONDS) as runner:
+        await eventually(lambda: "the reclaimer failed" in caplog.text)
+        assert not runner.ended.done()
+        await lab.command(b"HDEL", dead.keys.workers, b"nobody")
+        await eventually(lambda: len(record.arrived) == 30)
+
+    record.check(30, reruns=0)
+    assert caplog.text.count("Traceback") == 1
+
+
 async def test_code_that_blocks_the_loop_for_longer_than_the_lease_keeps_its_messages(lab: Lab) -> None:
     record = Record()
 
