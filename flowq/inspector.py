@@ -13,10 +13,12 @@ from typing import Any
 import orjson
 
 from flowq.broker.balance import StageBalance, balance_of
+from flowq.broker.overview import Overview, overview_of
 from flowq.broker.recorded_plan import Orphan, orphans_of
 from flowq.broker.records import DeadEntry, Snapshot
 from flowq.broker.redis_streams import Broker
 from flowq.broker.tempo import Tempo, tempo_of
+from flowq.broker.vitals import RunningMessage, slowest_of
 from flowq.delivery.message import Header
 from flowq.graph.plan import Plan, inlet_of
 
@@ -120,6 +122,15 @@ class Inspector:
     async def tempo(self) -> Mapping[str, Tempo]:
         """How fast every stage has been in the last half minute."""
         return await tempo_of(self._broker, self._plan, await self.snapshot())
+
+    async def overview(self) -> Overview:
+        """The whole pipeline at a glance: counters, speeds, ages, workers and memory, where it is held up."""
+        return await overview_of(self._broker, self._plan)
+
+    async def slowest(self, limit: int = 5, *, at_least_seconds: float = 0.5) -> list[RunningMessage]:
+        """The messages that have been running longest."""
+        edges = [edge.name for edge in self._plan.edges]
+        return await slowest_of(self._broker, edges, limit=limit, at_least_seconds=at_least_seconds)
 
     async def workers(self) -> Mapping[str, Mapping[str, Any]]:
         """The workers that are alive, by name, with what they told of themselves.

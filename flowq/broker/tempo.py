@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from redis.exceptions import ResponseError
@@ -18,6 +19,7 @@ from flowq.graph.plan import Plan, StagePlan
 
 _PERIOD_MS, _PERIODS = 5000, 8
 _SHORTEST_MS = 500
+HISTORY_SECONDS = _PERIOD_MS // 1000
 _PER_OCTAVE = 4
 _IMMEDIATELY = 1e-9
 
@@ -27,11 +29,15 @@ Durations = Mapping[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Tempo:
-    """One stage: messages settled per second, and how long its handler takes. None: nothing is known."""
+    """One stage: messages settled per second, and how long its handler takes. None: nothing is known.
+
+    `history` has the speeds of up to seven spells of `HISTORY_SECONDS`, the latest last.
+    """
 
     per_second: float | None = None
     p50_seconds: float | None = None
     p95_seconds: float | None = None
+    history: tuple[float, ...] = ()
 
     def as_json(self) -> dict[str, float | None]:
         """All of it, rounded, ready for JSON."""
@@ -103,15 +109,33 @@ def _tempo(stage: StagePlan, records: Sequence[Mapping[str, str]], snapshot: Sna
         for name, n in record.items():
             if name.startswith(prefix):
                 durations[int(name.removeprefix(prefix))] += int(n)
-    return Tempo(_per_second(stage, records, snapshot), quantile(durations, 0.5), quantile(durations, 0.95))
+    return Tempo(
+        _per_second(_marks(stage, records, snapshot)),
+        quantile(durations, 0.5),
+        quantile(durations, 0.95),
+        history=tuple(_history(_marks(stage, records, snapshot))),
+    )
 
 
-def _per_second(stage: StagePlan, records: Sequence[Mapping[str, str]], snapshot: Snapshot) -> float | None:
-    """By how much the counters have grown since the oldest record."""
-    oldest = min(records, key=lambda record: int(record["at"]), default=None)
-    if oldest is None or (passed_ms := snapshot.now_ms - int(oldest["at"])) < _SHORTEST_MS:
-        return None
+_Mark = tuple[int, int]
+"""A time in ms, and how many messages had been settled by then."""
+
+
+def _marks(stage: StagePlan, records: Sequence[Mapping[str, str]], snapshot: Snapshot) -> list[_Mark]:
+    """What the records noted, by time, and what the snapshot says."""
     kinds = ("out",) if stage.is_source else ("ok", "filtered", "dead")
     fields = [f"{kind}:{stage.name}" for kind in kinds]
-    grown = sum(snapshot.counters.get(field, 0) - int(oldest.get(f"was {field}", 0)) for field in fields)
-    return max(0, grown) * 1000 / passed_ms
+    noted = sorted((int(r["at"]), sum(int(r.get(f"was {field}", 0)) for field in fields)) for r in records)
+    return [*noted, (snapshot.now_ms, sum(snapshot.counters.get(field, 0) for field in fields))]
+
+
+def _per_second(marks: Sequence[_Mark]) -> float | None:
+    (first_ms, first), (last_ms, last) = marks[0], marks[-1]
+    # A replay takes dead letters back out of what was settled: that is no negative speed.
+    return max(0, last - first) * 1000 / (last_ms - first_ms) if last_ms - first_ms >= _SHORTEST_MS else None
+
+
+def _history(marks: Sequence[_Mark]) -> Iterator[float]:
+    for pair in itertools.pairwise(marks):
+        if (speed := _per_second(pair)) is not None:
+            yield speed

@@ -27,6 +27,15 @@ PipelineName = Annotated[
         metavar="NAME", help="The pipeline: pipelines/NAME.py.", autocompletion=complete_pipeline, show_default=False
     ),
 ]
+PipelineNameOrAll = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[NAME]",
+        help="The pipeline; without a name, all of this project.",
+        autocompletion=complete_pipeline,
+        show_default=False,
+    ),
+]
 RedisUrl = Annotated[
     str | None,
     typer.Option(

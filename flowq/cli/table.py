@@ -20,7 +20,12 @@ _FLEXIBLE_AT_LEAST = 24
 
 
 def console_for(file: IO[str]) -> Console:
-    """A console that takes all text as it is: brackets mean nothing, and off a terminal no column is missing."""
+    """A console that takes all text as it is: brackets mean nothing, and off a terminal no column is missing.
+
+    What the encoding of the file cannot say is replaced.
+    """
+    if (reconfigure := getattr(file, "reconfigure", None)) is not None:
+        reconfigure(errors="replace")
     console = Console(file=file, highlight=False, markup=False, emoji=False)
     if not file.isatty() and "COLUMNS" not in os.environ:
         console.width = _WIDTH_OF_A_FILE
@@ -86,19 +91,25 @@ def indented(table: Table) -> Padding:
 STAGE_COLUMNS: Mapping[str, Column] = {
     column.title: column
     for column in (
-        Column("stage", worth=99, is_text=True, narrowest=6),
-        Column("slots", worth=1),
-        Column("in", worth=8, narrowest=6),
-        Column("ok", worth=10, narrowest=6),
-        Column("filtered", worth=5),
-        Column("dead", worth=13),
-        Column("waiting", worth=12),
-        Column("delayed", worth=9),
-        Column("running", worth=11),
-        Column("retries", worth=4),
-        Column("dup", worth=2),
-        Column("out", worth=3),
-        Column("rate", worth=7, narrowest=7),
+        Column("stage", worth=990, is_text=True, narrowest=6),
+        Column("slots", worth=10),
+        Column("in", worth=80, narrowest=6),
+        Column("ok", worth=100, narrowest=6),
+        Column("filtered", worth=50),
+        Column("dead", worth=130),
+        Column("waiting", worth=120),
+        Column("delayed", worth=90),
+        Column("running", worth=110),
+        Column("retries", worth=40),
+        Column("dup", worth=20),
+        Column("out", worth=30),
+        Column("rate", worth=95, narrowest=7),
+        Column("p50", worth=42, narrowest=5),
+        Column("p95", worth=75, narrowest=5),
+        Column("oldest", worth=85),
+        Column("workers", worth=78),
+        Column("memory", worth=45, narrowest=7),
+        Column("trend", worth=35, is_text=True),
     )
 }
 

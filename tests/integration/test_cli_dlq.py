@@ -119,7 +119,7 @@ def test_status_of_a_pipeline_that_never_ran_is_all_zeros(cli: Flowq) -> None:
 
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0].split() == ["flights", "never", "run", "no", "workers"]
-    assert done.stdout.splitlines()[3].split() == ["validate", *["0"] * 10]
+    assert done.stdout.splitlines()[3].split()[:11] == ["validate", *["0"] * 10]
 
 
 @pytest.mark.usefixtures("drained")
@@ -127,7 +127,7 @@ def test_status_shows_each_stage_without_any_worker(cli: Flowq) -> None:
     lines = [line.split() for line in cli("status", "flights").stdout.splitlines()]
 
     assert lines[0][:2] == ["flights", "drained"]
-    assert lines[1] == [
+    assert lines[1][:11] == [
         "stage",
         "in",
         "ok",
@@ -140,7 +140,7 @@ def test_status_shows_each_stage_without_any_worker(cli: Flowq) -> None:
         "dup",
         "out",
     ]
-    assert lines[4] == ["enrich", "30", "19", "0", "11", "0", "0", "0", "1", "0", "19"]
+    assert lines[4][:11] == ["enrich", "30", "19", "0", "11", "0", "0", "0", "1", "0", "19"]
     assert lines[-1] == ["11", "dead", "letters", "flowq", "dlq", "ls", "flights"]
 
 

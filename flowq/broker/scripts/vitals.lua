@@ -1,0 +1,45 @@
+-- Look at the edges themselves: what waits longest, who has what, how much memory they take.
+--
+-- Promise: nothing is changed, and only ids leave Redis, never a body.
+--
+-- KEYS  for each edge: stream, delayed, parked
+-- ARGV  group
+-- Answer for each edge {id of the oldest waiting entry or '', when the last delayed message is due or '', bytes,
+--        {consumer, how many it has, ...}}
+
+local answer = {}
+
+local function bytes(key)
+  local used = redis.pcall('MEMORY', 'USAGE', key)
+  return type(used) == 'number' and used or 0
+end
+
+local function last_delivered(stream)
+  local groups = redis.pcall('XINFO', 'GROUPS', stream)
+  for _, group in ipairs(groups.err and {} or groups) do
+    local about = {}
+    for i = 1, #group, 2 do about[group[i]] = group[i + 1] end
+    if about.name == ARGV[1] then return about['last-delivered-id'] end
+  end
+  return '0-0'
+end
+
+local function after(id)
+  local ms, number = string.match(id, '^(%d+)-(%d+)$') -- Redis 6.0 has no "("
+  return ms .. '-' .. string.format('%.0f', number + 1)
+end
+
+for i = 1, #KEYS, 3 do
+  local oldest = redis.call('XRANGE', KEYS[i], after(last_delivered(KEYS[i])), '+', 'COUNT', 1)[1]
+  local last_due = redis.call('ZRANGE', KEYS[i + 1], -1, -1, 'WITHSCORES')[2]
+  local pending = redis.pcall('XPENDING', KEYS[i], ARGV[1])
+  local held = {}
+  for _, consumer in ipairs(pending.err == nil and pending[4] or {}) do
+    held[#held + 1] = consumer[1]
+    held[#held + 1] = tonumber(consumer[2])
+  end
+  answer[#answer + 1] = {
+    oldest and oldest[1] or '', last_due or '', bytes(KEYS[i]) + bytes(KEYS[i + 1]) + bytes(KEYS[i + 2]), held,
+  }
+end
+return answer

@@ -1,0 +1,153 @@
+"""A pipeline at a glance: ages, holders, memory, slowest messages, the bottleneck and when it will be done."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from flowq.broker.overview import Overview, overview_of
+from flowq.broker.tempo import bucket_of, record_tempo
+from flowq.broker.vitals import slowest_of, vitals_of
+from tests.conformance.conftest import Command
+from tests.conformance.worker import EDGES, IN, LEASE_MS, OUT, PLAN, Worker, done, output, retried
+from tests.eventually import eventually
+
+
+async def overview(worker: Worker) -> Overview:
+    return await overview_of(worker.broker, PLAN)
+
+
+async def sign_on_for(worker: Worker, name: str, *stages: str) -> None:
+    await worker.broker.register(name, {"stages": stages}, lease_ms=LEASE_MS, beat="1")
+
+
+async def test_the_oldest_waiting_message_is_not_one_that_runs(worker: Worker) -> None:
+    await worker.publish(b"running")
+    await worker.read_one()
+    assert (await vitals_of(worker.broker, EDGES))[IN].waiting_since_ms is None
+
+    await worker.publish(b"oldest")
+    before = await worker.snapshot()
+    await asyncio.sleep(0.01)
+    await worker.publish(b"younger")
+
+    since_ms = (await vitals_of(worker.broker, EDGES))[IN].waiting_since_ms
+    assert since_ms is not None
+    assert since_ms <= before.now_ms
+
+
+async def test_what_waits_before_any_group_exists_is_seen(worker: Worker, redis: Command) -> None:
+    await redis(b"DEL", worker.broker.keys.edge(OUT))
+    await redis(b"XADD", worker.broker.keys.edge(OUT), b"1000-7", b"b", b"{}")
+
+    assert (await vitals_of(worker.broker, EDGES))[OUT].waiting_since_ms == 1000
+
+
+async def test_each_worker_is_told_apart_by_what_it_holds(worker: Worker, other: Worker) -> None:
+    await worker.publish(*[b"x"] * 5)
+    await worker.read(3)
+    await other.read(2)
+
+    assert (await vitals_of(worker.broker, EDGES))[IN].held == {worker.name: 3, other.name: 2}
+
+
+async def test_a_worker_with_nothing_at_a_stage_is_idle_there(worker: Worker) -> None:
+    await sign_on_for(worker, worker.name, "parse", "store")
+    await sign_on_for(worker, "second", "parse")
+    await worker.given_one()
+
+    stages = (await overview(worker)).stages
+    assert (stages["parse"].workers, stages["parse"].idle_workers) == (2, 1)
+    assert (stages["store"].workers, stages["store"].idle_workers) == (1, 1)
+
+
+async def test_a_worker_without_a_lease_does_not_count(worker: Worker, redis: Command) -> None:
+    await sign_on_for(worker, "dead", "parse")
+    await redis(b"DEL", worker.broker.keys.lease("dead"))
+
+    found = await overview(worker)
+    assert "dead" not in found.workers
+    assert found.stages["parse"].workers == 0
+
+
+async def test_memory_grows_with_what_an_edge_holds(worker: Worker) -> None:
+    async def used() -> int:
+        return (await overview(worker)).stages["parse"].memory_bytes
+
+    empty = await used()
+    await worker.publish(*[b"x" * 1000] * 50)
+    full = await used()
+    await worker.settle(*[retried(delivery) for delivery in await worker.read()])
+
+    if await _knows_memory(worker):
+        assert empty + 50_000 < full < empty + 150_000
+        assert await used() > empty + 50_000  # what is delayed takes memory as well
+
+
+async def _knows_memory(worker: Worker) -> bool:
+    return (await vitals_of(worker.broker, EDGES))[IN].memory_bytes > 0
+
+
+async def test_the_slowest_messages_come_longest_first_with_the_beginning_of_their_bodies(worker: Worker) -> None:
+    await worker.publish(b"first")
+    await worker.read_one()
+    await asyncio.sleep(0.05)
+    await worker.broker.publish(OUT, [output(OUT, b"y" * 1000)])
+    reader_of_out = await Worker.sign_on(worker.broker.dialer, worker.broker.keys, "third", edges=(OUT,))
+    await reader_of_out.read_one()
+    await asyncio.sleep(0.02)
+
+    first, second = await slowest_of(worker.broker, EDGES, at_least_seconds=0.01)
+    await reader_of_out.close()
+
+    assert (first.stage, first.worker, first.beginning) == ("parse", worker.name, b"first")
+    assert (second.stage, second.worker, second.beginning) == ("store", "third", b"y" * 400)
+    assert first.seconds > second.seconds
+    assert await slowest_of(worker.broker, EDGES, at_least_seconds=60) == []
+
+
+async def test_the_stage_that_clears_last_is_the_bottleneck_and_says_when(worker: Worker) -> None:
+    await sign_on_for(worker, worker.name, "parse", "store")
+    await worker.publish(*[b"x"] * 40)
+    for _ in range(5):
+        await worker.broker.publish(OUT, [output(OUT, b"y")])
+    assert (await overview(worker)).eta_seconds is None  # nothing has been done yet: nobody can tell
+
+    await record_tempo(worker.broker, {"parse": {bucket_of(0.1): 10}})
+    await worker.settle(*map(done, await worker.read(10)))
+    out = await Worker.sign_on(worker.broker.dialer, worker.broker.keys, "third", edges=(OUT,))
+    await out.settle(*map(done, await out.read(4)), edge=OUT, stage="store")
+    await out.close()
+
+    async def speeds_are_known() -> bool:
+        return (await overview(worker)).stages["parse"].tempo.per_second is not None
+
+    await eventually(speeds_are_known)
+    found = await overview(worker)
+    parse = found.stages["parse"]
+    assert parse.tempo.per_second is not None
+    assert found.bottleneck == "parse"
+    assert found.eta_seconds == pytest.approx(30 / parse.tempo.per_second)
+
+
+async def test_what_is_delayed_for_long_puts_the_end_off(worker: Worker) -> None:
+    await sign_on_for(worker, worker.name, "parse", "store")
+    await worker.publish(b"x", b"x")
+    await record_tempo(worker.broker, {})
+    await worker.settle(done((await worker.read(1))[0]))
+    await worker.broker.publish(IN, [output(IN, b"later")], delay_ms=3_600_000)
+
+    async def end_is_known() -> bool:
+        return (await overview(worker)).eta_seconds is not None
+
+    await eventually(end_is_known)
+    assert (await overview(worker)).eta_seconds == pytest.approx(3600, rel=0.01)
+
+
+async def test_a_pipeline_without_workers_has_no_bottleneck_and_no_end(worker: Worker, redis: Command) -> None:
+    await worker.publish(*[b"x"] * 10)
+    await redis(b"DEL", worker.broker.keys.lease(worker.name))
+
+    found = await overview(worker)
+    assert (found.state, found.bottleneck, found.eta_seconds) == ("stopped", None, None)
