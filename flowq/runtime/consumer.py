@@ -199,6 +199,8 @@ class Consumer:
         new = [delivery for delivery in deliveries if delivery.entry_id not in self._held[delivery.edge]]
         for delivery in new:
             self._held[delivery.edge].add(delivery.entry_id)
+        if not self._n_held:
+            self._gauge.begin(self._now())
         self._n_held += len(new)
         if self._pacer is not None and new:
             await self._start_in_turn(self._pacer, new)

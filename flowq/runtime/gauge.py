@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 _SHORTEST_SECONDS = 0.005
-_PAUSE_SECONDS = 1.0
 _WEIGHT = 0.5
 LOCAL_WORK_SECONDS = 0.1
 
@@ -14,27 +13,28 @@ LOCAL_WORK_SECONDS = 0.1
 class Gauge:
     """How fast a stage finishes its messages in this process: a moving average, and the first measure as it is.
 
-    What came to a pause is measured from its new beginning: an idle stage is not a slow one.
+    Only time with something at hand is counted: an idle stage is not a slow one.
     """
 
     per_second: float = 0.0
     _n: int = 0
+    _busy_seconds: float = 0.0
     _since: float = 0.0
-    _last: float = 0.0
+
+    def begin(self, now: float) -> None:
+        """There was nothing at hand until now, a time in seconds."""
+        self._since = now
 
     def count(self, n: int, now: float) -> None:
-        """So many more have finished, by this time in seconds."""
-        if not self._since or now - self._last > _PAUSE_SECONDS:
-            self._n, self._since, self._last = 0, now, now
-            return
-        self._last = now
+        """So many more have finished by now."""
         self._n += n
-        passed = now - self._since
-        if passed < _SHORTEST_SECONDS:
+        self._busy_seconds += now - self._since
+        self._since = now
+        if self._busy_seconds < _SHORTEST_SECONDS:
             return
-        measured = self._n / passed
+        measured = self._n / self._busy_seconds
         self.per_second = measured if not self.per_second else self.per_second + (measured - self.per_second) * _WEIGHT
-        self._n, self._since = 0, now
+        self._n, self._busy_seconds = 0, 0.0
 
     def room(self, wanted: int, most_ahead: int, *, held: int) -> int:
         """How many messages to ask for: what the slots take (`wanted`) and a tenth of a second of work more.
