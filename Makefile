@@ -43,6 +43,10 @@ SEED ?= 1
 chaos: setup  ## kill, freeze and starve a real run and its Redis (SECONDS=60 SEED=1), and judge what is left
 	$(BIN)/python -m tests.faults.storm --seconds $(SECONDS) --seed $(SEED)
 
+.PHONY: bench
+bench: setup  ## measure flowq beside a plain loop and a hand-written limit (20 minutes; ARGS="--only W1 --reps 1")
+	$(BIN)/python -m benchmarks --json benchmarks/figures.json --page docs/performance.md $(ARGS)
+
 .PHONY: format
 format: setup  ## put imports and layout in order
 	$(BIN)/ruff check --fix .

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from benchmarks.figures import Measured, Result, Workload, results_of
+from benchmarks.page import with_figures
 from benchmarks.report import WIDTH, as_json, machine, table_of
 from benchmarks.server import Server
 from benchmarks.workloads import WORKLOADS
@@ -23,6 +24,7 @@ def main(
     huge: Annotated[bool, typer.Option("--huge", help="Also with 10,000,000 messages waiting (3 GB).")] = False,
     unix_socket: Annotated[bool, typer.Option("--unix-socket", help="Reach Redis by a unix socket, not TCP.")] = False,
     json: Annotated[Path | None, typer.Option(help="Write everything that was measured to this file.")] = None,
+    page: Annotated[Path | None, typer.Option(help="Put the figures in their place on this Markdown page.")] = None,
 ) -> None:
     """Measure flowq beside a plain loop and a hand-written limit."""
     Server.on_unix_socket = unix_socket
@@ -42,6 +44,8 @@ def main(
         console.print(table_of(workload, found))
     if json is not None:
         json.write_bytes(orjson.dumps(as_json(about, repetitions, results), option=orjson.OPT_INDENT_2))
+    if page is not None:
+        page.write_text(with_figures(page.read_text(), about, reps, results))
 
 
 def chosen(only: str, workloads: tuple[Workload, ...]) -> list[Workload]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from benchmarks.figures import Measured, Result, Workload
 
@@ -44,24 +45,25 @@ def table_of(workload: Workload, results: Sequence[Result]) -> Table:
             figure.title,
             f"{number(result.value)} {figure.unit}".strip(),
             f"{number(min(result.values))} - {number(max(result.values))}",
-            *(_ratio_to(yardstick, result) for yardstick in YARDSTICKS),
-            _goal(result),
+            *(ratio_to(yardstick, result) for yardstick in YARDSTICKS),
+            Text(goal_text(result), style="" if result.is_met is not False else "red"),
         )
     return table
 
 
-def _ratio_to(yardstick: str, result: Result) -> str:
+def ratio_to(yardstick: str, result: Result) -> str:
+    """How many times the yardstick's value it is; empty where there is none."""
     ratio = next((ratio for other, ratio in result.ratios.items() if other.startswith(yardstick)), None)
     return "" if ratio is None else number(ratio)
 
 
-def _goal(result: Result) -> str:
+def goal_text(result: Result) -> str:
+    """Whether the goal is met, and how far; empty where there is none."""
     goal = result.figure.goal
     if goal is None:
         return ""
     found = f", is {number(result.ratios[goal.times])}" if goal.times else ""
-    mark = "[green]met[/]" if result.is_met else "[red]missed[/]"
-    return f"{mark} {goal.text(result.figure.unit)}{found}"
+    return f"{'met' if result.is_met else 'missed'} {goal.text(result.figure.unit)}{found}"
 
 
 def number(value: float) -> str:

@@ -11,6 +11,7 @@ from benchmarks.server import AOF
 from benchmarks.subjects.flowq import NAP_SECONDS, NAPS_AT_ONCE
 
 _YARDSTICKS = ("loop rate", "limit rate")
+TEAMS = (1, 2, 4, 8)
 _NAPS_PER_SECOND = NAPS_AT_ONCE / NAP_SECONDS
 
 
@@ -42,7 +43,7 @@ def _two_workers(scale: float) -> Measured:
 
 
 def _naps(scale: float) -> Measured:
-    measured = _beside_yardsticks("nap", {"flowq": 5_000, "loop": 5_000, "limit": 5_000})(scale)
+    measured = _beside_yardsticks("nap", {"flowq": 20_000, "loop": 10_000, "limit": 20_000})(scale)
     return {**measured, "ideal": 100 * measured["flowq rate"] / _NAPS_PER_SECOND}
 
 
@@ -53,8 +54,12 @@ def _fan_out(scale: float) -> Measured:
 
 
 def _workers(scale: float) -> Measured:
-    n = int(100_000 * scale)
-    return {f"{workers}": drained("flowq", "drain", n, workers=workers)["flowq rate"] for workers in (1, 2, 4, 8)}
+    n, found = int(100_000 * scale), dict[str, float]()
+    for workers in TEAMS:
+        measured = drained("flowq", "drain", n, workers=workers)
+        found[f"{workers}"] = measured["flowq rate"]
+        found[f"{workers} redis"] = measured["flowq rate"] * measured["flowq redis"] / 1e4
+    return found
 
 
 def _persistent(scale: float) -> Measured:
@@ -105,7 +110,10 @@ WORKLOADS = (
         "workers",
         "W1 with more workers than cores",
         _workers,
-        tuple(Figure(f"{n} workers", str(n), "/s", ("1",)) for n in (2, 4, 8)),
+        (
+            *(Figure(f"messages, {n} workers", f"{n}", "/s") for n in TEAMS),
+            *(Figure(f"Redis busy, {n} workers", f"{n} redis", "%") for n in TEAMS),
+        ),
     ),
     Workload(
         "AOF",

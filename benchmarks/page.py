@@ -1,0 +1,55 @@
+"""Puts figures on a Markdown page, between two marks: tables, and a chart that GitHub draws."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+from benchmarks.figures import Result
+from benchmarks.report import goal_text, number, ratio_to
+from benchmarks.workloads import WORKLOADS
+from benchmarks.workloads.growth import HUGE
+from benchmarks.workloads.throughput import TEAMS
+
+BEGIN, END = "<!-- figures: make bench -->", "<!-- end of figures -->"
+_TITLES = {workload.name: workload.title for workload in (*WORKLOADS, *HUGE)}
+
+
+def with_figures(page: str, about: Mapping[str, Any], reps: int, results: Sequence[Result]) -> str:
+    """The page with these figures in the place of those that stood there. Raises ValueError without the marks."""
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"the page has no place for figures: {BEGIN} and {END}")
+    return "\n".join((before + BEGIN, "", *_lines(about, reps, results), "", END + after))
+
+
+def _lines(about: Mapping[str, Any], reps: int, results: Sequence[Result]) -> Iterator[str]:
+    yield (
+        f"Medians of {reps} on {about['cores']} cores ({about['machine']}), Redis {about['redis']},"
+        f" Python {about['python']}. Ratios are taken within a repetition."
+    )
+    yield ""
+    yield "| | flowq | x loop | x limit | goal |"
+    yield "|---|--:|--:|--:|---|"
+    for name, group in groupby(results, key=lambda result: result.workload):
+        yield f"| **{name}**: {_TITLES[name]} | | | | |"
+        for result in group:
+            value = f"{number(result.value)} {result.figure.unit}".strip()
+            ratios = f"{ratio_to('loop', result)} | {ratio_to('limit', result)}"
+            yield f"| {result.figure.title} | {value} | {ratios} | {goal_text(result)} |"
+    of_teams = {result.figure.key: result.value for result in results if result.workload == "workers"}
+    if of_teams:
+        yield ""
+        yield from _chart([of_teams[f"{workers}"] for workers in TEAMS])
+
+
+def _chart(rates: Sequence[float]) -> Iterator[str]:
+    yield "```mermaid"
+    yield "xychart-beta"
+    yield '  title "Messages a second by number of workers"'
+    yield f'  x-axis "workers" [{", ".join(map(str, TEAMS))}]'
+    yield f'  y-axis "messages a second" 0 --> {max(rates) * 1.1:.0f}'
+    yield f"  bar [{', '.join(f'{rate:.0f}' for rate in rates)}]"
+    yield "```"
