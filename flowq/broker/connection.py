@@ -75,9 +75,17 @@ class UrlDialer:
 
     async def dial(self) -> Connection:
         """A new connection to that server."""
-        connection: Connection = self._make(**self._settings)
+        return await connected(self._make(**self._settings))
+
+
+async def connected(connection: Connection) -> Connection:
+    """Connect it. Cancelled in the middle of the greeting, redis-py would leave the socket open."""
+    try:
         await connection.connect()  # type: ignore[no-untyped-call]
-        return connection
+    except BaseException:
+        await connection.disconnect(nowait=True)
+        raise
+    return connection
 
 
 class Link:

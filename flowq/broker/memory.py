@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from flowq.broker.connection import connected
 from flowq.errors import UsageError
 
 if TYPE_CHECKING:
@@ -27,6 +28,4 @@ class MemoryDialer:
 
     async def dial(self) -> Connection:
         """A new connection to the fake server."""
-        connection: Connection = self._make(server=self._server, db=0, protocol=2)
-        await connection.connect()  # type: ignore[no-untyped-call]
-        return connection
+        return await connected(self._make(server=self._server, db=0, protocol=2))
