@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Coroutine, Sequence
 from math import inf
 from typing import Any
@@ -25,6 +25,7 @@ from flowq.runtime.batching import handle_batch
 from flowq.runtime.early_ack import EarlyAck
 from flowq.runtime.gauge import LOCAL_WORK_SECONDS, Gauge
 from flowq.runtime.handling import Handling
+from flowq.runtime.held import Held
 from flowq.runtime.identity import Identity
 from flowq.runtime.outlets import Outlets
 from flowq.runtime.pacing import Pacer, WaitingRoom
@@ -71,8 +72,7 @@ class Consumer:
             stage.name, self.settling, current_worker=lambda: identity.worker, settled=self._on_settled
         )
         self._todo: deque[Delivery] = deque()
-        self._held: defaultdict[str, set[bytes]] = defaultdict(set)
-        self._n_held = 0
+        self._held = Held()
         self._idle = Sleepers()
         self._room = asyncio.Event()
         self._gauge = Gauge()
@@ -176,7 +176,7 @@ class Consumer:
         """How many deliveries to ask for now."""
         batch = self.stage.batch
         wanted = self.stage.concurrency * (batch.size if batch else 1)
-        return self._gauge.room(wanted, self._outlets.bound(_MOST_LOCAL), held=self._n_held)
+        return self._gauge.room(wanted, self._outlets.bound(_MOST_LOCAL), held=self._held.n)
 
     def _is_reconciliation_due(self) -> bool:
         epoch, at = self._reconciled
@@ -188,7 +188,7 @@ class Consumer:
         What was held before or after the question is left out, for it may have been settled in between.
         """
         self._reconciled = self._broker.epoch, self._now()
-        held_before = {edge: set(ids) for edge, ids in self._held.items()}
+        held_before = self._held.copy()
         pending = await self._reader.own_pending(self._identity.worker)
         await self.take(
             [delivery for delivery in pending if delivery.entry_id not in held_before.get(delivery.edge, ())]
@@ -196,12 +196,9 @@ class Consumer:
 
     async def take(self, deliveries: Sequence[Delivery]) -> None:
         """Handle these, except for what is already held, each when its turn comes."""
-        new = [delivery for delivery in deliveries if delivery.entry_id not in self._held[delivery.edge]]
-        for delivery in new:
-            self._held[delivery.edge].add(delivery.entry_id)
-        if not self._n_held:
+        if not self._held.n:
             self._gauge.begin(self._now())
-        self._n_held += len(new)
+        new = self._held.take(deliveries)
         if self._pacer is not None and new:
             await self._start_in_turn(self._pacer, new)
         else:
@@ -228,7 +225,7 @@ class Consumer:
     @property
     def room(self) -> int:
         """How many reclaimed deliveries may be taken over now."""
-        return 0 if self._stopping else max(0, self.stage.concurrency + _MOST_LOCAL - self._n_held)
+        return 0 if self._stopping else max(0, self.stage.concurrency + _MOST_LOCAL - self._held.n)
 
     # Handling
 
@@ -313,11 +310,7 @@ class Consumer:
         await self._early.commit(delivery, outputs)
 
     def _on_settled(self, edge: str, items: Sequence[Settled], receipt: Receipt) -> None:
-        held = self._held[edge]
-        before = len(held)
-        held.difference_update([delivery.entry_id for deliveries, _ in items for delivery in deliveries])
-        finished = before - len(held)
-        self._n_held -= finished
+        finished = self._held.let_go(edge, items)
         # What only waits for its turn has cost no time: counted as work, it would have the whole edge read ahead.
         postponed = sum(isinstance(settlement, Delay) and not settlement.counted for _, settlement in items)
         self._gauge.count(max(0, finished - postponed), self._now())
