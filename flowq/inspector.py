@@ -18,6 +18,7 @@ from flowq.broker.recorded_plan import Orphan, orphans_of
 from flowq.broker.records import DeadEntry, Snapshot
 from flowq.broker.redis_streams import Broker
 from flowq.broker.tempo import Tempo, tempo_of
+from flowq.broker.turns import HeldKey, held_keys
 from flowq.broker.vitals import RunningMessage, slowest_of
 from flowq.delivery.message import Header
 from flowq.graph.plan import Plan, inlet_of
@@ -140,6 +141,10 @@ class Inspector:
         registered = await self._broker.registered_workers()
         leases = await self._broker.leases(list(registered))
         return {name: facts for name, facts in sorted(registered.items()) if leases[name] is not None}
+
+    async def held_keys(self) -> list[HeldKey]:
+        """The pacing keys on hold, with the reason and the time left; those held longest first within a stage."""
+        return await held_keys(self._broker, [stage.name for stage in self._plan.consumers if stage.rate is not None])
 
     async def orphans(self) -> list[Orphan]:
         """Edges that an earlier version of the pipeline had and this one has not, with what lies on them."""

@@ -47,6 +47,8 @@ ZADD {zset} 1 m
 ZINCRBY {zset} 1 m
 ZSCORE {zset} m
 ZCARD {zset}
+ZLEXCOUNT {zset} - +
+ZRANGEBYLEX {zset} - +
 ZRANGE {zset} 0 0
 ZRANGEBYSCORE {zset} 0 1
 ZREM {zset} m

@@ -59,8 +59,24 @@ class Keys:
         return self._key(f"rate:{stage}")
 
     def held(self, stage: str) -> str:
-        """Sorted set: pacing key to the millisecond until which it is held."""
+        """Sorted set: pacing key to the millisecond until which it is held, kept until somebody succeeds again."""
         return self._key(f"held:{stage}")
+
+    def holds(self, stage: str) -> str:
+        """Hash: held pacing key to how long for, how often again, who tries it, and why."""
+        return self._key(f"holds:{stage}")
+
+    def busy(self, stage: str) -> str:
+        """Sorted set: what runs of each pacing key, and which worker runs it."""
+        return self._key(f"busy:{stage}")
+
+    def queue(self, stage: str) -> str:
+        """Sorted set: delayed messages of each pacing key that wait for others of it."""
+        return self._key(f"queue:{stage}")
+
+    def pace(self, stage: str) -> str:
+        """Hash: pacing key to the microseconds between starts that it can bear."""
+        return self._key(f"pace:{stage}")
 
     def lease(self, worker: str) -> str:
         """String that expires: its worker is alive."""

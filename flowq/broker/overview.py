@@ -12,6 +12,7 @@ from flowq.broker.recorded_plan import Orphan, orphans_of
 from flowq.broker.records import Snapshot
 from flowq.broker.redis_streams import Broker
 from flowq.broker.tempo import Tempo, tempo_of
+from flowq.broker.turns import HeldKey, held_keys, queued_in
 from flowq.broker.vitals import EdgeVitals, vitals_of
 from flowq.graph.plan import Plan, StagePlan
 
@@ -57,7 +58,11 @@ class StageOverview:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """A pipeline as it was found. `workers` are those alive; `orphans` edges of earlier versions that hold messages."""
+    """A pipeline as it was found. `workers` are those alive; `orphans` edges of earlier versions that hold messages.
+
+    `held` are the pacing keys on hold; `queued` counts, by stage, the delayed messages that wait for others of their
+    pacing key: nobody knows when they are due.
+    """
 
     plan: Plan
     snapshot: Snapshot
@@ -65,6 +70,8 @@ class Overview:
     edges: Mapping[str, EdgeVitals]
     workers: Mapping[str, Mapping[str, Any]]
     orphans: Sequence[Orphan]
+    held: Sequence[HeldKey]
+    queued: Mapping[str, int]
 
     @property
     def state(self) -> str:
@@ -94,8 +101,12 @@ class Overview:
         slowest = max(stage.seconds_to_clear for stage in self.stages.values())
         if math.isinf(slowest):
             return None
-        due_ms = max((edge.last_due_ms or 0 for edge in self.edges.values()), default=0)
+        known = [vitals.last_due_ms or 0 for edge, vitals in self.edges.items() if not self._queues(edge)]
+        due_ms = max(known, default=0)
         return max(slowest, (due_ms - self.snapshot.now_ms) / 1000)
+
+    def _queues(self, edge: str) -> bool:
+        return self.queued.get(self.plan.edge_by_name[edge].target, 0) > 0
 
     def as_json(self) -> dict[str, Any]:
         """All of it, ready for JSON."""
@@ -108,6 +119,7 @@ class Overview:
             "bottleneck": self.bottleneck,
             "eta_seconds": None if eta is None else round(eta, 1),
             "workers": [{"worker": worker, **facts} for worker, facts in self.workers.items()],
+            "held": [held.as_json() for held in self.held],
             "orphans": {orphan.edge: orphan.outstanding for orphan in self.orphans},
             "stages": {name: stage.as_json() for name, stage in self.stages.items()},
             "edges": {
@@ -130,6 +142,7 @@ async def overview_of(broker: Broker, plan: Plan) -> Overview:
     workers = {facts["worker"]: facts for facts in snapshot.workers if leases[facts["worker"]] is not None}
     tempo, vitals = await tempo_of(broker, plan, snapshot), await vitals_of(broker, edge_names)
     balances = balance_of(plan, snapshot)
+    paced = [stage.name for stage in plan.consumers if stage.rate is not None]
     return Overview(
         plan=plan,
         snapshot=snapshot,
@@ -139,6 +152,8 @@ async def overview_of(broker: Broker, plan: Plan) -> Overview:
         },
         edges=vitals,
         workers=dict(sorted(workers.items())),
+        held=await held_keys(broker, paced),
+        queued=await queued_in(broker, paced),
         orphans=[orphan for orphan in await orphans_of(broker, plan) if orphan.outstanding],
     )
 

@@ -132,19 +132,6 @@ class Broker:
         stored = await self._control.call(b"HGET", self.keys.cursors, name, timeout_seconds=CALL_TIMEOUT_SECONDS)
         return stored or b""
 
-    async def reserve(
-        self, stage: str, messages: Sequence[tuple[str, bool]], *, interval_seconds: float, burst: int
-    ) -> list[float]:
-        """Seconds until the turn of each message: (pacing key, whether it has a reservation) each."""
-        flat = [word for key, granted in messages for word in (key, int(granted))]
-        names = [self.keys.rate(stage), self.keys.held(stage)]
-        waits = await self.script(scripts.RESERVE, names, round(interval_seconds * 1_000_000), burst, *flat)
-        return [wait / 1_000_000 for wait in waits]
-
-    async def hold(self, stage: str, key: str, seconds: float) -> None:
-        """Hold a pacing key of a stage from now on."""
-        await self.script(scripts.HOLD, [self.keys.held(stage)], key, round(seconds * 1000))
-
     async def outstanding(self, edges: Sequence[str]) -> dict[str, int]:
         """Messages waiting, running and delayed on each edge."""
         keys = self.keys

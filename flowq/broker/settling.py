@@ -129,6 +129,7 @@ class Settling:
         targets = list(call.outputs | call.delayed)
         names: list[Any] = [
             keys.workers, keys.stats, keys.edge(edge), keys.delayed(edge), keys.parked(edge), keys.dead(stage),
+            keys.queue(stage),
         ]  # fmt: skip
         arguments: list[Any] = [
             GROUP, worker, int(fenced), stage, edge, call.n_foreign, len(targets),
@@ -170,6 +171,8 @@ def _add(call: _Call, deliveries: Sequence[Delivery], settlement: Settlement, ru
                 ids.append(delivery.entry_id)
             for output in settlement.outputs:
                 (call.delayed if output.delay_ms else call.outputs).setdefault(output.edge, []).append(output)
+        case Delay(header, _, _, queue_key) if queue_key is not None:
+            call.others += (deliveries[0].entry_id, b"Q", header.encode(), queue_key)
         case Delay(header, delay_ms, counted):
             call.others += (deliveries[0].entry_id, b"D" if counted else b"P", header.encode(), delay_ms)
             call.delays = True

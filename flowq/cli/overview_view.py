@@ -9,6 +9,8 @@ from rich.text import Text
 
 from flowq.broker.overview import Overview, StageOverview
 from flowq.broker.tempo import HISTORY_SECONDS
+from flowq.broker.turns import HeldKey
+from flowq.cli.printable import printable
 from flowq.cli.quantities import brief, size, sparkline
 from flowq.cli.run_text import feedback_lines, rate_words
 from flowq.cli.table import indented, stage_cells, stage_table
@@ -89,12 +91,20 @@ def notes(overview: Overview) -> list[Text]:
     kept = sum(overview.snapshot.dead_letters.values())
     if kept:
         lines.append(Text.assemble((f" {kept:,} dead letter{'s' * (kept > 1)}", "red"), f"  flowq dlq ls {name}"))
+    lines += [Text(_held_line(held)) for held in overview.held]
     for orphan in overview.orphans:
         left = f" {orphan.outstanding:,} left on {orphan.edge}, which is no longer in the code"
         lines.append(Text(f"{left}  flowq gc {name}"))
     if overview.state == "stopped":
         lines.append(Text(f" no worker is running  flowq run {name}"))
     return lines
+
+
+def _held_line(held: HeldKey) -> str:
+    what = f"{held.stage} {printable(held.key)}".rstrip()
+    left = f"for {held.seconds_left:,.0f} s more" if held.seconds_left else "until one message has tried"
+    again = f", held again {held.repeats} time{'s' * (held.repeats > 1)}" if held.repeats else ""
+    return f" {what} is held {left}: {printable(held.reason)}{again}; {held.waiting:,} waiting"
 
 
 def sampled(history: Sequence[float]) -> list[float]:

@@ -97,7 +97,11 @@ class Rate:
     """At most `n` starts in `per` seconds, for each value of `by`, over all workers together.
 
     `by` names a field or property of the message, or is a function of it; without `by` the limit is the stage's.
-    `burst` starts may happen at once after a pause.
+    `burst` starts may happen at once after a pause. `concurrency` is how many of one value may run at once, over all
+    workers together; what a dead worker was running is given back with its messages. `adaptive=True` slows a value
+    down by the rule of Scrapy's AutoThrottle: the time between two starts moves towards the latency of the handler
+    divided by `concurrency` (1 if that is not given), doubles with each failure, and is never below per / n nor above
+    60 s.
 
     >>> Rate(20, by="host").interval_seconds
     0.05
@@ -107,17 +111,30 @@ class Rate:
     per: float
     by: str | Callable[[Any], str] | None
     burst: int
+    concurrency: int | None
+    adaptive: bool
 
     def __init__(
-        self, n: float, *, per: float = 1.0, by: str | Callable[[Any], str] | None = None, burst: int = 1
+        self,
+        n: float,
+        *,
+        per: float = 1.0,
+        by: str | Callable[[Any], str] | None = None,
+        burst: int = 1,
+        concurrency: int | None = None,
+        adaptive: bool = False,
     ) -> None:
         if n <= 0 or per <= 0 or burst < 1:
             raise ValueError(f"Rate({n}, per={per}, burst={burst}): n and per above 0, burst at least 1")
+        if concurrency is not None and concurrency < 1:
+            raise ValueError(f"Rate(concurrency={concurrency}): at least 1")
         put = object.__setattr__
         put(self, "n", n)
         put(self, "per", per)
         put(self, "by", by)
         put(self, "burst", burst)
+        put(self, "concurrency", concurrency)
+        put(self, "adaptive", adaptive)
 
     @property
     def interval_seconds(self) -> float:

@@ -78,10 +78,14 @@ class Interrupted:
 
 @dataclass(frozen=True, slots=True)
 class Postponed:
-    """The handler was not called: the key of the message must wait. Costs no attempt."""
+    """The handler was not called: the key of the message must wait. Costs no attempt.
 
-    delay_seconds: float
-    granted: bool
+    `granted`: its turn comes after `delay_seconds`. Else it waits for others of its `key`, and is called.
+    """
+
+    delay_seconds: float = 0.0
+    granted: bool = False
+    key: str = ""
 
 
 Outcome = Succeeded | Failed | TimedOut | Undecodable | Unfamiliar | Unencodable | Interrupted | Postponed
@@ -99,11 +103,12 @@ class Ack(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Delay:
-    """Run it again after `delay_ms`."""
+    """Run it again after `delay_ms`, or when it is called from the queue of its pacing key."""
 
     header: Header
     delay_ms: int
     counted: bool
+    queue_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +143,9 @@ def decide(outcome: Outcome, delivery: Delivery, retry: Retry, jitter: float) ->
             return Ack(outcome.outputs, outcome.filtered)
         case Interrupted():
             return Release()
-        case Postponed(delay_seconds, granted):
+        case Postponed(delay_seconds, granted, key):
             header = replace(delivery.header, granted=granted)
-            return Delay(header, round(delay_seconds * 1000), counted=False)
+            return Delay(header, round(delay_seconds * 1000), counted=False, queue_key=None if granted else key)
         case Undecodable() | Unfamiliar():
             return _unread(outcome, delivery)
         case Unencodable(error):

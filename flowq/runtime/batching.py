@@ -2,16 +2,41 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from math import inf
 from typing import Any
 
 from flowq.delivery.message import Delivery
 from flowq.delivery.settlement import Failed, Interrupted, Outcome, Succeeded
 from flowq.errors import BatchFailed, DecodeError, RetryLater
+from flowq.graph.plan import Batch
 from flowq.runtime.handling import Handling
+from flowq.runtime.sleepers import Sleepers
 
 Outcomes = list[tuple[Sequence[Delivery], Outcome]]
 Interruptible = Callable[[Coroutine[Any, Any, Outcome]], Awaitable[Outcome]]
+
+
+async def gather(
+    batch: list[Delivery], todo: deque[Delivery], idle: Sleepers, limits: Batch, is_stopping: Callable[[], bool]
+) -> None:
+    """Add to a batch of one delivery what comes on its edge, until it is full or the first has waited long enough."""
+    now = asyncio.get_running_loop().time
+    size, max_bytes, n_bytes = limits.size, limits.max_bytes or inf, len(batch[0].body)
+    deadline = now() + limits.linger_seconds
+    while len(batch) < size and n_bytes < max_bytes:
+        if todo and todo[0].edge == batch[0].edge and n_bytes + len(todo[0].body) <= max_bytes:
+            batch.append(todo.popleft())
+            n_bytes += len(batch[-1].body)
+        elif todo or now() >= deadline or is_stopping():
+            break
+        else:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(deadline):
+                    await idle.sleep()
 
 
 async def handle_batch(handling: Handling, deliveries: Sequence[Delivery], interruptible: Interruptible) -> Outcomes:

@@ -8,7 +8,6 @@ import random
 import time
 from collections import deque
 from collections.abc import Coroutine, Sequence
-from math import inf
 from typing import Any
 
 from flowq.broker.calls import insist
@@ -21,9 +20,9 @@ from flowq.delivery.settlement import Delay, Interrupted, Outcome, Output, Postp
 from flowq.errors import BrokerUnavailable
 from flowq.graph.emission import deduplicating_edges, edges_fed
 from flowq.graph.plan import Plan, StagePlan
-from flowq.runtime.batching import handle_batch
+from flowq.runtime.batching import gather, handle_batch
 from flowq.runtime.early_ack import EarlyAck
-from flowq.runtime.gauge import LOCAL_WORK_SECONDS, Gauge
+from flowq.runtime.gauge import Gauge
 from flowq.runtime.handling import Handling
 from flowq.runtime.held import Held
 from flowq.runtime.identity import Identity
@@ -86,20 +85,22 @@ class Consumer:
         self._gathering = asyncio.Lock()
         self._waiting = WaitingRoom(self._start)
         self._reconciled = broker.epoch, self._now()
-        self._pacer = Pacer(stage, stage.rate, broker) if stage.rate else None
+        self._pacer = Pacer(stage, stage.rate, broker, identity) if stage.rate else None
         self._early = EarlyAck(
-            broker, stage, self._settler, self._interruptible, deduplicating=deduplicating, outlets=self._outlets
+            broker, stage, self._settler, self._handle, deduplicating=deduplicating, outlets=self._outlets
         )
 
     # Life
 
     def start(self, handling: Handling | ProcessHandling) -> None:
         """Begin to read and handle."""
-        self.handling = self._early.handling = handling
+        self.handling = handling
         spawn = asyncio.create_task
         slot = self._batch_slot if self.stage.batch else self._slot
         self._slots = [spawn(slot(number)) for number in range(self.stage.concurrency)]
         self._tasks = [spawn(self._read()), spawn(self._settler.run())]
+        if self._pacer is not None:
+            self._tasks.append(spawn(self._pacer.run()))
 
     @property
     def tasks(self) -> Sequence[asyncio.Task[None]]:
@@ -139,6 +140,8 @@ class Consumer:
         self._release_unstarted()
         try:
             await self._settler.flush()
+            if self._pacer is not None:
+                await self._pacer.flush()
         finally:
             await self.abandon()
 
@@ -213,14 +216,13 @@ class Consumer:
 
     async def _start_in_turn(self, pacer: Pacer, deliveries: Sequence[Delivery]) -> None:
         """Start what may start now, keep what may start in a moment, and send away what must wait longer."""
-        for delivery, wait in zip(deliveries, await pacer.waits_seconds(deliveries), strict=True):
-            if wait <= 0:
-                self._start([delivery])
-            elif wait <= LOCAL_WORK_SECONDS and not self._stopping:
-                self._waiting.admit(delivery, wait)
+        for delivery, turn in zip(deliveries, await pacer.turns(deliveries), strict=True):
+            if isinstance(turn, Postponed):
+                self._settler.add(delivery.edge, ((delivery,), decide(turn, delivery, self.stage.retry, 0.0)))
+            elif turn.wait_seconds > 0 and not self._stopping:
+                self._waiting.admit(delivery, turn.wait_seconds)
             else:
-                postponed = decide(Postponed(wait, granted=True), delivery, self.stage.retry, 0.0)
-                self._settler.add(delivery.edge, ((delivery,), postponed))
+                self._start([delivery])
 
     @property
     def room(self) -> int:
@@ -232,6 +234,7 @@ class Consumer:
     async def _slot(self, number: int) -> None:
         """Handle one delivery after another."""
         todo, stage, settler, at_work, gauge = self._todo, self.stage, self._settler, self._at_work, self._gauge
+        pacer = self._pacer
         stopwatch, clock = self.stopwatch, time.perf_counter
         steps = 0
         while True:
@@ -242,9 +245,8 @@ class Consumer:
             at_work[number] = unit = (delivery,)
             started = clock() if steps % ONE_IN == 0 else 0.0
             if stage.ack is AckMode.AFTER:
-                outcome = await self._interruptible(self.handling.handle(delivery))
-                if self._pacer is not None:
-                    await self._pacer.hold_if_asked(outcome, delivery)
+                handling = self._interruptible(self.handling.handle(delivery))
+                outcome = await (handling if pacer is None else pacer.watch(delivery, handling))
                 settler.add(delivery.edge, (unit, decide(outcome, delivery, stage.retry, random.random())))
             else:
                 await self._early.handle(delivery)
@@ -265,32 +267,27 @@ class Consumer:
             async with self._gathering:
                 batch = await self._gather(number)
             started = time.perf_counter()
+            began_at = self._now()
             for deliveries, outcome in await handle_batch(handling, batch, self._interruptible):
+                if self._pacer is not None:
+                    outcome = await self._pacer.judge_all(deliveries, outcome, began_at)
                 settlement = decide(outcome, deliveries[0], self.stage.retry, random.random())
                 self._settler.add(deliveries[0].edge, (deliveries, settlement))
             self.stopwatch.add(time.perf_counter() - started)
             self._at_work[number] = ()
 
     async def _gather(self, number: int) -> list[Delivery]:
-        """Up to a batch of deliveries of one edge, no longer after the first than the linger. They count as running."""
+        """Up to a batch of deliveries of one edge. They count as running."""
         assert self.stage.batch is not None
-        todo, size, max_bytes = self._todo, self.stage.batch.size, self.stage.batch.max_bytes or inf
-        while not todo:
+        while not self._todo:
             await self._idle.sleep()
-        self._at_work[number] = batch = [todo.popleft()]
-        n_bytes = len(batch[0].body)
-        deadline = self._now() + self.stage.batch.linger_seconds
-        while len(batch) < size and n_bytes < max_bytes:
-            if todo and todo[0].edge == batch[0].edge and n_bytes + len(todo[0].body) <= max_bytes:
-                batch.append(todo.popleft())
-                n_bytes += len(batch[-1].body)
-            elif todo or self._now() >= deadline or self._stopping:
-                break
-            else:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout_at(deadline):
-                        await self._idle.sleep()
+        self._at_work[number] = batch = [self._todo.popleft()]
+        await gather(batch, self._todo, self._idle, self.stage.batch, lambda: self._stopping)
         return batch
+
+    async def _handle(self, delivery: Delivery) -> Outcome:
+        handling = self._interruptible(self.handling.handle(delivery))
+        return await (handling if self._pacer is None else self._pacer.watch(delivery, handling))
 
     async def _interruptible(self, handling: Coroutine[Any, Any, Outcome]) -> Outcome:
         if self._interrupting:  # the next part of a batch that was interrupted
@@ -315,6 +312,8 @@ class Consumer:
         postponed = sum(isinstance(settlement, Delay) and not settlement.counted for _, settlement in items)
         self._gauge.count(max(0, finished - postponed), self._now())
         self._outlets.note(receipt.outstanding)
+        if self._pacer is not None and postponed:
+            self._pacer.queued(settlement.queue_key for _, settlement in items if isinstance(settlement, Delay))
         if receipt.delayed and self._delayed is not None:
             self._delayed.set()
         self._room.set()
@@ -323,6 +322,8 @@ class Consumer:
         self._todo.extend(self._waiting.empty())
         while self._todo:
             delivery = self._todo.popleft()
+            if self._pacer is not None:
+                self._pacer.let_go(delivery)
             self._settler.add(delivery.edge, ((delivery,), Release()))
 
     def _release_unresponsive(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from flowq.broker.calls import insist
@@ -13,10 +13,7 @@ from flowq.delivery.message import Delivery
 from flowq.delivery.policy import AckMode
 from flowq.delivery.settlement import Ack, DeadLetter, Interrupted, Outcome, Output, Succeeded, decide
 from flowq.graph.plan import StagePlan
-from flowq.runtime.batching import Interruptible
-from flowq.runtime.handling import Handling
 from flowq.runtime.outlets import Outlets
-from flowq.runtime.process_pool import ProcessHandling
 from flowq.runtime.settler import Settler
 
 
@@ -24,18 +21,16 @@ class EarlyAck:
     """Handles deliveries of one stage whose settlement does not wait for the handler.
 
     Once a delivery is settled its outputs can no longer ride on the settlement: they are published. A failure after
-    that becomes a dead letter, never a retry. `deduplicating` names the edges whose stage deduplicates,
-    `interruptible` turns the end of a stopped handler into an outcome.
+    that becomes a dead letter, never a retry. `deduplicating` names the edges whose stage deduplicates, `handle` runs
+    the handler on a delivery.
     """
-
-    handling: Handling | ProcessHandling
 
     def __init__(
         self,
         broker: Broker,
         stage: StagePlan,
         settler: Settler,
-        interruptible: Interruptible,
+        handle: Callable[[Delivery], Awaitable[Outcome]],
         *,
         deduplicating: frozenset[str],
         outlets: Outlets,
@@ -44,7 +39,7 @@ class EarlyAck:
         self._stage = stage
         self._settler = settler
         self._deduplicating = deduplicating
-        self._interruptible = interruptible
+        self._handle = handle
         self._outlets = outlets
         self._settled: set[tuple[str, bytes]] = set()  # two edges may give the same entry id
 
@@ -52,7 +47,7 @@ class EarlyAck:
         """Handle one delivery and see it settled."""
         if self._stage.ack is AckMode.FIRST:
             await self.commit(delivery, ())
-        outcome = await self._interruptible(self.handling.handle(delivery))
+        outcome = await self._handle(delivery)
         entry = delivery.edge, delivery.entry_id
         if entry not in self._settled:
             settlement = decide(outcome, delivery, self._stage.retry, random.random())

@@ -3,64 +3,166 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from flowq.broker.calls import insist
 from flowq.broker.redis_streams import Broker
+from flowq.broker.turns import Finished, Turn, Turns
 from flowq.delivery.codec import Decode, decoder, value_of
 from flowq.delivery.message import Delivery
 from flowq.delivery.policy import Rate
-from flowq.delivery.settlement import Failed, Outcome
-from flowq.errors import RetryLater
+from flowq.delivery.settlement import Failed, Interrupted, Outcome, Postponed, Succeeded, TimedOut
+from flowq.errors import Reject, RetryLater
 from flowq.graph.plan import StagePlan
+from flowq.runtime.gauge import LOCAL_WORK_SECONDS
+from flowq.runtime.identity import Identity
+
+_SWEEP_SECONDS = 1.0
 
 
 class Pacer:
-    """Asks for the turns of deliveries, a batch at a time, and holds keys.
+    """Asks for the turns of deliveries, a batch at a time, tells what has finished, and holds keys.
 
     The key of a message is the value of `Rate(by=...)`, or the stage itself. A message whose key cannot be told is
     not paced: its handling will find out what is wrong with it.
     """
 
-    def __init__(self, stage: StagePlan, rate: Rate, broker: Broker) -> None:
-        self._stage = stage.name
+    def __init__(self, stage: StagePlan, rate: Rate, broker: Broker, identity: Identity) -> None:
+        self._stage = stage
         self._rate = rate
-        self._broker = broker
+        self._identity = identity
+        self._turns = Turns(broker, stage.name, stage.in_edges, rate)
         self._decode: Decode = decoder(stage.accepts)
+        self._tells_all = rate.concurrency is not None or rate.adaptive
+        self._started: dict[tuple[str, bytes], tuple[str, str]] = {}  # key and worker of what must be told of
+        self._finished: list[Finished] = []
+        self._look_at: set[str] = set()
+        self._news = asyncio.Event()
 
-    async def waits_seconds(self, deliveries: Sequence[Delivery]) -> list[float]:
-        """Seconds that each of these has to wait for its turn, 0 for those that may start now."""
-        keys = [self._key_of(delivery) for delivery in deliveries]
-        asked = [
-            (key, delivery.header.granted) for key, delivery in zip(keys, deliveries, strict=True) if key is not None
-        ]
-        reserve, rate = self._broker.reserve, self._rate
-        waits = iter(
+    # Before
+
+    async def turns(self, deliveries: Sequence[Delivery]) -> list[Turn | Postponed]:
+        """When each of these may start: after a short wait at most, or else what becomes of it instead."""
+        keys = [self.key_of(delivery) for delivery in deliveries]
+        asked = [(key, delivery) for key, delivery in zip(keys, deliveries, strict=True) if key is not None]
+        if not asked:
+            return [Turn() for _ in deliveries]
+        worker = self._identity.worker
+        reserve = self._turns.reserve
+        given = iter(
             await insist(
-                lambda: reserve(self._stage, asked, interval_seconds=rate.interval_seconds, burst=rate.burst),
-                what=f"pacing {self._stage}",
+                lambda: reserve(asked, worker=worker, soon_seconds=LOCAL_WORK_SECONDS),
+                what=f"pacing {self._stage.name}",
             )
-            if asked
-            else ()
         )
-        return [next(waits) if key is not None else 0.0 for key in keys]
+        turns: list[Turn | Postponed] = []
+        for key, delivery in zip(keys, deliveries, strict=True):
+            turn = Turn() if key is None else next(given)
+            if turn.queues:
+                turns.append(Postponed(key=key or ""))
+            elif turn.wait_seconds > LOCAL_WORK_SECONDS:
+                turns.append(Postponed(turn.wait_seconds, granted=True))
+            else:
+                if key is not None and (self._tells_all or turn.tries):
+                    self._started[delivery.edge, delivery.entry_id] = key, worker
+                turns.append(turn)
+        return turns
 
-    async def hold_if_asked(self, outcome: Outcome, delivery: Delivery) -> None:
-        """Start nothing of this delivery's key for a while, if its handler has raised RetryLater(hold=...)."""
-        if not (isinstance(outcome, Failed) and isinstance(outcome.error, RetryLater) and outcome.error.hold):
-            return
-        key, seconds = self._key_of(delivery), outcome.error.after
-        if key is not None:
-            await insist(lambda: self._broker.hold(self._stage, key, seconds), what=f"holding {key}")
+    def let_go(self, delivery: Delivery) -> None:
+        """This one will not be started here."""
+        self._tell(delivery, 0.0, b"n")
 
-    def _key_of(self, delivery: Delivery) -> str | None:
+    # After
+
+    async def watch(self, delivery: Delivery, handling: Awaitable[Outcome]) -> Outcome:
+        """See a delivery through its handling; the outcome says how long its key is held, if it is."""
+        began_at = self._now()
+        return await self.judge(delivery, await handling, began_at)
+
+    async def judge(self, delivery: Delivery, outcome: Outcome, began_at: float) -> Outcome:
+        """Hold the key if its handler has asked for that, and tell the others how it went."""
+        if isinstance(outcome, Failed) and isinstance(outcome.error, RetryLater) and outcome.error.hold:
+            outcome = await self._hold(delivery, outcome.error)
+        self._tell(delivery, self._now() - began_at, _verdict(outcome))
+        return outcome
+
+    async def judge_all(self, deliveries: Sequence[Delivery], outcome: Outcome, began_at: float) -> Outcome:
+        """The same for deliveries that share an outcome."""
+        for delivery in deliveries:
+            outcome = await self.judge(delivery, outcome, began_at)
+        return outcome
+
+    async def _hold(self, delivery: Delivery, error: RetryLater) -> Failed:
+        key = self.key_of(delivery)
+        if key is None:
+            return Failed(error)
+        hold, after = self._turns.hold, error.after
+        seconds = await insist(lambda: hold(key, after, error.reason), what=f"holding {key}")
+        return Failed(RetryLater(error.reason, after=seconds, hold=error.hold))
+
+    def _tell(self, delivery: Delivery, took_seconds: float, verdict: bytes) -> None:
+        started = self._started.pop((delivery.edge, delivery.entry_id), None)
+        if started is not None:
+            self._finished.append(Finished(*started, delivery, took_seconds, verdict))
+            self._news.set()
+
+    def queued(self, keys: Iterable[str | None]) -> None:
+        """Messages of these keys have been sent to their queues: they may be free by now."""
+        self._look_at.update(key for key in keys if key is not None)
+        self._news.set()
+
+    async def run(self) -> None:
+        """Pass on what has finished, and look now and then whether somebody was forgotten, until cancelled."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_SWEEP_SECONDS):
+                    await self._news.wait()
+            await self.flush(sweep=not self._news.is_set())
+
+    async def flush(self, *, sweep: bool = False) -> None:
+        """Pass on what has finished."""
+        self._news.clear()
+        finished, self._finished = self._finished, []
+        look_at, self._look_at = list(self._look_at), set()
+        if finished or look_at or sweep:
+            call = self._turns.call
+            more = await insist(
+                lambda: call(finished, look_at, sweep=sweep), what=f"giving turns back in {self._stage.name}"
+            )
+            if more:
+                self.queued(more)
+
+    def key_of(self, delivery: Delivery) -> str | None:
+        """The pacing key of a delivery, None where it cannot be told."""
         by = self._rate.by
         if by is None:
-            return "*"
+            return ""
         try:
-            return value_of(self._decode(delivery.body), by)
+            # A line break separates the words of a queue.
+            return value_of(self._decode(delivery.body), by).replace("\n", " ")
         except Exception:  # noqa: BLE001  (undecodable bytes, or the user's property)
             return None
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
+
+
+def _verdict(outcome: Outcome) -> bytes:
+    match outcome:
+        case Succeeded():
+            return b"o"
+        case Failed(RetryLater(hold=str())):
+            return b"h"
+        case Failed(Reject()):
+            return b"r"
+        case Failed() | TimedOut():
+            return b"f"
+        case Interrupted() | Postponed():
+            return b"n"
+        case _:  # it was not the key that failed
+            return b"r"
 
 
 class WaitingRoom:

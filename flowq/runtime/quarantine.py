@@ -52,15 +52,14 @@ class Quarantine:
         settler = self._settlers[stage.name] = Settler(
             stage.name, self._settling, current_worker=lambda: identity.worker, settled=_nobody_waits
         )
-        self._early[stage.name] = early = EarlyAck(
+        self._early[stage.name] = EarlyAck(
             self._broker,
             stage,
             settler,
-            _uninterrupted,
+            handling.handle,
             deduplicating=self._deduplicating,
             outlets=Outlets(self._broker, {}),
         )
-        early.handling = handling
 
     async def run(self) -> None:
         """Run suspects until there are none."""

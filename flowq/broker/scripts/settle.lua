@@ -13,22 +13,24 @@
 --   worker's. XACK does not ask whose an entry is, and the success of a late owner would be counted again by the
 --   new owner's batch, which cannot see that one of its many was acknowledged before.
 --
--- KEYS  1 workers  2 stats  3 stream  4 delayed  5 parked  6 dead, then for each target: stream, seen, delayed, parked
+-- KEYS  1 workers  2 stats  3 stream  4 delayed  5 parked  6 dead  7 queue, then for each target: stream, seen, delayed, parked
 -- ARGV  group, worker, fenced, stage, edge, n_foreign (entries that no publisher counted), number of targets,
 --       n_ok, n_filtered, n_other,
 --       for each target: edge, deduplicates (1/0), n_outputs, n_delayed
 --       ids of the ok, then of the filtered deliveries
---       for each other: id, kind, header, extra     kind: D delay (extra = ms)  P postpone (ms)  R release  X bury (info)
+--       for each other: id, kind, header, extra     kind: D delay (extra = ms)  P postpone (ms)  Q queue (pacing key)
+--                                        R release  X bury (info)
 --       for each target: outputs (header, body, hash if it deduplicates),
 --                        delayed outputs (message id, ms, header, body, hash if it deduplicates)
 -- Answer {acked, others settled, then for each target its waiting, running and delayed messages}
 
-local WANTED = {'hash', 'hash', 'stream', 'zset', 'hash', 'stream'}
+local WANTED = {'hash', 'hash', 'stream', 'zset', 'hash', 'stream', 'zset'}
 local WANTED_OF_TARGET = {'stream', 'set', 'zset', 'hash'}
+local LONGEST_QUEUE_MS = 86400000 -- who queues is called long before
 local MOST_FIELDS = 7000 -- names and values that are kept of a foreign entry: unpack() raises at 8000
 for i = 1, #KEYS do
   local is = redis.call('TYPE', KEYS[i]).ok
-  local wanted = WANTED[i] or WANTED_OF_TARGET[(i - 7) % 4 + 1]
+  local wanted = WANTED[i] or WANTED_OF_TARGET[(i - 8) % 4 + 1]
   if is ~= 'none' and is ~= wanted then
     return redis.error_reply('FLOWQ_WRONGTYPE ' .. KEYS[i] .. ' is a ' .. is .. ', not a ' .. wanted)
   end
@@ -116,8 +118,11 @@ for i = at, at + 4 * n_other - 1, 4 do
       else
         local name = string.match(header, '^%S+')
         if redis.call('ZSCORE', delayed, name) then name = name .. ':' .. id end -- an entry copied by hand
-        redis.call('ZADD', delayed, now() + tonumber(extra), name)
+        redis.call('ZADD', delayed, now() + (kind == 'Q' and LONGEST_QUEUE_MS or tonumber(extra)), name)
         redis.call('HSET', parked, name, header .. '\n' .. body)
+        if kind == 'Q' then
+          redis.call('ZADD', KEYS[7], 0, table.concat({extra, string.format('%016.0f', now()), own_edge, name}, '\n'))
+        end
         if kind == 'D' then count('retries:' .. stage, 1) end
       end
     end
@@ -130,8 +135,8 @@ local answer = {acked, others}
 if acked + others > 0 then count('in:' .. own_edge, n_foreign) end
 at = at + 4 * n_other
 for target = 1, n_targets do
-  local to, seen = KEYS[3 + 4 * target], KEYS[4 + 4 * target]
-  local to_delayed, to_parked = KEYS[5 + 4 * target], KEYS[6 + 4 * target]
+  local to, seen = KEYS[4 + 4 * target], KEYS[5 + 4 * target]
+  local to_delayed, to_parked = KEYS[6 + 4 * target], KEYS[7 + 4 * target]
   local about = 7 + 4 * target
   local edge, deduplicates = ARGV[about], ARGV[about + 1] == '1'
   local n_outputs, n_delayed = tonumber(ARGV[about + 2]), tonumber(ARGV[about + 3])

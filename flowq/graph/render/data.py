@@ -17,9 +17,9 @@ def json(plan: Plan) -> str:
     - `pipeline`: its name.
     - `stages`, in topological order: `name`; `kind` ("source", "stage", "sink"); `accepts` and `emits`, lists
       of type names; `concurrency`; `batch` {size, linger_seconds, max_bytes}; `retry` {attempts, base_seconds,
-      max_seconds, jitter, on, give_up_on}; `rate` {n, per_seconds, by, burst}; `dedup`, the name of the field
-      or function; `ack`; `timeout_seconds`; `max_bytes`; `runs_on` ("loop", "thread", "process");
-      `resources`, the names of the parameters they are passed by; `routes`, a list of {type, edges};
+      max_seconds, jitter, on, give_up_on}; `rate` {n, per_seconds, by, burst, concurrency, adaptive}; `dedup`,
+      the name of the field or function; `ack`; `timeout_seconds`; `max_bytes`; `runs_on` ("loop", "thread",
+      "process"); `resources`, the names of the parameters they are passed by; `routes`, a list of {type, edges};
       `place` {file, line}. A source takes no messages: what says how they are taken is null there.
     - `edges` between stages: `name`, `from`, `to`, `types`, `feedback`, `maxsize`.
     - `warnings`: `code`, `text`, `details`, `hint`, `place`.
@@ -71,7 +71,14 @@ def _rate(stage: StagePlan) -> dict[str, Any] | None:
     if not (rate := stage.rate):
         return None
     by = key_name(rate.by) if rate.by else None
-    return {"n": rate.n, "per_seconds": rate.per, "by": by, "burst": rate.burst}
+    return {
+        "n": rate.n,
+        "per_seconds": rate.per,
+        "by": by,
+        "burst": rate.burst,
+        "concurrency": rate.concurrency,
+        "adaptive": rate.adaptive,
+    }
 
 
 def _edge(edge: EdgePlan) -> dict[str, Any]:

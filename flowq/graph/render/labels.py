@@ -53,7 +53,8 @@ def _options(stage: StagePlan) -> Iterable[str]:
 
 def _rate(rate: Rate) -> str:
     period = _PERIODS.get(rate.per) or f"{rate.per:g}s"
-    return f"{rate.n:g}/{period}" + (f" per {key_name(rate.by)}" if rate.by else "")
+    at_once = f", {rate.concurrency} at once" if rate.concurrency else ""
+    return f"{rate.n:g}/{period}" + (f" per {key_name(rate.by)}" if rate.by else "") + at_once
 
 
 def key_name(key: str | Callable[[Any], str]) -> str:

@@ -76,6 +76,7 @@ def test_rates_and_keys_are_written_as_people_say_them() -> None:
     said = {
         "100/min": {"rate": Rate(100, per=60)},
         "2.5/h": {"rate": Rate(2.5, per=3600)},
+        "5/s per host, 2 at once": {"rate": Rate(5, by="host", concurrency=2)},
         "1/10s per by_host": {"rate": Rate(1, per=10, by=by_host)},
         "dedup by_host": {"dedup": by_host},
         "dedup key": {"dedup": lambda link: ""},
@@ -256,7 +257,7 @@ def test_the_json_says_all_that_the_plan_says() -> None:
             "on": ["Exception"],
             "give_up_on": [],
         },
-        "rate": {"n": 20, "per_seconds": 1.0, "by": "host", "burst": 1},
+        "rate": {"n": 20, "per_seconds": 1.0, "by": "host", "burst": 1, "concurrency": None, "adaptive": False},
         "dedup": "url",
         "ack": "after",
         "timeout_seconds": None,

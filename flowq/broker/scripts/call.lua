@@ -1,0 +1,145 @@
+-- Take note of what has finished in a stage with pacing keys, and call those who queue for what is thereby free.
+--
+-- Promise: who is called moves from the delayed messages to its stream in this step. The same call again gives nothing
+-- back twice. A queue that nobody else would call is found by a sweep. When the message that tried a held key has
+-- finished, without asking for another hold, the hold is over.
+--
+-- The pace of a key follows Scrapy's AutoThrottle: an answer moves the time between turns halfway to its latency
+-- divided by the concurrency, or all the way when that is longer. A failure doubles it; a rejection never lowers it.
+--
+-- KEYS  1 held  2 holds  3 busy  4 pace  5 workers  6 queue  7 rate, then for each edge: stream, delayed, parked
+-- ARGV  interval in microseconds, concurrency (0: no limit), adaptive (1/0), longest pace in microseconds, sweep (1/0),
+--       most to call for each key, number of edges, number of finished, the edges,
+--       for each finished: key, worker, edge|entry id, microseconds it took,
+--                          o done  r rejected  f failed  h holds its key  n interrupted,
+--       then further keys to look at
+-- Answer: the keys of which more could be called
+
+local WANTED = {'stream', 'zset', 'hash'}
+for i = 8, #KEYS do
+  local is, wanted = redis.call('TYPE', KEYS[i]).ok, WANTED[(i - 8) % 3 + 1]
+  if is ~= 'none' and is ~= wanted then
+    return redis.error_reply('FLOWQ_WRONGTYPE ' .. KEYS[i] .. ' is a ' .. is .. ', not a ' .. wanted)
+  end
+end
+redis.call('ZREM', KEYS[6], '') -- first, because Redis allows a removal when memory is full: the rest passes then
+
+local interval, concurrency, adaptive = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3] == '1'
+local longest, sweep, most = tonumber(ARGV[4]), ARGV[5] == '1', tonumber(ARGV[6])
+local n_edges, n_finished = tonumber(ARGV[7]), tonumber(ARGV[8])
+local edges = {}
+for i = 1, n_edges do edges[ARGV[8 + i]] = 3 * i + 5 end
+local time = redis.call('TIME')
+local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
+
+local function range_of(key) return '[' .. key .. '\n', '(' .. key .. '\11' end
+
+local function prober_of(key) return string.match(redis.call('HGET', KEYS[2], key) or '', '^%S+ %S+ (%S+)') or '-' end
+
+local function free_slots(key)
+  local first, last = range_of(key)
+  local taken = 0
+  for _, slot in ipairs(redis.call('ZRANGEBYLEX', KEYS[3], first, last)) do
+    if redis.call('HEXISTS', KEYS[5], string.match(slot, '\n([^\n]*)\n[^\n]*$')) == 1 then
+      taken = taken + 1
+    else
+      redis.call('ZREM', KEYS[3], slot)
+    end
+  end
+  return concurrency - taken
+end
+
+local function adapt(key, took, verdict)
+  local pace = math.max(interval, tonumber(redis.call('HGET', KEYS[4], key) or 0))
+  local target = took / math.max(concurrency, 1)
+  local new = math.max(target, (pace + target) / 2)
+  if verdict == 'f' or verdict == 'h' then new = math.max(target, 2 * pace) end
+  if verdict == 'r' then new = math.max(new, pace) end
+  new = math.min(new, math.max(longest, interval))
+  if new <= interval then
+    redis.call('HDEL', KEYS[4], key)
+  else
+    redis.call('HSET', KEYS[4], key, string.format('%.0f', new))
+  end
+end
+
+-- As many as may have their turns reserved now: see reserve.lua.
+local function turns_ahead(key)
+  local now = time[1] * 1000000 + time[2]
+  local pace = math.max(interval, tonumber(redis.call('HGET', KEYS[4], key) or 0))
+  local turn = math.max(now, tonumber(redis.call('HGET', KEYS[7], key) or 0))
+  return math.max(0, math.floor((now + math.max(100000, 2 * pace) - turn) / pace) + 1)
+end
+
+local function may_call(key)
+  local held = redis.call('ZSCORE', KEYS[1], key)
+  if held then
+    local owner = string.match(prober_of(key), '^(.-)|')
+    local tried = owner and redis.call('HEXISTS', KEYS[5], owner) == 1
+    if tried or tonumber(held) > now_ms then return 0 end
+    return 1
+  end
+  local n = most
+  if concurrency > 0 then n = math.min(n, free_slots(key)) end
+  if adaptive then n = math.min(n, turns_ahead(key)) end
+  return n
+end
+
+local look_at = {}
+local at = 9 + n_edges
+for i = at, at + 5 * n_finished - 1, 5 do
+  local key, slot, took, verdict = ARGV[i], ARGV[i + 2], tonumber(ARGV[i + 3]), ARGV[i + 4]
+  redis.call('ZREM', KEYS[3], key .. '\n' .. ARGV[i + 1] .. '\n' .. slot)
+  if adaptive and verdict ~= 'n' then adapt(key, took, verdict) end
+  if verdict ~= 'h' and prober_of(key) == ARGV[i + 1] .. '|' .. slot then
+    if verdict == 'n' then
+      redis.call('HSET', KEYS[2], key, (string.gsub(redis.call('HGET', KEYS[2], key), '^(%S+ %S+) %S+', '%1 -')))
+    else
+      redis.call('ZREM', KEYS[1], key)
+      redis.call('HDEL', KEYS[2], key)
+    end
+  end
+  look_at[key] = true
+end
+for i = at + 5 * n_finished, #ARGV do look_at[ARGV[i]] = true end
+if sweep then
+  local from = '-'
+  for _ = 1, 1000 do
+    local first = redis.call('ZRANGEBYLEX', KEYS[6], from, '+', 'LIMIT', 0, 1)[1]
+    if not first then break end
+    local key = string.match(first, '^([^\n]*)')
+    look_at[key] = true
+    from = '(' .. key .. '\11'
+  end
+  -- A hold that nobody tries to end, for all its messages have ended otherwise, is over at last.
+  for _, key in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now_ms - 60000, 'LIMIT', 0, 100)) do
+    local owner = string.match(prober_of(key), '^(.-)|')
+    if not (owner and redis.call('HEXISTS', KEYS[5], owner) == 1) then
+      redis.call('ZREM', KEYS[1], key)
+      redis.call('HDEL', KEYS[2], key)
+    end
+  end
+end
+
+local more = {}
+for key in pairs(look_at) do
+  local first, last = range_of(key)
+  if redis.call('ZLEXCOUNT', KEYS[6], first, last) > 0 then
+    local n = may_call(key)
+    local called = n > 0 and redis.call('ZRANGEBYLEX', KEYS[6], first, last, 'LIMIT', 0, n) or {}
+    for _, member in ipairs(called) do
+      local edge, name = string.match(member, '\n([^\n]*)\n([^\n]*)$')
+      local k = edges[edge]
+      redis.call('ZREM', KEYS[6], member)
+      local value = k and redis.call('HGET', KEYS[k + 2], name)
+      if value then
+        redis.call('ZREM', KEYS[k + 1], name)
+        redis.call('HDEL', KEYS[k + 2], name)
+        local newline = string.find(value, '\n', 1, true)
+        redis.call('XADD', KEYS[k], '*', 'h', string.sub(value, 1, newline - 1), 'b', string.sub(value, newline + 1))
+      end
+    end
+    if #called == most then more[#more + 1] = key end
+  end
+end
+return more

@@ -1,0 +1,170 @@
+"""Pacing as Redis keeps it: turns, slots, holds and queues of the keys of one stage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+from flowq.broker import scripts
+from flowq.broker.calls import CALL_TIMEOUT_SECONDS
+from flowq.broker.records import pairs
+from flowq.broker.redis_streams import Broker
+from flowq.delivery.message import Delivery
+from flowq.delivery.policy import Rate
+
+LONGEST_PACE_SECONDS = 60.0
+LONGEST_HOLD_SECONDS = 3600.0  # when doubled; a hold that asks for more gets it
+_MOST_CALLED = 500
+
+
+class Turn(NamedTuple):
+    """When a delivery may start. `queues`: when it is called. `tries`: alone, to see whether its held key is well."""
+
+    wait_seconds: float = 0.0
+    queues: bool = False
+    tries: bool = False
+
+
+class Finished(NamedTuple):
+    """How a delivery of a pacing key has ended."""
+
+    key: str
+    worker: str
+    delivery: Delivery
+    took_seconds: float
+    verdict: bytes  # as the script reads it
+
+    @property
+    def slot(self) -> str:
+        return _slot(self.delivery)
+
+
+@dataclass(frozen=True, slots=True)
+class HeldKey:
+    """A pacing key of which nothing is started for a while, because a handler has asked for that.
+
+    `seconds_left` is 0 when the hold is over and one message is trying the key. `repeats` counts how often it was held
+    again since; `waiting` are the messages that wait for it. `key` is "" where a stage has only one.
+    """
+
+    stage: str
+    key: str
+    reason: str
+    seconds_left: float
+    repeats: int
+    waiting: int
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it, ready for JSON."""
+        return asdict(self)
+
+
+class Turns:
+    """The pacing keys of one stage. Calls raise what those of a broker raise, and may be repeated."""
+
+    def __init__(self, broker: Broker, stage: str, edges: Sequence[str], rate: Rate) -> None:
+        self._broker = broker
+        self._stage = stage
+        self._edges = edges
+        self._interval = round(rate.interval_seconds * 1_000_000)
+        self._burst = rate.burst
+        self._concurrency = rate.concurrency or 0
+        self._adaptive = rate.adaptive
+
+    async def reserve(
+        self, messages: Sequence[tuple[str, Delivery]], *, worker: str, soon_seconds: float
+    ) -> list[Turn]:
+        """The turn of each message, which comes with its key; one that comes within `soon_seconds` has its slot."""
+        keys, name = self._broker.keys, self._stage
+        flat = [word for key, delivery in messages for word in (key, int(delivery.header.granted), _slot(delivery))]
+        replies = await self._broker.script(
+            scripts.RESERVE,
+            [keys.rate(name), keys.held(name), keys.holds(name), keys.busy(name), keys.pace(name), keys.workers],
+            self._interval, self._burst, self._concurrency, int(self._adaptive), worker,
+            round(soon_seconds * 1_000_000), *flat,
+        )  # fmt: skip
+        return [_turn(reply) for reply in replies]
+
+    async def hold(self, key: str, seconds: float, reason: str) -> float:
+        """Hold a key from now on; how many seconds that is."""
+        keys = self._broker.keys
+        left_ms: int = await self._broker.script(
+            scripts.HOLD,
+            [keys.held(self._stage), keys.holds(self._stage)],
+            key, round(seconds * 1000), round(LONGEST_HOLD_SECONDS * 1000), reason,
+        )  # fmt: skip
+        return left_ms / 1000
+
+    async def call(self, finished: Sequence[Finished], look_at: Sequence[str], *, sweep: bool) -> list[str]:
+        """Give back what has finished, and call who queues for it; the keys of which more can be called at once.
+
+        `sweep` looks at every key that somebody queues for.
+        """
+        keys, name, edges = self._broker.keys, self._stage, self._edges
+        names = [keys.held(name), keys.holds(name), keys.busy(name), keys.pace(name), keys.workers, keys.queue(name)]
+        names.append(keys.rate(name))
+        for edge in edges:
+            names += (keys.edge(edge), keys.delayed(edge), keys.parked(edge))
+        flat: list[Any] = []
+        for item in finished:
+            flat += (item.key, item.worker, item.slot, round(item.took_seconds * 1_000_000), item.verdict)
+        more = await self._broker.script(
+            scripts.CALL, names,
+            self._interval, self._concurrency, int(self._adaptive), round(LONGEST_PACE_SECONDS * 1_000_000),
+            int(sweep), _MOST_CALLED, len(edges), len(finished), *edges, *flat, *look_at,
+        )  # fmt: skip
+        return [key.decode() for key in more]
+
+
+async def held_keys(broker: Broker, stages: Sequence[str]) -> list[HeldKey]:
+    """The keys on hold, by stage, those held longest first."""
+    if not stages:
+        return []
+    commands: list[Sequence[Any]] = [(b"TIME",)]
+    for stage in stages:
+        commands.append((b"HGETALL", broker.keys.holds(stage)))
+        commands.append((b"ZRANGE", broker.keys.held(stage), 0, -1, b"WITHSCORES"))
+    link = broker.link()
+    try:
+        (seconds, microseconds), *replies = await link.call_all(commands, timeout_seconds=CALL_TIMEOUT_SECONDS)
+        now = int(seconds) + int(microseconds) / 1e6
+        found: list[HeldKey] = []
+        for stage, holds, ends in zip(stages, replies[::2], replies[1::2], strict=True):
+            why = dict(pairs(holds))
+            for key, end in reversed(pairs(ends)):
+                waiting = await link.call(
+                    b"ZLEXCOUNT", broker.keys.queue(stage), b"[%b\n" % key, b"(%b\x0b" % key,
+                    timeout_seconds=CALL_TIMEOUT_SECONDS,
+                )  # fmt: skip
+                found.append(_held_key(stage, key, why, float(end) / 1000 - now, waiting))
+        return found
+    finally:
+        await link.close()
+
+
+async def queued_in(broker: Broker, stages: Sequence[str]) -> dict[str, int]:
+    """How many messages of each stage wait for others of their pacing key."""
+    link = broker.link()
+    try:
+        commands = [(b"ZCARD", broker.keys.queue(stage)) for stage in stages]
+        replies = await link.call_all(commands, timeout_seconds=CALL_TIMEOUT_SECONDS) if commands else []
+    finally:
+        await link.close()
+    return dict(zip(stages, replies, strict=True))
+
+
+def _held_key(stage: str, key: bytes, why: Mapping[bytes, bytes], left: float, waiting: int) -> HeldKey:
+    _, repeats, _, reason = why.get(key, b"0 0 - ").decode("utf-8", "replace").split(" ", 3)
+    name = key.decode("utf-8", "replace")
+    return HeldKey(stage, name, reason, max(0.0, round(left, 3)), int(repeats), waiting)
+
+
+def _turn(reply: int) -> Turn:
+    if reply == -1:
+        return Turn(queues=True)
+    return Turn(reply / 1_000_000) if reply >= 0 else Turn((-2 - reply) / 1_000_000, tries=True)
+
+
+def _slot(delivery: Delivery) -> str:
+    return f"{delivery.edge}|{delivery.entry_id.decode()}"

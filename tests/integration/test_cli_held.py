@@ -1,0 +1,50 @@
+"""`flowq status` shows which keys are held, why, and for how long."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.conftest import Servers
+from tests.integration.flowq_process import Project
+
+PIPELINE = """
+from __future__ import annotations
+from pydantic import BaseModel
+from flowq import Pipeline, Rate, RetryLater, stage
+
+class Call(BaseModel):
+    host: str
+
+@stage(rate=Rate(1000, by="host", concurrency=1))
+async def fetch(call: Call) -> None:
+    raise RetryLater("HTTP 429", after=3000, hold="host")
+
+calls = Pipeline("calls", fetch)
+"""
+
+
+def test_status_shows_which_keys_are_held_and_why(tmp_path: Path, redis_server: Servers, unique_namespace: str) -> None:
+    environ = {"FLOWQ_REDIS_URL": redis_server("debian").url, "FLOWQ_NAMESPACE": unique_namespace, "COLUMNS": "100"}
+    with Project(tmp_path, **environ) as project:
+        project.write("calls", PIPELINE)
+        for _ in range(3):
+            assert project.run("push", "calls.fetch", '{"host": "example.org"}').wait() == 0
+
+        def held() -> list[dict[str, object]]:
+            found: list[dict[str, object]] = json.loads(project.run("status", "calls", "--json").stdout)["held"]
+            return found
+
+        assert held() == []
+        running = project.start("run", "calls")
+        running.wait_for(lambda: held() and held()[0]["waiting"] == 2)
+
+        (found,) = held()
+        left = found.pop("seconds_left")
+        assert isinstance(left, float)
+        assert 2900 < left <= 3000
+        assert found == {"stage": "fetch", "key": "example.org", "reason": "HTTP 429", "repeats": 0, "waiting": 2}
+        lines = project.run("status", "calls").stdout.splitlines()
+        (line,) = [line for line in lines if "example.org" in line]
+        assert line.startswith(" fetch example.org is held for 2,9")
+        assert line.endswith(" s more: HTTP 429; 2 waiting")

@@ -1,0 +1,312 @@
+"""Pacing in running workers: rates, slots and holds per key, over all of them, and nobody waits in a slot."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from itertools import pairwise
+
+from pydantic import BaseModel
+
+from flowq import BatchFailed, Context, Pipeline, Rate, Reject, Retry, RetryLater, stage
+from flowq.inspector import Inspector
+from tests.eventually import eventually
+from tests.runtime.lab import Lab
+
+FAST = 100_000
+
+
+class Call(BaseModel):
+    """One request to a host."""
+
+    host: str
+    n: int = 0
+
+
+def calls(**numbers: int) -> list[Call]:
+    return [Call(host=host, n=n) for host, number in numbers.items() for n in range(number)]
+
+
+class Load:
+    """How many calls run to each host, and at most ran at once."""
+
+    def __init__(self) -> None:
+        self.now: Counter[str] = Counter()
+        self.most: Counter[str] = Counter()
+        self.total = self.most_together = 0
+
+    async def __call__(self, host: str, seconds: float) -> None:
+        self.now[host] += 1
+        self.total += 1
+        self.most[host] = max(self.most[host], self.now[host])
+        self.most_together = max(self.most_together, self.now.total())
+        await asyncio.sleep(seconds)
+        self.now[host] -= 1
+
+
+async def drained(lab: Lab, pipeline: Pipeline, *, workers: int = 1) -> None:
+    async with AsyncExitStack() as stack:
+        for _ in range(workers):
+            await stack.enter_async_context(lab.running(pipeline))
+        await eventually(lambda: is_drained(lab, pipeline), seconds=10)
+
+
+async def is_drained(lab: Lab, pipeline: Pipeline) -> bool:
+    return all(balance.outstanding == 0 for balance in (await lab.balance(pipeline)).values())
+
+
+# Slots
+
+
+async def test_no_more_of_a_key_run_at_once_over_all_workers_and_the_slots_are_all_used(any_lab: Lab) -> None:
+    load = Load()
+
+    @stage(concurrency=10, rate=Rate(FAST, by="host", concurrency=2))
+    async def fetch(call: Call) -> None:
+        await load(call.host, 0.02)
+
+    pipeline = Pipeline("p", fetch)
+    await any_lab.push(pipeline, fetch, *calls(a=20, b=20, c=20))
+    await drained(any_lab, pipeline, workers=2)
+
+    assert load.most == {"a": 2, "b": 2, "c": 2}
+    assert load.most_together == 6
+    assert (await any_lab.balance(pipeline))["fetch"].ok == 60
+
+
+async def test_a_key_that_must_wait_holds_no_slot_of_the_stage(lab: Lab) -> None:
+    others: list[int] = []
+    all_others = asyncio.Event()
+
+    @stage(concurrency=2, rate=Rate(FAST, by="host", concurrency=1))
+    async def fetch(call: Call) -> None:
+        if call.host == "slow":
+            await all_others.wait()
+        else:
+            others.append(call.n)
+            if len(others) == 30:
+                all_others.set()
+
+    pipeline = Pipeline("p", fetch)
+    await lab.push(pipeline, fetch, *calls(slow=30, fast=30))
+    await drained(lab, pipeline)
+
+    assert sorted(others) == list(range(30))
+    assert (await lab.balance(pipeline))["fetch"].ok == 60
+
+
+async def test_whatever_becomes_of_a_message_its_slot_is_free_again(any_lab: Lab) -> None:
+    @stage(concurrency=8, rate=Rate(FAST, by="host", concurrency=1), retry=Retry(attempts=2, base=0, max=0), timeout=1)
+    async def fetch(call: Call, ctx: Context) -> Call | None:
+        match call.n % 6:
+            case 0:
+                raise Reject("gone")
+            case 1:
+                raise ConnectionError
+            case 2 if ctx.attempt == 1:
+                raise RetryLater("later", after=0.001)
+            case 3:
+                return None
+            case _:
+                return call
+
+    @stage
+    async def keep(call: Call) -> None: ...
+
+    pipeline = Pipeline("p", fetch >> keep)
+    summary = await any_lab.run(pipeline, *calls(a=18, b=18))
+
+    fetched = summary.stages["fetch"]
+    assert (fetched.ok, fetched.filtered, fetched.dead, fetched.retries) == (18, 6, 12, 12)
+
+
+async def test_slots_hold_for_stages_that_settle_early_and_for_batches(lab: Lab) -> None:
+    load = Load()
+    rate = Rate(FAST, by="host", concurrency=1)
+
+    @stage(ack="first", rate=rate)
+    async def first(call: Call) -> Call:
+        await load(f"first {call.host}", 0.005)
+        return call
+
+    @stage(ack="manual", rate=rate)
+    async def manual(call: Call, ctx: Context) -> None:
+        await load(f"manual {call.host}", 0.005)
+        await ctx.emit(store, call)
+        await ctx.ack()
+
+    @stage(batch=5, linger=0.01, rate=rate)
+    async def store(batch: list[Call]) -> None:
+        assert max(Counter(call.host for call in batch).values()) == 1
+        await load("store", 0.005)
+
+    pipeline = Pipeline("p", first >> manual, store)
+    summary = await lab.run(pipeline, *calls(a=8, b=8))
+
+    assert summary.stages["store"].ok == 16
+    assert set(load.most) == {"first a", "first b", "manual a", "manual b", "store"}
+    assert all(load.most[name] == 1 for name in load.most if name != "store")
+
+
+async def test_a_stage_that_is_stopped_gives_its_slots_back(lab: Lab) -> None:
+    started = asyncio.Event()
+    seen: list[int] = []
+
+    @stage(concurrency=4, rate=Rate(FAST, concurrency=2))
+    async def fetch(call: Call) -> None:
+        if not started.is_set() or len(seen) < 2:
+            seen.append(call.n)
+            started.set()
+            await asyncio.sleep(60)
+
+    pipeline = Pipeline("p", fetch)
+    await lab.push(pipeline, fetch, *calls(a=6))
+    async with lab.running(pipeline, grace_seconds=0.0):
+        await eventually(lambda: len(seen) == 2)
+    await drained(lab, pipeline)
+
+    assert (await lab.balance(pipeline))["fetch"].ok == 6
+
+
+# Rates
+
+
+async def test_starts_of_a_key_lie_an_interval_apart_over_all_workers(lab: Lab) -> None:
+    at: defaultdict[str, list[float]] = defaultdict(list)
+
+    @stage(rate=Rate(50, by="host"))
+    async def fetch(call: Call) -> None:
+        at[call.host].append(asyncio.get_running_loop().time())
+
+    pipeline = Pipeline("p", fetch)
+    await lab.push(pipeline, fetch, *calls(a=15, b=15))
+    await drained(lab, pipeline, workers=2)
+
+    for times in at.values():
+        # A turn is given by the server's clock and taken a moment after it: only the sum is exact.
+        assert len(times) == 15
+        assert times[-1] - times[0] > 14 * 0.02 - 0.015
+
+
+async def test_an_adaptive_key_is_slowed_by_its_failures_and_others_are_not(lab: Lab) -> None:
+    at: defaultdict[str, list[float]] = defaultdict(list)
+
+    @stage(rate=Rate(20, by="host", adaptive=True), retry=Retry(attempts=1))
+    async def fetch(call: Call) -> None:
+        at[call.host].append(asyncio.get_running_loop().time())
+        if call.host == "bad":
+            raise ConnectionError
+
+    await lab.run(Pipeline("p", fetch), *calls(bad=6, good=6))
+
+    gaps = {host: times[-1] - times[0] for host, times in at.items()}
+    # Four turns are given, 0.05 s apart, before a failure can count. Then it is at least 0.1 s, and 0.2 s.
+    assert gaps["good"] >= 5 * 0.05 - 0.015
+    assert gaps["bad"] >= 3 * 0.05 + 0.1 + 0.2 - 0.015
+
+
+# Holds
+
+
+async def test_a_hold_stops_its_key_alone_and_costs_no_other_message_an_attempt(any_lab: Lab) -> None:
+    starts: defaultdict[str, list[float]] = defaultdict(list)
+    attempts: set[int] = set()
+
+    @stage(concurrency=4, rate=Rate(FAST, by="host", concurrency=1), retry=Retry(attempts=2))
+    async def fetch(call: Call, ctx: Context) -> None:
+        starts[call.host].append(asyncio.get_running_loop().time())
+        attempts.add(ctx.attempt)
+        if len(starts["busy"]) == 1 and call.host == "busy":
+            raise RetryLater("HTTP 429", after=0.4, hold="host")
+
+    summary = await any_lab.run(Pipeline("p", fetch), *calls(busy=20, free=20))
+
+    assert (summary.stages["fetch"].ok, summary.stages["fetch"].retries) == (40, 1)
+    assert attempts == {1}
+    first, second, *_ = starts["busy"]
+    assert second - first >= 0.4
+    assert starts["free"][-1] < second
+
+
+async def test_after_a_hold_one_message_alone_tries_the_key(lab: Lab) -> None:
+    log: list[str] = []
+
+    @stage(concurrency=8, rate=Rate(FAST, by="host"))
+    async def fetch(call: Call) -> None:
+        log.append("start")
+        await asyncio.sleep(0.05)
+        log.append("end")
+        if log.count("start") == 1 + log.count("held"):
+            log.append("held")
+            if log.count("held") <= 3:
+                raise RetryLater("HTTP 503", after=0.05, hold="host")
+
+    pipeline = Pipeline("p", fetch)
+    async with lab.running(pipeline):
+        await lab.push(pipeline, fetch, Call(host="a", n=-1))
+        await eventually(lambda: "start" in log)
+        await eventually(lambda: "held" in log)
+        await lab.push(pipeline, fetch, *calls(a=10))
+        await eventually(lambda: is_drained(lab, pipeline))
+
+    assert log[:12] == ["start", "end", "held"] * 4
+    assert (await lab.balance(pipeline))["fetch"].ok == 11
+
+
+async def test_held_keys_are_listed_with_the_reason_and_the_time_left(lab: Lab) -> None:
+    @stage(rate=Rate(FAST, by="host", concurrency=1))
+    async def fetch(call: Call) -> None:
+        if call.host == "busy":
+            raise RetryLater("HTTP 429", after=60, hold="host")
+
+    pipeline = Pipeline("p", fetch)
+    async with lab.running(pipeline):
+        await lab.push(pipeline, fetch, *calls(busy=5, free=5))
+        await eventually(lambda: waiting(lab, pipeline, 5))
+
+    (held,) = await Inspector(pipeline.plan, lab.broker(pipeline)).held_keys()
+    assert (held.stage, held.key, held.reason, held.waiting) == ("fetch", "busy", "HTTP 429", 4)
+    assert 50 < held.seconds_left <= 60
+
+
+async def waiting(lab: Lab, pipeline: Pipeline, n: int) -> bool:
+    balance = (await lab.balance(pipeline))["fetch"]
+    return balance.delayed == n and balance.outstanding == n
+
+
+async def test_a_batch_holds_the_keys_of_the_messages_that_asked_for_it(lab: Lab) -> None:
+    batches: list[Sequence[str]] = []
+
+    @stage(batch=10, linger=0.05, concurrency=1, rate=Rate(FAST, by="host"))
+    async def send(batch: list[Call], ctx: Context) -> None:
+        batches.append(sorted(call.host for call in batch))
+        busy = [index for index, call in enumerate(batch) if call.host == "busy"]
+        if busy and len(batches) == 1:
+            raise BatchFailed({index: RetryLater("HTTP 429", after=0.1, hold="host") for index in busy})
+
+    pipeline = Pipeline("p", send)
+    summary = await lab.run(pipeline, *calls(busy=3, free=3))
+
+    assert batches[0] == ["busy"] * 3 + ["free"] * 3
+    assert batches[1] == ["busy"]
+    assert sorted(host for batch in batches[2:] for host in batch) == ["busy"] * 2
+    assert (summary.stages["send"].ok, summary.stages["send"].retries) == (6, 3)
+
+
+async def test_a_hold_for_all_of_a_batch_holds_the_key_of_each(lab: Lab) -> None:
+    at: defaultdict[str, list[float]] = defaultdict(list)
+
+    @stage(batch=10, linger=0.05, concurrency=1, rate=Rate(FAST, by="host"))
+    async def send(batch: list[Call]) -> None:
+        now = asyncio.get_running_loop().time()
+        for call in batch:
+            at[call.host].append(now)
+        if len(at["a"]) == 1:
+            raise RetryLater("maintenance", after=0.2, hold="host")
+
+    await lab.run(Pipeline("p", send), *calls(a=1, b=1))
+
+    assert all(second - first >= 0.2 for times in at.values() for first, second in pairwise(times))
+    assert {host: len(times) for host, times in at.items()} == {"a": 2, "b": 2}
