@@ -82,6 +82,8 @@ def main() -> None:
     Exit codes: 0 done, 1 unexpected error, 2 wrong usage, wiring or import, 3 new dead letters, 4 Redis cannot be
     reached, 5 time was up, 130 interrupted, 143 forced to stop.
     """
+    if sys.stdin is None:  # started with it closed: else the next file opened would take its place
+        os.open(os.devnull, os.O_RDONLY)
     sys.exit(run(sys.argv[1:]))
 
 

@@ -21,6 +21,7 @@ from flowq.cli.options import Json, Namespace, Profile, RedisUrl, complete_pipel
 from flowq.cli.printable import json_text
 from flowq.delivery.codec import decoder
 from flowq.delivery.durations import seconds
+from flowq.delivery.portions import MOST_BYTES_PER_CALL, MOST_PER_CALL
 from flowq.errors import CodecError, QueueFull, UsageError
 from flowq.graph.emission import Target, entering, target_for_value
 from flowq.graph.plan import Plan, StagePlan, inlet_of
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_MOST_PER_CALL = 1000
 _FULL_PAUSE_SECONDS = 0.2
 
 
@@ -88,7 +88,7 @@ def command(
     inlet = Inlet(pipeline.plan, entrance(pipeline.plan, stage_name))
     with ExitStack() as stack:
         stream = stack.enter_context(_opened(message)) if many else None
-        value = None if many else inlet.read(message.encode())
+        value = None if many else inlet.read(message.encode())[0]
         publisher = None
         if not dry_run:
             from flowq.publisher import SyncPublisher  # brings the Redis client, which a dry run does without
@@ -138,14 +138,14 @@ class Inlet:
         self._decode = decoder(stage.accepts)
         self._targets: dict[type, Target] = {}
 
-    def read(self, content: bytes, line: int = 0) -> Any:
-        """The message. Raises BadMessage, which names the line."""
+    def read(self, content: bytes, line: int = 0) -> tuple[Any, int]:
+        """The message, and its bytes as it will be stored. Raises BadMessage, which names the line."""
         try:
             value: object = self._decode(content)
             target = self._targets.get(type(value))
             if target is None:
                 target = self._targets[type(value)] = target_for_value(self._plan, inlet_of(self.stage), value)
-            entering(target, value, b"")
+            size = len(entering(target, value, b"").body)
         except CodecError as error:
             where = f"line {line}" if line else "the message"
             details = error.detail.split("; ") if error.detail else [error.message]
@@ -154,7 +154,7 @@ class Inlet:
                 detail="\n".join(details),
                 hint=error.hint,
             ) from None
-        return value
+        return value, size
 
 
 @dataclass
@@ -175,7 +175,7 @@ class Sender:
         return self._when_there_is_room(partial(self.publisher.push, self.stage, value, id=id_))
 
     def send(self, values: Sequence[Any]) -> None:
-        """Send at most a thousand messages, all of them or none."""
+        """Send what one call may carry, all of it or nothing."""
         if self.publisher and values:
             pushed = self._when_there_is_room(partial(self.publisher.push_many, self.stage, values))
             self.duplicates += pushed.duplicates
@@ -211,12 +211,18 @@ def _push_all(stream: BufferedReader, inlet: Inlet, sender: Sender, as_json: boo
     if stream.isatty():
         note(f"reading messages for {inlet.stage}, one JSON value a line; Ctrl-D ends")
     try:
-        for batch in line_batches(stream, most=_MOST_PER_CALL):
+        for batch in line_batches(stream, most=MOST_PER_CALL):
             values: list[Any] = []
+            n_bytes = 0
             try:
                 for line in batch:
-                    values.append(inlet.read(line.content, line.number))  # noqa: PERF401  (those before a bad one count)
-            finally:
+                    value, size = inlet.read(line.content, line.number)
+                    if values and n_bytes + size > MOST_BYTES_PER_CALL:
+                        whole, values, n_bytes = values, [], 0
+                        sender.send(whole)
+                    values.append(value)
+                    n_bytes += size
+            finally:  # those before a bad one count
                 sender.send(values)
     except BadMessage as bad:
         done = "valid" if sender.publisher is None else "pushed"

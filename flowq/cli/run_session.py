@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
@@ -140,7 +141,12 @@ class Session:
         return not self.memory and self.settings.redis is None
 
     def _supervisor(self, broker: Broker, run: Run, sources: Sequence[str], screen: Screen) -> Supervisor:
+        stdin_fds = _stdin_fds() if sources else []
+        still_unread = list(stdin_fds)
+
         def instructions(number: int, quarantined: bool) -> bytes:
+            # What a worker had read from a pipe dies with it: its successor must not go on behind a gap.
+            is_reader = number == 0 and not quarantined and bool(still_unread)
             told = Instructions(
                 root=str(self.loaded.root),
                 module=self.loaded.module,
@@ -158,6 +164,7 @@ class Session:
                 durability=self.settings.durability,
                 embedded=self._is_embedded,
                 quarantined=quarantined,
+                stdin_fd=still_unread.pop() if is_reader else None,
             )
             return told.encode()
 
@@ -172,7 +179,16 @@ class Session:
             grace_seconds=self.settings.grace_seconds,
             note=screen.note,
             stdout=sys.stderr if self.json else None,
+            inherited_fds=stdin_fds,
         )
+
+
+def _stdin_fds() -> list[int]:
+    """Standard input once more, for the worker that runs the sources: its own is the pipe from the supervisor."""
+    try:
+        return [os.dup(sys.stdin.fileno())]
+    except (AttributeError, OSError, ValueError):  # closed
+        return []
 
 
 class InProcess:

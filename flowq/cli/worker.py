@@ -47,6 +47,7 @@ class Instructions:
     durability: Durability = "local"
     embedded: bool = False
     quarantined: bool = False
+    stdin_fd: int | None = None  # the standard input of the supervisor, for a source that reads it
 
     def encode(self) -> bytes:
         """One line of JSON."""
@@ -59,14 +60,16 @@ class Instructions:
 
 def main() -> None:
     """Entry point of `python -m flowq.cli.worker`."""
+    supervised_by = sys.stdin.fileno()
     told = Instructions(**orjson.loads(sys.stdin.buffer.readline()))
+    sys.stdin = None if told.stdin_fd is None else os.fdopen(told.stdin_fd)
     configure_logging()
     sys.stdout = forgiving_stdout()
     try:
         loaded = load_entry(Entry(told.pipeline, told.module, Path(told.root), attribute=told.attribute))
         plan = loaded.pipeline.plan
         runner = asyncio.Runner(loop_factory=fast_loop_factory())
-        runner.run(_work(told, plan))
+        runner.run(_work(told, plan, supervised_by))
     except KeyboardInterrupt:
         leave(130)
     except Exception as error:  # noqa: BLE001  (the border of the process: whatever it is, the user must see it)
@@ -75,10 +78,10 @@ def main() -> None:
     leave(0)
 
 
-async def _work(told: Instructions, plan: Plan) -> None:
+async def _work(told: Instructions, plan: Plan, supervised_by: int) -> None:
     stop = StopSignals()
     stop.install()
-    stop.follow(sys.stdin.fileno(), patience_seconds=told.grace_seconds + KILL_MARGIN_SECONDS)
+    stop.follow(supervised_by, patience_seconds=told.grace_seconds + KILL_MARGIN_SECONDS)
     if told.embedded:  # a hold of our own: should the supervisor be killed, there is still something to hand back
         EmbeddedRedis.acquire(DATA_DIR)
     keys = Keys(told.namespace, told.pipeline)

@@ -51,7 +51,7 @@ class Supervisor:
     the next crash names its cause and no healthy message is ever near it. It is started when a crash is certified and
     ends when it has nothing left to do.
 
-    `edges` are those that the workers read, `all_edges` those of the whole pipeline.
+    `edges` are those that the workers read, `all_edges` those of the whole pipeline. Workers find `inherited_fds` open.
     """
 
     def __init__(
@@ -66,6 +66,7 @@ class Supervisor:
         grace_seconds: float,
         note: Callable[[str], None],
         stdout: IO[str] | None = None,
+        inherited_fds: Sequence[int] = (),
     ) -> None:
         self._broker = broker
         self._command = command
@@ -75,6 +76,7 @@ class Supervisor:
         self._grace_seconds = grace_seconds
         self._note = note
         self._stdout = stdout
+        self._inherited_fds = inherited_fds
         self._slots = [Slot(number) for number in range(workers)]
         self._quarantine = Slot(workers)
         self._stopping = asyncio.Event()
@@ -148,7 +150,7 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         started_at = loop.time()
         process = slot.process = await asyncio.create_subprocess_exec(
-            *self._command, stdin=PIPE, stdout=self._stdout, start_new_session=True
+            *self._command, stdin=PIPE, stdout=self._stdout, start_new_session=True, pass_fds=self._inherited_fds
         )
         assert process.stdin is not None
         with contextlib.suppress(RuntimeError, ProcessLookupError):  # it may have died at once

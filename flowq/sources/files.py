@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from glob import glob, has_magic
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, TextIO, cast
 
 from flowq.errors import UsageError
 from flowq.graph.source_context import SourceContext
@@ -107,7 +107,7 @@ def opened(file: str) -> Generator[BinaryIO]:
     """A file, or standard input, as the bytes that it holds when unpacked."""
     match Path(file).suffix.lower():
         case _ if file == STDIN:
-            yield cast("BinaryIO", sys.stdin.buffer)
+            yield _standard_input()
         case ".gz":
             import gzip
 
@@ -129,6 +129,16 @@ def opened(file: str) -> Generator[BinaryIO]:
         case _:
             with Path(file).open("rb") as stream:
                 yield stream
+
+
+def _standard_input() -> BinaryIO:
+    stdin: TextIO | None = sys.stdin
+    if stdin is None:
+        raise UsageError(
+            "standard input is closed, or the worker that read it has died",
+            hint="run it again with the same input: it goes on where it was",
+        )
+    return stdin.buffer
 
 
 @contextmanager

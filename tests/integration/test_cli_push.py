@@ -287,3 +287,15 @@ def test_memory_stays_flat_over_a_long_stream(project: Project) -> None:
         return int(run.stderr)
 
     assert peak(40_000) < 1.3 * peak(10), "40 MB of lines were held at once"
+
+
+def test_large_messages_go_in_calls_of_a_few_and_each_is_stored_once(
+    project: Project, url: str, store: redis.Redis
+) -> None:
+    large = "".join(f'{{"url": "{n}", "html": "{"x" * 900_000}"}}\n' for n in range(20))
+
+    run = push(project, url, "scrape.parse", "-", stdin=large)
+
+    assert (run.returncode, run.stdout) == (0, "20 pushed to parse\n"), run.stderr
+    assert [body["url"] for body in bodies(store, ">parse")] == [str(n) for n in range(20)]
+    assert store.zcard(f"{PREFIX}:published") >= 3  # one for each call, of up to 8 MB

@@ -6,7 +6,7 @@ What Python can see is refused at import as well; the functions named `only_chec
 
 from __future__ import annotations
 
-from flowq import Context, Pipeline, Rate, Retry, source, stage, use
+from flowq import Context, Pipeline, Rate, Retry, SourceContext, source, stage, use
 from tests.typing.stages import (
     Client,
     Doc,
@@ -17,6 +17,7 @@ from tests.typing.stages import (
     client,
     count,
     crawl,
+    docs,
     extract,
     fetch,
     flights,
@@ -24,6 +25,7 @@ from tests.typing.stages import (
     insert,
     land,
     limit,
+    links,
     log,
     parse,
     scan,
@@ -41,6 +43,14 @@ def source_to_a_stage_of_another_type() -> object:
 
 def sync_source_to_a_stage_of_another_type() -> object:
     return flights >> fetch  # wrong
+
+
+def ready_source_to_a_stage_of_another_type() -> object:
+    return docs >> fetch  # wrong
+
+
+def ready_source_to_a_batch_of_another_type() -> object:
+    return links >> store  # wrong
 
 
 def stage_to_a_stage_of_another_type() -> object:
@@ -261,6 +271,10 @@ async def only_checkers_see_emit_to_a_sink_of_another_type(ctx: Context, row: Ro
 
 def only_checkers_see_a_call_with_another_message() -> object:
     return extract(Link(url=""))  # wrong
+
+
+def only_checkers_see_a_cursor_of_another_type(ctx: SourceContext[int]) -> None:
+    ctx.save("three")  # wrong
 
 
 class ScanOnly(Doc):

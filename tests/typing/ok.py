@@ -18,6 +18,7 @@ from tests.typing.stages import (
     archive,
     count,
     crawl,
+    docs,
     extract,
     fetch,
     flights,
@@ -25,8 +26,11 @@ from tests.typing.stages import (
     insert,
     keep,
     land,
+    links,
     log,
     parse,
+    resuming,
+    resuming_async,
     scan,
     seeds,
     sieve,
@@ -39,6 +43,9 @@ from tests.typing.stages import (
 
 def inferred() -> object:
     assert_type(seeds, Source[Link])
+    assert_type(resuming, Source[Link])
+    assert_type(links, Source[Link])
+    assert_type(docs, Source[Doc])
     assert_type(fetch, Stage[Link, Page | None])
     assert_type(parse, Stage[Page, Doc | Link])
     assert_type(crawl, Stage[Page, Link])
@@ -116,6 +123,14 @@ def data_class() -> object:
 
 def sync_source() -> object:
     return flights >> land
+
+
+def resuming_sources() -> object:
+    return resuming >> fetch, resuming_async >> follow
+
+
+def ready_sources() -> object:
+    return links >> fetch, docs >> store
 
 
 def route_by_type() -> object:

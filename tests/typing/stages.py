@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pydantic import BaseModel
 from typing_extensions import TypedDict
 
-from flowq import Context, Rate, Retry, resource, source, stage, use
+from flowq import Context, Rate, Retry, SourceContext, resource, source, stage, use
+from flowq.sources import csv, ndjson
 
 
 class Link(BaseModel):
@@ -67,6 +68,22 @@ async def seeds(url: str) -> AsyncIterator[Link]:
 @source
 def flights() -> Iterator[Flight]:
     yield Flight("AB12")
+
+
+@source
+def resuming(ctx: SourceContext[int], up_to: int = 3) -> Iterator[Link]:
+    for n in range(ctx.cursor or 0, up_to):
+        yield Link(url=str(n))
+        ctx.save(n + 1)
+
+
+@source
+async def resuming_async(ctx: SourceContext[int]) -> AsyncIterator[Link]:
+    yield Link(url=str(ctx.cursor))
+
+
+links = ndjson(Link, "links.ndjson", name="links")
+docs = csv(Doc, ["docs", "more.csv.gz"], name="docs", delimiter=";")
 
 
 @stage(concurrency=8, dedup="url", rate=Rate(20, by="host"), retry=Retry(attempts=5), timeout="30s")

@@ -1,0 +1,80 @@
+"""Standard input as a source: it reaches the worker, and one that died leaves no gap."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.integration.flowq_process import wait_until
+from tests.integration.project import Project, clean_environ
+
+PIPE = """
+    from pydantic import BaseModel
+
+    from flowq import Pipeline, stage
+    from flowq.sources import ndjson
+
+
+    class Row(BaseModel):
+        n: int
+
+
+    @stage(concurrency=1)
+    def store(row: Row) -> None:
+        print("got", row.n, flush=True)
+
+
+    pipe = Pipeline("pipe", ndjson(Row, "-") >> store)
+"""
+RUN = (sys.executable, "-m", "flowq", "run", "pipe", "--json")
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    project = Project(tmp_path)
+    project.write("pipelines/pipe.py", PIPE)
+    return project
+
+
+def got(stderr: str) -> list[int]:
+    return sorted(int(line.split()[1]) for line in stderr.splitlines() if line.startswith("got "))
+
+
+def test_what_is_piped_into_a_run_is_handled_whole(project: Project) -> None:
+    run = project.flowq("run", "pipe", "--json", stdin="".join(f'{{"n":{n}}}\n' for n in range(500)))
+
+    assert run.returncode == 0, run.stderr
+    assert got(run.stderr) == list(range(500))
+
+
+def test_a_line_that_comes_slowly_does_not_wait_for_the_next_and_a_dead_reader_leaves_no_gap(
+    project: Project, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    with log.open("w") as stderr:
+        run = subprocess.Popen(
+            RUN, cwd=tmp_path, env=clean_environ(), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=stderr
+        )
+    assert run.stdin is not None
+    try:
+        for n in range(3):
+            run.stdin.write(b'{"n":%d}\n' % n)
+        run.stdin.flush()
+        wait_until(lambda: got(log.read_text()) == [0, 1, 2])
+        (worker,) = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()[-1:]
+        os.kill(int(worker), signal.SIGKILL)
+        assert run.wait(10) != 0
+    finally:
+        run.kill()
+        run.stdin.close()
+    assert "run it again with the same input" in log.read_text()
+
+    again = project.flowq("run", "pipe", "--json", stdin="".join(f'{{"n":{n}}}\n' for n in range(6)))
+
+    assert again.returncode == 0, again.stderr
+    assert got(again.stderr) == [3, 4, 5]
