@@ -50,6 +50,10 @@ class Keys:
         """Stream: dead letters of a stage."""
         return self._key(f"dead:{stage}")
 
+    def amended(self, stage: str) -> str:
+        """Hash: id of a dead letter to the body that it shall have when it runs again."""
+        return self._key(f"amended:{stage}")
+
     def seen(self, stage: str) -> str:
         """Set: hashes of the messages a deduplicating stage has been given."""
         return self._key(f"seen:{stage}")

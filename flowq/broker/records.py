@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import orjson
 
@@ -82,7 +82,7 @@ class Reclaimed:
 
 @dataclass(frozen=True, slots=True)
 class DeadEntry:
-    """A dead letter as it is stored."""
+    """A dead letter as it is stored. `is_amended`: its body is not the one it died with."""
 
     entry_id: str
     edge: str
@@ -90,6 +90,7 @@ class DeadEntry:
     body: bytes | None
     info: Mapping[str, Any]
     foreign: Mapping[bytes, bytes]
+    is_amended: bool = False
 
 
 def deliveries_of(edge: str, entries: Sequence[Any], worker: str, epoch: int) -> list[Delivery]:
@@ -118,20 +119,21 @@ def _odd_delivery(edge: str, entry_id: bytes, fields: dict[bytes, bytes], worker
     return Delivery(edge, entry_id, header, fields.get(b"b", b""), worker, epoch)
 
 
-def dead_entry(entry_id: bytes, fields: Sequence[bytes]) -> DeadEntry:
-    """A dead letter from its stored fields, whoever wrote them."""
+def dead_entry(entry_id: bytes, fields: Sequence[bytes], amended: bytes | None = None) -> DeadEntry:
+    """A dead letter from its stored fields, whoever wrote them, and from its new body if it was amended."""
     values = dict(pairs(fields))
     try:
-        info = orjson.loads(values.get(b"x", b"{}"))
+        info: Any = orjson.loads(values.get(b"x", b"{}"))
     except orjson.JSONDecodeError:
-        info = {"reason": "unknown"}
+        info = None
     return DeadEntry(
         entry_id=entry_id.decode(),
         edge=values.get(b"e", b"").decode(),
         header=values.get(b"h", b""),
-        body=values.get(b"b"),
-        info=info,
+        body=values.get(b"b") if amended is None else amended,
+        info=cast("dict[str, Any]", info) if isinstance(info, dict) else {"reason": "unknown"},
         foreign={name[2:]: value for name, value in values.items() if name.startswith(b"f:")},
+        is_amended=amended is not None,
     )
 
 

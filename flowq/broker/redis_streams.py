@@ -255,7 +255,7 @@ class Broker:
         names = [key for edge in edges for key in self._edge_keys(edge)]
         reply = await self.script(
             scripts.BEGIN_RUN,
-            [keys.run, keys.stats, keys.cursors, *seen, *names, *(keys.dead(stage) for stage in stages)],
+            [keys.run, keys.stats, keys.cursors, *seen, *names, *map(keys.dead, stages), *map(keys.amended, stages)],
             run_id, len(seen), len(edges), int(fresh), signature, *sources,
         )  # fmt: skip
         finished = {source: bool(done) for source, done in zip(sources, reply[2:], strict=True)}
@@ -298,27 +298,21 @@ class Broker:
 
     # Dead letters
 
-    async def dead_entries(self, stage: str, *, after: str = "", limit: int = 1000) -> list[DeadEntry]:
+    async def dead_entries(
+        self, stage: str, *, after: str = "", limit: int = 1000, bodies: bool = True
+    ) -> list[DeadEntry]:
         """Dead letters of a stage in the order in which they died, those after the entry id `after`."""
         first = f"({after}" if after else "-"
-        reply = await self._control.call(
-            b"XRANGE",
-            self.keys.dead(stage),
-            first,
-            b"+",
-            b"COUNT",
-            limit,
-            timeout_seconds=CALL_TIMEOUT_SECONDS,
-        )
-        return [dead_entry(entry_id, fields) for entry_id, fields in reply]
+        return await self._read_dead(stage, int(bodies), first, limit)
 
-    async def replay(self, stage: str, edge: str, letters: Sequence[tuple[str, bytes, str]]) -> int:
-        """Put dead letters back: (entry id, new header, run it died in) each. Returns how many were still there."""
-        keys = self.keys
-        flat = [value for letter in letters for value in letter]
-        names = [keys.stats, keys.run, keys.dead(stage), keys.edge(edge)]
-        replayed: int = await self.script(scripts.REPLAY, names, stage, edge, *flat)
-        return replayed
+    async def dead_entries_named(self, stage: str, ids: Sequence[str]) -> list[DeadEntry]:
+        """Those of the dead letters with these entry ids that are there."""
+        return await self._read_dead(stage, 1, "", *ids)
+
+    async def _read_dead(self, stage: str, *arguments: Any) -> list[DeadEntry]:
+        names = [self.keys.dead(stage), self.keys.amended(stage)]
+        reply = await self.script(scripts.READ_DEAD, names, *arguments)
+        return [dead_entry(entry_id, fields, amended) for entry_id, fields, amended in reply]
 
     async def bury(self, stage: str, delivery: Delivery, letter: DeadLetter) -> None:
         """Add a dead letter for a message that is no longer in its stream."""

@@ -1,37 +1,38 @@
-"""`flowq dlq`: lists dead letters, shows one, and puts them back to be run again."""
+"""`flowq dlq`: lists dead letters, shows, mends and removes them, and puts them back to be run again."""
 
 from __future__ import annotations
 
-import asyncio
-import re
-import sys
-from collections.abc import Callable, Coroutine, Sequence
-from datetime import datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flowq.cli.options import Json, Namespace, PipelineName, Profile, RedisUrl, settings_here
-from flowq.errors import NotFound
+from flowq.cli.dlq_options import (
+    DryRun,
+    ErrorGlob,
+    Ids,
+    Limit,
+    Since,
+    StageName,
+    Where,
+    in_pipeline,
+    must_exist,
+    n_letters,
+    none_of,
+    per_second,
+    selection,
+)
+from flowq.cli.options import Json, Namespace, PipelineName, Profile, RedisUrl
+from flowq.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
-    from flowq.inspector import DeadLetterGroup, DeadLetterRecord, Inspector
+    from flowq.inspector import Inspector
+    from flowq.repair.dead_letters import DeadLetters
+    from flowq.repair.fitting import Edit
+    from flowq.repair.letter import DeadLetterGroup, DeadLetterRecord
+    from flowq.repair.selection import Selection
 
-T = TypeVar("T")
-
-StageName = Annotated[
-    str | None, typer.Option("--stage", "-s", metavar="STAGE", help="Only dead letters of this stage.")
-]
-ErrorGlob = Annotated[
-    str | None,
-    typer.Option("--error", metavar="GLOB", help="Only those whose error line matches, such as '*HTTP 503*'."),
-]
-
-_MOST_GROUPS = 50
-_LONGEST_VALUE, _LONGEST_BODY = 300, 2000
-
-command = typer.Typer(help="Look at dead letters, and send them back.")
+command = typer.Typer(help="Look at dead letters, mend them, and send them back.")
 
 
 @command.command("ls")
@@ -39,30 +40,36 @@ def ls(
     name: PipelineName,
     stage: StageName = None,
     error: ErrorGlob = None,
+    since: Since = None,
+    where: Where = None,
     json: Json = False,
     redis: RedisUrl = None,
     namespace: Namespace = None,
     profile: Profile = None,
 ) -> None:
-    """List dead letters by stage and error, with how many, and the first and the last time.
+    """List dead letters by stage and kind of error, with how many, and the first and the last time.
 
-    The first column is the number by which `flowq dlq show` knows the first of them.
+    Errors are of one kind when they were raised by the same function and differ in numbers alone. The first column is
+    the number by which `flowq dlq show` knows the first of them, the last one names the kind for all other commands.
 
     Example:
       flowq dlq ls scrape
-      flowq dlq ls scrape --error '*HTTP 503*'
+      flowq dlq ls scrape --error '*HTTP 503*' --since 1h
     """
+    chosen = selection(stage, error, since, where)
 
-    async def read(inspector: Inspector) -> list[DeadLetterGroup]:
-        return await inspector.groups(stage, error=error)
+    async def read(letters: DeadLetters, _: Inspector) -> list[DeadLetterGroup]:
+        return await letters.groups(chosen)
 
-    groups = _inspect(name, read, redis=redis, namespace=namespace, profile=profile)
+    groups = in_pipeline(name, read, redis=redis, namespace=namespace, profile=profile)
     if json:
         _print_json([group.as_json() for group in groups])
     elif groups:
-        _show_groups(name, groups)
+        from flowq.cli.dlq_screen import show_groups
+
+        show_groups(name, groups)
     else:
-        print("no dead letters" + (" match" if stage or error else ""))
+        print(none_of(chosen))
 
 
 @command.command("show")
@@ -70,52 +77,73 @@ def show(
     name: PipelineName,
     which: Annotated[
         str,
-        typer.Argument(metavar="[N|ID]", help="Its number in the list, or the id of the letter or of its message."),
+        typer.Argument(
+            metavar="[N|ID]", help="Its number in the list, the id of the letter or of its message, or a kind."
+        ),
     ] = "1",
     stage: StageName = None,
     error: ErrorGlob = None,
+    since: Since = None,
+    where: Where = None,
     json: Json = False,
     redis: RedisUrl = None,
     namespace: Namespace = None,
     profile: Profile = None,
 ) -> None:
-    """Show one dead letter: the message, what went wrong, where it came from.
+    """Show one dead letter: the message, what went wrong, where it came from, what it died of before.
 
-    Numbers count from 1 in the list that the same --stage and --error give: by stage, the oldest first.
+    Numbers count from 1 in the list that the same options give: by stage, the oldest first.
 
     Example:
       flowq dlq show scrape 1
       flowq dlq show scrape 1 --json | jq .message
     """
+    chosen = selection(stage, error, since, where)
 
-    async def read(inspector: Inspector) -> DeadLetterRecord | None:
+    async def read(letters: DeadLetters, _: Inspector) -> DeadLetterRecord | None:
+        from dataclasses import replace
+
         if which.isdecimal():
             left = int(which)
-            async for letter in inspector.each_dead_letter(stage, error=error):
+            async for letter in letters.each(chosen):
                 left -= 1
                 if left == 0:
                     return letter
-        found = await inspector.dead_letters(stage, error=error, ids=[which], limit=1)
+        found = await letters.first(replace(chosen, ids=[which]), limit=1)
         return found[0] if found else None
 
-    letter = _inspect(name, read, redis=redis, namespace=namespace, profile=profile)
+    letter = in_pipeline(name, read, redis=redis, namespace=namespace, profile=profile)
     if letter is None:
         raise NotFound(f'"{name}" has no dead letter {which}', hint=f"flowq dlq ls {name}")
     if json:
         _print_json(letter.as_json())
     else:
-        _show_letter(name, letter)
+        from flowq.cli.dlq_screen import show_letter
+
+        show_letter(name, letter)
 
 
 @command.command("retry")
 def retry(
     name: PipelineName,
-    ids: Annotated[
-        list[str] | None, typer.Argument(metavar="[ID]...", help="Only these: ids of letters or of messages.")
-    ] = None,
+    ids: Ids = None,
     stage: StageName = None,
     error: ErrorGlob = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many would go where.")] = False,
+    since: Since = None,
+    where: Where = None,
+    limit: Limit = None,
+    to: Annotated[
+        str | None, typer.Option("--to", metavar="STAGE", help="Send them to this stage, not back to their own.")
+    ] = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of each message first. May be given again."),
+    ] = None,
+    edit: Annotated[bool, typer.Option("--edit", help="Change the messages in $EDITOR first.")] = False,
+    rate: Annotated[
+        str | None, typer.Option("--rate", metavar="N", help='At most so many a second, or "600/m".')
+    ] = None,
+    dry_run: DryRun = False,
     json: Json = False,
     redis: RedisUrl = None,
     namespace: Namespace = None,
@@ -123,184 +151,189 @@ def retry(
 ) -> None:
     """Put dead letters back where they came from, to be run again with all their attempts.
 
-    Without --stage, --error or an ID these are all dead letters of the pipeline.
+    Without options or an ID these are all dead letters of the pipeline. A message keeps its id. Broken off, the rest
+    is still dead; called again, nothing is put back twice. One that dies again shows what it died of before. With
+    --rate all are put back at once, to become due one after the other.
 
     Example:
-      flowq dlq retry scrape --error '*HTTP 503*' --dry-run
-      flowq dlq retry scrape --stage fetch
+      flowq dlq retry scrape --error '*HTTP 503*' --rate 20 --dry-run
+      flowq dlq retry flights --where dest=SJV --set dest=SJU
     """
+    chosen, pace = selection(stage, error, since, where, ids, limit), per_second(rate)
+    if edit and assignments:
+        raise UsageError("--edit and --set exclude each other")
 
-    async def put_back(inspector: Inspector) -> tuple[dict[str, int], bool]:
-        if ids:
-            await _must_exist(name, inspector, ids, stage, error)
-        counts = await inspector.replay(stage, error=error, ids=ids or (), dry_run=dry_run)
-        return {stage: n for stage, n in counts.items() if n}, bool(await inspector.workers())
+    async def put_back(letters: DeadLetters, inspector: Inspector) -> tuple[Mapping[str, int], bool]:
+        await must_exist(name, letters, chosen)
+        these, change = await _edited(letters, chosen, assignments, asks=edit)
+        counts: Mapping[str, int] = {}
+        if dry_run or to or change:  # nothing is put back unless all of it fits
+            counts = await letters.put_back(these, to=to, edit=change, per_second=pace, dry_run=True)
+        if not dry_run:
+            counts = await letters.put_back(these, to=to, edit=change, per_second=pace)
+        return counts, bool(await inspector.workers())
 
-    counts, has_workers = _inspect(name, put_back, redis=redis, namespace=namespace, profile=profile)
-    if json:
-        _print_json(counts)
-        return
-    for where, n in counts.items():
-        letters = f"{n:,} dead letter{'s' * (n > 1)}"
-        print(f"{letters} would go back to {where}" if dry_run else f"{letters} put back to {where}")
-    if not counts:
-        print("no dead letters" + (" match" if stage or error else ""))
-    elif not has_workers and not dry_run:
+    counts, has_workers = in_pipeline(name, put_back, redis=redis, namespace=namespace, profile=profile)
+    _report(counts, "would go back to" if dry_run else "put back to", chosen, json=json)
+    if any(counts.values()) and not (has_workers or dry_run or json):
         from flowq.cli.errors import note
 
         note(f"no worker is running: flowq run {name}")
 
 
-async def _must_exist(
-    name: str, inspector: Inspector, ids: Sequence[str], stage: str | None, error: str | None
+@command.command("rm")
+def rm(
+    name: PipelineName,
+    ids: Ids = None,
+    stage: StageName = None,
+    error: ErrorGlob = None,
+    since: Since = None,
+    where: Where = None,
+    limit: Limit = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove them without asking.")] = False,
+    dry_run: DryRun = False,
+    json: Json = False,
+    redis: RedisUrl = None,
+    namespace: Namespace = None,
+    profile: Profile = None,
 ) -> None:
-    found: set[str] = set()
-    async for letter in inspector.each_dead_letter(stage, error=error, ids=ids):
-        found |= {letter.id, letter.message_id}
-    missing = [asked for asked in ids if asked not in found]
-    if missing:
-        raise NotFound(
-            f'"{name}" has no dead letter {", ".join(missing)}; nothing was put back', hint=f"flowq dlq ls {name}"
-        )
+    """Remove dead letters for good.
+
+    Says how many and asks first; off a terminal it needs --yes. `flowq dlq export` keeps a copy.
+
+    Example:
+      flowq dlq rm scrape --error 'Reject: HTTP 404*' --dry-run
+      flowq dlq rm scrape --stage fetch --since 1d --yes
+    """
+    chosen = selection(stage, error, since, where, ids, limit)
+
+    async def remove(letters: DeadLetters, _: Inspector) -> tuple[Mapping[str, int], bool]:
+        await must_exist(name, letters, chosen)
+        there = await letters.remove(chosen, dry_run=True)
+        if dry_run or not any(there.values()):
+            return there, True
+        if not yes and not _is_agreed(name, sum(there.values())):
+            return {}, False
+        return await letters.remove(chosen), True
+
+    counts, is_agreed = in_pipeline(name, remove, redis=redis, namespace=namespace, profile=profile)
+    if is_agreed:
+        _report(counts, "would be removed from" if dry_run else "removed from", chosen, json=json)
 
 
-def _inspect(name: str, read: Callable[[Inspector], Coroutine[Any, Any, T]], **flags: str | None) -> T:
-    """What `read` finds in the pipeline of that name."""
-    from flowq.broker.open import open_broker
-    from flowq.cli.loading import load
-    from flowq.inspector import Inspector
+@command.command("export")
+def export(
+    name: PipelineName,
+    ids: Ids = None,
+    stage: StageName = None,
+    error: ErrorGlob = None,
+    since: Since = None,
+    where: Where = None,
+    limit: Limit = None,
+    redis: RedisUrl = None,
+    namespace: Namespace = None,
+    profile: Profile = None,
+) -> None:
+    """Write dead letters to standard output, one JSON object a line.
 
-    settings = settings_here(**flags)
-    plan = load(name, settings).pipeline.plan
+    Nothing is removed. Change `message` in the lines, and `flowq dlq import` gives the letters the new messages.
 
-    async def opened() -> T:
-        async with open_broker(plan.name, redis=settings.redis, namespace=settings.namespace) as broker:
-            return await read(Inspector(plan, broker))
+    Example:
+      flowq dlq export flights | python fix.py | flowq dlq import flights - --retry
+      flowq dlq export scrape --stage fetch > letters.ndjson
+    """
+    from flowq.cli.printable import json_text
 
-    return asyncio.run(opened())
+    chosen = selection(stage, error, since, where, ids, limit)
+
+    async def write(letters: DeadLetters, _: Inspector) -> None:
+        async for letter in letters.each(chosen):
+            print(json_text(letter.as_json()))
+
+    in_pipeline(name, write, redis=redis, namespace=namespace, profile=profile)
 
 
-# What is shown
+@command.command("import")
+def import_(
+    name: PipelineName,
+    source: Annotated[str, typer.Argument(metavar="FILE", help="Lines of flowq dlq export; - for standard input.")],
+    retry: Annotated[bool, typer.Option("--retry", help="Put the letters back to be run, in the same step.")] = False,
+    restore: Annotated[
+        bool, typer.Option("--restore", help="Add those that are not there any more, or come from elsewhere.")
+    ] = False,
+    json: Json = False,
+    redis: RedisUrl = None,
+    namespace: Namespace = None,
+    profile: Profile = None,
+) -> None:
+    """Give dead letters the messages in a file: mended ones are used when they are put back.
+
+    Each line needs `stage`, `id` and `message`. A message must fit its stage. Letters that are no longer there are
+    passed over, so that the same file twice does nothing twice; --restore adds them, each once within an hour.
+
+    Example:
+      flowq dlq import flights mended.ndjson && flowq dlq retry flights
+      flowq dlq export flights | jq -c '.message.dest = "SJU"' | flowq dlq import flights - --retry
+    """
+    from flowq.cli.dlq_files import Importer, opened
+
+    if retry and restore:
+        raise UsageError("--retry and --restore exclude each other", hint=f"--restore, then flowq dlq retry {name}")
+
+    async def take(letters: DeadLetters, _: Inspector) -> None:
+        importer = Importer(letters, restores=restore, puts_back=retry)
+        with opened(source) as stream:
+            try:
+                await importer.take(stream)
+            finally:
+                importer.done.report(name, puts_back=retry, json=json)
+
+    in_pipeline(name, take, redis=redis, namespace=namespace, profile=profile)
+
+
+# What they share
+
+
+async def _edited(
+    letters: DeadLetters, chosen: Selection, assignments: Sequence[str] | None, *, asks: bool
+) -> tuple[Selection, Edit | None]:
+    """The letters to be put back, and what changes their messages on the way."""
+    from dataclasses import replace
+
+    from flowq.cli.dlq_edit import MOST_TO_EDIT, in_editor, with_fields
+
+    if not asks:
+        return chosen, with_fields(assignments) if assignments else None
+    found = await letters.first(chosen, limit=min(chosen.limit or MOST_TO_EDIT + 1, MOST_TO_EDIT + 1))
+    if len(found) > MOST_TO_EDIT:
+        raise UsageError(f"these are more than {MOST_TO_EDIT} letters to edit", hint="-n 100, or flowq dlq export")
+    bodies: Mapping[str, bytes] = in_editor(found) if found else {}
+    these = replace(chosen, ids=list(bodies), limit=None) if bodies else replace(chosen, limit=0)
+
+    def edit(letter: DeadLetterRecord) -> bytes | None:
+        return bodies.get(letter.id)
+
+    return these, edit
+
+
+def _is_agreed(name: str, n: int) -> bool:
+    from flowq.cli.consent import is_agreed
+
+    return is_agreed(name, n_letters(n), f"flowq dlq rm {name} --yes removes {n_letters(n)}")
+
+
+def _report(counts: Mapping[str, int], what: str, chosen: Selection, *, json: bool) -> None:
+    changed = {where: n for where, n in counts.items() if n}
+    if json:
+        _print_json(changed)
+        return
+    for where, n in changed.items():
+        print(f"{n_letters(n)} {what} {where}")
+    if not changed:
+        print(none_of(chosen))
 
 
 def _print_json(value: Any) -> None:
     from flowq.cli.printable import json_text
 
     print(json_text(value, indent=True))
-
-
-def _show_groups(name: str, groups: Sequence[DeadLetterGroup]) -> None:
-    from rich.text import Text
-
-    from flowq.cli.printable import printable
-    from flowq.cli.table import Column, console_for, fitted_table, indented, number
-
-    console, now = console_for(sys.stdout), datetime.now().astimezone()
-    columns = (
-        Column("n", worth=7),
-        Column("stage", worth=8, is_text=True),
-        Column("error", worth=10, is_text=True, flexible=True),
-        Column("count", worth=9),
-        Column("first", worth=5),
-        Column("last", worth=6),
-    )
-    rows = [
-        (
-            Text(f"{group.position}", "dim"),
-            Text(group.stage),
-            Text(printable(group.error)),
-            number(group.count, "bold red"),
-            Text(_moment(group.first_died_at, now), "dim"),
-            Text(_moment(group.last_died_at, now)),
-        )
-        for group in groups[:_MOST_GROUPS]
-    ]
-    console.print(indented(fitted_table(columns, rows, console.width - 1)))
-    if len(groups) > _MOST_GROUPS:
-        console.print(f" and {len(groups) - _MOST_GROUPS:,} other errors  (--json lists all)")
-    hint = f" flowq dlq show {name} {groups[0].position}    flowq dlq retry {name} {_selection(groups[0])}"
-    console.print(Text(hint, "dim"), soft_wrap=True)
-
-
-def _selection(group: DeadLetterGroup) -> str:
-    """Options that select such letters. An error is data from outside: it is not made into a command to be copied."""
-    kind = group.error.partition(":")[0]
-    return f"--error '{kind}*'" if kind.isidentifier() else f"--stage {group.stage}"
-
-
-def _show_letter(name: str, letter: DeadLetterRecord) -> None:
-    from rich.text import Text
-
-    from flowq.cli.printable import printable, printable_lines
-    from flowq.cli.table import console_for
-
-    console, now = console_for(sys.stdout), datetime.now().astimezone()
-
-    def line(*parts: str | tuple[str, str]) -> None:
-        console.print(Text.assemble(*parts), soft_wrap=True)
-
-    line((letter.stage, "bold"), ("  died ", "dim"), _moment(letter.died_at, now))
-    line((printable(letter.line), "bold red"), (f"    {_last_place(letter)}", "cyan"))
-    line()
-    stages_up = f"{letter.hops} stage{'s' * (letter.hops != 1)} up"
-    facts = {
-        "reason": f"{letter.reason}, attempt {letter.attempts}",
-        "message": letter.message_id,
-        "parent": letter.parent_id,
-        "root": f"{letter.root_id}, {stages_up}" if letter.parent_id else "",
-        "edge": letter.edge,
-        "first seen": _moment(letter.first_at, now),
-        "worker": letter.worker,
-        "run": letter.run,
-        "letter": letter.id,
-    }
-    for title, value in facts.items():
-        if value:
-            line((f"  {title:<12}", "dim"), printable(value))
-    line()
-    for title, value in _body_lines(letter):
-        line((f"  {printable(title):<12}" if title else "  ", "dim"), value)
-    if letter.traceback:
-        line()
-        for text in printable_lines(letter.traceback):
-            line(f"  {text}")
-    line()
-    line((f"flowq dlq retry {name} {letter.id}    flowq dlq show {name} {letter.id} --json", "dim"))
-
-
-def _body_lines(letter: DeadLetterRecord) -> list[tuple[str, str]]:
-    """The message, field by field where it has fields, long values cropped."""
-    from flowq.cli.printable import json_text, printable
-
-    message = letter.message
-    if isinstance(message, dict):
-        fields = cast("dict[str, Any]", message)
-        return [(key, _cropped(json_text(value), _LONGEST_VALUE)) for key, value in fields.items()]
-    if message is not None or letter.body == b"null":
-        return [("", _cropped(json_text(message), _LONGEST_BODY))]
-    if not letter.body:
-        return [("", "no body")]
-    shown = printable(letter.body[:_LONGEST_BODY].decode("utf-8", "backslashreplace"))
-    return [("", f"{len(letter.body):,} bytes, not JSON:"), ("", _cropped(shown, _LONGEST_BODY))]
-
-
-def _cropped(text: str, longest: int) -> str:
-    return text if len(text) <= longest else f"{text[:longest]}… ({len(text):,} characters, --json for all)"
-
-
-def _last_place(letter: DeadLetterRecord) -> str:
-    """Where in the user's code it was raised, from the last frame of the traceback."""
-    from flowq.cli.errors import shown
-    from flowq.cli.printable import printable
-
-    frames = re.findall(r'^  File "(.+)", line (\d+), in (\S+)', letter.traceback, re.MULTILINE)
-    if not frames:
-        return ""
-    file, number, function = frames[-1]
-    return printable(f"{shown(Path(file))}:{number} in {function}")
-
-
-def _moment(moment: datetime, now: datetime) -> str:
-    """A time on this machine's clock, with the date when it was not today."""
-    local = moment.astimezone(now.tzinfo)
-    return local.strftime("%H:%M:%S" if local.date() == now.date() else "%Y-%m-%d %H:%M")

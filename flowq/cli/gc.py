@@ -122,17 +122,10 @@ def _list(plan: Plan, orphans: Sequence[Orphan]) -> None:
 
 def _is_agreed(plan: Plan, orphans: Sequence[Orphan]) -> bool:
     """Whether a person says so. What holds messages is not removed for a mere key pressed."""
-    from flowq.cli.errors import note
+    from flowq.cli.consent import is_agreed
 
     n = sum(orphan.outstanding for orphan in orphans)
-    if not sys.stdin.isatty():
-        note(f"nothing was removed  (flowq gc {plan.name} --yes)")
-        return False
-    answer = input(f"type {plan.name} to remove {_messages(n)} for good: ")
-    if answer.strip() != plan.name:
-        note("nothing was removed")
-        return False
-    return True
+    return is_agreed(plan.name, _messages(n), f"flowq gc {plan.name} --yes")
 
 
 def _messages(n: int) -> str:

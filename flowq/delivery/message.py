@@ -31,6 +31,7 @@ class Header:
     first_ms: int = 0
     type_tag: str = ""
     granted: bool = False
+    past: str = ""  # what it died of before: flowq.delivery.history
     unknown: tuple[str, ...] = ()
 
     def encode(self) -> bytes:
@@ -47,6 +48,8 @@ class Header:
             words.append(f"t={self.type_tag}")
         if self.granted:
             words.append("g=1")
+        if self.past:
+            words.append(f"p={self.past}")
         return " ".join((*words, *self.unknown)).encode()
 
     @classmethod
@@ -78,6 +81,7 @@ class Header:
             first_ms=int(known.get("f", 0)),
             type_tag=known.get("t", ""),
             granted="g" in known,
+            past=known.get("p", ""),
             unknown=tuple(unknown),
         )
 
@@ -109,7 +113,7 @@ def one_word(text: str) -> str:
     return "_".join(text.split()) or "_"
 
 
-_OPTIONAL_WORDS = frozenset("acftg")
+_OPTIONAL_WORDS = frozenset("acftgp")
 
 MISSING = b" t="
 """Stands for the header of an entry that was deleted while it was pending. It has a type tag, as all do that need a

@@ -8,6 +8,7 @@ import pytest
 
 from flowq.broker.keys import Keys
 from flowq.broker.records import DeadEntry
+from flowq.broker.repairing import WayBack, put_back
 from flowq.delivery.message import Delivery, Header
 from flowq.delivery.settlement import DeadLetter
 from flowq.errors import BrokerRefused
@@ -22,9 +23,9 @@ async def bury_one(worker: Worker, body: bytes = b"body") -> DeadEntry:
     return (await worker.broker.dead_entries("parse"))[-1]
 
 
-def way_back(letter: DeadEntry) -> tuple[str, bytes, str]:
+def way_back(letter: DeadEntry) -> WayBack:
     header = Header.decode(letter.header) if letter.header else Header.entering(f"{IN}:{letter.entry_id}")
-    return letter.entry_id, header.replayed().encode(), str(letter.info.get("run", ""))
+    return WayBack(letter.entry_id, header.replayed().encode(), str(letter.info.get("run", "")))
 
 
 async def begin(worker: Worker, run_id: str) -> None:
@@ -40,7 +41,7 @@ async def test_a_letter_put_back_is_the_same_message_with_its_attempts_counted_a
     (letter,) = await worker.broker.dead_entries("parse")
     assert letter.info["attempts"] == 5
 
-    assert await worker.broker.replay("parse", IN, [way_back(letter)]) == 1
+    assert await put_back(worker.broker, "parse", IN, [way_back(letter)]) == 1
 
     back = await worker.read_one()
     assert (back.message_id, back.body, back.header.attempt) == (delivery.message_id, b"body", 1)
@@ -50,8 +51,8 @@ async def test_a_letter_put_back_is_the_same_message_with_its_attempts_counted_a
 async def test_the_same_replay_again_puts_nothing_back(worker: Worker) -> None:
     letter = await bury_one(worker)
 
-    assert await worker.broker.replay("parse", IN, [way_back(letter)]) == 1
-    assert await worker.broker.replay("parse", IN, [way_back(letter)]) == 0
+    assert await put_back(worker.broker, "parse", IN, [way_back(letter)]) == 1
+    assert await put_back(worker.broker, "parse", IN, [way_back(letter)]) == 0
 
     assert (await worker.balance()).waiting == 1
 
@@ -59,11 +60,15 @@ async def test_the_same_replay_again_puts_nothing_back(worker: Worker) -> None:
 async def test_two_people_who_replay_at_once_put_each_letter_back_once(worker: Worker, other: Worker) -> None:
     letters = [way_back(await bury_one(worker, b"%d" % n)) for n in range(20)]
 
-    put_back = await asyncio.gather(
-        *(person.broker.replay("parse", IN, letters[n : n + 5]) for n in range(0, 20, 5) for person in (worker, other))
+    counts = await asyncio.gather(
+        *(
+            put_back(person.broker, "parse", IN, letters[n : n + 5])
+            for n in range(0, 20, 5)
+            for person in (worker, other)
+        )
     )
 
-    assert sum(put_back) == 20
+    assert sum(counts) == 20
     assert sorted(int(delivery.body) for delivery in await worker.read()) == list(range(20))
 
 
@@ -74,7 +79,7 @@ async def test_the_balance_adds_up_through_death_and_replay(later: bool, worker:
     if later:
         await begin(worker, "r2")
 
-    await worker.broker.replay("parse", IN, [way_back(letter)])
+    await put_back(worker.broker, "parse", IN, [way_back(letter)])
 
     balance = await worker.balance()
     assert (balance.entered, balance.dead, balance.waiting) == (1, 0, 1)
@@ -91,7 +96,7 @@ async def test_a_foreign_entry_is_counted_once_through_death_and_replay(
     await worker.settle(buried(await worker.read_one()))
     (letter,) = await worker.broker.dead_entries("parse")
 
-    await worker.broker.replay("parse", IN, [way_back(letter)])
+    await put_back(worker.broker, "parse", IN, [way_back(letter)])
 
     back = await worker.read_one()
     assert back.body == fields.get(b"b", b"")
@@ -108,7 +113,7 @@ async def test_an_edge_of_the_wrong_type_keeps_the_letter(worker: Worker, keys: 
     await redis(b"SET", keys.edge(IN), b"somebody else's")
 
     with pytest.raises(BrokerRefused):
-        await worker.broker.replay("parse", IN, [way_back(letter)])
+        await put_back(worker.broker, "parse", IN, [way_back(letter)])
 
     assert len(await worker.broker.dead_entries("parse")) == 1
 
@@ -166,7 +171,7 @@ async def test_a_message_that_dies_again_after_a_replay_is_buried_again(worker: 
     await worker.settle(done(delivery))
     await worker.broker.bury("parse", delivery, DeadLetter("failed", None, delivery.header))
     (letter,) = await worker.broker.dead_entries("parse")
-    await worker.broker.replay("parse", IN, [way_back(letter)])
+    await put_back(worker.broker, "parse", IN, [way_back(letter)])
     again = await worker.read_one()
     await worker.settle(done(again))
 

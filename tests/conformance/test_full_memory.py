@@ -10,6 +10,7 @@ import pytest
 from flowq.broker.connection import Dialer, UrlDialer
 from flowq.broker.keys import Keys
 from flowq.broker.redis_streams import CRASHES_BEFORE_BURIAL
+from flowq.broker.repairing import WayBack, put_back
 from flowq.delivery.settlement import DeadLetter
 from flowq.errors import BrokerUnavailable
 from tests.conformance.conftest import Command, SignOn
@@ -158,7 +159,7 @@ async def test_dead_letters_can_be_put_back_when_memory_is_full(worker: Worker, 
     (letter,) = await worker.broker.dead_entries("parse")
     await fill_memory()
 
-    assert await worker.broker.replay("parse", IN, [(letter.entry_id, letter.header, "")]) == 1
+    assert await put_back(worker.broker, "parse", IN, [WayBack(letter.entry_id, letter.header, "")]) == 1
 
     assert (await worker.read_one()).body == b"body"
 

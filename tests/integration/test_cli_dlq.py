@@ -174,7 +174,7 @@ def test_ls_groups_dead_letters_by_stage_and_error(cli: Flowq) -> None:
     done = cli("dlq", "ls", "flights")
 
     lines = done.stdout.splitlines()
-    assert lines[0].split() == ["n", "stage", "error", "count", "first", "last"]
+    assert lines[0].split() == ["n", "stage", "error", "count", "first", "last", "kind"]
     assert lines[1].split()[:6] == ["1", "enrich", "Reject:", "unknown", "airport", "SJU"]
     assert lines[1].split()[6] == "10"
     assert "flowq dlq show flights 1" in lines[-1]
@@ -272,7 +272,7 @@ def test_retry_of_ids_is_all_or_nothing(cli: Flowq) -> None:
     refused = cli("dlq", "retry", "flights", letter["id"], "nobody")
 
     assert refused.returncode == 2
-    assert "has no dead letter nobody; nothing was put back" in refused.stderr
+    assert "has no dead letter nobody; nothing was changed" in refused.stderr
     assert printed_json(cli("dlq", "retry", "flights", letter["message_id"], "--json")) == {"enrich": 1}
 
 

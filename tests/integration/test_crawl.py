@@ -11,7 +11,8 @@ import pytest
 from examples.scraping.server import Stats, robots_txt
 from flowq.broker.embedded import EmbeddedRedis
 from flowq.broker.open import open_broker
-from flowq.inspector import DeadLetterRecord, Inspector
+from flowq.inspector import Inspector
+from flowq.repair.letter import DeadLetterRecord
 from pipelines.scrape import scrape
 from tests.integration.crawl import Crawl, crawl_of
 from tests.integration.flowq_process import FlowqProcess, wait_until

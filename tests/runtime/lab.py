@@ -17,7 +17,8 @@ from flowq.broker.connection import Dialer, Link, UrlDialer
 from flowq.broker.keys import Keys
 from flowq.broker.memory import MemoryDialer
 from flowq.broker.redis_streams import Broker
-from flowq.inspector import DeadLetterRecord, Inspector
+from flowq.inspector import Inspector
+from flowq.repair.letter import DeadLetterRecord
 from flowq.runtime.in_process import until_drained
 from flowq.runtime.run import Run, RunOptions, Summary
 from flowq.runtime.runner import Runner, first_to_end

@@ -1,0 +1,72 @@
+"""Changes what is dead: puts letters back, amends, removes and restores them. Each call is one atomic step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from flowq.broker import scripts
+from flowq.broker.redis_streams import Broker
+
+_RESTORE_WINDOW_MS = 3_600_000
+
+
+class WayBack(NamedTuple):
+    """How a dead letter goes back: its header for the next attempt, the run it died in, and when it is due.
+
+    `body` replaces the letter's own. A letter that was amended goes back only with the body given here.
+    """
+
+    entry_id: str
+    header: bytes
+    run: str
+    delay_ms: int = 0
+    body: bytes | None = None
+
+
+class Exported(NamedTuple):
+    """A dead letter as it was exported; `token` makes sure that it is added once."""
+
+    token: str
+    edge: str
+    header: bytes
+    body: bytes
+    info: bytes
+
+
+async def put_back(broker: Broker, stage: str, edge: str, letters: Sequence[WayBack]) -> int:
+    """Put letters of a stage on an edge. Returns how many were still there, as the caller had seen them."""
+    keys = broker.keys
+    flat: list[Any] = []
+    for letter in letters:
+        body = b"" if letter.body is None else b"=" + letter.body
+        flat += (letter.entry_id, letter.header, letter.run, letter.delay_ms, body)
+    names = [
+        keys.stats, keys.run, keys.dead(stage), keys.amended(stage),
+        keys.edge(edge), keys.delayed(edge), keys.parked(edge),
+    ]  # fmt: skip
+    leaves_the_dead = stage if edge.rpartition(">")[2] == stage else ""
+    n: int = await broker.script(scripts.PUT_BACK, names, leaves_the_dead, edge, *flat)
+    return n
+
+
+async def amend(broker: Broker, stage: str, bodies: Sequence[tuple[str, bytes]]) -> list[bool]:
+    """Give letters the bodies with which they shall run again: whether each was still there."""
+    names = [broker.keys.dead(stage), broker.keys.amended(stage)]
+    flat = [value for letter in bodies for value in letter]
+    return [bool(there) for there in await broker.script(scripts.AMEND, names, *flat)]
+
+
+async def remove(broker: Broker, stage: str, ids: Sequence[str]) -> int:
+    """Remove letters for good. Returns how many were still there."""
+    names = [broker.keys.dead(stage), broker.keys.amended(stage)]
+    n: int = await broker.script(scripts.REMOVE_DEAD, names, *ids)
+    return n
+
+
+async def restore(broker: Broker, stage: str, letters: Sequence[Exported]) -> int:
+    """Add letters that were exported. Returns how many had not been added in the last hour."""
+    names = [broker.keys.published, broker.keys.dead(stage)]
+    flat = [value for letter in letters for value in letter]
+    n: int = await broker.script(scripts.RESTORE_DEAD, names, _RESTORE_WINDOW_MS, *flat)
+    return n

@@ -1,0 +1,122 @@
+"""Which dead letters a command is about, and how it gets at them: what the commands of `flowq dlq` share."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from flowq.cli.options import settings_here
+from flowq.delivery.durations import seconds
+from flowq.errors import NotFound, UsageError
+
+if TYPE_CHECKING:
+    from flowq.inspector import Inspector
+    from flowq.repair.dead_letters import DeadLetters
+    from flowq.repair.selection import Selection
+
+T = TypeVar("T")
+
+StageName = Annotated[
+    str | None, typer.Option("--stage", "-s", metavar="STAGE", help="Only dead letters of this stage.")
+]
+ErrorGlob = Annotated[
+    str | None,
+    typer.Option("--error", metavar="GLOB", help="Only those whose error line matches, such as '*HTTP 503*'."),
+]
+Since = Annotated[
+    str | None, typer.Option("--since", metavar="DURATION", help='Only those that died in the last "30m", "2h", "1d".')
+]
+Where = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--where",
+        metavar="CONDITION",
+        help="Only messages with field=value, !=, <, <=, >, >=, or field~GLOB. May be given again.",
+    ),
+]
+Limit = Annotated[int | None, typer.Option("--limit", "-n", metavar="N", min=1, help="At most so many.")]
+Ids = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[ID]...", help="Only these: ids of letters or of messages, or kinds as ls shows them."),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
+
+
+def selection(
+    stage: str | None,
+    error: str | None,
+    since: str | None,
+    where: Sequence[str] | None,
+    ids: Sequence[str] | None = None,
+    limit: int | None = None,
+) -> Selection:
+    """What the options mean. Raises UsageError."""
+    from flowq.repair.condition import Condition
+    from flowq.repair.selection import Selection
+
+    try:
+        earliest = datetime.fromtimestamp(time.time() - seconds(since), UTC) if since else None
+    except ValueError as problem:
+        raise UsageError(f"--since {problem}") from None
+    conditions = tuple(Condition.parse(written) for written in where or ())
+    return Selection(stage, error, ids or (), earliest, conditions, limit)
+
+
+def per_second(rate: str | None) -> float | None:
+    """A rate as it is written, in letters a second. Raises UsageError."""
+    if rate is None:
+        return None
+    number, _, unit = rate.partition("/")
+    try:
+        number_a_second = float(number) / {"": 1, "s": 1, "m": 60, "h": 3600}[unit]
+    except (ValueError, KeyError):
+        number_a_second = 0
+    if not 0 < number_a_second < 1e6:
+        raise UsageError(f'--rate "{rate}" is not a rate', hint='a number a second, or "600/m"')
+    return number_a_second
+
+
+async def must_exist(name: str, letters: DeadLetters, chosen: Selection) -> None:
+    """Raise NotFound unless every id that was given means something."""
+    if not chosen.ids:
+        return
+    found: set[str] = set()
+    async for letter in letters.each(chosen):
+        found |= chosen.names(letter)
+    if missing := [asked for asked in chosen.ids if asked not in found]:
+        text = f'"{name}" has no dead letter {", ".join(missing)}; nothing was changed'
+        raise NotFound(text, hint=f"flowq dlq ls {name}")
+
+
+def in_pipeline(name: str, work: Callable[[DeadLetters, Inspector], Coroutine[Any, Any, T]], **flags: str | None) -> T:
+    """What `work` makes of the dead letters of the pipeline of that name."""
+    from flowq.broker.open import open_broker
+    from flowq.cli.loading import load
+    from flowq.inspector import Inspector
+    from flowq.repair.dead_letters import DeadLetters
+
+    settings = settings_here(**flags)
+    plan = load(name, settings).pipeline.plan
+
+    async def opened() -> T:
+        async with open_broker(plan.name, redis=settings.redis, namespace=settings.namespace) as broker:
+            return await work(DeadLetters(plan, broker), Inspector(plan, broker))
+
+    return asyncio.run(opened())
+
+
+def n_letters(n: int) -> str:
+    """So many dead letters, in words."""
+    return f"{n:,} dead letter{'s' * (n != 1)}"
+
+
+def none_of(chosen: Selection) -> str:
+    """That there are none of those that were chosen, in words."""
+    from flowq.repair.selection import Selection
+
+    return "no dead letters" + (" match" if chosen != Selection() else "")

@@ -1,0 +1,41 @@
+"""A short name for a kind of failure: the same for failures that differ in numbers alone."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import NamedTuple
+
+_NUMBERS = re.compile(r"\b(?:0x)?[0-9a-fA-F-]*\d[0-9a-fA-F-]*\b|\d+")
+_FRAME = re.compile(r'^  File "(.+)", line (\d+), in (.+)$', re.MULTILINE)
+
+
+class Frame(NamedTuple):
+    """One line of a traceback: where it was in the user's code."""
+
+    file: str
+    line: int
+    function: str
+
+
+def last_frame(traceback: str) -> Frame | None:
+    """The frame in which an error was raised, from the text of a traceback without flowq's own frames."""
+    frames = _FRAME.findall(traceback)
+    return Frame(frames[-1][0], int(frames[-1][1]), frames[-1][2]) if frames else None
+
+
+def fingerprint(error: str, traceback: str) -> str:
+    """Eight hexadecimal digits for an error line and the function that raised it.
+
+    Numbers, addresses and ids in the text count as the same, and line numbers do not count: the name outlives an edit
+    of the file above the function.
+
+    >>> fingerprint("HTTP 503 after 1.25 s at 0x7f3a", "") == fingerprint("HTTP 502 after 11.5 s at 0x88", "")
+    True
+    >>> fingerprint("unknown airport SJU", "") == fingerprint("unknown airport BQN", "")
+    False
+    """
+    frame = last_frame(traceback)
+    place = (frame.file, frame.function) if frame else ("", "")
+    told = "\0".join((_NUMBERS.sub("#", error), *place))
+    return hashlib.blake2b(told.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()

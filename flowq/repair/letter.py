@@ -1,0 +1,202 @@
+"""A dead letter, decoded: what a person or a program reads."""
+
+from __future__ import annotations
+
+from base64 import b64decode, b64encode
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from flowq.broker.records import DeadEntry
+from flowq.delivery.fingerprint import fingerprint
+from flowq.delivery.history import Death, deaths_of
+from flowq.delivery.message import Header
+
+_NO_JSON = object()
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetterRecord:
+    """A dead letter, decoded. Everything in it may come from outside: escape it before it reaches a screen.
+
+    `id` is its place among the dead letters of its stage, `message_id` the name that the message keeps over retries
+    and replays. `edge` is where it came from. `reason` is one of flowq's own few ("attempts exhausted", "rejected",
+    ...), `error` the first line of what was raised, with its type. `first_at` and `died_at` are when the message was
+    first appended to its edge and when it was given up, in UTC. `hops` counts the stages between it and `root_id`,
+    the message that entered the pipeline. `deaths` are the times it died before and was put back, the oldest first.
+    `is_amended`: its body has been changed since it died.
+    """
+
+    stage: str
+    id: str
+    message_id: str
+    edge: str
+    reason: str
+    error: str
+    error_type: str
+    traceback: str
+    attempts: int
+    first_at: datetime
+    died_at: datetime
+    root_id: str
+    parent_id: str
+    hops: int
+    worker: str
+    run: str
+    body: bytes
+    is_amended: bool = False
+    header: Header = field(default_factory=lambda: Header.entering("-"), compare=False)
+
+    @classmethod
+    def read(cls, stage: str, entry: DeadEntry) -> DeadLetterRecord:
+        """The letter that an entry is, whoever wrote it."""
+        try:
+            header = Header.decode(entry.header)
+        except ValueError:  # somebody else's entry
+            header = Header.entering(f"{stage}:{entry.entry_id}")
+        info, entered_ms = entry.info, int(entry.entry_id.partition("-")[0])
+        died_ms = int(info.get("died_ms", entered_ms))
+        return cls(
+            stage=stage,
+            id=entry.entry_id,
+            message_id=header.message_id,
+            edge=entry.edge,
+            reason=str(info.get("reason", "")),
+            error=str(info.get("error", "")),
+            error_type=str(info.get("error_type", "")),
+            traceback=str(info.get("traceback", "")),
+            attempts=header.attempt,
+            first_at=_utc(header.first_ms or info.get("first_ms", died_ms)),
+            died_at=_utc(died_ms),
+            root_id=header.root_id,
+            parent_id="" if header.parent_id == "-" else header.parent_id,
+            hops=header.hops,
+            worker=str(info.get("worker", "")),
+            run=str(info.get("run", "")),
+            body=entry.body or b"",
+            is_amended=entry.is_amended,
+            header=header,
+        )
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> DeadLetterRecord:
+        """The letter that `as_json` gave. Raises ValueError, KeyError or TypeError for anything else."""
+        header = Header.decode(values["header"].encode())
+        return cls(
+            stage=str(values["stage"]),
+            id=str(values["id"]),
+            message_id=header.message_id,
+            edge=str(values["edge"]),
+            reason=str(values["reason"]),
+            error=str(values["error"]),
+            error_type=str(values["error_type"]),
+            traceback=str(values["traceback"]),
+            attempts=header.attempt,
+            first_at=datetime.fromisoformat(values["first_at"]),
+            died_at=datetime.fromisoformat(values["died_at"]),
+            root_id=header.root_id,
+            parent_id="" if header.parent_id == "-" else header.parent_id,
+            hops=header.hops,
+            worker=str(values["worker"]),
+            run=str(values["run"]),
+            body=body_in(values),
+            header=header,
+        )
+
+    @property
+    def line(self) -> str:
+        """What lists and `error=` filters go by: the error, or the reason where nothing was raised."""
+        return self.error or self.reason
+
+    @property
+    def fingerprint(self) -> str:
+        """The name of this kind of failure."""
+        return fingerprint(self.line, self.traceback)
+
+    @property
+    def deaths(self) -> tuple[Death, ...]:
+        return deaths_of(self.header)
+
+    @property
+    def death(self) -> Death:
+        """This death, as the message shall remember it when it runs again."""
+        return Death(round(self.died_at.timestamp() * 1000), self.attempts, self.line)
+
+    @property
+    def message(self) -> Any:
+        """The body as a JSON value; None when it is not JSON."""
+        return json_or(None, self.body)
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it, ready for JSON. A body that is not JSON itself stands under `body_base64` instead of `message`."""
+        values = {
+            **asdict(self),
+            "first_at": iso(self.first_at),
+            "died_at": iso(self.died_at),
+            "fingerprint": self.fingerprint,
+            "deaths": [
+                {"died_at": iso(_utc(death.died_ms)), "attempts": death.attempts, "error": death.error}
+                for death in self.deaths
+            ],
+            "header": self.header.encode().decode(),
+        }
+        del values["body"]
+        message = json_or(_NO_JSON, self.body)
+        if message is _NO_JSON:
+            return {**values, "body_base64": b64encode(self.body).decode()}
+        return {**values, "message": message}
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetterGroup:
+    """Dead letters of one stage with the same fingerprint, `error` being the line of the first of them.
+
+    `position` is that of the first of them in the list, from 1.
+    """
+
+    stage: str
+    fingerprint: str
+    error: str
+    error_type: str
+    count: int
+    first_died_at: datetime
+    last_died_at: datetime
+    position: int
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it, ready for JSON."""
+        first, last = iso(self.first_died_at), iso(self.last_died_at)
+        return {**asdict(self), "first_died_at": first, "last_died_at": last}
+
+
+def iso(moment: datetime) -> str:
+    """A moment in UTC as it stands in JSON."""
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def json_or(otherwise: Any, body: bytes) -> Any:
+    """The JSON value that some bytes are, or something else where they are none."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return otherwise
+
+
+def body_in(values: Mapping[str, Any]) -> bytes:
+    """The body in the JSON of a letter. Raises KeyError or ValueError if there is none."""
+    if "message" in values:
+        return orjson.dumps(values["message"])
+    return b64decode(values["body_base64"], validate=True)
+
+
+def is_same_json(one: bytes, other: bytes) -> bool:
+    """Whether two bodies mean the same, whatever their spaces and the order of their fields."""
+    first = json_or(_NO_JSON, one)
+    return one == other if first is _NO_JSON else first == json_or(_NO_JSON, other)
+
+
+def _utc(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
