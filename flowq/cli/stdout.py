@@ -24,6 +24,9 @@ class _Outlet(io.RawIOBase):
     def fileno(self) -> int:
         return self._descriptor
 
+    def isatty(self) -> bool:
+        return os.isatty(self._descriptor)
+
     def write(self, data: ReadableBuffer, /) -> int:
         try:
             return os.write(self._descriptor, data)

@@ -237,6 +237,13 @@ class Network:
         for i in (0, 1):
             _ip("-n", self._namespace(i), "route", "add", "blackhole", f"{self.hosts[1 - i]}/32")
 
+    def pull_cable(self, i: int) -> None:
+        """Nothing gets to that machine or away from it, and nobody is told."""
+        _ip("-n", self._namespace(i), "link", "set", "eth0", "down")
+
+    def plug_cable(self, i: int) -> None:
+        _ip("-n", self._namespace(i), "link", "set", "eth0", "up")
+
     def heal(self) -> None:
         for i in (0, 1):
             _ip("-n", self._namespace(i), "route", "del", "blackhole", f"{self.hosts[1 - i]}/32")

@@ -6,11 +6,13 @@ import asyncio
 import contextlib
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 from urllib.parse import urlsplit
 
 import hiredis
 
+Way = Literal["commands", "replies"]
+WAYS: tuple[Way, ...] = ("commands", "replies")
 _NOTHING = (b"*-1\r\n", b"$-1\r\n", b"_\r\n")
 
 
@@ -32,9 +34,10 @@ class Proxy:
     def __init__(self, redis_url: str) -> None:
         self._socket_path = urlsplit(redis_url).path
         self._losses: list[_Loss] = []
-        self._passing = asyncio.Event()
-        self._passing.set()
+        self._passing = {way: asyncio.Event() for way in WAYS}
+        self.resume()
         self._refusing = False
+        self._delay_seconds = 0.0
         self._connections: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self.dropped = 0
@@ -49,7 +52,7 @@ class Proxy:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._server.close()
-        self._passing.set()
+        self.resume()
         self.kill_connections()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
@@ -62,12 +65,18 @@ class Proxy:
         """
         self._losses.append(_Loss(command.upper().encode(), containing, times))
 
-    def stall(self) -> None:
-        """Pass nothing on, in either direction, until `resume`."""
-        self._passing.clear()
+    def stall(self, *ways: Way) -> None:
+        """Pass nothing on, in these directions or both, until `resume`."""
+        for way in ways or WAYS:
+            self._passing[way].clear()
 
     def resume(self) -> None:
-        self._passing.set()
+        for passing in self._passing.values():
+            passing.set()
+
+    def delay(self, seconds: float) -> None:
+        """Have everything arrive so much later, in each direction."""
+        self._delay_seconds = seconds
 
     def refuse(self) -> None:
         """Close what is open and accept nothing until `accept`."""
@@ -109,8 +118,9 @@ class Proxy:
     def is_lost(self, command: list[bytes]) -> _Loss | None:
         return next((loss for loss in self._losses if loss.concerns(command)), None)
 
-    async def passing(self) -> None:
-        await self._passing.wait()
+    async def passing(self, way: Way) -> None:
+        await self._passing[way].wait()
+        await asyncio.sleep(self._delay_seconds)
 
 
 class _Connection:
@@ -124,7 +134,7 @@ class _Connection:
         parser = hiredis.Reader()
         with contextlib.suppress(OSError):
             while data := await reader.read(65_536):
-                await self._proxy.passing()
+                await self._proxy.passing("commands")
                 parser.feed(data)
                 while isinstance(command := parser.gets(), list):
                     self._loss = self._proxy.is_lost(command) or self._loss
@@ -134,7 +144,7 @@ class _Connection:
     async def replies(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(65_536):
-                await self._proxy.passing()
+                await self._proxy.passing("replies")
                 loss, self._loss = self._loss, None
                 if loss is not None and loss.times > 0 and data not in _NOTHING:
                     loss.times -= 1

@@ -200,9 +200,9 @@ async def weather(seconds: float, seed: int, folder: Path, say: Say) -> Outcome:
     return Outcome(violated, storm.faults, "\n".join(table))
 
 
-def start(project: Project, url: str, roots: int, seconds: float) -> FlowqProcess:
+def start(project: Project, url: str, roots: int, seconds: float, *, workers: int = WORKERS) -> FlowqProcess:
     return project.start(
-        *("run", "storm", "--workers", str(WORKERS), "--quiet"),
+        *("run", "storm", "--workers", str(workers), "--quiet"),
         *("-a", f"n={roots}", "-a", f"seconds={seconds + 1}", "-a", f"began_at={time.time()}"),
         FLOWQ_PIPELINES="tests.faults.workload:storm",
         FLOWQ_REDIS_URL=url,

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import struct
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +17,6 @@ from tests.eventually import eventually
 from tests.faults.servers import DurableServer
 from tests.faults.survivor import LEASE_SECONDS, Survivor, lasts
 from tests.redis_server import KINDS, Kind
-from tests.requirements import unavailable
 
 HOUR_SECONDS = 3600
 N_STEPS = 8
@@ -59,18 +56,6 @@ def what_is_there(server: DurableServer, keys: Keys, written: bytes) -> tuple[in
         there = client.xlen(keys.edge(IN)), pending, client.xlen(keys.edge(OUT)), client.hget(keys.stats, "ok:parse")
     server.kill()
     return there
-
-
-@pytest.fixture(scope="module")
-def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The library that steps a server's clock, compiled."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
-        unavailable("no C compiler to build the clock that can be stepped", "apt-get install gcc libc6-dev")
-    library = tmp_path_factory.mktemp("shim") / "clock.so"
-    source = Path(__file__).with_name("clock_shim.c")
-    subprocess.run([compiler, "-shared", "-fPIC", "-O2", "-o", str(library), str(source)], check=True)
-    return library
 
 
 @pytest.fixture

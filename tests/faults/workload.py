@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Iterator
 from pydantic import BaseModel
 
 from flowq import Context, Pipeline, Retry, resource, source, stage, use
+from tests.faults.failpoints import arm
 
 RETRY = Retry(attempts=50, base=0.05, max=1.0)
 
@@ -91,4 +92,5 @@ async def store(docs: list[Doc], log: SideLog = use(side_log)) -> None:
     await asyncio.sleep(0.01)
 
 
+arm()
 storm = Pipeline("storm", seeds >> fetch >> parse >> (store | fetch))

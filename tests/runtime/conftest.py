@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.conftest import Servers
+from tests.faults.proxy import Proxy
 from tests.runtime.lab import Lab
 
 
@@ -25,5 +26,19 @@ async def lab(url: str, unique_namespace: str) -> AsyncIterator[Lab]:
 @pytest.fixture(params=["memory", "bundled"])
 async def any_lab(request: pytest.FixtureRequest, redis_server: Servers, unique_namespace: str) -> AsyncIterator[Lab]:
     lab = Lab.at(redis_server("bundled").url if request.param == "bundled" else "memory", unique_namespace)
+    yield lab
+    await lab.close()
+
+
+@pytest.fixture
+async def proxy(url: str) -> AsyncIterator[Proxy]:
+    async with Proxy(url) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+async def far_lab(proxy: Proxy, unique_namespace: str) -> AsyncIterator[Lab]:
+    """A laboratory on the other side of the proxy."""
+    lab = Lab.at(proxy.url, unique_namespace)
     yield lab
     await lab.close()

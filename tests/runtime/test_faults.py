@@ -6,9 +6,7 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass, field
 
 import pytest
 
@@ -22,57 +20,7 @@ from tests.eventually import eventually
 from tests.faults.proxy import Proxy
 from tests.redis_server import RedisServer
 from tests.runtime.lab import Item, Lab
-
-SHORT_LEASE_SECONDS = 0.8
-
-
-@dataclass
-class Record:
-    """What the handlers of a pipeline saw. Each appended output has an id of its own, whoever handles it how often."""
-
-    handled: Counter[int] = field(default_factory=Counter)
-    arrived: defaultdict[int, set[str]] = field(default_factory=lambda: defaultdict(set))
-
-    def check(self, inputs: int, *, reruns: int) -> None:
-        """Every input arrived at the end, by one output each; no more handlers ran than the faults explain."""
-        assert sorted(self.arrived) == list(range(inputs))
-        assert {len(ids) for ids in self.arrived.values()} == {1}
-        assert sum(self.handled.values()) <= inputs + reruns
-
-
-def recorded(record: Record, *, seconds: float = 0.0, concurrency: int = 10) -> Pipeline:
-    """Two stages that write down what they see; the first takes so many seconds for each message."""
-
-    @stage(concurrency=concurrency)
-    async def first(item: Item) -> Item:
-        record.handled[item.n] += 1
-        if seconds:
-            await asyncio.sleep(seconds)
-        return item
-
-    @stage
-    async def last(item: Item, ctx: Context) -> None:
-        record.arrived[item.n].add(ctx.message_id)
-
-    return Pipeline("p", first >> last)
-
-
-def items(n: int) -> list[Item]:
-    return [Item(n=i) for i in range(n)]
-
-
-@pytest.fixture
-async def proxy(url: str) -> AsyncIterator[Proxy]:
-    async with Proxy(url) as proxy:
-        yield proxy
-
-
-@pytest.fixture
-async def far_lab(proxy: Proxy, unique_namespace: str) -> AsyncIterator[Lab]:
-    """A laboratory on the other side of the proxy."""
-    lab = Lab.at(proxy.url, unique_namespace)
-    yield lab
-    await lab.close()
+from tests.runtime.record import SHORT_LEASE_SECONDS, Record, items, recorded
 
 
 @contextlib.asynccontextmanager
@@ -342,6 +290,30 @@ async def test_what_a_worker_left_that_is_known_to_be_dead_runs_at_once(lab: Lab
         await eventually(lambda: len(record.arrived) == 30, seconds=1.0)
 
     record.check(30, reruns=0)
+
+
+async def test_a_stage_that_nobody_runs_stops_its_producers_and_lets_them_go_on_when_somebody_does(lab: Lab) -> None:
+    record = Record()
+
+    @stage(concurrency=4)
+    async def first(item: Item) -> Item:
+        record.handled[item.n] += 1
+        return item
+
+    @stage(concurrency=4, maxsize=50)
+    async def last(item: Item, ctx: Context) -> None:
+        record.arrived[item.n].add(ctx.message_id)
+
+    pipeline = Pipeline("p", first >> last)
+    await lab.push(pipeline, "first", *items(500))
+    async with lab.running(pipeline, stages=["first"]):
+        await eventually(lambda: len(record.handled) >= 50)
+        await asyncio.sleep(0.5)
+        assert (await lab.balance(pipeline))["last"].waiting <= 2 * 50 + 4
+        async with lab.running(pipeline, stages=["last"]):
+            await eventually(lambda: len(record.arrived) == 500)
+
+    record.check(500, reruns=0)
 
 
 async def test_a_housekeeper_that_stumbles_is_told_of_and_begins_again(

@@ -1,0 +1,47 @@
+"""A pipeline of two stages that writes down what its handlers see, and what must be true of that in the end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+
+from flowq import Context, Pipeline, stage
+from tests.runtime.lab import Item
+
+SHORT_LEASE_SECONDS = 0.8
+
+
+@dataclass
+class Record:
+    """What the handlers of a pipeline saw. Each appended output has an id of its own, whoever handles it how often."""
+
+    handled: Counter[int] = field(default_factory=Counter)
+    arrived: defaultdict[int, set[str]] = field(default_factory=lambda: defaultdict(set))
+
+    def check(self, inputs: int, *, reruns: int) -> None:
+        """Every input arrived at the end, by one output each; no more handlers ran than the faults explain."""
+        assert sorted(self.arrived) == list(range(inputs))
+        assert {len(ids) for ids in self.arrived.values()} == {1}
+        assert sum(self.handled.values()) <= inputs + reruns
+
+
+def recorded(record: Record, *, seconds: float = 0.0, concurrency: int = 10) -> Pipeline:
+    """Two stages that write down what they see; the first takes so many seconds for each message."""
+
+    @stage(concurrency=concurrency)
+    async def first(item: Item) -> Item:
+        record.handled[item.n] += 1
+        if seconds:
+            await asyncio.sleep(seconds)
+        return item
+
+    @stage
+    async def last(item: Item, ctx: Context) -> None:
+        record.arrived[item.n].add(ctx.message_id)
+
+    return Pipeline("p", first >> last)
+
+
+def items(n: int) -> list[Item]:
+    return [Item(n=i) for i in range(n)]

@@ -1,0 +1,91 @@
+"""A network that is slow, passes nothing on in one direction, or loses a machine without a word."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from tests.eventually import eventually
+from tests.faults.deployments import Network, Node
+from tests.faults.proxy import Proxy, Way
+from tests.faults.survivor import outage
+from tests.runtime.lab import Lab
+from tests.runtime.record import SHORT_LEASE_SECONDS, Record, items, recorded
+
+ROUND_TRIP_SECONDS = 0.2
+CONCURRENCY = 10
+CABLE_OUT_SECONDS = 9.0  # a read waits 2 s for messages and then 5 s for its reply: by then it has been given up
+LONGEST_RECOVERY_SECONDS = 10.0
+
+
+@pytest.mark.parametrize("leases", [0.9, 2.0])
+@pytest.mark.parametrize("way", ["commands", "replies"])
+async def test_a_stall_in_one_direction_doubles_nothing_and_buries_nobody(
+    way: Way, leases: float, lab: Lab, far_lab: Lab, proxy: Proxy
+) -> None:
+    record = Record()
+    pipeline = recorded(record, seconds=0.01)
+    await lab.push(pipeline, "first", *items(300))
+    async with (
+        far_lab.running(pipeline, lease_seconds=SHORT_LEASE_SECONDS),
+        lab.running(pipeline, lease_seconds=SHORT_LEASE_SECONDS),
+    ):
+        await eventually(lambda: len(record.handled) >= 50)
+        proxy.stall(way)
+        await asyncio.sleep(leases * SHORT_LEASE_SECONDS)
+        proxy.resume()
+        await eventually(lambda: len(record.arrived) == 300)
+
+    record.check(300, reruns=100)  # what the far one held, if it was taken for dead
+    balance = await lab.balance(pipeline)
+    assert (balance["first"].ok, balance["last"].ok) == (300, 300)
+    assert (balance["first"].dead, balance["last"].dead) == (0, 0)
+
+
+async def test_a_round_trip_of_200_ms_costs_no_lease_and_no_more_time_than_it_must(
+    lab: Lab, far_lab: Lab, proxy: Proxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    record = Record()
+    pipeline = recorded(record, concurrency=CONCURRENCY)
+    n = 10 * CONCURRENCY
+    await lab.push(pipeline, "first", *items(n))
+    proxy.delay(ROUND_TRIP_SECONDS / 2)
+    async with far_lab.running(pipeline, stages=["first"], lease_seconds=SHORT_LEASE_SECONDS):
+        began = time.monotonic()
+        await eventually(lambda: len(record.handled) == n, seconds=20)
+        seconds = time.monotonic() - began
+    proxy.delay(0.0)
+    async with lab.running(pipeline):
+        await eventually(lambda: len(record.arrived) == n)
+
+    # A message takes a round trip to be read and one to be settled, and half as much again is allowed for.
+    assert seconds < n / CONCURRENCY * 2 * ROUND_TRIP_SECONDS * 1.5
+    record.check(n, reruns=0)
+    assert not caplog.records
+
+
+async def test_a_machine_whose_cable_is_pulled_is_found_again(
+    unique_namespace: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    record = Record()
+    pipeline = recorded(record)
+    with Network() as network, Node(host=network.hosts[0], within=network.within[0]) as node:
+        lab = Lab.at(node.url, unique_namespace)
+        async with lab.running(pipeline, lease_seconds=SHORT_LEASE_SECONDS):
+            await lab.push(pipeline, "first", *items(50))
+            await eventually(lambda: len(record.arrived) == 50)
+            async with outage(caplog):
+                network.pull_cable(0)
+                await asyncio.sleep(CABLE_OUT_SECONDS)
+                network.plug_cable(0)
+                back_at = time.monotonic()
+            pusher = Lab.at(node.url, unique_namespace)
+            await pusher.push(pipeline, "first", *items(100)[50:])
+            await eventually(lambda: len(record.arrived) == 100, seconds=LONGEST_RECOVERY_SECONDS)
+            assert time.monotonic() - back_at < LONGEST_RECOVERY_SECONDS
+            await pusher.close()
+        await lab.close()
+
+    record.check(100, reruns=0)
