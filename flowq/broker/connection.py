@@ -91,13 +91,20 @@ async def connected(connection: Connection) -> Connection:
 class Link:
     """One connection that is opened on demand and thrown away on the first sign of trouble.
 
-    Calls on one link run one after the other. `on_change` is called when a connection breaks and when one is opened,
-    for it may lead to another server: what was read before may no longer be this worker's afterwards.
+    Calls on one link run one after the other. Who has read something wants to know when a connection breaks, and when
+    another is opened: it may lead to another server, for which the same may be somebody else's.
     """
 
-    def __init__(self, dialer: Dialer, *, on_change: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        dialer: Dialer,
+        *,
+        on_open: Callable[[], None] = lambda: None,
+        on_failure: Callable[[], None] = lambda: None,
+    ) -> None:
         self._dialer = dialer
-        self._on_change = on_change
+        self._on_open = on_open
+        self._on_failure = on_failure
         self._connection: Connection | None = None
         self._turn = asyncio.Lock()
 
@@ -151,11 +158,11 @@ class Link:
 
     async def _open(self) -> Connection:
         self._connection = connection = await self._dialer.dial()
-        self._on_change()
+        self._on_open()
         return connection
 
     async def _drop(self) -> None:
-        self._on_change()
+        self._on_failure()
         await self.close()
 
     async def close(self) -> None:

@@ -77,7 +77,7 @@ class Reader:
             return await self._link.call(*command, timeout_seconds=timeout_seconds)
         except ResponseError:
             # The group, or the whole stream, is gone: FLUSHALL, DEL, XGROUP DESTROY, an empty replica promoted.
-            self._broker.begin_epoch()
+            self._broker.note_loss()
             await self._broker.ensure_groups(self._edges)
             return None
 

@@ -35,15 +35,16 @@ class Broker:
     """One pipeline's door to Redis.
 
     Calls raise BrokerUnavailable when Redis does not answer, and BrokerRefused when asking again would not help.
-    `epoch` counts connections that broke or were opened, and lost groups: a delivery read in an earlier epoch is
-    settled by itself, because a restart or a failover in between may have given it to somebody else.
+    `losses` counts connections that broke and groups that were lost, `epoch` the connections that were opened as well:
+    a delivery read in an earlier epoch is settled by itself, because a restart or a failover in between may have given
+    it to somebody else.
     """
 
     def __init__(self, dialer: Dialer, keys: Keys, *, durability: Durability = "local") -> None:
         self.dialer = dialer
         self.durability: Durability = durability  # of what is published
         self.keys = keys
-        self.epoch = 0
+        self.epoch = self.losses = 0
         self.run_id = ""  # written into dead letters
         self._control = self.link()
         # Waiting for a replica must not keep anything else waiting.
@@ -51,9 +52,14 @@ class Broker:
 
     def link(self) -> Link:
         """A connection of one's own, for a reader or a settler."""
-        return Link(self.dialer, on_change=self.begin_epoch)
+        return Link(self.dialer, on_open=self._begin_epoch, on_failure=self.note_loss)
 
-    def begin_epoch(self) -> None:
+    def note_loss(self) -> None:
+        """A reply may have been lost on its way, or a group with all that was pending in it."""
+        self.losses += 1
+        self._begin_epoch()
+
+    def _begin_epoch(self) -> None:
         """From now on somebody else may have been given what has been read so far."""
         self.epoch += 1
 

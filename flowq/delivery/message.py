@@ -137,6 +137,10 @@ class Delivery:
     foreign: dict[bytes, bytes] | None = None
     _header: Header | None = field(default=None, repr=False)
 
+    def ends_with(self, other: Delivery) -> bool:
+        """Whether one call of a handler may settle both, all or nothing: only if nothing but it can part them."""
+        return self.edge == other.edge and self.worker == other.worker and self.epoch == other.epoch
+
     @property
     def header(self) -> Header:
         """The header, read on first use. An entry that some other program added has the entry id as its message id."""

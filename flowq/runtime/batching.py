@@ -23,12 +23,12 @@ Interruptible = Callable[[Coroutine[Any, Any, Outcome]], Awaitable[Outcome]]
 async def gather(
     batch: list[Delivery], todo: deque[Delivery], idle: Sleepers, limits: Batch, is_stopping: Callable[[], bool]
 ) -> None:
-    """Add to a batch of one delivery what comes on its edge, until it is full or the first has waited long enough."""
+    """Add to a batch of one delivery what may end with it, until it is full or the first has waited long enough."""
     now = asyncio.get_running_loop().time
     size, max_bytes, n_bytes = limits.size, limits.max_bytes or inf, len(batch[0].body)
     deadline = now() + limits.linger_seconds
     while len(batch) < size and n_bytes < max_bytes:
-        if todo and todo[0].edge == batch[0].edge and n_bytes + len(todo[0].body) <= max_bytes:
+        if todo and todo[0].ends_with(batch[0]) and n_bytes + len(todo[0].body) <= max_bytes:
             batch.append(todo.popleft())
             n_bytes += len(batch[-1].body)
         elif todo or now() >= deadline or is_stopping():

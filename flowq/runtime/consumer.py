@@ -84,7 +84,7 @@ class Consumer:
         self._at_work: list[Sequence[Delivery]] = [()] * stage.concurrency
         self._gathering = asyncio.Lock()
         self._waiting = WaitingRoom(self._start)
-        self._reconciled = broker.epoch, self._now()
+        self._reconciled = broker.losses, self._now()
         self._pacer = Pacer(stage, stage.rate, broker, identity) if stage.rate else None
         self._early = EarlyAck(
             broker, stage, self._settler, self._handle, deduplicating=deduplicating, outlets=self._outlets
@@ -182,15 +182,15 @@ class Consumer:
         return self._gauge.room(wanted, self._outlets.bound(_MOST_LOCAL), held=self._held.n)
 
     def _is_reconciliation_due(self) -> bool:
-        epoch, at = self._reconciled
-        return self._broker.epoch != epoch or self._now() - at > _RECONCILE_SECONDS
+        losses, at = self._reconciled
+        return self._broker.losses != losses or self._now() - at > _RECONCILE_SECONDS
 
     async def _reconcile(self) -> None:
         """Run what Redis says was given to this worker but never arrived: the reply to its read was lost.
 
         What was held before or after the question is left out, for it may have been settled in between.
         """
-        self._reconciled = self._broker.epoch, self._now()
+        self._reconciled = self._broker.losses, self._now()
         held_before = self._held.copy()
         pending = await self._reader.own_pending(self._identity.worker)
         await self.take(
@@ -277,7 +277,7 @@ class Consumer:
             self._at_work[number] = ()
 
     async def _gather(self, number: int) -> list[Delivery]:
-        """Up to a batch of deliveries of one edge. They count as running."""
+        """Up to a batch of deliveries that end together. They count as running."""
         assert self.stage.batch is not None
         while not self._todo:
             await self._idle.sleep()

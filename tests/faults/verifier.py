@@ -21,6 +21,7 @@ from tests.faults.journal import Journal, read_journal
 PREFIX = "flowq:{storm}:"
 KEPT_AFTER_A_RUN = {"stats", "run", "seen:fetch", "plan", "published"}
 LONGEST_LEASE_SECONDS = 6.0
+LONGEST_TEMPO_MS = 40_000
 _SHOWN = 5
 
 
@@ -83,23 +84,24 @@ class Witness:
         while any(key.startswith(PREFIX + "lease:") for key in self.keys()) and time.monotonic() < deadline:
             time.sleep(0.05)
 
-    def streams(self, kind: str) -> list[str]:
+    def of_kind(self, kind: str) -> list[str]:
         return [key for key in self.keys() if key.startswith(f"{PREFIX}{kind}:")]
 
     def consumers(self) -> list[str]:
         return [
             f"{group['name']} of {stream}: {consumer['name']}"
-            for stream in self.streams("edge")
+            for stream in self.of_kind("edge")
             for group in self._redis.xinfo_groups(stream)
             for consumer in self._redis.xinfo_consumers(stream, group["name"])
         ]
 
     def entries(self, kind: str) -> list[str]:
-        return [f"{stream}: {entry}" for stream in self.streams(kind) for entry in self._redis.xrange(stream) or ()]
+        return [f"{stream}: {entry}" for stream in self.of_kind(kind) for entry in self._redis.xrange(stream) or ()]
 
     def strange_keys(self) -> set[str]:
         known = {PREFIX + name for name in KEPT_AFTER_A_RUN}
-        return self.keys() - known - set(self.streams("edge")) - set(self.streams("dead"))
+        known |= {key for key in self.of_kind("tempo") if 0 <= self._redis.pttl(key) <= LONGEST_TEMPO_MS}
+        return self.keys() - known - set(self.of_kind("edge")) - set(self.of_kind("dead"))
 
     def counters(self) -> dict[str, int]:
         stats: dict[str, str] = self._redis.hgetall(PREFIX + "stats")  # type: ignore[assignment]

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 
 from flowq import BatchFailed, Context, Pipeline, Reject, Retry, RetryLater, stage
+from tests.eventually import eventually
 from tests.runtime.lab import Item, Lab, Other
 
 ONCE = Retry(attempts=1)
@@ -298,3 +299,44 @@ async def test_a_message_that_is_not_in_the_batch_fails_all_of_it(lab: Lab) -> N
 
     errors = {letter.error for letter in await lab.letters(pipeline, store)}
     assert errors == {"IndexError: BatchFailed names message 3 of a batch of 3"}
+
+
+async def test_what_was_read_under_an_old_name_does_not_share_a_batch_with_what_was_read_under_the_new_one(
+    lab: Lab,
+) -> None:
+    stored: Counter[int] = Counter()
+
+    @stage(batch=4, linger=60.0)
+    async def store(items: list[Item]) -> None:
+        stored.update(item.n for item in items)
+
+    pipeline = Pipeline("p", store)
+    broker, other = lab.broker(pipeline), lab.broker(pipeline)
+    await other.register("other", {"lease_seconds": 60}, lease_ms=60_000, beat="1")
+    async with lab.running(pipeline, lease_seconds=1.0) as runner:
+        await lab.push(pipeline, store, Item(n=0), Item(n=1))
+        old = runner.worker
+
+        async def is_given() -> bool:
+            return (await lab.balance(pipeline))["store"].running == 2
+
+        await eventually(is_given)
+
+        async def is_reclaimed() -> bool:
+            await lab.command(b"DEL", broker.keys.lease(old))
+            return await other.reclaim(">store", old, "other", limit=10) is not None
+
+        await eventually(is_reclaimed)
+
+        async def reads_under_another_name() -> bool:
+            names = (await broker.consumers_of([">store"]))[">store"]
+            return runner.worker != old and runner.worker in names
+
+        await eventually(reads_under_another_name)
+        await lab.push(pipeline, store, *[Item(n=n) for n in range(2, 6)])
+        await eventually(lambda: stored.keys() >= {2, 3, 4, 5})
+
+        async def only_the_others_are_left() -> bool:
+            return (await lab.balance(pipeline))["store"].running == 2
+
+        await eventually(only_the_others_are_left)
