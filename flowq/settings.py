@@ -291,7 +291,7 @@ def _line_of(key: str, text: str) -> Place | None:
 # The environment
 
 _STAGE_VARIABLE = re.compile(r"FLOWQ_(\w+?)__(\w+)__([A-Z]+)")
-_NOT_SETTINGS = {"FLOWQ_PROFILE", "FLOWQ_DEBUG", "FLOWQ_REDIS_SERVER"}
+_NOT_SETTINGS = {"FLOWQ_PROFILE", "FLOWQ_DEBUG", "FLOWQ_REDIS_SERVER", "FLOWQ_METRICS", "FLOWQ_LOG_FORMAT"}
 # What Kubernetes sets in every container for a service named "flowq" or "flowq-redis".
 _OF_A_SERVICE = re.compile(r"FLOWQ(_\w+)?_(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP)(_\w+)?)?)")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,17 +34,26 @@ class Reader:
         self._edge_of = {stream.encode(): edge for stream, edge in zip(self._streams, edges, strict=True)}
         self._link = broker.link()
         self._client_id: int | None = None
+        self._asked_at = 0.0  # when a read was begun that has not succeeded yet; 0: there is none
+
+    @property
+    def silent_seconds(self) -> float:
+        """For how long reading has been tried without success. May be asked from any thread."""
+        asked_at = self._asked_at
+        return time.monotonic() - asked_at if asked_at else 0.0
 
     async def read(self, worker: str, *, count: int, block_ms: int) -> list[Delivery]:
         """New deliveries, at most `count` from each edge; none when `block_ms` pass without any."""
         await self._connect()
-        epoch, asked_at = self._broker.epoch, self._now()
+        epoch, asked_at = self._broker.epoch, time.monotonic()
+        self._asked_at = self._asked_at or asked_at
         reply = await self._ask(
             b"XREADGROUP", b"GROUP", GROUP, worker, b"COUNT", count, b"BLOCK", block_ms,
             b"STREAMS", *self._streams, *[b">"] * len(self._streams),
             timeout_seconds=block_ms / 1000 + _REPLY_MARGIN_SECONDS,
         )  # fmt: skip
-        if not reply and self._now() - asked_at < block_ms / 4000:
+        self._asked_at = 0.0
+        if not reply and time.monotonic() - asked_at < block_ms / 4000:
             # A server that does not wait (a fake one, or one whose group has just been made again) must not be
             # asked in a tight circle.
             await asyncio.sleep(_IMPATIENT_PAUSE_SECONDS)
@@ -91,10 +101,6 @@ class Reader:
             for stream, entries in reply
             for delivery in deliveries_of(self._edge_of[stream], entries, worker, epoch)
         ]
-
-    @staticmethod
-    def _now() -> float:
-        return asyncio.get_running_loop().time()
 
     async def close(self) -> None:
         await self._link.close()

@@ -19,6 +19,8 @@ COMMANDS = (
     ("status", "Look", "Show what waits, runs and died, stage by stage."),
     ("dlq", "Look", "Look at dead letters, and send them back."),
     ("doctor", "Look", "Examine the Redis that flowq uses."),
+    ("healthcheck", "Look", "Tell whether the workers of this machine are well."),
+    ("exporter", "Look", "Serve the metrics of all pipelines to Prometheus."),
     ("gc", "Look", "Remove edges that a pipeline no longer has."),
     ("graph", "Write", "Draw a pipeline."),
     ("check", "Write", "Check pipelines without running them."),

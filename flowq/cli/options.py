@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
@@ -55,6 +56,15 @@ Profile = Annotated[
         "--profile", metavar="NAME", rich_help_panel="Redis", help="Take [tool.flowq.profiles.NAME] of pyproject.toml."
     ),
 ]
+
+
+class LogFormat(StrEnum):
+    """How log lines are written."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

@@ -7,13 +7,16 @@ import os
 import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flowq.cli.options import Namespace, PipelineName, Profile, RedisUrl, settings_here
+from flowq.cli.options import LogFormat, Namespace, PipelineName, Profile, RedisUrl, settings_here
 from flowq.delivery.durations import seconds
 from flowq.errors import UsageError
+
+if TYPE_CHECKING:
+    from flowq.cli.run_session import Session
 
 Stages = Annotated[
     list[str] | None,
@@ -58,6 +61,22 @@ def command(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="JSON lines on stdout; the last is the summary.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the summary.")] = False,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[HOST:]PORT",
+            envvar="FLOWQ_METRICS",
+            rich_help_panel="Watch",
+            help="Serve /metrics, /healthz and /readyz; on 127.0.0.1 unless a host is given.",
+        ),
+    ] = None,
+    otel: Annotated[
+        bool,
+        typer.Option("--otel", rich_help_panel="Watch", help="Send traces, as the OTEL_* variables say."),
+    ] = False,
+    log_format: Annotated[
+        LogFormat, typer.Option(envvar="FLOWQ_LOG_FORMAT", rich_help_panel="Watch", help="How log lines are written.")
+    ] = LogFormat.TEXT,
     redis: RedisUrl = None,
     namespace: Namespace = None,
     profile: Profile = None,
@@ -70,19 +89,20 @@ def command(
       flowq run scrape -a url=https://example.org/
       flowq run scrape --stage parse --workers 4
       flowq run scrape --memory -a url=https://example.org/
+      flowq run scrape --stage fetch --metrics :9100 --log-format json
 
     Exit codes: 0 done, 2 usage, 3 drained with new dead letters, 4 Redis unreachable, 5 --for was over before the
     pipeline was drained, 130 after Ctrl-C, 143 after a second SIGTERM.
     """
-    from flowq.cli.errors import report
     from flowq.cli.loading import load
+    from flowq.cli.logs import configure_logging
     from flowq.cli.run_session import Session
-    from flowq.cli.worker import fast_loop_factory
-    from flowq.runtime.worker import leave
+    from flowq.monitoring.address import address_of
 
     settings = settings_here(
         redis=redis, namespace=namespace, profile=profile, workers=workers, grace=grace, lease=lease
     )
+    configure_logging(log_format, {"pipeline": name, "pid": os.getpid()})
     loaded = load(name, settings)
     plan = loaded.pipeline.plan
     selection = Selection.of([s.name for s in plan.stages], _names(stage), _names(exclude), name)
@@ -103,7 +123,18 @@ def command(
         memory=memory,
         json=json,
         quiet=quiet,
+        metrics=None if metrics is None else address_of(metrics, flag="--metrics"),
+        log_format=log_format,
+        traces=_traces(otel),
     )
+    _run_and_leave(session)
+
+
+def _run_and_leave(session: Session) -> None:
+    from flowq.cli.errors import report
+    from flowq.cli.worker import fast_loop_factory
+    from flowq.runtime.worker import leave
+
     runner = asyncio.Runner(loop_factory=fast_loop_factory())
     try:
         code = runner.run(session.run())
@@ -112,6 +143,16 @@ def command(
     except Exception as error:  # noqa: BLE001  (the border of the process, as in a worker)
         code = report(error, debug=bool(os.environ.get("FLOWQ_DEBUG")))
     leave(code)  # a runner that is closed, and an exit, wait for handlers in threads, which have been given up
+
+
+def _traces(wanted: bool) -> bool:
+    """Whether to trace: told by the flag, or by the variables."""
+    from flowq.runtime.telemetry import require_opentelemetry, wants_traces
+
+    wanted = wanted or wants_traces(os.environ)
+    if wanted:
+        require_opentelemetry()
+    return wanted
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from flowq.broker.open import MEMORY, open_broker
 from flowq.broker.records import Snapshot
 from flowq.broker.redis_streams import Broker
 from flowq.cli.run import exit_code_of_signals
+from flowq.cli.run_metrics import serving_metrics
 from flowq.cli.run_screen import RunAbout, Screen, choose_screen
 from flowq.cli.run_start import warnings_at_start
 from flowq.cli.run_text import settled
@@ -30,10 +31,12 @@ from flowq.runtime.run import Run, RunOptions, poll_seconds
 from flowq.runtime.runner import Runner, first_to_end
 from flowq.runtime.source_arguments import reject_unknown_arguments, source_arguments
 from flowq.runtime.supervisor import Supervisor
+from flowq.runtime.telemetry import Telemetry
 from flowq.runtime.worker import StopSignals
 
 if TYPE_CHECKING:
     from flowq.cli.loading import Loaded
+    from flowq.monitoring.address import Address
     from flowq.settings import Settings
 
 EXIT_DEAD_LETTERS, EXIT_NOT_DRAINED = 3, 5
@@ -58,6 +61,9 @@ class Session:
     memory: bool
     json: bool
     quiet: bool
+    metrics: Address | None = None
+    log_format: str = "text"
+    traces: bool = False
 
     @property
     def plan(self) -> Plan:
@@ -87,8 +93,15 @@ class Session:
             watch = Watch(self, run, screen, stop, before)
             await certify_lost_neighbours(broker)
             if self._is_in_process:
-                return await watch.until_the_end(InProcess(Runner(self.plan, broker, options, sources=sources)))
-            return await watch.until_the_end(self._supervisor(broker, run, sources, screen))
+                telemetry = Telemetry(self.plan.name, logs=self.log_format == "json", traces=self.traces)
+                stack.callback(telemetry.finish)
+                runner = Runner(self.plan, broker, options, sources=sources, observer=telemetry.observer)
+                workers: InProcess | Supervisor = InProcess(runner)
+            else:
+                workers = self._supervisor(broker, run, sources, screen)
+            if self.metrics is not None:
+                screen.note(await stack.enter_async_context(serving_metrics(self.metrics, self.plan, broker, workers)))
+            return await watch.until_the_end(workers)
 
     @property
     def _is_in_process(self) -> bool:
@@ -140,6 +153,11 @@ class Session:
     def _is_embedded(self) -> bool:
         return not self.memory and self.settings.redis is None
 
+    @property
+    def _edges_read(self) -> list[str]:
+        here = [stage for stage in self.plan.consumers if not self.stages or stage.name in self.stages]
+        return [edge for stage in here for edge in stage.in_edges]
+
     def _supervisor(self, broker: Broker, run: Run, sources: Sequence[str], screen: Screen) -> Supervisor:
         stdin_fds = _stdin_fds() if sources else []
         still_unread = list(stdin_fds)
@@ -147,7 +165,7 @@ class Session:
         def instructions(number: int, quarantined: bool) -> bytes:
             # What a worker had read from a pipe dies with it: its successor must not go on behind a gap.
             is_reader = number == 0 and not quarantined and bool(still_unread)
-            told = Instructions(
+            return Instructions(
                 root=str(self.loaded.root),
                 module=self.loaded.module,
                 attribute=self.loaded.attribute,
@@ -165,15 +183,15 @@ class Session:
                 embedded=self._is_embedded,
                 quarantined=quarantined,
                 stdin_fd=still_unread.pop() if is_reader else None,
-            )
-            return told.encode()
+                log_format=self.log_format,
+                traces=self.traces,
+            ).encode()
 
-        here = [stage for stage in self.plan.consumers if not self.stages or stage.name in self.stages]
         return Supervisor(
             broker,
             [sys.executable, "-m", "flowq.cli.worker"],
             instructions,
-            edges=[edge for stage in here for edge in stage.in_edges],
+            edges=self._edges_read,
             all_edges=[edge.name for edge in self.plan.edges],
             workers=self.settings.workers,
             grace_seconds=self.settings.grace_seconds,
@@ -197,6 +215,11 @@ class InProcess:
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
         self.failed = runner.ended
+
+    @property
+    def pids(self) -> list[int]:
+        """This process."""
+        return [os.getpid()]
 
     async def start(self) -> None:
         await self._runner.start()

@@ -22,8 +22,10 @@ from flowq.cli.logs import configure_logging
 from flowq.cli.stdout import forgiving_stdout
 from flowq.delivery.policy import Durability
 from flowq.graph.plan import Plan
+from flowq.runtime.observation import Observer
 from flowq.runtime.run import RunOptions
 from flowq.runtime.supervisor import EXIT_TOLD_WHY, KILL_MARGIN_SECONDS
+from flowq.runtime.telemetry import Telemetry
 from flowq.runtime.worker import StopSignals, leave, work
 
 
@@ -48,6 +50,8 @@ class Instructions:
     embedded: bool = False
     quarantined: bool = False
     stdin_fd: int | None = None  # the standard input of the supervisor, for a source that reads it
+    log_format: str = "text"
+    traces: bool = False
 
     def encode(self) -> bytes:
         """One line of JSON."""
@@ -63,13 +67,17 @@ def main() -> None:
     supervised_by = sys.stdin.fileno()
     told = Instructions(**orjson.loads(sys.stdin.buffer.readline()))
     sys.stdin = None if told.stdin_fd is None else os.fdopen(told.stdin_fd)
-    configure_logging()
+    configure_logging(told.log_format, {"pipeline": told.pipeline, "pid": os.getpid()})
     sys.stdout = forgiving_stdout()
+    telemetry = Telemetry(told.pipeline, logs=told.log_format == "json", traces=told.traces)
     try:
         loaded = load_entry(Entry(told.pipeline, told.module, Path(told.root), attribute=told.attribute))
         plan = loaded.pipeline.plan
         runner = asyncio.Runner(loop_factory=fast_loop_factory())
-        runner.run(_work(told, plan, supervised_by))
+        try:
+            runner.run(_work(told, plan, supervised_by, telemetry.observer))
+        finally:
+            telemetry.finish()
     except KeyboardInterrupt:
         leave(130)
     except Exception as error:  # noqa: BLE001  (the border of the process: whatever it is, the user must see it)
@@ -78,7 +86,7 @@ def main() -> None:
     leave(0)
 
 
-async def _work(told: Instructions, plan: Plan, supervised_by: int) -> None:
+async def _work(told: Instructions, plan: Plan, supervised_by: int, observer: Observer | None) -> None:
     stop = StopSignals()
     stop.install()
     stop.follow(supervised_by, patience_seconds=told.grace_seconds + KILL_MARGIN_SECONDS)
@@ -87,7 +95,9 @@ async def _work(told: Instructions, plan: Plan, supervised_by: int) -> None:
     keys = Keys(told.namespace, told.pipeline)
     broker = Broker(dialer_for(told.redis, told.pipeline), keys, durability=told.durability)
     broker.run_id = told.run_id
-    await work(plan, broker, told.options, sources=told.sources, quarantined=told.quarantined, stop=stop)
+    await work(
+        plan, broker, told.options, sources=told.sources, quarantined=told.quarantined, stop=stop, observer=observer
+    )
     await broker.close()
 
 

@@ -11,7 +11,8 @@ class Header:
 
     Written as `id root parent hops`, with `-` for a root that is the message itself and for no parent, followed by
     `key=value` words only for what is not at its default: a header shall be small beside its body. Words this version
-    does not know are kept and passed on: two versions of a pipeline may share a stream.
+    does not know are kept and passed on: two versions of a pipeline may share a stream. The word `w` is the trace
+    context, which nobody needs but tracing (`trace_context`).
 
     `message_id` stays the same over retries, replays and workers. `root_id` is the message that entered the
     pipeline, `parent_id` the one whose handling emitted this one, `hops` their distance in stages.

@@ -108,6 +108,10 @@ class Consumer:
         return (*self._tasks, *self._slots)
 
     @property
+    def silent_seconds(self) -> float:
+        return self._reader.silent_seconds
+
+    @property
     def running(self) -> int:
         """Deliveries that have been started and not settled, but for those whose slot has died."""
         return sum(len(unit) for unit, slot in zip(self._at_work, self._slots, strict=False) if not slot.done())

@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
+from flowq.broker.beat import beat
 from flowq.broker.calls import insist
 from flowq.broker.connection import Dialer
 from flowq.broker.keys import Keys
@@ -23,6 +24,7 @@ from flowq.runtime.identity import Identity
 log = logging.getLogger("flowq.runtime")
 
 _RENEWALS_PER_LEASE = 5
+_TICK_SECONDS = 1.0
 _LOOP_MAY_BLOCK_SECONDS = 3600.0
 _LONGEST_PROMOTE_PAUSE_SECONDS = 1.0
 _CERTIFICATE_POLL_SECONDS = 1.0
@@ -64,17 +66,26 @@ class LeaseKeeper:
     """Renews the lease of a process from a thread with its own loop and connection.
 
     A handler that blocks the main loop for minutes keeps its messages this way; only when that loop has not moved for
-    an hour is it taken for dead. A process whose messages have been reclaimed takes a new name here.
+    an hour is it taken for dead. A process whose messages have been reclaimed takes a new name here. Each renewal says
+    for how long this process has been silent: the `silent_seconds` of its readers, or that its loop has not moved.
     """
 
     def __init__(
-        self, dialer: Dialer, keys: Keys, identity: Identity, info: Mapping[str, Any], lease_seconds: float
+        self,
+        dialer: Dialer,
+        keys: Keys,
+        identity: Identity,
+        info: Mapping[str, Any],
+        lease_seconds: float,
+        *,
+        silent_seconds: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._dialer = dialer
         self._keys = keys
         self._identity = identity
         self._info = info
         self._lease_seconds = lease_seconds
+        self._silent_seconds = silent_seconds
         self._ticked_at = time.monotonic()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopped = asyncio.Event()  # of the thread's loop
@@ -99,7 +110,11 @@ class LeaseKeeper:
 
     async def _register(self, broker: Broker) -> None:
         ttl_ms = time_to_live_ms(self._lease_seconds)
-        await broker.register(self._identity.worker, self._info, lease_ms=ttl_ms, beat=str(next(self._beats)))
+        await broker.register(self._identity.worker, self._info, lease_ms=ttl_ms, beat=self._beat())
+
+    def _beat(self) -> str:
+        stuck_seconds = time.monotonic() - self._ticked_at - _TICK_SECONDS
+        return beat(next(self._beats), max(self._silent_seconds(), stuck_seconds))
 
     def _run(self) -> None:
         loop = self._loop
@@ -115,7 +130,7 @@ class LeaseKeeper:
                 continue
             try:
                 ttl_ms = time_to_live_ms(self._lease_seconds)
-                if not await broker.renew(self._identity.worker, lease_ms=ttl_ms, beat=str(next(self._beats))):
+                if not await broker.renew(self._identity.worker, lease_ms=ttl_ms, beat=self._beat()):
                     old = self._identity.worker
                     self._identity.renew()
                     await self._register(broker)
@@ -256,4 +271,4 @@ class Ticker:
     async def run(self) -> None:
         while True:
             self._tick()
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(_TICK_SECONDS)

@@ -22,6 +22,7 @@ from flowq.runtime.consumer import Consumer
 from flowq.runtime.handling import Commit, Handling
 from flowq.runtime.identity import Identity, process_facts
 from flowq.runtime.maintenance import LeaseKeeper, Promoter, Reclaimer, Ticker, kept_going
+from flowq.runtime.observation import ObservedHandling, ObservedProcessHandling, ObservedThreads, Observer
 from flowq.runtime.process_pool import ProcessHandling
 from flowq.runtime.quarantine import Quarantine
 from flowq.runtime.resources import Resources
@@ -47,6 +48,7 @@ class Runner:
 
     `ended` is done when something that must keep running has failed, with its error, or when a quarantine has
     nothing left to do. `supervised`: another process watches this one, and will run a quarantine if it crashes.
+    `observer` looks at every handler call; without one, nothing is spent on that.
     """
 
     def __init__(
@@ -58,7 +60,9 @@ class Runner:
         sources: Sequence[str] = (),
         supervised: bool = False,
         quarantined: bool = False,
+        observer: Observer | None = None,
     ) -> None:
+        self._observer = observer
         self._supervised = supervised
         self._quarantined = quarantined
         self._plan = plan
@@ -81,7 +85,14 @@ class Runner:
         self._consumers = [
             Consumer(stage, plan, broker, self._identity, delayed=self._promoter.delayed) for stage in self._stages
         ]
-        self._keeper = LeaseKeeper(broker.dialer, broker.keys, self._identity, self._facts(), options.lease_seconds)
+        self._keeper = LeaseKeeper(
+            broker.dialer,
+            broker.keys,
+            self._identity,
+            self._facts(),
+            options.lease_seconds,
+            silent_seconds=self._silent_seconds,
+        )
         self._tasks: list[asyncio.Task[None]] = []
         self._source_tasks: list[asyncio.Task[None]] = []
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -94,6 +105,9 @@ class Runner:
     def is_idle(self) -> bool:
         """Whether no handler of this process is running."""
         return not any(consumer.running for consumer in self._consumers)
+
+    def _silent_seconds(self) -> float:
+        return max((consumer.silent_seconds for consumer in self._consumers), default=0.0)
 
     def _facts(self) -> dict[str, Any]:
         names = [stage.name for stage in (*self._stages, *self._sources)]
@@ -227,10 +241,14 @@ class Runner:
 
     def _handling(self, stage: StagePlan, commit: Commit) -> Handling | ProcessHandling:
         if stage.handler.placement is Placement.PROCESS:
-            handling = ProcessHandling(stage, self._plan, cores=os.cpu_count() or 1, versions=self._versions)
+            new_process = (
+                ProcessHandling if self._observer is None else partial(ObservedProcessHandling, self._observer)
+            )
+            handling = new_process(stage, self._plan, cores=os.cpu_count() or 1, versions=self._versions)
             self._process_pools.append(handling)
             return handling
-        return Handling(
+        new_handling = Handling if self._observer is None else partial(ObservedHandling, self._observer)
+        return new_handling(
             stage,
             self._plan,
             Emission(stage, self._plan, self._ids.next),
@@ -245,7 +263,7 @@ class Runner:
             return None
         if self._threads is None:
             slots = sum(stage.concurrency for stage in self._stages if stage.handler.placement is Placement.THREAD)
-            self._threads = HandlerThreads(slots)
+            self._threads = HandlerThreads(slots) if self._observer is None else ObservedThreads(slots)
         return self._threads
 
     async def _run_source(self, stage: StagePlan, arguments: Mapping[str, Any]) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from flowq.broker.redis_streams import Broker
 from flowq.graph.plan import Plan
+from flowq.runtime.observation import Observer
 from flowq.runtime.run import RunOptions
 from flowq.runtime.runner import Runner, first_to_end
 
@@ -63,9 +64,10 @@ async def work(
     sources: Sequence[str],
     quarantined: bool,
     stop: StopSignals,
+    observer: Observer | None = None,
 ) -> None:
     """Run stages until told to stop; in quarantine until nothing is left. Raises what made that impossible."""
-    runner = Runner(plan, broker, options, sources=sources, supervised=True, quarantined=quarantined)
+    runner = Runner(plan, broker, options, sources=sources, supervised=True, quarantined=quarantined, observer=observer)
     try:
         await runner.start()
         await first_to_end(runner.ended, stop.requested.wait())

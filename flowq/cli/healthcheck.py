@@ -1,0 +1,92 @@
+"""`flowq healthcheck`: tells by its exit code whether the workers of this machine or container are well."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flowq.cli.errors import note
+from flowq.cli.options import Json, Namespace, Profile, RedisUrl, complete_pipeline, settings_here
+from flowq.delivery.durations import seconds
+from flowq.errors import UsageError
+
+if TYPE_CHECKING:
+    from flowq.monitoring.health import WorkerHealth
+    from flowq.settings import Settings
+
+
+def command(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[NAME]",
+            help="The pipeline; without a name, all of this project.",
+            autocompletion=complete_pipeline,
+            show_default=False,
+        ),
+    ] = None,
+    silent: Annotated[
+        str, typer.Option(metavar="DURATION", help="A worker that has read nothing for so long is stuck.")
+    ] = "30s",
+    json: Json = False,
+    redis: RedisUrl = None,
+    namespace: Namespace = None,
+    profile: Profile = None,
+) -> None:
+    """Tell whether the workers of this machine are well.
+
+    For HEALTHCHECK, systemd and cron. Looks at the leases of the workers of this machine or container, and at how long
+    ago they have read from Redis. Your code is not imported. A worker that waits for messages, or whose handlers take
+    long, is well.
+
+    Example:
+      flowq healthcheck scrape
+      flowq healthcheck scrape --silent 2m --json
+
+    Exit codes: 0 all are well, 1 one is not or none runs here, 2 usage, 4 Redis unreachable.
+    """
+    from flowq.cli.loading import entries, find
+
+    settings = settings_here(redis=redis, namespace=namespace, profile=profile)
+    most_silent_seconds = _seconds(silent)
+    names = [find(name, settings).name] if name else [entry.name for entry in entries(settings)]
+    found = asyncio.run(_workers_here(names, settings))
+    faults = [fault for worker in found if (fault := worker.fault(most_silent_seconds))]
+    if not found:
+        faults = [f"no worker of {name or 'this project'} runs here"]
+    if json:
+        from flowq.cli.printable import json_text
+
+        print(json_text({"healthy": not faults, "faults": faults, "workers": found}, indent=True))
+    else:
+        for fault in faults:
+            note(fault)
+        if not faults:
+            print(f"{len(found)} worker{'s' * (len(found) != 1)} well")
+    raise typer.Exit(1 if faults else 0)
+
+
+def _seconds(given: str) -> float:
+    try:
+        return seconds(float(given) if given.replace(".", "", 1).isdecimal() else given)
+    except ValueError as error:
+        raise UsageError(f"--silent: {error}") from None
+
+
+async def _workers_here(names: Sequence[str], settings: Settings) -> list[WorkerHealth]:
+    """The workers of this machine, by its processes' common space: a container has one of its own."""
+    from flowq.broker.open import open_broker
+    from flowq.monitoring.health import workers_of
+    from flowq.runtime.identity import process_space
+
+    here, found = process_space(), list["WorkerHealth"]()
+    async with AsyncExitStack() as opened:
+        for name in names:
+            opening = open_broker(name, redis=settings.redis, namespace=settings.namespace)
+            broker = await opened.enter_async_context(opening)
+            found += [worker for worker in await workers_of(broker) if worker.where == here]
+    return found

@@ -1,0 +1,174 @@
+"""Metrics for Prometheus, by its conventions: the only place that knows their names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+
+from flowq import __version__
+from flowq.graph.plan import EdgePlan, StagePlan
+from flowq.monitoring.reading import Reading
+
+Value = float | None
+_STAGE = ["pipeline", "stage"]
+
+
+@dataclass(frozen=True, slots=True)
+class _OfStages:
+    """One number of each stage that takes messages, or of every stage."""
+
+    name: str
+    help: str
+    value: Callable[[Reading, StagePlan], Value]
+    with_sources: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _OfEdges:
+    """One number of each edge."""
+
+    name: str
+    help: str
+    value: Callable[[Reading, EdgePlan], Value]
+
+
+_COUNTERS = (
+    _OfStages(
+        "flowq_messages_received",
+        "Messages that a stage was given in this run, duplicates left out.",
+        lambda seen, stage: seen.balances[stage.name].entered,
+    ),
+    _OfStages(
+        "flowq_messages_emitted",
+        "Messages that a stage gave in this run, duplicates included.",
+        lambda seen, stage: seen.balances[stage.name].out,
+        with_sources=True,
+    ),
+    _OfStages(
+        "flowq_retries",
+        "Attempts that failed and were put off in this run.",
+        lambda seen, stage: seen.balances[stage.name].retries,
+    ),
+    _OfStages(
+        "flowq_duplicates",
+        "Messages that a stage had seen before in this run.",
+        lambda seen, stage: seen.balances[stage.name].duplicates,
+    ),
+)
+_STAGE_GAUGES = (
+    _OfStages(
+        "flowq_ready_messages",
+        "Messages a worker could begin now: waiting, and delayed ones that are due. Scale by this.",
+        lambda seen, stage: seen.ready(stage.name),
+    ),
+    _OfStages(
+        "flowq_dead_letters",
+        "Dead letters that are kept, whichever run they died in.",
+        lambda seen, stage: seen.snapshot.dead_letters.get(stage.name, 0),
+    ),
+)
+_EDGE_GAUGES = (
+    _OfEdges(
+        "flowq_waiting_messages",
+        "Messages that wait for a worker.",
+        lambda seen, edge: seen.snapshot.edges[edge.name].waiting,
+    ),
+    _OfEdges(
+        "flowq_delayed_messages",
+        "Messages that wait for their time: retries, rate limits, holds, and what was sent with a delay.",
+        lambda seen, edge: seen.snapshot.edges[edge.name].delayed,
+    ),
+    _OfEdges(
+        "flowq_running_messages",
+        "Messages that workers have been given and have not settled.",
+        lambda seen, edge: seen.snapshot.edges[edge.name].running,
+    ),
+)
+
+
+def families(readings: Sequence[Reading], unreachable: Iterable[str] = ()) -> Iterator[Metric]:
+    """All metrics of these pipelines, and of those whose Redis did not answer that it did not."""
+    up = GaugeMetricFamily("flowq_up", "Whether Redis told how a pipeline stands.", labels=["pipeline"])
+    for seen in readings:
+        up.add_metric([seen.plan.name], 1)
+    for name in unreachable:
+        up.add_metric([name], 0)
+    yield up
+    info = GaugeMetricFamily("flowq_build_info", "The version of flowq that tells all this.", labels=["version"])
+    info.add_metric([__version__], 1)
+    yield info
+    yield from _messages(readings)
+    yield from _workers(readings)
+    yield _durations(readings)
+
+
+def _messages(readings: Sequence[Reading]) -> Iterator[Metric]:
+    settled = CounterMetricFamily(
+        "flowq_messages",
+        "Messages that a stage has settled in this run, by what became of them.",
+        labels=["pipeline", "stage", "outcome"],
+    )
+    for seen, stage in _stages(readings):
+        balance = seen.balances[stage.name]
+        for outcome, n in (("ok", balance.ok), ("filtered", balance.filtered), ("dead", balance.dead)):
+            settled.add_metric([seen.plan.name, stage.name, outcome], n)
+    yield settled
+    for declared in _COUNTERS:
+        yield _filled(CounterMetricFamily(declared.name, declared.help, labels=_STAGE), declared, readings)
+    for declared in _STAGE_GAUGES:
+        yield _filled(GaugeMetricFamily(declared.name, declared.help, labels=_STAGE), declared, readings)
+    for number in _EDGE_GAUGES:
+        family = GaugeMetricFamily(number.name, number.help, labels=[*_STAGE, "edge"])
+        for seen in readings:
+            for edge in seen.plan.edges:
+                if (value := number.value(seen, edge)) is not None:
+                    family.add_metric([seen.plan.name, edge.target, edge.name], value)
+        yield family
+
+
+def _filled(
+    family: CounterMetricFamily | GaugeMetricFamily, declared: _OfStages, readings: Sequence[Reading]
+) -> Metric:
+    for seen, stage in _stages(readings, with_sources=declared.with_sources):
+        if (value := declared.value(seen, stage)) is not None:
+            family.add_metric([seen.plan.name, stage.name], value)
+    return family
+
+
+def _stages(readings: Sequence[Reading], *, with_sources: bool = False) -> Iterator[tuple[Reading, StagePlan]]:
+    for seen in readings:
+        for stage in seen.plan.stages if with_sources else seen.plan.consumers:
+            yield seen, stage
+
+
+def _workers(readings: Sequence[Reading]) -> Iterator[Metric]:
+    living = GaugeMetricFamily("flowq_workers", "Worker processes that are alive.", labels=["pipeline"])
+    silent = GaugeMetricFamily(
+        "flowq_worker_silent_seconds",
+        "For how long a worker has been trying to read from Redis without success.",
+        labels=["pipeline", "worker", "host"],
+    )
+    for seen in readings:
+        alive = [worker for worker in seen.workers if worker.has_lease]
+        living.add_metric([seen.plan.name], len(alive))
+        for worker in alive:
+            silent.add_metric([seen.plan.name, worker.worker, worker.host], worker.silent_seconds)
+    yield living
+    yield silent
+
+
+def _durations(readings: Sequence[Reading]) -> Metric:
+    family = GaugeMetricFamily(
+        "flowq_handler_duration_seconds",
+        "How long the handler of a stage takes, over the last half minute.",
+        labels=["pipeline", "stage", "quantile"],
+    )
+    for seen, stage in _stages(readings):
+        tempo = seen.tempo[stage.name]
+        for quantile, value in (("0.5", tempo.p50_seconds), ("0.95", tempo.p95_seconds)):
+            if value is not None:
+                family.add_metric([seen.plan.name, stage.name, quantile], value)
+    return family

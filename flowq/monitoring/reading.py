@@ -1,0 +1,45 @@
+"""One look at a pipeline for a monitoring tool: everything from Redis, no worker asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from flowq.broker.balance import StageBalance, balance_of
+from flowq.broker.records import Snapshot
+from flowq.broker.redis_streams import Broker
+from flowq.broker.tempo import Tempo, tempo_of
+from flowq.graph.plan import Plan
+from flowq.monitoring.health import WorkerHealth, workers_of
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A pipeline as it was found. `due` counts, by edge, delayed messages whose time has come."""
+
+    plan: Plan
+    snapshot: Snapshot
+    balances: Mapping[str, StageBalance]
+    tempo: Mapping[str, Tempo]
+    due: Mapping[str, int]
+    workers: Sequence[WorkerHealth]
+
+    def ready(self, stage: str) -> int:
+        """Messages that a worker could begin now: what a stage should be scaled by."""
+        edges = self.plan.stage(stage).in_edges
+        return self.balances[stage].waiting + sum(self.due[edge] for edge in edges)
+
+
+async def read(broker: Broker, plan: Plan) -> Reading:
+    """Look at a pipeline. The counters are of one instant. Raises BrokerUnavailable and BrokerRefused."""
+    edges = [edge.name for edge in plan.edges]
+    snapshot = await broker.snapshot(edges, [stage.name for stage in plan.consumers])
+    counted = await broker.ask([(b"ZCOUNT", broker.keys.delayed(edge), b"-inf", snapshot.now_ms) for edge in edges])
+    return Reading(
+        plan=plan,
+        snapshot=snapshot,
+        balances=balance_of(plan, snapshot),
+        tempo=await tempo_of(broker, plan, snapshot),
+        due={edge: n if isinstance(n, int) else 0 for edge, n in zip(edges, counted, strict=True)},
+        workers=await workers_of(broker),
+    )

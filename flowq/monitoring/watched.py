@@ -1,0 +1,105 @@
+"""What is watched: the pipeline of one run, or every pipeline of a Redis."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+
+from flowq.broker.connection import Dialer
+from flowq.broker.discovery import pipelines_on_record, plan_on_record
+from flowq.broker.keys import Keys
+from flowq.broker.redis_streams import Broker
+from flowq.errors import BrokerError
+from flowq.graph.plan import Plan
+from flowq.monitoring.health import Doctor, Verdict
+from flowq.monitoring.reading import Reading, read
+
+_LOOK_FOR_PIPELINES_SECONDS = 30.0
+
+
+class WatchedRun:
+    """The pipeline of `flowq run`. `pids()` are its worker processes."""
+
+    def __init__(self, plan: Plan, broker: Broker, doctor: Doctor) -> None:
+        self._plan = plan
+        self._broker = broker
+        self._doctor = doctor
+
+    async def read(self) -> tuple[Sequence[Reading], Sequence[str]]:
+        """The pipeline, or its name."""
+        return await _read_all({self._plan.name: (self._broker, self._plan)})
+
+    async def alive(self) -> Verdict:
+        """Whether the workers of this run are well."""
+        return await self._doctor.alive()
+
+    async def ready(self) -> Verdict:
+        """Whether they can work."""
+        return await self._doctor.ready()
+
+
+class WatchedRedis:
+    """The pipelines that have ever run on a Redis, by their plans on record: no code of theirs is needed.
+
+    `names` are those wanted; none: all that are found, looked for every half minute.
+    """
+
+    def __init__(self, dialer: Dialer, namespace: str, names: Sequence[str] = ()) -> None:
+        self._dialer = dialer
+        self._namespace = namespace
+        self._names = tuple(names)
+        self._brokers: dict[str, Broker] = {}
+        self._scout = Broker(dialer, Keys(namespace, "-"))
+        self._found: Collection[str] = self._names
+        self._looked_at: float | None = None
+
+    async def read(self) -> tuple[Sequence[Reading], Sequence[str]]:
+        """Every pipeline that has a plan on record."""
+        try:
+            plans = {name: await self._plan(name) for name in await self._pipelines()}
+        except BrokerError:
+            return (), tuple(self._found)
+        return await _read_all({name: (self._brokers[name], plan) for name, plan in plans.items() if plan.edges})
+
+    async def _pipelines(self) -> Collection[str]:
+        now = asyncio.get_running_loop().time()
+        if not self._names and (self._looked_at is None or now - self._looked_at > _LOOK_FOR_PIPELINES_SECONDS):
+            self._found = await pipelines_on_record(self._scout)
+            self._looked_at = now
+        return self._found
+
+    async def _plan(self, name: str) -> Plan:
+        if name not in self._brokers:
+            self._brokers[name] = Broker(self._dialer, Keys(self._namespace, name))
+        return await plan_on_record(self._brokers[name])
+
+    async def alive(self) -> Verdict:
+        """Whoever can be asked lives."""
+        return Verdict(True, {"status": "ok"})
+
+    async def ready(self) -> Verdict:
+        """Whether Redis answers."""
+        try:
+            await self._scout.ping()
+        except BrokerError as error:
+            return Verdict(False, {"status": "not ready", "faults": [error.message]})
+        return Verdict(True, {"status": "ok"})
+
+    async def close(self) -> None:
+        """Close the connections."""
+        for broker in (self._scout, *self._brokers.values()):
+            await broker.close()
+
+
+async def _read_all(pipelines: Mapping[str, tuple[Broker, Plan]]) -> tuple[Sequence[Reading], Sequence[str]]:
+    found = await asyncio.gather(*(read(broker, plan) for broker, plan in pipelines.values()), return_exceptions=True)
+    readings: list[Reading] = []
+    unreachable: list[str] = []
+    for name, reading in zip(pipelines, found, strict=True):
+        if isinstance(reading, Reading):
+            readings.append(reading)
+        elif isinstance(reading, BrokerError):
+            unreachable.append(name)
+        else:
+            raise reading
+    return readings, unreachable

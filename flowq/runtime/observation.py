@@ -1,0 +1,119 @@
+"""Handlers that are looked at while they run, for structured logs and for traces: chosen once, when a worker starts."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import Future
+from contextvars import ContextVar, copy_context
+from typing import Any, TypeVar
+
+from flowq.delivery.message import Delivery
+from flowq.delivery.settlement import Outcome, Output, Succeeded
+from flowq.errors import DecodeError
+from flowq.graph.emission import Emission
+from flowq.graph.plan import Plan, StagePlan
+from flowq.runtime.handling import Commit, Handling
+from flowq.runtime.process_pool import ProcessHandling
+from flowq.runtime.threads import HandlerThreads
+from flowq.runtime.versions import Versions
+
+T = TypeVar("T")
+
+HANDLED: ContextVar[Mapping[str, Any]] = ContextVar("flowq_handled", default={})  # noqa: B039  (never changed)
+"""The stage and the message of the handler that runs here, for whoever writes a log line."""
+
+
+class Observer:
+    """Notes in `HANDLED` what is being handled. Tracing does more."""
+
+    @contextlib.contextmanager
+    def handling(self, stage: StagePlan, delivery: Delivery, n_messages: int) -> Generator[Callable[[Outcome], None]]:
+        """What a handler runs in. The function is told how it ended, unless it was interrupted."""
+        about = {"stage": stage.name, "message_id": delivery.message_id}
+        token = HANDLED.set(about if n_messages == 1 else {**about, "batch": n_messages})
+        try:
+            yield _nothing
+        finally:
+            HANDLED.reset(token)
+
+    def stamped(self, outputs: Sequence[Output], delivery: Delivery) -> Sequence[Output]:
+        """What the handling of a delivery gave, with what shall travel in the headers."""
+        return outputs
+
+
+def _nothing(outcome: Outcome) -> None:
+    """Logs need not know how a handler ended."""
+
+
+class ObservedHandling(Handling):
+    """The same as `Handling`, under the eyes of an observer."""
+
+    def __init__(
+        self,
+        observer: Observer,
+        stage: StagePlan,
+        plan: Plan,
+        emission: Emission,
+        *,
+        resources: Mapping[str, Any],
+        threads: HandlerThreads | None = None,
+        commit: Commit | None = None,
+        versions: Versions | None = None,
+    ) -> None:
+        async def observed_commit(delivery: Delivery, outputs: Sequence[Output]) -> None:
+            assert commit is not None
+            await commit(delivery, observer.stamped(outputs, delivery))
+
+        super().__init__(
+            stage, plan, emission, resources=resources, threads=threads, commit=observed_commit, versions=versions
+        )
+        self._observer = observer
+
+    async def handle_message(self, message: Any, delivery: Delivery) -> Outcome:
+        """As in `Handling`."""
+        n_messages = len(message) if self.stage.batch else 1
+        with self._observer.handling(self.stage, delivery, n_messages) as ended:
+            outcome = _stamped(await super().handle_message(message, delivery), self._observer, delivery)
+            ended(outcome)
+            return outcome
+
+    async def undecoded(self, error: DecodeError, delivery: Delivery) -> Outcome:
+        """As in `Handling`."""
+        with self._observer.handling(self.stage, delivery, 1) as ended:
+            outcome = await super().undecoded(error, delivery)
+            ended(outcome)
+            return outcome
+
+    def given(self, values: Sequence[Any], delivery: Delivery) -> Outcome:
+        """As in `Handling`."""
+        return _stamped(super().given(values, delivery), self._observer, delivery)
+
+
+class ObservedProcessHandling(ProcessHandling):
+    """The same as `ProcessHandling`, under the eyes of an observer, who stays in this process."""
+
+    def __init__(self, observer: Observer, stage: StagePlan, plan: Plan, *, cores: int, versions: Versions) -> None:
+        super().__init__(stage, plan, cores=cores, versions=versions)
+        self._observer = observer
+
+    async def handle(self, delivery: Delivery) -> Outcome:
+        """As in `ProcessHandling`."""
+        with self._observer.handling(self.stage, delivery, 1) as ended:
+            outcome = _stamped(await super().handle(delivery), self._observer, delivery)
+            ended(outcome)
+            return outcome
+
+
+class ObservedThreads(HandlerThreads):
+    """Threads in which a handler finds the context of the slot that called it."""
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        """Run a function in a copy of the context of here and now."""
+        return super().submit(copy_context().run, fn, *args, **kwargs)
+
+
+def _stamped(outcome: Outcome, observer: Observer, delivery: Delivery) -> Outcome:
+    if isinstance(outcome, Succeeded) and outcome.outputs:
+        return outcome._replace(outputs=observer.stamped(outcome.outputs, delivery))
+    return outcome
