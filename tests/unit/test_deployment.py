@@ -1,0 +1,212 @@
+"""What `flowq export` writes, by the schema of each tool where it is installed, and by hand what a schema misses."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prometheus_client.metrics_core import Metric
+
+from flowq.broker.balance import StageBalance
+from flowq.broker.records import EdgeState, Snapshot
+from flowq.broker.tempo import Tempo
+from flowq.deployment.compose import compose
+from flowq.deployment.kubernetes import kubernetes
+from flowq.graph.plan import Plan
+from flowq.monitoring.exposition import families
+from flowq.monitoring.health import WorkerHealth
+from flowq.monitoring.reading import Reading
+from pipelines.scrape import scrape
+
+ROOT = Path(__file__).parents[2]
+DASHBOARD: Any = json.loads((ROOT / "flowq" / "monitoring" / "dashboard.json").read_text())
+PLAN: Plan = scrape.plan
+
+
+def yaml_documents(text: str) -> list[Any]:
+    return list(yaml.safe_load_all(text))
+
+
+def manifests(kind: str) -> dict[str, Any]:
+    text = kubernetes(PLAN, image="shop:1", namespace="prod", replicas=7)
+    return {found["metadata"]["name"]: found for found in yaml_documents(text) if found["kind"] == kind}
+
+
+# Kubernetes
+
+
+def test_each_stage_is_a_deployment_of_its_own_and_each_source_a_job() -> None:
+    deployments = manifests("Deployment")
+
+    assert deployments.keys() == {"scrape-fetch", "scrape-parse", "scrape-store", "scrape-exporter"}
+    assert manifests("Job").keys() == {"scrape-seeds"}
+    container = deployments["scrape-fetch"]["spec"]["template"]["spec"]["containers"][0]
+    assert container["args"][:4] == ["run", "scrape", "--stage", "fetch"]
+    assert container["image"] == "shop:1"
+    assert container["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": "metrics"}
+    assert container["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "metrics"}
+    assert container["env"][0]["valueFrom"]["secretKeyRef"] == {"name": "flowq-redis", "key": "url"}
+
+
+def test_a_pod_has_longer_to_stop_than_its_messages_have_to_finish() -> None:
+    for deployment in manifests("Deployment").values():
+        pod = deployment["spec"]["template"]["spec"]
+        args = pod["containers"][0]["args"]
+        if "--grace" in args:
+            assert pod["terminationGracePeriodSeconds"] > float(args[args.index("--grace") + 1].removesuffix("s")) + 2
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert deployment["spec"]["selector"]["matchLabels"] == deployment["spec"]["template"]["metadata"]["labels"]
+
+
+def test_each_stage_is_scaled_on_its_ready_messages_as_the_exporter_tells_them() -> None:
+    exposed = text_of(families([reading()]))
+    scaled = manifests("ScaledObject")
+
+    assert scaled.keys() == {"scrape-fetch", "scrape-parse", "scrape-store"}
+    for name, found in scaled.items():
+        assert found["spec"]["scaleTargetRef"]["name"] in manifests("Deployment")
+        assert found["spec"]["maxReplicaCount"] == 7
+        (trigger,) = found["spec"]["triggers"]
+        told = trigger["metadata"]
+        assert told["url"] == "http://scrape-exporter.prod.svc:9100/metrics"
+        assert all(isinstance(value, str) for value in told.values()), name  # KEDA takes nothing else
+        # The same words as the exporter, in its order of labels: KEDA looks for exactly these.
+        assert f"{told['valueLocation']} 3.0" in exposed, name
+    (service,) = manifests("Service").values()
+    assert service["spec"]["ports"][0]["port"] == 9100
+
+
+def test_a_job_asks_for_the_arguments_of_its_source_and_is_not_repeated_for_dead_letters() -> None:
+    (job,) = manifests("Job").values()
+
+    args = job["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert args[args.index("--arg") + 1] == "url=CHANGE-ME"
+    assert "--drain" in args
+    assert job["spec"]["podFailurePolicy"]["rules"][0]["onExitCodes"]["values"] == [2, 3]
+
+
+def test_the_kubernetes_schemas_take_the_manifests() -> None:
+    # A hundred megabytes of schemas: for those who have them, or  pip install kubernetes-validate
+    kubernetes_validate = pytest.importorskip("kubernetes_validate", reason="no kubernetes-validate")
+    for kind in ("Deployment", "Job", "Service"):
+        for found in manifests(kind).values():
+            kubernetes_validate.validate(found, "1.31", strict=True)
+
+
+# Compose
+
+
+def test_the_compose_file_keeps_what_redis_has_and_runs_each_stage() -> None:
+    (found,) = yaml_documents(compose(PLAN, image="shop:1"))
+
+    services = found["services"]
+    assert services.keys() == {"redis", "seeds", "fetch", "parse", "store", "exporter"}
+    assert services["redis"]["command"] == [
+        "redis-server", "--appendonly", "yes", "--maxmemory-policy", "noeviction",
+    ]  # fmt: skip
+    assert services["redis"]["volumes"] == ["redis:/data"]
+    assert services["parse"]["command"][:4] == ["run", "scrape", "--stage", "parse"]
+    assert services["parse"]["healthcheck"]["test"] == ["CMD", "flowq", "healthcheck", "scrape"]
+    assert services["exporter"]["ports"] == ["127.0.0.1:9100:9100"]
+    assert services["seeds"]["restart"] == "no"
+
+
+# The examples
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("k8s.yaml", kubernetes(PLAN, image="flowq-app:latest", namespace="default", replicas=10)),
+        ("compose.yaml", compose(PLAN, image="flowq-app:latest")),
+        ("grafana-dashboard.json", (ROOT / "flowq" / "monitoring" / "dashboard.json").read_text()),
+    ],
+)
+def test_the_examples_are_what_export_writes(file: str, text: str) -> None:
+    assert (ROOT / "examples" / "deploy" / file).read_text() == text
+
+
+def test_the_image_runs_as_a_number_that_is_not_root_and_has_a_healthcheck() -> None:
+    lines = (ROOT / "examples" / "deploy" / "Dockerfile").read_text().splitlines()
+
+    assert "USER 10001:10001" in lines
+    assert any(line.startswith("HEALTHCHECK") and '["flowq", "healthcheck"]' in line for line in lines)
+    assert lines.index("USER 10001:10001") < lines.index('ENTRYPOINT ["flowq"]')
+
+
+# The dashboard
+
+
+def reading() -> Reading:
+    """Every metric has a value in it."""
+    names = [stage.name for stage in PLAN.stages]
+    edges = [edge.name for edge in PLAN.edges]
+    inlets = {edge.name for edge in PLAN.edges if edge.is_inlet}
+    return Reading(
+        plan=PLAN,
+        snapshot=Snapshot({}, {}, (), 0, dict.fromkeys(edges, EdgeState(3, 1, 2)), dict.fromkeys(names, 1)),
+        balances=dict.fromkeys(names, StageBalance(entered=9, ok=2, waiting=2, delayed=4)),
+        tempo=dict.fromkeys(names, Tempo(1.0, 0.1, 0.2)),
+        due={edge: int(edge in inlets) for edge in edges},
+        workers=[WorkerHealth("w1", "host", 1, "", has_lease=True, silent_seconds=0.0)],
+    )
+
+
+def text_of(found: Any) -> str:
+    lines: list[str] = []
+    for family in found:
+        for sample in family.samples:
+            labels = ",".join(f'{name}="{value}"' for name, value in sample.labels.items())
+            lines.append(f"{sample.name}{{{labels}}} {float(sample.value)}")
+    return "\n".join(lines)
+
+
+def exposed() -> dict[str, set[str]]:
+    """The metrics that there are, each with its labels."""
+    found: list[Metric] = list(families([reading()]))
+    assert all(family.samples for family in found)
+    return {sample.name: set(sample.labels) for family in found for sample in family.samples}
+
+
+def test_every_query_of_the_dashboard_names_metrics_and_labels_that_exist() -> None:
+    known = exposed()
+    queries = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
+
+    assert len(queries) == 15
+    for query in queries:
+        (metric,) = re.findall(r"\bflowq_\w+", query)
+        assert metric in known, query
+        grouped = {label.strip() for labels in re.findall(r"by \(([^)]*)\)", query) for label in labels.split(",")}
+        selected = set(re.findall(r"(\w+)=~", query))
+        assert grouped | selected <= known[metric], query
+
+
+def test_every_metric_but_the_version_is_on_the_dashboard() -> None:
+    text = json.dumps(DASHBOARD["panels"])
+
+    assert [name for name in exposed() if name not in text] == ["flowq_build_info"]
+
+
+def test_every_counter_is_shown_as_a_rate_and_no_gauge_is() -> None:
+    for panel in DASHBOARD["panels"]:
+        for target in panel["targets"]:
+            is_counter = re.search(r"flowq_\w+_total", target["expr"]) is not None
+            assert is_counter == ("rate(" in target["expr"]), target["expr"]
+
+
+def test_the_panels_of_the_dashboard_lie_side_by_side_and_have_names_of_their_own() -> None:
+    panels = DASHBOARD["panels"]
+    cells = [
+        (x, y)
+        for panel in panels
+        for x in range(panel["gridPos"]["x"], panel["gridPos"]["x"] + panel["gridPos"]["w"])
+        for y in range(panel["gridPos"]["y"], panel["gridPos"]["y"] + panel["gridPos"]["h"])
+    ]
+    assert len(cells) == len(set(cells))
+    assert max(x for x, _ in cells) == 23
+    assert len({panel["id"] for panel in panels}) == len({panel["title"] for panel in panels}) == len(panels)
+    assert {panel["datasource"]["uid"] for panel in panels} == {"${datasource}"}
