@@ -86,6 +86,16 @@ _EDGE_GAUGES = (
         "Messages that workers have been given and have not settled.",
         lambda seen, edge: seen.snapshot.edges[edge.name].running,
     ),
+    _OfEdges(
+        "flowq_oldest_waiting_seconds",
+        "How long the oldest waiting message has waited.",
+        lambda seen, edge: seen.waiting_seconds(edge.name),
+    ),
+    _OfEdges(
+        "flowq_edge_memory_bytes",
+        "Memory of Redis that the messages of an edge take.",
+        lambda seen, edge: seen.vitals[edge.name].memory_bytes,
+    ),
 )
 
 

@@ -9,6 +9,7 @@ from flowq.broker.balance import StageBalance, balance_of
 from flowq.broker.records import Snapshot
 from flowq.broker.redis_streams import Broker
 from flowq.broker.tempo import Tempo, tempo_of
+from flowq.broker.vitals import EdgeVitals, vitals_of
 from flowq.graph.plan import Plan
 from flowq.monitoring.health import WorkerHealth, workers_of
 
@@ -22,7 +23,13 @@ class Reading:
     balances: Mapping[str, StageBalance]
     tempo: Mapping[str, Tempo]
     due: Mapping[str, int]
+    vitals: Mapping[str, EdgeVitals]
     workers: Sequence[WorkerHealth]
+
+    def waiting_seconds(self, edge: str) -> float:
+        """How long the oldest waiting message of an edge has waited; 0 when nothing waits."""
+        since_ms = self.vitals[edge].waiting_since_ms
+        return 0.0 if since_ms is None else max(0, self.snapshot.now_ms - since_ms) / 1000
 
     def ready(self, stage: str) -> int:
         """Messages that a worker could begin now: what a stage should be scaled by."""
@@ -41,5 +48,6 @@ async def read(broker: Broker, plan: Plan) -> Reading:
         balances=balance_of(plan, snapshot),
         tempo=await tempo_of(broker, plan, snapshot),
         due={edge: n if isinstance(n, int) else 0 for edge, n in zip(edges, counted, strict=True)},
+        vitals=await vitals_of(broker, edges),
         workers=await workers_of(broker),
     )

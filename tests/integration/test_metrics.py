@@ -105,6 +105,8 @@ def test_messages_that_are_due_count_as_ready_though_no_worker_runs(project: Pro
     assert found["flowq_waiting_messages", ">odd", "lab", "odd"] == 1
     assert found["flowq_delayed_messages", ">odd", "lab", "odd"] == 2
     assert found["flowq_ready_messages", "lab", "odd"] == 2
+    assert 0 < found["flowq_oldest_waiting_seconds", ">odd", "lab", "odd"] < 60
+    assert found["flowq_edge_memory_bytes", ">odd", "lab", "odd"] > 100
 
 
 def test_probes_say_how_the_workers_are(project: Project, run: FlowqProcess) -> None:

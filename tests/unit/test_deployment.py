@@ -14,6 +14,7 @@ from prometheus_client.metrics_core import Metric
 from flowq.broker.balance import StageBalance
 from flowq.broker.records import EdgeState, Snapshot
 from flowq.broker.tempo import Tempo
+from flowq.broker.vitals import EdgeVitals
 from flowq.deployment.compose import compose
 from flowq.deployment.kubernetes import kubernetes
 from flowq.graph.plan import Plan
@@ -152,6 +153,7 @@ def reading() -> Reading:
         balances=dict.fromkeys(names, StageBalance(entered=9, ok=2, waiting=2, delayed=4)),
         tempo=dict.fromkeys(names, Tempo(1.0, 0.1, 0.2)),
         due={edge: int(edge in inlets) for edge in edges},
+        vitals=dict.fromkeys(edges, EdgeVitals(0, None, 1000, {})),
         workers=[WorkerHealth("w1", "host", 1, "", has_lease=True, silent_seconds=0.0)],
     )
 
@@ -176,7 +178,7 @@ def test_every_query_of_the_dashboard_names_metrics_and_labels_that_exist() -> N
     known = exposed()
     queries = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
 
-    assert len(queries) == 15
+    assert len(queries) == 17
     for query in queries:
         (metric,) = re.findall(r"\bflowq_\w+", query)
         assert metric in known, query
