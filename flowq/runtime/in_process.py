@@ -10,8 +10,10 @@ from flowq.broker.calls import insist
 from flowq.broker.open import open_broker
 from flowq.broker.recorded_plan import record_plan
 from flowq.delivery.policy import Durability
+from flowq.runtime.observation import Observer
 from flowq.runtime.run import DEFAULT_GRACE_SECONDS, DEFAULT_LEASE_SECONDS, Run, RunOptions, Summary, poll_seconds
 from flowq.runtime.runner import Runner, first_to_end
+from flowq.runtime.telemetry import require_opentelemetry
 
 if TYPE_CHECKING:
     from flowq.graph.pipeline import Pipeline
@@ -30,6 +32,7 @@ async def run(
     lease: float = DEFAULT_LEASE_SECONDS,
     grace: float = DEFAULT_GRACE_SECONDS,
     fresh: bool = False,
+    traces: bool = False,
 ) -> Summary:
     """Run a pipeline, or some stages of it, in this process.
 
@@ -37,6 +40,7 @@ async def run(
     otherwise it runs until it is cancelled. `redis` is a URL, "memory" for a fake server inside this process, or
     None for the server that flowq runs by itself in `.flowq/`. `arguments` go to the sources. `lease` and `grace`
     are in seconds. With `durability="replicated"` what sources give counts as stored when a replica of Redis has it.
+    With `traces=True` handlers run in OpenTelemetry spans, of the tracer provider that the program has set.
 
     Raises UsageError for a missing source argument, BrokerUnavailable or BrokerRefused when Redis cannot be used,
     ResourceFailed when a resource cannot be opened. Errors of handlers are never raised: they end as retries and
@@ -58,7 +62,9 @@ async def run(
         sources: list[str] = []
         if not stages or any(stage.name in stages for stage in pipeline.plan.sources):
             sources = await run.begin(options, fresh=fresh)
-        runner = Runner(pipeline.plan, broker, options, sources=sources)
+        runner = Runner(
+            pipeline.plan, broker, options, sources=sources, observer=_observer(pipeline.name, traces=traces)
+        )
         try:
             await runner.start()
             await first_to_end(runner.ended, until_drained(run, runner) if drain else asyncio.Event().wait())
@@ -66,6 +72,15 @@ async def run(
             await runner.stop()
         snapshot = await insist(run.snapshot, what="closing the run")
         return run.summary(snapshot, loop.time() - started_at)
+
+
+def _observer(pipeline: str, *, traces: bool) -> Observer | None:
+    if not traces:
+        return None
+    require_opentelemetry()
+    from flowq.runtime.tracing import Tracing
+
+    return Tracing(pipeline)
 
 
 async def until_drained(run: Run, runner: Runner) -> None:
