@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import os
-import re
-import shutil
-import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from examples.packages import PackageUnavailable, from_apt, from_pip, only
 
 NAMES = ("sqlalchemy", "postgresql", "sphinx", "sqlite")
 SQLALCHEMY = "SQLAlchemy==2.1.9"
@@ -61,13 +59,9 @@ def site(name: str) -> Site:
         with tempfile.TemporaryDirectory(prefix=f"{name}-", dir=folder.parent) as scratch:
             try:
                 _publish(_fetch(name, Path(scratch)), folder)
-            except _Failed as error:
+            except PackageUnavailable as error:
                 raise SiteUnavailable(f"site {name} is not available: {error}") from error
     return _checked(Site(name, folder))
-
-
-class _Failed(Exception):
-    """A step of fetching failed; the text is the second half of the line that the user gets."""
 
 
 def _checked(found: Site) -> Site:
@@ -107,62 +101,15 @@ def _publish(pages: Path, folder: Path) -> None:
 
 
 def _from_pip(requirement: str, start: str, scratch: Path) -> Path:
-    pip = [sys.executable, "-m", "pip"] if importlib.util.find_spec("pip") else [shutil.which("pip3") or ""]
-    if not pip[0]:
-        raise _Failed("there is no pip; install it with: python -m ensurepip")
-    name = requirement.partition("==")[0]
-    # pip asks the archive for its metadata: with --no-binary for all it would compile the tools for that, too
-    _run([*pip, "download", "-q", "--no-deps", "--no-binary", name, requirement, "-d", str(scratch)])
-    with tarfile.open(_only(scratch, "*.tar.gz")) as archive:
+    with tarfile.open(from_pip(requirement, scratch)) as archive:
         archive.extractall(scratch, [member for member in archive if "/doc/" in member.name], filter="data")
-    return _only(scratch, start).parent
+    return only(scratch, start).parent
 
 
 def _from_apt(package: str, start: str, scratch: Path) -> Path:
     """Unpack the newest Debian package of that name, an expression; `start` is the glob of its first page."""
-    for tool in ("apt-get", "apt-cache", "dpkg-deb"):
-        if shutil.which(tool) is None:
-            raise _Failed(f"it is a Debian package and there is no {tool}; sqlalchemy needs only pip")
-    try:
-        _download(package, scratch)
-    except _Failed as error:
-        if os.geteuid() != 0:
-            raise _Failed(f"{error}; perhaps the lists are old: sudo apt-get update") from error
-        _run(["apt-get", "-qq", "update"])
-        _download(package, scratch)
-    _run(["dpkg-deb", "-x", str(_only(scratch, "*.deb")), str(scratch)])
-    return _only(scratch, start).parent
-
-
-def _download(package: str, scratch: Path) -> None:
-    found = _run(["apt-cache", "search", "--names-only", f"^{package}$"]).splitlines()
-    names = sorted((line.split()[0] for line in found), key=_version)
-    if not names:
-        raise _Failed(f"apt knows no package {package}")
-    # as root, apt would leave the download to the user _apt, who may not write here
-    _run(["apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", names[-1]], cwd=scratch)
-
-
-def _version(package: str) -> list[int]:
-    return [int(number) for number in re.findall(r"\d+", package)]
-
-
-def _run(command: Sequence[str], cwd: Path | None = None) -> str:
-    try:
-        done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=600)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise _Failed(str(error)) from error
-    if done.returncode != 0:
-        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise _Failed(f"{' '.join(command)}: {said[-1].strip()}")
-    return done.stdout
-
-
-def _only(folder: Path, pattern: str) -> Path:
-    found = sorted(folder.glob(pattern))
-    if not found:
-        raise _Failed(f"the package holds no {pattern}")
-    return found[0]
+    from_apt(package, scratch)
+    return only(scratch, start).parent
 
 
 def main() -> int:
