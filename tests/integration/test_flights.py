@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import csv
-import shutil
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,13 +15,11 @@ import asyncpg
 import duckdb
 import pytest
 
-from examples.flights.dataset import FlightsUnavailable, flights, month_file
 from examples.flights.oracle import Expected, expected
 from tests.integration.flowq_process import FlowqProcess, Project
+from tests.integration.january import January, january
 from tests.postgres_server import PostgresServer
-from tests.requirements import unavailable
 
-PIPELINES = Path(__file__).parents[2] / "pipelines"
 ONE_DAY = (1,)
 
 Rows = dict[str, tuple[str, str, int]]
@@ -32,37 +29,26 @@ Rows = dict[str, tuple[str, str, int]]
 class Loading:
     """A project with the pipelines for flights, and what is to come of its file."""
 
-    project: Project
-    file: Path
+    flights: January
     expected: Expected
 
+    @property
+    def project(self) -> Project:
+        return self.flights.project
+
+    @property
+    def file(self) -> Path:
+        return self.flights.file
+
     def run(self, pipeline: str, *options: str, **variables: str) -> FlowqProcess:
-        return self.project.run("run", pipeline, "--json", "-a", f"files={self.file}", *options, **variables)
-
-
-@contextlib.contextmanager
-def loading(folder: Path, *, days: Sequence[int] = range(1, 32)) -> Iterator[Loading]:
-    """Prepare to load some days of January."""
-    try:
-        data = flights()
-    except FlightsUnavailable as error:
-        unavailable(str(error), "python -m examples.flights.dataset")
-    outcome = expected(data, days=days)
-    file = folder / "january.csv"
-    with (data / month_file(1)).open(encoding="utf-8") as lines:
-        header, *rows = lines
-        file.write_text(header + "".join(row for row in rows if int(row.split(",", 3)[2]) in set(days)))
-    with Project(folder, FLIGHTS_DATA=str(data)) as project:
-        for pipeline in PIPELINES.glob("flights*.py"):
-            shutil.copy(pipeline, project.folder / "pipelines")
-        yield Loading(project, file, outcome)
+        return self.flights.run(pipeline, *options, **variables)
 
 
 @pytest.fixture
 def few(tmp_path: Path) -> Iterator[Loading]:
     """One day of flights."""
-    with loading(tmp_path, days=ONE_DAY) as prepared:
-        yield prepared
+    with january(tmp_path, days=ONE_DAY) as flights:
+        yield Loading(flights, expected(flights.data, days=ONE_DAY))
 
 
 def sqlite_rows(project: Project) -> tuple[Rows, dict[str, str]]:
@@ -73,11 +59,11 @@ def sqlite_rows(project: Project) -> tuple[Rows, dict[str, str]]:
 
 
 def test_january_and_the_repair_of_its_dead_letters(tmp_path: Path) -> None:
-    with loading(tmp_path) as january:
-        outcome, project = january.expected, january.project
+    with january(tmp_path) as flights:
+        outcome, project = expected(flights.data), flights.project
         assert min(len(outcome.flown), len(outcome.cancelled), len(outcome.unknown)) > 100
 
-        first = january.run("flights")
+        first = flights.run("flights")
 
         assert first.wait() == 3, first.stderr
         stages = first.summary["stages"]
@@ -94,7 +80,7 @@ def test_january_and_the_repair_of_its_dead_letters(tmp_path: Path) -> None:
             assert f" {count} " in listed.stdout
 
         assert project.run("dlq", "retry", "flights", "--stage", "enrich").wait() == 0
-        repaired = january.run("flights", FLIGHTS_AIRPORTS="all")
+        repaired = flights.run("flights", FLIGHTS_AIRPORTS="all")
 
         assert repaired.wait() == 0, repaired.stderr
         assert repaired.summary["stages"]["load"]["ok"] == outcome.departed
