@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
-from email.utils import parsedate_to_datetime
 from urllib.parse import urldefrag, urljoin, urlsplit
 
 import aiosqlite
@@ -17,7 +15,7 @@ from pydantic import BaseModel
 from selectolax.lexbor import LexborHTMLParser
 from w3lib.encoding import html_body_declared_encoding
 
-from flowq import Pipeline, Rate, Reject, Retry, RetryLater, resource, source, stage, use
+from flowq import Pipeline, Rate, Reject, Retry, RetryLater, resource, retry_after, source, stage, use
 
 AGENT = "flowq-scrape"  # put your own name here, and an address for complaints
 PER_SECOND = float(os.environ.get("SCRAPE_RATE", "200"))  # to each host; far fewer when it is not yours
@@ -92,7 +90,9 @@ def robots(http: httpx2.AsyncClient = use(client)) -> Robots:
 
 @source
 async def seeds(url: str) -> AsyncIterator[Link]:
-    yield Link(url=urldefrag(url).url)
+    """Where to begin; several sites, separated by spaces, are crawled at once."""
+    for start in url.split():
+        yield Link(url=urldefrag(start).url)
 
 
 @stage(concurrency=8, dedup="url", rate=Rate(PER_SECOND, by="host"), retry=Retry(attempts=5, base=0.5))
@@ -104,7 +104,7 @@ async def fetch(link: Link, http: httpx2.AsyncClient = use(client), robots: Robo
     except (httpx2.TooManyRedirects, httpx2.InvalidURL) as error:
         raise Reject(str(error)) from error
     if r.status_code in (429, 503):
-        raise RetryLater(f"HTTP {r.status_code}", after=retry_after_seconds(r), hold="host")
+        raise RetryLater(f"HTTP {r.status_code}", after=retry_after(r), hold="host")
     if r.status_code in (404, 410):
         raise Reject(f"HTTP {r.status_code}")
     r.raise_for_status()
@@ -136,17 +136,6 @@ def absolute(base: str, href: str) -> str:
         return urldefrag(urljoin(base, href)).url
     except ValueError:  # such as http://[
         return ""
-
-
-def retry_after_seconds(r: httpx2.Response) -> float:
-    """What the header asks for, as a number or as a date, but never more than a day."""
-    value = r.headers.get("retry-after", "5").strip()
-    try:
-        date = None if value.replace(".", "", 1).isdecimal() else parsedate_to_datetime(value)
-        seconds = date.timestamp() - time.time() if date else float(value)
-    except ValueError:
-        seconds = 5.0
-    return min(max(seconds, 0.0), 86_400.0)
 
 
 scrape = Pipeline("scrape", seeds >> fetch >> parse >> (store | fetch))

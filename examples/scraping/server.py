@@ -49,6 +49,7 @@ class SiteServer(ThreadingHTTPServer):
         retry_after: float,
         slow: float,
         robots: str | int | None,
+        closed: float,
     ) -> None:
         super().__init__(("127.0.0.1", port), _Answer)
         self.root = pages.root.resolve()
@@ -57,6 +58,8 @@ class SiteServer(ThreadingHTTPServer):
         self.retry_after_seconds = retry_after
         self.slow_seconds = slow
         self.robots = robots
+        self._closed_seconds = closed
+        self._opens_at: float | None = None
         self._plan = FaultPlan.of(pages, faults)
         self._lock = threading.Lock()
         self._times: dict[str, list[float]] = defaultdict(list)
@@ -71,8 +74,10 @@ class SiteServer(ThreadingHTTPServer):
                 self._robots_requests += 1
                 return None
             times = self._times[path]
-            fault = self._plan.fault(path, hit=len(times))
-            times.append(time.time())
+            now = time.time()
+            self._opens_at = self._opens_at or now + self._closed_seconds
+            fault = "429" if now < self._opens_at else self._plan.fault(path, hit=len(times))
+            times.append(now)
             if fault:
                 self._faults[fault] += 1
             return fault
@@ -211,14 +216,18 @@ def serve(
     retry_after: float = 1,
     slow: float = 2.0,
     robots: str | int | None = None,
+    closed: float = 0,
 ) -> Generator[SiteServer]:
     """Serve a site from threads of this process while the block runs.
 
     `port` 0 takes a free one. `faults` are the kinds of FaultPlan to show: `retry_after` is what 429 and 503
     ask for, `slow` how long the slow page takes, both in seconds. `robots` is the text of `/robots.txt`, or a
-    status to answer it with; None serves the file of the site, if it has one.
+    status to answer it with; None serves the file of the site, if it has one. For `closed` seconds from the first
+    request on, every page is answered with 429.
     """
-    server = SiteServer(pages, port=port, faults=faults, retry_after=retry_after, slow=slow, robots=robots)
+    server = SiteServer(
+        pages, port=port, faults=faults, retry_after=retry_after, slow=slow, robots=robots, closed=closed
+    )
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, name="site server")
     thread.start()
     try:

@@ -113,7 +113,8 @@ def _with_place(error: BaseException, place: str) -> BaseException:
 
 
 def _module_of(plan: Plan) -> str:
-    for name, module in list(sys.modules.items()):
+    # The main module last: in a child of `python -m package` another one has that name.
+    for name, module in sorted(sys.modules.items(), key=lambda item: item[0] == "__main__"):
         for value in list(getattr(module, "__dict__", {}).values()):
             if isinstance(value, Pipeline) and value.plan is plan:
                 return name

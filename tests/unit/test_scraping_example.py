@@ -326,11 +326,11 @@ def test_retry_after_is_understood_in_both_forms_and_never_longer_than_a_day(
     header: str, least: float, most: float
 ) -> None:
     response = httpx2.Response(429, headers={"Retry-After": header})
-    assert least <= scrape.retry_after_seconds(response) <= most
+    assert least <= scrape.retry_after(response) <= most
 
 
 def test_a_host_that_does_not_say_how_long_is_left_alone_for_a_little() -> None:
-    assert scrape.retry_after_seconds(httpx2.Response(503)) == 5
+    assert scrape.retry_after(httpx2.Response(503)) == 5
 
 
 @pytest.mark.parametrize(("status", "allowed"), [(404, True), (403, True), (500, None), (503, None)])

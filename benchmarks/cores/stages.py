@@ -1,0 +1,65 @@
+"""The same parsing twice: in a thread, and with process=True. A module of its own, because children import it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from itertools import cycle, islice
+
+from pydantic import BaseModel
+
+from examples.scraping.sites import site
+from flowq import Pipeline, source, stage
+
+PAGES = 300
+LARGE_BYTES = 50_000
+
+
+class Page(BaseModel):
+    path: str
+    html: str
+
+
+class Links(HTMLParser):
+    """Counts links, in pure Python: it holds the interpreter's lock all the time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.count += tag == "a" and any(name == "href" for name, _ in attrs)
+
+
+@source
+def pages() -> Iterator[Page]:
+    """Large pages of a real site, from its beginning again until there are enough."""
+    found = site("sqlalchemy")
+    large = [path for path in found.pages() if LARGE_BYTES < (found.root / path[1:]).stat().st_size < 10 * LARGE_BYTES]
+    for path in islice(cycle(large), PAGES):
+        yield Page(path=path, html=(found.root / path[1:]).read_text(encoding="utf-8", errors="replace"))
+
+
+def count(page: Page) -> int:
+    links = Links()
+    links.feed(page.html)
+    return links.count
+
+
+@stage(concurrency=2, max_bytes=2_000_000)
+def on_a_thread(page: Page) -> int:
+    return count(page)
+
+
+@stage(concurrency=2, process=True, max_bytes=2_000_000)
+def in_a_process(page: Page) -> int:
+    return count(page)
+
+
+@stage(inline=True)
+def note(links: int) -> None:
+    """Take the result: it crosses an edge like any other."""
+
+
+threads = Pipeline("threads", pages >> on_a_thread >> note)
+processes = Pipeline("processes", pages >> in_a_process >> note)

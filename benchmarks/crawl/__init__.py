@@ -1,0 +1,1 @@
+"""The crawl of a whole site, by flowq and by Scrapy."""
