@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import time
+from collections import defaultdict
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from itertools import cycle, islice
@@ -18,6 +21,14 @@ LARGE_BYTES = 50_000
 class Page(BaseModel):
     path: str
     html: str
+
+
+class Counted(BaseModel):
+    """What a page has, and which interpreter was busy with it for how long."""
+
+    links: int
+    interpreter: int
+    cpu_seconds: float
 
 
 class Links(HTMLParser):
@@ -40,25 +51,29 @@ def pages() -> Iterator[Page]:
         yield Page(path=path, html=(found.root / path[1:]).read_text(encoding="utf-8", errors="replace"))
 
 
-def count(page: Page) -> int:
+def count(page: Page) -> Counted:
+    begun = time.thread_time()
     links = Links()
     links.feed(page.html)
-    return links.count
+    return Counted(links=links.count, interpreter=os.getpid(), cpu_seconds=time.thread_time() - begun)
 
 
 @stage(concurrency=2, max_bytes=2_000_000)
-def on_a_thread(page: Page) -> int:
+def on_a_thread(page: Page) -> Counted:
     return count(page)
 
 
 @stage(concurrency=2, process=True, max_bytes=2_000_000)
-def in_a_process(page: Page) -> int:
+def in_a_process(page: Page) -> Counted:
     return count(page)
 
 
+busy_seconds: defaultdict[int, float] = defaultdict(float)  # processor time by interpreter
+
+
 @stage(inline=True)
-def note(links: int) -> None:
-    """Take the result: it crosses an edge like any other."""
+def note(counted: Counted) -> None:
+    busy_seconds[counted.interpreter] += counted.cpu_seconds
 
 
 threads = Pipeline("threads", pages >> on_a_thread >> note)
