@@ -24,6 +24,14 @@ setup: $(INSTALLED)  ## make .venv with flowq and all its tools, exactly as lock
 demo: setup  ## scrape a small site with faults, on a Redis of its own, and check the balance
 	$(BIN)/python -m examples.scraping.demo
 
+.PHONY: flights
+flights: setup  ## load a year of flights, and measure Redis and the worker meanwhile (a minute)
+	$(BIN)/python -m examples.flights.year
+
+.PHONY: versus
+versus: setup  ## crawl the PostgreSQL manual with flowq and with Scrapy, in turns (ARGS="--rounds 5")
+	$(BIN)/python -m benchmarks.crawl $(ARGS)
+
 .PHONY: check
 check: setup  ## lint, format, types and import contracts
 	$(BIN)/ruff check .
@@ -63,7 +71,7 @@ build: setup  ## build the wheel and the source archive into dist/
 
 .PHONY: clean
 clean:  ## remove what the recipes made: .venv, dist, caches (not your data in .flowq)
-	rm -rf .venv .demo dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .sites .flights
+	rm -rf .venv .demo dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .sites .flights .scrapy-venv
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:

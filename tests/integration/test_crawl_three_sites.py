@@ -57,10 +57,10 @@ def crawled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crawled]:
         yield Crawled(run, rows, sites, [site.stats() for site in sites])
 
 
-def _site(folder: Path) -> Site:
+def _site(folder: Path, pages: int = PAGES) -> Site:
     """A page that links to all the others."""
     folder.mkdir()
-    others = [f"page{n}.html" for n in range(1, PAGES)]
+    others = [f"page{n}.html" for n in range(1, pages)]
     links = "".join(f"<a href={name}>{name}</a>" for name in others)
     (folder / "index.html").write_text(f"<title>start</title>{links}")
     for name in others:
@@ -96,6 +96,65 @@ def test_the_others_finish_as_if_it_were_not_there(crawled: Crawled) -> None:
     for n in (0, 1):
         times = crawled.times(n)
         assert times[-1] - times[0] < 1.1 * RATED_SECONDS + LATE_SECONDS
+
+
+RATES = {"slow": 20, "medium": 40, "fast": 80}
+AT_RATES_OF_THEIR_OWN = """
+    from collections.abc import Iterator
+
+    from flowq import Pipeline, Rate, source
+    from pipelines.scrape import Link, fetch, parse, store
+
+    @source
+    def slow_seeds(slow: str) -> Iterator[Link]:
+        yield Link(url=slow)
+
+    @source
+    def medium_seeds(medium: str) -> Iterator[Link]:
+        yield Link(url=medium)
+
+    @source
+    def fast_seeds(fast: str) -> Iterator[Link]:
+        yield Link(url=fast)
+
+    slow_fetch = fetch.options(name="slow_fetch", rate=Rate(20, by="host"))
+    medium_fetch = fetch.options(name="medium_fetch", rate=Rate(40, by="host"))
+    fast_fetch = fetch.options(name="fast_fetch", rate=Rate(80, by="host"))
+    slow_parse, medium_parse, fast_parse = (parse.options(name=f"{name}_parse") for name in ("slow", "medium", "fast"))
+
+    three = Pipeline(
+        "three",
+        slow_seeds >> slow_fetch >> slow_parse >> (store | slow_fetch),
+        medium_seeds >> medium_fetch >> medium_parse >> (store | medium_fetch),
+        fast_seeds >> fast_fetch >> fast_parse >> (store | fast_fetch),
+    )
+"""
+
+
+def test_three_sites_are_crawled_at_once_each_at_a_rate_of_its_own(tmp_path: Path) -> None:
+    seconds = 2
+    sites = {name: _site(tmp_path / name, seconds * rate + 1) for name, rate in RATES.items()}
+    with (
+        serve(sites["slow"]) as slow,
+        serve(sites["medium"]) as medium,
+        serve(sites["fast"], closed=0.3, retry_after=0.3) as fast,
+        Project(tmp_path / "project", SCRAPE_DB="scrape.db") as project,
+    ):
+        shutil.copy(PIPELINE, project.folder / "pipelines")
+        project.write("three", AT_RATES_OF_THEIR_OWN)
+        servers = {"slow": slow, "medium": medium, "fast": fast}
+        arguments = [word for name, server in servers.items() for word in ("-a", f"{name}={server.url}")]
+        run = project.run("run", "three", "--json", *arguments)
+        assert run.wait() == 0, run.stderr
+        asked = {name: server.stats() for name, server in servers.items()}
+
+    times = {name: sorted(m for moments in stats["times"].values() for m in moments) for name, stats in asked.items()}
+    for name, rate in RATES.items():
+        assert asked[name]["requests"] - asked[name]["faults"]["429"] == seconds * rate + 1
+        for first, last, requests in _stretches(times[name]):
+            assert last - first >= (requests - 1) / rate - LATE_SECONDS
+    assert asked["fast"]["faults"]["429"] > 0
+    assert min(moments[-1] for moments in times.values()) - max(moments[0] for moments in times.values()) > seconds / 2
 
 
 def _stretches(times: list[float]) -> Iterator[tuple[float, float, int]]:
