@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import pytest
 
 from flowq import Pipeline, stage
 from flowq.errors import PipelineError, UsageError
+from tests.conftest import Servers
 from tests.eventually import eventually
 from tests.runtime.lab import Item, Lab
 from tests.runtime.process_stages import PIPELINE, Work, collected, heavy
@@ -124,6 +128,47 @@ async def test_a_pipeline_that_no_child_can_import_is_refused_at_the_start(lab: 
     with pytest.raises(UsageError, match="top level of a file"):
         async with lab.running(hidden):
             pass
+
+
+def test_a_program_run_as_a_package_may_import_its_pipeline(tmp_path: Path, redis_server: Servers) -> None:
+    package = tmp_path / "crunch"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "flow.py").write_text(
+        dedent("""
+        from collections.abc import Iterator
+        from flowq import Pipeline, source, stage
+
+        @source
+        def numbers() -> Iterator[int]:
+            yield 20
+
+        @stage(process=True)
+        def double(n: int) -> int:
+            return 2 * n
+
+        @stage(inline=True)
+        def show(n: int) -> None:
+            print(n)
+
+        crunch = Pipeline("crunch", numbers >> double >> show)
+        """)
+    )
+    (package / "__main__.py").write_text(
+        dedent(f"""
+        import asyncio, flowq
+        from crunch.flow import crunch
+
+        if __name__ == "__main__":
+            asyncio.run(flowq.run(crunch, redis={redis_server("debian").url!r}, namespace={tmp_path.name!r}))
+        """)
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-m", "crunch"], cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False
+    )
+
+    assert (done.returncode, done.stdout) == (0, "40\n"), done.stderr
 
 
 @pytest.mark.parametrize("options", [{"batch": 10}, {"ack": "first"}], ids=repr)
