@@ -11,6 +11,9 @@ from typing import Any
 
 import orjson
 
+RUN_LOGGER = "flowq.run"
+"""What a run says of itself, where its words are log lines."""
+
 
 def configure_logging(
     log_format: str = "text", about: Mapping[str, Any] | None = None, *, level: str = "WARNING"
@@ -23,6 +26,7 @@ def configure_logging(
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(JsonFormatter(about or {}))
         logging.basicConfig(level=level, handlers=[handler])
+        logging.getLogger(RUN_LOGGER).setLevel(logging.INFO)
         return
     logging.basicConfig(
         stream=sys.stderr, level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S"

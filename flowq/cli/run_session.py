@@ -18,11 +18,13 @@ from flowq.broker.open import MEMORY, open_broker
 from flowq.broker.records import Snapshot
 from flowq.broker.redis_streams import Broker
 from flowq.cli.run import exit_code_of_signals
+from flowq.cli.run_log import LogScreen
 from flowq.cli.run_metrics import serving_metrics
 from flowq.cli.run_screen import RunAbout, Screen, choose_screen
 from flowq.cli.run_start import warnings_at_start
 from flowq.cli.run_text import settled
 from flowq.cli.stdout import forgiving_stdout
+from flowq.cli.table import console_for
 from flowq.cli.worker import Instructions
 from flowq.errors import FlowqError
 from flowq.graph.plan import Plan
@@ -82,7 +84,7 @@ class Session:
             if self._runs_sources or self.fresh:
                 sources = await run.begin(options, fresh=self.fresh)
             before = await run.snapshot()
-            screen = choose_screen(self.plan, json=self.json, quiet=self.quiet, stdout=sys.stdout, stderr=sys.stderr)
+            screen = self._screen()
             screen.begin(self._about(broker, run, before))
             for warning in warnings:
                 screen.note(warning)
@@ -106,6 +108,11 @@ class Session:
     @property
     def _is_in_process(self) -> bool:
         return self.settings.workers == 0 or self.memory
+
+    def _screen(self) -> Screen:
+        if self.log_format == "json" and not self.json:
+            return LogScreen(self.plan, console_for(sys.stderr), quiet=self.quiet)
+        return choose_screen(self.plan, json=self.json, quiet=self.quiet, stdout=sys.stdout, stderr=sys.stderr)
 
     def _opening(self) -> AbstractAsyncContextManager[Broker]:
         settings = self.settings

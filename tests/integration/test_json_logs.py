@@ -54,7 +54,7 @@ def project(tmp_path: Path) -> Iterator[Project]:
 
 def lines(done: FlowqProcess) -> list[dict[str, Any]]:
     assert done.wait() == 0, done.stderr
-    return [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
+    return [json.loads(line) for line in done.stderr.splitlines()]
 
 
 @pytest.mark.parametrize("workers", ["0", "1"])
@@ -80,6 +80,17 @@ def test_an_error_stays_on_one_line_and_a_batch_tells_its_size(project: Project)
     assert failed["batch"] == 3
     assert failed["level"] == "error"
     assert ["stage" in line for line in found if line["message"] == "imported"] == [False, False]  # in both processes
+
+
+@pytest.mark.parametrize("quiet", [(), ("--quiet",)])
+def test_what_the_run_itself_says_is_a_log_line_as_well(project: Project, quiet: tuple[str, ...]) -> None:
+    found = lines(project.run("run", "lab", "--log-format", "json", "--metrics", ":0", *quiet))
+
+    said = [line for line in found if line["logger"] == "flowq.run"]
+    assert said[-1]["message"] == "drained"
+    assert said[-1]["summary"]["stages"]["together"]["ok"] == 3
+    assert [line["message"].startswith("metrics at http://127.0.0.1:") for line in said].count(True) == 1
+    assert any("all 4 stages" in line["message"] for line in said) is not bool(quiet)
 
 
 def test_an_unknown_format_is_refused_with_the_known_ones(project: Project) -> None:
