@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from flowq.delivery.compression import unpacked
+
 
 @dataclass(frozen=True, slots=True)
 class Header:
@@ -33,6 +35,7 @@ class Header:
     type_tag: str = ""
     granted: bool = False
     past: str = ""  # what it died of before: flowq.delivery.history
+    packing: str = ""  # how the body is compressed
     unknown: tuple[str, ...] = ()
 
     def encode(self) -> bytes:
@@ -51,6 +54,8 @@ class Header:
             words.append("g=1")
         if self.past:
             words.append(f"p={self.past}")
+        if self.packing:
+            words.append(f"e={self.packing}")
         return " ".join((*words, *self.unknown)).encode()
 
     @classmethod
@@ -83,6 +88,7 @@ class Header:
             type_tag=known.get("t", ""),
             granted="g" in known,
             past=known.get("p", ""),
+            packing=known.get("e", ""),
             unknown=tuple(unknown),
         )
 
@@ -114,7 +120,7 @@ def one_word(text: str) -> str:
     return "_".join(text.split()) or "_"
 
 
-_OPTIONAL_WORDS = frozenset("acftgp")
+_OPTIONAL_WORDS = frozenset("acftgpe")
 
 MISSING = b" t="
 """Stands for the header of an entry that was deleted while it was pending. It has a type tag, as all do that need a
@@ -155,6 +161,11 @@ class Delivery:
     @property
     def message_id(self) -> str:
         return self.header.message_id
+
+    @property
+    def content(self) -> bytes:
+        """The body as it was before it was compressed, if it was. Raises DecodeError."""
+        return unpacked(self.body, self.header.packing) if b" e=" in self.header_bytes else self.body
 
     @property
     def lineage(self) -> bytes:

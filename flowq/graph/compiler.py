@@ -158,6 +158,7 @@ def _stage(node: Node, routes: tuple[Route, ...], edges: Sequence[EdgePlan]) -> 
         dedup=options.dedup,
         rate=options.rate,
         max_bytes=options.max_bytes,
+        compress_above=options.compress,
         in_edges=tuple(edge.name for edge in edges if edge.target == node.name),
         routes=routes,
     )

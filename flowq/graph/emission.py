@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flowq.delivery.codec import Encode, check_size, dedup_hash, encoder, tag_of, value_of
+from flowq.delivery.compression import packed
 from flowq.delivery.message import Delivery, new_header
 from flowq.delivery.settlement import Output
 from flowq.errors import EncodeError
@@ -27,12 +28,13 @@ class Target:
     tag: bytes
     dedup: str | Callable[[Any], Any] | None
     max_bytes: int
+    plain_bytes: int  # a body up to this size is sent as it is: nothing but this one number is looked at then
 
-    def body(self, value: Any) -> bytes:
-        body = self.encode(value)
-        if len(body) > self.max_bytes:
-            check_size(body, self.max_bytes, self.stage)
-        return body
+    def packed(self, body: bytes, header: bytes) -> tuple[bytes, bytes]:
+        """A body above `plain_bytes`, made smaller if that is possible, and its header. Raises PayloadTooLarge."""
+        check_size(body, self.max_bytes, self.stage)
+        body, how = packed(body)
+        return body, b"%b e=%b" % (header, how.encode()) if how else header
 
     def hash_of(self, value: Any) -> bytes:
         if self.dedup is None:
@@ -85,11 +87,12 @@ class Emission:
             body, written_by = b"", None
             for target in self.targets_for(value):
                 if target.encode is not written_by:
-                    body, written_by = target.body(value), target.encode
-                elif len(body) > target.max_bytes:
-                    check_size(body, target.max_bytes, target.stage)
+                    body, written_by = target.encode(value), target.encode
                 header = new_header(next_id(), lineage, target.tag)
-                add(Output(target.edge, header, body, target.hash_of(value) if target.dedup is not None else b""))
+                sent = body
+                if len(body) > target.plain_bytes:
+                    sent, header = target.packed(body, header)
+                add(Output(target.edge, header, sent, target.hash_of(value) if target.dedup is not None else b""))
         return outputs
 
     def emitted(self, emitted: Sequence[Emitted], delivery: Delivery) -> list[Output]:
@@ -105,13 +108,8 @@ class Emission:
                     hint=f"name a stage of {self._plan.name} that takes messages",
                 )
             target = target_for_value(self._plan, edge, item.message)
-            header = new_header(self._next_id(), delivery.lineage, target.tag)
-            outputs.append(
-                Output(
-                    edge, header, target.body(item.message), target.hash_of(item.message),
-                    delay_ms=round(item.delay_seconds * 1000),
-                )
-            )  # fmt: skip
+            delay_ms = round(item.delay_seconds * 1000)
+            outputs.append(_written(target, item.message, self._next_id(), delivery.lineage, delay_ms))
         return outputs
 
     def entering(self, value: Any) -> list[Output]:
@@ -121,8 +119,14 @@ class Emission:
 
 def entering(target: Target, value: Any, message_id: bytes) -> Output:
     """A value as a message without parents."""
-    header = new_header(message_id, _NO_LINEAGE, target.tag)
-    return Output(target.edge, header, target.body(value), target.hash_of(value))
+    return _written(target, value, message_id, _NO_LINEAGE, 0)
+
+
+def _written(target: Target, value: Any, message_id: bytes, lineage: bytes, delay_ms: int) -> Output:
+    header, body = new_header(message_id, lineage, target.tag), target.encode(value)
+    if len(body) > target.plain_bytes:
+        body, header = target.packed(body, header)
+    return Output(target.edge, header, body, target.hash_of(value), delay_ms)
 
 
 def target_of(plan: Plan, edge_name: str, type_: Any) -> Target:
@@ -132,7 +136,8 @@ def target_of(plan: Plan, edge_name: str, type_: Any) -> Target:
     if len(stage.accepted) > 1:
         meant = nearest(type_, [(accepted, accepted) for accepted in stage.accepted])
         tag = tag_of(type_ if meant is None else meant).encode()
-    return Target(edge_name, stage.name, encoder(type_), tag, stage.dedup, stage.max_bytes)
+    plain_bytes = min(stage.max_bytes, stage.max_bytes if stage.compress_above is None else stage.compress_above)
+    return Target(edge_name, stage.name, encoder(type_), tag, stage.dedup, stage.max_bytes, plain_bytes)
 
 
 def target_for_value(plan: Plan, edge_name: str, value: Any) -> Target:

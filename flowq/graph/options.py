@@ -13,6 +13,9 @@ from flowq.errors import Problems
 from flowq.graph.definition import Definition
 from flowq.graph.plan import Batch
 
+_COMPRESS_ABOVE = 2000
+"""Bytes: below, hardly anything is won."""
+
 
 class StageOptions(TypedDict, total=False):
     """The options of any stage, as written."""
@@ -27,6 +30,7 @@ class StageOptions(TypedDict, total=False):
     inline: bool
     process: bool
     max_bytes: int
+    compress: bool | int
     maxsize: int
     bounded: bool
 
@@ -55,6 +59,7 @@ class Options:
     inline: bool = False
     process: bool = False
     max_bytes: int = 1_000_000
+    compress: int | None = None
     maxsize: int | None = None
     bounded: bool = False
 
@@ -141,6 +146,12 @@ def _flag(value: Any) -> bool:
     return value
 
 
+def _compression(value: Any) -> int | None:
+    if isinstance(value, bool):
+        return _COMPRESS_ABOVE if value else None
+    return _count(value)
+
+
 def _key(value: Any) -> Any:
     if not callable(value) and not (isinstance(value, str) and value):
         raise TypeError("the name of a field, or a function of the message, is needed")
@@ -175,6 +186,7 @@ _READ: Mapping[str, Callable[[Any], Any]] = {
     "inline": _flag,
     "process": _flag,
     "max_bytes": _count,
+    "compress": _compression,
     "maxsize": _count,
     "bounded": _flag,
 }

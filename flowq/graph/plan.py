@@ -120,6 +120,7 @@ class StagePlan:
     dedup: str | Callable[[Any], str] | None = None
     rate: Rate | None = None
     max_bytes: int = 1_000_000  # of one message that the stage takes
+    compress_above: int | None = None  # bytes; None: never
     in_edges: tuple[str, ...] = ()  # the inlet first
     routes: tuple[Route, ...] = ()
 

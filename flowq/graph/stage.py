@@ -194,6 +194,7 @@ def stage(fn: Any = None, /, **options: Any) -> Any:
     inline: run a fast, pure function on the event loop instead of a thread.
     process: run the function in a pool of processes, for work that keeps the processor busy.
     max_bytes: the size that one message to this stage may have, encoded (1,000,000).
+    compress: True, or the size above which a message to this stage is stored compressed, by zstd or else zlib.
     maxsize: how many messages an edge into this stage holds before its producers pause: 10,000 between stages, no
         limit for what is pushed from outside, unless it is given.
     bounded: this stage ends cycles by itself, for example by a limit of depth: no warning about them.

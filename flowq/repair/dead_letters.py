@@ -124,6 +124,8 @@ class DeadLetters:
         if body is not None or stage != letter.stage:
             fitting = fittings.get(stage) or fittings.setdefault(stage, Fitting(self._plan, stage))
             header = fitting.header_for(letter, letter.body if body is None else body)
+        if body is not None:
+            header = replace(header, packing="")
         return WayBack(letter.id, put_back(header, letter.death).encode(), letter.run, delay_ms, body)
 
     def _edge_back(self, letter: DeadLetterRecord) -> str:
@@ -154,7 +156,7 @@ class DeadLetters:
             for entry in await self._broker.dead_entries_named(stage, part):
                 letter = DeadLetterRecord.read(stage, entry)
                 body = bodies[letter.id]
-                header = fitting.header_for(letter, body)
+                header = replace(fitting.header_for(letter, body), packing="")
                 there.add(letter.id)
                 unchanged += (is_same := is_same_json(body, letter.body))
                 if and_put_back:
@@ -229,4 +231,4 @@ def _exported(letter: DeadLetterRecord) -> Exported:
         "run": letter.run,
     }
     token = f"restored:{letter.stage}:{letter.id}"
-    return Exported(token, letter.edge, letter.header.encode(), letter.body, orjson.dumps(info))
+    return Exported(token, letter.edge, letter.plain_header.encode(), letter.body, orjson.dumps(info))

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
 from flowq.broker.records import DeadEntry
+from flowq.delivery.compression import unpacked
 from flowq.delivery.fingerprint import fingerprint
 from flowq.delivery.history import Death, deaths_of
 from flowq.delivery.message import Header
+from flowq.errors import DecodeError
 
 _NO_JSON = object()
 
@@ -76,7 +78,7 @@ class DeadLetterRecord:
             hops=header.hops,
             worker=str(info.get("worker", "")),
             run=str(info.get("run", "")),
-            body=entry.body or b"",
+            body=_content(header, entry),
             is_amended=entry.is_amended,
             header=header,
         )
@@ -126,6 +128,11 @@ class DeadLetterRecord:
         return Death(round(self.died_at.timestamp() * 1000), self.attempts, self.line)
 
     @property
+    def plain_header(self) -> Header:
+        """The header for `body`, which is not compressed, however the letter lies in Redis."""
+        return replace(self.header, packing="")
+
+    @property
     def message(self) -> Any:
         """The body as a JSON value; None when it is not JSON."""
         return json_or(None, self.body)
@@ -141,7 +148,7 @@ class DeadLetterRecord:
                 {"died_at": iso(_utc(death.died_ms)), "attempts": death.attempts, "error": death.error}
                 for death in self.deaths
             ],
-            "header": self.header.encode().decode(),
+            "header": self.plain_header.encode().decode(),
         }
         del values["body"]
         message = json_or(_NO_JSON, self.body)
@@ -196,6 +203,17 @@ def is_same_json(one: bytes, other: bytes) -> bool:
     """Whether two bodies mean the same, whatever their spaces and the order of their fields."""
     first = json_or(_NO_JSON, one)
     return one == other if first is _NO_JSON else first == json_or(_NO_JSON, other)
+
+
+def _content(header: Header, entry: DeadEntry) -> bytes:
+    """The body as its stage would get it; as it lies there where that is not possible."""
+    body = entry.body or b""
+    if not body or not header.packing or entry.is_amended:
+        return body
+    try:
+        return unpacked(body, header.packing)
+    except DecodeError:
+        return body
 
 
 def _utc(milliseconds: int) -> datetime:

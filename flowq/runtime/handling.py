@@ -78,9 +78,11 @@ class Handling:
 
     def decode(self, delivery: Delivery) -> Any:
         """The message of a delivery. Raises DecodeError."""
-        if b" t=" not in delivery.header_bytes:
+        if b"=" not in delivery.header_bytes:
             return self._decode_any(delivery.body)
-        return self._decoder_by_tag(delivery)(delivery.body)
+        if b" t=" not in delivery.header_bytes:
+            return self._decode_any(delivery.content)
+        return self._decoder_by_tag(delivery)(delivery.content)
 
     def _decoder_by_tag(self, delivery: Delivery) -> Decode:
         if delivery.header_bytes == MISSING:

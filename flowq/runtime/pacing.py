@@ -140,7 +140,7 @@ class Pacer:
             return ""
         try:
             # A line break separates the words of a queue.
-            return value_of(self._decode(delivery.body), by).replace("\n", " ")
+            return value_of(self._decode(delivery.content), by).replace("\n", " ")
         except Exception:  # noqa: BLE001  (undecodable bytes, or the user's property)
             return None
 

@@ -140,7 +140,7 @@ async def translate(docs: list[Doc]) -> list[Doc]:
 async def insert(row: Row) -> None: ...
 
 
-@stage
+@stage(compress=10_000)
 def archive(page: Page) -> None: ...
 
 

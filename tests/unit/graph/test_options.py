@@ -189,3 +189,9 @@ def test_a_field_that_does_not_exist_is_reported_with_the_nearest(
     assert problem.code == "FQ105"
     assert text_ in problem.text
     assert hint in problem.hint
+
+
+@pytest.mark.parametrize(("given", "above"), [(True, 2000), (False, None), (500, 500)])
+def test_compression_is_on_off_or_above_a_size(given: bool | int, above: int | None) -> None:
+    assert compiled(follow, compress=given).compress_above == above
+    assert problems_of(follow, compress="yes")[0].code == "FQ106"

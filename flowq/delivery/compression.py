@@ -1,0 +1,64 @@
+"""Makes large bodies smaller, and whole again. What was done stands in the header, so that any flowq can undo it."""
+
+from __future__ import annotations
+
+import sys
+import zlib
+from collections.abc import Callable
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+from flowq.errors import DecodeError, UnknownType
+
+MOST_UNPACKED = 512_000_000
+"""Bytes that a body may unpack to: a few kilobytes from outside could otherwise fill the memory."""
+
+_ZSTD, _ZLIB = "zstd", "zlib"
+
+
+def packed(body: bytes) -> tuple[bytes, str]:
+    """A body compressed, and the word for how; as it was, and "", if that would not make it smaller.
+
+    >>> smaller, how = packed(b"again and " * 1000)
+    >>> len(smaller) < 100, unpacked(smaller, how) == b"again and " * 1000
+    (True, True)
+    """
+    zstd = _zstd()
+    smaller: bytes = zlib.compress(body) if zstd is None else zstd.compress(body)
+    if len(smaller) >= len(body):
+        return body, ""
+    return smaller, _ZLIB if zstd is None else _ZSTD
+
+
+def unpacked(body: bytes, how: str) -> bytes:
+    """The body again. Raises DecodeError for bytes that are damaged, and for a way that is not known here."""
+    decompressor = _decompressor(how)
+    try:
+        content: bytes = decompressor.decompress(body, MOST_UNPACKED + 1)
+    except Exception as error:  # noqa: BLE001  (the two libraries have an error of their own each)
+        raise DecodeError(f"damaged {how} data", detail=str(error)) from None
+    if len(content) > MOST_UNPACKED:
+        raise DecodeError(f"{how} data of more than {MOST_UNPACKED:,} bytes")
+    if not decompressor.eof:
+        raise DecodeError(f"damaged {how} data", detail="its end is missing")
+    return content
+
+
+def _decompressor(how: str) -> Any:
+    make: Callable[[], Any] | None = zlib.decompressobj if how == _ZLIB else None
+    if how == _ZSTD and (zstd := _zstd()) is not None:
+        make = zstd.ZstdDecompressor
+    if make is None:
+        hint = "pip install flowq-streams[zstd]" if how == _ZSTD else "run the version that sends it"
+        raise UnknownType(f"a body compressed with {how}, which is not installed here", hint=hint)
+    return make()
+
+
+@cache
+def _zstd() -> Any:
+    """The module, from the standard library or the wheel; None where there is neither."""
+    try:
+        return import_module("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
+    except ImportError:
+        return None
