@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Collection, Mapping
 from typing import Any
 
+from flowq.broker import pauses
 from flowq.broker.balance import StageBalance, balance_of
 from flowq.broker.overview import Overview, overview_of
 from flowq.broker.recorded_plan import Orphan, orphans_of
-from flowq.broker.records import Snapshot
+from flowq.broker.records import WHOLE, Snapshot
 from flowq.broker.redis_streams import Broker
 from flowq.broker.tempo import Tempo, tempo_of
 from flowq.broker.turns import HeldKey, held_keys
@@ -76,6 +77,32 @@ class Inspector:
     async def orphans(self) -> list[Orphan]:
         """Edges that an earlier version of the pipeline had and this one has not, with what lies on them."""
         return await orphans_of(self._broker, self._plan)
+
+    # Steering
+
+    async def pause(self, stage: str | None = None) -> bool:
+        """Have a stage, or the whole pipeline, start nothing new; whether it was not paused before.
+
+        Workers notice within a second. What they run finishes, and everything else waits, until it is resumed:
+        restarts change nothing.
+        """
+        return await pauses.pause(self._broker, [self._steered(stage)])
+
+    async def resume(self, stage: str | None = None) -> bool:
+        """Take back a pause, without `stage` all of this pipeline; whether there was one.
+
+        A stage goes on only when the whole pipeline is not paused either.
+        """
+        if stage is None:
+            return await pauses.resume(self._broker, list(await pauses.paused_since(self._broker)))
+        return await pauses.resume(self._broker, [self._steered(stage)])
+
+    async def paused(self) -> Mapping[str, int]:
+        """The stages that are paused, "*" for all of them, and since when, in milliseconds since 1970."""
+        return await pauses.paused_since(self._broker)
+
+    def _steered(self, stage: str | None) -> str:
+        return WHOLE if stage is None else self._plan.stage(stage).name
 
     # Dead letters: the everyday part of `flowq.repair.dead_letters`
 

@@ -121,6 +121,11 @@ class Keys:
         return self._key("cursors")
 
     @property
+    def paused(self) -> str:
+        """Hash: paused stage, or * for all of them, to the millisecond since when."""
+        return self._key("paused")
+
+    @property
     def run(self) -> str:
         """Hash: the current run, its sources and what they have done."""
         return self._key("run")

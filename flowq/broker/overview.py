@@ -9,7 +9,7 @@ from typing import Any
 
 from flowq.broker.balance import StageBalance, balance_of
 from flowq.broker.recorded_plan import Orphan, orphans_of
-from flowq.broker.records import Snapshot
+from flowq.broker.records import WHOLE, Snapshot
 from flowq.broker.redis_streams import Broker
 from flowq.broker.tempo import Tempo, tempo_of
 from flowq.broker.turns import HeldKey, held_keys, queued_in
@@ -76,6 +76,8 @@ class Overview:
     @property
     def state(self) -> str:
         """What the pipeline is doing, in a word."""
+        if WHOLE in self.snapshot.paused:
+            return "paused"
         if not self.snapshot.is_drained:
             return "working" if self.workers else "stopped"
         return "drained" if self.snapshot.run or self.snapshot.counters else "never run"
@@ -86,7 +88,10 @@ class Overview:
         jammed = {
             name: stage.seconds_to_clear
             for name, stage in self.stages.items()
-            if stage.balance.waiting and stage.workers and stage.seconds_to_clear >= _SHORTEST_JAM_SECONDS
+            if stage.balance.waiting
+            and stage.workers
+            and not self.snapshot.is_paused(name)
+            and stage.seconds_to_clear >= _SHORTEST_JAM_SECONDS
         }
         return max(jammed, key=jammed.__getitem__, default=None)
 
@@ -96,7 +101,7 @@ class Overview:
 
         What is still to come, from a source or along a cycle, is not known yet.
         """
-        if self.state != "working" or self.snapshot.open_sources:
+        if self.state != "working" or self.snapshot.open_sources or self.snapshot.paused:
             return None
         slowest = max(stage.seconds_to_clear for stage in self.stages.values())
         if math.isinf(slowest):
@@ -116,6 +121,7 @@ class Overview:
             "run": self.snapshot.run.get("id", ""),
             "state": self.state,
             "left": self.snapshot.outstanding,
+            "paused": dict(self.snapshot.paused),
             "bottleneck": self.bottleneck,
             "eta_seconds": None if eta is None else round(eta, 1),
             "workers": [{"worker": worker, **facts} for worker, facts in self.workers.items()],

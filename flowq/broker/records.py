@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import orjson
@@ -13,6 +13,10 @@ from flowq.delivery.message import MISSING, Delivery, Header
 
 _IS_OURS = re.compile(rb"\S+ \S+ \S+ \d+(?: |$)").match
 """Whether a header was written by flowq, and its message counted; the scripts decide by the same rule."""
+
+
+WHOLE = "*"
+"""Stands for all stages where a pause names what is paused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,11 @@ class Snapshot:
     now_ms: int
     edges: Mapping[str, EdgeState]
     dead_letters: Mapping[str, int]
+    paused: Mapping[str, int] = field(default_factory=dict[str, int])  # since when, in milliseconds
+
+    def is_paused(self, stage: str) -> bool:
+        """Whether nobody starts anything new in this stage, because a person has said so."""
+        return stage in self.paused or WHOLE in self.paused
 
     @property
     def outstanding(self) -> int:
@@ -52,9 +61,9 @@ class Snapshot:
     def open_sources(self) -> tuple[str, ...]:
         """The sources of the current run that have not finished."""
         return tuple(
-            field.removeprefix("source:")
-            for field, state in self.run.items()
-            if field.startswith("source:") and state.startswith("open")
+            name.removeprefix("source:")
+            for name, state in self.run.items()
+            if name.startswith("source:") and state.startswith("open")
         )
 
     @property

@@ -290,9 +290,9 @@ class Broker:
         names = [key for edge in edges for key in (keys.edge(edge), keys.delayed(edge))]
         dead = [keys.dead(stage) for stage in stages]
         reply = await self.script(
-            scripts.SNAPSHOT, [keys.stats, keys.run, keys.workers, *names, *dead], GROUP, len(edges)
+            scripts.SNAPSHOT, [keys.stats, keys.run, keys.workers, keys.paused, *names, *dead], GROUP, len(edges)
         )
-        counters, run, workers, now_ms, edge_states, dead_letters = reply
+        counters, run, workers, now_ms, edge_states, dead_letters, paused = reply
         return Snapshot(
             counters={field.decode(): int(value) for field, value in pairs(counters)},
             run={field.decode(): value.decode() for field, value in pairs(run)},
@@ -300,6 +300,7 @@ class Broker:
             now_ms=now_ms,
             edges={edge: EdgeState(*state) for edge, state in zip(edges, edge_states, strict=True)},
             dead_letters=dict(zip(stages, dead_letters, strict=True)),
+            paused={stage.decode(): int(since) for stage, since in pairs(paused)},
         )
 
     # Dead letters

@@ -12,7 +12,7 @@ from flowq.broker.tempo import HISTORY_SECONDS
 from flowq.broker.turns import HeldKey
 from flowq.cli.printable import printable
 from flowq.cli.quantities import brief, size, sparkline
-from flowq.cli.run_text import feedback_lines, rate_words
+from flowq.cli.run_text import feedback_lines, pause_words, rate_words
 from flowq.cli.table import indented, stage_cells, stage_table
 from flowq.graph.plan import StagePlan
 
@@ -84,6 +84,8 @@ def notes(overview: Overview) -> list[Text]:
     """What does not fit into a row, each with the command that helps."""
     name = overview.plan.name
     lines = feedback_lines(overview.plan, overview.snapshot)
+    if words := pause_words(overview.plan, overview.snapshot):
+        lines.append(Text(f" {words}", "yellow"))
     if (stage := overview.bottleneck) is not None:
         view = overview.stages[stage]
         pace = f"at {rate_words(view.tempo.per_second)}" if view.tempo.per_second else "and nothing gets done"

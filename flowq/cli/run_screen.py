@@ -287,6 +287,7 @@ class JsonScreen(LineScreen):
             "phase": phase(snapshot),
             "seconds": round(progress.passed_seconds, 3),
             "left": snapshot.outstanding,
+            "paused": list(snapshot.paused),
             "workers": len(snapshot.workers),
             "stages": {
                 name: {**balance.as_json(), "rate": round(progress.rates[name], 1)}

@@ -22,7 +22,7 @@ from flowq.cli.run_log import LogScreen
 from flowq.cli.run_metrics import serving_metrics
 from flowq.cli.run_screen import RunAbout, Screen, choose_screen
 from flowq.cli.run_start import warnings_at_start
-from flowq.cli.run_text import settled
+from flowq.cli.run_text import pause_words, settled
 from flowq.cli.stdout import forgiving_stdout
 from flowq.cli.table import console_for
 from flowq.cli.worker import Instructions
@@ -245,6 +245,7 @@ class Watch:
         self._stop = stop
         self._before = balance_of(session.plan, before)
         self._dead_before = sum(balance.dead for balance in self._before.values())
+        self._told_pauses = ""
         self._loop = asyncio.get_running_loop()
         self._started_at = self._loop.time()
 
@@ -298,6 +299,7 @@ class Watch:
                 return "stopped"
             snapshot = looking.result()
             self._screen.update(snapshot)
+            self._tell_pauses(snapshot)
             if workers.failed.done():
                 return "failed"
             if self._session.drains and snapshot.is_drained:
@@ -313,6 +315,13 @@ class Watch:
                 return "stopped"
             except TimeoutError:
                 pass
+
+    def _tell_pauses(self, snapshot: Snapshot) -> None:
+        """Say when something is paused, or goes on: the run waits for it."""
+        words = pause_words(self._session.plan, snapshot)
+        if words != self._told_pauses:
+            self._told_pauses = words
+            self._screen.note(words or "nothing is paused any more")
 
     def _pause_seconds(self, snapshot: Snapshot, passed: float) -> float:
         """Until the next look. A pipeline that waits for messages costs next to nothing."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from flowq.broker.balance import StageBalance
-from flowq.broker.records import Snapshot
+from flowq.broker.records import WHOLE, Snapshot
 from flowq.graph.plan import Kind, Plan, type_name
 
 if TYPE_CHECKING:
@@ -51,11 +51,24 @@ def first_lines(about: RunAbout, plan: Plan, width: int) -> list[Text]:
 
 def phase(snapshot: Snapshot) -> str:
     """What a run is doing, in a word."""
+    if WHOLE in snapshot.paused:
+        return "paused"
     if not snapshot.workers:
         return "starting"
     if snapshot.open_sources:
         return "reading"
     return "working" if snapshot.outstanding else "drained"
+
+
+def pause_words(plan: Plan, snapshot: Snapshot) -> str:
+    """What is paused and how it goes on, in words; nothing when nothing is."""
+    stages = [stage.name for stage in plan.stages if stage.name in snapshot.paused]
+    if WHOLE in snapshot.paused:
+        return f"all of {plan.name} is paused  (flowq resume {plan.name})"
+    if not stages:
+        return ""
+    what = f"{plan.name}.{stages[0]}" if len(stages) == 1 else plan.name
+    return f"{', '.join(stages)} {'is' if len(stages) == 1 else 'are'} paused  (flowq resume {what})"
 
 
 def progress_line(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 import time
 from collections import deque
@@ -28,6 +27,7 @@ from flowq.runtime.held import Held
 from flowq.runtime.identity import Identity
 from flowq.runtime.outlets import Outlets
 from flowq.runtime.pacing import Pacer, WaitingRoom
+from flowq.runtime.patience import until
 from flowq.runtime.process_pool import ProcessHandling
 from flowq.runtime.settler import Settler
 from flowq.runtime.sleepers import Sleepers
@@ -38,7 +38,7 @@ _MOST_LOCAL = 1000
 _TURN_SECONDS = 0.002
 _RECONCILE_SECONDS = 30.0
 _UNRESPONSIVE_SECONDS, _LAST_WAIT_SECONDS = 1.2, 0.2
-_IDLE_POLL_SECONDS, _UNBLOCK_EVERY_SECONDS = 0.02, 0.05
+_UNBLOCK_EVERY_SECONDS = 0.05
 _NEVER = -1, 0.0
 
 
@@ -78,6 +78,7 @@ class Consumer:
         self.stopwatch = Stopwatch()
         self._outlets = Outlets(broker, edges_fed(plan, stage))
         self._stopping = False
+        self._paused = False
         self._interrupting = False
         self._tasks: list[asyncio.Task[None]] = []
         self._slots: list[asyncio.Task[None]] = []
@@ -124,12 +125,14 @@ class Consumer:
         for _ in range(len(self._idle)):  # a batch that is still gathering shall wait no longer
             self._idle.wake_one()
         await self._settler.flush()
-        await self._wait_until_idle(grace_seconds, hurry)
+        await until(lambda: not self.running, grace_seconds, hurry)
+        await self._settler.flush()
         if self.running:
             self._interrupting = True
             for slot in self._slots:
                 slot.cancel()
-            await self._wait_until_idle(_UNRESPONSIVE_SECONDS, asyncio.Event())
+            await until(lambda: not self.running, _UNRESPONSIVE_SECONDS, asyncio.Event())
+            await self._settler.flush()
         self._release_unresponsive()
         await self._settler.flush()
 
@@ -158,12 +161,21 @@ class Consumer:
         await self._reader.close()
         await self._settler.close()
 
+    async def set_paused(self, paused: bool) -> None:
+        """Paused: read nothing new, hand back what has not started, let the rest finish. Repeat it while it lasts."""
+        self._paused = paused
+        if paused:
+            self._release_unstarted()
+            await self._reader.unblock()
+        else:
+            self._room.set()
+
     # Reading
 
     async def _read(self) -> None:
         await self.settling.connect()
         while not self._stopping:
-            room = self._room_to_read()
+            room = 0 if self._paused else self._room_to_read()
             if room <= 0:
                 self._room.clear()
                 await self._room.wait()
@@ -213,7 +225,7 @@ class Consumer:
 
     def _start(self, deliveries: Sequence[Delivery]) -> None:
         self._todo.extend(deliveries)
-        if self._stopping:  # a read that was under way has brought them
+        if self._stopping or self._paused:  # a read that was under way has brought them
             self._release_unstarted()
         for _ in range(min(len(deliveries), len(self._idle))):
             self._idle.wake_one()
@@ -231,7 +243,7 @@ class Consumer:
     @property
     def room(self) -> int:
         """How many reclaimed deliveries may be taken over now."""
-        return 0 if self._stopping else max(0, self.stage.concurrency + _MOST_LOCAL - self._held.n)
+        return 0 if self._stopping or self._paused else max(0, self.stage.concurrency + _MOST_LOCAL - self._held.n)
 
     # Handling
 
@@ -334,15 +346,6 @@ class Consumer:
         """Hand back what still runs: this process is about to end, and the handlers with it."""
         for delivery in [delivery for unit in self._at_work for delivery in unit]:
             self._settler.add(delivery.edge, ((delivery,), Release()))
-
-    async def _wait_until_idle(self, seconds: float, hurry: asyncio.Event) -> None:
-        """Wait for the slots to finish, but no longer than `seconds`, and not when told to hurry."""
-        deadline = self._now() + seconds
-        while self.running and not hurry.is_set() and (left := deadline - self._now()) > 0:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(left, _IDLE_POLL_SECONDS)):
-                    await hurry.wait()
-        await self._settler.flush()
 
     @staticmethod
     def _now() -> float:

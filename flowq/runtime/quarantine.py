@@ -19,6 +19,7 @@ from flowq.runtime.early_ack import EarlyAck
 from flowq.runtime.handling import Handling
 from flowq.runtime.identity import Identity
 from flowq.runtime.outlets import Outlets
+from flowq.runtime.pauses import Pauses
 from flowq.runtime.process_pool import ProcessHandling
 from flowq.runtime.settler import Settler
 
@@ -35,9 +36,11 @@ class Quarantine:
         broker: Broker,
         identity: Identity,
         plan: Plan,
+        pauses: Pauses,
     ) -> None:
         self._broker = broker
         self._identity = identity
+        self._pauses = pauses
         self._all_edges = [edge.name for edge in plan.edges]
         self._handlings: dict[str, Handling | ProcessHandling] = {}
         self._early: dict[str, EarlyAck] = {}
@@ -83,6 +86,7 @@ class Quarantine:
         return found
 
     async def _take_from(self, stage: StagePlan, edge: str, victim: str, how: str) -> bool:
+        await self._pauses.while_paused(stage.name)
         found = False
         reclaim = self._broker.reclaim
         while taken := await reclaim(edge, victim, self._identity.worker, limit=1, crashed=how):

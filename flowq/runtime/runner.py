@@ -23,6 +23,7 @@ from flowq.runtime.handling import Commit, Handling
 from flowq.runtime.identity import Identity, process_facts
 from flowq.runtime.maintenance import LeaseKeeper, Promoter, Reclaimer, Ticker, kept_going
 from flowq.runtime.observation import ObservedHandling, ObservedProcessHandling, ObservedThreads, Observer
+from flowq.runtime.pauses import Pauses
 from flowq.runtime.process_pool import ProcessHandling
 from flowq.runtime.quarantine import Quarantine
 from flowq.runtime.resources import Resources
@@ -85,6 +86,7 @@ class Runner:
         self._consumers = [
             Consumer(stage, plan, broker, self._identity, delayed=self._promoter.delayed) for stage in self._stages
         ]
+        self._pauses = Pauses(broker, self._consumers)
         self._keeper = LeaseKeeper(
             broker.dialer,
             broker.keys,
@@ -129,6 +131,7 @@ class Runner:
         if edges:
             await insist(lambda: self._broker.ensure_groups(edges), what="making consumer groups")
         await self._sign_on()
+        await self._pauses.look()
         if self._quarantined:
             self._start_quarantine()
             return
@@ -150,10 +153,11 @@ class Runner:
             await self._keeper.start(self._broker)
 
     def _start_quarantine(self) -> None:
-        quarantine = Quarantine(self._broker, self._identity, self._plan)
+        quarantine = Quarantine(self._broker, self._identity, self._plan, self._pauses)
         for stage in self._stages:
             quarantine.add(self._handling(stage, partial(quarantine.commit, stage.name)))
         self._spawn(Ticker(self._keeper.tick).run(), "ticker")
+        self._spawn(kept_going(self._pauses.run, "the keeper of pauses"), "pauses")
         task = self._spawn(quarantine.run(), "quarantine")
         task.add_done_callback(self._quarantine_is_over)
 
@@ -162,6 +166,7 @@ class Runner:
             self.ended.set_result(None)
 
     def _start_housekeepers(self) -> None:
+        self._spawn(kept_going(self._pauses.run, "the keeper of pauses"), "pauses")
         if self._consumers:
             stopwatches = {consumer.stage.name: consumer.stopwatch for consumer in self._consumers}
             self._spawn(kept_going(TempoKeeper(self._broker, stopwatches).run, "the keeper of the tempo"), "tempo")
@@ -268,7 +273,8 @@ class Runner:
 
     async def _run_source(self, stage: StagePlan, arguments: Mapping[str, Any]) -> None:
         resources = self._resources.values(stage.handler.resources)
-        runner = SourceRunner(stage, self._plan, self._broker, self._ids.next, worker=self.worker)
+        pauses, worker = self._pauses, self.worker
+        runner = SourceRunner(stage, self._plan, self._broker, self._ids.next, pauses=pauses, worker=worker)
         await runner.run(arguments, resources, self._options.signature())
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:

@@ -21,6 +21,7 @@ from flowq.graph.emission import Emission
 from flowq.graph.plan import Plan, StagePlan
 from flowq.graph.source_context import Rejected, Saved, SourceContext
 from flowq.runtime.gathered import Gathered, Portion
+from flowq.runtime.pauses import Pauses
 from flowq.runtime.refusals import Refusals
 from flowq.runtime.source_arguments import cursor_name, cursor_type
 
@@ -55,6 +56,7 @@ class SourceRunner:
         broker: Broker,
         next_id: Callable[[], bytes],
         *,
+        pauses: Pauses | None = None,
         worker: str = "",
         take_over_seconds: float = _TAKE_OVER_SECONDS,
     ) -> None:
@@ -62,6 +64,7 @@ class SourceRunner:
         self._plan = plan
         self._broker = broker
         self._next_id = next_id
+        self._pauses = pauses
         self._take_over_seconds = take_over_seconds
         self._emission = Emission(stage, plan, next_id)
         self._refusals = Refusals(stage, self._emission, next_id, worker=worker, run_id=broker.run_id)
@@ -182,6 +185,8 @@ class SourceRunner:
 
     async def _flush(self, *, everything: bool = False) -> None:
         async with self._publishing:
+            if self._pauses is not None:
+                await self._pauses.while_paused(self._stage.name)
             # A call is refused or taken as a whole: small ones keep a small edge near its size.
             sizes = [edge.maxsize for edge in self._plan.edges_out_of(self._stage.name) if edge.maxsize]
             most = max(1, min(MOST_PER_CALL, *(size // 10 for size in sizes)))

@@ -1,0 +1,94 @@
+"""`flowq pause` and `flowq resume`: seen by running workers, by those that start later, and on every screen."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Servers
+from tests.integration.flowq_process import Project
+
+LAB = """
+from __future__ import annotations
+from collections.abc import Iterator
+from pydantic import BaseModel
+from flowq import Pipeline, source, stage
+
+class Item(BaseModel):
+    n: int
+
+@source
+def items() -> Iterator[Item]:
+    yield from (Item(n=n) for n in range(5))
+
+@stage
+async def tidy(item: Item) -> Item: return item
+
+@stage
+async def store(item: Item) -> None: ...
+
+lab = Pipeline("lab", items >> tidy >> store)
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path, redis_server: Servers, unique_namespace: str) -> Iterator[Project]:
+    environ = {"FLOWQ_REDIS_URL": redis_server("debian").url, "FLOWQ_NAMESPACE": unique_namespace, "COLUMNS": "100"}
+    with Project(tmp_path, **environ) as project:
+        project.write("lab", LAB)
+        yield project
+
+
+def test_a_run_of_a_paused_stage_says_so_waits_and_ends_after_resume(project: Project) -> None:
+    assert project.run("pause", "lab.store").stdout == "lab.store is paused  (flowq resume lab.store)\n"
+    running = project.start("run", "lab", "-w", "2")
+
+    running.wait_for(lambda: "store is paused  (flowq resume lab.store)" in running.stderr)
+    running.wait_for(lambda: status(project)["stages"]["store"]["waiting"] == 5)
+    assert list(status(project)["paused"]) == ["store"]
+    shown = project.run("status", "lab").stdout
+    assert " store is paused  (flowq resume lab.store)" in shown.splitlines()
+
+    assert project.run("resume", "lab").stdout == "lab goes on\n"
+    assert running.wait() == 0, running.stderr
+    assert "nothing is paused any more" in running.stderr
+    assert status(project)["stages"]["store"]["ok"] == 5
+
+
+def test_the_whole_pipeline_is_paused_until_all_of_it_is_resumed(project: Project) -> None:
+    assert project.run("pause", "lab").stdout == "lab is paused  (flowq resume lab)\n"
+    assert project.run("pause", "lab").stdout == "lab is paused already  (flowq resume lab)\n"
+    assert status(project)["state"] == "paused"
+    assert project.run("run", "lab", "--for", "300ms").wait() == 5
+
+    assert project.run("resume", "lab.store").stdout == "all of lab is still paused  (flowq resume lab)\n"
+    assert status(project)["left"] == 0
+
+    assert project.run("resume", "lab").wait() == 0
+    assert project.run("resume", "lab").stdout == "lab was not paused\n"
+    assert project.run("run", "lab").wait() == 0
+    assert status(project)["stages"]["store"]["ok"] == 5
+
+
+@pytest.mark.parametrize("command", ["pause", "resume"])
+@pytest.mark.parametrize("target", ["lba", "lab.stroe"])
+def test_a_name_that_is_wrong_is_one_clear_line(project: Project, command: str, target: str) -> None:
+    done = project.run(command, target)
+
+    assert (done.wait(), done.stdout) == (2, "")
+    assert done.stderr.startswith("error[FQ201]: ")
+    assert len(done.stderr.splitlines()) <= 2
+
+
+@pytest.mark.parametrize("command", ["pause", "resume"])
+def test_the_help_has_an_example(project: Project, command: str) -> None:
+    assert f"  flowq {command} scrape\n" in project.run(command, "--help").stdout
+
+
+def status(project: Project) -> dict[str, dict[str, dict[str, int]]]:
+    """The state as a program sees it."""
+    found: dict[str, dict[str, dict[str, int]]] = json.loads(project.run("status", "lab", "--json").stdout)
+    return found

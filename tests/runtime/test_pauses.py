@@ -1,0 +1,143 @@
+"""Pauses: a paused stage starts nothing new, loses nothing, and goes on when it is told to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+import flowq
+from flowq.inspector import Inspector
+from flowq.runtime.run import Run, RunOptions
+from flowq.runtime.runner import Runner
+from tests.eventually import eventually
+from tests.runtime.lab import Item, Lab
+
+NOTICED_SECONDS = 1.0
+"""What is promised: so long after a pause no worker starts anything new."""
+
+started: list[int] = []
+stored: list[int] = []
+go_on = asyncio.Event()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_yet() -> None:
+    started.clear()
+    stored.clear()
+    go_on.clear()
+
+
+@flowq.source
+def items() -> Iterator[Item]:
+    yield from (Item(n=n) for n in range(10))
+
+
+@flowq.stage(concurrency=2)
+async def fetch(item: Item) -> Item:
+    started.append(item.n)
+    await go_on.wait()
+    return item
+
+
+@flowq.stage(batch=5, linger=0.01)
+async def store(items: list[Item]) -> None:
+    stored.extend(item.n for item in items)
+
+
+LAB = flowq.Pipeline("lab", items >> fetch >> store)
+
+
+async def test_a_worker_that_starts_while_its_stage_is_paused_reads_nothing(any_lab: Lab) -> None:
+    inspector = Inspector(LAB.plan, any_lab.broker(LAB))
+    assert await inspector.pause("fetch")
+    await any_lab.push(LAB, fetch, Item(n=1))
+    async with any_lab.running(LAB):
+        await any_lab.push(LAB, store, Item(n=7))
+        await eventually(lambda: stored == [7])
+
+        balance = (await inspector.balance())["fetch"]
+        assert (started, balance.waiting, balance.running) == ([], 1, 0)
+
+        go_on.set()
+        assert await inspector.resume("fetch")
+        await eventually(lambda: stored == [7, 1])
+
+
+async def test_what_runs_at_a_pause_finishes_and_the_rest_waits_until_it_is_resumed(lab: Lab) -> None:
+    inspector = Inspector(LAB.plan, lab.broker(LAB))
+    async with lab.running(LAB):
+        await lab.push(LAB, fetch, *(Item(n=n) for n in range(20)))
+        await eventually(lambda: len(started) == 2)
+        await inspector.pause("fetch")
+        await asyncio.sleep(NOTICED_SECONDS)
+        go_on.set()
+        await eventually(lambda: len(stored) == 2)
+        await lab.push(LAB, store, Item(n=77))
+        await eventually(lambda: len(stored) == 3)
+
+        balance = (await inspector.balance())["fetch"]
+        assert (len(started), balance.ok, balance.waiting, balance.running) == (2, 2, 18, 0)
+
+        await inspector.resume()
+        await eventually(lambda: len(stored) == 21)
+    assert sorted(started) == list(range(20))
+
+
+async def test_an_idle_worker_notices_although_it_is_waiting_for_messages(lab: Lab) -> None:
+    inspector = Inspector(LAB.plan, lab.broker(LAB))
+    go_on.set()
+    async with lab.running(LAB):
+        await lab.push(LAB, fetch, Item(n=0))
+        await eventually(lambda: stored == [0])
+        await inspector.pause()
+        await asyncio.sleep(NOTICED_SECONDS)
+        await lab.push(LAB, fetch, Item(n=1))
+
+        await eventually(lambda: _waits(inspector))
+        assert started == [0]
+
+        await inspector.resume()
+        await eventually(lambda: stored == [0, 1])
+
+
+async def _waits(inspector: Inspector) -> bool:
+    balance = (await inspector.balance())["fetch"]
+    return (balance.waiting, balance.running) == (1, 0)
+
+
+async def test_a_paused_source_gives_nothing_and_a_run_that_drains_waits_for_it(lab: Lab) -> None:
+    broker = lab.broker(LAB)
+    inspector = Inspector(LAB.plan, broker)
+    await inspector.pause("items")
+    go_on.set()
+    run, options = Run(LAB.plan, broker), RunOptions()
+    runner = Runner(LAB.plan, broker, options, sources=await run.begin(options))
+    await runner.start()
+    try:
+        await lab.push(LAB, store, Item(n=77))
+        await eventually(lambda: stored == [77])
+        snapshot = await run.snapshot()
+        assert (snapshot.counters.get("out:items", 0), snapshot.is_drained) == (0, False)
+
+        await inspector.resume("items")
+        await eventually(lambda: len(stored) == 11)
+    finally:
+        await runner.stop()
+    assert sorted(stored) == [*range(10), 77]
+
+
+async def test_a_stage_does_not_go_on_while_the_whole_pipeline_is_paused(lab: Lab) -> None:
+    inspector = Inspector(LAB.plan, lab.broker(LAB))
+    assert await inspector.pause()
+    assert await inspector.pause("fetch")
+    assert not await inspector.pause("fetch")
+
+    assert await inspector.resume("fetch")
+    assert list(await inspector.paused()) == ["*"]
+    assert (await inspector.snapshot()).is_paused("fetch")
+
+    assert await inspector.resume()
+    assert not await inspector.resume()
+    assert await inspector.paused() == {}
