@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from keyword import iskeyword
 from typing import Annotated, Any
 
 import typer
@@ -25,6 +26,7 @@ COMMANDS = (
     ("resume", "Steer", "Have it go on."),
     ("gc", "Steer", "Remove edges that a pipeline no longer has."),
     ("graph", "Write", "Draw a pipeline."),
+    ("try", "Write", "Run one stage on a message, without Redis."),
     ("check", "Write", "Check pipelines without running them."),
     ("export", "Write", "Write manifests and dashboards for other tools."),
     ("ls", "Write", "List the pipelines of this project."),
@@ -40,8 +42,10 @@ class CommandsOnDemand(Group):
             self.add_command(Command(name, short_help=short_help, rich_help_panel=panel))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        name, _, rest = super().resolve_command(ctx, args)
-        return name, built(str(name), import_module(f"flowq.cli.{name}").command), rest
+        found, _, rest = super().resolve_command(ctx, args)
+        name = str(found)
+        module = f"{name}_" if iskeyword(name) else name
+        return name, built(name, import_module(f"flowq.cli.{module}").command), rest
 
 
 app = typer.Typer(

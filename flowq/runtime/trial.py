@@ -1,0 +1,96 @@
+"""Runs the handler of one stage on messages given by hand: everything as in a worker, but for Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Coroutine, Sequence
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, Self
+
+from flowq.broker.message_ids import MessageIds
+from flowq.delivery.message import Delivery, Header
+from flowq.delivery.settlement import Outcome, Output
+from flowq.graph.emission import Emission
+from flowq.graph.plan import Placement, Plan, StagePlan, inlet_of
+from flowq.runtime.batching import Outcomes, handle_batch
+from flowq.runtime.handling import Handling
+from flowq.runtime.resources import Resources
+from flowq.runtime.threads import HandlerThreads
+
+
+class Trial:
+    """One stage with its resources open, for the length of an `async with`. Raises ResourceFailed.
+
+    Its handler runs one call at a time, on a thread where it would run in a process pool. Nothing paces it, and
+    nothing is kept: what it gives is returned.
+    """
+
+    def __init__(self, plan: Plan, stage: StagePlan) -> None:
+        # What is given is to be read by people: as it is, whatever the stages behind would have compressed.
+        self._plan = replace(plan, stages=tuple(replace(each, compress_above=None) for each in plan.stages))
+        self._stage = stage
+        self._ids = MessageIds()
+        self._resources = Resources()
+        self._threads: HandlerThreads | None = None
+        self._committed: list[Output] = []
+
+    async def __aenter__(self) -> Self:
+        stage = self._stage
+        if stage.handler.placement is not Placement.LOOP:
+            self._threads = HandlerThreads(1)
+            stage = replace(stage, handler=replace(stage.handler, placement=Placement.THREAD))
+        try:
+            await self._resources.open_all(stage.handler.resources.values())
+        except BaseException:
+            await self._resources.close()
+            raise
+        self._handling = Handling(
+            stage,
+            self._plan,
+            Emission(stage, self._plan, self._ids.next),
+            resources=self._resources.values(stage.handler.resources),
+            threads=self._threads,
+            commit=self._commit,
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await self._resources.close()
+        finally:
+            if self._threads is not None:
+                self._threads.shutdown(wait=False, cancel_futures=True)
+
+    @property
+    def call_size(self) -> int:
+        """How many messages the handler takes at once."""
+        return self._stage.batch.size if self._stage.batch else 1
+
+    async def run(self, bodies: Sequence[bytes]) -> tuple[Outcomes, Sequence[Output]]:
+        """Hand messages to the handler, as many as it takes at once.
+
+        What became of each, and what was given by a handler that settles by itself.
+        """
+        deliveries = [self._delivery(body) for body in bodies]
+        self._committed = []
+        if self._stage.batch is not None:
+            return await handle_batch(self._handling, deliveries, _uninterrupted), self._committed
+        outcomes: Outcomes = [((delivery,), await self._handling.handle(delivery)) for delivery in deliveries]
+        return outcomes, self._committed
+
+    def _delivery(self, body: bytes) -> Delivery:
+        header = Header.entering(self._ids.next().decode()).encode()
+        entry_id = b"%d-0" % (time.time_ns() // 1_000_000)
+        return Delivery(inlet_of(self._stage.name), entry_id, header, body, worker="trial", epoch=0)
+
+    async def _commit(self, delivery: Delivery, outputs: Sequence[Output]) -> None:
+        await asyncio.sleep(0)  # as in a worker, the handler is not alone meanwhile
+        self._committed.extend(outputs)
+
+
+async def _uninterrupted(handling: Coroutine[Any, Any, Outcome]) -> Outcome:
+    return await handling
