@@ -26,6 +26,8 @@ COMMANDS = (
     ("resume", "Steer", "Have it go on."),
     ("gc", "Steer", "Remove edges that a pipeline no longer has."),
     ("graph", "Write", "Draw a pipeline."),
+    ("new", "Write", "Write a pipeline with its test, to begin from."),
+    ("init", "Write", "Make this folder a project for pipelines."),
     ("try", "Write", "Run one stage on a message, without Redis."),
     ("check", "Write", "Check pipelines without running them."),
     ("export", "Write", "Write manifests and dashboards for other tools."),

@@ -1,0 +1,115 @@
+"""Writes the files of a new project or pipeline: all that were asked for or none, and never over what is there."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from flowq.errors import UsageError
+
+TEMPLATES = {
+    "scraping": ("-a url=https://example.org/", "crawls a website politely, each page once"),
+    "etl": ("-a path={name}.csv", "loads a CSV file into a database, and keeps what is wrong with it"),
+    "dispatch": ("-a path={name}.ndjson", "delivers events as signed webhooks"),
+}
+"""What `flowq run` needs, and what it does, by template."""
+
+PYPROJECT = "pyproject.toml"
+_PROJECT = """\
+[project]
+name = "{name}"
+version = "0.1.0"
+requires-python = ">=3.11"
+dependencies = ["flowq-streams[embedded]"]
+
+[dependency-groups]
+test = ["flowq-streams[test]"]
+"""
+_SETTINGS = """
+[tool.flowq]
+pipelines = "{folder}"
+# redis = "redis://localhost:6379/0"  # without it, flowq runs a Redis of its own in .flowq/
+"""
+_PYTEST = """
+[tool.pytest.ini_options]
+pythonpath = ["."]
+"""
+
+
+class AlreadyThere(UsageError):
+    """A file that would be written over."""
+
+    code = "FQ207"
+
+
+@dataclass(slots=True)
+class Scaffold:
+    """Files to be written below a folder, by path; `additions` go to the end of files that may be there."""
+
+    root: Path
+    new: dict[str, str] = field(default_factory=dict[str, str])
+    additions: dict[str, str] = field(default_factory=dict[str, str])
+
+    def write(self, *, force: bool) -> list[str]:
+        """Write all of it; the paths. Raises AlreadyThere, and then nothing is written."""
+        there = [path for path in self.new if (self.root / path).exists()]
+        if there and not force:
+            raise AlreadyThere(f"{' and '.join(there)} exist{'s' * (len(there) == 1)}", hint="--force writes over it")
+        for path, text in self.additions.items():
+            file = self.root / path
+            self.new[path] = (file.read_text() if file.exists() else "") + text
+        for path, text in self.new.items():
+            file = self.root / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+        return list(self.new)
+
+
+def project(root: Path, folder: str) -> Scaffold:
+    """What makes a folder a project: settings in pyproject.toml, unless they are there."""
+    there = _pyproject(root / PYPROJECT)
+    tool = there.get("tool", {})
+    text = ""
+    if not (root / PYPROJECT).exists():
+        text += _PROJECT.format(name=re.sub(r"[^A-Za-z0-9]+", "-", root.resolve().name).strip("-") or "pipelines")
+    if "flowq" not in tool:
+        text += _SETTINGS.format(folder=folder)
+    if "ini_options" not in tool.get("pytest", {}):
+        text += _PYTEST
+    if text and there:
+        text = "\n" + text.lstrip("\n")
+    return Scaffold(root, additions={PYPROJECT: text} if text else {})
+
+
+def pipeline(root: Path, folder: str, name: str, template: str) -> Scaffold:
+    """A pipeline from a template, with its test and its sample, in a project."""
+    scaffold = project(root, folder)
+    words = {"name": name, "package": folder.strip("/").replace("/", ".")}
+    for source in sorted(files("flowq.cli").joinpath("templates", template).iterdir(), key=lambda file: file.name):
+        text = re.sub(r"\{\{(\w+)\}\}", lambda found: words[found[1]], source.read_text())
+        scaffold.new[_place(folder, name, source.name)] = text
+    return scaffold
+
+
+def _place(folder: str, name: str, file: str) -> str:
+    match file:
+        case "pipeline.py.tmpl":
+            return f"{folder}/{name}.py"
+        case "test.py.tmpl":
+            return f"tests/test_{name}.py"
+        case _:
+            return f"{name}{Path(file).suffix}"
+
+
+def _pyproject(file: Path) -> Mapping[str, Any]:
+    if not file.exists():
+        return {}
+    try:
+        return tomllib.loads(file.read_text())
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{file.name} is no valid TOML: {error}") from None

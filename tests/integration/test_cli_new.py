@@ -1,0 +1,101 @@
+"""`flowq new` and `flowq init`: what they write passes its own tests, runs, and never replaces what is there."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.integration.project import Project, clean_environ
+
+TEMPLATES = ("scraping", "etl", "dispatch")
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return Project(tmp_path)
+
+
+def python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=folder, env=clean_environ(), capture_output=True, text=True, timeout=60
+    )
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_a_generated_project_passes_its_own_tests_and_checks(project: Project, template: str) -> None:
+    made = project.flowq("new", "mine", "--template", template)
+    assert made.returncode == 0, made.stderr
+
+    tested = python(project.folder, "-m", "pytest", "-q", "-p", "no:cacheprovider")
+    checked = project.flowq("check")
+
+    assert tested.returncode == 0, tested.stdout
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, "mine: ok\n", "")
+
+
+def test_the_sample_of_the_etl_template_runs_as_the_last_line_says(project: Project) -> None:
+    made = project.flowq("new", "shop", "-t", "etl")
+    assert made.stdout.split() == ["pipelines/shop.py", "shop.csv", "tests/test_shop.py", "pyproject.toml"]
+    command = made.stderr.rpartition("flowq ")[2].split()
+
+    run = project.flowq(*command, "--memory", "--json")
+
+    summary = json.loads(run.stdout.splitlines()[-1])
+    assert run.returncode == 3  # the sample has one row that is no order
+    assert (summary["drained"], summary["stages"]["load"]["ok"], summary["stages"]["validate"]["dead"]) == (True, 3, 1)
+
+
+def test_nothing_is_written_over_without_force(project: Project) -> None:
+    assert project.flowq("new", "mine").returncode == 0
+    file = project.write("pipelines/mine.py", "# my own work")
+    (project.folder / "tests/test_mine.py").unlink()
+
+    refused = project.flowq("new", "mine")
+
+    assert refused.returncode == 2
+    assert refused.stderr == "error[FQ207]: pipelines/mine.py exists    --force writes over it\n"
+    assert file.read_text() == "# my own work"
+    assert not (project.folder / "tests/test_mine.py").exists()
+    assert project.flowq("new", "mine", "--force").returncode == 0
+    assert 'Pipeline("mine"' in file.read_text()
+
+
+def test_a_pyproject_that_is_there_is_added_to_and_otherwise_left_alone(project: Project) -> None:
+    before = '[project]\nname = "theirs"  # with a comment\n\n[tool.pytest.ini_options]\naddopts = "-q"'
+    file = project.write("pyproject.toml", before)
+
+    assert project.flowq("init").returncode == 0
+    once = file.read_text()
+    assert project.flowq("init").stdout == "this is a project already\n"
+    assert project.flowq("new", "mine").returncode == 0
+
+    assert once.startswith(before)
+    assert once.count("[tool.flowq]") == 1
+    assert file.read_text() == once
+    assert project.flowq("check").stdout == "mine: ok\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["Mine"], 'error[FQ200]: "Mine" cannot name a pipeline'),
+        (["../mine"], 'error[FQ200]: "../mine" cannot name a pipeline'),
+        (["class"], 'error[FQ200]: "class" cannot name a pipeline'),
+        (["mine", "-t", "scrapping"], 'error[FQ200]: there is no template "scrapping"    did you mean "scraping"?'),
+    ],
+)
+def test_wrong_input_is_one_clear_line_and_writes_nothing(project: Project, arguments: list[str], line: str) -> None:
+    done = project.flowq("new", *arguments)
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[0].startswith(line)
+    assert list(project.folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["new", "init"])
+def test_the_help_has_an_example(project: Project, command: str) -> None:
+    assert f"  flowq {command}" in project.flowq(command, "--help").stdout.partition("Example:")[2]
