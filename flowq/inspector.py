@@ -97,6 +97,14 @@ class Inspector:
             return await pauses.resume(self._broker, list(await pauses.paused_since(self._broker)))
         return await pauses.resume(self._broker, [self._steered(stage)])
 
+    async def pause_key(self, stage: str, key: str) -> None:
+        """Have a stage start nothing new of one pacing key, such as one host; it must have a `rate`."""
+        await pauses.pause_key(self._broker, self._plan.stage(stage).name, key)
+
+    async def resume_key(self, stage: str, key: str) -> bool:
+        """End the pause of a pacing key, or a hold that a handler has asked for; whether there was one."""
+        return await pauses.resume_key(self._broker, self._plan.stage(stage).name, key)
+
     async def paused(self) -> Mapping[str, int]:
         """The stages that are paused, "*" for all of them, and since when, in milliseconds since 1970."""
         return await pauses.paused_since(self._broker)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from flowq.broker import scripts
+from flowq.broker.calls import CALL_TIMEOUT_SECONDS
 from flowq.broker.records import WHOLE, pairs
 from flowq.broker.redis_streams import Broker
 
@@ -25,3 +26,29 @@ async def paused_since(broker: Broker) -> Mapping[str, int]:
     if isinstance(reply, Exception):
         raise reply
     return {name.decode(): int(since) for name, since in pairs(reply)}
+
+
+_FOR_EVER_MS = 10 * 365 * 86_400_000
+
+
+async def pause_key(broker: Broker, stage: str, key: str) -> None:
+    """Hold a pacing key of a stage until it is resumed: its messages queue, as behind any hold."""
+    names = [broker.keys.held(stage), broker.keys.holds(stage)]
+    await broker.script(scripts.HOLD, names, key, _FOR_EVER_MS, _FOR_EVER_MS, "paused")
+
+
+async def resume_key(broker: Broker, stage: str, key: str) -> bool:
+    """End the hold of a pacing key, whoever has asked for it; whether there was one.
+
+    Those who queue are called within a second, and take their turns.
+    """
+    link = broker.link()
+    try:
+        # What is known of the hold goes first: without it a hold is over when its time is, and is never doubled.
+        ended = await link.call_all(
+            [(b"HDEL", broker.keys.holds(stage), key), (b"ZREM", broker.keys.held(stage), key)],
+            timeout_seconds=CALL_TIMEOUT_SECONDS,
+        )
+    finally:
+        await link.close()
+    return bool(ended[1])

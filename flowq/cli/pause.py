@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flowq.cli.options import Namespace, Profile, RedisUrl, complete_pipeline, settings_here
+from flowq.errors import UsageError
+
+if TYPE_CHECKING:
+    from flowq.graph.plan import Plan
 
 Steered = Annotated[
     str,
@@ -19,9 +24,15 @@ Steered = Annotated[
     ),
 ]
 
+Key = Annotated[
+    str | None,
+    typer.Option("--key", "-k", metavar="FIELD=VALUE", help="Only messages of this pacing key: host=example.org."),
+]
+
 
 def command(
     target: Steered,
+    key: Key = None,
     redis: RedisUrl = None,
     namespace: Namespace = None,
     profile: Profile = None,
@@ -34,6 +45,7 @@ def command(
     Example:
       flowq pause scrape
       flowq pause scrape.store
+      flowq pause scrape --key host=example.org
     """
     from flowq.cli.loading import load
 
@@ -42,6 +54,7 @@ def command(
     plan = load(name, settings).pipeline.plan
     if stage:
         plan.stage(stage)
+    keyed = paced_stages(plan, stage, key) if key else ()
 
     async def pause() -> str:
         from flowq.broker.balance import balance_of
@@ -50,6 +63,10 @@ def command(
 
         async with open_broker(plan.name, redis=settings.redis, namespace=settings.namespace) as broker:
             inspector = Inspector(plan, broker)
+            if key:
+                for paced in keyed:
+                    await inspector.pause_key(paced, key.partition("=")[2])
+                return f"{key} is paused in {', '.join(keyed)}  (flowq resume {target} --key {key})"
             is_new = await inspector.pause(stage or None)
             snapshot = await inspector.snapshot()
         balances = balance_of(plan, snapshot)
@@ -58,3 +75,19 @@ def command(
         return f"{target} is paused{'' if is_new else ' already'}{finishing}  (flowq resume {target})"
 
     print(asyncio.run(pause()))
+
+
+def paced_stages(plan: Plan, stage: str, key: str) -> Sequence[str]:
+    """The stages, or the one that was named, that are paced by the field of FIELD=VALUE. Raises UsageError for none."""
+    field, equals, value = key.partition("=")
+    if not field or not equals or not value:
+        raise UsageError(f"--key {key} is not FIELD=VALUE", hint="write  --key host=example.org")
+    paced = {name.name: name.rate.by for name in plan.consumers if name.rate and stage in ("", name.name)}
+    found = [name for name, by in paced.items() if by == field]
+    if not found:
+        known = ", ".join(f"{name} by {by}" for name, by in paced.items() if by)
+        hint = f"paced are: {known}" if known else f'a stage needs  rate=Rate(..., by="{field}")  for that'
+        raise UsageError(
+            f'{stage or f"no stage of {plan.name}"} is {"not " * bool(stage)}paced by "{field}"', hint=hint
+        )
+    return found

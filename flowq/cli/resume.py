@@ -5,22 +5,25 @@ from __future__ import annotations
 import asyncio
 
 from flowq.cli.options import Namespace, Profile, RedisUrl, settings_here
-from flowq.cli.pause import Steered
+from flowq.cli.pause import Key, Steered, paced_stages
 
 
 def command(
     target: Steered,
+    key: Key = None,
     redis: RedisUrl = None,
     namespace: Namespace = None,
     profile: Profile = None,
 ) -> None:
     """Have a pipeline, or one stage, go on after a pause.
 
-    Without a stage, everything of the pipeline that is paused goes on.
+    Without a stage, everything of the pipeline that is paused goes on, but for keys. With --key a hold ends that a
+    handler has asked for as well.
 
     Example:
       flowq resume scrape
       flowq resume scrape.store
+      flowq resume scrape --key host=example.org
     """
     from flowq.cli.loading import load
 
@@ -29,6 +32,7 @@ def command(
     plan = load(name, settings).pipeline.plan
     if stage:
         plan.stage(stage)
+    keyed = paced_stages(plan, stage, key) if key else ()
 
     async def resume() -> str:
         from flowq.broker.open import open_broker
@@ -37,6 +41,9 @@ def command(
 
         async with open_broker(plan.name, redis=settings.redis, namespace=settings.namespace) as broker:
             inspector = Inspector(plan, broker)
+            if key:
+                ended = [await inspector.resume_key(paced, key.partition("=")[2]) for paced in keyed]
+                return f"{key} goes on in {', '.join(keyed)}" if any(ended) else f"{key} was not paused"
             was_paused = await inspector.resume(stage or None)
             if stage and WHOLE in await inspector.paused():
                 return f"all of {name} is still paused  (flowq resume {name})"

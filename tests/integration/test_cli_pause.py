@@ -15,7 +15,7 @@ LAB = """
 from __future__ import annotations
 from collections.abc import Iterator
 from pydantic import BaseModel
-from flowq import Pipeline, source, stage
+from flowq import Pipeline, Rate, source, stage
 
 class Item(BaseModel):
     n: int
@@ -24,7 +24,7 @@ class Item(BaseModel):
 def items() -> Iterator[Item]:
     yield from (Item(n=n) for n in range(5))
 
-@stage
+@stage(rate=Rate(1000, by="n"))
 async def tidy(item: Item) -> Item: return item
 
 @stage
@@ -71,6 +71,36 @@ def test_the_whole_pipeline_is_paused_until_all_of_it_is_resumed(project: Projec
     assert project.run("resume", "lab").stdout == "lab was not paused\n"
     assert project.run("run", "lab").wait() == 0
     assert status(project)["stages"]["store"]["ok"] == 5
+
+
+def test_one_key_is_paused_while_all_others_go_on(project: Project) -> None:
+    assert project.run("pause", "lab", "--key", "n=3").stdout == (
+        "n=3 is paused in tidy  (flowq resume lab --key n=3)\n"
+    )
+    running = project.start("run", "lab")
+    running.wait_for(lambda: status(project)["stages"]["store"]["ok"] == 4)
+
+    assert status(project)["left"] == 1
+    assert project.run("resume", "lab", "--key", "n=3").stdout == "n=3 goes on in tidy\n"
+    assert running.wait() == 0
+    assert status(project)["stages"]["store"]["ok"] == 5
+    assert project.run("resume", "lab.tidy", "--key", "n=3").stdout == "n=3 was not paused\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["lab", "--key", "host=a"], 'error[FQ200]: no stage of lab is paced by "host" paced are: tidy by n'),
+        (["lab.store", "--key", "n=3"], 'error[FQ200]: store is not paced by "n" '),
+        (["lab", "--key", "n"], "error[FQ200]: --key n is not FIELD=VALUE"),
+    ],
+)
+def test_a_key_that_nobody_is_paced_by_is_one_clear_line(project: Project, arguments: list[str], line: str) -> None:
+    done = project.run("pause", *arguments)
+
+    assert done.wait() == 2
+    assert " ".join(done.stderr.split()).startswith(line)
+    assert len(done.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize("command", ["pause", "resume"])

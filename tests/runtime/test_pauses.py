@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator
 
 import pytest
+from pydantic import BaseModel
 
 import flowq
 from flowq.inspector import Inspector
@@ -141,3 +142,32 @@ async def test_a_stage_does_not_go_on_while_the_whole_pipeline_is_paused(lab: La
     assert await inspector.resume()
     assert not await inspector.resume()
     assert await inspector.paused() == {}
+
+
+class Link(BaseModel):
+    """A message with a pacing key."""
+
+    host: str
+    n: int
+
+
+async def test_a_paused_key_waits_without_a_slot_and_takes_its_turns_when_it_is_resumed(lab: Lab) -> None:
+    got: list[str] = []
+
+    @flowq.stage(concurrency=1, rate=flowq.Rate(1000, by="host"))
+    async def visit(link: Link) -> None:
+        got.append(f"{link.host}{link.n}")
+
+    pipeline = flowq.Pipeline("lab", visit)
+    inspector = Inspector(pipeline.plan, lab.broker(pipeline))
+    await inspector.pause_key("visit", "a")
+    async with lab.running(pipeline):
+        await lab.push(pipeline, visit, *(Link(host=host, n=n) for n in range(20) for host in "ab"))
+        await eventually(lambda: len(got) == 20)
+        balance = (await inspector.balance())["visit"]
+        assert ({name[0] for name in got}, balance.ok, balance.outstanding) == ({"b"}, 20, 20)
+
+        assert await inspector.resume_key("visit", "a")
+        assert not await inspector.resume_key("visit", "a")
+        await eventually(lambda: len(got) == 40)
+    assert sorted(got) == sorted(f"{host}{n}" for n in range(20) for host in "ab")
