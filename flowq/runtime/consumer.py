@@ -37,8 +37,7 @@ BLOCK_MS = 2000
 _MOST_LOCAL = 1000
 _TURN_SECONDS = 0.002
 _RECONCILE_SECONDS = 30.0
-_UNRESPONSIVE_SECONDS, _LAST_WAIT_SECONDS = 1.2, 0.2
-_UNBLOCK_EVERY_SECONDS = 0.05
+_UNRESPONSIVE_SECONDS, _LAST_WAIT_SECONDS, _UNBLOCK_EVERY_SECONDS = 1.2, 0.2, 0.05
 _NEVER = -1, 0.0
 
 
@@ -122,8 +121,7 @@ class Consumer:
         self._stopping = True
         self._room.set()
         self._release_unstarted()
-        for _ in range(len(self._idle)):  # a batch that is still gathering shall wait no longer
-            self._idle.wake_one()
+        self._idle.wake(len(self._idle))  # a batch that is still gathering shall wait no longer
         await self._settler.flush()
         await until(lambda: not self.running, grace_seconds, hurry)
         await self._settler.flush()
@@ -164,11 +162,10 @@ class Consumer:
     async def set_paused(self, paused: bool) -> None:
         """Paused: read nothing new, hand back what has not started, let the rest finish. Repeat it while it lasts."""
         self._paused = paused
+        self._room.set()
         if paused:
             self._release_unstarted()
             await self._reader.unblock()
-        else:
-            self._room.set()
 
     # Reading
 
@@ -227,8 +224,7 @@ class Consumer:
         self._todo.extend(deliveries)
         if self._stopping or self._paused:  # a read that was under way has brought them
             self._release_unstarted()
-        for _ in range(min(len(deliveries), len(self._idle))):
-            self._idle.wake_one()
+        self._idle.wake(len(deliveries))
 
     async def _start_in_turn(self, pacer: Pacer, deliveries: Sequence[Delivery]) -> None:
         """Start what may start now, keep what may start in a moment, and send away what must wait longer."""

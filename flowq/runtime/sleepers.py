@@ -21,10 +21,10 @@ class Sleepers:
         self._asleep.append(woken)
         await woken
 
-    def wake_one(self) -> None:
-        """Wake the next one that has not been cancelled meanwhile, if there is one."""
-        while self._asleep:
+    def wake(self, most: int) -> None:
+        """Wake so many, or as many as there are. One that has been cancelled meanwhile does not count."""
+        while most > 0 and self._asleep:
             woken = self._asleep.popleft()
             if not woken.done():
                 woken.set_result(None)
-                return
+                most -= 1
