@@ -24,6 +24,8 @@ COMMANDS = (
     ("exporter", "Look", "Serve the metrics of all pipelines to Prometheus."),
     ("pause", "Steer", "Have a pipeline or a stage start nothing new."),
     ("resume", "Steer", "Have it go on."),
+    ("plan", "Steer", "Compare the code with what is in Redis."),
+    ("apply", "Steer", "Move messages to where the code wants them now."),
     ("gc", "Steer", "Remove edges that a pipeline no longer has."),
     ("graph", "Write", "Draw a pipeline."),
     ("new", "Write", "Write a pipeline with its test, to begin from."),

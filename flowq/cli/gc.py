@@ -19,12 +19,6 @@ if TYPE_CHECKING:
     from flowq.settings import Settings
 
 
-class StillServed(UsageError):
-    """An edge is no longer in the code, but a live worker of an earlier version still has it."""
-
-    code = "FQ206"
-
-
 def command(
     name: PipelineName,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove them without asking.")] = False,
@@ -80,6 +74,8 @@ async def _remove(broker: Broker, orphans: Sequence[Orphan]) -> None:
 
 
 def _refuse_served(orphans: Sequence[Orphan], workers: Mapping[str, Mapping[str, object]]) -> None:
+    from flowq.broker.moving import StillServed
+
     for orphan in orphans:
         for worker, facts in workers.items():
             edges = facts.get("edges")

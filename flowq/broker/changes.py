@@ -1,0 +1,189 @@
+"""What of a pipeline differs between the code and Redis, and what that means for the messages that are there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from flowq.broker.calls import CALL_TIMEOUT_SECONDS
+from flowq.broker.recorded_plan import RecordedEdge, recorded_plan
+from flowq.broker.records import pairs
+from flowq.broker.redis_streams import Broker
+from flowq.delivery.codec import decoder, schema_digest, tagged_decoders
+from flowq.delivery.compression import unpacked
+from flowq.delivery.message import Header
+from flowq.errors import DecodeError, UsageError
+from flowq.graph.plan import Plan, StagePlan, inlet_of
+
+DEFAULT_SAMPLE = 1000
+_PER_CALL = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """How many of the messages looked at are not what their stage takes any more, and what is wrong with the first."""
+
+    looked_at: int = 0
+    misfits: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One edge that differs. `kind` is "new", "left", "moved" or "schema"; `to` is where its messages go.
+
+    "left" is an edge that the code does not have any more, and for which nobody has said where its messages go.
+    """
+
+    kind: str
+    edge: str
+    messages: int = 0
+    to: str = ""
+    fit: Fit = Fit()
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it, ready for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """All that differs. `seen_ms` is when the last run began, 0 if there was none; `likely` are moves that fit."""
+
+    pipeline: str
+    changes: Sequence[Change]
+    seen_ms: int
+    moves: Mapping[str, str]
+    likely: Mapping[str, str]
+
+    @property
+    def misfits(self) -> int:
+        return sum(change.fit.misfits for change in self.changes)
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it, ready for JSON."""
+        seen = datetime.fromtimestamp(self.seen_ms / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        return {
+            "pipeline": self.pipeline,
+            "recorded_at": seen if self.seen_ms else None,
+            "likely_moves": dict(self.likely),
+            "changes": [change.as_json() for change in self.changes],
+        }
+
+
+async def changes_of(
+    broker: Broker, plan: Plan, *, moves: Mapping[str, str] | None = None, sample: int = DEFAULT_SAMPLE
+) -> Changes:
+    """Compare a plan with the edges on record; `moves` says which stages have new names, old to new.
+
+    Of the messages on an edge whose schema differs, up to `sample` are read and validated. Raises NotFound and
+    UsageError for moves that make no sense.
+    """
+    moves = moves or {}
+    recorded = await recorded_plan(broker)
+    _check(moves, plan)
+    outstanding = await broker.outstanding(list(recorded.keys() | plan.edge_by_name.keys()))
+    found: list[Change] = []
+    for edge, record in sorted(recorded.items()):
+        n = outstanding[edge]
+        if edge not in plan.edge_by_name:
+            to = target_of_move(edge, moves, plan)
+            fit = await _fit(broker, edge, _target(plan, to), sample) if to and n else Fit()
+            found.append(Change("moved" if to else "left", edge, n, to, fit))
+        elif record.schema != schema_digest(_target(plan, edge).accepts):
+            found.append(Change("schema", edge, n, fit=await _fit(broker, edge, _target(plan, edge), sample)))
+    if recorded:
+        found += [Change("new", edge.name, outstanding[edge.name]) for edge in plan.edges if edge.name not in recorded]
+    seen_ms = max((record.seen_ms for record in recorded.values()), default=0)
+    return Changes(plan.name, found, seen_ms, moves, _likely(recorded, plan, moves))
+
+
+def target_of_move(edge: str, moves: Mapping[str, str], plan: Plan) -> str:
+    """The edge that takes the place of one that is gone, "" if none does."""
+    origin, _, target = edge.partition(">")
+    if not {origin, target} & moves.keys():
+        return ""
+    new_origin, new_target = moves.get(origin, origin), moves.get(target, target)
+    for name in (f"{new_origin}>{new_target}", inlet_of(new_target)):
+        if name in plan.edge_by_name:
+            return name
+    return ""
+
+
+def _check(moves: Mapping[str, str], plan: Plan) -> None:
+    for old, new in moves.items():
+        if old in plan.stage_by_name:
+            raise UsageError(f'--move {old}={new}: "{old}" is still in the code, nothing has taken its place')
+        if plan.stage(new).is_source:
+            raise UsageError(f'--move {old}={new}: "{new}" is a source, and takes no messages')
+
+
+def _likely(recorded: Mapping[str, RecordedEdge], plan: Plan, moves: Mapping[str, str]) -> dict[str, str]:
+    """Stages that are gone, each with the one new stage that takes the same messages."""
+    before = {edge[1:]: record for edge, record in recorded.items() if edge.startswith(">")}
+    gone = {name: record for name, record in before.items() if name not in plan.stage_by_name and name not in moves}
+    new = {stage.name: schema_digest(stage.accepts) for stage in plan.consumers if stage.name not in before}
+    likely: dict[str, str] = {}
+    for name, record in gone.items():
+        alike = [stage for stage, schema in new.items() if schema == record.schema and stage not in likely.values()]
+        if len(alike) == 1:
+            likely[name] = alike[0]
+    return likely
+
+
+def _target(plan: Plan, edge: str) -> StagePlan:
+    return plan.stage(edge.partition(">")[2])
+
+
+async def _fit(broker: Broker, edge: str, stage: StagePlan, sample: int) -> Fit:
+    """Read messages of an edge and validate them as a worker of this version would."""
+    decode_any, tagged = decoder(stage.accepts), tagged_decoders(stage.accepted)
+    looked_at, misfits, reason = 0, 0, ""
+    for header, body in await _sample(broker, edge, sample):
+        looked_at += 1
+        try:
+            tag, content = _content(header, body)
+            tagged.get(tag, decode_any)(content)
+        except DecodeError as error:
+            misfits += 1
+            reason = reason or error.detail or error.message
+    return Fit(looked_at, misfits, reason)
+
+
+def _content(header_bytes: bytes, body: bytes) -> tuple[str, bytes]:
+    """The tag of a message, and its body as it was before it was compressed. Raises DecodeError."""
+    try:
+        header = Header.decode(header_bytes)
+    except ValueError:  # added by another program
+        return "", body
+    return header.type_tag, unpacked(body, header.packing) if header.packing else body
+
+
+async def _sample(broker: Broker, edge: str, most: int) -> list[tuple[bytes, bytes]]:
+    """Header and body of messages on an edge: the oldest in its stream, then the delayed ones that are due first."""
+    keys, found, after = broker.keys, list[tuple[bytes, bytes]](), "-"
+    link = broker.link()
+    try:
+        while len(found) < most:
+            limit = min(_PER_CALL, most - len(found))
+            entries = await link.call(
+                b"XRANGE", keys.edge(edge), after, b"+", b"COUNT", limit, timeout_seconds=CALL_TIMEOUT_SECONDS
+            )
+            for _, fields in entries:
+                values = dict(pairs(fields))
+                found.append((values.get(b"h", b""), values.get(b"b", b"")))
+            if len(entries) < limit:
+                break
+            after = f"({entries[-1][0].decode()}"
+        for first in range(0, most - len(found), _PER_CALL):
+            last = min(first + _PER_CALL, most - len(found) + first) - 1
+            names = await link.call(b"ZRANGE", keys.delayed(edge), first, last, timeout_seconds=CALL_TIMEOUT_SECONDS)
+            if not names:
+                break
+            bodies = await link.call(b"HMGET", keys.parked(edge), *names, timeout_seconds=CALL_TIMEOUT_SECONDS)
+            found += [(header, body) for header, _, body in (value.partition(b"\n") for value in bodies if value)]
+        return found
+    finally:
+        await link.close()

@@ -1,0 +1,65 @@
+"""Moves what lies on the edges of a stage to the one that has taken its place: bounded steps, each of them atomic."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from flowq.broker import scripts
+from flowq.broker.keys import GROUP
+from flowq.broker.redis_streams import Broker
+from flowq.errors import UsageError
+
+_MOST_PER_STEP = 500  # each may carry a body of a megabyte
+_OTHERS = -2
+
+
+class StillServed(UsageError):
+    """An edge is no longer in the code, but a live worker of an earlier version still has it."""
+
+    code = "FQ206"
+
+
+async def move_edge(broker: Broker, edge: str, new_edge: str) -> int:
+    """Move every message; how many there were. Broken off, the same call moves the rest.
+
+    Raises StillServed when a worker that reads the old edge is alive.
+    """
+    keys, moved = broker.keys, 0
+    names = [
+        keys.workers, keys.stats, keys.edge(edge), keys.delayed(edge), keys.parked(edge),
+        keys.edge(new_edge), keys.delayed(new_edge), keys.parked(new_edge),
+    ]  # fmt: skip
+    while True:
+        consumers = sorted((await broker.consumers_of([edge]))[edge])
+        leases = [keys.lease(consumer) for consumer in consumers]
+        n, *living = await broker.script(
+            scripts.MOVE_EDGE, [*names, *leases], GROUP, edge, new_edge, _MOST_PER_STEP, *consumers
+        )
+        if living:
+            raise StillServed(
+                f"{edge} is still served by worker {living[0].decode()}",
+                hint="stop the workers of the earlier version; one that was killed counts until its lease ends",
+            )
+        if n == 0:
+            return moved
+        moved += n if n != _OTHERS else 0  # somebody has begun to read it: look who that is
+
+
+async def move_stage(broker: Broker, stage: str, new_stage: str, edges: Mapping[str, str]) -> None:
+    """Move all that is known of a stage but its messages. `edges` are its edges, by their old names."""
+    keys = broker.keys
+    flat = [name for pair in edges.items() for name in pair]
+    dead = [keys.dead(stage), keys.dead(new_stage)]
+    while await broker.script(scripts.MOVE_DEAD, dead, _MOST_PER_STEP, *flat):
+        pass
+    pairs = [key(name) for key in (keys.rate, keys.held, keys.holds, keys.pace) for name in (stage, new_stage)]
+    names = [keys.stats, keys.paused, keys.seen(stage), keys.seen(new_stage), *pairs]
+    await broker.script(scripts.RENAME_STAGE, names, stage, new_stage, *flat)
+
+
+async def call_all(broker: Broker, stage: str, edges: Sequence[str]) -> None:
+    """Have the delayed messages of a stage that wait for others of their pacing key come back now."""
+    keys = broker.keys
+    names = [keys.queue(stage), *(keys.delayed(edge) for edge in edges)]
+    while await broker.script(scripts.CALL_ALL, names, _MOST_PER_STEP, *edges):
+        pass

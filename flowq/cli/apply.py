@@ -1,0 +1,85 @@
+"""`flowq apply`: makes Redis agree with a pipeline's code, as `flowq plan` has shown it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flowq.cli.options import Json, Namespace, PipelineName, Profile, RedisUrl, settings_here
+from flowq.cli.plan import Moves, Sample, pairs_of
+from flowq.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from flowq.broker.changes import Changes
+
+
+class Misfits(UsageError):
+    """Messages that wait are not what the code takes any more."""
+
+    code = "FQ208"
+
+
+def command(
+    name: PipelineName,
+    move: Moves = None,
+    sample: Sample = 1000,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Although messages do not fit, and will be dead letters.")
+    ] = False,
+    json: Json = False,
+    redis: RedisUrl = None,
+    namespace: Namespace = None,
+    profile: Profile = None,
+) -> None:
+    """Make Redis agree with the code of a pipeline.
+
+    Moves the messages and dead letters of renamed stages, what they have seen and their counters; strikes off edges
+    that are gone and empty; puts the schemas on record. Each step is atomic: broken off, the same command does the
+    rest. Refused while a worker that serves an edge to be moved is alive.
+
+    Example:
+      flowq plan scrape --move parse=extract
+      flowq apply scrape --move parse=extract
+    """
+    from flowq.broker.applying import apply
+    from flowq.broker.changes import changes_of
+    from flowq.broker.open import open_broker
+    from flowq.cli.changes_view import show_changes
+    from flowq.cli.loading import load
+    from flowq.inspector import Inspector
+
+    settings = settings_here(redis=redis, namespace=namespace, profile=profile)
+    plan = load(name, settings).pipeline.plan
+    moves = pairs_of(move)
+
+    async def carry_out() -> tuple[Changes, Mapping[str, int]]:
+        async with open_broker(plan.name, redis=settings.redis, namespace=settings.namespace) as broker:
+            changes = await changes_of(broker, plan, moves=moves, sample=sample)
+            if changes.misfits and not yes:
+                show_changes(changes, sys.stderr, json=False)
+                raise Misfits(
+                    f"{changes.misfits:,} messages do not fit the code any more; nothing was changed",
+                    hint="let the earlier version finish them, give new fields a default, or --yes",
+                )
+            return changes, await apply(broker, plan, changes, await Inspector(plan, broker).workers())
+
+    changes, moved = asyncio.run(carry_out())
+    if json:
+        from flowq.cli.printable import json_text
+
+        print(json_text({**changes.as_json(), "moved": moved}, indent=True))
+        return
+    for edge, n in moved.items():
+        if not n:
+            continue
+        to = next(change.to for change in changes.changes if change.edge == edge)
+        print(f"moved {n:,} message{'s' * (n != 1)} from {edge} to {to}")
+    left = [change for change in changes.changes if change.kind == "left" and change.messages]
+    for change in left:
+        print(f"left {change.messages:,} on {change.edge}  (flowq gc {name}, or --move)")
+    print(f"{name} is up to date" + (" but for that" if left else ""))

@@ -1,0 +1,71 @@
+"""`flowq plan`: compares a pipeline's code with what is in Redis, before it is deployed."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Mapping
+from typing import Annotated
+
+import typer
+
+from flowq.cli.options import Json, Namespace, PipelineName, Profile, RedisUrl, settings_here
+from flowq.errors import UsageError
+
+Moves = Annotated[
+    list[str] | None,
+    typer.Option("--move", "-m", metavar="OLD=NEW", help="A stage that has another name now. Repeatable."),
+]
+Sample = Annotated[
+    int, typer.Option("--sample", min=1, metavar="N", help="Messages to validate on an edge whose schema differs.")
+]
+
+
+def command(
+    name: PipelineName,
+    move: Moves = None,
+    sample: Sample = 1000,
+    exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 1 if anything differs.")] = False,
+    json: Json = False,
+    redis: RedisUrl = None,
+    namespace: Namespace = None,
+    profile: Profile = None,
+) -> None:
+    """Compare the code of a pipeline with what is in Redis, and change nothing.
+
+    Shows edges that are new or gone, with what lies on them, and schemas that differ, with how many of the waiting
+    messages really do not fit any more. Run it before a deployment; `flowq apply` carries it out.
+
+    Example:
+      flowq plan scrape
+      flowq plan scrape --move parse=extract
+      flowq plan scrape --exit-code --json
+    """
+    from flowq.broker.changes import changes_of
+    from flowq.broker.open import open_broker
+    from flowq.cli.changes_view import show_changes
+    from flowq.cli.loading import load
+
+    settings = settings_here(redis=redis, namespace=namespace, profile=profile)
+    plan = load(name, settings).pipeline.plan
+    moves = pairs_of(move)
+
+    async def compare() -> bool:
+        async with open_broker(plan.name, redis=settings.redis, namespace=settings.namespace) as broker:
+            changes = await changes_of(broker, plan, moves=moves, sample=sample)
+        show_changes(changes, sys.stdout, json=json)
+        return bool(changes.changes)
+
+    if asyncio.run(compare()) and exit_code:
+        raise typer.Exit(1)
+
+
+def pairs_of(moves: list[str] | None) -> Mapping[str, str]:
+    """Stages by their old names. Raises UsageError for what is not OLD=NEW."""
+    found: dict[str, str] = {}
+    for item in moves or ():
+        old, equals, new = item.partition("=")
+        if not old or not equals or not new:
+            raise UsageError(f"--move {item} is not OLD=NEW", hint="write  --move old_stage=new_stage")
+        found[old] = new
+    return found

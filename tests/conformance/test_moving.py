@@ -1,0 +1,137 @@
+"""Moves: what lay on the edge of a renamed stage lies on its new one, once, whoever dies, wakes up or calls twice."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import pytest
+
+from flowq.broker.keys import Keys
+from flowq.broker.moving import StillServed, call_all, move_edge, move_stage
+from flowq.broker.redis_streams import Broker
+from tests.conformance.conftest import Command
+from tests.conformance.worker import IN, OUT, Worker, buried, done, output, retried
+from tests.eventually import eventually
+
+NEW = ">tidy"
+
+
+async def die(worker: Worker, redis: Command) -> None:
+    """The lease of a worker has run out; it does not know."""
+    await redis(b"DEL", worker.broker.keys.lease(worker.name))
+
+
+async def bodies(redis: Command, key: str) -> list[bytes]:
+    return sorted(
+        dict(zip(fields[::2], fields[1::2], strict=True))[b"b"] for _, fields in await redis(b"XRANGE", key, b"-", b"+")
+    )
+
+
+async def counter(redis: Command, keys: Keys, field: str) -> int:
+    return int(await redis(b"HGET", keys.stats, field) or 0)
+
+
+async def test_what_waits_what_a_dead_worker_ran_and_what_is_delayed_moves_with_its_counters(
+    worker: Worker, keys: Keys, redis: Command
+) -> None:
+    await worker.publish(b"ran", b"delayed", b"done")
+    _, delayed, finished = await worker.read()
+    await worker.settle(retried(delayed, 60_000), done(finished))
+    await worker.publish(b"waits")
+    await redis(b"XADD", keys.edge(IN), b"*", b"b", b"foreign")
+    due = await redis(b"ZRANGE", keys.delayed(IN), b"0", b"-1", b"WITHSCORES")
+    await die(worker, redis)
+
+    assert await move_edge(worker.broker, IN, NEW) == 4
+
+    assert await bodies(redis, keys.edge(NEW)) == [b"foreign", b"ran", b"waits"]
+    assert await redis(b"ZRANGE", keys.delayed(NEW), b"0", b"-1", b"WITHSCORES") == due
+    assert (await redis(b"HVALS", keys.parked(NEW)))[0].endswith(b"\ndelayed")
+    assert await worker.broker.outstanding([IN, NEW]) == {IN: 0, NEW: 4}
+    assert [await counter(redis, keys, f"in:{edge}") for edge in (IN, NEW)] == [1, 3]  # whoever settles counts foreign
+
+
+async def test_nothing_moves_while_a_worker_that_reads_the_edge_is_alive(worker: Worker, other: Worker) -> None:
+    await worker.given_one()
+
+    with pytest.raises(StillServed, match="first"):
+        await move_edge(other.broker, IN, NEW)
+
+    assert await worker.broker.outstanding([IN, NEW]) == {IN: 1, NEW: 0}
+
+
+async def test_a_worker_that_wakes_up_after_the_move_settles_nothing(
+    worker: Worker, keys: Keys, redis: Command
+) -> None:
+    await worker.publish(b"1", b"2", b"3")
+    deliveries = await worker.read()
+    await die(worker, redis)
+    await move_edge(worker.broker, IN, NEW)
+    await worker.publish(b"4")
+
+    await worker.settle(*[done(delivery, output(OUT, b"x")) for delivery in deliveries])
+
+    assert await worker.broker.outstanding([IN, OUT, NEW]) == {IN: 1, OUT: 0, NEW: 3}
+    assert await counter(redis, keys, "ok:parse") == 0
+
+
+async def test_a_move_that_was_broken_off_or_is_made_twice_at_once_moves_each_message_once(
+    worker: Worker, keys: Keys, redis: Command
+) -> None:
+    expected = sorted(b"%d" % n for n in range(2600))
+    await worker.publish(*expected)
+    brokers = [Broker(worker.broker.dialer, keys) for _ in range(3)]
+    broken_off = asyncio.create_task(move_edge(brokers[0], IN, NEW))
+    await eventually(lambda: _has_begun(worker.broker))
+    broken_off.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await broken_off
+
+    await asyncio.gather(*(move_edge(broker, IN, NEW) for broker in brokers[1:]))
+
+    assert await bodies(redis, keys.edge(NEW)) == expected
+    assert await worker.broker.outstanding([IN]) == {IN: 0}
+    assert [await counter(redis, keys, f"in:{edge}") for edge in (IN, NEW)] == [0, 2600]
+    for broker in brokers:
+        await broker.close()
+
+
+async def _has_begun(broker: Broker) -> bool:
+    return (await broker.outstanding([NEW]))[NEW] > 0
+
+
+async def test_dead_letters_keep_their_time_of_death_and_come_from_the_new_edge(
+    worker: Worker, keys: Keys, redis: Command
+) -> None:
+    await worker.publish(b"1", b"2")
+    await worker.settle(*[buried(delivery) for delivery in await worker.read()])
+    before = await redis(b"XRANGE", keys.dead("parse"), b"-", b"+")
+    await redis(b"SADD", keys.seen("parse"), b"a")
+    await redis(b"SADD", keys.seen("tidy"), b"b")
+    await redis(b"HSET", keys.paused, b"parse", b"7")
+
+    for _ in range(2):
+        await move_stage(worker.broker, "parse", "tidy", {IN: NEW})
+
+    after = await redis(b"XRANGE", keys.dead("tidy"), b"-", b"+")
+    assert [entry_id for entry_id, _ in after] == [entry_id for entry_id, _ in before]
+    assert {fields[fields.index(b"e") + 1] for _, fields in after} == {NEW.encode()}
+    assert not await redis(b"EXISTS", keys.dead("parse"), keys.seen("parse"))
+    assert await redis(b"SMEMBERS", keys.seen("tidy")) in ([b"a", b"b"], [b"b", b"a"], {b"a", b"b"})
+    assert await redis(b"HGETALL", keys.paused) in ([b"tidy", b"7"], {b"tidy": b"7"})
+    assert [await counter(redis, keys, f"dead:{stage}") for stage in ("parse", "tidy")] == [0, 2]
+    assert [await counter(redis, keys, f"in:{edge}") for edge in (IN, NEW)] == [0, 2]
+
+
+async def test_those_who_queue_for_a_pacing_key_come_back_now(worker: Worker, keys: Keys, redis: Command) -> None:
+    await worker.broker.publish(IN, [output(IN, b"queues"), output(IN, b"is late")], delay_ms=86_400_000)
+    name, late = await redis(b"ZRANGE", keys.delayed(IN), b"0", b"-1")
+    await redis(b"ZADD", keys.queue("parse"), b"0", b"host\n1\n%b\n%b" % (IN.encode(), name))
+
+    await call_all(worker.broker, "parse", [IN])
+
+    seconds, _ = await redis(b"TIME")
+    assert float(await redis(b"ZSCORE", keys.delayed(IN), name)) <= (int(seconds) + 1) * 1000
+    assert float(await redis(b"ZSCORE", keys.delayed(IN), late)) > (int(seconds) + 80_000) * 1000
+    assert not await redis(b"EXISTS", keys.queue("parse"))

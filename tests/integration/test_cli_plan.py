@@ -1,0 +1,177 @@
+"""`flowq plan` and `flowq apply`: what a new version changes is shown with numbers, and carried out once."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from tests.conftest import Servers
+from tests.integration.flowq_process import Project
+
+BEFORE = """
+from __future__ import annotations
+from pydantic import BaseModel
+from flowq import Pipeline, Reject, stage
+
+class Item(BaseModel):
+    n: int
+
+@stage(dedup="n")
+async def parse(item: Item) -> Item:
+    if item.n % 10 == 9:
+        raise Reject("nine")
+    return item
+
+@stage
+async def store(item: Item) -> None: ...
+
+lab = Pipeline("lab", parse >> store)
+"""
+RENAMED = BEFORE.replace("parse", "extract")
+STRICTER = BEFORE.replace("    n: int\n", "    n: int\n    title: str\n")
+SHORTER = BEFORE.replace("parse >> store", "store")
+
+
+@pytest.fixture
+def project(tmp_path: Path, redis_server: Servers, unique_namespace: str) -> Iterator[Project]:
+    environ = {
+        "FLOWQ_REDIS_URL": redis_server("debian").url, "FLOWQ_NAMESPACE": unique_namespace,
+        "FLOWQ_LEASE": "2s", "COLUMNS": "110",
+    }  # fmt: skip
+    with Project(tmp_path, **environ) as project:
+        project.write("lab", BEFORE)
+        yield project
+
+
+@pytest.fixture
+def server(redis_server: Servers) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(redis_server("debian").url) as client:
+        yield client
+
+
+def fill(project: Project, first: int, last: int) -> None:
+    lines = "\n".join(f'{{"n": {n}}}' for n in range(first, last))
+    (project.folder / "items.ndjson").write_text(lines)
+    assert project.run("push", "lab.parse", "@items.ndjson").wait() == 0
+
+
+def as_json(project: Project, *arguments: str) -> Any:
+    done = project.run(*arguments, "--json")
+    assert done.wait() == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def stages(project: Project) -> Any:
+    return as_json(project, "status", "lab")["stages"]
+
+
+def test_what_a_renamed_stage_had_goes_to_its_new_name_and_nothing_is_lost_or_done_twice(
+    project: Project, server: redis.Redis, unique_namespace: str
+) -> None:
+    fill(project, 0, 20)
+    assert project.run("run", "lab", "--drain").wait() == 3  # two dead letters
+    fill(project, 20, 1220)
+    project.write("lab", RENAMED)
+
+    shown = project.run("plan", "lab")
+    assert "- >parse 1,200 not in the code any more" in [" ".join(line.split()) for line in shown.stdout.splitlines()]
+    assert "extract takes what parse took: renamed?  flowq plan lab --move parse=extract" in shown.stdout
+    assert project.run("plan", "lab", "--move", "parse=extract", "--exit-code").wait() == 1
+
+    applied = project.run("apply", "lab", "--move", "parse=extract")
+    assert applied.wait() == 0, applied.stderr
+    assert "moved 1,200 messages from >parse to >extract" in applied.stdout
+    state = stages(project)["extract"]
+    assert (state["in"], state["ok"], state["dead"], state["waiting"], state["dead_letters"]) == (1220, 18, 2, 1200, 2)
+    assert not [key for key in server.keys(f"{unique_namespace}:*") if b"parse" in key]  # type: ignore[union-attr]
+
+    again = project.run("apply", "lab", "--move", "parse=extract")
+    assert (again.wait(), again.stdout) == (0, "lab is up to date\n")
+    assert project.run("plan", "lab", "--exit-code").wait() == 0
+
+    assert project.run("run", "lab", "--drain").wait() == 3
+    state = stages(project)
+    assert (state["extract"]["in"], state["extract"]["ok"], state["extract"]["dead"]) == (1220, 1098, 122)
+    assert state["store"]["ok"] == 1098
+    project.run("push", "lab.extract", '{"n": 5}')  # was seen under the old name
+    assert stages(project)["extract"]["duplicates"] == 1
+
+
+def test_nothing_is_moved_while_a_worker_of_the_earlier_version_is_alive(project: Project) -> None:
+    old = project.start("run", "lab", "--forever")
+    old.wait_for(lambda: len(as_json(project, "status", "lab")["workers"]) == 1)
+    project.write("lab", RENAMED)
+
+    refused = project.run("apply", "lab", "--move", "parse=extract")
+
+    assert refused.wait() == 2
+    assert "is still served by worker" in refused.stderr
+    old.popen.send_signal(signal.SIGTERM)
+    assert old.wait() == 0
+    assert project.run("apply", "lab", "--move", "parse=extract").wait() == 0
+
+
+def test_messages_that_do_not_fit_a_new_schema_are_counted_by_validating_them(project: Project) -> None:
+    assert project.run("run", "lab", "--drain").wait() == 0
+    fill(project, 0, 30)
+    project.write("lab", STRICTER)
+    assert project.run("push", "lab.parse", '{"n": 100, "title": "fits"}').wait() == 0
+
+    (change,) = [change for change in as_json(project, "plan", "lab")["changes"] if change["messages"]]
+    assert change == {
+        "kind": "schema", "edge": ">parse", "messages": 31, "to": "",
+        "fit": {"looked_at": 31, "misfits": 30, "reason": "title: Field required"},
+    }  # fmt: skip
+    sampled = project.run("plan", "lab", "--sample", "10").stdout
+    assert "another schema: 10 of 10 looked at do not fit" in sampled
+    assert "10 do not fit, and will be dead letters. The first: title: Field required" in sampled
+
+    refused = project.run("apply", "lab")
+    assert refused.wait() == 2
+    assert "error[FQ208]: 30 messages do not fit the code any more; nothing was changed" in refused.stderr
+    assert len(as_json(project, "plan", "lab")["changes"]) > 0
+    assert project.run("apply", "lab", "--yes").wait() == 0
+    assert as_json(project, "plan", "lab")["changes"] == []
+
+
+def test_an_edge_that_is_gone_keeps_its_messages_until_somebody_says_where_to(project: Project) -> None:
+    assert project.run("run", "lab", "--drain").wait() == 0
+    fill(project, 0, 3)
+    project.write("lab", SHORTER)
+
+    assert "3 would stay behind: --move OLD=NEW, or remove them:  flowq gc lab" in project.run("plan", "lab").stdout
+    assert "left 3 on >parse" in project.run("apply", "lab").stdout
+    changes = as_json(project, "plan", "lab")["changes"]
+    assert [(change["kind"], change["edge"], change["messages"]) for change in changes] == [("left", ">parse", 3)]
+
+
+def test_a_pipeline_that_never_ran_has_nothing_to_compare(project: Project) -> None:
+    assert project.run("plan", "lab").stdout == "lab has not run here yet: there is nothing to compare it with\n"
+
+
+@pytest.mark.parametrize("command", ["plan", "apply"])
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["lab", "--move", "parse"], "error[FQ200]: --move parse is not OLD=NEW"),
+        (["lab", "--move", "parse=extract"], 'error[FQ200]: --move parse=extract: "parse" is still in the code'),
+        (["lab", "--move", "old=extarct"], 'error[FQ201]: pipeline "lab" has no stage "extarct"'),
+        (["lba"], 'error[FQ201]: no pipeline "lba"'),
+    ],
+)
+def test_wrong_input_is_one_clear_line(project: Project, command: str, arguments: list[str], line: str) -> None:
+    done = project.run(command, *arguments)
+
+    assert (done.wait(), done.stdout) == (2, "")
+    assert done.stderr.startswith(line)
+
+
+@pytest.mark.parametrize("command", ["plan", "apply"])
+def test_the_help_has_an_example(project: Project, command: str) -> None:
+    assert f"  flowq {command} scrape" in project.run(command, "--help").stdout
