@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help
 help:  ## list the recipes
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: $(INSTALLED)  ## make .venv with flowq and all its tools, exactly as locked
@@ -54,6 +54,10 @@ chaos: setup  ## kill, freeze and starve a real run and its Redis (SECONDS=60 SE
 .PHONY: bench
 bench: setup  ## measure flowq beside a plain loop and a hand-written limit (20 minutes; ARGS="--only W1 --reps 1")
 	$(BIN)/python -m benchmarks --json benchmarks/figures.json --page docs/performance.md $(ARGS)
+
+.PHONY: walkthrough
+walkthrough: setup  ## record docs/walkthrough.md anew, from a real crawl
+	$(BIN)/python -m examples.scraping.walkthrough
 
 .PHONY: format
 format: setup  ## put imports and layout in order

@@ -94,12 +94,16 @@ class Settings:
                 raise SettingsError(f'{setting.origin}: there is no pipeline "{setting.pipeline}"', hint=hint)
 
     def concurrency(self, pipeline: str, stages: Iterable[str]) -> dict[str, int]:
+        """The concurrency that is set for the stages of a pipeline; raises as `of_stages` does."""
+        return {name: setting.concurrency for name, setting in self.of_stages(pipeline, stages).items()}
+
+    def of_stages(self, pipeline: str, stages: Iterable[str]) -> dict[str, StageSetting]:
         """What is set for the stages of a pipeline; what a stage itself says stays where nothing is.
 
         Raises SettingsError where something is set for a stage that the pipeline does not have.
         """
         names = list(stages)
-        found: dict[str, int] = {}
+        found: dict[str, StageSetting] = {}
         for setting in self.stages:
             if not setting.is_about(pipeline):
                 continue
@@ -107,7 +111,7 @@ class Settings:
             if not matching:
                 hint = _nearest(setting.stage, names, f"its stages: {', '.join(names)}")
                 raise SettingsError(f'{setting.origin}: "{pipeline}" has no such stage', hint=hint)
-            found[matching[0]] = setting.concurrency
+            found[matching[0]] = setting
         return found
 
 

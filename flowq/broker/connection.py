@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 from urllib.parse import urlsplit, urlunsplit
@@ -254,6 +255,9 @@ def _translate_answer(error: redis_errors.ResponseError, text: str, address: str
     )
 
 
+_SECRET_PARAMETER = re.compile(r"(?i)(password=)[^&]*")
+
+
 def redact(url: str) -> str:
     """A Redis URL without its password, also when it is not a proper URL.
 
@@ -262,9 +266,10 @@ def redact(url: str) -> str:
     """
     try:
         parts = urlsplit(url)
+        parts = parts._replace(query=_SECRET_PARAMETER.sub(r"\1***", parts.query))
         credentials, at, host = parts.netloc.rpartition("@")
         if not at:
-            return url if "@" not in url else "redis://***"
+            return urlunsplit(parts) if "@" not in url else "redis://***"
         user = credentials.partition(":")[0]
         return urlunsplit(parts._replace(netloc=f"{user}:***@{host}"))
     except ValueError:

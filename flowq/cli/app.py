@@ -20,6 +20,7 @@ COMMANDS = (
     ("status", "Look", "Show what waits, runs and died, stage by stage."),
     ("dlq", "Look", "Look at dead letters, and send them back."),
     ("doctor", "Look", "Examine the Redis that flowq uses."),
+    ("top", "Look", "Watch a pipeline on the whole screen."),
     ("healthcheck", "Look", "Tell whether the workers of this machine are well."),
     ("exporter", "Look", "Serve the metrics of all pipelines to Prometheus."),
     ("pause", "Steer", "Have a pipeline or a stage start nothing new."),
@@ -34,6 +35,7 @@ COMMANDS = (
     ("check", "Write", "Check pipelines without running them."),
     ("export", "Write", "Write manifests and dashboards for other tools."),
     ("ls", "Write", "List the pipelines of this project."),
+    ("config", "Write", "Show the settings that apply, and where each comes from."),
 )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from flowq.cli.completion import complete_stage
 from flowq.cli.options import settings_here
 from flowq.delivery.durations import seconds
 from flowq.errors import NotFound, UsageError
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 StageName = Annotated[
-    str | None, typer.Option("--stage", "-s", metavar="STAGE", help="Only dead letters of this stage.")
+    str | None,
+    typer.Option(
+        "--stage", "-s", metavar="STAGE", help="Only dead letters of this stage.", autocompletion=complete_stage
+    ),
 ]
 ErrorGlob = Annotated[
     str | None,

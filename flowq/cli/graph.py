@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flowq.cli.errors import note
 from flowq.cli.loading import load
-from flowq.cli.options import PipelineName
+from flowq.cli.options import Namespace, PipelineName, Profile, RedisUrl, settings_here
 from flowq.errors import UsageError
-from flowq.settings import Settings
+
+if TYPE_CHECKING:
+    from flowq.graph.plan import Plan
+    from flowq.settings import Settings
 
 _FORMATS = ("tree", "mermaid", "dot", "svg", "json")
 _FORMAT_OF_SUFFIX = {
@@ -34,6 +38,12 @@ def command(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write to FILE instead of stdout.")
     ] = None,
+    live: Annotated[
+        bool, typer.Option("--live", help="Draw the tree with its numbers, again every second, until Ctrl-C.")
+    ] = False,
+    redis: RedisUrl = None,
+    namespace: Namespace = None,
+    profile: Profile = None,
 ) -> None:
     """Draw a pipeline: its stages, its edges, and the types they carry.
 
@@ -41,8 +51,13 @@ def command(
       flowq graph scrape
       flowq graph scrape -f mermaid >> README.md
       flowq graph scrape -o scrape.svg
+      flowq graph scrape --live
     """
-    plan = load(name, Settings.load()).pipeline.plan
+    settings = settings_here(redis=redis, namespace=namespace, profile=profile)
+    plan = load(name, settings).pipeline.plan
+    if live:
+        _draw_live(plan, settings, format=format, output=output)
+        return
     from flowq.graph.render import render
 
     if output is None:
@@ -55,3 +70,11 @@ def command(
     except OSError as error:
         raise UsageError(f"cannot write {output}", detail=error.strerror or str(error)) from error
     note(f"wrote {output}")
+
+
+def _draw_live(plan: Plan, settings: Settings, *, format: str | None, output: Path | None) -> None:
+    if output is not None or format not in (None, "tree"):
+        raise UsageError("--live draws the tree on the terminal", hint=f"flowq graph {plan.name} --live")
+    from flowq.cli.graph_live import show_graph
+
+    asyncio.run(show_graph(plan, settings, sys.stdout))

@@ -7,20 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from flowq.errors import FlowqError
+from flowq.cli.completion import complete_pipeline as complete_pipeline  # those who name pipelines find it here
 from flowq.settings import Settings
-
-
-def complete_pipeline(incomplete: str) -> list[str]:
-    """Names for shell completion, from the names of the files: nothing of the user's is imported."""
-    from flowq.cli.loading import entries
-
-    try:
-        known = entries(Settings.load())
-    except FlowqError:  # to be told when the command is called, not while it is typed
-        return []
-    return [entry.name for entry in known if entry.name.startswith(incomplete)]
-
 
 PipelineName = Annotated[
     str,
@@ -33,6 +21,15 @@ PipelineNameOrAll = Annotated[
     typer.Argument(
         metavar="[NAME]",
         help="The pipeline; without a name, all of this project.",
+        autocompletion=complete_pipeline,
+        show_default=False,
+    ),
+]
+PipelineNameOrNone = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[NAME]",
+        help="A pipeline, to show its stages as well.",
         autocompletion=complete_pipeline,
         show_default=False,
     ),

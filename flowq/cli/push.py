@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
 import typer
 
+from flowq.cli.completion import complete_pipeline_or_stage
 from flowq.cli.errors import note
 from flowq.cli.lines import line_batches
 from flowq.cli.loading import load
-from flowq.cli.options import Json, Namespace, Profile, RedisUrl, complete_pipeline, settings_here
+from flowq.cli.options import Json, Namespace, Profile, RedisUrl, settings_here
 from flowq.cli.printable import json_text
 from flowq.delivery.codec import decoder
 from flowq.delivery.durations import seconds
@@ -47,7 +48,7 @@ def command(
         typer.Argument(
             metavar="NAME[.STAGE]",
             help="Where to put it. Without a stage: the first one behind a source.",
-            autocompletion=complete_pipeline,
+            autocompletion=complete_pipeline_or_stage,
         ),
     ],
     message: Annotated[

@@ -109,7 +109,7 @@ STAGE_COLUMNS: Mapping[str, Column] = {
         Column("oldest", worth=85),
         Column("workers", worth=78),
         Column("memory", worth=45, narrowest=7),
-        Column("trend", worth=35, is_text=True),
+        Column("trend", worth=35),
     )
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flowq.graph.plan import EdgePlan, Kind, Plan, StagePlan
 from flowq.graph.render.labels import details, edge_label, key_name
@@ -26,26 +26,36 @@ def tree(plan: Plan, *, ascii: bool = False) -> str:
     stage above says `name ↺`. Details that do not fit go on in the next row, a type that does not fit is cut
     with `…`. `ascii=True` uses ASCII characters only.
     """
-    rows = [row.in_ascii() if ascii else row for row in _Tree(plan).rows()]
+    rows = [row.in_ascii() if ascii else row for row in tree_rows(plan)]
     widths = [len(row.head) for row in rows if row.details]
     column = 2 + max((width for width in widths if width <= _WIDEST_HEAD), default=0)
     text = "".join(f"{line}\n" for row in rows for line in row.lines(column))
     return text.translate(_ASCII) if ascii else text  # a second time, for what was cut since
 
 
+def tree_rows(plan: Plan) -> list[Row]:
+    """The same as rows, to be drawn with something else beside them."""
+    return list(_Tree(plan).rows())
+
+
 @dataclass(frozen=True, slots=True)
-class _Row:
-    """One row: what is drawn, what stands in the column beside it, and the stem that passes below."""
+class Row:
+    """One row: what is drawn, what stands in the column beside it, and the stem that passes below.
+
+    `stage` is the stage that is drawn there, `edge` the edge, "" where there is none.
+    """
 
     head: str
     details: tuple[str, ...] = ()
     below: str = ""
+    stage: str = ""
+    edge: str = ""
 
-    def in_ascii(self) -> _Row:
+    def in_ascii(self) -> Row:
         def plain(text: str) -> str:
             return text.translate(_ASCII).encode("ascii", "replace").decode()
 
-        return _Row(plain(self.head), tuple(map(plain, self.details)), plain(self.below))
+        return replace(self, head=plain(self.head), details=tuple(map(plain, self.details)), below=plain(self.below))
 
     def lines(self, column: int) -> Iterator[str]:
         start = max(column, len(self.head) + 2)
@@ -66,21 +76,22 @@ class _Tree:
         forward = [edge for edge in plan.edges if not edge.is_inlet and not edge.feedback]
         self.unseen = Counter(edge.target for edge in forward)
 
-    def rows(self) -> Iterator[_Row]:
+    def rows(self) -> Iterator[Row]:
         for root in [stage for stage in self.plan.stages if not self.unseen[stage.name]]:
             yield from self._from(root, " ")
 
-    def _from(self, stage: StagePlan, margin: str) -> Iterator[_Row]:
+    def _from(self, stage: StagePlan, margin: str) -> Iterator[Row]:
         """A stage and all that it leads to, its own column straight below it."""
         edges = self.plan.edges_out_of(stage.name)
         trunk = self._trunk(edges)
-        yield _Row(f"{margin}{_GLYPH[stage.kind]} {stage.name}", details(stage), margin + "│" * bool(edges))
+        stem = margin + "│" * bool(edges)
+        yield Row(f"{margin}{_GLYPH[stage.kind]} {stage.name}", details(stage), stem, stage=stage.name)
         sides = [edge for edge in edges if edge is not trunk]
         width = max((len(edge_label(self.plan, edge)) for edge in sides), default=0)
         for edge in sides:
             yield from self._side(edge, margin, width, last=trunk is None and edge is sides[-1])
         if trunk:
-            yield _Row(f"{margin}│ {edge_label(self.plan, trunk)}")
+            yield Row(f"{margin}│ {edge_label(self.plan, trunk)}", edge=trunk.name)
             yield from self._from(self.plan.stage(trunk.target), margin)
 
     def _trunk(self, edges: tuple[EdgePlan, ...]) -> EdgePlan | None:
@@ -90,7 +101,7 @@ class _Tree:
             return here[0] if here else None
         return next((edge for edge in reversed(here) if self.plan.edges_out_of(edge.target)), None)
 
-    def _side(self, edge: EdgePlan, margin: str, width: int, *, last: bool) -> Iterator[_Row]:
+    def _side(self, edge: EdgePlan, margin: str, width: int, *, last: bool) -> Iterator[Row]:
         """An edge that branches off: to one row, or to a column of its own if its stage leads further."""
         fork, stem = ("└─", "  ") if last else ("├─", "│ ")
         label = edge_label(self.plan, edge)
@@ -101,13 +112,14 @@ class _Tree:
         arrow = f"{margin}{fork} {label:<{width}} ──▶ "
         if edge.feedback:
             bound = (f"dedup {key_name(target.dedup)}",) if target.dedup else ()
-            yield _Row(f"{arrow}{target.name} ↺", bound, margin + stem)
+            yield Row(f"{arrow}{target.name} ↺", bound, margin + stem, edge=edge.name)
             return
         self.unseen[target.name] -= 1
         if self.unseen[target.name]:
-            yield _Row(f"{arrow}{target.name} ↓")
+            yield Row(f"{arrow}{target.name} ↓", edge=edge.name)
         elif self.plan.edges_out_of(target.name) or len(arrow) + len(target.name) > WIDTH // 2:
-            yield _Row(f"{margin}{fork}┐ {label}")
+            yield Row(f"{margin}{fork}┐ {label}", edge=edge.name)
             yield from self._from(target, margin + stem)
         else:
-            yield _Row(f"{arrow}{_GLYPH[target.kind]} {target.name}", details(target), margin + stem)
+            head = f"{arrow}{_GLYPH[target.kind]} {target.name}"
+            yield Row(head, details(target), margin + stem, stage=target.name, edge=edge.name)

@@ -1,0 +1,36 @@
+"""`flowq top`: watches a pipeline on the whole screen."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from flowq.cli.options import Namespace, PipelineNameOrAll, Profile, RedisUrl, settings_here
+
+
+def command(
+    name: PipelineNameOrAll = None,
+    redis: RedisUrl = None,
+    namespace: Namespace = None,
+    profile: Profile = None,
+) -> None:
+    """Watch a pipeline on the whole screen: stages and their trend, workers, slowest messages, dead letters.
+
+    Everything is read from Redis, whether workers run or not. Keys: q quits, s sorts the stages by another column, d
+    shows the dead letters, tab goes to the next pipeline. Off a terminal, a line every five seconds.
+
+    Example:
+      flowq top scrape
+    """
+    from flowq.cli.looking import plans_of
+    from flowq.cli.status_screen import is_terminal, show_on
+    from flowq.cli.top_screen import show_top
+
+    settings = settings_here(redis=redis, namespace=namespace, profile=profile)
+    plans = plans_of(name, settings)
+    if not plans:
+        return
+    if is_terminal(sys.stdout):
+        asyncio.run(show_top(plans, settings, sys.stdin, sys.stdout))
+    else:
+        asyncio.run(show_on(plans, settings, sys.stdout, json=False, alone=name is not None))
