@@ -29,6 +29,7 @@ from flowq.runtime.outlets import Outlets
 from flowq.runtime.pacing import Pacer, WaitingRoom
 from flowq.runtime.patience import until
 from flowq.runtime.process_pool import ProcessHandling
+from flowq.runtime.reconciliation import Reconciliation
 from flowq.runtime.settler import Settler
 from flowq.runtime.sleepers import Sleepers
 from flowq.runtime.tempo import ONE_IN, Stopwatch
@@ -36,9 +37,7 @@ from flowq.runtime.tempo import ONE_IN, Stopwatch
 BLOCK_MS = 2000
 _MOST_LOCAL = 1000
 _TURN_SECONDS = 0.002
-_RECONCILE_SECONDS = 30.0
 _UNRESPONSIVE_SECONDS, _LAST_WAIT_SECONDS, _UNBLOCK_EVERY_SECONDS = 1.2, 0.2, 0.05
-_NEVER = -1, 0.0
 
 
 class Consumer:
@@ -84,7 +83,7 @@ class Consumer:
         self._at_work: list[Sequence[Delivery]] = [()] * stage.concurrency
         self._gathering = asyncio.Lock()
         self._waiting = WaitingRoom(self._start)
-        self._reconciled = broker.losses, self._now()
+        self._reconciliation = Reconciliation(broker)
         self._pacer = Pacer(stage, stage.rate, broker, identity) if stage.rate else None
         self._early = EarlyAck(
             broker, stage, self._settler, self._handle, deduplicating=deduplicating, outlets=self._outlets
@@ -178,13 +177,13 @@ class Consumer:
                 await self._room.wait()
             elif self._outlets.are_full:
                 await self._outlets.look_again()
-            elif self._is_reconciliation_due():
+            elif self._reconciliation.is_due:
                 await insist(self._reconcile, what=f"reading for {self.stage.name}")
             else:
                 try:
                     deliveries = await self._reader.read(self._identity.worker, count=room, block_ms=BLOCK_MS)
                 except BrokerUnavailable:
-                    self._reconciled = _NEVER
+                    self._reconciliation.hasten(0)
                 else:
                     await self.take(deliveries)
 
@@ -194,16 +193,12 @@ class Consumer:
         wanted = self.stage.concurrency * (batch.size if batch else 1)
         return self._gauge.room(wanted, self._outlets.bound(_MOST_LOCAL), held=self._held.n)
 
-    def _is_reconciliation_due(self) -> bool:
-        losses, at = self._reconciled
-        return self._broker.losses != losses or self._now() - at > _RECONCILE_SECONDS
-
     async def _reconcile(self) -> None:
         """Run what Redis says was given to this worker but never arrived: the reply to its read was lost.
 
         What was held before or after the question is left out, for it may have been settled in between.
         """
-        self._reconciled = self._broker.losses, self._now()
+        self._reconciliation.begin()
         held_before = self._held.copy()
         pending = await self._reader.own_pending(self._identity.worker)
         await self.take(
@@ -215,6 +210,10 @@ class Consumer:
         if not self._held.n:
             self._gauge.begin(self._now())
         new = self._held.take(deliveries)
+        if len(new) < len(deliveries):
+            # Given again while at hand: the group is another one, and the old one's answer to a commit under way
+            # would be taken for the end of what the new one keeps pending.
+            self._reconciliation.hasten()
         if self._pacer is not None and new:
             await self._start_in_turn(self._pacer, new)
         else:
