@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from flowq.delivery.policy import Rate, Retry
+    from flowq.delivery.policy import Dedup, Rate, Retry
     from flowq.errors import BatchFailed, FlowqError, PipelineError, QueueFull, Reject, RetryLater
     from flowq.graph.context import Context
     from flowq.graph.flow import Flow
@@ -24,6 +24,7 @@ __version__ = "0.1.0"
 __all__ = [
     "BatchFailed",
     "Context",
+    "Dedup",
     "Flow",
     "FlowqError",
     "Inspector",
@@ -53,7 +54,7 @@ __all__ = [
 _HOME_OF = {
     name: module
     for module, names in {
-        "flowq.delivery.policy": ("Rate", "Retry"),
+        "flowq.delivery.policy": ("Dedup", "Rate", "Retry"),
         "flowq.errors": ("BatchFailed", "FlowqError", "PipelineError", "QueueFull", "Reject", "RetryLater"),
         "flowq.graph.context": ("Context",),
         "flowq.graph.flow": ("Flow",),

@@ -141,14 +141,15 @@ class Publisher:
     ) -> Pushed:
         if self._broker is None:
             raise UsageError("the publisher is not open", hint="async with Publisher(pipeline) as publisher: ...")
-        deduplicated_by = edge.target if self._plan.stage(edge.target).dedup is not None else None
+        seen_ms = self._plan.stage(edge.target).seen_ms
         tries = 0
         while True:
             try:
                 published = await self._broker.publish(
                     edge.name,
                     outputs,
-                    deduplicated_by=deduplicated_by,
+                    deduplicated_by=edge.target if seen_ms else None,
+                    seen_ms=seen_ms,
                     token=token,
                     maxsize=edge.maxsize,
                     delay_ms=round(delay_seconds * 1000),

@@ -18,7 +18,7 @@ _PINGS = 100
 _LONGEST_PINGING_SECONDS = 2.0
 _SETTINGS = ("appendfsync", "save", "maxmemory-policy", "min-replicas-to-write", "min-replicas-max-lag")
 
-_WITH_SUBCOMMANDS = ("CLIENT", "XGROUP", "XINFO")
+_WITH_SUBCOMMANDS = ("CLIENT", "MEMORY", "XGROUP", "XINFO")
 
 # Every command that flowq sends or its scripts call, once, on keys of its own.
 _PROBES = """
@@ -47,6 +47,8 @@ ZADD {zset} 1 m
 ZINCRBY {zset} 1 m
 ZSCORE {zset} m
 ZCARD {zset}
+ZCOUNT {zset} 0 1
+ZREMRANGEBYRANK {zset} 0 -1
 ZLEXCOUNT {zset} - +
 ZRANGEBYLEX {zset} - +
 ZRANGE {zset} 0 0
@@ -61,6 +63,7 @@ XREADGROUP GROUP g c COUNT 1 STREAMS {stream} >
 XPENDING {stream} g
 XCLAIM {stream} g c 0 1-1
 XINFO CONSUMERS {stream} g
+MEMORY USAGE {stream}
 XACK {stream} g 1-1
 XDEL {stream} 1-1
 DEL {string} {hash} {set} {zset} {stream}

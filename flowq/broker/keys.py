@@ -58,6 +58,10 @@ class Keys:
         """Set: hashes of the messages a deduplicating stage has been given."""
         return self._key(f"seen:{stage}")
 
+    def seen_until(self, stage: str) -> str:
+        """Sorted set: the same where they are forgotten after a while, each with the millisecond of that."""
+        return self._key(f"seen_until:{stage}")
+
     def rate(self, stage: str) -> str:
         """Hash: pacing key to the millisecond at which its next start may be."""
         return self._key(f"rate:{stage}")

@@ -24,13 +24,14 @@ class Refused(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
-    """All that enters one edge. `deduplicated_by` names a stage; `maxsize` 0 is no limit."""
+    """All that enters one edge. `deduplicated_by` names a stage, `seen_ms` is its; `maxsize` 0 is no limit."""
 
     edge: str
     messages: Sequence[Output]
     refused: Sequence[Refused] = ()
     deduplicated_by: str | None = None
     maxsize: int = 0
+    seen_ms: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +52,9 @@ def packed(
     arguments: list[Any] = [token, PUBLISH_WINDOW_MS, delay_ms, source, *cursor, len(parcels)]
     for parcel in parcels:
         edge, stage = parcel.edge, parcel.edge.rpartition(">")[2]
-        seen = keys.seen(parcel.deduplicated_by or stage)
+        deduplicates = parcel.seen_ms if parcel.deduplicated_by is not None else 0
+        seen = keys.seen_until(stage) if deduplicates > 0 else keys.seen(stage)
         names += (keys.edge(edge), seen, keys.delayed(edge), keys.parked(edge), keys.dead(stage))
-        deduplicates = int(parcel.deduplicated_by is not None)
         arguments += (edge, stage, parcel.maxsize, deduplicates, len(parcel.messages), len(parcel.refused))
     for parcel in parcels:
         for message in parcel.messages:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -103,13 +103,14 @@ class Broker:
         messages: Sequence[Output],
         *,
         deduplicated_by: str | None = None,
+        seen_ms: int = -1,
         token: str = "",
         maxsize: int = 0,
         delay_ms: int = 0,
         source: str = "",
     ) -> Published:
         """Append messages to an edge; the same token again appends nothing. `deduplicated_by` names a stage."""
-        parcel = Parcel(edge, messages, (), deduplicated_by, maxsize)
+        parcel = Parcel(edge, messages, (), deduplicated_by, maxsize, seen_ms)
         return await self.publish_together([parcel], token=token, delay_ms=delay_ms, source=source)
 
     async def publish_together(
@@ -254,10 +255,15 @@ class Broker:
         edges: Sequence[str],
         stages: Sequence[str],
         fresh: bool = False,
+        remembering: Collection[str] = (),
     ) -> tuple[str, bool, dict[str, bool]]:
-        """Begin a run or join the unfinished one: its id, whether it goes on, and which sources have finished."""
+        """Begin a run or join the unfinished one: its id, whether it goes on, and which sources have finished.
+
+        What the stages `remembering` have been given outlives the run, unless `fresh`.
+        """
         keys = self.keys
-        seen = [keys.seen(stage) for stage in stages]
+        forgetting = [stage for stage in stages if fresh or stage not in remembering]
+        seen = [key for stage in forgetting for key in (keys.seen(stage), keys.seen_until(stage))]
         names = [key for edge in edges for key in self._edge_keys(edge)]
         reply = await self.script(
             scripts.BEGIN_RUN,

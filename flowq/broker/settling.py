@@ -51,10 +51,10 @@ class _Call:
 class Settling:
     """Settles the deliveries of one edge after another over a connection of its own.
 
-    `deduplicating` names the edges whose stage deduplicates.
+    `deduplicating` names the edges whose stage deduplicates, with the `seen_ms` of that stage.
     """
 
-    def __init__(self, broker: Broker, deduplicating: frozenset[str]) -> None:
+    def __init__(self, broker: Broker, deduplicating: Mapping[str, int]) -> None:
         self._broker = broker
         self._deduplicating = deduplicating
         self._link = broker.link()
@@ -136,11 +136,11 @@ class Settling:
             len(call.ok), len(call.filtered), len(call.others) // 4,
         ]  # fmt: skip
         for target in targets:
-            names += (
-                keys.edge(target), keys.seen(target.rpartition(">")[2]), keys.delayed(target), keys.parked(target),
-            )  # fmt: skip
+            reader = target.rpartition(">")[2]
+            seen = keys.seen_until(reader) if self._deduplicating.get(target, 0) > 0 else keys.seen(reader)
+            names += (keys.edge(target), seen, keys.delayed(target), keys.parked(target))
             arguments += (
-                target, int(target in self._deduplicating),
+                target, self._deduplicating.get(target, 0),
                 len(call.outputs.get(target, ())), len(call.delayed.get(target, ())),
             )  # fmt: skip
         arguments += call.ok

@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 from pydantic_core import ValidationError
 
+from flowq.delivery.durations import seconds
+
 
 class AckMode(StrEnum):
     """When a delivery is settled."""
@@ -90,6 +92,40 @@ class Retry:
     def is_retryable(self, error: BaseException) -> bool:
         """Whether this kind of error is worth another try."""
         return isinstance(error, self.on) and not isinstance(error, (ValidationError, *self.give_up_on))
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Dedup:
+    """Of messages with the same value of `by`, a stage takes the first and counts the others.
+
+    `by` names a field or property of the message, or is a function of it; `dedup="url"` is short for `Dedup("url")`.
+    Values are remembered until the next run begins, or with `scope="forever"` until `flowq run --fresh`; with `ttl`
+    (seconds, or text such as "7d") no longer than that after the message came.
+
+    >>> Dedup("url", scope="forever", ttl="7d").ttl_seconds
+    604800.0
+    """
+
+    by: str | Callable[[Any], str]
+    scope: Literal["run", "forever"]
+    ttl_seconds: float | None
+
+    def __init__(
+        self,
+        by: str | Callable[[Any], str],
+        *,
+        scope: Literal["run", "forever"] = "run",
+        ttl: float | str | None = None,
+    ) -> None:
+        if scope not in ("run", "forever"):
+            raise ValueError(f'Dedup(scope={scope!r}): "run" or "forever" is needed')
+        ttl_seconds = None if ttl is None else seconds(ttl)
+        if ttl_seconds is not None and ttl_seconds < 0.001:
+            raise ValueError(f"Dedup(ttl={ttl!r}): at least a millisecond is needed")
+        put = object.__setattr__
+        put(self, "by", by)
+        put(self, "scope", scope)
+        put(self, "ttl_seconds", ttl_seconds)
 
 
 @dataclass(frozen=True, slots=True, init=False)

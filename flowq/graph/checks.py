@@ -109,7 +109,8 @@ def check_resources(nodes: Iterable[Node], problems: Problems) -> None:
 def check_fields(node: Node, problems: Problems) -> None:
     """`dedup="url"` and `Rate(by="host")` name fields or properties of every type that the stage takes."""
     options = node.options
-    for option, field in (("dedup", options.dedup), ("rate by", options.rate.by if options.rate else None)):
+    keyed = (("dedup", options.dedup), ("rate by", options.rate))
+    for option, field in [(option, keys.by) for option, keys in keyed if keys is not None]:
         if not isinstance(field, str):
             continue
         for type_ in node.signature.accepted:

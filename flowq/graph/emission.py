@@ -167,9 +167,9 @@ def _runtime_class(declared: Any) -> type | None:
     return None
 
 
-def deduplicating_edges(plan: Plan) -> frozenset[str]:
-    """The edges whose stage takes each value only once."""
-    return frozenset(edge.name for edge in plan.edges if plan.stage(edge.target).dedup is not None)
+def deduplicating_edges(plan: Plan) -> Mapping[str, int]:
+    """The edges whose stage takes each value only once, with the `seen_ms` of the stage."""
+    return {edge.name: seen_ms for edge in plan.edges if (seen_ms := plan.stage(edge.target).seen_ms)}
 
 
 def edges_fed(plan: Plan, stage: StagePlan) -> Mapping[str, int]:

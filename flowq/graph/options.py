@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from typing import Any, Literal, TypedDict
 
 from flowq.delivery.durations import seconds
-from flowq.delivery.policy import AckMode, Rate, Retry
+from flowq.delivery.policy import AckMode, Dedup, Rate, Retry
 from flowq.errors import Problems
 from flowq.graph.definition import Definition
 from flowq.graph.plan import Batch
@@ -25,7 +25,7 @@ class StageOptions(TypedDict, total=False):
     retry: Retry
     rate: Rate
     timeout: float | str
-    dedup: str | Callable[[Any], str]
+    dedup: str | Callable[[Any], str] | Dedup
     ack: Literal["after", "first", "manual"]
     inline: bool
     process: bool
@@ -51,7 +51,7 @@ class Options:
     retry: Retry = field(default_factory=Retry)
     rate: Rate | None = None
     timeout: float | None = None
-    dedup: str | Callable[[Any], str] | None = None
+    dedup: Dedup | None = None
     ack: AckMode = AckMode.AFTER
     batch: int | None = None
     batch_bytes: int | None = None
@@ -152,10 +152,11 @@ def _compression(value: Any) -> int | None:
     return _count(value)
 
 
-def _key(value: Any) -> Any:
-    if not callable(value) and not (isinstance(value, str) and value):
+def _dedup(value: Any) -> Dedup:
+    by: Any = value.by if isinstance(value, Dedup) else value
+    if not callable(by) and not (isinstance(by, str) and by):
         raise TypeError("the name of a field, or a function of the message, is needed")
-    return value
+    return value if isinstance(value, Dedup) else Dedup(value)
 
 
 def _ack(value: Any) -> AckMode:
@@ -178,7 +179,7 @@ _READ: Mapping[str, Callable[[Any], Any]] = {
     "retry": _of(Retry),
     "rate": _of(Rate),
     "timeout": _duration_above_zero,
-    "dedup": _key,
+    "dedup": _dedup,
     "ack": _ack,
     "batch": _count,
     "batch_bytes": _count,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from flowq.delivery.policy import AckMode, Rate, Retry
 from flowq.errors import NotFound, Place, Problem
@@ -118,6 +118,8 @@ class StagePlan:
     timeout_seconds: float | None = None
     batch: Batch | None = None
     dedup: str | Callable[[Any], str] | None = None
+    dedup_scope: Literal["run", "forever"] = "run"
+    dedup_ttl_seconds: float | None = None
     rate: Rate | None = None
     max_bytes: int = 1_000_000  # of one message that the stage takes
     compress_above: int | None = None  # bytes; None: never
@@ -127,6 +129,13 @@ class StagePlan:
     @property
     def place(self) -> Place:
         return self.handler.place
+
+    @property
+    def seen_ms(self) -> int:
+        """How long the stage remembers a message that it deduplicates: 0 not at all, -1 until it is told to forget."""
+        if self.dedup is None:
+            return 0
+        return -1 if self.dedup_ttl_seconds is None else max(1, round(self.dedup_ttl_seconds * 1000))
 
     @property
     def is_source(self) -> bool:

@@ -185,7 +185,8 @@ def stage(fn: Any = None, /, **options: Any) -> Any:
     retry: a `Retry`; by default 5 attempts with exponential backoff from 0.5 s to 60 s.
     rate: a `Rate`; how many messages start in a span of time, over all workers, if need be for each key.
     timeout: how long one run may take before it counts as failed; by default as long as it likes.
-    dedup: the field by which messages seen before are dropped on arrival, or a function of the message.
+    dedup: the field by which messages seen before are dropped on arrival, or a function of the message; a `Dedup`
+        to remember them longer than for this run, or not so long.
     ack: "after" the function has succeeded; "first", before it runs (at most once, no retries); or "manual",
         by `await ctx.ack()`.
     batch, linger: take a list of up to `batch` messages; the first waits at most `linger` for others (0.2 s).

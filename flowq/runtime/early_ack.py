@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 
 from flowq.broker.calls import insist
@@ -32,7 +32,7 @@ class EarlyAck:
         settler: Settler,
         handle: Callable[[Delivery], Awaitable[Outcome]],
         *,
-        deduplicating: frozenset[str],
+        deduplicating: Mapping[str, int],
         outlets: Outlets,
     ) -> None:
         self._broker = broker
@@ -85,6 +85,7 @@ class EarlyAck:
                 messages,
                 token=f"{delivery.edge}:{delivery.entry_id.decode()}>{edge}+{delay_ms}",
                 deduplicated_by=edge.rpartition(">")[2] if edge in self._deduplicating else None,
+                seen_ms=self._deduplicating.get(edge, 0),
                 delay_ms=delay_ms,
                 source=self._stage.name,
             )

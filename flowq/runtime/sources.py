@@ -219,8 +219,9 @@ class SourceRunner:
         parcels: list[Parcel] = []
         for name in dict.fromkeys([*messages, *refused]):
             edge = self._plan.edge_by_name[name]
-            deduplicated_by = edge.target if self._plan.stage(edge.target).dedup is not None else None
-            parcels.append(Parcel(name, messages[name], refused[name], deduplicated_by, edge.maxsize))
+            seen_ms = self._plan.stage(edge.target).seen_ms
+            deduplicated_by = edge.target if seen_ms else None
+            parcels.append(Parcel(name, messages[name], refused[name], deduplicated_by, edge.maxsize, seen_ms))
         return parcels
 
 

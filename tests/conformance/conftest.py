@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 import pytest
@@ -19,7 +19,12 @@ Command = Callable[..., Awaitable[Any]]
 
 class SignOn(Protocol):
     async def __call__(
-        self, name: str, *, edges: tuple[str, ...] = ..., deduplicating: tuple[str, ...] = ...
+        self,
+        name: str,
+        *,
+        edges: tuple[str, ...] = ...,
+        deduplicating: tuple[str, ...] = ...,
+        seen: Mapping[str, int] | None = ...,
     ) -> Worker:
         """Add another worker to the laboratory."""
         ...

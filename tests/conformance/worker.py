@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pydantic import BaseModel
@@ -93,11 +93,12 @@ class Worker:
         *,
         edges: Sequence[str] = (IN,),
         deduplicating: Sequence[str] = (),
+        seen: Mapping[str, int] | None = None,
     ) -> Worker:
         broker = Broker(dialer, keys)
         await broker.ensure_groups(EDGES)
         await broker.register(name, {}, lease_ms=LEASE_MS, beat="1")
-        settling = Settling(broker, frozenset(deduplicating))
+        settling = Settling(broker, seen or dict.fromkeys(deduplicating, -1))
         await settling.connect()
         return cls(name, broker, Reader(broker, edges), settling)
 

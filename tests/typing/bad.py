@@ -6,7 +6,7 @@ What Python can see is refused at import as well; the functions named `only_chec
 
 from __future__ import annotations
 
-from flowq import Context, Pipeline, Rate, Retry, SourceContext, source, stage, use
+from flowq import Context, Dedup, Pipeline, Rate, Retry, SourceContext, source, stage, use
 from tests.typing.stages import (
     Client,
     Doc,
@@ -236,6 +236,14 @@ def copy_with_a_misspelt_option() -> object:
 
 def retry_misspelt() -> object:
     return Retry(attempt=3)  # wrong
+
+
+def dedup_misspelt() -> object:
+    return Dedup("url", scop="forever")  # wrong
+
+
+def rate_of_half_a_slot() -> object:
+    return Rate(1, concurrency="two")  # wrong
 
 
 def rate_without_a_number() -> object:

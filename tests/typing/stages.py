@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel
 from typing_extensions import TypedDict
 
-from flowq import Context, Rate, Retry, SourceContext, resource, source, stage, use
+from flowq import Context, Dedup, Rate, Retry, SourceContext, resource, source, stage, use
 from flowq.sources import csv, ndjson
 
 
@@ -86,7 +86,13 @@ links = ndjson(Link, "links.ndjson", name="links")
 docs = csv(Doc, ["docs", "more.csv.gz"], name="docs", delimiter=";")
 
 
-@stage(concurrency=8, dedup="url", rate=Rate(20, by="host"), retry=Retry(attempts=5), timeout="30s")
+@stage(
+    concurrency=8,
+    dedup=Dedup("url", scope="forever", ttl="7d"),
+    rate=Rate(20, by="host", burst=2, concurrency=2, adaptive=True),
+    retry=Retry(attempts=5),
+    timeout="30s",
+)
 async def fetch(link: Link, http: Client = use(client)) -> Page | None:
     return Page(url=link.url, html=await http.get(link.url))
 

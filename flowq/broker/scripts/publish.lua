@@ -9,7 +9,8 @@
 -- KEYS  1 stats  2 published  3 cursors, then for each edge: stream, seen, delayed, parked, dead
 -- ARGV  token ('' for none), token window in ms, delay in ms, source ('' when not published by a source),
 --       field of the cursor ('' for none), the cursor as it must be ('' for none yet), as it shall be, number of edges,
---       for each edge: edge, stage, maxsize (0 for none), deduplicates (1/0), number of messages, of dead letters
+--       for each edge: edge, stage, maxsize (0 for none), seen_ms (0: does not deduplicate, -1:
+--       remembers until told otherwise), number of messages, of dead letters
 --       for each edge: its messages (header, body, hash if it deduplicates), its dead letters (header, body, info)
 -- Answer {1, appended, duplicates}, {0, outstanding, edge} when one is full, or {-1} when the cursor is elsewhere
 
@@ -18,6 +19,7 @@ local WANTED_OF_EDGE = {'stream', 'set', 'zset', 'hash', 'stream'}
 for i = 1, #KEYS do
   local is = redis.call('TYPE', KEYS[i]).ok
   local wanted = WANTED[i] or WANTED_OF_EDGE[(i - 4) % 5 + 1]
+  if wanted == 'set' and tonumber(ARGV[6 * (i / 5) + 6]) > 0 then wanted = 'zset' end -- see seen_ms
   if is ~= 'none' and is ~= wanted then
     return redis.error_reply('FLOWQ_WRONGTYPE ' .. KEYS[i] .. ' is a ' .. is .. ', not a ' .. wanted)
   end
@@ -56,19 +58,34 @@ local function count(name, n)
   if n ~= 0 then redis.call('HINCRBY', stats, name, n) end
 end
 
+-- Whether a hash is not remembered. From now on it is, for a while.
+local function is_unseen(seen, seen_ms, hash)
+  local until_ms = redis.call('ZSCORE', seen, hash)
+  if until_ms and tonumber(until_ms) > now_ms then return false end
+  redis.call('ZADD', seen, now_ms + seen_ms, hash)
+  return true
+end
+
+-- Forget what is old: more than was added, so that it shrinks, and never so much that others wait.
+local function forget_old(seen, n)
+  local old = redis.call('ZCOUNT', seen, '-inf', now_ms)
+  if old > 0 then redis.call('ZREMRANGEBYRANK', seen, 0, math.min(old, 1000 + 2 * n) - 1) end
+end
+
 local all, all_appended = 0, 0
 local at = 9 + 6 * n_edges
 for e = 1, n_edges do
   local stream, seen, delayed, parked, dead =
     KEYS[5 * e - 1], KEYS[5 * e], KEYS[5 * e + 1], KEYS[5 * e + 2], KEYS[5 * e + 3]
-  local edge, stage, deduplicates = ARGV[3 + 6 * e], ARGV[4 + 6 * e], ARGV[6 + 6 * e] == '1'
+  local edge, stage, seen_ms = ARGV[3 + 6 * e], ARGV[4 + 6 * e], tonumber(ARGV[6 + 6 * e])
   local n, n_dead = tonumber(ARGV[7 + 6 * e]), tonumber(ARGV[8 + 6 * e])
-  local appended, width = 0, deduplicates and 3 or 2
+  local appended, width = 0, seen_ms ~= 0 and 3 or 2
   for i = at, at + width * n - 1, width do
     local header, body = ARGV[i], ARGV[i + 1]
     local message_id = delay_ms > 0 and string.match(header, '^%S+')
     local is_delayed_already = message_id and redis.call('ZSCORE', delayed, message_id)
-    if not is_delayed_already and (not deduplicates or redis.call('SADD', seen, ARGV[i + 2]) == 1) then
+    if not is_delayed_already and (seen_ms == 0 or (seen_ms < 0 and redis.call('SADD', seen, ARGV[i + 2]) == 1)
+      or (seen_ms > 0 and is_unseen(seen, seen_ms, ARGV[i + 2]))) then
       if message_id then
         redis.call('ZADD', delayed, now_ms + delay_ms, message_id)
         redis.call('HSET', parked, message_id, header .. '\n' .. body)
@@ -78,6 +95,7 @@ for e = 1, n_edges do
       appended = appended + 1
     end
   end
+  if seen_ms > 0 then forget_old(seen, n) end
   at = at + width * n
   for i = at, at + 3 * n_dead - 1, 3 do
     redis.call('XADD', dead, '*', 'e', edge, 'h', ARGV[i], 'b', ARGV[i + 1], 'x', ARGV[i + 2])

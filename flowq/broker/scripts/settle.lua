@@ -16,7 +16,8 @@
 -- KEYS  1 workers  2 stats  3 stream  4 delayed  5 parked  6 dead  7 queue, then for each target: stream, seen, delayed, parked
 -- ARGV  group, worker, fenced, stage, edge, n_foreign (entries that no publisher counted), number of targets,
 --       n_ok, n_filtered, n_other,
---       for each target: edge, deduplicates (1/0), n_outputs, n_delayed
+--       for each target: edge, seen_ms (0: does not deduplicate, -1: remembers until told
+--       otherwise), n_outputs, n_delayed
 --       ids of the ok, then of the filtered deliveries
 --       for each other: id, kind, header, extra     kind: D delay (extra = ms)  P postpone (ms)  Q queue (pacing key)
 --                                        R release  X bury (info)
@@ -31,6 +32,7 @@ local MOST_FIELDS = 7000 -- names and values that are kept of a foreign entry: u
 for i = 1, #KEYS do
   local is = redis.call('TYPE', KEYS[i]).ok
   local wanted = WANTED[i] or WANTED_OF_TARGET[(i - 8) % 4 + 1]
+  if wanted == 'set' and tonumber(ARGV[i + 3]) > 0 then wanted = 'zset' end -- see seen_ms
   if is ~= 'none' and is ~= wanted then
     return redis.error_reply('FLOWQ_WRONGTYPE ' .. KEYS[i] .. ' is a ' .. is .. ', not a ' .. wanted)
   end
@@ -129,6 +131,20 @@ for i = at, at + 4 * n_other - 1, 4 do
   end
 end
 
+-- Whether a hash is not remembered. From now on it is, for a while.
+local function is_unseen(seen, seen_ms, hash)
+  local until_ms = redis.call('ZSCORE', seen, hash)
+  if until_ms and tonumber(until_ms) > now() then return false end
+  redis.call('ZADD', seen, now() + seen_ms, hash)
+  return true
+end
+
+-- Forget what is old: more than was added, so that it shrinks, and never so much that others wait.
+local function forget_old(seen, n)
+  local old = redis.call('ZCOUNT', seen, '-inf', now())
+  if old > 0 then redis.call('ZREMRANGEBYRANK', seen, 0, math.min(old, 1000 + 2 * n) - 1) end
+end
+
 -- The outputs
 
 local answer = {acked, others}
@@ -138,25 +154,28 @@ for target = 1, n_targets do
   local to, seen = KEYS[4 + 4 * target], KEYS[5 + 4 * target]
   local to_delayed, to_parked = KEYS[6 + 4 * target], KEYS[7 + 4 * target]
   local about = 7 + 4 * target
-  local edge, deduplicates = ARGV[about], ARGV[about + 1] == '1'
+  local edge, seen_ms = ARGV[about], tonumber(ARGV[about + 1])
   local n_outputs, n_delayed = tonumber(ARGV[about + 2]), tonumber(ARGV[about + 3])
-  local width = deduplicates and 3 or 2
+  local width = seen_ms ~= 0 and 3 or 2
   local next_at = at + width * n_outputs + (width + 2) * n_delayed
   if acked > 0 then
     local appended = 0
     for i = at, at + width * n_outputs - 1, width do
-      if not deduplicates or redis.call('SADD', seen, ARGV[i + 2]) == 1 then
+      if seen_ms == 0 or (seen_ms < 0 and redis.call('SADD', seen, ARGV[i + 2]) == 1)
+        or (seen_ms > 0 and is_unseen(seen, seen_ms, ARGV[i + 2])) then
         redis.call('XADD', to, '*', 'h', ARGV[i], 'b', ARGV[i + 1])
         appended = appended + 1
       end
     end
     for i = at + width * n_outputs, next_at - 1, width + 2 do
-      if not deduplicates or redis.call('SADD', seen, ARGV[i + 4]) == 1 then
+      if seen_ms == 0 or (seen_ms < 0 and redis.call('SADD', seen, ARGV[i + 4]) == 1)
+        or (seen_ms > 0 and is_unseen(seen, seen_ms, ARGV[i + 4])) then
         redis.call('ZADD', to_delayed, now() + tonumber(ARGV[i + 1]), ARGV[i])
         redis.call('HSET', to_parked, ARGV[i], ARGV[i + 2] .. '\n' .. ARGV[i + 3])
         appended = appended + 1
       end
     end
+    if seen_ms > 0 then forget_old(seen, n_outputs + n_delayed) end
     count('in:' .. edge, appended)
     count('duplicates:' .. edge, n_outputs + n_delayed - appended)
     count('out:' .. stage, n_outputs + n_delayed)

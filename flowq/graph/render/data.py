@@ -18,9 +18,10 @@ def json(plan: Plan) -> str:
     - `stages`, in topological order: `name`; `kind` ("source", "stage", "sink"); `accepts` and `emits`, lists
       of type names; `concurrency`; `batch` {size, linger_seconds, max_bytes}; `retry` {attempts, base_seconds,
       max_seconds, jitter, on, give_up_on}; `rate` {n, per_seconds, by, burst, concurrency, adaptive}; `dedup`,
-      the name of the field or function; `ack`; `timeout_seconds`; `max_bytes`; `runs_on` ("loop", "thread",
-      "process"); `resources`, the names of the parameters they are passed by; `routes`, a list of {type, edges};
-      `place` {file, line}. A source takes no messages: what says how they are taken is null there.
+      the name of the field or function; `dedup_scope` ("run", "forever"); `dedup_ttl_seconds`; `ack`;
+      `timeout_seconds`; `max_bytes`; `runs_on` ("loop", "thread", "process"); `resources`, the names of the
+      parameters they are passed by; `routes`, a list of {type, edges}; `place` {file, line}. A source takes no
+      messages: what says how they are taken is null there.
     - `edges` between stages: `name`, `from`, `to`, `types`, `feedback`, `maxsize`.
     - `warnings`: `code`, `text`, `details`, `hint`, `place`.
     """
@@ -45,6 +46,8 @@ def _stage(stage: StagePlan) -> dict[str, Any]:
         "retry": _retry(stage) if taking else None,
         "rate": _rate(stage),
         "dedup": key_name(stage.dedup) if stage.dedup else None,
+        "dedup_scope": stage.dedup_scope if stage.dedup else None,
+        "dedup_ttl_seconds": stage.dedup_ttl_seconds,
         "ack": stage.ack if taking else None,
         "timeout_seconds": stage.timeout_seconds,
         "max_bytes": stage.max_bytes if taking else None,

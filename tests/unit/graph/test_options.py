@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel
 from typing_extensions import TypedDict
 
-from flowq import Context, Pipeline, PipelineError, Rate, Retry, resource, source, stage, use
+from flowq import Context, Dedup, Pipeline, PipelineError, Rate, Retry, resource, source, stage, use
 from flowq.delivery.policy import AckMode
 from flowq.errors import Problem
 from flowq.graph.plan import Batch, StagePlan
@@ -69,6 +69,20 @@ def test_options_reach_the_plan() -> None:
     )
     assert (plan.name, plan.concurrency, plan.timeout_seconds, plan.dedup) == ("renamed", 3, 90.0, "url")
     assert (plan.retry, plan.rate, plan.ack, plan.max_bytes) == (retry, rate, AckMode.MANUAL, 100)
+
+
+def test_a_dedup_reaches_the_plan_with_its_scope_and_its_time_to_live() -> None:
+    plan = compiled(follow, dedup=Dedup("url", scope="forever", ttl="7d"))
+    assert (plan.dedup, plan.dedup_scope, plan.dedup_ttl_seconds) == ("url", "forever", 604_800)
+    assert plan.seen_ms == 604_800_000
+    assert compiled(follow, dedup="url") == compiled(follow, dedup=Dedup("url"))
+    assert (compiled(follow, dedup="url").seen_ms, compiled(follow).seen_ms) == (-1, 0)
+
+
+@pytest.mark.parametrize("wrong", [{"scope": "always"}, {"ttl": 0}, {"ttl": "soon"}])
+def test_a_dedup_that_makes_no_sense_is_refused_where_it_is_written(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"Dedup\(|duration"):
+        Dedup("url", **wrong)
 
 
 def test_the_defaults_are_those_that_are_documented() -> None:
@@ -159,6 +173,7 @@ def test_none_means_that_an_option_is_not_given() -> None:
         (follow, {"dedup": "url"}),
         (follow, {"dedup": "host"}),
         (follow, {"dedup": lambda link: link.url}),
+        (follow, {"dedup": Dedup("host", scope="forever", ttl="7d")}),
         (follow, {"rate": Rate(1, by="host")}),
         (follow, {"rate": Rate(1)}),
         (store, {"batch": 5, "dedup": "url"}),
@@ -176,6 +191,7 @@ def test_a_field_a_property_or_a_function_may_be_the_key(fn: Any, options: dict[
         (follow, {"dedup": "ulr"}, 'dedup="ulr", but Link has no', 'did you mean "url"?'),
         (follow, {"rate": Rate(1, by="hots")}, 'rate by="hots"', 'did you mean "host"?'),
         (follow, {"dedup": "zzz"}, 'dedup="zzz"', "its fields: host, url"),
+        (follow, {"dedup": Dedup("ulr")}, 'dedup="ulr", but Link has no', 'did you mean "url"?'),
         (follow, {"dedup": "copy"}, 'dedup="copy"', "its fields"),
         (mixed, {"dedup": "url"}, "Row has no such field", "its fields: ident"),
         (text, {"dedup": "lower"}, "str has no such field", "use a function of the message"),

@@ -259,6 +259,8 @@ def test_the_json_says_all_that_the_plan_says() -> None:
         },
         "rate": {"n": 20, "per_seconds": 1.0, "by": "host", "burst": 1, "concurrency": None, "adaptive": False},
         "dedup": "url",
+        "dedup_scope": "run",
+        "dedup_ttl_seconds": None,
         "ack": "after",
         "timeout_seconds": None,
         "max_bytes": 1_000_000,
