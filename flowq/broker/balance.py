@@ -13,9 +13,9 @@ from flowq.graph.plan import Plan, StagePlan
 class StageBalance:
     """The counters of one stage in the current run, all from one instant.
 
-    `entered` is what its edges took in, duplicates left out. `ok`, `filtered` and `dead` are settled for good;
-    `waiting`, `delayed` and `running` are still here. `out` is what it gave, duplicates included. `retries` and
-    `duplicates` are not part of the sum.
+    `entered` is what its edges took in, duplicates left out. `ok`, `filtered` and `dead` are settled for good, and
+    `purged` was removed by hand; `waiting`, `delayed` and `running` are still here. `out` is what it gave, duplicates
+    included. `retries` and `duplicates` are not part of the sum.
     """
 
     entered: int = 0
@@ -28,6 +28,7 @@ class StageBalance:
     delayed: int = 0
     running: int = 0
     out: int = 0
+    purged: int = 0
 
     @property
     def outstanding(self) -> int:
@@ -35,7 +36,7 @@ class StageBalance:
 
     @property
     def adds_up(self) -> bool:
-        return self.entered == self.ok + self.filtered + self.dead + self.outstanding
+        return self.entered == self.ok + self.filtered + self.dead + self.purged + self.outstanding
 
     def as_json(self) -> dict[str, int]:
         """The same with `in` as users read it."""
@@ -65,4 +66,5 @@ def _stage_balance(stage: StagePlan, snapshot: Snapshot) -> StageBalance:
         delayed=sum(edge.delayed for edge in edges),
         running=sum(edge.running for edge in edges),
         out=out,
+        purged=counters.get(f"purged:{name}", 0),
     )

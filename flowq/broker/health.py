@@ -64,6 +64,8 @@ XPENDING {stream} g
 XCLAIM {stream} g c 0 1-1
 XINFO CONSUMERS {stream} g
 MEMORY USAGE {stream}
+XINFO GROUPS {stream}
+XTRIM {stream} MAXLEN 9
 XACK {stream} g 1-1
 XDEL {stream} 1-1
 DEL {string} {hash} {set} {zset} {stream}

@@ -50,6 +50,10 @@ class Keys:
         """Stream: dead letters of a stage."""
         return self._key(f"dead:{stage}")
 
+    def kept(self, stage: str) -> str:
+        """Stream: messages that a stage with keep= has settled, to be run again if need be."""
+        return self._key(f"kept:{stage}")
+
     def amended(self, stage: str) -> str:
         """Hash: id of a dead letter to the body that it shall have when it runs again."""
         return self._key(f"amended:{stage}")

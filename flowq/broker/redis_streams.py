@@ -267,7 +267,10 @@ class Broker:
         names = [key for edge in edges for key in self._edge_keys(edge)]
         reply = await self.script(
             scripts.BEGIN_RUN,
-            [keys.run, keys.stats, keys.cursors, *seen, *names, *map(keys.dead, stages), *map(keys.amended, stages)],
+            [
+                keys.run, keys.stats, keys.cursors, *seen, *names,
+                *(key(stage) for key in (keys.dead, keys.amended, keys.kept) for stage in stages),
+            ],
             run_id, len(seen), len(edges), int(fresh), signature, *sources,
         )  # fmt: skip
         finished = {source: bool(done) for source, done in zip(sources, reply[2:], strict=True)}
@@ -315,16 +318,9 @@ class Broker:
         self, stage: str, *, after: str = "", limit: int = 1000, bodies: bool = True
     ) -> list[DeadEntry]:
         """Dead letters of a stage in the order in which they died, those after the entry id `after`."""
-        first = f"({after}" if after else "-"
-        return await self._read_dead(stage, int(bodies), first, limit)
-
-    async def dead_entries_named(self, stage: str, ids: Sequence[str]) -> list[DeadEntry]:
-        """Those of the dead letters with these entry ids that are there."""
-        return await self._read_dead(stage, 1, "", *ids)
-
-    async def _read_dead(self, stage: str, *arguments: Any) -> list[DeadEntry]:
         names = [self.keys.dead(stage), self.keys.amended(stage)]
-        reply = await self.script(scripts.READ_DEAD, names, *arguments)
+        first = f"({after}" if after else "-"
+        reply = await self.script(scripts.READ_DEAD, names, int(bodies), first, limit)
         return [dead_entry(entry_id, fields, amended) for entry_id, fields, amended in reply]
 
     async def bury(self, stage: str, delivery: Delivery, letter: DeadLetter) -> None:

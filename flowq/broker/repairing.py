@@ -1,4 +1,4 @@
-"""Changes what is dead: puts letters back, amends, removes and restores them. Each call is one atomic step."""
+"""Works on dead and kept messages: reads them, amends, removes, restores, puts them back, each in one atomic step."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from flowq.broker import scripts
+from flowq.broker.records import DeadEntry, dead_entry
 from flowq.broker.redis_streams import Broker
 
 _RESTORE_WINDOW_MS = 3_600_000
@@ -32,6 +33,20 @@ class Exported(NamedTuple):
     header: bytes
     body: bytes
     info: bytes
+
+
+async def entries_named(broker: Broker, stage: str, ids: Sequence[str]) -> list[DeadEntry]:
+    """Those of the dead letters with these entry ids that are there."""
+    names = [broker.keys.dead(stage), broker.keys.amended(stage)]
+    reply = await broker.script(scripts.READ_DEAD, names, 1, "", *ids)
+    return [dead_entry(entry_id, fields, amended) for entry_id, fields, amended in reply]
+
+
+async def kept_entries(broker: Broker, stage: str, *, after: str = "", limit: int = 1000) -> list[DeadEntry]:
+    """Messages that a stage has settled and kept, in that order, those after the entry id `after`."""
+    first = f"({after}" if after else "-"
+    reply = await broker.script(scripts.READ_DEAD, [broker.keys.kept(stage)], 1, first, limit)
+    return [dead_entry(entry_id, fields) for entry_id, fields, *_ in reply]
 
 
 async def put_back(broker: Broker, stage: str, edge: str, letters: Sequence[WayBack]) -> int:

@@ -15,6 +15,7 @@ from flowq.broker.keys import GROUP
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.dead_letter import dead_letter_info
 from flowq.delivery.message import Delivery
+from flowq.delivery.policy import Keep
 from flowq.delivery.settlement import Ack, DeadLetter, Delay, Output, Release, Settlement
 from flowq.errors import BrokerUnavailable
 
@@ -54,9 +55,12 @@ class Settling:
     `deduplicating` names the edges whose stage deduplicates, with the `seen_ms` of that stage.
     """
 
-    def __init__(self, broker: Broker, deduplicating: Mapping[str, int]) -> None:
+    def __init__(
+        self, broker: Broker, deduplicating: Mapping[str, int], keeping: Mapping[str, Keep] | None = None
+    ) -> None:
         self._broker = broker
         self._deduplicating = deduplicating
+        self._keeping = keeping or {}
         self._link = broker.link()
 
     async def connect(self) -> None:
@@ -157,6 +161,9 @@ class Settling:
                 arguments += (message_id, output.delay_ms, output.header, output.body)
                 if deduplicates:
                     arguments.append(output.dedup_hash)
+        if keep := self._keeping.get(stage):
+            names.append(keys.kept(stage))
+            arguments += (keep.milliseconds, keep.count)
         return names, arguments, targets
 
     async def close(self) -> None:

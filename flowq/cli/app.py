@@ -17,8 +17,12 @@ from flowq.cli.help import Command, Group, built
 COMMANDS = (
     ("run", "Run", "Run a pipeline, or some of its stages."),
     ("push", "Run", "Put messages into a pipeline."),
+    ("purge", "Run", "Remove messages that wait."),
+    ("replay", "Run", "Run settled messages again that a stage has kept."),
     ("status", "Look", "Show what waits, runs and died, stage by stage."),
-    ("dlq", "Look", "Look at dead letters, and send them back."),
+    ("dlq", "Look", "Look at dead letters, mend them, and send them back."),
+    ("peek", "Look", "Show messages where they wait, without taking them."),
+    ("trace", "Look", "Show where a message came from, and what came of it."),
     ("doctor", "Look", "Examine the Redis that flowq uses."),
     ("top", "Look", "Watch a pipeline on the whole screen."),
     ("healthcheck", "Look", "Tell whether the workers of this machine are well."),

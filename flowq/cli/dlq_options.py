@@ -46,7 +46,7 @@ Where = Annotated[
 Limit = Annotated[int | None, typer.Option("--limit", "-n", metavar="N", min=1, help="At most so many.")]
 Ids = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[ID]...", help="Only these: ids of letters or of messages, or kinds as ls shows them."),
+    typer.Argument(metavar="[ID]", help="Only these: ids of letters or of messages, or kinds as ls shows them."),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
 
@@ -87,12 +87,7 @@ def per_second(rate: str | None) -> float | None:
 
 async def must_exist(name: str, letters: DeadLetters, chosen: Selection) -> None:
     """Raise NotFound unless every id that was given means something."""
-    if not chosen.ids:
-        return
-    found: set[str] = set()
-    async for letter in letters.each(chosen):
-        found |= chosen.names(letter)
-    if missing := [asked for asked in chosen.ids if asked not in found]:
+    if chosen.ids and (missing := await letters.missing(chosen)):
         text = f'"{name}" has no dead letter {", ".join(missing)}; nothing was changed'
         raise NotFound(text, hint=f"flowq dlq ls {name}")
 

@@ -17,7 +17,7 @@ from flowq.cli.table import indented, stage_cells, stage_table
 from flowq.graph.plan import StagePlan
 
 TITLES = (
-    "stage", "in", "ok", "filtered", "dead", "waiting", "delayed", "running", "retries", "dup", "out",
+    "stage", "in", "ok", "filtered", "dead", "purged", "waiting", "delayed", "running", "retries", "dup", "out",
     "rate", "p50", "p95", "oldest", "workers", "memory", "trend",
 )  # fmt: skip
 _TREND_CELLS = 7

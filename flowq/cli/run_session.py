@@ -84,6 +84,7 @@ class Session:
             if self._runs_sources or self.fresh:
                 sources = await run.begin(options, fresh=self.fresh)
             before = await run.snapshot()
+            run.join(before)
             screen = self._screen()
             screen.begin(self._about(broker, run, before))
             for warning in warnings:

@@ -140,6 +140,8 @@ def balance_lines(stages: Mapping[str, StageBalance], width: int) -> list[Text]:
         line = Text(f"  {name:<{name_width}}  in {term(balance, 'entered')} = ok {term(balance, 'ok')}")
         line.append(f" + filtered {term(balance, 'filtered')} + ")
         line.append(f"dead {term(balance, 'dead')}", "red" if balance.dead else "")
+        if balance.purged:
+            line.append(f" + purged {balance.purged:,}", "red")
         line.append(" + ")
         line.append(f"left {term(balance, 'outstanding')}", "yellow" if balance.outstanding else "")
         asides = [f"{balance.retries:,} retries"] if balance.retries else []
@@ -171,7 +173,7 @@ def stored(plan: Plan, stages: Mapping[str, StageBalance]) -> int:
 
 def settled(balance: StageBalance) -> int:
     """The messages that a stage is done with, one way or another."""
-    return balance.ok + balance.filtered + balance.dead
+    return balance.ok + balance.filtered + balance.dead + balance.purged
 
 
 def duration(seconds: float) -> str:

@@ -97,6 +97,7 @@ STAGE_COLUMNS: Mapping[str, Column] = {
         Column("ok", worth=100, narrowest=6),
         Column("filtered", worth=50),
         Column("dead", worth=130),
+        Column("purged", worth=5),
         Column("waiting", worth=120),
         Column("delayed", worth=90),
         Column("running", worth=110),
@@ -127,10 +128,12 @@ def stage_cells(stage: StagePlan, balance: StageBalance) -> dict[str, Text]:
     """What the counters of one stage are, by title. A source takes nothing in: it only gives."""
     if stage.is_source:
         return {"stage": Text(stage.name), "ok": number(balance.out, "green"), "out": number(balance.out)}
+    purged = {"purged": number(balance.purged, "red")} if balance.purged else {}
     return {
         "stage": Text(stage.name),
         "in": number(balance.entered),
         "dup": number(balance.duplicates),
+        **purged,
         **{
             title: number(getattr(balance, title), _STYLES.get(title, ""))
             for title in ("ok", "filtered", "dead", "waiting", "delayed", "running", "retries", "out")

@@ -25,6 +25,14 @@ Durability = Literal["local", "replicated"]
 
 
 @dataclass(frozen=True, slots=True)
+class Keep:
+    """How much of what a stage has settled is kept: at most so many messages, and if not 0, for so long."""
+
+    count: int
+    milliseconds: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Backoff:
     """Exponential backoff with full jitter.
 

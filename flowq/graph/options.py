@@ -8,13 +8,15 @@ from difflib import get_close_matches
 from typing import Any, Literal, TypedDict
 
 from flowq.delivery.durations import seconds
-from flowq.delivery.policy import AckMode, Dedup, Rate, Retry
+from flowq.delivery.policy import AckMode, Dedup, Keep, Rate, Retry
 from flowq.errors import Problems
 from flowq.graph.definition import Definition
 from flowq.graph.plan import Batch
 
 _COMPRESS_ABOVE = 2000
 """Bytes: below, hardly anything is won."""
+MOST_KEPT = 100_000
+"""Messages that a stage with a keep= of some length of time keeps at most: memory is bounded."""
 
 
 class StageOptions(TypedDict, total=False):
@@ -33,6 +35,7 @@ class StageOptions(TypedDict, total=False):
     compress: bool | int
     maxsize: int
     bounded: bool
+    keep: int | str
 
 
 class BatchOptions(StageOptions, total=False):
@@ -62,6 +65,7 @@ class Options:
     compress: int | None = None
     maxsize: int | None = None
     bounded: bool = False
+    keep: Keep | None = None
 
     @property
     def batching(self) -> Batch | None:
@@ -165,6 +169,12 @@ def _ack(value: Any) -> AckMode:
     return AckMode(value)
 
 
+def _keep(value: Any) -> Keep:
+    if isinstance(value, str):
+        return Keep(MOST_KEPT, round(_duration_above_zero(value) * 1000))
+    return Keep(_count(value))
+
+
 def _of(wanted: type) -> Callable[[Any], Any]:
     def check(value: Any) -> Any:
         if not isinstance(value, wanted):
@@ -190,4 +200,5 @@ _READ: Mapping[str, Callable[[Any], Any]] = {
     "compress": _compression,
     "maxsize": _count,
     "bounded": _flag,
+    "keep": _keep,
 }

@@ -8,7 +8,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
-from flowq.delivery.policy import AckMode, Rate, Retry
+from flowq.delivery.policy import AckMode, Keep, Rate, Retry
 from flowq.errors import NotFound, Place, Problem
 
 if TYPE_CHECKING:
@@ -123,6 +123,7 @@ class StagePlan:
     rate: Rate | None = None
     max_bytes: int = 1_000_000  # of one message that the stage takes
     compress_above: int | None = None  # bytes; None: never
+    keep: Keep | None = None  # of what it has settled
     in_edges: tuple[str, ...] = ()  # the inlet first
     routes: tuple[Route, ...] = ()
 
@@ -165,6 +166,11 @@ class Plan:
     @property
     def sources(self) -> tuple[StagePlan, ...]:
         return tuple(stage for stage in self.stages if stage.is_source)
+
+    @cached_property
+    def keeping(self) -> Mapping[str, Keep]:
+        """The stages that keep what they have settled, and how much."""
+        return {stage.name: stage.keep for stage in self.stages if stage.keep is not None}
 
     @property
     def consumers(self) -> tuple[StagePlan, ...]:

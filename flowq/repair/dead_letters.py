@@ -65,6 +65,14 @@ class DeadLetters:
         """The first `limit` letters."""
         return [letter async for letter in self.each(replace(selection, limit=limit))] if limit > 0 else []
 
+    async def missing(self, selection: Selection) -> list[str]:
+        """Those of the `ids` of a selection that mean no letter."""
+        found: set[str] = set()
+        async for page in self._pages(selection, bodies=selection.needs_bodies):
+            for letter in page:
+                found |= selection.names(letter)
+        return [asked for asked in selection.ids if asked not in found]
+
     async def groups(self, selection: Selection = EVERY) -> list[DeadLetterGroup]:
         """Letters counted by stage and fingerprint, the most frequent of a stage first."""
         groups: dict[tuple[str, str], DeadLetterGroup] = {}
@@ -119,13 +127,11 @@ class DeadLetters:
     ) -> WayBack:
         header, stage = letter.header, edge.rpartition(">")[2]
         body = edit(letter) if edit else None
-        if body is None and letter.is_amended:
+        if body is None and (letter.is_amended or stage != letter.stage):
             body = letter.body
-        if body is not None or stage != letter.stage:
-            fitting = fittings.get(stage) or fittings.setdefault(stage, Fitting(self._plan, stage))
-            header = fitting.header_for(letter, letter.body if body is None else body)
         if body is not None:
-            header = replace(header, packing="")
+            fitting = fittings.get(stage) or fittings.setdefault(stage, Fitting(self._plan, stage))
+            header = replace(fitting.header_for(letter, body), packing="")
         return WayBack(letter.id, put_back(header, letter.death).encode(), letter.run, delay_ms, body)
 
     def _edge_back(self, letter: DeadLetterRecord) -> str:
@@ -153,7 +159,7 @@ class DeadLetters:
         ways: defaultdict[str, list[WayBack]] = defaultdict(list)
         there: set[str] = set()
         for part in _parts(list(bodies)):
-            for entry in await self._broker.dead_entries_named(stage, part):
+            for entry in await repairing.entries_named(self._broker, stage, part):
                 letter = DeadLetterRecord.read(stage, entry)
                 body = bodies[letter.id]
                 header = replace(fitting.header_for(letter, body), packing="")

@@ -151,10 +151,7 @@ class DeadLetterRecord:
             "header": self.plain_header.encode().decode(),
         }
         del values["body"]
-        message = json_or(_NO_JSON, self.body)
-        if message is _NO_JSON:
-            return {**values, "body_base64": b64encode(self.body).decode()}
-        return {**values, "message": message}
+        return {**values, **body_as_json(self.body)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +189,12 @@ def json_or(otherwise: Any, body: bytes) -> Any:
         return otherwise
 
 
+def body_as_json(body: bytes) -> dict[str, Any]:
+    """A body under `message`, or under `body_base64` where it is no JSON."""
+    message = json_or(_NO_JSON, body)
+    return {"body_base64": b64encode(body).decode()} if message is _NO_JSON else {"message": message}
+
+
 def body_in(values: Mapping[str, Any]) -> bytes:
     """The body in the JSON of a letter. Raises KeyError or ValueError if there is none."""
     if "message" in values:
@@ -205,15 +208,18 @@ def is_same_json(one: bytes, other: bytes) -> bool:
     return one == other if first is _NO_JSON else first == json_or(_NO_JSON, other)
 
 
-def _content(header: Header, entry: DeadEntry) -> bytes:
-    """The body as its stage would get it; as it lies there where that is not possible."""
-    body = entry.body or b""
-    if not body or not header.packing or entry.is_amended:
-        return body
+def content_of(header: Header, body: bytes) -> bytes:
+    """A body as its stage would get it; as it lies there where that is not possible."""
     try:
-        return unpacked(body, header.packing)
+        return unpacked(body, header.packing) if body and header.packing else body
     except DecodeError:
         return body
+
+
+def _content(header: Header, entry: DeadEntry) -> bytes:
+    """The body of a letter, the one it was amended to if it was."""
+    body = entry.body or b""
+    return body if entry.is_amended else content_of(header, body)
 
 
 def _utc(milliseconds: int) -> datetime:

@@ -64,7 +64,7 @@ class Consumer:
         self._delayed = delayed
         self._reader = Reader(broker, stage.in_edges)
         deduplicating = deduplicating_edges(plan)
-        self.settling = Settling(broker, deduplicating)
+        self.settling = Settling(broker, deduplicating, plan.keeping)
         self._settler = Settler(
             stage.name, self.settling, current_worker=lambda: identity.worker, settled=self._on_settled
         )

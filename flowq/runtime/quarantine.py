@@ -45,7 +45,7 @@ class Quarantine:
         self._handlings: dict[str, Handling | ProcessHandling] = {}
         self._early: dict[str, EarlyAck] = {}
         self._deduplicating = deduplicating_edges(plan)
-        self._settling = Settling(broker, self._deduplicating)
+        self._settling = Settling(broker, self._deduplicating, plan.keeping)
         self._settlers: dict[str, Settler] = {}
 
     def add(self, handling: Handling | ProcessHandling) -> None:

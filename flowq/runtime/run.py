@@ -87,6 +87,10 @@ class Run:
         self._broker.run_id = self.id
         return [name for name in selected if not finished[name]]
 
+    def join(self, snapshot: Snapshot) -> None:
+        """Take part in the run there is, whichever it is: for some of the stages, without sources."""
+        self.id = self._broker.run_id = snapshot.run.get("id", "")
+
     async def snapshot(self) -> Snapshot:
         """The state of the pipeline now."""
         return await self._broker.snapshot(self._edges, self._stages)

@@ -39,7 +39,7 @@ async def test_every_place_a_message_can_be_in_is_told_apart(worker: Worker) -> 
     balance = await worker.balance()
     assert balance.as_json() == {
         "in": 8, "ok": 1, "filtered": 1, "dead": 1, "retries": 1, "duplicates": 0,
-        "waiting": 2, "delayed": 2, "running": 1, "out": 0,
+        "waiting": 2, "delayed": 2, "running": 1, "out": 0, "purged": 0,
     }  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 --
 -- Promise: a page from one instant. Without bodies (but for new ones) it stays small, however large the messages are.
 --
--- KEYS  1 dead  2 amended
+-- KEYS  1 dead  2 amended (not for kept messages, which are read by the same rule)
 -- ARGV  with bodies (1/0), first id, most to read; or with bodies (1/0), '', then ids
 -- Answer, for each: {id, fields, its new body or false where it was not amended}
 
@@ -23,6 +23,6 @@ for _, entry in ipairs(entries) do
       end
     end
   end
-  answer[#answer + 1] = {entry[1], fields, redis.call('HGET', KEYS[2], entry[1])}
+  answer[#answer + 1] = {entry[1], fields, KEYS[2] and redis.call('HGET', KEYS[2], entry[1])}
 end
 return answer

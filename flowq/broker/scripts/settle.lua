@@ -23,6 +23,7 @@
 --                                        R release  X bury (info)
 --       for each target: outputs (header, body, hash if it deduplicates),
 --                        delayed outputs (message id, ms, header, body, hash if it deduplicates)
+--       if the stage keeps messages: for how many ms (0: no limit), and how many
 -- Answer {acked, others settled, then for each target its waiting, running and delayed messages}
 
 local WANTED = {'hash', 'hash', 'stream', 'zset', 'hash', 'stream', 'zset'}
@@ -68,6 +69,7 @@ end
 -- The deliveries that are done
 
 local acked = 0
+local kept = KEYS[8 + 4 * n_targets] -- only where the stage keeps what it has settled
 if n_done > 0 then
   local whole = true
   if not fenced then
@@ -80,6 +82,16 @@ if n_done > 0 then
     end
   end
   if acked > 0 then
+    if kept then
+      for i = at, at + n_done - 1 do
+        local entry = redis.call('XRANGE', stream, ARGV[i], ARGV[i])[1]
+        local fields = entry and entry[2] or {}
+        if #fields > 0 and #fields <= MOST_FIELDS then redis.call('XADD', kept, '*', unpack(fields)) end
+      end
+      local keep_ms, keep_count = tonumber(ARGV[#ARGV - 1]), ARGV[#ARGV]
+      if keep_ms > 0 then redis.call('XTRIM', kept, 'MINID', '~', string.format('%.0f', now() - keep_ms)) end
+      redis.call('XTRIM', kept, 'MAXLEN', '~', keep_count)
+    end
     for first = at, at + n_done - 1, 4000 do
       redis.call('XDEL', stream, unpack(ARGV, first, math.min(first + 3999, at + n_done - 1)))
     end

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from typing_extensions import TypedDict
 
 from flowq import Context, Dedup, Pipeline, PipelineError, Rate, Retry, resource, source, stage, use
-from flowq.delivery.policy import AckMode
+from flowq.delivery.policy import AckMode, Keep
 from flowq.errors import Problem
 from flowq.graph.plan import Batch, StagePlan
 
@@ -89,6 +89,23 @@ def test_the_defaults_are_those_that_are_documented() -> None:
     plan = compiled(follow)
     assert (plan.concurrency, plan.ack, plan.max_bytes, plan.retry) == (10, AckMode.AFTER, 1_000_000, Retry())
     assert (plan.timeout_seconds, plan.batch, plan.dedup, plan.rate) == (None, None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("written", "kept"), [("1h", Keep(100_000, 3_600_000)), ("250ms", Keep(100_000, 250)), (1000, Keep(1000))]
+)
+def test_what_is_settled_is_kept_for_a_time_or_up_to_a_number(written: int | str, kept: Keep) -> None:
+    plan = Pipeline("p", stage(keep=written)(follow)).plan
+
+    assert (plan.stages[0].keep, plan.keeping) == (kept, {"follow": kept})
+    assert compiled(follow).keep is None
+
+
+@pytest.mark.parametrize("written", [0, -1, True, 1.5, "0s", "long"])
+def test_a_keep_that_means_nothing_is_reported(written: Any) -> None:
+    (problem,) = problems_of(follow, keep=written)
+
+    assert problem.text.startswith("follow: keep=")
 
 
 def test_maxsize_holds_for_every_edge_into_the_stage() -> None:

@@ -1,0 +1,99 @@
+"""Looks at single messages where they lie, and takes none: peeking into edges, and finding the kin of a message."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from flowq.broker import scripts
+from flowq.broker.keys import GROUP
+from flowq.broker.records import deliveries_of
+from flowq.broker.redis_streams import Broker
+from flowq.delivery.message import Delivery, Header
+
+_PER_CALL = 1000  # entries that one call looks through: it keeps Redis from everything else
+
+
+class State(StrEnum):
+    """Where a message is."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    DELAYED = "delayed"
+    DEAD = "dead"
+    DONE = "done"  # settled, and kept
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """A message as it was seen. `at_ms`: when it was appended, was given to `worker`, is due, died or was settled."""
+
+    state: State
+    delivery: Delivery
+    at_ms: int
+    worker: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Where one message of a family is; `place` is an edge, or a stage for what is dead or done."""
+
+    header: Header
+    state: State
+    place: str
+    at_ms: int
+    worker: str = ""
+    entry_id: str = ""
+
+
+async def peek(
+    broker: Broker, edges: Sequence[str], *, most: int, after: Mapping[str, str] | None = None
+) -> tuple[int, list[Sight]]:
+    """The time in ms, and messages of some edges: those that run, that wait, that are delayed; `most` of each an edge.
+
+    With `after`, an entry id for each edge: those appended since, whatever has become of them, while they are there.
+    """
+    keys = broker.keys
+    names = [key for edge in edges for key in (keys.edge(edge), keys.delayed(edge), keys.parked(edge))]
+    from_ids = [(after or {}).get(edge, "") for edge in edges]
+    now_ms, *seen = await broker.script(scripts.PEEK, names, GROUP, most, *from_ids)
+    sights: list[Sight] = []
+    for edge, (running, waiting, delayed) in zip(edges, seen, strict=True):
+        for entry_id, fields, worker, idle_ms in running:
+            (delivery,) = deliveries_of(edge, [(entry_id, fields)], worker.decode(), 0)
+            sights.append(Sight(State.RUNNING, delivery, now_ms - idle_ms, worker.decode()))
+        sights += [Sight(State.WAITING, one, one.appended_ms) for one in deliveries_of(edge, waiting, "", 0)]
+        for due_ms, parked in delayed:
+            header, _, body = parked.partition(b"\n")
+            sights.append(Sight(State.DELAYED, Delivery(edge, b"", header, body, "", 0), round(float(due_ms))))
+    return now_ms, sights
+
+
+async def kin_on_edge(broker: Broker, edge: str, message_id: str) -> AsyncIterator[Found]:
+    """The message, its children and everything that has it as root, as far as it waits, runs or is delayed there."""
+    keys = broker.keys
+    async for at, header, worker in _kin(broker, [keys.edge(edge)], message_id):
+        state = State.RUNNING if worker else State.WAITING
+        yield Found(header, state, edge, _ms_of(at), worker, at)
+    async for at, header, _ in _kin(broker, [keys.delayed(edge), keys.parked(edge)], message_id):
+        yield Found(header, State.DELAYED, edge, round(float(at)))
+
+
+async def kin_in(broker: Broker, stream: str, message_id: str, *, state: State, stage: str) -> AsyncIterator[Found]:
+    """The same in a stream of dead or of kept messages."""
+    async for at, header, _ in _kin(broker, [stream], message_id):
+        yield Found(header, state, stage, _ms_of(at), entry_id=at)
+
+
+async def _kin(broker: Broker, names: Sequence[str], message_id: str) -> AsyncIterator[tuple[str, Header, str]]:
+    position = "-"
+    while position:
+        reply = await broker.script(scripts.FIND, names, GROUP, message_id, position, _PER_CALL)
+        position = reply[0].decode()
+        for at, header, worker in zip(reply[2::3], reply[3::3], reply[4::3], strict=True):
+            yield at.decode(), Header.decode(header), worker.decode()
+
+
+def _ms_of(entry_id: str) -> int:
+    return int(entry_id.partition("-")[0])

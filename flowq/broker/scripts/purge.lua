@@ -1,0 +1,35 @@
+-- Remove messages of one edge that nobody works on: those that wait, and those that are delayed.
+--
+-- Promise: what is removed is counted as purged in the same step, so that the balance adds up. Running messages are
+-- left to their workers.
+--
+-- KEYS  1 stats  2 stream  3 delayed  4 parked
+-- ARGV  group, stage, edge, most to remove
+-- Answer: number removed
+
+local group, stage, edge, most = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local last = '0-0'
+local groups = redis.pcall('XINFO', 'GROUPS', KEYS[2])
+for g = 1, groups.err and 0 or #groups do
+  local facts = {}
+  for f = 1, #groups[g], 2 do facts[groups[g][f]] = groups[g][f + 1] end
+  if facts['name'] == group then last = facts['last-delivered-id'] end
+end
+local removed, foreign = 0, 0
+for _, entry in ipairs(redis.call('XRANGE', KEYS[2], '(' .. last, '+', 'COUNT', most)) do
+  local counted = false
+  for f = 1, #entry[2], 2 do
+    counted = counted or entry[2][f] == 'h' and string.match(entry[2][f + 1], '^%S+ %S+ %S+ %d+')
+  end
+  if not counted then foreign = foreign + 1 end -- no publisher did
+  removed = removed + redis.call('XDEL', KEYS[2], entry[1])
+end
+if removed < most then
+  for _, name in ipairs(redis.call('ZRANGE', KEYS[3], 0, most - removed - 1)) do
+    redis.call('HDEL', KEYS[4], name)
+    removed = removed + redis.call('ZREM', KEYS[3], name)
+  end
+end
+if foreign > 0 then redis.call('HINCRBY', KEYS[1], 'in:' .. edge, foreign) end
+if removed > 0 then redis.call('HINCRBY', KEYS[1], 'purged:' .. stage, removed) end
+return removed

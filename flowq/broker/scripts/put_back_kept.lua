@@ -1,0 +1,28 @@
+-- Run messages again that a stage has settled and kept.
+--
+-- Promise: each is either kept or waiting, in one step; one that is no longer kept is passed over, so that the same call
+-- twice does nothing twice. It is kept again when it has run again. The removal comes first: Redis allows it when
+-- memory is full, and then the rest passes.
+--
+-- KEYS  1 stats  2 kept  3 stream
+-- ARGV  edge, for each: id among the kept, its new header
+-- Answer: number put back
+
+local is = redis.call('TYPE', KEYS[3]).ok
+if is ~= 'none' and is ~= 'stream' then
+  return redis.error_reply('FLOWQ_WRONGTYPE ' .. KEYS[3] .. ' is a ' .. is .. ', not a stream')
+end
+local put_back = 0
+for i = 2, #ARGV, 2 do
+  local entry = redis.call('XRANGE', KEYS[2], ARGV[i], ARGV[i])[1]
+  if entry and redis.call('XDEL', KEYS[2], ARGV[i]) == 1 then
+    local body = ''
+    for f = 1, #entry[2], 2 do
+      if entry[2][f] == 'b' then body = entry[2][f + 1] end
+    end
+    redis.call('XADD', KEYS[3], '*', 'h', ARGV[i + 1], 'b', body)
+    put_back = put_back + 1
+  end
+end
+if put_back > 0 then redis.call('HINCRBY', KEYS[1], 'in:' .. ARGV[1], put_back) end
+return put_back

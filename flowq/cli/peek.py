@@ -1,0 +1,107 @@
+"""`flowq peek`: shows messages where they wait, without taking them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sys
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flowq.cli.errors import note
+from flowq.cli.options import Json, Namespace, Profile, RedisUrl, complete_pipeline, settings_here
+from flowq.cli.printable import json_text, printable
+
+if TYPE_CHECKING:
+    from flowq.broker.looking import Sight
+    from flowq.broker.redis_streams import Broker
+
+_FOLLOW_EVERY_SECONDS, _MOST_AT_ONCE = 0.2, 1000
+_LONGEST = 2000
+
+
+def command(
+    target: Annotated[
+        str,
+        typer.Argument(metavar="NAME[.STAGE]", help="The stage, or all stages.", autocompletion=complete_pipeline),
+    ],
+    limit: Annotated[
+        int, typer.Option("-n", "--limit", metavar="N", min=1, max=1000, help="At most so many of each kind an edge.")
+    ] = 5,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with those that come, until Ctrl-C.")] = False,
+    json: Json = False,
+    redis: RedisUrl = None,
+    namespace: Namespace = None,
+    profile: Profile = None,
+) -> None:
+    """Look at messages that run, wait and are delayed, the first ones of each. Nothing is taken or changed.
+
+    The time is when it was appended, was given to its worker, or is due. With --json it is one object a line. With
+    --follow, a message that is settled within a fifth of a second may not be seen.
+
+    Example:
+      flowq peek scrape.fetch
+      flowq peek scrape.fetch -f --json | jq .message.url
+    """
+    from flowq.broker.open import open_broker
+    from flowq.cli.loading import load
+
+    settings = settings_here(redis=redis, namespace=namespace, profile=profile)
+    name, _, stage = target.partition(".")
+    plan = load(name, settings).pipeline.plan
+    edges = [edge.name for edge in plan.edges if not stage or edge.target == plan.stage(stage).name]
+
+    async def look() -> None:
+        n_seen = 0
+        async with open_broker(plan.name, redis=settings.redis, namespace=settings.namespace) as broker:
+            async for sights in _looks(broker, edges, limit, follow=follow):
+                n_seen += len(sights)
+                for sight in sights:
+                    print(json_text(_as_json(sight)) if json else _line(sight), flush=follow)
+        if not n_seen:
+            note(f"nothing waits, runs or is delayed in {target}")
+
+    asyncio.run(look())
+
+
+async def _looks(broker: Broker, edges: Sequence[str], limit: int, *, follow: bool) -> AsyncIterator[Sequence[Sight]]:
+    from flowq.broker.looking import peek
+
+    now_ms, sights = await peek(broker, edges, most=limit)
+    yield sights
+    after = dict.fromkeys(edges, f"{now_ms}-0")
+    while follow:
+        await asyncio.sleep(_FOLLOW_EVERY_SECONDS)
+        _, sights = await peek(broker, edges, most=_MOST_AT_ONCE, after=after)
+        for sight in sights:
+            after[sight.delivery.edge] = sight.delivery.entry_id.decode()
+        yield sights
+
+
+def _as_json(sight: Sight) -> dict[str, Any]:
+    from flowq.repair.letter import body_as_json, content_of, iso
+
+    delivery = sight.delivery
+    return {
+        "state": sight.state,
+        "edge": delivery.edge,
+        "id": delivery.message_id,
+        "at": iso(datetime.fromtimestamp(sight.at_ms / 1000, UTC)),
+        "attempt": delivery.header.attempt,
+        "worker": sight.worker or None,
+        **body_as_json(content_of(delivery.header, delivery.body)),
+    }
+
+
+def _line(sight: Sight) -> str:
+    """One message in one line, cropped to the width of a terminal."""
+    values = _as_json(sight)
+    at = datetime.fromtimestamp(sight.at_ms / 1000).astimezone().strftime("%H:%M:%S")
+    told = values.get("message", values.get("body_base64"))
+    text = f"{sight.state:<8}{at}  {values['edge']:<16}  {printable(values['id'])}  {json_text(told)}"
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() or "COLUMNS" in os.environ else _LONGEST
+    return text if len(text) <= width else text[: width - 1] + "…"

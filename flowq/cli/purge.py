@@ -1,0 +1,77 @@
+"""`flowq purge`: removes the messages that wait, of a whole pipeline or of one stage, when told to."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flowq.cli.options import Json, Namespace, Profile, RedisUrl, complete_pipeline, settings_here
+
+if TYPE_CHECKING:
+    from flowq.graph.plan import Plan
+    from flowq.settings import Settings
+
+
+def command(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME[.STAGE]", help="The pipeline, or one stage of it.", autocompletion=complete_pipeline
+        ),
+    ],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove them without asking.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many there are.")] = False,
+    json: Json = False,
+    redis: RedisUrl = None,
+    namespace: Namespace = None,
+    profile: Profile = None,
+) -> None:
+    """Remove messages that wait or are delayed, for good.
+
+    Says how many and asks first; off a terminal it needs --yes. Running messages are left to their workers, and dead
+    letters are kept (flowq dlq rm). What a stage with dedup= has seen stays seen.
+
+    Example:
+      flowq purge scrape.fetch --dry-run
+      flowq purge scrape --yes
+    """
+    from flowq.cli.loading import load
+
+    settings = settings_here(redis=redis, namespace=namespace, profile=profile)
+    name, _, stage = target.partition(".")
+    plan = load(name, settings).pipeline.plan
+    if stage:
+        plan.stage(stage)
+    asyncio.run(_purge(plan, settings, target, stage, yes=yes, dry_run=dry_run, json=json))
+
+
+async def _purge(
+    plan: Plan, settings: Settings, target: str, stage: str, *, yes: bool, dry_run: bool, json: bool
+) -> None:
+    from flowq.broker.open import open_broker
+    from flowq.cli.consent import is_agreed
+    from flowq.cli.errors import note
+    from flowq.cli.printable import json_text
+    from flowq.repair.purging import idle_messages, purge
+
+    edges = [edge for edge in plan.edges if not stage or edge.target == stage]
+    async with open_broker(plan.name, redis=settings.redis, namespace=settings.namespace) as broker:
+        there = await idle_messages(broker, edges)
+        n = sum(there.values())
+        if dry_run or not n:
+            print(json_text(there, indent=True) if json else f"{_messages(n)} would be removed from {target}")
+            return
+        if not yes and not is_agreed(plan.name, f"{_messages(n)} of {target}", f"flowq purge {target} --yes"):
+            return
+        removed = await purge(broker, edges, there)
+        running = sum((await idle_messages(broker, edges, running=True)).values())
+    n = sum(removed.values())
+    print(json_text(removed, indent=True) if json else f"{_messages(n)} removed from {target}")
+    if running:
+        note(f"{_messages(running)} running left to their workers")
+
+
+def _messages(n: int) -> str:
+    return f"{n:,} message{'s' * (n != 1)}"

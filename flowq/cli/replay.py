@@ -1,0 +1,63 @@
+"""`flowq replay`: runs messages again that a stage has settled and kept."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from flowq.cli.dlq_options import DryRun, Limit, Where, selection
+from flowq.cli.options import Json, Namespace, PipelineName, Profile, RedisUrl, settings_here
+
+
+def command(
+    name: PipelineName,
+    stage: Annotated[str, typer.Option("--from", metavar="STAGE", help="The stage to begin from.", show_default=False)],
+    since: Annotated[
+        str | None,
+        typer.Option("--since", metavar="DURATION", help='Only those that were settled in the last "30m", "2h", "1d".'),
+    ] = None,
+    where: Where = None,
+    limit: Limit = None,
+    dry_run: DryRun = False,
+    json: Json = False,
+    redis: RedisUrl = None,
+    namespace: Namespace = None,
+    profile: Profile = None,
+) -> None:
+    """Run messages again that a stage has settled, from that stage on.
+
+    The stage must keep them: @stage(keep="1h"), or keep=1000 for a number. Messages keep their ids, and what comes of
+    them is new. Called again, none is put back twice; when they have run, they are kept again. A stage further on that
+    has dedup= drops what it has seen before.
+
+    Example:
+      flowq replay flights --from enrich --since 1h --dry-run
+      flowq replay flights --from enrich --where dest=SJU
+    """
+    from flowq.broker.open import open_broker
+    from flowq.cli.errors import note
+    from flowq.cli.loading import load
+    from flowq.cli.printable import json_text
+    from flowq.inspector import Inspector
+    from flowq.repair.kept import Kept
+
+    settings = settings_here(redis=redis, namespace=namespace, profile=profile)
+    plan = load(name, settings).pipeline.plan
+    chosen = selection(stage, None, since, where)
+
+    async def put_back() -> tuple[int, bool]:
+        async with open_broker(plan.name, redis=settings.redis, namespace=settings.namespace) as broker:
+            kept = Kept(plan, broker, stage)
+            n = await kept.replay(since=chosen.since, where=chosen.where, limit=limit, dry_run=dry_run)
+            return n, bool(await Inspector(plan, broker).workers())
+
+    n, has_workers = asyncio.run(put_back())
+    if json:
+        print(json_text({stage: n}))
+        return
+    messages = f"{n:,} message{'s' * (n != 1)}"
+    print(f"{messages} would run again from {stage}" if dry_run else f"{messages} run again from {stage}")
+    if n and not (has_workers or dry_run):
+        note(f"no worker is running: flowq run {name} --stage {stage}")
