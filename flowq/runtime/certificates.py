@@ -24,7 +24,8 @@ async def certify_child(broker: Broker, pid: int, how: str, *, was_asked: bool) 
     """
     here = process_space()
     workers = await broker.registered_workers()
-    names = [name for name, facts in workers.items() if facts.get("pid") == pid and facts.get("where") == here]
+    mine = {name: facts for name, facts in workers.items() if facts.get("pid") == pid and facts.get("where") == here}
+    names = _all_names(mine)
     for name in names:
         await broker.certify_dead(name, f"stopped: {how}" if was_asked else CRASH + how)
     return bool(names)
@@ -33,7 +34,8 @@ async def certify_child(broker: Broker, pid: int, how: str, *, was_asked: bool) 
 async def certify_lost_neighbours(broker: Broker) -> list[str]:
     """Certify the workers of this machine whose processes no longer exist, as after `kill -9` of a whole run."""
     here = process_space()
-    lost = [name for name, facts in (await broker.registered_workers()).items() if _is_lost(facts, here)]
+    workers = await broker.registered_workers()
+    lost = _all_names({name: facts for name, facts in workers.items() if _is_lost(facts, here)})
     for name in lost:
         await broker.certify_dead(name, "lost: its process is gone")
     return lost
@@ -44,6 +46,11 @@ async def sign_off_the_dead(broker: Broker, edges: Sequence[str]) -> None:
     for name, how in (await broker.certificates()).items():
         if not await broker.retire(name, edges, reason=how):
             await broker.forget([name])
+
+
+def _all_names(workers: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Their names, and those that they had before they were taken for dead: a late read may have brought them back."""
+    return [known for name, facts in workers.items() for known in (name, *facts.get("formerly", ()))]
 
 
 def _is_lost(facts: Mapping[str, Any], here: str) -> bool:

@@ -109,8 +109,9 @@ class LeaseKeeper:
             await asyncio.to_thread(self._thread.join, _LONGEST_JOIN_SECONDS)
 
     async def _register(self, broker: Broker) -> None:
-        ttl_ms = time_to_live_ms(self._lease_seconds)
-        await broker.register(self._identity.worker, self._info, lease_ms=ttl_ms, beat=self._beat())
+        ttl_ms, worker = time_to_live_ms(self._lease_seconds), self._identity.worker
+        facts = {**self._info, "formerly": sorted(self._identity.names - {worker})}
+        await broker.register(worker, facts, lease_ms=ttl_ms, beat=self._beat())
 
     def _beat(self) -> str:
         stuck_seconds = time.monotonic() - self._ticked_at - _TICK_SECONDS

@@ -41,15 +41,16 @@ def arm() -> None:
         case [moment, "a", "handler"]:
             _wrap(Handling, "handle", **{moment: lambda *_: True})
         case [moment, name]:
-            digest = _SCRIPTS[name].digest
-            _wrap(Link, "call_all", **{moment: lambda commands, *replies: _ran(commands, digest, *replies)})
+            script = _SCRIPTS[name]
+            _wrap(Link, "call_all", **{moment: lambda commands, *replies: _ran(commands, script, *replies)})
         case _:
             raise ValueError(point)
 
 
-def _ran(commands: Sequence[Sequence[Any]], digest: bytes, replies: Sequence[Any] = ()) -> bool:
+def _ran(commands: Sequence[Sequence[Any]], script: scripts.Script, replies: Sequence[Any] = ()) -> bool:
     """Whether this is a call of that script; one that Redis did not know has not run."""
-    return any(digest in command[:2] for command in commands) and not any(isinstance(r, Exception) for r in replies)
+    calls = any(command[1] in (script.digest, script.text) for command in commands if len(command) > 1)
+    return calls and not any(isinstance(reply, Exception) for reply in replies)
 
 
 def _wrap(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -14,6 +15,7 @@ import flowq
 from flowq import Context, Pipeline, Retry, stage
 from flowq.broker import scripts
 from flowq.broker.reader import Reader
+from flowq.runtime.certificates import certify_child, crashed
 from flowq.runtime.run import RunOptions, Summary
 from flowq.runtime.runner import Runner
 from tests.eventually import eventually
@@ -405,6 +407,21 @@ async def test_a_worker_cut_off_for_longer_than_its_lease_is_replaced_and_double
     record.check(50, reruns=5)
     balance = await lab.balance(pipeline)
     assert (balance["first"].ok, balance["last"].ok, balance["first"].dead) == (50, 50, 0)
+
+
+async def test_the_death_of_a_worker_is_certified_under_every_name_it_had(lab: Lab) -> None:
+    pipeline = recorded(Record())
+    broker = lab.broker(pipeline)
+    async with lab.running(pipeline, lease_seconds=SHORT_LEASE_SECONDS) as runner:
+        name = runner.worker
+        await lab.command(b"HDEL", broker.keys.workers, name)
+
+        async def is_back() -> bool:
+            return runner.worker != name and runner.worker in await broker.registered_workers()
+
+        await eventually(is_back)
+        assert await certify_child(broker, os.getpid(), "died of SIGKILL", was_asked=False)
+        assert crashed(await broker.certificates()).keys() == {name, runner.worker}
 
 
 async def test_a_worker_that_lost_its_registration_goes_on_under_another_name(lab: Lab) -> None:
