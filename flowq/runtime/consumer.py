@@ -196,14 +196,12 @@ class Consumer:
     async def _reconcile(self) -> None:
         """Run what Redis says was given to this worker but never arrived: the reply to its read was lost.
 
-        What was held before or after the question is left out, for it may have been settled in between.
+        What was held at any time during the question is left out, for it may have been settled in between.
         """
         self._reconciliation.begin()
-        held_before = self._held.copy()
-        pending = await self._reader.own_pending(self._identity.worker)
-        await self.take(
-            [delivery for delivery in pending if delivery.entry_id not in held_before.get(delivery.edge, ())]
-        )
+        with self._held.watched() as known:
+            pending = await self._reader.own_pending(self._identity.worker)
+        await self.take([delivery for delivery in pending if (delivery.edge, delivery.entry_id) not in known])
 
     async def take(self, deliveries: Sequence[Delivery]) -> None:
         """Handle these, except for what is already held, each when its turn comes."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Generator, Sequence
+from contextlib import contextmanager
 
 from flowq.broker.settling import Settled
 from flowq.delivery.message import Delivery
@@ -15,6 +16,7 @@ class Held:
     def __init__(self) -> None:
         self.n = 0
         self._ids: defaultdict[str, set[bytes]] = defaultdict(set)
+        self._watch: set[tuple[str, bytes]] | None = None
 
     def take(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
         """Hold these; returns those that are new."""
@@ -25,6 +27,8 @@ class Held:
                 ids.add(delivery.entry_id)
                 new.append(delivery)
         self.n += len(new)
+        if self._watch is not None:
+            self._watch.update([(delivery.edge, delivery.entry_id) for delivery in new])
         return new
 
     def let_go(self, edge: str, items: Sequence[Settled]) -> int:
@@ -36,6 +40,11 @@ class Held:
         self.n -= finished
         return finished
 
-    def copy(self) -> Mapping[str, set[bytes]]:
-        """The entries at this moment."""
-        return {edge: set(ids) for edge, ids in self._ids.items()}
+    @contextmanager
+    def watched(self) -> Generator[Container[tuple[str, bytes]]]:
+        """Edge and id of everything that is held at any time within the `with`, be it for a moment."""
+        self._watch = {(edge, entry_id) for edge, ids in self._ids.items() for entry_id in ids}
+        try:
+            yield self._watch
+        finally:
+            self._watch = None
