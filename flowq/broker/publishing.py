@@ -44,12 +44,19 @@ class CursorMove:
 
 
 def packed(
-    keys: Keys, parcels: Sequence[Parcel], *, token: str, delay_ms: int, source: str, move: CursorMove | None
+    keys: Keys,
+    parcels: Sequence[Parcel],
+    *,
+    token: str,
+    delay_ms: int,
+    source: str,
+    move: CursorMove | None,
+    finished: str,
 ) -> tuple[list[Any], list[Any]]:
     """The keys and arguments of the publish script."""
-    names: list[Any] = [keys.stats, keys.published, keys.cursors]
+    names: list[Any] = [keys.stats, keys.published, keys.cursors, keys.run]
     cursor = (move.name, move.before, move.after) if move else ("", b"", b"")
-    arguments: list[Any] = [token, PUBLISH_WINDOW_MS, delay_ms, source, *cursor, len(parcels)]
+    arguments: list[Any] = [token, PUBLISH_WINDOW_MS, delay_ms, source, *cursor, finished, len(parcels)]
     for parcel in parcels:
         edge, stage = parcel.edge, parcel.edge.rpartition(">")[2]
         deduplicates = parcel.seen_ms if parcel.deduplicated_by is not None else 0

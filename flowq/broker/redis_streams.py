@@ -121,9 +121,16 @@ class Broker:
         delay_ms: int = 0,
         source: str = "",
         move: CursorMove | None = None,
+        finished: str = "",
     ) -> Published:
-        """Append to several edges in one step, and move the cursor of the source that all this comes from."""
-        names, arguments = packed(self.keys, parcels, token=token, delay_ms=delay_ms, source=source, move=move)
+        """Append to several edges in one step, and move the cursor of the source that all this comes from.
+
+        `finished`: the signature of its arguments, when this is the last that it gives.
+        """
+        names, arguments = packed(
+            self.keys, parcels, token=token, delay_ms=delay_ms, source=source, move=move,
+            finished=finished and _done(finished),
+        )  # fmt: skip
         replicated = self.durability == "replicated"
         reply = await run_script(self._publishing, scripts.PUBLISH, names, arguments, replicated=replicated)
         match reply[0]:
@@ -282,7 +289,7 @@ class Broker:
             b"HSET",
             self.keys.run,
             f"source:{source}",
-            f"done {signature}",
+            _done(signature),
             timeout_seconds=CALL_TIMEOUT_SECONDS,
         )
 
@@ -291,7 +298,7 @@ class Broker:
         state = await self._control.call(
             b"HGET", self.keys.run, f"source:{source}", timeout_seconds=CALL_TIMEOUT_SECONDS
         )
-        return bool(state == f"done {signature}".encode())
+        return bool(state == _done(signature).encode())
 
     async def snapshot(self, edges: Sequence[str], stages: Sequence[str]) -> Snapshot:
         """The whole state in one atomic step."""
@@ -332,3 +339,8 @@ class Broker:
             scripts.BURY, [keys.stats, keys.published, keys.dead(stage)],
             stage, delivery.edge, token, PUBLISH_WINDOW_MS, letter.header.encode(), delivery.body, info,
         )  # fmt: skip
+
+
+def _done(signature: str) -> str:
+    """What stands at a source that has given everything for these arguments."""
+    return f"done {signature}"

@@ -81,7 +81,7 @@ class SourceRunner:
         self._cursor_name = cursor_name(self._stage, arguments)
         while not await self._is_finished(signature):
             try:
-                await self._give(arguments, resources)
+                await self._give(arguments, resources, signature)
             except _TakenOver:
                 await self._let_the_other_finish(signature)
                 continue
@@ -102,7 +102,7 @@ class SourceRunner:
             seen = cursor
             await asyncio.sleep(_LOOK_SECONDS)
 
-    async def _give(self, arguments: Mapping[str, Any], resources: Mapping[str, Any]) -> None:
+    async def _give(self, arguments: Mapping[str, Any], resources: Mapping[str, Any], signature: str) -> None:
         self._gathered = Gathered(holds=self._has_cursor)
         recorded: deque[Any] = deque()
         contexts = await self._contexts(recorded)
@@ -116,7 +116,7 @@ class SourceRunner:
                     flusher.result()
                 if len(self._gathered) >= MOST_PER_CALL:
                     await self._flush()
-            await self._flush(everything=True)
+            await self._flush(finished=signature)
         except (FlowqError, _TakenOver):
             raise
         except (Exception, SystemExit) as error:  # the user's code
@@ -183,23 +183,25 @@ class SourceRunner:
             await asyncio.sleep(_LONGEST_GATHER_SECONDS)
             await self._flush()
 
-    async def _flush(self, *, everything: bool = False) -> None:
+    async def _flush(self, *, finished: str = "") -> None:
         async with self._publishing:
             if self._pauses is not None:
                 await self._pauses.while_paused(self._stage.name)
             # A call is refused or taken as a whole: small ones keep a small edge near its size.
             sizes = [edge.maxsize for edge in self._plan.edges_out_of(self._stage.name) if edge.maxsize]
             most = max(1, min(MOST_PER_CALL, *(size // 10 for size in sizes)))
-            while (portion := self._gathered.take(most, everything=everything)) is not None:
-                await self._publish(portion)
+            while (portion := self._gathered.take(most, everything=bool(finished))) is not None:
+                await self._publish(portion, finished="" if len(self._gathered) else finished)
 
-    async def _publish(self, portion: Portion) -> None:
+    async def _publish(self, portion: Portion, *, finished: str) -> None:
         parcels, token, name = self._parcels(portion), self._next_id().decode(), self._stage.name
         cursor = self._cursor if portion.cursor is None else portion.cursor
         move = CursorMove(self._cursor_name, self._cursor, cursor) if self._has_cursor else None
 
         async def attempt() -> bool:
-            published = await self._broker.publish_together(parcels, token=token, source=name, move=move)
+            published = await self._broker.publish_together(
+                parcels, token=token, source=name, move=move, finished=finished
+            )
             if published.is_elsewhere:
                 raise _TakenOver
             return published.full_at is None

@@ -202,7 +202,9 @@ async def test_letters_are_found_by_stage_by_error_and_by_either_id(broker: Brok
     globbed = await inspector.dead_letters(error="*: ab*")
     assert Counter(letter.line for letter in globbed) == {"ValueError: abc": 3}
     assert await inspector.dead_letters("kept", error="*abc") == []
-    assert await inspector.dead_letters(ids=[letters[4].id]) == [letters[4]]
+    # Two stages may have a letter each of the same millisecond, and then of the same id.
+    namesakes = [letter for letter in letters if letter.id == letters[4].id]
+    assert await inspector.dead_letters(ids=[letters[4].id]) == namesakes
     assert await inspector.dead_letters(ids=[letters[4].message_id]) == [letters[4]]
 
 

@@ -199,3 +199,14 @@ async def test_what_cannot_be_a_message_is_dead_on_arrival_and_counted(worker: W
         b"raw",
         {"reason": "undecodable"},
     )
+
+
+async def test_that_a_source_has_finished_is_noted_with_its_last_messages_or_not_at_all(worker: Worker) -> None:
+    await worker.broker.publish(OUT, [output(OUT, b"x")])
+    full = [Parcel(OUT, [output(OUT, b"1")], maxsize=1)]
+    free = [Parcel(IN, [output(IN, b"1")])]
+
+    await worker.broker.publish_together(full, source="rows", finished="signature")
+    assert not await worker.broker.is_source_finished("rows", "signature")
+    await worker.broker.publish_together(free, source="rows", finished="signature")
+    assert await worker.broker.is_source_finished("rows", "signature")

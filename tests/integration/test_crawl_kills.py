@@ -322,7 +322,8 @@ def _kill_everything(crawl: Crawl) -> set[str]:
 def _beats(project: Project) -> list[int]:
     """How often each worker has renewed its lease."""
     with _redis_of(project) as client:
-        return [int(client.get(lease) or 0) for lease in client.scan_iter("flowq:{slow}:lease:*")]
+        beats = [client.get(lease) or b"0" for lease in client.scan_iter("flowq:{slow}:lease:*")]
+        return [int(beat.split()[0]) for beat in beats]
 
 
 def _redis_of(project: Project) -> redis.Redis:

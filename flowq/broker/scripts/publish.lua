@@ -6,43 +6,47 @@
 -- A source that can go on where it was moves its cursor in the same step, and only from where it left it itself: two
 -- workers that run one source, or one that wakes up after another has taken over, append nothing twice.
 --
--- KEYS  1 stats  2 published  3 cursors, then for each edge: stream, seen, delayed, parked, dead
+-- When it has finished, that is noted in the same step as the last of what it gave.
+--
+-- KEYS  1 stats  2 published  3 cursors  4 run, then for each edge: stream, seen, delayed, parked, dead
 -- ARGV  token ('' for none), token window in ms, delay in ms, source ('' when not published by a source),
---       field of the cursor ('' for none), the cursor as it must be ('' for none yet), as it shall be, number of edges,
+--       field of the cursor ('' for none), the cursor as it must be ('' for none yet), as it shall be,
+--       what to note when the source has finished ('' when it has not), number of edges,
 --       for each edge: edge, stage, maxsize (0 for none), seen_ms (0: does not deduplicate, -1:
 --       remembers until told otherwise), number of messages, of dead letters
 --       for each edge: its messages (header, body, hash if it deduplicates), its dead letters (header, body, info)
 -- Answer {1, appended, duplicates}, {0, outstanding, edge} when one is full, or {-1} when the cursor is elsewhere
 
-local WANTED = {'hash', 'zset', 'hash'}
+local WANTED = {'hash', 'zset', 'hash', 'hash'}
 local WANTED_OF_EDGE = {'stream', 'set', 'zset', 'hash', 'stream'}
 for i = 1, #KEYS do
   local is = redis.call('TYPE', KEYS[i]).ok
-  local wanted = WANTED[i] or WANTED_OF_EDGE[(i - 4) % 5 + 1]
-  if wanted == 'set' and tonumber(ARGV[6 * (i / 5) + 6]) > 0 then wanted = 'zset' end -- see seen_ms
+  local wanted = WANTED[i] or WANTED_OF_EDGE[(i - 5) % 5 + 1]
+  if wanted == 'set' and tonumber(ARGV[6 * ((i - 1) / 5) + 7]) > 0 then wanted = 'zset' end -- see seen_ms
   if is ~= 'none' and is ~= wanted then
     return redis.error_reply('FLOWQ_WRONGTYPE ' .. KEYS[i] .. ' is a ' .. is .. ', not a ' .. wanted)
   end
 end
 
-local stats, published, cursors = KEYS[1], KEYS[2], KEYS[3]
+local stats, published, cursors, run = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local token, window_ms, delay_ms, source = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
-local field, cursor, next_cursor, n_edges = ARGV[5], ARGV[6], ARGV[7], tonumber(ARGV[8])
+local field, cursor, next_cursor = ARGV[5], ARGV[6], ARGV[7]
+local finished, n_edges = ARGV[8], tonumber(ARGV[9])
 
 if token ~= '' and redis.call('ZSCORE', published, token) then
   -- A write, and no more: WAIT after it then waits for replicas to have everything up to here. On a new connection
   -- that has written nothing, it would answer at once.
   redis.call('ZINCRBY', published, 1, token)
   local n = 0
-  for e = 1, n_edges do n = n + ARGV[7 + 6 * e] end
+  for e = 1, n_edges do n = n + ARGV[8 + 6 * e] end
   return {1, n, 0}
 end
 if field ~= '' and (redis.call('HGET', cursors, field) or '') ~= cursor then return {-1} end
 for e = 1, n_edges do
-  local maxsize = tonumber(ARGV[5 + 6 * e])
+  local maxsize = tonumber(ARGV[6 + 6 * e])
   if maxsize > 0 then
-    local outstanding = redis.call('XLEN', KEYS[5 * e - 1]) + redis.call('ZCARD', KEYS[5 * e + 1])
-    if outstanding >= maxsize then return {0, outstanding, ARGV[3 + 6 * e]} end
+    local outstanding = redis.call('XLEN', KEYS[5 * e]) + redis.call('ZCARD', KEYS[5 * e + 2])
+    if outstanding >= maxsize then return {0, outstanding, ARGV[4 + 6 * e]} end
   end
 end
 
@@ -53,6 +57,7 @@ if token ~= '' then
   redis.call('ZREMRANGEBYSCORE', published, '-inf', now_ms - window_ms)
 end
 if next_cursor ~= cursor then redis.call('HSET', cursors, field, next_cursor) end
+if finished ~= '' then redis.call('HSET', run, 'source:' .. source, finished) end
 
 local function count(name, n)
   if n ~= 0 then redis.call('HINCRBY', stats, name, n) end
@@ -73,12 +78,12 @@ local function forget_old(seen, n)
 end
 
 local all, all_appended = 0, 0
-local at = 9 + 6 * n_edges
+local at = 10 + 6 * n_edges
 for e = 1, n_edges do
   local stream, seen, delayed, parked, dead =
-    KEYS[5 * e - 1], KEYS[5 * e], KEYS[5 * e + 1], KEYS[5 * e + 2], KEYS[5 * e + 3]
-  local edge, stage, seen_ms = ARGV[3 + 6 * e], ARGV[4 + 6 * e], tonumber(ARGV[6 + 6 * e])
-  local n, n_dead = tonumber(ARGV[7 + 6 * e]), tonumber(ARGV[8 + 6 * e])
+    KEYS[5 * e], KEYS[5 * e + 1], KEYS[5 * e + 2], KEYS[5 * e + 3], KEYS[5 * e + 4]
+  local edge, stage, seen_ms = ARGV[4 + 6 * e], ARGV[5 + 6 * e], tonumber(ARGV[7 + 6 * e])
+  local n, n_dead = tonumber(ARGV[8 + 6 * e]), tonumber(ARGV[9 + 6 * e])
   local appended, width = 0, seen_ms ~= 0 and 3 or 2
   for i = at, at + width * n - 1, width do
     local header, body = ARGV[i], ARGV[i + 1]
