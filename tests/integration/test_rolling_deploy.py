@@ -1,4 +1,4 @@
-"""A deployment as docs/deploying.md describes it: old and new workers at once, under load, and nothing is lost."""
+"""A deployment as docs/upgrading.md describes it: old and new workers at once, under load, and nothing is lost."""
 
 from __future__ import annotations
 
