@@ -42,7 +42,7 @@ check: setup  ## lint, format, types and import contracts
 
 .PHONY: test
 test: check  ## check, then every test (ARGS="-k lease" narrows them)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto $(ARGS)
 
 SECONDS ?= 60
 SEED ?= 1

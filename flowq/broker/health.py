@@ -34,6 +34,7 @@ PEXPIRE {string} 1000
 GET {string}
 MGET {string}
 HSET {hash} f 1
+HSETNX {hash} f v
 HGET {hash} f
 HMGET {hash} f
 HGETALL {hash}
@@ -43,6 +44,10 @@ HEXISTS {hash} f
 HINCRBY {hash} f 1
 HDEL {hash} f
 SADD {set} m
+EXISTS {set}
+SUNIONSTORE {set} {set}
+RENAME {set} {set}
+RENAMENX {set} {set}
 ZADD {zset} 1 m
 ZINCRBY {zset} 1 m
 ZSCORE {zset} m

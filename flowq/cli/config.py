@@ -33,7 +33,7 @@ def command(
     namespace: Namespace = None,
     profile: Profile = None,
 ) -> None:
-    """Show the settings that apply here; with NAME, those of the stages of a pipeline as well.
+    """Show the settings that apply, and where each comes from; with NAME, those of its stages as well.
 
     Later ones win: built-in, @stage(...), [tool.flowq] in pyproject.toml, its profile, FLOWQ_* variables, options.
     Passwords are not shown.

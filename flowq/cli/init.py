@@ -10,7 +10,7 @@ from flowq.cli.scaffold import TEMPLATES, project
 
 
 def command() -> None:
-    """Make the current folder a project for pipelines.
+    """Make this folder a project for pipelines.
 
     Writes the settings into pyproject.toml, a new one or at the end of yours, and leaves alone what is there.
 

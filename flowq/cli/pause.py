@@ -37,7 +37,7 @@ def command(
     namespace: Namespace = None,
     profile: Profile = None,
 ) -> None:
-    """Have a pipeline, or one stage, start nothing new.
+    """Have a pipeline or a stage start nothing new.
 
     Workers notice within a second: what they run finishes, everything else waits, and what is pushed waits as well.
     It stays so over restarts until `flowq resume`. A run that drains waits for that.

@@ -38,7 +38,7 @@ def command(
     namespace: Namespace = None,
     profile: Profile = None,
 ) -> None:
-    """Look at messages that run, wait and are delayed, the first ones of each. Nothing is taken or changed.
+    """Show messages where they wait, without taking them: the first that run, that wait, and that are delayed.
 
     The time is when it was appended, was given to its worker, or is due. With --json it is one object a line. With
     --follow, a message that is settled within a fifth of a second may not be seen.

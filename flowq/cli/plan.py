@@ -31,7 +31,7 @@ def command(
     namespace: Namespace = None,
     profile: Profile = None,
 ) -> None:
-    """Compare the code of a pipeline with what is in Redis, and change nothing.
+    """Compare the code with what is in Redis, and change nothing.
 
     Shows edges that are new or gone, with what lies on them, and schemas that differ, with how many of the waiting
     messages really do not fit any more. Run it before a deployment; `flowq apply` carries it out.

@@ -26,7 +26,7 @@ def command(
     namespace: Namespace = None,
     profile: Profile = None,
 ) -> None:
-    """Run messages again that a stage has settled, from that stage on.
+    """Run settled messages again that a stage has kept, from that stage on.
 
     The stage must keep them: @stage(keep="1h"), or keep=1000 for a number. Messages keep their ids, and what comes of
     them is new. Called again, none is put back twice; when they have run, they are kept again. A stage further on that

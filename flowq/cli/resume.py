@@ -15,7 +15,7 @@ def command(
     namespace: Namespace = None,
     profile: Profile = None,
 ) -> None:
-    """Have a pipeline, or one stage, go on after a pause.
+    """Have what is paused go on.
 
     Without a stage, everything of the pipeline that is paused goes on, but for keys. With --key a hold ends that a
     handler has asked for as well.

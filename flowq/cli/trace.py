@@ -29,7 +29,7 @@ def command(
     namespace: Namespace = None,
     profile: Profile = None,
 ) -> None:
-    """Show the family of a message: its root, its parents, and everything that came of the root, each where it is.
+    """Show where a message came from, and what came of it: everything from its root on, each where it is.
 
     A message that was settled leaves no trace, unless its stage has keep=: of others only the id is known, from what
     came of them. It looks through all messages of the pipeline, a million in some seconds.

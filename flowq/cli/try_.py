@@ -50,7 +50,7 @@ def command(
         str | None, typer.Option("--to", metavar="STAGE", help="Print only what would go to this stage.")
     ] = None,
 ) -> None:
-    """Run the function of one stage on messages, without Redis, and print what it gives.
+    """Run one stage on a message, without Redis, or on several, and print what it gives.
 
     Everything is as in a worker: messages are checked, resources are opened, a batch stage gets batches, and outputs
     are checked and encoded. Nothing is stored, paced or tried again. Outputs are printed one a line, so that the next

@@ -18,7 +18,7 @@ from tests.integration.crawl import Crawl, crawl_of
 from tests.integration.flowq_process import FlowqProcess, wait_until
 
 STAGES = ["seeds", "fetch", "parse", "store"]
-COUNTERS = {"in", "ok", "filtered", "dead", "retries", "duplicates", "waiting", "delayed", "running", "out"}
+COUNTERS = {"in", "ok", "filtered", "dead", "retries", "duplicates", "waiting", "delayed", "running", "out", "purged"}
 HOLD_SECONDS = 0.03
 
 

@@ -63,7 +63,7 @@ SLOW = """
 
     @stage(name="work", process=True)
     def work_elsewhere(number: int) -> None:
-        Path("attempts").touch()
+        Path("attempts").write_text("1")
         time.sleep(60)
 
 
@@ -118,13 +118,13 @@ class TestKill9:
 
     def test_of_everything_is_noticed_by_the_next_run_without_waiting_for_a_lease(self, project: Project) -> None:
         run = project.start(*SLOW_RUN, "--lease", "10m")
-        run.wait_for((project.folder / "attempts").exists)
+        run.wait_for(lambda: _attempts(project))
         project.kill_all()
 
         again = project.run(*SLOW_RUN, *HERE, FAST="1")
 
         assert again.wait() == 0
-        assert (project.folder / "attempts").read_text().split() == ["1", "1"]
+        assert _attempts(project) == ["1", "1"]
 
     def test_of_the_supervisor_ends_its_workers_in_good_order(self, small: Crawl) -> None:
         run = small.start()
@@ -148,7 +148,7 @@ class TestKill9:
 
     def test_of_the_supervisor_ends_a_worker_whose_handler_blocks_its_loop(self, project: Project) -> None:
         run = project.start(*SLOW_RUN, "--grace", f"{SHORT_GRACE_SECONDS}s", HOW="block")
-        run.wait_for((project.folder / "attempts").exists)
+        run.wait_for(lambda: _attempts(project))
 
         run.popen.kill()
 
@@ -159,11 +159,11 @@ class TestKill9:
 
         assert run.wait() == 0
         assert "worker 1 ended with exit code 9; starting another" in run.stderr
-        assert (project.folder / "attempts").read_text().split() == ["1"]
+        assert _attempts(project) == ["1"]
 
     def test_of_a_worker_ends_the_processes_of_its_pool(self, project: Project) -> None:
         run = project.start(*SLOW_RUN, HOW="process")
-        run.wait_for((project.folder / "attempts").exists)
+        run.wait_for(lambda: _attempts(project))
         (worker,) = project.workers()
         pool = [pid for pid, command in project.pids().items() if "multiprocessing.spawn" in command]
         assert pool
@@ -176,13 +176,13 @@ class TestKill9:
 class TestLeases:
     def test_one_with_a_short_lease_does_not_take_one_with_a_long_lease_for_dead(self, project: Project) -> None:
         patient = project.start(*SLOW_RUN, "--lease", "10m")
-        patient.wait_for((project.folder / "attempts").exists)
+        patient.wait_for(lambda: _attempts(project))
         hasty = project.start(*SLOW_RUN, "-s", "work", "--lease", "300ms")
 
         # Its lease is renewed five times as often as it would end: so it has looked around for three leases.
         hasty.wait_for(lambda: max(_beats(project)) >= 15)
 
-        assert (project.folder / "attempts").read_text().split() == ["1"]
+        assert _attempts(project) == ["1"]
 
 
 class TestCtrlC:
@@ -205,7 +205,7 @@ class TestCtrlC:
     @pytest.mark.parametrize("workers", ["1", "0"])
     def test_once_more_hands_back_at_once_and_counts_no_attempt(self, project: Project, workers: str) -> None:
         run = project.start(*SLOW_RUN, "--workers", workers)
-        run.wait_for((project.folder / "attempts").exists)
+        run.wait_for(lambda: _attempts(project))
         run.signal_group(signal.SIGINT)
         run.wait_for(lambda: "stopping" in run.stderr)
 
@@ -217,11 +217,11 @@ class TestCtrlC:
         assert (work["waiting"], work["running"], work["retries"]) == (1, 0, 0)
         again = project.run(*SLOW_RUN, *HERE, FAST="1")
         assert again.summary["stages"]["work"]["ok"] == 1
-        assert (project.folder / "attempts").read_text().split() == ["1", "1"]
+        assert _attempts(project) == ["1", "1"]
 
     def test_ends_a_handler_that_does_not_finish_when_the_grace_is_over(self, project: Project) -> None:
         run = project.start(*SLOW_RUN, "--grace", f"{SHORT_GRACE_SECONDS}s")
-        run.wait_for((project.folder / "attempts").exists)
+        run.wait_for(lambda: _attempts(project))
 
         exit_code, seconds = _stopped(run, signal.SIGINT)
 
@@ -231,7 +231,7 @@ class TestCtrlC:
 
     def test_ends_even_a_worker_whose_handler_blocks_its_loop(self, project: Project) -> None:
         run = project.start(*SLOW_RUN, "--grace", f"{SHORT_GRACE_SECONDS}s", HOW="block")
-        run.wait_for((project.folder / "attempts").exists)
+        run.wait_for(lambda: _attempts(project))
 
         exit_code, seconds = _stopped(run, signal.SIGINT)
 
@@ -239,14 +239,14 @@ class TestCtrlC:
         assert seconds < SHORT_GRACE_SECONDS + 2 * MARGIN_SECONDS
         again = project.run(*SLOW_RUN, *HERE, FAST="1")
         assert again.wait() == 0
-        assert (project.folder / "attempts").read_text().split() == ["1", "1"]
+        assert _attempts(project) == ["1", "1"]
 
     @pytest.mark.parametrize(("fate", "workers"), [(signal.SIGKILL, "0"), (signal.SIGSTOP, "1")], ids=["dead", "hung"])
     def test_ends_a_run_whose_redis_does_not_answer(self, project: Project, fate: signal.Signals, workers: str) -> None:
         with RedisServer("bundled") as server:
             options = ("--redis", server.url, "--workers", workers, "--grace", f"{SHORT_GRACE_SECONDS}s")
             run = project.start(*SLOW_RUN, *options)
-            run.wait_for((project.folder / "attempts").exists)
+            run.wait_for(lambda: _attempts(project))
             os.kill(server.pid, fate)
 
             exit_code, seconds = _stopped(run, signal.SIGINT)
@@ -280,7 +280,7 @@ class TestSigterm:
 
     def test_twice_is_a_forced_end(self, project: Project) -> None:
         run = project.start(*SLOW_RUN)
-        run.wait_for((project.folder / "attempts").exists)
+        run.wait_for(lambda: _attempts(project))
         run.signal_group(signal.SIGTERM)
         run.wait_for(lambda: "stopping" in run.stderr)
 
@@ -317,6 +317,12 @@ def _kill_everything(crawl: Crawl) -> set[str]:
     running = _running(crawl)
     crawl.project.kill_all()
     return running
+
+
+def _attempts(project: Project) -> list[str]:
+    """The attempts that the handler has noted so far."""
+    noted = project.folder / "attempts"
+    return noted.read_text().split() if noted.exists() else []
 
 
 def _beats(project: Project) -> list[int]:
