@@ -125,11 +125,12 @@ class Broker:
     ) -> Published:
         """Append to several edges in one step, and move the cursor of the source that all this comes from.
 
-        `finished`: the signature of its arguments, when this is the last that it gives.
+        `finished`: the signature of its arguments, when this is the last that it gives. Not noted in the same step where
+        a replica must have confirmed everything before.
         """
         names, arguments = packed(
             self.keys, parcels, token=token, delay_ms=delay_ms, source=source, move=move,
-            finished=finished and _done(finished),
+            finished=_done(finished) if finished and self.durability == "local" else "",
         )  # fmt: skip
         replicated = self.durability == "replicated"
         reply = await run_script(self._publishing, scripts.PUBLISH, names, arguments, replicated=replicated)
