@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -51,6 +52,13 @@ class Recorder:
         )  # fmt: skip
         self._add(command, done.stdout)
         assert done.returncode == exit_code, f"{command} ended with {done.returncode}:\n{done.stdout}"
+        return done.stdout
+
+    def quietly(self, command: str) -> str:
+        """The output of a command that is not shown."""
+        done = subprocess.run(
+            command, shell=True, cwd=self.folder, env=self.environ, text=True, check=True, stdout=subprocess.PIPE
+        )
         return done.stdout
 
     def start(self, command: str) -> Background:
@@ -129,6 +137,12 @@ def _while_it_runs(recorder: Recorder, url: str) -> None:
     )
     say("And on the graph (on a terminal it is drawn again every second):")
     run("flowq graph scrape --live | cat")
+    say("What is on an edge can be looked at without taking it:")
+    run("flowq peek scrape.fetch -n 2")
+    say("Somebody has to look at the site first. What runs finishes, everything else waits:")
+    run("flowq pause scrape")
+    run("flowq status scrape")
+    run("flowq resume scrape")
     say("## How it ends\n\nWhat the first terminal has said by then. `$?` is 3: there is a dead letter.")
     crawl.end(exit_code=DEAD_LETTERS)
 
@@ -138,12 +152,19 @@ def _afterwards(recorder: Recorder) -> None:
     say("## What died\n\nNobody is running any more. What died is still there, with everything that is known about it:")
     run("flowq dlq ls scrape")
     run("flowq dlq show scrape 1")
-    say("The site has been repaired meanwhile. The message goes back to where it came from, and the next run takes it:")
+    say("Where it came from:")
+    letter = json.loads(recorder.quietly("flowq dlq show scrape 1 --json"))
+    run(f"flowq trace scrape {letter['message_id']}")
+    say("The site has been repaired meanwhile. One stage can be tried on a message of one's own, without any Redis:")
+    link = f"""'{{"url": "{letter["message"]["url"]}"}}'"""
+    run(f"echo {link} | flowq try scrape.fetch | flowq try scrape.parse | tail -n 3")
+    say("So it can go back to where it came from, and the next run takes it:")
     run("flowq dlq retry scrape --dry-run")
     run("flowq dlq retry scrape")
     run("flowq status scrape")
     run("flowq run scrape --stage fetch,parse,store --drain")
     say("## One more page\n\nMessages can be pushed by hand. They are checked against the type that the stage takes:")
+    run(f"flowq push scrape {link}")
     run("""flowq push scrape '{"uri": "http://127.0.0.1/"}'""", exit_code=2)
 
 

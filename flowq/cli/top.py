@@ -16,8 +16,9 @@ def command(
 ) -> None:
     """Watch a pipeline on the whole screen: stages and their trend, workers, slowest messages, dead letters.
 
-    Everything is read from Redis, whether workers run or not. Keys: q quits, s sorts the stages by another column, d
-    shows the dead letters, tab goes to the next pipeline. Off a terminal, a line every five seconds.
+    Everything is read from Redis, whether workers run or not. Keys: q quits, p pauses the pipeline and resumes it, s
+    sorts the stages by another column, d shows the dead letters, tab goes to the next pipeline. Off a terminal, a line
+    every five seconds.
 
     Example:
       flowq top scrape

@@ -32,6 +32,7 @@ class Top:
         self._at = 0
         self._order = 0
         self._shows_dead = False
+        self._steers = False
         self._ended = False
         self._woken = asyncio.Event()
 
@@ -51,11 +52,14 @@ class Top:
                     continue
                 trends = self._trends[self._at]
                 trends.add(seen.overview)
-                last = screen(seen, trends, order=ORDERS[self._order], keys=self._keys(), width=console.width)
+                last = screen(seen, trends, order=ORDERS[self._order], keys=self._keys(seen), width=console.width)
                 live.update(last, refresh=True)
 
     async def _look(self) -> Sight:
         inspector = self._inspectors[self._at]
+        if self._steers:
+            self._steers = False
+            await (inspector.resume() if await inspector.paused() else inspector.pause())
         overview, slowest = await asyncio.gather(inspector.overview(), inspector.slowest(_MOST_SLOW))
         dead = (await inspector.groups())[:_MOST_DEAD] if self._shows_dead else None
         return Sight(overview, slowest, dead)
@@ -66,6 +70,8 @@ class Top:
                 self._ended = True
             case "s":
                 self._order = (self._order + 1) % len(ORDERS)
+            case "p":
+                self._steers = True
             case "d":
                 self._shows_dead = not self._shows_dead
             case "\t":
@@ -74,8 +80,9 @@ class Top:
                 return
         self._woken.set()
 
-    def _keys(self) -> Text:
-        keys = {"q": "quit", "s": f"sort: {ORDERS[self._order]}", "d": "dead letters"}
+    def _keys(self, seen: Sight) -> Text:
+        steer = "resume" if seen.overview.snapshot.paused else "pause"
+        keys = {"q": "quit", "p": steer, "s": f"sort: {ORDERS[self._order]}", "d": "dead letters"}
         if len(self._inspectors) > 1:
             keys["tab"] = "next pipeline"
         line = Text(" ")

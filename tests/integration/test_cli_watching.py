@@ -39,7 +39,7 @@ PIPELINE = """
 
     count = Pipeline("count", numbers >> work >> show)
 """
-KEYS = " q quit   s sort: pipeline   d dead letters"
+KEYS = " q quit   p pause   s sort: pipeline   d dead letters"
 COLORS = re.compile(rb"\x1b\[[0-9;]*(3[0-7]|4[0-7]|38;|48;)")
 
 
@@ -155,6 +155,24 @@ def test_the_keys_of_top_sort_show_dead_letters_and_quit(project: Project) -> No
         assert screen.wait() == 0
         assert screen.raw.endswith(b"\x1b[?25h\x1b[?1049l")  # the cursor is back, and what stood there before
         assert screen.echoes
+
+
+@pytest.mark.usefixtures("running")
+def test_a_key_pauses_the_pipeline_and_resumes_it(project: Project) -> None:
+    with terminal(project, "top", "count") as screen:
+        screen.wait_for(lambda text: "p pause" in text)
+        screen.press("p")
+        screen.wait_for(lambda text: text.startswith("count  paused") and "p resume" in text)
+        assert json.loads(project.run("status", "count", "--json").stdout)["state"] == "paused"
+        screen.press("p")
+        screen.wait_for(lambda text: text.startswith("count  working") and "p pause" in text)
+
+
+def test_top_where_redis_cannot_be_reached_is_one_clear_error(project: Project) -> None:
+    with terminal(project, "top", "count", "--redis", "redis://:sesame@127.0.0.1:1") as screen:
+        assert screen.wait() == 4
+        assert "FQ401" in screen.text
+        assert "sesame" not in screen.text
 
 
 @pytest.mark.usefixtures("running")
