@@ -125,8 +125,8 @@ class Broker:
     ) -> Published:
         """Append to several edges in one step, and move the cursor of the source that all this comes from.
 
-        `finished`: the signature of its arguments, when this is the last that it gives. Not noted in the same step where
-        a replica must have confirmed everything before.
+        `finished`: the signature of its arguments, when this is the last that it gives. Where a replica must confirm
+        it first, that is not noted here.
         """
         names, arguments = packed(
             self.keys, parcels, token=token, delay_ms=delay_ms, source=source, move=move,
