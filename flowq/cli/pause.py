@@ -13,6 +13,7 @@ from flowq.errors import UsageError
 
 if TYPE_CHECKING:
     from flowq.graph.plan import Plan
+    from flowq.settings import Settings
 
 Steered = Annotated[
     str,
@@ -47,14 +48,8 @@ def command(
       flowq pause scrape.store
       flowq pause scrape --key host=example.org
     """
-    from flowq.cli.loading import load
-
     settings = settings_here(redis=redis, namespace=namespace, profile=profile)
-    name, _, stage = target.partition(".")
-    plan = load(name, settings).pipeline.plan
-    if stage:
-        plan.stage(stage)
-    keyed = paced_stages(plan, stage, key) if key else ()
+    plan, stage, keyed = steered(target, key, settings)
 
     async def pause() -> str:
         from flowq.broker.balance import balance_of
@@ -77,7 +72,18 @@ def command(
     print(asyncio.run(pause()))
 
 
-def paced_stages(plan: Plan, stage: str, key: str) -> Sequence[str]:
+def steered(target: str, key: str | None, settings: Settings) -> tuple[Plan, str, Sequence[str]]:
+    """The pipeline and the stage meant ("" for all of it), and with a key the stages that are paced by its field."""
+    from flowq.cli.loading import load
+
+    name, _, stage = target.partition(".")
+    plan = load(name, settings).pipeline.plan
+    if stage:
+        plan.stage(stage)
+    return plan, stage, _paced_stages(plan, stage, key) if key else ()
+
+
+def _paced_stages(plan: Plan, stage: str, key: str) -> Sequence[str]:
     """The stages, or the one that was named, that are paced by the field of FIELD=VALUE. Raises UsageError for none."""
     field, equals, value = key.partition("=")
     if not field or not equals or not value:

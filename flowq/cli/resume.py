@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from flowq.cli.options import Namespace, Profile, RedisUrl, settings_here
-from flowq.cli.pause import Key, Steered, paced_stages
+from flowq.cli.pause import Key, Steered, steered
 
 
 def command(
@@ -25,14 +25,8 @@ def command(
       flowq resume scrape.store
       flowq resume scrape --key host=example.org
     """
-    from flowq.cli.loading import load
-
     settings = settings_here(redis=redis, namespace=namespace, profile=profile)
-    name, _, stage = target.partition(".")
-    plan = load(name, settings).pipeline.plan
-    if stage:
-        plan.stage(stage)
-    keyed = paced_stages(plan, stage, key) if key else ()
+    plan, stage, keyed = steered(target, key, settings)
 
     async def resume() -> str:
         from flowq.broker.open import open_broker
@@ -46,7 +40,7 @@ def command(
                 return f"{key} goes on in {', '.join(keyed)}" if any(ended) else f"{key} was not paused"
             was_paused = await inspector.resume(stage or None)
             if stage and WHOLE in await inspector.paused():
-                return f"all of {name} is still paused  (flowq resume {name})"
+                return f"all of {plan.name} is still paused  (flowq resume {plan.name})"
         return f"{target} goes on" if was_paused else f"{target} was not paused"
 
     print(asyncio.run(resume()))

@@ -85,6 +85,7 @@ class SourceRunner:
             except _TakenOver:
                 await self._let_the_other_finish(signature)
                 continue
+            # For where the last messages went out before the end was known, or had to be confirmed by a replica first.
             await insist(lambda: self._broker.source_finished(name, signature), what=f"finishing {name}")
 
     async def _is_finished(self, signature: str) -> bool:

@@ -25,6 +25,7 @@ from flowq.inspector import Inspector
 from flowq.runtime.run import Run, RunOptions
 from flowq.runtime.runner import Runner
 from tests.conftest import Servers
+from tests.eventually import eventually
 from tests.redis_server import KINDS, Kind
 
 AT_MOST_SECONDS = 20.0
@@ -96,11 +97,12 @@ async def worker(plan: Plan, broker: Broker) -> AsyncIterator[Run]:
 
 async def work_off(plan: Plan, broker: Broker) -> None:
     """Run a pipeline until it is drained."""
-    async with worker(plan, broker) as run, asyncio.timeout(AT_MOST_SECONDS):
-        while True:
-            if (await run.snapshot()).is_drained:
-                return
-            await asyncio.sleep(0.01)
+    async with worker(plan, broker) as run:
+
+        async def is_drained() -> bool:
+            return (await run.snapshot()).is_drained
+
+        await eventually(is_drained, seconds=AT_MOST_SECONDS)
 
 
 async def push(broker: Broker, edge: str, *bodies: bytes) -> None:

@@ -29,7 +29,7 @@ async def test_the_oldest_waiting_message_is_not_one_that_runs(worker: Worker) -
 
     await worker.publish(b"oldest")
     before = await worker.snapshot()
-    await asyncio.sleep(0.01)
+    await asyncio.sleep(0.01)  # so that the two differ in age
     await worker.publish(b"younger")
 
     since_ms = (await vitals_of(worker.broker, EDGES))[IN].waiting_since_ms
@@ -92,11 +92,11 @@ async def _knows_memory(worker: Worker) -> bool:
 async def test_the_slowest_messages_come_longest_first_with_the_beginning_of_their_bodies(worker: Worker) -> None:
     await worker.publish(b"first")
     await worker.read_one()
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.05)  # so much longer it runs than the next one
     await worker.broker.publish(OUT, [output(OUT, b"y" * 1000)])
     reader_of_out = await Worker.sign_on(worker.broker.dialer, worker.broker.keys, "third", edges=(OUT,))
     await reader_of_out.read_one()
-    await asyncio.sleep(0.02)
+    await asyncio.sleep(0.02)  # longer than `at_least_seconds`
 
     first, second = await slowest_of(worker.broker, EDGES, at_least_seconds=0.01)
     await reader_of_out.close()

@@ -57,11 +57,11 @@ local function owner(id)
   return pending[1] and pending[1][2]
 end
 
-local now_ms
+local now_ms, now_us
 local function now()
   if not now_ms then
     local time = redis.call('TIME')
-    now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
+    now_ms, now_us = time[1] * 1000 + math.floor(time[2] / 1000), time[1] * 1000000 + time[2]
   end
   return now_ms
 end
@@ -135,7 +135,7 @@ for i = at, at + 4 * n_other - 1, 4 do
         redis.call('ZADD', delayed, now() + (kind == 'Q' and LONGEST_QUEUE_MS or tonumber(extra)), name)
         redis.call('HSET', parked, name, header .. '\n' .. body)
         if kind == 'Q' then
-          redis.call('ZADD', KEYS[7], 0, table.concat({extra, string.format('%016.0f', now()), own_edge, name}, '\n'))
+          redis.call('ZADD', KEYS[7], 0, table.concat({extra, string.format('%016.0f', now_us), own_edge, name}, '\n'))
         end
         if kind == 'D' then count('retries:' .. stage, 1) end
       end
