@@ -165,7 +165,7 @@ def test_a_stream_is_pushed_in_order_and_counted(project: Project, url: str, sto
 
 def test_a_thousand_messages_cost_one_call(project: Project) -> None:
     project.write("links.ndjson", links(1, 2000))
-    with RedisServer("bundled") as server, redis.Redis.from_url(server.url) as client:  # nobody else's calls are counted
+    with RedisServer("bundled") as server, redis.Redis.from_url(server.url) as client:  # with no calls but these
         push(project, server.url, "scrape", "@links.ndjson")
         commands: Any = client.info("commandstats")
 
