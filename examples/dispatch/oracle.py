@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import sys
 from collections import Counter
@@ -10,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from examples.dispatch.faults import hook_faults, mail_faults
+from examples.dispatch.faults import hook_faults, mail_faults, rows_of
 from examples.flights.dataset import FlightsUnavailable, flights, month_file
 
 LATE_MINUTES = 60
@@ -66,20 +65,17 @@ class Expected:
 def expected(file: Path) -> Expected:
     """What must be sent about the flights in a file."""
     outcome = Expected()
-    with file.open(newline="", encoding="utf-8") as lines:
-        for row in csv.DictReader(lines):
-            outcome.rows += 1
-            date = "-".join([row["year"], row["month"].zfill(2), row["day"].zfill(2)])
-            flight = f"{date} {row['carrier']}{row['flight']} {row['origin']}"
-            if any(flight in known for known in (outcome.mails, outcome.applied, outcome.gone)):
-                outcome.repeated += 1
-            elif row["dep_time"] == "NA":
-                outcome.mails.add(flight)
-                outcome.faults.update(mail_faults(flight))
-            elif int(row["dep_delay"]) >= LATE_MINUTES:
-                faults = hook_faults(flight, row["carrier"])
-                outcome.faults.update(faults)
-                (outcome.gone if "410" in faults else outcome.applied).add(flight)
+    for number, (flight, row) in enumerate(rows_of(file), 1):
+        outcome.rows += 1
+        if any(flight in known for known in (outcome.mails, outcome.applied, outcome.gone)):
+            outcome.repeated += 1
+        elif row["dep_time"] == "NA":
+            outcome.mails.add(flight)
+            outcome.faults.update(mail_faults(number))
+        elif int(row["dep_delay"]) >= LATE_MINUTES:
+            faults = hook_faults(number, row["carrier"])
+            outcome.faults.update(faults)
+            (outcome.gone if "410" in faults else outcome.applied).add(flight)
     return outcome
 
 

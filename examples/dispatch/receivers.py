@@ -9,17 +9,19 @@ import signal
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from email import message_from_bytes
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, cast
 
 from aiosmtpd.smtp import SMTP, Envelope
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from examples.dispatch.faults import Fault, hook_faults, mail_faults
+from examples.dispatch.faults import Fault, hook_faults, mail_faults, numbers
+from examples.flights.dataset import FlightsUnavailable, flights, month_file
 
 SECRET = "whsec_dGhpcyBvbmUgaXMgbm90IHNlY3JldA=="
 HTTP_PORT, SMTP_PORT = 8026, 8025
@@ -27,8 +29,12 @@ HTTP_PORT, SMTP_PORT = 8026, 8025
 
 @dataclass
 class Received:
-    """What has come. A webhook is applied once, however often it comes: its webhook-id tells."""
+    """What has come. A webhook is applied once, however often it comes: its webhook-id tells.
 
+    `places` are those of the flights in their file, from 1; what is in no place there meets no fault by chance.
+    """
+
+    places: Mapping[str, int]
     requests: int = 0
     bad_signatures: int = 0
     applied: dict[str, str] = field(default_factory=dict[str, str])  # webhook-id -> flight
@@ -43,7 +49,7 @@ class Received:
         """Note a webhook whose signature is right, and say which fault it meets."""
         with self._lock:
             self.requests += 1
-            fault = self._fault(id_, hook_faults(flight, airline))
+            fault = self._fault(id_, hook_faults(self.places.get(flight, 0), airline))
             if fault in (None, "lost"):
                 if id_ in self.applied:
                     self.again[id_] += 1
@@ -59,7 +65,7 @@ class Received:
     def mail(self, id_: str, flight: str) -> Fault | None:
         """Note an e-mail, and say which fault it meets."""
         with self._lock:
-            fault = self._fault(id_, mail_faults(flight))
+            fault = self._fault(id_, mail_faults(self.places.get(flight, 0)))
             if fault is None:
                 self.mails_sent += 1
                 self.mails[id_] = flight
@@ -163,13 +169,13 @@ class Receivers:
 
 @contextlib.contextmanager
 def receivers(
-    *, http_port: int = 0, smtp_port: int = 0, secret: str = SECRET, retry_after: float = 1
+    file: Path, *, http_port: int = 0, smtp_port: int = 0, secret: str = SECRET, retry_after: float = 1
 ) -> Generator[Receivers]:
-    """Receive from threads of this process while the block runs. Port 0 takes a free one.
+    """Receive what is told of the flights in `file`, from threads of this process, while the block runs.
 
-    `retry_after` is what 429 asks for, in seconds.
+    Port 0 takes a free one. `retry_after` is what 429 asks for, in seconds.
     """
-    received = Received()
+    received = Received(numbers(file))
     with WebhookServer(received, http_port, secret, retry_after) as hooks, _mail_server(received, smtp_port) as smtp:
         thread = threading.Thread(target=hooks.serve_forever, kwargs={"poll_interval": 0.02}, name="webhooks")
         thread.start()
@@ -215,12 +221,12 @@ def main() -> int:
     for stop in (signal.SIGINT, signal.SIGTERM):  # shells start background jobs with SIGINT ignored
         signal.signal(stop, signal.default_int_handler)
     try:
-        with receivers(http_port=HTTP_PORT, smtp_port=SMTP_PORT) as started:
+        with receivers(flights() / month_file(1), http_port=HTTP_PORT, smtp_port=SMTP_PORT) as started:
             print(f"webhooks at {started.webhooks}, mail at {started.smtp}; Ctrl-C prints what has come", flush=True)
             with contextlib.suppress(KeyboardInterrupt):
                 threading.Event().wait()
             print(json.dumps(started.received.numbers(), indent=2))
-    except OSError as error:
+    except (FlightsUnavailable, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

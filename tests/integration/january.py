@@ -30,8 +30,8 @@ class January:
 
 
 @contextlib.contextmanager
-def january(folder: Path, *, days: Collection[int] = range(1, 32), times: int = 1) -> Iterator[January]:
-    """Prepare a project whose file holds the flights of those days, so many times."""
+def january(folder: Path, *, days: Collection[int] = range(1, 32), again: Collection[int] = ()) -> Iterator[January]:
+    """Prepare a project whose file holds the flights of those days, and behind them some days again."""
     try:
         data = flights()
     except FlightsUnavailable as error:
@@ -39,8 +39,8 @@ def january(folder: Path, *, days: Collection[int] = range(1, 32), times: int = 
     file = folder / "january.csv"
     with (data / month_file(1)).open(encoding="utf-8") as lines:
         header, *rows = lines
-        chosen = [row for row in rows if int(row.split(",", 3)[2]) in days]
-        file.write_text(header + "".join(chosen * times))
+        chosen = [row for some in (days, again) for row in rows if int(row.split(",", 3)[2]) in some]
+        file.write_text(header + "".join(chosen))
     with Project(folder, FLIGHTS_DATA=str(data)) as project:
         for pipeline in (*PIPELINES.glob("flights*.py"), PIPELINES / "dispatch.py"):
             shutil.copy(pipeline, project.folder / "pipelines")

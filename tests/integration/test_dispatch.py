@@ -13,7 +13,7 @@ from examples.dispatch.receivers import SECRET, Received, receivers
 from tests.integration.flowq_process import FlowqProcess
 from tests.integration.january import january
 
-DAYS = (6, 23)  # with flights of each airline whose receiver fails
+TWICE = (23,)
 NEW_SECRET = "whsec_YW5vdGhlciBvbmUgdGhhdCBpcyBub25l"
 
 
@@ -34,10 +34,10 @@ class Sent:
 
 @pytest.fixture(scope="module")
 def sent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sent]:
-    """Two days of January, each row twice, to receivers that know only the new one of two secrets."""
+    """January, one of its days a second time, to receivers that know only the new one of two secrets."""
     with (
-        january(tmp_path_factory.mktemp("dispatch"), days=DAYS, times=2) as flights,
-        receivers(retry_after=0.02, secret=NEW_SECRET) as to,
+        january(tmp_path_factory.mktemp("dispatch"), again=TWICE) as flights,
+        receivers(flights.file, retry_after=0.02, secret=NEW_SECRET) as to,
     ):
         settings = {
             "DISPATCH_WEBHOOKS": to.webhooks,
@@ -65,7 +65,7 @@ def test_the_counters_are_those_of_the_oracle(sent: Sent) -> None:
 
 def test_of_a_flight_that_comes_twice_somebody_is_told_once(sent: Sent) -> None:
     duplicates = [sent.stages[stage]["duplicates"] for stage in ("webhook", "email")]
-    assert sum(duplicates) == sent.expected.repeated == sent.expected.hooks + len(sent.expected.mails)
+    assert sum(duplicates) == sent.expected.repeated > 0
 
 
 def test_every_kind_of_fault_was_met_as_often_as_the_oracle_says(sent: Sent) -> None:
@@ -73,7 +73,7 @@ def test_every_kind_of_fault_was_met_as_often_as_the_oracle_says(sent: Sent) -> 
     assert sent.received.faults == sent.expected.faults
 
 
-def test_every_webhook_is_applied_once_though_some_came_twice(sent: Sent) -> None:
+def test_every_webhook_is_applied_once_and_comes_with_the_same_id_in_each_try(sent: Sent) -> None:
     received = sent.received
     assert received.requests == sent.expected.requests
     assert sorted(received.applied.values()) == sorted(sent.expected.applied)
