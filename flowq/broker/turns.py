@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from typing import Any, NamedTuple
 
 from flowq.broker import scripts
@@ -67,9 +68,8 @@ class Turns:
         self._broker = broker
         self._stage = stage
         self._edges = edges
-        self._interval = round(rate.interval_seconds * 1_000_000)
-        self._burst = rate.burst
-        self._concurrency = rate.concurrency or 0
+        self._figures = _figures(rate)
+        self._own = {key: (key, *_figures(own)) for key, own in rate.keys.items()}
         self._adaptive = rate.adaptive
 
     async def reserve(
@@ -81,8 +81,8 @@ class Turns:
         replies = await self._broker.script(
             scripts.RESERVE,
             [keys.rate(name), keys.held(name), keys.holds(name), keys.busy(name), keys.pace(name), keys.workers],
-            self._interval, self._burst, self._concurrency, int(self._adaptive), worker,
-            round(soon_seconds * 1_000_000), *flat,
+            *self._figures, int(self._adaptive), worker, round(soon_seconds * 1_000_000),
+            *self._own_of(key for key, _ in messages), *flat,
         )  # fmt: skip
         return [_turn(reply) for reply in replies]
 
@@ -111,10 +111,18 @@ class Turns:
             flat += (item.key, item.worker, item.slot, round(item.took_seconds * 1_000_000), item.verdict)
         more = await self._broker.script(
             scripts.CALL, names,
-            self._interval, self._concurrency, int(self._adaptive), round(LONGEST_PACE_SECONDS * 1_000_000),
-            int(sweep), _MOST_CALLED, len(edges), len(finished), *edges, *flat, *look_at,
+            *self._figures, int(self._adaptive), round(LONGEST_PACE_SECONDS * 1_000_000),
+            int(sweep), _MOST_CALLED, len(edges), len(finished), *edges,
+            *self._own_of(self._own if sweep else (*look_at, *(item.key for item in finished))), *flat, *look_at,
         )  # fmt: skip
         return [key.decode() for key in more]
+
+    def _own_of(self, keys: Iterable[str]) -> Sequence[Any]:
+        """The figures of those of the keys that have some of their own, as the scripts take them."""
+        if not self._own:
+            return (0,)
+        own = [self._own[key] for key in dict.fromkeys(keys) if key in self._own]
+        return (len(own), *chain.from_iterable(own))
 
 
 async def held_keys(broker: Broker, stages: Sequence[str]) -> list[HeldKey]:
@@ -158,6 +166,11 @@ def _held_key(stage: str, key: bytes, why: Mapping[bytes, bytes], left: float, w
     _, repeats, _, reason = why.get(key, b"0 0 - ").decode("utf-8", "replace").split(" ", 3)
     name = key.decode("utf-8", "replace")
     return HeldKey(stage, name, reason, max(0.0, round(left, 3)), int(repeats), waiting)
+
+
+def _figures(rate: Rate) -> tuple[int, int, int]:
+    """Interval in microseconds, burst, concurrency (0: no limit)."""
+    return round(rate.interval_seconds * 1_000_000), rate.burst, rate.concurrency or 0
 
 
 def _turn(reply: int) -> Turn:

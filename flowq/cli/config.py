@@ -104,6 +104,8 @@ def _options(stage: StagePlan) -> Iterator[tuple[str, str, bool]]:
         yield "batch", f"{stage.batch.size}, linger {stage.batch.linger_seconds:g}s", False
     if rate := stage.rate:
         yield "rate", f"{rate.n:g} in {rate.per:g}s" + (f" per {key_name(rate.by)}" if rate.by else ""), False
+        for key, own in rate.keys.items():
+            yield f"rate {key}", f"{own.n:g} in {own.per:g}s", False
     if stage.dedup:
         yield "dedup", key_name(stage.dedup), False
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -147,8 +147,14 @@ class Rate:
     divided by `concurrency` (1 if that is not given), doubles with each failure, and is never below per / n nor above
     60 s.
 
+    `keys` names values of `by` that have a rate of their own: its `n`, `per`, `burst` and `concurrency` hold for them
+    instead. It has no `by` and no `keys`, and is adaptive if the whole is.
+
     >>> Rate(20, by="host").interval_seconds
     0.05
+    >>> polite = Rate(20, by="host", keys={"slow.example": Rate(1), "fragile.example": Rate(2, concurrency=1)})
+    >>> polite.of("slow.example").interval_seconds, polite.of("other.example").interval_seconds
+    (1.0, 0.05)
     """
 
     n: float
@@ -157,6 +163,7 @@ class Rate:
     burst: int
     concurrency: int | None
     adaptive: bool
+    keys: Mapping[str, Rate] = field(hash=False)
 
     def __init__(
         self,
@@ -167,11 +174,16 @@ class Rate:
         burst: int = 1,
         concurrency: int | None = None,
         adaptive: bool = False,
+        keys: Mapping[str, Rate] | None = None,
     ) -> None:
         if n <= 0 or per <= 0 or burst < 1:
             raise ValueError(f"Rate({n}, per={per}, burst={burst}): n and per above 0, burst at least 1")
         if concurrency is not None and concurrency < 1:
             raise ValueError(f"Rate(concurrency={concurrency}): at least 1")
+        if keys and by is None:
+            raise ValueError("Rate(keys=...): by= must say what the keys are values of")
+        for key, rate in (keys or {}).items():
+            _check_own(key, rate)
         put = object.__setattr__
         put(self, "n", n)
         put(self, "per", per)
@@ -179,8 +191,21 @@ class Rate:
         put(self, "burst", burst)
         put(self, "concurrency", concurrency)
         put(self, "adaptive", adaptive)
+        put(self, "keys", dict(keys or {}))
+
+    def of(self, key: str) -> Rate:
+        """The rate of one value of `by`: its own, or this one."""
+        return self.keys.get(key, self)
 
     @property
     def interval_seconds(self) -> float:
         """Seconds between two starts of one key at the full rate."""
         return self.per / self.n
+
+
+def _check_own(key: object, rate: object) -> None:
+    """What a rate has for a value of its own must be a rate and no more."""
+    if not isinstance(key, str) or not isinstance(rate, Rate):
+        raise TypeError(f"Rate(keys={{{key!r}: {rate!r}}}): text is needed, and a Rate(...) for it")
+    if rate.by is not None or rate.keys or rate.adaptive:
+        raise ValueError(f"Rate(keys={{{key!r}: ...}}): the rate of one value has no by, keys or adaptive")

@@ -35,10 +35,12 @@ class Pacer:
         self._turns = Turns(broker, stage.name, stage.in_edges, rate)
         self._decode: Decode = decoder(stage.accepts)
         self._tells_all = rate.concurrency is not None or rate.adaptive
+        self._limited = {key for key, own in rate.keys.items() if own.concurrency is not None}
         self._started: dict[tuple[str, bytes], tuple[str, str]] = {}  # key and worker of what must be told of
         self._finished: list[Finished] = []
         self._look_at: set[str] = set()
         self._news = asyncio.Event()
+        self._swept_at = 0.0
 
     # Before
 
@@ -64,7 +66,7 @@ class Pacer:
             elif turn.wait_seconds > LOCAL_WORK_SECONDS:
                 turns.append(Postponed(turn.wait_seconds, granted=True))
             else:
-                if key is not None and (self._tells_all or turn.tries):
+                if key is not None and (self._tells_all or turn.tries or key in self._limited):
                     self._started[delivery.edge, delivery.entry_id] = key, worker
                 turns.append(turn)
         return turns
@@ -118,7 +120,10 @@ class Pacer:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_SWEEP_SECONDS):
                     await self._news.wait()
-            await self.flush(sweep=not self._news.is_set())
+            is_due = self._now() - self._swept_at >= _SWEEP_SECONDS  # with news of other keys all the time too
+            if is_due:
+                self._swept_at = self._now()
+            await self.flush(sweep=is_due)
 
     async def flush(self, *, sweep: bool = False) -> None:
         """Pass on what has finished."""

@@ -190,6 +190,59 @@ async def test_starts_of_a_key_lie_an_interval_apart_over_all_workers(lab: Lab) 
         assert times[-1] - times[0] > 14 * 0.02 - 0.015
 
 
+async def test_each_key_keeps_the_rate_of_its_own_over_all_workers_while_the_others_run(lab: Lab) -> None:
+    rates = {"a": 100.0, "b": 25.0, "c": 10.0}
+    seconds = 1.0
+    at: defaultdict[str, list[float]] = defaultdict(list)
+    load = Load()
+
+    @stage(rate=Rate(rates["a"], by="host", keys={"b": Rate(rates["b"]), "c": Rate(rates["c"], concurrency=1)}))
+    async def fetch(call: Call) -> None:
+        at[call.host].append(asyncio.get_running_loop().time())
+        await load(call.host, 0.12 if call.host == "c" else 0)
+
+    pipeline = Pipeline("p", fetch)
+    await lab.push(pipeline, fetch, *calls(**{host: int(seconds * rate) + 1 for host, rate in rates.items()}))
+    await drained(lab, pipeline, workers=2)
+
+    assert load.most["c"] == 1
+    for host, times in at.items():
+        assert len(times) == int(seconds * rates[host]) + 1
+        # A turn is taken a moment after it was given: only stretches of many are exact.
+        for n in (len(times) // 2, len(times) - 1):
+            stretches = (later - earlier for earlier, later in zip(times, times[n:], strict=False))
+            assert min(stretches) > n / rates[host] - 0.04
+    assert max(times[0] for times in at.values()) < min(times[-1] for times in at.values()) - seconds / 2
+
+
+async def test_a_queue_whose_worker_has_died_is_called_though_other_keys_are_busy_all_the_time(lab: Lab) -> None:
+    left = asyncio.Event()
+
+    @stage(concurrency=4, rate=Rate(FAST, by="host", concurrency=1))
+    async def fetch(call: Call, ctx: Context) -> None:
+        if call.host == "left":
+            left.set()
+        elif not left.is_set():
+            await asyncio.sleep(0.005)
+            await ctx.emit(fetch, call)
+
+    pipeline = Pipeline("p", fetch)
+    keys = lab.broker(pipeline).keys
+    await lab.command(b"HSET", keys.workers, "gone", "{}")
+    await lab.command(b"SET", keys.lease("gone"), 1, b"PX", 60_000)
+    await lab.command(b"ZADD", keys.busy("fetch"), 0, b"left\ngone\n>fetch|1-1")
+    async with lab.running(pipeline):
+        await lab.push(pipeline, fetch, *calls(busy=8, left=1))
+        await eventually(lambda: is_queued(lab, keys.queue("fetch"), b"left"))
+        await lab.command(b"HDEL", keys.workers, "gone")  # its slot lapses, and it gives nothing back
+        await asyncio.wait_for(left.wait(), 5)
+        await eventually(lambda: is_drained(lab, pipeline))
+
+
+async def is_queued(lab: Lab, queue: str, key: bytes) -> bool:
+    return bool(await lab.command(b"ZLEXCOUNT", queue, b"[" + key + b"\n", b"(" + key + b"\x0b"))
+
+
 async def test_an_adaptive_key_is_slowed_by_its_failures_and_others_are_not(lab: Lab) -> None:
     at: defaultdict[str, list[float]] = defaultdict(list)
 

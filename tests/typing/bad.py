@@ -246,6 +246,10 @@ def rate_of_half_a_slot() -> object:
     return Rate(1, concurrency="two")  # wrong
 
 
+def rate_of_a_key_that_is_a_number() -> object:
+    return Rate(1, by="host", keys={"slow.example": 0.1})  # wrong
+
+
 def rate_without_a_number() -> object:
     return Rate(by="host")  # wrong
 

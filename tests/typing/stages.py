@@ -89,7 +89,7 @@ docs = csv(Doc, ["docs", "more.csv.gz"], name="docs", delimiter=";")
 @stage(
     concurrency=8,
     dedup=Dedup("url", scope="forever", ttl="7d"),
-    rate=Rate(20, by="host", burst=2, concurrency=2, adaptive=True),
+    rate=Rate(20, by="host", burst=2, concurrency=2, adaptive=True, keys={"slow.example": Rate(1, concurrency=1)}),
     retry=Retry(attempts=5),
     timeout="30s",
 )

@@ -8,8 +8,9 @@
 -- divided by the concurrency, or all the way when that is longer. A failure doubles it; a rejection never lowers it.
 --
 -- KEYS  1 held  2 holds  3 busy  4 pace  5 workers  6 queue  7 rate, then for each edge: stream, delayed, parked
--- ARGV  interval in microseconds, concurrency (0: no limit), adaptive (1/0), longest pace in microseconds, sweep (1/0),
---       most to call for each key, number of edges, number of finished, the edges,
+-- ARGV  interval in microseconds, burst, concurrency (0: no limit), adaptive (1/0), longest pace in microseconds,
+--       sweep (1/0), most to call for each key, number of edges, number of finished, the edges,
+--       number of keys with figures of their own, for each of these: key, interval, burst, concurrency,
 --       for each finished: key, worker, edge|entry id, microseconds it took,
 --                          o done  r rejected  f failed  h holds its key  n interrupted,
 --       then further keys to look at
@@ -24,13 +25,20 @@ for i = 8, #KEYS do
 end
 redis.call('ZREM', KEYS[6], '') -- first, because Redis allows a removal when memory is full: the rest passes then
 
-local interval, concurrency, adaptive = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3] == '1'
-local longest, sweep, most = tonumber(ARGV[4]), ARGV[5] == '1', tonumber(ARGV[6])
-local n_edges, n_finished = tonumber(ARGV[7]), tonumber(ARGV[8])
+local function figures_at(i) return {interval = tonumber(ARGV[i]), concurrency = tonumber(ARGV[i + 2])} end
+
+local common, own, adaptive = figures_at(1), {}, ARGV[4] == '1'
+local longest, sweep, most = tonumber(ARGV[5]), ARGV[6] == '1', tonumber(ARGV[7])
+local n_edges, n_finished = tonumber(ARGV[8]), tonumber(ARGV[9])
 local edges = {}
-for i = 1, n_edges do edges[ARGV[8 + i]] = 3 * i + 5 end
+for i = 1, n_edges do edges[ARGV[9 + i]] = 3 * i + 5 end
+local first_own = 11 + n_edges
+local first_finished = first_own + 4 * tonumber(ARGV[first_own - 1])
+for i = first_own, first_finished - 1, 4 do own[ARGV[i]] = figures_at(i + 1) end
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
+
+local function figures_of(key) return own[key] or common end
 
 local function range_of(key) return '[' .. key .. '\n', '(' .. key .. '\11' end
 
@@ -46,10 +54,11 @@ local function free_slots(key)
       redis.call('ZREM', KEYS[3], slot)
     end
   end
-  return concurrency - taken
+  return figures_of(key).concurrency - taken
 end
 
 local function adapt(key, took, verdict)
+  local interval, concurrency = figures_of(key).interval, figures_of(key).concurrency
   local pace = math.max(interval, tonumber(redis.call('HGET', KEYS[4], key) or 0))
   local target = took / math.max(concurrency, 1)
   local new = math.max(target, (pace + target) / 2)
@@ -66,7 +75,7 @@ end
 -- As many as may have their turns reserved now: see reserve.lua.
 local function turns_ahead(key)
   local now = time[1] * 1000000 + time[2]
-  local pace = math.max(interval, tonumber(redis.call('HGET', KEYS[4], key) or 0))
+  local pace = math.max(figures_of(key).interval, tonumber(redis.call('HGET', KEYS[4], key) or 0))
   local turn = math.max(now, tonumber(redis.call('HGET', KEYS[7], key) or 0))
   return math.max(0, math.floor((now + math.max(100000, 2 * pace) - turn) / pace) + 1)
 end
@@ -80,14 +89,14 @@ local function may_call(key)
     return 1
   end
   local n = most
-  if concurrency > 0 then n = math.min(n, free_slots(key)) end
+  if figures_of(key).concurrency > 0 then n = math.min(n, free_slots(key)) end
   if adaptive then n = math.min(n, turns_ahead(key)) end
   return n
 end
 
 local look_at = {}
-local at = 9 + n_edges
-for i = at, at + 5 * n_finished - 1, 5 do
+local first_named = first_finished + 5 * n_finished
+for i = first_finished, first_named - 1, 5 do
   local key, slot, took, verdict = ARGV[i], ARGV[i + 2], tonumber(ARGV[i + 3]), ARGV[i + 4]
   redis.call('ZREM', KEYS[3], key .. '\n' .. ARGV[i + 1] .. '\n' .. slot)
   if adaptive and verdict ~= 'n' then adapt(key, took, verdict) end
@@ -101,7 +110,7 @@ for i = at, at + 5 * n_finished - 1, 5 do
   end
   look_at[key] = true
 end
-for i = at + 5 * n_finished, #ARGV do look_at[ARGV[i]] = true end
+for i = first_named, #ARGV do look_at[ARGV[i]] = true end
 if sweep then
   local from = '-'
   for _ = 1, 1000 do

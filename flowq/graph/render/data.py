@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+from flowq.delivery.policy import Rate
 from flowq.errors import Problem
 from flowq.graph.plan import EdgePlan, Plan, StagePlan, type_name
 from flowq.graph.render.labels import drawn_edges, key_name
@@ -17,7 +18,8 @@ def json(plan: Plan) -> str:
     - `pipeline`: its name.
     - `stages`, in topological order: `name`; `kind` ("source", "stage", "sink"); `accepts` and `emits`, lists
       of type names; `concurrency`; `batch` {size, linger_seconds, max_bytes}; `retry` {attempts, base_seconds,
-      max_seconds, jitter, on, give_up_on}; `rate` {n, per_seconds, by, burst, concurrency, adaptive}; `dedup`,
+      max_seconds, jitter, on, give_up_on}; `rate` {n, per_seconds, by, burst, concurrency, adaptive, keys},
+      `keys` being {n, per_seconds, burst, concurrency} for each value of `by` that has a rate of its own; `dedup`,
       the name of the field or function; `dedup_scope` ("run", "forever"); `dedup_ttl_seconds`; `ack`;
       `timeout_seconds`; `max_bytes`; `runs_on` ("loop", "thread", "process"); `resources`, the names of the
       parameters they are passed by; `routes`, a list of {type, edges}; `place` {file, line}. A source takes no
@@ -73,15 +75,16 @@ def _retry(stage: StagePlan) -> dict[str, Any]:
 def _rate(stage: StagePlan) -> dict[str, Any] | None:
     if not (rate := stage.rate):
         return None
-    by = key_name(rate.by) if rate.by else None
     return {
-        "n": rate.n,
-        "per_seconds": rate.per,
-        "by": by,
-        "burst": rate.burst,
-        "concurrency": rate.concurrency,
+        **_figures(rate),
+        "by": key_name(rate.by) if rate.by else None,
         "adaptive": rate.adaptive,
+        "keys": {key: _figures(own) for key, own in rate.keys.items()},
     }
+
+
+def _figures(rate: Rate) -> dict[str, Any]:
+    return {"n": rate.n, "per_seconds": rate.per, "burst": rate.burst, "concurrency": rate.concurrency}
 
 
 def _edge(edge: EdgePlan) -> dict[str, Any]:

@@ -77,6 +77,10 @@ def test_rates_and_keys_are_written_as_people_say_them() -> None:
         "100/min": {"rate": Rate(100, per=60)},
         "2.5/h": {"rate": Rate(2.5, per=3600)},
         "5/s per host, 2 at once": {"rate": Rate(5, by="host", concurrency=2)},
+        "20/s per host  slow.example 1/min  old.example 2/s, 1 at once": {
+            "rate": Rate(20, by="host", keys={"slow.example": Rate(1, per=60), "old.example": Rate(2, concurrency=1)})
+        },
+        "c 3/s  2 more keys": {"rate": Rate(9, by="host", keys={key: Rate(3) for key in "abcde"})},
         "1/10s per by_host": {"rate": Rate(1, per=10, by=by_host)},
         "dedup by_host": {"dedup": by_host},
         "dedup key": {"dedup": lambda link: ""},
@@ -257,7 +261,15 @@ def test_the_json_says_all_that_the_plan_says() -> None:
             "on": ["Exception"],
             "give_up_on": [],
         },
-        "rate": {"n": 20, "per_seconds": 1.0, "by": "host", "burst": 1, "concurrency": None, "adaptive": False},
+        "rate": {
+            "n": 20,
+            "per_seconds": 1.0,
+            "by": "host",
+            "burst": 1,
+            "concurrency": None,
+            "adaptive": False,
+            "keys": {},
+        },
         "dedup": "url",
         "dedup_scope": "run",
         "dedup_ttl_seconds": None,
