@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from flowq.broker.message_ids import MessageIds
 from flowq.broker.open import open_broker
+from flowq.broker.outlets import Outlets
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.durations import seconds
 from flowq.delivery.message import one_word
@@ -74,6 +75,7 @@ class Publisher:
         self._ids = MessageIds()
         self._stack = AsyncExitStack()
         self._targets: dict[tuple[str, type[Any]], Target] = {}
+        self._outlets: dict[str, Outlets] = {}
         self._broker: Broker | None = None
 
     async def __aenter__(self) -> Self:
@@ -85,6 +87,7 @@ class Publisher:
 
     async def __aexit__(self, *_: object) -> None:
         self._broker = None
+        self._outlets.clear()
         await self._stack.aclose()
 
     async def push(
@@ -116,7 +119,8 @@ class Publisher:
         edge, delay_seconds = self._inlet(stage), seconds(delay)
         appended = duplicates = 0
         next_id = self._ids.next
-        for outputs in portions(self._encode(edge, message, next_id()) for message in messages):
+        most_bytes = self._outlets_to(edge).most_bytes
+        for outputs in portions((self._encode(edge, message, next_id()) for message in messages), most_bytes):
             pushed = await self._publish(edge, outputs, next_id().decode(), delay_seconds, wait)
             appended += pushed.appended
             duplicates += pushed.duplicates
@@ -139,13 +143,13 @@ class Publisher:
     async def _publish(
         self, edge: EdgePlan, outputs: list[Output], token: str, delay_seconds: float, wait: bool
     ) -> Pushed:
-        if self._broker is None:
-            raise UsageError("the publisher is not open", hint="async with Publisher(pipeline) as publisher: ...")
+        outlets = self._outlets_to(edge)
         seen_ms = self._plan.stage(edge.target).seen_ms
         tries = 0
         while True:
+            await self._until_light(edge, outlets, wait)
             try:
-                published = await self._broker.publish(
+                published = await self._opened.publish(
                     edge.name,
                     outputs,
                     deduplicated_by=edge.target if seen_ms else None,
@@ -161,6 +165,7 @@ class Publisher:
                 await asyncio.sleep(0.1 * 2**tries)
                 continue
             if published.full_at is None:
+                outlets.sent(sum([len(output.body) for output in outputs]), handled=len(outputs))
                 return Pushed(published.appended, published.duplicates)
             if not wait:
                 raise QueueFull(
@@ -168,6 +173,28 @@ class Publisher:
                     hint="wait until they are worked off, run more workers, or raise maxsize",
                 )
             await asyncio.sleep(_FULL_PAUSE_SECONDS)
+
+    async def _until_light(self, edge: EdgePlan, outlets: Outlets, wait: bool) -> None:
+        """Wait while the edge takes more memory than it may. Raises QueueFull where nobody wants to."""
+        while outlets.need_a_look:
+            await outlets.look_again()
+            if outlets.are_full and not wait:
+                raise QueueFull(
+                    f'edge "{edge.name}" holds more than its maxsize_bytes of {edge.maxsize_bytes:,}',
+                    hint="wait until it is worked off, run more workers, or raise maxsize_bytes",
+                )
+
+    @property
+    def _opened(self) -> Broker:
+        if self._broker is None:
+            raise UsageError("the publisher is not open", hint="async with Publisher(pipeline) as publisher: ...")
+        return self._broker
+
+    def _outlets_to(self, edge: EdgePlan) -> Outlets:
+        outlets = self._outlets.get(edge.name)
+        if outlets is None:
+            outlets = self._outlets[edge.name] = Outlets(self._opened, [edge])
+        return outlets
 
 
 class SyncPublisher:

@@ -10,8 +10,8 @@ MOST_PER_CALL = 1000
 MOST_BYTES_PER_CALL = 8_000_000
 
 
-def portions(outputs: Iterable[Output]) -> Iterator[list[Output]]:
-    """Lists of up to 1,000 outputs and 8 MB, taken as they are asked for; a larger one goes alone.
+def portions(outputs: Iterable[Output], most_bytes: int = MOST_BYTES_PER_CALL) -> Iterator[list[Output]]:
+    """Lists of up to 1,000 outputs and `most_bytes`, taken as they are asked for; a larger one goes alone.
 
     >>> [len(portion) for portion in portions(Output(">a", b"", b"x" * 3_000_000) for _ in range(5))]
     [2, 2, 1]
@@ -20,7 +20,7 @@ def portions(outputs: Iterable[Output]) -> Iterator[list[Output]]:
     n_bytes = 0
     for output in outputs:
         n_bytes += len(output.body)
-        if portion and (len(portion) == MOST_PER_CALL or n_bytes > MOST_BYTES_PER_CALL):
+        if portion and (len(portion) == MOST_PER_CALL or n_bytes > most_bytes):
             yield portion
             portion, n_bytes = [], len(output.body)
         portion.append(output)

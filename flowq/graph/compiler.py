@@ -12,7 +12,18 @@ from flowq.graph.flow import Join, Wiring, wiring_of
 from flowq.graph.node import Feed, Node
 from flowq.graph.options import checked_options
 from flowq.graph.order import cycles, topological
-from flowq.graph.plan import DEFAULT_MAXSIZE, EdgePlan, Handler, Kind, Placement, Plan, Route, StagePlan, inlet_of
+from flowq.graph.plan import (
+    DEFAULT_MAXSIZE,
+    DEFAULT_MAXSIZE_BYTES,
+    EdgePlan,
+    Handler,
+    Kind,
+    Placement,
+    Plan,
+    Route,
+    StagePlan,
+    inlet_of,
+)
 from flowq.graph.signature import SignatureReader
 from flowq.graph.typecheck import nearest
 
@@ -118,16 +129,26 @@ def _carried(routes: dict[Node, tuple[Route, ...]]) -> dict[tuple[str, str], lis
 def _edges(
     nodes: list[Node], carried: dict[tuple[str, str], list[Any]], feedback: set[tuple[str, str]]
 ) -> tuple[EdgePlan, ...]:
-    maxsize = {node.name: node.options.maxsize or DEFAULT_MAXSIZE for node in nodes}
+    limits = {
+        node.name: (node.options.maxsize or DEFAULT_MAXSIZE, node.options.maxsize_bytes or DEFAULT_MAXSIZE_BYTES)
+        for node in nodes
+    }
     # What is pushed from outside may come long before anybody works on it: only an explicit limit makes it wait.
     inlets = [
-        EdgePlan(inlet_of(node.name), "", node.name, node.signature.accepted, maxsize=node.options.maxsize or 0)
+        EdgePlan(
+            inlet_of(node.name),
+            "",
+            node.name,
+            node.signature.accepted,
+            maxsize=node.options.maxsize or 0,
+            maxsize_bytes=node.options.maxsize_bytes or 0,
+        )
         for node in nodes
         if node.takes_messages
     ]
     position = {node.name: index for index, node in enumerate(nodes)}
     between = [
-        EdgePlan(f"{origin}>{target}", origin, target, tuple(types), (origin, target) in feedback, maxsize[target])
+        EdgePlan(f"{origin}>{target}", origin, target, tuple(types), (origin, target) in feedback, *limits[target])
         for (origin, target), types in sorted(carried.items(), key=lambda item: position[item[0][0]])
     ]
     return (*inlets, *between)

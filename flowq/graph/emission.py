@@ -12,7 +12,7 @@ from flowq.delivery.message import Delivery, new_header
 from flowq.delivery.settlement import Output
 from flowq.errors import EncodeError
 from flowq.graph.context import Emitted
-from flowq.graph.plan import Plan, StagePlan, inlet_of
+from flowq.graph.plan import EdgePlan, Plan, StagePlan, inlet_of
 from flowq.graph.typecheck import nearest
 
 _NO_LINEAGE = b"- - 0"
@@ -172,6 +172,6 @@ def deduplicating_edges(plan: Plan) -> Mapping[str, int]:
     return {edge.name: seen_ms for edge in plan.edges if (seen_ms := plan.stage(edge.target).seen_ms)}
 
 
-def edges_fed(plan: Plan, stage: StagePlan) -> Mapping[str, int]:
-    """The edges whose fill a stage must respect, with their limits. Feedback edges are exempt: they would deadlock."""
-    return {edge.name: edge.maxsize for edge in plan.edges_out_of(stage.name) if not edge.feedback and edge.maxsize > 0}
+def edges_fed(plan: Plan, stage: StagePlan) -> Sequence[EdgePlan]:
+    """The edges whose limits a stage must respect. Feedback edges are exempt: they would deadlock."""
+    return [edge for edge in plan.edges_out_of(stage.name) if not edge.feedback]

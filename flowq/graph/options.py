@@ -34,6 +34,7 @@ class StageOptions(TypedDict, total=False):
     max_bytes: int
     compress: bool | int
     maxsize: int
+    maxsize_bytes: int
     bounded: bool
     keep: int | str
 
@@ -64,6 +65,7 @@ class Options:
     max_bytes: int = 1_000_000
     compress: int | None = None
     maxsize: int | None = None
+    maxsize_bytes: int | None = None
     bounded: bool = False
     keep: Keep | None = None
 
@@ -199,6 +201,7 @@ _READ: Mapping[str, Callable[[Any], Any]] = {
     "max_bytes": _count,
     "compress": _compression,
     "maxsize": _count,
+    "maxsize_bytes": _count,
     "bounded": _flag,
     "keep": _keep,
 }

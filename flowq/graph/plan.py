@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 
 DEFAULT_MAXSIZE = 10_000
+DEFAULT_MAXSIZE_BYTES = 64_000_000
 
 
 class Kind(StrEnum):
@@ -96,6 +97,7 @@ class EdgePlan:
     types: tuple[Any, ...] = ()
     feedback: bool = False
     maxsize: int = DEFAULT_MAXSIZE  # messages; 0: no limit
+    maxsize_bytes: int = DEFAULT_MAXSIZE_BYTES  # of Redis; 0: no limit
 
     @property
     def is_inlet(self) -> bool:

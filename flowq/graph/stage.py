@@ -198,6 +198,7 @@ def stage(fn: Any = None, /, **options: Any) -> Any:
     compress: True, or the size above which a message to this stage is stored compressed, by zstd or else zlib.
     maxsize: how many messages an edge into this stage holds before its producers pause: 10,000 between stages, no
         limit for what is pushed from outside, unless it is given.
+    maxsize_bytes: the same for the memory in Redis that an edge takes, with 64,000,000 instead.
     keep: how much of what it has settled is kept, for `flowq replay` and `flowq trace`: "1h" (at most 100,000
         messages), or a number of messages. By default nothing, which costs nothing.
     bounded: this stage ends cycles by itself, for example by a limit of depth: no warning about them.

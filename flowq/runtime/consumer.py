@@ -10,9 +10,10 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from flowq.broker.calls import insist
+from flowq.broker.outlets import Outlets
 from flowq.broker.reader import Reader
 from flowq.broker.redis_streams import Broker
-from flowq.broker.settling import Receipt, Settled, Settling
+from flowq.broker.settling import Receipt, Settling
 from flowq.delivery.message import Delivery
 from flowq.delivery.policy import AckMode
 from flowq.delivery.settlement import Delay, Interrupted, Outcome, Output, Postponed, Release, decide
@@ -25,12 +26,11 @@ from flowq.runtime.gauge import Gauge
 from flowq.runtime.handling import Handling
 from flowq.runtime.held import Held
 from flowq.runtime.identity import Identity
-from flowq.runtime.outlets import Outlets
 from flowq.runtime.pacing import Pacer, WaitingRoom
 from flowq.runtime.patience import until
 from flowq.runtime.process_pool import ProcessHandling
 from flowq.runtime.reconciliation import Reconciliation
-from flowq.runtime.settler import Settler
+from flowq.runtime.settler import Chunk, Settler
 from flowq.runtime.sleepers import Sleepers
 from flowq.runtime.tempo import ONE_IN, Stopwatch
 
@@ -175,7 +175,7 @@ class Consumer:
             if room <= 0:
                 self._room.clear()
                 await self._room.wait()
-            elif self._outlets.are_full:
+            elif self._outlets.need_a_look:
                 await self._outlets.look_again()
             elif self._reconciliation.is_due:
                 await insist(self._reconcile, what=f"reading for {self.stage.name}")
@@ -315,14 +315,15 @@ class Consumer:
         """Settle a delivery while its handler is still running."""
         await self._early.commit(delivery, outputs)
 
-    def _on_settled(self, edge: str, items: Sequence[Settled], receipt: Receipt) -> None:
-        finished = self._held.let_go(edge, items)
+    def _on_settled(self, edge: str, chunk: Chunk, receipt: Receipt) -> None:
+        finished = self._held.let_go(edge, chunk.items)
         # What only waits for its turn has cost no time: counted as work, it would have the whole edge read ahead.
-        postponed = sum(isinstance(settlement, Delay) and not settlement.counted for _, settlement in items)
+        postponed = sum(isinstance(settlement, Delay) and not settlement.counted for _, settlement in chunk.items)
         self._gauge.count(max(0, finished - postponed), self._now())
         self._outlets.note(receipt.outstanding)
+        self._outlets.sent(chunk.n_bytes, handled=finished)
         if self._pacer is not None and postponed:
-            self._pacer.queued(settlement.queue_key for _, settlement in items if isinstance(settlement, Delay))
+            self._pacer.queued(settlement.queue_key for _, settlement in chunk.items if isinstance(settlement, Delay))
         if receipt.delayed and self._delayed is not None:
             self._delayed.set()
         self._room.set()

@@ -8,12 +8,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 
 from flowq.broker.calls import insist
+from flowq.broker.outlets import Outlets
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.message import Delivery
 from flowq.delivery.policy import AckMode
 from flowq.delivery.settlement import Ack, DeadLetter, Interrupted, Outcome, Output, Succeeded, decide
 from flowq.graph.plan import StagePlan
-from flowq.runtime.outlets import Outlets
 from flowq.runtime.settler import Settler
 
 
@@ -91,4 +91,5 @@ class EarlyAck:
             )
             await insist(publish, what=f"publishing for {self._stage.name}")
         if together:
-            await self._outlets.look()  # no settlement tells how full they are
+            self._outlets.sent(sum([len(output.body) for output in outputs]), handled=1)
+            await self._outlets.count()  # no settlement tells how full they are

@@ -24,11 +24,13 @@ class Portion:
 class Gathered:
     """Values wait here, each as the entries that it became. What one value became is never torn apart.
 
-    `holds`: what comes after the last cursor waits for the next one, unless it is too much.
+    `holds`: what comes after the last cursor waits for the next one, unless it is too much, which it is from
+    `most_bytes` on.
     """
 
-    def __init__(self, *, holds: bool) -> None:
+    def __init__(self, *, holds: bool, most_bytes: int = MOST_BYTES_PER_CALL) -> None:
         self._holds = holds
+        self._most_bytes = most_bytes
         self._values: deque[Sequence[Entry]] = deque()
         self._sizes: deque[int] = deque()
         self._cursors: deque[tuple[int, bytes]] = deque()  # each with the number of values before it, of all there were
@@ -72,7 +74,7 @@ class Gathered:
         n = n_bytes = 0
         for size in self._sizes:
             n_bytes += size
-            if n == most or (n and n_bytes > MOST_BYTES_PER_CALL):
+            if n == most or (n and n_bytes > self._most_bytes):
                 break
             n += 1
         return n

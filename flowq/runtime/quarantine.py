@@ -6,8 +6,9 @@ import random
 from collections.abc import Awaitable, Sequence
 
 from flowq.broker.calls import insist
+from flowq.broker.outlets import Outlets
 from flowq.broker.redis_streams import Broker
-from flowq.broker.settling import Receipt, Settled, Settling
+from flowq.broker.settling import Receipt, Settling
 from flowq.delivery.message import Delivery
 from flowq.delivery.policy import AckMode
 from flowq.delivery.settlement import Outcome, Output, decide
@@ -18,10 +19,9 @@ from flowq.runtime.certificates import crashed
 from flowq.runtime.early_ack import EarlyAck
 from flowq.runtime.handling import Handling
 from flowq.runtime.identity import Identity
-from flowq.runtime.outlets import Outlets
 from flowq.runtime.pauses import Pauses
 from flowq.runtime.process_pool import ProcessHandling
-from flowq.runtime.settler import Settler
+from flowq.runtime.settler import Chunk, Settler
 
 
 class Quarantine:
@@ -61,7 +61,7 @@ class Quarantine:
             settler,
             handling.handle,
             deduplicating=self._deduplicating,
-            outlets=Outlets(self._broker, {}),
+            outlets=Outlets(self._broker, []),
         )
 
     async def run(self) -> None:
@@ -116,7 +116,7 @@ class Quarantine:
         await self._early[stage].commit(delivery, outputs)
 
 
-def _nobody_waits(edge: str, items: Sequence[Settled], receipt: Receipt) -> None:
+def _nobody_waits(edge: str, chunk: Chunk, receipt: Receipt) -> None:
     """Suspects run one after the other: nothing is read ahead that a settlement would make room for."""
 
 

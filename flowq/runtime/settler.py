@@ -5,11 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from flowq.broker.settling import Receipt, Settled, Settling
 from flowq.delivery.settlement import Ack
 
 _MOST_DELIVERIES, _MOST_OUTPUTS, _MOST_BYTES = 1000, 5000, 8_000_000
+
+
+class Chunk(NamedTuple):
+    """What one call of the script settles, and the size of the messages that it sends."""
+
+    items: Sequence[Settled]
+    n_bytes: int
 
 
 class Settler:
@@ -21,7 +29,7 @@ class Settler:
         settling: Settling,
         *,
         current_worker: Callable[[], str],
-        settled: Callable[[str, Sequence[Settled], Receipt], None],
+        settled: Callable[[str, Chunk, Receipt], None],
     ) -> None:
         self._stage = stage
         self._settling = settling
@@ -54,23 +62,24 @@ class Settler:
     async def settle_now(self, edge: str, item: Settled) -> None:
         """Commit one settlement and return when it is written."""
         async with self._committing:
-            await self._commit(edge, [item])
+            (chunk,) = chunks([item])
+            await self._commit(edge, chunk)
 
-    async def _commit(self, edge: str, items: Sequence[Settled]) -> None:
-        receipt = await self._settling.settle(self._stage, edge, items, worker=self._current_worker())
-        self._settled(edge, items, receipt)
+    async def _commit(self, edge: str, chunk: Chunk) -> None:
+        receipt = await self._settling.settle(self._stage, edge, chunk.items, worker=self._current_worker())
+        self._settled(edge, chunk, receipt)
 
     async def close(self) -> None:
         await self._settling.close()
 
 
-def chunks(items: Sequence[Settled]) -> list[Sequence[Settled]]:
+def chunks(items: Sequence[Settled]) -> list[Chunk]:
     """Parts that one script call may carry: a call blocks Redis for as long as it runs."""
     outputs = [output for _, settlement in items if isinstance(settlement, Ack) for output in settlement.outputs]
     n_bytes = sum([len(output.body) for output in outputs])
     if len(items) <= _MOST_DELIVERIES and len(outputs) <= _MOST_OUTPUTS and n_bytes <= _MOST_BYTES:
-        return [items]
-    parts: list[Sequence[Settled]] = []
+        return [Chunk(items, n_bytes)]
+    parts: list[Chunk] = []
     part: list[Settled] = []
     n_outputs = n_bytes = 0
     for item in items:
@@ -78,10 +87,10 @@ def chunks(items: Sequence[Settled]) -> list[Sequence[Settled]]:
         size = sum([len(output.body) for output in given])
         too_much = n_outputs + len(given) > _MOST_OUTPUTS or n_bytes + size > _MOST_BYTES
         if part and (len(part) >= _MOST_DELIVERIES or too_much):
-            parts.append(part)
+            parts.append(Chunk(part, n_bytes))
             part, n_outputs, n_bytes = [], 0, 0
         part.append(item)
         n_outputs += len(given)
         n_bytes += size
-    parts.append(part)
+    parts.append(Chunk(part, n_bytes))
     return parts

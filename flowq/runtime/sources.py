@@ -11,13 +11,14 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any
 
 from flowq.broker.calls import insist
+from flowq.broker.outlets import Outlets
 from flowq.broker.publishing import CursorMove, Parcel, Refused
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.codec import Encode, decoder, encoder
 from flowq.delivery.portions import MOST_PER_CALL
 from flowq.delivery.settlement import Output
 from flowq.errors import DecodeError, FlowqError, PayloadTooLarge, UsageError
-from flowq.graph.emission import Emission
+from flowq.graph.emission import Emission, edges_fed
 from flowq.graph.plan import Plan, StagePlan
 from flowq.graph.source_context import Rejected, Saved, SourceContext
 from flowq.runtime.gathered import Gathered, Portion
@@ -72,7 +73,8 @@ class SourceRunner:
         self._cursor_name = ""
         self._cursor = b""  # as it was stored last
         self._encode_cursor: Encode = encoder(Any)
-        self._gathered = Gathered(holds=self._has_cursor)
+        self._outlets = Outlets(broker, edges_fed(plan, stage))
+        self._gathered = self._new_gathered()
         self._publishing = asyncio.Lock()
 
     async def run(self, arguments: Mapping[str, Any], resources: Mapping[str, Any], signature: str) -> None:
@@ -104,7 +106,7 @@ class SourceRunner:
             await asyncio.sleep(_LOOK_SECONDS)
 
     async def _give(self, arguments: Mapping[str, Any], resources: Mapping[str, Any], signature: str) -> None:
-        self._gathered = Gathered(holds=self._has_cursor)
+        self._gathered = self._new_gathered()
         recorded: deque[Any] = deque()
         contexts = await self._contexts(recorded)
         flusher = asyncio.create_task(self._flush_now_and_then())
@@ -125,6 +127,9 @@ class SourceRunner:
         finally:
             flusher.cancel()
             await asyncio.wait([flusher])
+
+    def _new_gathered(self) -> Gathered:
+        return Gathered(holds=self._has_cursor, most_bytes=self._outlets.most_bytes)
 
     def _failure(self, error: BaseException) -> SourceFailed:
         where = "where its cursor is" if self._has_cursor else "from its beginning"
@@ -192,7 +197,9 @@ class SourceRunner:
             sizes = [edge.maxsize for edge in self._plan.edges_out_of(self._stage.name) if edge.maxsize]
             most = max(1, min(MOST_PER_CALL, *(size // 10 for size in sizes)))
             while (portion := self._gathered.take(most, everything=bool(finished))) is not None:
+                await self._outlets.until_free()
                 await self._publish(portion, finished="" if len(self._gathered) else finished)
+                self._outlets.sent(sum([len(entry.body) for entry in portion.entries]), handled=len(portion.entries))
 
     async def _publish(self, portion: Portion, *, finished: str) -> None:
         parcels, token, name = self._parcels(portion), self._next_id().decode(), self._stage.name

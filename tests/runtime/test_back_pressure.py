@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
-from flowq import Pipeline, Retry, source, stage
+import pytest
+
+from flowq import Pipeline, QueueFull, Retry, source, stage
+from flowq.broker.vitals import memory_of
 from flowq.runtime.run import Run, RunOptions
 from flowq.runtime.runner import Runner
 from tests.eventually import eventually
 from tests.runtime.lab import Item, Lab, Other
+
+KILOBYTE = "x" * 1000
 
 
 async def test_a_sink_that_is_down_stops_the_source_and_loses_nothing(lab: Lab) -> None:
@@ -58,20 +63,103 @@ async def stands_still(number: object) -> bool:
     return bool(before) and number() == before
 
 
+async def test_an_edge_holds_no_more_memory_than_it_may(lab: Lab) -> None:
+    limit = 300_000
+    let_go = asyncio.Event()
+
+    @source
+    def texts() -> Iterator[Other]:
+        for n in range(3000):
+            yield Other(text=f"{n} {KILOBYTE}")
+
+    @stage(maxsize=1_000_000, maxsize_bytes=limit)
+    async def grow(other: Other) -> list[Other]:
+        return [other] * 3
+
+    @stage(maxsize=1_000_000, maxsize_bytes=limit, concurrency=1)
+    async def store(other: Other) -> None:
+        await let_go.wait()
+
+    pipeline = Pipeline("p", texts >> grow >> store)
+    broker, edges = lab.broker(pipeline), ["texts>grow", "grow>store"]
+    options = RunOptions()
+    run = Run(pipeline.plan, broker)
+    runner = Runner(pipeline.plan, broker, options, sources=await run.begin(options))
+    await runner.start()
+    try:
+
+        async def taken() -> tuple[int, ...]:
+            return tuple((await memory_of(broker, edges)).values())
+
+        await eventually(lambda: _all_at_least(taken, limit * 4 // 5))
+        await eventually(lambda: _stands_still(taken))
+        assert max(await taken()) < 1.5 * limit  # all of it would be thirty times as much
+        let_go.set()
+        await eventually(lambda: _ok(lab, pipeline, "store", 9000), seconds=10)
+    finally:
+        await runner.stop()
+
+
+Look = Callable[[], Awaitable[tuple[int, ...]]]
+
+
+async def _all_at_least(look: Look, n_bytes: int) -> bool:
+    return min(await look()) >= n_bytes
+
+
+async def _stands_still(look: Look) -> bool:
+    before = await look()
+    await asyncio.sleep(0.5)
+    return await look() == before
+
+
+async def _ok(lab: Lab, pipeline: Pipeline, stage: str, n: int) -> bool:
+    return (await lab.balance(pipeline))[stage].ok == n
+
+
+async def test_a_push_to_an_edge_that_takes_too_much_memory_waits_or_is_refused(lab: Lab) -> None:
+    @stage(maxsize_bytes=100_000)
+    async def store(other: Other) -> None: ...
+
+    pipeline = Pipeline("p", store)
+    with pytest.raises(QueueFull, match="maxsize_bytes of 100,000"):
+        await lab.push(pipeline, store, *[Other(text=KILOBYTE)] * 1000, wait=False)
+    pushed = (await lab.balance(pipeline))["store"].outstanding
+    assert 80 < pushed < 120
+
+    waiting = asyncio.create_task(lab.push(pipeline, store, Other(text="waited")))
+    async with lab.running(pipeline):
+        await waiting
+        await eventually(lambda: _ok(lab, pipeline, "store", pushed + 1))
+
+
+async def test_one_message_larger_than_an_edge_may_hold_goes_through(lab: Lab) -> None:
+    @stage
+    async def grow(item: Item) -> Other:
+        return Other(text=KILOBYTE * 100)
+
+    @stage(maxsize_bytes=1000)
+    async def store(other: Other) -> None: ...
+
+    summary = await lab.run(Pipeline("p", grow >> store), *(Item(n=n) for n in range(20)))
+
+    assert summary.stages["store"].ok == 20
+
+
 async def test_a_crawl_whose_frontier_is_larger_than_every_bound_finishes(any_lab: Lab) -> None:
     pages = 200
     stored: set[int] = set()
 
-    @stage(dedup="n", maxsize=5, concurrency=2)
+    @stage(dedup="n", maxsize=5, maxsize_bytes=2_000, concurrency=2)
     async def fetch(item: Item) -> Item:
         return item
 
-    @stage(maxsize=5, concurrency=2)
+    @stage(maxsize=5, maxsize_bytes=2_000, concurrency=2)
     async def parse(page: Item) -> list[Item | Other]:
         links = [Item(n=n) for n in range(20 * page.n + 1, 20 * page.n + 21) if n < pages]
         return [Other(text=str(page.n)), *links]
 
-    @stage(maxsize=5, concurrency=1)
+    @stage(maxsize=5, maxsize_bytes=2_000, concurrency=1)
     async def store(doc: Other) -> None:
         stored.add(int(doc.text))
 

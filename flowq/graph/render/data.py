@@ -24,7 +24,7 @@ def json(plan: Plan) -> str:
       `timeout_seconds`; `max_bytes`; `runs_on` ("loop", "thread", "process"); `resources`, the names of the
       parameters they are passed by; `routes`, a list of {type, edges}; `place` {file, line}. A source takes no
       messages: what says how they are taken is null there.
-    - `edges` between stages: `name`, `from`, `to`, `types`, `feedback`, `maxsize`.
+    - `edges` between stages: `name`, `from`, `to`, `types`, `feedback`, `maxsize`, `maxsize_bytes`.
     - `warnings`: `code`, `text`, `details`, `hint`, `place`.
     """
     document = {
@@ -95,6 +95,7 @@ def _edge(edge: EdgePlan) -> dict[str, Any]:
         "types": [type_name(type_) for type_ in edge.types],
         "feedback": edge.feedback,
         "maxsize": edge.maxsize,
+        "maxsize_bytes": edge.maxsize_bytes,
     }
 
 

@@ -119,6 +119,16 @@ def test_maxsize_holds_for_every_edge_into_the_stage() -> None:
     }
 
 
+def test_maxsize_bytes_holds_for_every_edge_into_the_stage() -> None:
+    def give(link: Link) -> Link: ...
+
+    plan = Pipeline("p", stage(give) >> stage(maxsize_bytes=5_000)(follow)).plan
+    sizes = {edge.name: edge.maxsize_bytes for edge in plan.edges}
+    assert sizes == {">give": 0, ">follow": 5_000, "give>follow": 5_000}
+    plan = Pipeline("p", stage(give) >> stage(follow)).plan
+    assert plan.edge_by_name["give>follow"].maxsize_bytes == 64_000_000
+
+
 def test_batch_and_linger_make_a_batch() -> None:
     assert compiled(store, batch=50, linger="250ms").batch == Batch(50, 0.25)
     assert compiled(store, batch=50).batch == Batch(50, 0.2)

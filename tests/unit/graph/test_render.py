@@ -295,6 +295,7 @@ def test_the_json_says_all_that_the_plan_says() -> None:
         "types": ["Link"],
         "feedback": True,
         "maxsize": 10_000,
+        "maxsize_bytes": 64_000_000,
     }
     assert document["warnings"] == [
         {
