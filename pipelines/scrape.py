@@ -19,6 +19,8 @@ from flowq import Pipeline, Rate, Reject, Retry, RetryLater, resource, retry_aft
 
 AGENT = "flowq-scrape"  # put your own name here, and an address for complaints
 PER_SECOND = float(os.environ.get("SCRAPE_RATE", "200"))  # to each host; far fewer when it is not yours
+OTHERS = dict(host.split("=") for host in os.environ.get("SCRAPE_RATES", "").split())  # "slow.example=1 my.test=500"
+RATE = Rate(PER_SECOND, by="host", keys={host: Rate(float(n)) for host, n in OTHERS.items()})
 OBEY_ROBOTS = os.environ.get("SCRAPE_ROBOTS") != "off"
 DATABASE = os.environ.get("SCRAPE_DB", "scrape.db")
 
@@ -95,7 +97,7 @@ async def seeds(url: str) -> AsyncIterator[Link]:
         yield Link(url=urldefrag(start).url)
 
 
-@stage(concurrency=8, dedup="url", rate=Rate(PER_SECOND, by="host"), retry=Retry(attempts=5, base=0.5))
+@stage(concurrency=8, dedup="url", rate=RATE, retry=Retry(attempts=5, base=0.5))
 async def fetch(link: Link, http: httpx2.AsyncClient = use(client), robots: Robots = use(robots)) -> Page | None:
     if OBEY_ROBOTS and not await robots.allow(link.url):
         return None

@@ -9,6 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -99,52 +100,22 @@ def test_the_others_finish_as_if_it_were_not_there(crawled: Crawled) -> None:
 
 
 RATES = {"slow": 20, "medium": 40, "fast": 80}
-AT_RATES_OF_THEIR_OWN = """
-    from collections.abc import Iterator
-
-    from flowq import Pipeline, Rate, source
-    from pipelines.scrape import Link, fetch, parse, store
-
-    @source
-    def slow_seeds(slow: str) -> Iterator[Link]:
-        yield Link(url=slow)
-
-    @source
-    def medium_seeds(medium: str) -> Iterator[Link]:
-        yield Link(url=medium)
-
-    @source
-    def fast_seeds(fast: str) -> Iterator[Link]:
-        yield Link(url=fast)
-
-    slow_fetch = fetch.options(name="slow_fetch", rate=Rate(20, by="host"))
-    medium_fetch = fetch.options(name="medium_fetch", rate=Rate(40, by="host"))
-    fast_fetch = fetch.options(name="fast_fetch", rate=Rate(80, by="host"))
-    slow_parse, medium_parse, fast_parse = (parse.options(name=f"{name}_parse") for name in ("slow", "medium", "fast"))
-
-    three = Pipeline(
-        "three",
-        slow_seeds >> slow_fetch >> slow_parse >> (store | slow_fetch),
-        medium_seeds >> medium_fetch >> medium_parse >> (store | medium_fetch),
-        fast_seeds >> fast_fetch >> fast_parse >> (store | fast_fetch),
-    )
-"""
 
 
-def test_three_sites_are_crawled_at_once_each_at_a_rate_of_its_own(tmp_path: Path) -> None:
+def test_one_stage_crawls_three_sites_at_once_each_at_a_rate_of_its_own(tmp_path: Path) -> None:
     seconds = 2
     sites = {name: _site(tmp_path / name, seconds * rate + 1) for name, rate in RATES.items()}
     with (
         serve(sites["slow"]) as slow,
         serve(sites["medium"]) as medium,
         serve(sites["fast"], closed=0.3, retry_after=0.3) as fast,
-        Project(tmp_path / "project", SCRAPE_DB="scrape.db") as project,
+        Project(tmp_path / "project", SCRAPE_DB="scrape.db", SCRAPE_RATE=f"{RATES['fast']}") as project,
     ):
         shutil.copy(PIPELINE, project.folder / "pipelines")
-        project.write("three", AT_RATES_OF_THEIR_OWN)
         servers = {"slow": slow, "medium": medium, "fast": fast}
-        arguments = [word for name, server in servers.items() for word in ("-a", f"{name}={server.url}")]
-        run = project.run("run", "three", "--json", *arguments)
+        others = " ".join(f"{urlsplit(servers[name].url).netloc}={RATES[name]}" for name in ("slow", "medium"))
+        urls = " ".join(server.url for server in servers.values())
+        run = project.run("run", "scrape", "--json", "-a", f"url={urls}", SCRAPE_RATES=others)
         assert run.wait() == 0, run.stderr
         asked = {name: server.stats() for name, server in servers.items()}
 
