@@ -50,6 +50,7 @@ class SiteServer(ThreadingHTTPServer):
         slow: float,
         robots: str | int | None,
         closed: float,
+        closed_after: int,
     ) -> None:
         super().__init__(("127.0.0.1", port), _Answer)
         self.root = pages.root.resolve()
@@ -59,11 +60,13 @@ class SiteServer(ThreadingHTTPServer):
         self.slow_seconds = slow
         self.robots = robots
         self._closed_seconds = closed
+        self._closed_after = closed_after
         self._opens_at: float | None = None
         self._plan = FaultPlan.of(pages, faults)
         self._lock = threading.Lock()
         self._times: dict[str, list[float]] = defaultdict(list)
         self._faults: Counter[str] = Counter()
+        self._requests = 0
         self._robots_requests = 0
         self._connections: set[socket.socket] = set()
 
@@ -75,8 +78,11 @@ class SiteServer(ThreadingHTTPServer):
                 return None
             times = self._times[path]
             now = time.time()
-            self._opens_at = self._opens_at or now + self._closed_seconds
-            fault = "429" if now < self._opens_at else self._plan.fault(path, hit=len(times))
+            self._requests += 1
+            if self._requests > self._closed_after:
+                self._opens_at = self._opens_at or now + self._closed_seconds
+            is_closed = self._opens_at is not None and now < self._opens_at
+            fault = "429" if is_closed else self._plan.fault(path, hit=len(times))
             times.append(now)
             if fault:
                 self._faults[fault] += 1
@@ -217,16 +223,24 @@ def serve(
     slow: float = 2.0,
     robots: str | int | None = None,
     closed: float = 0,
+    closed_after: int = 0,
 ) -> Generator[SiteServer]:
     """Serve a site from threads of this process while the block runs.
 
     `port` 0 takes a free one. `faults` are the kinds of FaultPlan to show: `retry_after` is what 429 and 503
     ask for, `slow` how long the slow page takes, both in seconds. `robots` is the text of `/robots.txt`, or a
-    status to answer it with; None serves the file of the site, if it has one. For `closed` seconds from the first
-    request on, every page is answered with 429.
+    status to answer it with; None serves the file of the site, if it has one. For `closed` seconds, from
+    the first request on that comes after `closed_after` others, every page is answered with 429.
     """
     server = SiteServer(
-        pages, port=port, faults=faults, retry_after=retry_after, slow=slow, robots=robots, closed=closed
+        pages,
+        port=port,
+        faults=faults,
+        retry_after=retry_after,
+        slow=slow,
+        robots=robots,
+        closed=closed,
+        closed_after=closed_after,
     )
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, name="site server")
     thread.start()

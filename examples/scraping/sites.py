@@ -36,6 +36,17 @@ class Site:
                 yield "/" + file.relative_to(self.root).as_posix()
 
 
+def made_site(folder: Path, pages: int) -> Site:
+    """A site of so many small pages, made in a folder: the first links to all the others, and they link back."""
+    folder.mkdir()
+    others = [f"page{n}.html" for n in range(1, pages)]
+    links = "".join(f"<a href={name}>{name}</a>" for name in others)
+    (folder / "index.html").write_text(f"<title>start</title>{links}")
+    for name in others:
+        (folder / name).write_text(f"<title>{name}</title><a href=index.html>back</a>")
+    return Site("made", folder)
+
+
 def is_html(path: str) -> bool:
     """Whether the name of a file says that it is a page."""
     return path.lower().endswith((".html", ".htm"))

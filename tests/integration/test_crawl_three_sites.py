@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from examples.scraping.server import SiteServer, Stats, serve
-from examples.scraping.sites import Site
+from examples.scraping.sites import made_site
 from tests.integration.flowq_process import FlowqProcess, Project
 
 PIPELINE = Path(__file__).parents[2] / "pipelines" / "scrape.py"
@@ -43,7 +43,7 @@ class Crawled:
 def crawled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crawled]:
     """All three, crawled once."""
     folder = tmp_path_factory.mktemp("three")
-    pages = _site(folder / "site")
+    pages = made_site(folder / "site", PAGES)
     with (
         serve(pages) as first,
         serve(pages) as second,
@@ -56,17 +56,6 @@ def crawled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crawled]:
         with closing(sqlite3.connect(project.folder / "scrape.db")) as db:
             rows = {url for (url,) in db.execute("select url from doc")}
         yield Crawled(run, rows, sites, [site.stats() for site in sites])
-
-
-def _site(folder: Path, pages: int = PAGES) -> Site:
-    """A page that links to all the others."""
-    folder.mkdir()
-    others = [f"page{n}.html" for n in range(1, pages)]
-    links = "".join(f"<a href={name}>{name}</a>" for name in others)
-    (folder / "index.html").write_text(f"<title>start</title>{links}")
-    for name in others:
-        (folder / name).write_text(f"<title>{name}</title><a href=index.html>back</a>")
-    return Site("made", folder)
 
 
 def test_every_page_of_all_three_is_stored_though_one_was_closed_at_first(crawled: Crawled) -> None:
@@ -104,7 +93,7 @@ RATES = {"slow": 20, "medium": 40, "fast": 80}
 
 def test_one_stage_crawls_three_sites_at_once_each_at_a_rate_of_its_own(tmp_path: Path) -> None:
     seconds = 2
-    sites = {name: _site(tmp_path / name, seconds * rate + 1) for name, rate in RATES.items()}
+    sites = {name: made_site(tmp_path / name, seconds * rate + 1) for name, rate in RATES.items()}
     with (
         serve(sites["slow"]) as slow,
         serve(sites["medium"]) as medium,

@@ -1,0 +1,1 @@
+"""What a site that answers 429 costs those that are crawled beside it."""

@@ -1,0 +1,101 @@
+"""Crawls two sites alone, and then beside one that answers 429 for ten seconds: `python -m benchmarks.throttled`.
+
+A site is done when its last page has been stored, counted from the first request that any site gets: both moments are
+noted when they happen. Fails when one of the two takes more than a tenth longer beside the third than without it. The
+third answers some requests first, so that hundreds of its pages are waiting while it is held.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.throttled.timed import DATABASE
+from examples.scraping.server import SiteServer, serve
+from examples.scraping.sites import Site, made_site
+
+ROOT = Path(__file__).resolve().parents[2]
+PIPELINES = (ROOT / "pipelines" / "scrape.py", Path(__file__).with_name("timed.py"))
+PER_SECOND = 40
+CLOSED_SECONDS, CLOSED_AFTER, RETRY_AFTER_SECONDS = 10.0, 20, 1.0
+LONGEST = 1.10
+
+
+@dataclass(frozen=True)
+class Crawled:
+    """One crawl: for how long each site was crawled, and how often it answered 429."""
+
+    seconds: Sequence[float]
+    refused: Sequence[int]
+
+    def __str__(self) -> str:
+        sites = (
+            f"{took:6.2f} s" + (f" ({no} times 429)" if no else "")
+            for took, no in zip(self.seconds, self.refused, strict=True)
+        )
+        return "  ".join(sites)
+
+
+def main() -> int:
+    """Crawl both ways, print how long each site took, and compare."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.throttled", description=__doc__)
+    parser.add_argument("--pages", type=int, default=600, help="of each site")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="throttled-") as scratch:
+        folder = Path(scratch)
+        pages = made_site(folder / "site", options.pages)
+        alone = crawled(folder / "alone", pages, closed=(0, 0))
+        print(f"  alone   {alone}", flush=True)
+        beside = crawled(folder / "beside", pages, closed=(0, 0, CLOSED_SECONDS))
+        print(f"  beside  {beside}", flush=True)
+    if min(beside.seconds[:2]) < CLOSED_SECONDS:
+        print("error: the two were done before the third had opened; give them more --pages", file=sys.stderr)
+        return 1
+    ratios = [took / before for took, before in zip(beside.seconds, alone.seconds, strict=False)]
+    print(f"  {' and '.join(f'{ratio:.3f}' for ratio in ratios)} times as long, {LONGEST:.2f} at most")
+    return 0 if max(ratios) <= LONGEST else 1
+
+
+def crawled(folder: Path, pages: Site, *, closed: Sequence[float]) -> Crawled:
+    """Crawl as many servers of these pages, each closed for so long."""
+    (folder / "pipelines").mkdir(parents=True)
+    for pipeline in PIPELINES:
+        shutil.copy(pipeline, folder / "pipelines")
+    with ExitStack() as stack:
+        servers = [
+            stack.enter_context(serve(pages, closed=each, closed_after=CLOSED_AFTER, retry_after=RETRY_AFTER_SECONDS))
+            for each in closed
+        ]
+        run(folder, " ".join(server.url for server in servers))
+        with closing(sqlite3.connect(folder / DATABASE)) as db:
+            return times(servers, dict(db.execute("select url, at from stored")))
+
+
+def run(folder: Path, urls: str) -> None:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("FLOWQ_", "REDIS_"))}
+    command = [sys.executable, "-m", "flowq", "run", "timed", "--json", "-a", f"url={urls}"]
+    environ = inherited | {"SCRAPE_RATE": str(PER_SECOND)}
+    done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, timeout=300, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr}")
+
+
+def times(servers: Sequence[SiteServer], stored: dict[str, float]) -> Crawled:
+    """What the servers and the database have noted."""
+    asked = [server.stats() for server in servers]
+    begun = min(moment for stats in asked for moments in stats["times"].values() for moment in moments)
+    last = [max(at for url, at in stored.items() if url.startswith(f"{server.origin}/")) for server in servers]
+    return Crawled([at - begun for at in last], [stats["faults"]["429"] for stats in asked])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
