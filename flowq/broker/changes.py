@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -50,13 +50,16 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """All that differs. `seen_ms` is when the last run began, 0 if there was none; `likely` are moves that fit."""
+    """All that differs. `seen_ms` is when the last run began, 0 if there was none; `likely` are moves that fit,
+    of stages that take the same messages and of sources that nothing else can have become.
+    """
 
     pipeline: str
     changes: Sequence[Change]
     seen_ms: int
     moves: Mapping[str, str]
     likely: Mapping[str, str]
+    likely_sources: Mapping[str, str]
 
     @property
     def misfits(self) -> int:
@@ -68,7 +71,7 @@ class Changes:
         return {
             "pipeline": self.pipeline,
             "recorded_at": seen if self.seen_ms else None,
-            "likely_moves": dict(self.likely),
+            "likely_moves": {**self.likely, **self.likely_sources},
             "changes": [change.as_json() for change in self.changes],
         }
 
@@ -83,7 +86,7 @@ async def changes_of(
     """
     moves = moves or {}
     recorded = await recorded_plan(broker)
-    _check(moves, plan)
+    _check(moves, plan, recorded)
     outstanding = await broker.outstanding(list(recorded.keys() | plan.edge_by_name.keys()))
     found: list[Change] = []
     for edge, record in sorted(recorded.items()):
@@ -97,7 +100,8 @@ async def changes_of(
     if recorded:
         found += [Change("new", edge.name, outstanding[edge.name]) for edge in plan.edges if edge.name not in recorded]
     seen_ms = max((record.seen_ms for record in recorded.values()), default=0)
-    return Changes(plan.name, found, seen_ms, moves, _likely(recorded, plan, moves))
+    likely = _likely(recorded, plan, moves), _likely_sources(recorded, plan, moves)
+    return Changes(plan.name, found, seen_ms, moves, *likely)
 
 
 def target_of_move(edge: str, moves: Mapping[str, str], plan: Plan) -> str:
@@ -112,12 +116,15 @@ def target_of_move(edge: str, moves: Mapping[str, str], plan: Plan) -> str:
     return ""
 
 
-def _check(moves: Mapping[str, str], plan: Plan) -> None:
+def _check(moves: Mapping[str, str], plan: Plan, recorded: Collection[str]) -> None:
+    sources = _sources_among(recorded)
     for old, new in moves.items():
         if old in plan.stage_by_name:
             raise UsageError(f'--move {old}={new}: "{old}" is still in the code, nothing has taken its place')
-        if plan.stage(new).is_source:
+        if plan.stage(new).is_source and inlet_of(old) in recorded:
             raise UsageError(f'--move {old}={new}: "{new}" is a source, and takes no messages')
+        if old in sources and not plan.stage(new).is_source:
+            raise UsageError(f'--move {old}={new}: "{old}" was a source, and "{new}" is none')
 
 
 def _likely(recorded: Mapping[str, RecordedEdge], plan: Plan, moves: Mapping[str, str]) -> dict[str, str]:
@@ -131,6 +138,20 @@ def _likely(recorded: Mapping[str, RecordedEdge], plan: Plan, moves: Mapping[str
         if len(alike) == 1:
             likely[name] = alike[0]
     return likely
+
+
+def _likely_sources(recorded: Collection[str], plan: Plan, moves: Mapping[str, str]) -> dict[str, str]:
+    """The one source that is gone, with the one that is new."""
+    before = _sources_among(recorded)
+    gone = [name for name in before if name not in plan.stage_by_name and name not in moves]
+    new = [source.name for source in plan.sources if source.name not in before and source.name not in moves.values()]
+    return {gone[0]: new[0]} if len(gone) == len(new) == 1 else {}
+
+
+def _sources_among(recorded: Collection[str]) -> list[str]:
+    """The origins on record that never took a message themselves."""
+    origins = {edge.partition(">")[0] for edge in recorded} - {""}
+    return sorted(origin for origin in origins if inlet_of(origin) not in recorded)
 
 
 def _target(plan: Plan, edge: str) -> StagePlan:

@@ -38,6 +38,7 @@ HSETNX {hash} f v
 HGET {hash} f
 HMGET {hash} f
 HGETALL {hash}
+HKEYS {hash}
 HVALS {hash}
 HLEN {hash}
 HEXISTS {hash} f
@@ -50,6 +51,7 @@ RENAME {set} {set}
 RENAMENX {set} {set}
 ZADD {zset} 1 m
 ZINCRBY {zset} 1 m
+ZUNIONSTORE {zset} 1 {zset}
 ZSCORE {zset} m
 ZCARD {zset}
 ZCOUNT {zset} 0 1

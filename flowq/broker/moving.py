@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from flowq.broker import scripts
 from flowq.broker.keys import GROUP
@@ -46,14 +46,20 @@ async def move_edge(broker: Broker, edge: str, new_edge: str) -> int:
 
 
 async def move_stage(broker: Broker, stage: str, new_stage: str, edges: Mapping[str, str]) -> None:
-    """Move all that is known of a stage but its messages. `edges` are its edges, by their old names."""
+    """Move all that is known of a stage or a source but its messages. `edges` are its edges, by their old names."""
     keys = broker.keys
     flat = [name for pair in edges.items() for name in pair]
-    dead = [keys.dead(stage), keys.dead(new_stage)]
-    while await broker.script(scripts.MOVE_DEAD, dead, _MOST_PER_STEP, *flat):
-        pass
-    pairs = [key(name) for key in (keys.rate, keys.held, keys.holds, keys.pace) for name in (stage, new_stage)]
-    names = [keys.stats, keys.paused, keys.seen(stage), keys.seen(new_stage), *pairs]
+
+    def both(*kinds: Callable[[str], str]) -> list[str]:
+        return [key(name) for key in kinds for name in (stage, new_stage)]
+
+    for letters in (both(keys.dead, keys.amended), both(keys.kept, keys.amended)):
+        while await broker.script(scripts.MOVE_DEAD, letters, _MOST_PER_STEP, *flat):
+            pass
+    names = [
+        keys.stats, keys.paused, keys.cursors, keys.run, *both(keys.seen, keys.seen_until),
+        *both(keys.rate, keys.held, keys.holds, keys.pace),
+    ]  # fmt: skip
     await broker.script(scripts.RENAME_STAGE, names, stage, new_stage, *flat)
 
 

@@ -66,11 +66,14 @@ def _what_to_do(changes: Changes) -> Iterator[str]:
     moves = "".join(f" --move {old}={new}" for old, new in changes.moves.items())
     for old, new in changes.likely.items():
         yield f"{new} takes what {old} took: renamed?  flowq plan {name}{moves} --move {old}={new}"
+    for old, new in changes.likely_sources.items():
+        yield f"{new} begins anew, or goes on where {old} was: renamed?  flowq plan {name}{moves} --move {old}={new}"
     if changes.misfits:
         reason = next(change.fit.reason for change in changes.changes if change.fit.misfits)
         yield f"{changes.misfits:,} do not fit, and will be dead letters. The first: {printable(reason)}"
     left = sum(change.messages for change in changes.changes if change.kind == "left")
-    if left and not changes.likely:
+    likely = changes.likely or changes.likely_sources
+    if left and not likely:
         yield f"{left:,} would stay behind: --move OLD=NEW, or remove them:  flowq gc {name}"
-    if not changes.likely:
+    if not likely:
         yield f"to carry it out:  flowq apply {name}{moves}"

@@ -135,3 +135,57 @@ async def test_those_who_queue_for_a_pacing_key_come_back_now(worker: Worker, ke
     assert float(await redis(b"ZSCORE", keys.delayed(IN), name)) <= (int(seconds) + 1) * 1000
     assert float(await redis(b"ZSCORE", keys.delayed(IN), late)) > (int(seconds) + 80_000) * 1000
     assert not await redis(b"EXISTS", keys.queue("parse"))
+
+
+async def test_what_is_remembered_for_a_while_is_remembered_as_long_under_the_new_name(
+    worker: Worker, keys: Keys, redis: Command
+) -> None:
+    await redis(b"ZADD", keys.seen_until("parse"), 100, b"a", 200, b"b")
+    await move_stage(worker.broker, "parse", "tidy", {})
+    assert await remembered(redis, keys, "tidy") == {b"a": 100, b"b": 200}
+
+    # Somebody has begun to work under the new name before.
+    await redis(b"ZADD", keys.seen_until("parse"), 300, b"a", 50, b"b", 70, b"c")
+    for _ in range(2):
+        await move_stage(worker.broker, "parse", "tidy", {})
+
+    assert await remembered(redis, keys, "tidy") == {b"a": 300, b"b": 200, b"c": 70}
+    assert await remembered(redis, keys, "parse") == {}
+
+
+async def remembered(redis: Command, keys: Keys, stage: str) -> dict[bytes, float]:
+    flat = await redis(b"ZRANGE", keys.seen_until(stage), b"0", b"-1", b"WITHSCORES")
+    return dict(zip(flat[::2], map(float, flat[1::2]), strict=True))
+
+
+async def test_a_source_goes_on_where_it_was_with_each_of_its_arguments(
+    worker: Worker, keys: Keys, redis: Command
+) -> None:
+    await redis(b"HSET", keys.cursors, "rows", "7", "rows 0ab1", "8", "rows2", "9", "lines 0ab1", "5")
+    await redis(b"HSET", keys.run, "source:rows", "done 4e1f")
+
+    for _ in range(2):
+        await move_stage(worker.broker, "rows", "lines", {})
+
+    names = ["rows", "rows 0ab1", "rows2", "lines", "lines 0ab1"]
+    assert await redis(b"HMGET", keys.cursors, *names) == [None, None, b"9", b"7", b"5"]
+    assert await redis(b"HMGET", keys.run, "source:rows", "source:lines") == [None, b"done 4e1f"]
+
+
+async def test_a_mended_letter_and_what_was_kept_go_along(worker: Worker, keys: Keys, redis: Command) -> None:
+    await worker.publish(b"1")
+    await worker.settle(buried((await worker.read())[0]))
+    ((letter, _),) = await redis(b"XRANGE", keys.dead("parse"), b"-", b"+")
+    await redis(b"HSET", keys.amended("parse"), letter, b"mended")
+    await redis(b"XADD", keys.dead("tidy"), b"9999999999999-1", b"e", NEW, b"b", b"later")
+    await redis(b"XADD", keys.kept("parse"), b"5-1", b"h", b"a b c 0", b"b", b"kept")
+
+    for _ in range(2):
+        await move_stage(worker.broker, "parse", "tidy", {IN: NEW})
+
+    assert not await redis(b"EXISTS", keys.amended("parse"), keys.kept("parse"))
+    amended = await redis(b"HGETALL", keys.amended("tidy"))
+    (moved,) = [id_ for id_, fields in await redis(b"XRANGE", keys.dead("tidy"), b"-", b"+") if b"later" not in fields]
+    assert amended in ([moved, b"mended"], {moved: b"mended"})
+    ((kept, fields),) = await redis(b"XRANGE", keys.kept("tidy"), b"-", b"+")
+    assert (kept, fields[-1]) == (b"5-1", b"kept")

@@ -35,6 +35,25 @@ lab = Pipeline("lab", parse >> store)
 """
 RENAMED = BEFORE.replace("parse", "extract")
 STRICTER = BEFORE.replace("    n: int\n", "    n: int\n    title: str\n")
+REMEMBERING = BEFORE.replace("import Pipeline", "import Dedup, Pipeline").replace(
+    'dedup="n"', 'dedup=Dedup("n", scope="forever", ttl="1d")'
+)
+READING = """
+from __future__ import annotations
+from pydantic import BaseModel
+from flowq import Pipeline, stage
+from flowq.sources import ndjson
+
+class Item(BaseModel):
+    n: int
+
+lines = ndjson(Item, "items.ndjson", name="lines")
+
+@stage
+async def store(item: Item) -> None: ...
+
+lab = Pipeline("lab", lines >> store)
+"""
 SHORTER = BEFORE.replace("parse >> store", "store")
 
 
@@ -103,6 +122,39 @@ def test_what_a_renamed_stage_had_goes_to_its_new_name_and_nothing_is_lost_or_do
     assert stages(project)["extract"]["duplicates"] == 1
 
 
+def test_what_a_renamed_stage_has_seen_is_not_taken_again_though_it_is_remembered_for_a_while(project: Project) -> None:
+    project.write("lab", REMEMBERING)
+    fill(project, 0, 5)
+    assert project.run("run", "lab", "--drain").wait() == 0
+    project.write("lab", REMEMBERING.replace("parse", "extract"))
+
+    assert project.run("apply", "lab", "--move", "parse=extract").wait() == 0
+
+    project.run("push", "lab.extract", '{"n": 3}')
+    project.run("push", "lab.extract", '{"n": 8}')
+    state = stages(project)["extract"]
+    assert (state["duplicates"], state["waiting"]) == (1, 1)
+
+
+@pytest.mark.parametrize("arguments", [[], ["-a", "files=items.ndjson"]], ids=["as written", "as told"])
+def test_a_renamed_source_goes_on_where_it_was(project: Project, arguments: list[str]) -> None:
+    items = project.folder / "items.ndjson"
+    items.write_text("".join(f'{{"n": {n}}}\n' for n in range(20)))
+    project.write("lab", READING)
+    assert project.run("run", "lab", *arguments).wait() == 0
+    with items.open("a") as file:
+        file.write("".join(f'{{"n": {n}}}\n' for n in range(5)))
+    project.write("lab", READING.replace("lines", "rows"))
+
+    shown = project.run("plan", "lab").stdout
+    assert "rows begins anew, or goes on where lines was: renamed?  flowq plan lab --move lines=rows" in shown
+    assert project.run("apply", "lab", "--move", "lines=rows").wait() == 0
+
+    run = project.run("run", "lab", "--json", *arguments)
+    assert run.wait() == 0, run.stderr
+    assert run.summary["stages"]["store"]["in"] == 5
+
+
 def test_nothing_is_moved_while_a_worker_of_the_earlier_version_is_alive(project: Project) -> None:
     old = project.start("run", "lab", "--forever")
     old.wait_for(lambda: len(as_json(project, "status", "lab")["workers"]) == 1)
@@ -149,6 +201,19 @@ def test_an_edge_that_is_gone_keeps_its_messages_until_somebody_says_where_to(pr
     assert "left 3 on >parse" in project.run("apply", "lab").stdout
     changes = as_json(project, "plan", "lab")["changes"]
     assert [(change["kind"], change["edge"], change["messages"]) for change in changes] == [("left", ">parse", 3)]
+
+
+def test_a_source_takes_the_place_of_a_source_alone(project: Project) -> None:
+    project.write("lab", READING)
+    (project.folder / "items.ndjson").write_text("")
+    assert project.run("run", "lab").wait() == 0
+    project.write("lab", READING.replace("lines", "rows").replace("store", "keep"))
+
+    to_stage = project.run("apply", "lab", "--move", "lines=keep").stderr
+    to_source = project.run("apply", "lab", "--move", "store=rows").stderr
+
+    assert to_stage.startswith('error[FQ200]: --move lines=keep: "lines" was a source, and "keep" is none')
+    assert to_source.startswith('error[FQ200]: --move store=rows: "rows" is a source, and takes no messages')
 
 
 def test_a_pipeline_that_never_ran_has_nothing_to_compare(project: Project) -> None:
