@@ -71,8 +71,7 @@ def _findings(names: Sequence[str], settings: Settings) -> Iterator[_Finding]:
         settings.check_pipelines(entry.name for entry in chosen)
     for entry in chosen:
         try:
-            plan = load_entry(entry).pipeline.plan
-            settings.concurrency(entry.name, [stage.name for stage in plan.consumers])
+            plan = load_entry(entry, settings).pipeline.plan
         except NoPipeline:
             if names:
                 raise

@@ -48,7 +48,7 @@ def command(
     if name is not None:
         from flowq.cli.loading import load
 
-        found += of_pipeline(load(name, settings).pipeline.plan, settings)
+        found += of_pipeline(name, load(name, settings).pipeline.plan, settings)
     if json:
         from flowq.cli.printable import json_text
 
@@ -74,40 +74,61 @@ def of_project(settings: Settings) -> Iterator[Setting]:
         yield Setting(name, value, settings.origin[name])
 
 
-def of_pipeline(plan: Plan, settings: Settings) -> Iterator[Setting]:
-    """What holds for each stage of one pipeline."""
+def of_pipeline(name: str, plan: Plan, settings: Settings) -> Iterator[Setting]:
+    """What holds for each stage of the pipeline that is known by that name."""
     from flowq.cli.errors import shown
+    from flowq.graph.plan import DEFAULT_MAXSIZE, StagePlan
 
-    wanted = settings.of_stages(plan.name, [stage.name for stage in plan.consumers])
+    chosen = settings.of_stages(name, plan)
     for stage in plan.consumers:
         here = f"@stage {shown(stage.place.file)}:{stage.place.line}"
-        for option, value, is_default in _options(stage):
-            if option == "concurrency" and (setting := wanted.get(stage.name)):
-                yield Setting(f"{stage.name}.{option}", str(setting.concurrency), setting.origin)
-            else:
-                yield Setting(f"{stage.name}.{option}", value, "built-in" if is_default else here)
+        built_in = dict(_options(StagePlan(stage.name, stage.kind, stage.handler))) | {
+            "maxsize": f"{DEFAULT_MAXSIZE:,}"
+        }
+        set_for_it = chosen.get(stage.name, {})
+        for option, value in {**dict(_options(stage)), **_limits(plan, stage)}.items():
+            in_code = "built-in" if built_in.get(option) == value else here
+            origin = set_for_it[option].origin if option in set_for_it else in_code
+            if value or option in set_for_it:
+                yield Setting(f"{stage.name}.{option}", value or "none", origin)
 
 
-def _options(stage: StagePlan) -> Iterator[tuple[str, str, bool]]:
-    """The options of a stage: name, value, and whether it is what a stage has that says nothing."""
-    from flowq.delivery.policy import AckMode, Retry
-    from flowq.graph.options import Options
+def _options(stage: StagePlan) -> Iterator[tuple[str, str]]:
+    """The options of a stage, named as they are set; "" for one that it does not have."""
+    from flowq.delivery.policy import AckMode
     from flowq.graph.render.labels import key_name
 
-    yield "concurrency", str(stage.concurrency), stage.concurrency == Options().concurrency
-    backoff = stage.retry.backoff
-    spread = f"{backoff.base_seconds:g}s to {backoff.max_seconds:g}s"
-    yield "retry", f"{stage.retry.attempts} attempts, {spread}", stage.retry == Retry()
-    yield "timeout", f"{stage.timeout_seconds:g}s" if stage.timeout_seconds else "none", not stage.timeout_seconds
-    yield "ack", stage.ack, stage.ack is AckMode.AFTER
-    if stage.batch:
-        yield "batch", f"{stage.batch.size}, linger {stage.batch.linger_seconds:g}s", False
-    if rate := stage.rate:
-        yield "rate", f"{rate.n:g} in {rate.per:g}s" + (f" per {key_name(rate.by)}" if rate.by else ""), False
+    retry, rate, batch, keep = stage.retry, stage.rate, stage.batch, stage.keep
+    yield "concurrency", str(stage.concurrency)
+    yield "timeout", f"{stage.timeout_seconds:g}s" if stage.timeout_seconds else ""
+    yield "retry.attempts", str(retry.attempts)
+    yield "retry.base", f"{retry.backoff.base_seconds:g}s"
+    yield "retry.max", f"{retry.backoff.max_seconds:g}s"
+    yield "retry.jitter", "" if retry.backoff.full_jitter else "false"
+    if rate:
+        yield "rate.n", f"{rate.n:g}"
+        yield "rate.per", f"{rate.per:g}s"
+        yield "rate.by", key_name(rate.by) if rate.by else ""
+        yield "rate.burst", str(rate.burst) if rate.burst > 1 else ""
+        yield "rate.concurrency", str(rate.concurrency or "")
+        yield "rate.adaptive", "true" if rate.adaptive else ""
         for key, own in rate.keys.items():
-            yield f"rate {key}", f"{own.n:g} in {own.per:g}s", False
-    if stage.dedup:
-        yield "dedup", key_name(stage.dedup), False
+            yield f"rate {key}", f"{own.n:g} in {own.per:g}s"
+    if batch:
+        yield "batch", str(batch.size)
+        yield "linger", f"{batch.linger_seconds:g}s"
+        yield "batch_bytes", f"{batch.max_bytes:,}" if batch.max_bytes else ""
+    yield "dedup", key_name(stage.dedup) if stage.dedup else ""
+    yield "ack", stage.ack if stage.ack is not AckMode.AFTER else ""
+    yield "max_bytes", f"{stage.max_bytes:,}"
+    yield "compress", f"above {stage.compress_above:,} bytes" if stage.compress_above else ""
+    yield "keep", (f"{keep.milliseconds / 1000:g}s" if keep.milliseconds else f"{keep.count:,}") if keep else ""
+
+
+def _limits(plan: Plan, stage: StagePlan) -> dict[str, str]:
+    """What the edges into a stage hold: one option of the stage sets it for all of them."""
+    fed = [edge for edge in plan.edges_into(stage.name) if not edge.is_inlet] or plan.edges_into(stage.name)
+    return {"maxsize": f"{fed[0].maxsize:,}" if fed[0].maxsize else ""}
 
 
 def _print_table(found: list[Setting], *, origin: bool) -> None:

@@ -62,12 +62,12 @@ class Loaded:
 
 
 def load(name: str, settings: Settings) -> Loaded:
-    """Import the pipeline of that name.
+    """Import the pipeline of that name, with what is set for its stages.
 
     Raises UsageError for something that is no name, NotFound with the nearest names, UserCodeFailed for an
-    exception in the file, PipelineError for a pipeline that is wired wrongly.
+    exception in the file, PipelineError for a pipeline that is wired wrongly, SettingsError for what is set wrongly.
     """
-    return load_entry(find(name, settings))
+    return load_entry(find(name, settings), settings)
 
 
 def find(name: str, settings: Settings) -> Entry:
@@ -97,10 +97,12 @@ def entries(settings: Settings) -> list[Entry]:
     return sorted(found.values(), key=lambda entry: entry.name)
 
 
-def load_entry(entry: Entry) -> Loaded:
+def load_entry(entry: Entry, settings: Settings | None = None) -> Loaded:
     """Import one of the `entries`. Raises NoPipeline if there is none, else as `load` does."""
     module = _imported(entry)
     attribute, pipeline = _chosen(entry, _pipelines_of(module))
+    if settings is not None:
+        pipeline = settings.tuned(entry.name, pipeline)
     return Loaded(pipeline, Path(module.__file__ or entry.module), entry.module, attribute, entry.root)
 
 

@@ -26,7 +26,7 @@ def plans_of(name: str | None, settings: Settings) -> list[Plan]:
     plans: list[Plan] = []
     for entry in entries(settings):
         try:
-            plans.append(load_entry(entry).pipeline.plan)
+            plans.append(load_entry(entry, settings).pipeline.plan)
         except NoPipeline:
             continue
         except FlowqError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +14,7 @@ import typer
 from flowq.cli.options import LogFormat, Namespace, PipelineName, Profile, RedisUrl, settings_here
 from flowq.delivery.durations import seconds
 from flowq.errors import UsageError
+from flowq.settings.stages import StageSetting
 
 if TYPE_CHECKING:
     from flowq.cli.run_session import Session
@@ -26,6 +27,14 @@ Excluded = Annotated[list[str] | None, typer.Option("--exclude", "-x", help="Run
 Concurrency = Annotated[
     list[str] | None,
     typer.Option("--concurrency", "-c", metavar="STAGE=N", help="Handlers at once in a process."),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="STAGE.OPTION=VALUE",
+        help="An option of a stage, as in fetch.timeout=30s or fetch.retry.attempts=8. Repeatable.",
+    ),
 ]
 Arguments = Annotated[
     list[str] | None, typer.Option("--arg", "-a", metavar="KEY=VALUE", help="An argument of the sources.")
@@ -45,6 +54,7 @@ def command(
         typer.Option("--workers", "-w", help="Worker processes; 0 runs in this one.  [default: 1]"),
     ] = None,
     concurrency: Concurrency = None,
+    set_: Set = None,
     arg: Arguments = None,
     drain: Annotated[
         bool | None,
@@ -88,6 +98,7 @@ def command(
     Example:
       flowq run scrape -a url=https://example.org/
       flowq run scrape --stage parse --workers 4
+      flowq run scrape -c fetch=32 --set fetch.retry.attempts=8 --set store.batch=1000
       flowq run scrape --memory -a url=https://example.org/
       flowq run scrape --stage fetch --metrics :9100 --log-format json
 
@@ -103,17 +114,14 @@ def command(
         redis=redis, namespace=namespace, profile=profile, workers=workers, grace=grace, lease=lease
     )
     configure_logging(log_format, {"pipeline": name, "pid": os.getpid()})
-    loaded = load(name, settings)
+    loaded = load(name, settings.with_stages([*_set("--set", name, set_), *_set("-c", name, concurrency)]))
     plan = loaded.pipeline.plan
     selection = Selection.of([s.name for s in plan.stages], _names(stage), _names(exclude), name)
     has_sources = any(source.name in selection.stages for source in plan.sources)
-    every_stage = [stage.name for stage in plan.stages]
-    wanted = {**settings.concurrency(name, every_stage), **_numbers("-c", concurrency, selection.stages)}
     session = Session(
         loaded,
         settings,
         stages=() if selection.is_whole else selection.stages,
-        concurrency=wanted,
         arguments=_pairs("-a", arg),
         drains=has_sources and selection.is_whole if drain is None else drain,
         for_seconds=None if for_ is None else _duration("--for", for_),
@@ -182,6 +190,16 @@ class Selection:
 
 def _names(given: Sequence[str] | None) -> list[str]:
     return [name.strip() for item in given or () for name in item.split(",") if name.strip()]
+
+
+def _set(flag: str, pipeline: str, given: Sequence[str] | None) -> Iterator[StageSetting]:
+    """What a flag sets for stages: `-c STAGE=N` is short for `--set STAGE.concurrency=N`."""
+    form = "STAGE=N" if flag == "-c" else "STAGE.OPTION=VALUE"
+    for key, value in _pairs(flag, given, form=form).items():
+        stage, dot, option = f"{key}.concurrency".partition(".") if flag == "-c" else key.partition(".")
+        if not stage or not dot or not option:
+            raise UsageError(f"{flag} {key}={value} is not {form}", hint="write  --set fetch.retry.attempts=8")
+        yield StageSetting.read(pipeline, stage, option, value, f"flag {flag} {key}")
 
 
 def _pairs(flag: str, given: Sequence[str] | None, *, form: str = "KEY=VALUE") -> dict[str, str]:

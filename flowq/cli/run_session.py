@@ -53,7 +53,6 @@ class Session:
     loaded: Loaded
     settings: Settings
     stages: Sequence[str]  # empty: all of them
-    concurrency: Mapping[str, int]
     arguments: Mapping[str, str]
     drains: bool
     for_seconds: float | None
@@ -130,7 +129,6 @@ class Session:
     def _options(self) -> RunOptions:
         return RunOptions(
             stages=self.stages,
-            concurrency=self.concurrency,
             arguments=self.arguments,
             lease_seconds=self.settings.lease_seconds,
             grace_seconds=self.settings.grace_seconds,
@@ -183,7 +181,7 @@ class Session:
                 run_id=run.id,
                 stages=self.stages,
                 sources=sources if number == 0 else (),
-                concurrency=dict(self.concurrency),
+                tuning=self.plan.tuning,
                 arguments=dict(self.arguments),
                 lease_seconds=self.settings.lease_seconds,
                 grace_seconds=self.settings.grace_seconds,

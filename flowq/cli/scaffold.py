@@ -32,8 +32,11 @@ test = ["flowq-streams[test]"]
 """
 _SETTINGS = """
 [tool.flowq]
-pipelines = "{folder}"
+pipelines.path = "{folder}"
 # redis = "redis://localhost:6379/0"  # without it, flowq runs a Redis of its own in .flowq/
+
+# [tool.flowq.pipelines.NAME.stages.STAGE]  # options of a stage, without touching its code
+# concurrency = 32
 """
 _PYTEST = """
 [tool.pytest.ini_options]

@@ -22,6 +22,7 @@ from flowq.cli.logs import configure_logging
 from flowq.cli.stdout import forgiving_stdout
 from flowq.delivery.policy import Durability
 from flowq.graph.plan import Plan
+from flowq.graph.tuning import Tuning
 from flowq.runtime.observation import Observer
 from flowq.runtime.run import RunOptions
 from flowq.runtime.supervisor import EXIT_TOLD_WHY, KILL_MARGIN_SECONDS
@@ -42,7 +43,7 @@ class Instructions:
     run_id: str
     stages: Sequence[str]
     sources: Sequence[str]
-    concurrency: dict[str, int]
+    tuning: Tuning
     arguments: dict[str, Any]
     lease_seconds: float
     grace_seconds: float
@@ -59,7 +60,7 @@ class Instructions:
 
     @property
     def options(self) -> RunOptions:
-        return RunOptions(self.stages, self.concurrency, self.arguments, self.lease_seconds, self.grace_seconds)
+        return RunOptions(self.stages, self.arguments, self.lease_seconds, self.grace_seconds)
 
 
 def main() -> None:
@@ -72,7 +73,7 @@ def main() -> None:
     telemetry = Telemetry(told.pipeline, logs=told.log_format == "json", traces=told.traces)
     try:
         loaded = load_entry(Entry(told.pipeline, told.module, Path(told.root), attribute=told.attribute))
-        plan = loaded.pipeline.plan
+        plan = loaded.pipeline.tuned(told.tuning).plan if told.tuning else loaded.pipeline.plan
         runner = asyncio.Runner(loop_factory=fast_loop_factory())
         try:
             runner.run(_work(told, plan, supervised_by, telemetry.observer))

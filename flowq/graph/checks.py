@@ -81,6 +81,16 @@ def check_names(pipeline: str, place: Place | None, nodes: Iterable[Node], probl
             _report_same_name(other, node, problems)
 
 
+def check_tuning(pipeline: str, tuned: Iterable[str], nodes: Iterable[Node], problems: Problems) -> None:
+    """What is set from outside is set for stages that there are."""
+    known = [node.name for node in nodes]
+    for name in tuned:
+        if name not in known:
+            near = get_close_matches(name, known, 1)
+            hint = f'did you mean "{near[0]}"?' if near else f"its stages: {', '.join(known)}"
+            problems.add("FQ201", f'pipeline "{pipeline}" has no stage "{name}"', hint=hint)
+
+
 def check_handler(node: Node, problems: Problems) -> None:
     """How a function is to run must suit the function."""
     for applies, text, hint in _CLASHES:

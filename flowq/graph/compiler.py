@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from flowq.errors import PipelineError, Place, Problems
-from flowq.graph.checks import check_fields, check_handler, check_names, check_resources, check_takers
+from flowq.graph.checks import check_fields, check_handler, check_names, check_resources, check_takers, check_tuning
 from flowq.graph.definition import Definition
 from flowq.graph.flow import Join, Wiring, wiring_of
 from flowq.graph.node import Feed, Node
@@ -25,15 +26,23 @@ from flowq.graph.plan import (
     inlet_of,
 )
 from flowq.graph.signature import SignatureReader
+from flowq.graph.tuning import Tuning, tuned
 from flowq.graph.typecheck import nearest
 
 
-def compile_pipeline(name: str, flows: Sequence[object], place: Place | None = None) -> Plan:
-    """The plan of a pipeline. Raises PipelineError with every problem found, warnings included."""
+def compile_pipeline(
+    name: str, flows: Sequence[object], place: Place | None = None, tuning: Tuning | None = None
+) -> Plan:
+    """The plan of a pipeline, as if its code had said what `tuning` says.
+
+    Raises PipelineError with every problem found, warnings included.
+    """
+    tuning = tuning or {}
     problems = Problems()
     wiring = _wired(flows, problems)
-    nodes = _nodes(wiring.definitions(), problems)
+    nodes = _nodes(wiring.definitions(), tuning, problems)
     check_names(name, place, nodes.values(), problems)
+    check_tuning(name, tuning, nodes.values(), problems)
     if not flows:
         problems.add("FQ109", "the pipeline is empty", place, hint="give it a flow: Pipeline(name, a >> b)")
     feeds = _feeds(wiring.joins, nodes)
@@ -44,7 +53,7 @@ def compile_pipeline(name: str, flows: Sequence[object], place: Place | None = N
     check_takers(feeds, list(nodes.values()), problems)
     if problems.errors:
         raise PipelineError(problems.found)
-    return _plan(name, list(nodes.values()), feeds, problems)
+    return replace(_plan(name, list(nodes.values()), feeds, problems), tuning=tuning)
 
 
 def _wired(flows: Sequence[object], problems: Problems) -> Wiring:
@@ -57,12 +66,12 @@ def _wired(flows: Sequence[object], problems: Problems) -> Wiring:
     return Wiring.side_by_side(wirings)
 
 
-def _nodes(definitions: Iterable[Definition], problems: Problems) -> dict[Definition, Node]:
+def _nodes(definitions: Iterable[Definition], tuning: Tuning, problems: Problems) -> dict[Definition, Node]:
     """Every stage once, its options and its function read, in the order written."""
     nodes: dict[Definition, Node] = {}
     for definition in definitions:
         if definition not in nodes:
-            options = checked_options(definition, problems)
+            options = checked_options(tuned(definition, tuning.get(definition.name, {}), problems), problems)
             signature = SignatureReader(definition, problems, batch=options.batch is not None).read()
             nodes[definition] = Node(definition, options, signature)
     return nodes

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any, Literal, TypedDict
 
-from flowq.delivery.durations import seconds
 from flowq.delivery.policy import AckMode, Dedup, Keep, Rate, Retry
 from flowq.errors import Problems
 from flowq.graph.definition import Definition
+from flowq.graph.option_values import count, duration, duration_above_zero, flag, size
 from flowq.graph.plan import Batch
 
 _COMPRESS_ABOVE = 2000
@@ -31,10 +31,10 @@ class StageOptions(TypedDict, total=False):
     ack: Literal["after", "first", "manual"]
     inline: bool
     process: bool
-    max_bytes: int
+    max_bytes: int | str
     compress: bool | int
     maxsize: int
-    maxsize_bytes: int
+    maxsize_bytes: int | str
     bounded: bool
     keep: int | str
 
@@ -43,7 +43,7 @@ class BatchOptions(StageOptions, total=False):
     """The options of a stage, those for batches included."""
 
     batch: int
-    batch_bytes: int
+    batch_bytes: int | str
     linger: float | str
 
 
@@ -79,11 +79,11 @@ def checked_options(definition: Definition, problems: Problems) -> Options:
     given = {name: value for name, value in definition.options.items() if name != "name" and value is not None}
     usable: dict[str, Any] = {}
     for name, value in given.items():
-        if name not in _READ or not definition.takes_messages:
+        if name not in READERS or not definition.takes_messages:
             _unknown(definition, name, problems)
             continue
         try:
-            usable[name] = _READ[name](value)
+            usable[name] = READERS[name](value)
         except (TypeError, ValueError) as error:
             text = f"{definition.name}: {name}={value!r} cannot be used"
             problems.add("FQ106", text, definition.place, hint=str(error))
@@ -92,7 +92,7 @@ def checked_options(definition: Definition, problems: Problems) -> Options:
 
 
 def _unknown(definition: Definition, name: str, problems: Problems) -> None:
-    options = list(_READ) if definition.takes_messages else ["name"]
+    options = list(READERS) if definition.takes_messages else ["name"]
     near = get_close_matches(name, options, 1)
     hint = f'did you mean "{near[0]}"?' if near else "options: " + ", ".join(options)
     problems.add("FQ106", f'{definition.name} has no option "{name}"', definition.place, hint=hint)
@@ -128,34 +128,10 @@ def _check_combinations(definition: Definition, given: Mapping[str, Any], proble
             problems.add("FQ106", f"{definition.name}: {text}", definition.place, hint=hint)
 
 
-def _count(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError("a whole number, at least 1, is needed")
-    return value
-
-
-def _duration(value: Any) -> float:
-    if not isinstance(value, (int, float, str)) or isinstance(value, bool):
-        raise TypeError('a duration is needed: seconds, or text such as "10s"')
-    return seconds(value)
-
-
-def _duration_above_zero(value: Any) -> float:
-    if (duration := _duration(value)) == 0:
-        raise ValueError("above 0 is needed")
-    return duration
-
-
-def _flag(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError("True or False is needed")
-    return value
-
-
 def _compression(value: Any) -> int | None:
     if isinstance(value, bool):
         return _COMPRESS_ABOVE if value else None
-    return _count(value)
+    return count(value)
 
 
 def _dedup(value: Any) -> Dedup:
@@ -173,8 +149,8 @@ def _ack(value: Any) -> AckMode:
 
 def _keep(value: Any) -> Keep:
     if isinstance(value, str):
-        return Keep(MOST_KEPT, round(_duration_above_zero(value) * 1000))
-    return Keep(_count(value))
+        return Keep(MOST_KEPT, round(duration_above_zero(value) * 1000))
+    return Keep(count(value))
 
 
 def _of(wanted: type) -> Callable[[Any], Any]:
@@ -186,22 +162,22 @@ def _of(wanted: type) -> Callable[[Any], Any]:
     return check
 
 
-_READ: Mapping[str, Callable[[Any], Any]] = {
-    "concurrency": _count,
+READERS: Mapping[str, Callable[[Any], Any]] = {
+    "concurrency": count,
     "retry": _of(Retry),
     "rate": _of(Rate),
-    "timeout": _duration_above_zero,
+    "timeout": duration_above_zero,
     "dedup": _dedup,
     "ack": _ack,
-    "batch": _count,
-    "batch_bytes": _count,
-    "linger": _duration,
-    "inline": _flag,
-    "process": _flag,
-    "max_bytes": _count,
+    "batch": count,
+    "batch_bytes": size,
+    "linger": duration,
+    "inline": flag,
+    "process": flag,
+    "max_bytes": size,
     "compress": _compression,
-    "maxsize": _count,
-    "maxsize_bytes": _count,
-    "bounded": _flag,
+    "maxsize": count,
+    "maxsize_bytes": size,
+    "bounded": flag,
     "keep": _keep,
 }

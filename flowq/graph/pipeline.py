@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
+from copy import copy
 from typing import Any
 
 from flowq.graph.compiler import compile_pipeline
 from flowq.graph.definition import place_at
 from flowq.graph.flow import Target
+from flowq.graph.tuning import laid_over
 
 
 class Pipeline:
@@ -36,6 +39,28 @@ class Pipeline:
         self.name = name
         self.place = place_at(caller.f_code.co_filename, caller.f_lineno)
         self.plan = compile_pipeline(name, flows, self.place)
+        self._flows = flows
+
+    def tuned(self, options: Mapping[str, Mapping[str, Any]]) -> Pipeline:
+        """This pipeline with other options for some of its stages, as if its code had said so. It stays as it is.
+
+        `options` maps stages to options of `@stage`, in plain data: `retry` and `rate` are mappings, of which what
+        is left out stays as in the code. What the code means cannot be set: `dedup`, `ack`, where a handler runs.
+        The command line does this with what is set in pyproject.toml, in variables, and by `--set`.
+
+        Raises PipelineError with every problem found.
+
+        >>> from flowq import stage
+        >>> @stage(concurrency=8)
+        ... def show(number: int) -> None: ...
+        >>> tuned = Pipeline("numbers", show).tuned({"show": {"timeout": "5m", "retry": {"attempts": 8}}})
+        >>> plan = tuned.plan.stage("show")
+        >>> plan.concurrency, plan.timeout_seconds, plan.retry.attempts
+        (8, 300.0, 8)
+        """
+        tuned = copy(self)
+        tuned.plan = compile_pipeline(self.name, self._flows, self.place, laid_over(self.plan.tuning, options))
+        return tuned
 
     def __repr__(self) -> str:
         return f"<Pipeline {self.name}: {', '.join(stage.name for stage in self.plan.stages)}>"

@@ -149,13 +149,16 @@ class StagePlan:
 class Plan:
     """A compiled pipeline. Readers: the runner, the renderers, the checks and the inspector.
 
-    Stages stand in topological order, feedback edges left out of account.
+    Stages stand in topological order, feedback edges left out of account. `tuning` is what was set outside the code.
     """
 
     name: str
     stages: tuple[StagePlan, ...]
     edges: tuple[EdgePlan, ...]
     warnings: tuple[Problem, ...] = ()
+    tuning: Mapping[str, Mapping[str, Any]] = field(
+        default_factory=dict[str, Mapping[str, Any]]
+    )  # set outside the code
 
     @cached_property
     def stage_by_name(self) -> Mapping[str, StagePlan]:
@@ -188,6 +191,11 @@ class Plan:
                 f'pipeline "{self.name}" has no stage "{name}"',
                 hint="its stages: " + ", ".join(stage.name for stage in self.stages),
             ) from None
+
+    def is_of_the_code_of(self, other: Plan) -> bool:
+        """Whether both come from the same code, whatever was set outside it."""
+        same_handlers = [stage.handler.call for stage in self.stages] == [stage.handler.call for stage in other.stages]
+        return self.name == other.name and same_handlers
 
     def edges_into(self, stage: str) -> tuple[EdgePlan, ...]:
         return tuple(edge for edge in self.edges if edge.target == stage)

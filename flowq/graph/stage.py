@@ -147,7 +147,7 @@ class DecorateBatch(Protocol):
 
 @overload
 def stage(
-    *, batch: int, batch_bytes: int = ..., linger: float | str = ..., **options: Unpack[StageOptions]
+    *, batch: int, batch_bytes: int | str = ..., linger: float | str = ..., **options: Unpack[StageOptions]
 ) -> DecorateBatch: ...
 @overload
 def stage(**options: Unpack[StageOptions]) -> DecorateOne: ...
@@ -178,7 +178,8 @@ def stage(fn: Any = None, /, **options: Any) -> Any:
     Functions, coroutine functions, generators of both kinds, bound methods and instances with `__call__` all
     serve. A function that is no coroutine runs on a thread and never blocks other stages.
 
-    Options, all by keyword; durations are seconds, or text such as "250ms", "10s", "5m", "1d":
+    Options, all by keyword; durations are seconds, or text such as "250ms", "10s", "5m", "1d"; sizes are
+    bytes, or text such as "500kB", "5MB":
 
     name: the name in the pipeline, if not the function's.
     concurrency: how many messages, or batches, each worker process handles at once (10).
@@ -202,6 +203,9 @@ def stage(fn: Any = None, /, **options: Any) -> Any:
     keep: how much of what it has settled is kept, for `flowq replay` and `flowq trace`: "1h" (at most 100,000
         messages), or a number of messages. By default nothing, which costs nothing.
     bounded: this stage ends cycles by itself, for example by a limit of depth: no warning about them.
+
+    What is plain data can also be set without touching the code, for a deployment or a single run: see
+    `Pipeline.tuned` and `flowq config`.
 
     Mistakes in options and annotations are reported by the Pipeline that uses the stage, all at once.
     """

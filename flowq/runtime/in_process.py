@@ -38,9 +38,10 @@ async def run(
 
     With `drain=True` it returns when nothing is outstanding anywhere in the pipeline and its sources have finished;
     otherwise it runs until it is cancelled. `redis` is a URL, "memory" for a fake server inside this process, or
-    None for the server that flowq runs by itself in `.flowq/`. `arguments` go to the sources. `lease` and `grace`
-    are in seconds. With `durability="replicated"` what sources give counts as stored when a replica of Redis has it.
-    With `traces=True` handlers run in OpenTelemetry spans, of the tracer provider that the program has set.
+    None for the server that flowq runs by itself in `.flowq/`. `arguments` go to the sources. `concurrency` is how
+    many messages stages handle at once; `Pipeline.tuned` sets their other options. `lease` and `grace` are in seconds.
+    With `durability="replicated"` what sources give counts as stored when a replica of Redis has it. With
+    `traces=True` handlers run in OpenTelemetry spans, of the tracer provider that the program has set.
 
     Raises UsageError for a missing source argument, BrokerUnavailable or BrokerRefused when Redis cannot be used,
     ResourceFailed when a resource cannot be opened. Errors of handlers are never raised: they end as retries and
@@ -53,7 +54,9 @@ async def run(
     >>> @flowq.stage
     ... def show(number: int) -> None: ...
     """
-    options = RunOptions(tuple(stages), concurrency or {}, arguments or {}, lease, grace)
+    if concurrency:
+        pipeline = pipeline.tuned({stage: {"concurrency": n} for stage, n in concurrency.items()})
+    options = RunOptions(tuple(stages), arguments or {}, lease, grace)
     async with open_broker(pipeline.name, redis=redis, namespace=namespace, durability=durability) as broker:
         run = Run(pipeline.plan, broker)
         loop = asyncio.get_running_loop()

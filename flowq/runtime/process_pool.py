@@ -21,6 +21,7 @@ from flowq.errors import UsageError
 from flowq.graph.emission import Emission
 from flowq.graph.pipeline import Pipeline
 from flowq.graph.plan import Placement, Plan, StagePlan
+from flowq.graph.tuning import Tuning
 from flowq.runtime.handling import Handling
 from flowq.runtime.versions import Versions
 
@@ -47,8 +48,7 @@ class ProcessHandling:
     def __init__(self, stage: StagePlan, plan: Plan, *, cores: int, versions: Versions) -> None:
         self.stage = stage
         self._versions = versions
-        self._module = _module_of(plan)
-        self._pipeline = plan.name
+        self._known_as = _module_of(plan), plan.name, plan.tuning
         self._turns = asyncio.Semaphore(min(stage.concurrency, cores))
         self._free: list[ProcessPoolExecutor] = []
         self._children: set[ProcessPoolExecutor] = set()
@@ -85,9 +85,7 @@ class ProcessHandling:
     def _new_child(self) -> ProcessPoolExecutor:
         # Not fork: this process has threads and a loop, and a copy of either in a child hangs sooner or later.
         spawn = multiprocessing.get_context("spawn")
-        child = ProcessPoolExecutor(
-            1, mp_context=spawn, initializer=_prepare_child, initargs=(self._module, self._pipeline)
-        )
+        child = ProcessPoolExecutor(1, mp_context=spawn, initializer=_prepare_child, initargs=self._known_as)
         self._children.add(child)
         return child
 
@@ -116,7 +114,7 @@ def _module_of(plan: Plan) -> str:
     # The main module last: in a child of `python -m package` another one has that name.
     for name, module in sorted(sys.modules.items(), key=lambda item: item[0] == "__main__"):
         for value in list(getattr(module, "__dict__", {}).values()):
-            if isinstance(value, Pipeline) and value.plan is plan:
+            if isinstance(value, Pipeline) and value.plan.is_of_the_code_of(plan):
                 return name
     raise UsageError(
         f'pipeline "{plan.name}" has a stage with process=True, but is no attribute of a module',
@@ -130,14 +128,14 @@ _children: dict[str, Handling] = {}
 _loop: asyncio.AbstractEventLoop | None = None
 
 
-def _prepare_child(module: str, pipeline: str) -> None:
+def _prepare_child(module: str, pipeline: str, tuning: Tuning) -> None:
     global _loop
     threading.Thread(target=_end_with_parent, name="flowq-parent", daemon=True).start()
     _loop = asyncio.new_event_loop()
     asyncio.set_event_loop(_loop)
     ids = MessageIds()
     found = vars(importlib.import_module(module)).values()
-    plan = next(value.plan for value in found if isinstance(value, Pipeline) and value.name == pipeline)
+    plan = next(value.tuned(tuning).plan for value in found if isinstance(value, Pipeline) and value.name == pipeline)
     for stage in plan.consumers:
         if stage.handler.placement is Placement.PROCESS:
             here = replace(stage, handler=replace(stage.handler, placement=Placement.LOOP), timeout_seconds=None)

@@ -24,7 +24,6 @@ class RunOptions:
     """What to run, and how. `stages` empty means all of them, sources included."""
 
     stages: Sequence[str] = ()
-    concurrency: Mapping[str, int] = field(default_factory=dict[str, int])
     arguments: Mapping[str, Any] = field(default_factory=dict[str, Any])
     lease_seconds: float = DEFAULT_LEASE_SECONDS
     grace_seconds: float = DEFAULT_GRACE_SECONDS

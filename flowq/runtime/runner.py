@@ -8,7 +8,6 @@ import gc
 import logging
 import os
 from collections.abc import Awaitable, Coroutine, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -75,11 +74,7 @@ class Runner:
         self._versions = Versions(plan, broker)
         self._threads: HandlerThreads | None = None
         self._process_pools: list[ProcessHandling] = []
-        self._stages = [
-            replace(stage, concurrency=options.concurrency.get(stage.name, stage.concurrency))
-            for stage in plan.consumers
-            if not options.stages or stage.name in options.stages
-        ]
+        self._stages = [stage for stage in plan.consumers if not options.stages or stage.name in options.stages]
         self._sources = [stage for stage in plan.sources if stage.name in sources]
         edges = [edge for stage in self._stages for edge in stage.in_edges]
         self._promoter = Promoter(broker, edges)

@@ -15,6 +15,7 @@ PYPROJECT = """
 
     [tool.flowq.pipelines.scrape.stages.parse]
     concurrency = 3
+    retry = { attempts = 8 }
 
     [tool.flowq.profiles.prod]
     redis = "rediss://app:sesame@db.example.org:6380/1"
@@ -47,6 +48,7 @@ def test_each_setting_says_where_it_comes_from_and_the_last_place_wins(project: 
         "mine",
         FLOWQ_GRACE="5s",
         FLOWQ_SCRAPE__FETCH__CONCURRENCY="32",
+        FLOWQ_SCRAPE__STORE__RETRY__MAX="5m",
     )
 
     assert found["pipelines"] == ("pipelines", "built-in")
@@ -56,7 +58,12 @@ def test_each_setting_says_where_it_comes_from_and_the_last_place_wins(project: 
     assert found["namespace"] == ("mine", "flag --namespace")
     assert found["fetch.concurrency"] == ("32", "env FLOWQ_SCRAPE__FETCH__CONCURRENCY")
     assert found["parse.concurrency"] == ("3", "pyproject.toml [tool.flowq.pipelines.scrape.stages.parse]")
+    assert found["parse.retry.attempts"] == ("8", "pyproject.toml [tool.flowq.pipelines.scrape.stages.parse]")
+    assert found["parse.retry.base"] == ("0.5s", "built-in")
+    assert found["store.retry.max"] == ("300s", "env FLOWQ_SCRAPE__STORE__RETRY__MAX")
     assert found["store.concurrency"] == ("10", "built-in")
+    assert found["fetch.maxsize"][0] == "2,500"
+    assert found["fetch.maxsize"][1].startswith("@stage pipelines/scrape.py:")
     value, origin = found["fetch.dedup"]
     assert value == "url"
     assert origin.startswith("@stage pipelines/scrape.py:")
@@ -87,6 +94,15 @@ def test_a_setting_that_does_not_exist_is_one_clear_line(project: Project) -> No
         assert done.returncode == 2
         assert "did you mean" in done.stderr
         assert done.stdout == ""
+
+
+def test_what_is_set_for_a_stage_is_drawn_and_checked(project: Project) -> None:
+    assert "×3  retry 8" in project.flowq("graph", "scrape").stdout
+    wrong = project.flowq("check", "scrape", environ={"FLOWQ_SCRAPE__PARSE__LINGER": "1s"})
+
+    assert wrong.returncode == 2
+    assert "linger has no effect without batch" in wrong.stderr
+    assert "parse.linger = 1s    env FLOWQ_SCRAPE__PARSE__LINGER" in wrong.stderr
 
 
 def test_the_table_leaves_the_origin_out_unless_asked_for(project: Project) -> None:

@@ -108,6 +108,30 @@ class TestWhere:
         assert run.pid not in shares
 
 
+class TestTuned:
+    """Workers are told what is set, wherever that is."""
+
+    def test_a_flag_wins_over_a_variable_and_that_over_the_file(self, counting: Counting) -> None:
+        table = "[tool.flowq.pipelines.count.stages.work]\nretry = { attempts = 7, base = 0 }\n"
+        (counting.project.folder / "pyproject.toml").write_text(table)
+        counting.project.variables |= {"FLOWQ_COUNT__WORK__RETRY__ATTEMPTS": "6"}
+
+        run = counting.run("--set", "work.retry.attempts=4", "--set", "work.timeout=20ms", n=1, pause_seconds=0.3)
+
+        assert run.wait() == 3, run.stderr
+        letter = json.loads(counting.project.run("dlq", "show", "count", "1", "--json").stdout)
+        assert (letter["stage"], letter["attempts"]) == ("work", 4)
+        assert run.summary["stages"]["work"]["retries"] == 3
+
+    def test_a_stage_that_is_not_there_ends_the_command_before_anything_starts(self, counting: Counting) -> None:
+        for flags in (("--set", "wrok.timeout=1s"), ("-c", "wrok=3")):
+            run = counting.run(*flags)
+
+            assert run.wait() == 2
+            assert 'did you mean "work"?' in run.stderr
+            assert not (counting.project.folder / ".flowq").exists()
+
+
 class TestWhen:
     def test_a_limit_ends_the_run_and_the_next_goes_on(self, counting: Counting) -> None:
         run = counting.run("--limit", "work=5", pause_seconds=0.02)

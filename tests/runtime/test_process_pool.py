@@ -50,6 +50,14 @@ def is_running(pid: int) -> bool:
     return state != "Z"
 
 
+async def test_what_is_set_outside_the_code_holds_in_the_other_processes_too(lab: Lab) -> None:
+    tuned = PIPELINE.tuned({"collect": {"max_bytes": 5}})
+
+    summary = await lab.run(tuned, Work(what="succeed", n=1))
+
+    assert (summary.stages["heavy"].dead, collected) == (1, [])
+
+
 async def test_handlers_run_in_other_processes_and_their_outputs_arrive_typed(lab: Lab) -> None:
     summary = await lab.run(PIPELINE, *[Work(what="succeed", n=n) for n in range(50)])
 

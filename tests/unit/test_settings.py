@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from flowq import Pipeline, PipelineError, Rate, Retry, source, stage
 from flowq.errors import NotFound
 from flowq.settings import Settings, SettingsError
+from flowq.settings.stages import StageSetting
 
 SECRET = "s3cr3t"
 
@@ -20,6 +23,23 @@ def pyproject(tmp_path: Path) -> Path:
 def load(pyproject: Path, text: str = "", environ: dict[str, str] | None = None, **flags: object) -> Settings:
     pyproject.write_text(text)
     return Settings.load(pyproject.parent, environ or {}, flags)
+
+
+def numbered(*stages: str) -> Pipeline:
+    """A pipeline with these stages and a source, for settings that are about some of them."""
+
+    def numbers() -> Iterator[int]:
+        yield 1
+
+    def handle(number: int) -> None: ...
+
+    return Pipeline("p", source(numbers) >> tuple(stage(name=name)(handle) for name in stages))
+
+
+def concurrency(settings: Settings, name: str, *stages: str) -> dict[str, int]:
+    """How many messages each stage handles at once, in the pipeline that is known by that name."""
+    tuned = settings.tuned(name, numbered(*stages))
+    return {stage.name: stage.concurrency for stage in tuned.plan.consumers}
 
 
 def test_without_anything_set_the_built_in_values_hold(tmp_path: Path) -> None:
@@ -82,7 +102,7 @@ def test_a_profile_is_laid_over_the_table(pyproject: Path, how: str) -> None:
 
     assert (settings.redis, settings.workers) == ("redis://prod", 2)
     assert settings.origin["redis"] == "pyproject.toml [tool.flowq.profiles.prod]"
-    assert settings.concurrency("scrape", ["fetch"]) == {"fetch": 64}
+    assert concurrency(settings, "scrape", "fetch") == {"fetch": 64}
 
 
 def test_an_unknown_profile_names_the_nearest(pyproject: Path) -> None:
@@ -98,9 +118,11 @@ def test_pipelines_may_be_a_folder_a_list_or_a_table_with_a_path(pyproject: Path
         "flows",
         "pkg.flows:scrape",
     )
+    dotted = load(pyproject, '[tool.flowq]\npipelines.path = "flows"\n[tool.flowq.pipelines.p.stages.a]\nbatch = 2\n')
+    assert dotted.pipelines == ("flows",)
     table = load(pyproject, '[tool.flowq.pipelines]\npath = "flows"\nscrape.stages.fetch.concurrency = 3\n')
     assert table.pipelines == ("flows",)
-    assert table.concurrency("scrape", ["fetch"]) == {"fetch": 3}
+    assert concurrency(table, "scrape", "fetch") == {"fetch": 3}
     assert load(pyproject, "", {"FLOWQ_PIPELINES": "flows, pkg.flows:scrape"}).pipelines == (
         "flows",
         "pkg.flows:scrape",
@@ -112,15 +134,56 @@ def test_a_variable_for_a_stage_wins_over_its_table_whatever_the_case_of_the_nam
 
     settings = load(pyproject, text, {"FLOWQ_MY_FLOW__FETCH_ALL__CONCURRENCY": "32"})
 
-    assert settings.concurrency("my_Flow", ["fetch_all", "parse"]) == {"fetch_all": 32}
-    assert settings.concurrency("other", ["fetch_all"]) == {}
+    assert concurrency(settings, "my_Flow", "fetch_all", "parse") == {"fetch_all": 32, "parse": 10}
+    assert concurrency(settings, "other", "fetch_all") == {"fetch_all": 10}
+
+
+def test_options_of_a_stage_are_laid_over_each_other_one_by_one(pyproject: Path) -> None:
+    text = (
+        "[tool.flowq.pipelines.scrape.stages.fetch]\n"
+        'retry = { attempts = 8, max = "5m" }\nmax_bytes = "5MB"\nmaxsize = 500\n'
+        '[tool.flowq.profiles.prod.pipelines.scrape.stages.fetch.retry]\nmax = "1h"\n'
+    )
+    pyproject.write_text(text)
+    variables = {"FLOWQ_SCRAPE__FETCH__RETRY__ATTEMPTS": "9", "FLOWQ_SCRAPE__FETCH__COMPRESS": "true"}
+    settings = Settings.load(pyproject.parent, variables, profile="prod")
+    flag = StageSetting.read("scrape", "fetch", "retry.base", "2s", "flag --set")
+
+    plan = settings.with_stages([flag]).tuned("scrape", numbered("fetch")).plan
+
+    fetch = plan.stage("fetch")
+    assert fetch.retry == Retry(9, base=2, max=3600)
+    assert (fetch.max_bytes, fetch.compress_above) == (5_000_000, 2000)
+    assert {edge.maxsize for edge in plan.edges_into("fetch")} == {500}
+
+
+def test_a_stage_may_have_two_underscores_in_its_name(pyproject: Path) -> None:
+    variables = {"FLOWQ_P__FETCH__ALL__CONCURRENCY": "3", "FLOWQ_P__FETCH__ALL__RATE__N": "5"}
+
+    plan = load(pyproject, "", variables).tuned("p", numbered("fetch__all")).plan
+
+    assert (plan.stage("fetch__all").concurrency, plan.stage("fetch__all").rate) == (3, Rate(5))
+
+
+def test_a_setting_for_a_source_is_refused(pyproject: Path) -> None:
+    with pytest.raises(SettingsError, match='"numbers" is a source, and has no options'):
+        load(pyproject, "", {"FLOWQ_P__NUMBERS__CONCURRENCY": "3"}).tuned("p", numbered("fetch"))
+
+
+def test_a_setting_that_does_not_go_with_the_code_is_told_with_its_origin(pyproject: Path) -> None:
+    with pytest.raises(PipelineError) as caught:
+        load(pyproject, "", {"FLOWQ_P__FETCH__LINGER": "3s"}).tuned("p", numbered("parse", "fetch"))
+
+    (problem,) = caught.value.problems
+    assert "linger has no effect without batch" in problem.text
+    assert problem.details == ("fetch.linger = 3s    env FLOWQ_P__FETCH__LINGER",)
 
 
 def test_a_setting_for_a_stage_that_does_not_exist_is_refused(pyproject: Path) -> None:
     settings = load(pyproject, "[tool.flowq.pipelines.scrape.stages.fecth]\nconcurrency = 16\n")
 
     with pytest.raises(SettingsError, match=r'has no such stage.*\n.*did you mean "fetch"') as caught:
-        settings.concurrency("scrape", ["fetch", "parse"])
+        settings.tuned("scrape", numbered("fetch", "parse"))
     assert "[tool.flowq.pipelines.scrape.stages.fecth]" in str(caught.value)
 
 
@@ -136,9 +199,18 @@ def test_a_setting_for_a_stage_that_does_not_exist_is_refused(pyproject: Path) -
         ("[tool.flowq]\npipelines = []\n", "pipelines: a folder"),
         ("[tool.flowq.pipelines.scrape]\nstage = 1\n", 'no setting "stage"'),
         ("[tool.flowq.pipelines.scrape.stages.fetch]\nconcurency = 1\n", 'did you mean "concurrency"'),
-        ("[tool.flowq.pipelines.scrape.stages.fetch]\nconcurrency = 0\n", "1 or more"),
+        ("[tool.flowq.pipelines.scrape.stages.fetch]\nconcurrency = 0\n", "concurrency: a whole number, at least 1"),
+        ("[tool.flowq.pipelines.scrape.stages.fetch.retry]\nattempt = 3\n", 'did you mean "retry.attempts"'),
+        ("[tool.flowq.pipelines.scrape.stages.fetch]\nretry = 3\n", "set retry.attempts, retry.base"),
+        ("[tool.flowq.pipelines.scrape.stages.fetch]\ntimeout = 'soon'\n", "timeout: 'soon' is not a duration"),
+        ("[tool.flowq.pipelines.scrape.stages.fetch]\ndedup = 'url'\n", "dedup is a matter of the code"),
+        ("[tool.flowq.pipelines.scrape.stages]\nfetch = 3\n", "scrape.stages.fetch must be a table"),
         ("[tool.flowq.profiles.prod]\nworker = 2\n", r"profiles.prod\]: there is no setting"),
         ("[tool]\nflowq = 3\n", "tool.flowq must be a table"),
+        (
+            "[tool.flowq]\npipelines = 'flows'\n[tool.flowq.pipelines.p.stages.a]\nbatch = 2\n",
+            r"Cannot overwrite(.|\n)*the folder is  pipelines.path",
+        ),
         ("[tool.flowq]\nworkers = \n", r"cannot read pyproject.toml.*pyproject.toml:2"),
     ],
 )
@@ -155,6 +227,9 @@ def test_what_the_file_says_wrongly_is_refused_with_place_and_remedy(pyproject: 
         ("FLOWQ_WORKERS", "-1", "env FLOWQ_WORKERS: workers: a whole number"),
         ("FLOWQ_SCRAPE__FETCH__CONCURRENCY", "many", "env FLOWQ_SCRAPE__FETCH__CONCURRENCY: concurrency: a whole"),
         ("FLOWQ_SCRAPE__FETCH__RETRY", "3", 'no setting "retry"'),
+        ("FLOWQ_SCRAPE__FETCH__RETRY__ATTEMPT", "3", 'did you mean "retry.attempts"'),
+        ("FLOWQ_SCRAPE__FETCH__TIMEOUT", "soon", "timeout: 'soon' is not a duration"),
+        ("FLOWQ_SCRAPE__CONCURRENCY", "3", "write FLOWQ_PIPELINE__STAGE__OPTION"),
     ],
 )
 def test_a_variable_that_is_wrong_is_refused(pyproject: Path, name: str, value: str, said: str) -> None:

@@ -1,0 +1,6 @@
+"""Settings of a project: built-in, then [tool.flowq] in pyproject.toml, then FLOWQ_* variables, then flags."""
+
+from __future__ import annotations
+
+from flowq.settings.mistakes import SettingsError as SettingsError
+from flowq.settings.project import Settings as Settings
