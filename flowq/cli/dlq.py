@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from flowq.cli.completion import complete_stage
 from flowq.cli.dlq_options import (
     DryRun,
     ErrorGlob,
@@ -133,7 +134,13 @@ def retry(
     where: Where = None,
     limit: Limit = None,
     to: Annotated[
-        str | None, typer.Option("--to", metavar="STAGE", help="Send them to this stage, not back to their own.")
+        str | None,
+        typer.Option(
+            "--to",
+            metavar="STAGE",
+            help="Send them to this stage, not back to their own.",
+            autocompletion=complete_stage,
+        ),
     ] = None,
     assignments: Annotated[
         list[str] | None,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flowq.cli.completion import complete_pipeline
 from flowq.cli.errors import note
 from flowq.cli.options import Namespace, Profile, RedisUrl, settings_here
 from flowq.cli.run_metrics import require_prometheus_client
@@ -22,7 +23,12 @@ if TYPE_CHECKING:
 def command(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="NAME", help="Only these pipelines; without a name, all.", show_default=False),
+        typer.Argument(
+            metavar="NAME",
+            help="Only these pipelines; without a name, all.",
+            show_default=False,
+            autocompletion=complete_pipeline,
+        ),
     ] = None,
     listen: Annotated[
         str,

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flowq.cli.options import Namespace, Profile, RedisUrl, complete_pipeline, settings_here
+from flowq.cli.completion import complete_pipeline_or_stage
+from flowq.cli.options import Namespace, Profile, RedisUrl, settings_here
 from flowq.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ Steered = Annotated[
     typer.Argument(
         metavar="NAME[.STAGE]",
         help="The pipeline, or one stage of it.",
-        autocompletion=complete_pipeline,
+        autocompletion=complete_pipeline_or_stage,
         show_default=False,
     ),
 ]

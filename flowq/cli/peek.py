@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from flowq.cli.completion import complete_pipeline_or_stage
 from flowq.cli.errors import note
-from flowq.cli.options import Json, Namespace, Profile, RedisUrl, complete_pipeline, settings_here
+from flowq.cli.options import Json, Namespace, Profile, RedisUrl, settings_here
 from flowq.cli.printable import json_text, printable
 
 if TYPE_CHECKING:
@@ -27,7 +28,9 @@ _LONGEST = 2000
 def command(
     target: Annotated[
         str,
-        typer.Argument(metavar="NAME[.STAGE]", help="The stage, or all stages.", autocompletion=complete_pipeline),
+        typer.Argument(
+            metavar="NAME[.STAGE]", help="The stage, or all stages.", autocompletion=complete_pipeline_or_stage
+        ),
     ],
     limit: Annotated[
         int, typer.Option("-n", "--limit", metavar="N", min=1, max=1000, help="At most so many of each kind an edge.")

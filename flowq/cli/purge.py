@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flowq.cli.options import Json, Namespace, Profile, RedisUrl, complete_pipeline, settings_here
+from flowq.cli.completion import complete_pipeline_or_stage
+from flowq.cli.options import Json, Namespace, Profile, RedisUrl, settings_here
 
 if TYPE_CHECKING:
     from flowq.graph.plan import Plan
@@ -18,7 +19,7 @@ def command(
     target: Annotated[
         str,
         typer.Argument(
-            metavar="NAME[.STAGE]", help="The pipeline, or one stage of it.", autocompletion=complete_pipeline
+            metavar="NAME[.STAGE]", help="The pipeline, or one stage of it.", autocompletion=complete_pipeline_or_stage
         ),
     ],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove them without asking.")] = False,

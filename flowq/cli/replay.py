@@ -7,13 +7,23 @@ from typing import Annotated
 
 import typer
 
+from flowq.cli.completion import complete_stage
 from flowq.cli.dlq_options import DryRun, Limit, Where, selection
 from flowq.cli.options import Json, Namespace, PipelineName, Profile, RedisUrl, settings_here
 
 
 def command(
     name: PipelineName,
-    stage: Annotated[str, typer.Option("--from", metavar="STAGE", help="The stage to begin from.", show_default=False)],
+    stage: Annotated[
+        str,
+        typer.Option(
+            "--from",
+            metavar="STAGE",
+            help="The stage to begin from.",
+            show_default=False,
+            autocompletion=complete_stage,
+        ),
+    ],
     since: Annotated[
         str | None,
         typer.Option("--since", metavar="DURATION", help='Only those that were settled in the last "30m", "2h", "1d".'),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flowq.cli.completion import complete_number_of_stage, complete_option_of_stage, complete_stage
 from flowq.cli.options import LogFormat, Namespace, PipelineName, Profile, RedisUrl, settings_here
 from flowq.delivery.durations import seconds
 from flowq.errors import UsageError
@@ -21,12 +22,33 @@ if TYPE_CHECKING:
 
 Stages = Annotated[
     list[str] | None,
-    typer.Option("--stage", "-s", help="Run only this stage, until stopped. Repeatable, or comma separated."),
+    typer.Option(
+        "--stage",
+        "-s",
+        metavar="STAGE",
+        help="Run only this stage, until stopped. Repeatable, or comma separated.",
+        autocompletion=complete_stage,
+    ),
 ]
-Excluded = Annotated[list[str] | None, typer.Option("--exclude", "-x", help="Run all stages but this one. Repeatable.")]
+Excluded = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--exclude",
+        "-x",
+        metavar="STAGE",
+        help="Run all stages but this one. Repeatable.",
+        autocompletion=complete_stage,
+    ),
+]
 Concurrency = Annotated[
     list[str] | None,
-    typer.Option("--concurrency", "-c", metavar="STAGE=N", help="Handlers at once in a process."),
+    typer.Option(
+        "--concurrency",
+        "-c",
+        metavar="STAGE=N",
+        help="Handlers at once in a process.",
+        autocompletion=complete_number_of_stage,
+    ),
 ]
 Set = Annotated[
     list[str] | None,
@@ -34,6 +56,7 @@ Set = Annotated[
         "--set",
         metavar="STAGE.OPTION=VALUE",
         help="An option of a stage, as in fetch.timeout=30s or fetch.retry.attempts=8. Repeatable.",
+        autocompletion=complete_option_of_stage,
     ),
 ]
 Arguments = Annotated[
@@ -41,7 +64,12 @@ Arguments = Annotated[
 ]
 Limits = Annotated[
     list[str] | None,
-    typer.Option("--limit", metavar="STAGE=N", help="Stop when a stage has settled N more messages."),
+    typer.Option(
+        "--limit",
+        metavar="STAGE=N",
+        help="Stop when a stage has settled N more messages.",
+        autocompletion=complete_number_of_stage,
+    ),
 ]
 
 

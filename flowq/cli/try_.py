@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO, cast
 import orjson
 import typer
 
+from flowq.cli.completion import complete_pipeline_or_stage, complete_stage
 from flowq.cli.errors import explain, note, show
 from flowq.cli.lines import Line, line_batches
-from flowq.cli.options import complete_pipeline, settings_here
+from flowq.cli.options import settings_here
 from flowq.delivery.settlement import (
     DeadLetter,
     Delay,
@@ -41,13 +42,16 @@ _CODE = "FQ304"
 
 def command(
     target: Annotated[
-        str, typer.Argument(metavar="NAME.STAGE", help="The stage to try.", autocompletion=complete_pipeline)
+        str, typer.Argument(metavar="NAME.STAGE", help="The stage to try.", autocompletion=complete_pipeline_or_stage)
     ],
     file: Annotated[
         str, typer.Argument(metavar="[FILE]", help="A message as JSON, or many, one a line; - is stdin.")
     ] = "-",
     to: Annotated[
-        str | None, typer.Option("--to", metavar="STAGE", help="Print only what would go to this stage.")
+        str | None,
+        typer.Option(
+            "--to", metavar="STAGE", help="Print only what would go to this stage.", autocompletion=complete_stage
+        ),
     ] = None,
 ) -> None:
     """Run one stage on a message, without Redis, or on several, and print what it gives.

@@ -127,6 +127,14 @@ def test_pipelines_and_stages_are_completed_without_running_any_code_of_theirs(p
     assert completed(project, "flowq dlq ls scrape --stage ") == ["seeds", "fetch", "parse", "store"]
     assert completed(project, "flowq dlq ls scrape --stage fetch,p") == ["fetch,parse"]
     assert completed(project, "flowq push scrape.f") == ["scrape.fetch"]
+    assert completed(project, "flowq run scrape --workers 4 -s ") == ["seeds", "fetch", "parse", "store"]
+    assert completed(project, "flowq run scrape -s fetch -x p") == ["parse"]
+    assert completed(project, "flowq run scrape -c ") == ["fetch=", "parse=", "store="]
+    assert completed(project, "flowq run scrape --set s") == ["store."]
+    assert completed(project, "flowq run scrape --set fetch.retry.a") == ["fetch.retry.attempts="]
+    assert completed(project, "flowq peek scrape.p") == ["scrape.parse"]
+    assert completed(project, "flowq try scrape.parse page.json --to s") == ["seeds", "store"]
+    assert completed(project, "flowq replay scrape --from p") == ["parse"]
 
 
 def test_a_file_that_does_not_parse_completes_nothing(project: Project) -> None:
