@@ -1,6 +1,6 @@
 """Turns everything that can go wrong into one screen on stderr and an exit code."""
 
-from __future__ import annotations
+from __future__ import annotations, contextlib
 
 import importlib
 import os
@@ -156,8 +156,10 @@ def _place(frame: FrameSummary) -> str:
 
 def shown(file: Path | str) -> str:
     """A path as a person in the current directory would write it."""
-    path, cwd = Path(file), Path.cwd()
-    return str(path.relative_to(cwd) if path.is_relative_to(cwd) else path)
+    path = Path(file)
+    with contextlib.suppress(OSError, ValueError):  # elsewhere, or the current directory is gone
+        return str(path.relative_to(Path.cwd()))
+    return str(path)
 
 
 _PASSWORD = re.compile(r"(://[^\s/@:]*):\S+@")

@@ -13,7 +13,7 @@ from flowq.broker.turns import HeldKey
 from flowq.cli.printable import printable
 from flowq.cli.quantities import brief, size, sparkline
 from flowq.cli.run_text import feedback_lines, pause_words, rate_words
-from flowq.cli.table import indented, stage_cells, stage_table
+from flowq.cli.table import indented, speed_cells, stage_cells, stage_table
 from flowq.graph.plan import StagePlan
 
 TITLES = (
@@ -67,9 +67,7 @@ def _speed_cells(stage: StagePlan, view: StageOverview, overview: Overview) -> M
         if f"source:{stage.name}" in overview.snapshot.run and stage.name not in overview.snapshot.open_sources:
             cells["rate"] = Text("done", "dim")
         return cells
-    for title, seconds in (("p50", view.tempo.p50_seconds), ("p95", view.tempo.p95_seconds)):
-        if seconds is not None:
-            cells[title] = Text(brief(seconds))
+    cells |= speed_cells(view.tempo)
     if view.waiting_seconds is not None:
         cells["oldest"] = Text(brief(view.waiting_seconds))
     busy = view.workers - view.idle_workers

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from flowq.broker.balance import StageBalance, balance_of
 from flowq.broker.records import Snapshot
+from flowq.broker.tempo import Tempo
 from flowq.cli.printable import json_text, printable
 from flowq.cli.run_text import (
     RunAbout,
@@ -29,7 +30,7 @@ from flowq.cli.run_text import (
     rate_words,
     settled,
 )
-from flowq.cli.table import console_for, indented, number, stage_cells, stage_table
+from flowq.cli.table import console_for, indented, number, speed_cells, stage_cells, stage_table
 from flowq.graph.plan import Plan
 
 if TYPE_CHECKING:
@@ -39,11 +40,14 @@ __all__ = ["RunAbout", "Screen", "choose_screen"]
 
 HOW_TO_STOP = "Ctrl-C: stop after running messages"
 _TITLES = (
-    "stage", "slots", "in", "ok", "filtered", "dead", "waiting", "delayed", "running", "retries", "rate",
+    "stage", "slots", "in", "ok", "filtered", "dead", "waiting", "delayed", "running", "retries", "rate", "p95",
 )  # fmt: skip
 _PICTURE_MS, _JSON_MS, _LINE_MS, _NEW_PHASE_MS = 100, 1000, 5000, 1000
 _RATE_MS, _SHORTEST_RATE_MS = 3000, 250
 _SHORTEST_BAR, _LONGEST_BAR = 8, 40
+
+
+UNKNOWN: Mapping[str, Tempo] = {}
 
 
 class Screen(Protocol):
@@ -53,7 +57,12 @@ class Screen(Protocol):
         """Say at once what will run, and until when."""
         ...
 
-    def update(self, snapshot: Snapshot) -> None:
+    @property
+    def wants_tempo(self) -> bool:
+        """Whether it shows how long handlers take: to ask Redis for what nobody sees would be a waste."""
+        ...
+
+    def update(self, snapshot: Snapshot, tempo: Mapping[str, Tempo] = UNKNOWN) -> None:
         """Show the state of the pipeline. May be called as often as one likes."""
         ...
 
@@ -88,6 +97,7 @@ class Progress:
     balances: Mapping[str, StageBalance]
     rates: Mapping[str, float]
     passed_seconds: float
+    tempo: Mapping[str, Tempo]
 
 
 class ProgressMeter:
@@ -98,7 +108,7 @@ class ProgressMeter:
         self._first_ms = 0
         self._seen: deque[tuple[int, Mapping[str, int]]] = deque()
 
-    def read(self, snapshot: Snapshot) -> Progress:
+    def read(self, snapshot: Snapshot, tempo: Mapping[str, Tempo] = UNKNOWN) -> Progress:
         """Take in the next snapshot."""
         now_ms = snapshot.now_ms
         balances = balance_of(self._plan, snapshot)
@@ -114,7 +124,7 @@ class ProgressMeter:
         passed_seconds = max(_SHORTEST_RATE_MS, now_ms - then_ms) / 1000
         # A replay takes dead letters back out of what was settled: that is no negative speed.
         rates = {name: max(0, n - then[name]) / passed_seconds for name, n in done.items()}
-        return Progress(snapshot, balances, rates, (now_ms - self._first_ms) / 1000)
+        return Progress(snapshot, balances, rates, (now_ms - self._first_ms) / 1000, tempo)
 
 
 class Pacer:
@@ -135,6 +145,8 @@ class Pacer:
 
 class LiveScreen:
     """A table that is painted over and over, and leaves only how it ended."""
+
+    wants_tempo = True
 
     def __init__(self, plan: Plan, console: Console, *, redirect_stdout: bool) -> None:
         self._plan = plan
@@ -157,8 +169,8 @@ class LiveScreen:
             self._console.print(line)
         self._live.start()
 
-    def update(self, snapshot: Snapshot) -> None:
-        progress = self._meter.read(snapshot)
+    def update(self, snapshot: Snapshot, tempo: Mapping[str, Tempo] = UNKNOWN) -> None:
+        progress = self._meter.read(snapshot, tempo)
         if self._pace.is_due(snapshot.now_ms):
             self._live.update(self._picture(progress), refresh=True)
 
@@ -198,6 +210,7 @@ class LiveScreen:
         if not stage.is_source:
             processes = max(1, self._about.workers if self._about else 1)
             cells["slots"] = number(stage.concurrency * processes)
+            cells |= speed_cells(progress.tempo.get(name, Tempo()))
         if self._about and self._about.stages and name not in self._about.stages:
             cells["stage"].stylize("dim")  # other processes run it, or nobody does
         return cells
@@ -226,6 +239,8 @@ class LiveScreen:
 class LineScreen:
     """Lines for a log: one every few seconds, and one whenever the run enters another phase."""
 
+    wants_tempo = False
+
     def __init__(self, plan: Plan, console: Console, *, quiet: bool) -> None:
         self._plan = plan
         self._console = console
@@ -238,8 +253,8 @@ class LineScreen:
         for line in first_lines(about, self._plan, self._console.width):
             self._say(line)
 
-    def update(self, snapshot: Snapshot) -> None:
-        progress = self._meter.read(snapshot)
+    def update(self, snapshot: Snapshot, tempo: Mapping[str, Tempo] = UNKNOWN) -> None:
+        progress = self._meter.read(snapshot, tempo)
         # A run that waits for work changes its phase with every message: one line a second is enough of that.
         after_ms = None if phase(snapshot) == self._phase else _NEW_PHASE_MS
         if self._pace.is_due(snapshot.now_ms, after_ms=after_ms):
@@ -270,9 +285,10 @@ class JsonScreen(LineScreen):
         super().__init__(plan, console, quiet=quiet)
         self._stdout = stdout
         self._pace = Pacer(_JSON_MS)
+        self.wants_tempo = not quiet
 
-    def update(self, snapshot: Snapshot) -> None:
-        progress = self._meter.read(snapshot)
+    def update(self, snapshot: Snapshot, tempo: Mapping[str, Tempo] = UNKNOWN) -> None:
+        progress = self._meter.read(snapshot, tempo)
         if not self._quiet and self._pace.is_due(snapshot.now_ms):
             self._write(self._tick(progress))
 
@@ -290,7 +306,11 @@ class JsonScreen(LineScreen):
             "paused": list(snapshot.paused),
             "workers": len(snapshot.workers),
             "stages": {
-                name: {**balance.as_json(), "rate": round(progress.rates[name], 1)}
+                name: {
+                    **balance.as_json(),
+                    **progress.tempo.get(name, Tempo()).as_json(),
+                    "rate": round(progress.rates[name], 1),
+                }
                 for name, balance in progress.balances.items()
             },
         }

@@ -1,4 +1,4 @@
-"""One `flowq run`: opens the broker, starts the workers, watches the pipeline, and ends with its balance."""
+"""One `flowq run`: opens the broker, starts the workers, and has the pipeline watched until it ends."""
 
 from __future__ import annotations
 
@@ -12,25 +12,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flowq import __version__
-from flowq.broker.balance import balance_of
-from flowq.broker.calls import insist
 from flowq.broker.open import MEMORY, open_broker
 from flowq.broker.records import Snapshot
 from flowq.broker.redis_streams import Broker
-from flowq.cli.run import exit_code_of_signals
 from flowq.cli.run_log import LogScreen
 from flowq.cli.run_metrics import serving_metrics
 from flowq.cli.run_screen import RunAbout, Screen, choose_screen
 from flowq.cli.run_start import warnings_at_start
-from flowq.cli.run_text import pause_words, settled
+from flowq.cli.run_watch import Watch
 from flowq.cli.stdout import forgiving_stdout
 from flowq.cli.table import console_for
 from flowq.cli.worker import Instructions
-from flowq.errors import FlowqError
 from flowq.graph.plan import Plan
 from flowq.runtime.certificates import certify_lost_neighbours
-from flowq.runtime.run import Run, RunOptions, poll_seconds
-from flowq.runtime.runner import Runner, first_to_end
+from flowq.runtime.run import Run, RunOptions
+from flowq.runtime.runner import Runner
 from flowq.runtime.source_arguments import reject_unknown_arguments, source_arguments
 from flowq.runtime.supervisor import Supervisor
 from flowq.runtime.telemetry import Telemetry
@@ -40,10 +36,6 @@ if TYPE_CHECKING:
     from flowq.cli.loading import Loaded
     from flowq.monitoring.address import Address
     from flowq.settings import Settings
-
-EXIT_DEAD_LETTERS, EXIT_NOT_DRAINED = 3, 5
-_LOOK_SECONDS = 0.5
-_IDLE_LOOK_SECONDS = 1.0
 
 
 @dataclass(slots=True)
@@ -232,113 +224,3 @@ class InProcess:
 
     async def stop(self, hurry: asyncio.Event) -> None:
         await self._runner.stop(hurry)
-
-
-class Watch:
-    """Follows a run on the screen and decides when it is over."""
-
-    def __init__(self, session: Session, run: Run, screen: Screen, stop: StopSignals, before: Snapshot) -> None:
-        self._session = session
-        self._run = run
-        self._screen = screen
-        self._stop = stop
-        self._before = balance_of(session.plan, before)
-        self._dead_before = sum(balance.dead for balance in self._before.values())
-        self._told_pauses = ""
-        self._loop = asyncio.get_running_loop()
-        self._started_at = self._loop.time()
-
-    async def until_the_end(self, workers: Supervisor | InProcess) -> int:
-        """Start the workers, stop them when the run is over, and show how it ended."""
-        why = "failed"
-        try:
-            await workers.start()
-            why = await self._watch(workers)
-        finally:
-            if self._stop.requested.is_set():
-                self._screen.note("stopping: finishing what runs", hint="Ctrl-C again: hand it back")
-            await self._stop_while_watching(workers)
-            self._screen.close()
-        if workers.failed.done():
-            error = workers.failed.exception()
-            if error is not None:
-                raise error
-            return 1
-        snapshot = await self._last_look()
-        if snapshot is None:
-            self._screen.note("Redis does not answer: what was running will be run again")
-            return exit_code_of_signals(self._stop.received)
-        summary = self._run.summary(snapshot, self._loop.time() - self._started_at)
-        self._screen.end(summary, dead_before=self._dead_before, stopped=why != "drained")
-        return self._exit_code(why, summary.dead - self._dead_before)
-
-    async def _stop_while_watching(self, workers: Supervisor | InProcess) -> None:
-        stopping = asyncio.ensure_future(workers.stop(self._stop.hurry))
-        while not stopping.done():
-            with contextlib.suppress(FlowqError, TimeoutError):  # Redis may be what makes us stop
-                async with asyncio.timeout(_LOOK_SECONDS):
-                    self._screen.update(await self._run.snapshot())
-            await asyncio.wait([stopping], timeout=poll_seconds(0))
-        await stopping
-
-    async def _last_look(self) -> Snapshot | None:
-        """How it ended; None when the user has stopped the run and Redis does not tell."""
-        try:
-            async with asyncio.timeout(_LOOK_SECONDS if self._stop.requested.is_set() else None):
-                return await insist(self._run.snapshot, what="reading the balance")
-        except TimeoutError:
-            return None
-
-    async def _watch(self, workers: Supervisor | InProcess) -> str:
-        """Why the run is over."""
-        while True:
-            looking = asyncio.ensure_future(insist(self._run.snapshot, what="watching the pipeline"))
-            await first_to_end(looking, self._stop.requested.wait())
-            if not looking.done():
-                return "stopped"
-            snapshot = looking.result()
-            self._screen.update(snapshot)
-            self._tell_pauses(snapshot)
-            if workers.failed.done():
-                return "failed"
-            if self._session.drains and snapshot.is_drained:
-                return "drained"
-            if self._limit_reached(snapshot):
-                return "limit"
-            passed = self._loop.time() - self._started_at
-            if self._session.for_seconds is not None and passed >= self._session.for_seconds:
-                return "time"
-            try:
-                async with asyncio.timeout(self._pause_seconds(snapshot, passed)):
-                    await self._stop.requested.wait()
-                return "stopped"
-            except TimeoutError:
-                pass
-
-    def _tell_pauses(self, snapshot: Snapshot) -> None:
-        """Say when something is paused, or goes on: the run waits for it."""
-        words = pause_words(self._session.plan, snapshot)
-        if words != self._told_pauses:
-            self._told_pauses = words
-            self._screen.note(words or "nothing is paused any more")
-
-    def _pause_seconds(self, snapshot: Snapshot, passed: float) -> float:
-        """Until the next look. A pipeline that waits for messages costs next to nothing."""
-        waits = not self._session.drains and not snapshot.outstanding
-        pause = _IDLE_LOOK_SECONDS if waits else poll_seconds(snapshot.outstanding)
-        for_seconds = self._session.for_seconds
-        return pause if for_seconds is None else min(pause, max(0.0, for_seconds - passed))
-
-    def _limit_reached(self, snapshot: Snapshot) -> bool:
-        balances = balance_of(self._session.plan, snapshot)
-        return any(
-            settled(balances[stage]) - settled(self._before[stage]) >= limit
-            for stage, limit in self._session.limits.items()
-        )
-
-    def _exit_code(self, why: str, new_dead: int) -> int:
-        if why == "stopped":
-            return exit_code_of_signals(self._stop.received)
-        if why == "time" and self._session.drains:
-            return EXIT_NOT_DRAINED
-        return EXIT_DEAD_LETTERS if new_dead > self._session.max_dead else 0

@@ -13,6 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from flowq.broker.balance import StageBalance
+from flowq.broker.tempo import Tempo
+from flowq.cli.quantities import brief
 from flowq.graph.plan import StagePlan
 
 _WIDTH_OF_A_FILE = 240
@@ -139,6 +141,12 @@ def stage_cells(stage: StagePlan, balance: StageBalance) -> dict[str, Text]:
             for title in ("ok", "filtered", "dead", "waiting", "delayed", "running", "retries", "out")
         },
     }
+
+
+def speed_cells(tempo: Tempo) -> dict[str, Text]:
+    """How long the handler of a stage takes, by title, as far as that is known."""
+    found = {"p50": tempo.p50_seconds, "p95": tempo.p95_seconds}
+    return {title: Text(brief(seconds)) for title, seconds in found.items() if seconds is not None}
 
 
 def number(n: int, style: str = "") -> Text:

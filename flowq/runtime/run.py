@@ -13,6 +13,7 @@ from flowq.broker.balance import StageBalance, balance_of
 from flowq.broker.message_ids import new_run_id
 from flowq.broker.records import Snapshot
 from flowq.broker.redis_streams import Broker
+from flowq.broker.tempo import Tempo, tempo_of
 from flowq.graph.plan import Plan
 
 DEFAULT_LEASE_SECONDS = 15.0
@@ -93,6 +94,10 @@ class Run:
     async def snapshot(self) -> Snapshot:
         """The state of the pipeline now."""
         return await self._broker.snapshot(self._edges, self._stages)
+
+    async def tempo(self, snapshot: Snapshot) -> Mapping[str, Tempo]:
+        """How fast each stage has been in the half minute before the snapshot."""
+        return await tempo_of(self._broker, self._plan, snapshot)
 
     def summary(self, snapshot: Snapshot, seconds: float) -> Summary:
         return Summary(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import pytest
@@ -16,7 +16,8 @@ from rich.cells import cell_len
 from flowq import Pipeline, source, stage
 from flowq.broker.balance import StageBalance, balance_of
 from flowq.broker.records import EdgeState, Snapshot
-from flowq.cli.run_screen import HOW_TO_STOP, ProgressMeter, RunAbout, choose_screen
+from flowq.broker.tempo import Tempo
+from flowq.cli.run_screen import HOW_TO_STOP, UNKNOWN, ProgressMeter, RunAbout, choose_screen
 from flowq.cli.run_text import clock, duration, end_lines
 from flowq.graph.plan import Plan
 from flowq.runtime.run import Summary
@@ -228,14 +229,16 @@ def test_a_clock_that_is_set_back_stops_neither_the_rate_nor_the_picture() -> No
 # The live table
 
 
-def painted(*snapshots: Snapshot, about: RunAbout = ABOUT, notes: tuple[str, ...] = ()) -> str:
+def painted(
+    *snapshots: Snapshot, about: RunAbout = ABOUT, notes: tuple[str, ...] = (), tempo: Mapping[str, Tempo] = UNKNOWN
+) -> str:
     """Everything a terminal is sent by a run that does not end."""
     terminal = Terminal()
     screen = choose_screen(PLAN, json=False, quiet=False, stdout=io.StringIO(), stderr=terminal)
     screen.begin(about)
     try:
         for seen in snapshots:
-            screen.update(seen)
+            screen.update(seen, tempo)
         for text in notes:
             screen.note(text)
         return terminal.getvalue()
@@ -260,14 +263,21 @@ def test_the_table_shows_each_stage_the_way_back_and_how_far_it_is(monkeypatch: 
     monkeypatch.setenv("COLUMNS", "120")
     seen = snapshot(6, known=1204, fetched=760, dead=3, delayed=19, running=8, retries=97, seen_before=14001)
 
-    lines = [" ".join(line.split()) for line in words(painted(seen)).splitlines()]
+    tempo = {"fetch": Tempo(118.0, 0.031, 0.062)}
+    lines = [" ".join(line.split()) for line in words(painted(seen, tempo=tempo)).splitlines()]
 
-    assert "stage slots in ok filtered dead waiting delayed running retries rate" in lines
-    assert "seeds - - 1 - - - - - - done" in lines
-    assert "fetch 16 1,204 757 0 3 417 19 8 97 0/s" in lines
-    assert "store 20 757 757 0 0 0 0 0 0 0/s" in lines
+    assert "stage slots in ok filtered dead waiting delayed running retries rate p95" in lines
+    assert "seeds - - 1 - - - - - - done -" in lines
+    assert "fetch 16 1,204 757 0 3 417 19 8 97 0/s 62ms" in lines
+    assert "store 20 757 757 0 0 0 0 0 0 0/s -" in lines
     assert "↺ parse→fetch 15,204 str = 1,203 new + 14,001 seen before" in lines
     assert "2,274 of 2,718 known" in words(painted(seen))
+
+
+def test_80_columns_show_how_long_handlers_take() -> None:
+    (header,) = (line.split() for line in words(painted(snapshot(1, known=1204))).splitlines() if "waiting" in line)
+
+    assert header[-2:] == ["rate", "p95"]
 
 
 @pytest.mark.parametrize("columns", [20, 40, 60, 79, 80, 100, 160])
@@ -275,7 +285,8 @@ def test_no_line_is_wider_than_the_terminal(columns: int, monkeypatch: pytest.Mo
     monkeypatch.setenv("COLUMNS", str(columns))
     seen = [snapshot(t, known=10**7, fetched=10**6 * t, delayed=9, running=8, seen_before=10**8) for t in (1, 2)]
 
-    shown = painted(*seen, notes=("worker 2 died (signal 9), restarted",))
+    tempo = dict.fromkeys(("fetch", "parse", "store"), Tempo(1.0, 61.0, 3599.0))
+    shown = painted(*seen, notes=("worker 2 died (signal 9), restarted",), tempo=tempo)
 
     assert max(cell_len(line) for line in words(shown).splitlines()) <= columns
 
@@ -407,7 +418,8 @@ def test_json_is_an_object_a_second_and_the_summary_last() -> None:
     screen = choose_screen(PLAN, json=True, quiet=False, stdout=stdout, stderr=stderr)
     screen.begin(ABOUT)
     for tenth in range(31):
-        screen.update(snapshot(tenth / 10, known=100, fetched=tenth, seen_before=5))
+        seen = snapshot(tenth / 10, known=100, fetched=tenth, seen_before=5)
+        screen.update(seen, {"fetch": Tempo(9.0, 0.031, 0.062)})
     end = summary(snapshot(4, known=100, fetched=100))
     screen.note("worker 2 died")
     screen.end(end, dead_before=0, stopped=False)
@@ -418,6 +430,7 @@ def test_json_is_an_object_a_second_and_the_summary_last() -> None:
     assert (ticks[3]["left"], ticks[3]["phase"], ticks[3]["workers"]) == (70, "working", 2)
     assert ticks[3]["stages"]["fetch"]["in"] == 100
     assert ticks[3]["stages"]["fetch"]["rate"] == 10.0
+    assert [ticks[3]["stages"][stage]["p95_seconds"] for stage in ("fetch", "store")] == [0.062, None]
     assert last == json.loads(json.dumps(end.as_json()))
     assert "worker 2 died" in stderr.getvalue()
 
