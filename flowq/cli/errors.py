@@ -1,7 +1,8 @@
 """Turns everything that can go wrong into one screen on stderr and an exit code."""
 
-from __future__ import annotations, contextlib
+from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import re

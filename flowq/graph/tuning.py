@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import fields, replace
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, cast
 
 from flowq.delivery.policy import Rate, Retry
 from flowq.errors import Problems
@@ -17,15 +17,28 @@ from flowq.graph.options import READERS
 Tuning = Mapping[str, Mapping[str, Any]]
 """Stage -> option -> value: plain data, options named as in `@stage`, the parts of retry and rate "retry.attempts"."""
 
+_PACE: Mapping[str, Callable[[Any], Any]] = {
+    "n": number_above_zero,
+    "per": duration_above_zero,
+    "burst": count,
+    "concurrency": count,
+}
+
+
+def _own_paces(value: Any) -> Mapping[str, Rate]:
+    """What some values of a rate's `by` have instead of it."""
+    if not isinstance(value, Mapping) or not all(isinstance(own, Mapping) for own in value.values()):  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        raise TypeError('a table for each key is needed: { "slow.example" = { n = 1 } }')
+    own_paces = cast("Mapping[str, Mapping[str, Any]]", value)
+    for key, own in own_paces.items():
+        if "n" not in own or not own.keys() <= _PACE.keys():
+            raise ValueError(f'"{key}" needs n, and may have {", ".join(list(_PACE)[1:])}')
+    return {key: Rate(**{part: _PACE[part](given) for part, given in own.items()}) for key, own in own_paces.items()}
+
+
 _PARTS: Mapping[str, Mapping[str, Callable[[Any], Any]]] = {
     "retry": {"attempts": count, "base": duration, "max": duration, "jitter": flag},
-    "rate": {
-        "n": number_above_zero,
-        "per": duration_above_zero,
-        "burst": count,
-        "concurrency": count,
-        "adaptive": flag,
-    },
+    "rate": {**_PACE, "adaptive": flag, "keys": _own_paces},
 }
 _MATTERS_OF_THE_CODE = ("dedup", "ack", "inline", "process", "bounded", "rate.by", "retry.on", "retry.give_up_on")
 TUNABLE: Mapping[str, Callable[[Any], Any]] = {
@@ -61,7 +74,7 @@ def flattened(options: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """
     for name, value in options.items():
         if isinstance(value, Mapping):
-            yield from ((f"{name}.{part}", given) for part, given in flattened(value))  # pyright: ignore[reportUnknownArgumentType]
+            yield from ((f"{name}.{part}", given) for part, given in cast("Mapping[str, Any]", value).items())
         else:
             yield name, value
 

@@ -77,6 +77,22 @@ def test_parts_of_retry_and_rate_that_are_not_set_stay_as_in_the_code() -> None:
     assert told.rate == Rate(50, per=60, by="host", burst=3, concurrency=2)
 
 
+def test_some_keys_may_be_given_a_rate_of_their_own() -> None:
+    own = {"slow.example": {"n": 1, "per": "10s"}, "fragile.example": {"n": 2, "concurrency": 1}}
+
+    tuned = pipeline(rate=RATE).tuned({"fetch": {"rate": {"keys": own}}})
+
+    paced = tuned.plan.stage("fetch").rate
+    assert paced == Rate(
+        20,
+        per=60,
+        by="host",
+        burst=3,
+        concurrency=2,
+        keys={"slow.example": Rate(1, per=10), "fragile.example": Rate(2, concurrency=1)},
+    )
+
+
 def test_the_size_of_a_batch_is_that_of_the_stage_that_has_one() -> None:
     tuned = pipeline().tuned({"store": {"batch": 1000, "linger": "1s", "batch_bytes": "1MB"}})
 
@@ -123,6 +139,10 @@ def test_plans_of_one_code_are_known_as_such_whatever_is_set() -> None:
         ({"fetch": {"timeout": "soon"}}, "'soon' is not a duration"),
         ({"fetch": {"max_bytes": "5 apples"}}, "'5 apples' is not a size"),
         ({"fetch": {"retry": {"base": "2m"}}}, "0 <= base <= max"),
+        ({"fetch": {"rate": {"n": 1, "keys": {"a.example": {"n": 1}}}}}, "by= must say"),
+        ({"fetch": {"rate": {"n": 1, "keys": {"a.example": {"per": 1}}}}}, '"a.example" needs n'),
+        ({"fetch": {"rate": {"n": 1, "keys": {"a.example": {"n": 1, "by": "x"}}}}}, '"a.example" needs n'),
+        ({"fetch": {"rate": {"n": 1, "keys": 3}}}, "a table for each key"),
         ({"fetch": {"rate": {"per": "1m"}}}, "rate.n is needed"),
         ({"fetch": {"linger": 1}}, "linger has no effect without batch"),
         ({"fetch": {"batch": 10}}, "batch"),
