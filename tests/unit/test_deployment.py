@@ -22,6 +22,7 @@ from flowq.monitoring.exposition import families
 from flowq.monitoring.health import WorkerHealth
 from flowq.monitoring.reading import Reading
 from pipelines.scrape import scrape
+from tests.requirements import unavailable
 
 ROOT = Path(__file__).parents[2]
 DASHBOARD: Any = json.loads((ROOT / "flowq" / "monitoring" / "dashboard.json").read_text())
@@ -90,12 +91,15 @@ def test_a_job_asks_for_the_arguments_of_its_source_and_is_not_repeated_for_dead
     assert job["spec"]["podFailurePolicy"]["rules"][0]["onExitCodes"]["values"] == [2, 3]
 
 
-def test_the_kubernetes_schemas_take_the_manifests() -> None:
-    # A hundred megabytes of schemas: for those who have them, or  pip install kubernetes-validate
-    kubernetes_validate = pytest.importorskip("kubernetes_validate", reason="no kubernetes-validate")
+@pytest.mark.parametrize("version", ["1.31", "1.37"])
+def test_the_kubernetes_schemas_take_the_manifests(version: str) -> None:
+    try:
+        import kubernetes_validate
+    except ImportError:
+        unavailable("no kubernetes-validate", "pip install kubernetes-validate")
     for kind in ("Deployment", "Job", "Service"):
         for found in manifests(kind).values():
-            kubernetes_validate.validate(found, "1.31", strict=True)
+            kubernetes_validate.validate(found, version, strict=True)
 
 
 # Compose
