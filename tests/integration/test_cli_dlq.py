@@ -6,9 +6,10 @@ import asyncio
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -113,35 +114,42 @@ def printed_json(done: subprocess.CompletedProcess[str]) -> Any:
 
 # status
 
+COUNTED = ["in", "ok", "filtered", "dead", "waiting", "delayed", "running", "retries", "dup", "out"]
+
+
+def table(lines: Sequence[str]) -> list[dict[str, str]]:
+    """The rows of a table as wide as it likes, where cells have two spaces between them: title to cell."""
+    titles, *rows = (re.split(r" {2,}", line.strip()) for line in lines)
+    return [dict(zip(titles, row, strict=True)) for row in rows]
+
 
 def test_status_of_a_pipeline_that_never_ran_is_all_zeros(cli: Flowq) -> None:
-    done = cli("status", "flights")
+    done = cli("status", "flights", COLUMNS="200")
 
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[0].split() == ["flights", "never", "run", "no", "workers"]
-    assert done.stdout.splitlines()[3].split()[:11] == ["validate", *["0"] * 10]
+    headline, *lines = done.stdout.rstrip().splitlines()
+    assert headline.split() == ["flights", "never", "run", "no", "workers"]
+    source = dict.fromkeys(COUNTED, "-") | {"stage": "rows", "ok": "0", "out": "0", "memory": "-"}
+    nothing = dict.fromkeys(COUNTED, "0") | {"memory": "0 B"}
+    assert table(lines) == [source, *(nothing | {"stage": stage} for stage in ("validate", "enrich", "load"))]
 
 
 @pytest.mark.usefixtures("drained")
 def test_status_shows_each_stage_without_any_worker(cli: Flowq) -> None:
-    lines = [line.split() for line in cli("status", "flights").stdout.splitlines()]
+    headline, *lines, last = cli("status", "flights", COLUMNS="200").stdout.splitlines()
 
-    assert lines[0][:2] == ["flights", "drained"]
-    assert lines[1][:11] == [
-        "stage",
-        "in",
-        "ok",
-        "filtered",
-        "dead",
-        "waiting",
-        "delayed",
-        "running",
-        "retries",
-        "dup",
-        "out",
+    assert headline.startswith("flights  drained  no workers  run ")
+    stages = table(lines)
+    assert [[row["stage"], *(row[title] for title in COUNTED)] for row in stages] == [
+        ["rows", "-", "30", "-", "-", "-", "-", "-", "-", "-", "30"],
+        ["validate", "30", "30", "0", "0", "0", "0", "0", "0", "0", "30"],
+        ["enrich", "30", "19", "0", "11", "0", "0", "0", "1", "0", "19"],
+        ["load", "19", "19", "0", "0", "0", "0", "0", "0", "0", "0"],
     ]
-    assert lines[4][:11] == ["enrich", "30", "19", "0", "11", "0", "0", "0", "1", "0", "19"]
-    assert lines[-1] == ["11", "dead", "letters", "flowq", "dlq", "ls", "flights"]
+    assert [row["rate"] for row in stages] == ["done", "-", "-", "-"]
+    assert all(re.fullmatch(r"[\d.]+ k?B", row["memory"]) for row in stages[1:])
+    assert not {"purged", "oldest", "workers"} & stages[0].keys()
+    assert last.split() == ["11", "dead", "letters", "flowq", "dlq", "ls", "flights"]
 
 
 @pytest.mark.usefixtures("drained")
