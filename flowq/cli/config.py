@@ -12,7 +12,7 @@ import typer
 from flowq.cli.options import Json, Namespace, PipelineNameOrNone, Profile, RedisUrl, settings_here
 
 if TYPE_CHECKING:
-    from flowq.graph.plan import Plan, StagePlan
+    from flowq.graph.plan import EdgePlan, Plan, StagePlan
     from flowq.settings import Settings
 
 
@@ -77,16 +77,15 @@ def of_project(settings: Settings) -> Iterator[Setting]:
 def of_pipeline(name: str, plan: Plan, settings: Settings) -> Iterator[Setting]:
     """What holds for each stage of the pipeline that is known by that name."""
     from flowq.cli.errors import shown
-    from flowq.graph.plan import DEFAULT_MAXSIZE, StagePlan
+    from flowq.graph.plan import EdgePlan, StagePlan
 
     chosen = settings.of_stages(name, plan)
     for stage in plan.consumers:
         here = f"@stage {shown(stage.place.file)}:{stage.place.line}"
-        built_in = dict(_options(StagePlan(stage.name, stage.kind, stage.handler))) | {
-            "maxsize": f"{DEFAULT_MAXSIZE:,}"
-        }
+        built_in = {**dict(_options(StagePlan(stage.name, stage.kind, stage.handler))), **_limits(EdgePlan("", "", ""))}
         set_for_it = chosen.get(stage.name, {})
-        for option, value in {**dict(_options(stage)), **_limits(plan, stage)}.items():
+        edges = plan.edges_into(stage.name)
+        for option, value in {**dict(_options(stage)), **_limits(edges[-1])}.items():
             in_code = "built-in" if built_in.get(option) == value else here
             origin = set_for_it[option].origin if option in set_for_it else in_code
             if value or option in set_for_it:
@@ -125,10 +124,10 @@ def _options(stage: StagePlan) -> Iterator[tuple[str, str]]:
     yield "keep", (f"{keep.milliseconds / 1000:g}s" if keep.milliseconds else f"{keep.count:,}") if keep else ""
 
 
-def _limits(plan: Plan, stage: StagePlan) -> dict[str, str]:
-    """What the edges into a stage hold: one option of the stage sets it for all of them."""
-    fed = [edge for edge in plan.edges_into(stage.name) if not edge.is_inlet] or plan.edges_into(stage.name)
-    return {"maxsize": f"{fed[0].maxsize:,}" if fed[0].maxsize else ""}
+def _limits(edge: EdgePlan) -> dict[str, str]:
+    """What an edge into a stage holds at most: one option of the stage sets it for all of them."""
+    limits = {"maxsize": edge.maxsize, "maxsize_bytes": edge.maxsize_bytes}
+    return {option: f"{n:,}" if n else "" for option, n in limits.items()}
 
 
 def _print_table(found: list[Setting], *, origin: bool) -> None:

@@ -226,8 +226,8 @@ def linger_without_batch() -> object:
     return stage(linger=0.5)(extract.fn)  # wrong
 
 
-def maxsize_bytes_as_text() -> object:
-    return stage(maxsize_bytes="16MB")(extract.fn)  # wrong
+def maxsize_bytes_as_a_fraction() -> object:
+    return stage(maxsize_bytes=1.5)(extract.fn)  # wrong
 
 
 def batch_bytes_without_batch() -> object:

@@ -48,6 +48,7 @@ def plan_of(tuned: Pipeline) -> tuple[tuple[StagePlan, ...], object]:
         ({"concurrency": 32}, {"concurrency": 32}),
         ({"timeout": "30s"}, {"timeout": 30}),
         ({"maxsize": 5}, {"maxsize": 5}),
+        ({"maxsize_bytes": "16MB"}, {"maxsize_bytes": 16_000_000}),
         ({"max_bytes": "5MB"}, {"max_bytes": 5_000_000}),
         ({"compress": True}, {"compress": True}),
         ({"compress": 500}, {"compress": 500}),
