@@ -68,7 +68,8 @@ class Outlets:
         if not self._byte_limits or not handled:
             return
         self._sent_bytes += n_bytes
-        self._bytes_each += (n_bytes / handled - self._bytes_each) * _WEIGHT
+        each = n_bytes / handled
+        self._bytes_each = each if not self._bytes_each else self._bytes_each + (each - self._bytes_each) * _WEIGHT
         least = _WEIGH_AFTER_AT_LEAST * min(self._byte_limits.values())
         self._is_due = self._sent_bytes > max(least, self._room_bytes * _WEIGH_AFTER)
 

@@ -52,6 +52,7 @@ def packed(
     source: str,
     move: CursorMove | None,
     finished: str,
+    runner: str,
 ) -> tuple[list[Any], list[Any]]:
     """The keys and arguments of the publish script."""
     names: list[Any] = [keys.stats, keys.published, keys.cursors, keys.run]
@@ -70,4 +71,5 @@ def packed(
                 arguments.append(message.dedup_hash)
         for refused in parcel.refused:
             arguments += refused[1:]
+    arguments.append(runner)
     return names, arguments

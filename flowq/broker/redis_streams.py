@@ -122,15 +122,16 @@ class Broker:
         source: str = "",
         move: CursorMove | None = None,
         finished: str = "",
+        runner: str = "",
     ) -> Published:
         """Append to several edges in one step, and move the cursor of the source that all this comes from.
 
-        `finished`: the signature of its arguments, when this is the last that it gives. Where a replica must confirm
-        it first, that is not noted here.
+        `runner` is the worker that runs it. `finished`: the signature of its arguments, when this is the last that it
+        gives. Where a replica must confirm it first, that is not noted here.
         """
         names, arguments = packed(
             self.keys, parcels, token=token, delay_ms=delay_ms, source=source, move=move,
-            finished=_done(finished) if finished and self.durability == "local" else "",
+            finished=_done(finished) if finished and self.durability == "local" else "", runner=runner,
         )  # fmt: skip
         replicated = self.durability == "replicated"
         reply = await run_script(self._publishing, scripts.PUBLISH, names, arguments, replicated=replicated)

@@ -10,6 +10,7 @@ from flowq.broker.calls import insist
 from flowq.broker.open import open_broker
 from flowq.broker.recorded_plan import record_plan
 from flowq.delivery.policy import Durability
+from flowq.runtime.certificates import certify_lost_neighbours
 from flowq.runtime.observation import Observer
 from flowq.runtime.run import DEFAULT_GRACE_SECONDS, DEFAULT_LEASE_SECONDS, Run, RunOptions, Summary, poll_seconds
 from flowq.runtime.runner import Runner, first_to_end
@@ -62,6 +63,7 @@ async def run(
         loop = asyncio.get_running_loop()
         started_at = loop.time()
         await record_plan(broker, pipeline.plan)
+        await certify_lost_neighbours(broker)
         sources: list[str] = []
         if not stages or any(stage.name in stages for stage in pipeline.plan.sources):
             sources = await run.begin(options, fresh=fresh)

@@ -14,6 +14,7 @@ from flowq.broker.calls import insist
 from flowq.broker.outlets import Outlets
 from flowq.broker.publishing import CursorMove, Parcel, Refused
 from flowq.broker.redis_streams import Broker
+from flowq.broker.source_turns import take_source
 from flowq.delivery.codec import Encode, decoder, encoder
 from flowq.delivery.portions import MOST_PER_CALL
 from flowq.delivery.settlement import Output
@@ -30,7 +31,7 @@ log = logging.getLogger("flowq.runtime")
 
 _LONGEST_GATHER_SECONDS = 0.05
 _FULL_PAUSE_SECONDS = 0.1
-_TAKE_OVER_SECONDS, _LOOK_SECONDS = 15.0, 0.5
+_LOOK_SECONDS = 0.5
 
 
 class SourceFailed(FlowqError):
@@ -40,11 +41,11 @@ class SourceFailed(FlowqError):
 
 
 class _TakenOver(Exception):
-    """The cursor is not where this worker left it: another one runs the source, or Redis has lost something."""
+    """Another worker runs the source, or its cursor is not where this one left it: Redis has lost something."""
 
 
 class SourceRunner:
-    """Runs one source from beginning to end, and notes in Redis that it has finished.
+    """Runs one source from beginning to end, and notes in Redis that it has finished. Waits while another worker does.
 
     A source with a context goes on where its cursor was stored last. One without starts from its beginning in the next
     run if it was broken off: what it gives may come twice.
@@ -58,15 +59,14 @@ class SourceRunner:
         next_id: Callable[[], bytes],
         *,
         pauses: Pauses | None = None,
-        worker: str = "",
-        take_over_seconds: float = _TAKE_OVER_SECONDS,
+        worker: str,
     ) -> None:
         self._stage = stage
         self._plan = plan
         self._broker = broker
         self._next_id = next_id
         self._pauses = pauses
-        self._take_over_seconds = take_over_seconds
+        self._worker = worker
         self._emission = Emission(stage, plan, next_id)
         self._refusals = Refusals(stage, self._emission, next_id, worker=worker, run_id=broker.run_id)
         self._has_cursor = stage.handler.context_parameter is not None
@@ -81,29 +81,26 @@ class SourceRunner:
         """Publish everything the source gives, unless an earlier worker of the same run already has."""
         name = self._stage.name
         self._cursor_name = cursor_name(self._stage, arguments)
-        while not await self._is_finished(signature):
+        while await self._is_its_turn(signature):
             try:
                 await self._give(arguments, resources, signature)
             except _TakenOver:
-                await self._let_the_other_finish(signature)
                 continue
             # For where the last messages went out before the end was known, or had to be confirmed by a replica first.
             await insist(lambda: self._broker.source_finished(name, signature), what=f"finishing {name}")
 
-    async def _is_finished(self, signature: str) -> bool:
-        name = self._stage.name
-        return await insist(lambda: self._broker.is_source_finished(name, signature), what=f"starting {name}")
-
-    async def _let_the_other_finish(self, signature: str) -> None:
-        """Wait until the source has finished, or its cursor has not moved for so long that nobody seems to be at it."""
-        name = self._stage.name
-        log.warning("source %s is being run by another worker: this one waits", name)
-        seen, still_seconds = None, 0.0
-        while still_seconds < self._take_over_seconds and not await self._is_finished(signature):
-            cursor = await insist(lambda: self._broker.cursor(self._cursor_name), what=f"watching {name}")
-            still_seconds = still_seconds + _LOOK_SECONDS if cursor == seen else 0.0
-            seen = cursor
+    async def _is_its_turn(self, signature: str) -> bool:
+        """Wait for as long as another worker runs the source. False: it has finished."""
+        name, told = self._stage.name, ""
+        while not await insist(lambda: self._broker.is_source_finished(name, signature), what=f"starting {name}"):
+            runner = await insist(lambda: take_source(self._broker, name, self._worker), what=f"starting {name}")
+            if runner == self._worker:
+                return True
+            if runner != told:
+                told = runner
+                log.warning("source %s is being run by worker %s: this one takes over if that is gone", name, runner)
             await asyncio.sleep(_LOOK_SECONDS)
+        return False
 
     async def _give(self, arguments: Mapping[str, Any], resources: Mapping[str, Any], signature: str) -> None:
         self._gathered = self._new_gathered()
@@ -208,7 +205,7 @@ class SourceRunner:
 
         async def attempt() -> bool:
             published = await self._broker.publish_together(
-                parcels, token=token, source=name, move=move, finished=finished
+                parcels, token=token, source=name, move=move, finished=finished, runner=self._worker
             )
             if published.is_elsewhere:
                 raise _TakenOver

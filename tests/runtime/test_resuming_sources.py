@@ -182,9 +182,10 @@ async def test_two_workers_that_run_one_source_give_everything_once(lab: Lab) ->
     for run in runs:
         await run.begin(options)
 
-    await asyncio.gather(
-        *(_source_runner(pipeline, lab).run(arguments, {}, options.signature()) for _ in range(2)),
-    )
+    workers = ("first", "second")
+    runners = [await _source_runner(pipeline, lab, worker) for worker in workers]
+    await asyncio.gather(*(runner.run(arguments, {}, options.signature()) for runner in runners))
+    await lab.broker(pipeline).forget(workers)
     await lab.run(pipeline, arguments=arguments)
 
     assert sorted(got) == list(range(5000))
@@ -206,7 +207,8 @@ async def test_a_cursor_that_redis_has_lost_with_its_messages_is_gone_back_to(la
     pipeline = Pipeline("p", slow >> collecting(got))
     keys, options = Keys(lab.namespace, "p"), RunOptions()
     await Run(pipeline.plan, lab.broker(pipeline)).begin(options)
-    running = asyncio.create_task(_source_runner(pipeline, lab).run({}, {}, options.signature()))
+    runner = await _source_runner(pipeline, lab, "worker")
+    running = asyncio.create_task(runner.run({}, {}, options.signature()))
 
     async def stands_at_four() -> bool:
         return bool(await lab.command(b"HGET", keys.cursors, "slow") == b"4")
@@ -218,16 +220,18 @@ async def test_a_cursor_that_redis_has_lost_with_its_messages_is_gone_back_to(la
     await lab.command(b"HSET", keys.cursors, "slow", b"3")
     go_on.set()
     await running
+    await lab.broker(pipeline).forget(["worker"])
     await lab.run(pipeline)
 
     assert sorted(got) == list(range(6))
 
 
-def _source_runner(pipeline: Pipeline, lab: Lab) -> SourceRunner:
+async def _source_runner(pipeline: Pipeline, lab: Lab, worker: str) -> SourceRunner:
     (stage,) = pipeline.plan.sources
     broker = lab.broker(pipeline)
+    await broker.register(worker, {}, lease_ms=60_000, beat="1")
     ids = iter(range(1_000_000))
-    return SourceRunner(stage, pipeline.plan, broker, lambda: b"%d-%d" % (id(broker), next(ids)), take_over_seconds=1.0)
+    return SourceRunner(stage, pipeline.plan, broker, lambda: f"{worker}-{next(ids)}".encode(), worker=worker)
 
 
 async def test_a_cursor_of_an_earlier_version_that_does_not_fit_is_named(lab: Lab) -> None:

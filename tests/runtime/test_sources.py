@@ -249,6 +249,76 @@ async def test_a_source_that_was_broken_off_begins_again_and_one_that_finished_d
     assert summary.run == run.id
 
 
+async def test_a_run_that_is_started_twice_runs_its_source_once(lab: Lab) -> None:
+    begun, handled = 0, list[int]()
+
+    @source
+    async def slow() -> AsyncIterator[Item]:
+        nonlocal begun
+        begun += 1
+        for n in range(20):
+            yield Item(n=n)
+            await asyncio.sleep(0.01)
+
+    @stage
+    async def sink(item: Item) -> None:
+        handled.append(item.n)
+
+    pipeline = Pipeline("p", slow >> sink)
+    options = RunOptions()
+    runners: list[Runner] = []
+    for _ in range(2):
+        broker = lab.broker(pipeline)
+        sources = await Run(pipeline.plan, broker).begin(options)
+        assert sources == ["slow"]
+        runners.append(Runner(pipeline.plan, broker, options, sources=sources))
+    await asyncio.gather(*(runner.start() for runner in runners))
+    await eventually(lambda: lab.broker(pipeline).is_source_finished("slow", options.signature()))
+    await eventually(lambda: len(handled) >= 20)
+    await asyncio.gather(*(runner.stop() for runner in runners))
+
+    assert begun == 1
+    assert sorted(handled) == list(range(20))
+
+
+async def test_a_source_goes_to_another_worker_when_its_own_is_gone_and_that_one_gives_no_more(lab: Lab) -> None:
+    may_go_on = asyncio.Event()
+    begun = 0
+
+    @source
+    async def twice() -> AsyncIterator[Item]:
+        nonlocal begun
+        begun += 1
+        first = begun == 1
+        yield Item(n=1)
+        if first:
+            await may_go_on.wait()
+        yield Item(n=2)
+
+    @stage
+    async def sink(item: Item) -> None: ...
+
+    pipeline = Pipeline("p", twice >> sink)
+    broker, options = lab.broker(pipeline), RunOptions()
+    runners = [Runner(pipeline.plan, lab.broker(pipeline), options, sources=["twice"]) for _ in range(2)]
+    await Run(pipeline.plan, broker).begin(options)
+
+    async def entered(n: int) -> bool:
+        return (await lab.balance(pipeline))["sink"].entered == n
+
+    await runners[0].start()
+    await eventually(lambda: entered(1))
+    await runners[1].start()
+    await broker.certify_dead(runners[0].worker, "it seemed so")
+    await eventually(lambda: entered(3))
+    may_go_on.set()
+    await eventually(lambda: broker.is_source_finished("twice", options.signature()))
+    await asyncio.gather(*(runner.stop() for runner in runners))
+
+    assert begun == 2
+    assert (await lab.balance(pipeline))["sink"].ok == 3
+
+
 async def test_a_source_that_is_broken_off_cleans_up_after_itself(lab: Lab) -> None:
     cleaned = False
 

@@ -4,7 +4,8 @@
 -- if it had. A full edge refuses the whole call. Refused by Redis itself when memory is full.
 --
 -- A source that can go on where it was moves its cursor in the same step, and only from where it left it itself: two
--- workers that run one source, or one that wakes up after another has taken over, append nothing twice.
+-- workers that run one source, or one that wakes up after another has taken over, append nothing twice. Nor does one
+-- that has no cursor go on when the source has been given to another worker.
 --
 -- When it has finished, that is noted in the same step as the last of what it gave.
 --
@@ -15,7 +16,9 @@
 --       for each edge: edge, stage, maxsize (0 for none), seen_ms (0: does not deduplicate, -1:
 --       remembers until told otherwise), number of messages, of dead letters
 --       for each edge: its messages (header, body, hash if it deduplicates), its dead letters (header, body, info)
--- Answer {1, appended, duplicates}, {0, outstanding, edge} when one is full, or {-1} when the cursor is elsewhere
+--       the worker that runs the source ('' when not published by one)
+-- Answer {1, appended, duplicates}, {0, outstanding, edge} when one is full, or {-1} when the cursor is elsewhere, or
+-- the source with another worker
 
 local WANTED = {'hash', 'zset', 'hash', 'hash'}
 local WANTED_OF_EDGE = {'stream', 'set', 'zset', 'hash', 'stream'}
@@ -42,6 +45,8 @@ if token ~= '' and redis.call('ZSCORE', published, token) then
   return {1, n, 0}
 end
 if field ~= '' and (redis.call('HGET', cursors, field) or '') ~= cursor then return {-1} end
+local runner = ARGV[#ARGV]
+if runner ~= '' and (redis.call('HGET', run, 'runner:' .. source) or runner) ~= runner then return {-1} end
 for e = 1, n_edges do
   local maxsize = tonumber(ARGV[6 + 6 * e])
   if maxsize > 0 then

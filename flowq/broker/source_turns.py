@@ -1,0 +1,21 @@
+"""Which worker runs a source: one at a time, and another when that one is gone."""
+
+from __future__ import annotations
+
+from flowq.broker import scripts
+from flowq.broker.redis_streams import Broker
+
+
+async def take_source(broker: Broker, source: str, worker: str) -> str:
+    """Have a worker run a source, unless it is being run; returns who runs it now.
+
+    What another one gives from now on is refused, if it was only thought to be gone.
+    """
+    keys = broker.keys
+    found = ""
+    while True:
+        reply = await broker.script(scripts.TAKE_SOURCE, [keys.run, keys.lease(found)], source, found, worker)
+        runner: str = reply.decode()
+        if runner in (worker, found):
+            return runner
+        found = runner
