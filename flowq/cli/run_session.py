@@ -74,10 +74,13 @@ class Session:
             run, sources = Run(self.plan, broker), []
             if self._runs_sources or self.fresh:
                 sources = await run.begin(options, fresh=self.fresh)
+            await certify_lost_neighbours(broker)
             before = await run.snapshot()
             run.join(before)
             screen = self._screen()
-            screen.begin(self._about(broker, run, before))
+            leases = await broker.leases([info["worker"] for info in before.workers])
+            others = sum(beat is not None for beat in leases.values())
+            screen.begin(self._about(broker, run, before, others))
             for warning in warnings:
                 screen.note(warning)
             if self.json:  # what handlers print is not our data
@@ -85,7 +88,6 @@ class Session:
             elif self._is_in_process:
                 stack.enter_context(contextlib.redirect_stdout(stack.enter_context(forgiving_stdout())))
             watch = Watch(self, run, screen, stop, before)
-            await certify_lost_neighbours(broker)
             if self._is_in_process:
                 telemetry = Telemetry(self.plan.name, logs=self.log_format == "json", traces=self.traces)
                 stack.callback(telemetry.finish)
@@ -132,7 +134,7 @@ class Session:
             if not self.stages or source.name in self.stages:
                 source_arguments(source, self.arguments)
 
-    def _about(self, broker: Broker, run: Run, before: Snapshot) -> RunAbout:
+    def _about(self, broker: Broker, run: Run, before: Snapshot, others: int) -> RunAbout:
         return RunAbout(
             pipeline=self.plan.name,
             run_id=run.id or before.run.get("id", ""),
@@ -141,6 +143,7 @@ class Session:
             drains=self.drains,
             workers=0 if self.memory else self.settings.workers,
             goes_on=run.goes_on,
+            others=others,
             version=__version__,
         )
 

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RunAbout:
-    """What is known of a run before it starts. `stages` empty means all of them; 0 `workers` is this process."""
+    """What is known of a run before it starts.
+
+    `stages` empty means all of them; 0 `workers` is this process; `others` are the workers that run already.
+    """
 
     pipeline: str
     run_id: str
@@ -27,6 +30,7 @@ class RunAbout:
     drains: bool
     workers: int
     goes_on: bool
+    others: int
     version: str
 
 
@@ -41,7 +45,9 @@ def first_lines(about: RunAbout, plan: Plan, width: int) -> list[Text]:
     parts = [stages]
     if about.workers > 1:
         parts.append(f"{about.workers} workers")
-    if about.goes_on:
+    if about.others:
+        parts.append(f"joins {about.others} worker{'s' * (about.others > 1)}")
+    elif about.goes_on:
         parts.append("goes on where it was broken off")
     parts.append("exits when drained (--forever to stay)" if about.drains else "runs until stopped (--drain to exit)")
     how = Text(", ".join(parts))

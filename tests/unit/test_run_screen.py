@@ -31,6 +31,7 @@ ABOUT = RunAbout(
     drains=True,
     workers=2,
     goes_on=False,
+    others=0,
     version="0.1.0",
 )
 
