@@ -171,14 +171,12 @@ def _workers(readings: Sequence[Reading]) -> Iterator[Metric]:
 
 
 def _durations(readings: Sequence[Reading]) -> Metric:
-    family = GaugeMetricFamily(
-        "flowq_handler_duration_seconds",
-        "How long the handler of a stage takes, over the last half minute.",
-        labels=["pipeline", "stage", "quantile"],
-    )
+    """A summary as its definition has it, of a sliding window; without sum and count, which nobody keeps."""
+    name = "flowq_handler_duration_seconds"
+    family = Metric(name, "How long the handler of a stage takes, over the last half minute.", "summary")
     for seen, stage in _stages(readings):
         tempo = seen.tempo[stage.name]
         for quantile, value in (("0.5", tempo.p50_seconds), ("0.95", tempo.p95_seconds)):
             if value is not None:
-                family.add_metric([seen.plan.name, stage.name, quantile], value)
+                family.add_sample(name, {"pipeline": seen.plan.name, "stage": stage.name, "quantile": quantile}, value)
     return family

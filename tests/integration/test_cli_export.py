@@ -76,6 +76,50 @@ def test_wrong_input_is_answered_by_one_clear_line(project: Project, arguments: 
     assert text in done.stderr.splitlines()[0]
 
 
+# What the exporter serves every second: work, and workers until the third minute; one dead letter in the fifth.
+_ALERT_TESTS = """
+rule_files: [alerts.yaml]
+evaluation_interval: 1m
+tests:
+  - interval: 1m
+    input_series:
+      - {series: 'flowq_ready_messages{pipeline="lab", stage="store"}', values: '7x10'}
+      - {series: 'flowq_workers{pipeline="lab"}', values: '2 2 2 0x7'}
+      - {series: 'flowq_messages_total{pipeline="lab", stage="store", outcome="dead"}', values: '0x4 1x5'}
+      - {series: 'flowq_up{pipeline="lab"}', values: '1x10'}
+      - {series: 'flowq_worker_silent_seconds{pipeline="lab", worker="w"}', values: '2x10'}
+    alert_rule_test:
+      - {alertname: FlowqNobodyWorks, eval_time: 2m, exp_alerts: []}
+      - alertname: FlowqNobodyWorks
+        eval_time: 5m
+        exp_alerts:
+          - exp_labels: {pipeline: lab}
+            exp_annotations: {summary: "lab: 7 messages are ready, and no worker is running"}
+      - {alertname: FlowqDeadLetters, eval_time: 4m, exp_alerts: []}
+      - alertname: FlowqDeadLetters
+        eval_time: 6m
+        exp_alerts:
+          - exp_labels: {pipeline: lab}
+            exp_annotations: {summary: "lab: new dead letters  (flowq dlq ls lab)"}
+      - {alertname: FlowqRedisDoesNotAnswer, eval_time: 9m, exp_alerts: []}
+      - {alertname: FlowqWorkerReadsNothing, eval_time: 9m, exp_alerts: []}
+"""
+
+
+def test_the_alerts_tell_of_work_that_nobody_does_and_of_new_dead_letters(tmp_path: Path) -> None:
+    if (promtool := shutil.which("promtool")) is None:
+        pytest.skip("no promtool; apt-get install prometheus")
+    shutil.copy(ROOT / "examples" / "deploy" / "alerts.yaml", tmp_path)
+    (tmp_path / "tests.yaml").write_text(_ALERT_TESTS)
+
+    done = subprocess.run(
+        [promtool, "test", "rules", "tests.yaml"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
     if (analyze := shutil.which("systemd-analyze")) is None:
         pytest.skip("no systemd-analyze; apt-get install systemd")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -74,6 +76,19 @@ def test_a_run_serves_the_counters_of_its_pipeline_on_loopback_alone(run: FlowqP
     assert found["flowq_dead_letters", "lab", "odd"] == 1
     assert found["flowq_workers", "lab"] == 1
     assert found["flowq_waiting_messages", "odd>store", "lab", "store"] == 0
+
+
+def test_promtool_has_nothing_to_say_about_the_metrics(run: FlowqProcess) -> None:
+    if (promtool := shutil.which("promtool")) is None:
+        pytest.skip("no promtool; apt-get install prometheus")
+    run.wait_for(lambda: ("flowq_handler_duration_seconds", "lab", "0.95", "odd") in samples(url_of(run)))
+    text = get(f"{url_of(run)}/metrics").text
+
+    done = subprocess.run(
+        [promtool, "check", "metrics"], input=text, capture_output=True, text=True, timeout=30, check=False
+    )
+
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
 def test_an_exporter_finds_the_pipelines_of_a_redis_without_their_code(
