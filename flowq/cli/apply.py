@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flowq.cli.options import Json, Namespace, PipelineName, Profile, RedisUrl, settings_here
+from flowq.cli.options import Here, Json, PipelineName
 from flowq.cli.plan import Moves, Sample, pairs_of
 from flowq.errors import UsageError
 
@@ -32,9 +32,8 @@ def command(
         bool, typer.Option("--yes", "-y", help="Although messages do not fit, and will be dead letters.")
     ] = False,
     json: Json = False,
-    redis: RedisUrl = None,
-    namespace: Namespace = None,
-    profile: Profile = None,
+    *,
+    settings: Here,
 ) -> None:
     """Make Redis agree with the code of a pipeline.
 
@@ -53,7 +52,6 @@ def command(
     from flowq.cli.loading import load
     from flowq.inspector import Inspector
 
-    settings = settings_here(redis=redis, namespace=namespace, profile=profile)
     plan = load(name, settings).pipeline.plan
     moves = pairs_of(move)
 

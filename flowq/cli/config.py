@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flowq.cli.options import Json, Namespace, PipelineNameOrNone, Profile, RedisUrl, settings_here
+from flowq.cli.options import Here, Json, PipelineNameOrNone
 
 if TYPE_CHECKING:
     from flowq.graph.plan import EdgePlan, Plan, StagePlan
@@ -29,9 +29,8 @@ def command(
     name: PipelineNameOrNone = None,
     origin: Annotated[bool, typer.Option("--origin", help="Show where each value comes from.")] = False,
     json: Json = False,
-    redis: RedisUrl = None,
-    namespace: Namespace = None,
-    profile: Profile = None,
+    *,
+    settings: Here,
 ) -> None:
     """Show the settings that apply, and where each comes from; with NAME, those of its stages as well.
 
@@ -43,7 +42,6 @@ def command(
       flowq config scrape --origin
       FLOWQ_SCRAPE__FETCH__CONCURRENCY=32 flowq config scrape --origin
     """
-    settings = settings_here(redis=redis, namespace=namespace, profile=profile)
     found = list(of_project(settings))
     if name is not None:
         from flowq.cli.loading import load

@@ -9,21 +9,15 @@ import typer
 
 from flowq.cli.completion import complete_stage
 from flowq.cli.dlq_options import (
-    DryRun,
-    ErrorGlob,
-    Ids,
-    Limit,
-    Since,
-    StageName,
-    Where,
+    Kinds,
+    Letters,
     in_pipeline,
     must_exist,
     n_letters,
     none_of,
     per_second,
-    selection,
 )
-from flowq.cli.options import Json, Namespace, PipelineName, Profile, RedisUrl
+from flowq.cli.options import DryRun, Here, Json, PipelineName, Yes
 from flowq.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
@@ -39,14 +33,10 @@ command = typer.Typer(help="Look at dead letters, mend them, and send them back.
 @command.command("ls")
 def ls(
     name: PipelineName,
-    stage: StageName = None,
-    error: ErrorGlob = None,
-    since: Since = None,
-    where: Where = None,
+    chosen: Kinds,
     json: Json = False,
-    redis: RedisUrl = None,
-    namespace: Namespace = None,
-    profile: Profile = None,
+    *,
+    settings: Here,
 ) -> None:
     """List dead letters by stage and kind of error, with how many, and the first and the last time.
 
@@ -57,12 +47,11 @@ def ls(
       flowq dlq ls scrape
       flowq dlq ls scrape --error '*HTTP 503*' --since 1h
     """
-    chosen = selection(stage, error, since, where)
 
     async def read(letters: DeadLetters, _: Inspector) -> list[DeadLetterGroup]:
         return await letters.groups(chosen)
 
-    groups = in_pipeline(name, read, redis=redis, namespace=namespace, profile=profile)
+    groups = in_pipeline(name, settings, read)
     if json:
         _print_json([group.as_json() for group in groups])
     elif groups:
@@ -76,20 +65,16 @@ def ls(
 @command.command("show")
 def show(
     name: PipelineName,
+    chosen: Kinds,
     which: Annotated[
         str,
         typer.Argument(
             metavar="[N|ID]", help="Its number in the list, the id of the letter or of its message, or a kind."
         ),
     ] = "1",
-    stage: StageName = None,
-    error: ErrorGlob = None,
-    since: Since = None,
-    where: Where = None,
     json: Json = False,
-    redis: RedisUrl = None,
-    namespace: Namespace = None,
-    profile: Profile = None,
+    *,
+    settings: Here,
 ) -> None:
     """Show one dead letter: the message, what went wrong, where it came from, what it died of before.
 
@@ -99,7 +84,6 @@ def show(
       flowq dlq show scrape 1
       flowq dlq show scrape 1 --json | jq .message
     """
-    chosen = selection(stage, error, since, where)
 
     async def read(letters: DeadLetters, _: Inspector) -> DeadLetterRecord | None:
         from dataclasses import replace
@@ -113,7 +97,7 @@ def show(
         found = await letters.first(replace(chosen, ids=[which]), limit=1)
         return found[0] if found else None
 
-    letter = in_pipeline(name, read, redis=redis, namespace=namespace, profile=profile)
+    letter = in_pipeline(name, settings, read)
     if letter is None:
         raise NotFound(f'"{name}" has no dead letter {which}', hint=f"flowq dlq ls {name}")
     if json:
@@ -127,12 +111,7 @@ def show(
 @command.command("retry")
 def retry(
     name: PipelineName,
-    ids: Ids = None,
-    stage: StageName = None,
-    error: ErrorGlob = None,
-    since: Since = None,
-    where: Where = None,
-    limit: Limit = None,
+    chosen: Letters,
     to: Annotated[
         str | None,
         typer.Option(
@@ -152,9 +131,8 @@ def retry(
     ] = None,
     dry_run: DryRun = False,
     json: Json = False,
-    redis: RedisUrl = None,
-    namespace: Namespace = None,
-    profile: Profile = None,
+    *,
+    settings: Here,
 ) -> None:
     """Put dead letters back where they came from, to be run again with all their attempts.
 
@@ -166,7 +144,7 @@ def retry(
       flowq dlq retry scrape --error '*HTTP 503*' --rate 20 --dry-run
       flowq dlq retry flights --where dest=SJV --set dest=SJU
     """
-    chosen, pace = selection(stage, error, since, where, ids, limit), per_second(rate)
+    pace = per_second(rate)
     if edit and assignments:
         raise UsageError("--edit and --set exclude each other")
 
@@ -180,7 +158,7 @@ def retry(
             counts = await letters.put_back(these, to=to, edit=change, per_second=pace)
         return counts, bool(await inspector.workers())
 
-    counts, has_workers = in_pipeline(name, put_back, redis=redis, namespace=namespace, profile=profile)
+    counts, has_workers = in_pipeline(name, settings, put_back)
     _report(counts, "would go back to" if dry_run else "put back to", chosen, json=json)
     if any(counts.values()) and not (has_workers or dry_run or json):
         from flowq.cli.errors import note
@@ -191,18 +169,12 @@ def retry(
 @command.command("rm")
 def rm(
     name: PipelineName,
-    ids: Ids = None,
-    stage: StageName = None,
-    error: ErrorGlob = None,
-    since: Since = None,
-    where: Where = None,
-    limit: Limit = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove them without asking.")] = False,
+    chosen: Letters,
+    yes: Yes = False,
     dry_run: DryRun = False,
     json: Json = False,
-    redis: RedisUrl = None,
-    namespace: Namespace = None,
-    profile: Profile = None,
+    *,
+    settings: Here,
 ) -> None:
     """Remove dead letters for good.
 
@@ -212,7 +184,6 @@ def rm(
       flowq dlq rm scrape --error 'Reject: HTTP 404*' --dry-run
       flowq dlq rm scrape --stage fetch --since 1d --yes
     """
-    chosen = selection(stage, error, since, where, ids, limit)
 
     async def remove(letters: DeadLetters, _: Inspector) -> tuple[Mapping[str, int], bool]:
         await must_exist(name, letters, chosen)
@@ -223,7 +194,7 @@ def rm(
             return {}, False
         return await letters.remove(chosen), True
 
-    counts, is_agreed = in_pipeline(name, remove, redis=redis, namespace=namespace, profile=profile)
+    counts, is_agreed = in_pipeline(name, settings, remove)
     if is_agreed:
         _report(counts, "would be removed from" if dry_run else "removed from", chosen, json=json)
 
@@ -231,15 +202,9 @@ def rm(
 @command.command("export")
 def export(
     name: PipelineName,
-    ids: Ids = None,
-    stage: StageName = None,
-    error: ErrorGlob = None,
-    since: Since = None,
-    where: Where = None,
-    limit: Limit = None,
-    redis: RedisUrl = None,
-    namespace: Namespace = None,
-    profile: Profile = None,
+    chosen: Letters,
+    *,
+    settings: Here,
 ) -> None:
     """Write dead letters to standard output, one JSON object a line.
 
@@ -251,13 +216,11 @@ def export(
     """
     from flowq.cli.printable import json_text
 
-    chosen = selection(stage, error, since, where, ids, limit)
-
     async def write(letters: DeadLetters, _: Inspector) -> None:
         async for letter in letters.each(chosen):
             print(json_text(letter.as_json()))
 
-    in_pipeline(name, write, redis=redis, namespace=namespace, profile=profile)
+    in_pipeline(name, settings, write)
 
 
 @command.command("import")
@@ -269,9 +232,8 @@ def import_(
         bool, typer.Option("--restore", help="Add those that are not there any more, or come from elsewhere.")
     ] = False,
     json: Json = False,
-    redis: RedisUrl = None,
-    namespace: Namespace = None,
-    profile: Profile = None,
+    *,
+    settings: Here,
 ) -> None:
     """Give dead letters the messages in a file: mended ones are used when they are put back.
 
@@ -295,7 +257,7 @@ def import_(
             finally:
                 importer.done.report(name, puts_back=retry, json=json)
 
-    in_pipeline(name, take, redis=redis, namespace=namespace, profile=profile)
+    in_pipeline(name, settings, take)
 
 
 # What they share

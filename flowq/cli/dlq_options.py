@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from flowq.cli.completion import complete_stage
-from flowq.cli.options import settings_here
+from flowq.cli.made_of import MadeBy
 from flowq.delivery.durations import seconds
 from flowq.errors import NotFound, UsageError
+from flowq.repair.condition import Condition
+from flowq.repair.selection import Selection
 
 if TYPE_CHECKING:
     from flowq.inspector import Inspector
     from flowq.repair.dead_letters import DeadLetters
-    from flowq.repair.selection import Selection
+    from flowq.settings import Settings
 
 T = TypeVar("T")
 
@@ -48,27 +50,33 @@ Ids = Annotated[
     list[str] | None,
     typer.Argument(metavar="[ID]", help="Only these: ids of letters or of messages, or kinds as ls shows them."),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
 
 
-def selection(
-    stage: str | None,
-    error: str | None,
-    since: str | None,
-    where: Sequence[str] | None,
-    ids: Sequence[str] | None = None,
-    limit: int | None = None,
-) -> Selection:
+def kinds(stage: StageName = None, error: ErrorGlob = None, since: Since = None, where: Where = None) -> Selection:
     """What the options mean. Raises UsageError."""
-    from flowq.repair.condition import Condition
-    from flowq.repair.selection import Selection
+    return letters(None, stage, error, since, where)
 
+
+def letters(
+    ids: Ids = None,
+    stage: StageName = None,
+    error: ErrorGlob = None,
+    since: Since = None,
+    where: Where = None,
+    limit: Limit = None,
+) -> Selection:
+    """The same for single letters, and at most so many."""
     try:
         earliest = datetime.fromtimestamp(time.time() - seconds(since), UTC) if since else None
     except ValueError as problem:
         raise UsageError(f"--since {problem}") from None
     conditions = tuple(Condition.parse(written) for written in where or ())
     return Selection(stage, error, ids or (), earliest, conditions, limit)
+
+
+Kinds = Annotated[Selection, MadeBy(kinds)]
+Letters = Annotated[Selection, MadeBy(letters)]
+"""The dead letters that a command is about."""
 
 
 def per_second(rate: str | None) -> float | None:
@@ -92,14 +100,13 @@ async def must_exist(name: str, letters: DeadLetters, chosen: Selection) -> None
         raise NotFound(text, hint=f"flowq dlq ls {name}")
 
 
-def in_pipeline(name: str, work: Callable[[DeadLetters, Inspector], Coroutine[Any, Any, T]], **flags: str | None) -> T:
+def in_pipeline(name: str, settings: Settings, work: Callable[[DeadLetters, Inspector], Coroutine[Any, Any, T]]) -> T:
     """What `work` makes of the dead letters of the pipeline of that name."""
     from flowq.broker.open import open_broker
     from flowq.cli.loading import load
     from flowq.inspector import Inspector
     from flowq.repair.dead_letters import DeadLetters
 
-    settings = settings_here(**flags)
     plan = load(name, settings).pipeline.plan
 
     async def opened() -> T:
@@ -116,6 +123,4 @@ def n_letters(n: int) -> str:
 
 def none_of(chosen: Selection) -> str:
     """That there are none of those that were chosen, in words."""
-    from flowq.repair.selection import Selection
-
     return "no dead letters" + (" match" if chosen != Selection() else "")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flowq.cli.options import Json, Namespace, Profile, RedisUrl, complete_pipeline, settings_here
+from flowq.cli.options import Here, Json, complete_pipeline
 
 if TYPE_CHECKING:
     from flowq.broker.health import Health
@@ -45,9 +45,8 @@ def command(
         ),
     ] = None,
     json: Json = False,
-    redis: RedisUrl = None,
-    namespace: Namespace = None,
-    profile: Profile = None,
+    *,
+    settings: Here,
 ) -> None:
     """Examine the Redis that flowq uses.
 
@@ -59,7 +58,6 @@ def command(
       flowq doctor
       flowq doctor scrape --redis redis://db.example.org:6379/0 --json
     """
-    settings = settings_here(redis=redis, namespace=namespace, profile=profile)
     if name is not None:
         from flowq.cli.loading import find
 

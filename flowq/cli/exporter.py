@@ -11,7 +11,7 @@ import typer
 
 from flowq.cli.completion import complete_pipeline
 from flowq.cli.errors import note
-from flowq.cli.options import Namespace, Profile, RedisUrl, settings_here
+from flowq.cli.options import Here
 from flowq.cli.run_metrics import require_prometheus_client
 from flowq.errors import UsageError
 from flowq.monitoring.address import Address, address_of
@@ -34,9 +34,8 @@ def command(
         str,
         typer.Option(metavar="[HOST:]PORT", help="On 127.0.0.1 unless a host is given."),
     ] = ":9100",
-    redis: RedisUrl = None,
-    namespace: Namespace = None,
-    profile: Profile = None,
+    *,
+    settings: Here,
 ) -> None:
     """Serve the metrics of all pipelines to Prometheus.
 
@@ -52,7 +51,6 @@ def command(
     """
     require_prometheus_client("flowq exporter")
     address = address_of(listen, flag="--listen")
-    settings = settings_here(redis=redis, namespace=namespace, profile=profile)
     raise typer.Exit(asyncio.run(_serve(address, names or (), settings)))
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flowq.cli.options import Json, Namespace, PipelineName, Profile, RedisUrl, settings_here
+from flowq.cli.options import Here, Json, PipelineName
 from flowq.errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,9 +23,8 @@ def command(
     name: PipelineName,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove them without asking.")] = False,
     json: Json = False,
-    redis: RedisUrl = None,
-    namespace: Namespace = None,
-    profile: Profile = None,
+    *,
+    settings: Here,
 ) -> None:
     """Remove edges that a pipeline no longer has, and the messages on them.
 
@@ -38,7 +37,6 @@ def command(
     """
     from flowq.cli.loading import load
 
-    settings = settings_here(redis=redis, namespace=namespace, profile=profile)
     asyncio.run(_collect(load(name, settings).pipeline.plan, settings, yes=yes, json=json))
 
 

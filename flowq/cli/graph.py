@@ -11,7 +11,7 @@ import typer
 
 from flowq.cli.errors import note
 from flowq.cli.loading import load
-from flowq.cli.options import Namespace, PipelineName, Profile, RedisUrl, settings_here
+from flowq.cli.options import Here, PipelineName
 from flowq.errors import UsageError
 
 if TYPE_CHECKING:
@@ -41,9 +41,8 @@ def command(
     live: Annotated[
         bool, typer.Option("--live", help="Draw the tree with its numbers, again every second, until Ctrl-C.")
     ] = False,
-    redis: RedisUrl = None,
-    namespace: Namespace = None,
-    profile: Profile = None,
+    *,
+    settings: Here,
 ) -> None:
     """Draw a pipeline: its stages, its edges, and the types they carry.
 
@@ -53,7 +52,6 @@ def command(
       flowq graph scrape -o scrape.svg
       flowq graph scrape --live
     """
-    settings = settings_here(redis=redis, namespace=namespace, profile=profile)
     plan = load(name, settings).pipeline.plan
     if live:
         _draw_live(plan, settings, format=format, output=output)

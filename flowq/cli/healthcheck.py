@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flowq.cli.errors import note
-from flowq.cli.options import Json, Namespace, Profile, RedisUrl, complete_pipeline, settings_here
-from flowq.delivery.durations import seconds
-from flowq.errors import UsageError
+from flowq.cli.options import Here, Json, PipelineNameOrAll, duration_of
 
 if TYPE_CHECKING:
     from flowq.monitoring.health import WorkerHealth
@@ -20,22 +18,13 @@ if TYPE_CHECKING:
 
 
 def command(
-    name: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[NAME]",
-            help="The pipeline; without a name, all of this project.",
-            autocompletion=complete_pipeline,
-            show_default=False,
-        ),
-    ] = None,
+    name: PipelineNameOrAll = None,
     silent: Annotated[
         str, typer.Option(metavar="DURATION", help="A worker that has read nothing for so long is stuck.")
     ] = "30s",
     json: Json = False,
-    redis: RedisUrl = None,
-    namespace: Namespace = None,
-    profile: Profile = None,
+    *,
+    settings: Here,
 ) -> None:
     """Tell whether the workers of this machine are well.
 
@@ -51,8 +40,7 @@ def command(
     """
     from flowq.cli.loading import entries, find
 
-    settings = settings_here(redis=redis, namespace=namespace, profile=profile)
-    most_silent_seconds = _seconds(silent)
+    most_silent_seconds = duration_of("--silent", silent)
     names = [find(name, settings).name] if name else [entry.name for entry in entries(settings)]
     found = asyncio.run(_workers_here(names, settings))
     faults = [fault for worker in found if (fault := worker.fault(most_silent_seconds))]
@@ -68,13 +56,6 @@ def command(
         if not faults:
             print(f"{len(found)} worker{'s' * (len(found) != 1)} well")
     raise typer.Exit(1 if faults else 0)
-
-
-def _seconds(given: str) -> float:
-    try:
-        return seconds(float(given) if given.replace(".", "", 1).isdecimal() else given)
-    except ValueError as error:
-        raise UsageError(f"--silent: {error}") from None
 
 
 async def _workers_here(names: Sequence[str], settings: Settings) -> list[WorkerHealth]:

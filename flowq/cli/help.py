@@ -10,6 +10,8 @@ from typing import Any, cast
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from flowq.cli.made_of import with_options
+
 _REQUIRED = re.compile(r"^\{(.+)\}")
 _TYPE = re.compile(r"<(?:list\[)?(\w+)\]?>")
 _METAVARS = {"int": "N", "float": "N", "path": "FILE"}
@@ -76,7 +78,8 @@ def built(name: str, declared: Any) -> TyperCommand | TyperGroup:
         app.command(name)(declared)
     app.info.cls = app.info.cls or Group
     for info in app.registered_commands:
-        info.cls = Command
+        assert info.callback is not None
+        info.cls, info.callback = Command, with_options(info.callback)
     app.rich_markup_mode = None
     app._add_completion = False  # pyright: ignore[reportPrivateUsage]
     command = cast("TyperCommand | TyperGroup", typer.main.get_command(app))

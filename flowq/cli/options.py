@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from flowq.cli.completion import complete_pipeline as complete_pipeline  # those who name pipelines find it here
+from flowq.cli.completion import complete_pipeline_or_stage
+from flowq.cli.made_of import MadeBy
+from flowq.delivery.durations import seconds
+from flowq.errors import UsageError
 from flowq.settings import Settings
 
 PipelineName = Annotated[
@@ -34,6 +38,17 @@ PipelineNameOrNone = Annotated[
         show_default=False,
     ),
 ]
+PipelineOrStage = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME[.STAGE]",
+        help="The pipeline, or one stage of it.",
+        autocompletion=complete_pipeline_or_stage,
+        show_default=False,
+    ),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Remove them without asking.")]
 RedisUrl = Annotated[
     str | None,
     typer.Option(
@@ -65,6 +80,18 @@ class LogFormat(StrEnum):
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-def settings_here(*, profile: str | None = None, **flags: Any) -> Settings:
+def settings_here(redis: RedisUrl = None, namespace: Namespace = None, profile: Profile = None) -> Settings:
     """The settings of the project in the current directory, under the flags given. None: not given."""
-    return Settings.load(flags=flags, profile=profile)
+    return Settings.load(flags={"redis": redis, "namespace": namespace}, profile=profile)
+
+
+def duration_of(flag: str, given: str) -> float:
+    """The seconds that a flag says, as a number or as "10m". Raises UsageError."""
+    try:
+        return seconds(float(given) if given.replace(".", "", 1).isdecimal() else given)
+    except ValueError as error:
+        raise UsageError(f"{flag}: {error}") from None
+
+
+Here = Annotated[Settings, MadeBy(settings_here)]
+"""The settings that a command goes by."""

@@ -8,23 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flowq.cli.completion import complete_pipeline_or_stage
-from flowq.cli.options import Namespace, Profile, RedisUrl, settings_here
+from flowq.cli.options import Here, PipelineOrStage
 from flowq.errors import UsageError
 
 if TYPE_CHECKING:
     from flowq.graph.plan import Plan
     from flowq.settings import Settings
-
-Steered = Annotated[
-    str,
-    typer.Argument(
-        metavar="NAME[.STAGE]",
-        help="The pipeline, or one stage of it.",
-        autocompletion=complete_pipeline_or_stage,
-        show_default=False,
-    ),
-]
 
 Key = Annotated[
     str | None,
@@ -33,11 +22,10 @@ Key = Annotated[
 
 
 def command(
-    target: Steered,
+    target: PipelineOrStage,
     key: Key = None,
-    redis: RedisUrl = None,
-    namespace: Namespace = None,
-    profile: Profile = None,
+    *,
+    settings: Here,
 ) -> None:
     """Have a pipeline or a stage start nothing new.
 
@@ -49,7 +37,6 @@ def command(
       flowq pause scrape.store
       flowq pause scrape --key host=example.org
     """
-    settings = settings_here(redis=redis, namespace=namespace, profile=profile)
     plan, stage, keyed = steered(target, key, settings)
 
     async def pause() -> str:

@@ -14,7 +14,7 @@ import typer
 
 from flowq.cli.completion import complete_pipeline_or_stage
 from flowq.cli.errors import note
-from flowq.cli.options import Json, Namespace, Profile, RedisUrl, settings_here
+from flowq.cli.options import Here, Json
 from flowq.cli.printable import json_text, printable
 
 if TYPE_CHECKING:
@@ -37,9 +37,8 @@ def command(
     ] = 5,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with those that come, until Ctrl-C.")] = False,
     json: Json = False,
-    redis: RedisUrl = None,
-    namespace: Namespace = None,
-    profile: Profile = None,
+    *,
+    settings: Here,
 ) -> None:
     """Show messages where they wait, without taking them: the first that run, that wait, and that are delayed.
 
@@ -53,7 +52,6 @@ def command(
     from flowq.broker.open import open_broker
     from flowq.cli.loading import load
 
-    settings = settings_here(redis=redis, namespace=namespace, profile=profile)
     name, _, stage = target.partition(".")
     plan = load(name, settings).pipeline.plan
     edges = [edge.name for edge in plan.edges if not stage or edge.target == plan.stage(stage).name]

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from flowq.cli.options import Json, Namespace, PipelineName, Profile, RedisUrl, settings_here
+from flowq.cli.options import Here, Json, PipelineName
 from flowq.errors import UsageError
 
 Moves = Annotated[
@@ -27,9 +27,8 @@ def command(
     sample: Sample = 1000,
     exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 1 if anything differs.")] = False,
     json: Json = False,
-    redis: RedisUrl = None,
-    namespace: Namespace = None,
-    profile: Profile = None,
+    *,
+    settings: Here,
 ) -> None:
     """Compare the code with what is in Redis, and change nothing.
 
@@ -46,7 +45,6 @@ def command(
     from flowq.cli.changes_view import show_changes
     from flowq.cli.loading import load
 
-    settings = settings_here(redis=redis, namespace=namespace, profile=profile)
     plan = load(name, settings).pipeline.plan
     moves = pairs_of(move)
 

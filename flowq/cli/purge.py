@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from flowq.cli.completion import complete_pipeline_or_stage
-from flowq.cli.options import Json, Namespace, Profile, RedisUrl, settings_here
+from flowq.cli.options import DryRun, Here, Json, PipelineOrStage, Yes
 
 if TYPE_CHECKING:
     from flowq.graph.plan import Plan
@@ -16,18 +13,12 @@ if TYPE_CHECKING:
 
 
 def command(
-    target: Annotated[
-        str,
-        typer.Argument(
-            metavar="NAME[.STAGE]", help="The pipeline, or one stage of it.", autocompletion=complete_pipeline_or_stage
-        ),
-    ],
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove them without asking.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many there are.")] = False,
+    target: PipelineOrStage,
+    yes: Yes = False,
+    dry_run: DryRun = False,
     json: Json = False,
-    redis: RedisUrl = None,
-    namespace: Namespace = None,
-    profile: Profile = None,
+    *,
+    settings: Here,
 ) -> None:
     """Remove messages that wait or are delayed, for good.
 
@@ -40,7 +31,6 @@ def command(
     """
     from flowq.cli.loading import load
 
-    settings = settings_here(redis=redis, namespace=namespace, profile=profile)
     name, _, stage = target.partition(".")
     plan = load(name, settings).pipeline.plan
     if stage:

@@ -18,10 +18,9 @@ from flowq.cli.completion import complete_pipeline_or_stage
 from flowq.cli.errors import note
 from flowq.cli.lines import line_batches
 from flowq.cli.loading import load
-from flowq.cli.options import Json, Namespace, Profile, RedisUrl, settings_here
+from flowq.cli.options import Here, Json, duration_of
 from flowq.cli.printable import json_text
 from flowq.delivery.codec import decoder
-from flowq.delivery.durations import seconds
 from flowq.delivery.portions import MOST_BYTES_PER_CALL, MOST_PER_CALL
 from flowq.errors import CodecError, QueueFull, UsageError
 from flowq.graph.emission import Target, entering, target_for_value
@@ -65,9 +64,8 @@ def command(
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Only check the messages; needs no Redis.")] = False,
     as_json: Json = False,
-    redis: RedisUrl = None,
-    namespace: Namespace = None,
-    profile: Profile = None,
+    *,
+    settings: Here,
 ) -> None:
     """Put messages into a pipeline.
 
@@ -82,8 +80,7 @@ def command(
     many = message == "-" or message.startswith("@")
     if many and id_:
         raise UsageError("--id is for a single message")
-    delay_seconds = _seconds(delay) if delay else 0.0
-    settings = settings_here(redis=redis, namespace=namespace, profile=profile)
+    delay_seconds = duration_of("--delay", delay) if delay else 0.0
     name, _, stage_name = target.partition(".")
     pipeline = load(name, settings).pipeline
     inlet = Inlet(pipeline.plan, entrance(pipeline.plan, stage_name))
@@ -241,10 +238,3 @@ def _opened(source: str) -> AbstractContextManager[BufferedReader]:
         return Path(source.removeprefix("@")).open("rb")
     except OSError as error:
         raise UsageError(f"cannot read {source.removeprefix('@')}", detail=error.strerror or str(error)) from None
-
-
-def _seconds(delay: str) -> float:
-    try:
-        return seconds(float(delay) if delay.isdecimal() else delay)
-    except ValueError as error:
-        raise UsageError(f"--delay {error}") from None

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from flowq.cli.completion import complete_stage
-from flowq.cli.dlq_options import DryRun, Limit, Where, selection
-from flowq.cli.options import Json, Namespace, PipelineName, Profile, RedisUrl, settings_here
+from flowq.cli.dlq_options import Limit, Where, kinds
+from flowq.cli.options import DryRun, Here, Json, PipelineName
 
 
 def command(
@@ -32,9 +32,8 @@ def command(
     limit: Limit = None,
     dry_run: DryRun = False,
     json: Json = False,
-    redis: RedisUrl = None,
-    namespace: Namespace = None,
-    profile: Profile = None,
+    *,
+    settings: Here,
 ) -> None:
     """Run settled messages again that a stage has kept, from that stage on.
 
@@ -53,9 +52,8 @@ def command(
     from flowq.inspector import Inspector
     from flowq.repair.kept import Kept
 
-    settings = settings_here(redis=redis, namespace=namespace, profile=profile)
     plan = load(name, settings).pipeline.plan
-    chosen = selection(stage, None, since, where)
+    chosen = kinds(stage, None, since, where)
 
     async def put_back() -> tuple[int, bool]:
         async with open_broker(plan.name, redis=settings.redis, namespace=settings.namespace) as broker:

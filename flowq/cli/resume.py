@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 
-from flowq.cli.options import Namespace, Profile, RedisUrl, settings_here
-from flowq.cli.pause import Key, Steered, steered
+from flowq.cli.options import Here, PipelineOrStage
+from flowq.cli.pause import Key, steered
 
 
 def command(
-    target: Steered,
+    target: PipelineOrStage,
     key: Key = None,
-    redis: RedisUrl = None,
-    namespace: Namespace = None,
-    profile: Profile = None,
+    *,
+    settings: Here,
 ) -> None:
     """Have what is paused go on.
 
@@ -25,7 +24,6 @@ def command(
       flowq resume scrape.store
       flowq resume scrape --key host=example.org
     """
-    settings = settings_here(redis=redis, namespace=namespace, profile=profile)
     plan, stage, keyed = steered(target, key, settings)
 
     async def resume() -> str:

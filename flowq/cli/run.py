@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flowq.cli.completion import complete_number_of_stage, complete_option_of_stage, complete_stage
-from flowq.cli.options import LogFormat, Namespace, PipelineName, Profile, RedisUrl, settings_here
-from flowq.delivery.durations import seconds
+from flowq.cli.options import LogFormat, Namespace, PipelineName, Profile, RedisUrl, duration_of
 from flowq.errors import UsageError
+from flowq.settings import Settings
 from flowq.settings.stages import StageSetting
 
 if TYPE_CHECKING:
@@ -138,9 +138,8 @@ def command(
     from flowq.cli.run_session import Session
     from flowq.monitoring.address import address_of
 
-    settings = settings_here(
-        redis=redis, namespace=namespace, profile=profile, workers=workers, grace=grace, lease=lease
-    )
+    flags = {"redis": redis, "namespace": namespace, "workers": workers, "grace": grace, "lease": lease}
+    settings = Settings.load(flags=flags, profile=profile)
     configure_logging(log_format, {"pipeline": name, "pid": os.getpid()})
     loaded = load(name, settings.with_stages([*_set("--set", name, set_), *_set("-c", name, concurrency)]))
     plan = loaded.pipeline.plan
@@ -152,7 +151,7 @@ def command(
         stages=() if selection.is_whole else selection.stages,
         arguments=_pairs("-a", arg),
         drains=has_sources and selection.is_whole if drain is None else drain,
-        for_seconds=None if for_ is None else _duration("--for", for_),
+        for_seconds=None if for_ is None else duration_of("--for", for_),
         limits=_numbers("--limit", limit, selection.stages),
         max_dead=max_dead,
         fresh=fresh,
@@ -249,13 +248,6 @@ def _numbers(flag: str, given: Sequence[str] | None, stages: Sequence[str]) -> M
             raise UsageError(f"{flag} {stage}={value}: a whole number above 0 is needed")
         numbers[stage] = int(value)
     return numbers
-
-
-def _duration(flag: str, given: str) -> float:
-    try:
-        return seconds(float(given) if given.replace(".", "", 1).isdecimal() else given)
-    except ValueError as error:
-        raise UsageError(f"{flag}: {error}") from None
 
 
 def exit_code_of_signals(received: Sequence[signal.Signals]) -> int:

@@ -8,16 +8,15 @@ from typing import Annotated
 
 import typer
 
-from flowq.cli.options import Json, Namespace, PipelineNameOrAll, Profile, RedisUrl, settings_here
+from flowq.cli.options import Here, Json, PipelineNameOrAll
 
 
 def command(
     name: PipelineNameOrAll = None,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Look again every second, until Ctrl-C.")] = False,
     json: Json = False,
-    redis: RedisUrl = None,
-    namespace: Namespace = None,
-    profile: Profile = None,
+    *,
+    settings: Here,
 ) -> None:
     """Show what waits, runs and died, stage by stage, in the current run.
 
@@ -33,7 +32,6 @@ def command(
     from flowq.cli.looking import plans_of
     from flowq.cli.status_screen import show_on, show_once
 
-    settings = settings_here(redis=redis, namespace=namespace, profile=profile)
     plans = plans_of(name, settings)
     show = show_on if watch else show_once
     asyncio.run(show(plans, settings, sys.stdout, json=json, alone=name is not None))

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from flowq.cli.options import Namespace, PipelineNameOrAll, Profile, RedisUrl, settings_here
+from flowq.cli.options import Here, PipelineNameOrAll
 
 
 def command(
     name: PipelineNameOrAll = None,
-    redis: RedisUrl = None,
-    namespace: Namespace = None,
-    profile: Profile = None,
+    *,
+    settings: Here,
 ) -> None:
     """Watch a pipeline on the whole screen: stages and their trend, workers, slowest messages, dead letters.
 
@@ -27,7 +26,6 @@ def command(
     from flowq.cli.status_screen import is_terminal, show_on
     from flowq.cli.top_screen import show_top
 
-    settings = settings_here(redis=redis, namespace=namespace, profile=profile)
     plans = plans_of(name, settings)
     if not plans:
         return

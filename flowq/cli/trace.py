@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flowq.cli.options import Json, Namespace, PipelineName, Profile, RedisUrl, settings_here
+from flowq.cli.options import Here, Json, PipelineName
 from flowq.errors import NotFound
 
 if TYPE_CHECKING:
@@ -25,9 +25,8 @@ def command(
     name: PipelineName,
     message_id: Annotated[str, typer.Argument(metavar="ID", help="The id of a message.")],
     json: Json = False,
-    redis: RedisUrl = None,
-    namespace: Namespace = None,
-    profile: Profile = None,
+    *,
+    settings: Here,
 ) -> None:
     """Show where a message came from, and what came of it: everything from its root on, each where it is.
 
@@ -42,7 +41,6 @@ def command(
     from flowq.cli.loading import load
     from flowq.repair.lineage import trace
 
-    settings = settings_here(redis=redis, namespace=namespace, profile=profile)
     plan = load(name, settings).pipeline.plan
 
     async def look() -> Lineage:
