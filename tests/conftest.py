@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import cache
@@ -12,6 +13,14 @@ import pytest
 from tests.redis_server import KINDS, Kind, RedisServer
 
 Servers = Callable[[Kind], RedisServer]
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_running() -> Iterator[None]:
+    """A worker that a test leaves behind would renew its lease for ever, and disturb those that count commands."""
+    yield
+    left = [thread.name for thread in threading.enumerate() if thread.name.startswith("flowq-")]
+    assert not left, f"still running: {', '.join(left)}"
 
 
 @pytest.fixture(scope="session")

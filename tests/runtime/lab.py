@@ -80,8 +80,8 @@ class Lab:
     async def running(self, pipeline: flowq.Pipeline, **options: Any) -> AsyncIterator[Runner]:
         """All stages of a pipeline without its sources, running in this process until the block ends."""
         runner = Runner(pipeline.plan, self.broker(pipeline), RunOptions(**options))
-        await runner.start()
         try:
+            await runner.start()
             yield runner
         finally:
             await runner.stop()
@@ -95,8 +95,8 @@ class Lab:
             run, began = Run(pipeline.plan, broker), loop.time()
             run_options = RunOptions(**options)
             runner = Runner(pipeline.plan, broker, run_options, sources=await run.begin(run_options))
-            await runner.start()
             try:
+                await runner.start()
                 await first_to_end(runner.ended, until_drained(run, runner))
             finally:
                 await runner.stop()
