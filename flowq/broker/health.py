@@ -37,6 +37,7 @@ HSET {hash} f 1
 HSETNX {hash} f v
 HGET {hash} f
 HMGET {hash} f
+HSCAN {hash} 0
 HGETALL {hash}
 HKEYS {hash}
 HVALS {hash}

@@ -67,7 +67,7 @@ class Keys:
         return self._key(f"seen_until:{stage}")
 
     def rate(self, stage: str) -> str:
-        """Hash: pacing key to the millisecond at which its next start may be."""
+        """Hash: pacing key to the microsecond of its next turn, until that is past and a burst saved up."""
         return self._key(f"rate:{stage}")
 
     def held(self, stage: str) -> str:

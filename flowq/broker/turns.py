@@ -15,8 +15,10 @@ from flowq.delivery.message import Delivery
 from flowq.delivery.policy import Rate
 
 LONGEST_PACE_SECONDS = 60.0
+PACE_KEPT_SECONDS = 3600.0  # after the last turn of its key
 LONGEST_HOLD_SECONDS = 3600.0  # when doubled; a hold that asks for more gets it
 _MOST_CALLED = 500
+_MOST_LOOKED_AT = 1000
 
 
 class Turn(NamedTuple):
@@ -71,6 +73,7 @@ class Turns:
         self._figures = _figures(rate)
         self._own = {key: (key, *_figures(own)) for key, own in rate.keys.items()}
         self._adaptive = rate.adaptive
+        self._cursor = b"0"
 
     async def reserve(
         self, messages: Sequence[tuple[str, Delivery]], *, worker: str, soon_seconds: float
@@ -116,6 +119,17 @@ class Turns:
             *self._own_of(self._own if sweep else (*look_at, *(item.key for item in finished))), *flat, *look_at,
         )  # fmt: skip
         return [key.decode() for key in more]
+
+    async def forget(self) -> bool:
+        """Forget keys that mean nothing any more, among the next thousand; whether most of those looked at did."""
+        keys, name = self._broker.keys, self._stage
+        keep = round(PACE_KEPT_SECONDS * 1_000_000) if self._adaptive else 0
+        self._cursor, looked_at, forgotten = await self._broker.script(
+            scripts.FORGET,
+            [keys.rate(name), keys.held(name), keys.pace(name)],
+            *self._figures, keep, self._cursor, _MOST_LOOKED_AT, *chain.from_iterable(self._own.values()),
+        )  # fmt: skip
+        return bool(2 * forgotten > looked_at)
 
     def _own_of(self, keys: Iterable[str]) -> Sequence[Any]:
         """The figures of those of the keys that have some of their own, as the scripts take them."""

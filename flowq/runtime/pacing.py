@@ -19,6 +19,7 @@ from flowq.runtime.gauge import LOCAL_WORK_SECONDS
 from flowq.runtime.identity import Identity
 
 _SWEEP_SECONDS = 1.0
+_MOST_STEPS = 10  # of a thousand keys: more than a worker starts in a second
 
 
 class Pacer:
@@ -124,6 +125,8 @@ class Pacer:
             if is_due:
                 self._swept_at = self._now()
             await self.flush(sweep=is_due)
+            if is_due and self._rate.by is not None:
+                await insist(self._forget, what=f"forgetting keys of {self._stage.name}")
 
     async def flush(self, *, sweep: bool = False) -> None:
         """Pass on what has finished."""
@@ -137,6 +140,12 @@ class Pacer:
             )
             if more:
                 self.queued(more)
+
+    async def _forget(self) -> None:
+        """Keep no more of keys than they still mean: go on while most of them mean nothing, but not for long."""
+        for _ in range(_MOST_STEPS):
+            if not await self._turns.forget():
+                break
 
     def key_of(self, delivery: Delivery) -> str | None:
         """The pacing key of a delivery, None where it cannot be told."""

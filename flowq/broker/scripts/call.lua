@@ -69,6 +69,7 @@ local function adapt(key, took, verdict)
     redis.call('HDEL', KEYS[4], key)
   else
     redis.call('HSET', KEYS[4], key, string.format('%.0f', new))
+    redis.call('HSETNX', KEYS[7], key, string.format('%.0f', now_ms * 1000)) -- forget.lua looks for both there
   end
 end
 

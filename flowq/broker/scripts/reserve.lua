@@ -48,7 +48,7 @@ local function state_of(key)
   state = {turn = tonumber(redis.call('HGET', KEYS[1], key) or 0), held = redis.call('ZSCORE', KEYS[2], key)}
   local figures = own[key] or common
   state.burst, state.limited = figures.burst, figures.concurrency > 0
-  state.interval = math.max(figures.interval, tonumber(redis.call('HGET', KEYS[5], key) or 0))
+  state.interval = math.max(figures.interval, adaptive and tonumber(redis.call('HGET', KEYS[5], key) or 0) or 0)
   state.free = state.limited and free_slots(key, figures.concurrency) or 1
   if state.held then
     local prober = string.match(redis.call('HGET', KEYS[3], key) or '', '^%S+ %S+ (%S+)') or '-'
