@@ -32,6 +32,11 @@ class Item(BaseModel):
     n: int = 0
 
 
+def items(n: int) -> list[Item]:
+    """As many, numbered from 0."""
+    return [Item(n=i) for i in range(n)]
+
+
 class Other(BaseModel):
     """A second type, where a test needs one."""
 

@@ -41,7 +41,3 @@ def recorded(record: Record, *, seconds: float = 0.0, concurrency: int = 10) -> 
         record.arrived[item.n].add(ctx.message_id)
 
     return Pipeline("p", first >> last)
-
-
-def items(n: int) -> list[Item]:
-    return [Item(n=i) for i in range(n)]

@@ -15,12 +15,7 @@ from flowq.runtime.certificates import CRASH
 from flowq.runtime.run import RunOptions
 from flowq.runtime.runner import Runner
 from tests.eventually import eventually
-from tests.runtime.lab import Item, Lab, Other
-
-
-def items(n: int) -> list[Item]:
-    return [Item(n=i) for i in range(n)]
-
+from tests.runtime.lab import Item, Lab, Other, items
 
 # First
 

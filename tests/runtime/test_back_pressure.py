@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from flowq.broker.vitals import memory_of
 from flowq.runtime.run import Run, RunOptions
 from flowq.runtime.runner import Runner
 from tests.eventually import eventually
-from tests.runtime.lab import Item, Lab, Other
+from tests.runtime.lab import Item, Lab, Other, items
 
 KILOBYTE = "x" * 1000
 
@@ -167,3 +168,60 @@ async def test_a_crawl_whose_frontier_is_larger_than_every_bound_finishes(any_la
 
     assert stored == set(range(pages))
     assert summary.stages["fetch"].ok == pages
+
+
+@source
+def from_outside() -> Iterator[Item]:
+    yield from items(400)
+
+
+@stage(concurrency=4)
+async def after_the_handler(item: Item) -> Item:
+    return item
+
+
+@stage(concurrency=4, ack="first")
+async def before_the_handler(item: Item) -> Item:
+    return item
+
+
+@pytest.mark.parametrize(
+    "producer", [from_outside, after_the_handler, before_the_handler], ids=lambda producer: producer.name
+)
+async def test_a_slow_sink_stops_its_producer_near_the_size_of_their_edge(producer: Any, lab: Lab) -> None:
+    lengths: list[int] = []
+    has_stopped = asyncio.Event()
+
+    @stage(concurrency=4, maxsize=100)
+    async def slow(item: Item) -> None:
+        await has_stopped.wait()
+
+    pipeline = Pipeline("p", producer >> slow)
+    broker, edge = lab.broker(pipeline), f"{producer.name}>slow"
+
+    async def watch() -> None:
+        while True:
+            lengths.append((await broker.outstanding([edge]))[edge])
+            if lengths[-1] > 80 and lengths[-50:] == [lengths[-1]] * 50:
+                has_stopped.set()
+            await asyncio.sleep(0.005)
+
+    watching = asyncio.create_task(watch())
+    summary = await lab.run(pipeline, *([] if producer is from_outside else items(400)))
+    watching.cancel()
+
+    assert summary.stages["slow"].ok == 400
+    assert 80 < max(lengths) <= 2 * 100 + 4
+
+
+async def test_a_feedback_edge_is_never_too_full_to_go_on(lab: Lab) -> None:
+    handled: list[int] = []
+
+    @stage(dedup="n", maxsize=5, concurrency=2)
+    async def crawl(item: Item) -> list[Item]:
+        handled.append(item.n)
+        return [Item(n=child) for child in (2 * item.n, 2 * item.n + 1) if child < 300]
+
+    await lab.run(Pipeline("p", crawl >> crawl), Item(n=1))
+
+    assert sorted(handled) == list(range(1, 300))

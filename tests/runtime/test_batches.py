@@ -8,13 +8,9 @@ from collections.abc import AsyncIterator
 
 from flowq import BatchFailed, Context, Pipeline, Reject, Retry, RetryLater, stage
 from tests.eventually import eventually
-from tests.runtime.lab import Item, Lab, Other
+from tests.runtime.lab import Item, Lab, Other, items
 
 ONCE = Retry(attempts=1)
-
-
-def items(n: int) -> list[Item]:
-    return [Item(n=i) for i in range(n)]
 
 
 async def test_a_batch_holds_no_more_than_it_may_and_every_message_once(any_lab: Lab) -> None:

@@ -21,8 +21,8 @@ from flowq.runtime.runner import Runner
 from tests.eventually import eventually
 from tests.faults.proxy import Proxy
 from tests.redis_server import RedisServer
-from tests.runtime.lab import Item, Lab
-from tests.runtime.record import SHORT_LEASE_SECONDS, Record, items, recorded
+from tests.runtime.lab import Item, Lab, items
+from tests.runtime.record import SHORT_LEASE_SECONDS, Record, recorded
 
 
 @contextlib.asynccontextmanager

@@ -11,8 +11,8 @@ from tests.eventually import eventually
 from tests.faults.deployments import Network, Node
 from tests.faults.proxy import Proxy, Way
 from tests.faults.survivor import outage
-from tests.runtime.lab import Lab
-from tests.runtime.record import SHORT_LEASE_SECONDS, Record, items, recorded
+from tests.runtime.lab import Lab, items
+from tests.runtime.record import SHORT_LEASE_SECONDS, Record, recorded
 
 ROUND_TRIP_SECONDS = 0.2
 CONCURRENCY = 10

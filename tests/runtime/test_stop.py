@@ -18,13 +18,9 @@ from flowq.runtime.run import RunOptions
 from flowq.runtime.runner import Runner
 from tests.eventually import eventually
 from tests.redis_server import RedisServer
-from tests.runtime.lab import Item, Lab
+from tests.runtime.lab import Item, Lab, items
 
 MARGIN_SECONDS = 2.0
-
-
-def items(n: int) -> list[Item]:
-    return [Item(n=i) for i in range(n)]
 
 
 @asynccontextmanager

@@ -1,0 +1,34 @@
+"""Pacing keys as a test asks for them: the turns of one stage, its deliveries, and how they end."""
+
+from __future__ import annotations
+
+from flowq.broker.turns import Finished, Turn, Turns
+from flowq.delivery.message import Delivery
+from flowq.delivery.policy import Rate, Retry
+from flowq.delivery.settlement import Postponed, decide
+from tests.conformance.worker import IN, Worker
+
+FAST = 1_000_000.0  # a second: the rate is not what limits
+SOON_SECONDS = 0.1
+QUEUES = Turn(queues=True)
+
+
+def turns(worker: Worker, rate: Rate) -> Turns:
+    return Turns(worker.broker, "parse", [IN], rate)
+
+
+async def given(worker: Worker, n: int) -> list[Delivery]:
+    await worker.publish(*[b"%d" % i for i in range(n)])
+    return await worker.read(n)
+
+
+async def asked(turns: Turns, worker: Worker, *deliveries: Delivery, key: str = "a") -> list[Turn]:
+    return await turns.reserve([(key, item) for item in deliveries], worker=worker.name, soon_seconds=SOON_SECONDS)
+
+
+def done(worker: Worker, delivery: Delivery, verdict: bytes = b"o", *, took: float = 0.0, key: str = "a") -> Finished:
+    return Finished(key, worker.name, delivery, took, verdict)
+
+
+async def sent_to_queue(worker: Worker, delivery: Delivery, key: str = "a") -> None:
+    await worker.settle(((delivery,), decide(Postponed(key=key), delivery, Retry(), 0.0)))

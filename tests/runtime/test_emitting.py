@@ -1,0 +1,79 @@
+"""What a handler sends to a stage of its choice leaves with its outputs, or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import flowq
+from flowq import Context, Pipeline, Retry, stage
+from tests.runtime.lab import Item, Lab, Other, items
+
+ONCE = Retry(attempts=1)
+
+
+async def test_what_is_emitted_leaves_with_the_outputs_and_after_its_delay(lab: Lab) -> None:
+    at: dict[str, float] = {}
+    now = asyncio.get_running_loop().time
+
+    @stage
+    async def later(other: Other) -> None:
+        at[other.text] = now()
+
+    @stage
+    async def emitting(item: Item, ctx: Context) -> None:
+        at["handled"] = now()
+        await ctx.emit(later, Other(text="at once"))
+        await ctx.emit(later, Other(text="delayed"), delay=0.2)
+
+    await lab.run(Pipeline("p", emitting, later), Item())
+
+    assert at["at once"] - at["handled"] < 0.2
+    assert 0.2 <= at["delayed"] - at["handled"] < 0.6
+
+
+async def test_a_handler_that_fails_emits_nothing(lab: Lab) -> None:
+    got: list[int] = []
+
+    @stage
+    async def sink(item: Item) -> None:
+        got.append(item.n)
+
+    @stage(retry=ONCE)
+    async def emitting(item: Item, ctx: Context) -> None:
+        await ctx.emit(sink, item)
+        raise ConnectionError
+
+    await lab.run(Pipeline("p", emitting, sink), Item())
+
+    assert got == []
+
+
+@stage
+async def stranger(item: Item) -> None: ...
+
+
+@flowq.source
+def some_source() -> Iterator[Item]:
+    yield Item()
+
+
+@pytest.mark.parametrize("target", [stranger, some_source], ids=["another pipeline's", "a source"])
+async def test_emitting_where_nothing_can_go_costs_only_its_own_message(target: Any, lab: Lab) -> None:
+    @stage(retry=ONCE)
+    async def emitting(item: Item, ctx: Context) -> None:
+        if item.n == 0:
+            await ctx.emit(target, item)
+
+    @stage
+    async def sink(item: Item) -> None: ...
+
+    flows = (emitting, some_source >> sink) if target is some_source else (emitting,)
+    pipeline = Pipeline("p", *flows)
+    await lab.push(pipeline, emitting, *items(3))
+    summary = await lab.run(pipeline)
+
+    assert (summary.stages["emitting"].ok, summary.stages["emitting"].dead) == (2, 1)
