@@ -1,0 +1,203 @@
+"""Workers that die, sleep, stumble or fall silent: what they were at runs elsewhere, once."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+
+import pytest
+
+from flowq import Context, Pipeline, stage
+from flowq.broker.reader import Reader
+from flowq.runtime.certificates import certify_child, crashed
+from flowq.runtime.run import RunOptions
+from flowq.runtime.runner import Runner
+from tests.eventually import eventually
+from tests.faults.proxy import Proxy
+from tests.runtime.lab import Item, Lab, items
+from tests.runtime.record import SHORT_LEASE_SECONDS, Record, recorded
+
+
+async def test_what_a_dead_worker_left_runs_within_its_lease(lab: Lab) -> None:
+    record = Record()
+    pipeline = recorded(record)
+    dead = lab.broker(pipeline)
+    await lab.push(pipeline, "first", *items(30))
+    await dead.ensure_groups([">first"])
+    await dead.register("dead", {}, lease_ms=100, beat="1")
+    reader = Reader(dead, [">first"])
+    assert len(await reader.read("dead", count=20, block_ms=10)) == 20
+    await reader.close()
+    began = time.monotonic()
+
+    await lab.run(pipeline, lease_seconds=SHORT_LEASE_SECONDS)
+
+    assert time.monotonic() - began < 2 * SHORT_LEASE_SECONDS + 0.5
+    record.check(30, reruns=0)
+
+
+async def test_what_a_worker_left_that_is_known_to_be_dead_runs_at_once(lab: Lab) -> None:
+    record = Record()
+    pipeline = recorded(record)
+    dead = lab.broker(pipeline)
+    await lab.push(pipeline, "first", *items(30))
+    await dead.ensure_groups([">first"])
+    await dead.register("dead", {}, lease_ms=3_600_000, beat="1")
+    reader = Reader(dead, [">first"])
+    await reader.read("dead", count=20, block_ms=10)
+    await reader.close()
+    await dead.certify_dead("dead", "died of SIGKILL")
+
+    async with lab.running(pipeline):
+        await eventually(lambda: len(record.arrived) == 30, seconds=1.0)
+
+    record.check(30, reruns=0)
+
+
+async def test_a_stage_that_nobody_runs_stops_its_producers_and_lets_them_go_on_when_somebody_does(lab: Lab) -> None:
+    record = Record()
+
+    @stage(concurrency=4)
+    async def first(item: Item) -> Item:
+        record.handled[item.n] += 1
+        return item
+
+    @stage(concurrency=4, maxsize=50)
+    async def last(item: Item, ctx: Context) -> None:
+        record.arrived[item.n].add(ctx.message_id)
+
+    pipeline = Pipeline("p", first >> last)
+    await lab.push(pipeline, "first", *items(500))
+    async with lab.running(pipeline, stages=["first"]):
+        await eventually(lambda: len(record.handled) >= 50)
+        await asyncio.sleep(0.5)
+        assert (await lab.balance(pipeline))["last"].waiting <= 2 * 50 + 4
+        async with lab.running(pipeline, stages=["last"]):
+            await eventually(lambda: len(record.arrived) == 500)
+
+    record.check(500, reruns=0)
+
+
+async def test_a_housekeeper_that_stumbles_is_told_of_and_begins_again(
+    lab: Lab, caplog: pytest.LogCaptureFixture
+) -> None:
+    record = Record()
+    pipeline = recorded(record)
+    dead = lab.broker(pipeline)
+    await lab.push(pipeline, "first", *items(30))
+    await dead.ensure_groups([">first"])
+    await dead.register("dead", {}, lease_ms=1, beat="1")
+    reader = Reader(dead, [">first"])
+    await reader.read("dead", count=20, block_ms=10)
+    await reader.close()
+    await lab.command(b"HSET", dead.keys.workers, b"nobody", b"no json")
+
+    async with lab.running(pipeline, lease_seconds=SHORT_LEASE_SECONDS) as runner:
+        await eventually(lambda: "the reclaimer failed" in caplog.text)
+        assert not runner.ended.done()
+        await lab.command(b"HDEL", dead.keys.workers, b"nobody")
+        await eventually(lambda: len(record.arrived) == 30)
+
+    record.check(30, reruns=0)
+    assert caplog.text.count("Traceback") == 1
+
+
+async def test_code_that_blocks_the_loop_for_longer_than_the_lease_keeps_its_messages(lab: Lab) -> None:
+    record = Record()
+
+    @stage(concurrency=1)
+    async def first(item: Item) -> Item:
+        record.handled[item.n] += 1
+        await asyncio.to_thread(others_may_look.wait, 3)  # the lease of a thread that waits is renewed as well
+        return item
+
+    others_may_look = threading.Event()
+
+    @stage
+    async def last(item: Item, ctx: Context) -> None:
+        record.arrived[item.n].add(ctx.message_id)
+
+    pipeline = Pipeline("p", first >> last)
+    await lab.push(pipeline, "first", Item(n=0))
+    async with lab.running(pipeline, lease_seconds=SHORT_LEASE_SECONDS):
+        await eventually(lambda: record.handled[0] == 1)
+        async with lab.running(pipeline, lease_seconds=SHORT_LEASE_SECONDS):
+            time.sleep(2 * SHORT_LEASE_SECONDS)  # noqa: ASYNC251  (blocking both loops is what is tried)
+            others_may_look.set()
+            await eventually(lambda: record.arrived[0])
+
+    record.check(1, reruns=0)
+
+
+async def test_a_worker_cut_off_for_longer_than_its_lease_is_replaced_and_doubles_nothing(
+    lab: Lab, far_lab: Lab, proxy: Proxy
+) -> None:
+    record = Record()
+    names: set[str] = set()
+    release = asyncio.Event()
+
+    @stage(concurrency=5)
+    async def first(item: Item) -> Item:
+        record.handled[item.n] += 1
+        if record.handled[item.n] == 1:
+            await release.wait()
+        return item
+
+    @stage
+    async def last(item: Item, ctx: Context) -> None:
+        record.arrived[item.n].add(ctx.message_id)
+
+    pipeline = Pipeline("p", first >> last)
+    await lab.push(pipeline, "first", *items(5))
+    cut_off = Runner(pipeline.plan, far_lab.broker(pipeline), RunOptions(lease_seconds=SHORT_LEASE_SECONDS))
+    await cut_off.start()
+    names.add(cut_off.worker)
+    await eventually(lambda: len(record.handled) == 5)
+
+    proxy.stall()
+    async with lab.running(pipeline, lease_seconds=SHORT_LEASE_SECONDS):
+        await eventually(lambda: len(record.arrived) == 5)
+        release.set()
+        proxy.resume()
+        await eventually(lambda: cut_off.worker not in names)
+        await lab.push(pipeline, "first", *[Item(n=n) for n in range(5, 50)])
+        await eventually(lambda: len(record.arrived) == 50)
+        await cut_off.stop()
+
+    record.check(50, reruns=5)
+    balance = await lab.balance(pipeline)
+    assert (balance["first"].ok, balance["last"].ok, balance["first"].dead) == (50, 50, 0)
+
+
+async def test_the_death_of_a_worker_is_certified_under_every_name_it_had(lab: Lab) -> None:
+    pipeline = recorded(Record())
+    broker = lab.broker(pipeline)
+    async with lab.running(pipeline, lease_seconds=SHORT_LEASE_SECONDS) as runner:
+        name = runner.worker
+        await lab.command(b"HDEL", broker.keys.workers, name)
+
+        async def is_back() -> bool:
+            return runner.worker != name and runner.worker in await broker.registered_workers()
+
+        await eventually(is_back)
+        assert await certify_child(broker, os.getpid(), "died of SIGKILL", was_asked=False)
+        assert crashed(await broker.certificates()).keys() == {name, runner.worker}
+
+
+async def test_a_worker_that_lost_its_registration_goes_on_under_another_name(lab: Lab) -> None:
+    record = Record()
+    pipeline = recorded(record, seconds=0.01)
+    keys = lab.broker(pipeline).keys
+    await lab.push(pipeline, "first", *items(100))
+    async with lab.running(pipeline, lease_seconds=SHORT_LEASE_SECONDS) as runner:
+        name = runner.worker
+        await eventually(lambda: len(record.handled) >= 20)
+        await lab.command(b"HDEL", keys.workers, name)
+        await eventually(lambda: runner.worker != name)
+        await lab.push(pipeline, "first", *[Item(n=n) for n in range(100, 200)])
+        await eventually(lambda: len(record.arrived) == 200)
+
+    record.check(200, reruns=0)
+    assert not any((await lab.broker(pipeline).consumers_of([">first", "first>last", ">last"])).values())
