@@ -96,6 +96,12 @@ class NotFound(UsageError):
     code = "FQ201"
 
 
+class NoClaimFolder(UsageError):
+    """A stage has claim_above=, and nobody has said in which folder large bodies shall lie."""
+
+    code = "FQ210"
+
+
 class CodecError(FlowqError):
     """A value and its bytes do not fit together."""
 
@@ -113,6 +119,18 @@ class UnknownType(DecodeError):
     """A message of a type that this version of the pipeline does not have."""
 
     code = "FQ504"
+
+
+class BodyElsewhere(UnknownType):
+    """A body that lies in the claim folder, which cannot be read here, or has not been read yet."""
+
+    code = "FQ505"
+
+
+class BodyLost(DecodeError):
+    """A body that should lie in the claim folder, and does not, or not whole."""
+
+    code = "FQ506"
 
 
 class EncodeError(CodecError):
@@ -138,6 +156,14 @@ class BrokerUnavailable(BrokerError):
     """Redis cannot be reached, or does not answer."""
 
     code = "FQ401"
+    subject = "Redis"
+
+
+class ClaimFolderUnavailable(BrokerUnavailable):
+    """The folder for large bodies cannot be written."""
+
+    code = "FQ405"
+    subject = "the claim folder"
 
 
 class BrokerLoading(BrokerUnavailable):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from flowq.broker.claims import ClaimCheck, claim_check
 from flowq.broker.message_ids import MessageIds
 from flowq.broker.open import open_broker
 from flowq.broker.outlets import Outlets
@@ -51,6 +53,8 @@ class Publisher:
     `durability="replicated"` a push returns when a replica has the message as well, which costs a round trip between
     the two. That is no proof against every failover: of several replicas another may be chosen.
 
+    `claim_folder` is where stages with `claim_above=` have large bodies lie: the folder that their workers use.
+
     Raises EncodeError for a message that the stage does not take, BrokerUnavailable after five tries without an
     answer, or without a replica that confirms: Redis may have stored it then, and the same `id` pushed again within
     an hour is still stored once.
@@ -67,22 +71,31 @@ class Publisher:
         redis: str | None = None,
         namespace: str = "flowq",
         durability: Durability = "local",
+        claim_folder: str | Path | None = None,
     ) -> None:
         self._plan: Plan = pipeline.plan
         self._durability: Durability = durability
         self._redis = redis
         self._namespace = namespace
+        self._claim_folder = claim_folder
         self._ids = MessageIds()
         self._stack = AsyncExitStack()
         self._targets: dict[tuple[str, type[Any]], Target] = {}
         self._outlets: dict[str, Outlets] = {}
         self._broker: Broker | None = None
+        self._claims: ClaimCheck | None = None
 
     async def __aenter__(self) -> Self:
         opening = open_broker(
-            self._plan.name, redis=self._redis, namespace=self._namespace, durability=self._durability
-        )
+            self._plan.name, redis=self._redis, namespace=self._namespace, durability=self._durability,
+            claim_folder=self._claim_folder,
+        )  # fmt: skip
         self._broker = await self._stack.enter_async_context(opening)
+        try:
+            self._claims = claim_check(self._broker, self._plan)
+        except BaseException:
+            await self.__aexit__()
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -141,14 +154,18 @@ class Publisher:
         return entering(target, message, message_id)
 
     async def _publish(
-        self, edge: EdgePlan, outputs: list[Output], token: str, delay_seconds: float, wait: bool
+        self, edge: EdgePlan, outputs: Sequence[Output], token: str, delay_seconds: float, wait: bool
     ) -> Pushed:
         outlets = self._outlets_to(edge)
         seen_ms = self._plan.stage(edge.target).seen_ms
-        tries = 0
+        claims, tries, n_pauses = self._claims, 0, 0
+        if claims is not None and edge.maxsize and not wait:  # write no files for what will be refused
+            self._refuse_if_full(edge, (await self._opened.outstanding([edge.name]))[edge.name])
         while True:
             await self._until_light(edge, outlets, wait)
             try:
+                if claims is not None:  # references are left as they are: what is tried again is not written again
+                    outputs = await claims.deposit(outputs)
                 published = await self._opened.publish(
                     edge.name,
                     outputs,
@@ -168,11 +185,21 @@ class Publisher:
                 outlets.sent(sum([len(output.body) for output in outputs]), handled=len(outputs))
                 return Pushed(published.appended, published.duplicates)
             if not wait:
-                raise QueueFull(
-                    f'edge "{edge.name}" holds {published.full_at:,} messages, its maxsize is {edge.maxsize:,}',
-                    hint="wait until they are worked off, run more workers, or raise maxsize",
-                )
+                if claims is not None:
+                    await claims.withdraw(outputs)
+                self._refuse_if_full(edge, published.full_at)
+            n_pauses += 1
             await asyncio.sleep(_FULL_PAUSE_SECONDS)
+            if claims is not None:
+                await claims.refresh(outputs, n_pauses=n_pauses)
+
+    @staticmethod
+    def _refuse_if_full(edge: EdgePlan, n: int) -> None:
+        if n >= edge.maxsize:
+            raise QueueFull(
+                f'edge "{edge.name}" holds {n:,} messages, its maxsize is {edge.maxsize:,}',
+                hint="wait until they are worked off, run more workers, or raise maxsize",
+            )
 
     async def _until_light(self, edge: EdgePlan, outlets: Outlets, wait: bool) -> None:
         """Wait while the edge takes more memory than it may. Raises QueueFull where nobody wants to."""
@@ -212,8 +239,11 @@ class SyncPublisher:
         redis: str | None = None,
         namespace: str = "flowq",
         durability: Durability = "local",
+        claim_folder: str | Path | None = None,
     ) -> None:
-        self._publisher = Publisher(pipeline, redis=redis, namespace=namespace, durability=durability)
+        self._publisher = Publisher(
+            pipeline, redis=redis, namespace=namespace, durability=durability, claim_folder=claim_folder
+        )
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="flowq-publisher", daemon=True)
 

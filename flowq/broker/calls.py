@@ -47,17 +47,18 @@ async def insist(attempt: Callable[[], Awaitable[T]], *, what: str) -> T:
 
     BrokerRefused passes: asking again would not help. An outage is logged once, and its end.
     """
-    pause_seconds, failures = _FIRST_PAUSE_SECONDS, 0
+    pause_seconds, failures, subject = _FIRST_PAUSE_SECONDS, 0, "Redis"
     while True:
         try:
             result = await attempt()
         except (BrokerUnavailable, ResponseError) as error:
             failures += 1
             if failures == 2:
-                log.warning("%s: Redis is not available, trying on: %s", what, getattr(error, "detail", error))
+                subject = getattr(error, "subject", subject)
+                log.warning("%s: %s is not available, trying on: %s", what, subject, getattr(error, "detail", error))
             await asyncio.sleep(pause_seconds * (0.5 + random.random()))
             pause_seconds = min(_LONGEST_PAUSE_SECONDS, pause_seconds * 2)
         else:
             if failures > 1:
-                log.warning("%s: Redis is available again", what)
+                log.warning("%s: %s is available again", what, subject)
             return result

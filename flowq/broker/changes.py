@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from flowq.broker.calls import CALL_TIMEOUT_SECONDS
+from flowq.broker.claims import content_of
 from flowq.broker.recorded_plan import RecordedEdge, recorded_plan
 from flowq.broker.records import pairs
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.codec import decoder, schema_digest, tagged_decoders
-from flowq.delivery.compression import unpacked
 from flowq.delivery.message import Header
-from flowq.errors import DecodeError, UsageError
+from flowq.errors import BodyElsewhere, DecodeError, UsageError
 from flowq.graph.plan import Plan, StagePlan, inlet_of
 
 DEFAULT_SAMPLE = 1000
@@ -165,21 +165,23 @@ async def _fit(broker: Broker, edge: str, stage: StagePlan, sample: int) -> Fit:
     for header, body in await _sample(broker, edge, sample):
         looked_at += 1
         try:
-            tag, content = _content(header, body)
+            tag, content = await _content(broker, header, body)
             tagged.get(tag, decode_any)(content)
+        except BodyElsewhere:  # whether it fits is not to be seen from here
+            looked_at -= 1
         except DecodeError as error:
             misfits += 1
             reason = reason or error.detail or error.message
     return Fit(looked_at, misfits, reason)
 
 
-def _content(header_bytes: bytes, body: bytes) -> tuple[str, bytes]:
-    """The tag of a message, and its body as it was before it was compressed. Raises DecodeError."""
+async def _content(broker: Broker, header_bytes: bytes, body: bytes) -> tuple[str, bytes]:
+    """The tag of a message, and its body as its stage would get it. Raises DecodeError."""
     try:
         header = Header.decode(header_bytes)
     except ValueError:  # added by another program
         return "", body
-    return header.type_tag, unpacked(body, header.packing) if header.packing else body
+    return header.type_tag, await content_of(broker.claims, header, body)
 
 
 async def _sample(broker: Broker, edge: str, most: int) -> list[tuple[bytes, bytes]]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from flowq.broker.claim_folder import ClaimFolder
 from flowq.broker.health import Health
 from flowq.delivery.policy import Durability
-from flowq.errors import BrokerRefused, Problem, Problems
+from flowq.errors import BrokerRefused, ClaimFolderUnavailable, Problem, Problems
 
 OLDEST_VERSION = (6, 2)
 _MOST_CLOCK_SKEW_SECONDS = 2.0
@@ -51,6 +52,17 @@ def start_up_findings(health: Health, durability: Durability = "local") -> Seque
             'durability is "replicated", but Redis has no replica: nothing that is pushed will be confirmed',
             hint='connect one (REPLICAOF), or set durability = "local"',
         )
+    return found.found
+
+
+async def folder_findings(folder: ClaimFolder) -> Sequence[Problem]:
+    """Whether large bodies can be kept where they shall be."""
+    found = Problems()
+    try:
+        await folder.try_to_write()
+    except ClaimFolderUnavailable as error:
+        text = f"{error.message}: {error.detail}"
+        found.warn("FQ421", text, hint=f"{error.hint}; until then messages with large bodies wait")
     return found.found
 
 

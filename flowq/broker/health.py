@@ -42,6 +42,7 @@ HGETALL {hash}
 HKEYS {hash}
 HVALS {hash}
 HLEN {hash}
+HSCAN {hash} 0
 HEXISTS {hash} f
 HINCRBY {hash} f 1
 HDEL {hash} f
@@ -73,6 +74,7 @@ XCLAIM {stream} g c 0 1-1
 XINFO CONSUMERS {stream} g
 MEMORY USAGE {stream}
 XINFO GROUPS {stream}
+XINFO STREAM {stream}
 XTRIM {stream} MAXLEN 9
 XACK {stream} g 1-1
 XDEL {stream} 1-1

@@ -90,6 +90,11 @@ class Keys:
         """Hash: pacing key to the microseconds between starts that it can bear."""
         return self._key(f"pace:{stage}")
 
+    @property
+    def released(self) -> str:
+        """Stream: references to large bodies that nobody needs any more, since when."""
+        return self._key("released")
+
     def lease(self, worker: str) -> str:
         """String that expires: its worker is alive."""
         return self._key(f"lease:{worker}")

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import get_args
 
+from flowq.broker.claim_folder import ClaimFolder
 from flowq.broker.connection import Dialer, UrlDialer
 from flowq.broker.embedded import EmbeddedRedis
 from flowq.broker.keys import Keys
@@ -20,6 +21,7 @@ from flowq.errors import BrokerLoading, UsageError
 
 MEMORY = "memory"
 DATA_DIR = Path(".flowq")
+CLAIMS = "claims"
 _LOADING_POLL_SECONDS = 0.2
 
 log = logging.getLogger("flowq.broker")
@@ -42,8 +44,11 @@ async def open_broker(
     redis: str | None = None,
     namespace: str = "flowq",
     durability: Durability = "local",
+    claim_folder: str | Path | None = None,
 ) -> AsyncGenerator[Broker]:
     """The broker of a pipeline for the length of a `with`.
+
+    Large bodies lie in `claim_folder`, by default in the data folder of the server that flowq runs itself.
 
     Waits for a Redis that is still reading its data. Raises BrokerUnavailable if there is none, UsageError for a
     durability that it cannot have.
@@ -52,7 +57,9 @@ async def open_broker(
     server = EmbeddedRedis.acquire(DATA_DIR) if redis is None else None
     try:
         dialer = dialer_for(server.url if server else redis or "", pipeline)
-        broker = Broker(dialer, Keys(namespace, pipeline), durability=durability)
+        keys = Keys(namespace, pipeline)
+        claims = claim_folder_for(keys, claim_folder, server.data_dir if server else None)
+        broker = Broker(dialer, keys, durability=durability, claims=claims)
         try:
             await _first_answer(broker)
             yield broker
@@ -61,6 +68,13 @@ async def open_broker(
     finally:
         if server is not None:
             server.release()
+
+
+def claim_folder_for(keys: Keys, folder: str | Path | None, own_data: Path | None = None) -> ClaimFolder | None:
+    """Where large bodies lie: in the folder given, else beside flowq's own data. None: nobody has said where."""
+    if folder is not None:
+        return ClaimFolder(Path(folder), keys)
+    return ClaimFolder(own_data / CLAIMS, keys, is_own=True) if own_data else None
 
 
 async def _first_answer(broker: Broker) -> None:

@@ -53,8 +53,9 @@ def packed(
     move: CursorMove | None,
     finished: str,
     runner: str,
+    releases: bool = False,
 ) -> tuple[list[Any], list[Any]]:
-    """The keys and arguments of the publish script."""
+    """The keys and arguments of the publish script. `releases`: a duplicate may be a reference to a large body."""
     names: list[Any] = [keys.stats, keys.published, keys.cursors, keys.run]
     cursor = (move.name, move.before, move.after) if move else ("", b"", b"")
     arguments: list[Any] = [token, PUBLISH_WINDOW_MS, delay_ms, source, *cursor, finished, len(parcels)]
@@ -72,4 +73,6 @@ def packed(
         for refused in parcel.refused:
             arguments += refused[1:]
     arguments.append(runner)
+    if releases:
+        names.append(keys.released)
     return names, arguments

@@ -91,7 +91,10 @@ class Reclaimed:
 
 @dataclass(frozen=True, slots=True)
 class DeadEntry:
-    """A dead letter as it is stored. `is_amended`: its body is not the one it died with."""
+    """A dead letter as it is stored. `is_amended`: its body is not the one it died with.
+
+    `content` is the body of one that lies in the claim folder, if it has been read from there.
+    """
 
     entry_id: str
     edge: str
@@ -100,6 +103,7 @@ class DeadEntry:
     info: Mapping[str, Any]
     foreign: Mapping[bytes, bytes]
     is_amended: bool = False
+    content: bytes | None = None
 
 
 def deliveries_of(edge: str, entries: Sequence[Any], worker: str, epoch: int) -> list[Delivery]:

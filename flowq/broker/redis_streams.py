@@ -9,9 +9,10 @@ import orjson
 
 from flowq.broker import scripts
 from flowq.broker.calls import CALL_TIMEOUT_SECONDS, run_script
+from flowq.broker.claim_folder import ClaimFolder
 from flowq.broker.connection import Command, Dialer, Link
 from flowq.broker.keys import GROUP, Keys
-from flowq.broker.publishing import PUBLISH_WINDOW_MS, CursorMove, Parcel, packed
+from flowq.broker.publishing import CursorMove, Parcel, packed
 from flowq.broker.records import (
     DeadEntry,
     EdgeState,
@@ -22,10 +23,9 @@ from flowq.broker.records import (
     deliveries_of,
     pairs,
 )
-from flowq.delivery.dead_letter import dead_letter_info
 from flowq.delivery.message import Delivery
 from flowq.delivery.policy import Durability
-from flowq.delivery.settlement import DeadLetter, Output
+from flowq.delivery.settlement import Output
 
 CRASHES_BEFORE_BURIAL = 3
 """Worker deaths that one message is given: the first in a crowd proves little, two more alone prove it."""
@@ -40,8 +40,11 @@ class Broker:
     it to somebody else.
     """
 
-    def __init__(self, dialer: Dialer, keys: Keys, *, durability: Durability = "local") -> None:
+    def __init__(
+        self, dialer: Dialer, keys: Keys, *, durability: Durability = "local", claims: ClaimFolder | None = None
+    ) -> None:
         self.dialer = dialer
+        self.claims = claims  # where large bodies lie, if that is known
         self.durability: Durability = durability  # of what is published
         self.keys = keys
         self.epoch = self.losses = 0
@@ -66,6 +69,8 @@ class Broker:
     async def close(self) -> None:
         await self._control.close()
         await self._publishing.close()
+        if self.claims is not None:
+            self.claims.close()
 
     async def ping(self) -> None:
         """Raise BrokerUnavailable or BrokerRefused if this Redis cannot be used."""
@@ -132,6 +137,7 @@ class Broker:
         names, arguments = packed(
             self.keys, parcels, token=token, delay_ms=delay_ms, source=source, move=move,
             finished=_done(finished) if finished and self.durability == "local" else "", runner=runner,
+            releases=self.claims is not None and self.claims.has_stored,
         )  # fmt: skip
         replicated = self.durability == "replicated"
         reply = await run_script(self._publishing, scripts.PUBLISH, names, arguments, replicated=replicated)
@@ -331,16 +337,6 @@ class Broker:
         first = f"({after}" if after else "-"
         reply = await self.script(scripts.READ_DEAD, names, int(bodies), first, limit)
         return [dead_entry(entry_id, fields, amended) for entry_id, fields, amended in reply]
-
-    async def bury(self, stage: str, delivery: Delivery, letter: DeadLetter) -> None:
-        """Add a dead letter for a message that is no longer in its stream."""
-        keys = self.keys
-        info = orjson.dumps(dead_letter_info(letter, delivery, self.run_id))
-        token = f"dead:{delivery.edge}:{delivery.entry_id.decode()}"
-        await self.script(
-            scripts.BURY, [keys.stats, keys.published, keys.dead(stage)],
-            stage, delivery.edge, token, PUBLISH_WINDOW_MS, letter.header.encode(), delivery.body, info,
-        )  # fmt: skip
 
 
 def _done(signature: str) -> str:

@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import orjson
+
 from flowq.broker import scripts
+from flowq.broker.publishing import PUBLISH_WINDOW_MS
 from flowq.broker.records import DeadEntry, dead_entry
 from flowq.broker.redis_streams import Broker
+from flowq.delivery.dead_letter import dead_letter_info
+from flowq.delivery.message import Delivery
+from flowq.delivery.settlement import DeadLetter
 
 _RESTORE_WINDOW_MS = 3_600_000
 
@@ -47,6 +53,17 @@ async def kept_entries(broker: Broker, stage: str, *, after: str = "", limit: in
     first = f"({after}" if after else "-"
     reply = await broker.script(scripts.READ_DEAD, [broker.keys.kept(stage)], 1, first, limit)
     return [dead_entry(entry_id, fields) for entry_id, fields, *_ in reply]
+
+
+async def bury(broker: Broker, stage: str, delivery: Delivery, letter: DeadLetter) -> None:
+    """Add a dead letter for a message that is no longer in its stream."""
+    keys = broker.keys
+    info = orjson.dumps(dead_letter_info(letter, delivery, broker.run_id))
+    token = f"dead:{delivery.edge}:{delivery.entry_id.decode()}"
+    await broker.script(
+        scripts.BURY, [keys.stats, keys.published, keys.dead(stage)],
+        stage, delivery.edge, token, PUBLISH_WINDOW_MS, letter.header.encode(), delivery.body, info,
+    )  # fmt: skip
 
 
 async def put_back(broker: Broker, stage: str, edge: str, letters: Sequence[WayBack]) -> int:

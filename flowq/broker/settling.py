@@ -11,6 +11,7 @@ import orjson
 
 from flowq.broker import scripts
 from flowq.broker.calls import CALL_TIMEOUT_SECONDS, insist, run_script
+from flowq.broker.claims import ClaimCheck
 from flowq.broker.keys import GROUP
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.dead_letter import dead_letter_info
@@ -46,6 +47,7 @@ class _Call:
     outputs: dict[str, list[Output]] = field(default_factory=dict[str, list[Output]])
     delayed: dict[str, list[Output]] = field(default_factory=dict[str, list[Output]])
     n_foreign: int = 0
+    released: bytes = b""  # references to large bodies
     delays: bool = False
 
 
@@ -56,11 +58,16 @@ class Settling:
     """
 
     def __init__(
-        self, broker: Broker, deduplicating: Mapping[str, int], keeping: Mapping[str, Keep] | None = None
+        self,
+        broker: Broker,
+        deduplicating: Mapping[str, int],
+        keeping: Mapping[str, Keep] | None = None,
+        claims: ClaimCheck | None = None,
     ) -> None:
         self._broker = broker
         self._deduplicating = deduplicating
         self._keeping = keeping or {}
+        self.claims = claims
         self._link = broker.link()
 
     async def connect(self) -> None:
@@ -118,6 +125,8 @@ class Settling:
         call = _Call()
         for deliveries, settlement in settled:
             _add(call, deliveries, settlement, self._broker.run_id)
+        if self.claims is not None:
+            call.released = self.claims.released(stage, settled)
         keys, arguments, targets = self._pack(call, stage, edge, worker, fenced)
         reply = await run_script(self._link, scripts.SETTLE, keys, arguments)
         if reply[0] < 0:
@@ -137,7 +146,7 @@ class Settling:
         ]  # fmt: skip
         arguments: list[Any] = [
             GROUP, worker, int(fenced), stage, edge, call.n_foreign, len(targets),
-            len(call.ok), len(call.filtered), len(call.others) // 4,
+            len(call.ok), len(call.filtered), len(call.others) // 4, call.released,
         ]  # fmt: skip
         for target in targets:
             reader = target.rpartition(">")[2]
@@ -161,6 +170,8 @@ class Settling:
                 arguments += (message_id, output.delay_ms, output.header, output.body)
                 if deduplicates:
                     arguments.append(output.dedup_hash)
+        if call.released:
+            names.append(keys.released)
         if keep := self._keeping.get(stage):
             names.append(keys.kept(stage))
             arguments += (keep.milliseconds, keep.count)

@@ -47,16 +47,16 @@ def command(
     """
     from flowq.broker.applying import apply
     from flowq.broker.changes import changes_of
-    from flowq.broker.open import open_broker
     from flowq.cli.changes_view import show_changes
     from flowq.cli.loading import load
+    from flowq.cli.opening import broker_of
     from flowq.inspector import Inspector
 
     plan = load(name, settings).pipeline.plan
     moves = pairs_of(move)
 
     async def carry_out() -> tuple[Changes, Mapping[str, int]]:
-        async with open_broker(plan.name, redis=settings.redis, namespace=settings.namespace) as broker:
+        async with broker_of(plan.name, settings) as broker:
             changes = await changes_of(broker, plan, moves=moves, sample=sample)
             if changes.misfits and not yes:
                 show_changes(changes, sys.stderr, json=False)

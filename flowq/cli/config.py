@@ -67,6 +67,7 @@ def of_project(settings: Settings) -> Iterator[Setting]:
         "grace": f"{settings.grace_seconds:g}s",
         "workers": str(settings.workers),
         "durability": settings.durability,
+        "claim_folder": settings.claim_folder or ("none" if settings.redis else "flowq's own, in .flowq/"),
     }
     for name, value in values.items():
         yield Setting(name, value, settings.origin[name])
@@ -119,6 +120,7 @@ def _options(stage: StagePlan) -> Iterator[tuple[str, str]]:
     yield "ack", stage.ack if stage.ack is not AckMode.AFTER else ""
     yield "max_bytes", f"{stage.max_bytes:,}"
     yield "compress", f"above {stage.compress_above:,} bytes" if stage.compress_above else ""
+    yield "claim_above", f"{stage.claim_above:,}" if stage.claim_above else ""
     yield "keep", (f"{keep.milliseconds / 1000:g}s" if keep.milliseconds else f"{keep.count:,}") if keep else ""
 
 

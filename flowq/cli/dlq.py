@@ -218,6 +218,7 @@ def export(
 
     async def write(letters: DeadLetters, _: Inspector) -> None:
         async for letter in letters.each(chosen):
+            letter.needs_body()
             print(json_text(letter.as_json()))
 
     in_pipeline(name, settings, write)

@@ -102,15 +102,15 @@ async def must_exist(name: str, letters: DeadLetters, chosen: Selection) -> None
 
 def in_pipeline(name: str, settings: Settings, work: Callable[[DeadLetters, Inspector], Coroutine[Any, Any, T]]) -> T:
     """What `work` makes of the dead letters of the pipeline of that name."""
-    from flowq.broker.open import open_broker
     from flowq.cli.loading import load
+    from flowq.cli.opening import broker_of
     from flowq.inspector import Inspector
     from flowq.repair.dead_letters import DeadLetters
 
     plan = load(name, settings).pipeline.plan
 
     async def opened() -> T:
-        async with open_broker(plan.name, redis=settings.redis, namespace=settings.namespace) as broker:
+        async with broker_of(plan.name, settings) as broker:
             return await work(DeadLetters(plan, broker), Inspector(plan, broker))
 
     return asyncio.run(opened())

@@ -96,6 +96,8 @@ def show_letter(name: str, letter: DeadLetterRecord) -> None:
 
 def _body_lines(letter: DeadLetterRecord) -> list[tuple[str, str]]:
     """The message, field by field where it has fields, long values cropped."""
+    if letter.is_elsewhere:
+        return [("", f"in the claim folder, which cannot be read here: {printable(letter.body.decode())}")]
     message = letter.message
     if isinstance(message, dict):
         fields = cast("dict[str, Any]", message)

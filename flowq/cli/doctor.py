@@ -74,12 +74,11 @@ def command(
 
 
 async def _examined(pipeline: str, settings: Settings) -> _Report:
-    from flowq.broker.diagnosis import findings, loss_windows, refuse_old
+    from flowq.broker.diagnosis import findings, folder_findings, loss_windows, refuse_old
     from flowq.broker.health import examine, forbidden_commands, latency_seconds
-    from flowq.broker.open import open_broker
+    from flowq.cli.opening import broker_of
 
-    opening = open_broker(pipeline, redis=settings.redis, namespace=settings.namespace, durability=settings.durability)
-    async with opening as broker:
+    async with broker_of(pipeline, settings) as broker:
         health = await examine(broker)
         refuse_old(health, broker.dialer.address)
         latency = await latency_seconds(broker)
@@ -87,6 +86,8 @@ async def _examined(pipeline: str, settings: Settings) -> _Report:
         found = findings(
             health, settings.durability, latency_seconds=latency, forbidden=forbidden, keys=broker.keys.all
         )
+        if settings.claim_folder is not None and broker.claims is not None:
+            found = [*found, *await folder_findings(broker.claims)]
         losses = loss_windows(health, settings.durability)
         return _Report(broker.dialer.address, health, latency, forbidden, losses, found)
 

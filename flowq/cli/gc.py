@@ -1,8 +1,9 @@
-"""`flowq gc`: removes edges that a pipeline no longer has, with the messages on them, when told to."""
+"""`flowq gc`: removes what a pipeline no longer has a use for, edges with their messages and files, when told to."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
@@ -10,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flowq.cli.options import Here, Json, PipelineName
-from flowq.errors import UsageError
+from flowq.errors import ClaimFolderUnavailable, UsageError
 
 if TYPE_CHECKING:
+    from flowq.broker.orphaned_bodies import OrphanedBodies
     from flowq.broker.recorded_plan import Orphan
     from flowq.broker.redis_streams import Broker
     from flowq.graph.plan import Plan
@@ -26,10 +28,12 @@ def command(
     *,
     settings: Here,
 ) -> None:
-    """Remove edges that a pipeline no longer has, and the messages on them.
+    """Remove edges that a pipeline no longer has, with their messages, and files that no message refers to.
 
     An edge is left over when a stage was renamed or removed. What waits on it stays, until it is removed here or the
-    stage comes back. Off a terminal, without --yes, they are only listed. Dead letters are kept.
+    stage comes back. Dead letters are kept. A large body (claim_above=) is left over when its message was purged, or
+    when a worker was killed before it could send it; such files are removed when they are a day old. Off a terminal,
+    without --yes, everything is only listed.
 
     Example:
       flowq gc scrape
@@ -41,26 +45,40 @@ def command(
 
 
 async def _collect(plan: Plan, settings: Settings, *, yes: bool, json: bool) -> None:
-    from flowq.broker.open import open_broker
+    from flowq.broker.orphaned_bodies import YOUNGEST_ORPHAN_SECONDS, orphaned_bodies
+    from flowq.broker.released import delete_released
+    from flowq.cli.opening import broker_of
     from flowq.inspector import Inspector
 
-    async with open_broker(plan.name, redis=settings.redis, namespace=settings.namespace) as broker:
+    async with broker_of(plan.name, settings) as broker:
         inspector = Inspector(plan, broker)
         orphans = await inspector.orphans()
+        with contextlib.suppress(ClaimFolderUnavailable):  # what cannot be seen is left alone
+            await delete_released(broker)
+        bodies = await orphaned_bodies(broker, plan, older_than_seconds=YOUNGEST_ORPHAN_SECONDS)
         if not json:
             _list(plan, orphans)
-        remove = bool(orphans) and (yes or (not json and _is_agreed(plan, orphans)))
+            _tell_of(bodies, broker)
+        found = bool(orphans or bodies.paths)
+        remove = found and (yes or (not json and _is_agreed(plan, orphans, bodies)))
         if remove:
             _refuse_served(orphans, await inspector.workers())
             await _remove(broker, orphans)
+            if broker.claims is not None:
+                await broker.claims.remove(bodies.paths)
     if json:
         from flowq.cli.printable import json_text
 
-        found = [{"edge": orphan.edge, "messages": orphan.outstanding, "removed": remove} for orphan in orphans]
-        print(json_text(found, indent=True))
+        gone: list[dict[str, object]] = [
+            {"edge": orphan.edge, "messages": orphan.outstanding, "removed": remove} for orphan in orphans
+        ]
+        if bodies.paths:
+            gone.append({"files": len(bodies.paths), "bytes": bodies.n_bytes, "removed": remove})
+        print(json_text(gone, indent=True))
     elif remove:
         n = sum(orphan.outstanding for orphan in orphans)
-        print(f"removed {len(orphans)} edge{'s' * (len(orphans) > 1)} with {_messages(n)}")
+        edges = f"{len(orphans)} edge{'s' * (len(orphans) > 1)} with {_messages(n)}" if orphans else ""
+        print("removed " + " and ".join(filter(None, (edges, _files(bodies)))))
 
 
 async def _remove(broker: Broker, orphans: Sequence[Orphan]) -> None:
@@ -114,13 +132,26 @@ def _list(plan: Plan, orphans: Sequence[Orphan]) -> None:
     console.print(indented(fitted_table(columns, rows, console.width - 1)))
 
 
-def _is_agreed(plan: Plan, orphans: Sequence[Orphan]) -> bool:
+def _tell_of(bodies: OrphanedBodies, broker: Broker) -> None:
+    if bodies.paths and broker.claims is not None:
+        print(f"{_files(bodies)} in {broker.claims.path}, to which no message refers")
+
+
+def _is_agreed(plan: Plan, orphans: Sequence[Orphan], bodies: OrphanedBodies) -> bool:
     """Whether a person says so. What holds messages is not removed for a mere key pressed."""
     from flowq.cli.consent import is_agreed
 
     n = sum(orphan.outstanding for orphan in orphans)
-    return is_agreed(plan.name, _messages(n), f"flowq gc {plan.name} --yes")
+    what = " and ".join(filter(None, (_messages(n) if orphans else "", _files(bodies))))
+    return is_agreed(plan.name, what, f"flowq gc {plan.name} --yes")
 
 
 def _messages(n: int) -> str:
     return f"{n:,} message{'s' * (n != 1)}"
+
+
+def _files(bodies: OrphanedBodies) -> str:
+    from flowq.cli.quantities import size
+
+    n = len(bodies.paths)
+    return f"{n:,} file{'s' * (n != 1)} of {size(bodies.n_bytes)}" if n else ""

@@ -20,6 +20,7 @@ from flowq.cli.printable import json_text, printable
 if TYPE_CHECKING:
     from flowq.broker.looking import Sight
     from flowq.broker.redis_streams import Broker
+    from flowq.delivery.message import Delivery
 
 _FOLLOW_EVERY_SECONDS, _MOST_AT_ONCE = 0.2, 1000
 _LONGEST = 2000
@@ -49,8 +50,8 @@ def command(
       flowq peek scrape.fetch
       flowq peek scrape.fetch -f --json | jq .message.url
     """
-    from flowq.broker.open import open_broker
     from flowq.cli.loading import load
+    from flowq.cli.opening import broker_of
 
     name, _, stage = target.partition(".")
     plan = load(name, settings).pipeline.plan
@@ -58,11 +59,12 @@ def command(
 
     async def look() -> None:
         n_seen = 0
-        async with open_broker(plan.name, redis=settings.redis, namespace=settings.namespace) as broker:
+        async with broker_of(plan.name, settings) as broker:
             async for sights in _looks(broker, edges, limit, follow=follow):
                 n_seen += len(sights)
                 for sight in sights:
-                    print(json_text(_as_json(sight)) if json else _line(sight), flush=follow)
+                    values = await _as_json(broker, sight)
+                    print(json_text(values) if json else _line(sight, values), flush=follow)
         if not n_seen:
             note(f"nothing waits, runs or is delayed in {target}")
 
@@ -83,8 +85,8 @@ async def _looks(broker: Broker, edges: Sequence[str], limit: int, *, follow: bo
         yield sights
 
 
-def _as_json(sight: Sight) -> dict[str, Any]:
-    from flowq.repair.letter import body_as_json, content_of, iso
+async def _as_json(broker: Broker, sight: Sight) -> dict[str, Any]:
+    from flowq.repair.letter import iso
 
     delivery = sight.delivery
     return {
@@ -94,15 +96,28 @@ def _as_json(sight: Sight) -> dict[str, Any]:
         "at": iso(datetime.fromtimestamp(sight.at_ms / 1000, UTC)),
         "attempt": delivery.header.attempt,
         "worker": sight.worker or None,
-        **body_as_json(content_of(delivery.header, delivery.body)),
+        **await _body_as_json(broker, delivery),
     }
 
 
-def _line(sight: Sight) -> str:
+async def _body_as_json(broker: Broker, delivery: Delivery) -> dict[str, Any]:
+    """The body wherever it lies, as its stage would get it; as it is stored where that is not possible."""
+    from flowq.broker.claims import content_of
+    from flowq.delivery.claim import is_claimed
+    from flowq.errors import DecodeError
+    from flowq.repair.letter import body_as_json, elsewhere_as_json
+
+    try:
+        return body_as_json(await content_of(broker.claims, delivery.header, delivery.body))
+    except DecodeError:
+        stored = delivery.body
+        return elsewhere_as_json(stored) if is_claimed(delivery.header_bytes) else body_as_json(stored)
+
+
+def _line(sight: Sight, values: dict[str, Any]) -> str:
     """One message in one line, cropped to the width of a terminal."""
-    values = _as_json(sight)
     at = datetime.fromtimestamp(sight.at_ms / 1000).astimezone().strftime("%H:%M:%S")
-    told = values.get("message", values.get("body_base64"))
+    told = next(values[name] for name in ("message", "body_base64", "body_in_claim_folder") if name in values)
     text = f"{sight.state:<8}{at}  {values['edge']:<16}  {printable(values['id'])}  {json_text(told)}"
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() or "COLUMNS" in os.environ else _LONGEST
     return text if len(text) <= width else text[: width - 1] + "…"

@@ -41,15 +41,15 @@ def command(
       flowq plan scrape --exit-code --json
     """
     from flowq.broker.changes import changes_of
-    from flowq.broker.open import open_broker
     from flowq.cli.changes_view import show_changes
     from flowq.cli.loading import load
+    from flowq.cli.opening import broker_of
 
     plan = load(name, settings).pipeline.plan
     moves = pairs_of(move)
 
     async def compare() -> bool:
-        async with open_broker(plan.name, redis=settings.redis, namespace=settings.namespace) as broker:
+        async with broker_of(plan.name, settings) as broker:
             changes = await changes_of(broker, plan, moves=moves, sample=sample)
         show_changes(changes, sys.stdout, json=json)
         return bool(changes.changes)

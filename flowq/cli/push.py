@@ -92,8 +92,9 @@ def command(
             from flowq.publisher import SyncPublisher  # brings the Redis client, which a dry run does without
 
             opening = SyncPublisher(
-                pipeline, redis=settings.redis, namespace=settings.namespace, durability=settings.durability
-            )
+                pipeline, redis=settings.redis, namespace=settings.namespace, durability=settings.durability,
+                claim_folder=settings.claim_folder,
+            )  # fmt: skip
             publisher = stack.enter_context(opening)
         sender = Sender(publisher, inlet.stage, delay_seconds, waits=not no_wait)
         if stream is None:

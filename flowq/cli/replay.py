@@ -45,9 +45,9 @@ def command(
       flowq replay flights --from enrich --since 1h --dry-run
       flowq replay flights --from enrich --where dest=SJU
     """
-    from flowq.broker.open import open_broker
     from flowq.cli.errors import note
     from flowq.cli.loading import load
+    from flowq.cli.opening import broker_of
     from flowq.cli.printable import json_text
     from flowq.inspector import Inspector
     from flowq.repair.kept import Kept
@@ -56,7 +56,7 @@ def command(
     chosen = kinds(stage, None, since, where)
 
     async def put_back() -> tuple[int, bool]:
-        async with open_broker(plan.name, redis=settings.redis, namespace=settings.namespace) as broker:
+        async with broker_of(plan.name, settings) as broker:
             kept = Kept(plan, broker, stage)
             n = await kept.replay(since=chosen.since, where=chosen.where, limit=limit, dry_run=dry_run)
             return n, bool(await Inspector(plan, broker).workers())

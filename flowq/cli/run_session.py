@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flowq import __version__
+from flowq.broker.claims import claim_check
 from flowq.broker.open import MEMORY, open_broker
 from flowq.broker.records import Snapshot
 from flowq.broker.redis_streams import Broker
+from flowq.cli.opening import broker_of
 from flowq.cli.run_log import LogScreen
 from flowq.cli.run_metrics import serving_metrics
 from flowq.cli.run_screen import RunAbout, Screen, choose_screen
@@ -70,6 +72,7 @@ class Session:
         self._check_arguments()
         async with AsyncExitStack() as stack:
             broker = await stack.enter_async_context(self._opening())
+            claim_check(broker, self.plan)  # ends here where nobody has said where large bodies lie
             warnings = await warnings_at_start(broker, self.plan, is_own=self.memory or self._is_embedded)
             run, sources = Run(self.plan, broker), []
             if self._runs_sources or self.fresh:
@@ -112,9 +115,7 @@ class Session:
         settings = self.settings
         if self.memory:
             return open_broker(self.plan.name, redis=MEMORY, namespace=settings.namespace)
-        return open_broker(
-            self.plan.name, redis=settings.redis, namespace=settings.namespace, durability=settings.durability
-        )
+        return broker_of(self.plan.name, settings)
 
     @property
     def _runs_sources(self) -> bool:
@@ -160,11 +161,11 @@ class Session:
         return [edge for stage in here for edge in stage.in_edges]
 
     def _supervisor(self, broker: Broker, run: Run, sources: Sequence[str], screen: Screen) -> Supervisor:
+        """What a worker had read from a pipe dies with it: its successor must not go on behind a gap."""
         stdin_fds = _stdin_fds() if sources else []
         still_unread = list(stdin_fds)
 
         def instructions(number: int, quarantined: bool) -> bytes:
-            # What a worker had read from a pipe dies with it: its successor must not go on behind a gap.
             is_reader = number == 0 and not quarantined and bool(still_unread)
             return Instructions(
                 root=str(self.loaded.root),
@@ -181,6 +182,7 @@ class Session:
                 lease_seconds=self.settings.lease_seconds,
                 grace_seconds=self.settings.grace_seconds,
                 durability=self.settings.durability,
+                claim_folder=None if broker.claims is None else str(broker.claims.root),
                 embedded=self._is_embedded,
                 quarantined=quarantined,
                 stdin_fd=still_unread.pop() if is_reader else None,

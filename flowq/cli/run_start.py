@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from flowq.broker.diagnosis import refuse_old, start_up_findings
+from flowq.broker.diagnosis import folder_findings, refuse_old, start_up_findings
 from flowq.broker.health import examine
 from flowq.broker.recorded_plan import orphans_of, record_plan
 from flowq.broker.redis_streams import Broker
@@ -22,6 +22,8 @@ async def warnings_at_start(broker: Broker, plan: Plan, *, is_own: bool) -> Sequ
         refuse_old(health, broker.dialer.address)
         found = start_up_findings(health, broker.durability)
         warnings += [f"warning[{finding.code}]: {finding.text}  ({finding.hint})" for finding in found]
+    found = await folder_findings(broker.claims) if plan.claiming and broker.claims is not None else ()
+    warnings += [f"warning[{finding.code}]: {finding.text}  ({finding.hint})" for finding in found]
     recorded = await record_plan(broker, plan)
     orphans = [orphan for orphan in await orphans_of(broker, plan, recorded) if orphan.outstanding]
     if orphans:

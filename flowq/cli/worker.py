@@ -14,7 +14,7 @@ import orjson
 
 from flowq.broker.embedded import EmbeddedRedis
 from flowq.broker.keys import Keys
-from flowq.broker.open import DATA_DIR, dialer_for
+from flowq.broker.open import DATA_DIR, claim_folder_for, dialer_for
 from flowq.broker.redis_streams import Broker
 from flowq.cli.errors import report
 from flowq.cli.loading import Entry, load_entry
@@ -48,6 +48,7 @@ class Instructions:
     lease_seconds: float
     grace_seconds: float
     durability: Durability = "local"
+    claim_folder: str | None = None
     embedded: bool = False
     quarantined: bool = False
     stdin_fd: int | None = None  # the standard input of the supervisor, for a source that reads it
@@ -94,7 +95,8 @@ async def _work(told: Instructions, plan: Plan, supervised_by: int, observer: Ob
     if told.embedded:  # a hold of our own: should the supervisor be killed, there is still something to hand back
         EmbeddedRedis.acquire(DATA_DIR)
     keys = Keys(told.namespace, told.pipeline)
-    broker = Broker(dialer_for(told.redis, told.pipeline), keys, durability=told.durability)
+    claims = claim_folder_for(keys, told.claim_folder)
+    broker = Broker(dialer_for(told.redis, told.pipeline), keys, durability=told.durability, claims=claims)
     broker.run_id = told.run_id
     await work(
         plan, broker, told.options, sources=told.sources, quarantined=told.quarantined, stop=stop, observer=observer

@@ -9,12 +9,14 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
-from flowq.errors import DecodeError, UnknownType
+from flowq.errors import BodyElsewhere, DecodeError, UnknownType
 
 MOST_UNPACKED = 512_000_000
 """Bytes that a body may unpack to: a few kilobytes from outside could otherwise fill the memory."""
 
 _ZSTD, _ZLIB = "zstd", "zlib"
+IN_A_FILE = "file"
+"""The body of a message with this word lies elsewhere: flowq.delivery.claim."""
 
 
 def packed(body: bytes) -> tuple[bytes, str]:
@@ -32,7 +34,15 @@ def packed(body: bytes) -> tuple[bytes, str]:
 
 
 def unpacked(body: bytes, how: str) -> bytes:
-    """The body again. Raises DecodeError for bytes that are damaged, and for a way that is not known here."""
+    """The body again. Raises DecodeError for bytes that are damaged, and for a way that is not known here.
+
+    Raises BodyElsewhere where not the body has been given, but a reference to it.
+    """
+    if how.partition("+")[0] == IN_A_FILE:
+        raise BodyElsewhere(
+            "the body lies in the claim folder, which is not known here",
+            hint="set claim_folder, or FLOWQ_CLAIM_FOLDER, to the folder that all workers of the pipeline share",
+        )
     decompressor = _decompressor(how)
     try:
         content: bytes = decompressor.decompress(body, MOST_UNPACKED + 1)

@@ -191,6 +191,7 @@ def _stage(node: Node, routes: tuple[Route, ...], edges: Sequence[EdgePlan]) -> 
         rate=options.rate,
         max_bytes=options.max_bytes,
         compress_above=options.compress,
+        claim_above=options.claim_above,
         keep=options.keep,
         in_edges=tuple(edge.name for edge in edges if edge.target == node.name),
         routes=routes,

@@ -13,6 +13,7 @@ from flowq.graph.definition import Definition
 from flowq.graph.option_values import count, duration, duration_above_zero, flag, size
 from flowq.graph.plan import Batch
 
+_MAX_BYTES = 1_000_000
 _COMPRESS_ABOVE = 2000
 """Bytes: below, hardly anything is won."""
 MOST_KEPT = 100_000
@@ -33,6 +34,7 @@ class StageOptions(TypedDict, total=False):
     process: bool
     max_bytes: int | str
     compress: bool | int
+    claim_above: int | str
     maxsize: int
     maxsize_bytes: int | str
     bounded: bool
@@ -62,8 +64,9 @@ class Options:
     linger: float = 0.2
     inline: bool = False
     process: bool = False
-    max_bytes: int = 1_000_000
+    max_bytes: int = _MAX_BYTES
     compress: int | None = None
+    claim_above: int | None = None
     maxsize: int | None = None
     maxsize_bytes: int | None = None
     bounded: bool = False
@@ -119,6 +122,11 @@ _CLASHES: tuple[tuple[Callable[[Mapping[str, Any]], bool], str, str], ...] = (
         'ack="first" never retries, so retry has no effect',
         'use ack="after", or leave retry out',
     ),
+    (
+        lambda o: "claim_above" in o and _bytes(o["claim_above"]) >= _bytes(o.get("max_bytes", _MAX_BYTES)),
+        "claim_above has no effect: max_bytes is not above it",
+        "raise max_bytes to what one message to this stage may have, or leave claim_above out",
+    ),
 )
 
 
@@ -126,6 +134,14 @@ def _check_combinations(definition: Definition, given: Mapping[str, Any], proble
     for clash, text, hint in _CLASHES:
         if clash(given):
             problems.add("FQ106", f"{definition.name}: {text}", definition.place, hint=hint)
+
+
+def _bytes(value: Any) -> int:
+    """A size as it was given, 0 for what is none: that is reported elsewhere."""
+    try:
+        return size(value)
+    except (TypeError, ValueError):
+        return 0
 
 
 def _compression(value: Any) -> int | None:
@@ -176,6 +192,7 @@ READERS: Mapping[str, Callable[[Any], Any]] = {
     "process": flag,
     "max_bytes": size,
     "compress": _compression,
+    "claim_above": size,
     "maxsize": count,
     "maxsize_bytes": size,
     "bounded": flag,

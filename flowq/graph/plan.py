@@ -125,6 +125,7 @@ class StagePlan:
     rate: Rate | None = None
     max_bytes: int = 1_000_000  # of one message that the stage takes
     compress_above: int | None = None  # bytes; None: never
+    claim_above: int | None = None  # bytes as stored, above which a body lies in the claim folder; None: never
     keep: Keep | None = None  # of what it has settled
     in_edges: tuple[str, ...] = ()  # the inlet first
     routes: tuple[Route, ...] = ()
@@ -176,6 +177,12 @@ class Plan:
     def keeping(self) -> Mapping[str, Keep]:
         """The stages that keep what they have settled, and how much."""
         return {stage.name: stage.keep for stage in self.stages if stage.keep is not None}
+
+    @cached_property
+    def claiming(self) -> Mapping[str, int]:
+        """The edges whose large bodies lie in the claim folder, and above how many bytes."""
+        above = {edge.name: self.stage(edge.target).claim_above for edge in self.edges}
+        return {edge: n_bytes for edge, n_bytes in above.items() if n_bytes is not None}
 
     @property
     def consumers(self) -> tuple[StagePlan, ...]:

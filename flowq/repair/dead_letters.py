@@ -14,11 +14,13 @@ from flowq.broker.redis_streams import Broker
 from flowq.broker.repairing import Exported, WayBack
 from flowq.delivery.history import put_back
 from flowq.graph.plan import Plan, inlet_of
+from flowq.repair.claimed import with_contents
 from flowq.repair.fitting import Edit, Fitting
 from flowq.repair.letter import DeadLetterGroup, DeadLetterRecord, is_same_json
 from flowq.repair.selection import Selection
 
 _WITH_BODIES_PER_CALL, _PER_CALL = 200, 1000  # a body may be a megabyte
+_CLAIMED_PER_CALL = 20  # and much more where bodies lie in the claim folder
 _CHANGED_PER_CALL = 200  # a script keeps Redis from everything else
 
 EVERY = Selection()
@@ -126,6 +128,8 @@ class DeadLetters:
         self, letter: DeadLetterRecord, edge: str, edit: Edit | None, fittings: dict[str, Fitting], delay_ms: int
     ) -> WayBack:
         header, stage = letter.header, edge.rpartition(">")[2]
+        if edit is not None or stage != letter.stage:
+            letter.needs_body()
         body = edit(letter) if edit else None
         if body is None and (letter.is_amended or stage != letter.stage):
             body = letter.body
@@ -159,7 +163,8 @@ class DeadLetters:
         ways: defaultdict[str, list[WayBack]] = defaultdict(list)
         there: set[str] = set()
         for part in _parts(list(bodies)):
-            for entry in await repairing.entries_named(self._broker, stage, part):
+            entries = await repairing.entries_named(self._broker, stage, part)
+            for entry in await with_contents(self._broker, entries):
                 letter = DeadLetterRecord.read(stage, entry)
                 body = bodies[letter.id]
                 header = replace(fitting.header_for(letter, body), packing="")
@@ -199,7 +204,8 @@ class DeadLetters:
     ) -> AsyncIterator[list[DeadLetterRecord]]:
         stages = self._plan.consumers if selection.stage is None else (self._plan.stage(selection.stage),)
         names = [stage.name for stage in stages if not stage.is_source]
-        per_call = min(at_most, _WITH_BODIES_PER_CALL if bodies else _PER_CALL)
+        with_bodies = _CLAIMED_PER_CALL if self._plan.claiming else _WITH_BODIES_PER_CALL
+        per_call = min(at_most, with_bodies if bodies else _PER_CALL)
         # A letter that is put back may die again at once: without an end, one would follow it round and round.
         there_now = (await self._broker.snapshot((), names)).dead_letters
         wanted = selection.limit
@@ -208,7 +214,12 @@ class DeadLetters:
             while left > 0 and wanted != 0:
                 limit = min(left, per_call)
                 entries = await self._broker.dead_entries(name, after=after, limit=limit, bodies=bodies)
+                if bodies:
+                    entries = await with_contents(self._broker, entries)
                 letters = [DeadLetterRecord.read(name, entry) for entry in entries]
+                if selection.needs_bodies:
+                    for letter in letters:
+                        letter.needs_body()
                 page = [letter for letter in letters if selection.includes(letter)][:wanted]
                 yield page
                 wanted = None if wanted is None else wanted - len(page)

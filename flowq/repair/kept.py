@@ -14,10 +14,11 @@ from flowq.broker.repairing import kept_entries
 from flowq.delivery.message import Header
 from flowq.errors import UsageError
 from flowq.graph.plan import Plan, StagePlan, inlet_of
+from flowq.repair.claimed import with_contents
 from flowq.repair.condition import Condition
 from flowq.repair.letter import content_of, json_or
 
-_PER_CALL = 200
+_PER_CALL, _CLAIMED_PER_CALL = 200, 20
 
 
 class NotKept(UsageError):
@@ -63,7 +64,7 @@ class Kept:
         """
         n, edge = 0, inlet_of(self._stage.name)
         names = [self._broker.keys.stats, self._broker.keys.kept(self._stage.name), self._broker.keys.edge(edge)]
-        async for page in self._pages(since):
+        async for page in self._pages(since, bodies=bool(where)):
             chosen = [kept for kept in page if all(condition.holds(kept.message) for condition in where)]
             chosen = chosen[: None if limit is None else limit - n]
             if dry_run or not chosen:
@@ -75,14 +76,17 @@ class Kept:
                 break
         return n
 
-    async def _pages(self, since: datetime | None) -> AsyncIterator[list[KeptMessage]]:
+    async def _pages(self, since: datetime | None, *, bodies: bool) -> AsyncIterator[list[KeptMessage]]:
         now_ms = (await self._broker.snapshot((), ())).now_ms
         after = f"{round(since.timestamp() * 1000) - 1}-{2**64 - 1}" if since else ""
+        limit = _CLAIMED_PER_CALL if bodies and self._stage.claim_above is not None else _PER_CALL
         while True:
-            entries = await kept_entries(self._broker, self._stage.name, after=after, limit=_PER_CALL)
+            entries = await kept_entries(self._broker, self._stage.name, after=after, limit=limit)
+            if bodies:
+                entries = await with_contents(self._broker, entries)
             page = [_kept(self._stage.name, entry) for entry in entries]
             yield [kept for kept in page if kept.settled_at.timestamp() * 1000 <= now_ms]
-            if len(entries) < _PER_CALL or page[-1].settled_at.timestamp() * 1000 > now_ms:
+            if len(entries) < limit or page[-1].settled_at.timestamp() * 1000 > now_ms:
                 return
             after = entries[-1].entry_id
 
@@ -93,4 +97,5 @@ def _kept(stage: str, entry: DeadEntry) -> KeptMessage:
     except ValueError:  # added by another program
         header = Header.entering(f"{stage}:{entry.entry_id}")
     settled_at = datetime.fromtimestamp(int(entry.entry_id.partition("-")[0]) / 1000, UTC)
-    return KeptMessage(entry.entry_id, header, settled_at, json_or(None, content_of(header, entry.body or b"")))
+    content = content_of(header, entry.body or b"") if entry.content is None else entry.content
+    return KeptMessage(entry.entry_id, header, settled_at, json_or(None, content))

@@ -11,11 +11,12 @@ from typing import Any
 import orjson
 
 from flowq.broker.records import DeadEntry
+from flowq.delivery.claim import lies_in_the_folder
 from flowq.delivery.compression import unpacked
 from flowq.delivery.fingerprint import fingerprint
 from flowq.delivery.history import Death, deaths_of
 from flowq.delivery.message import Header
-from flowq.errors import DecodeError
+from flowq.errors import BodyElsewhere, DecodeError
 
 _NO_JSON = object()
 
@@ -29,7 +30,8 @@ class DeadLetterRecord:
     ...), `error` the first line of what was raised, with its type. `first_at` and `died_at` are when the message was
     first appended to its edge and when it was given up, in UTC. `hops` counts the stages between it and `root_id`,
     the message that entered the pipeline. `deaths` are the times it died before and was put back, the oldest first.
-    `is_amended`: its body has been changed since it died.
+    `is_amended`: its body has been changed since it died. `is_elsewhere`: its body lies in the claim folder and could
+    not be read there; `body` is then the reference to it.
     """
 
     stage: str
@@ -50,6 +52,7 @@ class DeadLetterRecord:
     run: str
     body: bytes
     is_amended: bool = False
+    is_elsewhere: bool = False
     header: Header = field(default_factory=lambda: Header.entering("-"), compare=False)
 
     @classmethod
@@ -80,6 +83,10 @@ class DeadLetterRecord:
             run=str(info.get("run", "")),
             body=_content(header, entry),
             is_amended=entry.is_amended,
+            is_elsewhere=bool(entry.body)
+            and not entry.is_amended
+            and entry.content is None
+            and lies_in_the_folder(header),
             header=header,
         )
 
@@ -138,7 +145,10 @@ class DeadLetterRecord:
         return json_or(None, self.body)
 
     def as_json(self) -> dict[str, Any]:
-        """All of it, ready for JSON. A body that is not JSON itself stands under `body_base64` instead of `message`."""
+        """All of it, ready for JSON. A body that is not JSON itself stands under `body_base64` instead of `message`.
+
+        One that lies in the claim folder and cannot be read there has its reference under `body_in_claim_folder`.
+        """
         values = {
             **asdict(self),
             "first_at": iso(self.first_at),
@@ -151,7 +161,18 @@ class DeadLetterRecord:
             "header": self.plain_header.encode().decode(),
         }
         del values["body"]
-        return {**values, **body_as_json(self.body)}
+        if not values.pop("is_elsewhere"):
+            return {**values, **body_as_json(self.body)}
+        return {**values, **elsewhere_as_json(self.body)}
+
+    def needs_body(self) -> None:
+        """Raise BodyElsewhere if the body is not here."""
+        if self.is_elsewhere:
+            raise BodyElsewhere(
+                f"letter {self.id}: the body lies in the claim folder and cannot be read there; nothing was changed",
+                hint="set claim_folder, or FLOWQ_CLAIM_FOLDER, to the folder that the workers share",
+                detail=self.body.decode("utf-8", "backslashreplace"),
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +216,11 @@ def body_as_json(body: bytes) -> dict[str, Any]:
     return {"body_base64": b64encode(body).decode()} if message is _NO_JSON else {"message": message}
 
 
+def elsewhere_as_json(reference: bytes) -> dict[str, Any]:
+    """The same for a body that lies in the claim folder, and cannot be read there."""
+    return {"body_in_claim_folder": reference.decode("utf-8", "backslashreplace")}
+
+
 def body_in(values: Mapping[str, Any]) -> bytes:
     """The body in the JSON of a letter. Raises KeyError or ValueError if there is none."""
     if "message" in values:
@@ -219,6 +245,8 @@ def content_of(header: Header, body: bytes) -> bytes:
 def _content(header: Header, entry: DeadEntry) -> bytes:
     """The body of a letter, the one it was amended to if it was."""
     body = entry.body or b""
+    if entry.content is not None:
+        return entry.content
     return body if entry.is_amended else content_of(header, body)
 
 

@@ -9,9 +9,10 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from math import inf
 from typing import Any
 
+from flowq.delivery.claim import stored_bytes
 from flowq.delivery.message import Delivery
 from flowq.delivery.settlement import Failed, Interrupted, Outcome, Succeeded
-from flowq.errors import BatchFailed, DecodeError, RetryLater
+from flowq.errors import BatchFailed, BodyElsewhere, DecodeError, RetryLater
 from flowq.graph.plan import Batch
 from flowq.runtime.handling import Handling
 from flowq.runtime.sleepers import Sleepers
@@ -25,18 +26,24 @@ async def gather(
 ) -> None:
     """Add to a batch of one delivery what may end with it, until it is full or the first has waited long enough."""
     now = asyncio.get_running_loop().time
-    size, max_bytes, n_bytes = limits.size, limits.max_bytes or inf, len(batch[0].body)
+    weigh = stored_bytes if limits.max_bytes else _not_at_all
+    size, max_bytes, n_bytes = limits.size, limits.max_bytes or inf, weigh(batch[0])
     deadline = now() + limits.linger_seconds
     while len(batch) < size and n_bytes < max_bytes:
-        if todo and todo[0].ends_with(batch[0]) and n_bytes + len(todo[0].body) <= max_bytes:
+        if todo and todo[0].ends_with(batch[0]) and n_bytes + weigh(todo[0]) <= max_bytes:
             batch.append(todo.popleft())
-            n_bytes += len(batch[-1].body)
+            n_bytes += weigh(batch[-1])
         elif todo or now() >= deadline or is_stopping():
             break
         else:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(deadline):
                     await idle.sleep()
+
+
+def _not_at_all(delivery: Delivery) -> int:
+    """Where nothing bounds the bytes of a batch."""
+    return 0
 
 
 async def handle_batch(handling: Handling, deliveries: Sequence[Delivery], interruptible: Interruptible) -> Outcomes:
@@ -46,10 +53,15 @@ async def handle_batch(handling: Handling, deliveries: Sequence[Delivery], inter
     messages: list[Any] = []
     for delivery in deliveries:
         try:
-            messages.append(handling.decode(delivery))
-            good.append(delivery)
+            try:
+                message = handling.decode(delivery)
+            except BodyElsewhere:
+                message = await handling.decode_claimed(delivery)
         except DecodeError as error:
             outcomes.append(((delivery,), await handling.undecoded(error, delivery)))
+        else:
+            messages.append(message)
+            good.append(delivery)
     if good:
         await _halve(handling, good, messages, interruptible, outcomes)
     return outcomes

@@ -10,6 +10,7 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from flowq.broker.calls import insist
+from flowq.broker.claims import claim_check
 from flowq.broker.outlets import Outlets
 from flowq.broker.reader import Reader
 from flowq.broker.redis_streams import Broker
@@ -64,7 +65,7 @@ class Consumer:
         self._delayed = delayed
         self._reader = Reader(broker, stage.in_edges)
         deduplicating = deduplicating_edges(plan)
-        self.settling = Settling(broker, deduplicating, plan.keeping)
+        self.settling = Settling(broker, deduplicating, plan.keeping, claim_check(broker, plan))
         self._settler = Settler(
             stage.name, self.settling, current_worker=lambda: identity.worker, settled=self._on_settled
         )

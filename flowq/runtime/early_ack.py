@@ -10,6 +10,9 @@ from functools import partial
 from flowq.broker.calls import insist
 from flowq.broker.outlets import Outlets
 from flowq.broker.redis_streams import Broker
+from flowq.broker.released import release
+from flowq.broker.repairing import bury
+from flowq.delivery.claim import is_claimed
 from flowq.delivery.message import Delivery
 from flowq.delivery.policy import AckMode
 from flowq.delivery.settlement import Ack, DeadLetter, Interrupted, Outcome, Output, Succeeded, decide
@@ -56,10 +59,14 @@ class EarlyAck:
         self._settled.discard(entry)
         if isinstance(outcome, Succeeded):
             await self._publish(outcome.outputs, delivery)
+            if is_claimed(delivery.header_bytes) and self._stage.keep is None:
+                await release(self._broker, [delivery.body])  # not before: a dead letter would have needed it
         else:
             letter = self._letter(outcome, delivery)
-            bury = partial(self._broker.bury, self._stage.name, delivery, letter)
-            await insist(bury, what=f"adding a dead letter of {self._stage.name}")
+            await insist(
+                partial(bury, self._broker, self._stage.name, delivery, letter),
+                what=f"adding a dead letter of {self._stage.name}",
+            )
 
     async def commit(self, delivery: Delivery, outputs: Sequence[Output]) -> None:
         """Settle a delivery now, with these outputs."""
@@ -75,6 +82,9 @@ class EarlyAck:
         return DeadLetter(f"{happened} after it was acknowledged", error, delivery.header)
 
     async def _publish(self, outputs: Sequence[Output], delivery: Delivery) -> None:
+        if (claims := self._settler.claims) is not None:
+            given = outputs
+            outputs = await insist(lambda: claims.deposit(given), what=f"publishing for {self._stage.name}")
         together: defaultdict[tuple[str, int], list[Output]] = defaultdict(list)
         for output in outputs:
             together[output.edge, output.delay_ms].append(output)

@@ -9,6 +9,8 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
+from flowq.broker.claim_folder import ClaimFolder
+from flowq.broker.claims import redeem
 from flowq.delivery.codec import Decode, decoder, tagged_decoders
 from flowq.delivery.message import MISSING, Delivery
 from flowq.delivery.settlement import (
@@ -21,7 +23,7 @@ from flowq.delivery.settlement import (
     Undecodable,
     Unencodable,
 )
-from flowq.errors import DecodeError, EncodeError, RetryLater, UnknownType
+from flowq.errors import BodyElsewhere, DecodeError, EncodeError, RetryLater, UnknownType
 from flowq.graph.context import Context
 from flowq.graph.emission import Emission
 from flowq.graph.plan import Handler, Kind, Placement, Plan, Shape, StagePlan
@@ -48,7 +50,7 @@ class Handling:
     """What one stage does with a delivery: decode, call, encode.
 
     `resources` are the opened values of the handler's `use()` parameters, `threads` where one placed there runs,
-    `versions` tells whether a message that cannot be decoded may be another version's.
+    `versions` tells whether a message that cannot be decoded may be another version's, `claims` where large bodies lie.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Handling:
         threads: HandlerThreads | None = None,
         commit: Commit | None = None,
         versions: Versions | None = None,
+        claims: ClaimFolder | None = None,
     ) -> None:
         self.stage = stage
         self._pipeline = plan.name
@@ -69,6 +72,8 @@ class Handling:
         self._decode_any = decoder(stage.accepts)
         self._decode_tagged: Mapping[str, Decode] = tagged_decoders(stage.accepted)
         self._versions = versions
+        self._claims = claims
+        self._claiming = plan.claiming
         self._call, self._awaits = bind(stage.handler, resources, threads)
         self._threads = threads
         self._context = stage.handler.context_parameter
@@ -104,9 +109,26 @@ class Handling:
         # Decodes here and now, and hands on the coroutine of what follows: one of its own would cost as much again.
         try:
             message = self.decode(delivery)
+        except BodyElsewhere:
+            return self._handle_claimed(delivery)
         except DecodeError as error:
             return self.undecoded(error, delivery)
         return self.handle_message(message, delivery)
+
+    async def _handle_claimed(self, delivery: Delivery) -> Outcome:
+        try:
+            message = await self.decode_claimed(delivery)
+        except DecodeError as error:
+            return await self.undecoded(error, delivery)
+        return await self.handle_message(message, delivery)
+
+    async def decode_claimed(self, delivery: Delivery) -> Any:
+        """The message of a delivery whose body lies in the claim folder. Raises DecodeError.
+
+        Not before its handler is to start: what is read ahead would fill the memory. The delivery stays as it is, and
+        so what becomes of it keeps the reference.
+        """
+        return self.decode(await redeem(self._claims, delivery))
 
     async def handle_message(self, message: Any, delivery: Delivery) -> Outcome:
         """Handle a decoded message, or the messages of a batch whose first delivery stands for all."""
@@ -164,7 +186,7 @@ class Handling:
             if many:
                 check_number(values)
             outputs = self._emission.outputs(values, delivery)
-            check_bytes(outputs)
+            check_bytes(outputs, self._claiming)
             if context is not None:
                 if self.stage.ack == "manual" and not context.acked:
                     return Failed(ManualAckMissing("the handler returned without `await ctx.ack()`"))
@@ -254,10 +276,14 @@ def check_number(values: Sequence[Any]) -> None:
         )
 
 
-def check_bytes(outputs: Sequence[Output]) -> None:
-    """The same for their size together."""
-    if (n_bytes := sum([len(output.body) for output in outputs])) > _MOST_OUTPUT_BYTES:
+def check_bytes(outputs: Sequence[Output], claiming: Mapping[str, int]) -> None:
+    """The same for their size together, but for what goes to the claim folder."""
+    n_bytes = sum([len(output.body) for output in outputs])
+    if n_bytes > _MOST_OUTPUT_BYTES and claiming:
+        sizes = [(output.edge, len(output.body)) for output in outputs]
+        n_bytes = sum(size for edge, size in sizes if size <= claiming.get(edge, size))
+    if n_bytes > _MOST_OUTPUT_BYTES:
         raise EncodeError(
             f"one message gave {n_bytes:,} bytes, and one step may carry {_MOST_OUTPUT_BYTES:,} bytes",
-            hint="store the bodies elsewhere and send references, or split the message",
+            hint="split the message, or have the bodies lie in a folder: @stage(claim_above=...) where they go",
         )

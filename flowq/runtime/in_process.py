@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flowq.broker.calls import insist
+from flowq.broker.claims import claim_check
 from flowq.broker.open import open_broker
 from flowq.broker.recorded_plan import record_plan
 from flowq.delivery.policy import Durability
@@ -30,6 +32,7 @@ async def run(
     concurrency: Mapping[str, int] | None = None,
     namespace: str = "flowq",
     durability: Durability = "local",
+    claim_folder: str | Path | None = None,
     lease: float = DEFAULT_LEASE_SECONDS,
     grace: float = DEFAULT_GRACE_SECONDS,
     fresh: bool = False,
@@ -41,6 +44,7 @@ async def run(
     otherwise it runs until it is cancelled. `redis` is a URL, "memory" for a fake server inside this process, or
     None for the server that flowq runs by itself in `.flowq/`. `arguments` go to the sources. `concurrency` is how
     many messages stages handle at once; `Pipeline.tuned` sets their other options. `lease` and `grace` are in seconds.
+    `claim_folder` is where stages with `claim_above=` have large bodies lie, by default beside the data in `.flowq/`.
     With `durability="replicated"` what sources give counts as stored when a replica of Redis has it. With
     `traces=True` handlers run in OpenTelemetry spans, of the tracer provider that the program has set.
 
@@ -58,7 +62,11 @@ async def run(
     if concurrency:
         pipeline = pipeline.tuned({stage: {"concurrency": n} for stage, n in concurrency.items()})
     options = RunOptions(tuple(stages), arguments or {}, lease, grace)
-    async with open_broker(pipeline.name, redis=redis, namespace=namespace, durability=durability) as broker:
+    opening = open_broker(
+        pipeline.name, redis=redis, namespace=namespace, durability=durability, claim_folder=claim_folder
+    )
+    async with opening as broker:
+        claim_check(broker, pipeline.plan)  # before anything is read
         run = Run(pipeline.plan, broker)
         loop = asyncio.get_running_loop()
         started_at = loop.time()

@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from contextvars import ContextVar, copy_context
 from typing import Any, TypeVar
 
+from flowq.broker.claim_folder import ClaimFolder
 from flowq.delivery.message import Delivery
 from flowq.delivery.settlement import Outcome, Output, Succeeded
 from flowq.errors import DecodeError
@@ -60,14 +61,16 @@ class ObservedHandling(Handling):
         threads: HandlerThreads | None = None,
         commit: Commit | None = None,
         versions: Versions | None = None,
+        claims: ClaimFolder | None = None,
     ) -> None:
         async def observed_commit(delivery: Delivery, outputs: Sequence[Output]) -> None:
             assert commit is not None
             await commit(delivery, observer.stamped(outputs, delivery))
 
         super().__init__(
-            stage, plan, emission, resources=resources, threads=threads, commit=observed_commit, versions=versions
-        )
+            stage, plan, emission, resources=resources, threads=threads, commit=observed_commit, versions=versions,
+            claims=claims,
+        )  # fmt: skip
         self._observer = observer
 
     async def handle_message(self, message: Any, delivery: Delivery) -> Outcome:
@@ -93,8 +96,17 @@ class ObservedHandling(Handling):
 class ObservedProcessHandling(ProcessHandling):
     """The same as `ProcessHandling`, under the eyes of an observer, who stays in this process."""
 
-    def __init__(self, observer: Observer, stage: StagePlan, plan: Plan, *, cores: int, versions: Versions) -> None:
-        super().__init__(stage, plan, cores=cores, versions=versions)
+    def __init__(
+        self,
+        observer: Observer,
+        stage: StagePlan,
+        plan: Plan,
+        *,
+        cores: int,
+        versions: Versions,
+        claims: ClaimFolder | None = None,
+    ) -> None:
+        super().__init__(stage, plan, cores=cores, versions=versions, claims=claims)
         self._observer = observer
 
     async def handle(self, delivery: Delivery) -> Outcome:

@@ -7,13 +7,14 @@ import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from flowq.broker.calls import insist
+from flowq.broker.claims import redeem
 from flowq.broker.redis_streams import Broker
 from flowq.broker.turns import Finished, Turn, Turns
 from flowq.delivery.codec import Decode, decoder, value_of
 from flowq.delivery.message import Delivery
 from flowq.delivery.policy import Rate
 from flowq.delivery.settlement import Failed, Interrupted, Outcome, Postponed, Succeeded, TimedOut
-from flowq.errors import Reject, RetryLater
+from flowq.errors import BodyElsewhere, DecodeError, Reject, RetryLater
 from flowq.graph.plan import StagePlan
 from flowq.runtime.gauge import LOCAL_WORK_SECONDS
 from flowq.runtime.identity import Identity
@@ -33,6 +34,7 @@ class Pacer:
         self._stage = stage
         self._rate = rate
         self._identity = identity
+        self._claims = broker.claims
         self._turns = Turns(broker, stage.name, stage.in_edges, rate)
         self._decode: Decode = decoder(stage.accepts)
         self._tells_all = rate.concurrency is not None or rate.adaptive
@@ -47,7 +49,10 @@ class Pacer:
 
     async def turns(self, deliveries: Sequence[Delivery]) -> list[Turn | Postponed]:
         """When each of these may start: after a short wait at most, or else what becomes of it instead."""
-        keys = [self.key_of(delivery) for delivery in deliveries]
+        try:
+            keys = [self.key_of(delivery) for delivery in deliveries]
+        except BodyElsewhere:
+            keys = [await self._key_of_claimed(delivery) for delivery in deliveries]
         asked = [(key, delivery) for key, delivery in zip(keys, deliveries, strict=True) if key is not None]
         if not asked:
             return [Turn() for _ in deliveries]
@@ -97,7 +102,7 @@ class Pacer:
         return outcome
 
     async def _hold(self, delivery: Delivery, error: RetryLater) -> Failed:
-        key = self.key_of(delivery)
+        key = await self._key_of_claimed(delivery)
         if key is None:
             return Failed(error)
         hold, after = self._turns.hold, error.after
@@ -148,14 +153,23 @@ class Pacer:
                 break
 
     def key_of(self, delivery: Delivery) -> str | None:
-        """The pacing key of a delivery, None where it cannot be told."""
+        """The pacing key of a delivery, None where it cannot be told. Raises BodyElsewhere."""
         by = self._rate.by
         if by is None:
             return ""
         try:
             # A line break separates the words of a queue.
             return value_of(self._decode(delivery.content), by).replace("\n", " ")
+        except BodyElsewhere:
+            raise
         except Exception:  # noqa: BLE001  (undecodable bytes, or the user's property)
+            return None
+
+    async def _key_of_claimed(self, delivery: Delivery) -> str | None:
+        """The same, wherever its body lies. It is read once more when its turn has come: many may wait for theirs."""
+        try:
+            return self.key_of(await redeem(self._claims, delivery))
+        except DecodeError:
             return None
 
     @staticmethod

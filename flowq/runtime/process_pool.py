@@ -13,11 +13,13 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from multiprocessing.reduction import ForkingPickler
 
+from flowq.broker.claim_folder import ClaimFolder
+from flowq.broker.claims import redeem
 from flowq.broker.message_ids import MessageIds
 from flowq.delivery.dead_letter import error_line, user_traceback
 from flowq.delivery.message import Delivery
 from flowq.delivery.settlement import Failed, Outcome, TimedOut, Undecodable
-from flowq.errors import UsageError
+from flowq.errors import DecodeError, UsageError
 from flowq.graph.emission import Emission
 from flowq.graph.pipeline import Pipeline
 from flowq.graph.plan import Placement, Plan, StagePlan
@@ -45,8 +47,11 @@ class ProcessHandling:
     long: so that whatever a handler does to its process concerns no other delivery.
     """
 
-    def __init__(self, stage: StagePlan, plan: Plan, *, cores: int, versions: Versions) -> None:
+    def __init__(
+        self, stage: StagePlan, plan: Plan, *, cores: int, versions: Versions, claims: ClaimFolder | None = None
+    ) -> None:
         self.stage = stage
+        self._claims = claims
         self._versions = versions
         self._known_as = _module_of(plan), plan.name, plan.tuning
         self._turns = asyncio.Semaphore(min(stage.concurrency, cores))
@@ -56,9 +61,13 @@ class ProcessHandling:
     async def handle(self, delivery: Delivery) -> Outcome:
         """Handle one delivery. Only cancellation gets out."""
         async with self._turns:
+            try:
+                readable = await redeem(self._claims, delivery)
+            except DecodeError as error:
+                return await self._versions.judge(error, delivery)
             child = self._free.pop() if self._free else self._new_child()
             try:
-                outcome = await self._handle_in(child, delivery)
+                outcome = await self._handle_in(child, readable)
             except BaseException as error:
                 self._end(child)
                 if isinstance(error, BrokenProcessPool):

@@ -6,6 +6,7 @@ import random
 from collections.abc import Awaitable, Sequence
 
 from flowq.broker.calls import insist
+from flowq.broker.claims import claim_check
 from flowq.broker.outlets import Outlets
 from flowq.broker.redis_streams import Broker
 from flowq.broker.settling import Receipt, Settling
@@ -45,7 +46,7 @@ class Quarantine:
         self._handlings: dict[str, Handling | ProcessHandling] = {}
         self._early: dict[str, EarlyAck] = {}
         self._deduplicating = deduplicating_edges(plan)
-        self._settling = Settling(broker, self._deduplicating, plan.keeping)
+        self._settling = Settling(broker, self._deduplicating, plan.keeping, claim_check(broker, plan))
         self._settlers: dict[str, Settler] = {}
 
     def add(self, handling: Handling | ProcessHandling) -> None:

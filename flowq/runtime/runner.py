@@ -12,11 +12,13 @@ from functools import partial
 from typing import Any
 
 from flowq.broker.calls import insist
+from flowq.broker.claims import claim_check
 from flowq.broker.message_ids import MessageIds
 from flowq.broker.redis_streams import Broker
 from flowq.errors import BrokerRefused, FlowqError
 from flowq.graph.emission import Emission
 from flowq.graph.plan import Placement, Plan, StagePlan
+from flowq.runtime.claim_keeper import ClaimKeeper
 from flowq.runtime.consumer import Consumer
 from flowq.runtime.handling import Commit, Handling
 from flowq.runtime.identity import Identity, process_facts
@@ -166,6 +168,8 @@ class Runner:
             stopwatches = {consumer.stage.name: consumer.stopwatch for consumer in self._consumers}
             self._spawn(kept_going(TempoKeeper(self._broker, stopwatches).run, "the keeper of the tempo"), "tempo")
             self._spawn(kept_going(self._promoter.run, "the promoter"), "promoter")
+        if claim_check(self._broker, self._plan) is not None:
+            self._spawn(kept_going(ClaimKeeper(self._broker).run, "the keeper of claims"), "claims")
         if self._broker.dialer.is_private:
             return
         self._spawn(Ticker(self._keeper.tick).run(), "ticker")
@@ -244,7 +248,9 @@ class Runner:
             new_process = (
                 ProcessHandling if self._observer is None else partial(ObservedProcessHandling, self._observer)
             )
-            handling = new_process(stage, self._plan, cores=os.cpu_count() or 1, versions=self._versions)
+            handling = new_process(
+                stage, self._plan, cores=os.cpu_count() or 1, versions=self._versions, claims=self._broker.claims
+            )
             self._process_pools.append(handling)
             return handling
         new_handling = Handling if self._observer is None else partial(ObservedHandling, self._observer)
@@ -256,6 +262,7 @@ class Runner:
             threads=self._threads_for(stage),
             commit=commit,
             versions=self._versions,
+            claims=self._broker.claims,
         )
 
     def _threads_for(self, stage: StagePlan) -> HandlerThreads | None:

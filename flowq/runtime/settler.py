@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from flowq.broker.calls import insist
 from flowq.broker.settling import Receipt, Settled, Settling
 from flowq.delivery.settlement import Ack
 
@@ -33,6 +34,7 @@ class Settler:
     ) -> None:
         self._stage = stage
         self._settling = settling
+        self.claims = settling.claims
         self._current_worker = current_worker
         self._settled = settled
         self._finished: defaultdict[str, list[Settled]] = defaultdict(list)
@@ -56,14 +58,20 @@ class Settler:
             self._wake.clear()
             finished, self._finished = self._finished, defaultdict(list)
             for edge, items in finished.items():
-                for chunk in chunks(items):
+                for chunk in chunks(await self._deposited(items)):
                     await self._commit(edge, chunk)
 
     async def settle_now(self, edge: str, item: Settled) -> None:
         """Commit one settlement and return when it is written."""
         async with self._committing:
-            (chunk,) = chunks([item])
+            (chunk,) = chunks(await self._deposited([item]))
             await self._commit(edge, chunk)
+
+    async def _deposited(self, items: Sequence[Settled]) -> Sequence[Settled]:
+        """What shall be written, its large bodies brought away."""
+        if (claims := self.claims) is None:
+            return items
+        return await insist(lambda: claims.deposit_settled(items), what=f"settling {self._stage}")
 
     async def _commit(self, edge: str, chunk: Chunk) -> None:
         receipt = await self._settling.settle(self._stage, edge, chunk.items, worker=self._current_worker())

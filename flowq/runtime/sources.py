@@ -8,9 +8,11 @@ import logging
 import time
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from flowq.broker.calls import insist
+from flowq.broker.claims import claim_check
 from flowq.broker.outlets import Outlets
 from flowq.broker.publishing import CursorMove, Parcel, Refused
 from flowq.broker.redis_streams import Broker
@@ -76,6 +78,7 @@ class SourceRunner:
         self._outlets = Outlets(broker, edges_fed(plan, stage))
         self._gathered = self._new_gathered()
         self._publishing = asyncio.Lock()
+        self._claims = claim_check(broker, plan)
 
     async def run(self, arguments: Mapping[str, Any], resources: Mapping[str, Any], signature: str) -> None:
         """Publish everything the source gives, unless an earlier worker of the same run already has."""
@@ -195,8 +198,16 @@ class SourceRunner:
             most = max(1, min(MOST_PER_CALL, *(size // 10 for size in sizes)))
             while (portion := self._gathered.take(most, everything=bool(finished))) is not None:
                 await self._outlets.until_free()
+                portion = await self._deposited(portion)
                 await self._publish(portion, finished="" if len(self._gathered) else finished)
                 self._outlets.sent(sum([len(entry.body) for entry in portion.entries]), handled=len(portion.entries))
+
+    async def _deposited(self, portion: Portion) -> Portion:
+        """What shall be published, its large bodies brought away: once, however often that is tried."""
+        if (claims := self._claims) is None:
+            return portion
+        what = f"publishing from {self._stage.name}"
+        return replace(portion, entries=await insist(lambda: claims.deposit(portion.entries), what=what))
 
     async def _publish(self, portion: Portion, *, finished: str) -> None:
         parcels, token, name = self._parcels(portion), self._next_id().decode(), self._stage.name
@@ -211,8 +222,12 @@ class SourceRunner:
                 raise _TakenOver
             return published.full_at is None
 
-        while not await insist(attempt, what=f"publishing from {name}"):  # noqa: ASYNC110  (others empty it)
-            await asyncio.sleep(_FULL_PAUSE_SECONDS)
+        n_pauses = 0
+        while not await insist(attempt, what=f"publishing from {name}"):
+            await asyncio.sleep(_FULL_PAUSE_SECONDS)  # others empty it
+            n_pauses += 1
+            if self._claims is not None:
+                await self._claims.refresh(portion.entries, n_pauses=n_pauses)
         self._cursor = cursor
 
     def _parcels(self, portion: Portion) -> list[Parcel]:

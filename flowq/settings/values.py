@@ -54,6 +54,12 @@ def _count(value: Any, *, least: int = 0) -> int:
     return int(text)
 
 
+def _folder(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("a folder is needed, the same for all workers")
+    return value.strip()
+
+
 def _durability(value: Any) -> Durability:
     if value not in get_args(Durability):
         raise ValueError('"local" or "replicated" is needed')
@@ -68,6 +74,7 @@ READERS: Mapping[str, Callable[[Any], Any]] = {
     "grace": _duration,
     "workers": _count,
     "durability": _durability,
+    "claim_folder": _folder,
 }
 FIELDS = {"lease": "lease_seconds", "grace": "grace_seconds"}
 VARIABLES = {name: f"FLOWQ_{name.upper()}" for name in READERS} | {"redis": "FLOWQ_REDIS_URL"}

@@ -8,7 +8,7 @@ import pytest
 
 from flowq.broker.keys import Keys
 from flowq.broker.records import DeadEntry
-from flowq.broker.repairing import WayBack, put_back
+from flowq.broker.repairing import WayBack, bury, put_back
 from flowq.delivery.message import Delivery, Header
 from flowq.delivery.settlement import DeadLetter
 from flowq.errors import BrokerRefused
@@ -145,7 +145,7 @@ async def test_what_fails_after_it_was_acknowledged_is_dead_instead_of_ok(worker
     delivery = await worker.given_one(b"body")
     await worker.settle(done(delivery))
 
-    await worker.broker.bury("parse", delivery, DeadLetter("failed", ValueError("late"), delivery.header))
+    await bury(worker.broker, "parse", delivery, DeadLetter("failed", ValueError("late"), delivery.header))
 
     balance = await worker.balance()
     assert (balance.ok, balance.dead) == (0, 1)
@@ -158,8 +158,8 @@ async def test_burying_twice_because_a_reply_was_lost_adds_one_letter(worker: Wo
     await worker.settle(done(delivery))
     letter = DeadLetter("failed", None, delivery.header)
 
-    await worker.broker.bury("parse", delivery, letter)
-    await worker.broker.bury("parse", delivery, letter)
+    await bury(worker.broker, "parse", delivery, letter)
+    await bury(worker.broker, "parse", delivery, letter)
 
     balance = await worker.balance()
     assert (balance.ok, balance.dead) == (0, 1)
@@ -169,13 +169,13 @@ async def test_burying_twice_because_a_reply_was_lost_adds_one_letter(worker: Wo
 async def test_a_message_that_dies_again_after_a_replay_is_buried_again(worker: Worker) -> None:
     delivery = await worker.given_one()
     await worker.settle(done(delivery))
-    await worker.broker.bury("parse", delivery, DeadLetter("failed", None, delivery.header))
+    await bury(worker.broker, "parse", delivery, DeadLetter("failed", None, delivery.header))
     (letter,) = await worker.broker.dead_entries("parse")
     await put_back(worker.broker, "parse", IN, [way_back(letter)])
     again = await worker.read_one()
     await worker.settle(done(again))
 
-    await worker.broker.bury("parse", again, DeadLetter("failed", None, again.header))
+    await bury(worker.broker, "parse", again, DeadLetter("failed", None, again.header))
 
     balance = await worker.balance()
     assert (balance.ok, balance.dead) == (0, 1)

@@ -10,7 +10,7 @@ import pytest
 from flowq.broker.connection import Dialer, UrlDialer
 from flowq.broker.keys import Keys
 from flowq.broker.redis_streams import CRASHES_BEFORE_BURIAL
-from flowq.broker.repairing import WayBack, put_back
+from flowq.broker.repairing import WayBack, bury, put_back
 from flowq.delivery.settlement import DeadLetter
 from flowq.errors import BrokerUnavailable
 from tests.conformance.conftest import Command, SignOn
@@ -141,7 +141,7 @@ async def test_what_fails_after_it_was_acknowledged_is_buried_when_memory_is_ful
     await worker.settle(done(delivery))
     await fill_memory()
 
-    await worker.broker.bury("parse", delivery, DeadLetter("failed", None, delivery.header))
+    await bury(worker.broker, "parse", delivery, DeadLetter("failed", None, delivery.header))
 
     assert (await worker.balance()).dead == 1
 

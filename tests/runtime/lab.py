@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
@@ -13,9 +14,11 @@ from pydantic import BaseModel
 import flowq
 from flowq.broker.balance import StageBalance
 from flowq.broker.calls import insist
+from flowq.broker.claims import claim_check
 from flowq.broker.connection import Dialer, Link, UrlDialer
 from flowq.broker.keys import Keys
 from flowq.broker.memory import MemoryDialer
+from flowq.broker.open import claim_folder_for
 from flowq.broker.redis_streams import Broker
 from flowq.inspector import Inspector
 from flowq.repair.letter import DeadLetterRecord
@@ -49,6 +52,7 @@ class Lab:
 
     dialer: Dialer
     namespace: str
+    claims: Path | None = None  # where large bodies lie
     _brokers: list[Broker] = field(default_factory=list)
 
     @classmethod
@@ -57,7 +61,8 @@ class Lab:
 
     def broker(self, pipeline: flowq.Pipeline) -> Broker:
         """A broker that is closed with the laboratory."""
-        broker = Broker(self.dialer, Keys(self.namespace, pipeline.name))
+        keys = Keys(self.namespace, pipeline.name)
+        broker = Broker(self.dialer, keys, claims=claim_folder_for(keys, self.claims))
         self._brokers.append(broker)
         return broker
 
@@ -78,7 +83,8 @@ class Lab:
     async def push(self, pipeline: flowq.Pipeline, stage: Any, *messages: Any, **options: Any) -> None:
         """Publish messages to the inlet of a stage, as a program would."""
         publisher = flowq.Publisher(pipeline, redis="memory", namespace=self.namespace)
-        publisher._broker = self.broker(pipeline)  # pyright: ignore[reportPrivateUsage]
+        publisher._broker = broker = self.broker(pipeline)  # pyright: ignore[reportPrivateUsage]
+        publisher._claims = claim_check(broker, pipeline.plan)  # pyright: ignore[reportPrivateUsage]
         await publisher.push_many(stage, messages, **options)
 
     @asynccontextmanager

@@ -81,3 +81,15 @@ async def collect(done: Done) -> None:
 
 collected: list[Done] = []
 PIPELINE = Pipeline("heavy", heavy >> collect)
+
+
+class Words(BaseModel):
+    text: str
+
+
+@stage(process=True, claim_above=5000)
+def count_words(words: Words) -> None:
+    assert len(words.text.split()) == 10_000
+
+
+claiming = Pipeline("claiming", count_words)

@@ -146,7 +146,7 @@ async def translate(docs: list[Doc]) -> list[Doc]:
 async def insert(row: Row) -> None: ...
 
 
-@stage(compress=10_000)
+@stage(compress=10_000, claim_above=100_000)
 def archive(page: Page) -> None: ...
 
 

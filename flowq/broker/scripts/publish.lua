@@ -9,7 +9,8 @@
 --
 -- When it has finished, that is noted in the same step as the last of what it gave.
 --
--- KEYS  1 stats  2 published  3 cursors  4 run, then for each edge: stream, seen, delayed, parked, dead
+-- KEYS  1 stats  2 published  3 cursors  4 run, then for each edge: stream, seen, delayed, parked, dead; last, where
+--       large bodies lie in the claim folder: released
 -- ARGV  token ('' for none), token window in ms, delay in ms, source ('' when not published by a source),
 --       field of the cursor ('' for none), the cursor as it must be ('' for none yet), as it shall be,
 --       what to note when the source has finished ('' when it has not), number of edges,
@@ -82,6 +83,7 @@ local function forget_old(seen, n)
   if old > 0 then redis.call('ZREMRANGEBYRANK', seen, 0, math.min(old, 1000 + 2 * n) - 1) end
 end
 
+local released, unneeded = KEYS[5 + 5 * n_edges], {} -- references to bodies of duplicates
 local all, all_appended = 0, 0
 local at = 10 + 6 * n_edges
 for e = 1, n_edges do
@@ -103,6 +105,8 @@ for e = 1, n_edges do
         redis.call('XADD', stream, '*', 'h', header, 'b', body)
       end
       appended = appended + 1
+    elseif released and string.find(header, ' e=file', 1, true) then
+      unneeded[#unneeded + 1] = body .. '\n'
     end
   end
   if seen_ms > 0 then forget_old(seen, n) end
@@ -117,4 +121,5 @@ for e = 1, n_edges do
   all, all_appended = all + n + n_dead, all_appended + appended
   if source ~= '' then count('out:' .. source, n + n_dead) end
 end
+if #unneeded > 0 then redis.call('XADD', released, '*', 'r', table.concat(unneeded)) end
 return {1, all_appended, all - all_appended}

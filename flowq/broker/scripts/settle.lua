@@ -13,9 +13,10 @@
 --   worker's. XACK does not ask whose an entry is, and the success of a late owner would be counted again by the
 --   new owner's batch, which cannot see that one of its many was acknowledged before.
 --
--- KEYS  1 workers  2 stats  3 stream  4 delayed  5 parked  6 dead  7 queue, then for each target: stream, seen, delayed, parked
+-- KEYS  1 workers  2 stats  3 stream  4 delayed  5 parked  6 dead  7 queue, then for each target: stream, seen, delayed, parked;
+--       then released, where large bodies lie in the claim folder; then kept, where the stage keeps messages
 -- ARGV  group, worker, fenced, stage, edge, n_foreign (entries that no publisher counted), number of targets,
---       n_ok, n_filtered, n_other,
+--       n_ok, n_filtered, n_other, references to bodies that are released (each with a line break, '' without the key),
 --       for each target: edge, seen_ms (0: does not deduplicate, -1: remembers until told
 --       otherwise), n_outputs, n_delayed
 --       ids of the ok, then of the filtered deliveries
@@ -32,8 +33,8 @@ local LONGEST_QUEUE_MS = 86400000 -- who queues is called long before
 local MOST_FIELDS = 7000 -- names and values that are kept of a foreign entry: unpack() raises at 8000
 for i = 1, #KEYS do
   local is = redis.call('TYPE', KEYS[i]).ok
-  local wanted = WANTED[i] or WANTED_OF_TARGET[(i - 8) % 4 + 1]
-  if wanted == 'set' and tonumber(ARGV[i + 3]) > 0 then wanted = 'zset' end -- see seen_ms
+  local wanted = WANTED[i] or (i - 8 < 4 * ARGV[7] and WANTED_OF_TARGET[(i - 8) % 4 + 1]) or 'stream'
+  if wanted == 'set' and tonumber(ARGV[i + 4]) > 0 then wanted = 'zset' end -- see seen_ms
   if is ~= 'none' and is ~= wanted then
     return redis.error_reply('FLOWQ_WRONGTYPE ' .. KEYS[i] .. ' is a ' .. is .. ', not a ' .. wanted)
   end
@@ -44,7 +45,9 @@ local group, worker, fenced, stage, own_edge = ARGV[1], ARGV[2], ARGV[3] == '1',
 local n_foreign, n_targets = tonumber(ARGV[6]), tonumber(ARGV[7])
 local n_ok, n_filtered, n_other = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
 local n_done = n_ok + n_filtered
-local at = 11 + 4 * n_targets -- the first id
+local at = 12 + 4 * n_targets -- the first id
+local released = ARGV[11] ~= '' and KEYS[8 + 4 * n_targets]
+local kept = KEYS[(released and 9 or 8) + 4 * n_targets] -- only where the stage keeps what it has settled
 
 if fenced and redis.call('HEXISTS', KEYS[1], worker) == 0 then return {-1} end
 
@@ -69,7 +72,6 @@ end
 -- The deliveries that are done
 
 local acked = 0
-local kept = KEYS[8 + 4 * n_targets] -- only where the stage keeps what it has settled
 if n_done > 0 then
   local whole = true
   if not fenced then
@@ -160,12 +162,13 @@ end
 -- The outputs
 
 local answer = {acked, others}
+local unneeded = {ARGV[11]} -- the references of what is done, and of duplicates
 if acked + others > 0 then count('in:' .. own_edge, n_foreign) end
 at = at + 4 * n_other
 for target = 1, n_targets do
   local to, seen = KEYS[4 + 4 * target], KEYS[5 + 4 * target]
   local to_delayed, to_parked = KEYS[6 + 4 * target], KEYS[7 + 4 * target]
-  local about = 7 + 4 * target
+  local about = 8 + 4 * target
   local edge, seen_ms = ARGV[about], tonumber(ARGV[about + 1])
   local n_outputs, n_delayed = tonumber(ARGV[about + 2]), tonumber(ARGV[about + 3])
   local width = seen_ms ~= 0 and 3 or 2
@@ -177,6 +180,8 @@ for target = 1, n_targets do
         or (seen_ms > 0 and is_unseen(seen, seen_ms, ARGV[i + 2])) then
         redis.call('XADD', to, '*', 'h', ARGV[i], 'b', ARGV[i + 1])
         appended = appended + 1
+      elseif released and string.find(ARGV[i], ' e=file', 1, true) then
+        unneeded[#unneeded + 1] = ARGV[i + 1] .. '\n'
       end
     end
     for i = at + width * n_outputs, next_at - 1, width + 2 do
@@ -185,6 +190,8 @@ for target = 1, n_targets do
         redis.call('ZADD', to_delayed, now() + tonumber(ARGV[i + 1]), ARGV[i])
         redis.call('HSET', to_parked, ARGV[i], ARGV[i + 2] .. '\n' .. ARGV[i + 3])
         appended = appended + 1
+      elseif released and string.find(ARGV[i + 2], ' e=file', 1, true) then
+        unneeded[#unneeded + 1] = ARGV[i + 3] .. '\n'
       end
     end
     if seen_ms > 0 then forget_old(seen, n_outputs + n_delayed) end
@@ -194,5 +201,8 @@ for target = 1, n_targets do
   end
   answer[#answer + 1] = redis.call('XLEN', to) + redis.call('ZCARD', to_delayed)
   at = next_at
+end
+if released and acked > 0 and (ARGV[11] ~= '\n' or #unneeded > 1) then
+  redis.call('XADD', released, '*', 'r', table.concat(unneeded))
 end
 return answer

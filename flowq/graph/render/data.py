@@ -21,9 +21,9 @@ def json(plan: Plan) -> str:
       max_seconds, jitter, on, give_up_on}; `rate` {n, per_seconds, by, burst, concurrency, adaptive, keys},
       `keys` being {n, per_seconds, burst, concurrency} for each value of `by` that has a rate of its own; `dedup`,
       the name of the field or function; `dedup_scope` ("run", "forever"); `dedup_ttl_seconds`; `ack`;
-      `timeout_seconds`; `max_bytes`; `runs_on` ("loop", "thread", "process"); `resources`, the names of the
-      parameters they are passed by; `routes`, a list of {type, edges}; `place` {file, line}. A source takes no
-      messages: what says how they are taken is null there.
+      `timeout_seconds`; `max_bytes`; `claim_above`; `runs_on` ("loop", "thread", "process"); `resources`, the
+      names of the parameters they are passed by; `routes`, a list of {type, edges}; `place` {file, line}. A source
+      takes no messages: what says how they are taken is null there.
     - `edges` between stages: `name`, `from`, `to`, `types`, `feedback`, `maxsize`, `maxsize_bytes`.
     - `warnings`: `code`, `text`, `details`, `hint`, `place`.
     """
@@ -53,6 +53,7 @@ def _stage(stage: StagePlan) -> dict[str, Any]:
         "ack": stage.ack if taking else None,
         "timeout_seconds": stage.timeout_seconds,
         "max_bytes": stage.max_bytes if taking else None,
+        "claim_above": stage.claim_above,
         "runs_on": stage.handler.placement,
         "resources": list(stage.handler.resources),
         "routes": [{"type": type_name(route.type), "edges": route.edges} for route in stage.routes],

@@ -238,3 +238,10 @@ def test_a_field_that_does_not_exist_is_reported_with_the_nearest(
 def test_compression_is_on_off_or_above_a_size(given: bool | int, above: int | None) -> None:
     assert compiled(follow, compress=given).compress_above == above
     assert problems_of(follow, compress="yes")[0].code == "FQ106"
+
+
+def test_the_size_above_which_a_body_is_claimed_must_be_one_that_a_body_may_have() -> None:
+    assert compiled(follow, claim_above=100_000).claim_above == 100_000
+    assert compiled(follow).claim_above is None
+    for options in ({"claim_above": 1_000_000}, {"claim_above": 5000, "max_bytes": 5000}, {"claim_above": "1 MB"}):
+        assert [problem.code for problem in problems_of(follow, **options)] == ["FQ106"]

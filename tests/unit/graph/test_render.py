@@ -276,6 +276,7 @@ def test_the_json_says_all_that_the_plan_says() -> None:
         "ack": "after",
         "timeout_seconds": None,
         "max_bytes": 1_000_000,
+        "claim_above": None,
         "runs_on": "loop",
         "resources": [],
         "routes": [{"type": "Page", "edges": ["fetch>parse"]}],

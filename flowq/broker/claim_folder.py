@@ -1,0 +1,183 @@
+"""The claim folder: where the large bodies of a pipeline lie, for all of its workers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from flowq.broker.keys import Keys
+from flowq.delivery.claim import Reference
+from flowq.errors import BodyElsewhere, BodyLost, ClaimFolderUnavailable
+
+T = TypeVar("T")
+_THREADS = 4
+
+
+class ClaimFolder:
+    """Where the large bodies of one pipeline lie: `root/namespace/pipeline/<2 hex>/<30 hex>`.
+
+    Nothing is ever written over: each body gets a name that nobody has used, so that a worker that is late cannot
+    touch what the one that was faster has published. `root` is made only if it `is_own`: one that is missing is a disk
+    that is not mounted, and writing beneath it would hide the bodies from everybody else.
+    """
+
+    def __init__(self, root: Path, keys: Keys, *, is_own: bool = False) -> None:
+        self.root = root.absolute()
+        self.path = self.root / keys.namespace / keys.pipeline
+        self.has_stored = False  # since this process began
+        self._is_own = is_own
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="flowq-claims")
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False)
+
+    def prepare(self) -> None:
+        """Make the root, where it is flowq's own."""
+        if self._is_own:
+            with contextlib.suppress(OSError):  # whoever wants to write will tell
+                self.root.mkdir(exist_ok=True)
+
+    # Writing
+
+    async def store(self, bodies: Sequence[bytes]) -> list[Reference]:
+        """Write bodies, on disk when this returns. Raises ClaimFolderUnavailable, and has then left nothing behind."""
+        folder = self.path / secrets.token_hex(1)  # one for all of them: it has to be made durable as well
+        shares = [bodies[i::_THREADS] for i in range(min(_THREADS, len(bodies)))]
+        self.has_stored = True
+        try:
+            await self._in_thread(self._make, folder)
+            writing = [self._in_thread(_written, folder, share) for share in shares]
+            written = await asyncio.gather(*writing, return_exceptions=True)
+            await self._in_thread(_sync_folder, folder)
+        except OSError as error:
+            raise self._unavailable(error) from error
+        paths = [""] * len(bodies)
+        for i, names in enumerate(written):
+            if not isinstance(names, BaseException):
+                paths[i::_THREADS] = [f"{folder.name}/{name}" for name in names]
+        for failure in written:
+            if isinstance(failure, BaseException):
+                with contextlib.suppress(ClaimFolderUnavailable):
+                    await self.remove(filter(None, paths))
+                raise self._unavailable(failure) from failure
+        return [Reference(path, len(body)) for path, body in zip(paths, bodies, strict=True)]
+
+    def _make(self, folder: Path) -> None:
+        if not self.root.is_dir():
+            raise FileNotFoundError(f"{self.root} is not there")
+        folder.mkdir(parents=True, exist_ok=True)
+
+    async def try_to_write(self) -> None:
+        """Raise ClaimFolderUnavailable if nothing can be written. Leaves nothing behind."""
+        try:
+            await self._in_thread(self._try)
+        except OSError as error:
+            raise self._unavailable(error) from error
+
+    def _try(self) -> None:
+        file = self.root / f".{secrets.token_hex(8)}"
+        file.touch(exist_ok=False)
+        file.unlink()
+
+    def _unavailable(self, error: BaseException) -> ClaimFolderUnavailable:
+        return ClaimFolderUnavailable(
+            f"cannot keep large bodies in {self.root}",
+            hint="see whether it is mounted, has room, and may be written by this user",
+            detail=str(error),
+        )
+
+    async def remove(self, paths: Iterable[str]) -> int:
+        """Delete bodies; how many were still there. Raises ClaimFolderUnavailable."""
+        try:
+            return await self._in_thread(self._remove, list(paths))
+        except OSError as error:
+            raise self._unavailable(error) from error
+
+    def _remove(self, paths: Sequence[str]) -> int:
+        n = 0
+        if not self.path.is_dir():  # or what is not mounted would pass for deleted
+            raise FileNotFoundError(f"{self.path} is not there")
+        for path in paths:
+            with contextlib.suppress(FileNotFoundError):
+                (self.path / path).unlink()
+                n += 1
+        return n
+
+    async def refresh(self, paths: Sequence[str]) -> None:
+        """Make bodies that nobody refers to yet young again."""
+        with contextlib.suppress(OSError):
+            await self._in_thread(self._refresh, paths)
+
+    def _refresh(self, paths: Sequence[str]) -> None:
+        for path in paths:
+            os.utime(self.path / path)
+
+    # Reading
+
+    async def load(self, stored: bytes) -> bytes:
+        """The body that a stored reference stands for.
+
+        Raises BodyElsewhere where the folder cannot be read, and BodyLost where it can, and does not have it.
+        """
+        return await self._in_thread(self._load, Reference.decode(stored))
+
+    def _load(self, reference: Reference) -> bytes:
+        try:
+            body = (self.path / reference.path).read_bytes()
+        except OSError as error:
+            if isinstance(error, FileNotFoundError) and self.path.is_dir():
+                raise BodyLost(
+                    f"the claim folder has no file {reference.path}",
+                    hint=f"bring it back to {self.path}, and put the letter back: flowq dlq retry",
+                ) from None
+            raise BodyElsewhere(
+                f"the body lies in {self.path}, which cannot be read here",
+                hint="mount the folder that all workers of the pipeline share, or set claim_folder to it",
+                detail=error.strerror or str(error),
+            ) from None
+        if len(body) != reference.n_bytes:
+            raise BodyLost(
+                f"file {reference.path} of the claim folder has {len(body):,} bytes, not {reference.n_bytes:,}",
+                hint=f"bring it back to {self.path}, and put the letter back: flowq dlq retry",
+            )
+        return body
+
+    async def _in_thread(self, work: Callable[..., T], *arguments: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
+
+
+def _written(folder: Path, bodies: Sequence[bytes]) -> list[str]:
+    """The names of new files with these bodies; none is left when one of them could not be written."""
+    names: list[str] = []
+    try:
+        for body in bodies:
+            name = secrets.token_hex(15)
+            part = folder / f"{name}.part"
+            names.append(part.name)
+            with part.open("xb") as file:
+                file.write(body)
+                file.flush()
+                os.fsync(file.fileno())
+            part.rename(folder / name)
+            names[-1] = name
+    except OSError:
+        for name in names:
+            with contextlib.suppress(OSError):
+                (folder / name).unlink()
+        raise
+    return names
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make sure that the names in a folder are on disk as well."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,146 @@
+"""The claim check: large bodies are brought to the claim folder, references to them travel, and readers redeem them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, TypeVar
+
+from flowq.broker.claim_folder import ClaimFolder
+from flowq.delivery.claim import (
+    Reference,
+    claimed_header,
+    is_claimed,
+    lies_in_the_folder,
+    packing_in_the_folder,
+    redeemed,
+)
+from flowq.delivery.compression import unpacked
+from flowq.delivery.message import Delivery, Header
+from flowq.delivery.policy import AckMode
+from flowq.delivery.settlement import Ack, Output
+from flowq.errors import BodyLost, ClaimFolderUnavailable, NoClaimFolder
+from flowq.graph.plan import Plan
+
+if TYPE_CHECKING:
+    from flowq.broker.redis_streams import Broker
+    from flowq.broker.settling import Settled
+
+T = TypeVar("T")
+_PAUSES_PER_REFRESH = 5000  # minutes; files are given a day
+
+
+class ClaimCheck:
+    """Brings the large bodies of what is about to be written to the folder, and tells which nobody needs any more."""
+
+    def __init__(self, folder: ClaimFolder, plan: Plan) -> None:
+        self._folder = folder
+        self._above = plan.claiming
+        self._least = min(plan.claiming.values())
+        # What is kept may run again, and what was acknowledged before it has run is still needed.
+        self._releasing = frozenset(
+            stage.name for stage in plan.consumers if stage.keep is None and stage.ack is AckMode.AFTER
+        )
+
+    async def deposit(self, outputs: Sequence[T]) -> Sequence[T]:
+        """What shall be written, with references in the place of large bodies. What is no `Output` stays as it is.
+
+        Once for each: whoever tries again with what this gave, writes no file twice. Raises ClaimFolderUnavailable.
+        """
+        large = {
+            at: output
+            for at, output in enumerate(outputs)
+            if isinstance(output, Output)
+            and len(output.body) > self._least
+            and len(output.body) > self._above.get(output.edge, len(output.body))
+            and not is_claimed(output.header)
+        }
+        if not large:
+            return outputs
+        deposited = list(outputs)
+        references = await self._folder.store([output.body for output in large.values()])
+        for (at, output), reference in zip(large.items(), references, strict=True):
+            deposited[at] = output._replace(header=claimed_header(output.header), body=reference.encode())
+        return deposited
+
+    async def deposit_settled(self, settled: Sequence[Settled]) -> Sequence[Settled]:
+        """The same for the outputs of what shall be settled."""
+        outputs = [output for _, how in settled if isinstance(how, Ack) for output in how.outputs]
+        deposited = await self.deposit(outputs)
+        if deposited is outputs:
+            return settled
+        given = iter(deposited)
+        return [
+            (deliveries, how._replace(outputs=list(islice(given, len(how.outputs)))) if isinstance(how, Ack) else how)
+            for deliveries, how in settled
+        ]
+
+    async def refresh(self, outputs: Sequence[object], *, n_pauses: int) -> None:
+        """Now and then, keep the files of outputs that wait for room from looking as if nobody would refer to them."""
+        if n_pauses % _PAUSES_PER_REFRESH == 0:
+            await self._folder.refresh(_paths(outputs))
+
+    async def withdraw(self, outputs: Sequence[object]) -> None:
+        """Delete the files of outputs that were refused."""
+        with contextlib.suppress(ClaimFolderUnavailable):
+            await self._folder.remove(_paths(outputs))
+
+    def released(self, stage: str, settled: Sequence[Settled]) -> bytes:
+        """The references that nobody needs any more once this is settled, each with a line break; at least one such."""
+        if stage not in self._releasing:
+            return b"\n"
+        bodies = [
+            delivery.body + b"\n"
+            for deliveries, how in settled
+            if isinstance(how, Ack)
+            for delivery in deliveries
+            if is_claimed(delivery.header_bytes) and _is_reference(delivery.body)
+        ]
+        return b"".join(bodies) or b"\n"
+
+
+def claim_check(broker: Broker, plan: Plan) -> ClaimCheck | None:
+    """What a process of this pipeline brings its large bodies away with; None where nothing is brought away.
+
+    That is where no stage has claim_above=, and with a Redis in memory. Raises NoClaimFolder.
+    """
+    if not plan.claiming:
+        return None
+    if broker.claims is None:
+        if broker.dialer.is_private:
+            return None
+        stage = next(stage for stage in plan.stages if stage.claim_above is not None)
+        raise NoClaimFolder(
+            f"{stage.name} has claim_above={stage.claim_above}, but there is no folder for large bodies",
+            place=stage.place,
+            hint="set claim_folder in [tool.flowq], or FLOWQ_CLAIM_FOLDER, to a folder that all workers share",
+        )
+    broker.claims.prepare()
+    return ClaimCheck(broker.claims, plan)
+
+
+async def redeem(folder: ClaimFolder | None, delivery: Delivery) -> Delivery:
+    """A delivery with its body in it, if the folder is known: to be read, not to be settled. Raises DecodeError."""
+    if folder is None or not is_claimed(delivery.header_bytes):
+        return delivery
+    return redeemed(delivery, await folder.load(delivery.body))
+
+
+async def content_of(folder: ClaimFolder | None, header: Header, body: bytes) -> bytes:
+    """A stored body as its stage would get it, wherever it lies. Raises DecodeError."""
+    how = header.packing
+    if folder is not None and lies_in_the_folder(header):
+        body, how = await folder.load(body), packing_in_the_folder(header)
+    return unpacked(body, how) if how else body
+
+
+def _paths(outputs: Sequence[object]) -> list[str]:
+    bodies = [output.body for output in outputs if isinstance(output, Output) and is_claimed(output.header)]
+    return [Reference.decode(body).path for body in bodies]
+
+
+def _is_reference(body: bytes) -> bool:
+    with contextlib.suppress(BodyLost):
+        return bool(Reference.decode(body))
+    return False

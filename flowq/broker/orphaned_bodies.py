@@ -1,0 +1,117 @@
+"""Finds the bodies in the claim folder that no message refers to, and deletes them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from flowq.broker import scripts
+from flowq.broker.claim_folder import ClaimFolder
+from flowq.broker.records import pairs
+from flowq.broker.redis_streams import Broker
+from flowq.broker.released import answer_of, paths_in
+from flowq.graph.plan import Plan
+
+YOUNGEST_ORPHAN_SECONDS = 86_400.0
+"""A body is written before the message that refers to it, which may have to wait for Redis."""
+
+_PER_CALL = 1000
+_STREAMS, _HASHES = ("edge:", "dead:", "kept:", "released"), ("parked:",)
+
+
+@dataclass(frozen=True, slots=True)
+class OrphanedBodies:
+    """Files that nobody refers to, by their paths in the folder of the pipeline, and their size together."""
+
+    paths: Sequence[str]
+    n_bytes: int
+
+
+async def orphaned_bodies(broker: Broker, plan: Plan, *, older_than_seconds: float) -> OrphanedBodies:
+    """The files that no message of the pipeline refers to: none that waits, runs, is delayed, dead, kept or released.
+
+    Exact, also while messages move from one place to another. Everything is looked through step by step; then, at one
+    instant, all that is delayed and all that was appended since the beginning. What lies elsewhere at that instant has
+    lain there all the time, and has been seen.
+    """
+    if broker.claims is None:
+        return OrphanedBodies((), 0)
+    loop = asyncio.get_running_loop()
+    files = await loop.run_in_executor(None, _old_files, broker.claims, time.time() - older_than_seconds)
+    if not files:
+        return OrphanedBodies((), 0)
+    wanted = await _referred_to(broker, plan)
+    orphans = {path: n_bytes for path, n_bytes in files.items() if path not in wanted}
+    return OrphanedBodies(tuple(orphans), sum(orphans.values()))
+
+
+def _old_files(folder: ClaimFolder, before: float) -> dict[str, int]:
+    """Files that were last written before a point in time, also those whose writer was killed, and their sizes."""
+    found: dict[str, int] = {}
+    for part in _listed(folder.path):
+        for file in _listed(Path(part.path)):
+            with contextlib.suppress(FileNotFoundError):
+                about = file.stat(follow_symlinks=False)
+                if about.st_mtime < before:
+                    found[f"{part.name}/{file.name}"] = about.st_size
+    return found
+
+
+def _listed(folder: Path) -> Iterable[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except (FileNotFoundError, NotADirectoryError):
+        return ()
+
+
+async def _referred_to(broker: Broker, plan: Plan) -> set[str]:
+    wanted: set[str] = set()
+    streams, _ = await _keys(broker, plan)
+    last = await _last_ids(broker, streams)
+    for stream in streams:
+        after = "0-0"
+        while after:
+            reply = await broker.script(scripts.REFERENCES, [stream], 1, _PER_CALL, after)
+            after = reply[0].decode()
+            wanted.update(paths_in([reply[1]]))
+    # What was appended to a stream meanwhile is little enough for one step.
+    streams, hashes = await _keys(broker, plan)
+    after_what_was_seen = [last.get(stream, "0-0") for stream in streams]
+    reply = await broker.script(scripts.REFERENCES, [*streams, *hashes], len(streams), 0, *after_what_was_seen)
+    wanted.update(paths_in([reply[-1]]))
+    return wanted
+
+
+async def _keys(broker: Broker, plan: Plan) -> tuple[list[str], list[str]]:
+    """The streams and hashes that may hold messages: those of the plan, and those of earlier versions."""
+    keys = broker.keys
+    streams = {keys.released, *(keys.edge(edge.name) for edge in plan.edges)}
+    streams.update(key(stage.name) for stage in plan.consumers for key in (keys.dead, keys.kept))
+    hashes = {keys.parked(edge.name) for edge in plan.edges}
+    cursor, prefix = b"0", keys.all.removesuffix("*")
+    while True:
+        cursor, names = await answer_of(broker, b"SCAN", cursor, b"MATCH", keys.all, b"COUNT", _PER_CALL)
+        for name in (raw.decode() for raw in names):
+            rest = name.removeprefix(prefix)
+            if rest.startswith(_STREAMS):
+                streams.add(name)
+            elif rest.startswith(_HASHES):
+                hashes.add(name)
+        if cursor == b"0":
+            return sorted(streams), sorted(hashes)
+
+
+async def _last_ids(broker: Broker, streams: Sequence[str]) -> dict[str, str]:
+    """The id of the last entry that each stream has ever had; none for a stream that there is not."""
+    replies = await broker.ask([(b"XINFO", b"STREAM", stream) for stream in streams])
+    return {
+        stream: dict(pairs(reply))[b"last-generated-id"].decode()
+        for stream, reply in zip(streams, replies, strict=True)
+        if not isinstance(reply, Exception)
+    }

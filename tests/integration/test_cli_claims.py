@@ -1,0 +1,193 @@
+"""Large bodies as a user meets them: on the command line, with real workers that are killed."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.flowq_process import Project
+from tests.redis_server import RedisServer
+
+LAB = """
+from __future__ import annotations
+from collections.abc import Iterator
+from pathlib import Path
+from pydantic import BaseModel
+from flowq import Pipeline, Reject, source, stage
+from tests.faults.failpoints import arm
+
+arm()
+
+class Page(BaseModel):
+    n: int
+    html: str = ""
+
+@source
+def pages(count: int = 20) -> Iterator[Page]:
+    yield from (Page(n=n, html="x" * 200_000) for n in range(count))
+
+@stage(claim_above=50_000, concurrency=4)
+async def parse(page: Page) -> Page:
+    if page.n < 0:
+        raise Reject("negative")
+    return page
+
+@stage(claim_above=50_000)
+async def store(page: Page) -> None:
+    with Path("stored").open("a") as file:
+        file.write(f"{page.n} {len(page.html)}\\n")
+
+lab = Pipeline("lab", pages >> parse >> store)
+"""
+
+
+@pytest.fixture
+def server() -> Iterator[RedisServer]:
+    with RedisServer("bundled") as server:
+        yield server
+
+
+@pytest.fixture
+def project(tmp_path: Path, server: RedisServer) -> Iterator[Project]:
+    claims = tmp_path / "shared"
+    claims.mkdir()
+    environ = {"FLOWQ_REDIS_URL": server.url, "FLOWQ_CLAIM_FOLDER": str(claims), "FLOWQ_LEASE": "2s", "COLUMNS": "120"}
+    with Project(tmp_path, **environ) as project:
+        project.write("lab", LAB)
+        yield project
+
+
+def paths(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def age(folder: Path) -> None:
+    for path in paths(folder):
+        os.utime(path, (0, 0))
+
+
+@pytest.mark.parametrize("point", ["before settle", "before publish"])
+def test_a_worker_killed_beside_its_commit_loses_nothing_and_leaves_only_what_gc_finds(
+    point: str, tmp_path: Path, server: RedisServer
+) -> None:
+    claims, died = tmp_path / "shared", tmp_path / "died"
+    claims.mkdir()
+    environ = {"FLOWQ_REDIS_URL": server.url, "FLOWQ_CLAIM_FOLDER": str(claims), "FLOWQ_LEASE": "2s"}
+    with Project(tmp_path, **environ, FAILPOINT=point, FAILPOINT_FILE=str(died)) as project:
+        project.write("lab", LAB)
+        done = project.run("run", "lab", "--json")
+        assert done.wait() == 0, done.stderr
+        assert died.exists(), "nobody came to this point"
+        stored = sorted((tmp_path / "stored").read_text().split("\n"))[1:]
+        assert {int(line.split()[0]) for line in stored} == set(range(20))
+        assert done.summary["stages"]["store"]["ok"] == 20
+
+        age(claims)
+        (left,) = [*json.loads(project.run("gc", "lab", "--json").stdout), {}][:1]
+        n_written = 40 + left.get("files", 0)  # each message once at each of two stages, and what nobody refers to
+        assert len(paths(claims)) == n_written
+        if left:
+            assert project.run("gc", "lab", "--yes").wait() == 0
+            assert len(paths(claims)) == 40  # released, and not yet for a minute
+
+
+def test_gc_lists_files_without_messages_and_removes_them_when_told(project: Project, tmp_path: Path) -> None:
+    assert project.run("push", "lab", json.dumps({"n": 1, "html": "y" * 60_000})).wait() == 0
+    assert project.run("push", "lab", json.dumps({"n": 2, "html": "y" * 60_000}), "--delay", "1d").wait() == 0
+    purged = project.run("purge", "lab.parse", "--yes")
+    assert purged.wait() == 0, purged.stderr
+    assert project.run("push", "lab", json.dumps({"n": 3, "html": "y" * 60_000})).wait() == 0
+
+    young = project.run("gc", "lab")
+    assert young.wait() == 0
+    assert young.stdout == "lab has no edges left over\n"
+    age(tmp_path / "shared")
+    listed = project.run("gc", "lab")
+    assert listed.wait() == 0
+    folder = tmp_path / "shared" / "flowq" / "lab"
+    assert f"2 files of 120 kB in {folder}, to which no message refers\n" in listed.stdout
+    assert len(paths(folder)) == 3
+
+    removed = project.run("gc", "lab", "--yes")
+    assert removed.wait() == 0
+    assert removed.stdout.splitlines()[-1] == "removed 2 files of 120 kB"
+    assert len(paths(folder)) == 1
+    ran = project.run("run", "lab", "--stage", "parse,store", "--drain")
+    assert ran.wait() == 0, ran.stderr
+    assert (tmp_path / "stored").read_text() == "3 60000\n"
+
+
+def test_bodies_are_shown_exported_and_imported_as_they_are(project: Project, tmp_path: Path) -> None:
+    body = {"n": -1, "html": "z" * 60_000}
+    assert project.run("push", "lab", json.dumps(body)).wait() == 0
+    (peeked,) = project.run("peek", "lab", "--json").stdout.splitlines()
+    assert json.loads(peeked)["message"] == body
+
+    assert project.run("run", "lab", "--stage", "parse", "--drain").wait() == 3
+    exported = project.run("dlq", "export", "lab")
+    assert exported.wait() == 0, exported.stderr
+    assert json.loads(exported.stdout)["message"] == body
+    shown = project.run("dlq", "show", "lab", "1")
+    assert "zzzz" in shown.stdout
+
+    (tmp_path / "letters").write_text(exported.stdout)
+    assert project.run("dlq", "rm", "lab", "--yes").wait() == 0
+    restored = project.run("dlq", "import", "lab", "letters", "--restore")
+    assert restored.wait() == 0, restored.stderr
+    assert json.loads(project.run("dlq", "export", "lab").stdout)["message"] == body
+
+
+def test_where_the_folder_is_not_known_bodies_are_told_of_and_nothing_crashes(project: Project) -> None:
+    body = {"n": -1, "html": "z" * 60_000}
+    assert project.run("push", "lab", json.dumps(body)).wait() == 0
+    del project.variables["FLOWQ_CLAIM_FOLDER"]
+
+    peeked = project.run("peek", "lab", "--json")
+    assert peeked.wait() == 0, peeked.stderr
+    assert json.loads(peeked.stdout)["body_in_claim_folder"].endswith(" 60018")
+    assert "60018" in project.run("peek", "lab").stdout
+    pushed = project.run("push", "lab", json.dumps(body))
+    assert pushed.wait() == 2
+    assert "error[FQ210]" in pushed.stderr
+    ran = project.run("run", "lab", "--stage", "parse", "--drain")
+    assert ran.wait() == 2
+    assert "error[FQ210]: parse has claim_above=50000, but there is no folder for large bodies" in ran.stderr
+    assert "pipelines/lab.py:" in ran.stderr
+    assert "FLOWQ_CLAIM_FOLDER" in ran.stderr
+
+
+def test_a_run_and_doctor_say_when_the_folder_cannot_be_written(project: Project, tmp_path: Path) -> None:
+    (tmp_path / "shared").rmdir()
+    doctor = project.run("doctor")
+    assert doctor.wait() == 1
+    assert "warning[FQ421]" in doctor.stderr
+    run = project.run("run", "lab", "--stage", "store", "--drain")
+    assert run.wait() == 0
+    assert "warning[FQ421]" in run.stderr
+
+
+def test_with_flowqs_own_redis_nothing_has_to_be_set(tmp_path: Path) -> None:
+    with Project(tmp_path) as project:
+        project.write("lab", LAB)
+        run = project.run("run", "lab", "-a", "count=3")
+        assert run.wait() == 0, run.stderr
+        assert len(paths(tmp_path / ".flowq" / "claims" / "flowq" / "lab")) == 6
+        memory = project.run("run", "lab", "--memory", "-a", "count=2")
+        assert memory.wait() == 0, memory.stderr
+    assert sorted((tmp_path / "stored").read_text().split("\n")) == sorted(
+        ["", *(f"{n} 200000" for n in (0, 0, 1, 1, 2))]
+    )
+
+
+def test_the_json_of_the_graph_and_the_settings_name_it(project: Project) -> None:
+    stages = {
+        each["name"]: each for each in json.loads(project.run("graph", "lab", "--format", "json").stdout)["stages"]
+    }
+    assert (stages["parse"]["claim_above"], stages["pages"]["claim_above"]) == (50_000, None)
+    settings = {each["name"]: each for each in json.loads(project.run("config", "lab", "--json").stdout)}
+    assert settings["claim_folder"]["origin"] == "env FLOWQ_CLAIM_FOLDER"
+    assert settings["parse.claim_above"]["value"] == "50,000 bytes"
