@@ -102,6 +102,12 @@ class NoClaimFolder(UsageError):
     code = "FQ210"
 
 
+class WrongClaimFolder(UsageError):
+    """The folder that was named for large bodies is another one than that of the other workers."""
+
+    code = "FQ211"
+
+
 class CodecError(FlowqError):
     """A value and its bytes do not fit together."""
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from flowq.broker.claims import ClaimCheck, claim_check
+from flowq.broker.claims import ClaimCheck, check_claim_folder, claim_check
 from flowq.broker.message_ids import MessageIds
 from flowq.broker.open import open_broker
 from flowq.broker.outlets import Outlets
@@ -92,6 +92,7 @@ class Publisher:
         )  # fmt: skip
         self._broker = await self._stack.enter_async_context(opening)
         try:
+            await check_claim_folder(self._broker, self._plan)
             self._claims = claim_check(self._broker, self._plan)
         except BaseException:
             await self.__aexit__()

@@ -17,6 +17,7 @@ from flowq.errors import BodyElsewhere, BodyLost, ClaimFolderUnavailable
 
 T = TypeVar("T")
 _THREADS = 4
+_NAME = ".name"
 
 
 class ClaimFolder:
@@ -24,13 +25,15 @@ class ClaimFolder:
 
     Nothing is ever written over: each body gets a name that nobody has used, so that a worker that is late cannot
     touch what the one that was faster has published. `root` is made only if it `is_own`: one that is missing is a disk
-    that is not mounted, and writing beneath it would hide the bodies from everybody else.
+    that is not mounted. The folder has a name, in a file, so that nobody takes an empty mount point for it, or a folder
+    of his own: what was written there nobody else would find.
     """
 
     def __init__(self, root: Path, keys: Keys, *, is_own: bool = False) -> None:
         self.root = root.absolute()
         self.path = self.root / keys.namespace / keys.pipeline
         self.has_stored = False  # since this process began
+        self.name = ""  # that it is known to have: flowq.broker.claim_identity
         self._is_own = is_own
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="flowq-claims")
 
@@ -43,6 +46,37 @@ class ClaimFolder:
             with contextlib.suppress(OSError):  # whoever wants to write will tell
                 self.root.mkdir(exist_ok=True)
 
+    # Which folder it is
+
+    async def name_on_disk(self) -> str:
+        """The name that the folder was given, "" for none yet. Raises ClaimFolderUnavailable."""
+        try:
+            return await self._in_thread(self._name_on_disk)
+        except OSError as error:
+            raise self._unavailable(error) from error
+
+    def _name_on_disk(self) -> str:
+        if not self.root.is_dir():
+            raise FileNotFoundError(f"{self.root} is not there")
+        try:
+            return (self.path / _NAME).read_text()
+        except FileNotFoundError:
+            return ""
+
+    async def take_name(self, name: str) -> None:
+        """Give the folder a name, the same by whoever does so. Raises ClaimFolderUnavailable."""
+        try:
+            await self._in_thread(self._take_name, name)
+        except OSError as error:
+            raise self._unavailable(error) from error
+
+    def _take_name(self, name: str) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        (part,) = _written(self.path, [name.encode()])
+        (self.path / part).rename(self.path / _NAME)
+        for folder in (self.path, self.path.parent, self.root):
+            _sync_folder(folder)
+
     # Writing
 
     async def store(self, bodies: Sequence[bytes]) -> list[Reference]:
@@ -52,16 +86,16 @@ class ClaimFolder:
         self.has_stored = True
         try:
             await self._in_thread(self._make, folder)
-            writing = [self._in_thread(_written, folder, share) for share in shares]
-            written = await asyncio.gather(*writing, return_exceptions=True)
-            await self._in_thread(_sync_folder, folder)
         except OSError as error:
             raise self._unavailable(error) from error
+        writing = [self._in_thread(_written, folder, share) for share in shares]
+        written = await asyncio.gather(*writing, return_exceptions=True)
+        synced = await asyncio.gather(self._in_thread(_sync_folder, folder), return_exceptions=True)
         paths = [""] * len(bodies)
         for i, names in enumerate(written):
             if not isinstance(names, BaseException):
                 paths[i::_THREADS] = [f"{folder.name}/{name}" for name in names]
-        for failure in written:
+        for failure in (*written, *synced):
             if isinstance(failure, BaseException):
                 with contextlib.suppress(ClaimFolderUnavailable):
                     await self.remove(filter(None, paths))
@@ -69,9 +103,13 @@ class ClaimFolder:
         return [Reference(path, len(body)) for path, body in zip(paths, bodies, strict=True)]
 
     def _make(self, folder: Path) -> None:
-        if not self.root.is_dir():
-            raise FileNotFoundError(f"{self.root} is not there")
-        folder.mkdir(parents=True, exist_ok=True)
+        if self._name_on_disk() != self.name:
+            raise FileNotFoundError(f"{self.path} is not the folder that was here before")
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            return
+        _sync_folder(self.path)
 
     async def try_to_write(self) -> None:
         """Raise ClaimFolderUnavailable if nothing can be written. Leaves nothing behind."""
@@ -101,8 +139,8 @@ class ClaimFolder:
 
     def _remove(self, paths: Sequence[str]) -> int:
         n = 0
-        if not self.path.is_dir():  # or what is not mounted would pass for deleted
-            raise FileNotFoundError(f"{self.path} is not there")
+        if not self._is_here():  # or what is not mounted would pass for deleted
+            raise FileNotFoundError(f"{self.path} is not the folder that was here before")
         for path in paths:
             with contextlib.suppress(FileNotFoundError):
                 (self.path / path).unlink()
@@ -131,7 +169,7 @@ class ClaimFolder:
         try:
             body = (self.path / reference.path).read_bytes()
         except OSError as error:
-            if isinstance(error, FileNotFoundError) and self.path.is_dir():
+            if isinstance(error, FileNotFoundError) and self._is_here():
                 raise BodyLost(
                     f"the claim folder has no file {reference.path}",
                     hint=f"bring it back to {self.path}, and put the letter back: flowq dlq retry",
@@ -147,6 +185,14 @@ class ClaimFolder:
                 hint=f"bring it back to {self.path}, and put the letter back: flowq dlq retry",
             )
         return body
+
+    def _is_here(self) -> bool:
+        """Whether this is the folder itself, and not the place where it should be mounted."""
+        try:
+            name = self._name_on_disk()
+        except OSError:
+            return False
+        return bool(name) and self.name in ("", name)
 
     async def _in_thread(self, work: Callable[..., T], *arguments: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
 from flowq.broker.claim_folder import ClaimFolder
+from flowq.broker.claim_identity import forget, identify
 from flowq.delivery.claim import (
     Reference,
     claimed_header,
@@ -34,8 +36,9 @@ _PAUSES_PER_REFRESH = 5000  # minutes; files are given a day
 class ClaimCheck:
     """Brings the large bodies of what is about to be written to the folder, and tells which nobody needs any more."""
 
-    def __init__(self, folder: ClaimFolder, plan: Plan) -> None:
+    def __init__(self, folder: ClaimFolder, plan: Plan, identify: Callable[[], Awaitable[None]]) -> None:
         self._folder = folder
+        self._identify = identify
         self._above = plan.claiming
         self._least = min(plan.claiming.values())
         # What is kept may run again, and what was acknowledged before it has run is still needed.
@@ -58,6 +61,8 @@ class ClaimCheck:
         }
         if not large:
             return outputs
+        if not self._folder.name:
+            await self._identify()
         deposited = list(outputs)
         references = await self._folder.store([output.body for output in large.values()])
         for (at, output), reference in zip(large.items(), references, strict=True):
@@ -117,7 +122,19 @@ def claim_check(broker: Broker, plan: Plan) -> ClaimCheck | None:
             hint="set claim_folder in [tool.flowq], or FLOWQ_CLAIM_FOLDER, to a folder that all workers share",
         )
     broker.claims.prepare()
-    return ClaimCheck(broker.claims, plan)
+    return ClaimCheck(broker.claims, plan, partial(identify, broker))
+
+
+async def check_claim_folder(broker: Broker, plan: Plan, *, fresh: bool = False) -> None:
+    """What a process does before it reads or writes anything; `fresh`: whichever folder it was before.
+
+    Raises NoClaimFolder, and WrongClaimFolder. A folder that cannot be reached now is waited for later.
+    """
+    if claim_check(broker, plan) is not None:
+        if fresh:
+            await forget(broker)
+        with contextlib.suppress(ClaimFolderUnavailable):
+            await identify(broker)
 
 
 async def redeem(folder: ClaimFolder | None, delivery: Delivery) -> Delivery:

@@ -91,6 +91,11 @@ class Keys:
         return self._key(f"pace:{stage}")
 
     @property
+    def claims(self) -> str:
+        """String: the name of the folder in which large bodies lie."""
+        return self._key("claims")
+
+    @property
     def released(self) -> str:
         """Stream: references to large bodies that nobody needs any more, since when."""
         return self._key("released")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flowq import __version__
-from flowq.broker.claims import claim_check
+from flowq.broker.claims import check_claim_folder
 from flowq.broker.open import MEMORY, open_broker
 from flowq.broker.records import Snapshot
 from flowq.broker.redis_streams import Broker
@@ -72,7 +72,7 @@ class Session:
         self._check_arguments()
         async with AsyncExitStack() as stack:
             broker = await stack.enter_async_context(self._opening())
-            claim_check(broker, self.plan)  # ends here where nobody has said where large bodies lie
+            await check_claim_folder(broker, self.plan, fresh=self.fresh)
             warnings = await warnings_at_start(broker, self.plan, is_own=self.memory or self._is_embedded)
             run, sources = Run(self.plan, broker), []
             if self._runs_sources or self.fresh:

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from math import inf
 from typing import Any
 
 from flowq.delivery.claim import stored_bytes
@@ -26,24 +25,19 @@ async def gather(
 ) -> None:
     """Add to a batch of one delivery what may end with it, until it is full or the first has waited long enough."""
     now = asyncio.get_running_loop().time
-    weigh = stored_bytes if limits.max_bytes else _not_at_all
-    size, max_bytes, n_bytes = limits.size, limits.max_bytes or inf, weigh(batch[0])
+    size, max_bytes, n_bytes = limits.size, limits.max_bytes, stored_bytes(batch[0])
     deadline = now() + limits.linger_seconds
-    while len(batch) < size and n_bytes < max_bytes:
-        if todo and todo[0].ends_with(batch[0]) and n_bytes + weigh(todo[0]) <= max_bytes:
+    while len(batch) < size and (max_bytes is None or n_bytes < max_bytes):
+        if todo and todo[0].ends_with(batch[0]) and (max_bytes is None or n_bytes + stored_bytes(todo[0]) <= max_bytes):
             batch.append(todo.popleft())
-            n_bytes += weigh(batch[-1])
+            if max_bytes is not None:
+                n_bytes += stored_bytes(batch[-1])
         elif todo or now() >= deadline or is_stopping():
             break
         else:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(deadline):
                     await idle.sleep()
-
-
-def _not_at_all(delivery: Delivery) -> int:
-    """Where nothing bounds the bytes of a batch."""
-    return 0
 
 
 async def handle_batch(handling: Handling, deliveries: Sequence[Delivery], interruptible: Interruptible) -> Outcomes:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flowq.broker.calls import insist
-from flowq.broker.claims import claim_check
+from flowq.broker.claims import check_claim_folder
 from flowq.broker.open import open_broker
 from flowq.broker.recorded_plan import record_plan
 from flowq.delivery.policy import Durability
@@ -66,7 +66,7 @@ async def run(
         pipeline.name, redis=redis, namespace=namespace, durability=durability, claim_folder=claim_folder
     )
     async with opening as broker:
-        claim_check(broker, pipeline.plan)  # before anything is read
+        await check_claim_folder(broker, pipeline.plan, fresh=fresh)
         run = Run(pipeline.plan, broker)
         loop = asyncio.get_running_loop()
         started_at = loop.time()

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from flowq.broker.calls import insist
-from flowq.broker.claims import claim_check
+from flowq.broker.claims import check_claim_folder, claim_check
 from flowq.broker.message_ids import MessageIds
 from flowq.broker.redis_streams import Broker
 from flowq.errors import BrokerRefused, FlowqError
@@ -124,6 +124,7 @@ class Runner:
         arguments = {stage.name: source_arguments(stage, self._options.arguments) for stage in self._sources}
         handlers = [stage.handler for stage in (*self._stages, *self._sources)]
         await self._resources.open_all(resource for handler in handlers for resource in handler.resources.values())
+        await insist(lambda: check_claim_folder(self._broker, self._plan), what="looking for the claim folder")
         edges = [edge for stage in self._stages for edge in stage.in_edges]
         if edges:
             await insist(lambda: self._broker.ensure_groups(edges), what="making consumer groups")

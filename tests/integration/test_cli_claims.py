@@ -62,7 +62,7 @@ def project(tmp_path: Path, server: RedisServer) -> Iterator[Project]:
 
 
 def paths(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file())
+    return sorted(path for path in folder.rglob("[!.]*") if path.is_file())
 
 
 def age(folder: Path) -> None:
@@ -190,4 +190,4 @@ def test_the_json_of_the_graph_and_the_settings_name_it(project: Project) -> Non
     assert (stages["parse"]["claim_above"], stages["pages"]["claim_above"]) == (50_000, None)
     settings = {each["name"]: each for each in json.loads(project.run("config", "lab", "--json").stdout)}
     assert settings["claim_folder"]["origin"] == "env FLOWQ_CLAIM_FOLDER"
-    assert settings["parse.claim_above"]["value"] == "50,000 bytes"
+    assert settings["parse.claim_above"]["value"] == "50,000"

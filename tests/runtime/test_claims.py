@@ -14,10 +14,11 @@ import pytest
 from pydantic import BaseModel
 
 from flowq import Context, Pipeline, Publisher, Rate, Reject, Retry, source, stage
+from flowq.broker.claims import check_claim_folder
 from flowq.broker.keys import Keys
 from flowq.broker.orphaned_bodies import orphaned_bodies
 from flowq.broker.released import delete_released
-from flowq.errors import BodyElsewhere, NoClaimFolder, QueueFull
+from flowq.errors import BodyElsewhere, NoClaimFolder, QueueFull, WrongClaimFolder
 from flowq.inspector import Inspector
 from flowq.repair.dead_letters import DeadLetters
 from flowq.repair.kept import Kept
@@ -51,7 +52,7 @@ def lab(lab: Lab, tmp_path: Path) -> Lab:
 
 def files(lab: Lab) -> list[Path]:
     assert lab.claims is not None
-    return sorted(file for file in lab.claims.rglob("*") if file.is_file())
+    return sorted(file for file in lab.claims.rglob("[!.]*") if file.is_file())
 
 
 def age(lab: Lab, *, days: float = 2) -> None:
@@ -366,7 +367,36 @@ async def test_a_file_is_deleted_when_its_release_is_a_minute_old_and_the_note_o
     assert bodies[1] in fields[1]
 
 
-async def test_messages_wait_for_a_folder_that_is_missing_and_go_on_when_it_is_there(lab: Lab) -> None:
+@pytest.mark.parametrize("leaves", ["a mount point", "nothing"])
+async def test_messages_wait_for_a_folder_that_is_missing_and_go_on_when_it_is_there(leaves: str, lab: Lab) -> None:
+    got, go = list[Page](), asyncio.Event()
+
+    @stage(claim_above=5000, concurrency=1)
+    async def keep(page: Page) -> None:
+        await go.wait()
+        got.append(page)
+
+    pipeline = Pipeline("p", keep)
+    await lab.push(pipeline, keep, page(1), page(2))
+    assert lab.claims is not None
+    async with lab.running(pipeline) as runner:
+        await eventually(lambda: not runner.is_idle)
+        elsewhere = lab.claims.rename(lab.claims.with_name("unmounted"))
+        if leaves == "a mount point":
+            lab.claims.mkdir()
+        go.set()
+        await eventually(lambda: entries_delayed(lab, 1))
+        if leaves == "a mount point":
+            lab.claims.rmdir()
+        elsewhere.rename(lab.claims)
+        await eventually(lambda: len(got) == 2)
+    assert await lab.letters(pipeline, keep) == []
+    assert got == [page(1), page(2)]
+
+
+async def test_a_worker_with_another_folder_ends_before_it_reads_and_writes_nothing_there(
+    lab: Lab, tmp_path: Path
+) -> None:
     got: list[Page] = []
 
     @stage(claim_above=5000)
@@ -374,17 +404,48 @@ async def test_messages_wait_for_a_folder_that_is_missing_and_go_on_when_it_is_t
         got.append(page)
 
     pipeline = Pipeline("p", keep)
-    await lab.push(pipeline, keep, page(1), page(2))
-    assert lab.claims is not None
-    elsewhere = lab.claims.rename(lab.claims.with_name("unmounted"))
-    lab.claims.mkdir()  # the mount point
-    async with lab.running(pipeline):
-        await eventually(lambda: entries_delayed(lab, 2))
-        lab.claims.rmdir()
-        elsewhere.rename(lab.claims)
-        await eventually(lambda: len(got) == 2)
-    assert await lab.letters(pipeline, keep) == []
-    assert [letter.n for letter in sorted(got, key=lambda page: page.n)] == [1, 2]
+    await lab.push(pipeline, keep, page(1))
+    shared, lab.claims = lab.claims, tmp_path / "own"
+    lab.claims.mkdir()
+    with pytest.raises(WrongClaimFolder) as raised:
+        await lab.run(pipeline)
+    assert (raised.value.code, files(lab)) == ("FQ211", [])
+    with pytest.raises(WrongClaimFolder):
+        await lab.push(pipeline, keep, page(2))
+    assert files(lab) == []
+
+    await check_claim_folder(lab.broker(pipeline), pipeline.plan, fresh=True)  # as it is told by --fresh
+    lab.claims = shared
+    with pytest.raises(WrongClaimFolder):
+        await lab.run(pipeline)
+    await lab.command(b"DEL", Keys(lab.namespace, "p").claims)
+    await lab.run(pipeline)
+    assert got == [page(1)]
+
+
+async def test_many_who_begin_at_once_agree_on_one_folder(lab: Lab) -> None:
+    @stage(claim_above=5000)
+    async def keep(page: Page) -> None: ...
+
+    pipeline = Pipeline("p", keep)
+    brokers = [lab.broker(pipeline) for _ in range(20)]
+    await asyncio.gather(*(check_claim_folder(broker, pipeline.plan) for broker in brokers))
+    (name,) = {broker.claims.name for broker in brokers if broker.claims is not None}
+    assert await lab.command(b"GET", Keys(lab.namespace, "p").claims) == name.encode()
+
+
+async def test_a_redis_that_has_lost_everything_takes_the_folder_as_it_is(lab: Lab) -> None:
+    got: list[Page] = []
+
+    @stage(claim_above=5000)
+    async def keep(page: Page) -> None:
+        got.append(page)
+
+    pipeline = Pipeline("p", keep)
+    await lab.push(pipeline, keep, page(1))
+    await lab.command(b"DEL", *await lab.command(b"KEYS", f"{lab.namespace}:*"))
+    await lab.run(pipeline, page(2))
+    assert got == [page(2)]
 
 
 async def entries_delayed(lab: Lab, n: int) -> bool:
