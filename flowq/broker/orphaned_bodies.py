@@ -12,6 +12,7 @@ from pathlib import Path
 
 from flowq.broker import scripts
 from flowq.broker.claim_folder import ClaimFolder
+from flowq.broker.claim_identity import identify
 from flowq.broker.records import pairs
 from flowq.broker.redis_streams import Broker
 from flowq.broker.released import answer_of, paths_in
@@ -37,7 +38,7 @@ async def orphaned_bodies(broker: Broker, plan: Plan, *, older_than_seconds: flo
 
     Exact, also while messages move from one place to another. Everything is looked through step by step; then, at one
     instant, all that is delayed and all that was appended since the beginning. What lies elsewhere at that instant has
-    lain there all the time, and has been seen.
+    lain there all the time, and has been seen. Raises WrongClaimFolder.
     """
     if broker.claims is None:
         return OrphanedBodies((), 0)
@@ -45,6 +46,7 @@ async def orphaned_bodies(broker: Broker, plan: Plan, *, older_than_seconds: flo
     files = await loop.run_in_executor(None, _old_files, broker.claims, time.time() - older_than_seconds)
     if not files:
         return OrphanedBodies((), 0)
+    await identify(broker)  # in the folder of another Redis every file would be one
     wanted = await _referred_to(broker, plan)
     orphans = {path: n_bytes for path, n_bytes in files.items() if path not in wanted}
     return OrphanedBodies(tuple(orphans), sum(orphans.values()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from string import Template
 
 from flowq.deployment.parts import (
+    CLAIM_FOLDER,
     GRACE_MARGIN_SECONDS,
     GRACE_SECONDS,
     METRICS_PORT,
@@ -18,7 +19,8 @@ from flowq.graph.plan import Plan
 
 def compose(plan: Plan, *, image: str) -> str:
     """The compose file of a pipeline as YAML text."""
-    parts = [_HEAD.substitute(pipeline=plan.name, name=dns_name(plan.name), image=image)]
+    claims = _CLAIMS if plan.claiming else ""
+    parts = [_HEAD.substitute(pipeline=plan.name, name=dns_name(plan.name), image=image, claims=claims)]
     for stage in plan.consumers:
         command = stage_command(plan.name, stage, "--forever")
         stop_seconds = GRACE_SECONDS + GRACE_MARGIN_SECONDS
@@ -32,7 +34,8 @@ def compose(plan: Plan, *, image: str) -> str:
         for source in plan.sources
     ]
     command = ["exporter", plan.name, "--listen", f"0.0.0.0:{METRICS_PORT}"]
-    parts.append(_EXPORTER.substitute(command=words(command), port=METRICS_PORT))
+    volumes = "  redis:\n" + ("  claims:\n" if plan.claiming else "")
+    parts.append(_EXPORTER.substitute(command=words(command), port=METRICS_PORT, volumes=volumes))
     return "\n".join(parts)
 
 
@@ -49,7 +52,7 @@ x-flowq: &flowq
   build: .
   environment:
     FLOWQ_REDIS_URL: redis://redis:6379/0
-  depends_on:
+$claims  depends_on:
     redis:
       condition: service_healthy
   security_opt: ["no-new-privileges:true"]
@@ -67,6 +70,11 @@ services:
       timeout: 3s
       retries: 10
 """)
+
+_CLAIMS = f"""\
+    FLOWQ_CLAIM_FOLDER: {CLAIM_FOLDER}
+  volumes: ["claims:{CLAIM_FOLDER}"]
+"""
 
 _STAGE = Template("""\
   $name:
@@ -100,5 +108,4 @@ _EXPORTER = Template("""\
       disable: true
 
 volumes:
-  redis:
-""")
+$volumes""")

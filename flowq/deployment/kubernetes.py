@@ -5,6 +5,7 @@ from __future__ import annotations
 from string import Template
 
 from flowq.deployment.parts import (
+    CLAIM_FOLDER,
     GRACE_MARGIN_SECONDS,
     GRACE_SECONDS,
     METRICS_PORT,
@@ -27,6 +28,8 @@ def kubernetes(plan: Plan, *, image: str, namespace: str, replicas: int) -> str:
         parts += (_deployment(plan, stage, image), _scaled_object(plan, stage, namespace, replicas))
     parts += [_job(plan, source, image) for source in plan.sources]
     parts.append(_exporter(plan, image))
+    if plan.claiming:
+        parts.append(_CLAIM_VOLUME.substitute(_common(plan, "claims", image)))
     return "---\n".join(parts)
 
 
@@ -67,7 +70,16 @@ def _common(plan: Plan, component: str, image: str) -> dict[str, object]:
         "image": quoted(image),
         "port": METRICS_PORT,
         "secret": SECRET,
+        **_claims(plan),
     }
+
+
+def _claims(plan: Plan) -> dict[str, str]:
+    """The volume on which large bodies lie, for a pod, its container and its environment."""
+    if not plan.claiming:
+        return {"claim_variable": "", "claim_mount": "", "claim_volume": ""}
+    volume = _CLAIM_OF_POD.substitute(name=dns_name(plan.name, "claims"))
+    return {"claim_variable": _CLAIM_VARIABLE, "claim_mount": _CLAIM_MOUNT, "claim_volume": volume}
 
 
 _HEAD = Template("""\
@@ -94,7 +106,7 @@ _SAFE = """\
         fsGroup: 10001
         seccompProfile:
           type: RuntimeDefault
-"""
+$claim_volume"""
 
 _CONTAINER = """\
       containers:
@@ -107,7 +119,7 @@ _CONTAINER = """\
                 secretKeyRef:
                   name: $secret
                   key: url
-          securityContext:
+$claim_variable          securityContext:
             allowPrivilegeEscalation: false
             capabilities:
               drop: [ALL]
@@ -117,7 +129,7 @@ _CONTAINER = """\
               memory: 128Mi
             limits:
               memory: 512Mi
-"""
+$claim_mount"""
 
 _LABELS = """\
   labels:
@@ -257,5 +269,40 @@ spec:
     - name: metrics
       port: $port
       targetPort: metrics
+"""
+)
+
+_CLAIM_VARIABLE = f"""\
+            - name: FLOWQ_CLAIM_FOLDER
+              value: {CLAIM_FOLDER}
+"""
+
+_CLAIM_MOUNT = f"""\
+          volumeMounts:
+            - name: claims
+              mountPath: {CLAIM_FOLDER}
+"""
+
+_CLAIM_OF_POD = Template("""\
+      volumes:
+        - name: claims
+          persistentVolumeClaim:
+            claimName: $name
+""")
+
+_CLAIM_VOLUME = Template(
+    """\
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata:
+  name: $name
+"""
+    + _LABELS
+    + """\
+spec:
+  accessModes: [ReadWriteMany] # every pod reads what any other has written
+  resources:
+    requests:
+      storage: 10Gi
 """
 )

@@ -11,6 +11,8 @@ from flowq.graph.plan import StagePlan
 CHANGE_ME = "CHANGE-ME"
 GRACE_SECONDS, GRACE_MARGIN_SECONDS = 30, 15
 METRICS_PORT = 9100
+CLAIM_FOLDER = "/claims"
+"""Where the volume is mounted on which large bodies lie. The user of the image owns it there."""
 _ROUNDS_PER_REPLICA = 10
 
 

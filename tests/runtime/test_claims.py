@@ -606,6 +606,18 @@ async def settled(lab: Lab, pipeline: Pipeline) -> bool:
     return (balance.ok, balance.dead, balance.delayed) == (1, 1, 1)
 
 
+async def test_in_the_folder_of_another_redis_nothing_is_an_orphan(lab: Lab) -> None:
+    @stage(claim_above=5000)
+    async def keep(page: Page) -> None: ...
+
+    pipeline = Pipeline("p", keep)
+    await lab.push(pipeline, keep, page(1))
+    age(lab)
+    await lab.command(b"SET", Keys(lab.namespace, "p").claims, b"the folder of this one")
+    with pytest.raises(WrongClaimFolder):
+        await orphans(lab, pipeline)
+
+
 async def test_a_released_file_is_no_orphan_before_its_minute_is_over(lab: Lab) -> None:
     @stage(claim_above=5000)
     async def keep(page: Page) -> None: ...

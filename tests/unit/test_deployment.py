@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,31 @@ def test_each_stage_is_scaled_on_its_ready_messages_as_the_exporter_tells_them()
         assert f"{told['valueLocation']} 3.0" in exposed, name
     (service,) = manifests("Service").values()
     assert service["spec"]["ports"][0]["port"] == 9100
+
+
+def test_all_pods_of_a_pipeline_with_large_bodies_share_a_volume_and_others_have_none() -> None:
+    def claiming() -> Plan:
+        return replace(PLAN, stages=tuple(replace(stage, claim_above=100_000) for stage in PLAN.stages))
+
+    found = yaml_documents(kubernetes(claiming(), image="shop:1", namespace="prod", replicas=7))
+    (volume,) = [each for each in found if each["kind"] == "PersistentVolumeClaim"]
+    assert volume["spec"]["accessModes"] == ["ReadWriteMany"]
+    for each in found:
+        if each["kind"] in ("Deployment", "Job"):
+            pod = each["spec"]["template"]["spec"]
+            ((mounted,), (container,)) = pod["volumes"], pod["containers"]
+            assert mounted["persistentVolumeClaim"]["claimName"] == volume["metadata"]["name"]
+            assert {"name": "FLOWQ_CLAIM_FOLDER", "value": "/claims"} in container["env"]
+            assert container["volumeMounts"] == [{"name": mounted["name"], "mountPath": "/claims"}]
+
+    composed = yaml.safe_load(compose(claiming(), image="shop:1"))
+    assert composed["volumes"].keys() == {"redis", "claims"}
+    for name, service in composed["services"].items():
+        if name != "redis":
+            assert service["environment"]["FLOWQ_CLAIM_FOLDER"] == "/claims"
+            assert service["volumes"] == ["claims:/claims"]
+    assert "/claims" in (ROOT / "examples" / "deploy" / "Dockerfile").read_text()
+    assert "claims" not in kubernetes(PLAN, image="shop:1", namespace="prod", replicas=7) + compose(PLAN, image="a")
 
 
 def test_a_job_asks_for_the_arguments_of_its_source_and_is_not_repeated_for_dead_letters() -> None:
