@@ -13,13 +13,17 @@ import pytest
 from tests.redis_server import KINDS, Kind, RedisServer
 
 Servers = Callable[[Kind], RedisServer]
+THREAD_END_SECONDS = 2.0
 
 
 @pytest.fixture(autouse=True)
 def nothing_is_left_running() -> Iterator[None]:
     """A worker that a test leaves behind would renew its lease for ever, and disturb those that count commands."""
     yield
-    left = [thread.name for thread in threading.enumerate() if thread.name.startswith("flowq-")]
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith("flowq-")]
+    for thread in threads:
+        thread.join(THREAD_END_SECONDS)  # those of a pool that was shut down have been told, and are on their way out
+    left = [thread.name for thread in threads if thread.is_alive()]
     assert not left, f"still running: {', '.join(left)}"
 
 
