@@ -15,6 +15,7 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
+from typing import Any, cast
 
 import redis
 
@@ -49,7 +50,7 @@ class Memory:
 
     def _look(self) -> None:
         while not self._stopped.wait(LOOK_SECONDS):
-            self.redis_bytes.append(self._server.info("memory")["used_memory"])
+            self.redis_bytes.append(memory_of(self._server)["used_memory"])
             self.worker_bytes.append(sum(rss_bytes(pid) for pid in children_of(self._supervisor)))
 
 
@@ -80,7 +81,7 @@ def main() -> int:
     with (
         tempfile.TemporaryDirectory(prefix="year-") as made,
         EmbeddedRedis.acquire(Path(made) / ".flowq") as embedded,
-        redis.Redis.from_url(embedded.url) as server,
+        redis.Redis.from_url(embedded.url) as server,  # pyright: ignore[reportUnknownMemberType]
     ):
         folder = Path(made)
         (folder / "pipelines").mkdir()
@@ -97,13 +98,18 @@ def main() -> int:
         if exit_code not in (0, DEAD_LETTERS):
             return exit_code
         summary = json.loads((folder / "stdout").read_text().splitlines()[-1])
-        peak = server.info("memory")["used_memory_peak"]
+        peak = memory_of(server)["used_memory_peak"]
         print_balance(summary)
         print_memory(memory, peak)
         return compare(folder / "flights.db", expected(data, range(1, 13)))
 
 
-def print_balance(summary: dict) -> None:
+def memory_of(server: redis.Redis) -> dict[str, int]:
+    """What Redis tells of its memory."""
+    return cast("dict[str, int]", server.info("memory"))  # pyright: ignore[reportUnknownMemberType]
+
+
+def print_balance(summary: dict[str, Any]) -> None:
     print(f"the year in {summary['seconds']:.0f} s")
     for name, counters in summary["stages"].items():
         left = sum(counters[where] for where in ("waiting", "delayed", "running"))
