@@ -162,7 +162,7 @@ async def test_a_source_goes_on_where_it_was_with_each_of_its_arguments(
     worker: Worker, keys: Keys, redis: Command
 ) -> None:
     await redis(b"HSET", keys.cursors, "rows", "7", "rows 0ab1", "8", "rows2", "9", "lines 0ab1", "5")
-    await redis(b"HSET", keys.run, "source:rows", "done 4e1f")
+    await redis(b"HSET", keys.run, "source:rows", "done 4e1f", "runner:rows", "w1")
 
     for _ in range(2):
         await move_stage(worker.broker, "rows", "lines", {})
@@ -170,6 +170,7 @@ async def test_a_source_goes_on_where_it_was_with_each_of_its_arguments(
     names = ["rows", "rows 0ab1", "rows2", "lines", "lines 0ab1"]
     assert await redis(b"HMGET", keys.cursors, *names) == [None, None, b"9", b"7", b"5"]
     assert await redis(b"HMGET", keys.run, "source:rows", "source:lines") == [None, b"done 4e1f"]
+    assert await redis(b"HMGET", keys.run, "runner:rows", "runner:lines") == [None, b"w1"]
 
 
 async def test_a_mended_letter_and_what_was_kept_go_along(worker: Worker, keys: Keys, redis: Command) -> None:

@@ -54,6 +54,19 @@ async def store(item: Item) -> None: ...
 
 lab = Pipeline("lab", lines >> store)
 """
+ENDLESS = READING.replace(
+    'lines = ndjson(Item, "items.ndjson", name="lines")',
+    """
+import asyncio
+from collections.abc import AsyncIterator
+from flowq import source
+
+@source
+async def lines() -> AsyncIterator[Item]:
+    yield Item(n=1)
+    await asyncio.sleep(60)
+""",
+)
 SHORTER = BEFORE.replace("parse >> store", "store")
 
 
@@ -167,6 +180,22 @@ def test_nothing_is_moved_while_a_worker_of_the_earlier_version_is_alive(project
     old.popen.send_signal(signal.SIGTERM)
     assert old.wait() == 0
     assert project.run("apply", "lab", "--move", "parse=extract").wait() == 0
+
+
+def test_a_source_is_not_renamed_while_a_worker_runs_it(project: Project) -> None:
+    project.write("lab", ENDLESS)
+    old = project.start("run", "lab", "--stage", "lines", "--forever")
+    old.wait_for(lambda: stages(project)["store"]["waiting"] == 1)
+    project.write("lab", ENDLESS.replace("lines", "rows"))
+
+    refused = project.run("apply", "lab", "--move", "lines=rows")
+
+    assert refused.wait() == 2
+    assert "lines>store is still served by worker" in refused.stderr
+    old.popen.send_signal(signal.SIGTERM)
+    assert old.wait() == 0
+    applied = project.run("apply", "lab", "--move", "lines=rows")
+    assert (applied.wait(), "moved 1 message from lines>store to rows>store" in applied.stdout) == (0, True)
 
 
 def test_messages_that_do_not_fit_a_new_schema_are_counted_by_validating_them(project: Project) -> None:

@@ -31,6 +31,7 @@ end
 
 rename(KEYS[2], ARGV[1], ARGV[2])
 rename(KEYS[4], 'source:' .. ARGV[1], 'source:' .. ARGV[2])
+rename(KEYS[4], 'runner:' .. ARGV[1], 'runner:' .. ARGV[2])
 for _, field in ipairs(redis.call('HKEYS', KEYS[3])) do
   local name, arguments = string.match(field, '^(%S+)(.*)$')
   if name == ARGV[1] then rename(KEYS[3], field, ARGV[2] .. arguments) end
