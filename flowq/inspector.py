@@ -39,6 +39,11 @@ class Inspector:
         self._broker = broker
         self._dead = DeadLetters(plan, broker)
 
+    @property
+    def plan(self) -> Plan:
+        """The plan of the pipeline that it looks at."""
+        return self._plan
+
     async def snapshot(self) -> Snapshot:
         """The whole state, from one instant."""
         plan = self._plan

@@ -86,7 +86,7 @@ def flowq(
     """Typed pipelines of several stages over Redis Streams.
 
     Example:
-      flowq ls
+      flowq new scrape
       flowq run scrape -a url=https://example.org/
       flowq COMMAND --help
     """

@@ -148,7 +148,9 @@ def retry(
     if edit and assignments:
         raise UsageError("--edit and --set exclude each other")
 
-    async def put_back(letters: DeadLetters, inspector: Inspector) -> tuple[Mapping[str, int], bool]:
+    async def put_back(letters: DeadLetters, inspector: Inspector) -> tuple[Mapping[str, int], str]:
+        from flowq.cli.run_text import command_to_finish
+
         await must_exist(name, letters, chosen)
         these, change = await _edited(letters, chosen, assignments, asks=edit)
         counts: Mapping[str, int] = {}
@@ -156,14 +158,16 @@ def retry(
             counts = await letters.put_back(these, to=to, edit=change, per_second=pace, dry_run=True)
         if not dry_run:
             counts = await letters.put_back(these, to=to, edit=change, per_second=pace)
-        return counts, bool(await inspector.workers())
+        return counts, "" if await inspector.workers() else command_to_finish(
+            inspector.plan, await inspector.snapshot()
+        )
 
-    counts, has_workers = in_pipeline(name, settings, put_back)
+    counts, to_finish = in_pipeline(name, settings, put_back)
     _report(counts, "would go back to" if dry_run else "put back to", chosen, json=json)
-    if any(counts.values()) and not (has_workers or dry_run or json):
+    if any(counts.values()) and to_finish and not (dry_run or json):
         from flowq.cli.errors import note
 
-        note(f"no worker is running: flowq run {name}")
+        note(f"no worker is running:  {to_finish}")
 
 
 @command.command("rm")

@@ -60,7 +60,9 @@ def show_letter(name: str, letter: DeadLetterRecord) -> None:
         console.print(Text.assemble(*parts), soft_wrap=True)
 
     line((letter.stage, "bold"), ("  died ", "dim"), moment(letter.died_at, now))
-    line((printable(letter.line), "bold red"), (f"    {_last_place(letter)}", "cyan"))
+    line((printable(letter.line), "bold red"))
+    if place := _last_place(letter):
+        line((place, "cyan"))
     line()
     stages_up = f"{letter.hops} stage{'s' * (letter.hops != 1)} up"
     facts = {
@@ -91,7 +93,8 @@ def show_letter(name: str, letter: DeadLetterRecord) -> None:
         for text in printable_lines(letter.traceback):
             line(f"  {text}")
     line()
-    line((f"flowq dlq retry {name} {letter.id}    flowq dlq show {name} {letter.id} --json", "dim"))
+    line((f"flowq dlq retry {name} {letter.id}", "dim"))
+    line((f"flowq dlq show {name} {letter.id} --json", "dim"))
 
 
 def _body_lines(letter: DeadLetterRecord) -> list[tuple[str, str]]:

@@ -116,7 +116,8 @@ def _lines(report: _Report) -> Iterator[tuple[str, str]]:
     yield "clock", f"{abs(health.clock_ahead_seconds):.2f} s {'ahead' if health.clock_ahead_seconds > 0 else 'behind'}"
     yield "latency", f"{report.latency_seconds * 1000:.2f} ms"
     yield "permissions", "all that flowq needs" if not report.forbidden else f"not {', '.join(report.forbidden)}"
-    yield "may be lost", "; ".join(f"{fault}: {loss}" for fault, loss in report.losses.items())
+    for n, (fault, loss) in enumerate(report.losses.items()):
+        yield "" if n else "may be lost", f"{fault}: {loss}"
 
 
 def _topology(health: Health) -> str:

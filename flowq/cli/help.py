@@ -13,7 +13,9 @@ from typer.core import TyperCommand, TyperGroup
 from flowq.cli.made_of import with_options
 
 _REQUIRED = re.compile(r"^\{(.+)\}")
-_TYPE = re.compile(r"<(?:list\[)?(\w+)\]?>")
+_TYPE = re.compile(r"<(?:list\[)?(\w+)(?: range)?\]?>")
+_LEAST = re.compile(r"  \[x>=\d+\]|; x>=\d+(?=\])")
+_BOUNDS = re.compile(r"(\d+)<=x<=(\d+)")
 _METAVARS = {"int": "N", "float": "N", "path": "FILE"}
 
 
@@ -93,7 +95,8 @@ def _argument(record: tuple[str, str]) -> tuple[str, str]:
 
 
 def _option(record: tuple[str, str]) -> tuple[str, str]:
-    return _TYPE.sub(lambda found: _METAVARS.get(found[1], "TEXT"), record[0]), record[1]
+    name = _TYPE.sub(lambda found: _METAVARS.get(found[1], "TEXT"), record[0])
+    return name, _BOUNDS.sub(r"\1 to \2", _LEAST.sub("", record[1]))
 
 
 def _write_section(formatter: Any, title: str, rows: list[tuple[str, str]]) -> None:

@@ -50,7 +50,8 @@ def command(
     written = pipeline(Path.cwd(), folder_of_pipelines(), name, template).write(force=force)
     print("\n".join(written))
     needs, does = TEMPLATES[template]
-    note(f"{name} {does}:  flowq run {name} {needs.format(name=name)}")
+    note(f"{name} {does}:")
+    note(f"  flowq run {name} {needs.format(name=name)}")
 
 
 def folder_of_pipelines() -> str:

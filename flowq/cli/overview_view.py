@@ -12,7 +12,7 @@ from flowq.broker.tempo import HISTORY_SECONDS
 from flowq.broker.turns import HeldKey
 from flowq.cli.printable import printable
 from flowq.cli.quantities import brief, size, sparkline
-from flowq.cli.run_text import feedback_lines, pause_words, rate_words
+from flowq.cli.run_text import command_to_finish, feedback_lines, pause_words, rate_words
 from flowq.cli.table import indented, speed_cells, stage_cells, stage_table
 from flowq.graph.plan import StagePlan
 
@@ -96,7 +96,7 @@ def notes(overview: Overview) -> list[Text]:
         left = f" {orphan.outstanding:,} left on {orphan.edge}, which is no longer in the code"
         lines.append(Text(f"{left}  flowq gc {name}"))
     if overview.state == "stopped":
-        lines.append(Text(f" no worker is running  flowq run {name}"))
+        lines.append(Text(f" no worker is running  {command_to_finish(overview.plan, overview.snapshot)}"))
     return lines
 
 

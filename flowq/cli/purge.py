@@ -52,7 +52,8 @@ async def _purge(
         there = await idle_messages(broker, edges)
         n = sum(there.values())
         if dry_run or not n:
-            print(json_text(there, indent=True) if json else f"{_messages(n)} would be removed from {target}")
+            would = f"{_messages(n)} would be removed from {target}" if n else f"nothing waits in {target}"
+            print(json_text(there, indent=True) if json else would)
             return
         if not yes and not is_agreed(plan.name, f"{_messages(n)} of {target}", f"flowq purge {target} --yes"):
             return

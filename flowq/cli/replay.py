@@ -49,23 +49,25 @@ def command(
     from flowq.cli.loading import load
     from flowq.cli.opening import broker_of
     from flowq.cli.printable import json_text
+    from flowq.cli.run_text import command_to_finish
     from flowq.inspector import Inspector
     from flowq.repair.kept import Kept
 
     plan = load(name, settings).pipeline.plan
     chosen = kinds(stage, None, since, where)
 
-    async def put_back() -> tuple[int, bool]:
+    async def put_back() -> tuple[int, str]:
         async with broker_of(plan.name, settings) as broker:
             kept = Kept(plan, broker, stage)
             n = await kept.replay(since=chosen.since, where=chosen.where, limit=limit, dry_run=dry_run)
-            return n, bool(await Inspector(plan, broker).workers())
+            inspector = Inspector(plan, broker)
+            return n, "" if await inspector.workers() else command_to_finish(plan, await inspector.snapshot())
 
-    n, has_workers = asyncio.run(put_back())
+    n, to_finish = asyncio.run(put_back())
     if json:
         print(json_text({stage: n}))
         return
     messages = f"{n:,} message{'s' * (n != 1)}"
     print(f"{messages} would run again from {stage}" if dry_run else f"{messages} run again from {stage}")
-    if n and not (has_workers or dry_run):
-        note(f"no worker is running: flowq run {name} --stage {stage}")
+    if n and to_finish and not dry_run:
+        note(f"no worker is running:  {to_finish}")

@@ -113,7 +113,13 @@ def command(
         typer.Option("--otel", rich_help_panel="Watch", help="Send traces, as the OTEL_* variables say."),
     ] = False,
     log_format: Annotated[
-        LogFormat, typer.Option(envvar="FLOWQ_LOG_FORMAT", rich_help_panel="Watch", help="How log lines are written.")
+        LogFormat,
+        typer.Option(
+            metavar="text|json",
+            envvar="FLOWQ_LOG_FORMAT",
+            rich_help_panel="Watch",
+            help="How log lines are written.",
+        ),
     ] = LogFormat.TEXT,
     redis: RedisUrl = None,
     namespace: Namespace = None,
@@ -226,7 +232,7 @@ def _set(flag: str, pipeline: str, given: Sequence[str] | None) -> Iterator[Stag
         stage, dot, option = f"{key}.concurrency".partition(".") if flag == "-c" else key.partition(".")
         if not stage or not dot or not option:
             raise UsageError(f"{flag} {key}={value} is not {form}", hint="write  --set fetch.retry.attempts=8")
-        yield StageSetting.read(pipeline, stage, option, value, f"flag {flag} {key}")
+        yield StageSetting.read(pipeline, stage, option, value, f"{flag} {key}={value}")
 
 
 def _pairs(flag: str, given: Sequence[str] | None, *, form: str = "KEY=VALUE") -> dict[str, str]:

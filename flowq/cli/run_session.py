@@ -90,6 +90,8 @@ class Session:
                 stack.enter_context(contextlib.redirect_stdout(sys.stderr))
             elif self._is_in_process:
                 stack.enter_context(contextlib.redirect_stdout(stack.enter_context(forgiving_stdout())))
+            if self.drains and (elsewhere := [name for name in before.open_sources if not self._runs(name)]):
+                screen.note(f"{', '.join(elsewhere)} has not finished, and does not run here: this run waits for it")
             watch = Watch(self, run, screen, stop, before)
             if self._is_in_process:
                 telemetry = Telemetry(self.plan.name, logs=self.log_format == "json", traces=self.traces)
@@ -119,7 +121,10 @@ class Session:
 
     @property
     def _runs_sources(self) -> bool:
-        return any(not self.stages or source.name in self.stages for source in self.plan.sources)
+        return any(self._runs(source.name) for source in self.plan.sources)
+
+    def _runs(self, stage: str) -> bool:
+        return not self.stages or stage in self.stages
 
     def _options(self) -> RunOptions:
         return RunOptions(
@@ -132,7 +137,7 @@ class Session:
     def _check_arguments(self) -> None:
         reject_unknown_arguments(self.plan, self.arguments)
         for source in self.plan.sources:
-            if not self.stages or source.name in self.stages:
+            if self._runs(source.name):
                 source_arguments(source, self.arguments)
 
     def _about(self, broker: Broker, run: Run, before: Snapshot, others: int) -> RunAbout:
@@ -157,7 +162,7 @@ class Session:
 
     @property
     def _edges_read(self) -> list[str]:
-        here = [stage for stage in self.plan.consumers if not self.stages or stage.name in self.stages]
+        here = [stage for stage in self.plan.consumers if self._runs(stage.name)]
         return [edge for stage in here for edge in stage.in_edges]
 
     def _supervisor(self, broker: Broker, run: Run, sources: Sequence[str], screen: Screen) -> Supervisor:

@@ -55,6 +55,14 @@ def first_lines(about: RunAbout, plan: Plan, width: int) -> list[Text]:
     return [together] if together.cell_len <= width else [what, how]
 
 
+def command_to_finish(plan: Plan, snapshot: Snapshot) -> str:
+    """What runs all that waits in a pipeline: with its sources only if they have not finished."""
+    sources = ",".join(source.name for source in plan.sources)
+    if snapshot.open_sources or not sources:
+        return f"flowq run {plan.name}" + ("" if sources else " --drain")
+    return f"flowq run {plan.name} --drain -x {sources}"
+
+
 def phase(snapshot: Snapshot) -> str:
     """What a run is doing, in a word."""
     if WHOLE in snapshot.paused:

@@ -189,7 +189,11 @@ def _opened(file: str) -> Generator[BufferedReader]:
     try:
         stream = Path(file).open("rb")  # noqa: SIM115  (closed below; its opening alone may fail)
     except OSError as error:
-        raise UsageError(f"cannot read {file}", detail=error.strerror or str(error)) from None
+        hint = "a message comes by a pipe:  echo '...' | flowq try NAME.STAGE"
+        is_message = file.lstrip().startswith(("{", "[", '"'))
+        raise UsageError(
+            f"cannot read {file}", detail=error.strerror or str(error), hint=hint if is_message else ""
+        ) from None
     with stream:
         yield stream
 

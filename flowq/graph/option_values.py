@@ -12,7 +12,7 @@ from flowq.delivery.sizes import n_bytes
 def count(value: Any) -> int:
     """How many of something: 1 or more."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError("a whole number, at least 1, is needed")
+        raise ValueError("a whole number above 0 is needed")
     return value
 
 

@@ -64,7 +64,11 @@ def chosen(settings: Iterable[StageSetting], pipeline: str, plan: Plan) -> Chose
         stage = next((name for name in names if setting.is_about(pipeline, name)), None)
         if stage is None:
             source = next((each.name for each in plan.sources if setting.is_about(pipeline, each.name)), None)
-            what = f'"{source}" is a source, and has no options' if source else f'"{pipeline}" has no such stage'
+            what = (
+                f'"{source}" is a source, and has no options'
+                if source
+                else f'"{pipeline}" has no stage "{setting.stage}"'
+            )
             hint = nearest(setting.stage, names, f"its stages: {', '.join(names)}")
             raise SettingsError(f"{setting.origin}: {what}", hint=hint)
         found.setdefault(stage, {})[setting.option] = setting

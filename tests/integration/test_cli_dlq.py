@@ -267,7 +267,7 @@ def test_retry_puts_back_what_is_chosen_and_a_second_time_nothing(cli: Flowq) ->
     done = cli("dlq", "retry", "flights", "--error", "*SJU")
 
     assert done.stdout == "10 dead letters put back to enrich\n"
-    assert "flowq run flights" in done.stderr
+    assert done.stderr == "no worker is running:  flowq run flights --drain -x rows\n"
     assert printed_json(cli("dlq", "retry", "flights", "--error", "*SJU", "--json")) == {}
     enrich = printed_json(cli("status", "flights", "--json"))["stages"]["enrich"]
     assert (enrich["dead"], enrich["waiting"], enrich["dead_letters"]) == (1, 10, 1)

@@ -72,7 +72,7 @@ def test_the_server_of_flowq_itself_has_no_findings(project: Project) -> None:
     done = project.run("doctor")
 
     assert done.wait() == 0, done.stderr
-    assert "kill of the process: 0; power loss: up to ~2 s" in done.stdout
+    assert "  may be lost kill of the process: 0\n              power loss: up to ~2 s\n" in done.stdout
 
 
 def test_each_finding_stands_on_the_screen_with_its_remedy(project: Project) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import signal
 import socket
 import subprocess
@@ -377,6 +378,7 @@ def test_every_command_says_what_it_is_for_and_gives_an_example(name: str, short
     for path, page in pages(name, command):
         assert page.startswith(f"Usage: flowq {path} ")
         assert f"\n    flowq {path} " in page or f"\n    flowq {path}\n" in page
+        assert not re.search(r"<\w+( range)?>|x<=|x>=", page), "not as click spells types and bounds"
 
 
 def pages(path: str, command: Any) -> Iterator[tuple[str, str]]:

@@ -18,7 +18,7 @@ from flowq.broker.balance import StageBalance, balance_of
 from flowq.broker.records import EdgeState, Snapshot
 from flowq.broker.tempo import Tempo
 from flowq.cli.run_screen import HOW_TO_STOP, UNKNOWN, ProgressMeter, RunAbout, choose_screen
-from flowq.cli.run_text import clock, duration, end_lines
+from flowq.cli.run_text import clock, command_to_finish, duration, end_lines
 from flowq.graph.plan import Plan
 from flowq.runtime.run import Summary
 
@@ -225,6 +225,16 @@ def test_a_clock_that_is_set_back_stops_neither_the_rate_nor_the_picture() -> No
     assert progress.passed_seconds == 2
     shown = words(painted(snapshot(100, known=1000), snapshot(41, known=1000, fetched=123)))
     assert "123" in shown
+
+
+def test_what_waits_is_finished_by_its_stages_alone_once_the_sources_have_given_all() -> None:
+    @stage
+    def count(n: int) -> None: ...
+
+    finished, open_ = snapshot(1), snapshot(1, reading=True)
+    assert command_to_finish(PLAN, finished) == "flowq run scrape --drain -x seeds"
+    assert command_to_finish(PLAN, open_) == "flowq run scrape"
+    assert command_to_finish(Pipeline("count", count).plan, finished) == "flowq run count --drain"
 
 
 # The live table

@@ -182,7 +182,7 @@ def test_a_setting_that_does_not_go_with_the_code_is_told_with_its_origin(pyproj
 def test_a_setting_for_a_stage_that_does_not_exist_is_refused(pyproject: Path) -> None:
     settings = load(pyproject, "[tool.flowq.pipelines.scrape.stages.fecth]\nconcurrency = 16\n")
 
-    with pytest.raises(SettingsError, match=r'has no such stage.*\n.*did you mean "fetch"') as caught:
+    with pytest.raises(SettingsError, match=r'has no stage "fecth".*\n.*did you mean "fetch"') as caught:
         settings.tuned("scrape", numbered("fetch", "parse"))
     assert "[tool.flowq.pipelines.scrape.stages.fecth]" in str(caught.value)
 
@@ -199,7 +199,7 @@ def test_a_setting_for_a_stage_that_does_not_exist_is_refused(pyproject: Path) -
         ("[tool.flowq]\npipelines = []\n", "pipelines: a folder"),
         ("[tool.flowq.pipelines.scrape]\nstage = 1\n", 'no setting "stage"'),
         ("[tool.flowq.pipelines.scrape.stages.fetch]\nconcurency = 1\n", 'did you mean "concurrency"'),
-        ("[tool.flowq.pipelines.scrape.stages.fetch]\nconcurrency = 0\n", "concurrency: a whole number, at least 1"),
+        ("[tool.flowq.pipelines.scrape.stages.fetch]\nconcurrency = 0\n", "concurrency: a whole number, above 0"),
         ("[tool.flowq.pipelines.scrape.stages.fetch.retry]\nattempt = 3\n", 'did you mean "retry.attempts"'),
         ("[tool.flowq.pipelines.scrape.stages.fetch]\nretry = 3\n", "set retry.attempts, retry.base"),
         ("[tool.flowq.pipelines.scrape.stages.fetch]\ntimeout = 'soon'\n", "timeout: 'soon' is not a duration"),

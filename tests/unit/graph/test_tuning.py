@@ -135,7 +135,7 @@ def test_plans_of_one_code_are_known_as_such_whatever_is_set() -> None:
         ({"fetch": {"retry": 3}}, 'no option "retry".*\n.*set retry.attempts, retry.base'),
         ({"fetch": {"dedup": "url"}}, "dedup is a matter of the code"),
         ({"fetch": {"rate": {"by": "host"}}}, "rate.by is a matter of the code"),
-        ({"fetch": {"concurrency": 0}}, "concurrency=0 cannot be used.*\n.*at least 1"),
+        ({"fetch": {"concurrency": 0}}, "concurrency=0 cannot be used.*\n.*above 0"),
         ({"fetch": {"concurrency": "many"}}, "concurrency='many' cannot be used"),
         ({"fetch": {"timeout": "soon"}}, "'soon' is not a duration"),
         ({"fetch": {"max_bytes": "5 apples"}}, "'5 apples' is not a size"),
