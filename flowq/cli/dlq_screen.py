@@ -64,21 +64,7 @@ def show_letter(name: str, letter: DeadLetterRecord) -> None:
     if place := _last_place(letter):
         line((place, "cyan"))
     line()
-    stages_up = f"{letter.hops} stage{'s' * (letter.hops != 1)} up"
-    facts = {
-        "reason": f"{letter.reason}, attempt {letter.attempts}",
-        "message": letter.message_id,
-        "parent": letter.parent_id,
-        "root": f"{letter.root_id}, {stages_up}" if letter.parent_id else "",
-        "edge": letter.edge,
-        "first seen": moment(letter.first_at, now),
-        "worker": letter.worker,
-        "run": letter.run,
-        "letter": letter.id,
-        "kind": letter.fingerprint,
-        "amended": "the message has been changed since it died" if letter.is_amended else "",
-    }
-    for title, value in facts.items():
+    for title, value in _facts(letter, now).items():
         if value:
             line((f"  {title:<12}", "dim"), printable(value))
     for death in letter.deaths:
@@ -95,6 +81,24 @@ def show_letter(name: str, letter: DeadLetterRecord) -> None:
     line()
     line((f"flowq dlq retry {name} {letter.id}", "dim"))
     line((f"flowq dlq show {name} {letter.id} --json", "dim"))
+
+
+def _facts(letter: DeadLetterRecord, now: datetime) -> dict[str, str]:
+    """What is known of a letter beside its message and its error; "" where nothing is."""
+    stages_up = f"{letter.hops} stage{'s' * (letter.hops != 1)} up"
+    return {
+        "reason": f"{letter.reason}, attempt {letter.attempts}",
+        "message": letter.message_id,
+        "parent": letter.parent_id,
+        "root": f"{letter.root_id}, {stages_up}" if letter.parent_id else "",
+        "edge": letter.edge,
+        "first seen": moment(letter.first_at, now),
+        "worker": letter.worker,
+        "run": letter.run,
+        "letter": letter.id,
+        "kind": letter.fingerprint,
+        "amended": "the message has been changed since it died" if letter.is_amended else "",
+    }
 
 
 def _body_lines(letter: DeadLetterRecord) -> list[tuple[str, str]]:

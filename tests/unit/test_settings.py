@@ -199,7 +199,7 @@ def test_a_setting_for_a_stage_that_does_not_exist_is_refused(pyproject: Path) -
         ("[tool.flowq]\npipelines = []\n", "pipelines: a folder"),
         ("[tool.flowq.pipelines.scrape]\nstage = 1\n", 'no setting "stage"'),
         ("[tool.flowq.pipelines.scrape.stages.fetch]\nconcurency = 1\n", 'did you mean "concurrency"'),
-        ("[tool.flowq.pipelines.scrape.stages.fetch]\nconcurrency = 0\n", "concurrency: a whole number, above 0"),
+        ("[tool.flowq.pipelines.scrape.stages.fetch]\nconcurrency = 0\n", "concurrency: a whole number above 0"),
         ("[tool.flowq.pipelines.scrape.stages.fetch.retry]\nattempt = 3\n", 'did you mean "retry.attempts"'),
         ("[tool.flowq.pipelines.scrape.stages.fetch]\nretry = 3\n", "set retry.attempts, retry.base"),
         ("[tool.flowq.pipelines.scrape.stages.fetch]\ntimeout = 'soon'\n", "timeout: 'soon' is not a duration"),
