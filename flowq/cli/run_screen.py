@@ -181,8 +181,8 @@ class LiveScreen:
     def end(self, summary: Summary, *, dead_before: int, stopped: bool) -> None:
         self.close()
         self._console.print()
-        width = self._console.width
-        for line in end_lines(self._plan, summary, dead_before=dead_before, stopped=stopped, width=width):
+        width, stays = self._console.width, self._about is None or self._about.stays
+        for line in end_lines(self._plan, summary, dead_before=dead_before, stopped=stopped, width=width, stays=stays):
             self._console.print(line)
 
     def close(self) -> None:
@@ -248,8 +248,10 @@ class LineScreen:
         self._meter = ProgressMeter(plan)
         self._pace = Pacer(_LINE_MS)
         self._phase = ""
+        self._about: RunAbout | None = None
 
     def begin(self, about: RunAbout) -> None:
+        self._about = about
         for line in first_lines(about, self._plan, self._console.width):
             self._say(line)
 
@@ -266,8 +268,8 @@ class LineScreen:
         self._say(Text(printable(text)))
 
     def end(self, summary: Summary, *, dead_before: int, stopped: bool) -> None:
-        width = self._console.width
-        for line in end_lines(self._plan, summary, dead_before=dead_before, stopped=stopped, width=width):
+        width, stays = self._console.width, self._about is None or self._about.stays
+        for line in end_lines(self._plan, summary, dead_before=dead_before, stopped=stopped, width=width, stays=stays):
             self._console.print(line, soft_wrap=True)
 
     def close(self) -> None:

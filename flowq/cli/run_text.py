@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from flowq.broker.balance import StageBalance
+from flowq.broker.open import MEMORY
 from flowq.broker.records import WHOLE, Snapshot
 from flowq.graph.plan import Kind, Plan, type_name
 
@@ -32,6 +33,11 @@ class RunAbout:
     goes_on: bool
     others: int
     version: str
+
+    @property
+    def stays(self) -> bool:
+        """Whether what is left when it ends can be looked at, and worked off, later."""
+        return self.address != MEMORY
 
 
 def first_lines(about: RunAbout, plan: Plan, width: int) -> list[Text]:
@@ -120,8 +126,10 @@ def feedback_lines(plan: Plan, snapshot: Snapshot) -> list[Text]:
     return lines
 
 
-def end_lines(plan: Plan, summary: Summary, *, dead_before: int, stopped: bool, width: int) -> list[Text]:
-    """How a run ended: one headline, one balance for each stage, and what to do next."""
+def end_lines(
+    plan: Plan, summary: Summary, *, dead_before: int, stopped: bool, width: int, stays: bool = True
+) -> list[Text]:
+    """How a run ended: one headline, one balance for each stage, and what to do next with what `stays` behind."""
     stages = {stage.name: summary.stages[stage.name] for stage in plan.consumers}
     left = sum(balance.outstanding for balance in stages.values())
     how = "drained in" if summary.drained else "stopped after" if stopped else "ended after"
@@ -133,6 +141,8 @@ def end_lines(plan: Plan, summary: Summary, *, dead_before: int, stopped: bool, 
     if left:
         headline.append(f", {left:,} left", "yellow")
     lines = [headline, *balance_lines(stages, width)]
+    if not stays:
+        return lines
     if summary.dead:
         lines.append(Text.assemble(("dead letters  ", "dim"), f"flowq dlq ls {summary.pipeline}"))
     if not summary.drained:

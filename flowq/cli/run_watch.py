@@ -13,6 +13,7 @@ from flowq.cli.run import exit_code_of_signals
 from flowq.cli.run_screen import UNKNOWN, Pacer, Screen
 from flowq.cli.run_text import pause_words, settled
 from flowq.errors import FlowqError
+from flowq.repair.dead_letters import DeadLetters
 from flowq.runtime.run import Run, poll_seconds
 from flowq.runtime.runner import first_to_end
 from flowq.runtime.supervisor import Supervisor
@@ -25,12 +26,22 @@ EXIT_DEAD_LETTERS, EXIT_NOT_DRAINED = 3, 5
 _LOOK_SECONDS = 0.5
 _IDLE_LOOK_SECONDS = 1.0
 _TEMPO_MS = 1000
+_MOST_GROUPS = 5
 
 
 class Watch:
     """Follows a run on the screen and decides when it is over."""
 
-    def __init__(self, session: Session, run: Run, screen: Screen, stop: StopSignals, before: Snapshot) -> None:
+    def __init__(
+        self,
+        session: Session,
+        run: Run,
+        screen: Screen,
+        stop: StopSignals,
+        before: Snapshot,
+        letters: DeadLetters,
+    ) -> None:
+        self._letters = letters
         self._session = session
         self._run = run
         self._screen = screen
@@ -62,6 +73,8 @@ class Watch:
         if snapshot is None:
             self._screen.note("Redis does not answer: what was running will be run again")
             return exit_code_of_signals(self._stop.received)
+        if self._session.memory:
+            await self._tell_of_the_dead()
         summary = self._run.summary(snapshot, self._loop.time() - self._started_at)
         self._screen.end(summary, dead_before=self._dead_before, stopped=why != "drained")
         return self._exit_code(why, summary.dead - self._dead_before)
@@ -74,6 +87,14 @@ class Watch:
                     self._screen.update(await self._run.snapshot(), self._tempo)
             await asyncio.wait([stopping], timeout=poll_seconds(0))
         await stopping
+
+    async def _tell_of_the_dead(self) -> None:
+        """What died in memory cannot be looked at later."""
+        groups = await self._letters.groups()
+        for group in groups[:_MOST_GROUPS]:
+            self._screen.note(f"dead  {group.count:,}×  {group.stage}  {group.error}")
+        if len(groups) > _MOST_GROUPS:
+            self._screen.note(f"and {len(groups) - _MOST_GROUPS:,} other errors")
 
     async def _last_look(self) -> Snapshot | None:
         """How it ended; None when the user has stopped the run and Redis does not tell."""

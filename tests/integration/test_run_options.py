@@ -92,6 +92,12 @@ class TestWhere:
         assert counting.shown == [(number, run.pid) for number in range(20)]
         assert not (counting.project.folder / ".flowq").exists()
 
+    def test_what_died_in_memory_is_told_at_once_for_nobody_can_look_at_it_later(self, counting: Counting) -> None:
+        run = counting.run("--memory", bad=3)
+
+        assert run.wait() == 3
+        assert "dead  3×  work  Reject: negative" in run.stderr
+
     def test_without_workers_all_runs_in_the_process_itself(self, counting: Counting) -> None:
         run = counting.run("--workers", "0")
 

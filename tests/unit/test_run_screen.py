@@ -227,6 +227,15 @@ def test_a_clock_that_is_set_back_stops_neither_the_rate_nor_the_picture() -> No
     assert "123" in shown
 
 
+def test_of_what_does_not_stay_nobody_is_told_to_look_at_it() -> None:
+    end = snapshot(8, known=9, fetched=7, dead=2)
+
+    lines = [line.plain for line in end_lines(PLAN, summary(end), dead_before=0, stopped=True, width=120, stays=False)]
+
+    assert len(lines) == 4
+    assert not [line for line in lines if "dlq" in line or "to go on" in line]
+
+
 def test_what_waits_is_finished_by_its_stages_alone_once_the_sources_have_given_all() -> None:
     @stage
     def count(n: int) -> None: ...
