@@ -290,6 +290,43 @@ async def test_an_acknowledged_message_keeps_its_file_until_its_handler_has_ende
     assert await released(lab) == paths(lab)
 
 
+async def test_a_handler_that_settles_by_itself_gives_large_bodies_before_and_after_that(lab: Lab) -> None:
+    got: list[int] = []
+
+    @stage(claim_above=5000)
+    async def keep(page: Page) -> None:
+        got.append(page.n)
+
+    @stage(claim_above=5000, ack="manual")
+    async def fetch(each: Page, ctx: Context) -> Page:
+        ctx.emit(keep, page(1))
+        await ctx.ack()
+        return page(2)
+
+    pipeline = Pipeline("p", fetch >> keep)
+    await lab.push(pipeline, fetch, page(0))
+    await lab.run(pipeline)
+
+    assert sorted(got) == [1, 2]
+    assert len(files(lab)) == 3
+    assert await released(lab) == paths(lab)
+
+
+async def test_what_goes_to_the_folder_does_not_count_for_what_one_message_may_give(lab: Lab) -> None:
+    sizes: list[int] = []
+
+    @stage
+    async def fetch(item: Item) -> list[bytes]:
+        return [b"x" * 35_000_000] * 2
+
+    @stage(claim_above=MEGABYTE, max_bytes=40 * MEGABYTE, concurrency=1)
+    async def keep(body: bytes) -> None:
+        sizes.append(len(body))
+
+    await lab.run(Pipeline("p", fetch >> keep), Item())
+    assert sizes == [35_000_000] * 2
+
+
 async def test_what_a_stage_keeps_keeps_its_file_and_runs_again_from_it(lab: Lab) -> None:
     seen: list[Page] = []
 
