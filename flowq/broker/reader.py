@@ -44,7 +44,7 @@ class Reader:
 
     async def read(self, worker: str, *, count: int, block_ms: int) -> list[Delivery]:
         """New deliveries, at most `count` from each edge; none when `block_ms` pass without any."""
-        await self._connect()
+        await self.connect()
         epoch, asked_at = self._broker.epoch, time.monotonic()
         self._asked_at = self._asked_at or asked_at
         reply = await self._ask(
@@ -61,7 +61,7 @@ class Reader:
 
     async def own_pending(self, worker: str, *, limit: int = 10_000) -> list[Delivery]:
         """Everything Redis holds as given to this consumer and not settled."""
-        await self._connect()
+        await self.connect()
         epoch = self._broker.epoch
         reply = await self._ask(
             b"XREADGROUP", b"GROUP", GROUP, worker, b"COUNT", limit,
@@ -76,8 +76,8 @@ class Reader:
             with contextlib.suppress(ResponseError, FlowqError):
                 await self._broker.unblock(self._client_id)
 
-    async def _connect(self) -> None:
-        """Before the epoch is noted: an opened connection begins one."""
+    async def connect(self) -> None:
+        """Open the connection. Best done before anything is read, and always before an epoch is noted: it begins one."""
         if not self._link.is_open:
             self._client_id = None
             self._client_id = await self._link.call(b"CLIENT", b"ID", timeout_seconds=_REPLY_MARGIN_SECONDS)

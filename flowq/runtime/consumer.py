@@ -49,13 +49,7 @@ class Consumer:
     """
 
     def __init__(
-        self,
-        stage: StagePlan,
-        plan: Plan,
-        broker: Broker,
-        identity: Identity,
-        *,
-        delayed: asyncio.Event | None = None,
+        self, stage: StagePlan, plan: Plan, broker: Broker, identity: Identity, *, delayed: asyncio.Event | None = None
     ) -> None:
         self.stage = stage
         self.handling: Handling | ProcessHandling  # set by start()
@@ -91,6 +85,11 @@ class Consumer:
         )
 
     # Life
+
+    async def connect(self) -> None:
+        """Open the connections, however long that takes: each begins an epoch, and would part what belongs together."""
+        await insist(self._reader.connect, what=f"connecting {self.stage.name}")
+        await self.settling.connect()
 
     def start(self, handling: Handling | ProcessHandling) -> None:
         """Begin to read and handle."""
@@ -170,7 +169,6 @@ class Consumer:
     # Reading
 
     async def _read(self) -> None:
-        await self.settling.connect()
         while not self._stopping:
             room = 0 if self._paused else self._room_to_read()
             if room <= 0:

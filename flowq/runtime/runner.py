@@ -133,6 +133,7 @@ class Runner:
         if self._quarantined:
             self._start_quarantine()
             return
+        await asyncio.gather(*(consumer.connect() for consumer in self._consumers))
         for consumer in self._consumers:
             consumer.start(self._handling(consumer.stage, consumer.commit))
             for task in consumer.tasks:
