@@ -77,7 +77,7 @@ class Reader:
                 await self._broker.unblock(self._client_id)
 
     async def connect(self) -> None:
-        """Open the connection. Best done before anything is read, and always before an epoch is noted: it begins one."""
+        """Open the connection. Before anything is read, and before an epoch is noted: it begins one."""
         if not self._link.is_open:
             self._client_id = None
             self._client_id = await self._link.call(b"CLIENT", b"ID", timeout_seconds=_REPLY_MARGIN_SECONDS)
