@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import pytest
 
 from flowq.broker.keys import Keys
+from flowq.errors import BrokerRefused
 from tests.conformance.conftest import Command
 from tests.conformance.worker import EDGES, IN, STAGES, Worker, buried, done, output
 
@@ -142,3 +144,11 @@ async def test_a_run_without_sources_is_drained_when_nothing_is_outstanding(fres
 
     await worker.settle(done(delivery))
     assert (await worker.snapshot()).is_drained
+
+
+async def test_a_key_that_is_somebody_elses_is_named_and_not_counted(worker: Worker) -> None:
+    key = worker.broker.keys.edge(EDGES[0])
+    await worker.broker.ask([(b"SET", key, b"not a stream")])
+
+    with pytest.raises(BrokerRefused, match=re.escape(key)):
+        await worker.broker.snapshot(EDGES, ())

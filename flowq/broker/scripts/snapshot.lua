@@ -9,16 +9,24 @@
 
 local edges, dead = {}, {}
 local n = tonumber(ARGV[2])
+local wrong -- what cannot be counted: somebody else has written there
+local function size(command, key)
+  local found = redis.pcall(command, key)
+  if type(found) == 'number' then return found end
+  wrong = wrong or key
+  return 0
+end
 for i = 1, n do
   local stream = KEYS[2 * i + 3]
   local pending = redis.pcall('XPENDING', stream, ARGV[1])
   edges[i] = {
-    redis.call('XLEN', stream),
+    size('XLEN', stream),
     pending.err == nil and pending[1] or 0,
-    redis.call('ZCARD', KEYS[2 * i + 4]),
+    size('ZCARD', KEYS[2 * i + 4]),
   }
 end
-for k = 5 + 2 * n, #KEYS do dead[#dead + 1] = redis.call('XLEN', KEYS[k]) end
+for k = 5 + 2 * n, #KEYS do dead[#dead + 1] = size('XLEN', KEYS[k]) end
+if wrong then return redis.error_reply('FLOWQ_WRONGTYPE ' .. wrong .. ' is a ' .. redis.call('TYPE', wrong).ok) end
 local time = redis.call('TIME')
 return {
   redis.call('HGETALL', KEYS[1]),
