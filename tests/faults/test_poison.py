@@ -33,7 +33,7 @@ PIPELINE = """
 
     from pydantic import BaseModel
 
-    from flowq import Pipeline, source, stage
+    from flowq import Pipeline, SourceContext, source, stage
 
 
     class Item(BaseModel):
@@ -41,12 +41,13 @@ PIPELINE = """
 
 
     @source
-    def crowd(healthy: int, poisons: str) -> Iterator[Item]:
+    def crowd(ctx: SourceContext[int], healthy: int, poisons: str) -> Iterator[Item]:
         poison = dict(zip(range(healthy // 10, healthy, healthy // 5), poisons.split(",")))
-        for n in range(healthy):
+        for n in range(ctx.cursor or 0, healthy):  # its own worker may be among those that die
             if n in poison:
                 yield Item(path=poison[n])
             yield Item(path=str(n))
+            ctx.save(n + 1)
 
 
     @stage(concurrency=4)
