@@ -174,13 +174,13 @@ def test_every_option_of_a_stage_can_be_set_or_is_known_as_a_matter_of_the_code(
 
 
 @pytest.mark.parametrize(
-    ("written", "n_bytes"), [(1, 1), ("1B", 1), ("1.5kB", 1500), ("64 MB", 64_000_000), ("1GiB", 2**30)]
+    ("written", "n_bytes"), [(1, 1), ("5", 5), ("1B", 1), ("1.5kB", 1500), ("64 MB", 64_000_000), ("1GiB", 2**30)]
 )
-def test_a_size_is_a_number_of_bytes_or_text_with_a_unit(written: int | str, n_bytes: int) -> None:
+def test_a_size_is_a_number_of_bytes_or_text(written: int | str, n_bytes: int) -> None:
     assert size(written) == n_bytes
 
 
-@pytest.mark.parametrize("written", [0, -1, True, 1.5, "0MB", "MB", "5", "5 iB", "-5MB"])
+@pytest.mark.parametrize("written", [0, -1, True, 1.5, "0MB", "MB", "5 iB", "-5MB"])
 def test_what_is_no_size_is_refused(written: Any) -> None:
     with pytest.raises(ValueError, match="size"):
         size(written)
