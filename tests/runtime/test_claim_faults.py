@@ -1,0 +1,274 @@
+"""What can go wrong with the claim folder, and with Redis beside it: nothing is lost, and no needed file deleted."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from flowq import Pipeline, Publisher, stage
+from flowq.broker.claims import check_claim_folder
+from flowq.broker.keys import Keys
+from flowq.broker.released import delete_released
+from flowq.errors import NoClaimFolder, QueueFull, WrongClaimFolder
+from flowq.inspector import Inspector
+from tests.eventually import eventually
+from tests.redis_server import RedisServer
+from tests.runtime.lab import Item, Lab
+from tests.runtime.large_bodies import (
+    Page,
+    entries,
+    files,
+    page,
+    paths,
+    released,
+    with_claims,
+)
+
+
+@pytest.fixture
+def lab(lab: Lab, tmp_path: Path) -> Lab:
+    return with_claims(lab, tmp_path)
+
+
+async def test_a_redis_that_forgets_its_last_settlements_finds_the_bodies_of_what_runs_again(tmp_path: Path) -> None:
+    runs: list[int] = []
+
+    @stage(claim_above=5000)
+    async def keep(page: Page) -> None:
+        runs.append(page.n)
+
+    pipeline = Pipeline("p", keep)
+    with RedisServer("bundled") as server:
+        lab = Lab.at(server.url, "t")
+        lab.claims = tmp_path
+        try:
+            await lab.push(pipeline, keep, *map(page, range(5)))
+            await lab.command(b"SAVE")
+            await lab.run(pipeline)
+            await delete_released(lab.broker(pipeline))
+            assert len(await released(lab)) == 5
+
+            server.kill()
+            server.start()  # from the snapshot: the settlements are forgotten, and the releases with them
+            assert await released(lab) == []
+            await lab.run(pipeline)
+        finally:
+            await lab.close()
+
+    assert sorted(runs) == sorted([*range(5)] * 2)
+
+
+async def test_a_file_is_deleted_when_its_release_is_a_minute_old_and_the_note_of_it_then(lab: Lab) -> None:
+    @stage(claim_above=5000)
+    async def keep(page: Page) -> None: ...
+
+    pipeline = Pipeline("p", keep)
+    await lab.push(pipeline, keep, page(1), page(2))
+    bodies = [fields[3] for _, fields in await entries(lab, "edge:>keep")]
+    key, now = Keys(lab.namespace, "p").released, await lab.command(b"TIME")
+    for body, seconds_ago in zip(bodies, (61, 55), strict=True):
+        note = b"rubbish\n../../gone 5\n" + body + b"\n"
+        await lab.command(b"XADD", key, f"{(int(now[0]) - seconds_ago) * 1000}-0", b"r", note)
+
+    assert await delete_released(lab.broker(pipeline)) == 1
+    assert paths(lab) == [bodies[1].split()[0].decode()]
+    ((_, fields),) = await entries(lab, "released")
+    assert bodies[1] in fields[1]
+
+
+@pytest.mark.parametrize("leaves", ["a mount point", "nothing"])
+async def test_messages_wait_for_a_folder_that_is_missing_and_go_on_when_it_is_there(leaves: str, lab: Lab) -> None:
+    got, go = list[Page](), asyncio.Event()
+
+    @stage(claim_above=5000, concurrency=1)
+    async def keep(page: Page) -> None:
+        await go.wait()
+        got.append(page)
+
+    pipeline = Pipeline("p", keep)
+    await lab.push(pipeline, keep, page(1), page(2))
+    assert lab.claims is not None
+    async with lab.running(pipeline) as runner:
+        await eventually(lambda: not runner.is_idle)
+        elsewhere = lab.claims.rename(lab.claims.with_name("unmounted"))
+        if leaves == "a mount point":
+            lab.claims.mkdir()
+        go.set()
+        await eventually(lambda: entries_delayed(lab, 1))
+        if leaves == "a mount point":
+            lab.claims.rmdir()
+        elsewhere.rename(lab.claims)
+        await eventually(lambda: len(got) == 2)
+    assert await lab.letters(pipeline, keep) == []
+    assert got == [page(1), page(2)]
+
+
+async def test_a_worker_with_another_folder_ends_before_it_reads_and_writes_nothing_there(
+    lab: Lab, tmp_path: Path
+) -> None:
+    got: list[Page] = []
+
+    @stage(claim_above=5000)
+    async def keep(page: Page) -> None:
+        got.append(page)
+
+    pipeline = Pipeline("p", keep)
+    await lab.push(pipeline, keep, page(1))
+    shared, lab.claims = lab.claims, tmp_path / "own"
+    lab.claims.mkdir()
+    with pytest.raises(WrongClaimFolder) as raised:
+        await lab.run(pipeline)
+    assert (raised.value.code, files(lab)) == ("FQ211", [])
+    with pytest.raises(WrongClaimFolder):
+        await lab.push(pipeline, keep, page(2))
+    assert files(lab) == []
+
+    await check_claim_folder(lab.broker(pipeline), pipeline.plan, fresh=True)  # as it is told by --fresh
+    lab.claims = shared
+    with pytest.raises(WrongClaimFolder):
+        await lab.run(pipeline)
+    await lab.command(b"DEL", Keys(lab.namespace, "p").claims)
+    await lab.run(pipeline)
+    assert got == [page(1)]
+
+
+async def test_many_who_begin_at_once_agree_on_one_folder(lab: Lab) -> None:
+    @stage(claim_above=5000)
+    async def keep(page: Page) -> None: ...
+
+    pipeline = Pipeline("p", keep)
+    brokers = [lab.broker(pipeline) for _ in range(20)]
+    await asyncio.gather(*(check_claim_folder(broker, pipeline.plan) for broker in brokers))
+    (name,) = {broker.claims.name for broker in brokers if broker.claims is not None}
+    assert await lab.command(b"GET", Keys(lab.namespace, "p").claims) == name.encode()
+
+
+async def test_a_redis_that_has_lost_everything_takes_the_folder_as_it_is(lab: Lab) -> None:
+    got: list[Page] = []
+
+    @stage(claim_above=5000)
+    async def keep(page: Page) -> None:
+        got.append(page)
+
+    pipeline = Pipeline("p", keep)
+    await lab.push(pipeline, keep, page(1))
+    await lab.command(b"DEL", *await lab.command(b"KEYS", f"{lab.namespace}:*"))
+    await lab.run(pipeline, page(2))
+    assert got == [page(2)]
+
+
+async def entries_delayed(lab: Lab, n: int) -> bool:
+    delayed: int = await lab.command(b"ZCARD", Keys(lab.namespace, "p").delayed(">keep"))
+    return delayed == n
+
+
+async def test_outputs_wait_for_a_folder_that_cannot_be_written_and_are_given_once(lab: Lab) -> None:
+    given, got = list[int](), list[int]()
+
+    @stage
+    async def fetch(item: Item) -> Page:
+        given.append(item.n)
+        return page(item.n)
+
+    @stage(claim_above=5000)
+    async def keep(page: Page) -> None:
+        got.append(page.n)
+
+    assert lab.claims is not None
+    pipeline = Pipeline("p", fetch >> keep)
+    lab.claims.rmdir()
+    async with lab.running(pipeline):
+        await lab.push(pipeline, fetch, Item(n=1))
+        await eventually(lambda: given == [1])
+        assert await lab.command(b"XLEN", Keys(lab.namespace, "p").edge("fetch>keep")) == 0
+        lab.claims.mkdir()
+        await eventually(lambda: got == [1])
+    assert given == [1]
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut"])
+async def test_a_file_that_is_not_there_or_not_whole_makes_a_dead_letter_that_says_so(damage: str, lab: Lab) -> None:
+    got: list[Page] = []
+
+    @stage(claim_above=5000)
+    async def keep(page: Page) -> None:
+        got.append(page)
+
+    pipeline = Pipeline("p", keep)
+    await lab.push(pipeline, keep, page(1))
+    (file,) = files(lab)
+    body = file.read_bytes()
+    file.unlink()
+    if damage == "cut":
+        file.write_bytes(body[:-1])
+    await lab.run(pipeline)
+
+    letter = await lab.letter(pipeline, keep)
+    name = f"{file.parent.name}/{file.name}"
+    told = f"the claim folder has no file {name}"
+    if damage == "cut":
+        told = f"file {name} of the claim folder has {len(body) - 1:,} bytes, not {len(body):,}"
+    assert (letter.reason, letter.error, letter.is_elsewhere) == ("undecodable", f"BodyLost: {told}", True)
+
+    file.write_bytes(body)
+    await Inspector(pipeline.plan, lab.broker(pipeline)).replay()
+    await lab.run(pipeline)
+    assert got == [page(1)]
+
+
+@pytest.mark.parametrize(
+    "reference", [b"../../../etc/passwd 10", b"/etc/passwd 10", b"ab/" + b"../" * 10 + b" 3", b"", b"ab/" + b"0" * 30]
+)
+async def test_a_reference_that_leads_out_of_the_folder_is_refused(reference: bytes, lab: Lab) -> None:
+    @stage
+    async def keep(page: Page) -> None: ...
+
+    pipeline = Pipeline("p", keep)
+    await lab.command(b"XADD", Keys(lab.namespace, "p").edge(">keep"), b"*", b"h", b"m - - 0 e=file", b"b", reference)
+    await lab.command(b"HINCRBY", Keys(lab.namespace, "p").stats, b"in:>keep", 1)
+    await lab.run(pipeline)
+
+    letter = await lab.letter(pipeline, keep)
+    assert letter.error == "BodyLost: not a reference to a body in the claim folder"
+
+
+async def test_a_way_to_store_a_body_that_this_version_does_not_know_is_left_to_others(lab: Lab) -> None:
+    """As a version that knows nothing of the claim folder leaves `e=file`."""
+
+    @stage
+    async def keep(page: Page) -> None: ...
+
+    pipeline = Pipeline("p", keep)
+    await lab.command(b"XADD", Keys(lab.namespace, "p").edge(">keep"), b"*", b"h", b"m - - 0 e=tape", b"b", b"reel 7")
+    async with lab.running(pipeline):
+        await eventually(lambda: entries_delayed(lab, 1))
+    assert await lab.letters(pipeline, keep) == []
+
+
+async def test_without_a_folder_nothing_is_read_and_the_error_says_what_to_do(lab: Lab) -> None:
+    @stage(claim_above=5000)
+    async def keep(page: Page) -> None: ...
+
+    lab.claims = None
+    pipeline = Pipeline("p", keep)
+    with pytest.raises(NoClaimFolder) as raised:
+        await lab.run(pipeline)
+    assert (raised.value.code, raised.value.place) == ("FQ210", pipeline.plan.stage("keep").place)
+    assert "FLOWQ_CLAIM_FOLDER" in raised.value.hint
+
+    with pytest.raises(NoClaimFolder):
+        async with Publisher(pipeline, redis=lab.dialer.url):
+            pass
+
+
+async def test_a_push_that_is_refused_leaves_no_file(lab: Lab) -> None:
+    @stage(claim_above=5000, maxsize=1)
+    async def keep(page: Page) -> None: ...
+
+    pipeline = Pipeline("p", keep)
+    await lab.push(pipeline, keep, page(1))
+    with pytest.raises(QueueFull):
+        await lab.push(pipeline, keep, page(2), wait=False)
+    assert len(files(lab)) == 1
