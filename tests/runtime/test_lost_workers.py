@@ -11,6 +11,7 @@ import pytest
 
 from flowq import Context, Pipeline, stage
 from flowq.broker.reader import Reader
+from flowq.broker.redis_streams import Broker
 from flowq.runtime.certificates import certify_child, crashed
 from flowq.runtime.run import RunOptions
 from flowq.runtime.runner import Runner
@@ -20,16 +21,22 @@ from tests.runtime.lab import Item, Lab, items
 from tests.runtime.record import SHORT_LEASE_SECONDS, Record, recorded
 
 
+async def left_by_a_worker(lab: Lab, pipeline: Pipeline, *, lease_ms: int) -> Broker:
+    """Push thirty messages, of which a worker called dead takes twenty, and does nothing more."""
+    broker = lab.broker(pipeline)
+    await lab.push(pipeline, "first", *items(30))
+    await broker.ensure_groups([">first"])
+    await broker.register("dead", {}, lease_ms=lease_ms, beat="1")
+    reader = Reader(broker, [">first"])
+    assert len(await reader.read("dead", count=20, block_ms=10)) == 20
+    await reader.close()
+    return broker
+
+
 async def test_what_a_dead_worker_left_runs_within_its_lease(lab: Lab) -> None:
     record = Record()
     pipeline = recorded(record)
-    dead = lab.broker(pipeline)
-    await lab.push(pipeline, "first", *items(30))
-    await dead.ensure_groups([">first"])
-    await dead.register("dead", {}, lease_ms=100, beat="1")
-    reader = Reader(dead, [">first"])
-    assert len(await reader.read("dead", count=20, block_ms=10)) == 20
-    await reader.close()
+    await left_by_a_worker(lab, pipeline, lease_ms=100)
     began = time.monotonic()
 
     await lab.run(pipeline, lease_seconds=SHORT_LEASE_SECONDS)
@@ -41,13 +48,7 @@ async def test_what_a_dead_worker_left_runs_within_its_lease(lab: Lab) -> None:
 async def test_what_a_worker_left_that_is_known_to_be_dead_runs_at_once(lab: Lab) -> None:
     record = Record()
     pipeline = recorded(record)
-    dead = lab.broker(pipeline)
-    await lab.push(pipeline, "first", *items(30))
-    await dead.ensure_groups([">first"])
-    await dead.register("dead", {}, lease_ms=3_600_000, beat="1")
-    reader = Reader(dead, [">first"])
-    await reader.read("dead", count=20, block_ms=10)
-    await reader.close()
+    dead = await left_by_a_worker(lab, pipeline, lease_ms=3_600_000)
     await dead.certify_dead("dead", "died of SIGKILL")
 
     async with lab.running(pipeline):
@@ -85,13 +86,7 @@ async def test_a_housekeeper_that_stumbles_is_told_of_and_begins_again(
 ) -> None:
     record = Record()
     pipeline = recorded(record)
-    dead = lab.broker(pipeline)
-    await lab.push(pipeline, "first", *items(30))
-    await dead.ensure_groups([">first"])
-    await dead.register("dead", {}, lease_ms=1, beat="1")
-    reader = Reader(dead, [">first"])
-    await reader.read("dead", count=20, block_ms=10)
-    await reader.close()
+    dead = await left_by_a_worker(lab, pipeline, lease_ms=1)
     await lab.command(b"HSET", dead.keys.workers, b"nobody", b"no json")
 
     async with lab.running(pipeline, lease_seconds=SHORT_LEASE_SECONDS) as runner:
