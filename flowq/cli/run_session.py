@@ -26,7 +26,6 @@ from flowq.cli.stdout import forgiving_stdout
 from flowq.cli.table import console_for
 from flowq.cli.worker import Instructions
 from flowq.graph.plan import Plan
-from flowq.repair.dead_letters import DeadLetters
 from flowq.runtime.certificates import certify_lost_neighbours
 from flowq.runtime.run import Run, RunOptions
 from flowq.runtime.runner import Runner
@@ -93,7 +92,7 @@ class Session:
                 stack.enter_context(contextlib.redirect_stdout(stack.enter_context(forgiving_stdout())))
             if self.drains and (elsewhere := [name for name in before.open_sources if not self._runs(name)]):
                 screen.note(f"{', '.join(elsewhere)} has not finished, and does not run here: this run waits for it")
-            watch = Watch(self, run, screen, stop, before, DeadLetters(self.plan, broker))
+            watch = Watch(self, run, screen, stop, before, broker)
             if self._is_in_process:
                 telemetry = Telemetry(self.plan.name, logs=self.log_format == "json", traces=self.traces)
                 stack.callback(telemetry.finish)

@@ -13,13 +13,13 @@ from flowq.cli.run import exit_code_of_signals
 from flowq.cli.run_screen import UNKNOWN, Pacer, Screen
 from flowq.cli.run_text import pause_words, settled
 from flowq.errors import FlowqError
-from flowq.repair.dead_letters import DeadLetters
 from flowq.runtime.run import Run, poll_seconds
 from flowq.runtime.runner import first_to_end
 from flowq.runtime.supervisor import Supervisor
 from flowq.runtime.worker import StopSignals
 
 if TYPE_CHECKING:
+    from flowq.broker.redis_streams import Broker
     from flowq.cli.run_session import InProcess, Session
 
 EXIT_DEAD_LETTERS, EXIT_NOT_DRAINED = 3, 5
@@ -39,9 +39,9 @@ class Watch:
         screen: Screen,
         stop: StopSignals,
         before: Snapshot,
-        letters: DeadLetters,
+        broker: Broker,
     ) -> None:
-        self._letters = letters
+        self._broker = broker
         self._session = session
         self._run = run
         self._screen = screen
@@ -90,7 +90,9 @@ class Watch:
 
     async def _tell_of_the_dead(self) -> None:
         """What died in memory cannot be looked at later."""
-        groups = await self._letters.groups()
+        from flowq.repair.dead_letters import DeadLetters  # few runs need them, and all would wait for them
+
+        groups = await DeadLetters(self._session.plan, self._broker).groups()
         for group in groups[:_MOST_GROUPS]:
             self._screen.note(f"dead  {group.count:,}×  {group.stage}  {group.error}")
         if len(groups) > _MOST_GROUPS:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import ByteSize, TypeAdapter, ValidationError
+from functools import cache
 
-_SIZE = TypeAdapter(ByteSize)
+from pydantic import ByteSize, TypeAdapter, ValidationError
 
 
 def n_bytes(value: int | str) -> int:
@@ -16,9 +16,14 @@ def n_bytes(value: int | str) -> int:
     (1500000, 1024, 200)
     """
     try:
-        size = int(_SIZE.validate_python(value))
+        size = int(_adapter().validate_python(value))
     except ValidationError:
         size = -1
     if size < 0:
         raise ValueError(f'{value!r} is not a size; write a number of bytes, or "500kB", "64MB", "1GiB"')
     return size
+
+
+@cache
+def _adapter() -> TypeAdapter[ByteSize]:
+    return TypeAdapter(ByteSize)  # not at import: it takes milliseconds, and few pipelines write sizes
