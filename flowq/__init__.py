@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from flowq.graph.source_context import SourceContext
     from flowq.graph.stage import Source, Stage, source, stage
     from flowq.inspector import Inspector
-    from flowq.publisher import Publisher, SyncPublisher
+    from flowq.publisher import Publisher
     from flowq.runtime.in_process import run
     from flowq.runtime.retry_after import retry_after
+    from flowq.sync_publisher import SyncPublisher
 
 __version__ = "0.1.0"
 
@@ -63,9 +64,10 @@ _HOME_OF = {
         "flowq.graph.source_context": ("SourceContext",),
         "flowq.graph.stage": ("Source", "Stage", "source", "stage"),
         "flowq.inspector": ("Inspector",),
-        "flowq.publisher": ("Publisher", "SyncPublisher"),
+        "flowq.publisher": ("Publisher",),
         "flowq.runtime.in_process": ("run",),
         "flowq.runtime.retry_after": ("retry_after",),
+        "flowq.sync_publisher": ("SyncPublisher",),
     }.items()
     for name in names
 }

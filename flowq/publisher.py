@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import Iterable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -15,6 +14,7 @@ from flowq.broker.message_ids import MessageIds
 from flowq.broker.open import open_broker
 from flowq.broker.outlets import Outlets
 from flowq.broker.redis_streams import Broker
+from flowq.broker.shared import SharedBroker
 from flowq.delivery.durations import seconds
 from flowq.delivery.message import one_word
 from flowq.delivery.policy import Durability
@@ -44,6 +44,9 @@ class Pushed:
 
 class Publisher:
     """Pushes messages to the stages of one pipeline. Use it in an `async with`.
+
+    Several tasks may enter the same publisher: the first opens it, the last closes it, and it can be used again. It
+    belongs to one event loop at a time; a forked process opens it anew.
 
     `redis` is a URL, or None for the server that flowq runs in `.flowq/`. A push that returns is stored; one that is
     sent again because the reply was lost is stored once. When the edge of the stage is full, a push waits, or raises
@@ -79,30 +82,30 @@ class Publisher:
         self._namespace = namespace
         self._claim_folder = claim_folder
         self._ids = MessageIds()
-        self._stack = AsyncExitStack()
         self._targets: dict[tuple[str, type[Any]], Target] = {}
         self._outlets: dict[str, Outlets] = {}
-        self._broker: Broker | None = None
+        self._shared = SharedBroker("publisher", self._opening, remedy="async with publisher: ...")
         self._claims: ClaimCheck | None = None
 
     async def __aenter__(self) -> Self:
+        await self._shared.enter()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._shared.leave()
+
+    @asynccontextmanager
+    async def _opening(self) -> AsyncGenerator[Broker]:
         opening = open_broker(
             self._plan.name, redis=self._redis, namespace=self._namespace, durability=self._durability,
             claim_folder=self._claim_folder,
         )  # fmt: skip
-        self._broker = await self._stack.enter_async_context(opening)
-        try:
-            await check_claim_folder(self._broker, self._plan)
-            self._claims = claim_check(self._broker, self._plan)
-        except BaseException:
-            await self.__aexit__()
-            raise
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._broker = None
-        self._outlets.clear()
-        await self._stack.aclose()
+        async with opening as broker:
+            await check_claim_folder(broker, self._plan)
+            self._claims = claim_check(broker, self._plan)
+            self._outlets.clear()
+            self._ids = MessageIds()  # not those of a process that this one was forked from: they would collide
+            yield broker
 
     async def push(
         self,
@@ -214,67 +217,10 @@ class Publisher:
 
     @property
     def _opened(self) -> Broker:
-        if self._broker is None:
-            raise UsageError("the publisher is not open", hint="async with Publisher(pipeline) as publisher: ...")
-        return self._broker
+        return self._shared.opened
 
     def _outlets_to(self, edge: EdgePlan) -> Outlets:
         outlets = self._outlets.get(edge.name)
         if outlets is None:
             outlets = self._outlets[edge.name] = Outlets(self._opened, [edge])
         return outlets
-
-
-class SyncPublisher:
-    """The same for programs without asyncio, such as Flask and Django. Use it in a `with`; threads may share it.
-
-    >>> def add(pipeline, fetch, link):
-    ...     with SyncPublisher(pipeline, redis="redis://localhost:6379/0") as publisher:
-    ...         publisher.push(fetch, link)
-    """
-
-    def __init__(
-        self,
-        pipeline: Pipeline,
-        *,
-        redis: str | None = None,
-        namespace: str = "flowq",
-        durability: Durability = "local",
-        claim_folder: str | Path | None = None,
-    ) -> None:
-        self._publisher = Publisher(
-            pipeline, redis=redis, namespace=namespace, durability=durability, claim_folder=claim_folder
-        )
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="flowq-publisher", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._publisher.__aenter__(), self._loop).result()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        asyncio.run_coroutine_threadsafe(self._publisher.__aexit__(), self._loop).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-    def push(
-        self,
-        stage: Accepts[M] | str,
-        message: M,
-        *,
-        delay: float | str = 0,
-        id: str | None = None,
-        wait: bool = True,
-    ) -> str:
-        """Like `Publisher.push`."""
-        pushing = self._publisher.push(stage, message, delay=delay, id=id, wait=wait)
-        return asyncio.run_coroutine_threadsafe(pushing, self._loop).result()
-
-    def push_many(
-        self, stage: Accepts[M] | str, messages: Iterable[M], *, delay: float | str = 0, wait: bool = True
-    ) -> Pushed:
-        """Like `Publisher.push_many`."""
-        pushing = self._publisher.push_many(stage, messages, delay=delay, wait=wait)
-        return asyncio.run_coroutine_threadsafe(pushing, self._loop).result()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import AsyncGenerator
+from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import get_args
@@ -54,7 +56,7 @@ async def open_broker(
     durability that it cannot have.
     """
     _check(durability, redis)
-    server = EmbeddedRedis.acquire(DATA_DIR) if redis is None else None
+    server = await own_server(DATA_DIR) if redis is None else None
     try:
         dialer = dialer_for(server.url if server else redis or "", pipeline)
         keys = Keys(namespace, pipeline)
@@ -68,6 +70,31 @@ async def open_broker(
     finally:
         if server is not None:
             server.release()
+
+
+async def own_server(folder: Path) -> EmbeddedRedis:
+    """`EmbeddedRedis.acquire` without blocking the event loop. Cancelled, it lets go of the server again."""
+    acquiring: Future[EmbeddedRedis] = Future()
+    acquiring.set_running_or_notify_cancel()
+
+    def acquire() -> None:
+        try:
+            acquiring.set_result(EmbeddedRedis.acquire(folder))
+        except BaseException as error:  # noqa: BLE001  (raised where it is waited for)
+            acquiring.set_exception(error)
+
+    # Not the loop's own executor: its threads would stay in the host program, and user code may occupy all of them.
+    threading.Thread(target=acquire, name="flowq-embedded", daemon=True).start()
+    try:
+        return await asyncio.wrap_future(acquiring)
+    except asyncio.CancelledError:
+        acquiring.add_done_callback(_release)
+        raise
+
+
+def _release(acquired: Future[EmbeddedRedis]) -> None:
+    if acquired.exception() is None:
+        acquired.result().release()
 
 
 def claim_folder_for(keys: Keys, folder: str | Path | None, own_data: Path | None = None) -> ClaimFolder | None:

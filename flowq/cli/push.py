@@ -28,7 +28,7 @@ from flowq.graph.plan import Plan, StagePlan, inlet_of
 from flowq.graph.typecheck import type_names
 
 if TYPE_CHECKING:
-    from flowq.publisher import SyncPublisher
+    from flowq.sync_publisher import SyncPublisher
 
 T = TypeVar("T")
 
@@ -89,7 +89,7 @@ def command(
         value = None if many else inlet.read(message.encode())[0]
         publisher = None
         if not dry_run:
-            from flowq.publisher import SyncPublisher  # brings the Redis client, which a dry run does without
+            from flowq.sync_publisher import SyncPublisher  # brings the Redis client, which a dry run does without
 
             opening = SyncPublisher(
                 pipeline, redis=settings.redis, namespace=settings.namespace, durability=settings.durability,

@@ -27,6 +27,7 @@ from flowq.cli.table import console_for
 from flowq.cli.worker import Instructions
 from flowq.graph.plan import Plan
 from flowq.runtime.certificates import certify_lost_neighbours
+from flowq.runtime.collector import spare_the_collector
 from flowq.runtime.run import Run, RunOptions
 from flowq.runtime.runner import Runner
 from flowq.runtime.source_arguments import reject_unknown_arguments, source_arguments
@@ -231,6 +232,7 @@ class InProcess:
 
     async def start(self) -> None:
         await self._runner.start()
+        spare_the_collector()
 
     async def stop(self, hurry: asyncio.Event) -> None:
         await self._runner.stop(hurry)

@@ -12,9 +12,8 @@ from typing import Any
 
 import orjson
 
-from flowq.broker.embedded import EmbeddedRedis
 from flowq.broker.keys import Keys
-from flowq.broker.open import DATA_DIR, claim_folder_for, dialer_for
+from flowq.broker.open import DATA_DIR, claim_folder_for, dialer_for, own_server
 from flowq.broker.redis_streams import Broker
 from flowq.cli.errors import report
 from flowq.cli.loading import Entry, load_entry
@@ -93,7 +92,7 @@ async def _work(told: Instructions, plan: Plan, supervised_by: int, observer: Ob
     stop.install()
     stop.follow(supervised_by, patience_seconds=told.grace_seconds + KILL_MARGIN_SECONDS)
     if told.embedded:  # a hold of our own: should the supervisor be killed, there is still something to hand back
-        EmbeddedRedis.acquire(DATA_DIR)
+        await own_server(DATA_DIR)
     keys = Keys(told.namespace, told.pipeline)
     claims = claim_folder_for(keys, told.claim_folder)
     broker = Broker(dialer_for(told.redis, told.pipeline), keys, durability=told.durability, claims=claims)

@@ -11,11 +11,16 @@ from flowq.broker.calls import insist
 from flowq.broker.claims import check_claim_folder
 from flowq.broker.open import open_broker
 from flowq.broker.recorded_plan import record_plan
+from flowq.delivery.durations import seconds
 from flowq.delivery.policy import Durability
+from flowq.errors import UsageError
+from flowq.graph.plan import Plan
 from flowq.runtime.certificates import certify_lost_neighbours
+from flowq.runtime.collector import rarer_collections
 from flowq.runtime.observation import Observer
 from flowq.runtime.run import DEFAULT_GRACE_SECONDS, DEFAULT_LEASE_SECONDS, Run, RunOptions, Summary, poll_seconds
 from flowq.runtime.runner import Runner, first_to_end
+from flowq.runtime.source_arguments import reject_unknown_arguments, source_arguments
 from flowq.runtime.telemetry import require_opentelemetry
 
 if TYPE_CHECKING:
@@ -48,9 +53,11 @@ async def run(
     With `durability="replicated"` what sources give counts as stored when a replica of Redis has it. With
     `traces=True` handlers run in OpenTelemetry spans, of the tracer provider that the program has set.
 
-    Raises UsageError for a missing source argument, BrokerUnavailable or BrokerRefused when Redis cannot be used,
-    ResourceFailed when a resource cannot be opened. Errors of handlers are never raised: they end as retries and
-    dead letters.
+    Raises UsageError for a stage, an argument or a duration that cannot be used as given, BrokerUnavailable or
+    BrokerRefused when Redis cannot be used, ResourceFailed when a resource cannot be opened. Errors of handlers are
+    never raised: they end as retries and dead letters.
+
+    The program finds its signal handlers, logging, garbage collector and threads as they were.
 
     >>> import asyncio, flowq
     >>> @flowq.source
@@ -61,7 +68,7 @@ async def run(
     """
     if concurrency:
         pipeline = pipeline.tuned({stage: {"concurrency": n} for stage, n in concurrency.items()})
-    options = RunOptions(tuple(stages), arguments or {}, lease, grace)
+    options = _options(pipeline.plan, stages, arguments or {}, lease, grace)
     opening = open_broker(
         pipeline.name, redis=redis, namespace=namespace, durability=durability, claim_folder=claim_folder
     )
@@ -78,13 +85,32 @@ async def run(
         runner = Runner(
             pipeline.plan, broker, options, sources=sources, observer=_observer(pipeline.name, traces=traces)
         )
-        try:
-            await runner.start()
-            await first_to_end(runner.ended, until_drained(run, runner) if drain else asyncio.Event().wait())
-        finally:
-            await runner.stop()
+        with rarer_collections():
+            try:
+                await runner.start()
+                await first_to_end(runner.ended, until_drained(run, runner) if drain else asyncio.Event().wait())
+            finally:
+                await runner.stop()
         snapshot = await insist(run.snapshot, what="closing the run")
         return run.summary(snapshot, loop.time() - started_at)
+
+
+def _options(plan: Plan, stages: Sequence[str], arguments: Mapping[str, Any], lease: float, grace: float) -> RunOptions:
+    if isinstance(stages, str):
+        raise UsageError(f'stages="{stages}" is text, not a list of names', hint=f'write  stages=["{stages}"]')
+    for name in stages:
+        plan.stage(name)
+    reject_unknown_arguments(plan, arguments)
+    for source in plan.sources:
+        if not stages or source.name in stages:
+            source_arguments(source, arguments)
+    try:
+        lease_seconds, grace_seconds = seconds(lease), seconds(grace)
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"lease={lease!r}, grace={grace!r}: {error}") from None
+    if not lease_seconds:
+        raise UsageError("lease=0: a worker needs some time for each sign of life", hint="lease=15")
+    return RunOptions(tuple(stages), arguments, lease_seconds, grace_seconds)
 
 
 def _observer(pipeline: str, *, traces: bool) -> Observer | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import os
 from collections.abc import Awaitable, Coroutine, Mapping, Sequence
@@ -38,8 +37,6 @@ from flowq.runtime.versions import Versions
 log = logging.getLogger("flowq.runtime")
 
 _DAY_SECONDS = 86_400.0
-_GC_THRESHOLD = 10_000  # objects
-_PYTHON_GC_THRESHOLDS = (700, 2000)  # by default, up to 3.12 and since
 _LATEST_STOP_SECONDS = 1.8
 _SIGN_OFF_SECONDS = 1.0
 _TRIES_TO_SIGN_OFF = 3
@@ -142,7 +139,6 @@ class Runner:
         for stage in self._sources:
             task = self._spawn(self._run_source(stage, arguments[stage.name]), f"source {stage.name}")
             self._source_tasks.append(task)
-        spare_the_collector()
 
     async def _sign_on(self) -> None:
         if self._broker.dialer.is_private:
@@ -303,16 +299,6 @@ async def stop_and_close(consumer: Consumer, grace_seconds: float, hurry: asynci
             await step()
         except BrokerRefused as error:
             log.warning("%s could not settle everything: %s", consumer.stage.name, error.detail)
-
-
-def spare_the_collector() -> None:
-    """Have the garbage collector look less often, and not at what lives as long as the process.
-
-    Thousands of messages are alive at a time, and none of them needs it to go. A threshold of the user's own stays.
-    """
-    gc.freeze()
-    if gc.get_threshold()[0] in _PYTHON_GC_THRESHOLDS:
-        gc.set_threshold(_GC_THRESHOLD)
 
 
 async def first_to_end(*work: Awaitable[Any]) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from flowq.broker.redis_streams import Broker
 from flowq.graph.plan import Plan
+from flowq.runtime.collector import spare_the_collector
 from flowq.runtime.observation import Observer
 from flowq.runtime.run import RunOptions
 from flowq.runtime.runner import Runner, first_to_end
@@ -70,6 +71,7 @@ async def work(
     runner = Runner(plan, broker, options, sources=sources, supervised=True, quarantined=quarantined, observer=observer)
     try:
         await runner.start()
+        spare_the_collector()
         await first_to_end(runner.ended, stop.requested.wait())
     finally:
         await runner.stop(stop.hurry)

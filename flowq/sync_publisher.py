@@ -1,0 +1,187 @@
+"""The publisher for programs without asyncio: its event loop runs in a thread while the publisher is open."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Coroutine, Iterable
+from concurrent.futures import CancelledError, Future
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from flowq.delivery.policy import Durability
+from flowq.errors import UsageError
+from flowq.graph.flow import Accepts
+from flowq.publisher import Publisher, Pushed
+
+if TYPE_CHECKING:
+    from flowq.graph.pipeline import Pipeline
+
+M = TypeVar("M")
+T = TypeVar("T")
+
+_REMEDY = "with publisher: ..."
+
+
+class SyncPublisher:
+    """The same for programs without asyncio, such as Flask and Django. Use it in a `with`; threads may share it.
+
+    Several threads may enter the same publisher: the first opens it, the last closes it, and it can be used again. A
+    forked process, such as a worker of a web server, opens it anew.
+
+    >>> def add(pipeline, fetch, link):
+    ...     with SyncPublisher(pipeline, redis="redis://localhost:6379/0") as publisher:
+    ...         publisher.push(fetch, link)
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        *,
+        redis: str | None = None,
+        namespace: str = "flowq",
+        durability: Durability = "local",
+        claim_folder: str | Path | None = None,
+    ) -> None:
+        self._publisher = Publisher(
+            pipeline, redis=redis, namespace=namespace, durability=durability, claim_folder=claim_folder
+        )
+        self._home = _Home()
+
+    def __enter__(self) -> Self:
+        if self._home.pid != os.getpid():
+            self._home = _Home()  # the thread of the parent is not here, and its lock may have been taken
+        home = self._home
+        home.check_thread()
+        with home.turn:
+            if home.loop is None:
+                home.loop = _LoopThread()
+                try:
+                    _result(home.loop.start(self._publisher.__aenter__()))
+                except BaseException:
+                    home.close()
+                    raise
+            home.n_users += 1
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        home = self._home
+        if home.pid != os.getpid():  # entered before the fork: the parent will close it
+            return
+        with home.turn:
+            home.n_users = max(0, home.n_users - 1)
+            if home.loop is None or home.n_users:
+                return
+            try:
+                _result(home.loop.start(self._publisher.__aexit__()))
+            finally:
+                home.close()
+
+    def push(
+        self,
+        stage: Accepts[M] | str,
+        message: M,
+        *,
+        delay: float | str = 0,
+        id: str | None = None,
+        wait: bool = True,
+    ) -> str:
+        """Like `Publisher.push`."""
+        return self._call(self._publisher.push(stage, message, delay=delay, id=id, wait=wait))
+
+    def push_many(
+        self, stage: Accepts[M] | str, messages: Iterable[M], *, delay: float | str = 0, wait: bool = True
+    ) -> Pushed:
+        """Like `Publisher.push_many`. `messages` are iterated in the publisher's thread, so they cannot push too."""
+        return self._call(self._publisher.push_many(stage, messages, delay=delay, wait=wait))
+
+    def _call(self, work: Coroutine[Any, Any, T]) -> T:
+        try:
+            future = self._home.start(work)
+        except BaseException:
+            work.close()
+            raise
+        return _result(future)
+
+
+class _Home:
+    """Where a publisher is open: in which process, in which thread, and for how many."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self.turn = threading.RLock()
+        self.loop: _LoopThread | None = None
+        self.n_users = 0
+
+    def start(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Raises UsageError where nobody would ever do the work."""
+        if self.pid != os.getpid():
+            raise UsageError(
+                "the publisher was opened before this process was forked", hint=f"open one here:  {_REMEDY}"
+            )
+        self.check_thread()
+        with self.turn:
+            if self.loop is None:
+                raise UsageError("the publisher is not open", hint=_REMEDY)
+            return self.loop.start(work)
+
+    def check_thread(self) -> None:
+        """Raise UsageError in the thread of the loop, which would wait for itself."""
+        if self.loop is not None and self.loop.is_this_thread:
+            raise UsageError(
+                "the publisher is busy: it cannot be used by the iterable that it is just taking messages from",
+                hint="make a list of the messages first, or push them one by one",
+            )
+
+    def close(self) -> None:
+        if self.loop is not None:
+            self.loop.close()
+            self.loop = None
+
+
+class _LoopThread:
+    """An event loop that runs in a thread of its own until it is closed."""
+
+    def __init__(self) -> None:
+        started: Future[asyncio.AbstractEventLoop] = Future()
+        self._end = asyncio.Event()
+        self._thread = threading.Thread(target=self._run, args=(started,), name="flowq-publisher", daemon=True)
+        self._thread.start()
+        self._loop = started.result()
+
+    @property
+    def is_this_thread(self) -> bool:
+        return threading.current_thread() is self._thread
+
+    def start(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def close(self) -> None:
+        """Cancel what is still going on, and wait for the end of the thread."""
+        self._loop.call_soon_threadsafe(self._end.set)
+        self._thread.join()
+
+    def _run(self, started: Future[asyncio.AbstractEventLoop]) -> None:
+        async def until_the_end() -> None:
+            started.set_result(asyncio.get_running_loop())
+            await self._end.wait()
+
+        try:
+            asyncio.run(until_the_end())
+        except BaseException as error:  # no loop could be made: too many open files, perhaps
+            if started.done():
+                raise
+            started.set_exception(error)
+
+
+def _result(future: Future[T]) -> T:
+    try:
+        return future.result()
+    except CancelledError:
+        raise UsageError(
+            "the publisher was closed before the push was done", hint="close it after the last push"
+        ) from None
+    except BaseException:
+        future.cancel()  # Ctrl-C: nobody waits for it any more
+        raise
