@@ -139,6 +139,12 @@ class BodyLost(DecodeError):
     code = "FQ506"
 
 
+class NotAMessage(DecodeError):
+    """An entry with a header that looks like one of flowq's, and that no version of flowq writes."""
+
+    code = "FQ507"
+
+
 class EncodeError(CodecError):
     """A value that does not fit the declared output types, or cannot be written as JSON."""
 

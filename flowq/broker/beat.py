@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from flowq.delivery.stored import seconds_in
+
 
 def beat(number: int, silent_seconds: float) -> str:
     """What a worker writes into its lease.
@@ -19,7 +21,4 @@ def silence_of(beat: str) -> float:
     >>> silence_of("7"), silence_of("8 61.5")
     (0.0, 61.5)
     """
-    try:
-        return float(beat.partition(" ")[2] or 0)
-    except ValueError:  # another version's
-        return 0.0
+    return seconds_in(beat.partition(" ")[2])

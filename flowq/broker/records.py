@@ -5,14 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
-import orjson
+from flowq.delivery.message import GARBLED, MISSING, Delivery, Header
+from flowq.delivery.stored import json_object_in, text_in
 
-from flowq.delivery.message import MISSING, Delivery, Header
+_IS_PLAIN = re.compile(
+    rb"[!-~]{1,999}+ [!-~]{1,999}+ [!-~]{1,999}+ [0-9]{1,15}+(?: t=[!-~]{0,999}+)?+(?: w=[!-~]{0,999}+)?+"
+).fullmatch
+"""Whether a header can surely be read. Nearly all are of this form; the others are decoded to find out."""
 
-_IS_OURS = re.compile(rb"\S+ \S+ \S+ \d+(?: |$)").match
-"""Whether a header was written by flowq, and its message counted; the scripts decide by the same rule."""
+_LOOKS_LIKE_OURS = re.compile(rb"\S+ \S+ \S+ [0-9]+(?: |$)").match
+"""Whether an entry says that flowq has written it; the scripts take its message for counted by the same rule."""
 
 
 WHOLE = "*"
@@ -115,7 +119,7 @@ def deliveries_of(edge: str, entries: Sequence[Any], worker: str, epoch: int) ->
                 deliveries.append(Delivery(edge, entry[0], MISSING, b"", worker, epoch))
             continue
         entry_id, fields = entry
-        if len(fields) == 4 and fields[0] == b"h" and fields[2] == b"b" and _IS_OURS(fields[1]):
+        if len(fields) == 4 and fields[0] == b"h" and fields[2] == b"b" and _IS_PLAIN(fields[1]):
             deliveries.append(Delivery(edge, entry_id, fields[1], fields[3], worker, epoch))
         else:
             deliveries.append(_odd_delivery(edge, entry_id, dict(pairs(fields)), worker, epoch))
@@ -123,28 +127,26 @@ def deliveries_of(edge: str, entries: Sequence[Any], worker: str, epoch: int) ->
 
 
 def _odd_delivery(edge: str, entry_id: bytes, fields: dict[bytes, bytes], worker: str, epoch: int) -> Delivery:
-    """An entry that some other program added, or a dead letter of one that was put back."""
-    header = fields.get(b"h", b"")
+    """An entry with more in its header than most, or one that some other program added."""
+    raw, body = fields.get(b"h", b""), fields.get(b"b", b"")
     try:
-        Header.decode(header)
+        header = Header.decode(raw)
     except ValueError:  # not written by flowq, and so not counted yet
-        return Delivery(edge, entry_id, header, fields.get(b"b", b""), worker, epoch, fields)
-    return Delivery(edge, entry_id, header, fields.get(b"b", b""), worker, epoch)
+        stands_for_it = GARBLED if _LOOKS_LIKE_OURS(raw) else b""
+        return Delivery(edge, entry_id, stands_for_it, body, worker, epoch, fields)
+    return Delivery(edge, entry_id, raw, body, worker, epoch, None, header)
 
 
 def dead_entry(entry_id: bytes, fields: Sequence[bytes], amended: bytes | None = None) -> DeadEntry:
     """A dead letter from its stored fields, whoever wrote them, and from its new body if it was amended."""
     values = dict(pairs(fields))
-    try:
-        info: Any = orjson.loads(values.get(b"x", b"{}"))
-    except orjson.JSONDecodeError:
-        info = None
+    info = json_object_in(values.get(b"x", b"{}"))
     return DeadEntry(
-        entry_id=entry_id.decode(),
-        edge=values.get(b"e", b"").decode(),
+        entry_id=text_in(entry_id),
+        edge=text_in(values.get(b"e", b"")),
         header=values.get(b"h", b""),
         body=values.get(b"b") if amended is None else amended,
-        info=cast("dict[str, Any]", info) if isinstance(info, dict) else {"reason": "unknown"},
+        info={"reason": "unknown"} if info is None else info,
         foreign={name[2:]: value for name, value in values.items() if name.startswith(b"f:")},
         is_amended=amended is not None,
     )

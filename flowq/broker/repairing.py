@@ -62,7 +62,8 @@ async def bury(broker: Broker, stage: str, delivery: Delivery, letter: DeadLette
     token = f"dead:{delivery.edge}:{delivery.entry_id.decode()}"
     await broker.script(
         scripts.BURY, [keys.stats, keys.published, keys.dead(stage)],
-        stage, delivery.edge, token, PUBLISH_WINDOW_MS, letter.header.encode(), delivery.body, info,
+        stage, delivery.edge, token, PUBLISH_WINDOW_MS,
+        delivery.header_for_letter(letter.header), delivery.body, info,
     )  # fmt: skip
 
 

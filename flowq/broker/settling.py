@@ -196,7 +196,7 @@ def _add(call: _Call, deliveries: Sequence[Delivery], settlement: Settlement, ru
             call.delays = True
         case DeadLetter(header=header):
             info = orjson.dumps(dead_letter_info(settlement, deliveries[0], run_id))
-            call.others += (deliveries[0].entry_id, b"X", header.encode(), info)
+            call.others += (deliveries[0].entry_id, b"X", deliveries[0].header_for_letter(header), info)
         case Release():
             call.others += (deliveries[0].entry_id, b"R", deliveries[0].header.encode(), b"")
         case _:

@@ -7,7 +7,8 @@ import re
 from typing import NamedTuple
 
 _NUMBERS = re.compile(r"\b(?:0x)?[0-9a-fA-F-]*\d[0-9a-fA-F-]*\b|\d+")
-_FRAME = re.compile(r'^  File "(.+)", line (\d+), in (.+)$', re.MULTILINE)
+_MOST_CHARACTERS = 2000  # the pattern takes the square of the length, on text made for that
+_FRAME = re.compile(r'^  File "(.+)", line ([0-9]{1,9}), in (.+)$', re.MULTILINE)
 
 
 class Frame(NamedTuple):
@@ -37,5 +38,5 @@ def fingerprint(error: str, traceback: str) -> str:
     """
     frame = last_frame(traceback)
     place = (frame.file, frame.function) if frame else ("", "")
-    told = "\0".join((_NUMBERS.sub("#", error), *place))
+    told = "\0".join((_NUMBERS.sub("#", error[:_MOST_CHARACTERS]), *place))
     return hashlib.blake2b(told.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import orjson
 
 from flowq.delivery.message import Header
+from flowq.delivery.stored import moment_in, text_of
 
 _MOST_DEATHS, _LONGEST_ERROR = 5, 160
 
@@ -25,9 +27,17 @@ def deaths_of(header: Header) -> tuple[Death, ...]:
     if not header.past:
         return ()
     try:
-        return tuple(Death(int(at), int(n), str(error)) for at, n, error in json.loads(urlsafe_b64decode(header.past)))
-    except (ValueError, TypeError):  # another version's, or somebody's hand
+        deaths: Any = orjson.loads(urlsafe_b64decode(header.past))
+        return tuple(_death(*death) for death in deaths[-_MOST_DEATHS:])
+    except (ValueError, TypeError, KeyError):  # another version's, or somebody's hand
         return ()
+
+
+def _death(died_ms: object, attempts: object, error: object) -> Death:
+    """Raises ValueError for values that `put_back` does not write."""
+    if type(died_ms) is not int or type(attempts) is not int or not 0 <= attempts < 10**15:
+        raise ValueError("not a death")
+    return Death(moment_in(died_ms), attempts, text_of(error)[:_LONGEST_ERROR])
 
 
 def put_back(header: Header, death: Death) -> Header:
@@ -40,5 +50,5 @@ def put_back(header: Header, death: Death) -> Header:
     (1, ['ValueError: no'])
     """
     deaths = (*deaths_of(header), death._replace(error=death.error[:_LONGEST_ERROR]))[-_MOST_DEATHS:]
-    past = urlsafe_b64encode(json.dumps(deaths, separators=(",", ":")).encode()).decode()
+    past = urlsafe_b64encode(orjson.dumps([tuple(each) for each in deaths])).decode()
     return replace(header.replayed(), past=past)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from flowq.delivery.compression import unpacked
+from flowq.delivery.stored import entry_ms, number_in
+
+_MOST_HEADER_BYTES = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,8 @@ class Header:
     @classmethod
     def decode(cls, raw: bytes) -> Header:
         """Read a stored header. Raises ValueError for bytes that no version of flowq writes."""
+        if len(raw) > _MOST_HEADER_BYTES:
+            raise ValueError(f"a header of {len(raw):,} bytes")
         text = raw.decode()
         message_id, root_id, parent_id, hops, *more = text.split(" ")
         if text.split() != text.split(" "):  # a line break would end the header where header and body lie together
@@ -68,7 +73,7 @@ class Header:
         if root_id == "-":
             root_id = message_id
         if not more:
-            return cls(message_id, root_id, parent_id, int(hops))
+            return cls(message_id, root_id, parent_id, number_in(hops))
         known: dict[str, str] = {}
         unknown: list[str] = []
         for word in more:
@@ -81,10 +86,10 @@ class Header:
             message_id,
             root_id,
             parent_id,
-            int(hops),
-            attempt=int(known.get("a", 1)),
-            crashes=int(known.get("c", 0)),
-            first_ms=int(known.get("f", 0)),
+            number_in(hops),
+            attempt=number_in(known.get("a", "1")),
+            crashes=number_in(known.get("c", "0")),
+            first_ms=number_in(known.get("f", "0")),
             type_tag=known.get("t", ""),
             granted="g" in known,
             past=known.get("p", ""),
@@ -126,13 +131,17 @@ MISSING = b" t="
 """Stands for the header of an entry that was deleted while it was pending. It has a type tag, as all do that need a
 second look before they are decoded."""
 
+GARBLED = b" t=?"
+"""Stands for a header that looks like one of flowq's and cannot be one. What to do with its message nobody can tell."""
+
 
 @dataclass(slots=True)
 class Delivery:
     """One handing-over of a message to this worker, with everything needed to settle it.
 
     `worker` is the name it was read under and `epoch` counts the changes of connections seen before it was read:
-    together they decide whether it may still be settled in one batch with its neighbours.
+    together they decide whether it may still be settled in one batch with its neighbours. `foreign` are all fields of
+    an entry that flowq did not write.
     """
 
     edge: str
@@ -180,7 +189,12 @@ class Delivery:
     @property
     def appended_ms(self) -> int:
         """When Redis appended the entry, in milliseconds since 1970."""
-        return int(self.entry_id.partition(b"-")[0])
+        return entry_ms(self.entry_id)
+
+    def header_for_letter(self, header: Header) -> bytes:
+        """The header under which it is buried: the one that it came with, where flowq did not write that."""
+        given = self.foreign.get(b"h") if self.foreign else None
+        return header.encode() if given is None else given
 
     def age_seconds(self, now_seconds: float) -> float:
         """How long ago it was first appended to its edge; `now_seconds` since 1970."""

@@ -12,7 +12,7 @@ from typing import Any
 from flowq.broker.claim_folder import ClaimFolder
 from flowq.broker.claims import redeem
 from flowq.delivery.codec import Decode, decoder, tagged_decoders
-from flowq.delivery.message import MISSING, Delivery
+from flowq.delivery.message import GARBLED, MISSING, Delivery
 from flowq.delivery.settlement import (
     ROLLOUT_SECONDS,
     Failed,
@@ -23,7 +23,7 @@ from flowq.delivery.settlement import (
     Undecodable,
     Unencodable,
 )
-from flowq.errors import BodyElsewhere, DecodeError, EncodeError, RetryLater, UnknownType
+from flowq.errors import BodyElsewhere, DecodeError, EncodeError, NotAMessage, RetryLater, UnknownType
 from flowq.graph.context import Context
 from flowq.graph.emission import Emission
 from flowq.graph.plan import Handler, Kind, Placement, Plan, Shape, StagePlan
@@ -92,6 +92,8 @@ class Handling:
     def _decoder_by_tag(self, delivery: Delivery) -> Decode:
         if delivery.header_bytes == MISSING:
             raise DecodeError("the entry was deleted while it was pending")
+        if delivery.header_bytes == GARBLED:
+            raise NotAMessage("its header looks like one of flowq's, and no version of flowq writes such a one")
         tag = delivery.header.type_tag
         decode = self._decode_tagged.get(tag, self._decode_any)
         is_unknown = decode is self._decode_any and Any not in self.stage.accepted

@@ -14,7 +14,7 @@ from flowq.broker.redis_streams import Broker
 from flowq.delivery.codec import schema_digest
 from flowq.delivery.message import Delivery
 from flowq.delivery.settlement import ROLLOUT_SECONDS, Undecodable, Unfamiliar
-from flowq.errors import BrokerRefused, UnknownType
+from flowq.errors import BrokerRefused, NotAMessage, UnknownType
 from flowq.graph.plan import Plan
 
 log = logging.getLogger("flowq.runtime")
@@ -38,6 +38,8 @@ class Versions:
 
     async def judge(self, error: Exception, delivery: Delivery) -> Undecodable | Unfamiliar:
         """Unfamiliar when its type is not known here, or when a later run gave the edge another schema."""
+        if isinstance(error, NotAMessage):  # to every version
+            return Undecodable(error)
         if not isinstance(error, UnknownType) and not await self._has_changed(delivery.edge):
             return Undecodable(error)
         if delivery.edge not in self._told:
@@ -55,7 +57,7 @@ class Versions:
                 return False
             self._read_at = now
         recorded = self._recorded.get(edge)
-        return recorded is not None and recorded.schema != schema_digest(self._accepts(edge))
+        return recorded is not None and recorded.schema not in ("", schema_digest(self._accepts(edge)))
 
     def _accepts(self, edge: str) -> object:
         return self._plan.stage(self._plan.edge_by_name[edge].target).accepts

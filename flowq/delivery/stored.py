@@ -1,0 +1,114 @@
+"""Reads single values out of Redis: whoever wrote them, each gives a bounded value or ValueError, never anything else."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any, cast
+
+import orjson
+
+LAST_MS = 253_402_300_799_999
+"""The last millisecond that a date can name: the end of the year 9999."""
+
+_NUMBER = re.compile(r"[0-9]{1,15}")
+_COUNT = re.compile(r"-?[0-9]{1,15}")
+_ENTRY_ID = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
+_LARGEST_PART = 2**64 - 1
+_MOST_JSON_BYTES = 1_000_000
+
+
+def text_in(raw: bytes) -> str:
+    r"""Text, with escapes in the place of bytes that are none.
+
+    >>> text_in(b"caf\xc3\xa9 \xff")
+    'café \\xff'
+    """
+    return raw.decode("utf-8", "backslashreplace")
+
+
+def number_in(text: str) -> int:
+    """A number of up to 15 ASCII digits. Raises ValueError.
+
+    `int` also takes signs, underscores and the digits of other scripts, and numbers that neither JSON nor a date can
+    carry.
+    """
+    if _NUMBER.fullmatch(text) is None:
+        raise ValueError("not a number of up to 15 digits")
+    return int(text)
+
+
+def count_in(raw: bytes | str) -> int:
+    """A counter, which may be negative; 0 for what is none.
+
+    >>> count_in(b"-12"), count_in(b"9" * 5000), count_in(b"many")
+    (-12, 0, 0)
+    """
+    text = text_in(raw) if isinstance(raw, bytes) else raw
+    return int(text) if _COUNT.fullmatch(text) else 0
+
+
+def moment_in(value: object) -> int:
+    """A moment in milliseconds since 1970, as a number or as text, moved to the nearest that a date can name.
+
+    >>> moment_in(b"1700000000000"), moment_in("inf"), moment_in(-5), moment_in(None)
+    (1700000000000, 253402300799999, 0, 0)
+    """
+    if isinstance(value, bytes):
+        value = text_in(value)
+    if isinstance(value, str):
+        try:
+            value = float(value[:400])
+        except ValueError:
+            return 0
+    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+        return 0
+    return round(min(max(value, 0), LAST_MS))
+
+
+def seconds_in(text: str, *, most: float = 1e9) -> float:
+    """A number of seconds from 0 to `most`; 0 for what is none."""
+    try:
+        value = float(text[:400])
+    except ValueError:
+        return 0.0
+    return min(value, most) if value > 0 else 0.0  # NaN is not above 0
+
+
+def entry_ms(entry_id: bytes | str) -> int:
+    """When an entry of a stream was added, in milliseconds since 1970. Whoever adds one may choose its id."""
+    ms = entry_id.partition(b"-")[0] if isinstance(entry_id, bytes) else entry_id.partition("-")[0]
+    return moment_in(ms)
+
+
+def is_entry_id(text: str) -> bool:
+    """Whether Redis takes this for the id of an entry.
+
+    >>> is_entry_id("1700000000000-0"), is_entry_id("order 42"), is_entry_id(f"{2**64}-0")
+    (True, False, False)
+    """
+    if _ENTRY_ID.fullmatch(text) is None:
+        return False
+    return all(int(part) <= _LARGEST_PART for part in text.split("-"))
+
+
+def json_object_in(raw: bytes) -> Mapping[str, Any] | None:
+    """A JSON object of up to a megabyte; None for anything else."""
+    if len(raw) > _MOST_JSON_BYTES:
+        return None
+    try:
+        value: Any = orjson.loads(raw)
+    except orjson.JSONDecodeError:  # also what is nested too deeply
+        return None
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else None
+
+
+def texts_in(value: object) -> tuple[str, ...]:
+    """The texts of a JSON list; none for what is no list."""
+    return tuple(item for item in cast("list[Any]", value) if isinstance(item, str)) if isinstance(value, list) else ()
+
+
+def text_of(value: object) -> str:
+    """A JSON value that should be text."""
+    return value if isinstance(value, str) else "" if value is None else orjson.dumps(value).decode()
