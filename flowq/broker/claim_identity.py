@@ -6,6 +6,7 @@ import secrets
 
 from flowq.broker.redis_streams import Broker
 from flowq.broker.released import answer_of
+from flowq.delivery.stored import text_in
 from flowq.errors import WrongClaimFolder
 
 _NEW = "new "
@@ -45,4 +46,4 @@ async def forget(broker: Broker) -> None:
 
 async def _recorded(broker: Broker, key: str) -> str:
     recorded: bytes | None = await answer_of(broker, b"GET", key)
-    return (recorded or b"").decode()
+    return text_in(recorded or b"")

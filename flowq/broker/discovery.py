@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from flowq.broker.keys import is_name
 from flowq.broker.recorded_plan import recorded_plan
 from flowq.broker.redis_streams import Broker
+from flowq.delivery.stored import text_in
 from flowq.errors import Place
 from flowq.graph.plan import EdgePlan, Handler, Kind, Placement, Plan, Shape, StagePlan
 
@@ -28,7 +30,7 @@ async def pipelines_on_record(broker: Broker) -> list[str]:
         if isinstance(reply, Exception):
             return sorted(names)
         cursor, keys = reply
-        names |= {found[1] for key in keys if (found := is_plan(key.decode(errors="replace")))}
+        names |= {found[1] for key in keys if (found := is_plan(text_in(key))) and is_name(found[1])}
         if int(cursor) == 0:
             return sorted(names)
 

@@ -10,6 +10,10 @@ from flowq.errors import UsageError
 GROUP = b"flowq"
 """The one consumer group of every edge."""
 
+_NAME = "[A-Za-z_][A-Za-z0-9_]{0,63}"
+is_name = re.compile(_NAME).fullmatch
+"""Whether a stage or a pipeline can have this name: not all that stands in Redis was written by flowq."""
+is_edge = re.compile(f"(?:{_NAME})?>{_NAME}").fullmatch
 _NAMESPACE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 
 

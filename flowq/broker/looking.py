@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from flowq.broker import scripts
 from flowq.broker.keys import GROUP
-from flowq.broker.records import deliveries_of
+from flowq.broker.records import deliveries_of, parked_delivery
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.message import Delivery, Header
+from flowq.delivery.stored import entry_ms, moment_in, text_in
 
 _PER_CALL = 1000  # entries that one call looks through: it keeps Redis from everything else
 
@@ -61,12 +63,11 @@ async def peek(
     sights: list[Sight] = []
     for edge, (running, waiting, delayed) in zip(edges, seen, strict=True):
         for entry_id, fields, worker, idle_ms in running:
-            (delivery,) = deliveries_of(edge, [(entry_id, fields)], worker.decode(), 0)
-            sights.append(Sight(State.RUNNING, delivery, now_ms - idle_ms, worker.decode()))
+            (delivery,) = deliveries_of(edge, [(entry_id, fields)], text_in(worker), 0)
+            sights.append(Sight(State.RUNNING, delivery, now_ms - idle_ms, text_in(worker)))
         sights += [Sight(State.WAITING, one, one.appended_ms) for one in deliveries_of(edge, waiting, "", 0)]
         for due_ms, parked in delayed:
-            header, _, body = parked.partition(b"\n")
-            sights.append(Sight(State.DELAYED, Delivery(edge, b"", header, body, "", 0), round(float(due_ms))))
+            sights.append(Sight(State.DELAYED, parked_delivery(edge, parked), moment_in(due_ms)))
     return now_ms, sights
 
 
@@ -75,25 +76,22 @@ async def kin_on_edge(broker: Broker, edge: str, message_id: str) -> AsyncIterat
     keys = broker.keys
     async for at, header, worker in _kin(broker, [keys.edge(edge)], message_id):
         state = State.RUNNING if worker else State.WAITING
-        yield Found(header, state, edge, _ms_of(at), worker, at)
+        yield Found(header, state, edge, entry_ms(at), worker, at)
     async for at, header, _ in _kin(broker, [keys.delayed(edge), keys.parked(edge)], message_id):
-        yield Found(header, State.DELAYED, edge, round(float(at)))
+        yield Found(header, State.DELAYED, edge, moment_in(at))
 
 
 async def kin_in(broker: Broker, stream: str, message_id: str, *, state: State, stage: str) -> AsyncIterator[Found]:
     """The same in a stream of dead or of kept messages."""
     async for at, header, _ in _kin(broker, [stream], message_id):
-        yield Found(header, state, stage, _ms_of(at), entry_id=at)
+        yield Found(header, state, stage, entry_ms(at), entry_id=at)
 
 
 async def _kin(broker: Broker, names: Sequence[str], message_id: str) -> AsyncIterator[tuple[str, Header, str]]:
     position = "-"
     while position:
         reply = await broker.script(scripts.FIND, names, GROUP, message_id, position, _PER_CALL)
-        position = reply[0].decode()
-        for at, header, worker in zip(reply[2::3], reply[3::3], reply[4::3], strict=True):
-            yield at.decode(), Header.decode(header), worker.decode()
-
-
-def _ms_of(entry_id: str) -> int:
-    return int(entry_id.partition("-")[0])
+        position = text_in(reply[0])
+        for at, raw, worker in zip(reply[2::3], reply[3::3], reply[4::3], strict=True):
+            with contextlib.suppress(ValueError):  # one that looks like a header names no kin
+                yield text_in(at), Header.decode(raw), text_in(worker)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from flowq.broker import scripts
 from flowq.broker.keys import GROUP
 from flowq.broker.redis_streams import Broker
+from flowq.delivery.stored import as_stored, text_in
 from flowq.errors import UsageError
 
 _MOST_PER_STEP = 500  # each may carry a body of a megabyte
@@ -31,13 +32,13 @@ async def move_edge(broker: Broker, edge: str, new_edge: str) -> int:
     ]  # fmt: skip
     while True:
         consumers = sorted((await broker.consumers_of([edge]))[edge])
-        leases = [keys.lease(consumer) for consumer in consumers]
+        leases = [as_stored(keys.lease(consumer)) for consumer in consumers]
         n, *living = await broker.script(
-            scripts.MOVE_EDGE, [*names, *leases], GROUP, edge, new_edge, _MOST_PER_STEP, *consumers
+            scripts.MOVE_EDGE, [*names, *leases], GROUP, edge, new_edge, _MOST_PER_STEP, *map(as_stored, consumers)
         )
         if living:
             raise StillServed(
-                f"{edge} is still served by worker {living[0].decode()}",
+                f"{edge} is still served by worker {text_in(living[0])}",
                 hint="stop the workers of the earlier version; one that was killed counts until its lease ends",
             )
         if n == 0:

@@ -16,6 +16,7 @@ from flowq.broker.claim_identity import identify
 from flowq.broker.records import pairs
 from flowq.broker.redis_streams import Broker
 from flowq.broker.released import answer_of, paths_in
+from flowq.delivery.stored import text_in
 from flowq.graph.plan import Plan
 
 YOUNGEST_ORPHAN_SECONDS = 86_400.0
@@ -99,7 +100,7 @@ async def _keys(broker: Broker, plan: Plan) -> tuple[list[str], list[str]]:
     cursor, prefix = b"0", keys.all.removesuffix("*")
     while True:
         cursor, names = await answer_of(broker, b"SCAN", cursor, b"MATCH", keys.all, b"COUNT", _PER_CALL)
-        for name in (raw.decode() for raw in names):
+        for name in map(text_in, names):
             rest = name.removeprefix(prefix)
             if rest.startswith(_STREAMS):
                 streams.add(name)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from flowq.broker import scripts
 from flowq.broker.calls import CALL_TIMEOUT_SECONDS
-from flowq.broker.records import WHOLE, pairs
+from flowq.broker.records import WHOLE, moments_by_name
 from flowq.broker.redis_streams import Broker
 
 
@@ -25,7 +25,7 @@ async def paused_since(broker: Broker) -> Mapping[str, int]:
     (reply,) = await broker.ask([(b"HGETALL", broker.keys.paused)])
     if isinstance(reply, Exception):
         raise reply
-    return {name.decode(): int(since) for name, since in pairs(reply)}
+    return moments_by_name(reply)
 
 
 _FOR_EVER_MS = 10 * 365 * 86_400_000

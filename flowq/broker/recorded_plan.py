@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import orjson
 
 from flowq.broker import scripts
+from flowq.broker.keys import is_edge
 from flowq.broker.records import pairs
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.codec import schema_digest, tag_of
+from flowq.delivery.stored import json_object_in, moment_in, text_in, texts_in
 from flowq.graph.plan import Plan
 
 
@@ -52,11 +54,16 @@ async def recorded_plan(broker: Broker) -> Mapping[str, RecordedEdge]:
 
 async def _record(broker: Broker, described: Sequence[str | bytes]) -> Mapping[str, RecordedEdge]:
     before = await broker.script(scripts.RECORD_PLAN, [broker.keys.plan], *described)
-    edges: dict[str, RecordedEdge] = {}
-    for name, record in pairs(before):
-        about = orjson.loads(record)
-        edges[name.decode()] = RecordedEdge(tuple(about["accepts"]), about["schema"], about["seen_ms"], record)
-    return edges
+    edges = ((text_in(name), record) for name, record in pairs(before))
+    return {name: recorded_edge(record) for name, record in edges if is_edge(name)}
+
+
+def recorded_edge(record: bytes) -> RecordedEdge:
+    """An edge as it was described; as one of which nothing is known where that cannot be read."""
+    about = json_object_in(record) or {}
+    schema = about.get("schema")
+    accepts, seen_ms = texts_in(about.get("accepts")), moment_in(about.get("seen_ms"))
+    return RecordedEdge(accepts, schema if isinstance(schema, str) else "", seen_ms, record)
 
 
 async def orphans_of(broker: Broker, plan: Plan, recorded: Mapping[str, RecordedEdge] | None = None) -> list[Orphan]:

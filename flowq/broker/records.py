@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flowq.delivery.message import GARBLED, MISSING, Delivery, Header
-from flowq.delivery.stored import json_object_in, text_in
+from flowq.delivery.stored import count_in, json_object_in, moment_in, text_in, texts_in
 
 _IS_PLAIN = re.compile(
     rb"[!-~]{1,999}+ [!-~]{1,999}+ [!-~]{1,999}+ [0-9]{1,15}+(?: t=[!-~]{0,999}+)?+(?: w=[!-~]{0,999}+)?+"
@@ -137,6 +137,13 @@ def _odd_delivery(edge: str, entry_id: bytes, fields: dict[bytes, bytes], worker
     return Delivery(edge, entry_id, raw, body, worker, epoch, None, header)
 
 
+def parked_delivery(edge: str, parked: bytes) -> Delivery:
+    """A delayed message as it lies there: header, line break, body. Without a line break all of it is the body."""
+    header, found, body = parked.partition(b"\n")
+    (delivery,) = deliveries_of(edge, [(b"", [b"h", header, b"b", body] if found else [b"b", parked])], "", 0)
+    return delivery
+
+
 def dead_entry(entry_id: bytes, fields: Sequence[bytes], amended: bytes | None = None) -> DeadEntry:
     """A dead letter from its stored fields, whoever wrote them, and from its new body if it was amended."""
     values = dict(pairs(fields))
@@ -150,6 +157,57 @@ def dead_entry(entry_id: bytes, fields: Sequence[bytes], amended: bytes | None =
         foreign={name[2:]: value for name, value in values.items() if name.startswith(b"f:")},
         is_amended=amended is not None,
     )
+
+
+_LONGEST_LEASE_SECONDS, _LARGEST_PID = 86_400.0, 2**31
+
+
+def worker_facts(raw: bytes) -> dict[str, Any]:
+    """What a worker told of itself, as far as it makes sense: an empty dict where it cannot be read at all."""
+    told = json_object_in(raw) or {}
+    facts: dict[str, Any] = {
+        name: told[name] for name in ("worker", "host", "where", "born") if isinstance(told.get(name), str)
+    }
+    facts |= {name: list(texts_in(told[name])) for name in ("stages", "edges", "formerly") if name in told}
+    pid, lease_seconds = told.get("pid"), told.get("lease_seconds")
+    if type(pid) is int and 0 < pid < _LARGEST_PID:
+        facts["pid"] = pid
+    if (
+        isinstance(lease_seconds, int | float)
+        and not isinstance(lease_seconds, bool)
+        and 0 < lease_seconds <= _LONGEST_LEASE_SECONDS
+    ):
+        facts["lease_seconds"] = lease_seconds
+    return facts
+
+
+def snapshot_of(reply: Sequence[Any], edges: Sequence[str], stages: Sequence[str]) -> Snapshot:
+    """The state that the snapshot script has found. Workers that tell no name are left out."""
+    counters, run, workers, now_ms, edge_states, dead_letters, paused = reply
+    return Snapshot(
+        counters=counters_in(counters),
+        run=texts_by_name(run),
+        workers=tuple(facts for facts in map(worker_facts, workers) if "worker" in facts),
+        now_ms=now_ms,
+        edges={edge: EdgeState(*state) for edge, state in zip(edges, edge_states, strict=True)},
+        dead_letters=dict(zip(stages, dead_letters, strict=True)),
+        paused=moments_by_name(paused),
+    )
+
+
+def counters_in(flat: Sequence[bytes]) -> dict[str, int]:
+    """Counters by name; those that are no numbers count as 0."""
+    return {text_in(name): count_in(value) for name, value in pairs(flat)}
+
+
+def texts_by_name(flat: Sequence[bytes]) -> dict[str, str]:
+    """The fields of a hash of texts."""
+    return {text_in(name): text_in(value) for name, value in pairs(flat)}
+
+
+def moments_by_name(flat: Sequence[bytes]) -> dict[str, int]:
+    """The fields of a hash of moments, in milliseconds since 1970."""
+    return {text_in(name): moment_in(value) for name, value in pairs(flat)}
 
 
 def pairs(flat: Sequence[Any]) -> list[tuple[Any, Any]]:

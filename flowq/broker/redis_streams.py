@@ -15,17 +15,19 @@ from flowq.broker.keys import GROUP, Keys
 from flowq.broker.publishing import CursorMove, Parcel, packed
 from flowq.broker.records import (
     DeadEntry,
-    EdgeState,
     Published,
     Reclaimed,
     Snapshot,
     dead_entry,
     deliveries_of,
     pairs,
+    snapshot_of,
+    worker_facts,
 )
 from flowq.delivery.message import Delivery
 from flowq.delivery.policy import Durability
 from flowq.delivery.settlement import Output
+from flowq.delivery.stored import as_stored, name_in, text_in
 
 CRASHES_BEFORE_BURIAL = 3
 """Worker deaths that one message is given: the first in a crowd proves little, two more alone prove it."""
@@ -180,21 +182,22 @@ class Broker:
         """Sign a worker off; returns the number of edges on which something is still pending for it."""
         keys = self.keys
         streams = [keys.edge(edge) for edge in edges]
-        names = [keys.workers, keys.certificates, keys.lease(worker), *streams]
-        left: int = await self.script(scripts.RETIRE, names, GROUP, worker, reason)
+        names = [keys.workers, keys.certificates, as_stored(keys.lease(worker)), *streams]
+        left: int = await self.script(scripts.RETIRE, names, GROUP, as_stored(worker), reason)
         return left
 
     async def certify_dead(self, worker: str, reason: str) -> None:
         """Tell everybody that a worker's process is gone, so that nobody waits for its lease."""
-        await self.script(scripts.CERTIFY, [self.keys.certificates, self.keys.lease(worker)], worker, reason)
+        names = [self.keys.certificates, as_stored(self.keys.lease(worker))]
+        await self.script(scripts.CERTIFY, names, as_stored(worker), reason)
 
     async def forget(self, workers: Sequence[str]) -> None:
         """Strike off workers that are gone and have left nothing behind."""
         if workers:
-            keys = self.keys
+            keys, names = self.keys, [as_stored(worker) for worker in workers]
             commands = [
-                (b"HDEL", keys.certificates, *workers),
-                (b"HDEL", keys.workers, *workers),
+                (b"HDEL", keys.certificates, *names),
+                (b"HDEL", keys.workers, *names),
                 (b"HLEN", keys.certificates),
             ]
             replies = await self._control.call_all(commands, timeout_seconds=CALL_TIMEOUT_SECONDS)
@@ -204,19 +207,19 @@ class Broker:
     async def registered_workers(self) -> dict[str, dict[str, Any]]:
         """Everybody who is signed on, by name, with what they told of themselves."""
         reply = await self._control.call(b"HGETALL", self.keys.workers, timeout_seconds=CALL_TIMEOUT_SECONDS)
-        return {name.decode(): orjson.loads(info) for name, info in pairs(reply)}
+        return {name_in(name): worker_facts(info) for name, info in pairs(reply)}
 
     async def certificates(self) -> dict[str, str]:
         """The workers known to be gone, and how they went."""
         reply = await self._control.call(b"HGETALL", self.keys.certificates, timeout_seconds=CALL_TIMEOUT_SECONDS)
-        return {name.decode(): how.decode() for name, how in pairs(reply)}
+        return {name_in(name): text_in(how) for name, how in pairs(reply)}
 
     async def consumers_of(self, edges: Sequence[str]) -> dict[str, set[str]]:
         """The consumer names that Redis knows on each edge."""
         commands = [(b"XINFO", b"CONSUMERS", self.keys.edge(edge), GROUP) for edge in edges]
         replies = await self._control.call_all(commands, timeout_seconds=CALL_TIMEOUT_SECONDS)
         return {
-            edge: set() if isinstance(reply, Exception) else {dict(pairs(row))[b"name"].decode() for row in reply}
+            edge: set() if isinstance(reply, Exception) else {name_in(dict(pairs(row))[b"name"]) for row in reply}
             for edge, reply in zip(edges, replies, strict=True)
         }
 
@@ -224,9 +227,9 @@ class Broker:
         """The beat of each worker's lease, None where it has none."""
         if not workers:
             return {}
-        names = [self.keys.lease(worker) for worker in workers]
+        names = [as_stored(self.keys.lease(worker)) for worker in workers]
         reply = await self._control.call(b"MGET", *names, timeout_seconds=CALL_TIMEOUT_SECONDS)
-        return {worker: beat and beat.decode() for worker, beat in zip(workers, reply, strict=True)}
+        return {worker: beat and text_in(beat) for worker, beat in zip(workers, reply, strict=True)}
 
     async def reclaim(
         self, edge: str, victim: str, worker: str, *, limit: int, beat: str | None = None, crashed: str = ""
@@ -240,13 +243,16 @@ class Broker:
             "reason": "crash",
             "error": f"WorkerCrashed: {CRASHES_BEFORE_BURIAL} workers have died with this message, the last {crashed}",
             "error_type": "WorkerCrashed",
-            "worker": victim,
+            "worker": text_in(as_stored(victim)),
             "run": self.run_id,
         }
         reply = await self.script(
             scripts.RECLAIM,
-            [keys.workers, keys.lease(victim), keys.edge(edge), keys.suspects, keys.dead(stage), keys.stats],
-            GROUP, victim, worker, limit, beat or "", edge, stage,
+            [
+                keys.workers, as_stored(keys.lease(victim)), keys.edge(edge), keys.suspects, keys.dead(stage),
+                keys.stats,
+            ],
+            GROUP, as_stored(victim), worker, limit, beat or "", edge, stage,
             CRASHES_BEFORE_BURIAL if crashed else 0, orjson.dumps(letter),
         )  # fmt: skip
         if reply[0] == 0:
@@ -289,7 +295,7 @@ class Broker:
             run_id, len(seen), len(edges), int(fresh), signature, *sources,
         )  # fmt: skip
         finished = {source: bool(done) for source, done in zip(sources, reply[2:], strict=True)}
-        return reply[0].decode(), bool(reply[1]), finished
+        return text_in(reply[0]), bool(reply[1]), finished
 
     async def source_finished(self, source: str, signature: str) -> None:
         """Note that a source has given everything it had."""
@@ -316,16 +322,7 @@ class Broker:
         reply = await self.script(
             scripts.SNAPSHOT, [keys.stats, keys.run, keys.workers, keys.paused, *names, *dead], GROUP, len(edges)
         )
-        counters, run, workers, now_ms, edge_states, dead_letters, paused = reply
-        return Snapshot(
-            counters={field.decode(): int(value) for field, value in pairs(counters)},
-            run={field.decode(): value.decode() for field, value in pairs(run)},
-            workers=tuple(orjson.loads(info) for info in workers),
-            now_ms=now_ms,
-            edges={edge: EdgeState(*state) for edge, state in zip(edges, edge_states, strict=True)},
-            dead_letters=dict(zip(stages, dead_letters, strict=True)),
-            paused={stage.decode(): int(since) for stage, since in pairs(paused)},
-        )
+        return snapshot_of(reply, edges, stages)
 
     # Dead letters
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flowq.broker import scripts
 from flowq.broker.redis_streams import Broker
+from flowq.delivery.stored import as_stored, name_in
 
 
 async def take_source(broker: Broker, source: str, worker: str) -> str:
@@ -14,8 +15,10 @@ async def take_source(broker: Broker, source: str, worker: str) -> str:
     keys = broker.keys
     found = ""
     while True:
-        reply = await broker.script(scripts.TAKE_SOURCE, [keys.run, keys.lease(found)], source, found, worker)
-        runner: str = reply.decode()
+        reply = await broker.script(
+            scripts.TAKE_SOURCE, [keys.run, as_stored(keys.lease(found))], source, as_stored(found), worker
+        )
+        runner = name_in(reply)
         if runner in (worker, found):
             return runner
         found = runner

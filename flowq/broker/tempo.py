@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from redis.exceptions import ResponseError
 
 from flowq.broker import scripts
-from flowq.broker.records import Snapshot, pairs
+from flowq.broker.records import Snapshot, texts_by_name
 from flowq.broker.redis_streams import Broker
+from flowq.delivery.stored import count_in, moment_in
 from flowq.errors import BrokerError
 from flowq.graph.plan import Plan, StagePlan
 
@@ -22,6 +23,7 @@ _SHORTEST_MS = 500
 HISTORY_SECONDS = _PERIOD_MS // 1000
 _PER_OCTAVE = 4
 _IMMEDIATELY = 1e-9
+_LARGEST_BUCKET = 400  # of years
 
 Durations = Mapping[int, int]
 """How many handler calls took how long, by `bucket_of` their seconds."""
@@ -92,11 +94,7 @@ async def record_tempo(broker: Broker, durations: Mapping[str, Durations]) -> No
 async def tempo_of(broker: Broker, plan: Plan, snapshot: Snapshot) -> Mapping[str, Tempo]:
     """The tempo of every stage, up to the moment of the snapshot."""
     replies = await broker.ask([(b"HGETALL", broker.keys.tempo(i)) for i in range(_PERIODS)])
-    records = [
-        {name.decode(): value.decode() for name, value in pairs(reply)}
-        for reply in replies
-        if not isinstance(reply, Exception)
-    ]
+    records = [texts_by_name(reply) for reply in replies if not isinstance(reply, Exception)]
     run = snapshot.run.get("id", "")
     ours = [record for record in records if record.get("run") == run]
     return {stage.name: _tempo(stage, ours, snapshot) for stage in plan.stages}
@@ -108,7 +106,9 @@ def _tempo(stage: StagePlan, records: Sequence[Mapping[str, str]], snapshot: Sna
     for record in records:
         for name, n in record.items():
             if name.startswith(prefix):
-                durations[int(name.removeprefix(prefix))] += int(n)
+                bucket = count_in(name.removeprefix(prefix))
+                if abs(bucket) <= _LARGEST_BUCKET:
+                    durations[bucket] += max(0, count_in(n))
     return Tempo(
         _per_second(_marks(stage, records, snapshot)),
         quantile(durations, 0.5),
@@ -125,7 +125,9 @@ def _marks(stage: StagePlan, records: Sequence[Mapping[str, str]], snapshot: Sna
     """What the records noted, by time, and what the snapshot says."""
     kinds = ("out",) if stage.is_source else ("ok", "filtered", "dead")
     fields = [f"{kind}:{stage.name}" for kind in kinds]
-    noted = sorted((int(r["at"]), sum(int(r.get(f"was {field}", 0)) for field in fields)) for r in records)
+    noted = sorted(
+        (moment_in(r.get("at")), sum(count_in(r.get(f"was {field}", "")) for field in fields)) for r in records
+    )
     return [*noted, (snapshot.now_ms, sum(snapshot.counters.get(field, 0) for field in fields))]
 
 

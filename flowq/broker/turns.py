@@ -13,6 +13,7 @@ from flowq.broker.records import pairs
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.message import Delivery
 from flowq.delivery.policy import Rate
+from flowq.delivery.stored import count_in, moment_in, text_in
 
 LONGEST_PACE_SECONDS = 60.0
 PACE_KEPT_SECONDS = 3600.0  # after the last turn of its key
@@ -118,7 +119,7 @@ class Turns:
             int(sweep), _MOST_CALLED, len(edges), len(finished), *edges,
             *self._own_of(self._own if sweep else (*look_at, *(item.key for item in finished))), *flat, *look_at,
         )  # fmt: skip
-        return [key.decode() for key in more]
+        return [text_in(key) for key in more]
 
     async def forget(self) -> bool:
         """Forget keys that mean nothing any more, among the next thousand; whether most of those looked at did."""
@@ -159,7 +160,7 @@ async def held_keys(broker: Broker, stages: Sequence[str]) -> list[HeldKey]:
                     b"ZLEXCOUNT", broker.keys.queue(stage), b"[%b\n" % key, b"(%b\x0b" % key,
                     timeout_seconds=CALL_TIMEOUT_SECONDS,
                 )  # fmt: skip
-                found.append(_held_key(stage, key, why, float(end) / 1000 - now, waiting))
+                found.append(_held_key(stage, key, why, moment_in(end) / 1000 - now, waiting))
         return found
     finally:
         await link.close()
@@ -177,9 +178,14 @@ async def queued_in(broker: Broker, stages: Sequence[str]) -> dict[str, int]:
 
 
 def _held_key(stage: str, key: bytes, why: Mapping[bytes, bytes], left: float, waiting: int) -> HeldKey:
-    _, repeats, _, reason = why.get(key, b"0 0 - ").decode("utf-8", "replace").split(" ", 3)
-    name = key.decode("utf-8", "replace")
-    return HeldKey(stage, name, reason, max(0.0, round(left, 3)), int(repeats), waiting)
+    repeats, reason = hold_in(why.get(key, b""))
+    return HeldKey(stage, text_in(key), reason, max(0.0, round(left, 3)), repeats, waiting)
+
+
+def hold_in(raw: bytes) -> tuple[int, str]:
+    """How often a key was held again, and why; nothing where the record of its hold cannot be read."""
+    _, repeats, _, reason = (*text_in(raw).split(" ", 3), "", "", "", "")[:4]
+    return max(0, count_in(repeats)), reason
 
 
 def _figures(rate: Rate) -> tuple[int, int, int]:

@@ -11,6 +11,7 @@ from flowq.broker.connection import Command
 from flowq.broker.keys import GROUP
 from flowq.broker.records import pairs
 from flowq.broker.redis_streams import Broker
+from flowq.delivery.stored import entry_ms, moment_in, name_in, text_in
 
 _BEGINNING_BYTES = 400
 _SAMPLES = 50
@@ -50,10 +51,10 @@ async def vitals_of(broker: Broker, edges: Sequence[str]) -> Mapping[str, EdgeVi
     rows = await broker.script(scripts.VITALS, names, GROUP)
     return {
         edge: EdgeVitals(
-            waiting_since_ms=int(oldest.partition(b"-")[0]) if oldest else None,
-            last_due_ms=round(float(last_due)) if last_due else None,
+            waiting_since_ms=entry_ms(oldest) if oldest else None,
+            last_due_ms=moment_in(last_due) if last_due else None,
             memory_bytes=memory_bytes,
-            held={worker.decode(): n for worker, n in pairs(held)},
+            held={name_in(worker): n for worker, n in pairs(held)},
         )
         for edge, (oldest, last_due, memory_bytes, held) in zip(edges, rows, strict=True)
     }
@@ -85,10 +86,10 @@ async def slowest_of(
     return [
         RunningMessage(
             edge=edges[number - 1],
-            entry_id=entry_id.decode(),
-            worker=worker.decode(),
+            entry_id=text_in(entry_id),
+            worker=text_in(worker),
             seconds=ms / 1000,
-            message_id=header.partition(b" ")[0].decode(errors="replace"),
+            message_id=text_in(header.partition(b" ")[0]),
             beginning=body,
         )
         for number, entry_id, worker, ms, header, body in cast(

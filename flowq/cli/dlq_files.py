@@ -17,12 +17,15 @@ from flowq.cli.dlq_options import n_letters
 from flowq.cli.errors import note
 from flowq.cli.lines import Line, line_batches
 from flowq.cli.printable import json_text
+from flowq.delivery.stored import is_entry_id
 from flowq.errors import FlowqError, UsageError
 
 if TYPE_CHECKING:
     from flowq.repair.dead_letters import DeadLetters
 
 _LINES_PER_STEP = 200
+_Letter = tuple[int, dict[str, Any]]
+"""A letter and the number of its line."""
 
 
 class BadLetter(UsageError):
@@ -82,11 +85,11 @@ class Importer:
 
     async def _take(self, batch: Sequence[Line]) -> None:
         bodies: defaultdict[str, dict[str, bytes]] = defaultdict(dict)
-        by_id = dict[tuple[str, str], dict[str, Any]]()
+        by_id = dict[tuple[str, str], _Letter]()
         for line in batch:
             values, body = _read(line)
             bodies[values["stage"]][values["id"]] = body
-            by_id[values["stage"], values["id"]] = values
+            by_id[values["stage"], values["id"]] = line.number, values
         for stage, of_stage in bodies.items():
             try:
                 mended = await self._letters.mend(stage, of_stage, and_put_back=self._puts_back)
@@ -100,13 +103,18 @@ class Importer:
             else:
                 self.done.missing += len(mended.missing)
 
-    async def _restore(self, exported: Sequence[dict[str, Any]]) -> None:
+    async def _restore(self, exported: Sequence[_Letter]) -> None:
         from flowq.repair.letter import DeadLetterRecord
 
-        try:
-            letters = [DeadLetterRecord.from_json(values) for values in exported]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise BadLetter(f"a letter to be restored is not whole: {error!r}", hint="flowq dlq export") from None
+        letters: list[DeadLetterRecord] = []
+        for line_number, values in exported:
+            try:
+                letters.append(DeadLetterRecord.from_json(values))
+            except ValueError as error:
+                raise BadLetter(
+                    f"line {line_number} is no letter that can be restored: {error}",
+                    hint="lines as flowq dlq export writes them",
+                ) from None
         added = await self._letters.restore(letters)
         self.done.restored.update(added)
         self.done.missing += len(letters) - sum(added.values())
@@ -127,9 +135,11 @@ def _read(line: Line) -> tuple[dict[str, Any], bytes]:
     for name in ("stage", "id"):
         if not isinstance(letter.get(name), str):
             raise BadLetter(f"line {line.number} has no {name}", hint=hint)
+    if not is_entry_id(letter["id"]):
+        raise BadLetter(f"line {line.number}: the id of a letter is two numbers, such as 1700000000000-0", hint=hint)
     try:
         return letter, body_in(letter)
-    except (KeyError, ValueError, TypeError):
+    except (ValueError, TypeError):
         raise BadLetter(f"line {line.number} has no message", hint=hint) from None
 
 

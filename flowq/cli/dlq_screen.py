@@ -14,6 +14,7 @@ from flowq.cli.errors import shown
 from flowq.cli.printable import json_text, printable, printable_lines
 from flowq.cli.table import Column, console_for, fitted_table, indented, number
 from flowq.delivery.fingerprint import last_frame
+from flowq.delivery.stored import text_in
 from flowq.repair.letter import DeadLetterGroup, DeadLetterRecord
 
 _MOST_GROUPS = 50
@@ -104,7 +105,7 @@ def _facts(letter: DeadLetterRecord, now: datetime) -> dict[str, str]:
 def _body_lines(letter: DeadLetterRecord) -> list[tuple[str, str]]:
     """The message, field by field where it has fields, long values cropped."""
     if letter.is_elsewhere:
-        return [("", f"in the claim folder, which cannot be read here: {printable(letter.body.decode())}")]
+        return [("", f"in the claim folder, which cannot be read here: {printable(text_in(letter.body))}")]
     message = letter.message
     if isinstance(message, dict):
         fields = cast("dict[str, Any]", message)

@@ -1,10 +1,10 @@
-"""Reads single values out of Redis: whoever wrote them, each gives a bounded value or ValueError, never anything else."""
+"""Reads single values out of Redis: whoever wrote them, the result is bounded, or a ValueError, and nothing else."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 import orjson
@@ -26,6 +26,16 @@ def text_in(raw: bytes) -> str:
     'café \\xff'
     """
     return raw.decode("utf-8", "backslashreplace")
+
+
+def name_in(raw: bytes) -> str:
+    """The name of a consumer, which may be any bytes, such that `as_stored` gives the same bytes again."""
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def as_stored(name: str) -> bytes:
+    """The bytes that `name_in` has read, or of any other text."""
+    return name.encode("utf-8", "surrogateescape")
 
 
 def number_in(text: str) -> int:
@@ -106,7 +116,8 @@ def json_object_in(raw: bytes) -> Mapping[str, Any] | None:
 
 def texts_in(value: object) -> tuple[str, ...]:
     """The texts of a JSON list; none for what is no list."""
-    return tuple(item for item in cast("list[Any]", value) if isinstance(item, str)) if isinstance(value, list) else ()
+    items = cast("Iterable[object]", value) if isinstance(value, list) else ()
+    return tuple(item for item in items if isinstance(item, str))
 
 
 def text_of(value: object) -> str:

@@ -43,9 +43,9 @@ async def workers_of(broker: Broker) -> list[WorkerHealth]:
     return [
         WorkerHealth(
             worker=name,
-            host=str(facts.get("host", "")),
-            pid=int(facts.get("pid", 0)),
-            where=str(facts.get("where", "")),
+            host=facts.get("host", ""),
+            pid=facts.get("pid", 0),
+            where=facts.get("where", ""),
             has_lease=leases[name] is not None,
             silent_seconds=silence_of(leases[name] or ""),
         )

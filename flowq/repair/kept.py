@@ -12,6 +12,7 @@ from flowq.broker.records import DeadEntry
 from flowq.broker.redis_streams import Broker
 from flowq.broker.repairing import kept_entries
 from flowq.delivery.message import Header
+from flowq.delivery.stored import entry_ms
 from flowq.errors import UsageError
 from flowq.graph.plan import Plan, StagePlan, inlet_of
 from flowq.repair.claimed import with_contents
@@ -96,6 +97,6 @@ def _kept(stage: str, entry: DeadEntry) -> KeptMessage:
         header = Header.decode(entry.header)
     except ValueError:  # added by another program
         header = Header.entering(f"{stage}:{entry.entry_id}")
-    settled_at = datetime.fromtimestamp(int(entry.entry_id.partition("-")[0]) / 1000, UTC)
+    settled_at = datetime.fromtimestamp(entry_ms(entry.entry_id) / 1000, UTC)
     content = content_of(header, entry.body or b"") if entry.content is None else entry.content
     return KeptMessage(entry.entry_id, header, settled_at, json_or(None, content))

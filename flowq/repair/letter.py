@@ -15,7 +15,8 @@ from flowq.delivery.claim import lies_in_the_folder
 from flowq.delivery.compression import unpacked
 from flowq.delivery.fingerprint import fingerprint
 from flowq.delivery.history import Death, deaths_of
-from flowq.delivery.message import Header
+from flowq.delivery.message import Header, one_word
+from flowq.delivery.stored import entry_ms, moment_in, text_of
 from flowq.errors import BodyElsewhere, DecodeError
 
 _NO_JSON = object()
@@ -60,27 +61,27 @@ class DeadLetterRecord:
         """The letter that an entry is, whoever wrote it."""
         try:
             header = Header.decode(entry.header)
-        except ValueError:  # somebody else's entry
-            header = Header.entering(f"{stage}:{entry.entry_id}")
-        info, entered_ms = entry.info, int(entry.entry_id.partition("-")[0])
-        died_ms = int(info.get("died_ms", entered_ms))
+        except ValueError:  # somebody else's entry, under the name that it had in this pipeline, if it had one
+            header = Header.entering(one_word(text_of(entry.info.get("root_id")) or f"{stage}:{entry.entry_id}"))
+        info = entry.info
+        died_ms = moment_in(info["died_ms"]) if "died_ms" in info else entry_ms(entry.entry_id)
         return cls(
             stage=stage,
             id=entry.entry_id,
             message_id=header.message_id,
             edge=entry.edge,
-            reason=str(info.get("reason", "")),
-            error=str(info.get("error", "")),
-            error_type=str(info.get("error_type", "")),
-            traceback=str(info.get("traceback", "")),
+            reason=text_of(info.get("reason")),
+            error=text_of(info.get("error")),
+            error_type=text_of(info.get("error_type")),
+            traceback=text_of(info.get("traceback")),
             attempts=header.attempt,
-            first_at=_utc(header.first_ms or info.get("first_ms", died_ms)),
+            first_at=_utc(moment_in(header.first_ms or info.get("first_ms", died_ms))),
             died_at=_utc(died_ms),
             root_id=header.root_id,
             parent_id="" if header.parent_id == "-" else header.parent_id,
             hops=header.hops,
-            worker=str(info.get("worker", "")),
-            run=str(info.get("run", "")),
+            worker=text_of(info.get("worker")),
+            run=text_of(info.get("run")),
             body=_content(header, entry),
             is_amended=entry.is_amended,
             is_elsewhere=bool(entry.body)
@@ -92,25 +93,25 @@ class DeadLetterRecord:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> DeadLetterRecord:
-        """The letter that `as_json` gave. Raises ValueError, KeyError or TypeError for anything else."""
-        header = Header.decode(values["header"].encode())
+        """The letter that `as_json` gave. Raises ValueError for anything else."""
+        header = Header.decode(_text(values, "header").encode())
         return cls(
-            stage=str(values["stage"]),
-            id=str(values["id"]),
+            stage=_text(values, "stage"),
+            id=_text(values, "id"),
             message_id=header.message_id,
-            edge=str(values["edge"]),
-            reason=str(values["reason"]),
-            error=str(values["error"]),
-            error_type=str(values["error_type"]),
-            traceback=str(values["traceback"]),
+            edge=_text(values, "edge"),
+            reason=_text(values, "reason"),
+            error=_text(values, "error"),
+            error_type=_text(values, "error_type"),
+            traceback=_text(values, "traceback"),
             attempts=header.attempt,
-            first_at=datetime.fromisoformat(values["first_at"]),
-            died_at=datetime.fromisoformat(values["died_at"]),
+            first_at=_moment(values, "first_at"),
+            died_at=_moment(values, "died_at"),
             root_id=header.root_id,
             parent_id="" if header.parent_id == "-" else header.parent_id,
             hops=header.hops,
-            worker=str(values["worker"]),
-            run=str(values["run"]),
+            worker=_text(values, "worker"),
+            run=_text(values, "run"),
             body=body_in(values),
             header=header,
         )
@@ -222,10 +223,10 @@ def elsewhere_as_json(reference: bytes) -> dict[str, Any]:
 
 
 def body_in(values: Mapping[str, Any]) -> bytes:
-    """The body in the JSON of a letter. Raises KeyError or ValueError if there is none."""
+    """The body in the JSON of a letter. Raises ValueError if there is none."""
     if "message" in values:
         return orjson.dumps(values["message"])
-    return b64decode(values["body_base64"], validate=True)
+    return b64decode(_text(values, "body_base64"), validate=True)
 
 
 def is_same_json(one: bytes, other: bytes) -> bool:
@@ -248,6 +249,23 @@ def _content(header: Header, entry: DeadEntry) -> bytes:
     if entry.content is not None:
         return entry.content
     return body if entry.is_amended else content_of(header, body)
+
+
+def _text(values: Mapping[str, Any], name: str) -> str:
+    value = values.get(name)
+    if not isinstance(value, str):
+        raise ValueError(f'it has no text "{name}"')
+    return value
+
+
+def _moment(values: Mapping[str, Any], name: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(_text(values, name))
+        if moment.timestamp() >= 0 and moment.tzinfo is not None:
+            return moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise ValueError(f'its "{name}" is no moment since 1970 with its time zone')
 
 
 def _utc(milliseconds: int) -> datetime:

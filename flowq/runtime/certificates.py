@@ -56,4 +56,5 @@ def _all_names(workers: Mapping[str, Mapping[str, Any]]) -> list[str]:
 def _is_lost(facts: Mapping[str, Any], here: str) -> bool:
     # A process id means something only within one boot and one process namespace, and only together with the
     # moment at which its process was born: ids are given again.
-    return bool(here) and facts.get("where") == here and process_birth(int(facts["pid"])) != facts.get("born")
+    is_here = bool(here) and facts.get("where") == here and "pid" in facts
+    return is_here and process_birth(facts["pid"]) != facts.get("born")
