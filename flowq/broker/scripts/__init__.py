@@ -26,8 +26,11 @@ class Script:
         return (b"EVAL", self.text, len(keys), *keys, *arguments)
 
 
+_GUARDS = files(__name__).joinpath("guards.lua").read_bytes()
+
+
 def _load(name: str) -> Script:
-    text = files(__name__).joinpath(f"{name}.lua").read_bytes()
+    text = _GUARDS + files(__name__).joinpath(f"{name}.lua").read_bytes()
     return Script(name, text, hashlib.sha1(text, usedforsecurity=False).hexdigest().encode())
 
 

@@ -48,7 +48,8 @@ local function free_slots(key)
   local first, last = range_of(key)
   local taken = 0
   for _, slot in ipairs(redis.call('ZRANGEBYLEX', KEYS[3], first, last)) do
-    if redis.call('HEXISTS', KEYS[5], string.match(slot, '\n([^\n]*)\n[^\n]*$')) == 1 then
+    local owner = string.match(slot, '\n([^\n]*)\n[^\n]*$')
+    if owner and redis.call('HEXISTS', KEYS[5], owner) == 1 then
       taken = taken + 1
     else
       redis.call('ZREM', KEYS[3], slot)
@@ -59,7 +60,7 @@ end
 
 local function adapt(key, took, verdict)
   local interval, concurrency = figures_of(key).interval, figures_of(key).concurrency
-  local pace = math.max(interval, tonumber(redis.call('HGET', KEYS[4], key) or 0))
+  local pace = math.max(interval, number_of(redis.call('HGET', KEYS[4], key)))
   local target = took / math.max(concurrency, 1)
   local new = math.max(target, (pace + target) / 2)
   if verdict == 'f' or verdict == 'h' then new = math.max(target, 2 * pace) end
@@ -76,8 +77,8 @@ end
 -- As many as may have their turns reserved now: see reserve.lua.
 local function turns_ahead(key)
   local now = time[1] * 1000000 + time[2]
-  local pace = math.max(figures_of(key).interval, tonumber(redis.call('HGET', KEYS[4], key) or 0))
-  local turn = math.max(now, tonumber(redis.call('HGET', KEYS[7], key) or 0))
+  local pace = math.max(figures_of(key).interval, number_of(redis.call('HGET', KEYS[4], key)))
+  local turn = math.max(now, number_of(redis.call('HGET', KEYS[7], key)))
   return math.max(0, math.floor((now + math.max(100000, 2 * pace) - turn) / pace) + 1)
 end
 
@@ -139,14 +140,13 @@ for key in pairs(look_at) do
     local called = n > 0 and redis.call('ZRANGEBYLEX', KEYS[6], first, last, 'LIMIT', 0, n) or {}
     for _, member in ipairs(called) do
       local edge, name = string.match(member, '\n([^\n]*)\n([^\n]*)$')
-      local k = edges[edge]
+      local k = edge and edges[edge]
       redis.call('ZREM', KEYS[6], member)
       local value = k and redis.call('HGET', KEYS[k + 2], name)
       if value then
         redis.call('ZREM', KEYS[k + 1], name)
         redis.call('HDEL', KEYS[k + 2], name)
-        local newline = string.find(value, '\n', 1, true)
-        redis.call('XADD', KEYS[k], '*', 'h', string.sub(value, 1, newline - 1), 'b', string.sub(value, newline + 1))
+        append_parked(KEYS[k], value)
       end
     end
     if #called == most then more[#more + 1] = key end

@@ -21,8 +21,8 @@ local fields, forgotten = found[2], 0
 for i = 1, #fields, 2 do
   local key = fields[i]
   local figures = own[key] or common
-  local interval = math.max(figures.interval, keep > 0 and tonumber(redis.call('HGET', KEYS[3], key) or 0) or 0)
-  local means_nothing = tonumber(fields[i + 1]) + figures.bursts * interval + keep <= now
+  local interval = math.max(figures.interval, keep > 0 and number_of(redis.call('HGET', KEYS[3], key)) or 0)
+  local means_nothing = number_of(fields[i + 1]) + figures.bursts * interval + keep <= now
   if means_nothing and not (keep > 0 and redis.call('ZSCORE', KEYS[2], key)) then
     redis.call('HDEL', KEYS[1], key)
     if keep > 0 then redis.call('HDEL', KEYS[3], key) end

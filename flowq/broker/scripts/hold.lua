@@ -13,7 +13,7 @@ local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 local held = tonumber(redis.call('ZSCORE', KEYS[1], key) or -1)
 local last_ms, repeats = string.match(redis.call('HGET', KEYS[2], key) or '0 0 - ', '^(%S+) (%S+)')
-last_ms, repeats = tonumber(last_ms), tonumber(repeats)
+last_ms, repeats = number_of(last_ms), math.min(number_of(repeats), 1000000)
 local lasts_ms = math.max(asked, last_ms)
 if held >= 0 and held <= now_ms then
   repeats = repeats + 1
@@ -22,4 +22,4 @@ end
 local until_ms = math.max(held, now_ms + (held > now_ms and asked or lasts_ms))
 redis.call('ZADD', KEYS[1], until_ms, key)
 redis.call('HSET', KEYS[2], key, string.format('%.0f %d - ', lasts_ms, repeats) .. ARGV[4])
-return until_ms - now_ms
+return math.min(until_ms - now_ms, 1e15)

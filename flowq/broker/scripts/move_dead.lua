@@ -7,10 +7,8 @@
 -- ARGV  most to move, then for each edge: its name and the new one
 -- Answer: number moved
 
-local is = redis.call('TYPE', KEYS[2]).ok
-if is ~= 'none' and is ~= 'stream' then
-  return redis.error_reply('FLOWQ_WRONGTYPE ' .. KEYS[2] .. ' is a ' .. is .. ', not a stream')
-end
+local wrong = misplaced({'stream', 'stream', 'hash', 'hash'})
+if wrong then return wrong end
 local new_name = {}
 for i = 2, #ARGV, 2 do new_name[ARGV[i]] = ARGV[i + 1] end
 local letters = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', ARGV[1])

@@ -10,13 +10,8 @@
 -- ARGV  group, edge, new edge, most to move, then for each consumer known: its name
 -- Answer {moved}, {-1, consumer} when it lives, {-2} when there are others than those known
 
-local WANTED = {'hash', 'hash', 'stream', 'zset', 'hash', 'stream', 'zset', 'hash'}
-for i = 1, 8 do
-  local is = redis.call('TYPE', KEYS[i]).ok
-  if is ~= 'none' and is ~= WANTED[i] then
-    return redis.error_reply('FLOWQ_WRONGTYPE ' .. KEYS[i] .. ' is a ' .. is .. ', not a ' .. WANTED[i])
-  end
-end
+local wrong = misplaced({'hash', 'hash', 'stream', 'zset', 'hash', 'stream', 'zset', 'hash'})
+if wrong then return wrong end
 
 local group, edge, new_edge, limit = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local stats, stream, delayed, parked = KEYS[2], KEYS[3], KEYS[4], KEYS[5]
@@ -57,7 +52,7 @@ for i = 1, #due, 2 do
   moved = moved + 1
 end
 if counted > 0 then
-  redis.call('HINCRBY', stats, 'in:' .. new_edge, counted)
-  redis.call('HINCRBY', stats, 'in:' .. edge, -counted)
+  increase(stats, 'in:' .. new_edge, counted)
+  increase(stats, 'in:' .. edge, -counted)
 end
 return {moved}

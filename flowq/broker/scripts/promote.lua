@@ -16,6 +16,7 @@ for i = 1, #KEYS do
   end
 end
 
+local LONGEST_MS = 86400000 -- anybody may have written a score that no reply can carry
 local limit = tonumber(ARGV[1])
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -30,15 +31,14 @@ for k = 1, #KEYS, 3 do
     for i = 1, #due do
       local value = bodies[i]
       if value then
-        local newline = string.find(value, '\n', 1, true)
-        redis.call('XADD', stream, '*', 'h', string.sub(value, 1, newline - 1), 'b', string.sub(value, newline + 1))
+        append_parked(stream, value)
         moved = moved + 1
       end
     end
   end
   local first = redis.call('ZRANGE', delayed, 0, 0, 'WITHSCORES')
   if first[2] then
-    local wait_ms = math.max(0, first[2] - now_ms)
+    local wait_ms = math.min(math.max(0, first[2] - now_ms), LONGEST_MS)
     if next_ms < 0 or wait_ms < next_ms then next_ms = wait_ms end
   end
 end

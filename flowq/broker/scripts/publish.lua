@@ -66,7 +66,7 @@ if next_cursor ~= cursor then redis.call('HSET', cursors, field, next_cursor) en
 if finished ~= '' then redis.call('HSET', run, 'source:' .. source, finished) end
 
 local function count(name, n)
-  if n ~= 0 then redis.call('HINCRBY', stats, name, n) end
+  if n ~= 0 then increase(stats, name, n) end
 end
 
 -- Whether a hash is not remembered. From now on it is, for a while.

@@ -7,6 +7,8 @@
 -- ARGV  group, stage, edge, most to remove
 -- Answer: number removed
 
+local wrong = misplaced({'hash', 'stream', 'zset', 'hash'})
+if wrong then return wrong end
 local group, stage, edge, most = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local last = '0-0'
 local groups = redis.pcall('XINFO', 'GROUPS', KEYS[2])
@@ -30,6 +32,6 @@ if removed < most then
     removed = removed + redis.call('ZREM', KEYS[3], name)
   end
 end
-if foreign > 0 then redis.call('HINCRBY', KEYS[1], 'in:' .. edge, foreign) end
-if removed > 0 then redis.call('HINCRBY', KEYS[1], 'purged:' .. stage, removed) end
+if foreign > 0 then increase(KEYS[1], 'in:' .. edge, foreign) end
+if removed > 0 then increase(KEYS[1], 'purged:' .. stage, removed) end
 return removed

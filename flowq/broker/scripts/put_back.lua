@@ -10,13 +10,8 @@
 --       its new body ('' to keep that of the letter, else '=' and the body)
 -- Answer: number put back
 
-local WANTED = {'hash', 'hash', 'stream', 'hash', 'stream', 'zset', 'hash'}
-for i = 1, #KEYS do
-  local is = redis.call('TYPE', KEYS[i]).ok
-  if is ~= 'none' and is ~= WANTED[i] then
-    return redis.error_reply('FLOWQ_WRONGTYPE ' .. KEYS[i] .. ' is a ' .. is .. ', not a ' .. WANTED[i])
-  end
-end
+local wrong = misplaced({'hash', 'hash', 'stream', 'hash', 'stream', 'zset', 'hash'})
+if wrong then return wrong end
 
 local stats, dead, amended, stream, delayed, parked = KEYS[1], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local stage, edge = ARGV[1], ARGV[2]
@@ -50,9 +45,9 @@ for i = 3, #ARGV, 5 do
     end
     -- A letter of this run moves back into the balance of its stage; any other enters it anew.
     if stage ~= '' and died_in == run then
-      redis.call('HINCRBY', stats, 'dead:' .. stage, -1)
+      increase(stats, 'dead:' .. stage, -1)
     else
-      redis.call('HINCRBY', stats, 'in:' .. edge, 1)
+      increase(stats, 'in:' .. edge, 1)
     end
     put_back = put_back + 1
   end

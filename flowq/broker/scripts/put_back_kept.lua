@@ -8,10 +8,8 @@
 -- ARGV  edge, for each: id among the kept, its new header
 -- Answer: number put back
 
-local is = redis.call('TYPE', KEYS[3]).ok
-if is ~= 'none' and is ~= 'stream' then
-  return redis.error_reply('FLOWQ_WRONGTYPE ' .. KEYS[3] .. ' is a ' .. is .. ', not a stream')
-end
+local wrong = misplaced({'hash', 'stream', 'stream'})
+if wrong then return wrong end
 local put_back = 0
 for i = 2, #ARGV, 2 do
   local entry = redis.call('XRANGE', KEYS[2], ARGV[i], ARGV[i])[1]
@@ -24,5 +22,5 @@ for i = 2, #ARGV, 2 do
     put_back = put_back + 1
   end
 end
-if put_back > 0 then redis.call('HINCRBY', KEYS[1], 'in:' .. ARGV[1], put_back) end
+if put_back > 0 then increase(KEYS[1], 'in:' .. ARGV[1], put_back) end
 return put_back

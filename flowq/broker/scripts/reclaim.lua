@@ -13,10 +13,8 @@
 local stream, group, dead_worker, edge, stage = KEYS[3], ARGV[1], ARGV[2], ARGV[6], ARGV[7]
 local limit = tonumber(ARGV[8])
 local MOST_FIELDS = 7000 -- names and values that are kept of a foreign entry: unpack() raises at 8000
-local is = redis.call('TYPE', KEYS[5]).ok
-if is ~= 'none' and is ~= 'stream' then
-  return redis.error_reply('FLOWQ_WRONGTYPE ' .. KEYS[5] .. ' is a ' .. is .. ', not a stream')
-end
+local wrong = misplaced({'hash', 'string', 'stream', 'hash', 'stream', 'hash'})
+if wrong then return wrong end
 local lease = redis.call('GET', KEYS[2])
 if lease and lease ~= ARGV[5] then return {0} end
 if dead_worker == ARGV[3] or redis.call('HEXISTS', KEYS[1], ARGV[3]) == 0 then return {0} end
@@ -34,7 +32,7 @@ local claim = {}
 for i = 1, #pending do
   local id = pending[i][1]
   local suspect = edge .. '|' .. id
-  if limit > 0 and redis.call('HINCRBY', KEYS[4], suspect, 1) >= limit then
+  if limit > 0 and increase(KEYS[4], suspect, 1) >= limit then
     local entry = redis.call('XRANGE', stream, id, id)[1]
     if redis.call('XACK', stream, group, id) == 1 then
       local letter, counted = {'e', edge, 'x', ARGV[9]}, not entry
@@ -46,8 +44,8 @@ for i = 1, #pending do
       end
       redis.call('XDEL', stream, id)
       redis.call('XADD', KEYS[5], '*', unpack(letter))
-      redis.call('HINCRBY', KEYS[6], 'dead:' .. stage, 1)
-      if not counted then redis.call('HINCRBY', KEYS[6], 'in:' .. edge, 1) end -- no publisher did
+      increase(KEYS[6], 'dead:' .. stage, 1)
+      if not counted then increase(KEYS[6], 'in:' .. edge, 1) end -- no publisher did
     end
     redis.call('HDEL', KEYS[4], suspect)
   else

@@ -21,4 +21,4 @@ if redis.call('HGET', record, 'period') ~= name then
   for i = 1, #counters, 2 do redis.call('HSET', record, 'was ' .. counters[i], counters[i + 1]) end
   redis.call('PEXPIRE', record, period_ms * (n_hashes - 1))
 end
-for i = 2, #ARGV, 2 do redis.call('HINCRBY', record, ARGV[i], ARGV[i + 1]) end
+for i = 2, #ARGV, 2 do increase(record, ARGV[i], ARGV[i + 1]) end

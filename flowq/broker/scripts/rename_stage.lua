@@ -9,9 +9,9 @@
 -- Answer 1
 
 local function move(field, new_field)
-  local n = tonumber(redis.call('HGET', KEYS[1], field) or 0)
+  local n = number_of(redis.call('HGET', KEYS[1], field))
   redis.call('HDEL', KEYS[1], field)
-  if n ~= 0 then redis.call('HINCRBY', KEYS[1], new_field, n) end
+  if n ~= 0 then increase(KEYS[1], new_field, n) end
 end
 
 for _, what in ipairs({'ok:', 'filtered:', 'dead:', 'retries:', 'released:', 'out:'}) do

@@ -32,7 +32,7 @@ local function free_slots(key, concurrency)
   if taken < concurrency then return concurrency - taken end
   for _, slot in ipairs(redis.call('ZRANGEBYLEX', KEYS[4], first, last)) do
     local owner = string.match(slot, '\n([^\n]*)\n[^\n]*$')
-    if redis.call('HEXISTS', KEYS[6], owner) == 0 then
+    if not owner or redis.call('HEXISTS', KEYS[6], owner) == 0 then
       redis.call('ZREM', KEYS[4], slot)
       taken = taken - 1
     end
@@ -45,10 +45,10 @@ local states, answer = {}, {}
 local function state_of(key)
   local state = states[key]
   if state then return state end
-  state = {turn = tonumber(redis.call('HGET', KEYS[1], key) or 0), held = redis.call('ZSCORE', KEYS[2], key)}
+  state = {turn = number_of(redis.call('HGET', KEYS[1], key)), held = redis.call('ZSCORE', KEYS[2], key)}
   local figures = own[key] or common
   state.burst, state.limited = figures.burst, figures.concurrency > 0
-  state.interval = math.max(figures.interval, adaptive and tonumber(redis.call('HGET', KEYS[5], key) or 0) or 0)
+  state.interval = math.max(figures.interval, adaptive and number_of(redis.call('HGET', KEYS[5], key)) or 0)
   state.free = state.limited and free_slots(key, figures.concurrency) or 1
   if state.held then
     local prober = string.match(redis.call('HGET', KEYS[3], key) or '', '^%S+ %S+ (%S+)') or '-'

@@ -52,7 +52,7 @@ local kept = KEYS[(released and 9 or 8) + 4 * n_targets] -- only where the stage
 if fenced and redis.call('HEXISTS', KEYS[1], worker) == 0 then return {-1} end
 
 local function count(field, n)
-  if n ~= 0 then redis.call('HINCRBY', stats, field, n) end
+  if n ~= 0 then increase(stats, field, n) end
 end
 
 local function owner(id)

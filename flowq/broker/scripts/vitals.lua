@@ -24,13 +24,8 @@ local function last_delivered(stream)
   return '0-0'
 end
 
-local function after(id)
-  local ms, number = string.match(id, '^(%d+)-(%d+)$') -- Redis 6.0 has no "("
-  return ms .. '-' .. string.format('%.0f', number + 1)
-end
-
 for i = 1, #KEYS, 3 do
-  local oldest = redis.call('XRANGE', KEYS[i], after(last_delivered(KEYS[i])), '+', 'COUNT', 1)[1]
+  local oldest = redis.call('XRANGE', KEYS[i], '(' .. last_delivered(KEYS[i]), '+', 'COUNT', 1)[1]
   local last_due = redis.call('ZRANGE', KEYS[i + 1], -1, -1, 'WITHSCORES')[2]
   local pending = redis.pcall('XPENDING', KEYS[i], ARGV[1])
   local held = {}

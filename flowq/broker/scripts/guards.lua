@@ -1,0 +1,36 @@
+-- Stands before each script: what keeps it from failing half-way over something that flowq did not write.
+
+-- The error to answer with, before the first write, when one of the first keys holds something else than it should.
+local function misplaced(kinds)
+  for i, wanted in ipairs(kinds) do
+    local is = redis.call('TYPE', KEYS[i]).ok
+    if is ~= 'none' and is ~= wanted then
+      return redis.error_reply('FLOWQ_WRONGTYPE ' .. KEYS[i] .. ' is a ' .. is .. ', not a ' .. wanted)
+    end
+  end
+end
+
+-- Add to a counter. One that is no number, or as large as a number can be, begins again.
+local function increase(key, field, n)
+  local value = redis.pcall('HINCRBY', key, field, n)
+  if type(value) == 'number' then return value end
+  redis.call('HSET', key, field, n)
+  return tonumber(n)
+end
+
+-- A number that was stored; 0 for anything else.
+local function number_of(value)
+  local number = tonumber(value or 0) or 0
+  return math.abs(number) < 1e16 and number or 0 -- NaN is not below anything
+end
+
+-- Append a delayed message as it was parked: header, line break, body. Without a line break all of it is the body.
+local function append_parked(stream, value)
+  local newline = string.find(value, '\n', 1, true)
+  if newline then
+    redis.call('XADD', stream, '*', 'h', string.sub(value, 1, newline - 1), 'b', string.sub(value, newline + 1))
+  else
+    redis.call('XADD', stream, '*', 'b', value)
+  end
+end
+
