@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import Callable, Sequence
+import contextlib
+import socket
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
-from urllib.parse import urlsplit, urlunsplit
 
 import redis.exceptions as redis_errors
 from hiredis import pack_command  # pyright: ignore[reportUnknownVariableType]
-from redis.asyncio.connection import Connection, ConnectionPool
+from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from flowq.errors import BrokerLoading, BrokerRefused, BrokerUnavailable, UsageError
+from flowq.broker.redis_url import parse_redis_url
+from flowq.broker.tls import chain_of, check_tls_files, tls_trouble
+from flowq.errors import BrokerLoading, BrokerRefused, BrokerUnavailable, FlowqError, UsageError
 
 Command = Sequence[Any]
 
-_CONNECT_TIMEOUT_SECONDS = 3.0
+CONNECT_TIMEOUT_SECONDS = 3.0
 _REPLICA_SECONDS = 1.0
 
 
@@ -51,32 +53,40 @@ class UrlDialer:
     is_private = False
 
     def __init__(self, url: str) -> None:
-        self.url = url
-        self.address = redact(url)
-        try:
-            pool = ConnectionPool.from_url(url)  # pyright: ignore[reportUnknownMemberType]
-        except ValueError as error:
-            raise UsageError(
-                f"{self.address} is not a Redis URL",
-                hint="redis://host:6379/0, rediss:// for TLS, or unix:///path/to/socket",
-                detail=str(error),
-            ) from None
-        self._make: Any = pool.connection_class
-        # Retries are ours alone: a client that sends a script again by itself hides a lost reply, and one that
-        # waits ten times its timeout hides a dead server.
-        self._settings: dict[str, Any] = {
-            **pool.connection_kwargs,
-            "retry": Retry(NoBackoff(), 0),
-            "socket_connect_timeout": _CONNECT_TIMEOUT_SECONDS,
-            "socket_timeout": None,  # every call has its own deadline
-            "health_check_interval": 0,
-            "decode_responses": False,
-            "protocol": 2,
-        }
+        parsed = parse_redis_url(url)
+        if parsed.topology != "single":
+            raise UsageError(f"{parsed} names more than one server", hint="redis://host:6379/0")
+        self.url = parsed.text
+        self.address = str(parsed)
+        self._settings = parsed.settings
+        self._is_tls = parsed.is_tls
+        self._where: Mapping[str, Any] = {"path": parsed.path}
+        if parsed.hosts:
+            self._where = dict(zip(("host", "port"), parsed.hosts[0], strict=True))
+        if self._is_tls:
+            check_tls_files(self._settings)
 
     async def dial(self) -> Connection:
         """A new connection to that server."""
-        return await connected(self._make(**self._settings))
+        return await connected(new_connection(self._settings, tls=self._is_tls, **self._where))
+
+
+def new_connection(
+    settings: Mapping[str, Any], *, tls: bool = False, host: str = "", port: int = 0, path: str = ""
+) -> Connection:
+    """A connection to one server, not open yet."""
+    # Retries are ours alone: a client that sends a script again by itself hides a lost reply, and one that waits ten
+    # times its timeout hides a dead server.
+    common: dict[str, Any] = {
+        **settings,
+        "retry": Retry(NoBackoff(), 0),
+        "socket_connect_timeout": CONNECT_TIMEOUT_SECONDS,
+        "socket_timeout": None,  # every call has its own deadline
+        "protocol": 2,
+    }
+    if path:
+        return UnixDomainSocketConnection(path=path, **common)  # type: ignore[return-value]  # pyright: ignore[reportReturnType]
+    return (SSLConnection if tls else Connection)(host=host, port=port, **common)
 
 
 async def connected(connection: Connection) -> Connection:
@@ -84,16 +94,32 @@ async def connected(connection: Connection) -> Connection:
     try:
         await connection.connect()  # type: ignore[no-untyped-call]
     except BaseException:
-        await connection.disconnect(nowait=True)
+        await discard(connection)
         raise
     return connection
+
+
+async def discard(connection: Connection) -> None:
+    """Close a connection, whatever state it is in."""
+    with contextlib.suppress(Exception):
+        await connection.disconnect(nowait=True)
+
+
+def _is_lost(connection: Connection) -> bool:
+    """Whether the other end has closed it, or the network has, while nobody was using it."""
+    reader, writer = connection._reader, connection._writer  # pyright: ignore[reportPrivateUsage]
+    if not isinstance(reader, asyncio.StreamReader) or writer is None:  # a fake one
+        return False
+    return reader.at_eof() or reader.exception() is not None or writer.is_closing()
 
 
 class Link:
     """One connection that is opened on demand and thrown away on the first sign of trouble.
 
     Calls on one link run one after the other. Who has read something wants to know when a connection breaks, and when
-    another is opened: it may lead to another server, for which the same may be somebody else's.
+    another is opened: it may lead to another server, for which the same may be somebody else's. `renews`: a connection
+    that was lost while nothing was under way is replaced by the next call. Without it that call fails, and has its
+    caller begin anew: what he knows holds for the old connection alone.
     """
 
     def __init__(
@@ -102,10 +128,12 @@ class Link:
         *,
         on_open: Callable[[], None] = lambda: None,
         on_failure: Callable[[], None] = lambda: None,
+        renews: bool = False,
     ) -> None:
         self._dialer = dialer
         self._on_open = on_open
         self._on_failure = on_failure
+        self._renews = renews
         self._connection: Connection | None = None
         self._turn = asyncio.Lock()
 
@@ -141,19 +169,35 @@ class Link:
         )
 
     async def call_all(self, commands: Sequence[Command], *, timeout_seconds: float) -> list[Any]:
-        """Send several commands in one go; a reply that is an error stands in the list as an exception."""
+        """Send several commands in one go; a reply that is an error stands in the list as an exception.
+
+        Raises BrokerUnavailable, and BrokerRefused where this user may not call one of them: whoever takes an error
+        for "nothing there" must not take that for it.
+        """
+        replies = await self.replies_to(commands, timeout_seconds=timeout_seconds)
+        for reply in replies:
+            if isinstance(reply, Exception) and (is_denied(reply) or str(reply).startswith("BUSY ")):
+                raise translate(reply, self._dialer.address)
+        return replies
+
+    async def replies_to(self, commands: Sequence[Command], *, timeout_seconds: float) -> list[Any]:
+        """Like `call_all`, but every reply stands in the list. Raises BrokerUnavailable."""
+        # hiredis packs a thousand arguments in a fifth of the time of redis-py's own code
+        packed: list[bytes] = [pack_command(tuple(command)) for command in commands]
         async with self._turn:
             try:
                 async with asyncio.timeout(timeout_seconds):
+                    if self._renews and self._connection is not None and _is_lost(self._connection):
+                        await self._drop()
                     connection = self._connection or await self._open()
-                    # hiredis packs a thousand arguments in a fifth of the time of redis-py's own code
-                    packed: list[bytes] = [pack_command(tuple(command)) for command in commands]
                     await connection.send_packed_command(packed, check_health=False)
                     return [await _read_reply(connection) for _ in commands]
             except BaseException as error:
                 # Cancelled or failed in between, the next reply on this connection would answer the wrong command.
                 await self._drop()
-                if isinstance(error, (redis_errors.RedisError, OSError, TimeoutError)):
+                # Nothing in here is ours. Transports raise whatever they like: RuntimeError for a write after a
+                # reset, UnicodeError for the name of a host, ValueError, EOFError.
+                if isinstance(error, Exception):
                     raise translate(error, self._dialer.address) from error
                 raise
 
@@ -170,7 +214,7 @@ class Link:
         """Close the connection; the next call opens another."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            await connection.disconnect(nowait=True)
+            await discard(connection)
 
 
 _WRONG_SERVER = (
@@ -196,25 +240,35 @@ async def _read_reply(connection: Connection) -> Any:
         return error
 
 
-_REFUSALS = (
-    redis_errors.AuthenticationError,
-    redis_errors.AuthorizationError,
-    redis_errors.NoPermissionError,
-    redis_errors.InvalidResponse,
-)
+_LOGIN_REFUSED = (redis_errors.AuthenticationError, redis_errors.AuthorizationError)
+# What a script says whose user may not call one of its commands or touch one of its keys: Redis 6 and 7.0, and later.
+_DENIED_IN_SCRIPT = ("The user executing the script can't", "ACL failure in script", "NOPERM")
 _ANSWERS_THAT_CALLERS_EXPECT = ("NOGROUP", "UNBLOCKED", "BUSYGROUP")
 
 
-def translate(error: BaseException, address: str) -> Exception:
-    """What redis-py or the socket raised, in flowq's words; replies that callers handle by their text pass."""
+def is_denied(error: BaseException) -> bool:
+    """Whether Redis refused a command, or one within a script, because this user may not call it."""
+    if isinstance(error, redis_errors.NoPermissionError):
+        return True
+    return isinstance(error, redis_errors.ResponseError) and any(words in str(error) for words in _DENIED_IN_SCRIPT)
+
+
+def translate(error: Exception, address: str) -> Exception:
+    """Whatever a call has raised, in flowq's words; replies that callers handle by their text pass."""
+    if isinstance(error, FlowqError):
+        return error
     if isinstance(error.__cause__, redis_errors.RedisError):
         error = error.__cause__  # connecting wraps whatever Redis answered to the greeting
     text = str(error) or type(error).__name__
-    if isinstance(error, _REFUSALS):
+    if is_denied(error):
         return BrokerRefused(
-            f"Redis at {address} refused the connection or the command",
-            hint="check user, password and ACL of the Redis URL",
+            f"Redis at {address} does not permit this user what flowq needs",
+            hint="flowq doctor says which commands and keys that are, as an ACL",
             detail=text,
+        )
+    if isinstance(error, _LOGIN_REFUSED):
+        return BrokerRefused(
+            f"Redis at {address} refused the login", hint="check user and password of the Redis URL", detail=text
         )
     if isinstance(error, redis_errors.ResponseError):
         return _translate_answer(error, text, address)
@@ -222,13 +276,27 @@ def translate(error: BaseException, address: str) -> Exception:
         return BrokerLoading(
             f"Redis at {address} is still reading its data", hint="wait until it has, and try again", detail=text
         )
+    return _lost(error, text, address)
+
+
+def _lost(error: Exception, text: str, address: str) -> BrokerUnavailable:
+    """The connection could not be made or has broken, for whatever reason."""
+    if found := tls_trouble(error, address):
+        what, hint = found
+        return BrokerUnavailable(what, hint=hint, detail=text)
+    if isinstance(error, redis_errors.InvalidResponse):
+        return BrokerUnavailable(
+            f"what answers at {address} is not Redis", hint="check host and port of the Redis URL", detail=text
+        )
+    what, hint = f"cannot reach Redis at {address}", _START_ONE
     if isinstance(error, TimeoutError | redis_errors.TimeoutError):
         text = "no answer in time"
-    return BrokerUnavailable(
-        f"cannot reach Redis at {address}",
-        hint="start one: redis-server --appendonly yes, or leave out the URL and flowq starts its own",
-        detail=text,
-    )
+    elif any(isinstance(cause, socket.gaierror | UnicodeError) for cause in chain_of(error)):
+        hint = "check the host name of the Redis URL"
+    return BrokerUnavailable(what, hint=hint, detail=text)
+
+
+_START_ONE = "start one: redis-server --appendonly yes, or leave out the URL and flowq starts its own"
 
 
 def _translate_answer(error: redis_errors.ResponseError, text: str, address: str) -> Exception:
@@ -253,24 +321,3 @@ def _translate_answer(error: redis_errors.ResponseError, text: str, address: str
         hint="see what it says: it may need memory, disk space or its replicas",
         detail=text,
     )
-
-
-_SECRET_PARAMETER = re.compile(r"(?i)(password=)[^&]*")
-
-
-def redact(url: str) -> str:
-    """A Redis URL without its password, also when it is not a proper URL.
-
-    >>> redact("redis://user:secret@example.org:6379/0")
-    'redis://user:***@example.org:6379/0'
-    """
-    try:
-        parts = urlsplit(url)
-        parts = parts._replace(query=_SECRET_PARAMETER.sub(r"\1***", parts.query))
-        credentials, at, host = parts.netloc.rpartition("@")
-        if not at:
-            return urlunsplit(parts) if "@" not in url else "redis://***"
-        user = credentials.partition(":")[0]
-        return urlunsplit(parts._replace(netloc=f"{user}:***@{host}"))
-    except ValueError:
-        return "redis://***"

@@ -137,7 +137,7 @@ async def examine(broker: Broker) -> Health:
     link = broker.link()
     try:
         commands = [(b"INFO",), *((b"CONFIG", b"GET", name) for name in _SETTINGS)]
-        info, *settings = await link.call_all(commands, timeout_seconds=CALL_TIMEOUT_SECONDS)
+        info, *settings = await link.replies_to(commands, timeout_seconds=CALL_TIMEOUT_SECONDS)
         asked_at = time.time()
         seconds, microseconds = await link.call(b"TIME", timeout_seconds=CALL_TIMEOUT_SECONDS)
         here = (asked_at + time.time()) / 2
@@ -192,6 +192,6 @@ def probes(key: str) -> list[list[str]]:
 
 async def _replies(link: Link, commands: list[list[str]]) -> list[Any]:
     try:
-        return await link.call_all(commands, timeout_seconds=CALL_TIMEOUT_SECONDS)
+        return await link.replies_to(commands, timeout_seconds=CALL_TIMEOUT_SECONDS)
     finally:
         await link.close()

@@ -33,7 +33,7 @@ def dialer_for(url: str, pipeline: str) -> Dialer:
     """Connections to the server that holds a pipeline. Nothing is connected yet. Raises UsageError for a bad URL."""
     if url == MEMORY:
         return MemoryDialer()
-    kind = url.partition("://")[0].partition("+")[2]
+    kind = url.partition("://")[0].partition("+")[2].lower()
     if kind == "sentinel":
         return SentinelDialer(url)
     return ClusterDialer(url, hash_tag=pipeline) if kind == "cluster" else UrlDialer(url)

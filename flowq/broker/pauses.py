@@ -8,6 +8,7 @@ from flowq.broker import scripts
 from flowq.broker.calls import CALL_TIMEOUT_SECONDS
 from flowq.broker.records import WHOLE, moments_by_name
 from flowq.broker.redis_streams import Broker
+from flowq.broker.released import answer_of
 
 
 async def pause(broker: Broker, stages: Sequence[str] = (WHOLE,)) -> bool:
@@ -22,10 +23,7 @@ async def resume(broker: Broker, stages: Sequence[str] = (WHOLE,)) -> bool:
 
 async def paused_since(broker: Broker) -> Mapping[str, int]:
     """The stages that are paused, WHOLE for all of them, and since when, in milliseconds."""
-    (reply,) = await broker.ask([(b"HGETALL", broker.keys.paused)])
-    if isinstance(reply, Exception):
-        raise reply
-    return moments_by_name(reply)
+    return moments_by_name(await answer_of(broker, b"HGETALL", broker.keys.paused))
 
 
 _FOR_EVER_MS = 10 * 365 * 86_400_000

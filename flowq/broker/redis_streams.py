@@ -51,13 +51,17 @@ class Broker:
         self.keys = keys
         self.epoch = self.losses = 0
         self.run_id = ""  # written into dead letters
-        self._control = self.link()
+        self._control = self._own_link()
         # Waiting for a replica must not keep anything else waiting.
-        self._publishing = self.link() if durability == "replicated" else self._control
+        self._publishing = self._own_link() if durability == "replicated" else self._control
 
     def link(self) -> Link:
         """A connection of one's own, for a reader or a settler."""
         return Link(self.dialer, on_open=self._begin_epoch, on_failure=self.note_loss)
+
+    def _own_link(self) -> Link:
+        """Nothing that is known from before depends on which connection its calls go over."""
+        return Link(self.dialer, on_open=self._begin_epoch, on_failure=self.note_loss, renews=True)
 
     def note_loss(self) -> None:
         """A reply may have been lost on its way, or a group with all that was pending in it."""

@@ -2,79 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
 
 from redis.asyncio.connection import Connection
 from redis.crc import key_slot
-from redis.exceptions import RedisError
 
-from flowq.broker.connection import UrlDialer, redact
-from flowq.errors import BrokerUnavailable, UsageError
+from flowq.broker.connection import CONNECT_TIMEOUT_SECONDS, connected, discard, new_connection, translate
+from flowq.broker.redis_url import RedisUrl, parse_redis_url
+from flowq.broker.tls import check_tls_files
+from flowq.broker.url_options import SENTINEL
+from flowq.errors import BrokerRefused, BrokerUnavailable, UsageError
 
-_SENTINEL_PORT, _REDIS_PORT = 26379, 6379
-
-
-@dataclass(frozen=True, slots=True)
-class Nodes:
-    """The servers named in a URL, and how to make URLs of single ones."""
-
-    addresses: tuple[tuple[str, int], ...]
-    path: str
-    _parts: SplitResult
-
-    @classmethod
-    def of(cls, url: str, default_port: int) -> Nodes:
-        """Raises UsageError for a URL without hosts."""
-        parts = urlsplit(url)
-        hosts = parts.netloc.rpartition("@")[2]
-        try:
-            addresses = tuple(_address(host, default_port) for host in hosts.split(",") if host)
-        except ValueError:
-            addresses = ()
-        if not addresses:
-            raise UsageError(
-                f"{redact(url)} names no server",
-                hint="redis+sentinel://host:26379,host:26379/mymaster/0 or redis+cluster://host:6379,host:6379",
-            )
-        return cls(addresses, parts.path.strip("/"), parts)
-
-    def dialer(self, host: str, port: int, database: str = "0", *, with_login: bool = True) -> UrlDialer:
-        """Connections to one server, with the user, password, TLS and options of the whole."""
-        scheme = self._parts.scheme.partition("+")[0]
-        login = self._parts.netloc.rpartition("@")[0] if with_login else ""
-        query = f"?{self._parts.query}" if self._parts.query else ""
-        name = f"[{host}]" if ":" in host else host
-        return UrlDialer(f"{scheme}://{login + '@' if login else ''}{name}:{port}/{database}{query}")
+_Address = tuple[str, int]
 
 
 class SentinelDialer:
     """Connections to whichever server the Sentinels call the primary at that moment.
 
-    URL: redis+sentinel://[user:password@]host:26379,host:26379/mymaster[/0], with rediss+sentinel:// for TLS. User
-    and password are those of the primary.
+    URL: redis+sentinel://[user:password@]host:26379,host:26379/mymaster[/0], with rediss+sentinel:// for TLS. User,
+    password and options are those of the primary. Those of the Sentinels have the same names behind `sentinel_`:
+    `?sentinel_username=...&sentinel_password=...`. TLS and its options are the same for both unless
+    `sentinel_tls=` or `sentinel_ssl_...=` says otherwise.
     """
 
     is_private = False
 
     def __init__(self, url: str) -> None:
-        self.url = url
-        self.address = redact(url)
-        self._nodes = Nodes.of(url, _SENTINEL_PORT)
-        self._service, _, database = self._nodes.path.partition("/")
-        self._database = database or "0"
-        if not self._service:
-            raise UsageError(f"{self.address} names no service", hint="redis+sentinel://host:26379/mymaster")
+        parsed = _parsed(url, "sentinel", "redis+sentinel://host:26379/mymaster")
+        self.url = parsed.text
+        self.address = str(parsed)
+        self._url = parsed
+        options = parsed.options
+        self._sentinels_tls = parsed.is_tls if options.sentinel_tls is None else options.sentinel_tls
+        shared = options.values.items() if parsed.is_tls == self._sentinels_tls else ()
+        self._of_sentinels: Mapping[str, Any] = {**dict(shared), **options.sentinel}
+        if parsed.is_tls:
+            check_tls_files(options.values)
+        if self._sentinels_tls:
+            check_tls_files(self._of_sentinels, SENTINEL if options.sentinel else "")
+        self._search = _Search(parsed.hosts, self.address, self._to_sentinel, self._ask)
 
     async def dial(self) -> Connection:
-        """A connection to the primary. Raises BrokerUnavailable when no Sentinel knows one."""
-        host, port = await _first_answer(self._nodes, self._ask, self.address, with_login=False)
-        return await self._nodes.dialer(host, port, self._database).dial()
+        """A connection to the primary. Raises BrokerUnavailable when no Sentinel knows one, BrokerRefused."""
+        host, port = await self._search.first_answer()
+        return await connected(new_connection(self._url.settings, tls=self._url.is_tls, host=host, port=port))
 
-    async def _ask(self, sentinel: Connection) -> tuple[str, int] | None:
-        answer = await _ask(sentinel, b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", self._service)
+    def _to_sentinel(self, host: str, port: int) -> Connection:
+        return new_connection(self._of_sentinels, tls=self._sentinels_tls, host=host, port=port)
+
+    async def _ask(self, sentinel: Connection) -> _Address | None:
+        answer = await _ask(sentinel, b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", self._url.service)
         return (answer[0].decode(), int(answer[1])) if answer else None
 
 
@@ -87,53 +66,85 @@ class ClusterDialer:
     is_private = False
 
     def __init__(self, url: str, hash_tag: str) -> None:
-        self.url = url
-        self.address = redact(url)
-        self._nodes = Nodes.of(url, _REDIS_PORT)
+        parsed = _parsed(url, "cluster", "redis+cluster://host:6379")
+        self.url = parsed.text
+        self.address = str(parsed)
+        self._url = parsed
         self._slot: int = key_slot(hash_tag.encode())
+        if parsed.is_tls:
+            check_tls_files(parsed.options.values)
+        self._search = _Search(parsed.hosts, self.address, self._to, self._ask)
 
     async def dial(self) -> Connection:
-        """A connection to the slot's primary. Raises BrokerUnavailable when no node knows one."""
-        host, port = await _first_answer(self._nodes, self._ask, self.address, with_login=True)
-        return await self._nodes.dialer(host, port).dial()
+        """A connection to the slot's primary. Raises BrokerUnavailable when no node knows one, BrokerRefused."""
+        return await connected(self._to(*await self._search.first_answer()))
 
-    async def _ask(self, node: Connection) -> tuple[str, int] | None:
+    def _to(self, host: str, port: int) -> Connection:
+        return new_connection(self._url.settings, tls=self._url.is_tls, host=host, port=port)
+
+    async def _ask(self, node: Connection) -> _Address | None:
         for first, last, primary, *_ in await _ask(node, b"CLUSTER", b"SLOTS"):
             if first <= self._slot <= last:
                 return (primary[0] or b"").decode() or node.host, int(primary[1])
         return None
 
 
-async def _first_answer(
-    nodes: Nodes,
-    ask: Callable[[Connection], Awaitable[tuple[str, int] | None]],
-    address: str,
-    *,
-    with_login: bool,
-) -> tuple[str, int]:
-    problem = "none of them knows where it is"
-    for host, port in nodes.addresses:
-        try:
-            connection = await nodes.dialer(host, port, with_login=with_login).dial()
+class _Search:
+    """Asks one server after the other, each within a deadline of its own: one that is frozen must not hide the rest.
+
+    Who has not answered goes to the end of the row, so that the next call begins with another even where this one is
+    cancelled in the middle.
+    """
+
+    def __init__(
+        self,
+        hosts: tuple[_Address, ...],
+        address: str,
+        connection_to: Callable[[str, int], Connection],
+        ask: Callable[[Connection], Awaitable[_Address | None]],
+    ) -> None:
+        self._row = list(hosts)
+        self._address = address
+        self._connection_to = connection_to
+        self._ask = ask
+
+    async def first_answer(self) -> _Address:
+        """The primary. Raises BrokerRefused where all refuse who asks, BrokerUnavailable where it may yet be found."""
+        problems: list[Exception] = []
+        for host, port in tuple(self._row):
+            self._row.append(self._row.pop(0))
             try:
-                found = await ask(connection)
-            finally:
-                await connection.disconnect(nowait=True)
-        except (RedisError, OSError, TimeoutError) as error:
-            problem = str(error)
-            continue
-        if found is not None:
-            return found
-    raise BrokerUnavailable(f"no primary to be found at {address}", detail=problem)
+                async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
+                    found = await self._answer_of(host, port)
+            except Exception as error:  # noqa: BLE001  (a transport's, or what an odd answer leads to)
+                problems.append(translate(error, f"{host}:{port}"))
+                continue
+            if found is not None:
+                self._row.insert(0, self._row.pop())
+                return found
+            problems.append(BrokerUnavailable(f"{host}:{port} does not know it"))
+        if all(isinstance(problem, BrokerRefused) for problem in problems):
+            raise problems[0]
+        lines = [getattr(problem, "message", str(problem)) for problem in problems]
+        raise BrokerUnavailable(
+            f"no primary to be found at {self._address}", hint="see that these servers run", detail="; ".join(lines)
+        )
+
+    async def _answer_of(self, host: str, port: int) -> _Address | None:
+        connection = await connected(self._connection_to(host, port))
+        try:
+            return await self._ask(connection)
+        finally:
+            await discard(connection)
 
 
-async def _ask(connection: Connection, *command: Any) -> Sequence[Any]:
+async def _ask(connection: Connection, *command: Any) -> Any:
     await connection.send_command(*command, check_health=False)
-    return await connection.read_response()  # type: ignore[no-any-return]  # pyright: ignore[reportReturnType, reportUnknownVariableType]
+    return await connection.read_response()  # pyright: ignore[reportUnknownVariableType]
 
 
-def _address(written: str, default_port: int) -> tuple[str, int]:
-    parts = urlsplit(f"//{written}")
-    if not parts.hostname:
-        raise ValueError(written)
-    return parts.hostname, parts.port or default_port
+def _parsed(url: str, topology: str, example: str) -> RedisUrl:
+    parsed = parse_redis_url(url)
+    if parsed.topology != topology:
+        raise UsageError(f"{parsed} is not of a {topology}", hint=example)
+    return parsed

@@ -57,7 +57,7 @@ def command(
 
 def of_project(settings: Settings) -> Iterator[Setting]:
     """What holds for every pipeline."""
-    from flowq.broker.connection import redact
+    from flowq.broker.redis_url import redact
 
     values = {
         "redis": redact(settings.redis) if settings.redis else "flowq's own, in .flowq/",

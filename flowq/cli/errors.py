@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
-import re
 import sys
 import sysconfig
 import textwrap
@@ -163,12 +162,14 @@ def shown(file: Path | str) -> str:
     return str(path)
 
 
-_PASSWORD = re.compile(r"(://[^\s/@:]*):\S+@")
-
-
 def _clean(text: str) -> str:
     """Text that is safe on a terminal: no escape sequences, no password of a URL."""
-    return _PASSWORD.sub(r"\1:***@", "\n".join(printable_lines(text)))
+    lines = "\n".join(printable_lines(text))
+    if "://" not in lines:
+        return lines
+    from flowq.broker.redis_url import redact_text
+
+    return redact_text(lines)
 
 
 class _Screen:

@@ -168,7 +168,7 @@ def test_a_password_in_the_users_code_is_not_shown(project: Project) -> None:
     run = project.flowq("--debug", "graph", "leaky")
 
     assert run.returncode == 2
-    assert "redis://user:***@host/0" in run.stderr
+    assert "redis://***@host:6379/0" in run.stderr
     assert SECRET not in run.stderr
 
 
@@ -285,7 +285,7 @@ def test_a_redis_that_cannot_be_reached_is_exit_code_4_and_shows_no_password(
     run = project.flowq("push", "scrape", '{"url": "x"}', "--redis", url)
 
     assert run.returncode == 4
-    assert f"error[FQ401]: cannot reach Redis at redis://user:***@127.0.0.1:{closed_port}/0" in run.stderr
+    assert f"error[FQ401]: cannot reach Redis at redis://***@127.0.0.1:{closed_port}/0" in run.stderr
     assert "hint: start one: redis-server" in run.stderr
     assert SECRET not in run.stderr
     assert run.stdout == ""
