@@ -46,6 +46,19 @@ class Other(BaseModel):
     text: str = ""
 
 
+class _LabPublisher(flowq.Publisher):
+    """A publisher over the broker of a laboratory."""
+
+    def __init__(self, pipeline: flowq.Pipeline, broker: Broker) -> None:
+        super().__init__(pipeline, redis="memory")
+        self._given = broker
+
+    @asynccontextmanager
+    async def _opening(self) -> AsyncIterator[Broker]:
+        self._claims = claim_check(self._given, self._plan)
+        yield self._given
+
+
 @dataclass
 class Lab:
     """A namespace of its own on one server. `url` may lead through a proxy."""
@@ -82,10 +95,8 @@ class Lab:
 
     async def push(self, pipeline: flowq.Pipeline, stage: Any, *messages: Any, **options: Any) -> None:
         """Publish messages to the inlet of a stage, as a program would."""
-        publisher = flowq.Publisher(pipeline, redis="memory", namespace=self.namespace)
-        publisher._broker = broker = self.broker(pipeline)  # pyright: ignore[reportPrivateUsage]
-        publisher._claims = claim_check(broker, pipeline.plan)  # pyright: ignore[reportPrivateUsage]
-        await publisher.push_many(stage, messages, **options)
+        async with _LabPublisher(pipeline, self.broker(pipeline)) as publisher:
+            await publisher.push_many(stage, messages, **options)
 
     @asynccontextmanager
     async def running(self, pipeline: flowq.Pipeline, **options: Any) -> AsyncIterator[Runner]:

@@ -7,7 +7,7 @@ import traceback
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from flowq.broker.open import dialer_for
@@ -183,6 +183,7 @@ PLACES = [
 
 @given(st.sampled_from(PLACES), secrets, st.booleans())
 def test_a_secret_is_shown_nowhere_wherever_in_the_url_it_stands(place: str, secret: str, encoded: bool) -> None:
+    assume(encoded or "@" in place or "@" not in secret)  # what follows is the host then, whoever wrote it
     url = place.format(quote(secret, safe="") if encoded else secret)
     shown = [redact(url)]
     if place.startswith(("redis", "unix")) and " " not in secret:
