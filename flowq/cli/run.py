@@ -60,7 +60,10 @@ Set = Annotated[
     ),
 ]
 Arguments = Annotated[
-    list[str] | None, typer.Option("--arg", "-a", metavar="KEY=VALUE", help="An argument of the sources.")
+    list[str] | None,
+    typer.Option(
+        "--arg", "-a", metavar="KEY=VALUE", help="An argument of the sources; for a list, repeat it or write JSON."
+    ),
 ]
 Limits = Annotated[
     list[str] | None,
@@ -155,7 +158,7 @@ def command(
         loaded,
         settings,
         stages=() if selection.is_whole else selection.stages,
-        arguments=_pairs("-a", arg),
+        arguments=_arguments(arg),
         drains=has_sources and selection.is_whole if drain is None else drain,
         for_seconds=None if for_ is None else duration_of("--for", for_),
         limits=_numbers("--limit", limit, selection.stages),
@@ -243,6 +246,15 @@ def _pairs(flag: str, given: Sequence[str] | None, *, form: str = "KEY=VALUE") -
             raise UsageError(f"{flag} {item} is not {form}", hint=f"write  {flag} {form}")
         pairs[key] = value
     return pairs
+
+
+def _arguments(given: Sequence[str] | None) -> dict[str, str | list[str]]:
+    """The arguments of sources. One that is given several times is a list."""
+    several: dict[str, list[str]] = {}
+    for item in given or ():
+        for key, value in _pairs("-a", [item]).items():
+            several.setdefault(key, []).append(value)
+    return {key: values[0] if len(values) == 1 else values for key, values in several.items()}
 
 
 def _numbers(flag: str, given: Sequence[str] | None, stages: Sequence[str]) -> Mapping[str, int]:

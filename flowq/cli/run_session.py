@@ -48,7 +48,7 @@ class Session:
     loaded: Loaded
     settings: Settings
     stages: Sequence[str]  # empty: all of them
-    arguments: Mapping[str, str]
+    arguments: Mapping[str, str | list[str]]
     drains: bool
     for_seconds: float | None
     limits: Mapping[str, int]
@@ -133,6 +133,7 @@ class Session:
             arguments=self.arguments,
             lease_seconds=self.settings.lease_seconds,
             grace_seconds=self.settings.grace_seconds,
+            drains=self.drains,
         )
 
     def _check_arguments(self) -> None:
@@ -194,6 +195,7 @@ class Session:
                 stdin_fd=still_unread.pop() if is_reader else None,
                 log_format=self.log_format,
                 traces=self.traces,
+                drains=self.drains,
             ).encode()
 
         return Supervisor(

@@ -53,6 +53,7 @@ class Instructions:
     stdin_fd: int | None = None  # the standard input of the supervisor, for a source that reads it
     log_format: str = "text"
     traces: bool = False
+    drains: bool = True
 
     def encode(self) -> bytes:
         """One line of JSON."""
@@ -60,7 +61,7 @@ class Instructions:
 
     @property
     def options(self) -> RunOptions:
-        return RunOptions(self.stages, self.arguments, self.lease_seconds, self.grace_seconds)
+        return RunOptions(self.stages, self.arguments, self.lease_seconds, self.grace_seconds, self.drains)
 
 
 def main() -> None:

@@ -48,7 +48,7 @@ def error_line(error: BaseException | None) -> str:
 
 def user_traceback(error: BaseException | None) -> str:
     """The traceback without flowq's own frames, at most 16 KiB; its end is kept, that is where the error is."""
-    if error is None or error.__traceback__ is None:
+    if error is None or (error.__traceback__ is None and not getattr(error, "__notes__", ())):
         return ""
     told = traceback.TracebackException.from_exception(error)
     link: traceback.TracebackException | None = told

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FunctionType
-from typing import Any, ForwardRef
+from types import FunctionType, NoneType, SimpleNamespace
+from typing import Any, ForwardRef, get_type_hints
 
 from typing_extensions import Format, get_annotations
 
@@ -79,6 +79,13 @@ def signature_of(fn: Callable[..., Any]) -> inspect.Signature:
         # Else one annotation that only a checker can read would hide all parameters.
         return inspect.signature(fn, annotation_format=annotationlib.Format.FORWARDREF)
     return inspect.signature(fn)
+
+
+def evaluated(fn: Callable[..., Any], annotation: Any) -> Any:
+    """An annotation of a function as a type. Raises NameError, TypeError and others for what only a checker reads."""
+    holder = SimpleNamespace(__annotations__={"it": annotation})
+    type_ = get_type_hints(holder, getattr(function_under(fn), "__globals__", {}), include_extras=True)["it"]
+    return None if type_ is NoneType else type_
 
 
 def shape_of(fn: Any) -> Shape:

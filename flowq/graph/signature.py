@@ -6,15 +6,14 @@ import collections.abc as abc
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import NoneType, SimpleNamespace
-from typing import Any, Never, NoReturn, get_args, get_origin, get_type_hints
+from typing import Any, Never, NoReturn, get_args, get_origin
 
 from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
 
 from flowq.delivery.codec import decoder, tag_of
 from flowq.errors import EncodeError, Problems
 from flowq.graph.context import Context
-from flowq.graph.definition import Definition, function_under, shape_of, signature_of
+from flowq.graph.definition import Definition, evaluated, shape_of, signature_of
 from flowq.graph.plan import Shape, type_name
 from flowq.graph.resource import Resource, resource_defaults
 from flowq.graph.source_context import SourceContext
@@ -84,6 +83,8 @@ class SignatureReader:
             accepts, parameters = self._message(parameters)
         context = self._context(parameters)
         emits = self._emits(signature.return_annotation)
+        if not self._definition.takes_messages:
+            self._check_gives_many()
         return Signature(
             shape=self._shape,
             accepts=accepts,
@@ -153,7 +154,9 @@ class SignatureReader:
                 elif kind is SourceContext and self._definition.takes_messages:
                     hint = f"write {context}: Context"
                     self._report("FQ110", "only a source has a SourceContext", hint)
-            elif self._definition.takes_messages and parameter.default is _EMPTY:
+            elif not self._definition.takes_messages:
+                self._check_argument(parameter)
+            elif parameter.default is _EMPTY:
                 self._report(
                     "FQ110",
                     f'nothing fills parameter "{parameter.name}"',
@@ -161,9 +164,21 @@ class SignatureReader:
                 )
         return context
 
+    def _check_gives_many(self) -> None:
+        gives_many = self._shape in (Shape.GENERATOR, Shape.ASYNC_GENERATOR)
+        if self._gives_known and not gives_many and not (self._returns_list and self._shape is Shape.FUNCTION):
+            many = "AsyncIterator" if self._shape is Shape.COROUTINE else "Iterator"
+            self._report("FQ107", "a source gives many messages, one after another", f"yield, and write -> {many}[...]")
+
+    def _check_argument(self, parameter: inspect.Parameter) -> None:
+        """What a source is given on the command line is converted to the type of its parameter."""
+        if parameter.annotation is not _EMPTY:
+            self._resolved(parameter.annotation, f'parameter "{parameter.name}"')
+
     def _context_kind(self, parameter: inspect.Parameter) -> type | None:
         """Context or SourceContext, if the parameter is for one of them."""
-        if parameter.annotation is _EMPTY or parameter.kind not in _NAMED:
+        kinds = _NAMED if self._definition.takes_messages else (*_NAMED, inspect.Parameter.POSITIONAL_ONLY)
+        if parameter.annotation is _EMPTY or parameter.kind not in kinds:
             return None
         try:
             types = members(self._evaluated(parameter.annotation))
@@ -245,10 +260,7 @@ class SignatureReader:
         return Any
 
     def _evaluated(self, annotation: Any) -> Any:
-        function = function_under(self._definition.fn)
-        holder = SimpleNamespace(__annotations__={"it": annotation})
-        type_ = get_type_hints(holder, getattr(function, "__globals__", {}), include_extras=True)["it"]
-        return None if type_ is NoneType else type_
+        return evaluated(self._definition.fn, annotation)
 
     def _check_messages(self, types: tuple[Any, ...], of: str) -> None:
         """Each type must be one that can be written as JSON, and told apart from its neighbours by name."""

@@ -34,6 +34,9 @@ class SourceContext(Generic[C]):
     killed and started again therefore neither repeats nor skips anything. What is yielded between two saves is held
     back until the second and enters together with it; more than 1,000 messages, or 8 MB, enter before.
 
+    `place` may be set to where the source reads, such as "orders.xml, line 12", or to a function that tells it: dead
+    letters of what is yielded or rejected then name it. Without it they name the line of the `yield`.
+
     A source is tested without flowq:
 
     >>> from collections.abc import Iterator
@@ -47,11 +50,12 @@ class SourceContext(Generic[C]):
     [3, 4]
     """
 
-    __slots__ = ("_record", "cursor", "rejected")
+    __slots__ = ("_record", "cursor", "place", "rejected")
 
     def __init__(self, cursor: C | None = None, *, record: Callable[[Saved | Rejected], None] | None = None) -> None:
         self.cursor = cursor
         self.rejected: list[Rejected] = []
+        self.place: str | Callable[[], str] = ""
         self._record = record
 
     def save(self, cursor: C) -> None:
@@ -60,12 +64,13 @@ class SourceContext(Generic[C]):
         if self._record is not None:
             self._record(Saved(cursor))
 
-    def reject(self, body: bytes, error: Exception) -> None:
+    def reject(self, body: bytes | str, error: Exception) -> None:
         """Make a dead letter of something that cannot be a message, and go on.
 
         It lies with the stage that takes what the source gives, and counts there. `flowq dlq retry` hands `body` to
         that stage. In a test without flowq, `rejected` holds it.
         """
+        body = body.encode("utf-8", "surrogateescape") if isinstance(body, str) else bytes(memoryview(body))
         rejected = Rejected(body, error)
         if self._record is None:
             self.rejected.append(rejected)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +69,7 @@ async def run(
     """
     if concurrency:
         pipeline = pipeline.tuned({stage: {"concurrency": n} for stage, n in concurrency.items()})
-    options = _options(pipeline.plan, stages, arguments or {}, lease, grace)
+    options = replace(_options(pipeline.plan, stages, arguments or {}, lease, grace), drains=drain)
     opening = open_broker(
         pipeline.name, redis=redis, namespace=namespace, durability=durability, claim_folder=claim_folder
     )

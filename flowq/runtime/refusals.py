@@ -7,13 +7,17 @@ from collections.abc import Callable
 from typing import Any
 
 import orjson
+from pydantic_core import to_json
 
 from flowq.broker.publishing import Refused
 from flowq.delivery.dead_letter import dead_letter_info
 from flowq.delivery.message import Delivery, Header
 from flowq.delivery.settlement import DeadLetter
-from flowq.graph.emission import Emission
+from flowq.errors import EncodeError
+from flowq.graph.emission import Emission, Target
 from flowq.graph.plan import StagePlan
+
+_LONGEST_SPELLED_OUT = 1_000_000
 
 
 class Refusals:
@@ -33,9 +37,13 @@ class Refusals:
         return [self._refused(edge, body, "undecodable", error) for edge in self._edges]
 
     def of_value(self, value: Any, error: Exception) -> list[Refused]:
-        """For a value that is too large: one for each edge that would have taken it."""
-        targets = self._emission.targets_for(value)
-        return [self._refused(target.edge, target.encode(value), "unencodable", error) for target in targets]
+        """For a value that cannot be sent: one for each edge that would have taken it, or takes the first type."""
+        try:
+            targets = self._emission.targets_for(value)
+        except EncodeError:
+            body = spelled_out(value)
+            return [self._refused(edge, body, "unencodable", error) for edge in self._edges]
+        return [self._refused(target.edge, _written(target, value), "unencodable", error) for target in targets]
 
     def _refused(self, edge: str, body: bytes, reason: str, error: Exception) -> Refused:
         header = Header.entering(self._next_id().decode())
@@ -43,3 +51,26 @@ class Refusals:
         delivery = Delivery(edge, entry_id, header.encode(), body, self._worker, 0)
         info = dead_letter_info(DeadLetter(reason, error, header), delivery, self._run_id)
         return Refused(edge, header.encode(), body, orjson.dumps(info))
+
+
+def _written(target: Target, value: Any) -> bytes:
+    try:
+        return target.encode(value)
+    except Exception:  # noqa: BLE001  (that is why it is refused)
+        return spelled_out(value)
+
+
+def spelled_out(value: Any) -> bytes:
+    """A value for a person to read, as JSON if possible, where it cannot be written as the JSON of its type.
+
+    >>> spelled_out({"n": float("inf"), "head": bytes([255])})
+    b'{"n":"Infinity","head":"_w=="}'
+    """
+    try:
+        body = to_json(value, bytes_mode="base64", inf_nan_mode="strings", fallback=repr)
+    except Exception:  # noqa: BLE001  (half a surrogate pair, a cycle, a property that fails)
+        try:
+            body = repr(value).encode("utf-8", "backslashreplace")
+        except Exception:  # noqa: BLE001  (the user's __repr__)
+            body = f"a {type(value).__name__}".encode()
+    return body[:_LONGEST_SPELLED_OUT]

@@ -15,6 +15,7 @@ from flowq.broker.records import Snapshot
 from flowq.broker.redis_streams import Broker
 from flowq.broker.tempo import Tempo, tempo_of
 from flowq.graph.plan import Plan
+from flowq.runtime.source_arguments import in_one_order
 
 DEFAULT_LEASE_SECONDS = 15.0
 DEFAULT_GRACE_SECONDS = 30.0
@@ -22,16 +23,17 @@ DEFAULT_GRACE_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """What to run, and how. `stages` empty means all of them, sources included."""
+    """What to run, and how. `stages` empty means all of them, sources included. `drains`: it ends when all is done."""
 
     stages: Sequence[str] = ()
     arguments: Mapping[str, Any] = field(default_factory=dict[str, Any])
     lease_seconds: float = DEFAULT_LEASE_SECONDS
     grace_seconds: float = DEFAULT_GRACE_SECONDS
+    drains: bool = True
 
     def signature(self) -> str:
         """Tells whether two runs give their sources the same arguments."""
-        ordered = orjson.dumps(sorted((name, str(value)) for name, value in self.arguments.items()))
+        ordered = orjson.dumps(sorted((name, in_one_order(value)) for name, value in self.arguments.items()))
         return hashlib.blake2b(ordered, digest_size=6).hexdigest()
 
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Awaitable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Coroutine, Sequence
 from functools import partial
 from typing import Any
 
@@ -29,7 +29,7 @@ from flowq.runtime.quarantine import Quarantine
 from flowq.runtime.resources import Resources
 from flowq.runtime.run import RunOptions
 from flowq.runtime.source_arguments import source_arguments
-from flowq.runtime.sources import SourceRunner
+from flowq.runtime.source_crew import SourceCrew
 from flowq.runtime.tempo import TempoKeeper
 from flowq.runtime.threads import HandlerThreads
 from flowq.runtime.versions import Versions
@@ -45,8 +45,9 @@ _TRIES_TO_SIGN_OFF = 3
 class Runner:
     """The stages of one process.
 
-    `ended` is done when something that must keep running has failed, with its error, or when a quarantine has
-    nothing left to do. `supervised`: another process watches this one, and will run a quarantine if it crashes.
+    `ended` is done when something that must keep running has failed, with its error, or when a quarantine, or a worker
+    with `only_sources`, has nothing left to do. A source that fails ends it when what was given has been handled.
+    `supervised`: another process watches this one, and will run a quarantine if it crashes.
     `observer` looks at every handler call; without one, nothing is spent on that.
     """
 
@@ -59,6 +60,7 @@ class Runner:
         sources: Sequence[str] = (),
         supervised: bool = False,
         quarantined: bool = False,
+        only_sources: bool = False,
         observer: Observer | None = None,
     ) -> None:
         self._observer = observer
@@ -73,7 +75,9 @@ class Runner:
         self._versions = Versions(plan, broker)
         self._threads: HandlerThreads | None = None
         self._process_pools: list[ProcessHandling] = []
-        self._stages = [stage for stage in plan.consumers if not options.stages or stage.name in options.stages]
+        served = [stage for stage in plan.consumers if not options.stages or stage.name in options.stages]
+        self._only_sources = only_sources
+        self._stages = [] if only_sources else served
         self._sources = [stage for stage in plan.sources if stage.name in sources]
         edges = [edge for stage in self._stages for edge in stage.in_edges]
         self._promoter = Promoter(broker, edges)
@@ -81,6 +85,8 @@ class Runner:
             Consumer(stage, plan, broker, self._identity, delayed=self._promoter.delayed) for stage in self._stages
         ]
         self._pauses = Pauses(broker, self._consumers)
+        served_edges = [edge for stage in served for edge in stage.in_edges]
+        self._crew = SourceCrew(plan, broker, options, self._pauses, served_edges)
         self._keeper = LeaseKeeper(
             broker.dialer,
             broker.keys,
@@ -90,7 +96,7 @@ class Runner:
             silent_seconds=self._silent_seconds,
         )
         self._tasks: list[asyncio.Task[None]] = []
-        self._source_tasks: list[asyncio.Task[None]] = []
+        self._is_stopping = False
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @property
@@ -137,8 +143,10 @@ class Runner:
                 self._watch(task)
         self._start_housekeepers()
         for stage in self._sources:
-            task = self._spawn(self._run_source(stage, arguments[stage.name]), f"source {stage.name}")
-            self._source_tasks.append(task)
+            resources = self._resources.values(stage.handler.resources)
+            self._watch(self._crew.start(stage, arguments[stage.name], resources, self._ids.next, self.worker))
+        if self._only_sources:
+            self._spawn(self._crew.until_all_are_over(), "end").add_done_callback(self._has_nothing_left)
 
     async def _sign_on(self) -> None:
         if self._broker.dialer.is_private:
@@ -154,9 +162,9 @@ class Runner:
         self._spawn(Ticker(self._keeper.tick).run(), "ticker")
         self._spawn(kept_going(self._pauses.run, "the keeper of pauses"), "pauses")
         task = self._spawn(quarantine.run(), "quarantine")
-        task.add_done_callback(self._quarantine_is_over)
+        task.add_done_callback(self._has_nothing_left)
 
-    def _quarantine_is_over(self, _: asyncio.Task[None]) -> None:
+    def _has_nothing_left(self, _: asyncio.Task[None]) -> None:
         if not self.ended.done():
             self.ended.set_result(None)
 
@@ -187,9 +195,10 @@ class Runner:
         Setting `hurry` ends the grace period at once.
         """
         hurry = hurry or asyncio.Event()
-        for task in self._source_tasks:
-            task.cancel()
+        self._is_stopping = True
+        self._crew.cancel()
         in_order = await self._stop_consumers(hurry)
+        await self._crew.until_all_are_over()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -271,12 +280,6 @@ class Runner:
             self._threads = HandlerThreads(slots) if self._observer is None else ObservedThreads(slots)
         return self._threads
 
-    async def _run_source(self, stage: StagePlan, arguments: Mapping[str, Any]) -> None:
-        resources = self._resources.values(stage.handler.resources)
-        pauses, worker = self._pauses, self.worker
-        runner = SourceRunner(stage, self._plan, self._broker, self._ids.next, pauses=pauses, worker=worker)
-        await runner.run(arguments, resources, self._options.signature())
-
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name=name)
         self._tasks.append(task)
@@ -287,9 +290,25 @@ class Runner:
         task.add_done_callback(self._on_end)
 
     def _on_end(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) and not self.ended.done():
+        if task.cancelled():
+            error: BaseException | None = None if self._is_stopping else TaskCancelled(task.get_name())
+        else:
+            error = task.exception()
+        if error is not None and not self.ended.done():
             self.ended.set_exception(error)
             self.ended.exception()  # whoever waits for it will be told; nobody has to
+
+
+class TaskCancelled(FlowqError):
+    """Code of the user has cancelled a task that is not its own, so that the run cannot go on."""
+
+    code = "FQ306"
+
+    def __init__(self, task: str) -> None:
+        super().__init__(
+            f'the task "{task}" of flowq was cancelled by code in this process',
+            hint="cancel only tasks that you have started; asyncio.all_tasks() holds others as well",
+        )
 
 
 async def stop_and_close(consumer: Consumer, grace_seconds: float, hurry: asyncio.Event) -> None:

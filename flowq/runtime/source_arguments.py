@@ -4,32 +4,33 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Iterator, Mapping
-from typing import Any, get_args, get_type_hints
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeGuard, cast, get_args
 
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
-from flowq.delivery.codec import explain
-from flowq.errors import UsageError
+from flowq.delivery.codec import explain, type_adapter
+from flowq.errors import EncodeError, UsageError
+from flowq.graph.definition import evaluated, signature_of
 from flowq.graph.plan import Plan, StagePlan
+from flowq.graph.typecheck import members
+
+_VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def source_arguments(stage: StagePlan, given: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of a source from what the user gave, converted to the annotated types.
 
-    Raises UsageError for one that is missing or does not fit. Arguments of other sources are passed over.
+    Text stands for itself, or for JSON where the type is no plain text: a list, a dict, a model. A list of texts is an
+    option that was given several times. Raises UsageError for one that is missing or does not fit. Arguments of other
+    sources are passed over.
     """
-    hints = get_type_hints(stage.handler.call, include_extras=True)
     arguments: dict[str, Any] = {}
     for parameter in _parameters(stage):
         name = parameter.name
         if name in given:
-            try:
-                arguments[name] = TypeAdapter(hints.get(name, str)).validate_python(given[name])
-            except ValidationError as error:
-                why = explain(error).removeprefix("message: ")
-                raise UsageError(f"-a {name}={given[name]} does not fit: {why}", place=stage.place) from None
+            arguments[name] = _converted(stage, parameter, given[name])
         elif parameter.default is inspect.Parameter.empty:
             raise UsageError(
                 f'source "{stage.name}" needs the argument "{name}"',
@@ -37,6 +38,67 @@ def source_arguments(stage: StagePlan, given: Mapping[str, Any]) -> dict[str, An
                 place=stage.place,
             )
     return arguments
+
+
+def _converted(stage: StagePlan, parameter: inspect.Parameter, given: Any) -> Any:
+    annotation = parameter.annotation
+    type_ = str if annotation is inspect.Parameter.empty else evaluated(stage.handler.call, annotation)
+    try:
+        adapter = type_adapter(type_)
+    except EncodeError as error:
+        hint = "give it a default, or take text and make it in the source"
+        raise UsageError(f"-a {parameter.name}: {error.message}", hint=hint, place=stage.place) from None
+    first: ValidationError | None = None
+    for reading in _readings(given, type_):
+        try:
+            return _read(adapter, reading)
+        except ValidationError as error:
+            first = first or error
+    assert first is not None
+    why = explain(first).removeprefix("message: ")
+    shown = given if isinstance(given, str) else orjson.dumps(given, default=repr).decode()
+    raise UsageError(f"-a {parameter.name}={shown} does not fit: {why}", place=stage.place) from None
+
+
+def _readings(given: Any, type_: Any) -> Iterable[Any]:
+    """What may have been meant, the likeliest first. Bytes are JSON."""
+    if _is_list(given):
+        each = [_json(one) or b"null" if isinstance(one, str) else b"null" for one in given]
+        return [given, b"[" + b",".join(each) + b"]"]
+    if isinstance(given, str):
+        as_json = _json(given)
+        likely_json = as_json is not None and given.lstrip()[:1] in ("[", "{") and type_ is not Any
+        texts = [as_json, given] if likely_json else [given, as_json]
+        return [reading for reading in texts if reading is not None] + [[given]]
+    return [given]
+
+
+def _is_list(given: Any) -> TypeGuard[list[Any]]:
+    return isinstance(given, list)
+
+
+def _json(text: str) -> bytes | None:
+    body = text.encode("utf-8", "surrogateescape")
+    try:
+        orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    return body
+
+
+def _read(adapter: TypeAdapter[Any], reading: Any) -> Any:
+    return adapter.validate_json(reading) if isinstance(reading, bytes) else adapter.validate_python(reading)
+
+
+def bound(call: Any, filled: Mapping[str, Any]) -> tuple[Sequence[Any], Mapping[str, Any]]:
+    """Positional and named arguments of a call, all given by name."""
+    only_by_place = [
+        name
+        for name, parameter in signature_of(call).parameters.items()
+        if parameter.kind is inspect.Parameter.POSITIONAL_ONLY and name in filled
+    ]
+    named = {name: value for name, value in filled.items() if name not in only_by_place}
+    return [filled[name] for name in only_by_place], named
 
 
 def reject_unknown_arguments(plan: Plan, given: Mapping[str, Any]) -> None:
@@ -50,21 +112,31 @@ def reject_unknown_arguments(plan: Plan, given: Mapping[str, Any]) -> None:
 
 def cursor_name(stage: StagePlan, given: Mapping[str, Any]) -> str:
     """The name of a source's cursor: another one for other arguments, which may be about another file or table."""
-    own = sorted((p.name, str(given[p.name])) for p in _parameters(stage) if p.name in given)
+    own = sorted((p.name, in_one_order(given[p.name])) for p in _parameters(stage) if p.name in given)
     if not own:
         return stage.name
     return f"{stage.name} {hashlib.blake2b(orjson.dumps(own), digest_size=6).hexdigest()}"
 
 
+def in_one_order(value: Any) -> str:
+    """The text of an argument, the same in every process: the order of a set is not.
+
+    >>> in_one_order({"b", "a"})
+    "['a', 'b']"
+    """
+    return str(sorted(map(str, cast("set[Any]", value))) if isinstance(value, set | frozenset) else value)
+
+
 def cursor_type(stage: StagePlan) -> Any:
     """What the source keeps as its cursor: X of its `SourceContext[X]`."""
-    hints = get_type_hints(stage.handler.call, include_extras=True)
-    arguments = get_args(hints[stage.handler.context_parameter or ""])
-    return arguments[0] if arguments else Any
+    parameter = signature_of(stage.handler.call).parameters[stage.handler.context_parameter or ""]
+    (context,) = members(evaluated(stage.handler.call, parameter.annotation))
+    return next(iter(get_args(context)), Any)
 
 
 def _parameters(stage: StagePlan) -> Iterator[inspect.Parameter]:
     """The parameters that the user fills."""
-    for name, parameter in inspect.signature(stage.handler.call).parameters.items():
-        if name not in stage.handler.resources and name != stage.handler.context_parameter:
+    for name, parameter in signature_of(stage.handler.call).parameters.items():
+        is_ours = name in stage.handler.resources or name == stage.handler.context_parameter
+        if not is_ours and parameter.kind not in _VARIADIC:
             yield parameter

@@ -1,49 +1,39 @@
-"""Runs sources: what they give is published in bulk, and waits where an edge is full."""
+"""Runs a source from its turn to its end: lends it what it needs, takes what it gives, and says how it failed."""
 
 from __future__ import annotations
 
 import asyncio
-import itertools
+import contextlib
 import logging
-import time
-from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any
 
 from flowq.broker.calls import insist
-from flowq.broker.claims import claim_check
-from flowq.broker.outlets import Outlets
-from flowq.broker.publishing import CursorMove, Parcel, Refused
 from flowq.broker.redis_streams import Broker
 from flowq.broker.source_turns import take_source
-from flowq.delivery.codec import Encode, decoder, encoder
-from flowq.delivery.portions import MOST_PER_CALL
-from flowq.delivery.settlement import Output
-from flowq.errors import DecodeError, FlowqError, PayloadTooLarge, UsageError
-from flowq.graph.emission import Emission, edges_fed
+from flowq.delivery.codec import decoder, encoder
+from flowq.errors import DecodeError, FlowqError, UsageError
+from flowq.graph.emission import Emission
 from flowq.graph.plan import Plan, StagePlan
-from flowq.graph.source_context import Rejected, Saved, SourceContext
-from flowq.runtime.gathered import Gathered, Portion
+from flowq.graph.source_context import SourceContext
 from flowq.runtime.pauses import Pauses
 from flowq.runtime.refusals import Refusals
-from flowq.runtime.source_arguments import cursor_name, cursor_type
+from flowq.runtime.run import DEFAULT_GRACE_SECONDS
+from flowq.runtime.source_arguments import bound, cursor_name, cursor_type
+from flowq.runtime.source_intake import Intake, Taken, context_recording
+from flowq.runtime.source_publishing import SourcePublishing, TakenOver
+from flowq.runtime.source_thread import SourceThread
 
 log = logging.getLogger("flowq.runtime")
 
-_LONGEST_GATHER_SECONDS = 0.05
-_FULL_PAUSE_SECONDS = 0.1
 _LOOK_SECONDS = 0.5
+_THREAD_CLOSING_SECONDS = 2.0  # one that waits for input cannot be told, and must not hold up the stop
 
 
 class SourceFailed(FlowqError):
     """A source raised an exception, which is the cause. What it had given before is kept."""
 
     code = "FQ302"
-
-
-class _TakenOver(Exception):
-    """Another worker runs the source, or its cursor is not where this one left it: Redis has lost something."""
 
 
 class SourceRunner:
@@ -62,6 +52,7 @@ class SourceRunner:
         *,
         pauses: Pauses | None = None,
         worker: str,
+        grace_seconds: float = DEFAULT_GRACE_SECONDS,
     ) -> None:
         self._stage = stage
         self._plan = plan
@@ -69,25 +60,19 @@ class SourceRunner:
         self._next_id = next_id
         self._pauses = pauses
         self._worker = worker
-        self._emission = Emission(stage, plan, next_id)
-        self._refusals = Refusals(stage, self._emission, next_id, worker=worker, run_id=broker.run_id)
+        self._grace_seconds = grace_seconds
         self._has_cursor = stage.handler.context_parameter is not None
-        self._cursor_name = ""
-        self._cursor = b""  # as it was stored last
-        self._encode_cursor: Encode = encoder(Any)
-        self._outlets = Outlets(broker, edges_fed(plan, stage))
-        self._gathered = self._new_gathered()
-        self._publishing = asyncio.Lock()
-        self._claims = claim_check(broker, plan)
 
     async def run(self, arguments: Mapping[str, Any], resources: Mapping[str, Any], signature: str) -> None:
-        """Publish everything the source gives, unless an earlier worker of the same run already has."""
+        """Publish everything the source gives, unless an earlier worker of the same run already has.
+
+        Raises SourceFailed, or the UsageError that the source raised, when what it gave before that is stored.
+        """
         name = self._stage.name
-        self._cursor_name = cursor_name(self._stage, arguments)
         while await self._is_its_turn(signature):
             try:
                 await self._give(arguments, resources, signature)
-            except _TakenOver:
+            except TakenOver:
                 continue
             # For where the last messages went out before the end was known, or had to be confirmed by a replica first.
             await insist(lambda: self._broker.source_finished(name, signature), what=f"finishing {name}")
@@ -106,171 +91,152 @@ class SourceRunner:
         return False
 
     async def _give(self, arguments: Mapping[str, Any], resources: Mapping[str, Any], signature: str) -> None:
-        self._gathered = self._new_gathered()
-        recorded: deque[Any] = deque()
-        contexts = await self._contexts(recorded)
-        flusher = asyncio.create_task(self._flush_now_and_then())
+        feed = await self._feed(arguments, resources)
+        publishing = asyncio.create_task(feed.publishing.run(), name=f"publishing from {self._stage.name}")
+        feeding = asyncio.create_task(feed.run(), name=f"feeding from {self._stage.name}")
         try:
-            given = self._stage.handler.call(**arguments, **resources, **contexts)
-            values = given if hasattr(given, "__aiter__") else _from_thread(iter(given), recorded)
-            async for value in values:
-                self._add(value)
-                if flusher.done():
-                    flusher.result()
-                if len(self._gathered) >= MOST_PER_CALL:
-                    await self._flush()
-            await self._flush(finished=signature)
-        except (FlowqError, _TakenOver):
-            raise
-        except (Exception, SystemExit) as error:  # the user's code
-            raise self._failure(error) from error
+            await asyncio.wait([feeding, publishing], return_when=asyncio.FIRST_COMPLETED)
+            if publishing.done():  # it ends by itself only when it fails
+                publishing.result()
+            error = feeding.result()
+            feed.publishing.end(finished="" if error else signature)
+            await publishing
+            if error is not None:
+                raise self._failure(error) from error
         finally:
-            flusher.cancel()
-            await asyncio.wait([flusher])
+            publishing.cancel()
+            await feed.stop(feeding, self._grace_seconds)
+            await asyncio.wait([publishing])
 
-    def _new_gathered(self) -> Gathered:
-        return Gathered(holds=self._has_cursor, most_bytes=self._outlets.most_bytes)
+    async def _feed(self, arguments: Mapping[str, Any], resources: Mapping[str, Any]) -> _Feed:
+        stage, broker = self._stage, self._broker
+        emission = Emission(stage, self._plan, self._next_id)
+        refusals = Refusals(stage, emission, self._next_id, worker=self._worker, run_id=broker.run_id)
+        name = cursor_name(stage, arguments) if self._has_cursor else ""
+        stored = await insist(lambda: broker.cursor(name), what=f"starting {stage.name}") if name else b""
+        publishing = SourcePublishing(
+            stage, self._plan, broker, self._next_id,
+            worker=self._worker, pauses=self._pauses, cursor_name=name, cursor=stored,
+        )  # fmt: skip
+        type_ = cursor_type(stage) if name else Any
+        intake = Intake(stage, emission, refusals, encoder(type_))
+        filled = {**arguments, **resources}
+        new_feed = _AsyncFeed if stage.handler.shape.is_async else _ThreadFeed
+        return new_feed(stage, publishing, intake, filled, self._cursor(stored, type_))
 
-    def _failure(self, error: BaseException) -> SourceFailed:
-        where = "where its cursor is" if self._has_cursor else "from its beginning"
-        return SourceFailed(
-            f'source "{self._stage.name}" failed: {error!r}',
-            place=self._stage.place,
-            hint=f"run it again when that is mended: it starts {where}, and what it gave is kept",
-        )
-
-    async def _contexts(self, recorded: deque[Any]) -> dict[str, SourceContext[Any]]:
-        """The context of the source, if it has a parameter for one, with the cursor that is stored."""
-        parameter, name = self._stage.handler.context_parameter, self._stage.name
-        if parameter is None:
-            return {}
-        type_ = cursor_type(self._stage)
-        self._encode_cursor = encoder(type_)
-        self._cursor = await insist(lambda: self._broker.cursor(self._cursor_name), what=f"starting {name}")
+    def _cursor(self, stored: bytes, type_: Any) -> Any:
         try:
-            cursor = decoder(type_)(self._cursor) if self._cursor else None
+            return decoder(type_)(stored) if stored else None
         except DecodeError as error:
             raise UsageError(
-                f'source "{name}" cannot go on where it was: its cursor is {error.message}',
+                f'source "{self._stage.name}" cannot go on where it was: its cursor is {error.message}',
                 detail=error.detail,
                 hint="flowq run --fresh forgets it, and begins again",
                 place=self._stage.place,
             ) from None
-        # A generator runs on a thread, a little ahead: what it records must keep its place among what it yields.
-        keep = self._note if self._stage.handler.shape.is_async else recorded.append
 
-        def record(item: Saved | Rejected) -> None:
-            # Written down now: the source may change its cursor as it goes on.
-            keep(Saved(self._encode_cursor(item.cursor)) if isinstance(item, Saved) else item)
+    def _failure(self, error: BaseException) -> FlowqError:
+        if isinstance(error, UsageError):
+            error.place = error.place or self._stage.place
+            return error
+        where = "where its cursor is" if self._has_cursor else "from its beginning"
+        return SourceFailed(
+            f'source "{self._stage.name}" failed: {_in_words(error)}',
+            place=self._stage.place,
+            hint=f"run it again when that is mended: it starts {where}, and what it gave is kept",
+        )
 
-        return {parameter: SourceContext(cursor, record=record)}
 
-    def _add(self, value: Any) -> None:
-        if isinstance(value, (Saved, Rejected)):
-            self._note(value)
-            return
-        try:
-            entries = self._emission.entering(value)
-        except PayloadTooLarge as error:
-            self._gathered.add(self._refusals.of_value(value, error))
-        else:
-            self._gathered.add(entries)
+class _Feed:
+    """Takes what a source gives, from its first value to its end."""
 
-    def _note(self, recorded: Saved | Rejected) -> None:
-        if isinstance(recorded, Saved):
-            self._gathered.save(recorded.cursor)
-        else:
-            self._gathered.add(self._refusals.of_bytes(recorded.body, recorded.error))
-
-    # Publishing
-
-    async def _flush_now_and_then(self) -> None:
-        while True:
-            await asyncio.sleep(_LONGEST_GATHER_SECONDS)
-            await self._flush()
-
-    async def _flush(self, *, finished: str = "") -> None:
-        async with self._publishing:
-            if self._pauses is not None:
-                await self._pauses.while_paused(self._stage.name)
-            # A call is refused or taken as a whole: small ones keep a small edge near its size.
-            sizes = [edge.maxsize for edge in self._plan.edges_out_of(self._stage.name) if edge.maxsize]
-            most = max(1, min(MOST_PER_CALL, *(size // 10 for size in sizes)))
-            while (portion := self._gathered.take(most, everything=bool(finished))) is not None:
-                await self._outlets.until_free()
-                portion = await self._deposited(portion)
-                await self._publish(portion, finished="" if len(self._gathered) else finished)
-                self._outlets.sent(sum([len(entry.body) for entry in portion.entries]), handled=len(portion.entries))
-
-    async def _deposited(self, portion: Portion) -> Portion:
-        """What shall be published, its large bodies brought away: once, however often that is tried."""
-        if (claims := self._claims) is None:
-            return portion
-        what = f"publishing from {self._stage.name}"
-        return replace(portion, entries=await insist(lambda: claims.deposit(portion.entries), what=what))
-
-    async def _publish(self, portion: Portion, *, finished: str) -> None:
-        parcels, token, name = self._parcels(portion), self._next_id().decode(), self._stage.name
-        cursor = self._cursor if portion.cursor is None else portion.cursor
-        move = CursorMove(self._cursor_name, self._cursor, cursor) if self._has_cursor else None
-
-        async def attempt() -> bool:
-            published = await self._broker.publish_together(
-                parcels, token=token, source=name, move=move, finished=finished, runner=self._worker
-            )
-            if published.is_elsewhere:
-                raise _TakenOver
-            return published.full_at is None
-
-        n_pauses = 0
-        while not await insist(attempt, what=f"publishing from {name}"):
-            await asyncio.sleep(_FULL_PAUSE_SECONDS)  # others empty it
-            n_pauses += 1
-            if self._claims is not None:
-                await self._claims.refresh(portion.entries, n_pauses=n_pauses)
+    def __init__(
+        self,
+        stage: StagePlan,
+        publishing: SourcePublishing,
+        intake: Intake,
+        filled: Mapping[str, Any],
+        cursor: Any,
+    ) -> None:
+        self.publishing = publishing
+        self._stage = stage
+        self._intake = intake
+        self._filled = filled
         self._cursor = cursor
+        self._is_stopping = False
 
-    def _parcels(self, portion: Portion) -> list[Parcel]:
-        messages: defaultdict[str, list[Output]] = defaultdict(list)
-        refused: defaultdict[str, list[Refused]] = defaultdict(list)
-        for entry in portion.entries:
-            if isinstance(entry, Output):
-                messages[entry.edge].append(entry)
-            else:
-                refused[entry.edge].append(entry)
-        parcels: list[Parcel] = []
-        for name in dict.fromkeys([*messages, *refused]):
-            edge = self._plan.edge_by_name[name]
-            seen_ms = self._plan.stage(edge.target).seen_ms
-            deduplicated_by = edge.target if seen_ms else None
-            parcels.append(Parcel(name, messages[name], refused[name], deduplicated_by, edge.maxsize, seen_ms))
-        return parcels
+    async def run(self) -> BaseException | None:
+        """Feed the publishing until the source ends; what it raised, if it did.
+
+        SystemExit in a task would end the loop, and CancelledError of the user's own would look like being stopped.
+        """
+        try:
+            await self._take_all()
+        except asyncio.CancelledError as error:
+            if self._is_stopping:
+                raise
+            return error
+        except BaseException as error:  # noqa: BLE001  (the user's code)
+            return error
+        return None
+
+    async def stop(self, feeding: asyncio.Task[BaseException | None], seconds: float) -> None:
+        """Have the source clean up, and leave it behind if it does not end."""
+        self._is_stopping = True
+        feeding.cancel()
+        if not await self._has_stopped(feeding, seconds):
+            log.warning("source %s does not end, and is left behind", self._stage.name)
+
+    async def _take_all(self) -> None:
+        raise NotImplementedError
+
+    async def _has_stopped(self, feeding: asyncio.Task[BaseException | None], seconds: float) -> bool:
+        done, _ = await asyncio.wait([feeding], timeout=seconds)
+        return bool(done)
+
+    def _start(self, keep: Callable[[Taken], None]) -> Any:
+        """Call the user's function; `keep` takes what is recorded in its context."""
+        contexts: dict[str, SourceContext[Any]] = {}
+        if (parameter := self._stage.handler.context_parameter) is not None:
+            contexts[parameter] = context_recording(self._cursor, self._intake, keep)
+        call = self._stage.handler.call
+        positional, named = bound(call, {**self._filled, **contexts})
+        return call(*positional, **named)
 
 
-async def _from_thread(values: Iterator[Any], recorded: deque[Any]) -> AsyncIterator[Any]:
-    """The values of an iterator that may block, each soon after a thread has taken it.
+class _AsyncFeed(_Feed):
+    async def _take_all(self) -> None:
+        publishing, take = self.publishing, self._intake.value
+        given = self._start(publishing.add)
+        try:
+            async for value in given:
+                publishing.add(take(value, given))
+                await publishing.until_there_is_room()
+        finally:
+            if isinstance(given, AsyncGenerator):  # stopped at a yield, it would be closed when it is collected
+                await given.aclose()
 
-    Into `recorded` goes in between what the iterator leaves there itself while it runs.
-    """
 
-    def take_some() -> bool:
-        """Take values for a moment; whether there may be more."""
-        until = time.monotonic() + _LONGEST_GATHER_SECONDS
-        n = 0
-        for value in itertools.islice(values, MOST_PER_CALL):
-            recorded.append(value)
-            n += 1
-            if time.monotonic() > until:
-                return True
-        return n == MOST_PER_CALL
+class _ThreadFeed(_Feed):
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._thread = SourceThread(self._stage.name, lambda: self._start(self._thread.keep), self._intake.value)
 
-    loop = asyncio.get_running_loop()
-    more = True
-    while more:
-        taking = loop.run_in_executor(None, take_some)  # no task: SystemExit in a task would end the loop
-        while recorded or not taking.done():
-            if not recorded:  # the next value may be hours away, but those before it must not wait for it
-                await asyncio.wait([taking], timeout=_LONGEST_GATHER_SECONDS)
-            while recorded:
-                yield recorded.popleft()
-        more = taking.result()
+    async def _take_all(self) -> None:
+        async with contextlib.aclosing(self._thread.batches()) as batches:
+            async for batch in batches:
+                for taken in batch:
+                    self.publishing.add(taken)
+                await self.publishing.until_there_is_room()
+
+    async def _has_stopped(self, feeding: asyncio.Task[BaseException | None], seconds: float) -> bool:
+        await asyncio.wait([feeding])
+        return await self._thread.stop(min(seconds, _THREAD_CLOSING_SECONDS))
+
+
+def _in_words(error: BaseException) -> str:
+    if isinstance(error, FlowqError):
+        return f"{error.message}: {error.detail}".rstrip(": ")
+    if isinstance(error, asyncio.CancelledError):
+        return "what it waited for was cancelled"
+    return repr(error)

@@ -10,7 +10,7 @@ import pytest
 
 import flowq
 from flowq import Pipeline, source, stage, use
-from flowq.errors import EncodeError, UsageError
+from flowq.errors import UsageError
 from flowq.runtime.run import Run, RunOptions
 from flowq.runtime.runner import Runner
 from flowq.runtime.sources import SourceFailed
@@ -199,18 +199,6 @@ async def test_a_source_that_fails_ends_the_run_and_stays_open(
     snapshot = await Run(pipeline.plan, lab.broker(pipeline)).snapshot()
     assert snapshot.open_sources == (numbers.name,)
     assert await lab.broker(pipeline).registered_workers() == {}
-
-
-async def test_a_value_that_nothing_takes_ends_the_run(lab: Lab) -> None:
-    @source
-    def lying() -> Iterator[Item]:
-        yield Other(text="not an item")  # type: ignore[misc]
-
-    @stage
-    async def sink(item: Item) -> None: ...
-
-    with pytest.raises(EncodeError, match="returned a Other, but declares Item"):
-        await lab.run(Pipeline("p", lying >> sink))
 
 
 async def test_a_source_that_was_broken_off_begins_again_and_one_that_finished_does_not(lab: Lab) -> None:

@@ -1,0 +1,160 @@
+"""Publishes what a source gives, in bulk: soon after it was given, and not while an edge is full."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import replace
+
+from flowq.broker.calls import insist
+from flowq.broker.claims import claim_check
+from flowq.broker.outlets import Outlets
+from flowq.broker.publishing import CursorMove, Parcel, Refused
+from flowq.broker.redis_streams import Broker
+from flowq.delivery.portions import MOST_PER_CALL
+from flowq.delivery.settlement import Output
+from flowq.graph.emission import edges_fed
+from flowq.graph.plan import Plan, StagePlan
+from flowq.graph.source_context import Saved
+from flowq.runtime.gathered import Gathered, Portion
+from flowq.runtime.pauses import Pauses
+from flowq.runtime.source_intake import Taken
+
+_LONGEST_GATHER_SECONDS = 0.05
+_FULL_PAUSE_SECONDS = 0.1
+
+
+class TakenOver(Exception):
+    """Another worker runs the source, or its cursor is not where this one left it: Redis has lost something."""
+
+
+class SourcePublishing:
+    """Gathers what one source gives and publishes it. Only `run` talks to Redis, so that nothing is torn apart.
+
+    With `cursor_name`, the cursor is stored in the same step as the messages before it; it stands at `cursor` now.
+    """
+
+    def __init__(
+        self,
+        stage: StagePlan,
+        plan: Plan,
+        broker: Broker,
+        next_id: Callable[[], bytes],
+        *,
+        worker: str,
+        pauses: Pauses | None = None,
+        cursor_name: str = "",
+        cursor: bytes = b"",
+    ) -> None:
+        self._stage = stage
+        self._plan = plan
+        self._broker = broker
+        self._next_id = next_id
+        self._worker = worker
+        self._pauses = pauses
+        self._cursor_name = cursor_name
+        self._cursor = cursor
+        self._outlets = Outlets(broker, edges_fed(plan, stage))
+        self._gathered = Gathered(holds=bool(cursor_name), most_bytes=self._outlets.most_bytes)
+        self._claims = claim_check(broker, plan)
+        # A call is refused or taken as a whole: small ones keep a small edge near its size.
+        sizes = [edge.maxsize for edge in plan.edges_out_of(stage.name) if edge.maxsize]
+        self._most = max(1, min(MOST_PER_CALL, *(size // 10 for size in sizes)))
+        self._news = asyncio.Event()
+        self._is_due = asyncio.Event()
+        self._room = asyncio.Event()
+        self._is_over = False
+        self._finished = ""
+
+    def add(self, taken: Taken) -> None:
+        """Take in what the source has given next."""
+        if isinstance(taken, Saved):
+            self._gathered.save(taken.cursor)
+        else:
+            self._gathered.add(taken)
+        self._news.set()
+
+    async def until_there_is_room(self) -> None:
+        """Wait while as much has been gathered as one call may carry."""
+        while len(self._gathered) >= MOST_PER_CALL:
+            self._room.clear()
+            self._is_due.set()
+            await self._room.wait()
+
+    def end(self, *, finished: str = "") -> None:
+        """Nothing more will come. With `finished`, the source has given everything and is noted as finished.
+
+        Otherwise what has no cursor behind it is dropped, since the source gives it again.
+        """
+        self._is_over, self._finished = True, finished
+        self._news.set()
+        self._is_due.set()
+
+    async def run(self) -> None:
+        """Publish until the end. Raises TakenOver, BrokerRefused."""
+        while not self._is_over:
+            await self._news.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LONGEST_GATHER_SECONDS):
+                    await self._is_due.wait()
+            self._news.clear()
+            self._is_due.clear()
+            if not self._is_over:
+                await self._flush()
+        await self._flush(finished=self._finished)
+
+    async def _flush(self, *, finished: str = "") -> None:
+        if self._pauses is not None:
+            await self._pauses.while_paused(self._stage.name)
+        while (portion := self._gathered.take(self._most, everything=bool(finished))) is not None:
+            await self._outlets.until_free()
+            portion = await self._deposited(portion)
+            await self._publish(portion, finished="" if len(self._gathered) else finished)
+            self._outlets.sent(sum([len(entry.body) for entry in portion.entries]), handled=len(portion.entries))
+            self._room.set()
+
+    async def _deposited(self, portion: Portion) -> Portion:
+        """What shall be published, its large bodies brought away: once, however often that is tried."""
+        if (claims := self._claims) is None:
+            return portion
+        what = f"publishing from {self._stage.name}"
+        return replace(portion, entries=await insist(lambda: claims.deposit(portion.entries), what=what))
+
+    async def _publish(self, portion: Portion, *, finished: str) -> None:
+        parcels, token, name = self._parcels(portion), self._next_id().decode(), self._stage.name
+        cursor = self._cursor if portion.cursor is None else portion.cursor
+        move = CursorMove(self._cursor_name, self._cursor, cursor) if self._cursor_name else None
+
+        async def attempt() -> bool:
+            published = await self._broker.publish_together(
+                parcels, token=token, source=name, move=move, finished=finished, runner=self._worker
+            )
+            if published.is_elsewhere:
+                raise TakenOver
+            return published.full_at is None
+
+        n_pauses = 0
+        while not await insist(attempt, what=f"publishing from {name}"):
+            await asyncio.sleep(_FULL_PAUSE_SECONDS)  # others empty it
+            n_pauses += 1
+            if self._claims is not None:
+                await self._claims.refresh(portion.entries, n_pauses=n_pauses)
+        self._cursor = cursor
+
+    def _parcels(self, portion: Portion) -> list[Parcel]:
+        messages: defaultdict[str, list[Output]] = defaultdict(list)
+        refused: defaultdict[str, list[Refused]] = defaultdict(list)
+        for entry in portion.entries:
+            if isinstance(entry, Output):
+                messages[entry.edge].append(entry)
+            else:
+                refused[entry.edge].append(entry)
+        parcels: list[Parcel] = []
+        for name in dict.fromkeys([*messages, *refused]):
+            edge = self._plan.edge_by_name[name]
+            seen_ms = self._plan.stage(edge.target).seen_ms
+            deduplicated_by = edge.target if seen_ms else None
+            parcels.append(Parcel(name, messages[name], refused[name], deduplicated_by, edge.maxsize, seen_ms))
+        return parcels

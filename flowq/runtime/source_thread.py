@@ -1,0 +1,130 @@
+"""Runs an iterator that may block on a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import threading
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+from typing import Any, cast
+
+from flowq.delivery.portions import MOST_BYTES_PER_CALL, MOST_PER_CALL
+from flowq.graph.source_context import Saved
+from flowq.runtime.source_intake import Taken
+
+log = logging.getLogger("flowq.runtime")
+
+
+class SourceThread:
+    """The thread of one source. `start` makes the iterator and `take` encodes each value, both on that thread.
+
+    asyncio's default executor would not do: sources that run for ever would take its few threads from each other, and
+    from name resolution. The thread waits once 1,000 values or 8 MB have not been fetched, and is a daemon: one that
+    is stuck in the user's code does not keep the program from ending.
+    """
+
+    def __init__(self, name: str, start: Callable[[], Any], take: Callable[[Any, Any], Taken]) -> None:
+        self._name = name
+        self._start = start
+        self._take = take
+        self._loop = asyncio.get_running_loop()
+        self._given: deque[Taken] = deque()
+        self._n_bytes = 0
+        self._lock = threading.Condition()
+        self._news = asyncio.Event()
+        self._is_told = False  # the loop will look; no need to wake it again
+        self._is_stopping = False
+        self._error: BaseException | None = None
+        self._has_begun = False
+        self._ended = asyncio.Event()
+
+    async def batches(self) -> AsyncGenerator[list[Taken], None]:
+        """What has been given, soon after it was. Raises what the iterator raised, after everything before it."""
+        self._has_begun = True
+        context = contextvars.copy_context()
+        threading.Thread(target=context.run, args=(self._run,), name=f"flowq-source {self._name}", daemon=True).start()
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            if batch := self._fetch():
+                yield batch
+            if self._ended.is_set() and not self._given:
+                break
+        if self._error is not None:
+            raise self._error
+
+    async def stop(self, seconds: float) -> bool:
+        """Have the iterator closed where it stands; whether that was done in time."""
+        with self._lock:
+            self._is_stopping = True
+            self._lock.notify_all()
+        if not self._has_begun:
+            return True
+        try:
+            async with asyncio.timeout(seconds):
+                await self._ended.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def keep(self, taken: Taken) -> None:
+        """Add something in the order of what is yielded. Called on the thread; waits for room."""
+        with self._lock:
+            while self._is_full and not self._is_stopping:
+                self._lock.wait()
+            if self._is_stopping:
+                return
+            self._given.append(taken)
+            self._n_bytes += _size(taken)
+            if self._is_told:
+                return
+            self._is_told = True
+        self._tell(self._news.set)
+
+    @property
+    def _is_full(self) -> bool:
+        return len(self._given) >= MOST_PER_CALL or self._n_bytes > MOST_BYTES_PER_CALL
+
+    def _fetch(self) -> list[Taken]:
+        with self._lock:
+            batch = list(self._given)
+            self._given.clear()
+            self._n_bytes, self._is_told = 0, False
+            self._lock.notify_all()
+        return batch
+
+    def _run(self) -> None:
+        try:
+            self._give_all()
+        except BaseException as error:  # noqa: BLE001  (the user's code: SystemExit and KeyboardInterrupt as well)
+            if self._is_stopping:
+                log.warning("source %s failed while it was being stopped: %r", self._name, error)
+            self._error = error
+        self._tell(self._end)
+
+    def _give_all(self) -> None:
+        iterator = cast("Iterator[Any]", iter(self._start()))
+        try:
+            for value in iterator:
+                self.keep(self._take(value, iterator))
+                if self._is_stopping:
+                    break
+        finally:
+            if isinstance(iterator, Generator):
+                iterator.close()  # here: its cleanup belongs to the thread on which it ran
+
+    def _end(self) -> None:
+        self._ended.set()
+        self._news.set()
+
+    def _tell(self, news: Callable[[], None]) -> None:
+        try:
+            self._loop.call_soon_threadsafe(news)
+        except RuntimeError:  # the loop is closed: nobody listens any more
+            self._is_stopping = True
+
+
+def _size(taken: Taken) -> int:
+    return len(taken.cursor) if isinstance(taken, Saved) else sum([len(entry.body) for entry in taken])
