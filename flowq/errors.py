@@ -196,7 +196,7 @@ class QueueFull(BrokerError):
 
 
 class WorkerFailed(FlowqError):
-    """Worker processes die again and again before they have begun to work."""
+    """Worker processes die again and again: before they have begun to work, or in the same source."""
 
     code = "FQ303"
 

@@ -1,8 +1,9 @@
-"""Which worker runs a source: one at a time, and another when that one is gone."""
+"""Which worker runs a source, one at a time, and how far it has come."""
 
 from __future__ import annotations
 
 from flowq.broker import scripts
+from flowq.broker.records import pairs
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.stored import as_stored, name_in
 
@@ -22,3 +23,11 @@ async def take_source(broker: Broker, source: str, worker: str) -> str:
         if runner in (worker, found):
             return runner
         found = runner
+
+
+async def cursors_of(broker: Broker, source: str) -> dict[bytes, bytes]:
+    """The cursors of a source, one for each set of arguments that it was given."""
+    (reply,) = await broker.ask([(b"HGETALL", broker.keys.cursors)])
+    if isinstance(reply, Exception):
+        raise reply
+    return {name: cursor for name, cursor in pairs(reply) if name.partition(b" ")[0] == source.encode()}

@@ -31,7 +31,7 @@ from flowq.runtime.collector import spare_the_collector
 from flowq.runtime.run import Run, RunOptions
 from flowq.runtime.runner import Runner
 from flowq.runtime.source_arguments import reject_unknown_arguments, source_arguments
-from flowq.runtime.supervisor import Supervisor
+from flowq.runtime.supervisor import Duty, Supervisor
 from flowq.runtime.telemetry import Telemetry
 from flowq.runtime.worker import StopSignals
 
@@ -172,8 +172,9 @@ class Session:
         stdin_fds = _stdin_fds() if sources else []
         still_unread = list(stdin_fds)
 
-        def instructions(number: int, quarantined: bool) -> bytes:
-            is_reader = number == 0 and not quarantined and bool(still_unread)
+        def instructions(number: int, duty: Duty) -> bytes:
+            runs_sources = number == 0 and not duty.without_sources
+            is_reader = runs_sources and bool(still_unread)
             return Instructions(
                 root=str(self.loaded.root),
                 module=self.loaded.module,
@@ -183,7 +184,7 @@ class Session:
                 namespace=self.settings.namespace,
                 run_id=run.id,
                 stages=self.stages,
-                sources=sources if number == 0 else (),
+                sources=[duty.only_source] if duty.only_source else sources if runs_sources else (),
                 tuning=self.plan.tuning,
                 arguments=dict(self.arguments),
                 lease_seconds=self.settings.lease_seconds,
@@ -191,7 +192,8 @@ class Session:
                 durability=self.settings.durability,
                 claim_folder=None if broker.claims is None else str(broker.claims.root),
                 embedded=self._is_embedded,
-                quarantined=quarantined,
+                quarantined=duty.quarantined,
+                only_sources=bool(duty.only_source),
                 stdin_fd=still_unread.pop() if is_reader else None,
                 log_format=self.log_format,
                 traces=self.traces,
@@ -202,6 +204,7 @@ class Session:
             broker,
             [sys.executable, "-m", "flowq.cli.worker"],
             instructions,
+            sources=sources,
             edges=self._edges_read,
             all_edges=[edge.name for edge in self.plan.edges],
             workers=self.settings.workers,

@@ -50,6 +50,7 @@ class Instructions:
     claim_folder: str | None = None
     embedded: bool = False
     quarantined: bool = False
+    only_sources: bool = False
     stdin_fd: int | None = None  # the standard input of the supervisor, for a source that reads it
     log_format: str = "text"
     traces: bool = False
@@ -99,7 +100,14 @@ async def _work(told: Instructions, plan: Plan, supervised_by: int, observer: Ob
     broker = Broker(dialer_for(told.redis, told.pipeline), keys, durability=told.durability, claims=claims)
     broker.run_id = told.run_id
     await work(
-        plan, broker, told.options, sources=told.sources, quarantined=told.quarantined, stop=stop, observer=observer
+        plan,
+        broker,
+        told.options,
+        sources=told.sources,
+        quarantined=told.quarantined,
+        only_sources=told.only_sources,
+        stop=stop,
+        observer=observer,
     )
     await broker.close()
 

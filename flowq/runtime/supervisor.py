@@ -13,6 +13,7 @@ from typing import IO, Any, TypeVar
 
 from flowq.broker.calls import insist
 from flowq.broker.redis_streams import Broker
+from flowq.broker.source_turns import cursors_of
 from flowq.errors import BrokerError, WorkerFailed
 from flowq.runtime.certificates import certify_child, crashed, sign_off_the_dead
 
@@ -24,9 +25,19 @@ EXIT_TOLD_WHY = 78
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.1, 10.0
 _LIVED_WELL_SECONDS = 10.0
 _MOST_STILLBORN = 5
+_MOST_DEATHS_OF_A_SOURCE = 4
 KILL_MARGIN_SECONDS = 2.0
 _CERTIFICATE_POLL_SECONDS = 0.5
 _LAST_WORD_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Duty:
+    """What one worker is for, if not for stages and, in the first worker, for the sources."""
+
+    quarantined: bool = False
+    only_source: str = ""
+    without_sources: bool = False
 
 
 @dataclass(slots=True)
@@ -34,6 +45,7 @@ class Slot:
     """One place for a worker process, whoever fills it. `stillborn`: so many in a row died before they signed on."""
 
     number: int
+    duty: Duty = Duty()
     process: Process | None = None
     watcher: asyncio.Task[None] | None = None
     failures: int = 0
@@ -41,7 +53,7 @@ class Slot:
 
 
 class Supervisor:
-    """`command` starts a worker; `instructions(number, quarantined)` is what it is told on its standard input.
+    """`command` starts a worker; `instructions(number, duty)` is what it is told on its standard input.
 
     What it prints goes to `stdout`, or to the same place as what this process prints. The pipe stays open: a worker
     whose supervisor has gone sees its end, and stops. Workers have a session of their own, so that Ctrl-C reaches the
@@ -51,6 +63,10 @@ class Supervisor:
     the next crash names its cause and no healthy message is ever near it. It is started when a crash is certified and
     ends when it has nothing left to do.
 
+    `sources` run in the first worker. When that crashes, each gets a process to itself, so that a crash there names the
+    source that caused it, and stages go on meanwhile. One that crashes again and again, and gets no further in between,
+    ends the run when what it gave has been handled.
+
     `edges` are those that the workers read, `all_edges` those of the whole pipeline. Workers find `inherited_fds` open.
     """
 
@@ -58,8 +74,9 @@ class Supervisor:
         self,
         broker: Broker,
         command: Sequence[str],
-        instructions: Callable[[int, bool], bytes],
+        instructions: Callable[[int, Duty], bytes],
         *,
+        sources: Sequence[str] = (),
         edges: Sequence[str],
         all_edges: Sequence[str],
         workers: int,
@@ -77,29 +94,33 @@ class Supervisor:
         self._note = note
         self._stdout = stdout
         self._inherited_fds = inherited_fds
+        self._sources = sources
         self._slots = [Slot(number) for number in range(workers)]
-        self._quarantine = Slot(workers)
+        self._quarantine = Slot(workers, Duty(quarantined=True))
+        self._source_slots: list[Slot] = []
         self._stopping = asyncio.Event()
         self._somebody_died = asyncio.Event()
         self.failed: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     @property
     def _every_slot(self) -> list[Slot]:
-        return [*self._slots, self._quarantine]
+        return [*self._slots, self._quarantine, *self._source_slots]
 
     @property
     def pids(self) -> list[int]:
         """The worker processes alive now."""
-        return [slot.process.pid for slot in self._slots if slot.process and slot.process.returncode is None]
+        slots = [*self._slots, *self._source_slots]
+        return [slot.process.pid for slot in slots if slot.process and slot.process.returncode is None]
 
     async def start(self) -> None:
         """Start every worker."""
         for slot in self._slots:
-            slot.watcher = asyncio.create_task(self._keep_filled(slot))
-        self._quarantine.watcher = asyncio.create_task(self._keep_quarantine())
-        for slot in self._every_slot:
-            assert slot.watcher is not None
-            slot.watcher.add_done_callback(self._on_end)
+            self._watch(slot, self._keep_filled(slot))
+        self._watch(self._quarantine, self._keep_quarantine())
+
+    def _watch(self, slot: Slot, work: Coroutine[Any, Any, None]) -> None:
+        slot.watcher = asyncio.create_task(work)
+        slot.watcher.add_done_callback(self._on_end)
 
     async def _keep_quarantine(self) -> None:
         while not self._stopping.is_set():
@@ -132,8 +153,52 @@ class Supervisor:
                     "--workers 0 runs it in this process",
                 ))  # fmt: skip
                 return
+            if code != 0 and slot is self._slots[0] and not slot.stillborn:
+                self._part_the_sources(slot)
             self._note(f"worker {slot.number + 1} {describe(code)}; starting another")
             await self._pause(min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2.0 ** min(slot.failures, 10)))
+
+    # Sources apart
+
+    def _part_the_sources(self, first: Slot) -> None:
+        """Give each source a process to itself from now on."""
+        if first.duty.without_sources:
+            return
+        first.duty = Duty(without_sources=True)
+        for source in self._sources:
+            slot = Slot(first.number, Duty(only_source=source))
+            self._source_slots.append(slot)
+            self._watch(slot, self._keep_source(slot))
+
+    async def _keep_source(self, slot: Slot) -> None:
+        source, deaths, cursors = slot.duty.only_source, 0, dict[bytes, bytes]()
+        while not self._stopping.is_set():
+            code = await self._run_one(slot)
+            if code == 0 or self._stopping.is_set() or self.failed.done():
+                return
+            if code == EXIT_TOLD_WHY:
+                self.failed.set_result(code)
+                return
+            looking = insist(partial(cursors_of, self._broker, source), what="looking at cursors")
+            before, cursors = cursors, await looking
+            deaths = deaths + 1 if cursors == before or not deaths else 1
+            if deaths == _MOST_DEATHS_OF_A_SOURCE:
+                await self._give_up_on(source, f"{describe(code)} {deaths} times in a row")
+                return
+            self._note(f'the worker of source "{source}" {describe(code)}; starting another')
+            await self._pause(_FIRST_PAUSE_SECONDS * 2.0**deaths)
+
+    async def _give_up_on(self, source: str, how: str) -> None:
+        """What the source gave is handled first: the next run would not come further either."""
+        self._note(f'the worker of source "{source}" {how}; this run ends when what has been given is handled')
+        looking = partial(self._broker.outstanding, self._edges)
+        while not self._stopping.is_set() and any((await insist(looking, what="watching the pipeline")).values()):
+            await self._pause(_CERTIFICATE_POLL_SECONDS)
+        if not self.failed.done():
+            self.failed.set_exception(WorkerFailed(
+                f'source "{source}" ends its worker: with nothing else in the process, it {how}',
+                hint="it may have run out of memory, or code in C has crashed; --workers 0 runs it in this process",
+            ))  # fmt: skip
 
     async def _pause(self, seconds: float) -> None:
         """Wait so long, but no longer than until the workers are to stop."""
@@ -154,7 +219,7 @@ class Supervisor:
         )
         assert process.stdin is not None
         with contextlib.suppress(RuntimeError, ProcessLookupError):  # it may have died at once
-            process.stdin.write(self._instructions(slot.number, slot is self._quarantine) + b"\n")
+            process.stdin.write(self._instructions(slot.number, slot.duty) + b"\n")
             if self._stopping.is_set():  # too late for the signal that the others got
                 process.terminate()
         code = await process.wait()

@@ -64,11 +64,18 @@ async def work(
     *,
     sources: Sequence[str],
     quarantined: bool,
+    only_sources: bool = False,
     stop: StopSignals,
     observer: Observer | None = None,
 ) -> None:
-    """Run stages until told to stop; in quarantine until nothing is left. Raises what made that impossible."""
-    runner = Runner(plan, broker, options, sources=sources, supervised=True, quarantined=quarantined, observer=observer)
+    """Run stages until told to stop; a quarantine, or sources alone, until nothing is left.
+
+    Raises what made that impossible.
+    """
+    runner = Runner(
+        plan, broker, options,
+        sources=sources, supervised=True, quarantined=quarantined, only_sources=only_sources, observer=observer,
+    )  # fmt: skip
     try:
         await runner.start()
         spare_the_collector()
