@@ -14,6 +14,7 @@ from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocket
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from flowq.broker.progress import StallWatch, WatchedParser
 from flowq.broker.redis_url import parse_redis_url
 from flowq.broker.tls import chain_of, check_tls_files, tls_trouble
 from flowq.errors import BrokerLoading, BrokerRefused, BrokerUnavailable, FlowqError, UsageError
@@ -83,6 +84,7 @@ def new_connection(
         "socket_connect_timeout": CONNECT_TIMEOUT_SECONDS,
         "socket_timeout": None,  # every call has its own deadline
         "protocol": 2,
+        "parser_class": WatchedParser,
     }
     if path:
         return UnixDomainSocketConnection(path=path, **common)  # type: ignore[return-value]  # pyright: ignore[reportReturnType]
@@ -172,7 +174,8 @@ class Link:
         """Send several commands in one go; a reply that is an error stands in the list as an exception.
 
         Raises BrokerUnavailable, and BrokerRefused where this user may not call one of them: whoever takes an error
-        for "nothing there" must not take that for it.
+        for "nothing there" must not take that for it. `timeout_seconds` is how long no byte may move: a large reply
+        over a slow link takes the time that it needs.
         """
         replies = await self.replies_to(commands, timeout_seconds=timeout_seconds)
         for reply in replies:
@@ -186,12 +189,13 @@ class Link:
         packed: list[bytes] = [pack_command(tuple(command)) for command in commands]
         async with self._turn:
             try:
-                async with asyncio.timeout(timeout_seconds):
-                    if self._renews and self._connection is not None and _is_lost(self._connection):
-                        await self._drop()
-                    connection = self._connection or await self._open()
-                    await connection.send_packed_command(packed, check_health=False)
-                    return [await _read_reply(connection) for _ in commands]
+                if self._renews and self._connection is not None and _is_lost(self._connection):
+                    await self._drop()
+                connection = self._connection or await self._open(timeout_seconds)
+                async with asyncio.timeout(None) as deadline:
+                    with StallWatch(deadline, connection, timeout_seconds, n_bytes=sum(map(len, packed))):
+                        await connection.send_packed_command(packed, check_health=False)
+                        return [await _read_reply(connection) for _ in commands]
             except BaseException as error:
                 # Cancelled or failed in between, the next reply on this connection would answer the wrong command.
                 await self._drop()
@@ -201,8 +205,9 @@ class Link:
                     raise translate(error, self._dialer.address) from error
                 raise
 
-    async def _open(self) -> Connection:
-        self._connection = connection = await self._dialer.dial()
+    async def _open(self, timeout_seconds: float) -> Connection:
+        async with asyncio.timeout(timeout_seconds):
+            self._connection = connection = await self._dialer.dial()
         self._on_open()
         return connection
 

@@ -7,12 +7,13 @@ import random
 import time
 from collections import deque
 from collections.abc import Coroutine, Sequence
+from functools import partial
 from typing import Any
 
 from flowq.broker.calls import insist
 from flowq.broker.claims import claim_check
 from flowq.broker.outlets import Outlets
-from flowq.broker.reader import Reader
+from flowq.broker.reader import FIRST_PENDING, Reader
 from flowq.broker.redis_streams import Broker
 from flowq.broker.settling import Receipt, Settling
 from flowq.delivery.message import Delivery
@@ -177,7 +178,7 @@ class Consumer:
             elif self._outlets.need_a_look:
                 await self._outlets.look_again()
             elif self._reconciliation.is_due:
-                await insist(self._reconcile, what=f"reading for {self.stage.name}")
+                await self._reconcile()
             else:
                 try:
                     deliveries = await self._reader.read(self._identity.worker, count=room, block_ms=BLOCK_MS)
@@ -195,12 +196,25 @@ class Consumer:
     async def _reconcile(self) -> None:
         """Run what Redis says was given to this worker but never arrived: the reply to its read was lost.
 
-        What was held at any time during the question is left out, for it may have been settled in between.
+        What was held at any time during a question is left out, for it may have been settled in between. Page by page:
+        what has arrived is at work before the next is asked for, and need not arrive again.
         """
         self._reconciliation.begin()
-        with self._held.watched() as known:
-            pending = await self._reader.own_pending(self._identity.worker)
-        await self.take([delivery for delivery in pending if (delivery.edge, delivery.entry_id) not in known])
+        worker, nothing_missing = self._identity.worker, True
+        for edge in self.stage.in_edges:
+            after = FIRST_PENDING
+            while True:
+                next_page = partial(self._reader.page_of_own_pending, worker, edge, after=after)
+                with self._held.watched() as known:
+                    page = await insist(next_page, what=f"reading for {self.stage.name}")
+                if not page:
+                    break
+                missing = [delivery for delivery in page if (edge, delivery.entry_id) not in known]
+                nothing_missing = nothing_missing and not missing
+                after = page[-1].entry_id
+                await self.take(missing)
+        if nothing_missing:
+            self._reader.nothing_was_lost()
 
     async def take(self, deliveries: Sequence[Delivery]) -> None:
         """Handle these, except for what is already held, each when its turn comes."""

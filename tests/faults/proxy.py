@@ -38,6 +38,8 @@ class Proxy:
         self.resume()
         self._refusing = False
         self._delay_seconds = 0.0
+        self._bytes_per_second = 0.0
+        self._free_at = dict.fromkeys(WAYS, 0.0)
         self._connections: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self.dropped = 0
@@ -77,6 +79,10 @@ class Proxy:
     def delay(self, seconds: float) -> None:
         """Have everything arrive so much later, in each direction."""
         self._delay_seconds = seconds
+
+    def narrow(self, bytes_per_second: float) -> None:
+        """Pass on no more than that in each direction, all connections together."""
+        self._bytes_per_second = bytes_per_second
 
     def refuse(self) -> None:
         """Close what is open and accept nothing until `accept`."""
@@ -118,9 +124,13 @@ class Proxy:
     def is_lost(self, command: list[bytes]) -> _Loss | None:
         return next((loss for loss in self._losses if loss.concerns(command)), None)
 
-    async def passing(self, way: Way) -> None:
+    async def passing(self, way: Way, n_bytes: int) -> None:
         await self._passing[way].wait()
         await asyncio.sleep(self._delay_seconds)
+        if self._bytes_per_second:
+            now = asyncio.get_running_loop().time()
+            self._free_at[way] = max(now, self._free_at[way]) + n_bytes / self._bytes_per_second
+            await asyncio.sleep(self._free_at[way] - now)
 
 
 class _Connection:
@@ -134,7 +144,7 @@ class _Connection:
         parser = hiredis.Reader()
         with contextlib.suppress(OSError):
             while data := await reader.read(65_536):
-                await self._proxy.passing("commands")
+                await self._proxy.passing("commands", len(data))
                 parser.feed(data)
                 while isinstance(command := parser.gets(), list):
                     self._loss = self._proxy.is_lost(command) or self._loss
@@ -144,7 +154,7 @@ class _Connection:
     async def replies(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(65_536):
-                await self._proxy.passing("replies")
+                await self._proxy.passing("replies", len(data))
                 loss, self._loss = self._loss, None
                 if loss is not None and loss.times > 0 and data not in _NOTHING:
                     loss.times -= 1

@@ -1,0 +1,120 @@
+"""A consumer group that is lost and made again gives its messages a second time: each is settled once all the same."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from flowq.broker.connection import Dialer, UrlDialer
+from flowq.broker.keys import Keys
+from flowq.delivery.message import Delivery
+from tests.conformance.conftest import Command, SignOn
+from tests.conformance.worker import IN, OUT, Worker, done, output
+
+N = 10
+
+
+@pytest.fixture
+def dialer(real_dialer: UrlDialer) -> Dialer:
+    """Workers of a server in memory share its process: none outlives another's group."""
+    return real_dialer
+
+
+async def made_by_another_worker(redis: Command, stream: str) -> None:
+    """It is destroyed, and the next worker that reads makes it."""
+    await redis(b"XGROUP", b"DESTROY", stream, b"flowq")
+
+
+async def made_by_hand(redis: Command, stream: str) -> None:
+    await redis(b"XGROUP", b"DESTROY", stream, b"flowq")
+    await redis(b"XGROUP", b"CREATE", stream, b"flowq", b"0")
+
+
+async def set_back(redis: Command, stream: str) -> None:
+    await redis(b"XGROUP", b"SETID", stream, b"flowq", b"0")
+
+
+async def copied_without_it(redis: Command, stream: str) -> None:
+    """What was saved of the stream has the entries, and not the group."""
+    entries = await redis(b"XRANGE", stream, b"-", b"+")
+    await redis(b"DEL", stream)
+    for entry_id, fields in entries:
+        await redis(b"XADD", stream, entry_id, *fields)
+
+
+WAYS = [made_by_another_worker, made_by_hand, set_back, copied_without_it]
+Way = Callable[[Command, str], Awaitable[None]]
+
+
+async def settle_all(worker: Worker, deliveries: list[Delivery]) -> int:
+    """Settle them in one batch, each with one output; how many this worker has won."""
+    settled = [done(delivery, output(OUT, delivery.body)) for delivery in deliveries]
+    return (await worker.settle(*settled)).won if settled else 0
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("first", ["who has them again", "who had them before"])
+async def test_what_a_group_gives_again_while_its_workers_are_busy_is_settled_once(
+    first: str, way: Way, worker: Worker, other: Worker, keys: Keys, redis: Command
+) -> None:
+    await worker.publish(*[b"%d" % n for n in range(N)])
+    mine, theirs = await worker.read(N // 2), await other.read(N)
+    assert (len(mine), len(theirs)) == (N // 2, N - N // 2)  # both are busy: neither reads
+
+    await way(redis, keys.edge(IN))
+    again: list[Delivery] = []
+    while len(again) < N:  # the first read may find that there is no group, and make it
+        again += await other.read(N)
+
+    if first == "who has them again":
+        won = [await settle_all(other, again), await settle_all(worker, mine), await settle_all(other, theirs)]
+    else:
+        won = [await settle_all(worker, mine), await settle_all(other, theirs), await settle_all(other, again)]
+
+    assert sum(won) == N
+    outputs = [fields[3] for _, fields in await redis(b"XRANGE", keys.edge(OUT), b"-", b"+")]
+    assert sorted(outputs) == sorted(b"%d" % n for n in range(N))
+
+
+async def test_a_worker_whose_group_was_made_again_is_not_registered_any_more(
+    worker: Worker, other: Worker, keys: Keys, redis: Command
+) -> None:
+    await worker.given_one()
+    await made_by_another_worker(redis, keys.edge(IN))
+
+    await other.read()
+
+    assert not await worker.broker.renew(worker.name, lease_ms=1000, beat="2")
+
+
+async def test_the_group_of_a_new_edge_takes_no_workers_name_away(worker: Worker) -> None:
+    await worker.broker.ensure_groups(["new>edge"])
+
+    assert await worker.broker.renew(worker.name, lease_ms=1000, beat="2")
+
+
+async def test_workers_of_other_edges_keep_their_names(worker: Worker, keys: Keys, redis: Command) -> None:
+    await worker.broker.register("elsewhere", {"edges": [OUT]}, lease_ms=1000, beat="1")
+    await worker.broker.register("here", {"edges": [IN, OUT]}, lease_ms=1000, beat="1")
+    await worker.publish(b"1")
+    await made_by_another_worker(redis, keys.edge(IN))
+
+    await worker.broker.ensure_groups([IN, OUT])
+
+    assert await worker.broker.renew("elsewhere", lease_ms=1000, beat="2")
+    assert not await worker.broker.renew("here", lease_ms=1000, beat="2")
+
+
+async def test_a_worker_that_comes_later_and_reads_on_makes_nobody_change_names(
+    worker: Worker, sign_on: SignOn
+) -> None:
+    await worker.publish(*[b"%d" % n for n in range(N)])
+    await worker.read(4)
+
+    later = await sign_on("later")
+    await later.read(4)
+    await worker.read(4)
+
+    assert await worker.broker.renew(worker.name, lease_ms=1000, beat="2")
+    assert await later.broker.renew(later.name, lease_ms=1000, beat="2")
