@@ -124,7 +124,7 @@ class Reader:
             self._client_id = await self._link.call(b"CLIENT", b"ID", timeout_seconds=_REPLY_MARGIN_SECONDS)
             await self._find_byte_limit()
         if self._was_set_back:
-            await self._broker.revoke_readers(self._edges)
+            await self._broker.ensure_groups(self._edges, revoke=True)
             self._was_set_back = False
 
     async def _find_byte_limit(self) -> None:

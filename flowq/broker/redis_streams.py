@@ -95,19 +95,11 @@ class Broker:
 
     # Edges
 
-    async def ensure_groups(self, edges: Sequence[str]) -> None:
+    async def ensure_groups(self, edges: Sequence[str], *, revoke: bool = False) -> None:
         """Make the consumer group of each edge, from the first entry on; one that exists is left as it is.
 
-        One that has to be made again ends the registrations of the workers that read from it: they take new names,
-        and settle one by one what they had been given, so that what is given again is settled once.
+        Making a group again, or `revoke`, ends the registrations of its workers: what it gives again is settled once.
         """
-        await self._make_groups(edges, revoke=False)
-
-    async def revoke_readers(self, edges: Sequence[str]) -> None:
-        """End these registrations because somebody else has made a group again, or set it back."""
-        await self._make_groups(edges, revoke=True)
-
-    async def _make_groups(self, edges: Sequence[str], *, revoke: bool) -> None:
         names = [self.keys.workers, *(self.keys.edge(edge) for edge in edges)]
         await self.script(scripts.MAKE_GROUPS, names, GROUP, int(revoke), *edges)
 

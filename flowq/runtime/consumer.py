@@ -7,13 +7,12 @@ import random
 import time
 from collections import deque
 from collections.abc import Coroutine, Sequence
-from functools import partial
 from typing import Any
 
 from flowq.broker.calls import insist
 from flowq.broker.claims import claim_check
 from flowq.broker.outlets import Outlets
-from flowq.broker.reader import FIRST_PENDING, Reader
+from flowq.broker.reader import Reader
 from flowq.broker.redis_streams import Broker
 from flowq.broker.settling import Receipt, Settling
 from flowq.delivery.message import Delivery
@@ -79,7 +78,7 @@ class Consumer:
         self._at_work: list[Sequence[Delivery]] = [()] * stage.concurrency
         self._gathering = asyncio.Lock()
         self._waiting = WaitingRoom(self._start)
-        self._reconciliation = Reconciliation(broker)
+        self._reconciliation = Reconciliation(broker, stage.in_edges)
         self._pacer = Pacer(stage, stage.rate, broker, identity) if stage.rate else None
         self._early = EarlyAck(
             broker, stage, self._settler, self._handle, deduplicating=deduplicating, outlets=self._outlets
@@ -178,7 +177,8 @@ class Consumer:
             elif self._outlets.need_a_look:
                 await self._outlets.look_again()
             elif self._reconciliation.is_due:
-                await self._reconcile()
+                async for missing in self._reconciliation.missing(self._reader, self._held, self._identity.worker):
+                    await self.take(missing)
             else:
                 try:
                     deliveries = await self._reader.read(self._identity.worker, count=room, block_ms=BLOCK_MS)
@@ -192,29 +192,6 @@ class Consumer:
         batch = self.stage.batch
         wanted = self.stage.concurrency * (batch.size if batch else 1)
         return self._gauge.room(wanted, self._outlets.bound(_MOST_LOCAL), held=self._held.n)
-
-    async def _reconcile(self) -> None:
-        """Run what Redis says was given to this worker but never arrived: the reply to its read was lost.
-
-        What was held at any time during a question is left out, for it may have been settled in between. Page by page:
-        what has arrived is at work before the next is asked for, and need not arrive again.
-        """
-        self._reconciliation.begin()
-        worker, nothing_missing = self._identity.worker, True
-        for edge in self.stage.in_edges:
-            after = FIRST_PENDING
-            while True:
-                next_page = partial(self._reader.page_of_own_pending, worker, edge, after=after)
-                with self._held.watched() as known:
-                    page = await insist(next_page, what=f"reading for {self.stage.name}")
-                if not page:
-                    break
-                missing = [delivery for delivery in page if (edge, delivery.entry_id) not in known]
-                nothing_missing = nothing_missing and not missing
-                after = page[-1].entry_id
-                await self.take(missing)
-        if nothing_missing:
-            self._reader.nothing_was_lost()
 
     async def take(self, deliveries: Sequence[Delivery]) -> None:
         """Handle these, except for what is already held, each when its turn comes."""

@@ -1,10 +1,16 @@
-"""When a stage asks Redis what it was given, to find what never arrived."""
+"""When a stage asks Redis what it was given, and what of that never arrived."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
 
+from flowq.broker.calls import insist
+from flowq.broker.reader import FIRST_PENDING, Reader
 from flowq.broker.redis_streams import Broker
+from flowq.delivery.message import Delivery
+from flowq.runtime.held import Held
 
 _EVERY_SECONDS, _SOON_SECONDS = 30.0, 0.5
 
@@ -12,18 +18,41 @@ _EVERY_SECONDS, _SOON_SECONDS = 30.0, 0.5
 class Reconciliation:
     """Due now and then, and after anything that may have lost a reply."""
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Broker, edges: Sequence[str]) -> None:
         self._broker = broker
-        self.begin()
+        self._edges = edges
+        self._begin()
 
     @property
     def is_due(self) -> bool:
         return self._broker.losses != self._losses or time.monotonic() >= self._due_at
 
-    def begin(self) -> None:
-        """It is being done now, and holds for what was lost before."""
+    def _begin(self) -> None:
         self._losses, self._due_at = self._broker.losses, time.monotonic() + _EVERY_SECONDS
 
     def hasten(self, seconds: float = _SOON_SECONDS) -> None:
         """Do it that soon."""
         self._due_at = min(self._due_at, time.monotonic() + seconds)
+
+    async def missing(self, reader: Reader, held: Held, worker: str) -> AsyncIterator[Sequence[Delivery]]:
+        """What Redis says was given to this worker but never arrived: the reply to its read was lost.
+
+        What was held at any time during a question is left out, for it may have been settled in between. Page by page:
+        what has arrived can be at work before the next page is asked for, and need not arrive again.
+        """
+        self._begin()
+        was_complete = True
+        for edge in self._edges:
+            after = FIRST_PENDING
+            while True:
+                next_page = partial(reader.page_of_own_pending, worker, edge, after=after)
+                with held.watched() as known:
+                    page = await insist(next_page, what=f"reading {edge}")
+                if not page:
+                    break
+                after = page[-1].entry_id
+                if missing := [delivery for delivery in page if (edge, delivery.entry_id) not in known]:
+                    was_complete = False
+                    yield missing
+        if was_complete:
+            reader.nothing_was_lost()
