@@ -195,6 +195,12 @@ class QueueFull(BrokerError):
     exit_code = 1
 
 
+class RunLost(BrokerError):
+    """Redis no longer knows the run that it was asked about: it has lost its data, with all that was on its way."""
+
+    code = "FQ406"
+
+
 class WorkerFailed(FlowqError):
     """Worker processes die again and again: before they have begun to work, or in the same source."""
 

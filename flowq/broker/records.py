@@ -33,11 +33,12 @@ class EdgeState:
 
     @property
     def waiting(self) -> int:
-        return self.length - self.running
+        return max(0, self.length - self.running)
 
     @property
     def outstanding(self) -> int:
-        return self.length + self.delayed
+        # An entry that is deleted by hand (XDEL, XTRIM) while it runs is not in the stream, and still gives something.
+        return max(self.length, self.running) + self.delayed
 
 
 @dataclass(frozen=True, slots=True)

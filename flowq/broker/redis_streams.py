@@ -300,7 +300,7 @@ class Broker:
                 keys.run, keys.stats, keys.cursors, *seen, *names,
                 *(key(stage) for key in (keys.dead, keys.amended, keys.kept) for stage in stages),
             ],
-            run_id, len(seen), len(edges), int(fresh), signature, *sources,
+            run_id, len(seen), len(edges), int(fresh), signature, GROUP, *sources,
         )  # fmt: skip
         finished = {source: bool(done) for source, done in zip(sources, reply[2:], strict=True)}
         return text_in(reply[0]), bool(reply[1]), finished

@@ -118,8 +118,10 @@ class Watch:
             self._tell_pauses(snapshot)
             if workers.failed.done():
                 return "failed"
-            if self._session.drains and snapshot.is_drained:
-                return "drained"
+            if self._session.drains:
+                self._run.refuse_if_lost(snapshot)
+                if snapshot.is_drained:
+                    return "drained"
             if self._limit_reached(snapshot):
                 return "limit"
             passed = self._loop.time() - self._started_at

@@ -128,6 +128,7 @@ async def until_drained(run: Run, runner: Runner) -> None:
     while True:
         was_idle = runner.is_idle
         snapshot = await insist(run.snapshot, what="watching the pipeline")
+        run.refuse_if_lost(snapshot)
         if snapshot.is_drained and was_idle and runner.is_idle:
             return
         await asyncio.sleep(poll_seconds(snapshot.outstanding))

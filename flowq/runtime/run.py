@@ -14,6 +14,7 @@ from flowq.broker.message_ids import new_run_id
 from flowq.broker.records import Snapshot
 from flowq.broker.redis_streams import Broker
 from flowq.broker.tempo import Tempo, tempo_of
+from flowq.errors import RunLost
 from flowq.graph.plan import Plan
 from flowq.runtime.source_arguments import in_one_order
 
@@ -73,6 +74,7 @@ class Run:
         self._stages = [stage.name for stage in plan.consumers]
         self.id = ""
         self.goes_on = False
+        self._has_counted = False
 
     async def begin(self, options: RunOptions, *, fresh: bool = False) -> list[str]:
         """Begin a run, or join the one that was broken off. Returns the sources that have to run."""
@@ -92,6 +94,20 @@ class Run:
     def join(self, snapshot: Snapshot) -> None:
         """Take part in the run there is, whichever it is: for some of the stages, without sources."""
         self.id = self._broker.run_id = snapshot.run.get("id", "")
+
+    def refuse_if_lost(self, snapshot: Snapshot) -> None:
+        """Raise RunLost where Redis has lost this run: an empty one would look drained.
+
+        The id of a newer run is none: others begin one as soon as this one is drained. An older one comes from an old
+        snapshot on disk. A run without sources has no id, but its counters do not vanish.
+        """
+        found = snapshot.run.get("id", "")
+        if found < self.id or (not found and self._has_counted and not snapshot.counters):
+            raise RunLost(
+                f'Redis has lost the run of "{self._plan.name}" and what was on its way',
+                hint="start the run again; flowq doctor says what this Redis may lose",
+            )
+        self._has_counted = bool(snapshot.counters)
 
     async def snapshot(self) -> Snapshot:
         """The state of the pipeline now."""

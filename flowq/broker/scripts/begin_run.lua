@@ -8,7 +8,7 @@
 -- KEYS  1 run  2 stats  3 cursors, then the seen sets of the run, then for each edge: stream, delayed, parked,
 --       then dead streams
 -- ARGV  new run id, number of seen sets, number of edges, fresh (1/0), signature of the sources' arguments,
---       the names of the sources that will run
+--       group, the names of the sources that will run
 -- Answer {run id, 1 if it goes on, for each source 1 if it has finished}
 
 local n_seen, n_edges, fresh = tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == '1'
@@ -18,7 +18,9 @@ local outstanding = 0
 for i = 0, n_edges - 1 do
   local k = first_edge + 3 * i
   if fresh then redis.call('DEL', KEYS[k], KEYS[k + 1], KEYS[k + 2]) end
-  outstanding = outstanding + redis.call('XLEN', KEYS[k]) + redis.call('ZCARD', KEYS[k + 1])
+  local pending = redis.pcall('XPENDING', KEYS[k], ARGV[6]) -- also entries that were deleted by hand while they ran
+  local running = pending.err == nil and pending[1] or 0
+  outstanding = outstanding + math.max(redis.call('XLEN', KEYS[k]), running) + redis.call('ZCARD', KEYS[k + 1])
 end
 if fresh then
   redis.call('DEL', KEYS[3])
@@ -27,7 +29,7 @@ end
 local run = redis.call('HGET', KEYS[1], 'id')
 local goes_on = not fresh and outstanding > 0
 if run and not goes_on and not fresh then
-  for i = 6, #ARGV do
+  for i = 7, #ARGV do
     local state = redis.call('HGET', KEYS[1], 'source:' .. ARGV[i])
     if state and string.sub(state, 1, 4) == 'open' then goes_on = true end
   end
@@ -41,7 +43,7 @@ if not goes_on or not run then
   redis.call('HSET', KEYS[1], 'id', run)
 end
 local answer = {run, goes_on and 1 or 0}
-for i = 6, #ARGV do
+for i = 7, #ARGV do
   local field = 'source:' .. ARGV[i]
   local done = redis.call('HGET', KEYS[1], field) == 'done ' .. ARGV[5]
   if not done then redis.call('HSET', KEYS[1], field, 'open ' .. ARGV[5]) end

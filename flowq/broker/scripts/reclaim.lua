@@ -53,4 +53,7 @@ for i = 1, #pending do
   end
 end
 if #claim == 0 then return {1, {}} end
-return {1, redis.call('XCLAIM', stream, group, ARGV[3], 0, unpack(claim))}
+local claimed = redis.call('XCLAIM', stream, group, ARGV[3], 0, unpack(claim))
+-- What was deleted by hand while it ran is not pending any more either, since Redis 7: it counts as purged.
+if #claimed < #claim then increase(KEYS[6], 'purged:' .. stage, #claim - #claimed) end
+return {1, claimed}
