@@ -13,11 +13,13 @@ from typing import TypeVar
 
 from flowq.broker.keys import Keys
 from flowq.delivery.claim import Reference
+from flowq.delivery.stored import text_in
 from flowq.errors import BodyElsewhere, BodyLost, ClaimFolderUnavailable
 
 T = TypeVar("T")
 _THREADS = 4
 _NAME = ".name"
+_MOST_NAME_BYTES = 100
 
 
 class ClaimFolder:
@@ -44,7 +46,7 @@ class ClaimFolder:
         """Make the root, where it is flowq's own."""
         if self._is_own:
             with contextlib.suppress(OSError):  # whoever wants to write will tell
-                self.root.mkdir(exist_ok=True)
+                self.root.mkdir(0o700, exist_ok=True)
 
     # Which folder it is
 
@@ -59,7 +61,7 @@ class ClaimFolder:
         if not self.root.is_dir():
             raise FileNotFoundError(f"{self.root} is not there")
         try:
-            return (self.path / _NAME).read_text()
+            return text_in(_read(self.path / _NAME, _MOST_NAME_BYTES)[0])
         except FileNotFoundError:
             return ""
 
@@ -71,7 +73,8 @@ class ClaimFolder:
             raise self._unavailable(error) from error
 
     def _take_name(self, name: str) -> None:
-        self.path.mkdir(parents=True, exist_ok=True)
+        for folder in (self.path.parent, self.path):
+            folder.mkdir(0o700, exist_ok=True)
         (part,) = _written(self.path, [name.encode()])
         (self.path / part).rename(self.path / _NAME)
         for folder in (self.path, self.path.parent, self.root):
@@ -106,7 +109,7 @@ class ClaimFolder:
         if self._name_on_disk() != self.name:
             raise FileNotFoundError(f"{self.path} is not the folder that was here before")
         try:
-            folder.mkdir()
+            folder.mkdir(0o700)
         except FileExistsError:
             return
         _sync_folder(self.path)
@@ -120,7 +123,7 @@ class ClaimFolder:
 
     def _try(self) -> None:
         file = self.root / f".{secrets.token_hex(8)}"
-        file.touch(exist_ok=False)
+        file.touch(0o600, exist_ok=False)
         file.unlink()
 
     def _unavailable(self, error: BaseException) -> ClaimFolderUnavailable:
@@ -167,7 +170,7 @@ class ClaimFolder:
 
     def _load(self, reference: Reference) -> bytes:
         try:
-            body = (self.path / reference.path).read_bytes()
+            body, n_bytes = _read(self.path / reference.path, reference.n_bytes)
         except OSError as error:
             if isinstance(error, FileNotFoundError) and self._is_here():
                 raise BodyLost(
@@ -179,9 +182,9 @@ class ClaimFolder:
                 hint="mount the folder that all workers of the pipeline share, or set claim_folder to it",
                 detail=error.strerror or str(error),
             ) from None
-        if len(body) != reference.n_bytes:
+        if not len(body) == n_bytes == reference.n_bytes:
             raise BodyLost(
-                f"file {reference.path} of the claim folder has {len(body):,} bytes, not {reference.n_bytes:,}",
+                f"file {reference.path} of the claim folder has {n_bytes:,} bytes, not {reference.n_bytes:,}",
                 hint=f"bring it back to {self.path}, and put the letter back: flowq dlq retry",
             )
         return body
@@ -206,7 +209,7 @@ def _written(folder: Path, bodies: Sequence[bytes]) -> list[str]:
             name = secrets.token_hex(15)
             part = folder / f"{name}.part"
             names.append(part.name)
-            with part.open("xb") as file:
+            with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
                 file.write(body)
                 file.flush()
                 os.fsync(file.fileno())
@@ -218,6 +221,12 @@ def _written(folder: Path, bodies: Sequence[bytes]) -> list[str]:
                 (folder / name).unlink()
         raise
     return names
+
+
+def _read(path: Path, most_bytes: int) -> tuple[bytes, int]:
+    """The beginning of a file, and its size. Raises OSError for a link: it may lead to any file of this user."""
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        return file.read(most_bytes), os.fstat(file.fileno()).st_size
 
 
 def _sync_folder(folder: Path) -> None:

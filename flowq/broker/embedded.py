@@ -29,6 +29,15 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import quote
 
+from flowq.broker.data_folder import (
+    SERVER_CONF,
+    give_password,
+    open_private,
+    password_of,
+    prepare,
+    size_of,
+    text_behind,
+)
 from flowq.errors import BrokerUnavailable
 
 SERVER_VARIABLE = "FLOWQ_REDIS_SERVER"
@@ -45,7 +54,8 @@ class EmbeddedRedis:
     The hold ends with `release()` or with the process, whichever comes first. It never travels to a child
     process: a child that needs the server for longer than its parent acquires it itself.
 
-    - `url`: for `redis.Redis.from_url` and its asyncio twin. Stays valid if the server is restarted.
+    - `url`: for `redis.Redis.from_url` and its asyncio twin. Stays valid if the server is restarted. It carries the
+      password of the folder, which is kept in `redis.password`: do not print it.
     - `data_dir`: the folder, absolute.
     - `pid`, `binary`: the server process and program at the time of `acquire`.
     - `attached`: True if the server had been started by somebody else.
@@ -67,7 +77,8 @@ class EmbeddedRedis:
         """Attach to the server of `data_dir`, or start it; return when it answers and has loaded its data.
 
         Blocks, for about 35 ms when a server has to be started and the data is small, and 100 ms more if the
-        last one is just stopping. A folder that is new or empty is made private and hidden from git. Data is
+        last one is just stopping. A folder that is new or empty is made private and hidden from git; one that
+        another user owns or may write to is refused. Data is
         kept from one server to the next: all that was acknowledged if a process dies, all but the last second
         or two if the machine does. On Linux nothing outlives the last user; elsewhere a server whose warden
         was killed stays, and is found by the next user.
@@ -80,13 +91,13 @@ class EmbeddedRedis:
         """
         folder = data_dir.resolve()
         try:
-            _prepare(folder)
+            prepare(folder)
             users = _FileLock(folder / "users.lock")
             try:
                 if not _within(start_timeout_seconds, lambda: users.take(fcntl.LOCK_SH)):
                     raise _still_stopping(folder)
                 socket_path = _socket_path(folder)
-                info, attached = _serve(folder, socket_path, start_timeout_seconds)
+                info, password, attached = _serve(folder, socket_path, start_timeout_seconds)
             except BaseException:
                 users.close()
                 raise
@@ -96,7 +107,7 @@ class EmbeddedRedis:
                 hint="use a folder of your own on a local disk, or --redis URL",
                 detail=str(error),
             ) from error
-        url = f"unix://{quote(str(socket_path))}?db=0"
+        url = f"unix://{f':{password}@' if password else ''}{quote(str(socket_path))}?db=0"
         return cls(url, folder, int(info["process_id"]), info["executable"], attached, users)
 
     def release(self) -> None:
@@ -147,7 +158,7 @@ class _FileLock:
     """A lock file that is open in this process alone: closed in every child, made by exec or by fork."""
 
     def __init__(self, path: Path) -> None:
-        self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        self.descriptor = open_private(path, os.O_RDWR | os.O_CREAT)
         _open_locks.add(self)
 
     def take(self, kind: int) -> bool:
@@ -182,13 +193,6 @@ def _close_locks() -> None:
 os.register_at_fork(after_in_child=_close_locks)
 
 
-def _prepare(folder: Path) -> None:
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if not any(folder.iterdir()):  # else it may be a folder of the user's, to be left as it is
-        folder.chmod(0o700)
-        (folder / ".gitignore").write_text("*\n")
-
-
 def _socket_path(folder: Path) -> Path:
     """In the folder, or under the temporary folder if the kernel would refuse so long a path."""
     path = folder / "redis.sock"
@@ -205,10 +209,10 @@ def _socket_path(folder: Path) -> Path:
     return private / "redis.sock"
 
 
-def _serve(folder: Path, socket_path: Path, timeout_seconds: float) -> tuple[dict[str, str], bool]:
-    """What the server says of itself once it is ready, and whether it was there already."""
+def _serve(folder: Path, socket_path: Path, timeout_seconds: float) -> tuple[dict[str, str], str, bool]:
+    """What the server says of itself once it is ready, its password, and whether it was there already."""
     log = folder / "redis.log"
-    log_start_bytes = log.stat().st_size if log.exists() else 0
+    log_start_bytes = log_bytes = size_of(log)
     binary: str | None = None
     deadline = time.monotonic() + timeout_seconds
     while time.monotonic() < deadline:
@@ -217,13 +221,14 @@ def _serve(folder: Path, socket_path: Path, timeout_seconds: float) -> tuple[dic
                 if binary:
                     raise _did_not_start(binary, log, log_start_bytes)
                 binary = find_server_binary()
+                give_password(folder)
                 _start(binary, socket_path, log, server_lock, timeout_seconds)
-        info = _ask(socket_path)
+        info, password = _ask(socket_path, password_of(folder))
         if info and info["loading"] == "0":
             _check_reads_data(info, folder)
-            return info, binary is None
-        if info:
-            deadline = time.monotonic() + timeout_seconds
+            return info, password, binary is None
+        if info or size_of(log) != log_bytes:  # it works on its data, or the warden does
+            deadline, log_bytes = time.monotonic() + timeout_seconds, size_of(log)
         time.sleep(POLL_SECONDS)
     raise BrokerUnavailable(
         f"the redis-server of {folder} does not answer at {socket_path}",
@@ -243,6 +248,8 @@ def _start(binary: str, socket_path: Path, log: Path, server_lock: _FileLock, ti
         "dir": ".",
         "appendonly": "yes",
         "appendfsync": "everysec",
+        # A log with an unfinished end is repaired by the warden: see aof_repair. Redis 6 has one of another form.
+        "aof-load-truncated": "yes" if (folder / "appendonly.aof").exists() else "no",
         "save": "",
         "maxmemory-policy": "noeviction",
         "daemonize": "no",
@@ -250,11 +257,11 @@ def _start(binary: str, socket_path: Path, log: Path, server_lock: _FileLock, ti
         "loglevel": "warning",
         "always-show-logo": "no",
     }
-    command = [binary]
+    command = [binary, SERVER_CONF]  # its password
     for name, value in settings.items():
         command += [f"--{name}", value]
     warden = [sys.executable, "-S", "-I", str(Path(__file__).with_name("warden.py").resolve())]
-    with log.open("ab") as output:
+    with os.fdopen(open_private(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab") as output:
         subprocess.run(
             [*warden, *command],
             cwd=folder,
@@ -269,21 +276,30 @@ def _start(binary: str, socket_path: Path, log: Path, server_lock: _FileLock, ti
         )
 
 
-def _ask(socket_path: Path) -> dict[str, str] | None:
-    """The answer to INFO as a dict, or None if nobody answers (yet)."""
+def _ask(socket_path: Path, password: str) -> tuple[dict[str, str] | None, str]:
+    """The answer to INFO as a dict, or None if nobody answers (yet), and the password that the server takes.
+
+    One that was started by an earlier flowq asks for none, until its last user has gone.
+    """
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(ANSWER_SECONDS)
         try:
             connection.connect(str(socket_path))
-            connection.sendall(b"INFO\r\n")
+            connection.sendall(f"AUTH {password or '-'}\r\nINFO\r\n".encode())
             with connection.makefile("rb") as reply:
-                size_bytes = int(reply.readline().removeprefix(b"$") or b"0")
-                text = reply.read(size_bytes)
+                is_let_in = reply.readline(_LONGEST_LINE).startswith(b"+")
+                size_bytes = int(reply.readline(_LONGEST_LINE).removeprefix(b"$"))
+                text = reply.read(min(size_bytes, _LONGEST_INFO_BYTES))
         except (OSError, ValueError):
-            return None
-    if not text or len(text) < size_bytes:
-        return None
-    return dict(line.split(":", 1) for line in text.decode().splitlines() if ":" in line)
+            return None, ""
+    if len(text) < size_bytes:
+        return None, ""
+    info = dict(line.split(":", 1) for line in text.decode(errors="replace").splitlines() if ":" in line)
+    return info if info.keys() >= _FACTS else None, password if is_let_in else ""
+
+
+_LONGEST_LINE, _LONGEST_INFO_BYTES = 1000, 1_000_000
+_FACTS = {"loading", "process_id", "executable", "redis_version"}
 
 
 def _check_reads_data(info: dict[str, str], folder: Path) -> None:
@@ -314,7 +330,7 @@ def _still_stopping(folder: Path) -> BrokerUnavailable:
 
 
 def _did_not_start(binary: str, log: Path, log_start_bytes: int) -> BrokerUnavailable:
-    written = log.read_bytes()[log_start_bytes:].decode(errors="replace")
+    written = text_behind(log, log_start_bytes)
     hint = f"see {log}; {SERVER_VARIABLE} chooses another server program"
     if "RDB format version" in written:
         hint = _newer_needed(log.parent)

@@ -26,13 +26,16 @@ class Warden:
     def __init__(self, command: list[str]) -> None:
         self.in_use = True
         self.started_seconds = time.monotonic()
-        self.server_pid = start(command)
+        self.server_pid: int | None = start(command)
 
     def watch(self) -> bool:
-        """Wait for the end of the server. True: it was killed under its users, start another one."""
+        """Wait for the end of the server. True: it ended under its users and can go on, start another one."""
         _thread.start_new_thread(self.stop_when_unused, ())
-        _, status = os.waitpid(self.server_pid, 0)
-        # One that exits by itself (broken data, SHUTDOWN) would do so again, and so would one killed at once.
+        _, status = os.waitpid(self.server_pid or 0, 0)
+        self.server_pid = None  # may be another process from now on
+        if os.WIFEXITED(status) and os.WEXITSTATUS(status):
+            return repaired() and self.in_use
+        # One that exits by itself (SHUTDOWN) would do so again, and so would one killed at once.
         lived = time.monotonic() - self.started_seconds > WORTH_RESTARTING_SECONDS
         return self.in_use and lived and os.WIFSIGNALED(status)
 
@@ -45,9 +48,34 @@ class Warden:
         users = os.open("users.lock", os.O_RDWR)
         fcntl.flock(users, fcntl.LOCK_EX)
         self.in_use = False
-        os.kill(self.server_pid, signal.SIGINT)
+        self.signal(signal.SIGINT)
         time.sleep(STOP_SECONDS)  # the process ends, this thread with it, as soon as the server is gone
-        os.kill(self.server_pid, signal.SIGKILL)
+        self.signal(signal.SIGKILL)
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the server, if it still runs."""
+        if self.server_pid is not None:
+            os.kill(self.server_pid, number)
+
+
+def repaired() -> bool:
+    """Whether the server could not read its log for its unfinished end, which is cut off now."""
+    # Hardly ever needed, and every import delays the user's first command.
+    import runpy
+    from pathlib import Path
+
+    # Who waits for the server sees by its log that it is being worked on.
+    said = "flowq: looking for the end of the last whole step in the log\n"
+    repair = runpy.run_path(str(Path(__file__).with_name("aof_repair.py")))["repair"]
+    n_bytes = repair(Path(), lambda: write(said))
+    if n_bytes:
+        write(f"flowq: cut {n_bytes} bytes of a step that was never completed off the log\n")
+    return bool(n_bytes)
+
+
+def write(text: str) -> None:
+    """Add to the log of the server."""
+    os.write(1, text.encode())
 
 
 def start(command: list[str]) -> int:

@@ -62,6 +62,12 @@ SCRAPE = """
 """
 
 
+def own_redis(folder: Path) -> str:
+    """The URL of the Redis that flowq runs for a folder itself."""
+    password = (folder / ".flowq" / "redis.password").read_text().strip()
+    return f"unix://:{password}@{folder}/.flowq/redis.sock"
+
+
 class Project:
     """A folder with pipelines in it."""
 

@@ -16,6 +16,7 @@ from flowq.broker.keys import GROUP, Keys
 from pipelines.scrape import scrape
 from tests.integration.crawl import Crawl, crawl_of
 from tests.integration.flowq_process import FlowqProcess, Project, wait_until
+from tests.integration.project import own_redis
 from tests.redis_server import RedisServer
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="finds the processes of a project in /proc")
@@ -333,7 +334,7 @@ def _beats(project: Project) -> list[int]:
 
 
 def _redis_of(project: Project) -> redis.Redis:
-    return redis.Redis(unix_socket_path=str(project.folder / ".flowq" / "redis.sock"))
+    return redis.Redis.from_url(own_redis(project.folder))  # pyright: ignore[reportUnknownMemberType]
 
 
 def _running(crawl: Crawl) -> set[str]:

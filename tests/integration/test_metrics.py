@@ -16,6 +16,7 @@ import pytest
 
 from tests.integration.flowq_process import FlowqProcess, Project
 from tests.integration.http_client import get, samples, url_of
+from tests.integration.project import own_redis
 
 PIPELINE = """
 from __future__ import annotations
@@ -95,7 +96,7 @@ def test_an_exporter_finds_the_pipelines_of_a_redis_without_their_code(
     project: Project, run: FlowqProcess, tmp_path: Path
 ) -> None:
     elsewhere = tmp_path / "elsewhere"
-    server = f"unix://{tmp_path}/.flowq/redis.sock"
+    server = own_redis(tmp_path)
     with Project(elsewhere) as empty:
         exporter = empty.start("exporter", "--listen", "0", "--redis", server)
 

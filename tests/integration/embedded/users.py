@@ -74,7 +74,7 @@ while True:
     connection, _ = listener.accept()
     connection.recv(100)
     info = b"redis_version:6.2.14\\r\\nexecutable:/old/redis-server\\r\\nprocess_id:1\\r\\nloading:0\\r\\n"
-    connection.sendall(b"$%d\\r\\n%s\\r\\n" % (len(info), info))
+    connection.sendall(b"+OK\\r\\n$%d\\r\\n%s\\r\\n" % (len(info), info))
     connection.close()
 """
 
@@ -154,7 +154,7 @@ class UserProcess:
 
 
 def lock_is_free(lock_file: Path) -> bool:
-    with lock_file.open("r+") as lock:
+    with lock_file.open("r+b", buffering=0) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
