@@ -143,6 +143,11 @@ class Keys:
         return self._key("cursors")
 
     @property
+    def clock(self) -> str:
+        """Hash: the latest time that was seen, so that a step back is noticed."""
+        return self._key("clock")
+
+    @property
     def paused(self) -> str:
         """Hash: paused stage, or * for all of them, to the millisecond since when."""
         return self._key("paused")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from redis.exceptions import ResponseError
 
 from flowq.broker import scripts
+from flowq.broker.keys import Keys
 from flowq.broker.records import Snapshot, texts_by_name
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.stored import count_in, moment_in
@@ -74,6 +75,11 @@ def quantile(durations: Durations, share: float) -> float | None:
     return None
 
 
+def record_keys(keys: Keys) -> list[str]:
+    """The hashes that take turns."""
+    return [keys.tempo(i) for i in range(_PERIODS)]
+
+
 async def record_tempo(broker: Broker, durations: Mapping[str, Durations]) -> None:
     """Add what the handlers of some stages took. Without any, the counters are noted all the same.
 
@@ -86,7 +92,7 @@ async def record_tempo(broker: Broker, durations: Mapping[str, Durations]) -> No
         for word in (f"{stage} {item[0]}", item[1])
     ]
     keys = broker.keys
-    records = [keys.tempo(i) for i in range(_PERIODS)]
+    records = record_keys(keys)
     with contextlib.suppress(BrokerError, ResponseError):
         await broker.script(scripts.RECORD_TEMPO, [keys.stats, keys.run, *records], _PERIOD_MS, *flat)
 

@@ -18,6 +18,7 @@ from flowq.errors import BrokerRefused, FlowqError
 from flowq.graph.emission import Emission
 from flowq.graph.plan import Placement, Plan, StagePlan
 from flowq.runtime.claim_keeper import ClaimKeeper
+from flowq.runtime.clock_keeper import ClockKeeper
 from flowq.runtime.consumer import Consumer
 from flowq.runtime.handling import Commit, Handling
 from flowq.runtime.identity import Identity, process_facts
@@ -179,6 +180,8 @@ class Runner:
         if self._broker.dialer.is_private:
             return
         self._spawn(Ticker(self._keeper.tick).run(), "ticker")
+        clock_keeper = ClockKeeper(self._broker, self._plan)
+        self._spawn(kept_going(clock_keeper.run, "the keeper of the clock"), "clock")
         reclaimer = Reclaimer(
             self._broker,
             self._consumers,

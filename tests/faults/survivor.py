@@ -59,11 +59,11 @@ class Survivor:
         await eventually(lambda: wanted <= self.stored.keys(), seconds=seconds)
 
     @asynccontextmanager
-    async def working(self, workers: int = 1) -> AsyncIterator[None]:
-        """So many workers, which nobody starts again: their end in the block fails it."""
+    async def working(self, workers: int = 1, *, registered: int = 0) -> AsyncIterator[None]:
+        """So many workers, which nobody starts again: their end in the block fails it. `registered`, with others."""
         async with asyncio.TaskGroup() as group:
             runs = [group.create_task(self.run()) for _ in range(workers)]
-            await eventually(lambda: self.registered() == workers)
+            await eventually(lambda: self.registered() == (registered or workers))
             yield
             for run in runs:
                 run.cancel()

@@ -10,14 +10,18 @@ from pathlib import Path
 
 import pytest
 
+from flowq import Context, Pipeline, Rate, Retry, RetryLater, stage
 from flowq.broker.connection import UrlDialer
 from flowq.broker.keys import Keys
+from flowq.broker.reader import Reader
 from tests.conformance.worker import IN, OUT, Worker, done, output
 from tests.eventually import eventually
 from tests.faults.servers import DurableServer
 from tests.faults.survivor import LEASE_SECONDS, Survivor, lasts
 from tests.redis_server import KINDS, Kind
+from tests.runtime.lab import Item, Lab
 
+SAFETY_SECONDS = 60.0
 HOUR_SECONDS = 3600
 N_STEPS = 8
 EVERY_BYTES = 7
@@ -91,6 +95,58 @@ async def test_a_step_of_the_servers_clock_steals_nothing_and_leaves_no_lease_be
 
     assert set(survivor.stored.values()) == {1}
     assert "reclaimed" not in caplog.text
+
+
+async def test_what_was_delayed_and_held_while_the_clock_was_ahead_runs_when_the_clock_is_right_again(
+    stepped: tuple[DurableServer, Path], unique_namespace: str
+) -> None:
+    server, step = stepped
+    attempts: list[str] = []
+
+    @stage(retry=Retry(attempts=2, base=1, jitter=False))
+    async def retried(item: Item, ctx: Context) -> None:
+        attempts.append("retried")
+        if ctx.attempt == 1:
+            raise ConnectionError
+
+    @stage(rate=Rate(100, by="n"))
+    async def held(item: Item) -> None:
+        attempts.append("held")
+        if attempts.count("held") == 1:
+            raise RetryLater(after=1, hold="n")
+
+    pipeline, lab = Pipeline("clock", retried, held), Lab.at(server.url, unique_namespace)
+    set_clock(step, HOUR_SECONDS)
+    async with lab.running(pipeline):
+        await lab.push(pipeline, retried, Item(n=1))
+        await lab.push(pipeline, held, Item(n=1))
+        await eventually(lambda: sorted(attempts)[:2] == ["held", "retried"])
+        set_clock(step, 0)
+        await eventually(lambda: sorted(attempts) == ["held"] * 2 + ["retried"] * 2, seconds=SAFETY_SECONDS)
+    await lab.close()
+
+
+async def test_what_a_worker_left_that_died_while_the_clock_was_ahead_is_taken_over_when_it_is_right_again(
+    stepped: tuple[DurableServer, Path], unique_namespace: str
+) -> None:
+    server, step = stepped
+    survivor = Survivor(server, unique_namespace)
+    set_clock(step, HOUR_SECONDS)
+    await survivor.push(range(3))
+    broker = survivor.lab.broker(survivor.pipeline)
+    await broker.ensure_groups([">work"])
+    await broker.register("dead", {"lease_seconds": LEASE_SECONDS}, lease_ms=5000, beat="1")
+    reader = Reader(broker, [">work"])
+    assert len(await reader.read("dead", count=10, block_ms=10)) == 3
+    await reader.close()
+    async with survivor.working(registered=2):
+        with server.client() as client:  # the keeper of the clock has looked
+            await eventually(lambda: client.exists(survivor.key("clock")))
+        set_clock(step, 0)
+        await survivor.stores(range(3), seconds=SAFETY_SECONDS)
+    await survivor.lab.close()
+
+    assert set(survivor.stored.values()) == {1}
 
 
 def set_clock(step: Path, seconds: int) -> None:
