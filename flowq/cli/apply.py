@@ -68,7 +68,7 @@ def command(
 
     changes, moved = asyncio.run(carry_out())
     if json:
-        from flowq.cli.printable import json_text
+        from flowq.printable import json_text
 
         print(json_text({**changes.as_json(), "moved": moved}, indent=True))
         return

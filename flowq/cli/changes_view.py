@@ -9,8 +9,8 @@ from typing import IO
 from rich.text import Text
 
 from flowq.broker.changes import Change, Changes
-from flowq.cli.printable import json_text, printable
 from flowq.cli.table import Column, console_for, fitted_table, indented, number
+from flowq.printable import json_text, printable
 
 _SIGNS = {"new": ("+", "green"), "left": ("-", "red"), "moved": (">", "cyan"), "schema": ("~", "yellow")}
 _COLUMNS = (

@@ -12,8 +12,8 @@ import typer
 from flowq.cli.errors import problems_of, show
 from flowq.cli.loading import Entry, NoPipeline, entries, find, load_entry
 from flowq.cli.options import Json, complete_pipeline
-from flowq.cli.printable import json_text
 from flowq.errors import FlowqError, Problem
+from flowq.printable import json_text
 from flowq.settings import Settings
 
 

@@ -48,7 +48,7 @@ def command(
 
         found += of_pipeline(name, load(name, settings).pipeline.plan, settings)
     if json:
-        from flowq.cli.printable import json_text
+        from flowq.printable import json_text
 
         print(json_text([asdict(setting) for setting in found], indent=True))
     else:
@@ -134,8 +134,8 @@ def _print_table(found: list[Setting], *, origin: bool) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from flowq.cli.printable import printable
     from flowq.cli.table import console_for
+    from flowq.printable import printable
 
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
     table.add_column("setting", no_wrap=True)

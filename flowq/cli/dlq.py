@@ -218,7 +218,7 @@ def export(
       flowq dlq export flights | python fix.py | flowq dlq import flights - --retry
       flowq dlq export scrape --stage fetch > letters.ndjson
     """
-    from flowq.cli.printable import json_text
+    from flowq.printable import json_text
 
     async def write(letters: DeadLetters, _: Inspector) -> None:
         async for letter in letters.each(chosen):
@@ -308,6 +308,6 @@ def _report(counts: Mapping[str, int], what: str, chosen: Selection, *, json: bo
 
 
 def _print_json(value: Any) -> None:
-    from flowq.cli.printable import json_text
+    from flowq.printable import json_text
 
     print(json_text(value, indent=True))

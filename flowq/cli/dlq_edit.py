@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 
-from flowq.cli.printable import json_text, printable
 from flowq.errors import UsageError
+from flowq.printable import json_text, printable
 
 if TYPE_CHECKING:
     from flowq.repair.fitting import Edit

@@ -16,9 +16,9 @@ import orjson
 from flowq.cli.dlq_options import n_letters
 from flowq.cli.errors import note
 from flowq.cli.lines import Line, line_batches
-from flowq.cli.printable import json_text
 from flowq.delivery.stored import is_entry_id
 from flowq.errors import FlowqError, UsageError
+from flowq.printable import json_text
 
 if TYPE_CHECKING:
     from flowq.repair.dead_letters import DeadLetters

@@ -11,10 +11,10 @@ from typing import Any, cast
 from rich.text import Text
 
 from flowq.cli.errors import shown
-from flowq.cli.printable import json_text, printable, printable_lines
 from flowq.cli.table import Column, console_for, fitted_table, indented, number
 from flowq.delivery.fingerprint import last_frame
 from flowq.delivery.stored import text_in
+from flowq.printable import json_text, printable, printable_lines
 from flowq.repair.letter import DeadLetterGroup, DeadLetterRecord
 
 _MOST_GROUPS = 50

@@ -64,7 +64,7 @@ def command(
         find(name, settings)
     report = asyncio.run(_examined(name or _ANY_PIPELINE, settings))
     if json:
-        from flowq.cli.printable import json_text
+        from flowq.printable import json_text
 
         print(json_text(report.as_json(), indent=True))
     else:
@@ -96,7 +96,7 @@ def _show(report: _Report) -> None:
     import sys
 
     from flowq.cli.errors import show
-    from flowq.cli.printable import printable
+    from flowq.printable import printable
 
     typer.echo(typer.style(printable(report.address), bold=True))
     for title, text in _lines(report):

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from typer.exceptions import TyperException
 
-from flowq.cli.printable import printable_lines
 from flowq.errors import FlowqError, PipelineError, Place, Problem, UsageError
+from flowq.printable import printable_lines
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -85,7 +85,7 @@ def show(problem: Problem) -> None:
     screen = _Screen()
     head = f"{problem.severity}[{problem.code}]: "
     text = _clean(problem.text)
-    aside = str(problem.place or "")
+    aside = _clean(str(problem.place or ""))
     hint = _clean(problem.hint)
     if hint and not problem.place and not problem.details and screen.fits(head, text, hint):
         aside, hint = hint, ""

@@ -67,7 +67,7 @@ async def _collect(plan: Plan, settings: Settings, *, yes: bool, json: bool) -> 
             if broker.claims is not None:
                 await broker.claims.remove(bodies.paths)
     if json:
-        from flowq.cli.printable import json_text
+        from flowq.printable import json_text
 
         gone: list[dict[str, object]] = [
             {"edge": orphan.edge, "messages": orphan.outstanding, "removed": remove} for orphan in orphans
@@ -107,8 +107,8 @@ def _list(plan: Plan, orphans: Sequence[Orphan]) -> None:
 
     from rich.text import Text
 
-    from flowq.cli.printable import printable
     from flowq.cli.table import Column, console_for, fitted_table, indented, number
+    from flowq.printable import printable
 
     if not orphans:
         print(f"{plan.name} has no edges left over")

@@ -47,7 +47,7 @@ def command(
     if not found:
         faults = [f"no worker of {name or 'this project'} runs here"]
     if json:
-        from flowq.cli.printable import json_text
+        from flowq.printable import json_text
 
         print(json_text({"healthy": not faults, "faults": faults, "workers": found}, indent=True))
     else:

@@ -11,6 +11,8 @@ from typing import Any
 
 import orjson
 
+from flowq.printable import printable_block, printable_json
+
 RUN_LOGGER = "flowq.run"
 """What a run says of itself, where its words are log lines."""
 
@@ -28,9 +30,17 @@ def configure_logging(
         logging.basicConfig(level=level, handlers=[handler])
         logging.getLogger(RUN_LOGGER).setLevel(logging.INFO)
         return
-    logging.basicConfig(
-        stream=sys.stderr, level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S"
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(TextFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%H:%M:%S"))
+    logging.basicConfig(level=level, handlers=[handler])
+
+
+class TextFormatter(logging.Formatter):
+    """Lines for people: what they say of a message may come from anybody."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, and those of its traceback."""
+        return printable_block(super().format(record))
 
 
 class JsonFormatter(logging.Formatter):
@@ -60,7 +70,7 @@ class JsonFormatter(logging.Formatter):
             error = record.exc_info[1]
             line["error"] = f"{type(error).__name__}: {error}"
             line["traceback"] = "".join(traceback.format_exception(error))
-        return orjson.dumps(line, default=repr, option=orjson.OPT_NON_STR_KEYS).decode()
+        return printable_json(orjson.dumps(line, default=repr, option=orjson.OPT_NON_STR_KEYS).decode())
 
 
 _OF_EVERY_RECORD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}

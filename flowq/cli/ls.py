@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from flowq.cli.errors import note, shown, summary
 from flowq.cli.loading import NoPipeline, entries, load_entry
 from flowq.cli.options import Json
-from flowq.cli.printable import json_text
 from flowq.errors import FlowqError
+from flowq.printable import json_text
 from flowq.settings import Settings
 
 

@@ -10,11 +10,11 @@ from rich.text import Text
 from flowq.broker.overview import Overview, StageOverview
 from flowq.broker.tempo import HISTORY_SECONDS
 from flowq.broker.turns import HeldKey
-from flowq.cli.printable import printable
 from flowq.cli.quantities import brief, size, sparkline
 from flowq.cli.run_text import command_to_finish, feedback_lines, pause_words, rate_words
 from flowq.cli.table import indented, speed_cells, stage_cells, stage_table
 from flowq.graph.plan import StagePlan
+from flowq.printable import printable
 
 TITLES = (
     "stage", "in", "ok", "filtered", "dead", "purged", "waiting", "delayed", "running", "retries", "dup", "out",

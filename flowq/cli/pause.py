@@ -10,6 +10,7 @@ import typer
 
 from flowq.cli.options import Here, PipelineOrStage
 from flowq.errors import UsageError
+from flowq.printable import printable
 
 if TYPE_CHECKING:
     from flowq.graph.plan import Plan
@@ -57,7 +58,7 @@ def command(
         finishing = f"; {running:,} running will finish" if running else ""
         return f"{target} is paused{'' if is_new else ' already'}{finishing}  (flowq resume {target})"
 
-    print(asyncio.run(pause()))
+    print(printable(asyncio.run(pause())))
 
 
 def steered(target: str, key: str | None, settings: Settings) -> tuple[Plan, str, Sequence[str]]:

@@ -15,7 +15,7 @@ import typer
 from flowq.cli.completion import complete_pipeline_or_stage
 from flowq.cli.errors import note
 from flowq.cli.options import Here, Json
-from flowq.cli.printable import json_text, printable
+from flowq.printable import json_text, printable
 
 if TYPE_CHECKING:
     from flowq.broker.looking import Sight

@@ -44,7 +44,7 @@ async def _purge(
     from flowq.broker.open import open_broker
     from flowq.cli.consent import is_agreed
     from flowq.cli.errors import note
-    from flowq.cli.printable import json_text
+    from flowq.printable import json_text
     from flowq.repair.purging import idle_messages, purge
 
     edges = [edge for edge in plan.edges if not stage or edge.target == stage]

@@ -19,13 +19,13 @@ from flowq.cli.errors import note
 from flowq.cli.lines import line_batches
 from flowq.cli.loading import load
 from flowq.cli.options import Here, Json, duration_of
-from flowq.cli.printable import json_text
 from flowq.delivery.codec import decoder
 from flowq.delivery.portions import MOST_BYTES_PER_CALL, MOST_PER_CALL
 from flowq.errors import CodecError, QueueFull, UsageError
 from flowq.graph.emission import Target, entering, target_for_value
 from flowq.graph.plan import Plan, StagePlan, inlet_of
 from flowq.graph.typecheck import type_names
+from flowq.printable import json_text, printable
 
 if TYPE_CHECKING:
     from flowq.sync_publisher import SyncPublisher
@@ -99,7 +99,7 @@ def command(
         sender = Sender(publisher, inlet.stage, delay_seconds, waits=not no_wait)
         if stream is None:
             message_id = sender.send_one(value, id_)
-            print(json_text({"stage": inlet.stage, "id": message_id}) if as_json else message_id or "valid")
+            print(json_text({"stage": inlet.stage, "id": message_id}) if as_json else printable(message_id or "valid"))
         else:
             _push_all(stream, inlet, sender, as_json)
 

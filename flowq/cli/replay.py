@@ -48,9 +48,9 @@ def command(
     from flowq.cli.errors import note
     from flowq.cli.loading import load
     from flowq.cli.opening import broker_of
-    from flowq.cli.printable import json_text
     from flowq.cli.run_text import command_to_finish
     from flowq.inspector import Inspector
+    from flowq.printable import json_text
     from flowq.repair.kept import Kept
 
     plan = load(name, settings).pipeline.plan

@@ -6,6 +6,7 @@ import asyncio
 
 from flowq.cli.options import Here, PipelineOrStage
 from flowq.cli.pause import Key, steered
+from flowq.printable import printable
 
 
 def command(
@@ -41,4 +42,4 @@ def command(
                 return f"all of {plan.name} is still paused  (flowq resume {plan.name})"
         return f"{target} goes on" if was_paused else f"{target} was not paused"
 
-    print(asyncio.run(resume()))
+    print(printable(asyncio.run(resume())))

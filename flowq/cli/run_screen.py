@@ -18,7 +18,6 @@ from rich.text import Text
 from flowq.broker.balance import StageBalance, balance_of
 from flowq.broker.records import Snapshot
 from flowq.broker.tempo import Tempo
-from flowq.cli.printable import json_text, printable
 from flowq.cli.run_text import (
     RunAbout,
     clock,
@@ -32,6 +31,7 @@ from flowq.cli.run_text import (
 )
 from flowq.cli.table import console_for, indented, number, speed_cells, stage_cells, stage_table
 from flowq.graph.plan import Plan
+from flowq.printable import json_text, printable
 
 if TYPE_CHECKING:
     from flowq.runtime.run import Summary

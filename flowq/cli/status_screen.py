@@ -14,12 +14,12 @@ from rich.text import Text
 from flowq.broker.overview import Overview
 from flowq.cli.looking import again_and_again, inspectors_of
 from flowq.cli.overview_view import overview_text
-from flowq.cli.printable import json_text, printable
 from flowq.cli.run_text import progress_line
 from flowq.cli.table import console_for
 from flowq.errors import BrokerUnavailable
 from flowq.graph.plan import Plan
 from flowq.inspector import Inspector
+from flowq.printable import json_text, printable
 from flowq.settings import Settings
 
 _LINE_EVERY_SECONDS = 5.0

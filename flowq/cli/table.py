@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.padding import Padding
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -16,6 +17,7 @@ from flowq.broker.balance import StageBalance
 from flowq.broker.tempo import Tempo
 from flowq.cli.quantities import brief
 from flowq.graph.plan import StagePlan
+from flowq.printable import printable_block
 
 _WIDTH_OF_A_FILE = 240
 _FLEXIBLE_AT_LEAST = 24
@@ -28,10 +30,22 @@ def console_for(file: IO[str]) -> Console:
     """
     if (reconfigure := getattr(file, "reconfigure", None)) is not None:
         reconfigure(errors="replace")
-    console = Console(file=file, highlight=False, markup=False, emoji=False)
+    console = _Console(file=file, highlight=False, markup=False, emoji=False)
     if not file.isatty() and "COLUMNS" not in os.environ:
         console.width = _WIDTH_OF_A_FILE
     return console
+
+
+class _Console(Console):
+    """A console on which nothing that does not print is shown, whichever view has forgotten that it may."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """The pieces of text that make up something."""
+        for segment in super().render(renderable, options):
+            if segment.control or segment.text == "\n" or segment.text.isprintable():
+                yield segment
+            else:
+                yield Segment(printable_block(segment.text), segment.style)
 
 
 @dataclass(frozen=True, slots=True)

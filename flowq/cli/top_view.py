@@ -14,10 +14,10 @@ from rich.text import Text
 from flowq.broker.overview import Overview, StageOverview
 from flowq.broker.vitals import RunningMessage
 from flowq.cli.overview_view import TITLES, headline, notes, row_of, sampled
-from flowq.cli.printable import printable
 from flowq.cli.quantities import brief
 from flowq.cli.run_text import settled
 from flowq.cli.table import Column, fitted_table, indented, number, stage_table
+from flowq.printable import printable
 from flowq.repair.letter import DeadLetterGroup
 
 _NARROW, _WIDE = 120, 150

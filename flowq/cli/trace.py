@@ -54,7 +54,7 @@ def command(
             hint="it may be settled: @stage(keep=...) keeps those; ids stand in flowq peek and flowq dlq show",
         )
     if json:
-        from flowq.cli.printable import json_text
+        from flowq.printable import json_text
 
         print(json_text(lineage.as_json(), indent=True))
     else:
@@ -64,8 +64,8 @@ def command(
 def _show(lineage: Lineage) -> None:
     from rich.text import Text
 
-    from flowq.cli.printable import printable
     from flowq.cli.table import console_for
+    from flowq.printable import printable
 
     console = console_for(sys.stdout)
     for depth, message_id, places in lineage.tree():
@@ -83,7 +83,7 @@ def _place(found: Found) -> Text:
     from rich.text import Text
 
     from flowq.cli.dlq_screen import moment
-    from flowq.cli.printable import printable
+    from flowq.printable import printable
 
     at = moment(datetime.fromtimestamp(found.at_ms / 1000, UTC), datetime.now().astimezone())
     told = {

@@ -31,6 +31,7 @@ from flowq.delivery.settlement import (
     decide,
 )
 from flowq.errors import Problem, UsageError
+from flowq.printable import printable_json
 
 if TYPE_CHECKING:
     from flowq.delivery.message import Delivery
@@ -123,7 +124,7 @@ class Printer:
             if self._to is not None and output.edge.rpartition(">")[2] != self._to:
                 continue
             if output.body is not last:  # encoded once for all the stages that one value goes to
-                self._stdout.write(output.body + b"\n")
+                self._stdout.write(_shown(output.body) + b"\n")
             last = output.body
         self._stdout.flush()
 
@@ -210,6 +211,11 @@ def _messages(stream: BufferedReader, most: int) -> Iterator[list[Line]]:
         return
     yield first
     yield from batches
+
+
+def _shown(body: bytes) -> bytes:
+    """JSON such that it can be printed to a terminal; other bytes as they are."""
+    return printable_json(body.decode()).encode() if _is_json(body) else body
 
 
 def _is_json(content: bytes) -> bool:

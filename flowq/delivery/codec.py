@@ -13,6 +13,7 @@ from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapt
 from pydantic_core import PydanticSerializationError, ValidationError
 
 from flowq.errors import DecodeError, EncodeError, PayloadTooLarge
+from flowq.printable import printable
 
 Encode = Callable[[Any], bytes]
 Decode = Callable[[bytes], Any]
@@ -125,10 +126,11 @@ def schema_digest(type_: Any) -> str:
 def explain(error: Exception) -> str:
     """What is wrong with a value, field by field, without the value itself."""
     if not isinstance(error, ValidationError):
-        return str(error)
+        return printable(str(error))
     findings = error.errors(include_url=False, include_input=False, include_context=False)
     shown = [
-        f"{'.'.join(str(part) for part in finding['loc']) or 'message'}: {finding['msg']}" for finding in findings[:5]
+        printable(f"{'.'.join(str(part) for part in finding['loc']) or 'message'}: {finding['msg']}")
+        for finding in findings[:5]
     ]
     return "; ".join(shown) + (f"; and {len(findings) - 5} more" if len(findings) > 5 else "")
 

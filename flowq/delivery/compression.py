@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import Any
 
 from flowq.errors import BodyElsewhere, DecodeError, UnknownType
+from flowq.printable import printable
 
 MOST_UNPACKED = 512_000_000
 """Bytes that a body may unpack to: a few kilobytes from outside could otherwise fill the memory."""
@@ -61,7 +62,7 @@ def _decompressor(how: str) -> Any:
         make = zstd.ZstdDecompressor
     if make is None:
         hint = "pip install flowq-streams[zstd]" if how == _ZSTD else "run the version that sends it"
-        raise UnknownType(f"a body compressed with {how}, which is not installed here", hint=hint)
+        raise UnknownType(f"a body compressed with {printable(how)}, which is not installed here", hint=hint)
     return make()
 
 

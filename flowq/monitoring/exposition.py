@@ -11,6 +11,7 @@ from prometheus_client.metrics_core import Metric
 from flowq import __version__
 from flowq.graph.plan import EdgePlan, StagePlan
 from flowq.monitoring.reading import Reading
+from flowq.printable import printable
 
 Value = float | None
 _STAGE = ["pipeline", "stage"]
@@ -58,6 +59,7 @@ _COUNTERS = (
         lambda seen, stage: seen.balances[stage.name].duplicates,
     ),
 )
+
 _STAGE_GAUGES = (
     _OfStages(
         "flowq_ready_messages",
@@ -165,7 +167,7 @@ def _workers(readings: Sequence[Reading]) -> Iterator[Metric]:
         alive = [worker for worker in seen.workers if worker.has_lease]
         living.add_metric([seen.plan.name], len(alive))
         for worker in alive:
-            silent.add_metric([seen.plan.name, worker.worker, worker.host], worker.silent_seconds)
+            silent.add_metric([seen.plan.name, printable(worker.worker), printable(worker.host)], worker.silent_seconds)
     yield living
     yield silent
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-import orjson
 from prometheus_client import CollectorRegistry, make_wsgi_app  # pyright: ignore[reportUnknownVariableType]
 from prometheus_client.exposition import ThreadingWSGIServer
 from prometheus_client.metrics_core import Metric
@@ -23,6 +22,7 @@ from flowq.monitoring.address import Address
 from flowq.monitoring.exposition import families
 from flowq.monitoring.health import Verdict
 from flowq.monitoring.reading import Reading
+from flowq.printable import json_text
 
 T = TypeVar("T")
 _ANSWER_SECONDS = 5.0
@@ -95,7 +95,7 @@ class _App:
 
 
 def _json(start_response: Any, status: str, about: Mapping[str, Any]) -> list[bytes]:
-    body = orjson.dumps(about) + b"\n"
+    body = json_text(about).encode() + b"\n"
     start_response(status, [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
     return [body]
 

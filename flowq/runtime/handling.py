@@ -27,6 +27,7 @@ from flowq.errors import BodyElsewhere, DecodeError, EncodeError, NotAMessage, R
 from flowq.graph.context import Context
 from flowq.graph.emission import Emission
 from flowq.graph.plan import Handler, Kind, Placement, Plan, Shape, StagePlan
+from flowq.printable import printable
 from flowq.runtime.threads import HandlerThreads
 from flowq.runtime.versions import Versions
 
@@ -99,7 +100,7 @@ class Handling:
         is_unknown = decode is self._decode_any and Any not in self.stage.accepted
         if is_unknown and delivery.age_seconds(time.time()) < ROLLOUT_SECONDS:
             # Its body may well pass for another type.
-            raise UnknownType(f"{self.stage.name} does not take {tag}", hint="run the version that sends it")
+            raise UnknownType(f"{self.stage.name} does not take {printable(tag)}", hint="run the version that sends it")
         return decode
 
     async def undecoded(self, error: DecodeError, delivery: Delivery) -> Outcome:

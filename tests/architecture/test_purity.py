@@ -11,6 +11,7 @@ import pytest
 FLOWQ = Path(__file__).parents[2] / "flowq"
 PURE = [
     FLOWQ / "errors.py",
+    FLOWQ / "printable.py",
     *sorted((FLOWQ / "delivery").rglob("*.py")),
     *sorted((FLOWQ / "graph").rglob("*.py")),
 ]

@@ -10,6 +10,7 @@ from flowq.delivery.policy import Rate
 from flowq.errors import Problem
 from flowq.graph.plan import EdgePlan, Plan, StagePlan, type_name
 from flowq.graph.render.labels import drawn_edges, key_name
+from flowq.printable import printable_json
 
 
 def json(plan: Plan) -> str:
@@ -33,7 +34,7 @@ def json(plan: Plan) -> str:
         "edges": [_edge(edge) for edge in drawn_edges(plan)],
         "warnings": [_warning(warning) for warning in plan.warnings],
     }
-    return orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode()
+    return printable_json(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode())
 
 
 def _stage(stage: StagePlan) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from flowq.delivery.policy import AckMode, Rate
 from flowq.graph.plan import EdgePlan, Placement, Plan, StagePlan, type_name
+from flowq.printable import printable
 
 _PERIODS = {1.0: "s", 60.0: "min", 3600.0: "h", 86400.0: "d"}
 _MOST_KEYS = 3
@@ -31,7 +32,7 @@ def sizes(stage: StagePlan) -> tuple[str, ...]:
 def options(stage: StagePlan) -> tuple[str, ...]:
     """The options of a stage except its sizes, then the outputs that nothing takes."""
     untaken = (f"no taker for {type_name(route.type)}" for route in stage.routes if not route.edges)
-    return (*([] if stage.is_source else _options(stage)), *untaken)
+    return tuple(map(printable, (*([] if stage.is_source else _options(stage)), *untaken)))
 
 
 def _options(stage: StagePlan) -> Iterable[str]:
@@ -79,7 +80,7 @@ def type_labels(plan: Plan, edge: EdgePlan) -> tuple[str, ...]:
     routes = plan.stage(edge.origin).routes
     copied = [route.type for route in routes if edge.name in route.edges and len(route.edges) > 1]
     marked = (type_name(type_) + (" (copy)" if type_ in copied else "") for type_ in edge.types)
-    return tuple(marked) or ("?",)
+    return tuple(map(printable, marked)) or ("?",)
 
 
 def edge_label(plan: Plan, edge: EdgePlan) -> str:

@@ -1,4 +1,7 @@
-"""Makes text from outside safe for a terminal: what does not print is spelled out, and nothing can move the cursor."""
+"""Makes text from outside safe to show: what does not print is spelled out, and nothing can move the cursor.
+
+The one place that decides this, for screens, logs, errors, drawings and metrics.
+"""
 
 from __future__ import annotations
 
@@ -26,13 +29,24 @@ def printable_lines(text: str) -> list[str]:
     return [printable(line) for line in text.expandtabs(4).splitlines()]
 
 
+def printable_block(text: str) -> str:
+    """The same for text of several lines, which stay apart as they are."""
+    return "\n".join(printable(line) for line in text.expandtabs(4).split("\n"))
+
+
 def json_text(value: Any, *, indent: bool = False) -> str:
     r"""JSON that means the same and shows no control characters when it is printed to a terminal.
 
     >>> json_text({"title": "\x9b2J"})
     '{"title":"\\u009b2J"}'
     """
-    text = orjson.dumps(value, option=orjson.OPT_INDENT_2 if indent else 0).decode()
+    return printable_json(orjson.dumps(value, option=orjson.OPT_INDENT_2 if indent else 0).decode())
+
+
+def printable_json(text: str) -> str:
+    """The same for JSON that is written already. Line breaks between its parts stay."""
+    if text.isprintable():
+        return text
     return "".join(char if char.isprintable() or char == "\n" else _json_escape(char) for char in text)
 
 
