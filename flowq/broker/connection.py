@@ -102,12 +102,18 @@ async def connected(connection: Connection) -> Connection:
 
 
 async def discard(connection: Connection) -> None:
-    """Close a connection, whatever state it is in."""
+    """Close a connection at once, whatever state it is in.
+
+    redis-py closes politely: over TLS that waits for the other end, and after a half-written command for ever.
+    """
+    writer = connection._writer  # pyright: ignore[reportPrivateUsage]
     with contextlib.suppress(Exception):
         await connection.disconnect(nowait=True)
+    if isinstance(writer, asyncio.StreamWriter):
+        writer.transport.abort()
 
 
-def _is_lost(connection: Connection) -> bool:
+def is_lost(connection: Connection) -> bool:
     """Whether the other end has closed it, or the network has, while nobody was using it."""
     reader, writer = connection._reader, connection._writer  # pyright: ignore[reportPrivateUsage]
     if not isinstance(reader, asyncio.StreamReader) or writer is None:  # a fake one
@@ -189,7 +195,7 @@ class Link:
         packed: list[bytes] = [pack_command(tuple(command)) for command in commands]
         async with self._turn:
             try:
-                if self._renews and self._connection is not None and _is_lost(self._connection):
+                if self._renews and self._connection is not None and is_lost(self._connection):
                     await self._drop()
                 connection = self._connection or await self._open(timeout_seconds)
                 async with asyncio.timeout(None) as deadline:
@@ -293,15 +299,24 @@ def _lost(error: Exception, text: str, address: str) -> BrokerUnavailable:
         return BrokerUnavailable(
             f"what answers at {address} is not Redis", hint="check host and port of the Redis URL", detail=text
         )
-    what, hint = f"cannot reach Redis at {address}", _START_ONE
     if isinstance(error, TimeoutError | redis_errors.TimeoutError):
         text = "no answer in time"
-    elif any(isinstance(cause, socket.gaierror | UnicodeError) for cause in chain_of(error)):
-        hint = "check the host name of the Redis URL"
-    return BrokerUnavailable(what, hint=hint, detail=text)
+    return BrokerUnavailable(f"cannot reach Redis at {address}", hint=_how_to_reach(error, address), detail=text)
 
 
-_START_ONE = "start one: redis-server --appendonly yes, or leave out the URL and flowq starts its own"
+_BROKEN = (ConnectionResetError, BrokenPipeError, EOFError, TimeoutError, redis_errors.TimeoutError)
+
+
+def _how_to_reach(error: Exception, address: str) -> str:
+    causes = tuple(chain_of(error))
+    if any(isinstance(cause, socket.gaierror | UnicodeError) for cause in causes):
+        return "check the host name of the Redis URL"
+    if any(isinstance(cause, _BROKEN) or "closed by server" in str(cause) for cause in causes):
+        if address.startswith("rediss"):
+            wants = "wants a certificate of this client: ?ssl_certfile=FILE&ssl_keyfile=FILE"
+            return f"see whether this port speaks TLS, and {wants}"
+        return "see whether it runs; a port that speaks TLS needs rediss://"
+    return "start one: redis-server --appendonly yes, or leave out the URL and flowq starts its own"
 
 
 def _translate_answer(error: redis_errors.ResponseError, text: str, address: str) -> Exception:
