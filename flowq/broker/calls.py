@@ -42,6 +42,14 @@ async def run_script(
         ) from error
 
 
+async def again_if_lost(call: Callable[[], Awaitable[T]]) -> T:
+    """Make a call that may be repeated, and make it once more if no answer comes. Raises BrokerUnavailable then."""
+    try:
+        return await call()
+    except BrokerUnavailable:
+        return await call()
+
+
 async def insist(attempt: Callable[[], Awaitable[T]], *, what: str) -> T:
     """Call until Redis answers, with pauses that grow and are spread. Only for calls that may safely be repeated.
 

@@ -71,8 +71,12 @@ class Keys:
         return self._key(f"seen_until:{stage}")
 
     def rate(self, stage: str) -> str:
-        """Hash: pacing key to the microsecond of its next turn, until that is past and a burst saved up."""
+        """Hash: pacing key to the microsecond of its next turn to be promised, until that is past and a burst saved up."""
         return self._key(f"rate:{stage}")
+
+    def starts(self, stage: str) -> str:
+        """Hash: pacing key to the microsecond before which no more of it may start; never later than in `rate`."""
+        return self._key(f"starts:{stage}")
 
     def held(self, stage: str) -> str:
         """Sorted set: pacing key to the millisecond until which it is held, kept until somebody succeeds again."""
@@ -103,6 +107,10 @@ class Keys:
     def released(self) -> str:
         """Stream: references to large bodies that nobody needs any more, since when."""
         return self._key("released")
+
+    def answered(self, caller: str) -> str:
+        """String that expires: what a script answered last to a caller, in case the reply is lost."""
+        return self._key(f"answered:{caller}")
 
     def lease(self, worker: str) -> str:
         """String that expires: its worker is alive."""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import orjson
 
 from flowq.broker import scripts
-from flowq.broker.calls import CALL_TIMEOUT_SECONDS, run_script
+from flowq.broker.calls import CALL_TIMEOUT_SECONDS, again_if_lost, run_script
 from flowq.broker.claim_folder import ClaimFolder
 from flowq.broker.connection import Command, Dialer, Link
 from flowq.broker.keys import GROUP, Keys
+from flowq.broker.message_ids import MessageIds
 from flowq.broker.publishing import CursorMove, Parcel, packed
 from flowq.broker.records import (
     DeadEntry,
@@ -51,6 +53,8 @@ class Broker:
         self.keys = keys
         self.epoch = self.losses = 0
         self.run_id = ""  # written into dead letters
+        self._tokens = MessageIds()
+        self.name = self._tokens.next().decode()  # of this object, among all that there are
         self._control = self._own_link()
         # Waiting for a replica must not keep anything else waiting.
         self._publishing = self._own_link() if durability == "replicated" else self._control
@@ -86,8 +90,25 @@ class Broker:
         """End the blocking read of another connection as if its time were up."""
         await self._control.call(b"CLIENT", b"UNBLOCK", client_id, timeout_seconds=CALL_TIMEOUT_SECONDS)
 
-    async def script(self, script: scripts.Script, keys: Sequence[Any], *arguments: Any) -> Any:
-        return await run_script(self._control, script, keys, arguments)
+    async def script(
+        self, script: scripts.Script, keys: Sequence[Any], *arguments: Any, token: str = "", caller: str = ""
+    ) -> Any:
+        """Run a script.
+
+        One that must not take effect twice answers a call that is sent again with the same token as it did before.
+        Whoever repeats its call gives it a token; a call without one is sent again here, once, when its reply is lost.
+        The answer is kept for ten minutes: with `caller`, who makes one call at a time, only the last one.
+        """
+        if not script.keeps_answer:
+            return await run_script(self._control, script, keys, arguments)
+        own = token or self.new_token()
+        names, words = [*keys, self.keys.answered(caller or own)], (*arguments, own)
+        call = partial(run_script, self._control, script, names, words)
+        return await (call() if token else again_if_lost(call))
+
+    def new_token(self) -> str:
+        """A token for one call, given by nobody else."""
+        return self._tokens.next().decode()
 
     async def ask(self, commands: Sequence[Command]) -> list[Any]:
         """Several questions in one go. One that Redis refuses, as for want of a key, is answered with an error."""
@@ -103,10 +124,10 @@ class Broker:
         names = [self.keys.workers, *(self.keys.edge(edge) for edge in edges)]
         await self.script(scripts.MAKE_GROUPS, names, GROUP, int(revoke), *edges)
 
-    async def promote(self, edges: Sequence[str], *, limit: int = 1000) -> tuple[int, int | None]:
+    async def promote(self, edges: Sequence[str], *, limit: int = 1000, token: str = "") -> tuple[int, int | None]:
         """Move due messages back to their streams: how many, and milliseconds until the next is due."""
         keys = [key for edge in edges for key in self._edge_keys(edge)]
-        moved, next_ms = await self.script(scripts.PROMOTE, keys, limit)
+        moved, next_ms = await self.script(scripts.PROMOTE, keys, limit, token=token, caller=f"{self.name}:promote")
         return moved, (None if next_ms < 0 else next_ms)
 
     def _edge_keys(self, edge: str) -> tuple[str, str, str]:
@@ -203,14 +224,7 @@ class Broker:
         """Strike off workers that are gone and have left nothing behind."""
         if workers:
             keys, names = self.keys, [as_stored(worker) for worker in workers]
-            commands = [
-                (b"HDEL", keys.certificates, *names),
-                (b"HDEL", keys.workers, *names),
-                (b"HLEN", keys.certificates),
-            ]
-            replies = await self._control.call_all(commands, timeout_seconds=CALL_TIMEOUT_SECONDS)
-            if replies[-1] == 0:
-                await self._control.call(b"DEL", keys.suspects, timeout_seconds=CALL_TIMEOUT_SECONDS)
+            await self.script(scripts.STRIKE_OFF, [keys.workers, keys.certificates, keys.suspects], *names)
 
     async def registered_workers(self) -> dict[str, dict[str, Any]]:
         """Everybody who is signed on, by name, with what they told of themselves."""
@@ -254,15 +268,15 @@ class Broker:
             "worker": text_in(as_stored(victim)),
             "run": self.run_id,
         }
-        reply = await self.script(
-            scripts.RECLAIM,
-            [
-                keys.workers, as_stored(keys.lease(victim)), keys.edge(edge), keys.suspects, keys.dead(stage),
-                keys.stats,
-            ],
+        names = [
+            keys.workers, as_stored(keys.lease(victim)), keys.edge(edge), keys.suspects, keys.dead(stage), keys.stats,
+            keys.answered(f"{self.name}:reclaim:{edge}"),
+        ]  # fmt: skip
+        arguments = (
             GROUP, as_stored(victim), worker, limit, beat or "", edge, stage,
-            CRASHES_BEFORE_BURIAL if crashed else 0, orjson.dumps(letter),
+            CRASHES_BEFORE_BURIAL if crashed else 0, orjson.dumps(letter), self.new_token(),
         )  # fmt: skip
+        reply = await again_if_lost(partial(self.script, scripts.RECLAIM, names, *arguments))
         if reply[0] == 0:
             return None
         entries: Sequence[Any] = reply[1] if reply[0] == 1 else ()
@@ -294,14 +308,12 @@ class Broker:
         forgetting = [stage for stage in stages if fresh or stage not in remembering]
         seen = [key for stage in forgetting for key in (keys.seen(stage), keys.seen_until(stage))]
         names = [key for edge in edges for key in self._edge_keys(edge)]
-        reply = await self.script(
-            scripts.BEGIN_RUN,
-            [
-                keys.run, keys.stats, keys.cursors, *seen, *names,
-                *(key(stage) for key in (keys.dead, keys.amended, keys.kept) for stage in stages),
-            ],
-            run_id, len(seen), len(edges), int(fresh), signature, GROUP, *sources,
-        )  # fmt: skip
+        names = [
+            keys.run, keys.stats, keys.cursors, *seen, *names,
+            *(key(stage) for key in (keys.dead, keys.amended, keys.kept) for stage in stages),
+        ]  # fmt: skip
+        arguments = run_id, len(seen), len(edges), int(fresh), signature, GROUP, *sources
+        reply = await again_if_lost(partial(self.script, scripts.BEGIN_RUN, names, *arguments))
         finished = {source: bool(done) for source, done in zip(sources, reply[2:], strict=True)}
         return text_in(reply[0]), bool(reply[1]), finished
 

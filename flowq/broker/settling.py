@@ -54,7 +54,8 @@ class _Call:
 class Settling:
     """Settles the deliveries of one edge after another over a connection of its own.
 
-    `deduplicating` names the edges whose stage deduplicates, with the `seen_ms` of that stage.
+    `deduplicating` names the edges whose stage deduplicates, with the `seen_ms` of that stage. `keeps_answers`: a receipt
+    tells who has won also when its first reply was lost, which costs Redis a key.
     """
 
     def __init__(
@@ -63,7 +64,10 @@ class Settling:
         deduplicating: Mapping[str, int],
         keeping: Mapping[str, Keep] | None = None,
         claims: ClaimCheck | None = None,
+        *,
+        keeps_answers: bool = False,
     ) -> None:
+        self._answered = broker.keys.answered(f"{broker.new_token()}:settle") if keeps_answers else ""
         self._broker = broker
         self._deduplicating = deduplicating
         self._keeping = keeping or {}
@@ -105,29 +109,40 @@ class Settling:
 
     async def _settle_batch(self, stage: str, edge: str, settled: Sequence[Settled], worker: str) -> Receipt | None:
         """One attempt at settling all at once; None when it has to be done one by one instead."""
+        token = self._new_token()
         try:
-            return await self._send(stage, edge, settled, worker, fenced=True)
+            return await self._send(stage, edge, settled, worker, mode=f"1{token}")
         except BrokerUnavailable:
             # Whether it arrived is unknown, and after a failover part of it may be somebody else's.
-            return None
+            if not token:
+                return None
+        return await insist(
+            partial(self._send, stage, edge, settled, worker, mode=f"2{token}"), what=f"settling {stage}"
+        )
+
+    def _new_token(self) -> str:
+        return f":{self._broker.new_token()}" if self._answered else ""
 
     async def _settle_alone(self, stage: str, edge: str, item: Settled) -> Receipt:
+        token = self._new_token()
+
         async def attempt() -> Receipt:
-            receipt = await self._send(stage, edge, [item], item[0][0].worker, fenced=False)
+            receipt = await self._send(stage, edge, [item], item[0][0].worker, mode=f"0{token}")
             assert receipt is not None
             return receipt
 
         return await insist(attempt, what=f"settling {stage}")
 
     async def _send(
-        self, stage: str, edge: str, settled: Sequence[Settled], worker: str, *, fenced: bool
+        self, stage: str, edge: str, settled: Sequence[Settled], worker: str, *, mode: str
     ) -> Receipt | None:
+        """`mode` is what the script takes as "fenced"."""
         call = _Call()
         for deliveries, settlement in settled:
             _add(call, deliveries, settlement, self._broker.run_id)
         if self.claims is not None:
             call.released = self.claims.released(stage, settled)
-        keys, arguments, targets = self._pack(call, stage, edge, worker, fenced)
+        keys, arguments, targets = self._pack(call, stage, edge, worker, mode)
         reply = await run_script(self._link, scripts.SETTLE, keys, arguments)
         if reply[0] < 0:
             return None
@@ -136,7 +151,7 @@ class Settling:
         return Receipt(sent, reply[0] + reply[1], outstanding, delayed=call.delays or bool(call.delayed))
 
     def _pack(
-        self, call: _Call, stage: str, edge: str, worker: str, fenced: bool
+        self, call: _Call, stage: str, edge: str, worker: str, mode: str
     ) -> tuple[list[Any], list[Any], list[str]]:
         keys = self._broker.keys
         targets = list(call.outputs | call.delayed)
@@ -145,7 +160,7 @@ class Settling:
             keys.queue(stage),
         ]  # fmt: skip
         arguments: list[Any] = [
-            GROUP, worker, int(fenced), stage, edge, call.n_foreign, len(targets),
+            GROUP, worker, mode, stage, edge, call.n_foreign, len(targets),
             len(call.ok), len(call.filtered), len(call.others) // 4, call.released,
         ]  # fmt: skip
         for target in targets:
@@ -175,6 +190,8 @@ class Settling:
         if keep := self._keeping.get(stage):
             names.append(keys.kept(stage))
             arguments += (keep.milliseconds, keep.count)
+        if self._answered:
+            names.append(self._answered)
         return names, arguments, targets
 
     async def close(self) -> None:

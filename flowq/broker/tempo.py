@@ -94,7 +94,9 @@ async def record_tempo(broker: Broker, durations: Mapping[str, Durations]) -> No
     keys = broker.keys
     records = record_keys(keys)
     with contextlib.suppress(BrokerError, ResponseError):
-        await broker.script(scripts.RECORD_TEMPO, [keys.stats, keys.run, *records], _PERIOD_MS, *flat)
+        await broker.script(
+            scripts.RECORD_TEMPO, [keys.stats, keys.run, *records], _PERIOD_MS, *flat, caller=f"{broker.name}:tempo"
+        )
 
 
 async def tempo_of(broker: Broker, plan: Plan, snapshot: Snapshot) -> Mapping[str, Tempo]:

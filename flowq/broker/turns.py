@@ -23,11 +23,16 @@ _MOST_LOOKED_AT = 1000
 
 
 class Turn(NamedTuple):
-    """When a delivery may start. `queues`: when it is called. `tries`: alone, to see whether its held key is well."""
+    """When a delivery may start: after `wait_seconds`, which is soon.
+
+    `comes_back`: it must ask again then, having waited in Redis. `queues`: it is called. `tries`: it starts alone, to see
+    whether its held key is well.
+    """
 
     wait_seconds: float = 0.0
     queues: bool = False
     tries: bool = False
+    comes_back: bool = False
 
 
 class Finished(NamedTuple):
@@ -65,7 +70,10 @@ class HeldKey:
 
 
 class Turns:
-    """The pacing keys of one stage. Calls raise what those of a broker raise, and may be repeated."""
+    """The pacing keys of one stage. Calls raise what those of a broker raise.
+
+    Each may be repeated with the same token and takes effect once, if it is the last of its kind made here.
+    """
 
     def __init__(self, broker: Broker, stage: str, edges: Sequence[str], rate: Rate) -> None:
         self._broker = broker
@@ -75,32 +83,50 @@ class Turns:
         self._own = {key: (key, *_figures(own)) for key, own in rate.keys.items()}
         self._adaptive = rate.adaptive
         self._cursor = b"0"
+        self._name = broker.new_token()
+        self.new_token = broker.new_token
 
     async def reserve(
-        self, messages: Sequence[tuple[str, Delivery]], *, worker: str, soon_seconds: float
+        self,
+        messages: Sequence[tuple[str, Delivery]],
+        *,
+        worker: str,
+        soon_seconds: float,
+        again: bool = False,
+        token: str = "",
     ) -> list[Turn]:
-        """The turn of each message, which comes with its key; one that comes within `soon_seconds` has its slot."""
-        keys, name = self._broker.keys, self._stage
-        flat = [word for key, delivery in messages for word in (key, int(delivery.header.granted), _slot(delivery))]
-        replies = await self._broker.script(
-            scripts.RESERVE,
-            [keys.rate(name), keys.held(name), keys.holds(name), keys.busy(name), keys.pace(name), keys.workers],
-            *self._figures, int(self._adaptive), worker, round(soon_seconds * 1_000_000),
-            *self._own_of(key for key, _ in messages), *flat,
-        )  # fmt: skip
-        return [_turn(reply) for reply in replies]
+        """The turn of each message, which comes with its key; one that starts has its slot from now on.
 
-    async def hold(self, key: str, seconds: float, reason: str) -> float:
+        Those who come for the first time start only within `soon_seconds`. `again`: all have had turns and missed them.
+        """
+        keys, name = self._broker.keys, self._stage
+        flat: list[Any] = []
+        for key, delivery in messages:
+            flat += (key, int(again or delivery.header.granted), _slot(delivery))
+        answer = await self._broker.script(
+            scripts.RESERVE,
+            [
+                keys.rate(name), keys.held(name), keys.holds(name), keys.busy(name), keys.pace(name), keys.workers,
+                keys.starts(name),
+            ],
+            *self._figures, int(self._adaptive), worker, round(soon_seconds * 1_000_000),
+            *self._own_of(key for key, _ in messages), *flat, token=token, caller=f"{self._name}:reserve",
+        )  # fmt: skip
+        return [_turn(what, wait / 1_000_000) for what, wait in zip(answer[::2], answer[1::2], strict=True)]
+
+    async def hold(self, key: str, seconds: float, reason: str, *, token: str = "") -> float:
         """Hold a key from now on; how many seconds that is."""
         keys = self._broker.keys
         left_ms: int = await self._broker.script(
             scripts.HOLD,
             [keys.held(self._stage), keys.holds(self._stage)],
-            key, round(seconds * 1000), round(LONGEST_HOLD_SECONDS * 1000), reason,
+            key, round(seconds * 1000), round(LONGEST_HOLD_SECONDS * 1000), reason, token=token,
         )  # fmt: skip
         return left_ms / 1000
 
-    async def call(self, finished: Sequence[Finished], look_at: Sequence[str], *, sweep: bool) -> list[str]:
+    async def call(
+        self, finished: Sequence[Finished], look_at: Sequence[str], *, sweep: bool, token: str = ""
+    ) -> list[str]:
         """Give back what has finished, and call who queues for it; the keys of which more can be called at once.
 
         `sweep` looks at every key that somebody queues for.
@@ -118,17 +144,19 @@ class Turns:
             *self._figures, int(self._adaptive), round(LONGEST_PACE_SECONDS * 1_000_000),
             int(sweep), _MOST_CALLED, len(edges), len(finished), *edges,
             *self._own_of(self._own if sweep else (*look_at, *(item.key for item in finished))), *flat, *look_at,
+            token=token, caller=f"{self._name}:call",
         )  # fmt: skip
         return [text_in(key) for key in more]
 
-    async def forget(self) -> bool:
+    async def forget(self, *, token: str = "") -> bool:
         """Forget keys that mean nothing any more, among the next thousand; whether most of those looked at did."""
         keys, name = self._broker.keys, self._stage
         keep = round(PACE_KEPT_SECONDS * 1_000_000) if self._adaptive else 0
         self._cursor, looked_at, forgotten = await self._broker.script(
             scripts.FORGET,
-            [keys.rate(name), keys.held(name), keys.pace(name)],
+            [keys.rate(name), keys.held(name), keys.pace(name), keys.starts(name)],
             *self._figures, keep, self._cursor, _MOST_LOOKED_AT, *chain.from_iterable(self._own.values()),
+            token=token, caller=f"{self._name}:forget",
         )  # fmt: skip
         return bool(2 * forgotten > looked_at)
 
@@ -193,10 +221,9 @@ def _figures(rate: Rate) -> tuple[int, int, int]:
     return round(rate.interval_seconds * 1_000_000), rate.burst, rate.concurrency or 0
 
 
-def _turn(reply: int) -> Turn:
-    if reply == -1:
-        return Turn(queues=True)
-    return Turn(reply / 1_000_000) if reply >= 0 else Turn((-2 - reply) / 1_000_000, tries=True)
+def _turn(what: bytes, wait_seconds: float) -> Turn:
+    """What the script answers, in words."""
+    return Turn(wait_seconds, queues=what == b"q", tries=what == b"t", comes_back=what == b"b")
 
 
 def _slot(delivery: Delivery) -> str:

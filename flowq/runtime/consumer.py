@@ -59,7 +59,10 @@ class Consumer:
         self._delayed = delayed
         self._reader = Reader(broker, stage.in_edges)
         deduplicating = deduplicating_edges(plan)
-        self.settling = Settling(broker, deduplicating, plan.keeping, claim_check(broker, plan))
+        self.settling = Settling(
+            broker, deduplicating, plan.keeping, claim_check(broker, plan),
+            keeps_answers=stage.ack is not AckMode.AFTER,
+        )  # fmt: skip
         self._settler = Settler(
             stage.name, self.settling, current_worker=lambda: identity.worker, settled=self._on_settled
         )
@@ -191,7 +194,9 @@ class Consumer:
         """How many deliveries to ask for now."""
         batch = self.stage.batch
         wanted = self.stage.concurrency * (batch.size if batch else 1)
-        return self._gauge.room(wanted, self._outlets.bound(_MOST_LOCAL), held=self._held.n)
+        # Who waits for a turn here must not keep those of other keys from being read, up to a bound.
+        waiting = min(self._waiting.n, _MOST_LOCAL)
+        return self._gauge.room(wanted, self._outlets.bound(_MOST_LOCAL), held=self._held.n - waiting)
 
     async def take(self, deliveries: Sequence[Delivery]) -> None:
         """Handle these, except for what is already held, each when its turn comes."""
@@ -213,15 +218,31 @@ class Consumer:
             self._release_unstarted()
         self._idle.wake(len(deliveries))
 
-    async def _start_in_turn(self, pacer: Pacer, deliveries: Sequence[Delivery]) -> None:
+    async def _start_in_turn(self, pacer: Pacer, deliveries: Sequence[Delivery], *, again: bool = False) -> None:
         """Start what may start now, keep what may start in a moment, and send away what must wait longer."""
-        for delivery, turn in zip(deliveries, await pacer.turns(deliveries), strict=True):
+        for delivery, turn in zip(deliveries, await pacer.turns(deliveries, again=again), strict=True):
             if isinstance(turn, Postponed):
                 self._settler.add(delivery.edge, ((delivery,), decide(turn, delivery, self.stage.retry, 0.0)))
             elif turn.wait_seconds > 0 and not self._stopping:
                 self._waiting.admit(delivery, turn.wait_seconds)
             else:
                 self._start([delivery])
+
+    async def _due(self, pacer: Pacer, number: int) -> None:
+        """Wait until there is something to be started whose turn it is. Those that have missed theirs ask again."""
+        todo = self._todo
+        while not todo or pacer.has_missed(todo[0]):
+            if not todo:
+                await self._idle.sleep()
+                continue
+            missed, on_time = list[Delivery](), list[Delivery]()
+            for delivery in todo:
+                (missed if pacer.has_missed(delivery) else on_time).append(delivery)
+            todo.clear()
+            todo.extend(on_time)
+            self._at_work[number] = missed
+            await self._start_in_turn(pacer, missed, again=True)
+            self._at_work[number] = ()
 
     @property
     def room(self) -> int:
@@ -240,6 +261,9 @@ class Consumer:
             while not todo:
                 await self._idle.sleep()
                 steps = 0
+            if pacer is not None:
+                await self._due(pacer, number)
+                pacer.take(todo[0])
             delivery = todo.popleft()
             at_work[number] = unit = (delivery,)
             started = clock() if steps % ONE_IN == 0 else 0.0
@@ -278,10 +302,16 @@ class Consumer:
     async def _gather(self, number: int) -> list[Delivery]:
         """Up to a batch of deliveries that end together. They count as running."""
         assert self.stage.batch is not None
+        pacer = self._pacer
+        if pacer is not None:
+            await self._due(pacer, number)
         while not self._todo:
             await self._idle.sleep()
         self._at_work[number] = batch = [self._todo.popleft()]
         await gather(batch, self._todo, self._idle, self.stage.batch, lambda: self._stopping)
+        if pacer is not None:
+            for delivery in batch:
+                pacer.take(delivery)
         return batch
 
     async def _handle(self, delivery: Delivery) -> Outcome:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
+from math import inf
 
 from flowq.broker.calls import insist
 from flowq.broker.claims import redeem
@@ -20,6 +22,8 @@ from flowq.runtime.gauge import LOCAL_WORK_SECONDS
 from flowq.runtime.identity import Identity
 
 _SWEEP_SECONDS = 1.0
+_STALE_SECONDS = 0.5
+_LATE_SECONDS = 0.1
 _MOST_STEPS = 10  # of a thousand keys: more than a worker starts in a second
 
 
@@ -40,6 +44,9 @@ class Pacer:
         self._tells_all = rate.concurrency is not None or rate.adaptive
         self._limited = {key for key, own in rate.keys.items() if own.concurrency is not None}
         self._started: dict[tuple[str, bytes], tuple[str, str]] = {}  # key and worker of what must be told of
+        self._start_by: dict[tuple[str, bytes], float] = {}  # the last moment at which a turn may be taken
+        self._reserving = asyncio.Lock()
+        self._calling = asyncio.Lock()
         self._finished: list[Finished] = []
         self._look_at: set[str] = set()
         self._news = asyncio.Event()
@@ -47,8 +54,8 @@ class Pacer:
 
     # Before
 
-    async def turns(self, deliveries: Sequence[Delivery]) -> list[Turn | Postponed]:
-        """When each of these may start: after a short wait at most, or else what becomes of it instead."""
+    async def turns(self, deliveries: Sequence[Delivery], *, again: bool = False) -> list[Turn | Postponed]:
+        """When each of these may start, or else what becomes of it instead. `again`: they have missed their turns."""
         try:
             keys = [self.key_of(delivery) for delivery in deliveries]
         except BodyElsewhere:
@@ -57,28 +64,54 @@ class Pacer:
         if not asked:
             return [Turn() for _ in deliveries]
         worker = self._identity.worker
-        reserve = self._turns.reserve
-        given = iter(
-            await insist(
-                lambda: reserve(asked, worker=worker, soon_seconds=LOCAL_WORK_SECONDS),
-                what=f"pacing {self._stage.name}",
-            )
-        )
+        async with self._reserving:
+            given = iter(await self._reserve(asked, worker, again))
+        now = self._now()
         turns: list[Turn | Postponed] = []
         for key, delivery in zip(keys, deliveries, strict=True):
             turn = Turn() if key is None else next(given)
-            if turn.queues:
-                turns.append(Postponed(key=key or ""))
-            elif turn.wait_seconds > LOCAL_WORK_SECONDS:
-                turns.append(Postponed(turn.wait_seconds, granted=True))
-            else:
-                if key is not None and (self._tells_all or turn.tries or key in self._limited):
-                    self._started[delivery.edge, delivery.entry_id] = key, worker
-                turns.append(turn)
+            entry = delivery.edge, delivery.entry_id
+            if turn.queues or turn.comes_back:
+                self._started.pop(entry, None)
+                self._start_by.pop(entry, None)
+                postponed = Postponed(key=key or "") if turn.queues else Postponed(turn.wait_seconds, granted=True)
+                turns.append(postponed)
+                continue
+            if key is not None:
+                self._start_by[entry] = now + turn.wait_seconds + _LATE_SECONDS
+                if self._tells_all or turn.tries or key in self._limited:
+                    self._started[entry] = key, worker
+            turns.append(turn)
         return turns
+
+    async def _reserve(self, asked: Sequence[tuple[str, Delivery]], worker: str, again: bool) -> list[Turn]:
+        """Ask until the answer is fresh. A second one is taken as it is, or a slow network would never see a start.
+
+        Turns are counted from when the answer comes, and by then an old one has given its starts to a time that others
+        have been given as well.
+        """
+        for is_last in (False, True):
+            asked_at, token = self._now(), self._turns.new_token()
+            reserve = partial(
+                self._turns.reserve, asked, worker=worker, soon_seconds=LOCAL_WORK_SECONDS, again=again, token=token
+            )
+            given = await insist(reserve, what=f"pacing {self._stage.name}")
+            if is_last or self._now() - asked_at <= _STALE_SECONDS:
+                return given
+            again = True
+        raise AssertionError
+
+    def has_missed(self, delivery: Delivery) -> bool:
+        """Whether its turn is over. Whatever stood still, it must ask again, or all of them would start at once."""
+        return self._start_by.get((delivery.edge, delivery.entry_id), inf) < self._now()
+
+    def take(self, delivery: Delivery) -> None:
+        """This one starts: it has taken its turn."""
+        self._start_by.pop((delivery.edge, delivery.entry_id), None)
 
     def let_go(self, delivery: Delivery) -> None:
         """This one will not be started here."""
+        self.take(delivery)
         self._tell(delivery, 0.0, b"n")
 
     # After
@@ -105,8 +138,8 @@ class Pacer:
         key = await self._key_of_claimed(delivery)
         if key is None:
             return Failed(error)
-        hold, after = self._turns.hold, error.after
-        seconds = await insist(lambda: hold(key, after, error.reason), what=f"holding {key}")
+        hold = partial(self._turns.hold, key, error.after, error.reason, token=self._turns.new_token())
+        seconds = await insist(hold, what=f"holding {key}")
         return Failed(RetryLater(error.reason, after=seconds, hold=error.hold))
 
     def _tell(self, delivery: Delivery, took_seconds: float, verdict: bytes) -> None:
@@ -131,25 +164,25 @@ class Pacer:
                 self._swept_at = self._now()
             await self.flush(sweep=is_due)
             if is_due and self._rate.by is not None:
-                await insist(self._forget, what=f"forgetting keys of {self._stage.name}")
+                await self._forget()
 
     async def flush(self, *, sweep: bool = False) -> None:
         """Pass on what has finished."""
-        self._news.clear()
-        finished, self._finished = self._finished, []
-        look_at, self._look_at = list(self._look_at), set()
-        if finished or look_at or sweep:
-            call = self._turns.call
-            more = await insist(
-                lambda: call(finished, look_at, sweep=sweep), what=f"giving turns back in {self._stage.name}"
-            )
-            if more:
-                self.queued(more)
+        async with self._calling:
+            self._news.clear()
+            finished, self._finished = self._finished, []
+            look_at, self._look_at = list(self._look_at), set()
+            if finished or look_at or sweep:
+                call = partial(self._turns.call, finished, look_at, sweep=sweep, token=self._turns.new_token())
+                more = await insist(call, what=f"giving turns back in {self._stage.name}")
+                if more:
+                    self.queued(more)
 
     async def _forget(self) -> None:
-        """Keep no more of keys than they still mean: go on while most of them mean nothing, but not for long."""
+        """Forget keys that mean nothing any more: go on while most of them do, but not for long."""
+        what = f"forgetting keys of {self._stage.name}"
         for _ in range(_MOST_STEPS):
-            if not await self._turns.forget():
+            if not await insist(partial(self._turns.forget, token=self._turns.new_token()), what=what):
                 break
 
     def key_of(self, delivery: Delivery) -> str | None:
@@ -199,6 +232,11 @@ class WaitingRoom:
     def __init__(self, start: Callable[[Sequence[Delivery]], None]) -> None:
         self._start = start
         self._timers: dict[tuple[str, bytes], tuple[asyncio.TimerHandle, Delivery]] = {}
+
+    @property
+    def n(self) -> int:
+        """How many are waiting."""
+        return len(self._timers)
 
     def admit(self, delivery: Delivery, wait_seconds: float) -> None:
         """Start this one then."""

@@ -96,6 +96,6 @@ async def test_a_fresh_run_forgets_what_was_to_be_remembered_for_ever(worker: Wo
     for seen_ms in (-1, DAY_MS):
         await pushed(worker, "a", seen_ms=seen_ms)
 
-        await begin(worker, "fresh", remembering=("parse",), fresh=True)
+        await begin(worker, f"fresh {seen_ms}", remembering=("parse",), fresh=True)
 
         assert (await pushed(worker, "a", seen_ms=seen_ms)).appended == 1

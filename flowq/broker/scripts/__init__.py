@@ -11,11 +11,16 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """One script: its text and the digest by which Redis knows it."""
+    """One script: its text and the digest by which Redis knows it.
+
+    `keeps_answer`: it takes one more key and a token at the end, and answers a call that is sent again with the same
+    token as before, without doing anything (`once.lua`). Every other script may be sent again as it is.
+    """
 
     name: str
     text: bytes
     digest: bytes
+    keeps_answer: bool = False
 
     def by_digest(self, keys: Sequence[Any], arguments: Sequence[Any]) -> tuple[Any, ...]:
         """The command that runs it where it is loaded."""
@@ -26,46 +31,51 @@ class Script:
         return (b"EVAL", self.text, len(keys), *keys, *arguments)
 
 
-_GUARDS = files(__name__).joinpath("guards.lua").read_bytes()
+def _read(name: str) -> bytes:
+    return files(__name__).joinpath(f"{name}.lua").read_bytes()
 
 
-def _load(name: str) -> Script:
-    text = _GUARDS + files(__name__).joinpath(f"{name}.lua").read_bytes()
-    return Script(name, text, hashlib.sha1(text, usedforsecurity=False).hexdigest().encode())
+def _load(name: str, *, keeps_answer: bool = False) -> Script:
+    text = _read(name)
+    if keeps_answer:
+        text = _read("once").replace(b"--[[ the script ]]", text)
+    text = _read("guards") + text
+    return Script(name, text, hashlib.sha1(text, usedforsecurity=False).hexdigest().encode(), keeps_answer)
 
 
 SETTLE = _load("settle")
 MAKE_GROUPS = _load("make_groups")
 PUBLISH = _load("publish")
-PROMOTE = _load("promote")
+PROMOTE = _load("promote", keeps_answer=True)
 REGISTER = _load("register")
 RETIRE = _load("retire")
 CERTIFY = _load("certify")
 RECLAIM = _load("reclaim")
 SNAPSHOT = _load("snapshot")
 BEGIN_RUN = _load("begin_run")
-PUT_BACK = _load("put_back")
+PUT_BACK = _load("put_back", keeps_answer=True)
 READ_DEAD = _load("read_dead")
 AMEND = _load("amend")
 PEEK = _load("peek")
 FIND = _load("find")
-PURGE = _load("purge")
-PUT_BACK_KEPT = _load("put_back_kept")
-REMOVE_DEAD = _load("remove_dead")
-RESTORE_DEAD = _load("restore_dead")
+PURGE = _load("purge", keeps_answer=True)
+PUT_BACK_KEPT = _load("put_back_kept", keeps_answer=True)
+REMOVE_DEAD = _load("remove_dead", keeps_answer=True)
+RESTORE_DEAD = _load("restore_dead", keeps_answer=True)
 BURY = _load("bury")
-RESERVE = _load("reserve")
-HOLD = _load("hold")
-CALL = _load("call")
-FORGET = _load("forget")
-RECORD_PLAN = _load("record_plan")
-DROP_EDGE = _load("drop_edge")
-PAUSE = _load("pause")
-MOVE_EDGE = _load("move_edge")
-MOVE_DEAD = _load("move_dead")
+RESERVE = _load("reserve", keeps_answer=True)
+HOLD = _load("hold", keeps_answer=True)
+CALL = _load("call", keeps_answer=True)
+STRIKE_OFF = _load("strike_off")
+FORGET = _load("forget", keeps_answer=True)
+RECORD_PLAN = _load("record_plan", keeps_answer=True)
+DROP_EDGE = _load("drop_edge", keeps_answer=True)
+PAUSE = _load("pause", keeps_answer=True)
+MOVE_EDGE = _load("move_edge", keeps_answer=True)
+MOVE_DEAD = _load("move_dead", keeps_answer=True)
 RENAME_STAGE = _load("rename_stage")
-CALL_ALL = _load("call_all")
-RECORD_TEMPO = _load("record_tempo")
+CALL_ALL = _load("call_all", keeps_answer=True)
+RECORD_TEMPO = _load("record_tempo", keeps_answer=True)
 VITALS = _load("vitals")
 TAKE_SOURCE = _load("take_source")
 REFERENCES = _load("references")

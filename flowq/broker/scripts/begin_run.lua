@@ -4,6 +4,8 @@
 -- and seen messages start anew only when nothing is outstanding and every source that began has finished, or when
 -- told to start fresh; dead letters and the cursors of sources are kept either way, unless fresh. HDEL comes first
 -- because Redis allows it when memory is full, and then the rest passes: whoever comes to drain must be let in.
+-- The same call again, which has the same new id, finds the run that it has begun and changes nothing: others may have
+-- been at work in it meanwhile.
 --
 -- KEYS  1 run  2 stats  3 cursors, then the seen sets of the run, then for each edge: stream, delayed, parked,
 --       then dead streams
@@ -14,6 +16,9 @@
 local n_seen, n_edges, fresh = tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == '1'
 local first_edge = 4 + n_seen
 redis.call('HDEL', KEYS[1], '')
+local run = redis.call('HGET', KEYS[1], 'id')
+local begun = run == ARGV[1]
+if begun then fresh = false end
 local outstanding = 0
 for i = 0, n_edges - 1 do
   local k = first_edge + 3 * i
@@ -26,7 +31,6 @@ if fresh then
   redis.call('DEL', KEYS[3])
   for k = first_edge + 3 * n_edges, #KEYS do redis.call('DEL', KEYS[k]) end
 end
-local run = redis.call('HGET', KEYS[1], 'id')
 local goes_on = not fresh and outstanding > 0
 if run and not goes_on and not fresh then
   for i = 7, #ARGV do
@@ -34,13 +38,15 @@ if run and not goes_on and not fresh then
     if state and string.sub(state, 1, 4) == 'open' then goes_on = true end
   end
 end
-if not goes_on then
+if not goes_on and not begun then
   redis.call('DEL', KEYS[1], KEYS[2])
   for k = 4, 3 + n_seen do redis.call('DEL', KEYS[k]) end
 end
-if not goes_on or not run then
+if begun then
+  goes_on = redis.call('HGET', KEYS[1], 'goes_on') == '1'
+elseif not goes_on or not run then
   run = ARGV[1]
-  redis.call('HSET', KEYS[1], 'id', run)
+  redis.call('HSET', KEYS[1], 'id', run, 'goes_on', goes_on and 1 or 0)
 end
 local answer = {run, goes_on and 1 or 0}
 for i = 7, #ARGV do

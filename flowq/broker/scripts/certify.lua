@@ -7,4 +7,5 @@
 -- ARGV  worker, how it went
 
 redis.call('DEL', KEYS[2])
-return redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+return 1

@@ -4,7 +4,7 @@
 -- whole burst is saved up. Where paces adapt, a key is forgotten `keep` after that and not while it is held, and its
 -- pace with it: it begins again at the rate.
 --
--- KEYS  1 rate  2 held  3 pace
+-- KEYS  1 rate  2 held  3 pace  4 starts
 -- ARGV  interval in microseconds, burst, concurrency, keep in microseconds (0 where nothing adapts), cursor, how many
 --       to look at, for each key with figures of its own: key, interval, burst, concurrency
 -- Answer {cursor for the next step, looked at, forgotten}
@@ -25,8 +25,9 @@ for i = 1, #fields, 2 do
   local means_nothing = number_of(fields[i + 1]) + figures.bursts * interval + keep <= now
   if means_nothing and not (keep > 0 and redis.call('ZSCORE', KEYS[2], key)) then
     redis.call('HDEL', KEYS[1], key)
+    redis.call('HDEL', KEYS[4], key)
     if keep > 0 then redis.call('HDEL', KEYS[3], key) end
     forgotten = forgotten + 1
   end
 end
-return {found[1], #fields / 2, forgotten}
+return {found[1], #fields / 2, forgotten}, forgotten > 0

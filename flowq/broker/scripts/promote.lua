@@ -42,4 +42,4 @@ for k = 1, #KEYS, 3 do
     if next_ms < 0 or wait_ms < next_ms then next_ms = wait_ms end
   end
 end
-return {moved, next_ms}
+return {moved, next_ms}, moved > 0

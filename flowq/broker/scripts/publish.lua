@@ -1,7 +1,7 @@
 -- Append messages to edges from outside.
 --
--- Promise: all of a call or nothing, and once: a call with a token that was used before changes nothing and answers as
--- if it had. A full edge refuses the whole call. Refused by Redis itself when memory is full.
+-- Promise: all of a call or nothing, and once: a call with a token that was used before changes nothing and answers the
+-- same. For that the score of a token has the time in front of the point, and how many were duplicates behind it. A full edge refuses the whole call. Refused by Redis itself when memory is full.
 --
 -- A source that can go on where it was moves its cursor in the same step, and only from where it left it itself: two
 -- workers that run one source, or one that wakes up after another has taken over, append nothing twice. Nor does one
@@ -21,6 +21,7 @@
 -- Answer {1, appended, duplicates}, {0, outstanding, edge} when one is full, or {-1} when the cursor is elsewhere, or
 -- the source with another worker
 
+local DUPLICATES_PER_MS = 4096 -- a double has 12 bits to spare behind the milliseconds of this century
 local WANTED = {'hash', 'zset', 'hash', 'hash'}
 local WANTED_OF_EDGE = {'stream', 'set', 'zset', 'hash', 'stream'}
 for i = 1, #KEYS do
@@ -41,9 +42,10 @@ if token ~= '' and redis.call('ZSCORE', published, token) then
   -- A write, and no more: WAIT after it then waits for replicas to have everything up to here. On a new connection
   -- that has written nothing, it would answer at once.
   redis.call('ZINCRBY', published, 1, token)
-  local n = 0
-  for e = 1, n_edges do n = n + ARGV[8 + 6 * e] end
-  return {1, n, 0}
+  local n, score = 0, tonumber(redis.call('ZSCORE', published, token))
+  for e = 1, n_edges do n = n + ARGV[8 + 6 * e] + ARGV[9 + 6 * e] end
+  local duplicates = math.floor(score % 1 * DUPLICATES_PER_MS + 0.5)
+  return {1, n - duplicates, duplicates}
 end
 if field ~= '' and (redis.call('HGET', cursors, field) or '') ~= cursor then return {-1} end
 local runner = ARGV[#ARGV]
@@ -122,4 +124,8 @@ for e = 1, n_edges do
   if source ~= '' then count('out:' .. source, n + n_dead) end
 end
 if #unneeded > 0 then redis.call('XADD', released, '*', 'r', table.concat(unneeded)) end
-return {1, all_appended, all - all_appended}
+local n_duplicates = all - all_appended
+if token ~= '' and n_duplicates > 0 then
+  redis.call('ZINCRBY', published, math.min(n_duplicates, DUPLICATES_PER_MS - 1) / DUPLICATES_PER_MS, token)
+end
+return {1, all_appended, n_duplicates}

@@ -5,16 +5,28 @@
 -- have crashed, each entry it was at counts one crash, and an entry that reaches the limit becomes a dead letter in the
 -- same step instead of being handed to one more worker.
 --
--- KEYS  1 workers  2 lease of the dead  3 stream  4 suspects  5 dead  6 stats
+-- The same call again, with the same token, gives those of its entries that are still this worker's.
+--
+-- KEYS  1 workers  2 lease of the dead  3 stream  4 suspects  5 dead  6 stats  7 the token and the ids of the last call
 -- ARGV  group, the dead worker, this worker, most to claim, the lease last seen ('' for none), edge, stage,
---       crashes after which an entry is buried (0: it did not crash), what the dead letter then says
+--       crashes after which an entry is buried (0: it did not crash), what the dead letter then says, token
 -- Answer {0} refused, {1, entries} claimed, {2} nothing left, its name is removed
 
 local stream, group, dead_worker, edge, stage = KEYS[3], ARGV[1], ARGV[2], ARGV[6], ARGV[7]
-local limit = tonumber(ARGV[8])
+local limit, token = tonumber(ARGV[8]), ARGV[10]
+local KEPT_MS = 600000
 local MOST_FIELDS = 7000 -- names and values that are kept of a foreign entry: unpack() raises at 8000
-local wrong = misplaced({'hash', 'string', 'stream', 'hash', 'stream', 'hash'})
+local wrong = misplaced({'hash', 'string', 'stream', 'hash', 'stream', 'hash', 'string'})
 if wrong then return wrong end
+local kept = redis.call('GET', KEYS[7])
+if kept and string.sub(kept, 1, #token + 1) == token .. ' ' then
+  local entries = {}
+  for id in string.gmatch(string.sub(kept, #token + 2), '%S+') do
+    local pending = redis.pcall('XPENDING', stream, group, id, id, 1)
+    if pending[1] and pending[1][2] == ARGV[3] then entries[#entries + 1] = redis.call('XRANGE', stream, id, id)[1] end
+  end
+  return {1, entries}
+end
 local lease = redis.call('GET', KEYS[2])
 if lease and lease ~= ARGV[5] then return {0} end
 if dead_worker == ARGV[3] or redis.call('HEXISTS', KEYS[1], ARGV[3]) == 0 then return {0} end
@@ -52,6 +64,7 @@ for i = 1, #pending do
     claim[#claim + 1] = id
   end
 end
+redis.call('SET', KEYS[7], token .. ' ' .. table.concat(claim, ' '), 'PX', KEPT_MS)
 if #claim == 0 then return {1, {}} end
 local claimed = redis.call('XCLAIM', stream, group, ARGV[3], 0, unpack(claim))
 -- What was deleted by hand while it ran is not pending any more either, since Redis 7: it counts as purged.

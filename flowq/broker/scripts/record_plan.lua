@@ -14,4 +14,4 @@ redis.call('HDEL', KEYS[1], '')
 for i = 1, #ARGV, 2 do
   redis.call('HSET', KEYS[1], ARGV[i], string.sub(ARGV[i + 1], 1, -2) .. seen)
 end
-return before
+return before, #ARGV > 0

@@ -2,6 +2,8 @@
 --
 -- Promise: each delivery is settled once, and what follows from it (outputs, delay, dead letter, release, counters)
 -- happens in the same atomic step or not at all. Sending the same call again changes nothing.
+--   What is settled already is answered by 0. Whoever must know that it was this call which did it sends a token: the
+--   same token again gets the same answer.
 --
 -- Order matters. Lua never rolls back, so whatever could raise is checked before the first write. The first write is
 -- XACK: it is the fence against a second settlement, and Redis allows it when memory is full, which lets the rest of
@@ -14,8 +16,9 @@
 --   new owner's batch, which cannot see that one of its many was acknowledged before.
 --
 -- KEYS  1 workers  2 stats  3 stream  4 delayed  5 parked  6 dead  7 queue, then for each target: stream, seen, delayed, parked;
---       then released, where large bodies lie in the claim folder; then kept, where the stage keeps messages
--- ARGV  group, worker, fenced, stage, edge, n_foreign (entries that no publisher counted), number of targets,
+--       then released, where large bodies lie in the claim folder; then kept, where the stage keeps messages; then, with
+--       a token, where the last token and its answer are kept
+-- ARGV  group, worker, fenced (with :token; 2:token only asks for the answer to it, {-1} if it is not known), stage, edge, n_foreign (entries that no publisher counted), number of targets,
 --       n_ok, n_filtered, n_other, references to bodies that are released (each with a line break, '' without the key),
 --       for each target: edge, seen_ms (0: does not deduplicate, -1: remembers until told
 --       otherwise), n_outputs, n_delayed
@@ -26,6 +29,19 @@
 --                        delayed outputs (message id, ms, header, body, hash if it deduplicates)
 --       if the stage keeps messages: for how many ms (0: no limit), and how many
 -- Answer {acked, others settled, then for each target its waiting, running and delayed messages}
+
+local mode, token = string.match(ARGV[3], '^(%d):?(.*)$')
+local answered = token ~= '' and table.remove(KEYS)
+local ANSWERED_MS = 600000
+if answered then
+  local before = redis.call('GET', answered)
+  if before and string.sub(before, 1, #token + 1) == token .. ' ' then
+    local answer = {}
+    for word in string.gmatch(string.sub(before, #token + 2), '%S+') do answer[#answer + 1] = tonumber(word) end
+    return answer
+  end
+  if mode == '2' then return {-1} end
+end
 
 local WANTED = {'hash', 'hash', 'stream', 'zset', 'hash', 'stream', 'zset'}
 local WANTED_OF_TARGET = {'stream', 'set', 'zset', 'hash'}
@@ -41,7 +57,7 @@ for i = 1, #KEYS do
 end
 
 local stats, stream, delayed, parked, dead = KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local group, worker, fenced, stage, own_edge = ARGV[1], ARGV[2], ARGV[3] == '1', ARGV[4], ARGV[5]
+local group, worker, fenced, stage, own_edge = ARGV[1], ARGV[2], mode == '1', ARGV[4], ARGV[5]
 local n_foreign, n_targets = tonumber(ARGV[6]), tonumber(ARGV[7])
 local n_ok, n_filtered, n_other = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
 local n_done = n_ok + n_filtered
@@ -205,4 +221,5 @@ end
 if released and acked > 0 and (ARGV[11] ~= '\n' or #unneeded > 1) then
   redis.call('XADD', released, '*', 'r', table.concat(unneeded))
 end
+if answered then redis.call('SET', answered, token .. ' ' .. table.concat(answer, ' '), 'PX', ANSWERED_MS) end
 return answer
