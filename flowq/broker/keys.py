@@ -71,7 +71,7 @@ class Keys:
         return self._key(f"seen_until:{stage}")
 
     def rate(self, stage: str) -> str:
-        """Hash: pacing key to the microsecond of its next turn to be promised, until that is past and a burst saved up."""
+        """Hash: pacing key to the microsecond of its next turn, until that is past and a burst saved up."""
         return self._key(f"rate:{stage}")
 
     def starts(self, stage: str) -> str:

@@ -54,8 +54,8 @@ class _Call:
 class Settling:
     """Settles the deliveries of one edge after another over a connection of its own.
 
-    `deduplicating` names the edges whose stage deduplicates, with the `seen_ms` of that stage. `keeps_answers`: a receipt
-    tells who has won also when its first reply was lost, which costs Redis a key.
+    `deduplicating` names the edges whose stage deduplicates, with the `seen_ms` of that stage. `keeps_answers`: a
+    receipt tells who has won also when its first reply was lost, which costs Redis a key.
     """
 
     def __init__(

@@ -25,8 +25,8 @@ _MOST_LOOKED_AT = 1000
 class Turn(NamedTuple):
     """When a delivery may start: after `wait_seconds`, which is soon.
 
-    `comes_back`: it must ask again then, having waited in Redis. `queues`: it is called. `tries`: it starts alone, to see
-    whether its held key is well.
+    `comes_back`: it must ask again then, having waited in Redis. `queues`: it is called. `tries`: it starts alone, to
+    see whether its held key is well.
     """
 
     wait_seconds: float = 0.0

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from flowq.broker.keys import Keys
 from flowq.broker.turns import Turn
 from flowq.delivery.policy import Rate
 from tests.conformance.conftest import Command
-from tests.conformance.paced import FAST, QUEUES, asked, done, given, sent_to_queue, turns
+from tests.conformance.paced import FAST, QUEUES, SOON_SECONDS, asked, done, given, sent_to_queue, turns
 from tests.conformance.worker import IN, Worker
+from tests.eventually import eventually
 
 # Turns
 
@@ -172,3 +175,139 @@ async def test_the_turns_of_a_key_that_was_slowed_down_lie_further_apart_and_no_
 
     assert [round(turn.wait_seconds) for turn in given_turns] == [0, 30, 60, 0]
     assert given_turns[3] == QUEUES
+
+
+# Asking again
+
+
+async def test_a_worker_that_asks_again_for_its_message_keeps_the_slot_and_nobody_else_is_given_it(
+    worker: Worker, other: Worker
+) -> None:
+    first, second = await given(worker, 2)
+    rate = Rate(FAST, concurrency=1)
+    mine, theirs = turns(worker, rate), turns(other, rate)
+    assert await asked(mine, worker, first) == [Turn()]
+
+    for paced in (mine, turns(worker, rate)):
+        assert not (await asked(paced, worker, first))[0].queues
+    assert await asked(theirs, other, first, second) == [QUEUES, QUEUES]
+
+    await mine.call([done(worker, first)], [], sweep=False)
+    assert not (await asked(theirs, other, second))[0].queues
+
+
+async def test_the_one_that_tries_a_held_key_tries_it_when_its_worker_asks_again(worker: Worker) -> None:
+    first, second = await given(worker, 2)
+    paced = turns(worker, Rate(FAST, concurrency=1))
+    await paced.hold("a", 0.001, "")
+
+    async def may_try() -> bool:
+        return (await asked(paced, worker, first))[0].tries
+
+    await eventually(may_try)
+
+    assert (await asked(paced, worker, first))[0].tries
+    assert await asked(paced, worker, second) == [QUEUES]
+
+
+async def test_the_same_request_takes_one_turn_however_often_it_is_sent(worker: Worker) -> None:
+    deliveries = await given(worker, 3)
+    paced = turns(worker, Rate(1, per=1000))
+    messages = [("a", delivery) for delivery in deliveries[:2]]
+
+    for _ in range(3):
+        given_turns = await paced.reserve(messages, worker=worker.name, soon_seconds=SOON_SECONDS, token="t")
+        assert [round(turn.wait_seconds, -1) for turn in given_turns] == [0, 1000]
+
+    assert round((await asked(paced, worker, deliveries[2]))[0].wait_seconds, -1) == 2000
+
+
+# What stood still
+
+
+def starts_of(turns: list[Turn]) -> list[float]:
+    return [turn.wait_seconds for turn in turns if not (turn.queues or turn.comes_back)]
+
+
+async def test_after_a_standstill_no_more_start_than_the_rate_and_its_burst_and_the_rest_goes_to_the_end_of_the_line(
+    worker: Worker, other: Worker, keys: Keys, redis: Command
+) -> None:
+    """All who have waited come back at once, because workers, Redis or the clock stood still for ten minutes."""
+    deliveries = await given(worker, 400)
+    rate = Rate(50, burst=3)
+    paced = turns(worker, rate)
+    await asked(paced, worker, *deliveries)
+    for key in (keys.rate("parse"), keys.starts("parse")):
+        await redis(b"HINCRBY", key, b"a", -600_000_000)
+
+    half = len(deliveries) // 2
+    answers = [
+        turn
+        for paced, who, part in ((paced, worker, deliveries[:half]), (turns(other, rate), other, deliveries[half:]))
+        for turn in await paced.reserve(
+            [("a", item) for item in part], worker=who.name, soon_seconds=SOON_SECONDS, again=True
+        )
+    ]
+
+    started = starts_of(answers)
+    seconds = 2.0  # the patience of `reserve.lua`
+    assert len(started) <= (seconds + 1) * 50 + 3
+    for first in started:  # in no second that begins with a start
+        assert sum(first <= start < first + 1 for start in started) <= 50 + 3
+    later = [turn.wait_seconds for turn in answers if turn.comes_back]
+    assert len(started) + len(later) == 400
+    assert all(0.019 < second - first < 0.021 for first, second in pairwise(later[-100:]))
+
+
+async def test_starts_go_on_while_those_who_wait_are_not_back(worker: Worker, keys: Keys, redis: Command) -> None:
+    """The backlog of a key is put in line: its turns are an hour ahead, and nobody of those who wait is here yet."""
+    deliveries = await given(worker, 20)
+    paced = turns(worker, Rate(50))
+    await redis(b"HSET", keys.rate("parse"), b"a", (int((await redis(b"TIME"))[0]) + 3600) * 1_000_000)
+
+    answers = await asked(paced, worker, *deliveries)
+
+    assert [round(start, 2) for start in starts_of(answers)] == [0.0, 0.02, 0.04, 0.06, 0.08, 0.1]
+    assert all(3598 < turn.wait_seconds < 3601 for turn in answers if turn.comes_back)
+
+
+async def test_those_who_have_waited_go_before_those_who_come_for_the_first_time(worker: Worker) -> None:
+    deliveries = await given(worker, 60)
+    paced = turns(worker, Rate(50))
+    await asked(paced, worker, *deliveries[:30])
+
+    back = await paced.reserve(
+        [("a", item) for item in deliveries[10:30]], worker=worker.name, soon_seconds=SOON_SECONDS, again=True
+    )
+
+    assert len(starts_of(back)) == 20
+    assert starts_of(await asked(paced, worker, *deliveries[30:])) == []
+
+
+async def test_a_clock_that_was_set_back_stops_a_key_for_a_moment_only(
+    worker: Worker, keys: Keys, redis: Command
+) -> None:
+    (delivery,) = await given(worker, 1)
+    paced = turns(worker, Rate(50))
+    await asked(paced, worker, delivery)
+    for key in (keys.rate("parse"), keys.starts("parse")):
+        await redis(b"HINCRBY", key, b"a", 3_600_000_000)
+
+    async def starts() -> bool:
+        return bool(starts_of(await asked(paced, worker, delivery)))
+
+    await eventually(starts)
+
+
+async def test_a_slot_is_given_back_by_the_one_that_missed_its_turn_and_must_come_back(
+    worker: Worker, keys: Keys, redis: Command
+) -> None:
+    first, second = await given(worker, 2)
+    paced = turns(worker, Rate(1, per=1000, concurrency=1))
+    await asked(paced, worker, first)
+
+    (late,) = await paced.reserve([("a", first)], worker=worker.name, soon_seconds=SOON_SECONDS, again=True)
+
+    assert late.comes_back
+    assert await redis(b"ZCARD", keys.busy("parse")) == 0
+    assert (await asked(paced, worker, second))[0].comes_back

@@ -22,3 +22,4 @@ if redis.call('HGET', record, 'period') ~= name then
   redis.call('PEXPIRE', record, period_ms * (n_hashes - 1))
 end
 for i = 2, #ARGV, 2 do increase(record, ARGV[i], ARGV[i + 1]) end
+return 1
