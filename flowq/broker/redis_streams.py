@@ -26,13 +26,11 @@ from flowq.broker.records import (
     snapshot_of,
     worker_facts,
 )
+from flowq.delivery.dead_letter import CRASHES_BEFORE_BURIAL, crash_info
 from flowq.delivery.message import Delivery
 from flowq.delivery.policy import Durability
 from flowq.delivery.settlement import Output
 from flowq.delivery.stored import as_stored, name_in, text_in
-
-CRASHES_BEFORE_BURIAL = 3
-"""Worker deaths that one message is given: the first in a crowd proves little, two more alone prove it."""
 
 
 class Broker:
@@ -261,20 +259,14 @@ class Broker:
         `crashed` says how it crashed, if it did: what it was at is then counted, and buried at the third time.
         """
         epoch, keys, stage = self.epoch, self.keys, edge.rpartition(">")[2]
-        letter = {
-            "reason": "crash",
-            "error": f"WorkerCrashed: {CRASHES_BEFORE_BURIAL} workers have died with this message, the last {crashed}",
-            "error_type": "WorkerCrashed",
-            "worker": text_in(as_stored(victim)),
-            "run": self.run_id,
-        }
         names = [
             keys.workers, as_stored(keys.lease(victim)), keys.edge(edge), keys.suspects, keys.dead(stage), keys.stats,
             keys.answered(f"{self.name}:reclaim:{edge}"),
         ]  # fmt: skip
         arguments = (
             GROUP, as_stored(victim), worker, limit, beat or "", edge, stage,
-            CRASHES_BEFORE_BURIAL if crashed else 0, orjson.dumps(letter), self.new_token(),
+            CRASHES_BEFORE_BURIAL if crashed else 0,
+            orjson.dumps(crash_info(as_stored(victim), crashed, self.run_id)), self.new_token(),
         )  # fmt: skip
         reply = await again_if_lost(partial(self.script, scripts.RECLAIM, names, *arguments))
         if reply[0] == 0:

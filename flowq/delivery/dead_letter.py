@@ -9,6 +9,7 @@ from typing import Any
 
 from flowq.delivery.message import Delivery
 from flowq.delivery.settlement import DeadLetter
+from flowq.delivery.stored import text_in
 from flowq.errors import FlowqError
 
 _LONGEST_TRACEBACK = 16_384
@@ -70,3 +71,18 @@ def _text_of(error: BaseException) -> str:
 def _writable(text: str) -> str:
     """Text that JSON can carry: half a surrogate pair, as in text cut from elsewhere, cannot be encoded."""
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+CRASHES_BEFORE_BURIAL = 3
+"""Worker deaths that one message is given: the first in a crowd proves little, two more alone prove it."""
+
+
+def crash_info(worker: bytes, crashed: str, run_id: str) -> dict[str, str]:
+    """What a dead letter says of a message with which worker after worker has died, the last one so."""
+    return {
+        "reason": "crash",
+        "error": f"WorkerCrashed: {CRASHES_BEFORE_BURIAL} workers have died with this message, the last {crashed}",
+        "error_type": "WorkerCrashed",
+        "worker": text_in(worker),
+        "run": run_id,
+    }

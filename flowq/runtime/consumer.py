@@ -59,10 +59,8 @@ class Consumer:
         self._delayed = delayed
         self._reader = Reader(broker, stage.in_edges)
         deduplicating = deduplicating_edges(plan)
-        self.settling = Settling(
-            broker, deduplicating, plan.keeping, claim_check(broker, plan),
-            keeps_answers=stage.ack is not AckMode.AFTER,
-        )  # fmt: skip
+        early = stage.ack is not AckMode.AFTER
+        self.settling = Settling(broker, deduplicating, plan.keeping, claim_check(broker, plan), keeps_answers=early)
         self._settler = Settler(
             stage.name, self.settling, current_worker=lambda: identity.worker, settled=self._on_settled
         )
@@ -73,16 +71,14 @@ class Consumer:
         self._gauge = Gauge()
         self.stopwatch = Stopwatch()
         self._outlets = Outlets(broker, edges_fed(plan, stage))
-        self._stopping = False
-        self._paused = False
-        self._interrupting = False
+        self._stopping = self._paused = self._interrupting = False
         self._tasks: list[asyncio.Task[None]] = []
         self._slots: list[asyncio.Task[None]] = []
         self._at_work: list[Sequence[Delivery]] = [()] * stage.concurrency
         self._gathering = asyncio.Lock()
-        self._waiting = WaitingRoom(self._start)
         self._reconciliation = Reconciliation(broker, stage.in_edges)
         self._pacer = Pacer(stage, stage.rate, broker, identity) if stage.rate else None
+        self._waiting = WaitingRoom(self._pacer, start=self._start, postpone=self._postpone)
         self._early = EarlyAck(
             broker, stage, self._settler, self._handle, deduplicating=deduplicating, outlets=self._outlets
         )
@@ -195,8 +191,8 @@ class Consumer:
         batch = self.stage.batch
         wanted = self.stage.concurrency * (batch.size if batch else 1)
         # Who waits for a turn here must not keep those of other keys from being read, up to a bound.
-        waiting = min(self._waiting.n, _MOST_LOCAL)
-        return self._gauge.room(wanted, self._outlets.bound(_MOST_LOCAL), held=self._held.n - waiting)
+        held = self._held.n - min(self._waiting.n, _MOST_LOCAL)
+        return self._gauge.room(wanted, self._outlets.bound(_MOST_LOCAL), held=held)
 
     async def take(self, deliveries: Sequence[Delivery]) -> None:
         """Handle these, except for what is already held, each when its turn comes."""
@@ -208,7 +204,7 @@ class Consumer:
             # would be taken for the end of what the new one keeps pending.
             self._reconciliation.hasten()
         if self._pacer is not None and new:
-            await self._start_in_turn(self._pacer, new)
+            await self._waiting.admit(new)
         else:
             self._start(new)
 
@@ -218,31 +214,18 @@ class Consumer:
             self._release_unstarted()
         self._idle.wake(len(deliveries))
 
-    async def _start_in_turn(self, pacer: Pacer, deliveries: Sequence[Delivery], *, again: bool = False) -> None:
-        """Start what may start now, keep what may start in a moment, and send away what must wait longer."""
-        for delivery, turn in zip(deliveries, await pacer.turns(deliveries, again=again), strict=True):
-            if isinstance(turn, Postponed):
-                self._settler.add(delivery.edge, ((delivery,), decide(turn, delivery, self.stage.retry, 0.0)))
-            elif turn.wait_seconds > 0 and not self._stopping:
-                self._waiting.admit(delivery, turn.wait_seconds)
-            else:
-                self._start([delivery])
+    def _postpone(self, delivery: Delivery, postponed: Postponed) -> None:
+        self._settler.add(delivery.edge, ((delivery,), decide(postponed, delivery, self.stage.retry, 0.0)))
 
-    async def _due(self, pacer: Pacer, number: int) -> None:
+    async def _due(self, number: int) -> None:
         """Wait until there is something to be started whose turn it is. Those that have missed theirs ask again."""
-        todo = self._todo
-        while not todo or pacer.has_missed(todo[0]):
-            if not todo:
+        while (missed := self._waiting.missed(self._todo)) or not self._todo:
+            if missed:
+                self._at_work[number] = missed
+                await self._waiting.admit(missed, again=True)
+                self._at_work[number] = ()
+            else:
                 await self._idle.sleep()
-                continue
-            missed, on_time = list[Delivery](), list[Delivery]()
-            for delivery in todo:
-                (missed if pacer.has_missed(delivery) else on_time).append(delivery)
-            todo.clear()
-            todo.extend(on_time)
-            self._at_work[number] = missed
-            await self._start_in_turn(pacer, missed, again=True)
-            self._at_work[number] = ()
 
     @property
     def room(self) -> int:
@@ -262,8 +245,7 @@ class Consumer:
                 await self._idle.sleep()
                 steps = 0
             if pacer is not None:
-                await self._due(pacer, number)
-                pacer.take(todo[0])
+                await self._due(number)
             delivery = todo.popleft()
             at_work[number] = unit = (delivery,)
             started = clock() if steps % ONE_IN == 0 else 0.0
@@ -302,16 +284,9 @@ class Consumer:
     async def _gather(self, number: int) -> list[Delivery]:
         """Up to a batch of deliveries that end together. They count as running."""
         assert self.stage.batch is not None
-        pacer = self._pacer
-        if pacer is not None:
-            await self._due(pacer, number)
-        while not self._todo:
-            await self._idle.sleep()
+        await self._due(number)
         self._at_work[number] = batch = [self._todo.popleft()]
         await gather(batch, self._todo, self._idle, self.stage.batch, lambda: self._stopping)
-        if pacer is not None:
-            for delivery in batch:
-                pacer.take(delivery)
         return batch
 
     async def _handle(self, delivery: Delivery) -> Outcome:

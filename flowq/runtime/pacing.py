@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from math import inf
@@ -105,13 +106,8 @@ class Pacer:
         """Whether its turn is over. Whatever stood still, it must ask again, or all of them would start at once."""
         return self._start_by.get((delivery.edge, delivery.entry_id), inf) < self._now()
 
-    def take(self, delivery: Delivery) -> None:
-        """This one starts: it has taken its turn."""
-        self._start_by.pop((delivery.edge, delivery.entry_id), None)
-
     def let_go(self, delivery: Delivery) -> None:
         """This one will not be started here."""
-        self.take(delivery)
         self._tell(delivery, 0.0, b"n")
 
     # After
@@ -143,7 +139,9 @@ class Pacer:
         return Failed(RetryLater(error.reason, after=seconds, hold=error.hold))
 
     def _tell(self, delivery: Delivery, took_seconds: float, verdict: bytes) -> None:
-        started = self._started.pop((delivery.edge, delivery.entry_id), None)
+        entry = delivery.edge, delivery.entry_id
+        self._start_by.pop(entry, None)
+        started = self._started.pop(entry, None)
         if started is not None:
             self._finished.append(Finished(*started, delivery, took_seconds, verdict))
             self._news.set()
@@ -227,10 +225,21 @@ def _verdict(outcome: Outcome) -> bytes:
 
 
 class WaitingRoom:
-    """Deliveries whose turn comes in a moment: not worth a way through Redis, and in nobody's slot meanwhile."""
+    """Deliveries whose turn comes in a moment: not worth a way through Redis, and in nobody's slot meanwhile.
 
-    def __init__(self, start: Callable[[Sequence[Delivery]], None]) -> None:
+    `start` is called with those whose turn has come, `postpone` with each that must wait elsewhere.
+    """
+
+    def __init__(
+        self,
+        pacer: Pacer | None,
+        *,
+        start: Callable[[Sequence[Delivery]], None],
+        postpone: Callable[[Delivery, Postponed], None],
+    ) -> None:
+        self._pacer = pacer
         self._start = start
+        self._postpone = postpone
         self._timers: dict[tuple[str, bytes], tuple[asyncio.TimerHandle, Delivery]] = {}
 
     @property
@@ -238,10 +247,27 @@ class WaitingRoom:
         """How many are waiting."""
         return len(self._timers)
 
-    def admit(self, delivery: Delivery, wait_seconds: float) -> None:
-        """Start this one then."""
-        timer = asyncio.get_running_loop().call_later(wait_seconds, self._call, delivery)
-        self._timers[delivery.edge, delivery.entry_id] = timer, delivery
+    async def admit(self, deliveries: Sequence[Delivery], *, again: bool = False) -> None:
+        """Start each of these when its turn comes. `again`: they have missed the one they had."""
+        assert self._pacer is not None
+        for delivery, turn in zip(deliveries, await self._pacer.turns(deliveries, again=again), strict=True):
+            if isinstance(turn, Postponed):
+                self._postpone(delivery, turn)
+            elif turn.wait_seconds > 0:
+                timer = asyncio.get_running_loop().call_later(turn.wait_seconds, self._call, delivery)
+                self._timers[delivery.edge, delivery.entry_id] = timer, delivery
+            else:
+                self._start([delivery])
+
+    def missed(self, todo: deque[Delivery]) -> list[Delivery]:
+        """Take those that have missed their turns out of what is to be started, if the first of them has."""
+        missed, on_time = list[Delivery](), list[Delivery]()
+        if self._pacer is not None and todo and self._pacer.has_missed(todo[0]):
+            for delivery in todo:
+                (missed if self._pacer.has_missed(delivery) else on_time).append(delivery)
+            todo.clear()
+            todo.extend(on_time)
+        return missed
 
     def empty(self) -> list[Delivery]:
         """Everybody who is still waiting, and will not be started any more."""

@@ -9,8 +9,8 @@ import pytest
 
 from flowq.broker.connection import Dialer, UrlDialer
 from flowq.broker.keys import Keys
-from flowq.broker.redis_streams import CRASHES_BEFORE_BURIAL
 from flowq.broker.repairing import WayBack, bury, put_back
+from flowq.delivery.dead_letter import CRASHES_BEFORE_BURIAL
 from flowq.delivery.settlement import DeadLetter
 from flowq.errors import BrokerUnavailable
 from tests.conformance.conftest import Command, SignOn

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flowq.broker.keys import Keys
-from flowq.broker.redis_streams import CRASHES_BEFORE_BURIAL
+from flowq.delivery.dead_letter import CRASHES_BEFORE_BURIAL
 from tests.conformance.conftest import Command, SignOn
 from tests.conformance.worker import EDGES, IN, OUT, Worker, done
 
