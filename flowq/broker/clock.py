@@ -24,7 +24,7 @@ async def follow_clock(broker: Broker, plan: Plan) -> float:
     consumers = await broker.consumers_of(edges)
     workers = sorted(set(await broker.registered_workers()).union(*consumers.values()))
     scores = [*map(keys.delayed, edges), *map(keys.held, stages), *map(keys.seen_until, stages), keys.published]
-    values = [*map(keys.rate, stages)]
+    values = [*map(keys.rate, stages), *map(keys.starts, stages)]
     queues = [*map(keys.queue, stages)]
     leases = [*map(keys.lease, workers)]
     names = [keys.clock, *scores, *values, *queues, *leases, *record_keys(keys)]

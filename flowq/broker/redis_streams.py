@@ -52,7 +52,7 @@ class Broker:
         self.epoch = self.losses = 0
         self.run_id = ""  # written into dead letters
         self._tokens = MessageIds()
-        self.name = self._tokens.next().decode()  # of this object, among all that there are
+        self.name = self.new_token()
         self._control = self._own_link()
         # Waiting for a replica must not keep anything else waiting.
         self._publishing = self._own_link() if durability == "replicated" else self._control
@@ -91,11 +91,9 @@ class Broker:
     async def script(
         self, script: scripts.Script, keys: Sequence[Any], *arguments: Any, token: str = "", caller: str = ""
     ) -> Any:
-        """Run a script.
+        """Run a script. One that keeps its answers gives the same one to the same `token`, for ten minutes.
 
-        One that must not take effect twice answers a call that is sent again with the same token as it did before.
-        Whoever repeats its call gives it a token; a call without one is sent again here, once, when its reply is lost.
-        The answer is kept for ten minutes: with `caller`, who makes one call at a time, only the last one.
+        Without a token it is sent again here, once, if its reply is lost. Of a `caller` only the last answer is kept.
         """
         if not script.keeps_answer:
             return await run_script(self._control, script, keys, arguments)
@@ -263,12 +261,10 @@ class Broker:
             keys.workers, as_stored(keys.lease(victim)), keys.edge(edge), keys.suspects, keys.dead(stage), keys.stats,
             keys.answered(f"{self.name}:reclaim:{edge}"),
         ]  # fmt: skip
-        arguments = (
-            GROUP, as_stored(victim), worker, limit, beat or "", edge, stage,
-            CRASHES_BEFORE_BURIAL if crashed else 0,
-            orjson.dumps(crash_info(as_stored(victim), crashed, self.run_id)), self.new_token(),
-        )  # fmt: skip
-        reply = await again_if_lost(partial(self.script, scripts.RECLAIM, names, *arguments))
+        limit_of_crashes = CRASHES_BEFORE_BURIAL if crashed else 0
+        letter = orjson.dumps(crash_info(as_stored(victim), crashed, self.run_id))
+        arguments = GROUP, as_stored(victim), worker, limit, beat or "", edge, stage, limit_of_crashes, letter
+        reply = await again_if_lost(partial(self.script, scripts.RECLAIM, names, *arguments, self.new_token()))
         if reply[0] == 0:
             return None
         entries: Sequence[Any] = reply[1] if reply[0] == 1 else ()
