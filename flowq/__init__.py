@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # as type checkers know it; importing typing would take longer than all else here
 if TYPE_CHECKING:
+    from typing import Any
+
     from flowq.delivery.policy import Dedup, Rate, Retry
     from flowq.errors import BatchFailed, FlowqError, PipelineError, QueueFull, Reject, RetryLater
     from flowq.graph.context import Context

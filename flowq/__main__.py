@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+from types import FrameType
 
 
 def main() -> None:
-    """Run the command line and exit, also when Ctrl-C comes before anything has begun."""
+    """Run the command line and exit. Signals count from the first instruction on, while nothing has begun yet."""
+    was_ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    if not was_ignored:
+        signal.signal(signal.SIGINT, _end_at_once)  # else a traceback of whatever is just imported
+    if os.getpid() == 1:  # the kernel drops signals to the first process of a container that it does not handle
+        signal.signal(signal.SIGTERM, _end_at_once)
+    from flowq.cli.app import main
+
     try:
-        from flowq.cli.app import main
+        if not was_ignored:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        code = main()
     except KeyboardInterrupt:
-        sys.exit(130)
-    main()
+        code = 130
+    if not was_ignored:
+        signal.signal(signal.SIGINT, _end_at_once)
+    sys.exit(code)
+
+
+def _end_at_once(number: int, _: FrameType | None) -> None:
+    os._exit(128 + number)
 
 
 if __name__ == "__main__":  # a spawned worker process imports this module again

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from flowq.cli.help import Command, Group, built
+from flowq.runtime.streams import flush_and_discard, prepare_streams
 
 # name, group in the help, what it does. Said here, so that `flowq --help` imports none of them.
 COMMANDS = (
@@ -95,15 +96,14 @@ def flowq(
         raise typer.Exit(2)
 
 
-def main() -> None:
-    """Run the command line of this process and exit.
+def main() -> int:
+    """Run the command line of this process; returns the exit code.
 
     Exit codes: 0 done, 1 unexpected error, 2 wrong usage, wiring or import, 3 new dead letters, 4 Redis cannot be
     reached, 5 time was up, 130 interrupted, 143 forced to stop.
     """
-    if sys.stdin is None:  # started with it closed: else the next file opened would take its place
-        os.open(os.devnull, os.O_RDONLY)
-    sys.exit(run(sys.argv[1:]))
+    prepare_streams()
+    return run(sys.argv[1:])
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -119,11 +119,14 @@ def run(arguments: Sequence[str]) -> int:
         sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):
         return 130
+    except SystemExit:  # of shell completion, which has said all
+        raise
     except BrokenPipeError:  # whoever read our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except Exception as error:  # noqa: BLE001  (the border of the process: whatever it is, the user must see it)
+    except BaseException as error:  # noqa: BLE001  (the border of the process: whatever it is, the user must see it)
         from flowq.cli.errors import report
 
         return report(error, debug=bool(os.environ.get("FLOWQ_DEBUG")))
+    finally:
+        flush_and_discard()
     return exit_code if isinstance(exit_code, int) else 0

@@ -67,13 +67,13 @@ def in_editor(letters: Sequence[DeadLetterRecord]) -> Mapping[str, bytes]:
     blocks = [f"# {letter.stage} {letter.id}  {printable(letter.line)}\n{_shown(letter)}\n" for letter in letters]
     with tempfile.TemporaryDirectory(prefix="flowq-") as folder:
         file = Path(folder, "dead-letters.json")
-        file.write_text("\n".join((_HELP, *blocks)))
+        file.write_text("\n".join((_HELP, *blocks)), encoding="utf-8")
         editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
         try:
             subprocess.run([*shlex.split(editor), str(file)], check=True)
         except (OSError, subprocess.CalledProcessError) as error:
             raise UsageError(f"{editor} failed; nothing was put back", detail=str(error), hint="set EDITOR") from None
-        return _messages(file.read_text(), {letter.id for letter in letters})
+        return _messages(file.read_text(encoding="utf-8"), {letter.id for letter in letters})
 
 
 def _shown(letter: DeadLetterRecord) -> str:

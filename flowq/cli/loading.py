@@ -157,9 +157,9 @@ def _imported(entry: Entry) -> ModuleType:
         if entry.file is None or (spec and spec.origin and Path(spec.origin).samefile(entry.file)):
             with contextlib.redirect_stdout(sys.stderr):  # what a module prints is not our data
                 return importlib.import_module(entry.module)
-    except PipelineError:
+    except (PipelineError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         what = shown(entry.file) if entry.file else entry.module
         raise UserCodeFailed(f"{what} cannot be imported", hint=_hint(error)) from error
     raise UsageError(

@@ -86,7 +86,7 @@ def command(
     inlet = Inlet(pipeline.plan, entrance(pipeline.plan, stage_name))
     with ExitStack() as stack:
         stream = stack.enter_context(_opened(message)) if many else None
-        value = None if many else inlet.read(message.encode())[0]
+        value = None if many else inlet.read(message.encode("utf-8", "surrogateescape"))[0]  # the bytes as typed
         publisher = None
         if not dry_run:
             from flowq.sync_publisher import SyncPublisher  # brings the Redis client, which a dry run does without

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
@@ -143,7 +144,7 @@ def command(
     pipeline was drained, 130 after Ctrl-C, 143 after a second SIGTERM.
     """
     from flowq.cli.loading import load
-    from flowq.cli.logs import configure_logging
+    from flowq.cli.logs import configure_logging, honour_users_logging
     from flowq.cli.run_session import Session
     from flowq.monitoring.address import address_of
 
@@ -151,6 +152,7 @@ def command(
     settings = Settings.load(flags=flags, profile=profile)
     configure_logging(log_format, {"pipeline": name, "pid": os.getpid()})
     loaded = load(name, settings.with_stages([*_set("--set", name, set_), *_set("-c", name, concurrency)]))
+    honour_users_logging()
     plan = loaded.pipeline.plan
     selection = Selection.of([s.name for s in plan.stages], _names(stage), _names(exclude), name)
     has_sources = any(source.name in selection.stages for source in plan.sources)
@@ -175,17 +177,20 @@ def command(
 
 
 def _run_and_leave(session: Session) -> None:
-    from flowq.cli.errors import report
+    from flowq.cli.errors import note, report
     from flowq.cli.worker import fast_loop_factory
+    from flowq.runtime.streams import flush_and_discard, forgiving_stdout, loss_of
     from flowq.runtime.worker import leave
 
+    output = sys.stdout = forgiving_stdout()  # the work goes on, whatever becomes of what is said about it
     runner = asyncio.Runner(loop_factory=fast_loop_factory())
     try:
         code = runner.run(session.run())
-    except BrokenPipeError:
-        raise
-    except Exception as error:  # noqa: BLE001  (the border of the process, as in a worker)
+    except BaseException as error:  # noqa: BLE001  (the border of the process, as in a worker)
         code = report(error, debug=bool(os.environ.get("FLOWQ_DEBUG")))
+    flush_and_discard()
+    if lost := loss_of(output):
+        note(f"not all could be written to standard output: {lost.strerror or lost}")
     leave(code)  # a runner that is closed, and an exit, wait for handlers in threads, which have been given up
 
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from flowq.cli.logs import RUN_LOGGER
+from flowq.cli.logs import tell
 from flowq.cli.run_screen import LineScreen
 
 if TYPE_CHECKING:
     from flowq.runtime.run import Summary
-
-log = logging.getLogger(RUN_LOGGER)
 
 
 class LogScreen(LineScreen):
@@ -21,12 +18,12 @@ class LogScreen(LineScreen):
 
     def note(self, text: str, *, hint: str = "") -> None:
         """Said in any case: nobody looks here before something is wrong."""
-        log.info(text)
+        tell(text)
 
     def end(self, summary: Summary, *, dead_before: int, stopped: bool) -> None:
         """One line with the whole balance in it."""
-        log.info("stopped" if stopped else "drained", extra={"summary": summary.as_json()})
+        tell("stopped" if stopped else "drained", summary=summary.as_json())
 
     def _say(self, line: Text) -> None:
         if not self._quiet:
-            log.info(line.plain.strip())
+            tell(line.plain.strip())

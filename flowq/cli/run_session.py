@@ -22,7 +22,6 @@ from flowq.cli.run_metrics import serving_metrics
 from flowq.cli.run_screen import RunAbout, Screen, choose_screen
 from flowq.cli.run_start import warnings_at_start
 from flowq.cli.run_watch import Watch
-from flowq.cli.stdout import forgiving_stdout
 from flowq.cli.table import console_for
 from flowq.cli.worker import Instructions
 from flowq.graph.plan import Plan
@@ -89,8 +88,6 @@ class Session:
                 screen.note(warning)
             if self.json:  # what handlers print is not our data
                 stack.enter_context(contextlib.redirect_stdout(sys.stderr))
-            elif self._is_in_process:
-                stack.enter_context(contextlib.redirect_stdout(stack.enter_context(forgiving_stdout())))
             if self.drains and (elsewhere := [name for name in before.open_sources if not self._runs(name)]):
                 screen.note(f"{', '.join(elsewhere)} has not finished, and does not run here: this run waits for it")
             watch = Watch(self, run, screen, stop, before, broker)

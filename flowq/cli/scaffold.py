@@ -65,11 +65,11 @@ class Scaffold:
             raise AlreadyThere(f"{' and '.join(there)} exist{'s' * (len(there) == 1)}", hint="--force writes over it")
         for path, text in self.additions.items():
             file = self.root / path
-            self.new[path] = (file.read_text() if file.exists() else "") + text
+            self.new[path] = (file.read_text(encoding="utf-8") if file.exists() else "") + text
         for path, text in self.new.items():
             file = self.root / path
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text)
+            file.write_text(text, encoding="utf-8")
         return list(self.new)
 
 
@@ -94,7 +94,7 @@ def pipeline(root: Path, folder: str, name: str, template: str) -> Scaffold:
     scaffold = project(root, folder)
     words = {"name": name, "package": folder.strip("/").replace("/", ".")}
     for source in sorted(files("flowq.cli").joinpath("templates", template).iterdir(), key=lambda file: file.name):
-        text = re.sub(r"\{\{(\w+)\}\}", lambda found: words[found[1]], source.read_text())
+        text = re.sub(r"\{\{(\w+)\}\}", lambda found: words[found[1]], source.read_text(encoding="utf-8"))
         scaffold.new[_place(folder, name, source.name)] = text
     return scaffold
 
@@ -113,6 +113,6 @@ def _pyproject(file: Path) -> Mapping[str, Any]:
     if not file.exists():
         return {}
     try:
-        return tomllib.loads(file.read_text())
-    except tomllib.TOMLDecodeError as error:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{file.name} is no valid TOML: {error}") from None

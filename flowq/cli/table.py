@@ -24,12 +24,7 @@ _FLEXIBLE_AT_LEAST = 24
 
 
 def console_for(file: IO[str]) -> Console:
-    """A console that takes all text as it is: brackets mean nothing, and off a terminal no column is missing.
-
-    What the encoding of the file cannot say is replaced.
-    """
-    if (reconfigure := getattr(file, "reconfigure", None)) is not None:
-        reconfigure(errors="replace")
+    """A console that takes all text as it is: brackets mean nothing, and off a terminal no column is missing."""
     console = _Console(file=file, highlight=False, markup=False, emoji=False)
     if not file.isatty() and "COLUMNS" not in os.environ:
         console.width = _WIDTH_OF_A_FILE

@@ -17,13 +17,13 @@ from flowq.broker.open import DATA_DIR, claim_folder_for, dialer_for, own_server
 from flowq.broker.redis_streams import Broker
 from flowq.cli.errors import report
 from flowq.cli.loading import Entry, load_entry
-from flowq.cli.logs import configure_logging
-from flowq.cli.stdout import forgiving_stdout
+from flowq.cli.logs import configure_logging, honour_users_logging
 from flowq.delivery.policy import Durability
 from flowq.graph.plan import Plan
 from flowq.graph.tuning import Tuning
 from flowq.runtime.observation import Observer
 from flowq.runtime.run import RunOptions
+from flowq.runtime.streams import forgiving_stdout, prepare_streams
 from flowq.runtime.supervisor import EXIT_TOLD_WHY, KILL_MARGIN_SECONDS
 from flowq.runtime.telemetry import Telemetry
 from flowq.runtime.worker import StopSignals, leave, work
@@ -67,14 +67,16 @@ class Instructions:
 
 def main() -> None:
     """Entry point of `python -m flowq.cli.worker`."""
+    prepare_streams()
+    sys.stdout = forgiving_stdout()
     supervised_by = sys.stdin.fileno()
     told = Instructions(**orjson.loads(sys.stdin.buffer.readline()))
     sys.stdin = None if told.stdin_fd is None else os.fdopen(told.stdin_fd)
     configure_logging(told.log_format, {"pipeline": told.pipeline, "pid": os.getpid()})
-    sys.stdout = forgiving_stdout()
     telemetry = Telemetry(told.pipeline, logs=told.log_format == "json", traces=told.traces)
     try:
         loaded = load_entry(Entry(told.pipeline, told.module, Path(told.root), attribute=told.attribute))
+        honour_users_logging()
         plan = loaded.pipeline.tuned(told.tuning).plan if told.tuning else loaded.pipeline.plan
         runner = asyncio.Runner(loop_factory=fast_loop_factory())
         try:
@@ -83,7 +85,7 @@ def main() -> None:
             telemetry.finish()
     except KeyboardInterrupt:
         leave(130)
-    except Exception as error:  # noqa: BLE001  (the border of the process: whatever it is, the user must see it)
+    except BaseException as error:  # noqa: BLE001  (the border of the process: whatever it is, the user must see it)
         report(error, debug=bool(os.environ.get("FLOWQ_DEBUG")))
         leave(EXIT_TOLD_WHY)
     leave(0)

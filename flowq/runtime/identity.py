@@ -34,7 +34,7 @@ def process_birth(pid: int) -> str:
 def process_space() -> str:
     """The boot and process-id namespace in which a process id means something; "" where that is unknown."""
     try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
         return f"{boot}/{Path('/proc/self/ns/pid').readlink()}"
     except OSError:
         return ""

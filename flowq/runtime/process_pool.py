@@ -25,6 +25,7 @@ from flowq.graph.pipeline import Pipeline
 from flowq.graph.plan import Placement, Plan, StagePlan
 from flowq.graph.tuning import Tuning
 from flowq.runtime.handling import Handling
+from flowq.runtime.streams import forgiving_stdout, prepare_streams
 from flowq.runtime.versions import Versions
 
 
@@ -139,6 +140,8 @@ _loop: asyncio.AbstractEventLoop | None = None
 
 def _prepare_child(module: str, pipeline: str, tuning: Tuning) -> None:
     global _loop
+    prepare_streams()
+    sys.stdout = forgiving_stdout()
     threading.Thread(target=_end_with_parent, name="flowq-parent", daemon=True).start()
     _loop = asyncio.new_event_loop()
     asyncio.set_event_loop(_loop)

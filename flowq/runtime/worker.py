@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from flowq.runtime.collector import spare_the_collector
 from flowq.runtime.observation import Observer
 from flowq.runtime.run import RunOptions
 from flowq.runtime.runner import Runner, first_to_end
+from flowq.runtime.streams import flush_and_discard
 
 
 class StopSignals:
@@ -86,6 +86,5 @@ async def work(
 
 def leave(exit_code: int) -> None:
     """End the process at once, whatever handlers still do in threads: their messages have been handed back."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    flush_and_discard()
     os._exit(exit_code)

@@ -1,0 +1,134 @@
+"""Standard output and error of flowq's processes: usable wherever they lead, also when closed, full, or not UTF-8."""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import io
+import os
+import select
+import sys
+from typing import IO, TYPE_CHECKING, Any
+
+from flowq.errors import FlowqError
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+SPELLED_OUT = "flowq.spelled_out"
+r"""The error handler of output: what the encoding cannot say stands as \u00fc, which means the same in JSON."""
+
+_ENDS_OF_STANDARD_STREAMS = (os.O_RDONLY, os.O_WRONLY, os.O_WRONLY)
+
+
+class OutputLost(FlowqError):
+    """Standard output cannot be written: a full disk, perhaps."""
+
+    code = "FQ212"
+
+
+class Outlet(io.RawIOBase):
+    """Writes to a descriptor. A forgiving one throws away what cannot be written, and keeps the first reason.
+
+    Otherwise that is an error: BrokenPipeError when the reader has gone, else OutputLost.
+    """
+
+    def __init__(self, descriptor: int, *, forgiving: bool) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+        self._forgiving = forgiving
+        self.lost: OSError | None = None
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def isatty(self) -> bool:
+        return os.isatty(self._descriptor)
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        while True:
+            try:
+                return os.write(self._descriptor, data)
+            except BlockingIOError:  # somebody has set the pipe that we share to non-blocking
+                select.select([], [self._descriptor], [])
+            except OSError as error:
+                return self._without_output(error, memoryview(data).nbytes)
+
+    def _without_output(self, error: OSError, n_bytes: int) -> int:
+        self.lost = self.lost or error
+        gone = isinstance(error, BrokenPipeError)
+        if gone or not self._forgiving:  # what is still buffered must not fail once more when the interpreter ends
+            discard(self._descriptor)
+        if self._forgiving:
+            return n_bytes
+        if gone:
+            raise error
+        raise OutputLost("standard output cannot be written", detail=error.strerror or str(error)) from error
+
+
+def prepare_streams() -> None:
+    """Make standard output and error usable. Call it first: what is closed gives its number to the next file opened.
+
+    Text that the encoding cannot say is spelled out. What cannot be written to standard error is thrown away, for
+    nothing could be said about it; see `Outlet` for standard output.
+    """
+    codecs.register_error(SPELLED_OUT, spelled_out)
+    for descriptor, flags in enumerate(_ENDS_OF_STANDARD_STREAMS):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, flags), True)  # gets the lowest free number: this one
+    sys.stdout = _text(sys.stdout, 1, forgiving=False)
+    sys.stderr = _text(sys.stderr, 2, forgiving=True)
+
+
+def forgiving_stdout() -> io.TextIOWrapper:
+    """A stream like `sys.stdout`, for handlers: that nobody reads what they print is no failure of theirs."""
+    return _text(sys.stdout, 1, forgiving=True)
+
+
+def loss_of(stream: IO[str] | None) -> OSError | None:
+    """Why something that was written to a forgiving stream has been thrown away, unless its reader had just gone."""
+    lost = getattr(getattr(getattr(stream, "buffer", None), "raw", None), "lost", None)
+    return None if isinstance(lost, BrokenPipeError) else lost
+
+
+def flush_and_discard() -> None:
+    """Write what is still buffered, and never fail: for the end of a process."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):  # closed by the user's code, perhaps
+            stream.flush()
+
+
+def discard(descriptor: int) -> None:
+    """Have what is written there go nowhere from now on."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)
+
+
+def spelled_out(error: UnicodeError) -> tuple[str, int]:
+    r"""Every character that cannot be encoded as \u and four digits.
+
+    >>> spelled_out(UnicodeEncodeError("ascii", "für", 1, 2, ""))
+    ('\\u00fc', 2)
+    """
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    units = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[i : i + 4]}" for i in range(0, len(units), 4)), error.end
+
+
+def _text(stream: Any, descriptor: int, *, forgiving: bool) -> io.TextIOWrapper:
+    """A stream to the same place. One that was closed at the start, and has none, is made from nothing."""
+    descriptor = descriptor if stream is None else stream.fileno()
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    line_buffering = stream is not None and (bool(getattr(stream, "line_buffering", False)) or stream.isatty())
+    write_through = bool(getattr(stream, "write_through", False))
+    buffered = io.BufferedWriter(Outlet(descriptor, forgiving=forgiving))
+    return io.TextIOWrapper(
+        buffered, encoding, SPELLED_OUT, newline="\n", line_buffering=line_buffering, write_through=write_through
+    )
