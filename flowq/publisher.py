@@ -21,7 +21,7 @@ from flowq.delivery.policy import Durability
 from flowq.delivery.portions import portions
 from flowq.delivery.settlement import Output
 from flowq.errors import BrokerUnavailable, QueueFull, UsageError
-from flowq.graph.emission import Target, entering, target_for_value
+from flowq.graph.emission import Outlet, entering
 from flowq.graph.flow import Accepts
 from flowq.graph.plan import EdgePlan, Plan, inlet_of
 
@@ -82,7 +82,7 @@ class Publisher:
         self._namespace = namespace
         self._claim_folder = claim_folder
         self._ids = MessageIds()
-        self._targets: dict[tuple[str, type[Any]], Target] = {}
+        self._inlets: dict[str, Outlet] = {}
         self._outlets: dict[str, Outlets] = {}
         self._shared = SharedBroker("publisher", self._opening, remedy="async with publisher: ...")
         self._claims: ClaimCheck | None = None
@@ -151,11 +151,10 @@ class Publisher:
         return edge
 
     def _encode(self, edge: EdgePlan, message: Any, message_id: bytes) -> Output:
-        kind = (edge.name, message.__class__)
-        target = self._targets.get(kind)
-        if target is None:
-            target = self._targets[kind] = target_for_value(self._plan, edge.name, message)
-        return entering(target, message, message_id)
+        inlet = self._inlets.get(edge.name)
+        if inlet is None:
+            inlet = self._inlets[edge.name] = Outlet(self._plan, edge.name)
+        return entering(inlet.target_for(message), message, message_id)
 
     async def _publish(
         self, edge: EdgePlan, outputs: Sequence[Output], token: str, delay_seconds: float, wait: bool

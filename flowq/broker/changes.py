@@ -12,9 +12,10 @@ from flowq.broker.claims import content_of
 from flowq.broker.recorded_plan import RecordedEdge, recorded_plan
 from flowq.broker.records import pairs
 from flowq.broker.redis_streams import Broker
-from flowq.delivery.codec import decoder, schema_digest, tagged_decoders
+from flowq.delivery.codec import decoder, schema_digest
 from flowq.delivery.message import Header
 from flowq.errors import BodyElsewhere, DecodeError, UsageError
+from flowq.graph.intake import Intake
 from flowq.graph.plan import Plan, StagePlan, inlet_of
 
 DEFAULT_SAMPLE = 1000
@@ -93,10 +94,10 @@ async def changes_of(
         n = outstanding[edge]
         if edge not in plan.edge_by_name:
             to = target_of_move(edge, moves, plan)
-            fit = await _fit(broker, edge, _target(plan, to), sample) if to and n else Fit()
+            fit = await _fit(broker, edge, _target(plan, to), plan, sample) if to and n else Fit()
             found.append(Change("moved" if to else "left", edge, n, to, fit))
         elif record.schema != schema_digest(_target(plan, edge).accepts):
-            found.append(Change("schema", edge, n, fit=await _fit(broker, edge, _target(plan, edge), sample)))
+            found.append(Change("schema", edge, n, fit=await _fit(broker, edge, _target(plan, edge), plan, sample)))
     if recorded:
         found += [Change("new", edge.name, outstanding[edge.name]) for edge in plan.edges if edge.name not in recorded]
     seen_ms = max((record.seen_ms for record in recorded.values()), default=0)
@@ -158,15 +159,15 @@ def _target(plan: Plan, edge: str) -> StagePlan:
     return plan.stage(edge.partition(">")[2])
 
 
-async def _fit(broker: Broker, edge: str, stage: StagePlan, sample: int) -> Fit:
+async def _fit(broker: Broker, edge: str, stage: StagePlan, plan: Plan, sample: int) -> Fit:
     """Read messages of an edge and validate them as a worker of this version would."""
-    decode_any, tagged = decoder(stage.accepts), tagged_decoders(stage.accepted)
+    decode_any, intake = decoder(stage.accepts), Intake(stage, plan)
     looked_at, misfits, reason = 0, 0, ""
     for header, body in await _sample(broker, edge, sample):
         looked_at += 1
         try:
             tag, content = await _content(broker, header, body)
-            tagged.get(tag, decode_any)(content)
+            (intake.decoder(tag) or decode_any)(content)
         except BodyElsewhere:  # whether it fits is not to be seen from here
             looked_at -= 1
         except DecodeError as error:

@@ -22,7 +22,7 @@ from flowq.cli.options import Here, Json, duration_of
 from flowq.delivery.codec import decoder
 from flowq.delivery.portions import MOST_BYTES_PER_CALL, MOST_PER_CALL
 from flowq.errors import CodecError, QueueFull, UsageError
-from flowq.graph.emission import Target, entering, target_for_value
+from flowq.graph.emission import Outlet, entering
 from flowq.graph.plan import Plan, StagePlan, inlet_of
 from flowq.graph.typecheck import type_names
 from flowq.printable import json_text, printable
@@ -132,19 +132,15 @@ class Inlet:
 
     def __init__(self, plan: Plan, stage: StagePlan) -> None:
         self.stage = stage.name
-        self._plan = plan
         self._takes = type_names(stage.accepted)
         self._decode = decoder(stage.accepts)
-        self._targets: dict[type, Target] = {}
+        self._inlet = Outlet(plan, inlet_of(stage.name))
 
     def read(self, content: bytes, line: int = 0) -> tuple[Any, int]:
         """The message, and its bytes as it will be stored. Raises BadMessage, which names the line."""
         try:
             value: object = self._decode(content)
-            target = self._targets.get(type(value))
-            if target is None:
-                target = self._targets[type(value)] = target_for_value(self._plan, inlet_of(self.stage), value)
-            size = len(entering(target, value, b"").body)
+            size = len(entering(self._inlet.target_for(value), value, b"").body)
         except CodecError as error:
             where = f"line {line}" if line else "the message"
             details = error.detail.split("; ") if error.detail else [error.message]

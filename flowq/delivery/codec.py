@@ -4,19 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter
-from pydantic_core import PydanticSerializationError, ValidationError
+from pydantic_core import PydanticSerializationError, SchemaSerializer, SchemaValidator, ValidationError
 
+from flowq.delivery.difference import difference
+from flowq.delivery.fidelity import fidelity_of
+from flowq.delivery.json_bytes import with_any_bytes
 from flowq.errors import DecodeError, EncodeError, PayloadTooLarge
 from flowq.printable import printable
 
 Encode = Callable[[Any], bytes]
 Decode = Callable[[bytes], Any]
+
+_UNWRITABLE = (
+    PydanticSerializationError,
+    UnicodeEncodeError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    RecursionError,
+    Warning,
+)
 
 
 def union_members(annotation: Any) -> tuple[Any, ...]:
@@ -34,7 +47,11 @@ def union_members(annotation: Any) -> tuple[Any, ...]:
 
 def tag_of(type_: Any) -> str:
     """The short name by which a stage that takes several types tells them apart."""
-    name = getattr(type_, "__name__", None) or str(type_)
+    return word_of(getattr(type_, "__name__", None) or str(type_))
+
+
+def word_of(name: str) -> str:
+    """A name as one word of a header."""
     return "".join(char if char.isalnum() or char == "_" else "_" for char in name)
 
 
@@ -51,33 +68,126 @@ def type_adapter(type_: Any) -> TypeAdapter[Any]:
 
 
 def encoder(type_: Any) -> Encode:
-    """A function that writes values of one type. It raises EncodeError. The same type gives the same function."""
+    """A function that writes values of one type. It raises EncodeError. The same type gives the same function.
+
+    A value that would not arrive equal is refused. Where the type does not prove that it will, what was written is read
+    back and compared.
+    """
+    return _encoder(type_) if _is_hashable(type_) else _encoder.__wrapped__(type_)
+
+
+def checked_encoder(written: Any, read: Any, *, equal: bool = True) -> Encode:
+    """A function that writes values as one type for somebody who reads another, and always reads them back.
+
+    With `equal=False` it is enough that they can be read: that reader adds conditions and conversions of its own.
+    """
+    known = _is_hashable(written) and _is_hashable(read)
+    return (_checked_encoder if known else _checked_encoder.__wrapped__)(written, read, equal)
+
+
+def decoder(type_: Any) -> Decode:
+    """A function that reads and validates one type. It raises DecodeError, and nothing else, for any bytes."""
+    return _decoder(type_) if _is_hashable(type_) else _decoder.__wrapped__(type_)
+
+
+def check_type(type_: Any) -> None:
+    """Raises EncodeError for a type whose values cannot be sent, or never arrive as what they are."""
+    if type_ is not bytes:
+        for what, remedy in fidelity_of(type_adapter(type_).core_schema).impossible:
+            raise EncodeError(f"{tag_of(type_)} cannot be a message: {what}", hint=remedy)
+
+
+def _is_hashable(type_: Any) -> bool:
+    """Annotated with a dict is not."""
     try:
-        return _encoder(type_)
-    except TypeError:  # a type that cannot be hashed, such as Annotated with a dict
-        return _encoder.__wrapped__(type_)
+        hash(type_)
+    except TypeError:
+        return False
+    return True
 
 
 @cache
 def _encoder(type_: Any) -> Encode:
     if type_ is bytes:
         return _bytes_as_they_are
-    to_json = type_adapter(type_).serializer.to_json
+    write, fidelity = _writer(type_), fidelity_of(type_adapter(type_).core_schema)
+    if not fidelity.proven:
+        return checked_encoder(type_, type_)
+    if not fidelity.suspects:
+        return write
+    read = decoder(type_)
+    first, others = fidelity.suspects[0], tuple(fidelity.suspects[1:])
+
+    def encode(value: Any) -> bytes:
+        body = write(value)
+        if first(value, body) or (others and any(suspect(value, body) for suspect in others)):
+            _compare(value, body, type_, read)
+        return body
+
+    return encode
+
+
+@cache
+def _checked_encoder(written: Any, read_as: Any, equal: bool) -> Encode:
+    write, read = _bytes_as_they_are if written is bytes else _writer(written), decoder(read_as)
+
+    def encode(value: Any) -> bytes:
+        body = write(value)
+        _compare(value, body, written, read, equal=equal)
+        return body
+
+    return encode
+
+
+def _compare(value: Any, body: bytes, type_: Any, read: Decode, *, equal: bool = True) -> None:
+    try:
+        arrived = read(body)
+        found = difference(value, arrived) if equal else None
+    except (DecodeError, RecursionError) as error:
+        found = getattr(error, "detail", "") or str(error)
+    if found is not None:
+        raise EncodeError(
+            f"a {tag_of(type_)} would not arrive as it is: {found}",
+            hint="give what the annotation says, in types that JSON can carry",
+        )
+
+
+def _writer(type_: Any) -> Encode:
+    adapter = type_adapter(type_)
+    fidelity = fidelity_of(adapter.core_schema)
+    serializer = adapter.serializer
+    if fidelity.has_bytes:
+        serializer = SchemaSerializer(with_any_bytes(adapter.core_schema), _use_prebuilt=False)
+    options: dict[str, Any] = {}
+    if fidelity.has_aliases:
+        options["by_alias"] = fidelity.discriminates_by_alias
+    if fidelity.has_computed:
+        options["round_trip"] = True
+    if not fidelity.proven:
+        options["warnings"] = False  # what pydantic would warn of, the comparison finds
+    to_json: Encode = partial(serializer.to_json, **options) if options else serializer.to_json
 
     def encode(value: Any) -> bytes:
         try:
             return to_json(value)
-        except (PydanticSerializationError, UnicodeEncodeError, ValueError, RecursionError) as error:
+        except _UNWRITABLE as error:
             raise EncodeError(f"a {tag_of(type_)} cannot be written as JSON", detail=str(error)) from error
 
     return encode
 
 
-def decoder(type_: Any) -> Decode:
-    """A function that reads and validates one type. It raises DecodeError, and nothing else, for any bytes."""
+@cache
+def _decoder(type_: Any) -> Decode:
     if type_ is bytes:
         return _bytes_as_they_are
-    validate_json = type_adapter(type_).validator.validate_json
+    adapter = type_adapter(type_)
+    fidelity = fidelity_of(adapter.core_schema)
+    validator = adapter.validator
+    if fidelity.has_bytes:
+        validator = SchemaValidator(with_any_bytes(adapter.core_schema), _use_prebuilt=False)
+    validate_json = validator.validate_json
+    if fidelity.has_aliases:  # bodies of flowq have names, those of others aliases
+        validate_json = partial(validate_json, by_alias=True, by_name=True)
 
     def decode(body: bytes) -> Any:
         try:
@@ -103,11 +213,6 @@ def strings_decoder(type_: Any) -> Callable[[dict[str, Any]], Any]:
             raise DecodeError(f"not a valid {tag_of(type_)}", detail=explain(error)) from error
 
     return decode
-
-
-def tagged_decoders(members: tuple[Any, ...]) -> Mapping[str, Decode]:
-    """One decoder for each type of a union, by tag."""
-    return {tag_of(member): decoder(member) for member in members}
 
 
 def schema_digest(type_: Any) -> str:

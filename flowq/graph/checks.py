@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
+from itertools import combinations
 from typing import Any
 
 from flowq.delivery.policy import AckMode
 from flowq.errors import Place, Problems
+from flowq.graph.matching import are_told_apart
 from flowq.graph.node import Feed, Node
-from flowq.graph.plan import type_name
+from flowq.graph.plan import Route, type_name
 from flowq.graph.resource import Resource
 from flowq.graph.signature import unfilled_parameters
-from flowq.graph.typecheck import bare, fields_of, fits, type_names
+from flowq.graph.typecheck import bare, fields_of, fits, is_open, type_names
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _NAME_RULE = "letters, digits and _, not starting with a digit, at most 64"
@@ -160,6 +162,19 @@ def check_takers(feeds: Iterable[Feed], nodes: Sequence[Node], problems: Problem
             _report_mismatch(feed, untaken, nodes, problems)
 
 
+def check_told_apart(node: Node, routes: Sequence[Route], problems: Problems) -> None:
+    """A value must tell which of two types it is of, where they go to different stages."""
+    for one, other in combinations(routes, 2):
+        if one.edges != other.edges and not are_told_apart(one.type, other.type):
+            names = [type_name(bare(route.type)) for route in (one, other)]
+            problems.add(
+                "FQ107",
+                f"{node.name}: nothing tells a {names[0]} from a {names[1]}, and they go to different stages",
+                node.place,
+                hint="make each of them a class of its own, such as a model or a dataclass",
+            )
+
+
 def _is_name(name: object) -> bool:
     return isinstance(name, str) and _NAME.fullmatch(name) is not None
 
@@ -183,7 +198,7 @@ def _report_same_name(first: Node, second: Node, problems: Problems) -> None:
 
 
 def _is_taken(type_: Any, targets: Sequence[Node]) -> bool:
-    if bare(type_) is Any and len(targets) > 1:
+    if is_open(type_) and len(targets) > 1:
         return False  # nothing tells where among several stages such a message would go
     return any(fits(type_, target.signature.accepts) for target in targets)
 
@@ -206,7 +221,7 @@ def _report_mismatch(feed: Feed, untaken: Sequence[Any], nodes: Sequence[Node], 
 
 def _remedy(feed: Feed, untaken: Sequence[Any], nodes: Sequence[Node]) -> str:
     origin, targets = feed.origin, feed.targets
-    if bare(untaken[0]) is Any:
+    if is_open(untaken[0]):
         return f"name the types that {origin.name} gives, so that they can be told apart"
     others = [node for node in nodes if node.takes_messages and node not in targets]
     takers = [next((node for node in others if _is_taken(type_, [node])), None) for type_ in untaken]

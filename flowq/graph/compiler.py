@@ -7,7 +7,15 @@ from dataclasses import replace
 from typing import Any
 
 from flowq.errors import PipelineError, Place, Problems
-from flowq.graph.checks import check_fields, check_handler, check_names, check_resources, check_takers, check_tuning
+from flowq.graph.checks import (
+    check_fields,
+    check_handler,
+    check_names,
+    check_resources,
+    check_takers,
+    check_told_apart,
+    check_tuning,
+)
 from flowq.graph.definition import Definition
 from flowq.graph.flow import Join, Wiring, wiring_of
 from flowq.graph.node import Feed, Node
@@ -51,6 +59,8 @@ def compile_pipeline(
         check_fields(node, problems)
     check_resources(nodes.values(), problems)
     check_takers(feeds, list(nodes.values()), problems)
+    for node in nodes.values():
+        check_told_apart(node, _routes(node, feeds), problems)
     if problems.errors:
         raise PipelineError(problems.found)
     return replace(_plan(name, list(nodes.values()), feeds, problems), tuning=tuning)

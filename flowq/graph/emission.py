@@ -6,14 +6,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flowq.delivery.codec import Encode, check_size, dedup_hash, encoder, tag_of, value_of
+from flowq.delivery.codec import Encode, check_size, dedup_hash, value_of
 from flowq.delivery.compression import packed
 from flowq.delivery.message import Delivery, new_header
 from flowq.delivery.settlement import Output
 from flowq.errors import EncodeError
 from flowq.graph.context import Emitted
+from flowq.graph.intake import Form, Intake
+from flowq.graph.matching import candidates, holds
 from flowq.graph.plan import EdgePlan, Plan, StagePlan, inlet_of
-from flowq.graph.typecheck import nearest
+from flowq.graph.typecheck import type_names
 
 _NO_LINEAGE = b"- - 0"
 
@@ -53,29 +55,33 @@ class Emission:
         self._plan = plan
         self._next_id = next_id
         self._by_type: dict[type[Any], tuple[Target, ...]] = {}
-        self._declared: list[tuple[Any, tuple[Target, ...]]] = [
-            (route.type, tuple(target_of(plan, edge, route.type) for edge in route.edges)) for route in stage.routes
-        ]
+        self._declared = [route.type for route in stage.routes]
+        self._outlets = [[Outlet(plan, edge) for edge in route.edges] for route in stage.routes]
+        self._inlets: dict[str, Outlet] = {}
 
     def targets_for(self, value: Any) -> tuple[Target, ...]:
-        """The edges for a value, by its class, its nearest base class, or the one type it could be meant as."""
+        """The edges for a value, by its class where that says enough, else by what the value holds."""
         found = self._by_type.get(value.__class__)
         return self._look_up(value) if found is None else found
 
     def _look_up(self, value: Any) -> tuple[Target, ...]:
-        for base in type(value).__mro__:
-            for declared, targets in self._declared:
-                if base is declared or (base is not object and base is _runtime_class(declared)):
-                    self._by_type[type(value)] = targets
-                    return targets
-        open_ended = [targets for declared, targets in self._declared if declared is Any]
-        if open_ended:
-            return open_ended[0]
-        declared_names = " | ".join(tag_of(declared) for declared, _ in self._declared) or "None"
+        class_: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
+        found, certain = candidates(class_, self._declared)
+        if certain:
+            self._by_type[class_] = self._targets(found[0], class_)
+            return self._by_type[class_]
+        fitting = [index for index in found if holds(self._declared[index], value)]
+        for index in fitting:
+            targets = self._targets(index, class_)
+            if index == fitting[-1] or all(_can_be_written(target, value) for target in targets):
+                return targets
         raise EncodeError(
-            f"{self._stage.name} returned a {type(value).__name__}, but declares {declared_names}",
+            f"{self._stage.name} returned a {class_.__name__}, but declares {type_names(self._declared)}",
             hint="return what the annotation says, or change the annotation",
         )
+
+    def _targets(self, index: int, class_: type[Any]) -> tuple[Target, ...]:
+        return tuple(outlet.target(self._declared[index], class_) for outlet in self._outlets[index])
 
     def outputs(self, values: Iterable[Any], delivery: Delivery) -> list[Output]:
         """What handling a delivery gave, encoded. Raises EncodeError."""
@@ -107,7 +113,9 @@ class Emission:
                     f'{self._stage.name} cannot emit to "{item.stage}"',
                     hint=f"name a stage of {self._plan.name} that takes messages",
                 )
-            target = target_for_value(self._plan, edge, item.message)
+            if edge not in self._inlets:
+                self._inlets[edge] = Outlet(self._plan, edge)
+            target = self._inlets[edge].target_for(item.message)
             delay_ms = round(item.delay_seconds * 1000)
             outputs.append(_written(target, item.message, self._next_id(), delivery.lineage, delay_ms))
         return outputs
@@ -129,42 +137,41 @@ def _written(target: Target, value: Any, message_id: bytes, lineage: bytes, dela
     return Output(target.edge, header, body, target.hash_of(value), delay_ms)
 
 
-def target_of(plan: Plan, edge_name: str, type_: Any) -> Target:
-    """How values of a declared type are written for an edge."""
-    stage = plan.stage(plan.edge_by_name[edge_name].target)
-    tag = b""
-    if len(stage.accepted) > 1:
-        meant = nearest(type_, [(accepted, accepted) for accepted in stage.accepted])
-        tag = tag_of(type_ if meant is None else meant).encode()
-    plain_bytes = min(stage.max_bytes, stage.max_bytes if stage.compress_above is None else stage.compress_above)
-    return Target(edge_name, stage.name, encoder(type_), tag, stage.dedup, stage.max_bytes, plain_bytes)
+class Outlet:
+    """One edge as those see it who send to it: how each value is written for its stage."""
+
+    def __init__(self, plan: Plan, edge: str) -> None:
+        self._edge = edge
+        self._stage = plan.stage(plan.edge_by_name[edge].target)
+        self._intake = Intake(self._stage, plan)
+        self._by_type: dict[type[Any], Target] = {}
+
+    def target(self, declared: Any, class_: type[Any]) -> Target:
+        """How values of a class are written that are of a declared type. Raises EncodeError."""
+        return self._target(self._intake.form(declared, class_))
+
+    def target_for(self, value: Any) -> Target:
+        """How a value is written of which nothing is declared but what the stage takes. Raises EncodeError."""
+        found = self._by_type.get(value.__class__)
+        if found is None:
+            form, certain = self._intake.form_of(value)
+            found = self._target(form)
+            if certain:
+                self._by_type[value.__class__] = found
+        return found
+
+    def _target(self, form: Form) -> Target:
+        stage = self._stage
+        plain_bytes = min(stage.max_bytes, stage.max_bytes if stage.compress_above is None else stage.compress_above)
+        return Target(self._edge, stage.name, form.encode, form.tag.encode(), stage.dedup, stage.max_bytes, plain_bytes)
 
 
-def target_for_value(plan: Plan, edge_name: str, value: Any) -> Target:
-    """How one value is written for an edge, by the types that its stage takes."""
-    stage = plan.stage(plan.edge_by_name[edge_name].target)
-    for base in type(value).__mro__:
-        for accepted in stage.accepted:
-            if base is accepted or (base is not object and base is _runtime_class(accepted)):
-                return target_of(plan, edge_name, accepted)
-    if Any in stage.accepted:
-        return target_of(plan, edge_name, Any)
-    names = " | ".join(tag_of(accepted) for accepted in stage.accepted)
-    raise EncodeError(f"{stage.name} takes {names}, not a {type(value).__name__}")
-
-
-def _runtime_class(declared: Any) -> type | None:
-    """The class of the values that a declared type describes: dict for a TypedDict, list for list[int]."""
-    origin: Any = getattr(declared, "__origin__", None)
-    if hasattr(declared, "__metadata__"):  # Annotated[X, ...]
-        return _runtime_class(origin)
-    if isinstance(origin, type):
-        return origin
-    if hasattr(declared, "__supertype__"):  # NewType
-        return _runtime_class(declared.__supertype__)
-    if isinstance(declared, type):
-        return dict if hasattr(declared, "__total__") and issubclass(declared, dict) else declared
-    return None
+def _can_be_written(target: Target, value: Any) -> bool:
+    try:
+        target.encode(value)
+    except EncodeError:
+        return False
+    return True
 
 
 def deduplicating_edges(plan: Plan) -> Mapping[str, int]:

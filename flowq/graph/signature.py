@@ -10,7 +10,7 @@ from typing import Any, Never, NoReturn, get_args, get_origin
 
 from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
 
-from flowq.delivery.codec import decoder, tag_of
+from flowq.delivery.codec import check_type, tag_of
 from flowq.errors import EncodeError, Problems
 from flowq.graph.context import Context
 from flowq.graph.definition import Definition, evaluated, shape_of, signature_of
@@ -23,6 +23,13 @@ _ITERATORS = (abc.Iterator, abc.Generator)
 _ASYNC_ITERATORS = (abc.AsyncIterable, abc.AsyncIterator, abc.AsyncGenerator)
 _AWAITABLES = (abc.Coroutine, abc.Awaitable)
 _MANY = (*_ITERATORS, *_ASYNC_ITERATORS, abc.Iterable)
+_LISTS = (
+    abc.Sequence,
+    abc.MutableSequence,
+    abc.Collection,
+    abc.Reversible,
+    abc.Container,
+)  # what a list may be taken for
 _UNREADABLE = (NameError, AttributeError, TypeError, SyntaxError, LookupError)
 _EMPTY = inspect.Parameter.empty
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -224,16 +231,16 @@ class SignatureReader:
     def _is_ambiguous(self, returned: Any) -> bool:
         """Whether this may be one message or many: an Iterable, or a list that may be missing."""
         types = members(returned)
-        origins = [get_origin(bare(type_)) or bare(type_) for type_ in types]
+        origins = [_origin(type_) for type_ in types]
         alone = types == (returned,)
-        return any(origin in _MANY or (origin is list and not alone) for origin in origins)
+        return any(origin in (*_MANY, *_LISTS) or (origin is list and not alone) for origin in origins)
 
     def _unusable(self, returned: Any) -> tuple[Any, ...]:
         self._gives_known = False
         many = "AsyncIterator" if self._shape is Shape.ASYNC_GENERATOR else "Iterator"
         instead = (
             "list[...]; an empty list for none"
-            if self._shape is Shape.COROUTINE or list in [get_origin(member) for member in members(returned)]
+            if self._shape is Shape.COROUTINE or any(_origin(member) in (list, *_LISTS) for member in members(returned))
             else f"{many}[...], naming the type of one message"
         )
         self._report("FQ107", f"-> {_written(returned)} does not say what one message is", f"write -> {instead}")
@@ -266,7 +273,7 @@ class SignatureReader:
         """Each type must be one that can be written as JSON, and told apart from its neighbours by name."""
         for type_ in types:
             try:
-                decoder(type_)
+                check_type(type_)
             except EncodeError as error:
                 self._report("FQ107", f"{of}: {error.message}", error.hint)
             except (PydanticUserError, PydanticUndefinedAnnotation) as error:
@@ -274,6 +281,10 @@ class SignatureReader:
         tags = [tag_of(type_) for type_ in types]
         if twice := {tag for tag in tags if tags.count(tag) > 1}:
             self._report("FQ107", f'{of}: two types go by the name "{min(twice)}"', "rename one of the types")
+
+
+def _origin(type_: Any) -> Any:
+    return get_origin(bare(type_)) or bare(type_)
 
 
 def _written(returned: Any) -> str:

@@ -89,7 +89,7 @@ def nearest(given: Any, takers: Iterable[tuple[Taker, Any]]) -> Taker | None:
     >>> nearest(bool, [("object", object), ("int", int)])
     'int'
     """
-    fitting = [(far, taker) for taker, taken in takers if (far := _distance(given, taken)) is not None]
+    fitting = [(far, taker) for taker, taken in takers if (far := distance(given, taken)) is not None]
     return min(fitting, key=lambda pair: pair[0])[1] if fitting else None
 
 
@@ -130,7 +130,8 @@ def _ancestors(class_: Any) -> tuple[type, ...]:
 
 def _without_alias(type_: Any) -> Any:
     while hasattr(type_, "__value__"):  # TypeAliasType: there are two, of Python and of typing_extensions
-        type_ = type_.__value__
+        given = get_args(type_)  # of a generic alias
+        type_ = type_.__value__[given] if given else type_.__value__
     return type_
 
 
@@ -138,17 +139,47 @@ def _is_union(type_: Any) -> bool:
     return get_origin(type_) in (Union, UnionType)
 
 
-def _distance(given: Any, taken: Any) -> int | None:
+def distance(given: Any, taken: Any) -> int | None:
+    """How far `taken` is from a type that fits it: 0 for the same type, more for each base class in between.
+
+    >>> distance(bool, bool), distance(bool, int | None), distance(bool, str)
+    (0, 1, None)
+    """
     given = bare(given)
     distances: list[int] = []
     for member in map(bare, members(taken)):
         if given == member:
             return 0
         if fits(given, member):
-            ancestors = _ancestors(given)
-            near = ancestors.index(member) if member in ancestors else _STRUCTURAL
-            distances.append(_ANYTHING if member in (Any, object) else near)
+            distances.append(_steps(given, member))
     return min(distances, default=None)
+
+
+def _steps(given: Any, taken: Any) -> int:
+    if is_open(taken):
+        return _ANYTHING
+    ancestors, class_ = _ancestors(_origin(given)), _origin(taken)
+    if taken in ancestors:
+        return ancestors.index(taken)
+    return ancestors.index(class_) if class_ in ancestors else _STRUCTURAL
+
+
+def is_open(type_: Any) -> bool:
+    """Whether a type says nothing of its values."""
+    type_ = bare(type_)
+    return type_ in (Any, object) or isinstance(type_, TypeVar)
+
+
+def generic_parts(type_: Any) -> tuple[Any, tuple[Any, ...]]:
+    """A generic type and its arguments, of pydantic's own as well; any other type, and none."""
+    made_of = type_.__dict__.get("__pydantic_generic_metadata__") if isinstance(type_, type) else None
+    if made_of and made_of["origin"] is not None:
+        return made_of["origin"], made_of["args"]
+    return get_origin(type_) or type_, get_args(type_)
+
+
+def _origin(type_: Any) -> Any:
+    return generic_parts(type_)[0]
 
 
 def _literal_fits(values: tuple[Any, ...], taken: Any) -> bool:
@@ -171,7 +202,7 @@ def _typed_dict_fits(given: Any, taken: Any) -> bool:
 
 
 def _class_fits(given: Any, taken: Any) -> bool:
-    given_class, taken_class = get_origin(given) or given, get_origin(taken) or taken
+    (given_class, given_arguments), (taken_class, taken_arguments) = generic_parts(given), generic_parts(taken)
     if not isinstance(given_class, type) or not isinstance(taken_class, type):
         return False
     if taken_class in _PROMOTED.get(given_class, ()):
@@ -180,7 +211,12 @@ def _class_fits(given: Any, taken: Any) -> bool:
         related = issubclass(given_class, taken_class)
     except TypeError:  # a protocol that cannot be checked at run time
         return True
-    return related and _arguments_fit(given_class, get_args(given), taken_class, get_args(taken))
+    if related and issubclass(taken_class, BaseModel) and given_class is not taken_class:
+        # The arguments of a subclass say nothing: what counts is what it gave to the class that it comes from.
+        bases = [generic_parts(base) for base in _ancestors(given)]
+        given_arguments = next((arguments for base, arguments in bases if base is taken_class and arguments), ())
+        return _arguments_fit(taken_class, given_arguments, taken_class, taken_arguments)
+    return related and _arguments_fit(given_class, given_arguments, taken_class, taken_arguments)
 
 
 def _arguments_fit(given_class: Any, given: tuple[Any, ...], taken_class: Any, taken: tuple[Any, ...]) -> bool:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
-from flowq.delivery.codec import check_size, decoder, tagged_decoders
+from flowq.delivery.codec import check_size, decoder
 from flowq.delivery.message import Header
 from flowq.errors import CodecError, UsageError
-from flowq.graph.emission import target_for_value
+from flowq.graph.emission import Outlet
+from flowq.graph.intake import Intake
 from flowq.graph.plan import Plan, inlet_of
 from flowq.graph.typecheck import type_names
 from flowq.repair.letter import DeadLetterRecord
@@ -28,24 +28,26 @@ class Fitting:
     """Checks messages for one stage."""
 
     def __init__(self, plan: Plan, stage: str) -> None:
-        self._plan = plan
         self._stage = plan.stage(stage)
         if self._stage.is_source:
             raise UsageError(f'"{stage}" is a source: it takes no messages', hint="name a stage behind it")
         self._decode = decoder(self._stage.accepts)
-        self._tagged = tagged_decoders(self._stage.accepted)
+        self._intake = Intake(self._stage, plan)
+        self._inlet = Outlet(plan, inlet_of(stage))
 
     def header_for(self, letter: DeadLetterRecord, body: bytes) -> Header:
         """The header under which the stage reads `body` as the message that it is. Raises DoesNotFit."""
         stage, header = self._stage, letter.header
         try:
-            value: Any = self._tagged.get(header.type_tag, self._decode)(body)
-            target = target_for_value(self._plan, inlet_of(stage.name), value)
             check_size(body, stage.max_bytes, stage.name)
+            if (named := self._intake.decoder(header.type_tag)) is not None:
+                named(body)
+                return header
+            tag = self._inlet.target_for(self._decode(body)).tag.decode()
         except CodecError as error:
             raise DoesNotFit(
                 f"letter {letter.id}: the message does not fit {stage.name}, which takes {type_names(stage.accepted)}",
                 detail="\n".join(error.detail.split("; ")) if error.detail else error.message,
                 hint=error.hint or "nothing was changed",
             ) from None
-        return replace(header, type_tag=target.tag.decode())
+        return replace(header, type_tag=tag)

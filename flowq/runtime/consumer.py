@@ -77,7 +77,7 @@ class Consumer:
         self._at_work: list[Sequence[Delivery]] = [()] * stage.concurrency
         self._gathering = asyncio.Lock()
         self._reconciliation = Reconciliation(broker, stage.in_edges)
-        self._pacer = Pacer(stage, stage.rate, broker, identity) if stage.rate else None
+        self._pacer = Pacer(stage, plan, stage.rate, broker, identity) if stage.rate else None
         self._waiting = WaitingRoom(self._pacer, start=self._start, postpone=self._postpone)
         self._early = EarlyAck(
             broker, stage, self._settler, self._handle, deduplicating=deduplicating, outlets=self._outlets

@@ -11,7 +11,7 @@ from typing import Any
 
 from flowq.broker.claim_folder import ClaimFolder
 from flowq.broker.claims import redeem
-from flowq.delivery.codec import Decode, decoder, tagged_decoders
+from flowq.delivery.codec import Decode, decoder
 from flowq.delivery.message import GARBLED, MISSING, Delivery
 from flowq.delivery.settlement import (
     ROLLOUT_SECONDS,
@@ -26,6 +26,7 @@ from flowq.delivery.settlement import (
 from flowq.errors import BodyElsewhere, DecodeError, EncodeError, NotAMessage, RetryLater, UnknownType
 from flowq.graph.context import Context
 from flowq.graph.emission import Emission
+from flowq.graph.intake import Intake
 from flowq.graph.plan import Handler, Kind, Placement, Plan, Shape, StagePlan
 from flowq.printable import printable
 from flowq.runtime.threads import HandlerThreads
@@ -71,7 +72,7 @@ class Handling:
         self._emission = emission
         self._commit = commit
         self._decode_any = decoder(stage.accepts)
-        self._decode_tagged: Mapping[str, Decode] = tagged_decoders(stage.accepted)
+        self._intake = Intake(stage, plan)
         self._versions = versions
         self._claims = claims
         self._claiming = plan.claiming
@@ -96,12 +97,11 @@ class Handling:
         if delivery.header_bytes == GARBLED:
             raise NotAMessage("its header looks like one of flowq's, and no version of flowq writes such a one")
         tag = delivery.header.type_tag
-        decode = self._decode_tagged.get(tag, self._decode_any)
-        is_unknown = decode is self._decode_any and Any not in self.stage.accepted
-        if is_unknown and delivery.age_seconds(time.time()) < ROLLOUT_SECONDS:
+        decode = self._intake.decoder(tag)
+        if decode is None and Any not in self.stage.accepted and delivery.age_seconds(time.time()) < ROLLOUT_SECONDS:
             # Its body may well pass for another type.
             raise UnknownType(f"{self.stage.name} does not take {printable(tag)}", hint="run the version that sends it")
-        return decode
+        return decode or self._decode_any
 
     async def undecoded(self, error: DecodeError, delivery: Delivery) -> Outcome:
         """What it means that a delivery could not be decoded."""

@@ -13,12 +13,13 @@ from flowq.broker.calls import insist
 from flowq.broker.claims import redeem
 from flowq.broker.redis_streams import Broker
 from flowq.broker.turns import Finished, Turn, Turns
-from flowq.delivery.codec import Decode, decoder, value_of
+from flowq.delivery.codec import decoder, value_of
 from flowq.delivery.message import Delivery
 from flowq.delivery.policy import Rate
 from flowq.delivery.settlement import Failed, Interrupted, Outcome, Postponed, Succeeded, TimedOut
 from flowq.errors import BodyElsewhere, DecodeError, Reject, RetryLater
-from flowq.graph.plan import StagePlan
+from flowq.graph.intake import Intake
+from flowq.graph.plan import Plan, StagePlan
 from flowq.runtime.gauge import LOCAL_WORK_SECONDS
 from flowq.runtime.identity import Identity
 
@@ -35,13 +36,14 @@ class Pacer:
     not paced: its handling will find out what is wrong with it.
     """
 
-    def __init__(self, stage: StagePlan, rate: Rate, broker: Broker, identity: Identity) -> None:
+    def __init__(self, stage: StagePlan, plan: Plan, rate: Rate, broker: Broker, identity: Identity) -> None:
         self._stage = stage
         self._rate = rate
         self._identity = identity
         self._claims = broker.claims
         self._turns = Turns(broker, stage.name, stage.in_edges, rate)
-        self._decode: Decode = decoder(stage.accepts)
+        self._decode_any = decoder(stage.accepts)
+        self._intake = Intake(stage, plan)
         self._tells_all = rate.concurrency is not None or rate.adaptive
         self._limited = {key for key, own in rate.keys.items() if own.concurrency is not None}
         self._started: dict[tuple[str, bytes], tuple[str, str]] = {}  # key and worker of what must be told of
@@ -190,7 +192,10 @@ class Pacer:
             return ""
         try:
             # A line break separates the words of a queue.
-            return value_of(self._decode(delivery.content), by).replace("\n", " ")
+            decode = self._decode_any
+            if b" t=" in delivery.header_bytes:
+                decode = self._intake.decoder(delivery.header.type_tag) or decode
+            return value_of(decode(delivery.content), by).replace("\n", " ")
         except BodyElsewhere:
             raise
         except Exception:  # noqa: BLE001  (undecodable bytes, or the user's property)

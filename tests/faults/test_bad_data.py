@@ -113,17 +113,23 @@ async def test_values_at_the_edge_of_json_go_through_two_stages_unchanged(lab: L
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
-async def test_a_number_that_json_does_not_have_is_a_dead_letter_and_never_another_number(
+async def test_a_number_that_json_does_not_have_is_refused_where_it_is_given_and_never_another_number(
     number: float, lab: Lab
 ) -> None:
+    @stage
+    async def divide(item: Item) -> Whole:
+        return Whole(number)
+
     @stage
     async def keep(whole: Whole) -> None:
         raise AssertionError(whole)
 
-    pipeline = Pipeline("p", keep)
-    await lab.run(pipeline, Whole(number))
+    pipeline = Pipeline("p", divide >> keep)
+    with pytest.raises(EncodeError, match="would not arrive as it is"):
+        await lab.push(pipeline, keep, Whole(number))
+    await lab.run(pipeline, Item())
 
-    assert (await lab.letter(pipeline, keep)).reason == "undecodable"
+    assert (await lab.letter(pipeline, divide)).reason == "unencodable"
 
 
 async def test_the_last_of_two_equal_names_counts(lab: Lab) -> None:

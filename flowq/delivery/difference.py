@@ -1,0 +1,83 @@
+"""Where a value and what would arrive of it differ."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+
+def difference(sent: Any, arrived: Any, place: str = "") -> str | None:
+    """None if the two are equal, else where they are not, without the values themselves.
+
+    Equal is what Python calls equal. Aware times are equal when they are the same instant with the same offset: between
+    two zones Python calls no time of the hour equal that comes twice when the clocks go back. Objects that have no
+    equality of their own are compared by what they hold.
+
+    >>> difference({"n": [1, (2, 3)]}, {"n": [1, [2, 3]]})
+    'n.1: a tuple would arrive as a list'
+    """
+    if _equal(sent, arrived):
+        return None
+    if isinstance(sent, datetime.datetime) and isinstance(arrived, datetime.datetime):
+        if sent.tzinfo and arrived.tzinfo and _instant(sent) == _instant(arrived):
+            return None
+    elif (held := _held_by(sent, arrived)) is not None:
+        one, other = held
+        if lost := next((name for name in one if name not in other), None):
+            return f"{_below(place, lost)} would be lost"
+        for name in one:
+            if (found := difference(one[name], other[name], _below(place, name))) is not None:
+                return found
+        if len(one) == len(other):
+            return None
+    where = f"{place}: " if place else ""
+    before, after = type(sent).__name__, type(arrived).__name__
+    return f"{where}a {before} would arrive as {f'a {after}' if before != after else 'another value'}"
+
+
+def _below(place: str, name: Any) -> str:
+    return f"{place}.{name}" if place else str(name)
+
+
+def _equal(sent: Any, arrived: Any) -> bool:
+    try:
+        return bool(sent == arrived)
+    except Exception:  # noqa: BLE001  (the equality of the user's class, or of an array)
+        return False
+
+
+def _instant(moment: datetime.datetime) -> tuple[datetime.datetime, datetime.timedelta | None]:
+    return moment.replace(tzinfo=None, fold=0), moment.utcoffset()
+
+
+def _held_by(sent: Any, arrived: Any) -> tuple[Mapping[Any, Any], Mapping[Any, Any]] | None:
+    """What two containers or objects of one shape hold, by key, index or name. None: they are not of one shape."""
+    if isinstance(sent, Mapping) and isinstance(arrived, Mapping):
+        return sent, arrived  # pyright: ignore[reportUnknownVariableType]
+    if isinstance(sent, (list, tuple)) and isinstance(arrived, (list, tuple)):
+        is_of_one_kind = isinstance(sent, type(arrived))  # pyright: ignore[reportUnknownArgumentType]
+        return (dict(enumerate(sent)), dict(enumerate(arrived))) if is_of_one_kind else None  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+    if _kind(sent) is _kind(arrived) and (held := _held(sent)) is not None:
+        return held, _held(arrived) or {}
+    return None
+
+
+def _kind(value: Any) -> Any:
+    """The class; of a generic model the one that its parameters were given to."""
+    class_: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
+    return (isinstance(value, BaseModel) and class_.__pydantic_generic_metadata__["origin"]) or class_
+
+
+def _held(value: Any) -> dict[str, Any] | None:
+    if isinstance(value, BaseModel):
+        fields = {name: value.__dict__[name] for name in type(value).model_fields if name in value.__dict__}
+        return fields | (value.__pydantic_extra__ or {}) | (value.__pydantic_private__ or {})
+    if dataclasses.is_dataclass(value):
+        return {each.name: getattr(value, each.name, None) for each in dataclasses.fields(value)}
+    class_: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
+    has_no_equality = class_.__eq__ is object.__eq__
+    return vars(value) if has_no_equality and hasattr(value, "__dict__") else None  # pyright: ignore[reportUnknownVariableType]

@@ -1,0 +1,339 @@
+"""Reads from the schema of a type whether each of its values survives being written as JSON and read again.
+
+Three answers: proven, so that nothing is looked at when a message is sent; open, so that what was written is read
+back and compared before it is sent; impossible, so that the type is refused at import.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Flag
+from operator import attrgetter
+from typing import Any
+
+from pydantic import BaseModel, Secret, SecretBytes, SecretStr
+from pydantic.dataclasses import is_pydantic_dataclass
+from pydantic_core import SchemaSerializer, SchemaValidator, TzInfo
+
+Suspect = Callable[[Any, bytes], bool]
+"""Whether a value, and what it was written as, must be compared with what would arrive."""
+
+MOST_DIGITS = 4300  # of an integer that can be read
+_MOST_BITS = 14_280  # an integer of so many bits has fewer digits
+_TO_ZEROS = bytes.maketrans(b"123456789", b"000000000")
+
+_SECRETS = (SecretStr, SecretBytes, Secret)
+_LOSSLESS_KEYS = {"str", "int", "bool", "uuid", "date", "bytes"}
+_NO_KEYS = {"tuple", "list", "set", "frozenset", "dict", "model", "dataclass", "typed-dict", "none"}
+_PLAIN = {"str", "bool", "none", "date", "timedelta", "uuid", "decimal"}
+_HARMLESS_CONFIG = {
+    "title", "from_attributes", "loc_by_alias", "validate_default", "hide_input_in_errors", "cache_strings",
+    "regex_engine", "validate_by_alias", "validate_by_name", "serialize_by_alias", "str_max_length",
+    "str_min_length", "str_strip_whitespace", "str_to_lower", "str_to_upper", "allow_inf_nan",
+}  # fmt: skip
+_JSON_KINDS = {
+    "str": "string", "int": "number", "float": "number", "bool": "bool", "list": "array", "tuple": "array",
+    "set": "array", "frozenset": "array", "dict": "object", "model": "object", "typed-dict": "object",
+}  # fmt: skip
+_BY_REFERENCE = ("schema", "items_schema", "keys_schema", "values_schema", "json_schema", "python_schema", "lax_schema",
+                 "strict_schema", "extras_schema", "steps", "choices", "definitions", "fields")  # fmt: skip
+
+
+@dataclass
+class Fidelity:
+    """What is known of a type. `suspects` say which values of a proven type need a closer look after all."""
+
+    proven: bool = True
+    impossible: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])  # what, and the remedy
+    suspects: list[Suspect] = field(default_factory=list[Suspect])
+    has_aliases: bool = False
+    has_computed: bool = False
+    has_bytes: bool = False
+    discriminates_by_alias: bool = False
+
+
+def fidelity_of(schema: Mapping[str, Any]) -> Fidelity:
+    """Reads the core schema that pydantic has made of a type."""
+    return _Reading(schema).result()
+
+
+def children(node: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The schemas that a schema is made of, each with the key that it stands under."""
+    for key in _BY_REFERENCE:
+        held = node.get(key)
+        if isinstance(held, Mapping) and not isinstance(held.get("type"), str):  # pyright: ignore[reportUnknownMemberType]
+            held = list(held.values())  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+        for child in held if isinstance(held, list) else [held]:  # pyright: ignore[reportUnknownVariableType]
+            child = child[0] if isinstance(child, tuple) else child  # pyright: ignore[reportUnknownVariableType]
+            if isinstance(child, Mapping):
+                yield key, child
+
+
+class _Reading:
+    def __init__(self, schema: Mapping[str, Any]) -> None:
+        self._definitions = {node["ref"]: node for node in schema.get("definitions", ())}
+        self._found = Fidelity()
+        self._visited: set[str] = set()
+        self._direct: dict[str, list[str]] = {"int": [], "moment": []}
+        self._deep: set[str] = set()
+        self._classes: dict[type[Any], None] = {}
+        self._top = self._inner(schema)
+        self._is_validated = self._top["type"] == "model"  # by pydantic, when the value was made
+        if self._top["type"] == "dataclass":
+            self._is_validated = is_pydantic_dataclass(self._top["cls"])
+        self._visit(self._top, "")
+
+    def result(self) -> Fidelity:
+        found, direct, deep = self._found, self._direct, self._deep
+        if "moment" in deep:
+            found.proven = False
+        if "float" in deep:
+            found.suspects.append(_is_null_among_it)
+        if direct["moment"]:
+            found.suspects.append(_has_odd_moment(direct["moment"]))
+        if "int" in deep or direct["int"]:
+            found.suspects.append(_has_long_integer(direct["int"], search="int" in deep))
+        if self._classes:
+            found.suspects.append(_may_hold_subclass(list(self._classes)))
+        return found
+
+    def _inner(self, node: Mapping[str, Any]) -> Mapping[str, Any]:
+        while node["type"] in ("definitions", "definition-ref"):
+            node = node["schema"] if node["type"] == "definitions" else self._definitions[node["schema_ref"]]
+        return node
+
+    def _open(self) -> None:
+        self._found.proven = False
+
+    # A path is the attribute that holds the value: "" for the value itself, None where it is further down.
+
+    def _visit(self, node: Mapping[str, Any], path: str | None) -> None:
+        node = self._inner(node)
+        kind: str = node["type"]
+        if "serialization" in node:
+            self._visit_written_by_function(node)
+        elif kind in ("default", "nullable"):
+            if "on_error" in node and node["on_error"] != "raise":
+                self._open()
+            self._visit(node["schema"], path)
+        elif kind in _PLAIN or kind in ("int", "float", "datetime", "time", "bytes"):
+            self._visit_scalar(node, kind, path)
+        elif kind in ("enum", "literal"):
+            self._visit_members(node)
+        elif kind in ("list", "tuple", "set", "frozenset", "dict"):
+            self._visit_container(node, kind, path)
+        elif kind in ("model", "dataclass"):
+            self._visit_class(node, kind, path)
+        elif kind in ("union", "tagged-union"):
+            self._visit_union(node, kind)
+        else:
+            self._visit_other(node, kind)
+
+    def _visit_written_by_function(self, node: Mapping[str, Any]) -> None:
+        written_by = getattr(node["serialization"].get("function"), "__module__", "")
+        if written_by == "pydantic.types":
+            self._refuse_secrets(node)
+        if written_by != "pydantic.networks" or not self._is_validated:  # a URL is written as what it is
+            self._open()
+
+    def _refuse_secrets(self, node: Mapping[str, Any]) -> None:
+        if any(issubclass(class_, _SECRETS) for class_ in _functions(node) if isinstance(class_, type)):
+            what, remedy = "a secret is written as asterisks", "take a str, or reveal it with @field_serializer"
+            self._found.impossible.append((what, remedy))
+
+    def _visit_scalar(self, node: Mapping[str, Any], kind: str, path: str | None) -> None:
+        is_constrained = bool(node.keys() - {"type", "ref", "metadata", "microseconds_precision"})
+        if node.get("strict") or (is_constrained and not self._is_validated):
+            self._open()
+        if kind == "bytes":
+            self._found.has_bytes = True
+        elif kind == "decimal" and not self._is_validated:  # NaN
+            self._open()
+        elif kind in ("datetime", "time") and path is not None:
+            self._direct["moment"].append(path)
+        elif kind == "int" and path is not None:
+            self._direct["int"].append(path)
+        elif kind in ("datetime", "time"):
+            self._deep.add("moment")
+        elif kind in ("int", "float"):
+            self._deep.add(kind)
+
+    def _visit_members(self, node: Mapping[str, Any]) -> None:
+        """Each value is tried here: there are only so many."""
+        if node["type"] == "enum" and (issubclass(node["cls"], Flag) or node.get("missing") is not None):
+            return self._open()
+        values = node["members"] if node["type"] == "enum" else node["expected"]
+        if lost := [value for value in values if not _survives(node, value)]:
+            self._found.impossible.append((f"{lost[0]!r} does not arrive as what it is", "use strings or integers"))
+        return None
+
+    def _visit_container(self, node: Mapping[str, Any], kind: str, path: str | None) -> None:
+        if not self._is_validated or node.get("strict"):
+            self._open()
+        for key, child in children(node):
+            if key == "keys_schema":
+                self._visit_keys(self._inner(child))
+            self._visit(child, None)
+
+    def _visit_keys(self, node: Mapping[str, Any]) -> None:
+        kind = node["type"]
+        lost = kind in _NO_KEYS
+        if kind in ("enum", "literal"):
+            values = node["members"] if kind == "enum" else node["expected"]
+            as_key = {"type": "dict", "keys_schema": node, "values_schema": {"type": "int"}}
+            lost = not all(_survives(as_key, {value: 1}) for value in values)
+        elif kind not in _LOSSLESS_KEYS:
+            self._open()
+        if lost:
+            name = node["cls"].__name__ if "cls" in node else kind
+            self._found.impossible.append(
+                (f"a dict cannot have keys of type {name} in JSON", "use str keys, or a list of pairs")
+            )
+
+    def _visit_class(self, node: Mapping[str, Any], kind: str, path: str | None) -> None:
+        class_: type[Any] = node["cls"]
+        if path != "":
+            self._classes[class_] = None
+        if (reference := node.get("ref")) in self._visited:
+            return
+        if reference is not None:
+            self._visited.add(reference)
+        is_unvalidated = kind == "dataclass" and not is_pydantic_dataclass(class_)
+        runs_code = node.get("custom_init") or node.get("post_init")
+        if is_unvalidated or runs_code or getattr(class_, "__private_attributes__", None):
+            self._open()
+        config = node.get("config", {})
+        unknown = config.keys() - _HARMLESS_CONFIG - {"extra_fields_behavior"}
+        if unknown or config.get("extra_fields_behavior") == "allow":
+            self._open()
+        for _, fields in children(node):
+            self._visit_fields(fields, class_, path)
+
+    def _visit_fields(self, node: Mapping[str, Any], class_: type[Any], path: str | None) -> None:
+        if node["type"] not in ("model-fields", "dataclass-args"):
+            is_root = issubclass(class_, BaseModel) and class_.__pydantic_root_model__
+            return self._visit(node, "root" if is_root and path == "" else None) if is_root else self._visit_other(node)
+        if node.get("computed_fields"):
+            self._found.has_computed = True
+        if node.get("extras_schema") or node.get("extra_behavior") == "allow":
+            self._open()
+        fields: dict[str, Any] = node["fields"]
+        if node["type"] == "dataclass-args":
+            fields = {each["name"]: each for each in node["fields"]}
+        for name, each in fields.items():
+            self._visit_field(name, each, fields, class_)
+            self._visit(each["schema"], name if path == "" else None)
+        return None
+
+    def _visit_field(self, name: str, node: Mapping[str, Any], others: Mapping[str, Any], class_: type[Any]) -> None:
+        alias = node.get("validation_alias")
+        if alias is not None or "serialization_alias" in node:
+            self._found.has_aliases = True
+            if alias != node.get("serialization_alias") or alias in others:
+                self._open()
+        if node.get("init") is False or node.get("init_only") or "serialization_exclude_if" in node:
+            self._open()
+        if node.get("serialization_exclude"):
+            self._open()
+            if node["schema"]["type"] != "default":
+                what = f"{class_.__name__}.{name} has exclude=True and no default, so that nothing can be read again"
+                self._found.impossible.append((what, "give it a default, or drop exclude=True"))
+
+    def _visit_union(self, node: Mapping[str, Any], kind: str) -> None:
+        choices = [self._inner(child) for key, child in children(node) if key == "choices"]
+        if kind == "union":
+            kinds = [_JSON_KINDS.get(choice["type"]) for choice in choices]
+            if None in kinds or len(set(kinds)) < len(kinds):
+                self._open()
+        else:
+            if not isinstance(node["discriminator"], str):
+                self._open()
+            for choice in choices:
+                fields = choice.get("schema", {}).get("fields", {})
+                if isinstance(node["discriminator"], str) and node["discriminator"] not in fields:
+                    self._found.discriminates_by_alias = True
+        for choice in choices:
+            self._visit(choice, None)
+
+    def _visit_other(self, node: Mapping[str, Any], kind: str = "") -> None:
+        """Functions of the user's, Any, types of other libraries: whatever nothing is known of."""
+        self._open()
+        self._refuse_secrets(node)
+        if kind == "json":
+            self._found.has_computed = True
+        if kind == "generator":
+            self._found.impossible.append(("what an iterator gives can be read only once", "use list[...]"))
+        if kind == "typed-dict":
+            for each in node["fields"].values():
+                self._visit_field("", each, node["fields"], node.get("cls", dict))
+                self._visit(each["schema"], None)
+            return
+        for _, child in children(node):
+            if "type" in child and kind not in ("lax-or-strict", "json-or-python"):
+                self._visit(child, None)
+
+
+def _functions(node: Mapping[str, Any]) -> Iterator[Any]:
+    if isinstance(node.get("function"), Mapping):
+        yield node["function"].get("function")
+    for _, child in children(node):
+        yield from _functions(child)
+
+
+def _survives(node: Any, value: Any) -> bool:
+    try:
+        back = SchemaValidator(node).validate_json(SchemaSerializer(node).to_json(value))
+    except Exception:  # noqa: BLE001  (whatever pydantic raises for a value that it cannot write or read)
+        return False
+    return bool(back == value and type(back) is type(value))
+
+
+def _is_null_among_it(value: Any, body: bytes) -> bool:
+    """Infinity and NaN are written as null."""
+    return b"null" in body
+
+
+def _has_odd_moment(names: Sequence[str]) -> Suspect:
+    """Only UTC, none, and offsets of whole minutes are sure to come back."""
+    getters = [attrgetter(name) if name else _itself for name in names]
+
+    def suspect(value: Any, body: bytes) -> bool:
+        for get in getters:
+            moment = get(value)
+            zone = None if moment is None else moment.tzinfo
+            if zone is not None and zone is not datetime.UTC and not isinstance(zone, TzInfo):
+                return True
+        return False
+
+    return suspect
+
+
+def _has_long_integer(names: Sequence[str], *, search: bool) -> Suspect:
+    getters = [attrgetter(name) if name else _itself for name in names]
+
+    def suspect(value: Any, body: bytes) -> bool:
+        if len(body) <= MOST_DIGITS:
+            return False
+        if search and b"0" * MOST_DIGITS in body.translate(_TO_ZEROS):
+            return True
+        return any(
+            number is not None and number.bit_length() > _MOST_BITS for number in [get(value) for get in getters]
+        )
+
+    return suspect
+
+
+def _may_hold_subclass(classes: Sequence[type[Any]]) -> Suspect:
+    """A subclass in the place of its base would arrive as the base. Mostly there is none."""
+    subclasses = [class_.__subclasses__ for class_ in classes]
+
+    def suspect(value: Any, body: bytes) -> bool:
+        return any(below() for below in subclasses)
+
+    return suspect
+
+
+def _itself(value: Any) -> Any:
+    return value
