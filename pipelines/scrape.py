@@ -1,143 +1,91 @@
-"""Crawls a website politely and stores a row for each page: `flowq run scrape -a url=https://…`."""
+"""Crawls websites politely and stores a row for each page: `flowq run scrape -a url=https://…`."""
 
 from __future__ import annotations
 
-import asyncio
 import os
-from collections import defaultdict
+import sqlite3
 from collections.abc import AsyncIterator, Iterator
-from urllib.parse import urldefrag, urljoin, urlsplit
+from contextlib import closing
 
-import aiosqlite
-import httpx2
-from protego import Protego
 from pydantic import BaseModel
-from selectolax.lexbor import LexborHTMLParser
-from w3lib.encoding import html_body_declared_encoding
 
-from flowq import Pipeline, Rate, Reject, Retry, RetryLater, resource, retry_after, source, stage, use
+from flowq import Pipeline, Rate, Retry, resource, source, stage, use
+from flowq.scraping import Crawler, Known, Link, Page, Scope, Web
 
-AGENT = "flowq-scrape"  # put your own name here, and an address for complaints
 PER_SECOND = float(os.environ.get("SCRAPE_RATE", "200"))  # to each host; far fewer when it is not yours
 OTHERS = dict(host.split("=") for host in os.environ.get("SCRAPE_RATES", "").split())  # "slow.example=1 my.test=500"
-RATE = Rate(PER_SECOND, by="host", keys={host: Rate(float(n)) for host, n in OTHERS.items()})
-OBEY_ROBOTS = os.environ.get("SCRAPE_ROBOTS") != "off"
+KEYS = {host: Rate(float(n), concurrency=8) for host, n in OTHERS.items()}
+RATE = Rate(PER_SECOND, by="host", concurrency=8, keys=KEYS)
 DATABASE = os.environ.get("SCRAPE_DB", "scrape.db")
 
-
-class Link(BaseModel):
-    url: str
-    depth: int = 0
-
-    @property
-    def host(self) -> str:
-        return urlsplit(self.url).netloc
-
-
-class Page(BaseModel):
-    url: str
-    depth: int
-    html: str
+crawler = Crawler(
+    agent="flowq-scrape",  # put your own name here, and an address for complaints
+    scope=Scope(),  # the host of the start; Scope(subdomains=True, skip=("/login*",), max_depth=5) for more or less
+    obey_robots=os.environ.get("SCRAPE_ROBOTS") != "off",
+)
 
 
 class Doc(BaseModel):
     url: str
     title: str
     links: int
+    known: Known | None = None  # what the next crawl needs to ask only for what has changed
 
 
 @resource
-async def client() -> AsyncIterator[httpx2.AsyncClient]:
-    async with httpx2.AsyncClient(
-        headers={"User-Agent": AGENT},
-        timeout=20,
-        follow_redirects=True,
-        max_redirects=5,
-        default_encoding=lambda body: html_body_declared_encoding(body) or "utf-8",
-    ) as http:
-        yield http
+async def web() -> AsyncIterator[Web]:
+    async with crawler.open() as web:
+        yield web
 
 
 @resource
-async def database() -> AsyncIterator[aiosqlite.Connection]:
-    async with aiosqlite.connect(DATABASE, timeout=30) as db:
-        await db.execute("pragma journal_mode = wal")  # several workers may write, and you may look meanwhile
-        await db.execute("create table if not exists doc (url text primary key, title text, links integer)")
+def database() -> Iterator[sqlite3.Connection]:
+    with closing(sqlite3.connect(DATABASE, timeout=30, check_same_thread=False)) as db:
+        db.execute("pragma journal_mode = wal")  # several workers may write, and you may look meanwhile
+        db.execute("create table if not exists doc (url text primary key, title text, links integer)")
+        db.execute("create table if not exists known (url text primary key, page text)")
         yield db
 
 
-class Robots:
-    """The robots.txt of each host, read once. While a host cannot tell its rules, nothing else is fetched."""
-
-    def __init__(self, http: httpx2.AsyncClient) -> None:
-        self._http = http
-        self._rules: dict[str, Protego] = {}
-        self._reading: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-
-    async def allow(self, url: str) -> bool:
-        source = urljoin(url, "/robots.txt")
-        async with self._reading[source]:
-            if source not in self._rules:
-                r = await self._http.get(source)
-                if r.is_server_error:
-                    r.raise_for_status()
-                self._rules[source] = Protego.parse(r.text if r.is_success else "")
-        return self._rules[source].can_fetch(url, AGENT)
-
-
 @resource
-def robots(http: httpx2.AsyncClient = use(client)) -> Robots:
-    return Robots(http)
+def last_crawl(db: sqlite3.Connection = use(database)) -> Iterator[sqlite3.Connection]:
+    """A connection to read by, so that no read waits for a write."""
+    with closing(sqlite3.connect(DATABASE)) as db:
+        yield db
 
 
 @source
-async def seeds(url: str) -> AsyncIterator[Link]:
-    """Where to begin; several sites, separated by spaces, are crawled at once."""
+async def seeds(url: str = "", sitemap: str = "", web: Web = use(web)) -> AsyncIterator[Link]:
+    """Where to begin. Several sites, separated by spaces, are crawled at once; a sitemap may be a robots.txt too."""
     for start in url.split():
-        yield Link(url=urldefrag(start).url)
+        yield crawler.start(start)
+    for start in sitemap.split():
+        async for link in web.sitemap(start):
+            yield link
 
 
-@stage(concurrency=8, dedup="url", rate=RATE, retry=Retry(attempts=5, base=0.5))
-async def fetch(link: Link, http: httpx2.AsyncClient = use(client), robots: Robots = use(robots)) -> Page | None:
-    if OBEY_ROBOTS and not await robots.allow(link.url):
-        return None
-    try:
-        r = await http.get(link.url)
-    except (httpx2.TooManyRedirects, httpx2.InvalidURL) as error:
-        raise Reject(str(error)) from error
-    if r.status_code in (429, 503):
-        raise RetryLater(f"HTTP {r.status_code}", after=retry_after(r), hold="host")
-    if r.status_code in (404, 410):
-        raise Reject(f"HTTP {r.status_code}")
-    r.raise_for_status()
-    if "html" not in r.headers.get("content-type", ""):
-        return None
-    return Page(url=str(r.url) if r.history else link.url, depth=link.depth, html=r.text)
+# Of 32 pages at once at most 8 are of one host, so that a slow one leaves room for the others.
+@stage(concurrency=32, dedup="url", rate=RATE, retry=Retry(attempts=5, base=0.5), max_bytes=1_000_000)
+async def fetch(link: Link, web: Web = use(web), db: sqlite3.Connection = use(last_crawl)) -> list[Page | Link]:
+    row = db.execute("select page from known where url = ?", [link.url]).fetchone()
+    return await web.fetch(link, Known.model_validate_json(row[0]) if row else None)
 
 
-@stage(concurrency=2, max_bytes=5_000_000)
+@stage(concurrency=2, max_bytes=30_000_000)
 def parse(page: Page) -> Iterator[Doc | Link]:
-    tree = LexborHTMLParser(page.html)
-    title = tree.css_first("title")
-    links = [absolute(page.url, a.attributes["href"] or "") for a in tree.css("a[href]")]
-    yield Doc(url=page.url, title=title.text(strip=True) if title else "", links=len(links))
-    site = urlsplit(page.url)[:2]
-    for link in links:
-        if urlsplit(link)[:2] == site:
-            yield Link(url=link, depth=page.depth + 1)
+    html = crawler.read(page)
+    if html.may_be_stored:
+        known = Known.of(page, html.links)
+        yield Doc(url=crawler.address(page, html), title=html.title, links=html.anchors, known=known)
+    yield from crawler.follow(page, html)
 
 
-@stage(batch=200, linger=0.3, concurrency=1)  # one connection, one transaction at a time
-async def store(docs: list[Doc], db: aiosqlite.Connection = use(database)) -> None:
-    await db.executemany("replace into doc values (?, ?, ?)", [(d.url, d.title, d.links) for d in docs])
-    await db.commit()
+@stage(batch=200, linger=0.3, concurrency=1)  # one transaction at a time
+def store(docs: list[Doc], db: sqlite3.Connection = use(database)) -> None:
+    with db:
+        db.executemany("replace into doc values (?, ?, ?)", [(d.url, d.title, d.links) for d in docs])
+        known = [(d.known.url, d.known.model_dump_json()) for d in docs if d.known]
+        db.executemany("replace into known values (?, ?)", known)
 
 
-def absolute(base: str, href: str) -> str:
-    try:
-        return urldefrag(urljoin(base, href)).url
-    except ValueError:  # such as http://[
-        return ""
-
-
-scrape = Pipeline("scrape", seeds >> fetch >> parse >> (store | fetch))
+scrape = Pipeline("scrape", seeds >> fetch >> (parse | fetch), parse >> (store | fetch))

@@ -1,0 +1,59 @@
+"""Bodies of HTTP answers: whether they are pages, and their text as browsers decode it. Pure."""
+
+from __future__ import annotations
+
+from w3lib.encoding import html_body_declared_encoding, html_to_unicode, http_content_type_encoding
+from xtractmime import extract_mime  # pyright: ignore[reportMissingTypeStubs]
+
+_SNIFFED_BYTES = 1445  # as the MIME Sniffing Standard says
+_HTML_TYPES = frozenset({"text/html", "application/xhtml+xml"})
+_UNKNOWN_TYPES = frozenset({"unknown/unknown", "application/unknown", "*/*"})
+# What Python calls the encodings of the web. It knows others, such as "undefined" and "idna", that no page means.
+_WEB_CODECS = frozenset(
+    {"utf-8", "utf-16-le", "utf-16-be", "cp866", "koi8-r", "koi8-u", "mac-roman", "mac-cyrillic", "cp874", "gb18030"}
+    | {"big5hkscs", "euc_jp", "iso2022_jp", "cp932", "cp949"}
+    | {f"cp{n}" for n in range(1250, 1259)}
+    | {f"iso8859-{n}" for n in (2, 3, 4, 5, 6, 7, 8, 10, 13, 14, 15, 16)}
+)
+
+
+def may_be_html(content_type: str) -> bool:
+    """Whether a Content-Type leaves it open that the body is a page: it says so, or says nothing that counts."""
+    essence = _essence(content_type)
+    return essence in _HTML_TYPES or "/" not in essence or essence in _UNKNOWN_TYPES
+
+
+def is_html(content_type: str, body: bytes) -> bool:
+    """Whether a body is a page: by its Content-Type, and by its first bytes where that is missing or wrong.
+
+    >>> is_html("Text/HTML; charset=utf-8", b"text"), is_html("", b"<!DOCTYPE html>"), is_html("text/html", b"%PDF-1.7")
+    (True, True, False)
+    """
+    if not may_be_html(content_type):
+        return False
+    head = decoded(body[:_SNIFFED_BYTES], content_type)[0].encode()  # sniffing knows no UTF-16
+    found = (extract_mime(head) or b"").decode()
+    return found.startswith("text/") if _essence(content_type) in _HTML_TYPES else found == "text/html"
+
+
+def _essence(content_type: str) -> str:
+    return content_type.partition(";")[0].partition(",")[0].strip().lower()
+
+
+def decoded(body: bytes, content_type: str) -> tuple[str, str]:
+    """The text of a page and its encoding, by the Encoding Standard: byte order mark, header, `<meta>`, else UTF-8.
+
+    Raises nothing: what does not decode is replaced by U+FFFD.
+
+    >>> decoded("Zürich".encode("cp1252"), "text/html; charset=ISO-8859-1")
+    ('Zürich', 'cp1252')
+    """
+    declared = http_content_type_encoding(content_type)
+    if declared == "utf-16":
+        declared = "utf-16-le"
+    if declared not in _WEB_CODECS:
+        declared = html_body_declared_encoding(body)
+        if declared is not None and declared.startswith("utf-16"):
+            declared = "utf-8"  # it was found by reading single bytes, so it is not true
+    encoding, text = html_to_unicode(f"text/html; charset={declared if declared in _WEB_CODECS else 'utf-8'}", body)
+    return text, encoding

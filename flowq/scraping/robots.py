@@ -1,0 +1,102 @@
+"""robots.txt by RFC 9309: what its answer means, and what it allows. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from protego import Protego
+from w3lib.encoding import read_bom
+
+from flowq.errors import RetryLater
+
+MOST_BYTES = 500 * 1024
+"""How much of a robots.txt counts: what the RFC asks for at least (2.5)."""
+LONGEST_CRAWL_DELAY_SECONDS = 3600.0
+_HTML = re.compile(r"\s*<(!doctype|html|head|body)", re.IGNORECASE)
+_OTHER_LINE_BREAKS = str.maketrans(dict.fromkeys("\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029", " "))
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What one robots.txt says to everybody. Without a file, everything is allowed.
+
+    >>> rules = Rules.parsed(b"User-agent: *\\nDisallow: /private\\nCrawl-delay: 2")
+    >>> rules.allow("http://h/private/x", agent="my-crawler"), rules.crawl_delay_seconds("my-crawler")
+    (False, 2.0)
+    """
+
+    sitemaps: tuple[str, ...] = ()
+    _parser: Protego = field(default_factory=lambda: Protego.parse(""), repr=False)
+
+    @classmethod
+    def parsed(cls, body: bytes) -> Rules:
+        """The rules in a file: its first 500 kB, in UTF-8, UTF-16 or Latin-1. A page of HTML has none."""
+        text = _text(body[:MOST_BYTES])
+        if len(body) > MOST_BYTES:
+            text = text[: text.rfind("\n") + 1]  # half a rule may forbid, or allow, far more than it says
+        if _HTML.match(text):
+            return cls()
+        parser = Protego.parse(text.translate(_OTHER_LINE_BREAKS))
+        return cls(tuple(parser.sitemaps), parser)
+
+    def allow(self, url: str, *, agent: str) -> bool:
+        """Whether `agent` may fetch a URL."""
+        return self._parser.can_fetch(url, agent)
+
+    def crawl_delay_seconds(self, agent: str) -> float:
+        """The least time between two requests, an hour at most; 0 if the file does not say."""
+        delay = self._parser.crawl_delay(agent) or 0.0
+        rate = self._parser.request_rate(agent)
+        if rate is not None and rate.requests > 0:
+            delay = max(delay, rate.seconds / rate.requests)
+        return min(max(delay, 0.0), LONGEST_CRAWL_DELAY_SECONDS)
+
+
+def rules_of_answer(status: int, body: bytes, *, retry_after_seconds: float) -> Rules:
+    """The rules that an answer to the request for robots.txt stands for.
+
+    None of the file (4xx) means no rules. Raises RetryLater where the host cannot say them now (429 and 5xx): all of
+    its pages wait.
+    """
+    if status == 429 or status >= 500:
+        raise RetryLater(f"robots.txt: HTTP {status}", after=retry_after_seconds, hold="host")
+    return Rules.parsed(body) if 200 <= status < 300 else Rules()
+
+
+def page_directives(*contents: str, agent: str) -> frozenset[str]:
+    """What `X-Robots-Tag` headers and `<meta name="robots">` say of a page to `agent`, "none" spelled out.
+
+    A directive after the name of another crawler is not meant.
+
+    >>> sorted(page_directives("noindex", "googlebot: noarchive, nofollow", agent="my-crawler"))
+    ['noindex']
+    >>> sorted(page_directives("none", agent="my-crawler"))
+    ['nofollow', 'noindex']
+    """
+    return frozenset(word for content in contents for word in _directives(content, agent))
+
+
+def _directives(content: str, agent: str) -> Iterable[str]:
+    meant = True
+    for part in content.lower().split(","):
+        name, colon, rest = part.partition(":")
+        if colon and name.strip() != "unavailable_after":
+            if name.strip().startswith("max-"):  # max-snippet: 20 is no crawler either
+                continue
+            meant, part = name.strip() in agent.lower(), rest
+        if not meant:
+            continue
+        word = part.strip()
+        yield from ("noindex", "nofollow") if word == "none" else (word,)
+
+
+def _text(body: bytes) -> str:
+    encoding, mark = read_bom(body)
+    if encoding is not None and mark is not None:
+        return body[len(mark) :].decode(encoding, "replace")
+    try:
+        return body.decode()
+    except UnicodeDecodeError:
+        return body.decode("latin-1")

@@ -1,0 +1,60 @@
+"""Which URLs a crawl may touch: one decision for links and redirects alike. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from urllib.parse import urlsplit
+
+from flowq.scraping.messages import Link
+from flowq.scraping.urls import host_of
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """The part of the web that a crawl stays in. By default: the host that it was started on.
+
+    `subdomains` admits the hosts below that of the start too, with or without a "www." of its own. `hosts` names
+    others, with wildcards: `("*.example.org",)`. Of these hosts, only paths that match one of `only` (if given) and
+    none of `skip` are admitted; a pattern is compared with path and query: `skip=("/login*", "*?print=1")`.
+    `max_depth` is how many links away from the start a page may be.
+
+    >>> scope = Scope(subdomains=True, skip=("/private/*",))
+    >>> scope.admits("https://docs.example.org/a", site="www.example.org")
+    True
+    >>> scope.admits("https://example.org/private/a", site="www.example.org")
+    False
+    """
+
+    subdomains: bool = False
+    hosts: Sequence[str] = ()
+    only: Sequence[str] = ()
+    skip: Sequence[str] = ()
+    max_depth: int | None = None
+
+    def admits(self, url: str, *, site: str, depth: int = 0) -> bool:
+        """Whether a normal URL may be fetched in a crawl of the host `site`."""
+        if self.max_depth is not None and depth > self.max_depth:
+            return False
+        return self._admits_host(host_of(url), site) and self._admits_path(url)
+
+    def _admits_host(self, host: str, site: str) -> bool:
+        if host == site or any(fnmatchcase(host, pattern) for pattern in self.hosts):
+            return True
+        parent = site.removeprefix("www.")
+        return self.subdomains and (host == parent or host.endswith("." + parent))
+
+    def _admits_path(self, url: str) -> bool:
+        if not self.only and not self.skip:
+            return True
+        parts = urlsplit(url)
+        path = f"{parts.path}?{parts.query}" if parts.query else parts.path
+        if self.only and not any(fnmatchcase(path, pattern) for pattern in self.only):
+            return False
+        return not any(fnmatchcase(path, pattern) for pattern in self.skip)
+
+
+def links_within(scope: Scope, urls: Iterable[str], *, site: str, depth: int) -> list[Link]:
+    """Links to those of some normal URLs that a crawl of `site` may fetch."""
+    return [Link(url=url, site=site, depth=depth) for url in urls if scope.admits(url, site=site, depth=depth)]

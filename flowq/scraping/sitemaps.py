@@ -1,0 +1,148 @@
+"""Reads sitemaps (sitemaps.org), as they arrive."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import cast
+from xml.etree.ElementTree import Element, ParseError, XMLPullParser
+
+from w3lib.html import strip_html5_whitespace
+
+from flowq.errors import Reject
+from flowq.scraping.failures import FetchFailed
+
+MOST_SITEMAPS = 50_000
+"""How many sitemaps an index may lead to, as the protocol says."""
+_LONGEST_LINE = 1 << 16
+
+
+class BrokenSitemap(Exception):
+    """A sitemap that is no XML from some place on. What came before it has been given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A page, or with `is_index` another sitemap, that a sitemap names. `modified` is its `<lastmod>` as written."""
+
+    url: str
+    modified: str = ""
+    is_index: bool = False
+
+
+@dataclass(slots=True)
+class SitemapReader:
+    """Takes the pieces of one sitemap, XML or a text file of URLs, and gives its entries. Memory stays bounded.
+
+    >>> reader = SitemapReader()
+    >>> list(reader.feed(b"<urlset><url><loc> http://h/a </loc></url><url><loc>http://h/b</loc></url></urlset>"))
+    [Entry(url='http://h/a', modified='', is_index=False), Entry(url='http://h/b', modified='', is_index=False)]
+    """
+
+    _parser: XMLPullParser[Element] | None = None
+    _start: bytes = b""
+    _line: bytes = b""
+    _is_text: bool = False
+    _open: list[Element] = field(default_factory=list[Element])
+
+    def feed(self, data: bytes) -> Iterator[Entry]:
+        """The entries that are complete with these bytes. Raises BrokenSitemap."""
+        if self._parser is None and not self._is_text:
+            self._start = (self._start + data).lstrip(b"\xef\xbb\xbf \t\r\n")
+            if not self._start:
+                return
+            data, self._start = self._start, b""
+            if data.startswith((b"<", b"\xff\xfe", b"\xfe\xff")):
+                self._parser = XMLPullParser(events=("start", "end"))
+            else:
+                self._is_text = True
+        yield from self._lines(data) if self._parser is None else self._elements(self._parser, data)
+
+    def finish(self) -> Iterator[Entry]:
+        """What was left at the end. Raises BrokenSitemap if more should have come."""
+        if self._parser is not None:
+            try:
+                self._parser.close()
+            except ParseError as error:
+                raise BrokenSitemap(f"the sitemap ends too early: {error}") from error
+        elif self._line:
+            yield from self._lines(b"\n")
+
+    def _lines(self, data: bytes) -> Iterator[Entry]:
+        *lines, self._line = (self._line + data).splitlines(keepends=True) or [b""]
+        if self._line.endswith((b"\n", b"\r")):
+            lines, self._line = [*lines, self._line], b""
+        if len(self._line) > _LONGEST_LINE:
+            raise BrokenSitemap("the sitemap is neither XML nor a list of addresses")
+        for line in lines:
+            if url := line.decode("utf-8", "replace").strip():
+                yield Entry(url)
+
+    def _elements(self, parser: XMLPullParser[Element], data: bytes) -> Iterator[Entry]:
+        try:
+            parser.feed(data)
+            events = cast("list[tuple[str, Element]]", list(parser.read_events()))
+        except ParseError as error:
+            raise BrokenSitemap(f"the sitemap is not valid XML: {error}") from error
+        for event, element in events:
+            if event == "start":
+                self._open.append(element)
+                continue
+            self._open.pop()
+            kind = _local(element)
+            if kind in ("url", "sitemap"):
+                url = _text_of(element, "loc")
+                if url:
+                    yield Entry(url, _text_of(element, "lastmod"), is_index=kind == "sitemap")
+                if self._open:
+                    self._open[-1].clear()  # the tree must not grow with the file
+
+
+def _local(element: Element) -> str:
+    return element.tag.rpartition("}")[2].lower()
+
+
+def _text_of(element: Element, name: str) -> str:
+    return next((strip_html5_whitespace(child.text or "") for child in element if _local(child) == name), "")
+
+
+def changed_since(modified: str, since: date | None) -> bool:
+    """Whether a page may have changed since a day, by its `<lastmod>`; a sitemap that does not say may have.
+
+    >>> changed_since("2026-11-02T10:00:00Z", date(2026, 11, 3)), changed_since("soon", date(2026, 11, 3))
+    (False, True)
+    """
+    if since is None or not modified:
+        return True
+    try:
+        return datetime.fromisoformat(modified).date() >= since
+    except ValueError:
+        return True
+
+
+async def walk(
+    url: str, read: Callable[[str], AsyncIterator[Entry]], *, since: date | None = None
+) -> AsyncIterator[Entry]:
+    """The pages of a sitemap, and of the sitemaps that it names, each sitemap read once.
+
+    One that cannot be read does not keep the others from being read: its error is raised when they have been.
+    """
+    waiting, known, failures = deque([url]), {url}, list[Exception]()
+    while waiting:
+        source = waiting.popleft()
+        try:
+            async for entry in read(source):
+                if not changed_since(entry.modified, since):
+                    continue
+                if not entry.is_index:
+                    yield entry
+                elif entry.url not in known and len(known) < MOST_SITEMAPS:
+                    known.add(entry.url)
+                    waiting.append(entry.url)
+        except (BrokenSitemap, FetchFailed, Reject) as error:
+            error.add_note(f"in {source}")
+            failures.append(error)
+    if failures:
+        raise failures[0]

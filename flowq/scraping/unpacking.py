@@ -1,0 +1,161 @@
+"""Undoes the packing of HTTP bodies, in pieces of bounded size, and tells whether they were whole. Pure."""
+
+from __future__ import annotations
+
+import sys
+import zlib
+from collections.abc import Iterable, Iterator
+from typing import Any, Protocol
+
+import brotli  # pyright: ignore[reportMissingTypeStubs]
+
+from flowq.scraping.failures import BrokenBody
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+ACCEPT_ENCODING = "gzip, deflate, br, zstd"
+_PIECE_BYTES = 1 << 18
+_BROTLI: Any = brotli  # it has no types
+_ERRORS: tuple[type[Exception], ...] = (zlib.error, _BROTLI.error, zstd.ZstdError, EOFError)
+
+
+class TooLarge(Exception):
+    """A body above the limit, once unpacked."""
+
+
+class _Decompressor(Protocol):
+    """One stage of unpacking: gives pieces of bounded size, whatever goes in."""
+
+    def unpack(self, data: bytes) -> Iterator[bytes]: ...
+
+    @property
+    def is_whole(self) -> bool: ...
+
+
+class Unpacker:
+    """Undoes the Content-Encoding of one body, piece by piece.
+
+    An encoding that nobody knows counts as none, as in browsers.
+    """
+
+    def __init__(self, content_encoding: str, *, max_bytes: int) -> None:
+        names = [name.strip().lower() for name in content_encoding.split(",")]
+        self._stages = [_DECOMPRESSORS[name]() for name in reversed(names) if name in _DECOMPRESSORS]
+        self._max_bytes = max_bytes
+        self._n_bytes = 0
+        self._is_empty = True
+
+    def unpack(self, data: bytes) -> Iterator[bytes]:
+        """What comes out for what goes in. Raises BrokenBody and TooLarge."""
+        self._is_empty = self._is_empty and not data
+        pieces: Iterable[bytes] = (data,)
+        for stage in self._stages:
+            pieces = _through(stage, pieces)
+        try:
+            for piece in pieces:
+                self._n_bytes += len(piece)
+                if self._n_bytes > self._max_bytes:
+                    raise TooLarge(f"the body is larger than {self._max_bytes:,} bytes")
+                yield piece
+        except _ERRORS as error:
+            raise BrokenBody(f"the body cannot be unpacked: {error}") from error
+
+    def finish(self) -> None:
+        """Say that no more comes. Raises BrokenBody if there should have been more."""
+        if not self._is_empty and not all(stage.is_whole for stage in self._stages):
+            raise BrokenBody("the body ends too early: its packing is not complete")
+
+
+def _through(stage: _Decompressor, pieces: Iterable[bytes]) -> Iterator[bytes]:
+    for piece in pieces:
+        yield from stage.unpack(piece)
+
+
+class _Gzip:
+    """Gzip, in one member or several; what stands behind them is ignored, as browsers do."""
+
+    def __init__(self) -> None:
+        self._inflate: Any = zlib.decompressobj(zlib.MAX_WBITS | 16)
+
+    def unpack(self, data: bytes) -> Iterator[bytes]:
+        while data:
+            if self._inflate.eof:
+                if not data.startswith(b"\x1f\x8b"[: len(data)]):
+                    return
+                self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 16)
+            if piece := self._inflate.decompress(data, _PIECE_BYTES):
+                yield piece
+            data = self._inflate.unused_data if self._inflate.eof else self._inflate.unconsumed_tail
+
+    @property
+    def is_whole(self) -> bool:
+        return bool(self._inflate.eof)
+
+
+class _Deflate:
+    """Deflate with the header that the standard asks for, or bare, as some servers send it."""
+
+    def __init__(self) -> None:
+        self._inflate: Any = zlib.decompressobj()
+        self._has_begun = False
+
+    def unpack(self, data: bytes) -> Iterator[bytes]:
+        if data and not self._has_begun:
+            self._has_begun = True
+            # A zlib header is a multiple of 31 with 8 in its low half byte (RFC 1950).
+            if len(data) < 2 or data[0] & 0x0F != 8 or (data[0] * 256 + data[1]) % 31 != 0:
+                self._inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+        while data and not self._inflate.eof:
+            if piece := self._inflate.decompress(data, _PIECE_BYTES):
+                yield piece
+            data = self._inflate.unconsumed_tail
+
+    @property
+    def is_whole(self) -> bool:
+        return bool(self._inflate.eof)
+
+
+class _Brotli:
+    def __init__(self) -> None:
+        self._inflate: Any = _BROTLI.Decompressor()
+
+    def unpack(self, data: bytes) -> Iterator[bytes]:
+        while not self._inflate.is_finished() and (
+            piece := self._inflate.process(data, output_buffer_limit=_PIECE_BYTES)
+        ):
+            yield piece
+            data = b""
+
+    @property
+    def is_whole(self) -> bool:
+        return bool(self._inflate.is_finished())
+
+
+class _Zstd:
+    def __init__(self) -> None:
+        self._inflate: Any = zstd.ZstdDecompressor()
+
+    def unpack(self, data: bytes) -> Iterator[bytes]:
+        while not self._inflate.eof:
+            piece = self._inflate.decompress(data, _PIECE_BYTES)
+            if piece:
+                yield piece
+            if self._inflate.needs_input or not piece:
+                return
+            data = b""
+
+    @property
+    def is_whole(self) -> bool:
+        return bool(self._inflate.eof)
+
+
+_DECOMPRESSORS: dict[str, type[_Decompressor]] = {
+    "gzip": _Gzip,
+    "x-gzip": _Gzip,
+    "deflate": _Deflate,
+    "br": _Brotli,
+    "zstd": _Zstd,
+}

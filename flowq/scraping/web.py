@@ -1,0 +1,268 @@
+"""Fetches pages as a well-behaved crawler does."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import date
+from typing import Self
+from urllib.parse import urljoin, urlsplit
+from weakref import WeakValueDictionary
+
+import httpx2
+
+from flowq.errors import Reject, RetryLater
+from flowq.runtime.retry_after import retry_after
+from flowq.scraping.answers import Kind, kind_of, redirected
+from flowq.scraping.bodies import decoded, is_html, may_be_html
+from flowq.scraping.failures import FetchFailed, TooSlow, failure_of
+from flowq.scraping.messages import Known, Link, Page
+from flowq.scraping.robots import MOST_BYTES, Rules, rules_of_answer
+from flowq.scraping.scope import Scope, links_within
+from flowq.scraping.sitemaps import Entry, SitemapReader, walk
+from flowq.scraping.unpacking import ACCEPT_ENCODING, TooLarge, Unpacker
+from flowq.scraping.urls import host_of, normal_url
+
+RULES_KEPT_SECONDS = 86_400.0
+_MOST_HOSTS_KEPT = 10_000
+_TRIES_OF_SITEMAP = 5
+_LARGEST_SITEMAP_BYTES = 1_000_000_000
+_REDIRECTS_OF_ROBOTS = 5  # as many as RFC 9309 asks for at least
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one page may cost. `page_seconds` bound the whole of it, however slowly its bytes drip.
+
+    `idle_seconds` bound the time to connect, and between two pieces of an answer. `page_bytes` is the size of a body
+    when unpacked.
+    """
+
+    page_seconds: float = 60.0
+    idle_seconds: float = 20.0
+    page_bytes: int = 10_000_000
+    redirects: int = 5
+
+
+class Web:
+    """Fetches the pages of a crawl: robots.txt first, redirects as new links, bodies whole, within limits.
+
+    robots.txt is read once a day for each host, by each worker process.
+    """
+
+    def __init__(
+        self,
+        agent: str,
+        scope: Scope,
+        *,
+        obey_robots: bool = True,
+        drop: tuple[str, ...] = (),
+        limits: Limits | None = None,
+    ) -> None:
+        self._agent = agent
+        self._scope = scope
+        self._obeys = obey_robots
+        self._drop = drop
+        self._limits = limits or Limits()
+        self._http = httpx2.AsyncClient(
+            headers={"User-Agent": agent, "Accept-Encoding": ACCEPT_ENCODING, "Accept": "text/html, */*;q=0.5"},
+            timeout=self._limits.idle_seconds,
+            follow_redirects=False,
+        )
+        self._rules: dict[str, tuple[float, Rules]] = {}  # until when, and what, by URL of the robots.txt
+        self._reading: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def __aenter__(self) -> Self:
+        await self._http.__aenter__()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._http.aclose()
+
+    async def fetch(self, link: Link, known: Known | None = None) -> list[Page | Link]:
+        """What a link leads to: its page, or the link that it redirects to; nothing if that is not to be read.
+
+        `known` is what the last crawl learnt of it: where nothing has changed since, the links that were on it.
+
+        Raises Reject for a page that is not to be had, RetryLater for a host that wants to be left alone for a while,
+        and FetchFailed for what may be better the next time.
+        """
+        if self._obeys and not (await self.rules(link.url)).allow(link.url, agent=self._agent):
+            return []
+        asked = {"If-None-Match": known.etag, "If-Modified-Since": known.modified} if known else {}
+        async with self._answer(link.url, {name: value for name, value in asked.items() if value}) as answer:
+            match kind_of(answer.status_code, retry_after_seconds=retry_after(answer)):
+                case Kind.READ:
+                    return await self._page(link, answer)
+                case Kind.MOVED:
+                    target = redirected(
+                        link, answer.headers, self._scope, max_redirects=self._limits.redirects, drop=self._drop
+                    )
+                    return [target] if target is not None else []
+                case Kind.UNCHANGED if known is not None:
+                    return [*links_within(self._scope, known.links, site=link.site, depth=link.depth + 1)]
+                case Kind.EMPTY | Kind.UNCHANGED:
+                    return []
+
+    async def sitemap(self, url: str, *, since: date | None = None) -> AsyncIterator[Link]:
+        """Links to the pages that a sitemap names, as they arrive, however large it is.
+
+        `url` is a sitemap, an index of sitemaps, a text file of URLs, packed or not, or a robots.txt that names some.
+        With `since`, pages are left out that say by their `<lastmod>` that they have not changed from that day on.
+
+        Raises BrokenSitemap, FetchFailed or Reject for one that cannot be read, when the others have been.
+        """
+        start = normal_url(url) or url
+        site = host_of(start)
+        async for entry in walk(start, self._sitemap_entries, since=since):
+            page = normal_url(entry.url, start, drop=self._drop)
+            if page is None:
+                continue
+            # Sitemaps of example.org often name pages of www.example.org.
+            same = host_of(page).removeprefix("www.") == site.removeprefix("www.")
+            link = Link(url=page, site=host_of(page) if same else site)
+            if self._scope.admits(page, site=link.site):
+                yield link
+
+    async def _sitemap_entries(self, url: str) -> AsyncIterator[Entry]:
+        """The entries of one sitemap. An answer that breaks off is asked for again; what it gave comes twice then."""
+        if urlsplit(url).path == "/robots.txt":
+            for sitemap in (await self.rules(url)).sitemaps:
+                yield Entry(normal_url(sitemap, url) or sitemap, is_index=True)
+            return
+        for attempt in range(_TRIES_OF_SITEMAP):
+            try:
+                async for entry in self._sitemap_answer(url):
+                    yield entry
+            except (FetchFailed, RetryLater) as error:
+                if attempt + 1 == _TRIES_OF_SITEMAP:
+                    raise
+                await asyncio.sleep(error.after if isinstance(error, RetryLater) else 2.0**attempt)
+            else:
+                return
+
+    async def _sitemap_answer(self, url: str) -> AsyncIterator[Entry]:
+        for _ in range(self._limits.redirects + 1):
+            async with self._answer(url, whole=False) as answer:
+                location = normal_url(answer.headers.get("location", ""), url)
+                if answer.is_redirect and location is not None:
+                    url = location
+                    continue
+                if kind_of(answer.status_code, retry_after_seconds=retry_after(answer)) is not Kind.READ:
+                    raise Reject(f"HTTP {answer.status_code}")
+                reader = SitemapReader()
+                async for piece in self._unpacked(answer):
+                    for entry in reader.feed(piece):
+                        yield entry
+                for entry in reader.finish():
+                    yield entry
+                return
+        raise Reject(f"more than {self._limits.redirects} redirects")
+
+    async def _unpacked(self, answer: httpx2.Response) -> AsyncIterator[bytes]:
+        """The body of a sitemap, whether it is packed on its way, or a packed file, or both."""
+        unpacker = Unpacker(answer.headers.get("content-encoding", ""), max_bytes=_LARGEST_SITEMAP_BYTES)
+        file: Unpacker | None = None
+        async for data in answer.aiter_raw():
+            for piece in unpacker.unpack(data):
+                if file is None:
+                    kind = "gzip" if piece.startswith(b"\x1f\x8b") else ""
+                    file = Unpacker(kind, max_bytes=_LARGEST_SITEMAP_BYTES)
+                for content in file.unpack(piece):
+                    yield content
+        unpacker.finish()
+        if file is not None:
+            file.finish()
+
+    async def rules(self, url: str) -> Rules:
+        """The robots.txt of the host of a URL. Raises RetryLater and FetchFailed where it cannot be told."""
+        source = urljoin(url, "/robots.txt")
+        lock = self._reading.setdefault(source, asyncio.Lock())
+        async with lock:  # many pages of a new host come at once, and one of them asks
+            until, rules = self._rules.get(source, (0.0, None))
+            if rules is None or until < time.monotonic():
+                rules = await self._read_rules(source)
+                self._rules.pop(source, None)
+                self._rules[source] = time.monotonic() + RULES_KEPT_SECONDS, rules
+                if len(self._rules) > _MOST_HOSTS_KEPT:
+                    del self._rules[next(iter(self._rules))]
+        return rules
+
+    async def _read_rules(self, url: str) -> Rules:
+        for _ in range(_REDIRECTS_OF_ROBOTS + 1):
+            async with self._answer(url) as answer:
+                location = normal_url(answer.headers.get("location", ""), url)
+                if answer.is_redirect and location is not None:
+                    url = location
+                    continue
+                body = await self._start_of(answer) if answer.is_success else b""
+                return rules_of_answer(answer.status_code, body, retry_after_seconds=retry_after(answer))
+        return Rules()  # it leads nowhere, so there is none
+
+    async def _start_of(self, answer: httpx2.Response) -> bytes:
+        body = bytearray()
+        unpacker = Unpacker(answer.headers.get("content-encoding", ""), max_bytes=2 * MOST_BYTES)
+        try:
+            async for data in answer.aiter_raw():
+                for piece in unpacker.unpack(data):
+                    body += piece
+                if len(body) > MOST_BYTES:
+                    return bytes(body)
+        except TooLarge:
+            return bytes(body)
+        unpacker.finish()
+        return bytes(body)
+
+    async def _page(self, link: Link, answer: httpx2.Response) -> list[Page | Link]:
+        headers = answer.headers
+        content_type = headers.get("content-type", "")
+        if not may_be_html(content_type):
+            return []
+        body = await self._body(answer)
+        if not is_html(content_type, body):
+            return []
+        html, encoding = decoded(body, content_type)
+        return [
+            Page(
+                url=link.url,
+                site=link.site or link.host,
+                depth=link.depth,
+                html=html,
+                encoding=encoding,
+                robots=", ".join(headers.get_list("x-robots-tag")),
+                etag=headers.get("etag", ""),
+                modified=headers.get("last-modified", ""),
+            )
+        ]
+
+    async def _body(self, answer: httpx2.Response) -> bytes:
+        unpacker = Unpacker(answer.headers.get("content-encoding", ""), max_bytes=self._limits.page_bytes)
+        body: list[bytes] = []
+        try:
+            async for data in answer.aiter_raw():
+                body.extend(unpacker.unpack(data))
+        except TooLarge as error:
+            raise Reject(str(error)) from error
+        unpacker.finish()
+        return b"".join(body)
+
+    @asynccontextmanager
+    async def _answer(
+        self, url: str, headers: Mapping[str, str] | None = None, *, whole: bool = True
+    ) -> AsyncGenerator[httpx2.Response]:
+        """The answer to a request; all of it within the time that a page may take, if it is wanted `whole`."""
+        try:
+            async with (
+                asyncio.timeout(self._limits.page_seconds if whole else None),
+                self._http.stream("GET", url, headers=headers) as answer,
+            ):
+                yield answer
+        except TimeoutError as error:
+            raise TooSlow(f"no whole answer within {self._limits.page_seconds:g} s") from error
+        except (httpx2.InvalidURL, httpx2.UnsupportedProtocol, httpx2.LocalProtocolError) as error:
+            raise Reject(str(error)) from error
+        except (httpx2.HTTPError, OSError) as error:
+            raise failure_of(error) from error
