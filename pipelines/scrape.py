@@ -57,6 +57,8 @@ def last_crawl(db: sqlite3.Connection = use(database)) -> Iterator[sqlite3.Conne
 @source
 async def seeds(url: str = "", sitemap: str = "", web: Web = use(web)) -> AsyncIterator[Link]:
     """Where to begin. Several sites, separated by spaces, are crawled at once; a sitemap may be a robots.txt too."""
+    if not url and not sitemap:
+        raise ValueError("say where to begin: -a url=https://... or -a sitemap=https://.../sitemap.xml")
     for start in url.split():
         yield crawler.start(start)
     for start in sitemap.split():

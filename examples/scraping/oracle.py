@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from typing import Any
-from urllib.parse import unquote, urldefrag, urljoin, urlsplit
+from urllib.parse import quote, unquote, urldefrag, urljoin, urlsplit
 from urllib.robotparser import RobotFileParser
 
 from examples.scraping.faults import ALL, Fault, FaultPlan
-from examples.scraping.server import robots_txt, site_arguments
+from examples.scraping.server import CIRCLE, robots_txt, site_arguments
 from examples.scraping.sites import Site, SiteUnavailable, is_html, site
 
 
@@ -29,12 +29,12 @@ class Expected:
 
     pages: dict[str, int] = field(default_factory=dict[str, int])  # the rows to be stored: URL -> hrefs
     broken: set[str] = field(default_factory=set[str])  # 404: a dead letter each
-    looped: set[str] = field(default_factory=set[str])  # redirected for ever: a dead letter each
+    looped: set[str] = field(default_factory=set[str])  # where a circle of redirects closes: a dead letter each
     other: set[str] = field(default_factory=set[str])  # fetched, but not HTML: filtered
     blocked: set[str] = field(default_factory=set[str])  # robots.txt says no: filtered, never asked for
     unclosed: set[str] = field(default_factory=set[str])
     unique: int = 0  # different URLs met, the start page included: what enters the fetching stage
-    followed: int = 0  # links that lead to the same host, each time they occur
+    followed: int = 0  # links and redirects that lead to the same host, each time they occur
     redirects: int = 0
     faults: Counter[str] = field(default_factory=Counter[str])
 
@@ -65,8 +65,8 @@ class Expected:
 
     @property
     def requests(self) -> int:
-        """What the server counts when nothing but its own faults goes wrong."""
-        return self.unique - len(self.blocked) + self.redirects + self.retries
+        """What the server counts when nothing but its own faults goes wrong. It does not count its circle."""
+        return self.unique - len(self.blocked) - len(CIRCLE) * len(self.looped) + self.retries
 
     def numbers(self) -> dict[str, Any]:
         """All counts, for people and for JSON."""
@@ -139,15 +139,18 @@ class _Walk:
         self._asked: set[str] = set()
 
     def visit(self, url: str) -> list[str]:
-        """Note what a request for the URL leads to; the links to be followed from there."""
+        """Note what a request for the URL leads to; the links to be followed from there, or the one redirect."""
         path = unquote(urlsplit(url).path)
         file = self._root / path.lstrip("/")
-        if "loop" in self._faults(url):
+        if path == CIRCLE[1]:
             self.outcome.looped.add(url)
             return []
+        if path == CIRCLE[0] or "loop" in self._faults(url):
+            self.outcome.redirects += 1
+            return [urljoin(url, CIRCLE[path == CIRCLE[0]])]
         if file.is_dir() and not path.endswith("/"):
             self.outcome.redirects += 1
-            return self.visit(url + "/")
+            return [url + "/"]
         if file.is_dir():
             file /= "index.html"
         if not file.is_file():
@@ -176,7 +179,7 @@ class _Walk:
         if html.unclosed:
             self.outcome.unclosed.add(url)
         links = [_absolute(url, href) for href in html.hrefs]
-        return [link for link in links if link and urlsplit(link)[:2] == urlsplit(url)[:2]]
+        return [link for link in links if link and urlsplit(link).netloc == urlsplit(url).netloc]
 
 
 class _Anchors(HTMLParser):
@@ -207,7 +210,8 @@ class _Anchors(HTMLParser):
 
 def _absolute(base: str, href: str) -> str | None:
     try:
-        return urldefrag(urljoin(base, href)).url
+        url = urldefrag(urljoin(base, href.strip().replace("\\", "/"))).url
+        return quote(url, safe="%/:?&=+,;~!$'()*@[]") if urlsplit(url).scheme in ("http", "https") else None
     except ValueError:  # such as http://[ : a link that leads nowhere
         return None
 

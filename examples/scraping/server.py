@@ -23,6 +23,9 @@ from zlib import crc32
 from examples.scraping.faults import ALL, Fault, FaultPlan
 from examples.scraping.sites import NAMES, Site, SiteUnavailable, site
 
+CIRCLE = "/__loop__/a", "/__loop__/b"
+"""Two paths that redirect to each other."""
+
 
 class Stats(TypedDict):
     """What a server was asked for. Neither `/robots.txt` nor `/__stats__` is among the requests."""
@@ -136,8 +139,8 @@ class _Answer(BaseHTTPRequestHandler):
         path = unquote(self.path)
         if path == "/__stats__":
             self._send(200, json.dumps(self.host.stats()).encode(), "application/json")
-        elif path.startswith("/__loop__/"):
-            self._redirect("/__loop__/b" if path.endswith("a") else "/__loop__/a")
+        elif path in CIRCLE:
+            self._redirect(CIRCLE[path == CIRCLE[0]])
         elif path == "/robots.txt" and self.host.robots is not None:
             self.host.note(path)
             self._send_robots(self.host.robots)
@@ -149,7 +152,7 @@ class _Answer(BaseHTTPRequestHandler):
             case "429" | "503":
                 self._send(int(fault), b"later\n", headers={"Retry-After": self._retry_after(path)})
             case "loop":
-                self._redirect("/__loop__/a")
+                self._redirect(CIRCLE[0])
             case "slow":
                 time.sleep(self.host.slow_seconds)
                 self._send_file()

@@ -102,8 +102,10 @@ def _joined(url: str, base: str) -> str:
         url = rest if same else f"{scheme}://{rest}"
     elif re.match(r"https?:///+", url, re.IGNORECASE):
         url = re.sub(r":/+", "://", url, count=1)
-    elif re.match(r"//{2,}", url):
+    elif url.startswith("//"):
         url = "//" + url.lstrip("/")
+        if re.match(r"//(?:[?#]|$)", url):
+            raise ValueError("no host")
     return urljoin(base, url) if base else url
 
 
