@@ -75,7 +75,7 @@ build: setup  ## build the wheel and the source archive into dist/
 
 .PHONY: clean
 clean:  ## remove what the recipes made: .venv, dist, caches (not your data in .flowq)
-	rm -rf .venv .demo dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .sites .flights .scrapy-venv
+	rm -rf .venv .demo dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .sites .robots .flights .scrapy-venv
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:

@@ -16,6 +16,7 @@ from flowq.scraping.failures import FetchFailed
 
 MOST_SITEMAPS = 50_000
 """How many sitemaps an index may lead to, as the protocol says."""
+_ROOTS = ("urlset", "sitemapindex")
 _LONGEST_LINE = 1 << 16
 
 
@@ -51,7 +52,7 @@ class SitemapReader:
         """The entries that are complete with these bytes. Raises BrokenSitemap."""
         if self._parser is None and not self._is_text:
             self._start = (self._start + data).lstrip(b"\xef\xbb\xbf \t\r\n")
-            if not self._start:
+            if len(self._start) < 2:
                 return
             data, self._start = self._start, b""
             if data.startswith((b"<", b"\xff\xfe", b"\xfe\xff")):
@@ -67,8 +68,8 @@ class SitemapReader:
                 self._parser.close()
             except ParseError as error:
                 raise BrokenSitemap(f"the sitemap ends too early: {error}") from error
-        elif self._line:
-            yield from self._lines(b"\n")
+        else:
+            yield from self._lines(self._start + b"\n")
 
     def _lines(self, data: bytes) -> Iterator[Entry]:
         *lines, self._line = (self._line + data).splitlines(keepends=True) or [b""]
@@ -88,6 +89,8 @@ class SitemapReader:
             raise BrokenSitemap(f"the sitemap is not valid XML: {error}") from error
         for event, element in events:
             if event == "start":
+                if not self._open and _local(element) not in _ROOTS:
+                    raise BrokenSitemap(f"<{_local(element)}> is no sitemap")
                 self._open.append(element)
                 continue
             self._open.pop()

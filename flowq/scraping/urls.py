@@ -17,6 +17,7 @@ LONGEST_URL = 8_000
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:")
 _SPECIAL_WITHOUT_SLASHES = re.compile(r"(https?):(?!//)[/\\]*", re.IGNORECASE)
+_NO_HOST = re.compile(r"(?:https?:)?//(?:[?#]|$)", re.IGNORECASE)
 _ESCAPE = re.compile(r"%[0-9a-fA-F]{2}")
 _STRAY_PERCENT = re.compile(r"%(?![0-9a-fA-F]{2})")
 _PLAIN = re.compile(r"(?!//)[\w.~/?#&=%+;,@!$'()*-]*", re.ASCII)
@@ -104,8 +105,8 @@ def _joined(url: str, base: str) -> str:
         url = re.sub(r":/+", "://", url, count=1)
     elif url.startswith("//"):
         url = "//" + url.lstrip("/")
-        if re.match(r"//(?:[?#]|$)", url):
-            raise ValueError("no host")
+    if _NO_HOST.match(url):
+        raise ValueError("no host")
     return urljoin(base, url) if base else url
 
 
