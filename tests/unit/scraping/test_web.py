@@ -1,0 +1,299 @@
+"""Fetching from servers that misbehave. What must come of it was worked out by hand, for each answer."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from email.utils import formatdate
+from typing import Any
+
+import pytest
+import trustme
+
+from flowq.errors import Reject, RetryLater
+from flowq.scraping import (
+    BrokenBody,
+    BrokenSitemap,
+    ConnectionFailed,
+    Crawler,
+    DnsFailed,
+    FetchFailed,
+    Known,
+    Limits,
+    Link,
+    Page,
+    Scope,
+    ServerFailed,
+    TlsFailed,
+    TooSlow,
+    Web,
+)
+from tests.raw_server import RawServer, answer, raw_server, redirect
+
+HTML = "<title>T</title><a href=/x>x</a>"
+LIMITS = Limits(page_seconds=30, page_bytes=100_000)
+CRAWLER = Crawler("my-crawler", limits=LIMITS)
+
+
+@pytest.fixture
+async def web() -> AsyncIterator[Web]:
+    async with CRAWLER.open() as web:
+        yield web
+
+
+async def page_of(web: Web, server: RawServer, path: str) -> Page:
+    [page] = await web.fetch(link(server, path))
+    assert isinstance(page, Page)
+    return page
+
+
+def link(server: RawServer, path: str, *, depth: int = 1) -> Link:
+    start = CRAWLER.start(server.url)
+    return start.model_copy(update={"url": server.url + path, "depth": depth})
+
+
+# Bodies
+
+
+async def test_a_page_comes_as_text_with_what_its_headers_say(web: Web) -> None:
+    headers = {"x_robots_tag": "noindex", "etag": '"1"', "last_modified": formatdate(0, usegmt=True)}
+    body = "Zürich".encode("cp1252")
+    async with raw_server({"/": answer(body, content_type="text/html; charset=latin1", **headers)}) as server:
+        page = await page_of(web, server, "/")
+    assert (page.html, page.encoding, page.robots) == ("Zürich", "cp1252", "noindex")
+    assert (page.etag, page.modified) == ('"1"', "Thu, 01 Jan 1970 00:00:00 GMT")
+    assert server.asked[-1][1]["user-agent"] == "my-crawler"
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        answer(gzip.compress(HTML.encode())[:-9], content_encoding="gzip"),
+        answer(HTML)[:-5],  # shorter than its Content-Length
+        answer(HTML, content_length="", transfer_encoding="chunked"),  # no chunks at all
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+        answer(HTML, content_encoding="br"),
+        b"HTTP/1.1 200 OK\r\nContent-Le",
+        b"\x00\x01\x02 no HTTP at all\r\n\r\n",
+        b"",
+    ],
+    ids=range(8),
+)
+async def test_a_body_that_is_not_whole_is_tried_again_and_never_half_a_page(web: Web, broken: bytes) -> None:
+    async with raw_server({"/": [broken, answer(HTML)]}) as server:
+        with pytest.raises(BrokenBody):
+            await web.fetch(link(server, "/"))
+        assert (await page_of(web, server, "/")).html == HTML
+
+
+async def test_a_page_above_the_limit_is_rejected_whether_packed_or_not(web: Web) -> None:
+    bomb = gzip.compress(b"<p>" * 1_000_000)
+    async with raw_server({"/a": answer(b"x" * 200_000), "/b": answer(bomb, content_encoding="gzip")}) as server:
+        for path in ("/a", "/b"):
+            with pytest.raises(Reject, match="larger than 100,000 bytes"):
+                await web.fetch(link(server, path))
+
+
+async def test_what_is_no_page_is_passed_over_without_reading_its_body(web: Web) -> None:
+    async def endless(writer: asyncio.StreamWriter) -> None:
+        writer.write(answer(b"", content_type="video/mp4", content_length="100000000000"))
+        while True:
+            writer.write(b"\0" * 10_000)
+            await writer.drain()
+
+    pages = {
+        "/film": endless,
+        "/json": answer("{}", content_type="application/json"),
+        "/wrong": answer(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", content_type="text/html"),
+        "/none": answer("text", content_type=""),
+        "/204": b"HTTP/1.1 204 No Content\r\n\r\n",
+    }
+    async with raw_server(pages) as server:
+        assert [await web.fetch(link(server, path)) for path in pages] == [[]] * 5
+
+
+async def test_a_page_without_a_type_is_found_by_its_first_bytes(web: Web) -> None:
+    async with raw_server({"/": answer("  <!DOCTYPE HTML>" + HTML, content_type="")}) as server:
+        assert (await page_of(web, server, "/")).html.endswith(HTML)
+
+
+async def test_a_page_that_drips_is_given_up_when_its_time_is_over() -> None:
+    async def drip(writer: asyncio.StreamWriter) -> None:
+        writer.write(answer(b"", content_length="100000"))
+        while True:
+            writer.write(b"x")
+            await writer.drain()
+            await asyncio.sleep(0.01)
+
+    async with Crawler("x", limits=Limits(page_seconds=0.3)).open() as web, raw_server({"/": drip}) as server:
+        with pytest.raises(TooSlow, match=r"no whole answer within 0\.3 s"):
+            await web.fetch(link(server, "/"))
+
+
+# Redirects
+
+
+async def test_a_redirect_is_a_link_and_what_it_leads_to_is_not_fetched(web: Web) -> None:
+    async with raw_server({"/a": redirect("b?q=é#f", 301), "/b": answer(HTML)}) as server:
+        [found] = await web.fetch(link(server, "/a"))
+    assert isinstance(found, Link)
+    assert (found.url, found.depth) == (f"{server.url}/b?q=%C3%A9", 1)
+    assert server.paths == ["/a"]
+
+
+async def test_a_redirect_to_another_site_ends_there_but_for_the_start_of_the_crawl(web: Web) -> None:
+    async with raw_server({"/a": redirect("http://other.test/b")}) as server:
+        assert await web.fetch(link(server, "/a")) == []
+        [moved] = await web.fetch(link(server, "/a", depth=0))
+    assert isinstance(moved, Link)
+    assert moved.site == "other.test"
+
+
+# robots.txt
+
+
+async def test_robots_txt_is_asked_for_once_by_many_pages_at_once(web: Web) -> None:
+    robots = answer("User-agent: *\nDisallow: /private", content_type="text/plain")
+    async with raw_server({"/robots.txt": robots, "/": answer(HTML)}) as server:
+        await asyncio.gather(*(web.fetch(link(server, path)) for path in ("/", "/private", "/private/x", "/")))
+    assert [path for path, _ in server.asked].count("/robots.txt") == 1
+    assert server.paths == ["/", "/"]
+
+
+async def test_robots_txt_is_followed_over_five_redirects_and_no_more(web: Web) -> None:
+    rules = answer("User-agent: *\nDisallow: /", content_type="text/plain")
+    chain = {f"/{n}": redirect(f"/{n + 1}") for n in range(1, 9)}
+    for length, allowed in ((5, False), (6, True)):
+        pages = {"/robots.txt": redirect("/1"), **chain, f"/{length}": rules, "/page": answer(HTML)}
+        async with raw_server(pages) as server:
+            assert bool(await web.fetch(link(server, "/page"))) is allowed
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+async def test_while_a_host_cannot_tell_its_rules_all_of_it_waits_and_then_goes_on(web: Web, status: int) -> None:
+    busy = answer("", status, retry_after="7")
+    async with raw_server({"/robots.txt": [busy, answer("", 404)], "/": answer(HTML)}) as server:
+        with pytest.raises(RetryLater) as caught:
+            await web.fetch(link(server, "/"))
+        assert (caught.value.after, caught.value.hold) == (7, "host")
+        assert server.paths == []
+        assert await web.fetch(link(server, "/"))
+
+
+async def test_a_crawler_that_does_not_obey_does_not_ask() -> None:
+    async with Crawler("x", obey_robots=False).open() as web, raw_server({"/": answer(HTML)}) as server:
+        assert await web.fetch(link(server, "/"))
+    assert [path for path, _ in server.asked] == ["/"]
+
+
+# Answers
+
+
+async def test_a_refusal_is_not_asked_for_again_and_a_busy_host_is_held(web: Web) -> None:
+    async with raw_server({"/403": answer("", 403), "/429": answer("", 429, retry_after="9")}) as server:
+        with pytest.raises(Reject, match="HTTP 403"):
+            await web.fetch(link(server, "/403"))
+        with pytest.raises(RetryLater) as caught:
+            await web.fetch(link(server, "/429"))
+    assert (caught.value.after, caught.value.hold) == (9, "host")
+
+
+async def test_a_page_that_has_not_changed_gives_the_links_that_were_on_it(web: Web) -> None:
+    async with raw_server({"/": answer(b"", 304, content_length="")}) as server:
+        known = Known(url=server.url + "/", etag='"1"', modified="then", links=[f"{server.url}/x", "http://other/"])
+        found = await web.fetch(link(server, "/", depth=0), known)
+    assert [(item.url, item.depth) for item in found if isinstance(item, Link)] == [(f"{server.url}/x", 1)]
+    assert (server.asked[-1][1]["if-none-match"], server.asked[-1][1]["if-modified-since"]) == ('"1"', "then")
+
+
+# Connections
+
+
+async def failure(web: Web, url: str) -> FetchFailed:
+    with pytest.raises(FetchFailed) as caught:
+        await web.fetch(Link(url=url))
+    return caught.value
+
+
+async def test_errors_of_the_way_are_told_apart_by_name(web: Web) -> None:
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+
+    def refuse(_: Any, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 no TLS here\r\n\r\n")
+        writer.close()
+
+    async with (
+        raw_server({"/robots.txt": answer("", 404), "/500": answer("", 500)}) as server,
+        await asyncio.start_server(refuse, "127.0.0.1", 0, ssl=context) as untrusted,
+        await asyncio.start_server(refuse, "127.0.0.1", 0) as plain,
+    ):
+        found = [
+            await failure(web, "http://no-such-host.invalid/"),
+            await failure(web, f"https://localhost:{untrusted.sockets[0].getsockname()[1]}/"),
+            await failure(web, f"https://127.0.0.1:{plain.sockets[0].getsockname()[1]}/"),
+            await failure(web, f"http://127.0.0.1:{closed_port()}/"),
+            await failure(web, server.url + "/500"),
+        ]
+    assert [type(error) for error in found] == [DnsFailed, TlsFailed, TlsFailed, ConnectionFailed, ServerFailed]
+    assert "certificate verify failed" in str(found[1])
+
+
+def closed_port() -> int:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        return int(held.getsockname()[1])
+
+
+# Sitemaps
+
+
+async def urls_of(web: Web, url: str) -> list[str]:
+    return [found.url async for found in web.sitemap(url)]
+
+
+def urlset(*paths: str) -> str:
+    return "<urlset>" + "".join(f"<url><loc>{path}</loc></url>" for path in paths) + "</urlset>"
+
+
+async def test_a_sitemap_is_read_however_it_is_packed_and_named(web: Web) -> None:
+    async with raw_server({}) as server:
+        text = urlset(
+            f"{server.url}/a", f"{server.url}/a#x", f"{server.url}/b?x=1&amp;y=2", "http://other/c", "mailto:x"
+        )
+        packed = gzip.compress(text.encode())
+        server.pages |= {
+            "/plain.xml": answer(text, content_type="text/xml"),
+            "/sent.xml": answer(packed, content_encoding="gzip"),
+            "/file.xml.gz": answer(packed, content_type="application/x-gzip"),
+            "/both.xml.gz": answer(gzip.compress(packed), content_encoding="gzip"),
+            "/moved": redirect("/plain.xml"),
+            "/robots.txt": answer(f"Sitemap: {server.url}/plain.xml\nSitemap: /sent.xml", content_type="text/plain"),
+        }
+        pages = [f"{server.url}/a", f"{server.url}/a", f"{server.url}/b?x=1&y=2"]
+        for path in ("/plain.xml", "/sent.xml", "/file.xml.gz", "/both.xml.gz", "/moved"):
+            assert await urls_of(web, server.url + path) == pages
+        assert await urls_of(web, server.url + "/robots.txt") == pages * 2
+
+
+async def test_a_sitemap_that_breaks_off_is_read_again_and_one_that_is_not_there_is_an_error(web: Web) -> None:
+    async with raw_server({}) as server:
+        whole = answer(urlset(f"{server.url}/a"))
+        server.pages |= {"/s.xml": [whole[:-4], whole], "/broken.xml": answer("<urlset><url>")}
+        assert set(await urls_of(web, server.url + "/s.xml")) == {f"{server.url}/a"}
+        with pytest.raises(BrokenSitemap):
+            await urls_of(web, server.url + "/broken.xml")
+        with pytest.raises(Reject, match="HTTP 404"):
+            await urls_of(web, server.url + "/none.xml")
+
+
+async def test_a_sitemap_of_example_org_names_pages_of_www_example_org_too() -> None:
+    async with Crawler("x", scope=Scope(skip=("/no*",))).open() as web, raw_server({}) as server:
+        server.pages["/s.xml"] = answer(urlset(server.url.replace("127", "www.127") + "/a", f"{server.url}/no"))
+        [found] = [link async for link in web.sitemap(server.url + "/s.xml")]
+    assert found.host == found.site
+    assert found.host.startswith("www.127")
