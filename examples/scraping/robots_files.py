@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from examples.packages import PackageUnavailable, from_pip
 from flowq.scraping import Rules, normal_url
@@ -68,7 +69,9 @@ def robots_files() -> list[Path]:
 
 def differences(file: Path, *, most_urls: int = MOST_URLS) -> Iterator[Difference]:
     """Where the two differ: the start page, and the paths that the rules of the file name."""
-    from gpyrobotstxt.robots_cc import RobotsMatcher  # pyright: ignore[reportMissingTypeStubs]
+    from gpyrobotstxt import robots_cc  # pyright: ignore[reportMissingTypeStubs]
+
+    second: Any = robots_cc
 
     body = file.read_bytes()
     rules = Rules.parsed(body)
@@ -78,7 +81,7 @@ def differences(file: Path, *, most_urls: int = MOST_URLS) -> Iterator[Differenc
         if url is None or path == "/robots.txt":  # which is always allowed (RFC 9309, 2.2.2)
             continue
         try:
-            theirs = bool(RobotsMatcher().one_agent_allowed_by_robots(body, AGENT, url))
+            theirs = bool(second.RobotsMatcher().one_agent_allowed_by_robots(body, AGENT, url))
         except TypeError:  # it breaks on lines without a colon
             return
         ours = rules.allow(url, agent=AGENT)
