@@ -195,6 +195,16 @@ class QueueFull(BrokerError):
     exit_code = 1
 
 
+class RequestCutOff(BrokerUnavailable):
+    """Redis has closed the connection in the middle of a large request: it may be larger than Redis accepts."""
+
+
+class RequestRefused(BrokerRefused):
+    """Redis closes the connection on a request each time that it is sent: it is larger than Redis accepts."""
+
+    code = "FQ407"
+
+
 class RunLost(BrokerError):
     """Redis no longer knows the run that it was asked about: it has lost its data, with all that was on its way."""
 

@@ -20,7 +20,7 @@ from flowq.delivery.message import one_word
 from flowq.delivery.policy import Durability
 from flowq.delivery.portions import portions
 from flowq.delivery.settlement import Output
-from flowq.errors import BrokerUnavailable, QueueFull, UsageError
+from flowq.errors import BrokerUnavailable, PayloadTooLarge, QueueFull, RequestCutOff, UsageError
 from flowq.graph.emission import Outlet, entering
 from flowq.graph.flow import Accepts
 from flowq.graph.plan import EdgePlan, Plan, inlet_of
@@ -178,9 +178,11 @@ class Publisher:
                     maxsize=edge.maxsize,
                     delay_ms=round(delay_seconds * 1000),
                 )
-            except BrokerUnavailable:
+            except BrokerUnavailable as error:
                 tries += 1
                 if tries == _TRIES:
+                    if isinstance(error, RequestCutOff):
+                        await self._publish_others(edge, outputs, token, delay_seconds, wait, error)
                     raise
                 await asyncio.sleep(0.1 * 2**tries)
                 continue
@@ -195,6 +197,20 @@ class Publisher:
             await asyncio.sleep(_FULL_PAUSE_SECONDS)
             if claims is not None:
                 await claims.refresh(outputs, n_pauses=n_pauses)
+
+    async def _publish_others(
+        self, edge: EdgePlan, outputs: Sequence[Output], token: str, delay: float, wait: bool, error: RequestCutOff
+    ) -> None:
+        """Publish all but the largest, which is more than Redis accepts. Raises PayloadTooLarge."""
+        largest = max(outputs, key=lambda output: len(output.body))
+        others = [output for output in outputs if output is not largest]
+        if others:
+            await self._publish(edge, others, f"{token}.", delay, wait)
+        raise PayloadTooLarge(
+            f"a message of {len(largest.body):,} bytes is more than this Redis accepts",
+            hint="raise its proto-max-bulk-len and client-query-buffer-limit, or use claim_above= where it is handled",
+            detail=error.detail,
+        ) from error
 
     @staticmethod
     def _refuse_if_full(edge: EdgePlan, n: int) -> None:

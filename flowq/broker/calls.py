@@ -12,12 +12,13 @@ from redis.exceptions import NoScriptError, ResponseError
 
 from flowq.broker.connection import Link
 from flowq.broker.scripts import Script
-from flowq.errors import BrokerUnavailable
+from flowq.errors import BrokerUnavailable, RequestCutOff, RequestRefused
 
 T = TypeVar("T")
 log = logging.getLogger("flowq.broker")
 
 CALL_TIMEOUT_SECONDS = 10.0
+CUT_OFFS_BEFORE_REFUSAL = 3
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.05, 2.0
 
 
@@ -53,14 +54,22 @@ async def again_if_lost(call: Callable[[], Awaitable[T]]) -> T:
 async def insist(attempt: Callable[[], Awaitable[T]], *, what: str) -> T:
     """Call until Redis answers, with pauses that grow and are spread. Only for calls that may safely be repeated.
 
-    BrokerRefused passes: asking again would not help. An outage is logged once, and its end.
+    BrokerRefused passes: asking again would not help. An outage is logged once, and its end. Raises RequestRefused
+    when a large request was cut off three times in a row, each time over a connection that had been opened at once.
     """
-    pause_seconds, failures, subject = _FIRST_PAUSE_SECONDS, 0, "Redis"
+    pause_seconds, failures, cut_offs, subject = _FIRST_PAUSE_SECONDS, 0, 0, "Redis"
     while True:
         try:
             result = await attempt()
         except (BrokerUnavailable, ResponseError) as error:
             failures += 1
+            cut_offs = cut_offs + 1 if isinstance(error, RequestCutOff) else 0
+            if cut_offs == CUT_OFFS_BEFORE_REFUSAL:
+                raise RequestRefused(
+                    "Redis closes the connection on a large request, each time that it is sent",
+                    hint="raise proto-max-bulk-len and client-query-buffer-limit of Redis, or give less at once",
+                    detail=f"{what}: {error}",
+                ) from error
             if failures == 2:
                 subject = getattr(error, "subject", subject)
                 log.warning("%s: %s is not available, trying on: %s", what, subject, getattr(error, "detail", error))

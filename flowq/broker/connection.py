@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -14,10 +13,11 @@ from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocket
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from flowq.broker.failures import PROTOCOL_ERROR, SMALLEST_LIMIT_BYTES, cut_off, is_denied, translate
 from flowq.broker.progress import StallWatch, WatchedParser
 from flowq.broker.redis_url import parse_redis_url
-from flowq.broker.tls import chain_of, check_tls_files, tls_trouble
-from flowq.errors import BrokerLoading, BrokerRefused, BrokerUnavailable, FlowqError, UsageError
+from flowq.broker.tls import check_tls_files
+from flowq.errors import BrokerRefused, BrokerUnavailable, UsageError
 
 Command = Sequence[Any]
 
@@ -193,11 +193,13 @@ class Link:
         """Like `call_all`, but every reply stands in the list. Raises BrokerUnavailable."""
         # hiredis packs a thousand arguments in a fifth of the time of redis-py's own code
         packed: list[bytes] = [pack_command(tuple(command)) for command in commands]
+        is_under_way = False
         async with self._turn:
             try:
                 if self._renews and self._connection is not None and is_lost(self._connection):
                     await self._drop()
                 connection = self._connection or await self._open(timeout_seconds)
+                is_under_way = True
                 async with asyncio.timeout(None) as deadline:
                     with StallWatch(deadline, connection, timeout_seconds, n_bytes=sum(map(len, packed))):
                         await connection.send_packed_command(packed, check_health=False)
@@ -208,7 +210,10 @@ class Link:
                 # Nothing in here is ours. Transports raise whatever they like: RuntimeError for a write after a
                 # reset, UnicodeError for the name of a host, ValueError, EOFError.
                 if isinstance(error, Exception):
-                    raise translate(error, self._dialer.address) from error
+                    problem = translate(error, self._dialer.address)
+                    if is_under_way and (n_bytes := sum(map(len, packed))) > SMALLEST_LIMIT_BYTES:
+                        problem = cut_off(error, problem, self._dialer.address, n_bytes=n_bytes)
+                    raise problem from error
                 raise
 
     async def _open(self, timeout_seconds: float) -> Connection:
@@ -246,98 +251,6 @@ async def _read_reply(connection: Connection) -> Any:
     except _WRONG_SERVER:
         raise  # it was demoted, or the slot has moved: the connection leads to the wrong place
     except redis_errors.ResponseError as error:
-        if any(word in str(error) for word in _WRONG_SERVER_WORDS):
-            raise
+        if any(word in str(error) for word in (*_WRONG_SERVER_WORDS, PROTOCOL_ERROR)):
+            raise  # in the last case it is about to close the connection
         return error
-
-
-_LOGIN_REFUSED = (redis_errors.AuthenticationError, redis_errors.AuthorizationError)
-# What a script says whose user may not call one of its commands or touch one of its keys: Redis 6 and 7.0, and later.
-_DENIED_IN_SCRIPT = ("The user executing the script can't", "ACL failure in script", "NOPERM")
-_ANSWERS_THAT_CALLERS_EXPECT = ("NOGROUP", "UNBLOCKED", "BUSYGROUP")
-
-
-def is_denied(error: BaseException) -> bool:
-    """Whether Redis refused a command, or one within a script, because this user may not call it."""
-    if isinstance(error, redis_errors.NoPermissionError):
-        return True
-    return isinstance(error, redis_errors.ResponseError) and any(words in str(error) for words in _DENIED_IN_SCRIPT)
-
-
-def translate(error: Exception, address: str) -> Exception:
-    """Whatever a call has raised, in flowq's words; replies that callers handle by their text pass."""
-    if isinstance(error, FlowqError):
-        return error
-    if isinstance(error.__cause__, redis_errors.RedisError):
-        error = error.__cause__  # connecting wraps whatever Redis answered to the greeting
-    text = str(error) or type(error).__name__
-    if is_denied(error):
-        return BrokerRefused(
-            f"Redis at {address} does not permit this user what flowq needs",
-            hint="flowq doctor says which commands and keys that are, as an ACL",
-            detail=text,
-        )
-    if isinstance(error, _LOGIN_REFUSED):
-        return BrokerRefused(
-            f"Redis at {address} refused the login", hint="check user and password of the Redis URL", detail=text
-        )
-    if isinstance(error, redis_errors.ResponseError):
-        return _translate_answer(error, text, address)
-    if isinstance(error, redis_errors.BusyLoadingError):
-        return BrokerLoading(
-            f"Redis at {address} is still reading its data", hint="wait until it has, and try again", detail=text
-        )
-    return _lost(error, text, address)
-
-
-def _lost(error: Exception, text: str, address: str) -> BrokerUnavailable:
-    """The connection could not be made or has broken, for whatever reason."""
-    if found := tls_trouble(error, address):
-        what, hint = found
-        return BrokerUnavailable(what, hint=hint, detail=text)
-    if isinstance(error, redis_errors.InvalidResponse):
-        return BrokerUnavailable(
-            f"what answers at {address} is not Redis", hint="check host and port of the Redis URL", detail=text
-        )
-    if isinstance(error, TimeoutError | redis_errors.TimeoutError):
-        text = "no answer in time"
-    return BrokerUnavailable(f"cannot reach Redis at {address}", hint=_how_to_reach(error, address), detail=text)
-
-
-_BROKEN = (ConnectionResetError, BrokenPipeError, EOFError, TimeoutError, redis_errors.TimeoutError)
-
-
-def _how_to_reach(error: Exception, address: str) -> str:
-    causes = tuple(chain_of(error))
-    if any(isinstance(cause, socket.gaierror | UnicodeError) for cause in causes):
-        return "check the host name of the Redis URL"
-    if any(isinstance(cause, _BROKEN) or "closed by server" in str(cause) for cause in causes):
-        if address.startswith("rediss"):
-            wants = "wants a certificate of this client: ?ssl_certfile=FILE&ssl_keyfile=FILE"
-            return f"see whether this port speaks TLS, and {wants}"
-        return "see whether it runs; a port that speaks TLS needs rediss://"
-    return "start one: redis-server --appendonly yes, or leave out the URL and flowq starts its own"
-
-
-def _translate_answer(error: redis_errors.ResponseError, text: str, address: str) -> Exception:
-    if isinstance(error, redis_errors.NoScriptError) or text.startswith(_ANSWERS_THAT_CALLERS_EXPECT):
-        return error
-    if text.startswith(("WRONGTYPE", "FLOWQ_WRONGTYPE")):
-        return BrokerRefused(
-            "a key of this pipeline holds something else",
-            hint="remove that key, or use another namespace",
-            detail=text,
-        )
-    if text.startswith(("DB index", "unknown command")):
-        return BrokerRefused(
-            f"Redis at {address} cannot serve flowq",
-            hint="check the database number of the URL; flowq needs Redis 6.2 or newer",
-            detail=text,
-        )
-    # Out of memory, not enough replicas, a disk that is full, a script that runs for too long: all of them pass, and
-    # redis-py has no class for most.
-    return BrokerUnavailable(
-        f"Redis at {address} does not do its work at the moment",
-        hint="see what it says: it may need memory, disk space or its replicas",
-        detail=text,
-    )

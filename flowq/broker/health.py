@@ -31,6 +31,7 @@ TIME
 TYPE {string}
 SET {string} 1 PX 1000
 PEXPIRE {string} 1000
+PTTL {string}
 GET {string}
 MGET {string}
 HSET {hash} f 1

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from flowq.broker.connection import translate
+from flowq.broker.failures import translate
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.claim import Reference
 from flowq.errors import BodyLost, BrokerError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,7 +19,9 @@ from flowq.delivery.dead_letter import dead_letter_info
 from flowq.delivery.message import Delivery
 from flowq.delivery.policy import Keep
 from flowq.delivery.settlement import Ack, DeadLetter, Delay, Output, Release, Settlement
-from flowq.errors import BrokerUnavailable
+from flowq.errors import BrokerUnavailable, RequestRefused
+
+log = logging.getLogger("flowq.broker")
 
 Settled = tuple[Sequence[Delivery], Settlement]
 """Deliveries that end together (one, or those of one batch call) and how."""
@@ -100,12 +103,7 @@ class Settling:
                 together = set(map(id, fenced))
                 alone = [item for item in settled if id(item) not in together]
         receipts += [await self._settle_alone(stage, edge, item) for item in alone]
-        return Receipt(
-            sent=sum(receipt.sent for receipt in receipts),
-            won=sum(receipt.won for receipt in receipts),
-            outstanding={edge: length for receipt in receipts for edge, length in receipt.outstanding.items()},
-            delayed=any(receipt.delayed for receipt in receipts),
-        )
+        return _together(receipts)
 
     async def _settle_batch(self, stage: str, edge: str, settled: Sequence[Settled], worker: str) -> Receipt | None:
         """One attempt at settling all at once; None when it has to be done one by one instead."""
@@ -116,22 +114,34 @@ class Settling:
             # Whether it arrived is unknown, and after a failover part of it may be somebody else's.
             if not token:
                 return None
-        return await insist(
-            partial(self._send, stage, edge, settled, worker, mode=f"2{token}"), what=f"settling {stage}"
-        )
+        again = partial(self._send, stage, edge, settled, worker, mode=f"2{token}")
+        try:
+            return await insist(again, what=f"settling {stage}")
+        except RequestRefused:  # one of them is too large
+            return None
 
     def _new_token(self) -> str:
         return f":{self._broker.new_token()}" if self._answered else ""
 
     async def _settle_alone(self, stage: str, edge: str, item: Settled) -> Receipt:
-        token = self._new_token()
+        token, receipts = self._new_token(), list[Receipt]()
 
         async def attempt() -> Receipt:
             receipt = await self._send(stage, edge, [item], item[0][0].worker, mode=f"0{token}")
             assert receipt is not None
             return receipt
 
-        return await insist(attempt, what=f"settling {stage}")
+        try:
+            return await insist(attempt, what=f"settling {stage}")
+        except RequestRefused as error:
+            if not isinstance(item[1], Ack):  # of those, only what a message gives can be large
+                raise
+            refused = error
+        for delivery in item[0]:
+            log.warning("%s gives more than Redis accepts, and becomes a dead letter", delivery.message_id)
+            letter = DeadLetter("uncommittable", refused, delivery.header)
+            receipts.append(await self._settle_alone(stage, edge, ((delivery,), letter)))
+        return _together(receipts)
 
     async def _send(
         self, stage: str, edge: str, settled: Sequence[Settled], worker: str, *, mode: str
@@ -196,6 +206,15 @@ class Settling:
 
     async def close(self) -> None:
         await self._link.close()
+
+
+def _together(receipts: Sequence[Receipt]) -> Receipt:
+    return Receipt(
+        sent=sum(receipt.sent for receipt in receipts),
+        won=sum(receipt.won for receipt in receipts),
+        outstanding={edge: length for receipt in receipts for edge, length in receipt.outstanding.items()},
+        delayed=any(receipt.delayed for receipt in receipts),
+    )
 
 
 def _add(call: _Call, deliveries: Sequence[Delivery], settlement: Settlement, run_id: str) -> None:

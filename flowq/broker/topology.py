@@ -9,7 +9,8 @@ from typing import Any
 from redis.asyncio.connection import Connection
 from redis.crc import key_slot
 
-from flowq.broker.connection import CONNECT_TIMEOUT_SECONDS, connected, discard, new_connection, translate
+from flowq.broker.connection import CONNECT_TIMEOUT_SECONDS, connected, discard, new_connection
+from flowq.broker.failures import translate
 from flowq.broker.redis_url import RedisUrl, parse_redis_url
 from flowq.broker.tls import check_tls_files
 from flowq.broker.url_options import SENTINEL

@@ -12,12 +12,13 @@ from pydantic_core import to_json
 from flowq.broker.publishing import Refused
 from flowq.delivery.dead_letter import dead_letter_info
 from flowq.delivery.message import Delivery, Header
-from flowq.delivery.settlement import DeadLetter
+from flowq.delivery.settlement import DeadLetter, Output
 from flowq.errors import EncodeError
 from flowq.graph.emission import Emission, Target
 from flowq.graph.plan import StagePlan
 
 _LONGEST_SPELLED_OUT = 1_000_000
+LONGEST_BODY_SHOWN = 65_536
 
 
 class Refusals:
@@ -51,6 +52,16 @@ class Refusals:
         delivery = Delivery(edge, entry_id, header.encode(), body, self._worker, 0)
         info = dead_letter_info(DeadLetter(reason, error, header), delivery, self._run_id)
         return Refused(edge, header.encode(), body, orjson.dumps(info))
+
+
+def uncommittable(entry: Output | Refused, error: Exception, *, worker: str, run_id: str) -> Refused:
+    """For what is too large for Redis: the beginning of its body, which is all of it that can be kept there."""
+    header = Header.decode(entry.header)
+    told = ValueError(f"{len(entry.body):,} bytes are more than Redis accepts; only their beginning is kept here")
+    told.__cause__ = error
+    delivery = Delivery(entry.edge, b"%d-0" % round(time.time() * 1000), entry.header, entry.body, worker, 0)
+    info = dead_letter_info(DeadLetter("uncommittable", told, header), delivery, run_id)
+    return Refused(entry.edge, entry.header, entry.body[:LONGEST_BODY_SHOWN], orjson.dumps(info))
 
 
 def _written(target: Target, value: Any) -> bytes:

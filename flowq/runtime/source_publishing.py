@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,12 +16,16 @@ from flowq.broker.publishing import CursorMove, Parcel, Refused
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.portions import MOST_PER_CALL
 from flowq.delivery.settlement import Output
+from flowq.errors import RequestRefused
 from flowq.graph.emission import edges_fed
 from flowq.graph.plan import Plan, StagePlan
 from flowq.graph.source_context import Saved
 from flowq.runtime.gathered import Gathered, Portion
 from flowq.runtime.pauses import Pauses
+from flowq.runtime.refusals import LONGEST_BODY_SHOWN, uncommittable
 from flowq.runtime.source_intake import Taken
+
+log = logging.getLogger("flowq.runtime")
 
 _LONGEST_GATHER_SECONDS = 0.05
 _FULL_PAUSE_SECONDS = 0.1
@@ -111,7 +116,9 @@ class SourcePublishing:
         while (portion := self._gathered.take(self._most, everything=bool(finished))) is not None:
             await self._outlets.until_free()
             portion = await self._deposited(portion)
-            await self._publish(portion, finished="" if len(self._gathered) else finished)
+            last = "" if len(self._gathered) else finished
+            while (refusal := await self._refusal_of(portion, finished=last)) is not None:
+                portion = self._without_largest(portion, refusal)
             self._outlets.sent(sum([len(entry.body) for entry in portion.entries]), handled=len(portion.entries))
             self._room.set()
 
@@ -121,6 +128,23 @@ class SourcePublishing:
             return portion
         what = f"publishing from {self._stage.name}"
         return replace(portion, entries=await insist(lambda: claims.deposit(portion.entries), what=what))
+
+    async def _refusal_of(self, portion: Portion, *, finished: str) -> RequestRefused | None:
+        """Publish a portion; what Redis answers if it does not accept that much."""
+        try:
+            await self._publish(portion, finished=finished)
+        except RequestRefused as error:
+            if max(map(_size, portion.entries), default=0) <= LONGEST_BODY_SHOWN:
+                raise
+            return error
+        return None
+
+    def _without_largest(self, portion: Portion, refusal: RequestRefused) -> Portion:
+        """The same with a dead letter in the place of the largest message: its neighbours can be stored then."""
+        largest = max(portion.entries, key=_size)
+        letter = uncommittable(largest, refusal, worker=self._worker, run_id=self._broker.run_id)
+        log.warning("source %s: a message of %d bytes is more than Redis accepts", self._stage.name, _size(largest))
+        return replace(portion, entries=[letter if entry is largest else entry for entry in portion.entries])
 
     async def _publish(self, portion: Portion, *, finished: str) -> None:
         parcels, token, name = self._parcels(portion), self._next_id().decode(), self._stage.name
@@ -158,3 +182,7 @@ class SourcePublishing:
             deduplicated_by = edge.target if seen_ms else None
             parcels.append(Parcel(name, messages[name], refused[name], deduplicated_by, edge.maxsize, seen_ms))
         return parcels
+
+
+def _size(entry: Output | Refused) -> int:
+    return len(entry.body)
