@@ -25,7 +25,7 @@ _PROJECT = """\
 name = "{name}"
 version = "0.1.0"
 requires-python = ">=3.11"
-dependencies = ["flowq-streams[embedded]"]
+dependencies = ["flowq-streams[{extras}]"]
 
 [dependency-groups]
 test = ["flowq-streams[test]"]
@@ -73,13 +73,14 @@ class Scaffold:
         return list(self.new)
 
 
-def project(root: Path, folder: str) -> Scaffold:
+def project(root: Path, folder: str, *, extras: str = "embedded") -> Scaffold:
     """What makes a folder a project: settings in pyproject.toml, unless they are there."""
     there = _pyproject(root / PYPROJECT)
     tool = there.get("tool", {})
     text = ""
     if not (root / PYPROJECT).exists():
-        text += _PROJECT.format(name=re.sub(r"[^A-Za-z0-9]+", "-", root.resolve().name).strip("-") or "pipelines")
+        name = re.sub(r"[^A-Za-z0-9]+", "-", root.resolve().name).strip("-") or "pipelines"
+        text += _PROJECT.format(name=name, extras=extras)
     if "flowq" not in tool:
         text += _SETTINGS.format(folder=folder)
     if "ini_options" not in tool.get("pytest", {}):
@@ -91,7 +92,7 @@ def project(root: Path, folder: str) -> Scaffold:
 
 def pipeline(root: Path, folder: str, name: str, template: str) -> Scaffold:
     """A pipeline from a template, with its test and its sample, in a project."""
-    scaffold = project(root, folder)
+    scaffold = project(root, folder, extras="embedded,scraping" if template == "scraping" else "embedded")
     words = {"name": name, "package": folder.strip("/").replace("/", ".")}
     for source in sorted(files("flowq.cli").joinpath("templates", template).iterdir(), key=lambda file: file.name):
         text = re.sub(r"\{\{(\w+)\}\}", lambda found: words[found[1]], source.read_text(encoding="utf-8"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -49,7 +50,8 @@ class Crawler:
         'http://example.org/'
         """
         text = url.strip()
-        normal = normal_url(text if "://" in text else f"http://{text}", drop=self.drop)
+        has_scheme = re.match(r"[a-zA-Z][\w+.-]*:(?!\d)", text)  # localhost:8080 has none
+        normal = normal_url(text if has_scheme else f"http://{text}", drop=self.drop)
         if normal is None:
             raise Reject(f"{text!r} is not the address of a web page: write https://host/path")
         return Link(url=normal, site=host_of(normal))

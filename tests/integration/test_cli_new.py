@@ -25,6 +25,11 @@ def python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def test_the_scraping_template_asks_for_what_it_imports(project: Project) -> None:
+    assert project.flowq("new", "mine", "--template", "scraping").returncode == 0
+    assert 'dependencies = ["flowq-streams[embedded,scraping]"]' in (project.folder / "pyproject.toml").read_text()
+
+
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_a_generated_project_passes_its_own_tests_and_checks(project: Project, template: str) -> None:
     made = project.flowq("new", "mine", "--template", template)
