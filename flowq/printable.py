@@ -5,6 +5,7 @@ The one place that decides this, for screens, logs, errors, drawings and metrics
 
 from __future__ import annotations
 
+from dataclasses import asdict, is_dataclass
 from typing import Any
 
 import orjson
@@ -40,7 +41,33 @@ def json_text(value: Any, *, indent: bool = False) -> str:
     >>> json_text({"title": "\x9b2J"})
     '{"title":"\\u009b2J"}'
     """
-    return printable_json(orjson.dumps(value, option=orjson.OPT_INDENT_2 if indent else 0).decode())
+    option = orjson.OPT_INDENT_2 if indent else 0
+    try:
+        text = orjson.dumps(value, option=option)
+    except TypeError:  # the name of a file is not UTF-8
+        text = orjson.dumps(spelled_out(value), option=option)
+    return printable_json(text.decode())
+
+
+def spelled_out(value: Any) -> Any:
+    r"""The same value in which all text is Unicode: names of files may have bytes that are not.
+
+    >>> print(spelled_out({"file": "B\udcfccher"})["file"])
+    B\udcfccher
+    """
+    match value:
+        case str():
+            return value.encode("utf-8", "backslashreplace").decode()
+        case dict():
+            members: dict[Any, Any] = value  # pyright: ignore[reportUnknownVariableType]
+            return {spelled_out(name): spelled_out(member) for name, member in members.items()}
+        case list() | tuple():
+            items: list[Any] = list(value)  # pyright: ignore[reportUnknownArgumentType]
+            return [spelled_out(item) for item in items]
+        case _ if is_dataclass(value) and not isinstance(value, type):
+            return spelled_out(asdict(value))
+        case _:
+            return value
 
 
 def printable_json(text: str) -> str:

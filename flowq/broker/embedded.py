@@ -107,7 +107,7 @@ class EmbeddedRedis:
                 hint="use a folder of your own on a local disk, or --redis URL",
                 detail=str(error),
             ) from error
-        url = f"unix://{f':{password}@' if password else ''}{quote(str(socket_path))}?db=0"
+        url = f"unix://{f':{password}@' if password else ''}{quote(os.fsencode(socket_path))}?db=0"
         return cls(url, folder, int(info["process_id"]), info["executable"], attached, users)
 
     def release(self) -> None:

@@ -7,11 +7,12 @@ understood: of a URL that was not, nothing but the scheme is ever printed.
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
 from flowq.broker.url_options import Options, parse_options
 from flowq.errors import UsageError
@@ -90,7 +91,8 @@ def parse_redis_url(url: str) -> RedisUrl:
     if scheme == "unix":
         if authority or len(parts.path) < 2:
             raise _refused(url, "does not name a socket", "unix:///path/to/socket")
-        path, database = unquote(parts.path), options.database or 0
+        # Names of files are bytes, which need not be text in any encoding.
+        path, database = os.fsdecode(unquote_to_bytes(parts.path)), options.database or 0
         return RedisUrl(url, scheme, path=path, database=database, login=login, options=options)
     return _of_servers(RedisUrl(url, scheme, login=login, options=options), authority, parts.path)
 

@@ -126,7 +126,18 @@ def run(arguments: Sequence[str]) -> int:
     except BaseException as error:  # noqa: BLE001  (the border of the process: whatever it is, the user must see it)
         from flowq.cli.errors import report
 
-        return report(error, debug=bool(os.environ.get("FLOWQ_DEBUG")))
+        return report(_of_arguments(error, rest), debug=bool(os.environ.get("FLOWQ_DEBUG")))
     finally:
         flush_and_discard()
     return exit_code if isinstance(exit_code, int) else 0
+
+
+def _of_arguments(error: BaseException, arguments: Sequence[str]) -> BaseException:
+    """An argument that is not UTF-8 fails where it is sent to Redis: names of files alone may have any bytes."""
+    if isinstance(error, UnicodeEncodeError):
+        for argument in arguments:
+            if any("\udc80" <= char <= "\udcff" for char in argument):
+                from flowq.errors import UsageError
+
+                return UsageError(f"the argument {argument} is not UTF-8")
+    return error

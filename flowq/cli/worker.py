@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
-
-import orjson
 
 from flowq.broker.keys import Keys
 from flowq.broker.open import DATA_DIR, claim_folder_for, dialer_for, own_server
@@ -58,7 +57,8 @@ class Instructions:
 
     def encode(self) -> bytes:
         """One line of JSON."""
-        return orjson.dumps(self)
+        told = {field.name: getattr(self, field.name) for field in fields(self)}
+        return json.dumps(told, default=dict).encode()  # not orjson: names of folders may not be UTF-8
 
     @property
     def options(self) -> RunOptions:
@@ -70,7 +70,7 @@ def main() -> None:
     prepare_streams()
     sys.stdout = forgiving_stdout()
     supervised_by = sys.stdin.fileno()
-    told = Instructions(**orjson.loads(sys.stdin.buffer.readline()))
+    told = Instructions(**json.loads(sys.stdin.buffer.readline()))
     sys.stdin = None if told.stdin_fd is None else os.fdopen(told.stdin_fd)
     configure_logging(told.log_format, {"pipeline": told.pipeline, "pid": os.getpid()})
     telemetry = Telemetry(told.pipeline, logs=told.log_format == "json", traces=told.traces)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-
-import orjson
 
 from flowq.broker.balance import StageBalance, balance_of
 from flowq.broker.message_ids import new_run_id
@@ -16,7 +13,7 @@ from flowq.broker.redis_streams import Broker
 from flowq.broker.tempo import Tempo, tempo_of
 from flowq.errors import RunLost
 from flowq.graph.plan import Plan
-from flowq.runtime.source_arguments import in_one_order
+from flowq.runtime.source_arguments import digest, in_one_order
 
 DEFAULT_LEASE_SECONDS = 15.0
 DEFAULT_GRACE_SECONDS = 30.0
@@ -34,8 +31,7 @@ class RunOptions:
 
     def signature(self) -> str:
         """Tells whether two runs give their sources the same arguments."""
-        ordered = orjson.dumps(sorted((name, in_one_order(value)) for name, value in self.arguments.items()))
-        return hashlib.blake2b(ordered, digest_size=6).hexdigest()
+        return digest(sorted((name, in_one_order(value)) for name, value in self.arguments.items()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path, PurePath
 from typing import Any, TypeGuard, cast, get_args
 
 import orjson
@@ -48,6 +50,8 @@ def _converted(stage: StagePlan, parameter: inspect.Parameter, given: Any) -> An
     except EncodeError as error:
         hint = "give it a default, or take text and make it in the source"
         raise UsageError(f"-a {parameter.name}: {error.message}", hint=hint, place=stage.place) from None
+    if isinstance(given, str) and not is_unicode(given):
+        return _undecodable_path(stage, parameter, given, type_)
     first: ValidationError | None = None
     for reading in _readings(given, type_):
         try:
@@ -58,6 +62,26 @@ def _converted(stage: StagePlan, parameter: inspect.Parameter, given: Any) -> An
     why = explain(first).removeprefix("message: ")
     shown = given if isinstance(given, str) else orjson.dumps(given, default=repr).decode()
     raise UsageError(f"-a {parameter.name}={shown} does not fit: {why}", place=stage.place) from None
+
+
+def is_unicode(text: str) -> bool:
+    """Whether text from the command line or the file system was UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _undecodable_path(stage: StagePlan, parameter: inspect.Parameter, given: str, type_: Any) -> Path:
+    """Names of files are bytes, and a Path takes them all. Text has to be text: it may go on into a message."""
+    if {Path, PurePath}.intersection(members(type_)):
+        return Path(given)
+    raise UsageError(
+        f"-a {parameter.name}={given} is not UTF-8",
+        hint=f'write  {parameter.name}: Path  in source "{stage.name}" for names of files, which may have any bytes',
+        place=stage.place,
+    )
 
 
 def _readings(given: Any, type_: Any) -> Iterable[Any]:
@@ -115,7 +139,16 @@ def cursor_name(stage: StagePlan, given: Mapping[str, Any]) -> str:
     own = sorted((p.name, in_one_order(given[p.name])) for p in _parameters(stage) if p.name in given)
     if not own:
         return stage.name
-    return f"{stage.name} {hashlib.blake2b(orjson.dumps(own), digest_size=6).hexdigest()}"
+    return f"{stage.name} {digest(own)}"
+
+
+def digest(arguments: Sequence[tuple[str, str]]) -> str:
+    """A short word that is the same for the same arguments."""
+    try:
+        text = orjson.dumps(arguments)
+    except TypeError:  # the name of a file is not UTF-8
+        text = json.dumps(arguments).encode()
+    return hashlib.blake2b(text, digest_size=6).hexdigest()
 
 
 def in_one_order(value: Any) -> str:

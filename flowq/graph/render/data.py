@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
-
 from flowq.delivery.policy import Rate
 from flowq.errors import Problem
 from flowq.graph.plan import EdgePlan, Plan, StagePlan, type_name
 from flowq.graph.render.labels import drawn_edges, key_name
-from flowq.printable import printable_json
+from flowq.printable import json_text
 
 
 def json(plan: Plan) -> str:
@@ -34,7 +32,7 @@ def json(plan: Plan) -> str:
         "edges": [_edge(edge) for edge in drawn_edges(plan)],
         "warnings": [_warning(warning) for warning in plan.warnings],
     }
-    return printable_json(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode())
+    return json_text(document, indent=True) + "\n"
 
 
 def _stage(stage: StagePlan) -> dict[str, Any]:
