@@ -27,7 +27,7 @@ def packed(body: bytes) -> tuple[bytes, str]:
     >>> len(smaller) < 100, unpacked(smaller, how) == b"again and " * 1000
     (True, True)
     """
-    zstd = _zstd()
+    zstd = zstd_library()
     smaller: bytes = zlib.compress(body) if zstd is None else zstd.compress(body)
     if len(smaller) >= len(body):
         return body, ""
@@ -58,7 +58,7 @@ def unpacked(body: bytes, how: str) -> bytes:
 
 def _decompressor(how: str) -> Any:
     make: Callable[[], Any] | None = zlib.decompressobj if how == _ZLIB else None
-    if how == _ZSTD and (zstd := _zstd()) is not None:
+    if how == _ZSTD and (zstd := zstd_library()) is not None:
         make = zstd.ZstdDecompressor
     if make is None:
         hint = "pip install flowq-streams[zstd]" if how == _ZSTD else "run the version that sends it"
@@ -67,7 +67,7 @@ def _decompressor(how: str) -> Any:
 
 
 @cache
-def _zstd() -> Any:
+def zstd_library() -> Any:
     """The module, from the standard library or the wheel; None where there is neither."""
     try:
         return import_module("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")

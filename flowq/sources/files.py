@@ -1,34 +1,45 @@
-"""Opens files, folders and standard input, and gives their rows from where a source has left off."""
+"""Reads files, folders and standard input, and gives their rows from where a source has left off."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from glob import glob, has_magic
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO, cast
+from typing import Any
 
-from flowq.errors import UsageError
+from flowq.errors import FlowqError, UsageError
 from flowq.graph.source_context import SourceContext
 from flowq.sources.formats import BadRow, Format
 from flowq.sources.lines import Lines
+from flowq.sources.opening import STDIN, Readable, has_suffix, readables
 from flowq.sources.position import Position
 
-STDIN = "-"
-_PACKED = (".gz", ".bz2", ".xz", ".zip")
 _ROWS_BETWEEN_SAVES, _BYTES_BETWEEN_SAVES = 200, 1_000_000
 _LONGEST_LINE_SHOWN = 2000
+_MOST_FILES_SHOWN = 10
 
 Positions = dict[str, Position]
 
 
-def read_all(form: Format, files: Sequence[str], ctx: SourceContext[Positions]) -> Iterator[Any]:
-    """The rows of all files that were not given before. Rows that are not valid are rejected."""
-    positions = dict(ctx.cursor or {})
+class UnreadableFiles(UsageError):
+    """Some files could not be read, or not to their end. What could be was given."""
+
+    code = "FQ212"
+
+
+def read_all(form: Format, files: Sequence[str], ctx: SourceContext[Positions], *, longest: int) -> Iterator[Any]:
+    """The rows of all files that were not given before. Rows that are not valid are rejected.
+
+    A file that cannot be read does not keep those behind it from being read. In the end all such are named by
+    UnreadableFiles; a later run reads them from where that happened, and the others no more.
+    """
+    reading = _Reading(form, dict(ctx.cursor or {}), ctx, longest, [])
     for file in found(files, form.suffixes):
-        yield from _rows_of(form, file, positions, ctx)
-    ctx.save(positions)
+        yield from reading.rows_of(file)
+    ctx.save(reading.positions)
+    if reading.failures:
+        raise _unreadable(reading.failures)
 
 
 def found(files: Sequence[str], suffixes: Sequence[str]) -> list[str]:
@@ -38,118 +49,121 @@ def found(files: Sequence[str], suffixes: Sequence[str]) -> list[str]:
         if file == STDIN:
             every[file] = None
         elif Path(file).is_dir():
-            inside = (path for path in Path(file).iterdir() if path.is_file() and _has_suffix(path, suffixes))
+            inside = (path for path in Path(file).iterdir() if path.is_file() and has_suffix(path.name, suffixes))
             every |= dict.fromkeys(sorted(str(path) for path in inside))
-        elif has_magic(file) and (matching := glob(file, recursive=True)):  # noqa: PTH207  (a Path has no absolute pattern)
-            every |= dict.fromkeys(sorted(path for path in matching if Path(path).is_file()))
         elif Path(file).exists():
             every[file] = None
+        elif has_magic(file) and (matching := glob(file, recursive=True)):  # noqa: PTH207  (a Path has no absolute pattern)
+            every |= dict.fromkeys(sorted(path for path in matching if Path(path).is_file()))
         else:
             what = "no file matches" if has_magic(file) else "there is no file"
             raise UsageError(f"{what} {file}", hint=f"seen from {Path.cwd()}; flowq run -a files=... names another")
     return list(every)
 
 
-def _has_suffix(path: Path, suffixes: Sequence[str]) -> bool:
-    name = path.name.lower()
-    for packed in _PACKED:
-        name = name.removesuffix(packed)
-    return name.endswith(tuple(suffixes)) and not name.startswith(".")
+@dataclass(slots=True)
+class _Reading:
+    """One run over all files. `failures`: what could not be read, where that was, and why."""
+
+    form: Format
+    positions: Positions
+    ctx: SourceContext[Positions]
+    longest: int
+    failures: list[tuple[str, Exception]]
+
+    def rows_of(self, file: str) -> Iterator[Any]:
+        """The rows of a file, or of all that an archive holds."""
+        try:
+            for readable in readables(file, self.form.suffixes):
+                yield from self._rows_in(readable)
+        except Exception as error:  # noqa: BLE001  (a file that vanished, an archive that is none)
+            self.failures.append((file, error))
+
+    def _rows_in(self, readable: Readable) -> Iterator[Any]:
+        earlier = self.positions.get(readable.name)
+        if earlier is not None and earlier.is_end and earlier.stat and earlier.stat == readable.stat:
+            return  # nothing has come since its end
+        try:
+            is_the_same = yield from self._rows_behind(readable, earlier)
+            if not is_the_same:
+                yield from self._rows_behind(readable, None)
+        except Exception as error:  # noqa: BLE001  (each library that unpacks has errors of its own)
+            position = self.positions.get(readable.name)
+            where = f", behind line {position.line}" if position and position.line else ""
+            self.failures.append((readable.called + where, error))
+
+    def _rows_behind(self, readable: Readable, earlier: Position | None) -> Generator[Any, None, bool]:
+        """False, and no rows, if the file is not the one that the position was in."""
+        with readable.open() as stream:
+            lines = Lines(stream, longest=self.longest)
+            lines.ends = self.form.ends(lines)
+            if earlier and readable.is_stdin and not earlier.begins_like(lines.peek(earlier.head_bytes)):
+                earlier = None
+            columns = self.form.columns(lines)
+            if earlier and readable.can_jump and earlier.stat and earlier.stat == readable.stat:
+                lines.jump_to(earlier)
+            elif earlier and not lines.skip_to(earlier):
+                if not readable.is_stdin:
+                    return False
+                raise UsageError(
+                    "it begins like the input that was broken off, and goes on otherwise",
+                    hint="pipe in the same once more; or begin with this one: flowq run --fresh",
+                )
+            yield from self._given(readable, lines, columns)
+        return True
+
+    def _given(self, readable: Readable, lines: Lines, columns: Sequence[str]) -> Iterator[Any]:
+        ctx, n, saved_at = self.ctx, 0, lines.offset
+        most_rows = 1 if readable.is_stdin else _ROWS_BETWEEN_SAVES  # what comes slowly shall not wait
+        ctx.place = lambda: f"{readable.called}, line {_line_of_row(lines)}"
+        try:
+            for row in self.form.rows(lines, columns):
+                if isinstance(row, BadRow):
+                    _reject(row, readable.called, ctx)
+                else:
+                    yield row
+                n += 1
+                if n >= most_rows or lines.offset - saved_at > _BYTES_BETWEEN_SAVES:
+                    self._note(readable, lines.position())
+                    ctx.save(self.positions)
+                    n, saved_at = 0, lines.offset
+        except Exception:
+            self._note(readable, lines.row_start or lines.position())
+            raise
+        finally:
+            ctx.place = ""
+        self._note(readable, lines.position(), is_end=True)
+        if readable.is_stdin:  # the next one is another
+            self.positions.pop(readable.name, None)
+
+    def _note(self, readable: Readable, position: Position, *, is_end: bool = False) -> None:
+        self.positions[readable.name] = replace(position, stat=readable.stat, is_end=is_end)
 
 
-def _rows_of(form: Format, file: str, positions: Positions, ctx: SourceContext[Positions]) -> Iterator[Any]:
-    earlier = positions.get(file)
-    is_stdin = file == STDIN
-    size = 0 if is_stdin else Path(file).stat().st_size
-    if earlier is not None and earlier.size and earlier.size == size:
-        return  # nothing has come since its end
-    most_rows = 1 if is_stdin else _ROWS_BETWEEN_SAVES  # what comes slowly shall not wait for what comes later
-    n, saved_at = 0, 0
-    with opened(file) as stream:
-        lines, columns = _begun(form, stream, earlier)
-        for row in form.rows(lines, columns):
-            if isinstance(row, BadRow):
-                _reject(row, file, ctx)
-            else:
-                yield row
-            n += 1
-            if n >= most_rows or lines.offset - saved_at > _BYTES_BETWEEN_SAVES:
-                positions[file] = lines.position()
-                ctx.save(positions)
-                n, saved_at = 0, lines.offset
-        if is_stdin:  # the next one is another
-            positions.pop(file, None)
-        else:
-            positions[file] = lines.position(size)
+def _line_of_row(lines: Lines) -> int:
+    return lines.number if lines.row_start is None else lines.row_start.line + 1
 
 
-def _begun(form: Format, stream: BinaryIO, earlier: Position | None) -> tuple[Lines, Sequence[str]]:
-    """Where to go on reading, and the columns. A file that was replaced begins anew."""
-    lines = Lines(stream, earlier)
-    columns = form.columns(lines)
-    if earlier is not None and lines.is_same and not lines.skip_to(earlier) and stream.seekable():
-        stream.seek(0)
-        lines = Lines(stream)
-        columns = form.columns(lines)
-    return lines, columns
-
-
-def _reject(row: BadRow, file: str, ctx: SourceContext[Any]) -> None:
-    line = row.line.decode("utf-8", "backslashreplace").rstrip("\r\n")
-    row.error.add_note(
-        f"{'standard input' if file == STDIN else file}, line {row.number}: {line[:_LONGEST_LINE_SHOWN]}"
-    )
+def _reject(row: BadRow, called: str, ctx: SourceContext[Any]) -> None:
+    line = row.line[: 4 * _LONGEST_LINE_SHOWN].decode("utf-8", "backslashreplace").rstrip("\r\n")
+    column = f", column {row.column}" if row.column else ""
+    row.error.add_note(f"{called}, line {row.number}{column}: {line[:_LONGEST_LINE_SHOWN]}")
     ctx.reject(row.body, row.error)
 
 
-@contextmanager
-def opened(file: str) -> Generator[BinaryIO]:
-    """A file, or standard input, as the bytes that it holds when unpacked."""
-    match Path(file).suffix.lower():
-        case _ if file == STDIN:
-            yield _standard_input()
-        case ".gz":
-            import gzip
-
-            with gzip.open(file) as stream:
-                yield cast("BinaryIO", stream)
-        case ".bz2":
-            import bz2
-
-            with bz2.open(file) as stream:
-                yield cast("BinaryIO", stream)
-        case ".xz":
-            import lzma
-
-            with lzma.open(file) as stream:
-                yield cast("BinaryIO", stream)
-        case ".zip":
-            with _only_file_in(file) as stream:
-                yield stream
-        case _:
-            with Path(file).open("rb") as stream:
-                yield stream
+def _unreadable(failures: Sequence[tuple[str, Exception]]) -> UnreadableFiles:
+    told = [f"{where}: {_why(error)}" for where, error in failures[:_MOST_FILES_SHOWN]]
+    if len(failures) == 1:
+        error = failures[0][1]
+        again = "when it is whole, the next run reads on there"
+        return UnreadableFiles(told[0], hint=error.hint if isinstance(error, FlowqError) else again)
+    if len(failures) > len(told):
+        told.append(f"and {len(failures) - len(told):,} more")
+    again = "when they are mended, the next run reads on there, and nothing twice"
+    return UnreadableFiles(f"{len(failures):,} files could not be read", detail="\n".join(told), hint=again)
 
 
-def _standard_input() -> BinaryIO:
-    stdin: TextIO | None = sys.stdin
-    if stdin is None:
-        raise UsageError(
-            "standard input is closed, or the worker that read it has died",
-            hint="run it again with the same input: it goes on where it was",
-        )
-    return stdin.buffer
-
-
-@contextmanager
-def _only_file_in(archive: str) -> Generator[BinaryIO]:
-    from zipfile import ZipFile
-
-    with ZipFile(archive) as unpacked:
-        names = [info.filename for info in unpacked.infolist() if not info.is_dir()]
-        if len(names) != 1:
-            raise UsageError(
-                f"{archive} holds {len(names)} files, and one is needed", hint="unpack it, and name the folder"
-            )
-        with unpacked.open(names[0]) as stream:
-            yield cast("BinaryIO", stream)
+def _why(error: Exception) -> str:
+    if isinstance(error, FlowqError):
+        return error.message
+    return (error.strerror if isinstance(error, OSError) else "") or str(error) or type(error).__name__

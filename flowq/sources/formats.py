@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
-import csv
+import importlib.util
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
 from itertools import compress
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, cast
 
 import orjson
+from pydantic import ValidationError
 
-from flowq.delivery.codec import decoder, strings_decoder
-from flowq.errors import DecodeError
+from flowq.delivery.codec import decoder, strings_decoder, tag_of
+from flowq.errors import DecodeError, UsageError
+from flowq.sources.columns import check_columns, columns_known_to
+from flowq.sources.encoding import JsonLines, LineEnds, TextEncoding, encoding_by_mark
 from flowq.sources.lines import Lines
 
 _BOM = b"\xef\xbb\xbf"
+_REPLACED = "\ufffd"
+_LONGEST_KEPT_OF_A_LINE = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """A row that is not valid. `body` is what a stage may still make a message of, `line` the row as it was read."""
+    """A row that is not valid. `body` is what a stage may still make a message of, `line` the row as it was read.
+
+    `number` is that of its first line, `column` names the cell or field that is to blame, if one is.
+    """
 
     body: bytes
     line: bytes
     number: int
     error: DecodeError
+    column: str = ""
 
 
 class Format(Protocol):
@@ -33,8 +43,12 @@ class Format(Protocol):
     called: ClassVar[str]
     suffixes: ClassVar[tuple[str, ...]]
 
+    def ends(self, lines: Lines) -> LineEnds:
+        """Where lines end in this file, of which nothing has been read yet."""
+        ...
+
     def columns(self, lines: Lines) -> Sequence[str]:
-        """Reads what stands before the rows."""
+        """Reads what stands before the rows. Raises UsageError for what no rows can be read behind."""
         ...
 
     def rows(self, lines: Lines, columns: Sequence[str]) -> Iterator[Any]:
@@ -50,6 +64,10 @@ class Ndjson:
 
     def __init__(self, type_: Any) -> None:
         self._decode = decoder(type_)
+        self._ends = JsonLines()
+
+    def ends(self, lines: Lines) -> LineEnds:
+        return self._ends
 
     def columns(self, lines: Lines) -> Sequence[str]:
         return ()
@@ -59,15 +77,36 @@ class Ndjson:
         for line in lines:
             content = line.strip()
             if lines.number == 1:
-                content = content.removeprefix(_BOM)
+                content = _without_mark(content)
             if not content:
+                continue
+            if lines.is_cut:
+                kept = content[:_LONGEST_KEPT_OF_A_LINE]
+                yield BadRow(kept, kept, lines.number, DecodeError(_too_long(lines)))
                 continue
             try:
                 value = decode(content)
             except DecodeError as error:
-                yield BadRow(content, content, lines.number, error)
+                yield BadRow(content, content, lines.number, error, _field_of(error))
             else:
                 yield value
+
+
+@dataclass(slots=True)
+class _Taken:
+    """The lines of the row at hand, of which one may not be what the encoding says."""
+
+    lines: list[bytes] = field(default_factory=list[bytes])
+    n_bytes: int = 0
+    undecodable: UnicodeDecodeError | None = None
+
+    def clear(self) -> None:
+        self.lines.clear()
+        self.n_bytes, self.undecodable = 0, None
+
+    @property
+    def content(self) -> bytes:
+        return b"".join(self.lines)
 
 
 class Csv:
@@ -79,20 +118,49 @@ class Csv:
     def __init__(
         self, type_: Any, *, columns: Sequence[str], delimiter: str, null: frozenset[str], encoding: str
     ) -> None:
+        self._type_name = tag_of(type_)
         self._decode = strings_decoder(type_)
         self._columns = tuple(columns)
+        self._known = columns_known_to(type_)
         self._delimiter = delimiter
         self._null = null
-        self._encoding = encoding
+        try:
+            self._encoding = TextEncoding(encoding)
+            _parser().reader([], delimiter=delimiter)
+        except (LookupError, TypeError, ValueError) as error:
+            raise UsageError(f"csv(encoding={encoding!r}, delimiter={delimiter!r}): {error}") from None
+        if columns:
+            self._check(self._columns)
+
+    def ends(self, lines: Lines) -> LineEnds:
+        return self._encoding.meant_by(lines.peek(4)) if self._encoding.depends_on_the_beginning else self._encoding
 
     def columns(self, lines: Lines) -> Sequence[str]:
         if self._columns:
             return self._columns
-        return next(csv.reader(self._text(lines, []), delimiter=self._delimiter), ())
+        taken = _Taken()
+        header: list[str]
+        for header in self._reader(lines, taken):
+            if taken.undecodable is not None:
+                self._refuse(taken.content, taken.undecodable)
+            if header and (len(header) > 1 or header[0].strip()):
+                self._check(header)
+                return header
+            taken.clear()
+        return ()
+
+    def _check(self, columns: Sequence[str]) -> None:
+        check_columns(columns, self._known, type_name=self._type_name, delimiter=self._delimiter)
+
+    def _refuse(self, header: bytes, error: UnicodeDecodeError) -> None:
+        meant = encoding_by_mark(header) or "latin-1"
+        raise UsageError(
+            f"its first line is not {error.encoding}: {header[:200]!r}", hint=f"perhaps  csv(..., encoding={meant!r})"
+        )
 
     def rows(self, lines: Lines, columns: Sequence[str]) -> Iterator[Any]:
-        taken: list[bytes] = []  # the lines of the row at hand
-        reader = csv.reader(self._text(lines, taken), delimiter=self._delimiter)
+        taken = _Taken()
+        reader, error_class = self._reader(lines, taken), _parser().Error
         while True:
             taken.clear()
             number = lines.number + 1
@@ -102,32 +170,55 @@ class Csv:
                 if cells is None:
                     return
                 row = self._value(columns, cells, taken) if cells else None
-            except csv.Error as error:
-                line = b"".join(taken)
-                row = BadRow(line, line, number, DecodeError(f"not a row of CSV: {error}"))
+            except error_class as error:
+                row = self._misshapen(columns, taken, number, str(error))
             except DecodeError as error:
-                line = b"".join(taken)
-                row = BadRow(self._body(columns, cells or (), line), line, number, error)
+                column = self._column_at_fault(columns, cells or (), taken, error)
+                row = BadRow(self._body(columns, cells or (), taken), taken.content, number, error, column)
             if row is not None:
                 yield row
 
-    def _text(self, lines: Lines, taken: list[bytes]) -> Iterator[str]:
-        for line in lines:
-            taken.append(line)
-            yield line.decode(self._encoding, "surrogateescape")
+    def _reader(self, lines: Lines, taken: _Taken) -> Any:
+        return _parser().reader(self._text(lines, taken), delimiter=self._delimiter, strict=True)
 
-    def _value(self, columns: Sequence[str], cells: Sequence[str], taken: Sequence[bytes]) -> Any:
+    def _text(self, lines: Lines, taken: _Taken) -> Iterator[str]:
+        """The lines of rows, decoded. Sets `lines.row_start` for rows of several lines."""
+        encoding, read = cast("TextEncoding", lines.ends), iter(lines)
+        while True:
+            if not taken.lines:
+                lines.row_start = None
+            elif lines.row_start is None:
+                lines.row_start = lines.position_before()
+            line = next(read, None)
+            if line is None:
+                return
+            taken.lines.append(line)
+            taken.n_bytes += len(line)
+            if taken.n_bytes > lines.longest or lines.is_cut:
+                self._give_up_on_row(lines)
+            try:
+                yield encoding.text(line, lines.number)
+            except UnicodeDecodeError as error:
+                if lines.number == 1 and encoding_by_mark(line):
+                    self._refuse(line, error)
+                taken.undecodable = error
+                yield line.decode(encoding.name, "replace")
+
+    def _give_up_on_row(self, lines: Lines) -> None:
+        """It may be a quote that is missing, or no CSV: what follows cannot be told apart."""
+        if lines.row_start is None:
+            lines.row_start = lines.position_before()
+        raise UsageError(
+            f"the row that begins in line {lines.row_start.line + 1} has more than {lines.longest:,} bytes",
+            hint="a quote may be missing there, or its end; csv(max_bytes=...) allows longer rows",
+        )
+
+    def _value(self, columns: Sequence[str], cells: Sequence[str], taken: _Taken) -> Any:
+        if taken.undecodable is not None:
+            raise DecodeError(f"not {taken.undecodable.encoding}: {taken.undecodable.reason}")
         if len(cells) != len(columns):
             raise DecodeError(f"a row of {len(cells)} cells, but there are {len(columns)} columns")
-        if not all(map(str.isascii, cells)):
-            self._check_encoding(taken)
         return self._decode(self._fields(columns, cells))
-
-    def _check_encoding(self, taken: Sequence[bytes]) -> None:
-        try:
-            b"".join(taken).decode(self._encoding)
-        except UnicodeDecodeError as error:
-            raise DecodeError(f"not {error.encoding}: {error.reason}") from None
 
     def _fields(self, columns: Sequence[str], cells: Sequence[str]) -> dict[str, str]:
         if self._null.isdisjoint(cells):
@@ -135,11 +226,62 @@ class Csv:
         given = [cell not in self._null for cell in cells]
         return dict(zip(compress(columns, given), compress(cells, given), strict=True))
 
-    def _body(self, columns: Sequence[str], cells: Sequence[str], line: bytes) -> bytes:
-        """The row as a stage that takes JSON can read it, if its cells have names and can be written so."""
+    def _misshapen(self, columns: Sequence[str], taken: _Taken, number: int, why: str) -> BadRow:
+        """For what is no row in the strict sense; a lenient reading tells in which column that begins."""
+        lines = [line.decode("utf-8", "replace") for line in taken.lines]
+        cells = next(_parser().reader(lines, delimiter=self._delimiter), ())
+        if why == "unexpected end of data":
+            why = f"a quote is opened in it and never closed, up to line {number + len(lines) - 1}"
+        error = DecodeError(f"not a row of CSV: {why}")
+        return BadRow(taken.content, taken.content, number, error, _column_at(columns, len(cells) - 1))
+
+    def _column_at_fault(self, columns: Sequence[str], cells: Sequence[str], taken: _Taken, error: DecodeError) -> str:
+        if taken.undecodable is not None:
+            return _column_at(columns, next((i for i, cell in enumerate(cells) if _REPLACED in cell), 0))
         if len(cells) != len(columns):
-            return line
+            return _column_at(columns, len(cells))
+        return _field_of(error)
+
+    def _body(self, columns: Sequence[str], cells: Sequence[str], taken: _Taken) -> bytes:
+        """The row as a stage that takes JSON can read it, if its cells have names and are what the encoding says."""
+        if len(cells) != len(columns) or taken.undecodable is not None:
+            return taken.content
         try:
             return orjson.dumps(self._fields(columns, cells))
-        except orjson.JSONEncodeError:  # bytes that are not of this encoding
-            return line
+        except orjson.JSONEncodeError:  # half a surrogate pair, which some encodings can write
+            return taken.content
+
+
+@cache
+def _parser() -> Any:
+    """A csv module of our own: the longest cell that it takes is a setting of the module, and the host has its own."""
+    spec = importlib.util.find_spec("_csv")
+    assert spec is not None
+    assert spec.loader is not None
+    parser: Any = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(parser)
+    parser.field_size_limit(2**31 - 1)
+    return parser
+
+
+def _column_at(columns: Sequence[str], index: int) -> str:
+    return columns[min(max(index, 0), len(columns) - 1)] if columns else ""
+
+
+def _field_of(error: DecodeError) -> str:
+    """The field that is not valid, the first of them if there are several."""
+    if not isinstance(error.__cause__, ValidationError):
+        return ""
+    findings = error.__cause__.errors(include_url=False, include_input=False, include_context=False)
+    return ".".join(str(part) for part in findings[0]["loc"])
+
+
+def _without_mark(content: bytes) -> bytes:
+    if other := encoding_by_mark(content):
+        hint = f"iconv -f {other.upper()} -t UTF-8 makes it so"
+        raise UsageError(f"it is {other.upper()}, and NDJSON is UTF-8", hint=hint)
+    return content.removeprefix(_BOM)
+
+
+def _too_long(lines: Lines) -> str:
+    return f"a line of more than {lines.longest:,} bytes, of which the first {_LONGEST_KEPT_OF_A_LINE:,} are kept"

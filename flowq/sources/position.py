@@ -2,30 +2,45 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from zlib import crc32
 
 HEAD_BYTES = 1024
+
+_SETTLED_AFTER_NS = 2_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
     """Behind a row: the next begins at `offset`, in bytes as they are read, after `line` lines.
 
-    `head` tells the file from another one of the same name: a checksum of its first bytes, no more than have been read.
-    `size` is that of the whole file, on disk, when its end had been reached; 0 before.
+    `content` is a checksum of everything before, `head` of its first bytes, no more than HEAD_BYTES. `stat` is that of
+    the whole file on disk, "" where it proves nothing. `is_end`: everything that there was had been read.
     """
 
     offset: int
     line: int
+    content: int
     head: int
-    size: int = 0
+    stat: str = ""
+    is_end: bool = False
 
     @property
     def head_bytes(self) -> int:
         """How many bytes `head` is about."""
         return min(self.offset, HEAD_BYTES)
 
-    def is_in(self, head: bytes) -> bool:
-        """Whether a file that begins with these bytes is the one that this position was in."""
+    def begins_like(self, head: bytes) -> bool:
+        """Whether a file that begins with these bytes may be the one that this position was in."""
         return len(head) >= self.head_bytes and crc32(head[: self.head_bytes]) == self.head
+
+
+def stat_word(stat: os.stat_result, now_ns: int) -> str:
+    """Tells a file from what it was before without reading it; "" for one that has just been written.
+
+    The clock of a file system is coarse: a file that is written again within one of its ticks keeps its times.
+    """
+    if now_ns - max(stat.st_mtime_ns, stat.st_ctime_ns) < _SETTLED_AFTER_NS:
+        return ""
+    return f"{stat.st_size}-{stat.st_mtime_ns}-{stat.st_ctime_ns}-{stat.st_ino}"

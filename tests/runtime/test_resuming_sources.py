@@ -262,7 +262,7 @@ async def test_a_bad_row_is_a_dead_letter_of_the_stage_that_takes_the_rows_and_c
     assert (summary.stages["sink"].entered, summary.stages["sink"].dead, summary.stages["rows"].out) == (3, 1, 3)
     assert (letter.body, letter.edge, letter.reason) == (b'{"n":"two"}', "rows>sink", "undecodable")
     assert letter.error.startswith("DecodeError: not a valid Item: n:")
-    assert f'{file}, line 2: {{"n":"two"}}' in letter.traceback
+    assert f'{file}, line 2, column n: {{"n":"two"}}' in letter.traceback
 
 
 async def test_a_value_too_large_for_its_stage_is_a_dead_letter_and_the_source_goes_on(lab: Lab) -> None:

@@ -27,6 +27,7 @@ from flowq.sources.formats import Csv
 from flowq.sources.lines import Lines
 from flowq.sources.position import Position
 
+LONGEST = 1_000_000
 Context = SourceContext[dict[str, Position]]
 
 
@@ -136,7 +137,7 @@ def test_a_line_that_is_not_valid_is_rejected_with_its_bytes_and_place_and_the_o
 
     assert numbers(ndjson(Row, file), ctx) == [1, 2]
     assert [rejected.body for rejected in ctx.rejected] == [b'{"n":"x"}', b"no json", b"\xff\xfe"]
-    assert ctx.rejected[0].error.__notes__ == [f'{file}, line 3: {{"n":"x"}}']
+    assert ctx.rejected[0].error.__notes__ == [f'{file}, line 3, column n: {{"n":"x"}}']
 
 
 def test_a_row_of_csv_that_is_not_valid_is_rejected_so_that_its_stage_may_still_take_it(tmp_path: Path) -> None:
@@ -153,7 +154,8 @@ def test_a_row_of_csv_that_is_not_valid_is_rejected_so_that_its_stage_may_still_
         b"5,\xff\n",
     ]
     places = [rejected.error.__notes__[0].partition(":")[0] for rejected in ctx.rejected]
-    assert places == [f"{file}, line {n}" for n in (3, 5, 6, 7, 8)]
+    lines_and_columns = [(3, "n"), (5, "text"), (6, "text"), (7, "n"), (8, "text")]
+    assert places == [f"{file}, line {line}, column {column}" for line, column in lines_and_columns]
 
 
 def test_cells_that_stand_for_nothing_leave_the_field_at_its_default(tmp_path: Path) -> None:
@@ -194,16 +196,15 @@ def _read_in_two_parts(file: Path, stopped_at: int) -> Iterator[Any]:
     """The rows up to a point, and from the position there on the rest."""
     form = Csv(dict[str, str], columns=(), delimiter=",", null=frozenset(), encoding="utf-8-sig")
     with file.open("rb") as stream:
-        lines = Lines(stream)
+        lines = Lines(stream, form.ends(Lines(stream, longest=LONGEST)), longest=LONGEST)
         columns = form.columns(lines)
         position = lines.position()
         for row in islice(form.rows(lines, columns), stopped_at):
             yield row
             position = lines.position()
     with file.open("rb") as stream:
-        lines = Lines(stream, position)
+        lines = Lines(stream, form.ends(Lines(stream, longest=LONGEST)), longest=LONGEST)
         columns = form.columns(lines)
-        assert lines.is_same
         assert lines.skip_to(position)
         yield from form.rows(lines, columns)
 

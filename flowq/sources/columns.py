@@ -1,0 +1,71 @@
+"""Whether the columns of a CSV file can be what its rows are made of."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
+
+from pydantic import AliasChoices, AliasPath
+from typing_extensions import is_typeddict
+
+from flowq.errors import UsageError
+from flowq.graph.typecheck import bare
+
+_DELIMITERS = (",", ";", "\t", "|", ":")
+
+
+def check_columns(columns: Sequence[str], known: frozenset[str] | None, *, type_name: str, delimiter: str) -> None:
+    """Raises UsageError for names of which one row could not be made, or not without guessing.
+
+    `known` are the columns that the type takes, None if it takes any.
+    """
+    twice = {name for name in columns if columns.count(name) > 1 and (known is None or name in known)}
+    if twice:
+        names = ", ".join(f'"{name}"' for name in sorted(twice))
+        raise UsageError(f"it has several columns of the name {names}", hint="rename them, or name all with columns=")
+    if known and columns and known.isdisjoint(columns):
+        raise UsageError(
+            f"none of its columns is a field of {type_name}: {', '.join(columns)[:200]}",
+            hint=_remedy(delimiter.join(columns), known, delimiter),
+        )
+
+
+def _remedy(header: str, known: frozenset[str], delimiter: str) -> str:
+    for other in _DELIMITERS:
+        if other != delimiter and not known.isdisjoint(next(csv.reader([header], delimiter=other), ())):
+            return f"its cells are separated otherwise: delimiter={other!r}"
+    names = ", ".join(sorted(known)[:10]) + (", ..." if len(known) > 10 else "")
+    return f"its fields: {names}; give delimiter= or encoding=, or columns= for a file without a header"
+
+
+def columns_known_to(type_: Any) -> frozenset[str] | None:
+    """The names by which a type takes its fields, aliases among them; None if any name may be one.
+
+    >>> columns_known_to(dict[str, int]) is None
+    True
+    """
+    type_ = bare(type_)
+    while hasattr(type_, "__supertype__"):
+        type_ = bare(type_.__supertype__)
+    if is_typeddict(type_):
+        return frozenset(type_.__required_keys__ | type_.__optional_keys__)
+    class_: Any = get_origin(type_) or type_
+    fields: Any = getattr(class_, "model_fields", None) or getattr(class_, "__pydantic_fields__", None)
+    if fields is not None and not getattr(class_, "__pydantic_root_model__", False):
+        return frozenset(name for field, info in fields.items() for name in (field, *_aliases(info)))
+    if (plain := getattr(class_, "__dataclass_fields__", None)) is not None:
+        return frozenset(plain)
+    if get_origin(type_) in (Union, UnionType):
+        members = [columns_known_to(member) for member in get_args(type_)]
+        return None if None in members else frozenset(name for member in members for name in member or ())
+    return None
+
+
+def _aliases(info: Any) -> Iterator[str]:
+    for alias in (info.alias, info.validation_alias):
+        for choice in alias.choices if isinstance(alias, AliasChoices) else [alias]:
+            first = choice.path[0] if isinstance(choice, AliasPath) else choice
+            if isinstance(first, str):
+                yield first

@@ -1,0 +1,127 @@
+"""How text is encoded: where its lines end in the bytes, and what they say."""
+
+from __future__ import annotations
+
+import codecs
+import re
+import sys
+from collections.abc import Callable
+from functools import partial
+
+_ASCII = "\r\n\t ,;|\"'09azAZ"
+_LINES = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
+_NATIVE = "le" if sys.byteorder == "little" else "be"
+_BOMS = {
+    "utf-16": {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"},
+    "utf-32": {codecs.BOM_UTF32_LE: "utf-32-le", codecs.BOM_UTF32_BE: "utf-32-be"},
+}
+_UNITS = {"utf-16-le": 2, "utf-16-be": 2, "utf-32-le": 4, "utf-32-be": 4}
+
+BOM = "\ufeff"
+_FOREIGN_BOMS = (  # UTF-32 first: its mark begins with that of UTF-16
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
+class TextEncoding:
+    """One encoding. Raises LookupError for a name that is not known, or is no encoding of text.
+
+    >>> [line.decode("utf-16-le") for line in TextEncoding("utf-16-le").split("a\\rb\\nc".encode("utf-16-le"))]
+    ['a\\r', 'b\\n', 'c']
+    """
+
+    def __init__(self, name: str) -> None:
+        known = codecs.lookup(name)
+        self.name = "utf-8" if known.name == "utf-8-sig" else known.name
+        if not getattr(known, "_is_text_encoding", True):
+            raise LookupError(f"{name} is no encoding of text")
+        self.unit = _UNITS.get(self.name, 1)
+        self.split: Callable[[bytes], list[bytes]] = partial(_split_decoded, self.name)
+        if self.unit == 1 and self.name not in _BOMS:
+            if _ASCII.encode(self.name) == _ASCII.encode("ascii"):
+                self.split = _split_ascii
+            elif len(bytes(range(256)).decode(self.name, "replace")) != 256:  # characters of one byte, as in EBCDIC
+                raise LookupError(f"the lines of {name} cannot be told apart")
+        self._line_ends = tuple(end.encode(self.name) for end in ("\n", "\r"))
+
+    @property
+    def depends_on_the_beginning(self) -> bool:
+        """Whether the first bytes of a file say which encoding it is."""
+        return self.name in _BOMS
+
+    def meant_by(self, start: bytes) -> TextEncoding:
+        """The encoding of a file that begins so. Without a mark it is that of this machine, as for Python."""
+        if not self.depends_on_the_beginning:
+            return self
+        for bom, name in _BOMS[self.name].items():
+            if start.startswith(bom):
+                return TextEncoding(name)
+        return TextEncoding(f"{self.name}-{_NATIVE}")
+
+    def ends_line(self, piece: bytes) -> bool:
+        return piece.endswith(self._line_ends)
+
+    def ends_within_line_end(self, piece: bytes) -> bool:
+        """Whether another byte may belong to the end of this line."""
+        return len(piece) % self.unit != 0 or piece.endswith(self._line_ends[1])
+
+    def text(self, line: bytes, number: int) -> str:
+        """The text of a line. Raises UnicodeDecodeError."""
+        text = line.decode(self.name)
+        return text.removeprefix(BOM) if number == 1 else text
+
+
+class JsonLines:
+    """Lines as NDJSON has them: UTF-8, and nothing but a line feed ends them."""
+
+    unit = 1
+
+    def split(self, data: bytes) -> list[bytes]:
+        return data.splitlines(keepends=True) if b"\r" not in data else _split_at_line_feeds(data)
+
+    def ends_line(self, piece: bytes) -> bool:
+        return piece.endswith(b"\n")
+
+    def ends_within_line_end(self, piece: bytes) -> bool:
+        return False
+
+
+LineEnds = TextEncoding | JsonLines
+
+
+def encoding_by_mark(start: bytes) -> str:
+    """The encoding whose mark a file begins with, "" if that may be UTF-8."""
+    return next((name for bom, name in _FOREIGN_BOMS if start.startswith(bom)), "")
+
+
+def _split_ascii(data: bytes) -> list[bytes]:
+    return data.splitlines(keepends=True)
+
+
+def _split_at_line_feeds(data: bytes) -> list[bytes]:
+    *whole, rest = data.split(b"\n")
+    return [line + b"\n" for line in whole] + ([rest] if rest else [])
+
+
+def _split_decoded(name: str, data: bytes) -> list[bytes]:
+    """The lines of text whose bytes say little by themselves. What cannot be decoded stays where it is."""
+    pieces: list[bytes] = []
+    at = 0
+    for line in _LINES.findall(_roughly(name, data)):
+        end = at + len(line.encode(name, "surrogatepass"))
+        pieces.append(data[at:end])
+        at = end
+    if at < len(data):
+        pieces.append(data[at:])
+    return pieces
+
+
+def _roughly(name: str, data: bytes) -> str:
+    """Text of which each character has as many bytes as it had in the data."""
+    try:
+        return data.decode(name, "surrogatepass")
+    except UnicodeDecodeError:
+        return data.decode(name, "replace")
