@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import select
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from io import BufferedReader
 from typing import NamedTuple
 
-_READ_BYTES = 1 << 20
+from flowq.sources.encoding import JsonLines
+from flowq.sources.lines import Lines
+
+_LONGEST_LINE_BYTES = 512_000_000
 
 
 class Line(NamedTuple):
@@ -20,22 +24,19 @@ class Line(NamedTuple):
 def line_batches(stream: BufferedReader, *, most: int) -> Iterator[list[Line]]:
     """The lines of a stream in batches of at most `most`. Holds one batch and what was read with it.
 
-    Lines that come slowly are given on at once; a last line needs no newline.
+    Lines that come slowly are given on at once; a last line needs no newline, and a byte order mark is no part of the
+    first. Of a line above 512 MB, which no server stores, only the beginning is given.
     """
-    number, rest = 0, b""
     ready: list[Line] = []
-    while data := stream.read1(_READ_BYTES):
-        *whole, rest = (rest + data).split(b"\n")
-        ready += [Line(n, content) for n, content in enumerate(whole, number + 1) if content.strip()]
-        number += len(whole)
-        while len(ready) >= most:
-            yield ready[:most]
-            del ready[:most]
-        if ready and not _has_more(stream):
+    lines = Lines(stream, JsonLines(), longest=_LONGEST_LINE_BYTES)
+    for content in lines:
+        if lines.number == 1:
+            content = content.removeprefix(BOM_UTF8)
+        if content.strip():
+            ready.append(Line(lines.number, content))
+        if len(ready) == most or (ready and lines.needs_to_read and not _has_more(stream)):
             yield ready
             ready = []
-    if rest.strip():
-        ready.append(Line(number + 1, rest))
     if ready:
         yield ready
 

