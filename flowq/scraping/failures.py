@@ -36,6 +36,10 @@ class BrokenBody(FetchFailed):
     """A body that ends too early, or is not packed as its header says."""
 
 
+class BrowserCrashed(FetchFailed):
+    """The browser, or the page in it, is gone."""
+
+
 def failure_of(error: Exception) -> FetchFailed:
     """What an error of the HTTP client means."""
     text = str(error) or type(error).__name__

@@ -62,14 +62,14 @@ class Web:
         drop: tuple[str, ...] = (),
         limits: Limits | None = None,
     ) -> None:
-        self._agent = agent
-        self._scope = scope
+        self.agent = agent
+        self.scope = scope
         self._obeys = obey_robots
         self._drop = drop
-        self._limits = limits or Limits()
+        self.limits = limits or Limits()
         self._http = httpx2.AsyncClient(
             headers={"User-Agent": agent, "Accept-Encoding": ACCEPT_ENCODING, "Accept": "text/html, */*;q=0.5"},
-            timeout=self._limits.idle_seconds,
+            timeout=self.limits.idle_seconds,
             follow_redirects=False,
         )
         self._rules: dict[str, tuple[float, Rules]] = {}  # until when, and what, by URL of the robots.txt
@@ -90,7 +90,7 @@ class Web:
         Raises Reject for a page that is not to be had, RetryLater for a host that wants to be left alone for a while,
         and FetchFailed for what may be better the next time.
         """
-        if self._obeys and not (await self.rules(link.url)).allow(link.url, agent=self._agent):
+        if not await self.allows(link.url):
             return []
         asked = {"If-None-Match": known.etag, "If-Modified-Since": known.modified} if known else {}
         async with self._answer(link.url, {name: value for name, value in asked.items() if value}) as answer:
@@ -99,11 +99,11 @@ class Web:
                     return await self._page(link, answer)
                 case Kind.MOVED:
                     target = redirected(
-                        link, answer.headers, self._scope, max_redirects=self._limits.redirects, drop=self._drop
+                        link, answer.headers, self.scope, max_redirects=self.limits.redirects, drop=self._drop
                     )
                     return [target] if target is not None else []
                 case Kind.UNCHANGED if known is not None:
-                    return [*links_within(self._scope, known.links, site=link.site, depth=link.depth + 1)]
+                    return [*links_within(self.scope, known.links, site=link.site, depth=link.depth + 1)]
                 case Kind.EMPTY | Kind.UNCHANGED:
                     return []
 
@@ -124,7 +124,7 @@ class Web:
             # Sitemaps of example.org often name pages of www.example.org.
             same = host_of(page).removeprefix("www.") == site.removeprefix("www.")
             link = Link(url=page, site=host_of(page) if same else site)
-            if self._scope.admits(page, site=link.site):
+            if self.scope.admits(page, site=link.site):
                 yield link
 
     async def _sitemap_entries(self, url: str) -> AsyncIterator[Entry]:
@@ -145,7 +145,7 @@ class Web:
                 return
 
     async def _sitemap_answer(self, url: str) -> AsyncIterator[Entry]:
-        for _ in range(self._limits.redirects + 1):
+        for _ in range(self.limits.redirects + 1):
             async with self._answer(url, whole=False) as answer:
                 location = normal_url(answer.headers.get("location", ""), url)
                 if answer.is_redirect and location is not None:
@@ -160,7 +160,7 @@ class Web:
                 for entry in reader.finish():
                     yield entry
                 return
-        raise Reject(f"more than {self._limits.redirects} redirects")
+        raise Reject(f"more than {self.limits.redirects} redirects")
 
     async def _unpacked(self, answer: httpx2.Response) -> AsyncIterator[bytes]:
         """The body of a sitemap, whether it is packed on its way, or a packed file, or both."""
@@ -176,6 +176,10 @@ class Web:
         unpacker.finish()
         if file is not None:
             file.finish()
+
+    async def allows(self, url: str) -> bool:
+        """Whether robots.txt lets this crawler fetch a URL. Raises what `rules` raises."""
+        return not self._obeys or (await self.rules(url)).allow(url, agent=self.agent)
 
     async def rules(self, url: str) -> Rules:
         """The robots.txt of the host of a URL. Raises RetryLater and FetchFailed where it cannot be told."""
@@ -239,7 +243,7 @@ class Web:
         ]
 
     async def _body(self, answer: httpx2.Response) -> bytes:
-        unpacker = Unpacker(answer.headers.get("content-encoding", ""), max_bytes=self._limits.page_bytes)
+        unpacker = Unpacker(answer.headers.get("content-encoding", ""), max_bytes=self.limits.page_bytes)
         body: list[bytes] = []
         try:
             async for data in answer.aiter_raw():
@@ -256,12 +260,12 @@ class Web:
         """The answer to a request; all of it within the time that a page may take, if it is wanted `whole`."""
         try:
             async with (
-                asyncio.timeout(self._limits.page_seconds if whole else None),
+                asyncio.timeout(self.limits.page_seconds if whole else None),
                 self._http.stream("GET", url, headers=headers) as answer,
             ):
                 yield answer
         except TimeoutError as error:
-            raise TooSlow(f"no whole answer within {self._limits.page_seconds:g} s") from error
+            raise TooSlow(f"no whole answer within {self.limits.page_seconds:g} s") from error
         except (httpx2.InvalidURL, httpx2.UnsupportedProtocol, httpx2.LocalProtocolError) as error:
             raise Reject(str(error)) from error
         except (httpx2.HTTPError, OSError) as error:

@@ -26,11 +26,11 @@ def project(tmp_path: Path) -> Iterator[Project]:
         yield project
 
 
-async def crawl(project: Project, *starts: str, sitemap: str = "") -> FlowqProcess:
+async def crawl(project: Project, *starts: str, sitemap: str = "", name: str = "scrape") -> FlowqProcess:
     """Crawl to the end, while servers of this loop answer."""
     arguments = [f"url={' '.join(starts)}"] * bool(starts) + [f"sitemap={sitemap}"] * bool(sitemap)
     options = [word for argument in arguments for word in ("-a", argument)]
-    return await asyncio.to_thread(project.run, "run", "scrape", "--json", *options)
+    return await asyncio.to_thread(project.run, "run", name, "--json", *options)
 
 
 def rows(project: Project, server: RawServer) -> dict[str, tuple[str, int]]:

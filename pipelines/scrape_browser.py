@@ -1,0 +1,28 @@
+"""The same crawl as scrape, through a browser, for sites that build their pages by script.
+
+`flowq run scrape_browser -a url=https://…` needs Chromium, and `pip install 'flowq-streams[browser]'`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from flowq import Pipeline, Retry, resource, stage, use
+from flowq.scraping import Link, Page, Web
+from flowq.scraping.browser import Browser
+from pipelines.scrape import RATE, parse, seeds, store, web
+
+
+@resource
+async def browser(web: Web = use(web)) -> AsyncIterator[Browser]:
+    async with Browser(web) as browser:
+        yield browser
+
+
+# A page in a browser takes a hundred times the memory of one that is only read.
+@stage(concurrency=4, dedup="url", rate=RATE, retry=Retry(attempts=5, base=0.5), timeout="2m")
+async def render(link: Link, browser: Browser = use(browser)) -> list[Page | Link]:
+    return await browser.fetch(link)
+
+
+scrape_browser = Pipeline("scrape_browser", seeds >> render >> (parse | render), parse >> (store | render))

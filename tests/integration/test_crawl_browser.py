@@ -1,0 +1,117 @@
+"""A crawl through a real Chromium, of a page that builds its links by script."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from flowq.scraping import Crawler, DnsFailed, FetchFailed, Link, Page, Web
+from flowq.scraping.browser import Browser
+from flowq.scraping.failures import BrowserCrashed, ConnectionFailed
+from tests.integration.flowq_process import Project
+from tests.integration.test_crawl_web import NO_ROBOTS, crawl, page
+from tests.raw_server import answer, raw_server, redirect
+from tests.requirements import unavailable
+
+PIPELINES = Path(__file__).parents[2] / "pipelines"
+BUILT = """<title>loading</title><div id=app></div><script>
+    document.title = "built";
+    setTimeout(() => fetch("/data.json").then(r => r.json()).then(paths => {
+        document.getElementById("app").innerHTML = paths.map(path => `<a href="${path}">x</a>`).join("");
+    }), 20);
+</script>"""
+PAGES = {
+    "/": answer(BUILT),
+    "/data.json": answer('["/a", "/b", "/moved", "/gone"]', content_type="application/json"),
+    "/a": page("A", "/"),
+    "/b": answer("<title>B</title><script>history.pushState({}, '', '/c')</script>"),
+    "/c": page("C"),
+    "/moved": redirect("/a"),
+    "/favicon.ico": answer("", 404),
+}
+
+
+@pytest.fixture(autouse=True)
+def chromium() -> str:
+    found = shutil.which("chromium")
+    if found is None:
+        unavailable("there is no chromium", "apt-get install chromium")
+    return str(found)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    with Project(tmp_path, SCRAPE_RATE="2000", SCRAPE_DB="scrape.db") as project:
+        for name in ("scrape.py", "scrape_browser.py"):
+            shutil.copy(PIPELINES / name, project.folder / "pipelines")
+        yield project
+
+
+@pytest.fixture
+async def web() -> AsyncIterator[Web]:
+    async with Crawler("test-crawler").open() as web:
+        yield web
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def browsers(pid: int) -> list[int]:
+    """The main processes of Chromium below a process."""
+    found = list[int]()
+    for child in children_of(pid):
+        command = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
+        if b"chromium" in command[0] and not any(word.startswith(b"--type=") for word in command):
+            found.append(child)
+        else:
+            found += browsers(child)
+    return found
+
+
+async def test_links_that_a_script_has_built_are_followed(project: Project) -> None:
+    async with raw_server({**NO_ROBOTS, **PAGES}) as server:
+        run = await crawl(project, server.url, name="scrape_browser")
+        assert run.wait() == 3, run.stderr  # /gone
+        with closing(sqlite3.connect(project.folder / "scrape.db")) as db:
+            rows = {(url.removeprefix(server.url), title) for url, title in db.execute("select url, title from doc")}
+    assert rows == {("/", "built"), ("/a", "A"), ("/c", "C")}
+
+
+async def test_a_browser_that_is_killed_fails_its_page_and_the_next_one_gets_a_new_browser(web: Web) -> None:
+    async with raw_server({**NO_ROBOTS, **PAGES}) as server, Browser(web) as browser:
+        start = Link(url=server.url + "/a")
+
+        async def kill(writer: object) -> None:
+            for pid in browsers(os.getpid()):
+                os.kill(pid, signal.SIGKILL)
+
+        server.pages["/crash"] = kill
+        with pytest.raises(BrowserCrashed):
+            await browser.fetch(start.model_copy(update={"url": server.url + "/crash"}))
+        [found] = await browser.fetch(start)
+    assert isinstance(found, Page)
+    assert "<title>A</title>" in found.html
+
+
+async def test_failures_are_told_apart_and_robots_txt_is_obeyed(web: Web) -> None:
+    rules = answer("User-agent: *\nDisallow: /private", content_type="text/plain")
+    async with raw_server({"/robots.txt": rules, "/private": page("no")}) as server, Browser(web) as browser:
+        assert await browser.fetch(Link(url=server.url + "/private")) == []
+        assert server.paths == []
+    async with Crawler("x", obey_robots=False).open() as careless, Browser(careless) as browser:
+        assert isinstance(await failure(browser, "http://no-such-host.invalid/"), DnsFailed)
+        assert isinstance(await failure(browser, "http://127.0.0.1:65000/"), ConnectionFailed)
+
+
+async def failure(browser: Browser, url: str) -> FetchFailed:
+    with pytest.raises(FetchFailed) as caught:
+        await browser.fetch(Link(url=url))
+    return caught.value
