@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
-import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,13 +15,12 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from flowq.cli.errors import UserCodeFailed, shown
+from flowq.cli.passed_over import INIT, NAME, named_like, packages_in
 from flowq.errors import NotFound, PipelineError, UsageError
 
 if TYPE_CHECKING:
     from flowq.graph.pipeline import Pipeline
     from flowq.settings import Settings
-
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class NoPipeline(UsageError):
@@ -72,10 +70,13 @@ def load(name: str, settings: Settings) -> Loaded:
 
 def find(name: str, settings: Settings) -> Entry:
     """The pipeline of that name, not yet imported. Raises UsageError and NotFound as `load` does."""
-    if not _NAME.fullmatch(name):
-        hint = "the name alone: scrape for pipelines/scrape.py  (flowq ls)"
-        raise UsageError(f'"{name}" is not the name of a pipeline', hint=hint)
     known = {entry.name: entry for entry in entries(settings)}
+    if name not in known and (left := named_like(name, settings)):
+        raise NotFound(f'there is no pipeline "{name}"', hint=str(left))
+    if not NAME.fullmatch(name):
+        near = get_close_matches(name, known, 1)
+        hint = f'did you mean "{near[0]}"?' if near else "the name alone: scrape for pipelines/scrape.py  (flowq ls)"
+        raise UsageError(f'"{name}" is not the name of a pipeline', hint=hint)
     if name not in known:
         near = get_close_matches(name, known, 1)
         where = ", ".join(place if ":" in place else f"./{shown(Path(place))}" for place in settings.pipelines)
@@ -127,19 +128,21 @@ def _file_entries(place: str) -> Iterator[Entry]:
     cwd = Path.cwd()
     folder = Path(os.path.normpath(cwd / place))
     root = cwd
-    if not folder.is_relative_to(cwd) or not all(map(_NAME.fullmatch, folder.relative_to(cwd).parts)):
+    if not folder.is_relative_to(cwd) or not all(map(NAME.fullmatch, folder.relative_to(cwd).parts)):
         root = folder.parent
     package = folder.relative_to(root).parts
-    if not all(map(_NAME.fullmatch, package)):
+    if not all(map(NAME.fullmatch, package)):
         raise UsageError(f'Python cannot import from a folder named "{folder.name}"', hint="letters, digits and _ only")
+    for inner in packages_in(folder):
+        yield Entry(inner.name, ".".join((*package, inner.name)), root, inner / INIT)
     for file in sorted(folder.glob("*.py")):
-        if _NAME.fullmatch(file.stem) and not file.stem.startswith("__"):
+        if NAME.fullmatch(file.stem) and not file.stem.startswith("__"):
             yield Entry(file.stem, ".".join((*package, file.stem)), root, file)
 
 
 def _attribute_entry(place: str) -> Entry:
     module, _, attribute = place.partition(":")
-    if not all(map(_NAME.fullmatch, (*module.split("."), attribute))):
+    if not all(map(NAME.fullmatch, (*module.split("."), attribute))):
         raise UsageError(f'"{place}" names no pipeline', hint='write "package.module:attribute"')
     return Entry(attribute, module, Path.cwd(), attribute=attribute)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from flowq.cli.errors import note, shown, summary
 from flowq.cli.loading import NoPipeline, entries, load_entry
 from flowq.cli.options import Json
+from flowq.cli.passed_over import passed_over
 from flowq.errors import FlowqError
 from flowq.printable import json_text
 from flowq.settings import Settings
@@ -26,7 +27,7 @@ def command(as_json: Json = False) -> None:
     """List the pipelines of this project.
 
     A file that cannot be imported is listed with its error, and the exit code stays 0: flowq check is for finding
-    faults. Files that define no pipeline are left out.
+    faults. Files that define no pipeline are left out; one that does and cannot be found is named on standard error.
 
     Example:
       flowq ls
@@ -38,7 +39,10 @@ def command(as_json: Json = False) -> None:
         print(json_text(rows, indent=True))
     elif rows:
         _print_table(rows)
-    if not rows:
+    left_out = passed_over(settings)
+    for left in left_out:
+        note(str(left))
+    if not rows and not left_out:
         where = ", ".join(settings.pipelines)
         note(f'no pipelines in {where}: write {where}/NAME.py with  NAME = Pipeline("NAME", first >> second)')
     elif broken := sum(row.error is not None for row in rows):

@@ -106,3 +106,67 @@ def test_an_argument_that_is_not_utf_8_is_refused_in_plain_words(arguments: tupl
         assert ended.returncode == 2, ended.stderr
         assert ended.stderr.startswith("error[FQ2")
         assert os.fsencode(LATIN_1) not in ended.stderr.encode("utf-8", "surrogateescape")
+
+
+# Names that Python cannot import
+
+PLAIN = """
+    from flowq import Pipeline, stage
+
+
+    @stage
+    def take(n: int) -> None:
+        print("took", n)
+
+
+    NAME = Pipeline("NAME", take)
+"""
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> Iterator[Project]:
+    with Project(tmp_path) as project:
+        for place in ("good", "my-rows", "2nd", "größe", "package/__init__", "eu/inner", "with-dash/__init__"):
+            name = Path(place).parts[0].replace("-", "_").replace("2nd", "second").replace("ö", "oe").replace("ß", "ss")
+            (tmp_path / "pipelines" / place).parent.mkdir(exist_ok=True)
+            project.write(place, PLAIN.replace("NAME", name))
+        (tmp_path / "pipelines" / "script-without.py").write_text("print('not a pipeline')")
+        yield project
+
+
+def test_what_cannot_be_found_is_named_with_its_remedy(plain: Project) -> None:
+    for command in ("ls", "check"):
+        ended = called(plain, command)
+        assert ended.returncode == 0
+        assert "package" in ended.stdout
+        assert ended.stderr.splitlines() == [
+            "pipelines/2nd.py is passed over: Python cannot import that name, rename it to _2nd.py",
+            "pipelines/größe.py is passed over: Python cannot import that name, rename it to gr__e.py",
+            "pipelines/my-rows.py is passed over: Python cannot import that name, rename it to my_rows.py",
+            'pipelines/eu is passed over: add "pipelines/eu" to the setting pipelines.path, or import its pipeline in '
+            "__init__.py",
+            "pipelines/with-dash is passed over: Python cannot import that name, rename it to with_dash",
+        ]
+
+
+@pytest.mark.parametrize("name", ["my-rows", "my_rows", "my-rows.py", "pipelines/my-rows.py", "eu", "with-dash"])
+def test_whoever_runs_it_is_told_as_well(name: str, plain: Project) -> None:
+    ended = called(plain, "run", name, "--memory")
+    assert ended.returncode == 2
+    assert "is passed over" in ended.stderr
+
+
+def test_a_package_is_a_pipeline_like_a_file(plain: Project) -> None:
+    ended = called(plain, "push", "package.take", "1", "--dry-run")
+    assert (ended.returncode, ended.stdout) == (0, "valid\n")
+    pyproject = plain.folder / "pyproject.toml"
+    pyproject.write_text('[tool.flowq]\npipelines = ["pipelines", "pipelines/eu"]\n', encoding="utf-8")
+    assert called(plain, "push", "inner.take", "1", "--dry-run").returncode == 0
+
+
+def test_of_two_with_one_name_the_other_is_named(plain: Project) -> None:
+    (plain.folder / "more").mkdir()
+    (plain.folder / "more" / "good.py").write_text('good = Pipeline("good")', encoding="utf-8")
+    pyproject = plain.folder / "pyproject.toml"
+    pyproject.write_text('[tool.flowq]\npipelines = ["pipelines", "more"]\n', encoding="utf-8")
+    assert "more/good.py is passed over: pipelines/good.py has the same name" in called(plain, "ls").stderr
