@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from typer.exceptions import TyperException
 
 from flowq.errors import FlowqError, PipelineError, Place, Problem, UsageError
-from flowq.printable import printable_lines
+from flowq.printable import printable_block
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -164,7 +164,7 @@ def shown(file: Path | str) -> str:
 
 def _clean(text: str) -> str:
     """Text that is safe on a terminal: no escape sequences, no password of a URL."""
-    lines = "\n".join(printable_lines(text))
+    lines = printable_block(text)
     if "://" not in lines:
         return lines
     from flowq.broker.redis_url import redact_text
