@@ -7,12 +7,19 @@ from collections.abc import Mapping, Sequence
 from flowq.broker.claim_folder import ClaimFolder
 from flowq.broker.health import Health
 from flowq.delivery.policy import Durability
+from flowq.delivery.portions import MOST_BYTES_PER_CALL
 from flowq.errors import BrokerRefused, ClaimFolderUnavailable, Problem, Problems
 
 OLDEST_VERSION = (6, 2)
 _MOST_CLOCK_SKEW_SECONDS = 2.0
 _SLOW_SECONDS = 0.005
 _FULL = 0.9
+_LARGE_BYTES = 2 * MOST_BYTES_PER_CALL
+_SIZE_LIMITS = {
+    "client-output-buffer-limit": ("FQ424", "Redis closes connections that read more at once than", '"normal 0 0 0"'),
+    "proto-max-bulk-len": ("FQ425", "Redis closes connections that send a message larger than", "512mb"),
+    "client-query-buffer-limit": ("FQ426", "Redis closes connections that send more at once than", "1gb"),
+}
 
 
 def refuse_old(health: Health, address: str) -> None:
@@ -107,6 +114,10 @@ def findings(
             f"Redis takes {latency_seconds * 1000:.1f} ms to answer",
             hint="run workers near it; if they are, it is busy or swapping: redis-cli SLOWLOG GET",
         )
+    for name, limit in health.size_limits.items():
+        if limit < _LARGE_BYTES:
+            code, what, remedy = _SIZE_LIMITS[name]
+            found.warn(code, f"{what} {limit:,} bytes ({name})", hint=f"redis-cli CONFIG SET {name} {remedy}")
     return found.found
 
 

@@ -16,7 +16,11 @@ from flowq.broker.redis_streams import Broker
 
 _PINGS = 100
 _LONGEST_PINGING_SECONDS = 2.0
-_SETTINGS = ("appendfsync", "save", "maxmemory-policy", "min-replicas-to-write", "min-replicas-max-lag")
+SIZE_LIMITS = ("client-output-buffer-limit", "proto-max-bulk-len", "client-query-buffer-limit")
+_SETTINGS = (
+    *("appendfsync", "save", "maxmemory-policy", "min-replicas-to-write", "min-replicas-max-lag"),
+    *SIZE_LIMITS,
+)
 
 _WITH_SUBCOMMANDS = ("CLIENT", "MEMORY", "XGROUP", "XINFO")
 
@@ -89,6 +93,7 @@ class Health:
 
     `topology` is "single", "sentinel" or "cluster". `fsync` is "always", "everysec" or "no", `snapshots` the rule by
     which snapshots are taken, "" for never. `clock_ahead_seconds` compares its clock with the one of this machine.
+    `size_limits` are the bytes above which it closes connections, by setting, where there is such a limit.
     """
 
     product: str
@@ -106,6 +111,7 @@ class Health:
     min_replicas: int | None
     min_replicas_lag_seconds: int | None
     clock_ahead_seconds: float
+    size_limits: Mapping[str, int]
 
     @classmethod
     def of(cls, info: Mapping[str, str], config: Mapping[str, str], *, topology: str, ahead_seconds: float) -> Health:
@@ -130,7 +136,14 @@ class Health:
             min_replicas=int(config["min-replicas-to-write"]) if "min-replicas-to-write" in config else None,
             min_replicas_lag_seconds=None if lag is None else int(lag),
             clock_ahead_seconds=ahead_seconds,
+            size_limits={name: limit for name in SIZE_LIMITS if (limit := _size_limit(config.get(name, "")))},
         )
+
+
+def _size_limit(text: str) -> int:
+    """The smallest number of bytes in a setting that is not 0; of several classes of clients, for normal ones."""
+    words = text.partition("normal ")[2].split()[:2] or text.split()
+    return min((int(word) for word in words if word.isdecimal() and int(word)), default=0)
 
 
 async def examine(broker: Broker) -> Health:

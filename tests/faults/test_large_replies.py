@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from typing import Self
+from urllib.parse import urlsplit
 
+import hiredis
 import pytest
+import redis
 
 from flowq import Pipeline, stage
 from flowq.broker.connection import Link, UrlDialer
@@ -182,4 +186,92 @@ async def test_what_a_cut_off_reply_had_carried_is_handed_out_in_parts(
     assert len(found) == len(set(found)) == N
     await reader.close()
     await link.close()
+    await broker.close()
+
+
+class ServerThatBoundsReads:
+    """Passes commands on to a real server, and knows MAXSIZE of XREADGROUP as Redis 8.10 does: `sizes` that it got."""
+
+    def __init__(self, redis_url: str) -> None:
+        self._socket_path = urlsplit(redis_url).path
+        self.sizes: list[int] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.url = f"redis://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/0"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Once all clients have left."""
+        self._server.close()
+        await asyncio.gather(*self._tasks)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        redis_reader, redis_writer = await asyncio.open_unix_connection(self._socket_path)
+        replies = asyncio.create_task(self._pass_on(redis_reader, writer))
+        parser = hiredis.Reader()
+        while data := await reader.read(65_536):
+            parser.feed(data)
+            while isinstance(command := parser.gets(), list):
+                if answer := self._answer(command):
+                    writer.write(answer)
+                else:
+                    redis_writer.write(hiredis.pack_command(tuple(command)))
+        redis_writer.close()
+        await replies
+        writer.close()
+        await writer.wait_closed()
+
+    def _answer(self, command: list[bytes]) -> bytes:
+        """What the real server would not know how to answer; takes MAXSIZE out of all else."""
+        if b"MAXSIZE" not in command:
+            return b""
+        at = command.index(b"MAXSIZE")
+        self.sizes.append(int(command[at + 1]))
+        del command[at : at + 2]
+        return b"" if self.sizes[-1] > 0 else b"-ERR MAXSIZE must be a positive integer\r\n"
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65_536):
+            writer.write(data)
+
+
+async def test_a_server_that_can_bound_reads_by_bytes_is_asked_to(server: RedisServer, unique_namespace: str) -> None:
+    async with ServerThatBoundsReads(server.url) as bounding:
+        broker = Broker(UrlDialer(bounding.url), Keys(unique_namespace, "lab"))
+        reader = Reader(broker, [IN])
+        await broker.ensure_groups([IN])
+        await broker.publish(IN, [output(IN, b"1")])
+
+        assert [delivery.body for delivery in await reader.read("w", count=10, block_ms=20)] == [b"1"]
+        assert len(await reader.own_pending("w")) == 1
+
+        probe, *sizes = bounding.sizes
+        assert probe == 0
+        assert len(sizes) >= 3
+        assert set(sizes) == {8_000_000}
+        await reader.close()
+        await broker.close()
+
+
+async def test_a_server_that_cannot_bound_reads_by_bytes_is_asked_once_for_each_connection(
+    server: RedisServer, unique_namespace: str
+) -> None:
+    broker = Broker(UrlDialer(server.url), Keys(unique_namespace, "lab"))
+    reader = Reader(broker, [IN])
+    await broker.ensure_groups([IN])
+    await broker.publish(IN, [output(IN, b"1")])
+
+    assert [delivery.body for delivery in await reader.read("w", count=10, block_ms=20)] == [b"1"]
+    for _ in range(3):
+        assert await reader.read("w", count=10, block_ms=1) == []
+
+    with redis.Redis.from_url(server.url) as client:
+        reads = client.info("commandstats")["cmdstat_xreadgroup"]
+    assert (reads["calls"], reads["failed_calls"]) == (1 + 4, 1)
+    await reader.close()
     await broker.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import shlex
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -66,6 +67,29 @@ def test_a_server_that_is_set_up_well_has_no_findings(project: Project) -> None:
     assert 0 < report["latency_seconds"] < 1
     assert report["losses"]["kill of the process"] == "0"
     assert report["losses"]["power loss"] == "up to ~2 s"
+
+
+@pytest.mark.parametrize(
+    ("name", "small", "code"),
+    [
+        ("client-output-buffer-limit", "normal 1mb 0 0", "FQ424"),
+        ("client-output-buffer-limit", "normal 0 1mb 5", "FQ424"),
+        ("proto-max-bulk-len", "1mb", "FQ425"),
+        ("client-query-buffer-limit", "1mb", "FQ426"),
+    ],
+)
+def test_a_limit_of_size_that_is_too_small_is_named_and_its_remedy_mends_it(
+    name: str, small: str, code: str, project: Project
+) -> None:
+    with RedisServer("bundled", *SOUND) as server, redis.Redis.from_url(server.url) as client:
+        client.config_set(name, small)
+        report = examined(project, server.url)
+        assert codes(report) == [code]
+        (finding,) = report["findings"]
+        assert name in json.dumps(finding)
+        _, _, _, setting, value = shlex.split(finding["hint"])
+        client.config_set(setting, value)
+        assert codes(examined(project, server.url, exit_code=0)) == []
 
 
 def test_the_server_of_flowq_itself_has_no_findings(project: Project) -> None:
