@@ -25,7 +25,7 @@ Positions = dict[str, Position]
 class UnreadableFiles(UsageError):
     """Some files could not be read, or not to their end. What could be was given."""
 
-    code = "FQ212"
+    code = "FQ213"
 
 
 def read_all(form: Format, files: Sequence[str], ctx: SourceContext[Positions], *, longest: int) -> Iterator[Any]:
