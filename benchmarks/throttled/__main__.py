@@ -1,6 +1,6 @@
-"""Crawls two sites alone, and then beside one that answers 429 for ten seconds: `python -m benchmarks.throttled`.
+"""Crawls two sites alone, and then beside one in trouble: `python -m benchmarks.throttled`.
 
-A site is done when its last page has been stored, counted from the first request that any site gets: both moments are
+The third answers 429 for ten seconds, or with `--drips` sends its pages a byte per second. A site is done when its last page has been stored, counted from the first request that any site gets: both moments are
 noted when they happen. Fails when one of the two takes more than a tenth longer beside the third than without it. The
 third answers some requests first, so that hundreds of its pages are waiting while it is held.
 """
@@ -28,6 +28,7 @@ PIPELINES = (ROOT / "pipelines" / "scrape.py", Path(__file__).with_name("timed.p
 PER_SECOND = 40
 CLOSED_SECONDS, CLOSED_AFTER, RETRY_AFTER_SECONDS = 10.0, 20, 1.0
 LONGEST = 1.10
+FETCHED_AT_ONCE = 8  # from one host, by pipelines/scrape.py
 
 
 @dataclass(frozen=True)
@@ -49,13 +50,16 @@ def main() -> int:
     """Crawl both ways, print how long each site took, and compare."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.throttled", description=__doc__)
     parser.add_argument("--pages", type=int, default=600, help="of each site")
+    parser.add_argument("--drips", action="store_true", help="the third sends a byte per second")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="throttled-") as scratch:
         folder = Path(scratch)
         pages = made_site(folder / "site", options.pages)
-        alone = crawled(folder / "alone", pages, closed=(0, 0))
+        few = made_site(folder / "few", 1 + FETCHED_AT_ONCE)
+        alone = crawled(folder / "alone", pages, pages)
         print(f"  alone   {alone}", flush=True)
-        beside = crawled(folder / "beside", pages, closed=(0, 0, CLOSED_SECONDS))
+        third = (few, {"drip": 1.0}) if options.drips else (pages, {"closed": CLOSED_SECONDS})
+        beside = crawled(folder / "beside", pages, pages, third=third)
         print(f"  beside  {beside}", flush=True)
     if min(beside.seconds[:2]) < CLOSED_SECONDS:
         print("error: the two were done before the third had opened; give them more --pages", file=sys.stderr)
@@ -65,15 +69,24 @@ def main() -> int:
     return 0 if max(ratios) <= LONGEST else 1
 
 
-def crawled(folder: Path, pages: Site, *, closed: Sequence[float]) -> Crawled:
-    """Crawl as many servers of these pages, each closed for so long."""
+def crawled(folder: Path, *sites: Site, third: tuple[Site, dict[str, float]] | None = None) -> Crawled:
+    """Crawl sites, and a third that is served in a way of its own."""
     (folder / "pipelines").mkdir(parents=True)
     for pipeline in PIPELINES:
         shutil.copy(pipeline, folder / "pipelines")
+    served: list[tuple[Site, dict[str, float]]] = [(site, {}) for site in sites] + ([third] if third else [])
     with ExitStack() as stack:
         servers = [
-            stack.enter_context(serve(pages, closed=each, closed_after=CLOSED_AFTER, retry_after=RETRY_AFTER_SECONDS))
-            for each in closed
+            stack.enter_context(
+                serve(
+                    pages,
+                    closed=trouble.get("closed", 0),
+                    closed_after=CLOSED_AFTER,
+                    retry_after=RETRY_AFTER_SECONDS,
+                    drip=trouble.get("drip", 0),
+                )
+            )
+            for pages, trouble in served
         ]
         run(folder, " ".join(server.url for server in servers))
         with closing(sqlite3.connect(folder / DATABASE)) as db:

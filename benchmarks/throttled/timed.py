@@ -27,4 +27,4 @@ def store(docs: list[Doc], db: sqlite3.Connection = use(database)) -> None:
         db.executemany("insert or ignore into stored values (?, ?)", [(doc.url, now) for doc in docs])
 
 
-timed = Pipeline("timed", seeds >> fetch >> parse >> (store | fetch))
+timed = Pipeline("timed", seeds >> fetch >> (parse | fetch), parse >> (store | fetch))

@@ -54,6 +54,7 @@ class SiteServer(ThreadingHTTPServer):
         robots: str | int | None,
         closed: float,
         closed_after: int,
+        drip: float,
     ) -> None:
         super().__init__(("127.0.0.1", port), _Answer)
         self.root = pages.root.resolve()
@@ -62,6 +63,8 @@ class SiteServer(ThreadingHTTPServer):
         self.retry_after_seconds = retry_after
         self.slow_seconds = slow
         self.robots = robots
+        self.drip_seconds = drip
+        self.start = pages.start
         self._closed_seconds = closed
         self._closed_after = closed_after
         self._opens_at: float | None = None
@@ -209,8 +212,17 @@ class _Answer(BaseHTTPRequestHandler):
         for name, value in (headers or {}).items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(body[: len(body) // 2] if cut else body)
+        if self.host.drip_seconds and status == 200 and self.path != self.host.start:
+            self._drip(body)
+        else:
+            self.wfile.write(body[: len(body) // 2] if cut else body)
         self.close_connection = self.close_connection or cut
+
+    def _drip(self, body: bytes) -> None:
+        for n in range(len(body)):
+            self.wfile.write(body[n : n + 1])
+            self.wfile.flush()
+            time.sleep(self.host.drip_seconds)
 
     def log_message(self, format: str, *args: Any) -> None:
         """Print nothing: `/__stats__` says more."""
@@ -227,6 +239,7 @@ def serve(
     robots: str | int | None = None,
     closed: float = 0,
     closed_after: int = 0,
+    drip: float = 0,
 ) -> Generator[SiteServer]:
     """Serve a site from threads of this process while the block runs.
 
@@ -244,6 +257,7 @@ def serve(
         robots=robots,
         closed=closed,
         closed_after=closed_after,
+        drip=drip,
     )
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, name="site server")
     thread.start()
