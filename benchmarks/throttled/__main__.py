@@ -1,8 +1,10 @@
 """Crawls two sites alone, and then beside one in trouble: `python -m benchmarks.throttled`.
 
-The third answers 429 for ten seconds, or with `--drips` sends its pages a byte per second. A site is done when its last page has been stored, counted from the first request that any site gets: both moments are
-noted when they happen. Fails when one of the two takes more than a tenth longer beside the third than without it. The
-third answers some requests first, so that hundreds of its pages are waiting while it is held.
+The third answers 429 for ten seconds, or with `--drips` sends its pages a byte per second. A site is done when its last
+page has been stored, counted from the first request that any site gets: both moments are noted when they happen. Fails
+when one of the two takes more than a tenth longer beside the third than without it. The one that answers 429 answers
+some requests first, so that hundreds of its pages are waiting while it is held; the one that drips has as many pages as
+may be under way to one host at once.
 """
 
 from __future__ import annotations
