@@ -103,7 +103,8 @@ class Web:
                     )
                     return [target] if target is not None else []
                 case Kind.UNCHANGED if known is not None:
-                    return [*links_within(self.scope, known.links, site=link.site, depth=link.depth + 1)]
+                    site = link.site or link.host
+                    return [*links_within(self.scope, known.links, site=site, depth=link.depth + 1)]
                 case Kind.EMPTY | Kind.UNCHANGED:
                     return []
 
