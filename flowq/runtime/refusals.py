@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
+from pydantic import BaseModel
 from pydantic_core import to_json
 
 from flowq.broker.publishing import Refused
 from flowq.delivery.dead_letter import dead_letter_info
 from flowq.delivery.message import Delivery, Header
 from flowq.delivery.settlement import DeadLetter, Output
-from flowq.errors import EncodeError
-from flowq.graph.emission import Emission, Target
+from flowq.errors import PayloadTooLarge
+from flowq.graph.emission import Emission
 from flowq.graph.plan import StagePlan
 
 _LONGEST_SPELLED_OUT = 1_000_000
@@ -39,12 +40,17 @@ class Refusals:
 
     def of_value(self, value: Any, error: Exception) -> list[Refused]:
         """For a value that cannot be sent: one for each edge that would have taken it, or takes the first type."""
-        try:
+        if isinstance(error, PayloadTooLarge):
             targets = self._emission.targets_for(value)
-        except EncodeError:
-            body = spelled_out(value)
-            return [self._refused(edge, body, "unencodable", error) for edge in self._edges]
-        return [self._refused(target.edge, _written(target, value), "unencodable", error) for target in targets]
+            return [self._refused(target.edge, target.encode(value), "unencodable", error) for target in targets]
+        body = spelled_out(value)
+        return [self._refused(edge, body, "unencodable", error) for edge in self._edges_for(value)]
+
+    def _edges_for(self, value: Any) -> Sequence[str]:
+        try:
+            return [target.edge for target in self._emission.targets_for(value)]
+        except Exception:  # noqa: BLE001  (that may be why it is refused)
+            return self._edges
 
     def _refused(self, edge: str, body: bytes, reason: str, error: Exception) -> Refused:
         header = Header.entering(self._next_id().decode())
@@ -64,13 +70,6 @@ def uncommittable(entry: Output | Refused, error: Exception, *, worker: str, run
     return Refused(entry.edge, entry.header, entry.body[:LONGEST_BODY_SHOWN], orjson.dumps(info))
 
 
-def _written(target: Target, value: Any) -> bytes:
-    try:
-        return target.encode(value)
-    except Exception:  # noqa: BLE001  (that is why it is refused)
-        return spelled_out(value)
-
-
 def spelled_out(value: Any) -> bytes:
     """A value for a person to read, as JSON if possible, where it cannot be written as the JSON of its type.
 
@@ -78,7 +77,9 @@ def spelled_out(value: Any) -> bytes:
     b'{"n":"Infinity","head":"_w=="}'
     """
     try:
-        body = to_json(value, bytes_mode="base64", inf_nan_mode="strings", fallback=repr)
+        # Taken apart first: a model would be written in its own way, which is what has failed.
+        plain = value.model_dump(warnings=False) if isinstance(value, BaseModel) else value
+        body = to_json(plain, bytes_mode="base64", inf_nan_mode="strings", fallback=repr)
     except Exception:  # noqa: BLE001  (half a surrogate pair, a cycle, a property that fails)
         try:
             body = repr(value).encode("utf-8", "backslashreplace")

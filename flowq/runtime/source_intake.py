@@ -32,6 +32,8 @@ class Intake:
     def value(self, value: Any, iterator: Any) -> Taken:
         """What `iterator` has just yielded, as messages; as dead letters if it cannot be a message."""
         self._n_values += 1
+        if value is None:  # no message, as from any stage
+            return ()
         try:
             return self._emission.entering(value)
         except Exception as error:  # noqa: BLE001  (a type, property or serializer of the user's)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 import flowq
 from flowq import Pipeline, SourceContext, source, stage
@@ -80,6 +82,11 @@ class Unwritable(Item):
     n: Any = 0
 
 
+class Measured(BaseModel):
+    value: float | None
+    head: Any = None
+
+
 def half_a_pair() -> Any:
     return Unwritable(n="\ud800")
 
@@ -123,6 +130,42 @@ async def test_a_value_that_cannot_be_sent_is_a_dead_letter_that_names_its_place
     definition = (mixed_async if is_async else mixed).definition
     line = definition.place.line + 3
     assert f"test_source_values.py:{line}" in letter.traceback
+
+
+async def test_the_dead_letter_of_a_value_keeps_what_would_have_been_lost_on_the_way(lab: Lab) -> None:
+    @source
+    def values() -> Iterator[Measured]:
+        yield Measured(value=math.inf)
+        yield Measured(value=1.5, head=b"\xff")
+
+    @stage
+    async def sink(measured: Measured) -> None: ...
+
+    pipeline = Pipeline("p", values >> sink)
+    await lab.run(pipeline)
+
+    bodies = [letter.body for letter in await lab.letters(pipeline, sink)]
+    assert sorted(bodies) == [b'{"value":"Infinity","head":null}', b'{"value":1.5,"head":"_w=="}']
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["generator", "async generator"])
+async def test_none_is_no_message(is_async: bool, lab: Lab) -> None:
+    got: list[int] = []
+
+    @source
+    def sparse() -> Iterator[Item | None]:
+        yield from (Item(n=1), None, Item(n=2))
+
+    @source(name="sparse")
+    async def sparse_async() -> AsyncIterator[Item | None]:
+        for value in (Item(n=1), None, Item(n=2)):
+            yield value
+
+    pipeline = Pipeline("p", (sparse_async if is_async else sparse) >> collecting(got))
+    summary = await lab.run(pipeline)
+
+    assert sorted(got) == [1, 2]
+    assert summary.dead == 0
 
 
 async def test_a_dedup_key_that_fails_for_one_value_costs_only_that_value(lab: Lab) -> None:
