@@ -129,7 +129,8 @@ def _encoder(type_: Any) -> Encode:
 
 @cache
 def _checked_encoder(written: Any, read_as: Any, equal: bool) -> Encode:
-    write, read = _bytes_as_they_are if written is bytes else _writer(written), decoder(read_as)
+    write = _bytes_as_they_are if written is bytes else _writer(written, warns=False)
+    read = decoder(read_as)
 
     def encode(value: Any) -> bytes:
         body = write(value)
@@ -152,7 +153,7 @@ def _compare(value: Any, body: bytes, type_: Any, read: Decode, *, equal: bool =
         )
 
 
-def _writer(type_: Any) -> Encode:
+def _writer(type_: Any, *, warns: bool = True) -> Encode:
     adapter = type_adapter(type_)
     fidelity = fidelity_of(adapter.core_schema)
     serializer = adapter.serializer
@@ -163,8 +164,8 @@ def _writer(type_: Any) -> Encode:
         options["by_alias"] = fidelity.discriminates_by_alias
     if fidelity.has_computed:
         options["round_trip"] = True
-    if not fidelity.proven:
-        options["warnings"] = False  # what pydantic would warn of, the comparison finds
+    if not warns:  # what pydantic would warn of, the comparison finds
+        options["warnings"] = False
     to_json: Encode = partial(serializer.to_json, **options) if options else serializer.to_json
 
     def encode(value: Any) -> bytes:

@@ -27,8 +27,8 @@ def difference(sent: Any, arrived: Any, place: str = "") -> str | None:
             return None
     elif (held := _held_by(sent, arrived)) is not None:
         one, other = held
-        if lost := next((name for name in one if name not in other), None):
-            return f"{_below(place, lost)} would be lost"
+        if lost := [name for name in one if name not in other]:
+            return f"{_below(place, lost[0])} would be lost"
         for name in one:
             if (found := difference(one[name], other[name], _below(place, name))) is not None:
                 return found

@@ -231,7 +231,7 @@ class _Reading:
         alias = node.get("validation_alias")
         if alias is not None or "serialization_alias" in node:
             self._found.has_aliases = True
-            if alias != node.get("serialization_alias") or alias in others:
+            if alias is not None and (not isinstance(alias, str) or alias in others):
                 self._open()
         if node.get("init") is False or node.get("init_only") or "serialization_exclude_if" in node:
             self._open()
@@ -254,6 +254,7 @@ class _Reading:
                 fields = choice.get("schema", {}).get("fields", {})
                 if isinstance(node["discriminator"], str) and node["discriminator"] not in fields:
                     self._found.discriminates_by_alias = True
+                    self._open()
         for choice in choices:
             self._visit(choice, None)
 
@@ -263,6 +264,8 @@ class _Reading:
         self._refuse_secrets(node)
         if kind == "json":
             self._found.has_computed = True
+        if kind in ("callable", "is-subclass"):
+            self._found.impossible.append(("a function or class cannot be written as JSON", "send its name"))
         if kind == "generator":
             self._found.impossible.append(("what an iterator gives can be read only once", "use list[...]"))
         if kind == "typed-dict":

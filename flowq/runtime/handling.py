@@ -27,6 +27,7 @@ from flowq.errors import BodyElsewhere, DecodeError, EncodeError, NotAMessage, R
 from flowq.graph.context import Context
 from flowq.graph.emission import Emission
 from flowq.graph.intake import Intake
+from flowq.graph.matching import runtime_class
 from flowq.graph.plan import Handler, Kind, Placement, Plan, Shape, StagePlan
 from flowq.printable import printable
 from flowq.runtime.threads import HandlerThreads
@@ -80,6 +81,8 @@ class Handling:
         self._threads = threads
         self._context = stage.handler.context_parameter
         self._gives_many = stage.handler.shape in (Shape.GENERATOR, Shape.ASYNC_GENERATOR)
+        # A NewType of a list is one message; a list of anything else is many.
+        self._takes_lists_apart = stage.handler.returns_list or list not in map(runtime_class, stage.emits)
         self._done = _NOTHING if stage.kind is Kind.SINK else _FILTERED
         self._timeout_seconds = stage.timeout_seconds
 
@@ -184,7 +187,7 @@ class Handling:
 
     def _outcome(self, result: Any, context: Context | None, delivery: Delivery) -> Outcome:
         try:
-            many = self._gives_many or isinstance(result, list)
+            many = self._gives_many or (isinstance(result, list) and self._takes_lists_apart)
             values: Any = result if many else (result,)  # pyright: ignore[reportUnknownVariableType]
             if many:
                 check_number(values)

@@ -1,0 +1,35 @@
+"""The header of a message: what is written is read again, and no more is written than is needed."""
+
+from __future__ import annotations
+
+import pytest
+
+from flowq.delivery.message import Header, new_header
+
+TABLE = {
+    b"b7 - - 0": Header("b7", "b7", "-", 0),
+    b"b7 a1 a1 1": Header("b7", "a1", "a1", 1),
+    b"b7 a1 a1 1 a=2": Header("b7", "a1", "a1", 1, attempt=2),
+    b"b7 a1 a1 1 c=1": Header("b7", "a1", "a1", 1, crashes=1),
+    b"b7 a1 a1 1 f=1700000000000": Header("b7", "a1", "a1", 1, first_ms=1_700_000_000_000),
+    b"b7 a1 a1 1 t=Doc": Header("b7", "a1", "a1", 1, type_tag="Doc"),
+    b"b7 a1 a1 1 e=zstd": Header("b7", "a1", "a1", 1, packing="zstd"),
+    b"b7 a1 a1 1 z=new y": Header("b7", "a1", "a1", 1, unknown=("z=new", "y")),
+}
+
+
+@pytest.mark.parametrize("written", TABLE, ids=str)
+def test_a_header_is_written_as_it_is_read(written: bytes) -> None:
+    assert Header.decode(written) == TABLE[written]
+    assert TABLE[written].encode() == written
+
+
+@pytest.mark.parametrize("tag", [b"", b"Doc"])
+def test_a_new_header_is_what_the_whole_one_would_write(tag: bytes) -> None:
+    expected = Header("b7", "a1", "a2", 3, type_tag=tag.decode())
+    assert Header.decode(new_header(b"b7", b"a1 a2 3", tag)) == expected
+    assert new_header(b"b7", b"a1 a2 3", tag) == expected.encode()
+
+
+def test_a_message_that_enters_is_its_own_root() -> None:
+    assert Header.entering("b7") == Header("b7", "b7", "-", 0)
