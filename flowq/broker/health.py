@@ -18,7 +18,7 @@ _PINGS = 100
 _LONGEST_PINGING_SECONDS = 2.0
 SIZE_LIMITS = ("client-output-buffer-limit", "proto-max-bulk-len", "client-query-buffer-limit")
 _SETTINGS = (
-    *("appendfsync", "save", "maxmemory-policy", "min-replicas-to-write", "min-replicas-max-lag"),
+    *("appendfsync", "aof-load-truncated", "save", "maxmemory-policy", "min-replicas-to-write", "min-replicas-max-lag"),
     *SIZE_LIMITS,
 )
 
@@ -92,8 +92,9 @@ class Health:
     """One Redis as it was found. None where Redis does not tell: CONFIG and INFO may be forbidden.
 
     `topology` is "single", "sentinel" or "cluster". `fsync` is "always", "everysec" or "no", `snapshots` the rule by
-    which snapshots are taken, "" for never. `clock_ahead_seconds` compares its clock with the one of this machine.
-    `size_limits` are the bytes above which it closes connections, by setting, where there is such a limit.
+    which snapshots are taken, "" for never. `loads_truncated_log`: whether it starts with a log whose end is missing.
+    `clock_ahead_seconds` compares its clock with the one of this machine. `size_limits` are the bytes above which it
+    closes connections, by setting, where there is such a limit.
     """
 
     product: str
@@ -103,6 +104,7 @@ class Health:
     replicas: int
     append_only: bool | None
     fsync: str | None
+    loads_truncated_log: bool | None
     snapshots: str | None
     write_failures: tuple[str, ...]
     eviction: str | None
@@ -128,6 +130,7 @@ class Health:
             replicas=sum(key.startswith("slave") and "state=online" in text for key, text in info.items()),
             append_only=info["aof_enabled"] == "1" if "aof_enabled" in info else None,
             fsync=config.get("appendfsync"),
+            loads_truncated_log=config["aof-load-truncated"] == "yes" if "aof-load-truncated" in config else None,
             snapshots=config.get("save"),
             write_failures=tuple(name for name in failures if info.get(name, "ok") != "ok"),
             eviction=info.get("maxmemory_policy", config.get("maxmemory-policy")),

@@ -13,6 +13,7 @@ from typing import get_args
 
 from flowq.broker.claim_folder import ClaimFolder
 from flowq.broker.connection import Dialer, UrlDialer
+from flowq.broker.data_folder import PASSWORD_FILE
 from flowq.broker.embedded import EmbeddedRedis
 from flowq.broker.keys import Keys
 from flowq.broker.memory import MemoryDialer
@@ -23,6 +24,8 @@ from flowq.errors import BrokerLoading, UsageError
 
 MEMORY = "memory"
 DATA_DIR = Path(".flowq")
+BY_HAND = f"REDISCLI_AUTH=$(cat {DATA_DIR}/{PASSWORD_FILE}) redis-cli -s {DATA_DIR}/redis.sock"
+"""How a person gets at the server that flowq runs itself."""
 CLAIMS = "claims"
 _LOADING_POLL_SECONDS = 0.2
 

@@ -53,6 +53,11 @@ def command(
         print(json_text([asdict(setting) for setting in found], indent=True))
     else:
         _print_table(found, origin=origin)
+        if not settings.redis:
+            from flowq.broker.open import BY_HAND
+            from flowq.cli.errors import note
+
+            note(f"flowq's own Redis by hand:  {BY_HAND}")
 
 
 def of_project(settings: Settings) -> Iterator[Setting]:

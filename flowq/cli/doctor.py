@@ -29,6 +29,7 @@ class _Report:
     forbidden: Sequence[str]
     losses: Mapping[str, str]
     findings: Sequence[Problem]
+    by_hand: str = ""
 
     def as_json(self) -> dict[str, Any]:
         return {**asdict(self), "findings": list(self.findings)}
@@ -76,6 +77,7 @@ def command(
 async def _examined(pipeline: str, settings: Settings) -> _Report:
     from flowq.broker.diagnosis import findings, folder_findings, loss_windows, refuse_old
     from flowq.broker.health import examine, forbidden_commands, latency_seconds
+    from flowq.broker.open import BY_HAND
     from flowq.cli.opening import broker_of
 
     async with broker_of(pipeline, settings) as broker:
@@ -89,7 +91,8 @@ async def _examined(pipeline: str, settings: Settings) -> _Report:
         if settings.claim_folder is not None and broker.claims is not None:
             found = [*found, *await folder_findings(broker.claims)]
         losses = loss_windows(health, settings.durability)
-        return _Report(broker.dialer.address, health, latency, forbidden, losses, found)
+        by_hand = "" if settings.redis else BY_HAND
+        return _Report(broker.dialer.address, health, latency, forbidden, losses, found, by_hand)
 
 
 def _show(report: _Report) -> None:
@@ -110,14 +113,22 @@ def _lines(report: _Report) -> Iterator[tuple[str, str]]:
     health = report.health
     yield "server", f"{health.product or 'unknown'}, {_topology(health)}"
     yield "log", _append_only(health)
+    if health.append_only and health.loads_truncated_log:
+        yield "", f"after a power loss, before it starts again: {_REPAIR}"
     yield "snapshots", "unknown" if health.snapshots is None else health.snapshots or "none"
     limit = f" of {_megabytes(health.memory_limit_bytes)}" if health.memory_limit_bytes else ", no limit"
     yield "memory", f"{_megabytes(health.memory_bytes)}{limit}, when full: {health.eviction or 'unknown'}"
     yield "clock", f"{abs(health.clock_ahead_seconds):.2f} s {'ahead' if health.clock_ahead_seconds > 0 else 'behind'}"
     yield "latency", f"{report.latency_seconds * 1000:.2f} ms"
     yield "permissions", "all that flowq needs" if not report.forbidden else f"not {', '.join(report.forbidden)}"
+    if report.by_hand:
+        yield "by hand", report.by_hand
     for n, (fault, loss) in enumerate(report.losses.items()):
         yield "" if n else "may be lost", f"{fault}: {loss}"
+
+
+# Redis loads a log that ends in the middle of a step, and does half of the step when it loads what was added since.
+_REPAIR = "redis-check-aof --fix appendonlydir/appendonly.aof.manifest  (or CONFIG SET aof-load-truncated no)"
 
 
 def _topology(health: Health) -> str:
