@@ -19,6 +19,9 @@ _LOOKS_LIKE_OURS = re.compile(rb"\S+ \S+ \S+ [0-9]+(?: |$)").match
 """Whether an entry says that flowq has written it; the scripts take its message for counted by the same rule."""
 
 
+_FURTHER = b"flowq:further"
+_MOST_DIGITS = 10
+
 WHOLE = "*"
 """Stands for all stages where a pause names what is paused."""
 
@@ -123,8 +126,24 @@ def deliveries_of(edge: str, entries: Sequence[Any], worker: str, epoch: int) ->
         if len(fields) == 4 and fields[0] == b"h" and fields[2] == b"b" and _IS_PLAIN(fields[1]):
             deliveries.append(Delivery(edge, entry_id, fields[1], fields[3], worker, epoch))
         else:
-            deliveries.append(_odd_delivery(edge, entry_id, dict(pairs(fields)), worker, epoch))
+            deliveries.append(_odd_delivery(edge, entry_id, _whole(fields), worker, epoch))
     return deliveries
+
+
+def _whole(fields: Sequence[bytes]) -> dict[bytes, bytes]:
+    """All fields of an entry by name, also those that share one because there are too many (`entries.lua`)."""
+    values = dict(pairs(fields))
+    rest, words = values.get(_FURTHER, b""), list[bytes]()
+    while rest:
+        length, found, rest = rest.partition(b":")
+        if not found or not length.isdigit() or len(length) > _MOST_DIGITS or int(length) > len(rest):
+            return values  # somebody else has written it
+        words.append(rest[: int(length)])
+        rest = rest[int(length) :]
+    if not words or len(words) % 2:
+        return values
+    del values[_FURTHER]
+    return dict(pairs(words)) | values
 
 
 def _odd_delivery(edge: str, entry_id: bytes, fields: dict[bytes, bytes], worker: str, epoch: int) -> Delivery:
@@ -147,7 +166,7 @@ def parked_delivery(edge: str, parked: bytes) -> Delivery:
 
 def dead_entry(entry_id: bytes, fields: Sequence[bytes], amended: bytes | None = None) -> DeadEntry:
     """A dead letter from its stored fields, whoever wrote them, and from its new body if it was amended."""
-    values = dict(pairs(fields))
+    values = _whole(fields)
     info = json_object_in(values.get(b"x", b"{}"))
     return DeadEntry(
         entry_id=text_in(entry_id),

@@ -13,7 +13,7 @@ local new_name = {}
 for i = 2, #ARGV, 2 do new_name[ARGV[i]] = ARGV[i + 1] end
 local letters = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', ARGV[1])
 for _, letter in ipairs(letters) do
-  local id, fields = letter[1], letter[2]
+  local id, fields = letter[1], addable(letter[2])
   for f = 1, #fields, 2 do
     if fields[f] == 'e' then fields[f + 1] = new_name[fields[f + 1]] or fields[f + 1] end
   end

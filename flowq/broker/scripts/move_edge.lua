@@ -31,11 +31,8 @@ for _, entry in ipairs(redis.call('XRANGE', stream, '-', '+', 'COUNT', limit)) d
   local id, fields = entry[1], entry[2]
   redis.pcall('XACK', stream, group, id)
   redis.call('XDEL', stream, id)
-  redis.call('XADD', KEYS[6], '*', unpack(fields))
-  for f = 1, #fields, 2 do
-    -- What some other program has added is counted by whoever settles it.
-    if fields[f] == 'h' and string.match(fields[f + 1], '^%S+ %S+ %S+ %d+') then counted = counted + 1 end
-  end
+  redis.call('XADD', KEYS[6], '*', unpack(addable(fields)))
+  if is_counted(fields) then counted = counted + 1 end
   moved = moved + 1
 end
 local due = moved < limit and redis.call('ZRANGE', delayed, 0, limit - moved - 1, 'WITHSCORES') or {}

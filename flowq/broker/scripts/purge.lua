@@ -19,11 +19,7 @@ for g = 1, groups.err and 0 or #groups do
 end
 local removed, foreign = 0, 0
 for _, entry in ipairs(redis.call('XRANGE', KEYS[2], '(' .. last, '+', 'COUNT', most)) do
-  local counted = false
-  for f = 1, #entry[2], 2 do
-    counted = counted or entry[2][f] == 'h' and string.match(entry[2][f + 1], '^%S+ %S+ %S+ %d+')
-  end
-  if not counted then foreign = foreign + 1 end -- no publisher did
+  if not is_counted(entry[2]) then foreign = foreign + 1 end -- no publisher did
   removed = removed + redis.call('XDEL', KEYS[2], entry[1])
 end
 if removed < most then

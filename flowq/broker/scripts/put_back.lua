@@ -25,11 +25,11 @@ for i = 3, #ARGV, 5 do
   local letter = redis.call('XRANGE', dead, id, id)[1]
   if letter and (new_body or redis.call('HEXISTS', amended, id) == 0) and redis.call('XDEL', dead, id) == 1 then
     redis.call('HDEL', amended, id)
-    local entry, body = {'h', header}, new_body
-    for f = 1, #letter[2], 2 do
-      local name, value = letter[2][f], letter[2][f + 1]
+    local entry, body, fields = {'h', header}, new_body, whole(letter[2])
+    for f = 1, #fields, 2 do
+      local name, value = fields[f], fields[f + 1]
       if name == 'b' then
-        body = body or value
+        body = new_body or value
       elseif string.sub(name, 1, 2) == 'f:' then
         entry[#entry + 1], entry[#entry + 2] = string.sub(name, 3), value
       end
@@ -41,7 +41,7 @@ for i = 3, #ARGV, 5 do
       redis.call('HSET', parked, name, header .. '\n' .. body)
     else
       if body then entry[#entry + 1], entry[#entry + 2] = 'b', body end
-      redis.call('XADD', stream, '*', unpack(entry))
+      redis.call('XADD', stream, '*', unpack(addable(entry)))
     end
     -- A letter of this run moves back into the balance of its stage; any other enters it anew.
     if stage ~= '' and died_in == run then

@@ -14,11 +14,12 @@ local put_back = 0
 for i = 2, #ARGV, 2 do
   local entry = redis.call('XRANGE', KEYS[2], ARGV[i], ARGV[i])[1]
   if entry and redis.call('XDEL', KEYS[2], ARGV[i]) == 1 then
-    local body = ''
-    for f = 1, #entry[2], 2 do
-      if entry[2][f] == 'b' then body = entry[2][f + 1] end
+    local again = {'h', ARGV[i + 1]}
+    local fields = whole(entry[2])
+    for f = 1, #fields, 2 do
+      if fields[f] ~= 'h' then again[#again + 1], again[#again + 2] = fields[f], fields[f + 1] end
     end
-    redis.call('XADD', KEYS[3], '*', 'h', ARGV[i + 1], 'b', body)
+    redis.call('XADD', KEYS[3], '*', unpack(addable(again)))
     put_back = put_back + 1
   end
 end

@@ -15,7 +15,6 @@
 local stream, group, dead_worker, edge, stage = KEYS[3], ARGV[1], ARGV[2], ARGV[6], ARGV[7]
 local limit, token = tonumber(ARGV[8]), ARGV[10]
 local KEPT_MS = 600000
-local MOST_FIELDS = 7000 -- names and values that are kept of a foreign entry: unpack() raises at 8000
 local wrong = misplaced({'hash', 'string', 'stream', 'hash', 'stream', 'hash', 'string'})
 if wrong then return wrong end
 local kept = redis.call('GET', KEYS[7])
@@ -47,17 +46,16 @@ for i = 1, #pending do
   if limit > 0 and increase(KEYS[4], suspect, 1) >= limit then
     local entry = redis.call('XRANGE', stream, id, id)[1]
     if redis.call('XACK', stream, group, id) == 1 then
-      local letter, counted = {'e', edge, 'x', ARGV[9]}, not entry
-      for f = 1, entry and math.min(#entry[2], MOST_FIELDS) or 0, 2 do
-        local name, value = entry[2][f], entry[2][f + 1]
+      local letter, fields = {'e', edge, 'x', ARGV[9]}, entry and whole(entry[2]) or {}
+      for f = 1, #fields, 2 do
+        local name, value = fields[f], fields[f + 1]
         letter[#letter + 1] = (name == 'h' or name == 'b') and name or 'f:' .. name
         letter[#letter + 1] = value
-        counted = counted or name == 'h' and string.match(value, '^%S+ %S+ %S+ %d+')
       end
       redis.call('XDEL', stream, id)
-      redis.call('XADD', KEYS[5], '*', unpack(letter))
+      redis.call('XADD', KEYS[5], '*', unpack(addable(letter)))
       increase(KEYS[6], 'dead:' .. stage, 1)
-      if not counted then increase(KEYS[6], 'in:' .. edge, 1) end -- no publisher did
+      if entry and not is_counted(fields) then increase(KEYS[6], 'in:' .. edge, 1) end -- no publisher did
     end
     redis.call('HDEL', KEYS[4], suspect)
   else

@@ -46,7 +46,6 @@ end
 local WANTED = {'hash', 'hash', 'stream', 'zset', 'hash', 'stream', 'zset'}
 local WANTED_OF_TARGET = {'stream', 'set', 'zset', 'hash'}
 local LONGEST_QUEUE_MS = 86400000 -- who queues is called long before
-local MOST_FIELDS = 7000 -- names and values that are kept of a foreign entry: unpack() raises at 8000
 for i = 1, #KEYS do
   local is = redis.call('TYPE', KEYS[i]).ok
   local wanted = WANTED[i] or (i - 8 < 4 * ARGV[7] and WANTED_OF_TARGET[(i - 8) % 4 + 1]) or 'stream'
@@ -103,8 +102,7 @@ if n_done > 0 then
     if kept then
       for i = at, at + n_done - 1 do
         local entry = redis.call('XRANGE', stream, ARGV[i], ARGV[i])[1]
-        local fields = entry and entry[2] or {}
-        if #fields > 0 and #fields <= MOST_FIELDS then redis.call('XADD', kept, '*', unpack(fields)) end
+        if entry then redis.call('XADD', kept, '*', unpack(addable(entry[2]))) end
       end
       local keep_ms, keep_count = tonumber(ARGV[#ARGV - 1]), ARGV[#ARGV]
       if keep_ms > 0 then redis.call('XTRIM', kept, 'MINID', '~', string.format('%.0f', now() - keep_ms)) end
@@ -129,23 +127,27 @@ for i = at, at + 4 * n_other - 1, 4 do
     if redis.call('XACK', stream, group, id) == 1 then
       others = others + 1
       redis.call('XDEL', stream, id)
-      local fields, body = entry and entry[2] or {}, nil
+      local fields, body = entry and whole(entry[2]) or {}, nil
       for f = 1, #fields, 2 do
         if fields[f] == 'b' then body = fields[f + 1] end
       end
       if kind == 'X' or not body then
         local letter = {'e', own_edge, 'h', header, 'x', kind == 'X' and extra or '{"reason":"payload missing"}'}
         if body then letter[7], letter[8] = 'b', body end
-        for f = 1, math.min(#fields, MOST_FIELDS), 2 do
+        for f = 1, #fields, 2 do
           if fields[f] ~= 'h' and fields[f] ~= 'b' then
             letter[#letter + 1] = 'f:' .. fields[f]
             letter[#letter + 1] = fields[f + 1]
           end
         end
-        redis.call('XADD', dead, '*', unpack(letter))
+        redis.call('XADD', dead, '*', unpack(addable(letter)))
         count('dead:' .. stage, 1)
       elseif kind == 'R' then
-        redis.call('XADD', stream, '*', 'h', header, 'b', body)
+        local again = {'h', header, 'b', body}
+        for f = 1, #fields > 4 and #fields or 0, 2 do
+          if fields[f] ~= 'h' and fields[f] ~= 'b' then again[#again + 1], again[#again + 2] = fields[f], fields[f + 1] end
+        end
+        redis.call('XADD', stream, '*', unpack(addable(again)))
         count('released:' .. stage, 1)
       else
         local name = string.match(header, '^%S+')

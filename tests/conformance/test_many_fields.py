@@ -1,0 +1,106 @@
+"""An entry of 9,000 fields, more than a script can pass on as they are, keeps every byte wherever it goes."""
+
+from __future__ import annotations
+
+import flowq
+from flowq.broker.keys import GROUP, Keys
+from flowq.broker.moving import move_edge, move_stage
+from flowq.broker.records import deliveries_of
+from flowq.broker.repairing import WayBack, put_back
+from flowq.broker.settling import Settling
+from flowq.delivery.dead_letter import CRASHES_BEFORE_BURIAL
+from flowq.delivery.policy import Keep
+from flowq.repair.kept import Kept
+from flowq.repair.purging import purge
+from tests.conformance.conftest import Command, SignOn
+from tests.conformance.worker import IN, PLAN, Worker, buried, done, parse, released
+
+NEW = ">tidy"
+FIELDS = {b"name %d \r\n\x00\xff" % i: b"value %d: 7:" % i for i in range(9000)}
+WHOLE = {**FIELDS, b"b": b'{"n":7}'}
+
+
+async def added(redis: Command, keys: Keys, *, first: bytes = b"an earlier body") -> None:
+    """The entry, on the inlet of `parse`. Its body comes early, and twice: of equal names the last one counts."""
+    flat = [word for item in FIELDS.items() for word in item]
+    await redis(b"XADD", keys.edge(IN), b"*", b"b", first, b"b", WHOLE[b"b"], *flat)
+
+
+async def letter_of(worker: Worker, stage: str = "parse") -> dict[bytes, bytes]:
+    (letter,) = await worker.broker.dead_entries(stage)
+    return {**letter.foreign, b"b": letter.body or b""}
+
+
+async def test_it_moves_to_another_edge(worker: Worker, other: Worker, keys: Keys, redis: Command) -> None:
+    await worker.publish(b"before")
+    await added(redis, keys)
+    await worker.publish(b"behind")
+    for name in (worker.name, other.name):
+        await redis(b"DEL", keys.lease(name))
+
+    assert await move_edge(worker.broker, IN, NEW) == 3
+
+    entries = await redis(b"XRANGE", keys.edge(NEW), b"-", b"+")
+    deliveries = deliveries_of(NEW, entries, "", 0)
+    assert [delivery.body for delivery in deliveries] == [b"before", WHOLE[b"b"], b"behind"]
+    assert deliveries[1].foreign == WHOLE
+    assert await redis(b"XLEN", keys.edge(IN)) == 0
+
+
+async def test_it_dies_goes_back_dies_again_and_moves_with_its_stage(
+    worker: Worker, keys: Keys, redis: Command
+) -> None:
+    await added(redis, keys)
+    await worker.settle(buried(await worker.read_one()))
+    assert await letter_of(worker) == WHOLE
+
+    (letter,) = await worker.broker.dead_entries("parse")
+    assert await put_back(worker.broker, "parse", IN, [WayBack(letter.entry_id, letter.header, "")]) == 1
+    delivery = await worker.read_one()
+    assert delivery.body == WHOLE[b"b"]
+    await worker.settle(released(delivery))
+    await worker.settle(buried(await worker.read_one()))
+    assert await letter_of(worker) == WHOLE
+
+    await move_stage(worker.broker, "parse", "tidy", {IN: NEW})
+    assert await letter_of(worker, "tidy") == WHOLE
+
+
+async def test_it_is_buried_when_its_workers_have_crashed(
+    worker: Worker, sign_on: SignOn, keys: Keys, redis: Command
+) -> None:
+    await added(redis, keys)
+    for n in range(CRASHES_BEFORE_BURIAL):
+        victim = await sign_on(f"victim {n}")
+        if n == 0:
+            await victim.read_one()
+        else:
+            (held,) = await worker.reader.own_pending(worker.name)
+            await redis(b"XCLAIM", keys.edge(IN), GROUP, victim.name, 0, held.entry_id)
+        await redis(b"DEL", keys.lease(victim.name))
+        await worker.broker.reclaim(IN, victim.name, worker.name, limit=9, crashed="killed")
+
+    assert await letter_of(worker) == WHOLE
+    assert (await worker.balance()).entered == 1
+
+
+async def test_it_is_kept_and_runs_again(worker: Worker, keys: Keys, redis: Command) -> None:
+    await added(redis, keys)
+    keeping = Settling(worker.broker, {}, {"parse": Keep(10)})
+    await keeping.connect()
+    await keeping.settle("parse", IN, [done(await worker.read_one())], worker=worker.name)
+    await keeping.close()
+
+    assert await Kept(flowq.Pipeline("lab", parse.options(keep=10)).plan, worker.broker, "parse").replay() == 1
+
+    await worker.settle(buried(await worker.read_one()))
+    assert await letter_of(worker) == WHOLE
+
+
+async def test_it_is_purged(worker: Worker, keys: Keys, redis: Command) -> None:
+    await added(redis, keys)
+
+    assert await purge(worker.broker, [PLAN.edge_by_name[IN]], {"parse": 9}) == {"parse": 1}
+
+    balance = await worker.balance()
+    assert (balance.entered, balance.outstanding) == (1, 0)
