@@ -48,11 +48,14 @@ class FlowqError(Exception):
     """The root of all errors of flowq.
 
     `hint` says what to do next, `detail` carries what the layer below said. `exit_code` is what the command line
-    exits with when the error reaches it.
+    exits with when the error reaches it. `stored` and `duplicates` are set where a bulk push ended early: so many of
+    its messages, from the first one on, are stored or were duplicates of others, and must not be pushed again.
     """
 
     code = "FQ900"
     exit_code = 1
+    stored = 0
+    duplicates = 0
 
     def __init__(self, message: str, *, hint: str = "", detail: str = "", place: Place | None = None) -> None:
         super().__init__(message)
@@ -189,7 +192,10 @@ class BrokerRefused(BrokerError):
 
 
 class QueueFull(BrokerError):
-    """An edge holds `maxsize` messages; publishing to it was refused and nothing was stored."""
+    """An edge holds `maxsize` messages; publishing to it was refused.
+
+    Nothing of a `push` was stored, and the first `stored` messages of a `push_many`.
+    """
 
     code = "FQ404"
     exit_code = 1

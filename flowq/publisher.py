@@ -20,7 +20,7 @@ from flowq.delivery.message import one_word
 from flowq.delivery.policy import Durability
 from flowq.delivery.portions import portions
 from flowq.delivery.settlement import Output
-from flowq.errors import BrokerUnavailable, PayloadTooLarge, QueueFull, RequestCutOff, UsageError
+from flowq.errors import BrokerUnavailable, FlowqError, PayloadTooLarge, QueueFull, RequestCutOff, UsageError
 from flowq.graph.emission import Outlet, entering
 from flowq.graph.flow import Accepts
 from flowq.graph.plan import EdgePlan, Plan, inlet_of
@@ -50,7 +50,7 @@ class Publisher:
 
     `redis` is a URL, or None for the server that flowq runs in `.flowq/`. A push that returns is stored; one that is
     sent again because the reply was lost is stored once. When the edge of the stage is full, a push waits, or raises
-    QueueFull with `wait=False`.
+    QueueFull with `wait=False`. Whatever is not stored is told by an error.
 
     Redis answers before its replicas know: a failover may forget what was pushed in the last moments before it. With
     `durability="replicated"` a push returns when a replica has the message as well, which costs a round trip between
@@ -118,30 +118,47 @@ class Publisher:
     ) -> str:
         """Push one message, to be run after `delay` (seconds or "5m"); returns its id.
 
-        With `id`, the same id pushed again within an hour is stored once.
+        With `id`, the same id pushed to the same stage again within an hour is stored once. It has up to 256 bytes;
+        spaces, `%` and what cannot be printed are escaped as in a URL, in what is returned as well.
         """
         edge = self._inlet(stage)
-        message_id = one_word(id) if id else self._ids.next().decode()
+        message_id = self._ids.next().decode() if id is None else _word(id)
         output = self._encode(edge, message, message_id.encode())
         await self._publish(edge, [output], f"push:{edge.name}:{message_id}", seconds(delay), wait)
         return message_id
 
     async def push_many(
-        self, stage: Accepts[M] | str, messages: Iterable[M], *, delay: float | str = 0, wait: bool = True
+        self,
+        stage: Accepts[M] | str,
+        messages: Iterable[M],
+        *,
+        delay: float | str = 0,
+        id: str | None = None,
+        wait: bool = True,
     ) -> Pushed:
         """Push messages in bulk: one call of Redis for up to 1,000 of them and 8 MB, each call all or nothing.
 
-        `messages` may be endless: they are taken as they are sent.
+        `messages` may be endless: they are taken as they are sent. Whatever error ends it says in its `stored` how many
+        are stored, from the first one on. Push those behind them again; or all of them with the same `id`, which stores
+        nothing twice within an hour. (After BrokerUnavailable only the second is sure.)
         """
         edge, delay_seconds = self._inlet(stage), seconds(delay)
-        appended = duplicates = 0
+        call = self._ids.next().decode() if id is None else f"push_many:{edge.name}:{_word(id)}"
+        pushed = Pushed(0, 0)
         next_id = self._ids.next
         most_bytes = self._outlets_to(edge).most_bytes
-        for outputs in portions((self._encode(edge, message, next_id()) for message in messages), most_bytes):
-            pushed = await self._publish(edge, outputs, next_id().decode(), delay_seconds, wait)
-            appended += pushed.appended
-            duplicates += pushed.duplicates
-        return Pushed(appended, duplicates)
+        try:
+            for outputs in portions((self._encode(edge, message, next_id()) for message in messages), most_bytes):
+                token = f"{call}:{pushed.appended + pushed.duplicates}"
+                more = await self._publish(edge, outputs, token, delay_seconds, wait)
+                pushed = Pushed(pushed.appended + more.appended, pushed.duplicates + more.duplicates)
+        except FlowqError as error:
+            error.stored, error.duplicates = pushed.appended + pushed.duplicates, pushed.duplicates
+            raise
+        except Exception as error:  # from the iterable
+            error.add_note(f"{pushed.appended + pushed.duplicates:,} messages before it have been pushed")
+            raise
+        return pushed
 
     def _inlet(self, stage: Accepts[Any] | str) -> EdgePlan:
         name = stage if isinstance(stage, str) else str(getattr(stage, "name", stage))
@@ -165,7 +182,8 @@ class Publisher:
         if claims is not None and edge.maxsize and not wait:  # write no files for what will be refused
             self._refuse_if_full(edge, (await self._opened.outstanding([edge.name]))[edge.name])
         while True:
-            await self._until_light(edge, outlets, wait)
+            if not tries:  # else it may be stored already, which only another try can tell
+                await self._until_light(edge, outlets, wait)
             try:
                 if claims is not None:  # references are left as they are: what is tried again is not written again
                     outputs = await claims.deposit(outputs)
@@ -239,3 +257,12 @@ class Publisher:
         if outlets is None:
             outlets = self._outlets[edge.name] = Outlets(self._opened, [edge])
         return outlets
+
+
+def _word(message_id: object) -> str:
+    try:
+        if not isinstance(message_id, str):
+            raise ValueError("it is no text")
+        return one_word(message_id)
+    except ValueError as error:
+        raise UsageError(f"this cannot be an id: {error}", hint="give another one, or none") from None

@@ -91,10 +91,16 @@ class SyncPublisher:
         return self._call(self._publisher.push(stage, message, delay=delay, id=id, wait=wait))
 
     def push_many(
-        self, stage: Accepts[M] | str, messages: Iterable[M], *, delay: float | str = 0, wait: bool = True
+        self,
+        stage: Accepts[M] | str,
+        messages: Iterable[M],
+        *,
+        delay: float | str = 0,
+        id: str | None = None,
+        wait: bool = True,
     ) -> Pushed:
         """Like `Publisher.push_many`. `messages` are iterated in the publisher's thread, so they cannot push too."""
-        return self._call(self._publisher.push_many(stage, messages, delay=delay, wait=wait))
+        return self._call(self._publisher.push_many(stage, messages, delay=delay, id=id, wait=wait))
 
     def _call(self, work: Coroutine[Any, Any, T]) -> T:
         try:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
-from functools import partial
 from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
@@ -21,7 +20,7 @@ from flowq.cli.loading import load
 from flowq.cli.options import Here, Json, duration_of
 from flowq.delivery.codec import decoder
 from flowq.delivery.portions import MOST_BYTES_PER_CALL, MOST_PER_CALL
-from flowq.errors import CodecError, QueueFull, UsageError
+from flowq.errors import CodecError, FlowqError, QueueFull, UsageError
 from flowq.graph.emission import Outlet, entering
 from flowq.graph.plan import Plan, StagePlan, inlet_of
 from flowq.graph.typecheck import type_names
@@ -162,19 +161,37 @@ class Sender:
     waits: bool
     taken: int = 0
     duplicates: int = 0
+    _is_told: bool = False
 
     def send_one(self, value: Any, id_: str | None) -> str | None:
         """Send one message; returns its id."""
         if self.publisher is None:
             return None
-        return self._when_there_is_room(partial(self.publisher.push, self.stage, value, id=id_))
+        while True:
+            try:
+                return self.publisher.push(self.stage, value, id=id_, delay=self.delay_seconds, wait=False)
+            except QueueFull as full:
+                self._wait_for_room(full)
 
     def send(self, values: Sequence[Any]) -> None:
-        """Send what one call may carry, all of it or nothing."""
-        if self.publisher and values:
-            pushed = self._when_there_is_room(partial(self.publisher.push_many, self.stage, values))
-            self.duplicates += pushed.duplicates
-        self.taken += len(values)
+        """Send values, each once, however often there is no room."""
+        while self.publisher and values:
+            try:
+                pushed = self.publisher.push_many(self.stage, values, delay=self.delay_seconds, wait=False)
+            except FlowqError as error:
+                self._count(error.stored, error.duplicates)
+                values = values[error.stored :]
+                if not isinstance(error, QueueFull):
+                    raise
+                self._wait_for_room(error)
+            else:
+                self._count(len(values), pushed.duplicates)
+                return
+        self._count(len(values), 0)
+
+    def _count(self, taken: int, duplicates: int) -> None:
+        self.taken += taken
+        self.duplicates += duplicates
 
     def outcome(self, as_json: bool) -> str:
         """What has become of the messages so far."""
@@ -187,18 +204,13 @@ class Sender:
         dropped = f", {self.duplicates:,} seen before" if self.duplicates else ""
         return f"{self.taken - self.duplicates:,} pushed to {self.stage}{dropped}"
 
-    def _when_there_is_room(self, push: Callable[..., T]) -> T:
-        is_told = False
-        while True:
-            try:
-                return push(delay=self.delay_seconds, wait=False)
-            except QueueFull as full:
-                if not self.waits:
-                    raise
-                if not is_told:
-                    note(f"{full.message}: waiting for workers to make room, Ctrl-C stops")
-                is_told = True
-                time.sleep(_FULL_PAUSE_SECONDS)
+    def _wait_for_room(self, full: QueueFull) -> None:
+        if not self.waits:
+            raise full
+        if not self._is_told:
+            note(f"{full.message}: waiting for workers to make room, Ctrl-C stops")
+        self._is_told = True
+        time.sleep(_FULL_PAUSE_SECONDS)
 
 
 def _push_all(stream: BufferedReader, inlet: Inlet, sender: Sender, as_json: bool) -> None:

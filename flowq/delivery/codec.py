@@ -250,20 +250,11 @@ def check_size(body: bytes, max_bytes: int, stage: str) -> None:
         )
 
 
-def value_of(message: Any, key: str | Callable[[Any], Any]) -> str:
-    """The value of a message by which it is deduplicated, paced or held, as text."""
+def value_of(message: Any, key: str | Callable[[Any], Any]) -> Any:
+    """The value of a message by which it is deduplicated, paced or held."""
     if callable(key):
-        return str(key(message))
-    return str(message[key] if isinstance(message, dict) else getattr(message, key))  # pyright: ignore[reportUnknownArgumentType]
-
-
-def dedup_hash(value: str) -> bytes:
-    """16 bytes that stand for a dedup value; two of 10**12 values collide with a chance below 10**-14.
-
-    >>> len(dedup_hash("https://example.org/"))
-    16
-    """
-    return hashlib.blake2b(value.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        return key(message)
+    return message[key] if isinstance(message, dict) else getattr(message, key)  # pyright: ignore[reportUnknownVariableType]
 
 
 def _bytes_as_they_are(value: Any) -> bytes:

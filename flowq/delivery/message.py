@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from urllib.parse import quote
 
 from flowq.delivery.compression import unpacked
 from flowq.delivery.stored import entry_ms, number_in
@@ -116,13 +117,31 @@ def new_header(message_id: bytes, lineage: bytes, tag: bytes = b"") -> bytes:
     return b"%b %b t=%b" % (message_id, lineage, tag) if tag else b"%b %b" % (message_id, lineage)
 
 
-def one_word(text: str) -> str:
-    """A message id given by a user, as it can stand in a header.
+LONGEST_ID_BYTES = 256
 
-    >>> one_word("order 42")
-    'order_42'
+
+def one_word(text: str) -> str:
+    """A message id given by a user, as it can stand in a header: spaces and what cannot be printed are escaped.
+
+    Different ids stay different. Raises ValueError for text that no id can be made of.
+
+    >>> one_word("order 42"), one_word("order_42"), one_word("50%")
+    ('order%2042', 'order_42', '50%25')
     """
-    return "_".join(text.split()) or "_"
+    if not text:
+        raise ValueError("it is empty")
+    try:
+        # "-" stands for no message at all
+        word = "%2D" if text == "-" else "".join(map(_escaped, text))
+    except UnicodeEncodeError:
+        raise ValueError("it has half of a surrogate pair in it") from None
+    if len(word.encode()) > LONGEST_ID_BYTES:
+        raise ValueError(f"it is longer than {LONGEST_ID_BYTES} bytes")
+    return word
+
+
+def _escaped(char: str) -> str:
+    return char if char.isprintable() and not char.isspace() and char != "%" else quote(char, safe="")
 
 
 _OPTIONAL_WORDS = frozenset("acftgpe")

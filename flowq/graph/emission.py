@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flowq.delivery.codec import Encode, check_size, dedup_hash, value_of
+from flowq.delivery.codec import Encode, check_size, value_of
 from flowq.delivery.compression import packed
+from flowq.delivery.dedup_key import dedup_hash
 from flowq.delivery.message import Delivery, new_header
 from flowq.delivery.settlement import Output
 from flowq.errors import EncodeError

@@ -62,7 +62,7 @@ class DeadLetterRecord:
         try:
             header = Header.decode(entry.header)
         except ValueError:  # somebody else's entry, under the name that it had in this pipeline, if it had one
-            header = Header.entering(one_word(text_of(entry.info.get("root_id")) or f"{stage}:{entry.entry_id}"))
+            header = Header.entering(_id_of(text_of(entry.info.get("root_id")), f"{stage}:{entry.entry_id}"))
         info = entry.info
         died_ms = moment_in(info["died_ms"]) if "died_ms" in info else entry_ms(entry.entry_id)
         return cls(
@@ -270,3 +270,13 @@ def _moment(values: Mapping[str, Any], name: str) -> datetime:
 
 def _utc(milliseconds: int) -> datetime:
     return datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
+def _id_of(text: str, otherwise: str) -> str:
+    """The message id that stands in somebody else's letter, as it can stand in a header."""
+    if text.split() == [text]:
+        return text
+    try:
+        return one_word(text)
+    except ValueError:
+        return one_word(otherwise)

@@ -195,7 +195,7 @@ class Pacer:
             decode = self._decode_any
             if b" t=" in delivery.header_bytes:
                 decode = self._intake.decoder(delivery.header.type_tag) or decode
-            return value_of(decode(delivery.content), by).replace("\n", " ")
+            return str(value_of(decode(delivery.content), by)).replace("\n", " ")
         except BodyElsewhere:
             raise
         except Exception:  # noqa: BLE001  (undecodable bytes, or the user's property)

@@ -16,7 +16,7 @@ from flowq.broker.reader import Reader
 from flowq.broker.records import Published, Snapshot
 from flowq.broker.redis_streams import Broker
 from flowq.broker.settling import Receipt, Settled, Settling
-from flowq.delivery.codec import dedup_hash
+from flowq.delivery.dedup_key import dedup_hash
 from flowq.delivery.message import Delivery, Header
 from flowq.delivery.settlement import Ack, DeadLetter, Delay, Output, Release
 

@@ -71,8 +71,10 @@ local function count(name, n)
   if n ~= 0 then increase(stats, name, n) end
 end
 
--- Whether a hash is not remembered. From now on it is, for a while.
+-- Whether a hash is not remembered. From now on it is, for a while. A message without one is like no other.
 local function is_unseen(seen, seen_ms, hash)
+  if seen_ms == 0 or hash == '' then return true end
+  if seen_ms < 0 then return redis.call('SADD', seen, hash) == 1 end
   local until_ms = redis.call('ZSCORE', seen, hash)
   if until_ms and tonumber(until_ms) > now_ms then return false end
   redis.call('ZADD', seen, now_ms + seen_ms, hash)
@@ -98,8 +100,7 @@ for e = 1, n_edges do
     local header, body = ARGV[i], ARGV[i + 1]
     local message_id = delay_ms > 0 and string.match(header, '^%S+')
     local is_delayed_already = message_id and redis.call('ZSCORE', delayed, message_id)
-    if not is_delayed_already and (seen_ms == 0 or (seen_ms < 0 and redis.call('SADD', seen, ARGV[i + 2]) == 1)
-      or (seen_ms > 0 and is_unseen(seen, seen_ms, ARGV[i + 2]))) then
+    if not is_delayed_already and is_unseen(seen, seen_ms, ARGV[i + 2]) then
       if message_id then
         redis.call('ZADD', delayed, now_ms + delay_ms, message_id)
         redis.call('HSET', parked, message_id, header .. '\n' .. body)

@@ -163,8 +163,10 @@ for i = at, at + 4 * n_other - 1, 4 do
   end
 end
 
--- Whether a hash is not remembered. From now on it is, for a while.
+-- Whether a hash is not remembered. From now on it is, for a while. A message without one is like no other.
 local function is_unseen(seen, seen_ms, hash)
+  if hash == '' then return true end
+  if seen_ms < 0 then return redis.call('SADD', seen, hash) == 1 end
   local until_ms = redis.call('ZSCORE', seen, hash)
   if until_ms and tonumber(until_ms) > now() then return false end
   redis.call('ZADD', seen, now() + seen_ms, hash)
@@ -194,8 +196,7 @@ for target = 1, n_targets do
   if acked > 0 then
     local appended = 0
     for i = at, at + width * n_outputs - 1, width do
-      if seen_ms == 0 or (seen_ms < 0 and redis.call('SADD', seen, ARGV[i + 2]) == 1)
-        or (seen_ms > 0 and is_unseen(seen, seen_ms, ARGV[i + 2])) then
+      if seen_ms == 0 or is_unseen(seen, seen_ms, ARGV[i + 2]) then
         redis.call('XADD', to, '*', 'h', ARGV[i], 'b', ARGV[i + 1])
         appended = appended + 1
       elseif released and string.find(ARGV[i], ' e=file', 1, true) then
@@ -203,8 +204,7 @@ for target = 1, n_targets do
       end
     end
     for i = at + width * n_outputs, next_at - 1, width + 2 do
-      if seen_ms == 0 or (seen_ms < 0 and redis.call('SADD', seen, ARGV[i + 4]) == 1)
-        or (seen_ms > 0 and is_unseen(seen, seen_ms, ARGV[i + 4])) then
+      if seen_ms == 0 or is_unseen(seen, seen_ms, ARGV[i + 4]) then
         redis.call('ZADD', to_delayed, now() + tonumber(ARGV[i + 1]), ARGV[i])
         redis.call('HSET', to_parked, ARGV[i], ARGV[i + 2] .. '\n' .. ARGV[i + 3])
         appended = appended + 1

@@ -1,0 +1,51 @@
+"""What tells a message from the others of a stage that takes each only once."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Any
+
+NO_KEY = b""
+"""Stands for a message without a key: it passes, whatever has passed before."""
+
+_IS_AN_ADDRESS = re.compile(r" at 0x[0-9A-Fa-f]+>").search
+
+
+def dedup_hash(value: Any) -> bytes:
+    """16 bytes that stand for a dedup value; two of 10**12 values collide with a chance below 10**-14.
+
+    None is no key, nor is what is not equal to itself, such as NaN. Values of different types are different: 1, "1"
+    and True are three keys. Raises TypeError for an object that only its address tells from others.
+
+    >>> len(dedup_hash("https://example.org/")), dedup_hash(None), dedup_hash(1) == dedup_hash("1")
+    (16, b'', False)
+    """
+    if value is None or _is_unequal_to_itself(value):
+        return NO_KEY
+    if isinstance(value, str):  # also a StrEnum, which is equal to its text
+        return _hash(str.__str__(value), b"")
+    return _hash(_text_of(value), b"no text")
+
+
+def _hash(text: str, kind: bytes) -> bytes:
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16, person=kind).digest()
+
+
+def _text_of(value: Any) -> str:
+    if isinstance(value, int) and value is not True and value is not False:  # an IntEnum is equal to its number
+        return f"int {int.__index__(value):x}"
+    kind: type[Any] = type(value)
+    text = str(value)
+    if issubclass(kind, set | frozenset):  # equal ones list what they have in any order
+        text = repr(sorted(map(repr, list[Any](value))))
+    if _IS_AN_ADDRESS(text):
+        raise TypeError(f"a {kind.__name__} has no value by which it could be told from others")
+    return f"{kind.__qualname__} {text}"
+
+
+def _is_unequal_to_itself(value: Any) -> bool:
+    try:
+        return bool(value != value)
+    except Exception:  # noqa: BLE001  (the user's __ne__, an array's truth, a signalling NaN)
+        return False

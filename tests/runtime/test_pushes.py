@@ -1,0 +1,154 @@
+"""Pushes that end early or are made again: it is known what is stored, and nothing is stored twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pytest
+from pydantic import BaseModel
+
+from flowq import Context, Dedup, Pipeline, Publisher, QueueFull, stage
+from flowq.errors import EncodeError, UsageError
+from flowq.sync_publisher import SyncPublisher
+from tests.runtime.lab import Lab
+
+
+class Item(BaseModel):
+    n: int
+    guid: str | int | None = None
+    text: str = ""
+
+
+def items(n: int) -> list[Item]:
+    return [Item(n=i, text="x" * 2000) for i in range(n)]
+
+
+@stage(maxsize_bytes=200_000)
+async def small(item: Item) -> None: ...
+
+
+@stage(maxsize=1500)
+async def counted(item: Item) -> None: ...
+
+
+@stage
+async def roomy(item: Item) -> None: ...
+
+
+pipeline = Pipeline("p", small, counted, roomy)
+
+
+async def stored(lab: Lab, name: str) -> int:
+    return (await lab.balance(pipeline))[name].outstanding
+
+
+async def emptied(lab: Lab, name: str) -> list[int]:
+    """The numbers of what waits for a stage, which is then empty."""
+    stream = lab.broker(pipeline).keys.edge(f">{name}")
+    entries = await lab.command(b"XRANGE", stream, b"-", b"+")
+    await lab.command(b"XTRIM", stream, b"MAXLEN", 0)
+    return [Item.model_validate_json(fields[3]).n for _, fields in entries]
+
+
+@pytest.mark.parametrize("name", ["small", "counted"])
+async def test_whoever_finds_no_room_in_the_middle_is_told_how_many_are_stored_and_goes_on_behind_them(
+    name: str, redis_url: str, unique_namespace: str
+) -> None:
+    lab = Lab.at(redis_url, unique_namespace)
+    left, found = items(3000), list[int]()
+    async with Publisher(pipeline, redis=redis_url, namespace=unique_namespace) as publisher:
+        while left:
+            try:
+                await publisher.push_many(name, left, wait=False)
+                left = []
+            except QueueFull as full:
+                left = left[full.stored :]
+            found += await emptied(lab, name)
+    await lab.close()
+
+    assert found == list(range(3000))
+
+
+async def test_the_same_push_made_again_with_its_id_stores_nothing_twice(redis_url: str, unique_namespace: str) -> None:
+    lab = Lab.at(redis_url, unique_namespace)
+    async with Publisher(pipeline, redis=redis_url, namespace=unique_namespace) as publisher:
+        found = list[int]()
+        while len(found) < 3000:
+            with suppress(QueueFull):
+                await publisher.push_many("counted", items(3000), id="import of today", wait=False)
+            found += await emptied(lab, "counted")
+        assert found == list(range(3000))
+        with pytest.raises(QueueFull):
+            await publisher.push_many("roomy", _ends_in(QueueFull("one of the caller's"), 1200), id="a")
+        assert await stored(lab, "roomy") == 1000
+        pushed = await publisher.push_many("roomy", items(3000), id="a")
+        assert (pushed.appended, await stored(lab, "roomy")) == (3000, 3000)
+    await lab.close()
+
+
+def _ends_in(error: Exception, n: int) -> Iterator[Item]:
+    yield from items(n)
+    raise error
+
+
+async def test_a_message_that_cannot_be_sent_and_an_iterable_that_fails_tell_how_many_were_before(
+    redis_url: str, unique_namespace: str
+) -> None:
+    lab = Lab.at(redis_url, unique_namespace)
+    async with Publisher(pipeline, redis=redis_url, namespace=unique_namespace) as publisher:
+        with pytest.raises(EncodeError) as refused:
+            await publisher.push_many("roomy", [*items(1500), "no item"])  # type: ignore[list-item]
+        assert refused.value.stored == await stored(lab, "roomy") == 1000
+        with pytest.raises(ValueError, match="mine") as raised:
+            await publisher.push_many("roomy", _ends_in(ValueError("mine"), 2500))
+        assert raised.value.__notes__ == ["2,000 messages before it have been pushed"]
+    await lab.close()
+
+
+def test_the_publisher_without_asyncio_tells_it_too(redis_url: str, unique_namespace: str) -> None:
+    with (
+        SyncPublisher(pipeline, redis=redis_url, namespace=unique_namespace) as publisher,
+        pytest.raises(QueueFull) as full,
+    ):
+        publisher.push_many("counted", items(3000), wait=False, id="once")
+
+    assert full.value.stored == 2000
+
+
+async def test_ids_that_differ_in_white_space_alone_are_two_messages(redis_url: str, unique_namespace: str) -> None:
+    async with Publisher(pipeline, redis=redis_url, namespace=unique_namespace) as publisher:
+        given = [await publisher.push("roomy", Item(n=1), id=id_) for id_ in ("order 42", "order_42", "order 42")]
+        with pytest.raises(UsageError, match="longer than 256 bytes"):
+            await publisher.push("roomy", Item(n=1), id="x" * 1000)
+        with pytest.raises(UsageError, match="empty"):
+            await publisher.push("roomy", Item(n=1), id="")
+
+    assert given == ["order%2042", "order_42", "order%2042"]
+    lab = Lab.at(redis_url, unique_namespace)
+    assert await stored(lab, "roomy") == 2
+    await lab.close()
+
+
+@pytest.mark.parametrize("dedup", ["guid", Dedup("guid", scope="forever", ttl="1h")], ids=["run", "ttl"])
+async def test_a_message_without_a_key_passes_and_keys_of_different_types_are_different(
+    dedup: str | Dedup, any_lab: Lab
+) -> None:
+    ran: list[int] = []
+
+    @stage
+    async def first(item: Item, ctx: Context) -> Item:
+        await ctx.emit(keep, item, delay=0.001)
+        return item
+
+    @stage(dedup=dedup)
+    async def keep(item: Item) -> None:
+        ran.append(item.n)
+
+    keys = [None, None, "1", 1, 1, "1", "None", None]
+    summary = await any_lab.run(Pipeline("p", first >> keep), *[Item(n=n, guid=key) for n, key in enumerate(keys)])
+
+    counts = {n: ran.count(n) for n in range(len(keys))}
+    assert {n: counts[n] for n in (0, 1, 7)} == {0: 2, 1: 2, 7: 2}
+    assert (counts[2] + counts[5], counts[3] + counts[4], counts[6]) == (1, 1, 1)
+    assert summary.stages["keep"].duplicates == 2 * len(keys) - 9
