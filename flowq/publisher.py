@@ -153,7 +153,7 @@ class Publisher:
                 more = await self._publish(edge, outputs, token, delay_seconds, wait)
                 pushed = Pushed(pushed.appended + more.appended, pushed.duplicates + more.duplicates)
         except FlowqError as error:
-            error.stored, error.duplicates = pushed.appended + pushed.duplicates, pushed.duplicates
+            error.stored, error.duplicates = error.stored + pushed.appended + pushed.duplicates, pushed.duplicates
             raise
         except Exception as error:  # from the iterable
             error.add_note(f"{pushed.appended + pushed.duplicates:,} messages before it have been pushed")
@@ -224,11 +224,13 @@ class Publisher:
         others = [output for output in outputs if output is not largest]
         if others:
             await self._publish(edge, others, f"{token}.", delay, wait)
-        raise PayloadTooLarge(
+        refused = PayloadTooLarge(
             f"a message of {len(largest.body):,} bytes is more than this Redis accepts",
             hint="raise its proto-max-bulk-len and client-query-buffer-limit, or use claim_above= where it is handled",
             detail=error.detail,
-        ) from error
+        )
+        refused.stored = len(outputs)  # the one that is refused counts with its neighbours
+        raise refused from error
 
     @staticmethod
     def _refuse_if_full(edge: EdgePlan, n: int) -> None:

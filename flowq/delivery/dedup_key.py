@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import Any
+from typing import Any, cast
 
 NO_KEY = b""
 """Stands for a message without a key: it passes, whatever has passed before."""
@@ -32,16 +32,15 @@ def _hash(text: str, kind: bytes) -> bytes:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16, person=kind).digest()
 
 
-def _text_of(value: Any) -> str:
-    if isinstance(value, int) and value is not True and value is not False:  # an IntEnum is equal to its number
+def _text_of(value: object) -> str:
+    if isinstance(value, int) and type(value) is not bool:  # an IntEnum is equal to its number
         return f"int {int.__index__(value):x}"
-    kind: type[Any] = type(value)
     text = str(value)
-    if issubclass(kind, set | frozenset):  # equal ones list what they have in any order
-        text = repr(sorted(map(repr, list[Any](value))))
+    if isinstance(value, set | frozenset):  # equal ones list what they have in any order
+        text = repr(sorted(map(repr, cast("set[Any]", value))))
     if _IS_AN_ADDRESS(text):
-        raise TypeError(f"a {kind.__name__} has no value by which it could be told from others")
-    return f"{kind.__qualname__} {text}"
+        raise TypeError(f"a {type(value).__name__} has no value by which it could be told from others")
+    return f"{type(value).__qualname__} {text}"
 
 
 def _is_unequal_to_itself(value: Any) -> bool:
