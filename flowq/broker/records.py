@@ -186,7 +186,9 @@ def worker_facts(raw: bytes) -> dict[str, Any]:
     """What a worker told of itself, as far as it makes sense: an empty dict where it cannot be read at all."""
     told = json_object_in(raw) or {}
     facts: dict[str, Any] = {
-        name: told[name] for name in ("worker", "host", "where", "born") if isinstance(told.get(name), str)
+        name: told[name]
+        for name in ("worker", "host", "where", "born", "supervisor")
+        if isinstance(told.get(name), str)
     }
     facts |= {name: list(texts_in(told[name])) for name in ("stages", "edges", "formerly") if name in told}
     pid, lease_seconds = told.get("pid"), told.get("lease_seconds")

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flowq.cli.help import Command, Group, built
+from flowq.cli.help import Command, Group, built, docstring_of
 from flowq.runtime.streams import flush_and_discard, prepare_streams
 
 # name, group in the help, what it does. Said here, so that `flowq --help` imports none of them.
@@ -115,6 +115,7 @@ def run(arguments: Sequence[str]) -> int:
     color = False if os.environ.get("NO_COLOR") else True if os.environ.get("FORCE_COLOR") else None
     try:
         command: Any = typer.main.get_command(app)
+        command.help = command.help or docstring_of(flowq)
         exit_code = command.main(rest, prog_name="flowq", standalone_mode=False, color=color)
         sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):

@@ -62,12 +62,11 @@ async def _workers_here(names: Sequence[str], settings: Settings) -> list[Worker
     """The workers of this machine, by its processes' common space: a container has one of its own."""
     from flowq.broker.open import open_broker
     from flowq.monitoring.health import workers_of
-    from flowq.runtime.identity import process_space
 
-    here, found = process_space(), list["WorkerHealth"]()
+    found = list["WorkerHealth"]()
     async with AsyncExitStack() as opened:
         for name in names:
             opening = open_broker(name, redis=settings.redis, namespace=settings.namespace)
             broker = await opened.enter_async_context(opening)
-            found += [worker for worker in await workers_of(broker) if worker.where == here]
+            found += [worker for worker in await workers_of(broker) if worker.is_here]
     return found

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
+import sys
+from collections.abc import Callable
 from itertools import groupby
 from typing import Any, cast
 
@@ -81,12 +84,24 @@ def built(name: str, declared: Any) -> TyperCommand | TyperGroup:
     app.info.cls = app.info.cls or Group
     for info in app.registered_commands:
         assert info.callback is not None
-        info.cls, info.callback = Command, with_options(info.callback)
+        info.cls, info.help = Command, info.help or docstring_of(info.callback)
+        info.callback = with_options(info.callback)
     app.rich_markup_mode = None
     app._add_completion = False  # pyright: ignore[reportPrivateUsage]
     command = cast("TyperCommand | TyperGroup", typer.main.get_command(app))
     command.name = name
     return command
+
+
+def docstring_of(function: Callable[..., Any]) -> str | None:
+    """The docstring of a function, from its source where Python runs with -OO and has thrown it away."""
+    if function.__doc__ or sys.flags.optimize < 2:
+        return function.__doc__
+    try:
+        (definition,) = ast.parse(inspect.cleandoc(inspect.getsource(function))).body
+    except (OSError, SyntaxError):
+        return None
+    return ast.get_docstring(definition) if isinstance(definition, ast.FunctionDef) else None
 
 
 def _argument(record: tuple[str, str]) -> tuple[str, str]:

@@ -12,7 +12,7 @@ import typer
 
 from flowq.cli.errors import note
 from flowq.cli.options import settings_here
-from flowq.cli.scaffold import TEMPLATES, pipeline
+from flowq.cli.scaffold import TEMPLATES, pipeline, user_of_name
 from flowq.errors import UsageError
 
 _NAME = re.compile(r"[a-z_][a-z0-9_]*")
@@ -45,8 +45,11 @@ def command(
         near = get_close_matches(template, TEMPLATES, 1)
         hint = f'did you mean "{near[0]}"?' if near else "there are " + ", ".join(TEMPLATES)
         raise UsageError(f'there is no template "{template}"', hint=hint)
-    if not _NAME.fullmatch(name) or iskeyword(name):
+    if not _NAME.fullmatch(name) or iskeyword(name) or name.startswith("__"):
         raise UsageError(f'"{name}" cannot name a pipeline', hint="small letters, digits and _, as a Python name")
+    if user := user_of_name(name, template):
+        hint = f"{name}_pipeline, perhaps"
+        raise UsageError(f'"{name}" cannot name a pipeline: it is the name of {user}', hint=hint)
     written = pipeline(Path.cwd(), folder_of_pipelines(), name, template).write(force=force)
     print("\n".join(written))
     needs, does = TEMPLATES[template]

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import ast
+import builtins
 import re
+import sys
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.machinery import ModuleSpec
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +103,41 @@ def pipeline(root: Path, folder: str, name: str, template: str) -> Scaffold:
         text = re.sub(r"\{\{(\w+)\}\}", lambda found: words[found[1]], source.read_text(encoding="utf-8"))
         scaffold.new[_place(folder, name, source.name)] = text
     return scaffold
+
+
+def user_of_name(name: str, template: str) -> str | None:
+    """What already has a name that a new pipeline would take away from it, in its file or for its imports."""
+    if name in sys.stdlib_module_names or name in sys.builtin_module_names:
+        return "a module of Python"
+    if name in vars(builtins):
+        return "something built into Python"
+    if name in _names_in(template):
+        return f"something that a {template} pipeline uses"
+    spec = find_spec(name)
+    return None if spec is None or _is_in_project(spec) else "an installed package"
+
+
+def _names_in(template: str) -> set[str]:
+    text = files("flowq.cli").joinpath("templates", template, "pipeline.py.tmpl").read_text(encoding="utf-8")
+    taken: set[str] = set()
+    for node in ast.walk(ast.parse(text.replace("{{name}}", "_the_name_of_the_pipeline_"))):
+        match node:
+            case ast.Name(id=name):
+                taken.add(name)
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                taken.add(name)
+            case ast.Import(names=aliases):
+                taken.update(alias.name.partition(".")[0] for alias in aliases)
+            case ast.ImportFrom(module=module, names=aliases):
+                taken.update((str(module).partition(".")[0], *(alias.asname or alias.name for alias in aliases)))
+            case _:
+                pass
+    return taken
+
+
+def _is_in_project(spec: ModuleSpec) -> bool:
+    """Another pipeline of this project, perhaps, or a folder of that name."""
+    return spec.origin is None or (Path(spec.origin).is_relative_to(Path.cwd()) and "site-packages" not in spec.origin)
 
 
 def _place(folder: str, name: str, file: str) -> str:

@@ -50,6 +50,7 @@ name: $name
 x-flowq: &flowq
   image: $image
   build: .
+  init: true
   environment:
     FLOWQ_REDIS_URL: redis://redis:6379/0
 $claims  depends_on:

@@ -10,7 +10,7 @@ from typing import Any
 from flowq.broker.beat import silence_of
 from flowq.broker.redis_streams import Broker
 from flowq.errors import BrokerError
-from flowq.runtime.identity import process_space
+from flowq.runtime.identity import is_this_machine
 
 MOST_SILENT_SECONDS = 30.0
 """A reader asks again at least every few seconds. One that has been silent for so long is stuck."""
@@ -26,6 +26,11 @@ class WorkerHealth:
     where: str
     has_lease: bool
     silent_seconds: float
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it runs on this machine, or in this container."""
+        return is_this_machine(self.host, self.where)
 
     def fault(self, most_silent_seconds: float = MOST_SILENT_SECONDS) -> str | None:
         """What is wrong with it, if anything is."""
@@ -97,8 +102,8 @@ class Doctor:
         return Verdict(not faults, {"status": "not ready" if faults else "ok", "faults": faults})
 
     async def _own_workers(self) -> list[WorkerHealth]:
-        here, pids = process_space(), set(self._pids())
-        return [worker for worker in await workers_of(self._broker) if worker.where == here and worker.pid in pids]
+        pids = set(self._pids())
+        return [worker for worker in await workers_of(self._broker) if worker.is_here and worker.pid in pids]
 
     def _missing(self, workers: Sequence[WorkerHealth]) -> set[int]:
         return set(self._pids()) - {worker.pid for worker in workers if worker.has_lease}

@@ -17,15 +17,15 @@ def crashed(certificates: Mapping[str, str]) -> dict[str, str]:
     return {name: how.removeprefix(CRASH) for name, how in certificates.items() if how.startswith(CRASH)}
 
 
-async def certify_child(broker: Broker, pid: int, how: str, *, was_asked: bool) -> bool:
-    """A child of this process was seen to end. One that had not signed off crashed, unless it was asked to end.
+async def certify_child(broker: Broker, pid: int, how: str, *, supervisor: str, was_asked: bool) -> bool:
+    """A child of this supervisor was seen to end. One that had not signed off crashed, unless it was asked to end.
 
     Returns whether there was anything to certify.
     """
-    here = process_space()
     workers = await broker.registered_workers()
-    mine = {name: facts for name, facts in workers.items() if facts.get("pid") == pid and facts.get("where") == here}
-    names = _all_names(mine)
+    # Not by the machine: where /proc is missing, all machines look alike, and another one may have the same pid.
+    children = {name: facts for name, facts in workers.items() if facts.get("supervisor") == supervisor}
+    names = _all_names({name: facts for name, facts in children.items() if facts.get("pid") == pid})
     for name in names:
         await broker.certify_dead(name, f"stopped: {how}" if was_asked else CRASH + how)
     return bool(names)

@@ -10,10 +10,14 @@ from typing import Any
 
 from flowq.broker.message_ids import new_worker_name
 
+SUPERVISOR_VARIABLE = "FLOWQ_SUPERVISOR"
+"""The name of the supervisor that has started this process."""
+
 
 def process_facts() -> dict[str, Any]:
     """What identifies a process on this machine, so that another one here can tell whether it still lives."""
     return {
+        "supervisor": os.environ.get(SUPERVISOR_VARIABLE, ""),
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "born": process_birth(os.getpid()),
@@ -38,6 +42,12 @@ def process_space() -> str:
         return f"{boot}/{Path('/proc/self/ns/pid').readlink()}"
     except OSError:
         return ""
+
+
+def is_this_machine(host: str, space: str) -> bool:
+    """Whether a process that told these of itself belongs to this machine or container."""
+    here = process_space()
+    return space == here and (bool(here) or host == socket.gethostname())
 
 
 @dataclass(slots=True)

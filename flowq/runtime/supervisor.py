@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable, Coroutine, Sequence
@@ -12,10 +13,12 @@ from functools import partial
 from typing import IO, Any, TypeVar
 
 from flowq.broker.calls import insist
+from flowq.broker.message_ids import new_worker_name
 from flowq.broker.redis_streams import Broker
 from flowq.broker.source_turns import cursors_of
 from flowq.errors import BrokerError, WorkerFailed
 from flowq.runtime.certificates import certify_child, crashed, sign_off_the_dead
+from flowq.runtime.identity import SUPERVISOR_VARIABLE
 
 T = TypeVar("T")
 
@@ -85,6 +88,7 @@ class Supervisor:
         stdout: IO[str] | None = None,
         inherited_fds: Sequence[int] = (),
     ) -> None:
+        self._name = new_worker_name()
         self._broker = broker
         self._command = command
         self._instructions = instructions
@@ -215,7 +219,12 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         started_at = loop.time()
         process = slot.process = await asyncio.create_subprocess_exec(
-            *self._command, stdin=PIPE, stdout=self._stdout, start_new_session=True, pass_fds=self._inherited_fds
+            *self._command,
+            stdin=PIPE,
+            stdout=self._stdout,
+            start_new_session=True,
+            pass_fds=self._inherited_fds,
+            env={**os.environ, SUPERVISOR_VARIABLE: self._name},
         )
         assert process.stdin is not None
         with contextlib.suppress(RuntimeError, ProcessLookupError):  # it may have died at once
@@ -233,7 +242,8 @@ class Supervisor:
 
     async def _certify(self, pid: int, how: str) -> bool:
         """Whether there was anything to certify."""
-        had_signed_on = await certify_child(self._broker, pid, how, was_asked=self._stopping.is_set())
+        was_asked = self._stopping.is_set()
+        had_signed_on = await certify_child(self._broker, pid, how, supervisor=self._name, was_asked=was_asked)
         if had_signed_on:
             self._somebody_died.set()
         return had_signed_on

@@ -12,6 +12,20 @@ import pytest
 from tests.integration.project import Project, clean_environ
 
 TEMPLATES = ("scraping", "etl", "dispatch")
+TAKEN = (
+    "flowq",
+    "__init__",
+    "__main__",
+    "redis",
+    "pydantic",
+    "asyncio",
+    "csv",
+    "json",
+    "list",
+    "print",
+    "source",
+    "stage",
+)
 
 
 @pytest.fixture
@@ -90,6 +104,7 @@ def test_a_pyproject_that_is_there_is_added_to_and_otherwise_left_alone(project:
         (["Mine"], 'error[FQ200]: "Mine" cannot name a pipeline'),
         (["../mine"], 'error[FQ200]: "../mine" cannot name a pipeline'),
         (["class"], 'error[FQ200]: "class" cannot name a pipeline'),
+        *(([name], f'error[FQ200]: "{name}" cannot name a pipeline') for name in TAKEN),
         (["mine", "-t", "scrapping"], 'error[FQ200]: there is no template "scrapping"    did you mean "scraping"?'),
     ],
 )
@@ -104,3 +119,10 @@ def test_wrong_input_is_one_clear_line_and_writes_nothing(project: Project, argu
 @pytest.mark.parametrize("command", ["new", "init"])
 def test_the_help_has_an_example(project: Project, command: str) -> None:
     assert f"  flowq {command}" in project.flowq(command, "--help").stdout.partition("Example:")[2]
+
+
+@pytest.mark.parametrize("command", [(), ("run",), ("new",), ("dlq", "ls"), ("export", "k8s")])
+def test_the_help_is_whole_where_python_throws_docstrings_away(project: Project, command: tuple[str, ...]) -> None:
+    optimized = project.flowq(*command, "--help", environ={"PYTHONOPTIMIZE": "2"})
+    assert optimized.stdout == project.flowq(*command, "--help").stdout
+    assert "Example:" in optimized.stdout

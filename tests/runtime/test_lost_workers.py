@@ -12,7 +12,8 @@ import pytest
 from flowq import Context, Pipeline, stage
 from flowq.broker.reader import Reader
 from flowq.broker.redis_streams import Broker
-from flowq.runtime.certificates import certify_child, crashed
+from flowq.runtime.certificates import certify_child, certify_lost_neighbours, crashed
+from flowq.runtime.identity import is_this_machine, process_facts
 from flowq.runtime.run import RunOptions
 from flowq.runtime.runner import Runner
 from tests.eventually import eventually
@@ -177,7 +178,7 @@ async def test_the_death_of_a_worker_is_certified_under_every_name_it_had(lab: L
             return runner.worker != name and runner.worker in await broker.registered_workers()
 
         await eventually(is_back)
-        assert await certify_child(broker, os.getpid(), "died of SIGKILL", was_asked=False)
+        assert await certify_child(broker, os.getpid(), "died of SIGKILL", supervisor="", was_asked=False)
         assert crashed(await broker.certificates()).keys() == {name, runner.worker}
 
 
@@ -196,3 +197,24 @@ async def test_a_worker_that_lost_its_registration_goes_on_under_another_name(la
 
     record.check(200, reruns=0)
     assert not any((await lab.broker(pipeline).consumers_of([">first", "first>last", ">last"])).values())
+
+
+async def test_a_worker_of_another_supervisor_with_the_same_pid_is_not_certified_dead(lab: Lab) -> None:
+    """On another machine, or in another container: where /proc is missing, all of them look alike."""
+    broker = lab.broker(recorded(Record()))
+    facts = {**process_facts(), "pid": 4711}
+    await broker.register("elsewhere", {**facts, "supervisor": "theirs"}, lease_ms=60_000, beat="1")
+    await broker.register("ours", {**facts, "supervisor": "ours"}, lease_ms=60_000, beat="1")
+
+    assert await certify_child(broker, 4711, "died of SIGKILL", supervisor="ours", was_asked=False)
+
+    assert set(await broker.certificates()) == {"ours"}
+
+
+async def test_where_machines_cannot_be_told_apart_no_neighbour_is_taken_for_dead(lab: Lab) -> None:
+    broker = lab.broker(recorded(Record()))
+    facts = {"host": "other", "pid": 2**22 + 1, "born": "", "where": ""}
+    await broker.register("elsewhere", facts, lease_ms=60_000, beat="1")
+
+    assert await certify_lost_neighbours(broker) == []
+    assert not is_this_machine("other", "")

@@ -55,6 +55,17 @@ def test_each_stage_is_a_deployment_of_its_own_and_each_source_a_job() -> None:
     assert container["env"][0]["valueFrom"]["secretKeyRef"] == {"name": "flowq-redis", "key": "url"}
 
 
+def test_process_1_of_each_container_collects_what_others_leave_behind() -> None:
+    (written,) = yaml_documents(compose(PLAN, image="shop:1"))
+    for name, service in written["services"].items():
+        assert service.get("init") is True or name == "redis", name
+    dockerfile = (ROOT / "examples" / "deploy" / "Dockerfile").read_text()
+    assert 'ENTRYPOINT ["tini", "--", "flowq"]' in dockerfile
+    for deployment in manifests("Deployment").values():  # arguments to the entry point of the image
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        assert "command" not in container
+
+
 def test_a_pod_has_longer_to_stop_than_its_messages_have_to_finish() -> None:
     for deployment in manifests("Deployment").values():
         pod = deployment["spec"]["template"]["spec"]
@@ -166,7 +177,7 @@ def test_the_image_runs_as_a_number_that_is_not_root_and_has_a_healthcheck() -> 
 
     assert "USER 10001:10001" in lines
     assert any(line.startswith("HEALTHCHECK") and '["flowq", "healthcheck"]' in line for line in lines)
-    assert lines.index("USER 10001:10001") < lines.index('ENTRYPOINT ["flowq"]')
+    assert lines.index("USER 10001:10001") < lines.index('ENTRYPOINT ["tini", "--", "flowq"]')
 
 
 # The dashboard
