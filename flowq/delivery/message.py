@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 from flowq.delivery.compression import unpacked
 from flowq.delivery.stored import entry_ms, number_in
+from flowq.errors import DecodeError, NotAMessage
 
 _MOST_HEADER_BYTES = 65_536
 
@@ -192,8 +193,14 @@ class Delivery:
 
     @property
     def content(self) -> bytes:
-        """The body as it was before it was compressed, if it was. Raises DecodeError."""
-        return unpacked(self.body, self.header.packing) if b" e=" in self.header_bytes else self.body
+        """The body as it was before it was compressed, if it was. Raises DecodeError where there is no message."""
+        if b" e=" in self.header_bytes:
+            return unpacked(self.body, self.header.packing)
+        if self.header_bytes == MISSING:
+            raise DecodeError("the entry was deleted while it was pending")
+        if self.header_bytes == GARBLED:
+            raise NotAMessage("its header looks like one of flowq's, and no version of flowq writes such a one")
+        return self.body
 
     @property
     def lineage(self) -> bytes:

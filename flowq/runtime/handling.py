@@ -12,7 +12,7 @@ from typing import Any
 from flowq.broker.claim_folder import ClaimFolder
 from flowq.broker.claims import redeem
 from flowq.delivery.codec import Decode, decoder
-from flowq.delivery.message import GARBLED, MISSING, Delivery
+from flowq.delivery.message import Delivery
 from flowq.delivery.settlement import (
     ROLLOUT_SECONDS,
     Failed,
@@ -23,7 +23,7 @@ from flowq.delivery.settlement import (
     Undecodable,
     Unencodable,
 )
-from flowq.errors import BodyElsewhere, DecodeError, EncodeError, NotAMessage, RetryLater, UnknownType
+from flowq.errors import BodyElsewhere, DecodeError, EncodeError, RetryLater, UnknownType
 from flowq.graph.context import Context
 from flowq.graph.emission import Emission
 from flowq.graph.intake import Intake
@@ -92,13 +92,10 @@ class Handling:
             return self._decode_any(delivery.body)
         if b" t=" not in delivery.header_bytes:
             return self._decode_any(delivery.content)
-        return self._decoder_by_tag(delivery)(delivery.content)
+        content = delivery.content
+        return self._decoder_by_tag(delivery)(content)
 
     def _decoder_by_tag(self, delivery: Delivery) -> Decode:
-        if delivery.header_bytes == MISSING:
-            raise DecodeError("the entry was deleted while it was pending")
-        if delivery.header_bytes == GARBLED:
-            raise NotAMessage("its header looks like one of flowq's, and no version of flowq writes such a one")
         tag = delivery.header.type_tag
         decode = self._intake.decoder(tag)
         if decode is None and Any not in self.stage.accepted and delivery.age_seconds(time.time()) < ROLLOUT_SECONDS:

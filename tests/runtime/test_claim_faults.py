@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 
 import pytest
@@ -272,3 +273,45 @@ async def test_a_push_that_is_refused_leaves_no_file(lab: Lab) -> None:
     with pytest.raises(QueueFull):
         await lab.push(pipeline, keep, page(2), wait=False)
     assert len(files(lab)) == 1
+
+
+async def test_bodies_are_private_to_their_user_whatever_the_umask(lab: Lab) -> None:
+    @stage(claim_above=5000)
+    async def keep(page: Page) -> None: ...
+
+    pipeline = Pipeline("p", keep)
+    before = os.umask(0)
+    try:
+        await lab.push(pipeline, keep, *map(page, range(3)))
+    finally:
+        os.umask(before)
+
+    assert lab.claims is not None
+    inside = [path for path in lab.claims.rglob("*") if path != lab.claims]
+    assert {path.stat().st_mode & 0o777 for path in inside if path.is_dir()} == {0o700}
+    assert {path.stat().st_mode & 0o777 for path in inside if path.is_file()} == {0o600}
+
+
+async def test_a_link_in_the_place_of_a_body_is_not_followed(lab: Lab, tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    @stage(claim_above=5000)
+    async def keep(page: Page) -> None:
+        seen.append(page.n)
+
+    pipeline = Pipeline("p", keep)
+    await lab.push(pipeline, keep, page(1))
+    (body,) = files(lab)
+    elsewhere = body.rename(tmp_path / "elsewhere")
+    body.symlink_to(elsewhere)
+
+    async with lab.running(pipeline):
+
+        async def is_left_alone() -> bool:
+            return (await lab.balance(pipeline))["keep"].delayed == 1
+
+        await eventually(is_left_alone)
+        assert seen == []
+        body.unlink()
+        elsewhere.rename(body)
+        await eventually(lambda: seen == [1])
