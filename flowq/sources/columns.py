@@ -30,6 +30,16 @@ def check_columns(columns: Sequence[str], known: frozenset[str] | None, *, type_
             f"none of its columns is a field of {type_name}: {', '.join(columns)[:200]}",
             hint=_remedy(delimiter.join(columns), known, delimiter),
         )
+    missing = {_plain(name): name for name in (known or frozenset()).difference(columns)}
+    for name in columns:
+        if known and name not in known and (meant := missing.get(_plain(name))):
+            hint = "write it so in the file, or give the field that alias"
+            raise UsageError(f'its column "{name}" is not the field "{meant}", and would be passed over', hint=hint)
+
+
+def _plain(name: str) -> str:
+    """A name without what is easily overlooked."""
+    return name.strip().strip("\ufeff\u200b").casefold()
 
 
 def _remedy(header: str, known: frozenset[str], delimiter: str) -> str:

@@ -152,11 +152,12 @@ def _reject(row: BadRow, called: str, ctx: SourceContext[Any]) -> None:
 
 
 def _unreadable(failures: Sequence[tuple[str, Exception]]) -> UnreadableFiles:
-    told = [f"{where}: {_why(error)}" for where, error in failures[:_MOST_FILES_SHOWN]]
     if len(failures) == 1:
-        error = failures[0][1]
+        where, error = failures[0]
         again = "when it is whole, the next run reads on there"
-        return UnreadableFiles(told[0], hint=error.hint if isinstance(error, FlowqError) else again)
+        hint = error.hint if isinstance(error, FlowqError) else again
+        return UnreadableFiles(f"{where}: {_why(error)}", hint=hint)
+    told = [f"{where}: {_why(error)}{_remedy(error)}" for where, error in failures[:_MOST_FILES_SHOWN]]
     if len(failures) > len(told):
         told.append(f"and {len(failures) - len(told):,} more")
     again = "when they are mended, the next run reads on there, and nothing twice"
@@ -167,3 +168,7 @@ def _why(error: Exception) -> str:
     if isinstance(error, FlowqError):
         return error.message
     return (error.strerror if isinstance(error, OSError) else "") or str(error) or type(error).__name__
+
+
+def _remedy(error: Exception) -> str:
+    return f"; {error.hint}" if isinstance(error, FlowqError) and error.hint else ""

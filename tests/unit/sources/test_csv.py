@@ -188,6 +188,9 @@ def refused(file: Path, **options: Any) -> str:
         (b"a,b\n1,2\n", "its fields: id, note"),
         (b"1,one\n2,two\n", "columns= for a file without a header"),
         (b'id,"note\n1,a\n', "unexpected end of data"),
+        (b"id, note\n1, a\n", 'its column " note" is not the field "note"'),
+        (b"id,Note\n1,a\n", 'its column "Note" is not the field "note"'),
+        (b"\xef\xbb\xbf\xef\xbb\xbfnote,id\na,1\n", 'is not the field "note"'),
     ],
 )
 def test_a_header_that_cannot_be_right_is_refused_by_name_and_no_row_is_given(
