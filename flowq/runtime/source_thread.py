@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import logging
 import threading
@@ -55,19 +56,15 @@ class SourceThread:
         if self._error is not None:
             raise self._error
 
-    async def stop(self, seconds: float) -> bool:
-        """Have the iterator closed where it stands; whether that was done in time."""
+    async def stop(self, seconds: float) -> None:
+        """Have the iterator closed where it stands, and wait for that, but no longer than this."""
         with self._lock:
             self._is_stopping = True
             self._lock.notify_all()
-        if not self._has_begun:
-            return True
-        try:
-            async with asyncio.timeout(seconds):
-                await self._ended.wait()
-        except TimeoutError:
-            return False
-        return True
+        if self._has_begun:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._ended.wait()
 
     def keep(self, taken: Taken) -> None:
         """Add something in the order of what is yielded. Called on the thread; waits for room."""

@@ -27,7 +27,7 @@ from flowq.runtime.source_thread import SourceThread
 log = logging.getLogger("flowq.runtime")
 
 _LOOK_SECONDS = 0.5
-_THREAD_CLOSING_SECONDS = 2.0  # one that waits for input cannot be told, and must not hold up the stop
+_THREAD_CLOSING_SECONDS = 1.0  # one that waits for input cannot be told, and must not hold up the stop
 
 
 class SourceFailed(FlowqError):
@@ -188,15 +188,12 @@ class _Feed:
         """Have the source clean up, and leave it behind if it does not end."""
         self._is_stopping = True
         feeding.cancel()
-        if not await self._has_stopped(feeding, seconds):
+        done, _ = await asyncio.wait([feeding], timeout=seconds)
+        if not done:
             log.warning("source %s does not end, and is left behind", self._stage.name)
 
     async def _take_all(self) -> None:
         raise NotImplementedError
-
-    async def _has_stopped(self, feeding: asyncio.Task[BaseException | None], seconds: float) -> bool:
-        done, _ = await asyncio.wait([feeding], timeout=seconds)
-        return bool(done)
 
     def _start(self, keep: Callable[[Taken], None]) -> Any:
         """Call the user's function; `keep` takes what is recorded in its context."""
@@ -233,9 +230,9 @@ class _ThreadFeed(_Feed):
                     self.publishing.add(taken)
                 await self.publishing.until_there_is_room()
 
-    async def _has_stopped(self, feeding: asyncio.Task[BaseException | None], seconds: float) -> bool:
-        await asyncio.wait([feeding])
-        return await self._thread.stop(min(seconds, _THREAD_CLOSING_SECONDS))
+    async def stop(self, feeding: asyncio.Task[BaseException | None], seconds: float) -> None:
+        await super().stop(feeding, seconds)
+        await self._thread.stop(min(seconds, _THREAD_CLOSING_SECONDS))
 
 
 def _in_words(error: BaseException) -> str:

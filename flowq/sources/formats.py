@@ -171,7 +171,7 @@ class Csv:
                     return
                 row = self._value(columns, cells, taken) if cells else None
             except error_class as error:
-                row = self._misshapen(columns, taken, number, str(error))
+                row = self._misshapen(columns, taken, lines, number, str(error))
             except DecodeError as error:
                 column = self._column_at_fault(columns, cells or (), taken, error)
                 row = BadRow(self._body(columns, cells or (), taken), taken.content, number, error, column)
@@ -226,12 +226,13 @@ class Csv:
         given = [cell not in self._null for cell in cells]
         return dict(zip(compress(columns, given), compress(cells, given), strict=True))
 
-    def _misshapen(self, columns: Sequence[str], taken: _Taken, number: int, why: str) -> BadRow:
+    def _misshapen(self, columns: Sequence[str], taken: _Taken, lines: Lines, number: int, why: str) -> BadRow:
         """For what is no row in the strict sense; a lenient reading tells in which column that begins."""
-        lines = [line.decode("utf-8", "replace") for line in taken.lines]
-        cells = next(_parser().reader(lines, delimiter=self._delimiter), ())
+        encoding = cast("TextEncoding", lines.ends)
+        text = [line.decode(encoding.name, "replace") for line in taken.lines]
+        cells = next(_parser().reader(text, delimiter=self._delimiter), ())
         if why == "unexpected end of data":
-            why = f"a quote is opened in it and never closed, up to line {number + len(lines) - 1}"
+            why = f"a quote is opened in it and never closed, up to line {lines.number}"
         error = DecodeError(f"not a row of CSV: {why}")
         return BadRow(taken.content, taken.content, number, error, _column_at(columns, len(cells) - 1))
 

@@ -269,6 +269,7 @@ def test_options_that_cannot_be_used_are_refused_where_they_are_written(options:
         (b'1,"a"b', "note", "utf-8"),
         (b"\x31\x00\x2c\x00\x00\xd8\x61\x00", "note", "utf-16-le"),
         (b"1,\x81\x20", "note", "shift_jis"),
+        ('1,"a"b'.encode("utf-16-be"), "note", "utf-16-be"),
     ],
 )
 def test_a_bad_row_names_file_line_and_column_keeps_its_bytes_and_stops_nothing(
