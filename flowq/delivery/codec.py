@@ -13,7 +13,7 @@ from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapt
 from pydantic_core import PydanticSerializationError, SchemaSerializer, SchemaValidator, ValidationError
 
 from flowq.delivery.difference import difference
-from flowq.delivery.fidelity import fidelity_of
+from flowq.delivery.fidelity import MOST_DIGITS, Fidelity, fidelity_of
 from flowq.delivery.json_bytes import with_any_bytes
 from flowq.errors import DecodeError, EncodeError, PayloadTooLarge
 from flowq.printable import printable
@@ -110,30 +110,44 @@ def _is_hashable(type_: Any) -> bool:
 def _encoder(type_: Any) -> Encode:
     if type_ is bytes:
         return _bytes_as_they_are
-    write, fidelity = _writer(type_), fidelity_of(type_adapter(type_).core_schema)
+    fidelity = fidelity_of(type_adapter(type_).core_schema)
     if not fidelity.proven:
         return checked_encoder(type_, type_)
-    if not fidelity.suspects:
-        return write
-    read = decoder(type_)
-    first, others = fidelity.suspects[0], tuple(fidelity.suspects[1:])
+    to_json, read = _to_json(type_, fidelity), decoder(type_)
+    long_one, suspects = fidelity.suspect_when_long or _never, tuple(fidelity.suspects)
 
     def encode(value: Any) -> bytes:
-        body = write(value)
-        if first(value, body) or (others and any(suspect(value, body) for suspect in others)):
+        try:
+            body = to_json(value)
+        except _UNWRITABLE as error:
+            raise _unwritable(type_, error) from error
+        if len(body) > MOST_DIGITS and long_one(value, body):
             _compare(value, body, type_, read)
         return body
 
-    return encode
+    def encode_with_suspicion(value: Any) -> bytes:
+        body = encode(value)
+        for suspect in suspects:
+            if suspect(value, body):
+                _compare(value, body, type_, read)
+                break
+        return body
+
+    return encode_with_suspicion if suspects else encode
 
 
 @cache
 def _checked_encoder(written: Any, read_as: Any, equal: bool) -> Encode:
-    write = _bytes_as_they_are if written is bytes else _writer(written, warns=False)
     read = decoder(read_as)
+    to_json: Encode = _bytes_as_they_are
+    if written is not bytes:  # what pydantic would warn of, the comparison finds
+        to_json = _to_json(written, fidelity_of(type_adapter(written).core_schema), warnings=False)
 
     def encode(value: Any) -> bytes:
-        body = write(value)
+        try:
+            body = to_json(value)
+        except _UNWRITABLE as error:
+            raise _unwritable(written, error) from error
         _compare(value, body, written, read, equal=equal)
         return body
 
@@ -153,28 +167,24 @@ def _compare(value: Any, body: bytes, type_: Any, read: Decode, *, equal: bool =
         )
 
 
-def _writer(type_: Any, *, warns: bool = True) -> Encode:
+def _never(value: Any, body: bytes) -> bool:
+    return False
+
+
+def _unwritable(type_: Any, error: BaseException) -> EncodeError:
+    return EncodeError(f"a {tag_of(type_)} cannot be written as JSON", detail=str(error))
+
+
+def _to_json(type_: Any, fidelity: Fidelity, **options: Any) -> Encode:
     adapter = type_adapter(type_)
-    fidelity = fidelity_of(adapter.core_schema)
     serializer = adapter.serializer
     if fidelity.has_bytes:
         serializer = SchemaSerializer(with_any_bytes(adapter.core_schema), _use_prebuilt=False)
-    options: dict[str, Any] = {}
     if fidelity.has_aliases:
         options["by_alias"] = fidelity.discriminates_by_alias
     if fidelity.has_computed:
         options["round_trip"] = True
-    if not warns:  # what pydantic would warn of, the comparison finds
-        options["warnings"] = False
-    to_json: Encode = partial(serializer.to_json, **options) if options else serializer.to_json
-
-    def encode(value: Any) -> bytes:
-        try:
-            return to_json(value)
-        except _UNWRITABLE as error:
-            raise EncodeError(f"a {tag_of(type_)} cannot be written as JSON", detail=str(error)) from error
-
-    return encode
+    return partial(serializer.to_json, **options) if options else serializer.to_json
 
 
 @cache

@@ -43,11 +43,15 @@ _BY_REFERENCE = ("schema", "items_schema", "keys_schema", "values_schema", "json
 
 @dataclass
 class Fidelity:
-    """What is known of a type. `suspects` say which values of a proven type need a closer look after all."""
+    """What is known of a type. `suspects` say which values of a proven type need a closer look after all.
+
+    `suspect_when_long` says so of bodies with more than `MOST_DIGITS` bytes, which alone can hold a number so long.
+    """
 
     proven: bool = True
     impossible: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])  # what, and the remedy
     suspects: list[Suspect] = field(default_factory=list[Suspect])
+    suspect_when_long: Suspect | None = None
     has_aliases: bool = False
     has_computed: bool = False
     has_bytes: bool = False
@@ -94,7 +98,7 @@ class _Reading:
         if direct["moment"]:
             found.suspects.append(_has_odd_moment(direct["moment"]))
         if "int" in deep or direct["int"]:
-            found.suspects.append(_has_long_integer(direct["int"], search="int" in deep))
+            found.suspect_when_long = _has_long_integer(direct["int"], search="int" in deep)
         if self._classes:
             found.suspects.append(_may_hold_subclass(list(self._classes)))
         return found
@@ -317,8 +321,6 @@ def _has_long_integer(names: Sequence[str], *, search: bool) -> Suspect:
     getters = [attrgetter(name) if name else _itself for name in names]
 
     def suspect(value: Any, body: bytes) -> bool:
-        if len(body) <= MOST_DIGITS:
-            return False
         if search and b"0" * MOST_DIGITS in body.translate(_TO_ZEROS):
             return True
         return any(
