@@ -62,6 +62,10 @@ class Keys:
         """Hash: id of a dead letter to the body that it shall have when it runs again."""
         return self._key(f"amended:{stage}")
 
+    def restored(self, stage: str) -> str:
+        """Hash: entry id that a dead letter had when it was exported, to the one that it has since it was restored."""
+        return self._key(f"restored:{stage}")
+
     def seen(self, stage: str) -> str:
         """Set: hashes of the messages a deduplicating stage has been given."""
         return self._key(f"seen:{stage}")

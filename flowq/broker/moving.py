@@ -59,7 +59,7 @@ async def move_stage(broker: Broker, stage: str, new_stage: str, edges: Mapping[
             pass
     names = [
         keys.stats, keys.paused, keys.cursors, keys.run, *both(keys.seen, keys.seen_until),
-        *both(keys.rate, keys.held, keys.holds, keys.pace),
+        *both(keys.rate, keys.starts, keys.held, keys.holds, keys.pace, keys.restored),
     ]  # fmt: skip
     await broker.script(scripts.RENAME_STAGE, names, stage, new_stage, *flat)
 

@@ -298,7 +298,7 @@ class Broker:
         names = [key for edge in edges for key in self._edge_keys(edge)]
         names = [
             keys.run, keys.stats, keys.cursors, *seen, *names,
-            *(key(stage) for key in (keys.dead, keys.amended, keys.kept) for stage in stages),
+            *(key(stage) for key in (keys.dead, keys.amended, keys.restored, keys.kept) for stage in stages),
         ]  # fmt: skip
         arguments = run_id, len(seen), len(edges), int(fresh), signature, GROUP, *sources
         reply = await again_if_lost(partial(self.script, scripts.BEGIN_RUN, names, *arguments))

@@ -32,9 +32,10 @@ class WayBack(NamedTuple):
 
 
 class Exported(NamedTuple):
-    """A dead letter as it was exported; `token` makes sure that it is added once."""
+    """A dead letter as it was exported; `token` makes sure that it is added once, `entry_id` is the one it had."""
 
     token: str
+    entry_id: str
     edge: str
     header: bytes
     body: bytes
@@ -76,7 +77,7 @@ async def put_back(broker: Broker, stage: str, edge: str, letters: Sequence[WayB
         flat += (letter.entry_id, letter.header, letter.run, letter.delay_ms, body)
     names = [
         keys.stats, keys.run, keys.dead(stage), keys.amended(stage),
-        keys.edge(edge), keys.delayed(edge), keys.parked(edge),
+        keys.edge(edge), keys.delayed(edge), keys.parked(edge), keys.restored(stage),
     ]  # fmt: skip
     leaves_the_dead = stage if edge.rpartition(">")[2] == stage else ""
     n: int = await broker.script(scripts.PUT_BACK, names, leaves_the_dead, edge, *flat)
@@ -92,14 +93,14 @@ async def amend(broker: Broker, stage: str, bodies: Sequence[tuple[str, bytes]])
 
 async def remove(broker: Broker, stage: str, ids: Sequence[str]) -> int:
     """Remove letters for good. Returns how many were still there."""
-    names = [broker.keys.dead(stage), broker.keys.amended(stage)]
+    names = [broker.keys.dead(stage), broker.keys.amended(stage), broker.keys.restored(stage)]
     n: int = await broker.script(scripts.REMOVE_DEAD, names, *ids)
     return n
 
 
 async def restore(broker: Broker, stage: str, letters: Sequence[Exported]) -> int:
-    """Add letters that were exported. Returns how many had not been added in the last hour."""
-    names = [broker.keys.published, broker.keys.dead(stage)]
+    """Add letters that were exported. Returns how many were not there and had not been added in the last hour."""
+    names = [broker.keys.published, broker.keys.dead(stage), broker.keys.restored(stage)]
     flat = [value for letter in letters for value in letter]
     n: int = await broker.script(scripts.RESTORE_DEAD, names, _RESTORE_WINDOW_MS, *flat)
     return n

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 from typing import Any, cast
 
 NO_KEY = b""
@@ -32,12 +33,11 @@ def _hash(text: str, kind: bytes) -> bytes:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16, person=kind).digest()
 
 
-def _text_of(value: object) -> str:
+def _text_of(value: Any) -> str:
     if isinstance(value, int) and type(value) is not bool:  # an IntEnum is equal to its number
         return f"int {int.__index__(value):x}"
-    text = str(value)
-    if isinstance(value, set | frozenset):  # equal ones list what they have in any order
-        text = repr(sorted(map(repr, cast("set[Any]", value))))
+    is_set = isinstance(value, set | frozenset)  # equal ones list what they have in any order
+    text = repr(sorted(repr(item) for item in cast("Iterable[object]", value))) if is_set else str(value)
     if _IS_AN_ADDRESS(text):
         raise TypeError(f"a {type(value).__name__} has no value by which it could be told from others")
     return f"{type(value).__qualname__} {text}"

@@ -187,7 +187,7 @@ class DeadLetters:
     async def restore(self, letters: Sequence[DeadLetterRecord]) -> Mapping[str, int]:
         """Add letters that were exported, from here or elsewhere; returns how many, by stage.
 
-        The same letter is added once within an hour.
+        One that is still there is not added, nor is the same one twice within an hour.
         """
         counts: Counter[str] = Counter()
         by_stage: defaultdict[str, list[Exported]] = defaultdict(list)
@@ -248,4 +248,4 @@ def _exported(letter: DeadLetterRecord) -> Exported:
         "run": letter.run,
     }
     token = f"restored:{letter.stage}:{letter.id}"
-    return Exported(token, letter.edge, letter.plain_header.encode(), letter.body, orjson.dumps(info))
+    return Exported(token, letter.id, letter.edge, letter.plain_header.encode(), letter.body, orjson.dumps(info))

@@ -373,7 +373,7 @@ async def _(lab: Lab) -> None:
 
 @calls(scripts.RESTORE_DEAD)
 async def _(lab: Lab) -> None:
-    letters = [repairing.Exported(f"t{i}", IN, b"m%d - - 0" % i, b"{}", b"{}") for i in range(2)]
+    letters = [repairing.Exported(f"t{i}", f"1-{i + 1}", IN, b"m%d - - 0" % i, b"{}", b"{}") for i in range(2)]
     assert await repairing.restore(lab.worker.broker, "parse", letters) == 2
 
 

@@ -11,6 +11,7 @@ import orjson
 import pytest
 
 from flowq.broker.connection import Dialer
+from flowq.broker.keys import Keys
 from flowq.broker.redis_streams import Broker
 from flowq.broker.repairing import WayBack, amend, put_back, remove
 from flowq.broker.scripts import Script
@@ -259,3 +260,44 @@ async def test_letters_of_a_stage_that_is_not_there_cannot_be_mended(worker: Wor
 
     with pytest.raises(NotFound):
         await letters.mend("nowhere", {"1-1": b"{}"})
+
+
+async def exported_of(letters: DeadLetters) -> list[DeadLetterRecord]:
+    return [
+        DeadLetterRecord.from_json(orjson.loads(orjson.dumps(letter.as_json())))
+        for letter in await letters.first(limit=99)
+    ]
+
+
+async def test_a_letter_that_is_still_there_is_not_restored_and_runs_once(
+    worker: Worker, letters: DeadLetters, keys: Keys, redis: Command
+) -> None:
+    await bury(worker, 1, 2, 3)
+    exported = await exported_of(letters)
+    await letters.remove(Selection(ids=[exported[0].id]))
+
+    for _ in range(3):
+        assert sum((await letters.restore(exported)).values()) <= 1
+        await redis(b"DEL", keys.published)  # an hour later
+    assert [letter.message["n"] for letter in await letters.first(limit=9)] == [2, 3, 1]
+    await letters.put_back()
+
+    assert sorted(await numbers_waiting(worker)) == [1, 2, 3]
+    balance = await worker.balance()
+    assert (balance.entered, balance.dead) == (4, 1)  # the first died, was removed, and entered again
+
+
+async def test_a_letter_that_was_put_back_and_is_restored_enters_the_balance_once_more(
+    worker: Worker, letters: DeadLetters, keys: Keys, redis: Command
+) -> None:
+    await worker.broker.begin_run("this run", sources=(), signature="", edges=[IN], stages=["parse"])
+    worker.broker.run_id = "this run"
+    await bury(worker, 1)
+    exported = await exported_of(letters)
+    await letters.put_back()
+    assert await letters.restore(exported) == {"parse": 1}
+    await letters.put_back()
+
+    balance = await worker.balance()
+    assert (balance.entered, balance.waiting, balance.dead) == (2, 2, 0)
+    assert not await redis(b"EXISTS", keys.restored("parse"))

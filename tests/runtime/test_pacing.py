@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from itertools import pairwise
 
 from pydantic import BaseModel
@@ -380,3 +382,32 @@ async def test_a_hold_for_all_of_a_batch_holds_the_key_of_each(lab: Lab) -> None
 
     assert all(second - first >= 0.2 for times in at.values() for first, second in pairwise(times))
     assert {host: len(times) for host, times in at.items()} == {"a": 2, "b": 2}
+
+
+# What stands still
+
+
+async def test_after_a_worker_has_stood_still_no_more_start_in_a_second_than_the_rate_allows(lab: Lab) -> None:
+    starts: list[float] = []
+
+    @stage(concurrency=20, rate=Rate(50))
+    async def paced(call: Call) -> None:
+        starts.append(asyncio.get_running_loop().time())
+
+    @stage
+    async def stall(call: Call) -> None:
+        time.sleep(0.8)  # noqa: ASYNC251  (the whole worker, as under SIGSTOP)
+
+    async def has_started(n: int) -> bool:
+        return len(starts) >= n
+
+    pipeline = Pipeline("p", paced, stall)
+    await lab.push(pipeline, paced, *calls(a=150))
+    async with lab.running(pipeline):
+        for n in (20, 70):
+            await eventually(partial(has_started, n))
+            await lab.push(pipeline, stall, Call(host="any"))
+        await eventually(partial(has_started, 150), seconds=60)
+
+    late_seconds = 0.1  # by which a start may miss its turn
+    assert max(sum(first <= start < first + 1 for start in starts) for first in starts) <= 50 * (1 + late_seconds) + 1

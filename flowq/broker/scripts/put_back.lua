@@ -4,7 +4,7 @@
 -- the same call twice does nothing twice. One that was amended after the caller looked is passed over as well: it
 -- shall run as it was amended. The removal comes first: Redis allows it when memory is full, and then the rest passes.
 --
--- KEYS  1 stats  2 run  3 dead  4 amended  5 stream  6 delayed  7 parked
+-- KEYS  1 stats  2 run  3 dead  4 amended  5 stream  6 delayed  7 parked  8 restored
 -- ARGV  stage ('' when they go to another one: there they enter, and here they stay counted as dead), edge,
 --       for each: id of the dead letter, its new header, the run it died in, milliseconds until it is due,
 --       its new body ('' to keep that of the letter, else '=' and the body)
@@ -25,11 +25,14 @@ for i = 3, #ARGV, 5 do
   local letter = redis.call('XRANGE', dead, id, id)[1]
   if letter and (new_body or redis.call('HEXISTS', amended, id) == 0) and redis.call('XDEL', dead, id) == 1 then
     redis.call('HDEL', amended, id)
-    local entry, body, fields = {'h', header}, new_body, whole(letter[2])
+    local entry, body, fields, was_restored = {'h', header}, new_body, whole(letter[2]), false
     for f = 1, #fields, 2 do
       local name, value = fields[f], fields[f + 1]
       if name == 'b' then
         body = new_body or value
+      elseif name == 'r' then
+        was_restored = true
+        redis.call('HDEL', KEYS[8], value)
       elseif string.sub(name, 1, 2) == 'f:' then
         entry[#entry + 1], entry[#entry + 2] = string.sub(name, 3), value
       end
@@ -43,8 +46,9 @@ for i = 3, #ARGV, 5 do
       if body then entry[#entry + 1], entry[#entry + 2] = 'b', body end
       redis.call('XADD', stream, '*', unpack(addable(entry)))
     end
-    -- A letter of this run moves back into the balance of its stage; any other enters it anew.
-    if stage ~= '' and died_in == run then
+    -- A letter of this run moves back into the balance of its stage; any other enters it anew. One that was restored has
+    -- left it before, when it was removed or put back.
+    if stage ~= '' and died_in == run and not was_restored then
       increase(stats, 'dead:' .. stage, -1)
     else
       increase(stats, 'in:' .. edge, 1)
