@@ -9,7 +9,7 @@ from contextlib import closing
 
 from pydantic import BaseModel
 
-from flowq import Pipeline, Rate, Retry, resource, source, stage, use
+from flowq import Context, Pipeline, Rate, Retry, resource, source, stage, use
 from flowq.scraping import Crawler, Known, Link, Page, Scope, Web
 
 PER_SECOND = float(os.environ.get("SCRAPE_RATE", "200"))  # to each host; far fewer when it is not yours
@@ -68,9 +68,14 @@ async def seeds(url: str = "", sitemap: str = "", web: Web = use(web)) -> AsyncI
 
 # Of 32 pages at once at most 8 are of one host, so that a slow one leaves room for the others.
 @stage(concurrency=32, dedup="url", rate=RATE, retry=Retry(attempts=5, base=0.5), max_bytes=1_000_000)
-async def fetch(link: Link, web: Web = use(web), db: sqlite3.Connection = use(last_crawl)) -> list[Page | Link]:
+async def fetch(
+    link: Link, ctx: Context, web: Web = use(web), db: sqlite3.Connection = use(last_crawl)
+) -> list[Page | Link]:
     row = db.execute("select page from known where url = ?", [link.url]).fetchone()
-    return await web.fetch(link, Known.model_validate_json(row[0]) if row else None)
+    found = await web.fetch(link, Known.model_validate_json(row[0]) if row else None)
+    if delay_seconds := await web.crawl_delay_seconds(link.url):
+        ctx.pace(delay_seconds)  # the host's own wish, over all workers
+    return found
 
 
 @stage(concurrency=2, max_bytes=30_000_000)

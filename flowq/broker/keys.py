@@ -99,7 +99,7 @@ class Keys:
         return self._key(f"queue:{stage}")
 
     def pace(self, stage: str) -> str:
-        """Hash: pacing key to the microseconds between starts that it can bear."""
+        """Hash: pacing key to the microseconds between starts that it can bear; after a line break, those asked for."""
         return self._key(f"pace:{stage}")
 
     @property

@@ -124,6 +124,12 @@ class Turns:
         )  # fmt: skip
         return left_ms / 1000
 
+    async def pace(self, key: str, seconds: float) -> bool:
+        """Keep the starts of a key this far apart, if the rate does not keep them further; whether Redis noted it."""
+        value = round(seconds * 1_000_000)
+        [reply] = await self._broker.ask([(b"HSET", self._broker.keys.pace(self._stage), f"\n{key}", value)])
+        return not isinstance(reply, Exception)
+
     async def call(
         self, finished: Sequence[Finished], look_at: Sequence[str], *, sweep: bool, token: str = ""
     ) -> list[str]:

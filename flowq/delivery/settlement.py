@@ -29,10 +29,14 @@ class Output(NamedTuple):
 
 
 class Succeeded(NamedTuple):
-    """The handler finished. No outputs and `filtered` means that it returned None on purpose."""
+    """The handler finished. No outputs and `filtered` means that it returned None on purpose.
+
+    `pace_seconds` is what it asked for between two starts of its pacing key; 0 if it did not.
+    """
 
     outputs: Sequence[Output] = ()
     filtered: bool = False
+    pace_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,8 @@ from flowq.graph.flow import Accepts
 
 X = TypeVar("X")
 
+LONGEST_PACE_ASKED_SECONDS = 3600.0
+
 
 @dataclass(frozen=True, slots=True)
 class Emitted:
@@ -35,7 +37,17 @@ class Context:
     (2, 'm1')
     """
 
-    __slots__ = ("_settle", "acked", "attempt", "emitted", "message_id", "pipeline", "stage")
+    __slots__ = (
+        "_settle",
+        "acked",
+        "attempt",
+        "emitted",
+        "is_paced",
+        "message_id",
+        "pace_seconds",
+        "pipeline",
+        "stage",
+    )
 
     def __init__(
         self,
@@ -45,6 +57,7 @@ class Context:
         pipeline: str = "",
         stage: str = "",
         settle: Callable[[Context], Awaitable[None]] | None = None,
+        is_paced: bool = True,
     ) -> None:
         self.attempt = attempt
         self.message_id = message_id
@@ -52,6 +65,8 @@ class Context:
         self.stage = stage
         self.emitted: list[Emitted] = []
         self.acked = False
+        self.pace_seconds = 0.0
+        self.is_paced = is_paced
         self._settle = settle
 
     def emit(self, to: Accepts[X], message: X, *, delay: float | str = 0) -> Awaitable[None]:
@@ -68,6 +83,19 @@ class Context:
             raise UsageError(f"ctx.emit() cannot send to {to!r}", hint="name one stage: ctx.emit(fetch, message)")
         self.emitted.append(Emitted(name, message, seconds(delay)))
         return _NOTED
+
+    def pace(self, interval: float | str) -> None:
+        """Start messages of this pacing key no sooner than `interval` (seconds, or "10s") after one another.
+
+        For what a server asks of its clients, such as Crawl-delay in robots.txt. It holds over all workers beside the
+        `rate=` of the stage, from when this handler has succeeded, and for an hour after the last start of the key: say
+        it for every message. An hour is also the longest interval.
+
+        Raises UsageError in a stage without `rate=`, ValueError for an interval that is none.
+        """
+        if not self.is_paced:
+            raise UsageError("ctx.pace() in a stage without a rate", hint="declare it @stage(rate=Rate(..., by=...))")
+        self.pace_seconds = min(seconds(interval), LONGEST_PACE_ASKED_SECONDS)
 
     async def ack(self) -> None:
         """Settle the delivery now, together with what was emitted so far. For stages with ack="manual".

@@ -196,12 +196,16 @@ class Handling:
                 outputs += self._emission.emitted(context.emitted, delivery)
         except EncodeError as error:
             return Unencodable(error)
-        return Succeeded(outputs) if outputs else self._done
+        done = Succeeded(outputs) if outputs else self._done
+        if context is not None and context.pace_seconds:
+            return done._replace(pace_seconds=context.pace_seconds)
+        return done
 
     def _new_context(self, delivery: Delivery) -> Context:
         header = delivery.header
         return Context(
             pipeline=self._pipeline,
+            is_paced=self.stage.rate is not None,
             stage=self.stage.name,
             message_id=header.message_id,
             attempt=header.attempt,

@@ -26,6 +26,7 @@ from flowq.runtime.identity import Identity
 _SWEEP_SECONDS = 1.0
 _STALE_SECONDS = 0.5
 _LATE_SECONDS = 0.1
+_PACE_SAID_SECONDS, _MOST_PACES = 600.0, 10_000  # Redis keeps a pace for an hour
 _MOST_STEPS = 10  # of a thousand keys: more than a worker starts in a second
 
 
@@ -52,6 +53,9 @@ class Pacer:
         self._calling = asyncio.Lock()
         self._finished: list[Finished] = []
         self._look_at: set[str] = set()
+        self._paces: dict[
+            str, tuple[float, float]
+        ] = {}  # what was passed on of ctx.pace(), and until when that will do
         self._news = asyncio.Event()
         self._swept_at = 0.0
 
@@ -123,6 +127,8 @@ class Pacer:
         """Hold the key if its handler has asked for that, and tell the others how it went."""
         if isinstance(outcome, Failed) and isinstance(outcome.error, RetryLater) and outcome.error.hold:
             outcome = await self._hold(delivery, outcome.error)
+        elif isinstance(outcome, Succeeded) and outcome.pace_seconds:
+            await self._pace(delivery, outcome.pace_seconds)
         self._tell(delivery, self._now() - began_at, _verdict(outcome))
         return outcome
 
@@ -139,6 +145,16 @@ class Pacer:
         hold = partial(self._turns.hold, key, error.after, error.reason, token=self._turns.new_token())
         seconds = await insist(hold, what=f"holding {key}")
         return Failed(RetryLater(error.reason, after=seconds, hold=error.hold))
+
+    async def _pace(self, delivery: Delivery, seconds: float) -> None:
+        """Pass on what a handler asks for, once in a while: it is said for every message."""
+        key = await self._key_of_claimed(delivery)
+        if key is None or ((said := self._paces.get(key)) is not None and said[0] == seconds and self._now() < said[1]):
+            return
+        if await insist(partial(self._turns.pace, key, seconds), what=f"pacing {key}"):
+            if len(self._paces) >= _MOST_PACES:
+                self._paces.clear()
+            self._paces[key] = seconds, self._now() + _PACE_SAID_SECONDS
 
     def _tell(self, delivery: Delivery, took_seconds: float, verdict: bytes) -> None:
         entry = delivery.edge, delivery.entry_id

@@ -70,7 +70,7 @@ class Browser:
 
     async def fetch(self, link: Link) -> list[Page | Link]:
         """What a link leads to, as `Web.fetch` says, after the scripts of the page have run."""
-        if not await self._web.allows(link.url):
+        if not await self._web.may_fetch_now(link):
             return []
         seconds = self._web.limits.page_seconds
         try:

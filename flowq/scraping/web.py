@@ -28,6 +28,7 @@ from flowq.scraping.urls import host_of, normal_url
 
 RULES_KEPT_SECONDS = 86_400.0
 _MOST_HOSTS_KEPT = 10_000
+_EARLY = 0.2  # by how much of a delay a request may come too early, for all are paced by the clock of Redis
 _TRIES_OF_SITEMAP = 5
 _LARGEST_SITEMAP_BYTES = 1_000_000_000
 _REDIRECTS_OF_ROBOTS = 5  # as many as RFC 9309 asks for at least
@@ -73,6 +74,7 @@ class Web:
             follow_redirects=False,
         )
         self._rules: dict[str, tuple[float, Rules]] = {}  # until when, and what, by URL of the robots.txt
+        self._due: dict[str, float] = {}  # when the next request to a host may start, where robots.txt asks for a delay
         self._reading: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def __aenter__(self) -> Self:
@@ -90,7 +92,7 @@ class Web:
         Raises Reject for a page that is not to be had, RetryLater for a host that wants to be left alone for a while,
         and FetchFailed for what may be better the next time.
         """
-        if not await self.allows(link.url):
+        if not await self.may_fetch_now(link):
             return []
         asked = {"If-None-Match": known.etag, "If-Modified-Since": known.modified} if known else {}
         async with self._answer(link.url, {name: value for name, value in asked.items() if value}) as answer:
@@ -178,9 +180,30 @@ class Web:
         if file is not None:
             file.finish()
 
-    async def allows(self, url: str) -> bool:
-        """Whether robots.txt lets this crawler fetch a URL. Raises what `rules` raises."""
-        return not self._obeys or (await self.rules(url)).allow(url, agent=self.agent)
+    async def crawl_delay_seconds(self, url: str) -> float:
+        """What robots.txt asks for between two requests to the host of a URL, for `ctx.pace()`; 0 if it does not."""
+        return (await self.rules(url)).crawl_delay_seconds(self.agent) if self._obeys else 0.0
+
+    async def may_fetch_now(self, link: Link) -> bool:
+        """Whether robots.txt lets this crawler fetch a page.
+
+        Raises RetryLater if that is too soon after the last one: of a host whose Crawl-delay nobody knew yet, many come
+        at once. And what `rules` raises.
+        """
+        if not self._obeys:
+            return True
+        rules = await self.rules(link.url)
+        if not rules.allow(link.url, agent=self.agent):
+            return False
+        if delay_seconds := rules.crawl_delay_seconds(self.agent):
+            now, due = time.monotonic(), self._due.get(link.host, 0.0)
+            if due - now > _EARLY * delay_seconds:
+                asked = f"robots.txt asks for {delay_seconds:g} s between requests"
+                raise RetryLater(asked, after=due - now, hold="host")
+            if len(self._due) >= _MOST_HOSTS_KEPT:
+                self._due.clear()
+            self._due[link.host] = now + delay_seconds
+        return True
 
     async def rules(self, url: str) -> Rules:
         """The robots.txt of the host of a URL. Raises RetryLater and FetchFailed where it cannot be told."""

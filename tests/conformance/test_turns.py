@@ -311,3 +311,25 @@ async def test_a_slot_is_given_back_by_the_one_that_missed_its_turn_and_must_com
     assert late.comes_back
     assert await redis(b"ZCARD", keys.busy("parse")) == 0
     assert (await asked(paced, worker, second))[0].comes_back
+
+
+async def test_a_pace_that_a_handler_asked_for_holds_beside_the_rate_and_for_its_key_alone(worker: Worker) -> None:
+    paced = turns(worker, Rate(FAST, by="host"))
+    assert await paced.pace("slow", 10.0)
+    slow, other = await given(worker, 3), await given(worker, 3)
+
+    first, *rest = await asked(paced, worker, *slow, key="slow")
+    others = await asked(paced, worker, *other, key="other")
+
+    assert first.wait_seconds == 0
+    assert [turn.comes_back for turn in rest] == [True, True]
+    assert 9 < rest[0].wait_seconds <= 10
+    assert 19 < rest[1].wait_seconds <= 20
+    assert [turn.wait_seconds < 1 for turn in others] == [True] * 3
+
+
+async def test_a_pace_that_is_shorter_than_the_rate_changes_nothing(worker: Worker) -> None:
+    paced = turns(worker, Rate(1, per=10, by="host"))
+    await paced.pace("a", 0.001)
+    _, second = await asked(paced, worker, *await given(worker, 2))
+    assert 9 < second.wait_seconds <= 10

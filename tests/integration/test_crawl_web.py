@@ -26,11 +26,13 @@ def project(tmp_path: Path) -> Iterator[Project]:
         yield project
 
 
-async def crawl(project: Project, *starts: str, sitemap: str = "", name: str = "scrape") -> FlowqProcess:
+async def crawl(
+    project: Project, *starts: str, sitemap: str = "", name: str = "scrape", workers: int = 1
+) -> FlowqProcess:
     """Crawl to the end, while servers of this loop answer."""
     arguments = [f"url={' '.join(starts)}"] * bool(starts) + [f"sitemap={sitemap}"] * bool(sitemap)
     options = [word for argument in arguments for word in ("-a", argument)]
-    return await asyncio.to_thread(project.run, "run", name, "--json", *options)
+    return await asyncio.to_thread(project.run, "run", name, "--json", "--workers", str(workers), *options)
 
 
 def rows(project: Project, server: RawServer) -> dict[str, tuple[str, int]]:
@@ -149,6 +151,26 @@ async def test_a_crawl_can_begin_from_the_sitemaps_that_robots_txt_names(project
         }
         assert (await crawl(project, sitemap=f"{server.url}/robots.txt")).wait() == 0
         assert rows(project, server) == {"/a": ("A", 1), "/b": ("B", 0)}
+
+
+async def test_requests_to_a_host_keep_the_distance_that_its_robots_txt_asks_for_over_all_workers(
+    project: Project,
+) -> None:
+    paths = [f"/{n}" for n in range(8)]
+    delay_seconds, moments = 0.4, list[float]()
+
+    async def timed(writer: asyncio.StreamWriter) -> None:
+        moments.append(asyncio.get_running_loop().time())
+        writer.write(page("page"))
+
+    rules = answer(f"User-agent: *\nCrawl-delay: {delay_seconds}", content_type="text/plain")
+    async with raw_server({"/robots.txt": rules, "/": page("start", *paths), **dict.fromkeys(paths, timed)}) as server:
+        run = await crawl(project, server.url, workers=2)
+        assert run.wait() == 0, run.stderr
+        assert len(rows(project, server)) == 9
+    assert len(moments) == 8
+    # Each may be a fifth too early, and none of them more than once.
+    assert moments[-1] - moments[0] > 0.8 * delay_seconds * 7
 
 
 async def test_a_crawl_without_a_start_says_what_is_missing(project: Project) -> None:

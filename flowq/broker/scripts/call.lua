@@ -77,7 +77,8 @@ end
 -- As many as may have their turns reserved now: see reserve.lua.
 local function turns_ahead(key)
   local now = time[1] * 1000000 + time[2]
-  local pace = math.max(figures_of(key).interval, number_of(redis.call('HGET', KEYS[4], key)))
+  local asked = number_of(redis.call('HGET', KEYS[4], '\n' .. key))
+  local pace = math.max(figures_of(key).interval, asked, number_of(redis.call('HGET', KEYS[4], key)))
   local turn = math.max(now, number_of(redis.call('HGET', KEYS[7], key)))
   return math.max(0, math.floor((now + math.max(100000, 2 * pace) - turn) / pace) + 1)
 end

@@ -9,6 +9,8 @@
 --       to look at, for each key with figures of its own: key, interval, burst, concurrency
 -- Answer {cursor for the next step, looked at, forgotten}
 
+local ASKED_KEPT = 3600000000 -- microseconds: a pace that a handler has asked for, which asks again before that
+
 local function spare_of(i) return {interval = tonumber(ARGV[i]), bursts = tonumber(ARGV[i + 1]) - 1} end
 
 local common, own, keep = spare_of(1), {}, tonumber(ARGV[4])
@@ -21,12 +23,14 @@ local fields, forgotten = found[2], 0
 for i = 1, #fields, 2 do
   local key = fields[i]
   local figures = own[key] or common
-  local interval = math.max(figures.interval, keep > 0 and number_of(redis.call('HGET', KEYS[3], key)) or 0)
-  local means_nothing = number_of(fields[i + 1]) + figures.bursts * interval + keep <= now
+  local asked = number_of(redis.call('HGET', KEYS[3], '\n' .. key))
+  local interval = math.max(figures.interval, asked, keep > 0 and number_of(redis.call('HGET', KEYS[3], key)) or 0)
+  local kept_until = number_of(fields[i + 1]) + figures.bursts * interval + math.max(keep, asked > 0 and ASKED_KEPT or 0)
+  local means_nothing = kept_until <= now
   if means_nothing and not (keep > 0 and redis.call('ZSCORE', KEYS[2], key)) then
     redis.call('HDEL', KEYS[1], key)
     redis.call('HDEL', KEYS[4], key)
-    if keep > 0 then redis.call('HDEL', KEYS[3], key) end
+    if keep > 0 or asked > 0 then redis.call('HDEL', KEYS[3], key, '\n' .. key) end
     forgotten = forgotten + 1
   end
 end

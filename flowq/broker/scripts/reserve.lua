@@ -17,7 +17,8 @@
 -- again for a message that has a slot keeps it.
 --
 -- KEYS  1 rate (key -> microsecond)  2 held (key -> millisecond until which it is held)  3 holds
---       4 busy  5 pace (key -> microseconds between turns that it can bear)  6 workers  7 starts (key -> microsecond)
+--       4 busy  5 pace (key -> microseconds between turns that it can bear; with a line break before it: that a
+--       handler has asked for)  6 workers  7 starts (key -> microsecond)
 -- ARGV  interval in microseconds, burst, concurrency (0: no limit), adaptive (1/0), worker, how soon a start must be
 --       for a message that comes for the first time, in microseconds, number of keys with figures of their own, for
 --       each of these: key, interval, burst, concurrency; then for each message: key, comes back (1/0), edge|entry id
@@ -58,7 +59,8 @@ local function state_of(key)
   if state then return state end
   local figures = own[key] or common
   state = {burst = figures.burst, limited = figures.concurrency > 0}
-  state.interval = math.max(figures.interval, adaptive and number_of(redis.call('HGET', KEYS[5], key)) or 0)
+  local asked = number_of(redis.call('HGET', KEYS[5], '\n' .. key)) -- by a handler: ctx.pace()
+  state.interval = math.max(figures.interval, asked, adaptive and number_of(redis.call('HGET', KEYS[5], key)) or 0)
   -- No start was ever given further ahead than this: the clock has been set back, or the interval was longer.
   local latest = now + PATIENCE + state.interval
   state.start = math.min(latest, number_of(redis.call('HGET', KEYS[7], key)))

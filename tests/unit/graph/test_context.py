@@ -57,3 +57,13 @@ async def test_ack_settles_the_context_it_is_called_on() -> None:
 async def test_ack_in_a_stage_that_settles_by_itself_is_refused() -> None:
     with pytest.raises(UsageError, match="manual"):
         await Context().ack()
+
+
+def test_a_pace_is_noted_in_seconds_an_hour_at_most_and_refused_where_there_is_no_rate() -> None:
+    ctx = Context()
+    ctx.pace("2m")
+    assert ctx.pace_seconds == 120
+    ctx.pace(1e9)
+    assert ctx.pace_seconds == 3600
+    with pytest.raises(UsageError, match="without a rate"):
+        Context(is_paced=False).pace(1)
