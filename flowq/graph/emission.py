@@ -44,7 +44,7 @@ class Target:
             return b""
         try:
             return dedup_hash(value_of(value, self.dedup))
-        except Exception as error:  # the user's property or function
+        except (Exception, GeneratorExit, SystemExit) as error:  # the user's property or function
             raise EncodeError(f"the dedup key of {self.stage} failed", detail=repr(error)) from error
 
 

@@ -214,7 +214,7 @@ class Pacer:
             return str(value_of(decode(delivery.content), by)).replace("\n", " ")
         except BodyElsewhere:
             raise
-        except Exception:  # noqa: BLE001  (undecodable bytes, or the user's property)
+        except (Exception, GeneratorExit, SystemExit):  # noqa: BLE001  (undecodable bytes, or the user's property)
             return None
 
     async def _key_of_claimed(self, delivery: Delivery) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -39,7 +40,9 @@ class Resources:
         required = {name: await self._open(needed) for name, needed in resource.requires.items()}
         try:
             value = await self._enter(resource, required)
-        except Exception as error:
+        except BaseException as error:
+            if _ends_us(error):
+                raise
             raise ResourceFailed(
                 f'resource "{resource.name}" could not be opened: {error!r}', place=resource.place
             ) from error
@@ -63,8 +66,17 @@ class Resources:
             resource, stack = self._to_close.pop()
             try:
                 await stack.aclose()  # one stack for all would throw the failure of one into the others
-            except Exception as error:  # noqa: BLE001  (the user's code)
+            except BaseException as error:
+                if _ends_us(error):
+                    raise
                 text = f'resource "{resource.name}" failed to close: {error!r}'
                 failed = failed or ResourceFailed(text, place=resource.place)
         if failed is not None:
             raise failed
+
+
+def _ends_us(error: BaseException) -> bool:
+    """Whether it was Ctrl-C, or the cancellation of this very task, and nothing that the user's code has raised."""
+    task = asyncio.current_task()
+    is_cancelled = isinstance(error, asyncio.CancelledError) and task is not None and bool(task.cancelling())
+    return is_cancelled or isinstance(error, KeyboardInterrupt)
