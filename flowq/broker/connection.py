@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -144,6 +145,10 @@ class Link:
         self._renews = renews
         self._connection: Connection | None = None
         self._turn = asyncio.Lock()
+        self.progressed_at = 0.0  # when a call that takes longer than its deadline was last seen to get on
+
+    def _note_progress(self) -> None:
+        self.progressed_at = time.monotonic()
 
     @property
     def is_open(self) -> bool:
@@ -201,7 +206,8 @@ class Link:
                 connection = self._connection or await self._open(timeout_seconds)
                 is_under_way = True
                 async with asyncio.timeout(None) as deadline:
-                    with StallWatch(deadline, connection, timeout_seconds, n_bytes=sum(map(len, packed))):
+                    n_bytes, on_progress = sum(map(len, packed)), self._note_progress
+                    with StallWatch(deadline, connection, timeout_seconds, n_bytes=n_bytes, on_progress=on_progress):
                         await connection.send_packed_command(packed, check_health=False)
                         return [await _read_reply(connection) for _ in commands]
             except BaseException as error:

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import fcntl
 import termios
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -62,10 +63,19 @@ class StallWatch:
     `asyncio.timeout`: progress is only looked at when the timer goes off.
     """
 
-    __slots__ = ("_deadline", "_is_large", "_loop", "_parser", "_seconds", "_seen", "_timer")
+    __slots__ = ("_deadline", "_is_large", "_loop", "_on_progress", "_parser", "_seconds", "_seen", "_timer")
 
-    def __init__(self, deadline: asyncio.Timeout, connection: Connection, seconds: float, *, n_bytes: int) -> None:
+    def __init__(
+        self,
+        deadline: asyncio.Timeout,
+        connection: Connection,
+        seconds: float,
+        *,
+        n_bytes: int,
+        on_progress: Callable[[], None],
+    ) -> None:
         self._deadline = deadline
+        self._on_progress = on_progress
         self._parser: Any = connection._parser  # pyright: ignore[reportPrivateUsage]
         self._seconds = seconds + n_bytes / _SLOWEST_BYTES_PER_SECOND
         self._is_large = n_bytes > _SMALL_BYTES
@@ -90,4 +100,5 @@ class StallWatch:
             self._deadline.reschedule(self._loop.time())
         else:
             self._seen = seen
+            self._on_progress()
             self._timer = self._loop.call_later(self._seconds, self._check)

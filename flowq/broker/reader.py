@@ -24,7 +24,10 @@ FIRST_PENDING = b"0"
 _REPLY_MARGIN_SECONDS = 5.0
 _IMPATIENT_PAUSE_SECONDS = 0.005
 _MOST_PER_PAGE = 1000
+_CUT_OFFS_OF_ONE = 3
+_PASSED_OVER_SECONDS = 25.0
 _MOST_BYTES = 8_000_000
+_LITTLE_BYTES = 250_000
 
 
 class Reader:
@@ -43,6 +46,7 @@ class Reader:
         self._client_id: int | None = None
         self._asked_at = 0.0  # when a read was begun that has not succeeded yet; 0: there is none
         self._size = ReadSize()
+        self._unreadable: dict[tuple[str, bytes], float] = {}  # edge and id of what does not arrive, since when
         self._byte_limit: Sequence[Any] = ()  # of a read, where the server knows such a thing
         self._n_turns = 0
         self._newest: dict[bytes, tuple[int, ...]] = {}  # by stream, the id that was read last
@@ -52,7 +56,7 @@ class Reader:
     def silent_seconds(self) -> float:
         """For how long reading has been tried without success. May be asked from any thread."""
         asked_at = self._asked_at
-        return time.monotonic() - asked_at if asked_at else 0.0
+        return time.monotonic() - max(asked_at, self._link.progressed_at) if asked_at else 0.0
 
     async def read(self, worker: str, *, count: int, block_ms: int) -> list[Delivery]:
         """New deliveries, at most `count` from each edge; none when `block_ms` pass without any.
@@ -87,29 +91,70 @@ class Reader:
         """Everything Redis holds as given to this consumer and not settled."""
         deliveries: list[Delivery] = []
         for edge in self._edges:
-            after = FIRST_PENDING
-            while page := await self.page_of_own_pending(worker, edge, after=after):
+            after: bytes | None = FIRST_PENDING
+            while after is not None:
+                page, after = await self.page_of_own_pending(worker, edge, after=after)
                 deliveries += page
-                after = page[-1].entry_id
         return deliveries
 
-    async def page_of_own_pending(self, worker: str, edge: str, *, after: bytes = FIRST_PENDING) -> list[Delivery]:
-        """The next of what Redis holds as given to this consumer on one edge; empty at the end.
+    async def page_of_own_pending(self, worker: str, edge: str, *, after: bytes) -> tuple[list[Delivery], bytes | None]:
+        """The next of what Redis holds as given to this consumer on one edge, and where to go on; None at the end.
 
-        Pages become smaller like reads, so that asking again after BrokerUnavailable gets on.
+        Pages become smaller like reads, so that asking again after BrokerUnavailable gets on. A message that does not
+        arrive by itself is passed over for a while: others shall not wait until somebody raises the limit.
         """
         await self.connect()
-        epoch, count = self._broker.epoch, self._size.bound(_MOST_PER_PAGE)
-        reply = await self._ask(
-            b"XREADGROUP", b"GROUP", GROUP, worker, b"COUNT", count, *self._byte_limit,
-            b"STREAMS", self._broker.keys.edge(edge), after,
-            count=count, timeout_seconds=_REPLY_MARGIN_SECONDS,
-        )  # fmt: skip
-        return self._deliveries(reply, worker, epoch)
+        if self._unreadable and (entry_id := await self._next_pending(worker, edge, after)):
+            since = self._unreadable.get((edge, entry_id))
+            if since is not None and time.monotonic() - since < _PASSED_OVER_SECONDS:
+                return [], entry_id
+        epoch, count = self._broker.epoch, self._size.bound(1 if self._unreadable else _MOST_PER_PAGE)
+        try:
+            reply = await self._ask(
+                b"XREADGROUP", b"GROUP", GROUP, worker, b"COUNT", count, *self._byte_limit,
+                b"STREAMS", self._broker.keys.edge(edge), after,
+                count=count, timeout_seconds=_REPLY_MARGIN_SECONDS,
+            )  # fmt: skip
+        except BrokerUnavailable:
+            if self._size.failures < _CUT_OFFS_OF_ONE or not (
+                entry_id := await self._next_pending(worker, edge, after)
+            ):
+                raise
+            self._pass_over(edge, entry_id)
+            return [], entry_id
+        page = self._deliveries(reply, worker, epoch)
+        for delivery in page if self._unreadable else ():
+            self._unreadable.pop((edge, delivery.entry_id), None)
+        is_last = not page or (len(page) < count and not self._byte_limit)
+        return page, None if is_last else page[-1].entry_id
 
-    def nothing_was_lost(self) -> None:
-        """The replies that were cut off had carried nothing: it was not their size."""
-        self._size = ReadSize()
+    async def _next_pending(self, worker: str, edge: str, after: bytes) -> bytes | None:
+        """The id alone."""
+        command = b"XPENDING", self._broker.keys.edge(edge), GROUP, b"(" + after, b"+", 1, worker
+        rows: Any = (await self._broker.ask([command]))[0]
+        return None if isinstance(rows, Exception) or not rows else rows[0][0]
+
+    def _pass_over(self, edge: str, entry_id: bytes) -> None:
+        if (edge, entry_id) not in self._unreadable:
+            log.warning(
+                "message %s of %s does not arrive, and waits: see client-output-buffer-limit of Redis (flowq doctor)",
+                entry_id.decode(), edge,
+            )  # fmt: skip
+        self._unreadable[edge, entry_id] = time.monotonic()
+
+    @property
+    def passes_over(self) -> bool:
+        """Whether there are messages that do not arrive."""
+        return bool(self._unreadable)
+
+    def found(self, n_bytes: int) -> None:
+        """So much was found of what replies had carried that were cut off. If it is little, size was not to blame."""
+        now = time.monotonic()
+        for message, since in list(self._unreadable.items()):
+            if now - since > 2 * _PASSED_OVER_SECONDS:  # it has been tried again since, or is gone
+                del self._unreadable[message]
+        if n_bytes < _LITTLE_BYTES and not self._unreadable:
+            self._size = ReadSize()
 
     async def unblock(self) -> None:
         """Have Redis end the read under way. One that has not begun to wait yet does not notice: repeat."""
@@ -121,20 +166,20 @@ class Reader:
         """Open the connection. Before anything is read, and before an epoch is noted: it begins one."""
         if not self._link.is_open:
             self._client_id = None
-            self._client_id = await self._link.call(b"CLIENT", b"ID", timeout_seconds=_REPLY_MARGIN_SECONDS)
-            await self._find_byte_limit()
+            commands = [(b"CLIENT", b"ID"), self._probe()]
+            client_id, probed = await self._link.call_all(commands, timeout_seconds=_REPLY_MARGIN_SECONDS)
+            self._client_id = client_id if isinstance(client_id, int) else None
+            can_bound = isinstance(probed, ResponseError) and "MAXSIZE must be" in str(probed)
+            self._byte_limit = (b"MAXSIZE", _MOST_BYTES) if can_bound else ()
         if self._was_set_back:
             await self._broker.ensure_groups(self._edges, revoke=True)
             self._was_set_back = False
 
-    async def _find_byte_limit(self) -> None:
-        """Bound reads by bytes where the server can (Redis 8.10). Any other answers this with a syntax error."""
+    def _probe(self) -> Sequence[Any]:
+        """Finds out whether the server can bound reads by bytes (Redis 8.10). Any other has a syntax error here."""
         if self._broker.dialer.is_private:
-            return
-        probe = b"XREADGROUP", b"GROUP", GROUP, b"-", b"MAXSIZE", 0, b"STREAMS", self._streams[0], b">"
-        (reply,) = await self._link.replies_to([probe], timeout_seconds=_REPLY_MARGIN_SECONDS)
-        is_known = isinstance(reply, ResponseError) and "MAXSIZE must be" in str(reply)
-        self._byte_limit = (b"MAXSIZE", _MOST_BYTES) if is_known else ()
+            return (b"PING",)
+        return b"XREADGROUP", b"GROUP", GROUP, b"-", b"MAXSIZE", 0, b"STREAMS", self._streams[0], b">"
 
     async def _ask(self, *command: Any, count: int, timeout_seconds: float) -> Any:
         try:
@@ -148,18 +193,10 @@ class Reader:
         except BrokerUnavailable:
             if not self._link.is_open:  # not an answer that says no
                 self._size.cut_off(count)
-                self._tell_of_limits()
             raise
         if reply:
             self._size.arrived()
         return reply
-
-    def _tell_of_limits(self) -> None:
-        if self._size.failures == 2:
-            log.warning(
-                "reading a single message of %s fails: see client-output-buffer-limit of Redis (flowq doctor)",
-                ", ".join(self._edges),
-            )
 
     async def _note_order(self, reply: Any) -> None:
         """Notice a group that gives again what it gave before: somebody has made it anew, or set it back.

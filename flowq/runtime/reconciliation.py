@@ -41,18 +41,16 @@ class Reconciliation:
         what has arrived can be at work before the next page is asked for, and need not arrive again.
         """
         self._begin()
-        was_complete = True
+        n_bytes = 0
         for edge in self._edges:
-            after = FIRST_PENDING
-            while True:
+            after: bytes | None = FIRST_PENDING
+            while after is not None:
                 next_page = partial(reader.page_of_own_pending, worker, edge, after=after)
                 with held.watched() as known:
-                    page = await insist(next_page, what=f"reading {edge}")
-                if not page:
-                    break
-                after = page[-1].entry_id
+                    page, after = await insist(next_page, what=f"reading {edge}")
                 if missing := [delivery for delivery in page if (edge, delivery.entry_id) not in known]:
-                    was_complete = False
+                    n_bytes += sum([len(delivery.body) for delivery in missing])
                     yield missing
-        if was_complete:
-            reader.nothing_was_lost()
+        if reader.passes_over:  # their replies were lost, and would be again
+            self._losses = self._broker.losses
+        reader.found(n_bytes)

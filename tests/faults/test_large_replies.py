@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Self
 from urllib.parse import urlsplit
@@ -64,9 +65,11 @@ async def test_a_reply_that_takes_longer_than_its_deadline_arrives_while_its_byt
     near, far = Link(UrlDialer(server.url)), Link(UrlDialer(narrow.url))
     await near.call(b"SET", b"large", b"x" * BYTES_PER_SECOND, timeout_seconds=5.0)
 
+    began = time.monotonic()
     reply = await far.call(b"GET", b"large", timeout_seconds=0.4)
 
     assert len(reply) == BYTES_PER_SECOND
+    assert far.progressed_at > began, "whoever asks is told that it gets on"
     await near.close()
     await far.close()
 
@@ -125,14 +128,44 @@ async def test_a_server_that_limits_its_replies_is_asked_for_fewer_messages_at_a
 
     async with lab.running(slurp.pipeline):
         await eventually(lambda: slurp.expected <= set(slurp.runs), seconds=SAFETY_SECONDS)
-        await eventually(lambda: is_settled(lab, slurp), seconds=SAFETY_SECONDS)
+        await eventually(lambda: is_settled(lab, slurp.pipeline), seconds=SAFETY_SECONDS)
 
     assert (await lab.balance(slurp.pipeline))["slurp"].ok == N
     await lab.close()
 
 
-async def is_settled(lab: Lab, slurp: Slurp) -> bool:
-    return (await lab.balance(slurp.pipeline))["slurp"].outstanding == 0
+async def is_settled(lab: Lab, pipeline: Pipeline) -> bool:
+    return (await lab.balance(pipeline))["slurp"].outstanding == 0
+
+
+async def test_a_message_that_alone_is_too_large_to_be_read_waits_and_its_neighbours_go_on(
+    server: RedisServer, unique_namespace: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    runs: list[str] = []
+
+    @stage(concurrency=2, max_bytes=10_000_000)
+    async def slurp(other: Other) -> None:
+        runs.append(other.text[:4])
+
+    pipeline, lab = Pipeline("slurps", slurp), Lab.at(server.url, unique_namespace)
+    texts = [f"{n:04}" + "x" * (3_000_000 if n == 3 else 10) for n in range(10)]
+    await lab.push(pipeline, slurp, *[Other(text=text) for text in texts])
+    limit = b"CONFIG", b"SET", b"client-output-buffer-limit"
+    await lab.command(*limit, b"normal 1mb 1mb 1")
+
+    async with lab.running(pipeline):
+        await eventually(lambda: len(set(runs)) == 9, seconds=SAFETY_SECONDS)
+        await lab.push(pipeline, slurp, Other(text="late"))
+        await eventually(lambda: "late" in runs, seconds=SAFETY_SECONDS)
+        assert "0003" not in runs
+        assert "client-output-buffer-limit" in caplog.text
+    await lab.command(*limit, b"normal 0 0 0")
+    async with lab.running(pipeline):
+        await eventually(lambda: "0003" in runs, seconds=SAFETY_SECONDS)
+        await eventually(lambda: is_settled(lab, pipeline), seconds=SAFETY_SECONDS)
+
+    assert (await lab.balance(pipeline))["slurp"].ok == 11
+    await lab.close()
 
 
 async def test_one_message_of_each_edge_may_be_too_much_as_well(server: RedisServer, unique_namespace: str) -> None:
@@ -217,23 +250,21 @@ class ServerThatBoundsReads:
         while data := await reader.read(65_536):
             parser.feed(data)
             while isinstance(command := parser.gets(), list):
-                if answer := self._answer(command):
-                    writer.write(answer)
-                else:
-                    redis_writer.write(hiredis.pack_command(tuple(command)))
+                redis_writer.write(hiredis.pack_command(tuple(self._older(command))))
         redis_writer.close()
         await replies
         writer.close()
         await writer.wait_closed()
 
-    def _answer(self, command: list[bytes]) -> bytes:
-        """What the real server would not know how to answer; takes MAXSIZE out of all else."""
+    def _older(self, command: list[bytes]) -> list[bytes]:
+        """What has an older server do the same: MAXSIZE is taken out, and refused where it is 0."""
         if b"MAXSIZE" not in command:
-            return b""
+            return command
         at = command.index(b"MAXSIZE")
         self.sizes.append(int(command[at + 1]))
-        del command[at : at + 2]
-        return b"" if self.sizes[-1] > 0 else b"-ERR MAXSIZE must be a positive integer\r\n"
+        if self.sizes[-1] == 0:
+            return [b"EVAL", b"return redis.error_reply('ERR MAXSIZE must be a positive integer')", b"0"]
+        return command[:at] + command[at + 2 :]
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(65_536):
