@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, assert_never
 
@@ -31,13 +31,15 @@ Settled = tuple[Sequence[Delivery], Settlement]
 class Receipt:
     """What settling changed: deliveries that were still ours to settle, and messages outstanding on the edges fed.
 
-    `delayed` tells whether something has to be promoted later.
+    `delayed` tells whether something has to be promoted later. `gone` are deliveries that were not this worker's when
+    they were settled one by one: somebody else has them, or an earlier call, whose reply was lost, has settled them.
     """
 
     sent: int
     won: int
     outstanding: Mapping[str, int]
     delayed: bool
+    gone: Sequence[Delivery] = ()
 
 
 @dataclass(slots=True)
@@ -72,7 +74,7 @@ class Settling:
     ) -> None:
         self._answered = broker.keys.answered(f"{broker.new_token()}:settle") if keeps_answers else ""
         self._broker = broker
-        self._deduplicating = deduplicating
+        self.deduplicating = deduplicating
         self._keeping = keeping or {}
         self.claims = claims
         self._link = broker.link()
@@ -129,7 +131,7 @@ class Settling:
         async def attempt() -> Receipt:
             receipt = await self._send(stage, edge, [item], item[0][0].worker, mode=f"0{token}")
             assert receipt is not None
-            return receipt
+            return receipt if receipt.won else replace(receipt, gone=item[0])
 
         try:
             return await insist(attempt, what=f"settling {stage}")
@@ -175,17 +177,17 @@ class Settling:
         ]  # fmt: skip
         for target in targets:
             reader = target.rpartition(">")[2]
-            seen = keys.seen_until(reader) if self._deduplicating.get(target, 0) > 0 else keys.seen(reader)
+            seen = keys.seen_until(reader) if self.deduplicating.get(target, 0) > 0 else keys.seen(reader)
             names += (keys.edge(target), seen, keys.delayed(target), keys.parked(target))
             arguments += (
-                target, self._deduplicating.get(target, 0),
+                target, self.deduplicating.get(target, 0),
                 len(call.outputs.get(target, ())), len(call.delayed.get(target, ())),
             )  # fmt: skip
         arguments += call.ok
         arguments += call.filtered
         arguments += call.others
         for target in targets:
-            deduplicates = target in self._deduplicating
+            deduplicates = target in self.deduplicating
             for output in call.outputs.get(target, ()):
                 arguments += (output.header, output.body)
                 if deduplicates:
@@ -214,6 +216,7 @@ def _together(receipts: Sequence[Receipt]) -> Receipt:
         won=sum(receipt.won for receipt in receipts),
         outstanding={edge: length for receipt in receipts for edge, length in receipt.outstanding.items()},
         delayed=any(receipt.delayed for receipt in receipts),
+        gone=[delivery for receipt in receipts for delivery in receipt.gone],
     )
 
 

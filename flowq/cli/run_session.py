@@ -27,6 +27,7 @@ from flowq.cli.worker import Instructions
 from flowq.graph.plan import Plan
 from flowq.runtime.certificates import certify_lost_neighbours
 from flowq.runtime.collector import spare_the_collector
+from flowq.runtime.resources import ResourceFailed
 from flowq.runtime.run import Run, RunOptions
 from flowq.runtime.runner import Runner
 from flowq.runtime.source_arguments import reject_unknown_arguments, source_arguments
@@ -228,6 +229,7 @@ class InProcess:
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
         self.failed = runner.ended
+        self.unclosed: ResourceFailed | None = None
 
     @property
     def pids(self) -> list[int]:
@@ -239,4 +241,7 @@ class InProcess:
         spare_the_collector()
 
     async def stop(self, hurry: asyncio.Event) -> None:
-        await self._runner.stop(hurry)
+        try:
+            await self._runner.stop(hurry)
+        except ResourceFailed as error:  # to be told after the balance
+            self.unclosed = error

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from flowq.delivery.error_groups import leaves_of
 from flowq.delivery.message import Delivery
 from flowq.delivery.settlement import DeadLetter
 from flowq.delivery.stored import text_in
@@ -26,7 +27,7 @@ def dead_letter_info(letter: DeadLetter, delivery: Delivery, run_id: str) -> Map
     return {
         "reason": letter.reason,
         "error": error_line(letter.error),
-        "error_type": type(letter.error).__name__ if letter.error else "",
+        "error_type": type(_first(letter.error)).__name__ if letter.error else "",
         "traceback": user_traceback(letter.error),
         "attempts": header.attempt,
         "first_ms": header.first_ms or delivery.appended_ms,
@@ -39,12 +40,19 @@ def dead_letter_info(letter: DeadLetter, delivery: Delivery, run_id: str) -> Map
 
 
 def error_line(error: BaseException | None) -> str:
-    """The error in one line, as it is shown in lists."""
+    """The error in one line, as it is shown in lists. Of a group it is the first, and how many there are besides."""
     if error is None:
         return ""
+    if n_more := sum(1 for _ in leaves_of(error)) - 1:
+        return f"{error_line(_first(error))} (and {n_more} more)"
+    error = _first(error)
     text = f"{error.message}: {error.detail}".rstrip(": ") if isinstance(error, FlowqError) else _text_of(error)
     first_line = next(iter(text.splitlines()), "")
     return _writable(f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__)
+
+
+def _first(error: BaseException) -> BaseException:
+    return next(leaves_of(error))
 
 
 def user_traceback(error: BaseException | None) -> str:
@@ -52,12 +60,13 @@ def user_traceback(error: BaseException | None) -> str:
     if error is None or (error.__traceback__ is None and not getattr(error, "__notes__", ())):
         return ""
     told = traceback.TracebackException.from_exception(error)
-    link: traceback.TracebackException | None = told
-    while link is not None:
-        link.stack = traceback.StackSummary.from_list(
-            [frame for frame in link.stack if not frame.filename.startswith(_NOT_THE_USERS)]
-        )
-        link = link.__cause__ or link.__context__
+    to_do: list[traceback.TracebackException | None] = [told]
+    while to_do:
+        if (link := to_do.pop()) is not None:
+            link.stack = traceback.StackSummary.from_list(
+                [frame for frame in link.stack if not frame.filename.startswith(_NOT_THE_USERS)]
+            )
+            to_do += (link.__cause__, link.__context__, *(link.exceptions or ()))
     return _writable("".join(told.format())[-_LONGEST_TRACEBACK:])
 
 

@@ -10,6 +10,10 @@ from typing import Any, Literal
 from pydantic_core import ValidationError
 
 from flowq.delivery.durations import seconds
+from flowq.delivery.error_groups import members_of
+from flowq.errors import Reject, UsageError
+
+_ANY_GROUP: type[BaseException] = BaseExceptionGroup
 
 
 class AckMode(StrEnum):
@@ -64,7 +68,7 @@ class Retry:
     `attempts` counts all runs of the handler, the first included. `base` and `max` are the seconds of the
     exponential backoff, `jitter=False` switches its randomness off. An error is retried when it is an instance of
     `on` and not of `give_up_on`; any other goes to the dead letters at once. Failed pydantic validation is never
-    retried: the same bytes fail again.
+    retried, nor is UsageError: the same happens again. A group of errors is retried when one of them would be.
 
     >>> Retry(attempts=3, base=1, max=10).is_retryable(ConnectionError())
     True
@@ -99,7 +103,18 @@ class Retry:
 
     def is_retryable(self, error: BaseException) -> bool:
         """Whether this kind of error is worth another try."""
-        return isinstance(error, self.on) and not isinstance(error, (ValidationError, *self.give_up_on))
+        never = (ValidationError, UsageError, *self.give_up_on)
+        on_groups = tuple(kind for kind in self.on if issubclass(kind, _ANY_GROUP))
+        to_do = [error]
+        while to_do:
+            each = to_do.pop()
+            if isinstance(each, never) or (isinstance(each, Reject) and each is not error):
+                continue
+            members = members_of(each)
+            if isinstance(each, on_groups if members else self.on):
+                return True
+            to_do += members
+        return False
 
 
 @dataclass(frozen=True, slots=True, init=False)

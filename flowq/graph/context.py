@@ -74,15 +74,20 @@ class Context:
 
         It leaves with the outputs of the handler, in the step that settles the delivery: a handler that fails
         sends nothing. `to` must be a stage of the same pipeline; no `>>` between the two is needed. The
-        message is noted at once, so a handler that is no coroutine calls it without `await`.
+        message is sent as it is now, whatever is changed in it later. A handler that is no coroutine calls this
+        without `await`.
 
-        Raises UsageError if `to` is not one stage, ValueError for a delay that is none.
+        Raises UsageError if `to` is not one stage, ValueError for a delay that is none, EncodeError for a message
+        that the stage does not take.
         """
         name = getattr(to, "name", None)
         if name is None:
             raise UsageError(f"ctx.emit() cannot send to {to!r}", hint="name one stage: ctx.emit(fetch, message)")
-        self.emitted.append(Emitted(name, message, seconds(delay)))
+        self._note(Emitted(name, message, seconds(delay)))
         return _NOTED
+
+    def _note(self, emitted: Emitted) -> None:
+        self.emitted.append(emitted)
 
     def pace(self, interval: float | str) -> None:
         """Start messages of this pacing key no sooner than `interval` (seconds, or "10s") after one another.
@@ -100,7 +105,8 @@ class Context:
     async def ack(self) -> None:
         """Settle the delivery now, together with what was emitted so far. For stages with ack="manual".
 
-        Raises UsageError in any other stage.
+        Called again, it sends what was emitted since. When it returns, that is stored. Raises UsageError in any other
+        stage, and DeliveryLost when the message has been given to another worker, which will run it: let that pass.
         """
         if self._settle is None:
             raise UsageError("ctx.ack() in a stage that settles by itself", hint='declare it @stage(ack="manual")')

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterator, Mapping
-from typing import Any, Generic, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 from flowq.errors import Place
 from flowq.graph.definition import name_of, place_of, shape_of, signature_of
 from flowq.graph.plan import Shape
+
+if TYPE_CHECKING:
+    from contextlib import (
+        _AsyncGeneratorContextManager,  # pyright: ignore[reportPrivateUsage]
+        _GeneratorContextManager,  # pyright: ignore[reportPrivateUsage]
+    )
 
 T = TypeVar("T")
 
@@ -37,6 +43,10 @@ class Resource(Generic[T]):
 
 
 @overload
+def resource(fn: Callable[[], _AsyncGeneratorContextManager[T]], /) -> Resource[T]: ...
+@overload
+def resource(fn: Callable[[], _GeneratorContextManager[T]], /) -> Resource[T]: ...
+@overload
 def resource(fn: Callable[[], AsyncIterable[T]], /) -> Resource[T]: ...
 @overload
 def resource(fn: Callable[[], Iterator[T]], /) -> Resource[T]: ...
@@ -48,7 +58,8 @@ def resource(fn: Callable[[], Any], /) -> Resource[Any]:
     """Declare a resource: opened once in each worker process before any message, closed after the drain.
 
     `fn` is a generator function, async or not, that yields the resource once and closes it after the yield;
-    or a function, async or not, that returns it, when there is nothing to close. It may take other resources:
+    or a function, async or not, that returns it, when there is nothing to close. One below `@contextmanager` or
+    `@asynccontextmanager` is entered and left. It may take other resources:
 
     >>> from collections.abc import Iterator
     >>> from flowq import use

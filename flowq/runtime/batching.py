@@ -5,19 +5,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from flowq.delivery.claim import stored_bytes
 from flowq.delivery.message import Delivery
-from flowq.delivery.settlement import Failed, Interrupted, Outcome, Succeeded
+from flowq.delivery.policy import Retry
+from flowq.delivery.settlement import Delay, Failed, Interrupted, Outcome, Succeeded, TimedOut, decide
 from flowq.errors import BatchFailed, BodyElsewhere, DecodeError, RetryLater
 from flowq.graph.plan import Batch
+from flowq.runtime.concluding import clear_frames_of
 from flowq.runtime.handling import Handling
 from flowq.runtime.sleepers import Sleepers
 
 Outcomes = list[tuple[Sequence[Delivery], Outcome]]
-Interruptible = Callable[[Coroutine[Any, Any, Outcome]], Awaitable[Outcome]]
+Interruptible = Callable[..., Awaitable[Outcome]]
+"""Calls a function that gives a coroutine with the arguments that follow, and awaits that."""
+
+_MOST_CALLS_IN_VAIN = 15  # a batch, its halves, quarters and eighths
 
 
 async def gather(
@@ -41,8 +46,45 @@ async def gather(
 
 
 async def handle_batch(handling: Handling, deliveries: Sequence[Delivery], interruptible: Interruptible) -> Outcomes:
-    """The outcome of each part of a batch. Outputs belong to the part that gave them, which settles as one."""
+    """The outcome of each part of a batch. Outputs belong to the part that gave them, which settles as one.
+
+    A batch whose handler fails is called again in halves, larger parts first: 2n - 1 calls at most. When the first 15
+    calls have all failed, the messages are hardly to blame: they are left to their next attempt, except for parts with
+    a message in its last one. What says nothing about single messages, such as a timeout, concerns all of them.
+    """
     outcomes: Outcomes = []
+    parts = deque([deliveries])
+    n_calls, any_succeeded, outcome = 0, False, None
+    while parts:
+        part = parts.popleft()
+        is_in_vain = n_calls >= _MOST_CALLS_IN_VAIN and not any_succeeded
+        if is_in_vain and outcome is not None and _will_all_be_tried_again(part, outcome, handling.stage.retry):
+            outcomes.extend(((delivery,), outcome) for delivery in part)
+            continue
+        # Decoded for each call: a handler may have changed its messages, and taken some off the list, before it failed.
+        part, messages = await _decoded(handling, part, outcomes)
+        if not part:
+            continue
+        outcome = await interruptible(handling.handle_message, messages, part[0])
+        n_calls += 1
+        if isinstance(outcome, Succeeded):
+            outcomes.append((part, outcome))
+            any_succeeded = True
+        elif isinstance(outcome, Failed) and isinstance(outcome.error, BatchFailed):
+            outcomes.extend(_told_apart(handling, part, outcome.error))
+            any_succeeded = True
+        elif len(part) == 1 or _concerns_all(outcome):
+            outcomes.extend(((delivery,), outcome) for delivery in part)
+        else:
+            clear_frames_of(outcome)
+            parts += (part[: len(part) // 2], part[len(part) // 2 :])
+    return outcomes
+
+
+async def _decoded(
+    handling: Handling, deliveries: Sequence[Delivery], outcomes: Outcomes
+) -> tuple[Sequence[Delivery], list[Any]]:
+    """Those deliveries that can be decoded, and their messages. The others go to the outcomes."""
     good: list[Delivery] = []
     messages: list[Any] = []
     for delivery in deliveries:
@@ -56,33 +98,17 @@ async def handle_batch(handling: Handling, deliveries: Sequence[Delivery], inter
         else:
             messages.append(message)
             good.append(delivery)
-    if good:
-        await _halve(handling, good, messages, interruptible, outcomes)
-    return outcomes
+    return good, messages
 
 
-async def _halve(
-    handling: Handling,
-    deliveries: Sequence[Delivery],
-    messages: list[Any],
-    interruptible: Interruptible,
-    outcomes: Outcomes,
-) -> None:
-    outcome = await interruptible(handling.handle_message(messages, deliveries[0]))
-    if isinstance(outcome, Failed) and isinstance(outcome.error, BatchFailed):
-        outcomes.extend(_told_apart(handling, deliveries, outcome.error))
-        return
-    concerns_all = isinstance(outcome, Interrupted) or (
+def _concerns_all(outcome: Outcome) -> bool:
+    return isinstance(outcome, (Interrupted, TimedOut)) or (
         isinstance(outcome, Failed) and isinstance(outcome.error, RetryLater)
     )
-    if isinstance(outcome, Succeeded):
-        outcomes.append((deliveries, outcome))
-    elif len(deliveries) == 1 or concerns_all:
-        outcomes.extend(((delivery,), outcome) for delivery in deliveries)
-    else:
-        middle = len(deliveries) // 2
-        await _halve(handling, deliveries[:middle], messages[:middle], interruptible, outcomes)
-        await _halve(handling, deliveries[middle:], messages[middle:], interruptible, outcomes)
+
+
+def _will_all_be_tried_again(part: Sequence[Delivery], outcome: Outcome, retry: Retry) -> bool:
+    return all(isinstance(decide(outcome, delivery, retry, 0.0), Delay) for delivery in part)
 
 
 def _told_apart(handling: Handling, deliveries: Sequence[Delivery], failed: BatchFailed) -> Outcomes:

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import random
-import time
-from collections import deque
-from collections.abc import Coroutine, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from flowq.broker.calls import insist
 from flowq.broker.claims import claim_check
@@ -21,24 +17,24 @@ from flowq.delivery.settlement import Delay, Interrupted, Outcome, Output, Postp
 from flowq.errors import BrokerUnavailable
 from flowq.graph.emission import deduplicating_edges, edges_fed
 from flowq.graph.plan import Plan, StagePlan
-from flowq.runtime.batching import gather, handle_batch
 from flowq.runtime.early_ack import EarlyAck
 from flowq.runtime.gauge import Gauge
 from flowq.runtime.handling import Handling
 from flowq.runtime.held import Held
 from flowq.runtime.identity import Identity
+from flowq.runtime.outbox import Outbox
 from flowq.runtime.pacing import Pacer, WaitingRoom
 from flowq.runtime.patience import until
 from flowq.runtime.process_pool import ProcessHandling
 from flowq.runtime.reconciliation import Reconciliation
 from flowq.runtime.settler import Chunk, Settler
-from flowq.runtime.sleepers import Sleepers
-from flowq.runtime.tempo import ONE_IN, Stopwatch
+from flowq.runtime.slots import Slots
+from flowq.runtime.tempo import Stopwatch
 
 BLOCK_MS = 2000
 _MOST_LOCAL = 1000
-_TURN_SECONDS = 0.002
-_UNRESPONSIVE_SECONDS, _LAST_WAIT_SECONDS, _UNBLOCK_EVERY_SECONDS = 1.2, 0.2, 0.05
+_LOOK_FOR_ROOM_EVERY = 16  # messages
+_LAST_WAIT_SECONDS, _UNBLOCK_EVERY_SECONDS = 0.2, 0.05
 
 
 class Consumer:
@@ -52,7 +48,6 @@ class Consumer:
         self, stage: StagePlan, plan: Plan, broker: Broker, identity: Identity, *, delayed: asyncio.Event | None = None
     ) -> None:
         self.stage = stage
-        self.handling: Handling | ProcessHandling  # set by start()
         self._plan = plan
         self._broker = broker
         self._identity = identity
@@ -64,23 +59,29 @@ class Consumer:
         self._settler = Settler(
             stage.name, self.settling, current_worker=lambda: identity.worker, settled=self._on_settled
         )
-        self._todo: deque[Delivery] = deque()
         self._held = Held()
-        self._idle = Sleepers()
         self._room = asyncio.Event()
         self._gauge = Gauge()
-        self.stopwatch = Stopwatch()
         self._outlets = Outlets(broker, edges_fed(plan, stage))
-        self._stopping = self._paused = self._interrupting = False
+        self._stopping = self._paused = False
         self._tasks: list[asyncio.Task[None]] = []
-        self._slots: list[asyncio.Task[None]] = []
-        self._at_work: list[Sequence[Delivery]] = [()] * stage.concurrency
-        self._gathering = asyncio.Lock()
         self._reconciliation = Reconciliation(broker, stage.in_edges)
         self._pacer = Pacer(stage, plan, stage.rate, broker, identity) if stage.rate else None
         self._waiting = WaitingRoom(self._pacer, start=self._start, postpone=self._postpone)
+        # Of a stage with a rate nobody knows what may start until it does: each is settled by itself then.
+        self._settles_ahead = stage.ack is AckMode.FIRST and stage.rate is None
+        outbox = Outbox(broker, stage.name, self.settling, self._outlets)
         self._early = EarlyAck(
-            broker, stage, self._settler, self._handle, deduplicating=deduplicating, outlets=self._outlets
+            broker, stage, self._settler, outbox, start=lambda won: self._slots.add(won), lost=self._let_go_of_turn
+        )
+        self._slots = Slots(
+            stage,
+            self._pacer,
+            self._waiting,
+            self._gauge,
+            self._settler.add,
+            win_first=self._win_first if stage.ack is AckMode.FIRST and not self._settles_ahead else None,
+            conclude_early=self._conclude_early if early else None,
         )
 
     # Life
@@ -92,18 +93,17 @@ class Consumer:
 
     def start(self, handling: Handling | ProcessHandling) -> None:
         """Begin to read and handle."""
-        self.handling = handling
-        spawn = asyncio.create_task
-        slot = self._batch_slot if self.stage.batch else self._slot
-        self._slots = [spawn(slot(number)) for number in range(self.stage.concurrency)]
-        self._tasks = [spawn(self._read()), spawn(self._settler.run())]
+        self._slots.start(handling)
+        self._tasks = [asyncio.create_task(work) for work in (self._read(), self._settler.run())]
         if self._pacer is not None:
-            self._tasks.append(spawn(self._pacer.run()))
+            self._tasks.append(asyncio.create_task(self._pacer.run()))
+        if self.stage.ack is not AckMode.AFTER:
+            self._tasks += [asyncio.create_task(work) for work in (self._early.run(), self._early.outbox.run())]
 
     @property
     def tasks(self) -> Sequence[asyncio.Task[None]]:
         """Everything that must keep running for as long as the stage does."""
-        return (*self._tasks, *self._slots)
+        return (*self._tasks, *self._slots.tasks)
 
     @property
     def silent_seconds(self) -> float:
@@ -111,26 +111,38 @@ class Consumer:
 
     @property
     def running(self) -> int:
-        """Deliveries that have been started and not settled, but for those whose slot has died."""
-        return sum(len(unit) for unit, slot in zip(self._at_work, self._slots, strict=False) if not slot.done())
+        """Deliveries that have been started, or settled, and are not done with."""
+        return self._slots.n_at_work + self._early.n_under_way + self._n_settled_unstarted
+
+    @property
+    def _n_settled_unstarted(self) -> int:
+        return len(self._slots.todo) if self._settles_ahead else 0
+
+    @property
+    def _n_at_hand(self) -> int:
+        """Deliveries that are held, or were settled before their handler, which has not finished."""
+        settled = self._slots.n_at_work + self._n_settled_unstarted if self._settles_ahead else 0
+        return self._held.n + settled
+
+    @property
+    def stopwatch(self) -> Stopwatch:
+        return self._slots.stopwatch
 
     async def stop(self, grace_seconds: float, hurry: asyncio.Event) -> None:
         """Read nothing new, hand back what has not started, finish the rest within `grace_seconds` or hand it back."""
         self._stopping = True
         self._room.set()
         self._release_unstarted()
-        self._idle.wake(len(self._idle))  # a batch that is still gathering shall wait no longer
+        self._slots.gather_no_longer()
         await self._settler.flush()
         await until(lambda: not self.running, grace_seconds, hurry)
         await self._settler.flush()
         if self.running:
-            self._interrupting = True
-            for slot in self._slots:
-                slot.cancel()
-            await until(lambda: not self.running, _UNRESPONSIVE_SECONDS, asyncio.Event())
+            await self._slots.interrupt()
             await self._settler.flush()
-        self._release_unresponsive()
+        await self._give_up_the_rest()
         await self._settler.flush()
+        await self._early.outbox.flush()
 
     async def close(self) -> None:
         """End the loops. The read under way is waited for: it may bring deliveries, which are handed back."""
@@ -191,12 +203,12 @@ class Consumer:
         batch = self.stage.batch
         wanted = self.stage.concurrency * (batch.size if batch else 1)
         # Who waits for a turn here must not keep those of other keys from being read, up to a bound.
-        held = self._held.n - min(self._waiting.n, _MOST_LOCAL)
+        held = self._n_at_hand - min(self._waiting.n, _MOST_LOCAL)
         return self._gauge.room(wanted, self._outlets.bound(_MOST_LOCAL), held=held)
 
     async def take(self, deliveries: Sequence[Delivery]) -> None:
         """Handle these, except for what is already held, each when its turn comes."""
-        if not self._held.n:
+        if not self._n_at_hand:
             self._gauge.begin(self._now())
         new = self._held.take(deliveries)
         if len(new) < len(deliveries):
@@ -209,100 +221,20 @@ class Consumer:
             self._start(new)
 
     def _start(self, deliveries: Sequence[Delivery]) -> None:
-        self._todo.extend(deliveries)
+        if self._settles_ahead:
+            self._early.admit(deliveries)
+        else:
+            self._slots.add(deliveries)
         if self._stopping or self._paused:  # a read that was under way has brought them
             self._release_unstarted()
-        self._idle.wake(len(deliveries))
 
     def _postpone(self, delivery: Delivery, postponed: Postponed) -> None:
         self._settler.add(delivery.edge, ((delivery,), decide(postponed, delivery, self.stage.retry, 0.0)))
 
-    async def _due(self, number: int) -> None:
-        """Wait until there is something to be started whose turn it is. Those that have missed theirs ask again."""
-        while (missed := self._waiting.missed(self._todo)) or not self._todo:
-            if missed:
-                self._at_work[number] = missed
-                await self._waiting.admit(missed, again=True)
-                self._at_work[number] = ()
-            else:
-                await self._idle.sleep()
-
     @property
     def room(self) -> int:
         """How many reclaimed deliveries may be taken over now."""
-        return 0 if self._stopping or self._paused else max(0, self.stage.concurrency + _MOST_LOCAL - self._held.n)
-
-    # Handling
-
-    async def _slot(self, number: int) -> None:
-        """Handle one delivery after another."""
-        todo, stage, settler, at_work, gauge = self._todo, self.stage, self._settler, self._at_work, self._gauge
-        pacer = self._pacer
-        stopwatch, clock = self.stopwatch, time.perf_counter
-        steps = 0
-        while True:
-            while not todo:
-                await self._idle.sleep()
-                steps = 0
-            if pacer is not None:
-                await self._due(number)
-            delivery = todo.popleft()
-            at_work[number] = unit = (delivery,)
-            started = clock() if steps % ONE_IN == 0 else 0.0
-            if stage.ack is AckMode.AFTER:
-                handling = self._interruptible(self.handling.handle(delivery))
-                outcome = await (handling if pacer is None else pacer.watch(delivery, handling))
-                settler.add(delivery.edge, (unit, decide(outcome, delivery, stage.retry, random.random())))
-            else:
-                await self._early.handle(delivery)
-            at_work[number] = ()
-            if started:
-                stopwatch.add(clock() - started)
-            steps += 1
-            if steps > gauge.per_second * _TURN_SECONDS:
-                # A handler that never waits would otherwise keep the loop from reading and settling.
-                steps = 0
-                await asyncio.sleep(0)
-
-    async def _batch_slot(self, number: int) -> None:
-        """Handle one batch after another."""
-        handling = self.handling
-        assert isinstance(handling, Handling)  # a batch does not go to other processes: the compiler refuses it
-        while True:
-            async with self._gathering:
-                batch = await self._gather(number)
-            started = time.perf_counter()
-            began_at = self._now()
-            for deliveries, outcome in await handle_batch(handling, batch, self._interruptible):
-                if self._pacer is not None:
-                    outcome = await self._pacer.judge_all(deliveries, outcome, began_at)
-                settlement = decide(outcome, deliveries[0], self.stage.retry, random.random())
-                self._settler.add(deliveries[0].edge, (deliveries, settlement))
-            self.stopwatch.add(time.perf_counter() - started)
-            self._at_work[number] = ()
-
-    async def _gather(self, number: int) -> list[Delivery]:
-        """Up to a batch of deliveries that end together. They count as running."""
-        assert self.stage.batch is not None
-        await self._due(number)
-        self._at_work[number] = batch = [self._todo.popleft()]
-        await gather(batch, self._todo, self._idle, self.stage.batch, lambda: self._stopping)
-        return batch
-
-    async def _handle(self, delivery: Delivery) -> Outcome:
-        handling = self._interruptible(self.handling.handle(delivery))
-        return await (handling if self._pacer is None else self._pacer.watch(delivery, handling))
-
-    async def _interruptible(self, handling: Coroutine[Any, Any, Outcome]) -> Outcome:
-        if self._interrupting:  # the next part of a batch that was interrupted
-            handling.close()
-            return Interrupted()
-        try:
-            return await handling
-        except asyncio.CancelledError:
-            if not self._interrupting:
-                raise
-            return Interrupted()
+        return 0 if self._stopping or self._paused else max(0, self.stage.concurrency + _MOST_LOCAL - self._n_at_hand)
 
     # Settling
 
@@ -314,7 +246,8 @@ class Consumer:
         finished = self._held.let_go(edge, chunk.items)
         # What only waits for its turn has cost no time: counted as work, it would have the whole edge read ahead.
         postponed = sum(isinstance(settlement, Delay) and not settlement.counted for _, settlement in chunk.items)
-        self._gauge.count(max(0, finished - postponed), self._now())
+        if not self._settles_ahead:
+            self._gauge.count(max(0, finished - postponed), self._now())
         self._outlets.note(receipt.outstanding)
         self._outlets.sent(chunk.n_bytes, handled=finished)
         if self._pacer is not None and postponed:
@@ -323,18 +256,44 @@ class Consumer:
             self._delayed.set()
         self._room.set()
 
+    async def _win_first(self, delivery: Delivery) -> bool:
+        return bool(await self._early.win([delivery]))
+
+    async def _conclude_early(self, delivery: Delivery, outcome: Outcome) -> None:
+        await self._early.conclude(delivery, outcome)
+        if self._settles_ahead:
+            self._gauge.count(1, self._now())
+            if len(self._slots.todo) % _LOOK_FOR_ROOM_EVERY == 0:
+                self._room.set()
+
     def _release_unstarted(self) -> None:
-        self._todo.extend(self._waiting.empty())
-        while self._todo:
-            delivery = self._todo.popleft()
-            if self._pacer is not None:
-                self._pacer.let_go(delivery)
+        unstarted = [*self._waiting.empty(), *self._early.withdraw()]
+        if not self._settles_ahead:
+            unstarted += self._slots.todo
+            self._slots.todo.clear()
+        for delivery in unstarted:
+            self._let_go_of_turn(delivery)
             self._settler.add(delivery.edge, ((delivery,), Release()))
 
-    def _release_unresponsive(self) -> None:
-        """Hand back what still runs: this process is about to end, and the handlers with it."""
-        for delivery in [delivery for unit in self._at_work for delivery in unit]:
-            self._settler.add(delivery.edge, ((delivery,), Release()))
+    def _let_go_of_turn(self, delivery: Delivery) -> None:
+        if self._pacer is not None:
+            self._pacer.let_go(delivery)
+
+    async def _give_up_the_rest(self) -> None:
+        """Hand back what still runs, for this process is about to end, and the handlers with it.
+
+        What was settled before cannot be handed back, and becomes a dead letter.
+        """
+        await self._early.until_started()
+        rest = self._slots.at_work
+        if self._settles_ahead:
+            rest += self._slots.todo
+            self._slots.todo.clear()
+        for delivery in rest:
+            if self._early.is_settled(delivery):
+                await self._early.conclude(delivery, Interrupted())
+            else:
+                self._settler.add(delivery.edge, ((delivery,), Release()))
 
     @staticmethod
     def _now() -> float:

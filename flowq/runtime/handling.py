@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 from flowq.broker.claim_folder import ClaimFolder
 from flowq.broker.claims import redeem
 from flowq.delivery.codec import Decode, decoder
+from flowq.delivery.error_groups import meant_by
 from flowq.delivery.message import Delivery
 from flowq.delivery.settlement import (
     ROLLOUT_SECONDS,
@@ -23,20 +24,22 @@ from flowq.delivery.settlement import (
     Undecodable,
     Unencodable,
 )
-from flowq.errors import BodyElsewhere, DecodeError, EncodeError, RetryLater, UnknownType
+from flowq.errors import BodyElsewhere, DecodeError, EncodeError, RetryLater, UnknownType, UsageError
 from flowq.graph.context import Context
 from flowq.graph.emission import Emission
 from flowq.graph.intake import Intake
 from flowq.graph.matching import runtime_class
-from flowq.graph.plan import Handler, Kind, Placement, Plan, Shape, StagePlan
+from flowq.graph.plan import Kind, Plan, StagePlan
 from flowq.printable import printable
+from flowq.runtime.calling import MOST_OUTPUTS, SendingContext, bind, gives_encoded, refuse_number
+from flowq.runtime.concluding import clear_frames
 from flowq.runtime.threads import HandlerThreads
 from flowq.runtime.versions import Versions
 
 Commit = Callable[[Delivery, Sequence[Output]], Awaitable[None]]
 """Settles a delivery while its handler is still running."""
 
-_MOST_OUTPUTS, _MOST_OUTPUT_BYTES = 100_000, 64_000_000
+_MOST_OUTPUT_BYTES = 64_000_000
 _NOTHING = Succeeded(())
 _FILTERED = Succeeded((), filtered=True)
 
@@ -77,10 +80,10 @@ class Handling:
         self._versions = versions
         self._claims = claims
         self._claiming = plan.claiming
-        self._call, self._awaits = bind(stage.handler, resources, threads)
+        self._call, self._awaits = bind(stage.handler, resources, threads, self._encoded)
+        self._encodes = gives_encoded(stage.handler)
         self._threads = threads
         self._context = stage.handler.context_parameter
-        self._gives_many = stage.handler.shape in (Shape.GENERATOR, Shape.ASYNC_GENERATOR)
         # A NewType of a list is one message; a list of anything else is many.
         self._takes_lists_apart = stage.handler.returns_list or list not in map(runtime_class, stage.emits)
         self._done = _NOTHING if stage.kind is Kind.SINK else _FILTERED
@@ -137,6 +140,8 @@ class Handling:
         """Handle a decoded message, or the messages of a batch whose first delivery stands for all."""
         context = self._new_context(delivery) if self._context else None
         given = (message,) if context is None else (message, context)
+        if self._encodes:
+            given = (delivery, *given)
         try:
             if self._timeout_seconds is not None:
                 result, expired = await self._within(self._timeout_seconds, given)
@@ -146,27 +151,60 @@ class Handling:
                 result = await self._call(*given)
             else:
                 result = self._call(*given)
+            if result is None and context is None:
+                return self._done
+            # At once: what counts is a value as it is now, and others may hold on to it, and change it.
+            outputs: list[Output] = (result or []) if self._encodes else self._encoded(delivery, result)
+            check_bytes(outputs, self._claiming)
         except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
+            if is_being_cancelled():
                 raise
+            clear_frames(error)
             return Failed(HandlerCancelled(str(error) or "something that the handler waited for was cancelled"))
+        except EncodeError as error:
+            return Unencodable(error)
         except BaseException as error:  # noqa: BLE001  (the user's code)
             return self.failed(error)
-        if result is None and context is None:
-            return self._done
-        return self._outcome(result, context, delivery)
+        if context is not None:
+            if self.stage.ack == "manual" and not context.acked:
+                return Failed(ManualAckMissing("the handler returned without `await ctx.ack()`"))
+            outputs += context.outputs
+        done = Succeeded(outputs) if outputs else self._done
+        if context is not None and context.pace_seconds:
+            return done._replace(pace_seconds=context.pace_seconds)
+        return done
 
     def failed(self, error: BaseException) -> Failed:
         """The outcome of a handler that raised."""
-        if isinstance(error, RetryLater) and error.hold and self.stage.rate is None:
+        meant = meant_by(error)
+        if meant is not error:
+            clear_frames(error)
+        if isinstance(meant, RetryLater) and meant.hold:
+            return Failed(self._holding(meant, meant.hold))
+        return Failed(meant)
+
+    def _holding(self, error: RetryLater, hold: str) -> Exception:
+        if (rate := self.stage.rate) is None:
             # Only a paced stage has keys to hold. Here the retry must count, or it could go on for ever.
-            return Failed(RetryLater(error.reason, after=error.after))
-        return Failed(error)
+            return RetryLater(error.reason, after=error.after)
+        goes_by = self.stage.name if rate.by is None else rate.by
+        if callable(goes_by) or hold == goes_by:
+            return error
+        what = "has no by=" if rate.by is None else f'goes by "{goes_by}"'
+        return UsageError(
+            f'RetryLater(hold="{hold}"), but the rate of {self.stage.name} {what}',
+            hint=f'write hold="{goes_by}", or give the rate by="{hold}"',
+            place=self.stage.place,
+        )
 
     def given(self, values: Sequence[Any], delivery: Delivery) -> Outcome:
         """The outcome of a handler that gave these values for a batch whose first delivery is this one."""
-        return self._outcome(list(values), None, delivery)
+        try:
+            outputs = self._encoded(delivery, iter(values), is_iterator=True)
+            check_bytes(outputs, self._claiming)
+        except EncodeError as error:
+            return Unencodable(error)
+        return Succeeded(outputs) if outputs else self._done
 
     async def _within(self, seconds: float, given: tuple[Any, ...]) -> tuple[Any, bool]:
         """The result, and whether the time ran out: a TimeoutError of the handler's own is a failure like others."""
@@ -182,105 +220,49 @@ class Handling:
                 self._threads.give_up_one()
             return None, True
 
-    def _outcome(self, result: Any, context: Context | None, delivery: Delivery) -> Outcome:
-        try:
-            many = self._gives_many or (isinstance(result, list) and self._takes_lists_apart)
-            values: Any = result if many else (result,)  # pyright: ignore[reportUnknownVariableType]
-            if many:
-                check_number(values)
+    def _encoded(self, delivery: Delivery, result: Any, *, is_iterator: bool = False) -> list[Output]:
+        """What a handler gave, as it is now. An iterator is read to its end, each value encoded as it comes."""
+        if is_iterator:
+            outputs = self._emission.outputs(islice(result, MOST_OUTPUTS), delivery)
+            for _ in result:
+                refuse_number()
+        else:
+            values = cast(
+                "Sequence[Any]", result if isinstance(result, list) and self._takes_lists_apart else (result,)
+            )
+            if len(values) > MOST_OUTPUTS:
+                refuse_number()
             outputs = self._emission.outputs(values, delivery)
-            check_bytes(outputs, self._claiming)
-            if context is not None:
-                if self.stage.ack == "manual" and not context.acked:
-                    return Failed(ManualAckMissing("the handler returned without `await ctx.ack()`"))
-                outputs += self._emission.emitted(context.emitted, delivery)
-        except EncodeError as error:
-            return Unencodable(error)
-        done = Succeeded(outputs) if outputs else self._done
-        if context is not None and context.pace_seconds:
-            return done._replace(pace_seconds=context.pace_seconds)
-        return done
+        return outputs
 
-    def _new_context(self, delivery: Delivery) -> Context:
-        header = delivery.header
-        return Context(
+    def _new_context(self, delivery: Delivery) -> SendingContext:
+        header, is_manual = delivery.header, self.stage.ack == "manual"
+        return SendingContext(
+            lambda emitted: self._emission.emitted([emitted], delivery)[0],
             pipeline=self._pipeline,
             is_paced=self.stage.rate is not None,
             stage=self.stage.name,
             message_id=header.message_id,
             attempt=header.attempt,
-            settle=partial(self._settle_now, delivery) if self.stage.ack == "manual" else None,
+            settle=partial(self._settle_now, delivery, asyncio.Lock()) if is_manual else None,
         )
 
-    async def _settle_now(self, delivery: Delivery, context: Context) -> None:
+    async def _settle_now(self, delivery: Delivery, one_at_a_time: asyncio.Lock, context: Context) -> None:
         assert self._commit is not None
-        outputs = self._emission.emitted(context.emitted, delivery)
-        context.emitted.clear()
-        await self._commit(delivery, outputs)
+        assert isinstance(context, SendingContext)
+        async with one_at_a_time:
+            outputs = tuple(context.outputs)
+            await self._commit(delivery, outputs)
+            del context.outputs[: len(outputs)], context.emitted[: len(outputs)]
 
 
-Call = Callable[..., Any]
-"""Called with a message, and with its context where the handler has a parameter for it."""
-
-
-def bind(handler: Handler, resources: Mapping[str, Any], threads: HandlerThreads | None) -> tuple[Call, bool]:
-    """A handler as a `Call`, and whether its result must be awaited."""
-    call: Call = partial(handler.call, **resources) if resources else handler.call
-    if handler.context_parameter is not None:
-        call = _with_context(call, handler.context_parameter)
-    if handler.shape is Shape.COROUTINE:
-        return call, True
-    if handler.shape is Shape.ASYNC_GENERATOR:
-        return lambda *given: _collect(call(*given)), True
-
-    def run(*given: Any) -> Any:
-        values: Iterable[Any] = call(*given)
-        return list(islice(values, _MOST_OUTPUTS + 1))
-
-    if handler.shape is Shape.FUNCTION:
-        run = call
-    if handler.placement is Placement.LOOP:
-        return run, False
-    loop = asyncio.get_running_loop()
-
-    def run_in_thread(*given: Any) -> tuple[Any, BaseException | None]:
-        try:
-            return run(*given), None
-        except BaseException as error:  # noqa: BLE001  (a future cannot carry each of them: some would end the loop)
-            return None, error
-
-    async def run_and_wait(*given: Any) -> Any:
-        result, error = await loop.run_in_executor(threads, run_in_thread, *given)
-        if error is not None:
-            raise error
-        return result
-
-    return run_and_wait, True
-
-
-def _with_context(function: Call, parameter: str) -> Call:
-    def call(message: Any, context: Context) -> Any:
-        return function(message, **{parameter: context})
-
-    return call
-
-
-async def _collect(values: AsyncIterable[Any]) -> list[Any]:
-    collected: list[Any] = []
-    async for value in values:
-        collected.append(value)
-        if len(collected) > _MOST_OUTPUTS:
-            break
-    return collected
-
-
-def check_number(values: Sequence[Any]) -> None:
-    """Raise EncodeError for more values than one step may carry: Redis does nothing else meanwhile."""
-    if len(values) > _MOST_OUTPUTS:
-        raise EncodeError(
-            f"one message gave more than {_MOST_OUTPUTS:,} messages, which is more than one step may carry",
-            hint="split it: give the parts to a stage that takes them apart further",
-        )
+def is_being_cancelled() -> bool:
+    """Whether the task that runs here has been cancelled itself. In a process for handlers there is no task."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        return False
+    return task is None or bool(task.cancelling())
 
 
 def check_bytes(outputs: Sequence[Output], claiming: Mapping[str, int]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from flowq.graph.plan import Plan
 from flowq.runtime.certificates import certify_lost_neighbours
 from flowq.runtime.collector import rarer_collections
 from flowq.runtime.observation import Observer
+from flowq.runtime.resources import ResourceFailed
 from flowq.runtime.run import DEFAULT_GRACE_SECONDS, DEFAULT_LEASE_SECONDS, Run, RunOptions, Summary, poll_seconds
 from flowq.runtime.runner import Runner, first_to_end
 from flowq.runtime.source_arguments import reject_unknown_arguments, source_arguments
@@ -55,8 +57,9 @@ async def run(
     `traces=True` handlers run in OpenTelemetry spans, of the tracer provider that the program has set.
 
     Raises UsageError for a stage, an argument or a duration that cannot be used as given, BrokerUnavailable or
-    BrokerRefused when Redis cannot be used, ResourceFailed when a resource cannot be opened. Errors of handlers are
-    never raised: they end as retries and dead letters.
+    BrokerRefused when Redis cannot be used, ResourceFailed when a resource cannot be opened, or has not closed, within
+    `grace` at the latest; the Summary is then its `summary`. Errors of handlers are never raised: they end as retries
+    and dead letters.
 
     The program finds its signal handlers, logging, garbage collector and threads as they were.
 
@@ -90,10 +93,26 @@ async def run(
             try:
                 await runner.start()
                 await first_to_end(runner.ended, until_drained(run, runner) if drain else asyncio.Event().wait())
-            finally:
-                await runner.stop()
+            except BaseException:
+                with contextlib.suppress(ResourceFailed):  # it would hide what happened before
+                    await runner.stop()
+                raise
+            unclosed = await _stopped(runner)
         snapshot = await insist(run.snapshot, what="closing the run")
-        return run.summary(snapshot, loop.time() - started_at)
+        summary = run.summary(snapshot, loop.time() - started_at)
+        if unclosed is not None:
+            unclosed.summary = summary
+            raise unclosed
+        return summary
+
+
+async def _stopped(runner: Runner) -> ResourceFailed | None:
+    """Stop a runner: the resource that failed to close, if one did."""
+    try:
+        await runner.stop()
+    except ResourceFailed as error:
+        return error
+    return None
 
 
 def _options(plan: Plan, stages: Sequence[str], arguments: Mapping[str, Any], lease: float, grace: float) -> RunOptions:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Generator, Mapping, Sequence
-from concurrent.futures import Future
-from contextvars import ContextVar, copy_context
-from typing import Any, TypeVar
+from contextvars import ContextVar
+from typing import Any
 
 from flowq.broker.claim_folder import ClaimFolder
 from flowq.delivery.message import Delivery
@@ -18,8 +17,6 @@ from flowq.runtime.handling import Commit, Handling
 from flowq.runtime.process_pool import ProcessHandling
 from flowq.runtime.threads import HandlerThreads
 from flowq.runtime.versions import Versions
-
-T = TypeVar("T")
 
 HANDLED: ContextVar[Mapping[str, Any]] = ContextVar("flowq_handled", default={})  # noqa: B039  (never changed)
 """The stage and the message of the handler that runs here, for whoever writes a log line."""
@@ -115,14 +112,6 @@ class ObservedProcessHandling(ProcessHandling):
             outcome = _stamped(await super().handle(delivery), self._observer, delivery)
             ended(outcome)
             return outcome
-
-
-class ObservedThreads(HandlerThreads):
-    """Threads in which a handler finds the context of the slot that called it."""
-
-    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """Run a function in a copy of the context of here and now."""
-        return super().submit(copy_context().run, fn, *args, **kwargs)
 
 
 def _stamped(outcome: Outcome, observer: Observer, delivery: Delivery) -> Outcome:

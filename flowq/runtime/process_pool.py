@@ -8,15 +8,17 @@ import multiprocessing
 import os
 import sys
 import threading
+from collections.abc import Coroutine
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextvars import copy_context
 from dataclasses import replace
-from multiprocessing.reduction import ForkingPickler
+from typing import Any
 
 from flowq.broker.claim_folder import ClaimFolder
 from flowq.broker.claims import redeem
 from flowq.broker.message_ids import MessageIds
-from flowq.delivery.dead_letter import error_line, user_traceback
+from flowq.delivery.dead_letter import user_traceback
 from flowq.delivery.message import Delivery
 from flowq.delivery.settlement import Failed, Outcome, TimedOut, Undecodable
 from flowq.errors import DecodeError, UsageError
@@ -24,17 +26,15 @@ from flowq.graph.emission import Emission
 from flowq.graph.pipeline import Pipeline
 from flowq.graph.plan import Placement, Plan, StagePlan
 from flowq.graph.tuning import Tuning
+from flowq.runtime.concluding import clear_frames
 from flowq.runtime.handling import Handling
+from flowq.runtime.portable import Portable, portable
 from flowq.runtime.streams import forgiving_stdout, prepare_streams
 from flowq.runtime.versions import Versions
 
 
 class HandlerProcessDied(Exception):
     """The process in which a handler ran has ended: a crash, or the system took it for lack of memory."""
-
-
-class ErrorInProcess(Exception):
-    """Stands for an error that could not travel from the process in which it was raised."""
 
 
 class TracebackInProcess(Exception):
@@ -54,10 +54,26 @@ class ProcessHandling:
         self.stage = stage
         self._claims = claims
         self._versions = versions
+        self._pipeline = plan.name
         self._known_as = _module_of(plan), plan.name, plan.tuning
         self._turns = asyncio.Semaphore(min(stage.concurrency, cores))
         self._free: list[ProcessPoolExecutor] = []
         self._children: set[ProcessPoolExecutor] = set()
+
+    async def start(self) -> None:
+        """Start the first child. Raises UsageError when it does not find the pipeline in its copy of the program."""
+        child = self._new_child()
+        try:
+            found = await asyncio.get_running_loop().run_in_executor(child, _is_ready)
+        except BrokenProcessPool:  # it has told the user why, on stderr
+            found = False
+        except BaseException:
+            self._end(child)
+            raise
+        if not found:
+            self._end(child)
+            raise _not_importable(self._pipeline, self._known_as[0])
+        self._free.append(child)
 
     async def handle(self, delivery: Delivery) -> Outcome:
         """Handle one delivery. Only cancellation gets out."""
@@ -90,6 +106,8 @@ class ProcessHandling:
         except TimeoutError:
             assert self.stage.timeout_seconds is not None
             return TimedOut(self.stage.timeout_seconds)
+        if isinstance(outcome, Portable):
+            return Failed(_with_place(outcome.unpacked(), place))
         return Failed(_with_place(outcome.error, place)) if isinstance(outcome, Failed) else outcome
 
     def _new_child(self) -> ProcessPoolExecutor:
@@ -121,33 +139,50 @@ def _with_place(error: BaseException, place: str) -> BaseException:
 
 
 def _module_of(plan: Plan) -> str:
-    # The main module last: in a child of `python -m package` another one has that name.
-    for name, module in sorted(sys.modules.items(), key=lambda item: item[0] == "__main__"):
+    """The module in which a child finds a pipeline. The main module last: a child has another one of that name."""
+    main = sys.modules.get("__main__")
+    modules = sorted(sys.modules.items(), key=lambda item: item[1] is main)
+    for name, module in modules:
         for value in list(getattr(module, "__dict__", {}).values()):
             if isinstance(value, Pipeline) and value.plan.is_of_the_code_of(plan):
-                return name
+                if module is not main:
+                    return name
+                if getattr(main, "__file__", None) is None and getattr(main, "__spec__", None) is None:
+                    raise _not_importable(plan.name, _MAIN)  # a notebook, standard input, python -c
+                return _MAIN
     raise UsageError(
         f'pipeline "{plan.name}" has a stage with process=True, but is no attribute of a module',
         hint="write  name = Pipeline(...)  at the top level of a file: child processes import it",
     )
 
 
+def _not_importable(pipeline: str, module: str) -> UsageError:
+    where = "the program that runs it" if module == _MAIN else f"the module {module}"
+    return UsageError(
+        f'pipeline "{pipeline}" has a stage with process=True, but child processes do not find it in {where}',
+        hint="define it in a file that can be imported, at the top level and not below `if __name__ == ...`; "
+        "what starts the run belongs below that line",
+    )
+
+
+_MAIN = "__main__"
+
 # In the child
 
 _children: dict[str, Handling] = {}
-_loop: asyncio.AbstractEventLoop | None = None
 
 
 def _prepare_child(module: str, pipeline: str, tuning: Tuning) -> None:
-    global _loop
     prepare_streams()
     sys.stdout = forgiving_stdout()
     threading.Thread(target=_end_with_parent, name="flowq-parent", daemon=True).start()
-    _loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(_loop)
     ids = MessageIds()
-    found = vars(importlib.import_module(module)).values()
-    plan = next(value.tuned(tuning).plan for value in found if isinstance(value, Pipeline) and value.name == pipeline)
+    for value in list(vars(importlib.import_module(module)).values()):
+        if isinstance(value, Pipeline) and value.name == pipeline:
+            break
+    else:
+        return
+    plan = value.tuned(tuning).plan
     for stage in plan.consumers:
         if stage.handler.placement is Placement.PROCESS:
             here = replace(stage, handler=replace(stage.handler, placement=Placement.LOOP), timeout_seconds=None)
@@ -162,23 +197,27 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _is_ready() -> None:
-    """Nothing to do: the answer shows that the child has started."""
+def _is_ready() -> bool:
+    """Whether there is something to call: the answer also shows that the child has started."""
+    return bool(_children)
 
 
-def _handle_in_child(stage: str, delivery: Delivery) -> tuple[Outcome, str]:
+def _handle_in_child(stage: str, delivery: Delivery) -> tuple[Outcome | Portable, str]:
     """The outcome, and the traceback of a failure."""
-    assert _loop is not None
-    outcome = _loop.run_until_complete(_children[stage].handle(delivery))
-    if isinstance(outcome, Failed):
-        return _portable(outcome), user_traceback(outcome.error)
-    return outcome, ""
+    outcome = copy_context().run(_run, _children[stage].handle(delivery))
+    if not isinstance(outcome, Failed):
+        return outcome, ""
+    place = user_traceback(outcome.error)
+    clear_frames(outcome.error)
+    error = portable(outcome.error)
+    return (error if isinstance(error, Portable) else outcome), place
 
 
-def _portable(outcome: Failed) -> Outcome:
+def _run(handling: Coroutine[Any, Any, Outcome]) -> Outcome:
+    """Without a loop, so that the function may run one. It is not async, and nothing here waits for anything."""
     try:
-        copied = ForkingPickler.dumps(outcome)
-        ForkingPickler.loads(copied)  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+        handling.send(None)
+    except StopIteration as finished:
+        outcome: Outcome = finished.value
         return outcome
-    except Exception:  # noqa: BLE001  (whatever an error class of the user's does when it is copied)
-        return Failed(ErrorInProcess(error_line(outcome.error)))
+    raise AssertionError("a function that is not async has waited")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Awaitable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from contextvars import copy_context
+from functools import partial
+from typing import Any
 
 from flowq.broker.calls import insist
 from flowq.broker.claims import claim_check
@@ -11,15 +13,17 @@ from flowq.broker.outlets import Outlets
 from flowq.broker.redis_streams import Broker
 from flowq.broker.settling import Receipt, Settling
 from flowq.delivery.message import Delivery
-from flowq.delivery.policy import AckMode
-from flowq.delivery.settlement import Outcome, Output, decide
+from flowq.delivery.settlement import Outcome, Output
 from flowq.graph.emission import deduplicating_edges
 from flowq.graph.plan import Plan, StagePlan
 from flowq.runtime.batching import handle_batch
 from flowq.runtime.certificates import crashed
+from flowq.runtime.concluding import conclude
 from flowq.runtime.early_ack import EarlyAck
 from flowq.runtime.handling import Handling
 from flowq.runtime.identity import Identity
+from flowq.runtime.outbox import Outbox
+from flowq.runtime.own_context import in_context
 from flowq.runtime.pauses import Pauses
 from flowq.runtime.process_pool import ProcessHandling
 from flowq.runtime.settler import Chunk, Settler
@@ -46,7 +50,9 @@ class Quarantine:
         self._handlings: dict[str, Handling | ProcessHandling] = {}
         self._early: dict[str, EarlyAck] = {}
         self._deduplicating = deduplicating_edges(plan)
-        self._settling = Settling(broker, self._deduplicating, plan.keeping, claim_check(broker, plan))
+        self._settling = Settling(
+            broker, self._deduplicating, plan.keeping, claim_check(broker, plan), keeps_answers=True
+        )
         self._settlers: dict[str, Settler] = {}
 
     def add(self, handling: Handling | ProcessHandling) -> None:
@@ -56,14 +62,8 @@ class Quarantine:
         settler = self._settlers[stage.name] = Settler(
             stage.name, self._settling, current_worker=lambda: identity.worker, settled=_nobody_waits
         )
-        self._early[stage.name] = EarlyAck(
-            self._broker,
-            stage,
-            settler,
-            handling.handle,
-            deduplicating=self._deduplicating,
-            outlets=Outlets(self._broker, []),
-        )
+        outbox = Outbox(self._broker, stage.name, self._settling, Outlets(self._broker, []))
+        self._early[stage.name] = EarlyAck(self._broker, stage, settler, outbox)
 
     async def run(self) -> None:
         """Run suspects until there are none."""
@@ -101,15 +101,11 @@ class Quarantine:
 
     async def _run_alone(self, stage: StagePlan, delivery: Delivery) -> None:
         handling, settler = self._handlings[stage.name], self._settlers[stage.name]
-        if stage.ack is not AckMode.AFTER:
-            await self._early[stage.name].handle(delivery)
-        elif stage.batch is not None and isinstance(handling, Handling):
-            for deliveries, outcome in await handle_batch(handling, [delivery], _uninterrupted):
-                settlement = decide(outcome, deliveries[0], stage.retry, random.random())
-                settler.add(delivery.edge, (deliveries, settlement))
+        if stage.batch is not None and isinstance(handling, Handling):
+            for deliveries, outcome in await handle_batch(handling, [delivery], _in_own_context):
+                settler.add(delivery.edge, (deliveries, conclude(outcome, deliveries[0], stage.retry)))
         else:
-            settlement = decide(await handling.handle(delivery), delivery, stage.retry, random.random())
-            settler.add(delivery.edge, ((delivery,), settlement))
+            await self._early[stage.name].handle_alone(delivery, partial(_in_own_context, handling.handle))
         await settler.flush()
 
     async def commit(self, stage: str, delivery: Delivery, outputs: Sequence[Output]) -> None:
@@ -121,5 +117,5 @@ def _nobody_waits(edge: str, chunk: Chunk, receipt: Receipt) -> None:
     """Suspects run one after the other: nothing is read ahead that a settlement would make room for."""
 
 
-async def _uninterrupted(handling: Awaitable[Outcome]) -> Outcome:
-    return await handling
+def _in_own_context(handle: Callable[..., Coroutine[Any, Any, Outcome]], *given: Any) -> Coroutine[Any, Any, Outcome]:
+    return in_context(copy_context(), handle, *given)

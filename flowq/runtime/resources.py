@@ -4,35 +4,96 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from typing import Any
+from contextvars import copy_context
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from flowq.errors import FlowqError
 from flowq.graph.resource import Resource
 
+if TYPE_CHECKING:
+    from flowq.runtime.run import Summary
+
+_LAST_WAIT_SECONDS = 1.0
+
 
 class ResourceFailed(FlowqError):
-    """A resource could not be opened, or failed to close."""
+    """A resource could not be opened, or failed to close. `summary` says how the run ended, if it did."""
 
     code = "FQ301"
+    summary: Summary | None = None
 
 
 class Resources:
-    """The opened resources of a process. Close it after the last handler has finished."""
+    """The opened resources of a process. Close it after the last handler has finished.
+
+    One task opens and closes them, as what is built on cancel scopes demands, so that one that does not come to an end
+    can be left behind. Handlers are to run in copies of `context`: what resources have set is in it.
+    """
 
     def __init__(self) -> None:
+        self.context = copy_context()
         self._to_close: list[tuple[Resource[Any], AsyncExitStack]] = []
         self._opened: dict[int, Any] = {}
+        self._closing = asyncio.Event()
+        self._closing_now: Resource[Any] | None = None
+        self._keeper: asyncio.Task[ResourceFailed | None] | None = None
 
     async def open_all(self, resources: Iterable[Resource[Any]]) -> None:
         """Open each of them and what they require. Raises ResourceFailed."""
-        for resource in resources:
-            await self._open(resource)
+        opening: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._keeper = asyncio.create_task(self._keep(tuple(resources), opening), name="resources")
+        await opening
 
     def values(self, parameters: Mapping[str, Resource[Any]]) -> dict[str, Any]:
         """The opened values for the `use()` parameters of a handler."""
         return {name: self._opened[id(resource)] for name, resource in parameters.items()}
+
+    async def close(self, seconds: float = math.inf, hurry: asyncio.Event | None = None) -> None:
+        """Close them all in reverse order, and then raise ResourceFailed for the first that failed.
+
+        One that has not closed after so many seconds, or when `hurry` is set, is cancelled, and then left as it is.
+        """
+        if (keeper := self._keeper) is None:
+            return
+        self._closing.set()
+        hurrying = asyncio.create_task((hurry or asyncio.Event()).wait())
+        limit = None if seconds == math.inf else seconds
+        await asyncio.wait([keeper, hurrying], timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+        hurrying.cancel()
+        if not keeper.done():
+            keeper.cancel()
+            await asyncio.wait([keeper], timeout=_LAST_WAIT_SECONDS)
+            raise self._unclosed()
+        if not keeper.cancelled() and (failed := keeper.result()) is not None:
+            raise failed
+
+    def _unclosed(self) -> ResourceFailed:
+        resource = self._closing_now
+        name, place = ("", None) if resource is None else (resource.name, resource.place)
+        return ResourceFailed(
+            f'resource "{name}" did not close within the grace period, and was left as it is',
+            hint="have it give up by itself: what it waits for may never come",
+            place=place,
+        )
+
+    async def _keep(self, resources: Sequence[Resource[Any]], opening: asyncio.Future[None]) -> ResourceFailed | None:
+        """Open them, wait, and close them again. Returns the first that failed to close."""
+        try:
+            for resource in resources:
+                await self._open(resource)
+        except (ResourceFailed, asyncio.CancelledError) as error:
+            if not opening.done():
+                opening.set_exception(error)
+        else:
+            self.context = copy_context()
+            if not opening.done():
+                opening.set_result(None)
+            await self._closing.wait()
+        return await self._close()
 
     async def _open(self, resource: Resource[Any]) -> Any:
         if id(resource) in self._opened:
@@ -41,7 +102,7 @@ class Resources:
         try:
             value = await self._enter(resource, required)
         except BaseException as error:
-            if _ends_us(error):
+            if isinstance(error, ResourceFailed) or _ends_us(error):
                 raise
             raise ResourceFailed(
                 f'resource "{resource.name}" could not be opened: {error!r}', place=resource.place
@@ -50,29 +111,31 @@ class Resources:
         return value
 
     async def _enter(self, resource: Resource[Any], required: Mapping[str, Any]) -> Any:
-        fn, stack = resource.fn, AsyncExitStack()
+        stack = AsyncExitStack()
         self._to_close.append((resource, stack))
-        if inspect.isasyncgenfunction(fn):
-            return await stack.enter_async_context(asynccontextmanager(fn)(**required))
-        if inspect.isgeneratorfunction(fn):
-            return stack.enter_context(contextmanager(fn)(**required))
-        value = fn(**required)
+        open_it: Callable[..., Any] = resource.fn
+        value: Any = open_it(**required)
+        # What the function gives tells what it is: around a generator function there may be a wrapper, or a partial.
+        if inspect.isasyncgen(value):
+            return await stack.enter_async_context(asynccontextmanager(partial(_itself, value))())
+        if inspect.isgenerator(value):
+            return stack.enter_context(contextmanager(partial(_itself, value))())
+        if isinstance(value, _MADE_BY_ASYNCCONTEXTMANAGER):
+            return await stack.enter_async_context(value)
+        if isinstance(value, _MADE_BY_CONTEXTMANAGER):
+            return stack.enter_context(value)
         return await value if inspect.isawaitable(value) else value
 
-    async def close(self) -> None:
-        """Close them all in reverse order, and then raise ResourceFailed for the first that failed."""
+    async def _close(self) -> ResourceFailed | None:
         failed: ResourceFailed | None = None
         while self._to_close:
-            resource, stack = self._to_close.pop()
+            self._closing_now, stack = self._to_close.pop()
             try:
                 await stack.aclose()  # one stack for all would throw the failure of one into the others
-            except BaseException as error:
-                if _ends_us(error):
-                    raise
-                text = f'resource "{resource.name}" failed to close: {error!r}'
-                failed = failed or ResourceFailed(text, place=resource.place)
-        if failed is not None:
-            raise failed
+            except BaseException as error:  # noqa: BLE001  (the user's code)
+                text = f'resource "{self._closing_now.name}" failed to close: {error!r}'
+                failed = failed or ResourceFailed(text, place=self._closing_now.place)
+        return failed
 
 
 def _ends_us(error: BaseException) -> bool:
@@ -80,3 +143,22 @@ def _ends_us(error: BaseException) -> bool:
     task = asyncio.current_task()
     is_cancelled = isinstance(error, asyncio.CancelledError) and task is not None and bool(task.cancelling())
     return is_cancelled or isinstance(error, KeyboardInterrupt)
+
+
+def _itself(value: Any) -> Any:
+    return value
+
+
+@asynccontextmanager
+async def _async_example() -> AsyncGenerator[None]:
+    yield
+
+
+@contextmanager
+def _example() -> Generator[None]:
+    yield
+
+
+# Any other context manager is a value like others: what a client does when it is entered is up to its user.
+_MADE_BY_ASYNCCONTEXTMANAGER: type[Any] = type(_async_example())
+_MADE_BY_CONTEXTMANAGER: type[Any] = type(_example())

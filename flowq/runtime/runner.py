@@ -23,7 +23,7 @@ from flowq.runtime.consumer import Consumer
 from flowq.runtime.handling import Commit, Handling
 from flowq.runtime.identity import Identity, process_facts
 from flowq.runtime.maintenance import LeaseKeeper, Promoter, Reclaimer, Ticker, kept_going
-from flowq.runtime.observation import ObservedHandling, ObservedProcessHandling, ObservedThreads, Observer
+from flowq.runtime.observation import ObservedHandling, ObservedProcessHandling, Observer
 from flowq.runtime.pauses import Pauses
 from flowq.runtime.process_pool import ProcessHandling
 from flowq.runtime.quarantine import Quarantine
@@ -97,7 +97,7 @@ class Runner:
             silent_seconds=self._silent_seconds,
         )
         self._tasks: list[asyncio.Task[None]] = []
-        self._is_stopping = False
+        self._is_stopping = self._has_stopped_in_order = False
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @property
@@ -138,14 +138,17 @@ class Runner:
             self._start_quarantine()
             return
         await asyncio.gather(*(consumer.connect() for consumer in self._consumers))
-        for consumer in self._consumers:
-            consumer.start(self._handling(consumer.stage, consumer.commit))
+        handlings = [self._handling(consumer.stage, consumer.commit) for consumer in self._consumers]
+        await asyncio.gather(*(pool.start() for pool in self._process_pools))
+        for consumer, handling in zip(self._consumers, handlings, strict=True):
+            self._resources.context.run(consumer.start, handling)
             for task in consumer.tasks:
                 self._watch(task)
         self._start_housekeepers()
         for stage in self._sources:
             resources = self._resources.values(stage.handler.resources)
-            self._watch(self._crew.start(stage, arguments[stage.name], resources, self._ids.next, self.worker))
+            start = partial(self._crew.start, stage, arguments[stage.name], resources, self._ids.next, self.worker)
+            self._watch(self._resources.context.run(start))
         if self._only_sources:
             self._spawn(self._crew.until_all_are_over(), "end").add_done_callback(self._has_nothing_left)
 
@@ -200,25 +203,41 @@ class Runner:
         hurry = hurry or asyncio.Event()
         self._is_stopping = True
         self._crew.cancel()
-        in_order = await self._stop_consumers(hurry)
+        failed: list[BaseException] = []
+        for step in (
+            partial(self._stop_consumers, hurry),
+            self._end_tasks,
+            self._release_lease,
+            partial(self._resources.close, self._options.grace_seconds, hurry),
+            self._close_pools,
+        ):
+            try:
+                await step()
+            except BaseException as error:  # noqa: BLE001  (the other steps are owed all the same)
+                failed.append(error)
+        if failed:
+            raise failed[0]
+
+    async def _end_tasks(self) -> None:
         await self._crew.until_all_are_over()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _release_lease(self) -> None:
         if not self._broker.dialer.is_private:
             await self._keeper.stop()
-        if in_order:
+        if self._has_stopped_in_order:
             await self._sign_off()
-        try:
-            await self._resources.close()
-        finally:
-            if self._threads is not None:
-                self._threads.shutdown(wait=False, cancel_futures=True)
-            for pool in self._process_pools:
-                pool.close()
 
-    async def _stop_consumers(self, hurry: asyncio.Event) -> bool:
-        """Whether they could be stopped in order. Without Redis nothing can be handed back: others will reclaim it."""
+    async def _close_pools(self) -> None:
+        if self._threads is not None:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+        for pool in self._process_pools:
+            pool.close()
+
+    async def _stop_consumers(self, hurry: asyncio.Event) -> None:
+        """Stop them in order, if Redis answers. Otherwise nothing can be handed back: others will reclaim it."""
         grace_seconds = self._options.grace_seconds
         stopping: asyncio.Future[Any] = asyncio.gather(
             *(stop_and_close(consumer, grace_seconds, hurry) for consumer in self._consumers)
@@ -228,12 +247,12 @@ class Runner:
         losing_patience.cancel()
         if stopping.done():
             stopping.result()
-            return True
+            self._has_stopped_in_order = True
+            return
         stopping.add_done_callback(lambda given_up: given_up.cancelled() or given_up.exception())  # nobody waits for it
         stopping.cancel()
         await asyncio.gather(*(consumer.abandon() for consumer in self._consumers))
         log.warning("Redis does not answer: what was running here will be reclaimed by others")
-        return False
 
     async def _lose_patience(self, hurry: asyncio.Event) -> None:
         with contextlib.suppress(TimeoutError):
@@ -280,7 +299,7 @@ class Runner:
             return None
         if self._threads is None:
             slots = sum(stage.concurrency for stage in self._stages if stage.handler.placement is Placement.THREAD)
-            self._threads = HandlerThreads(slots) if self._observer is None else ObservedThreads(slots)
+            self._threads = HandlerThreads(slots)
         return self._threads
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:

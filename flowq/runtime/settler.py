@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from flowq.broker.calls import insist
 from flowq.broker.settling import Receipt, Settled, Settling
+from flowq.delivery.message import Delivery
 from flowq.delivery.settlement import Ack
 
 _MOST_DELIVERIES, _MOST_OUTPUTS, _MOST_BYTES = 1000, 5000, 8_000_000
@@ -61,11 +62,13 @@ class Settler:
                 for chunk in chunks(await self._deposited(items)):
                     await self._commit(edge, chunk)
 
-    async def settle_now(self, edge: str, item: Settled) -> None:
-        """Commit one settlement and return when it is written."""
+    async def settle_now(self, edge: str, items: Sequence[Settled]) -> list[Delivery]:
+        """Commit settlements. Returns, when they are written, what was not this worker's to settle (`Receipt.gone`)."""
+        gone: list[Delivery] = []
         async with self._committing:
-            (chunk,) = chunks(await self._deposited([item]))
-            await self._commit(edge, chunk)
+            for chunk in chunks(await self._deposited(items)):
+                gone += (await self._commit(edge, chunk)).gone
+        return gone
 
     async def _deposited(self, items: Sequence[Settled]) -> Sequence[Settled]:
         """What shall be written, its large bodies brought away."""
@@ -73,9 +76,10 @@ class Settler:
             return items
         return await insist(lambda: claims.deposit_settled(items), what=f"settling {self._stage}")
 
-    async def _commit(self, edge: str, chunk: Chunk) -> None:
+    async def _commit(self, edge: str, chunk: Chunk) -> Receipt:
         receipt = await self._settling.settle(self._stage, edge, chunk.items, worker=self._current_worker())
         self._settled(edge, chunk, receipt)
+        return receipt
 
     async def close(self) -> None:
         await self._settling.close()

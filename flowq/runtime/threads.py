@@ -16,7 +16,7 @@ _Call = Callable[[], None]
 class HandlerThreads(Executor):
     """At most `slots` threads, each started when a call finds none idle.
 
-    They are daemons: the program ends without those that do not come back. `ThreadPoolExecutor` would join them at exit.
+    They are daemons: a program ends without those that do not come back, which `ThreadPoolExecutor` would join.
     """
 
     def __init__(self, slots: int, *, name: str = "flowq-handler") -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
@@ -92,5 +92,5 @@ class Trial:
         self._committed.extend(outputs)
 
 
-async def _uninterrupted(handling: Coroutine[Any, Any, Outcome]) -> Outcome:
-    return await handling
+def _uninterrupted(handle: Callable[..., Coroutine[Any, Any, Outcome]], *given: Any) -> Coroutine[Any, Any, Outcome]:
+    return handle(*given)

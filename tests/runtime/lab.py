@@ -26,7 +26,7 @@ from flowq.runtime.in_process import until_drained
 from flowq.runtime.run import Run, RunOptions, Summary
 from flowq.runtime.runner import Runner, first_to_end
 
-LONGEST_RUN_SECONDS = 10.0
+LONGEST_RUN_SECONDS = 60.0
 
 
 class Item(BaseModel):

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import threading
 from collections import Counter
 
 import pytest
 
 import flowq
 from flowq import Context, Pipeline, Retry, stage
+from flowq.broker.outlets import Outlets
 from flowq.broker.reader import Reader
+from flowq.broker.settling import Settling
 from flowq.inspector import Inspector
 from flowq.runtime.certificates import CRASH
+from flowq.runtime.early_ack import DeliveryLost, EarlyAck
+from flowq.runtime.outbox import Outbox
 from flowq.runtime.run import RunOptions
 from flowq.runtime.runner import Runner
+from flowq.runtime.settler import Settler
 from tests.eventually import eventually
 from tests.runtime.lab import Item, Lab, Other, items
+from tests.runtime.stopping import started
 
 # First
 
@@ -148,6 +156,105 @@ async def test_messages_of_two_edges_with_the_same_entry_id_are_two_messages(lab
     assert sorted(got) == [0, 1]
 
 
+async def test_what_was_read_together_is_settled_together_and_published_together(lab: Lab) -> None:
+    """Nor is anything kept for each message: not even for an hour."""
+
+    @stage(ack="first")
+    async def first(item: Item) -> Item:
+        return item
+
+    @stage(ack="after")
+    async def sink(item: Item) -> None: ...
+
+    pipeline = Pipeline("p", first >> sink)
+    await lab.push(pipeline, first, *items(500))
+    await lab.command(b"DEL", lab.broker(pipeline).keys.published)
+    before = await calls_of_scripts(lab)
+    await lab.run(pipeline)
+
+    assert await calls_of_scripts(lab) - before < 250
+    assert await lab.command(b"ZCARD", lab.broker(pipeline).keys.published) == 0
+
+
+async def calls_of_scripts(lab: Lab) -> int:
+    """How often scripts have been called on the server."""
+    told = (await lab.command(b"INFO", b"commandstats")).decode()
+    return sum(int(n) for n in re.findall(r"cmdstat_evalsha:calls=(\d+)", told))
+
+
+async def test_a_handler_does_not_start_whose_message_another_worker_has_been_given(lab: Lab) -> None:
+    """As after the sleep of a laptop: the worker wakes up with what it had read, and its lease is over."""
+
+    @stage(ack="first", concurrency=1)
+    async def first(item: Item) -> None: ...
+
+    pipeline = Pipeline("p", first)
+    broker, other = lab.broker(pipeline), lab.broker(pipeline)
+    await other.ensure_groups([">first"])
+    await other.register("other", {"lease_seconds": 60}, lease_ms=60_000, beat="1")
+    await broker.register("asleep", {}, lease_ms=60_000, beat="1")
+    await lab.push(pipeline, first, *items(3))
+    reader = Reader(broker, [">first"])
+    asleep = await reader.read("asleep", count=3, block_ms=10)
+    await reader.close()
+    await broker.certify_dead("asleep", "stopped")
+    assert await other.reclaim(">first", "asleep", "other", limit=2)
+
+    settling = Settling(broker, {}, keeps_answers=True)
+    settler = Settler("first", settling, current_worker=lambda: "asleep", settled=lambda *_: None)
+    outbox = Outbox(broker, "first", settling, Outlets(broker, []))
+    early = EarlyAck(broker, pipeline.plan.stage("first"), settler, outbox)
+
+    won = await early.win(asleep)
+    await settler.close()
+
+    assert [delivery.body for delivery in won] == [b'{"n":2}']
+
+
+async def test_a_stop_within_its_grace_finishes_what_was_settled_and_not_started(lab: Lab) -> None:
+    handled: list[int] = []
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    @stage(ack="first", concurrency=1)
+    async def first(item: Item) -> None:
+        handled.append(item.n)
+        begun.set()
+        await go_on.wait()
+
+    pipeline = Pipeline("p", first)
+    runner = await started(lab, pipeline, grace_seconds=60)
+    await lab.push(pipeline, first, *items(5))
+    await begun.wait()
+    stopping = asyncio.create_task(runner.stop())
+    await asyncio.sleep(0)
+    go_on.set()
+    await stopping
+
+    balance = (await lab.balance(pipeline))["first"]
+    assert balance.adds_up
+    assert (balance.ok, balance.running, balance.dead) == (len(handled), 0, 0)
+    assert balance.waiting == 5 - len(handled)
+
+
+async def test_what_a_thread_that_does_not_come_back_had_settled_is_a_dead_letter(lab: Lab) -> None:
+    begun, free = threading.Event(), threading.Event()
+
+    @stage(ack="first")
+    def first(item: Item) -> None:
+        begun.set()
+        free.wait()
+
+    pipeline = Pipeline("p", first)
+    try:
+        await lab.push(pipeline, first, Item(n=5))
+        async with lab.running(pipeline, grace_seconds=0):
+            await asyncio.to_thread(begun.wait)
+    finally:
+        free.set()
+
+    assert (await lab.letter(pipeline, first)).reason == "stopped after it was acknowledged"
+
+
 # By hand
 
 
@@ -235,6 +342,91 @@ async def test_settling_twice_is_settling_once(lab: Lab) -> None:
 
     assert sorted(got) == [0, 1, 2]
     assert summary.stages["manual"].ok == 3
+
+
+async def test_a_second_settling_sends_what_was_emitted_since_the_first(any_lab: Lab) -> None:
+    got: list[int] = []
+    stored: list[int] = []
+
+    @stage
+    async def sink(item: Item) -> None:
+        got.append(item.n)
+
+    @stage(ack="manual")
+    async def manual(item: Item, ctx: Context) -> None:
+        for n in range(4):
+            await ctx.emit(sink, Item(n=n))
+            await ctx.ack()
+            stored.append(n)
+            await eventually(lambda: got == stored, seconds=60)
+        await ctx.emit(sink, Item(n=4))
+
+    summary = await any_lab.run(Pipeline("p", manual, sink), Item())
+
+    assert got == [0, 1, 2, 3, 4]
+    assert (summary.stages["manual"].ok, summary.stages["manual"].out) == (1, 5)
+
+
+async def test_settling_from_two_tasks_at_once_loses_and_doubles_nothing(lab: Lab) -> None:
+    got: list[int] = []
+
+    @stage
+    async def sink(item: Item) -> None:
+        got.append(item.n)
+
+    @stage(ack="manual")
+    async def manual(item: Item, ctx: Context) -> None:
+        async def send(n: int) -> None:
+            await ctx.emit(sink, Item(n=n))
+            await ctx.ack()
+
+        await asyncio.gather(*(send(n) for n in range(10)))
+
+    summary = await lab.run(Pipeline("p", manual, sink), Item())
+
+    assert sorted(got) == list(range(10))
+    assert summary.stages["manual"].ok == 1
+
+
+async def test_settling_what_another_worker_has_been_given_fails_and_sends_nothing(lab: Lab) -> None:
+    got: list[int] = []
+    errors: list[str] = []
+    begun, taken = asyncio.Event(), asyncio.Event()
+
+    @stage
+    async def sink(item: Item) -> None:
+        got.append(item.n)
+
+    @stage(ack="manual")
+    async def manual(item: Item, ctx: Context) -> None:
+        begun.set()
+        await taken.wait()
+        await ctx.emit(sink, item)
+        try:
+            await ctx.ack()
+        except DeliveryLost as error:
+            errors.append(error.code)
+            raise
+
+    pipeline = Pipeline("p", manual, sink)
+    other = lab.broker(pipeline)
+    await lab.push(pipeline, manual, Item())
+    async with lab.running(pipeline, stages=["manual"], lease_seconds=60) as runner:
+        await begun.wait()
+        victim = runner.worker
+
+        async def is_taken() -> bool:
+            await lab.command(b"DEL", other.keys.lease(victim))  # it may have been renewed since
+            await other.register("other", {"lease_seconds": 60}, lease_ms=60_000, beat="1")
+            return await other.reclaim(">manual", victim, "other", limit=10) is not None
+
+        await eventually(is_taken, seconds=60)
+        taken.set()
+        await eventually(lambda: errors, seconds=60)
+
+    assert errors == ["FQ304"]
+    assert (await other.outstanding([">sink", "manual>sink"])) == {">sink": 0, "manual>sink": 0}
+    assert await lab.letters(pipeline, manual) == []
 
 
 async def test_settling_by_hand_elsewhere_is_a_mistake_of_the_handler(lab: Lab) -> None:

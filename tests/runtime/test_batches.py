@@ -6,6 +6,8 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 
+import pytest
+
 from flowq import BatchFailed, Context, Pipeline, Reject, Retry, RetryLater, stage
 from tests.eventually import eventually
 from tests.runtime.lab import Item, Lab, Other, items
@@ -193,16 +195,63 @@ async def test_a_batch_on_a_thread_and_one_inline(lab: Lab) -> None:
     assert sorted(got) == list(range(10))
 
 
-async def test_a_batch_that_takes_too_long_is_taken_apart_like_any_that_fails(lab: Lab) -> None:
-    @stage(batch=4, linger=0.05, timeout=0.05, retry=ONCE)
+async def test_a_batch_that_takes_too_long_is_tried_again_and_not_taken_apart(any_lab: Lab) -> None:
+    sizes: list[int] = []
+
+    @stage(batch=20, linger=60, concurrency=1, timeout=0.1, retry=Retry(attempts=2, base=0, max=0))
     async def slow(batch: list[Item]) -> None:
-        if any(item.n == 1 for item in batch):
-            await asyncio.sleep(60)
+        sizes.append(len(batch))
+        await asyncio.Event().wait()
 
     pipeline = Pipeline("p", slow)
-    summary = await lab.run(pipeline, *items(4))
+    summary = await any_lab.run(pipeline, *items(20))
 
-    assert (summary.stages["slow"].ok, summary.dead) == (3, 1)
+    assert sizes == [20, 20]
+    assert {letter.error for letter in await any_lab.letters(pipeline, slow)} == {
+        "HandlerTimeout: ran longer than 0.1 s"
+    }
+    assert summary.dead == 20
+
+
+async def test_a_batch_that_fails_whatever_is_in_it_is_soon_left_to_its_next_attempt(lab: Lab) -> None:
+    calls: Counter[int] = Counter()
+
+    @stage(batch=100, linger=60, concurrency=1, retry=Retry(attempts=2, base=0, max=0))
+    async def store(batch: list[Item], ctx: Context) -> None:
+        calls[ctx.attempt] += 1
+        raise ConnectionError("the database is gone")
+
+    pipeline = Pipeline("p", store)
+    summary = await lab.run(pipeline, *items(100))
+
+    assert calls[1] == 15
+    assert calls[2] <= 199
+    assert summary.dead == 100
+
+
+@pytest.mark.parametrize("attempts", [1, 3])
+async def test_many_bad_rows_cost_no_good_one(attempts: int, lab: Lab) -> None:
+    @stage(batch=100, linger=60, concurrency=1, retry=Retry(attempts=attempts, base=0, max=0))
+    async def store(batch: list[Item]) -> None:
+        if any(item.n % 10 == 3 for item in batch):
+            raise ValueError
+
+    pipeline = Pipeline("p", store)
+    summary = await lab.run(pipeline, *items(100))
+
+    assert (summary.stages["store"].ok, summary.dead) == (90, 10)
+    assert {letter.message["n"] % 10 for letter in await lab.letters(pipeline, store)} == {3}
+
+
+async def test_many_rejected_rows_are_told_apart_at_once(lab: Lab) -> None:
+    @stage(batch=100, linger=60, concurrency=1)
+    async def store(batch: list[Item]) -> None:
+        if any(item.n % 2 for item in batch):
+            raise Reject("odd")
+
+    summary = await lab.run(Pipeline("p", store), *items(100))
+
+    assert (summary.stages["store"].ok, summary.dead, summary.stages["store"].retries) == (50, 50, 0)
 
 
 async def test_messages_of_different_edges_do_not_share_a_batch(lab: Lab) -> None:

@@ -81,7 +81,7 @@ async def test_whatever_a_handler_raises_costs_only_its_own_message(lab: Lab, no
     assert (letters["reject"].reason, letters["reject"].error) == ("rejected", "Reject: not wanted")
     assert letters["later"].error == "RetryLater: busy"
     assert letters["exit"].error_type == "SystemExit"
-    assert letters["cannot travel"].error == "ErrorInProcess: WithoutCopy: cannot be copied"
+    assert letters["cannot travel"].error == "WithoutCopy: cannot be copied"
     assert (begun(notes)["fail 0"], begun(notes)["reject 0"], begun(notes)["later 0"]) == (2, 1, 2)
 
 

@@ -1,0 +1,121 @@
+"""Calls the function of a stage, wherever it runs, and encodes what it gives when it gives it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterable, Mapping
+from contextvars import copy_context
+from functools import partial
+from typing import Any, NoReturn
+
+from flowq.delivery.message import Delivery
+from flowq.delivery.settlement import Output
+from flowq.errors import EncodeError
+from flowq.graph.context import Context, Emitted
+from flowq.graph.plan import Handler, Placement, Shape
+from flowq.runtime.threads import HandlerThreads
+
+MOST_OUTPUTS = 100_000
+
+Call = Callable[..., Any]
+"""Called with a message, and with its context where the handler has a parameter for it. One that gives its values
+encoded is called with the delivery before that."""
+
+Encoded = Callable[..., list[Output]]
+
+
+def gives_encoded(handler: Handler) -> bool:
+    """Whether values must be encoded where the handler runs, and when it gives them: later they may be others."""
+    return handler.placement is Placement.THREAD or handler.shape in (Shape.GENERATOR, Shape.ASYNC_GENERATOR)
+
+
+def bind(
+    handler: Handler, resources: Mapping[str, Any], threads: HandlerThreads | None, encoded: Encoded
+) -> tuple[Call, bool]:
+    """A handler as a `Call`, and whether its result must be awaited."""
+    call: Call = partial(handler.call, **resources) if resources else handler.call
+    if handler.context_parameter is not None:
+        call = _with_context(call, handler.context_parameter)
+    if handler.shape is Shape.COROUTINE:
+        return call, True
+    if handler.shape is Shape.ASYNC_GENERATOR:
+        return partial(_collect, call, encoded), True
+
+    def generate(delivery: Delivery, *given: Any) -> list[Output]:
+        values: Iterable[Any] = call(*given)
+        try:
+            return encoded(delivery, iter(values), is_iterator=True)
+        finally:
+            if isinstance(values, Generator):  # it may not have come to its end
+                values.close()
+
+    def run(delivery: Delivery, *given: Any) -> list[Output] | None:
+        result = call(*given)
+        return None if result is None else encoded(delivery, result)
+
+    if handler.shape is Shape.GENERATOR:
+        run = generate
+    if handler.placement is Placement.LOOP:
+        return (run if handler.shape is Shape.GENERATOR else call), False
+    return partial(_on_a_thread, threads, run), True
+
+
+async def _on_a_thread(threads: HandlerThreads | None, run: Call, *given: Any) -> Any:
+    def run_in_thread() -> tuple[Any, BaseException | None]:
+        try:
+            return run(*given), None
+        except BaseException as error:  # noqa: BLE001  (a future cannot carry each of them: some would end the loop)
+            return None, error
+
+    loop = asyncio.get_running_loop()
+    # The thread's own context would last longer than the message.
+    result, error = await loop.run_in_executor(threads, copy_context().run, run_in_thread)
+    if error is not None:
+        raise error
+    return result
+
+
+def _with_context(function: Call, parameter: str) -> Call:
+    def call(message: Any, context: Context) -> Any:
+        return function(message, **{parameter: context})
+
+    return call
+
+
+async def _collect(call: Call, encoded: Encoded, delivery: Delivery, *given: Any) -> list[Output]:
+    values: AsyncIterable[Any] = call(*given)
+    outputs: list[Output] = []
+    n_values = 0
+    try:
+        async for value in values:
+            outputs += encoded(delivery, iter((value,)), is_iterator=True)
+            n_values += 1
+            if n_values > MOST_OUTPUTS:
+                refuse_number()
+    finally:
+        if isinstance(values, AsyncGenerator):  # it may not have come to its end
+            await values.aclose()
+    return outputs
+
+
+class SendingContext(Context):
+    """Encodes what is emitted at once: what counts is the message as it is then."""
+
+    __slots__ = ("_encode", "outputs")
+
+    def __init__(self, encode: Callable[[Emitted], Output], **about: Any) -> None:
+        super().__init__(**about)
+        self._encode = encode
+        self.outputs: list[Output] = []
+
+    def _note(self, emitted: Emitted) -> None:
+        self.outputs.append(self._encode(emitted))
+        super()._note(emitted)
+
+
+def refuse_number() -> NoReturn:
+    """Raise EncodeError for more values than one step may carry: Redis does nothing else meanwhile."""
+    raise EncodeError(
+        f"one message gave more than {MOST_OUTPUTS:,} messages, which is more than one step may carry",
+        hint="split it: give the parts to a stage that takes them apart further",
+    )

@@ -1,0 +1,73 @@
+"""Decides what becomes of a delivery, and lets go of everything that its handler held when it failed."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import inspect
+import random
+from collections.abc import Iterator
+from types import FrameType, TracebackType
+
+from flowq.delivery.error_groups import members_of
+from flowq.delivery.message import Delivery
+from flowq.delivery.policy import Retry
+from flowq.delivery.settlement import Outcome, Settlement, Succeeded, decide
+
+_MAY_BE_SUSPENDED = inspect.CO_COROUTINE | inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
+
+
+def conclude(outcome: Outcome, delivery: Delivery, retry: Retry) -> Settlement:
+    """The settlement for an outcome. Nobody looks into the frames of its error any more."""
+    if outcome.__class__ is not Succeeded:
+        clear_frames_of(outcome)
+    return decide(outcome, delivery, retry, random.random())
+
+
+def clear_frames_of(outcome: Outcome) -> None:
+    """The same for an outcome after which the delivery is handled anew."""
+    if (error := getattr(outcome, "error", None)) is not None:
+        clear_frames(error)
+
+
+def clear_frames(error: BaseException) -> None:
+    """Clear the locals in all frames that an error has come through, and the errors behind it.
+
+    A handler that keeps an error in a local variable makes a cycle of error, traceback, frame and error, which keeps
+    its message and all else it had at hand until the collector comes by. What a traceback says is not changed.
+    """
+    for each in _all_of(error):
+        trace = each.__traceback__
+        while trace is not None:
+            _clear(trace)
+            trace = trace.tb_next
+
+
+def _all_of(error: BaseException) -> Iterator[BaseException]:
+    """An error, its causes and contexts, and the members of groups, each once: chains may be long, and may be rings."""
+    to_do: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while to_do:
+        each = to_do.pop()
+        if each is None or id(each) in seen:
+            continue
+        seen.add(id(each))
+        yield each
+        to_do += (each.__cause__, each.__context__)
+        to_do += members_of(each)
+
+
+def _clear(trace: TracebackType) -> None:
+    if not _is_suspended(trace.tb_frame):
+        with contextlib.suppress(RuntimeError):  # it is being executed
+            trace.tb_frame.clear()
+
+
+def _is_suspended(frame: FrameType) -> bool:
+    """Whether a coroutine or generator will go on in this frame: an error may be shared, and others have caught it.
+
+    Up to Python 3.12, to clear its frame would end it. Only a frame that has ended refers to its code by itself.
+    """
+    if not frame.f_code.co_flags & _MAY_BE_SUSPENDED:
+        return False
+    return not any(owned is frame.f_code for owned in gc.get_referents(frame))

@@ -1,0 +1,102 @@
+"""Publishes what handlers give whose message has been settled already: what has gathered goes out together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from collections.abc import Sequence
+
+from flowq.broker.calls import insist
+from flowq.broker.message_ids import MessageIds
+from flowq.broker.outlets import Outlets
+from flowq.broker.publishing import Parcel
+from flowq.broker.redis_streams import Broker
+from flowq.broker.released import release
+from flowq.broker.settling import Settling
+from flowq.delivery.portions import portions
+from flowq.delivery.settlement import Output
+from flowq.errors import BrokerError
+
+
+class Outbox:
+    """The outputs of one stage that no settlement carries. `len()` is how many handled messages wait in it.
+
+    Each call has a token, so that it may be repeated until Redis answers; the token is removed when it has.
+    """
+
+    def __init__(self, broker: Broker, stage: str, settling: Settling, outlets: Outlets) -> None:
+        self._broker = broker
+        self._stage = stage
+        self._settling = settling
+        self._outlets = outlets
+        self._tokens = MessageIds()
+        self._outputs: list[Output] = []
+        self._released: list[bytes] = []
+        self._n_waiting = 0
+        self._wake = asyncio.Event()
+        self._publishing = asyncio.Lock()
+
+    def __len__(self) -> int:
+        return self._n_waiting
+
+    def add(self, outputs: Sequence[Output], released: Sequence[bytes] = ()) -> None:
+        """Publish these with the next call, and then note that nobody needs the bodies `released` any more."""
+        if outputs or released:
+            self._outputs += outputs
+            self._released += released
+            self._n_waiting += 1
+            self._wake.set()
+
+    async def run(self) -> None:
+        """Publish until cancelled."""
+        while True:
+            await self._wake.wait()
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Publish everything that has been added."""
+        async with self._publishing:
+            self._wake.clear()
+            outputs, self._outputs = self._outputs, []
+            released, self._released = self._released, []
+            n_waiting = self._n_waiting
+            if outputs:
+                await self._publish(outputs)
+                self._outlets.sent(sum([len(output.body) for output in outputs]), handled=n_waiting)
+                await self._outlets.count()  # no settlement tells how full they are
+            if released:
+                await release(self._broker, released)
+            self._n_waiting -= n_waiting
+
+    async def _publish(self, outputs: Sequence[Output]) -> None:
+        what = f"publishing for {self._stage}"
+        if (claims := self._settling.claims) is not None:
+            given = outputs
+            outputs = await insist(lambda: claims.deposit(given), what=what)
+        by_delay: defaultdict[int, list[Output]] = defaultdict(list)
+        for output in outputs:
+            by_delay[output.delay_ms].append(output)
+        tokens: list[str] = []
+        for delay_ms, delayed_alike in by_delay.items():
+            for portion in portions(delayed_alike):
+                tokens.append(token := self._tokens.next().decode())
+                await insist(lambda: self._send(portion, token, delay_ms), what=what)  # noqa: B023  (called here)
+        with contextlib.suppress(BrokerError):  # they expire by themselves, in an hour
+            await self._broker.ask([(b"ZREM", self._broker.keys.published, *tokens)])
+
+    async def _send(self, outputs: Sequence[Output], token: str, delay_ms: int) -> None:
+        by_edge: defaultdict[str, list[Output]] = defaultdict(list)
+        for output in outputs:
+            by_edge[output.edge].append(output)
+        seen_ms = self._settling.deduplicating
+        parcels = [
+            Parcel(
+                edge,
+                messages,
+                deduplicated_by=edge.rpartition(">")[2] if edge in seen_ms else None,
+                seen_ms=seen_ms.get(edge, 0),
+            )
+            for edge, messages in by_edge.items()
+        ]
+        await self._broker.publish_together(parcels, token=token, delay_ms=delay_ms, source=self._stage)

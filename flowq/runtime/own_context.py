@@ -1,0 +1,43 @@
+"""Gives each message a context of its own: what its handler sets in a ContextVar, no other message sees."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Generator
+from contextvars import Context, copy_context
+from types import coroutine
+from typing import Any, ParamSpec, TypeVar, cast
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def is_unchanged(since: Context) -> bool:
+    """Whether the context of here and now holds what it did when it was copied. Both share it until one is changed."""
+    try:
+        return copy_context() == since
+    except Exception:  # noqa: BLE001  (values that differ may not know how to compare themselves)
+        return False
+
+
+def in_context(
+    context: Context, function: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs
+) -> Coroutine[Any, Any, T]:
+    """The coroutine that a function gives, with every step of the two taken in a context."""
+    return cast("Coroutine[Any, Any, T]", _steps(context, context.run(function, *args, **kwargs)))
+
+
+@coroutine
+def _steps(context: Context, inner: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
+    step, send = context.run, inner.send
+    try:
+        awaited = step(send, None)
+        while True:
+            try:
+                sent = yield awaited
+            except BaseException as error:  # noqa: BLE001  (cancellation, too, is for the coroutine)
+                awaited = step(inner.throw, error)
+            else:
+                awaited = step(send, sent)
+    except StopIteration as finished:
+        value: T = finished.value
+        return value
