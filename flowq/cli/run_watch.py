@@ -13,8 +13,8 @@ from flowq.cli.run import exit_code_of_signals
 from flowq.cli.run_screen import UNKNOWN, Pacer, Screen
 from flowq.cli.run_text import pause_words, settled
 from flowq.errors import FlowqError
+from flowq.runtime.patience import first_to_end
 from flowq.runtime.run import Run, poll_seconds
-from flowq.runtime.runner import first_to_end
 from flowq.runtime.supervisor import Supervisor
 from flowq.runtime.worker import StopSignals
 

@@ -20,9 +20,10 @@ from flowq.graph.plan import Plan
 from flowq.runtime.certificates import certify_lost_neighbours
 from flowq.runtime.collector import rarer_collections
 from flowq.runtime.observation import Observer
+from flowq.runtime.patience import first_to_end
 from flowq.runtime.resources import ResourceFailed
 from flowq.runtime.run import DEFAULT_GRACE_SECONDS, DEFAULT_LEASE_SECONDS, Run, RunOptions, Summary, poll_seconds
-from flowq.runtime.runner import Runner, first_to_end
+from flowq.runtime.runner import Runner
 from flowq.runtime.source_arguments import reject_unknown_arguments, source_arguments
 from flowq.runtime.telemetry import require_opentelemetry
 

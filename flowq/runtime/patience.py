@@ -1,10 +1,11 @@
-"""Waits for something to come to an end, but not for ever, and not when told to hurry."""
+"""Waits for something to come to an end: for a time, until told to hurry, or for the first of several."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 _POLL_SECONDS = 0.02
 
@@ -17,3 +18,15 @@ async def until(is_done: Callable[[], bool], seconds: float, hurry: asyncio.Even
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(min(left, _POLL_SECONDS)):
                 await hurry.wait()
+
+
+async def first_to_end(*work: Awaitable[Any]) -> None:
+    """Wait until one of these has ended, cancel the others, and raise what it raised."""
+    tasks = [asyncio.ensure_future(item) for item in work]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()

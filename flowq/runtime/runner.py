@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Awaitable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from functools import partial
 from typing import Any
 
@@ -340,15 +340,3 @@ async def stop_and_close(consumer: Consumer, grace_seconds: float, hurry: asynci
             await step()
         except BrokerRefused as error:
             log.warning("%s could not settle everything: %s", consumer.stage.name, error.detail)
-
-
-async def first_to_end(*work: Awaitable[Any]) -> None:
-    """Wait until one of these has ended, cancel the others, and raise what it raised."""
-    tasks = [asyncio.ensure_future(item) for item in work]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        for task in tasks:
-            task.cancel()

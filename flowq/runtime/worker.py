@@ -13,8 +13,9 @@ from flowq.broker.redis_streams import Broker
 from flowq.graph.plan import Plan
 from flowq.runtime.collector import spare_the_collector
 from flowq.runtime.observation import Observer
+from flowq.runtime.patience import first_to_end
 from flowq.runtime.run import RunOptions
-from flowq.runtime.runner import Runner, first_to_end
+from flowq.runtime.runner import Runner
 from flowq.runtime.streams import flush_and_discard
 
 

@@ -23,8 +23,9 @@ from flowq.broker.redis_streams import Broker
 from flowq.inspector import Inspector
 from flowq.repair.letter import DeadLetterRecord
 from flowq.runtime.in_process import until_drained
+from flowq.runtime.patience import first_to_end
 from flowq.runtime.run import Run, RunOptions, Summary
-from flowq.runtime.runner import Runner, first_to_end
+from flowq.runtime.runner import Runner
 
 LONGEST_RUN_SECONDS = 60.0
 
