@@ -165,14 +165,16 @@ class Handling:
             return Unencodable(error)
         except BaseException as error:  # noqa: BLE001  (the user's code)
             return self.failed(error)
-        if context is not None:
-            if self.stage.ack == "manual" and not context.acked:
-                return Failed(ManualAckMissing("the handler returned without `await ctx.ack()`"))
-            outputs += context.outputs
+        return self._succeeded(outputs, context)
+
+    def _succeeded(self, outputs: list[Output], context: SendingContext | None) -> Outcome:
+        if context is None:
+            return Succeeded(outputs) if outputs else self._done
+        if self.stage.ack == "manual" and not context.acked:
+            return Failed(ManualAckMissing("the handler returned without `await ctx.ack()`"))
+        outputs += context.outputs
         done = Succeeded(outputs) if outputs else self._done
-        if context is not None and context.pace_seconds:
-            return done._replace(pace_seconds=context.pace_seconds)
-        return done
+        return done._replace(pace_seconds=context.pace_seconds) if context.pace_seconds else done
 
     def failed(self, error: BaseException) -> Failed:
         """The outcome of a handler that raised."""
