@@ -84,6 +84,7 @@ def new_connection(
         "retry": Retry(NoBackoff(), 0),
         "socket_connect_timeout": CONNECT_TIMEOUT_SECONDS,
         "socket_timeout": None,  # every call has its own deadline
+        "driver_info": None,  # a user of Redis with few rights may not tell it
         "protocol": 2,
         "parser_class": WatchedParser,
     }

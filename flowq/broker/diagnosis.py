@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from flowq.broker.claim_folder import ClaimFolder
-from flowq.broker.health import Health
+from flowq.broker.health import Forbidden, Health, acl_hint
 from flowq.delivery.policy import Durability
 from flowq.delivery.portions import MOST_BYTES_PER_CALL
 from flowq.errors import BrokerRefused, ClaimFolderUnavailable, Problem, Problems
@@ -74,19 +74,17 @@ async def folder_findings(folder: ClaimFolder) -> Sequence[Problem]:
 
 
 def findings(
-    health: Health, durability: Durability, *, latency_seconds: float, forbidden: Sequence[str], keys: str
+    health: Health, durability: Durability, *, latency_seconds: float, forbidden: Forbidden, keys: str
 ) -> Sequence[Problem]:
-    """Everything that is wrong, with a remedy each. `forbidden` commands are those on `keys`, a pattern."""
+    """Everything that is wrong, with a remedy each. `forbidden` is what is on `keys`, a pattern."""
     found = Problems([*start_up_findings(health, durability)])
     if not health.is_primary:
         found.warn("FQ414", "this Redis is a replica: it takes no writes", hint="use the URL of its primary")
-    if forbidden:
-        allowed = " ".join(f"+{name.lower().replace(' ', '|')}" for name in forbidden)
-        found.warn(
-            "FQ415",
-            f"this user of Redis may not call {', '.join(forbidden)}",
-            hint=f"ACL SETUSER NAME ~{keys} {allowed}",
-        )
+    if forbidden.keys:
+        found.warn("FQ415", f"this user of Redis may not use the keys {keys}", hint=acl_hint(forbidden, keys))
+    elif forbidden:
+        text = f"this user of Redis may not call {', '.join(forbidden.commands)}"
+        found.warn("FQ415", text, hint=acl_hint(forbidden, keys))
     if health.replicas and health.min_replicas == 0 and durability == "local":
         found.warn(
             "FQ416",

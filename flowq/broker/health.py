@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from redis.exceptions import NoPermissionError
-
 from flowq.broker.calls import CALL_TIMEOUT_SECONDS
-from flowq.broker.connection import Link
+from flowq.broker.connection import Link, is_denied
 from flowq.broker.redis_streams import Broker
+from flowq.errors import BrokerRefused
 
 _PINGS = 100
 _LONGEST_PINGING_SECONDS = 2.0
@@ -30,6 +29,8 @@ EVAL return 0
 EVALSHA e0e1f9fabfc9d4800c877a703b823ac0578ff8db 0
 CLIENT ID
 CLIENT UNBLOCK 0
+PING
+SCAN 0 COUNT 1
 WAIT 0 1
 TIME
 TYPE {string}
@@ -70,6 +71,7 @@ ZRANGEBYSCORE {zset} 0 1
 ZREM {zset} m
 ZREMRANGEBYSCORE {zset} 0 1
 XGROUP CREATE {stream} g 0 MKSTREAM
+XGROUP DELCONSUMER {stream} g nobody
 XADD {stream} 1-1 f v
 XLEN {stream}
 XRANGE {stream} - +
@@ -191,14 +193,60 @@ async def latency_seconds(broker: Broker) -> float:
     return statistics.median(took)
 
 
-async def forbidden_commands(broker: Broker) -> list[str]:
-    """The commands of those flowq needs which a primary does not allow this user, on the keys of this pipeline."""
+@dataclass(frozen=True, slots=True)
+class Forbidden:
+    """What a user of Redis may not: call some commands, or touch the keys of a pipeline at all."""
+
+    commands: tuple[str, ...] = ()
+    keys: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.commands) or self.keys
+
+
+async def forbidden_of(broker: Broker) -> Forbidden:
+    """What a primary does not allow this user of all that flowq needs, on the keys of this pipeline."""
     commands = probes(broker.keys.scratch)
     replies = await _replies(broker.link(), commands)
-    refused = [
-        command for command, reply in zip(commands, replies, strict=True) if isinstance(reply, NoPermissionError)
-    ]
-    return sorted({" ".join(command[: 2 if command[0] in _WITH_SUBCOMMANDS else 1]) for command in refused})
+    refused = [(command, str(reply)) for command, reply in zip(commands, replies, strict=True) if _is_denied(reply)]
+    # Redis looks at the command first: what it says of a key it says of a command that is allowed.
+    for_keys = [words for words in refused if "a key" in words[1] or "the keys" in words[1]]
+    names = {_name_of(command) for command, said in refused if (command, said) not in for_keys}
+    return Forbidden(tuple(sorted(names)), bool(for_keys))
+
+
+async def refuse_without_permission(broker: Broker) -> None:
+    """Raise BrokerRefused where a run could begin, and not end what it has begun."""
+    forbidden = await forbidden_of(broker)
+    if forbidden:
+        what = f"call {', '.join(forbidden.commands)}" if forbidden.commands else f"use the keys {broker.keys.all}"
+        raise BrokerRefused(
+            f"Redis at {broker.dialer.address} does not permit this user to {what}",
+            hint=acl_hint(forbidden, broker.keys.all),
+        )
+
+
+def acl_hint(forbidden: Forbidden, keys: str) -> str:
+    """The command that permits what is missing. `keys` is a pattern."""
+    return " ".join(["ACL SETUSER NAME", f"~{keys}", *map(_rule, forbidden.commands)])
+
+
+def whole_acl(keys: str) -> str:
+    """The rules of a user who may do all that flowq needs on some keys, a pattern, and nothing else."""
+    names = {_name_of(command) for command in probes("")} | {"INFO", "SELECT"}
+    return " ".join([f"~{keys}", "-@all", *map(_rule, sorted(names))])
+
+
+def _rule(name: str) -> str:
+    return f"+{name.lower().replace(' ', '|')}"
+
+
+def _name_of(command: Sequence[str]) -> str:
+    return " ".join(command[: 2 if command[0] in _WITH_SUBCOMMANDS else 1])
+
+
+def _is_denied(reply: Any) -> bool:
+    return isinstance(reply, Exception) and is_denied(reply)
 
 
 def probes(key: str) -> list[list[str]]:

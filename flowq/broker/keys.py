@@ -175,6 +175,11 @@ class Keys:
         return self._key("*")
 
     @property
+    def of_all_pipelines(self) -> str:
+        """A pattern that every key of every pipeline in this namespace matches, for an ACL."""
+        return f"{self.namespace}:*"
+
+    @property
     def scratch(self) -> str:
         """First part of keys that exist for a moment, to try what this user of Redis may do."""
         return self._key("scratch")

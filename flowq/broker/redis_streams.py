@@ -11,7 +11,7 @@ import orjson
 from flowq.broker import scripts
 from flowq.broker.calls import CALL_TIMEOUT_SECONDS, again_if_lost, run_script
 from flowq.broker.claim_folder import ClaimFolder
-from flowq.broker.connection import Command, Dialer, Link
+from flowq.broker.connection import Command, Dialer, Link, is_denied, translate
 from flowq.broker.keys import GROUP, Keys
 from flowq.broker.message_ids import MessageIds
 from flowq.broker.publishing import CursorMove, Parcel, packed
@@ -53,17 +53,13 @@ class Broker:
         self.run_id = ""  # written into dead letters
         self._tokens = MessageIds()
         self.name = self.new_token()
-        self._control = self._own_link()
+        self._control = self.link(renews=True)
         # Waiting for a replica must not keep anything else waiting.
-        self._publishing = self._own_link() if durability == "replicated" else self._control
+        self._publishing = self.link(renews=True) if durability == "replicated" else self._control
 
-    def link(self) -> Link:
-        """A connection of one's own, for a reader or a settler."""
-        return Link(self.dialer, on_open=self._begin_epoch, on_failure=self.note_loss)
-
-    def _own_link(self) -> Link:
-        """Nothing that is known from before depends on which connection its calls go over."""
-        return Link(self.dialer, on_open=self._begin_epoch, on_failure=self.note_loss, renews=True)
+    def link(self, *, renews: bool = False) -> Link:
+        """A connection of one's own, for a reader or a settler. `renews`: for calls that need nothing of the old one."""
+        return Link(self.dialer, on_open=self._begin_epoch, on_failure=self.note_loss, renews=renews)
 
     def note_loss(self) -> None:
         """A reply may have been lost on its way, or a group with all that was pending in it."""
@@ -82,7 +78,9 @@ class Broker:
 
     async def ping(self) -> None:
         """Raise BrokerUnavailable or BrokerRefused if this Redis cannot be used."""
-        await self._control.call(b"PING", timeout_seconds=CALL_TIMEOUT_SECONDS)
+        (reply,) = await self._control.replies_to([(b"PING",)], timeout_seconds=CALL_TIMEOUT_SECONDS)
+        if isinstance(reply, Exception) and not is_denied(reply):  # who may not even ask has been let in
+            raise translate(reply, self.dialer.address)
 
     async def unblock(self, client_id: int) -> None:
         """End the blocking read of another connection as if its time were up."""

@@ -27,6 +27,7 @@ class _Report:
     health: Health
     latency_seconds: float
     forbidden: Sequence[str]
+    keys_forbidden: bool
     losses: Mapping[str, str]
     findings: Sequence[Problem]
     by_hand: str = ""
@@ -63,7 +64,7 @@ def command(
         from flowq.cli.loading import find
 
         find(name, settings)
-    report = asyncio.run(_examined(name or _ANY_PIPELINE, settings))
+    report = asyncio.run(_examined(name, settings))
     if json:
         from flowq.printable import json_text
 
@@ -74,25 +75,26 @@ def command(
         raise typer.Exit(1)
 
 
-async def _examined(pipeline: str, settings: Settings) -> _Report:
+async def _examined(pipeline: str | None, settings: Settings) -> _Report:
     from flowq.broker.diagnosis import findings, folder_findings, loss_windows, refuse_old
-    from flowq.broker.health import examine, forbidden_commands, latency_seconds
+    from flowq.broker.health import Forbidden, examine, forbidden_of, latency_seconds
     from flowq.broker.open import BY_HAND
     from flowq.cli.opening import broker_of
 
-    async with broker_of(pipeline, settings) as broker:
+    async with broker_of(pipeline or _ANY_PIPELINE, settings) as broker:
         health = await examine(broker)
         refuse_old(health, broker.dialer.address)
         latency = await latency_seconds(broker)
-        forbidden = await forbidden_commands(broker) if health.is_primary else []
-        found = findings(
-            health, settings.durability, latency_seconds=latency, forbidden=forbidden, keys=broker.keys.all
-        )
+        forbidden = await forbidden_of(broker) if health.is_primary else Forbidden()
+        keys = broker.keys.all if pipeline else broker.keys.of_all_pipelines
+        found = findings(health, settings.durability, latency_seconds=latency, forbidden=forbidden, keys=keys)
         if settings.claim_folder is not None and broker.claims is not None:
             found = [*found, *await folder_findings(broker.claims)]
         losses = loss_windows(health, settings.durability)
         by_hand = "" if settings.redis else BY_HAND
-        return _Report(broker.dialer.address, health, latency, forbidden, losses, found, by_hand)
+        return _Report(
+            broker.dialer.address, health, latency, forbidden.commands, forbidden.keys, losses, found, by_hand
+        )
 
 
 def _show(report: _Report) -> None:
@@ -120,7 +122,7 @@ def _lines(report: _Report) -> Iterator[tuple[str, str]]:
     yield "memory", f"{_megabytes(health.memory_bytes)}{limit}, when full: {health.eviction or 'unknown'}"
     yield "clock", f"{abs(health.clock_ahead_seconds):.2f} s {'ahead' if health.clock_ahead_seconds > 0 else 'behind'}"
     yield "latency", f"{report.latency_seconds * 1000:.2f} ms"
-    yield "permissions", "all that flowq needs" if not report.forbidden else f"not {', '.join(report.forbidden)}"
+    yield "permissions", _permissions(report)
     if report.by_hand:
         yield "by hand", report.by_hand
     for n, (fault, loss) in enumerate(report.losses.items()):
@@ -129,6 +131,11 @@ def _lines(report: _Report) -> Iterator[tuple[str, str]]:
 
 # Redis loads a log that ends in the middle of a step, and does half of the step when it loads what was added since.
 _REPAIR = "redis-check-aof --fix appendonlydir/appendonly.aof.manifest  (or CONFIG SET aof-load-truncated no)"
+
+
+def _permissions(report: _Report) -> str:
+    lacks = [*report.forbidden, *(["keys"] if report.keys_forbidden else [])]
+    return f"not {', '.join(lacks)}" if lacks else "all that flowq needs"
 
 
 def _topology(health: Health) -> str:

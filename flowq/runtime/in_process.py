@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowq.broker.calls import insist
 from flowq.broker.claims import check_claim_folder
+from flowq.broker.health import refuse_without_permission
 from flowq.broker.open import open_broker
 from flowq.broker.recorded_plan import record_plan
 from flowq.delivery.durations import seconds
@@ -78,6 +79,8 @@ async def run(
         pipeline.name, redis=redis, namespace=namespace, durability=durability, claim_folder=claim_folder
     )
     async with opening as broker:
+        if not broker.dialer.is_private:
+            await refuse_without_permission(broker)
         await check_claim_folder(broker, pipeline.plan, fresh=fresh)
         run = Run(pipeline.plan, broker)
         loop = asyncio.get_running_loop()

@@ -23,7 +23,7 @@ local outstanding = 0
 for i = 0, n_edges - 1 do
   local k = first_edge + 3 * i
   if fresh then redis.call('DEL', KEYS[k], KEYS[k + 1], KEYS[k + 2]) end
-  local pending = redis.pcall('XPENDING', KEYS[k], ARGV[6]) -- also entries that were deleted by hand while they ran
+  local pending = attempt('XPENDING', KEYS[k], ARGV[6]) -- also entries that were deleted by hand while they ran
   local running = pending.err == nil and pending[1] or 0
   outstanding = outstanding + math.max(redis.call('XLEN', KEYS[k]), running) + redis.call('ZCARD', KEYS[k + 1])
 end

@@ -34,7 +34,7 @@ local answer = {#entries == most and entries[most][1] or '', #entries}
 for _, entry in ipairs(entries) do
   for f = 1, #entry[2], 2 do
     if entry[2][f] == 'h' and is_kin(entry[2][f + 1]) then
-      local pending = redis.pcall('XPENDING', KEYS[1], group, entry[1], entry[1], 1)
+      local pending = attempt('XPENDING', KEYS[1], group, entry[1], entry[1], 1)
       local worker = not pending.err and pending[1] and pending[1][2] or ''
       for _, value in ipairs({entry[1], entry[2][f + 1], worker}) do answer[#answer + 1] = value end
     end

@@ -33,9 +33,9 @@ end
 for k = 2, #KEYS do
   local is_new = redis.call('EXISTS', KEYS[k]) == 0
   redis.call('XDEL', KEYS[k], '0-1')
-  local exists = redis.pcall('XPENDING', KEYS[k], ARGV[1]).err == nil
+  local exists = attempt('XPENDING', KEYS[k], ARGV[1]).err == nil
   if not exists then
-    local made = redis.pcall('XGROUP', 'CREATE', KEYS[k], ARGV[1], '0', 'MKSTREAM')
+    local made = attempt('XGROUP', 'CREATE', KEYS[k], ARGV[1], '0', 'MKSTREAM')
     if made.err then return made end
   end
   if ARGV[2] == '1' or not (exists or is_new) then revoke(ARGV[k + 1]) end

@@ -20,7 +20,7 @@ for _, letter in ipairs(letters) do
   local amended = redis.call('HGET', KEYS[3], id)
   redis.call('HDEL', KEYS[3], id)
   redis.call('XDEL', KEYS[1], id)
-  local added = redis.pcall('XADD', KEYS[2], id, unpack(fields))
+  local added = attempt('XADD', KEYS[2], id, unpack(fields))
   if type(added) == 'table' and added.err then added = redis.call('XADD', KEYS[2], '*', unpack(fields)) end
   if amended then redis.call('HSET', KEYS[4], added, amended) end
 end

@@ -20,7 +20,7 @@ for i = 5, #ARGV do
   known[ARGV[i]] = true
   if redis.call('EXISTS', KEYS[i + 4]) == 1 then return {-1, ARGV[i]} end
 end
-local pending = redis.pcall('XPENDING', stream, group)
+local pending = attempt('XPENDING', stream, group)
 for _, consumer in ipairs(pending.err == nil and pending[4] or {}) do
   if not known[consumer[1]] then return {-2} end
 end
@@ -29,7 +29,7 @@ for name in pairs(known) do redis.call('HDEL', KEYS[1], name) end
 local counted, moved = 0, 0
 for _, entry in ipairs(redis.call('XRANGE', stream, '-', '+', 'COUNT', limit)) do
   local id, fields = entry[1], entry[2]
-  redis.pcall('XACK', stream, group, id)
+  attempt('XACK', stream, group, id)
   redis.call('XDEL', stream, id)
   redis.call('XADD', KEYS[6], '*', unpack(addable(fields)))
   if is_counted(fields) then counted = counted + 1 end

@@ -29,7 +29,7 @@ local function unpacked(text, at)
   return kind == 'n' and tonumber(word) or word, first + length
 end
 
-local kept = redis.pcall('GET', kept_at)
+local kept = attempt('GET', kept_at)
 if type(kept) == 'string' and string.sub(kept, 1, #token + 1) == token .. '\n' then
   local answer = unpacked(kept, #token + 2)
   return answer
@@ -41,6 +41,6 @@ end
 
 local answer, is_news = run()
 if is_news ~= false and not (type(answer) == 'table' and answer.err) then
-  redis.pcall('SET', kept_at, token .. '\n' .. packed(answer), 'PX', KEPT_MS)
+  attempt('SET', kept_at, token .. '\n' .. packed(answer), 'PX', KEPT_MS)
 end
 return answer

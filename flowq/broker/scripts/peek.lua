@@ -15,13 +15,13 @@ for k = 1, #KEYS, 3 do
   local running, delayed = {}, {}
   if after == '' then
     after = '0-0'
-    local groups = redis.pcall('XINFO', 'GROUPS', stream)
+    local groups = attempt('XINFO', 'GROUPS', stream)
     for g = 1, groups.err and 0 or #groups do
       local facts = {}
       for f = 1, #groups[g], 2 do facts[groups[g][f]] = groups[g][f + 1] end
       if facts['name'] == group then after = facts['last-delivered-id'] end
     end
-    local pending = redis.pcall('XPENDING', stream, group, '-', '+', most)
+    local pending = attempt('XPENDING', stream, group, '-', '+', most)
     for p = 1, pending.err and 0 or #pending do
       local entry = redis.call('XRANGE', stream, pending[p][1], pending[p][1])[1]
       if entry then running[#running + 1] = {entry[1], entry[2], pending[p][2], pending[p][3]} end

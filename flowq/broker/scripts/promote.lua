@@ -25,6 +25,8 @@ for k = 1, #KEYS, 3 do
   local stream, delayed, parked = KEYS[k], KEYS[k + 1], KEYS[k + 2]
   local due = redis.call('ZRANGEBYSCORE', delayed, '-inf', now_ms, 'LIMIT', 0, limit)
   if #due > 0 then
+    local denied = unpermitted()
+    if denied then return denied end
     local bodies = redis.call('HMGET', parked, unpack(due))
     redis.call('ZREM', delayed, unpack(due))
     redis.call('HDEL', parked, unpack(due))

@@ -11,7 +11,7 @@ local wrong = misplaced({'hash', 'stream', 'zset', 'hash'})
 if wrong then return wrong end
 local group, stage, edge, most = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local last = '0-0'
-local groups = redis.pcall('XINFO', 'GROUPS', KEYS[2])
+local groups = attempt('XINFO', 'GROUPS', KEYS[2])
 for g = 1, groups.err and 0 or #groups do
   local facts = {}
   for f = 1, #groups[g], 2 do facts[groups[g][f]] = groups[g][f + 1] end

@@ -21,7 +21,7 @@ local kept = redis.call('GET', KEYS[7])
 if kept and string.sub(kept, 1, #token + 1) == token .. ' ' then
   local entries = {}
   for id in string.gmatch(string.sub(kept, #token + 2), '%S+') do
-    local pending = redis.pcall('XPENDING', stream, group, id, id, 1)
+    local pending = attempt('XPENDING', stream, group, id, id, 1)
     if pending[1] and pending[1][2] == ARGV[3] then entries[#entries + 1] = redis.call('XRANGE', stream, id, id)[1] end
   end
   return {1, entries}
@@ -29,10 +29,12 @@ end
 local lease = redis.call('GET', KEYS[2])
 if lease and lease ~= ARGV[5] then return {0} end
 if dead_worker == ARGV[3] or redis.call('HEXISTS', KEYS[1], ARGV[3]) == 0 then return {0} end
+local denied = unpermitted()
+if denied then return denied end
 
 redis.call('HDEL', KEYS[1], dead_worker)
 if lease then redis.call('DEL', KEYS[2]) end
-local pending = redis.pcall('XPENDING', stream, group, '-', '+', ARGV[4], dead_worker)
+local pending = attempt('XPENDING', stream, group, '-', '+', ARGV[4], dead_worker)
 if pending.err then return {2} end -- the group is gone, and every name with it
 if #pending == 0 then
   redis.call('XGROUP', 'DELCONSUMER', stream, group, dead_worker)

@@ -11,7 +11,7 @@ redis.call('HDEL', KEYS[1], ARGV[2])
 redis.call('DEL', KEYS[3])
 local left = 0
 for k = 4, #KEYS do
-  local pending = redis.pcall('XPENDING', KEYS[k], ARGV[1], '-', '+', 1, ARGV[2])
+  local pending = attempt('XPENDING', KEYS[k], ARGV[1], '-', '+', 1, ARGV[2])
   if pending.err == nil then
     if #pending == 0 then
       redis.call('XGROUP', 'DELCONSUMER', KEYS[k], ARGV[1], ARGV[2])

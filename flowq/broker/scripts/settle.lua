@@ -54,6 +54,8 @@ for i = 1, #KEYS do
     return redis.error_reply('FLOWQ_WRONGTYPE ' .. KEYS[i] .. ' is a ' .. is .. ', not a ' .. wanted)
   end
 end
+local denied = unpermitted()
+if denied then return denied end
 
 local stats, stream, delayed, parked, dead = KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local group, worker, fenced, stage, own_edge = ARGV[1], ARGV[2], mode == '1', ARGV[4], ARGV[5]
@@ -71,7 +73,7 @@ local function count(field, n)
 end
 
 local function owner(id)
-  local pending = redis.pcall('XPENDING', stream, group, id, id, 1) -- an error when the group is gone: nobody's
+  local pending = attempt('XPENDING', stream, group, id, id, 1) -- an error when the group is gone: nobody's
   return pending[1] and pending[1][2]
 end
 

@@ -9,7 +9,7 @@
 local MOST_PER_STREAM = 100
 local found, answer = {}, {}
 for i = 1, #KEYS do
-  local rows = redis.pcall('XPENDING', KEYS[i], ARGV[1], 'IDLE', ARGV[3], '-', '+', MOST_PER_STREAM)
+  local rows = attempt('XPENDING', KEYS[i], ARGV[1], 'IDLE', ARGV[3], '-', '+', MOST_PER_STREAM)
   for _, row in ipairs(rows.err == nil and rows or {}) do found[#found + 1] = {i, row[1], row[2], row[3]} end
 end
 table.sort(found, function(a, b) return a[4] > b[4] end)

@@ -11,14 +11,14 @@ local edges, dead = {}, {}
 local n = tonumber(ARGV[2])
 local wrong -- what cannot be counted: somebody else has written there
 local function size(command, key)
-  local found = redis.pcall(command, key)
+  local found = attempt(command, key)
   if type(found) == 'number' then return found end
   wrong = wrong or key
   return 0
 end
 for i = 1, n do
   local stream = KEYS[2 * i + 3]
-  local pending = redis.pcall('XPENDING', stream, ARGV[1])
+  local pending = attempt('XPENDING', stream, ARGV[1])
   edges[i] = {
     size('XLEN', stream),
     pending.err == nil and pending[1] or 0,

@@ -10,12 +10,12 @@
 local answer = {}
 
 local function bytes(key)
-  local used = redis.pcall('MEMORY', 'USAGE', key)
+  local used = attempt('MEMORY', 'USAGE', key)
   return type(used) == 'number' and used or 0
 end
 
 local function last_delivered(stream)
-  local groups = redis.pcall('XINFO', 'GROUPS', stream)
+  local groups = attempt('XINFO', 'GROUPS', stream)
   for _, group in ipairs(groups.err and {} or groups) do
     local about = {}
     for i = 1, #group, 2 do about[group[i]] = group[i + 1] end
@@ -27,7 +27,7 @@ end
 for i = 1, #KEYS, 3 do
   local oldest = redis.call('XRANGE', KEYS[i], '(' .. last_delivered(KEYS[i]), '+', 'COUNT', 1)[1]
   local last_due = redis.call('ZRANGE', KEYS[i + 1], -1, -1, 'WITHSCORES')[2]
-  local pending = redis.pcall('XPENDING', KEYS[i], ARGV[1])
+  local pending = attempt('XPENDING', KEYS[i], ARGV[1])
   local held = {}
   for _, consumer in ipairs(pending.err == nil and pending[4] or {}) do
     held[#held + 1] = consumer[1]
