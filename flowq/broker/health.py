@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from flowq.broker.calls import CALL_TIMEOUT_SECONDS
-from flowq.broker.connection import Link, is_denied
+from flowq.broker.connection import Link
+from flowq.broker.failures import is_denied
 from flowq.broker.redis_streams import Broker
 from flowq.errors import BrokerRefused
 

@@ -11,7 +11,8 @@ import orjson
 from flowq.broker import scripts
 from flowq.broker.calls import CALL_TIMEOUT_SECONDS, again_if_lost, run_script
 from flowq.broker.claim_folder import ClaimFolder
-from flowq.broker.connection import Command, Dialer, Link, is_denied, translate
+from flowq.broker.connection import Command, Dialer, Link
+from flowq.broker.failures import is_denied, translate
 from flowq.broker.keys import GROUP, Keys
 from flowq.broker.message_ids import MessageIds
 from flowq.broker.publishing import CursorMove, Parcel, packed
@@ -58,7 +59,7 @@ class Broker:
         self._publishing = self.link(renews=True) if durability == "replicated" else self._control
 
     def link(self, *, renews: bool = False) -> Link:
-        """A connection of one's own, for a reader or a settler. `renews`: for calls that need nothing of the old one."""
+        """A connection for a reader or a settler. `renews`: for calls that need nothing of the last connection."""
         return Link(self.dialer, on_open=self._begin_epoch, on_failure=self.note_loss, renews=renews)
 
     def note_loss(self) -> None:

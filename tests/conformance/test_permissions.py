@@ -141,10 +141,8 @@ async def test_what_is_refused_within_a_script_is_never_taken_for_an_answer() ->
 # The ACL that is suggested
 
 LOOKING_AND_MENDING = (
-    *("ls", "status lab", "status lab --json", "top lab --once", "peek lab", "peek lab.fetch", "plan lab", "apply lab"),
-    *("graph lab --live", "healthcheck lab", "pause lab", "resume lab", "pause lab.fetch", "resume lab.fetch"),
-    *("dlq ls lab", "dlq show lab", "dlq export lab", "dlq retry lab", "replay lab --stage fetch --all"),
-    *("trace lab 0", "dlq rm lab --yes", "purge lab --yes", "gc lab --yes", "doctor lab"),
+    *("ls", "status lab", "peek lab", "trace lab 0", "plan lab", "apply lab", "pause lab.fetch", "resume lab.fetch"),
+    *("dlq retry lab", "replay lab --stage fetch --all", "purge lab --yes", "gc lab --yes"),
 )
 
 PIPELINE = """
@@ -183,6 +181,7 @@ lab = Pipeline("lab", pages >> fetch >> store)
 """
 
 
+@pytest.mark.timeout(240)  # many commands, each a process
 def test_a_user_with_the_suggested_acl_can_do_everything_and_is_refused_nothing(
     guarded: Guarded, tmp_path: Path
 ) -> None:

@@ -3,8 +3,8 @@
 -- Call a command that may fail, as for want of a group. Whoever may not call it at all must not take that for an answer.
 local function attempt(...)
   local reply = redis.pcall(...)
-  local err = type(reply) == 'table' and reply.err
-  if err and (string.find(err, 'user executing the script can', 1, true) or string.find(err, 'ACL failure', 1, true)) then
+  local err = tostring(type(reply) == 'table' and reply.err)
+  if string.find(err, 'user executing the script can', 1, true) or string.find(err, 'ACL failure', 1, true) then
     error(err, 0)
   end
   return reply
