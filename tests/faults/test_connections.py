@@ -141,7 +141,7 @@ def test_a_connection_that_breaks_is_lost_and_the_next_call_opens_another(
     async def scenario() -> None:
         async with network.relay() as (relay, url):
             link = Link(UrlDialer(url))
-            with pytest.raises(BrokerUnavailable, match="cannot reach Redis at|has closed the connection"):
+            with pytest.raises(BrokerUnavailable, match=r"cannot reach Redis at|has closed the connection"):
                 await moment(relay, link, way)
 
             assert not link.is_open

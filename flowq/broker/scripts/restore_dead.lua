@@ -12,7 +12,7 @@ if wrong then return wrong end
 
 -- Another Redis may have given the same id to another message.
 local function is_there(id, header)
-  local entry = redis.pcall('XRANGE', KEYS[2], id, id)[1]
+  local entry = attempt('XRANGE', KEYS[2], id, id)[1]
   if not entry then return false end
   for f = 1, #entry[2], 2 do
     local message_id = entry[2][f] == 'h' and string.match(entry[2][f + 1], '^(%S+) %S+ %S+ %d+')
