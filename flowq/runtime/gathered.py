@@ -33,16 +33,25 @@ class Gathered:
         self._most_bytes = most_bytes
         self._values: deque[Sequence[Entry]] = deque()
         self._sizes: deque[int] = deque()
+        self._n_bytes = 0
         self._cursors: deque[tuple[int, bytes]] = deque()  # each with the number of values before it, of all there were
         self._taken = 0
 
     def __len__(self) -> int:
         return len(self._values)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether as much is here as one call may carry, so that nothing waits for a cursor any more."""
+        n = len(self._values)
+        return n >= MOST_PER_CALL or (n > 1 and self._n_bytes > self._most_bytes)
+
     def add(self, entries: Sequence[Entry]) -> None:
         """Add what one value has become."""
+        size = sum([len(entry.body) for entry in entries])
         self._values.append(entries)
-        self._sizes.append(sum([len(entry.body) for entry in entries]))
+        self._sizes.append(size)
+        self._n_bytes += size
 
     def save(self, cursor: bytes) -> None:
         """Everything added so far is done with at this cursor."""
@@ -83,6 +92,6 @@ class Gathered:
         self._taken += n
         entries: list[Entry] = []
         for _ in range(n):
-            self._sizes.popleft()
+            self._n_bytes -= self._sizes.popleft()
             entries += self._values.popleft()
         return entries

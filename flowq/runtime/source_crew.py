@@ -78,13 +78,13 @@ class SourceCrew:
         if not self._open:
             self._all_given.set()
         if failure is not None:
-            await self._finish_before(runner.name)
+            await self._finish_before(failure)
             raise failure
 
-    async def _finish_before(self, source: str) -> None:
+    async def _finish_before(self, failure: FlowqError) -> None:
         if not self._open and not await self._is_outstanding():
             return
-        log.error("source %s has failed: the run ends with that when what has been given is handled", source)
+        log.error("%s; the run ends with that when what has been given is handled", failure.message)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(None if self._options.drains else _LONGEST_LAST_WORK_SECONDS):
                 if self._options.drains:

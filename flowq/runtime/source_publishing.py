@@ -83,7 +83,7 @@ class SourcePublishing:
 
     async def until_there_is_room(self) -> None:
         """Wait while as much has been gathered as one call may carry."""
-        while len(self._gathered) >= MOST_PER_CALL:
+        while self._gathered.is_full:
             self._room.clear()
             self._is_due.set()
             await self._room.wait()

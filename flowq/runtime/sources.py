@@ -63,10 +63,6 @@ class SourceRunner:
         self._grace_seconds = grace_seconds
         self._has_cursor = stage.handler.context_parameter is not None
 
-    @property
-    def name(self) -> str:
-        return self._stage.name
-
     async def run(self, arguments: Mapping[str, Any], resources: Mapping[str, Any], signature: str) -> None:
         """Publish everything the source gives, unless an earlier worker of the same run already has.
 

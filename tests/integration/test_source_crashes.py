@@ -80,3 +80,16 @@ def test_a_source_that_gets_further_before_each_crash_is_started_again_until_it_
 
     assert run.wait() == 0, run.stderr
     assert seen(project) == [*range(6), 1005]
+
+
+def test_ctrl_c_raised_by_a_source_ends_the_run_in_plain_words(project: Project) -> None:
+    """As from a library that turns it into an exception of its own thread. There is no traceback, and no hang."""
+    raising = CRASHES.replace("os._exit(9)  # as a driver does that crashes", "raise KeyboardInterrupt")
+    project.write("stops", raising + '    stops = Pipeline("stops", bad >> show, good >> show)')
+
+    run = project.run("run", "stops", seconds=ENOUGH_SECONDS)
+
+    assert run.wait() == 1
+    assert 'error[FQ302]: source "bad" failed: KeyboardInterrupt()' in run.stderr
+    assert "Traceback" not in run.stderr
+    assert seen(project) == [1, *range(100, 110)]

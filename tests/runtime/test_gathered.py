@@ -77,3 +77,14 @@ def test_a_portion_is_cut_by_bytes_and_what_one_value_became_stays_together() ->
     portions = [gathered.take(1000), gathered.take(1000), gathered.take(1000)]
 
     assert [portion and len(portion.entries) for portion in portions] == [4, 4, None]
+
+
+@given(st.lists(st.integers(1, 40), max_size=1200), st.booleans())
+def test_what_is_full_can_be_taken_so_that_whoever_waits_for_room_does_not_wait_for_ever(
+    sizes: list[int], holds: bool
+) -> None:
+    gathered = Gathered(holds=holds, most_bytes=20)
+    for n, size in enumerate(sizes):
+        gathered.add([entry(n, size)])
+        if gathered.is_full:
+            assert gathered.take(1000) is not None
