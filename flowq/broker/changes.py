@@ -15,8 +15,8 @@ from flowq.broker.redis_streams import Broker
 from flowq.delivery.codec import decoder, schema_digest
 from flowq.delivery.message import Header
 from flowq.errors import BodyElsewhere, DecodeError, UsageError
-from flowq.graph.intake import Intake
 from flowq.graph.plan import Plan, StagePlan, inlet_of
+from flowq.graph.stage_types import StageTypes
 
 DEFAULT_SAMPLE = 1000
 _PER_CALL = 200
@@ -161,13 +161,13 @@ def _target(plan: Plan, edge: str) -> StagePlan:
 
 async def _fit(broker: Broker, edge: str, stage: StagePlan, plan: Plan, sample: int) -> Fit:
     """Read messages of an edge and validate them as a worker of this version would."""
-    decode_any, intake = decoder(stage.accepts), Intake(stage, plan)
+    decode_any, types = decoder(stage.accepts), StageTypes(stage, plan)
     looked_at, misfits, reason = 0, 0, ""
     for header, body in await _sample(broker, edge, sample):
         looked_at += 1
         try:
             tag, content = await _content(broker, header, body)
-            (intake.decoder(tag) or decode_any)(content)
+            (types.decoder(tag) or decode_any)(content)
         except BodyElsewhere:  # whether it fits is not to be seen from here
             looked_at -= 1
         except DecodeError as error:

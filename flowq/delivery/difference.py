@@ -45,6 +45,8 @@ def _below(place: str, name: Any) -> str:
 
 def _equal(sent: Any, arrived: Any) -> bool:
     try:
+        if sent != sent and arrived != arrived:
+            return type(sent) is type(arrived)  # pyright: ignore[reportUnknownArgumentType]
         return bool(sent == arrived)
     except Exception:  # noqa: BLE001  (the equality of the user's class, or of an array)
         return False

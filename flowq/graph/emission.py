@@ -13,9 +13,9 @@ from flowq.delivery.message import Delivery, new_header
 from flowq.delivery.settlement import Output
 from flowq.errors import EncodeError
 from flowq.graph.context import Emitted
-from flowq.graph.intake import Form, Intake
 from flowq.graph.matching import candidates, holds
 from flowq.graph.plan import EdgePlan, Plan, StagePlan, inlet_of
+from flowq.graph.stage_types import Form, StageTypes
 from flowq.graph.typecheck import type_names
 
 _NO_LINEAGE = b"- - 0"
@@ -144,18 +144,18 @@ class Outlet:
     def __init__(self, plan: Plan, edge: str) -> None:
         self._edge = edge
         self._stage = plan.stage(plan.edge_by_name[edge].target)
-        self._intake = Intake(self._stage, plan)
+        self._types = StageTypes(self._stage, plan)
         self._by_type: dict[type[Any], Target] = {}
 
     def target(self, declared: Any, class_: type[Any]) -> Target:
         """How values of a class are written that are of a declared type. Raises EncodeError."""
-        return self._target(self._intake.form(declared, class_))
+        return self._target(self._types.form(declared, class_))
 
     def target_for(self, value: Any) -> Target:
         """How a value is written of which nothing is declared but what the stage takes. Raises EncodeError."""
         found = self._by_type.get(value.__class__)
         if found is None:
-            form, certain = self._intake.form_of(value)
+            form, certain = self._types.form_of(value)
             found = self._target(form)
             if certain:
                 self._by_type[value.__class__] = found

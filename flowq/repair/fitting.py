@@ -9,8 +9,8 @@ from flowq.delivery.codec import check_size, decoder
 from flowq.delivery.message import Header
 from flowq.errors import CodecError, UsageError
 from flowq.graph.emission import Outlet
-from flowq.graph.intake import Intake
 from flowq.graph.plan import Plan, inlet_of
+from flowq.graph.stage_types import StageTypes
 from flowq.graph.typecheck import type_names
 from flowq.repair.letter import DeadLetterRecord
 
@@ -32,7 +32,7 @@ class Fitting:
         if self._stage.is_source:
             raise UsageError(f'"{stage}" is a source: it takes no messages', hint="name a stage behind it")
         self._decode = decoder(self._stage.accepts)
-        self._intake = Intake(self._stage, plan)
+        self._types = StageTypes(self._stage, plan)
         self._inlet = Outlet(plan, inlet_of(stage))
 
     def header_for(self, letter: DeadLetterRecord, body: bytes) -> Header:
@@ -40,7 +40,7 @@ class Fitting:
         stage, header = self._stage, letter.header
         try:
             check_size(body, stage.max_bytes, stage.name)
-            if (named := self._intake.decoder(header.type_tag)) is not None:
+            if (named := self._types.decoder(header.type_tag)) is not None:
                 named(body)
                 return header
             tag = self._inlet.target_for(self._decode(body)).tag.decode()

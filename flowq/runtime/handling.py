@@ -27,9 +27,9 @@ from flowq.delivery.settlement import (
 from flowq.errors import BodyElsewhere, DecodeError, EncodeError, RetryLater, UnknownType, UsageError
 from flowq.graph.context import Context
 from flowq.graph.emission import Emission
-from flowq.graph.intake import Intake
 from flowq.graph.matching import runtime_class
 from flowq.graph.plan import Kind, Plan, StagePlan
+from flowq.graph.stage_types import StageTypes
 from flowq.printable import printable
 from flowq.runtime.calling import MOST_OUTPUTS, SendingContext, bind, gives_encoded, refuse_number
 from flowq.runtime.concluding import clear_frames
@@ -76,7 +76,7 @@ class Handling:
         self._emission = emission
         self._commit = commit
         self._decode_any = decoder(stage.accepts)
-        self._intake = Intake(stage, plan)
+        self._types = StageTypes(stage, plan)
         self._versions = versions
         self._claims = claims
         self._claiming = plan.claiming
@@ -100,7 +100,7 @@ class Handling:
 
     def _decoder_by_tag(self, delivery: Delivery) -> Decode:
         tag = delivery.header.type_tag
-        decode = self._intake.decoder(tag)
+        decode = self._types.decoder(tag)
         if decode is None and Any not in self.stage.accepted and delivery.age_seconds(time.time()) < ROLLOUT_SECONDS:
             # Its body may well pass for another type.
             raise UnknownType(f"{self.stage.name} does not take {printable(tag)}", hint="run the version that sends it")

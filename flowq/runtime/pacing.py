@@ -18,8 +18,8 @@ from flowq.delivery.message import Delivery
 from flowq.delivery.policy import Rate
 from flowq.delivery.settlement import Failed, Interrupted, Outcome, Postponed, Succeeded, TimedOut
 from flowq.errors import BodyElsewhere, DecodeError, Reject, RetryLater
-from flowq.graph.intake import Intake
 from flowq.graph.plan import Plan, StagePlan
+from flowq.graph.stage_types import StageTypes
 from flowq.runtime.gauge import LOCAL_WORK_SECONDS
 from flowq.runtime.identity import Identity
 
@@ -44,7 +44,7 @@ class Pacer:
         self._claims = broker.claims
         self._turns = Turns(broker, stage.name, stage.in_edges, rate)
         self._decode_any = decoder(stage.accepts)
-        self._intake = Intake(stage, plan)
+        self._types = StageTypes(stage, plan)
         self._tells_all = rate.concurrency is not None or rate.adaptive
         self._limited = {key for key, own in rate.keys.items() if own.concurrency is not None}
         self._started: dict[tuple[str, bytes], tuple[str, str]] = {}  # key and worker of what must be told of
@@ -210,7 +210,7 @@ class Pacer:
             # A line break separates the words of a queue.
             decode = self._decode_any
             if b" t=" in delivery.header_bytes:
-                decode = self._intake.decoder(delivery.header.type_tag) or decode
+                decode = self._types.decoder(delivery.header.type_tag) or decode
             return str(value_of(decode(delivery.content), by)).replace("\n", " ")
         except BodyElsewhere:
             raise

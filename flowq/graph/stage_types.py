@@ -42,7 +42,7 @@ class Form:
     tag: str
 
 
-class Intake:
+class StageTypes:
     """The types that one stage can read, by the tag that names them in a header."""
 
     def __init__(self, stage: StagePlan, plan: Plan) -> None:
