@@ -43,7 +43,8 @@ class SentinelDialer:
             check_tls_files(options.values)
         if self._sentinels_tls:
             check_tls_files(self._of_sentinels, SENTINEL if options.sentinel else "")
-        self._search = _Search(parsed.hosts, self.address, self._to_sentinel, self._ask)
+        login = f"{SENTINEL}username= and {SENTINEL}password="
+        self._search = _Search(parsed.hosts, self.address, self._to_sentinel, self._ask, login=login)
 
     async def dial(self) -> Connection:
         """A connection to the primary. Raises BrokerUnavailable when no Sentinel knows one, BrokerRefused."""
@@ -103,7 +104,10 @@ class _Search:
         address: str,
         connection_to: Callable[[str, int], Connection],
         ask: Callable[[Connection], Awaitable[_Address | None]],
+        *,
+        login: str = "user and password",
     ) -> None:
+        self._login = login
         self._row = list(hosts)
         self._address = address
         self._connection_to = connection_to
@@ -124,8 +128,9 @@ class _Search:
                 self._row.insert(0, self._row.pop())
                 return found
             problems.append(BrokerUnavailable(f"{host}:{port} does not know it"))
-        if all(isinstance(problem, BrokerRefused) for problem in problems):
-            raise problems[0]
+        if isinstance(refused := problems[0], BrokerRefused) and all(isinstance(p, BrokerRefused) for p in problems):
+            hint = f"check {self._login} of the Redis URL, and what that user may do"
+            raise BrokerRefused(refused.message, hint=hint, detail=refused.detail)
         lines = [getattr(problem, "message", str(problem)) for problem in problems]
         raise BrokerUnavailable(
             f"no primary to be found at {self._address}", hint="see that these servers run", detail="; ".join(lines)

@@ -181,6 +181,13 @@ lab = Pipeline("lab", pages >> fetch >> store)
 """
 
 
+def test_the_rules_in_the_documentation_are_those_that_are_tried() -> None:
+    page = Path("docs/deployment.md").read_text(encoding="utf-8")
+    written = page.partition("ACL SETUSER flowq on >PASSWORD")[2].partition("```")[0].replace("\\", " ")
+
+    assert written.split() == whole_acl("flowq:*").split()
+
+
 @pytest.mark.timeout(240)  # many commands, each a process
 def test_a_user_with_the_suggested_acl_can_do_everything_and_is_refused_nothing(
     guarded: Guarded, tmp_path: Path
