@@ -133,13 +133,14 @@ def deliveries_of(edge: str, entries: Sequence[Any], worker: str, epoch: int) ->
 def _whole(fields: Sequence[bytes]) -> dict[bytes, bytes]:
     """All fields of an entry by name, also those that share one because there are too many (`entries.lua`)."""
     values = dict(pairs(fields))
-    rest, words = values.get(_FURTHER, b""), list[bytes]()
-    while rest:
-        length, found, rest = rest.partition(b":")
-        if not found or not length.isdigit() or len(length) > _MOST_DIGITS or int(length) > len(rest):
+    further, words, at = values.get(_FURTHER, b""), list[bytes](), 0
+    while at < len(further):  # by position: to cut off each word would take the square of their number
+        colon = further.find(b":", at, at + _MOST_DIGITS + 1)
+        length = further[at : max(at, colon)]
+        if not length.isdigit() or colon + 1 + int(length) > len(further):
             return values  # somebody else has written it
-        words.append(rest[: int(length)])
-        rest = rest[int(length) :]
+        at = colon + 1 + int(length)
+        words.append(further[colon + 1 : at])
     if not words or len(words) % 2:
         return values
     del values[_FURTHER]
