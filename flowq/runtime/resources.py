@@ -65,9 +65,10 @@ class Resources:
         await asyncio.wait([keeper, hurrying], timeout=limit, return_when=asyncio.FIRST_COMPLETED)
         hurrying.cancel()
         if not keeper.done():
-            keeper.cancel()
+            unclosed = self._unclosed()
+            keeper.cancel()  # those that are left are closed after it
             await asyncio.wait([keeper], timeout=_LAST_WAIT_SECONDS)
-            raise self._unclosed()
+            raise unclosed
         if not keeper.cancelled() and (failed := keeper.result()) is not None:
             raise failed
 

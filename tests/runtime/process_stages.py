@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -36,6 +37,46 @@ class WithoutCopy(Exception):
         self.lock = lock
 
 
+class Gone(Reject):
+    """A subclass whose constructor takes something else than what it hands on."""
+
+    def __init__(self, url: str, *, lock: object) -> None:
+        super().__init__(f"{url} is gone")
+        self.url, self.lock = url, lock
+
+
+class Unimportant(KeyError):
+    """Not worth another try, and it cannot be copied."""
+
+    def __init__(self) -> None:
+        super().__init__("unimportant")
+        self.lock = threading.Lock()
+
+
+async def answer() -> int:
+    await asyncio.sleep(0)
+    return 42
+
+
+def local_rejection() -> Reject:
+    class Local(Reject):
+        """Exists in this function alone."""
+
+    return Local("local")
+
+
+def gone() -> Gone:
+    return Gone("https://example.org", lock=threading.Lock())
+
+
+MEANT: dict[str, Callable[[], Exception]] = {
+    "gone": gone,
+    "local": local_rejection,
+    "unimportant": Unimportant,
+    "group": lambda: ExceptionGroup("unhandled", [gone()]),
+}
+
+
 def note(work: Work) -> None:
     """One line for each time that a handler was begun, whatever became of it."""
     if work.notes:
@@ -43,14 +84,19 @@ def note(work: Work) -> None:
             notes.write(f"{work.what} {work.n} {os.getpid()}\n")
 
 
-@stage(process=True, concurrency=2, timeout=0.5, retry=Retry(attempts=2, base=0, max=0))
-def heavy(work: Work) -> Iterator[Done]:
+@stage(process=True, concurrency=2, timeout=0.5, retry=Retry(attempts=2, base=0, max=0, give_up_on=Unimportant))
+def heavy(work: Work) -> Iterator[Done]:  # noqa: C901  (each fate is a line)
     note(work)
     match work.what:
         case "fail":
             raise ValueError("no luck")
         case "reject":
             raise Reject("not wanted")
+        case "gone" | "local" | "unimportant" | "group":
+            error = MEANT[work.what]()
+            raise error
+        case "asyncio":
+            assert asyncio.run(answer()) == 42
         case "later":
             raise RetryLater("busy", after=0.01)
         case "exit":

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import flowq
-from flowq import Context, Pipeline, Reject, Retry, RetryLater, stage
+from flowq import Context, Pipeline, Rate, Reject, Retry, RetryLater, stage
 from tests.runtime.lab import Item, Lab, items
 
 NO_WAIT = Retry(attempts=3, base=0, max=0)
@@ -288,3 +288,45 @@ async def test_an_error_that_cannot_be_written_down_costs_only_its_own_message(e
     summary = await lab.run(Pipeline("p", odd), *items(3))
 
     assert (summary.stages["odd"].ok, summary.dead) == (2, 1)
+
+
+async def test_reject_and_later_in_a_task_group_are_what_they_are_alone(lab: Lab) -> None:
+    calls: list[int] = []
+
+    async def reject() -> None:
+        raise Reject("HTTP 410")
+
+    async def later() -> None:
+        raise RetryLater("busy", after=0.01)
+
+    @stage(retry=Retry(attempts=2, base=0, max=0))
+    async def handler(item: Item) -> None:
+        calls.append(item.n)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(later() if item.n else reject())
+
+    pipeline = Pipeline("p", handler)
+    await lab.run(pipeline, Item(n=0), Item(n=1))
+
+    assert sorted(calls) == [0, 1, 1]
+    letters = {letter.message["n"]: letter for letter in await lab.letters(pipeline, handler)}
+    assert (letters[0].reason, letters[0].error) == ("rejected", "Reject: HTTP 410")
+    assert (letters[1].reason, letters[1].error) == ("attempts exhausted", "RetryLater: busy")
+
+
+@pytest.mark.parametrize("rate", [Rate(1000, by="n"), Rate(1000)], ids=["another by", "no by"])
+async def test_a_hold_of_what_the_rate_does_not_go_by_is_refused_at_once(rate: Rate, lab: Lab) -> None:
+    calls: list[int] = []
+
+    @stage(rate=rate)
+    async def handler(item: Item) -> None:
+        calls.append(item.n)
+        raise RetryLater("HTTP 429", after=60, hold="no_such_field")
+
+    pipeline = Pipeline("p", handler)
+    await lab.run(pipeline, Item())
+
+    letter = await lab.letter(pipeline, handler)
+    assert calls == [0]
+    assert (letter.reason, letter.error_type) == ("not retryable", "UsageError")
+    assert 'hold="no_such_field"' in letter.error

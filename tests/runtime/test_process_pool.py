@@ -85,6 +85,75 @@ async def test_whatever_a_handler_raises_costs_only_its_own_message(lab: Lab, no
     assert (begun(notes)["fail 0"], begun(notes)["reject 0"], begun(notes)["later 0"]) == (2, 1, 2)
 
 
+async def test_what_an_error_means_it_means_across_processes(lab: Lab, notes: Path) -> None:
+    fates = ["gone", "local", "unimportant", "group", "asyncio"]
+
+    summary = await lab.run(PIPELINE, *[Work(what=what, notes=str(notes)) for what in fates])
+
+    assert summary.stages["heavy"].ok == 1
+    assert begun(notes) == {f"{what} 0": 1 for what in fates}
+    letters = {letter.message["what"]: letter for letter in await lab.letters(PIPELINE, heavy)}
+    assert {what: (letter.reason, letter.error) for what, letter in letters.items()} == {
+        "gone": ("rejected", "Gone: https://example.org is gone"),
+        "local": ("rejected", "Reject: Local: local"),
+        "unimportant": ("not retryable", "Unimportant: 'unimportant'"),
+        "group": ("rejected", "Gone: https://example.org is gone"),
+    }
+
+
+GUARDED = """
+import asyncio, multiprocessing, sys
+from collections.abc import Iterator
+import flowq
+from flowq import Pipeline, source, stage
+{imports}
+@source
+def numbers() -> Iterator[int]:
+    yield 20
+
+@stage(process=True)
+def double(n: int) -> int:
+    return 2 * n
+
+@stage(inline=True)
+def show(n: int) -> None:
+    print(n)
+
+{at_the_top}
+if __name__ == "__main__":
+    crunch = Pipeline("crunch", numbers >> double >> show)
+    try:
+        asyncio.run(flowq.run(crunch, redis="memory"))
+    except flowq.errors.FlowqError as error:
+        print(error.code)
+        assert "top level" in error.hint, error.hint
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "at_the_top", "expected"),
+    [
+        ("file", "", "FQ200\n"),
+        ("file", 'same = Pipeline("crunch", numbers >> double >> show)', "40\n"),
+        ("stdin", "", "FQ200\n"),
+        ("stdin", 'same = Pipeline("crunch", numbers >> double >> show)', "FQ200\n"),
+    ],
+)
+def test_a_pipeline_of_the_main_program_runs_or_is_refused_at_once(
+    how: str, at_the_top: str, expected: str, tmp_path: Path
+) -> None:
+    program = GUARDED.format(imports="", at_the_top=at_the_top)
+    (tmp_path / "main.py").write_text(program)
+
+    done = subprocess.run(
+        [sys.executable, "main.py" if how == "file" else "-"],
+        input=program if how == "stdin" else "",
+        cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+    assert (done.returncode, done.stdout) == (0, expected), done.stderr
+
+
 async def test_a_dead_letter_says_where_in_the_other_process_it_happened(lab: Lab) -> None:
     await lab.run(PIPELINE, Work(what="fail"))
 

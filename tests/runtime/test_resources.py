@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import pytest
 
 import flowq
 from flowq import Pipeline, resource, stage, use
+from flowq.errors import BrokerRefused
 from flowq.runtime.resources import ResourceFailed
 from flowq.runtime.run import RunOptions
+from flowq.runtime.runner import Runner
 from flowq.runtime.worker import StopSignals, work
 from tests.runtime.lab import Item, Lab
 
@@ -211,3 +215,84 @@ async def test_resources_are_closed_after_the_handlers_that_were_interrupted(lab
         await started.wait()
 
     assert log == ["open client", "handler ends", "close client"]
+
+
+# Not coming to an end
+
+
+@pytest.mark.parametrize("swallows", [False, True], ids=["waits", "swallows its cancellation"])
+async def test_a_resource_that_hangs_at_its_end_is_given_up_and_named_and_hides_no_balance(
+    swallows: bool, lab: Lab, url: str
+) -> None:
+    first, free = recorded("first"), asyncio.Event()
+
+    @resource
+    async def stuck(first: str = use(first)) -> AsyncIterator[str]:
+        yield "stuck"
+        try:
+            await free.wait()
+        except asyncio.CancelledError:
+            if not swallows:
+                raise
+            await free.wait()
+
+    @stage
+    async def handler(item: Item, it: str = use(stuck)) -> None: ...
+
+    pipeline = Pipeline("p", handler)
+    await lab.push(pipeline, handler, Item())
+    with pytest.raises(ResourceFailed, match=r"stuck.*grace") as raised:
+        await flowq.run(pipeline, redis=url, namespace=lab.namespace, grace=0.1)
+    free.set()
+
+    assert raised.value.code == "FQ301"
+    assert raised.value.summary is not None
+    assert raised.value.summary.stages["handler"].ok == 1
+    assert await lab.broker(pipeline).registered_workers() == {}
+    if not swallows:
+        assert log == ["open first", "close first"]
+
+
+async def test_what_is_below_a_contextmanager_is_entered_and_left(lab: Lab) -> None:
+    got: list[str] = []
+
+    @resource
+    @asynccontextmanager
+    async def client() -> AsyncIterator[str]:
+        log.append("open client")
+        yield "client"
+        log.append("close client")
+
+    @resource
+    @contextmanager
+    def database() -> Iterator[str]:
+        log.append("open database")
+        yield "database"
+        log.append("close database")
+
+    @stage
+    async def handler(item: Item, client: str = use(client), database: str = use(database)) -> None:
+        got.append(f"{client} {database}")
+
+    await lab.run(Pipeline("p", handler), Item())
+
+    assert got == ["client database"]
+    assert log == ["open client", "open database", "close database", "close client"]
+
+
+async def test_a_stop_releases_the_lease_and_the_resources_whatever_has_failed_before(lab: Lab) -> None:
+    client = recorded("client")
+
+    @stage
+    async def handler(item: Item, it: str = use(client)) -> None: ...
+
+    pipeline = Pipeline("p", handler)
+    runner = Runner(pipeline.plan, lab.broker(pipeline), RunOptions())
+    await runner.start()
+    await lab.command(b"DEL", lab.broker(pipeline).keys.edge(">handler"))
+    await lab.command(b"SET", lab.broker(pipeline).keys.edge(">handler"), b"not a stream")
+    with contextlib.suppress(BrokerRefused):
+        await runner.stop()
+
+    assert log == ["open client", "close client"]
+    assert await lab.broker(pipeline).registered_workers() == {}
