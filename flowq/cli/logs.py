@@ -82,7 +82,7 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The line, and those of its traceback."""
-        return printable_block(super().format(record))
+        return printable_block(_redacted(super().format(record)))
 
 
 class JsonFormatter(logging.Formatter):
@@ -103,7 +103,7 @@ class JsonFormatter(logging.Formatter):
             "time": written_at.replace("+00:00", "Z"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": _safely(record.getMessage, lambda: f"{record.msg!r} with {record.args!r}"),
+            "message": _redacted(_safely(record.getMessage, lambda: f"{record.msg!r} with {record.args!r}")),
             **self._about,
             **_handled(),
             **_span(),
@@ -111,8 +111,8 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info and record.exc_info[1] is not None:
             error = record.exc_info[1]
-            line["error"] = ": ".join(filter(None, (type(error).__name__, _safely(lambda: str(error)))))
-            line["traceback"] = "".join(traceback.format_exception(error))
+            line["error"] = _redacted(": ".join(filter(None, (type(error).__name__, _safely(lambda: str(error))))))
+            line["traceback"] = _redacted("".join(traceback.format_exception(error)))
         if record.stack_info:
             line["stack"] = record.stack_info
         try:
@@ -120,6 +120,15 @@ class JsonFormatter(logging.Formatter):
         except TypeError:  # numbers above 64 bits, text that is no Unicode, a list that contains itself
             text = json.dumps(_as_json(line), ensure_ascii=False)
         return printable_json(text)
+
+
+def _redacted(text: str) -> str:
+    """Without the login of any URL."""
+    if "://" not in text:
+        return text
+    from flowq.broker.redis_url import redact_text
+
+    return redact_text(text)
 
 
 def _safely(*ways: Callable[[], str]) -> str:

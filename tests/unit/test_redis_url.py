@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import string
+import sys
 import traceback
 from urllib.parse import quote
 
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 from flowq.broker.open import dialer_for
 from flowq.broker.redis_url import parse_redis_url, redact, redact_text
 from flowq.cli.errors import problems_of
+from flowq.cli.logs import JsonFormatter, TextFormatter
 from flowq.errors import UsageError
 
 UNDERSTOOD = [
@@ -214,3 +217,15 @@ def test_text_keeps_the_urls_that_hold_no_secret() -> None:
     assert redact_text(text) == text
     assert redact_text("int('redis://user:sesame@host/0')") == "int('redis://***@host:6379/0"
     assert redact_text("a postgres://me:sesame@db/lab") == "a postgres://***@db/lab"
+
+
+@pytest.mark.parametrize("formatter", [TextFormatter("%(message)s"), JsonFormatter({})])
+def test_a_log_line_holds_no_login(formatter: logging.Formatter) -> None:
+    try:
+        raise ValueError("cannot use redis://:sesame@db/0")
+    except ValueError:
+        record = logging.LogRecord("lab", logging.ERROR, "", 0, "redis://:ses/ame@db, %s", ("x",), sys.exc_info())
+
+    assert "sesame" not in formatter.format(record)
+    assert "ses/ame" not in formatter.format(record)
+    assert "redis://***" in formatter.format(record)
