@@ -13,7 +13,9 @@ from pydantic import AfterValidator, BaseModel, Field
 from typing_extensions import TypeAliasType, TypedDict
 
 from flowq import Pipeline, PipelineError, source
+from flowq.cli.push import BadMessage, Inlet
 from flowq.errors import EncodeError
+from flowq.graph.stage_types import StageTypes
 from tests.unit.graph.wire import Wire, pipeline_of
 
 T = TypeVar("T")
@@ -25,6 +27,10 @@ class Base(BaseModel):
 
 class Sub(Base):
     extra: str = ""
+
+
+class Reading(BaseModel):
+    x: float | None = None
 
 
 class Other(BaseModel):
@@ -239,3 +245,26 @@ def test_a_source_may_give_none_among_its_messages() -> None:
         yield None
 
     assert Pipeline("p", some).plan.stages[0].emits == (Base,)
+
+
+@pytest.mark.parametrize(
+    "tag", ["Other", "str", "Path", "StageTypes", "Page_Other_", "Base_", "x" * 10_000, "os_system", ""]
+)
+def test_a_tag_from_outside_names_no_type_that_the_stage_does_not_take(tag: str) -> None:
+    plan = pipeline_of(Page[Base], Page[Base]).plan
+    assert StageTypes(plan.stage("take_0"), plan).decoder(tag) is None
+
+
+def test_a_stage_reads_a_subclass_that_stands_beside_its_types() -> None:
+    plan = pipeline_of(Base, Base).plan
+    decode = StageTypes(plan.stage("take_0"), plan).decoder("Sub")
+    assert decode is not None
+    assert decode(b'{"n":1,"extra":"x"}') == Sub(n=1, extra="x")
+
+
+def test_a_pushed_number_that_json_does_not_have_is_refused_like_one_that_is_given() -> None:
+    plan = pipeline_of(Reading, Reading).plan
+    inlet = Inlet(plan, plan.stage("take_0"))
+    with pytest.raises(BadMessage):
+        inlet.read(b'{"x":1e999}', line=3)
+    assert inlet.read(b'{"x":1e9}')[0] == Reading(x=1e9)
