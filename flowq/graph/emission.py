@@ -78,7 +78,8 @@ class Emission:
                 return targets
         raise EncodeError(
             f"{self._stage.name} returned a {class_.__name__}, but declares {type_names(self._declared)}",
-            hint="return what the annotation says, or change the annotation",
+            hint="return what the annotation says, or change the annotation"
+            + ("; a TypedDict has its own keys only, a Literal its own values" if found else ""),
         )
 
     def _targets(self, index: int, class_: type[Any]) -> tuple[Target, ...]:

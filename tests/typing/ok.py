@@ -24,6 +24,7 @@ from tests.typing.stages import (
     flights,
     follow,
     insert,
+    judge,
     keep,
     land,
     links,
@@ -37,7 +38,12 @@ from tests.typing.stages import (
     split,
     store,
     tabulate,
+    tell,
+    total,
     translate,
+    unwrap,
+    weigh,
+    wrap,
 )
 
 
@@ -111,6 +117,18 @@ def subclass_feeds_its_base() -> object:
 
 def batch_in_the_middle() -> object:
     return extract >> translate >> log
+
+
+def generic_model() -> object:
+    return extract >> wrap >> unwrap >> store
+
+
+def literal() -> object:
+    return extract >> judge >> tell
+
+
+def an_int_for_a_float() -> object:
+    return extract >> weigh >> total
 
 
 def typed_dict() -> object:

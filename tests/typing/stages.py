@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from typing import Generic, Literal, TypeVar
 
 from pydantic import BaseModel
 from typing_extensions import TypedDict
 
 from flowq import Context, Dedup, Rate, Retry, SourceContext, resource, source, stage, use
 from flowq.sources import csv, ndjson
+
+T = TypeVar("T")
 
 
 class Link(BaseModel):
@@ -43,6 +46,13 @@ class Row(TypedDict):
 @dataclass
 class Flight:
     number: str
+
+
+class Box(BaseModel, Generic[T]):
+    content: T
+
+
+State = Literal["new", "old"]
 
 
 class Client:
@@ -140,6 +150,34 @@ async def store(docs: list[Doc], maximum: int = use(limit)) -> None: ...
 @stage(batch=50)
 async def translate(docs: list[Doc]) -> list[Doc]:
     return docs
+
+
+@stage
+async def wrap(doc: Doc) -> Box[Doc]:
+    return Box(content=doc)
+
+
+@stage
+async def unwrap(box: Box[Doc]) -> Doc:
+    return box.content
+
+
+@stage
+def judge(doc: Doc) -> State:
+    return "new" if doc.title else "old"
+
+
+@stage
+def tell(state: State) -> None: ...
+
+
+@stage
+def weigh(doc: Doc) -> float:
+    return 0
+
+
+@stage
+def total(weight: float) -> None: ...
 
 
 @stage
