@@ -31,6 +31,8 @@ from flowq.runtime.telemetry import require_opentelemetry
 if TYPE_CHECKING:
     from flowq.graph.pipeline import Pipeline
 
+_CANCEL_AGAIN_SECONDS = 0.1
+
 
 async def run(
     pipeline: Pipeline,
@@ -96,7 +98,11 @@ async def run(
         with rarer_collections():
             try:
                 await runner.start()
-                await first_to_end(runner.ended, until_drained(run, runner) if drain else asyncio.Event().wait())
+                watching = asyncio.ensure_future(until_drained(run, runner)) if drain else asyncio.Future[None]()
+                try:
+                    await first_to_end(runner.ended, watching)
+                finally:
+                    await _end(watching)
             except BaseException:
                 with contextlib.suppress(ResourceFailed):  # it would hide what happened before
                     await runner.stop()
@@ -144,6 +150,13 @@ def _observer(pipeline: str, *, traces: bool) -> Observer | None:
     from flowq.runtime.tracing import Tracing
 
     return Tracing(pipeline)
+
+
+async def _end(watching: asyncio.Future[None]) -> None:
+    """Cancel until it has ended: a cancellation that meets the end of a timeout is lost, and it would poll for ever."""
+    while not watching.done():
+        watching.cancel()
+        await asyncio.wait([watching], timeout=_CANCEL_AGAIN_SECONDS)
 
 
 async def until_drained(run: Run, runner: Runner) -> None:
