@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from functools import cache, partial
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, NewType, Union, get_args, get_origin
 
 from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter
 from pydantic_core import PydanticSerializationError, SchemaSerializer, SchemaValidator, ValidationError
@@ -92,9 +92,21 @@ def decoder(type_: Any) -> Decode:
 
 def check_type(type_: Any) -> None:
     """Raises EncodeError for a type whose values cannot be sent, or never arrive as what they are."""
-    if type_ is not bytes:
+    if not is_raw(type_):
         for what, remedy in fidelity_of(type_adapter(type_).core_schema).impossible:
             raise EncodeError(f"{tag_of(type_)} cannot be a message: {what}", hint=remedy)
+
+
+def is_raw(type_: Any) -> bool:
+    """Whether values travel as they are: bytes, by whatever name, and None or bytes. Annotated bytes travel as JSON.
+
+    >>> is_raw(bytes | None), is_raw(bytes | str)
+    (True, False)
+    """
+    while hasattr(type_, "__value__") or isinstance(type_, NewType):
+        type_ = type_.__supertype__ if isinstance(type_, NewType) else type_.__value__
+    members = union_members(type_)
+    return type_ is bytes or (len(members) == 1 and members[0] is not type_ and is_raw(members[0]))
 
 
 def _is_hashable(type_: Any) -> bool:
@@ -108,7 +120,7 @@ def _is_hashable(type_: Any) -> bool:
 
 @cache
 def _encoder(type_: Any) -> Encode:
-    if type_ is bytes:
+    if is_raw(type_):
         return _bytes_as_they_are
     fidelity = fidelity_of(type_adapter(type_).core_schema)
     if not fidelity.proven:
@@ -140,7 +152,7 @@ def _encoder(type_: Any) -> Encode:
 def _checked_encoder(written: Any, read_as: Any, equal: bool) -> Encode:
     read = decoder(read_as)
     to_json: Encode = _bytes_as_they_are
-    if written is not bytes:  # what pydantic would warn of, the comparison finds
+    if not is_raw(written):  # what pydantic would warn of, the comparison finds
         to_json = _to_json(written, fidelity_of(type_adapter(written).core_schema), warnings=False)
 
     def encode(value: Any) -> bytes:
@@ -189,7 +201,7 @@ def _to_json(type_: Any, fidelity: Fidelity, **options: Any) -> Encode:
 
 @cache
 def _decoder(type_: Any) -> Decode:
-    if type_ is bytes:
+    if is_raw(type_):
         return _bytes_as_they_are
     adapter = type_adapter(type_)
     fidelity = fidelity_of(adapter.core_schema)

@@ -22,7 +22,7 @@ from typing import Any, Literal, get_origin
 
 from pydantic import BaseModel
 
-from flowq.delivery.codec import Decode, Encode, checked_encoder, decoder, encoder, tag_of, word_of
+from flowq.delivery.codec import Decode, Encode, checked_encoder, decoder, encoder, is_raw, tag_of, word_of
 from flowq.errors import EncodeError
 from flowq.graph.definition import function_under
 from flowq.graph.matching import candidates, holds, runtime_class, without_names
@@ -69,6 +69,8 @@ class StageTypes:
         """How values of a class travel that are of a declared type. Raises EncodeError if the stage takes none."""
         written = self._written(without_names(declared), class_)
         read, tag = self._read(written, class_)
+        if is_raw(written) != is_raw(read):
+            return Form(encoder(read), tag)
         if bare(written) == bare(without_names(read)):
             if runtime_class(written) is not class_ and get_origin(bare(written)) is not Literal:
                 return Form(checked_encoder(written, read), tag)

@@ -90,6 +90,8 @@ OrderId = NewType("OrderId", int)
 Numbers = NewType("Numbers", list[int])
 Either = TypeAliasType("Either", Base | Other)
 Two = TypeAliasType("Two", tuple[T, T], type_params=(T,))
+Blob = NewType("Blob", bytes)
+SHORT = Annotated[bytes, Field(max_length=9)]
 ANY: Any = Any
 DAY, NOON = dt.date(2024, 2, 29), dt.datetime(2024, 2, 29, 12, tzinfo=dt.UTC)
 
@@ -142,6 +144,12 @@ ARRIVING: dict[str, tuple[Any, tuple[Any, ...], Any, int]] = {
     "anything may be text": (ANY, (ANY,), "x", 0),
     "None or a model": (Base | None, (Base,), Base(n=1), 0),
     "bytes beside text": (bytes | str, (bytes, str), b"\xff", 0),
+    "bytes or None": (bytes | None, (bytes | None,), b"\xff", 0),
+    "a NewType of bytes": (Blob, (Blob,), b"\xff", 0),
+    "a NewType of bytes to bytes": (Blob, (bytes,), b"", 0),
+    "bytes to annotated bytes": (bytes, (SHORT,), b"\xff", 0),
+    "annotated bytes to bytes": (SHORT, (bytes,), b"\xff", 0),
+    "annotated bytes": (SHORT, (SHORT,), b"\xff", 0),
     "what the receiver asks for": (int, (Annotated[int, Field(gt=0)],), 1, 0),
 }
 
