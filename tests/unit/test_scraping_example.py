@@ -17,7 +17,7 @@ from examples.scraping.faults import ALL, Fault, FaultPlan
 from examples.scraping.oracle import Expected, expected
 from examples.scraping.server import SiteServer, robots_txt, serve
 from examples.scraping.sites import Site
-from flowq import Reject, RetryLater, retry_after
+from flowq import Context, Reject, RetryLater, retry_after
 from flowq.scraping import FetchFailed, Link, Page, Web
 from pipelines import scrape
 
@@ -256,7 +256,7 @@ async def crawl(server: SiteServer, web: Web, folder: Path) -> tuple[dict[str, s
         while waiting:
             link = waiting.pop(0)
             try:
-                found = await scrape.fetch(link, web=web, db=db)
+                found = await scrape.fetch(link, Context(), web=web, db=db)
             except Reject:
                 rejected.append(link.url)
                 continue
