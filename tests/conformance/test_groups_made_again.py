@@ -76,6 +76,29 @@ async def test_what_a_group_gives_again_while_its_workers_are_busy_is_settled_on
     assert sorted(outputs) == sorted(b"%d" % n for n in range(N))
 
 
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("order", ["fresh, busy", "busy, fresh", "part of fresh, busy, rest of fresh"])
+async def test_what_a_worker_is_given_that_joins_after_the_group_was_made_again_is_settled_once(
+    order: str, way: Way, worker: Worker, sign_on: SignOn, keys: Keys, redis: Command
+) -> None:
+    await worker.publish(*[b"%d" % n for n in range(N)])
+    mine = await worker.read(N)
+
+    await way(redis, keys.edge(IN))
+    fresh = await sign_on("fresh")  # it has read nothing yet, and sees no ids that go backwards
+    again: list[Delivery] = []
+    while len(again) < N:
+        again += await fresh.read(N)
+    first, rest = {"fresh, busy": (N, 0), "busy, fresh": (0, N)}.get(order, (3, N - 3))
+
+    won = [await settle_all(fresh, again[:first]), await settle_all(worker, mine)]
+    won.append(await settle_all(fresh, again[N - rest :]))
+
+    assert sum(won) == N
+    outputs = [fields[3] for _, fields in await redis(b"XRANGE", keys.edge(OUT), b"-", b"+")]
+    assert sorted(outputs) == sorted(b"%d" % n for n in range(N))
+
+
 async def test_a_worker_whose_group_was_made_again_is_not_registered_any_more(
     worker: Worker, other: Worker, keys: Keys, redis: Command
 ) -> None:

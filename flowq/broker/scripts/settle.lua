@@ -10,7 +10,9 @@
 -- the script pass as well.
 --
 -- fenced = 1: many deliveries at once, by one XACK. Right only while this worker is still registered: a reclaim takes
---   the registration away in the step in which it claims. Answers {-1} when it is not, and nothing is changed.
+--   the registration away in the step in which it claims. A group that somebody has made again by hand takes nobody's
+--   registration away, but what was pending: so the first of them must still be this worker's. Answers {-1} when it
+--   is not, and nothing is changed.
 -- fenced = 0: one unit, which is a single delivery or the deliveries of one batch call. All of it must still be this
 --   worker's. XACK does not ask whose an entry is, and the success of a late owner would be counted again by the
 --   new owner's batch, which cannot see that one of its many was acknowledged before.
@@ -66,8 +68,6 @@ local at = 12 + 4 * n_targets -- the first id
 local released = ARGV[11] ~= '' and KEYS[8 + 4 * n_targets]
 local kept = KEYS[(released and 9 or 8) + 4 * n_targets] -- only where the stage keeps what it has settled
 
-if fenced and redis.call('HEXISTS', KEYS[1], worker) == 0 then return {-1} end
-
 local function count(field, n)
   if n ~= 0 then increase(stats, field, n) end
 end
@@ -76,6 +76,8 @@ local function owner(id)
   local pending = attempt('XPENDING', stream, group, id, id, 1) -- an error when the group is gone: nobody's
   return pending[1] and pending[1][2]
 end
+
+if fenced and (redis.call('HEXISTS', KEYS[1], worker) == 0 or owner(ARGV[at]) ~= worker) then return {-1} end
 
 local now_ms, now_us
 local function now()
