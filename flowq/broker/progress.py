@@ -7,9 +7,8 @@ import asyncio
 import contextlib
 import fcntl
 import termios
-from collections.abc import Callable
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Literal
 
 from redis.asyncio.connection import Connection, DefaultParser
 
@@ -24,28 +23,31 @@ _SMALL_BYTES = 65_536
 """A smaller request is on its way at once, and what the kernel still holds of it only means that nobody answers."""
 
 
+Moved = tuple[int, int, int]
+"""Changes while bytes move: reads from the socket; of a large request also what is not sent yet."""
+
+
 class WatchedParser(Parser):
-    """Reads replies like its base class, and knows whether any have moved on."""
+    """Reads replies like its base class, and knows whether any have moved on. `n_reads`: how many reads have begun."""
 
     def __init__(self, socket_read_size: int) -> None:
         super().__init__(socket_read_size=socket_read_size)
-        self._n_reads = 0
+        self.n_reads = 0
         self._transport: asyncio.WriteTransport | None = None
 
     def on_connect(self, connection: Any) -> None:
         super().on_connect(connection)  # type: ignore[no-untyped-call]
         self._transport = connection._writer.transport
 
-    async def read_from_socket(self) -> Literal[True]:
-        await super().read_from_socket()  # type: ignore[no-untyped-call]
-        self._n_reads += 1
-        return True
+    def read_from_socket(self) -> Coroutine[Any, Any, Literal[True]]:
+        self.n_reads += 1  # not when it has ended: that would take one more coroutine for each
+        return super().read_from_socket()  # type: ignore[no-untyped-call]
 
-    def n_moved(self, *, is_large: bool) -> tuple[int, int, int]:
-        """Changes while bytes move: reads from the socket; of a large request also what is not sent yet."""
-        if not is_large or self._transport is None:
-            return self._n_reads, 0, 0
-        return self._n_reads, self._transport.get_write_buffer_size(), _unsent_bytes(self._transport)
+    def n_unsent(self) -> tuple[int, int]:
+        """How many bytes have not left this process, and how many have not arrived at the other end."""
+        if self._transport is None:
+            return 0, 0
+        return self._transport.get_write_buffer_size(), _unsent_bytes(self._transport)
 
 
 def _unsent_bytes(transport: asyncio.WriteTransport) -> int:
@@ -57,48 +59,68 @@ def _unsent_bytes(transport: asyncio.WriteTransport) -> int:
 
 
 class StallWatch:
-    """Has a deadline expire when no byte has moved on a connection for `seconds`, in either direction.
+    """Has the deadline of a call expire when no byte has moved on its connection for so long, in either direction.
 
-    A connection that cannot be watched gets `seconds` for the whole call. Each call costs one timer, like
-    `asyncio.timeout`: progress is only looked at when the timer goes off.
+    A connection that cannot be watched gets that time for the whole call. One timer serves all calls of a connection:
+    most are over long before it goes off, and to set one for each would be a part of what a call costs.
     """
 
-    __slots__ = ("_deadline", "_is_large", "_loop", "_on_progress", "_parser", "_seconds", "_seen", "_timer")
-
-    def __init__(
-        self,
-        deadline: asyncio.Timeout,
-        connection: Connection,
-        seconds: float,
-        *,
-        n_bytes: int,
-        on_progress: Callable[[], None],
-    ) -> None:
-        self._deadline = deadline
+    def __init__(self, connection: Connection, on_progress: Callable[[], None]) -> None:
         self._on_progress = on_progress
         self._parser: Any = connection._parser  # pyright: ignore[reportPrivateUsage]
-        self._seconds = seconds + n_bytes / _SLOWEST_BYTES_PER_SECOND
-        self._is_large = n_bytes > _SMALL_BYTES
+        self._is_watched = isinstance(self._parser, WatchedParser)
         self._loop = asyncio.get_running_loop()
-        self._seen = self._look()
-        self._timer = self._loop.call_later(self._seconds, self._check)
+        self._timer: asyncio.TimerHandle | None = None
+        self._goes_off_at = 0.0
+        self._deadline: asyncio.Timeout | None = None  # None: no call is under way
+        self._seconds = self._since = 0.0
+        self._is_large = False
+        self._first_read = 0
+        self._seen: Moved | None = None
 
-    def __enter__(self) -> Self:
-        return self
+    def begin(self, deadline: asyncio.Timeout, seconds: float, n_bytes: int) -> None:
+        """A call begins, whose request has so many bytes."""
+        self._deadline = deadline
+        self._seconds = seconds = seconds + n_bytes / _SLOWEST_BYTES_PER_SECOND
+        self._since = now = self._loop.time()
+        self._is_large = n_bytes > _SMALL_BYTES
+        if self._is_watched:
+            self._first_read = self._parser.n_reads + 1
+            self._seen = self._look() if self._is_large else (self._first_read, 0, 0)
+        due = now + seconds
+        if self._timer is None or due < self._goes_off_at:
+            self._set(due)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._timer.cancel()
+    def end(self) -> None:
+        """The call is over."""
+        self._deadline = None
 
-    def _look(self) -> tuple[int, int, int] | None:
-        return self._parser.n_moved(is_large=self._is_large) if isinstance(self._parser, WatchedParser) else None
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _set(self, due: float) -> None:
+        self.close()
+        self._goes_off_at = due
+        self._timer = self._loop.call_at(due, self._check)
+
+    def _look(self) -> Moved | None:
+        if not self._is_watched:
+            return None
+        n_reads = max(self._parser.n_reads, self._first_read)  # the first one waits for the first byte
+        return n_reads, *(self._parser.n_unsent() if self._is_large else (0, 0))
 
     def _check(self) -> None:
-        seen = self._look()
-        if seen == self._seen:
+        self._timer = None
+        if self._deadline is None:
+            return
+        if (due := self._since + self._seconds) > self._loop.time():  # of another call, which began later
+            self._set(due)
+        elif (seen := self._look()) == self._seen:
             self._deadline.reschedule(self._loop.time())
         else:
             self._seen = seen
+            self._since = self._loop.time()
             self._on_progress()
-            self._timer = self._loop.call_later(self._seconds, self._check)
+            self._set(self._since + self._seconds)
