@@ -75,6 +75,20 @@ async def test_the_slots_of_a_worker_lapse_with_its_registration(worker: Worker,
     assert await asked(turns(worker, rate), worker, deliveries[2]) == [QUEUES]
 
 
+async def test_a_worker_that_is_not_registered_any_more_is_given_no_turn_and_no_slot(
+    worker: Worker, other: Worker
+) -> None:
+    deliveries = await given(worker, 3)
+    rate = Rate(FAST, concurrency=1)
+    await other.broker.retire(other.name, [IN])  # it was taken for dead, and does not know it yet
+
+    (turn,) = await asked(turns(other, rate), other, deliveries[0])
+
+    assert turn.comes_back
+    assert turn.wait_seconds > 0
+    assert await asked(turns(worker, rate), worker, *deliveries[1:]) == [Turn(), QUEUES]
+
+
 # Queues
 
 

@@ -13,8 +13,9 @@
 -- there `soon`. This is what lets those go first who have waited, and lets others use what would otherwise be lost while
 -- those who have waited are not back yet. Whoever comes back and finds no start within `PATIENCE` goes to the end of the
 -- line. Whoever must wait for others, for a slot or for the end of a hold, is told to queue, and is called when its time
--- has come (call.lua). A slot belongs to its worker's registration: it lapses when that is gone. A worker that asks
--- again for a message that has a slot keeps it.
+-- has come (call.lua). A slot belongs to its worker's registration: it lapses when that is gone. So a worker that is not
+-- registered is given none, and its messages come back: it was taken for dead, and others may have them already. A
+-- worker that asks again for a message that has a slot keeps it.
 --
 -- KEYS  1 rate (key -> microsecond)  2 held (key -> millisecond until which it is held)  3 holds
 --       4 busy  5 pace (key -> microseconds between turns that it can bear; with a line break before it: that a
@@ -26,6 +27,7 @@
 --                                                                       b come back  q queue
 
 local PATIENCE = 2000000
+local REGISTERED_SOON = 500000 -- by when a worker that was taken for dead has another name
 
 local function figures_at(i)
   return {interval = tonumber(ARGV[i]), burst = tonumber(ARGV[i + 1]), concurrency = tonumber(ARGV[i + 2])}
@@ -54,6 +56,7 @@ end
 
 redis.call('ZREM', KEYS[4], '') -- first, because Redis allows a removal when memory is full: the rest passes then
 local states, answer = {}, {}
+local is_registered = redis.call('HEXISTS', KEYS[6], worker) == 1
 local function state_of(key)
   local state = states[key]
   if state then return state end
@@ -104,7 +107,11 @@ for i = first_message, #ARGV, 3 do
   local tries = state.held and state.prober == prober
   local held = state.held and (tonumber(state.held) * 1000 > now or (state.tried and not tries))
   local what, wait = 'q', 0
-  if not held and (has_slot or state.free > 0) then what, wait = turn_of(state, comes_back) end
+  if not is_registered then
+    what, wait = 'b', REGISTERED_SOON
+  elseif not held and (has_slot or state.free > 0) then
+    what, wait = turn_of(state, comes_back)
+  end
   local starts = what == 's'
   if state.limited and starts and not has_slot then
     redis.call('ZADD', KEYS[4], 0, slot)
