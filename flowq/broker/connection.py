@@ -267,7 +267,7 @@ def _reading(connection: Connection) -> Reading:
     parser: Any = connection._parser  # pyright: ignore[reportPrivateUsage]
     if isinstance(parser, WatchedParser):
         return parser.read_response
-    return partial(connection.read_response, disconnect_on_error=False)
+    return partial(connection.read_response, disconnect_on_error=False)  # pyright: ignore[reportUnknownVariableType]
 
 
 async def _read_reply(read: Reading) -> Any:

@@ -7,7 +7,8 @@ import asyncio
 import contextlib
 import fcntl
 import termios
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Literal
 
 from redis.asyncio.connection import Connection, DefaultParser
@@ -39,9 +40,9 @@ class WatchedParser(Parser):
         super().on_connect(connection)  # type: ignore[no-untyped-call]
         self._transport = connection._writer.transport
 
-    def read_from_socket(self) -> Coroutine[Any, Any, Literal[True]]:
+    def read_from_socket(self) -> CoroutineType[Any, Any, Literal[True]]:
         self.n_reads += 1  # not when it has ended: that would take one more coroutine for each
-        return super().read_from_socket()  # type: ignore[no-untyped-call]
+        return super().read_from_socket()  # type: ignore[no-untyped-call, return-value]
 
     def n_unsent(self) -> tuple[int, int]:
         """How many bytes have not left this process, and how many have not arrived at the other end."""
@@ -109,7 +110,8 @@ class StallWatch:
         if not self._is_watched:
             return None
         n_reads = max(self._parser.n_reads, self._first_read)  # the first one waits for the first byte
-        return n_reads, *(self._parser.n_unsent() if self._is_large else (0, 0))
+        buffered, unsent = self._parser.n_unsent() if self._is_large else (0, 0)
+        return n_reads, buffered, unsent
 
     def _check(self) -> None:
         self._timer = None
