@@ -35,6 +35,22 @@ def printable_block(text: str) -> str:
     return "\n".join(printable(line) for line in text.expandtabs(4).split("\n"))
 
 
+def error_text(error: BaseException) -> str:
+    """What an exception says, also one whose `__str__` fails."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001  (the user's __str__)
+        return "its text cannot be read"
+
+
+def error_repr(error: BaseException) -> str:
+    """An exception with its type, also one whose `__repr__` fails."""
+    try:
+        return repr(error)
+    except Exception:  # noqa: BLE001  (the user's __repr__)
+        return f"{type(error).__name__} ({error_text(error)})"
+
+
 def json_text(value: Any, *, indent: bool = False) -> str:
     r"""JSON that means the same and shows no control characters when it is printed to a terminal.
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from typer.exceptions import TyperException
 
 from flowq.errors import FlowqError, PipelineError, Place, Problem, UsageError
-from flowq.printable import printable_block
+from flowq.printable import error_text, printable_block
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -122,7 +122,7 @@ def explain(error: BaseException) -> Iterator[str]:
 
 
 def _message_lines(error: BaseException) -> list[str]:
-    message = error.msg if isinstance(error, SyntaxError) else str(error)
+    message = error.msg if isinstance(error, SyntaxError) else error_text(error)
     return f"{type(error).__name__}: {message}".rstrip(": ").splitlines()
 
 

@@ -16,7 +16,7 @@ from flowq.delivery.difference import difference
 from flowq.delivery.fidelity import MOST_DIGITS, Fidelity, fidelity_of
 from flowq.delivery.json_bytes import with_any_bytes
 from flowq.errors import DecodeError, EncodeError, PayloadTooLarge
-from flowq.printable import printable
+from flowq.printable import error_text, printable
 
 Encode = Callable[[Any], bytes]
 Decode = Callable[[bytes], Any]
@@ -76,6 +76,14 @@ def encoder(type_: Any) -> Encode:
     return _encoder(type_) if _is_hashable(type_) else _encoder.__wrapped__(type_)
 
 
+def strict_encoder(type_: Any) -> Encode:
+    """The same, and values of another type are refused: for what one's own code gives, with no type that was looked at.
+
+    It costs 1.4 µs more, too much for each message.
+    """
+    return (_encoder if _is_hashable(type_) else _encoder.__wrapped__)(type_, strict=True)
+
+
 def checked_encoder(written: Any, read: Any, *, equal: bool = True) -> Encode:
     """A function that writes values as one type for somebody who reads another, and always reads them back.
 
@@ -119,13 +127,14 @@ def _is_hashable(type_: Any) -> bool:
 
 
 @cache
-def _encoder(type_: Any) -> Encode:
+def _encoder(type_: Any, *, strict: bool = False) -> Encode:
     if is_raw(type_):
         return _bytes_as_they_are
     fidelity = fidelity_of(type_adapter(type_).core_schema)
     if not fidelity.proven:
         return checked_encoder(type_, type_)
-    to_json, read = _to_json(type_, fidelity), decoder(type_)
+    options = {"warnings": "error"} if strict else {}
+    to_json, read = _to_json(type_, fidelity, **options), decoder(type_)
     long_one, suspects = fidelity.suspect_when_long or _never, tuple(fidelity.suspects)
 
     def encode(value: Any) -> bytes:
@@ -184,7 +193,7 @@ def _never(value: Any, body: bytes) -> bool:
 
 
 def _unwritable(type_: Any, error: BaseException) -> EncodeError:
-    return EncodeError(f"a {tag_of(type_)} cannot be written as JSON", detail=str(error))
+    return EncodeError(f"a {tag_of(type_)} cannot be written as JSON", detail=error_text(error))
 
 
 def _to_json(type_: Any, fidelity: Fidelity, **options: Any) -> Encode:
@@ -254,7 +263,7 @@ def schema_digest(type_: Any) -> str:
 def explain(error: Exception) -> str:
     """What is wrong with a value, field by field, without the value itself."""
     if not isinstance(error, ValidationError):
-        return printable(str(error))
+        return printable(error_text(error))
     findings = error.errors(include_url=False, include_input=False, include_context=False)
     shown = [
         printable(f"{'.'.join(str(part) for part in finding['loc']) or 'message'}: {finding['msg']}")

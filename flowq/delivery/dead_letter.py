@@ -12,6 +12,7 @@ from flowq.delivery.message import Delivery
 from flowq.delivery.settlement import DeadLetter
 from flowq.delivery.stored import text_in
 from flowq.errors import FlowqError
+from flowq.printable import error_text
 
 _LONGEST_TRACEBACK = 16_384
 _NOT_THE_USERS = (str(Path(__file__).parent.parent), str(Path(traceback.__file__).parent / "concurrent"))
@@ -46,7 +47,7 @@ def error_line(error: BaseException | None) -> str:
     if n_more := sum(1 for _ in leaves_of(error)) - 1:
         return f"{error_line(_first(error))} (and {n_more} more)"
     error = _first(error)
-    text = f"{error.message}: {error.detail}".rstrip(": ") if isinstance(error, FlowqError) else _text_of(error)
+    text = f"{error.message}: {error.detail}".rstrip(": ") if isinstance(error, FlowqError) else error_text(error)
     first_line = next(iter(text.splitlines()), "")
     return _writable(f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__)
 
@@ -68,13 +69,6 @@ def user_traceback(error: BaseException | None) -> str:
             )
             to_do += (link.__cause__, link.__context__, *(link.exceptions or ()))
     return _writable("".join(told.format())[-_LONGEST_TRACEBACK:])
-
-
-def _text_of(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception:  # noqa: BLE001  (the user's __str__)
-        return "its text cannot be read"
 
 
 def _writable(text: str) -> str:

@@ -17,6 +17,7 @@ from flowq.graph.matching import candidates, holds
 from flowq.graph.plan import EdgePlan, Plan, StagePlan, inlet_of
 from flowq.graph.stage_types import Form, StageTypes
 from flowq.graph.typecheck import type_names
+from flowq.printable import error_repr
 
 _NO_LINEAGE = b"- - 0"
 
@@ -45,7 +46,7 @@ class Target:
         try:
             return dedup_hash(value_of(value, self.dedup))
         except (Exception, GeneratorExit, SystemExit) as error:  # the user's property or function
-            raise EncodeError(f"the dedup key of {self.stage} failed", detail=repr(error)) from error
+            raise EncodeError(f"the dedup key of {self.stage} failed", detail=error_repr(error)) from error
 
 
 class Emission:

@@ -30,7 +30,7 @@ from flowq.graph.emission import Emission
 from flowq.graph.matching import runtime_class
 from flowq.graph.plan import Kind, Plan, StagePlan
 from flowq.graph.stage_types import StageTypes
-from flowq.printable import printable
+from flowq.printable import error_text, printable
 from flowq.runtime.calling import MOST_OUTPUTS, SendingContext, bind, gives_encoded, refuse_number
 from flowq.runtime.concluding import clear_frames
 from flowq.runtime.threads import HandlerThreads
@@ -160,7 +160,7 @@ class Handling:
             if is_being_cancelled():
                 raise
             clear_frames(error)
-            return Failed(HandlerCancelled(str(error) or "something that the handler waited for was cancelled"))
+            return Failed(HandlerCancelled(error_text(error) or "something that the handler waited for was cancelled"))
         except EncodeError as error:
             return Unencodable(error)
         except BaseException as error:  # noqa: BLE001  (the user's code)

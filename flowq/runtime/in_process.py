@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -65,6 +64,7 @@ async def run(
     `grace` at the latest; the Summary is then its `summary`. Errors of handlers are never raised: they end as retries
     and dead letters.
 
+    When it is cancelled, what runs has `grace` to finish; cancelled once more, it hands back the rest at once.
     The program finds its signal handlers, logging, garbage collector and threads as they were.
 
     >>> import asyncio, flowq
@@ -76,6 +76,8 @@ async def run(
     """
     if concurrency:
         pipeline = pipeline.tuned({stage: {"concurrency": n} for stage, n in concurrency.items()})
+    if not isinstance(stages, str):  # an iterator would be empty the second time, which means all stages
+        stages = tuple(stages)
     options = replace(_options(pipeline.plan, stages, arguments or {}, lease, grace), drains=drain)
     opening = open_broker(
         pipeline.name, redis=redis, namespace=namespace, durability=durability, claim_folder=claim_folder
@@ -103,10 +105,11 @@ async def run(
                     await first_to_end(runner.ended, watching)
                 finally:
                     await _end(watching)
-            except BaseException:
-                with contextlib.suppress(ResourceFailed):  # it would hide what happened before
-                    await runner.stop()
-                raise
+            except BaseException as error:
+                unclosed = await _stopped(runner)
+                if unclosed is not None and isinstance(error, ResourceFailed):
+                    raise unclosed from error  # it tells more: what has failed, and in which resource
+                raise  # what has not closed would hide what happened before
             unclosed = await _stopped(runner)
         snapshot = await insist(run.snapshot, what="closing the run")
         summary = run.summary(snapshot, loop.time() - started_at)
@@ -117,12 +120,25 @@ async def run(
 
 
 async def _stopped(runner: Runner) -> ResourceFailed | None:
-    """Stop a runner: the resource that failed to close, if one did."""
-    try:
-        await runner.stop()
-    except ResourceFailed as error:
-        return error
-    return None
+    """Stop a runner: the resource that failed to close, if one did.
+
+    Who is cancelled meanwhile wants haste: what still runs is handed back at once. Left half-way, it would go on.
+    """
+    hurry = asyncio.Event()
+    stopping = asyncio.create_task(runner.stop(hurry), name="stopping")
+    cancelled: asyncio.CancelledError | None = None
+    while not stopping.done():
+        try:
+            await asyncio.wait([stopping])
+        except asyncio.CancelledError as error:
+            cancelled = error
+            hurry.set()
+    unclosed = stopping.exception()
+    if cancelled is not None:
+        raise cancelled
+    if unclosed is not None and not isinstance(unclosed, ResourceFailed):
+        raise unclosed
+    return unclosed
 
 
 def _options(plan: Plan, stages: Sequence[str], arguments: Mapping[str, Any], lease: float, grace: float) -> RunOptions:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowq.errors import FlowqError
 from flowq.graph.resource import Resource
+from flowq.printable import error_repr
 
 if TYPE_CHECKING:
     from flowq.runtime.run import Summary
@@ -32,19 +33,25 @@ class Resources:
 
     One task opens and closes them, as what is built on cancel scopes demands, so that one that does not come to an end
     can be left behind. Handlers are to run in copies of `context`: what resources have set is in it.
+    `broken` is done when a resource has ended by itself, as one does whose task group holds a task that has failed.
     """
+
+    broken: asyncio.Future[None]
 
     def __init__(self) -> None:
         self.context = copy_context()
         self._to_close: list[tuple[Resource[Any], AsyncExitStack]] = []
         self._opened: dict[int, Any] = {}
         self._closing = asyncio.Event()
+        self._is_opening = False
         self._closing_now: Resource[Any] | None = None
         self._keeper: asyncio.Task[ResourceFailed | None] | None = None
 
     async def open_all(self, resources: Iterable[Resource[Any]]) -> None:
         """Open each of them and what they require. Raises ResourceFailed."""
         opening: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.broken = asyncio.get_running_loop().create_future()
+        self._is_opening = True
         self._keeper = asyncio.create_task(self._keep(tuple(resources), opening), name="resources")
         await opening
 
@@ -56,10 +63,13 @@ class Resources:
         """Close them all in reverse order, and then raise ResourceFailed for the first that failed.
 
         One that has not closed after so many seconds, or when `hurry` is set, is cancelled, and then left as it is.
+        One that is still being opened is cancelled at once.
         """
         if (keeper := self._keeper) is None:
             return
         self._closing.set()
+        if self._is_opening:
+            keeper.cancel()
         hurrying = asyncio.create_task((hurry or asyncio.Event()).wait())
         limit = None if seconds == math.inf else seconds
         await asyncio.wait([keeper, hurrying], timeout=limit, return_when=asyncio.FIRST_COMPLETED)
@@ -86,15 +96,25 @@ class Resources:
         try:
             for resource in resources:
                 await self._open(resource)
-        except (ResourceFailed, asyncio.CancelledError) as error:
+        except BaseException as error:  # noqa: BLE001  (whoever waits is told)
+            self._is_opening = False
             if not opening.done():
                 opening.set_exception(error)
         else:
-            self.context = copy_context()
+            self.context, self._is_opening = copy_context(), False
             if not opening.done():
                 opening.set_result(None)
-            await self._closing.wait()
+            await self._until_closing()
         return await self._close()
+
+    async def _until_closing(self) -> None:
+        """Wait, whatever cancels this task: all resources are closed in order, behind the last handler."""
+        while not self._closing.is_set():
+            try:
+                await self._closing.wait()
+            except asyncio.CancelledError:  # by the task group of a resource, which tells what failed when it is closed
+                if not self.broken.done():
+                    self.broken.set_result(None)
 
     async def _open(self, resource: Resource[Any]) -> Any:
         if id(resource) in self._opened:
@@ -106,7 +126,7 @@ class Resources:
             if isinstance(error, ResourceFailed) or _ends_us(error):
                 raise
             raise ResourceFailed(
-                f'resource "{resource.name}" could not be opened: {error!r}', place=resource.place
+                f'resource "{resource.name}" could not be opened: {error_repr(error)}', place=resource.place
             ) from error
         self._opened[id(resource)] = value
         return value
@@ -134,7 +154,7 @@ class Resources:
             try:
                 await stack.aclose()  # one stack for all would throw the failure of one into the others
             except BaseException as error:  # noqa: BLE001  (the user's code)
-                text = f'resource "{self._closing_now.name}" failed to close: {error!r}'
+                text = f'resource "{self._closing_now.name}" failed to close: {error_repr(error)}'
                 failed = failed or ResourceFailed(text, place=self._closing_now.place)
         return failed
 

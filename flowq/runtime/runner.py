@@ -27,7 +27,7 @@ from flowq.runtime.observation import ObservedHandling, ObservedProcessHandling,
 from flowq.runtime.pauses import Pauses
 from flowq.runtime.process_pool import ProcessHandling
 from flowq.runtime.quarantine import Quarantine
-from flowq.runtime.resources import Resources
+from flowq.runtime.resources import ResourceFailed, Resources
 from flowq.runtime.run import RunOptions
 from flowq.runtime.source_arguments import source_arguments
 from flowq.runtime.source_crew import SourceCrew
@@ -128,6 +128,7 @@ class Runner:
         arguments = {stage.name: source_arguments(stage, self._options.arguments) for stage in self._sources}
         handlers = [stage.handler for stage in (*self._stages, *self._sources)]
         await self._resources.open_all(resource for handler in handlers for resource in handler.resources.values())
+        self._resources.broken.add_done_callback(self._on_broken)
         await insist(lambda: check_claim_folder(self._broker, self._plan), what="looking for the claim folder")
         edges = [edge for stage in self._stages for edge in stage.in_edges]
         if edges:
@@ -242,6 +243,8 @@ class Runner:
         stopping: asyncio.Future[Any] = asyncio.gather(
             *(stop_and_close(consumer, grace_seconds, hurry) for consumer in self._consumers)
         )
+        # It may be that nobody waits for it any more when it ends.
+        stopping.add_done_callback(lambda given_up: given_up.cancelled() or given_up.exception())
         losing_patience: asyncio.Future[Any] = asyncio.create_task(self._lose_patience(hurry))
         await asyncio.wait([stopping, losing_patience], return_when=asyncio.FIRST_COMPLETED)
         losing_patience.cancel()
@@ -249,7 +252,6 @@ class Runner:
             stopping.result()
             self._has_stopped_in_order = True
             return
-        stopping.add_done_callback(lambda given_up: given_up.cancelled() or given_up.exception())  # nobody waits for it
         stopping.cancel()
         await asyncio.gather(*(consumer.abandon() for consumer in self._consumers))
         log.warning("Redis does not answer: what was running here will be reclaimed by others")
@@ -310,6 +312,13 @@ class Runner:
 
     def _watch(self, task: asyncio.Task[None]) -> None:
         task.add_done_callback(self._on_end)
+
+    def _on_broken(self, _: asyncio.Future[None]) -> None:
+        if not self.ended.done():
+            self.ended.set_exception(
+                ResourceFailed("a task in the task group of a resource has failed, so that handlers cannot go on")
+            )
+            self.ended.exception()
 
     def _on_end(self, task: asyncio.Task[None]) -> None:
         if task.cancelled():

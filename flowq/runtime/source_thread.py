@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from flowq.delivery.portions import MOST_BYTES_PER_CALL, MOST_PER_CALL
 from flowq.graph.source_context import Saved
+from flowq.printable import error_repr
 from flowq.runtime.source_intake import Taken
 
 log = logging.getLogger("flowq.runtime")
@@ -97,7 +98,7 @@ class SourceThread:
             self._give_all()
         except BaseException as error:  # noqa: BLE001  (the user's code: SystemExit and KeyboardInterrupt as well)
             if self._is_stopping:
-                log.warning("source %s failed while it was being stopped: %r", self._name, error)
+                log.warning("source %s failed while it was being stopped: %s", self._name, error_repr(error))
             self._error = error
         self._tell(self._end)
 

@@ -11,11 +11,12 @@ from typing import Any
 from flowq.broker.calls import insist
 from flowq.broker.redis_streams import Broker
 from flowq.broker.source_turns import take_source
-from flowq.delivery.codec import decoder, encoder
+from flowq.delivery.codec import decoder, strict_encoder
 from flowq.errors import DecodeError, FlowqError, UsageError
 from flowq.graph.emission import Emission
 from flowq.graph.plan import Plan, StagePlan
 from flowq.graph.source_context import SourceContext
+from flowq.printable import error_repr
 from flowq.runtime.pauses import Pauses
 from flowq.runtime.refusals import Refusals
 from flowq.runtime.run import DEFAULT_GRACE_SECONDS
@@ -119,7 +120,7 @@ class SourceRunner:
             worker=self._worker, pauses=self._pauses, cursor_name=name, cursor=stored,
         )  # fmt: skip
         type_ = cursor_type(stage) if name else Any
-        intake = Intake(stage, emission, refusals, encoder(type_))
+        intake = Intake(stage, emission, refusals, strict_encoder(type_))
         filled = {**arguments, **resources}
         new_feed = _AsyncFeed if stage.handler.shape.is_async else _ThreadFeed
         return new_feed(stage, publishing, intake, filled, self._cursor(stored, type_))
@@ -236,4 +237,4 @@ def _in_words(error: BaseException) -> str:
         return f"{error.message}: {error.detail}".rstrip(": ")
     if isinstance(error, asyncio.CancelledError):
         return "what it waited for was cancelled"
-    return repr(error)
+    return error_repr(error)

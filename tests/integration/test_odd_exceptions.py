@@ -1,4 +1,4 @@
-"""Exceptions that are no `Exception`, raised by the user's code: told like any other, and never as a raw traceback."""
+"""Odd exceptions of the user's code, such as no `Exception` at all: told like any other, and without a traceback."""
 
 from __future__ import annotations
 
@@ -14,6 +14,13 @@ PIPELINE = """
     from collections.abc import Iterator
 
     from flowq import Pipeline, Rate, Retry, resource, source, stage, use
+
+
+    class Unspeakable(Exception):
+        def __str__(self) -> str:
+            raise ValueError("cannot be told")
+
+        __repr__ = __str__
 
 
     def fail(here: str) -> None:
@@ -39,6 +46,7 @@ PIPELINE = """
     @source
     def numbers() -> Iterator[int]:
         yield 1
+        fail("in a source")
 
 
     @stage(rate=Rate(100, by=key), dedup=key, retry=Retry(attempts=1))
@@ -48,7 +56,7 @@ PIPELINE = """
 
     odd = Pipeline("odd", numbers >> take)
 """
-PLACES = ("at import", "when a resource opens", "when a resource closes", "in a key", "in a handler")
+PLACES = ("at import", "when a resource opens", "when a resource closes", "in a key", "in a handler", "in a source")
 
 
 @pytest.fixture
@@ -64,7 +72,7 @@ def ended(project: Project, where: str, raised: str, *flags: str) -> tuple[int, 
 
 
 @pytest.mark.parametrize("where", PLACES)
-@pytest.mark.parametrize("raised", ["GeneratorExit", "SystemExit"])
+@pytest.mark.parametrize("raised", ["GeneratorExit", "SystemExit", "Unspeakable"])
 def test_it_is_told_in_plain_words(raised: str, where: str, project: Project) -> None:
     code, told = ended(project, where, raised, "--memory")
     assert code in (1, 2, 3), told

@@ -84,6 +84,11 @@ async def test_what_a_run_would_have_to_ignore_is_refused(
     assert SEEN == []
 
 
+async def test_stages_may_be_given_by_anything_that_can_be_iterated_once() -> None:
+    await flowq.run(PIPELINE, redis="memory", stages=iter(["numbers", "double", "keep"]))  # type: ignore[arg-type]
+    assert sorted(SEEN) == [0, 2, 4]
+
+
 async def test_durations_may_be_written_as_everywhere_else() -> None:
     await flowq.run(PIPELINE, redis="memory", lease="20s", grace="1m")  # type: ignore[arg-type]
     assert sorted(SEEN) == [0, 2, 4]
@@ -143,6 +148,34 @@ async def test_a_run_that_is_cancelled_leaves_the_program_as_before(what: str) -
         await running
 
     await comes_true(lambda: state_of(what) == before)
+
+
+async def test_a_run_that_is_cancelled_again_while_it_stops_hands_back_at_once_and_leaves_no_task() -> None:
+    started, stopping = asyncio.Event(), asyncio.Event()
+
+    @stage(concurrency=1)
+    async def stay(n: int) -> None:
+        started.set()
+        await asyncio.Event().wait()
+
+    @source
+    async def feed() -> AsyncGenerator[int]:
+        try:
+            yield 1
+            await asyncio.Event().wait()
+        finally:
+            stopping.set()
+
+    before = asyncio.all_tasks()
+    running = asyncio.create_task(flowq.run(Pipeline("long", feed >> stay), redis="memory", grace=3600.0))
+    await started.wait()
+    running.cancel()
+    await stopping.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+    assert asyncio.all_tasks() == before
 
 
 async def comes_true(condition: Callable[[], bool]) -> None:

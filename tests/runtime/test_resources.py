@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import flowq
-from flowq import Pipeline, resource, stage, use
+from flowq import Pipeline, resource, source, stage, use
 from flowq.errors import BrokerRefused
 from flowq.runtime.resources import ResourceFailed
 from flowq.runtime.run import RunOptions
@@ -165,6 +165,83 @@ async def test_a_resource_that_cannot_be_opened_ends_the_run_and_closes_those_be
     broker = lab.broker(pipeline)
     assert await broker.registered_workers() == {}
     assert (await broker.outstanding([">handler"])) == {">handler": 1}
+
+
+class Unspeakable(Exception):
+    """As when its text reads an attribute that was never set."""
+
+    def __str__(self) -> str:
+        raise AttributeError("no such attribute")
+
+    __repr__ = __str__
+
+
+@pytest.mark.parametrize("when", ["opens", "closes"])
+async def test_an_error_that_cannot_be_shown_is_named_by_its_type(when: str) -> None:
+    @resource
+    async def broken() -> AsyncIterator[str]:
+        if when == "opens":
+            raise Unspeakable
+        yield "broken"
+        raise Unspeakable
+
+    @stage
+    async def handler(item: Item, it: str = use(broken)) -> None: ...
+
+    with pytest.raises(ResourceFailed, match=r"broken.*Unspeakable"):
+        await flowq.run(Pipeline("p", handler), redis="memory")
+
+
+async def test_a_resource_that_does_not_open_does_not_hold_up_a_stop() -> None:
+    opening = asyncio.Event()
+
+    @resource
+    async def never() -> AsyncIterator[str]:
+        opening.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            log.append("given up")
+        yield "never"
+
+    @stage
+    async def handler(item: Item, first: str = use(recorded("first")), it: str = use(never)) -> None: ...
+
+    running = asyncio.create_task(flowq.run(Pipeline("p", handler), redis="memory", grace=3600))
+    await opening.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+    assert log == ["open first", "given up", "close first"]
+
+
+async def test_a_task_group_of_a_resource_that_fails_ends_the_run_and_is_named() -> None:
+    handling = asyncio.Event()
+
+    async def refresh() -> None:
+        await handling.wait()
+        raise ConnectionError("refreshing failed")
+
+    @resource
+    async def refreshed(first: str = use(recorded("first"))) -> AsyncIterator[str]:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(refresh())
+            yield "refreshed"
+
+    @source
+    def numbers() -> Iterator[Item]:
+        yield Item()
+
+    @stage
+    async def handler(item: Item, it: str = use(refreshed)) -> None:
+        handling.set()
+        await asyncio.Event().wait()
+
+    with pytest.raises(ResourceFailed, match=r"refreshed.*refreshing failed"):
+        await flowq.run(Pipeline("p", numbers >> handler), redis="memory", grace=0)
+
+    assert log == ["open first", "close first"]
 
 
 async def test_a_worker_tells_which_resource_could_not_be_opened(lab: Lab) -> None:

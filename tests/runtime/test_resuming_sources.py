@@ -21,7 +21,7 @@ from flowq.broker.keys import Keys
 from flowq.errors import UsageError
 from flowq.runtime.run import Run, RunOptions
 from flowq.runtime.runner import Runner
-from flowq.runtime.sources import SourceRunner
+from flowq.runtime.sources import SourceFailed, SourceRunner
 from flowq.sources import ndjson
 from tests.eventually import eventually
 from tests.runtime.lab import Item, Lab
@@ -232,6 +232,27 @@ async def _source_runner(pipeline: Pipeline, lab: Lab, worker: str) -> SourceRun
     await broker.register(worker, {}, lease_ms=60_000, beat="1")
     ids = iter(range(1_000_000))
     return SourceRunner(stage, pipeline.plan, broker, lambda: f"{worker}-{next(ids)}".encode(), worker=worker)
+
+
+async def test_a_cursor_of_another_type_is_refused_where_it_is_saved(lab: Lab) -> None:
+    @source
+    async def dated(ctx: SourceContext[int]) -> AsyncIterator[Item]:
+        yield Item(n=1)
+        ctx.save(1)
+        yield Item(n=2)
+        ctx.save("yesterday")  # type: ignore[arg-type]
+
+    got: list[int] = []
+
+    @stage
+    async def take(item: Item) -> None:
+        got.append(item.n)
+
+    with pytest.raises(SourceFailed, match="int"):
+        await lab.run(Pipeline("p", dated >> take))
+
+    assert got == [1]
+    assert await lab.command(b"HVALS", Keys(lab.namespace, "p").cursors) == [b"1"]
 
 
 async def test_a_cursor_of_an_earlier_version_that_does_not_fit_is_named(lab: Lab) -> None:
