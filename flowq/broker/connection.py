@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import redis.exceptions as redis_errors
 from hiredis import pack_command  # pyright: ignore[reportUnknownVariableType]
-from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
@@ -265,7 +265,7 @@ _WRONG_SERVER_WORDS = ("READONLY", "NOREPLICAS")
 def _reading(connection: Connection) -> Reading:
     """Reads a reply. redis-py's own way there does nothing more, and costs a tenth of a call."""
     parser: Any = connection._parser  # pyright: ignore[reportPrivateUsage]
-    if isinstance(parser, WatchedParser):
+    if isinstance(connection, AbstractConnection) and isinstance(parser, WatchedParser):
         return parser.read_response
     return partial(connection.read_response, disconnect_on_error=False)  # pyright: ignore[reportUnknownVariableType]
 
