@@ -265,7 +265,8 @@ _WRONG_SERVER_WORDS = ("READONLY", "NOREPLICAS")
 def _reading(connection: Connection) -> Reading:
     """Reads a reply. redis-py's own way there does nothing more, and costs a tenth of a call."""
     parser: Any = connection._parser  # pyright: ignore[reportPrivateUsage]
-    if isinstance(connection, AbstractConnection) and isinstance(parser, WatchedParser):
+    is_one_of_theirs = isinstance(connection, AbstractConnection)  # pyright: ignore[reportUnnecessaryIsInstance]
+    if is_one_of_theirs and isinstance(parser, WatchedParser):
         return parser.read_response
     return partial(connection.read_response, disconnect_on_error=False)  # pyright: ignore[reportUnknownVariableType]
 
