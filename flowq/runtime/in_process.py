@@ -76,8 +76,6 @@ async def run(
     """
     if concurrency:
         pipeline = pipeline.tuned({stage: {"concurrency": n} for stage, n in concurrency.items()})
-    if not isinstance(stages, str):  # an iterator would be empty the second time, which means all stages
-        stages = tuple(stages)
     options = replace(_options(pipeline.plan, stages, arguments or {}, lease, grace), drains=drain)
     opening = open_broker(
         pipeline.name, redis=redis, namespace=namespace, durability=durability, claim_folder=claim_folder
@@ -92,31 +90,36 @@ async def run(
         await record_plan(broker, pipeline.plan)
         await certify_lost_neighbours(broker)
         sources: list[str] = []
-        if not stages or any(stage.name in stages for stage in pipeline.plan.sources):
+        if not options.stages or any(stage.name in options.stages for stage in pipeline.plan.sources):
             sources = await run.begin(options, fresh=fresh)
         runner = Runner(
             pipeline.plan, broker, options, sources=sources, observer=_observer(pipeline.name, traces=traces)
         )
         with rarer_collections():
-            try:
-                await runner.start()
-                watching = asyncio.ensure_future(until_drained(run, runner)) if drain else asyncio.Future[None]()
-                try:
-                    await first_to_end(runner.ended, watching)
-                finally:
-                    await _end(watching)
-            except BaseException as error:
-                unclosed = await _stopped(runner)
-                if unclosed is not None and isinstance(error, ResourceFailed):
-                    raise unclosed from error  # it tells more: what has failed, and in which resource
-                raise  # what has not closed would hide what happened before
-            unclosed = await _stopped(runner)
+            unclosed = await _from_start_to_stop(run, runner, drain=drain)
         snapshot = await insist(run.snapshot, what="closing the run")
         summary = run.summary(snapshot, loop.time() - started_at)
         if unclosed is not None:
             unclosed.summary = summary
             raise unclosed
         return summary
+
+
+async def _from_start_to_stop(run: Run, runner: Runner, *, drain: bool) -> ResourceFailed | None:
+    """Run until it is drained, or fails: the resource that failed to close, if one did."""
+    try:
+        await runner.start()
+        watching = asyncio.ensure_future(until_drained(run, runner)) if drain else asyncio.Future[None]()
+        try:
+            await first_to_end(runner.ended, watching)
+        finally:
+            await _end(watching)
+    except BaseException as error:
+        unclosed = await _stopped(runner)
+        if unclosed is not None and isinstance(error, ResourceFailed):
+            raise unclosed from error  # it tells more: what has failed, and in which resource
+        raise  # what has not closed would hide what happened before
+    return await _stopped(runner)
 
 
 async def _stopped(runner: Runner) -> ResourceFailed | None:
@@ -144,6 +147,7 @@ async def _stopped(runner: Runner) -> ResourceFailed | None:
 def _options(plan: Plan, stages: Sequence[str], arguments: Mapping[str, Any], lease: float, grace: float) -> RunOptions:
     if isinstance(stages, str):
         raise UsageError(f'stages="{stages}" is text, not a list of names', hint=f'write  stages=["{stages}"]')
+    stages = tuple(stages)  # an iterator would be empty the second time, which means all stages
     for name in stages:
         plan.stage(name)
     reject_unknown_arguments(plan, arguments)
@@ -156,7 +160,7 @@ def _options(plan: Plan, stages: Sequence[str], arguments: Mapping[str, Any], le
         raise UsageError(f"lease={lease!r}, grace={grace!r}: {error}") from None
     if not lease_seconds:
         raise UsageError("lease=0: a worker needs some time for each sign of life", hint="lease=15")
-    return RunOptions(tuple(stages), arguments, lease_seconds, grace_seconds)
+    return RunOptions(stages, arguments, lease_seconds, grace_seconds)
 
 
 def _observer(pipeline: str, *, traces: bool) -> Observer | None:

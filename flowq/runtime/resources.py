@@ -33,7 +33,7 @@ class Resources:
 
     One task opens and closes them, as what is built on cancel scopes demands, so that one that does not come to an end
     can be left behind. Handlers are to run in copies of `context`: what resources have set is in it.
-    `broken` is done when a resource has ended by itself, as one does whose task group holds a task that has failed.
+    `broken` raises when a resource has ended by itself, as one does whose task group holds a task that has failed.
     """
 
     broken: asyncio.Future[None]
@@ -114,7 +114,9 @@ class Resources:
                 await self._closing.wait()
             except asyncio.CancelledError:  # by the task group of a resource, which tells what failed when it is closed
                 if not self.broken.done():
-                    self.broken.set_result(None)
+                    text = "a task in the task group of a resource has failed, so that handlers cannot go on"
+                    self.broken.set_exception(ResourceFailed(text))
+                    self.broken.exception()  # nobody has to be told
 
     async def _open(self, resource: Resource[Any]) -> Any:
         if id(resource) in self._opened:

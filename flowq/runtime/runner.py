@@ -27,7 +27,7 @@ from flowq.runtime.observation import ObservedHandling, ObservedProcessHandling,
 from flowq.runtime.pauses import Pauses
 from flowq.runtime.process_pool import ProcessHandling
 from flowq.runtime.quarantine import Quarantine
-from flowq.runtime.resources import ResourceFailed, Resources
+from flowq.runtime.resources import Resources
 from flowq.runtime.run import RunOptions
 from flowq.runtime.source_arguments import source_arguments
 from flowq.runtime.source_crew import SourceCrew
@@ -128,7 +128,7 @@ class Runner:
         arguments = {stage.name: source_arguments(stage, self._options.arguments) for stage in self._sources}
         handlers = [stage.handler for stage in (*self._stages, *self._sources)]
         await self._resources.open_all(resource for handler in handlers for resource in handler.resources.values())
-        self._resources.broken.add_done_callback(self._on_broken)
+        self._resources.broken.add_done_callback(self._on_end)
         await insist(lambda: check_claim_folder(self._broker, self._plan), what="looking for the claim folder")
         edges = [edge for stage in self._stages for edge in stage.in_edges]
         if edges:
@@ -313,15 +313,8 @@ class Runner:
     def _watch(self, task: asyncio.Task[None]) -> None:
         task.add_done_callback(self._on_end)
 
-    def _on_broken(self, _: asyncio.Future[None]) -> None:
-        if not self.ended.done():
-            self.ended.set_exception(
-                ResourceFailed("a task in the task group of a resource has failed, so that handlers cannot go on")
-            )
-            self.ended.exception()
-
-    def _on_end(self, task: asyncio.Task[None]) -> None:
-        if task.cancelled():
+    def _on_end(self, task: asyncio.Future[None]) -> None:
+        if isinstance(task, asyncio.Task) and task.cancelled():
             error: BaseException | None = None if self._is_stopping else TaskCancelled(task.get_name())
         else:
             error = task.exception()
