@@ -10,7 +10,7 @@ from typing import Any
 from flowq.broker.calls import CALL_TIMEOUT_SECONDS
 from flowq.broker.claims import content_of
 from flowq.broker.recorded_plan import RecordedEdge, recorded_plan
-from flowq.broker.records import pairs
+from flowq.broker.records import pairs, parked_fields
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.codec import decoder, schema_digest
 from flowq.delivery.message import Header
@@ -207,7 +207,9 @@ async def _sample(broker: Broker, edge: str, most: int) -> list[tuple[bytes, byt
             if not names:
                 break
             bodies = await link.call(b"HMGET", keys.parked(edge), *names, timeout_seconds=CALL_TIMEOUT_SECONDS)
-            found += [(header, body) for header, _, body in (value.partition(b"\n") for value in bodies if value)]
+            for value in filter(None, bodies):
+                values = dict(pairs(parked_fields(value)))
+                found.append((values.get(b"h", b""), values.get(b"b", b"")))
         return found
     finally:
         await link.close()

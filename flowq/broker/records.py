@@ -20,7 +20,8 @@ _LOOKS_LIKE_OURS = re.compile(rb"\S+ \S+ \S+ [0-9]+(?: |$)").match
 
 
 _FURTHER = b"flowq:further"
-_MOST_DIGITS = 10
+_HAS_FIELDS = b" b=fields"
+_MOST_DIGITS = 9
 
 WHOLE = "*"
 """Stands for all stages where a pause names what is paused."""
@@ -133,18 +134,23 @@ def deliveries_of(edge: str, entries: Sequence[Any], worker: str, epoch: int) ->
 def _whole(fields: Sequence[bytes]) -> dict[bytes, bytes]:
     """All fields of an entry by name, also those that share one because there are too many (`entries.lua`)."""
     values = dict(pairs(fields))
-    further, words, at = values.get(_FURTHER, b""), list[bytes](), 0
-    while at < len(further):  # by position: to cut off each word would take the square of their number
-        colon = further.find(b":", at, at + _MOST_DIGITS + 1)
-        length = further[at : max(at, colon)]
-        if not length.isdigit() or colon + 1 + int(length) > len(further):
-            return values  # somebody else has written it
+    if words := _words_of(values.get(_FURTHER, b"")):
+        del values[_FURTHER]
+        return dict(pairs(words)) | values
+    return values
+
+
+def _words_of(text: bytes) -> list[bytes]:
+    """The names and values that share one text (`entries.lua`); empty when somebody else has written it."""
+    words, at = list[bytes](), 0
+    while at < len(text):  # by position: to cut off each word would take the square of their number
+        colon = text.find(b":", at, at + _MOST_DIGITS + 1)
+        length = text[at : max(at, colon)]
+        if not length.isdigit() or colon + 1 + int(length) > len(text):
+            return []
         at = colon + 1 + int(length)
-        words.append(further[colon + 1 : at])
-    if not words or len(words) % 2:
-        return values
-    del values[_FURTHER]
-    return dict(pairs(words)) | values
+        words.append(text[colon + 1 : at])
+    return words if len(words) % 2 == 0 else []
 
 
 def _odd_delivery(edge: str, entry_id: bytes, fields: dict[bytes, bytes], worker: str, epoch: int) -> Delivery:
@@ -159,10 +165,22 @@ def _odd_delivery(edge: str, entry_id: bytes, fields: dict[bytes, bytes], worker
 
 
 def parked_delivery(edge: str, parked: bytes) -> Delivery:
-    """A delayed message as it lies there: header, line break, body. Without a line break all of it is the body."""
-    header, found, body = parked.partition(b"\n")
-    (delivery,) = deliveries_of(edge, [(b"", [b"h", header, b"b", body] if found else [b"b", parked])], "", 0)
+    """A delayed message as it lies there, see `parked_fields`."""
+    (delivery,) = deliveries_of(edge, [(b"", parked_fields(parked))], "", 0)
     return delivery
+
+
+def parked_fields(parked: bytes) -> list[bytes]:
+    """The fields of a delayed message: header, line break, body or all fields (`append.lua`).
+
+    Without a line break all of it is the body.
+    """
+    header, found, body = parked.partition(b"\n")
+    if not found:
+        return [b"b", parked]
+    if header.endswith(_HAS_FIELDS) and (words := _words_of(body)):
+        return [b"h", header.removesuffix(_HAS_FIELDS), *words]
+    return [b"h", header, b"b", body]
 
 
 def dead_entry(entry_id: bytes, fields: Sequence[bytes], amended: bytes | None = None) -> DeadEntry:

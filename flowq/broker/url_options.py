@@ -148,6 +148,7 @@ _OPTIONS: Mapping[str, _Option] = {
     "protocol": _Option(_protocol, "2 or 3", set_by_flowq=True),
     "tls": _Option(_yes_or_no, "true or false", is_shown=True),  # only as sentinel_tls
 }
+_NEAR = 0.75  # of 1: a name that is less like an option may be a secret
 _ONLY_FOR_DATA = ("db", *(name for name, option in _OPTIONS.items() if option.set_by_flowq))
 _OTHERS_SAY = dict.fromkeys(
     ("ssl", "tls", "use_ssl", "use_tls", "secure", "usessl"), "TLS is asked for by rediss:// at the beginning"
@@ -204,8 +205,13 @@ def _known(name: str, scheme: str, has_value: bool) -> _Option:
     allowed = _allowed(scheme)
     if option := allowed.get(name):
         return option
-    if not has_value or not _NAME.fullmatch(name):  # it may be the rest of a password
-        raise UsageError("the Redis URL has an option that there is not", hint="write ? in a user or password as %3F")
+    near = get_close_matches(name, allowed, 1, cutoff=_NEAR)
+    is_a_name = near or name in _OTHERS_SAY or _plain(name) in _OPTIONS
+    if not has_value or not is_a_name or not _NAME.fullmatch(name):  # it may be the rest of a password
+        raise UsageError(
+            "the Redis URL has an option that there is not",
+            hint=f"write ? in a user or password as %3F; options: {', '.join(_own(allowed))}",
+        )
     if _plain(name) in _OPTIONS and _OPTIONS[_plain(name)].is_tls:
         hint = f"{name} needs TLS: write rediss:// instead of redis://"
     elif name.startswith(SENTINEL) and _plain(name) in _OPTIONS and "sentinel" not in scheme:
@@ -213,8 +219,7 @@ def _known(name: str, scheme: str, has_value: bool) -> _Option:
     elif scheme == "unix" and name == "socket_keepalive":
         hint = "a Unix socket needs none"
     else:
-        near = get_close_matches(name, allowed, 1)
-        hint = _OTHERS_SAY.get(name) or (f"did you mean {near[0]}?" if near else f"options: {', '.join(_own(allowed))}")
+        hint = _OTHERS_SAY.get(name) or f"did you mean {near[0]}?"
     raise UsageError(f'the Redis URL has an option "{name}" that cannot be used here', hint=hint)
 
 

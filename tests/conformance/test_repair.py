@@ -301,3 +301,20 @@ async def test_a_letter_that_was_put_back_and_is_restored_enters_the_balance_onc
     balance = await worker.balance()
     assert (balance.entered, balance.waiting, balance.dead) == (2, 2, 0)
     assert not await redis(b"EXISTS", keys.restored("parse"))
+
+
+@pytest.mark.parametrize("delay_ms", [0, 60_000])
+async def test_a_copy_of_a_message_that_waits_to_be_tried_again_stays_dead(
+    delay_ms: int, worker: Worker, keys: Keys, redis: Command
+) -> None:
+    await worker.settle(buried(await worker.given_one()))
+    (letter,) = await worker.broker.dead_entries("parse")
+    ((_, fields),) = await redis(b"XRANGE", keys.dead("parse"), b"-", b"+")
+    assert await put_back(worker.broker, "parse", IN, [WayBack(letter.entry_id, letter.header, "", 60_000)]) == 1
+    copy = (await redis(b"XADD", keys.dead("parse"), b"*", *fields)).decode()
+
+    assert await put_back(worker.broker, "parse", IN, [WayBack(copy, letter.header, "", delay_ms)]) == 0
+
+    assert len(await worker.broker.dead_entries("parse")) == 1
+    assert await redis(b"ZCARD", keys.delayed(IN)) == 1
+    assert await redis(b"XLEN", keys.edge(IN)) == 0

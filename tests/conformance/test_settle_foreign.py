@@ -5,6 +5,12 @@ from __future__ import annotations
 import pytest
 
 from flowq.broker.keys import Keys
+from flowq.broker.looking import peek
+from flowq.broker.records import pairs
+from flowq.broker.repairing import WayBack, put_back
+from flowq.broker.settling import Settled
+from flowq.delivery.message import Delivery, Header
+from flowq.delivery.settlement import Delay
 from tests.conformance.conftest import Command
 from tests.conformance.worker import IN, OUT, Settle, Worker, buried, done, output, released, retried
 
@@ -40,6 +46,52 @@ async def test_a_foreign_entry_dies_with_all_its_fields(worker: Worker, keys: Ke
 
     (letter,) = await worker.broker.dead_entries("parse")
     assert (letter.body, letter.foreign) == (b"body", {b"trace": b"abc", b"zone": b"north"})
+
+
+def queued(delivery: Delivery) -> Settled:
+    return (delivery,), Delay(delivery.retried(counted=False), 1, counted=False, queue_key="k")
+
+
+@pytest.mark.parametrize(
+    "fields", [(b"kind", b"odd \n 3:7"), (b"flowq:further", b"1:x", b"h", b"not a header", b"", b"")]
+)
+@pytest.mark.parametrize("settle", [retried, released, queued])
+async def test_a_foreign_entry_that_waits_again_keeps_all_its_fields(
+    settle: Settle, fields: tuple[bytes, ...], worker: Worker, keys: Keys, redis: Command
+) -> None:
+    await redis(b"XADD", keys.edge(IN), b"*", b"b", b"body\n", *fields)
+
+    await worker.settle(settle(await worker.read_one()))
+    for name in await redis(b"ZRANGE", keys.delayed(IN), 0, -1):
+        await redis(b"ZADD", keys.delayed(IN), 1, name)
+    _, sights = await peek(worker.broker, [IN], most=9)
+    assert [sight.delivery.body for sight in sights] == [b"body\n"]
+    await worker.broker.promote([IN], limit=9)
+    delivery = await worker.read_one()
+    assert delivery.body == b"body\n"
+    await worker.settle(buried(delivery))
+
+    (letter,) = await worker.broker.dead_entries("parse")
+    further = {name: value for name, value in pairs(fields) if name != b"h"}
+    assert (letter.body, letter.foreign) == (b"body\n", further)
+    assert (await worker.balance()).entered == 1
+
+
+async def test_a_foreign_letter_that_goes_back_later_keeps_all_its_fields(
+    worker: Worker, keys: Keys, redis: Command
+) -> None:
+    await redis(b"XADD", keys.edge(IN), b"*", b"b", b"body", b"kind", b"odd")
+    await worker.settle(buried(await worker.read_one()))
+    (letter,) = await worker.broker.dead_entries("parse")
+
+    header = Header.entering("x").encode()
+    await put_back(worker.broker, "parse", IN, [WayBack(letter.entry_id, header, "", delay_ms=1)])
+    while not (await worker.broker.promote([IN], limit=9))[0]:
+        pass
+    await worker.settle(buried(await worker.read_one()))
+
+    (letter,) = await worker.broker.dead_entries("parse")
+    assert (letter.body, letter.foreign) == (b"body", {b"kind": b"odd"})
 
 
 async def test_an_entry_without_any_known_field_dies_with_all_its_fields(

@@ -75,15 +75,15 @@ REFUSED = [
     ("redis://db/1?db=2", "two numbers", "leave out one"),
     ("redis://db?db=sesame", "value of db", "db takes a number"),
     ("redis://db?db=", "value of db", "db takes a number"),
-    ("redis://db?foo=1", 'option "foo"', "options: db, username, password"),
+    ("redis://db?foo=1", "an option that there is not", "options: db, username, password"),
     ("redis://db?ssl=true", 'option "ssl"', "rediss://"),
     ("redis://db?pasword=sesame", 'option "pasword"', "did you mean password?"),
     ("redis://db?socket_keepalife=1", 'option "socket_keepalife"', "did you mean socket_keepalive?"),
     ("redis://db?socket_keepalive=perhaps", "value of socket_keepalive", "true or false"),
     ("redis://db?socket_timeout=soon", "value of socket_timeout", "seconds"),
     ("redis://db?ssl_cert_reqs=none", 'option "ssl_cert_reqs"', "rediss://"),
-    ("redis://db?retry=1", 'option "retry"', "options: "),
-    ("redis://db?connection_class=x", 'option "connection_class"', "did you mean"),
+    ("redis://db?retry=1", "an option that there is not", "options: "),
+    ("redis://db?connection_class=x", "an option that there is not", "options: "),
     ("redis://db?sentinel_password=x", 'option "sentinel_password"', "redis+sentinel://"),
     ("redis://db?password=a&password=b", "password twice", "leave out one"),
     ("redis://db?sesame", "an option that there is not", "%3F"),
@@ -187,6 +187,7 @@ PLACES = [
 @given(st.sampled_from(PLACES), secrets, st.booleans())
 def test_a_secret_is_shown_nowhere_wherever_in_the_url_it_stands(place: str, secret: str, encoded: bool) -> None:
     assume(encoded or "@" in place or "@" not in secret)  # what follows is the host then, whoever wrote it
+    assume("flowq" not in secret)  # which is in each path of a traceback
     url = place.format(quote(secret, safe="") if encoded else secret)
     shown = [redact(url)]
     if place.startswith(("redis", "unix")) and " " not in secret:
@@ -200,6 +201,14 @@ def test_a_secret_is_shown_nowhere_wherever_in_the_url_it_stands(place: str, sec
     for text in shown:
         assert "Z7" not in text, text
         assert not any(secret[i : i + 6] in text for i in range(len(secret) - 5)), text
+
+
+@pytest.mark.parametrize("name", ["hunter", "sesame_open", "correcthorse", "tls_secret", "monkey_password", "db_pass"])
+def test_a_secret_in_the_place_of_an_option_is_not_printed(name: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        dialer_for(f"redis://db/0?{name}=1", "lab")
+
+    assert name not in "".join(traceback.format_exception(refused.value)) + str(problems_of(refused.value))
 
 
 @given(st.text())

@@ -102,7 +102,7 @@ READERS: dict[str, tuple[Reader, tuple[type[Exception], ...]]] = {
     "broker/records.py:counters_in": (lambda raw: records.counters_in([raw, raw]), ()),
     "broker/records.py:moments_by_name": (lambda raw: records.moments_by_name([raw, raw]), ()),
     "broker/records.py:texts_by_name": (lambda raw: records.texts_by_name([raw, raw]), ()),
-    "broker/records.py:_whole": (lambda raw: records.dead_entry(b"1-1", [records._FURTHER, raw]), ()),  # pyright: ignore[reportPrivateUsage]
+    "broker/records.py:_words_of": (lambda raw: records.dead_entry(b"1-1", [records._FURTHER, raw]), ()),  # pyright: ignore[reportPrivateUsage]
     "broker/records.py:parked_delivery": (
         lambda raw: everything_of(records.parked_delivery(">a", raw)),
         (DecodeError,),

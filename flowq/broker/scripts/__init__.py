@@ -39,7 +39,10 @@ def _load(name: str, *, keeps_answer: bool = False) -> Script:
     text = _read(name)
     if keeps_answer:
         text = _read("once").replace(b"--[[ the script ]]", text)
-    if b"addable(" in text or b"is_counted(" in text:
+    appends = b"append(" in text or b"append_parked(" in text
+    if appends:
+        text = _read("append") + text
+    if appends or b"addable(" in text or b"is_counted(" in text:
         text = _read("entries") + text
     text = _read("guards") + text
     return Script(name, text, hashlib.sha1(text, usedforsecurity=False).hexdigest().encode(), keeps_answer)

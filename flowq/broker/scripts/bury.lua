@@ -13,7 +13,7 @@ local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 -- First, because Redis allows a removal when memory is full, and then the rest of the script passes as well.
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now_ms - ARGV[4])
 redis.call('ZADD', KEYS[2], now_ms, ARGV[3])
-redis.call('XADD', KEYS[3], '*', 'e', ARGV[2], 'h', ARGV[5], 'b', ARGV[6], 'x', ARGV[7])
+append(KEYS[3], {'e', ARGV[2], 'h', ARGV[5], 'b', ARGV[6], 'x', ARGV[7]})
 increase(KEYS[1], 'dead:' .. ARGV[1], 1)
 increase(KEYS[1], 'ok:' .. ARGV[1], -1)
 return 1

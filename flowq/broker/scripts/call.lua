@@ -147,7 +147,7 @@ for key in pairs(look_at) do
       if value then
         redis.call('ZREM', KEYS[k + 1], name)
         redis.call('HDEL', KEYS[k + 2], name)
-        append_parked(KEYS[k], value)
+        if not append_parked(KEYS[k], value) then park(KEYS[k + 1], KEYS[k + 2], now_ms, name, value) end
       end
     end
     if #called == most then more[#more + 1] = key end

@@ -1,22 +1,35 @@
 -- Stands before each script that copies entries: what other programs add may have more fields than one call can carry.
 
 local MOST_WORDS = 7000 -- names and values: unpack() raises at 8000
-local FURTHER = 'flowq:further' -- a field that has the first fields of an entry: for each word its length, a colon, the word
+local FURTHER = 'flowq:further' -- a field that has the first fields of an entry
+
+-- Words in one text: for each its length, a colon, the word.
+local function joined(words)
+  local parts = {}
+  for w, word in ipairs(words) do parts[w] = #word .. ':' .. word end
+  return table.concat(parts)
+end
+
+-- The names and values in such a text; nil when somebody else has written it.
+local function words_of(text)
+  local words, position = {}, 1
+  while position <= #text do
+    local length, first = string.match(text, '^(%d+):()', position)
+    if not length or #length > 9 or first + length - 1 > #text then return nil end
+    words[#words + 1] = string.sub(text, first, first + length - 1)
+    position = first + length
+  end
+  return #words > 0 and #words % 2 == 0 and words or nil
+end
 
 -- All fields of an entry, as they were before `addable`.
 local function whole(fields)
-  local all, at = {}, nil
+  local at
   for f = 1, #fields, 2 do
     if fields[f] == FURTHER then at = f + 1 end
   end
-  if not at then return fields end
-  local text, position = fields[at], 1
-  while position <= #text do
-    local length, first = string.match(text, '^(%d+):()', position)
-    if not length then return fields end -- not ours
-    all[#all + 1] = string.sub(text, first, first + length - 1)
-    position = first + length
-  end
+  local all = at and words_of(fields[at])
+  if not all then return fields end
   for f = 1, #fields, 2 do
     if f + 1 ~= at then all[#all + 1], all[#all + 2] = fields[f], fields[f + 1] end
   end
@@ -34,10 +47,10 @@ local function addable(fields)
     if f >= first_kept or (last[name] == f and string.find(name, '^[behx]$')) then
       kept[#kept + 1], kept[#kept + 2] = name, value
     else
-      further[#further + 1] = #name .. ':' .. name .. #value .. ':' .. value
+      further[#further + 1], further[#further + 2] = name, value
     end
   end
-  kept[#kept + 1], kept[#kept + 2] = FURTHER, table.concat(further)
+  kept[#kept + 1], kept[#kept + 2] = FURTHER, joined(further)
   return kept
 end
 

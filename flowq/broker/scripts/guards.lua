@@ -1,8 +1,11 @@
 -- Stands before each script: what keeps it from failing half-way over something that flowq did not write.
 
+-- The command on the path of every message, whose failure is looked into by append().
+local try = redis.pcall
+
 -- Call a command that may fail, as for want of a group. Whoever may not call it at all must not take that for an answer.
 local function attempt(...)
-  local reply = redis.pcall(...)
+  local reply = try(...)
   local err = tostring(type(reply) == 'table' and reply.err)
   if string.find(err, 'user executing the script can', 1, true) or string.find(err, 'ACL failure', 1, true) then
     error(err, 0)
@@ -43,15 +46,5 @@ end
 local function number_of(value)
   local number = tonumber(value or 0) or 0
   return math.abs(number) < 1e16 and number or 0 -- NaN is not below anything
-end
-
--- Append a delayed message as it was parked: header, line break, body. Without a line break all of it is the body.
-local function append_parked(stream, value)
-  local newline = string.find(value, '\n', 1, true)
-  if newline then
-    redis.call('XADD', stream, '*', 'h', string.sub(value, 1, newline - 1), 'b', string.sub(value, newline + 1))
-  else
-    redis.call('XADD', stream, '*', 'b', value)
-  end
 end
 

@@ -21,7 +21,7 @@ for _, letter in ipairs(letters) do
   redis.call('HDEL', KEYS[3], id)
   redis.call('XDEL', KEYS[1], id)
   local added = attempt('XADD', KEYS[2], id, unpack(fields))
-  if type(added) == 'table' and added.err then added = redis.call('XADD', KEYS[2], '*', unpack(fields)) end
+  if type(added) == 'table' and added.err then added = append(KEYS[2], fields) end
   if amended then redis.call('HSET', KEYS[4], added, amended) end
 end
 if #letters == 0 then redis.call('DEL', KEYS[1]) end -- an empty stream is all that is left

@@ -3,7 +3,7 @@
 -- Promise: a message is on the old edge or on the new one, never on both or neither, and after every step both add up.
 -- Nothing is moved while a worker that may be at it lives. One that was taken for dead and wakes up late finds itself
 -- unregistered, as after a reclaim, and what it was at gone: its settlement changes nothing. The same step again moves
--- what is left. Removals come first: Redis allows them when memory is full, and then the rest passes.
+-- what is left. A removal comes first: Redis allows it when memory is full, and then the rest passes.
 --
 -- KEYS  1 workers  2 stats  3 stream  4 delayed  5 parked  6 new stream  7 new delayed  8 new parked,
 --       then for each consumer known: its lease
@@ -26,16 +26,20 @@ for _, consumer in ipairs(pending.err == nil and pending[4] or {}) do
 end
 for name in pairs(known) do redis.call('HDEL', KEYS[1], name) end
 
-local counted, moved = 0, 0
+redis.call('HDEL', KEYS[1], '')
+local counted, moved, stopped_by = 0, 0, nil
 for _, entry in ipairs(redis.call('XRANGE', stream, '-', '+', 'COUNT', limit)) do
   local id, fields = entry[1], entry[2]
+  if not append(KEYS[6], fields) then
+    stopped_by = 'the one that works at the end of ' .. KEYS[6]
+    break
+  end
   attempt('XACK', stream, group, id)
   redis.call('XDEL', stream, id)
-  redis.call('XADD', KEYS[6], '*', unpack(addable(fields)))
   if is_counted(fields) then counted = counted + 1 end
   moved = moved + 1
 end
-local due = moved < limit and redis.call('ZRANGE', delayed, 0, limit - moved - 1, 'WITHSCORES') or {}
+local due = not stopped_by and moved < limit and redis.call('ZRANGE', delayed, 0, limit - moved - 1, 'WITHSCORES') or {}
 for i = 1, #due, 2 do
   local name, value = due[i], redis.call('HGET', parked, due[i])
   redis.call('ZREM', delayed, name)
@@ -52,4 +56,5 @@ if counted > 0 then
   increase(stats, 'in:' .. new_edge, counted)
   increase(stats, 'in:' .. edge, -counted)
 end
+if stopped_by then return {-1, stopped_by} end
 return {moved}

@@ -32,9 +32,10 @@ for k = 1, #KEYS, 3 do
     redis.call('HDEL', parked, unpack(due))
     for i = 1, #due do
       local value = bodies[i]
-      if value then
-        append_parked(stream, value)
+      if value and append_parked(stream, value) then
         moved = moved + 1
+      elseif value then
+        park(delayed, parked, now_ms, due[i], value)
       end
     end
   end

@@ -105,7 +105,9 @@ for e = 1, n_edges do
         redis.call('ZADD', delayed, now_ms + delay_ms, message_id)
         redis.call('HSET', parked, message_id, header .. '\n' .. body)
       else
-        redis.call('XADD', stream, '*', 'h', header, 'b', body)
+        if try('XADD', stream, '*', 'h', header, 'b', body).err and not append(stream, {'h', header, 'b', body}) then
+          park(delayed, parked, now_ms, string.match(header, '^%S+'), header .. '\n' .. body)
+        end
       end
       appended = appended + 1
     elseif released and string.find(header, ' e=file', 1, true) then
@@ -115,7 +117,7 @@ for e = 1, n_edges do
   if seen_ms > 0 then forget_old(seen, n) end
   at = at + width * n
   for i = at, at + 3 * n_dead - 1, 3 do
-    redis.call('XADD', dead, '*', 'e', edge, 'h', ARGV[i], 'b', ARGV[i + 1], 'x', ARGV[i + 2])
+    append(dead, {'e', edge, 'h', ARGV[i], 'b', ARGV[i + 1], 'x', ARGV[i + 2]})
   end
   at = at + 3 * n_dead
   count('in:' .. edge, appended + n_dead)
@@ -124,7 +126,7 @@ for e = 1, n_edges do
   all, all_appended = all + n + n_dead, all_appended + appended
   if source ~= '' then count('out:' .. source, n + n_dead) end
 end
-if #unneeded > 0 then redis.call('XADD', released, '*', 'r', table.concat(unneeded)) end
+if #unneeded > 0 then append(released, {'r', table.concat(unneeded)}) end
 local n_duplicates = all - all_appended
 if token ~= '' and n_duplicates > 0 then
   redis.call('ZINCRBY', published, math.min(n_duplicates, DUPLICATES_PER_MS - 1) / DUPLICATES_PER_MS, token)

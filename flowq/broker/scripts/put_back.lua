@@ -2,7 +2,7 @@
 --
 -- Promise: each is either dead or waiting (or delayed), in one step; one that is no longer there is passed over, so that
 -- the same call twice does nothing twice. One that was amended after the caller looked is passed over as well: it
--- shall run as it was amended. The removal comes first: Redis allows it when memory is full, and then the rest passes.
+-- shall run as it was amended; and so is a copy of a message that waits to be tried again. The removal comes first: Redis allows it when memory is full, and then the rest passes.
 --
 -- KEYS  1 stats  2 run  3 dead  4 amended  5 stream  6 delayed  7 parked  8 restored
 -- ARGV  stage ('' when they go to another one: there they enter, and here they stay counted as dead), edge,
@@ -23,7 +23,9 @@ for i = 3, #ARGV, 5 do
   local id, header, died_in, delay_ms = ARGV[i], ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[i + 3])
   local new_body = ARGV[i + 4] ~= '' and string.sub(ARGV[i + 4], 2)
   local letter = redis.call('XRANGE', dead, id, id)[1]
-  if letter and (new_body or redis.call('HEXISTS', amended, id) == 0) and redis.call('XDEL', dead, id) == 1 then
+  local name = string.match(header, '^%S+')
+  local may_go = letter and (new_body or redis.call('HEXISTS', amended, id) == 0) and not redis.call('ZSCORE', delayed, name)
+  if may_go and redis.call('XDEL', dead, id) == 1 then
     redis.call('HDEL', amended, id)
     local entry, body, fields, was_restored = {'h', header}, new_body, whole(letter[2]), false
     for f = 1, #fields, 2 do
@@ -37,14 +39,10 @@ for i = 3, #ARGV, 5 do
         entry[#entry + 1], entry[#entry + 2] = string.sub(name, 3), value
       end
     end
-    if delay_ms > 0 and body then
-      local name = string.match(header, '^%S+')
-      if redis.call('ZSCORE', delayed, name) then name = name .. ':' .. id end -- an entry copied by hand
-      redis.call('ZADD', delayed, now_ms + delay_ms, name)
-      redis.call('HSET', parked, name, header .. '\n' .. body)
-    else
-      if body then entry[#entry + 1], entry[#entry + 2] = 'b', body end
-      redis.call('XADD', stream, '*', unpack(addable(entry)))
+    if body then entry[#entry + 1], entry[#entry + 2] = 'b', body end
+    if (delay_ms > 0 and body) or not append(stream, entry) then
+      redis.call('ZADD', delayed, now_ms + (delay_ms > 0 and delay_ms or AGAIN_MS), name)
+      redis.call('HSET', parked, name, parked_form(header, body or '', entry))
     end
     -- A letter of this run moves back into the balance of its stage; any other enters it anew. One that was restored has
     -- left it before, when it was removed or put back.

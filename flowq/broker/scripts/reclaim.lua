@@ -55,7 +55,7 @@ for i = 1, #pending do
         letter[#letter + 1] = value
       end
       redis.call('XDEL', stream, id)
-      redis.call('XADD', KEYS[5], '*', unpack(addable(letter)))
+      append(KEYS[5], letter)
       increase(KEYS[6], 'dead:' .. stage, 1)
       if entry and not is_counted(fields) then increase(KEYS[6], 'in:' .. edge, 1) end -- no publisher did
     end

@@ -30,7 +30,7 @@ for i = 2, #ARGV, 6 do
   local copy = redis.call('HGET', KEYS[3], id)
   if not redis.call('ZSCORE', KEYS[1], token) and not is_there(id, header) and not (copy and is_there(copy, header)) then
     redis.call('ZADD', KEYS[1], now_ms, token)
-    copy = redis.call('XADD', KEYS[2], '*', 'e', ARGV[i + 2], 'h', header, 'b', ARGV[i + 4], 'x', ARGV[i + 5], 'r', id)
+    copy = append(KEYS[2], {'e', ARGV[i + 2], 'h', header, 'b', ARGV[i + 4], 'x', ARGV[i + 5], 'r', id})
     redis.call('HSET', KEYS[3], id, copy)
     added = added + 1
   end

@@ -106,7 +106,7 @@ if n_done > 0 then
     if kept then
       for i = at, at + n_done - 1 do
         local entry = redis.call('XRANGE', stream, ARGV[i], ARGV[i])[1]
-        if entry then redis.call('XADD', kept, '*', unpack(addable(entry[2]))) end
+        if entry then append(kept, entry[2]) end
       end
       local keep_ms, keep_count = tonumber(ARGV[#ARGV - 1]), ARGV[#ARGV]
       if keep_ms > 0 then redis.call('XTRIM', kept, 'MINID', '~', string.format('%.0f', now() - keep_ms)) end
@@ -121,6 +121,11 @@ if n_done > 0 then
 end
 
 -- The others: delayed, postponed, released, buried
+
+local function name_for(header, id)
+  local name = string.match(header, '^%S+')
+  return redis.call('ZSCORE', delayed, name) and name .. ':' .. id or name -- an entry copied by hand
+end
 
 local others = 0
 at = at + n_done
@@ -144,20 +149,16 @@ for i = at, at + 4 * n_other - 1, 4 do
             letter[#letter + 1] = fields[f + 1]
           end
         end
-        redis.call('XADD', dead, '*', unpack(addable(letter)))
+        append(dead, letter)
         count('dead:' .. stage, 1)
       elseif kind == 'R' then
-        local again = {'h', header, 'b', body}
-        for f = 1, #fields > 4 and #fields or 0, 2 do
-          if fields[f] ~= 'h' and fields[f] ~= 'b' then again[#again + 1], again[#again + 2] = fields[f], fields[f + 1] end
-        end
-        redis.call('XADD', stream, '*', unpack(addable(again)))
+        local value = parked_form(header, body, fields)
+        if not append_parked(stream, value) then park(delayed, parked, now(), name_for(header, id), value) end
         count('released:' .. stage, 1)
       else
-        local name = string.match(header, '^%S+')
-        if redis.call('ZSCORE', delayed, name) then name = name .. ':' .. id end -- an entry copied by hand
+        local name = name_for(header, id)
         redis.call('ZADD', delayed, now() + (kind == 'Q' and LONGEST_QUEUE_MS or tonumber(extra)), name)
-        redis.call('HSET', parked, name, header .. '\n' .. body)
+        redis.call('HSET', parked, name, parked_form(header, body, fields))
         if kind == 'Q' then
           redis.call('ZADD', KEYS[7], 0, table.concat({extra, string.format('%016.0f', now_us), own_edge, name}, '\n'))
         end
@@ -201,7 +202,9 @@ for target = 1, n_targets do
     local appended = 0
     for i = at, at + width * n_outputs - 1, width do
       if seen_ms == 0 or is_unseen(seen, seen_ms, ARGV[i + 2]) then
-        redis.call('XADD', to, '*', 'h', ARGV[i], 'b', ARGV[i + 1])
+        if try('XADD', to, '*', 'h', ARGV[i], 'b', ARGV[i + 1]).err and not append(to, {'h', ARGV[i], 'b', ARGV[i + 1]}) then
+          park(to_delayed, to_parked, now(), string.match(ARGV[i], '^%S+'), ARGV[i] .. '\n' .. ARGV[i + 1])
+        end
         appended = appended + 1
       elseif released and string.find(ARGV[i], ' e=file', 1, true) then
         unneeded[#unneeded + 1] = ARGV[i + 1] .. '\n'
@@ -225,7 +228,7 @@ for target = 1, n_targets do
   at = next_at
 end
 if released and acked > 0 and (ARGV[11] ~= '\n' or #unneeded > 1) then
-  redis.call('XADD', released, '*', 'r', table.concat(unneeded))
+  append(released, {'r', table.concat(unneeded)})
 end
 if answered then redis.call('SET', answered, token .. ' ' .. table.concat(answer, ' '), 'PX', ANSWERED_MS) end
 return answer

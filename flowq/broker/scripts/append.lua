@@ -1,0 +1,86 @@
+-- Stands before each script that adds entries: a stream whose last id is the largest there is takes no more. Anybody who may
+-- write to Redis can have added such an entry or have set the id, and Lua never rolls back what was done before XADD fails.
+
+local FIRST_FAR_ID = '10000000000000000000-0' -- in 300 million years
+local PER_CALL = 100
+local AGAIN_MS = 1000 -- until a message is tried again that its stream did not take
+
+local function is_far(id) return #string.match(id, '^%d*') == 20 end
+
+-- Make a stream anew, with the same entries and groups; those from the end of time are added as if they came now. (Redis
+-- does not let an id go back, once an entry with it was deleted.) Answers whether it was done: not while a worker has any
+-- entry, which it will settle in the group that it knows. It ends soon, since nothing can be added.
+local function reopen(stream)
+  local groups = {}
+  for g, group in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
+    groups[g] = {}
+    for f = 1, #group, 2 do groups[g][group[f]] = group[f + 1] end
+    if groups[g].name == 'flowq' and groups[g].pending > 0 then return false end
+  end
+  local old, last = stream .. ':full', '0-0'
+  redis.call('RENAME', stream, old)
+  local function copy(from, to, new_id)
+    repeat
+      local entries = redis.call('XRANGE', old, from, to, 'COUNT', PER_CALL)
+      for _, entry in ipairs(entries) do
+        redis.call('XADD', stream, new_id or entry[1], unpack(addable(entry[2])))
+        redis.call('XDEL', old, entry[1])
+        last = entry[1]
+      end
+    until #entries < PER_CALL
+  end
+  copy('-', '(' .. FIRST_FAR_ID)
+  for _, group in ipairs(groups) do
+    local delivered = group['last-delivered-id']
+    redis.call('XGROUP', 'CREATE', stream, group.name, is_far(delivered) and last or delivered, 'MKSTREAM')
+  end
+  copy(FIRST_FAR_ID, '+', '*')
+  redis.call('DEL', old)
+  return true
+end
+
+-- Add an entry. Answers its id, or nil when the stream takes none for now: the caller keeps it elsewhere.
+local function append(stream, fields)
+  fields = addable(fields)
+  local id = attempt('XADD', stream, '*', unpack(fields))
+  if id.err and string.find(id.err, 'last possible ID', 1, true) then
+    if not reopen(stream) then return nil end
+    id = attempt('XADD', stream, '*', unpack(fields))
+  end
+  if id.err then error(id.err, 0) end
+  return id
+end
+
+-- What follows the header of a delayed message in the place of its body when it has further fields: all but the header.
+local HAS_FIELDS = ' b=fields'
+
+-- A message as it lies with the delayed ones: header, line break, body. `fields` are those of its entry.
+local function parked_form(header, body, fields)
+  if #fields == 4 and fields[1] == 'h' and fields[3] == 'b' then return header .. '\n' .. body end
+  local words = {'b', body}
+  for f = 1, #fields, 2 do
+    if fields[f] ~= 'h' and fields[f] ~= 'b' then words[#words + 1], words[#words + 2] = fields[f], fields[f + 1] end
+  end
+  if #words == 2 then return header .. '\n' .. body end
+  return header .. HAS_FIELDS .. '\n' .. joined(words)
+end
+
+-- Append a delayed message as it was parked. Without a line break all of it is the body. Answers its id, or nil.
+local function append_parked(stream, value)
+  local newline = string.find(value, '\n', 1, true)
+  if not newline then return append(stream, {'b', value}) end
+  local header, body = string.sub(value, 1, newline - 1), string.sub(value, newline + 1)
+  local fields = string.sub(header, -#HAS_FIELDS) == HAS_FIELDS and words_of(body)
+  if not fields then return append(stream, {'h', header, 'b', body}) end
+  table.insert(fields, 1, string.sub(header, 1, -#HAS_FIELDS - 1))
+  table.insert(fields, 1, 'h')
+  return append(stream, fields)
+end
+
+-- Keep a message with the delayed ones, to be tried again soon.
+local function park(delayed, parked, now_ms, name, value)
+  while redis.call('HEXISTS', parked, name) == 1 do name = name .. ':' end
+  redis.call('ZADD', delayed, now_ms + AGAIN_MS, name)
+  redis.call('HSET', parked, name, value)
+end
+
