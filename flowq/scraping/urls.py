@@ -6,10 +6,13 @@ import re
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from urllib.parse import urljoin, urlsplit, urlunsplit
+from ipaddress import ip_address
+from socket import inet_aton, inet_ntoa
+from urllib.parse import quote, unquote, urljoin, urlsplit, urlunsplit
 
+import idna
 from w3lib.html import strip_html5_whitespace
-from w3lib.url import canonicalize_url, safe_url_string
+from w3lib.url import safe_url_string
 
 LONGEST_URL = 8_000
 """Characters. Web servers refuse longer ones, and a calendar or a faulty relative link can make them grow for ever."""
@@ -21,18 +24,24 @@ _NO_HOST = re.compile(r"(?:https?:)?//(?:[?#]|$)", re.IGNORECASE)
 _ESCAPE = re.compile(r"%[0-9a-fA-F]{2}")
 _STRAY_PERCENT = re.compile(r"%(?![0-9a-fA-F]{2})")
 _PLAIN = re.compile(r"(?!//)[\w.~/?#&=%+;,@!$'()*-]*", re.ASCII)
-_HOST = re.compile(r"[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_.])?|\[[0-9a-f:.]+\]")
+_HOST = re.compile(r"[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?|\[[0-9a-f:.]+\]")
+_IS_NUMBER = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)")
+_PATH_PARAMETER = re.compile(r";([^;/]*)")
+_EMPTY_PARAMETER = re.compile(r"(/[^/;]*);$")
+_UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 
 
 def normal_url(url: str, base: str = "", *, drop: Sequence[str] = (), encoding: str = "utf-8") -> str | None:
     """The URL to fetch, in its one spelling; None for what is no web address, such as `mailto:` or `javascript:`.
 
     `base` is the URL that a relative one starts from, `encoding` that of the page (browsers write the query of a
-    link in it), `drop` names query parameters to leave out, with wildcards: `("utm_*", "sid")`.
+    link in it), `drop` names parameters to leave out, with wildcards: `("utm_*", "sid")`. It covers those of the
+    query, and those of the path, as in "/page;jsessionid=1".
 
-    White space around it and the fragment are dropped, the host is lower case and in punycode, a default port and
-    dot segments vanish, an empty path is "/", and percent-encoding is upper case and only where it is needed. The
-    order of query parameters is kept: to some servers it matters. Normalising twice changes nothing.
+    White space around it and the fragment are dropped, the host is lower case, in punycode and without a final dot,
+    a default port and dot segments vanish, an empty path is "/". Percent-encoding is upper case, and letters, digits
+    and "-._~" are never encoded; "%2B" stays, because many servers tell it from "+". The order of query parameters
+    is kept: to some servers it matters. Normalising twice changes nothing.
 
     >>> normal_url(" ../caf\u00e9?q=1#top ", "HTTP://Example.org:80/a/b/")
     'http://example.org/a/caf%C3%A9?q=1'
@@ -65,22 +74,65 @@ def _spelled(joined: str, drop: tuple[str, ...], encoding: str) -> str | None:
     if len(joined) > LONGEST_URL or not joined.lower().startswith(("http://", "https://")):
         return None
     joined = _STRAY_PERCENT.sub("%25", joined)
-    safe = urlsplit(safe_url_string(joined, encoding=encoding, path_encoding="utf-8"))
-    # The path alone: of the query, canonicalize_url changes the order, and "?wsdl" into "?wsdl=".
-    canonical = urlsplit(canonicalize_url(urlunsplit((safe.scheme, safe.netloc, safe.path, "", ""))))
-    host = (canonical.hostname or "").lower()
-    if ":" in host:
-        host = f"[{host}]"
-    if not _HOST.fullmatch(host):
-        return None
-    user, at, _ = canonical.netloc.rpartition("@")
-    port = canonical.port
-    authority = user + at + (host if port in (None, _DEFAULT_PORTS[canonical.scheme]) else f"{host}:{port}")
-    query = _ESCAPE.sub(lambda found: found[0].upper(), safe.query)
+    written = urlsplit(joined)
+    host, port = _normal_host(written.hostname or ""), written.port
+    user, at, _ = written.netloc.rpartition("@")
+    # The host is put back afterwards: safe_url_string writes it by a standard that browsers have left.
+    safe = urlsplit(safe_url_string(written._replace(netloc=f"{user}{at}h").geturl(), encoding, "utf-8"))
+    authority = host if port in (None, _DEFAULT_PORTS[written.scheme]) else f"{host}:{port}"
+    if userinfo := safe.netloc.rpartition("@")[0].removesuffix(":"):
+        authority = f"{userinfo}@{authority}"
+    path = quote(_normal_escapes(safe.path), safe="/%:@!$&'()*+,;=~")
+    path = _EMPTY_PARAMETER.sub(r"\1", path)  # urljoin drops it
+    query = _normal_escapes(safe.query)
     if drop:
+        path = _PATH_PARAMETER.sub(lambda found: "" if _is_dropped(found[1], drop) else found[0], path)
         query = "&".join(part for part in query.split("&") if not _is_dropped(part, drop))
-    normal = urlunsplit((canonical.scheme, authority, canonical.path or "/", query, ""))
+    normal = urlunsplit((written.scheme, authority, _without_dot_segments(path), query, ""))
     return normal if len(normal) <= LONGEST_URL else None
+
+
+def _normal_host(host: str) -> str:
+    """The host as browsers ask for it (URL Standard, 3.5). Raises ValueError for what cannot be one."""
+    if ":" in host:
+        return f"[{ip_address(host).compressed}]"
+    host = unquote(host, errors="strict").lower()
+    if not host.isascii():
+        try:
+            host = idna.encode(host, uts46=True).decode()
+        except idna.IDNAError:  # such as an emoji, which registries refuse and browsers do not
+            host = host.encode("idna").decode()
+    host = host.removesuffix(".")
+    if not _HOST.fullmatch(host):
+        raise ValueError(f"{host!r} is no host")
+    if _IS_NUMBER.fullmatch(host):
+        try:
+            return inet_ntoa(inet_aton(host))  # 127.1 and 2130706433 are 127.0.0.1
+        except OSError as error:
+            raise ValueError(f"{host!r} is no address") from error
+    return host
+
+
+def _normal_escapes(text: str) -> str:
+    return _ESCAPE.sub(lambda found: _normal_escape(found[0]), text)
+
+
+def _normal_escape(escape: str) -> str:
+    character = chr(int(escape[1:], 16))
+    return character if character in _UNRESERVED else escape.upper()
+
+
+def _without_dot_segments(path: str) -> str:
+    kept: list[str] = []
+    segments = path.split("/")[1:]
+    for segment in segments:
+        if segment == "..":
+            del kept[-1:]
+        elif segment != ".":
+            kept.append(segment)
+    if segments and segments[-1] in (".", ".."):
+        kept.append("")
+    return "/" + "/".join(kept)
 
 
 @lru_cache(maxsize=1_000)

@@ -45,6 +45,23 @@ SAME = [
     ("http://h/?q=%e4", "http://h/?q=%E4"),
     ("http://h/?", "http://h/"),
     ("http://u:p@h/", "http://u:p@h/"),
+    ("http://u:@h/", "http://u@h/"),
+    ("http://@h/", "http://h/"),
+    ("http://example.org./a", "http://example.org/a"),
+    ("http://example.org.:80/a", "http://example.org/a"),
+    ("http://h:/a", "http://h/a"),
+    ("http://EX%41mple%2eorg/", "http://example.org/"),
+    ("http://faß.de/", "http://xn--fa-hia.de/"),  # browsers tell it from fass.de
+    ("http://☃.net/", "http://xn--n3h.net/"),
+    ("http://例え。jp/", "http://xn--r8jz45g.jp/"),
+    ("http://2130706433/", "http://127.0.0.1/"),
+    ("http://0x7f.1/", "http://127.0.0.1/"),
+    ("http://h/c%2b%2b", "http://h/c%2B%2B"),  # object stores read "+" as a space
+    ("http://h/c++", "http://h/c++"),
+    ("http://h/a%2C%27b", "http://h/a%2C%27b"),
+    ("http://h/a[b]|c", "http://h/a%5Bb%5D%7Cc"),  # which RFC 3986 allows in no other spelling
+    ("http://h/%61?%61=%7e", "http://h/a?a=~"),
+    ("http://h/a;v=1/b;w", "http://h/a;v=1/b;w"),
 ]
 JOINED = [
     ("", "http://h/a/b?x=1", "http://h/a/b?x=1"),
@@ -63,6 +80,7 @@ NOWHERE = [
     *("mailto:me@example.org", "javascript:void(0)", " JavaScript:x", "data:text/html,x", "tel:+1"),
     *("ftp://h/a", "file:///etc", "about:blank", "http://", "//", "http://[", "http://[::1", "http://h:99999/"),
     *("http://h:x/", "http://a b/", "http://h/\ud800", "http://h/" + "x" * 10_000),
+    *("http://256.1.1.1/", "http://1.2.3.4.5/", "http://h%2Fx/", "http://h%00/", "http://%E9.fr/"),
 ]
 
 
@@ -89,6 +107,12 @@ def test_parameters_that_do_not_tell_pages_apart_are_dropped_by_name() -> None:
     url = "http://h/p?utm_source=a&id=1&UTM_x=2&sid=9&utm_medium"
     assert normal_url(url, drop=["utm_*", "sid"]) == "http://h/p?id=1&UTM_x=2"
     assert normal_url("http://h/p?sid=1", drop=["sid"]) == "http://h/p"
+
+
+def test_session_ids_in_the_path_are_dropped_by_the_same_names() -> None:
+    drop = ["jsessionid"]
+    assert normal_url("http://h/a;jsessionid=1F/b;v=2?x", drop=drop) == "http://h/a/b;v=2?x"
+    assert normal_url("http://h/a;jsessionid=1F", drop=drop) == "http://h/a"
 
 
 @pytest.mark.parametrize(
