@@ -21,7 +21,7 @@ def answer(body: bytes | str = b"", status: int = 200, **headers: str) -> bytes:
 
 
 def redirect(location: str, status: int = 302) -> bytes:
-    return answer(b"", status, location=location)
+    return answer(b"", status, location=location.encode().decode("latin-1"))
 
 
 class RawServer:

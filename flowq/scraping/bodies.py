@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import re
+
 from w3lib.encoding import html_body_declared_encoding, html_to_unicode, http_content_type_encoding
 from xtractmime import extract_mime  # pyright: ignore[reportMissingTypeStubs]
 
 _SNIFFED_BYTES = 1445  # as the MIME Sniffing Standard says
-_HTML_TYPES = frozenset({"text/html", "application/xhtml+xml"})
+_XHTML = "application/xhtml+xml"
+_HTML_TYPES = frozenset({"text/html", _XHTML})
 _UNKNOWN_TYPES = frozenset({"unknown/unknown", "application/unknown", "*/*"})
+_SELF_CLOSED = re.compile(r"<([a-zA-Z][\w-]*)(\s[^<>]*)?/>")
+_VOID = frozenset(
+    {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
+)
 # What Python calls the encodings of the web. It knows others, such as "undefined" and "idna", that no page means.
 _WEB_CODECS = frozenset(
     {"utf-8", "utf-16-le", "utf-16-be", "cp866", "koi8-r", "koi8-u", "mac-roman", "mac-cyrillic", "cp874", "gb18030"}
@@ -57,3 +64,17 @@ def decoded(body: bytes, content_type: str) -> tuple[str, str]:
             declared = "utf-8"  # it was found by reading single bytes, so it is not true
     encoding, text = html_to_unicode(f"text/html; charset={declared if declared in _WEB_CODECS else 'utf-8'}", body)
     return text, encoding
+
+
+def as_html(text: str, content_type: str) -> str:
+    """The text of a page as HTML: in XHTML, "<script/>" is a whole element, which in HTML would go on to the end.
+
+    >>> as_html("<title/><br/><p>", "application/xhtml+xml"), as_html("<title/>", "text/html")
+    ('<title></title><br/><p>', '<title/>')
+    """
+    return _SELF_CLOSED.sub(_with_end_tag, text) if _essence(content_type) == _XHTML else text
+
+
+def _with_end_tag(found: re.Match[str]) -> str:
+    name, attributes = found[1], found[2] or ""
+    return found[0] if name in _VOID else f"<{name}{attributes}></{name}>"

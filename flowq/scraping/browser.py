@@ -10,16 +10,15 @@ from collections.abc import AsyncGenerator
 from typing import Self
 
 from playwright.async_api import Browser as Chromium
-from playwright.async_api import Error, Playwright, async_playwright
+from playwright.async_api import BrowserContext, Error, Playwright, async_playwright
 from playwright.async_api import Page as Tab
 from playwright.async_api import TimeoutError as TimedOut
 
-from flowq.errors import UsageError
-from flowq.runtime.retry_after import retry_after
-from flowq.scraping.answers import Kind, kind_of, redirected
-from flowq.scraping.bodies import may_be_html
+from flowq.errors import Reject, UsageError
+from flowq.scraping.answers import Kind, redirected
 from flowq.scraping.failures import BrowserCrashed, ConnectionFailed, DnsFailed, FetchFailed, TlsFailed, TooSlow
 from flowq.scraping.messages import Link, Page
+from flowq.scraping.navigation import Navigation
 from flowq.scraping.urls import normal_url
 from flowq.scraping.web import Web
 
@@ -40,9 +39,10 @@ _FAILURES = {
 class Browser:
     """One Chromium of a worker process; a window of its own, without cookies, for each page.
 
-    It decides as `Web` does, by the same robots.txt, scope and limits. `executable` is the path of the browser, by
-    default that in $CHROMIUM or the first on PATH. A browser that crashes fails the pages it was at, which are tried
-    again in a new one.
+    It decides as `Web` does, by the same robots.txt, scope and limits: what a redirect or a script leads to is a link,
+    and is not loaded. Frames, images and data come from wherever the page has them. `executable` is the path of the
+    browser, by default that in $CHROMIUM or the first on PATH. A browser that crashes fails the pages it was at, which
+    are tried again in a new one.
     """
 
     def __init__(self, web: Web, *, executable: str | None = None) -> None:
@@ -82,32 +82,50 @@ class Browser:
             raise _failure_of(error) from error
 
     async def _read(self, link: Link, tab: Tab) -> list[Page | Link]:
-        answer = await tab.goto(link.url, timeout=self._web.limits.page_seconds * 1000)
-        if answer is None:
+        limits, navigation = self._web.limits, Navigation(link.url)
+        await navigation.watch(tab)
+        loading = asyncio.ensure_future(self._load(tab, link.url))
+        leaving = asyncio.ensure_future(navigation.has_left.wait())
+        try:
+            await asyncio.wait({loading, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if loading.done() and navigation.status is None:
+                loading.result()  # what kept it from being asked for
+        finally:
+            leaving.cancel()
+            loading.cancel()
+            await asyncio.gather(loading, leaving, return_exceptions=True)
+        kind = navigation.kind
+        elsewhere = navigation.elsewhere or tab.url
+        if isinstance(elsewhere, Reject):
+            raise elsewhere
+        if kind is Kind.MOVED or (kind is Kind.READ and normal_url(elsewhere) != link.url):
+            target = redirected(link, elsewhere, self._web.scope, max_redirects=limits.redirects)
+            return [target] if target is not None else []
+        if kind is not Kind.READ:
             return []
-        headers = await answer.all_headers()
-        if kind_of(answer.status, retry_after_seconds=retry_after(headers.get("retry-after"))) is not Kind.READ:
-            return []
-        if not may_be_html(headers.get("content-type", "")):
-            return []
+        loading.result()
+        html = await tab.content()
+        if len(html) > limits.page_bytes:
+            raise Reject(f"the page is larger than {limits.page_bytes:,} bytes")
+        robots = navigation.headers.get("x-robots-tag", "").replace("\n", ", ")
+        return [Page(url=link.url, site=link.site or link.host, depth=link.depth, html=html, robots=robots)]
+
+    async def _load(self, tab: Tab, url: str) -> None:
+        await tab.goto(url, timeout=self._web.limits.page_seconds * 1000)
         with contextlib.suppress(TimedOut):  # some pages never stop asking for things
             await tab.wait_for_load_state("networkidle", timeout=_SETTLE_SECONDS * 1000)
-        if normal_url(tab.url) != link.url:
-            target = redirected(link, {"location": tab.url}, self._web.scope, max_redirects=self._web.limits.redirects)
-            return [target] if target is not None else []
-        html = await tab.content()
-        robots = headers.get("x-robots-tag", "").replace("\n", ", ")
-        return [Page(url=link.url, site=link.site or link.host, depth=link.depth, html=html, robots=robots)]
 
     @contextlib.asynccontextmanager
     async def _tab(self) -> AsyncGenerator[Tab]:
         chromium = await self._running()
-        window = await chromium.new_context(user_agent=self._web.agent, accept_downloads=False)
+        window = await chromium.new_context(user_agent=self._web.agent, accept_downloads=False, service_workers="block")
+        closing = set[asyncio.Task[None]]()
         try:
-            yield await window.new_page()
+            tab = await window.new_page()
+            window.on("page", lambda popup: closing.add(asyncio.ensure_future(_close(popup))))
+            yield tab
         finally:
-            with contextlib.suppress(Error):
-                await window.close()
+            await _close(window)
 
     async def _running(self) -> Chromium:
         async with self._starting:
@@ -117,6 +135,11 @@ class Browser:
                 options = [*_OPTIONS, *(["--no-sandbox"] if os.geteuid() == 0 else [])]
                 self._chromium = await self._playwright.chromium.launch(executable_path=self._executable, args=options)
             return self._chromium
+
+
+async def _close(opened: Tab | BrowserContext) -> None:
+    with contextlib.suppress(Error):
+        await opened.close()
 
 
 def _failure_of(error: Error) -> FetchFailed:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from flowq.errors import Reject
 from flowq.scraping.html import Html
 from flowq.scraping.messages import Link, Page
 from flowq.scraping.scope import Scope, links_within
-from flowq.scraping.urls import host_of, normal_url
+from flowq.scraping.urls import host_of, start_url
 from flowq.scraping.web import Limits, Web
 
 
@@ -49,11 +48,9 @@ class Crawler:
         >>> Crawler("bot").start(" Example.ORG ").url
         'http://example.org/'
         """
-        text = url.strip()
-        has_scheme = re.match(r"[a-zA-Z][\w+.-]*:(?!\d)", text)  # localhost:8080 has none
-        normal = normal_url(text if has_scheme else f"http://{text}", drop=self.drop)
+        normal = start_url(url, drop=self.drop)
         if normal is None:
-            raise Reject(f"{text!r} is not the address of a web page: write https://host/path")
+            raise Reject(f"{url.strip()!r} is not the address of a web page: write https://host/path")
         return Link(url=normal, site=host_of(normal))
 
     def read(self, page: Page) -> Html:

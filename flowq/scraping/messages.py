@@ -10,8 +10,8 @@ from flowq.scraping.urls import host_of
 class Link(BaseModel):
     """A page to fetch.
 
-    `site` is the host that the crawl is about, `depth` how many links lead here from its start, `via` the URLs of the
-    redirects on the way.
+    `site` is the host that the crawl is about, `depth` how many links lead here from its start, which may be a
+    sitemap, `via` the URLs of the redirects on the way.
     """
 
     url: str
@@ -38,6 +38,9 @@ class Page(BaseModel):
     modified: str = ""  # Last-Modified
 
 
+_LONGEST_VALIDATOR = 1_000
+
+
 class Known(BaseModel):
     """What the last crawl learnt of a page, so that the next one need not read it again while it is unchanged."""
 
@@ -52,3 +55,17 @@ class Known(BaseModel):
         if not page.etag and not page.modified:
             return None
         return cls(url=page.url, etag=page.etag, modified=page.modified, links=links)
+
+    @property
+    def conditions(self) -> dict[str, str]:
+        """The headers that ask for the page only if it has changed, without those that no server should be sent.
+
+        >>> Known(url="http://h/", etag='W/"1"', modified="caf\u00e9").conditions
+        {'If-None-Match': 'W/"1"'}
+        """
+        asked = {"If-None-Match": self.etag, "If-Modified-Since": self.modified}
+        return {
+            name: value
+            for name, value in asked.items()
+            if value and value.isascii() and value.isprintable() and len(value) <= _LONGEST_VALIDATOR
+        }

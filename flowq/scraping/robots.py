@@ -15,6 +15,7 @@ MOST_BYTES = 500 * 1024
 """How much of a robots.txt counts: what the RFC asks for at least (2.5)."""
 LONGEST_CRAWL_DELAY_SECONDS = 3600.0
 _HTML = re.compile(r"\s*<(!doctype|html|head|body)", re.IGNORECASE)
+_WORD = re.compile(r"[\w-]+")
 _OTHER_LINE_BREAKS = str.maketrans(dict.fromkeys("\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029", " "))
 
 
@@ -85,10 +86,10 @@ def _directives(content: str, agent: str) -> Iterable[str]:
         if colon and name.strip() != "unavailable_after":
             if name.strip().startswith("max-"):  # max-snippet: 20 is no crawler either
                 continue
-            meant, part = name.strip() in agent.lower(), rest
-        if not meant:
-            continue
+            meant, part = name.strip() in _WORD.findall(agent.lower()), rest
         word = part.strip()
+        if not meant or not word:
+            continue
         yield from ("noindex", "nofollow") if word == "none" else (word,)
 
 

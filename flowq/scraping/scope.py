@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from flowq.scraping.messages import Link
 from flowq.scraping.urls import host_of
+
+_LONGEST_REPEATED = 5  # segments of a path
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +22,8 @@ class Scope:
     `subdomains` admits the hosts below that of the start too, with or without a "www." of its own. `hosts` names
     others, with wildcards: `("*.example.org",)`. Of these hosts, only paths that match one of `only` (if given) and
     none of `skip` are admitted; a pattern is compared with path and query: `skip=("/login*", "*?print=1")`.
-    `max_depth` is how many links away from the start a page may be.
+    `max_depth` is how many links away from the start a page may be, and `max_repeats` how often the same part of a
+    path may follow itself: a faulty relative link makes "/a/b/a/b/a/b/..." for ever.
 
     >>> scope = Scope(subdomains=True, skip=("/private/*",))
     >>> scope.admits("https://docs.example.org/a", site="www.example.org")
@@ -32,6 +37,7 @@ class Scope:
     only: Sequence[str] = ()
     skip: Sequence[str] = ()
     max_depth: int | None = None
+    max_repeats: int | None = 4
 
     def admits(self, url: str, *, site: str, depth: int = 0) -> bool:
         """Whether a normal URL may be fetched in a crawl of the host `site`."""
@@ -45,14 +51,25 @@ class Scope:
         parent = site.removeprefix("www.")
         return self.subdomains and (host == parent or host.endswith("." + parent))
 
+    def _is_trap(self, path: str) -> bool:
+        most = self.max_repeats
+        return most is not None and path.count("/") > most and bool(_repeated_more_than(most).search(path))
+
     def _admits_path(self, url: str) -> bool:
+        parts = urlsplit(url)
+        if self._is_trap(parts.path):
+            return False
         if not self.only and not self.skip:
             return True
-        parts = urlsplit(url)
         path = f"{parts.path}?{parts.query}" if parts.query else parts.path
         if self.only and not any(fnmatchcase(path, pattern) for pattern in self.only):
             return False
         return not any(fnmatchcase(path, pattern) for pattern in self.skip)
+
+
+@lru_cache
+def _repeated_more_than(times: int) -> re.Pattern[str]:
+    return re.compile(rf"((?:/[^/]+){{1,{_LONGEST_REPEATED}}}?)\1{{{times},}}(?=/|$)")
 
 
 def links_within(scope: Scope, urls: Iterable[str], *, site: str, depth: int) -> list[Link]:

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import cast
+from typing import IO, cast
 from xml.etree.ElementTree import Element, ParseError, XMLPullParser
 
 from w3lib.html import strip_html5_whitespace
 
-from flowq.errors import Reject
+from flowq.errors import Reject, RetryLater
 from flowq.scraping.failures import FetchFailed
 
 MOST_SITEMAPS = 50_000
 """How many sitemaps an index may lead to, as the protocol says."""
-_ROOTS = ("urlset", "sitemapindex")
+_ROOTS = ("urlset", "sitemapindex", "rss", "feed")  # the protocol takes feeds for sitemaps too
+_LINKS = {"url": "loc", "sitemap": "loc", "item": "link", "entry": "link"}
+_CHANGES = {"url": "lastmod", "sitemap": "lastmod", "item": "pubdate", "entry": "updated"}
+_STRAY_AMPERSAND = re.compile(rb"&(?!(?:amp|lt|gt|quot|apos|#[0-9]+|#x[0-9a-fA-F]+);)")
+_UNFINISHED = re.compile(rb"&[#\w]{0,9}\Z")
 _LONGEST_LINE = 1 << 16
+_PIECE_BYTES = 1 << 16
 
 
 class BrokenSitemap(Exception):
@@ -46,6 +52,8 @@ class SitemapReader:
     _start: bytes = b""
     _line: bytes = b""
     _is_text: bool = False
+    _is_repaired: bool = True  # but not where it is UTF-16, or has entities of its own
+    _held: bytes = b""
     _open: list[Element] = field(default_factory=list[Element])
 
     def feed(self, data: bytes) -> Iterator[Entry]:
@@ -57,6 +65,7 @@ class SitemapReader:
             data, self._start = self._start, b""
             if data.startswith((b"<", b"\xff\xfe", b"\xfe\xff")):
                 self._parser = XMLPullParser(events=("start", "end"))
+                self._is_repaired = data.startswith(b"<") and data[1] != 0
             else:
                 self._is_text = True
         yield from self._lines(data) if self._parser is None else self._elements(self._parser, data)
@@ -65,6 +74,7 @@ class SitemapReader:
         """What was left at the end. Raises BrokenSitemap if more should have come."""
         if self._parser is not None:
             try:
+                self._parser.feed(self._held)
                 self._parser.close()
             except ParseError as error:
                 raise BrokenSitemap(f"the sitemap ends too early: {error}") from error
@@ -78,29 +88,48 @@ class SitemapReader:
         if len(self._line) > _LONGEST_LINE:
             raise BrokenSitemap("the sitemap is neither XML nor a list of addresses")
         for line in lines:
-            if url := line.decode("utf-8", "replace").strip():
+            url = line.decode("utf-8", "replace").strip()
+            if url and not url.lower().startswith(("http://", "https://")):  # a message of an error, say
+                raise BrokenSitemap(f"the sitemap is neither XML nor a list of addresses: {url[:100]!r}")
+            if url:
                 yield Entry(url)
 
     def _elements(self, parser: XMLPullParser[Element], data: bytes) -> Iterator[Entry]:
         try:
-            parser.feed(data)
-            events = cast("list[tuple[str, Element]]", list(parser.read_events()))
+            parser.feed(self._repaired(data))
+            for event, element in cast("Iterator[tuple[str, Element]]", parser.read_events()):
+                if event == "start":
+                    if not self._open and _local(element) not in _ROOTS:
+                        raise BrokenSitemap(f"<{_local(element)}> is no sitemap")
+                    self._open.append(element)
+                    continue
+                self._open.pop()
+                kind = _local(element)
+                if kind in _LINKS:
+                    if url := _text_of(element, _LINKS[kind]):
+                        yield Entry(url, _text_of(element, _CHANGES[kind]), is_index=kind == "sitemap")
+                    if self._open:
+                        self._open[-1].clear()  # the tree must not grow with the file
         except ParseError as error:
             raise BrokenSitemap(f"the sitemap is not valid XML: {error}") from error
-        for event, element in events:
-            if event == "start":
-                if not self._open and _local(element) not in _ROOTS:
-                    raise BrokenSitemap(f"<{_local(element)}> is no sitemap")
-                self._open.append(element)
-                continue
-            self._open.pop()
-            kind = _local(element)
-            if kind in ("url", "sitemap"):
-                url = _text_of(element, "loc")
-                if url:
-                    yield Entry(url, _text_of(element, "lastmod"), is_index=kind == "sitemap")
-                if self._open:
-                    self._open[-1].clear()  # the tree must not grow with the file
+
+    def _repaired(self, data: bytes) -> bytes:
+        """The next bytes with "&" written as XML wants it: the fault that most broken sitemaps have, in their URLs."""
+        data, self._held = self._held + data, b""
+        self._is_repaired = self._is_repaired and b"<!DOCTYPE" not in data
+        if not self._is_repaired:
+            return data
+        if unfinished := _UNFINISHED.search(data):
+            data, self._held = data[: unfinished.start()], data[unfinished.start() :]
+        return data if b"<![CDATA[" in data else _STRAY_AMPERSAND.sub(b"&amp;", data)
+
+
+def entries_of(file: IO[bytes]) -> Iterator[Entry]:
+    """The entries of a sitemap that has been downloaded. Raises BrokenSitemap."""
+    reader = SitemapReader()
+    while data := file.read(_PIECE_BYTES):
+        yield from reader.feed(data)
+    yield from reader.finish()
 
 
 def _local(element: Element) -> str:
@@ -108,7 +137,10 @@ def _local(element: Element) -> str:
 
 
 def _text_of(element: Element, name: str) -> str:
-    return next((strip_html5_whitespace(child.text or "") for child in element if _local(child) == name), "")
+    for child in element:
+        if _local(child) == name and child.get("rel", "alternate") == "alternate":
+            return strip_html5_whitespace(child.text or child.get("href") or "")
+    return ""
 
 
 def changed_since(modified: str, since: date | None) -> bool:
@@ -144,7 +176,7 @@ async def walk(
                 elif entry.url not in known and len(known) < MOST_SITEMAPS:
                     known.add(entry.url)
                     waiting.append(entry.url)
-        except (BrokenSitemap, FetchFailed, Reject) as error:
+        except (BrokenSitemap, FetchFailed, Reject, RetryLater) as error:
             error.add_note(f"in {source}")
             failures.append(error)
     if failures:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any, Protocol
 
 import brotli  # pyright: ignore[reportMissingTypeStubs]
@@ -18,6 +18,8 @@ else:
 
 ACCEPT_ENCODING = "gzip, deflate, br, zstd"
 _PIECE_BYTES = 1 << 18
+_GZIP = b"\x1f\x8b"
+_MOST_STAGES = 5  # as curl
 _BROTLI: Any = brotli  # it has no types
 _ERRORS: tuple[type[Exception], ...] = (zlib.error, _BROTLI.error, zstd.ZstdError, EOFError)
 
@@ -38,12 +40,15 @@ class _Decompressor(Protocol):
 class Unpacker:
     """Undoes the Content-Encoding of one body, piece by piece.
 
-    An encoding that nobody knows counts as none, as in browsers.
+    An encoding that nobody knows counts as none, as in browsers. Raises BrokenBody for more than five, one in another.
     """
 
     def __init__(self, content_encoding: str, *, max_bytes: int) -> None:
         names = [name.strip().lower() for name in content_encoding.split(",")]
-        self._stages = [_DECOMPRESSORS[name]() for name in reversed(names) if name in _DECOMPRESSORS]
+        names = [name for name in names if name in _DECOMPRESSORS]
+        if len(names) > _MOST_STAGES:
+            raise BrokenBody(f"the body is packed {len(names)} times over")
+        self._stages = [_DECOMPRESSORS[name]() for name in reversed(names)]
         self._max_bytes = max_bytes
         self._n_bytes = 0
         self._is_empty = True
@@ -69,6 +74,27 @@ class Unpacker:
             raise BrokenBody("the body ends too early: its packing is not complete")
 
 
+async def unpacked_file(pieces: AsyncIterator[bytes], content_encoding: str, *, max_bytes: int) -> AsyncIterator[bytes]:
+    """The content of a file, whether it is packed on its way, or is itself a packed file, or both.
+
+    Raises BrokenBody and TooLarge.
+    """
+    way, file, start = Unpacker(content_encoding, max_bytes=max_bytes), None, b""
+    async for data in pieces:
+        for piece in way.unpack(data):
+            start += piece
+            if file is None and len(start) >= len(_GZIP):
+                file = Unpacker("gzip" if start.startswith(_GZIP) else "", max_bytes=max_bytes)
+            if file is not None:
+                for content in file.unpack(start):
+                    yield content
+                start = b""
+    way.finish()
+    if file is not None:
+        file.finish()
+    yield start
+
+
 def _through(stage: _Decompressor, pieces: Iterable[bytes]) -> Iterator[bytes]:
     for piece in pieces:
         yield from stage.unpack(piece)
@@ -83,7 +109,7 @@ class _Gzip:
     def unpack(self, data: bytes) -> Iterator[bytes]:
         while data:
             if self._inflate.eof:
-                if not data.startswith(b"\x1f\x8b"[: len(data)]):
+                if not data.startswith(_GZIP[: len(data)]):
                     return
                 self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 16)
             if piece := self._inflate.decompress(data, _PIECE_BYTES):
@@ -135,21 +161,36 @@ class _Brotli:
 
 
 class _Zstd:
+    """Zstandard, in one frame or several (RFC 8878, 3.1); what stands behind them is ignored."""
+
     def __init__(self) -> None:
         self._inflate: Any = zstd.ZstdDecompressor()
 
     def unpack(self, data: bytes) -> Iterator[bytes]:
-        while not self._inflate.eof:
+        while True:
+            if self._inflate.eof:
+                data = self._inflate.unused_data or data
+                if not data or not _is_zstd(data):
+                    return
+                self._inflate = zstd.ZstdDecompressor()
             piece = self._inflate.decompress(data, _PIECE_BYTES)
             if piece:
                 yield piece
-            if self._inflate.needs_input or not piece:
+            if not self._inflate.eof and (self._inflate.needs_input or not piece):
                 return
             data = b""
 
     @property
     def is_whole(self) -> bool:
         return bool(self._inflate.eof)
+
+
+def _is_zstd(data: bytes) -> bool:
+    """Whether a frame begins here, a skippable one included."""
+    magic = b"\x28\xb5\x2f\xfd"
+    return data.startswith(magic[: len(data)]) or (
+        data[0] & 0xF0 == 0x50 and data[1:4] == b"\x2a\x4d\x18"[: len(data) - 1]
+    )
 
 
 _DECOMPRESSORS: dict[str, type[_Decompressor]] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from ipaddress import ip_address
@@ -19,6 +20,7 @@ LONGEST_URL = 8_000
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:")
+_NAMED_SCHEME = re.compile(r"[a-zA-Z][\w+.-]*:(?!\d)")  # localhost:8080 has none
 _SPECIAL_WITHOUT_SLASHES = re.compile(r"(https?):(?!//)[/\\]*", re.IGNORECASE)
 _NO_HOST = re.compile(r"(?:https?:)?//(?:[?#]|$)", re.IGNORECASE)
 _ESCAPE = re.compile(r"%[0-9a-fA-F]{2}")
@@ -58,6 +60,16 @@ def normal_url(url: str, base: str = "", *, drop: Sequence[str] = (), encoding: 
         return _spelled(joined.partition("#")[0], tuple(drop), encoding)
     except (ValueError, LookupError):  # a port above 65535, a broken IPv6 address, a lone surrogate
         return None
+
+
+def start_url(text: str, *, drop: Sequence[str] = ()) -> str | None:
+    """The normal URL that somebody means who may leave out the "http://"; None for what is no web address.
+
+    >>> start_url("localhost:8080/a"), start_url("mailto:me@example.org")
+    ('http://localhost:8080/a', None)
+    """
+    text = text.strip()
+    return normal_url(text if _NAMED_SCHEME.match(text) else f"http://{text}", drop=drop)
 
 
 def host_of(url: str) -> str:
@@ -106,10 +118,8 @@ def _normal_host(host: str) -> str:
     if not _HOST.fullmatch(host):
         raise ValueError(f"{host!r} is no host")
     if _IS_NUMBER.fullmatch(host):
-        try:
+        with suppress(OSError):
             return inet_ntoa(inet_aton(host))  # 127.1 and 2130706433 are 127.0.0.1
-        except OSError as error:
-            raise ValueError(f"{host!r} is no address") from error
     return host
 
 

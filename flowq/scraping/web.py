@@ -8,29 +8,32 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import date
-from typing import Self
-from urllib.parse import urljoin, urlsplit
-from weakref import WeakValueDictionary
+from tempfile import SpooledTemporaryFile
+from typing import IO, Self
+from urllib.parse import urlsplit
 
 import httpx2
 
 from flowq.errors import Reject, RetryLater
 from flowq.runtime.retry_after import retry_after
-from flowq.scraping.answers import Kind, kind_of, redirected
-from flowq.scraping.bodies import decoded, is_html, may_be_html
-from flowq.scraping.failures import FetchFailed, TooSlow, failure_of
+from flowq.scraping.answers import Kind, kind_of, location_of, redirected
+from flowq.scraping.bodies import as_html, decoded, is_html, may_be_html
+from flowq.scraping.cookies import Cookies
+from flowq.scraping.failures import FetchFailed, ServerFailed, TooSlow, failure_of
 from flowq.scraping.messages import Known, Link, Page
 from flowq.scraping.robots import MOST_BYTES, Rules, rules_of_answer
 from flowq.scraping.scope import Scope, links_within
-from flowq.scraping.sitemaps import Entry, SitemapReader, walk
-from flowq.scraping.unpacking import ACCEPT_ENCODING, TooLarge, Unpacker
-from flowq.scraping.urls import host_of, normal_url
+from flowq.scraping.sitemaps import BrokenSitemap, Entry, entries_of, walk
+from flowq.scraping.unpacking import ACCEPT_ENCODING, TooLarge, Unpacker, unpacked_file
+from flowq.scraping.urls import host_of, normal_url, start_url
 
 RULES_KEPT_SECONDS = 86_400.0
 _MOST_HOSTS_KEPT = 10_000
 _EARLY = 0.2  # by how much of a delay a request may come too early, for all are paced by the clock of Redis
 _TRIES_OF_SITEMAP = 5
 _LARGEST_SITEMAP_BYTES = 1_000_000_000
+_SITEMAP_SECONDS = 600.0
+_IN_MEMORY_BYTES = 1_000_000
 _REDIRECTS_OF_ROBOTS = 5  # as many as RFC 9309 asks for at least
 
 
@@ -72,16 +75,20 @@ class Web:
             headers={"User-Agent": agent, "Accept-Encoding": ACCEPT_ENCODING, "Accept": "text/html, */*;q=0.5"},
             timeout=self.limits.idle_seconds,
             follow_redirects=False,
+            cookies=Cookies(),
         )
         self._rules: dict[str, tuple[float, Rules]] = {}  # until when, and what, by URL of the robots.txt
         self._due: dict[str, float] = {}  # when the next request to a host may start, where robots.txt asks for a delay
-        self._reading: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._reading: dict[str, asyncio.Task[Rules]] = {}
 
     async def __aenter__(self) -> Self:
         await self._http.__aenter__()
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        for reading in self._reading.values():
+            reading.cancel()
+        await asyncio.gather(*self._reading.values(), return_exceptions=True)
         await self._http.aclose()
 
     async def fetch(self, link: Link, known: Known | None = None) -> list[Page | Link]:
@@ -94,21 +101,40 @@ class Web:
         """
         if not await self.may_fetch_now(link):
             return []
-        asked = {"If-None-Match": known.etag, "If-Modified-Since": known.modified} if known else {}
-        async with self._answer(link.url, {name: value for name, value in asked.items() if value}) as answer:
-            match kind_of(answer.status_code, retry_after_seconds=retry_after(answer)):
-                case Kind.READ:
-                    return await self._page(link, answer)
-                case Kind.MOVED:
-                    target = redirected(
-                        link, answer.headers, self.scope, max_redirects=self.limits.redirects, drop=self._drop
-                    )
-                    return [target] if target is not None else []
-                case Kind.UNCHANGED if known is not None:
-                    site = link.site or link.host
-                    return [*links_within(self.scope, known.links, site=site, depth=link.depth + 1)]
-                case Kind.EMPTY | Kind.UNCHANGED:
-                    return []
+        for _ in range(self.limits.redirects + 1):
+            async with self._answer(link.url, known.conditions if known else None) as answer:
+                kind = kind_of(answer.status_code, retry_after_seconds=retry_after(answer))
+                if kind is not Kind.MOVED:
+                    return await self._found(link, kind, answer, known)
+                back = self._where_a_cookie_is_wanted(link, answer)
+                if back is None:
+                    return self._redirected(link, answer)
+            link = link.model_copy(update={"url": back})
+        raise Reject("it redirects in a circle, whatever cookies it is sent")
+
+    async def _found(self, link: Link, kind: Kind, answer: httpx2.Response, known: Known | None) -> list[Page | Link]:
+        if kind is Kind.READ:
+            return await self._page(link, answer)
+        if kind is not Kind.UNCHANGED:
+            return []
+        if known is None:
+            raise ServerFailed("HTTP 304, and nobody asked whether it has changed")
+        return [*links_within(self.scope, known.links, site=link.site or link.host, depth=link.depth + 1)]
+
+    def _redirected(self, link: Link, answer: httpx2.Response) -> list[Page | Link]:
+        location = location_of(answer.headers.raw)
+        target = redirected(link, location, self.scope, max_redirects=self.limits.redirects, drop=self._drop)
+        return [target] if target is not None else []
+
+    def _where_a_cookie_is_wanted(self, link: Link, answer: httpx2.Response) -> str | None:
+        """Where to ask again at once: a server that sets a cookie and redirects back where we came from wants it.
+
+        As a new link that would be a duplicate, and another worker would not have the cookie.
+        """
+        if "set-cookie" not in answer.headers:
+            return None
+        target = normal_url(location_of(answer.headers.raw), link.url, drop=self._drop)
+        return target if target in (link.url, *link.via) else None
 
     async def sitemap(self, url: str, *, since: date | None = None) -> AsyncIterator[Link]:
         """Links to the pages that a sitemap names, as they arrive, however large it is.
@@ -118,7 +144,7 @@ class Web:
 
         Raises BrokenSitemap, FetchFailed or Reject for one that cannot be read, when the others have been.
         """
-        start = normal_url(url) or url
+        start = start_url(url) or url
         site = host_of(start)
         async for entry in walk(start, self._sitemap_entries, since=since):
             page = normal_url(entry.url, start, drop=self._drop)
@@ -126,59 +152,63 @@ class Web:
                 continue
             # Sitemaps of example.org often name pages of www.example.org.
             same = host_of(page).removeprefix("www.") == site.removeprefix("www.")
-            link = Link(url=page, site=host_of(page) if same else site)
-            if self.scope.admits(page, site=link.site):
+            # Not a start: only a start may redirect to another host.
+            link = Link(url=page, site=host_of(page) if same else site, depth=1)
+            if self.scope.admits(page, site=link.site, depth=1):
                 yield link
 
     async def _sitemap_entries(self, url: str) -> AsyncIterator[Entry]:
-        """The entries of one sitemap. An answer that breaks off is asked for again; what it gave comes twice then."""
+        """The entries of one sitemap. One that breaks off is asked for again, and at last read as far as it came.
+
+        It is downloaded first: the crawl takes its pages for hours, and no server keeps a connection for so long.
+        """
         if urlsplit(url).path == "/robots.txt":
             for sitemap in (await self.rules(url)).sitemaps:
                 yield Entry(normal_url(sitemap, url) or sitemap, is_index=True)
             return
-        for attempt in range(_TRIES_OF_SITEMAP):
+        with SpooledTemporaryFile(_IN_MEMORY_BYTES) as file:
+            failure = await self._download(url, file)
+            file.seek(0)
             try:
-                async for entry in self._sitemap_answer(url):
+                for entry in entries_of(file):
                     yield entry
-            except (FetchFailed, RetryLater) as error:
-                if attempt + 1 == _TRIES_OF_SITEMAP:
-                    raise
-                await asyncio.sleep(error.after if isinstance(error, RetryLater) else 2.0**attempt)
-            else:
-                return
+            except BrokenSitemap as error:
+                raise failure or error from error
+        if failure is not None:
+            raise failure
 
-    async def _sitemap_answer(self, url: str) -> AsyncIterator[Entry]:
+    async def _download(self, url: str, file: IO[bytes]) -> Exception | None:
+        """Write a sitemap to a file, unpacked. Returns what went wrong the last time, if it never came whole."""
+        for attempt in range(1, _TRIES_OF_SITEMAP + 1):
+            file.seek(0)
+            file.truncate()
+            try:
+                await self._download_once(url, file)
+            except (FetchFailed, RetryLater) as error:
+                if attempt == _TRIES_OF_SITEMAP:
+                    return error
+                await asyncio.sleep(error.after if isinstance(error, RetryLater) else 2.0 ** (attempt - 1))
+            else:
+                break
+        return None
+
+    async def _download_once(self, url: str, file: IO[bytes]) -> None:
         for _ in range(self.limits.redirects + 1):
-            async with self._answer(url, whole=False) as answer:
-                location = normal_url(answer.headers.get("location", ""), url)
+            async with self._answer(url, seconds=_SITEMAP_SECONDS) as answer:
+                location = normal_url(location_of(answer.headers.raw), url)
                 if answer.is_redirect and location is not None:
                     url = location
                     continue
                 if kind_of(answer.status_code, retry_after_seconds=retry_after(answer)) is not Kind.READ:
                     raise Reject(f"HTTP {answer.status_code}")
-                reader = SitemapReader()
-                async for piece in self._unpacked(answer):
-                    for entry in reader.feed(piece):
-                        yield entry
-                for entry in reader.finish():
-                    yield entry
+                try:
+                    packing = answer.headers.get("content-encoding", "")
+                    async for piece in unpacked_file(answer.aiter_raw(), packing, max_bytes=_LARGEST_SITEMAP_BYTES):
+                        file.write(piece)
+                except TooLarge as error:
+                    raise Reject(str(error)) from error
                 return
         raise Reject(f"more than {self.limits.redirects} redirects")
-
-    async def _unpacked(self, answer: httpx2.Response) -> AsyncIterator[bytes]:
-        """The body of a sitemap, whether it is packed on its way, or a packed file, or both."""
-        unpacker = Unpacker(answer.headers.get("content-encoding", ""), max_bytes=_LARGEST_SITEMAP_BYTES)
-        file: Unpacker | None = None
-        async for data in answer.aiter_raw():
-            for piece in unpacker.unpack(data):
-                if file is None:
-                    kind = "gzip" if piece.startswith(b"\x1f\x8b") else ""
-                    file = Unpacker(kind, max_bytes=_LARGEST_SITEMAP_BYTES)
-                for content in file.unpack(piece):
-                    yield content
-        unpacker.finish()
-        if file is not None:
-            file.finish()
 
     async def crawl_delay_seconds(self, url: str) -> float:
         """What robots.txt asks for between two requests to the host of a URL, for `ctx.pace()`; 0 if it does not."""
@@ -207,22 +237,31 @@ class Web:
 
     async def rules(self, url: str) -> Rules:
         """The robots.txt of the host of a URL. Raises RetryLater and FetchFailed where it cannot be told."""
-        source = urljoin(url, "/robots.txt")
-        lock = self._reading.setdefault(source, asyncio.Lock())
-        async with lock:  # many pages of a new host come at once, and one of them asks
-            until, rules = self._rules.get(source, (0.0, None))
-            if rules is None or until < time.monotonic():
-                rules = await self._read_rules(source)
-                self._rules.pop(source, None)
-                self._rules[source] = time.monotonic() + RULES_KEPT_SECONDS, rules
-                if len(self._rules) > _MOST_HOSTS_KEPT:
-                    del self._rules[next(iter(self._rules))]
-        return rules
+        source = f"{urlsplit(url).scheme}://{host_of(url)}/robots.txt"
+        until, rules = self._rules.get(source, (0.0, None))
+        if rules is not None and time.monotonic() < until:
+            return rules
+        reading = self._reading.get(source)
+        if (
+            reading is None
+        ):  # many pages of a new host come at once: one request is for all of them, and its failure too
+            reading = self._reading[source] = asyncio.create_task(self._read_rules(source))
+            reading.add_done_callback(lambda done: self._has_read(source, done))
+        return await asyncio.shield(reading)
+
+    def _has_read(self, source: str, reading: asyncio.Task[Rules]) -> None:
+        del self._reading[source]
+        if reading.cancelled() or reading.exception() is not None:
+            return
+        self._rules.pop(source, None)
+        self._rules[source] = time.monotonic() + RULES_KEPT_SECONDS, reading.result()
+        if len(self._rules) > _MOST_HOSTS_KEPT:
+            del self._rules[next(iter(self._rules))]
 
     async def _read_rules(self, url: str) -> Rules:
         for _ in range(_REDIRECTS_OF_ROBOTS + 1):
             async with self._answer(url) as answer:
-                location = normal_url(answer.headers.get("location", ""), url)
+                location = normal_url(location_of(answer.headers.raw), url)
                 if answer.is_redirect and location is not None:
                     url = location
                     continue
@@ -258,7 +297,7 @@ class Web:
                 url=link.url,
                 site=link.site or link.host,
                 depth=link.depth,
-                html=html,
+                html=as_html(html, content_type),
                 encoding=encoding,
                 robots=", ".join(headers.get_list("x-robots-tag")),
                 etag=headers.get("etag", ""),
@@ -279,17 +318,15 @@ class Web:
 
     @asynccontextmanager
     async def _answer(
-        self, url: str, headers: Mapping[str, str] | None = None, *, whole: bool = True
+        self, url: str, headers: Mapping[str, str] | None = None, *, seconds: float | None = None
     ) -> AsyncGenerator[httpx2.Response]:
-        """The answer to a request; all of it within the time that a page may take, if it is wanted `whole`."""
+        """The answer to a request; all of it within `seconds`, by default the time that a page may take."""
+        seconds = self.limits.page_seconds if seconds is None else seconds
         try:
-            async with (
-                asyncio.timeout(self.limits.page_seconds if whole else None),
-                self._http.stream("GET", url, headers=headers) as answer,
-            ):
+            async with asyncio.timeout(seconds), self._http.stream("GET", url, headers=headers) as answer:
                 yield answer
         except TimeoutError as error:
-            raise TooSlow(f"no whole answer within {self.limits.page_seconds:g} s") from error
+            raise TooSlow(f"no whole answer within {seconds:g} s") from error
         except (httpx2.InvalidURL, httpx2.UnsupportedProtocol, httpx2.LocalProtocolError) as error:
             raise Reject(str(error)) from error
         except (httpx2.HTTPError, OSError) as error:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from flowq.scraping import Crawler, DnsFailed, FetchFailed, Link, Page, Web
+from flowq.errors import Reject, RetryLater
+from flowq.scraping import Crawler, DnsFailed, FetchFailed, Limits, Link, Page, ServerFailed, TooSlow, Web
 from flowq.scraping.browser import Browser
 from flowq.scraping.failures import BrowserCrashed, ConnectionFailed
 from tests.integration.flowq_process import Project
@@ -109,6 +110,78 @@ async def test_failures_are_told_apart_and_robots_txt_is_obeyed(web: Web) -> Non
     async with Crawler("x", obey_robots=False).open() as careless, Browser(careless) as browser:
         assert isinstance(await failure(browser, "http://no-such-host.invalid/"), DnsFailed)
         assert isinstance(await failure(browser, "http://127.0.0.1:65000/"), ConnectionFailed)
+
+
+async def test_where_redirects_and_scripts_lead_is_a_link_and_is_not_loaded(web: Web) -> None:
+    async with raw_server(NO_ROBOTS) as server, raw_server({}) as other, Browser(web) as browser:
+        server.pages |= {
+            "/moved": redirect("/b"),
+            "/away": redirect(other.url + "/x"),
+            "/script": answer("<script>location.href = '/b'</script>"),
+            "/script-away": answer(f"<script>location.replace('{other.url}/x')</script>"),
+            "/refresh": answer("<meta http-equiv=refresh content='0; url=/b'>"),
+            "/popup": answer(f"<title>P</title><script>open('{server.url}/popup')</script>"),
+        }
+        site = server.url.removeprefix("http://")
+        found = {
+            path: await browser.fetch(Link(url=server.url + path, site=site, depth=1))
+            for path in server.pages
+            if path != "/robots.txt"
+        }
+    led = {path: [item.url.removeprefix(server.url) for item in items] for path, items in found.items()}
+    assert led == {
+        **{path: ["/b"] for path in ("/moved", "/script", "/refresh")},
+        **{path: [] for path in ("/away", "/script-away")},
+        "/popup": ["/popup"],
+    }
+    assert other.asked == []
+    assert "/b" not in server.paths
+
+
+async def test_what_is_no_page_is_passed_over_and_refusals_are_told(web: Web) -> None:
+    pages = {
+        "/file": answer("x", content_disposition="attachment; filename=a.html"),
+        "/zip": answer("PK", content_type="application/zip"),
+        "/204": b"HTTP/1.1 204 No Content\r\n\r\n",
+        "/404": page("not here").replace(b"200", b"404", 1),
+        "/429": answer("", 429, retry_after="9"),
+        "/500": answer("broken", 500),
+    }
+    async with raw_server({**NO_ROBOTS, **pages}) as server, Browser(web) as browser:
+        links = {path: Link(url=server.url + path) for path in pages}
+        assert [await browser.fetch(links[path]) for path in ("/file", "/zip", "/204")] == [[], [], []]
+        with pytest.raises(Reject, match="HTTP 404"):
+            await browser.fetch(links["/404"])
+        with pytest.raises(RetryLater) as caught:
+            await browser.fetch(links["/429"])
+        with pytest.raises(ServerFailed, match="HTTP 500"):
+            await browser.fetch(links["/500"])
+    assert (caught.value.after, caught.value.hold) == (9, "host")
+
+
+async def test_a_page_that_keeps_the_browser_busy_is_given_up_and_the_next_one_is_read() -> None:
+    pages = {
+        "/busy": answer("<script>while (true) {}</script>"),
+        "/dialogs": answer("<script>alert(1); confirm(2); prompt(3); print()</script><title>D</title>"),
+        "/reload": answer("<script>location.reload()</script>"),
+        "/form": answer("<form method=post action=/b></form><script>document.forms[0].submit()</script>"),
+        "/cookie": answer(
+            "<script>if (document.cookie) document.title = 'C';"
+            "else { document.cookie = 'a=1'; location.reload() }</script>"
+        ),
+    }
+    crawler = Crawler("x", limits=Limits(page_seconds=8))
+    async with crawler.open() as web, raw_server({**NO_ROBOTS, **pages}) as server, Browser(web) as browser:
+        assert isinstance(await failure(browser, server.url + "/busy"), TooSlow)
+        for path, title in (("/dialogs", "D"), ("/cookie", "C")):
+            [found] = await browser.fetch(Link(url=server.url + path))
+            assert isinstance(found, Page)
+            assert f"<title>{title}</title>" in found.html
+        for path, reason in (("/reload", "loads itself"), ("/form", "submits a form")):
+            with pytest.raises(Reject, match=reason):
+                await browser.fetch(Link(url=server.url + path))
+    assert server.paths.count("/reload") == 5
+    assert "/b" not in server.paths
 
 
 async def failure(browser: Browser, url: str) -> FetchFailed:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 
 from flowq.errors import Reject, RetryLater
-from flowq.scraping import ServerFailed
+from flowq.scraping import BrokenBody, ServerFailed
 from flowq.scraping.answers import Kind, kind_of
 
 
 @pytest.mark.parametrize(
     ("kind", "statuses"),
     [
-        (Kind.READ, [200, 203]),
-        (Kind.EMPTY, [201, 202, 204, 205, 206, 226]),
+        (Kind.READ, [200, 201, 202, 203, 226]),
+        (Kind.EMPTY, [204, 205]),
         (Kind.MOVED, [301, 302, 303, 307, 308]),
         (Kind.UNCHANGED, [304]),
     ],
@@ -35,7 +35,12 @@ def test_a_busy_host_is_left_alone_as_a_whole(status: int) -> None:
     assert (caught.value.after, caught.value.hold) == (7, "host")
 
 
-@pytest.mark.parametrize("status", [408, 425, 500, 502, 504, 520, 522, 524])
+@pytest.mark.parametrize("status", [408, 425, 500, 502, 504, 507, 509, 511, 520, 522, 524, 525, 529, 598])
 def test_what_may_pass_is_tried_again(status: int) -> None:
     with pytest.raises(ServerFailed, match=f"HTTP {status}"):
         kind_of(status, retry_after_seconds=5)
+
+
+def test_a_part_that_nobody_asked_for_is_never_taken_for_the_page() -> None:
+    with pytest.raises(BrokenBody, match="HTTP 206"):
+        kind_of(206, retry_after_seconds=5)

@@ -13,7 +13,7 @@ import brotli  # pyright: ignore[reportMissingTypeStubs]
 import pytest
 
 from flowq.scraping import BrokenBody
-from flowq.scraping.bodies import decoded, is_html
+from flowq.scraping.bodies import as_html, decoded, is_html
 from flowq.scraping.unpacking import TooLarge, Unpacker
 
 if sys.version_info >= (3, 14):
@@ -42,6 +42,11 @@ def packed_twice(data: bytes) -> bytes:
     return bytes(BROTLI.compress(gzip.compress(data)))
 
 
+def several_frames(data: bytes) -> bytes:
+    skippable = b"\x50\x2a\x4d\x18" + (3).to_bytes(4, "little") + b"xyz"
+    return zstd.compress(data[:1000]) + skippable + zstd.compress(data[1000:]) + b"\0\0"
+
+
 PACKED: list[tuple[str, Callable[[bytes], bytes]]] = [
     ("gzip", gzip.compress),
     ("gzip", two_members),
@@ -50,6 +55,7 @@ PACKED: list[tuple[str, Callable[[bytes], bytes]]] = [
     ("deflate", bare_deflate),
     ("br", BROTLI.compress),
     ("zstd", zstd.compress),
+    ("zstd", several_frames),
     ("gzip, br", packed_twice),
 ]
 PLAIN = ["", "identity", "utf-8"]  # an encoding that nobody knows counts as none
@@ -173,3 +179,16 @@ def test_a_body_is_a_page_by_its_type_or_where_that_is_missing_or_wrong_by_its_s
     content_type: str, body: bytes, is_page: bool
 ) -> None:
     assert is_html(content_type, body) is is_page
+
+
+def test_a_body_that_is_packed_over_and_over_is_refused() -> None:
+    with pytest.raises(BrokenBody, match="9 times"):
+        Unpacker(", ".join(["gzip"] * 9), max_bytes=1_000)
+    Unpacker(", ".join(["identity"] * 9), max_bytes=1_000)
+
+
+def test_elements_of_xhtml_that_close_themselves_do_not_go_on_to_the_end() -> None:
+    text = "<script src='x'/><title>T</title><a name='x' /><br/><img src='y'/><p>a / b > c</p>"
+    told = "<script src='x'></script><title>T</title><a name='x' ></a><br/><img src='y'/><p>a / b > c</p>"
+    assert as_html(text, "Application/XHTML+XML; charset=utf-8") == told
+    assert as_html(text, "text/html") == text

@@ -148,3 +148,42 @@ def test_the_deepest_page_that_is_parsed_costs_little_beside_one_ten_times_as_de
         return time.process_time() - began
 
     assert min(seconds(DEEPEST) for _ in range(3)) < min(seconds(10 * DEEPEST) for _ in range(2)) / 10
+
+
+def test_frames_are_links_and_so_are_those_of_drawings() -> None:
+    text = "<frameset><frame src=a><frame></frameset>"
+    assert Html(text, "http://h/").links == ["http://h/a"]
+    text = "<iframe src='b#x'></iframe><svg><a xlink:href=c><title>no</title></a><a href=d></a></svg><title>T</title>"
+    page = Html(text, "http://h/")
+    assert (page.title, page.anchors) == ("T", 2)
+    assert sorted(page.links) == ["http://h/b", "http://h/c", "http://h/d"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<script>let x = '{}'</script>",
+        "<script>for (;i<n;) {}</script>",
+        "<!-- {} -->",
+        "<textarea>{}</textarea>",
+        "<svg><path/></svg><style>/* {} */</style>",
+        "<SCRIPT>{}</Script>",
+    ],
+)
+def test_tags_in_scripts_and_comments_are_no_depth(text: str) -> None:
+    deep = text.replace("{}", "<div><p>" * (DEEPEST + 1)).replace("i<n", "i<n;" * (DEEPEST + 1))
+    assert Html(deep + "<title>T</title>", "http://h/").title == "T"
+
+
+@pytest.mark.parametrize(
+    "start", ["<svg><style>", "<svg><foreignObject><p></p></foreignObject><style>", "<script></script>", "<!-- -->"]
+)
+def test_no_element_hides_how_deep_a_page_is(start: str) -> None:
+    with pytest.raises(Reject, match="elements within each other"):
+        Html(start + "<g>" * 80_000, "http://h/")
+
+
+def test_a_directive_for_another_crawler_whose_name_is_a_part_of_ours_is_not_meant() -> None:
+    for name, is_meant in [("crawler", False), ("my", False), ("my-crawler", True), ("My-Crawler", True)]:
+        page = Html("", "http://h/", robots=f"{name}: noindex", agent="my-crawler/1.0 (+https://h/bot)")
+        assert page.may_be_stored is not is_meant

@@ -44,13 +44,30 @@ def test_depth_is_counted_in_links_from_the_start() -> None:
     assert [scope.admits("http://h/", site="h", depth=depth) for depth in range(4)] == [True, True, True, False]
 
 
+@pytest.mark.parametrize(
+    ("path", "admitted"),
+    [
+        ("/a/a/a/a", True),
+        ("/a/a/a/a/a", False),
+        ("/x/a/a/a/a/a/y.html", False),
+        ("/en/b.html/en/b.html/en/b.html/en/b.html/en/b.html", False),
+        ("/a/a/a/a/ab", True),
+        ("/2026/20/20/20/20/26", True),
+        ("/a/b/a/c/a/d/a/e/a/f/a", True),
+    ],
+)
+def test_a_path_that_repeats_itself_is_a_trap(path: str, admitted: bool) -> None:
+    assert Scope().admits(f"http://h{path}", site="h") is admitted
+    assert Scope(max_repeats=None).admits(f"http://h{path}", site="h")
+
+
 # Redirects
 
 LINK = Link(url="http://h/a", site="h", depth=1)
 
 
 def target(link: Link, location: str, scope: Scope | None = None) -> Link | None:
-    return redirected(link, {"location": location}, scope or Scope(), max_redirects=5)
+    return redirected(link, location, scope or Scope(), max_redirects=5)
 
 
 def test_a_redirect_is_a_new_link_that_knows_its_way() -> None:

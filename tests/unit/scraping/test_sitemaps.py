@@ -90,6 +90,36 @@ def test_entities_that_explode_are_refused() -> None:
         entries(f"<!DOCTYPE x [<!ENTITY e0 'x'>{levels}]><urlset><url><loc>&e11;</loc></url></urlset>".encode())
 
 
+def test_what_comes_before_a_fault_in_the_same_piece_is_given() -> None:
+    found = list[Entry]()
+    with pytest.raises(BrokenSitemap):
+        found.extend(iter(SitemapReader().feed(URLS.replace("<url><loc/>", "<url></loc>").encode())))
+    # extend() keeps what an iterator gave before it failed
+    assert found == ENTRIES
+
+
+@pytest.mark.parametrize("piece", [1, 7, 10_000])
+def test_an_ampersand_that_is_not_written_as_xml_wants_it_is_part_of_the_address(piece: int) -> None:
+    body = b"<urlset><url><loc>http://h/?a=1&b=2&amp;c=&#51;&copy;&lt;</loc></url><url><loc>http://h/b&</loc></url></urlset>"
+    assert entries(body, piece) == [Entry("http://h/?a=1&b=2&c=3&copy;<"), Entry("http://h/b&")]
+
+
+def test_feeds_are_sitemaps_too() -> None:
+    rss = b"<rss version='2.0'><channel><link>http://h/</link><item><title>x</title><link>http://h/a</link></item></channel></rss>"
+    atom = (
+        b"<feed xmlns='http://www.w3.org/2005/Atom'><link rel='self' href='http://h/feed'/><entry>"
+        b"<link rel='edit' href='http://h/no'/><link href='http://h/a'/><updated>2026-11-01T00:00:00Z</updated></entry></feed>"
+    )
+    assert entries(rss) == [Entry("http://h/a")]
+    assert entries(atom) == [Entry("http://h/a", "2026-11-01T00:00:00Z")]
+
+
+@pytest.mark.parametrize("body", [b'{"error": "no"}', b"Not found", b"http://h/a\nError 5\nhttp://h/b"])
+def test_a_message_is_no_list_of_addresses(body: bytes) -> None:
+    with pytest.raises(BrokenSitemap, match="neither XML nor a list"):
+        entries(body)
+
+
 # Several
 
 

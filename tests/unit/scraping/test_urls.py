@@ -80,7 +80,7 @@ NOWHERE = [
     *("mailto:me@example.org", "javascript:void(0)", " JavaScript:x", "data:text/html,x", "tel:+1"),
     *("ftp://h/a", "file:///etc", "about:blank", "http://", "//", "http://[", "http://[::1", "http://h:99999/"),
     *("http://h:x/", "http://a b/", "http://h/\ud800", "http://h/" + "x" * 10_000),
-    *("http://256.1.1.1/", "http://1.2.3.4.5/", "http://h%2Fx/", "http://h%00/", "http://%E9.fr/"),
+    *("http://h%2Fx/", "http://h%00/", "http://%E9.fr/"),
 ]
 
 

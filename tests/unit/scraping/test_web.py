@@ -144,6 +144,44 @@ async def test_a_redirect_is_a_link_and_what_it_leads_to_is_not_fetched(web: Web
     assert server.paths == ["/a"]
 
 
+@pytest.mark.parametrize(("byte", "path"), [(b"\xc3\xa9", "%C3%A9"), (b"\xe9", "%E9")], ids=["utf-8", "latin-1"])
+async def test_bytes_beyond_ascii_in_a_location_are_sent_back_as_they_came(web: Web, byte: bytes, path: str) -> None:
+    head = b"HTTP/1.1 302 X\r\nLocation: /caf" + byte + b"\r\nLocation: /second\r\nContent-Length: 0\r\n\r\n"
+    async with raw_server({"/a": head}) as server:
+        [found] = await web.fetch(link(server, "/a"))
+    assert found.url == f"{server.url}/caf{path}"
+
+
+@pytest.mark.parametrize("way", [["/a", "/a"], ["/a", "/login", "/a"]], ids=["itself", "round about"])
+async def test_a_page_that_wants_a_cookie_is_asked_again_with_it(web: Web, way: list[str]) -> None:
+    pages = dict(zip(way, [redirect(target) for target in way[1:]], strict=False))
+    pages[way[-2]] = answer("", 302, location="/a", set_cookie="seen=1; path=/")
+    async with raw_server({path: [script, answer(HTML)] for path, script in pages.items()}) as server:
+        found: list[Page | Link] = [link(server, "/a")]
+        while isinstance(found[0], Link):
+            found = await web.fetch(found[0])
+    assert server.paths == way
+    assert (found[0].url, found[0].html) == (f"{server.url}/a", HTML)
+    assert server.asked[-1][1]["cookie"] == "seen=1"
+
+
+async def test_a_page_that_wants_ever_more_cookies_is_rejected(web: Web) -> None:
+    async with raw_server({"/a": answer("", 302, location="/a", set_cookie="n=1")}) as server:
+        with pytest.raises(Reject, match="in a circle"):
+            await web.fetch(link(server, "/a"))
+    assert len(server.paths) == 6
+
+
+async def test_cookies_that_cannot_be_sent_back_spoil_no_further_request(web: Web) -> None:
+    many = "".join(f"Set-Cookie: n{n}={'x' * 100}\r\n" for n in range(500)).encode()
+    head = b"HTTP/1.1 200 OK\r\nSet-Cookie: a=\xe9\r\nSet-Cookie: b=" + b"x" * 5_000 + b"\r\n" + many
+    head += b"Content-Type: text/html\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    async with raw_server({"/a": head, "/b": answer(HTML)}) as server:
+        await web.fetch(link(server, "/a"))
+        assert await page_of(web, server, "/b")
+    assert len(server.asked[-1][1]["cookie"]) < 8_000
+
+
 async def test_a_redirect_to_another_site_ends_there_but_for_the_start_of_the_crawl(web: Web) -> None:
     async with raw_server({"/a": redirect("http://other.test/b")}) as server:
         assert await web.fetch(link(server, "/a")) == []
@@ -170,6 +208,22 @@ async def test_robots_txt_is_followed_over_five_redirects_and_no_more(web: Web) 
         pages = {"/robots.txt": redirect("/1"), **chain, f"/{length}": rules, "/page": answer(HTML)}
         async with raw_server(pages) as server:
             assert bool(await web.fetch(link(server, "/page"))) is allowed
+
+
+async def test_pages_that_wait_for_a_robots_txt_that_fails_fail_with_it_all_at_once(web: Web) -> None:
+    async with raw_server({"/robots.txt": [b"", answer("", 404)], "/a": answer(HTML)}) as server:
+        links = [link(server, path) for path in ("/a", "/b", "/c")]
+        failures = await asyncio.gather(*map(web.fetch, links), return_exceptions=True)
+        assert [type(failure) for failure in failures] == [BrokenBody] * 3
+        assert len(server.asked) == 1
+        assert await web.fetch(links[0])
+
+
+async def test_users_in_addresses_share_the_robots_txt_of_the_host(web: Web) -> None:
+    async with raw_server({"/robots.txt": answer("", 404), "/a": answer(HTML)}) as server:
+        for user in ("", "one@", "two:x@"):
+            assert await web.fetch(Link(url=server.url.replace("//", f"//{user}") + "/a"))
+    assert [path for path, _ in server.asked].count("/robots.txt") == 1
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
@@ -207,6 +261,24 @@ async def test_a_page_that_has_not_changed_gives_the_links_that_were_on_it(web: 
         found = await web.fetch(link(server, "/", depth=0), known)
     assert [(item.url, item.depth) for item in found if isinstance(item, Link)] == [(f"{server.url}/x", 1)]
     assert (server.asked[-1][1]["if-none-match"], server.asked[-1][1]["if-modified-since"]) == ('"1"', "then")
+
+
+async def test_an_answer_of_not_modified_that_nobody_asked_for_is_tried_again(web: Web) -> None:
+    async with raw_server({"/": [answer(b"", 304, content_length=""), answer(HTML)]}) as server:
+        with pytest.raises(ServerFailed, match="304"):
+            await web.fetch(link(server, "/"))
+        assert await page_of(web, server, "/")
+
+
+@pytest.mark.parametrize(
+    "etag", ['"\u00e9"', '"' + "x" * 70_000 + '"', '"a\r\nX: y"'], ids=["latin-1", "long", "lines"]
+)
+async def test_an_etag_that_no_server_should_be_sent_is_not(web: Web, etag: str) -> None:
+    async with raw_server({"/": answer(HTML)}) as server:
+        known = Known(url=server.url + "/", etag=etag, modified="then")
+        assert await web.fetch(link(server, "/"), known)
+    assert "if-none-match" not in server.asked[-1][1]
+    assert server.asked[-1][1]["if-modified-since"] == "then"
 
 
 # Connections
@@ -297,3 +369,23 @@ async def test_a_sitemap_of_example_org_names_pages_of_www_example_org_too() -> 
         [found] = [link async for link in web.sitemap(server.url + "/s.xml")]
     assert found.host == found.site
     assert found.host.startswith("www.127")
+
+
+async def test_a_page_of_a_sitemap_does_not_take_the_crawl_to_another_site(web: Web) -> None:
+    async with raw_server({"/a": redirect("http://other.test/")}) as server:
+        server.pages["/s.xml"] = answer(urlset(f"{server.url}/a"))
+        [found] = [link async for link in web.sitemap(server.url.removeprefix("http://") + "/s.xml")]
+        assert await web.fetch(found) == []
+
+
+async def test_a_sitemap_is_whole_before_its_first_page_is_given(web: Web) -> None:
+    """A crawl takes its pages for hours; no server keeps a connection open for so long."""
+    async with raw_server({}) as server:
+        text = urlset(*(f"{server.url}/{n}" for n in range(50_000)))
+        server.pages["/s.xml"] = answer(text)
+        pages = web.sitemap(server.url + "/s.xml")
+        first = await anext(pages)
+        server.pages["/s.xml"] = b""
+        assert 1 + len([page async for page in pages]) == 50_000
+    assert first.url == f"{server.url}/0"
+    assert server.paths == ["/s.xml"]
