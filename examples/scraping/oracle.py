@@ -178,20 +178,23 @@ class _Walk:
         self.outcome.pages[url] = len(html.hrefs)
         if html.unclosed:
             self.outcome.unclosed.add(url)
-        links = [_absolute(url, href) for href in html.hrefs]
+        links = [_absolute(url, href) for href in html.hrefs + html.areas]
         return [link for link in links if link and urlsplit(link).netloc == urlsplit(url).netloc]
 
 
 class _Anchors(HTMLParser):
-    """Collects the hrefs of all `<a>`, in order."""
+    """Collects the hrefs of all `<a>`, in order, and those of the areas of pictures."""
 
     def __init__(self) -> None:
         super().__init__()
         self.hrefs: list[str] = []
+        self.areas: list[str] = []
         self.unclosed = False
         self._inside: list[str] | None = None  # the tags opened since an <a href>, while that is open
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "area":
+            self.areas += [value or "" for name, value in attrs if name == "href"][:1]
         if tag != "a":
             if self._inside is not None:
                 self._inside.append(tag)

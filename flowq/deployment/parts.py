@@ -52,15 +52,15 @@ def source_command(pipeline: str, source: StagePlan, *more: str) -> list[str]:
 
 
 def required_arguments(source: StagePlan) -> list[str]:
-    """What a source has to be told."""
+    """What a source has to be told; where nothing is required, the first that is empty unless told."""
     handler = source.handler
-    return [
-        name
+    defaults = {
+        name: parameter.default
         for name, parameter in inspect.signature(handler.call).parameters.items()
-        if parameter.default is inspect.Parameter.empty
-        and name not in handler.resources
-        and name != handler.context_parameter
-    ]
+        if name not in handler.resources and name != handler.context_parameter
+    }
+    required = [name for name, default in defaults.items() if default is inspect.Parameter.empty]
+    return required or [name for name, default in defaults.items() if default in ("", None)][:1]
 
 
 def messages_per_replica(stage: StagePlan) -> int:

@@ -146,10 +146,8 @@ class Consumer:
 
     async def close(self) -> None:
         """End the loops. The read under way is waited for: it may bring deliveries, which are handed back."""
-        if not self._tasks:
-            return
-        reading = self._tasks[0]
-        while not reading.done():
+        reading = self._tasks[0] if self._tasks else None  # none when the start has failed half-way
+        while reading is not None and not reading.done():
             await self._reader.unblock()
             await asyncio.wait([reading], timeout=_UNBLOCK_EVERY_SECONDS)
         self._release_unstarted()

@@ -100,7 +100,7 @@ class TestTheCommandLine:
             (["run", "shout", "-a", "n=3", "--for", "-1s"], ["--for", "'-1s' is not a duration"]),
             (["run", "shout", "-a", "n=3", "--workers", "-1"], ["--workers", "0 or more"]),
             (["run", "shout", "-a", "n=3", "--max-dead", "-1"], ["--max-dead"]),
-            (["run", "shout", "-a", "n=3", "--redis", "localhost"], ["localhost is not a Redis URL", "redis://"]),
+            (["run", "shout", "-a", "n=3", "--redis", "localhost"], ["cannot be read", "redis://"]),
         ],
         ids=lambda value: " ".join(value[1:]) if "run" in value else "",
     )
