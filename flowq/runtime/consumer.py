@@ -70,7 +70,7 @@ class Consumer:
         self._waiting = WaitingRoom(self._pacer, start=self._start, postpone=self._postpone)
         # Of a stage with a rate nobody knows what may start until it does: each is settled by itself then.
         self._settles_ahead = stage.ack is AckMode.FIRST and stage.rate is None
-        outbox = Outbox(broker, stage.name, self.settling, self._outlets)
+        outbox = Outbox(broker, stage.name, self.settling, self._outlets, has_room=self._room)
         self._early = EarlyAck(
             broker, stage, self._settler, outbox, start=lambda won: self._slots.add(won), lost=self._let_go_of_turn
         )
@@ -120,9 +120,9 @@ class Consumer:
 
     @property
     def _n_at_hand(self) -> int:
-        """Deliveries that are held, or were settled before their handler, which has not finished."""
+        """Deliveries that are held, or were settled before their handler, and their outputs are not published yet."""
         settled = self._slots.n_at_work + self._n_settled_unstarted if self._settles_ahead else 0
-        return self._held.n + settled
+        return self._held.n + settled + len(self._early.outbox)
 
     @property
     def stopwatch(self) -> Stopwatch:

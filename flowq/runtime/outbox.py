@@ -22,14 +22,24 @@ from flowq.errors import BrokerError
 class Outbox:
     """The outputs of one stage that no settlement carries. `len()` is how many handled messages wait in it.
 
+    Sets `has_room` when some of them have gone out.
     Each call has a token, so that it may be repeated until Redis answers; the token is removed when it has.
     """
 
-    def __init__(self, broker: Broker, stage: str, settling: Settling, outlets: Outlets) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        stage: str,
+        settling: Settling,
+        outlets: Outlets,
+        *,
+        has_room: asyncio.Event | None = None,
+    ) -> None:
         self._broker = broker
         self._stage = stage
         self._settling = settling
         self._outlets = outlets
+        self._has_room = has_room or asyncio.Event()
         self._tokens = MessageIds()
         self._outputs: list[Output] = []
         self._released: list[bytes] = []
@@ -68,6 +78,7 @@ class Outbox:
             if released:
                 await release(self._broker, released)
             self._n_waiting -= n_waiting
+            self._has_room.set()
 
     async def _publish(self, outputs: Sequence[Output]) -> None:
         what = f"publishing for {self._stage}"
