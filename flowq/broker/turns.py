@@ -83,6 +83,7 @@ class Turns:
         self._own = {key: (key, *_figures(own)) for key, own in rate.keys.items()}
         self._adaptive = rate.adaptive
         self._cursor = b"0"
+        self.given_at = 0.0  # when Redis gave the last turns, in seconds of its clock
         self._name = broker.new_token()
         self.new_token = broker.new_token
 
@@ -92,12 +93,14 @@ class Turns:
         *,
         worker: str,
         soon_seconds: float,
+        lead_seconds: float = 0.0,
         again: bool = False,
         token: str = "",
     ) -> list[Turn]:
         """The turn of each message, which comes with its key; one that starts has its slot from now on.
 
         Those who come for the first time start only within `soon_seconds`. `again`: all have had turns and missed them.
+        `lead_seconds`: none starts earlier than that from now, because the answer takes so long.
         """
         keys, name = self._broker.keys, self._stage
         flat: list[Any] = []
@@ -110,9 +113,12 @@ class Turns:
                 keys.starts(name),
             ],
             *self._figures, int(self._adaptive), worker, round(soon_seconds * 1_000_000),
+            round(lead_seconds * 1_000_000),
             *self._own_of(key for key, _ in messages), *flat, token=token, caller=f"{self._name}:reserve",
         )  # fmt: skip
-        return [_turn(what, wait / 1_000_000) for what, wait in zip(answer[::2], answer[1::2], strict=True)]
+        *told, given_at = answer
+        self.given_at = given_at / 1_000_000
+        return [_turn(what, wait / 1_000_000) for what, wait in zip(told[::2], told[1::2], strict=True)]
 
     async def hold(self, key: str, seconds: float, reason: str, *, token: str = "") -> float:
         """Hold a key from now on; how many seconds that is."""

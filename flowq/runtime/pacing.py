@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
@@ -22,10 +23,12 @@ from flowq.graph.plan import Plan, StagePlan
 from flowq.graph.stage_types import StageTypes
 from flowq.runtime.gauge import LOCAL_WORK_SECONDS
 from flowq.runtime.identity import Identity
+from flowq.runtime.server_clock import ServerClock
 
 _SWEEP_SECONDS = 1.0
-_STALE_SECONDS = 0.5
 _LATE_SECONDS = 0.1
+_LONGEST_LEAD_SECONDS = 1.5  # Redis gives turns up to two seconds ahead
+_MOST_QUESTIONS = 3
 _PACE_SAID_SECONDS, _MOST_PACES = 600.0, 10_000  # Redis keeps a pace for an hour
 _MOST_STEPS = 10  # of a thousand keys: more than a worker starts in a second
 
@@ -50,6 +53,8 @@ class Pacer:
         self._started: dict[tuple[str, bytes], tuple[str, str]] = {}  # key and worker of what must be told of
         self._start_by: dict[tuple[str, bytes], float] = {}  # the last moment at which a turn may be taken
         self._reserving = asyncio.Lock()
+        self._clock = ServerClock()
+        self._latency_seconds = 0.0
         self._calling = asyncio.Lock()
         self._finished: list[Finished] = []
         self._look_at: set[str] = set()
@@ -70,13 +75,12 @@ class Pacer:
         asked = [(key, delivery) for key, delivery in zip(keys, deliveries, strict=True) if key is not None]
         if not asked:
             return [Turn() for _ in deliveries]
-        worker = self._identity.worker
         async with self._reserving:
-            given = iter(await self._reserve(asked, worker, again))
+            given = iter(await self._reserve(asked, again))
         now = self._now()
         turns: list[Turn | Postponed] = []
         for key, delivery in zip(keys, deliveries, strict=True):
-            turn = Turn() if key is None else next(given)
+            turn, start_at, worker = (Turn(), now, "") if key is None else next(given)
             entry = delivery.edge, delivery.entry_id
             if turn.queues or turn.comes_back:
                 self._started.pop(entry, None)
@@ -85,28 +89,52 @@ class Pacer:
                 turns.append(postponed)
                 continue
             if key is not None:
-                self._start_by[entry] = now + turn.wait_seconds + _LATE_SECONDS
+                turn = turn._replace(wait_seconds=max(0.0, start_at - now))
+                self._start_by[entry] = start_at + _LATE_SECONDS
                 if self._tells_all or turn.tries or key in self._limited:
                     self._started[entry] = key, worker
             turns.append(turn)
         return turns
 
-    async def _reserve(self, asked: Sequence[tuple[str, Delivery]], worker: str, again: bool) -> list[Turn]:
-        """Ask until the answer is fresh. A second one is taken as it is, or a slow network would never see a start.
+    async def _reserve(self, asked: Sequence[tuple[str, Delivery]], again: bool) -> list[tuple[Turn, float, str]]:
+        """The turn of each, when it starts by the clock of this process, and under which name it was given.
 
-        Turns are counted from when the answer comes, and by then an old one has given its starts to a time that others
-        have been given as well.
+        An answer that was slow, or lost and sent again, has starts in it that are over. Those ask again, for turns that
+        lie ahead by as much as answers take at the moment; who finds none in a few attempts comes back.
         """
-        for is_last in (False, True):
-            asked_at, token = self._now(), self._turns.new_token()
-            reserve = partial(
-                self._turns.reserve, asked, worker=worker, soon_seconds=LOCAL_WORK_SECONDS, again=again, token=token
-            )
-            given = await insist(reserve, what=f"pacing {self._stage.name}")
-            if is_last or self._now() - asked_at <= _STALE_SECONDS:
-                return given
+        found: dict[int, tuple[Turn, float, str]] = {}
+        left = list(range(len(asked)))
+        for _ in range(_MOST_QUESTIONS):
+            worker = self._identity.worker
+            answers = await self._ask([asked[i] for i in left], worker, again)
+            found.update((i, (turn, start_at, worker)) for i, (turn, start_at) in zip(left, answers, strict=True))
+            is_lapsed = worker != self._identity.worker  # and its slots with it
+            over_at = inf if is_lapsed else self._now() - _LATE_SECONDS
+            left = [i for i in left if _starts(found[i][0]) and found[i][1] < over_at]
+            if not left:
+                break
             again = True
-        raise AssertionError
+        for i in left:
+            key, delivery = asked[i]
+            self._finished.append(Finished(key, found[i][2], delivery, 0.0, b"n"))
+            self._news.set()
+            found[i] = Turn(_LATE_SECONDS, comes_back=True), inf, ""
+        return [found[i] for i in range(len(asked))]
+
+    async def _ask(
+        self, asked: Sequence[tuple[str, Delivery]], worker: str, again: bool
+    ) -> Iterable[tuple[Turn, float]]:
+        is_slow = self._latency_seconds > _LATE_SECONDS / 2
+        lead = min(2 * self._latency_seconds, _LONGEST_LEAD_SECONDS) if is_slow else 0.0
+        sent_at, token, soon = self._now(), self._turns.new_token(), LOCAL_WORK_SECONDS + lead
+        reserve = partial(
+            self._turns.reserve, asked, worker=worker, soon_seconds=soon, lead_seconds=lead, again=again, token=token
+        )
+        given = await insist(reserve, what=f"pacing {self._stage.name}")
+        arrived_at, given_at = self._now(), self._turns.given_at
+        self._latency_seconds = arrived_at - sent_at
+        self._clock.note(sent_at, arrived_at, given_at)
+        return [(turn, self._clock.local(given_at + turn.wait_seconds)) for turn in given]
 
     def has_missed(self, delivery: Delivery) -> bool:
         """Whether its turn is over. Whatever stood still, it must ask again, or all of them would start at once."""
@@ -226,7 +254,11 @@ class Pacer:
 
     @staticmethod
     def _now() -> float:
-        return asyncio.get_running_loop().time()
+        return time.monotonic()  # that of the loop stands still while a handler blocks it
+
+
+def _starts(turn: Turn) -> bool:
+    return not (turn.queues or turn.comes_back)
 
 
 def _verdict(outcome: Outcome) -> bytes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextvars import copy_context
 from functools import partial
@@ -13,7 +15,7 @@ from flowq.broker.outlets import Outlets
 from flowq.broker.redis_streams import Broker
 from flowq.broker.settling import Receipt, Settling
 from flowq.delivery.message import Delivery
-from flowq.delivery.settlement import Outcome, Output
+from flowq.delivery.settlement import Outcome, Output, Postponed
 from flowq.graph.emission import deduplicating_edges
 from flowq.graph.plan import Plan, StagePlan
 from flowq.runtime.batching import handle_batch
@@ -24,16 +26,20 @@ from flowq.runtime.handling import Handling
 from flowq.runtime.identity import Identity
 from flowq.runtime.outbox import Outbox
 from flowq.runtime.own_context import in_context
+from flowq.runtime.pacing import Pacer
 from flowq.runtime.pauses import Pauses
 from flowq.runtime.process_pool import ProcessHandling
 from flowq.runtime.settler import Chunk, Settler
+
+_TURN_POLL_SECONDS = 0.1
 
 
 class Quarantine:
     """The suspects of all stages of a process.
 
     A worker that crashes leaves behind what it was running and what it had read ahead: nearly all of it healthy. Here
-    each is run alone. If this process dies as well, the one message that was under way is to blame.
+    each is run alone. If this process dies as well, the one message that was under way is to blame. Rates and holds of
+    its stage count for it as well; it waits here for its turn, and those behind it with it.
     """
 
     def __init__(
@@ -46,6 +52,8 @@ class Quarantine:
         self._broker = broker
         self._identity = identity
         self._pauses = pauses
+        self._plan = plan
+        self._pacers: dict[str, Pacer] = {}
         self._all_edges = [edge.name for edge in plan.edges]
         self._handlings: dict[str, Handling | ProcessHandling] = {}
         self._early: dict[str, EarlyAck] = {}
@@ -62,6 +70,8 @@ class Quarantine:
         settler = self._settlers[stage.name] = Settler(
             stage.name, self._settling, current_worker=lambda: identity.worker, settled=_nobody_waits
         )
+        if stage.rate is not None:
+            self._pacers[stage.name] = Pacer(stage, self._plan, stage.rate, self._broker, identity)
         outbox = Outbox(self._broker, stage.name, self._settling, Outlets(self._broker, []))
         self._early[stage.name] = EarlyAck(self._broker, stage, settler, outbox)
 
@@ -101,16 +111,43 @@ class Quarantine:
 
     async def _run_alone(self, stage: StagePlan, delivery: Delivery) -> None:
         handling, settler = self._handlings[stage.name], self._settlers[stage.name]
+        pacer = self._pacers.get(stage.name)
+        if pacer is not None:
+            await _turn_of(delivery, pacer)
         if stage.batch is not None and isinstance(handling, Handling):
+            began_at = time.monotonic()
             for deliveries, outcome in await handle_batch(handling, [delivery], _in_own_context):
+                if pacer is not None:
+                    outcome = await pacer.judge_all(deliveries, outcome, began_at)
                 settler.add(delivery.edge, (deliveries, conclude(outcome, deliveries[0], stage.retry)))
         else:
-            await self._early[stage.name].handle_alone(delivery, partial(_in_own_context, handling.handle))
+            await self._early[stage.name].handle_alone(delivery, partial(_handled, pacer, handling))
         await settler.flush()
+        if pacer is not None:
+            await pacer.flush()
 
     async def commit(self, stage: str, delivery: Delivery, outputs: Sequence[Output]) -> None:
         """Settle a delivery while its handler is still running."""
         await self._early[stage].commit(delivery, outputs)
+
+
+async def _turn_of(delivery: Delivery, pacer: Pacer) -> None:
+    """Return when it may start. It asks again and again: sent away to wait, it would come back among the others."""
+    has_missed = False
+    while True:
+        (turn,) = await pacer.turns([delivery], again=has_missed)
+        if isinstance(turn, Postponed):
+            await asyncio.sleep(_TURN_POLL_SECONDS)
+        else:
+            await asyncio.sleep(turn.wait_seconds)
+            if not pacer.has_missed(delivery):
+                return
+        has_missed = True
+
+
+async def _handled(pacer: Pacer | None, handling: Handling | ProcessHandling, delivery: Delivery) -> Outcome:
+    handled = _in_own_context(handling.handle, delivery)
+    return await handled if pacer is None else await pacer.watch(delivery, handled)
 
 
 def _nobody_waits(edge: str, chunk: Chunk, receipt: Receipt) -> None:

@@ -32,6 +32,8 @@ class Journal:
     left: set[str] = field(default_factory=set[str])
     """Messages that are still in a stream or delayed."""
     transactions: int = 0
+    holds: list[tuple[str, float, float]] = field(default_factory=list[tuple[str, float, float]])
+    """Pacing keys that were held: the key, and the seconds of beginning and end."""
 
 
 def read_journal(file: Path) -> Journal:
@@ -69,6 +71,7 @@ class _Replay:
         journal = self._journal
         for commands in transactions:
             journal.transactions += 1
+            journal.holds += _holds_in(commands)
             touched = {message for command in commands for message in self._apply(command)}
             for message in touched:
                 places = self._places[message]
@@ -114,6 +117,15 @@ class _Replay:
                 self._places[message].discard(place)
                 taken.append(message)
         return taken
+
+
+def _holds_in(commands: list[Command]) -> Iterator[tuple[str, float, float]]:
+    """A hold is written as its end and how long it lasts, in milliseconds."""
+    until = {c[3]: float(c[2]) / 1000 for c in commands if c[0].upper() == b"ZADD" and _kind_of(c[1]) == b"held"}
+    for command in commands:
+        if command[0].upper() == b"HSET" and _kind_of(command[1]) == b"holds" and command[2] in until:
+            lasts = float(command[3].split()[0]) / 1000
+            yield command[2].decode(), until[command[2]] - lasts, until[command[2]]
 
 
 def _kind_of(key: bytes) -> bytes:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
+import struct
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal, Self
@@ -13,6 +15,8 @@ import hiredis
 
 Way = Literal["commands", "replies"]
 WAYS: tuple[Way, ...] = ("commands", "replies")
+_AT_ONCE = struct.pack("ii", 1, 0)
+_PIECES_PER_SECOND = 20
 _NOTHING = (b"*-1\r\n", b"$-1\r\n", b"_\r\n")
 
 
@@ -81,7 +85,7 @@ class Proxy:
         self._delay_seconds = seconds
 
     def narrow(self, bytes_per_second: float) -> None:
-        """Pass on no more than that in each direction, all connections together."""
+        """Pass on no more than that in each direction, all connections together, in small pieces. 0: no limit."""
         self._bytes_per_second = bytes_per_second
 
     def refuse(self) -> None:
@@ -94,6 +98,12 @@ class Proxy:
 
     def kill_connections(self) -> None:
         for writer in list(self._connections):
+            writer.transport.abort()
+
+    def reset_connections(self) -> None:
+        """End every connection by RST, as a NAT does that has forgotten it."""
+        for writer in list(self._connections):
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
             writer.transport.abort()
 
     # Passing on
@@ -124,6 +134,11 @@ class Proxy:
     def is_lost(self, command: list[bytes]) -> _Loss | None:
         return next((loss for loss in self._losses if loss.concerns(command)), None)
 
+    @property
+    def piece_bytes(self) -> int:
+        """How much is passed on at a time."""
+        return max(1, int(self._bytes_per_second / _PIECES_PER_SECOND)) if self._bytes_per_second else 65_536
+
     async def passing(self, way: Way, n_bytes: int) -> None:
         await self._passing[way].wait()
         await asyncio.sleep(self._delay_seconds)
@@ -143,7 +158,7 @@ class _Connection:
     async def commands(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         parser = hiredis.Reader()
         with contextlib.suppress(OSError):
-            while data := await reader.read(65_536):
+            while data := await reader.read(self._proxy.piece_bytes):
                 await self._proxy.passing("commands", len(data))
                 parser.feed(data)
                 while isinstance(command := parser.gets(), list):
@@ -153,7 +168,7 @@ class _Connection:
 
     async def replies(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
-            while data := await reader.read(65_536):
+            while data := await reader.read(self._proxy.piece_bytes):
                 await self._proxy.passing("replies", len(data))
                 loss, self._loss = self._loss, None
                 if loss is not None and loss.times > 0 and data not in _NOTHING:

@@ -19,6 +19,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.eventually import eventually
+from tests.faults import visits
 from tests.faults.proxy import Proxy
 from tests.faults.servers import DurableServer
 from tests.integration.flowq_process import FlowqProcess, Project
@@ -29,6 +31,8 @@ LEASE_SECONDS = 2.0
 WORKERS = 4
 ROOTS_PER_SECOND = 5000 / 60
 LONGEST_DRAIN_SECONDS = 60.0
+SLOW_LINK_BYTES_PER_SECOND = 50_000
+SMALL_OUTPUT_BUFFER_BYTES = 4_096
 _LAST_LINES = 40
 
 Say = Callable[[str], None]
@@ -48,9 +52,10 @@ class Storm:
     """Faults on the processes of a run and on its server. Two hands work at once, each with a randomness of its own."""
 
     def __init__(
-        self, project: Project, server: DurableServer, proxy: Proxy, *, seed: int, seconds: float, say: Say
+        self, project: Project, server: DurableServer, proxy: Proxy, *, log: Path, seed: int, seconds: float, say: Say
     ) -> None:
         self._project = project
+        self._visits = visits.open_log(log)
         self._server = server
         self._proxy = proxy
         self._seconds = seconds
@@ -69,12 +74,14 @@ class Storm:
                 self._hand(on_server, [
                     self.kill_redis, self.freeze_redis, self.kill_clients, self.flush_scripts,
                     self.lose_commit_replies, self.lose_read_replies, self.stall, self.refuse, self.fill_memory,
+                    self.reset_connections, self.slow_link, self.limit_output_buffers,
                 ], 0.2, 2.0),
             )  # fmt: skip
             await self.kill_worker()
             await self.lose_read_replies()
         finally:
             await asyncio.gather(*self._thawing)
+            os.close(self._visits)
 
     async def _hand(self, roll: random.Random, faults: Sequence[Fault], shortest: float, longest: float) -> None:
         while True:
@@ -85,7 +92,10 @@ class Storm:
 
     def _tell(self, fault: str) -> None:
         self.faults += 1
-        self._say(f"  {time.monotonic() - self._began:6.1f} s  {fault}")
+        self._say(
+            f"  {time.monotonic() - self._began:6.1f} s  {fault}"
+            + (f" {time.time():.3f}" if os.environ.get("DBG") else "")
+        )
 
     # On the workers
 
@@ -93,16 +103,19 @@ class Storm:
         if (pid := self._some_worker()) is not None:
             self._tell(f"kill -9 of worker {pid}")
             send(pid, signal.SIGKILL)
+            visits.note(self._visits, "killed", pid)
 
     async def freeze_worker(self) -> None:
         if (pid := self._some_worker()) is not None:
             self._tell(f"SIGSTOP of worker {pid} for {1.5 * LEASE_SECONDS:g} s")
+            visits.note(self._visits, "frozen", pid)
             send(pid, signal.SIGSTOP)
             self._thawing.add(asyncio.create_task(self._thaw(pid)))
 
     async def _thaw(self, pid: int) -> None:
         await asyncio.sleep(1.5 * LEASE_SECONDS)
         send(pid, signal.SIGCONT)
+        visits.note(self._visits, "thawed", pid)
 
     def _some_worker(self) -> int | None:
         workers = sorted(self._project.workers())
@@ -159,6 +172,25 @@ class Storm:
         await asyncio.sleep(seconds)
         self._proxy.accept()
 
+    async def reset_connections(self) -> None:
+        self._tell("RST of all connections")
+        self._proxy.reset_connections()
+
+    async def slow_link(self) -> None:
+        seconds = self._rolls[1].uniform(1.0, 4.0)
+        self._tell(f"link of {SLOW_LINK_BYTES_PER_SECOND:,} bytes/s for {seconds:.1f} s")
+        self._proxy.narrow(SLOW_LINK_BYTES_PER_SECOND)
+        await asyncio.sleep(seconds)
+        self._proxy.narrow(0)
+
+    async def limit_output_buffers(self) -> None:
+        seconds = self._rolls[1].uniform(1.0, 4.0)
+        self._tell(f"client-output-buffer-limit of {SMALL_OUTPUT_BUFFER_BYTES:,} bytes for {seconds:.1f} s")
+        with self._server.client() as client:
+            client.config_set("client-output-buffer-limit", f"normal {SMALL_OUTPUT_BUFFER_BYTES} 0 0")
+            await asyncio.sleep(seconds)
+            client.config_set("client-output-buffer-limit", "normal 0 0 0")
+
     async def fill_memory(self) -> None:
         seconds = self._rolls[1].uniform(0.5, 3.0)
         self._tell(f"memory full for {seconds:.1f} s")
@@ -180,7 +212,8 @@ async def weather(seconds: float, seed: int, folder: Path, say: Say) -> Outcome:
     with DurableServer(KINDS[seed % 2]) as server, Project(folder, STORM_LOG=str(log)) as project:
         async with Proxy(server.url) as proxy:
             run = start(project, proxy.url, roots, seconds)
-            storm = Storm(project, server, proxy, seed=seed, seconds=seconds, say=say)
+            await eventually(lambda: log.exists() and log.stat().st_size > 0, seconds=60)
+            storm = Storm(project, server, proxy, log=log, seed=seed, seconds=seconds, say=say)
             await storm.rage()
             say(f"  calm after {storm.faults} faults and {proxy.dropped} lost replies")
             drained = await ended(run, LONGEST_DRAIN_SECONDS)

@@ -17,11 +17,15 @@ from typing import Any
 import redis
 
 from tests.faults.journal import Journal, read_journal
+from tests.faults.visits import Visits, read_visits
 
 PREFIX = "flowq:{storm}:"
-KEPT_AFTER_A_RUN = {"stats", "run", "seen:fetch", "plan", "published"}
+KEPT_AFTER_A_RUN = {
+    *("stats", "run", "plan", "published", "clock"),
+    *("seen:fetch", "seen:visit", "rate:visit", "starts:visit"),  # of slots, holds and queues nothing may be left
+}
 LONGEST_LEASE_SECONDS = 6.0
-LONGEST_TEMPO_MS = 40_000
+LONGEST_LIFE_MS = {"tempo": 40_000, "answered": 600_000}
 _SHOWN = 5
 
 
@@ -38,7 +42,9 @@ class Expected:
         back = {f"{i}/next" for i in range(0, self.n, 2)} | {f"group-{i // 10}" for i in range(self.n)}
         links = roots | back
         docs = {f"{path}/{letter}" for path in links for letter in "ab"}
+        visits = {f"visit-{i // 2}" for i in range(self.n)}
         by_edge = {"seeds>fetch": roots, "parse>fetch": back, "fetch>parse": links, "parse>store": docs}
+        by_edge |= {"parse>visit": visits}
         self.births = {(edge, path) for edge, paths in by_edge.items() for path in paths}
         self.handled = {(edge.rpartition(">")[2], path) for edge, path in self.births}
 
@@ -47,7 +53,12 @@ class Expected:
         """What the counters of flowq should say, the other way round: they are judged, not believed."""
         entered = Counter(edge for edge, _ in self.births)
         ok = Counter(stage for stage, _ in self.handled)
-        return {f"in:{edge}": n for edge, n in entered.items()} | {f"ok:{stage}": n for stage, n in ok.items()}
+        given_again = {"parse>fetch": self.n - (self.n + 9) // 10, "parse>visit": self.n // 2}
+        return {
+            **{f"in:{edge}": n for edge, n in entered.items()},
+            **{f"ok:{stage}": n for stage, n in ok.items()},
+            **{f"duplicates:{edge}": n for edge, n in given_again.items()},
+        }
 
 
 @dataclass(frozen=True)
@@ -100,7 +111,8 @@ class Witness:
 
     def strange_keys(self) -> set[str]:
         known = {PREFIX + name for name in KEPT_AFTER_A_RUN}
-        known |= {key for key in self.of_kind("tempo") if 0 <= self._redis.pttl(key) <= LONGEST_TEMPO_MS}
+        for kind, longest_ms in LONGEST_LIFE_MS.items():
+            known |= {key for key in self.of_kind(kind) if 0 <= self._redis.pttl(key) <= longest_ms}
         return self.keys() - known - set(self.of_kind("edge")) - set(self.of_kind("dead"))
 
     def counters(self) -> dict[str, int]:
@@ -108,7 +120,9 @@ class Witness:
         return {name: int(value) for name, value in stats.items()}
 
 
-def verdict(expected: Expected, witness: Witness, journal: Journal, log: Iterable[str]) -> list[Finding]:
+def verdict(
+    expected: Expected, witness: Witness, journal: Journal, log: Iterable[str], visits: Visits
+) -> list[Finding]:
     """Everything that was promised, with what speaks against it."""
     witness.wait_until_leases_are_over()
     runs = Counter((stage, path) for stage, path, _ in map(str.split, log))
@@ -121,12 +135,17 @@ def verdict(expected: Expected, witness: Witness, journal: Journal, log: Iterabl
         Finding("transactions of Redis replayed", journal.transactions, is_fault=False),
         Finding("messages handled", len(handled), is_fault=False),
         Finding("handler runs beyond the first", runs.total() - len(runs), is_fault=False),
+        Finding("visits in a second, at most", visits.most_in_a_second(), is_fault=False),
+        Finding("holds of a host", len(journal.holds), is_fault=False),
         of("lost: never appended", expected.births - births),
         of("lost: never handled", expected.handled - handled),
         of("lost: still in an edge", journal.left.union(witness.entries("edge"))),
         of("duplicated: appended more than once", [birth for birth, n in journal.births.items() if n > 1]),
         of("duplicated: in two places", journal.doubled),
         of("duplicated: nobody's output", births - expected.births),
+        of("visits beyond the rate", visits.beyond_the_rate()),
+        of("visits beyond the concurrency", visits.beyond_the_concurrency()),
+        of("visits of a host that was held", visits.within(journal.holds)),
         of("healthy messages dead-lettered", witness.entries("dead")),
         of("leaked consumers", witness.consumers()),
         of("keys left behind", witness.strange_keys()),
@@ -137,7 +156,8 @@ def verdict(expected: Expected, witness: Witness, journal: Journal, log: Iterabl
 def main(arguments: list[str], show: Callable[[str], None] = print) -> int:
     url, journal, log, roots = arguments
     handled = Path(log).read_text().splitlines()
-    findings = verdict(Expected(int(roots)), Witness(url), read_journal(Path(journal)), handled)
+    visits = read_visits(Path(log))
+    findings = verdict(Expected(int(roots)), Witness(url), read_journal(Path(journal)), handled, visits)
     for finding in findings:
         show(str(finding))
     return int(any(finding.n for finding in findings if finding.is_fault))

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from itertools import pairwise
 
+from flowq import Pipeline, Rate, stage
 from flowq.broker.connection import UrlDialer
 from flowq.broker.keys import Keys
+from flowq.broker.turns import Turns
+from flowq.graph.plan import Plan
 from flowq.runtime.run import RunOptions
 from flowq.runtime.runner import Runner
-from tests.conformance.worker import PLAN, Worker
+from tests.conformance.worker import IN, PLAN, Item, Worker
 
 
-async def quarantined(victim: Worker, *stages: str) -> dict[str, str]:
+async def quarantined(victim: Worker, *stages: str, plan: Plan = PLAN) -> dict[str, str]:
     """Run a quarantine to its end; who is then still certified."""
-    runner = Runner(PLAN, victim.broker, RunOptions(stages=stages), supervised=True, quarantined=True)
+    runner = Runner(plan, victim.broker, RunOptions(stages=stages), supervised=True, quarantined=True)
     await runner.start()
-    await asyncio.wait_for(runner.ended, 5)
+    await asyncio.wait_for(runner.ended, 60)
     await runner.stop()
     return await victim.broker.certificates()
 
@@ -27,4 +32,30 @@ async def test_what_a_crashed_worker_left_to_other_stages_is_not_forgotten(url: 
 
     assert "victim" in await quarantined(victim, "store")
     assert await quarantined(victim, "parse") == {}
+    await victim.close()
+
+
+async def test_the_rate_of_a_stage_and_its_holds_count_in_quarantine_as_well(url: str, unique_namespace: str) -> None:
+    rate, began = Rate(1, per=0.2, concurrency=1), list[float]()
+
+    @stage(rate=rate)
+    async def parse(item: Item) -> None:
+        began.append(time.monotonic())
+
+    victim = await Worker.sign_on(UrlDialer(url), Keys(unique_namespace, "lab"), "victim")
+    await victim.publish(*[b'{"n":%d}' % n for n in range(3)])
+    assert len(await victim.read()) == 3
+    await victim.broker.certify_dead("victim", "crash: died of SIGSEGV")
+    asked_at = time.monotonic()
+    await Turns(victim.broker, "parse", [IN], rate).hold("", 0.3, "HTTP 429")
+
+    assert await quarantined(victim, plan=Pipeline("lab", parse).plan) == {}
+
+    assert len(began) == 3
+    assert began[0] >= asked_at + 0.3
+    assert all(later - earlier > 0.09 for earlier, later in pairwise(began)), "0.2 s but for how late a start may be"
+    [slots, held] = await victim.broker.ask(
+        [(b"ZCARD", victim.broker.keys.busy("parse")), (b"ZCARD", victim.broker.keys.held("parse"))]
+    )
+    assert (slots, held) == (0, 0)
     await victim.close()

@@ -21,10 +21,12 @@
 --       4 busy  5 pace (key -> microseconds between turns that it can bear; with a line break before it: that a
 --       handler has asked for)  6 workers  7 starts (key -> microsecond)
 -- ARGV  interval in microseconds, burst, concurrency (0: no limit), adaptive (1/0), worker, how soon a start must be
---       for a message that comes for the first time, in microseconds, number of keys with figures of their own, for
---       each of these: key, interval, burst, concurrency; then for each message: key, comes back (1/0), edge|entry id
+--       for a message that comes for the first time, in microseconds, how many microseconds from now the first start
+--       may be (the answer takes that long), number of keys with figures of their own, for each of these: key,
+--       interval, burst, concurrency; then for each message: key, comes back (1/0), edge|entry id
 -- Answer, for each message, what to do and after how many microseconds: s start  t start, alone, to try a held key
 --                                                                       b come back  q queue
+--         and at last the microsecond at which it was given: who gets it late can tell which starts are over
 
 local PATIENCE = 2000000
 local REGISTERED_SOON = 500000 -- by when a worker that was taken for dead has another name
@@ -34,9 +36,9 @@ local function figures_at(i)
 end
 
 local common, own = figures_at(1), {}
-local adaptive, worker, soon = ARGV[4] == '1', ARGV[5], tonumber(ARGV[6])
-local first_message = 8 + 4 * tonumber(ARGV[7])
-for i = 8, first_message - 1, 4 do own[ARGV[i]] = figures_at(i + 1) end
+local adaptive, worker, soon, lead = ARGV[4] == '1', ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
+local first_message = 9 + 4 * tonumber(ARGV[8])
+for i = 9, first_message - 1, 4 do own[ARGV[i]] = figures_at(i + 1) end
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 
@@ -87,11 +89,11 @@ end
 
 -- What a message shall do, and after how long. Moves the ledgers of its key.
 local function turn_of(state, comes_back)
-  local start = math.max(state.start, now - (state.burst - 1) * state.interval)
+  local start = math.max(state.start, now + lead - (state.burst - 1) * state.interval)
   if start - now <= (comes_back and PATIENCE or soon) then
     state.start, state.moved = start + state.interval, true
     state.turn = math.max(state.turn, state.start)
-    return 's', math.max(0, start - now)
+    return 's', math.max(lead, start - now)
   end
   local turn = math.max(state.turn, now)
   -- A pace that changes must not have been promised far ahead.
@@ -134,4 +136,5 @@ for key, state in pairs(states) do
     redis.call('HSET', KEYS[7], key, string.format('%.0f', state.start))
   end
 end
+answer[#answer + 1] = now
 return answer
