@@ -92,10 +92,7 @@ class Storm:
 
     def _tell(self, fault: str) -> None:
         self.faults += 1
-        self._say(
-            f"  {time.monotonic() - self._began:6.1f} s  {fault}"
-            + (f" {time.time():.3f}" if os.environ.get("DBG") else "")
-        )
+        self._say(f"  {time.monotonic() - self._began:6.1f} s  {fault}")
 
     # On the workers
 
