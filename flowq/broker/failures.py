@@ -85,6 +85,8 @@ _BROKEN = (ConnectionResetError, BrokenPipeError, EOFError, TimeoutError, redis_
 
 def _how_to_reach(error: Exception, address: str) -> str:
     causes = tuple(chain_of(error))
+    if any("max number of clients" in str(cause) for cause in causes):
+        return "raise maxclients of Redis, or have fewer programs connected; CLIENT LIST of redis-cli names them"
     if any(isinstance(cause, socket.gaierror | UnicodeError) for cause in causes):
         return "check the host name of the Redis URL"
     if any(isinstance(cause, _BROKEN) or "closed by server" in str(cause) for cause in causes):

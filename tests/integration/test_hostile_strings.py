@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import redis
 from tests.conftest import Servers
 from tests.integration.http_client import get
 from tests.integration.project import Project, clean_environ
+from tests.integration.terminal import Terminal
 
 ODD = "\x1b]0;pwned\x07\x1b[2J\x9b31m\x7f\u202eexe.\u2066\u2028\u200b\u0085"
 """Escape sequences, DEL, C1, marks that turn the direction of writing around, and line breaks of other kinds."""
@@ -58,6 +60,8 @@ for arguments in json.loads(sys.argv[1]):
     sys.stdout.flush()
 """
 WORD = ODD.split()[0]
+PAINTING = re.compile(r"\x1b\[[?0-9;]*[A-HJKfhlm]|[\r\n]")
+"""What rich sends: the cursor, colours, lines cleared; OSC and the rest of what foreign text may say is none of it."""
 VIEWS = [
     *(["status", "p"], ["status", "p", "--json"], ["peek", "p"], ["peek", "p", "--json"], ["trace", "p", "x"]),
     *(["dlq", "ls", "p"], ["dlq", "ls", "p", "--json"], ["dlq", "export", "p"], ["dlq", "retry", "p", "--dry-run"]),
@@ -66,11 +70,37 @@ VIEWS = [
     *(["check", "p"], ["config", "p"], ["plan", "p"], ["plan", "p", "--json"], ["gc", "p"], ["gc", "p", "--json"]),
     *(["healthcheck", "p"], ["healthcheck", "p", "--json"], ["replay", "p", "--from", "take", "--dry-run"]),
     *(["purge", "p", "--dry-run"], ["doctor", "p"], ["ls"], ["ls", "--json"]),
-    *(["pause", "p", "--key", f"key={WORD}"], ["status", "p"], ["resume", "p", "--key", f"key={WORD}"]),
+    *(
+        ["pause", "p", "--key", f"key={WORD}"],
+        ["status", "p"],
+        ["apply", "p", "--yes"],
+        ["resume", "p", "--key", f"key={WORD}"],
+    ),
     *(["run", WORD], ["push", f"p.{WORD}", "1"], ["push", "p.take", WORD], ["dlq", "show", "p", WORD]),
     *(["push", "p.take", json.dumps({"n": WORD, WORD: 1})], ["push", "p.take", '{"n": 7}', "--id", WORD]),
     *(["status", WORD], ["trace", "p", WORD], ["dlq", "ls", "p", "--where", WORD], ["graph", "p", "-f", WORD]),
 ]
+
+
+LIVE_VIEWS = [("top", "p"), ("status", "p", "--watch"), ("graph", "p", "--live")]
+
+
+def shown(project: Project, environ: dict[str, str], *arguments: str) -> str:
+    """All that a view that stays sends to its terminal, without what paints the screen."""
+    command = (sys.executable, "-m", "flowq", *arguments)
+    with Terminal(command, project.folder, clean_environ() | environ, columns=200, lines=50) as terminal:
+        terminal.wait_for(lambda text: "take" in text and "store" in text)
+        terminal.press("\x03")
+        terminal.wait()
+        text = terminal.raw.decode()
+    return PAINTING.sub("", text)
+
+
+def completed(project: Project, line: str, environ: dict[str, str]) -> str:
+    """What a shell is offered for the last word."""
+    words = {"_FLOWQ_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
+    offered = project.flowq(environ=environ | words)
+    return offered.stdout + offered.stderr
 
 
 def raw_in(text: str) -> list[str]:
@@ -120,10 +150,15 @@ def test_nothing_that_does_not_print_gets_out(project: Project, unique_namespace
         assert exporter.stderr is not None
         metrics = get(f"{exporter.stderr.readline().split()[-1]}")
 
+    completions = [completed(project, line, environ) for line in ("flowq run ", "flowq peek p.", "flowq dlq ls p -s ")]
+    screens = [shown(project, environ, *view) for view in LIVE_VIEWS]
+
     assert [ended.returncode for ended in runs] == [3, 0], runs
     assert [raw_in(ended.stdout + ended.stderr) for ended in runs] == [[], []]
     assert raw_in(views.stdout.decode()) == []
     assert raw_in(views.stderr.decode()) == []
     assert "FQ900" not in views.stderr.decode()
+    assert [raw_in(text) for text in completions] == [[], [], []]
+    assert [raw_in(text) for text in screens] == [[], [], []]
     assert "flowq_worker_silent_seconds" in metrics.text
     assert raw_in(metrics.text) == []

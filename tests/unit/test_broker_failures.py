@@ -1,0 +1,24 @@
+"""What a call to Redis has raised, in flowq's words."""
+
+from __future__ import annotations
+
+import pytest
+import redis.exceptions as redis_errors
+
+from flowq.broker.failures import translate
+from flowq.errors import BrokerUnavailable
+
+
+def test_a_redis_with_too_many_clients_is_not_told_to_be_started() -> None:
+    problem = translate(redis_errors.ConnectionError("max number of clients reached"), "redis://db:6379/0")
+
+    assert isinstance(problem, BrokerUnavailable)
+    assert "maxclients" in problem.hint
+
+
+@pytest.mark.parametrize("error", [redis_errors.ConnectionError("refused"), ConnectionRefusedError(111, "refused")])
+def test_one_that_is_not_there_is(error: Exception) -> None:
+    problem = translate(error, "redis://db:6379/0")
+
+    assert isinstance(problem, BrokerUnavailable)
+    assert "start one" in problem.hint
