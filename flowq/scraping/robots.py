@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from protego import Protego
 from w3lib.encoding import read_bom
@@ -16,7 +17,12 @@ MOST_BYTES = 500 * 1024
 LONGEST_CRAWL_DELAY_SECONDS = 3600.0
 _HTML = re.compile(r"\s*<(!doctype|html|head|body)", re.IGNORECASE)
 _WORD = re.compile(r"[\w-]+")
-_OTHER_LINE_BREAKS = str.maketrans(dict.fromkeys("\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029", " "))
+_LINE_BREAKS = str.maketrans({"\r": "\n", **dict.fromkeys("\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029", " ")})
+# Protego takes "my" for the group of "my-crawler", and "my-crawler/2.0" not for that of "my-crawler/1.0". The RFC knows
+# names without versions that are equal or not (2.2.1), so each name gets an end here, and in what is asked.
+_AGENT_LINE = re.compile(r"^([ \t]*user-?agent[ \t]*:[ \t]*)([\w-]+)(?:/[^\s#]*)?", re.IGNORECASE | re.MULTILINE)
+_END = "$"
+_ADDRESS = re.compile(r"\+?(?:https?://|www\.)\S+|\S+@\S+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +45,18 @@ class Rules:
             text = text[: text.rfind("\n") + 1]  # half a rule may forbid, or allow, far more than it says
         if _HTML.match(text):
             return cls()
-        parser = Protego.parse(text.translate(_OTHER_LINE_BREAKS))
+        text = _AGENT_LINE.sub(rf"\1\2{_END}", text.translate(_LINE_BREAKS).lstrip("\ufeff"))
+        parser = Protego.parse(text)
         return cls(tuple(parser.sitemaps), parser)
 
     def allow(self, url: str, *, agent: str) -> bool:
         """Whether `agent` may fetch a URL."""
-        return self._parser.can_fetch(url, agent)
+        return self._parser.can_fetch(url, _names_in(agent))
 
     def crawl_delay_seconds(self, agent: str) -> float:
         """The least time between two requests, an hour at most; 0 if the file does not say."""
-        delay = self._parser.crawl_delay(agent) or 0.0
-        rate = self._parser.request_rate(agent)
+        delay = self._parser.crawl_delay(_names_in(agent)) or 0.0
+        rate = self._parser.request_rate(_names_in(agent))
         if rate is not None and rate.requests > 0:
             delay = max(delay, rate.seconds / rate.requests)
         return min(max(delay, 0.0), LONGEST_CRAWL_DELAY_SECONDS)
@@ -64,6 +71,12 @@ def rules_of_answer(status: int, body: bytes, *, retry_after_seconds: float) -> 
     if status == 429 or status >= 500:
         raise RetryLater(f"robots.txt: HTTP {status}", after=retry_after_seconds, hold="host")
     return Rules.parsed(body) if 200 <= status < 300 else Rules()
+
+
+@lru_cache
+def _names_in(agent: str) -> str:
+    """The names in a User-Agent as Protego is asked for them; an address for complaints holds none."""
+    return " ".join(f"{name}{_END}" for name in _WORD.findall(_ADDRESS.sub(" ", agent)))
 
 
 def page_directives(*contents: str, agent: str) -> frozenset[str]:

@@ -24,6 +24,7 @@ _STRAY_AMPERSAND = re.compile(rb"&(?!(?:amp|lt|gt|quot|apos|#[0-9]+|#x[0-9a-fA-F
 _UNFINISHED = re.compile(rb"&[#\w]{0,9}\Z")
 _LONGEST_LINE = 1 << 16
 _PIECE_BYTES = 1 << 16
+_DEEPEST, _MOST_CHILDREN, _LARGEST_PART = 100, 10_000, 10_000_000  # of what is not an entry of a sitemap
 
 
 class BrokenSitemap(Exception):
@@ -53,6 +54,8 @@ class SitemapReader:
     _line: bytes = b""
     _is_text: bool = False
     _is_repaired: bool = True  # but not where it is UTF-16, or has entities of its own
+    _is_done: bool = False
+    _n_silent_bytes: int = 0
     _held: bytes = b""
     _open: list[Element] = field(default_factory=list[Element])
 
@@ -77,6 +80,8 @@ class SitemapReader:
                 self._parser.feed(self._held)
                 self._parser.close()
             except ParseError as error:
+                if self._is_done:  # what stands behind is of no interest
+                    return
                 raise BrokenSitemap(f"the sitemap ends too early: {error}") from error
         else:
             yield from self._lines(self._start + b"\n")
@@ -98,20 +103,35 @@ class SitemapReader:
         try:
             parser.feed(self._repaired(data))
             for event, element in cast("Iterator[tuple[str, Element]]", parser.read_events()):
+                self._n_silent_bytes = 0
                 if event == "start":
-                    if not self._open and _local(element) not in _ROOTS:
-                        raise BrokenSitemap(f"<{_local(element)}> is no sitemap")
-                    self._open.append(element)
-                    continue
-                self._open.pop()
-                kind = _local(element)
-                if kind in _LINKS:
-                    if url := _text_of(element, _LINKS[kind]):
-                        yield Entry(url, _text_of(element, _CHANGES[kind]), is_index=kind == "sitemap")
-                    if self._open:
-                        self._open[-1].clear()  # the tree must not grow with the file
+                    self._begin(element)
+                else:
+                    yield from self._end(element)
         except ParseError as error:
-            raise BrokenSitemap(f"the sitemap is not valid XML: {error}") from error
+            if not self._is_done:
+                raise BrokenSitemap(f"the sitemap is not valid XML: {error}") from error
+        self._n_silent_bytes += len(data)
+        if self._n_silent_bytes > _LARGEST_PART:
+            raise BrokenSitemap("the sitemap has an element that is far too large")
+
+    def _begin(self, element: Element) -> None:
+        if not self._open and _local(element) not in _ROOTS:
+            raise BrokenSitemap(f"<{_local(element)}> is no sitemap")
+        self._open.append(element)
+        if len(self._open) > _DEEPEST:
+            raise BrokenSitemap("the sitemap is nested too deep to be one")
+
+    def _end(self, element: Element) -> Iterator[Entry]:
+        self._open.pop()
+        self._is_done = not self._open
+        kind = _local(element)
+        if kind in _LINKS and (url := _text_of(element, _LINKS[kind])):
+            yield Entry(url, _text_of(element, _CHANGES[kind]), is_index=kind == "sitemap")
+        if self._open and kind in _LINKS:
+            self._open[-1].clear()  # the tree must not grow with the file
+        elif self._open and len(self._open[-1]) > _MOST_CHILDREN:
+            raise BrokenSitemap(f"more than {_MOST_CHILDREN:,} <{kind}> in a row are no sitemap")
 
     def _repaired(self, data: bytes) -> bytes:
         """The next bytes with "&" written as XML wants it: the fault that most broken sitemaps have, in their URLs."""

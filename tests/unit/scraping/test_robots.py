@@ -27,6 +27,7 @@ def allowed(body: bytes, path: str, agent: str = AGENT) -> bool:
         FORBID.encode(),
         b"\xef\xbb\xbf" + FORBID.encode(),
         FORBID.encode("utf-16"),
+        b"\xef\xbb\xbf" * 2 + FORBID.encode(),
         b"\xfe\xff" + FORBID.encode("utf-16-be"),
         ("# Zürich\n" + FORBID).encode("latin-1"),
         FORBID.replace("\n", "\r").encode(),
@@ -71,6 +72,27 @@ def test_the_group_of_a_crawler_goes_before_that_of_all() -> None:
     assert allowed(body, "/a", "my-crawler/2.0 (+https://example.org)")
     assert not allowed(body, "/b", "my-crawler/2.0 (+https://example.org)")
     assert not allowed(body, "/a", "other")
+
+
+@pytest.mark.parametrize(
+    ("line", "is_meant"),
+    [
+        ("User-agent: my-crawler", True),
+        ("user-AGENT:My-Crawler # ours", True),
+        ("User-agent: my-crawler/9.1", True),
+        ("User-agent: my-crawler*", True),
+        ("User-agent: my", False),
+        ("User-agent: crawler", False),
+        ("User-agent: my-crawler-images", False),
+        ("User-agent: example", False),
+        ("User-agent: other", False),
+    ],
+)
+def test_a_group_is_for_the_crawler_of_that_name_whatever_the_version(line: str, is_meant: bool) -> None:
+    for agent in ("my-crawler", "My-Crawler/2.0 (+https://example.org/bot)", "Mozilla/5.0 (compatible; my-crawler/1)"):
+        for line_break in ("\n", "\r\n", "\r"):
+            body = f"User-agent: x\n{line}\nDisallow: /".replace("\n", line_break).encode()
+            assert allowed(body, "/a", agent) is not is_meant
 
 
 def test_only_the_first_half_megabyte_counts_and_no_rule_is_cut_in_two() -> None:

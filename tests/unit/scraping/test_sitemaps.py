@@ -120,6 +120,30 @@ def test_a_message_is_no_list_of_addresses(body: bytes) -> None:
         entries(body)
 
 
+@pytest.mark.parametrize("junk", ["<!-- x --><script>1</script>", "\n<b>Warning</b>", "\0\0"])
+def test_what_stands_behind_a_whole_sitemap_is_of_no_interest(junk: str) -> None:
+    assert entries((URLS + junk).encode()) == ENTRIES
+    assert entries((URLS + junk).encode(), 1) == ENTRIES
+
+
+@pytest.mark.parametrize(
+    "piece", [b"<x>" * 10_000, b"<x/>" * 10_000, b"<url><loc>" + b"x" * 50_000, b"<!--" + b"x" * 50_000]
+)
+def test_a_sitemap_that_would_fill_the_memory_is_refused_first(piece: bytes) -> None:
+    reader, n_bytes = SitemapReader(), 0
+
+    def read() -> None:
+        nonlocal n_bytes
+        list(reader.feed(b"<urlset>"))
+        while n_bytes < 50_000_000:
+            list(reader.feed(piece if n_bytes == 0 or not piece.endswith(b"xx") else b"x" * 50_000))
+            n_bytes += len(piece)
+
+    with pytest.raises(BrokenSitemap):
+        read()
+    assert n_bytes < 11_000_000
+
+
 # Several
 
 
