@@ -33,7 +33,15 @@ EXPLAINED = {
     "www.monstersandcritics.com": "Crawl-delay ends the head of a group",
     "www.cancerresearchuk.org": "to Google, a folder whose index.htm is allowed is allowed itself",
     "www.turktelekom.com.tr": "a rule that is broken over two lines counts here, and not there",
-    "www.wsop.com": "a rule that is broken over two lines counts here, and not there",
+    # RFC 9309, 2.2.2: what a URL must encode is encoded before the two are compared, such as "[" and "|".
+    **dict.fromkeys(
+        (
+            *("www.campaignmonitor.com", "www.cdiscount.com", "www.harveynorman.com.au", "www.hindustantimes.com"),
+            *("www.homedepot.com", "www.hottopic.com", "www.rushlimbaugh.com", "www.target.com"),
+            "www.thestudentroom.co.uk",
+        ),
+        "to Google, a rule with characters that no URL has is for no URL",
+    ),
 }
 """Why the two differ, by file."""
 
