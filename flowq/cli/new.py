@@ -15,7 +15,7 @@ from flowq.cli.options import settings_here
 from flowq.cli.scaffold import TEMPLATES, pipeline, user_of_name
 from flowq.errors import UsageError
 
-_NAME = re.compile(r"[a-z_][a-z0-9_]*")
+_NAME = re.compile(r"[a-z_][a-z0-9_]{0,63}")
 
 
 def command(
@@ -46,7 +46,9 @@ def command(
         hint = f'did you mean "{near[0]}"?' if near else "there are " + ", ".join(TEMPLATES)
         raise UsageError(f'there is no template "{template}"', hint=hint)
     if not _NAME.fullmatch(name) or iskeyword(name) or name.startswith("__"):
-        raise UsageError(f'"{name}" cannot name a pipeline', hint="small letters, digits and _, as a Python name")
+        raise UsageError(
+            f'"{name}" cannot name a pipeline', hint="at most 64 small letters, digits and _, as a Python name"
+        )
     if user := user_of_name(name, template):
         hint = f"{name}_pipeline, perhaps"
         raise UsageError(f'"{name}" cannot name a pipeline: it is the name of {user}', hint=hint)

@@ -29,7 +29,7 @@ from flowq.graph.tuning import Tuning
 from flowq.runtime.concluding import clear_frames
 from flowq.runtime.handling import Handling
 from flowq.runtime.portable import Portable, portable
-from flowq.runtime.streams import forgiving_stdout, prepare_streams
+from flowq.runtime.streams import flush_and_discard, forgiving_stdout, prepare_streams
 from flowq.runtime.versions import Versions
 
 
@@ -175,6 +175,7 @@ _children: dict[str, Handling] = {}
 def _prepare_child(module: str, pipeline: str, tuning: Tuning) -> None:
     prepare_streams()
     sys.stdout = forgiving_stdout()
+    sys.stdout.reconfigure(line_buffering=True)  # it may be killed at any time
     threading.Thread(target=_end_with_parent, name="flowq-parent", daemon=True).start()
     ids = MessageIds()
     for value in list(vars(importlib.import_module(module)).values()):
@@ -205,6 +206,7 @@ def _is_ready() -> bool:
 def _handle_in_child(stage: str, delivery: Delivery) -> tuple[Outcome | Portable, str]:
     """The outcome, and the traceback of a failure."""
     outcome = copy_context().run(_run, _children[stage].handle(delivery))
+    flush_and_discard()
     if not isinstance(outcome, Failed):
         return outcome, ""
     place = user_traceback(outcome.error)

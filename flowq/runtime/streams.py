@@ -49,13 +49,17 @@ class Outlet(io.RawIOBase):
         return os.isatty(self._descriptor)
 
     def write(self, data: ReadableBuffer, /) -> int:
-        while True:
+        """Write all of it: what stands above does not try again if there is no buffer in between."""
+        left = memoryview(data).cast("B")
+        n_bytes = len(left)
+        while left:
             try:
-                return os.write(self._descriptor, data)
+                left = left[os.write(self._descriptor, left) :]
             except BlockingIOError:  # somebody has set the pipe that we share to non-blocking
                 select.select([], [self._descriptor], [])
             except OSError as error:
-                return self._without_output(error, memoryview(data).nbytes)
+                return self._without_output(error, n_bytes)
+        return n_bytes
 
     def _without_output(self, error: OSError, n_bytes: int) -> int:
         self.lost = self.lost or error
@@ -92,7 +96,8 @@ def forgiving_stdout() -> io.TextIOWrapper:
 
 def loss_of(stream: IO[str] | None) -> OSError | None:
     """Why something that was written to a forgiving stream has been thrown away, unless its reader had just gone."""
-    lost = getattr(getattr(getattr(stream, "buffer", None), "raw", None), "lost", None)
+    buffer = getattr(stream, "buffer", None)
+    lost = getattr(getattr(buffer, "raw", buffer), "lost", None)
     return None if isinstance(lost, BrokenPipeError) else lost
 
 
@@ -128,7 +133,8 @@ def _text(stream: Any, descriptor: int, *, forgiving: bool) -> io.TextIOWrapper:
     encoding = getattr(stream, "encoding", None) or "utf-8"
     line_buffering = stream is not None and (bool(getattr(stream, "line_buffering", False)) or stream.isatty())
     write_through = bool(getattr(stream, "write_through", False))
-    buffered = io.BufferedWriter(Outlet(descriptor, forgiving=forgiving))
+    outlet = Outlet(descriptor, forgiving=forgiving)
+    buffer: Any = outlet if write_through else io.BufferedWriter(outlet)  # PYTHONUNBUFFERED, as Python itself does it
     return io.TextIOWrapper(
-        buffered, encoding, SPELLED_OUT, newline="\n", line_buffering=line_buffering, write_through=write_through
+        buffer, encoding, SPELLED_OUT, newline="\n", line_buffering=line_buffering, write_through=write_through
     )

@@ -103,6 +103,7 @@ def test_a_pyproject_that_is_there_is_added_to_and_otherwise_left_alone(project:
     [
         (["Mine"], 'error[FQ200]: "Mine" cannot name a pipeline'),
         (["../mine"], 'error[FQ200]: "../mine" cannot name a pipeline'),
+        (["x" * 65], 'error[FQ200]: "xxxxx'),
         (["class"], 'error[FQ200]: "class" cannot name a pipeline'),
         *(([name], f'error[FQ200]: "{name}" cannot name a pipeline') for name in TAKEN),
         (["mine", "-t", "scrapping"], 'error[FQ200]: there is no template "scrapping"    did you mean "scraping"?'),

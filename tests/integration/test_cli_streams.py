@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -237,6 +238,40 @@ def test_a_pipe_that_somebody_has_set_to_non_blocking_loses_nothing(project: Pro
 
     assert run.wait(LONGEST_SECONDS) == 0
     assert sorted(int(line.split()[0]) for line in lines) == list(range(N))
+
+
+def test_output_that_shall_not_be_buffered_is_seen_while_the_handler_still_runs(project: Project) -> None:
+    project.write("talk", PRINTING.replace("PLACEMENT", "").replace(", flush=True)", "); open('go').read()"))
+    go = project.folder / "go"
+    os.mkfifo(go)
+
+    with subprocess.Popen(
+        [*FLOWQ, "run", "talk", "--memory", "-q"],
+        cwd=project.folder,
+        env={**project.environ, "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as run:
+        assert run.stdout is not None
+        seen = select.select([run.stdout], [], [], LONGEST_SECONDS)[0]
+        run.kill()
+    assert seen
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_what_a_handler_prints_in_a_process_of_its_own_is_seen(unbuffered: str, project: Project) -> None:
+    project.write("talk", PRINTING.replace("PLACEMENT", "process=True").replace(", flush=True", ""))
+
+    ended = subprocess.run(
+        [*FLOWQ, "run", "talk", "--memory", "-q"],
+        cwd=project.folder,
+        env={**project.environ, "PYTHONUNBUFFERED": unbuffered},
+        capture_output=True,
+        check=True,
+        timeout=LONGEST_SECONDS,
+    )
+
+    assert sorted(int(line.split()[0]) for line in ended.stdout.splitlines()) == list(range(N))
 
 
 def test_output_that_is_the_result_is_missed_in_plain_words_when_it_cannot_be_written(project: Project) -> None:
