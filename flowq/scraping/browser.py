@@ -99,7 +99,7 @@ class Browser:
         if isinstance(elsewhere, Reject):
             raise elsewhere
         if kind is Kind.MOVED or (kind is Kind.READ and normal_url(elsewhere) != link.url):
-            target = redirected(link, elsewhere, self._web.scope, max_redirects=limits.redirects)
+            target = redirected(link, elsewhere, self._web.scope, max_redirects=limits.redirects, drop=self._web.drop)
             return [target] if target is not None else []
         if kind is not Kind.READ:
             return []

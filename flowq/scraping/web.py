@@ -69,7 +69,7 @@ class Web:
         self.agent = agent
         self.scope = scope
         self._obeys = obey_robots
-        self._drop = drop
+        self.drop = drop
         self.limits = limits or Limits()
         self._http = httpx2.AsyncClient(
             headers={"User-Agent": agent, "Accept-Encoding": ACCEPT_ENCODING, "Accept": "text/html, */*;q=0.5"},
@@ -123,7 +123,7 @@ class Web:
 
     def _redirected(self, link: Link, answer: httpx2.Response) -> list[Page | Link]:
         location = location_of(answer.headers.raw)
-        target = redirected(link, location, self.scope, max_redirects=self.limits.redirects, drop=self._drop)
+        target = redirected(link, location, self.scope, max_redirects=self.limits.redirects, drop=self.drop)
         return [target] if target is not None else []
 
     def _where_a_cookie_is_wanted(self, link: Link, answer: httpx2.Response) -> str | None:
@@ -133,7 +133,7 @@ class Web:
         """
         if "set-cookie" not in answer.headers:
             return None
-        target = normal_url(location_of(answer.headers.raw), link.url, drop=self._drop)
+        target = normal_url(location_of(answer.headers.raw), link.url, drop=self.drop)
         return target if target in (link.url, *link.via) else None
 
     async def sitemap(self, url: str, *, since: date | None = None) -> AsyncIterator[Link]:
@@ -147,7 +147,7 @@ class Web:
         start = start_url(url) or url
         site = host_of(start)
         async for entry in walk(start, self._sitemap_entries, since=since):
-            page = normal_url(entry.url, start, drop=self._drop)
+            page = normal_url(entry.url, start, drop=self.drop)
             if page is None:
                 continue
             # Sitemaps of example.org often name pages of www.example.org.
