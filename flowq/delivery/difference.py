@@ -10,33 +10,50 @@ from typing import Any
 from pydantic import BaseModel
 
 
-def difference(sent: Any, arrived: Any, place: str = "") -> str | None:
+def difference(sent: Any, arrived: Any, place: str = "", *, thorough: bool = False) -> str | None:
     """None if the two are equal, else where they are not, without the values themselves.
 
     Equal is what Python calls equal. Aware times are equal when they are the same instant with the same offset: between
     two zones Python calls no time of the hour equal that comes twice when the clocks go back. Objects that have no
-    equality of their own are compared by what they hold.
+    equality of their own are compared by what they hold; with `thorough=True` all models and dataclasses are: an
+    `__eq__` of the user's and `field(compare=False)` look at less.
 
     >>> difference({"n": [1, (2, 3)]}, {"n": [1, [2, 3]]})
     'n.1: a tuple would arrive as a list'
     """
-    if _equal(sent, arrived):
+    if not thorough and _equal(sent, arrived):
         return None
-    if isinstance(sent, datetime.datetime) and isinstance(arrived, datetime.datetime):
-        if sent.tzinfo and arrived.tzinfo and _instant(sent) == _instant(arrived):
-            return None
-    elif (held := _held_by(sent, arrived)) is not None:
+    if (held := _held_by(sent, arrived)) is not None:
         one, other = held
         if lost := [name for name in one if name not in other]:
             return f"{_below(place, lost[0])} would be lost"
         for name in one:
-            if (found := difference(one[name], other[name], _below(place, name))) is not None:
+            if (found := difference(one[name], other[name], _below(place, name), thorough=thorough)) is not None:
                 return found
         if len(one) == len(other):
             return None
+    elif isinstance(sent, datetime.datetime) and isinstance(arrived, datetime.datetime):
+        if _equal(sent, arrived) or (sent.tzinfo and arrived.tzinfo and _instant(sent) == _instant(arrived)):
+            return None
+    elif thorough and not _has_fields(sent) and _equal(sent, arrived):
+        return None
     where = f"{place}: " if place else ""
     before, after = type(sent).__name__, type(arrived).__name__
     return f"{where}a {before} would arrive as {f'a {after}' if before != after else 'another value'}"
+
+
+def looks_at_less(class_: type[Any]) -> bool:
+    """Whether the equality of a model or dataclass may leave out some of its fields.
+
+    >>> looks_at_less(BaseModel)
+    False
+    """
+    equal: Any = class_.__eq__
+    if issubclass(class_, BaseModel):
+        return equal is not BaseModel.__eq__
+    if any(not each.compare for each in dataclasses.fields(class_)):
+        return True
+    return getattr(getattr(equal, "__code__", None), "co_filename", "<string>") != "<string>"  # which is generated code
 
 
 def _below(place: str, name: Any) -> str:
@@ -71,13 +88,19 @@ def _held_by(sent: Any, arrived: Any) -> tuple[Mapping[Any, Any], Mapping[Any, A
 def _kind(value: Any) -> Any:
     """The class; of a generic model the one that its parameters were given to."""
     class_: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
-    return (isinstance(value, BaseModel) and class_.__pydantic_generic_metadata__["origin"]) or class_
+    return getattr(class_, "__pydantic_generic_metadata__", {}).get("origin") or class_
+
+
+def _has_fields(value: Any) -> bool:
+    return isinstance(value, BaseModel) or dataclasses.is_dataclass(value)
 
 
 def _held(value: Any) -> dict[str, Any] | None:
     if isinstance(value, BaseModel):
         fields = {name: value.__dict__[name] for name in type(value).model_fields if name in value.__dict__}
-        return fields | (value.__pydantic_extra__ or {}) | (value.__pydantic_private__ or {})
+        more = value.model_extra or {}
+        extra = {f"{name} (extra)" if name in fields else name: more[name] for name in more}
+        return fields | extra | (value.__pydantic_private__ or {})
     if dataclasses.is_dataclass(value):
         return {each.name: getattr(value, each.name, None) for each in dataclasses.fields(value)}
     class_: Any = type(value)  # pyright: ignore[reportUnknownVariableType]

@@ -6,23 +6,17 @@ back and compared before it is sent; impossible, so that the type is refused at 
 
 from __future__ import annotations
 
-import datetime
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Flag
-from operator import attrgetter
 from typing import Any
 
 from pydantic import BaseModel, Secret, SecretBytes, SecretStr
 from pydantic.dataclasses import is_pydantic_dataclass
-from pydantic_core import SchemaSerializer, SchemaValidator, TzInfo
+from pydantic_core import SchemaSerializer, SchemaValidator
 
-Suspect = Callable[[Any, bytes], bool]
-"""Whether a value, and what it was written as, must be compared with what would arrive."""
-
-MOST_DIGITS = 4300  # of an integer that can be read
-_MOST_BITS = 14_280  # an integer of so many bits has fewer digits
-_TO_ZEROS = bytes.maketrans(b"123456789", b"000000000")
+from flowq.delivery.difference import looks_at_less
+from flowq.delivery.suspects import Suspect, has_long_integer, has_odd_moment, is_null_among_it, may_hold_subclass
 
 _SECRETS = (SecretStr, SecretBytes, Secret)
 _LOSSLESS_KEYS = {"str", "int", "bool", "uuid", "date", "bytes"}
@@ -56,6 +50,7 @@ class Fidelity:
     has_computed: bool = False
     has_bytes: bool = False
     discriminates_by_alias: bool = False
+    equality_looks_at_less: bool = False  # of a class somewhere in it
 
 
 def fidelity_of(schema: Mapping[str, Any]) -> Fidelity:
@@ -80,6 +75,7 @@ class _Reading:
         self._definitions = {node["ref"]: node for node in schema.get("definitions", ())}
         self._found = Fidelity()
         self._visited: set[str] = set()
+        self._above: list[str] = []
         self._direct: dict[str, list[str]] = {"int": [], "moment": []}
         self._deep: set[str] = set()
         self._classes: dict[type[Any], None] = {}
@@ -94,13 +90,13 @@ class _Reading:
         if "moment" in deep:
             found.proven = False
         if "float" in deep:
-            found.suspects.append(_is_null_among_it)
+            found.suspects.append(is_null_among_it)
         if direct["moment"]:
-            found.suspects.append(_has_odd_moment(direct["moment"]))
+            found.suspects.append(has_odd_moment(direct["moment"]))
         if "int" in deep or direct["int"]:
-            found.suspect_when_long = _has_long_integer(direct["int"], search="int" in deep)
+            found.suspect_when_long = has_long_integer(direct["int"], search="int" in deep)
         if self._classes:
-            found.suspects.append(_may_hold_subclass(list(self._classes)))
+            found.suspects.append(may_hold_subclass(list(self._classes)))
         return found
 
     def _inner(self, node: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -115,6 +111,14 @@ class _Reading:
 
     def _visit(self, node: Mapping[str, Any], path: str | None) -> None:
         node = self._inner(node)
+        if (reference := node.get("ref")) is None:
+            self._visit_node(node, path)
+        elif reference not in self._above:  # else an alias that stands for a type with itself in it
+            self._above.append(reference)
+            self._visit_node(node, path)
+            self._above.pop()
+
+    def _visit_node(self, node: Mapping[str, Any], path: str | None) -> None:
         kind: str = node["type"]
         if "serialization" in node:
             self._visit_written_by_function(node)
@@ -204,6 +208,8 @@ class _Reading:
             return
         if reference is not None:
             self._visited.add(reference)
+        if looks_at_less(class_):
+            self._found.equality_looks_at_less = True
         is_unvalidated = kind == "dataclass" and not is_pydantic_dataclass(class_)
         runs_code = node.get("custom_init") or node.get("post_init")
         if is_unvalidated or runs_code or getattr(class_, "__private_attributes__", None):
@@ -295,50 +301,3 @@ def _survives(node: Any, value: Any) -> bool:
     except Exception:  # noqa: BLE001  (whatever pydantic raises for a value that it cannot write or read)
         return False
     return bool(back == value and type(back) is type(value))
-
-
-def _is_null_among_it(value: Any, body: bytes) -> bool:
-    """Infinity and NaN are written as null."""
-    return b"null" in body
-
-
-def _has_odd_moment(names: Sequence[str]) -> Suspect:
-    """Only UTC, none, and offsets of whole minutes are sure to come back."""
-    getters = [attrgetter(name) if name else _itself for name in names]
-
-    def suspect(value: Any, body: bytes) -> bool:
-        for get in getters:
-            moment = get(value)
-            zone = None if moment is None else moment.tzinfo
-            if zone is not None and zone is not datetime.UTC and not isinstance(zone, TzInfo):
-                return True
-        return False
-
-    return suspect
-
-
-def _has_long_integer(names: Sequence[str], *, search: bool) -> Suspect:
-    getters = [attrgetter(name) if name else _itself for name in names]
-
-    def suspect(value: Any, body: bytes) -> bool:
-        if search and b"0" * MOST_DIGITS in body.translate(_TO_ZEROS):
-            return True
-        return any(
-            number is not None and number.bit_length() > _MOST_BITS for number in [get(value) for get in getters]
-        )
-
-    return suspect
-
-
-def _may_hold_subclass(classes: Sequence[type[Any]]) -> Suspect:
-    """A subclass in the place of its base would arrive as the base. Mostly there is none."""
-    subclasses = [class_.__subclasses__ for class_ in classes]
-
-    def suspect(value: Any, body: bytes) -> bool:
-        return any(below() for below in subclasses)
-
-    return suspect
-
-
-def _itself(value: Any) -> Any:
-    return value

@@ -75,7 +75,7 @@ class StageTypes:
             if runtime_class(written) is not class_ and get_origin(bare(written)) is not Literal:
                 return Form(checked_encoder(written, read), tag)
             # What the annotation of the receiver adds is its own wish: it may turn the value into something else.
-            same = written == read or bare(read) == read or isinstance(read, type)
+            same = written == read or bare(read) == read
             return Form(encoder(written) if same else checked_encoder(written, read, equal=False), tag)
         return Form(checked_encoder(written, read), tag)
 

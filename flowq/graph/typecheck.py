@@ -8,10 +8,20 @@ from __future__ import annotations
 
 import collections.abc as abc
 from collections.abc import Iterable
+from datetime import date, datetime
 from types import UnionType
 from typing import Annotated, Any, Literal, NewType, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from pydantic import BaseModel
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    EmailStr,
+    FutureDate,
+    FutureDatetime,
+    NaiveDatetime,
+    PastDate,
+    PastDatetime,
+)
 from typing_extensions import Format, get_annotations, is_typeddict
 
 from flowq.delivery.codec import union_members
@@ -32,6 +42,12 @@ _READ_ONLY = frozenset(
     }
 )
 _PROMOTED = {int: (float, complex), float: (complex,)}
+# Classes that no value has: to a checker they are Annotated[...].
+_STAND_FOR: dict[Any, Any] = {
+    EmailStr: str,
+    **dict.fromkeys((AwareDatetime, NaiveDatetime, PastDatetime, FutureDatetime), datetime),
+    **dict.fromkeys((PastDate, FutureDate), date),
+}
 Taker = TypeVar("Taker")
 
 _STRUCTURAL, _ANYTHING = 1_000, 2_000
@@ -55,7 +71,7 @@ def bare(type_: Any) -> Any:
     while True:
         type_ = _without_alias(type_)
         if get_origin(type_) is not Annotated:
-            return type_
+            return _STAND_FOR.get(type_, type_) if isinstance(type_, type) else type_
         type_ = get_args(type_)[0]
 
 

@@ -6,10 +6,12 @@ import dataclasses
 import datetime as dt
 import json
 import math
+import subprocess
+import sys
 from collections.abc import Callable, Iterable
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Generic, Literal, TypeVar
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -27,7 +29,7 @@ from pydantic import (
     computed_field,
     field_serializer,
 )
-from typing_extensions import TypedDict
+from typing_extensions import TypeAliasType, TypedDict
 
 from flowq.delivery.codec import check_type, checked_encoder, decoder, encoder
 from flowq.errors import DecodeError, EncodeError
@@ -156,7 +158,50 @@ class Flight:
     hours: float
 
 
+@dataclasses.dataclass
+class Cached:
+    id: int
+    content: Any = dataclasses.field(default=None, compare=False)
+
+
+class SameById(BaseModel):
+    id: int
+    content: Any = None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SameById) and self.id == other.id
+
+
+class MoreById(SameById):
+    more: int = 0
+
+
+class Shelf(BaseModel):
+    record: SameById
+
+
+class Camel(BaseModel):
+    model_config = ConfigDict(extra="allow")
+    page_url: str = Field(alias="pageUrl")
+
+
+AnyModel = TypeVar("AnyModel", bound=BaseModel)
+
+
+class Wrapped(BaseModel, Generic[AnyModel]):
+    content: AnyModel
+
+
 AnyValue = Any
+Tree = TypeAliasType("Tree", "dict[str, Tree] | list[Tree] | str | float | None")  # type: ignore[misc]
+
+
+def changed(model: BaseModel, **values: Any) -> BaseModel:
+    """A model with fields that were set past its validation."""
+    for name, value in values.items():
+        setattr(model, name, value)
+    return model
+
 
 REFUSED_TYPES: dict[str, tuple[Any, str]] = {
     "a secret": (Secret, "asterisks"),
@@ -203,6 +248,18 @@ REFUSED_VALUES: dict[str, tuple[Any, Any]] = {
     "a date in the place of anything": (AnyValue, [dt.date(2020, 1, 1)]),
     "a model in the place of anything": (dict[str, Any], {"a": Animal()}),
     "keys that are no strings": (dict[Any, Any], {1: 2}),
+    "what an equality of its own does not look at": (SameById, SameById(id=1, content=(1, 2))),
+    "the same in a field": (Shelf, Shelf(record=SameById(id=1, content=(1, 2)))),
+    "a subclass that counts as equal": (Shelf, Shelf(record=MoreById(id=1, more=2))),
+    "a field that is not compared": (Cached, Cached(1, (1, 2))),
+    "a further field with the name of another": (Camel, Camel.model_validate({"pageUrl": "x", "page_url": "y"})),
+    "a generic model without its parameters": (Wrapped, Wrapped(content=Animal(n=1))),
+    "text set where a number belongs": (Plain, changed(Plain(), x="1.5")),
+    "text set where an integer belongs": (Plain, changed(Plain(), n="x" * 5000)),
+    "a tuple set where a list belongs": (Stable, changed(Stable(animal=Animal()), more=(Animal(),))),
+    "bytes set where text belongs": (Camel, changed(Camel(pageUrl="x"), page_url=b"y")),
+    "a date set where a time belongs": (Meeting, changed(Meeting(), at=dt.date(2020, 1, 1))),
+    "a tuple in a type that has itself in it": (dict[str, Tree], {"a": (1.5,)}),
     "less than is asked": (Annotated[int, Field(ge=0)], -1),
 }
 
@@ -212,6 +269,26 @@ def test_a_value_that_would_not_arrive_equal_is_refused_when_it_is_sent(type_: A
     check_type(type_)
     with pytest.raises(EncodeError):
         encoder(type_)(value)
+
+
+def test_a_field_set_past_its_validation_is_noticed_in_a_program_that_shows_no_warnings() -> None:
+    program = """
+from pydantic import BaseModel
+from flowq.delivery.codec import encoder
+from flowq.errors import EncodeError
+
+class Plain(BaseModel):
+    x: float = 0.0
+
+plain = Plain()
+plain.x = "1.5"
+try:
+    encoder(Plain)(plain)
+except EncodeError as error:
+    print(error.message)
+"""
+    ran = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, timeout=60)
+    assert ran.stdout == "a Plain would not arrive as it is: x: a str would arrive as a float\n"
 
 
 def test_what_would_not_arrive_is_named_and_not_shown() -> None:
@@ -234,6 +311,11 @@ ARRIVING: dict[str, tuple[Any, Any]] = {
     "a time of a zone": (Meeting, Meeting(at=dt.datetime(2020, 7, 1, tzinfo=BERLIN))),
     "an integer in the place of a float": (Flight, Flight(3)),
     "what JSON has, in the place of anything": (AnyValue, {"a": [1, 2.5, None, True, "x"]}),
+    "an equality of its own": (SameById, SameById(id=1, content=[1])),
+    "a further field": (Camel, Camel.model_validate({"pageUrl": "x", "more": 1})),
+    "an integer set where a float belongs": (Plain, changed(Plain(), x=3)),
+    "a float set where an integer belongs": (Plain, changed(Plain(), n=3.0)),
+    "a type that has itself in it": (dict[str, Tree], {"a": [1.5, {"b": None}]}),
     "None in the place of a number": (Plain, Plain(x=None)),
 }
 

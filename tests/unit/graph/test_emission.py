@@ -9,7 +9,7 @@ from enum import Enum
 from typing import Annotated, Any, Generic, Literal, NewType, Protocol, TypeVar
 
 import pytest
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, Field, PastDate
 from typing_extensions import TypeAliasType, TypedDict
 
 from flowq import Pipeline, PipelineError, source
@@ -150,6 +150,9 @@ ARRIVING: dict[str, tuple[Any, tuple[Any, ...], Any, int]] = {
     "bytes to annotated bytes": (bytes, (SHORT,), b"\xff", 0),
     "annotated bytes to bytes": (SHORT, (bytes,), b"\xff", 0),
     "annotated bytes": (SHORT, (SHORT,), b"\xff", 0),
+    "a time with a zone": (AwareDatetime, (AwareDatetime,), NOON, 0),
+    "a time to one with a zone": (dt.datetime, (AwareDatetime,), NOON, 0),
+    "a day in the past": (PastDate | str, (str, PastDate), DAY, 1),
     "what the receiver asks for": (int, (Annotated[int, Field(gt=0)],), 1, 0),
 }
 
@@ -175,6 +178,7 @@ REFUSED_WHEN_SENT: dict[str, tuple[Any, tuple[Any, ...], Any]] = {
     "a subclass within a mapping": (Mapping[str, Base], (Mapping[str, Base],), {"a": Sub()}),
     "a generic model of another type": (Page[Base], (Page[Base],), Page(items=[1])),
     "less than the receiver asks for": (int, (Annotated[int, Field(gt=0)],), -1),
+    "a time without a zone": (AwareDatetime, (AwareDatetime,), NOON.replace(tzinfo=None)),
     "anything that is not what is taken": (ANY, (Base,), {"n": 1}),
 }
 
