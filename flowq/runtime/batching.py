@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from flowq.delivery.claim import stored_bytes
@@ -50,15 +50,18 @@ async def handle_batch(handling: Handling, deliveries: Sequence[Delivery], inter
 
     A batch whose handler fails is called again in halves, larger parts first: 2n - 1 calls at most. When the first 15
     calls have all failed, the messages are hardly to blame: they are left to their next attempt, except for parts with
-    a message in its last one. What says nothing about single messages, such as a timeout, concerns all of them.
+    a message in its last one. What says nothing about single messages, such as a timeout, concerns all of them. But
+    those that run out of time in their last attempt are tried in halves as well, which finds a row that hangs: until 15
+    calls have run out of time, or all of the first 15 calls have.
     """
     outcomes: Outcomes = []
-    parts = deque([deliveries])
-    n_calls, any_succeeded, outcome = 0, False, None
+    parts, retry = deque([deliveries]), handling.stage.retry
+    n_calls, n_timeouts, any_succeeded = 0, 0, False
+    outcome: Outcome = Succeeded(())
     while parts:
         part = parts.popleft()
         is_in_vain = n_calls >= _MOST_CALLS_IN_VAIN and not any_succeeded
-        if is_in_vain and outcome is not None and _will_all_be_tried_again(part, outcome, handling.stage.retry):
+        if is_in_vain and (isinstance(outcome, TimedOut) or not _in_last_attempt(part, outcome, retry)):
             outcomes.extend(((delivery,), outcome) for delivery in part)
             continue
         # Decoded for each call: a handler may have changed its messages, and taken some off the list, before it failed.
@@ -73,11 +76,16 @@ async def handle_batch(handling: Handling, deliveries: Sequence[Delivery], inter
         elif isinstance(outcome, Failed) and isinstance(outcome.error, BatchFailed):
             outcomes.extend(_told_apart(handling, part, outcome.error))
             any_succeeded = True
+        elif isinstance(outcome, TimedOut) and len(part) > 1 and n_timeouts < _MOST_CALLS_IN_VAIN:
+            n_timeouts += 1
+            last = _in_last_attempt(part, outcome, retry)
+            outcomes.extend(((delivery,), outcome) for delivery in part if delivery.entry_id not in last)
+            parts += _halves(part) if len(last) == len(part) else [list(last.values())] * bool(last)
         elif len(part) == 1 or _concerns_all(outcome):
             outcomes.extend(((delivery,), outcome) for delivery in part)
         else:
             clear_frames_of(outcome)
-            parts += (part[: len(part) // 2], part[len(part) // 2 :])
+            parts += _halves(part)
     return outcomes
 
 
@@ -101,14 +109,19 @@ async def _decoded(
     return good, messages
 
 
+def _halves(part: Sequence[Delivery]) -> Sequence[Sequence[Delivery]]:
+    return part[: len(part) // 2], part[len(part) // 2 :]
+
+
 def _concerns_all(outcome: Outcome) -> bool:
     return isinstance(outcome, (Interrupted, TimedOut)) or (
         isinstance(outcome, Failed) and isinstance(outcome.error, RetryLater)
     )
 
 
-def _will_all_be_tried_again(part: Sequence[Delivery], outcome: Outcome, retry: Retry) -> bool:
-    return all(isinstance(decide(outcome, delivery, retry, 0.0), Delay) for delivery in part)
+def _in_last_attempt(part: Sequence[Delivery], outcome: Outcome, retry: Retry) -> Mapping[bytes, Delivery]:
+    """Those that would not be tried again."""
+    return {each.entry_id: each for each in part if not isinstance(decide(outcome, each, retry, 0.0), Delay)}
 
 
 def _told_apart(handling: Handling, deliveries: Sequence[Delivery], failed: BatchFailed) -> Outcomes:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterable, Mapping
 from contextvars import copy_context
+from copy import deepcopy
 from functools import partial
 from typing import Any, NoReturn
 
+from flowq.delivery.error_groups import meant_by
 from flowq.delivery.message import Delivery
 from flowq.delivery.settlement import Output
-from flowq.errors import EncodeError
+from flowq.errors import BatchFailed, EncodeError, UsageError
 from flowq.graph.context import Context, Emitted
 from flowq.graph.plan import Handler, Placement, Shape
 from flowq.runtime.threads import HandlerThreads
@@ -65,6 +68,7 @@ async def _on_a_thread(threads: HandlerThreads | None, run: Call, *given: Any) -
         try:
             return run(*given), None
         except BaseException as error:  # noqa: BLE001  (a future cannot carry each of them: some would end the loop)
+            _keep_outputs(error)
             return None, error
 
     loop = asyncio.get_running_loop()
@@ -73,6 +77,14 @@ async def _on_a_thread(threads: HandlerThreads | None, run: Call, *given: Any) -
     if error is not None:
         raise error
     return result
+
+
+def _keep_outputs(error: BaseException) -> None:
+    """Have a BatchFailed carry its outputs as they are now. The loop encodes them, which knows the rows they are of."""
+    failed = meant_by(error)
+    if isinstance(failed, BatchFailed):
+        with contextlib.suppress(Exception):  # what cannot be copied can hardly be sent either
+            failed.outputs = deepcopy(failed.outputs)
 
 
 def _with_context(function: Call, parameter: str) -> Call:
@@ -99,16 +111,28 @@ async def _collect(call: Call, encoded: Encoded, delivery: Delivery, *given: Any
 
 
 class SendingContext(Context):
-    """Encodes what is emitted at once: what counts is the message as it is then."""
+    """Encodes what is emitted at once: what counts is the message as it is then.
 
-    __slots__ = ("_encode", "outputs")
+    When the handler `has_ended`, nothing would take along what is still emitted, by a task that it left behind perhaps.
+    """
+
+    __slots__ = ("_encode", "has_ended", "outputs")
 
     def __init__(self, encode: Callable[[Emitted], Output], **about: Any) -> None:
         super().__init__(**about)
         self._encode = encode
         self.outputs: list[Output] = []
+        self.has_ended = False
+
+    def refuse_when_ended(self, call: str) -> None:
+        """Raise UsageError for a call that comes too late."""
+        if self.has_ended:
+            raise UsageError(
+                f"{call} after the handler of {self.stage} has ended", hint="await what the handler has started"
+            )
 
     def _note(self, emitted: Emitted) -> None:
+        self.refuse_when_ended("ctx.emit()")
         self.outputs.append(self._encode(emitted))
         super()._note(emitted)
 

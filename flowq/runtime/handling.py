@@ -165,6 +165,9 @@ class Handling:
             return Unencodable(error)
         except BaseException as error:  # noqa: BLE001  (the user's code)
             return self.failed(error)
+        finally:
+            if context is not None:
+                context.has_ended = True
         return self._succeeded(outputs, context)
 
     def _succeeded(self, outputs: list[Output], context: SendingContext | None) -> Outcome:
@@ -252,6 +255,7 @@ class Handling:
     async def _settle_now(self, delivery: Delivery, one_at_a_time: asyncio.Lock, context: Context) -> None:
         assert self._commit is not None
         assert isinstance(context, SendingContext)
+        context.refuse_when_ended("ctx.ack()")
         async with one_at_a_time:
             outputs = tuple(context.outputs)
             await self._commit(delivery, outputs)

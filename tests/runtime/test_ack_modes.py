@@ -14,6 +14,7 @@ from flowq import Context, Pipeline, Retry, stage
 from flowq.broker.outlets import Outlets
 from flowq.broker.reader import Reader
 from flowq.broker.settling import Settling
+from flowq.errors import UsageError
 from flowq.inspector import Inspector
 from flowq.runtime.certificates import CRASH
 from flowq.runtime.early_ack import DeliveryLost, EarlyAck
@@ -427,6 +428,26 @@ async def test_settling_what_another_worker_has_been_given_fails_and_sends_nothi
     assert errors == ["FQ304"]
     assert (await other.outstanding([">sink", "manual>sink"])) == {">sink": 0, "manual>sink": 0}
     assert await lab.letters(pipeline, manual) == []
+
+
+async def test_settling_after_the_handler_has_ended_says_so(lab: Lab) -> None:
+    ended, tasks = asyncio.Event(), list[asyncio.Task[None]]()
+
+    @stage(ack="manual", retry=Retry(attempts=1))
+    async def leaving(item: Item, ctx: Context) -> None:
+        async def ack_late() -> None:
+            await ended.wait()
+            await ctx.ack()
+
+        tasks.append(asyncio.create_task(ack_late()))
+
+    pipeline = Pipeline("p", leaving)
+    await lab.run(pipeline, Item())
+    ended.set()
+
+    with pytest.raises(UsageError, match=r"ctx\.ack\(\) after the handler of leaving has ended"):
+        await tasks[0]
+    assert "ManualAckMissing" in (await lab.letter(pipeline, leaving)).error
 
 
 async def test_settling_by_hand_elsewhere_is_a_mistake_of_the_handler(lab: Lab) -> None:

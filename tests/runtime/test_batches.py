@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator
 
@@ -195,22 +196,50 @@ async def test_a_batch_on_a_thread_and_one_inline(lab: Lab) -> None:
     assert sorted(got) == list(range(10))
 
 
-async def test_a_batch_that_takes_too_long_is_tried_again_and_not_taken_apart(any_lab: Lab) -> None:
-    sizes: list[int] = []
+@pytest.mark.parametrize("attempts", [1, 2])
+async def test_a_batch_that_always_takes_too_long_is_taken_apart_in_its_last_attempt_and_soon_given_up(
+    attempts: int, any_lab: Lab
+) -> None:
+    sizes: dict[int, list[int]] = {1: [], 2: []}
 
-    @stage(batch=20, linger=60, concurrency=1, timeout=0.1, retry=Retry(attempts=2, base=0, max=0))
-    async def slow(batch: list[Item]) -> None:
-        sizes.append(len(batch))
+    @stage(batch=20, linger=60, concurrency=1, timeout=0.1, retry=Retry(attempts=attempts, base=0, max=0))
+    async def slow(batch: list[Item], ctx: Context) -> None:
+        sizes[ctx.attempt].append(len(batch))
         await asyncio.Event().wait()
 
     pipeline = Pipeline("p", slow)
     summary = await any_lab.run(pipeline, *items(20))
 
-    assert sizes == [20, 20]
+    assert [len(sizes[attempt]) for attempt in (1, 2)] == ([15, 0] if attempts == 1 else [1, 15])
     assert {letter.error for letter in await any_lab.letters(pipeline, slow)} == {
         "HandlerTimeout: ran longer than 0.1 s"
     }
     assert summary.dead == 20
+
+
+@pytest.mark.parametrize("inline", [True, False], ids=["coroutine", "thread"])
+async def test_a_row_that_hangs_costs_no_other_row(inline: bool, lab: Lab) -> None:
+    never = threading.Event()
+
+    @stage(batch=20, linger=60, concurrency=1, timeout=1, retry=Retry(attempts=1))
+    async def wait(batch: list[Item]) -> None:
+        if any(item.n == 7 for item in batch):
+            await asyncio.Event().wait()
+
+    @stage(name="wait", batch=20, linger=60, concurrency=1, timeout=1, retry=Retry(attempts=1))
+    def wait_on_thread(batch: list[Item]) -> None:
+        if any(item.n == 7 for item in batch):
+            never.wait()
+
+    hanging = wait if inline else wait_on_thread
+    pipeline = Pipeline("p", hanging)
+    try:
+        summary = await lab.run(pipeline, *items(20))
+    finally:
+        never.set()
+
+    assert (summary.stages["wait"].ok, summary.dead) == (19, 1)
+    assert (await lab.letter(pipeline, hanging)).body == b'{"n":7}'
 
 
 async def test_a_batch_that_fails_whatever_is_in_it_is_soon_left_to_its_next_attempt(lab: Lab) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 import flowq
 from flowq import Context, Pipeline, Retry, stage
+from flowq.errors import UsageError
 from tests.runtime.lab import Item, Lab, Other, items
 
 ONCE = Retry(attempts=1)
@@ -50,6 +51,31 @@ async def test_a_handler_that_fails_emits_nothing(lab: Lab) -> None:
     await lab.run(Pipeline("p", emitting, sink), Item())
 
     assert got == []
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_what_is_emitted_after_the_handler_has_ended_is_refused(fails: bool, lab: Lab) -> None:
+    """By a task that it left behind: nothing would take it along."""
+    ended, tasks = asyncio.Event(), list[asyncio.Task[None]]()
+
+    @stage
+    async def sink(item: Item) -> None: ...
+
+    @stage(retry=ONCE)
+    async def leaving(item: Item, ctx: Context) -> None:
+        async def emit_late() -> None:
+            await ended.wait()
+            await ctx.emit(sink, item)
+
+        tasks.append(asyncio.create_task(emit_late()))
+        if fails:
+            raise ConnectionError
+
+    await lab.run(Pipeline("p", leaving, sink), Item())
+    ended.set()
+
+    with pytest.raises(UsageError, match=r"ctx\.emit\(\) after the handler of leaving has ended"):
+        await tasks[0]
 
 
 @stage

@@ -11,6 +11,8 @@ import pytest
 from pydantic import model_serializer
 
 from flowq import BatchFailed, Context, Pipeline, Reject, Retry, stage
+from flowq.runtime.calling import bind
+from flowq.runtime.threads import HandlerThreads
 from tests.runtime.lab import Item, Lab, items
 
 
@@ -166,6 +168,24 @@ async def test_a_batch_that_tells_its_failures_may_have_emptied_its_list(lab: La
     summary = await lab.run(pipeline, *items(4))
 
     assert (summary.stages["store"].ok, summary.dead) == (3, 1)
+
+
+async def test_what_a_batch_on_a_thread_gave_beside_its_failures_is_as_it_was_when_it_raised() -> None:
+    given = Item(n=1)
+
+    @stage(batch=2)
+    def store(batch: list[Item]) -> list[Item]:
+        raise BatchFailed({1: Reject("bad")}, outputs=[given])
+
+    handler = Pipeline("p", store >> SINK).plan.stage("store").handler
+    threads = HandlerThreads(1)
+    call, _ = bind(handler, {}, threads, lambda *_: [])
+    with pytest.raises(BatchFailed) as failed:
+        await call(None, items(2))
+    given.n = 99
+    threads.shutdown()
+
+    assert failed.value.outputs == (Item(n=1),)
 
 
 @pytest.mark.parametrize("inline", [True, False])
