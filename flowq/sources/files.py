@@ -46,6 +46,8 @@ def found(files: Sequence[str], suffixes: Sequence[str]) -> list[str]:
     """The files meant, patterns and folders in the order of names, each once. Raises UsageError where there is none."""
     every: dict[str, None] = {}
     for file in files:
+        if not file:  # as of a variable that is not set; to pathlib it is the current folder
+            raise UsageError("the name of a file is empty", hint='"." is the current folder')
         if file == STDIN:
             every[file] = None
         elif Path(file).is_dir():

@@ -244,3 +244,8 @@ def test_standard_input_goes_on_if_the_same_is_given_again_and_begins_if_it_is_a
 
     given_on_stdin(b"n\n" + b"".join(b"%d\n" % n for n in range(5000, 5010)), monkeypatch)
     assert numbers(csv(Row, "-"), Context(broken_off)) == list(range(5000, 5010))
+
+
+def test_an_empty_name_is_not_the_current_folder() -> None:
+    with pytest.raises(UsageError, match="empty"):
+        numbers(csv(Row, ""))
