@@ -212,7 +212,7 @@ class Broker:
 
     async def certify_dead(self, worker: str, reason: str) -> None:
         """Tell everybody that a worker's process is gone, so that nobody waits for its lease."""
-        names = [self.keys.certificates, as_stored(self.keys.lease(worker))]
+        names = [self.keys.certificates, as_stored(self.keys.lease(worker)), self.keys.workers]
         await self.script(scripts.CERTIFY, names, as_stored(worker), reason)
 
     async def forget(self, workers: Sequence[str]) -> None:

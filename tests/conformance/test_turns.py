@@ -75,6 +75,17 @@ async def test_the_slots_of_a_worker_lapse_with_its_registration(worker: Worker,
     assert await asked(turns(worker, rate), worker, deliveries[2]) == [QUEUES]
 
 
+async def test_the_slots_of_a_worker_that_is_known_to_be_dead_lapse_at_once(worker: Worker, other: Worker) -> None:
+    """Nobody has taken over its messages yet, and the quarantine, which does, may itself wait for one of its slots."""
+    deliveries = await given(worker, 2)
+    rate = Rate(FAST, concurrency=1)
+    await asked(turns(other, rate), other, deliveries[0])
+
+    await worker.broker.certify_dead(other.name, "crash: died of SIGSEGV")
+
+    assert await asked(turns(worker, rate), worker, deliveries[1]) == [Turn()]
+
+
 async def test_a_worker_that_is_not_registered_any_more_is_given_no_turn_and_no_slot(
     worker: Worker, other: Worker
 ) -> None:
