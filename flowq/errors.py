@@ -277,6 +277,9 @@ class BatchFailed(Exception):
     def __init__(self, errors: Mapping[int, BaseException], *, outputs: Sequence[Any] = ()) -> None:
         if not errors:
             raise ValueError("BatchFailed({}) names no failed message; return instead")
+        for index, error in errors.items():
+            if not isinstance(index, int) or not isinstance(error, BaseException):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise TypeError(f"BatchFailed({{{index!r}: {error!r}}}): the index of a message, and an exception")
         n = len(errors)
         super().__init__(f"{n} message{'s' * (n > 1)} of the batch failed, the first: {next(iter(errors.values()))!r}")
         self.errors = dict(errors)

@@ -126,13 +126,16 @@ def _in_last_attempt(part: Sequence[Delivery], outcome: Outcome, retry: Retry) -
 
 def _told_apart(handling: Handling, deliveries: Sequence[Delivery], failed: BatchFailed) -> Outcomes:
     """What became of each message, where the handler has told."""
-    if unknown := sorted(set(failed.errors).difference(range(len(deliveries)))):
-        error = IndexError(f"BatchFailed names message {unknown[0]} of a batch of {len(deliveries)}")
+    try:
+        told = BatchFailed(failed.errors, outputs=failed.outputs)
+        if unknown := sorted(set(told.errors).difference(range(len(deliveries)))):
+            raise IndexError(f"BatchFailed names message {unknown[0]} of a batch of {len(deliveries)}")
+    except Exception as error:  # noqa: BLE001  (a class of the user's that is derived from it, and may hold anything)
         return [((delivery,), Failed(error)) for delivery in deliveries]
-    bad: Outcomes = [((deliveries[index],), handling.failed(error)) for index, error in failed.errors.items()]
-    good = [delivery for index, delivery in enumerate(deliveries) if index not in failed.errors]
+    bad: Outcomes = [((deliveries[index],), handling.failed(error)) for index, error in told.errors.items()]
+    good = [delivery for index, delivery in enumerate(deliveries) if index not in told.errors]
     if not good:
         return bad
-    outcome = handling.given(failed.outputs, good[0])
+    outcome = handling.given(told.outputs, good[0])
     units = [good] if isinstance(outcome, Succeeded) else [[delivery] for delivery in good]
     return [*bad, *((unit, outcome) for unit in units)]

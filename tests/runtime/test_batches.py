@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -361,6 +362,50 @@ async def test_what_the_good_messages_of_a_batch_gave_goes_on(lab: Lab) -> None:
 
     assert len(got) == 3
     assert (summary.stages["double"].ok, summary.dead) == (3, 1)
+
+
+class Unusual(BatchFailed):
+    """Does not begin as its base would have it."""
+
+    def __init__(self, **attributes: Any) -> None:
+        vars(self).update(attributes)
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {},
+        {"errors": None},
+        {"errors": {0.0: ValueError()}},
+        {"errors": {"0": ValueError(), 1: ValueError()}},
+        {"errors": {0: "no error"}},
+        {"errors": {0: ValueError}},
+        {"errors": {0: ValueError()}},
+        {"errors": {0: ValueError()}, "outputs": 5},
+    ],
+    ids=str,
+)
+async def test_a_failure_of_a_batch_that_tells_nonsense_costs_no_more_than_the_batch(
+    attributes: dict[str, Any], lab: Lab
+) -> None:
+    @stage(batch=3, linger=60, retry=Retry(attempts=1))
+    async def store(batch: list[Item]) -> list[Item]:
+        raise Unusual(**attributes)
+
+    @stage
+    async def sink(item: Item) -> None: ...
+
+    summary = await lab.run(Pipeline("p", store >> sink), *items(3))
+
+    assert summary.dead == 3
+
+
+@pytest.mark.parametrize(
+    "errors", [{0: "no error"}, {"0": ValueError()}, {0: ValueError}, {0.0: ValueError()}], ids=str
+)
+def test_a_failure_of_a_batch_names_indices_and_errors(errors: Any) -> None:
+    with pytest.raises(TypeError, match="the index of a message, and an exception"):
+        BatchFailed(errors)
 
 
 async def test_a_message_that_is_not_in_the_batch_fails_all_of_it(lab: Lab) -> None:
