@@ -156,11 +156,12 @@ def _afterwards(recorder: Recorder) -> None:
     letter = json.loads(recorder.quietly("flowq dlq show scrape 1 --json"))
     run(f"flowq trace scrape {letter['message_id']}")
     say("The site has been repaired meanwhile. One stage can be tried on a message of one's own, without any Redis:")
-    link = f"""'{{"url": "{letter["message"]["url"]}"}}'"""
+    page = letter["message"]["via"][0]  # the page that was redirected
+    link = f"""'{{"url": "{page}"}}'"""
     run(f"echo {link} | flowq try scrape.fetch | flowq try scrape.parse | tail -n 3")
-    say("So it can go back to where it came from, and the next run takes it:")
+    say("So the message can go back to where it came from, with the URL that it began with, and the next run takes it:")
     run("flowq dlq retry scrape --dry-run")
-    run("flowq dlq retry scrape")
+    run(f"flowq dlq retry scrape --set url={page} --set 'via=[]'")
     run("flowq status scrape")
     run("flowq run scrape --stage fetch,parse,store --drain")
     say("## One more page\n\nMessages can be pushed by hand. They are checked against the type that the stage takes:")
