@@ -79,6 +79,8 @@ class Watch:
         self._screen.end(summary, dead_before=self._dead_before, stopped=why != "drained")
         if (unclosed := getattr(workers, "unclosed", None)) is not None:
             raise unclosed
+        if isinstance(workers, Supervisor) and workers.has_told_why:
+            return 1
         return self._exit_code(why, summary.dead - self._dead_before)
 
     async def _stop_while_watching(self, workers: Supervisor | InProcess) -> None:

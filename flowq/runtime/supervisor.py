@@ -116,6 +116,11 @@ class Supervisor:
         slots = [*self._slots, *self._source_slots]
         return [slot.process.pid for slot in slots if slot.process and slot.process.returncode is None]
 
+    @property
+    def has_told_why(self) -> bool:
+        """Whether a worker has ended with an error of its own, such as a resource that failed to close."""
+        return any(slot.process and slot.process.returncode == EXIT_TOLD_WHY for slot in self._every_slot)
+
     async def start(self) -> None:
         """Start every worker."""
         for slot in self._slots:

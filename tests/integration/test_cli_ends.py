@@ -86,3 +86,41 @@ def test_ctrl_c_before_anything_has_begun_ends_it_without_a_traceback(module: st
 
     assert run.popen.returncode in (130, -signal.SIGINT)
     assert "Traceback" not in run.stderr
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_a_resource_that_fails_to_close_ends_the_run_with_exit_code_1_after_its_balance(
+    workers: str, project: Project
+) -> None:
+    project.write(
+        "unclosed",
+        """
+        from collections.abc import Iterator
+
+        from flowq import Pipeline, resource, source, stage, use
+
+
+        @resource
+        def client() -> Iterator[int]:
+            yield 1
+            raise OSError("gone")
+
+
+        @source
+        def numbers() -> Iterator[int]:
+            yield 1
+
+
+        @stage
+        def tell(n: int, client: int = use(client)) -> None: ...
+
+
+        unclosed = Pipeline("unclosed", numbers >> tell)
+        """,
+    )
+
+    run = project.run("run", "unclosed", "--workers", workers)
+
+    assert run.wait() == 1, run.stderr
+    assert "tell  in 1 = ok 1" in run.stderr
+    assert 'FQ301]: resource "client"' in run.stderr
