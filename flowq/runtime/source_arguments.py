@@ -10,13 +10,13 @@ from pathlib import Path, PurePath
 from typing import Any, TypeGuard, cast, get_args
 
 import orjson
-from pydantic import TypeAdapter, ValidationError
+from pydantic import SecretBytes, SecretStr, TypeAdapter, ValidationError
 
 from flowq.delivery.codec import explain, type_adapter
 from flowq.errors import EncodeError, UsageError
 from flowq.graph.definition import evaluated, signature_of
 from flowq.graph.plan import Plan, StagePlan
-from flowq.graph.typecheck import members
+from flowq.graph.typecheck import bare, members
 
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
@@ -61,6 +61,8 @@ def _converted(stage: StagePlan, parameter: inspect.Parameter, given: Any) -> An
     assert first is not None
     why = explain(first).removeprefix("message: ")
     shown = given if isinstance(given, str) else orjson.dumps(given, default=repr).decode()
+    if {SecretStr, SecretBytes}.intersection(map(bare, members(type_))):
+        shown, why = "***", f"{first.error_count()} of its rules"
     raise UsageError(f"-a {parameter.name}={shown} does not fit: {why}", place=stage.place) from None
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, Field, SecretBytes, SecretStr
 
 from flowq import Pipeline, PipelineError, SourceContext, source, stage
 from flowq.cli.run import _arguments  # pyright: ignore[reportPrivateUsage]
@@ -168,3 +168,12 @@ def with_a_type_for_checkers_only(price: Decimal) -> Iterator[Item]:
 def test_what_cannot_run_as_a_source_is_refused_at_import(fn: Any) -> None:
     with pytest.raises(PipelineError):
         Pipeline("p", source(fn) >> sink).plan  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    "type_", [Annotated[SecretStr, Field(max_length=3)], Annotated[SecretBytes, Field(max_length=3)] | None]
+)
+def test_a_secret_that_does_not_fit_is_not_printed(type_: Any) -> None:
+    with pytest.raises(UsageError) as caught:
+        source_arguments(taking(type_), {"it": "hunter2"})
+    assert "hunter2" not in "".join(map(str, (caught.value, caught.value.message, caught.value.hint)))
