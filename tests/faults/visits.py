@@ -67,9 +67,11 @@ class Visits:
             case "ends":
                 under_way.pop((pid, path)).ended_ns = at
             case "frozen":
-                frozen.append((at, inf))
-            case "thawed" if frozen:
-                frozen[-1] = frozen[-1][0], at
+                if not frozen or frozen[-1][1] < inf:  # one that is frozen already is thawed by the first SIGCONT
+                    frozen.append((at, inf))
+            case "thawed":
+                if frozen and frozen[-1][1] == inf:
+                    frozen[-1] = frozen[-1][0], at
             case _:  # killed
                 for run in [run for run in under_way.values() if run.pid == pid]:
                     run.ended_ns = at

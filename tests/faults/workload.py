@@ -18,7 +18,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from flowq import Context, Pipeline, Rate, Retry, RetryLater, resource, source, stage, use
+from flowq import Context, Pipeline, Rate, Retry, RetryLater, SourceContext, resource, source, stage, use
 from tests.faults import visits
 from tests.faults.failpoints import arm
 
@@ -80,13 +80,14 @@ def side_log() -> SideLog:
 
 
 @source
-async def seeds(n: int, seconds: float, began_at: float) -> AsyncIterator[Link]:
-    """`n` roots, spread over `seconds`. A source that is started again is soon where it was."""
-    for i in range(n):
+async def seeds(ctx: SourceContext[int], n: int, seconds: float, began_at: float) -> AsyncIterator[Link]:
+    """`n` roots, spread over `seconds`, each given once, however often the process of the source is killed."""
+    for i in range(ctx.cursor or 0, n):
         late = began_at + seconds * i / n - time.time()
         if late > 0:
             await asyncio.sleep(late)
         yield Link(path=str(i))
+        ctx.save(i + 1)
 
 
 def fails_at_first(path: str) -> bool:
