@@ -149,7 +149,8 @@ class Publisher:
         most_bytes = self._outlets_to(edge).most_bytes
         try:
             for outputs in portions((self._encode(edge, message, next_id()) for message in messages), most_bytes):
-                token = f"{call}:{pushed.appended + pushed.duplicates}"
+                # With how many they are: a call that is not the one of before must not pass for it.
+                token = f"{call}:{pushed.appended + pushed.duplicates}+{len(outputs)}"
                 more = await self._publish(edge, outputs, token, delay_seconds, wait)
                 pushed = Pushed(pushed.appended + more.appended, pushed.duplicates + more.duplicates)
         except FlowqError as error:
@@ -199,7 +200,8 @@ class Publisher:
             except BrokerUnavailable as error:
                 tries += 1
                 if tries == _TRIES:
-                    if isinstance(error, RequestCutOff):
+                    # It may have been taken each time, and the replies lost: then none of it may be sent anew.
+                    if isinstance(error, RequestCutOff) and not await self._opened.was_published(token):
                         await self._publish_others(edge, outputs, token, delay_seconds, wait, error)
                     raise
                 await asyncio.sleep(0.1 * 2**tries)

@@ -32,15 +32,18 @@ async def run_script(
     call = link.call_replicated if replicated else link.call
     try:
         try:
-            return await call(*script.by_digest(keys, arguments), timeout_seconds=CALL_TIMEOUT_SECONDS)
+            reply = await call(*script.by_digest(keys, arguments), timeout_seconds=CALL_TIMEOUT_SECONDS)
         except NoScriptError:
-            return await call(*script.by_text(keys, arguments), timeout_seconds=CALL_TIMEOUT_SECONDS)
+            reply = await call(*script.by_text(keys, arguments), timeout_seconds=CALL_TIMEOUT_SECONDS)
     except ResponseError as error:
         raise BrokerUnavailable(
             "Redis has lost a consumer group of this pipeline",
             hint="the next worker that reads makes it again",
             detail=str(error),
         ) from error
+    if not script.can_answer(reply):
+        raise await link.misled(f"{script.name} was answered with {str(reply)[:60]!r}")
+    return reply
 
 
 async def again_if_lost(call: Callable[[], Awaitable[T]]) -> T:

@@ -242,6 +242,11 @@ class Link:
         self._on_failure()
         await self.close()
 
+    async def misled(self, detail: str) -> BrokerUnavailable:
+        """Drop a connection over which came what answers no call of ours; the error that says so."""
+        await self._drop()
+        return translate(redis_errors.InvalidResponse(detail), self._dialer.address)  # type: ignore[return-value]
+
     async def close(self) -> None:
         """Close the connection; the next call opens another."""
         connection, self._connection = self._connection, None

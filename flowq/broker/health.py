@@ -159,15 +159,19 @@ async def examine(broker: Broker) -> Health:
         commands = [(b"INFO",), *((b"CONFIG", b"GET", name) for name in _SETTINGS)]
         info, *settings = await link.replies_to(commands, timeout_seconds=CALL_TIMEOUT_SECONDS)
         asked_at = time.time()
-        seconds, microseconds = await link.call(b"TIME", timeout_seconds=CALL_TIMEOUT_SECONDS)
+        told = await link.call(b"TIME", timeout_seconds=CALL_TIMEOUT_SECONDS)
+        try:
+            seconds, microseconds = map(int, () if isinstance(told, bytes) else told)
+        except (TypeError, ValueError):
+            raise await link.misled(f"TIME was answered with {str(told)[:60]!r}") from None
         here = (asked_at + time.time()) / 2
     finally:
         await link.close()
     config: dict[str, str] = {}
     for name, reply in zip(_SETTINGS, settings, strict=True):
-        if not isinstance(reply, Exception) and reply:
+        if not isinstance(reply, Exception | int | bytes) and reply:
             config[name] = reply[1].decode()
-    ahead_seconds = int(seconds) + int(microseconds) / 1e6 - here
+    ahead_seconds = seconds + microseconds / 1e6 - here
     topology = "sentinel" if "+sentinel:" in broker.dialer.url else "single"
     return Health.of(_fields(info), config, topology=topology, ahead_seconds=ahead_seconds)
 

@@ -175,6 +175,11 @@ class Broker:
             case _:
                 return Published(0, 0, is_elsewhere=True)
 
+    async def was_published(self, token: str) -> bool:
+        """Whether a call with this token has been stored, of whose reply nothing is known."""
+        score = await self._control.call(b"ZSCORE", self.keys.published, token, timeout_seconds=CALL_TIMEOUT_SECONDS)
+        return score is not None
+
     async def cursor(self, name: str) -> bytes:
         """Where a source shall go on; b"" for the beginning."""
         stored = await self._control.call(b"HGET", self.keys.cursors, name, timeout_seconds=CALL_TIMEOUT_SECONDS)

@@ -159,8 +159,16 @@ class SourcePublishing:
                 raise TakenOver
             return published.full_at is None
 
-        n_pauses = 0
-        while not await insist(attempt, what=f"publishing from {name}"):
+        async def is_stored() -> bool:
+            try:
+                return await insist(attempt, what=what)
+            except RequestRefused:
+                if not await insist(lambda: self._broker.was_published(token), what=what):
+                    raise
+                return False  # it was taken, and only the replies were lost: none of it may be sent anew
+
+        what, n_pauses = f"publishing from {name}", 0
+        while not await is_stored():
             await asyncio.sleep(_FULL_PAUSE_SECONDS)  # others empty it
             n_pauses += 1
             if self._claims is not None:

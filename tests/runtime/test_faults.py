@@ -12,11 +12,12 @@ import pytest
 import flowq
 from flowq import Context, Pipeline, Retry, stage
 from flowq.broker import scripts
+from flowq.errors import BrokerUnavailable
 from flowq.runtime.run import Summary
 from tests.eventually import eventually
 from tests.faults.proxy import Proxy
 from tests.redis_server import RedisServer
-from tests.runtime.lab import Item, Lab, items
+from tests.runtime.lab import Item, Lab, Other, items
 from tests.runtime.record import SHORT_LEASE_SECONDS, Record, recorded
 
 
@@ -120,6 +121,45 @@ async def test_a_source_whose_publishing_reply_is_lost_gives_everything_once(far
 
     assert proxy.dropped == 2
     record.check(3000, reruns=0)
+
+
+LARGE = [Other(text="x" * 600_000 + f"{n}") for n in range(3)]  # together more than the least that a Redis accepts
+
+
+@stage
+async def take(other: Other) -> None: ...
+
+
+async def test_a_large_push_whose_replies_are_all_lost_is_stored_once(far_lab: Lab, proxy: Proxy) -> None:
+    pipeline = Pipeline("p", take)
+    await far_lab.push(pipeline, take, Other(text="so that the script is known"))
+    proxy.drop_reply("EVALSHA", 5, containing=scripts.PUBLISH.digest)
+
+    async with flowq.Publisher(pipeline, redis=proxy.url, namespace=far_lab.namespace) as publisher:
+        with pytest.raises(BrokerUnavailable):
+            await publisher.push_many(take, LARGE, id="a")
+        assert proxy.dropped == 5
+        await publisher.push_many(take, LARGE, id="a")
+
+    assert (await far_lab.balance(pipeline))["take"].waiting == 1 + len(LARGE)
+
+
+async def test_a_source_whose_large_messages_are_taken_and_the_replies_lost_gives_them_once(
+    far_lab: Lab, proxy: Proxy
+) -> None:
+    @flowq.source
+    async def texts() -> AsyncIterator[Other]:
+        for other in LARGE:
+            yield other
+        await eventually(lambda: proxy.dropped == 3, seconds=60)
+
+    pipeline = Pipeline("p", texts >> take)
+    await far_lab.push(pipeline, take, Other(text="so that the script is known"))
+    proxy.drop_reply("EVALSHA", 3, containing=scripts.PUBLISH.digest)
+
+    summary = await far_lab.run(pipeline)
+
+    assert (summary.stages["take"].ok, summary.stages["take"].dead) == (1 + len(LARGE), 0)
 
 
 # Connections and scripts that go

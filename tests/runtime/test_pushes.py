@@ -87,6 +87,15 @@ async def test_the_same_push_made_again_with_its_id_stores_nothing_twice(redis_u
     await lab.close()
 
 
+async def test_a_push_with_the_id_of_a_shorter_one_leaves_nothing_out(redis_url: str, unique_namespace: str) -> None:
+    lab = Lab.at(redis_url, unique_namespace)
+    async with Publisher(pipeline, redis=redis_url, namespace=unique_namespace) as publisher:
+        await publisher.push_many("roomy", items(1500), id="grows")
+        await publisher.push_many("roomy", items(1800), id="grows")
+    assert set(await emptied(lab, "roomy")) == set(range(1800))
+    await lab.close()
+
+
 def _ends_in(error: Exception, n: int) -> Iterator[Item]:
     yield from items(n)
     raise error

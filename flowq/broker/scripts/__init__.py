@@ -15,12 +15,18 @@ class Script:
 
     `keeps_answer`: it takes one more key and a token at the end, and answers a call that is sent again with the same
     token as before, without doing anything (`once.lua`). Every other script may be sent again as it is.
+    `gives_list`: it answers with a list, so that an answer of another kind is none.
     """
 
     name: str
     text: bytes
     digest: bytes
     keeps_answer: bool = False
+    gives_list: bool = False
+
+    def can_answer(self, reply: object) -> bool:
+        """Whether this is what the script may answer with: a proxy, or no Redis at all, may say something else."""
+        return isinstance(reply, list) or not self.gives_list
 
     def by_digest(self, keys: Sequence[Any], arguments: Sequence[Any]) -> tuple[Any, ...]:
         """The command that runs it where it is loaded."""
@@ -35,7 +41,7 @@ def _read(name: str) -> bytes:
     return files(__name__).joinpath(f"{name}.lua").read_bytes()
 
 
-def _load(name: str, *, keeps_answer: bool = False) -> Script:
+def _load(name: str, *, keeps_answer: bool = False, gives_list: bool = False) -> Script:
     text = _read(name)
     if keeps_answer:
         text = _read("once").replace(b"--[[ the script ]]", text)
@@ -45,24 +51,24 @@ def _load(name: str, *, keeps_answer: bool = False) -> Script:
     if appends or b"addable(" in text or b"is_counted(" in text:
         text = _read("entries") + text
     text = _read("guards") + text
-    return Script(name, text, hashlib.sha1(text, usedforsecurity=False).hexdigest().encode(), keeps_answer)
+    return Script(name, text, hashlib.sha1(text, usedforsecurity=False).hexdigest().encode(), keeps_answer, gives_list)
 
 
-SETTLE = _load("settle")
+SETTLE = _load("settle", gives_list=True)
 MAKE_GROUPS = _load("make_groups")
-PUBLISH = _load("publish")
-PROMOTE = _load("promote", keeps_answer=True)
+PUBLISH = _load("publish", gives_list=True)
+PROMOTE = _load("promote", keeps_answer=True, gives_list=True)
 REGISTER = _load("register")
 RETIRE = _load("retire")
 CERTIFY = _load("certify")
-RECLAIM = _load("reclaim")
-SNAPSHOT = _load("snapshot")
-BEGIN_RUN = _load("begin_run")
+RECLAIM = _load("reclaim", gives_list=True)
+SNAPSHOT = _load("snapshot", gives_list=True)
+BEGIN_RUN = _load("begin_run", gives_list=True)
 PUT_BACK = _load("put_back", keeps_answer=True)
-READ_DEAD = _load("read_dead")
+READ_DEAD = _load("read_dead", gives_list=True)
 AMEND = _load("amend")
-PEEK = _load("peek")
-FIND = _load("find")
+PEEK = _load("peek", gives_list=True)
+FIND = _load("find", gives_list=True)
 PURGE = _load("purge", keeps_answer=True)
 PUT_BACK_KEPT = _load("put_back_kept", keeps_answer=True)
 REMOVE_DEAD = _load("remove_dead", keeps_answer=True)
@@ -81,7 +87,7 @@ MOVE_DEAD = _load("move_dead", keeps_answer=True)
 RENAME_STAGE = _load("rename_stage")
 CALL_ALL = _load("call_all", keeps_answer=True)
 RECORD_TEMPO = _load("record_tempo", keeps_answer=True)
-VITALS = _load("vitals")
+VITALS = _load("vitals", gives_list=True)
 TAKE_SOURCE = _load("take_source")
 REFERENCES = _load("references")
 SLOWEST = _load("slowest")
