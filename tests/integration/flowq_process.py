@@ -24,7 +24,7 @@ POLL_SECONDS = 0.002
 _MARK = "PROJECT_UNDER_TEST"
 
 
-def wait_until(condition: Callable[[], object], *, seconds: float = 10.0) -> None:
+def wait_until(condition: Callable[[], object], *, seconds: float = 30.0) -> None:
     """Return as soon as the condition holds; fail when it does not within `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():

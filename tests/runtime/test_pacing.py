@@ -273,7 +273,7 @@ async def test_what_is_kept_of_keys_does_not_grow_with_the_number_of_keys_there_
         async def is_all_that_is_kept() -> bool:
             return await any_lab.command(b"HKEYS", keys.rate("fetch")) == [b"slow"]
 
-        await eventually(is_all_that_is_kept, seconds=10)
+        await eventually(is_all_that_is_kept, seconds=50)
 
     balance = (await any_lab.balance(pipeline))["fetch"]
     assert (balance.ok, balance.delayed) == (3001, 2)
