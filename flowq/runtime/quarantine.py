@@ -11,6 +11,7 @@ from typing import Any
 
 from flowq.broker.calls import insist
 from flowq.broker.claims import claim_check
+from flowq.broker.left_behind import first_left_by
 from flowq.broker.outlets import Outlets
 from flowq.broker.redis_streams import Broker
 from flowq.broker.settling import Receipt, Settling
@@ -39,7 +40,8 @@ class Quarantine:
 
     A worker that crashes leaves behind what it was running and what it had read ahead: nearly all of it healthy. Here
     each is run alone. If this process dies as well, the one message that was under way is to blame. Rates and holds of
-    its stage count for it as well; it waits here for its turn, and those behind it with it.
+    its stage count for it as well; it waits here for its turn, and those behind it with it. It is taken over only when
+    its turn has come: while it waits, no death is its fault.
     """
 
     def __init__(
@@ -99,21 +101,36 @@ class Quarantine:
     async def _take_from(self, stage: StagePlan, edge: str, victim: str, how: str) -> bool:
         await self._pauses.while_paused(stage.name)
         found = False
-        reclaim = self._broker.reclaim
-        while taken := await reclaim(edge, victim, self._identity.worker, limit=1, crashed=how):
-            found = True
-            for delivery in taken.deliveries:
-                await self._run_alone(stage, delivery)
+        while True:
+            next_up = await self._wait_for_turn(stage, edge, victim)
+            taken = await self._broker.reclaim(edge, victim, self._identity.worker, limit=1, crashed=how)
+            deliveries: Sequence[Delivery] = taken.deliveries if taken else ()
+            has_turn = next_up is not None and [d.entry_id for d in deliveries] == [next_up.entry_id]
+            if next_up is not None and not has_turn:  # it is buried, or another quarantine was quicker
+                self._pacers[stage.name].let_go(next_up)
+                await self._pacers[stage.name].flush()
+            for delivery in deliveries:
+                await self._run_alone(stage, delivery, has_turn=has_turn)
                 await self._broker.clear_suspicion(delivery)
-            if taken.finished:
-                break
-        return found
+            found = found or taken is not None
+            if taken is None or taken.finished:
+                return found
 
-    async def _run_alone(self, stage: StagePlan, delivery: Delivery) -> None:
+    async def _wait_for_turn(self, stage: StagePlan, edge: str, victim: str) -> Delivery | None:
+        """What will be taken over next, if its stage is paced, when it may start."""
+        pacer = self._pacers.get(stage.name)
+        if pacer is None:
+            return None
+        next_up = await first_left_by(victim, edge, self._broker, self._identity.worker)
+        if next_up is not None:
+            await _turn_of(next_up, pacer)
+        return next_up
+
+    async def _run_alone(self, stage: StagePlan, delivery: Delivery, *, has_turn: bool) -> None:
         handling, settler = self._handlings[stage.name], self._settlers[stage.name]
         pacer = self._pacers.get(stage.name)
-        if pacer is not None:
-            await _turn_of(delivery, pacer)
+        if pacer is not None and (not has_turn or pacer.has_missed(delivery)):
+            await _turn_of(delivery, pacer, again=has_turn)
         if stage.batch is not None and isinstance(handling, Handling):
             began_at = time.monotonic()
             for deliveries, outcome in await handle_batch(handling, [delivery], _in_own_context):
@@ -131,18 +148,17 @@ class Quarantine:
         await self._early[stage].commit(delivery, outputs)
 
 
-async def _turn_of(delivery: Delivery, pacer: Pacer) -> None:
+async def _turn_of(delivery: Delivery, pacer: Pacer, *, again: bool = False) -> None:
     """Return when it may start. It asks again and again: sent away to wait, it would come back among the others."""
-    has_missed = False
     while True:
-        (turn,) = await pacer.turns([delivery], again=has_missed)
+        (turn,) = await pacer.turns([delivery], again=again)
         if isinstance(turn, Postponed):
             await asyncio.sleep(_TURN_POLL_SECONDS)
         else:
             await asyncio.sleep(turn.wait_seconds)
             if not pacer.has_missed(delivery):
                 return
-        has_missed = True
+        again = True
 
 
 async def _handled(pacer: Pacer | None, handling: Handling | ProcessHandling, delivery: Delivery) -> Outcome:

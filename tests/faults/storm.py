@@ -213,9 +213,10 @@ async def weather(seconds: float, seed: int, folder: Path, say: Say) -> Outcome:
             storm = Storm(project, server, proxy, log=log, seed=seed, seconds=seconds, say=say)
             await storm.rage()
             say(f"  calm after {storm.faults} faults and {proxy.dropped} lost replies")
+            calm_at = time.monotonic()
             drained = await ended(run, LONGEST_DRAIN_SECONDS)
-            if not drained:
-                say(f"  not drained after {LONGEST_DRAIN_SECONDS:g} s; {state(server)}")
+            after = f"drained after {time.monotonic() - calm_at:.1f} s"
+            say(f"  {after}" if drained else f"  not {after}; {state(server)}")
         project.kill_all()
         report = await judged(server, log, roots)
     said, exit_code = run.stderr.splitlines(), run.popen.returncode

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from flowq import Pipeline, Rate, stage
 from flowq.broker.connection import UrlDialer
-from flowq.broker.keys import Keys
+from flowq.broker.keys import GROUP, Keys
 from flowq.broker.turns import Turns
 from flowq.graph.plan import Plan
 from flowq.runtime.run import RunOptions
@@ -58,4 +58,32 @@ async def test_the_rate_of_a_stage_and_its_holds_count_in_quarantine_as_well(url
         [(b"ZCARD", victim.broker.keys.busy("parse")), (b"ZCARD", victim.broker.keys.held("parse"))]
     )
     assert (slots, held) == (0, 0)
+    await victim.close()
+
+
+async def test_a_suspect_that_waits_for_its_turn_is_not_taken_over_yet_so_that_no_death_is_its_fault(
+    url: str, unique_namespace: str
+) -> None:
+    rate, began_at, hold_seconds = Rate(100, concurrency=1), list[float](), 1.0
+
+    @stage(rate=rate)
+    async def parse(item: Item) -> None:
+        began_at.append(time.monotonic())
+
+    victim = await Worker.sign_on(UrlDialer(url), Keys(unique_namespace, "lab"), "victim")
+    await victim.given_one()
+    await victim.broker.certify_dead("victim", "crash: died of SIGKILL")
+    await Turns(victim.broker, "parse", [IN], rate).hold("", hold_seconds, "HTTP 429")
+    held_until = time.monotonic() + hold_seconds
+
+    run = asyncio.create_task(quarantined(victim, plan=Pipeline("lab", parse).plan))
+    taken_over_at = 0.0
+    while not taken_over_at:
+        [pending] = await victim.broker.ask([(b"XPENDING", victim.broker.keys.edge(IN), GROUP, b"-", b"+", 1)])
+        if not pending or pending[0][1] != b"victim":
+            taken_over_at = time.monotonic()
+
+    assert await run == {}
+    assert taken_over_at > held_until - 0.1, "the hold began a moment before it was answered"
+    assert len(began_at) == 1
     await victim.close()
