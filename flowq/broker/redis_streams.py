@@ -311,13 +311,8 @@ class Broker:
 
     async def source_finished(self, source: str, signature: str) -> None:
         """Note that a source has given everything it had."""
-        await self._control.call(
-            b"HSET",
-            self.keys.run,
-            f"source:{source}",
-            _done(signature),
-            timeout_seconds=CALL_TIMEOUT_SECONDS,
-        )
+        field, state = f"source:{source}", _done(signature)
+        await self._control.call(b"HSET", self.keys.run, field, state, timeout_seconds=CALL_TIMEOUT_SECONDS)
 
     async def is_source_finished(self, source: str, signature: str) -> bool:
         """Whether a source has given everything for these arguments in the current run."""

@@ -16,7 +16,7 @@ from tests.integration.flowq_process import FLOWQ, Project
 MOST_FOR_HELP = 0.25 / 0.012
 MOST_FOR_FIRST_LINE = 0.5 / 0.012
 MOST_WITH_ITS_OWN_REDIS = 0.8 / 0.012
-TRIALS = 3
+MOST_TRIALS = 20  # other tests run beside this one: what counts is what can be reached, and one trial shows it
 
 ONE = """
     from collections.abc import Iterator
@@ -45,24 +45,27 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
 
 
 def test_the_help_is_there_at_once(project: Project) -> None:
-    assert _in_starts_of_python(lambda: _first_line(project, "--help")) < MOST_FOR_HELP
+    assert _can_be_within(MOST_FOR_HELP, lambda: _first_line(project, "--help"))
 
 
 def test_a_run_says_at_once_what_it_does(project: Project) -> None:
-    ratio = _in_starts_of_python(lambda: _first_line(project, "run", "one", "--memory"))
-    assert ratio < MOST_FOR_FIRST_LINE
+    assert _can_be_within(MOST_FOR_FIRST_LINE, lambda: _first_line(project, "run", "one", "--memory"))
 
 
 def test_a_run_that_starts_its_own_redis_says_at_once_what_it_does(project: Project) -> None:
-    assert _in_starts_of_python(lambda: _first_line(project, "run", "one")) < MOST_WITH_ITS_OWN_REDIS
+    assert _can_be_within(MOST_WITH_ITS_OWN_REDIS, lambda: _first_line(project, "run", "one"))
 
 
-def _in_starts_of_python(trial: Callable[[], float]) -> float:
-    """How many times as long as `python -c pass` something takes; of both the fastest of some alternating trials."""
+def _can_be_within(most: float, trial: Callable[[], float]) -> bool:
+    """Whether something takes less than so many times what `python -c pass` takes, each at its fastest."""
     trial()  # whatever is not compiled yet
-    python, measured = zip(*((_start_of_python(), trial()) for _ in range(TRIALS)), strict=True)
-    print(f"python -c pass: {min(python):.3f} s, measured: {min(measured):.3f} s")
-    return min(measured) / min(python)
+    python, measured = float("inf"), float("inf")
+    for _ in range(MOST_TRIALS):
+        python, measured = min(python, _start_of_python()), min(measured, trial())
+        if measured / python < most:
+            break
+    print(f"python -c pass: {python:.3f} s, measured: {measured:.3f} s")
+    return measured / python < most
 
 
 def _start_of_python() -> float:
