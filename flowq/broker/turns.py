@@ -95,17 +95,22 @@ class Turns:
         soon_seconds: float,
         lead_seconds: float = 0.0,
         again: bool = False,
+        missed: Mapping[tuple[str, bytes], float] | None = None,
         token: str = "",
     ) -> list[Turn]:
         """The turn of each message, which comes with its key; one that starts has its slot from now on.
 
-        Those who come for the first time start only within `soon_seconds`. `again`: all have had turns and missed them.
+        Those who come for the first time start only within `soon_seconds`. `again`: all have had turns and missed them;
+        `missed` tells by edge and entry id when these would have been, in seconds of Redis' clock, so that nobody loses
+        them.
         `lead_seconds`: none starts earlier than that from now, because the answer takes so long.
         """
         keys, name = self._broker.keys, self._stage
         flat: list[Any] = []
         for key, delivery in messages:
-            flat += (key, int(again or delivery.header.granted), _slot(delivery))
+            at = (missed or {}).get((delivery.edge, delivery.entry_id))
+            comes_back = round(at * 1_000_000) if at else int(again or delivery.header.granted)
+            flat += (key, comes_back, _slot(delivery))
         answer = await self._broker.script(
             scripts.RESERVE,
             [

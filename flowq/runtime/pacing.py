@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from math import inf
+from typing import NamedTuple
 
 from flowq.broker.calls import insist
 from flowq.broker.claims import redeem
@@ -33,6 +34,13 @@ _PACE_SAID_SECONDS, _MOST_PACES = 600.0, 10_000  # Redis keeps a pace for an hou
 _MOST_STEPS = 10  # of a thousand keys: more than a worker starts in a second
 
 
+class _Start(NamedTuple):
+    """When a turn begins: by the clock of this process, and by that of Redis, in seconds."""
+
+    at: float
+    for_redis: float
+
+
 class Pacer:
     """Asks for the turns of deliveries, a batch at a time, tells what has finished, and holds keys.
 
@@ -51,16 +59,14 @@ class Pacer:
         self._tells_all = rate.concurrency is not None or rate.adaptive
         self._limited = {key for key, own in rate.keys.items() if own.concurrency is not None}
         self._started: dict[tuple[str, bytes], tuple[str, str]] = {}  # key and worker of what must be told of
-        self._start_by: dict[tuple[str, bytes], float] = {}  # the last moment at which a turn may be taken
+        self._starts: dict[tuple[str, bytes], _Start] = {}  # of turns that have been given and not been taken
         self._reserving = asyncio.Lock()
         self._clock = ServerClock()
         self._latency_seconds = 0.0
         self._calling = asyncio.Lock()
         self._finished: list[Finished] = []
         self._look_at: set[str] = set()
-        self._paces: dict[
-            str, tuple[float, float]
-        ] = {}  # what was passed on of ctx.pace(), and until when that will do
+        self._paces: dict[str, tuple[float, float]] = {}  # what ctx.pace() asked for, and until when that is known
         self._news = asyncio.Event()
         self._swept_at = 0.0
 
@@ -80,65 +86,75 @@ class Pacer:
         now = self._now()
         turns: list[Turn | Postponed] = []
         for key, delivery in zip(keys, deliveries, strict=True):
-            turn, start_at, worker = (Turn(), now, "") if key is None else next(given)
+            turn, start, worker = (Turn(), _Start(now, 0.0), "") if key is None else next(given)
             entry = delivery.edge, delivery.entry_id
             if turn.queues or turn.comes_back:
                 self._started.pop(entry, None)
-                self._start_by.pop(entry, None)
+                self._starts.pop(entry, None)
                 postponed = Postponed(key=key or "") if turn.queues else Postponed(turn.wait_seconds, granted=True)
                 turns.append(postponed)
                 continue
             if key is not None:
-                turn = turn._replace(wait_seconds=max(0.0, start_at - now))
-                self._start_by[entry] = start_at + _LATE_SECONDS
+                turn = turn._replace(wait_seconds=max(0.0, start.at - now))
+                self._starts[entry] = start
                 if self._tells_all or turn.tries or key in self._limited:
                     self._started[entry] = key, worker
             turns.append(turn)
         return turns
 
-    async def _reserve(self, asked: Sequence[tuple[str, Delivery]], again: bool) -> list[tuple[Turn, float, str]]:
-        """The turn of each, when it starts by the clock of this process, and under which name it was given.
+    async def _reserve(self, asked: Sequence[tuple[str, Delivery]], again: bool) -> list[tuple[Turn, _Start, str]]:
+        """The turn of each, when it starts, and under which name it was given.
 
         An answer that was slow, or lost and sent again, has starts in it that are over. Those ask again, for turns that
         lie ahead by as much as answers take at the moment; who finds none in a few attempts comes back.
         """
-        found: dict[int, tuple[Turn, float, str]] = {}
+        found: dict[int, tuple[Turn, _Start, str]] = {}
         left = list(range(len(asked)))
+        entries = [(delivery.edge, delivery.entry_id) for _, delivery in asked]
+        missed = {entry: self._starts[entry].for_redis for entry in entries if entry in self._starts} if again else {}
         for _ in range(_MOST_QUESTIONS):
             worker = self._identity.worker
-            answers = await self._ask([asked[i] for i in left], worker, again)
-            found.update((i, (turn, start_at, worker)) for i, (turn, start_at) in zip(left, answers, strict=True))
+            answers = await self._ask([asked[i] for i in left], worker, again=again, missed=missed)
+            found.update((i, (turn, start, worker)) for i, (turn, start) in zip(left, answers, strict=True))
             is_lapsed = worker != self._identity.worker  # and its slots with it
             over_at = inf if is_lapsed else self._now() - _LATE_SECONDS
-            left = [i for i in left if _starts(found[i][0]) and found[i][1] < over_at]
+            left = [i for i in left if _starts(found[i][0]) and found[i][1].at < over_at]
             if not left:
                 break
-            again = True
+            again, missed = True, {entries[i]: found[i][1].for_redis for i in left}
         for i in left:
             key, delivery = asked[i]
             self._finished.append(Finished(key, found[i][2], delivery, 0.0, b"n"))
             self._news.set()
-            found[i] = Turn(_LATE_SECONDS, comes_back=True), inf, ""
+            found[i] = Turn(_LATE_SECONDS, comes_back=True), _Start(inf, 0.0), ""
         return [found[i] for i in range(len(asked))]
 
     async def _ask(
-        self, asked: Sequence[tuple[str, Delivery]], worker: str, again: bool
-    ) -> Iterable[tuple[Turn, float]]:
+        self,
+        asked: Sequence[tuple[str, Delivery]],
+        worker: str,
+        *,
+        again: bool,
+        missed: Mapping[tuple[str, bytes], float],
+    ) -> Iterable[tuple[Turn, _Start]]:
         is_slow = self._latency_seconds > _LATE_SECONDS / 2
         lead = min(2 * self._latency_seconds, _LONGEST_LEAD_SECONDS) if is_slow else 0.0
         sent_at, token, soon = self._now(), self._turns.new_token(), LOCAL_WORK_SECONDS + lead
         reserve = partial(
-            self._turns.reserve, asked, worker=worker, soon_seconds=soon, lead_seconds=lead, again=again, token=token
-        )
+            self._turns.reserve, asked, worker=worker, soon_seconds=soon, lead_seconds=lead, again=again, missed=missed,
+            token=token,
+        )  # fmt: skip
         given = await insist(reserve, what=f"pacing {self._stage.name}")
         arrived_at, given_at = self._now(), self._turns.given_at
         self._latency_seconds = arrived_at - sent_at
         self._clock.note(sent_at, arrived_at, given_at)
-        return [(turn, self._clock.local(given_at + turn.wait_seconds)) for turn in given]
+        starts = [given_at + turn.wait_seconds for turn in given]
+        return [(turn, _Start(self._clock.local(at), at)) for turn, at in zip(given, starts, strict=True)]
 
     def has_missed(self, delivery: Delivery) -> bool:
         """Whether its turn is over. Whatever stood still, it must ask again, or all of them would start at once."""
-        return self._start_by.get((delivery.edge, delivery.entry_id), inf) < self._now()
+        start = self._starts.get((delivery.edge, delivery.entry_id))
+        return start is not None and start.at + _LATE_SECONDS < self._now()
 
     def let_go(self, delivery: Delivery) -> None:
         """This one will not be started here."""
@@ -186,7 +202,7 @@ class Pacer:
 
     def _tell(self, delivery: Delivery, took_seconds: float, verdict: bytes) -> None:
         entry = delivery.edge, delivery.entry_id
-        self._start_by.pop(entry, None)
+        self._starts.pop(entry, None)
         started = self._started.pop(entry, None)
         if started is not None:
             self._finished.append(Finished(*started, delivery, took_seconds, verdict))

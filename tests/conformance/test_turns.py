@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
+
 from flowq.broker.keys import Keys
 from flowq.broker.turns import Turn
 from flowq.delivery.policy import Rate
@@ -322,6 +324,36 @@ async def test_a_clock_that_was_set_back_stops_a_key_for_a_moment_only(
         return bool(starts_of(await asked(paced, worker, delivery)))
 
     await eventually(starts)
+
+
+@pytest.mark.parametrize("burst", [1, 3])
+async def test_a_start_that_was_missed_is_given_again_where_nobody_has_a_later_one(worker: Worker, burst: int) -> None:
+    first, second, third = await given(worker, 3)
+    paced = turns(worker, Rate(1, per=1000, burst=burst))
+    missed: dict[tuple[str, bytes], float] = {}
+    for delivery in (first, second)[:burst]:
+        (turn,) = await asked(paced, worker, delivery)
+        missed[delivery.edge, delivery.entry_id] = paced.given_at + turn.wait_seconds
+
+    late = [("a", delivery) for delivery in (first, second)[:burst]]
+    given_turns = await paced.reserve(late, worker=worker.name, soon_seconds=SOON_SECONDS, again=True, missed=missed)
+
+    assert starts_of(given_turns) == [0.0] * len(late)
+    assert (await asked(paced, worker, third))[0].comes_back is (burst == 1)
+
+
+async def test_a_start_that_was_missed_is_lost_where_somebody_has_a_later_one(worker: Worker) -> None:
+    first, second, third = await given(worker, 3)
+    paced = turns(worker, Rate(20))
+    missed_turn, _ = await asked(paced, worker, first, second)
+    missed = {(first.edge, first.entry_id): paced.given_at + missed_turn.wait_seconds}
+
+    (again,) = await paced.reserve(
+        [("a", first)], worker=worker.name, soon_seconds=SOON_SECONDS, again=True, missed=missed
+    )
+
+    assert 0.05 < again.wait_seconds <= 0.1, "behind the second, not at once beside it"
+    assert (await asked(paced, worker, third))[0].wait_seconds > again.wait_seconds
 
 
 async def test_a_slot_is_given_back_by_the_one_that_missed_its_turn_and_must_come_back(

@@ -12,7 +12,7 @@
 -- Whoever comes back may be given a start that is `PATIENCE` away, whoever comes for the first time only one that is
 -- there `soon`. This is what lets those go first who have waited, and lets others use what would otherwise be lost while
 -- those who have waited are not back yet. Whoever comes back and finds no start within `PATIENCE` goes to the end of the
--- line. Whoever must wait for others, for a slot or for the end of a hold, is told to queue, and is called when its time
+-- line. A start that was missed is given back, unless others of the key have been given later ones: then it is lost. Whoever must wait for others, for a slot or for the end of a hold, is told to queue, and is called when its time
 -- has come (call.lua). A slot belongs to its worker's registration: it lapses when that is gone. So a worker that is not
 -- registered is given none, and its messages come back: it was taken for dead, and others may have them already. A
 -- worker that asks again for a message that has a slot keeps it.
@@ -23,7 +23,8 @@
 -- ARGV  interval in microseconds, burst, concurrency (0: no limit), adaptive (1/0), worker, how soon a start must be
 --       for a message that comes for the first time, in microseconds, how many microseconds from now the first start
 --       may be (the answer takes that long), number of keys with figures of their own, for each of these: key,
---       interval, burst, concurrency; then for each message: key, comes back (1/0), edge|entry id
+--       interval, burst, concurrency; then for each message: key, whether it comes back (0, 1, or the microsecond of the
+--       start that it has missed), edge|entry id
 -- Answer, for each message, what to do and after how many microseconds: s start  t start, alone, to try a held key
 --                                                                       b come back  q queue
 --         and at last the microsecond at which it was given: who gets it late can tell which starts are over
@@ -102,8 +103,20 @@ local function turn_of(state, comes_back)
   return 'b', turn - now
 end
 
+-- A key whose last start was missed stands where it stood before. The latest first: several in a row may have been.
+for i = #ARGV - 2, first_message, -3 do
+  local missed = tonumber(ARGV[i + 1])
+  if missed > 1 then
+    local state = state_of(ARGV[i])
+    if state.start - state.interval <= missed then
+      state.start = math.max(state.start - state.interval, missed - (state.burst - 1) * state.interval)
+      state.moved = true
+    end
+  end
+end
+
 for i = first_message, #ARGV, 3 do
-  local key, comes_back, message = ARGV[i], ARGV[i + 1] == '1', ARGV[i + 2]
+  local key, comes_back, message = ARGV[i], ARGV[i + 1] ~= '0', ARGV[i + 2]
   local state, slot, prober = state_of(key), key .. '\n' .. worker .. '\n' .. message, worker .. '|' .. message
   local has_slot = state.limited and redis.call('ZSCORE', KEYS[4], slot)
   local tries = state.held and state.prober == prober
