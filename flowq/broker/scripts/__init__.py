@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -41,16 +42,18 @@ def _read(name: str) -> bytes:
     return files(__name__).joinpath(f"{name}.lua").read_bytes()
 
 
+_PARTS = ("append", "entries", "groups", "guards")
+"""Functions that scripts share. Each part may call those after it."""
+
+
 def _load(name: str, *, keeps_answer: bool = False, gives_list: bool = False) -> Script:
     text = _read(name)
     if keeps_answer:
         text = _read("once").replace(b"--[[ the script ]]", text)
-    appends = b"append(" in text or b"append_parked(" in text
-    if appends:
-        text = _read("append") + text
-    if appends or b"addable(" in text or b"is_counted(" in text:
-        text = _read("entries") + text
-    text = _read("guards") + text
+    for part in map(_read, _PARTS):
+        functions = re.findall(rb"^local function (\w+)", part, re.MULTILINE)
+        if any(re.search(rb"\b%b\(" % function, text) for function in functions):
+            text = part + text
     return Script(name, text, hashlib.sha1(text, usedforsecurity=False).hexdigest().encode(), keeps_answer, gives_list)
 
 

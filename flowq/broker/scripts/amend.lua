@@ -6,10 +6,8 @@
 -- ARGV  for each: id, new body
 -- Answer, for each: 1 amended, 0 no longer there
 
-local is = redis.call('TYPE', KEYS[2]).ok
-if is ~= 'none' and is ~= 'hash' then
-  return redis.error_reply('FLOWQ_WRONGTYPE ' .. KEYS[2] .. ' is a ' .. is .. ', not a hash')
-end
+local wrong = misplaced({'stream', 'hash'})
+if wrong then return wrong end
 local answer = {}
 for i = 1, #ARGV, 2 do
   local there = #redis.call('XRANGE', KEYS[1], ARGV[i], ARGV[i])

@@ -13,8 +13,7 @@ local function is_far(id) return #string.match(id, '^%d*') == 20 end
 local function reopen(stream)
   local groups = {}
   for g, group in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
-    groups[g] = {}
-    for f = 1, #group, 2 do groups[g][group[f]] = group[f + 1] end
+    groups[g] = by_name(group)
     if groups[g].name == 'flowq' and groups[g].pending > 0 then return false end
   end
   local old, last = stream .. ':full', '0-0'

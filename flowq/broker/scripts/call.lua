@@ -16,13 +16,8 @@
 --       then further keys to look at
 -- Answer: the keys of which more could be called
 
-local WANTED = {'stream', 'zset', 'hash'}
-for i = 8, #KEYS do
-  local is, wanted = redis.call('TYPE', KEYS[i]).ok, WANTED[(i - 8) % 3 + 1]
-  if is ~= 'none' and is ~= wanted then
-    return redis.error_reply('FLOWQ_WRONGTYPE ' .. KEYS[i] .. ' is a ' .. is .. ', not a ' .. wanted)
-  end
-end
+local wrong = misplaced({}, {'stream', 'zset', 'hash'}, 8)
+if wrong then return wrong end
 redis.call('ZREM', KEYS[6], '') -- first, because Redis allows a removal when memory is full: the rest passes then
 
 local function figures_at(i) return {interval = tonumber(ARGV[i]), concurrency = tonumber(ARGV[i + 2])} end

@@ -24,13 +24,21 @@ local function unpermitted()
   end
 end
 
--- The error to answer with, before the first write, when one of the first keys holds something else than it should.
-local function misplaced(kinds)
-  for i, wanted in ipairs(kinds) do
-    local is = redis.call('TYPE', KEYS[i]).ok
-    if is ~= 'none' and is ~= wanted then
-      return redis.error_reply('FLOWQ_WRONGTYPE ' .. KEYS[i] .. ' is a ' .. is .. ', not a ' .. wanted)
-    end
+-- The error to answer with, before the first write, when a key exists and is not of the type wanted; nil otherwise.
+local function wrong_type(key, wanted)
+  local is = redis.call('TYPE', key).ok
+  if is ~= 'none' and is ~= wanted then
+    return redis.error_reply('FLOWQ_WRONGTYPE ' .. key .. ' is a ' .. is .. ', not a ' .. wanted)
+  end
+end
+
+-- The same for all keys from the first or a later one on: their types, in order, then those that repeat up to the end.
+local function misplaced(wanted, repeated, first)
+  first = first or 1
+  for k = first, repeated and #KEYS or first + #wanted - 1 do
+    local i = k - first
+    local wrong = wrong_type(KEYS[k], wanted[i + 1] or repeated[(i - #wanted) % #repeated + 1])
+    if wrong then return wrong end
   end
 end
 

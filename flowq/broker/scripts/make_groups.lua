@@ -9,16 +9,8 @@
 -- KEYS  1 workers, then the streams
 -- ARGV  group, whether to end the registrations in any case (1/0), then the edges
 
-local is = redis.call('TYPE', KEYS[1]).ok
-if is ~= 'none' and is ~= 'hash' then
-  return redis.error_reply('FLOWQ_WRONGTYPE ' .. KEYS[1] .. ' is a ' .. is .. ', not a hash')
-end
-for k = 2, #KEYS do
-  is = redis.call('TYPE', KEYS[k]).ok
-  if is ~= 'none' and is ~= 'stream' then
-    return redis.error_reply('FLOWQ_WRONGTYPE ' .. KEYS[k] .. ' is a ' .. is .. ', not a stream')
-  end
-end
+local wrong = misplaced({'hash'}, {'stream'})
+if wrong then return wrong end
 
 local function revoke(edge)
   local workers = redis.call('HGETALL', KEYS[1])

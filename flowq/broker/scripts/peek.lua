@@ -14,13 +14,7 @@ for k = 1, #KEYS, 3 do
   local stream, after = KEYS[k], ARGV[2 + (k + 2) / 3]
   local running, delayed = {}, {}
   if after == '' then
-    after = '0-0'
-    local groups = attempt('XINFO', 'GROUPS', stream)
-    for g = 1, groups.err and 0 or #groups do
-      local facts = {}
-      for f = 1, #groups[g], 2 do facts[groups[g][f]] = groups[g][f + 1] end
-      if facts['name'] == group then after = facts['last-delivered-id'] end
-    end
+    after = last_delivered(stream, group)
     local pending = attempt('XPENDING', stream, group, '-', '+', most)
     for p = 1, pending.err and 0 or #pending do
       local entry = redis.call('XRANGE', stream, pending[p][1], pending[p][1])[1]

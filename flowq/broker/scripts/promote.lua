@@ -7,14 +7,8 @@
 -- ARGV  most to move per edge
 -- Answer {moved, milliseconds until the next one is due or -1}
 
-local WANTED = {'stream', 'zset', 'hash'}
-for i = 1, #KEYS do
-  local is = redis.call('TYPE', KEYS[i]).ok
-  local wanted = WANTED[(i - 1) % 3 + 1]
-  if is ~= 'none' and is ~= wanted then
-    return redis.error_reply('FLOWQ_WRONGTYPE ' .. KEYS[i] .. ' is a ' .. is .. ', not a ' .. wanted)
-  end
-end
+local wrong = misplaced({}, {'stream', 'zset', 'hash'})
+if wrong then return wrong end
 
 local LONGEST_MS = 86400000 -- anybody may have written a score that no reply can carry
 local limit = tonumber(ARGV[1])

@@ -25,12 +25,10 @@ local DUPLICATES_PER_MS = 4096 -- a double has 12 bits to spare behind the milli
 local WANTED = {'hash', 'zset', 'hash', 'hash'}
 local WANTED_OF_EDGE = {'stream', 'set', 'zset', 'hash', 'stream'}
 for i = 1, #KEYS do
-  local is = redis.call('TYPE', KEYS[i]).ok
   local wanted = WANTED[i] or WANTED_OF_EDGE[(i - 5) % 5 + 1]
   if wanted == 'set' and tonumber(ARGV[6 * ((i - 1) / 5) + 7]) > 0 then wanted = 'zset' end -- see seen_ms
-  if is ~= 'none' and is ~= wanted then
-    return redis.error_reply('FLOWQ_WRONGTYPE ' .. KEYS[i] .. ' is a ' .. is .. ', not a ' .. wanted)
-  end
+  local wrong = wrong_type(KEYS[i], wanted)
+  if wrong then return wrong end
 end
 
 local stats, published, cursors, run = KEYS[1], KEYS[2], KEYS[3], KEYS[4]

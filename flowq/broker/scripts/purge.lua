@@ -10,15 +10,8 @@
 local wrong = misplaced({'hash', 'stream', 'zset', 'hash'})
 if wrong then return wrong end
 local group, stage, edge, most = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
-local last = '0-0'
-local groups = attempt('XINFO', 'GROUPS', KEYS[2])
-for g = 1, groups.err and 0 or #groups do
-  local facts = {}
-  for f = 1, #groups[g], 2 do facts[groups[g][f]] = groups[g][f + 1] end
-  if facts['name'] == group then last = facts['last-delivered-id'] end
-end
 local removed, foreign = 0, 0
-for _, entry in ipairs(redis.call('XRANGE', KEYS[2], '(' .. last, '+', 'COUNT', most)) do
+for _, entry in ipairs(redis.call('XRANGE', KEYS[2], '(' .. last_delivered(KEYS[2], group), '+', 'COUNT', most)) do
   if not is_counted(entry[2]) then foreign = foreign + 1 end -- no publisher did
   removed = removed + redis.call('XDEL', KEYS[2], entry[1])
 end

@@ -21,8 +21,7 @@ local function look_through_stream(stream, after)
   while true do
     local entries = redis.call('XRANGE', stream, '(' .. after, '+', 'COUNT', PER_CALL)
     for _, entry in ipairs(entries) do
-      local values = {}
-      for f = 1, #entry[2], 2 do values[entry[2][f]] = entry[2][f + 1] end
+      local values = by_name(entry[2])
       note(values['h'], values['b'])
       if values['r'] then found[#found + 1] = values['r'] end -- released, and not deleted yet
       after = entry[1]

@@ -49,12 +49,10 @@ local WANTED = {'hash', 'hash', 'stream', 'zset', 'hash', 'stream', 'zset'}
 local WANTED_OF_TARGET = {'stream', 'set', 'zset', 'hash'}
 local LONGEST_QUEUE_MS = 86400000 -- who queues is called long before
 for i = 1, #KEYS do
-  local is = redis.call('TYPE', KEYS[i]).ok
   local wanted = WANTED[i] or (i - 8 < 4 * ARGV[7] and WANTED_OF_TARGET[(i - 8) % 4 + 1]) or 'stream'
   if wanted == 'set' and tonumber(ARGV[i + 4]) > 0 then wanted = 'zset' end -- see seen_ms
-  if is ~= 'none' and is ~= wanted then
-    return redis.error_reply('FLOWQ_WRONGTYPE ' .. KEYS[i] .. ' is a ' .. is .. ', not a ' .. wanted)
-  end
+  local wrong = wrong_type(KEYS[i], wanted)
+  if wrong then return wrong end
 end
 local denied = unpermitted()
 if denied then return denied end

@@ -16,8 +16,7 @@ table.sort(found, function(a, b) return a[4] > b[4] end)
 for i = 1, math.min(#found, tonumber(ARGV[2])) do
   local row = found[i]
   local entry = redis.call('XRANGE', KEYS[row[1]], row[2], row[2])[1]
-  local fields = {}
-  for f = 1, entry and #entry[2] or 0, 2 do fields[entry[2][f]] = entry[2][f + 1] end
+  local fields = by_name(entry and entry[2] or {})
   answer[#answer + 1] = {
     row[1], row[2], row[3], row[4], fields.h or '', string.sub(fields.b or '', 1, tonumber(ARGV[4])),
   }

@@ -14,18 +14,8 @@ local function bytes(key)
   return type(used) == 'number' and used or 0
 end
 
-local function last_delivered(stream)
-  local groups = attempt('XINFO', 'GROUPS', stream)
-  for _, group in ipairs(groups.err and {} or groups) do
-    local about = {}
-    for i = 1, #group, 2 do about[group[i]] = group[i + 1] end
-    if about.name == ARGV[1] then return about['last-delivered-id'] end
-  end
-  return '0-0'
-end
-
 for i = 1, #KEYS, 3 do
-  local oldest = redis.call('XRANGE', KEYS[i], '(' .. last_delivered(KEYS[i]), '+', 'COUNT', 1)[1]
+  local oldest = redis.call('XRANGE', KEYS[i], '(' .. last_delivered(KEYS[i], ARGV[1]), '+', 'COUNT', 1)[1]
   local last_due = redis.call('ZRANGE', KEYS[i + 1], -1, -1, 'WITHSCORES')[2]
   local pending = attempt('XPENDING', KEYS[i], ARGV[1])
   local held = {}
