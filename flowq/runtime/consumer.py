@@ -28,6 +28,7 @@ from flowq.runtime.patience import until
 from flowq.runtime.process_pool import ProcessHandling
 from flowq.runtime.reconciliation import Reconciliation
 from flowq.runtime.settler import Chunk, Settler
+from flowq.runtime.settling_ahead import SettlingAhead
 from flowq.runtime.slots import Slots
 from flowq.runtime.tempo import Stopwatch
 
@@ -68,21 +69,20 @@ class Consumer:
         self._reconciliation = Reconciliation(broker, stage.in_edges)
         self._pacer = Pacer(stage, plan, stage.rate, broker, identity) if stage.rate else None
         self._waiting = WaitingRoom(self._pacer, start=self._start, postpone=self._postpone)
-        # Of a stage with a rate nobody knows what may start until it does: each is settled by itself then.
-        self._settles_ahead = stage.ack is AckMode.FIRST and stage.rate is None
-        outbox = Outbox(broker, stage.name, self.settling, self._outlets, has_room=self._room)
-        self._early = EarlyAck(
-            broker, stage, self._settler, outbox, start=lambda won: self._slots.add(won), lost=self._let_go_of_turn
-        )
+        is_first = stage.ack is AckMode.FIRST
         self._slots = Slots(
             stage,
             self._pacer,
             self._waiting,
             self._gauge,
             self._settler.add,
-            win_first=self._win_first if stage.ack is AckMode.FIRST and not self._settles_ahead else None,
+            win_first=self._win_first if is_first and stage.rate else None,
             conclude_early=self._conclude_early if early else None,
         )
+        outbox = Outbox(broker, stage.name, self.settling, self._outlets, has_room=self._room)
+        self._early = EarlyAck(broker, stage, self._settler, outbox)
+        # With a rate it is unknown what may start until it does: then each is settled alone.
+        self._ahead = SettlingAhead(self._early, self._slots.add) if is_first and not stage.rate else None
 
     # Life
 
@@ -98,7 +98,9 @@ class Consumer:
         if self._pacer is not None:
             self._tasks.append(asyncio.create_task(self._pacer.run()))
         if self.stage.ack is not AckMode.AFTER:
-            self._tasks += [asyncio.create_task(work) for work in (self._early.run(), self._early.outbox.run())]
+            self._tasks.append(asyncio.create_task(self._early.outbox.run()))
+        if self._ahead is not None:
+            self._tasks.append(asyncio.create_task(self._ahead.run()))
 
     @property
     def tasks(self) -> Sequence[asyncio.Task[None]]:
@@ -111,17 +113,14 @@ class Consumer:
 
     @property
     def running(self) -> int:
-        """Deliveries that have been started, or settled, and are not done with."""
-        return self._slots.n_at_work + self._early.n_under_way + self._n_settled_unstarted
+        """Deliveries that have been started or settled, and whose outputs have not all been published."""
+        unstarted = 0 if self._ahead is None else self._ahead.n_settling + len(self._slots.todo)
+        return self._slots.n_at_work + unstarted + len(self._early.outbox)
 
     @property
-    def _n_settled_unstarted(self) -> int:
-        return len(self._slots.todo) if self._settles_ahead else 0
-
-    @property
-    def _n_at_hand(self) -> int:
-        """Deliveries that are held, or were settled before their handler, and their outputs are not published yet."""
-        settled = self._slots.n_at_work + self._n_settled_unstarted if self._settles_ahead else 0
+    def _n_in_flight(self) -> int:
+        """Deliveries that are held, or were settled early and whose outputs have not all been published."""
+        settled = 0 if self._ahead is None else self._slots.n_at_work + len(self._slots.todo)
         return self._held.n + settled + len(self._early.outbox)
 
     @property
@@ -201,12 +200,12 @@ class Consumer:
         batch = self.stage.batch
         wanted = self.stage.concurrency * (batch.size if batch else 1)
         # Who waits for a turn here must not keep those of other keys from being read, up to a bound.
-        held = self._n_at_hand - min(self._waiting.n, _MOST_LOCAL)
+        held = self._n_in_flight - min(self._waiting.n, _MOST_LOCAL)
         return self._gauge.room(wanted, self._outlets.bound(_MOST_LOCAL), held=held)
 
     async def take(self, deliveries: Sequence[Delivery]) -> None:
         """Handle these, except for what is already held, each when its turn comes."""
-        if not self._n_at_hand:
+        if not self._n_in_flight:
             self._gauge.begin(self._now())
         new = self._held.take(deliveries)
         if len(new) < len(deliveries):
@@ -219,11 +218,11 @@ class Consumer:
             self._start(new)
 
     def _start(self, deliveries: Sequence[Delivery]) -> None:
-        if self._settles_ahead:
-            self._early.admit(deliveries)
+        if self._ahead is not None:
+            self._ahead.admit(deliveries)
         else:
             self._slots.add(deliveries)
-        if self._stopping or self._paused:  # a read that was under way has brought them
+        if self._stopping or self._paused:  # they come from a read that was under way
             self._release_unstarted()
 
     def _postpone(self, delivery: Delivery, postponed: Postponed) -> None:
@@ -232,7 +231,7 @@ class Consumer:
     @property
     def room(self) -> int:
         """How many reclaimed deliveries may be taken over now."""
-        return 0 if self._stopping or self._paused else max(0, self.stage.concurrency + _MOST_LOCAL - self._n_at_hand)
+        return 0 if self._stopping or self._paused else max(0, self.stage.concurrency + _MOST_LOCAL - self._n_in_flight)
 
     # Settling
 
@@ -244,7 +243,7 @@ class Consumer:
         finished = self._held.let_go(edge, chunk.items)
         # What only waits for its turn has cost no time: counted as work, it would have the whole edge read ahead.
         postponed = sum(isinstance(settlement, Delay) and not settlement.counted for _, settlement in chunk.items)
-        if not self._settles_ahead:
+        if self._ahead is None:
             self._gauge.count(max(0, finished - postponed), self._now())
         self._outlets.note(receipt.outstanding)
         self._outlets.sent(chunk.n_bytes, handled=finished)
@@ -255,21 +254,22 @@ class Consumer:
         self._room.set()
 
     async def _win_first(self, delivery: Delivery) -> bool:
-        return bool(await self._early.win([delivery]))
+        if await self._early.win([delivery]):
+            return True
+        self._let_go_of_turn(delivery)
+        return False
 
     async def _conclude_early(self, delivery: Delivery, outcome: Outcome) -> None:
         await self._early.conclude(delivery, outcome)
-        if self._settles_ahead:
+        if self._ahead is not None:
             self._gauge.count(1, self._now())
             if len(self._slots.todo) % _LOOK_FOR_ROOM_EVERY == 0:
                 self._room.set()
 
     def _release_unstarted(self) -> None:
-        unstarted = [*self._waiting.empty(), *self._early.withdraw()]
-        if not self._settles_ahead:
-            unstarted += self._slots.todo
-            self._slots.todo.clear()
-        for delivery in unstarted:
+        # Deliveries that were settled ahead and wait for a slot cannot be handed back.
+        unstarted = self._slots.withdraw() if self._ahead is None else self._ahead.withdraw()
+        for delivery in (*self._waiting.empty(), *unstarted):
             self._let_go_of_turn(delivery)
             self._settler.add(delivery.edge, ((delivery,), Release()))
 
@@ -278,15 +278,15 @@ class Consumer:
             self._pacer.let_go(delivery)
 
     async def _give_up_the_rest(self) -> None:
-        """Hand back what still runs, for this process is about to end, and the handlers with it.
+        """Hand back what still runs: the handlers end with this process.
 
-        What was settled before cannot be handed back, and becomes a dead letter.
+        Deliveries that were settled early cannot be handed back, and become dead letters.
         """
-        await self._early.until_started()
+        if self._ahead is not None:
+            await self._ahead.until_started()
         rest = self._slots.at_work
-        if self._settles_ahead:
-            rest += self._slots.todo
-            self._slots.todo.clear()
+        if self._ahead is not None:
+            rest += self._slots.withdraw()
         for delivery in rest:
             if self._early.is_settled(delivery):
                 await self._early.conclude(delivery, Interrupted())

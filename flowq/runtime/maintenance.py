@@ -251,7 +251,7 @@ class Reclaimer:
     async def _reclaim(self, consumer: Consumer, edge: str, victim: str, beat: str | None, how: str) -> None:
         while (room := consumer.room) > 0:
             taken = await self._broker.reclaim(
-                edge, victim, self._identity.worker, limit=min(room, 200), beat=beat, crashed=how
+                edge, victim, self._identity.worker, limit=min(room, _MOST_RECLAIMED), beat=beat, crashed=how
             )
             if taken is None:
                 return

@@ -1,4 +1,4 @@
-"""Publishes what handlers give whose message has been settled already: what has gathered goes out together."""
+"""Publishes the outputs of messages that were settled before their handler ended."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from flowq.broker.settling import Settling
 from flowq.delivery.portions import portions
 from flowq.delivery.settlement import Output
 from flowq.errors import BrokerError
+from flowq.runtime.coalescing import Coalescing
 
 
-class Outbox:
-    """The outputs of one stage that no settlement carries. `len()` is how many handled messages wait in it.
+class Outbox(Coalescing):
+    """The outputs of one stage that no settlement carries. `len()` is the number of handled messages that wait in it.
 
-    Sets `has_room` when some of them have gone out.
-    Each call has a token, so that it may be repeated until Redis answers; the token is removed when it has.
+    Sets `has_room` after each publication. Every call has a token, so that it can be repeated until Redis answers; the
+    token is removed afterwards.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class Outbox:
         *,
         has_room: asyncio.Event | None = None,
     ) -> None:
+        super().__init__()
         self._broker = broker
         self._stage = stage
         self._settling = settling
@@ -44,41 +46,30 @@ class Outbox:
         self._outputs: list[Output] = []
         self._released: list[bytes] = []
         self._n_waiting = 0
-        self._wake = asyncio.Event()
-        self._publishing = asyncio.Lock()
 
     def __len__(self) -> int:
         return self._n_waiting
 
     def add(self, outputs: Sequence[Output], released: Sequence[bytes] = ()) -> None:
-        """Publish these with the next call, and then note that nobody needs the bodies `released` any more."""
+        """Publish these with the next call, then release the claimed bodies `released`."""
         if outputs or released:
             self._outputs += outputs
             self._released += released
             self._n_waiting += 1
             self._wake.set()
 
-    async def run(self) -> None:
-        """Publish until cancelled."""
-        while True:
-            await self._wake.wait()
-            await self.flush()
-
-    async def flush(self) -> None:
-        """Publish everything that has been added."""
-        async with self._publishing:
-            self._wake.clear()
-            outputs, self._outputs = self._outputs, []
-            released, self._released = self._released, []
-            n_waiting = self._n_waiting
-            if outputs:
-                await self._publish(outputs)
-                self._outlets.sent(sum([len(output.body) for output in outputs]), handled=n_waiting)
-                await self._outlets.count()  # no settlement tells how full they are
-            if released:
-                await release(self._broker, released)
-            self._n_waiting -= n_waiting
-            self._has_room.set()
+    async def _write_added(self) -> None:
+        outputs, self._outputs = self._outputs, []
+        released, self._released = self._released, []
+        n_waiting = self._n_waiting
+        if outputs:
+            await self._publish(outputs)
+            self._outlets.sent(sum([len(output.body) for output in outputs]), handled=n_waiting)
+            await self._outlets.count()  # no settlement reports how full they are
+        if released:
+            await release(self._broker, released)
+        self._n_waiting -= n_waiting
+        self._has_room.set()
 
     async def _publish(self, outputs: Sequence[Output]) -> None:
         what = f"publishing for {self._stage}"
@@ -93,7 +84,7 @@ class Outbox:
             for portion in portions(delayed_alike):
                 tokens.append(token := self._tokens.next().decode())
                 await insist(lambda: self._send(portion, token, delay_ms), what=what)  # noqa: B023  (called here)
-        with contextlib.suppress(BrokerError):  # they expire by themselves, in an hour
+        with contextlib.suppress(BrokerError):  # they expire in an hour anyway
             await self._broker.ask([(b"ZREM", self._broker.keys.published, *tokens)])
 
     async def _send(self, outputs: Sequence[Output], token: str, delay_ms: int) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextvars import copy_context
-from functools import partial
 from typing import Any
 
 from flowq.broker.calls import insist
@@ -16,6 +15,7 @@ from flowq.broker.outlets import Outlets
 from flowq.broker.redis_streams import Broker
 from flowq.broker.settling import Receipt, Settling
 from flowq.delivery.message import Delivery
+from flowq.delivery.policy import AckMode
 from flowq.delivery.settlement import Outcome, Output, Postponed
 from flowq.graph.emission import deduplicating_edges
 from flowq.graph.plan import Plan, StagePlan
@@ -138,7 +138,12 @@ class Quarantine:
                     outcome = await pacer.judge_all(deliveries, outcome, began_at)
                 settler.add(delivery.edge, (deliveries, conclude(outcome, deliveries[0], stage.retry)))
         else:
-            await self._early[stage.name].handle_alone(delivery, partial(_handled, pacer, handling))
+            early = self._early[stage.name]
+            if stage.ack is not AckMode.FIRST or await early.win([delivery]):
+                await early.conclude(delivery, await _handled(pacer, handling, delivery))
+                await early.outbox.flush()
+            elif pacer is not None:
+                pacer.let_go(delivery)
         await settler.flush()
         if pacer is not None:
             await pacer.flush()

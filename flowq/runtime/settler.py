@@ -1,8 +1,7 @@
-"""Coalesces what has finished into commits: one is under way while the next one gathers."""
+"""Coalesces settlements into commits: while one is under way, the next one gathers."""
 
 from __future__ import annotations
 
-import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -11,19 +10,20 @@ from flowq.broker.calls import insist
 from flowq.broker.settling import Receipt, Settled, Settling
 from flowq.delivery.message import Delivery
 from flowq.delivery.settlement import Ack
+from flowq.runtime.coalescing import Coalescing
 
 _MOST_DELIVERIES, _MOST_OUTPUTS, _MOST_BYTES = 1000, 5000, 8_000_000
 
 
 class Chunk(NamedTuple):
-    """What one call of the script settles, and the size of the messages that it sends."""
+    """What one script call settles, and the total size of the messages it sends."""
 
     items: Sequence[Settled]
     n_bytes: int
 
 
-class Settler:
-    """Settles the deliveries of one stage. `settled` is told the edge and what has been written, after each commit."""
+class Settler(Coalescing):
+    """Settles the deliveries of one stage. Calls `settled` with the edge and what was written after each commit."""
 
     def __init__(
         self,
@@ -33,45 +33,35 @@ class Settler:
         current_worker: Callable[[], str],
         settled: Callable[[str, Chunk, Receipt], None],
     ) -> None:
+        super().__init__()
         self._stage = stage
         self._settling = settling
         self.claims = settling.claims
         self._current_worker = current_worker
         self._settled = settled
         self._finished: defaultdict[str, list[Settled]] = defaultdict(list)
-        self._wake = asyncio.Event()
-        self._committing = asyncio.Lock()
 
     def add(self, edge: str, item: Settled) -> None:
         """Settle this with the next commit."""
         self._finished[edge].append(item)
         self._wake.set()
 
-    async def run(self) -> None:
-        """Commit until cancelled."""
-        while True:
-            await self._wake.wait()
-            await self.flush()
-
-    async def flush(self) -> None:
-        """Commit everything that has been added."""
-        async with self._committing:
-            self._wake.clear()
-            finished, self._finished = self._finished, defaultdict(list)
-            for edge, items in finished.items():
-                for chunk in chunks(await self._deposited(items)):
-                    await self._commit(edge, chunk)
+    async def _write_added(self) -> None:
+        finished, self._finished = self._finished, defaultdict(list)
+        for edge, items in finished.items():
+            for chunk in chunks(await self._deposited(items)):
+                await self._commit(edge, chunk)
 
     async def settle_now(self, edge: str, items: Sequence[Settled]) -> list[Delivery]:
-        """Commit settlements. Returns, when they are written, what was not this worker's to settle (`Receipt.gone`)."""
+        """Commit settlements at once. Returns the deliveries that this worker no longer held (`Receipt.gone`)."""
         gone: list[Delivery] = []
-        async with self._committing:
+        async with self._writing:
             for chunk in chunks(await self._deposited(items)):
                 gone += (await self._commit(edge, chunk)).gone
         return gone
 
     async def _deposited(self, items: Sequence[Settled]) -> Sequence[Settled]:
-        """What shall be written, its large bodies brought away."""
+        """The same settlements, their large bodies moved to the claim folder."""
         if (claims := self.claims) is None:
             return items
         return await insist(lambda: claims.deposit_settled(items), what=f"settling {self._stage}")
@@ -86,7 +76,7 @@ class Settler:
 
 
 def chunks(items: Sequence[Settled]) -> list[Chunk]:
-    """Parts that one script call may carry: a call blocks Redis for as long as it runs."""
+    """Split settlements into parts small enough for one script call: Redis serves nothing else while it runs."""
     outputs = [output for _, settlement in items if isinstance(settlement, Ack) for output in settlement.outputs]
     n_bytes = sum([len(output.body) for output in outputs])
     if len(items) <= _MOST_DELIVERIES and len(outputs) <= _MOST_OUTPUTS and n_bytes <= _MOST_BYTES:

@@ -77,6 +77,12 @@ class Slots:
         self.todo.extend(deliveries)
         self._idle.wake(len(deliveries))
 
+    def withdraw(self) -> list[Delivery]:
+        """The deliveries in `todo`: they will not be started here."""
+        unstarted = list(self.todo)
+        self.todo.clear()
+        return unstarted
+
     @property
     def n_at_work(self) -> int:
         """Deliveries that have been started and not settled, but for those whose slot has died."""

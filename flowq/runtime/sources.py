@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any
 
@@ -148,7 +149,7 @@ class SourceRunner:
         )
 
 
-class _Feed:
+class _Feed(ABC):
     """Takes what a source gives, from its first value to its end."""
 
     def __init__(
@@ -189,8 +190,8 @@ class _Feed:
         if not done:
             log.warning("source %s does not end, and is left behind", self._stage.name)
 
-    async def _take_all(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def _take_all(self) -> None: ...
 
     def _start(self, keep: Callable[[Taken], None]) -> Any:
         """Call the user's function; `keep` takes what is recorded in its context."""
