@@ -1,4 +1,4 @@
-"""Reads the state of a pipeline, and puts its dead letters back: for programs, the command line and dashboards."""
+"""Reads the state of a pipeline and replays its dead letters: for programs, the command line and dashboards."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from flowq.repair.selection import Selection
 
 
 class Inspector:
-    """Looks at one pipeline while it runs or rests; needs no worker.
+    """Inspects one pipeline, whether it is running or not; needs no worker.
 
-    `stage`, `error` and `ids` narrow down dead letters: `error` is a glob over their `line`, `ids` are ids of letters
-    or of messages. Letters are listed by stage in the plan's order, within a stage in the order in which they died.
+    `stage`, `error` and `ids` select dead letters: `error` is a glob matched against their `line`, `ids` are ids of
+    letters or of messages. Letters are listed by stage in the plan's order, oldest first within a stage.
 
-    Methods raise BrokerUnavailable when Redis does not answer, and NotFound for a stage that the plan does not have.
+    Methods raise BrokerUnavailable when Redis does not reply, and NotFound for a stage that is not in the plan.
 
     >>> from flowq.broker.open import open_broker
     >>> async def repair(pipeline):
@@ -41,24 +41,24 @@ class Inspector:
 
     @property
     def plan(self) -> Plan:
-        """The plan of the pipeline that it looks at."""
+        """The plan of the inspected pipeline."""
         return self._plan
 
     async def snapshot(self) -> Snapshot:
-        """The whole state, from one instant."""
+        """The whole state at one instant."""
         plan = self._plan
         return await self._broker.snapshot([edge.name for edge in plan.edges], [stage.name for stage in plan.consumers])
 
     async def balance(self) -> Mapping[str, StageBalance]:
-        """The counters of every stage, from one instant: they add up."""
+        """The counters of every stage, read at one instant, so that they add up."""
         return balance_of(self._plan, await self.snapshot())
 
     async def tempo(self) -> Mapping[str, Tempo]:
-        """How fast every stage has been in the last half minute."""
+        """The speed of every stage in the last half minute."""
         return await tempo_of(self._broker, self._plan, await self.snapshot())
 
     async def overview(self) -> Overview:
-        """The whole pipeline at a glance: counters, speeds, ages, workers and memory, where it is held up."""
+        """The whole pipeline at a glance: counters, speeds, ages, workers, memory and bottlenecks."""
         return await overview_of(self._broker, self._plan)
 
     async def slowest(self, limit: int = 5, *, at_least_seconds: float = 0.5) -> list[RunningMessage]:
@@ -67,51 +67,51 @@ class Inspector:
         return await slowest_of(self._broker, edges, limit=limit, at_least_seconds=at_least_seconds)
 
     async def workers(self) -> Mapping[str, Mapping[str, Any]]:
-        """The workers that are alive, by name, with what they told of themselves.
+        """The live workers by name, with the facts that they registered.
 
-        A worker that was killed counts until its lease has run out.
+        A killed worker counts until its lease expires.
         """
         registered = await self._broker.registered_workers()
         leases = await self._broker.leases(list(registered))
         return {name: facts for name, facts in sorted(registered.items()) if leases[name] is not None}
 
     async def held_keys(self) -> list[HeldKey]:
-        """The pacing keys on hold, with the reason and the time left; those held longest first within a stage."""
+        """The pacing keys on hold, with reason and time left; longest hold first within a stage."""
         return await held_keys(self._broker, [stage.name for stage in self._plan.consumers if stage.rate is not None])
 
     async def orphans(self) -> list[Orphan]:
-        """Edges that an earlier version of the pipeline had and this one has not, with what lies on them."""
+        """Edges that an earlier version of the pipeline had and this one has not, with what is left on them."""
         return await orphans_of(self._broker, self._plan)
 
     # Steering
 
     async def pause(self, stage: str | None = None) -> bool:
-        """Have a stage, or the whole pipeline, start nothing new; whether it was not paused before.
+        """Stop a stage, or the whole pipeline, from starting anything new. Returns False if it was paused already.
 
-        Workers notice within a second. What they run finishes, and everything else waits, until it is resumed:
-        restarts change nothing.
+        Workers notice within a second. Running messages finish and all others wait until the pause is lifted; restarts
+        do not lift it.
         """
         return await pauses.pause(self._broker, [self._steered(stage)])
 
     async def resume(self, stage: str | None = None) -> bool:
-        """Take back a pause, without `stage` all of this pipeline; whether there was one.
+        """Lift the pause of a stage, or without `stage` all pauses of this pipeline. Returns whether there was one.
 
-        A stage goes on only when the whole pipeline is not paused either.
+        A stage resumes only when the whole pipeline is not paused either.
         """
         if stage is None:
             return await pauses.resume(self._broker, list(await pauses.paused_since(self._broker)))
         return await pauses.resume(self._broker, [self._steered(stage)])
 
     async def pause_key(self, stage: str, key: str) -> None:
-        """Have a stage start nothing new of one pacing key, such as one host; it must have a `rate`."""
+        """Stop a stage from starting new messages of one pacing key, such as one host; it must have a `rate`."""
         await pauses.pause_key(self._broker, self._plan.stage(stage).name, key)
 
     async def resume_key(self, stage: str, key: str) -> bool:
-        """End the pause of a pacing key, or a hold that a handler has asked for; whether there was one."""
+        """End the pause of a pacing key, or a hold requested by a handler. Returns whether there was one."""
         return await pauses.resume_key(self._broker, self._plan.stage(stage).name, key)
 
     async def paused(self) -> Mapping[str, int]:
-        """The stages that are paused, "*" for all of them, and since when, in milliseconds since 1970."""
+        """The paused stages ("*" is the whole pipeline) and the start of each pause, in milliseconds since 1970."""
         return await pauses.paused_since(self._broker)
 
     def _steered(self, stage: str | None) -> str:
@@ -128,7 +128,7 @@ class Inspector:
     def each_dead_letter(
         self, stage: str | None = None, *, error: str | None = None, ids: Collection[str] = ()
     ) -> AsyncIterator[DeadLetterRecord]:
-        """Every dead letter that is there now, read a few at a time. Those that die meanwhile are left out."""
+        """Every dead letter there is now, read a few at a time. Later ones are left out."""
         return self._dead.each(Selection(stage, error, ids))
 
     async def groups(self, stage: str | None = None, *, error: str | None = None) -> list[DeadLetterGroup]:
@@ -143,8 +143,8 @@ class Inspector:
         ids: Collection[str] = (),
         dry_run: bool = False,
     ) -> Mapping[str, int]:
-        """Put dead letters back on the edges they came from, to be run again; returns how many, by stage.
+        """Put dead letters back on their edges, to be handled again; returns their number by stage.
 
-        See `DeadLetters.put_back`, which can do more.
+        `DeadLetters.put_back` has more options.
         """
         return await self._dead.put_back(Selection(stage, error, ids), dry_run=dry_run)

@@ -1,4 +1,4 @@
-"""Puts values into a pipeline from a program: one at a time, or in bulk."""
+"""Pushes messages into a pipeline from a program: one at a time or in bulk."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _FULL_PAUSE_SECONDS = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """What became of a bulk push."""
+    """The result of a bulk push: how many messages were appended, and how many were dropped as duplicates."""
 
     appended: int
     duplicates: int
@@ -45,22 +45,22 @@ class Pushed:
 class Publisher:
     """Pushes messages to the stages of one pipeline. Use it in an `async with`.
 
-    Several tasks may enter the same publisher: the first opens it, the last closes it, and it can be used again. It
-    belongs to one event loop at a time; a forked process opens it anew.
+    Several tasks may enter the same publisher: the first opens it, the last closes it, and it can be reopened. It
+    belongs to one event loop at a time; a forked process must open it again.
 
-    `redis` is a URL, or None for the server that flowq runs in `.flowq/`. A push that returns is stored; one that is
-    sent again because the reply was lost is stored once. When the edge of the stage is full, a push waits, or raises
-    QueueFull with `wait=False`. Whatever is not stored is told by an error.
+    `redis` is a URL, or None for the server that flowq runs in `.flowq/`. When a push returns, the message is stored;
+    a retry after a lost reply does not store it twice. When the edge of the stage is full, a push waits, or raises
+    QueueFull with `wait=False`. A message that is not stored always raises an error.
 
-    Redis answers before its replicas know: a failover may forget what was pushed in the last moments before it. With
-    `durability="replicated"` a push returns when a replica has the message as well, which costs a round trip between
-    the two. That is no proof against every failover: of several replicas another may be chosen.
+    Redis replies before it replicates: a failover may lose the latest pushes. With `durability="replicated"` a push
+    returns once a replica has the message too, at the cost of a round trip between the two. That does not cover every
+    failover: with several replicas, another one may be promoted.
 
-    `claim_folder` is where stages with `claim_above=` have large bodies lie: the folder that their workers use.
+    `claim_folder` is the folder in which stages with `claim_above=` keep large bodies: the one that their workers use.
 
-    Raises EncodeError for a message that the stage does not take, BrokerUnavailable after five tries without an
-    answer, or without a replica that confirms: Redis may have stored it then, and the same `id` pushed again within
-    an hour is still stored once.
+    Raises EncodeError for a message that the stage does not accept, and BrokerUnavailable after five attempts without
+    a reply, or without confirmation by a replica. Redis may have stored the message even so: pushing it again with the
+    same `id` within an hour stores it once.
 
     >>> async def add(pipeline, fetch, link):
     ...     async with Publisher(pipeline, redis="redis://localhost:6379/0") as publisher:
@@ -104,7 +104,7 @@ class Publisher:
             await check_claim_folder(broker, self._plan)
             self._claims = claim_check(broker, self._plan)
             self._outlets.clear()
-            self._ids = MessageIds()  # not those of a process that this one was forked from: they would collide
+            self._ids = MessageIds()  # a forked process must not use those of its parent
             yield broker
 
     async def push(
@@ -116,10 +116,10 @@ class Publisher:
         id: str | None = None,
         wait: bool = True,
     ) -> str:
-        """Push one message, to be run after `delay` (seconds or "5m"); returns its id.
+        """Push one message, to be handled after `delay` (seconds or "5m"); returns its id.
 
-        With `id`, the same id pushed to the same stage again within an hour is stored once. It has up to 256 bytes;
-        spaces, `%` and what cannot be printed are escaped as in a URL, in what is returned as well.
+        A message with an `id` that was pushed to the same stage within the last hour is stored only once. An id has up
+        to 256 bytes; spaces, `%` and unprintable characters are URL-escaped, in the returned id as well.
         """
         edge = self._inlet(stage)
         message_id = self._ids.next().decode() if id is None else _word(id)
@@ -136,11 +136,11 @@ class Publisher:
         id: str | None = None,
         wait: bool = True,
     ) -> Pushed:
-        """Push messages in bulk: one call of Redis for up to 1,000 of them and 8 MB, each call all or nothing.
+        """Push messages in bulk, in calls of up to 1,000 messages and 8 MB. Each call is all or nothing.
 
-        `messages` may be endless: they are taken as they are sent. Whatever error ends it says in its `stored` how many
-        are stored, from the first one on. Push those behind them again; or all of them with the same `id`, which stores
-        nothing twice within an hour. (After BrokerUnavailable only the second is sure.)
+        `messages` may be endless: they are consumed as they are sent. If an error ends the push, its `stored` is the
+        number of messages stored, counted from the first. Push the rest again, or push all of them again with the same
+        `id`, which within an hour stores nothing twice. (After BrokerUnavailable only the latter is safe.)
         """
         edge, delay_seconds = self._inlet(stage), seconds(delay)
         call = self._ids.next().decode() if id is None else f"push_many:{edge.name}:{_word(id)}"
@@ -149,7 +149,7 @@ class Publisher:
         most_bytes = self._outlets_to(edge).most_bytes
         try:
             for outputs in portions((self._encode(edge, message, next_id()) for message in messages), most_bytes):
-                # With how many they are: a call that is not the one of before must not pass for it.
+                # With the number of messages, so that a different call is not mistaken for a repeated one.
                 token = f"{call}:{pushed.appended + pushed.duplicates}+{len(outputs)}"
                 more = await self._publish(edge, outputs, token, delay_seconds, wait)
                 pushed = Pushed(pushed.appended + more.appended, pushed.duplicates + more.duplicates)
@@ -165,7 +165,7 @@ class Publisher:
         name = stage if isinstance(stage, str) else str(getattr(stage, "name", stage))
         edge = self._plan.edge_by_name.get(inlet_of(self._plan.stage(name).name))
         if edge is None:
-            raise UsageError(f'"{name}" is a source: it takes no messages', hint="push to a stage behind it")
+            raise UsageError(f'"{name}" is a source: it takes no messages', hint="push to a stage after it")
         return edge
 
     def _encode(self, edge: EdgePlan, message: Any, message_id: bytes) -> Output:
@@ -180,13 +180,13 @@ class Publisher:
         outlets = self._outlets_to(edge)
         seen_ms = self._plan.stage(edge.target).seen_ms
         claims, tries, n_pauses = self._claims, 0, 0
-        if claims is not None and edge.maxsize and not wait:  # write no files for what will be refused
+        if claims is not None and edge.maxsize and not wait:  # write no files for messages that will be refused
             self._refuse_if_full(edge, (await self._opened.outstanding([edge.name]))[edge.name])
         while True:
-            if not tries:  # else it may be stored already, which only another try can tell
+            if not tries:  # otherwise it may be stored already, which only another attempt can show
                 await self._until_light(edge, outlets, wait)
             try:
-                if claims is not None:  # references are left as they are: what is tried again is not written again
+                if claims is not None:  # a retry writes no file twice: references are left alone
                     outputs = await claims.deposit(outputs)
                 published = await self._opened.publish(
                     edge.name,
@@ -200,7 +200,7 @@ class Publisher:
             except BrokerUnavailable as error:
                 tries += 1
                 if tries == _TRIES:
-                    # It may have been taken each time, and the replies lost: then none of it may be sent anew.
+                    # Redis may have stored it and lost the replies: then nothing may be sent again under a new token.
                     if isinstance(error, RequestCutOff) and not await self._opened.was_published(token):
                         await self._publish_others(edge, outputs, token, delay_seconds, wait, error)
                     raise
@@ -221,7 +221,7 @@ class Publisher:
     async def _publish_others(
         self, edge: EdgePlan, outputs: Sequence[Output], token: str, delay: float, wait: bool, error: RequestCutOff
     ) -> None:
-        """Publish all but the largest, which is more than Redis accepts. Raises PayloadTooLarge."""
+        """Publish all messages except the largest, which exceeds what Redis accepts. Raises PayloadTooLarge."""
         largest = max(outputs, key=lambda output: len(output.body))
         others = [output for output in outputs if output is not largest]
         if others:
@@ -231,7 +231,7 @@ class Publisher:
             hint="raise its proto-max-bulk-len and client-query-buffer-limit, or use claim_above= where it is handled",
             detail=error.detail,
         )
-        refused.stored = len(outputs)  # the one that is refused counts with its neighbours
+        refused.stored = len(outputs)  # counts the refused one too: the caller continues behind this call
         raise refused from error
 
     @staticmethod
@@ -239,17 +239,17 @@ class Publisher:
         if n >= edge.maxsize:
             raise QueueFull(
                 f'edge "{edge.name}" holds {n:,} messages, its maxsize is {edge.maxsize:,}',
-                hint="wait until they are worked off, run more workers, or raise maxsize",
+                hint="wait until some are handled, run more workers, or raise maxsize",
             )
 
     async def _until_light(self, edge: EdgePlan, outlets: Outlets, wait: bool) -> None:
-        """Wait while the edge takes more memory than it may. Raises QueueFull where nobody wants to."""
+        """Wait while the edge uses more memory than its limit. Raises QueueFull if not `wait`."""
         while outlets.need_a_look:
             await outlets.look_again()
             if outlets.are_full and not wait:
                 raise QueueFull(
                     f'edge "{edge.name}" holds more than its maxsize_bytes of {edge.maxsize_bytes:,}',
-                    hint="wait until it is worked off, run more workers, or raise maxsize_bytes",
+                    hint="wait until some are handled, run more workers, or raise maxsize_bytes",
                 )
 
     @property
@@ -266,7 +266,7 @@ class Publisher:
 def _word(message_id: object) -> str:
     try:
         if not isinstance(message_id, str):
-            raise ValueError("it is no text")
+            raise ValueError("it is not a string")
         return one_word(message_id)
     except ValueError as error:
-        raise UsageError(f"this cannot be an id: {error}", hint="give another one, or none") from None
+        raise UsageError(f"this cannot be an id: {error}", hint="pass another id, or none") from None

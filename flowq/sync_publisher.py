@@ -25,10 +25,10 @@ _REMEDY = "with publisher: ..."
 
 
 class SyncPublisher:
-    """The same for programs without asyncio, such as Flask and Django. Use it in a `with`; threads may share it.
+    """A `Publisher` for programs without asyncio, such as Flask and Django. Use it in a `with`; threads may share it.
 
-    Several threads may enter the same publisher: the first opens it, the last closes it, and it can be used again. A
-    forked process, such as a worker of a web server, opens it anew.
+    Several threads may enter the same publisher: the first opens it, the last closes it, and it can be reopened. A
+    forked process, such as a web server's worker, must open it again.
 
     >>> def add(pipeline, fetch, link):
     ...     with SyncPublisher(pipeline, redis="redis://localhost:6379/0") as publisher:
@@ -51,7 +51,7 @@ class SyncPublisher:
 
     def __enter__(self) -> Self:
         if self._home.pid != os.getpid():
-            self._home = _Home()  # the thread of the parent is not here, and its lock may have been taken
+            self._home = _Home()  # fork copies no threads, and the lock may be held by one of them
         home = self._home
         home.check_thread()
         with home.turn:
@@ -99,7 +99,7 @@ class SyncPublisher:
         id: str | None = None,
         wait: bool = True,
     ) -> Pushed:
-        """Like `Publisher.push_many`. `messages` are iterated in the publisher's thread, so they cannot push too."""
+        """Like `Publisher.push_many`. `messages` is iterated in the publisher's thread, so it cannot push itself."""
         return self._call(self._publisher.push_many(stage, messages, delay=delay, id=id, wait=wait))
 
     def _call(self, work: Coroutine[Any, Any, T]) -> T:
@@ -112,7 +112,7 @@ class SyncPublisher:
 
 
 class _Home:
-    """Where a publisher is open: in which process, in which thread, and for how many."""
+    """The process and thread in which a publisher is open, and the number of its users."""
 
     def __init__(self) -> None:
         self.pid = os.getpid()
@@ -121,7 +121,7 @@ class _Home:
         self.n_users = 0
 
     def start(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        """Raises UsageError where nobody would ever do the work."""
+        """Start work in the loop. Raises UsageError where no loop would ever run it."""
         if self.pid != os.getpid():
             raise UsageError(
                 "the publisher was opened before this process was forked", hint=f"open one here:  {_REMEDY}"
@@ -133,10 +133,10 @@ class _Home:
             return self.loop.start(work)
 
     def check_thread(self) -> None:
-        """Raise UsageError in the thread of the loop, which would wait for itself."""
+        """Raise UsageError in the loop's own thread, which would wait for itself."""
         if self.loop is not None and self.loop.is_this_thread:
             raise UsageError(
-                "the publisher is busy: it cannot be used by the iterable that it is just taking messages from",
+                "the publisher is busy: the iterable that it is reading messages from cannot use it",
                 hint="make a list of the messages first, or push them one by one",
             )
 
@@ -164,7 +164,7 @@ class _LoopThread:
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def close(self) -> None:
-        """Cancel what is still going on, and wait for the end of the thread."""
+        """Cancel what is still running, and join the thread."""
         self._loop.call_soon_threadsafe(self._end.set)
         self._thread.join()
 
@@ -175,7 +175,7 @@ class _LoopThread:
 
         try:
             asyncio.run(until_the_end())
-        except BaseException as error:  # no loop could be made: too many open files, perhaps
+        except BaseException as error:  # the loop could not be created: too many open files, perhaps
             if started.done():
                 raise
             started.set_exception(error)
@@ -189,5 +189,5 @@ def _result(future: Future[T]) -> T:
             "the publisher was closed before the push was done", hint="close it after the last push"
         ) from None
     except BaseException:
-        future.cancel()  # Ctrl-C: nobody waits for it any more
+        future.cancel()  # Ctrl-C: nothing waits for it any more
         raise
