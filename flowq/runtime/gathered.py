@@ -1,4 +1,4 @@
-"""What a source has given and nobody has published yet, in order, with its cursors in between."""
+"""The values of a source that are not published yet, in order, with its cursors in between."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ Entry = Output | Refused
 
 @dataclass(frozen=True, slots=True)
 class Portion:
-    """What one call shall publish; with `cursor`, everything up to there has been given then."""
+    """What one call publishes. With `cursor`, everything up to that cursor has then been published."""
 
     entries: Sequence[Entry]
     cursor: bytes | None
 
 
 class Gathered:
-    """Values wait here, each as the entries that it became. What one value became is never torn apart.
+    """Values that wait to be published, each as the entries made of it, which are never separated.
 
-    `holds`: what comes after the last cursor waits for the next one, unless it is too much, which it is from
-    `most_bytes` on.
+    `holds`: values after the last cursor wait for the next one, unless they exceed what one call may carry, or
+    `most_bytes`.
     """
 
     def __init__(self, *, holds: bool, most_bytes: int = MOST_BYTES_PER_CALL) -> None:
@@ -34,7 +34,7 @@ class Gathered:
         self._values: deque[Sequence[Entry]] = deque()
         self._sizes: deque[int] = deque()
         self._n_bytes = 0
-        self._cursors: deque[tuple[int, bytes]] = deque()  # each with the number of values before it, of all there were
+        self._cursors: deque[tuple[int, bytes]] = deque()  # each with the number of values before it, ever
         self._taken = 0
 
     def __len__(self) -> int:
@@ -42,28 +42,28 @@ class Gathered:
 
     @property
     def is_full(self) -> bool:
-        """Whether as much is here as one call may carry, so that nothing waits for a cursor any more."""
+        """Whether there is enough for a full call, so that nothing waits for a cursor any more."""
         n = len(self._values)
         return n >= MOST_PER_CALL or (n > 1 and self._n_bytes > self._most_bytes)
 
     def add(self, entries: Sequence[Entry]) -> None:
-        """Add what one value has become."""
+        """Add the entries made of one value."""
         size = sum([len(entry.body) for entry in entries])
         self._values.append(entries)
         self._sizes.append(size)
         self._n_bytes += size
 
     def save(self, cursor: bytes) -> None:
-        """Everything added so far is done with at this cursor."""
+        """Record that this cursor covers everything added so far."""
         at = self._taken + len(self._values)
         if self._cursors and self._cursors[-1][0] == at:
             self._cursors.pop()
         self._cursors.append((at, cursor))
 
     def take(self, most: int, *, everything: bool = False) -> Portion | None:
-        """The next portion of about `most` values, ending at a cursor if one is within reach. None: nothing is ready.
+        """The next portion of about `most` values, up to a cursor if one is within reach; None if nothing is ready.
 
-        With `everything`, what has no cursor behind it is ready as well.
+        With `everything`, values after the last cursor are ready as well.
         """
         at = end = self._taken + self._fitting(most)
         cursor: bytes | None = None
@@ -76,7 +76,7 @@ class Gathered:
         return Portion(self._popped(at - self._taken), cursor)
 
     def _waits_for_a_cursor(self) -> bool:
-        """Whether the values that are here and the next cursor may still go together."""
+        """Whether these values and the next cursor may still fit into one call."""
         return self._holds and not self._cursors and self._fitting(MOST_PER_CALL) == len(self._values) < MOST_PER_CALL
 
     def _fitting(self, most: int) -> int:

@@ -1,4 +1,4 @@
-"""Dead letters from the beginning: what a source has read and cannot become a message."""
+"""Dead letters for what a source has read that cannot become a message."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LONGEST_BODY_SHOWN = 65_536
 
 
 class Refusals:
-    """Makes the dead letters of one source. They lie with the stages that take what it gives."""
+    """Makes the dead letters of one source. They are stored with the stages that it feeds."""
 
     def __init__(
         self, stage: StagePlan, emission: Emission, next_id: Callable[[], bytes], *, worker: str, run_id: str
@@ -35,11 +35,11 @@ class Refusals:
         self._run_id = run_id
 
     def of_bytes(self, body: bytes, error: Exception) -> list[Refused]:
-        """For bytes that are not valid: one for each edge that takes what the source gives first."""
+        """For invalid bytes: one for each edge that accepts the source's first type."""
         return [self._refused(edge, body, "undecodable", error) for edge in self._edges]
 
     def of_value(self, value: Any, error: Exception) -> list[Refused]:
-        """For a value that cannot be sent: one for each edge that would have taken it, or takes the first type."""
+        """For a value that cannot be sent: one for each edge that accepts its type, or else the source's first type."""
         if isinstance(error, PayloadTooLarge):
             targets = self._emission.targets_for(value)
             return [self._refused(target.edge, target.encode(value), "unencodable", error) for target in targets]
@@ -54,30 +54,30 @@ class Refusals:
 
     def _refused(self, edge: str, body: bytes, reason: str, error: Exception) -> Refused:
         header = Header.entering(self._next_id().decode())
-        entry_id = b"%d-0" % round(time.time() * 1000)  # it is as if it had died on arrival
+        entry_id = b"%d-0" % round(time.time() * 1000)  # as if it had died on arrival
         delivery = Delivery(edge, entry_id, header.encode(), body, self._worker, 0)
         info = dead_letter_info(DeadLetter(reason, error, header), delivery, self._run_id)
         return Refused(edge, header.encode(), body, orjson.dumps(info))
 
 
 def uncommittable(entry: Output | Refused, error: Exception, *, worker: str, run_id: str) -> Refused:
-    """For what is too large for Redis: the beginning of its body, which is all of it that can be kept there."""
+    """For a message that is too large for Redis: with the beginning of its body, which is all that can be stored."""
     header = Header.decode(entry.header)
-    told = ValueError(f"{len(entry.body):,} bytes are more than Redis accepts; only their beginning is kept here")
-    told.__cause__ = error
+    too_large = ValueError(f"{len(entry.body):,} bytes are more than Redis accepts; only their beginning is kept here")
+    too_large.__cause__ = error
     delivery = Delivery(entry.edge, b"%d-0" % round(time.time() * 1000), entry.header, entry.body, worker, 0)
-    info = dead_letter_info(DeadLetter("uncommittable", told, header), delivery, run_id)
+    info = dead_letter_info(DeadLetter("uncommittable", too_large, header), delivery, run_id)
     return Refused(entry.edge, entry.header, entry.body[:LONGEST_BODY_SHOWN], orjson.dumps(info))
 
 
 def spelled_out(value: Any) -> bytes:
-    """A value for a person to read, as JSON if possible, where it cannot be written as the JSON of its type.
+    """A readable form of a value that cannot be written as its type: JSON if possible.
 
     >>> spelled_out({"n": float("inf"), "head": bytes([255])})
     b'{"n":"Infinity","head":"_w=="}'
     """
     try:
-        # Taken apart first: a model would be written in its own way, which is what has failed.
+        # Dumped first: to_json would use the serializer of the model, which is what has failed.
         plain = value.model_dump(warnings=False) if isinstance(value, BaseModel) else value
         body = to_json(plain, bytes_mode="base64", inf_nan_mode="strings", fallback=repr)
     except Exception:  # noqa: BLE001  (half a surrogate pair, a cycle, a property that fails)

@@ -151,7 +151,7 @@ class Runner:
             start = partial(self._crew.start, stage, arguments[stage.name], resources, self._ids.next, self.worker)
             self._watch(self._resources.context.run(start))
         if self._only_sources:
-            self._spawn(self._crew.until_all_are_over(), "end").add_done_callback(self._has_nothing_left)
+            self._spawn(self._crew.until_all_have_ended(), "end").add_done_callback(self._has_nothing_left)
 
     async def _sign_on(self) -> None:
         if self._broker.dialer.is_private:
@@ -220,7 +220,7 @@ class Runner:
             raise failed[0]
 
     async def _end_tasks(self) -> None:
-        await self._crew.until_all_are_over()
+        await self._crew.until_all_have_ended()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

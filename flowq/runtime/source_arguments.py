@@ -1,4 +1,4 @@
-"""The arguments of sources: what the user gave, as the types that the sources ask for."""
+"""Converts the arguments that the user passes to the types that the sources declare."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def source_arguments(stage: StagePlan, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of a source from what the user gave, converted to the annotated types.
+    """The arguments of a source, converted to its annotated types.
 
-    Text stands for itself, or for JSON where the type is no plain text: a list, a dict, a model. A list of texts is an
-    option that was given several times. Raises UsageError for one that is missing or does not fit. Arguments of other
-    sources are passed over.
+    Text is used as it is, or parsed as JSON where the type requires that: a list, a dict, a model. A list of texts is
+    an option that was repeated. Raises UsageError for an argument that is missing or does not fit. Arguments of other
+    sources are ignored.
     """
     arguments: dict[str, Any] = {}
     for parameter in _parameters(stage):
@@ -48,7 +48,7 @@ def _converted(stage: StagePlan, parameter: inspect.Parameter, given: Any) -> An
     try:
         adapter = type_adapter(type_)
     except EncodeError as error:
-        hint = "give it a default, or take text and make it in the source"
+        hint = "give it a default, or accept text and convert it in the source"
         raise UsageError(f"-a {parameter.name}: {error.message}", hint=hint, place=stage.place) from None
     if isinstance(given, str) and not is_unicode(given):
         return _undecodable_path(stage, parameter, given, type_)
@@ -76,18 +76,18 @@ def is_unicode(text: str) -> bool:
 
 
 def _undecodable_path(stage: StagePlan, parameter: inspect.Parameter, given: str, type_: Any) -> Path:
-    """Names of files are bytes, and a Path takes them all. Text has to be text: it may go on into a message."""
+    """File names are bytes, and a Path can hold any of them. A str must be valid text: it may end up in a message."""
     if {Path, PurePath}.intersection(members(type_)):
         return Path(given)
     raise UsageError(
         f"-a {parameter.name}={given} is not UTF-8",
-        hint=f'write  {parameter.name}: Path  in source "{stage.name}" for names of files, which may have any bytes',
+        hint=f'write  {parameter.name}: Path  in source "{stage.name}" for file names, which may hold any bytes',
         place=stage.place,
     )
 
 
 def _readings(given: Any, type_: Any) -> Iterable[Any]:
-    """What may have been meant, the likeliest first. Bytes are JSON."""
+    """The possible meanings of an argument, the likeliest first. Bytes are JSON."""
     if _is_list(given):
         each = [_json(one) or b"null" if isinstance(one, str) else b"null" for one in given]
         return [given, b"[" + b",".join(each) + b"]"]
@@ -117,7 +117,7 @@ def _read(adapter: TypeAdapter[Any], reading: Any) -> Any:
 
 
 def bound(call: Any, filled: Mapping[str, Any]) -> tuple[Sequence[Any], Mapping[str, Any]]:
-    """Positional and named arguments of a call, all given by name."""
+    """The positional and named arguments of a call, from arguments that are all named."""
     only_by_place = [
         name
         for name, parameter in signature_of(call).parameters.items()
@@ -128,7 +128,7 @@ def bound(call: Any, filled: Mapping[str, Any]) -> tuple[Sequence[Any], Mapping[
 
 
 def reject_unknown_arguments(plan: Plan, given: Mapping[str, Any]) -> None:
-    """Raise UsageError for an argument that no source takes."""
+    """Raise UsageError for an argument that no source accepts."""
     taken = {parameter.name for stage in plan.sources for parameter in _parameters(stage)}
     for name in given:
         if name not in taken:
@@ -137,7 +137,7 @@ def reject_unknown_arguments(plan: Plan, given: Mapping[str, Any]) -> None:
 
 
 def cursor_name(stage: StagePlan, given: Mapping[str, Any]) -> str:
-    """The name of a source's cursor: another one for other arguments, which may be about another file or table."""
+    """The name of a source's cursor. It depends on the arguments, which may name another file or table."""
     own = sorted((p.name, in_one_order(given[p.name])) for p in _parameters(stage) if p.name in given)
     if not own:
         return stage.name
@@ -145,16 +145,16 @@ def cursor_name(stage: StagePlan, given: Mapping[str, Any]) -> str:
 
 
 def digest(arguments: Sequence[tuple[str, str]]) -> str:
-    """A short word that is the same for the same arguments."""
+    """A short digest, the same for the same arguments."""
     try:
         text = orjson.dumps(arguments)
-    except TypeError:  # the name of a file is not UTF-8
+    except TypeError:  # a file name that is not UTF-8
         text = json.dumps(arguments).encode()
     return hashlib.blake2b(text, digest_size=6).hexdigest()
 
 
 def in_one_order(value: Any) -> str:
-    """The text of an argument, the same in every process: the order of a set is not.
+    """The text of an argument, the same in every process: a set is sorted, since its order varies.
 
     >>> in_one_order({"b", "a"})
     "['a', 'b']"
@@ -163,14 +163,14 @@ def in_one_order(value: Any) -> str:
 
 
 def cursor_type(stage: StagePlan) -> Any:
-    """What the source keeps as its cursor: X of its `SourceContext[X]`."""
+    """The type of the source's cursor: X of its `SourceContext[X]`."""
     parameter = signature_of(stage.handler.call).parameters[stage.handler.context_parameter or ""]
     (context,) = members(evaluated(stage.handler.call, parameter.annotation))
     return next(iter(get_args(context)), Any)
 
 
 def _parameters(stage: StagePlan) -> Iterator[inspect.Parameter]:
-    """The parameters that the user fills."""
+    """The parameters that the user supplies."""
     for name, parameter in signature_of(stage.handler.call).parameters.items():
         is_ours = name in stage.handler.resources or name == stage.handler.context_parameter
         if not is_ours and parameter.kind not in _VARIADIC:

@@ -1,4 +1,4 @@
-"""The sources of one process: runs them side by side, and keeps the failure of one from cutting off the others."""
+"""Runs the sources of one process side by side, so that the failure of one does not interrupt the others."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _LONGEST_LAST_WORK_SECONDS = 60.0
 
 
 class SourceCrew:
-    """Runs sources. The task of one that fails raises when what was given has been handled.
+    """Runs sources. When one fails, its task raises only after everything that was sent has been handled.
 
-    A source that fails each time it is started would otherwise keep everything before that from being handled, and
-    other sources from giving. A run that stays (`drains` is False) does not wait for other sources, and not for long:
-    whoever watches it shall see that a source failed. `edges` are those that the run reads.
+    Otherwise a source that fails at every start would keep earlier messages from being handled and other sources from
+    running. A run that does not drain waits at most a minute, and not for other sources: its operator must see that a
+    source failed. `edges` are those that the run reads.
     """
 
     def __init__(self, plan: Plan, broker: Broker, options: RunOptions, pauses: Pauses, edges: Sequence[str]) -> None:
@@ -37,8 +37,8 @@ class SourceCrew:
         self._pauses = pauses
         self._edges = edges
         self._tasks: list[asyncio.Task[None]] = []
-        self._open = 0
-        self._all_given = asyncio.Event()
+        self._n_running = 0
+        self._all_ended = asyncio.Event()
 
     def start(
         self,
@@ -48,23 +48,23 @@ class SourceCrew:
         next_id: Callable[[], bytes],
         worker: str,
     ) -> asyncio.Task[None]:
-        """Run a source in a task, which raises SourceFailed or UsageError in the end if the source has."""
+        """Run a source in a task. The task raises SourceFailed or UsageError when the source has failed."""
         runner = SourceRunner(
             stage, self._plan, self._broker, next_id,
             pauses=self._pauses, worker=worker, grace_seconds=self._options.grace_seconds,
         )  # fmt: skip
         task = asyncio.create_task(self._run(runner, arguments, resources), name=f"source {stage.name}")
         self._tasks.append(task)
-        self._open += 1
+        self._n_running += 1
         return task
 
     def cancel(self) -> None:
-        """Have all of them stop."""
+        """Stop all of them."""
         for task in self._tasks:
             task.cancel()
 
-    async def until_all_are_over(self) -> None:
-        """Return when every task has ended, however."""
+    async def until_all_have_ended(self) -> None:
+        """Return when every task has ended."""
         if self._tasks:
             await asyncio.wait(self._tasks)
 
@@ -74,21 +74,21 @@ class SourceCrew:
             await runner.run(arguments, resources, self._options.signature())
         except (SourceFailed, UsageError) as error:
             failure = error
-        self._open -= 1
-        if not self._open:
-            self._all_given.set()
+        self._n_running -= 1
+        if not self._n_running:
+            self._all_ended.set()
         if failure is not None:
             await self._finish_before(failure)
             raise failure
 
     async def _finish_before(self, failure: FlowqError) -> None:
-        if not self._open and not await self._is_outstanding():
+        if not self._n_running and not await self._is_outstanding():
             return
-        log.error("%s; the run ends with that when what has been given is handled", failure.message)
+        log.error("%s; the run ends with this error once everything sent has been handled", failure.message)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(None if self._options.drains else _LONGEST_LAST_WORK_SECONDS):
                 if self._options.drains:
-                    await self._all_given.wait()
+                    await self._all_ended.wait()
                 while await self._is_outstanding():  # noqa: ASYNC110  (only the next look can tell)
                     await asyncio.sleep(_LOOK_SECONDS)
 

@@ -1,4 +1,4 @@
-"""What a source gives, encoded the moment it is given: the source may change the object as soon as it goes on."""
+"""Encodes each value of a source at once: the source may change the object as soon as it resumes."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from flowq.runtime.gathered import Entry
 from flowq.runtime.refusals import Refusals
 
 Taken = Saved | Sequence[Entry]
-"""An encoded cursor, or what one value became."""
+"""An encoded cursor, or the entries made of one value."""
 
 
 class Intake:
-    """Turns values, cursors and rejections of one source into what is published. Called where the source runs."""
+    """Turns the values, cursors and rejections of one source into entries to publish. Called where the source runs."""
 
     def __init__(self, stage: StagePlan, emission: Emission, refusals: Refusals, encode_cursor: Encode) -> None:
         self._stage = stage
@@ -30,7 +30,7 @@ class Intake:
         self.context: SourceContext[Any] | None = None
 
     def value(self, value: Any, iterator: Any) -> Taken:
-        """What `iterator` has just yielded, as messages; as dead letters if it cannot be a message."""
+        """The messages made of what `iterator` has just yielded, or dead letters where it cannot be a message."""
         self._n_values += 1
         if value is None:  # no message, as from any stage
             return ()
@@ -41,16 +41,16 @@ class Intake:
                 return self._refusals.of_value(value, error)
 
     def record(self, item: Saved | Rejected) -> Taken:
-        """What the source has told its context."""
+        """The entries made of what the source recorded in its context."""
         if isinstance(item, Saved):
             return Saved(self._encode_cursor(item.cursor))
         with _noted(item.error, self._place(f"after {self._n_values:,} values", None)):
             return self._refusals.of_bytes(item.body, item.error)
 
     def _place(self, which: str, iterator: Any) -> str:
-        """Where the source was, as its dead letters name it."""
-        if self.context is not None and (told := self.context.place):
-            return told if isinstance(told, str) else told()
+        """The position of the source, as its dead letters show it."""
+        if self.context is not None and (own := self.context.place):
+            return own if isinstance(own, str) else own()
         frame = getattr(iterator, "gi_frame", None) or getattr(iterator, "ag_frame", None)
         place = self._stage.place if frame is None else place_at(frame.f_code.co_filename, frame.f_lineno)
         return f"source {self._stage.name}, {which}, {place}"
@@ -58,7 +58,7 @@ class Intake:
 
 @contextmanager
 def _noted(error: Exception, place: str) -> Generator[None]:
-    """An error that names a place for as long as its dead letter is written: the user may raise it again elsewhere."""
+    """Adds a place to an error while its dead letter is written. The user may raise the same error elsewhere."""
     if any(note.startswith(place) for note in getattr(error, "__notes__", ())):
         yield
         return
@@ -70,7 +70,7 @@ def _noted(error: Exception, place: str) -> Generator[None]:
 
 
 def context_recording(cursor: Any, intake: Intake, keep: Callable[[Taken], None]) -> SourceContext[Any]:
-    """A context that hands what it is told to `keep`, encoded."""
+    """A context that passes what is recorded in it to `keep`, encoded."""
     context = SourceContext[Any](cursor, record=lambda item: keep(intake.record(item)))
     intake.context = context
     return context

@@ -1,4 +1,4 @@
-"""Publishes what a source gives, in bulk: soon after it was given, and not while an edge is full."""
+"""Publishes the messages of a source in bulk: soon after they were yielded, but not while an edge is full."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ _FULL_PAUSE_SECONDS = 0.1
 
 
 class TakenOver(Exception):
-    """Another worker runs the source, or its cursor is not where this one left it: Redis has lost something."""
+    """Another worker runs the source, or Redis has lost the cursor that this one stored."""
 
 
 class SourcePublishing:
-    """Gathers what one source gives and publishes it. Only `run` talks to Redis, so that nothing is torn apart.
+    """Gathers the messages of one source and publishes them. Only `run` talks to Redis, so that the order is kept.
 
-    With `cursor_name`, the cursor is stored in the same step as the messages before it; it stands at `cursor` now.
+    With `cursor_name`, each cursor is stored in the same call as the messages before it. `cursor` is the stored one.
     """
 
     def __init__(
@@ -64,17 +64,17 @@ class SourcePublishing:
         self._outlets = Outlets(broker, edges_fed(plan, stage))
         self._gathered = Gathered(holds=bool(cursor_name), most_bytes=self._outlets.most_bytes)
         self._claims = claim_check(broker, plan)
-        # A call is refused or taken as a whole: small ones keep a small edge near its size.
+        # A call is accepted or refused as a whole: small calls keep a small edge close to its size.
         sizes = [edge.maxsize for edge in plan.edges_out_of(stage.name) if edge.maxsize]
         self._most = max(1, min(MOST_PER_CALL, *(size // 10 for size in sizes)))
         self._news = asyncio.Event()
         self._is_due = asyncio.Event()
         self._room = asyncio.Event()
-        self._is_over = False
+        self._has_ended = False
         self._finished = ""
 
     def add(self, taken: Taken) -> None:
-        """Take in what the source has given next."""
+        """Add what the source has yielded or recorded next."""
         if isinstance(taken, Saved):
             self._gathered.save(taken.cursor)
         else:
@@ -82,31 +82,31 @@ class SourcePublishing:
         self._news.set()
 
     async def until_there_is_room(self) -> None:
-        """Wait while as much has been gathered as one call may carry."""
+        """Wait while a full call has been gathered."""
         while self._gathered.is_full:
             self._room.clear()
             self._is_due.set()
             await self._room.wait()
 
     def end(self, *, finished: str = "") -> None:
-        """Nothing more will come. With `finished`, the source has given everything and is noted as finished.
+        """End the publishing. With `finished`, the source came to its end, and that is recorded.
 
-        Otherwise what has no cursor behind it is dropped, since the source gives it again.
+        Otherwise messages after the last cursor are dropped, since the source will yield them again.
         """
-        self._is_over, self._finished = True, finished
+        self._has_ended, self._finished = True, finished
         self._news.set()
         self._is_due.set()
 
     async def run(self) -> None:
         """Publish until the end. Raises TakenOver, BrokerRefused."""
-        while not self._is_over:
+        while not self._has_ended:
             await self._news.wait()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LONGEST_GATHER_SECONDS):
                     await self._is_due.wait()
             self._news.clear()
             self._is_due.clear()
-            if not self._is_over:
+            if not self._has_ended:
                 await self._flush()
         await self._flush(finished=self._finished)
 
@@ -123,14 +123,14 @@ class SourcePublishing:
             self._room.set()
 
     async def _deposited(self, portion: Portion) -> Portion:
-        """What shall be published, its large bodies brought away: once, however often that is tried."""
+        """The same portion, its large bodies moved to the claim folder: once, however often publishing is retried."""
         if (claims := self._claims) is None:
             return portion
         what = f"publishing from {self._stage.name}"
         return replace(portion, entries=await insist(lambda: claims.deposit(portion.entries), what=what))
 
     async def _refusal_of(self, portion: Portion, *, finished: str) -> RequestRefused | None:
-        """Publish a portion; what Redis answers if it does not accept that much."""
+        """Publish a portion. Returns the error if a message in it is larger than Redis accepts."""
         try:
             await self._publish(portion, finished=finished)
         except RequestRefused as error:
@@ -140,7 +140,7 @@ class SourcePublishing:
         return None
 
     def _without_largest(self, portion: Portion, refusal: RequestRefused) -> Portion:
-        """The same with a dead letter in the place of the largest message: its neighbours can be stored then."""
+        """The same portion with a dead letter in place of the largest message, so that the others can be stored."""
         largest = max(portion.entries, key=_size)
         letter = uncommittable(largest, refusal, worker=self._worker, run_id=self._broker.run_id)
         log.warning("source %s: a message of %d bytes is more than Redis accepts", self._stage.name, _size(largest))
@@ -165,7 +165,7 @@ class SourcePublishing:
             except RequestRefused:
                 if not await insist(lambda: self._broker.was_published(token), what=what):
                     raise
-                return False  # it was taken, and only the replies were lost: none of it may be sent anew
+                return False  # stored, only the replies were lost: the next attempt with this token confirms it
 
         what, n_pauses = f"publishing from {name}", 0
         while not await is_stored():

@@ -1,4 +1,4 @@
-"""Runs a source from its turn to its end: lends it what it needs, takes what it gives, and says how it failed."""
+"""Runs a source: waits for its turn, calls it, publishes what it yields, and reports how it failed."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ from flowq.runtime.source_thread import SourceThread
 log = logging.getLogger("flowq.runtime")
 
 _LOOK_SECONDS = 0.5
-_THREAD_CLOSING_SECONDS = 1.0  # one that waits for input cannot be told, and must not hold up the stop
+_THREAD_CLOSING_SECONDS = 1.0  # one that blocks on input cannot be interrupted, and must not hold up the stop
 
 
 class SourceFailed(FlowqError):
-    """A source raised an exception, which is the cause. What it had given before is kept."""
+    """A source raised an exception, which is the cause. What it had yielded before is kept."""
 
     code = "FQ302"
 
 
 class SourceRunner:
-    """Runs one source from beginning to end, and notes in Redis that it has finished. Waits while another worker does.
+    """Runs one source to its end and records in Redis that it has finished. Waits while another worker runs it.
 
-    A source with a context goes on where its cursor was stored last. One without starts from its beginning in the next
-    run if it was broken off: what it gives may come twice.
+    A source with a context resumes at its last stored cursor. One without a context starts over if it was interrupted,
+    so that its messages may come twice.
     """
 
     def __init__(
@@ -66,39 +66,39 @@ class SourceRunner:
         self._has_cursor = stage.handler.context_parameter is not None
 
     async def run(self, arguments: Mapping[str, Any], resources: Mapping[str, Any], signature: str) -> None:
-        """Publish everything the source gives, unless an earlier worker of the same run already has.
+        """Publish everything the source yields, unless an earlier worker of the same run already has.
 
-        Raises SourceFailed, or the UsageError that the source raised, when what it gave before that is stored.
+        Raises SourceFailed, or the UsageError that the source raised, once everything yielded before that is stored.
         """
         name = self._stage.name
         while await self._is_its_turn(signature):
             try:
-                await self._give(arguments, resources, signature)
+                await self._publish_all(arguments, resources, signature)
             except TakenOver:
                 continue
-            # For where the last messages went out before the end was known, or had to be confirmed by a replica first.
+            # The last publication does not record it if the end was not known yet, or a replica had to confirm first.
             await insist(lambda: self._broker.source_finished(name, signature), what=f"finishing {name}")
 
     async def _is_its_turn(self, signature: str) -> bool:
-        """Wait for as long as another worker runs the source. False: it has finished."""
-        name, told = self._stage.name, ""
+        """Wait while another worker runs the source. Returns False if the source has finished."""
+        name, reported = self._stage.name, ""
         while not await insist(lambda: self._broker.is_source_finished(name, signature), what=f"starting {name}"):
             runner = await insist(lambda: take_source(self._broker, name, self._worker), what=f"starting {name}")
             if runner == self._worker:
                 return True
-            if runner != told:
-                told = runner
-                log.warning("source %s is being run by worker %s: this one takes over if that is gone", name, runner)
+            if runner != reported:
+                reported = runner
+                log.warning("source %s is being run by worker %s: this one takes over if that one dies", name, runner)
             await asyncio.sleep(_LOOK_SECONDS)
         return False
 
-    async def _give(self, arguments: Mapping[str, Any], resources: Mapping[str, Any], signature: str) -> None:
+    async def _publish_all(self, arguments: Mapping[str, Any], resources: Mapping[str, Any], signature: str) -> None:
         feed = await self._feed(arguments, resources)
         publishing = asyncio.create_task(feed.publishing.run(), name=f"publishing from {self._stage.name}")
         feeding = asyncio.create_task(feed.run(), name=f"feeding from {self._stage.name}")
         try:
             await asyncio.wait([feeding, publishing], return_when=asyncio.FIRST_COMPLETED)
-            if publishing.done():  # it ends by itself only when it fails
+            if publishing.done():  # only a failure ends it early
                 publishing.result()
             error = feeding.result()
             feed.publishing.end(finished="" if error else signature)
@@ -131,9 +131,9 @@ class SourceRunner:
             return decoder(type_)(stored) if stored else None
         except DecodeError as error:
             raise UsageError(
-                f'source "{self._stage.name}" cannot go on where it was: its cursor is {error.message}',
+                f'source "{self._stage.name}" cannot resume: its cursor is {error.message}',
                 detail=error.detail,
-                hint="flowq run --fresh forgets it, and begins again",
+                hint="flowq run --fresh forgets the cursor and starts over",
                 place=self._stage.place,
             ) from None
 
@@ -141,16 +141,16 @@ class SourceRunner:
         if isinstance(error, UsageError):
             error.place = error.place or self._stage.place
             return error
-        where = "where its cursor is" if self._has_cursor else "from its beginning"
+        where = "resumes at its cursor" if self._has_cursor else "starts from its beginning"
         return SourceFailed(
-            f'source "{self._stage.name}" failed: {_in_words(error)}',
+            f'source "{self._stage.name}" failed: {_described(error)}',
             place=self._stage.place,
-            hint=f"run it again when that is mended: it starts {where}, and what it gave is kept",
+            hint=f"run it again once that is fixed: it {where}, and what it has sent is kept",
         )
 
 
 class _Feed(ABC):
-    """Takes what a source gives, from its first value to its end."""
+    """Reads everything a source yields."""
 
     def __init__(
         self,
@@ -168,9 +168,9 @@ class _Feed(ABC):
         self._is_stopping = False
 
     async def run(self) -> BaseException | None:
-        """Feed the publishing until the source ends; what it raised, if it did.
+        """Feed the publishing until the source ends. Returns what the source raised, if it did.
 
-        SystemExit in a task would end the loop, and CancelledError of the user's own would look like being stopped.
+        Raised in a task, SystemExit would end the loop, and the user's own CancelledError would look like a stop.
         """
         try:
             await self._take_all()
@@ -183,18 +183,18 @@ class _Feed(ABC):
         return None
 
     async def stop(self, feeding: asyncio.Task[BaseException | None], seconds: float) -> None:
-        """Have the source clean up, and leave it behind if it does not end."""
+        """Let the source clean up; abandon it if it does not end in time."""
         self._is_stopping = True
         feeding.cancel()
         done, _ = await asyncio.wait([feeding], timeout=seconds)
         if not done:
-            log.warning("source %s does not end, and is left behind", self._stage.name)
+            log.warning("source %s does not end, and is abandoned", self._stage.name)
 
     @abstractmethod
     async def _take_all(self) -> None: ...
 
     def _start(self, keep: Callable[[Taken], None]) -> Any:
-        """Call the user's function; `keep` takes what is recorded in its context."""
+        """Call the user's function; `keep` receives what is recorded in its context."""
         contexts: dict[str, SourceContext[Any]] = {}
         if (parameter := self._stage.handler.context_parameter) is not None:
             contexts[parameter] = context_recording(self._cursor, self._intake, keep)
@@ -206,14 +206,14 @@ class _Feed(ABC):
 class _AsyncFeed(_Feed):
     async def _take_all(self) -> None:
         publishing, take = self.publishing, self._intake.value
-        given = self._start(publishing.add)
+        values = self._start(publishing.add)
         try:
-            async for value in given:
-                publishing.add(take(value, given))
+            async for value in values:
+                publishing.add(take(value, values))
                 await publishing.until_there_is_room()
         finally:
-            if isinstance(given, AsyncGenerator):  # stopped at a yield, it would be closed when it is collected
-                await given.aclose()
+            if isinstance(values, AsyncGenerator):  # stopped at a yield: closed now, not at its garbage collection
+                await values.aclose()
 
 
 class _ThreadFeed(_Feed):
@@ -233,9 +233,9 @@ class _ThreadFeed(_Feed):
         await self._thread.stop(min(seconds, _THREAD_CLOSING_SECONDS))
 
 
-def _in_words(error: BaseException) -> str:
+def _described(error: BaseException) -> str:
     if isinstance(error, FlowqError):
         return f"{error.message}: {error.detail}".rstrip(": ")
     if isinstance(error, asyncio.CancelledError):
-        return "what it waited for was cancelled"
+        return "something it awaited was cancelled"
     return error_repr(error)

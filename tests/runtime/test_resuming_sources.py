@@ -259,7 +259,7 @@ async def test_a_cursor_of_an_earlier_version_that_does_not_fit_is_named(lab: La
     pipeline = Pipeline("p", counting >> collecting([]))
     await lab.command(b"HSET", Keys(lab.namespace, "p").cursors, "counting", b'"yesterday"')
 
-    with pytest.raises(UsageError, match="cannot go on where it was") as raised:
+    with pytest.raises(UsageError, match="cannot resume") as raised:
         await lab.run(pipeline)
 
     assert "--fresh" in raised.value.hint

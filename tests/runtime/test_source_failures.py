@@ -272,4 +272,4 @@ async def test_a_source_that_will_not_be_cancelled_does_not_keep_the_run_from_st
     released.set()
 
     assert was_asked.is_set()
-    assert "source stubborn does not end, and is left behind" in caplog.text
+    assert "source stubborn does not end, and is abandoned" in caplog.text
