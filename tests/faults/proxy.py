@@ -33,7 +33,10 @@ class _Loss:
 
 
 class Proxy:
-    """Passes everything on until told otherwise. `url` is where clients connect; `dropped` counts the lost replies."""
+    """Forwards everything until told otherwise. `url` is where clients connect.
+
+    `dropped` counts the lost replies, `n_passed` the bytes forwarded in each direction.
+    """
 
     def __init__(self, redis_url: str) -> None:
         self._socket_path = urlsplit(redis_url).path
@@ -47,6 +50,7 @@ class Proxy:
         self._connections: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self.dropped = 0
+        self.n_passed = dict.fromkeys(WAYS, 0)
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
@@ -146,6 +150,7 @@ class Proxy:
             now = asyncio.get_running_loop().time()
             self._free_at[way] = max(now, self._free_at[way]) + n_bytes / self._bytes_per_second
             await asyncio.sleep(self._free_at[way] - now)
+        self.n_passed[way] += n_bytes
 
 
 class _Connection:

@@ -18,6 +18,7 @@ import pytest
 import uvloop
 
 from flowq.broker.connection import Link, UrlDialer, is_lost
+from flowq.broker.open import dialer_for
 from flowq.errors import BrokerUnavailable
 from tests.certificates import Authority
 from tests.conftest import Servers
@@ -49,18 +50,24 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(tmp_path_factory.mktemp("authority"))
 
 
-@pytest.fixture(params=["plain", "tls"])
+# Half of a TLS connection cannot be closed.
+WAYS = [("plain", way) for way in BREAKS] + [("tls", way) for way in BREAKS if way != "half-close"]
+
+
+@pytest.fixture(params=WAYS, ids="-".join)
 def network(request: pytest.FixtureRequest, authority: Authority, redis_server: Servers) -> Network:
     redis_server("bundled").flush()
-    return Network(redis_server("bundled").url, authority if request.param == "tls" else None)
+    kind, way = request.param
+    return Network(redis_server("bundled").url, authority if kind == "tls" else None, way)
 
 
 class Network:
-    """Makes relays to one server, and URLs that lead through them."""
+    """Makes relays to one server, and URLs that lead through them; `way` is how their connections break."""
 
-    def __init__(self, redis_url: str, authority: Authority | None) -> None:
+    def __init__(self, redis_url: str, authority: Authority | None, way: Break) -> None:
         self.redis_url = redis_url
         self.authority = authority
+        self.way = way
 
     @asynccontextmanager
     async def relay(self) -> AsyncIterator[tuple[Relay, str]]:
@@ -68,10 +75,6 @@ class Network:
         async with Relay(self.redis_url, tls) as relay:
             trusting = f"?ssl_ca_certs={self.authority.itself.file}" if self.authority else ""
             yield relay, relay.url + trusting
-
-    def has(self, way: Break) -> bool:
-        """Half of a TLS connection cannot be closed."""
-        return not (self.authority and way == "half-close")
 
 
 async def ping(link: Link) -> None:
@@ -130,19 +133,15 @@ async def in_the_middle_of_a_reply(relay: Relay, link: Link, way: Break) -> None
 MOMENTS: tuple[Moment, ...] = (idle, idle_and_not_noticed_yet, dialling, writing, in_the_middle_of_a_reply)
 
 
-@pytest.mark.parametrize("way", BREAKS)
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_connection_that_breaks_is_lost_and_the_next_call_opens_another(
-    moment: Moment, way: Break, network: Network, run: Callable[[Coroutine[Any, Any, None]], None]
+    moment: Moment, network: Network, run: Callable[[Coroutine[Any, Any, None]], None]
 ) -> None:
-    if not network.has(way):
-        return
-
     async def scenario() -> None:
         async with network.relay() as (relay, url):
             link = Link(UrlDialer(url))
             with pytest.raises(BrokerUnavailable, match=r"cannot reach Redis at|has closed the connection"):
-                await moment(relay, link, way)
+                await moment(relay, link, network.way)
 
             assert not link.is_open
             await ping(link)
@@ -151,18 +150,14 @@ def test_a_connection_that_breaks_is_lost_and_the_next_call_opens_another(
     run(scenario())
 
 
-@pytest.mark.parametrize("way", BREAKS)
 def test_a_call_that_needs_nothing_of_its_connection_does_not_notice_that_it_broke_while_idle(
-    way: Break, network: Network, run: Callable[[Coroutine[Any, Any, None]], None]
+    network: Network, run: Callable[[Coroutine[Any, Any, None]], None]
 ) -> None:
-    if not network.has(way):
-        return
-
     async def scenario() -> None:
         async with network.relay() as (relay, url):
             failures: list[int] = []
             link = Link(UrlDialer(url), renews=True, on_failure=lambda: failures.append(1))
-            await idle(relay, link, way)
+            await idle(relay, link, network.way)
 
             assert (relay.accepted, len(failures)) == (2, 1)
             await link.close()
@@ -170,12 +165,9 @@ def test_a_call_that_needs_nothing_of_its_connection_does_not_notice_that_it_bro
     run(scenario())
 
 
-@pytest.mark.parametrize("way", BREAKS)
 def test_a_run_whose_connections_all_break_again_and_again_handles_each_message_once(
-    way: Break, network: Network, unique_namespace: str, run: Callable[[Coroutine[Any, Any, None]], None]
+    network: Network, unique_namespace: str, run: Callable[[Coroutine[Any, Any, None]], None]
 ) -> None:
-    if not network.has(way):
-        return
     n, record = 60, Record()
     pipeline = recorded(record, seconds=0.01)
 
@@ -187,7 +179,7 @@ def test_a_run_whose_connections_all_break_again_and_again_handles_each_message_
             async with far.running(pipeline):
                 for progress in (5, 15, 25):
                     await eventually(lambda least=progress: len(record.handled) >= least, seconds=SAFETY_SECONDS)
-                    relay.break_all(way)
+                    relay.break_all(network.way)
                 await eventually(lambda: len(record.arrived) >= n, seconds=SAFETY_SECONDS)
             record.check(n, reruns=n)
             balance = await near.balance(pipeline)
@@ -224,8 +216,6 @@ def _closed_port() -> int:
 def test_a_server_that_is_not_there_is_unavailable_with_a_remedy(
     url: str, remedy: str, run: Callable[[Coroutine[Any, Any, None]], None]
 ) -> None:
-    from flowq.broker.open import dialer_for
-
     async def scenario() -> None:
         link = Link(dialer_for(url.format(port=_closed_port()), "lab"))
         with pytest.raises(BrokerUnavailable) as unavailable:
@@ -265,40 +255,34 @@ async def test_a_host_name_that_leads_to_another_address_is_looked_up_again(loop
         unavailable("no mount namespaces", "run as root on Linux, with util-linux")
     hosts = tmp_path / "hosts"
     hosts.write_text("127.0.0.2 moving.test\n")
-    first = await named_server("127.0.0.2", 0, b"first")
-    port = first.sockets[0].getsockname()[1]
-    client = await asyncio.create_subprocess_exec(
-        *("unshare", "--mount", "sh", "-c", f'mount --bind {hosts} /etc/hosts && exec "$0" "$@"'),
-        *(sys.executable, "-c", CLIENT, f"redis://moving.test:{port}", loop),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
+    async with named_server("127.0.0.2", 0, b"first") as port:
+        client = await asyncio.create_subprocess_exec(
+            *("unshare", "--mount", "sh", "-c", f'mount --bind {hosts} /etc/hosts && exec "$0" "$@"'),
+            *(sys.executable, "-c", CLIENT, f"redis://moving.test:{port}", loop),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        assert await answer_of(client) == b"first\n"
+        hosts.write_text("127.0.0.3 moving.test\n")
+    async with named_server("127.0.0.3", port, b"second"):
+        assert await answer_of(client) == b"second\n"
+        assert client.stdin is not None
+        client.stdin.close()
+        await client.wait()
+
+
+async def answer_of(client: asyncio.subprocess.Process) -> bytes:
+    """What the client is told by the server it asks next."""
     assert client.stdin is not None
     assert client.stdout is not None
-
-    async def ask() -> bytes:
-        assert client.stdin is not None
-        assert client.stdout is not None
-        client.stdin.write(b"\n")
-        async with asyncio.timeout(SAFETY_SECONDS):
-            return await client.stdout.readline()
-
-    assert await ask() == b"first\n"
-    second = await named_server("127.0.0.3", port, b"second")
-    hosts.write_text("127.0.0.3 moving.test\n")
-    await closed(first)
-    assert await ask() == b"second\n"
-
-    client.stdin.close()
-    await client.wait()
-    await closed(second)
+    client.stdin.write(b"\n")
+    async with asyncio.timeout(SAFETY_SECONDS):
+        return await client.stdout.readline()
 
 
-_writers: dict[int, list[asyncio.StreamWriter]] = {}
-
-
-async def named_server(host: str, port: int, name: bytes) -> asyncio.Server:
-    """Says its name, whatever it is asked."""
+@asynccontextmanager
+async def named_server(host: str, port: int, name: bytes) -> AsyncIterator[int]:
+    """A server that answers everything with its name; yields its port, and breaks its connections at the end."""
     writers: list[asyncio.StreamWriter] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -308,14 +292,12 @@ async def named_server(host: str, port: int, name: bytes) -> asyncio.Server:
                 writer.write(b"+%b\r\n" % name * data.count(b"*"))
 
     server = await asyncio.start_server(serve, host, port)
-    _writers[id(server)] = writers
-    return server
-
-
-async def closed(server: asyncio.Server) -> None:
-    server.close()
-    for writer in _writers.pop(id(server)):
-        writer.transport.abort()
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for writer in writers:
+            writer.transport.abort()
 
 
 # Certificates

@@ -92,8 +92,9 @@ async def test_a_reply_that_stops_on_its_way_is_given_up(server: RedisServer, na
     await near.call(b"SET", b"large", b"x" * BYTES_PER_SECOND, timeout_seconds=5.0)
     await far.call(b"PING", timeout_seconds=5.0)
 
+    before = narrow.n_passed["replies"]
     reading = asyncio.create_task(far.call(b"GET", b"large", timeout_seconds=0.4))
-    await asyncio.sleep(0.3)
+    await eventually(lambda: narrow.n_passed["replies"] > before, seconds=SAFETY_SECONDS)
     narrow.stall("replies")
 
     with pytest.raises(BrokerUnavailable):
