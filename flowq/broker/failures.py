@@ -33,11 +33,11 @@ _DENIED_IN_SCRIPT = ("The user executing the script can't", "ACL failure in scri
 _ANSWERS_THAT_CALLERS_EXPECT = ("NOGROUP", "UNBLOCKED", "BUSYGROUP")
 
 
-def is_denied(error: BaseException) -> bool:
+def is_denied(reply: object) -> bool:
     """Whether Redis refused a command, or one within a script, because this user may not call it."""
-    if isinstance(error, redis_errors.NoPermissionError):
+    if isinstance(reply, redis_errors.NoPermissionError):
         return True
-    return isinstance(error, redis_errors.ResponseError) and any(words in str(error) for words in _DENIED_IN_SCRIPT)
+    return isinstance(reply, redis_errors.ResponseError) and any(words in str(reply) for words in _DENIED_IN_SCRIPT)
 
 
 def translate(error: Exception, address: str) -> Exception:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from flowq.broker.calls import CALL_TIMEOUT_SECONDS
-from flowq.broker.connection import Link
 from flowq.broker.failures import is_denied
 from flowq.broker.redis_streams import Broker
 from flowq.errors import BrokerRefused
@@ -49,7 +48,6 @@ HGETALL {hash}
 HKEYS {hash}
 HVALS {hash}
 HLEN {hash}
-HSCAN {hash} 0
 HEXISTS {hash} f
 HINCRBY {hash} f 1
 HDEL {hash} f
@@ -211,9 +209,12 @@ class Forbidden:
 
 async def forbidden_of(broker: Broker) -> Forbidden:
     """What a primary does not allow this user of all that flowq needs, on the keys of this pipeline."""
-    commands = probes(broker.keys.scratch)
-    replies = await _replies(broker.link(), commands)
-    refused = [(command, str(reply)) for command, reply in zip(commands, replies, strict=True) if _is_denied(reply)]
+    commands, link = probes(broker.keys.scratch), broker.link()
+    try:
+        replies = await link.replies_to(commands, timeout_seconds=CALL_TIMEOUT_SECONDS)
+    finally:
+        await link.close()
+    refused = [(command, str(reply)) for command, reply in zip(commands, replies, strict=True) if is_denied(reply)]
     # Redis looks at the command first: what it says of a key it says of a command that is allowed.
     for_keys = [words for words in refused if "a key" in words[1] or "the keys" in words[1]]
     names = {_name_of(command) for command, said in refused if (command, said) not in for_keys}
@@ -250,18 +251,7 @@ def _name_of(command: Sequence[str]) -> str:
     return " ".join(command[: 2 if command[0] in _WITH_SUBCOMMANDS else 1])
 
 
-def _is_denied(reply: Any) -> bool:
-    return isinstance(reply, Exception) and is_denied(reply)
-
-
 def probes(key: str) -> list[list[str]]:
     """One call of each command that flowq needs, harmless and on keys that begin with `key`."""
     keys = {kind: f"{key}:{kind}" for kind in ("string", "hash", "set", "zset", "stream")}
     return [[word.format(**keys) for word in line.split()] for line in _PROBES.strip().splitlines()]
-
-
-async def _replies(link: Link, commands: list[list[str]]) -> list[Any]:
-    try:
-        return await link.replies_to(commands, timeout_seconds=CALL_TIMEOUT_SECONDS)
-    finally:
-        await link.close()

@@ -196,5 +196,5 @@ def _database(written: str, url: RedisUrl) -> int:
     if written and not _DATABASE.fullmatch(written):
         raise _refused(url.text, "has a database that is not a number", "end it with /0, or with nothing")
     if written and given is not None and given != int(written):
-        raise _refused(url.text, "has two numbers of databases", "leave out one of /0 and ?db=0")
+        raise _refused(url.text, "has two numbers of databases", "remove one of /0 and ?db=0")
     return int(written) if written else given or 0

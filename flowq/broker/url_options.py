@@ -1,11 +1,11 @@
-"""The options of a Redis URL: which there are, what each takes, and which of them may be shown."""
+"""The options of a Redis URL: their names, the values they accept, and which may be shown."""
 
 from __future__ import annotations
 
 import re
 import ssl
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Any
 from urllib.parse import unquote_plus
@@ -20,7 +20,7 @@ _TLS_VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options of one URL. `values` are as redis-py takes them, `sentinel` those that hold for Sentinels alone."""
+    """The options of one URL: `values` as redis-py accepts them, `sentinel` those for Sentinels only."""
 
     values: Mapping[str, Any] = field(default_factory=dict[str, Any])
     sentinel: Mapping[str, Any] = field(default_factory=dict[str, Any])
@@ -30,7 +30,7 @@ class Options:
     written: tuple[str, ...] = ()
 
     def shown(self) -> str:
-        """For people: the value only of an option that takes a number, a yes or no, or a word of a few."""
+        """For people: only numbers, booleans and choices are shown, since other values may be secret."""
         return "&".join(f"{name}={self._shown(name)}" for name in self.written if name != "db")
 
     def _shown(self, name: str) -> str:
@@ -68,11 +68,13 @@ def _yes_or_no(value: str) -> bool:
 
 
 def _protocol(value: str) -> int:
-    return {"2": 2, "3": 3}.get(value) or _number("")
+    if value not in ("2", "3"):
+        raise ValueError
+    return int(value)
 
 
 def _requirement(value: str) -> str:
-    """`CERT_NONE` is how Celery writes it."""
+    """Celery writes `CERT_NONE`."""
     word = value.lower().removeprefix("cert_")
     if word not in ("none", "optional", "required"):
         raise ValueError
@@ -80,7 +82,7 @@ def _requirement(value: str) -> str:
 
 
 def _tls_version(value: str) -> ssl.TLSVersion:
-    """771 and 772 are the numbers of the versions, which redis-py takes."""
+    """redis-py also accepts the numbers of the versions: 771 and 772."""
     word = value.lower().removeprefix("tlsv").replace("_", ".")
     found = _TLS_VERSIONS.get({"771": "1.2", "772": "1.3"}.get(word, word))
     if found is None:
@@ -105,7 +107,7 @@ def _verify_flags(value: str) -> list[ssl.VerifyFlags]:
 
 @dataclass(frozen=True, slots=True)
 class _Option:
-    """What an option takes. `set_by_flowq`: many clients know it, and flowq has its own value."""
+    """How to read an option. `set_by_flowq`: checked and then ignored, since flowq has its own value."""
 
     read: Callable[[str], Any]
     wanted: str
@@ -114,44 +116,42 @@ class _Option:
     set_by_flowq: bool = False
 
 
-_WORDS = "a text"
+_BOOLEAN = _Option(_yes_or_no, "true or false", is_shown=True)
+_TEXT = _Option(_text, "a text")
+_TLS_FILE = _Option(_text, "a file", is_tls=True)
+_TLS_FLAGS = _Option(_verify_flags, "names such as VERIFY_X509_STRICT", is_tls=True)
+# Other clients that share the URL read these; flowq has its own deadlines, retries and pools.
+_SECONDS_OF_OTHERS = _Option(_seconds, "a number of seconds", set_by_flowq=True)
+_NUMBER_OF_OTHERS = _Option(_number, "a number", set_by_flowq=True)
+_BOOLEAN_OF_OTHERS = replace(_BOOLEAN, is_shown=False, set_by_flowq=True)
+_TEXT_OF_OTHERS = replace(_TEXT, set_by_flowq=True)
+
 _OPTIONS: Mapping[str, _Option] = {
     "db": _Option(_number, "a number"),
-    "username": _Option(_text, _WORDS),
-    "password": _Option(_text, _WORDS),
-    "client_name": _Option(_text, _WORDS),
-    "socket_keepalive": _Option(_yes_or_no, "true or false", is_shown=True),
-    "ssl_ca_certs": _Option(_text, "a file", is_tls=True),
-    "ssl_ca_path": _Option(_text, "a folder", is_tls=True),
+    **dict.fromkeys(("username", "password", "client_name"), _TEXT),
+    "socket_keepalive": _BOOLEAN,
+    "ssl_ca_certs": _TLS_FILE,
+    "ssl_ca_path": replace(_TLS_FILE, wanted="a folder"),
     "ssl_ca_data": _Option(str, "a certificate", is_tls=True),
-    "ssl_certfile": _Option(_text, "a file", is_tls=True),
-    "ssl_keyfile": _Option(_text, "a file", is_tls=True),
-    "ssl_password": _Option(_text, _WORDS, is_tls=True),
+    **dict.fromkeys(("ssl_certfile", "ssl_keyfile"), _TLS_FILE),
+    "ssl_password": replace(_TEXT, is_tls=True),
     "ssl_cert_reqs": _Option(_requirement, "none, optional or required", is_shown=True, is_tls=True),
-    "ssl_check_hostname": _Option(_yes_or_no, "true or false", is_shown=True, is_tls=True),
+    "ssl_check_hostname": replace(_BOOLEAN, is_tls=True),
     "ssl_min_version": _Option(_tls_version, "1.2 or 1.3", is_shown=True, is_tls=True),
     "ssl_ciphers": _Option(_ciphers, "ciphers that OpenSSL knows", is_tls=True),
-    "ssl_include_verify_flags": _Option(_verify_flags, "names such as VERIFY_X509_STRICT", is_tls=True),
-    "ssl_exclude_verify_flags": _Option(_verify_flags, "names such as VERIFY_X509_STRICT", is_tls=True),
-    # A URL is shared with other programs. What follows is read by them; flowq has deadlines and retries of its own.
-    "socket_timeout": _Option(_seconds, "seconds", set_by_flowq=True),
-    "socket_connect_timeout": _Option(_seconds, "seconds", set_by_flowq=True),
-    "timeout": _Option(_seconds, "seconds", set_by_flowq=True),
-    "health_check_interval": _Option(_seconds, "seconds", set_by_flowq=True),
-    "max_connections": _Option(_number, "a number", set_by_flowq=True),
-    "socket_read_size": _Option(_number, "a number", set_by_flowq=True),
-    "retry_on_timeout": _Option(_yes_or_no, "true or false", set_by_flowq=True),
-    "decode_responses": _Option(_yes_or_no, "true or false", set_by_flowq=True),
-    "legacy_responses": _Option(_yes_or_no, "true or false", set_by_flowq=True),
-    "encoding": _Option(_text, _WORDS, set_by_flowq=True),
-    "encoding_errors": _Option(_text, _WORDS, set_by_flowq=True),
+    **dict.fromkeys(("ssl_include_verify_flags", "ssl_exclude_verify_flags"), _TLS_FLAGS),
+    **dict.fromkeys(("socket_timeout", "socket_connect_timeout", "timeout"), _SECONDS_OF_OTHERS),
+    "health_check_interval": _SECONDS_OF_OTHERS,
+    **dict.fromkeys(("max_connections", "socket_read_size"), _NUMBER_OF_OTHERS),
+    **dict.fromkeys(("retry_on_timeout", "decode_responses", "legacy_responses"), _BOOLEAN_OF_OTHERS),
+    **dict.fromkeys(("encoding", "encoding_errors"), _TEXT_OF_OTHERS),
     "protocol": _Option(_protocol, "2 or 3", set_by_flowq=True),
-    "tls": _Option(_yes_or_no, "true or false", is_shown=True),  # only as sentinel_tls
+    "tls": _BOOLEAN,  # only as sentinel_tls
 }
-_NEAR = 0.75  # of 1: a name that is less like an option may be a secret
+_NEAR = 0.75  # similarity, of 1: a name less similar to an option may be a secret
 _ONLY_FOR_DATA = ("db", *(name for name, option in _OPTIONS.items() if option.set_by_flowq))
-_OTHERS_SAY = dict.fromkeys(
-    ("ssl", "tls", "use_ssl", "use_tls", "secure", "usessl"), "TLS is asked for by rediss:// at the beginning"
+_NAMES_ELSEWHERE = dict.fromkeys(
+    ("ssl", "tls", "use_ssl", "use_tls", "secure", "usessl"), "for TLS, begin the URL with rediss://"
 ) | {
     "user": "did you mean username?",
     "pass": "did you mean password?",
@@ -165,7 +165,7 @@ _OTHERS_SAY = dict.fromkeys(
 
 
 def parse_options(query: str, scheme: str) -> Options:
-    """Read the part behind "?" of a URL. Raises UsageError."""
+    """Parse the query of a URL. Raises UsageError."""
     values: dict[str, Any] = {}
     sentinel: dict[str, Any] = {}
     names: list[str] = []
@@ -173,7 +173,7 @@ def parse_options(query: str, scheme: str) -> Options:
         name, equals, value = written.partition("=")
         option = _known(name, scheme, bool(equals))
         if name in names:
-            raise UsageError(f"the Redis URL gives {name} twice", hint="leave out one of them")
+            raise UsageError(f"the Redis URL has {name} twice", hint="remove one of them")
         names.append(name)
         try:
             if not value:
@@ -181,14 +181,14 @@ def parse_options(query: str, scheme: str) -> Options:
             read = option.read(unquote_plus(value, errors="strict"))
         except ValueError:
             raise UsageError(
-                f"the Redis URL has a value of {name} that cannot be used", hint=f"{name} takes {option.wanted}"
+                f"the Redis URL has an invalid value of {name}", hint=f"{name} must be {option.wanted}"
             ) from None
         if not option.set_by_flowq:
             (sentinel if name.startswith(SENTINEL) else values)[name.removeprefix(SENTINEL)] = read
     over_tls = sentinel.get("tls", scheme.startswith("rediss"))
     if not over_tls and (needs_tls := next((name for name in sentinel if name.startswith("ssl_")), "")):
         raise UsageError(
-            f"the Redis URL has {SENTINEL}{needs_tls}, but its Sentinels are asked without TLS",
+            f"the Redis URL has {SENTINEL}{needs_tls}, but connects to its Sentinels without TLS",
             hint=f"add {SENTINEL}tls=true",
         )
     return Options(
@@ -206,25 +206,25 @@ def _known(name: str, scheme: str, has_value: bool) -> _Option:
     if option := allowed.get(name):
         return option
     near = get_close_matches(name, allowed, 1, cutoff=_NEAR)
-    is_a_name = near or name in _OTHERS_SAY or _plain(name) in _OPTIONS
+    is_a_name = near or name in _NAMES_ELSEWHERE or _plain(name) in _OPTIONS
     if not has_value or not is_a_name or not _NAME.fullmatch(name):  # it may be the rest of a password
         raise UsageError(
-            "the Redis URL has an option that there is not",
+            "the Redis URL has an unknown option",
             hint=f"write ? in a user or password as %3F; options: {', '.join(_own(allowed))}",
         )
     if _plain(name) in _OPTIONS and _OPTIONS[_plain(name)].is_tls:
         hint = f"{name} needs TLS: write rediss:// instead of redis://"
     elif name.startswith(SENTINEL) and _plain(name) in _OPTIONS and "sentinel" not in scheme:
-        hint = f"{name} is for redis+sentinel:// alone"
+        hint = f"{name} is only for redis+sentinel://"
     elif scheme == "unix" and name == "socket_keepalive":
-        hint = "a Unix socket needs none"
+        hint = "a Unix socket has no keep-alive"
     else:
-        hint = _OTHERS_SAY.get(name) or f"did you mean {near[0]}?"
-    raise UsageError(f'the Redis URL has an option "{name}" that cannot be used here', hint=hint)
+        hint = _NAMES_ELSEWHERE.get(name) or f"did you mean {near[0]}?"
+    raise UsageError(f'the Redis URL cannot have the option "{name}"', hint=hint)
 
 
 def _allowed(scheme: str) -> Mapping[str, _Option]:
-    """The options of a scheme, those of Sentinels with their prefix."""
+    """The options that a scheme accepts, those for Sentinels with their prefix."""
     plain = {name: option for name, option in _OPTIONS.items() if name != "tls"}
     if not scheme.startswith("rediss"):
         plain = {name: option for name, option in plain.items() if not option.is_tls}

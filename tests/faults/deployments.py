@@ -55,7 +55,7 @@ class Node:
         within: Sequence[str] = (),
         config: str = "",
     ) -> None:
-        self.host, self.port = host, _free_port()
+        self.host, self.port = host, free_port()
         self.address = f"{host}:{self.port}"
         self.url = f"redis://{self.address}/0"
         self.client = redis.Redis(host=host, port=self.port, socket_timeout=3, retry=Retry(NoBackoff(), 0))
@@ -112,7 +112,7 @@ class Node:
         return found
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as listener:
         listener.bind((LOOPBACK, 0))
         port: int = listener.getsockname()[1]
@@ -345,7 +345,7 @@ def _several(n: int) -> Iterator[Sequence[Node]]:
         yield [
             stack.enter_context(
                 Node(
-                    *(*_DATA, "--cluster-enabled", "yes", "--cluster-port", str(_free_port())),
+                    *(*_DATA, "--cluster-enabled", "yes", "--cluster-port", str(free_port())),
                     *("--cluster-node-timeout", str(NODE_TIMEOUT_MS), "--cluster-replica-validity-factor", "0"),
                 )
             )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
-import socket
 import ssl
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from flowq.errors import BrokerUnavailable
 from tests.certificates import Authority
 from tests.conftest import Servers
 from tests.eventually import eventually
+from tests.faults.deployments import free_port
 from tests.faults.relay import BREAKS, Break, Relay
 from tests.requirements import unavailable
 from tests.runtime.lab import Lab, items
@@ -193,13 +193,6 @@ def test_a_run_whose_connections_all_break_again_and_again_handles_each_message_
 # Where nothing answers
 
 
-def _closed_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
-
-
 @pytest.mark.parametrize(
     ("url", "remedy"),
     [
@@ -217,7 +210,7 @@ def test_a_server_that_is_not_there_is_unavailable_with_a_remedy(
     url: str, remedy: str, run: Callable[[Coroutine[Any, Any, None]], None]
 ) -> None:
     async def scenario() -> None:
-        link = Link(dialer_for(url.format(port=_closed_port()), "lab"))
+        link = Link(dialer_for(url.format(port=free_port()), "lab"))
         with pytest.raises(BrokerUnavailable) as unavailable:
             await link.call(b"PING", timeout_seconds=SAFETY_SECONDS)
         assert remedy in unavailable.value.hint

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +12,7 @@ from flowq.broker.connection import Link
 from flowq.broker.topology import SentinelDialer
 from flowq.errors import BrokerRefused, BrokerUnavailable
 from tests.certificates import Authority
-from tests.faults.deployments import SERVICE, Node
+from tests.faults.deployments import SERVICE, Node, free_port
 from tests.redis_server import KINDS, Kind
 
 SAFETY_SECONDS = 60.0
@@ -67,7 +66,7 @@ async def test_a_sentinel_that_wants_a_password_and_is_given_none_is_refused_wit
 
 async def test_sentinels_may_speak_tls_while_the_primary_does_not(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
-    mine, port = authority.issue(), _free_port()
+    mine, port = authority.issue(), free_port()
     tls = (
         *("--tls-port", str(port), "--tls-cert-file", str(mine.file), "--tls-key-file", str(mine.key)),
         *("--tls-ca-cert-file", str(authority.itself.file), "--tls-auth-clients", "no"),
@@ -90,10 +89,3 @@ async def test_a_sentinel_that_is_frozen_hides_none_behind_it() -> None:
                 assert await pinged(f"redis+sentinel://{frozen.address},{alive.address}/{SERVICE}") == b"PONG"
             finally:
                 frozen.thaw()
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port

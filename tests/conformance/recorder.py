@@ -1,0 +1,97 @@
+"""Connections that record the calls of scripts, and the keys of a pipeline with all they hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from flowq.broker import scripts
+from flowq.broker.connection import Dialer
+from flowq.broker.keys import GROUP, Keys
+from flowq.broker.records import pairs
+from flowq.broker.scripts import Script
+from tests.conformance.conftest import Command
+
+
+class Call(NamedTuple):
+    """One call of a script: the command and the answer."""
+
+    command: Sequence[bytes]
+    answer: Any
+
+
+@dataclass
+class Recorder:
+    """Connections to a server that record the calls of scripts."""
+
+    dialer: Dialer
+    calls: list[Call] = field(default_factory=list[Call])
+
+    def __post_init__(self) -> None:
+        self.url, self.address, self.is_private = self.dialer.url, self.dialer.address, self.dialer.is_private
+
+    async def dial(self) -> Any:
+        return _Recorded(await self.dialer.dial(), self.calls)
+
+    def first(self, script: Script) -> Call:
+        """The first call of a script that changed something."""
+        found = [call for call in self.calls if call.command[1] in (script.digest, script.text)]
+        return found[1 if script is scripts.FOLLOW_CLOCK else 0]  # its first call only reads the clock
+
+
+class _Recorded:
+    """A connection as flowq uses one."""
+
+    def __init__(self, connection: Any, calls: list[Call]) -> None:
+        self._connection, self._calls = connection, calls
+        self._under_way: list[Sequence[bytes]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    async def send_packed_command(self, packed: Sequence[bytes], **options: Any) -> None:
+        self._under_way = [_words(command) for command in packed]
+        await self._connection.send_packed_command(packed, **options)
+
+    async def read_response(self, **options: Any) -> Any:
+        command = self._under_way.pop(0)
+        answer = await self._connection.read_response(**options)
+        if command[0] in (b"EVAL", b"EVALSHA"):
+            self._calls.append(Call(command, answer))
+        return answer
+
+
+def _words(packed: bytes) -> list[bytes]:
+    """The words of a packed command: *N, then $LENGTH and the word, N times."""
+    head, _, rest = packed.partition(b"\r\n")
+    words: list[bytes] = []
+    for _ in range(int(head[1:])):
+        length, _, rest = rest.partition(b"\r\n")
+        words.append(rest[: int(length[1:])])
+        rest = rest[int(length[1:]) + 2 :]
+    return words
+
+
+async def keyspace(redis: Command, keys: Keys) -> Mapping[bytes, Any]:
+    """Every key of the pipeline with its value, without idle and expiry times."""
+    found: dict[bytes, Any] = {}
+    for key in sorted(await redis(b"KEYS", keys.all)):
+        match await redis(b"TYPE", key):
+            case b"string":
+                found[key] = await redis(b"GET", key)
+            case b"hash":
+                found[key] = dict(pairs(await redis(b"HGETALL", key)))
+            case b"set":
+                found[key] = set(await redis(b"SMEMBERS", key))
+            case b"zset":
+                found[key] = dict(pairs(await redis(b"ZRANGE", key, 0, -1, b"WITHSCORES")))
+            case _:
+                groups = [dict(pairs(group)) for group in await redis(b"XINFO", b"GROUPS", key)]
+                pending: Sequence[Any] = await redis(b"XPENDING", key, GROUP, b"-", b"+", 1000) if groups else ()
+                found[key] = (
+                    await redis(b"XRANGE", key, b"-", b"+"),
+                    [(group[b"name"], group[b"consumers"], group[b"last-delivered-id"]) for group in groups],
+                    [(entry_id, consumer, times) for entry_id, consumer, _, times in pending],
+                )
+    return found

@@ -1,0 +1,320 @@
+"""One case for each script: calls it as flowq does."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import flowq
+from flowq.broker import moving, pauses, recorded_plan, repairing, scripts, vitals
+from flowq.broker.clock import follow_clock
+from flowq.broker.keys import Keys
+from flowq.broker.looking import kin_on_edge, peek
+from flowq.broker.publishing import CursorMove, Parcel, Refused
+from flowq.broker.scripts import Script
+from flowq.broker.settling import Settling
+from flowq.broker.source_turns import take_source
+from flowq.broker.tempo import record_tempo
+from flowq.delivery.policy import Keep, Rate
+from flowq.delivery.settlement import DeadLetter
+from flowq.repair.kept import Kept
+from flowq.repair.purging import purge
+from tests.conformance.conftest import Command
+from tests.conformance.paced import asked, done, given, sent_to_queue, turns
+from tests.conformance.worker import EDGES, IN, OUT, PLAN, STAGES, Worker, buried, output, parse, released, retried
+from tests.conformance.worker import done as handled
+
+NEW = ">tidy"
+
+
+@dataclass
+class Lab:
+    """Two workers, one of which is gone in some cases, and direct access to Redis."""
+
+    worker: Worker
+    other: Worker
+    keys: Keys
+    redis: Command
+
+    async def letters(self, n: int = 2) -> list[str]:
+        """Make dead letters of `parse`; their ids."""
+        await self.worker.publish(*[b'{"n":%d}' % i for i in range(n)])
+        await self.worker.settle(*[buried(delivery) for delivery in await self.worker.read(n)])
+        return [item[0].decode() for item in await self.redis(b"XRANGE", self.keys.dead("parse"), b"-", b"+")]
+
+    async def leave(self) -> None:
+        """Let the other worker read three messages and lose its lease."""
+        await self.worker.publish(b"1", b"2", b"3")
+        await self.other.read(3)
+        await self.redis(b"DEL", self.keys.lease(self.other.name))
+
+    async def delayed(self, delay_ms: int = 60_000) -> None:
+        """Put messages in every state: two waiting, two running, two delayed."""
+        await self.worker.publish(*[b'{"n":%d}' % i for i in range(4)])
+        await self.worker.settle(*[retried(delivery, delay_ms) for delivery in await self.worker.read(2)])
+        await self.worker.read(2)
+        await self.worker.publish(b"1", b"2")
+
+
+Case = Callable[[Lab], Awaitable[Any]]
+CASES: dict[str, Case] = {}
+
+
+def calls(script: Script) -> Callable[[Case], Case]:
+    """The decorated case calls this script, last where it calls several."""
+
+    def add(case: Case) -> Case:
+        CASES[script.name] = case
+        return case
+
+    return add
+
+
+@calls(scripts.SETTLE)
+async def _(lab: Lab) -> None:
+    settling = Settling(lab.worker.broker, {OUT: 1000}, {"parse": Keep(10)}, keeps_answers=True)
+    await settling.connect()
+    ok, dead, back, later = await given(lab.worker, 4)
+    outputs = [output(OUT, b"1", dedup="a"), output(OUT, b"2", dedup="a"), output(OUT, b"3", dedup="b", delay_ms=50)]
+    batch = [handled(ok, *outputs), buried(dead), released(back), retried(later)]
+    await settling.settle("parse", IN, batch, worker=lab.worker.name)
+    await settling.close()
+
+
+@calls(scripts.PUBLISH)
+async def _(lab: Lab) -> None:
+    refused = Refused(IN, b"r - - 0", b"bad", b"{}")
+    messages = [output(IN, b"1", dedup="a"), output(IN, b"2", dedup="a"), output(IN, b"3", dedup="b")]
+    parcels = [Parcel(IN, messages, [refused], "parse", 100, 1000), Parcel(OUT, [output(OUT, b"4")])]
+    move = CursorMove("source", b"", b"7")
+    await lab.worker.broker.publish_together(parcels, token="token", source="source", move=move, finished="all")
+
+
+@calls(scripts.RESERVE)
+async def _(lab: Lab) -> None:
+    paced = turns(lab.worker, Rate(10, concurrency=2))
+    await paced.hold("held", 0.001, "")
+    deliveries = await given(lab.worker, 5)
+    await asked(paced, lab.worker, *deliveries)
+
+
+@calls(scripts.HOLD)
+async def _(lab: Lab) -> None:
+    await turns(lab.worker, Rate(10)).hold("a", 0.001, "HTTP 429")
+
+
+@calls(scripts.CALL)
+async def _(lab: Lab) -> None:
+    paced = turns(lab.worker, Rate(10, adaptive=True, concurrency=2))
+    first, *rest = await given(lab.worker, 6)
+    for delivery in rest:
+        await sent_to_queue(lab.worker, delivery)
+    await paced.call([done(lab.worker, first, b"f", took=0.1)], [], sweep=True)
+
+
+@calls(scripts.FORGET)
+async def _(lab: Lab) -> None:
+    await lab.redis(b"HSET", lab.keys.rate("parse"), b"a", 1, b"b", 2)
+    await turns(lab.worker, Rate(10)).forget()
+
+
+@calls(scripts.PROMOTE)
+async def _(lab: Lab) -> None:
+    for i in range(3):
+        await lab.redis(b"ZADD", lab.keys.delayed(IN), i, b"m%d" % i)
+        await lab.redis(b"HSET", lab.keys.parked(IN), b"m%d" % i, b"m - - 0\nbody")
+    await lab.worker.broker.promote([IN], limit=1)
+
+
+@calls(scripts.MAKE_GROUPS)
+async def _(lab: Lab) -> None:
+    await lab.worker.broker.ensure_groups([*EDGES, NEW])
+
+
+@calls(scripts.REGISTER)
+async def _(lab: Lab) -> None:
+    await lab.worker.broker.register("third", {}, lease_ms=60_000, beat="1")
+
+
+@calls(scripts.RETIRE)
+async def _(lab: Lab) -> None:
+    await lab.leave()
+    await lab.other.broker.retire(lab.other.name, EDGES)
+
+
+@calls(scripts.CERTIFY)
+async def _(lab: Lab) -> None:
+    await lab.worker.broker.certify_dead(lab.other.name, "killed")
+
+
+@calls(scripts.STRIKE_OFF)
+async def _(lab: Lab) -> None:
+    await lab.worker.broker.certify_dead(lab.other.name, "killed")
+    await lab.redis(b"HSET", lab.keys.suspects, b"entry", 1)
+    await lab.worker.broker.forget([lab.other.name])
+
+
+@calls(scripts.RECLAIM)
+async def _(lab: Lab) -> None:
+    await lab.leave()
+    taken = await lab.worker.broker.reclaim(IN, lab.other.name, lab.worker.name, limit=2, crashed="killed")
+    assert taken is not None
+    assert len(taken.deliveries) == 2
+
+
+@calls(scripts.BEGIN_RUN)
+async def _(lab: Lab) -> None:
+    await lab.redis(b"HSET", lab.keys.stats, b"ok:parse", 5)
+    broker = lab.worker.broker
+    await broker.begin_run("new", sources=["source"], signature="s", edges=EDGES, stages=STAGES, fresh=True)
+    await lab.worker.publish(b"of another worker")
+
+
+@calls(scripts.FOLLOW_CLOCK)
+async def _(lab: Lab) -> None:
+    in_an_hour = 1000 * int((await lab.redis(b"TIME"))[0]) + 3_600_000
+    await lab.redis(b"HSET", lab.keys.clock, b"latest_ms", in_an_hour)
+    await lab.redis(b"ZADD", lab.keys.delayed(IN), in_an_hour + 60_000, b"m")
+    assert 3590 < await follow_clock(lab.worker.broker, PLAN) <= 3600
+
+
+@calls(scripts.TAKE_SOURCE)
+async def _(lab: Lab) -> None:
+    await take_source(lab.worker.broker, "source", lab.worker.name)
+
+
+@calls(scripts.RECORD_PLAN)
+async def _(lab: Lab) -> None:
+    await recorded_plan.record_plan(lab.worker.broker, PLAN)
+
+
+@calls(scripts.RECORD_TEMPO)
+async def _(lab: Lab) -> None:
+    await record_tempo(lab.worker.broker, {"parse": {3: 1}})
+
+
+@calls(scripts.DROP_EDGE)
+async def _(lab: Lab) -> None:
+    await recorded_plan.record_plan(lab.worker.broker, PLAN)
+    await lab.worker.publish(b"1")
+    record = await lab.redis(b"HGET", lab.keys.plan, IN)
+    assert await recorded_plan.drop_edge(lab.worker.broker, recorded_plan.Orphan(IN, 1, (), 0, record))
+
+
+@calls(scripts.PAUSE)
+async def _(lab: Lab) -> None:
+    assert await pauses.pause(lab.worker.broker, ["parse"])
+
+
+@calls(scripts.MOVE_EDGE)
+async def _(lab: Lab) -> None:
+    await lab.delayed()
+    for worker in (lab.worker, lab.other):
+        await lab.redis(b"DEL", lab.keys.lease(worker.name))
+    assert await moving.move_edge(lab.worker.broker, IN, NEW) == 6
+
+
+@calls(scripts.MOVE_DEAD)
+async def _(lab: Lab) -> None:
+    await repairing.amend(lab.worker.broker, "parse", [((await lab.letters())[0], b"amended")])
+    await moving.move_stage(lab.worker.broker, "parse", "tidy", {IN: NEW})
+
+
+@calls(scripts.RENAME_STAGE)
+async def _(lab: Lab) -> None:
+    await lab.redis(b"HSET", lab.keys.rate("parse"), b"a", 1)
+    await lab.redis(b"HSET", lab.keys.rate("tidy"), b"b", 2)
+    await lab.letters()
+    await moving.move_stage(lab.worker.broker, "parse", "tidy", {IN: NEW})
+
+
+@calls(scripts.CALL_ALL)
+async def _(lab: Lab) -> None:
+    for delivery in await given(lab.worker, 2):
+        await sent_to_queue(lab.worker, delivery)
+    await moving.call_all(lab.worker.broker, "parse", [IN])
+
+
+@calls(scripts.PURGE)
+async def _(lab: Lab) -> None:
+    await lab.delayed()
+    edges = [PLAN.edge_by_name[IN]]
+    assert await purge(lab.worker.broker, edges, {"parse": 3}) == {"parse": 3}
+
+
+@calls(scripts.BURY)
+async def _(lab: Lab) -> None:
+    delivery = await lab.worker.given_one()
+    await repairing.bury(lab.worker.broker, "parse", delivery, DeadLetter("failed", None, delivery.header))
+
+
+@calls(scripts.AMEND)
+async def _(lab: Lab) -> None:
+    await repairing.amend(lab.worker.broker, "parse", [((await lab.letters())[0], b"amended"), ("1-1", b"gone")])
+
+
+@calls(scripts.PUT_BACK)
+async def _(lab: Lab) -> None:
+    first, second = await lab.letters()
+    ways = [repairing.WayBack(first, b"m1 - - 0", ""), repairing.WayBack(second, b"m2 - - 0", "", 60_000)]
+    assert await repairing.put_back(lab.worker.broker, "parse", IN, ways) == 2
+
+
+@calls(scripts.PUT_BACK_KEPT)
+async def _(lab: Lab) -> None:
+    await lab.redis(b"XADD", lab.keys.kept("parse"), b"*", b"h", b"m1 - - 0", b"b", b'{"n":1}')
+    keeping = flowq.Pipeline("lab", parse.options(keep=10)).plan
+    assert await Kept(keeping, lab.worker.broker, "parse").replay() == 1
+
+
+@calls(scripts.REMOVE_DEAD)
+async def _(lab: Lab) -> None:
+    assert await repairing.remove(lab.worker.broker, "parse", await lab.letters()) == 2
+
+
+@calls(scripts.RESTORE_DEAD)
+async def _(lab: Lab) -> None:
+    letters = [repairing.Exported(f"t{i}", f"1-{i + 1}", IN, b"m%d - - 0" % i, b"{}", b"{}") for i in range(2)]
+    assert await repairing.restore(lab.worker.broker, "parse", letters) == 2
+
+
+@calls(scripts.READ_DEAD)
+async def _(lab: Lab) -> None:
+    await repairing.entries_named(lab.worker.broker, "parse", await lab.letters())
+
+
+@calls(scripts.SNAPSHOT)
+async def _(lab: Lab) -> None:
+    await lab.delayed()
+    await lab.worker.snapshot()
+
+
+@calls(scripts.VITALS)
+async def _(lab: Lab) -> None:
+    await lab.delayed()
+    await vitals.vitals_of(lab.worker.broker, EDGES)
+
+
+@calls(scripts.SLOWEST)
+async def _(lab: Lab) -> None:
+    await lab.delayed()
+    await vitals.slowest_of(lab.worker.broker, EDGES, at_least_seconds=0)
+
+
+@calls(scripts.PEEK)
+async def _(lab: Lab) -> None:
+    await lab.delayed()
+    await peek(lab.worker.broker, EDGES, most=10)
+
+
+@calls(scripts.FIND)
+async def _(lab: Lab) -> None:
+    delivery = await lab.worker.given_one()
+    assert len([found async for found in kin_on_edge(lab.worker.broker, IN, delivery.message_id)]) == 1
+
+
+@calls(scripts.REFERENCES)
+async def _(lab: Lab) -> None:
+    await lab.redis(b"XADD", lab.keys.released, b"*", b"r", b"a reference\n")
+    await lab.worker.broker.script(scripts.REFERENCES, [lab.keys.released], 1, 10, "0-0")
