@@ -65,6 +65,15 @@ def json_text(value: Any, *, indent: bool = False) -> str:
     return printable_json(text.decode())
 
 
+def is_unicode(text: str) -> bool:
+    """Whether text from the command line or the file system was UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def spelled_out(value: Any) -> Any:
     r"""The same value in which all text is Unicode: names of files may have bytes that are not.
 

@@ -134,11 +134,12 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _of_arguments(error: BaseException, arguments: Sequence[str]) -> BaseException:
-    """An argument that is not UTF-8 fails where it is sent to Redis: names of files alone may have any bytes."""
+    """The error to show: an argument that is not UTF-8 is accepted as the name of a file, and cannot go to Redis."""
     if isinstance(error, UnicodeEncodeError):
-        for argument in arguments:
-            if any("\udc80" <= char <= "\udcff" for char in argument):
-                from flowq.errors import UsageError
+        from flowq.errors import UsageError
+        from flowq.printable import is_unicode
 
+        for argument in arguments:
+            if not is_unicode(argument):
                 return UsageError(f"the argument {argument} is not UTF-8")
     return error

@@ -10,9 +10,9 @@ from typing import Annotated, Any
 import typer
 
 from flowq.cli.errors import note, problems_of, show
+from flowq.cli.ignored import ignored
 from flowq.cli.loading import Entry, NoPipeline, entries, find, load_entry
 from flowq.cli.options import Json, complete_pipeline
-from flowq.cli.passed_over import passed_over
 from flowq.errors import FlowqError, Problem
 from flowq.printable import json_text
 from flowq.settings import Settings
@@ -62,8 +62,8 @@ def command(
         print(json_text([finding.as_json() for finding in findings], indent=True))
     else:
         _print(findings)
-    for left in [] if names else passed_over(settings):
-        note(str(left))
+    for file in [] if names else ignored(settings):
+        note(str(file))
     if any(finding.errors for finding in findings):
         raise typer.Exit(2)
 

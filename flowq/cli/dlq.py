@@ -249,7 +249,8 @@ def import_(
       flowq dlq import flights mended.ndjson && flowq dlq retry flights
       flowq dlq export flights | jq -c '.message.dest = "SJU"' | flowq dlq import flights - --retry
     """
-    from flowq.cli.dlq_files import Importer, opened
+    from flowq.cli.dlq_files import Importer
+    from flowq.cli.lines import opened
 
     if retry and restore:
         raise UsageError("--retry and --restore exclude each other", hint=f"--restore, then flowq dlq retry {name}")

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from io import BufferedReader
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import orjson
@@ -42,6 +39,7 @@ class Imported:
     restored: Counter[str] = field(default_factory=Counter[str])
     unchanged: int = 0
     missing: int = 0
+    already_restored: int = 0
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -49,6 +47,7 @@ class Imported:
             "restored": dict(+self.restored),
             "unchanged": self.unchanged,
             "missing": self.missing,
+            "already_restored": self.already_restored,
         }
 
     def report(self, name: str, *, puts_back: bool, json: bool) -> None:
@@ -62,10 +61,12 @@ class Imported:
         for stage, n in (+self.restored).items():
             print(f"{n_letters(n)} restored to {stage}")
         if self.unchanged:
-            note(f"{n_letters(self.unchanged)} as before")
+            note(f"{n_letters(self.unchanged)} unchanged")
         if self.missing:
-            note(f"{n_letters(self.missing)} passed over: no longer there")
-        if (self.mended or self.restored) and not puts_back:
+            note(f"{n_letters(self.missing)} skipped: no longer there")
+        if self.already_restored:
+            note(f"{n_letters(self.already_restored)} skipped: already restored")
+        if (+self.mended or +self.restored) and not puts_back:
             note(f"flowq dlq retry {name}  puts them back to be run")
 
 
@@ -117,7 +118,7 @@ class Importer:
                 ) from None
         added = await self._letters.restore(letters)
         self.done.restored.update(added)
-        self.done.missing += len(letters) - sum(added.values())
+        self.done.already_restored += len(letters) - sum(added.values())
 
 
 def _read(line: Line) -> tuple[dict[str, Any], bytes]:
@@ -141,13 +142,3 @@ def _read(line: Line) -> tuple[dict[str, Any], bytes]:
         return letter, body_in(letter)
     except (ValueError, TypeError):
         raise BadLetter(f"line {line.number} has no message", hint=hint) from None
-
-
-def opened(source: str) -> AbstractContextManager[BufferedReader]:
-    """Standard input for `-`, else a file. Raises UsageError."""
-    if source == "-":
-        return nullcontext(cast("BufferedReader", sys.stdin.buffer))
-    try:
-        return Path(source).open("rb")
-    except OSError as error:
-        raise UsageError(f"cannot read {source}", detail=error.strerror or str(error)) from None

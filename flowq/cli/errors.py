@@ -162,14 +162,18 @@ def shown(file: Path | str) -> str:
     return str(path)
 
 
-def _clean(text: str) -> str:
-    """Text that is safe on a terminal: no escape sequences, no password of a URL."""
-    lines = printable_block(text)
-    if "://" not in lines:
-        return lines
+def redacted(text: str) -> str:
+    """Text without the login of any URL in it."""
+    if "://" not in text:  # few texts have one, and only those need the import
+        return text
     from flowq.broker.redis_url import redact_text
 
-    return redact_text(lines)
+    return redact_text(text)
+
+
+def _clean(text: str) -> str:
+    """Text that is safe on a terminal: no escape sequences, no password of a URL."""
+    return redacted(printable_block(text))
 
 
 class _Screen:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import select
+import sys
 from codecs import BOM_UTF8
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from io import BufferedReader
-from typing import NamedTuple
+from pathlib import Path
+from typing import NamedTuple, cast
 
+from flowq.errors import UsageError
 from flowq.sources.encoding import JsonLines
 from flowq.sources.lines import Lines
 
@@ -19,6 +23,16 @@ class Line(NamedTuple):
 
     number: int
     content: bytes
+
+
+def opened(source: str, *, hint: str = "") -> AbstractContextManager[BufferedReader]:
+    """Standard input for `-`, else a file. Raises UsageError, with `hint`, for one that cannot be read."""
+    if source == "-":
+        return nullcontext(cast("BufferedReader", sys.stdin.buffer))
+    try:
+        return Path(source).open("rb")
+    except OSError as error:
+        raise UsageError(f"cannot read {source}", detail=error.strerror or str(error), hint=hint) from None
 
 
 def line_batches(stream: BufferedReader, *, most: int) -> Iterator[list[Line]]:

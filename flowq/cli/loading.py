@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from flowq.cli.errors import UserCodeFailed, shown
-from flowq.cli.passed_over import INIT, NAME, named_like, packages_in
+from flowq.cli.ignored import NAME, ignored_as, modules_in
 from flowq.errors import NotFound, PipelineError, UsageError
 
 if TYPE_CHECKING:
@@ -71,8 +71,8 @@ def load(name: str, settings: Settings) -> Loaded:
 def find(name: str, settings: Settings) -> Entry:
     """The pipeline of that name, not yet imported. Raises UsageError and NotFound as `load` does."""
     known = {entry.name: entry for entry in entries(settings)}
-    if name not in known and (left := named_like(name, settings)):
-        raise NotFound(f'there is no pipeline "{name}"', hint=str(left))
+    if name not in known and (file := ignored_as(name, settings)):
+        raise NotFound(f'there is no pipeline "{name}"', hint=str(file))
     if not NAME.fullmatch(name):
         near = get_close_matches(name, known, 1)
         hint = f'did you mean "{near[0]}"?' if near else "the name alone: scrape for pipelines/scrape.py  (flowq ls)"
@@ -133,11 +133,8 @@ def _file_entries(place: str) -> Iterator[Entry]:
     package = folder.relative_to(root).parts
     if not all(map(NAME.fullmatch, package)):
         raise UsageError(f'Python cannot import from a folder named "{folder.name}"', hint="letters, digits and _ only")
-    for inner in packages_in(folder):
-        yield Entry(inner.name, ".".join((*package, inner.name)), root, inner / INIT)
-    for file in sorted(folder.glob("*.py")):
-        if NAME.fullmatch(file.stem) and not file.stem.startswith("__"):
-            yield Entry(file.stem, ".".join((*package, file.stem)), root, file)
+    for name, file in modules_in(folder):
+        yield Entry(name, ".".join((*package, name)), root, file)
 
 
 def _attribute_entry(place: str) -> Entry:

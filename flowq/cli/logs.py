@@ -13,7 +13,8 @@ from typing import Any
 
 import orjson
 
-from flowq.printable import printable_block, printable_json
+from flowq.cli.errors import redacted
+from flowq.printable import error_text, printable_block, printable_json, spelled_out
 
 RUN_LOGGER = "flowq.run"
 """What a run says of itself, where its words are log lines."""
@@ -82,7 +83,7 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The line, and those of its traceback."""
-        return printable_block(_redacted(super().format(record)))
+        return printable_block(redacted(super().format(record)))
 
 
 class JsonFormatter(logging.Formatter):
@@ -103,7 +104,7 @@ class JsonFormatter(logging.Formatter):
             "time": written_at.replace("+00:00", "Z"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": _redacted(_safely(record.getMessage, lambda: f"{record.msg!r} with {record.args!r}")),
+            "message": redacted(_safely(record.getMessage, lambda: f"{record.msg!r} with {record.args!r}")),
             **self._about,
             **_handled(),
             **_span(),
@@ -111,8 +112,8 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info and record.exc_info[1] is not None:
             error = record.exc_info[1]
-            line["error"] = _redacted(": ".join(filter(None, (type(error).__name__, _safely(lambda: str(error))))))
-            line["traceback"] = _redacted("".join(traceback.format_exception(error)))
+            line["error"] = redacted(": ".join(filter(None, (type(error).__name__, error_text(error)))))
+            line["traceback"] = redacted("".join(traceback.format_exception(error)))
         if record.stack_info:
             line["stack"] = record.stack_info
         try:
@@ -120,15 +121,6 @@ class JsonFormatter(logging.Formatter):
         except TypeError:  # numbers above 64 bits, text that is no Unicode, a list that contains itself
             text = json.dumps(_as_json(line), ensure_ascii=False)
         return printable_json(text)
-
-
-def _redacted(text: str) -> str:
-    """Without the login of any URL."""
-    if "://" not in text:
-        return text
-    from flowq.broker.redis_url import redact_text
-
-    return redact_text(text)
 
 
 def _safely(*ways: Callable[[], str]) -> str:
@@ -149,22 +141,23 @@ def _as_json(value: Any, depth: int = 0) -> Any:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
-        return value.encode("utf-8", "backslashreplace").decode()
+        return spelled_out(value)
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, int):
         return value if value.bit_length() < 1000 else hex(value)  # Python reads and writes no longer ones
     if depth < _DEEPEST and isinstance(value, dict):
         members: dict[Any, Any] = value  # pyright: ignore[reportUnknownVariableType]
-        return {_as_text(key): _as_json(member, depth + 1) for key, member in members.items()}
+        return {_text(key): _as_json(member, depth + 1) for key, member in members.items()}
     if depth < _DEEPEST and isinstance(value, list | tuple):
         items: list[Any] | tuple[Any, ...] = value  # pyright: ignore[reportUnknownVariableType]
         return [_as_json(item, depth + 1) for item in items]
-    return _as_text(_shown(value))
+    return _text(value)
 
 
-def _as_text(value: Any) -> str:
-    return (value if isinstance(value, str) else _shown(value)).encode("utf-8", "backslashreplace").decode()
+def _text(value: Any) -> str:
+    text: str = spelled_out(value if isinstance(value, str) else _shown(value))
+    return text
 
 
 _OF_EVERY_RECORD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from flowq.cli.errors import note, shown, summary
+from flowq.cli.ignored import ignored
 from flowq.cli.loading import NoPipeline, entries, load_entry
 from flowq.cli.options import Json
-from flowq.cli.passed_over import passed_over
 from flowq.errors import FlowqError
 from flowq.printable import json_text
 from flowq.settings import Settings
@@ -39,10 +39,10 @@ def command(as_json: Json = False) -> None:
         print(json_text(rows, indent=True))
     elif rows:
         _print_table(rows)
-    left_out = passed_over(settings)
-    for left in left_out:
-        note(str(left))
-    if not rows and not left_out:
+    files = ignored(settings)
+    for file in files:
+        note(str(file))
+    if not rows and not files:
         where = ", ".join(settings.pipelines)
         note(f'no pipelines in {where}: write {where}/NAME.py with  NAME = Pipeline("NAME", first >> second)')
     elif broken := sum(row.error is not None for row in rows):

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from io import BufferedReader
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from flowq.cli.completion import complete_pipeline_or_stage
 from flowq.cli.errors import note
-from flowq.cli.lines import line_batches
+from flowq.cli.lines import line_batches, opened
 from flowq.cli.loading import load
 from flowq.cli.options import Here, Json, duration_of
 from flowq.delivery.codec import decoder
@@ -28,8 +26,6 @@ from flowq.printable import json_text, printable
 
 if TYPE_CHECKING:
     from flowq.sync_publisher import SyncPublisher
-
-T = TypeVar("T")
 
 _FULL_PAUSE_SECONDS = 0.2
 
@@ -84,7 +80,7 @@ def command(
     pipeline = load(name, settings).pipeline
     inlet = Inlet(pipeline.plan, entrance(pipeline.plan, stage_name))
     with ExitStack() as stack:
-        stream = stack.enter_context(_opened(message)) if many else None
+        stream = stack.enter_context(opened(message.removeprefix("@"))) if many else None
         value = None if many else inlet.read(message.encode("utf-8", "surrogateescape"))[0]  # the bytes as typed
         publisher = None
         if not dry_run:
@@ -238,12 +234,3 @@ def _push_all(stream: BufferedReader, inlet: Inlet, sender: Sender, as_json: boo
         raise
     finally:
         print(sender.outcome(as_json))
-
-
-def _opened(source: str) -> AbstractContextManager[BufferedReader]:
-    if source == "-":
-        return nullcontext(cast("BufferedReader", sys.stdin.buffer))
-    try:
-        return Path(source.removeprefix("@")).open("rb")
-    except OSError as error:
-        raise UsageError(f"cannot read {source.removeprefix('@')}", detail=error.strerror or str(error)) from None

@@ -243,5 +243,5 @@ class InProcess:
     async def stop(self, hurry: asyncio.Event) -> None:
         try:
             await self._runner.stop(hurry)
-        except ResourceFailed as error:  # to be told after the balance
+        except ResourceFailed as error:  # shown after the balance
             self.unclosed = error

@@ -77,10 +77,11 @@ class Watch:
             await self._tell_of_the_dead()
         summary = self._run.summary(snapshot, self._loop.time() - self._started_at)
         self._screen.end(summary, dead_before=self._dead_before, stopped=why != "drained")
-        if (unclosed := getattr(workers, "unclosed", None)) is not None:
-            raise unclosed
-        if isinstance(workers, Supervisor) and workers.has_told_why:
-            return 1
+        if isinstance(workers, Supervisor):
+            if workers.has_told_why:
+                return 1
+        elif workers.unclosed is not None:
+            raise workers.unclosed
         return self._exit_code(why, summary.dead - self._dead_before)
 
     async def _stop_while_watching(self, workers: Supervisor | InProcess) -> None:

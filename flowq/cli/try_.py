@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from io import BufferedReader
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO, cast
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import orjson
 import typer
 
 from flowq.cli.completion import complete_pipeline_or_stage, complete_stage
 from flowq.cli.errors import explain, note, show
-from flowq.cli.lines import Line, line_batches
+from flowq.cli.lines import Line, line_batches, opened
 from flowq.cli.options import settings_here
 from flowq.delivery.settlement import (
     DeadLetter,
@@ -76,7 +75,12 @@ def command(
     if to is not None:
         plan.stage(to)
     printer = Printer(sys.stdout.buffer, to)
-    with _opened(file) as stream, contextlib.redirect_stdout(sys.stderr):  # what handlers print is not our data
+    is_message = file.lstrip().startswith(("{", "[", '"'))
+    hint = "pipe the message:  echo '...' | flowq try NAME.STAGE" if is_message else ""
+    with (
+        opened(file, hint=hint) as stream,
+        contextlib.redirect_stdout(sys.stderr),
+    ):  # what handlers print is not our data
         failures = asyncio.run(_try(plan, stage, stream, printer))
     if failures:
         raise typer.Exit(1)
@@ -180,23 +184,6 @@ def _what_follows(settlement: Settlement, stage: StagePlan) -> str:
             return f"in a run it is tried again in about {delay_ms / 1000:g} s, {stage.retry.attempts} times in all"
         case _:
             return ""
-
-
-@contextlib.contextmanager
-def _opened(file: str) -> Generator[BufferedReader]:
-    if file == "-":
-        yield cast("BufferedReader", sys.stdin.buffer)
-        return
-    try:
-        stream = Path(file).open("rb")  # noqa: SIM115  (closed below; its opening alone may fail)
-    except OSError as error:
-        hint = "a message comes by a pipe:  echo '...' | flowq try NAME.STAGE"
-        is_message = file.lstrip().startswith(("{", "[", '"'))
-        raise UsageError(
-            f"cannot read {file}", detail=error.strerror or str(error), hint=hint if is_message else ""
-        ) from None
-    with stream:
-        yield stream
 
 
 def _messages(stream: BufferedReader, most: int) -> Iterator[list[Line]]:

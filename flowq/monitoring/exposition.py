@@ -59,7 +59,6 @@ _COUNTERS = (
         lambda seen, stage: seen.balances[stage.name].duplicates,
     ),
 )
-
 _STAGE_GAUGES = (
     _OfStages(
         "flowq_ready_messages",

@@ -10,13 +10,14 @@ from pathlib import Path, PurePath
 from typing import Any, TypeGuard, cast, get_args
 
 import orjson
-from pydantic import SecretBytes, SecretStr, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from flowq.delivery.codec import explain, type_adapter
 from flowq.errors import EncodeError, UsageError
 from flowq.graph.definition import evaluated, signature_of
 from flowq.graph.plan import Plan, StagePlan
-from flowq.graph.typecheck import bare, members
+from flowq.graph.typecheck import members
+from flowq.printable import is_unicode
 
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
@@ -61,18 +62,14 @@ def _converted(stage: StagePlan, parameter: inspect.Parameter, given: Any) -> An
     assert first is not None
     why = explain(first).removeprefix("message: ")
     shown = given if isinstance(given, str) else orjson.dumps(given, default=repr).decode()
-    if {SecretStr, SecretBytes}.intersection(map(bare, members(type_))):
-        shown, why = "***", f"{first.error_count()} of its rules"
+    if _may_hold_secret(adapter):
+        shown, why = "***", ", ".join(sorted({finding["type"] for finding in first.errors(include_input=False)}))
     raise UsageError(f"-a {parameter.name}={shown} does not fit: {why}", place=stage.place) from None
 
 
-def is_unicode(text: str) -> bool:
-    """Whether text from the command line or the file system was UTF-8."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def _may_hold_secret(adapter: TypeAdapter[Any]) -> bool:
+    """Whether a secret type of pydantic is used anywhere in the type, or anything is named like one."""
+    return "secret" in repr(adapter.core_schema).lower()
 
 
 def _undecodable_path(stage: StagePlan, parameter: inspect.Parameter, given: str, type_: Any) -> Path:

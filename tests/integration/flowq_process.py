@@ -19,6 +19,8 @@ from uuid import uuid4
 from tests.integration.project import clean_environ
 
 FLOWQ = (sys.executable, "-m", "flowq")
+ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+"""The locale of a program that was started without any."""
 LONGEST_SECONDS = 40.0
 POLL_SECONDS = 0.002
 _MARK = "PROJECT_UNDER_TEST"
@@ -120,6 +122,21 @@ class Project:
         process = self.start(*arguments, **variables)
         process.wait(seconds)
         return process
+
+    def completed(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run a command line to its end, with nothing on standard input. Fails where it reports a bug of flowq."""
+        ended = subprocess.run(
+            [*FLOWQ, *arguments],
+            cwd=self.folder,
+            env=self.environ | variables,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert "FQ900" not in ended.stderr, ended.stderr
+        return ended
 
     def pids(self) -> dict[int, str]:
         """The processes of this project that live, its Redis among them, each with its command line.

@@ -203,7 +203,7 @@ def test_export_fix_import_retry_puts_mended_messages_back(flowq: Flowq, letters
     assert letters.waiting() == [(f"m{line}", {"line": line, "dest": "SJU"}) for line in range(0, 10, 2)]
     again = flowq("import", "flights", "-", "--retry", stdin=mended)
     assert (again.returncode, again.stdout) == (0, "")
-    assert "5 dead letters passed over: no longer there" in again.stderr
+    assert "5 dead letters skipped: no longer there" in again.stderr
 
 
 def test_import_mends_in_place_and_retry_uses_it(flowq: Flowq, letters: Letters, tmp_path: Path) -> None:
@@ -215,7 +215,7 @@ def test_import_mends_in_place_and_retry_uses_it(flowq: Flowq, letters: Letters,
 
     assert done.stdout == "1 dead letter mended in enrich\n"
     assert "the message has been changed since it died" in flowq("show", "flights", "1").stdout
-    assert "1 dead letter as before" in flowq("import", "flights", "mended.ndjson").stderr
+    assert "1 dead letter unchanged" in flowq("import", "flights", "mended.ndjson").stderr
     flowq("retry", "flights", first["id"])
     assert letters.waiting() == [("m0", {"line": 0, "dest": "SJU"})]
 
@@ -243,8 +243,9 @@ def test_what_was_exported_and_removed_comes_back_once(flowq: Flowq, letters: Le
     assert flowq("rm", "flights", "-y").stdout == "10 dead letters removed from enrich\n"
 
     assert flowq("import", "flights", "-", "--restore", stdin=exported).stdout == "10 dead letters restored to enrich\n"
-    flowq("import", "flights", "-", "--restore", stdin=exported)
+    again = flowq("import", "flights", "-", "--restore", stdin=exported)
 
+    assert (again.stdout, again.stderr.splitlines()) == ("", ["10 dead letters skipped: already restored"])
     assert letters.n_dead == 10
     assert flowq("export", "flights").stdout.count("\n") == 10
 

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.integration.flowq_process import FLOWQ, Project
+from tests.integration.flowq_process import ASCII, Project
 
-LONGEST_SECONDS = 60
 LATIN_1 = "B\udcfccher"  # "Bücher", as Python sees bytes that are not UTF-8
-ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 BOOKS = """
     from collections.abc import Iterator
     from pathlib import Path
@@ -50,32 +47,17 @@ def project(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Project]
         yield project
 
 
-def called(project: Project, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    ended = subprocess.run(
-        [*FLOWQ, *arguments],
-        cwd=project.folder,
-        env=project.environ | variables,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=LONGEST_SECONDS,
-        check=False,
-    )
-    assert "FQ900" not in ended.stderr, ended.stderr
-    return ended
-
-
 @pytest.mark.skipif(sys.platform == "darwin", reason="names of files are always UTF-8 there")
 @pytest.mark.parametrize("variables", [{}, ASCII], ids=["UTF-8 locale", "ASCII locale"])
-def test_in_a_folder_whose_name_is_not_in_the_locale_everything_works(
+def test_commands_work_in_a_folder_whose_name_the_locale_cannot_decode(
     variables: dict[str, str], project: Project
 ) -> None:
     for workers in ("1", "0"):
-        ran = called(project, "run", "books", "-a", f"path={LATIN_1}", "--workers", workers, "--fresh", **variables)
+        ran = project.completed("run", "books", "-a", f"path={LATIN_1}", "--workers", workers, "--fresh", **variables)
         assert (ran.returncode, ran.stdout.splitlines()) == (0, ["read one", "read two"]), ran.stderr
-    json.loads(called(project, "ls", "--json", **variables).stdout)
-    assert json.loads(called(project, "doctor", "--json", **variables).stdout)["address"]
-    assert called(project, "graph", "books", "-o", f"{LATIN_1}.svg", **variables).returncode == 0
+    json.loads(project.completed("ls", "--json", **variables).stdout)
+    assert json.loads(project.completed("doctor", "--json", **variables).stdout)["address"]
+    assert project.completed("graph", "books", "-o", f"{LATIN_1}.svg", **variables).returncode == 0
     assert (project.folder / f"{LATIN_1}.svg").exists()
 
 
@@ -102,7 +84,7 @@ def test_an_argument_that_is_not_utf_8_is_refused_in_plain_words(arguments: tupl
     with Project(tmp_path) as project:
         project.write("books", BOOKS)
         (tmp_path / LATIN_1).write_bytes(b"\xfc\n")
-        ended = called(project, *arguments)
+        ended = project.completed(*arguments)
         assert ended.returncode == 2, ended.stderr
         assert ended.stderr.startswith("error[FQ2")
         assert os.fsencode(LATIN_1) not in ended.stderr.encode("utf-8", "surrogateescape")
@@ -134,39 +116,39 @@ def plain(tmp_path: Path) -> Iterator[Project]:
         yield project
 
 
-def test_what_cannot_be_found_is_named_with_its_remedy(plain: Project) -> None:
+def test_ignored_files_are_listed_with_the_remedy(plain: Project) -> None:
     for command in ("ls", "check"):
-        ended = called(plain, command)
+        ended = plain.completed(command)
         assert ended.returncode == 0
         assert "package" in ended.stdout
         assert ended.stderr.splitlines() == [
-            "pipelines/2nd.py is passed over: Python cannot import that name, rename it to _2nd.py",
-            "pipelines/größe.py is passed over: Python cannot import that name, rename it to gr__e.py",
-            "pipelines/my-rows.py is passed over: Python cannot import that name, rename it to my_rows.py",
-            'pipelines/eu is passed over: add "pipelines/eu" to the setting pipelines.path, or import its pipeline in '
+            "pipelines/2nd.py is ignored: Python cannot import a file of that name; rename it to _2nd.py",
+            "pipelines/größe.py is ignored: Python cannot import a file of that name; rename it to gr__e.py",
+            "pipelines/my-rows.py is ignored: Python cannot import a file of that name; rename it to my_rows.py",
+            'pipelines/eu is ignored: add "pipelines/eu" to the setting pipelines.path, or import its pipeline in '
             "__init__.py",
-            "pipelines/with-dash is passed over: Python cannot import that name, rename it to with_dash",
+            "pipelines/with-dash is ignored: Python cannot import a folder of that name; rename it to with_dash",
         ]
 
 
 @pytest.mark.parametrize("name", ["my-rows", "my_rows", "my-rows.py", "pipelines/my-rows.py", "eu", "with-dash"])
-def test_whoever_runs_it_is_told_as_well(name: str, plain: Project) -> None:
-    ended = called(plain, "run", name, "--memory")
+def test_a_run_of_an_ignored_file_fails_with_the_reason(name: str, plain: Project) -> None:
+    ended = plain.completed("run", name, "--memory")
     assert ended.returncode == 2
-    assert "is passed over" in ended.stderr
+    assert "is ignored" in ended.stderr
 
 
 def test_a_package_is_a_pipeline_like_a_file(plain: Project) -> None:
-    ended = called(plain, "push", "package.take", "1", "--dry-run")
+    ended = plain.completed("push", "package.take", "1", "--dry-run")
     assert (ended.returncode, ended.stdout) == (0, "valid\n")
     pyproject = plain.folder / "pyproject.toml"
     pyproject.write_text('[tool.flowq]\npipelines = ["pipelines", "pipelines/eu"]\n', encoding="utf-8")
-    assert called(plain, "push", "inner.take", "1", "--dry-run").returncode == 0
+    assert plain.completed("push", "inner.take", "1", "--dry-run").returncode == 0
 
 
-def test_of_two_with_one_name_the_other_is_named(plain: Project) -> None:
+def test_of_two_files_with_the_same_name_the_second_is_reported(plain: Project) -> None:
     (plain.folder / "more").mkdir()
     (plain.folder / "more" / "good.py").write_text('good = Pipeline("good")', encoding="utf-8")
     pyproject = plain.folder / "pyproject.toml"
     pyproject.write_text('[tool.flowq]\npipelines = ["pipelines", "more"]\n', encoding="utf-8")
-    assert "more/good.py is passed over: pipelines/good.py has the same name" in called(plain, "ls").stderr
+    assert "more/good.py is ignored: pipelines/good.py has the same name" in plain.completed("ls").stderr

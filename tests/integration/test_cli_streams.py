@@ -18,11 +18,10 @@ import pytest
 import redis
 
 from tests.conftest import Servers
-from tests.integration.flowq_process import FLOWQ, Project, wait_until
+from tests.integration.flowq_process import ASCII, FLOWQ, Project, wait_until
 
 LONGEST_SECONDS = 60
 N = 50
-ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
 # Grüße are at home in the file, in the message, in what is printed and in the error.
 WORDS = """
@@ -89,33 +88,20 @@ def project(tmp_path: Path, url: str) -> Iterator[Project]:
         yield project
 
 
-def called(project: Project, *arguments: str, **variables: str) -> subprocess.CompletedProcess[bytes]:
-    ended = subprocess.run(
-        [*FLOWQ, *arguments],
-        cwd=project.folder,
-        env=project.environ | variables,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=LONGEST_SECONDS,
-        check=False,
-    )
-    assert b"FQ900" not in ended.stderr, ended.stderr.decode()
-    return ended
-
-
 # Not UTF-8
 
 
 def test_where_the_locale_is_ascii_every_command_spells_out_what_it_cannot_write(project: Project) -> None:
-    pushed = called(project, "push", "words.weigh", '{"text": "grüße 😀"}', **ASCII)
+    pushed = project.completed("push", "words.weigh", '{"text": "grüße 😀"}', **ASCII)
     assert pushed.returncode == 0, pushed.stderr
     (project.folder / "pipelines" / "kaputt.py").write_text('raise ValueError("größer 😀")', encoding="utf-8")
-    message_id = pushed.stdout.decode().strip()
+    message_id = pushed.stdout.strip()
 
     def said(*arguments: str, code: int = 0) -> str:
-        ended = called(project, *arguments, **ASCII)
+        ended = project.completed(*arguments, **ASCII)
         assert ended.returncode == code, (arguments, ended.stderr)
-        return (ended.stdout + ended.stderr).decode("ascii")
+        assert (ended.stdout + ended.stderr).isascii()
+        return ended.stdout + ended.stderr
 
     grüße = {"text": "grüße 😀"}
     spelled = r"gr\u00fc\u00dfe \ud83d\ude00"
@@ -142,7 +128,7 @@ def test_where_the_locale_is_ascii_every_command_spells_out_what_it_cannot_write
 def test_json_lines_of_a_log_mean_the_same_where_the_locale_is_ascii(project: Project) -> None:
     project.write("talk", 'import logging\n\nlogging.getLogger("x").warning("schön 😀")\n' + plain(WORDS, "talk"))
 
-    ended = called(project, "run", "talk", "--memory", "--log-format", "json", **ASCII)
+    ended = project.completed("run", "talk", "--memory", "--log-format", "json", **ASCII)
 
     lines = [json.loads(line) for line in ended.stderr.splitlines()]
     assert "schön 😀" in [line["message"] for line in lines]
@@ -296,7 +282,7 @@ def test_commands_that_nobody_listens_to_do_what_they_are_told(how: str, project
     assert run_with(project, how, "ls") == 0
     assert run_with(project, how, "push", "words.weigh", '{"text": "x"}') == 0
     assert run_with(project, how, "run", "nonsense") == 2
-    assert b'"text":"x"' in called(project, "peek", "words").stdout
+    assert '"text":"x"' in project.completed("peek", "words").stdout
 
 
 # Signals before anything has begun

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import pytest
-from pydantic import BaseModel, Field, SecretBytes, SecretStr
+from pydantic import BaseModel, Field, Secret, SecretBytes, SecretStr
 
 from flowq import Pipeline, PipelineError, SourceContext, source, stage
 from flowq.cli.run import _arguments  # pyright: ignore[reportPrivateUsage]
@@ -170,10 +170,23 @@ def test_what_cannot_run_as_a_source_is_refused_at_import(fn: Any) -> None:
         Pipeline("p", source(fn) >> sink).plan  # noqa: B018
 
 
+class Login(BaseModel):
+    user: int
+    password: SecretStr
+
+
 @pytest.mark.parametrize(
-    "type_", [Annotated[SecretStr, Field(max_length=3)], Annotated[SecretBytes, Field(max_length=3)] | None]
+    ("type_", "given"),
+    [
+        (Annotated[SecretStr, Field(max_length=3)], "hunter2"),
+        (Annotated[SecretBytes, Field(max_length=3)] | None, "hunter2"),
+        (Login, '{"user": "x", "password": "hunter2"}'),
+        (list[Login], ['{"user": "x", "password": "hunter2"}']),
+        (dict[str, SecretStr | None], '{"password": ["hunter2"]}'),
+        (Secret[int], "hunter2"),
+    ],
 )
-def test_a_secret_that_does_not_fit_is_not_printed(type_: Any) -> None:
+def test_a_secret_that_does_not_fit_is_not_printed(type_: Any, given: Any) -> None:
     with pytest.raises(UsageError) as caught:
-        source_arguments(taking(type_), {"it": "hunter2"})
+        source_arguments(taking(type_), {"it": given})
     assert "hunter2" not in "".join(map(str, (caught.value, caught.value.message, caught.value.hint)))
