@@ -179,12 +179,13 @@ class Login(BaseModel):
     ("type_", "given"),
     [
         (Annotated[SecretStr, Field(max_length=3)], "hunter2"),
-        (Annotated[SecretBytes, Field(max_length=3)] | None, "hunter2"),
+        (Annotated[SecretBytes | None, Field(max_length=3)], "hunter2"),
         (Login, '{"user": "x", "password": "hunter2"}'),
         (list[Login], ['{"user": "x", "password": "hunter2"}']),
         (dict[str, SecretStr | None], '{"password": ["hunter2"]}'),
         (Secret[int], "hunter2"),
     ],
+    ids=["text", "bytes or nothing", "field", "field in a list", "value of a dict", "number"],
 )
 def test_a_secret_that_does_not_fit_is_not_printed(type_: Any, given: Any) -> None:
     with pytest.raises(UsageError) as caught:
