@@ -201,6 +201,10 @@ class QueueFull(BrokerError):
     exit_code = 1
 
 
+class ReplyCutOff(BrokerUnavailable):
+    """The connection to Redis was closed before the whole reply had arrived: it may be larger than Redis sends."""
+
+
 class RequestCutOff(BrokerUnavailable):
     """Redis has closed the connection in the middle of a large request: it may be larger than Redis accepts."""
 

@@ -7,11 +7,13 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from flowq.broker.calls import CALL_TIMEOUT_SECONDS
 from flowq.broker.claims import content_of
+from flowq.broker.entries import entries_after
+from flowq.broker.paging import each_of
 from flowq.broker.recorded_plan import RecordedEdge, recorded_plan
-from flowq.broker.records import pairs, parked_fields
+from flowq.broker.records import DeadEntry, pairs, parked_fields
 from flowq.broker.redis_streams import Broker
+from flowq.broker.released import answer_of
 from flowq.delivery.codec import decoder, schema_digest
 from flowq.delivery.message import Header
 from flowq.errors import BodyElsewhere, DecodeError, UsageError
@@ -187,29 +189,19 @@ async def _content(broker: Broker, header_bytes: bytes, body: bytes) -> tuple[st
 
 async def _sample(broker: Broker, edge: str, most: int) -> list[tuple[bytes, bytes]]:
     """Header and body of messages on an edge: the oldest in its stream, then the delayed ones that are due first."""
-    keys, found, after = broker.keys, list[tuple[bytes, bytes]](), "-"
-    link = broker.link()
-    try:
-        while len(found) < most:
-            limit = min(_PER_CALL, most - len(found))
-            entries = await link.call(
-                b"XRANGE", keys.edge(edge), after, b"+", b"COUNT", limit, timeout_seconds=CALL_TIMEOUT_SECONDS
-            )
-            for _, fields in entries:
-                values = dict(pairs(fields))
-                found.append((values.get(b"h", b""), values.get(b"b", b"")))
-            if len(entries) < limit:
-                break
-            after = f"({entries[-1][0].decode()}"
-        for first in range(0, most - len(found), _PER_CALL):
-            last = min(first + _PER_CALL, most - len(found) + first) - 1
-            names = await link.call(b"ZRANGE", keys.delayed(edge), first, last, timeout_seconds=CALL_TIMEOUT_SECONDS)
-            if not names:
-                break
-            bodies = await link.call(b"HMGET", keys.parked(edge), *names, timeout_seconds=CALL_TIMEOUT_SECONDS)
-            for value in filter(None, bodies):
-                values = dict(pairs(parked_fields(value)))
-                found.append((values.get(b"h", b""), values.get(b"b", b"")))
-        return found
-    finally:
-        await link.close()
+    keys = broker.keys
+    entries: list[DeadEntry] = []
+    while (limit := min(_PER_CALL, most - len(entries))) > 0:
+        after = entries[-1].entry_id if entries else ""
+        page = await entries_after(broker, [keys.edge(edge)], after=after, limit=limit, bodies="all")
+        entries += page
+        if len(page) < limit:
+            break
+    found = [(entry.header, entry.body or b"") for entry in entries]
+    names: Sequence[bytes] = ()
+    if len(found) < most:
+        names = await answer_of(broker, b"ZRANGE", keys.delayed(edge), 0, most - len(found) - 1)
+    for parked in filter(None, await each_of(broker, [(b"HGET", keys.parked(edge), name) for name in names])):
+        values = dict(pairs(parked_fields(parked)))
+        found.append((values.get(b"h", b""), values.get(b"b", b"")))
+    return found

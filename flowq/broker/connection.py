@@ -15,7 +15,7 @@ from redis.asyncio.connection import AbstractConnection, Connection, SSLConnecti
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from flowq.broker.failures import PROTOCOL_ERROR, SMALLEST_LIMIT_BYTES, cut_off, is_denied, translate
+from flowq.broker.failures import PROTOCOL_ERROR, cut_off, is_denied, translate
 from flowq.broker.progress import StallWatch, WatchedParser
 from flowq.broker.redis_url import parse_redis_url
 from flowq.broker.tls import check_tls_files
@@ -226,7 +226,7 @@ class Link:
                 # reset, UnicodeError for the name of a host, ValueError, EOFError.
                 if isinstance(error, Exception):
                     problem = translate(error, self._dialer.address)
-                    if is_under_way and n_bytes > SMALLEST_LIMIT_BYTES:
+                    if is_under_way:
                         problem = cut_off(error, problem, self._dialer.address, n_bytes=n_bytes)
                     raise problem from error
                 raise

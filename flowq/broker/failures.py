@@ -7,7 +7,7 @@ import socket
 import redis.exceptions as redis_errors
 
 from flowq.broker.tls import chain_of, tls_trouble
-from flowq.errors import BrokerLoading, BrokerRefused, BrokerUnavailable, FlowqError, RequestCutOff
+from flowq.errors import BrokerLoading, BrokerRefused, BrokerUnavailable, FlowqError, ReplyCutOff, RequestCutOff
 
 PROTOCOL_ERROR = "Protocol error"
 SMALLEST_LIMIT_BYTES = 1_000_000
@@ -15,11 +15,14 @@ SMALLEST_LIMIT_BYTES = 1_000_000
 
 
 def cut_off(error: Exception, problem: Exception, address: str, *, n_bytes: int) -> Exception:
-    """What to call the loss of a connection on which a large request was under way, if nothing else explains it."""
+    """What to call the loss of a connection on which a call was under way, if nothing else explains it."""
     is_closed = isinstance(error, redis_errors.ConnectionError | OSError)
     is_explained = isinstance(error, TimeoutError | redis_errors.BusyLoadingError)
     if (not is_closed or is_explained) and not str(error).startswith(PROTOCOL_ERROR):
         return problem
+    if n_bytes <= SMALLEST_LIMIT_BYTES:
+        hint = "see whether it still runs; if it does so each time, raise its client-output-buffer-limit"
+        return ReplyCutOff(f"Redis at {address} has closed the connection during a call", hint=hint, detail=str(error))
     return RequestCutOff(
         f"Redis at {address} has closed the connection on a request of {n_bytes:,} bytes",
         hint="if it does so each time: raise its proto-max-bulk-len and client-query-buffer-limit",

@@ -6,13 +6,17 @@ import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
+from typing import Any
 
 from flowq.broker import scripts
 from flowq.broker.keys import GROUP
+from flowq.broker.paging import each_of
 from flowq.broker.records import deliveries_of, parked_delivery
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.message import Delivery, Header
 from flowq.delivery.stored import entry_ms, moment_in, text_in
+from flowq.errors import ReplyCutOff
 
 _PER_CALL = 1000  # entries that one call looks through: it keeps Redis from everything else
 
@@ -59,16 +63,32 @@ async def peek(
     keys = broker.keys
     names = [key for edge in edges for key in (keys.edge(edge), keys.delayed(edge), keys.parked(edge))]
     from_ids = [(after or {}).get(edge, "") for edge in edges]
-    now_ms, *seen = await broker.script(scripts.PEEK, names, GROUP, most, *from_ids)
+    look = partial(broker.script, scripts.PEEK, names, GROUP, most)
+    try:
+        now_ms, *seen = await look(1, *from_ids)
+    except ReplyCutOff:
+        now_ms, *seen = await look(0, *from_ids)
+        for edge, found in zip(edges, seen, strict=True):
+            await _fill_in(broker, edge, *found)
     sights: list[Sight] = []
     for edge, (running, waiting, delayed) in zip(edges, seen, strict=True):
         for entry_id, fields, worker, idle_ms in running:
             (delivery,) = deliveries_of(edge, [(entry_id, fields)], text_in(worker), 0)
             sights.append(Sight(State.RUNNING, delivery, now_ms - idle_ms, text_in(worker)))
         sights += [Sight(State.WAITING, one, one.appended_ms) for one in deliveries_of(edge, waiting, "", 0)]
-        for due_ms, parked in delayed:
+        for due_ms, parked, _ in delayed:
             sights.append(Sight(State.DELAYED, parked_delivery(edge, parked), moment_in(due_ms)))
     return now_ms, sights
+
+
+async def _fill_in(broker: Broker, edge: str, running: list[Any], waiting: list[Any], delayed: list[Any]) -> None:
+    """Read the bodies of what was seen, some at a time. Messages that have gone since are left out."""
+    stream, parked = broker.keys.edge(edge), broker.keys.parked(edge)
+    for seen in (running, waiting):
+        found = await each_of(broker, [(b"XRANGE", stream, message[0], message[0]) for message in seen])
+        seen[:] = [[*entries[0], *message[2:]] for message, entries in zip(seen, found, strict=True) if entries]
+    found = await each_of(broker, [(b"HGET", parked, name) for _, _, name in delayed])
+    delayed[:] = [[due, body, name] for (due, _, name), body in zip(delayed, found, strict=True) if body]
 
 
 async def kin_on_edge(broker: Broker, edge: str, message_id: str) -> AsyncIterator[Found]:
@@ -90,7 +110,8 @@ async def kin_in(broker: Broker, stream: str, message_id: str, *, state: State, 
 async def _kin(broker: Broker, names: Sequence[str], message_id: str) -> AsyncIterator[tuple[str, Header, str]]:
     position = "-"
     while position:
-        reply = await broker.script(scripts.FIND, names, GROUP, message_id, position, _PER_CALL)
+        look = partial(broker.script, scripts.FIND, names, GROUP, message_id, position)
+        reply, _ = await broker.paging.ask(look, _PER_CALL)
         position = text_in(reply[0])
         for at, raw, worker in zip(reply[2::3], reply[3::3], reply[4::3], strict=True):
             with contextlib.suppress(ValueError):  # one that looks like a header names no kin

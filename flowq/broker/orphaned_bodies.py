@@ -8,7 +8,9 @@ import os
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from flowq.broker import scripts
 from flowq.broker.claim_folder import ClaimFolder
@@ -80,7 +82,8 @@ async def _referred_to(broker: Broker, plan: Plan) -> set[str]:
     for stream in streams:
         after = "0-0"
         while after:
-            reply = await broker.script(scripts.REFERENCES, [stream], 1, _PER_CALL, after)
+            look = partial(_look, broker, stream, after)
+            reply, _ = await broker.paging.ask(look, _PER_CALL)
             after = reply[0].decode()
             wanted.update(paths_in([reply[1]]))
     # What was appended to a stream meanwhile is little enough for one step.
@@ -89,6 +92,10 @@ async def _referred_to(broker: Broker, plan: Plan) -> set[str]:
     reply = await broker.script(scripts.REFERENCES, [*streams, *hashes], len(streams), 0, *after_what_was_seen)
     wanted.update(paths_in([reply[-1]]))
     return wanted
+
+
+async def _look(broker: Broker, stream: str, after: str, most: int) -> Any:
+    return await broker.script(scripts.REFERENCES, [stream], 1, most, after)
 
 
 async def _keys(broker: Broker, plan: Plan) -> tuple[list[str], list[str]]:

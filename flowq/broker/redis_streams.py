@@ -12,16 +12,17 @@ from flowq.broker import scripts
 from flowq.broker.calls import CALL_TIMEOUT_SECONDS, again_if_lost, run_script
 from flowq.broker.claim_folder import ClaimFolder
 from flowq.broker.connection import Command, Dialer, Link
+from flowq.broker.entries import entries_after
 from flowq.broker.failures import is_denied, translate
 from flowq.broker.keys import GROUP, Keys
 from flowq.broker.message_ids import MessageIds
+from flowq.broker.paging import Paging
 from flowq.broker.publishing import CursorMove, Parcel, packed
 from flowq.broker.records import (
     DeadEntry,
     Published,
     Reclaimed,
     Snapshot,
-    dead_entry,
     deliveries_of,
     pairs,
     snapshot_of,
@@ -32,6 +33,7 @@ from flowq.delivery.message import Delivery
 from flowq.delivery.policy import Durability
 from flowq.delivery.settlement import Output
 from flowq.delivery.stored import as_stored, name_in, text_in
+from flowq.errors import ReplyCutOff
 
 
 class Broker:
@@ -52,6 +54,7 @@ class Broker:
         self.keys = keys
         self.epoch = self.losses = 0
         self.run_id = ""  # written into dead letters
+        self.paging = Paging()  # of the calls whose replies may be large
         self._tokens = MessageIds()
         self.name = self.new_token()
         self._control = self.link(renews=True)
@@ -267,8 +270,13 @@ class Broker:
         ]  # fmt: skip
         limit_of_crashes = CRASHES_BEFORE_BURIAL if crashed else 0
         letter = orjson.dumps(crash_info(as_stored(victim), crashed, self.run_id))
+        limit = self.paging.bound(limit)
         arguments = GROUP, as_stored(victim), worker, limit, beat or "", edge, stage, limit_of_crashes, letter
-        reply = await again_if_lost(partial(self.script, scripts.RECLAIM, names, *arguments, self.new_token()))
+        try:
+            reply = await again_if_lost(partial(self.script, scripts.RECLAIM, names, *arguments, self.new_token()))
+        except ReplyCutOff:  # what was claimed is found by whoever asks for what this worker was given
+            self.paging.cut_off(limit)
+            raise
         if reply[0] == 0:
             return None
         entries: Sequence[Any] = reply[1] if reply[0] == 1 else ()
@@ -338,9 +346,7 @@ class Broker:
     ) -> list[DeadEntry]:
         """Dead letters of a stage in the order in which they died, those after the entry id `after`."""
         names = [self.keys.dead(stage), self.keys.amended(stage)]
-        first = f"({after}" if after else "-"
-        reply = await self.script(scripts.READ_DEAD, names, int(bodies), first, limit)
-        return [dead_entry(entry_id, fields, amended) for entry_id, fields, amended in reply]
+        return await entries_after(self, names, after=after, limit=limit, bodies="all" if bodies else "new")
 
 
 def _done(signature: str) -> str:

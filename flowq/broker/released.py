@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from flowq.broker.failures import translate
@@ -37,7 +38,8 @@ async def delete_released(broker: Broker) -> int:
     while True:
         seconds, microseconds = await answer_of(broker, b"TIME")
         until_ms = (int(seconds) - RELEASED_SECONDS) * 1000 + int(microseconds) // 1000
-        entries = await answer_of(broker, b"XRANGE", broker.keys.released, b"-", max(0, until_ms), b"COUNT", _PER_CALL)
+        read = partial(answer_of, broker, b"XRANGE", broker.keys.released, b"-", max(0, until_ms), b"COUNT")
+        entries, _ = await broker.paging.ask(read, _PER_CALL)
         if not entries:
             return n
         n += await folder.remove(paths_in(value for _, fields in entries for value in fields[1::2]))

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import orjson
 
 from flowq.broker import scripts
+from flowq.broker.entries import entries_after
 from flowq.broker.publishing import PUBLISH_WINDOW_MS
-from flowq.broker.records import DeadEntry, dead_entry
+from flowq.broker.records import DeadEntry
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.dead_letter import dead_letter_info
 from flowq.delivery.message import Delivery
@@ -42,18 +43,13 @@ class Exported(NamedTuple):
     info: bytes
 
 
-async def entries_named(broker: Broker, stage: str, ids: Sequence[str]) -> list[DeadEntry]:
-    """Those of the dead letters with these entry ids that are there."""
-    names = [broker.keys.dead(stage), broker.keys.amended(stage)]
-    reply = await broker.script(scripts.READ_DEAD, names, 1, "", *ids)
-    return [dead_entry(entry_id, fields, amended) for entry_id, fields, amended in reply]
-
-
-async def kept_entries(broker: Broker, stage: str, *, after: str = "", limit: int = 1000) -> list[DeadEntry]:
+async def kept_entries(
+    broker: Broker, stage: str, *, after: str = "", limit: int = 1000, bodies: bool = True
+) -> list[DeadEntry]:
     """Messages that a stage has settled and kept, in that order, those after the entry id `after`."""
-    first = f"({after}" if after else "-"
-    reply = await broker.script(scripts.READ_DEAD, [broker.keys.kept(stage)], 1, first, limit)
-    return [dead_entry(entry_id, fields) for entry_id, fields, *_ in reply]
+    return await entries_after(
+        broker, [broker.keys.kept(stage)], after=after, limit=limit, bodies="all" if bodies else "none"
+    )
 
 
 async def bury(broker: Broker, stage: str, delivery: Delivery, letter: DeadLetter) -> None:

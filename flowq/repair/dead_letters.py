@@ -10,6 +10,7 @@ from typing import TypeVar
 import orjson
 
 from flowq.broker import repairing
+from flowq.broker.entries import entries_named
 from flowq.broker.redis_streams import Broker
 from flowq.broker.repairing import Exported, WayBack
 from flowq.delivery.history import put_back
@@ -163,7 +164,7 @@ class DeadLetters:
         ways: defaultdict[str, list[WayBack]] = defaultdict(list)
         there: set[str] = set()
         for part in _parts(list(bodies)):
-            entries = await repairing.entries_named(self._broker, stage, part)
+            entries = await entries_named(self._broker, stage, part)
             for entry in await with_contents(self._broker, entries):
                 letter = DeadLetterRecord.read(stage, entry)
                 body = bodies[letter.id]

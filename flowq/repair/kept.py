@@ -82,7 +82,7 @@ class Kept:
         after = f"{round(since.timestamp() * 1000) - 1}-{2**64 - 1}" if since else ""
         limit = _CLAIMED_PER_CALL if bodies and self._stage.claim_above is not None else _PER_CALL
         while True:
-            entries = await kept_entries(self._broker, self._stage.name, after=after, limit=limit)
+            entries = await kept_entries(self._broker, self._stage.name, after=after, limit=limit, bodies=bodies)
             if bodies:
                 entries = await with_contents(self._broker, entries)
             page = [_kept(self._stage.name, entry) for entry in entries]

@@ -9,6 +9,7 @@ from typing import Any
 import flowq
 from flowq.broker import moving, pauses, recorded_plan, repairing, scripts, vitals
 from flowq.broker.clock import follow_clock
+from flowq.broker.entries import entries_named
 from flowq.broker.keys import Keys
 from flowq.broker.looking import kin_on_edge, peek
 from flowq.broker.publishing import CursorMove, Parcel, Refused
@@ -281,7 +282,7 @@ async def _(lab: Lab) -> None:
 
 @calls(scripts.READ_DEAD)
 async def _(lab: Lab) -> None:
-    await repairing.entries_named(lab.worker.broker, "parse", await lab.letters())
+    await entries_named(lab.worker.broker, "parse", await lab.letters())
 
 
 @calls(scripts.SNAPSHOT)

@@ -1,12 +1,13 @@
 -- Read dead letters of one stage, with what they have been amended to.
 --
--- Promise: a page from one instant. Without bodies (but for new ones) it stays small, however large the messages are.
+-- Promise: a page from one instant. Without bodies it stays small, however large the messages are.
 --
 -- KEYS  1 dead  2 amended (not for kept messages, which are read by the same rule)
--- ARGV  with bodies (1/0), first id, most to read; or with bodies (1/0), '', then ids
+-- ARGV  bodies, first id, most to read; or bodies, '', then ids
+--       bodies: 'all', 'new' (only what letters were amended to), 'none'
 -- Answer, for each: {id, fields, its new body or false where it was not amended}
 
-local whole, answer, entries = ARGV[1] == '1', {}, {}
+local bodies, answer, entries = ARGV[1], {}, {}
 if ARGV[2] == '' then
   for i = 3, #ARGV do entries[#entries + 1] = redis.call('XRANGE', KEYS[1], ARGV[i], ARGV[i])[1] end
 else
@@ -14,7 +15,7 @@ else
 end
 for _, entry in ipairs(entries) do
   local fields = entry[2]
-  if not whole then
+  if bodies ~= 'all' then
     fields = {}
     for f = 1, #entry[2], 2 do
       local name = entry[2][f]
@@ -23,6 +24,7 @@ for _, entry in ipairs(entries) do
       end
     end
   end
-  answer[#answer + 1] = {entry[1], fields, KEYS[2] and redis.call('HGET', KEYS[2], entry[1])}
+  local amended = KEYS[2] and bodies ~= 'none' and redis.call('HGET', KEYS[2], entry[1])
+  answer[#answer + 1] = {entry[1], fields, amended}
 end
 return answer

@@ -19,7 +19,8 @@ end
 local function look_through_stream(stream, after)
   local left = most
   while true do
-    local entries = redis.call('XRANGE', stream, '(' .. after, '+', 'COUNT', PER_CALL)
+    local count = most > 0 and math.min(PER_CALL, left) or PER_CALL
+    local entries = redis.call('XRANGE', stream, '(' .. after, '+', 'COUNT', count)
     for _, entry in ipairs(entries) do
       local values = by_name(entry[2])
       note(values['h'], values['b'])
@@ -27,7 +28,7 @@ local function look_through_stream(stream, after)
       after = entry[1]
     end
     left = left - #entries
-    if #entries < PER_CALL then return '' end
+    if #entries < count then return '' end
     if most > 0 and left <= 0 then return after end
   end
 end
