@@ -33,9 +33,14 @@ _UNWRITABLE = (
     Warning,
 )
 
-# Pydantic warns of a value that is not of its field's type, set past validation. Where we write, that is an error. It
-# costs other values nothing; `to_json(warnings="error")` would make each take several times as long.
-warnings.filterwarnings("error", "Pydantic serializer warnings", UserWarning, r"flowq\.delivery\.codec$")
+def _raise_serializer_warnings() -> Any:
+    """Make pydantic's warning about a field of the wrong type an error here, and return the filter that does so."""
+    warnings.filterwarnings("error", "Pydantic serializer warnings", UserWarning, r"flowq\.delivery\.codec$")
+    return warnings.filters[0]
+
+
+# `to_json(warnings="error")` would do the same and make every value take several times as long.
+_FILTER = _raise_serializer_warnings()
 
 
 def union_members(annotation: Any) -> tuple[Any, ...]:
@@ -145,6 +150,9 @@ def _encoder(type_: Any, *, strict: bool = False) -> Encode:
     long_one, suspects = fidelity.suspect_when_long or _never, tuple(fidelity.suspects)
 
     def encode(value: Any) -> bytes:
+        global _FILTER
+        if not warnings.filters or warnings.filters[0] is not _FILTER:  # the program has added filters of its own
+            _FILTER = _raise_serializer_warnings()
         try:
             body = to_json(value)
         except Warning:
