@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flowq.delivery.codec import Encode, check_size, value_of
+from flowq.delivery.codec import Encode, can_encode, check_size, value_of
 from flowq.delivery.compression import packed
 from flowq.delivery.dedup_key import dedup_hash
 from flowq.delivery.message import Delivery, new_header
 from flowq.delivery.settlement import Output
 from flowq.errors import EncodeError
 from flowq.graph.context import Emitted
-from flowq.graph.matching import candidates, holds
+from flowq.graph.matching import candidates, way_for
 from flowq.graph.plan import EdgePlan, Plan, StagePlan, inlet_of
 from flowq.graph.stage_types import Form, StageTypes
 from flowq.graph.typecheck import type_names
@@ -68,23 +68,23 @@ class Emission:
 
     def _look_up(self, value: Any) -> tuple[Target, ...]:
         class_: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
-        found, certain = candidates(class_, self._declared)
-        if certain:
-            self._by_type[class_] = self._targets(found[0], class_)
-            return self._by_type[class_]
-        fitting = [index for index in found if holds(self._declared[index], value)]
-        for index in fitting:
-            targets = self._targets(index, class_)
-            if index == fitting[-1] or all(_can_be_written(target, value) for target in targets):
-                return targets
-        raise EncodeError(
-            f"{self._stage.name} returned a {class_.__name__}, but declares {type_names(self._declared)}",
-            hint="return what the annotation says, or change the annotation"
-            + ("; a TypedDict has its own keys only, a Literal its own values" if found else ""),
-        )
 
-    def _targets(self, index: int, class_: type[Any]) -> tuple[Target, ...]:
-        return tuple(outlet.target(self._declared[index], class_) for outlet in self._outlets[index])
+        def targets_of(index: int) -> tuple[Target, ...]:
+            return tuple(outlet.target(self._declared[index], class_) for outlet in self._outlets[index])
+
+        found = way_for(
+            value, self._declared, targets_of, lambda targets: all(can_encode(each.encode, value) for each in targets)
+        )
+        if found is None:
+            hint = "return what the annotation says, or change the annotation"
+            if candidates(class_, self._declared)[0]:
+                hint += "; a TypedDict has its own keys only, a Literal its own values"
+            declared = type_names(self._declared)
+            raise EncodeError(f"{self._stage.name} returned a {class_.__name__}, but declares {declared}", hint=hint)
+        targets, certain = found
+        if certain:
+            self._by_type[class_] = targets
+        return targets
 
     def outputs(self, values: Iterable[Any], delivery: Delivery) -> list[Output]:
         """What handling a delivery gave, encoded. Raises EncodeError."""
@@ -167,14 +167,6 @@ class Outlet:
         stage = self._stage
         plain_bytes = min(stage.max_bytes, stage.max_bytes if stage.compress_above is None else stage.compress_above)
         return Target(self._edge, stage.name, form.encode, form.tag.encode(), stage.dedup, stage.max_bytes, plain_bytes)
-
-
-def _can_be_written(target: Target, value: Any) -> bool:
-    try:
-        target.encode(value)
-    except EncodeError:
-        return False
-    return True
 
 
 def deduplicating_edges(plan: Plan) -> Mapping[str, int]:
