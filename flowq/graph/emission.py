@@ -1,4 +1,4 @@
-"""Encodes what a stage gives and addresses it to edges."""
+"""Encodes the outputs of a stage and addresses them to edges."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NO_LINEAGE = b"- - 0"
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One edge, and how a value of one type is written for it."""
+    """One edge, and how to write values of one type for it."""
 
     edge: str
     stage: str
@@ -32,10 +32,10 @@ class Target:
     tag: bytes
     dedup: str | Callable[[Any], Any] | None
     max_bytes: int
-    plain_bytes: int  # a body up to this size is sent as it is: nothing but this one number is looked at then
+    plain_bytes: int  # a body up to this size needs neither compression nor a check of its size
 
     def packed(self, body: bytes, header: bytes) -> tuple[bytes, bytes]:
-        """A body above `plain_bytes`, made smaller if that is possible, and its header. Raises PayloadTooLarge."""
+        """A body above `plain_bytes`, compressed if that helps, and its header. Raises PayloadTooLarge."""
         check_size(body, self.max_bytes, self.stage)
         body, how = packed(body)
         return body, b"%b e=%b" % (header, how.encode()) if how else header
@@ -45,12 +45,12 @@ class Target:
             return b""
         try:
             return dedup_hash(value_of(value, self.dedup))
-        except (Exception, GeneratorExit, SystemExit) as error:  # the user's property or function
+        except (Exception, GeneratorExit, SystemExit) as error:  # raised by the user's property or function
             raise EncodeError(f"the dedup key of {self.stage} failed", detail=error_repr(error)) from error
 
 
 class Emission:
-    """The outputs of one stage: which edges take which type, and the bytes for them."""
+    """The outputs of one stage: which types go to which edges, and how they are encoded."""
 
     def __init__(self, stage: StagePlan, plan: Plan, next_id: Callable[[], bytes]) -> None:
         self._stage = stage
@@ -62,7 +62,7 @@ class Emission:
         self._inlets: dict[str, Outlet] = {}
 
     def targets_for(self, value: Any) -> tuple[Target, ...]:
-        """The edges for a value, by its class where that says enough, else by what the value holds."""
+        """The edges for a value: by its class if that is enough, else by its contents."""
         found = self._by_type.get(value.__class__)
         return self._look_up(value) if found is None else found
 
@@ -87,7 +87,7 @@ class Emission:
         return targets
 
     def outputs(self, values: Iterable[Any], delivery: Delivery) -> list[Output]:
-        """What handling a delivery gave, encoded. Raises EncodeError."""
+        """The values that a handler returned or yielded, encoded. Raises EncodeError."""
         outputs: list[Output] = []
         next_id, add, lineage = self._next_id, outputs.append, delivery.lineage
         for value in values:
@@ -105,7 +105,7 @@ class Emission:
         return outputs
 
     def emitted(self, emitted: Sequence[Emitted], delivery: Delivery) -> list[Output]:
-        """What a handler gave through its context, encoded."""
+        """The messages that a handler emitted through its context, encoded. Raises EncodeError."""
         outputs: list[Output] = []
         for item in emitted:
             edge = f"{self._stage.name}>{item.stage}"
@@ -114,7 +114,7 @@ class Emission:
             if edge not in self._plan.edge_by_name:
                 raise EncodeError(
                     f'{self._stage.name} cannot emit to "{item.stage}"',
-                    hint=f"name a stage of {self._plan.name} that takes messages",
+                    hint=f"name a stage of {self._plan.name} that accepts messages",
                 )
             if edge not in self._inlets:
                 self._inlets[edge] = Outlet(self._plan, edge)
@@ -124,7 +124,7 @@ class Emission:
         return outputs
 
     def entering(self, value: Any) -> list[Output]:
-        """A value that enters the pipeline here: a new message for each edge that takes it."""
+        """A value that enters the pipeline here: a new message for each edge that accepts it."""
         return [entering(target, value, self._next_id()) for target in self.targets_for(value)]
 
 
@@ -141,7 +141,7 @@ def _written(target: Target, value: Any, message_id: bytes, lineage: bytes, dela
 
 
 class Outlet:
-    """One edge as those see it who send to it: how each value is written for its stage."""
+    """One edge as its senders see it: how to write each value for the stage at its end."""
 
     def __init__(self, plan: Plan, edge: str) -> None:
         self._edge = edge
@@ -150,11 +150,11 @@ class Outlet:
         self._by_type: dict[type[Any], Target] = {}
 
     def target(self, declared: Any, class_: type[Any]) -> Target:
-        """How values of a class are written that are of a declared type. Raises EncodeError."""
+        """How to write values of a class declared as a type. Raises EncodeError."""
         return self._target(self._types.form(declared, class_))
 
     def target_for(self, value: Any) -> Target:
-        """How a value is written of which nothing is declared but what the stage takes. Raises EncodeError."""
+        """How to write a value for which only the types that the stage accepts are declared. Raises EncodeError."""
         found = self._by_type.get(value.__class__)
         if found is None:
             form, certain = self._types.form_of(value)
@@ -170,7 +170,7 @@ class Outlet:
 
 
 def deduplicating_edges(plan: Plan) -> Mapping[str, int]:
-    """The edges whose stage takes each value only once, with the `seen_ms` of the stage."""
+    """The edges whose stage deduplicates, with the `seen_ms` of that stage."""
     return {edge.name: seen_ms for edge in plan.edges if (seen_ms := plan.stage(edge.target).seen_ms)}
 
 
