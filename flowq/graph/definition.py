@@ -82,7 +82,7 @@ def signature_of(fn: Callable[..., Any]) -> inspect.Signature:
 
 
 def evaluated(fn: Callable[..., Any], annotation: Any) -> Any:
-    """An annotation of a function as a type. Raises NameError, TypeError and others if only a checker can resolve it."""
+    """An annotation of a function as a type. Raises NameError, TypeError or others if only a checker can read it."""
     holder = SimpleNamespace(__annotations__={"it": annotation})
     type_ = get_type_hints(holder, getattr(function_under(fn), "__globals__", {}), include_extras=True)["it"]
     return None if type_ is NoneType else type_
