@@ -48,8 +48,8 @@ class FlowqError(Exception):
     """The root of all errors of flowq.
 
     `hint` says what to do next, `detail` carries what the layer below said. `exit_code` is what the command line
-    exits with when the error reaches it. `stored` and `duplicates` are set where a bulk push ended early: so many of
-    its messages, from the first one on, are stored or were duplicates of others, and must not be pushed again.
+    exits with when the error reaches it. `stored` and `duplicates` are set when a bulk push ended early: that number of
+    its messages, counted from the first, are already stored or were duplicates, and must not be pushed again.
     """
 
     code = "FQ900"
@@ -73,7 +73,7 @@ class FlowqError(Exception):
 
 
 class PipelineError(FlowqError):
-    """A pipeline is wired wrongly. Carries every problem found, not only the first."""
+    """A pipeline is wired incorrectly. Carries every problem found, not only the first."""
 
     code = "FQ100"
     exit_code = 2
@@ -100,26 +100,26 @@ class NotFound(UsageError):
 
 
 class NoClaimFolder(UsageError):
-    """A stage has claim_above=, and nobody has said in which folder large bodies shall lie."""
+    """A stage has claim_above=, but no folder for large bodies is configured."""
 
     code = "FQ210"
 
 
 class WrongClaimFolder(UsageError):
-    """The folder that was named for large bodies is another one than that of the other workers."""
+    """The configured folder for large bodies is not the one that the other workers use."""
 
     code = "FQ211"
 
 
 class CodecError(FlowqError):
-    """A value and its bytes do not fit together."""
+    """A value cannot be encoded, or bytes cannot be decoded."""
 
     code = "FQ500"
     exit_code = 2
 
 
 class DecodeError(CodecError):
-    """Bytes that are not a valid message of the type a stage takes."""
+    """Bytes that are not a valid message of the type that a stage accepts."""
 
     code = "FQ501"
 
@@ -131,25 +131,25 @@ class UnknownType(DecodeError):
 
 
 class BodyElsewhere(UnknownType):
-    """A body that lies in the claim folder, which cannot be read here, or has not been read yet."""
+    """A body in the claim folder, which cannot be read here or has not been read yet."""
 
     code = "FQ505"
 
 
 class BodyLost(DecodeError):
-    """A body that should lie in the claim folder, and does not, or not whole."""
+    """A body that is missing from the claim folder, or incomplete."""
 
     code = "FQ506"
 
 
 class NotAMessage(DecodeError):
-    """An entry with a header that looks like one of flowq's, and that no version of flowq writes."""
+    """An entry whose header looks like flowq's, but was not written by any version of flowq."""
 
     code = "FQ507"
 
 
 class EncodeError(CodecError):
-    """A value that does not fit the declared output types, or cannot be written as JSON."""
+    """A value that does not match the declared output types, or cannot be written as JSON."""
 
     code = "FQ502"
 
@@ -161,7 +161,7 @@ class PayloadTooLarge(EncodeError):
 
 
 class BrokerError(FlowqError):
-    """Redis could not do what was asked."""
+    """Redis could not carry out a request."""
 
     code = "FQ400"
     exit_code = 4
@@ -182,11 +182,11 @@ class ClaimFolderUnavailable(BrokerUnavailable):
 
 
 class BrokerLoading(BrokerUnavailable):
-    """Redis is reading its data from disk. It will answer when it has."""
+    """Redis is still loading its data from disk."""
 
 
 class BrokerRefused(BrokerError):
-    """Redis answered that it will not: no permission, wrong key type, a version that is too old."""
+    """Redis refused a request: no permission, a wrong key type, or a version that is too old."""
 
     code = "FQ402"
 
@@ -194,7 +194,7 @@ class BrokerRefused(BrokerError):
 class QueueFull(BrokerError):
     """An edge holds `maxsize` messages; publishing to it was refused.
 
-    Nothing of a `push` was stored, and the first `stored` messages of a `push_many`.
+    A refused `push` stored nothing; a refused `push_many` stored its first `stored` messages.
     """
 
     code = "FQ404"
@@ -206,23 +206,23 @@ class ReplyCutOff(BrokerUnavailable):
 
 
 class RequestCutOff(BrokerUnavailable):
-    """Redis has closed the connection in the middle of a large request: it may be larger than Redis accepts."""
+    """Redis closed the connection during a large request, which may be larger than Redis accepts."""
 
 
 class RequestRefused(BrokerRefused):
-    """Redis closes the connection on a request each time that it is sent: it is larger than Redis accepts."""
+    """Redis closed the connection every time a request was sent: it is larger than Redis accepts."""
 
     code = "FQ407"
 
 
 class RunLost(BrokerError):
-    """Redis no longer knows the run that it was asked about: it has lost its data, with all that was on its way."""
+    """Redis no longer knows the run: it has lost its data, including all messages in flight."""
 
     code = "FQ406"
 
 
 class WorkerFailed(FlowqError):
-    """Worker processes die again and again: before they have begun to work, or in the same source."""
+    """Worker processes keep dying, before they start to work or in the same source."""
 
     code = "FQ303"
 
@@ -241,11 +241,11 @@ class Reject(Exception):
 
 
 class RetryLater(Exception):
-    """Raise in a handler to have its message run again after a delay that the handler chooses.
+    """Raise in a handler to retry its message after a delay that the handler chooses.
 
-    `after` is in seconds. With `hold="host"` every message of the stage whose `host` has the same value waits as
-    well, and the retry does not count as an attempt: it says something about the host, not about the message.
-    Without `hold` the retry counts, so that a message which always asks for later ends as a dead letter.
+    `after` is in seconds. With `hold="host"`, every message of the stage with the same `host` waits as well, and the
+    retry does not count as an attempt: the fault is with the host, not with the message. Without `hold` the retry
+    counts, so that a message which keeps asking for one ends as a dead letter.
 
     >>> raise RetryLater("throttled", after=30, hold="host")
     Traceback (most recent call last):
@@ -254,24 +254,24 @@ class RetryLater(Exception):
 
     def __init__(self, reason: str = "retry later", *, after: float, hold: str | None = None) -> None:
         if after == math.inf:
-            raise ValueError("RetryLater(after=inf) is never; raise Reject for a message that shall not run again")
+            raise ValueError("RetryLater(after=inf) means never; raise Reject for a message that must not run again")
         super().__init__(reason)
         self.reason = reason
         self.after = max(0.0, after)
         self.hold = hold
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # An exception is copied by calling its class with its arguments, and `after` is none of them.
+        # An exception is copied by calling its class with its `args`, and `after` is not one of them.
         return partial(RetryLater, self.reason, after=self.after, hold=self.hold), ()
 
 
 class BatchFailed(Exception):
-    """Raise in a handler of a batch when some of its messages have failed, and the others have not.
+    """Raise in a batch handler when only some of its messages have failed.
 
     `errors` maps the index of each failed message to its error, which counts as if the handler had raised it for that
-    message alone: it is retried, or dies; Reject and RetryLater do what they always do. All others are settled, and
-    `outputs` is what they gave. Any other exception says nothing about single messages: the batch is then called
-    again in halves.
+    message alone: it is retried or becomes a dead letter, and Reject and RetryLater work as usual. All other messages
+    are settled with `outputs`. After any other exception flowq cannot tell which messages failed, and calls the
+    handler again with each half of the batch.
 
     >>> raise BatchFailed({2: ValueError("no price"), 7: Reject("HTTP 410")})
     Traceback (most recent call last):
@@ -280,10 +280,10 @@ class BatchFailed(Exception):
 
     def __init__(self, errors: Mapping[int, BaseException], *, outputs: Sequence[Any] = ()) -> None:
         if not errors:
-            raise ValueError("BatchFailed({}) names no failed message; return instead")
+            raise ValueError("BatchFailed({}) names no failed message; return normally instead")
         for index, error in errors.items():
             if not isinstance(index, int) or not isinstance(error, BaseException):  # pyright: ignore[reportUnnecessaryIsInstance]
-                raise TypeError(f"BatchFailed({{{index!r}: {error!r}}}): the index of a message, and an exception")
+                raise TypeError(f"BatchFailed({{{index!r}: {error!r}}}): a message index and an exception are needed")
         n = len(errors)
         super().__init__(f"{n} message{'s' * (n > 1)} of the batch failed, the first: {next(iter(errors.values()))!r}")
         self.errors = dict(errors)
@@ -292,7 +292,7 @@ class BatchFailed(Exception):
 
 @dataclass(slots=True)
 class Problems:
-    """A list of findings that grows while something is examined."""
+    """Collects findings while a pipeline is examined."""
 
     found: list[Problem] = field(default_factory=list[Problem])
 

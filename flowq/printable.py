@@ -1,6 +1,6 @@
-"""Makes text from outside safe to show: what does not print is spelled out, and nothing can move the cursor.
+"""Makes untrusted text safe to show: unprintable characters are escaped, and nothing can move the cursor.
 
-The one place that decides this, for screens, logs, errors, drawings and metrics.
+Screens, logs, errors, drawings and metrics all use it.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ import orjson
 
 
 def printable(text: str) -> str:
-    r"""One line of text in which every character that does not print stands as its escape.
+    r"""Text on one line, with every unprintable character escaped.
 
-    That is control characters, the invisible ones that turn the direction of writing around, and what is not text
-    at all.
+    These are control characters, invisible ones such as those that reverse the writing direction, and lone surrogates.
 
     >>> print(printable("a\x1b[2Jb\n"))
     a\x1b[2Jb\n
@@ -26,25 +25,25 @@ def printable(text: str) -> str:
 
 
 def printable_lines(text: str) -> list[str]:
-    """The lines of a text, each made printable, tabs as spaces."""
+    """The lines of a text, each made printable, with tabs expanded to spaces."""
     return [printable(line) for line in text.expandtabs(4).splitlines()]
 
 
 def printable_block(text: str) -> str:
-    """The same for text of several lines, which stay apart as they are."""
+    """The same as one text, its line breaks kept."""
     return "\n".join(printable(line) for line in text.expandtabs(4).split("\n"))
 
 
 def error_text(error: BaseException) -> str:
-    """What an exception says, also one whose `__str__` fails."""
+    """The text of an exception, even if its `__str__` fails."""
     try:
         return str(error)
     except Exception:  # noqa: BLE001  (the user's __str__)
-        return "its text cannot be read"
+        return "its __str__ fails"
 
 
 def error_repr(error: BaseException) -> str:
-    """An exception with its type, also one whose `__repr__` fails."""
+    """The repr of an exception, even if its `__repr__` fails."""
     try:
         return repr(error)
     except Exception:  # noqa: BLE001  (the user's __repr__)
@@ -52,7 +51,7 @@ def error_repr(error: BaseException) -> str:
 
 
 def json_text(value: Any, *, indent: bool = False) -> str:
-    r"""JSON that means the same and shows no control characters when it is printed to a terminal.
+    r"""Equivalent JSON without raw control characters, safe to print to a terminal.
 
     >>> json_text({"title": "\x9b2J"})
     '{"title":"\\u009b2J"}'
@@ -60,7 +59,7 @@ def json_text(value: Any, *, indent: bool = False) -> str:
     option = orjson.OPT_INDENT_2 if indent else 0
     try:
         text = orjson.dumps(value, option=option)
-    except TypeError:  # the name of a file is not UTF-8
+    except TypeError:  # a file name that is not UTF-8
         text = orjson.dumps(spelled_out(value), option=option)
     return printable_json(text.decode())
 
@@ -75,7 +74,7 @@ def is_unicode(text: str) -> bool:
 
 
 def spelled_out(value: Any) -> Any:
-    r"""The same value in which all text is Unicode: names of files may have bytes that are not.
+    r"""The same value with lone surrogates escaped, as in file names that are not UTF-8.
 
     >>> print(spelled_out({"file": "B\udcfccher"})["file"])
     B\udcfccher
@@ -96,7 +95,7 @@ def spelled_out(value: Any) -> Any:
 
 
 def printable_json(text: str) -> str:
-    """The same for JSON that is written already. Line breaks between its parts stay."""
+    """The same for text that is already JSON; its line breaks are kept."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() or char == "\n" else _json_escape(char) for char in text)

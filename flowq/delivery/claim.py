@@ -1,4 +1,4 @@
-"""The reference that stands in for a body in the claim folder, and the header that says so: `e=file`, `e=file+zstd`."""
+"""The reference to a body in the claim folder, and the header word that marks it: `e=file`, `e=file+zstd`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _WRITTEN = re.compile(rb"([0-9a-f]{2}/[0-9a-f]{30}) ([0-9]{1,12})")
 
 
 class Reference(NamedTuple):
-    """Where a body lies in the claim folder of its pipeline, and its size as it lies there.
+    """The path of a body within the claim folder of its pipeline, and its size there.
 
     >>> Reference.decode(Reference("ab/" + 30 * "0", 1_048_576).encode()).n_bytes
     1048576
@@ -27,12 +27,12 @@ class Reference(NamedTuple):
     n_bytes: int
 
     def encode(self) -> bytes:
-        """As it is stored in the stead of the body."""
+        """The bytes that are stored instead of the body."""
         return f"{self.path} {self.n_bytes}".encode()
 
     @classmethod
     def decode(cls, raw: bytes) -> Reference:
-        """Raises BodyLost for anything but what `encode` gives: an entry may come from anybody, and name any file."""
+        """Raises BodyLost for anything but the result of `encode`: an entry is not trusted, and could name any file."""
         found = _WRITTEN.fullmatch(raw)
         if found is None:
             raise BodyLost("not a reference to a body in the claim folder", hint="send the message again")
@@ -40,12 +40,12 @@ class Reference(NamedTuple):
 
 
 def is_claimed(header: bytes) -> bool:
-    """Whether the body that belongs to a stored header lies in the claim folder."""
+    """Whether the body that belongs to a stored header is in the claim folder."""
     return _MARK in header
 
 
 def claimed_header(header: bytes) -> bytes:
-    """The header of a message whose body has been brought there.
+    """The header of a message whose body has been moved there.
 
     >>> claimed_header(b"b7 a1 a1 1 e=zstd"), claimed_header(b"b7 a1 a1 1")
     (b'b7 a1 a1 1 e=file+zstd', b'b7 a1 a1 1 e=file')
@@ -54,17 +54,17 @@ def claimed_header(header: bytes) -> bytes:
 
 
 def lies_in_the_folder(header: Header) -> bool:
-    """The same of a header that has been read."""
+    """The same for a decoded header."""
     return header.packing.partition("+")[0] == IN_A_FILE
 
 
 def packing_in_the_folder(header: Header) -> str:
-    """How a body that lies there is compressed, "" if it is not."""
+    """How a body in the folder is compressed, "" if it is not."""
     return header.packing.partition("+")[2]
 
 
 def stored_bytes(delivery: Delivery) -> int:
-    """The size of a body as it lies in Redis or in the folder."""
+    """The size of a body as it is stored in Redis or in the folder."""
     if is_claimed(delivery.header_bytes):
         with contextlib.suppress(BodyLost):
             return Reference.decode(delivery.body).n_bytes
@@ -72,6 +72,6 @@ def stored_bytes(delivery: Delivery) -> int:
 
 
 def redeemed(delivery: Delivery, body: bytes) -> Delivery:
-    """A delivery as it would be with its body in it: to be read, not to be settled."""
+    """A copy of a delivery that holds its body itself: to be read, not to be settled."""
     header = replace(delivery.header, packing=packing_in_the_folder(delivery.header)).encode()
     return Delivery(delivery.edge, delivery.entry_id, header, body, delivery.worker, delivery.epoch, delivery.foreign)

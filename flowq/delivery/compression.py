@@ -1,4 +1,4 @@
-"""Makes large bodies smaller, and whole again. What was done stands in the header, so that any flowq can undo it."""
+"""Compresses large bodies and decompresses them. The header names the method, so that any worker can undo it."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from flowq.errors import BodyElsewhere, DecodeError, UnknownType
 from flowq.printable import printable
 
 MOST_UNPACKED = 512_000_000
-"""Bytes that a body may unpack to: a few kilobytes from outside could otherwise fill the memory."""
+"""The most bytes that a body may decompress to: otherwise a few kilobytes from outside could fill memory."""
 
 _ZSTD, _ZLIB = "zstd", "zlib"
 IN_A_FILE = "file"
-"""The body of a message with this word lies elsewhere: flowq.delivery.claim."""
+"""Marks a body that is stored in the claim folder: flowq.delivery.claim."""
 
 
 def packed(body: bytes) -> tuple[bytes, str]:
-    """A body compressed, and the word for how; as it was, and "", if that would not make it smaller.
+    """The compressed body and the name of the method; the body itself and "" if compression would not shrink it.
 
     >>> smaller, how = packed(b"again and " * 1000)
     >>> len(smaller) < 100, unpacked(smaller, how) == b"again and " * 1000
@@ -35,24 +35,24 @@ def packed(body: bytes) -> tuple[bytes, str]:
 
 
 def unpacked(body: bytes, how: str) -> bytes:
-    """The body again. Raises DecodeError for bytes that are damaged, and for a way that is not known here.
+    """The decompressed body. Raises DecodeError for damaged bytes and for a method that is not known here.
 
-    Raises BodyElsewhere where not the body has been given, but a reference to it.
+    Raises BodyElsewhere for a reference to a body in the claim folder.
     """
     if how.partition("+")[0] == IN_A_FILE:
         raise BodyElsewhere(
-            "the body lies in the claim folder, which is not known here",
+            "the body is in the claim folder, which is not configured here",
             hint="set claim_folder, or FLOWQ_CLAIM_FOLDER, to the folder that all workers of the pipeline share",
         )
     decompressor = _decompressor(how)
     try:
         content: bytes = decompressor.decompress(body, MOST_UNPACKED + 1)
-    except Exception as error:  # noqa: BLE001  (the two libraries have an error of their own each)
+    except Exception as error:  # noqa: BLE001  (zlib and zstd share no base class for their errors)
         raise DecodeError(f"damaged {how} data", detail=str(error)) from None
     if len(content) > MOST_UNPACKED:
         raise DecodeError(f"{how} data of more than {MOST_UNPACKED:,} bytes")
     if not decompressor.eof:
-        raise DecodeError(f"damaged {how} data", detail="its end is missing")
+        raise DecodeError(f"damaged {how} data", detail="it is truncated")
     return content
 
 
@@ -68,7 +68,7 @@ def _decompressor(how: str) -> Any:
 
 @cache
 def zstd_library() -> Any:
-    """The module, from the standard library or the wheel; None where there is neither."""
+    """The module, from the standard library or its backport; None if neither is installed."""
     try:
         return import_module("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
     except ImportError:

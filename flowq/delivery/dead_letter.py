@@ -1,4 +1,4 @@
-"""What a dead letter tells the person who finds it, beside the original bytes."""
+"""What a dead letter records beside the original bytes."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _NOT_THE_USERS = (str(Path(__file__).parent.parent), str(Path(traceback.__file__
 def dead_letter_info(letter: DeadLetter, delivery: Delivery, run_id: str) -> Mapping[str, Any]:
     """Reason, error, traceback, attempts, times, lineage and origin, ready for JSON.
 
-    `first_ms` is when the message was first appended to its edge, in milliseconds since 1970. When it died is the
-    time of the dead letter's own entry.
+    `first_ms` is when the message was first appended to its edge, in milliseconds since 1970. The entry of the dead
+    letter itself has the time of death.
     """
     header = letter.header
     return {
@@ -41,7 +41,7 @@ def dead_letter_info(letter: DeadLetter, delivery: Delivery, run_id: str) -> Map
 
 
 def error_line(error: BaseException | None) -> str:
-    """The error in one line, as it is shown in lists. Of a group it is the first, and how many there are besides."""
+    """The error in one line, for lists. For a group: its first error and the number of others."""
     if error is None:
         return ""
     if n_more := sum(1 for _ in leaves_of(error)) - 1:
@@ -57,7 +57,7 @@ def _first(error: BaseException) -> BaseException:
 
 
 def user_traceback(error: BaseException | None) -> str:
-    """The traceback without flowq's own frames, at most 16 KiB; its end is kept, that is where the error is."""
+    """The traceback without flowq's own frames: its last 16 KiB, which end with the error."""
     if error is None or (error.__traceback__ is None and not getattr(error, "__notes__", ())):
         return ""
     told = traceback.TracebackException.from_exception(error)
@@ -72,16 +72,16 @@ def user_traceback(error: BaseException | None) -> str:
 
 
 def _writable(text: str) -> str:
-    """Text that JSON can carry: half a surrogate pair, as in text cut from elsewhere, cannot be encoded."""
+    """Text that JSON can represent: lone surrogates, as in badly cut text, are escaped."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 CRASHES_BEFORE_BURIAL = 3
-"""Worker deaths that one message is given: the first in a crowd proves little, two more alone prove it."""
+"""How many workers may die with a message. The first may die of a neighbour; then the message is run alone."""
 
 
 def crash_info(worker: bytes, crashed: str, run_id: str) -> dict[str, str]:
-    """What a dead letter says of a message with which worker after worker has died, the last one so."""
+    """What a dead letter records of a message that kept crashing workers; `crashed` is how the last one died."""
     return {
         "reason": "crash",
         "error": f"WorkerCrashed: {CRASHES_BEFORE_BURIAL} workers have died with this message, the last {crashed}",

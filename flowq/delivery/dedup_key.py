@@ -1,4 +1,4 @@
-"""What tells a message from the others of a stage that takes each only once."""
+"""Deduplication keys: the hash by which a stage recognises a message that it has already had."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from collections.abc import Iterable
 from typing import Any, cast
 
 NO_KEY = b""
-"""Stands for a message without a key: it passes, whatever has passed before."""
+"""The hash of a message without a key, which is never a duplicate."""
 
 _IS_AN_ADDRESS = re.compile(r" at 0x[0-9A-Fa-f]+>").search
 
 
 def dedup_hash(value: Any) -> bytes:
-    """16 bytes that stand for a dedup value; two of 10**12 values collide with a chance below 10**-14.
+    """A 16-byte hash of a dedup value; among 10**12 values, the chance of any collision is below 10**-14.
 
-    None is no key, nor is what is not equal to itself, such as NaN. Values of different types are different: 1, "1"
-    and True are three keys. Raises TypeError for an object that only its address tells from others.
+    None is no key, nor is a value unequal to itself, such as NaN. Values of different types are different keys: 1, "1"
+    and True are three. Raises TypeError for an object whose text shows nothing but its address.
 
     >>> len(dedup_hash("https://example.org/")), dedup_hash(None), dedup_hash(1) == dedup_hash("1")
     (16, b'', False)
     """
     if value is None or _is_unequal_to_itself(value):
         return NO_KEY
-    if isinstance(value, str):  # also a StrEnum, which is equal to its text
+    if isinstance(value, str):  # a StrEnum too, which equals its text
         return _hash(str.__str__(value), b"")
     return _hash(_text_of(value), b"no text")
 
@@ -34,12 +34,12 @@ def _hash(text: str, kind: bytes) -> bytes:
 
 
 def _text_of(value: Any) -> str:
-    if isinstance(value, int) and type(value) is not bool:  # an IntEnum is equal to its number
+    if isinstance(value, int) and type(value) is not bool:  # an IntEnum too, which equals its number
         return f"int {int.__index__(value):x}"
-    is_set = isinstance(value, set | frozenset)  # equal ones list what they have in any order
+    is_set = isinstance(value, set | frozenset)  # equal sets may iterate in different orders
     text = repr(sorted(repr(item) for item in cast("Iterable[object]", value))) if is_set else str(value)
     if _IS_AN_ADDRESS(text):
-        raise TypeError(f"a {type(value).__name__} has no value by which it could be told from others")
+        raise TypeError(f"a {type(value).__name__} cannot be a key: its str() is its address")
     return f"{type(value).__qualname__} {text}"
 
 

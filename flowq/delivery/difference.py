@@ -1,4 +1,4 @@
-"""Where a value and what would arrive of it differ."""
+"""Compares a value with what would arrive at the receiver."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from pydantic import BaseModel
 
 
 def difference(sent: Any, arrived: Any, place: str = "", *, thorough: bool = False) -> str | None:
-    """None if the two are equal, else where they are not, without the values themselves.
+    """None if the two are equal, else where they differ, without showing the values themselves.
 
-    Equal is what Python calls equal. Aware times are equal when they are the same instant with the same offset: between
-    two zones Python calls no time of the hour equal that comes twice when the clocks go back. Objects that have no
-    equality of their own are compared by what they hold; with `thorough=True` all models and dataclasses are: an
-    `__eq__` of the user's and `field(compare=False)` look at less.
+    Values are equal if Python says so. Aware datetimes are also equal if they are the same instant at the same offset:
+    in the hour that repeats when clocks go back, Python calls no two datetimes of different zones equal. Objects
+    without an `__eq__` are compared by their attributes. With `thorough=True` all models and dataclasses are compared
+    by their fields, because a custom `__eq__` or `field(compare=False)` may ignore some.
 
     >>> difference({"n": [1, (2, 3)]}, {"n": [1, [2, 3]]})
     'n.1: a tuple would arrive as a list'
     """
     if not thorough and _equal(sent, arrived):
         return None
-    if (held := _held_by(sent, arrived)) is not None:
+    if (held := _contents_of_both(sent, arrived)) is not None:
         one, other = held
         if lost := [name for name in one if name not in other]:
             return f"{_below(place, lost[0])} would be lost"
@@ -42,10 +42,10 @@ def difference(sent: Any, arrived: Any, place: str = "", *, thorough: bool = Fal
     return f"{where}a {before} would arrive as {f'a {after}' if before != after else 'another value'}"
 
 
-def looks_at_less(class_: type[Any]) -> bool:
-    """Whether the equality of a model or dataclass may leave out some of its fields.
+def ignores_fields(class_: type[Any]) -> bool:
+    """Whether `==` of a model or dataclass may ignore some of its fields.
 
-    >>> looks_at_less(BaseModel)
+    >>> ignores_fields(BaseModel)
     False
     """
     equal: Any = class_.__eq__
@@ -73,20 +73,20 @@ def _instant(moment: datetime.datetime) -> tuple[datetime.datetime, datetime.tim
     return moment.replace(tzinfo=None, fold=0), moment.utcoffset()
 
 
-def _held_by(sent: Any, arrived: Any) -> tuple[Mapping[Any, Any], Mapping[Any, Any]] | None:
-    """What two containers or objects of one shape hold, by key, index or name. None: they are not of one shape."""
+def _contents_of_both(sent: Any, arrived: Any) -> tuple[Mapping[Any, Any], Mapping[Any, Any]] | None:
+    """The contents of two containers or objects of the same kind, by key, index or name; None for different kinds."""
     if isinstance(sent, Mapping) and isinstance(arrived, Mapping):
         return sent, arrived  # pyright: ignore[reportUnknownVariableType]
     if isinstance(sent, (list, tuple)) and isinstance(arrived, (list, tuple)):
         is_of_one_kind = isinstance(sent, type(arrived))  # pyright: ignore[reportUnknownArgumentType]
         return (dict(enumerate(sent)), dict(enumerate(arrived))) if is_of_one_kind else None  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
-    if _kind(sent) is _kind(arrived) and (held := _held(sent)) is not None:
-        return held, _held(arrived) or {}
+    if _kind(sent) is _kind(arrived) and (held := _contents(sent)) is not None:
+        return held, _contents(arrived) or {}
     return None
 
 
 def _kind(value: Any) -> Any:
-    """The class; of a generic model the one that its parameters were given to."""
+    """The class; for a parametrised generic model, its unparametrised class."""
     class_: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
     return getattr(class_, "__pydantic_generic_metadata__", {}).get("origin") or class_
 
@@ -95,7 +95,7 @@ def _has_fields(value: Any) -> bool:
     return isinstance(value, BaseModel) or dataclasses.is_dataclass(value)
 
 
-def _held(value: Any) -> dict[str, Any] | None:
+def _contents(value: Any) -> dict[str, Any] | None:
     if isinstance(value, BaseModel):
         fields = {name: value.__dict__[name] for name in type(value).model_fields if name in value.__dict__}
         more = value.model_extra or {}

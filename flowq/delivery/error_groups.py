@@ -9,10 +9,10 @@ from flowq.errors import Reject, RetryLater
 
 
 def meant_by(error: BaseException) -> BaseException:
-    """The one error that a group stands for, if it stands for one.
+    """The one error that decides what happens to a delivery.
 
-    RetryLater, if one of its errors is that: one with a hold before one without, then the one that waits longest. The
-    only error, or the first of many Rejects. Otherwise the group itself.
+    A RetryLater in the group, preferably one with a hold, then the one with the longest delay; else its only error, or
+    its first if all are Rejects; else the group itself.
 
     >>> meant_by(ExceptionGroup("", [Reject("gone"), ExceptionGroup("", [Reject("gone as well")])]))
     Reject('gone')
@@ -28,12 +28,12 @@ def meant_by(error: BaseException) -> BaseException:
 
 
 def members_of(error: BaseException) -> Sequence[BaseException]:
-    """The errors in a group, groups among them; none for an error that is no group."""
+    """The direct members of a group, nested groups included; none for an error that is not a group."""
     return cast("Sequence[BaseException]", getattr(error, "exceptions", ())) if _is_group(error) else ()
 
 
 def leaves_of(error: BaseException) -> Iterator[BaseException]:
-    """The errors in a group and in the groups within it, in order; an error that is no group alone."""
+    """All errors in a group and its nested groups, in order; an error that is not a group yields itself."""
     to_do = [error]
     while to_do:
         each = to_do.pop()

@@ -1,7 +1,7 @@
-"""Reads from the schema of a type whether each of its values survives being written as JSON and read again.
+"""Tells from the schema of a type whether its values survive a round trip through JSON.
 
-Three answers: proven, so that nothing is looked at when a message is sent; open, so that what was written is read
-back and compared before it is sent; impossible, so that the type is refused at import.
+There are three answers. Proven: nothing is checked when a message is sent. Open: each encoded value is decoded again
+and compared before it is sent. Impossible: the type is refused at import.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pydantic import BaseModel, Secret, SecretBytes, SecretStr
 from pydantic.dataclasses import is_pydantic_dataclass
 from pydantic_core import SchemaSerializer, SchemaValidator
 
-from flowq.delivery.difference import looks_at_less
+from flowq.delivery.difference import ignores_fields
 from flowq.delivery.suspects import Suspect, has_long_integer, has_odd_moment, is_null_among_it, may_hold_subclass
 
 _SECRETS = (SecretStr, SecretBytes, Secret)
@@ -37,9 +37,9 @@ _BY_REFERENCE = ("schema", "items_schema", "keys_schema", "values_schema", "json
 
 @dataclass
 class Fidelity:
-    """What is known of a type. `suspects` say which values of a proven type need a closer look after all.
+    """What the schema of a type says about it. `suspects` pick the values of a proven type to compare after all.
 
-    `suspect_when_long` says so of bodies with more than `MOST_DIGITS` bytes, which alone can hold a number so long.
+    `suspect_when_long` is asked only about bodies of more than `MOST_DIGITS` bytes.
     """
 
     proven: bool = True
@@ -50,16 +50,16 @@ class Fidelity:
     has_computed: bool = False
     has_bytes: bool = False
     discriminates_by_alias: bool = False
-    equality_looks_at_less: bool = False  # of a class somewhere in it
+    equality_ignores_fields: bool = False  # for some class within the type
 
 
 def fidelity_of(schema: Mapping[str, Any]) -> Fidelity:
-    """Reads the core schema that pydantic has made of a type."""
+    """Reads the core schema that pydantic has built for a type."""
     return _Reading(schema).result()
 
 
 def children(node: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """The schemas that a schema is made of, each with the key that it stands under."""
+    """The schemas directly within a schema, each with its key."""
     for key in _BY_REFERENCE:
         held = node.get(key)
         if isinstance(held, Mapping) and not isinstance(held.get("type"), str):  # pyright: ignore[reportUnknownMemberType]
@@ -107,13 +107,13 @@ class _Reading:
     def _open(self) -> None:
         self._found.proven = False
 
-    # A path is the attribute that holds the value: "" for the value itself, None where it is further down.
+    # A path is the attribute that holds the value: "" for the value itself, None for anything deeper.
 
     def _visit(self, node: Mapping[str, Any], path: str | None) -> None:
         node = self._inner(node)
         if (reference := node.get("ref")) is None:
             self._visit_node(node, path)
-        elif reference not in self._above:  # else an alias that stands for a type with itself in it
+        elif reference not in self._above:  # else a recursive type
             self._above.append(reference)
             self._visit_node(node, path)
             self._above.pop()
@@ -143,12 +143,12 @@ class _Reading:
         written_by = getattr(node["serialization"].get("function"), "__module__", "")
         if written_by == "pydantic.types":
             self._refuse_secrets(node)
-        if written_by != "pydantic.networks" or not self._is_validated:  # a URL is written as what it is
+        if written_by != "pydantic.networks" or not self._is_validated:  # URLs are written unchanged
             self._open()
 
     def _refuse_secrets(self, node: Mapping[str, Any]) -> None:
         if any(issubclass(class_, _SECRETS) for class_ in _functions(node) if isinstance(class_, type)):
-            what, remedy = "a secret is written as asterisks", "take a str, or reveal it with @field_serializer"
+            what, remedy = "a secret is written as asterisks", "use str, or reveal it with @field_serializer"
             self._found.impossible.append((what, remedy))
 
     def _visit_scalar(self, node: Mapping[str, Any], kind: str, path: str | None) -> None:
@@ -169,12 +169,12 @@ class _Reading:
             self._deep.add(kind)
 
     def _visit_members(self, node: Mapping[str, Any]) -> None:
-        """Each value is tried here: there are only so many."""
+        """Try every value: there are few."""
         if node["type"] == "enum" and (issubclass(node["cls"], Flag) or node.get("missing") is not None):
             return self._open()
         values = node["members"] if node["type"] == "enum" else node["expected"]
         if lost := [value for value in values if not _survives(node, value)]:
-            self._found.impossible.append((f"{lost[0]!r} does not arrive as what it is", "use strings or integers"))
+            self._found.impossible.append((f"{lost[0]!r} does not arrive unchanged", "use strings or integers"))
         return None
 
     def _visit_container(self, node: Mapping[str, Any], kind: str, path: str | None) -> None:
@@ -208,8 +208,8 @@ class _Reading:
             return
         if reference is not None:
             self._visited.add(reference)
-        if looks_at_less(class_):
-            self._found.equality_looks_at_less = True
+        if ignores_fields(class_):
+            self._found.equality_ignores_fields = True
         is_unvalidated = kind == "dataclass" and not is_pydantic_dataclass(class_)
         runs_code = node.get("custom_init") or node.get("post_init")
         if is_unvalidated or runs_code or getattr(class_, "__private_attributes__", None):
@@ -248,7 +248,7 @@ class _Reading:
         if node.get("serialization_exclude"):
             self._open()
             if node["schema"]["type"] != "default":
-                what = f"{class_.__name__}.{name} has exclude=True and no default, so that nothing can be read again"
+                what = f"{class_.__name__}.{name} has exclude=True and no default, so it cannot be decoded again"
                 self._found.impossible.append((what, "give it a default, or drop exclude=True"))
 
     def _visit_union(self, node: Mapping[str, Any], kind: str) -> None:
@@ -269,7 +269,7 @@ class _Reading:
             self._visit(choice, None)
 
     def _visit_other(self, node: Mapping[str, Any], kind: str = "") -> None:
-        """Functions of the user's, Any, types of other libraries: whatever nothing is known of."""
+        """Everything that the schema does not describe: functions, Any, types of other libraries."""
         self._open()
         self._refuse_secrets(node)
         if kind == "json":
@@ -277,7 +277,7 @@ class _Reading:
         if kind in ("callable", "is-subclass"):
             self._found.impossible.append(("a function or class cannot be written as JSON", "send its name"))
         if kind == "generator":
-            self._found.impossible.append(("what an iterator gives can be read only once", "use list[...]"))
+            self._found.impossible.append(("an iterator can be read only once", "use list[...]"))
         if kind == "typed-dict":
             for each in node["fields"].values():
                 self._visit_field("", each, node["fields"], node.get("cls", dict))
@@ -298,6 +298,6 @@ def _functions(node: Mapping[str, Any]) -> Iterator[Any]:
 def _survives(node: Any, value: Any) -> bool:
     try:
         back = SchemaValidator(node).validate_json(SchemaSerializer(node).to_json(value))
-    except Exception:  # noqa: BLE001  (whatever pydantic raises for a value that it cannot write or read)
+    except Exception:  # noqa: BLE001  (the value's own methods may raise anything)
         return False
     return bool(back == value and type(back) is type(value))

@@ -1,4 +1,4 @@
-"""A short name for a kind of failure: the same for failures that differ in numbers alone."""
+"""A short name for a kind of failure, the same for failures that differ only in numbers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from typing import NamedTuple
 
 _NUMBERS = re.compile(r"\b(?:0x)?[0-9a-fA-F-]*\d[0-9a-fA-F-]*\b|\d+")
-_MOST_CHARACTERS = 2000  # the pattern takes the square of the length, on text made for that
+_MOST_CHARACTERS = 2000  # on adversarial text, the pattern takes quadratic time
 _FRAME = re.compile(r'^  File "(.+)", line ([0-9]{1,9}), in (.+)$', re.MULTILINE)
 
 

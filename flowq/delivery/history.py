@@ -1,4 +1,4 @@
-"""What a message died of before it was put back: carried in its header, so that it goes wherever the message goes."""
+"""The earlier deaths of a message that was retried from the dead letters, carried in its header."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def deaths_of(header: Header) -> tuple[Death, ...]:
     try:
         deaths: Any = orjson.loads(urlsafe_b64decode(header.past))
         return tuple(_death(*death) for death in deaths[-_MOST_DEATHS:])
-    except (ValueError, TypeError, KeyError):  # another version's, or somebody's hand
+    except (ValueError, TypeError, KeyError):  # written by another version, or by hand
         return ()
 
 
@@ -41,9 +41,9 @@ def _death(died_ms: object, attempts: object, error: object) -> Death:
 
 
 def put_back(header: Header, death: Death) -> Header:
-    """The header with which a dead letter runs again: the same message, attempts counted anew, this death remembered.
+    """The header with which a dead letter runs again: the same message, its attempts reset, this death added.
 
-    The last five deaths are kept, of each error the first 160 characters: a header shall stay small.
+    To keep the header small, it holds the last five deaths and the first 160 characters of each error.
 
     >>> back = put_back(Header("b7", "a1", "a1", 1, attempt=5), Death(1700000000000, 5, "ValueError: no"))
     >>> back.attempt, [death.error for death in deaths_of(Header.decode(back.encode()))]

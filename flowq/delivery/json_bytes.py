@@ -1,7 +1,7 @@
-"""Lets any bytes travel inside JSON: a field of type bytes need not be UTF-8.
+"""Carries arbitrary bytes in JSON: a field of type bytes need not be UTF-8.
 
-Bytes that are UTF-8 are written as that text. All others are written as a data URL (RFC 2397), and so are those that
-look like one.
+Bytes that are UTF-8 are written as text. All others are written as a data URL (RFC 2397), as are those that look like
+one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _NO_SCHEMAS = {"metadata", "serialization", "default", "config", "expected", "me
 
 
 def with_any_bytes(schema: Any) -> Any:
-    """The core schema of a type with its bytes written and read so. A model that says how stays as it is."""
+    """The core schema of a type, changed to carry any bytes. Models that configure their own way are left unchanged."""
     if isinstance(schema, list):
         return [with_any_bytes(each) for each in schema]  # pyright: ignore[reportUnknownVariableType]
     if isinstance(schema, tuple):

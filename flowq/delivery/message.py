@@ -1,4 +1,4 @@
-"""A message on the wire: header and body, and one delivery of it with the right to settle."""
+"""A message on the wire, header and body, and its delivery to one worker."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _MOST_HEADER_BYTES = 65_536
 class Header:
     """What travels beside the body: identity, lineage, and what happened so far.
 
-    Written as `id root parent hops`, with `-` for a root that is the message itself and for no parent, followed by
-    `key=value` words only for what is not at its default: a header shall be small beside its body. Words this version
-    does not know are kept and passed on: two versions of a pipeline may share a stream. The word `w` is the trace
-    context, which nobody needs but tracing (`trace_context`).
+    Written as `id root parent hops`, followed by a `key=value` word for each field that is not at its default, which
+    keeps headers small. `-` stands for a root that is the message itself, and for no parent. Words that this version
+    does not know are kept and passed on, because two versions of a pipeline may share a stream. The word `w` is the
+    trace context, which only tracing reads (`trace_context`).
 
-    `message_id` stays the same over retries, replays and workers. `root_id` is the message that entered the
-    pipeline, `parent_id` the one whose handling emitted this one, `hops` their distance in stages.
+    `message_id` stays the same across retries, replays and workers. `root_id` is the message that entered the
+    pipeline, `parent_id` the one whose handler emitted this one, `hops` its distance from the root in stages.
 
     >>> Header("b7", "a1", "a1", 1, attempt=2).encode()
     b'b7 a1 a1 1 a=2'
@@ -39,7 +39,7 @@ class Header:
     first_ms: int = 0
     type_tag: str = ""
     granted: bool = False
-    past: str = ""  # what it died of before: flowq.delivery.history
+    past: str = ""  # its earlier deaths: flowq.delivery.history
     packing: str = ""  # how the body is compressed
     unknown: tuple[str, ...] = ()
 
@@ -70,7 +70,7 @@ class Header:
             raise ValueError(f"a header of {len(raw):,} bytes")
         text = raw.decode()
         message_id, root_id, parent_id, hops, *more = text.split(" ")
-        if text.split() != text.split(" "):  # a line break would end the header where header and body lie together
+        if text.split() != text.split(" "):  # a line break would end the header where header and body are stored as one
             raise ValueError("white space in a word")
         if root_id == "-":
             root_id = message_id
@@ -105,12 +105,12 @@ class Header:
         return cls(message_id, message_id, "-", 0, type_tag=type_tag)
 
     def replayed(self) -> Header:
-        """The header of a dead letter that is put back: the same message, its attempts counted anew."""
+        """The header of a dead letter that is retried: the same message, its attempts reset."""
         return replace(self, attempt=1, crashes=0, granted=False)
 
 
 def new_header(message_id: bytes, lineage: bytes, tag: bytes = b"") -> bytes:
-    """A fresh header as it is stored, for a tenth of what `Header(...).encode()` costs: every message needs one.
+    """A new header as it is stored, in a tenth of the time of `Header(...).encode()`: every message needs one.
 
     >>> new_header(b"b7", b"a1 a1 1", b"Link") == Header("b7", "a1", "a1", 1, type_tag="Link").encode()
     True
@@ -122,9 +122,9 @@ LONGEST_ID_BYTES = 256
 
 
 def one_word(text: str) -> str:
-    """A message id given by a user, as it can stand in a header: spaces and what cannot be printed are escaped.
+    """A user's message id as one word of a header: white space and unprintable characters are percent-encoded.
 
-    Different ids stay different. Raises ValueError for text that no id can be made of.
+    Different ids stay different. Raises ValueError for text that cannot be an id.
 
     >>> one_word("order 42"), one_word("order_42"), one_word("50%")
     ('order%2042', 'order_42', '50%25')
@@ -132,10 +132,10 @@ def one_word(text: str) -> str:
     if not text:
         raise ValueError("it is empty")
     try:
-        # "-" stands for no message at all
+        # "-" means no message
         word = "%2D" if text == "-" else "".join(map(_escaped, text))
     except UnicodeEncodeError:
-        raise ValueError("it has half of a surrogate pair in it") from None
+        raise ValueError("it contains a lone surrogate") from None
     if len(word.encode()) > LONGEST_ID_BYTES:
         raise ValueError(f"it is longer than {LONGEST_ID_BYTES} bytes")
     return word
@@ -148,20 +148,19 @@ def _escaped(char: str) -> str:
 _OPTIONAL_WORDS = frozenset("acftgpe")
 
 MISSING = b" t="
-"""Stands for the header of an entry that was deleted while it was pending. It has a type tag, as all do that need a
-second look before they are decoded."""
+"""Replaces the header of an entry that was deleted while it was pending. Its type tag keeps it off the fast path of
+decoding."""
 
 GARBLED = b" t=?"
-"""Stands for a header that looks like one of flowq's and cannot be one. What to do with its message nobody can tell."""
+"""Replaces a header that looks like flowq's but is malformed, so that nothing is known about its message."""
 
 
 @dataclass(slots=True)
 class Delivery:
-    """One handing-over of a message to this worker, with everything needed to settle it.
+    """One delivery of a message to this worker, with everything needed to settle it.
 
-    `worker` is the name it was read under and `epoch` counts the changes of connections seen before it was read:
-    together they decide whether it may still be settled in one batch with its neighbours. `foreign` are all fields of
-    an entry that flowq did not write.
+    `worker` is the consumer name that read it, and `epoch` how many reconnections came before: deliveries may be
+    settled in one batch only if both are equal. `foreign` has all fields of an entry that flowq did not write.
     """
 
     edge: str
@@ -173,13 +172,13 @@ class Delivery:
     foreign: dict[bytes, bytes] | None = None
     _header: Header | None = field(default=None, repr=False)
 
-    def ends_with(self, other: Delivery) -> bool:
-        """Whether one call of a handler may settle both, all or nothing: only if nothing but it can part them."""
+    def settles_with(self, other: Delivery) -> bool:
+        """Whether one call of a handler may settle both atomically."""
         return self.edge == other.edge and self.worker == other.worker and self.epoch == other.epoch
 
     @property
     def header(self) -> Header:
-        """The header, read on first use. An entry that some other program added has the entry id as its message id."""
+        """The header, decoded on first use. An entry added by another program has its entry id as message id."""
         if self._header is None:
             try:
                 self._header = Header.decode(self.header_bytes)
@@ -193,18 +192,18 @@ class Delivery:
 
     @property
     def content(self) -> bytes:
-        """The body as it was before it was compressed, if it was. Raises DecodeError where there is no message."""
+        """The body, decompressed if necessary. Raises DecodeError for an entry that holds no message."""
         if b" e=" in self.header_bytes:
             return unpacked(self.body, self.header.packing)
         if self.header_bytes == MISSING:
             raise DecodeError("the entry was deleted while it was pending")
         if self.header_bytes == GARBLED:
-            raise NotAMessage("its header looks like one of flowq's, and no version of flowq writes such a one")
+            raise NotAMessage("its header looks like flowq's, but was not written by any version of flowq")
         return self.body
 
     @property
     def lineage(self) -> bytes:
-        """The words that follow the message id in the header of whatever the handling of this one emits."""
+        """The words after the message id in the header of every message that is emitted while this one is handled."""
         # Splitting the bytes costs a third of building a Header.
         words = self.header_bytes.split(None, 4)
         if len(words) < 4 or not words[3].isdigit():
@@ -218,7 +217,7 @@ class Delivery:
         return entry_ms(self.entry_id)
 
     def header_for_letter(self, header: Header) -> bytes:
-        """The header under which it is buried: the one that it came with, where flowq did not write that."""
+        """The header of its dead letter: the original one if flowq did not write it."""
         given = self.foreign.get(b"h") if self.foreign else None
         return header.encode() if given is None else given
 

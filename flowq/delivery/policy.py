@@ -1,4 +1,4 @@
-"""What is promised about messages: retries, pacing, when a delivery is settled and when a push is stored."""
+"""Policies that a stage declares: retries, deduplication, rates, when to settle and what to keep."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class AckMode(StrEnum):
 
 
 Durability = Literal["local", "replicated"]
-"""When a message that enters a pipeline counts as stored: when the server has it, or one of its replicas as well."""
+"""When a message that enters a pipeline counts as stored: once the server has it, or once a replica has it too."""
 
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """How much of what a stage has settled is kept: at most so many messages, and if not 0, for so long."""
+    """How many settled messages of a stage are kept, and for how long; 0 milliseconds means without a time limit."""
 
     count: int
     milliseconds: int = 0
@@ -65,10 +65,10 @@ class Backoff:
 class Retry:
     """How often a stage tries a message, and which errors are worth another try.
 
-    `attempts` counts all runs of the handler, the first included. `base` and `max` are the seconds of the
-    exponential backoff, `jitter=False` switches its randomness off. An error is retried when it is an instance of
-    `on` and not of `give_up_on`; any other goes to the dead letters at once. Failed pydantic validation is never
-    retried, nor is UsageError: the same happens again. A group of errors is retried when one of them would be.
+    `attempts` counts all runs of the handler, including the first. `base` and `max` are the bounds of the exponential
+    backoff in seconds; `jitter=False` makes it deterministic. An error is retried if it is an instance of `on` and not
+    of `give_up_on`; any other goes to the dead letters at once. Failed pydantic validation and UsageError are never
+    retried, because they would fail again. A group of errors is retried if one of its errors would be.
 
     >>> Retry(attempts=3, base=1, max=10).is_retryable(ConnectionError())
     True
@@ -102,7 +102,7 @@ class Retry:
         put(self, "give_up_on", give_up_on if isinstance(give_up_on, tuple) else (give_up_on,))
 
     def is_retryable(self, error: BaseException) -> bool:
-        """Whether this kind of error is worth another try."""
+        """Whether an error is worth another try."""
         never = (ValidationError, UsageError, *self.give_up_on)
         on_groups = tuple(kind for kind in self.on if issubclass(kind, _ANY_GROUP))
         to_do = [error]
@@ -119,11 +119,11 @@ class Retry:
 
 @dataclass(frozen=True, slots=True, init=False)
 class Dedup:
-    """Of messages with the same value of `by`, a stage takes the first and counts the others.
+    """A stage handles the first message with each value of `by`, and drops and counts the others.
 
     `by` names a field or property of the message, or is a function of it; `dedup="url"` is short for `Dedup("url")`.
-    Values are remembered until the next run begins, or with `scope="forever"` until `flowq run --fresh`; with `ttl`
-    (seconds, or text such as "7d") no longer than that after the message came.
+    Values are remembered until the next run starts, or with `scope="forever"` until `flowq run --fresh`; with `ttl`
+    (seconds, or text such as "7d") for at most that long after the message arrived.
 
     >>> Dedup("url", scope="forever", ttl="7d").ttl_seconds
     604800.0
@@ -141,10 +141,10 @@ class Dedup:
         ttl: float | str | None = None,
     ) -> None:
         if scope not in ("run", "forever"):
-            raise ValueError(f'Dedup(scope={scope!r}): "run" or "forever" is needed')
+            raise ValueError(f'Dedup(scope={scope!r}): must be "run" or "forever"')
         ttl_seconds = None if ttl is None else seconds(ttl)
         if ttl_seconds is not None and ttl_seconds < 0.001:
-            raise ValueError(f"Dedup(ttl={ttl!r}): at least a millisecond is needed")
+            raise ValueError(f"Dedup(ttl={ttl!r}): must be at least one millisecond")
         put = object.__setattr__
         put(self, "by", by)
         put(self, "scope", scope)
@@ -153,17 +153,16 @@ class Dedup:
 
 @dataclass(frozen=True, slots=True, init=False)
 class Rate:
-    """At most `n` starts in `per` seconds, for each value of `by`, over all workers together.
+    """At most `n` starts in `per` seconds for each value of `by`, across all workers.
 
-    `by` names a field or property of the message, or is a function of it; without `by` the limit is the stage's.
-    `burst` starts may happen at once after a pause. `concurrency` is how many of one value may run at once, over all
-    workers together; what a dead worker was running is given back with its messages. `adaptive=True` slows a value
-    down by the rule of Scrapy's AutoThrottle: the time between two starts moves towards the latency of the handler
-    divided by `concurrency` (1 if that is not given), doubles with each failure, and is never below per / n nor above
-    60 s.
+    `by` names a field or property of the message, or is a function of it; without `by` the whole stage is limited.
+    `burst` starts may happen at once after a pause. `concurrency` is how many messages of one value may run at once,
+    across all workers; the slots of a dead worker are freed when its messages are reclaimed. `adaptive=True` slows a
+    value down by the rule of Scrapy's AutoThrottle: the time between two starts moves towards the latency of the
+    handler divided by `concurrency` (default 1), doubles with each failure, and stays between per / n and 60 s.
 
-    `keys` names values of `by` that have a rate of their own: its `n`, `per`, `burst` and `concurrency` hold for them
-    instead. It has no `by` and no `keys`, and is adaptive if the whole is.
+    `keys` gives some values of `by` a rate of their own, with its `n`, `per`, `burst` and `concurrency`. Such a rate
+    has no `by` and no `keys`, and is adaptive if this one is.
 
     >>> Rate(20, by="host").interval_seconds
     0.05
@@ -196,7 +195,7 @@ class Rate:
         if concurrency is not None and concurrency < 1:
             raise ValueError(f"Rate(concurrency={concurrency}): at least 1")
         if keys and by is None:
-            raise ValueError("Rate(keys=...): by= must say what the keys are values of")
+            raise ValueError("Rate(keys=...) needs by=, whose values the keys are")
         for key, rate in (keys or {}).items():
             _check_own(key, rate)
         put = object.__setattr__
@@ -209,7 +208,7 @@ class Rate:
         put(self, "keys", dict(keys or {}))
 
     def of(self, key: str) -> Rate:
-        """The rate of one value of `by`: its own, or this one."""
+        """The rate for one value of `by`: its own, or this one."""
         return self.keys.get(key, self)
 
     @property
@@ -219,8 +218,8 @@ class Rate:
 
 
 def _check_own(key: object, rate: object) -> None:
-    """What a rate has for a value of its own must be a rate and no more."""
+    """Raise unless an item of `keys` is text and a plain rate."""
     if not isinstance(key, str) or not isinstance(rate, Rate):
-        raise TypeError(f"Rate(keys={{{key!r}: {rate!r}}}): text is needed, and a Rate(...) for it")
+        raise TypeError(f"Rate(keys={{{key!r}: {rate!r}}}): must map text to Rate(...)")
     if rate.by is not None or rate.keys or rate.adaptive:
-        raise ValueError(f"Rate(keys={{{key!r}: ...}}): the rate of one value has no by, keys or adaptive")
+        raise ValueError(f"Rate(keys={{{key!r}: ...}}): the rate of a single value has no by, keys or adaptive")

@@ -1,4 +1,4 @@
-"""Cuts what is sent to Redis into parts that one call may carry: a call blocks Redis for as long as it runs."""
+"""Splits outputs into batches small enough for one call: Redis is blocked while a call runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MOST_BYTES_PER_CALL = 8_000_000
 
 
 def portions(outputs: Iterable[Output], most_bytes: int = MOST_BYTES_PER_CALL) -> Iterator[list[Output]]:
-    """Lists of up to 1,000 outputs and `most_bytes`, taken as they are asked for; a larger one goes alone.
+    """Lazily made lists of up to 1,000 outputs and `most_bytes`; an output larger than that is alone in its list.
 
     >>> [len(portion) for portion in portions(Output(">a", b"", b"x" * 3_000_000) for _ in range(5))]
     [2, 2, 1]

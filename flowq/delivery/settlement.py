@@ -11,7 +11,7 @@ from flowq.delivery.policy import Retry
 from flowq.errors import Reject, RetryLater
 
 ROLLOUT_SECONDS = 3600.0
-"""How long two versions of a pipeline may be running at once: so long each leaves to the other what it cannot read."""
+"""How long two versions of a pipeline may run side by side, each leaving to the other what it cannot read."""
 _LEFT_TO_OTHERS_MS = 2000
 
 
@@ -25,13 +25,13 @@ class Output(NamedTuple):
     delay_ms: int = 0
 
 
-# What a handler did. Success and its settlement are tuples: most messages end so, and a frozen dataclass costs twice.
+# What a handler did. Success and its settlement are tuples: most messages succeed, and a frozen dataclass costs twice.
 
 
 class Succeeded(NamedTuple):
-    """The handler finished. No outputs and `filtered` means that it returned None on purpose.
+    """The handler finished. `filtered`, without outputs, means that it returned None on purpose.
 
-    `pace_seconds` is what it asked for between two starts of its pacing key; 0 if it did not.
+    `pace_seconds` is the interval that it asked for between two starts of its pacing key; 0 if it did not ask.
     """
 
     outputs: Sequence[Output] = ()
@@ -55,14 +55,14 @@ class TimedOut:
 
 @dataclass(frozen=True, slots=True)
 class Undecodable:
-    """The body is not a message of the type that the stage takes."""
+    """The body is not a message of a type that the stage accepts."""
 
     error: Exception
 
 
 @dataclass(frozen=True, slots=True)
 class Unfamiliar:
-    """The message cannot be read here, but another version of the pipeline may be running that can."""
+    """The message cannot be read here, but another version of the pipeline may be able to read it."""
 
     error: Exception
     age_seconds: float
@@ -77,14 +77,14 @@ class Unencodable:
 
 @dataclass(frozen=True, slots=True)
 class Interrupted:
-    """The worker is being stopped and the handler did not finish in time, or never started."""
+    """The worker is stopping, and the handler did not finish in time or never started."""
 
 
 @dataclass(frozen=True, slots=True)
 class Postponed:
-    """The handler was not called: the key of the message must wait. Costs no attempt.
+    """The handler was not called, because the key of the message must wait. This does not count as an attempt.
 
-    `granted`: its turn comes after `delay_seconds`. Else it waits for others of its `key`, and is called.
+    `granted`: its turn comes after `delay_seconds`. Otherwise it waits in the queue of its `key` until it is called.
     """
 
     delay_seconds: float = 0.0
@@ -99,7 +99,7 @@ Outcome = Succeeded | Failed | TimedOut | Undecodable | Unfamiliar | Unencodable
 
 
 class Ack(NamedTuple):
-    """Remove it and append its outputs, in one step."""
+    """Remove it and append its outputs, atomically."""
 
     outputs: Sequence[Output]
     filtered: bool
@@ -107,7 +107,7 @@ class Ack(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Delay:
-    """Run it again after `delay_ms`, or when it is called from the queue of its pacing key."""
+    """Run it again after `delay_ms`, or when its turn comes in the queue of its pacing key."""
 
     header: Header
     delay_ms: int
@@ -117,7 +117,7 @@ class Delay:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """Set it aside with the reason, for a person to look at."""
+    """Set it aside with the reason, for a person to inspect."""
 
     reason: str
     error: BaseException | None
@@ -126,7 +126,7 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """Hand it back untouched, for any worker to run at once."""
+    """Hand it back unchanged, for any worker to run at once."""
 
 
 Settlement = Ack | Delay | DeadLetter | Release

@@ -1,4 +1,4 @@
-"""Reads single values out of Redis: whoever wrote them, the result is bounded, or a ValueError, and nothing else."""
+"""Parses values stored in Redis, which are not trusted: the result is bounded, or the error is a ValueError."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MOST_JSON_BYTES = 1_000_000
 
 
 def text_in(raw: bytes) -> str:
-    r"""Text, with escapes in the place of bytes that are none.
+    r"""Bytes as text, those that are not UTF-8 as escapes.
 
     >>> text_in(b"caf\xc3\xa9 \xff")
     'café \\xff'
@@ -29,20 +29,19 @@ def text_in(raw: bytes) -> str:
 
 
 def name_in(raw: bytes) -> str:
-    """The name of a consumer, which may be any bytes, such that `as_stored` gives the same bytes again."""
+    """The name of a consumer, which may be any bytes; `as_stored` returns the same bytes again."""
     return raw.decode("utf-8", "surrogateescape")
 
 
 def as_stored(name: str) -> bytes:
-    """The bytes that `name_in` has read, or of any other text."""
+    """The bytes of a name from `name_in`, or of any other text."""
     return name.encode("utf-8", "surrogateescape")
 
 
 def number_in(text: str) -> int:
     """A number of up to 15 ASCII digits. Raises ValueError.
 
-    `int` also takes signs, underscores and the digits of other scripts, and numbers that neither JSON nor a date can
-    carry.
+    `int` also accepts signs, underscores, digits of other scripts, and numbers too large for JSON or a date.
     """
     if _NUMBER.fullmatch(text) is None:
         raise ValueError("not a number of up to 15 digits")
@@ -50,7 +49,7 @@ def number_in(text: str) -> int:
 
 
 def count_in(raw: bytes | str) -> int:
-    """A counter, which may be negative; 0 for what is none.
+    """A counter, which may be negative; 0 for anything else.
 
     >>> count_in(b"-12"), count_in(b"9" * 5000), count_in(b"many")
     (-12, 0, 0)
@@ -60,7 +59,7 @@ def count_in(raw: bytes | str) -> int:
 
 
 def moment_in(value: object) -> int:
-    """A moment in milliseconds since 1970, as a number or as text, moved to the nearest that a date can name.
+    """A time in milliseconds since 1970, given as a number or text, clamped to the range of dates.
 
     >>> moment_in(b"1700000000000"), moment_in("inf"), moment_in(-5), moment_in(None)
     (1700000000000, 253402300799999, 0, 0)
@@ -78,7 +77,7 @@ def moment_in(value: object) -> int:
 
 
 def seconds_in(text: str, *, most: float = 1e9) -> float:
-    """A number of seconds from 0 to `most`; 0 for what is none."""
+    """A number of seconds from 0 to `most`; 0 for anything else."""
     try:
         value = float(text[:400])
     except ValueError:
@@ -87,13 +86,13 @@ def seconds_in(text: str, *, most: float = 1e9) -> float:
 
 
 def entry_ms(entry_id: bytes | str) -> int:
-    """When an entry of a stream was added, in milliseconds since 1970. Whoever adds one may choose its id."""
+    """When an entry was added to its stream, in milliseconds since 1970. Its id may have been chosen by hand."""
     ms = entry_id.partition(b"-")[0] if isinstance(entry_id, bytes) else entry_id.partition("-")[0]
     return moment_in(ms)
 
 
 def is_entry_id(text: str) -> bool:
-    """Whether Redis takes this for the id of an entry.
+    """Whether Redis accepts a text as the id of an entry.
 
     >>> is_entry_id("1700000000000-0"), is_entry_id("order 42"), is_entry_id(f"{2**64}-0")
     (True, False, False)
@@ -109,17 +108,17 @@ def json_object_in(raw: bytes) -> Mapping[str, Any] | None:
         return None
     try:
         value: Any = orjson.loads(raw)
-    except orjson.JSONDecodeError:  # also what is nested too deeply
+    except orjson.JSONDecodeError:  # includes JSON nested too deeply
         return None
     return cast("dict[str, Any]", value) if isinstance(value, dict) else None
 
 
 def texts_in(value: object) -> tuple[str, ...]:
-    """The texts of a JSON list; none for what is no list."""
+    """The texts in a JSON list; none if it is not a list."""
     items = cast("Iterable[object]", value) if isinstance(value, list) else ()
     return tuple(item for item in items if isinstance(item, str))
 
 
 def text_of(value: object) -> str:
-    """A JSON value that should be text."""
+    """A JSON value that should be text, as text."""
     return value if isinstance(value, str) else "" if value is None else orjson.dumps(value).decode()

@@ -1,4 +1,4 @@
-"""Looks at single values of a type that is otherwise proven: the few that need a comparison after all."""
+"""Picks the few values of a proven type that need a comparison after all."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 from pydantic_core import TzInfo
 
 Suspect = Callable[[Any, bytes], bool]
-"""Whether a value, and what it was written as, must be compared with what would arrive."""
+"""Whether a value with this encoding must be compared with what would arrive."""
 
-MOST_DIGITS = 4300  # of an integer that can be read
-_MOST_BITS = 14_280  # an integer of so many bits has fewer digits
+MOST_DIGITS = 4300  # of an integer that can be decoded
+_MOST_BITS = 14_280  # an integer of at most this many bits has fewer digits than that
 _TO_ZEROS = bytes.maketrans(b"123456789", b"000000000")
 
 
@@ -23,7 +23,7 @@ def is_null_among_it(value: Any, body: bytes) -> bool:
 
 
 def has_odd_moment(names: Sequence[str]) -> Suspect:
-    """Only UTC, none, and offsets of whole minutes are sure to come back."""
+    """Only UTC, no zone, and offsets of whole minutes are sure to arrive unchanged."""
     getters = [attrgetter(name) if name else _itself for name in names]
 
     def suspect(value: Any, body: bytes) -> bool:
@@ -33,7 +33,7 @@ def has_odd_moment(names: Sequence[str]) -> Suspect:
                 zone = None if moment is None else moment.tzinfo
                 if zone is not None and zone is not datetime.UTC and not isinstance(zone, TzInfo):
                     return True
-        except AttributeError:  # a field that was deleted, or set past its validation
+        except AttributeError:  # a field that was deleted, or set without validation
             return True
         return False
 
@@ -41,7 +41,7 @@ def has_odd_moment(names: Sequence[str]) -> Suspect:
 
 
 def has_long_integer(names: Sequence[str], *, search: bool) -> Suspect:
-    """An integer of more than `MOST_DIGITS` digits cannot be read. With `search` it may stand anywhere in the body."""
+    """An integer of more than `MOST_DIGITS` digits cannot be decoded. With `search` it may be anywhere in the body."""
     getters = [attrgetter(name) if name else _itself for name in names]
 
     def suspect(value: Any, body: bytes) -> bool:
@@ -50,14 +50,14 @@ def has_long_integer(names: Sequence[str], *, search: bool) -> Suspect:
         try:
             numbers = [get(value) for get in getters]
             return any(number is not None and number.bit_length() > _MOST_BITS for number in numbers)
-        except AttributeError:  # a field that was deleted, or set past its validation
+        except AttributeError:  # a field that was deleted, or set without validation
             return True
 
     return suspect
 
 
 def may_hold_subclass(classes: Sequence[type[Any]]) -> Suspect:
-    """A subclass in the place of its base would arrive as the base. Mostly there is none."""
+    """An instance of a subclass would arrive as its base class. Most classes have no subclass."""
     subclasses = [class_.__subclasses__ for class_ in classes]
 
     def suspect(value: Any, body: bytes) -> bool:

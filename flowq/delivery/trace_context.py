@@ -17,7 +17,7 @@ def traceparent_of(header: bytes) -> str | None:
 
 
 def with_traceparent(header: bytes, traceparent: str) -> bytes:
-    """A stored header with a trace context. Retries and replays keep it, as they do every word they do not know.
+    """A stored header with a trace context added. Retries and replays keep it, as they keep every unknown word.
 
     >>> with_traceparent(b"b7 a1 a1 1", "00-0af7-b7ad-01")
     b'b7 a1 a1 1 w=00-0af7-b7ad-01'

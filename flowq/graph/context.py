@@ -1,4 +1,4 @@
-"""What a handler may know about its delivery, and do with it."""
+"""The context of a handler: what it can know about its delivery, and do with it."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Emitted:
 
 
 class Context:
-    """The delivery at hand. A handler gets it by a parameter annotated with `Context`.
+    """The delivery that a handler is working on. A handler gets it as a parameter annotated with `Context`.
 
-    `attempt` counts from 1. `message_id` stays the same over retries and replays: use it as idempotency key
-    where your handler has effects outside. `emitted` holds what `emit` collected since the last settlement.
+    `attempt` counts from 1. `message_id` stays the same across retries and replays: use it as an idempotency key if
+    your handler has side effects. `emitted` holds what `emit` collected since the last settlement.
 
-    A handler is tested without flowq:
+    A handler can be tested without flowq:
 
     >>> ctx = Context(message_id="m1", attempt=2)
     >>> ctx.attempt, ctx.message_id
@@ -72,13 +72,12 @@ class Context:
     def emit(self, to: Accepts[X], message: X, *, delay: float | str = 0) -> Awaitable[None]:
         """Send `message` to the stage `to`, after `delay` (seconds, or text such as "5m").
 
-        It leaves with the outputs of the handler, in the step that settles the delivery: a handler that fails
-        sends nothing. `to` must be a stage of the same pipeline; no `>>` between the two is needed. The
-        message is sent as it is now, whatever is changed in it later. A handler that is no coroutine calls this
-        without `await`.
+        It is sent together with the outputs of the handler, atomically with the settlement of the delivery: a handler
+        that fails sends nothing. `to` must be a stage of the same pipeline; no `>>` between the two is needed. Later
+        changes to the message object have no effect. A handler that is not a coroutine calls this without `await`.
 
-        Raises UsageError if `to` is not one stage, ValueError for a delay that is none, EncodeError for a message
-        that the stage does not take.
+        Raises UsageError if `to` is not a single stage, ValueError for an invalid delay, EncodeError for a message
+        that the stage does not accept.
         """
         name = getattr(to, "name", None)
         if name is None:
@@ -90,13 +89,13 @@ class Context:
         self.emitted.append(emitted)
 
     def pace(self, interval: float | str) -> None:
-        """Start messages of this pacing key no sooner than `interval` (seconds, or "10s") after one another.
+        """Start messages with this pacing key at least `interval` (seconds, or "10s") apart.
 
-        For what a server asks of its clients, such as Crawl-delay in robots.txt. It holds over all workers beside the
-        `rate=` of the stage, from when this handler has succeeded, and for an hour after the last start of the key: say
-        it for every message. An hour is also the longest interval.
+        For a delay that a server asks its clients to keep, such as Crawl-delay in robots.txt. It applies across all
+        workers, in addition to the `rate=` of the stage, once this handler has succeeded. It expires an hour after the
+        last start of the key, so call it for every message. Longer intervals than an hour are cut to an hour.
 
-        Raises UsageError in a stage without `rate=`, ValueError for an interval that is none.
+        Raises UsageError in a stage without `rate=`, ValueError for an invalid interval.
         """
         if not self.is_paced:
             raise UsageError("ctx.pace() in a stage without a rate", hint="declare it @stage(rate=Rate(..., by=...))")
@@ -105,17 +104,17 @@ class Context:
     async def ack(self) -> None:
         """Settle the delivery now, together with what was emitted so far. For stages with ack="manual".
 
-        Called again, it sends what was emitted since. When it returns, that is stored. Raises UsageError in any other
-        stage, and DeliveryLost when the message has been given to another worker, which will run it: let that pass.
+        Called again, it sends what was emitted since. When it returns, everything is stored. Raises UsageError in any
+        other stage, and DeliveryLost if another worker has taken the message over and will run it: do not catch that.
         """
         if self._settle is None:
-            raise UsageError("ctx.ack() in a stage that settles by itself", hint='declare it @stage(ack="manual")')
+            raise UsageError("ctx.ack() in a stage that settles automatically", hint='declare it @stage(ack="manual")')
         await self._settle(self)
         self.acked = True
 
 
 class _Noted:
-    """Awaitable and done. Unlike a coroutine it may be dropped: a forgotten `await` loses no message."""
+    """An awaitable that is already done. Unlike a coroutine it may be dropped: a forgotten `await` loses nothing."""
 
     __slots__ = ()
 

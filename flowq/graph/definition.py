@@ -1,4 +1,4 @@
-"""One stage or source as its user declared it: a function, options, and where they are written."""
+"""A stage or source as declared: its function, its options, and where they are in the user's code."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from flowq.graph.plan import Shape
 
 @dataclass(frozen=True, eq=False)
 class Definition:
-    """A function and its options, as yet unchecked. Equal only to itself: a copy is another stage."""
+    """A function and its options, not yet checked. Equal only to itself: a copy is another stage."""
 
     fn: Callable[..., Any]
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     takes_messages: bool = True
-    written_at: Place | None = None  # where the user wrote it, if not where the function stands
+    written_at: Place | None = None  # where the user wrote it, if not where the function is
 
     @property
     def name(self) -> str:
@@ -53,7 +53,7 @@ class Definition:
 
 
 def function_under(fn: Any) -> FunctionType | None:
-    """The Python function that runs in the end, under bound methods, partials, wrappers and `__call__`.
+    """The Python function beneath bound methods, partials, wrappers and `__call__`.
 
     None for builtins and classes: they have no annotations to read.
     """
@@ -76,25 +76,25 @@ def signature_of(fn: Callable[..., Any]) -> inspect.Signature:
     if sys.version_info >= (3, 14):
         import annotationlib
 
-        # Else one annotation that only a checker can read would hide all parameters.
+        # Otherwise a single annotation that only a type checker can resolve would hide all parameters.
         return inspect.signature(fn, annotation_format=annotationlib.Format.FORWARDREF)
     return inspect.signature(fn)
 
 
 def evaluated(fn: Callable[..., Any], annotation: Any) -> Any:
-    """An annotation of a function as a type. Raises NameError, TypeError and others for what only a checker reads."""
+    """An annotation of a function as a type. Raises NameError, TypeError or others if only a checker can read it."""
     holder = SimpleNamespace(__annotations__={"it": annotation})
     type_ = get_type_hints(holder, getattr(function_under(fn), "__globals__", {}), include_extras=True)["it"]
     return None if type_ is NoneType else type_
 
 
 def shape_of(fn: Any) -> Shape:
-    """How a function gives its outputs, from the kind of function it is.
+    """How a function produces its outputs.
 
     >>> shape_of(lambda message: message)
     <Shape.FUNCTION: 'function'>
     """
-    # A plain wrapper hands through what the function under it gives, so that one is asked last.
+    # A plain wrapper returns whatever the function beneath it returns, so that one is asked last.
     for function in (fn, type(fn).__call__, function_under(fn)):
         if inspect.isasyncgenfunction(function):
             return Shape.ASYNC_GENERATOR
@@ -113,7 +113,7 @@ def name_of(fn: Callable[..., Any]) -> str:
 
 
 def place_of(fn: Callable[..., Any]) -> Place:
-    """Where a function starts, its decorators included."""
+    """Where a function starts, including its decorators."""
     function = function_under(fn)
     if function is None:
         return Place(getattr(fn, "__module__", None) or "?", 0)
@@ -121,7 +121,7 @@ def place_of(fn: Callable[..., Any]) -> Place:
 
 
 def place_at(file: str, line: int) -> Place:
-    """A place, its file relative to the current directory where it lies below it."""
+    """A place, its file relative to the current directory if it is below that."""
     try:
         return Place(str(Path(file).relative_to(Path.cwd())), line)
     except (ValueError, OSError):

@@ -1,4 +1,4 @@
-"""Encodes what a stage gives and addresses it to edges."""
+"""Encodes the outputs of a stage and addresses them to edges."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flowq.delivery.codec import Encode, check_size, value_of
+from flowq.delivery.codec import Encode, can_encode, check_size, value_of
 from flowq.delivery.compression import packed
 from flowq.delivery.dedup_key import dedup_hash
 from flowq.delivery.message import Delivery, new_header
 from flowq.delivery.settlement import Output
 from flowq.errors import EncodeError
 from flowq.graph.context import Emitted
-from flowq.graph.matching import candidates, holds
+from flowq.graph.matching import candidates, way_for
 from flowq.graph.plan import EdgePlan, Plan, StagePlan, inlet_of
 from flowq.graph.stage_types import Form, StageTypes
 from flowq.graph.typecheck import type_names
@@ -24,7 +24,7 @@ _NO_LINEAGE = b"- - 0"
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One edge, and how a value of one type is written for it."""
+    """One edge, and how to write values of one type for it."""
 
     edge: str
     stage: str
@@ -32,10 +32,10 @@ class Target:
     tag: bytes
     dedup: str | Callable[[Any], Any] | None
     max_bytes: int
-    plain_bytes: int  # a body up to this size is sent as it is: nothing but this one number is looked at then
+    plain_bytes: int  # a body up to this size needs neither compression nor a check of its size
 
     def packed(self, body: bytes, header: bytes) -> tuple[bytes, bytes]:
-        """A body above `plain_bytes`, made smaller if that is possible, and its header. Raises PayloadTooLarge."""
+        """A body above `plain_bytes`, compressed if that helps, and its header. Raises PayloadTooLarge."""
         check_size(body, self.max_bytes, self.stage)
         body, how = packed(body)
         return body, b"%b e=%b" % (header, how.encode()) if how else header
@@ -45,12 +45,12 @@ class Target:
             return b""
         try:
             return dedup_hash(value_of(value, self.dedup))
-        except (Exception, GeneratorExit, SystemExit) as error:  # the user's property or function
+        except (Exception, GeneratorExit, SystemExit) as error:  # raised by the user's property or function
             raise EncodeError(f"the dedup key of {self.stage} failed", detail=error_repr(error)) from error
 
 
 class Emission:
-    """The outputs of one stage: which edges take which type, and the bytes for them."""
+    """The outputs of one stage: which types go to which edges, and how they are encoded."""
 
     def __init__(self, stage: StagePlan, plan: Plan, next_id: Callable[[], bytes]) -> None:
         self._stage = stage
@@ -62,32 +62,32 @@ class Emission:
         self._inlets: dict[str, Outlet] = {}
 
     def targets_for(self, value: Any) -> tuple[Target, ...]:
-        """The edges for a value, by its class where that says enough, else by what the value holds."""
+        """The edges for a value: by its class if that is enough, else by its contents."""
         found = self._by_type.get(value.__class__)
         return self._look_up(value) if found is None else found
 
     def _look_up(self, value: Any) -> tuple[Target, ...]:
         class_: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
-        found, certain = candidates(class_, self._declared)
-        if certain:
-            self._by_type[class_] = self._targets(found[0], class_)
-            return self._by_type[class_]
-        fitting = [index for index in found if holds(self._declared[index], value)]
-        for index in fitting:
-            targets = self._targets(index, class_)
-            if index == fitting[-1] or all(_can_be_written(target, value) for target in targets):
-                return targets
-        raise EncodeError(
-            f"{self._stage.name} returned a {class_.__name__}, but declares {type_names(self._declared)}",
-            hint="return what the annotation says, or change the annotation"
-            + ("; a TypedDict has its own keys only, a Literal its own values" if found else ""),
-        )
 
-    def _targets(self, index: int, class_: type[Any]) -> tuple[Target, ...]:
-        return tuple(outlet.target(self._declared[index], class_) for outlet in self._outlets[index])
+        def targets_of(index: int) -> tuple[Target, ...]:
+            return tuple(outlet.target(self._declared[index], class_) for outlet in self._outlets[index])
+
+        found = way_for(
+            value, self._declared, targets_of, lambda targets: all(can_encode(each.encode, value) for each in targets)
+        )
+        if found is None:
+            hint = "return what the annotation says, or change the annotation"
+            if candidates(class_, self._declared)[0]:
+                hint += "; a TypedDict has its own keys only, a Literal its own values"
+            declared = type_names(self._declared)
+            raise EncodeError(f"{self._stage.name} returned a {class_.__name__}, but declares {declared}", hint=hint)
+        targets, certain = found
+        if certain:
+            self._by_type[class_] = targets
+        return targets
 
     def outputs(self, values: Iterable[Any], delivery: Delivery) -> list[Output]:
-        """What handling a delivery gave, encoded. Raises EncodeError."""
+        """The values that a handler returned or yielded, encoded. Raises EncodeError."""
         outputs: list[Output] = []
         next_id, add, lineage = self._next_id, outputs.append, delivery.lineage
         for value in values:
@@ -105,7 +105,7 @@ class Emission:
         return outputs
 
     def emitted(self, emitted: Sequence[Emitted], delivery: Delivery) -> list[Output]:
-        """What a handler gave through its context, encoded."""
+        """The messages that a handler emitted through its context, encoded. Raises EncodeError."""
         outputs: list[Output] = []
         for item in emitted:
             edge = f"{self._stage.name}>{item.stage}"
@@ -114,7 +114,7 @@ class Emission:
             if edge not in self._plan.edge_by_name:
                 raise EncodeError(
                     f'{self._stage.name} cannot emit to "{item.stage}"',
-                    hint=f"name a stage of {self._plan.name} that takes messages",
+                    hint=f"name a stage of {self._plan.name} that accepts messages",
                 )
             if edge not in self._inlets:
                 self._inlets[edge] = Outlet(self._plan, edge)
@@ -124,7 +124,7 @@ class Emission:
         return outputs
 
     def entering(self, value: Any) -> list[Output]:
-        """A value that enters the pipeline here: a new message for each edge that takes it."""
+        """A value that enters the pipeline here: a new message for each edge that accepts it."""
         return [entering(target, value, self._next_id()) for target in self.targets_for(value)]
 
 
@@ -141,7 +141,7 @@ def _written(target: Target, value: Any, message_id: bytes, lineage: bytes, dela
 
 
 class Outlet:
-    """One edge as those see it who send to it: how each value is written for its stage."""
+    """One edge as its senders see it: how to write each value for the stage at its end."""
 
     def __init__(self, plan: Plan, edge: str) -> None:
         self._edge = edge
@@ -150,11 +150,11 @@ class Outlet:
         self._by_type: dict[type[Any], Target] = {}
 
     def target(self, declared: Any, class_: type[Any]) -> Target:
-        """How values of a class are written that are of a declared type. Raises EncodeError."""
+        """How to write values of a class declared as a type. Raises EncodeError."""
         return self._target(self._types.form(declared, class_))
 
     def target_for(self, value: Any) -> Target:
-        """How a value is written of which nothing is declared but what the stage takes. Raises EncodeError."""
+        """How to write a value for which only the types that the stage accepts are declared. Raises EncodeError."""
         found = self._by_type.get(value.__class__)
         if found is None:
             form, certain = self._types.form_of(value)
@@ -169,16 +169,8 @@ class Outlet:
         return Target(self._edge, stage.name, form.encode, form.tag.encode(), stage.dedup, stage.max_bytes, plain_bytes)
 
 
-def _can_be_written(target: Target, value: Any) -> bool:
-    try:
-        target.encode(value)
-    except EncodeError:
-        return False
-    return True
-
-
 def deduplicating_edges(plan: Plan) -> Mapping[str, int]:
-    """The edges whose stage takes each value only once, with the `seen_ms` of the stage."""
+    """The edges whose stage deduplicates, with the `seen_ms` of that stage."""
     return {edge.name: seen_ms for edge in plan.edges if (seen_ms := plan.stage(edge.target).seen_ms)}
 
 

@@ -1,25 +1,27 @@
-"""Finds the declared type that a value is of: by its class where that says enough, else by what the value holds."""
+"""Finds the declared type that a value belongs to: by its class where that is enough, else by its contents."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NewType, cast, get_args, get_origin, get_type_hints
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NewType, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel
 from typing_extensions import is_typeddict
 
 from flowq.graph.typecheck import bare, distance
 
+Way = TypeVar("Way")
+
 
 def without_names(type_: Any) -> Any:
-    """A type as it is at run time: a NewType is what it is made of. Annotated is left."""
+    """A type with its NewTypes replaced by what they are at run time. Annotated is kept."""
     while isinstance(inner := bare(type_), NewType):
         type_ = inner.__supertype__
     return type_
 
 
 def runtime_class(type_: Any) -> Any:
-    """The class of the values of a type; for a union, Any and Literal the type itself."""
+    """The class of the values of a type; for a union, Any or a Literal, the type itself."""
     type_ = bare(without_names(type_))
     if is_typeddict(type_):
         return dict
@@ -29,8 +31,25 @@ def runtime_class(type_: Any) -> Any:
     return type_ if is_literal else get_origin(type_) or type_  # pyright: ignore[reportUnknownVariableType]
 
 
+def way_for(
+    value: Any, declared: Sequence[Any], way: Callable[[int], Way], works: Callable[[Way], bool]
+) -> tuple[Way, bool] | None:
+    """The way to write a value, and whether it serves for all values of its class; None if no declared type fits.
+
+    `way` makes one for the declared type with that index. If the class of the value leaves several types possible, and
+    so do its contents, it is the first that `works`, else the last.
+    """
+    found, certain = candidates(type(value), declared)  # pyright: ignore[reportUnknownArgumentType]
+    fitting = found[:1] if certain else [index for index in found if holds(declared[index], value)]
+    for index in fitting:
+        chosen = way(index)
+        if index == fitting[-1] or works(chosen):
+            return chosen, certain
+    return None
+
+
 def candidates(class_: type[Any], declared: Sequence[Any]) -> tuple[list[int], bool]:
-    """The declared types that values of a class may be of, the nearest first; and whether the first is certain."""
+    """The declared types that values of a class may belong to, nearest first; and whether the first is certain."""
     found: list[tuple[int, bool, int]] = []
     for index, type_ in enumerate(declared):
         far, depends = _distance(class_, bare(without_names(type_)))
@@ -42,7 +61,7 @@ def candidates(class_: type[Any], declared: Sequence[Any]) -> tuple[list[int], b
 
 
 def holds(type_: Any, value: Any) -> bool:
-    """Whether a value of the right class is what a Literal or a TypedDict says. True for all other types."""
+    """Whether a value of the right class satisfies a Literal or a TypedDict. True for all other types."""
     type_ = bare(without_names(type_))
     if get_origin(type_) is Literal:
         return (type(value), value) in _values(type_)
@@ -56,7 +75,7 @@ def holds(type_: Any, value: Any) -> bool:
 
 
 def are_told_apart(one: Any, other: Any) -> bool:
-    """Whether no value can be taken for either of two types."""
+    """Whether no value can belong to both of two types."""
     one, other = bare(without_names(one)), bare(without_names(other))
     n_literals = [get_origin(one), get_origin(other)].count(Literal)
     if n_literals == 2:
@@ -67,7 +86,7 @@ def are_told_apart(one: Any, other: Any) -> bool:
 
 
 def _distance(class_: type[Any], type_: Any) -> tuple[int | None, bool]:
-    """How far a type is from a class, and whether a value must be looked at as well."""
+    """How far a type is from a class, and whether the contents of a value decide as well."""
     if get_origin(type_) is Literal:
         distances = [far for value in get_args(type_) if (far := distance(class_, type(value))) is not None]
         return min(distances, default=None), True

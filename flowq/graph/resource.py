@@ -1,4 +1,4 @@
-"""Resources: what a worker process opens once and lends to its handlers, such as clients and connections."""
+"""Resources that a worker process opens once and shares among its handlers, such as clients and connections."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Resource(Generic[T]):
 
     @property
     def shape(self) -> Shape:
-        """How `fn` gives the resource: a generator closes it after its yield."""
+        """How `fn` provides the resource: a generator closes it after its yield."""
         return shape_of(self.fn)
 
     @property
@@ -58,8 +58,8 @@ def resource(fn: Callable[[], Any], /) -> Resource[Any]:
     """Declare a resource: opened once in each worker process before any message, closed after the drain.
 
     `fn` is a generator function, async or not, that yields the resource once and closes it after the yield;
-    or a function, async or not, that returns it, when there is nothing to close. One below `@contextmanager` or
-    `@asynccontextmanager` is entered and left. It may take other resources:
+    or a function, async or not, that returns it, when there is nothing to close. A function decorated with
+    `@contextmanager` or `@asynccontextmanager` works too. A resource may use other resources:
 
     >>> from collections.abc import Iterator
     >>> from flowq import use
@@ -78,7 +78,7 @@ def resource(fn: Callable[[], Any], /) -> Resource[Any]:
 def use(resource: Resource[T], /) -> T:
     """Ask for a resource: the default value of a parameter of a stage, a source or another resource.
 
-    Handlers get the open resource. A direct call of the function does not: pass a value of your own.
+    Handlers get the open resource. When you call the function directly, pass a value of your own.
 
     >>> @resource
     ... def limit() -> int:

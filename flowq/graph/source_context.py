@@ -1,4 +1,4 @@
-"""What a source may know of its last run, and leave for its next one."""
+"""The context of a source: the cursor that the last run saved, and the one to save for the next."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ C = TypeVar("C")
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """Everything given so far is done with when the next run begins at `cursor`."""
+    """Everything yielded so far is covered if the next run starts at `cursor`."""
 
     cursor: Any
 
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """Something a source has read that cannot be a message, and why."""
+    """Something that a source has read but that cannot be a message, and why."""
 
     body: bytes
     error: Exception
 
 
 class SourceContext(Generic[C]):
-    """How far a source has come. A source gets it by a parameter annotated with `SourceContext[...]`.
+    """How far a source has read. A source gets it as a parameter annotated with `SourceContext[...]`.
 
-    `cursor` is what was saved last, by this run or an earlier one; None at the very beginning. It may be of any type
-    that can be a message: a number, a date, a model of your own.
+    `cursor` is the last one saved, by this run or an earlier one; None at first. It may be of any type that can be a
+    message: a number, a date, a model of your own.
 
-    A cursor is stored in the same atomic step as the messages that were yielded before it was saved. A source that is
-    killed and started again therefore neither repeats nor skips anything. What is yielded between two saves is held
-    back until the second and enters together with it; more than 1,000 messages, or 8 MB, enter before.
+    A cursor is stored atomically with the messages that were yielded before it was saved. So a source that is killed
+    and restarted neither repeats nor skips anything. Messages yielded between two saves are held back until the second
+    save; above 1,000 messages or 8 MB they enter earlier.
 
-    `place` may be set to where the source reads, such as "orders.xml, line 12", or to a function that tells it: dead
-    letters of what is yielded or rejected then name it. Without it they name the line of the `yield`.
+    `place` may be set to where the source reads, such as "orders.xml, line 12", or to a function that returns it: dead
+    letters of what is yielded or rejected then name it. Otherwise they name the line of the `yield`.
 
-    A source is tested without flowq:
+    A source can be tested without flowq:
 
     >>> from collections.abc import Iterator
     >>> from flowq import SourceContext, source
@@ -59,16 +59,16 @@ class SourceContext(Generic[C]):
         self._record = record
 
     def save(self, cursor: C) -> None:
-        """Begin here next time: everything yielded so far is done with. Call it after the `yield`, never before."""
+        """Start here next time: everything yielded so far is covered. Call it after the `yield`, never before."""
         self.cursor = cursor
         if self._record is not None:
             self._record(Saved(cursor))
 
     def reject(self, body: bytes | str, error: Exception) -> None:
-        """Make a dead letter of something that cannot be a message, and go on.
+        """Make a dead letter of something that cannot be a message, and continue.
 
-        It lies with the stage that takes what the source gives, and counts there. `flowq dlq retry` hands `body` to
-        that stage. In a test without flowq, `rejected` holds it.
+        It belongs to the stage that the source feeds, and is counted there. `flowq dlq retry` hands `body` to that
+        stage. In a test without flowq, `rejected` holds it.
         """
         body = body.encode("utf-8", "surrogateescape") if isinstance(body, str) else bytes(memoryview(body))
         rejected = Rejected(body, error)

@@ -1,10 +1,10 @@
-"""What a stage can read, and as what a value is written for it: the one answer that sender and receiver share.
+"""The types that a stage can read, and the type as which a value is written for it. Sender and receiver share it.
 
-A message is written as the type that it is, and its header names that type where the stage would not assume it. So a
-subclass arrives as itself where its base is taken, and an int where a float is. Of the types that fit what it takes, a
-stage can read those that it names, those that its edges carry, plain scalars, and the classes at module level in the
-modules of the pipeline's handlers and types. Values of other classes must arrive equal as the type that is declared;
-whether they do is tried when they are sent.
+A message is written as its own type, and its header names that type unless the stage would assume it anyway. So a
+subclass arrives as itself at a stage that accepts its base, and an int as an int at one that accepts float. Of the
+types that fit its annotation, a stage can read those that it names, those that its edges carry, plain scalars, and the
+module-level classes in the modules of the pipeline's handlers and types. A value of any other class must arrive equal
+as the declared type, which is checked when it is sent.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from typing import Any, Literal, get_origin
 
 from pydantic import BaseModel
 
-from flowq.delivery.codec import Decode, Encode, checked_encoder, decoder, encoder, is_raw, tag_of, word_of
+from flowq.delivery.codec import Decode, Encode, can_encode, checked_encoder, decoder, encoder, is_raw, tag_of, word_of
 from flowq.errors import EncodeError
 from flowq.graph.definition import function_under
-from flowq.graph.matching import candidates, holds, runtime_class, without_names
+from flowq.graph.matching import candidates, runtime_class, way_for, without_names
 from flowq.graph.plan import Plan, StagePlan
 from flowq.graph.typecheck import bare, fits, generic_parts, is_open, type_names
 
@@ -36,14 +36,14 @@ _MOST_PARAMETERS = 2
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How a value travels to one stage: what writes it, and the name of its type, "" where the stage assumes it."""
+    """How a value is written for one stage: its encoder, and the tag of its type, "" if the stage assumes that type."""
 
     encode: Encode
     tag: str
 
 
 class StageTypes:
-    """The types that one stage can read, by the tag that names them in a header."""
+    """The types that one stage can read, by their tags in the header."""
 
     def __init__(self, stage: StagePlan, plan: Plan) -> None:
         self._stage = stage
@@ -57,16 +57,16 @@ class StageTypes:
                     self._carried.setdefault(_name_of(type_), type_)
 
     def decoder(self, tag: str) -> Decode | None:
-        """What reads a message whose header has this tag; None for a type that the stage does not know."""
+        """The decoder for messages whose header has this tag; None for a type that the stage does not know."""
         if tag not in self._decoders:
             type_ = self._type_named(tag)
             if type_ is None:
-                return None  # not remembered: tags come from outside, and there is no end to them
+                return None  # not remembered: tags come from outside, and their number is unbounded
             self._decoders[tag] = decoder(type_)
         return self._decoders[tag]
 
     def form(self, declared: Any, class_: type[Any]) -> Form:
-        """How values of a class travel that are of a declared type. Raises EncodeError if the stage takes none."""
+        """How to write values of a class declared as a type. Raises EncodeError if the stage does not accept them."""
         written = self._written(without_names(declared), class_)
         read, tag = self._read(written, class_)
         if is_raw(written) != is_raw(read):
@@ -74,36 +74,32 @@ class StageTypes:
         if bare(written) == bare(without_names(read)):
             if runtime_class(written) is not class_ and get_origin(bare(written)) is not Literal:
                 return Form(checked_encoder(written, read), tag)
-            # What the annotation of the receiver adds is its own wish: it may turn the value into something else.
+            # The receiver's Annotated may convert or constrain the value, so it need not arrive equal.
             same = written == read or bare(read) == read
             return Form(encoder(written) if same else checked_encoder(written, read, equal=False), tag)
         return Form(checked_encoder(written, read), tag)
 
     def form_of(self, value: Any) -> tuple[Form, bool]:
-        """How a value travels of which nothing is declared but what the stage takes, and whether its whole class does.
+        """How to write a value for which only the types that the stage accepts are declared.
 
-        Raises EncodeError.
+        Also whether all values of its class are written so. Raises EncodeError.
         """
-        accepted: tuple[Any, ...] = self._stage.accepted
         class_: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
-        found, certain = candidates(class_, accepted)
-        fitting = [accepted[index] for index in found if certain or holds(accepted[index], value)]
-        if not fitting:
-            raise self._not_taken(class_)
-        for type_ in () if certain else fitting[:-1]:
-            form = self.form(type_, class_)
-            try:
-                form.encode(value)
-            except EncodeError:
-                continue
-            return form, False
-        return self.form(fitting[0 if certain else -1], class_), certain
+        accepted: tuple[Any, ...] = self._stage.accepted
 
-    def _not_taken(self, class_: type[Any]) -> EncodeError:
-        return EncodeError(f"{self._stage.name} takes {type_names(self._stage.accepted)}, not a {class_.__name__}")
+        def form_as(index: int) -> Form:
+            return self.form(accepted[index], class_)
+
+        found = way_for(value, accepted, form_as, lambda form: can_encode(form.encode, value))
+        if found is None:
+            raise self._not_accepted(class_)
+        return found
+
+    def _not_accepted(self, class_: type[Any]) -> EncodeError:
+        return EncodeError(f"{self._stage.name} accepts {type_names(self._stage.accepted)}, not a {class_.__name__}")
 
     def _written(self, declared: Any, class_: type[Any]) -> Any:
-        """The type that a value is written as: its own class, where the stage can read that."""
+        """The type as which a value is written: its own class, if the stage can read that."""
         if runtime_class(declared) is class_:
             return declared
         if get_origin(bare(declared)) is Literal:
@@ -118,7 +114,7 @@ class StageTypes:
         return declared
 
     def _read(self, written: Any, class_: type[Any]) -> tuple[Any, str]:
-        """The type as which the stage reads it, and the tag that tells it so."""
+        """The type as which the stage reads it, and the tag for that type."""
         accepted = self._stage.accepted
         alone = len(accepted) == 1
         for type_ in accepted:
@@ -130,13 +126,13 @@ class StageTypes:
             return written, name
         found, _ = candidates(class_, accepted)
         if not found:
-            raise self._not_taken(class_)
+            raise self._not_accepted(class_)
         return accepted[found[0]], "" if alone else tag_of(accepted[found[0]])
 
     # Names
 
     def _type_named(self, tag: str) -> Any:
-        """The type of that name which the stage can read, None if there is none or several."""
+        """The type with that tag which the stage can read; None if there is none, or more than one."""
         for known in (self._accepted, self._carried):
             if tag in known:
                 return known[tag]
@@ -145,7 +141,7 @@ class StageTypes:
 
     @cached_property
     def _vocabulary(self) -> dict[str, Any]:
-        """Scalars, and the classes at module level that hold data; None for a name that two of them have."""
+        """Scalars and module-level classes that hold data, by tag; None for a tag that two of them share."""
         named: dict[str, Any] = {tag_of(class_): class_ for class_ in _SCALARS}
         for class_ in self._classes():
             known = named.setdefault(tag_of(class_), class_)
@@ -165,7 +161,7 @@ class StageTypes:
                     yield value
 
     def _generic_named(self, tag: str) -> Any:
-        """A generic model with its parameters, made of classes that have names."""
+        """A parametrised generic model, built from classes with known tags."""
         named = {name: class_ for name, class_ in self._vocabulary.items() if class_ is not None and name in tag}
         for name, class_ in named.items():
             parameters = getattr(class_, "__pydantic_generic_metadata__", {}).get("parameters", ())
@@ -178,14 +174,14 @@ class StageTypes:
 
 
 def _is_data(class_: type[Any]) -> bool:
-    """Whether the class of a value says all of its type. A generic model without parameters holds anything."""
+    """Whether a class fully describes its values. An unparametrised generic model does not."""
     if issubclass(class_, BaseModel):
         return class_ is not BaseModel and not class_.__pydantic_generic_metadata__["parameters"]
     return issubclass(class_, Enum) or dataclasses.is_dataclass(class_)
 
 
 def _name_of(type_: Any) -> str:
-    """The tag of a type, of a generic one with what it holds: `list_Dog_`."""
+    """The tag of a type, including the arguments of a generic one: `list_Dog_`."""
     origin, arguments = generic_parts(bare(type_))
     if isinstance(bare(type_), type) or not arguments:
         return tag_of(bare(type_))

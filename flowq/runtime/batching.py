@@ -33,7 +33,11 @@ async def gather(
     size, max_bytes, n_bytes = limits.size, limits.max_bytes, stored_bytes(batch[0])
     deadline = now() + limits.linger_seconds
     while len(batch) < size and (max_bytes is None or n_bytes < max_bytes):
-        if todo and todo[0].ends_with(batch[0]) and (max_bytes is None or n_bytes + stored_bytes(todo[0]) <= max_bytes):
+        if (
+            todo
+            and todo[0].settles_with(batch[0])
+            and (max_bytes is None or n_bytes + stored_bytes(todo[0]) <= max_bytes)
+        ):
             batch.append(todo.popleft())
             if max_bytes is not None:
                 n_bytes += stored_bytes(batch[-1])

@@ -404,7 +404,7 @@ async def test_a_failure_of_a_batch_that_tells_nonsense_costs_no_more_than_the_b
     "errors", [{0: "no error"}, {"0": ValueError()}, {0: ValueError}, {0.0: ValueError()}], ids=str
 )
 def test_a_failure_of_a_batch_names_indices_and_errors(errors: Any) -> None:
-    with pytest.raises(TypeError, match="the index of a message, and an exception"):
+    with pytest.raises(TypeError, match="a message index and an exception are needed"):
         BatchFailed(errors)
 
 

@@ -142,7 +142,7 @@ async def test_the_limit_is_for_what_the_stage_gets_not_for_what_is_stored(lab: 
 
     letter = await lab.letter(pipeline, fetch)
     assert letter.reason == "unencodable"
-    assert letter.error == "PayloadTooLarge: a message of 12,022 bytes for keep, which takes at most 10,000"
+    assert letter.error == "PayloadTooLarge: a message of 12,022 bytes for keep, which accepts at most 10,000"
 
 
 @pytest.mark.parametrize("body", [b"no zstd", b""])

@@ -140,7 +140,7 @@ def test_plans_of_one_code_are_known_as_such_whatever_is_set() -> None:
         ({"fetch": {"timeout": "soon"}}, "'soon' is not a duration"),
         ({"fetch": {"max_bytes": "5 apples"}}, "'5 apples' is not a size"),
         ({"fetch": {"retry": {"base": "2m"}}}, "0 <= base <= max"),
-        ({"fetch": {"rate": {"n": 1, "keys": {"a.example": {"n": 1}}}}}, "by= must say"),
+        ({"fetch": {"rate": {"n": 1, "keys": {"a.example": {"n": 1}}}}}, "needs by="),
         ({"fetch": {"rate": {"n": 1, "keys": {"a.example": {"per": 1}}}}}, '"a.example" needs n'),
         ({"fetch": {"rate": {"n": 1, "keys": {"a.example": {"n": 1, "by": "x"}}}}}, '"a.example" needs n'),
         ({"fetch": {"rate": {"n": 1, "keys": 3}}}, "a table for each key"),
