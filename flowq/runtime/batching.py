@@ -1,4 +1,4 @@
-"""Hands a batch to its handler, and takes it apart when it fails: one bad message must not cost its neighbours."""
+"""Passes batches to their handler, and splits a batch that fails: a bad message must not affect its neighbours."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from flowq.runtime.sleepers import Sleepers
 
 Outcomes = list[tuple[Sequence[Delivery], Outcome]]
 Interruptible = Callable[..., Awaitable[Outcome]]
-"""Calls a function that gives a coroutine with the arguments that follow, and awaits that."""
+"""Calls a coroutine function with the arguments that follow, and awaits it."""
 
 _MOST_CALLS_IN_VAIN = 15  # a batch, its halves, quarters and eighths
 
@@ -28,7 +28,7 @@ _MOST_CALLS_IN_VAIN = 15  # a batch, its halves, quarters and eighths
 async def gather(
     batch: list[Delivery], todo: deque[Delivery], idle: Sleepers, limits: Batch, is_stopping: Callable[[], bool]
 ) -> None:
-    """Add to a batch of one delivery what may end with it, until it is full or the first has waited long enough."""
+    """Fill a batch of one delivery with those that may settle with it, until it is full or its linger time is over."""
     now = asyncio.get_running_loop().time
     size, max_bytes, n_bytes = limits.size, limits.max_bytes, stored_bytes(batch[0])
     deadline = now() + limits.linger_seconds
@@ -50,13 +50,13 @@ async def gather(
 
 
 async def handle_batch(handling: Handling, deliveries: Sequence[Delivery], interruptible: Interruptible) -> Outcomes:
-    """The outcome of each part of a batch. Outputs belong to the part that gave them, which settles as one.
+    """The outcome of each part of a batch. Outputs belong to the part that produced them, which settles as one.
 
-    A batch whose handler fails is called again in halves, larger parts first: 2n - 1 calls at most. When the first 15
-    calls have all failed, the messages are hardly to blame: they are left to their next attempt, except for parts with
-    a message in its last one. What says nothing about single messages, such as a timeout, concerns all of them. But
-    those that run out of time in their last attempt are tried in halves as well, which finds a row that hangs: until 15
-    calls have run out of time, or all of the first 15 calls have.
+    A batch whose handler fails is retried in halves, larger parts first: 2n - 1 calls at most. If the first 15 calls
+    all fail, the messages are hardly to blame: they wait for their next attempt, except for parts with a message in its
+    last attempt. A failure that says nothing about single messages, such as a timeout, applies to all of them. Messages
+    that time out in their last attempt are tried in halves too, to isolate the one that hangs, until 15 calls have
+    timed out or the first 15 have all failed.
     """
     outcomes: Outcomes = []
     parts, retry = deque([deliveries]), handling.stage.retry
@@ -68,7 +68,7 @@ async def handle_batch(handling: Handling, deliveries: Sequence[Delivery], inter
         if is_in_vain and (isinstance(outcome, TimedOut) or not _in_last_attempt(part, outcome, retry)):
             outcomes.extend(((delivery,), outcome) for delivery in part)
             continue
-        # Decoded for each call: a handler may have changed its messages, and taken some off the list, before it failed.
+        # Decoded for each call: a failed handler may have changed its messages or their list.
         part, messages = await _decoded(handling, part, outcomes)
         if not part:
             continue
@@ -78,7 +78,7 @@ async def handle_batch(handling: Handling, deliveries: Sequence[Delivery], inter
             outcomes.append((part, outcome))
             any_succeeded = True
         elif isinstance(outcome, Failed) and isinstance(outcome.error, BatchFailed):
-            outcomes.extend(_told_apart(handling, part, outcome.error))
+            outcomes.extend(_by_message(handling, part, outcome.error))
             any_succeeded = True
         elif isinstance(outcome, TimedOut) and len(part) > 1 and n_timeouts < _MOST_CALLS_IN_VAIN:
             n_timeouts += 1
@@ -96,7 +96,7 @@ async def handle_batch(handling: Handling, deliveries: Sequence[Delivery], inter
 async def _decoded(
     handling: Handling, deliveries: Sequence[Delivery], outcomes: Outcomes
 ) -> tuple[Sequence[Delivery], list[Any]]:
-    """Those deliveries that can be decoded, and their messages. The others go to the outcomes."""
+    """The deliveries that can be decoded, and their messages. The others are added to the outcomes."""
     good: list[Delivery] = []
     messages: list[Any] = []
     for delivery in deliveries:
@@ -124,22 +124,22 @@ def _concerns_all(outcome: Outcome) -> bool:
 
 
 def _in_last_attempt(part: Sequence[Delivery], outcome: Outcome, retry: Retry) -> Mapping[bytes, Delivery]:
-    """Those that would not be tried again."""
+    """The deliveries that would not be retried, by entry id."""
     return {each.entry_id: each for each in part if not isinstance(decide(outcome, each, retry, 0.0), Delay)}
 
 
-def _told_apart(handling: Handling, deliveries: Sequence[Delivery], failed: BatchFailed) -> Outcomes:
-    """What became of each message, where the handler has told."""
+def _by_message(handling: Handling, deliveries: Sequence[Delivery], failed: BatchFailed) -> Outcomes:
+    """The outcome of each message according to the handler's BatchFailed."""
     try:
-        told = BatchFailed(failed.errors, outputs=failed.outputs)
-        if unknown := sorted(set(told.errors).difference(range(len(deliveries)))):
+        reported = BatchFailed(failed.errors, outputs=failed.outputs)
+        if unknown := sorted(set(reported.errors).difference(range(len(deliveries)))):
             raise IndexError(f"BatchFailed names message {unknown[0]} of a batch of {len(deliveries)}")
     except Exception as error:  # noqa: BLE001  (a class of the user's that is derived from it, and may hold anything)
         return [((delivery,), Failed(error)) for delivery in deliveries]
-    bad: Outcomes = [((deliveries[index],), handling.failed(error)) for index, error in told.errors.items()]
-    good = [delivery for index, delivery in enumerate(deliveries) if index not in told.errors]
+    bad: Outcomes = [((deliveries[index],), handling.failed(error)) for index, error in reported.errors.items()]
+    good = [delivery for index, delivery in enumerate(deliveries) if index not in reported.errors]
     if not good:
         return bad
-    outcome = handling.given(told.outputs, good[0])
+    outcome = handling.given(reported.outputs, good[0])
     units = [good] if isinstance(outcome, Succeeded) else [[delivery] for delivery in good]
     return [*bad, *((unit, outcome) for unit in units)]

@@ -1,4 +1,4 @@
-"""Calls the function of a stage, wherever it runs, and encodes what it gives when it gives it."""
+"""Calls the function of a stage, wherever it runs, and encodes each value as soon as it is returned or yielded."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from flowq.runtime.threads import HandlerThreads
 MOST_OUTPUTS = 100_000
 
 Call = Callable[..., Any]
-"""Called with a message, and with its context where the handler has a parameter for it. One that gives its values
-encoded is called with the delivery before that."""
+"""Called with a message, and with its context if the handler has a parameter for it. A handler that returns encoded
+values is called with the delivery as its first argument."""
 
 Encoded = Callable[..., list[Output]]
 
 
-def gives_encoded(handler: Handler) -> bool:
-    """Whether values must be encoded where the handler runs, and when it gives them: later they may be others."""
+def returns_encoded(handler: Handler) -> bool:
+    """Whether values must be encoded where the handler runs: afterwards it may change them."""
     return handler.placement is Placement.THREAD or handler.shape in (Shape.GENERATOR, Shape.ASYNC_GENERATOR)
 
 
 def bind(
     handler: Handler, resources: Mapping[str, Any], threads: HandlerThreads | None, encoded: Encoded
 ) -> tuple[Call, bool]:
-    """A handler as a `Call`, and whether its result must be awaited."""
+    """Wrap a handler as a `Call`. Also returns whether its result must be awaited."""
     call: Call = partial(handler.call, **resources) if resources else handler.call
     if handler.context_parameter is not None:
         call = _with_context(call, handler.context_parameter)
@@ -49,7 +49,7 @@ def bind(
         try:
             return encoded(delivery, iter(values), is_iterator=True)
         finally:
-            if isinstance(values, Generator):  # it may not have come to its end
+            if isinstance(values, Generator):  # it may not be exhausted
                 values.close()
 
     def run(delivery: Delivery, *given: Any) -> list[Output] | None:
@@ -67,12 +67,12 @@ async def _on_a_thread(threads: HandlerThreads | None, run: Call, *given: Any) -
     def run_in_thread() -> tuple[Any, BaseException | None]:
         try:
             return run(*given), None
-        except BaseException as error:  # noqa: BLE001  (a future cannot carry each of them: some would end the loop)
+        except BaseException as error:  # noqa: BLE001  (a future cannot carry all of them: some would end the loop)
             _keep_outputs(error)
             return None, error
 
     loop = asyncio.get_running_loop()
-    # The thread's own context would last longer than the message.
+    # A copy for this message: the thread's own context would outlive it.
     result, error = await loop.run_in_executor(threads, copy_context().run, run_in_thread)
     if error is not None:
         raise error
@@ -80,10 +80,10 @@ async def _on_a_thread(threads: HandlerThreads | None, run: Call, *given: Any) -
 
 
 def _keep_outputs(error: BaseException) -> None:
-    """Have a BatchFailed carry its outputs as they are now. The loop encodes them, which knows the rows they are of."""
+    """Copy the outputs of a BatchFailed as they are now: the loop, which knows their rows, encodes them later."""
     failed = meant_by(error)
     if isinstance(failed, BatchFailed):
-        with contextlib.suppress(Exception):  # what cannot be copied can hardly be sent either
+        with contextlib.suppress(Exception):  # what cannot be copied can hardly be encoded either
             failed.outputs = deepcopy(failed.outputs)
 
 
@@ -105,15 +105,15 @@ async def _collect(call: Call, encoded: Encoded, delivery: Delivery, *given: Any
             if n_values > MOST_OUTPUTS:
                 refuse_number()
     finally:
-        if isinstance(values, AsyncGenerator):  # it may not have come to its end
+        if isinstance(values, AsyncGenerator):  # it may not be exhausted
             await values.aclose()
     return outputs
 
 
 class SendingContext(Context):
-    """Encodes what is emitted at once: what counts is the message as it is then.
+    """Encodes what is emitted at once: the handler may change the message afterwards.
 
-    When the handler `has_ended`, nothing would take along what is still emitted, by a task that it left behind perhaps.
+    Once the handler `has_ended`, emitting is refused: nothing would send what a task that it started emits then.
     """
 
     __slots__ = ("_encode", "has_ended", "outputs")
@@ -125,7 +125,7 @@ class SendingContext(Context):
         self.has_ended = False
 
     def refuse_when_ended(self, call: str) -> None:
-        """Raise UsageError for a call that comes too late."""
+        """Raise UsageError for a call after the handler has ended."""
         if self.has_ended:
             raise UsageError(
                 f"{call} after the handler of {self.stage} has ended", hint="await what the handler has started"
@@ -138,8 +138,8 @@ class SendingContext(Context):
 
 
 def refuse_number() -> NoReturn:
-    """Raise EncodeError for more values than one step may carry: Redis does nothing else meanwhile."""
+    """Raise EncodeError for more outputs than one settlement may have: Redis is blocked while it is written."""
     raise EncodeError(
-        f"one message gave more than {MOST_OUTPUTS:,} messages, which is more than one step may carry",
-        hint="split it: give the parts to a stage that takes them apart further",
+        f"one message has more than {MOST_OUTPUTS:,} outputs, the limit for one settlement",
+        hint="split it into parts, and send them to a stage that splits them further",
     )

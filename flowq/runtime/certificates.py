@@ -1,4 +1,4 @@
-"""Death certificates: who can tell for certain that a worker's process is gone, so that nobody waits for its lease."""
+"""Death certificates: a worker's process is known to be gone, so that its lease need not run out."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from flowq.broker.redis_streams import Broker
 from flowq.runtime.identity import process_birth, process_space
 
 CRASH = "crash: "
-"""How the certificate of a worker begins that was seen to die by its parent."""
+"""The prefix of the certificate of a worker whose supervisor saw it crash."""
 
 
 def crashed(certificates: Mapping[str, str]) -> dict[str, str]:
-    """The workers among these that crashed, and of what."""
+    """The workers among these that crashed, and how."""
     return {name: how.removeprefix(CRASH) for name, how in certificates.items() if how.startswith(CRASH)}
 
 
 async def certify_child(broker: Broker, pid: int, how: str, *, supervisor: str, was_asked: bool) -> bool:
-    """A child of this supervisor was seen to end. One that had not signed off crashed, unless it was asked to end.
+    """Certify the death of a child of this supervisor. Unless it signed off or was asked to stop, it crashed.
 
     Returns whether there was anything to certify.
     """
     workers = await broker.registered_workers()
-    # Not by the machine: where /proc is missing, all machines look alike, and another one may have the same pid.
+    # Not by machine: without /proc all machines look alike, and another one may have a worker with this pid.
     children = {name: facts for name, facts in workers.items() if facts.get("supervisor") == supervisor}
     names = _all_names({name: facts for name, facts in children.items() if facts.get("pid") == pid})
     for name in names:
@@ -42,19 +42,19 @@ async def certify_lost_neighbours(broker: Broker) -> list[str]:
 
 
 async def sign_off_the_dead(broker: Broker, edges: Sequence[str]) -> None:
-    """Strike off whoever is certified dead and has left nothing on these edges: the living have been stopped."""
+    """Sign off the certified dead that have left nothing on these edges. Called once all live workers have stopped."""
     for name, how in (await broker.certificates()).items():
         if not await broker.retire(name, edges, reason=how):
             await broker.forget([name])
 
 
 def _all_names(workers: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Their names, and those that they had before they were taken for dead: a late read may have brought them back."""
+    """Their names and their former ones, which a late read may have registered as consumers again."""
     return [known for name, facts in workers.items() for known in (name, *facts.get("formerly", ()))]
 
 
 def _is_lost(facts: Mapping[str, Any], here: str) -> bool:
-    # A process id means something only within one boot and one process namespace, and only together with the
-    # moment at which its process was born: ids are given again.
+    # A process id is valid only within one boot and one PID namespace, and only together with the start time of its
+    # process: ids are reused.
     is_here = bool(here) and facts.get("where") == here and "pid" in facts
     return is_here and process_birth(facts["pid"]) != facts.get("born")

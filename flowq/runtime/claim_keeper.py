@@ -1,4 +1,4 @@
-"""Deletes the large bodies that nobody needs any more."""
+"""Deletes the large bodies that are no longer needed."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _EVERY_SECONDS = 10.0
 
 
 class ClaimKeeper:
-    """One in each worker: what several of them do at once is done as well as by one."""
+    """One in each worker: they may run at the same time."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
 
     async def run(self) -> None:
         while True:
-            with contextlib.suppress(BrokerUnavailable):  # Redis, or the folder: both come back
+            with contextlib.suppress(BrokerUnavailable):  # Redis or the folder: both recover
                 await delete_released(self._broker)
             await asyncio.sleep(_EVERY_SECONDS)

@@ -1,4 +1,4 @@
-"""Watches the clock of Redis for steps back."""
+"""Watches the Redis clock for steps back."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _EVERY_SECONDS = 2.0
 
 
 class ClockKeeper:
-    """Looks at the clock every other second, and says so when it was set back."""
+    """Reads the clock every other second, and logs when it was set back."""
 
     def __init__(self, broker: Broker, plan: Plan) -> None:
         self._broker = broker
@@ -27,7 +27,5 @@ class ClockKeeper:
         look = partial(follow_clock, self._broker, self._plan)
         while True:
             if back_seconds := await insist(look, what="looking at the clock"):
-                log.warning(
-                    "the clock of Redis was set back by %.0f s: what is delayed or held goes with it", back_seconds
-                )
+                log.warning("the Redis clock was set back by %.0f s: delays and holds are moved with it", back_seconds)
             await asyncio.sleep(_EVERY_SECONDS)

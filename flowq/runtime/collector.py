@@ -1,4 +1,4 @@
-"""Python's garbage collector while messages are handled: thousands are alive at a time, and none needs it to go."""
+"""Tunes Python's garbage collector: thousands of messages are alive at a time, and none needs it to be freed."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _found = gc.get_threshold()
 
 
 def spare_the_collector() -> None:
-    """In a process of flowq's own: collect less often, and never look at what lives as long as the process.
+    """In a worker process: collect less often, and never traverse objects that live as long as the process.
 
-    A threshold that the user has set stays.
+    A threshold set by the user is kept.
     """
     gc.freeze()
     _raise_threshold()
@@ -26,9 +26,9 @@ def spare_the_collector() -> None:
 
 @contextmanager
 def rarer_collections() -> Generator[None]:
-    """In a program of the user's: collect less often during a run. The last run to end restores what the first found.
+    """In the user's program: collect less often during a run. The last run to end restores the original threshold.
 
-    Nothing is frozen: what the program drops meanwhile must be freed.
+    Nothing is frozen: garbage of the program must still be freed.
     """
     global _n_runs, _found
     with _turn:
@@ -41,7 +41,7 @@ def rarer_collections() -> Generator[None]:
     finally:
         with _turn:
             _n_runs -= 1
-            if not _n_runs and gc.get_threshold() == (_THRESHOLD, *_found[1:]):  # else the program has set its own
+            if not _n_runs and gc.get_threshold() == (_THRESHOLD, *_found[1:]):  # otherwise the program has set its own
                 gc.set_threshold(*_found)
 
 

@@ -1,4 +1,4 @@
-"""Decides what becomes of a delivery, and lets go of everything that its handler held when it failed."""
+"""Decides the settlement of a delivery, and frees everything that its handler held when it failed."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ _MAY_BE_SUSPENDED = inspect.CO_COROUTINE | inspect.CO_GENERATOR | inspect.CO_ASY
 
 
 def conclude(outcome: Outcome, delivery: Delivery, retry: Retry) -> Settlement:
-    """The settlement for an outcome. Nobody looks into the frames of its error any more."""
+    """The settlement for an outcome. Clears the frames of its error."""
     if outcome.__class__ is not Succeeded:
         clear_frames_of(outcome)
     return decide(outcome, delivery, retry, random.random())
 
 
 def clear_frames_of(outcome: Outcome) -> None:
-    """The same for an outcome after which the delivery is handled anew."""
+    """Clear the frames of the error of an outcome, if it has one."""
     if (error := getattr(outcome, "error", None)) is not None:
         clear_frames(error)
 
 
 def clear_frames(error: BaseException) -> None:
-    """Clear the locals in all frames that an error has come through, and the errors behind it.
+    """Clear the locals in all frames that an error, its causes and its contexts passed through.
 
-    A handler that keeps an error in a local variable makes a cycle of error, traceback, frame and error, which keeps
-    its message and all else it had at hand until the collector comes by. What a traceback says is not changed.
+    A handler that keeps an error in a local variable makes a cycle of error, traceback and frame, which keeps its
+    message and other locals alive until the garbage collector runs. The text of the traceback stays the same.
     """
     for each in _all_of(error):
         trace = each.__traceback__
@@ -44,7 +44,7 @@ def clear_frames(error: BaseException) -> None:
 
 
 def _all_of(error: BaseException) -> Iterator[BaseException]:
-    """An error, its causes and contexts, and the members of groups, each once: chains may be long, and may be rings."""
+    """An error, its causes and contexts, and the members of groups, each once: chains may be long, or cyclic."""
     to_do: list[BaseException | None] = [error]
     seen: set[int] = set()
     while to_do:
@@ -59,14 +59,14 @@ def _all_of(error: BaseException) -> Iterator[BaseException]:
 
 def _clear(trace: TracebackType) -> None:
     if not _is_suspended(trace.tb_frame):
-        with contextlib.suppress(RuntimeError):  # it is being executed
+        with contextlib.suppress(RuntimeError):  # it is executing
             trace.tb_frame.clear()
 
 
 def _is_suspended(frame: FrameType) -> bool:
-    """Whether a coroutine or generator will go on in this frame: an error may be shared, and others have caught it.
+    """Whether a coroutine or generator will resume in this frame: it may have caught an error that is shared.
 
-    Up to Python 3.12, to clear its frame would end it. Only a frame that has ended refers to its code by itself.
+    Up to Python 3.12, clearing its frame would end it. Only a frame that has ended refers to its code by itself.
     """
     if not frame.f_code.co_flags & _MAY_BE_SUSPENDED:
         return False

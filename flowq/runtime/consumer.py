@@ -41,8 +41,8 @@ _LAST_WAIT_SECONDS, _UNBLOCK_EVERY_SECONDS = 0.2, 0.05
 class Consumer:
     """One stage in one process.
 
-    Never holds more than its slots can take plus about a tenth of a second of work, so that slow stages spread over
-    all workers; stops reading while an edge that it feeds is full.
+    Holds at most what its slots can run plus about a tenth of a second of work, so that slow stages spread over all
+    workers. Stops reading while an edge that it feeds is full.
     """
 
     def __init__(
@@ -87,12 +87,12 @@ class Consumer:
     # Life
 
     async def connect(self) -> None:
-        """Open the connections, however long that takes: each begins an epoch, and would part what belongs together."""
+        """Open the connections before reading: each new one begins an epoch, and epochs do not share batches."""
         await insist(self._reader.connect, what=f"connecting {self.stage.name}")
         await self.settling.connect()
 
     def start(self, handling: Handling | ProcessHandling) -> None:
-        """Begin to read and handle."""
+        """Start reading and handling."""
         self._slots.start(handling)
         self._tasks = [asyncio.create_task(work) for work in (self._read(), self._settler.run())]
         if self._pacer is not None:
@@ -104,7 +104,7 @@ class Consumer:
 
     @property
     def tasks(self) -> Sequence[asyncio.Task[None]]:
-        """Everything that must keep running for as long as the stage does."""
+        """All tasks that must keep running as long as the stage does."""
         return (*self._tasks, *self._slots.tasks)
 
     @property
@@ -128,11 +128,11 @@ class Consumer:
         return self._slots.stopwatch
 
     async def stop(self, grace_seconds: float, hurry: asyncio.Event) -> None:
-        """Read nothing new, hand back what has not started, finish the rest within `grace_seconds` or hand it back."""
+        """Stop reading, hand back unstarted deliveries, finish the rest within `grace_seconds` or hand them back."""
         self._stopping = True
         self._room.set()
         self._release_unstarted()
-        self._slots.gather_no_longer()
+        self._slots.stop_gathering()
         await self._settler.flush()
         await until(lambda: not self.running, grace_seconds, hurry)
         await self._settler.flush()
@@ -144,8 +144,8 @@ class Consumer:
         await self._early.outbox.flush()
 
     async def close(self) -> None:
-        """End the loops. The read under way is waited for: it may bring deliveries, which are handed back."""
-        reading = self._tasks[0] if self._tasks else None  # none when the start has failed half-way
+        """End the loops. Waits for the read under way: it may bring deliveries, which are handed back."""
+        reading = self._tasks[0] if self._tasks else None  # none if the start failed half-way
         while reading is not None and not reading.done():
             await self._reader.unblock()
             await asyncio.wait([reading], timeout=_UNBLOCK_EVERY_SECONDS)
@@ -158,7 +158,7 @@ class Consumer:
             await self.abandon()
 
     async def abandon(self) -> None:
-        """End the loops as they are. Handlers that will not be cancelled are left behind."""
+        """Cancel the loops. Handlers that ignore cancellation are abandoned."""
         if self._tasks:
             for task in self.tasks:
                 task.cancel()
@@ -167,7 +167,7 @@ class Consumer:
         await self._settler.close()
 
     async def set_paused(self, paused: bool) -> None:
-        """Paused: read nothing new, hand back what has not started, let the rest finish. Repeat it while it lasts."""
+        """Paused, read nothing new, hand back unstarted deliveries, and let the rest finish. Call it repeatedly."""
         self._paused = paused
         self._room.set()
         if paused:
@@ -199,18 +199,18 @@ class Consumer:
         """How many deliveries to ask for now."""
         batch = self.stage.batch
         wanted = self.stage.concurrency * (batch.size if batch else 1)
-        # Who waits for a turn here must not keep those of other keys from being read, up to a bound.
+        # Deliveries that wait for their turn must not keep other keys from being read, up to a bound.
         held = self._n_in_flight - min(self._waiting.n, _MOST_LOCAL)
         return self._gauge.room(wanted, self._outlets.bound(_MOST_LOCAL), held=held)
 
     async def take(self, deliveries: Sequence[Delivery]) -> None:
-        """Handle these, except for what is already held, each when its turn comes."""
+        """Handle these, except those already held, each when its turn comes."""
         if not self._n_in_flight:
             self._gauge.begin(self._now())
         new = self._held.take(deliveries)
         if len(new) < len(deliveries):
-            # Given again while at hand: the group is another one, and the old one's answer to a commit under way
-            # would be taken for the end of what the new one keeps pending.
+            # Delivered again while held: the group has been recreated. The old group's reply to a commit under way
+            # would be mistaken for the end of what the new group keeps pending.
             self._reconciliation.hasten()
         if self._pacer is not None and new:
             await self._waiting.admit(new)
@@ -230,7 +230,7 @@ class Consumer:
 
     @property
     def room(self) -> int:
-        """How many reclaimed deliveries may be taken over now."""
+        """How many reclaimed deliveries this stage may accept now."""
         return 0 if self._stopping or self._paused else max(0, self.stage.concurrency + _MOST_LOCAL - self._n_in_flight)
 
     # Settling
@@ -241,7 +241,7 @@ class Consumer:
 
     def _on_settled(self, edge: str, chunk: Chunk, receipt: Receipt) -> None:
         finished = self._held.let_go(edge, chunk.items)
-        # What only waits for its turn has cost no time: counted as work, it would have the whole edge read ahead.
+        # Postponed deliveries cost no time: counted as work, they would cause the whole edge to be read ahead.
         postponed = sum(isinstance(settlement, Delay) and not settlement.counted for _, settlement in chunk.items)
         if self._ahead is None:
             self._gauge.count(max(0, finished - postponed), self._now())

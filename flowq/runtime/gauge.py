@@ -1,4 +1,4 @@
-"""Measures how fast a stage finishes its messages, and how much work it may therefore keep at hand."""
+"""Measures how fast a stage finishes its messages, and so how many it may read ahead."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ LOCAL_WORK_SECONDS = 0.1
 
 @dataclass(slots=True)
 class Gauge:
-    """How fast a stage finishes its messages in this process: a moving average, and the first measure as it is.
+    """How fast a stage finishes its messages in this process: a moving average that starts at the first measurement.
 
-    Only time with something at hand is counted: an idle stage is not a slow one.
+    Only time with messages in flight is counted: an idle stage is not a slow one.
     """
 
     per_second: float = 0.0
@@ -22,11 +22,11 @@ class Gauge:
     _since: float = 0.0
 
     def begin(self, now: float) -> None:
-        """There was nothing at hand until now, a time in seconds."""
+        """Start measuring: nothing was in flight until `now`, in seconds."""
         self._since = now
 
     def count(self, n: int, now: float) -> None:
-        """So many more have finished by now."""
+        """Record that `n` more have finished at `now`."""
         self._n += n
         self._busy_seconds += now - self._since
         self._since = now
@@ -37,9 +37,9 @@ class Gauge:
         self._n, self._busy_seconds = 0, 0.0
 
     def room(self, wanted: int, most_ahead: int, *, held: int) -> int:
-        """How many messages to ask for: what the slots take (`wanted`) and a tenth of a second of work more.
+        """How many messages to read: enough for the slots (`wanted`) and for a tenth of a second of work.
 
-        None while a read would bring too few to be worth its round trip.
+        Zero while a read would bring too few to be worth its round trip.
         """
         window = wanted + min(most_ahead, int(self.per_second * LOCAL_WORK_SECONDS))
         worthwhile = min(window // 2, int(self.per_second * LOCAL_WORK_SECONDS / 10))

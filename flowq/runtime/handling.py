@@ -1,4 +1,4 @@
-"""Runs a handler on one delivery: bytes in, an outcome out. Nothing of the user's code gets past it as an exception."""
+"""Runs a handler on one delivery: bytes in, an outcome out. No exception of the user's code passes it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from flowq.graph.matching import runtime_class
 from flowq.graph.plan import Kind, Plan, StagePlan
 from flowq.graph.stage_types import StageTypes
 from flowq.printable import error_text, printable
-from flowq.runtime.calling import MOST_OUTPUTS, SendingContext, bind, gives_encoded, refuse_number
+from flowq.runtime.calling import MOST_OUTPUTS, SendingContext, bind, refuse_number, returns_encoded
 from flowq.runtime.concluding import clear_frames
 from flowq.runtime.threads import HandlerThreads
 from flowq.runtime.versions import Versions
@@ -45,7 +45,7 @@ _FILTERED = Succeeded((), filtered=True)
 
 
 class HandlerCancelled(Exception):
-    """A handler was ended by the cancellation of something that it waited for, not of the handler itself."""
+    """A handler ended because something that it awaited was cancelled, not the handler itself."""
 
 
 class ManualAckMissing(Exception):
@@ -53,10 +53,11 @@ class ManualAckMissing(Exception):
 
 
 class Handling:
-    """What one stage does with a delivery: decode, call, encode.
+    """Handles the deliveries of one stage: decode, call, encode.
 
-    `resources` are the opened values of the handler's `use()` parameters, `threads` where one placed there runs,
-    `versions` tells whether a message that cannot be decoded may be another version's, `claims` where large bodies lie.
+    `resources` are the opened values of the handler's `use()` parameters. A handler placed on threads runs on
+    `threads`. `versions` decides whether a message that cannot be decoded may belong to another version. `claims` is
+    the folder of large bodies.
     """
 
     def __init__(
@@ -81,11 +82,11 @@ class Handling:
         self._claims = claims
         self._claiming = plan.claiming
         self._call, self._awaits = bind(stage.handler, resources, threads, self._encoded)
-        self._encodes = gives_encoded(stage.handler)
+        self._is_encoded = returns_encoded(stage.handler)
         self._threads = threads
         self._context = stage.handler.context_parameter
-        # A NewType of a list is one message; a list of anything else is many.
-        self._takes_lists_apart = stage.handler.returns_list or list not in map(runtime_class, stage.emits)
+        # A NewType of a list is one message; any other list is one message per element.
+        self._splits_lists = stage.handler.returns_list or list not in map(runtime_class, stage.emits)
         self._done = _NOTHING if stage.kind is Kind.SINK else _FILTERED
         self._timeout_seconds = stage.timeout_seconds
 
@@ -102,17 +103,19 @@ class Handling:
         tag = delivery.header.type_tag
         decode = self._types.decoder(tag)
         if decode is None and Any not in self.stage.accepted and delivery.age_seconds(time.time()) < ROLLOUT_SECONDS:
-            # Its body may well pass for another type.
-            raise UnknownType(f"{self.stage.name} does not take {printable(tag)}", hint="run the version that sends it")
+            # Its body may be valid for another type.
+            raise UnknownType(
+                f"{self.stage.name} does not accept {printable(tag)}", hint="run the version that sends it"
+            )
         return decode or self._decode_any
 
     async def undecoded(self, error: DecodeError, delivery: Delivery) -> Outcome:
-        """What it means that a delivery could not be decoded."""
+        """The outcome of a delivery that could not be decoded."""
         return Undecodable(error) if self._versions is None else await self._versions.judge(error, delivery)
 
     def handle(self, delivery: Delivery) -> Coroutine[Any, Any, Outcome]:
-        """Handle one delivery. Only cancellation gets out."""
-        # Decodes here and now, and hands on the coroutine of what follows: one of its own would cost as much again.
+        """Handle one delivery. Raises nothing but cancellation."""
+        # Not async: it decodes at once and returns the coroutine of the rest. One more coroutine would double the cost.
         try:
             message = self.decode(delivery)
         except BodyElsewhere:
@@ -129,10 +132,10 @@ class Handling:
         return await self.handle_message(message, delivery)
 
     async def decode_claimed(self, delivery: Delivery) -> Any:
-        """The message of a delivery whose body lies in the claim folder. Raises DecodeError.
+        """The message of a delivery whose body is in the claim folder. Raises DecodeError.
 
-        Not before its handler is to start: what is read ahead would fill the memory. The delivery stays as it is, and
-        so what becomes of it keeps the reference.
+        Called when its handler is about to start: bodies read ahead would fill the memory. The delivery itself keeps
+        the reference, and so does its settlement.
         """
         return self.decode(await redeem(self._claims, delivery))
 
@@ -140,7 +143,7 @@ class Handling:
         """Handle a decoded message, or the messages of a batch whose first delivery stands for all."""
         context = self._new_context(delivery) if self._context else None
         given = (message,) if context is None else (message, context)
-        if self._encodes:
+        if self._is_encoded:
             given = (delivery, *given)
         try:
             if self._timeout_seconds is not None:
@@ -153,14 +156,14 @@ class Handling:
                 result = self._call(*given)
             if result is None and context is None:
                 return self._done
-            # At once: what counts is a value as it is now, and others may hold on to it, and change it.
-            outputs: list[Output] = (result or []) if self._encodes else self._encoded(delivery, result)
+            # At once: other code may hold a reference to the value, and change it.
+            outputs: list[Output] = (result or []) if self._is_encoded else self._encoded(delivery, result)
             check_bytes(outputs, self._claiming)
         except asyncio.CancelledError as error:
             if is_being_cancelled():
                 raise
             clear_frames(error)
-            return Failed(HandlerCancelled(error_text(error) or "something that the handler waited for was cancelled"))
+            return Failed(HandlerCancelled(error_text(error) or "something that the handler awaited was cancelled"))
         except EncodeError as error:
             return Unencodable(error)
         except BaseException as error:  # noqa: BLE001  (the user's code)
@@ -190,20 +193,20 @@ class Handling:
 
     def _holding(self, error: RetryLater, hold: str) -> Exception:
         if (rate := self.stage.rate) is None:
-            # Only a paced stage has keys to hold. Here the retry must count, or it could go on for ever.
+            # Only a paced stage has keys to hold. Here the retry must count, or it could repeat for ever.
             return RetryLater(error.reason, after=error.after)
-        goes_by = self.stage.name if rate.by is None else rate.by
-        if callable(goes_by) or hold == goes_by:
+        by = self.stage.name if rate.by is None else rate.by
+        if callable(by) or hold == by:
             return error
-        what = "has no by=" if rate.by is None else f'goes by "{goes_by}"'
+        what = "has no by=" if rate.by is None else f'has by="{by}"'
         return UsageError(
             f'RetryLater(hold="{hold}"), but the rate of {self.stage.name} {what}',
-            hint=f'write hold="{goes_by}", or give the rate by="{hold}"',
+            hint=f'write hold="{by}", or set by="{hold}" in the rate',
             place=self.stage.place,
         )
 
     def given(self, values: Sequence[Any], delivery: Delivery) -> Outcome:
-        """The outcome of a handler that gave these values for a batch whose first delivery is this one."""
+        """The outcome of a handler that returned these values for a batch whose first delivery is this one."""
         try:
             outputs = self._encoded(delivery, iter(values), is_iterator=True)
             check_bytes(outputs, self._claiming)
@@ -212,7 +215,7 @@ class Handling:
         return Succeeded(outputs) if outputs else self._done
 
     async def _within(self, seconds: float, given: tuple[Any, ...]) -> tuple[Any, bool]:
-        """The result, and whether the time ran out: a TimeoutError of the handler's own is a failure like others."""
+        """The result, and whether the time ran out. The handler's own TimeoutError is a failure like any other."""
         limit = asyncio.timeout(seconds)
         try:
             async with limit:
@@ -226,15 +229,13 @@ class Handling:
             return None, True
 
     def _encoded(self, delivery: Delivery, result: Any, *, is_iterator: bool = False) -> list[Output]:
-        """What a handler gave, as it is now. An iterator is read to its end, each value encoded as it comes."""
+        """Encode the result of a handler. An iterator is exhausted, and each value encoded as it comes."""
         if is_iterator:
             outputs = self._emission.outputs(islice(result, MOST_OUTPUTS), delivery)
             for _ in result:
                 refuse_number()
         else:
-            values = cast(
-                "Sequence[Any]", result if isinstance(result, list) and self._takes_lists_apart else (result,)
-            )
+            values = cast("Sequence[Any]", result if isinstance(result, list) and self._splits_lists else (result,))
             if len(values) > MOST_OUTPUTS:
                 refuse_number()
             outputs = self._emission.outputs(values, delivery)
@@ -263,7 +264,7 @@ class Handling:
 
 
 def is_being_cancelled() -> bool:
-    """Whether the task that runs here has been cancelled itself. In a process for handlers there is no task."""
+    """Whether the current task itself is being cancelled. A handler process has no tasks."""
     try:
         task = asyncio.current_task()
     except RuntimeError:
@@ -272,13 +273,13 @@ def is_being_cancelled() -> bool:
 
 
 def check_bytes(outputs: Sequence[Output], claiming: Mapping[str, int]) -> None:
-    """The same for their size together, but for what goes to the claim folder."""
+    """Raise EncodeError for more bytes than one settlement may have. Bodies for the claim folder do not count."""
     n_bytes = sum([len(output.body) for output in outputs])
     if n_bytes > _MOST_OUTPUT_BYTES and claiming:
         sizes = [(output.edge, len(output.body)) for output in outputs]
         n_bytes = sum(size for edge, size in sizes if size <= claiming.get(edge, size))
     if n_bytes > _MOST_OUTPUT_BYTES:
         raise EncodeError(
-            f"one message gave {n_bytes:,} bytes, and one step may carry {_MOST_OUTPUT_BYTES:,} bytes",
-            hint="split the message, or have the bodies lie in a folder: @stage(claim_above=...) where they go",
+            f"the outputs of one message have {n_bytes:,} bytes, the limit is {_MOST_OUTPUT_BYTES:,} bytes",
+            hint="split the message, or keep large bodies in a folder: @stage(claim_above=...) on the receiving stage",
         )

@@ -1,4 +1,4 @@
-"""What a stage of this process has been given and has not settled."""
+"""The deliveries that a stage of this process has received and not settled."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from flowq.delivery.message import Delivery
 
 
 class Held:
-    """The entries at hand, by edge; `n` is how many there are."""
+    """The held entries by edge; `n` is their number."""
 
     def __init__(self) -> None:
         self.n = 0
@@ -32,7 +32,7 @@ class Held:
         return new
 
     def let_go(self, edge: str, items: Sequence[Settled]) -> int:
-        """These have been settled; returns how many of them were held."""
+        """Release these after their settlement; returns how many of them were held."""
         ids = self._ids[edge]
         before = len(ids)
         ids.difference_update([delivery.entry_id for deliveries, _ in items for delivery in deliveries])
@@ -42,7 +42,7 @@ class Held:
 
     @contextmanager
     def watched(self) -> Generator[Container[tuple[str, bytes]]]:
-        """Edge and id of everything that is held at any time within the `with`, be it for a moment."""
+        """Edge and id of everything that is held at any time within the `with`, however briefly."""
         self._watch = {(edge, entry_id) for edge, ids in self._ids.items() for entry_id in ids}
         try:
             yield self._watch

@@ -1,4 +1,4 @@
-"""Who this process is to Redis."""
+"""The identity of this process in Redis."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 from flowq.broker.message_ids import new_worker_name
 
 SUPERVISOR_VARIABLE = "FLOWQ_SUPERVISOR"
-"""The name of the supervisor that has started this process."""
+"""The environment variable with the name of the supervisor that started this process."""
 
 
 def process_facts() -> dict[str, Any]:
-    """What identifies a process on this machine, so that another one here can tell whether it still lives."""
+    """Facts that identify a process on its machine, so that its neighbours can see whether it is still alive."""
     return {
         "supervisor": os.environ.get(SUPERVISOR_VARIABLE, ""),
         "host": socket.gethostname(),
@@ -26,17 +26,17 @@ def process_facts() -> dict[str, Any]:
 
 
 def process_birth(pid: int) -> str:
-    """When a process started, in clock ticks since boot; "" if it does not live or the system does not tell."""
+    """The start of a process in clock ticks since boot; "" if it is not alive or the system does not tell."""
     try:
         state, *fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-        # A zombie has ended. It stays for ever where process 1 collects nobody's children, as in many containers.
+        # A zombie has ended. It stays for ever where process 1 does not reap orphans, as in many containers.
         return "" if state in b"ZX" else fields[18].decode()
     except (OSError, ValueError, IndexError):
         return ""
 
 
 def process_space() -> str:
-    """The boot and process-id namespace in which a process id means something; "" where that is unknown."""
+    """The boot and PID namespace in which a process id is valid; "" if unknown."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
         return f"{boot}/{Path('/proc/self/ns/pid').readlink()}"
@@ -45,14 +45,14 @@ def process_space() -> str:
 
 
 def is_this_machine(host: str, space: str) -> bool:
-    """Whether a process that told these of itself belongs to this machine or container."""
+    """Whether a process with these facts belongs to this machine or container."""
     here = process_space()
     return space == here and (bool(here) or host == socket.gethostname())
 
 
 @dataclass(slots=True)
 class Identity:
-    """The name under which this process reads. It changes when the name was taken for dead and reclaimed."""
+    """The name under which this process reads. It changes when the name was considered dead and reclaimed."""
 
     worker: str = field(default_factory=new_worker_name)
     past: set[str] = field(default_factory=set[str])
@@ -65,5 +65,5 @@ class Identity:
 
     @property
     def names(self) -> set[str]:
-        """Every name this process has had. Nothing of its own is ever reclaimed by itself."""
+        """Every name this process has had: it never reclaims its own deliveries."""
         return self.past | {self.worker}

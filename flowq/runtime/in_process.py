@@ -53,19 +53,18 @@ async def run(
 
     With `drain=True` it returns when nothing is outstanding anywhere in the pipeline and its sources have finished;
     otherwise it runs until it is cancelled. `redis` is a URL, "memory" for a fake server inside this process, or
-    None for the server that flowq runs by itself in `.flowq/`. `arguments` go to the sources. `concurrency` is how
-    many messages stages handle at once; `Pipeline.tuned` sets their other options. `lease` and `grace` are in seconds.
-    `claim_folder` is where stages with `claim_above=` have large bodies lie, by default beside the data in `.flowq/`.
-    With `durability="replicated"` what sources give counts as stored when a replica of Redis has it. With
-    `traces=True` handlers run in OpenTelemetry spans, of the tracer provider that the program has set.
+    None for the server that flowq itself runs in `.flowq/`. `arguments` go to the sources. `concurrency` is the number
+    of messages that a stage handles at once; `Pipeline.tuned` sets other options. `lease` and `grace` are in seconds.
+    `claim_folder` is where stages with `claim_above=` keep large bodies, by default next to the data in `.flowq/`.
+    With `durability="replicated"` messages of sources count as stored once a replica of Redis has them. With
+    `traces=True` handlers run in OpenTelemetry spans of the program's tracer provider.
 
-    Raises UsageError for a stage, an argument or a duration that cannot be used as given, BrokerUnavailable or
-    BrokerRefused when Redis cannot be used, ResourceFailed when a resource cannot be opened, or has not closed, within
-    `grace` at the latest; the Summary is then its `summary`. Errors of handlers are never raised: they end as retries
-    and dead letters.
+    Raises UsageError for an invalid stage, argument or duration, BrokerUnavailable or BrokerRefused when Redis cannot
+    be used, and ResourceFailed when a resource cannot be opened, or fails to close within `grace`; its `summary` then
+    holds the Summary. Errors of handlers are never raised: they end as retries and dead letters.
 
-    When it is cancelled, what runs has `grace` to finish; cancelled once more, it hands back the rest at once.
-    The program finds its signal handlers, logging, garbage collector and threads as they were.
+    When it is cancelled, running handlers have `grace` to finish; cancelled again, it hands back the rest at once.
+    It leaves the signal handlers, logging, garbage collector and threads of the program as they were.
 
     >>> import asyncio, flowq
     >>> @flowq.source
@@ -106,7 +105,7 @@ async def run(
 
 
 async def _from_start_to_stop(run: Run, runner: Runner, *, drain: bool) -> ResourceFailed | None:
-    """Run until it is drained, or fails: the resource that failed to close, if one did."""
+    """Run until drained or failed. Returns the resource that failed to close, if one did."""
     try:
         await runner.start()
         watching = asyncio.ensure_future(until_drained(run, runner)) if drain else asyncio.Future[None]()
@@ -117,15 +116,16 @@ async def _from_start_to_stop(run: Run, runner: Runner, *, drain: bool) -> Resou
     except BaseException as error:
         unclosed = await _stopped(runner)
         if unclosed is not None and isinstance(error, ResourceFailed):
-            raise unclosed from error  # it tells more: what has failed, and in which resource
-        raise  # what has not closed would hide what happened before
+            raise unclosed from error  # more specific: it names the resource and the cause
+        raise  # the first error matters more than the resource that did not close
     return await _stopped(runner)
 
 
 async def _stopped(runner: Runner) -> ResourceFailed | None:
-    """Stop a runner: the resource that failed to close, if one did.
+    """Stop a runner. Returns the resource that failed to close, if one did.
 
-    Who is cancelled meanwhile wants haste: what still runs is handed back at once. Left half-way, it would go on.
+    A cancellation meanwhile only hurries it: running messages are handed back at once. An aborted stop would leave them
+    running.
     """
     hurry = asyncio.Event()
     stopping = asyncio.create_task(runner.stop(hurry), name="stopping")
@@ -147,7 +147,7 @@ async def _stopped(runner: Runner) -> ResourceFailed | None:
 def _options(plan: Plan, stages: Sequence[str], arguments: Mapping[str, Any], lease: float, grace: float) -> RunOptions:
     if isinstance(stages, str):
         raise UsageError(f'stages="{stages}" is text, not a list of names', hint=f'write  stages=["{stages}"]')
-    stages = tuple(stages)  # an iterator would be empty the second time, which means all stages
+    stages = tuple(stages)  # an iterator would be empty the second time, and empty means all stages
     for name in stages:
         plan.stage(name)
     reject_unknown_arguments(plan, arguments)
@@ -159,7 +159,7 @@ def _options(plan: Plan, stages: Sequence[str], arguments: Mapping[str, Any], le
     except (ValueError, TypeError) as error:
         raise UsageError(f"lease={lease!r}, grace={grace!r}: {error}") from None
     if not lease_seconds:
-        raise UsageError("lease=0: a worker needs some time for each sign of life", hint="lease=15")
+        raise UsageError("lease=0: a worker needs time to renew its lease", hint="lease=15")
     return RunOptions(stages, arguments, lease_seconds, grace_seconds)
 
 
@@ -173,14 +173,14 @@ def _observer(pipeline: str, *, traces: bool) -> Observer | None:
 
 
 async def _end(watching: asyncio.Future[None]) -> None:
-    """Cancel until it has ended: a cancellation that meets the end of a timeout is lost, and it would poll for ever."""
+    """Cancel until it has ended: a cancellation that coincides with a timeout is lost, and it would poll for ever."""
     while not watching.done():
         watching.cancel()
         await asyncio.wait([watching], timeout=_CANCEL_AGAIN_SECONDS)
 
 
 async def until_drained(run: Run, runner: Runner) -> None:
-    """Wait until nothing is outstanding and no handler runs: one that has settled already may still give something."""
+    """Wait until nothing is outstanding and no handler runs: one that settled early may still have outputs."""
     while True:
         was_idle = runner.is_idle
         snapshot = await insist(run.snapshot, what="watching the pipeline")

@@ -1,4 +1,4 @@
-"""Handlers that are looked at while they run, for structured logs and for traces: chosen once, when a worker starts."""
+"""Observed handlers, for structured logs and for traces: chosen once, when a worker starts."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from flowq.runtime.threads import HandlerThreads
 from flowq.runtime.versions import Versions
 
 HANDLED: ContextVar[Mapping[str, Any]] = ContextVar("flowq_handled", default={})  # noqa: B039  (never changed)
-"""The stage and the message of the handler that runs here, for whoever writes a log line."""
+"""The stage and the message of the handler that is running, for log formatters."""
 
 
 class Observer:
-    """Notes in `HANDLED` what is being handled. Tracing does more."""
+    """Sets `HANDLED` while a handler runs. Tracing does more."""
 
     @contextlib.contextmanager
     def handling(self, stage: StagePlan, delivery: Delivery, n_messages: int) -> Generator[Callable[[Outcome], None]]:
-        """What a handler runs in. The function is told how it ended, unless it was interrupted."""
+        """Surrounds a handler call. The function is called with its outcome, unless it was interrupted."""
         about = {"stage": stage.name, "message_id": delivery.message_id}
         token = HANDLED.set(about if n_messages == 1 else {**about, "batch": n_messages})
         try:
@@ -36,16 +36,16 @@ class Observer:
             HANDLED.reset(token)
 
     def stamped(self, outputs: Sequence[Output], delivery: Delivery) -> Sequence[Output]:
-        """What the handling of a delivery gave, with what shall travel in the headers."""
+        """The outputs of a delivery, with the observer's headers added."""
         return outputs
 
 
 def _nothing(outcome: Outcome) -> None:
-    """Logs need not know how a handler ended."""
+    """Logs do not need the outcome."""
 
 
 class ObservedHandling(Handling):
-    """The same as `Handling`, under the eyes of an observer."""
+    """`Handling` with an observer."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class ObservedHandling(Handling):
 
 
 class ObservedProcessHandling(ProcessHandling):
-    """The same as `ProcessHandling`, under the eyes of an observer, who stays in this process."""
+    """`ProcessHandling` with an observer, which stays in this process."""
 
     def __init__(
         self,

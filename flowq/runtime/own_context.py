@@ -1,4 +1,4 @@
-"""Gives each message a context of its own: what its handler sets in a ContextVar, no other message sees."""
+"""Gives each message its own context: no other message sees a ContextVar that its handler sets."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ T = TypeVar("T")
 
 
 def is_unchanged(since: Context) -> bool:
-    """Whether the context of here and now holds what it did when it was copied. Both share it until one is changed."""
+    """Whether the current context still equals this copy. That is cheap: both share their data until one changes."""
     try:
         return copy_context() == since
-    except Exception:  # noqa: BLE001  (values that differ may not know how to compare themselves)
+    except Exception:  # noqa: BLE001  (values may fail to compare)
         return False
 
 
 def in_context(
     context: Context, function: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs
 ) -> Coroutine[Any, Any, T]:
-    """The coroutine that a function gives, with every step of the two taken in a context."""
+    """Call a coroutine function, and run every step of its coroutine, in a context."""
     return cast("Coroutine[Any, Any, T]", _steps(context, context.run(function, *args, **kwargs)))
 
 
@@ -34,7 +34,7 @@ def _steps(context: Context, inner: Coroutine[Any, Any, T]) -> Generator[Any, An
         while True:
             try:
                 sent = yield awaited
-            except BaseException as error:  # noqa: BLE001  (cancellation, too, is for the coroutine)
+            except BaseException as error:  # noqa: BLE001  (cancellation too is thrown into the coroutine)
                 awaited = step(inner.throw, error)
             else:
                 awaited = step(send, sent)

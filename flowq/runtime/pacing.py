@@ -42,10 +42,10 @@ class _Start(NamedTuple):
 
 
 class Pacer:
-    """Asks for the turns of deliveries, a batch at a time, tells what has finished, and holds keys.
+    """Reserves the turns of deliveries, a batch at a time, reports those that have finished, and holds keys.
 
-    The key of a message is the value of `Rate(by=...)`, or the stage itself. A message whose key cannot be told is
-    not paced: its handling will find out what is wrong with it.
+    The key of a message is the value of `Rate(by=...)`, or the stage itself. A message whose key cannot be determined
+    is not paced: handling it will show what is wrong with it.
     """
 
     def __init__(self, stage: StagePlan, plan: Plan, rate: Rate, broker: Broker, identity: Identity) -> None:
@@ -56,24 +56,24 @@ class Pacer:
         self._turns = Turns(broker, stage.name, stage.in_edges, rate)
         self._decode_any = decoder(stage.accepts)
         self._types = StageTypes(stage, plan)
-        self._tells_all = rate.concurrency is not None or rate.adaptive
+        self._reports_all = rate.concurrency is not None or rate.adaptive
         self._limited = {key for key, own in rate.keys.items() if own.concurrency is not None}
-        self._started: dict[tuple[str, bytes], tuple[str, str]] = {}  # key and worker of what must be told of
-        self._starts: dict[tuple[str, bytes], _Start] = {}  # of turns that have been given and not been taken
+        self._started: dict[tuple[str, bytes], tuple[str, str]] = {}  # key and worker of those to report
+        self._starts: dict[tuple[str, bytes], _Start] = {}  # of turns that have been granted and not used
         self._reserving = asyncio.Lock()
         self._clock = ServerClock()
         self._latency_seconds = 0.0
         self._calling = asyncio.Lock()
         self._finished: list[Finished] = []
         self._look_at: set[str] = set()
-        self._paces: dict[str, tuple[float, float]] = {}  # what ctx.pace() asked for, and until when that is known
+        self._paces: dict[str, tuple[float, float]] = {}  # what ctx.pace() asked for, and how long Redis keeps it
         self._news = asyncio.Event()
         self._swept_at = 0.0
 
     # Before
 
     async def turns(self, deliveries: Sequence[Delivery], *, again: bool = False) -> list[Turn | Postponed]:
-        """When each of these may start, or else what becomes of it instead. `again`: they have missed their turns."""
+        """The turn of each delivery, or its postponement. `again`: they have missed their turns."""
         try:
             keys = [self.key_of(delivery) for delivery in deliveries]
         except BodyElsewhere:
@@ -97,16 +97,16 @@ class Pacer:
             if key is not None:
                 turn = turn._replace(wait_seconds=max(0.0, start.at - now))
                 self._starts[entry] = start
-                if self._tells_all or turn.tries or key in self._limited:
+                if self._reports_all or turn.tries or key in self._limited:
                     self._started[entry] = key, worker
             turns.append(turn)
         return turns
 
     async def _reserve(self, asked: Sequence[tuple[str, Delivery]], again: bool) -> list[tuple[Turn, _Start, str]]:
-        """The turn of each, when it starts, and under which name it was given.
+        """The turn of each delivery, its start, and the worker name under which it was granted.
 
-        An answer that was slow, or lost and sent again, has starts in it that are over. Those ask again, for turns that
-        lie ahead by as much as answers take at the moment; who finds none in a few attempts comes back.
+        A reply that was slow, or lost and repeated, grants turns that have passed. Their deliveries ask again, for
+        turns later by the current latency of replies; after a few attempts in vain they are postponed.
         """
         found: dict[int, tuple[Turn, _Start, str]] = {}
         left = list(range(len(asked)))
@@ -152,32 +152,32 @@ class Pacer:
         return [(turn, _Start(self._clock.local(at), at)) for turn, at in zip(given, starts, strict=True)]
 
     def has_missed(self, delivery: Delivery) -> bool:
-        """Whether its turn is over. Whatever stood still, it must ask again, or all of them would start at once."""
+        """Whether its turn has passed. Then it must ask again: after a standstill, all of them would start at once."""
         start = self._starts.get((delivery.edge, delivery.entry_id))
         return start is not None and start.at + _LATE_SECONDS < self._now()
 
     def let_go(self, delivery: Delivery) -> None:
-        """This one will not be started here."""
-        self._tell(delivery, 0.0, b"n")
+        """Report that this delivery will not be started here."""
+        self._report(delivery, 0.0, b"n")
 
     # After
 
     async def watch(self, delivery: Delivery, handling: Awaitable[Outcome]) -> Outcome:
-        """See a delivery through its handling; the outcome says how long its key is held, if it is."""
+        """Await the handling of a delivery. The outcome says for how long its key is held, if it is."""
         began_at = self._now()
         return await self.judge(delivery, await handling, began_at)
 
     async def judge(self, delivery: Delivery, outcome: Outcome, began_at: float) -> Outcome:
-        """Hold the key if its handler has asked for that, and tell the others how it went."""
+        """Hold the key if its handler asked for that, and report the outcome to Redis."""
         if isinstance(outcome, Failed) and isinstance(outcome.error, RetryLater) and outcome.error.hold:
             outcome = await self._hold(delivery, outcome.error)
         elif isinstance(outcome, Succeeded) and outcome.pace_seconds:
             await self._pace(delivery, outcome.pace_seconds)
-        self._tell(delivery, self._now() - began_at, _verdict(outcome))
+        self._report(delivery, self._now() - began_at, _verdict(outcome))
         return outcome
 
     async def judge_all(self, deliveries: Sequence[Delivery], outcome: Outcome, began_at: float) -> Outcome:
-        """The same for deliveries that share an outcome."""
+        """`judge` for deliveries that share an outcome."""
         for delivery in deliveries:
             outcome = await self.judge(delivery, outcome, began_at)
         return outcome
@@ -191,7 +191,7 @@ class Pacer:
         return Failed(RetryLater(error.reason, after=seconds, hold=error.hold))
 
     async def _pace(self, delivery: Delivery, seconds: float) -> None:
-        """Pass on what a handler asks for, once in a while: it is said for every message."""
+        """Pass on the pace that a handler asks for, at long intervals: it may ask with every message."""
         key = await self._key_of_claimed(delivery)
         if key is None or ((said := self._paces.get(key)) is not None and said[0] == seconds and self._now() < said[1]):
             return
@@ -200,7 +200,7 @@ class Pacer:
                 self._paces.clear()
             self._paces[key] = seconds, self._now() + _PACE_SAID_SECONDS
 
-    def _tell(self, delivery: Delivery, took_seconds: float, verdict: bytes) -> None:
+    def _report(self, delivery: Delivery, took_seconds: float, verdict: bytes) -> None:
         entry = delivery.edge, delivery.entry_id
         self._starts.pop(entry, None)
         started = self._started.pop(entry, None)
@@ -209,17 +209,17 @@ class Pacer:
             self._news.set()
 
     def queued(self, keys: Iterable[str | None]) -> None:
-        """Messages of these keys have been sent to their queues: they may be free by now."""
+        """Messages of these keys have joined their queues: look whether the keys are free."""
         self._look_at.update(key for key in keys if key is not None)
         self._news.set()
 
     async def run(self) -> None:
-        """Pass on what has finished, and look now and then whether somebody was forgotten, until cancelled."""
+        """Report what has finished, and sweep for forgotten queues now and then, until cancelled."""
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_SWEEP_SECONDS):
                     await self._news.wait()
-            is_due = self._now() - self._swept_at >= _SWEEP_SECONDS  # with news of other keys all the time too
+            is_due = self._now() - self._swept_at >= _SWEEP_SECONDS  # even if news of other keys never stops
             if is_due:
                 self._swept_at = self._now()
             await self.flush(sweep=is_due)
@@ -227,26 +227,26 @@ class Pacer:
                 await self._forget()
 
     async def flush(self, *, sweep: bool = False) -> None:
-        """Pass on what has finished."""
+        """Report what has finished."""
         async with self._calling:
             self._news.clear()
             finished, self._finished = self._finished, []
             look_at, self._look_at = list(self._look_at), set()
             if finished or look_at or sweep:
                 call = partial(self._turns.call, finished, look_at, sweep=sweep, token=self._turns.new_token())
-                more = await insist(call, what=f"giving turns back in {self._stage.name}")
+                more = await insist(call, what=f"returning turns in {self._stage.name}")
                 if more:
                     self.queued(more)
 
     async def _forget(self) -> None:
-        """Forget keys that mean nothing any more: go on while most of them do, but not for long."""
+        """Forget unused keys: continue while many are found, but not for long."""
         what = f"forgetting keys of {self._stage.name}"
         for _ in range(_MOST_STEPS):
             if not await insist(partial(self._turns.forget, token=self._turns.new_token()), what=what):
                 break
 
     def key_of(self, delivery: Delivery) -> str | None:
-        """The pacing key of a delivery, None where it cannot be told. Raises BodyElsewhere."""
+        """The pacing key of a delivery, None if it cannot be determined. Raises BodyElsewhere."""
         by = self._rate.by
         if by is None:
             return ""
@@ -262,7 +262,7 @@ class Pacer:
             return None
 
     async def _key_of_claimed(self, delivery: Delivery) -> str | None:
-        """The same, wherever its body lies. It is read once more when its turn has come: many may wait for theirs."""
+        """`key_of`, also for a claimed body, which is not kept for the handler: many deliveries may be waiting."""
         try:
             return self.key_of(await redeem(self._claims, delivery))
         except DecodeError:
@@ -270,7 +270,7 @@ class Pacer:
 
     @staticmethod
     def _now() -> float:
-        return time.monotonic()  # that of the loop stands still while a handler blocks it
+        return time.monotonic()  # not the time of the loop, which stands still while a handler blocks it
 
 
 def _starts(turn: Turn) -> bool:
@@ -289,12 +289,12 @@ def _verdict(outcome: Outcome) -> bytes:
             return b"f"
         case Interrupted() | Postponed():
             return b"n"
-        case _:  # it was not the key that failed
+        case _:  # not the fault of the key
             return b"r"
 
 
 class WaitingRoom:
-    """Deliveries whose turn comes in a moment: not worth a way through Redis, and in nobody's slot meanwhile.
+    """Deliveries whose turns are so close that they wait here: not in Redis, and not in a slot.
 
     `start` is called with those whose turn has come, `postpone` with each that must wait elsewhere.
     """
@@ -317,7 +317,7 @@ class WaitingRoom:
         return len(self._timers)
 
     async def admit(self, deliveries: Sequence[Delivery], *, again: bool = False) -> None:
-        """Start each of these when its turn comes. `again`: they have missed the one they had."""
+        """Start each of these when its turn comes. `again`: they have missed their turns."""
         assert self._pacer is not None
         for delivery, turn in zip(deliveries, await self._pacer.turns(deliveries, again=again), strict=True):
             if isinstance(turn, Postponed):
@@ -329,7 +329,7 @@ class WaitingRoom:
                 self._start([delivery])
 
     def missed(self, todo: deque[Delivery]) -> list[Delivery]:
-        """Take those that have missed their turns out of what is to be started, if the first of them has."""
+        """Remove and return the deliveries in `todo` that have missed their turns, if the first of them has."""
         missed, on_time = list[Delivery](), list[Delivery]()
         if self._pacer is not None and todo and self._pacer.has_missed(todo[0]):
             for delivery in todo:
@@ -339,7 +339,7 @@ class WaitingRoom:
         return missed
 
     def empty(self) -> list[Delivery]:
-        """Everybody who is still waiting, and will not be started any more."""
+        """Remove and return all waiting deliveries: they will not be started here."""
         waiting = list(self._timers.values())
         self._timers.clear()
         for timer, _ in waiting:

@@ -1,4 +1,4 @@
-"""Waits for something to come to an end: for a time, until told to hurry, or for the first of several."""
+"""Waits for work to end: for a limited time, until told to hurry, or for the first of several."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _POLL_SECONDS = 0.02
 
 
 async def until(is_done: Callable[[], bool], seconds: float, hurry: asyncio.Event) -> None:
-    """Return when it is done, after so many seconds, or as soon as `hurry` is set."""
+    """Return when `is_done()`, after `seconds`, or as soon as `hurry` is set."""
     now = asyncio.get_running_loop().time
     deadline = now() + seconds
     while not is_done() and not hurry.is_set() and (left := deadline - now()) > 0:

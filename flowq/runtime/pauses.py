@@ -1,4 +1,4 @@
-"""Has the stages of a process stop reading while they are paused, and go on afterwards."""
+"""Stops the stages of a process from reading while they are paused."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LOOK_EVERY_SECONDS = 0.5
 
 
 class Pauses:
-    """What is paused, looked up twice a second for the whole process and never for a message."""
+    """The current pauses, looked up twice a second for the whole process, never per message."""
 
     def __init__(self, broker: Broker, consumers: Sequence[Consumer]) -> None:
         self._broker = broker
@@ -30,13 +30,13 @@ class Pauses:
         return bool(self._paused) and (stage in self._paused or WHOLE in self._paused)
 
     async def while_paused(self, stage: str) -> None:
-        """Return when this stage is not paused: at once, as a rule."""
-        while self.is_paused(stage):  # noqa: ASYNC110  (only the next look can tell)
+        """Wait while this stage is paused."""
+        while self.is_paused(stage):  # noqa: ASYNC110  (only the next look can show it)
             await asyncio.sleep(_LOOK_EVERY_SECONDS)
 
     async def look(self) -> None:
-        """Ask what is paused, and tell the consumers."""
-        self._paused = await insist(lambda: paused_since(self._broker), what="looking for pauses")
+        """Read the pauses, and apply them to the consumers."""
+        self._paused = await insist(lambda: paused_since(self._broker), what="reading the pauses")
         for consumer in self._consumers:
             await consumer.set_paused(self.is_paused(consumer.stage.name))
 

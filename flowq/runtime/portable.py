@@ -1,4 +1,4 @@
-"""Makes errors that can travel to another process: of the same class, or else of the nearest class that can."""
+"""Makes errors that can be pickled: of the same class, or of the nearest base class that can be."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ T = TypeVar("T")
 
 
 class ErrorInProcess(Exception):
-    """Stands for an error whose class does not exist outside the process in which it was raised."""
+    """Replaces an error whose class cannot be imported in another process."""
 
 
 class Portable:
-    """An error on its way. It is made again without calling its class, whose arguments may be quite others."""
+    """A pickled error. It is restored without calling its class, whose signature may differ from its `args`."""
 
     def __init__(self, error: BaseException) -> None:
         kind = type(error)
-        while not _travels(kind):
+        while not _is_picklable(kind):
             kind = cast("type[BaseException]", kind.__base__)
         if kind in (BaseException, Exception):
             kind = ErrorInProcess
         is_same = kind is type(error)
         self.kind = kind
-        self.arguments = tuple(_travelling(value) for value in error.args) if is_same else (error_line(error),)
-        self.state = {name: value for name, value in vars(error).items() if _travels(value)}
+        self.arguments = tuple(_picklable(value) for value in error.args) if is_same else (error_line(error),)
+        self.state = {name: value for name, value in vars(error).items() if _is_picklable(value)}
         if isinstance(error, Reject | RetryLater):
             self.state["reason"] = error.reason if is_same else error_line(error)
         self.members = [Portable(each) for each in members_of(error)]
 
     def unpacked(self) -> BaseException:
-        """The error, as far as it could travel."""
+        """The error, without what could not be pickled."""
         arguments = (self.arguments[0], [each.unpacked() for each in self.members]) if self.members else self.arguments
         error = self.kind.__new__(self.kind, *arguments)
         vars(error).update(self.state)
@@ -43,10 +43,10 @@ class Portable:
 
 
 def portable(error: BaseException) -> BaseException | Portable:
-    """The error itself, if a copy of it is the same error, else what can be unpacked into one."""
+    """The error itself if pickling preserves it, otherwise a `Portable` of it."""
     try:
         copied = _copied(error)
-    except Exception:  # noqa: BLE001  (whatever an error class of the user's does when it is copied)
+    except Exception:  # noqa: BLE001  (the user's error class, when it is pickled)
         return Portable(error)
     same = type(copied) is type(error) and error_line(copied) == error_line(error) and _state(copied) == _state(error)
     return error if same else Portable(error)
@@ -56,14 +56,14 @@ def _state(error: BaseException) -> Mapping[str, str]:
     return {name: repr(value) for name, value in vars(error).items()}
 
 
-def _travelling(value: object) -> object:
-    return value if _travels(value) else repr(value)
+def _picklable(value: object) -> object:
+    return value if _is_picklable(value) else repr(value)
 
 
-def _travels(value: object) -> bool:
+def _is_picklable(value: object) -> bool:
     try:
         _copied(value)
-    except Exception:  # noqa: BLE001  (whatever a class of the user's does when it is copied)
+    except Exception:  # noqa: BLE001  (the user's class, when it is pickled)
         return False
     return True
 

@@ -1,4 +1,4 @@
-"""Runs handlers in a pool of processes. A child decodes, calls and encodes: only bytes and outcomes travel."""
+"""Runs handlers in a pool of processes. The child decodes, calls and encodes: only bytes and outcomes are sent."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ from flowq.runtime.versions import Versions
 
 
 class HandlerProcessDied(Exception):
-    """The process in which a handler ran has ended: a crash, or the system took it for lack of memory."""
+    """The process in which a handler ran has died: it crashed, or the system killed it for lack of memory."""
 
 
 class TracebackInProcess(Exception):
-    """Where in the other process an error was raised: a traceback cannot travel, its text can."""
+    """The traceback of an error in another process: it cannot be pickled, its text can."""
 
 
 class ProcessHandling:
-    """Handles the deliveries of one stage in child processes, as many as the stage has slots, at most one per core.
+    """Handles the deliveries of one stage in child processes: one per slot of the stage, at most one per core.
 
-    A child is started when a delivery finds none free, runs one handler at a time, and is killed when that takes too
-    long: so that whatever a handler does to its process concerns no other delivery.
+    A child is started when a delivery finds none free, runs one handler at a time, and is killed when the handler takes
+    too long. So whatever a handler does to its process affects no other delivery.
     """
 
     def __init__(
@@ -55,28 +55,28 @@ class ProcessHandling:
         self._claims = claims
         self._versions = versions
         self._pipeline = plan.name
-        self._known_as = _module_of(plan), plan.name, plan.tuning
+        self._origin = _module_of(plan), plan.name, plan.tuning
         self._turns = asyncio.Semaphore(min(stage.concurrency, cores))
         self._free: list[ProcessPoolExecutor] = []
         self._children: set[ProcessPoolExecutor] = set()
 
     async def start(self) -> None:
-        """Start the first child. Raises UsageError when it does not find the pipeline in its copy of the program."""
+        """Start the first child. Raises UsageError if the child cannot import the pipeline."""
         child = self._new_child()
         try:
             found = await asyncio.get_running_loop().run_in_executor(child, _is_ready)
-        except BrokenProcessPool:  # it has told the user why, on stderr
+        except BrokenProcessPool:  # the child has shown the reason on stderr
             found = False
         except BaseException:
             self._end(child)
             raise
         if not found:
             self._end(child)
-            raise _not_importable(self._pipeline, self._known_as[0])
+            raise _not_importable(self._pipeline, self._origin[0])
         self._free.append(child)
 
     async def handle(self, delivery: Delivery) -> Outcome:
-        """Handle one delivery. Only cancellation gets out."""
+        """Handle one delivery. Raises nothing but cancellation."""
         async with self._turns:
             try:
                 readable = await redeem(self._claims, delivery)
@@ -98,7 +98,7 @@ class ProcessHandling:
 
     async def _handle_in(self, child: ProcessPoolExecutor, delivery: Delivery) -> Outcome:
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(child, _is_ready)  # the time that a child takes to start is not the handler's
+        await loop.run_in_executor(child, _is_ready)  # the start of a child must not count as time of the handler
         limit = asyncio.timeout(self.stage.timeout_seconds)
         try:
             async with limit:
@@ -111,9 +111,9 @@ class ProcessHandling:
         return Failed(_with_place(outcome.error, place)) if isinstance(outcome, Failed) else outcome
 
     def _new_child(self) -> ProcessPoolExecutor:
-        # Not fork: this process has threads and a loop, and a copy of either in a child hangs sooner or later.
+        # Not fork: this process has threads and a loop, and forked copies of them hang sooner or later.
         spawn = multiprocessing.get_context("spawn")
-        child = ProcessPoolExecutor(1, mp_context=spawn, initializer=_prepare_child, initargs=self._known_as)
+        child = ProcessPoolExecutor(1, mp_context=spawn, initializer=_prepare_child, initargs=self._origin)
         self._children.add(child)
         return child
 
@@ -127,19 +127,19 @@ class ProcessHandling:
         """End every child."""
         self._free.clear()
         for child in list(self._children):
-            self._end(child, wait=True)  # soon done, for it is killed
+            self._end(child, wait=True)  # not for long: the child is killed
 
 
 def _with_place(error: BaseException, place: str) -> BaseException:
     error.__cause__ = TracebackInProcess(f"\n{place}")
     try:
-        raise error  # only what was raised has a traceback, and only then its cause is shown
+        raise error  # only a raised error has a traceback, and only then is its cause shown
     except BaseException as raised:  # noqa: BLE001
         return raised
 
 
 def _module_of(plan: Plan) -> str:
-    """The module in which a child finds a pipeline. The main module last: a child has another one of that name."""
+    """The module from which a child imports a pipeline. The main module comes last: a child has its own `__main__`."""
     main = sys.modules.get("__main__")
     modules = sorted(sys.modules.items(), key=lambda item: item[1] is main)
     for name, module in modules:
@@ -151,7 +151,7 @@ def _module_of(plan: Plan) -> str:
                     raise _not_importable(plan.name, _MAIN)  # a notebook, standard input, python -c
                 return _MAIN
     raise UsageError(
-        f'pipeline "{plan.name}" has a stage with process=True, but is no attribute of a module',
+        f'pipeline "{plan.name}" has a stage with process=True, but no module has it as an attribute',
         hint="write  name = Pipeline(...)  at the top level of a file: child processes import it",
     )
 
@@ -159,9 +159,9 @@ def _module_of(plan: Plan) -> str:
 def _not_importable(pipeline: str, module: str) -> UsageError:
     where = "the program that runs it" if module == _MAIN else f"the module {module}"
     return UsageError(
-        f'pipeline "{pipeline}" has a stage with process=True, but child processes do not find it in {where}',
-        hint="define it in a file that can be imported, at the top level and not below `if __name__ == ...`; "
-        "what starts the run belongs below that line",
+        f'pipeline "{pipeline}" has a stage with process=True, but child processes cannot find it in {where}',
+        hint="define it at the top level of a file that can be imported, above `if __name__ == ...`; "
+        "put the code that starts the run below that line",
     )
 
 
@@ -191,7 +191,7 @@ def _prepare_child(module: str, pipeline: str, tuning: Tuning) -> None:
 
 
 def _end_with_parent() -> None:
-    """A child of a pool whose parent was killed would wait for work for ever."""
+    """Exit when the parent dies: the child would otherwise wait for work for ever."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
@@ -199,7 +199,7 @@ def _end_with_parent() -> None:
 
 
 def _is_ready() -> bool:
-    """Whether there is something to call: the answer also shows that the child has started."""
+    """Whether the child has found the pipeline. A reply also shows that it has started."""
     return bool(_children)
 
 
@@ -216,10 +216,10 @@ def _handle_in_child(stage: str, delivery: Delivery) -> tuple[Outcome | Portable
 
 
 def _run(handling: Coroutine[Any, Any, Outcome]) -> Outcome:
-    """Without a loop, so that the function may run one. It is not async, and nothing here waits for anything."""
+    """Without a loop, so that the handler may run one of its own. It is not async, and so nothing is awaited."""
     try:
         handling.send(None)
     except StopIteration as finished:
         outcome: Outcome = finished.value
         return outcome
-    raise AssertionError("a function that is not async has waited")
+    raise AssertionError("a function that is not async has awaited something")

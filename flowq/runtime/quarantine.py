@@ -1,4 +1,4 @@
-"""Runs what crashed workers were at, one message at a time, so that the next crash names its cause."""
+"""Runs the messages that crashed workers left, one at a time, so that the next crash identifies its cause."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ _TURN_POLL_SECONDS = 0.1
 class Quarantine:
     """The suspects of all stages of a process.
 
-    A worker that crashes leaves behind what it was running and what it had read ahead: nearly all of it healthy. Here
-    each is run alone. If this process dies as well, the one message that was under way is to blame. Rates and holds of
-    its stage count for it as well; it waits here for its turn, and those behind it with it. It is taken over only when
-    its turn has come: while it waits, no death is its fault.
+    A crashed worker leaves the messages that it was running and those that it had read ahead: nearly all of them are
+    healthy. Here each runs alone. If this process dies too, the message that was running is to blame. Rates and holds
+    of its stage apply: a suspect waits here for its turn, and the others wait behind it. It is reclaimed only when its
+    turn has come, so that it is not blamed for a death while it waits.
     """
 
     def __init__(
@@ -66,11 +66,11 @@ class Quarantine:
         self._settlers: dict[str, Settler] = {}
 
     def add(self, handling: Handling | ProcessHandling) -> None:
-        """Have the suspects of one more stage run."""
+        """Run the suspects of one more stage."""
         stage, identity = handling.stage, self._identity
         self._handlings[stage.name] = handling
         settler = self._settlers[stage.name] = Settler(
-            stage.name, self._settling, current_worker=lambda: identity.worker, settled=_nobody_waits
+            stage.name, self._settling, current_worker=lambda: identity.worker, settled=_ignore
         )
         if stage.rate is not None:
             self._pacers[stage.name] = Pacer(stage, self._plan, stage.rate, self._broker, identity)
@@ -84,7 +84,7 @@ class Quarantine:
         await self._settling.close()
 
     async def _next_round(self) -> bool:
-        """Go once over all crashed workers; whether anything was found."""
+        """Visit all crashed workers once. Returns whether anything was found."""
         found = False
         certified = crashed(await self._broker.certificates())
         stages = [handling.stage for handling in self._handlings.values()]
@@ -106,7 +106,7 @@ class Quarantine:
             taken = await self._broker.reclaim(edge, victim, self._identity.worker, limit=1, crashed=how)
             deliveries: Sequence[Delivery] = taken.deliveries if taken else ()
             has_turn = next_up is not None and [d.entry_id for d in deliveries] == [next_up.entry_id]
-            if next_up is not None and not has_turn:  # it is buried, or another quarantine was quicker
+            if next_up is not None and not has_turn:  # it was buried, or another quarantine was faster
                 self._pacers[stage.name].let_go(next_up)
                 await self._pacers[stage.name].flush()
             for delivery in deliveries:
@@ -117,7 +117,7 @@ class Quarantine:
                 return found
 
     async def _wait_for_turn(self, stage: StagePlan, edge: str, victim: str) -> Delivery | None:
-        """What will be taken over next, if its stage is paced, when it may start."""
+        """Wait until the next suspect of a paced stage may start, and return it. None if there is none to wait for."""
         pacer = self._pacers.get(stage.name)
         if pacer is None:
             return None
@@ -154,7 +154,7 @@ class Quarantine:
 
 
 async def _turn_of(delivery: Delivery, pacer: Pacer, *, again: bool = False) -> None:
-    """Return when it may start. It asks again and again: sent away to wait, it would come back among the others."""
+    """Wait until a delivery may start. It keeps asking: once postponed, it would run in an ordinary worker."""
     while True:
         (turn,) = await pacer.turns([delivery], again=again)
         if isinstance(turn, Postponed):
@@ -171,8 +171,8 @@ async def _handled(pacer: Pacer | None, handling: Handling | ProcessHandling, de
     return await handled if pacer is None else await pacer.watch(delivery, handled)
 
 
-def _nobody_waits(edge: str, chunk: Chunk, receipt: Receipt) -> None:
-    """Suspects run one after the other: nothing is read ahead that a settlement would make room for."""
+def _ignore(edge: str, chunk: Chunk, receipt: Receipt) -> None:
+    """Suspects run one after another: nothing waits for the room that a settlement makes."""
 
 
 def _in_own_context(handle: Callable[..., Coroutine[Any, Any, Outcome]], *given: Any) -> Coroutine[Any, Any, Outcome]:

@@ -1,4 +1,4 @@
-"""When a stage asks Redis what it was given, and what of that never arrived."""
+"""Finds deliveries that Redis sent to this worker and that never arrived, and decides when to look for them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _EVERY_SECONDS, _SOON_SECONDS = 30.0, 0.5
 
 
 class Reconciliation:
-    """Due now and then, and after anything that may have lost a reply."""
+    """Due periodically, and after anything that may have lost a reply."""
 
     def __init__(self, broker: Broker, edges: Sequence[str]) -> None:
         self._broker = broker
@@ -31,14 +31,14 @@ class Reconciliation:
         self._losses, self._due_at = self._broker.losses, time.monotonic() + _EVERY_SECONDS
 
     def hasten(self, seconds: float = _SOON_SECONDS) -> None:
-        """Do it that soon."""
+        """Make it due after `seconds` at the latest."""
         self._due_at = min(self._due_at, time.monotonic() + seconds)
 
     async def missing(self, reader: Reader, held: Held, worker: str) -> AsyncIterator[Sequence[Delivery]]:
-        """What Redis says was given to this worker but never arrived: the reply to its read was lost.
+        """Deliveries that are pending for this worker but never arrived: the reply to its read was lost.
 
-        What was held at any time during a question is left out, for it may have been settled in between. Page by page:
-        what has arrived can be at work before the next page is asked for, and need not arrive again.
+        Excludes whatever was held at any time during the query, since it may have been settled meanwhile. Works page by
+        page: the deliveries of one page can start before the next one is read, and need not be read again.
         """
         self._begin()
         n_bytes = 0
@@ -51,6 +51,6 @@ class Reconciliation:
                 if missing := [delivery for delivery in page if (edge, delivery.entry_id) not in known]:
                     n_bytes += sum([len(delivery.body) for delivery in missing])
                     yield missing
-        if reader.passes_over:  # their replies were lost, and would be again
+        if reader.passes_over:  # their replies were lost, and would be lost again
             self._losses = self._broker.losses
         reader.found(n_bytes)

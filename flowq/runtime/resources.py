@@ -22,7 +22,7 @@ _LAST_WAIT_SECONDS = 1.0
 
 
 class ResourceFailed(FlowqError):
-    """A resource could not be opened, or failed to close. `summary` says how the run ended, if it did."""
+    """A resource could not be opened, or failed to close. `summary` describes the run if it came to its end."""
 
     code = "FQ301"
     summary: Summary | None = None
@@ -31,9 +31,9 @@ class ResourceFailed(FlowqError):
 class Resources:
     """The opened resources of a process. Close it after the last handler has finished.
 
-    One task opens and closes them, as what is built on cancel scopes demands, so that one that does not come to an end
-    can be left behind. Handlers are to run in copies of `context`: what resources have set is in it.
-    `broken` raises when a resource has ended by itself, as one does whose task group holds a task that has failed.
+    A task of their own opens and closes them: cancel scopes must be left in the task that entered them, and a resource
+    that does not close can be abandoned. Run handlers in copies of `context`, which holds what resources have set.
+    `broken` raises when a resource ends early, such as one whose task group has a failed task.
     """
 
     broken: asyncio.Future[None]
@@ -48,7 +48,7 @@ class Resources:
         self._keeper: asyncio.Task[ResourceFailed | None] | None = None
 
     async def open_all(self, resources: Iterable[Resource[Any]]) -> None:
-        """Open each of them and what they require. Raises ResourceFailed."""
+        """Open each of them and the resources that they require. Raises ResourceFailed."""
         opening: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.broken = asyncio.get_running_loop().create_future()
         self._is_opening = True
@@ -62,8 +62,8 @@ class Resources:
     async def close(self, seconds: float = math.inf, hurry: asyncio.Event | None = None) -> None:
         """Close them all in reverse order, and then raise ResourceFailed for the first that failed.
 
-        One that has not closed after so many seconds, or when `hurry` is set, is cancelled, and then left as it is.
-        One that is still being opened is cancelled at once.
+        One that has not closed within `seconds`, or when `hurry` is set, is cancelled, and then abandoned. One that is
+        still being opened is cancelled at once.
         """
         if (keeper := self._keeper) is None:
             return
@@ -76,7 +76,7 @@ class Resources:
         hurrying.cancel()
         if not keeper.done():
             unclosed = self._unclosed()
-            keeper.cancel()  # those that are left are closed after it
+            keeper.cancel()  # the remaining ones are closed after it
             await asyncio.wait([keeper], timeout=_LAST_WAIT_SECONDS)
             raise unclosed
         if not keeper.cancelled() and (failed := keeper.result()) is not None:
@@ -86,8 +86,8 @@ class Resources:
         resource = self._closing_now
         name, place = ("", None) if resource is None else (resource.name, resource.place)
         return ResourceFailed(
-            f'resource "{name}" did not close within the grace period, and was left as it is',
-            hint="have it give up by itself: what it waits for may never come",
+            f'resource "{name}" did not close within the grace period, and was abandoned',
+            hint="add a timeout to it: what it waits for may never come",
             place=place,
         )
 
@@ -96,7 +96,7 @@ class Resources:
         try:
             for resource in resources:
                 await self._open(resource)
-        except BaseException as error:  # noqa: BLE001  (whoever waits is told)
+        except BaseException as error:  # noqa: BLE001  (passed to the caller of open_all)
             self._is_opening = False
             if not opening.done():
                 opening.set_exception(error)
@@ -108,15 +108,15 @@ class Resources:
         return await self._close()
 
     async def _until_closing(self) -> None:
-        """Wait, whatever cancels this task: all resources are closed in order, behind the last handler."""
+        """Wait, even if this task is cancelled: resources are closed in order, after the last handler."""
         while not self._closing.is_set():
             try:
                 await self._closing.wait()
-            except asyncio.CancelledError:  # by the task group of a resource, which tells what failed when it is closed
+            except asyncio.CancelledError:  # by the task group of a resource, which raises the cause when closed
                 if not self.broken.done():
-                    text = "a task in the task group of a resource has failed, so that handlers cannot go on"
+                    text = "a task in the task group of a resource has failed, so that handlers cannot continue"
                     self.broken.set_exception(ResourceFailed(text))
-                    self.broken.exception()  # nobody has to be told
+                    self.broken.exception()  # retrieved: asyncio need not warn
 
     async def _open(self, resource: Resource[Any]) -> Any:
         if id(resource) in self._opened:
@@ -138,7 +138,7 @@ class Resources:
         self._to_close.append((resource, stack))
         open_it: Callable[..., Any] = resource.fn
         value: Any = open_it(**required)
-        # What the function gives tells what it is: around a generator function there may be a wrapper, or a partial.
+        # Decided by the returned value: a generator function may be wrapped, or be a partial.
         if inspect.isasyncgen(value):
             return await stack.enter_async_context(asynccontextmanager(partial(_itself, value))())
         if inspect.isgenerator(value):
@@ -154,7 +154,7 @@ class Resources:
         while self._to_close:
             self._closing_now, stack = self._to_close.pop()
             try:
-                await stack.aclose()  # one stack for all would throw the failure of one into the others
+                await stack.aclose()  # with one stack for all, the failure of one would be thrown into the others
             except BaseException as error:  # noqa: BLE001  (the user's code)
                 text = f'resource "{self._closing_now.name}" failed to close: {error_repr(error)}'
                 failed = failed or ResourceFailed(text, place=self._closing_now.place)
@@ -162,7 +162,7 @@ class Resources:
 
 
 def _ends_us(error: BaseException) -> bool:
-    """Whether it was Ctrl-C, or the cancellation of this very task, and nothing that the user's code has raised."""
+    """Whether it is Ctrl-C or the cancellation of this task, and not an error of the user's code."""
     task = asyncio.current_task()
     is_cancelled = isinstance(error, asyncio.CancelledError) and task is not None and bool(task.cancelling())
     return is_cancelled or isinstance(error, KeyboardInterrupt)
@@ -182,6 +182,6 @@ def _example() -> Generator[None]:
     yield
 
 
-# Any other context manager is a value like others: what a client does when it is entered is up to its user.
+# Any other context manager is an ordinary value: whether a client is entered is up to its user.
 _MADE_BY_ASYNCCONTEXTMANAGER: type[Any] = type(_async_example())
 _MADE_BY_CONTEXTMANAGER: type[Any] = type(_example())

@@ -1,4 +1,4 @@
-"""A run: what was asked for, how it stands in Redis, and how it ended."""
+"""A run: its options, its state in Redis, and its summary."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DEFAULT_GRACE_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """What to run, and how. `stages` empty means all of them, sources included. `drains`: it ends when all is done."""
+    """What to run, and how. Empty `stages` means all, sources included. `drains`: the run ends when all is done."""
 
     stages: Sequence[str] = ()
     arguments: Mapping[str, Any] = field(default_factory=dict[str, Any])
@@ -30,7 +30,7 @@ class RunOptions:
     drains: bool = True
 
     def signature(self) -> str:
-        """Tells whether two runs give their sources the same arguments."""
+        """The same for two runs that pass the same arguments to their sources."""
         return digest(sorted((name, in_one_order(value)) for name, value in self.arguments.items()))
 
 
@@ -50,7 +50,7 @@ class Summary:
         return sum(balance.dead for balance in self.stages.values())
 
     def as_json(self) -> dict[str, Any]:
-        """The object that `flowq run --json` prints last."""
+        """The object that `flowq run --json` prints at the end."""
         return {
             "pipeline": self.pipeline,
             "run": self.run,
@@ -61,7 +61,7 @@ class Summary:
 
 
 class Run:
-    """One run of a pipeline as Redis sees it: begun or joined, watched until it is drained."""
+    """One run of a pipeline in Redis: begun or joined, then watched until it is drained."""
 
     def __init__(self, plan: Plan, broker: Broker) -> None:
         self._plan = plan
@@ -73,7 +73,7 @@ class Run:
         self._has_counted = False
 
     async def begin(self, options: RunOptions, *, fresh: bool = False) -> list[str]:
-        """Begin a run, or join the one that was broken off. Returns the sources that have to run."""
+        """Begin a run, or continue one that was interrupted. Returns the sources that have to run."""
         selected = [source.name for source in self._plan.sources if not options.stages or source.name in options.stages]
         self.id, self.goes_on, finished = await self._broker.begin_run(
             new_run_id(),
@@ -88,20 +88,20 @@ class Run:
         return [name for name in selected if not finished[name]]
 
     def join(self, snapshot: Snapshot) -> None:
-        """Take part in the run there is, whichever it is: for some of the stages, without sources."""
+        """Join the current run, whichever it is: for a worker of some stages, without sources."""
         self.id = self._broker.run_id = snapshot.run.get("id", "")
 
     def refuse_if_lost(self, snapshot: Snapshot) -> None:
-        """Raise RunLost where Redis has lost this run: an empty one would look drained.
+        """Raise RunLost if Redis has lost this run, whose missing data would look drained.
 
-        The id of a newer run is none: others begin one as soon as this one is drained. An older one comes from an old
-        snapshot on disk. A run without sources has no id, but its counters do not vanish.
+        A newer run id is fine: another program may begin a run once this one is drained. An older id comes from an old
+        snapshot on disk. A run without sources has no id, but its counters never vanish.
         """
         found = snapshot.run.get("id", "")
         if found < self.id or (not found and self._has_counted and not snapshot.counters):
             raise RunLost(
-                f'Redis has lost the run of "{self._plan.name}" and what was on its way',
-                hint="start the run again; flowq doctor says what this Redis may lose",
+                f'Redis has lost the run of "{self._plan.name}" and its messages in flight',
+                hint="start the run again; flowq doctor shows what this Redis may lose",
             )
         self._has_counted = bool(snapshot.counters)
 
@@ -110,7 +110,7 @@ class Run:
         return await self._broker.snapshot(self._edges, self._stages)
 
     async def tempo(self, snapshot: Snapshot) -> Mapping[str, Tempo]:
-        """How fast each stage has been in the half minute before the snapshot."""
+        """The speed of each stage in the half minute before the snapshot."""
         return await tempo_of(self._broker, self._plan, snapshot)
 
     def summary(self, snapshot: Snapshot, seconds: float) -> Summary:

@@ -1,4 +1,4 @@
-"""Runs stages of a pipeline in this process: starts consumers and housekeepers, and stops them in good order."""
+"""Runs stages of a pipeline in this process: starts consumers and background tasks, and stops them in order."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ _TRIES_TO_SIGN_OFF = 3
 class Runner:
     """The stages of one process.
 
-    `ended` is done when something that must keep running has failed, with its error, or when a quarantine, or a worker
-    with `only_sources`, has nothing left to do. A source that fails ends it when what was given has been handled.
+    `ended` gets the error of anything that must keep running and has failed, or a result when a quarantine, or a worker
+    with `only_sources`, has nothing left to do. A failed source ends it once everything sent has been handled.
     `supervised`: another process watches this one, and will run a quarantine if it crashes.
-    `observer` looks at every handler call; without one, nothing is spent on that.
+    `observer` sees every handler call; without one, observation costs nothing.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class Runner:
     # Life
 
     async def start(self) -> None:
-        """Open the resources, sign on, and begin to read. Raises ResourceFailed, UsageError, BrokerRefused."""
+        """Open the resources, register, and start reading. Raises ResourceFailed, UsageError, BrokerRefused."""
         arguments = {stage.name: source_arguments(stage, self._options.arguments) for stage in self._sources}
         handlers = [stage.handler for stage in (*self._stages, *self._sources)]
         await self._resources.open_all(resource for handler in handlers for resource in handler.resources.values())
@@ -132,7 +132,7 @@ class Runner:
         await insist(lambda: check_claim_folder(self._broker, self._plan), what="looking for the claim folder")
         edges = [edge for stage in self._stages for edge in stage.in_edges]
         if edges:
-            await insist(lambda: self._broker.ensure_groups(edges), what="making consumer groups")
+            await insist(lambda: self._broker.ensure_groups(edges), what="creating consumer groups")
         await self._sign_on()
         await self._pauses.look()
         if self._quarantined:
@@ -197,7 +197,7 @@ class Runner:
         self._spawn(kept_going(reclaimer.run, "the reclaimer"), "reclaimer")
 
     async def stop(self, hurry: asyncio.Event | None = None) -> None:
-        """Read nothing new, finish what runs within the grace period, hand back the rest, sign off.
+        """Stop reading, finish running messages within the grace period, hand back the rest, and sign off.
 
         Setting `hurry` ends the grace period at once.
         """
@@ -214,7 +214,7 @@ class Runner:
         ):
             try:
                 await step()
-            except BaseException as error:  # noqa: BLE001  (the other steps are owed all the same)
+            except BaseException as error:  # noqa: BLE001  (the other steps must still be taken)
                 failed.append(error)
         if failed:
             raise failed[0]
@@ -238,13 +238,13 @@ class Runner:
             pool.close()
 
     async def _stop_consumers(self, hurry: asyncio.Event) -> None:
-        """Stop them in order, if Redis answers. Otherwise nothing can be handed back: others will reclaim it."""
+        """Stop them in order if Redis replies. Otherwise nothing can be handed back: others will reclaim it."""
         grace_seconds = self._options.grace_seconds
         stopping: asyncio.Future[Any] = asyncio.gather(
             *(stop_and_close(consumer, grace_seconds, hurry) for consumer in self._consumers)
         )
-        # It may be that nobody waits for it any more when it ends.
-        stopping.add_done_callback(lambda given_up: given_up.cancelled() or given_up.exception())
+        # Retrieve its error even if nothing waits for it any more: asyncio would warn.
+        stopping.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         losing_patience: asyncio.Future[Any] = asyncio.create_task(self._lose_patience(hurry))
         await asyncio.wait([stopping, losing_patience], return_when=asyncio.FIRST_COMPLETED)
         losing_patience.cancel()
@@ -254,7 +254,7 @@ class Runner:
             return
         stopping.cancel()
         await asyncio.gather(*(consumer.abandon() for consumer in self._consumers))
-        log.warning("Redis does not answer: what was running here will be reclaimed by others")
+        log.warning("Redis does not reply: other workers will reclaim the messages that were running here")
 
     async def _lose_patience(self, hurry: asyncio.Event) -> None:
         with contextlib.suppress(TimeoutError):
@@ -265,7 +265,7 @@ class Runner:
     async def _sign_off(self) -> None:
         edges = [edge.name for edge in self._plan.edges]
         for name in self._identity.names:
-            # A connection that broke unnoticed shows at its first use: worth another try, but not a long wait.
+            # A broken connection is noticed at its first use: worth another attempt, but not a long wait.
             for _ in range(_TRIES_TO_SIGN_OFF):
                 with contextlib.suppress(FlowqError, TimeoutError):
                     async with asyncio.timeout(_SIGN_OFF_SECONDS):
@@ -320,23 +320,23 @@ class Runner:
             error = task.exception()
         if error is not None and not self.ended.done():
             self.ended.set_exception(error)
-            self.ended.exception()  # whoever waits for it will be told; nobody has to
+            self.ended.exception()  # retrieved: asyncio need not warn if nothing awaits it
 
 
 class TaskCancelled(FlowqError):
-    """Code of the user has cancelled a task that is not its own, so that the run cannot go on."""
+    """The user's code has cancelled a task of flowq, so that the run cannot continue."""
 
     code = "FQ306"
 
     def __init__(self, task: str) -> None:
         super().__init__(
             f'the task "{task}" of flowq was cancelled by code in this process',
-            hint="cancel only tasks that you have started; asyncio.all_tasks() holds others as well",
+            hint="cancel only tasks that you have started; asyncio.all_tasks() returns others as well",
         )
 
 
 async def stop_and_close(consumer: Consumer, grace_seconds: float, hurry: asyncio.Event) -> None:
-    """End a consumer. What Redis refuses to settle stays pending, and the next worker will have it."""
+    """Stop a consumer. Deliveries that Redis refuses to settle stay pending, and the next worker gets them."""
     for step in (partial(consumer.stop, grace_seconds, hurry), consumer.close):
         try:
             await step()

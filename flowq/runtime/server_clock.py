@@ -1,18 +1,17 @@
-"""What time it is for Redis, by the clock of this process."""
+"""Converts times of the Redis clock to the clock of this process."""
 
 from __future__ import annotations
 
 from math import inf
 
-_DRIFT = 0.001  # seconds in a second: twice what a clock that is being adjusted may do
+_DRIFT = 0.001  # seconds per second: twice the drift of a clock that is being adjusted
 
 
 class ServerClock:
-    """Learns the difference of the two clocks from calls whose answers tell the time.
+    """Estimates the offset of the two clocks from calls whose replies contain the server's time.
 
-    An answer was given after its request was sent and before it arrived: that bounds the difference, for a quick answer
-    narrowly. A slow one, or one that was lost and sent again, is thereby known to be old. A clock that was set begins
-    anew.
+    A reply was written after its request was sent and before it arrived. That bounds the offset, narrowly for a fast
+    reply, and so shows how old a slow or repeated reply is. If a clock is set, the estimate starts over.
 
     >>> clock = ServerClock()
     >>> clock.note(100.0, 100.2, 5000.1)  # a slow one
@@ -26,7 +25,7 @@ class ServerClock:
         self._noted_at = 0.0
 
     def note(self, sent_at: float, arrived_at: float, server_seconds: float) -> None:
-        """A call was sent and answered at these times, and for Redis it was `server_seconds` in between."""
+        """Record a call: sent and answered at these times, with `server_seconds` on the Redis clock in between."""
         drift = (arrived_at - self._noted_at) * _DRIFT
         least, most = server_seconds - arrived_at, server_seconds - sent_at
         self._least, self._most = max(least, self._least - drift), min(most, self._most + drift)
@@ -35,5 +34,5 @@ class ServerClock:
         self._noted_at = arrived_at
 
     def local(self, server_seconds: float) -> float:
-        """When that is, here."""
+        """The local time of a time on the Redis clock."""
         return server_seconds - (self._least + self._most) / 2

@@ -22,7 +22,7 @@ class Sleepers:
         await woken
 
     def wake(self, most: int) -> None:
-        """Wake so many, or as many as there are. One that has been cancelled meanwhile does not count."""
+        """Wake up to `most` tasks. Those cancelled meanwhile do not count."""
         while most > 0 and self._asleep:
             woken = self._asleep.popleft()
             if not woken.done():

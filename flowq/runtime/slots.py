@@ -1,4 +1,4 @@
-"""The slots of one stage: each hands one delivery, or one batch, after another to the handler."""
+"""The slots of one stage: each passes one delivery, or one batch, after another to the handler."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ ConcludeEarly = Callable[[Delivery, Outcome], Awaitable[None]]
 
 
 class Slots:
-    """Long-lived tasks, as many as the stage has `concurrency`, which take from `todo`. No task for each message.
+    """Long-lived tasks that serve `todo`, as many as the stage's `concurrency`. There is no task per message.
 
-    What has been handled goes to `settle`, or in a stage that settles before its handler has finished to
-    `conclude_early`. With `win_first` that is asked whether a delivery may start.
+    Outcomes go to `settle`, or to `conclude_early` in a stage that may settle before its handler ends. `win_first`
+    decides whether a delivery may start.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Slots:
         self._interrupting = False
 
     def start(self, handling: Handling | ProcessHandling) -> None:
-        """Begin to take from `todo`."""
+        """Begin to serve `todo`."""
         if isinstance(handling, Handling) and self._stage.batch:
             slots = [self._batch_slot(number, handling) for number in range(self._stage.concurrency)]
         else:
@@ -85,31 +85,31 @@ class Slots:
 
     @property
     def n_at_work(self) -> int:
-        """Deliveries that have been started and not settled, but for those whose slot has died."""
+        """The number of deliveries started and not settled, except those whose slot has died."""
         return sum(len(unit) for unit, slot in zip(self._at_work, self.tasks, strict=False) if not slot.done())
 
     @property
     def at_work(self) -> list[Delivery]:
-        """The deliveries that have been started and not settled."""
+        """The deliveries started and not settled."""
         return [delivery for unit in self._at_work for delivery in unit]
 
-    def gather_no_longer(self) -> None:
-        """A batch that is still gathering shall wait no longer."""
+    def stop_gathering(self) -> None:
+        """Start batches that are still gathering."""
         self._is_stopping = True
         self._idle.wake(len(self._idle))
 
     async def interrupt(self) -> None:
-        """Cancel every handler, and wait a moment for those that do not end at once."""
+        """Cancel every handler, and wait a little for those that do not end at once."""
         self._interrupting = True
         for slot in self.tasks:
             slot.cancel()
         await until(lambda: not self.n_at_work, _UNRESPONSIVE_SECONDS, asyncio.Event())
 
     async def _slot(self, number: int, handling: Handling | ProcessHandling) -> None:
-        """Handle one delivery after another, each as if it were the first: what is set in a ContextVar stays with it.
+        """Handle one delivery after another. No ContextVar set by one handler is visible to the next.
 
-        Nearly all handlers leave the context as it was, which is cheap to see. After one that does not, each is called
-        in a copy of the context that the slot began with. A task for each would cost as much as all the rest.
+        Nearly all handlers leave the context unchanged, which is cheap to check. After one that does not, each call
+        gets a copy of the slot's first context. A task per message would cost as much as everything else together.
         """
         todo, stage, settle, at_work, gauge = self.todo, self._stage, self._settle, self._at_work, self._gauge
         pacer, win_first, conclude_early = self._pacer, self._win_first, self._conclude_early
@@ -164,7 +164,7 @@ class Slots:
             self._at_work[number] = ()
 
     async def _due(self, number: int) -> None:
-        """Wait until there is something to be started whose turn it is. Those that have missed theirs ask again."""
+        """Wait until the next delivery in `todo` may start. Those that missed their turns ask for new ones."""
         while (missed := self._waiting.missed(self.todo)) or not self.todo:
             if missed:
                 self._at_work[number] = missed
@@ -174,7 +174,7 @@ class Slots:
                 await self._idle.sleep()
 
     async def _gather(self, number: int) -> list[Delivery]:
-        """Up to a batch of deliveries that end together. They count as running."""
+        """Up to a batch of deliveries that settle together. They count as running."""
         assert self._stage.batch is not None
         await self._due(number)
         self._at_work[number] = batch = [self.todo.popleft()]
@@ -182,7 +182,7 @@ class Slots:
         return batch
 
     async def _interruptible(self, handle: Callable[..., Coroutine[Any, Any, Outcome]], *given: Any) -> Outcome:
-        if self._interrupting:  # the next part of a batch that was interrupted
+        if self._interrupting:  # another part of a batch that was interrupted
             return Interrupted()
         try:
             return await handle(*given)
@@ -194,5 +194,5 @@ class Slots:
     def _interruptible_apart(
         self, handle: Callable[..., Coroutine[Any, Any, Outcome]], *given: Any
     ) -> Coroutine[Any, Any, Outcome]:
-        """The same in a context of its own."""
+        """`_interruptible` in a context of its own."""
         return in_context(copy_context(), self._interruptible, handle, *given)

@@ -1,4 +1,4 @@
-"""Measures how long handlers take, and hands it to Redis every other second."""
+"""Measures the durations of handlers, and records them in Redis every other second."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from flowq.broker.tempo import bucket_of, record_tempo
 
 _EVERY_SECONDS = 2.0
 ONE_IN = 8
-"""Of the calls that a slot makes one after another without waiting, one in so many is measured."""
+"""Of the calls that a slot makes without waiting in between, every eighth is measured."""
 
 
 class Stopwatch:
@@ -25,13 +25,13 @@ class Stopwatch:
         self._counts[bucket_of(seconds)] += 1
 
     def take(self) -> Mapping[int, int]:
-        """What has been counted, which begins anew."""
+        """The counts so far; counting starts over."""
         counts, self._counts = self._counts, defaultdict(int)
         return counts
 
 
 class TempoKeeper:
-    """Puts the stopwatches of a process on record."""
+    """Records the stopwatches of a process."""
 
     def __init__(self, broker: Broker, stopwatches: Mapping[str, Stopwatch]) -> None:
         self._broker = broker

@@ -144,7 +144,7 @@ async def test_what_is_left_to_others_is_told_once_for_each_edge(lab: Lab, caplo
 
     told = [record.getMessage() for record in caplog.records if "other versions" in record.getMessage()]
     assert told == [
-        ">parse: leaving to other versions for 60 minutes what is not known here: parse does not take Image"
+        ">parse: leaving to other versions for 60 minutes what is not known here: parse does not accept Image"
     ]
 
 
