@@ -1,8 +1,8 @@
-"""Cuts what was never completed off the end of a Redis log, before the next server reads it.
+"""Truncates an incomplete command or transaction at the end of a Redis log before the next server reads it.
 
-A server that meets such an end by itself cuts behind the last whole command. Where that lies within a transaction, the
-transaction stays open: what is appended later lands inside, and the server after that applies the half of it. So flowq
-has its server refuse such a log (`aof-load-truncated no`), and cuts it in front of the transaction.
+A server that finds such an end truncates the log after the last complete command. If that is inside a transaction, the
+transaction stays open: later commands are appended to it, and the next server applies half of it. So flowq makes its
+server refuse such a log (`aof-load-truncated no`), and truncates it before the transaction.
 
 Imports little and nothing of flowq: the warden of a server loads it by its path.
 """
@@ -16,14 +16,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 _LONGEST_HEAD = 32
-_BYTES_BETWEEN_WORDS = 4_000_000
+_BYTES_PER_PROGRESS = 4_000_000
 
 
-def repair(folder: Path, going_on: Callable[[], None] = lambda: None) -> int:
-    """Cut the last log of a data folder behind its last whole step; how many bytes were cut off.
+def repair(folder: Path, on_progress: Callable[[], None] = lambda: None) -> int:
+    """Truncate the last log of a data folder after its last complete step; return the number of bytes removed.
 
-    0 when there is nothing to cut, and when the damage is of another kind: then nothing is changed. A large log takes
-    seconds: `going_on` is called now and then.
+    Returns 0 and changes nothing when the log is complete or damaged in another way. A large log takes seconds:
+    `on_progress` is called every few megabytes.
     """
     log = last_log(folder)
     if log is None:
@@ -34,7 +34,7 @@ def repair(folder: Path, going_on: Callable[[], None] = lambda: None) -> int:
         if not size:
             return 0
         with mmap.mmap(descriptor, size, prot=mmap.PROT_READ) as content:
-            end = end_of_last_step(content, going_on)
+            end = end_of_last_step(content, on_progress)
         if end is None or end == size:
             return 0
         os.ftruncate(descriptor, end)
@@ -45,7 +45,7 @@ def repair(folder: Path, going_on: Callable[[], None] = lambda: None) -> int:
 
 
 def last_log(folder: Path) -> Path | None:
-    """The log to which the server of a data folder appended last; None where there is none."""
+    """The log that the server of a data folder last appended to; None if there is none."""
     logs = folder / "appendonlydir"
     try:
         lines = (logs / "appendonly.aof.manifest").read_text().splitlines()
@@ -55,8 +55,8 @@ def last_log(folder: Path) -> Path | None:
     return logs / Path(names[-1]).name if names else None
 
 
-def end_of_last_step(log: bytes | mmap.mmap, going_on: Callable[[], None] = lambda: None) -> int | None:
-    """Where the last command or transaction that is whole ends; None for what cannot be read as a log.
+def end_of_last_step(log: bytes | mmap.mmap, on_progress: Callable[[], None] = lambda: None) -> int | None:
+    """The end of the last complete command or transaction; None if this is not a log.
 
     >>> whole = b"*2\\r\\n$4\\r\\nINCR\\r\\n$1\\r\\nn\\r\\n"
     >>> end_of_last_step(whole + b"*1\\r\\n$5\\r\\nMULTI\\r\\n" + whole) == len(whole)
@@ -64,9 +64,9 @@ def end_of_last_step(log: bytes | mmap.mmap, going_on: Callable[[], None] = lamb
     """
     at, end_of_step, is_open, end, told = 0, 0, False, len(log), 0
     while at < end:
-        if at - told > _BYTES_BETWEEN_WORDS:
+        if at - told > _BYTES_PER_PROGRESS:
             told = at
-            going_on()
+            on_progress()
         behind = _end_of_command(log, at)
         if behind is None:
             return end_of_step if _is_cut(log, at, end) else None
@@ -81,14 +81,14 @@ def end_of_last_step(log: bytes | mmap.mmap, going_on: Callable[[], None] = lamb
 _COUNT = re.compile(rb"\*([0-9]{1,10})").match
 _VALUE = re.compile(rb"\r\n\$([0-9]{1,10})\r\n").match
 _ENDS_OR_OPENS = re.compile(rb"(?i)\*1\r\n\$[45]\r\n(MULTI|EXEC)\r\n").match
-_NOTE_OF_THE_TIME = re.compile(rb"#[^\r\n]*\r?\n").match
+_TIMESTAMP = re.compile(rb"#[^\r\n]*\r?\n").match
 
 
 def _end_of_command(log: bytes | mmap.mmap, at: int) -> int | None:
-    """Where the command that begins here ends; None if that is not to be found."""
+    """The end of the command that begins here; None if there is no complete one."""
     count = _COUNT(log, at)
     if count is None:
-        note = _NOTE_OF_THE_TIME(log, at)
+        note = _TIMESTAMP(log, at)
         return note and note.end()
     at = count.end()
     for _ in range(int(count[1])):
@@ -100,9 +100,9 @@ def _end_of_command(log: bytes | mmap.mmap, at: int) -> int | None:
 
 
 def _is_cut(log: bytes | mmap.mmap, at: int, end: int) -> bool:
-    """Whether what cannot be read as a command is the beginning of one, and not something else.
+    """Whether the rest of the log is the beginning of a command.
 
-    A machine that has lost its power may have left zeros where the rest should be.
+    After a power loss, zeros may follow it.
     """
     while end > at and not log[end - 1]:
         end -= 1

@@ -1,4 +1,4 @@
-"""The beat of a lease: changes with every renewal, and tells how long its worker has been silent."""
+"""The beat of a lease: changes with each renewal, and says how long its worker has read nothing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from flowq.delivery.stored import seconds_in
 
 
 def beat(number: int, silent_seconds: float) -> str:
-    """What a worker writes into its lease.
+    """The value that a worker writes into its lease.
 
     >>> beat(7, 0.04), beat(8, 61.5)
     ('7', '8 61.5')
@@ -16,7 +16,7 @@ def beat(number: int, silent_seconds: float) -> str:
 
 
 def silence_of(beat: str) -> float:
-    """For how many seconds its worker had not read anything, though it wanted to, when the beat was written.
+    """For how many seconds the worker had tried to read without success when it wrote the beat.
 
     >>> silence_of("7"), silence_of("8 61.5")
     (0.0, 61.5)

@@ -1,4 +1,4 @@
-"""How a script is called, and how a call is repeated until Redis answers."""
+"""Runs scripts, and repeats calls until Redis answers."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.05, 2.0
 async def run_script(
     link: Link, script: Script, keys: Sequence[Any], arguments: Sequence[Any], *, replicated: bool = False
 ) -> Any:
-    """Run a script by its digest, and by its text where Redis does not know it (yet, or any more).
+    """Run a script by its digest, or by its text if Redis does not have it.
 
-    `replicated`: raise BrokerUnavailable unless a replica has what it wrote.
+    `replicated`: raise BrokerUnavailable unless a replica has its writes.
     """
     call = link.call_replicated if replicated else link.call
     try:
@@ -38,7 +38,7 @@ async def run_script(
     except ResponseError as error:
         raise BrokerUnavailable(
             "Redis has lost a consumer group of this pipeline",
-            hint="the next worker that reads makes it again",
+            hint="the next worker that reads creates it again",
             detail=str(error),
         ) from error
     if not script.can_answer(reply):
@@ -47,7 +47,7 @@ async def run_script(
 
 
 async def again_if_lost(call: Callable[[], Awaitable[T]]) -> T:
-    """Make a call that may be repeated, and make it once more if no answer comes. Raises BrokerUnavailable then."""
+    """Make a call that may be repeated, and repeat it once if it fails with BrokerUnavailable."""
     try:
         return await call()
     except BrokerUnavailable:
@@ -55,10 +55,10 @@ async def again_if_lost(call: Callable[[], Awaitable[T]]) -> T:
 
 
 async def insist(attempt: Callable[[], Awaitable[T]], *, what: str) -> T:
-    """Call until Redis answers, with pauses that grow and are spread. Only for calls that may safely be repeated.
+    """Repeat a call until Redis answers, with exponential backoff and jitter. Only for calls that may be repeated.
 
-    BrokerRefused passes: asking again would not help. An outage is logged once, and its end. Raises RequestRefused
-    when a large request was cut off three times in a row, each time over a connection that had been opened at once.
+    Logs the beginning and the end of an outage once each. Raises BrokerRefused, which repeating would not change, and
+    RequestRefused if the connection is closed three times in a row on a large request.
     """
     pause_seconds, failures, cut_offs, subject = _FIRST_PAUSE_SECONDS, 0, 0, "Redis"
     while True:
@@ -69,13 +69,13 @@ async def insist(attempt: Callable[[], Awaitable[T]], *, what: str) -> T:
             cut_offs = cut_offs + 1 if isinstance(error, RequestCutOff) else 0
             if cut_offs == CUT_OFFS_BEFORE_REFUSAL:
                 raise RequestRefused(
-                    "Redis closes the connection on a large request, each time that it is sent",
-                    hint="raise proto-max-bulk-len and client-query-buffer-limit of Redis, or give less at once",
+                    "Redis closes the connection on a large request each time it is sent",
+                    hint="raise proto-max-bulk-len and client-query-buffer-limit of Redis, or send less at once",
                     detail=f"{what}: {error}",
                 ) from error
             if failures == 2:
                 subject = getattr(error, "subject", subject)
-                log.warning("%s: %s is not available, trying on: %s", what, subject, getattr(error, "detail", error))
+                log.warning("%s: %s is not available, retrying: %s", what, subject, getattr(error, "detail", error))
             await asyncio.sleep(pause_seconds * (0.5 + random.random()))
             pause_seconds = min(_LONGEST_PAUSE_SECONDS, pause_seconds * 2)
         else:

@@ -1,4 +1,4 @@
-"""What of a pipeline differs between the code and Redis, and what that means for the messages that are there."""
+"""Compares a pipeline in code with its record in Redis, and says what that means for its messages."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PER_CALL = 200
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """How many of the messages looked at are not what their stage takes any more, and what is wrong with the first."""
+    """How many of the messages examined their stage no longer accepts, and what is wrong with the first of them."""
 
     looked_at: int = 0
     misfits: int = 0
@@ -37,7 +37,7 @@ class Fit:
 class Change:
     """One edge that differs. `kind` is "new", "left", "moved" or "schema"; `to` is where its messages go.
 
-    "left" is an edge that the code does not have any more, and for which nobody has said where its messages go.
+    "left" is an edge that the code no longer has, and that no move names.
     """
 
     kind: str
@@ -47,14 +47,14 @@ class Change:
     fit: Fit = Fit()
 
     def as_json(self) -> dict[str, Any]:
-        """All of it, ready for JSON."""
+        """As a JSON object."""
         return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """All that differs. `seen_ms` is when the last run began, 0 if there was none; `likely` are moves that fit,
-    of stages that take the same messages and of sources that nothing else can have become.
+    """All differences. `seen_ms` is when the last run began, 0 if there was none; `likely` are moves that would fit:
+    stages that accept the same messages, and the only source removed with the only one added.
     """
 
     pipeline: str
@@ -69,7 +69,7 @@ class Changes:
         return sum(change.fit.misfits for change in self.changes)
 
     def as_json(self) -> dict[str, Any]:
-        """All of it, ready for JSON."""
+        """As a JSON object."""
         seen = datetime.fromtimestamp(self.seen_ms / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         return {
             "pipeline": self.pipeline,
@@ -84,8 +84,8 @@ async def changes_of(
 ) -> Changes:
     """Compare a plan with the edges on record; `moves` says which stages have new names, old to new.
 
-    Of the messages on an edge whose schema differs, up to `sample` are read and validated. Raises NotFound and
-    UsageError for moves that make no sense.
+    Reads and validates up to `sample` messages of each edge whose schema differs. Raises NotFound and UsageError for
+    moves that are not possible.
     """
     moves = moves or {}
     recorded = await recorded_plan(broker)
@@ -108,7 +108,7 @@ async def changes_of(
 
 
 def target_of_move(edge: str, moves: Mapping[str, str], plan: Plan) -> str:
-    """The edge that takes the place of one that is gone, "" if none does."""
+    """The edge that replaces one that is gone, "" if none does."""
     origin, _, target = edge.partition(">")
     if not {origin, target} & moves.keys():
         return ""
@@ -123,15 +123,15 @@ def _check(moves: Mapping[str, str], plan: Plan, recorded: Collection[str]) -> N
     sources = _sources_among(recorded)
     for old, new in moves.items():
         if old in plan.stage_by_name:
-            raise UsageError(f'--move {old}={new}: "{old}" is still in the code, nothing has taken its place')
+            raise UsageError(f'--move {old}={new}: "{old}" is still in the code, so nothing has replaced it')
         if plan.stage(new).is_source and inlet_of(old) in recorded:
-            raise UsageError(f'--move {old}={new}: "{new}" is a source, and takes no messages')
+            raise UsageError(f'--move {old}={new}: "{new}" is a source and accepts no messages')
         if old in sources and not plan.stage(new).is_source:
-            raise UsageError(f'--move {old}={new}: "{old}" was a source, and "{new}" is none')
+            raise UsageError(f'--move {old}={new}: "{old}" was a source, but "{new}" is not')
 
 
 def _likely(recorded: Mapping[str, RecordedEdge], plan: Plan, moves: Mapping[str, str]) -> dict[str, str]:
-    """Stages that are gone, each with the one new stage that takes the same messages."""
+    """Stages that are gone, each with the only new stage that accepts the same messages."""
     before = {edge[1:]: record for edge, record in recorded.items() if edge.startswith(">")}
     gone = {name: record for name, record in before.items() if name not in plan.stage_by_name and name not in moves}
     new = {stage.name: schema_digest(stage.accepts) for stage in plan.consumers if stage.name not in before}
@@ -144,7 +144,7 @@ def _likely(recorded: Mapping[str, RecordedEdge], plan: Plan, moves: Mapping[str
 
 
 def _likely_sources(recorded: Collection[str], plan: Plan, moves: Mapping[str, str]) -> dict[str, str]:
-    """The one source that is gone, with the one that is new."""
+    """The source that is gone with the new one, if there is one of each."""
     before = _sources_among(recorded)
     gone = [name for name in before if name not in plan.stage_by_name and name not in moves]
     new = [source.name for source in plan.sources if source.name not in before and source.name not in moves.values()]
@@ -152,7 +152,7 @@ def _likely_sources(recorded: Collection[str], plan: Plan, moves: Mapping[str, s
 
 
 def _sources_among(recorded: Collection[str]) -> list[str]:
-    """The origins on record that never took a message themselves."""
+    """The origins on record that are no target of any edge."""
     origins = {edge.partition(">")[0] for edge in recorded} - {""}
     return sorted(origin for origin in origins if inlet_of(origin) not in recorded)
 
@@ -170,7 +170,7 @@ async def _fit(broker: Broker, edge: str, stage: StagePlan, plan: Plan, sample: 
         try:
             tag, content = await _content(broker, header, body)
             (types.decoder(tag) or decode_any)(content)
-        except BodyElsewhere:  # whether it fits is not to be seen from here
+        except BodyElsewhere:  # it cannot be read here, so it says nothing
             looked_at -= 1
         except DecodeError as error:
             misfits += 1
@@ -188,7 +188,7 @@ async def _content(broker: Broker, header_bytes: bytes, body: bytes) -> tuple[st
 
 
 async def _sample(broker: Broker, edge: str, most: int) -> list[tuple[bytes, bytes]]:
-    """Header and body of messages on an edge: the oldest in its stream, then the delayed ones that are due first."""
+    """Headers and bodies of messages on an edge: the oldest in its stream, then the delayed ones due first."""
     keys = broker.keys
     entries: list[DeadEntry] = []
     while (limit := min(_PER_CALL, most - len(entries))) > 0:

@@ -1,4 +1,4 @@
-"""The claim folder: where the large bodies of a pipeline lie, for all of its workers."""
+"""The claim folder: stores the large bodies of a pipeline for all its workers."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ _MOST_NAME_BYTES = 100
 
 
 class ClaimFolder:
-    """Where the large bodies of one pipeline lie: `root/namespace/pipeline/<2 hex>/<30 hex>`.
+    """The large bodies of one pipeline: `root/namespace/pipeline/<2 hex>/<30 hex>`.
 
-    Nothing is ever written over: each body gets a name that nobody has used, so that a worker that is late cannot
-    touch what the one that was faster has published. `root` is made only if it `is_own`: one that is missing is a disk
-    that is not mounted. The folder has a name, in a file, so that nobody takes an empty mount point for it, or a folder
-    of his own: what was written there nobody else would find.
+    No file is ever overwritten: each body gets an unused name, so that a late worker cannot touch what a faster one
+    has published. `root` is created only if it `is_own`; otherwise, if it is missing, a disk is not mounted. A file
+    names the folder, so that an empty mount point or another folder is not mistaken for it: other workers would not
+    find what was written there.
     """
 
     def __init__(self, root: Path, keys: Keys, *, is_own: bool = False) -> None:
         self.root = root.absolute()
         self.path = self.root / keys.namespace / keys.pipeline
         self.has_stored = False  # since this process began
-        self.name = ""  # that it is known to have: flowq.broker.claim_identity
+        self.name = ""  # once it has been verified: flowq.broker.claim_identity
         self._is_own = is_own
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="flowq-claims")
 
@@ -43,15 +43,15 @@ class ClaimFolder:
         self._threads.shutdown(wait=False)
 
     def prepare(self) -> None:
-        """Make the root, where it is flowq's own."""
+        """Create the root if it is flowq's own."""
         if self._is_own:
-            with contextlib.suppress(OSError):  # whoever wants to write will tell
+            with contextlib.suppress(OSError):  # the next write reports it
                 self.root.mkdir(0o700, exist_ok=True)
 
     # Which folder it is
 
     async def name_on_disk(self) -> str:
-        """The name that the folder was given, "" for none yet. Raises ClaimFolderUnavailable."""
+        """The name of the folder, "" if it has none yet. Raises ClaimFolderUnavailable."""
         try:
             return await self._in_thread(self._name_on_disk)
         except OSError as error:
@@ -59,14 +59,14 @@ class ClaimFolder:
 
     def _name_on_disk(self) -> str:
         if not self.root.is_dir():
-            raise FileNotFoundError(f"{self.root} is not there")
+            raise FileNotFoundError(f"{self.root} does not exist")
         try:
             return text_in(_read(self.path / _NAME, _MOST_NAME_BYTES)[0])
         except FileNotFoundError:
             return ""
 
     async def take_name(self, name: str) -> None:
-        """Give the folder a name, the same by whoever does so. Raises ClaimFolderUnavailable."""
+        """Name the folder; all workers use the same name. Raises ClaimFolderUnavailable."""
         try:
             await self._in_thread(self._take_name, name)
         except OSError as error:
@@ -83,8 +83,8 @@ class ClaimFolder:
     # Writing
 
     async def store(self, bodies: Sequence[bytes]) -> list[Reference]:
-        """Write bodies, on disk when this returns. Raises ClaimFolderUnavailable, and has then left nothing behind."""
-        folder = self.path / secrets.token_hex(1)  # one for all of them: it has to be made durable as well
+        """Write bodies durably. Raises ClaimFolderUnavailable, and leaves no file then."""
+        folder = self.path / secrets.token_hex(1)  # one for all of them, since it is synced as well
         shares = [bodies[i::_THREADS] for i in range(min(_THREADS, len(bodies)))]
         self.has_stored = True
         try:
@@ -107,7 +107,7 @@ class ClaimFolder:
 
     def _make(self, folder: Path) -> None:
         if self._name_on_disk() != self.name:
-            raise FileNotFoundError(f"{self.path} is not the folder that was here before")
+            raise FileNotFoundError(f"{self.path} is not the folder that was used before")
         try:
             folder.mkdir(0o700)
         except FileExistsError:
@@ -115,7 +115,7 @@ class ClaimFolder:
         _sync_folder(self.path)
 
     async def try_to_write(self) -> None:
-        """Raise ClaimFolderUnavailable if nothing can be written. Leaves nothing behind."""
+        """Raise ClaimFolderUnavailable if nothing can be written. Leaves no file."""
         try:
             await self._in_thread(self._try)
         except OSError as error:
@@ -128,13 +128,13 @@ class ClaimFolder:
 
     def _unavailable(self, error: BaseException) -> ClaimFolderUnavailable:
         return ClaimFolderUnavailable(
-            f"cannot keep large bodies in {self.root}",
-            hint="see whether it is mounted, has room, and may be written by this user",
+            f"cannot store large bodies in {self.root}",
+            hint="check that it is mounted, has free space, and is writable by this user",
             detail=str(error),
         )
 
     async def remove(self, paths: Iterable[str]) -> int:
-        """Delete bodies; how many were still there. Raises ClaimFolderUnavailable."""
+        """Delete bodies; returns how many existed. Raises ClaimFolderUnavailable."""
         try:
             return await self._in_thread(self._remove, list(paths))
         except OSError as error:
@@ -142,8 +142,8 @@ class ClaimFolder:
 
     def _remove(self, paths: Sequence[str]) -> int:
         n = 0
-        if not self._is_here():  # or what is not mounted would pass for deleted
-            raise FileNotFoundError(f"{self.path} is not the folder that was here before")
+        if not self._is_here():  # otherwise files of an unmounted folder would count as deleted
+            raise FileNotFoundError(f"{self.path} is not the folder that was used before")
         for path in paths:
             with contextlib.suppress(FileNotFoundError):
                 (self.path / path).unlink()
@@ -151,7 +151,7 @@ class ClaimFolder:
         return n
 
     async def refresh(self, paths: Sequence[str]) -> None:
-        """Make bodies that nobody refers to yet young again."""
+        """Update the modification time of bodies that no message refers to yet, so that they are not orphans."""
         with contextlib.suppress(OSError):
             await self._in_thread(self._refresh, paths)
 
@@ -162,9 +162,9 @@ class ClaimFolder:
     # Reading
 
     async def load(self, stored: bytes) -> bytes:
-        """The body that a stored reference stands for.
+        """The body of a stored reference.
 
-        Raises BodyElsewhere where the folder cannot be read, and BodyLost where it can, and does not have it.
+        Raises BodyElsewhere if the folder cannot be read, and BodyLost if the folder does not have the body.
         """
         return await self._in_thread(self._load, Reference.decode(stored))
 
@@ -175,22 +175,22 @@ class ClaimFolder:
             if isinstance(error, FileNotFoundError) and self._is_here():
                 raise BodyLost(
                     f"the claim folder has no file {reference.path}",
-                    hint=f"bring it back to {self.path}, and put the letter back: flowq dlq retry",
+                    hint=f"restore it to {self.path}, then retry the dead letter: flowq dlq retry",
                 ) from None
             raise BodyElsewhere(
-                f"the body lies in {self.path}, which cannot be read here",
-                hint="mount the folder that all workers of the pipeline share, or set claim_folder to it",
+                f"the body is in {self.path}, which cannot be read here",
+                hint="mount the folder that all workers of the pipeline share, or point claim_folder to it",
                 detail=error.strerror or str(error),
             ) from None
         if not len(body) == n_bytes == reference.n_bytes:
             raise BodyLost(
                 f"file {reference.path} of the claim folder has {n_bytes:,} bytes, not {reference.n_bytes:,}",
-                hint=f"bring it back to {self.path}, and put the letter back: flowq dlq retry",
+                hint=f"restore it to {self.path}, then retry the dead letter: flowq dlq retry",
             )
         return body
 
     def _is_here(self) -> bool:
-        """Whether this is the folder itself, and not the place where it should be mounted."""
+        """Whether this is the folder itself, not its empty mount point."""
         try:
             name = self._name_on_disk()
         except OSError:
@@ -202,7 +202,7 @@ class ClaimFolder:
 
 
 def _written(folder: Path, bodies: Sequence[bytes]) -> list[str]:
-    """The names of new files with these bodies; none is left when one of them could not be written."""
+    """Write these bodies to new files and return their names; leaves none if one cannot be written."""
     names: list[str] = []
     try:
         for body in bodies:
@@ -224,13 +224,13 @@ def _written(folder: Path, bodies: Sequence[bytes]) -> list[str]:
 
 
 def _read(path: Path, most_bytes: int) -> tuple[bytes, int]:
-    """The beginning of a file, and its size. Raises OSError for a link: it may lead to any file of this user."""
+    """The beginning of a file, and its size. Raises OSError for a symbolic link, which could lead to any file."""
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
         return file.read(most_bytes), os.fstat(file.fileno()).st_size
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make sure that the names in a folder are on disk as well."""
+    """Sync the entries of a folder to disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

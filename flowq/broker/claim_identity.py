@@ -1,4 +1,4 @@
-"""Sees that all processes of a pipeline use one claim folder: its name is on record in Redis, and in the folder."""
+"""Makes all processes of a pipeline use one claim folder: its name is recorded in Redis and in the folder."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from flowq.delivery.stored import text_in
 from flowq.errors import WrongClaimFolder
 
 _NEW = "new "
-"""Before a name on record: it may not stand in the folder yet. Whoever finds it so, writes it there."""
+"""Prefix of a recorded name that may not be in the folder yet. Whoever reads it writes it there."""
 
 
 async def identify(broker: Broker) -> None:
-    """Find out that the folder is the one on record, or put it on record if there is none.
+    """Check that the folder is the one on record, or record it if there is none.
 
-    A Redis that has lost all its data takes the folder as it finds it. Raises WrongClaimFolder, BrokerError.
+    A Redis that has lost all its data records the folder it finds. Raises WrongClaimFolder, BrokerError.
     """
     folder, key = broker.claims, broker.keys.claims
     if folder is None or folder.name:
@@ -32,15 +32,15 @@ async def identify(broker: Broker) -> None:
         await answer_of(broker, b"SET", key, name)
     if name != recorded:
         raise WrongClaimFolder(
-            f"{folder.path} is not the folder in which the large bodies of {broker.keys.pipeline} lie",
-            hint="mount the one that all workers share; if it is gone for good, flowq run --fresh forgets it, "
-            f"and all messages, or redis-cli DEL {key} it alone",
+            f"{folder.path} is not the folder that holds the large bodies of {broker.keys.pipeline}",
+            hint="mount the one that all workers share; if it is lost, flowq run --fresh forgets it "
+            f"and all messages; redis-cli DEL {key} forgets only the folder",
         )
     folder.name = name
 
 
 async def forget(broker: Broker) -> None:
-    """Take the folder off the record: for a run that begins afresh."""
+    """Remove the record of the folder, for a fresh run."""
     await answer_of(broker, b"DEL", broker.keys.claims)
 
 

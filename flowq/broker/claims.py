@@ -1,4 +1,4 @@
-"""The claim check: large bodies are brought to the claim folder, references to them travel, and readers redeem them."""
+"""The claim check: stores large bodies in the claim folder, sends references instead, and lets readers redeem them."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ _PAUSES_PER_REFRESH = 5000  # minutes; files are given a day
 
 
 class ClaimCheck:
-    """Brings the large bodies of what is about to be written to the folder, and tells which nobody needs any more."""
+    """Stores the large bodies of outputs in the folder, and says which are no longer needed."""
 
     def __init__(self, folder: ClaimFolder, plan: Plan, identify: Callable[[], Awaitable[None]]) -> None:
         self._folder = folder
         self._identify = identify
         self._above = plan.claiming
         self._least = min(plan.claiming.values())
-        # What is kept may run again, and what was acknowledged before it has run is still needed.
+        # Kept messages may run again, and messages acknowledged before they run still need their bodies.
         self._releasing = frozenset(
             stage.name for stage in plan.consumers if stage.keep is None and stage.ack is AckMode.AFTER
         )
 
     async def deposit(self, outputs: Sequence[T]) -> Sequence[T]:
-        """What shall be written, with references in the place of large bodies. What is no `Output` stays as it is.
+        """The outputs with references in place of large bodies. Anything but an `Output` is unchanged.
 
-        Once for each: whoever tries again with what this gave, writes no file twice. Raises ClaimFolderUnavailable.
+        A retry with the result of this call writes no file twice. Raises ClaimFolderUnavailable.
         """
         large = {
             at: output
@@ -70,7 +70,7 @@ class ClaimCheck:
         return deposited
 
     async def deposit_settled(self, settled: Sequence[Settled]) -> Sequence[Settled]:
-        """The same for the outputs of what shall be settled."""
+        """The same for the outputs of settlements."""
         outputs = [output for _, how in settled if isinstance(how, Ack) for output in how.outputs]
         deposited = await self.deposit(outputs)
         if deposited is outputs:
@@ -82,7 +82,7 @@ class ClaimCheck:
         ]
 
     async def refresh(self, outputs: Sequence[object], *, n_pauses: int) -> None:
-        """Now and then, keep the files of outputs that wait for room from looking as if nobody would refer to them."""
+        """Every few thousand pauses, refresh the files of outputs that wait for room, so that they do not become orphans."""
         if n_pauses % _PAUSES_PER_REFRESH == 0:
             await self._folder.refresh(_paths(outputs))
 
@@ -92,7 +92,7 @@ class ClaimCheck:
             await self._folder.remove(_paths(outputs))
 
     def released(self, stage: str, settled: Sequence[Settled]) -> bytes:
-        """The references that nobody needs any more once this is settled, each with a line break; at least one such."""
+        """The references no longer needed once this is settled, each with a line break; at least a line break."""
         if stage not in self._releasing:
             return b"\n"
         bodies = [
@@ -106,9 +106,9 @@ class ClaimCheck:
 
 
 def claim_check(broker: Broker, plan: Plan) -> ClaimCheck | None:
-    """What a process of this pipeline brings its large bodies away with; None where nothing is brought away.
+    """The claim check of a pipeline; None if no stage has claim_above=, and for a Redis in memory.
 
-    That is where no stage has claim_above=, and with a Redis in memory. Raises NoClaimFolder.
+    Raises NoClaimFolder.
     """
     if not plan.claiming:
         return None
@@ -126,9 +126,9 @@ def claim_check(broker: Broker, plan: Plan) -> ClaimCheck | None:
 
 
 async def check_claim_folder(broker: Broker, plan: Plan, *, fresh: bool = False) -> None:
-    """What a process does before it reads or writes anything; `fresh`: whichever folder it was before.
+    """Check the folder before anything is read or written. `fresh`: any folder is accepted.
 
-    Raises NoClaimFolder, and WrongClaimFolder. A folder that cannot be reached now is waited for later.
+    Raises NoClaimFolder and WrongClaimFolder. A folder that is unreachable now is waited for later.
     """
     if claim_check(broker, plan) is not None:
         if fresh:
@@ -138,14 +138,14 @@ async def check_claim_folder(broker: Broker, plan: Plan, *, fresh: bool = False)
 
 
 async def redeem(folder: ClaimFolder | None, delivery: Delivery) -> Delivery:
-    """A delivery with its body in it, if the folder is known: to be read, not to be settled. Raises DecodeError."""
+    """A delivery with its body, if the folder is known: to read, not to settle. Raises DecodeError."""
     if folder is None or not is_claimed(delivery.header_bytes):
         return delivery
     return redeemed(delivery, await folder.load(delivery.body))
 
 
 async def content_of(folder: ClaimFolder | None, header: Header, body: bytes) -> bytes:
-    """A stored body as its stage would get it, wherever it lies. Raises DecodeError."""
+    """A stored body as its stage would get it, wherever it is stored. Raises DecodeError."""
     how = header.packing
     if folder is not None and lies_in_the_folder(header):
         body, how = await folder.load(body), packing_in_the_folder(header)

@@ -1,4 +1,4 @@
-"""Corrects what Redis keeps by its clock after that clock has been set back."""
+"""Corrects the times stored in Redis after its clock has been set back."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ LARGEST_STEP_LET_PASS_MS = 5000
 
 
 async def follow_clock(broker: Broker, plan: Plan) -> float:
-    """By how many seconds the clock of Redis has been set back since the last call of anybody, 0 if it has not.
+    """Return by how many seconds the clock of Redis has been set back since the last call of any worker, else 0.
 
-    Everything delayed, held, remembered, leased or given a turn is then as far away again as it was. Without this it
-    would stay where it is for as long as the clock takes to get there once more.
+    Moves delays, holds, deduplication, leases and turns back with the clock. Otherwise they would all last longer by
+    the size of the step.
     """
     keys, bound_ms = broker.keys, LARGEST_STEP_LET_PASS_MS
     if not await broker.script(scripts.FOLLOW_CLOCK, [keys.clock], bound_ms, 0, 0, 0, 0):

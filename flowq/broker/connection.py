@@ -1,4 +1,4 @@
-"""One connection to Redis: commands in, replies out, every failure translated and never half a reply left behind."""
+"""One connection to Redis: sends commands, returns replies, translates errors, never leaves half a reply unread."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _REPLICA_SECONDS = 1.0
 
 
 class Dialer(Protocol):
-    """Makes connections to whichever server holds the pipeline's slot at the moment."""
+    """Makes connections to the server that currently holds the slot of the pipeline."""
 
     @property
     def url(self) -> str:
@@ -43,7 +43,7 @@ class Dialer(Protocol):
 
     @property
     def is_private(self) -> bool:
-        """Whether no other process can reach this server: then there is nobody to hold a lease against."""
+        """Whether no other process can reach this server, so that no lease is needed."""
         ...
 
     async def dial(self) -> Connection:
@@ -86,7 +86,7 @@ def new_connection(
         "retry": Retry(NoBackoff(), 0),
         "socket_connect_timeout": CONNECT_TIMEOUT_SECONDS,
         "socket_timeout": None,  # every call has its own deadline
-        "driver_info": None,  # a user of Redis with few rights may not tell it
+        "driver_info": None,  # CLIENT SETINFO, which a restricted user may not call
         "protocol": 2,
         "parser_class": WatchedParser,
     }
@@ -96,7 +96,7 @@ def new_connection(
 
 
 async def connected(connection: Connection) -> Connection:
-    """Connect it. Cancelled in the middle of the greeting, redis-py would leave the socket open."""
+    """Connect it, and close the socket on failure. redis-py leaves it open if cancelled during the handshake."""
     try:
         await connection.connect()  # type: ignore[no-untyped-call]
     except BaseException:
@@ -108,7 +108,7 @@ async def connected(connection: Connection) -> Connection:
 async def discard(connection: Connection) -> None:
     """Close a connection at once, whatever state it is in.
 
-    redis-py closes politely: over TLS that waits for the other end, and after a half-written command for ever.
+    redis-py closes gracefully: over TLS it waits for the other end, and after a half-written command it never returns.
     """
     writer = connection._writer  # pyright: ignore[reportPrivateUsage]
     with contextlib.suppress(Exception):
@@ -118,7 +118,7 @@ async def discard(connection: Connection) -> None:
 
 
 def is_lost(connection: Connection) -> bool:
-    """Whether the other end has closed it, or the network has, while nobody was using it."""
+    """Whether it has been closed or broken while idle."""
     reader, writer = connection._reader, connection._writer  # pyright: ignore[reportPrivateUsage]
     if not isinstance(reader, asyncio.StreamReader) or writer is None:  # a fake one
         return False
@@ -126,12 +126,12 @@ def is_lost(connection: Connection) -> bool:
 
 
 class Link:
-    """One connection that is opened on demand and thrown away on the first sign of trouble.
+    """One connection, opened on demand and discarded on the first error.
 
-    Calls on one link run one after the other. Who has read something wants to know when a connection breaks, and when
-    another is opened: it may lead to another server, for which the same may be somebody else's. `renews`: a connection
-    that was lost while nothing was under way is replaced by the next call. Without it that call fails, and has its
-    caller begin anew: what he knows holds for the old connection alone.
+    Calls on one link run one after the other. `on_failure` and `on_open` are called when a connection breaks and when
+    another is opened: it may lead to another server, which may have given the same messages to another worker.
+    `renews`: a connection that was lost while idle is replaced by the next call. Otherwise that call fails, because
+    what its caller knows only holds for the old connection.
     """
 
     def __init__(
@@ -150,7 +150,7 @@ class Link:
         self._watch: StallWatch  # of the connection
         self._read: Reading
         self._turn = asyncio.Lock()
-        self.progressed_at = 0.0  # when a call that takes longer than its deadline was last seen to get on
+        self.progressed_at = 0.0  # when a call past its deadline last made progress
 
     def _note_progress(self) -> None:
         self.progressed_at = time.monotonic()
@@ -169,7 +169,7 @@ class Link:
     async def call_replicated(self, *command: Any, timeout_seconds: float) -> Any:
         """Like `call`, for a command that writes: raise BrokerUnavailable unless a replica has it within a second.
 
-        Both go in one breath: WAIT only knows of what its own connection wrote.
+        Both are sent together: WAIT only covers writes of its own connection.
         """
         waiting = b"WAIT", 1, round(_REPLICA_SECONDS * 1000)
         reply, replicas = await self.call_all([command, waiting], timeout_seconds=timeout_seconds)
@@ -183,15 +183,15 @@ class Link:
             raise problem
         raise BrokerUnavailable(
             f"no replica of Redis at {self._dialer.address} has confirmed within {_REPLICA_SECONDS:g} s",
-            hint='see whether one is connected: flowq doctor; or do without: durability="local"',
+            hint='check that one is connected: flowq doctor; or use durability="local"',
         )
 
     async def call_all(self, commands: Sequence[Command], *, timeout_seconds: float) -> list[Any]:
-        """Send several commands in one go; a reply that is an error stands in the list as an exception.
+        """Send several commands at once; an error reply is an exception in the list.
 
-        Raises BrokerUnavailable, and BrokerRefused where this user may not call one of them: whoever takes an error
-        for "nothing there" must not take that for it. `timeout_seconds` is how long no byte may move: a large reply
-        over a slow link takes the time that it needs.
+        Raises BrokerUnavailable, and BrokerRefused if this user may not call one of them, so that a caller which treats
+        errors as "nothing there" does not treat that as one. `timeout_seconds` limits the time without progress, not
+        the time that a large reply over a slow link takes.
         """
         replies = await self.replies_to(commands, timeout_seconds=timeout_seconds)
         for reply in replies:
@@ -200,7 +200,7 @@ class Link:
         return replies
 
     async def replies_to(self, commands: Sequence[Command], *, timeout_seconds: float) -> list[Any]:
-        """Like `call_all`, but every reply stands in the list. Raises BrokerUnavailable."""
+        """Like `call_all`, but all errors are in the list. Raises BrokerUnavailable."""
         # hiredis packs a thousand arguments in a fifth of the time of redis-py's own code
         packed: list[bytes] = [pack_command(tuple(command)) for command in commands]
         n_bytes = sum(map(len, packed))
@@ -220,10 +220,10 @@ class Link:
                     finally:
                         watch.end()
             except BaseException as error:
-                # Cancelled or failed in between, the next reply on this connection would answer the wrong command.
+                # After a cancellation or failure, the next reply on this connection would answer the wrong command.
                 await self._drop()
-                # Nothing in here is ours. Transports raise whatever they like: RuntimeError for a write after a
-                # reset, UnicodeError for the name of a host, ValueError, EOFError.
+                # Transports raise anything: RuntimeError for a write after a reset, UnicodeError for a host name,
+                # ValueError, EOFError.
                 if isinstance(error, Exception):
                     problem = translate(error, self._dialer.address)
                     if is_under_way:
@@ -243,7 +243,7 @@ class Link:
         await self.close()
 
     async def misled(self, detail: str) -> BrokerUnavailable:
-        """Drop a connection over which came what answers no call of ours; the error that says so."""
+        """Drop a connection that sent an invalid reply; returns the error to raise."""
         await self._drop()
         return translate(redis_errors.InvalidResponse(detail), self._dialer.address)  # type: ignore[return-value]
 
@@ -263,15 +263,15 @@ _WRONG_SERVER = (
     redis_errors.ClusterDownError,
     redis_errors.MasterDownError,
 )
-# In the middle of a sentence where an old server says it of a script. Who has lost its replicas may have been replaced.
+# Old servers put these in the middle of an error of a script. A primary without its replicas may have been replaced.
 _WRONG_SERVER_WORDS = ("READONLY", "NOREPLICAS")
 
 
 def _reading(connection: Connection) -> Reading:
-    """Reads a reply. redis-py's own way there does nothing more, and costs a tenth of a call."""
+    """How to read a reply. redis-py's own method does the same and costs a tenth of a call more."""
     parser: Any = connection._parser  # pyright: ignore[reportPrivateUsage]
-    is_one_of_theirs = isinstance(connection, AbstractConnection)  # pyright: ignore[reportUnnecessaryIsInstance]
-    if is_one_of_theirs and isinstance(parser, WatchedParser):
+    is_of_redis_py = isinstance(connection, AbstractConnection)  # pyright: ignore[reportUnnecessaryIsInstance]
+    if is_of_redis_py and isinstance(parser, WatchedParser):
         return parser.read_response
     return partial(connection.read_response, disconnect_on_error=False)  # pyright: ignore[reportUnknownVariableType]
 
@@ -283,7 +283,7 @@ async def _read_reply(read: Reading) -> Any:
         reply = error
     if isinstance(reply, redis_errors.ResponseError):
         if isinstance(reply, _WRONG_SERVER):
-            raise reply  # it was demoted, or the slot has moved: the connection leads to the wrong place
+            raise reply  # it was demoted, or the slot has moved: this is the wrong server
         if any(word in str(reply) for word in (*_WRONG_SERVER_WORDS, PROTOCOL_ERROR)):
-            raise reply  # in the last case it is about to close the connection
+            raise reply  # after a protocol error, Redis closes the connection
     return reply

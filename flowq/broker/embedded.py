@@ -36,7 +36,7 @@ from flowq.broker.data_folder import (
     password_of,
     prepare,
     size_of,
-    text_behind,
+    text_after,
 )
 from flowq.errors import BrokerUnavailable
 
@@ -330,7 +330,7 @@ def _still_stopping(folder: Path) -> BrokerUnavailable:
 
 
 def _did_not_start(binary: str, log: Path, log_start_bytes: int) -> BrokerUnavailable:
-    written = text_behind(log, log_start_bytes)
+    written = text_after(log, log_start_bytes)
     hint = f"see {log}; {SERVER_VARIABLE} chooses another server program"
     if "RDB format version" in written:
         hint = _newer_needed(log.parent)
