@@ -18,29 +18,29 @@ from flowq.runtime.streams import flush_and_discard, prepare_streams
 COMMANDS = (
     ("run", "Run", "Run a pipeline, or some of its stages."),
     ("push", "Run", "Put messages into a pipeline."),
-    ("purge", "Run", "Remove messages that wait."),
-    ("replay", "Run", "Run settled messages again that a stage has kept."),
-    ("status", "Look", "Show what waits, runs and died, stage by stage."),
-    ("dlq", "Look", "Look at dead letters, mend them, and send them back."),
-    ("peek", "Look", "Show messages where they wait, without taking them."),
-    ("trace", "Look", "Show where a message came from, and what came of it."),
+    ("purge", "Run", "Remove waiting messages."),
+    ("replay", "Run", "Rerun settled messages that a stage has kept."),
+    ("status", "Look", "Show what is waiting, running and dead, stage by stage."),
+    ("dlq", "Look", "Inspect, fix, retry and remove dead letters."),
+    ("peek", "Look", "Show messages without consuming them."),
+    ("trace", "Look", "Show the ancestors and descendants of a message."),
     ("doctor", "Look", "Examine the Redis that flowq uses."),
-    ("top", "Look", "Watch a pipeline on the whole screen."),
-    ("healthcheck", "Look", "Tell whether the workers of this machine are well."),
+    ("top", "Look", "Watch a pipeline, full screen."),
+    ("healthcheck", "Look", "Check the health of the workers on this machine."),
     ("exporter", "Look", "Serve the metrics of all pipelines to Prometheus."),
-    ("pause", "Steer", "Have a pipeline or a stage start nothing new."),
-    ("resume", "Steer", "Have what is paused go on."),
+    ("pause", "Steer", "Pause a pipeline, a stage or a key."),
+    ("resume", "Steer", "Resume a pipeline, a stage or a key."),
     ("plan", "Steer", "Compare the code with what is in Redis."),
-    ("apply", "Steer", "Make Redis agree with the code of a pipeline."),
+    ("apply", "Steer", "Bring Redis in line with the code of a pipeline."),
     ("gc", "Steer", "Remove edges that a pipeline no longer has."),
     ("graph", "Write", "Draw a pipeline."),
-    ("new", "Write", "Write a pipeline with its test, to begin from."),
-    ("init", "Write", "Make this folder a project for pipelines."),
+    ("new", "Write", "Create a pipeline and its test from a template."),
+    ("init", "Write", "Set up this folder as a project."),
     ("try", "Write", "Run one stage on a message, without Redis."),
     ("check", "Write", "Check pipelines without running them."),
     ("export", "Write", "Write manifests and dashboards for other tools."),
     ("ls", "Write", "List the pipelines of this project."),
-    ("config", "Write", "Show the settings that apply, and where each comes from."),
+    ("config", "Write", "Show the effective settings and where each comes from."),
 )
 
 
@@ -82,7 +82,7 @@ def flowq(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
     ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show whole tracebacks. May stand anywhere.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show full tracebacks. Can be given anywhere.")] = False,
 ) -> None:
     """Typed pipelines of several stages over Redis Streams.
 
@@ -100,7 +100,7 @@ def main() -> int:
     """Run the command line of this process; returns the exit code.
 
     Exit codes: 0 done, 1 unexpected error, 2 wrong usage, wiring or import, 3 new dead letters, 4 Redis cannot be
-    reached, 5 time was up, 130 interrupted, 143 forced to stop.
+    reached, 5 --for ended before the pipeline was drained, 130 interrupted, 143 forced to stop.
     """
     prepare_streams()
     return run(sys.argv[1:])

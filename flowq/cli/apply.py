@@ -29,13 +29,13 @@ def command(
     move: Moves = None,
     sample: Sample = 1000,
     yes: Annotated[
-        bool, typer.Option("--yes", "-y", help="Although messages do not fit, and will be dead letters.")
+        bool, typer.Option("--yes", "-y", help="Apply even if messages do not fit and will become dead letters.")
     ] = False,
     json: Json = False,
     *,
     settings: Here,
 ) -> None:
-    """Make Redis agree with the code of a pipeline.
+    """Bring Redis in line with the code of a pipeline.
 
     Moves the messages and dead letters of renamed stages, what they have seen and their counters; a renamed source
     goes on where it was. Strikes off edges that are gone and empty; puts the schemas on record. Each step is atomic:
@@ -61,7 +61,7 @@ def command(
             if changes.misfits and not yes:
                 show_changes(changes, sys.stderr, json=False)
                 raise Misfits(
-                    f"{changes.misfits:,} messages do not fit the code any more; nothing was changed",
+                    f"{changes.misfits:,} messages no longer fit the code; nothing was changed",
                     hint="let the earlier version finish them, give new fields a default, or --yes",
                 )
             return changes, await apply(broker, plan, changes, await Inspector(plan, broker).workers())
@@ -80,4 +80,4 @@ def command(
     left = [change for change in changes.changes if change.kind == "left" and change.messages]
     for change in left:
         print(f"left {change.messages:,} on {change.edge}  (flowq gc {name}, or --move)")
-    print(f"{name} is up to date" + (" but for that" if left else ""))
+    print(f"{name} is up to date" + (" otherwise" if left else ""))

@@ -28,7 +28,7 @@ def show_changes(changes: Changes, file: IO[str], *, json: bool) -> None:
         return
     console = console_for(file)
     if not changes.seen_ms:
-        console.print(f"{changes.pipeline} has not run here yet: there is nothing to compare it with")
+        console.print(f"{changes.pipeline} has not run here yet: there is nothing to compare with")
         return
     if not changes.changes:
         console.print(f"{changes.pipeline} is up to date")
@@ -48,7 +48,7 @@ def _row(change: Change) -> tuple[Text, Text, Text, Text]:
     sign, style = _SIGNS[change.kind]
     what = {
         "new": "new",
-        "left": "not in the code any more",
+        "left": "no longer in the code",
         "moved": f"goes to {change.to}",
         "schema": "another schema",
     }[change.kind]
@@ -67,13 +67,13 @@ def _what_to_do(changes: Changes) -> Iterator[str]:
     for old, new in changes.likely.items():
         yield f"{new} takes what {old} took: renamed?  flowq plan {name}{moves} --move {old}={new}"
     for old, new in changes.likely_sources.items():
-        yield f"{new} begins anew, or goes on where {old} was: renamed?  flowq plan {name}{moves} --move {old}={new}"
+        yield f"{new} starts over, unless it is {old} renamed:  flowq plan {name}{moves} --move {old}={new}"
     if changes.misfits:
         reason = next(change.fit.reason for change in changes.changes if change.fit.misfits)
-        yield f"{changes.misfits:,} do not fit, and will be dead letters. The first: {printable(reason)}"
+        yield f"{changes.misfits:,} do not fit and will become dead letters. The first: {printable(reason)}"
     left = sum(change.messages for change in changes.changes if change.kind == "left")
     likely = changes.likely or changes.likely_sources
     if left and not likely:
-        yield f"{left:,} would stay behind: --move OLD=NEW, or remove them:  flowq gc {name}"
+        yield f"{left:,} would be left behind: --move OLD=NEW, or remove them:  flowq gc {name}"
     if not likely:
         yield f"to carry it out:  flowq apply {name}{moves}"

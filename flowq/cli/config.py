@@ -32,7 +32,7 @@ def command(
     *,
     settings: Here,
 ) -> None:
-    """Show the settings that apply, and where each comes from; with NAME, those of its stages as well.
+    """Show the effective settings and where each comes from; with NAME, those of its stages as well.
 
     Later ones win: built-in, @stage(...), [tool.flowq] in pyproject.toml, its profile, FLOWQ_* variables, options.
     Passwords are not shown.

@@ -12,7 +12,7 @@ def is_agreed(name: str, what: str, command: str) -> bool:
     if not sys.stdin.isatty():
         note(f"nothing was removed  ({command})")
         return False
-    print(f"type {name} to remove {what} for good: ", end="", file=sys.stderr, flush=True)
+    print(f"type {name} to remove {what} permanently: ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip() != name:
         note("nothing was removed")
         return False

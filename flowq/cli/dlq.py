@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from flowq.repair.letter import DeadLetterGroup, DeadLetterRecord
     from flowq.repair.selection import Selection
 
-command = typer.Typer(help="Look at dead letters, mend them, and send them back.")
+command = typer.Typer(help="Inspect, fix, retry and remove dead letters.")
 
 
 @command.command("ls")
@@ -123,11 +123,11 @@ def retry(
     ] = None,
     assignments: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of each message first. May be given again."),
+        typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of each message first. Repeatable."),
     ] = None,
     edit: Annotated[bool, typer.Option("--edit", help="Change the messages in $EDITOR first.")] = False,
     rate: Annotated[
-        str | None, typer.Option("--rate", metavar="N", help='At most so many a second, or "600/m".')
+        str | None, typer.Option("--rate", metavar="N", help='At most N per second, or "600/m".')
     ] = None,
     dry_run: DryRun = False,
     json: Json = False,
@@ -146,7 +146,7 @@ def retry(
     """
     pace = per_second(rate)
     if edit and assignments:
-        raise UsageError("--edit and --set exclude each other")
+        raise UsageError("--edit and --set cannot be combined")
 
     async def put_back(letters: DeadLetters, inspector: Inspector) -> tuple[Mapping[str, int], str]:
         from flowq.cli.run_text import command_to_finish
@@ -231,10 +231,10 @@ def export(
 @command.command("import")
 def import_(
     name: PipelineName,
-    source: Annotated[str, typer.Argument(metavar="FILE", help="Lines of flowq dlq export; - for standard input.")],
-    retry: Annotated[bool, typer.Option("--retry", help="Put the letters back to be run, in the same step.")] = False,
+    source: Annotated[str, typer.Argument(metavar="FILE", help="The output of flowq dlq export; - for standard input.")],
+    retry: Annotated[bool, typer.Option("--retry", help="Also put the letters back, in the same step.")] = False,
     restore: Annotated[
-        bool, typer.Option("--restore", help="Add those that are not there any more, or come from elsewhere.")
+        bool, typer.Option("--restore", help="Add letters that were removed, or come from another Redis.")
     ] = False,
     json: Json = False,
     *,
@@ -253,7 +253,7 @@ def import_(
     from flowq.cli.lines import opened
 
     if retry and restore:
-        raise UsageError("--retry and --restore exclude each other", hint=f"--restore, then flowq dlq retry {name}")
+        raise UsageError("--retry and --restore cannot be combined", hint=f"--restore, then flowq dlq retry {name}")
 
     async def take(letters: DeadLetters, _: Inspector) -> None:
         importer = Importer(letters, restores=restore, puts_back=retry)
@@ -281,7 +281,7 @@ async def _edited(
         return chosen, with_fields(assignments) if assignments else None
     found = await letters.first(chosen, limit=min(chosen.limit or MOST_TO_EDIT + 1, MOST_TO_EDIT + 1))
     if len(found) > MOST_TO_EDIT:
-        raise UsageError(f"these are more than {MOST_TO_EDIT} letters to edit", hint="-n 100, or flowq dlq export")
+        raise UsageError(f"more than {MOST_TO_EDIT} letters to edit", hint="-n 100, or flowq dlq export")
     bodies: Mapping[str, bytes] = in_editor(found) if found else {}
     these = replace(chosen, ids=list(bodies), limit=None) if bodies else replace(chosen, limit=0)
 

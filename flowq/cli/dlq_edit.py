@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 MOST_TO_EDIT = 100
 _HELP = """\
-# Change the messages, save and close: they are put back so. Delete a block, and its letter stays dead.
+# Edit the messages, then save and close: the letters are put back with them. To leave a letter dead, delete its block.
 """
 
 
@@ -31,7 +31,7 @@ def with_fields(assignments: Sequence[str]) -> Edit:
     for written in assignments:
         path, equals, value = written.partition("=")
         if not path.strip() or not equals:
-            raise UsageError(f'--set "{written}" sets nothing', hint="--set field=value, with dots into objects")
+            raise UsageError(f'--set "{written}" is not FIELD=VALUE', hint="write  --set field=value, with dots for nested fields")
         fields.append((path.strip().split("."), _json_or_text(value)))
 
     def edit(letter: DeadLetterRecord) -> bytes:
@@ -56,8 +56,8 @@ def _set(message: Any, path: Sequence[str], value: Any, letter_id: str) -> None:
         message = cast("dict[str, Any]", message).get(name) if isinstance(message, dict) else None
     if not isinstance(message, dict):
         raise UsageError(
-            f"letter {letter_id}: there is no object to set {'.'.join(path)} in; nothing was put back",
-            hint="narrow it down with --where, or mend the message with --edit",
+            f"letter {letter_id}: {'.'.join(path)} cannot be set: its parent is not an object; nothing was put back",
+            hint="narrow it down with --where, or fix the message with --edit",
         )
     message[last] = value
 
@@ -97,5 +97,5 @@ def _messages(text: str, known: set[str]) -> dict[str, bytes]:
             try:
                 found[letter_id] = orjson.dumps(orjson.loads(body))
             except orjson.JSONDecodeError as error:
-                raise UsageError(f"letter {letter_id} is no JSON: {error}; nothing was put back") from None
+                raise UsageError(f"letter {letter_id} is not JSON: {error}; nothing was put back") from None
     return found

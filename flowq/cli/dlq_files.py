@@ -55,7 +55,7 @@ class Imported:
         if json:
             print(json_text(self.as_json(), indent=True))
             return
-        done = "put back to" if puts_back else "mended in"
+        done = "put back to" if puts_back else "changed in"
         for stage, n in (+self.mended).items():
             print(f"{n_letters(n)} {done} {stage}")
         for stage, n in (+self.restored).items():
@@ -113,7 +113,7 @@ class Importer:
                 letters.append(DeadLetterRecord.from_json(values))
             except ValueError as error:
                 raise BadLetter(
-                    f"line {line_number} is no letter that can be restored: {error}",
+                    f"line {line_number} cannot be restored: {error}",
                     hint="lines as flowq dlq export writes them",
                 ) from None
         added = await self._letters.restore(letters)
@@ -129,9 +129,9 @@ def _read(line: Line) -> tuple[dict[str, Any], bytes]:
     try:
         values = orjson.loads(line.content)
     except orjson.JSONDecodeError as error:
-        raise BadLetter(f"line {line.number} is no JSON: {error}", hint=hint) from None
+        raise BadLetter(f"line {line.number} is not JSON: {error}", hint=hint) from None
     if not isinstance(values, dict):
-        raise BadLetter(f"line {line.number} is no JSON object", hint=hint)
+        raise BadLetter(f"line {line.number} is not a JSON object", hint=hint)
     letter = cast("dict[str, Any]", values)
     for name in ("stage", "id"):
         if not isinstance(letter.get(name), str):

@@ -42,10 +42,10 @@ Where = Annotated[
     typer.Option(
         "--where",
         metavar="CONDITION",
-        help="Only messages with field=value, !=, <, <=, >, >=, or field~GLOB. May be given again.",
+        help="Only messages with field=value, !=, <, <=, >, >=, or field~GLOB. Repeatable.",
     ),
 ]
-Limit = Annotated[int | None, typer.Option("--limit", "-n", metavar="N", min=1, help="At most so many.")]
+Limit = Annotated[int | None, typer.Option("--limit", "-n", metavar="N", min=1, help="At most N.")]
 Ids = Annotated[
     list[str] | None,
     typer.Argument(metavar="[ID]", help="Only these: ids of letters or of messages, or kinds as ls shows them."),

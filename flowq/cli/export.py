@@ -85,13 +85,13 @@ def _plan(name: str) -> Plan:
     plan = load(name, Settings.load()).pipeline.plan
     for taken in ("exporter", "redis"):
         if taken in plan.stage_by_name:
-            raise UsageError(f'the stage "{taken}" would be taken for a service of that name', hint="rename the stage")
+            raise UsageError(f'the stage "{taken}" would clash with the service of that name', hint="rename the stage")
     return plan
 
 
 def _check(form: re.Pattern[str], flag: str, given: str) -> None:
     if not form.fullmatch(given):
-        raise UsageError(f'{flag}: "{given}" cannot be one')
+        raise UsageError(f'{flag}: "{given}" is not valid')
 
 
 def _write(text: str, output: Path | None) -> None:

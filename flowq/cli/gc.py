@@ -86,7 +86,7 @@ async def _remove(broker: Broker, orphans: Sequence[Orphan]) -> None:
 
     for orphan in orphans:
         if not await drop_edge(broker, orphan):
-            raise UsageError(f"{orphan.edge} has changed since it was listed, and was kept", hint="flowq gc, again")
+            raise UsageError(f"{orphan.edge} has changed since it was listed, and was kept", hint="run flowq gc again")
 
 
 def _refuse_served(orphans: Sequence[Orphan], workers: Mapping[str, Mapping[str, object]]) -> None:
@@ -134,7 +134,7 @@ def _list(plan: Plan, orphans: Sequence[Orphan]) -> None:
 
 def _tell_of(bodies: OrphanedBodies, broker: Broker) -> None:
     if bodies.paths and broker.claims is not None:
-        print(f"{_files(bodies)} in {broker.claims.path}, to which no message refers")
+        print(f"{_files(bodies)} in {broker.claims.path} that no message refers to")
 
 
 def _is_agreed(plan: Plan, orphans: Sequence[Orphan], bodies: OrphanedBodies) -> bool:

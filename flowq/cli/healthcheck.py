@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 def command(
     name: PipelineNameOrAll = None,
     silent: Annotated[
-        str, typer.Option(metavar="DURATION", help="A worker that has read nothing for so long is stuck.")
+        str, typer.Option(metavar="DURATION", help="A worker that has read nothing for this long is stuck.")
     ] = "30s",
     json: Json = False,
     *,
     settings: Here,
 ) -> None:
-    """Tell whether the workers of this machine are well.
+    """Check the health of the workers on this machine.
 
     For HEALTHCHECK, systemd and cron. Looks at the leases of the workers of this machine or container, and at how long
     ago they have read from Redis. Your code is not imported. A worker that waits for messages, or whose handlers take
@@ -45,7 +45,7 @@ def command(
     found = asyncio.run(_workers_here(names, settings))
     faults = [fault for worker in found if (fault := worker.fault(most_silent_seconds))]
     if not found:
-        faults = [f"no worker of {name or 'this project'} runs here"]
+        faults = [f"no worker of {name or 'this project'} is running here"]
     if json:
         from flowq.printable import json_text
 
@@ -54,7 +54,7 @@ def command(
         for fault in faults:
             note(fault)
         if not faults:
-            print(f"{len(found)} worker{'s' * (len(found) != 1)} well")
+            print(f"{len(found)} worker{'s' * (len(found) != 1)} healthy")
     raise typer.Exit(1 if faults else 0)
 
 

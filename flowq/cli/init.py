@@ -10,7 +10,7 @@ from flowq.cli.scaffold import TEMPLATES, project
 
 
 def command() -> None:
-    """Make this folder a project for pipelines.
+    """Set up this folder as a project.
 
     Writes the settings into pyproject.toml, a new one or at the end of yours, and leaves alone what is there.
 
@@ -20,5 +20,5 @@ def command() -> None:
     folder = folder_of_pipelines()
     written = project(Path.cwd(), folder).write(force=False)
     Path(folder).mkdir(parents=True, exist_ok=True)
-    print("\n".join(written) or "this is a project already")
-    note(f"now a pipeline:  flowq new NAME --template {'|'.join(TEMPLATES)}")
+    print("\n".join(written) or "this folder is already a project")
+    note(f"next:  flowq new NAME --template {'|'.join(TEMPLATES)}")

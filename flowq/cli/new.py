@@ -26,13 +26,13 @@ def command(
             "--template",
             "-t",
             metavar="|".join(TEMPLATES),
-            help="What to begin from.",
+            help="The template.",
             autocompletion=lambda: [*TEMPLATES],
         ),
     ] = "scraping",
-    force: Annotated[bool, typer.Option("--force", help="Write over files that are there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite existing files.")] = False,
 ) -> None:
-    """Write a pipeline with its test, to begin from.
+    """Create a pipeline and its test from a template.
 
     It runs as it is, and its test passes. Writes pipelines/NAME.py, tests/test_NAME.py, a sample of data where the
     template needs one, and the settings in pyproject.toml if they are missing.
@@ -47,11 +47,11 @@ def command(
         raise UsageError(f'there is no template "{template}"', hint=hint)
     if not _NAME.fullmatch(name) or iskeyword(name) or name.startswith("__"):
         raise UsageError(
-            f'"{name}" cannot name a pipeline', hint="at most 64 small letters, digits and _, as a Python name"
+            f'"{name}" cannot name a pipeline', hint="a Python name of at most 64 lower-case letters, digits and _"
         )
     if user := user_of_name(name, template):
         hint = f"{name}_pipeline, perhaps"
-        raise UsageError(f'"{name}" cannot name a pipeline: it is the name of {user}', hint=hint)
+        raise UsageError(f'"{name}" cannot name a pipeline: it is already {user}', hint=hint)
     written = pipeline(Path.cwd(), folder_of_pipelines(), name, template).write(force=force)
     print("\n".join(written))
     needs, does = TEMPLATES[template]
@@ -63,5 +63,5 @@ def folder_of_pipelines() -> str:
     """The folder of this project that holds pipelines. Raises UsageError if Python could not import from it."""
     folders = [place.rstrip("/") for place in settings_here().pipelines if ":" not in place]
     if not folders or not all(part.isidentifier() for part in folders[0].split("/")):
-        raise UsageError("this project has no folder for pipelines", hint='set  [tool.flowq] pipelines = "pipelines"')
+        raise UsageError("this project has no folder of pipelines", hint='set  [tool.flowq] pipelines = "pipelines"')
     return folders[0]

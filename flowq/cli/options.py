@@ -47,7 +47,7 @@ PipelineOrStage = Annotated[
         show_default=False,
     ),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Remove them without asking.")]
 RedisUrl = Annotated[
     str | None,
@@ -65,7 +65,7 @@ Namespace = Annotated[
 Profile = Annotated[
     str | None,
     typer.Option(
-        "--profile", metavar="NAME", rich_help_panel="Redis", help="Take [tool.flowq.profiles.NAME] of pyproject.toml."
+        "--profile", metavar="NAME", rich_help_panel="Redis", help="Use [tool.flowq.profiles.NAME] of pyproject.toml."
     ),
 ]
 

@@ -28,7 +28,7 @@ def command(
     *,
     settings: Here,
 ) -> None:
-    """Have a pipeline or a stage start nothing new.
+    """Pause a pipeline, a stage or a key.
 
     Workers notice within a second: what they run finishes, everything else waits, and what is pushed waits as well.
     It stays so over restarts until `flowq resume`. A run that drains waits for that.
@@ -56,7 +56,7 @@ def command(
         balances = balance_of(plan, snapshot)
         running = sum(balances[name].running for name in ([stage] if stage else balances))
         finishing = f"; {running:,} running will finish" if running else ""
-        return f"{target} is paused{'' if is_new else ' already'}{finishing}  (flowq resume {target})"
+        return f"{target} {'is' if is_new else 'was already'} paused{finishing}  (flowq resume {target})"
 
     print(printable(asyncio.run(pause())))
 

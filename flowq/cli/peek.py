@@ -34,9 +34,9 @@ def command(
         ),
     ],
     limit: Annotated[
-        int, typer.Option("-n", "--limit", metavar="N", min=1, max=1000, help="At most so many of each kind an edge.")
+        int, typer.Option("-n", "--limit", metavar="N", min=1, max=1000, help="At most N per state and edge.")
     ] = 5,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with those that come, until Ctrl-C.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep showing new ones, until Ctrl-C.")] = False,
     json: Json = False,
     *,
     settings: Here,

@@ -14,7 +14,7 @@ from flowq.errors import UsageError
 
 Moves = Annotated[
     list[str] | None,
-    typer.Option("--move", "-m", metavar="OLD=NEW", help="A stage or source that has another name now. Repeatable."),
+    typer.Option("--move", "-m", metavar="OLD=NEW", help="A renamed stage or source. Repeatable."),
 ]
 Sample = Annotated[
     int, typer.Option("--sample", min=1, metavar="N", help="Messages to validate on an edge whose schema differs.")

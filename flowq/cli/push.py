@@ -52,7 +52,7 @@ def command(
         str | None, typer.Option("--delay", metavar="DURATION", help='Run it later: "30s", "5m", "1d".')
     ] = None,
     id_: Annotated[
-        str | None, typer.Option("--id", metavar="ID", help="An id of yours; pushed again within an hour, stored once.")
+        str | None, typer.Option("--id", metavar="ID", help="An id of your own; pushed again within an hour, it is stored once.")
     ] = None,
     no_wait: Annotated[
         bool, typer.Option("--no-wait", help="Fail when the stage is full, instead of waiting.")
@@ -119,7 +119,7 @@ def entrance(plan: Plan, name: str = "") -> StagePlan:
     if len(heads) == 1:
         return plan.stage(heads[0])
     hint = "one of " + ", ".join(f"{plan.name}.{name}" for name in heads or origins)
-    raise UsageError("which stage is the message for?", hint=hint)
+    raise UsageError("which stage should receive the message?", hint=hint)
 
 
 class Inlet:

@@ -19,7 +19,7 @@ def command(
         typer.Option(
             "--from",
             metavar="STAGE",
-            help="The stage to begin from.",
+            help="The stage to start from.",
             show_default=False,
             autocompletion=complete_stage,
         ),

@@ -15,7 +15,7 @@ def command(
     *,
     settings: Here,
 ) -> None:
-    """Have what is paused go on.
+    """Resume a pipeline, a stage or a key.
 
     Without a stage, everything of the pipeline that is paused goes on, but for keys. With --key a hold ends that a
     handler has asked for as well.
@@ -36,10 +36,10 @@ def command(
             inspector = Inspector(plan, broker)
             if key:
                 ended = [await inspector.resume_key(paced, key.partition("=")[2]) for paced in keyed]
-                return f"{key} goes on in {', '.join(keyed)}" if any(ended) else f"{key} was not paused"
+                return f"{key} is resumed in {', '.join(keyed)}" if any(ended) else f"{key} was not paused"
             was_paused = await inspector.resume(stage or None)
             if stage and WHOLE in await inspector.paused():
                 return f"all of {plan.name} is still paused  (flowq resume {plan.name})"
-        return f"{target} goes on" if was_paused else f"{target} was not paused"
+        return f"{target} is resumed" if was_paused else f"{target} was not paused"
 
     print(printable(asyncio.run(resume())))

@@ -47,7 +47,7 @@ Concurrency = Annotated[
         "--concurrency",
         "-c",
         metavar="STAGE=N",
-        help="Handlers at once in a process.",
+        help="Concurrent handlers per process.",
         autocompletion=complete_number_of_stage,
     ),
 ]
@@ -95,9 +95,9 @@ def command(
     for_: Annotated[str | None, typer.Option("--for", metavar="DURATION", help='Stop after "10m".')] = None,
     limit: Limits = None,
     max_dead: Annotated[int, typer.Option(min=0, help="Dead letters that still count as success.")] = 0,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Forget what is left of earlier runs first.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Discard what earlier runs left first.")] = False,
     memory: Annotated[bool, typer.Option("--memory", help="Without any server, in this process.")] = False,
-    grace: Annotated[str | None, typer.Option(metavar="DURATION", help="Time to finish at a stop.")] = None,
+    grace: Annotated[str | None, typer.Option(metavar="DURATION", help="Time to finish after a stop signal.")] = None,
     lease: Annotated[
         str | None, typer.Option(metavar="DURATION", help="How long a silent worker keeps its messages.")
     ] = None,
@@ -140,7 +140,7 @@ def command(
       flowq run scrape --memory -a url=https://example.org/
       flowq run scrape --stage fetch --metrics :9100 --log-format json
 
-    Exit codes: 0 done, 2 usage, 3 drained with new dead letters, 4 Redis unreachable, 5 --for was over before the
+    Exit codes: 0 done, 2 usage, 3 drained with new dead letters, 4 Redis unreachable, 5 --for ended before the
     pipeline was drained, 130 after Ctrl-C, 143 after a second SIGTERM.
     """
     from flowq.cli.loading import load
@@ -190,7 +190,7 @@ def _run_and_leave(session: Session) -> None:
         code = report(error, debug=bool(os.environ.get("FLOWQ_DEBUG")))
     flush_and_discard()
     if lost := loss_of(output):
-        note(f"not all could be written to standard output: {lost.strerror or lost}")
+        note(f"some output could not be written to standard output: {lost.strerror or lost}")
     leave(code)  # a runner that is closed, and an exit, wait for handlers in threads, which have been given up
 
 

@@ -90,7 +90,7 @@ class Session:
             if self.json:  # what handlers print is not our data
                 stack.enter_context(contextlib.redirect_stdout(sys.stderr))
             if self.drains and (elsewhere := [name for name in before.open_sources if not self._runs(name)]):
-                screen.note(f"{', '.join(elsewhere)} has not finished, and does not run here: this run waits for it")
+                screen.note(f"{', '.join(elsewhere)} has not finished and does not run here: this run waits for it")
             watch = Watch(self, run, screen, stop, before, broker)
             if self._is_in_process:
                 telemetry = Telemetry(self.plan.name, logs=self.log_format == "json", traces=self.traces)

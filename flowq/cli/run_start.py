@@ -30,6 +30,6 @@ async def warnings_at_start(broker: Broker, plan: Plan, *, is_own: bool) -> Sequ
     recorded = await record_plan(broker, plan)
     orphans = [orphan for orphan in await orphans_of(broker, plan, recorded) if orphan.outstanding]
     if orphans:
-        lying = ", ".join(f"{orphan.outstanding:,} on {orphan.edge}" for orphan in orphans)
-        warnings.append(f"messages lie on edges that {plan.name} no longer has: {lying}  (flowq gc {plan.name})")
+        left = ", ".join(f"{orphan.outstanding:,} on {orphan.edge}" for orphan in orphans)
+        warnings.append(f"messages are left on edges that {plan.name} no longer has: {left}  (flowq gc {plan.name})")
     return warnings

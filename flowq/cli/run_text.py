@@ -54,7 +54,7 @@ def first_lines(about: RunAbout, plan: Plan, width: int) -> list[Text]:
     if about.others:
         parts.append(f"joins {about.others} worker{'s' * (about.others > 1)}")
     elif about.goes_on:
-        parts.append("goes on where it was broken off")
+        parts.append("resumes where it stopped")
     parts.append("exits when drained (--forever to stay)" if about.drains else "runs until stopped (--drain to exit)")
     how = Text(", ".join(parts))
     together = Text.assemble(what, "  ", how)
@@ -146,7 +146,7 @@ def end_lines(
     if summary.dead:
         lines.append(Text.assemble(("dead letters  ", "dim"), f"flowq dlq ls {summary.pipeline}"))
     if not summary.drained:
-        lines.append(Text.assemble(("to go on      ", "dim"), "the same command again"))
+        lines.append(Text.assemble(("to resume     ", "dim"), "run the same command again"))
     return lines
 
 

@@ -61,7 +61,7 @@ class Watch:
             why = await self._watch(workers)
         finally:
             if self._stop.requested.is_set():
-                self._screen.note("stopping: finishing what runs", hint="Ctrl-C again: hand it back")
+                self._screen.note("stopping: finishing running messages", hint="Ctrl-C again: hand them back")
             await self._stop_while_watching(workers)
             self._screen.close()
         if workers.failed.done():
@@ -71,7 +71,7 @@ class Watch:
             return 1
         snapshot = await self._last_look()
         if snapshot is None:
-            self._screen.note("Redis does not answer: what was running will be run again")
+            self._screen.note("Redis does not answer: running messages will run again")
             return exit_code_of_signals(self._stop.received)
         if self._session.memory:
             await self._tell_of_the_dead()
@@ -150,7 +150,7 @@ class Watch:
         words = pause_words(self._session.plan, snapshot)
         if words != self._told_pauses:
             self._told_pauses = words
-            self._screen.note(words or "nothing is paused any more")
+            self._screen.note(words or "nothing is paused now")
 
     def _pause_seconds(self, snapshot: Snapshot, passed: float) -> float:
         """Until the next look. A pipeline that waits for messages costs next to nothing."""

@@ -67,7 +67,7 @@ class Scaffold:
         """Write all of it; the paths. Raises AlreadyThere, and then nothing is written."""
         there = [path for path in self.new if (self.root / path).exists()]
         if there and not force:
-            raise AlreadyThere(f"{' and '.join(there)} exist{'s' * (len(there) == 1)}", hint="--force writes over it")
+            raise AlreadyThere(f"{' and '.join(there)} exist{'s' * (len(there) == 1)}", hint="--force overwrites")
         for path, text in self.additions.items():
             file = self.root / path
             self.new[path] = (file.read_text(encoding="utf-8") if file.exists() else "") + text
@@ -108,11 +108,11 @@ def pipeline(root: Path, folder: str, name: str, template: str) -> Scaffold:
 def user_of_name(name: str, template: str) -> str | None:
     """What already has a name that a new pipeline would take away from it, in its file or for its imports."""
     if name in sys.stdlib_module_names or name in sys.builtin_module_names:
-        return "a module of Python"
+        return "a Python module"
     if name in vars(builtins):
-        return "something built into Python"
+        return "a Python built-in"
     if name in _names_in(template):
-        return f"something that a {template} pipeline uses"
+        return f"a name in the {template} template"
     spec = find_spec(name)
     return None if spec is None or _is_in_project(spec) else "an installed package"
 
@@ -156,4 +156,4 @@ def _pyproject(file: Path) -> Mapping[str, Any]:
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file.name} is no valid TOML: {error}") from None
+        raise UsageError(f"{file.name} is not valid TOML: {error}") from None

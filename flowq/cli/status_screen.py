@@ -104,4 +104,4 @@ async def _write_json(inspectors: Sequence[Inspector], file: IO[str], *, alone: 
 
 def lost(error: BrokerUnavailable) -> Text:
     """Redis is away for a while; what was seen last stays on the screen."""
-    return Text(f" Redis does not answer, trying on: {printable(error.message)}", "yellow")
+    return Text(f" Redis does not answer, retrying: {printable(error.message)}", "yellow")

@@ -50,8 +50,8 @@ def command(
     lineage = asyncio.run(look())
     if not lineage.is_known:
         raise NotFound(
-            f'nothing tells of a message {message_id} in "{name}"',
-            hint="it may be settled: @stage(keep=...) keeps those; ids stand in flowq peek and flowq dlq show",
+            f'no trace of a message {message_id} in "{name}"',
+            hint="it may be settled: @stage(keep=...) keeps those; flowq peek and flowq dlq show list ids",
         )
     if json:
         from flowq.printable import json_text

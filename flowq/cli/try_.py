@@ -89,7 +89,7 @@ def command(
 def _chosen(plan: Plan, name: str) -> StagePlan:
     if not name:
         hint = "one of " + ", ".join(f"{plan.name}.{stage.name}" for stage in plan.consumers)
-        raise UsageError("which stage is to be tried?", hint=hint)
+        raise UsageError("which stage?", hint=hint)
     stage = plan.stage(name)
     if stage.is_source:
         raise UsageError(f'"{name}" is a source: it takes no messages', hint=f"flowq run {plan.name} --memory")
@@ -179,9 +179,9 @@ class Report:
 def _what_follows(settlement: Settlement, stage: StagePlan) -> str:
     match settlement:
         case DeadLetter(reason=reason):
-            return f"in a run this message is a dead letter now ({reason})"
+            return f"in a run, this message would now be a dead letter ({reason})"
         case Delay(delay_ms=delay_ms):
-            return f"in a run it is tried again in about {delay_ms / 1000:g} s, {stage.retry.attempts} times in all"
+            return f"in a run, it would be retried in about {delay_ms / 1000:g} s, up to {stage.retry.attempts} attempts"
         case _:
             return ""
 
@@ -191,7 +191,7 @@ def _messages(stream: BufferedReader, most: int) -> Iterator[list[Line]]:
     batches = line_batches(stream, most=most)
     first = next(batches, None)
     if first is None:
-        raise UsageError("there is no message to try", hint="give a file, or JSON on stdin, one message a line")
+        raise UsageError("no message to try", hint="give a file, or JSON on stdin, one message a line")
     if first[0].content.rstrip() in (b"{", b"[") or not _is_json(first[0].content):
         whole = b"\n".join(line.content for batch in (first, *batches) for line in batch)
         yield [Line(first[0].number, whole)]

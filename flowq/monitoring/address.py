@@ -31,5 +31,5 @@ def address_of(given: str, *, flag: str) -> Address:
     """
     found = _ADDRESS.fullmatch(given.strip())
     if found is None or int(found["port"]) > 65_535:
-        raise UsageError(f'{flag}: "{given}" is no address', hint=f"{flag} :9100, or {flag} 0.0.0.0:9100")
+        raise UsageError(f'{flag}: "{given}" is not an address', hint=f"{flag} :9100, or {flag} 0.0.0.0:9100")
     return Address((found["host"] or "127.0.0.1").strip("[]"), int(found["port"]))

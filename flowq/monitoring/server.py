@@ -131,5 +131,5 @@ def _bound(address: Address, app: _App, flag: str) -> WSGIServer:
     except OSError as error:
         taken = error.errno == errno.EADDRINUSE
         why = "is taken" if taken else f"cannot be bound: {error.strerror or error}"
-        hint = f"another process has it; choose another:  {flag} :{address.port + 1}" if taken else f"{flag} :9100"
+        hint = f"another process uses it; choose another:  {flag} :{address.port + 1}" if taken else f"{flag} :9100"
         raise UsageError(f"{flag} {address.host}:{address.port} {why}", hint=hint) from None

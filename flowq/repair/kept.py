@@ -46,7 +46,7 @@ class Kept:
         self._broker = broker
         if self._stage.keep is None:
             raise NotKept(
-                f"{stage} keeps nothing of what it has settled",
+                f"{stage} does not keep settled messages",
                 hint=f'@stage(keep="1h") on {stage} keeps the last hour, keep=1000 the last thousand',
             )
 

@@ -170,7 +170,7 @@ class DeadLetterRecord:
         """Raise BodyElsewhere if the body is not here."""
         if self.is_elsewhere:
             raise BodyElsewhere(
-                f"letter {self.id}: the body lies in the claim folder and cannot be read there; nothing was changed",
+                f"letter {self.id}: the body is in the claim folder and cannot be read from there; nothing was changed",
                 hint="set claim_folder, or FLOWQ_CLAIM_FOLDER, to the folder that the workers share",
                 detail=self.body.decode("utf-8", "backslashreplace"),
             )
@@ -254,7 +254,7 @@ def _content(header: Header, entry: DeadEntry) -> bytes:
 def _text(values: Mapping[str, Any], name: str) -> str:
     value = values.get(name)
     if not isinstance(value, str):
-        raise ValueError(f'it has no text "{name}"')
+        raise ValueError(f'"{name}" is missing or not text')
     return value
 
 
@@ -265,7 +265,7 @@ def _moment(values: Mapping[str, Any], name: str) -> datetime:
             return moment.astimezone(UTC)
     except (ValueError, OverflowError):
         pass
-    raise ValueError(f'its "{name}" is no moment since 1970 with its time zone')
+    raise ValueError(f'"{name}" is not an ISO 8601 time since 1970 with a time zone')
 
 
 def _utc(milliseconds: int) -> datetime:

@@ -213,7 +213,7 @@ def test_import_mends_in_place_and_retry_uses_it(flowq: Flowq, letters: Letters,
 
     done = flowq("import", "flights", "mended.ndjson")
 
-    assert done.stdout == "1 dead letter mended in enrich\n"
+    assert done.stdout == "1 dead letter changed in enrich\n"
     assert "the message has been changed since it died" in flowq("show", "flights", "1").stdout
     assert "1 dead letter unchanged" in flowq("import", "flights", "mended.ndjson").stderr
     flowq("retry", "flights", first["id"])
@@ -223,8 +223,8 @@ def test_import_mends_in_place_and_retry_uses_it(flowq: Flowq, letters: Letters,
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("{", "line 2 is no JSON"),
-        ("[]", "line 2 is no JSON object"),
+        ("{", "line 2 is not JSON"),
+        ("[]", "line 2 is not a JSON object"),
         ('{"id": "1-1", "message": 1}', "line 2 has no stage"),
         ('{"id": "1-1", "stage": "enrich"}', "line 2 has no message"),
     ],
@@ -282,12 +282,12 @@ def test_rm_removes_what_was_chosen(flowq: Flowq, letters: Letters) -> None:
         (("ls", "flights", "--where", "dest"), "is not a condition"),
         (("retry", "flights", "--rate", "fast"), "is not a rate"),
         (("retry", "flights", "--set", "dest"), "sets nothing"),
-        (("retry", "flights", "--set", "a=1", "--edit"), "exclude each other"),
+        (("retry", "flights", "--set", "a=1", "--edit"), "cannot be combined"),
         (("retry", "flights", "--to", "lod"), 'has no stage "lod"'),
         (("retry", "flights", "--edit"), "failed; nothing was put back"),
         (("rm", "flights", "1-1", "-y"), "has no dead letter 1-1"),
         (("import", "flights", "no-such-file"), "cannot read no-such-file"),
-        (("import", "flights", "-", "--retry", "--restore"), "exclude each other"),
+        (("import", "flights", "-", "--retry", "--restore"), "cannot be combined"),
     ],
 )
 def test_wrong_use_is_one_clear_error(flowq: Flowq, arguments: tuple[str, ...], says: str) -> None:

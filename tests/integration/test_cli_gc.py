@@ -73,7 +73,7 @@ def test_a_run_says_so_and_leaves_it(project: Project, waiting: redis.Redis, uni
     done = project.run("run", "lab", "--drain")
 
     assert done.wait() == 0, done.stderr
-    assert "messages lie on edges that lab no longer has: 2 on >parse  (flowq gc lab)" in done.stderr
+    assert "messages are left on edges that lab no longer has: 2 on >parse  (flowq gc lab)" in done.stderr
     assert waiting.xlen(f"{unique_namespace}:{{lab}}:edge:>parse") == 2
 
 

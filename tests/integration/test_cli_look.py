@@ -139,9 +139,9 @@ def test_replay_runs_kept_messages_again(
     [
         (("peek", "scrape.prase"), 'has no stage "prase"'),
         (("peek", "scrapp"), 'no pipeline "scrapp"'),
-        (("trace", "scrape", "nobody"), "nothing tells of a message nobody"),
+        (("trace", "scrape", "nobody"), "no trace of a message nobody"),
         (("purge", "scrape.prase", "-y"), 'has no stage "prase"'),
-        (("replay", "scrape", "--from", "parse"), "parse keeps nothing of what it has settled"),
+        (("replay", "scrape", "--from", "parse"), "parse does not keep settled messages"),
         (("replay", "scrape", "--from", "prase"), 'has no stage "prase"'),
     ],
 )

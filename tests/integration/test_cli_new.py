@@ -76,7 +76,7 @@ def test_nothing_is_written_over_without_force(project: Project) -> None:
     refused = project.flowq("new", "mine")
 
     assert refused.returncode == 2
-    assert refused.stderr == "error[FQ207]: pipelines/mine.py exists    --force writes over it\n"
+    assert refused.stderr == "error[FQ207]: pipelines/mine.py exists    --force overwrites\n"
     assert file.read_text() == "# my own work"
     assert not (project.folder / "tests/test_mine.py").exists()
     assert project.flowq("new", "mine", "--force").returncode == 0
@@ -89,7 +89,7 @@ def test_a_pyproject_that_is_there_is_added_to_and_otherwise_left_alone(project:
 
     assert project.flowq("init").returncode == 0
     once = file.read_text()
-    assert project.flowq("init").stdout == "this is a project already\n"
+    assert project.flowq("init").stdout == "this folder is already a project\n"
     assert project.flowq("new", "mine").returncode == 0
 
     assert once.startswith(before)

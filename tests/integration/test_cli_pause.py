@@ -52,9 +52,9 @@ def test_a_run_of_a_paused_stage_says_so_waits_and_ends_after_resume(project: Pr
     shown = project.run("status", "lab").stdout
     assert " store is paused  (flowq resume lab.store)" in shown.splitlines()
 
-    assert project.run("resume", "lab").stdout == "lab goes on\n"
+    assert project.run("resume", "lab").stdout == "lab is resumed\n"
     assert running.wait() == 0, running.stderr
-    assert "nothing is paused any more" in running.stderr
+    assert "nothing is paused now" in running.stderr
     assert status(project)["stages"]["store"]["ok"] == 5
 
 
@@ -81,7 +81,7 @@ def test_one_key_is_paused_while_all_others_go_on(project: Project) -> None:
     running.wait_for(lambda: status(project)["stages"]["store"]["ok"] == 4)
 
     assert status(project)["left"] == 1
-    assert project.run("resume", "lab", "--key", "n=3").stdout == "n=3 goes on in tidy\n"
+    assert project.run("resume", "lab", "--key", "n=3").stdout == "n=3 is resumed in tidy\n"
     assert running.wait() == 0
     assert status(project)["stages"]["store"]["ok"] == 5
     assert project.run("resume", "lab.tidy", "--key", "n=3").stdout == "n=3 was not paused\n"

@@ -179,7 +179,7 @@ class TestWhen:
         run = counting.run("--drain", "--exclude", "numbers", "--for", "300ms")
 
         assert run.wait() == 5
-        assert "numbers has not finished, and does not run here: this run waits for it" in run.stderr
+        assert "numbers has not finished and does not run here: this run waits for it" in run.stderr
 
 
 class TestDeadLetters:

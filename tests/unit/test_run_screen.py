@@ -154,7 +154,7 @@ def test_a_stopped_run_tells_what_is_left_and_how_to_go_on() -> None:
 
     assert lines[0] == "stopped after 8.4s: 60 stored, 0 dead, 40 left"
     assert lines[1] == "  fetch  in 100 = ok 60 + filtered 0 + dead 0 + left 40"
-    assert lines[-1].endswith("the same command again")
+    assert lines[-1].endswith("run the same command again")
 
 
 def test_a_balance_that_does_not_add_up_is_not_hidden() -> None:
@@ -233,7 +233,7 @@ def test_of_what_does_not_stay_nobody_is_told_to_look_at_it() -> None:
     lines = [line.plain for line in end_lines(PLAN, summary(end), dead_before=0, stopped=True, width=120, stays=False)]
 
     assert len(lines) == 4
-    assert not [line for line in lines if "dlq" in line or "to go on" in line]
+    assert not [line for line in lines if "dlq" in line or "to resume" in line]
 
 
 def test_what_waits_is_finished_by_its_stages_alone_once_the_sources_have_given_all() -> None:
