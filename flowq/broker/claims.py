@@ -82,7 +82,7 @@ class ClaimCheck:
         ]
 
     async def refresh(self, outputs: Sequence[object], *, n_pauses: int) -> None:
-        """Every few thousand pauses, refresh the files of outputs that wait for room, so that they do not become orphans."""
+        """Every few thousand pauses, refresh the files of waiting outputs, so that they do not become orphans."""
         if n_pauses % _PAUSES_PER_REFRESH == 0:
             await self._folder.refresh(_paths(outputs))
 

@@ -126,9 +126,7 @@ def retry(
         typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of each message first. Repeatable."),
     ] = None,
     edit: Annotated[bool, typer.Option("--edit", help="Change the messages in $EDITOR first.")] = False,
-    rate: Annotated[
-        str | None, typer.Option("--rate", metavar="N", help='At most N per second, or "600/m".')
-    ] = None,
+    rate: Annotated[str | None, typer.Option("--rate", metavar="N", help='At most N per second, or "600/m".')] = None,
     dry_run: DryRun = False,
     json: Json = False,
     *,
@@ -231,7 +229,9 @@ def export(
 @command.command("import")
 def import_(
     name: PipelineName,
-    source: Annotated[str, typer.Argument(metavar="FILE", help="The output of flowq dlq export; - for standard input.")],
+    source: Annotated[
+        str, typer.Argument(metavar="FILE", help="The output of flowq dlq export; - for standard input.")
+    ],
     retry: Annotated[bool, typer.Option("--retry", help="Also put the letters back, in the same step.")] = False,
     restore: Annotated[
         bool, typer.Option("--restore", help="Add letters that were removed, or come from another Redis.")

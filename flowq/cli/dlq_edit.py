@@ -31,7 +31,9 @@ def with_fields(assignments: Sequence[str]) -> Edit:
     for written in assignments:
         path, equals, value = written.partition("=")
         if not path.strip() or not equals:
-            raise UsageError(f'--set "{written}" is not FIELD=VALUE', hint="write  --set field=value, with dots for nested fields")
+            raise UsageError(
+                f'--set "{written}" is not FIELD=VALUE', hint="write  --set field=value, with dots for nested fields"
+            )
         fields.append((path.strip().split("."), _json_or_text(value)))
 
     def edit(letter: DeadLetterRecord) -> bytes:

@@ -52,7 +52,8 @@ def command(
         str | None, typer.Option("--delay", metavar="DURATION", help='Run it later: "30s", "5m", "1d".')
     ] = None,
     id_: Annotated[
-        str | None, typer.Option("--id", metavar="ID", help="An id of your own; pushed again within an hour, it is stored once.")
+        str | None,
+        typer.Option("--id", metavar="ID", help="An id of your own; pushed again within an hour, it is stored once."),
     ] = None,
     no_wait: Annotated[
         bool, typer.Option("--no-wait", help="Fail when the stage is full, instead of waiting.")

@@ -181,7 +181,9 @@ def _what_follows(settlement: Settlement, stage: StagePlan) -> str:
         case DeadLetter(reason=reason):
             return f"in a run, this message would now be a dead letter ({reason})"
         case Delay(delay_ms=delay_ms):
-            return f"in a run, it would be retried in about {delay_ms / 1000:g} s, up to {stage.retry.attempts} attempts"
+            return (
+                f"in a run, it would be retried in about {delay_ms / 1000:g} s, up to {stage.retry.attempts} attempts"
+            )
         case _:
             return ""
 

@@ -45,7 +45,9 @@ def test_every_command_and_option_that_a_page_shows_exists(page: Path) -> None:
         while hasattr(command, "resolve_command"):
             if words[0].startswith("-"):
                 break
-            _, command, words = command.resolve_command(command.make_context("flowq", [], resilient_parsing=True), words)
+            _, command, words = command.resolve_command(
+                command.make_context("flowq", [], resilient_parsing=True), words
+            )
             assert command is not None, line
         options = {name for option in command.params for name in (*option.opts, *option.secondary_opts)}
         shown = {re.match(r"--[\w-]+|-\w", word) for word in words}
