@@ -15,7 +15,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from flowq.broker.embedded import find_server_binary
+from flowq.broker.embedded.server import find_server_binary
 
 AOF = ("--appendonly", "yes", "--appendfsync", "everysec")
 _START_SECONDS = 10.0

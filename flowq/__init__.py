@@ -10,16 +10,16 @@ if TYPE_CHECKING:
 
     from flowq.delivery.policy import Dedup, Rate, Retry
     from flowq.errors import BatchFailed, FlowqError, PipelineError, QueueFull, Reject, RetryLater
-    from flowq.graph.context import Context
-    from flowq.graph.flow import Flow
+    from flowq.graph.declaration.context import Context
+    from flowq.graph.declaration.flow import Flow
+    from flowq.graph.declaration.resource import Resource, resource, use
+    from flowq.graph.declaration.source_context import SourceContext
+    from flowq.graph.declaration.stage import Source, Stage, source, stage
     from flowq.graph.pipeline import Pipeline
-    from flowq.graph.resource import Resource, resource, use
-    from flowq.graph.source_context import SourceContext
-    from flowq.graph.stage import Source, Stage, source, stage
     from flowq.inspector import Inspector
     from flowq.publisher import Publisher
-    from flowq.runtime.in_process import run
-    from flowq.runtime.retry_after import retry_after
+    from flowq.runtime.handlers.retry_after import retry_after
+    from flowq.runtime.process.in_process import run
     from flowq.sync_publisher import SyncPublisher
 
 __version__ = "0.1.0"
@@ -59,16 +59,16 @@ _HOME_OF = {
     for module, names in {
         "flowq.delivery.policy": ("Dedup", "Rate", "Retry"),
         "flowq.errors": ("BatchFailed", "FlowqError", "PipelineError", "QueueFull", "Reject", "RetryLater"),
-        "flowq.graph.context": ("Context",),
-        "flowq.graph.flow": ("Flow",),
+        "flowq.graph.declaration.context": ("Context",),
+        "flowq.graph.declaration.flow": ("Flow",),
         "flowq.graph.pipeline": ("Pipeline",),
-        "flowq.graph.resource": ("Resource", "resource", "use"),
-        "flowq.graph.source_context": ("SourceContext",),
-        "flowq.graph.stage": ("Source", "Stage", "source", "stage"),
+        "flowq.graph.declaration.resource": ("Resource", "resource", "use"),
+        "flowq.graph.declaration.source_context": ("SourceContext",),
+        "flowq.graph.declaration.stage": ("Source", "Stage", "source", "stage"),
         "flowq.inspector": ("Inspector",),
         "flowq.publisher": ("Publisher",),
-        "flowq.runtime.in_process": ("run",),
-        "flowq.runtime.retry_after": ("retry_after",),
+        "flowq.runtime.process.in_process": ("run",),
+        "flowq.runtime.handlers.retry_after": ("retry_after",),
         "flowq.sync_publisher": ("SyncPublisher",),
     }.items()
     for name in names

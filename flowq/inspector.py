@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Collection, Mapping
 from typing import Any
 
-from flowq.broker import pauses
 from flowq.broker.balance import StageBalance, balance_of
-from flowq.broker.overview import Overview, overview_of
-from flowq.broker.recorded_plan import Orphan, orphans_of
+from flowq.broker.flow_control import pauses
+from flowq.broker.flow_control.limiter import HeldKey, held_keys
+from flowq.broker.inspection.edge_stats import RunningMessage, slowest_of
+from flowq.broker.inspection.overview import Overview, overview_of
+from flowq.broker.inspection.throughput import Tempo, tempo_of
+from flowq.broker.migration.recorded_plan import Orphan, orphans_of
 from flowq.broker.records import WHOLE, Snapshot
 from flowq.broker.redis_streams import Broker
-from flowq.broker.tempo import Tempo, tempo_of
-from flowq.broker.turns import HeldKey, held_keys
-from flowq.broker.vitals import RunningMessage, slowest_of
-from flowq.graph.plan import Plan
-from flowq.repair.dead_letters import DeadLetters
-from flowq.repair.letter import DeadLetterGroup, DeadLetterRecord
-from flowq.repair.selection import Selection
+from flowq.dead_letters.dead_letters import DeadLetters
+from flowq.dead_letters.letter import DeadLetterGroup, DeadLetterRecord
+from flowq.dead_letters.selection import Selection
+from flowq.graph.compilation.plan import Plan
 
 
 class Inspector:
@@ -117,7 +117,7 @@ class Inspector:
     def _steered(self, stage: str | None) -> str:
         return WHOLE if stage is None else self._plan.stage(stage).name
 
-    # Dead letters: the everyday part of `flowq.repair.dead_letters`
+    # Dead letters: the everyday part of `flowq.dead_letters.dead_letters`
 
     async def dead_letters(
         self, stage: str | None = None, *, error: str | None = None, ids: Collection[str] = (), limit: int = 100

@@ -10,20 +10,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from flowq.broker.claims import ClaimCheck, check_claim_folder, claim_check
+from flowq.broker.flow_control.backpressure import Outlets
 from flowq.broker.message_ids import MessageIds
 from flowq.broker.open import open_broker
-from flowq.broker.outlets import Outlets
 from flowq.broker.redis_streams import Broker
 from flowq.broker.shared import SharedBroker
+from flowq.delivery.chunks import portions
 from flowq.delivery.durations import seconds
 from flowq.delivery.message import one_word
 from flowq.delivery.policy import Durability
-from flowq.delivery.portions import portions
 from flowq.delivery.settlement import Output
 from flowq.errors import BrokerUnavailable, FlowqError, PayloadTooLarge, QueueFull, RequestCutOff, UsageError
-from flowq.graph.emission import Outlet, entering
-from flowq.graph.flow import Accepts
-from flowq.graph.plan import EdgePlan, Plan, inlet_of
+from flowq.graph.compilation.plan import EdgePlan, Plan, inlet_of
+from flowq.graph.compilation.routing import Outlet, entering
+from flowq.graph.declaration.flow import Accepts
 
 if TYPE_CHECKING:
     from flowq.graph.pipeline import Pipeline

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from flowq.delivery.policy import Durability
 from flowq.errors import UsageError
-from flowq.graph.flow import Accepts
+from flowq.graph.declaration.flow import Accepts
 from flowq.publisher import Publisher, Pushed
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from pathlib import Path
 import flowq
 from benchmarks.cores.stages import PAGES, busy_seconds, processes, threads
 from examples.scraping.sites import SiteUnavailable, site
-from flowq.broker.embedded import EmbeddedRedis
+from flowq.broker.embedded.server import EmbeddedRedis
 
 
 def main() -> int:

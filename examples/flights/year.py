@@ -21,12 +21,13 @@ import redis
 
 from examples.flights.dataset import FlightsUnavailable, flights
 from examples.flights.oracle import Expected, expected
-from flowq.broker.embedded import EmbeddedRedis
+from flowq.broker.embedded.server import EmbeddedRedis
 
 ROOT = Path(__file__).resolve().parents[2]
 DEAD_LETTERS = 3  # what `flowq run` exits with when it is done but messages are in the dead letters
 LOOK_SECONDS = 0.5
 MIB = 1024 * 1024
+_WORKER = b"flowq.cli.run.worker_process"
 
 
 class Memory:
@@ -58,7 +59,11 @@ def children_of(pid: int) -> list[int]:
     """The worker processes of a supervisor."""
     try:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        return [int(child) for child in children if b"flowq.cli.worker" in Path(f"/proc/{child}/cmdline").read_bytes()]
+        return [
+            int(child)
+            for child in children
+            if b"flowq.cli.run.worker_process" in Path(f"/proc/{child}/cmdline").read_bytes()
+        ]
     except FileNotFoundError:
         return []
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from flowq.broker.records import Snapshot
-from flowq.graph.plan import Plan, StagePlan
+from flowq.graph.compilation.plan import Plan, StagePlan
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 
 from flowq.broker.redis_streams import Broker
-from flowq.broker.released import answer_of
 from flowq.delivery.stored import text_in
 from flowq.errors import WrongClaimFolder
 
@@ -24,12 +23,12 @@ async def identify(broker: Broker) -> None:
     name = await folder.name_on_disk()
     recorded = await _recorded(broker, key)
     if not recorded:
-        await answer_of(broker, b"SET", key, name or _NEW + secrets.token_hex(8), b"NX")
+        await broker.answer(b"SET", key, name or _NEW + secrets.token_hex(8), b"NX")
         recorded = await _recorded(broker, key)
     if recorded.startswith(_NEW) and name in ("", recorded.removeprefix(_NEW)):
         recorded = name = recorded.removeprefix(_NEW)
         await folder.take_name(name)
-        await answer_of(broker, b"SET", key, name)
+        await broker.answer(b"SET", key, name)
     if name != recorded:
         raise WrongClaimFolder(
             f"{folder.path} is not the folder that holds the large bodies of {broker.keys.pipeline}",
@@ -41,9 +40,9 @@ async def identify(broker: Broker) -> None:
 
 async def forget(broker: Broker) -> None:
     """Remove the record of the folder, for a fresh run."""
-    await answer_of(broker, b"DEL", broker.keys.claims)
+    await broker.answer(b"DEL", broker.keys.claims)
 
 
 async def _recorded(broker: Broker, key: str) -> str:
-    recorded: bytes | None = await answer_of(broker, b"GET", key)
+    recorded: bytes | None = await broker.answer(b"GET", key)
     return text_in(recorded or b"")

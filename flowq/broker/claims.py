@@ -18,16 +18,16 @@ from flowq.delivery.claim import (
     packing_in_the_folder,
     redeemed,
 )
-from flowq.delivery.compression import unpacked
+from flowq.delivery.encoding.compression import unpacked
 from flowq.delivery.message import Delivery, Header
 from flowq.delivery.policy import AckMode
 from flowq.delivery.settlement import Ack, Output
 from flowq.errors import BodyLost, ClaimFolderUnavailable, NoClaimFolder
-from flowq.graph.plan import Plan
+from flowq.graph.compilation.plan import Plan
 
 if TYPE_CHECKING:
     from flowq.broker.redis_streams import Broker
-    from flowq.broker.settling import Settled
+    from flowq.delivery.settlement import Settled
 
 T = TypeVar("T")
 _PAUSES_PER_REFRESH = 5000  # minutes; files are given a day

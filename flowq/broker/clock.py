@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from flowq.broker import scripts
 from flowq.broker.redis_streams import Broker
-from flowq.broker.tempo import record_keys
-from flowq.graph.plan import Plan
+from flowq.graph.compilation.plan import Plan
 
 LARGEST_STEP_LET_PASS_MS = 5000
 
@@ -27,7 +26,7 @@ async def follow_clock(broker: Broker, plan: Plan) -> float:
     values = [*map(keys.rate, stages), *map(keys.starts, stages)]
     queues = [*map(keys.queue, stages)]
     leases = [*map(keys.lease, workers)]
-    names = [keys.clock, *scores, *values, *queues, *leases, *record_keys(keys)]
+    names = [keys.clock, *scores, *values, *queues, *leases, *keys.tempos()]
     counts = len(scores), len(values), len(queues), len(leases)
     step_ms: int = await broker.script(scripts.FOLLOW_CLOCK, names, bound_ms, *counts)
     return step_ms / 1000

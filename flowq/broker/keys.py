@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from flowq.errors import UsageError
 
 GROUP = b"flowq"
+_TEMPO_PERIODS = 8
 """The one consumer group of every edge."""
 
 _NAME = "[A-Za-z_][A-Za-z0-9_]{0,63}"
@@ -120,9 +121,9 @@ class Keys:
         """String that expires: its worker is alive."""
         return self._key(f"lease:{worker}")
 
-    def tempo(self, number: int) -> str:
-        """Hash that expires: counters and durations of some seconds, one of a few that take turns."""
-        return self._key(f"tempo:{number}")
+    def tempos(self) -> list[str]:
+        """Hashes that expire: counters and durations, each of some seconds. They are used in turn."""
+        return [self._key(f"tempo:{number}") for number in range(_TEMPO_PERIODS)]
 
     @property
     def stats(self) -> str:

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import get_args
 
 from flowq.broker.claim_folder import ClaimFolder
-from flowq.broker.connection import Dialer, UrlDialer
-from flowq.broker.data_folder import PASSWORD_FILE
-from flowq.broker.embedded import EmbeddedRedis
+from flowq.broker.client.connection import Dialer, UrlDialer
+from flowq.broker.client.memory import MemoryDialer
+from flowq.broker.client.topology import ClusterDialer, SentinelDialer
+from flowq.broker.embedded.data_folder import PASSWORD_FILE
+from flowq.broker.embedded.server import EmbeddedRedis
 from flowq.broker.keys import Keys
-from flowq.broker.memory import MemoryDialer
 from flowq.broker.redis_streams import Broker
-from flowq.broker.topology import ClusterDialer, SentinelDialer
 from flowq.delivery.policy import Durability
 from flowq.errors import BrokerLoading, UsageError
 

@@ -17,9 +17,9 @@ from flowq.broker.claim_folder import ClaimFolder
 from flowq.broker.claim_identity import identify
 from flowq.broker.records import pairs
 from flowq.broker.redis_streams import Broker
-from flowq.broker.released import answer_of, paths_in
+from flowq.broker.released import paths_in
 from flowq.delivery.stored import text_in
-from flowq.graph.plan import Plan
+from flowq.graph.compilation.plan import Plan
 
 YOUNGEST_ORPHAN_SECONDS = 86_400.0
 """A body is written before the message that refers to it, which may have to wait for Redis."""
@@ -106,7 +106,7 @@ async def _keys(broker: Broker, plan: Plan) -> tuple[list[str], list[str]]:
     hashes = {keys.parked(edge.name) for edge in plan.edges}
     cursor, prefix = b"0", keys.all.removesuffix("*")
     while True:
-        cursor, names = await answer_of(broker, b"SCAN", cursor, b"MATCH", keys.all, b"COUNT", _PER_CALL)
+        cursor, names = await broker.answer(b"SCAN", cursor, b"MATCH", keys.all, b"COUNT", _PER_CALL)
         for name in map(text_in, names):
             rest = name.removeprefix(prefix)
             if rest.startswith(_STREAMS):

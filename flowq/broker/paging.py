@@ -12,7 +12,7 @@ from flowq.delivery.stored import text_in
 from flowq.errors import ReplyCutOff
 
 if TYPE_CHECKING:
-    from flowq.broker.connection import Command
+    from flowq.broker.client.connection import Command
     from flowq.broker.redis_streams import Broker
 
 T = TypeVar("T")

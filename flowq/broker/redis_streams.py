@@ -9,11 +9,11 @@ from typing import Any
 import orjson
 
 from flowq.broker import scripts
-from flowq.broker.calls import CALL_TIMEOUT_SECONDS, again_if_lost, run_script
 from flowq.broker.claim_folder import ClaimFolder
-from flowq.broker.connection import Command, Dialer, Link
+from flowq.broker.client.connection import Command, Dialer, Link
+from flowq.broker.client.redis_errors import is_denied, translate
+from flowq.broker.client.retrying import CALL_TIMEOUT_SECONDS, again_if_lost, run_script
 from flowq.broker.entries import entries_after
-from flowq.broker.failures import is_denied, translate
 from flowq.broker.keys import GROUP, Keys
 from flowq.broker.message_ids import MessageIds
 from flowq.broker.paging import Paging
@@ -111,6 +111,13 @@ class Broker:
     async def ask(self, commands: Sequence[Command]) -> list[Any]:
         """Several questions in one go. One that Redis refuses, as for want of a key, is answered with an error."""
         return await self._control.call_all(commands, timeout_seconds=CALL_TIMEOUT_SECONDS)
+
+    async def answer(self, *command: Any) -> Any:
+        """The answer to one command. Raises BrokerError."""
+        (reply,) = await self.ask([command])
+        if isinstance(reply, Exception):
+            raise translate(reply, self.dialer.address)
+        return reply
 
     # Edges
 

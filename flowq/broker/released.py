@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Any
 
-from flowq.broker.failures import translate
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.claim import Reference
 from flowq.errors import BodyLost, BrokerError
@@ -36,14 +34,14 @@ async def delete_released(broker: Broker) -> int:
     if folder is None:
         return 0
     while True:
-        seconds, microseconds = await answer_of(broker, b"TIME")
+        seconds, microseconds = await broker.answer(b"TIME")
         until_ms = (int(seconds) - RELEASED_SECONDS) * 1000 + int(microseconds) // 1000
-        read = partial(answer_of, broker, b"XRANGE", broker.keys.released, b"-", max(0, until_ms), b"COUNT")
+        read = partial(broker.answer, b"XRANGE", broker.keys.released, b"-", max(0, until_ms), b"COUNT")
         entries, _ = await broker.paging.ask(read, _PER_CALL)
         if not entries:
             return n
         n += await folder.remove(paths_in(value for _, fields in entries for value in fields[1::2]))
-        await answer_of(broker, b"XDEL", broker.keys.released, *(entry_id for entry_id, _ in entries))
+        await broker.answer(b"XDEL", broker.keys.released, *(entry_id for entry_id, _ in entries))
 
 
 def paths_in(values: Iterable[bytes]) -> list[str]:
@@ -53,11 +51,3 @@ def paths_in(values: Iterable[bytes]) -> list[str]:
         with contextlib.suppress(BodyLost):
             paths.append(Reference.decode(line).path)
     return paths
-
-
-async def answer_of(broker: Broker, *command: Any) -> Any:
-    """What Redis answers to one command. Raises BrokerError."""
-    (reply,) = await broker.ask([command])
-    if isinstance(reply, Exception):
-        raise translate(reply, broker.dialer.address)
-    return reply

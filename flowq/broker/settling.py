@@ -11,20 +11,17 @@ from typing import Any, assert_never
 import orjson
 
 from flowq.broker import scripts
-from flowq.broker.calls import CALL_TIMEOUT_SECONDS, insist, run_script
 from flowq.broker.claims import ClaimCheck
+from flowq.broker.client.retrying import CALL_TIMEOUT_SECONDS, insist, run_script
 from flowq.broker.keys import GROUP
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.dead_letter import dead_letter_info
 from flowq.delivery.message import Delivery
 from flowq.delivery.policy import Keep
-from flowq.delivery.settlement import Ack, DeadLetter, Delay, Output, Release, Settlement
+from flowq.delivery.settlement import Ack, DeadLetter, Delay, Output, Release, Settled, Settlement
 from flowq.errors import BrokerUnavailable, RequestRefused
 
 log = logging.getLogger("flowq.broker")
-
-Settled = tuple[Sequence[Delivery], Settlement]
-"""Deliveries that end together (one, or those of one batch call) and how."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,1 +1,3 @@
-"""The command line: one module for each command, imported when the command is called."""
+"""The command line. Each command is imported when it is called.
+
+Nothing below imports it, and only it knows the terminal."""

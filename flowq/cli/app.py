@@ -11,8 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
-from flowq.cli.help import Command, Group, built, docstring_of
-from flowq.runtime.streams import flush_and_discard, prepare_streams
+from flowq.cli.framework.help import Command, Group, built, docstring_of
+from flowq.runtime.handlers.streams import flush_and_discard, prepare_streams
 
 # name, group in the help, what it does. Said here, so that `flowq --help` imports none of them.
 COMMANDS = (
@@ -56,7 +56,7 @@ class CommandsOnDemand(Group):
         found, _, rest = super().resolve_command(ctx, args)
         name = str(found)
         module = f"{name}_" if iskeyword(name) else name
-        return name, built(name, import_module(f"flowq.cli.{module}").command), rest
+        return name, built(name, import_module(f"flowq.cli.commands.{module}").command), rest
 
 
 app = typer.Typer(
@@ -125,7 +125,7 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:  # whoever read our output has seen enough
         return 1
     except BaseException as error:  # noqa: BLE001  (the border of the process: whatever it is, the user must see it)
-        from flowq.cli.errors import report
+        from flowq.cli.framework.error_screen import report
 
         return report(_of_arguments(error, rest), debug=bool(os.environ.get("FLOWQ_DEBUG")))
     finally:

@@ -7,7 +7,7 @@ import re
 from dataclasses import replace
 from typing import NamedTuple
 
-from flowq.delivery.compression import IN_A_FILE
+from flowq.delivery.encoding.compression import IN_A_FILE
 from flowq.delivery.message import Delivery, Header
 from flowq.errors import BodyLost
 

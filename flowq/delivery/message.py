@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from urllib.parse import quote
 
-from flowq.delivery.compression import unpacked
+from flowq.delivery.encoding.compression import unpacked
 from flowq.delivery.stored import entry_ms, number_in
 from flowq.errors import DecodeError, NotAMessage
 

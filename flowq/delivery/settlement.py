@@ -131,6 +131,9 @@ class Release:
 
 Settlement = Ack | Delay | DeadLetter | Release
 
+Settled = tuple[Sequence[Delivery], Settlement]
+"""Deliveries that end together (one, or those of one batch call) and how."""
+
 
 class HandlerTimeout(Exception):
     """A handler ran longer than the `timeout` of its stage."""

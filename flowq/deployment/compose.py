@@ -14,7 +14,7 @@ from flowq.deployment.parts import (
     stage_command,
     words,
 )
-from flowq.graph.plan import Plan
+from flowq.graph.compilation.plan import Plan
 
 
 def compose(plan: Plan, *, image: str) -> str:

@@ -16,7 +16,7 @@ from flowq.deployment.parts import (
     stage_command,
     words,
 )
-from flowq.graph.plan import Plan, StagePlan
+from flowq.graph.compilation.plan import Plan, StagePlan
 
 SECRET = "flowq-redis"
 

@@ -6,7 +6,7 @@ import inspect
 import json
 from collections.abc import Sequence
 
-from flowq.graph.plan import StagePlan
+from flowq.graph.compilation.plan import StagePlan
 
 CHANGE_ME = "CHANGE-ME"
 GRACE_SECONDS, GRACE_MARGIN_SECONDS = 30, 15

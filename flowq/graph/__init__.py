@@ -1,1 +1,3 @@
-"""The shape of a pipeline: stages, flows, and the plan compiled from them. Pure."""
+"""The shape of a pipeline: what the user declares, the plan compiled from it, and its drawings. Pure.
+
+Knows nothing of Redis, loops, clocks or chance."""

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from copy import copy
 from typing import Any
 
-from flowq.graph.compiler import compile_pipeline
-from flowq.graph.definition import place_at
-from flowq.graph.flow import Target
-from flowq.graph.tuning import laid_over
+from flowq.graph.compilation.compiler import compile_pipeline
+from flowq.graph.compilation.tuning import laid_over
+from flowq.graph.declaration.definition import place_at
+from flowq.graph.declaration.flow import Target
 
 
 class Pipeline:

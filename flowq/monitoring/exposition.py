@@ -9,7 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from flowq import __version__
-from flowq.graph.plan import EdgePlan, StagePlan
+from flowq.graph.compilation.plan import EdgePlan, StagePlan
 from flowq.monitoring.reading import Reading
 from flowq.printable import printable
 

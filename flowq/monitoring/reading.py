@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from flowq.broker.balance import StageBalance, balance_of
+from flowq.broker.inspection.edge_stats import EdgeVitals, vitals_of
+from flowq.broker.inspection.throughput import Tempo, tempo_of
 from flowq.broker.records import Snapshot
 from flowq.broker.redis_streams import Broker
-from flowq.broker.tempo import Tempo, tempo_of
-from flowq.broker.vitals import EdgeVitals, vitals_of
-from flowq.graph.plan import Plan
-from flowq.monitoring.health import WorkerHealth, workers_of
+from flowq.graph.compilation.plan import Plan
+from flowq.monitoring.worker_health import WorkerHealth, workers_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
 
-from flowq.broker.connection import Dialer
-from flowq.broker.discovery import pipelines_on_record, plan_on_record
+from flowq.broker.client.connection import Dialer
+from flowq.broker.inspection.discovery import pipelines_on_record, plan_on_record
 from flowq.broker.keys import Keys
 from flowq.broker.redis_streams import Broker
 from flowq.errors import BrokerError
-from flowq.graph.plan import Plan
-from flowq.monitoring.health import Doctor, Verdict
+from flowq.graph.compilation.plan import Plan
 from flowq.monitoring.reading import Reading, read
+from flowq.monitoring.worker_health import Doctor, Verdict
 
 _LOOK_FOR_PIPELINES_SECONDS = 30.0
 

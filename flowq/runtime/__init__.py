@@ -1,1 +1,3 @@
-"""The only loops and clocks: consumers, settlers, leases, and the processes they run in."""
+"""The only loops and clocks: what runs stages and sources in worker processes.
+
+At the top: what all rooms share about a run and its processes."""

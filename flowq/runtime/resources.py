@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flowq.errors import FlowqError
-from flowq.graph.resource import Resource
+from flowq.graph.declaration.resource import Resource
 from flowq.printable import error_repr
 
 if TYPE_CHECKING:

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flowq.broker.balance import StageBalance, balance_of
+from flowq.broker.inspection.throughput import Tempo, tempo_of
 from flowq.broker.message_ids import new_run_id
 from flowq.broker.records import Snapshot
 from flowq.broker.redis_streams import Broker
-from flowq.broker.tempo import Tempo, tempo_of
 from flowq.errors import RunLost
-from flowq.graph.plan import Plan
+from flowq.graph.compilation.plan import Plan
 from flowq.runtime.source_arguments import digest, in_one_order
 
 DEFAULT_LEASE_SECONDS = 15.0

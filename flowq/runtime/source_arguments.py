@@ -12,11 +12,11 @@ from typing import Any, TypeGuard, cast, get_args
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
-from flowq.delivery.codec import explain, type_adapter
+from flowq.delivery.encoding.codec import explain, type_adapter
 from flowq.errors import EncodeError, UsageError
-from flowq.graph.definition import evaluated, signature_of
-from flowq.graph.plan import Plan, StagePlan
-from flowq.graph.typecheck import members
+from flowq.graph.compilation.plan import Plan, StagePlan
+from flowq.graph.compilation.typecheck import members
+from flowq.graph.declaration.definition import evaluated, signature_of
 from flowq.printable import is_unicode
 
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)

@@ -12,12 +12,13 @@ from typing import Any, Self
 from flowq.broker.message_ids import MessageIds
 from flowq.delivery.message import Delivery, Header
 from flowq.delivery.settlement import Outcome, Output
-from flowq.graph.emission import Emission
-from flowq.graph.plan import Placement, Plan, StagePlan, inlet_of
-from flowq.runtime.batching import Outcomes, handle_batch
-from flowq.runtime.handling import Handling
+from flowq.graph.compilation.plan import Plan, StagePlan, inlet_of
+from flowq.graph.compilation.routing import Emission
+from flowq.graph.kinds import Placement
+from flowq.runtime.handlers.handling import Handling
+from flowq.runtime.handlers.threads import HandlerThreads
 from flowq.runtime.resources import Resources
-from flowq.runtime.threads import HandlerThreads
+from flowq.runtime.stage.batching import Outcomes, handle_batch
 
 
 class Trial:

@@ -12,7 +12,7 @@ from playwright.async_api import Error
 from playwright.async_api import Page as Tab
 
 from flowq.errors import Reject
-from flowq.runtime.retry_after import retry_after
+from flowq.runtime.handlers.retry_after import retry_after
 from flowq.scraping.answers import Kind, kind_of
 from flowq.scraping.bodies import may_be_html
 from flowq.scraping.urls import normal_url

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import httpx2
 
 from flowq.errors import Reject, RetryLater
-from flowq.runtime.retry_after import retry_after
+from flowq.runtime.handlers.retry_after import retry_after
 from flowq.scraping.answers import Kind, kind_of, location_of, redirected
 from flowq.scraping.bodies import as_html, decoded, is_html, may_be_html
 from flowq.scraping.cookies import Cookies

@@ -17,8 +17,8 @@ from flowq.settings.stages import Chosen, StageSetting, chosen, tuned
 from flowq.settings.values import FIELDS, READERS, Layer
 
 if TYPE_CHECKING:
+    from flowq.graph.compilation.plan import Plan
     from flowq.graph.pipeline import Pipeline
-    from flowq.graph.plan import Plan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,8 +11,8 @@ from flowq.errors import PipelineError, Problem
 from flowq.settings.mistakes import SettingsError, nearest
 
 if TYPE_CHECKING:
+    from flowq.graph.compilation.plan import Plan
     from flowq.graph.pipeline import Pipeline
-    from flowq.graph.plan import Plan
 
 Chosen = Mapping[str, Mapping[str, "StageSetting"]]
 """Stage -> option -> the setting that holds."""
@@ -31,7 +31,7 @@ class StageSetting:
     @classmethod
     def read(cls, pipeline: str, stage: str, option: str, value: Any, origin: str) -> StageSetting:
         """Raises SettingsError for an option that does not exist, or a value that cannot be used."""
-        from flowq.graph.tuning import UnknownOption, tunable  # most projects set nothing for stages
+        from flowq.graph.compilation.tuning import UnknownOption, tunable  # most projects set nothing for stages
 
         try:
             return cls(pipeline, stage, option, tunable(option, value), origin)
@@ -49,7 +49,7 @@ class StageSetting:
 
 def stage_settings(pipeline: str, stage: str, options: Mapping[str, Any], origin: str) -> Iterable[StageSetting]:
     """What a table says about one stage."""
-    from flowq.graph.tuning import flattened
+    from flowq.graph.compilation.tuning import flattened
 
     return (StageSetting.read(pipeline, stage, option, value, origin) for option, value in flattened(options))
 

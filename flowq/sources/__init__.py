@@ -25,10 +25,10 @@ from os import PathLike, fspath
 from typing import Any, TypeVar
 
 from flowq.errors import UsageError
-from flowq.graph.definition import Definition, place_at
-from flowq.graph.option_values import size
-from flowq.graph.source_context import SourceContext
-from flowq.graph.stage import Source
+from flowq.graph.declaration.definition import Definition, place_at
+from flowq.graph.declaration.option_values import size
+from flowq.graph.declaration.source_context import SourceContext
+from flowq.graph.declaration.stage import Source
 from flowq.sources.files import read_all
 from flowq.sources.formats import Csv, Format, Ndjson
 from flowq.sources.position import Position

@@ -11,7 +11,7 @@ from pydantic import AliasChoices, AliasPath
 from typing_extensions import is_typeddict
 
 from flowq.errors import UsageError
-from flowq.graph.typecheck import bare
+from flowq.graph.compilation.typecheck import bare
 
 _DELIMITERS = (",", ";", "\t", "|", ":")
 

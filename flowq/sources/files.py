@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from flowq.errors import FlowqError, UsageError
-from flowq.graph.source_context import SourceContext
+from flowq.graph.declaration.source_context import SourceContext
 from flowq.sources.formats import BadRow, Format
 from flowq.sources.lines import Lines
 from flowq.sources.opening import STDIN, Readable, has_suffix, readables

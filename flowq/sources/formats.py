@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Protocol, cast
 import orjson
 from pydantic import ValidationError
 
-from flowq.delivery.codec import decoder, strings_decoder, tag_of
+from flowq.delivery.encoding.codec import decoder, strings_decoder, tag_of
 from flowq.errors import DecodeError, UsageError
 from flowq.sources.columns import check_columns, columns_known_to
 from flowq.sources.encoding import JsonLines, LineEnds, TextEncoding, encoding_by_mark

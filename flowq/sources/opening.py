@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
-from flowq.delivery.compression import zstd_library
+from flowq.delivery.encoding.compression import zstd_library
 from flowq.errors import UsageError
 from flowq.sources.position import stat_word
 

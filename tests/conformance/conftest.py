@@ -7,9 +7,9 @@ from typing import Any, Protocol
 
 import pytest
 
-from flowq.broker.connection import Dialer, Link, UrlDialer
+from flowq.broker.client.connection import Dialer, Link, UrlDialer
+from flowq.broker.client.memory import MemoryDialer
 from flowq.broker.keys import Keys
-from flowq.broker.memory import MemoryDialer
 from tests.conformance.worker import Worker
 from tests.conftest import Servers
 from tests.redis_server import KINDS

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flowq.broker.turns import Finished, Turn, Turns
+from flowq.broker.flow_control.limiter import Finished, Turn, Turns
 from flowq.delivery.message import Delivery
 from flowq.delivery.policy import Rate, Retry
 from flowq.delivery.settlement import Postponed, decide

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from flowq.broker import scripts
-from flowq.broker.connection import Dialer
+from flowq.broker.client.connection import Dialer
 from flowq.broker.keys import GROUP, Keys
 from flowq.broker.records import pairs
 from flowq.broker.scripts import Script

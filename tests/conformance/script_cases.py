@@ -7,20 +7,24 @@ from dataclasses import dataclass
 from typing import Any
 
 import flowq
-from flowq.broker import moving, pauses, recorded_plan, repairing, scripts, vitals
+from flowq.broker import scripts
 from flowq.broker.clock import follow_clock
 from flowq.broker.entries import entries_named
+from flowq.broker.flow_control import pauses
+from flowq.broker.inspection import edge_stats
+from flowq.broker.inspection.browse import kin_on_edge, peek
+from flowq.broker.inspection.throughput import record_tempo
 from flowq.broker.keys import Keys
-from flowq.broker.looking import kin_on_edge, peek
+from flowq.broker.migration import moving, recorded_plan
 from flowq.broker.publishing import CursorMove, Parcel, Refused
 from flowq.broker.scripts import Script
 from flowq.broker.settling import Settling
 from flowq.broker.source_turns import take_source
-from flowq.broker.tempo import record_tempo
+from flowq.dead_letters import repairing
+from flowq.dead_letters.kept import Kept
+from flowq.dead_letters.purging import purge
 from flowq.delivery.policy import Keep, Rate
 from flowq.delivery.settlement import DeadLetter
-from flowq.repair.kept import Kept
-from flowq.repair.purging import purge
 from tests.conformance.conftest import Command
 from tests.conformance.paced import asked, done, given, sent_to_queue, turns
 from tests.conformance.worker import EDGES, IN, OUT, PLAN, STAGES, Worker, buried, output, parse, released, retried
@@ -294,13 +298,13 @@ async def _(lab: Lab) -> None:
 @calls(scripts.VITALS)
 async def _(lab: Lab) -> None:
     await lab.delayed()
-    await vitals.vitals_of(lab.worker.broker, EDGES)
+    await edge_stats.vitals_of(lab.worker.broker, EDGES)
 
 
 @calls(scripts.SLOWEST)
 async def _(lab: Lab) -> None:
     await lab.delayed()
-    await vitals.slowest_of(lab.worker.broker, EDGES, at_least_seconds=0)
+    await edge_stats.slowest_of(lab.worker.broker, EDGES, at_least_seconds=0)
 
 
 @calls(scripts.PEEK)

@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from flowq.broker.client.connection import Dialer, UrlDialer
 from flowq.broker.clock import LARGEST_STEP_LET_PASS_MS, follow_clock
-from flowq.broker.connection import Dialer, UrlDialer
 from flowq.broker.keys import Keys
 from tests.conformance.conftest import Command
 from tests.conformance.paced import given, sent_to_queue

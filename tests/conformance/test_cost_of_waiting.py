@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from flowq.broker.connection import Dialer, UrlDialer
-from flowq.runtime.maintenance import Promoter
+from flowq.broker.client.connection import Dialer, UrlDialer
+from flowq.runtime.housekeeping.maintenance import Promoter
 from tests.conformance.conftest import Command
 from tests.conformance.worker import IN, Worker, output
 

@@ -8,7 +8,7 @@ import pytest
 
 from flowq.broker.keys import Keys
 from flowq.broker.records import DeadEntry
-from flowq.broker.repairing import WayBack, bury, put_back
+from flowq.dead_letters.repairing import WayBack, bury, put_back
 from flowq.delivery.message import Delivery, Header
 from flowq.delivery.settlement import DeadLetter
 from flowq.errors import BrokerRefused

@@ -7,13 +7,13 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 import flowq
-from flowq.broker.connection import Dialer
+from flowq.broker.client.connection import Dialer
 from flowq.broker.keys import GROUP, Keys
-from flowq.broker.moving import StillServed, move_edge, move_stage
-from flowq.broker.repairing import WayBack, put_back
+from flowq.broker.migration.moving import StillServed, move_edge, move_stage
 from flowq.broker.settling import Settling
+from flowq.dead_letters.kept import Kept
+from flowq.dead_letters.repairing import WayBack, put_back
 from flowq.delivery.policy import Keep
-from flowq.repair.kept import Kept
 from tests.conformance.conftest import Command, SignOn
 from tests.conformance.worker import IN, OUT, Worker, buried, done, output, parse, released, retried
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from flowq.broker import scripts
-from flowq.broker.connection import Dialer
+from flowq.broker.client.connection import Dialer
 from flowq.broker.keys import Keys
 from flowq.broker.scripts import Script
 from tests.conformance.conftest import Command

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from flowq.broker.connection import Dialer, UrlDialer
+from flowq.broker.client.connection import Dialer, UrlDialer
 from flowq.broker.keys import Keys
-from flowq.broker.repairing import WayBack, bury, put_back
+from flowq.dead_letters.repairing import WayBack, bury, put_back
 from flowq.delivery.dead_letter import CRASHES_BEFORE_BURIAL
 from flowq.delivery.settlement import DeadLetter
 from flowq.errors import BrokerUnavailable

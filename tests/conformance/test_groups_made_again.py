@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from flowq.broker.connection import Dialer, UrlDialer
+from flowq.broker.client.connection import Dialer, UrlDialer
 from flowq.broker.keys import Keys
 from flowq.delivery.message import Delivery
 from tests.conformance.conftest import Command, SignOn

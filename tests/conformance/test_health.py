@@ -7,12 +7,12 @@ import os
 
 import pytest
 
-from flowq.broker.beat import beat
-from flowq.broker.connection import Dialer, UrlDialer
+from flowq.broker.client.connection import Dialer, UrlDialer
+from flowq.broker.heartbeat import beat
 from flowq.broker.keys import Keys
 from flowq.broker.reader import Reader
 from flowq.broker.redis_streams import Broker
-from flowq.monitoring.health import Doctor, workers_of
+from flowq.monitoring.worker_health import Doctor, workers_of
 from flowq.runtime.identity import process_facts
 from tests.conformance.worker import Worker
 from tests.eventually import eventually

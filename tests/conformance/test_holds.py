@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flowq.broker.turns import Turn, held_keys
+from flowq.broker.flow_control.limiter import Turn, held_keys
 from flowq.delivery.policy import Rate
 from tests.conformance.paced import FAST, QUEUES, asked, done, given, sent_to_queue, turns
 from tests.conformance.worker import IN, Worker

@@ -13,17 +13,17 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from flowq import Pipeline, Reject, Retry, source, stage
-from flowq.broker.connection import Dialer, UrlDialer
+from flowq.broker.client.connection import Dialer, UrlDialer
+from flowq.broker.client.memory import MemoryDialer
 from flowq.broker.keys import Keys
-from flowq.broker.memory import MemoryDialer
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.message import Header
 from flowq.delivery.settlement import Output
 from flowq.errors import NotFound
-from flowq.graph.plan import Plan
+from flowq.graph.compilation.plan import Plan
 from flowq.inspector import Inspector
+from flowq.runtime.process.runner import Runner
 from flowq.runtime.run import Run, RunOptions
-from flowq.runtime.runner import Runner
 from tests.conftest import Servers
 from tests.eventually import eventually
 from tests.redis_server import KINDS, Kind

@@ -8,14 +8,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from flowq.broker.balance import balance_of
-from flowq.broker.repairing import kept_entries
 from flowq.broker.settling import Settling
+from flowq.dead_letters.condition import Condition
+from flowq.dead_letters.kept import Kept, NotKept
+from flowq.dead_letters.lineage import trace
+from flowq.dead_letters.repairing import kept_entries
 from flowq.delivery.message import Delivery
 from flowq.delivery.policy import Keep
-from flowq.graph.plan import Plan
-from flowq.repair.condition import Condition
-from flowq.repair.kept import Kept, NotKept
-from flowq.repair.lineage import trace
+from flowq.graph.compilation.plan import Plan
 from tests.conformance.conftest import Command
 from tests.conformance.worker import IN, PLAN, Worker, buried, done, filtered, retried
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from flowq.broker.looking import State, peek
-from flowq.delivery.compression import packed
+from flowq.broker.inspection.browse import State, peek
+from flowq.dead_letters.dead_letters import DeadLetters
+from flowq.dead_letters.letter import content_of
+from flowq.dead_letters.lineage import trace
+from flowq.dead_letters.purging import idle_messages, purge
+from flowq.delivery.encoding.compression import packed
 from flowq.delivery.message import Delivery, Header
 from flowq.delivery.settlement import Output
-from flowq.repair.dead_letters import DeadLetters
-from flowq.repair.letter import content_of
-from flowq.repair.lineage import trace
-from flowq.repair.purging import idle_messages, purge
 from tests.conformance.conftest import Command
 from tests.conformance.worker import EDGES, IN, OUT, PLAN, Worker, buried, done, retried
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import flowq
 from flowq.broker.keys import GROUP, Keys
-from flowq.broker.moving import move_edge, move_stage
+from flowq.broker.migration.moving import move_edge, move_stage
 from flowq.broker.records import deliveries_of
-from flowq.broker.repairing import WayBack, put_back
 from flowq.broker.settling import Settling
+from flowq.dead_letters.kept import Kept
+from flowq.dead_letters.purging import purge
+from flowq.dead_letters.repairing import WayBack, put_back
 from flowq.delivery.dead_letter import CRASHES_BEFORE_BURIAL
 from flowq.delivery.policy import Keep
-from flowq.repair.kept import Kept
-from flowq.repair.purging import purge
 from tests.conformance.conftest import Command, SignOn
 from tests.conformance.worker import IN, PLAN, Worker, buried, done, parse, released
 

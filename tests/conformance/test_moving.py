@@ -8,7 +8,7 @@ import contextlib
 import pytest
 
 from flowq.broker.keys import Keys
-from flowq.broker.moving import StillServed, call_all, move_edge, move_stage
+from flowq.broker.migration.moving import StillServed, call_all, move_edge, move_stage
 from flowq.broker.redis_streams import Broker
 from tests.conformance.conftest import Command
 from tests.conformance.worker import IN, OUT, Worker, buried, done, output, retried

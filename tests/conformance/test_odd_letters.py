@@ -10,9 +10,9 @@ import orjson
 import pytest
 
 from flowq.broker.keys import Keys
-from flowq.cli.dlq_files import BadLetter, Importer
-from flowq.repair.dead_letters import DeadLetters
-from flowq.repair.selection import Selection
+from flowq.cli.dead_letters.dlq_files import BadLetter, Importer
+from flowq.dead_letters.dead_letters import DeadLetters
+from flowq.dead_letters.selection import Selection
 from tests.conformance.conftest import Command
 from tests.conformance.worker import IN, PLAN, Worker, buried
 

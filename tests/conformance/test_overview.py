@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from flowq.broker.overview import Overview, overview_of
-from flowq.broker.tempo import bucket_of, record_tempo
-from flowq.broker.vitals import slowest_of, vitals_of
+from flowq.broker.inspection.edge_stats import slowest_of, vitals_of
+from flowq.broker.inspection.overview import Overview, overview_of
+from flowq.broker.inspection.throughput import bucket_of, record_tempo
 from tests.conformance.conftest import Command
 from tests.conformance.worker import EDGES, IN, LEASE_MS, OUT, PLAN, Worker, done, output, retried
 from tests.eventually import eventually

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from importlib.resources import files
 from pathlib import Path
 
 import pytest
 import redis
 
 import flowq
-from flowq.broker.health import probes, whole_acl
+from flowq.broker.inspection.health import probes, whole_acl
 from flowq.errors import BrokerRefused
 from tests.eventually import eventually
 from tests.integration.flowq_process import Project
@@ -22,6 +21,8 @@ from tests.runtime.record import SHORT_LEASE_SECONDS, Record, recorded
 SAFETY_SECONDS = 60.0
 KINDS_OF_COMMAND = ("CLIENT", "MEMORY", "XGROUP", "XINFO")
 N = 100
+
+SCRIPTS = Path(flowq.__file__).parent / "broker" / "scripts"
 
 
 class Guarded:
@@ -133,7 +134,7 @@ async def test_a_permission_that_is_taken_away_ends_the_run_and_loses_nothing(
 
 
 async def test_what_is_refused_within_a_script_is_never_taken_for_an_answer() -> None:
-    scripts = [file.read_text() for file in files("flowq.broker.scripts").iterdir() if file.name.endswith(".lua")]
+    scripts = [file.read_text() for file in SCRIPTS.rglob("*.lua")]
 
     assert sum("redis.pcall" in text for text in scripts) == 1, "only attempt() may call it: it raises what is refused"
 

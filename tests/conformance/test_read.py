@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from flowq.broker.connection import UrlDialer
+from flowq.broker.client.connection import UrlDialer
 from flowq.broker.keys import Keys
 from flowq.broker.reader import Reader
 from flowq.broker.redis_streams import Broker

@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 import flowq
 from flowq.broker.keys import Keys
-from flowq.broker.recorded_plan import drop_edge, orphans_of, record_plan, recorded_plan
+from flowq.broker.migration.recorded_plan import drop_edge, orphans_of, record_plan, recorded_plan
 from tests.conformance.conftest import Command
 from tests.conformance.worker import PLAN, Worker, output
 

@@ -10,20 +10,20 @@ from typing import Any
 import orjson
 import pytest
 
-from flowq.broker.connection import Dialer
+from flowq.broker.client.connection import Dialer
 from flowq.broker.keys import Keys
 from flowq.broker.redis_streams import Broker
-from flowq.broker.repairing import WayBack, amend, put_back, remove
 from flowq.broker.scripts import Script
+from flowq.dead_letters.condition import Condition
+from flowq.dead_letters.dead_letters import DeadLetters
+from flowq.dead_letters.fitting import DoesNotFit
+from flowq.dead_letters.letter import DeadLetterRecord
+from flowq.dead_letters.repairing import WayBack, amend, put_back, remove
+from flowq.dead_letters.selection import Selection
 from flowq.delivery.history import deaths_of
 from flowq.delivery.message import Delivery
 from flowq.delivery.settlement import DeadLetter
 from flowq.errors import NotFound
-from flowq.repair.condition import Condition
-from flowq.repair.dead_letters import DeadLetters
-from flowq.repair.fitting import DoesNotFit
-from flowq.repair.letter import DeadLetterRecord
-from flowq.repair.selection import Selection
 from tests.conformance.conftest import Command
 from tests.conformance.worker import IN, PLAN, Worker, buried
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from flowq.broker.inspection.browse import peek
 from flowq.broker.keys import Keys
-from flowq.broker.looking import peek
 from flowq.broker.records import pairs
-from flowq.broker.repairing import WayBack, put_back
 from flowq.broker.settling import Settled
+from flowq.dead_letters.repairing import WayBack, put_back
 from flowq.delivery.message import Delivery, Header
 from flowq.delivery.settlement import Delay
 from tests.conformance.conftest import Command

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from redis.asyncio.connection import Connection
 
-from flowq.broker.connection import Link, UrlDialer
+from flowq.broker.client.connection import Link, UrlDialer
 from flowq.broker.keys import Keys
 from flowq.delivery.settlement import Ack
 from tests.conformance.conftest import Command

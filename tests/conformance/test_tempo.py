@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from flowq.broker.inspection.throughput import Tempo, bucket_of, record_tempo, tempo_of
 from flowq.broker.keys import Keys
-from flowq.broker.tempo import Tempo, bucket_of, record_tempo, tempo_of
 from tests.conformance.conftest import Command
 from tests.conformance.worker import PLAN, Worker, done
 from tests.eventually import eventually
@@ -65,7 +65,7 @@ async def test_what_was_recorded_in_another_run_does_not_count(worker: Worker) -
 async def test_the_record_expires(worker: Worker, keys: Keys, redis: Command) -> None:
     await record_tempo(worker.broker, {"parse": {0: 1}})
 
-    records = [keys.tempo(i) for i in range(8)]
+    records = keys.tempos()
     lives = [left for record in records if (left := await redis(b"PTTL", record)) != -2]
     assert lives
     assert all(0 < left <= 35_000 for left in lives)
@@ -73,7 +73,7 @@ async def test_the_record_expires(worker: Worker, keys: Keys, redis: Command) ->
 
 async def test_a_record_that_cannot_be_written_stops_nobody(worker: Worker, keys: Keys, redis: Command) -> None:
     for i in range(8):
-        await redis(b"SET", keys.tempo(i), "somebody's")
+        await redis(b"SET", keys.tempos()[i], "somebody's")
 
     await record_tempo(worker.broker, {"parse": {0: 1}})
 

@@ -6,8 +6,8 @@ from itertools import pairwise
 
 import pytest
 
+from flowq.broker.flow_control.limiter import Turn
 from flowq.broker.keys import Keys
-from flowq.broker.turns import Turn
 from flowq.delivery.policy import Rate
 from tests.conformance.conftest import Command
 from tests.conformance.paced import FAST, QUEUES, SOON_SECONDS, asked, done, given, sent_to_queue, turns

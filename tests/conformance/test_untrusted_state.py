@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import pytest
 
-from flowq.broker.discovery import plan_on_record
+from flowq.broker.flow_control.limiter import held_keys
+from flowq.broker.inspection.browse import State, kin_on_edge, peek
+from flowq.broker.inspection.discovery import plan_on_record
+from flowq.broker.inspection.edge_stats import vitals_of
+from flowq.broker.inspection.overview import overview_of
 from flowq.broker.keys import Keys
-from flowq.broker.looking import State, kin_on_edge, peek
-from flowq.broker.overview import overview_of
-from flowq.broker.recorded_plan import orphans_of, recorded_plan
+from flowq.broker.migration.recorded_plan import orphans_of, recorded_plan
 from flowq.broker.redis_streams import Broker
-from flowq.broker.repairing import WayBack
-from flowq.broker.repairing import put_back as put_letters_back
-from flowq.broker.turns import held_keys
-from flowq.broker.vitals import vitals_of
+from flowq.dead_letters.purging import purge
+from flowq.dead_letters.repairing import WayBack
+from flowq.dead_letters.repairing import put_back as put_letters_back
 from flowq.delivery.policy import Rate
 from flowq.delivery.stored import LAST_MS
 from flowq.errors import BrokerRefused
-from flowq.graph.plan import Plan
-from flowq.monitoring.health import workers_of
-from flowq.repair.purging import purge
+from flowq.graph.compilation.plan import Plan
+from flowq.monitoring.worker_health import workers_of
 from tests.conformance import paced
 from tests.conformance.conftest import Command
 from tests.conformance.worker import EDGES, IN, OUT, PLAN, Worker, buried, done, output
@@ -265,7 +265,7 @@ async def test_forged_figures_spoil_no_view(worker: Worker, keys: Keys, redis: C
     await redis(b"HSET", keys.stats, b"\xff", b"1", b"ok:parse", b"9" * 5000)
     for i in range(8):
         record = [b"run", b"r", b"at", b"x", b"parse 99999", b"1", b"parse x", b"\xff", b"was ok:parse", b"9" * 5000]
-        await redis(b"HSET", keys.tempo(i), *record)
+        await redis(b"HSET", keys.tempos()[i], *record)
 
     overview = await overview_of(worker.broker, PLAN)
 

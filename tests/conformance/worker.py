@@ -9,14 +9,14 @@ from pydantic import BaseModel
 
 import flowq
 from flowq.broker.balance import StageBalance, balance_of
-from flowq.broker.connection import Dialer
+from flowq.broker.client.connection import Dialer
 from flowq.broker.keys import Keys
 from flowq.broker.message_ids import MessageIds
 from flowq.broker.reader import Reader
 from flowq.broker.records import Published, Snapshot
 from flowq.broker.redis_streams import Broker
 from flowq.broker.settling import Receipt, Settled, Settling
-from flowq.delivery.dedup_key import dedup_hash
+from flowq.delivery.encoding.dedup_key import dedup_hash
 from flowq.delivery.message import Delivery, Header
 from flowq.delivery.settlement import Ack, DeadLetter, Delay, Output, Release
 

@@ -14,9 +14,9 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from flowq.broker import scripts
-from flowq.broker.connection import Link
+from flowq.broker.client.connection import Link
 from flowq.broker.reader import Reader
-from flowq.runtime.handling import Handling
+from flowq.runtime.handlers.handling import Handling
 
 Method = Callable[..., Coroutine[Any, Any, Any]]
 
@@ -33,7 +33,7 @@ POINTS = (
 def arm() -> None:
     """Make the point real that FAILPOINT names, if it does, in a worker process."""
     point = os.environ.get("FAILPOINT")
-    if point is None or "flowq.cli.worker" not in sys.orig_argv:
+    if point is None or "flowq.cli.run.worker_process" not in sys.orig_argv:
         return
     match point.split():
         case ["after", "a", "read"]:

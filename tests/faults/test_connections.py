@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from flowq.broker.connection import Link, UrlDialer, is_lost
+from flowq.broker.client.connection import Link, UrlDialer, is_lost
 from flowq.broker.open import dialer_for
 from flowq.errors import BrokerUnavailable
 from tests.certificates import Authority
@@ -222,8 +222,8 @@ def test_a_server_that_is_not_there_is_unavailable_with_a_remedy(
 CLIENT = """
 import asyncio, sys
 import uvloop
-from flowq.broker.calls import insist
-from flowq.broker.connection import Link, UrlDialer
+from flowq.broker.client.retrying import insist
+from flowq.broker.client.connection import Link, UrlDialer
 
 async def main() -> None:
     link = Link(UrlDialer(sys.argv[1]))

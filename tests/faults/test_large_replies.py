@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from flowq import Pipeline, stage
-from flowq.broker.connection import Link, UrlDialer
+from flowq.broker.client.connection import Link, UrlDialer
 from flowq.broker.keys import Keys
 from flowq.broker.reader import Reader
 from flowq.broker.redis_streams import Broker

@@ -10,20 +10,20 @@ import orjson
 import pytest
 
 import flowq
-from flowq.broker.changes import changes_of
-from flowq.broker.connection import UrlDialer
+from flowq.broker.client.connection import UrlDialer
+from flowq.broker.inspection.browse import State, peek
 from flowq.broker.keys import Keys
-from flowq.broker.looking import State, peek
-from flowq.broker.recorded_plan import record_plan
+from flowq.broker.migration.changes import changes_of
+from flowq.broker.migration.recorded_plan import record_plan
 from flowq.broker.redis_streams import Broker
 from flowq.broker.settling import Settling
+from flowq.dead_letters.condition import Condition
+from flowq.dead_letters.dead_letters import DeadLetters
+from flowq.dead_letters.kept import Kept
+from flowq.dead_letters.selection import Selection
 from flowq.delivery.policy import Keep
 from flowq.errors import BrokerUnavailable
-from flowq.graph.plan import Plan
-from flowq.repair.condition import Condition
-from flowq.repair.dead_letters import DeadLetters
-from flowq.repair.kept import Kept
-from flowq.repair.selection import Selection
+from flowq.graph.compilation.plan import Plan
 from tests.conformance.worker import EDGES, IN, PLAN, Item, Worker, buried, done, retried
 from tests.eventually import eventually
 from tests.redis_server import KINDS, RedisServer

@@ -8,13 +8,13 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from flowq.broker.connection import UrlDialer
+from flowq.broker.client.connection import UrlDialer
+from flowq.broker.flow_control.limiter import Turn, Turns
 from flowq.broker.keys import Keys
-from flowq.broker.turns import Turn, Turns
 from flowq.delivery.policy import Rate
 from flowq.delivery.settlement import Postponed
 from flowq.runtime.identity import Identity
-from flowq.runtime.pacing import Pacer
+from flowq.runtime.stage.pacing import Pacer
 from tests.conformance.worker import IN, PLAN, Worker
 from tests.eventually import eventually
 from tests.faults.proxy import Proxy

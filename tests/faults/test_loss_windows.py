@@ -9,8 +9,8 @@ import redis
 from pydantic import BaseModel
 
 import flowq
-from flowq.broker.diagnosis import loss_windows
-from flowq.broker.health import examine
+from flowq.broker.inspection.diagnosis import loss_windows
+from flowq.broker.inspection.health import examine
 from flowq.broker.open import open_broker
 from tests.eventually import eventually
 from tests.redis_server import KINDS, Kind, RedisServer

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from flowq.broker.connection import Link
-from flowq.broker.topology import SentinelDialer
+from flowq.broker.client.connection import Link
+from flowq.broker.client.topology import SentinelDialer
 from flowq.errors import BrokerRefused, BrokerUnavailable
 from tests.certificates import Authority
 from tests.faults.deployments import SERVICE, Node, free_port

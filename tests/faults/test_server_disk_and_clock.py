@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from flowq import Context, Pipeline, Rate, Retry, RetryLater, stage
-from flowq.broker.connection import UrlDialer
+from flowq.broker.client.connection import UrlDialer
 from flowq.broker.keys import Keys
 from flowq.broker.reader import Reader
 from tests.conformance.worker import IN, OUT, Worker, done, output

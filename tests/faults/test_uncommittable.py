@@ -8,8 +8,8 @@ import pytest
 
 import flowq
 from flowq import Pipeline, stage
-from flowq.broker.calls import insist
-from flowq.broker.connection import Link, UrlDialer
+from flowq.broker.client.connection import Link, UrlDialer
+from flowq.broker.client.retrying import insist
 from flowq.errors import PayloadTooLarge, RequestCutOff, RequestRefused
 from tests.redis_server import KINDS, RedisServer
 from tests.runtime.lab import Item, Lab, Other, items

@@ -154,7 +154,7 @@ class Project:
 
     def workers(self) -> list[int]:
         """The worker processes that live."""
-        return [pid for pid, command in self.pids().items() if "flowq.cli.worker" in command]
+        return [pid for pid, command in self.pids().items() if "flowq.cli.run.worker_process" in command]
 
     def kill_all(self) -> None:
         """`kill -9` of everything, until nothing is left."""

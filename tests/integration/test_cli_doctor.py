@@ -9,7 +9,6 @@ import shlex
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,8 @@ import hiredis
 import pytest
 import redis
 
-from flowq.broker.health import whole_acl
+import flowq
+from flowq.broker.inspection.health import whole_acl
 from tests.faults.deployments import primary_with_replica
 from tests.integration.flowq_process import FlowqProcess, Project
 from tests.redis_server import RedisServer
@@ -36,6 +36,8 @@ async def store(number: int) -> None: ...
 lab = Pipeline("lab", numbers >> store)
 """
 SOUND = ("--appendonly", "yes", "--maxmemory-policy", "noeviction")
+
+SCRIPTS = Path(flowq.__file__).parent / "broker" / "scripts"
 
 
 @pytest.fixture
@@ -146,7 +148,7 @@ def test_a_user_who_may_not_do_everything_is_told_what_is_missing(project: Proje
 
 
 def test_the_commands_tried_are_all_that_the_scripts_call() -> None:
-    scripts = [file.read_text() for file in files("flowq.broker.scripts").iterdir() if file.name.endswith(".lua")]
+    scripts = [file.read_text() for file in SCRIPTS.rglob("*.lua")]
     calls = [
         call for text in scripts for call in re.findall(r"(?:redis\.call|attempt)\('([A-Z]+)'(?:, '([A-Z]+)')?", text)
     ]

@@ -77,7 +77,7 @@ def test_a_handler_that_prints_does_not_fail_when_nobody_reads_it_any_more(worke
 
 
 @pytest.mark.parametrize(
-    "module", ["flowq.cli", "typer", "flowq.cli.app", "flowq.cli.run", "flowq.cli.run_session", "uvloop"]
+    "module", ["flowq.cli", "typer", "flowq.cli.app", "flowq.cli.commands.run", "flowq.cli.run.run_session", "uvloop"]
 )
 def test_ctrl_c_before_anything_has_begun_ends_it_without_a_traceback(module: str, project: Project) -> None:
     project.write("../sitecustomize", INTERRUPTED_AT)

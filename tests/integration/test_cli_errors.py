@@ -20,7 +20,7 @@ import pytest
 import typer
 
 from flowq.cli.app import COMMANDS
-from flowq.cli.help import built
+from flowq.cli.framework.help import built
 from tests.integration.project import SCRAPE, Project, clean_environ
 
 SECRET = "s3cr3t"

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import pytest
 
 from examples.scraping.server import Stats, robots_txt
-from flowq.broker.embedded import EmbeddedRedis
+from flowq.broker.embedded.server import EmbeddedRedis
 from flowq.broker.open import open_broker
+from flowq.dead_letters.letter import DeadLetterRecord
 from flowq.inspector import Inspector
-from flowq.repair.letter import DeadLetterRecord
 from pipelines.scrape import scrape
 from tests.integration.crawl import Crawl, crawl_of
 from tests.integration.flowq_process import FlowqProcess, wait_until

@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
+from flowq.broker.client.memory import MemoryDialer
 from flowq.broker.keys import Keys
-from flowq.broker.memory import MemoryDialer
 from flowq.broker.redis_streams import Broker
 from flowq.errors import WorkerFailed
-from flowq.runtime.supervisor import Supervisor
+from flowq.runtime.process.supervisor import Supervisor
 from tests.eventually import eventually
 
 SOON_SECONDS = 1.5

@@ -13,7 +13,7 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from flowq.runtime.telemetry import wants_traces
+from flowq.runtime.handlers.telemetry import wants_traces
 from tests.integration.flowq_process import FlowqProcess, Project
 
 PIPELINE = """
@@ -152,7 +152,7 @@ def test_without_its_variables_nothing_is_traced_and_no_tracing_imported(
 
         @stage
         async def look(number: int) -> None:
-            print("flowq.runtime.tracing" in sys.modules)
+            print("flowq.runtime.handlers.tracing" in sys.modules)
 
         plain = Pipeline("plain", look)
         """,

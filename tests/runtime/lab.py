@@ -13,19 +13,19 @@ from pydantic import BaseModel
 
 import flowq
 from flowq.broker.balance import StageBalance
-from flowq.broker.calls import insist
 from flowq.broker.claims import claim_check
-from flowq.broker.connection import Dialer, Link, UrlDialer
+from flowq.broker.client.connection import Dialer, Link, UrlDialer
+from flowq.broker.client.memory import MemoryDialer
+from flowq.broker.client.retrying import insist
 from flowq.broker.keys import Keys
-from flowq.broker.memory import MemoryDialer
 from flowq.broker.open import claim_folder_for
 from flowq.broker.redis_streams import Broker
+from flowq.dead_letters.letter import DeadLetterRecord
 from flowq.inspector import Inspector
-from flowq.repair.letter import DeadLetterRecord
-from flowq.runtime.in_process import until_drained
-from flowq.runtime.patience import first_to_end
+from flowq.runtime.process.in_process import until_drained
+from flowq.runtime.process.runner import Runner
 from flowq.runtime.run import Run, RunOptions, Summary
-from flowq.runtime.runner import Runner
+from flowq.runtime.stage.patience import first_to_end
 
 LONGEST_RUN_SECONDS = 60.0
 

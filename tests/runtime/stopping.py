@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from flowq import Pipeline
+from flowq.runtime.process.runner import Runner
 from flowq.runtime.run import RunOptions
-from flowq.runtime.runner import Runner
 from tests.runtime.lab import Lab
 
 MARGIN_SECONDS = 2.0

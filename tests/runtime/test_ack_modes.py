@@ -11,17 +11,17 @@ import pytest
 
 import flowq
 from flowq import Context, Pipeline, Retry, stage
-from flowq.broker.outlets import Outlets
+from flowq.broker.flow_control.backpressure import Outlets
 from flowq.broker.reader import Reader
 from flowq.broker.settling import Settling
 from flowq.errors import UsageError
 from flowq.inspector import Inspector
-from flowq.runtime.certificates import CRASH
-from flowq.runtime.early_ack import DeliveryLost, EarlyAck
-from flowq.runtime.outbox import Outbox
+from flowq.runtime.death_records import CRASH
+from flowq.runtime.process.runner import Runner
 from flowq.runtime.run import RunOptions
-from flowq.runtime.runner import Runner
-from flowq.runtime.settler import Settler
+from flowq.runtime.stage.early_ack import DeliveryLost, EarlyAck
+from flowq.runtime.stage.outbox import Outbox
+from flowq.runtime.stage.settler import Settler
 from tests.eventually import eventually
 from tests.runtime.lab import Item, Lab, Other, items
 from tests.runtime.stopping import started

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from flowq import Pipeline, QueueFull, Retry, source, stage
-from flowq.broker.vitals import memory_of
+from flowq.broker.flow_control.backpressure import memory_of
+from flowq.runtime.process.runner import Runner
 from flowq.runtime.run import Run, RunOptions
-from flowq.runtime.runner import Runner
 from tests.eventually import eventually
 from tests.runtime.lab import Item, Lab, Other, items
 

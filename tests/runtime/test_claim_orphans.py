@@ -9,8 +9,8 @@ import pytest
 
 from flowq import Pipeline, Reject, Retry, stage
 from flowq.broker.keys import Keys
+from flowq.dead_letters.dead_letters import DeadLetters
 from flowq.errors import BodyElsewhere, WrongClaimFolder
-from flowq.repair.dead_letters import DeadLetters
 from tests.eventually import eventually
 from tests.runtime.lab import Lab
 from tests.runtime.large_bodies import (

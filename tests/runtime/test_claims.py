@@ -12,8 +12,8 @@ import pytest
 
 from flowq import Context, Pipeline, Rate, source, stage
 from flowq.broker.keys import Keys
+from flowq.dead_letters.kept import Kept
 from flowq.inspector import Inspector
-from flowq.repair.kept import Kept
 from tests.eventually import eventually
 from tests.redis_server import RedisServer
 from tests.runtime import process_stages

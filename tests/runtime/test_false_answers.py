@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from flowq import Pipeline, Publisher, stage
-from flowq.broker.health import examine
+from flowq.broker.inspection.health import examine
 from flowq.errors import BrokerUnavailable
 from tests.runtime.lab import Item, Lab
 

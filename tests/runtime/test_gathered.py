@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowq.delivery.settlement import Output
-from flowq.runtime.gathered import Gathered
+from flowq.runtime.sources.source_buffer import Gathered
 
 Step = tuple[str, int]
 

@@ -10,7 +10,7 @@ from textwrap import dedent
 
 import pytest
 
-from flowq.runtime.threads import HandlerThreads
+from flowq.runtime.handlers.threads import HandlerThreads
 
 LONGEST_SECONDS = 60
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flowq.delivery.message import Delivery
 from flowq.delivery.settlement import Release
-from flowq.runtime.held import Held
+from flowq.runtime.stage.in_flight import Held
 
 
 def delivery(entry_id: bytes) -> Delivery:

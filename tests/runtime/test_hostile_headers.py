@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from flowq import Pipeline, Rate, stage
-from flowq.broker.recorded_plan import record_plan
-from flowq.repair.dead_letters import DeadLetters
+from flowq.broker.migration.recorded_plan import record_plan
+from flowq.dead_letters.dead_letters import DeadLetters
 from tests.eventually import eventually
 from tests.runtime.lab import Item, Lab, items
 

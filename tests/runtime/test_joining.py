@@ -5,8 +5,8 @@ from __future__ import annotations
 from flowq import Pipeline, Reject, stage
 from flowq.broker.redis_streams import Broker
 from flowq.inspector import Inspector
+from flowq.runtime.process.runner import Runner
 from flowq.runtime.run import Run, RunOptions
-from flowq.runtime.runner import Runner
 from tests.eventually import eventually
 from tests.runtime.lab import Item, Lab
 

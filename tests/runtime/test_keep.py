@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flowq import Pipeline, Reject, stage
-from flowq.repair.kept import Kept
+from flowq.dead_letters.kept import Kept
 from tests.runtime.lab import Item, Lab
 
 

@@ -12,11 +12,11 @@ import pytest
 from flowq import Context, Pipeline, stage
 from flowq.broker.reader import Reader
 from flowq.broker.redis_streams import Broker
-from flowq.runtime.certificates import certify_child, certify_lost_neighbours, crashed
+from flowq.runtime.death_records import certify_child, certify_lost_neighbours, crashed
+from flowq.runtime.housekeeping.maintenance import kept_going
 from flowq.runtime.identity import is_this_machine, process_facts
-from flowq.runtime.maintenance import kept_going
+from flowq.runtime.process.runner import Runner
 from flowq.runtime.run import RunOptions
-from flowq.runtime.runner import Runner
 from tests.eventually import eventually
 from tests.faults.proxy import Proxy
 from tests.runtime.lab import Item, Lab, items

@@ -6,8 +6,8 @@ from flowq import Pipeline, stage
 from flowq.broker.message_ids import MessageIds
 from flowq.broker.records import deliveries_of
 from flowq.delivery.settlement import Undecodable
-from flowq.graph.emission import Emission
-from flowq.runtime.handling import Handling
+from flowq.graph.compilation.routing import Emission
+from flowq.runtime.handlers.handling import Handling
 
 
 async def test_a_stage_of_bytes_is_not_given_an_empty_body_for_an_entry_that_is_gone() -> None:

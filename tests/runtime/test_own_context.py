@@ -12,7 +12,7 @@ import pytest
 from pydantic import BaseModel, model_validator
 
 from flowq import Context, Pipeline, Retry, resource, stage, use
-from flowq.runtime.own_context import in_context, is_unchanged
+from flowq.runtime.handlers.own_context import in_context, is_unchanged
 from tests.runtime.lab import Item, Lab, items
 
 TENANT: ContextVar[str] = ContextVar("tenant", default="unset")

@@ -10,8 +10,8 @@ from pydantic import BaseModel
 
 import flowq
 from flowq.inspector import Inspector
+from flowq.runtime.process.runner import Runner
 from flowq.runtime.run import Run, RunOptions
-from flowq.runtime.runner import Runner
 from tests.eventually import eventually
 from tests.runtime.lab import Item, Lab
 

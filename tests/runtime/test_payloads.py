@@ -10,9 +10,9 @@ from pydantic import BaseModel
 
 from flowq import Pipeline, Rate, Reject, stage
 from flowq.broker.keys import Keys
+from flowq.dead_letters.dead_letters import DeadLetters
+from flowq.dead_letters.letter import DeadLetterRecord
 from flowq.inspector import Inspector
-from flowq.repair.dead_letters import DeadLetters
-from flowq.repair.letter import DeadLetterRecord
 from tests.runtime.lab import Item, Lab
 
 

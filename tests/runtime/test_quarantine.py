@@ -7,12 +7,12 @@ import time
 from itertools import pairwise
 
 from flowq import Pipeline, Rate, stage
-from flowq.broker.connection import UrlDialer
+from flowq.broker.client.connection import UrlDialer
+from flowq.broker.flow_control.limiter import Turns
 from flowq.broker.keys import GROUP, Keys
-from flowq.broker.turns import Turns
-from flowq.graph.plan import Plan
+from flowq.graph.compilation.plan import Plan
+from flowq.runtime.process.runner import Runner
 from flowq.runtime.run import RunOptions
-from flowq.runtime.runner import Runner
 from tests.conformance.worker import IN, PLAN, Item, Worker
 
 

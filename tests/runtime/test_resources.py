@@ -13,10 +13,10 @@ import pytest
 import flowq
 from flowq import Pipeline, resource, source, stage, use
 from flowq.errors import BrokerRefused
+from flowq.runtime.process.runner import Runner
+from flowq.runtime.process.worker import StopSignals, work
 from flowq.runtime.resources import ResourceFailed
 from flowq.runtime.run import RunOptions
-from flowq.runtime.runner import Runner
-from flowq.runtime.worker import StopSignals, work
 from tests.runtime.lab import Item, Lab
 
 log: list[str] = []

@@ -19,9 +19,9 @@ import pytest
 from flowq import Pipeline, SourceContext, source, stage
 from flowq.broker.keys import Keys
 from flowq.errors import UsageError
+from flowq.runtime.process.runner import Runner
 from flowq.runtime.run import Run, RunOptions
-from flowq.runtime.runner import Runner
-from flowq.runtime.sources import SourceFailed, SourceRunner
+from flowq.runtime.sources.source_runner import SourceFailed, SourceRunner
 from flowq.sources import ndjson
 from tests.eventually import eventually
 from tests.runtime.lab import Item, Lab

@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel, Field, Secret, SecretBytes, SecretStr
 
 from flowq import Pipeline, PipelineError, SourceContext, source, stage
-from flowq.cli.run import _arguments  # pyright: ignore[reportPrivateUsage]
+from flowq.cli.commands.run import _arguments  # pyright: ignore[reportPrivateUsage]
 from flowq.errors import UsageError
 from flowq.runtime.source_arguments import cursor_name, source_arguments
 from tests.runtime.lab import Item, Lab, Other

@@ -12,9 +12,9 @@ import pytest
 import flowq
 from flowq import Pipeline, source, stage
 from flowq.errors import FlowqError
+from flowq.runtime.process.runner import Runner, TaskCancelled
 from flowq.runtime.run import Run, RunOptions
-from flowq.runtime.runner import Runner, TaskCancelled
-from flowq.runtime.sources import SourceFailed
+from flowq.runtime.sources.source_runner import SourceFailed
 from tests.eventually import eventually
 from tests.runtime.lab import Item, Lab
 

@@ -11,9 +11,9 @@ import pytest
 import flowq
 from flowq import Pipeline, source, stage, use
 from flowq.errors import UsageError
+from flowq.runtime.process.runner import Runner
 from flowq.runtime.run import Run, RunOptions
-from flowq.runtime.runner import Runner
-from flowq.runtime.sources import SourceFailed
+from flowq.runtime.sources.source_runner import SourceFailed
 from tests.eventually import eventually
 from tests.runtime.lab import Item, Lab, Other
 

@@ -9,8 +9,8 @@ import signal
 import pytest
 
 from flowq import Context, Pipeline, RetryLater, stage
+from flowq.runtime.process.runner import Runner
 from flowq.runtime.run import RunOptions
-from flowq.runtime.runner import Runner
 from tests.eventually import eventually
 from tests.redis_server import RedisServer
 from tests.runtime.lab import Item, Lab, items

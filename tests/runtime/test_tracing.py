@@ -12,11 +12,11 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import flowq
-from flowq.runtime.in_process import until_drained
-from flowq.runtime.observation import HANDLED
+from flowq.runtime.handlers.observation import HANDLED
+from flowq.runtime.handlers.tracing import Tracing
+from flowq.runtime.process.in_process import until_drained
+from flowq.runtime.process.runner import Runner
 from flowq.runtime.run import Run, RunOptions
-from flowq.runtime.runner import Runner
-from flowq.runtime.tracing import Tracing
 from tests.runtime.lab import Item, Lab
 from tests.runtime.process_stages import PIPELINE, Work
 

@@ -11,8 +11,8 @@ import pytest
 from pydantic import model_serializer
 
 from flowq import BatchFailed, Context, Pipeline, Reject, Retry, stage
-from flowq.runtime.calling import bind
-from flowq.runtime.threads import HandlerThreads
+from flowq.runtime.handlers.calling import bind
+from flowq.runtime.handlers.threads import HandlerThreads
 from tests.runtime.lab import Item, Lab, items
 
 

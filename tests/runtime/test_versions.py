@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel
 
 import flowq
-from flowq.broker.recorded_plan import record_plan
+from flowq.broker.migration.recorded_plan import record_plan
 from flowq.delivery.message import Header
 from flowq.delivery.settlement import Output
 from tests.eventually import eventually

@@ -6,8 +6,8 @@ from __future__ import annotations
 from typing import assert_type
 
 from flowq import Context, Flow, Pipeline, Source, Stage
-from flowq.graph.flow import Sink
-from flowq.graph.stage import SinkStage
+from flowq.graph.declaration.flow import Sink
+from flowq.graph.declaration.stage import SinkStage
 from tests.typing.stages import (
     Doc,
     Flight,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import redis.exceptions as redis_errors
 
-from flowq.broker.failures import translate
+from flowq.broker.client.redis_errors import translate
 from flowq.errors import BrokerUnavailable
 
 

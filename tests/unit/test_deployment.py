@@ -13,15 +13,15 @@ import yaml
 from prometheus_client.metrics_core import Metric
 
 from flowq.broker.balance import StageBalance
+from flowq.broker.inspection.edge_stats import EdgeVitals
+from flowq.broker.inspection.throughput import Tempo
 from flowq.broker.records import EdgeState, Snapshot
-from flowq.broker.tempo import Tempo
-from flowq.broker.vitals import EdgeVitals
 from flowq.deployment.compose import compose
 from flowq.deployment.kubernetes import kubernetes
-from flowq.graph.plan import Plan
+from flowq.graph.compilation.plan import Plan
 from flowq.monitoring.exposition import families
-from flowq.monitoring.health import WorkerHealth
 from flowq.monitoring.reading import Reading
+from flowq.monitoring.worker_health import WorkerHealth
 from pipelines.scrape import scrape
 from tests.requirements import unavailable
 

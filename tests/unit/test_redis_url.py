@@ -12,10 +12,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from flowq.broker.client.redis_url import parse_redis_url, redact, redact_text
 from flowq.broker.open import dialer_for
-from flowq.broker.redis_url import parse_redis_url, redact, redact_text
-from flowq.cli.errors import problems_of
-from flowq.cli.logs import JsonFormatter, TextFormatter
+from flowq.cli.framework.error_screen import problems_of
+from flowq.cli.framework.logs import JsonFormatter, TextFormatter
 from flowq.errors import UsageError
 
 UNDERSTOOD = [

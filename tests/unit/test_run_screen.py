@@ -15,11 +15,11 @@ from rich.cells import cell_len
 
 from flowq import Pipeline, source, stage
 from flowq.broker.balance import StageBalance, balance_of
+from flowq.broker.inspection.throughput import Tempo
 from flowq.broker.records import EdgeState, Snapshot
-from flowq.broker.tempo import Tempo
-from flowq.cli.run_screen import HOW_TO_STOP, UNKNOWN, ProgressMeter, RunAbout, choose_screen
-from flowq.cli.run_text import clock, command_to_finish, duration, end_lines
-from flowq.graph.plan import Plan
+from flowq.cli.views.run_screen import HOW_TO_STOP, UNKNOWN, ProgressMeter, RunAbout, choose_screen
+from flowq.cli.views.run_text import clock, command_to_finish, duration, end_lines
+from flowq.graph.compilation.plan import Plan
 from flowq.runtime.run import Summary
 
 START_MS = 1_795_527_000_000

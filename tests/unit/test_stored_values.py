@@ -20,19 +20,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowq.broker import records
-from flowq.broker.beat import silence_of
+from flowq.broker.flow_control.limiter import hold_in
+from flowq.broker.heartbeat import silence_of
 from flowq.broker.keys import is_edge
-from flowq.broker.recorded_plan import recorded_edge
-from flowq.broker.turns import hold_in
+from flowq.broker.migration.recorded_plan import recorded_edge
+from flowq.dead_letters.letter import DeadLetterRecord
 from flowq.delivery import stored
 from flowq.delivery.claim import Reference
-from flowq.delivery.compression import unpacked
+from flowq.delivery.encoding.compression import unpacked
 from flowq.delivery.fingerprint import fingerprint
 from flowq.delivery.history import deaths_of
 from flowq.delivery.message import Delivery, Header
 from flowq.delivery.trace_context import traceparent_of
 from flowq.errors import DecodeError
-from flowq.repair.letter import DeadLetterRecord
 
 FLOWQ = Path(__file__).parents[2] / "flowq"
 
@@ -83,7 +83,7 @@ READERS: dict[str, tuple[Reader, tuple[type[Exception], ...]]] = {
     "delivery/history.py:deaths_of": (past_of, ()),
     "delivery/history.py:_death": (past_of, ()),
     "delivery/claim.py:decode": (Reference.decode, (DecodeError,)),
-    "delivery/compression.py:unpacked": (lambda raw: unpacked(raw, "zlib"), (DecodeError,)),
+    "delivery/encoding/compression.py:unpacked": (lambda raw: unpacked(raw, "zlib"), (DecodeError,)),
     "delivery/trace_context.py:traceparent_of": (lambda raw: traceparent_of(b"x - - 0 w=" + raw), ()),
     "delivery/fingerprint.py:last_frame": (
         lambda raw: fingerprint(stored.text_in(raw), stored.text_in(b'  File "f", line ' + raw + b", in f")),
@@ -107,47 +107,47 @@ READERS: dict[str, tuple[Reader, tuple[type[Exception], ...]]] = {
         lambda raw: everything_of(records.parked_delivery(">a", raw)),
         (DecodeError,),
     ),
-    "broker/recorded_plan.py:recorded_edge": (recorded_edge, ()),
+    "broker/migration/recorded_plan.py:recorded_edge": (recorded_edge, ()),
     "broker/keys.py:is_edge": (lambda raw: is_edge(stored.text_in(raw)), ()),
-    "broker/turns.py:hold_in": (hold_in, ()),
-    "broker/beat.py:silence_of": (lambda raw: silence_of(stored.text_in(raw)), ()),
-    "repair/letter.py:read": (lambda raw: letter_of(b"1-1", e=raw, h=raw, b=raw, x=raw), ()),
-    "repair/letter.py:_moment": (lambda raw: exported(died_at=raw), (ValueError,)),
-    "repair/letter.py:from_json": (lambda raw: exported(header=raw, edge=raw, body_base64=raw), (ValueError,)),
-    "repair/letter.py:json_or": (lambda raw: letter_of(b"1-1", b=raw), ()),
-    "repair/letter.py:body_in": (lambda raw: letter_of(b"1-1", b=raw, x=b"{}"), ()),
+    "broker/flow_control/limiter.py:hold_in": (hold_in, ()),
+    "broker/heartbeat.py:silence_of": (lambda raw: silence_of(stored.text_in(raw)), ()),
+    "dead_letters/letter.py:read": (lambda raw: letter_of(b"1-1", e=raw, h=raw, b=raw, x=raw), ()),
+    "dead_letters/letter.py:_moment": (lambda raw: exported(died_at=raw), (ValueError,)),
+    "dead_letters/letter.py:from_json": (lambda raw: exported(header=raw, edge=raw, body_base64=raw), (ValueError,)),
+    "dead_letters/letter.py:json_or": (lambda raw: letter_of(b"1-1", b=raw), ()),
+    "dead_letters/letter.py:body_in": (lambda raw: letter_of(b"1-1", b=raw, x=b"{}"), ()),
 }
 
 SAFE = {
-    "broker/data_folder.py": "files of this user",
-    "broker/aof_repair.py": "the log of this user's own server, which has numbers of up to ten digits",
-    "broker/embedded.py": "what this user's own server says, with ValueError caught",
-    "broker/health.py": "what a server says of itself",
-    "broker/topology.py": "what a server says of itself",
-    "broker/redis_url.py": "what the user has configured",
-    "broker/url_options.py": "what the user has configured",
+    "broker/embedded/data_folder.py": "files of this user",
+    "broker/embedded/aof_repair.py": "the log of this user's own server, which has numbers of up to ten digits",
+    "broker/embedded/server.py": "what this user's own server says, with ValueError caught",
+    "broker/inspection/health.py": "what a server says of itself",
+    "broker/client/topology.py": "what a server says of itself",
+    "broker/client/redis_url.py": "what the user has configured",
+    "broker/client/url_options.py": "what the user has configured",
     "broker/settling.py": "writes",
     "delivery/durations.py": "what the user has written",
     "delivery/sizes.py": "what the user has written",
-    "delivery/codec.py": "messages: any exception of pydantic becomes a DecodeError",
-    "delivery/json_bytes.py": "messages, read by pydantic: see the codec",
-    "repair/condition.py": "what the user has written, and values of messages with errors caught",
+    "delivery/encoding/codec.py": "messages: any exception of pydantic becomes a DecodeError",
+    "delivery/encoding/json_bytes.py": "messages, read by pydantic: see the codec",
+    "dead_letters/condition.py": "what the user has written, and values of messages with errors caught",
     "monitoring/address.py": "what the user has written",
-    "broker/changes.py:_sample": "an entry id",
+    "broker/migration/changes.py:_sample": "an entry id",
     "broker/orphaned_bodies.py:_referred_to": "an entry id",
     "broker/orphaned_bodies.py:_last_ids": "an entry id",
-    "broker/outlets.py:bound": "a number of flowq's own",
+    "broker/flow_control/backpressure.py:bound": "a number of flowq's own",
     "broker/read_size.py:arrived": "a number of flowq's own",
     "broker/redis_streams.py:ensure_groups": "a flag of flowq's own",
     "broker/redis_streams.py:begin_run": "a flag of flowq's own",
     "broker/redis_streams.py:dead_entries": "a flag of flowq's own",
-    "broker/tempo.py:quantile": "a number of flowq's own",
-    "broker/turns.py:reserve": "flags of flowq's own",
-    "broker/turns.py:call": "flags of flowq's own",
-    "repair/fitting.py:header_for": "the name of a type of the user's",
-    "repair/letter.py:body_as_json": "text that was encoded there",
-    "repair/letter.py:elsewhere_as_json": "any bytes become text",
-    "repair/letter.py:needs_body": "any bytes become text",
+    "broker/inspection/throughput.py:quantile": "a number of flowq's own",
+    "broker/flow_control/limiter.py:reserve": "flags of flowq's own",
+    "broker/flow_control/limiter.py:call": "flags of flowq's own",
+    "dead_letters/fitting.py:header_for": "the name of a type of the user's",
+    "dead_letters/letter.py:body_as_json": "text that was encoded there",
+    "dead_letters/letter.py:elsewhere_as_json": "any bytes become text",
+    "dead_letters/letter.py:needs_body": "any bytes become text",
 }
 PARSERS = {"int", "float", "loads", "decode", "b64decode", "urlsafe_b64decode", "fromisoformat"}
 OF_THE_CLOCK = {"TIME", "seconds", "microseconds", "cursor"}

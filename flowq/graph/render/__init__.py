@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from types import MappingProxyType
 
 from flowq.errors import UsageError
-from flowq.graph.plan import Plan
+from flowq.graph.compilation.plan import Plan
 from flowq.graph.render.data import json
 from flowq.graph.render.dot import dot
 from flowq.graph.render.mermaid import mermaid

@@ -6,7 +6,7 @@ from typing import Any
 
 from flowq.delivery.policy import Rate
 from flowq.errors import Problem
-from flowq.graph.plan import EdgePlan, Plan, StagePlan, type_name
+from flowq.graph.compilation.plan import EdgePlan, Plan, StagePlan, type_name
 from flowq.graph.render.labels import drawn_edges, key_name
 from flowq.printable import json_text
 

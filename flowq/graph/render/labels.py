@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from flowq.delivery.policy import AckMode, Rate
-from flowq.graph.plan import EdgePlan, Placement, Plan, StagePlan, type_name
+from flowq.graph.compilation.plan import EdgePlan, Plan, StagePlan, type_name
+from flowq.graph.kinds import Placement
 from flowq.printable import printable
 
 _PERIODS = {1.0: "s", 60.0: "min", 3600.0: "h", 86400.0: "d"}

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 
-from flowq.graph.plan import Plan
+from flowq.graph.compilation.plan import Plan
 
 _SWEEPS = 6
 _Columns = Sequence[Sequence[str]]

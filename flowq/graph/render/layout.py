@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
-from flowq.graph.plan import Plan
+from flowq.graph.compilation.plan import Plan
 from flowq.graph.render.layers import Layers
 
 _GAP_BETWEEN_ROWS = 30.0

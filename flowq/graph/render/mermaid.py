@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from flowq.graph.plan import Kind, Plan, StagePlan
+from flowq.graph.compilation.plan import Plan, StagePlan
+from flowq.graph.kinds import Kind
 from flowq.graph.render.labels import drawn_edges, edge_label, options, sizes
 
 _SHAPE = {Kind.SOURCE: ("([", "])"), Kind.STAGE: ("[", "]"), Kind.SINK: ("[(", ")]")}

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from flowq.graph.plan import EdgePlan, Kind, Plan, StagePlan
+from flowq.graph.compilation.plan import EdgePlan, Plan, StagePlan
+from flowq.graph.kinds import Kind
 from flowq.graph.render.labels import details, edge_label, key_name
 from flowq.graph.render.text import clipped, pack
 

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 import pytest
 import redis
 
-from flowq.broker.embedded import EmbeddedRedis
-from flowq.broker.redis_url import redact
+from flowq.broker.client.redis_url import redact
+from flowq.broker.embedded.server import EmbeddedRedis
 from flowq.errors import BrokerUnavailable
 from tests.integration.embedded.users import StartUser, UserProcess, alive, client, executable, wait_until
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from flowq.broker.embedded import EmbeddedRedis, find_server_binary
+from flowq.broker.embedded.server import EmbeddedRedis, find_server_binary
 from flowq.errors import BrokerUnavailable
 from tests.integration.embedded.users import (
     SERVER_THAT_SAYS_IT_IS_OLD,

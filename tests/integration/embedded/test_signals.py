@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flowq.broker.embedded import EmbeddedRedis
+from flowq.broker.embedded.server import EmbeddedRedis
 from tests.integration.embedded.users import (
     DRAINING_USER,
     StartUser,

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from flowq.broker.aof_repair import end_of_last_step, repair
-from flowq.broker.connection import UrlDialer
-from flowq.broker.embedded import EmbeddedRedis
+from flowq.broker.client.connection import UrlDialer
+from flowq.broker.embedded.aof_repair import end_of_last_step, repair
+from flowq.broker.embedded.server import EmbeddedRedis
 from flowq.broker.keys import Keys
 from tests.conformance.worker import IN, OUT, Worker, done, output
 from tests.integration.embedded.users import alive, wait_until

@@ -17,13 +17,13 @@ from typing import Any
 import redis
 
 import flowq.errors
-from flowq.broker.embedded import find_server_binary
+from flowq.broker.embedded.server import find_server_binary
 from flowq.errors import BrokerUnavailable
 
 USER = """
 import json, sys
 from pathlib import Path
-from flowq.broker.embedded import EmbeddedRedis
+from flowq.broker.embedded.server import EmbeddedRedis
 with EmbeddedRedis.acquire(Path(sys.argv[1])) as server:
     print(json.dumps([server.url, server.pid, server.attached]), flush=True)
     sys.stdin.read()
@@ -31,7 +31,7 @@ with EmbeddedRedis.acquire(Path(sys.argv[1])) as server:
 LEAKING_USER = """
 import subprocess, sys
 from pathlib import Path
-from flowq.broker.embedded import EmbeddedRedis
+from flowq.broker.embedded.server import EmbeddedRedis
 server = EmbeddedRedis.acquire(Path(sys.argv[1]))
 child = subprocess.Popen(["sleep", "60"], close_fds=False, stdout=subprocess.DEVNULL)
 print(child.pid, server.pid, flush=True)
@@ -39,7 +39,7 @@ print(child.pid, server.pid, flush=True)
 FORKING_USER = """
 import os, sys, time
 from pathlib import Path
-from flowq.broker.embedded import EmbeddedRedis
+from flowq.broker.embedded.server import EmbeddedRedis
 server = EmbeddedRedis.acquire(Path(sys.argv[1]))
 if not os.fork():
     print(os.getpid(), server.pid, flush=True)
@@ -52,7 +52,7 @@ DRAINING_USER = """
 import signal, sys, time
 from pathlib import Path
 import redis
-from flowq.broker.embedded import EmbeddedRedis
+from flowq.broker.embedded.server import EmbeddedRedis
 interrupted = []
 signal.signal(signal.SIGINT, lambda *_: interrupted.append(1))
 with EmbeddedRedis.acquire(Path(sys.argv[1])) as server:

@@ -31,7 +31,7 @@ from pydantic import (
 )
 from typing_extensions import TypeAliasType, TypedDict
 
-from flowq.delivery.codec import check_type, checked_encoder, decoder, encoder
+from flowq.delivery.encoding.codec import check_type, checked_encoder, decoder, encoder
 from flowq.errors import DecodeError, EncodeError
 from tests.unit.delivery.golden import WRITTEN
 
@@ -276,7 +276,7 @@ def test_a_field_set_past_its_validation_is_noticed_in_a_program_that_shows_no_w
     program = f"""
 import warnings
 from pydantic import BaseModel
-from flowq.delivery.codec import encoder
+from flowq.delivery.encoding.codec import encoder
 from flowq.errors import EncodeError
 
 class Plain(BaseModel):

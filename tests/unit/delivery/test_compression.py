@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowq.delivery.compression import packed, unpacked
+from flowq.delivery.encoding.compression import packed, unpacked
 from flowq.delivery.message import Delivery, Header
 from flowq.errors import DecodeError
 
@@ -47,7 +47,7 @@ def test_without_zstd_bodies_are_compressed_by_zlib_which_every_python_reads() -
     program = """
 import sys
 sys.modules["backports.zstd"] = sys.modules["compression.zstd"] = None
-from flowq.delivery.compression import packed
+from flowq.delivery.encoding.compression import packed
 body, how = packed(b"x" * 10_000)
 sys.stdout.buffer.write(how.encode() + b" " + body)
 """

@@ -13,7 +13,7 @@ from uuid import UUID
 
 import pytest
 
-from flowq.delivery.dedup_key import NO_KEY, dedup_hash
+from flowq.delivery.encoding.dedup_key import NO_KEY, dedup_hash
 
 
 class Word(StrEnum):
@@ -55,7 +55,7 @@ def test_equal_values_are_one_key(one: Any, other: Any) -> None:
 
 
 def test_a_set_is_the_same_key_in_every_process() -> None:
-    code = "from flowq.delivery.dedup_key import dedup_hash; print(dedup_hash(set('abcdefgh')).hex())"
+    code = "from flowq.delivery.encoding.dedup_key import dedup_hash; print(dedup_hash(set('abcdefgh')).hex())"
     told = {
         subprocess.run(
             [sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, capture_output=True, check=True

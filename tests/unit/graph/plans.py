@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from flowq.delivery.policy import AckMode, Rate, Retry
 from flowq.errors import Place, Problem
-from flowq.graph.plan import Batch, EdgePlan, Handler, Kind, Placement, Plan, Route, Shape, StagePlan
+from flowq.graph.compilation.plan import EdgePlan, Handler, Plan, Route, StagePlan
+from flowq.graph.kinds import Batch, Kind, Placement, Shape
 
 
 class Link: ...

@@ -10,8 +10,9 @@ from pydantic import BaseModel
 
 from flowq import Flow, Pipeline, PipelineError, source, stage
 from flowq.errors import Problem
-from flowq.graph.flow import Sink, Target
-from flowq.graph.plan import Kind, Plan
+from flowq.graph.compilation.plan import Plan
+from flowq.graph.declaration.flow import Sink, Target
+from flowq.graph.kinds import Kind
 
 
 class Link(BaseModel):

@@ -6,7 +6,7 @@ import pytest
 
 from flowq import Context, stage
 from flowq.errors import UsageError
-from flowq.graph.context import Emitted
+from flowq.graph.declaration.context import Emitted
 
 
 @stage

@@ -13,9 +13,9 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, Field, PastDate
 from typing_extensions import TypeAliasType, TypedDict
 
 from flowq import Pipeline, PipelineError, source
-from flowq.cli.push import BadMessage, Inlet
+from flowq.cli.commands.push import BadMessage, Inlet
 from flowq.errors import EncodeError
-from flowq.graph.stage_types import StageTypes
+from flowq.graph.compilation.stage_types import StageTypes
 from tests.unit.graph.wire import Wire, pipeline_of
 
 T = TypeVar("T")

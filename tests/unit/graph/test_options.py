@@ -11,7 +11,8 @@ from typing_extensions import TypedDict
 from flowq import Context, Dedup, Pipeline, PipelineError, Rate, Retry, resource, source, stage, use
 from flowq.delivery.policy import AckMode, Keep
 from flowq.errors import Problem
-from flowq.graph.plan import Batch, StagePlan
+from flowq.graph.compilation.plan import StagePlan
+from flowq.graph.kinds import Batch
 
 
 class Link(BaseModel):

@@ -6,7 +6,7 @@ import networkx as nx
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowq.graph.order import cycles, topological
+from flowq.graph.compilation.order import cycles, topological
 
 Graph = dict[int, list[int]]
 

@@ -15,7 +15,8 @@ from hypothesis import given, settings
 
 from flowq.delivery.policy import AckMode, Rate
 from flowq.errors import UsageError
-from flowq.graph.plan import Kind, Plan, Route, Shape, StagePlan
+from flowq.graph.compilation.plan import Plan, Route, StagePlan
+from flowq.graph.kinds import Kind, Shape
 from flowq.graph.render import FORMATS, render
 from tests.unit.graph.plans import DIAMOND, LONG, NASTY, PLANS, SCRAPE, Link, Page, plan, plans
 

@@ -12,7 +12,8 @@ from xml.etree import ElementTree as ET
 import pytest
 from hypothesis import given, settings
 
-from flowq.graph.plan import Kind, Plan
+from flowq.graph.compilation.plan import Plan
+from flowq.graph.kinds import Kind
 from flowq.graph.render import render
 from tests.unit.graph.plans import (
     DIAMOND,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from flowq import Resource, resource, use
-from flowq.graph.plan import Shape
+from flowq.graph.kinds import Shape
 
 
 @resource

@@ -10,7 +10,8 @@ from pydantic import BaseModel
 
 from flowq import Context, Pipeline, PipelineError, resource, source, stage, use
 from flowq.errors import Problem
-from flowq.graph.plan import Shape, StagePlan
+from flowq.graph.compilation.plan import StagePlan
+from flowq.graph.kinds import Shape
 
 
 class Page(BaseModel):

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from flowq import Pipeline, PipelineError, Source, Stage, source, stage
-from flowq.graph.plan import Kind, Placement, Shape, StagePlan
-from flowq.graph.stage import SinkStage
+from flowq.graph.compilation.plan import StagePlan
+from flowq.graph.declaration.stage import SinkStage
+from flowq.graph.kinds import Kind, Placement, Shape
 
 
 def compiled(target: Any) -> StagePlan:

@@ -9,10 +9,10 @@ import pytest
 from pydantic import BaseModel
 
 from flowq import Pipeline, PipelineError, Rate, Retry, source, stage
-from flowq.graph.option_values import size
-from flowq.graph.options import READERS
-from flowq.graph.plan import Plan, StagePlan
-from flowq.graph.tuning import TUNABLE
+from flowq.graph.compilation.plan import Plan, StagePlan
+from flowq.graph.compilation.tuning import TUNABLE
+from flowq.graph.declaration.option_values import size
+from flowq.graph.declaration.options import READERS
 
 
 class Link(BaseModel):

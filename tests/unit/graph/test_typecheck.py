@@ -11,7 +11,7 @@ import pytest
 from pydantic import BaseModel, Field, computed_field
 from typing_extensions import TypeAliasType, TypedDict
 
-from flowq.graph.typecheck import bare, fields_of, fits, members, nearest, type_names
+from flowq.graph.compilation.typecheck import bare, fields_of, fits, members, nearest, type_names
 
 T = TypeVar("T")
 

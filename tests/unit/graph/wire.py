@@ -8,9 +8,9 @@ from typing import Any
 
 from flowq import Pipeline, stage
 from flowq.delivery.message import Delivery, Header
-from flowq.graph.emission import Emission
-from flowq.graph.plan import Plan
-from flowq.runtime.handling import Handling
+from flowq.graph.compilation.plan import Plan
+from flowq.graph.compilation.routing import Emission
+from flowq.runtime.handlers.handling import Handling
 
 _ENTERING = Delivery(">give", b"1-0", Header.entering("m0").encode(), b"", "w", 0)
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from flowq.dead_letters.condition import Condition
 from flowq.errors import UsageError
-from flowq.repair.condition import Condition
 
 MESSAGE: dict[str, Any] = {
     "dest": "SJU",

@@ -20,7 +20,7 @@ import pytest
 from pydantic import BaseModel
 
 from flowq import SourceContext
-from flowq.delivery.compression import zstd_library
+from flowq.delivery.encoding.compression import zstd_library
 from flowq.sources import csv, ndjson
 from flowq.sources.files import UnreadableFiles
 from flowq.sources.position import Position, stat_word

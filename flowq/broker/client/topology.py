@@ -1,0 +1,156 @@
+"""Finds the server that holds a pipeline where that can change: behind Sentinels, and in a Cluster."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from redis.asyncio.connection import Connection
+from redis.crc import key_slot
+
+from flowq.broker.client.connection import CONNECT_TIMEOUT_SECONDS, connected, discard, new_connection
+from flowq.broker.client.redis_errors import translate
+from flowq.broker.client.redis_url import RedisUrl, parse_redis_url
+from flowq.broker.client.tls import check_tls_files
+from flowq.broker.client.url_options import SENTINEL
+from flowq.errors import BrokerRefused, BrokerUnavailable, UsageError
+
+_Address = tuple[str, int]
+
+
+class SentinelDialer:
+    """Connections to whichever server the Sentinels call the primary at that moment.
+
+    URL: redis+sentinel://[user:password@]host:26379,host:26379/mymaster[/0], with rediss+sentinel:// for TLS. User,
+    password and options are those of the primary. Those of the Sentinels have the same names behind `sentinel_`:
+    `?sentinel_username=...&sentinel_password=...`. TLS and its options are the same for both unless
+    `sentinel_tls=` or `sentinel_ssl_...=` says otherwise.
+    """
+
+    is_private = False
+
+    def __init__(self, url: str) -> None:
+        parsed = _parsed(url, "sentinel", "redis+sentinel://host:26379/mymaster")
+        self.url = parsed.text
+        self.address = str(parsed)
+        self._url = parsed
+        options = parsed.options
+        self._sentinels_tls = parsed.is_tls if options.sentinel_tls is None else options.sentinel_tls
+        shared = options.values.items() if parsed.is_tls == self._sentinels_tls else ()
+        self._of_sentinels: Mapping[str, Any] = {**dict(shared), **options.sentinel}
+        if parsed.is_tls:
+            check_tls_files(options.values)
+        if self._sentinels_tls:
+            check_tls_files(self._of_sentinels, SENTINEL if options.sentinel else "")
+        login = f"{SENTINEL}username= and {SENTINEL}password="
+        self._search = _Search(parsed.hosts, self.address, self._to_sentinel, self._ask, login=login)
+
+    async def dial(self) -> Connection:
+        """A connection to the primary. Raises BrokerUnavailable when no Sentinel knows one, BrokerRefused."""
+        host, port = await self._search.first_answer()
+        return await connected(new_connection(self._url.settings, tls=self._url.is_tls, host=host, port=port))
+
+    def _to_sentinel(self, host: str, port: int) -> Connection:
+        return new_connection(self._of_sentinels, tls=self._sentinels_tls, host=host, port=port)
+
+    async def _ask(self, sentinel: Connection) -> _Address | None:
+        answer = await _ask(sentinel, b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", self._url.service)
+        return (answer[0].decode(), int(answer[1])) if answer else None
+
+
+class ClusterDialer:
+    """Connections to the primary of the slot that holds a pipeline: all its keys share one hash tag.
+
+    URL: redis+cluster://[user:password@]host:6379,host:6379, with rediss+cluster:// for TLS.
+    """
+
+    is_private = False
+
+    def __init__(self, url: str, hash_tag: str) -> None:
+        parsed = _parsed(url, "cluster", "redis+cluster://host:6379")
+        self.url = parsed.text
+        self.address = str(parsed)
+        self._url = parsed
+        self._slot: int = key_slot(hash_tag.encode())
+        if parsed.is_tls:
+            check_tls_files(parsed.options.values)
+        self._search = _Search(parsed.hosts, self.address, self._to, self._ask)
+
+    async def dial(self) -> Connection:
+        """A connection to the slot's primary. Raises BrokerUnavailable when no node knows one, BrokerRefused."""
+        return await connected(self._to(*await self._search.first_answer()))
+
+    def _to(self, host: str, port: int) -> Connection:
+        return new_connection(self._url.settings, tls=self._url.is_tls, host=host, port=port)
+
+    async def _ask(self, node: Connection) -> _Address | None:
+        for first, last, primary, *_ in await _ask(node, b"CLUSTER", b"SLOTS"):
+            if first <= self._slot <= last:
+                return (primary[0] or b"").decode() or node.host, int(primary[1])
+        return None
+
+
+class _Search:
+    """Asks one server after the other, each within a deadline of its own: one that is frozen must not hide the rest.
+
+    Who has not answered goes to the end of the row, so that the next call begins with another even where this one is
+    cancelled in the middle.
+    """
+
+    def __init__(
+        self,
+        hosts: tuple[_Address, ...],
+        address: str,
+        connection_to: Callable[[str, int], Connection],
+        ask: Callable[[Connection], Awaitable[_Address | None]],
+        *,
+        login: str = "user and password",
+    ) -> None:
+        self._login = login
+        self._row = list(hosts)
+        self._address = address
+        self._connection_to = connection_to
+        self._ask = ask
+
+    async def first_answer(self) -> _Address:
+        """The primary. Raises BrokerRefused where all refuse who asks, BrokerUnavailable where it may yet be found."""
+        problems: list[Exception] = []
+        for host, port in tuple(self._row):
+            self._row.append(self._row.pop(0))
+            try:
+                async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
+                    found = await self._answer_of(host, port)
+            except Exception as error:  # noqa: BLE001  (a transport's, or what an odd answer leads to)
+                problems.append(translate(error, f"{host}:{port}"))
+                continue
+            if found is not None:
+                self._row.insert(0, self._row.pop())
+                return found
+            problems.append(BrokerUnavailable(f"{host}:{port} does not know it"))
+        if isinstance(refused := problems[0], BrokerRefused) and all(isinstance(p, BrokerRefused) for p in problems):
+            hint = f"check {self._login} of the Redis URL, and what that user may do"
+            raise BrokerRefused(refused.message, hint=hint, detail=refused.detail)
+        lines = [getattr(problem, "message", str(problem)) for problem in problems]
+        raise BrokerUnavailable(
+            f"no primary to be found at {self._address}", hint="see that these servers run", detail="; ".join(lines)
+        )
+
+    async def _answer_of(self, host: str, port: int) -> _Address | None:
+        connection = await connected(self._connection_to(host, port))
+        try:
+            return await self._ask(connection)
+        finally:
+            await discard(connection)
+
+
+async def _ask(connection: Connection, *command: Any) -> Any:
+    await connection.send_command(*command, check_health=False)
+    return await connection.read_response()  # pyright: ignore[reportUnknownVariableType]
+
+
+def _parsed(url: str, topology: str, example: str) -> RedisUrl:
+    parsed = parse_redis_url(url)
+    if parsed.topology != topology:
+        raise UsageError(f"{parsed} is not of a {topology}", hint=example)
+    return parsed

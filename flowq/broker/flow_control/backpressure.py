@@ -1,0 +1,131 @@
+"""The edges that a stage feeds, and whether they are too full for it to go on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Mapping, Sequence
+
+from flowq.broker.client.connection import Command
+from flowq.broker.redis_streams import Broker
+from flowq.delivery.chunks import MOST_BYTES_PER_CALL
+from flowq.errors import BrokerUnavailable
+from flowq.graph.compilation.plan import EdgePlan
+
+_RESUME_AT = 0.8
+_LOOK_EVERY_SECONDS = 0.1
+_WEIGH_AFTER, _WEIGH_AFTER_AT_LEAST = 1 / 8, 1 / 64
+_WEIGHT = 0.5
+_SAMPLES = 50
+
+
+class Outlets:
+    """Back-pressure from what follows: full at an edge's limit, free again at four fifths of it.
+
+    How many messages the edges hold is told by every commit, so that it costs nothing while the stage works; only one
+    that has stopped has to ask. How much memory they take must be asked. That is done when an eighth of the room that
+    was left at the last time has been sent since: seldom while there is much room, and often when it gets tight. Until
+    then all that was sent counts for each edge, as if nothing had been taken off it.
+    """
+
+    def __init__(self, broker: Broker, edges: Sequence[EdgePlan]) -> None:
+        self._broker = broker
+        self._limits = {edge.name: edge.maxsize for edge in edges if edge.maxsize}
+        self._byte_limits = {edge.name: edge.maxsize_bytes for edge in edges if edge.maxsize_bytes}
+        self._full: set[str] = set()
+        self._heavy: set[str] = set()
+        self._room_bytes = min(self._byte_limits.values(), default=0)  # where there is least, when it was asked last
+        self._sent_bytes = 0  # since then
+        self._bytes_each = 0.0  # sent for one message handled, as a moving average
+        self._is_due = bool(self._byte_limits)
+
+    def bound(self, read_ahead: int) -> int:
+        """How much may be read ahead: a reader that stops at the limit has at most as much again under way."""
+        bounds: list[float] = [read_ahead, *self._limits.values()]
+        if self._bytes_each and self._byte_limits:
+            bounds.append(max(0, self._room_bytes - self._sent_bytes) / self._bytes_each)
+        return int(min(bounds))
+
+    @property
+    def most_bytes(self) -> int:
+        """The size of what one call may add: a small part of what the smallest edge may hold."""
+        return min([MOST_BYTES_PER_CALL, *(1 + limit // 10 for limit in self._byte_limits.values())])
+
+    @property
+    def are_full(self) -> bool:
+        return bool(self._full or self._heavy)
+
+    @property
+    def need_a_look(self) -> bool:
+        """Whether to `look_again` before going on."""
+        return bool(self._full or self._heavy or self._is_due)
+
+    def note(self, outstanding: Mapping[str, int]) -> None:
+        """Take in how many messages are outstanding on some edges."""
+        _mark(self._full, outstanding, self._limits)
+
+    def sent(self, n_bytes: int, *, handled: int) -> None:
+        """Take in that so much has been sent, for so many messages handled."""
+        if not self._byte_limits or not handled:
+            return
+        self._sent_bytes += n_bytes
+        each = n_bytes / handled
+        self._bytes_each = each if not self._bytes_each else self._bytes_each + (each - self._bytes_each) * _WEIGHT
+        least = _WEIGH_AFTER_AT_LEAST * min(self._byte_limits.values())
+        self._is_due = self._sent_bytes > max(least, self._room_bytes * _WEIGH_AFTER)
+
+    async def count(self) -> None:
+        """Ask how many messages the edges hold: for one who makes no commits that tell it."""
+        if self._limits:
+            with contextlib.suppress(BrokerUnavailable):
+                self.note(await self._broker.outstanding(list(self._limits)))
+
+    async def look_again(self) -> None:
+        """Ask what is not known, after a moment if they are full."""
+        if self.are_full:
+            await asyncio.sleep(_LOOK_EVERY_SECONDS)
+        if self._full:
+            await self.count()
+        if self._heavy or self._is_due:
+            await self._weigh()
+
+    async def until_free(self) -> None:
+        """Wait for as long as one of them is full."""
+        while self.need_a_look:
+            await self.look_again()
+
+    async def _weigh(self) -> None:
+        self._is_due = False  # first: a Redis that does not answer shall not be asked without end
+        sent_bytes = self._sent_bytes
+        with contextlib.suppress(BrokerUnavailable):
+            taken = await memory_of(self._broker, list(self._byte_limits))
+            _mark(self._heavy, taken, self._byte_limits)
+            self._sent_bytes -= sent_bytes  # what has been sent since may be in it or not
+            self._room_bytes = min(limit - taken[edge] for edge, limit in self._byte_limits.items())
+
+
+def _mark(full: set[str], taken: Mapping[str, int], limits: Mapping[str, int]) -> None:
+    for edge, n in taken.items():
+        limit = limits.get(edge)
+        if limit is None:
+            continue
+        if n >= limit:
+            full.add(edge)
+        elif n < limit * _RESUME_AT:
+            full.discard(edge)
+
+
+async def memory_of(broker: Broker, edges: Sequence[str]) -> Mapping[str, int]:
+    """The bytes that the messages of each edge take: none where there are none, and where Redis does not tell.
+
+    Redis estimates them by some of the entries, and takes no longer for many than for few.
+    """
+    keys = broker.keys
+    commands: list[Command] = []
+    for edge in edges:
+        commands += [(b"XLEN", keys.edge(edge)), (b"MEMORY", b"USAGE", keys.edge(edge), b"SAMPLES", _SAMPLES)]
+        commands += [(b"HLEN", keys.parked(edge)), (b"MEMORY", b"USAGE", keys.parked(edge), b"SAMPLES", _SAMPLES)]
+    replies = iter([reply if isinstance(reply, int) else 0 for reply in await broker.ask(commands)])
+    # An empty key takes some memory too, and nobody shall wait for that.
+    sizes = [n_bytes if n else 0 for n, n_bytes in zip(replies, replies, strict=True)]
+    return {edge: sum(sizes[2 * i : 2 * i + 2]) for i, edge in enumerate(edges)}

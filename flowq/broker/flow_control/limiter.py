@@ -1,0 +1,247 @@
+"""Pacing as Redis keeps it: turns, slots, holds and queues of the keys of one stage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import chain
+from typing import Any, NamedTuple
+
+from flowq.broker import scripts
+from flowq.broker.client.retrying import CALL_TIMEOUT_SECONDS
+from flowq.broker.records import pairs
+from flowq.broker.redis_streams import Broker
+from flowq.delivery.message import Delivery
+from flowq.delivery.policy import Rate
+from flowq.delivery.stored import count_in, moment_in, text_in
+
+LONGEST_PACE_SECONDS = 60.0
+PACE_KEPT_SECONDS = 3600.0  # after the last turn of its key
+LONGEST_HOLD_SECONDS = 3600.0  # when doubled; a hold that asks for more gets it
+_MOST_CALLED = 500
+_MOST_LOOKED_AT = 1000
+
+
+class Turn(NamedTuple):
+    """When a delivery may start: after `wait_seconds`, which is soon.
+
+    `comes_back`: it must ask again then, having waited in Redis. `queues`: it is called. `tries`: it starts alone, to
+    see whether its held key is well.
+    """
+
+    wait_seconds: float = 0.0
+    queues: bool = False
+    tries: bool = False
+    comes_back: bool = False
+
+
+class Finished(NamedTuple):
+    """How a delivery of a pacing key has ended."""
+
+    key: str
+    worker: str
+    delivery: Delivery
+    took_seconds: float
+    verdict: bytes  # as the script reads it
+
+    @property
+    def slot(self) -> str:
+        return _slot(self.delivery)
+
+
+@dataclass(frozen=True, slots=True)
+class HeldKey:
+    """A pacing key of which nothing is started for a while, because a handler has asked for that.
+
+    `seconds_left` is 0 when the hold is over and one message is trying the key. `repeats` counts how often it was held
+    again since; `waiting` are the messages that wait for it. `key` is "" where a stage has only one.
+    """
+
+    stage: str
+    key: str
+    reason: str
+    seconds_left: float
+    repeats: int
+    waiting: int
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it, ready for JSON."""
+        return asdict(self)
+
+
+class Turns:
+    """The pacing keys of one stage. Calls raise what those of a broker raise.
+
+    Each may be repeated with the same token and takes effect once, if it is the last of its kind made here.
+    """
+
+    def __init__(self, broker: Broker, stage: str, edges: Sequence[str], rate: Rate) -> None:
+        self._broker = broker
+        self._stage = stage
+        self._edges = edges
+        self._figures = _figures(rate)
+        self._own = {key: (key, *_figures(own)) for key, own in rate.keys.items()}
+        self._adaptive = rate.adaptive
+        self._cursor = b"0"
+        self.given_at = 0.0  # when Redis gave the last turns, in seconds of its clock
+        self._name = broker.new_token()
+        self.new_token = broker.new_token
+
+    async def reserve(
+        self,
+        messages: Sequence[tuple[str, Delivery]],
+        *,
+        worker: str,
+        soon_seconds: float,
+        lead_seconds: float = 0.0,
+        again: bool = False,
+        missed: Mapping[tuple[str, bytes], float] | None = None,
+        token: str = "",
+    ) -> list[Turn]:
+        """The turn of each message, which comes with its key; one that starts has its slot from now on.
+
+        Those who come for the first time start only within `soon_seconds`. `again`: all have had turns and missed them;
+        `missed` tells by edge and entry id when these would have been, in seconds of Redis' clock, so that nobody loses
+        them.
+        `lead_seconds`: none starts earlier than that from now, because the answer takes so long.
+        """
+        keys, name = self._broker.keys, self._stage
+        flat: list[Any] = []
+        for key, delivery in messages:
+            at = (missed or {}).get((delivery.edge, delivery.entry_id))
+            comes_back = round(at * 1_000_000) if at else int(again or delivery.header.granted)
+            flat += (key, comes_back, _slot(delivery))
+        answer = await self._broker.script(
+            scripts.RESERVE,
+            [
+                keys.rate(name), keys.held(name), keys.holds(name), keys.busy(name), keys.pace(name), keys.workers,
+                keys.starts(name),
+            ],
+            *self._figures, int(self._adaptive), worker, round(soon_seconds * 1_000_000),
+            round(lead_seconds * 1_000_000),
+            *self._own_of(key for key, _ in messages), *flat, token=token, caller=f"{self._name}:reserve",
+        )  # fmt: skip
+        *told, given_at = answer
+        self.given_at = given_at / 1_000_000
+        return [_turn(what, wait / 1_000_000) for what, wait in zip(told[::2], told[1::2], strict=True)]
+
+    async def hold(self, key: str, seconds: float, reason: str, *, token: str = "") -> float:
+        """Hold a key from now on; how many seconds that is."""
+        keys = self._broker.keys
+        left_ms: int = await self._broker.script(
+            scripts.HOLD,
+            [keys.held(self._stage), keys.holds(self._stage)],
+            key, round(seconds * 1000), round(LONGEST_HOLD_SECONDS * 1000), reason, token=token,
+        )  # fmt: skip
+        return left_ms / 1000
+
+    async def pace(self, key: str, seconds: float) -> bool:
+        """Keep the starts of a key this far apart, if the rate does not keep them further; whether Redis noted it."""
+        value = round(seconds * 1_000_000)
+        [reply] = await self._broker.ask([(b"HSET", self._broker.keys.pace(self._stage), f"\n{key}", value)])
+        return not isinstance(reply, Exception)
+
+    async def call(
+        self, finished: Sequence[Finished], look_at: Sequence[str], *, sweep: bool, token: str = ""
+    ) -> list[str]:
+        """Give back what has finished, and call who queues for it; the keys of which more can be called at once.
+
+        `sweep` looks at every key that somebody queues for.
+        """
+        keys, name, edges = self._broker.keys, self._stage, self._edges
+        names = [keys.held(name), keys.holds(name), keys.busy(name), keys.pace(name), keys.workers, keys.queue(name)]
+        names.append(keys.rate(name))
+        for edge in edges:
+            names += (keys.edge(edge), keys.delayed(edge), keys.parked(edge))
+        flat: list[Any] = []
+        for item in finished:
+            flat += (item.key, item.worker, item.slot, round(item.took_seconds * 1_000_000), item.verdict)
+        more = await self._broker.script(
+            scripts.CALL, names,
+            *self._figures, int(self._adaptive), round(LONGEST_PACE_SECONDS * 1_000_000),
+            int(sweep), _MOST_CALLED, len(edges), len(finished), *edges,
+            *self._own_of(self._own if sweep else (*look_at, *(item.key for item in finished))), *flat, *look_at,
+            token=token, caller=f"{self._name}:call",
+        )  # fmt: skip
+        return [text_in(key) for key in more]
+
+    async def forget(self, *, token: str = "") -> bool:
+        """Forget keys that mean nothing any more, among the next thousand; whether most of those looked at did."""
+        keys, name = self._broker.keys, self._stage
+        keep = round(PACE_KEPT_SECONDS * 1_000_000) if self._adaptive else 0
+        self._cursor, looked_at, forgotten = await self._broker.script(
+            scripts.FORGET,
+            [keys.rate(name), keys.held(name), keys.pace(name), keys.starts(name)],
+            *self._figures, keep, self._cursor, _MOST_LOOKED_AT, *chain.from_iterable(self._own.values()),
+            token=token, caller=f"{self._name}:forget",
+        )  # fmt: skip
+        return bool(2 * forgotten > looked_at)
+
+    def _own_of(self, keys: Iterable[str]) -> Sequence[Any]:
+        """The figures of those of the keys that have some of their own, as the scripts take them."""
+        if not self._own:
+            return (0,)
+        own = [self._own[key] for key in dict.fromkeys(keys) if key in self._own]
+        return (len(own), *chain.from_iterable(own))
+
+
+async def held_keys(broker: Broker, stages: Sequence[str]) -> list[HeldKey]:
+    """The keys on hold, by stage, those held longest first."""
+    if not stages:
+        return []
+    commands: list[Sequence[Any]] = [(b"TIME",)]
+    for stage in stages:
+        commands.append((b"HGETALL", broker.keys.holds(stage)))
+        commands.append((b"ZRANGE", broker.keys.held(stage), 0, -1, b"WITHSCORES"))
+    link = broker.link()
+    try:
+        (seconds, microseconds), *replies = await link.call_all(commands, timeout_seconds=CALL_TIMEOUT_SECONDS)
+        now = int(seconds) + int(microseconds) / 1e6
+        found: list[HeldKey] = []
+        for stage, holds, ends in zip(stages, replies[::2], replies[1::2], strict=True):
+            why = dict(pairs(holds))
+            for key, end in reversed(pairs(ends)):
+                waiting = await link.call(
+                    b"ZLEXCOUNT", broker.keys.queue(stage), b"[%b\n" % key, b"(%b\x0b" % key,
+                    timeout_seconds=CALL_TIMEOUT_SECONDS,
+                )  # fmt: skip
+                found.append(_held_key(stage, key, why, moment_in(end) / 1000 - now, waiting))
+        return found
+    finally:
+        await link.close()
+
+
+async def queued_in(broker: Broker, stages: Sequence[str]) -> dict[str, int]:
+    """How many messages of each stage wait for others of their pacing key."""
+    link = broker.link()
+    try:
+        commands = [(b"ZCARD", broker.keys.queue(stage)) for stage in stages]
+        replies = await link.call_all(commands, timeout_seconds=CALL_TIMEOUT_SECONDS) if commands else []
+    finally:
+        await link.close()
+    return dict(zip(stages, replies, strict=True))
+
+
+def _held_key(stage: str, key: bytes, why: Mapping[bytes, bytes], left: float, waiting: int) -> HeldKey:
+    repeats, reason = hold_in(why.get(key, b""))
+    return HeldKey(stage, text_in(key), reason, max(0.0, round(left, 3)), repeats, waiting)
+
+
+def hold_in(raw: bytes) -> tuple[int, str]:
+    """How often a key was held again, and why; nothing where the record of its hold cannot be read."""
+    _, repeats, _, reason = (*text_in(raw).split(" ", 3), "", "", "", "")[:4]
+    return max(0, count_in(repeats)), reason
+
+
+def _figures(rate: Rate) -> tuple[int, int, int]:
+    """Interval in microseconds, burst, concurrency (0: no limit)."""
+    return round(rate.interval_seconds * 1_000_000), rate.burst, rate.concurrency or 0
+
+
+def _turn(what: bytes, wait_seconds: float) -> Turn:
+    """What the script answers, in words."""
+    return Turn(wait_seconds, queues=what == b"q", tries=what == b"t", comes_back=what == b"b")
+
+
+def _slot(delivery: Delivery) -> str:
+    return f"{delivery.edge}|{delivery.entry_id.decode()}"

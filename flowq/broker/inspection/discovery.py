@@ -1,0 +1,63 @@
+"""Finds the pipelines of a Redis, and their shape, by what runs have put on record: none of their code is needed."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from flowq.broker.keys import is_name
+from flowq.broker.migration.recorded_plan import recorded_plan
+from flowq.broker.redis_streams import Broker
+from flowq.delivery.stored import text_in
+from flowq.errors import Place
+from flowq.graph.compilation.plan import EdgePlan, Handler, Plan, StagePlan
+from flowq.graph.kinds import Kind, Placement, Shape
+
+_PER_CALL = 1000
+
+
+async def pipelines_on_record(broker: Broker) -> list[str]:
+    """The names of all pipelines that have run in the namespace of this broker, whichever pipeline it is of.
+
+    Goes over all keys of the server, some at a time: not for every second. Of a Cluster only one node is asked.
+    """
+    namespace = broker.keys.namespace
+    is_plan = re.compile(rf"{re.escape(namespace)}:\{{(.+)\}}:plan").fullmatch
+    names: set[str] = set()
+    cursor = b"0"
+    while True:
+        command = (b"SCAN", cursor, b"MATCH", f"{namespace}:{{*}}:plan", b"COUNT", _PER_CALL, b"TYPE", b"hash")
+        (reply,) = await broker.ask([command])
+        if isinstance(reply, Exception):
+            return sorted(names)
+        cursor, keys = reply
+        names |= {found[1] for key in keys if (found := is_plan(text_in(key))) and is_name(found[1])}
+        if int(cursor) == 0:
+            return sorted(names)
+
+
+async def plan_on_record(broker: Broker) -> Plan:
+    """The shape of a pipeline: its stages and edges, those of earlier versions included. Its handlers are not here."""
+    edges: list[EdgePlan] = []
+    for name in sorted(await recorded_plan(broker)):
+        origin, _, target = name.rpartition(">")
+        edges.append(EdgePlan(name, origin, target))
+    takes_messages = {edge.target for edge in edges}
+    names = dict.fromkeys(name for edge in edges for name in (edge.origin, edge.target) if name)
+    stages = [
+        StagePlan(
+            name,
+            Kind.STAGE if name in takes_messages else Kind.SOURCE,
+            _ELSEWHERE,
+            in_edges=tuple(edge.name for edge in edges if edge.target == name),
+        )
+        for name in names
+    ]
+    return Plan(broker.keys.pipeline, tuple(stages), tuple(edges))
+
+
+def _not_here(*_: Any, **__: Any) -> None:
+    raise NotImplementedError("a plan on record has no code")
+
+
+_ELSEWHERE = Handler(_not_here, Shape.FUNCTION, Placement.LOOP, Place("", 0))

@@ -1,0 +1,80 @@
+"""What the edges themselves tell: how long something has waited, who has what, and how much memory it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from flowq.broker import scripts
+from flowq.broker.keys import GROUP
+from flowq.broker.records import pairs
+from flowq.broker.redis_streams import Broker
+from flowq.delivery.stored import entry_ms, moment_in, name_in, text_in
+
+_BEGINNING_BYTES = 400
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeVitals:
+    """One edge: since when the oldest waiting message waits there, when its last delayed one is due (both in ms of the
+    server's clock), the memory it takes, and how many messages each worker has."""
+
+    waiting_since_ms: int | None
+    last_due_ms: int | None
+    memory_bytes: int
+    held: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class RunningMessage:
+    """A message that a worker has been given: where, to whom, how long ago, and how its body begins."""
+
+    edge: str
+    entry_id: str
+    worker: str
+    seconds: float
+    message_id: str
+    beginning: bytes
+
+    @property
+    def stage(self) -> str:
+        return self.edge.rpartition(">")[2]
+
+
+async def vitals_of(broker: Broker, edges: Sequence[str]) -> Mapping[str, EdgeVitals]:
+    """Every edge, from one instant."""
+    keys = broker.keys
+    names = [key for edge in edges for key in (keys.edge(edge), keys.delayed(edge), keys.parked(edge))]
+    rows = await broker.script(scripts.VITALS, names, GROUP)
+    return {
+        edge: EdgeVitals(
+            waiting_since_ms=entry_ms(oldest) if oldest else None,
+            last_due_ms=moment_in(last_due) if last_due else None,
+            memory_bytes=memory_bytes,
+            held={name_in(worker): n for worker, n in pairs(held)},
+        )
+        for edge, (oldest, last_due, memory_bytes, held) in zip(edges, rows, strict=True)
+    }
+
+
+async def slowest_of(
+    broker: Broker, edges: Sequence[str], *, limit: int = 5, at_least_seconds: float = 0.5
+) -> list[RunningMessage]:
+    """The messages that have been running longest, those that a worker has at hand for its next slot included."""
+    names = [broker.keys.edge(edge) for edge in edges]
+    shortest_ms = round(at_least_seconds * 1000)
+    rows = await broker.script(scripts.SLOWEST, names, GROUP, limit, shortest_ms, _BEGINNING_BYTES)
+    return [
+        RunningMessage(
+            edge=edges[number - 1],
+            entry_id=text_in(entry_id),
+            worker=text_in(worker),
+            seconds=ms / 1000,
+            message_id=text_in(header.partition(b" ")[0]),
+            beginning=body,
+        )
+        for number, entry_id, worker, ms, header, body in cast(
+            "list[tuple[int, bytes, bytes, int, bytes, bytes]]", rows
+        )
+    ]

@@ -1,0 +1,186 @@
+"""A whole pipeline at a glance: counters, speeds, ages, workers, memory, where it is held up, and until when."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flowq.broker.balance import StageBalance, balance_of
+from flowq.broker.flow_control.limiter import HeldKey, held_keys, queued_in
+from flowq.broker.inspection.edge_stats import EdgeVitals, vitals_of
+from flowq.broker.inspection.throughput import Tempo, tempo_of
+from flowq.broker.migration.recorded_plan import Orphan, orphans_of
+from flowq.broker.records import WHOLE, Snapshot
+from flowq.broker.redis_streams import Broker
+from flowq.graph.compilation.plan import Plan, StagePlan
+
+_SHORTEST_JAM_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class StageOverview:
+    """One stage. `workers` are the living ones that run it, `idle_workers` those of them that have nothing to do there.
+
+    `dead_letters` are those kept now, whichever run they died in. `waiting_seconds` is how long the oldest waiting
+    message has waited, None when nothing waits.
+    """
+
+    balance: StageBalance
+    tempo: Tempo
+    dead_letters: int
+    workers: int
+    idle_workers: int
+    waiting_seconds: float | None
+    memory_bytes: int
+
+    @property
+    def seconds_to_clear(self) -> float:
+        """How long the stage needs at its speed for what is there now."""
+        left = self.balance.outstanding
+        if not left:
+            return 0.0
+        return left / self.tempo.per_second if self.tempo.per_second else math.inf
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it, ready for JSON."""
+        return {
+            **self.balance.as_json(),
+            "dead_letters": self.dead_letters,
+            **self.tempo.as_json(),
+            "oldest_seconds": None if self.waiting_seconds is None else round(self.waiting_seconds, 3),
+            "workers": self.workers,
+            "idle_workers": self.idle_workers,
+            "memory_bytes": self.memory_bytes,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """A pipeline as it was found. `workers` are those alive; `orphans` edges of earlier versions that hold messages.
+
+    `held` are the pacing keys on hold; `queued` counts, by stage, the delayed messages that wait for others of their
+    pacing key: nobody knows when they are due.
+    """
+
+    plan: Plan
+    snapshot: Snapshot
+    stages: Mapping[str, StageOverview]
+    edges: Mapping[str, EdgeVitals]
+    workers: Mapping[str, Mapping[str, Any]]
+    orphans: Sequence[Orphan]
+    held: Sequence[HeldKey]
+    queued: Mapping[str, int]
+
+    @property
+    def state(self) -> str:
+        """What the pipeline is doing, in a word."""
+        if WHOLE in self.snapshot.paused:
+            return "paused"
+        if not self.snapshot.is_drained:
+            return "working" if self.workers else "stopped"
+        return "drained" if self.snapshot.run or self.snapshot.counters else "never run"
+
+    @property
+    def bottleneck(self) -> str | None:
+        """The stage that takes longest to clear what waits for it, None where nothing is held up."""
+        jammed = {
+            name: stage.seconds_to_clear
+            for name, stage in self.stages.items()
+            if stage.balance.waiting
+            and stage.workers
+            and not self.snapshot.is_paused(name)
+            and stage.seconds_to_clear >= _SHORTEST_JAM_SECONDS
+        }
+        return max(jammed, key=jammed.__getitem__, default=None)
+
+    @property
+    def eta_seconds(self) -> float | None:
+        """When everything known will be done at the present speed; None when that cannot be said.
+
+        What is still to come, from a source or along a cycle, is not known yet.
+        """
+        if self.state != "working" or self.snapshot.open_sources or self.snapshot.paused:
+            return None
+        slowest = max(stage.seconds_to_clear for stage in self.stages.values())
+        if math.isinf(slowest):
+            return None
+        known = [vitals.last_due_ms or 0 for edge, vitals in self.edges.items() if not self._queues(edge)]
+        due_ms = max(known, default=0)
+        return max(slowest, (due_ms - self.snapshot.now_ms) / 1000)
+
+    def _queues(self, edge: str) -> bool:
+        return self.queued.get(self.plan.edge_by_name[edge].target, 0) > 0
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it, ready for JSON."""
+        eta = self.eta_seconds
+        return {
+            "pipeline": self.plan.name,
+            "run": self.snapshot.run.get("id", ""),
+            "state": self.state,
+            "left": self.snapshot.outstanding,
+            "paused": dict(self.snapshot.paused),
+            "bottleneck": self.bottleneck,
+            "eta_seconds": None if eta is None else round(eta, 1),
+            "workers": [{"worker": worker, **facts} for worker, facts in self.workers.items()],
+            "held": [held.as_json() for held in self.held],
+            "orphans": {orphan.edge: orphan.outstanding for orphan in self.orphans},
+            "stages": {name: stage.as_json() for name, stage in self.stages.items()},
+            "edges": {
+                name: {
+                    "waiting": state.waiting,
+                    "delayed": state.delayed,
+                    "running": state.running,
+                    "memory_bytes": self.edges[name].memory_bytes,
+                }
+                for name, state in self.snapshot.edges.items()
+            },
+        }
+
+
+async def overview_of(broker: Broker, plan: Plan) -> Overview:
+    """Look at everything. The counters are of one instant, the rest of the moment after it."""
+    edge_names = [edge.name for edge in plan.edges]
+    snapshot = await broker.snapshot(edge_names, [stage.name for stage in plan.consumers])
+    leases = await broker.leases([facts["worker"] for facts in snapshot.workers])
+    workers = {facts["worker"]: facts for facts in snapshot.workers if leases[facts["worker"]] is not None}
+    tempo, vitals = await tempo_of(broker, plan, snapshot), await vitals_of(broker, edge_names)
+    balances = balance_of(plan, snapshot)
+    paced = [stage.name for stage in plan.consumers if stage.rate is not None]
+    return Overview(
+        plan=plan,
+        snapshot=snapshot,
+        stages={
+            stage.name: _stage(stage, balances[stage.name], tempo[stage.name], snapshot, vitals, workers)
+            for stage in plan.stages
+        },
+        edges=vitals,
+        workers=dict(sorted(workers.items())),
+        held=await held_keys(broker, paced),
+        queued=await queued_in(broker, paced),
+        orphans=[orphan for orphan in await orphans_of(broker, plan) if orphan.outstanding],
+    )
+
+
+def _stage(
+    stage: StagePlan,
+    balance: StageBalance,
+    tempo: Tempo,
+    snapshot: Snapshot,
+    vitals: Mapping[str, EdgeVitals],
+    workers: Mapping[str, Mapping[str, Any]],
+) -> StageOverview:
+    edges = [vitals[edge] for edge in stage.in_edges]
+    here = [worker for worker, facts in workers.items() if stage.name in facts.get("stages", ())]
+    since = [edge.waiting_since_ms for edge in edges if edge.waiting_since_ms is not None]
+    return StageOverview(
+        balance=balance,
+        tempo=tempo,
+        dead_letters=snapshot.dead_letters.get(stage.name, 0),
+        workers=len(here),
+        idle_workers=sum(not any(edge.held.get(worker) for edge in edges) for worker in here),
+        waiting_seconds=max(0, snapshot.now_ms - min(since)) / 1000 if since else None,
+        memory_bytes=sum(edge.memory_bytes for edge in edges),
+    )

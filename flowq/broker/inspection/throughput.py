@@ -1,0 +1,145 @@
+"""How fast each stage has been in the last half minute: kept in Redis by the workers, so that anybody can tell."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from redis.exceptions import ResponseError
+
+from flowq.broker import scripts
+from flowq.broker.records import Snapshot, texts_by_name
+from flowq.broker.redis_streams import Broker
+from flowq.delivery.stored import count_in, moment_in
+from flowq.errors import BrokerError
+from flowq.graph.compilation.plan import Plan, StagePlan
+
+_PERIOD_MS = 5000
+_SHORTEST_MS = 500
+HISTORY_SECONDS = _PERIOD_MS // 1000
+_PER_OCTAVE = 4
+_IMMEDIATELY = 1e-9
+_LARGEST_BUCKET = 400  # of years
+
+Durations = Mapping[int, int]
+"""How many handler calls took how long, by `bucket_of` their seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tempo:
+    """One stage: messages settled per second, and how long its handler takes. None: nothing is known.
+
+    `history` has the speeds of up to seven spells of `HISTORY_SECONDS`, the latest last.
+    """
+
+    per_second: float | None = None
+    p50_seconds: float | None = None
+    p95_seconds: float | None = None
+    history: tuple[float, ...] = ()
+
+    def as_json(self) -> dict[str, float | None]:
+        """All of it, rounded, ready for JSON."""
+        return {
+            "rate": None if self.per_second is None else round(self.per_second, 1),
+            "p50_seconds": self.p50_seconds,
+            "p95_seconds": self.p95_seconds,
+        }
+
+
+def bucket_of(seconds: float) -> int:
+    """The bucket of a duration. Each is 19 % wider than the one before, whatever the scale.
+
+    >>> bucket_of(0.0101) == bucket_of(0.0104), bucket_of(0.010) < bucket_of(0.012)
+    (True, True)
+    """
+    squared = seconds * seconds
+    return math.frexp(squared * squared + _IMMEDIATELY**_PER_OCTAVE)[1]  # a quarter of the price of a logarithm
+
+
+def quantile(durations: Durations, share: float) -> float | None:
+    """The seconds within which a share of the calls ended, give or take a tenth.
+
+    >>> quantile({bucket_of(0.010): 90, bucket_of(2.0): 10}, 0.5)
+    0.0101
+    """
+    left = share * sum(durations.values())
+    for bucket in sorted(durations):
+        left -= durations[bucket]
+        if left <= 0 < durations[bucket]:
+            return float(f"{2 ** ((bucket - 0.5) / _PER_OCTAVE):.3g}")
+    return None
+
+
+async def record_tempo(broker: Broker, durations: Mapping[str, Durations]) -> None:
+    """Add what the handlers of some stages took. Without any, the counters are noted all the same.
+
+    What Redis does not take is lost: no worker shall stop for want of a statistic.
+    """
+    flat = [
+        word
+        for stage, counts in durations.items()
+        for item in counts.items()
+        for word in (f"{stage} {item[0]}", item[1])
+    ]
+    keys = broker.keys
+    records = keys.tempos()
+    with contextlib.suppress(BrokerError, ResponseError):
+        await broker.script(
+            scripts.RECORD_TEMPO, [keys.stats, keys.run, *records], _PERIOD_MS, *flat, caller=f"{broker.name}:tempo"
+        )
+
+
+async def tempo_of(broker: Broker, plan: Plan, snapshot: Snapshot) -> Mapping[str, Tempo]:
+    """The tempo of every stage, up to the moment of the snapshot."""
+    replies = await broker.ask([(b"HGETALL", key) for key in broker.keys.tempos()])
+    records = [texts_by_name(reply) for reply in replies if not isinstance(reply, Exception)]
+    run = snapshot.run.get("id", "")
+    ours = [record for record in records if record.get("run") == run]
+    return {stage.name: _tempo(stage, ours, snapshot) for stage in plan.stages}
+
+
+def _tempo(stage: StagePlan, records: Sequence[Mapping[str, str]], snapshot: Snapshot) -> Tempo:
+    durations: Counter[int] = Counter()
+    prefix = f"{stage.name} "
+    for record in records:
+        for name, n in record.items():
+            if name.startswith(prefix):
+                bucket = count_in(name.removeprefix(prefix))
+                if abs(bucket) <= _LARGEST_BUCKET:
+                    durations[bucket] += max(0, count_in(n))
+    return Tempo(
+        _per_second(_marks(stage, records, snapshot)),
+        quantile(durations, 0.5),
+        quantile(durations, 0.95),
+        history=tuple(_history(_marks(stage, records, snapshot))),
+    )
+
+
+_Mark = tuple[int, int]
+"""A time in ms, and how many messages had been settled by then."""
+
+
+def _marks(stage: StagePlan, records: Sequence[Mapping[str, str]], snapshot: Snapshot) -> list[_Mark]:
+    """What the records noted, by time, and what the snapshot says."""
+    kinds = ("out",) if stage.is_source else ("ok", "filtered", "dead")
+    fields = [f"{kind}:{stage.name}" for kind in kinds]
+    noted = sorted(
+        (moment_in(r.get("at")), sum(count_in(r.get(f"was {field}", "")) for field in fields)) for r in records
+    )
+    return [*noted, (snapshot.now_ms, sum(snapshot.counters.get(field, 0) for field in fields))]
+
+
+def _per_second(marks: Sequence[_Mark]) -> float | None:
+    (first_ms, first), (last_ms, last) = marks[0], marks[-1]
+    # A replay takes dead letters back out of what was settled: that is no negative speed.
+    return max(0, last - first) * 1000 / (last_ms - first_ms) if last_ms - first_ms >= _SHORTEST_MS else None
+
+
+def _history(marks: Sequence[_Mark]) -> Iterator[float]:
+    for pair in itertools.pairwise(marks):
+        if (speed := _per_second(pair)) is not None:
+            yield speed

@@ -1,0 +1,86 @@
+"""The plan on record in Redis: the edges that runs of any version of a pipeline have had, and what they take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import orjson
+
+from flowq.broker import scripts
+from flowq.broker.keys import is_edge
+from flowq.broker.records import pairs
+from flowq.broker.redis_streams import Broker
+from flowq.delivery.encoding.codec import schema_digest, tag_of
+from flowq.delivery.stored import json_object_in, moment_in, text_in, texts_in
+from flowq.graph.compilation.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedEdge:
+    """An edge as the last run that had it described it: the types it takes, and when that run began."""
+
+    accepts: tuple[str, ...]
+    schema: str
+    seen_ms: int
+    record: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Orphan:
+    """An edge on record that the code does not have any more. What lies on it stays until it is removed."""
+
+    edge: str
+    outstanding: int
+    accepts: tuple[str, ...]
+    seen_ms: int
+    record: bytes
+
+
+async def record_plan(broker: Broker, plan: Plan) -> Mapping[str, RecordedEdge]:
+    """Put the edges of a plan on record at the start of a run. Returns what was there before."""
+    described: list[str | bytes] = []
+    for edge in plan.edges:
+        stage = plan.stage(edge.target)
+        about = {"accepts": [tag_of(type_) for type_ in stage.accepted], "schema": schema_digest(stage.accepts)}
+        described += (edge.name, orjson.dumps(about))
+    return await _record(broker, described)
+
+
+async def recorded_plan(broker: Broker) -> Mapping[str, RecordedEdge]:
+    """All edges on record, by name."""
+    return await _record(broker, ())
+
+
+async def _record(broker: Broker, described: Sequence[str | bytes]) -> Mapping[str, RecordedEdge]:
+    before = await broker.script(scripts.RECORD_PLAN, [broker.keys.plan], *described)
+    edges = ((text_in(name), record) for name, record in pairs(before))
+    return {name: recorded_edge(record) for name, record in edges if is_edge(name)}
+
+
+def recorded_edge(record: bytes) -> RecordedEdge:
+    """An edge as it was described; as one of which nothing is known where that cannot be read."""
+    about = json_object_in(record) or {}
+    schema = about.get("schema")
+    accepts, seen_ms = texts_in(about.get("accepts")), moment_in(about.get("seen_ms"))
+    return RecordedEdge(accepts, schema if isinstance(schema, str) else "", seen_ms, record)
+
+
+async def orphans_of(broker: Broker, plan: Plan, recorded: Mapping[str, RecordedEdge] | None = None) -> list[Orphan]:
+    """The edges on record that a plan does not have, by name, empty ones as well."""
+    recorded = await recorded_plan(broker) if recorded is None else recorded
+    missing = sorted(recorded.keys() - plan.edge_by_name.keys())
+    if not missing:
+        return []
+    outstanding = await broker.outstanding(missing)
+    return [
+        Orphan(name, outstanding[name], edge.accepts, edge.seen_ms, edge.record)
+        for name, edge in ((name, recorded[name]) for name in missing)
+    ]
+
+
+async def drop_edge(broker: Broker, orphan: Orphan) -> bool:
+    """Remove an orphan with everything on it; False when it is not any more as it was looked at."""
+    keys = broker.keys
+    names = [keys.plan, keys.edge(orphan.edge), keys.delayed(orphan.edge), keys.parked(orphan.edge)]
+    return bool(await broker.script(scripts.DROP_EDGE, names, orphan.edge, orphan.record, orphan.outstanding))

@@ -1,0 +1,3 @@
+"""One module for each command: its options, and what it does with them.
+
+A command imports no other command."""

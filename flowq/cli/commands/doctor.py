@@ -1,0 +1,154 @@
+"""`flowq doctor`: examines the Redis that flowq uses, says what would be lost when, and what to do about findings."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flowq.cli.framework.parameters import Here, Json, complete_pipeline
+
+if TYPE_CHECKING:
+    from flowq.broker.inspection.health import Health
+    from flowq.errors import Problem
+    from flowq.settings import Settings
+
+_ANY_PIPELINE = "doctor"
+
+
+@dataclass(frozen=True, slots=True)
+class _Report:
+    """What was found about one Redis."""
+
+    address: str
+    health: Health
+    latency_seconds: float
+    forbidden: Sequence[str]
+    keys_forbidden: bool
+    losses: Mapping[str, str]
+    findings: Sequence[Problem]
+    by_hand: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        return {**asdict(self), "findings": list(self.findings)}
+
+
+def command(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[NAME]",
+            help="A pipeline: whose part of a Cluster to examine, and whose keys to try.",
+            autocompletion=complete_pipeline,
+            show_default=False,
+        ),
+    ] = None,
+    json: Json = False,
+    *,
+    settings: Here,
+) -> None:
+    """Examine the Redis that flowq uses.
+
+    Shows what it is, how it keeps its data, how fast it answers, what it allows, and what would be lost if it were
+    killed, lost its power or failed over. It stores nothing but a few keys that it removes at once. The exit code is
+    1 when something should be changed.
+
+    Example:
+      flowq doctor
+      flowq doctor scrape --redis redis://db.example.org:6379/0 --json
+    """
+    if name is not None:
+        from flowq.cli.framework.loading import find
+
+        find(name, settings)
+    report = asyncio.run(_examined(name, settings))
+    if json:
+        from flowq.printable import json_text
+
+        print(json_text(report.as_json(), indent=True))
+    else:
+        _show(report)
+    if report.findings:
+        raise typer.Exit(1)
+
+
+async def _examined(pipeline: str | None, settings: Settings) -> _Report:
+    from flowq.broker.inspection.diagnosis import findings, folder_findings, loss_windows, refuse_old
+    from flowq.broker.inspection.health import Forbidden, examine, forbidden_of, latency_seconds
+    from flowq.broker.open import BY_HAND
+    from flowq.cli.framework.connect import broker_of
+
+    async with broker_of(pipeline or _ANY_PIPELINE, settings) as broker:
+        health = await examine(broker)
+        refuse_old(health, broker.dialer.address)
+        latency = await latency_seconds(broker)
+        forbidden = await forbidden_of(broker) if health.is_primary else Forbidden()
+        keys = broker.keys.all if pipeline else broker.keys.of_all_pipelines
+        found = findings(health, settings.durability, latency_seconds=latency, forbidden=forbidden, keys=keys)
+        if settings.claim_folder is not None and broker.claims is not None:
+            found = [*found, *await folder_findings(broker.claims)]
+        losses = loss_windows(health, settings.durability)
+        by_hand = "" if settings.redis else BY_HAND
+        return _Report(
+            broker.dialer.address, health, latency, forbidden.commands, forbidden.keys, losses, found, by_hand
+        )
+
+
+def _show(report: _Report) -> None:
+    import sys
+
+    from flowq.cli.framework.error_screen import show
+    from flowq.printable import printable
+
+    typer.echo(typer.style(printable(report.address), bold=True))
+    for title, text in _lines(report):
+        typer.echo(f"  {typer.style(f'{title:<12}', dim=True)}{printable(text)}")
+    sys.stdout.flush()  # the findings go to the other stream, and belong below
+    for finding in report.findings:
+        show(finding)
+
+
+def _lines(report: _Report) -> Iterator[tuple[str, str]]:
+    health = report.health
+    yield "server", f"{health.product or 'unknown'}, {_topology(health)}"
+    yield "log", _append_only(health)
+    if health.append_only and health.loads_truncated_log:
+        yield "", f"after a power loss, before it starts again: {_REPAIR}"
+    yield "snapshots", "unknown" if health.snapshots is None else health.snapshots or "none"
+    limit = f" of {_megabytes(health.memory_limit_bytes)}" if health.memory_limit_bytes else ", no limit"
+    yield "memory", f"{_megabytes(health.memory_bytes)}{limit}, when full: {health.eviction or 'unknown'}"
+    yield "clock", f"{abs(health.clock_ahead_seconds):.2f} s {'ahead' if health.clock_ahead_seconds > 0 else 'behind'}"
+    yield "latency", f"{report.latency_seconds * 1000:.2f} ms"
+    yield "permissions", _permissions(report)
+    if report.by_hand:
+        yield "by hand", report.by_hand
+    for n, (fault, loss) in enumerate(report.losses.items()):
+        yield "" if n else "may be lost", f"{fault}: {loss}"
+
+
+# Redis loads a log that ends in the middle of a step, and does half of the step when it loads what was added since.
+_REPAIR = "redis-check-aof --fix appendonlydir/appendonly.aof.manifest  (or CONFIG SET aof-load-truncated no)"
+
+
+def _permissions(report: _Report) -> str:
+    lacks = [*report.forbidden, *(["keys"] if report.keys_forbidden else [])]
+    return f"not {', '.join(lacks)}" if lacks else "all that flowq needs"
+
+
+def _topology(health: Health) -> str:
+    kind = {"single": "a single server", "sentinel": "behind Sentinel", "cluster": "a node of a Cluster"}
+    replicas = f"{health.replicas or 'no'} replica{'s' * (health.replicas != 1)}"
+    return f"{kind[health.topology]}, {replicas if health.is_primary else 'a replica'}"
+
+
+def _append_only(health: Health) -> str:
+    if health.append_only is None:
+        return "unknown"
+    return f"append-only file, to disk: {health.fsync or 'unknown'}" if health.append_only else "none"
+
+
+def _megabytes(n: int) -> str:
+    return f"{n / 1_048_576:,.1f} MB"

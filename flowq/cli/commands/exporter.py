@@ -1,0 +1,76 @@
+"""`flowq exporter`: serves the metrics of all pipelines of a Redis, computed from Redis alone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flowq.cli.framework.completion import complete_pipeline
+from flowq.cli.framework.error_screen import note
+from flowq.cli.framework.parameters import Here
+from flowq.cli.run.run_metrics import require_prometheus_client
+from flowq.errors import UsageError
+from flowq.monitoring.address import Address, address_of
+
+if TYPE_CHECKING:
+    from flowq.settings import Settings
+
+
+def command(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="NAME",
+            help="Only these pipelines; without a name, all.",
+            show_default=False,
+            autocompletion=complete_pipeline,
+        ),
+    ] = None,
+    listen: Annotated[
+        str,
+        typer.Option(metavar="[HOST:]PORT", help="On 127.0.0.1 unless a host is given."),
+    ] = ":9100",
+    *,
+    settings: Here,
+) -> None:
+    """Serve the metrics of all pipelines to Prometheus.
+
+    Runs until it is stopped. /metrics is computed from Redis when it is asked for. The code of the pipelines is not
+    needed, and no worker has to run. /healthz and /readyz answer probes. There is no password: bind an address that
+    only Prometheus reaches.
+
+    Example:
+      flowq exporter
+      flowq exporter scrape --listen 0.0.0.0:9100 --redis redis://localhost:6379/0
+
+    Exit codes: 0 after SIGTERM, 2 usage, 4 Redis unreachable at the start, 130 after Ctrl-C.
+    """
+    require_prometheus_client("flowq exporter")
+    address = address_of(listen, flag="--listen")
+    raise typer.Exit(asyncio.run(_serve(address, names or (), settings)))
+
+
+async def _serve(address: Address, names: Sequence[str], settings: Settings) -> int:
+    from flowq.broker.client.topology import ClusterDialer
+    from flowq.broker.open import open_broker
+    from flowq.monitoring.http_server import serving
+    from flowq.monitoring.watched import WatchedRedis
+    from flowq.runtime.process.worker import StopSignals
+
+    stop = StopSignals()
+    stop.install()
+    async with AsyncExitStack() as stack:
+        opening = open_broker(names[0] if names else "-", redis=settings.redis, namespace=settings.namespace)
+        broker = await stack.enter_async_context(opening)
+        if isinstance(broker.dialer, ClusterDialer) and len(names) != 1:
+            raise UsageError("on a Cluster an exporter serves one pipeline", hint="name it:  flowq exporter NAME")
+        watched = WatchedRedis(broker.dialer, settings.namespace, names)
+        stack.push_async_callback(watched.close)
+        at = await stack.enter_async_context(serving(address, watched, flag="--listen"))
+        note(f"metrics of {broker.dialer.address} at {at.url}/metrics")
+        await stop.requested.wait()
+    return stop.exit_code

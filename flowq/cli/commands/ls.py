@@ -1,0 +1,79 @@
+"""`flowq ls`: lists the pipelines of the project."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from flowq.cli.framework.error_screen import note, shown, summary
+from flowq.cli.framework.ignored import ignored
+from flowq.cli.framework.loading import NoPipeline, entries, load_entry
+from flowq.cli.framework.parameters import Json
+from flowq.errors import FlowqError
+from flowq.printable import json_text
+from flowq.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    name: str
+    stages: list[str]
+    file: str
+    error: str | None = None
+
+
+def command(as_json: Json = False) -> None:
+    """List the pipelines of this project.
+
+    A file that cannot be imported is listed with its error, and the exit code stays 0: flowq check is for finding
+    faults. Files that define no pipeline are left out; one that does and cannot be found is named on standard error.
+
+    Example:
+      flowq ls
+      flowq ls --json | jq -r '.[].name'
+    """
+    settings = Settings.load()
+    rows = list(_rows(settings))
+    if as_json:
+        print(json_text(rows, indent=True))
+    elif rows:
+        _print_table(rows)
+    files = ignored(settings)
+    for file in files:
+        note(str(file))
+    if not rows and not files:
+        where = ", ".join(settings.pipelines)
+        note(f'no pipelines in {where}: write {where}/NAME.py with  NAME = Pipeline("NAME", first >> second)')
+    elif broken := sum(row.error is not None for row in rows):
+        note(f"{broken} of {len(rows)} cannot be imported: flowq check shows why")
+
+
+def _rows(settings: Settings) -> Iterator[_Row]:
+    for entry in entries(settings):
+        file = shown(entry.file) if entry.file else entry.module
+        try:
+            loaded = load_entry(entry)
+        except NoPipeline:
+            continue
+        except FlowqError as error:
+            yield _Row(entry.name, [], file, summary(error))
+        else:
+            stages = [stage.name for stage in loaded.pipeline.plan.stages]
+            yield _Row(entry.name, stages, shown(loaded.file))
+
+
+def _print_table(rows: list[_Row]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from flowq.cli.views.table import console_for
+
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    table.add_column("pipeline", style="bold", no_wrap=True)
+    table.add_column("stages")
+    table.add_column("file", style="cyan", no_wrap=True)
+    for row in rows:
+        content = Text(row.error, style="red") if row.error else Text(", ".join(row.stages))
+        table.add_row(row.name, content, row.file)
+    console_for(sys.stdout).print(table)

@@ -1,0 +1,67 @@
+"""`flowq new`: writes a pipeline with its test, to begin from."""
+
+from __future__ import annotations
+
+import re
+from difflib import get_close_matches
+from keyword import iskeyword
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flowq.cli.framework.error_screen import note
+from flowq.cli.framework.parameters import settings_here
+from flowq.cli.framework.scaffold import TEMPLATES, pipeline, user_of_name
+from flowq.errors import UsageError
+
+_NAME = re.compile(r"[a-z_][a-z0-9_]{0,63}")
+
+
+def command(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The name of the pipeline and of its file.")],
+    template: Annotated[
+        str,
+        typer.Option(
+            "--template",
+            "-t",
+            metavar="|".join(TEMPLATES),
+            help="The template.",
+            autocompletion=lambda: [*TEMPLATES],
+        ),
+    ] = "scraping",
+    force: Annotated[bool, typer.Option("--force", help="Overwrite existing files.")] = False,
+) -> None:
+    """Create a pipeline and its test from a template.
+
+    It runs as it is, and its test passes. Writes pipelines/NAME.py, tests/test_NAME.py, a sample of data where the
+    template needs one, and the settings in pyproject.toml if they are missing.
+
+    Example:
+      flowq new shop --template etl
+      flowq new news
+    """
+    if template not in TEMPLATES:
+        near = get_close_matches(template, TEMPLATES, 1)
+        hint = f'did you mean "{near[0]}"?' if near else "there are " + ", ".join(TEMPLATES)
+        raise UsageError(f'there is no template "{template}"', hint=hint)
+    if not _NAME.fullmatch(name) or iskeyword(name) or name.startswith("__"):
+        raise UsageError(
+            f'"{name}" cannot name a pipeline', hint="a Python name of at most 64 lower-case letters, digits and _"
+        )
+    if user := user_of_name(name, template):
+        hint = f"{name}_pipeline, perhaps"
+        raise UsageError(f'"{name}" cannot name a pipeline: it is already {user}', hint=hint)
+    written = pipeline(Path.cwd(), folder_of_pipelines(), name, template).write(force=force)
+    print("\n".join(written))
+    needs, does = TEMPLATES[template]
+    note(f"{name} {does}:")
+    note(f"  flowq run {name} {needs.format(name=name)}")
+
+
+def folder_of_pipelines() -> str:
+    """The folder of this project that holds pipelines. Raises UsageError if Python could not import from it."""
+    folders = [place.rstrip("/") for place in settings_here().pipelines if ":" not in place]
+    if not folders or not all(part.isidentifier() for part in folders[0].split("/")):
+        raise UsageError("this project has no folder of pipelines", hint='set  [tool.flowq] pipelines = "pipelines"')
+    return folders[0]

@@ -1,0 +1,123 @@
+"""`flowq peek`: shows messages where they wait, without taking them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sys
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flowq.cli.framework.completion import complete_pipeline_or_stage
+from flowq.cli.framework.error_screen import note
+from flowq.cli.framework.parameters import Here, Json
+from flowq.printable import json_text, printable
+
+if TYPE_CHECKING:
+    from flowq.broker.inspection.browse import Sight
+    from flowq.broker.redis_streams import Broker
+    from flowq.delivery.message import Delivery
+
+_FOLLOW_EVERY_SECONDS, _MOST_AT_ONCE = 0.2, 1000
+_LONGEST = 2000
+
+
+def command(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME[.STAGE]", help="The stage, or all stages.", autocompletion=complete_pipeline_or_stage
+        ),
+    ],
+    limit: Annotated[
+        int, typer.Option("-n", "--limit", metavar="N", min=1, max=1000, help="At most N per state and edge.")
+    ] = 5,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep showing new ones, until Ctrl-C.")] = False,
+    json: Json = False,
+    *,
+    settings: Here,
+) -> None:
+    """Show messages where they wait, without taking them: the first that run, that wait, and that are delayed.
+
+    The time is when it was appended, was given to its worker, or is due. With --json it is one object a line. With
+    --follow, a message that is settled within a fifth of a second may not be seen.
+
+    Example:
+      flowq peek scrape.fetch
+      flowq peek scrape.fetch -f --json | jq .message.url
+    """
+    from flowq.cli.framework.connect import broker_of
+    from flowq.cli.framework.loading import load
+
+    name, _, stage = target.partition(".")
+    plan = load(name, settings).pipeline.plan
+    edges = [edge.name for edge in plan.edges if not stage or edge.target == plan.stage(stage).name]
+
+    async def look() -> None:
+        n_seen = 0
+        async with broker_of(plan.name, settings) as broker:
+            async for sights in _looks(broker, edges, limit, follow=follow):
+                n_seen += len(sights)
+                for sight in sights:
+                    values = await _as_json(broker, sight)
+                    print(json_text(values) if json else _line(sight, values), flush=follow)
+        if not n_seen:
+            note(f"nothing waits, runs or is delayed in {target}")
+
+    asyncio.run(look())
+
+
+async def _looks(broker: Broker, edges: Sequence[str], limit: int, *, follow: bool) -> AsyncIterator[Sequence[Sight]]:
+    from flowq.broker.inspection.browse import peek
+
+    now_ms, sights = await peek(broker, edges, most=limit)
+    yield sights
+    after = dict.fromkeys(edges, f"{now_ms}-0")
+    while follow:
+        await asyncio.sleep(_FOLLOW_EVERY_SECONDS)
+        _, sights = await peek(broker, edges, most=_MOST_AT_ONCE, after=after)
+        for sight in sights:
+            after[sight.delivery.edge] = sight.delivery.entry_id.decode()
+        yield sights
+
+
+async def _as_json(broker: Broker, sight: Sight) -> dict[str, Any]:
+    from flowq.dead_letters.letter import iso
+
+    delivery = sight.delivery
+    return {
+        "state": sight.state,
+        "edge": delivery.edge,
+        "id": delivery.message_id,
+        "at": iso(datetime.fromtimestamp(sight.at_ms / 1000, UTC)),
+        "attempt": delivery.header.attempt,
+        "worker": sight.worker or None,
+        **await _body_as_json(broker, delivery),
+    }
+
+
+async def _body_as_json(broker: Broker, delivery: Delivery) -> dict[str, Any]:
+    """The body wherever it lies, as its stage would get it; as it is stored where that is not possible."""
+    from flowq.broker.claims import content_of
+    from flowq.dead_letters.letter import body_as_json, elsewhere_as_json
+    from flowq.delivery.claim import is_claimed
+    from flowq.errors import DecodeError
+
+    try:
+        return body_as_json(await content_of(broker.claims, delivery.header, delivery.body))
+    except DecodeError:
+        stored = delivery.body
+        return elsewhere_as_json(stored) if is_claimed(delivery.header_bytes) else body_as_json(stored)
+
+
+def _line(sight: Sight, values: dict[str, Any]) -> str:
+    """One message in one line, cropped to the width of a terminal."""
+    at = datetime.fromtimestamp(sight.at_ms / 1000).astimezone().strftime("%H:%M:%S")
+    told = next(values[name] for name in ("message", "body_base64", "body_in_claim_folder") if name in values)
+    text = f"{sight.state:<8}{at}  {values['edge']:<16}  {printable(values['id'])}  {json_text(told)}"
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() or "COLUMNS" in os.environ else _LONGEST
+    return text if len(text) <= width else text[: width - 1] + "…"

@@ -1,0 +1,69 @@
+"""`flowq plan`: compares a pipeline's code with what is in Redis, before it is deployed."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Mapping
+from typing import Annotated
+
+import typer
+
+from flowq.cli.framework.parameters import Here, Json, PipelineName
+from flowq.errors import UsageError
+
+Moves = Annotated[
+    list[str] | None,
+    typer.Option("--move", "-m", metavar="OLD=NEW", help="A renamed stage or source. Repeatable."),
+]
+Sample = Annotated[
+    int, typer.Option("--sample", min=1, metavar="N", help="Messages to validate on an edge whose schema differs.")
+]
+
+
+def command(
+    name: PipelineName,
+    move: Moves = None,
+    sample: Sample = 1000,
+    exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 1 if anything differs.")] = False,
+    json: Json = False,
+    *,
+    settings: Here,
+) -> None:
+    """Compare the code with what is in Redis, and change nothing.
+
+    Shows edges that are new or gone, with what lies on them, and schemas that differ, with how many of the waiting
+    messages really do not fit any more. Run it before a deployment; `flowq apply` carries it out.
+
+    Example:
+      flowq plan scrape
+      flowq plan scrape --move parse=extract
+      flowq plan scrape --exit-code --json
+    """
+    from flowq.broker.migration.changes import changes_of
+    from flowq.cli.framework.connect import broker_of
+    from flowq.cli.framework.loading import load
+    from flowq.cli.views.changes_view import show_changes
+
+    plan = load(name, settings).pipeline.plan
+    moves = pairs_of(move)
+
+    async def compare() -> bool:
+        async with broker_of(plan.name, settings) as broker:
+            changes = await changes_of(broker, plan, moves=moves, sample=sample)
+        show_changes(changes, sys.stdout, json=json)
+        return bool(changes.changes)
+
+    if asyncio.run(compare()) and exit_code:
+        raise typer.Exit(1)
+
+
+def pairs_of(moves: list[str] | None) -> Mapping[str, str]:
+    """Stages by their old names. Raises UsageError for what is not OLD=NEW."""
+    found: dict[str, str] = {}
+    for item in moves or ():
+        old, equals, new = item.partition("=")
+        if not old or not equals or not new:
+            raise UsageError(f"--move {item} is not OLD=NEW", hint="write  --move old_stage=new_stage")
+        found[old] = new
+    return found

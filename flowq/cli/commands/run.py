@@ -1,0 +1,272 @@
+"""`flowq run`: runs a pipeline, or some stages of it, until it is drained or stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flowq.cli.framework.completion import complete_number_of_stage, complete_option_of_stage, complete_stage
+from flowq.cli.framework.parameters import LogFormat, Namespace, PipelineName, Profile, RedisUrl, duration_of
+from flowq.errors import UsageError
+from flowq.settings import Settings
+from flowq.settings.stages import StageSetting
+
+if TYPE_CHECKING:
+    from flowq.cli.run.run_session import Session
+
+Stages = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--stage",
+        "-s",
+        metavar="STAGE",
+        help="Run only this stage, until stopped. Repeatable, or comma separated.",
+        autocompletion=complete_stage,
+    ),
+]
+Excluded = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--exclude",
+        "-x",
+        metavar="STAGE",
+        help="Run all stages but this one. Repeatable.",
+        autocompletion=complete_stage,
+    ),
+]
+Concurrency = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--concurrency",
+        "-c",
+        metavar="STAGE=N",
+        help="Concurrent handlers per process.",
+        autocompletion=complete_number_of_stage,
+    ),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="STAGE.OPTION=VALUE",
+        help="An option of a stage, as in fetch.timeout=30s or fetch.retry.attempts=8. Repeatable.",
+        autocompletion=complete_option_of_stage,
+    ),
+]
+Arguments = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--arg", "-a", metavar="KEY=VALUE", help="An argument of the sources; for a list, repeat it or write JSON."
+    ),
+]
+Limits = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--limit",
+        metavar="STAGE=N",
+        help="Stop when a stage has settled N more messages.",
+        autocompletion=complete_number_of_stage,
+    ),
+]
+
+
+def command(
+    name: PipelineName,
+    stage: Stages = None,
+    exclude: Excluded = None,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", "-w", help="Worker processes; 0 runs in this one.  [default: 1]"),
+    ] = None,
+    concurrency: Concurrency = None,
+    set_: Set = None,
+    arg: Arguments = None,
+    drain: Annotated[
+        bool | None,
+        typer.Option("--drain/--forever", help="Exit when drained, or stay.  [default: drain if sources run]"),
+    ] = None,
+    for_: Annotated[str | None, typer.Option("--for", metavar="DURATION", help='Stop after "10m".')] = None,
+    limit: Limits = None,
+    max_dead: Annotated[int, typer.Option(min=0, help="Dead letters that still count as success.")] = 0,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Discard what earlier runs left first.")] = False,
+    memory: Annotated[bool, typer.Option("--memory", help="Without any server, in this process.")] = False,
+    grace: Annotated[str | None, typer.Option(metavar="DURATION", help="Time to finish after a stop signal.")] = None,
+    lease: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="How long a silent worker keeps its messages.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="JSON lines on stdout; the last is the summary.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the summary.")] = False,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[HOST:]PORT",
+            envvar="FLOWQ_METRICS",
+            rich_help_panel="Watch",
+            help="Serve /metrics, /healthz and /readyz; on 127.0.0.1 unless a host is given.",
+        ),
+    ] = None,
+    otel: Annotated[
+        bool,
+        typer.Option("--otel", rich_help_panel="Watch", help="Send traces, as the OTEL_* variables say."),
+    ] = False,
+    log_format: Annotated[
+        LogFormat,
+        typer.Option(
+            metavar="text|json",
+            envvar="FLOWQ_LOG_FORMAT",
+            rich_help_panel="Watch",
+            help="How log lines are written.",
+        ),
+    ] = LogFormat.TEXT,
+    redis: RedisUrl = None,
+    namespace: Namespace = None,
+    profile: Profile = None,
+) -> None:
+    """Run a pipeline, or some of its stages.
+
+    A whole pipeline with sources drains and exits. With --stage it runs until it is stopped.
+
+    Example:
+      flowq run scrape -a url=https://example.org/
+      flowq run scrape --stage parse --workers 4
+      flowq run scrape -c fetch=32 --set fetch.retry.attempts=8 --set store.batch=1000
+      flowq run scrape --memory -a url=https://example.org/
+      flowq run scrape --stage fetch --metrics :9100 --log-format json
+
+    Exit codes: 0 done, 2 usage, 3 drained with new dead letters, 4 Redis unreachable, 5 --for ended before the
+    pipeline was drained, 130 after Ctrl-C, 143 after a second SIGTERM.
+    """
+    from flowq.cli.framework.loading import load
+    from flowq.cli.framework.logs import configure_logging, honour_users_logging
+    from flowq.cli.run.run_session import Session
+    from flowq.monitoring.address import address_of
+
+    flags = {"redis": redis, "namespace": namespace, "workers": workers, "grace": grace, "lease": lease}
+    settings = Settings.load(flags=flags, profile=profile)
+    configure_logging(log_format, {"pipeline": name, "pid": os.getpid()})
+    loaded = load(name, settings.with_stages([*_set("--set", name, set_), *_set("-c", name, concurrency)]))
+    honour_users_logging()
+    plan = loaded.pipeline.plan
+    selection = Selection.of([s.name for s in plan.stages], _names(stage), _names(exclude), name)
+    has_sources = any(source.name in selection.stages for source in plan.sources)
+    session = Session(
+        loaded,
+        settings,
+        stages=() if selection.is_whole else selection.stages,
+        arguments=_arguments(arg),
+        drains=has_sources and selection.is_whole if drain is None else drain,
+        for_seconds=None if for_ is None else duration_of("--for", for_),
+        limits=_numbers("--limit", limit, selection.stages),
+        max_dead=max_dead,
+        fresh=fresh,
+        memory=memory,
+        json=json,
+        quiet=quiet,
+        metrics=None if metrics is None else address_of(metrics, flag="--metrics"),
+        log_format=log_format,
+        traces=_traces(otel),
+    )
+    _run_and_leave(session)
+
+
+def _run_and_leave(session: Session) -> None:
+    from flowq.cli.framework.error_screen import note, report
+    from flowq.cli.run.worker_process import fast_loop_factory
+    from flowq.runtime.handlers.streams import flush_and_discard, forgiving_stdout, loss_of
+    from flowq.runtime.process.worker import leave
+
+    output = sys.stdout = forgiving_stdout()  # the work goes on, whatever becomes of what is said about it
+    runner = asyncio.Runner(loop_factory=fast_loop_factory())
+    try:
+        code = runner.run(session.run())
+    except BaseException as error:  # noqa: BLE001  (the border of the process, as in a worker)
+        code = report(error, debug=bool(os.environ.get("FLOWQ_DEBUG")))
+    flush_and_discard()
+    if lost := loss_of(output):
+        note(f"some output could not be written to standard output: {lost.strerror or lost}")
+    leave(code)  # a runner that is closed, and an exit, wait for handlers in threads, which have been given up
+
+
+def _traces(wanted: bool) -> bool:
+    """Whether to trace: told by the flag, or by the variables."""
+    from flowq.runtime.handlers.telemetry import require_opentelemetry, wants_traces
+
+    wanted = wanted or wants_traces(os.environ)
+    if wanted:
+        require_opentelemetry()
+    return wanted
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which stages run here."""
+
+    stages: tuple[str, ...]
+    is_whole: bool
+
+    @classmethod
+    def of(cls, known: Sequence[str], chosen: Sequence[str], excluded: Sequence[str], pipeline: str) -> Selection:
+        """Raises UsageError for a stage that does not exist, or when none is left."""
+        import difflib
+
+        for name in (*chosen, *excluded):
+            if name not in known:
+                near = difflib.get_close_matches(name, known, 1)
+                raise UsageError(
+                    f'pipeline "{pipeline}" has no stage "{name}"',
+                    hint=f'did you mean "{near[0]}"?' if near else "its stages: " + ", ".join(known),
+                )
+        stages = tuple(name for name in known if (not chosen or name in chosen) and name not in excluded)
+        if not stages:
+            raise UsageError("no stage is left to run", hint="its stages: " + ", ".join(known))
+        return cls(stages, is_whole=len(stages) == len(known))
+
+
+def _names(given: Sequence[str] | None) -> list[str]:
+    return [name.strip() for item in given or () for name in item.split(",") if name.strip()]
+
+
+def _set(flag: str, pipeline: str, given: Sequence[str] | None) -> Iterator[StageSetting]:
+    """What a flag sets for stages: `-c STAGE=N` is short for `--set STAGE.concurrency=N`."""
+    form = "STAGE=N" if flag == "-c" else "STAGE.OPTION=VALUE"
+    for key, value in _pairs(flag, given, form=form).items():
+        stage, dot, option = f"{key}.concurrency".partition(".") if flag == "-c" else key.partition(".")
+        if not stage or not dot or not option:
+            raise UsageError(f"{flag} {key}={value} is not {form}", hint="write  --set fetch.retry.attempts=8")
+        yield StageSetting.read(pipeline, stage, option, value, f"{flag} {key}={value}")
+
+
+def _pairs(flag: str, given: Sequence[str] | None, *, form: str = "KEY=VALUE") -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    for item in given or ():
+        key, equals, value = item.partition("=")
+        if not equals or not key:
+            raise UsageError(f"{flag} {item} is not {form}", hint=f"write  {flag} {form}")
+        pairs[key] = value
+    return pairs
+
+
+def _arguments(given: Sequence[str] | None) -> dict[str, str | list[str]]:
+    """The arguments of sources. One that is given several times is a list."""
+    several: dict[str, list[str]] = {}
+    for item in given or ():
+        for key, value in _pairs("-a", [item]).items():
+            several.setdefault(key, []).append(value)
+    return {key: values[0] if len(values) == 1 else values for key, values in several.items()}
+
+
+def _numbers(flag: str, given: Sequence[str] | None, stages: Sequence[str]) -> Mapping[str, int]:
+    numbers: dict[str, int] = {}
+    for stage, value in _pairs(flag, given, form="STAGE=N").items():
+        if stage not in stages:
+            raise UsageError(f'{flag} {stage}={value}: no stage "{stage}" runs here', hint=", ".join(stages))
+        if not value.isdecimal() or int(value) < 1:
+            raise UsageError(f"{flag} {stage}={value}: a whole number above 0 is needed")
+        numbers[stage] = int(value)
+    return numbers

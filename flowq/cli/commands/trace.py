@@ -1,0 +1,96 @@
+"""`flowq trace`: shows where a message came from, what came of it, and where all of them are now."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flowq.cli.framework.parameters import Here, Json, PipelineName
+from flowq.errors import NotFound
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from flowq.broker.inspection.browse import Found
+    from flowq.dead_letters.lineage import Lineage
+
+_STYLES = {"waiting": "yellow", "running": "cyan", "delayed": "yellow", "dead": "bold red", "done": "green"}
+
+
+def command(
+    name: PipelineName,
+    message_id: Annotated[str, typer.Argument(metavar="ID", help="The id of a message.")],
+    json: Json = False,
+    *,
+    settings: Here,
+) -> None:
+    """Show where a message came from, and what came of it: everything from its root on, each where it is.
+
+    A message that was settled leaves no trace, unless its stage has keep=: of others only the id is known, from what
+    came of them. It looks through all messages of the pipeline, a million in some seconds.
+
+    Example:
+      flowq trace scrape 019c2f7a00000001
+      flowq trace scrape 019c2f7a00000001 --json | jq '.messages[].places[].state'
+    """
+    from flowq.broker.open import open_broker
+    from flowq.cli.framework.loading import load
+    from flowq.dead_letters.lineage import trace
+
+    plan = load(name, settings).pipeline.plan
+
+    async def look() -> Lineage:
+        async with open_broker(plan.name, redis=settings.redis, namespace=settings.namespace) as broker:
+            return await trace(plan, broker, message_id)
+
+    lineage = asyncio.run(look())
+    if not lineage.is_known:
+        raise NotFound(
+            f'no trace of a message {message_id} in "{name}"',
+            hint="it may be settled: @stage(keep=...) keeps those; flowq peek and flowq dlq show list ids",
+        )
+    if json:
+        from flowq.printable import json_text
+
+        print(json_text(lineage.as_json(), indent=True))
+    else:
+        _show(lineage)
+
+
+def _show(lineage: Lineage) -> None:
+    from rich.text import Text
+
+    from flowq.cli.views.table import console_for
+    from flowq.printable import printable
+
+    console = console_for(sys.stdout)
+    for depth, message_id, places in lineage.tree():
+        marked = message_id == lineage.message_id
+        line = Text("  " * depth + ("▸ " if marked else "  "))
+        line.append(printable(message_id), "bold" if marked else "")
+        for found in places:
+            line.append("  ").append(_place(found))
+        if not places:
+            line.append("  settled or removed", "dim")
+        console.print(line, soft_wrap=True)
+
+
+def _place(found: Found) -> Text:
+    from rich.text import Text
+
+    from flowq.cli.dead_letters.dlq_screen import moment
+    from flowq.printable import printable
+
+    at = moment(datetime.fromtimestamp(found.at_ms / 1000, UTC), datetime.now().astimezone())
+    told = {
+        "waiting": f"waiting on {found.place} since {at}",
+        "running": f"running on {found.place} at {found.worker}",
+        "delayed": f"delayed on {found.place} until {at}",
+        "dead": f"dead in {found.place} since {at}, letter {found.entry_id}",
+        "done": f"done in {found.place} at {at}",
+    }[found.state]
+    return Text(printable(told), _STYLES[found.state])

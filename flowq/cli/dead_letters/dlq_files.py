@@ -1,0 +1,144 @@
+"""`flowq dlq import`: takes dead letters that were exported and mended, one JSON object a line."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from io import BufferedReader
+from typing import TYPE_CHECKING, Any, cast
+
+import orjson
+
+from flowq.cli.dead_letters.dlq_options import n_letters
+from flowq.cli.framework.error_screen import note
+from flowq.cli.framework.line_batches import Line, line_batches
+from flowq.delivery.stored import is_entry_id
+from flowq.errors import FlowqError, UsageError
+from flowq.printable import json_text
+
+if TYPE_CHECKING:
+    from flowq.dead_letters.dead_letters import DeadLetters
+
+_LINES_PER_STEP = 200
+_Letter = tuple[int, dict[str, Any]]
+"""A letter and the number of its line."""
+
+
+class BadLetter(UsageError):
+    """A line that is no dead letter as `flowq dlq export` writes it."""
+
+    code = "FQ208"
+
+
+@dataclass
+class Imported:
+    """What has become of the letters so far."""
+
+    mended: Counter[str] = field(default_factory=Counter[str])
+    restored: Counter[str] = field(default_factory=Counter[str])
+    unchanged: int = 0
+    missing: int = 0
+    already_restored: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "mended": dict(+self.mended),
+            "restored": dict(+self.restored),
+            "unchanged": self.unchanged,
+            "missing": self.missing,
+            "already_restored": self.already_restored,
+        }
+
+    def report(self, name: str, *, puts_back: bool, json: bool) -> None:
+        """Say it: what was done on standard output, what was not beside it."""
+        if json:
+            print(json_text(self.as_json(), indent=True))
+            return
+        done = "put back to" if puts_back else "changed in"
+        for stage, n in (+self.mended).items():
+            print(f"{n_letters(n)} {done} {stage}")
+        for stage, n in (+self.restored).items():
+            print(f"{n_letters(n)} restored to {stage}")
+        if self.unchanged:
+            note(f"{n_letters(self.unchanged)} unchanged")
+        if self.missing:
+            note(f"{n_letters(self.missing)} skipped: no longer there")
+        if self.already_restored:
+            note(f"{n_letters(self.already_restored)} skipped: already restored")
+        if (+self.mended or +self.restored) and not puts_back:
+            note(f"flowq dlq retry {name}  puts them back to be run")
+
+
+class Importer:
+    """Mends the letters of a stream; `restores` those that are no longer there, or puts all back at once."""
+
+    def __init__(self, letters: DeadLetters, *, restores: bool, puts_back: bool) -> None:
+        self._letters = letters
+        self._restores = restores
+        self._puts_back = puts_back
+        self.done = Imported()
+
+    async def take(self, stream: BufferedReader) -> None:
+        """Every line. One that cannot be used ends it; those of earlier steps are done."""
+        for batch in line_batches(stream, most=_LINES_PER_STEP):
+            await self._take(batch)
+
+    async def _take(self, batch: Sequence[Line]) -> None:
+        bodies: defaultdict[str, dict[str, bytes]] = defaultdict(dict)
+        by_id = dict[tuple[str, str], _Letter]()
+        for line in batch:
+            values, body = _read(line)
+            bodies[values["stage"]][values["id"]] = body
+            by_id[values["stage"], values["id"]] = line.number, values
+        for stage, of_stage in bodies.items():
+            try:
+                mended = await self._letters.mend(stage, of_stage, and_put_back=self._puts_back)
+            except FlowqError as error:
+                error.message = f"lines {batch[0].number} to {batch[-1].number}: {error.message}"
+                raise
+            self.done.mended[stage] += mended.n
+            self.done.unchanged += 0 if self._puts_back else mended.unchanged
+            if self._restores and mended.missing:
+                await self._restore([by_id[stage, letter_id] for letter_id in mended.missing])
+            else:
+                self.done.missing += len(mended.missing)
+
+    async def _restore(self, exported: Sequence[_Letter]) -> None:
+        from flowq.dead_letters.letter import DeadLetterRecord
+
+        letters: list[DeadLetterRecord] = []
+        for line_number, values in exported:
+            try:
+                letters.append(DeadLetterRecord.from_json(values))
+            except ValueError as error:
+                raise BadLetter(
+                    f"line {line_number} cannot be restored: {error}",
+                    hint="lines as flowq dlq export writes them",
+                ) from None
+        added = await self._letters.restore(letters)
+        self.done.restored.update(added)
+        self.done.already_restored += len(letters) - sum(added.values())
+
+
+def _read(line: Line) -> tuple[dict[str, Any], bytes]:
+    """A line as a letter, and its body. Raises BadLetter, which names the line."""
+    from flowq.dead_letters.letter import body_in
+
+    hint = "lines as flowq dlq export writes them: stage, id, message"
+    try:
+        values = orjson.loads(line.content)
+    except orjson.JSONDecodeError as error:
+        raise BadLetter(f"line {line.number} is not JSON: {error}", hint=hint) from None
+    if not isinstance(values, dict):
+        raise BadLetter(f"line {line.number} is not a JSON object", hint=hint)
+    letter = cast("dict[str, Any]", values)
+    for name in ("stage", "id"):
+        if not isinstance(letter.get(name), str):
+            raise BadLetter(f"line {line.number} has no {name}", hint=hint)
+    if not is_entry_id(letter["id"]):
+        raise BadLetter(f"line {line.number}: the id of a letter is two numbers, such as 1700000000000-0", hint=hint)
+    try:
+        return letter, body_in(letter)
+    except (ValueError, TypeError):
+        raise BadLetter(f"line {line.number} has no message", hint=hint) from None

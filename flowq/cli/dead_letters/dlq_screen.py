@@ -1,0 +1,134 @@
+"""What `flowq dlq` shows of dead letters: the table of their kinds, and one of them with everything in it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+
+from rich.text import Text
+
+from flowq.cli.framework.error_screen import shown
+from flowq.cli.views.table import Column, console_for, fitted_table, indented, number
+from flowq.dead_letters.letter import DeadLetterGroup, DeadLetterRecord
+from flowq.delivery.fingerprint import last_frame
+from flowq.delivery.stored import text_in
+from flowq.printable import json_text, printable, printable_lines
+
+_MOST_GROUPS = 50
+_LONGEST_VALUE, _LONGEST_BODY = 300, 2000
+
+
+def show_groups(name: str, groups: Sequence[DeadLetterGroup]) -> None:
+    """Print the table of kinds."""
+    console, now = console_for(sys.stdout), datetime.now().astimezone()
+    columns = (
+        Column("n", worth=7),
+        Column("stage", worth=8, is_text=True),
+        Column("error", worth=10, is_text=True, flexible=True),
+        Column("count", worth=9),
+        Column("first", worth=5),
+        Column("last", worth=6),
+        Column("kind", worth=4, is_text=True),
+    )
+    rows = [
+        (
+            Text(f"{group.position}", "dim"),
+            Text(group.stage),
+            Text(printable(group.error)),
+            number(group.count, "bold red"),
+            Text(moment(group.first_died_at, now), "dim"),
+            Text(moment(group.last_died_at, now)),
+            Text(group.fingerprint, "cyan"),
+        )
+        for group in groups[:_MOST_GROUPS]
+    ]
+    console.print(indented(fitted_table(columns, rows, console.width - 1)))
+    if len(groups) > _MOST_GROUPS:
+        console.print(f" and {len(groups) - _MOST_GROUPS:,} other errors  (--json lists all)")
+    kind = groups[0].fingerprint
+    hint = f" flowq dlq show {name} {groups[0].position}    flowq dlq retry {name} {kind} --dry-run"
+    console.print(Text(hint, "dim"), soft_wrap=True)
+
+
+def show_letter(name: str, letter: DeadLetterRecord) -> None:
+    """Print one letter."""
+    console, now = console_for(sys.stdout), datetime.now().astimezone()
+
+    def line(*parts: str | tuple[str, str]) -> None:
+        console.print(Text.assemble(*parts), soft_wrap=True)
+
+    line((letter.stage, "bold"), ("  died ", "dim"), moment(letter.died_at, now))
+    line((printable(letter.line), "bold red"))
+    if place := _last_place(letter):
+        line((place, "cyan"))
+    line()
+    for title, value in _facts(letter, now).items():
+        if value:
+            line((f"  {title:<12}", "dim"), printable(value))
+    for death in letter.deaths:
+        at = moment(datetime.fromtimestamp(death.died_ms / 1000, UTC), now)
+        told = f"{at}  attempt {death.attempts}  {printable(death.error)}"
+        line(("  died before ", "dim"), (told, "yellow"))
+    line()
+    for title, value in _body_lines(letter):
+        line((f"  {printable(title):<12}" if title else "  ", "dim"), value)
+    if letter.traceback:
+        line()
+        for text in printable_lines(letter.traceback):
+            line(f"  {text}")
+    line()
+    line((f"flowq dlq retry {name} {letter.id}", "dim"))
+    line((f"flowq dlq show {name} {letter.id} --json", "dim"))
+
+
+def _facts(letter: DeadLetterRecord, now: datetime) -> dict[str, str]:
+    """What is known of a letter beside its message and its error; "" where nothing is."""
+    stages_up = f"{letter.hops} stage{'s' * (letter.hops != 1)} up"
+    return {
+        "reason": f"{letter.reason}, attempt {letter.attempts}",
+        "message": letter.message_id,
+        "parent": letter.parent_id,
+        "root": f"{letter.root_id}, {stages_up}" if letter.parent_id else "",
+        "edge": letter.edge,
+        "first seen": moment(letter.first_at, now),
+        "worker": letter.worker,
+        "run": letter.run,
+        "letter": letter.id,
+        "kind": letter.fingerprint,
+        "amended": "the message has been changed since it died" if letter.is_amended else "",
+    }
+
+
+def _body_lines(letter: DeadLetterRecord) -> list[tuple[str, str]]:
+    """The message, field by field where it has fields, long values cropped."""
+    if letter.is_elsewhere:
+        return [("", f"in the claim folder, which cannot be read here: {printable(text_in(letter.body))}")]
+    message = letter.message
+    if isinstance(message, dict):
+        fields = cast("dict[str, Any]", message)
+        return [(key, _cropped(json_text(value), _LONGEST_VALUE)) for key, value in fields.items()]
+    if message is not None or letter.body == b"null":
+        return [("", _cropped(json_text(message), _LONGEST_BODY))]
+    if not letter.body:
+        return [("", "no body")]
+    shown = printable(letter.body[:_LONGEST_BODY].decode("utf-8", "backslashreplace"))
+    return [("", f"{len(letter.body):,} bytes, not JSON:"), ("", _cropped(shown, _LONGEST_BODY))]
+
+
+def _cropped(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[:longest]}… ({len(text):,} characters, --json for all)"
+
+
+def _last_place(letter: DeadLetterRecord) -> str:
+    """Where in the user's code it was raised, from the last frame of the traceback."""
+    frame = last_frame(letter.traceback)
+    return printable(f"{shown(Path(frame.file))}:{frame.line} in {frame.function}") if frame else ""
+
+
+def moment(moment: datetime, now: datetime) -> str:
+    """A time on this machine's clock, with the date when it was not today."""
+    local = moment.astimezone(now.tzinfo)
+    return local.strftime("%H:%M:%S" if local.date() == now.date() else "%Y-%m-%d %H:%M")

@@ -1,0 +1,99 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from flowq.cli.framework.completion import (
+    complete_pipeline as complete_pipeline,  # those who name pipelines find it here
+)
+from flowq.cli.framework.completion import complete_pipeline_or_stage
+from flowq.cli.framework.made_of import MadeBy
+from flowq.delivery.durations import seconds
+from flowq.errors import UsageError
+from flowq.settings import Settings
+
+PipelineName = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME", help="The pipeline: pipelines/NAME.py.", autocompletion=complete_pipeline, show_default=False
+    ),
+]
+PipelineNameOrAll = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[NAME]",
+        help="The pipeline; without a name, all of this project.",
+        autocompletion=complete_pipeline,
+        show_default=False,
+    ),
+]
+PipelineNameOrNone = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[NAME]",
+        help="A pipeline, to show its stages as well.",
+        autocompletion=complete_pipeline,
+        show_default=False,
+    ),
+]
+PipelineOrStage = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME[.STAGE]",
+        help="The pipeline, or one stage of it.",
+        autocompletion=complete_pipeline_or_stage,
+        show_default=False,
+    ),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Remove them without asking.")]
+RedisUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--redis",
+        metavar="URL",
+        rich_help_panel="Redis",
+        help="The Redis to use.  [env: FLOWQ_REDIS_URL; without any, flowq runs its own in .flowq/]",
+    ),
+]
+Namespace = Annotated[
+    str | None,
+    typer.Option("--namespace", metavar="PREFIX", rich_help_panel="Redis", help="First part of all Redis keys."),
+]
+Profile = Annotated[
+    str | None,
+    typer.Option(
+        "--profile", metavar="NAME", rich_help_panel="Redis", help="Use [tool.flowq.profiles.NAME] of pyproject.toml."
+    ),
+]
+
+
+class LogFormat(StrEnum):
+    """How log lines are written."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def settings_here(redis: RedisUrl = None, namespace: Namespace = None, profile: Profile = None) -> Settings:
+    """The settings of the project in the current directory, under the flags given. None: not given."""
+    return Settings.load(flags={"redis": redis, "namespace": namespace}, profile=profile)
+
+
+def duration_of(flag: str, given: str) -> float:
+    """The seconds that a flag says, as a number or as "10m". Raises UsageError."""
+    try:
+        return seconds(float(given) if given.replace(".", "", 1).isdecimal() else given)
+    except ValueError as error:
+        raise UsageError(f"{flag}: {error}") from None
+
+
+Here = Annotated[Settings, MadeBy(settings_here)]
+"""The settings that a command goes by."""

@@ -1,0 +1,69 @@
+"""Opens pipelines for a look from outside, once or again and again. Needs no worker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TypeVar
+
+from flowq.broker.open import open_broker
+from flowq.cli.framework.error_screen import note
+from flowq.cli.framework.loading import NoPipeline, entries, load, load_entry
+from flowq.errors import BrokerUnavailable, FlowqError
+from flowq.graph.compilation.plan import Plan
+from flowq.inspector import Inspector
+from flowq.settings import Settings
+
+T = TypeVar("T")
+EVERY_SECONDS = 1.0
+
+
+def plans_of(name: str | None, settings: Settings) -> list[Plan]:
+    """The plan of that name; without one those that can be loaded, and what keeps the others from it on stderr."""
+    if name is not None:
+        return [load(name, settings).pipeline.plan]
+    plans: list[Plan] = []
+    for entry in entries(settings):
+        try:
+            plans.append(load_entry(entry, settings).pipeline.plan)
+        except NoPipeline:
+            continue
+        except FlowqError as error:
+            note(f"{entry.name}: {error.message}  (flowq check {entry.name})")
+    if not plans:
+        note("no pipelines here  (flowq ls)")
+    return plans
+
+
+@asynccontextmanager
+async def inspectors_of(plans: Sequence[Plan], settings: Settings) -> AsyncGenerator[list[Inspector]]:
+    """One inspector for each plan. Held open together, so that a server of our own is started once."""
+    async with AsyncExitStack() as opened:
+        found: list[Inspector] = []
+        for plan in plans:
+            opening = open_broker(plan.name, redis=settings.redis, namespace=settings.namespace)
+            found.append(Inspector(plan, await opened.enter_async_context(opening)))
+        yield found
+
+
+async def again_and_again(
+    look: Callable[[], Awaitable[T]], *, every_seconds: float = EVERY_SECONDS, wake: asyncio.Event | None = None
+) -> AsyncIterator[T | BrokerUnavailable]:
+    """What a look shows, at once, and then at intervals or when woken. Only the first must succeed."""
+    wake = wake or asyncio.Event()
+    has_seen = False
+    while True:
+        try:
+            yield await look()
+            has_seen = True
+        except BrokerUnavailable as error:
+            if not has_seen:
+                raise
+            yield error
+        try:
+            async with asyncio.timeout(every_seconds):
+                await wake.wait()
+        except TimeoutError:
+            pass
+        wake.clear()

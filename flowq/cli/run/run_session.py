@@ -1,0 +1,221 @@
+"""One `flowq run`: opens the broker, starts the workers, and has the pipeline watched until it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from flowq import __version__
+from flowq.broker.claims import check_claim_folder
+from flowq.broker.open import MEMORY, open_broker
+from flowq.broker.records import Snapshot
+from flowq.broker.redis_streams import Broker
+from flowq.cli.framework.connect import broker_of
+from flowq.cli.run.run_in_process import InProcess
+from flowq.cli.run.run_log import LogScreen
+from flowq.cli.run.run_metrics import serving_metrics
+from flowq.cli.run.run_start import warnings_at_start
+from flowq.cli.run.run_watch import Watch
+from flowq.cli.run.worker_process import Instructions
+from flowq.cli.views.run_screen import RunAbout, Screen, choose_screen
+from flowq.cli.views.table import console_for
+from flowq.graph.compilation.plan import Plan
+from flowq.runtime.death_records import certify_lost_neighbours
+from flowq.runtime.handlers.telemetry import Telemetry
+from flowq.runtime.process.runner import Runner
+from flowq.runtime.process.supervisor import Duty, Supervisor
+from flowq.runtime.process.worker import StopSignals
+from flowq.runtime.run import Run, RunOptions
+from flowq.runtime.source_arguments import reject_unknown_arguments, source_arguments
+
+if TYPE_CHECKING:
+    from flowq.cli.framework.loading import Loaded
+    from flowq.monitoring.address import Address
+    from flowq.settings import Settings
+
+
+@dataclass(slots=True)
+class Session:
+    """What the user asked for."""
+
+    loaded: Loaded
+    settings: Settings
+    stages: Sequence[str]  # empty: all of them
+    arguments: Mapping[str, str | list[str]]
+    drains: bool
+    for_seconds: float | None
+    limits: Mapping[str, int]
+    max_dead: int
+    fresh: bool
+    memory: bool
+    json: bool
+    quiet: bool
+    metrics: Address | None = None
+    log_format: str = "text"
+    traces: bool = False
+
+    @property
+    def plan(self) -> Plan:
+        return self.loaded.pipeline.plan
+
+    async def run(self) -> int:
+        """Run to the end; the exit code."""
+        stop = StopSignals()
+        stop.install()
+        options = self._options()
+        self._check_arguments()
+        async with AsyncExitStack() as stack:
+            broker = await stack.enter_async_context(self._opening())
+            await check_claim_folder(broker, self.plan, fresh=self.fresh)
+            warnings = await warnings_at_start(broker, self.plan, is_own=self.memory or self._is_embedded)
+            run, sources = Run(self.plan, broker), []
+            if self._runs_sources or self.fresh:
+                sources = await run.begin(options, fresh=self.fresh)
+            await certify_lost_neighbours(broker)
+            before = await run.snapshot()
+            run.join(before)
+            screen = self._screen()
+            leases = await broker.leases([info["worker"] for info in before.workers])
+            others = sum(beat is not None for beat in leases.values())
+            screen.begin(self._about(broker, run, before, others))
+            for warning in warnings:
+                screen.note(warning)
+            if self.json:  # what handlers print is not our data
+                stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+            if self.drains and (elsewhere := [name for name in before.open_sources if not self._runs(name)]):
+                screen.note(f"{', '.join(elsewhere)} has not finished and does not run here: this run waits for it")
+            watch = Watch(self, run, screen, stop, before, broker)
+            if self._is_in_process:
+                telemetry = Telemetry(self.plan.name, logs=self.log_format == "json", traces=self.traces)
+                stack.callback(telemetry.finish)
+                runner = Runner(self.plan, broker, options, sources=sources, observer=telemetry.observer)
+                workers: InProcess | Supervisor = InProcess(runner)
+            else:
+                workers = self._supervisor(broker, run, sources, screen)
+            if self.metrics is not None:
+                screen.note(await stack.enter_async_context(serving_metrics(self.metrics, self.plan, broker, workers)))
+            return await watch.until_the_end(workers)
+
+    @property
+    def _is_in_process(self) -> bool:
+        return self.settings.workers == 0 or self.memory
+
+    def _screen(self) -> Screen:
+        if self.log_format == "json" and not self.json:
+            return LogScreen(self.plan, console_for(sys.stderr), quiet=self.quiet)
+        return choose_screen(self.plan, json=self.json, quiet=self.quiet, stdout=sys.stdout, stderr=sys.stderr)
+
+    def _opening(self) -> AbstractAsyncContextManager[Broker]:
+        settings = self.settings
+        if self.memory:
+            return open_broker(self.plan.name, redis=MEMORY, namespace=settings.namespace)
+        return broker_of(self.plan.name, settings)
+
+    @property
+    def _runs_sources(self) -> bool:
+        return any(self._runs(source.name) for source in self.plan.sources)
+
+    def _runs(self, stage: str) -> bool:
+        return not self.stages or stage in self.stages
+
+    def _options(self) -> RunOptions:
+        return RunOptions(
+            stages=self.stages,
+            arguments=self.arguments,
+            lease_seconds=self.settings.lease_seconds,
+            grace_seconds=self.settings.grace_seconds,
+            drains=self.drains,
+        )
+
+    def _check_arguments(self) -> None:
+        reject_unknown_arguments(self.plan, self.arguments)
+        for source in self.plan.sources:
+            if self._runs(source.name):
+                source_arguments(source, self.arguments)
+
+    def _about(self, broker: Broker, run: Run, before: Snapshot, others: int) -> RunAbout:
+        return RunAbout(
+            pipeline=self.plan.name,
+            run_id=run.id or before.run.get("id", ""),
+            address=self._address(broker),
+            stages=tuple(self.stages),
+            drains=self.drains,
+            workers=0 if self.memory else self.settings.workers,
+            goes_on=run.goes_on,
+            others=others,
+            version=__version__,
+        )
+
+    def _address(self, broker: Broker) -> str:
+        return "its own Redis in .flowq/" if self._is_embedded else broker.dialer.address
+
+    @property
+    def _is_embedded(self) -> bool:
+        return not self.memory and self.settings.redis is None
+
+    @property
+    def _edges_read(self) -> list[str]:
+        here = [stage for stage in self.plan.consumers if self._runs(stage.name)]
+        return [edge for stage in here for edge in stage.in_edges]
+
+    def _supervisor(self, broker: Broker, run: Run, sources: Sequence[str], screen: Screen) -> Supervisor:
+        """What a worker had read from a pipe dies with it: its successor must not go on behind a gap."""
+        stdin_fds = _stdin_fds() if sources else []
+        still_unread = list(stdin_fds)
+
+        def instructions(number: int, duty: Duty) -> bytes:
+            runs_sources = number == 0 and not duty.without_sources
+            told = self._instructions(broker, run, duty, sources if runs_sources else ())
+            return replace(told, stdin_fd=still_unread.pop() if runs_sources and still_unread else None).encode()
+
+        return Supervisor(
+            broker,
+            [sys.executable, "-m", "flowq.cli.run.worker_process"],
+            instructions,
+            sources=sources,
+            edges=self._edges_read,
+            all_edges=[edge.name for edge in self.plan.edges],
+            workers=self.settings.workers,
+            grace_seconds=self.settings.grace_seconds,
+            note=screen.note,
+            stdout=sys.stderr if self.json else None,
+            inherited_fds=stdin_fds,
+        )
+
+    def _instructions(self, broker: Broker, run: Run, duty: Duty, sources: Sequence[str]) -> Instructions:
+        return Instructions(
+            root=str(self.loaded.root),
+            module=self.loaded.module,
+            attribute=self.loaded.attribute,
+            pipeline=self.plan.name,
+            redis=broker.dialer.url,
+            namespace=self.settings.namespace,
+            run_id=run.id,
+            stages=self.stages,
+            sources=[duty.only_source] if duty.only_source else sources,
+            tuning=self.plan.tuning,
+            arguments=dict(self.arguments),
+            lease_seconds=self.settings.lease_seconds,
+            grace_seconds=self.settings.grace_seconds,
+            durability=self.settings.durability,
+            claim_folder=None if broker.claims is None else str(broker.claims.root),
+            embedded=self._is_embedded,
+            quarantined=duty.quarantined,
+            only_sources=bool(duty.only_source),
+            log_format=self.log_format,
+            traces=self.traces,
+            drains=self.drains,
+        )
+
+
+def _stdin_fds() -> list[int]:
+    """Standard input once more, for the worker that runs the sources: its own is the pipe from the supervisor."""
+    try:
+        return [os.dup(sys.stdin.fileno())]
+    except (AttributeError, OSError, ValueError):  # closed
+        return []

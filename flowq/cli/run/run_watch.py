@@ -1,0 +1,174 @@
+"""Follows a run: shows it on the screen, decides when it is over, and what the command exits with."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+from flowq.broker.balance import balance_of
+from flowq.broker.client.retrying import insist
+from flowq.broker.records import Snapshot
+from flowq.cli.views.run_screen import UNKNOWN, Pacer, Screen
+from flowq.cli.views.run_text import pause_words, settled
+from flowq.errors import FlowqError
+from flowq.runtime.process.supervisor import Supervisor
+from flowq.runtime.process.worker import StopSignals
+from flowq.runtime.run import Run, poll_seconds
+from flowq.runtime.stage.patience import first_to_end
+
+if TYPE_CHECKING:
+    from flowq.broker.redis_streams import Broker
+    from flowq.cli.run.run_in_process import InProcess
+    from flowq.cli.run.run_session import Session
+
+EXIT_DEAD_LETTERS, EXIT_NOT_DRAINED = 3, 5
+_LOOK_SECONDS = 0.5
+_IDLE_LOOK_SECONDS = 1.0
+_TEMPO_MS = 1000
+_MOST_GROUPS = 5
+
+
+class Watch:
+    """Follows a run on the screen and decides when it is over."""
+
+    def __init__(
+        self,
+        session: Session,
+        run: Run,
+        screen: Screen,
+        stop: StopSignals,
+        before: Snapshot,
+        broker: Broker,
+    ) -> None:
+        self._broker = broker
+        self._session = session
+        self._run = run
+        self._screen = screen
+        self._stop = stop
+        self._before = balance_of(session.plan, before)
+        self._dead_before = sum(balance.dead for balance in self._before.values())
+        self._told_pauses = ""
+        self._tempo, self._tempo_pace = UNKNOWN, Pacer(_TEMPO_MS)
+        self._loop = asyncio.get_running_loop()
+        self._started_at = self._loop.time()
+
+    async def until_the_end(self, workers: Supervisor | InProcess) -> int:
+        """Start the workers, stop them when the run is over, and show how it ended."""
+        why = "failed"
+        try:
+            await workers.start()
+            why = await self._watch(workers)
+        finally:
+            if self._stop.requested.is_set():
+                self._screen.note("stopping: finishing running messages", hint="Ctrl-C again: hand them back")
+            await self._stop_while_watching(workers)
+            self._screen.close()
+        if workers.failed.done():
+            error = workers.failed.exception()
+            if error is not None:
+                raise error
+            return 1
+        snapshot = await self._last_look()
+        if snapshot is None:
+            self._screen.note("Redis does not answer: running messages will run again")
+            return self._stop.exit_code
+        if self._session.memory:
+            await self._tell_of_the_dead()
+        summary = self._run.summary(snapshot, self._loop.time() - self._started_at)
+        self._screen.end(summary, dead_before=self._dead_before, stopped=why != "drained")
+        if isinstance(workers, Supervisor):
+            if workers.has_told_why:
+                return 1
+        elif workers.unclosed is not None:
+            raise workers.unclosed
+        return self._exit_code(why, summary.dead - self._dead_before)
+
+    async def _stop_while_watching(self, workers: Supervisor | InProcess) -> None:
+        stopping = asyncio.ensure_future(workers.stop(self._stop.hurry))
+        while not stopping.done():
+            with contextlib.suppress(FlowqError, TimeoutError):  # Redis may be what makes us stop
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    self._screen.update(await self._run.snapshot(), self._tempo)
+            await asyncio.wait([stopping], timeout=poll_seconds(0))
+        await stopping
+
+    async def _tell_of_the_dead(self) -> None:
+        """What died in memory cannot be looked at later."""
+        from flowq.dead_letters.dead_letters import DeadLetters  # few runs need them, and all would wait for them
+
+        groups = await DeadLetters(self._session.plan, self._broker).groups()
+        for group in groups[:_MOST_GROUPS]:
+            self._screen.note(f"dead  {group.count:,}×  {group.stage}  {group.error}")
+        if len(groups) > _MOST_GROUPS:
+            self._screen.note(f"and {len(groups) - _MOST_GROUPS:,} other errors")
+
+    async def _last_look(self) -> Snapshot | None:
+        """How it ended; None when the user has stopped the run and Redis does not tell."""
+        try:
+            async with asyncio.timeout(_LOOK_SECONDS if self._stop.requested.is_set() else None):
+                return await insist(self._run.snapshot, what="reading the balance")
+        except TimeoutError:
+            return None
+
+    async def _watch(self, workers: Supervisor | InProcess) -> str:
+        """Why the run is over."""
+        while True:
+            looking = asyncio.ensure_future(insist(self._look, what="watching the pipeline"))
+            await first_to_end(looking, self._stop.requested.wait())
+            if not looking.done():
+                return "stopped"
+            snapshot = looking.result()
+            self._screen.update(snapshot, self._tempo)
+            self._tell_pauses(snapshot)
+            if workers.failed.done():
+                return "failed"
+            if self._session.drains:
+                self._run.refuse_if_lost(snapshot)
+                if snapshot.is_drained:
+                    return "drained"
+            if self._limit_reached(snapshot):
+                return "limit"
+            passed = self._loop.time() - self._started_at
+            if self._session.for_seconds is not None and passed >= self._session.for_seconds:
+                return "time"
+            try:
+                async with asyncio.timeout(self._pause_seconds(snapshot, passed)):
+                    await self._stop.requested.wait()
+                return "stopped"
+            except TimeoutError:
+                pass
+
+    async def _look(self) -> Snapshot:
+        snapshot = await self._run.snapshot()
+        if self._screen.wants_tempo and self._tempo_pace.is_due(snapshot.now_ms):
+            self._tempo = await self._run.tempo(snapshot)
+        return snapshot
+
+    def _tell_pauses(self, snapshot: Snapshot) -> None:
+        """Say when something is paused, or goes on: the run waits for it."""
+        words = pause_words(self._session.plan, snapshot)
+        if words != self._told_pauses:
+            self._told_pauses = words
+            self._screen.note(words or "nothing is paused now")
+
+    def _pause_seconds(self, snapshot: Snapshot, passed: float) -> float:
+        """Until the next look. A pipeline that waits for messages costs next to nothing."""
+        waits = not self._session.drains and not snapshot.outstanding
+        pause = _IDLE_LOOK_SECONDS if waits else poll_seconds(snapshot.outstanding)
+        for_seconds = self._session.for_seconds
+        return pause if for_seconds is None else min(pause, max(0.0, for_seconds - passed))
+
+    def _limit_reached(self, snapshot: Snapshot) -> bool:
+        balances = balance_of(self._session.plan, snapshot)
+        return any(
+            settled(balances[stage]) - settled(self._before[stage]) >= limit
+            for stage, limit in self._session.limits.items()
+        )
+
+    def _exit_code(self, why: str, new_dead: int) -> int:
+        if why == "stopped":
+            return self._stop.exit_code
+        if why == "time" and self._session.drains:
+            return EXIT_NOT_DRAINED
+        return EXIT_DEAD_LETTERS if new_dead > self._session.max_dead else 0

@@ -1,0 +1,127 @@
+"""The worker process: told on standard input what to run, it runs that until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from flowq.broker.keys import Keys
+from flowq.broker.open import DATA_DIR, claim_folder_for, dialer_for, own_server
+from flowq.broker.redis_streams import Broker
+from flowq.cli.framework.error_screen import report
+from flowq.cli.framework.loading import Entry, load_entry
+from flowq.cli.framework.logs import configure_logging, honour_users_logging
+from flowq.delivery.policy import Durability
+from flowq.graph.compilation.plan import Plan
+from flowq.graph.compilation.tuning import Tuning
+from flowq.runtime.handlers.observation import Observer
+from flowq.runtime.handlers.streams import forgiving_stdout, prepare_streams
+from flowq.runtime.handlers.telemetry import Telemetry
+from flowq.runtime.process.supervisor import EXIT_TOLD_WHY, KILL_MARGIN_SECONDS
+from flowq.runtime.process.worker import StopSignals, leave, work
+from flowq.runtime.run import RunOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Instructions:
+    """What a supervisor tells a worker. Goes through a pipe, never the command line: a URL may hold a password."""
+
+    root: str
+    module: str
+    attribute: str
+    pipeline: str
+    redis: str
+    namespace: str
+    run_id: str
+    stages: Sequence[str]
+    sources: Sequence[str]
+    tuning: Tuning
+    arguments: dict[str, Any]
+    lease_seconds: float
+    grace_seconds: float
+    durability: Durability = "local"
+    claim_folder: str | None = None
+    embedded: bool = False
+    quarantined: bool = False
+    only_sources: bool = False
+    stdin_fd: int | None = None  # the standard input of the supervisor, for a source that reads it
+    log_format: str = "text"
+    traces: bool = False
+    drains: bool = True
+
+    def encode(self) -> bytes:
+        """One line of JSON."""
+        told = {field.name: getattr(self, field.name) for field in fields(self)}
+        return json.dumps(told, default=dict).encode()  # not orjson: names of folders may not be UTF-8
+
+    @property
+    def options(self) -> RunOptions:
+        return RunOptions(self.stages, self.arguments, self.lease_seconds, self.grace_seconds, self.drains)
+
+
+def main() -> None:
+    """Entry point of `python -m flowq.cli.run.worker_process`."""
+    prepare_streams()
+    sys.stdout = forgiving_stdout()
+    supervised_by = sys.stdin.fileno()
+    told = Instructions(**json.loads(sys.stdin.buffer.readline()))
+    sys.stdin = None if told.stdin_fd is None else os.fdopen(told.stdin_fd)
+    configure_logging(told.log_format, {"pipeline": told.pipeline, "pid": os.getpid()})
+    telemetry = Telemetry(told.pipeline, logs=told.log_format == "json", traces=told.traces)
+    try:
+        loaded = load_entry(Entry(told.pipeline, told.module, Path(told.root), attribute=told.attribute))
+        honour_users_logging()
+        plan = loaded.pipeline.tuned(told.tuning).plan if told.tuning else loaded.pipeline.plan
+        runner = asyncio.Runner(loop_factory=fast_loop_factory())
+        try:
+            runner.run(_work(told, plan, supervised_by, telemetry.observer))
+        finally:
+            telemetry.finish()
+    except KeyboardInterrupt:
+        leave(130)
+    except BaseException as error:  # noqa: BLE001  (the border of the process: whatever it is, the user must see it)
+        report(error, debug=bool(os.environ.get("FLOWQ_DEBUG")))
+        leave(EXIT_TOLD_WHY)
+    leave(0)
+
+
+async def _work(told: Instructions, plan: Plan, supervised_by: int, observer: Observer | None) -> None:
+    stop = StopSignals()
+    stop.install()
+    stop.follow(supervised_by, patience_seconds=told.grace_seconds + KILL_MARGIN_SECONDS)
+    if told.embedded:  # a hold of our own: should the supervisor be killed, there is still something to hand back
+        await own_server(DATA_DIR)
+    keys = Keys(told.namespace, told.pipeline)
+    claims = claim_folder_for(keys, told.claim_folder)
+    broker = Broker(dialer_for(told.redis, told.pipeline), keys, durability=told.durability, claims=claims)
+    broker.run_id = told.run_id
+    await work(
+        plan,
+        broker,
+        told.options,
+        sources=told.sources,
+        quarantined=told.quarantined,
+        only_sources=told.only_sources,
+        stop=stop,
+        observer=observer,
+    )
+    await broker.close()
+
+
+def fast_loop_factory() -> Any:
+    """uvloop's event loop where there is one, else None for asyncio's own."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""A pipeline at a glance as text: what `flowq status` prints and `flowq top` paints. Values in, text out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from flowq.broker.flow_control.limiter import HeldKey
+from flowq.broker.inspection.overview import Overview, StageOverview
+from flowq.broker.inspection.throughput import HISTORY_SECONDS
+from flowq.cli.views.quantities import brief, size, sparkline
+from flowq.cli.views.run_text import command_to_finish, feedback_lines, pause_words, rate_words
+from flowq.cli.views.table import indented, speed_cells, stage_cells, stage_table
+from flowq.graph.compilation.plan import StagePlan
+from flowq.printable import printable
+
+TITLES = (
+    "stage", "in", "ok", "filtered", "dead", "purged", "waiting", "delayed", "running", "retries", "dup", "out",
+    "rate", "p50", "p95", "oldest", "workers", "memory", "trend",
+)  # fmt: skip
+_TREND_CELLS = 7
+_MARK = " ◀"
+
+
+def overview_text(overview: Overview, width: int, *, whole: bool = True) -> RenderableType:
+    """The whole of it: a headline, a row for each stage, and what is worth knowing beside.
+
+    Columns that no stage has anything for are left out, unless `whole`: on a screen they would come and go.
+    """
+    rows = [row_of(overview, stage) for stage in overview.plan.stages]
+    titles = [title for title in TITLES if whole or any(title in row for row in rows)]
+    table = indented(stage_table(titles, rows, width - 1))
+    return Group(headline(overview), table, *notes(overview))
+
+
+def headline(overview: Overview) -> Text:
+    """Which pipeline, what it is doing, with whom, and until when."""
+    left, n = overview.snapshot.outstanding, len(overview.workers)
+    line = Text.assemble((overview.plan.name, "bold"), f"  {overview.state}", f", {left:,} left" if left else "")
+    if (eta := overview.eta_seconds) is not None and left:
+        line.append(f", about {brief(eta)} to go")
+    line.append(f"  {n or 'no'} worker{'s' * (n != 1)}", "" if n else "dim")
+    if run := overview.snapshot.run.get("id"):
+        line.append(f"  run {run}", "dim")
+    return line
+
+
+def row_of(overview: Overview, stage: StagePlan, *, trend: Sequence[float] | None = None) -> dict[str, Text]:
+    """The cells of one stage by title. `trend` is what it settled per second; without one, that of the half minute."""
+    view = overview.stages[stage.name]
+    cells = {**stage_cells(stage, view.balance), **_speed_cells(stage, view, overview)}
+    history = view.tempo.history if trend is None else trend
+    if any(history):
+        cells["trend"] = Text(sparkline(history, _TREND_CELLS if trend is None else len(history)), "cyan")
+    if overview.bottleneck == stage.name:
+        cells["stage"] = Text(stage.name + _MARK, "bold yellow")
+    return cells
+
+
+def _speed_cells(stage: StagePlan, view: StageOverview, overview: Overview) -> Mapping[str, Text]:
+    cells: dict[str, Text] = {}
+    if (rate := view.tempo.per_second) is not None and overview.workers:
+        cells["rate"] = Text(rate_words(rate), "" if rate else "dim")
+    if stage.is_source:
+        if f"source:{stage.name}" in overview.snapshot.run and stage.name not in overview.snapshot.open_sources:
+            cells["rate"] = Text("done", "dim")
+        return cells
+    cells |= speed_cells(view.tempo)
+    if view.waiting_seconds is not None:
+        cells["oldest"] = Text(brief(view.waiting_seconds))
+    busy = view.workers - view.idle_workers
+    if view.workers:
+        idle = "" if busy == view.workers else " idle" if not busy else f" ({view.idle_workers} idle)"
+        cells["workers"] = Text(f"{view.workers}{idle}", "" if busy else "dim")
+    cells["memory"] = Text(size(view.memory_bytes), "" if view.memory_bytes >= 1000 else "dim")
+    return cells
+
+
+def notes(overview: Overview) -> list[Text]:
+    """What does not fit into a row, each with the command that helps."""
+    name = overview.plan.name
+    lines = feedback_lines(overview.plan, overview.snapshot)
+    if words := pause_words(overview.plan, overview.snapshot):
+        lines.append(Text(f" {words}", "yellow"))
+    if (stage := overview.bottleneck) is not None:
+        view = overview.stages[stage]
+        pace = f"at {rate_words(view.tempo.per_second)}" if view.tempo.per_second else "and nothing gets done"
+        lines.append(Text(f"{_MARK} {stage} is the bottleneck: {view.balance.waiting:,} waiting {pace}", "yellow"))
+    kept = sum(overview.snapshot.dead_letters.values())
+    if kept:
+        lines.append(Text.assemble((f" {kept:,} dead letter{'s' * (kept > 1)}", "red"), f"  flowq dlq ls {name}"))
+    lines += [Text(_held_line(held)) for held in overview.held]
+    for orphan in overview.orphans:
+        left = f" {orphan.outstanding:,} left on {orphan.edge}, which is no longer in the code"
+        lines.append(Text(f"{left}  flowq gc {name}"))
+    if overview.state == "stopped":
+        lines.append(Text(f" no worker is running  {command_to_finish(overview.plan, overview.snapshot)}"))
+    return lines
+
+
+def _held_line(held: HeldKey) -> str:
+    what = f"{held.stage} {printable(held.key)}".rstrip()
+    left = f"for {held.seconds_left:,.0f} s more" if held.seconds_left else "until one message has tried"
+    again = f", held again {held.repeats} time{'s' * (held.repeats > 1)}" if held.repeats else ""
+    return f" {what} is held {left}: {printable(held.reason)}{again}; {held.waiting:,} waiting"
+
+
+def sampled(history: Sequence[float]) -> list[float]:
+    """The speeds of a history second by second."""
+    return [speed for speed in history for _ in range(HISTORY_SECONDS)]

@@ -1,0 +1,321 @@
+"""What `flowq run` shows: a live table on a terminal, lines in a log, JSON for a program. Values in, text out."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Protocol
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.padding import Padding
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from flowq.broker.balance import StageBalance, balance_of
+from flowq.broker.inspection.throughput import Tempo
+from flowq.broker.records import Snapshot
+from flowq.cli.views.run_text import (
+    RunAbout,
+    clock,
+    end_lines,
+    feedback_lines,
+    first_lines,
+    phase,
+    progress_line,
+    rate_words,
+    settled,
+)
+from flowq.cli.views.table import console_for, indented, number, speed_cells, stage_cells, stage_table
+from flowq.graph.compilation.plan import Plan
+from flowq.printable import json_text, printable
+
+if TYPE_CHECKING:
+    from flowq.runtime.run import Summary
+
+__all__ = ["RunAbout", "Screen", "choose_screen"]
+
+HOW_TO_STOP = "Ctrl-C: stop after running messages"
+_TITLES = (
+    "stage", "slots", "in", "ok", "filtered", "dead", "waiting", "delayed", "running", "retries", "rate", "p95",
+)  # fmt: skip
+_PICTURE_MS, _JSON_MS, _LINE_MS, _NEW_PHASE_MS = 100, 1000, 5000, 1000
+_RATE_MS, _SHORTEST_RATE_MS = 3000, 250
+_SHORTEST_BAR, _LONGEST_BAR = 8, 40
+
+
+UNKNOWN: Mapping[str, Tempo] = {}
+
+
+class Screen(Protocol):
+    """What a run tells the person or program that started it. No call waits, and none asks Redis."""
+
+    def begin(self, about: RunAbout) -> None:
+        """Say at once what will run, and until when."""
+        ...
+
+    @property
+    def wants_tempo(self) -> bool:
+        """Whether it shows how long handlers take: to ask Redis for what nobody sees would be a waste."""
+        ...
+
+    def update(self, snapshot: Snapshot, tempo: Mapping[str, Tempo] = UNKNOWN) -> None:
+        """Show the state of the pipeline. May be called as often as one likes."""
+        ...
+
+    def note(self, text: str, *, hint: str = "") -> None:
+        """Tell an event. `hint` takes the place of what Ctrl-C was said to do."""
+        ...
+
+    def end(self, summary: Summary, *, dead_before: int, stopped: bool) -> None:
+        """Show how it ended; `dead_before` of the dead letters in the summary were there when it began."""
+        ...
+
+    def close(self) -> None:
+        """Give the terminal back when a run breaks off without an end. Does nothing after `end`."""
+        ...
+
+
+def choose_screen(plan: Plan, *, json: bool, quiet: bool, stdout: IO[str], stderr: IO[str]) -> Screen:
+    """The screen that suits the user's flags and where the output goes; `quiet` leaves only the end."""
+    console = console_for(stderr)
+    if json:
+        return JsonScreen(plan, stdout, console, quiet=quiet)
+    if quiet or not stderr.isatty() or os.environ.get("TERM") == "dumb":
+        return LineScreen(plan, console, quiet=quiet)
+    return LiveScreen(plan, console, redirect_stdout=stdout.isatty())
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One look at a run: `rates` are messages settled per second by stage, over the last few seconds."""
+
+    snapshot: Snapshot
+    balances: Mapping[str, StageBalance]
+    rates: Mapping[str, float]
+    passed_seconds: float
+    tempo: Mapping[str, Tempo]
+
+
+class ProgressMeter:
+    """Turns snapshots into progress. Time is that of the snapshots: the server's."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._first_ms = 0
+        self._seen: deque[tuple[int, Mapping[str, int]]] = deque()
+
+    def read(self, snapshot: Snapshot, tempo: Mapping[str, Tempo] = UNKNOWN) -> Progress:
+        """Take in the next snapshot."""
+        now_ms = snapshot.now_ms
+        balances = balance_of(self._plan, snapshot)
+        done = {name: settled(balance) for name, balance in balances.items()}
+        if self._seen and now_ms < self._seen[-1][0]:  # another server has taken over, with another clock
+            self._first_ms -= self._seen[-1][0] - now_ms
+            self._seen.clear()
+        self._first_ms = self._first_ms or now_ms
+        self._seen.append((now_ms, done))
+        while len(self._seen) > 2 and self._seen[1][0] <= now_ms - _RATE_MS:
+            self._seen.popleft()
+        then_ms, then = self._seen[0]
+        passed_seconds = max(_SHORTEST_RATE_MS, now_ms - then_ms) / 1000
+        # A replay takes dead letters back out of what was settled: that is no negative speed.
+        rates = {name: max(0, n - then[name]) / passed_seconds for name, n in done.items()}
+        return Progress(snapshot, balances, rates, (now_ms - self._first_ms) / 1000, tempo)
+
+
+class Pacer:
+    """Lets something happen only so often, by the time of the snapshots."""
+
+    def __init__(self, every_ms: int) -> None:
+        self._every_ms = every_ms
+        self._last_ms = 0
+
+    def is_due(self, now_ms: int, *, after_ms: int | None = None) -> bool:
+        """Whether it is time again, counted from the last time that it was; `after_ms` asks for another interval."""
+        # abs: after a failover the clock may stand back.
+        due = abs(now_ms - self._last_ms) >= (self._every_ms if after_ms is None else after_ms)
+        if due:
+            self._last_ms = now_ms
+        return due
+
+
+class LiveScreen:
+    """A table that is painted over and over, and leaves only how it ended."""
+
+    wants_tempo = True
+
+    def __init__(self, plan: Plan, console: Console, *, redirect_stdout: bool) -> None:
+        self._plan = plan
+        self._console = console
+        self._meter = ProgressMeter(plan)
+        self._pace = Pacer(_PICTURE_MS)
+        self._hint = HOW_TO_STOP
+        self._about: RunAbout | None = None
+        self._live = Live(
+            console=console,
+            auto_refresh=False,
+            transient=True,
+            redirect_stdout=redirect_stdout,
+            vertical_overflow="crop",
+        )
+
+    def begin(self, about: RunAbout) -> None:
+        self._about = about
+        for line in first_lines(about, self._plan, self._console.width):
+            self._console.print(line)
+        self._live.start()
+
+    def update(self, snapshot: Snapshot, tempo: Mapping[str, Tempo] = UNKNOWN) -> None:
+        progress = self._meter.read(snapshot, tempo)
+        if self._pace.is_due(snapshot.now_ms):
+            self._live.update(self._picture(progress), refresh=True)
+
+    def note(self, text: str, *, hint: str = "") -> None:
+        self._hint = hint or self._hint
+        self._console.print(Text(f"  {printable(text)}", style="yellow"))
+
+    def end(self, summary: Summary, *, dead_before: int, stopped: bool) -> None:
+        self.close()
+        self._console.print()
+        width, stays = self._console.width, self._about is None or self._about.stays
+        for line in end_lines(self._plan, summary, dead_before=dead_before, stopped=stopped, width=width, stays=stays):
+            self._console.print(line)
+
+    def close(self) -> None:
+        self._live.stop()
+
+    def _picture(self, progress: Progress) -> RenderableType:
+        width = self._console.width - 1
+        below = feedback_lines(self._plan, progress.snapshot)
+        room = max(1, self._console.height - len(below) - 5)
+        rows = [self._row(name, progress) for name in progress.balances]
+        if len(rows) > room:
+            below.insert(0, Text(f" and {len(rows) - room} more stages", style="dim"))
+            rows = rows[:room]
+        table = indented(stage_table(_TITLES, rows, width))
+        return Group(Text(""), table, *below, Text(""), self._footer(progress, width))
+
+    def _row(self, name: str, progress: Progress) -> dict[str, Text]:
+        stage, balance = self._plan.stage(name), progress.balances[name]
+        cells = stage_cells(stage, balance)
+        rate = progress.rates[name]
+        if not stage.is_source or name in progress.snapshot.open_sources:
+            cells["rate"] = Text(rate_words(rate), style="" if rate else "dim")
+        elif f"source:{name}" in progress.snapshot.run:
+            cells["rate"] = Text("done", style="dim")
+        if not stage.is_source:
+            processes = max(1, self._about.workers if self._about else 1)
+            cells["slots"] = number(stage.concurrency * processes)
+            cells |= speed_cells(progress.tempo.get(name, Tempo()))
+        if self._about and self._about.stages and name not in self._about.stages:
+            cells["stage"].stylize("dim")  # other processes run it, or nobody does
+        return cells
+
+    def _footer(self, progress: Progress, width: int) -> RenderableType:
+        left = progress.snapshot.outstanding
+        done = sum(settled(progress.balances[stage.name]) for stage in self._plan.consumers)
+        drains = self._about is not None and self._about.drains
+        counts = f"{done:,} of {done + left:,} known" if drains else f"{done:,} done, {left:,} left"
+        if phase(progress.snapshot) == "starting":
+            counts = "starting"
+        words = [Text(counts), Text(clock(progress.passed_seconds), style="dim"), Text(self._hint, style="dim")]
+        needed = sum(word.cell_len + 2 for word in words)
+        if needed > width:
+            needed -= words.pop().cell_len + 2
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        cells: list[RenderableType] = list(words)
+        if drains and width - needed - 2 >= _SHORTEST_BAR:
+            bar_width = min(_LONGEST_BAR, width - needed - 2)
+            bar = ProgressBar(max(1, done + left), done, bar_width, complete_style="green")
+            cells.insert(0, bar)
+        grid.add_row(*cells)
+        return Padding(grid, (0, 0, 0, 1), expand=False)
+
+
+class LineScreen:
+    """Lines for a log: one every few seconds, and one whenever the run enters another phase."""
+
+    wants_tempo = False
+
+    def __init__(self, plan: Plan, console: Console, *, quiet: bool) -> None:
+        self._plan = plan
+        self._console = console
+        self._quiet = quiet
+        self._meter = ProgressMeter(plan)
+        self._pace = Pacer(_LINE_MS)
+        self._phase = ""
+        self._about: RunAbout | None = None
+
+    def begin(self, about: RunAbout) -> None:
+        self._about = about
+        for line in first_lines(about, self._plan, self._console.width):
+            self._say(line)
+
+    def update(self, snapshot: Snapshot, tempo: Mapping[str, Tempo] = UNKNOWN) -> None:
+        progress = self._meter.read(snapshot, tempo)
+        # A run that waits for work changes its phase with every message: one line a second is enough of that.
+        after_ms = None if phase(snapshot) == self._phase else _NEW_PHASE_MS
+        if self._pace.is_due(snapshot.now_ms, after_ms=after_ms):
+            self._phase = phase(snapshot)
+            passed = progress.passed_seconds
+            self._say(Text(progress_line(self._plan, snapshot, progress.balances, progress.rates, passed)))
+
+    def note(self, text: str, *, hint: str = "") -> None:
+        self._say(Text(printable(text)))
+
+    def end(self, summary: Summary, *, dead_before: int, stopped: bool) -> None:
+        width, stays = self._console.width, self._about is None or self._about.stays
+        for line in end_lines(self._plan, summary, dead_before=dead_before, stopped=stopped, width=width, stays=stays):
+            self._console.print(line, soft_wrap=True)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _say(self, line: Text) -> None:
+        if not self._quiet:
+            self._console.print(line, soft_wrap=True)
+
+
+class JsonScreen(LineScreen):
+    """Words as in a log, but the numbers as JSON on stdout: an object a second, and the summary last."""
+
+    def __init__(self, plan: Plan, stdout: IO[str], console: Console, *, quiet: bool) -> None:
+        super().__init__(plan, console, quiet=quiet)
+        self._stdout = stdout
+        self._pace = Pacer(_JSON_MS)
+        self.wants_tempo = not quiet
+
+    def update(self, snapshot: Snapshot, tempo: Mapping[str, Tempo] = UNKNOWN) -> None:
+        progress = self._meter.read(snapshot, tempo)
+        if not self._quiet and self._pace.is_due(snapshot.now_ms):
+            self._write(self._tick(progress))
+
+    def end(self, summary: Summary, *, dead_before: int, stopped: bool) -> None:
+        self._write(summary.as_json())
+
+    def _tick(self, progress: Progress) -> dict[str, object]:
+        snapshot = progress.snapshot
+        return {
+            "pipeline": self._plan.name,
+            "run": snapshot.run.get("id", ""),
+            "phase": phase(snapshot),
+            "seconds": round(progress.passed_seconds, 3),
+            "left": snapshot.outstanding,
+            "paused": list(snapshot.paused),
+            "workers": len(snapshot.workers),
+            "stages": {
+                name: {
+                    **balance.as_json(),
+                    **progress.tempo.get(name, Tempo()).as_json(),
+                    "rate": round(progress.rates[name], 1),
+                }
+                for name, balance in progress.balances.items()
+            },
+        }
+
+    def _write(self, value: object) -> None:
+        print(json_text(value), file=self._stdout, flush=True)

@@ -1,0 +1,231 @@
+"""What `flowq run` says in words: its first line, a line of progress, and how it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from flowq.broker.balance import StageBalance
+from flowq.broker.open import MEMORY
+from flowq.broker.records import WHOLE, Snapshot
+from flowq.graph.compilation.plan import Plan, type_name
+from flowq.graph.kinds import Kind
+
+if TYPE_CHECKING:
+    from flowq.runtime.run import Summary
+
+
+@dataclass(frozen=True, slots=True)
+class RunAbout:
+    """What is known of a run before it starts.
+
+    `stages` empty means all of them; 0 `workers` is this process; `others` are the workers that run already.
+    """
+
+    pipeline: str
+    run_id: str
+    address: str
+    stages: tuple[str, ...]
+    drains: bool
+    workers: int
+    goes_on: bool
+    others: int
+    version: str
+
+    @property
+    def stays(self) -> bool:
+        """Whether what is left when it ends can be looked at, and worked off, later."""
+        return self.address != MEMORY
+
+
+def first_lines(about: RunAbout, plan: Plan, width: int) -> list[Text]:
+    """Which pipeline runs, where, and when it will end: in one line where it fits, else in two."""
+    what = Text.assemble("flowq ", about.version, "  ", (about.pipeline, "bold"))
+    if about.run_id:
+        what.append(f"  run {about.run_id}", "dim")
+    what.append(f"  {about.address}", "dim")
+    n = len(about.stages) or len(plan.stages)
+    stages = ", ".join(about.stages) if about.stages else f"all {n} stages" if n > 1 else "1 stage"
+    parts = [stages]
+    if about.workers > 1:
+        parts.append(f"{about.workers} workers")
+    if about.others:
+        parts.append(f"joins {about.others} worker{'s' * (about.others > 1)}")
+    elif about.goes_on:
+        parts.append("resumes where it stopped")
+    parts.append("exits when drained (--forever to stay)" if about.drains else "runs until stopped (--drain to exit)")
+    how = Text(", ".join(parts))
+    together = Text.assemble(what, "  ", how)
+    return [together] if together.cell_len <= width else [what, how]
+
+
+def command_to_finish(plan: Plan, snapshot: Snapshot) -> str:
+    """What runs all that waits in a pipeline: with its sources only if they have not finished."""
+    sources = ",".join(source.name for source in plan.sources)
+    if snapshot.open_sources or not sources:
+        return f"flowq run {plan.name}" + ("" if sources else " --drain")
+    return f"flowq run {plan.name} --drain -x {sources}"
+
+
+def phase(snapshot: Snapshot) -> str:
+    """What a run is doing, in a word."""
+    if WHOLE in snapshot.paused:
+        return "paused"
+    if not snapshot.workers:
+        return "starting"
+    if snapshot.open_sources:
+        return "reading"
+    return "working" if snapshot.outstanding else "drained"
+
+
+def pause_words(plan: Plan, snapshot: Snapshot) -> str:
+    """What is paused and how it goes on, in words; nothing when nothing is."""
+    stages = [stage.name for stage in plan.stages if stage.name in snapshot.paused]
+    if WHOLE in snapshot.paused:
+        return f"all of {plan.name} is paused  (flowq resume {plan.name})"
+    if not stages:
+        return ""
+    what = f"{plan.name}.{stages[0]}" if len(stages) == 1 else plan.name
+    return f"{', '.join(stages)} {'is' if len(stages) == 1 else 'are'} paused  (flowq resume {what})"
+
+
+def progress_line(
+    plan: Plan, snapshot: Snapshot, balances: Mapping[str, StageBalance], rates: Mapping[str, float], passed: float
+) -> str:
+    """The whole state in one line, for a log."""
+    parts = [f"{clock(passed)} {phase(snapshot)}"]
+    for stage in plan.consumers:
+        balance = balances[stage.name]
+        rate = f" ({rate_words(rates[stage.name])})" if rates.get(stage.name) else ""
+        parts.append(f"{stage.name} {settled(balance):,} of {balance.entered:,}{rate}")
+    left = [
+        f"{n:,} {where}"
+        for where in ("waiting", "delayed", "running")
+        if (n := sum(getattr(balance, where) for balance in balances.values()))
+    ]
+    parts.append(f"left {snapshot.outstanding:,}" + (f": {', '.join(left)}" if left else ""))
+    parts.append(f"dead {sum(balance.dead for balance in balances.values()):,}")
+    return "  ".join(parts)
+
+
+def feedback_lines(plan: Plan, snapshot: Snapshot) -> list[Text]:
+    """What has gone back along each feedback edge, and how much of it was known already."""
+    lines: list[Text] = []
+    for edge in plan.edges:
+        new = snapshot.counters.get(f"in:{edge.name}", 0)
+        known = snapshot.counters.get(f"duplicates:{edge.name}", 0)
+        if not edge.feedback or not new + known:
+            continue
+        types = " or ".join(type_name(type_) for type_ in edge.types)
+        counted = f"{new + known:,} {types}".rstrip()
+        if known:
+            counted += f" = {new:,} new + {known:,} seen before"
+        lines.append(Text(f" ↺ {edge.origin}→{edge.target}  {counted}", "dim", no_wrap=True, overflow="ellipsis"))
+    return lines
+
+
+def end_lines(
+    plan: Plan, summary: Summary, *, dead_before: int, stopped: bool, width: int, stays: bool = True
+) -> list[Text]:
+    """How a run ended: one headline, one balance for each stage, and what to do next with what `stays` behind."""
+    stages = {stage.name: summary.stages[stage.name] for stage in plan.consumers}
+    left = sum(balance.outstanding for balance in stages.values())
+    how = "drained in" if summary.drained else "stopped after" if stopped else "ended after"
+    headline = Text(f"{how} {duration(summary.seconds)}: ", "bold")
+    headline.append(f"{stored(plan, summary.stages):,} stored, ")
+    headline.append(f"{summary.dead:,} dead", "bold red" if summary.dead else "")
+    if summary.dead and dead_before:
+        headline.append(f" ({max(0, summary.dead - dead_before):,} new)")
+    if left:
+        headline.append(f", {left:,} left", "yellow")
+    lines = [headline, *balance_lines(stages, width)]
+    if not stays:
+        return lines
+    if summary.dead:
+        lines.append(Text.assemble(("dead letters  ", "dim"), f"flowq dlq ls {summary.pipeline}"))
+    if not summary.drained:
+        lines.append(Text.assemble(("to resume     ", "dim"), "run the same command again"))
+    return lines
+
+
+def balance_lines(stages: Mapping[str, StageBalance], width: int) -> list[Text]:
+    """in = ok + filtered + dead + left, a line for each stage, the numbers below each other."""
+    name_width = max((len(name) for name in stages), default=0)
+    balances = list(stages.values())
+    widths = {field: _width(getattr(balance, field) for balance in balances) for field in _SUMMANDS}
+
+    def term(balance: StageBalance, field: str) -> str:
+        return f"{getattr(balance, field):>{widths[field]},}"
+
+    lines: list[Text] = []
+    for name, balance in stages.items():
+        line = Text(f"  {name:<{name_width}}  in {term(balance, 'entered')} = ok {term(balance, 'ok')}")
+        line.append(f" + filtered {term(balance, 'filtered')} + ")
+        line.append(f"dead {term(balance, 'dead')}", "red" if balance.dead else "")
+        if balance.purged:
+            line.append(f" + purged {balance.purged:,}", "red")
+        line.append(" + ")
+        line.append(f"left {term(balance, 'outstanding')}", "yellow" if balance.outstanding else "")
+        asides = [f"{balance.retries:,} retries"] if balance.retries else []
+        asides += [f"{balance.duplicates:,} seen before"] if balance.duplicates else []
+        if not balance.adds_up:
+            line.append("   does not add up", "bold red")
+        lines.append(line)
+        if asides:
+            aside = Text(", ".join(asides), "dim")
+            if line.cell_len + 3 + aside.cell_len <= width:
+                line.append("   ").append(aside)
+            else:
+                lines.append(Text(" " * (name_width + 4)).append(aside))
+    return lines
+
+
+_SUMMANDS = ("entered", "ok", "filtered", "dead", "outstanding")
+
+
+def _width(numbers: Iterable[int]) -> int:
+    return max(len(f"{n:,}") for n in numbers)
+
+
+def stored(plan: Plan, stages: Mapping[str, StageBalance]) -> int:
+    """The messages that have come to an end well: those that a sink has taken."""
+    sinks: Sequence[str] = [stage.name for stage in plan.stages if stage.kind is Kind.SINK]
+    return sum(stages[name].ok for name in sinks)
+
+
+def settled(balance: StageBalance) -> int:
+    """The messages that a stage is done with, one way or another."""
+    return balance.ok + balance.filtered + balance.dead + balance.purged
+
+
+def duration(seconds: float) -> str:
+    """A length of time as people say it.
+
+    >>> duration(0.42), duration(8.43), duration(125), duration(3725)
+    ('0.42s', '8.4s', '2m 05s', '1h 02m')
+    """
+    if seconds < 59.95:
+        return f"{seconds:.2f}s" if seconds < 1 else f"{seconds:.1f}s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}m {rest:02}s" if minutes < 60 else f"{minutes // 60}h {minutes % 60:02}m"
+
+
+def clock(seconds: float) -> str:
+    """A length of time as a clock shows it.
+
+    >>> clock(6.9), clock(3725)
+    ('00:06', '1:02:05')
+    """
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes:02}:{rest:02}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
+
+
+def rate_words(per_second: float) -> str:
+    """
+    >>> rate_words(1234.5), rate_words(3.21), rate_words(0)
+    ('1,234/s', '3.2/s', '0/s')
+    """
+    return f"{per_second:,.0f}/s" if per_second >= 9.95 or not per_second else f"{per_second:.1f}/s"

@@ -1,0 +1,3 @@
+"""Dead and kept messages: lists, fixes, removes and retries them, and traces their relatives.
+
+Used by programs and by the command line. Shows nothing itself."""

@@ -1,0 +1,53 @@
+"""Makes sure that a mended message fits the stage it goes to, before it goes there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from flowq.dead_letters.letter import DeadLetterRecord
+from flowq.delivery.encoding.codec import check_size, decoder
+from flowq.delivery.message import Header
+from flowq.errors import CodecError, UsageError
+from flowq.graph.compilation.plan import Plan, inlet_of
+from flowq.graph.compilation.routing import Outlet
+from flowq.graph.compilation.stage_types import StageTypes
+from flowq.graph.compilation.typecheck import type_names
+
+Edit = Callable[[DeadLetterRecord], bytes | None]
+"""Gives the new body of a letter; None leaves it as it is."""
+
+
+class DoesNotFit(UsageError):
+    """A mended message is not what its stage takes."""
+
+    code = "FQ207"
+
+
+class Fitting:
+    """Checks messages for one stage."""
+
+    def __init__(self, plan: Plan, stage: str) -> None:
+        self._stage = plan.stage(stage)
+        if self._stage.is_source:
+            raise UsageError(f'"{stage}" is a source: it takes no messages', hint="name a stage behind it")
+        self._decode = decoder(self._stage.accepts)
+        self._types = StageTypes(self._stage, plan)
+        self._inlet = Outlet(plan, inlet_of(stage))
+
+    def header_for(self, letter: DeadLetterRecord, body: bytes) -> Header:
+        """The header under which the stage reads `body` as the message that it is. Raises DoesNotFit."""
+        stage, header = self._stage, letter.header
+        try:
+            check_size(body, stage.max_bytes, stage.name)
+            if (named := self._types.decoder(header.type_tag)) is not None:
+                named(body)
+                return header
+            tag = self._inlet.target_for(self._decode(body)).tag.decode()
+        except CodecError as error:
+            raise DoesNotFit(
+                f"letter {letter.id}: the message does not fit {stage.name}, which takes {type_names(stage.accepted)}",
+                detail="\n".join(error.detail.split("; ")) if error.detail else error.message,
+                hint=error.hint or "nothing was changed",
+            ) from None
+        return replace(header, type_tag=tag)

@@ -1,0 +1,102 @@
+"""The messages that a stage has settled and kept: lists them, and runs them again."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from flowq.broker import scripts
+from flowq.broker.records import DeadEntry
+from flowq.broker.redis_streams import Broker
+from flowq.dead_letters.claimed import with_contents
+from flowq.dead_letters.condition import Condition
+from flowq.dead_letters.letter import content_of, json_or
+from flowq.dead_letters.repairing import kept_entries
+from flowq.delivery.message import Header
+from flowq.delivery.stored import entry_ms
+from flowq.errors import UsageError
+from flowq.graph.compilation.plan import Plan, StagePlan, inlet_of
+
+_PER_CALL, _CLAIMED_PER_CALL = 200, 20
+
+
+class NotKept(UsageError):
+    """A stage that does not keep what it has settled."""
+
+    code = "FQ209"
+
+
+@dataclass(frozen=True, slots=True)
+class KeptMessage:
+    """A message that was settled, when, and how it would run again."""
+
+    id: str
+    header: Header
+    settled_at: datetime
+    message: Any
+
+
+class Kept:
+    """What one stage has kept. Raises NotFound for a stage there is not, NotKept for one without keep=."""
+
+    def __init__(self, plan: Plan, broker: Broker, stage: str) -> None:
+        self._stage: StagePlan = plan.stage(stage)
+        self._broker = broker
+        if self._stage.keep is None:
+            raise NotKept(
+                f"{stage} does not keep settled messages",
+                hint=f'@stage(keep="1h") on {stage} keeps the last hour, keep=1000 the last thousand',
+            )
+
+    async def replay(
+        self,
+        *,
+        since: datetime | None = None,
+        where: Sequence[Condition] = (),
+        limit: int | None = None,
+        dry_run: bool = False,
+    ) -> int:
+        """Put kept messages on the inlet of their stage, to be run again; returns how many.
+
+        Each moves in one atomic step and keeps its id: called twice, nothing runs twice. When it has run it is kept
+        again, and what was settled after the call began is left alone.
+        """
+        n, edge = 0, inlet_of(self._stage.name)
+        names = [self._broker.keys.stats, self._broker.keys.kept(self._stage.name), self._broker.keys.edge(edge)]
+        async for page in self._pages(since, bodies=bool(where)):
+            chosen = [kept for kept in page if all(condition.holds(kept.message) for condition in where)]
+            chosen = chosen[: None if limit is None else limit - n]
+            if dry_run or not chosen:
+                n += len(chosen)
+            else:
+                flat = [word for kept in chosen for word in (kept.id, kept.header.replayed().encode())]
+                n += await self._broker.script(scripts.PUT_BACK_KEPT, names, edge, *flat)
+            if n == limit:
+                break
+        return n
+
+    async def _pages(self, since: datetime | None, *, bodies: bool) -> AsyncIterator[list[KeptMessage]]:
+        now_ms = (await self._broker.snapshot((), ())).now_ms
+        after = f"{round(since.timestamp() * 1000) - 1}-{2**64 - 1}" if since else ""
+        limit = _CLAIMED_PER_CALL if bodies and self._stage.claim_above is not None else _PER_CALL
+        while True:
+            entries = await kept_entries(self._broker, self._stage.name, after=after, limit=limit, bodies=bodies)
+            if bodies:
+                entries = await with_contents(self._broker, entries)
+            page = [_kept(self._stage.name, entry) for entry in entries]
+            yield [kept for kept in page if kept.settled_at.timestamp() * 1000 <= now_ms]
+            if len(entries) < limit or page[-1].settled_at.timestamp() * 1000 > now_ms:
+                return
+            after = entries[-1].entry_id
+
+
+def _kept(stage: str, entry: DeadEntry) -> KeptMessage:
+    try:
+        header = Header.decode(entry.header)
+    except ValueError:  # added by another program
+        header = Header.entering(f"{stage}:{entry.entry_id}")
+    settled_at = datetime.fromtimestamp(entry_ms(entry.entry_id) / 1000, UTC)
+    content = content_of(header, entry.body or b"") if entry.content is None else entry.content
+    return KeptMessage(entry.entry_id, header, settled_at, json_or(None, content))

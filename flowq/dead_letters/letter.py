@@ -1,0 +1,282 @@
+"""A dead letter, decoded: what a person or a program reads."""
+
+from __future__ import annotations
+
+from base64 import b64decode, b64encode
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from flowq.broker.records import DeadEntry
+from flowq.delivery.claim import lies_in_the_folder
+from flowq.delivery.encoding.compression import unpacked
+from flowq.delivery.fingerprint import fingerprint
+from flowq.delivery.history import Death, deaths_of
+from flowq.delivery.message import Header, one_word
+from flowq.delivery.stored import entry_ms, moment_in, text_of
+from flowq.errors import BodyElsewhere, DecodeError
+
+_NO_JSON = object()
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetterRecord:
+    """A dead letter, decoded. Everything in it may come from outside: escape it before it reaches a screen.
+
+    `id` is its place among the dead letters of its stage, `message_id` the name that the message keeps over retries
+    and replays. `edge` is where it came from. `reason` is one of flowq's own few ("attempts exhausted", "rejected",
+    ...), `error` the first line of what was raised, with its type. `first_at` and `died_at` are when the message was
+    first appended to its edge and when it was given up, in UTC. `hops` counts the stages between it and `root_id`,
+    the message that entered the pipeline. `deaths` are the times it died before and was put back, the oldest first.
+    `is_amended`: its body has been changed since it died. `is_elsewhere`: its body lies in the claim folder and could
+    not be read there; `body` is then the reference to it.
+    """
+
+    stage: str
+    id: str
+    message_id: str
+    edge: str
+    reason: str
+    error: str
+    error_type: str
+    traceback: str
+    attempts: int
+    first_at: datetime
+    died_at: datetime
+    root_id: str
+    parent_id: str
+    hops: int
+    worker: str
+    run: str
+    body: bytes
+    is_amended: bool = False
+    is_elsewhere: bool = False
+    header: Header = field(default_factory=lambda: Header.entering("-"), compare=False)
+
+    @classmethod
+    def read(cls, stage: str, entry: DeadEntry) -> DeadLetterRecord:
+        """The letter that an entry is, whoever wrote it."""
+        try:
+            header = Header.decode(entry.header)
+        except ValueError:  # somebody else's entry, under the name that it had in this pipeline, if it had one
+            header = Header.entering(_id_of(text_of(entry.info.get("root_id")), f"{stage}:{entry.entry_id}"))
+        info = entry.info
+        died_ms = moment_in(info["died_ms"]) if "died_ms" in info else entry_ms(entry.entry_id)
+        return cls(
+            stage=stage,
+            id=entry.entry_id,
+            message_id=header.message_id,
+            edge=entry.edge,
+            reason=text_of(info.get("reason")),
+            error=text_of(info.get("error")),
+            error_type=text_of(info.get("error_type")),
+            traceback=text_of(info.get("traceback")),
+            attempts=header.attempt,
+            first_at=_utc(moment_in(header.first_ms or info.get("first_ms", died_ms))),
+            died_at=_utc(died_ms),
+            root_id=header.root_id,
+            parent_id="" if header.parent_id == "-" else header.parent_id,
+            hops=header.hops,
+            worker=text_of(info.get("worker")),
+            run=text_of(info.get("run")),
+            body=_content(header, entry),
+            is_amended=entry.is_amended,
+            is_elsewhere=bool(entry.body)
+            and not entry.is_amended
+            and entry.content is None
+            and lies_in_the_folder(header),
+            header=header,
+        )
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> DeadLetterRecord:
+        """The letter that `as_json` gave. Raises ValueError for anything else."""
+        header = Header.decode(_text(values, "header").encode())
+        return cls(
+            stage=_text(values, "stage"),
+            id=_text(values, "id"),
+            message_id=header.message_id,
+            edge=_text(values, "edge"),
+            reason=_text(values, "reason"),
+            error=_text(values, "error"),
+            error_type=_text(values, "error_type"),
+            traceback=_text(values, "traceback"),
+            attempts=header.attempt,
+            first_at=_moment(values, "first_at"),
+            died_at=_moment(values, "died_at"),
+            root_id=header.root_id,
+            parent_id="" if header.parent_id == "-" else header.parent_id,
+            hops=header.hops,
+            worker=_text(values, "worker"),
+            run=_text(values, "run"),
+            body=body_in(values),
+            header=header,
+        )
+
+    @property
+    def line(self) -> str:
+        """What lists and `error=` filters go by: the error, or the reason where nothing was raised."""
+        return self.error or self.reason
+
+    @property
+    def fingerprint(self) -> str:
+        """The name of this kind of failure."""
+        return fingerprint(self.line, self.traceback)
+
+    @property
+    def deaths(self) -> tuple[Death, ...]:
+        return deaths_of(self.header)
+
+    @property
+    def death(self) -> Death:
+        """This death, as the message shall remember it when it runs again."""
+        return Death(round(self.died_at.timestamp() * 1000), self.attempts, self.line)
+
+    @property
+    def plain_header(self) -> Header:
+        """The header for `body`, which is not compressed, however the letter lies in Redis."""
+        return replace(self.header, packing="")
+
+    @property
+    def message(self) -> Any:
+        """The body as a JSON value; None when it is not JSON."""
+        return json_or(None, self.body)
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it, ready for JSON. A body that is not JSON itself stands under `body_base64` instead of `message`.
+
+        One that lies in the claim folder and cannot be read there has its reference under `body_in_claim_folder`.
+        """
+        values = {
+            **asdict(self),
+            "first_at": iso(self.first_at),
+            "died_at": iso(self.died_at),
+            "fingerprint": self.fingerprint,
+            "deaths": [
+                {"died_at": iso(_utc(death.died_ms)), "attempts": death.attempts, "error": death.error}
+                for death in self.deaths
+            ],
+            "header": self.plain_header.encode().decode(),
+        }
+        del values["body"]
+        if not values.pop("is_elsewhere"):
+            return {**values, **body_as_json(self.body)}
+        return {**values, **elsewhere_as_json(self.body)}
+
+    def needs_body(self) -> None:
+        """Raise BodyElsewhere if the body is not here."""
+        if self.is_elsewhere:
+            raise BodyElsewhere(
+                f"letter {self.id}: the body is in the claim folder and cannot be read from there; nothing was changed",
+                hint="set claim_folder, or FLOWQ_CLAIM_FOLDER, to the folder that the workers share",
+                detail=self.body.decode("utf-8", "backslashreplace"),
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetterGroup:
+    """Dead letters of one stage with the same fingerprint, `error` being the line of the first of them.
+
+    `position` is that of the first of them in the list, from 1.
+    """
+
+    stage: str
+    fingerprint: str
+    error: str
+    error_type: str
+    count: int
+    first_died_at: datetime
+    last_died_at: datetime
+    position: int
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it, ready for JSON."""
+        first, last = iso(self.first_died_at), iso(self.last_died_at)
+        return {**asdict(self), "first_died_at": first, "last_died_at": last}
+
+
+def iso(moment: datetime) -> str:
+    """A moment in UTC as it stands in JSON."""
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def json_or(otherwise: Any, body: bytes) -> Any:
+    """The JSON value that some bytes are, or something else where they are none."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return otherwise
+
+
+def body_as_json(body: bytes) -> dict[str, Any]:
+    """A body under `message`, or under `body_base64` where it is no JSON."""
+    message = json_or(_NO_JSON, body)
+    return {"body_base64": b64encode(body).decode()} if message is _NO_JSON else {"message": message}
+
+
+def elsewhere_as_json(reference: bytes) -> dict[str, Any]:
+    """The same for a body that lies in the claim folder, and cannot be read there."""
+    return {"body_in_claim_folder": reference.decode("utf-8", "backslashreplace")}
+
+
+def body_in(values: Mapping[str, Any]) -> bytes:
+    """The body in the JSON of a letter. Raises ValueError if there is none."""
+    if "message" in values:
+        return orjson.dumps(values["message"])
+    return b64decode(_text(values, "body_base64"), validate=True)
+
+
+def is_same_json(one: bytes, other: bytes) -> bool:
+    """Whether two bodies mean the same, whatever their spaces and the order of their fields."""
+    first = json_or(_NO_JSON, one)
+    return one == other if first is _NO_JSON else first == json_or(_NO_JSON, other)
+
+
+def content_of(header: Header, body: bytes) -> bytes:
+    """A body as its stage would get it; as it lies there where that is not possible."""
+    try:
+        return unpacked(body, header.packing) if body and header.packing else body
+    except DecodeError:
+        return body
+
+
+def _content(header: Header, entry: DeadEntry) -> bytes:
+    """The body of a letter, the one it was amended to if it was."""
+    body = entry.body or b""
+    if entry.content is not None:
+        return entry.content
+    return body if entry.is_amended else content_of(header, body)
+
+
+def _text(values: Mapping[str, Any], name: str) -> str:
+    value = values.get(name)
+    if not isinstance(value, str):
+        raise ValueError(f'"{name}" is missing or not text')
+    return value
+
+
+def _moment(values: Mapping[str, Any], name: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(_text(values, name))
+        if moment.timestamp() >= 0 and moment.tzinfo is not None:
+            return moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise ValueError(f'"{name}" is not an ISO 8601 time since 1970 with a time zone')
+
+
+def _utc(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
+def _id_of(text: str, otherwise: str) -> str:
+    """The message id that stands in somebody else's letter, as it can stand in a header."""
+    if text.split() == [text]:
+        return text
+    try:
+        return one_word(text)
+    except ValueError:
+        return one_word(otherwise)

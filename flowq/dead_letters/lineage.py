@@ -1,0 +1,98 @@
+"""Where a message came from, what came of it, and where all of them are now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from flowq.broker.inspection.browse import Found, State, kin_in, kin_on_edge
+from flowq.broker.redis_streams import Broker
+from flowq.graph.compilation.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """What is known of a message and its family: all that have the same root.
+
+    `found` are those that still are somewhere, by id. A message that was settled leaves no trace, unless its stage
+    keeps it: of such a one only the id is known, from what it gave.
+    """
+
+    message_id: str
+    root_id: str
+    found: Mapping[str, tuple[Found, ...]]
+
+    @property
+    def is_known(self) -> bool:
+        """Whether anything tells that there is, or was, such a message."""
+        return self.message_id in self.ids()
+
+    def ids(self) -> set[str]:
+        """Every message that is known of, the settled ones included."""
+        named = {self.root_id} if self.found else set[str]()
+        for found in self.found.values():
+            named |= {found[0].header.message_id, found[0].header.parent_id}
+        return named - {"-"}
+
+    def parent_of(self, message_id: str) -> str:
+        """The id of its parent; the root for one of which only the id is known; "" for the root."""
+        if message_id == self.root_id:
+            return ""
+        found = self.found.get(message_id)
+        return found[0].header.parent_id if found else self.root_id
+
+    def tree(self) -> Iterator[tuple[int, str, tuple[Found, ...]]]:
+        """Depth, id and whereabouts of each message, parents before their children."""
+        children: dict[str, list[str]] = {}
+        for message_id in sorted(self.ids()):
+            children.setdefault(self.parent_of(message_id), []).append(message_id)
+        stack = [(0, message_id) for message_id in reversed(children.get("", []))]
+        while stack:
+            depth, message_id = stack.pop()
+            yield depth, message_id, self.found.get(message_id, ())
+            stack += [(depth + 1, child) for child in reversed(children.get(message_id, []))]
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it, ready for JSON, parents before their children."""
+        return {
+            "id": self.message_id,
+            "root": self.root_id,
+            "messages": [
+                {"id": message_id, "parent": self.parent_of(message_id) or None, "places": list(map(_place, found))}
+                for _, message_id, found in self.tree()
+            ],
+        }
+
+
+async def trace(plan: Plan, broker: Broker, message_id: str) -> Lineage:
+    """Look for a message and its family in the whole pipeline.
+
+    Looks through the header of every message there is: a million take some seconds, a thousand at a time.
+    """
+    found = await _kin(plan, broker, message_id)
+    root_id = next((one.header.root_id for one in found), message_id)
+    if root_id != message_id:
+        found = await _kin(plan, broker, root_id)
+    by_id: dict[str, tuple[Found, ...]] = {}
+    for one in found:
+        by_id[one.header.message_id] = (*by_id.get(one.header.message_id, ()), one)
+    return Lineage(message_id, root_id, by_id)
+
+
+async def _kin(plan: Plan, broker: Broker, message_id: str) -> list[Found]:
+    found: list[Found] = []
+    for edge in plan.edges:
+        found += [one async for one in kin_on_edge(broker, edge.name, message_id)]
+    for stage in plan.consumers:
+        dead = broker.keys.dead(stage.name)
+        found += [one async for one in kin_in(broker, dead, message_id, state=State.DEAD, stage=stage.name)]
+        if stage.keep is not None:
+            kept = broker.keys.kept(stage.name)
+            found += [one async for one in kin_in(broker, kept, message_id, state=State.DONE, stage=stage.name)]
+    return found
+
+
+def _place(found: Found) -> dict[str, Any]:
+    place = {"state": found.state, "place": found.place, "at_ms": found.at_ms, "worker": found.worker or None}
+    return {**place, "attempt": found.header.attempt, "entry": found.entry_id or None}

@@ -1,0 +1,53 @@
+"""Which dead letters are meant: by stage, error, time, id and content."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from fnmatch import fnmatchcase
+
+from flowq.dead_letters.condition import Condition
+from flowq.dead_letters.letter import DeadLetterRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """All that is given must be so; nothing given means every letter.
+
+    `error` is a glob over the line of a letter. `ids` are ids of letters or messages, or fingerprints. `since` is the
+    earliest time of death. `where` looks into messages, so that bodies are read.
+    """
+
+    stage: str | None = None
+    error: str | None = None
+    ids: Collection[str] = ()
+    since: datetime | None = None
+    where: tuple[Condition, ...] = ()
+    limit: int | None = None
+
+    @property
+    def needs_bodies(self) -> bool:
+        return bool(self.where)
+
+    def includes(self, letter: DeadLetterRecord) -> bool:
+        if self.since is not None and letter.died_at < self.since:
+            return False
+        if self.error is not None and not fnmatchcase(letter.line, self.error):
+            return False
+        if self.ids and not self.names(letter):
+            return False
+        if not self.where:
+            return True
+        message = letter.message
+        return all(condition.holds(message) for condition in self.where)
+
+    def names(self, letter: DeadLetterRecord) -> set[str]:
+        """By which of the `ids` a letter is meant."""
+        own = {letter.id, letter.message_id}
+        if any(len(asked) == _FINGERPRINT_DIGITS for asked in self.ids):
+            own.add(letter.fingerprint)
+        return own & set(self.ids)
+
+
+_FINGERPRINT_DIGITS = 8

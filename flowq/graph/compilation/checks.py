@@ -1,0 +1,234 @@
+"""What can be wrong with a pipeline: each check looks at one thing and adds what it finds to the list."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from difflib import get_close_matches
+from itertools import combinations
+from typing import Any
+
+from flowq.delivery.policy import AckMode
+from flowq.errors import Place, Problems
+from flowq.graph.compilation.matching import are_told_apart
+from flowq.graph.compilation.node import Feed, Node
+from flowq.graph.compilation.plan import Route, type_name
+from flowq.graph.compilation.signature import unfilled_parameters
+from flowq.graph.compilation.typecheck import bare, fields_of, fits, is_open, type_names
+from flowq.graph.declaration.resource import Resource
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+_NAME_RULE = "letters, digits and _, not starting with a digit, at most 64"
+
+# What clashes, what is wrong with it, what to do.
+_CLASHES: tuple[tuple[Callable[[Node], bool], str, str], ...] = (
+    (
+        lambda node: node.options.process and node.signature.shape.is_async,
+        "process=True is for functions that are not async",
+        "drop process; a coroutine runs on the event loop",
+    ),
+    (
+        lambda node: node.options.inline and node.signature.shape.is_async,
+        "inline=True is for functions that are not async",
+        "drop inline; a coroutine runs on the event loop anyway",
+    ),
+    (
+        lambda node: node.options.inline and not node.signature.shape.is_async and node.options.timeout is not None,
+        "timeout has no effect with inline=True: nothing can interrupt a function that runs on the event loop",
+        "drop inline, so that it runs on a thread; or drop timeout",
+    ),
+    (
+        lambda node: node.options.process and bool(node.signature.resources or node.signature.context_parameter),
+        "process=True cannot lend resources or the context to another process",
+        "take them in a stage before or after it",
+    ),
+    (
+        lambda node: node.options.process and "<" in node.definition.qualname,
+        "process=True needs a function that another process can import",
+        "define it at module level",
+    ),
+    (
+        lambda node: node.options.process and bool(node.options.batch),
+        "process=True takes one message at a time",
+        "drop batch; put a stage that collects behind it",
+    ),
+    (
+        lambda node: node.options.process and node.options.ack is not AckMode.AFTER,
+        "process=True settles after the function has succeeded",
+        "drop ack",
+    ),
+    (
+        lambda node: bool(node.options.batch) and node.options.ack is not AckMode.AFTER,
+        "a batch settles after the function has succeeded, part by part where it fails",
+        "drop ack, or drop batch",
+    ),
+    (
+        lambda node: node.options.ack is AckMode.MANUAL and node.signature.context_parameter is None,
+        'ack="manual" needs the context, to call ctx.ack()',
+        'add a parameter ctx: Context, or use ack="after"',
+    ),
+)
+
+
+def check_names(pipeline: str, place: Place | None, nodes: Iterable[Node], problems: Problems) -> None:
+    """Names become Redis keys and file names: nothing in them may mean anything there."""
+    if not _is_name(pipeline):
+        problems.add("FQ102", f"{pipeline!r} cannot be the name of a pipeline", place, hint=_NAME_RULE)
+    by_name: dict[str, Node] = {}
+    for node in nodes:
+        if not _is_name(node.name):
+            hint = f"{_NAME_RULE}: @stage(name=...)"
+            problems.add("FQ102", f"{node.name!r} cannot be the name of a stage", node.place, hint=hint)
+        elif (other := by_name.setdefault(node.name, node)) is not node:
+            _report_same_name(other, node, problems)
+
+
+def check_tuning(pipeline: str, tuned: Iterable[str], nodes: Iterable[Node], problems: Problems) -> None:
+    """What is set from outside is set for stages that there are."""
+    known = [node.name for node in nodes]
+    for name in tuned:
+        if name not in known:
+            near = get_close_matches(name, known, 1)
+            hint = f'did you mean "{near[0]}"?' if near else f"its stages: {', '.join(known)}"
+            problems.add("FQ201", f'pipeline "{pipeline}" has no stage "{name}"', hint=hint)
+
+
+def check_handler(node: Node, problems: Problems) -> None:
+    """How a function is to run must suit the function."""
+    for applies, text, hint in _CLASHES:
+        if applies(node):
+            problems.add("FQ106", f"{node.name}: {text}", node.place, hint=hint)
+
+
+def check_resources(nodes: Iterable[Node], problems: Problems) -> None:
+    """Nobody but other resources fills the parameters of a resource."""
+    found: dict[Resource[Any], None] = {}
+    waiting = [resource for node in nodes for resource in node.signature.resources.values()]
+    while waiting:
+        if (resource := waiting.pop()) in found:
+            continue
+        found[resource] = None
+        waiting += resource.requires.values()
+        for parameter in unfilled_parameters(resource.fn):
+            problems.add(
+                "FQ110",
+                f'resource {resource.name}: nothing fills parameter "{parameter}"',
+                resource.place,
+                hint=f"give it a default, such as {parameter}=use(resource)",
+            )
+
+
+def check_fields(node: Node, problems: Problems) -> None:
+    """`dedup="url"` and `Rate(by="host")` name fields or properties of every type that the stage takes."""
+    options = node.options
+    keyed = (("dedup", options.dedup), ("rate by", options.rate))
+    for option, field in [(option, keys.by) for option, keys in keyed if keys is not None]:
+        if not isinstance(field, str):
+            continue
+        for type_ in node.signature.accepted:
+            fields = fields_of(type_)
+            if fields is not None and field not in fields:
+                written = f'{option}="{field}"'
+                near = get_close_matches(field, sorted(fields), 1)
+                known = f"its fields: {', '.join(sorted(fields))}" if fields else "use a function of the message"
+                problems.add(
+                    "FQ105",
+                    f"{node.name}: {written}, but {type_name(bare(type_))} has no such field or property",
+                    node.place,
+                    hint=f'did you mean "{near[0]}"?' if near else known,
+                )
+
+
+def check_takers(feeds: Iterable[Feed], nodes: Sequence[Node], problems: Problems) -> None:
+    """Every type that a stage gives must be taken where it is sent."""
+    for feed in feeds:
+        origin, targets = feed.origin, feed.targets
+        names = " | ".join(target.name for target in targets)
+        if sources := [target for target in targets if not target.takes_messages]:
+            problems.add(
+                "FQ108",
+                f"{origin.name} cannot feed {names}: {sources[0].name} is a source and takes no messages",
+                origin.place,
+                hint=f"start a flow with it: {sources[0].name} >> ...",
+            )
+        elif origin.is_sink:
+            problems.add(
+                "FQ104",
+                f"{origin.name} gives nothing and cannot feed {names}",
+                origin.place,
+                hint=f"end the flow at {origin.name}, or give it a return type",
+            )
+        elif untaken := [type_ for type_ in origin.signature.emits if not _is_taken(type_, targets)]:
+            _report_mismatch(feed, untaken, nodes, problems)
+
+
+def check_told_apart(node: Node, routes: Sequence[Route], problems: Problems) -> None:
+    """A value must tell which of two types it is of, where they go to different stages."""
+    for one, other in combinations(routes, 2):
+        if one.edges != other.edges and not are_told_apart(one.type, other.type):
+            names = [type_name(bare(route.type)) for route in (one, other)]
+            problems.add(
+                "FQ107",
+                f"{node.name}: nothing tells a {names[0]} from a {names[1]}, and they go to different stages",
+                node.place,
+                hint="make each of them a class of its own, such as a model or a dataclass",
+            )
+
+
+def _is_name(name: object) -> bool:
+    return isinstance(name, str) and _NAME.fullmatch(name) is not None
+
+
+def _report_same_name(first: Node, second: Node, problems: Problems) -> None:
+    if first.definition.fn is second.definition.fn:
+        problems.add(
+            "FQ111",
+            f'a copy of stage "{first.name}" with other options has the same name',
+            second.place,
+            hint=f'name the copy: {first.name}.options(name="{first.name}_2", ...)',
+        )
+    else:
+        problems.add(
+            "FQ101",
+            f'two stages are named "{first.name}"',
+            second.place,
+            f"the other one is at {first.place}",
+            hint=f'@stage(name="{first.name}_2") on one of them',
+        )
+
+
+def _is_taken(type_: Any, targets: Sequence[Node]) -> bool:
+    if is_open(type_) and len(targets) > 1:
+        return False  # nothing tells where among several stages such a message would go
+    return any(fits(type_, target.signature.accepts) for target in targets)
+
+
+def _report_mismatch(feed: Feed, untaken: Sequence[Any], nodes: Sequence[Node], problems: Problems) -> None:
+    origin, names = feed.origin, [target.name for target in feed.targets]
+    sides = [(f"{origin.name} gives", origin.gives, origin.place)]
+    sides += [(f"{target.name} takes", target.takes, target.place) for target in feed.targets]
+    left = max(len(head) for head, _, _ in sides)
+    middle = max(len(types) for _, types, _ in sides)
+    problems.add(
+        "FQ103",
+        f"{origin.name} cannot feed {' | '.join(names)}",
+        origin.place,
+        *(f"{head:<{left}}   {types:<{middle}}   {place}" for head, types, place in sides),
+        f"nothing takes {type_names(untaken)}",
+        hint=_remedy(feed, untaken, nodes),
+    )
+
+
+def _remedy(feed: Feed, untaken: Sequence[Any], nodes: Sequence[Node]) -> str:
+    origin, targets = feed.origin, feed.targets
+    if is_open(untaken[0]):
+        return f"name the types that {origin.name} gives, so that they can be told apart"
+    others = [node for node in nodes if node.takes_messages and node not in targets]
+    takers = [next((node for node in others if _is_taken(type_, [node])), None) for type_ in untaken]
+    if None in takers:
+        lost = type_names(type_ for type_, taker in zip(untaken, takers, strict=True) if taker is None)
+        return f"no stage of this pipeline takes {lost}: add one, or change one of the two annotations"
+    kept = targets if len(untaken) < len(origin.signature.emits) else ()
+    names = list(dict.fromkeys(node.name for node in (*kept, *takers) if node))
+    route = f"({' | '.join(names)})" if len(names) > 1 else names[0]
+    return f"send {type_names(untaken)} where it is taken: {origin.name} >> {route}"

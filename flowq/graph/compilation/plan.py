@@ -1,0 +1,201 @@
+"""The plan of a pipeline: frozen data that says what runs, what it takes and gives, and which edges carry it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+from flowq.delivery.policy import AckMode, Keep, Rate, Retry
+from flowq.errors import NotFound, Place, Problem
+from flowq.graph.kinds import Batch, Kind, Placement, Shape
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+    from flowq.graph.declaration.resource import Resource
+
+
+DEFAULT_MAXSIZE = 10_000
+DEFAULT_MAXSIZE_BYTES = 64_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """The user's function and how to call it."""
+
+    call: Callable[..., Any]
+    shape: Shape
+    placement: Placement
+    place: Place
+    resources: Mapping[str, Resource[Any]] = field(default_factory=dict[str, "Resource[Any]"])
+    context_parameter: str | None = None
+    returns_list: bool = False  # one call may give many outputs as a list
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where outputs of one type go: every edge named gets a copy. No edges: the output has no taker."""
+
+    type: Any
+    edges: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EdgePlan:
+    """One connection: a stream, exactly one consumer group, and a delayed set.
+
+    Named "origin>target". Every stage that takes messages also has an inlet, an edge without origin named ">stage",
+    for what is pushed from outside.
+    """
+
+    name: str
+    origin: str
+    target: str
+    types: tuple[Any, ...] = ()
+    feedback: bool = False
+    maxsize: int = DEFAULT_MAXSIZE  # messages; 0: no limit
+    maxsize_bytes: int = DEFAULT_MAXSIZE_BYTES  # of Redis; 0: no limit
+
+    @property
+    def is_inlet(self) -> bool:
+        return not self.origin
+
+
+@dataclass(frozen=True, slots=True)
+class StagePlan:
+    """One stage with everything the runtime has to know about it."""
+
+    name: str
+    kind: Kind
+    handler: Handler
+    accepts: Any = None  # the annotation of one message; None for a source
+    accepted: tuple[Any, ...] = ()  # the same, a union taken apart
+    emits: tuple[Any, ...] = ()  # the types given, a union taken apart, without None
+    concurrency: int = 10
+    retry: Retry = field(default_factory=Retry)
+    ack: AckMode = AckMode.AFTER
+    timeout_seconds: float | None = None
+    batch: Batch | None = None
+    dedup: str | Callable[[Any], str] | None = None
+    dedup_scope: Literal["run", "forever"] = "run"
+    dedup_ttl_seconds: float | None = None
+    rate: Rate | None = None
+    max_bytes: int = 1_000_000  # of one message that the stage takes
+    compress_above: int | None = None  # bytes; None: never
+    claim_above: int | None = None  # bytes as stored, above which a body lies in the claim folder; None: never
+    keep: Keep | None = None  # of what it has settled
+    in_edges: tuple[str, ...] = ()  # the inlet first
+    routes: tuple[Route, ...] = ()
+
+    @property
+    def place(self) -> Place:
+        return self.handler.place
+
+    @property
+    def seen_ms(self) -> int:
+        """How long the stage remembers a message that it deduplicates: 0 not at all, -1 until it is told to forget."""
+        if self.dedup is None:
+            return 0
+        return -1 if self.dedup_ttl_seconds is None else max(1, round(self.dedup_ttl_seconds * 1000))
+
+    @property
+    def is_source(self) -> bool:
+        return self.kind is Kind.SOURCE
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A compiled pipeline. Readers: the runner, the renderers, the checks and the inspector.
+
+    Stages stand in topological order, feedback edges left out of account. `tuning` is what was set outside the code.
+    """
+
+    name: str
+    stages: tuple[StagePlan, ...]
+    edges: tuple[EdgePlan, ...]
+    warnings: tuple[Problem, ...] = ()
+    tuning: Mapping[str, Mapping[str, Any]] = field(
+        default_factory=dict[str, Mapping[str, Any]]
+    )  # set outside the code
+
+    @cached_property
+    def stage_by_name(self) -> Mapping[str, StagePlan]:
+        return {stage.name: stage for stage in self.stages}
+
+    @cached_property
+    def edge_by_name(self) -> Mapping[str, EdgePlan]:
+        return {edge.name: edge for edge in self.edges}
+
+    @property
+    def sources(self) -> tuple[StagePlan, ...]:
+        return tuple(stage for stage in self.stages if stage.is_source)
+
+    @cached_property
+    def keeping(self) -> Mapping[str, Keep]:
+        """The stages that keep what they have settled, and how much."""
+        return {stage.name: stage.keep for stage in self.stages if stage.keep is not None}
+
+    @cached_property
+    def claiming(self) -> Mapping[str, int]:
+        """The edges whose large bodies lie in the claim folder, and above how many bytes."""
+        above = {edge.name: self.stage(edge.target).claim_above for edge in self.edges}
+        return {edge: n_bytes for edge, n_bytes in above.items() if n_bytes is not None}
+
+    @property
+    def consumers(self) -> tuple[StagePlan, ...]:
+        """The stages that take messages."""
+        return tuple(stage for stage in self.stages if not stage.is_source)
+
+    def stage(self, name: str) -> StagePlan:
+        """The stage of that name. Raises NotFound with the nearest names."""
+        try:
+            return self.stage_by_name[name]
+        except KeyError:
+            raise NotFound(
+                f'pipeline "{self.name}" has no stage "{name}"',
+                hint="its stages: " + ", ".join(stage.name for stage in self.stages),
+            ) from None
+
+    def is_of_the_code_of(self, other: Plan) -> bool:
+        """Whether both come from the same code, whatever was set outside it."""
+        same_handlers = [stage.handler.call for stage in self.stages] == [stage.handler.call for stage in other.stages]
+        return self.name == other.name and same_handlers
+
+    def edges_into(self, stage: str) -> tuple[EdgePlan, ...]:
+        return tuple(edge for edge in self.edges if edge.target == stage)
+
+    def edges_out_of(self, stage: str) -> tuple[EdgePlan, ...]:
+        return tuple(edge for edge in self.edges if edge.origin == stage)
+
+    @cached_property
+    def graph(self) -> nx.MultiDiGraph[str]:
+        """The frozen graph: nodes carry `stage`, edges (keyed by name) carry `edge`. Inlets are not drawn as edges.
+
+        Built on demand: a worker that only moves messages never pays for the import.
+        """
+        import networkx as nx
+
+        graph: nx.MultiDiGraph[str] = nx.MultiDiGraph(name=self.name)
+        for stage in self.stages:
+            graph.add_node(stage.name, stage=stage)
+        for edge in self.edges:
+            if edge.origin:
+                graph.add_edge(edge.origin, edge.target, key=edge.name, edge=edge)
+        nx.freeze(graph)  # pyright: ignore[reportUnknownMemberType]
+        return graph
+
+
+def inlet_of(stage: str) -> str:
+    """The name of the edge by which messages enter a stage from outside."""
+    return f">{stage}"
+
+
+def type_name(type_: Any) -> str:
+    """A type as its user wrote it.
+
+    >>> type_name(int), type_name(list[str])
+    ('int', 'list[str]')
+    """
+    return type_.__name__ if isinstance(type_, type) and not hasattr(type_, "__args__") else str(type_)

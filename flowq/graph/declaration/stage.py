@@ -1,0 +1,258 @@
+"""Stages and sources: functions of the user, decorated, typed by what they take and give."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import AsyncIterable, Callable, Coroutine, Iterator
+from typing import Any, Concatenate, Never, Protocol, Self, TypeVar, Unpack, cast, overload
+
+from flowq.errors import PipelineError, Problem
+from flowq.graph.declaration.definition import Definition
+from flowq.graph.declaration.flow import Flow, In, In2, Out, Out2, Sink, Target, Wiring, wiring_of
+from flowq.graph.declaration.options import BatchOptions, StageOptions
+
+I = TypeVar("I")  # noqa: E741  (the input of a handler, as O is its output)
+O = TypeVar("O")  # noqa: E741
+
+
+class SinkChoice(Sink[In]):
+    """Several sinks that share messages by type: what `store | report` returns."""
+
+    @overload
+    def __or__(self, other: SinkChoice[In2], /) -> SinkChoice[In | In2]: ...
+    @overload
+    def __or__(self, other: Choice[In2, Out2], /) -> Choice[In | In2, Out2]: ...
+    def __or__(self, other: Any, /) -> Any:
+        return _either(self, other)
+
+
+class Choice(Flow[In, Out]):
+    """Several stages that share messages by type, each where it is taken: what `parse | store` returns."""
+
+    @overload
+    def __or__(self, other: SinkChoice[In2], /) -> Choice[In | In2, Out]: ...
+    @overload
+    def __or__(self, other: Choice[In2, Out2], /) -> Choice[In | In2, Out | Out2]: ...
+    def __or__(self, other: Any, /) -> Any:
+        return _either(self, other)
+
+
+class _Declared:
+    """A decorated function. It carries the function's name and docstring; calling it calls the function."""
+
+    def _declare(self, definition: Definition) -> Wiring:
+        self.definition = definition
+        functools.update_wrapper(cast("Any", self), definition.fn, updated=())
+        return Wiring.choice(definition)
+
+    @property
+    def name(self) -> str:
+        """The name in the pipeline: the function's, unless the option `name` says otherwise."""
+        return self.definition.name
+
+    @property
+    def fn(self) -> Callable[..., Any]:
+        """The function itself."""
+        return self.definition.fn
+
+
+class SinkStage(SinkChoice[In], _Declared):
+    """A stage whose function returns None: messages end here."""
+
+    def __init__(self, definition: Definition) -> None:
+        super().__init__(self._declare(definition))
+
+    def __call__(self, message: In, /, *args: Any, **kwargs: Any) -> Any:
+        return self.definition.fn(message, *args, **kwargs)
+
+    def options(self, **changes: Unpack[BatchOptions]) -> Self:
+        """A copy with other options. A pipeline that uses both needs another `name` for one of them."""
+        return type(self)(Definition(self.fn, {**self.definition.options, **changes}))
+
+
+class Stage(Choice[In, Out], _Declared):
+    """A stage that takes messages of type In and gives messages of type Out.
+
+    >>> @stage(concurrency=2)
+    ... def double(number: int) -> int:
+    ...     return 2 * number
+    >>> double(21)
+    42
+    >>> double.options(name="twice", concurrency=4).name
+    'twice'
+    """
+
+    def __init__(self, definition: Definition) -> None:
+        super().__init__(self._declare(definition))
+
+    def __call__(self, message: In, /, *args: Any, **kwargs: Any) -> Any:
+        return self.definition.fn(message, *args, **kwargs)
+
+    def options(self, **changes: Unpack[BatchOptions]) -> Self:
+        """A copy with other options. A pipeline that uses both needs another `name` for one of them."""
+        return type(self)(Definition(self.fn, {**self.definition.options, **changes}))
+
+
+class Source(Flow[Never, Out], _Declared):
+    """Where messages come from. Its parameters are given by the command line: `flowq run scrape -a n=3`."""
+
+    def __init__(self, definition: Definition) -> None:
+        super().__init__(self._declare(definition))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.definition.fn(*args, **kwargs)
+
+
+# The order of the overloads matters: the first that fits decides, and None fits almost everywhere. None of
+# them may match on `Iterable[O]`: a pydantic model is iterable, and `-> Item` would give its fields.
+
+
+class DecorateOne(Protocol):
+    """What `@stage(...)` returns: a decorator for functions of one message."""
+
+    @overload
+    def __call__(self, fn: Callable[Concatenate[I, ...], AsyncIterable[O]], /) -> Stage[I, O]: ...
+    @overload
+    def __call__(self, fn: Callable[Concatenate[I, ...], Coroutine[Any, Any, None]], /) -> SinkStage[I]: ...  # type: ignore[overload-overlap]
+    @overload
+    def __call__(self, fn: Callable[Concatenate[I, ...], Coroutine[Any, Any, list[O]]], /) -> Stage[I, O]: ...
+    @overload
+    def __call__(self, fn: Callable[Concatenate[I, ...], Coroutine[Any, Any, O]], /) -> Stage[I, O]: ...
+    @overload
+    def __call__(self, fn: Callable[Concatenate[I, ...], Iterator[O]], /) -> Stage[I, O]: ...
+    @overload
+    def __call__(self, fn: Callable[Concatenate[I, ...], None], /) -> SinkStage[I]: ...  # type: ignore[overload-overlap]
+    @overload
+    def __call__(self, fn: Callable[Concatenate[I, ...], list[O]], /) -> Stage[I, O]: ...
+    @overload
+    def __call__(self, fn: Callable[Concatenate[I, ...], O], /) -> Stage[I, O]: ...
+
+
+class DecorateBatch(Protocol):
+    """What `@stage(batch=...)` returns: a decorator for functions of a list of messages."""
+
+    @overload
+    def __call__(self, fn: Callable[Concatenate[list[I], ...], AsyncIterable[O]], /) -> Stage[I, O]: ...
+    @overload
+    def __call__(self, fn: Callable[Concatenate[list[I], ...], Coroutine[Any, Any, None]], /) -> SinkStage[I]: ...
+    @overload
+    def __call__(self, fn: Callable[Concatenate[list[I], ...], Coroutine[Any, Any, list[O]]], /) -> Stage[I, O]: ...
+    @overload
+    def __call__(self, fn: Callable[Concatenate[list[I], ...], Iterator[O]], /) -> Stage[I, O]: ...
+    @overload
+    def __call__(self, fn: Callable[Concatenate[list[I], ...], None], /) -> SinkStage[I]: ...
+    @overload
+    def __call__(self, fn: Callable[Concatenate[list[I], ...], list[O]], /) -> Stage[I, O]: ...
+
+
+@overload
+def stage(
+    *, batch: int, batch_bytes: int | str = ..., linger: float | str = ..., **options: Unpack[StageOptions]
+) -> DecorateBatch: ...
+@overload
+def stage(**options: Unpack[StageOptions]) -> DecorateOne: ...
+@overload
+def stage(fn: Callable[Concatenate[I, ...], AsyncIterable[O]], /) -> Stage[I, O]: ...
+@overload
+def stage(fn: Callable[Concatenate[I, ...], Coroutine[Any, Any, None]], /) -> SinkStage[I]: ...  # type: ignore[overload-overlap]
+@overload
+def stage(fn: Callable[Concatenate[I, ...], Coroutine[Any, Any, list[O]]], /) -> Stage[I, O]: ...
+@overload
+def stage(fn: Callable[Concatenate[I, ...], Coroutine[Any, Any, O]], /) -> Stage[I, O]: ...
+@overload
+def stage(fn: Callable[Concatenate[I, ...], Iterator[O]], /) -> Stage[I, O]: ...
+@overload
+def stage(fn: Callable[Concatenate[I, ...], None], /) -> SinkStage[I]: ...  # type: ignore[overload-overlap]
+@overload
+def stage(fn: Callable[Concatenate[I, ...], list[O]], /) -> Stage[I, O]: ...
+@overload
+def stage(fn: Callable[Concatenate[I, ...], O], /) -> Stage[I, O]: ...
+def stage(fn: Any = None, /, **options: Any) -> Any:
+    """Make a function a stage of a pipeline. Use it bare, or with options.
+
+    The first parameter is the message. Further parameters are resources, `http: Client = use(client)`, or the
+    context, `ctx: Context`. What the function returns goes to the next stage: a value is one message, None is
+    none, a list or an iterator is many. They are sent when the function has finished, together with the
+    settlement of the message; a function that raises sends nothing and is tried again.
+
+    Functions, coroutine functions, generators of both kinds, bound methods and instances with `__call__` all
+    serve. A function that is no coroutine runs on a thread and never blocks other stages.
+
+    Options, all by keyword; durations are seconds, or text such as "250ms", "10s", "5m", "1d"; sizes are
+    bytes, or text such as "500kB", "5MB":
+
+    name: the name in the pipeline, if not the function's.
+    concurrency: how many messages, or batches, each worker process handles at once (10).
+    retry: a `Retry`; by default 5 attempts with exponential backoff from 0.5 s to 60 s.
+    rate: a `Rate`; how many messages start in a span of time, over all workers, if need be for each key.
+    timeout: how long one run may take before it counts as failed; by default as long as it likes.
+    dedup: the field by which messages seen before are dropped on arrival, or a function of the message; a `Dedup`
+        to remember them longer than for this run, or not so long.
+    ack: "after" the function has succeeded; "first", before it runs (at most once, no retries); or "manual",
+        by `await ctx.ack()`.
+    batch, linger: take a list of up to `batch` messages; the first waits at most `linger` for others (0.2 s).
+        A handler that knows which of them failed raises `BatchFailed`; after any other error it gets them in halves.
+    batch_bytes: the size that the messages of a batch may have together, encoded.
+    inline: run a fast, pure function on the event loop instead of a thread.
+    process: run the function in a pool of processes, for work that keeps the processor busy.
+    max_bytes: the size that one message to this stage may have, encoded (1,000,000).
+    compress: True, or the size above which a message to this stage is stored compressed, by zstd or else zlib.
+    claim_above: the size above which the body of a message to this stage, as stored, lies in a folder that all workers
+        share, with only a reference to it in Redis; for bodies of many megabytes, with a `max_bytes` to match.
+    maxsize: how many messages an edge into this stage holds before its producers pause: 10,000 between stages, no
+        limit for what is pushed from outside, unless it is given.
+    maxsize_bytes: the same for the memory in Redis that an edge takes, with 64,000,000 instead.
+    keep: how much of what it has settled is kept, for `flowq replay` and `flowq trace`: "1h" (at most 100,000
+        messages), or a number of messages. By default nothing, which costs nothing.
+    bounded: this stage ends cycles by itself, for example by a limit of depth: no warning about them.
+
+    What is plain data can also be set without touching the code, for a deployment or a single run: see
+    `Pipeline.tuned` and `flowq config`.
+
+    Mistakes in options and annotations are reported by the Pipeline that uses the stage, all at once.
+    """
+    if fn is not None and options:
+        hint = "stage(concurrency=2)(function)"
+        raise PipelineError([Problem("FQ106", "stage() got a function and options at once", hint=hint)])
+    return functools.partial(_stage, options=options) if fn is None else _stage(fn, options)
+
+
+@overload
+def source(fn: Callable[..., AsyncIterable[O] | Iterator[O]], /) -> Source[O]: ...
+@overload
+def source(*, name: str) -> Callable[[Callable[..., AsyncIterable[O] | Iterator[O]]], Source[O]]: ...
+def source(fn: Any = None, /, **options: Any) -> Any:
+    """Make a generator function, async or not, the source of a pipeline: what it yields enters there.
+
+    Parameters are given when the pipeline is run, or are resources. One annotated with `SourceContext[...]` lets the
+    source go on where it was. `name` overrides the function's name.
+
+    >>> from collections.abc import Iterator
+    >>> @source
+    ... def numbers(up_to: int = 3) -> Iterator[int]:
+    ...     yield from range(up_to)
+    >>> list(numbers(2))
+    [0, 1]
+    """
+    if fn is None:
+        return functools.partial(_source, options=options)
+    return _source(fn, options)
+
+
+def _stage(fn: Callable[..., Any], options: dict[str, Any]) -> SinkStage[Any] | Stage[Any, Any]:
+    definition = Definition(fn, options)
+    return SinkStage(definition) if definition.gives_nothing else Stage(definition)
+
+
+def _source(fn: Callable[..., Any], options: dict[str, Any]) -> Source[Any]:
+    return Source(Definition(fn, options, takes_messages=False))
+
+
+def _either(left: Target[Any], right: Any) -> Any:
+    both = (left, right)
+    if not all(isinstance(one, (SinkChoice, Choice)) for one in both):
+        return NotImplemented
+    wiring = Wiring.choice(*(tail for one in both for tail in wiring_of(one).tails))
+    if all(tail.gives_nothing for tail in wiring.tails):
+        return SinkChoice[Any](wiring)
+    return Choice[Any, Any](wiring)

@@ -1,1 +1,0 @@
-"""Looks into a pipeline and mends it: for programs, the command line and dashboards."""

@@ -1,0 +1,120 @@
+"""Observed handlers, for structured logs and for traces: chosen once, when a worker starts."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextvars import ContextVar
+from typing import Any
+
+from flowq.broker.claim_folder import ClaimFolder
+from flowq.delivery.message import Delivery
+from flowq.delivery.settlement import Outcome, Output, Succeeded
+from flowq.errors import DecodeError
+from flowq.graph.compilation.plan import Plan, StagePlan
+from flowq.graph.compilation.routing import Emission
+from flowq.runtime.handlers.handling import Commit, Handling
+from flowq.runtime.handlers.process_pool import ProcessHandling
+from flowq.runtime.handlers.threads import HandlerThreads
+from flowq.runtime.handlers.versions import Versions
+
+HANDLED: ContextVar[Mapping[str, Any]] = ContextVar("flowq_handled", default={})  # noqa: B039  (never changed)
+"""The stage and the message of the handler that is running, for log formatters."""
+
+
+class Observer:
+    """Sets `HANDLED` while a handler runs. Tracing does more."""
+
+    @contextlib.contextmanager
+    def handling(self, stage: StagePlan, delivery: Delivery, n_messages: int) -> Generator[Callable[[Outcome], None]]:
+        """Surrounds a handler call. The function is called with its outcome, unless it was interrupted."""
+        about = {"stage": stage.name, "message_id": delivery.message_id}
+        token = HANDLED.set(about if n_messages == 1 else {**about, "batch": n_messages})
+        try:
+            yield _nothing
+        finally:
+            HANDLED.reset(token)
+
+    def stamped(self, outputs: Sequence[Output], delivery: Delivery) -> Sequence[Output]:
+        """The outputs of a delivery, with the observer's headers added."""
+        return outputs
+
+
+def _nothing(outcome: Outcome) -> None:
+    """Logs do not need the outcome."""
+
+
+class ObservedHandling(Handling):
+    """`Handling` with an observer."""
+
+    def __init__(
+        self,
+        observer: Observer,
+        stage: StagePlan,
+        plan: Plan,
+        emission: Emission,
+        *,
+        resources: Mapping[str, Any],
+        threads: HandlerThreads | None = None,
+        commit: Commit | None = None,
+        versions: Versions | None = None,
+        claims: ClaimFolder | None = None,
+    ) -> None:
+        async def observed_commit(delivery: Delivery, outputs: Sequence[Output]) -> None:
+            assert commit is not None
+            await commit(delivery, observer.stamped(outputs, delivery))
+
+        super().__init__(
+            stage, plan, emission, resources=resources, threads=threads, commit=observed_commit, versions=versions,
+            claims=claims,
+        )  # fmt: skip
+        self._observer = observer
+
+    async def handle_message(self, message: Any, delivery: Delivery) -> Outcome:
+        """As in `Handling`."""
+        n_messages = len(message) if self.stage.batch else 1
+        with self._observer.handling(self.stage, delivery, n_messages) as ended:
+            outcome = _stamped(await super().handle_message(message, delivery), self._observer, delivery)
+            ended(outcome)
+            return outcome
+
+    async def undecoded(self, error: DecodeError, delivery: Delivery) -> Outcome:
+        """As in `Handling`."""
+        with self._observer.handling(self.stage, delivery, 1) as ended:
+            outcome = await super().undecoded(error, delivery)
+            ended(outcome)
+            return outcome
+
+    def given(self, values: Sequence[Any], delivery: Delivery) -> Outcome:
+        """As in `Handling`."""
+        return _stamped(super().given(values, delivery), self._observer, delivery)
+
+
+class ObservedProcessHandling(ProcessHandling):
+    """`ProcessHandling` with an observer, which stays in this process."""
+
+    def __init__(
+        self,
+        observer: Observer,
+        stage: StagePlan,
+        plan: Plan,
+        *,
+        cores: int,
+        versions: Versions,
+        claims: ClaimFolder | None = None,
+    ) -> None:
+        super().__init__(stage, plan, cores=cores, versions=versions, claims=claims)
+        self._observer = observer
+
+    async def handle(self, delivery: Delivery) -> Outcome:
+        """As in `ProcessHandling`."""
+        with self._observer.handling(self.stage, delivery, 1) as ended:
+            outcome = _stamped(await super().handle(delivery), self._observer, delivery)
+            ended(outcome)
+            return outcome
+
+
+def _stamped(outcome: Outcome, observer: Observer, delivery: Delivery) -> Outcome:
+    if isinstance(outcome, Succeeded) and outcome.outputs:
+        return outcome._replace(outputs=observer.stamped(outcome.outputs, delivery))
+    return outcome

@@ -1,0 +1,63 @@
+"""What a process tells of its handlers: nothing, the context of its log lines, or traces."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from importlib.util import find_spec
+
+from flowq.errors import UsageError
+from flowq.runtime.handlers.observation import Observer
+
+_ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+
+
+class Telemetry:
+    """The observer of one process, if anything is to be observed. Otherwise `observer` is None."""
+
+    def __init__(self, pipeline: str, *, logs: bool, traces: bool) -> None:
+        self.observer: Observer | None = None
+        self._finish: Callable[[], None] = _nothing
+        if traces:
+            from flowq.runtime.handlers.tracing import Tracing, finish_tracing, start_tracing
+
+            provider = start_tracing(pipeline)
+            self.observer = Tracing(pipeline)
+            self._finish = partial(finish_tracing, provider)
+        elif logs:
+            self.observer = Observer()
+
+    def finish(self) -> None:
+        """Send what has not been sent: the process is about to end."""
+        self._finish()
+
+
+def _nothing() -> None:
+    """There is nothing to send."""
+
+
+def wants_traces(environ: Mapping[str, str]) -> bool:
+    """Whether the environment switches traces on: by an exporter, or by an endpoint to export to.
+
+    >>> wants_traces({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://localhost:4318"}), wants_traces({})
+    (True, False)
+    >>> wants_traces({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://localhost:4318", "OTEL_SDK_DISABLED": "true"})
+    False
+    """
+    if environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
+        return False
+    exporter = environ.get("OTEL_TRACES_EXPORTER", "")
+    if exporter:
+        return exporter != "none"
+    return any(environ.get(name) for name in _ENDPOINTS)
+
+
+def require_opentelemetry() -> None:
+    """Raise UsageError where the extra is not installed."""
+    for module in ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"):
+        try:
+            found = find_spec(module)
+        except ModuleNotFoundError:
+            found = None
+        if found is None:
+            raise UsageError("traces need OpenTelemetry", hint='pip install "flowq-streams[otel]"')

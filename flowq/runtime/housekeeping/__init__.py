@@ -1,0 +1,3 @@
+"""Background tasks of a process: leases, reclaims, delayed messages, clocks, pauses.
+
+Nothing per message."""

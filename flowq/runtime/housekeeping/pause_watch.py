@@ -1,0 +1,46 @@
+"""Stops the stages of a process from reading while they are paused."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection, Sequence
+
+from flowq.broker.client.retrying import insist
+from flowq.broker.flow_control.pauses import paused_since
+from flowq.broker.records import WHOLE
+from flowq.broker.redis_streams import Broker
+from flowq.runtime.stage.consumer import Consumer
+
+log = logging.getLogger("flowq.runtime")
+
+_LOOK_EVERY_SECONDS = 0.5
+
+
+class Pauses:
+    """The current pauses, looked up twice a second for the whole process, never per message."""
+
+    def __init__(self, broker: Broker, consumers: Sequence[Consumer]) -> None:
+        self._broker = broker
+        self._consumers = consumers
+        self._paused: Collection[str] = ()
+
+    def is_paused(self, stage: str) -> bool:
+        """Whether this stage was paused at the last look."""
+        return bool(self._paused) and (stage in self._paused or WHOLE in self._paused)
+
+    async def while_paused(self, stage: str) -> None:
+        """Wait while this stage is paused."""
+        while self.is_paused(stage):  # noqa: ASYNC110  (only the next look can show it)
+            await asyncio.sleep(_LOOK_EVERY_SECONDS)
+
+    async def look(self) -> None:
+        """Read the pauses, and apply them to the consumers."""
+        self._paused = await insist(lambda: paused_since(self._broker), what="reading the pauses")
+        for consumer in self._consumers:
+            await consumer.set_paused(self.is_paused(consumer.stage.name))
+
+    async def run(self) -> None:
+        while True:
+            await self.look()
+            await asyncio.sleep(_LOOK_EVERY_SECONDS)

@@ -1,0 +1,190 @@
+"""`flowq.run`: a pipeline, or some stages of it, from a program."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flowq.broker.claims import check_claim_folder
+from flowq.broker.client.retrying import insist
+from flowq.broker.inspection.health import refuse_without_permission
+from flowq.broker.migration.recorded_plan import record_plan
+from flowq.broker.open import open_broker
+from flowq.delivery.durations import seconds
+from flowq.delivery.policy import Durability
+from flowq.errors import UsageError
+from flowq.graph.compilation.plan import Plan
+from flowq.runtime.death_records import certify_lost_neighbours
+from flowq.runtime.handlers.observation import Observer
+from flowq.runtime.handlers.telemetry import require_opentelemetry
+from flowq.runtime.process.collector import rarer_collections
+from flowq.runtime.process.runner import Runner
+from flowq.runtime.resources import ResourceFailed
+from flowq.runtime.run import DEFAULT_GRACE_SECONDS, DEFAULT_LEASE_SECONDS, Run, RunOptions, Summary, poll_seconds
+from flowq.runtime.source_arguments import reject_unknown_arguments, source_arguments
+from flowq.runtime.stage.patience import first_to_end
+
+if TYPE_CHECKING:
+    from flowq.graph.pipeline import Pipeline
+
+_CANCEL_AGAIN_SECONDS = 0.1
+
+
+async def run(
+    pipeline: Pipeline,
+    *,
+    redis: str | None = None,
+    stages: Sequence[str] = (),
+    drain: bool = True,
+    arguments: Mapping[str, Any] | None = None,
+    concurrency: Mapping[str, int] | None = None,
+    namespace: str = "flowq",
+    durability: Durability = "local",
+    claim_folder: str | Path | None = None,
+    lease: float = DEFAULT_LEASE_SECONDS,
+    grace: float = DEFAULT_GRACE_SECONDS,
+    fresh: bool = False,
+    traces: bool = False,
+) -> Summary:
+    """Run a pipeline, or some stages of it, in this process.
+
+    With `drain=True` it returns when nothing is outstanding anywhere in the pipeline and its sources have finished;
+    otherwise it runs until it is cancelled. `redis` is a URL, "memory" for a fake server inside this process, or
+    None for the server that flowq itself runs in `.flowq/`. `arguments` go to the sources. `concurrency` is the number
+    of messages that a stage handles at once; `Pipeline.tuned` sets other options. `lease` and `grace` are in seconds.
+    `claim_folder` is where stages with `claim_above=` keep large bodies, by default next to the data in `.flowq/`.
+    With `durability="replicated"` messages of sources count as stored once a replica of Redis has them. With
+    `traces=True` handlers run in OpenTelemetry spans of the program's tracer provider.
+
+    Raises UsageError for an invalid stage, argument or duration, BrokerUnavailable or BrokerRefused when Redis cannot
+    be used, and ResourceFailed when a resource cannot be opened, or fails to close within `grace`; its `summary` then
+    holds the Summary. Errors of handlers are never raised: they end as retries and dead letters.
+
+    When it is cancelled, running handlers have `grace` to finish; cancelled again, it hands back the rest at once.
+    It leaves the signal handlers, logging, garbage collector and threads of the program as they were.
+
+    >>> import asyncio, flowq
+    >>> @flowq.source
+    ... def numbers():
+    ...     yield from range(3)
+    >>> @flowq.stage
+    ... def show(number: int) -> None: ...
+    """
+    if concurrency:
+        pipeline = pipeline.tuned({stage: {"concurrency": n} for stage, n in concurrency.items()})
+    options = replace(_options(pipeline.plan, stages, arguments or {}, lease, grace), drains=drain)
+    opening = open_broker(
+        pipeline.name, redis=redis, namespace=namespace, durability=durability, claim_folder=claim_folder
+    )
+    async with opening as broker:
+        if not broker.dialer.is_private:
+            await refuse_without_permission(broker)
+        await check_claim_folder(broker, pipeline.plan, fresh=fresh)
+        run = Run(pipeline.plan, broker)
+        loop = asyncio.get_running_loop()
+        started_at = loop.time()
+        await record_plan(broker, pipeline.plan)
+        await certify_lost_neighbours(broker)
+        sources: list[str] = []
+        if not options.stages or any(stage.name in options.stages for stage in pipeline.plan.sources):
+            sources = await run.begin(options, fresh=fresh)
+        runner = Runner(
+            pipeline.plan, broker, options, sources=sources, observer=_observer(pipeline.name, traces=traces)
+        )
+        with rarer_collections():
+            unclosed = await _from_start_to_stop(run, runner, drain=drain)
+        snapshot = await insist(run.snapshot, what="closing the run")
+        summary = run.summary(snapshot, loop.time() - started_at)
+        if unclosed is not None:
+            unclosed.summary = summary
+            raise unclosed
+        return summary
+
+
+async def _from_start_to_stop(run: Run, runner: Runner, *, drain: bool) -> ResourceFailed | None:
+    """Run until drained or failed. Returns the resource that failed to close, if one did."""
+    try:
+        await runner.start()
+        watching = asyncio.ensure_future(until_drained(run, runner)) if drain else asyncio.Future[None]()
+        try:
+            await first_to_end(runner.ended, watching)
+        finally:
+            await _end(watching)
+    except BaseException as error:
+        unclosed = await _stopped(runner)
+        if unclosed is not None and isinstance(error, ResourceFailed):
+            raise unclosed from error  # more specific: it names the resource and the cause
+        raise  # the first error matters more than the resource that did not close
+    return await _stopped(runner)
+
+
+async def _stopped(runner: Runner) -> ResourceFailed | None:
+    """Stop a runner. Returns the resource that failed to close, if one did.
+
+    A cancellation meanwhile only hurries it: running messages are handed back at once. An aborted stop would leave them
+    running.
+    """
+    hurry = asyncio.Event()
+    stopping = asyncio.create_task(runner.stop(hurry), name="stopping")
+    cancelled: asyncio.CancelledError | None = None
+    while not stopping.done():
+        try:
+            await asyncio.wait([stopping])
+        except asyncio.CancelledError as error:
+            cancelled = error
+            hurry.set()
+    unclosed = stopping.exception()
+    if cancelled is not None:
+        raise cancelled
+    if unclosed is not None and not isinstance(unclosed, ResourceFailed):
+        raise unclosed
+    return unclosed
+
+
+def _options(plan: Plan, stages: Sequence[str], arguments: Mapping[str, Any], lease: float, grace: float) -> RunOptions:
+    if isinstance(stages, str):
+        raise UsageError(f'stages="{stages}" is text, not a list of names', hint=f'write  stages=["{stages}"]')
+    stages = tuple(stages)  # an iterator would be empty the second time, and empty means all stages
+    for name in stages:
+        plan.stage(name)
+    reject_unknown_arguments(plan, arguments)
+    for source in plan.sources:
+        if not stages or source.name in stages:
+            source_arguments(source, arguments)
+    try:
+        lease_seconds, grace_seconds = seconds(lease), seconds(grace)
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"lease={lease!r}, grace={grace!r}: {error}") from None
+    if not lease_seconds:
+        raise UsageError("lease=0: a worker needs time to renew its lease", hint="lease=15")
+    return RunOptions(stages, arguments, lease_seconds, grace_seconds)
+
+
+def _observer(pipeline: str, *, traces: bool) -> Observer | None:
+    if not traces:
+        return None
+    require_opentelemetry()
+    from flowq.runtime.handlers.tracing import Tracing
+
+    return Tracing(pipeline)
+
+
+async def _end(watching: asyncio.Future[None]) -> None:
+    """Cancel until it has ended: a cancellation that coincides with a timeout is lost, and it would poll for ever."""
+    while not watching.done():
+        watching.cancel()
+        await asyncio.wait([watching], timeout=_CANCEL_AGAIN_SECONDS)
+
+
+async def until_drained(run: Run, runner: Runner) -> None:
+    """Wait until nothing is outstanding and no handler runs: one that settled early may still have outputs."""
+    while True:
+        was_idle = runner.is_idle
+        snapshot = await insist(run.snapshot, what="watching the pipeline")
+        run.refuse_if_lost(snapshot)
+        if snapshot.is_drained and was_idle and runner.is_idle:
+            return
+        await asyncio.sleep(poll_seconds(snapshot.outstanding))

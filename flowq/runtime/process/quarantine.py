@@ -1,0 +1,179 @@
+"""Runs the messages that crashed workers left, one at a time, so that the next crash identifies its cause."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from contextvars import copy_context
+from typing import Any
+
+from flowq.broker.claims import claim_check
+from flowq.broker.client.retrying import insist
+from flowq.broker.flow_control.backpressure import Outlets
+from flowq.broker.inspection.left_behind import first_left_by
+from flowq.broker.redis_streams import Broker
+from flowq.broker.settling import Receipt, Settling
+from flowq.delivery.message import Delivery
+from flowq.delivery.policy import AckMode
+from flowq.delivery.settlement import Outcome, Output, Postponed
+from flowq.graph.compilation.plan import Plan, StagePlan
+from flowq.graph.compilation.routing import deduplicating_edges
+from flowq.runtime.death_records import crashed
+from flowq.runtime.handlers.concluding import conclude
+from flowq.runtime.handlers.handling import Handling
+from flowq.runtime.handlers.own_context import in_context
+from flowq.runtime.handlers.process_pool import ProcessHandling
+from flowq.runtime.housekeeping.pause_watch import Pauses
+from flowq.runtime.identity import Identity
+from flowq.runtime.stage.batching import handle_batch
+from flowq.runtime.stage.early_ack import EarlyAck
+from flowq.runtime.stage.outbox import Outbox
+from flowq.runtime.stage.pacing import Pacer
+from flowq.runtime.stage.settler import Chunk, Settler
+
+_TURN_POLL_SECONDS = 0.1
+
+
+class Quarantine:
+    """The suspects of all stages of a process.
+
+    A crashed worker leaves the messages that it was running and those that it had read ahead: nearly all of them are
+    healthy. Here each runs alone. If this process dies too, the message that was running is to blame. Rates and holds
+    of its stage apply: a suspect waits here for its turn, and the others wait behind it. It is reclaimed only when its
+    turn has come, so that it is not blamed for a death while it waits.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        identity: Identity,
+        plan: Plan,
+        pauses: Pauses,
+    ) -> None:
+        self._broker = broker
+        self._identity = identity
+        self._pauses = pauses
+        self._plan = plan
+        self._pacers: dict[str, Pacer] = {}
+        self._all_edges = [edge.name for edge in plan.edges]
+        self._handlings: dict[str, Handling | ProcessHandling] = {}
+        self._early: dict[str, EarlyAck] = {}
+        self._deduplicating = deduplicating_edges(plan)
+        self._settling = Settling(
+            broker, self._deduplicating, plan.keeping, claim_check(broker, plan), keeps_answers=True
+        )
+        self._settlers: dict[str, Settler] = {}
+
+    def add(self, handling: Handling | ProcessHandling) -> None:
+        """Run the suspects of one more stage."""
+        stage, identity = handling.stage, self._identity
+        self._handlings[stage.name] = handling
+        settler = self._settlers[stage.name] = Settler(
+            stage.name, self._settling, current_worker=lambda: identity.worker, settled=_ignore
+        )
+        if stage.rate is not None:
+            self._pacers[stage.name] = Pacer(stage, self._plan, stage.rate, self._broker, identity)
+        outbox = Outbox(self._broker, stage.name, self._settling, Outlets(self._broker, []))
+        self._early[stage.name] = EarlyAck(self._broker, stage, settler, outbox)
+
+    async def run(self) -> None:
+        """Run suspects until there are none."""
+        while await insist(self._next_round, what="quarantine"):
+            pass
+        await self._settling.close()
+
+    async def _next_round(self) -> bool:
+        """Visit all crashed workers once. Returns whether anything was found."""
+        found = False
+        certified = crashed(await self._broker.certificates())
+        stages = [handling.stage for handling in self._handlings.values()]
+        consumers = await self._broker.consumers_of(self._all_edges)
+        for stage in stages:
+            for edge in stage.in_edges:
+                for victim in consumers[edge] & set(certified):
+                    found = await self._take_from(stage, edge, victim, certified[victim]) or found
+        left_nothing = set(certified).difference(*consumers.values())
+        if not found:
+            await self._broker.forget(sorted(left_nothing))
+        return found
+
+    async def _take_from(self, stage: StagePlan, edge: str, victim: str, how: str) -> bool:
+        await self._pauses.while_paused(stage.name)
+        found = False
+        while True:
+            next_up = await self._wait_for_turn(stage, edge, victim)
+            taken = await self._broker.reclaim(edge, victim, self._identity.worker, limit=1, crashed=how)
+            deliveries: Sequence[Delivery] = taken.deliveries if taken else ()
+            has_turn = next_up is not None and [d.entry_id for d in deliveries] == [next_up.entry_id]
+            if next_up is not None and not has_turn:  # it was buried, or another quarantine was faster
+                self._pacers[stage.name].let_go(next_up)
+                await self._pacers[stage.name].flush()
+            for delivery in deliveries:
+                await self._run_alone(stage, delivery, has_turn=has_turn)
+                await self._broker.clear_suspicion(delivery)
+            found = found or taken is not None
+            if taken is None or taken.finished:
+                return found
+
+    async def _wait_for_turn(self, stage: StagePlan, edge: str, victim: str) -> Delivery | None:
+        """Wait until the next suspect of a paced stage may start, and return it. None if there is none to wait for."""
+        pacer = self._pacers.get(stage.name)
+        if pacer is None:
+            return None
+        next_up = await first_left_by(victim, edge, self._broker, self._identity.worker)
+        if next_up is not None:
+            await _turn_of(next_up, pacer)
+        return next_up
+
+    async def _run_alone(self, stage: StagePlan, delivery: Delivery, *, has_turn: bool) -> None:
+        handling, settler = self._handlings[stage.name], self._settlers[stage.name]
+        pacer = self._pacers.get(stage.name)
+        if pacer is not None and (not has_turn or pacer.has_missed(delivery)):
+            await _turn_of(delivery, pacer, again=has_turn)
+        if stage.batch is not None and isinstance(handling, Handling):
+            began_at = time.monotonic()
+            for deliveries, outcome in await handle_batch(handling, [delivery], _in_own_context):
+                if pacer is not None:
+                    outcome = await pacer.judge_all(deliveries, outcome, began_at)
+                settler.add(delivery.edge, (deliveries, conclude(outcome, deliveries[0], stage.retry)))
+        else:
+            early = self._early[stage.name]
+            if stage.ack is not AckMode.FIRST or await early.win([delivery]):
+                await early.conclude(delivery, await _handled(pacer, handling, delivery))
+                await early.outbox.flush()
+            elif pacer is not None:
+                pacer.let_go(delivery)
+        await settler.flush()
+        if pacer is not None:
+            await pacer.flush()
+
+    async def commit(self, stage: str, delivery: Delivery, outputs: Sequence[Output]) -> None:
+        """Settle a delivery while its handler is still running."""
+        await self._early[stage].commit(delivery, outputs)
+
+
+async def _turn_of(delivery: Delivery, pacer: Pacer, *, again: bool = False) -> None:
+    """Wait until a delivery may start. It keeps asking: once postponed, it would run in an ordinary worker."""
+    while True:
+        (turn,) = await pacer.turns([delivery], again=again)
+        if isinstance(turn, Postponed):
+            await asyncio.sleep(_TURN_POLL_SECONDS)
+        else:
+            await asyncio.sleep(turn.wait_seconds)
+            if not pacer.has_missed(delivery):
+                return
+        again = True
+
+
+async def _handled(pacer: Pacer | None, handling: Handling | ProcessHandling, delivery: Delivery) -> Outcome:
+    handled = _in_own_context(handling.handle, delivery)
+    return await handled if pacer is None else await pacer.watch(delivery, handled)
+
+
+def _ignore(edge: str, chunk: Chunk, receipt: Receipt) -> None:
+    """Suspects run one after another: nothing waits for the room that a settlement makes."""
+
+
+def _in_own_context(handle: Callable[..., Coroutine[Any, Any, Outcome]], *given: Any) -> Coroutine[Any, Any, Outcome]:
+    return in_context(copy_context(), handle, *given)

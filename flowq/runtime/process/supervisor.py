@@ -1,0 +1,309 @@
+"""Starts worker processes, replaces those that die, certifies their death, and stops them in good order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import IO, Any, TypeVar
+
+from flowq.broker.client.retrying import insist
+from flowq.broker.message_ids import new_worker_name
+from flowq.broker.redis_streams import Broker
+from flowq.broker.source_turns import cursors_of
+from flowq.errors import BrokerError, WorkerFailed
+from flowq.runtime.death_records import certify_child, crashed, sign_off_the_dead
+from flowq.runtime.identity import SUPERVISOR_VARIABLE
+
+T = TypeVar("T")
+
+EXIT_TOLD_WHY = 78
+"""A worker ends with this when it has told the user what is wrong, and starting it again would not help."""
+
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.1, 10.0
+_LIVED_WELL_SECONDS = 10.0
+_MOST_STILLBORN = 5
+_MOST_DEATHS_OF_A_SOURCE = 4
+KILL_MARGIN_SECONDS = 2.0
+_CERTIFICATE_POLL_SECONDS = 0.5
+_LAST_WORD_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Duty:
+    """What one worker is for, if not for stages and, in the first worker, for the sources."""
+
+    quarantined: bool = False
+    only_source: str = ""
+    without_sources: bool = False
+
+
+@dataclass(slots=True)
+class Slot:
+    """One place for a worker process, whoever fills it. `stillborn`: so many in a row died before they signed on."""
+
+    number: int
+    duty: Duty = Duty()
+    process: Process | None = None
+    watcher: asyncio.Task[None] | None = None
+    failures: int = 0
+    stillborn: int = 0
+
+
+class Supervisor:
+    """`command` starts a worker; `instructions(number, duty)` is what it is told on its standard input.
+
+    What it prints goes to `stdout`, or to the same place as what this process prints. The pipe stays open: a worker
+    whose supervisor has gone sees its end, and stops. Workers have a session of their own, so that Ctrl-C reaches the
+    supervisor alone, which then stops them in order.
+
+    What crashed workers were at is run by one more, the quarantine: one message at a time and nothing else, so that
+    the next crash names its cause and no healthy message is ever near it. It is started when a crash is certified and
+    ends when it has nothing left to do.
+
+    `sources` run in the first worker. When that crashes, each gets a process to itself, so that a crash there names the
+    source that caused it, and stages go on meanwhile. One that crashes again and again, and gets no further in between,
+    ends the run when what it gave has been handled.
+
+    `edges` are those that the workers read, `all_edges` those of the whole pipeline. Workers find `inherited_fds` open.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        command: Sequence[str],
+        instructions: Callable[[int, Duty], bytes],
+        *,
+        sources: Sequence[str] = (),
+        edges: Sequence[str],
+        all_edges: Sequence[str],
+        workers: int,
+        grace_seconds: float,
+        note: Callable[[str], None],
+        stdout: IO[str] | None = None,
+        inherited_fds: Sequence[int] = (),
+    ) -> None:
+        self._name = new_worker_name()
+        self._broker = broker
+        self._command = command
+        self._instructions = instructions
+        self._edges = edges
+        self._all_edges = all_edges
+        self._grace_seconds = grace_seconds
+        self._note = note
+        self._stdout = stdout
+        self._inherited_fds = inherited_fds
+        self._sources = sources
+        self._slots = [Slot(number) for number in range(workers)]
+        self._quarantine = Slot(workers, Duty(quarantined=True))
+        self._source_slots: list[Slot] = []
+        self._stopping = asyncio.Event()
+        self._somebody_died = asyncio.Event()
+        self.failed: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    @property
+    def _every_slot(self) -> list[Slot]:
+        return [*self._slots, self._quarantine, *self._source_slots]
+
+    @property
+    def pids(self) -> list[int]:
+        """The worker processes alive now."""
+        slots = [*self._slots, *self._source_slots]
+        return [slot.process.pid for slot in slots if slot.process and slot.process.returncode is None]
+
+    @property
+    def has_told_why(self) -> bool:
+        """Whether a worker has ended with an error of its own, such as a resource that failed to close."""
+        return any(slot.process and slot.process.returncode == EXIT_TOLD_WHY for slot in self._every_slot)
+
+    async def start(self) -> None:
+        """Start every worker."""
+        for slot in self._slots:
+            self._watch(slot, self._keep_filled(slot))
+        self._watch(self._quarantine, self._keep_quarantine())
+
+    def _watch(self, slot: Slot, work: Coroutine[Any, Any, None]) -> None:
+        slot.watcher = asyncio.create_task(work)
+        slot.watcher.add_done_callback(self._on_end)
+
+    async def _keep_quarantine(self) -> None:
+        while not self._stopping.is_set():
+            self._somebody_died.clear()
+            with contextlib.suppress(BrokerError):
+                if await self._has_suspects() and not self._stopping.is_set():
+                    await self._run_one(self._quarantine)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_CERTIFICATE_POLL_SECONDS):
+                    await self._somebody_died.wait()
+
+    async def _has_suspects(self) -> bool:
+        """Whether a crashed worker, of this machine or another, has left something on the edges that are run here."""
+        dead = set(crashed(await self._broker.certificates()))
+        consumers = await self._broker.consumers_of(self._edges) if dead else {}
+        return any(names & dead for names in consumers.values())
+
+    async def _keep_filled(self, slot: Slot) -> None:
+        while not self._stopping.is_set():
+            code = await self._run_one(slot)
+            if self._stopping.is_set() or self.failed.done():
+                return
+            if code == EXIT_TOLD_WHY:
+                self.failed.set_result(code)
+                return
+            if slot.stillborn == _MOST_STILLBORN:
+                self.failed.set_exception(WorkerFailed(
+                    f"{_MOST_STILLBORN} workers in a row {describe(code)} before they could begin",
+                    hint="something dies while the pipeline is imported or its resources are opened; "
+                    "--workers 0 runs it in this process",
+                ))  # fmt: skip
+                return
+            if code != 0 and slot is self._slots[0] and not slot.stillborn:
+                self._part_the_sources(slot)
+            self._note(f"worker {slot.number + 1} {describe(code)}; starting another")
+            await self._pause(min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2.0 ** min(slot.failures, 10)))
+
+    # Sources apart
+
+    def _part_the_sources(self, first: Slot) -> None:
+        """Give each source a process to itself from now on."""
+        if first.duty.without_sources:
+            return
+        first.duty = Duty(without_sources=True)
+        for source in self._sources:
+            slot = Slot(first.number, Duty(only_source=source))
+            self._source_slots.append(slot)
+            self._watch(slot, self._keep_source(slot))
+
+    async def _keep_source(self, slot: Slot) -> None:
+        source, deaths, cursors = slot.duty.only_source, 0, dict[bytes, bytes]()
+        while not self._stopping.is_set():
+            code = await self._run_one(slot)
+            if code == 0 or self._stopping.is_set() or self.failed.done():
+                return
+            if code == EXIT_TOLD_WHY:
+                self.failed.set_result(code)
+                return
+            looking = insist(partial(cursors_of, self._broker, source), what="looking at cursors")
+            before, cursors = cursors, await looking
+            deaths = deaths + 1 if cursors == before or not deaths else 1
+            if deaths == _MOST_DEATHS_OF_A_SOURCE:
+                await self._give_up_on(source, f"{describe(code)} {deaths} times in a row")
+                return
+            self._note(f'the worker of source "{source}" {describe(code)}; starting another')
+            await self._pause(_FIRST_PAUSE_SECONDS * 2.0**deaths)
+
+    async def _give_up_on(self, source: str, how: str) -> None:
+        """What the source gave is handled first: the next run would not come further either."""
+        self._note(f'the worker of source "{source}" {how}; this run ends when what has been given is handled')
+        looking = partial(self._broker.outstanding, self._edges)
+        while not self._stopping.is_set() and any((await insist(looking, what="watching the pipeline")).values()):
+            await self._pause(_CERTIFICATE_POLL_SECONDS)
+        if not self.failed.done():
+            self.failed.set_exception(WorkerFailed(
+                f'source "{source}" ends its worker: with nothing else in the process, it {how}',
+                hint="it may have run out of memory, or code in C has crashed; --workers 0 runs it in this process",
+            ))  # fmt: skip
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait so long, but no longer than until the workers are to stop."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+
+    def _on_end(self, watcher: asyncio.Task[None]) -> None:
+        """Without its watcher a slot would stay empty for ever, and nobody would know."""
+        if not watcher.cancelled() and (error := watcher.exception()) and not self.failed.done():
+            self.failed.set_exception(error)
+
+    async def _run_one(self, slot: Slot) -> int:
+        loop = asyncio.get_running_loop()
+        started_at = loop.time()
+        process = slot.process = await asyncio.create_subprocess_exec(
+            *self._command,
+            stdin=PIPE,
+            stdout=self._stdout,
+            start_new_session=True,
+            pass_fds=self._inherited_fds,
+            env={**os.environ, SUPERVISOR_VARIABLE: self._name},
+        )
+        assert process.stdin is not None
+        with contextlib.suppress(RuntimeError, ProcessLookupError):  # it may have died at once
+            process.stdin.write(self._instructions(slot.number, slot.duty) + b"\n")
+            if self._stopping.is_set():  # too late for the signal that the others got
+                process.terminate()
+        code = await process.wait()
+        # One that ended in good order has signed off, and there is nothing to certify, whatever its exit code.
+        work = partial(self._certify, process.pid, describe(code))
+        had_signed_on = await self._unless_stopping(insist(work, what="certifying a death"))
+        lived_well = loop.time() - started_at > _LIVED_WELL_SECONDS
+        slot.failures = 0 if lived_well else slot.failures + 1
+        slot.stillborn = 0 if lived_well or had_signed_on or code == 0 else slot.stillborn + 1
+        return code
+
+    async def _certify(self, pid: int, how: str) -> bool:
+        """Whether there was anything to certify."""
+        was_asked = self._stopping.is_set()
+        had_signed_on = await certify_child(self._broker, pid, how, supervisor=self._name, was_asked=was_asked)
+        if had_signed_on:
+            self._somebody_died.set()
+        return had_signed_on
+
+    async def _unless_stopping(self, work: Coroutine[Any, Any, T]) -> T | None:
+        """See work done; once the workers are to stop, not for long: Redis may be gone, and a lease tells as well."""
+        task = asyncio.create_task(work)
+        stopping = asyncio.create_task(self._stopping.wait())
+        await asyncio.wait([task, stopping], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([task], timeout=_LAST_WORD_SECONDS)
+        stopping.cancel()
+        if task.done():
+            return task.result()
+        task.cancel()
+        return None
+
+    async def stop(self, hurry: asyncio.Event) -> None:
+        """Stop every worker: in order, quickly once `hurry` is set, and by force when it does not go."""
+        self._stopping.set()
+        self._somebody_died.set()
+        self._signal(signal.SIGTERM)
+        watchers = [slot.watcher for slot in self._every_slot if slot.watcher]
+        if not watchers:
+            return
+        ended = asyncio.gather(*watchers, return_exceptions=True)
+        hurrying = asyncio.create_task(self._pass_on(hurry))
+        try:
+            async with asyncio.timeout(self._grace_seconds + KILL_MARGIN_SECONDS):
+                await asyncio.shield(ended)
+        except TimeoutError:
+            self._signal(signal.SIGKILL)
+            await ended
+        finally:
+            hurrying.cancel()
+        with contextlib.suppress(BrokerError, TimeoutError):
+            async with asyncio.timeout(_LAST_WORD_SECONDS):
+                await sign_off_the_dead(self._broker, self._all_edges)
+
+    async def _pass_on(self, hurry: asyncio.Event) -> None:
+        await hurry.wait()
+        self._signal(signal.SIGINT)  # not once more what stop() has just sent: two of a kind may arrive as one
+        await asyncio.sleep(KILL_MARGIN_SECONDS)
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number: signal.Signals) -> None:
+        for slot in self._every_slot:
+            if slot.process is not None and slot.process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    slot.process.send_signal(number)
+
+
+def describe(code: int) -> str:
+    """How a process ended, for people.
+
+    >>> describe(-9), describe(1)
+    ('died of SIGKILL', 'ended with exit code 1')
+    """
+    return f"died of {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"

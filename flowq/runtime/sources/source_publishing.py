@@ -1,0 +1,196 @@
+"""Publishes the messages of a source in bulk: soon after they were yielded, but not while an edge is full."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import replace
+
+from flowq.broker.claims import claim_check
+from flowq.broker.client.retrying import insist
+from flowq.broker.flow_control.backpressure import Outlets
+from flowq.broker.publishing import CursorMove, Parcel, Refused
+from flowq.broker.redis_streams import Broker
+from flowq.delivery.chunks import MOST_PER_CALL
+from flowq.delivery.settlement import Output
+from flowq.errors import RequestRefused
+from flowq.graph.compilation.plan import Plan, StagePlan
+from flowq.graph.compilation.routing import edges_fed
+from flowq.graph.declaration.source_context import Saved
+from flowq.runtime.housekeeping.pause_watch import Pauses
+from flowq.runtime.sources.rejects import LONGEST_BODY_SHOWN, uncommittable
+from flowq.runtime.sources.source_buffer import Gathered, Portion
+from flowq.runtime.sources.source_intake import Taken
+
+log = logging.getLogger("flowq.runtime")
+
+_LONGEST_GATHER_SECONDS = 0.05
+_FULL_PAUSE_SECONDS = 0.1
+
+
+class TakenOver(Exception):
+    """Another worker runs the source, or Redis has lost the cursor that this one stored."""
+
+
+class SourcePublishing:
+    """Gathers the messages of one source and publishes them. Only `run` talks to Redis, so that the order is kept.
+
+    With `cursor_name`, each cursor is stored in the same call as the messages before it. `cursor` is the stored one.
+    """
+
+    def __init__(
+        self,
+        stage: StagePlan,
+        plan: Plan,
+        broker: Broker,
+        next_id: Callable[[], bytes],
+        *,
+        worker: str,
+        pauses: Pauses | None = None,
+        cursor_name: str = "",
+        cursor: bytes = b"",
+    ) -> None:
+        self._stage = stage
+        self._plan = plan
+        self._broker = broker
+        self._next_id = next_id
+        self._worker = worker
+        self._pauses = pauses
+        self._cursor_name = cursor_name
+        self._cursor = cursor
+        self._outlets = Outlets(broker, edges_fed(plan, stage))
+        self._gathered = Gathered(holds=bool(cursor_name), most_bytes=self._outlets.most_bytes)
+        self._claims = claim_check(broker, plan)
+        # A call is accepted or refused as a whole: small calls keep a small edge close to its size.
+        sizes = [edge.maxsize for edge in plan.edges_out_of(stage.name) if edge.maxsize]
+        self._most = max(1, min(MOST_PER_CALL, *(size // 10 for size in sizes)))
+        self._news = asyncio.Event()
+        self._is_due = asyncio.Event()
+        self._room = asyncio.Event()
+        self._has_ended = False
+        self._finished = ""
+
+    def add(self, taken: Taken) -> None:
+        """Add what the source has yielded or recorded next."""
+        if isinstance(taken, Saved):
+            self._gathered.save(taken.cursor)
+        else:
+            self._gathered.add(taken)
+        self._news.set()
+
+    async def until_there_is_room(self) -> None:
+        """Wait while a full call has been gathered."""
+        while self._gathered.is_full:
+            self._room.clear()
+            self._is_due.set()
+            await self._room.wait()
+
+    def end(self, *, finished: str = "") -> None:
+        """End the publishing. With `finished`, the source came to its end, and that is recorded.
+
+        Otherwise messages after the last cursor are dropped, since the source will yield them again.
+        """
+        self._has_ended, self._finished = True, finished
+        self._news.set()
+        self._is_due.set()
+
+    async def run(self) -> None:
+        """Publish until the end. Raises TakenOver, BrokerRefused."""
+        while not self._has_ended:
+            await self._news.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LONGEST_GATHER_SECONDS):
+                    await self._is_due.wait()
+            self._news.clear()
+            self._is_due.clear()
+            if not self._has_ended:
+                await self._flush()
+        await self._flush(finished=self._finished)
+
+    async def _flush(self, *, finished: str = "") -> None:
+        if self._pauses is not None:
+            await self._pauses.while_paused(self._stage.name)
+        while (portion := self._gathered.take(self._most, everything=bool(finished))) is not None:
+            await self._outlets.until_free()
+            portion = await self._deposited(portion)
+            last = "" if len(self._gathered) else finished
+            while (refusal := await self._refusal_of(portion, finished=last)) is not None:
+                portion = self._without_largest(portion, refusal)
+            self._outlets.sent(sum([len(entry.body) for entry in portion.entries]), handled=len(portion.entries))
+            self._room.set()
+
+    async def _deposited(self, portion: Portion) -> Portion:
+        """The same portion, its large bodies moved to the claim folder: once, however often publishing is retried."""
+        if (claims := self._claims) is None:
+            return portion
+        what = f"publishing from {self._stage.name}"
+        return replace(portion, entries=await insist(lambda: claims.deposit(portion.entries), what=what))
+
+    async def _refusal_of(self, portion: Portion, *, finished: str) -> RequestRefused | None:
+        """Publish a portion. Returns the error if a message in it is larger than Redis accepts."""
+        try:
+            await self._publish(portion, finished=finished)
+        except RequestRefused as error:
+            if max(map(_size, portion.entries), default=0) <= LONGEST_BODY_SHOWN:
+                raise
+            return error
+        return None
+
+    def _without_largest(self, portion: Portion, refusal: RequestRefused) -> Portion:
+        """The same portion with a dead letter in place of the largest message, so that the others can be stored."""
+        largest = max(portion.entries, key=_size)
+        letter = uncommittable(largest, refusal, worker=self._worker, run_id=self._broker.run_id)
+        log.warning("source %s: a message of %d bytes is more than Redis accepts", self._stage.name, _size(largest))
+        return replace(portion, entries=[letter if entry is largest else entry for entry in portion.entries])
+
+    async def _publish(self, portion: Portion, *, finished: str) -> None:
+        parcels, token, name = self._parcels(portion), self._next_id().decode(), self._stage.name
+        cursor = self._cursor if portion.cursor is None else portion.cursor
+        move = CursorMove(self._cursor_name, self._cursor, cursor) if self._cursor_name else None
+
+        async def attempt() -> bool:
+            published = await self._broker.publish_together(
+                parcels, token=token, source=name, move=move, finished=finished, runner=self._worker
+            )
+            if published.is_elsewhere:
+                raise TakenOver
+            return published.full_at is None
+
+        async def is_stored() -> bool:
+            try:
+                return await insist(attempt, what=what)
+            except RequestRefused:
+                if not await insist(lambda: self._broker.was_published(token), what=what):
+                    raise
+                return False  # stored, only the replies were lost: the next attempt with this token confirms it
+
+        what, n_pauses = f"publishing from {name}", 0
+        while not await is_stored():
+            await asyncio.sleep(_FULL_PAUSE_SECONDS)  # others empty it
+            n_pauses += 1
+            if self._claims is not None:
+                await self._claims.refresh(portion.entries, n_pauses=n_pauses)
+        self._cursor = cursor
+
+    def _parcels(self, portion: Portion) -> list[Parcel]:
+        messages: defaultdict[str, list[Output]] = defaultdict(list)
+        refused: defaultdict[str, list[Refused]] = defaultdict(list)
+        for entry in portion.entries:
+            if isinstance(entry, Output):
+                messages[entry.edge].append(entry)
+            else:
+                refused[entry.edge].append(entry)
+        parcels: list[Parcel] = []
+        for name in dict.fromkeys([*messages, *refused]):
+            edge = self._plan.edge_by_name[name]
+            seen_ms = self._plan.stage(edge.target).seen_ms
+            deduplicated_by = edge.target if seen_ms else None
+            parcels.append(Parcel(name, messages[name], refused[name], deduplicated_by, edge.maxsize, seen_ms))
+        return parcels
+
+
+def _size(entry: Output | Refused) -> int:
+    return len(entry.body)

@@ -1,0 +1,120 @@
+"""Stages that settle before their handler has finished: ack="first" and ack="manual"."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import partial
+
+from flowq.broker.client.retrying import insist
+from flowq.broker.redis_streams import Broker
+from flowq.dead_letters.repairing import bury
+from flowq.delivery.claim import is_claimed
+from flowq.delivery.message import Delivery
+from flowq.delivery.settlement import Ack, DeadLetter, Interrupted, Outcome, Output, Succeeded
+from flowq.errors import FlowqError
+from flowq.graph.compilation.plan import StagePlan
+from flowq.runtime.handlers.concluding import conclude
+from flowq.runtime.stage.outbox import Outbox
+from flowq.runtime.stage.settler import Settler
+
+_Entry = tuple[str, bytes]  # two edges may give the same entry id
+
+
+class DeliveryLost(FlowqError):
+    """`await ctx.ack()` of a message that has been reclaimed by another worker. What was emitted is not sent."""
+
+    code = "FQ304"
+
+
+class EarlyAck:
+    """Settles deliveries of one stage without waiting for their handlers.
+
+    Outputs that come after the settlement cannot be part of it: `outbox` publishes them. A failure after it becomes a
+    dead letter, never a retry.
+    """
+
+    def __init__(self, broker: Broker, stage: StagePlan, settler: Settler, outbox: Outbox) -> None:
+        self.outbox = outbox
+        self._broker = broker
+        self._stage = stage
+        self._settler = settler
+        self._acked: set[_Entry] = set()  # and not concluded
+        self._acking: defaultdict[_Entry, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    # Before the handler
+
+    async def win(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
+        """Settle deliveries before their handlers run. Returns those that may run: no other worker will run them."""
+        by_edge: defaultdict[str, list[Delivery]] = defaultdict(list)
+        for delivery in deliveries:
+            by_edge[delivery.edge].append(delivery)
+        won: list[Delivery] = []
+        for edge, together in by_edge.items():
+            gone = await self._settler.settle_now(edge, [((delivery,), _ACK) for delivery in together])
+            won += [delivery for delivery in together if delivery not in gone] if gone else together
+        self._acked.update([(delivery.edge, delivery.entry_id) for delivery in won])
+        return won
+
+    # While it runs
+
+    async def commit(self, delivery: Delivery, outputs: Sequence[Output]) -> None:
+        """Settle a delivery now, with these outputs; if it is settled already, publish them. Raises DeliveryLost."""
+        # A commit cancelled half-way may or may not have been written: let it finish.
+        committing = asyncio.ensure_future(self._commit(delivery, outputs))
+        try:
+            await asyncio.shield(committing)
+        except asyncio.CancelledError:
+            await asyncio.wait([committing])
+            raise
+
+    async def _commit(self, delivery: Delivery, outputs: Sequence[Output]) -> None:
+        entry = delivery.edge, delivery.entry_id
+        async with self._acking[entry]:
+            if entry in self._acked:
+                self.outbox.add(outputs)
+                await self.outbox.flush()
+                return
+            gone = await self._settler.settle_now(delivery.edge, [((delivery,), Ack(outputs, filtered=False))])
+            if gone:
+                raise DeliveryLost(
+                    "another worker has reclaimed the message, and runs it again",
+                    hint="this worker was cut off or suspended for longer than its lease; do not catch this error",
+                )
+            self._acked.add(entry)
+
+    # After it
+
+    def is_settled(self, delivery: Delivery) -> bool:
+        """Whether a delivery has been settled and not concluded."""
+        return (delivery.edge, delivery.entry_id) in self._acked
+
+    async def conclude(self, delivery: Delivery, outcome: Outcome) -> None:
+        """Act on the outcome of a delivery: settle it, publish its outputs, or bury it."""
+        settlement = conclude(outcome, delivery, self._stage.retry)
+        if not self.is_settled(delivery):
+            self._settler.add(delivery.edge, ((delivery,), settlement))
+        elif isinstance(outcome, Succeeded):
+            # Released only now: a dead letter would have needed the body.
+            is_released = is_claimed(delivery.header_bytes) and self._stage.keep is None
+            self.outbox.add(outcome.outputs, [delivery.body] if is_released else ())
+        elif isinstance(settlement, DeadLetter):
+            await self._bury(delivery, settlement)
+        else:
+            happened = "stopped" if isinstance(outcome, Interrupted) else "failed"
+            error = getattr(outcome, "error", None)
+            await self._bury(delivery, DeadLetter(f"{happened} after it was acknowledged", error, delivery.header))
+        # Last: a stop that cancels this must know until then that the delivery was settled.
+        entry = delivery.edge, delivery.entry_id
+        self._acked.discard(entry)
+        self._acking.pop(entry, None)
+
+    async def _bury(self, delivery: Delivery, letter: DeadLetter) -> None:
+        await insist(
+            partial(bury, self._broker, self._stage.name, delivery, letter),
+            what=f"adding a dead letter of {self._stage.name}",
+        )
+
+
+_ACK = Ack((), filtered=False)

@@ -1,0 +1,104 @@
+"""Publishes the outputs of messages that were settled before their handler ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from collections.abc import Sequence
+
+from flowq.broker.client.retrying import insist
+from flowq.broker.flow_control.backpressure import Outlets
+from flowq.broker.message_ids import MessageIds
+from flowq.broker.publishing import Parcel
+from flowq.broker.redis_streams import Broker
+from flowq.broker.released import release
+from flowq.broker.settling import Settling
+from flowq.delivery.chunks import portions
+from flowq.delivery.settlement import Output
+from flowq.errors import BrokerError
+from flowq.runtime.stage.coalescing import Coalescing
+
+
+class Outbox(Coalescing):
+    """The outputs of one stage that no settlement carries. `len()` is the number of handled messages that wait in it.
+
+    Sets `has_room` after each publication. Every call has a token, so that it can be repeated until Redis answers; the
+    token is removed afterwards.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        stage: str,
+        settling: Settling,
+        outlets: Outlets,
+        *,
+        has_room: asyncio.Event | None = None,
+    ) -> None:
+        super().__init__()
+        self._broker = broker
+        self._stage = stage
+        self._settling = settling
+        self._outlets = outlets
+        self._has_room = has_room or asyncio.Event()
+        self._tokens = MessageIds()
+        self._outputs: list[Output] = []
+        self._released: list[bytes] = []
+        self._n_waiting = 0
+
+    def __len__(self) -> int:
+        return self._n_waiting
+
+    def add(self, outputs: Sequence[Output], released: Sequence[bytes] = ()) -> None:
+        """Publish these with the next call, then release the claimed bodies `released`."""
+        if outputs or released:
+            self._outputs += outputs
+            self._released += released
+            self._n_waiting += 1
+            self._wake.set()
+
+    async def _write_added(self) -> None:
+        outputs, self._outputs = self._outputs, []
+        released, self._released = self._released, []
+        n_waiting = self._n_waiting
+        if outputs:
+            await self._publish(outputs)
+            self._outlets.sent(sum([len(output.body) for output in outputs]), handled=n_waiting)
+            await self._outlets.count()  # no settlement reports how full they are
+        if released:
+            await release(self._broker, released)
+        self._n_waiting -= n_waiting
+        self._has_room.set()
+
+    async def _publish(self, outputs: Sequence[Output]) -> None:
+        what = f"publishing for {self._stage}"
+        if (claims := self._settling.claims) is not None:
+            given = outputs
+            outputs = await insist(lambda: claims.deposit(given), what=what)
+        by_delay: defaultdict[int, list[Output]] = defaultdict(list)
+        for output in outputs:
+            by_delay[output.delay_ms].append(output)
+        tokens: list[str] = []
+        for delay_ms, delayed_alike in by_delay.items():
+            for portion in portions(delayed_alike):
+                tokens.append(token := self._tokens.next().decode())
+                await insist(lambda: self._send(portion, token, delay_ms), what=what)  # noqa: B023  (called here)
+        with contextlib.suppress(BrokerError):  # they expire in an hour anyway
+            await self._broker.ask([(b"ZREM", self._broker.keys.published, *tokens)])
+
+    async def _send(self, outputs: Sequence[Output], token: str, delay_ms: int) -> None:
+        by_edge: defaultdict[str, list[Output]] = defaultdict(list)
+        for output in outputs:
+            by_edge[output.edge].append(output)
+        seen_ms = self._settling.deduplicating
+        parcels = [
+            Parcel(
+                edge,
+                messages,
+                deduplicated_by=edge.rpartition(">")[2] if edge in seen_ms else None,
+                seen_ms=seen_ms.get(edge, 0),
+            )
+            for edge, messages in by_edge.items()
+        ]
+        await self._broker.publish_together(parcels, token=token, delay_ms=delay_ms, source=self._stage)

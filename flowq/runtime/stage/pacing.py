@@ -1,0 +1,292 @@
+"""Keeps the starts of a stage within its rate, per key and over all workers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from functools import partial
+from math import inf
+from typing import NamedTuple
+
+from flowq.broker.claims import redeem
+from flowq.broker.client.retrying import insist
+from flowq.broker.flow_control.limiter import Finished, Turn, Turns
+from flowq.broker.redis_streams import Broker
+from flowq.delivery.encoding.codec import decoder, value_of
+from flowq.delivery.message import Delivery
+from flowq.delivery.policy import Rate
+from flowq.delivery.settlement import Failed, Interrupted, Outcome, Postponed, Succeeded, TimedOut
+from flowq.errors import BodyElsewhere, DecodeError, Reject, RetryLater
+from flowq.graph.compilation.plan import Plan, StagePlan
+from flowq.graph.compilation.stage_types import StageTypes
+from flowq.runtime.identity import Identity
+from flowq.runtime.server_clock import ServerClock
+from flowq.runtime.stage.read_ahead import LOCAL_WORK_SECONDS
+
+_SWEEP_SECONDS = 1.0
+_LATE_SECONDS = 0.1
+_LONGEST_LEAD_SECONDS = 1.5  # Redis gives turns up to two seconds ahead
+_MOST_QUESTIONS = 3
+_PACE_SAID_SECONDS, _MOST_PACES = 600.0, 10_000  # Redis keeps a pace for an hour
+_MOST_STEPS = 10  # of a thousand keys: more than a worker starts in a second
+
+
+class _Start(NamedTuple):
+    """When a turn begins: by the clock of this process, and by that of Redis, in seconds."""
+
+    at: float
+    for_redis: float
+
+
+class Pacer:
+    """Reserves the turns of deliveries, a batch at a time, reports those that have finished, and holds keys.
+
+    The key of a message is the value of `Rate(by=...)`, or the stage itself. A message whose key cannot be determined
+    is not paced: handling it will show what is wrong with it.
+    """
+
+    def __init__(self, stage: StagePlan, plan: Plan, rate: Rate, broker: Broker, identity: Identity) -> None:
+        self._stage = stage
+        self._rate = rate
+        self._identity = identity
+        self._claims = broker.claims
+        self._turns = Turns(broker, stage.name, stage.in_edges, rate)
+        self._decode_any = decoder(stage.accepts)
+        self._types = StageTypes(stage, plan)
+        self._reports_all = rate.concurrency is not None or rate.adaptive
+        self._limited = {key for key, own in rate.keys.items() if own.concurrency is not None}
+        self._started: dict[tuple[str, bytes], tuple[str, str]] = {}  # key and worker of those to report
+        self._starts: dict[tuple[str, bytes], _Start] = {}  # of turns that have been granted and not used
+        self._reserving = asyncio.Lock()
+        self._clock = ServerClock()
+        self._latency_seconds = 0.0
+        self._calling = asyncio.Lock()
+        self._finished: list[Finished] = []
+        self._look_at: set[str] = set()
+        self._paces: dict[str, tuple[float, float]] = {}  # what ctx.pace() asked for, and how long Redis keeps it
+        self._news = asyncio.Event()
+        self._swept_at = 0.0
+
+    # Before
+
+    async def turns(self, deliveries: Sequence[Delivery], *, again: bool = False) -> list[Turn | Postponed]:
+        """The turn of each delivery, or its postponement. `again`: they have missed their turns."""
+        try:
+            keys = [self.key_of(delivery) for delivery in deliveries]
+        except BodyElsewhere:
+            keys = [await self._key_of_claimed(delivery) for delivery in deliveries]
+        asked = [(key, delivery) for key, delivery in zip(keys, deliveries, strict=True) if key is not None]
+        if not asked:
+            return [Turn() for _ in deliveries]
+        async with self._reserving:
+            given = iter(await self._reserve(asked, again))
+        now = self._now()
+        turns: list[Turn | Postponed] = []
+        for key, delivery in zip(keys, deliveries, strict=True):
+            turn, start, worker = (Turn(), _Start(now, 0.0), "") if key is None else next(given)
+            entry = delivery.edge, delivery.entry_id
+            if turn.queues or turn.comes_back:
+                self._started.pop(entry, None)
+                self._starts.pop(entry, None)
+                postponed = Postponed(key=key or "") if turn.queues else Postponed(turn.wait_seconds, granted=True)
+                turns.append(postponed)
+                continue
+            if key is not None:
+                turn = turn._replace(wait_seconds=max(0.0, start.at - now))
+                self._starts[entry] = start
+                if self._reports_all or turn.tries or key in self._limited:
+                    self._started[entry] = key, worker
+            turns.append(turn)
+        return turns
+
+    async def _reserve(self, asked: Sequence[tuple[str, Delivery]], again: bool) -> list[tuple[Turn, _Start, str]]:
+        """The turn of each delivery, its start, and the worker name under which it was granted.
+
+        A reply that was slow, or lost and repeated, grants turns that have passed. Their deliveries ask again, for
+        turns later by the current latency of replies; after a few attempts in vain they are postponed.
+        """
+        found: dict[int, tuple[Turn, _Start, str]] = {}
+        left = list(range(len(asked)))
+        entries = [(delivery.edge, delivery.entry_id) for _, delivery in asked]
+        missed = {entry: self._starts[entry].for_redis for entry in entries if entry in self._starts} if again else {}
+        for _ in range(_MOST_QUESTIONS):
+            worker = self._identity.worker
+            answers = await self._ask([asked[i] for i in left], worker, again=again, missed=missed)
+            found.update((i, (turn, start, worker)) for i, (turn, start) in zip(left, answers, strict=True))
+            is_lapsed = worker != self._identity.worker  # and its slots with it
+            over_at = inf if is_lapsed else self._now() - _LATE_SECONDS
+            left = [i for i in left if _starts(found[i][0]) and found[i][1].at < over_at]
+            if not left:
+                break
+            again, missed = True, {entries[i]: found[i][1].for_redis for i in left}
+        for i in left:
+            key, delivery = asked[i]
+            self._finished.append(Finished(key, found[i][2], delivery, 0.0, b"n"))
+            self._news.set()
+            found[i] = Turn(_LATE_SECONDS, comes_back=True), _Start(inf, 0.0), ""
+        return [found[i] for i in range(len(asked))]
+
+    async def _ask(
+        self,
+        asked: Sequence[tuple[str, Delivery]],
+        worker: str,
+        *,
+        again: bool,
+        missed: Mapping[tuple[str, bytes], float],
+    ) -> Iterable[tuple[Turn, _Start]]:
+        is_slow = self._latency_seconds > _LATE_SECONDS / 2
+        lead = min(2 * self._latency_seconds, _LONGEST_LEAD_SECONDS) if is_slow else 0.0
+        sent_at, token, soon = self._now(), self._turns.new_token(), LOCAL_WORK_SECONDS + lead
+        reserve = partial(
+            self._turns.reserve, asked, worker=worker, soon_seconds=soon, lead_seconds=lead, again=again, missed=missed,
+            token=token,
+        )  # fmt: skip
+        given = await insist(reserve, what=f"pacing {self._stage.name}")
+        arrived_at, given_at = self._now(), self._turns.given_at
+        self._latency_seconds = arrived_at - sent_at
+        self._clock.note(sent_at, arrived_at, given_at)
+        starts = [given_at + turn.wait_seconds for turn in given]
+        return [(turn, _Start(self._clock.local(at), at)) for turn, at in zip(given, starts, strict=True)]
+
+    def has_missed(self, delivery: Delivery) -> bool:
+        """Whether its turn has passed. Then it must ask again: after a standstill, all of them would start at once."""
+        start = self._starts.get((delivery.edge, delivery.entry_id))
+        return start is not None and start.at + _LATE_SECONDS < self._now()
+
+    def let_go(self, delivery: Delivery) -> None:
+        """Report that this delivery will not be started here."""
+        self._report(delivery, 0.0, b"n")
+
+    # After
+
+    async def watch(self, delivery: Delivery, handling: Awaitable[Outcome]) -> Outcome:
+        """Await the handling of a delivery. The outcome says for how long its key is held, if it is."""
+        began_at = self._now()
+        return await self.judge(delivery, await handling, began_at)
+
+    async def judge(self, delivery: Delivery, outcome: Outcome, began_at: float) -> Outcome:
+        """Hold the key if its handler asked for that, and report the outcome to Redis."""
+        if isinstance(outcome, Failed) and isinstance(outcome.error, RetryLater) and outcome.error.hold:
+            outcome = await self._hold(delivery, outcome.error)
+        elif isinstance(outcome, Succeeded) and outcome.pace_seconds:
+            await self._pace(delivery, outcome.pace_seconds)
+        self._report(delivery, self._now() - began_at, _verdict(outcome))
+        return outcome
+
+    async def judge_all(self, deliveries: Sequence[Delivery], outcome: Outcome, began_at: float) -> Outcome:
+        """`judge` for deliveries that share an outcome."""
+        for delivery in deliveries:
+            outcome = await self.judge(delivery, outcome, began_at)
+        return outcome
+
+    async def _hold(self, delivery: Delivery, error: RetryLater) -> Failed:
+        key = await self._key_of_claimed(delivery)
+        if key is None:
+            return Failed(error)
+        hold = partial(self._turns.hold, key, error.after, error.reason, token=self._turns.new_token())
+        seconds = await insist(hold, what=f"holding {key}")
+        return Failed(RetryLater(error.reason, after=seconds, hold=error.hold))
+
+    async def _pace(self, delivery: Delivery, seconds: float) -> None:
+        """Pass on the pace that a handler asks for, at long intervals: it may ask with every message."""
+        key = await self._key_of_claimed(delivery)
+        if key is None or ((said := self._paces.get(key)) is not None and said[0] == seconds and self._now() < said[1]):
+            return
+        if await insist(partial(self._turns.pace, key, seconds), what=f"pacing {key}"):
+            if len(self._paces) >= _MOST_PACES:
+                self._paces.clear()
+            self._paces[key] = seconds, self._now() + _PACE_SAID_SECONDS
+
+    def _report(self, delivery: Delivery, took_seconds: float, verdict: bytes) -> None:
+        entry = delivery.edge, delivery.entry_id
+        self._starts.pop(entry, None)
+        started = self._started.pop(entry, None)
+        if started is not None:
+            self._finished.append(Finished(*started, delivery, took_seconds, verdict))
+            self._news.set()
+
+    def queued(self, keys: Iterable[str | None]) -> None:
+        """Messages of these keys have joined their queues: look whether the keys are free."""
+        self._look_at.update(key for key in keys if key is not None)
+        self._news.set()
+
+    async def run(self) -> None:
+        """Report what has finished, and sweep for forgotten queues now and then, until cancelled."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_SWEEP_SECONDS):
+                    await self._news.wait()
+            is_due = self._now() - self._swept_at >= _SWEEP_SECONDS  # even if news of other keys never stops
+            if is_due:
+                self._swept_at = self._now()
+            await self.flush(sweep=is_due)
+            if is_due and self._rate.by is not None:
+                await self._forget()
+
+    async def flush(self, *, sweep: bool = False) -> None:
+        """Report what has finished."""
+        async with self._calling:
+            self._news.clear()
+            finished, self._finished = self._finished, []
+            look_at, self._look_at = list(self._look_at), set()
+            if finished or look_at or sweep:
+                call = partial(self._turns.call, finished, look_at, sweep=sweep, token=self._turns.new_token())
+                more = await insist(call, what=f"returning turns in {self._stage.name}")
+                if more:
+                    self.queued(more)
+
+    async def _forget(self) -> None:
+        """Forget unused keys: continue while many are found, but not for long."""
+        what = f"forgetting keys of {self._stage.name}"
+        for _ in range(_MOST_STEPS):
+            if not await insist(partial(self._turns.forget, token=self._turns.new_token()), what=what):
+                break
+
+    def key_of(self, delivery: Delivery) -> str | None:
+        """The pacing key of a delivery, None if it cannot be determined. Raises BodyElsewhere."""
+        by = self._rate.by
+        if by is None:
+            return ""
+        try:
+            # A line break separates the words of a queue.
+            decode = self._decode_any
+            if b" t=" in delivery.header_bytes:
+                decode = self._types.decoder(delivery.header.type_tag) or decode
+            return str(value_of(decode(delivery.content), by)).replace("\n", " ")
+        except BodyElsewhere:
+            raise
+        except (Exception, GeneratorExit, SystemExit):  # noqa: BLE001  (undecodable bytes, or the user's property)
+            return None
+
+    async def _key_of_claimed(self, delivery: Delivery) -> str | None:
+        """`key_of`, also for a claimed body, which is not kept for the handler: many deliveries may be waiting."""
+        try:
+            return self.key_of(await redeem(self._claims, delivery))
+        except DecodeError:
+            return None
+
+    @staticmethod
+    def _now() -> float:
+        return time.monotonic()  # not the time of the loop, which stands still while a handler blocks it
+
+
+def _starts(turn: Turn) -> bool:
+    return not (turn.queues or turn.comes_back)
+
+
+def _verdict(outcome: Outcome) -> bytes:
+    match outcome:
+        case Succeeded():
+            return b"o"
+        case Failed(RetryLater(hold=str())):
+            return b"h"
+        case Failed(Reject()):
+            return b"r"
+        case Failed() | TimedOut():
+            return b"f"
+        case Interrupted() | Postponed():
+            return b"n"
+        case _:  # not the fault of the key
+            return b"r"
