@@ -15,7 +15,7 @@ from flowq.broker.message_ids import MessageIds
 from flowq.broker.open import open_broker
 from flowq.broker.redis_streams import Broker
 from flowq.broker.shared import SharedBroker
-from flowq.delivery.chunks import portions
+from flowq.delivery.chunks import chunks
 from flowq.delivery.durations import seconds
 from flowq.delivery.message import one_word
 from flowq.delivery.policy import Durability
@@ -148,7 +148,7 @@ class Publisher:
         next_id = self._ids.next
         most_bytes = self._outlets_to(edge).most_bytes
         try:
-            for outputs in portions((self._encode(edge, message, next_id()) for message in messages), most_bytes):
+            for outputs in chunks((self._encode(edge, message, next_id()) for message in messages), most_bytes):
                 # With the number of messages, so that a different call is not mistaken for a repeated one.
                 token = f"{call}:{pushed.appended + pushed.duplicates}+{len(outputs)}"
                 more = await self._publish(edge, outputs, token, delay_seconds, wait)

@@ -136,7 +136,7 @@ class Keys:
         return self._key("workers")
 
     @property
-    def certificates(self) -> str:
+    def death_records(self) -> str:
         """Hash: workers that are known to be gone, and how they went."""
         return self._key("certificates")
 

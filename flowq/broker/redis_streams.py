@@ -221,29 +221,29 @@ class Broker:
         """Sign a worker off; returns the number of edges on which something is still pending for it."""
         keys = self.keys
         streams = [keys.edge(edge) for edge in edges]
-        names = [keys.workers, keys.certificates, as_stored(keys.lease(worker)), *streams]
+        names = [keys.workers, keys.death_records, as_stored(keys.lease(worker)), *streams]
         left: int = await self.script(scripts.RETIRE, names, GROUP, as_stored(worker), reason)
         return left
 
-    async def certify_dead(self, worker: str, reason: str) -> None:
+    async def record_death(self, worker: str, reason: str) -> None:
         """Tell everybody that a worker's process is gone, so that nobody waits for its lease."""
-        names = [self.keys.certificates, as_stored(self.keys.lease(worker)), self.keys.workers]
-        await self.script(scripts.CERTIFY, names, as_stored(worker), reason)
+        names = [self.keys.death_records, as_stored(self.keys.lease(worker)), self.keys.workers]
+        await self.script(scripts.RECORD_DEATH, names, as_stored(worker), reason)
 
     async def forget(self, workers: Sequence[str]) -> None:
         """Strike off workers that are gone and have left nothing behind."""
         if workers:
             keys, names = self.keys, [as_stored(worker) for worker in workers]
-            await self.script(scripts.STRIKE_OFF, [keys.workers, keys.certificates, keys.suspects], *names)
+            await self.script(scripts.STRIKE_OFF, [keys.workers, keys.death_records, keys.suspects], *names)
 
     async def registered_workers(self) -> dict[str, dict[str, Any]]:
         """Everybody who is signed on, by name, with what they told of themselves."""
         reply = await self._control.call(b"HGETALL", self.keys.workers, timeout_seconds=CALL_TIMEOUT_SECONDS)
         return {name_in(name): worker_facts(info) for name, info in pairs(reply)}
 
-    async def certificates(self) -> dict[str, str]:
+    async def death_records(self) -> dict[str, str]:
         """The workers known to be gone, and how they went."""
-        reply = await self._control.call(b"HGETALL", self.keys.certificates, timeout_seconds=CALL_TIMEOUT_SECONDS)
+        reply = await self._control.call(b"HGETALL", self.keys.death_records, timeout_seconds=CALL_TIMEOUT_SECONDS)
         return {name_in(name): text_in(how) for name, how in pairs(reply)}
 
     async def consumers_of(self, edges: Sequence[str]) -> dict[str, set[str]]:

@@ -1,4 +1,4 @@
-"""Death certificates: a worker's process is known to be gone, so that its lease need not run out."""
+"""Death records: a worker process is known to be gone, so that nobody waits for its lease to expire."""
 
 from __future__ import annotations
 
@@ -9,41 +9,41 @@ from flowq.broker.redis_streams import Broker
 from flowq.runtime.identity import process_birth, process_space
 
 CRASH = "crash: "
-"""The prefix of the certificate of a worker whose supervisor saw it crash."""
+"""The prefix of the death record of a worker whose supervisor saw it crash."""
 
 
-def crashed(certificates: Mapping[str, str]) -> dict[str, str]:
+def crashed(records: Mapping[str, str]) -> dict[str, str]:
     """The workers among these that crashed, and how."""
-    return {name: how.removeprefix(CRASH) for name, how in certificates.items() if how.startswith(CRASH)}
+    return {name: how.removeprefix(CRASH) for name, how in records.items() if how.startswith(CRASH)}
 
 
-async def certify_child(broker: Broker, pid: int, how: str, *, supervisor: str, was_asked: bool) -> bool:
-    """Certify the death of a child of this supervisor. Unless it signed off or was asked to stop, it crashed.
+async def record_death_of_child(broker: Broker, pid: int, how: str, *, supervisor: str, was_asked: bool) -> bool:
+    """Record the death of a child of this supervisor. Unless it signed off or was asked to stop, it crashed.
 
-    Returns whether there was anything to certify.
+    Returns whether there was anything to record.
     """
     workers = await broker.registered_workers()
     # Not by machine: without /proc all machines look alike, and another one may have a worker with this pid.
     children = {name: facts for name, facts in workers.items() if facts.get("supervisor") == supervisor}
     names = _all_names({name: facts for name, facts in children.items() if facts.get("pid") == pid})
     for name in names:
-        await broker.certify_dead(name, f"stopped: {how}" if was_asked else CRASH + how)
+        await broker.record_death(name, f"stopped: {how}" if was_asked else CRASH + how)
     return bool(names)
 
 
-async def certify_lost_neighbours(broker: Broker) -> list[str]:
-    """Certify the workers of this machine whose processes no longer exist, as after `kill -9` of a whole run."""
+async def record_lost_neighbours(broker: Broker) -> list[str]:
+    """Record the deaths of workers of this machine whose processes are gone, as after `kill -9` of a whole run."""
     here = process_space()
     workers = await broker.registered_workers()
     lost = _all_names({name: facts for name, facts in workers.items() if _is_lost(facts, here)})
     for name in lost:
-        await broker.certify_dead(name, "lost: its process is gone")
+        await broker.record_death(name, "lost: its process is gone")
     return lost
 
 
 async def sign_off_the_dead(broker: Broker, edges: Sequence[str]) -> None:
-    """Sign off the certified dead that have left nothing on these edges. Called once all live workers have stopped."""
-    for name, how in (await broker.certificates()).items():
+    """Sign off the dead workers that have left nothing on these edges. Called once all live workers have stopped."""
+    for name, how in (await broker.death_records()).items():
         if not await broker.retire(name, edges, reason=how):
             await broker.forget([name])
 

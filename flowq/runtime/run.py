@@ -69,13 +69,13 @@ class Run:
         self._edges = [edge.name for edge in plan.edges]
         self._stages = [stage.name for stage in plan.consumers]
         self.id = ""
-        self.goes_on = False
+        self.resumed = False
         self._has_counted = False
 
     async def begin(self, options: RunOptions, *, fresh: bool = False) -> list[str]:
         """Begin a run, or continue one that was interrupted. Returns the sources that have to run."""
         selected = [source.name for source in self._plan.sources if not options.stages or source.name in options.stages]
-        self.id, self.goes_on, finished = await self._broker.begin_run(
+        self.id, self.resumed, finished = await self._broker.begin_run(
             new_run_id(),
             sources=selected,
             signature=options.signature(),

@@ -148,14 +148,14 @@ async def _(lab: Lab) -> None:
     await lab.other.broker.retire(lab.other.name, EDGES)
 
 
-@calls(scripts.CERTIFY)
+@calls(scripts.RECORD_DEATH)
 async def _(lab: Lab) -> None:
-    await lab.worker.broker.certify_dead(lab.other.name, "killed")
+    await lab.worker.broker.record_death(lab.other.name, "killed")
 
 
 @calls(scripts.STRIKE_OFF)
 async def _(lab: Lab) -> None:
-    await lab.worker.broker.certify_dead(lab.other.name, "killed")
+    await lab.worker.broker.record_death(lab.other.name, "killed")
     await lab.redis(b"HSET", lab.keys.suspects, b"entry", 1)
     await lab.worker.broker.forget([lab.other.name])
 

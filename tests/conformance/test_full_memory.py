@@ -109,7 +109,7 @@ async def test_leases_go_on_and_the_dead_are_reclaimed_when_memory_is_full(
     assert taken is not None
     assert len(taken.deliveries) == 1
     await other.broker.retire(other.name, EDGES, reason="in a hurry")
-    assert other.name in await worker.broker.certificates()
+    assert other.name in await worker.broker.death_records()
 
 
 async def test_a_worker_can_sign_on_when_memory_is_full(worker: Worker, fill_memory: Command) -> None:
@@ -149,9 +149,9 @@ async def test_what_fails_after_it_was_acknowledged_is_buried_when_memory_is_ful
 async def test_a_death_is_certified_when_memory_is_full(worker: Worker, other: Worker, fill_memory: Command) -> None:
     await fill_memory()
 
-    await other.broker.certify_dead(worker.name, "died of SIGKILL")
+    await other.broker.record_death(worker.name, "died of SIGKILL")
 
-    assert worker.name in await other.broker.certificates()
+    assert worker.name in await other.broker.death_records()
 
 
 async def test_dead_letters_can_be_put_back_when_memory_is_full(worker: Worker, fill_memory: Command) -> None:

@@ -189,7 +189,7 @@ async def test_a_message_deleted_by_hand_does_not_keep_a_dead_name_alive(
 
 async def crash(victim: Worker, taker: Worker, how: str = "died of SIGKILL") -> list[bytes]:
     """The victim dies, and the taker is given what it was at."""
-    await taker.broker.certify_dead(victim.name, how)
+    await taker.broker.record_death(victim.name, how)
     taken = await taker.broker.reclaim(IN, victim.name, taker.name, limit=100, crashed=how)
     assert taken is not None
     return [delivery.body for delivery in taken.deliveries]
@@ -273,7 +273,7 @@ async def test_a_worker_that_signs_off_leaves_no_name_behind(worker: Worker, oth
     assert worker.name not in await names_on(other)
     assert worker.name not in await other.broker.registered_workers()
     assert await other.broker.leases([worker.name]) == {worker.name: None}
-    assert await other.broker.certificates() == {}
+    assert await other.broker.death_records() == {}
 
 
 async def test_a_name_with_something_pending_stays_and_is_certified(worker: Worker, other: Worker) -> None:
@@ -281,7 +281,7 @@ async def test_a_name_with_something_pending_stays_and_is_certified(worker: Work
 
     assert await worker.broker.retire(worker.name, EDGES, reason="stopped in a hurry") == 1
 
-    assert await other.broker.certificates() == {worker.name: "stopped in a hurry"}
+    assert await other.broker.death_records() == {worker.name: "stopped in a hurry"}
     taken = await other.broker.reclaim(IN, worker.name, other.name, limit=10)
     assert taken is not None
     assert [delivery.body for delivery in taken.deliveries] == [b"left"]
@@ -297,16 +297,16 @@ async def test_signing_off_from_edges_that_are_gone_is_no_error(worker: Worker, 
 async def test_a_certificate_makes_an_end_of_the_lease(worker: Worker, other: Worker) -> None:
     await worker.given_one()
 
-    await other.broker.certify_dead(worker.name, "died of SIGSEGV")
+    await other.broker.record_death(worker.name, "died of SIGSEGV")
 
-    assert await other.broker.certificates() == {worker.name: "died of SIGSEGV"}
+    assert await other.broker.death_records() == {worker.name: "died of SIGSEGV"}
     assert await other.broker.reclaim(IN, worker.name, other.name, limit=10) is not None
 
 
 async def test_who_is_forgotten_is_neither_registered_nor_certified(worker: Worker, other: Worker) -> None:
-    await other.broker.certify_dead(worker.name, "died of SIGKILL")
+    await other.broker.record_death(worker.name, "died of SIGKILL")
 
     await other.broker.forget([worker.name])
 
-    assert await other.broker.certificates() == {}
+    assert await other.broker.death_records() == {}
     assert set(await other.broker.registered_workers()) == {other.name}

@@ -83,7 +83,7 @@ async def test_the_slots_of_a_worker_that_is_known_to_be_dead_lapse_at_once(work
     rate = Rate(FAST, concurrency=1)
     await asked(turns(other, rate), other, deliveries[0])
 
-    await worker.broker.certify_dead(other.name, "crash: died of SIGSEGV")
+    await worker.broker.record_death(other.name, "crash: died of SIGSEGV")
 
     assert await asked(turns(worker, rate), worker, deliveries[1]) == [Turn()]
 

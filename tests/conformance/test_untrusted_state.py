@@ -274,7 +274,7 @@ async def test_forged_figures_spoil_no_view(worker: Worker, keys: Keys, redis: C
 
 
 async def test_a_certificate_in_any_words_is_read(worker: Worker, keys: Keys, redis: Command) -> None:
-    await redis(b"HSET", keys.certificates, b"gone", b"\xff", b"\xff", b"crash: x")
+    await redis(b"HSET", keys.death_records, b"gone", b"\xff", b"\xff", b"crash: x")
 
     broker: Broker = worker.broker
-    assert set((await broker.certificates()).values()) == {"\\xff", "crash: x"}
+    assert set((await broker.death_records()).values()) == {"\\xff", "crash: x"}

@@ -156,7 +156,7 @@ async def test_what_a_dead_worker_had_is_reclaimed_in_parts(worker: Worker, serv
     heir = await Worker.sign_on(worker.broker.dialer, worker.broker.keys, "heir")
     await worker.publish(*(BODIES[n] for n in OTHERS))
     await worker.read()
-    await worker.broker.certify_dead(worker.name, "killed")
+    await worker.broker.record_death(worker.name, "killed")
     await set_limit(worker.broker)
     found: set[bytes] = set()
 

@@ -136,7 +136,7 @@ class Lab:
         consumers = await broker.consumers_of(edges)
         assert not any(consumers.values()), consumers
         assert await broker.registered_workers() == {}
-        assert await broker.certificates() == {}
+        assert await broker.death_records() == {}
 
     # Looking
 

@@ -198,7 +198,7 @@ async def test_a_handler_does_not_start_whose_message_another_worker_has_been_gi
     reader = Reader(broker, [">first"])
     asleep = await reader.read("asleep", count=3, block_ms=10)
     await reader.close()
-    await broker.certify_dead("asleep", "stopped")
+    await broker.record_death("asleep", "stopped")
     assert await other.reclaim(">first", "asleep", "other", limit=2)
 
     settling = Settling(broker, {}, keeps_answers=True)
@@ -523,7 +523,7 @@ async def test_what_a_crash_left_is_acknowledged_in_quarantine_as_elsewhere(ack:
     reader = Reader(broker, [">early"])
     assert len(await reader.read("dead", count=2, block_ms=10)) == 2
     await reader.close()
-    await broker.certify_dead("dead", f"{CRASH}died of SIGKILL")
+    await broker.record_death("dead", f"{CRASH}died of SIGKILL")
 
     quarantine = Runner(pipeline.plan, broker, RunOptions(), supervised=True, quarantined=True)
     await quarantine.start()

@@ -12,7 +12,7 @@ import pytest
 from flowq import Context, Pipeline, stage
 from flowq.broker.reader import Reader
 from flowq.broker.redis_streams import Broker
-from flowq.runtime.death_records import certify_child, certify_lost_neighbours, crashed
+from flowq.runtime.death_records import crashed, record_death_of_child, record_lost_neighbours
 from flowq.runtime.housekeeping.maintenance import kept_going
 from flowq.runtime.identity import is_this_machine, process_facts
 from flowq.runtime.process.runner import Runner
@@ -51,7 +51,7 @@ async def test_what_a_worker_left_that_is_known_to_be_dead_runs_at_once(lab: Lab
     record = Record()
     pipeline = recorded(record)
     dead = await left_by_a_worker(lab, pipeline, lease_ms=3_600_000)
-    await dead.certify_dead("dead", "died of SIGKILL")
+    await dead.record_death("dead", "died of SIGKILL")
 
     async with lab.running(pipeline):
         await eventually(lambda: len(record.arrived) == 30, seconds=1.0)
@@ -176,8 +176,8 @@ async def test_the_death_of_a_worker_is_certified_under_every_name_it_had(lab: L
             return runner.worker != name and runner.worker in await broker.registered_workers()
 
         await eventually(is_back)
-        assert await certify_child(broker, os.getpid(), "died of SIGKILL", supervisor="", was_asked=False)
-        assert crashed(await broker.certificates()).keys() == {name, runner.worker}
+        assert await record_death_of_child(broker, os.getpid(), "died of SIGKILL", supervisor="", was_asked=False)
+        assert crashed(await broker.death_records()).keys() == {name, runner.worker}
 
 
 async def test_a_worker_that_lost_its_registration_goes_on_under_another_name(lab: Lab) -> None:
@@ -204,9 +204,9 @@ async def test_a_worker_of_another_supervisor_with_the_same_pid_is_not_certified
     await broker.register("elsewhere", {**facts, "supervisor": "theirs"}, lease_ms=60_000, beat="1")
     await broker.register("ours", {**facts, "supervisor": "ours"}, lease_ms=60_000, beat="1")
 
-    assert await certify_child(broker, 4711, "died of SIGKILL", supervisor="ours", was_asked=False)
+    assert await record_death_of_child(broker, 4711, "died of SIGKILL", supervisor="ours", was_asked=False)
 
-    assert set(await broker.certificates()) == {"ours"}
+    assert set(await broker.death_records()) == {"ours"}
 
 
 async def test_where_machines_cannot_be_told_apart_no_neighbour_is_taken_for_dead(lab: Lab) -> None:
@@ -214,5 +214,5 @@ async def test_where_machines_cannot_be_told_apart_no_neighbour_is_taken_for_dea
     facts = {"host": "other", "pid": 2**22 + 1, "born": "", "where": ""}
     await broker.register("elsewhere", facts, lease_ms=60_000, beat="1")
 
-    assert await certify_lost_neighbours(broker) == []
+    assert await record_lost_neighbours(broker) == []
     assert not is_this_machine("other", "")

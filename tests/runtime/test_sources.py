@@ -297,7 +297,7 @@ async def test_a_source_goes_to_another_worker_when_its_own_is_gone_and_that_one
     await runners[0].start()
     await eventually(lambda: entered(1))
     await runners[1].start()
-    await broker.certify_dead(runners[0].worker, "it seemed so")
+    await broker.record_death(runners[0].worker, "it seemed so")
     await eventually(lambda: entered(3))
     may_go_on.set()
     await eventually(lambda: broker.is_source_finished("twice", options.signature()))

@@ -30,7 +30,7 @@ ABOUT = RunAbout(
     stages=(),
     drains=True,
     workers=2,
-    goes_on=False,
+    resumed=False,
     others=0,
     version="0.1.0",
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 
-from flowq.runtime.process.collector import spare_the_collector
+from flowq.runtime.process.gc_tuning import tune_gc
 from flowq.runtime.process.runner import Runner
 from flowq.runtime.resources import ResourceFailed
 
@@ -25,7 +25,7 @@ class InProcess:
 
     async def start(self) -> None:
         await self._runner.start()
-        spare_the_collector()
+        tune_gc()
 
     async def stop(self, hurry: asyncio.Event) -> None:
         try:

@@ -25,7 +25,7 @@ from flowq.cli.run.worker_process import Instructions
 from flowq.cli.views.run_screen import RunAbout, Screen, choose_screen
 from flowq.cli.views.table import console_for
 from flowq.graph.compilation.plan import Plan
-from flowq.runtime.death_records import certify_lost_neighbours
+from flowq.runtime.death_records import record_lost_neighbours
 from flowq.runtime.handlers.telemetry import Telemetry
 from flowq.runtime.process.runner import Runner
 from flowq.runtime.process.supervisor import Duty, Supervisor
@@ -76,7 +76,7 @@ class Session:
             run, sources = Run(self.plan, broker), []
             if self._runs_sources or self.fresh:
                 sources = await run.begin(options, fresh=self.fresh)
-            await certify_lost_neighbours(broker)
+            await record_lost_neighbours(broker)
             before = await run.snapshot()
             run.join(before)
             screen = self._screen()
@@ -146,7 +146,7 @@ class Session:
             stages=tuple(self.stages),
             drains=self.drains,
             workers=0 if self.memory else self.settings.workers,
-            goes_on=run.goes_on,
+            resumed=run.resumed,
             others=others,
             version=__version__,
         )

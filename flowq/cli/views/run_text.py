@@ -31,7 +31,7 @@ class RunAbout:
     stages: tuple[str, ...]
     drains: bool
     workers: int
-    goes_on: bool
+    resumed: bool
     others: int
     version: str
 
@@ -54,7 +54,7 @@ def first_lines(about: RunAbout, plan: Plan, width: int) -> list[Text]:
         parts.append(f"{about.workers} workers")
     if about.others:
         parts.append(f"joins {about.others} worker{'s' * (about.others > 1)}")
-    elif about.goes_on:
+    elif about.resumed:
         parts.append("resumes where it stopped")
     parts.append("exits when drained (--forever to stay)" if about.drains else "runs until stopped (--drain to exit)")
     how = Text(", ".join(parts))

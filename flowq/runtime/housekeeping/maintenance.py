@@ -27,7 +27,7 @@ _RENEWALS_PER_LEASE = 5
 _TICK_SECONDS = 1.0
 _LOOP_MAY_BLOCK_SECONDS = 3600.0
 _LONGEST_PROMOTE_PAUSE_SECONDS = 1.0
-_CERTIFICATE_POLL_SECONDS = 1.0
+_DEATH_POLL_SECONDS = 1.0
 _LONGEST_JOIN_SECONDS = 0.5  # it may be waiting for a Redis that does not answer
 _MOST_RECLAIMED = 200
 _FIRST_STUMBLE_PAUSE_SECONDS, _LONGEST_STUMBLE_PAUSE_SECONDS = 0.5, 10.0
@@ -207,14 +207,14 @@ class Reclaimer:
         surveyed_at = -survey_every
         while True:
             try:
-                certified = await self._broker.certificates()
+                certified = await self._broker.death_records()
                 now = time.monotonic()
                 if certified or now - surveyed_at >= survey_every:
                     surveyed_at = now
                     await self._survey(certified, now)
             except BrokerError:
                 self._looks.clear()
-            await asyncio.sleep(min(_CERTIFICATE_POLL_SECONDS, survey_every))
+            await asyncio.sleep(min(_DEATH_POLL_SECONDS, survey_every))
 
     async def _survey(self, certified: Mapping[str, str], now: float) -> None:
         consumers = await self._broker.consumers_of(self._all_edges)

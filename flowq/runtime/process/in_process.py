@@ -17,10 +17,10 @@ from flowq.delivery.durations import seconds
 from flowq.delivery.policy import Durability
 from flowq.errors import UsageError
 from flowq.graph.compilation.plan import Plan
-from flowq.runtime.death_records import certify_lost_neighbours
+from flowq.runtime.death_records import record_lost_neighbours
 from flowq.runtime.handlers.observation import Observer
 from flowq.runtime.handlers.telemetry import require_opentelemetry
-from flowq.runtime.process.collector import rarer_collections
+from flowq.runtime.process.gc_tuning import rarer_collections
 from flowq.runtime.process.runner import Runner
 from flowq.runtime.resources import ResourceFailed
 from flowq.runtime.run import DEFAULT_GRACE_SECONDS, DEFAULT_LEASE_SECONDS, Run, RunOptions, Summary, poll_seconds
@@ -87,7 +87,7 @@ async def run(
         loop = asyncio.get_running_loop()
         started_at = loop.time()
         await record_plan(broker, pipeline.plan)
-        await certify_lost_neighbours(broker)
+        await record_lost_neighbours(broker)
         sources: list[str] = []
         if not options.stages or any(stage.name in options.stages for stage in pipeline.plan.sources):
             sources = await run.begin(options, fresh=fresh)

@@ -86,7 +86,7 @@ class Quarantine:
     async def _next_round(self) -> bool:
         """Visit all crashed workers once. Returns whether anything was found."""
         found = False
-        certified = crashed(await self._broker.certificates())
+        certified = crashed(await self._broker.death_records())
         stages = [handling.stage for handling in self._handlings.values()]
         consumers = await self._broker.consumers_of(self._all_edges)
         for stage in stages:

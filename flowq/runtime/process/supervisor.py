@@ -17,7 +17,7 @@ from flowq.broker.message_ids import new_worker_name
 from flowq.broker.redis_streams import Broker
 from flowq.broker.source_turns import cursors_of
 from flowq.errors import BrokerError, WorkerFailed
-from flowq.runtime.death_records import certify_child, crashed, sign_off_the_dead
+from flowq.runtime.death_records import crashed, record_death_of_child, sign_off_the_dead
 from flowq.runtime.identity import SUPERVISOR_VARIABLE
 
 T = TypeVar("T")
@@ -30,7 +30,7 @@ _LIVED_WELL_SECONDS = 10.0
 _MOST_STILLBORN = 5
 _MOST_DEATHS_OF_A_SOURCE = 4
 KILL_MARGIN_SECONDS = 2.0
-_CERTIFICATE_POLL_SECONDS = 0.5
+_DEATH_POLL_SECONDS = 0.5
 _LAST_WORD_SECONDS = 0.5
 
 
@@ -138,12 +138,12 @@ class Supervisor:
                 if await self._has_suspects() and not self._stopping.is_set():
                     await self._run_one(self._quarantine)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_CERTIFICATE_POLL_SECONDS):
+                async with asyncio.timeout(_DEATH_POLL_SECONDS):
                     await self._somebody_died.wait()
 
     async def _has_suspects(self) -> bool:
         """Whether a crashed worker, of this machine or another, has left something on the edges that are run here."""
-        dead = set(crashed(await self._broker.certificates()))
+        dead = set(crashed(await self._broker.death_records()))
         consumers = await self._broker.consumers_of(self._edges) if dead else {}
         return any(names & dead for names in consumers.values())
 
@@ -202,7 +202,7 @@ class Supervisor:
         self._note(f'the worker of source "{source}" {how}; this run ends when what has been given is handled')
         looking = partial(self._broker.outstanding, self._edges)
         while not self._stopping.is_set() and any((await insist(looking, what="watching the pipeline")).values()):
-            await self._pause(_CERTIFICATE_POLL_SECONDS)
+            await self._pause(_DEATH_POLL_SECONDS)
         if not self.failed.done():
             self.failed.set_exception(WorkerFailed(
                 f'source "{source}" ends its worker: with nothing else in the process, it {how}',
@@ -248,7 +248,7 @@ class Supervisor:
     async def _certify(self, pid: int, how: str) -> bool:
         """Whether there was anything to certify."""
         was_asked = self._stopping.is_set()
-        had_signed_on = await certify_child(self._broker, pid, how, supervisor=self._name, was_asked=was_asked)
+        had_signed_on = await record_death_of_child(self._broker, pid, how, supervisor=self._name, was_asked=was_asked)
         if had_signed_on:
             self._somebody_died.set()
         return had_signed_on

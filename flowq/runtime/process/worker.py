@@ -13,7 +13,7 @@ from flowq.broker.redis_streams import Broker
 from flowq.graph.compilation.plan import Plan
 from flowq.runtime.handlers.observation import Observer
 from flowq.runtime.handlers.streams import flush_and_discard
-from flowq.runtime.process.collector import spare_the_collector
+from flowq.runtime.process.gc_tuning import tune_gc
 from flowq.runtime.process.runner import Runner
 from flowq.runtime.run import RunOptions
 from flowq.runtime.stage.patience import first_to_end
@@ -86,7 +86,7 @@ async def work(
     )  # fmt: skip
     try:
         await runner.start()
-        spare_the_collector()
+        tune_gc()
         await first_to_end(runner.ended, stop.requested.wait())
     finally:
         await runner.stop(stop.hurry)

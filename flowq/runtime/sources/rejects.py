@@ -22,7 +22,7 @@ _LONGEST_SPELLED_OUT = 1_000_000
 LONGEST_BODY_SHOWN = 65_536
 
 
-class Refusals:
+class Rejects:
     """Makes the dead letters of one source. They are stored with the stages that it feeds."""
 
     def __init__(

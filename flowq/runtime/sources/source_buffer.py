@@ -14,14 +14,14 @@ Entry = Output | Refused
 
 
 @dataclass(frozen=True, slots=True)
-class Portion:
+class SourceChunk:
     """What one call publishes. With `cursor`, everything up to that cursor has then been published."""
 
     entries: Sequence[Entry]
     cursor: bytes | None
 
 
-class Gathered:
+class SourceBuffer:
     """Values that wait to be published, each as the entries made of it, which are never separated.
 
     `holds`: values after the last cursor wait for the next one, unless they exceed what one call may carry, or
@@ -60,8 +60,8 @@ class Gathered:
             self._cursors.pop()
         self._cursors.append((at, cursor))
 
-    def take(self, most: int, *, everything: bool = False) -> Portion | None:
-        """The next portion of about `most` values, up to a cursor if one is within reach; None if nothing is ready.
+    def take(self, most: int, *, everything: bool = False) -> SourceChunk | None:
+        """The next chunk of about `most` values, up to a cursor if one is within reach; None if nothing is ready.
 
         With `everything`, values after the last cursor are ready as well.
         """
@@ -73,7 +73,7 @@ class Gathered:
             at, cursor = self._cursors.popleft()  # more than `most`, but it belongs together
         if cursor is None and (not self._values or (self._waits_for_a_cursor() and not everything)):
             return None
-        return Portion(self._popped(at - self._taken), cursor)
+        return SourceChunk(self._popped(at - self._taken), cursor)
 
     def _waits_for_a_cursor(self) -> bool:
         """Whether these values and the next cursor may still fit into one call."""

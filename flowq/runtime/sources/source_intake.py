@@ -11,7 +11,7 @@ from flowq.graph.compilation.plan import StagePlan
 from flowq.graph.compilation.routing import Emission
 from flowq.graph.declaration.definition import place_at
 from flowq.graph.declaration.source_context import Rejected, Saved, SourceContext
-from flowq.runtime.sources.rejects import Refusals
+from flowq.runtime.sources.rejects import Rejects
 from flowq.runtime.sources.source_buffer import Entry
 
 Taken = Saved | Sequence[Entry]
@@ -21,10 +21,10 @@ Taken = Saved | Sequence[Entry]
 class Intake:
     """Turns the values, cursors and rejections of one source into entries to publish. Called where the source runs."""
 
-    def __init__(self, stage: StagePlan, emission: Emission, refusals: Refusals, encode_cursor: Encode) -> None:
+    def __init__(self, stage: StagePlan, emission: Emission, rejects: Rejects, encode_cursor: Encode) -> None:
         self._stage = stage
         self._emission = emission
-        self._refusals = refusals
+        self._rejects = rejects
         self._encode_cursor = encode_cursor
         self._n_values = 0
         self.context: SourceContext[Any] | None = None
@@ -38,14 +38,14 @@ class Intake:
             return self._emission.entering(value)
         except Exception as error:  # noqa: BLE001  (a type, property or serializer of the user's)
             with _noted(error, self._place(f"value {self._n_values:,}", iterator)):
-                return self._refusals.of_value(value, error)
+                return self._rejects.of_value(value, error)
 
     def record(self, item: Saved | Rejected) -> Taken:
         """The entries made of what the source recorded in its context."""
         if isinstance(item, Saved):
             return Saved(self._encode_cursor(item.cursor))
         with _noted(item.error, self._place(f"after {self._n_values:,} values", None)):
-            return self._refusals.of_bytes(item.body, item.error)
+            return self._rejects.of_bytes(item.body, item.error)
 
     def _place(self, which: str, iterator: Any) -> str:
         """The position of the source, as its dead letters show it."""

@@ -22,7 +22,7 @@ from flowq.graph.compilation.routing import edges_fed
 from flowq.graph.declaration.source_context import Saved
 from flowq.runtime.housekeeping.pause_watch import Pauses
 from flowq.runtime.sources.rejects import LONGEST_BODY_SHOWN, uncommittable
-from flowq.runtime.sources.source_buffer import Gathered, Portion
+from flowq.runtime.sources.source_buffer import SourceBuffer, SourceChunk
 from flowq.runtime.sources.source_intake import Taken
 
 log = logging.getLogger("flowq.runtime")
@@ -62,7 +62,7 @@ class SourcePublishing:
         self._cursor_name = cursor_name
         self._cursor = cursor
         self._outlets = Outlets(broker, edges_fed(plan, stage))
-        self._gathered = Gathered(holds=bool(cursor_name), most_bytes=self._outlets.most_bytes)
+        self._buffer = SourceBuffer(holds=bool(cursor_name), most_bytes=self._outlets.most_bytes)
         self._claims = claim_check(broker, plan)
         # A call is accepted or refused as a whole: small calls keep a small edge close to its size.
         sizes = [edge.maxsize for edge in plan.edges_out_of(stage.name) if edge.maxsize]
@@ -76,14 +76,14 @@ class SourcePublishing:
     def add(self, taken: Taken) -> None:
         """Add what the source has yielded or recorded next."""
         if isinstance(taken, Saved):
-            self._gathered.save(taken.cursor)
+            self._buffer.save(taken.cursor)
         else:
-            self._gathered.add(taken)
+            self._buffer.add(taken)
         self._news.set()
 
     async def until_there_is_room(self) -> None:
-        """Wait while a full call has been gathered."""
-        while self._gathered.is_full:
+        """Wait while a full chunk is buffered."""
+        while self._buffer.is_full:
             self._room.clear()
             self._is_due.set()
             await self._room.wait()
@@ -113,42 +113,42 @@ class SourcePublishing:
     async def _flush(self, *, finished: str = "") -> None:
         if self._pauses is not None:
             await self._pauses.while_paused(self._stage.name)
-        while (portion := self._gathered.take(self._most, everything=bool(finished))) is not None:
+        while (chunk := self._buffer.take(self._most, everything=bool(finished))) is not None:
             await self._outlets.until_free()
-            portion = await self._deposited(portion)
-            last = "" if len(self._gathered) else finished
-            while (refusal := await self._refusal_of(portion, finished=last)) is not None:
-                portion = self._without_largest(portion, refusal)
-            self._outlets.sent(sum([len(entry.body) for entry in portion.entries]), handled=len(portion.entries))
+            chunk = await self._deposited(chunk)
+            last = "" if len(self._buffer) else finished
+            while (refusal := await self._refusal_of(chunk, finished=last)) is not None:
+                chunk = self._without_largest(chunk, refusal)
+            self._outlets.sent(sum([len(entry.body) for entry in chunk.entries]), handled=len(chunk.entries))
             self._room.set()
 
-    async def _deposited(self, portion: Portion) -> Portion:
-        """The same portion, its large bodies moved to the claim folder: once, however often publishing is retried."""
+    async def _deposited(self, chunk: SourceChunk) -> SourceChunk:
+        """The same chunk, its large bodies moved to the claim folder: once, however often publishing is retried."""
         if (claims := self._claims) is None:
-            return portion
+            return chunk
         what = f"publishing from {self._stage.name}"
-        return replace(portion, entries=await insist(lambda: claims.deposit(portion.entries), what=what))
+        return replace(chunk, entries=await insist(lambda: claims.deposit(chunk.entries), what=what))
 
-    async def _refusal_of(self, portion: Portion, *, finished: str) -> RequestRefused | None:
-        """Publish a portion. Returns the error if a message in it is larger than Redis accepts."""
+    async def _refusal_of(self, chunk: SourceChunk, *, finished: str) -> RequestRefused | None:
+        """Publish a chunk. Returns the error if a message in it is larger than Redis accepts."""
         try:
-            await self._publish(portion, finished=finished)
+            await self._publish(chunk, finished=finished)
         except RequestRefused as error:
-            if max(map(_size, portion.entries), default=0) <= LONGEST_BODY_SHOWN:
+            if max(map(_size, chunk.entries), default=0) <= LONGEST_BODY_SHOWN:
                 raise
             return error
         return None
 
-    def _without_largest(self, portion: Portion, refusal: RequestRefused) -> Portion:
-        """The same portion with a dead letter in place of the largest message, so that the others can be stored."""
-        largest = max(portion.entries, key=_size)
+    def _without_largest(self, chunk: SourceChunk, refusal: RequestRefused) -> SourceChunk:
+        """The same chunk with a dead letter in place of the largest message, so that the others can be stored."""
+        largest = max(chunk.entries, key=_size)
         letter = uncommittable(largest, refusal, worker=self._worker, run_id=self._broker.run_id)
         log.warning("source %s: a message of %d bytes is more than Redis accepts", self._stage.name, _size(largest))
-        return replace(portion, entries=[letter if entry is largest else entry for entry in portion.entries])
+        return replace(chunk, entries=[letter if entry is largest else entry for entry in chunk.entries])
 
-    async def _publish(self, portion: Portion, *, finished: str) -> None:
-        parcels, token, name = self._parcels(portion), self._next_id().decode(), self._stage.name
-        cursor = self._cursor if portion.cursor is None else portion.cursor
+    async def _publish(self, chunk: SourceChunk, *, finished: str) -> None:
+        parcels, token, name = self._parcels(chunk), self._next_id().decode(), self._stage.name
+        cursor = self._cursor if chunk.cursor is None else chunk.cursor
         move = CursorMove(self._cursor_name, self._cursor, cursor) if self._cursor_name else None
 
         async def attempt() -> bool:
@@ -172,13 +172,13 @@ class SourcePublishing:
             await asyncio.sleep(_FULL_PAUSE_SECONDS)  # others empty it
             n_pauses += 1
             if self._claims is not None:
-                await self._claims.refresh(portion.entries, n_pauses=n_pauses)
+                await self._claims.refresh(chunk.entries, n_pauses=n_pauses)
         self._cursor = cursor
 
-    def _parcels(self, portion: Portion) -> list[Parcel]:
+    def _parcels(self, chunk: SourceChunk) -> list[Parcel]:
         messages: defaultdict[str, list[Output]] = defaultdict(list)
         refused: defaultdict[str, list[Refused]] = defaultdict(list)
-        for entry in portion.entries:
+        for entry in chunk.entries:
             if isinstance(entry, Output):
                 messages[entry.edge].append(entry)
             else:

@@ -21,7 +21,7 @@ from flowq.printable import error_repr
 from flowq.runtime.housekeeping.pause_watch import Pauses
 from flowq.runtime.run import DEFAULT_GRACE_SECONDS
 from flowq.runtime.source_arguments import bound, cursor_name, cursor_type
-from flowq.runtime.sources.rejects import Refusals
+from flowq.runtime.sources.rejects import Rejects
 from flowq.runtime.sources.source_intake import Intake, Taken, context_recording
 from flowq.runtime.sources.source_publishing import SourcePublishing, TakenOver
 from flowq.runtime.sources.source_thread import SourceThread
@@ -113,7 +113,7 @@ class SourceRunner:
     async def _feed(self, arguments: Mapping[str, Any], resources: Mapping[str, Any]) -> _Feed:
         stage, broker = self._stage, self._broker
         emission = Emission(stage, self._plan, self._next_id)
-        refusals = Refusals(stage, emission, self._next_id, worker=self._worker, run_id=broker.run_id)
+        rejects = Rejects(stage, emission, self._next_id, worker=self._worker, run_id=broker.run_id)
         name = cursor_name(stage, arguments) if self._has_cursor else ""
         stored = await insist(lambda: broker.cursor(name), what=f"starting {stage.name}") if name else b""
         publishing = SourcePublishing(
@@ -121,7 +121,7 @@ class SourceRunner:
             worker=self._worker, pauses=self._pauses, cursor_name=name, cursor=stored,
         )  # fmt: skip
         type_ = cursor_type(stage) if name else Any
-        intake = Intake(stage, emission, refusals, strict_encoder(type_))
+        intake = Intake(stage, emission, rejects, strict_encoder(type_))
         filled = {**arguments, **resources}
         new_feed = _AsyncFeed if stage.handler.shape.is_async else _ThreadFeed
         return new_feed(stage, publishing, intake, filled, self._cursor(stored, type_))

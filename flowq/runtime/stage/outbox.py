@@ -14,7 +14,7 @@ from flowq.broker.publishing import Parcel
 from flowq.broker.redis_streams import Broker
 from flowq.broker.released import release
 from flowq.broker.settling import Settling
-from flowq.delivery.chunks import portions
+from flowq.delivery.chunks import chunks
 from flowq.delivery.settlement import Output
 from flowq.errors import BrokerError
 from flowq.runtime.stage.coalescing import Coalescing
@@ -81,9 +81,9 @@ class Outbox(Coalescing):
             by_delay[output.delay_ms].append(output)
         tokens: list[str] = []
         for delay_ms, delayed_alike in by_delay.items():
-            for portion in portions(delayed_alike):
+            for chunk in chunks(delayed_alike):
                 tokens.append(token := self._tokens.next().decode())
-                await insist(lambda: self._send(portion, token, delay_ms), what=what)  # noqa: B023  (called here)
+                await insist(lambda: self._send(chunk, token, delay_ms), what=what)  # noqa: B023  (called here)
         with contextlib.suppress(BrokerError):  # they expire in an hour anyway
             await self._broker.ask([(b"ZREM", self._broker.keys.published, *tokens)])
 

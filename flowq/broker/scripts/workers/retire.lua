@@ -3,7 +3,7 @@
 -- Promise: its name disappears from every edge on which nothing is pending for it. Where something still is, the name
 -- stays and a certificate lets the others reclaim it without waiting for the lease.
 --
--- KEYS  1 workers  2 certificates  3 lease, then the streams
+-- KEYS  1 workers  2 death records  3 lease, then the streams
 -- ARGV  group, worker, how it went
 -- Answer: number of edges on which messages are still pending
 

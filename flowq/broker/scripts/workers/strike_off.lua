@@ -3,7 +3,7 @@
 -- Promise: what crashed workers were at is forgotten with the last certificate, and in the same step: a worker that
 -- crashes meanwhile is either before it, and keeps its suspects, or after it.
 --
--- KEYS  1 workers  2 certificates  3 suspects
+-- KEYS  1 workers  2 death records  3 suspects
 -- ARGV  workers
 -- Answer 1
 

@@ -15,7 +15,7 @@ _n_runs = 0
 _found = gc.get_threshold()
 
 
-def spare_the_collector() -> None:
+def tune_gc() -> None:
     """In a worker process: collect less often, and never traverse objects that live as long as the process.
 
     A threshold set by the user is kept.

@@ -3,7 +3,7 @@
 -- Promise: from this step on nobody waits for its lease, nor for the slots of pacing keys that it had. DEL comes first
 -- because Redis allows it when memory is full; the HSET that follows then passes as well.
 --
--- KEYS  1 certificates  2 lease  3 workers
+-- KEYS  1 death records  2 lease  3 workers
 -- ARGV  worker, how it went
 
 redis.call('DEL', KEYS[2])
