@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flowq.broker.flow_control.limiter import Finished, Turn, Turns
+from flowq.broker.flow_control.limiter import Finished, Turn, Turns, Verdict
 from flowq.delivery.message import Delivery
 from flowq.delivery.policy import Rate, Retry
 from flowq.delivery.settlement import Postponed, decide
@@ -26,7 +26,9 @@ async def asked(turns: Turns, worker: Worker, *deliveries: Delivery, key: str = 
     return await turns.reserve([(key, item) for item in deliveries], worker=worker.name, soon_seconds=SOON_SECONDS)
 
 
-def done(worker: Worker, delivery: Delivery, verdict: bytes = b"o", *, took: float = 0.0, key: str = "a") -> Finished:
+def done(
+    worker: Worker, delivery: Delivery, verdict: Verdict = Verdict.WELL, *, took: float = 0.0, key: str = "a"
+) -> Finished:
     return Finished(key, worker.name, delivery, took, verdict)
 
 

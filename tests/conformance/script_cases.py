@@ -11,6 +11,7 @@ from flowq.broker import scripts
 from flowq.broker.clock import follow_clock
 from flowq.broker.entries import entries_named
 from flowq.broker.flow_control import pauses
+from flowq.broker.flow_control.limiter import Verdict
 from flowq.broker.inspection import edge_stats
 from flowq.broker.inspection.browse import kin_on_edge, peek
 from flowq.broker.inspection.throughput import record_tempo
@@ -115,7 +116,7 @@ async def _(lab: Lab) -> None:
     first, *rest = await given(lab.worker, 6)
     for delivery in rest:
         await sent_to_queue(lab.worker, delivery)
-    await paced.call([done(lab.worker, first, b"f", took=0.1)], [], sweep=True)
+    await paced.call([done(lab.worker, first, Verdict.FAILED, took=0.1)], [], sweep=True)
 
 
 @calls(scripts.FORGET)

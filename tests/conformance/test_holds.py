@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flowq.broker.flow_control.limiter import Turn, held_keys
+from flowq.broker.flow_control.limiter import Turn, Verdict, held_keys
 from flowq.delivery.policy import Rate
 from tests.conformance.paced import FAST, QUEUES, asked, done, given, sent_to_queue, turns
 from tests.conformance.worker import IN, Worker
@@ -64,7 +64,7 @@ async def test_a_hold_that_is_asked_for_by_the_message_that_tries_lasts_twice_as
     for _ in range(3):
         await eventually(may_try)
         lasted.append(await paced.hold("a", 0.02, "busy"))
-        await paced.call([done(worker, probe, b"h")], [], sweep=False)
+        await paced.call([done(worker, probe, Verdict.HELD)], [], sweep=False)
 
     assert [round(seconds, 3) for seconds in lasted] == [0.02, 0.04, 0.08, 0.16]
     assert (await held_keys(worker.broker, ["parse"]))[0].repeats == 3
@@ -99,7 +99,7 @@ async def test_a_try_that_was_interrupted_proves_nothing(worker: Worker) -> None
         return (await asked(paced, worker, first))[0].tries
 
     await eventually(may_try)
-    await paced.call([done(worker, first, b"n")], [], sweep=False)
+    await paced.call([done(worker, first, Verdict.NOT_RUN)], [], sweep=False)
 
     assert (await asked(paced, worker, second))[0].tries
     assert (await held_keys(worker.broker, ["parse"]))[0].reason == "why it was"

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from flowq.broker.flow_control.limiter import Turn
+from flowq.broker.flow_control.limiter import Turn, Verdict
 from flowq.broker.keys import Keys
 from flowq.delivery.policy import Rate
 from tests.conformance.conftest import Command
@@ -172,16 +172,18 @@ async def test_a_key_slows_down_and_speeds_up_by_the_rule_of_autothrottle(
     paced = turns(worker, Rate(10, concurrency=concurrency, adaptive=True))
     (delivery,) = await given(worker, 1)
     delay = interval
-    told = [(1.0, b"o"), (3.0, b"o"), (0.2, b"f"), (0.2, b"r"), (8.0, b"h"), (0.1, b"o"), (200.0, b"o"), (0.1, b"n")]
-    for latency, verdict in told + [(0.01, b"o")] * 12:
+    well, failed = Verdict.WELL, Verdict.FAILED
+    told = [(1.0, well), (3.0, well), (0.2, failed), (0.2, Verdict.REJECTED), (8.0, Verdict.HELD)]
+    told += [(0.1, well), (200.0, well), (0.1, Verdict.NOT_RUN)]
+    for latency, verdict in told + [(0.01, well)] * 12:
         await paced.call([done(worker, delivery, verdict, took=latency)], [], sweep=False)
 
         target = latency / concurrency
-        if verdict in b"fh":
+        if verdict in (failed, Verdict.HELD):
             delay = max(target, 2 * delay)
-        elif verdict == b"r":
+        elif verdict is Verdict.REJECTED:
             delay = max(delay, target, (delay + target) / 2)
-        elif verdict == b"o":
+        elif verdict is well:
             delay = max(target, (delay + target) / 2)
         delay = min(max(delay, interval), longest)
         kept = await redis(b"HGET", keys.pace("parse"), b"a")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flowq.broker.flow_control.limiter import held_keys
+from flowq.broker.flow_control.limiter import Verdict, held_keys
 from flowq.broker.inspection.browse import State, kin_on_edge, peek
 from flowq.broker.inspection.discovery import plan_on_record
 from flowq.broker.inspection.edge_stats import vitals_of
@@ -173,7 +173,7 @@ async def test_turns_go_on_whatever_is_written_in_their_records(
     (turn,) = await paced.asked(turns, worker, delivery)
     assert await turns.hold("a", 0.0, "slow down") >= 0
     (held,) = await held_keys(worker.broker, ["parse"])
-    await turns.call([paced.done(worker, delivery, b"f", took=1.0)], [], sweep=True)
+    await turns.call([paced.done(worker, delivery, Verdict.FAILED, took=1.0)], [], sweep=True)
     await turns.forget()
 
     assert not turn.queues

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from enum import Enum
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -35,6 +36,16 @@ class Turn(NamedTuple):
     comes_back: bool = False
 
 
+class Verdict(Enum):
+    """What the end of a delivery says about its key, as the script reads it."""
+
+    WELL = b"o"
+    HELD = b"h"
+    FAILED = b"f"
+    REJECTED = b"r"  # not the fault of the key
+    NOT_RUN = b"n"
+
+
 class Finished(NamedTuple):
     """How a delivery of a pacing key has ended."""
 
@@ -42,7 +53,7 @@ class Finished(NamedTuple):
     worker: str
     delivery: Delivery
     took_seconds: float
-    verdict: bytes  # as the script reads it
+    verdict: Verdict
 
     @property
     def slot(self) -> str:
@@ -155,7 +166,7 @@ class Turns:
             names += (keys.edge(edge), keys.delayed(edge), keys.parked(edge))
         flat: list[Any] = []
         for item in finished:
-            flat += (item.key, item.worker, item.slot, round(item.took_seconds * 1_000_000), item.verdict)
+            flat += (item.key, item.worker, item.slot, round(item.took_seconds * 1_000_000), item.verdict.value)
         more = await self._broker.script(
             scripts.CALL, names,
             *self._figures, int(self._adaptive), round(LONGEST_PACE_SECONDS * 1_000_000),

@@ -16,7 +16,7 @@ from flowq.errors import BatchFailed, BodyElsewhere, DecodeError, RetryLater
 from flowq.graph.kinds import Batch
 from flowq.runtime.handlers.concluding import clear_frames_of
 from flowq.runtime.handlers.handling import Handling
-from flowq.runtime.stage.wait_queue import Sleepers
+from flowq.runtime.stage.wait_queue import WaitQueue
 
 Outcomes = list[tuple[Sequence[Delivery], Outcome]]
 Interruptible = Callable[..., Awaitable[Outcome]]
@@ -26,7 +26,7 @@ _MOST_CALLS_IN_VAIN = 15  # a batch, its halves, quarters and eighths
 
 
 async def gather(
-    batch: list[Delivery], todo: deque[Delivery], idle: Sleepers, limits: Batch, is_stopping: Callable[[], bool]
+    batch: list[Delivery], todo: deque[Delivery], idle: WaitQueue, limits: Batch, is_stopping: Callable[[], bool]
 ) -> None:
     """Fill a batch of one delivery with those that may settle with it, until it is full or its linger time is over."""
     now = asyncio.get_running_loop().time

@@ -22,11 +22,11 @@ from flowq.runtime.handlers.process_pool import ProcessHandling
 from flowq.runtime.identity import Identity
 from flowq.runtime.stage.duration_recorder import Stopwatch
 from flowq.runtime.stage.early_ack import EarlyAck
-from flowq.runtime.stage.in_flight import Held
+from flowq.runtime.stage.in_flight import InFlight
 from flowq.runtime.stage.outbox import Outbox
 from flowq.runtime.stage.pacing import Pacer
 from flowq.runtime.stage.patience import until
-from flowq.runtime.stage.read_ahead import Gauge
+from flowq.runtime.stage.read_ahead import ReadAhead
 from flowq.runtime.stage.reconciliation import Reconciliation
 from flowq.runtime.stage.settler import Chunk, Settler
 from flowq.runtime.stage.settling_ahead import SettlingAhead
@@ -61,9 +61,9 @@ class Consumer:
         self._settler = Settler(
             stage.name, self.settling, current_worker=lambda: identity.worker, settled=self._on_settled
         )
-        self._held = Held()
+        self._held = InFlight()
         self._room = asyncio.Event()
-        self._gauge = Gauge()
+        self._gauge = ReadAhead()
         self._outlets = Outlets(broker, edges_fed(plan, stage))
         self._stopping = self._paused = False
         self._tasks: list[asyncio.Task[None]] = []

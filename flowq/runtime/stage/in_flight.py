@@ -10,7 +10,7 @@ from flowq.delivery.message import Delivery
 from flowq.delivery.settlement import Settled
 
 
-class Held:
+class InFlight:
     """The held entries by edge; `n` is their number."""
 
     def __init__(self) -> None:

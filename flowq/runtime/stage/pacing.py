@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from flowq.broker.claims import redeem
 from flowq.broker.client.retrying import insist
-from flowq.broker.flow_control.limiter import Finished, Turn, Turns
+from flowq.broker.flow_control.limiter import Finished, Turn, Turns, Verdict
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.encoding.codec import decoder, value_of
 from flowq.delivery.message import Delivery
@@ -123,7 +123,7 @@ class Pacer:
             again, missed = True, {entries[i]: found[i][1].for_redis for i in left}
         for i in left:
             key, delivery = asked[i]
-            self._finished.append(Finished(key, found[i][2], delivery, 0.0, b"n"))
+            self._finished.append(Finished(key, found[i][2], delivery, 0.0, Verdict.NOT_RUN))
             self._news.set()
             found[i] = Turn(_LATE_SECONDS, comes_back=True), _Start(inf, 0.0), ""
         return [found[i] for i in range(len(asked))]
@@ -157,7 +157,7 @@ class Pacer:
 
     def let_go(self, delivery: Delivery) -> None:
         """Report that this delivery will not be started here."""
-        self._report(delivery, 0.0, b"n")
+        self._report(delivery, 0.0, Verdict.NOT_RUN)
 
     # After
 
@@ -199,7 +199,7 @@ class Pacer:
                 self._paces.clear()
             self._paces[key] = seconds, self._now() + _PACE_SAID_SECONDS
 
-    def _report(self, delivery: Delivery, took_seconds: float, verdict: bytes) -> None:
+    def _report(self, delivery: Delivery, took_seconds: float, verdict: Verdict) -> None:
         entry = delivery.edge, delivery.entry_id
         self._starts.pop(entry, None)
         started = self._started.pop(entry, None)
@@ -276,17 +276,17 @@ def _starts(turn: Turn) -> bool:
     return not (turn.queues or turn.comes_back)
 
 
-def _verdict(outcome: Outcome) -> bytes:
+def _verdict(outcome: Outcome) -> Verdict:
     match outcome:
         case Succeeded():
-            return b"o"
+            return Verdict.WELL
         case Failed(RetryLater(hold=str())):
-            return b"h"
+            return Verdict.HELD
         case Failed(Reject()):
-            return b"r"
+            return Verdict.REJECTED
         case Failed() | TimedOut():
-            return b"f"
+            return Verdict.FAILED
         case Interrupted() | Postponed():
-            return b"n"
+            return Verdict.NOT_RUN
         case _:  # not the fault of the key
-            return b"r"
+            return Verdict.REJECTED

@@ -10,7 +10,7 @@ LOCAL_WORK_SECONDS = 0.1
 
 
 @dataclass(slots=True)
-class Gauge:
+class ReadAhead:
     """How fast a stage finishes its messages in this process: a moving average that starts at the first measurement.
 
     Only time with messages in flight is counted: an idle stage is not a slow one.

@@ -10,7 +10,7 @@ from flowq.broker.client.retrying import insist
 from flowq.broker.reader import FIRST_PENDING, Reader
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.message import Delivery
-from flowq.runtime.stage.in_flight import Held
+from flowq.runtime.stage.in_flight import InFlight
 
 _EVERY_SECONDS, _SOON_SECONDS = 30.0, 0.5
 
@@ -34,7 +34,7 @@ class Reconciliation:
         """Make it due after `seconds` at the latest."""
         self._due_at = min(self._due_at, time.monotonic() + seconds)
 
-    async def missing(self, reader: Reader, held: Held, worker: str) -> AsyncIterator[Sequence[Delivery]]:
+    async def missing(self, reader: Reader, held: InFlight, worker: str) -> AsyncIterator[Sequence[Delivery]]:
         """Deliveries that are pending for this worker but never arrived: the reply to its read was lost.
 
         Excludes whatever was held at any time during the query, since it may have been settled meanwhile. Works page by

@@ -20,8 +20,8 @@ from flowq.runtime.stage.batching import gather, handle_batch
 from flowq.runtime.stage.duration_recorder import ONE_IN, Stopwatch
 from flowq.runtime.stage.pacing import Pacer
 from flowq.runtime.stage.patience import until
-from flowq.runtime.stage.read_ahead import Gauge
-from flowq.runtime.stage.wait_queue import Sleepers
+from flowq.runtime.stage.read_ahead import ReadAhead
+from flowq.runtime.stage.wait_queue import WaitQueue
 from flowq.runtime.stage.waiting_room import WaitingRoom
 
 _TURN_SECONDS = 0.002
@@ -43,7 +43,7 @@ class Slots:
         stage: StagePlan,
         pacer: Pacer | None,
         waiting: WaitingRoom,
-        gauge: Gauge,
+        gauge: ReadAhead,
         settle: Settle,
         *,
         win_first: Callable[[Delivery], Awaitable[bool]] | None = None,
@@ -59,7 +59,7 @@ class Slots:
         self._waiting = waiting
         self._win_first = win_first
         self._conclude_early = conclude_early
-        self._idle = Sleepers()
+        self._idle = WaitQueue()
         self._at_work: list[Sequence[Delivery]] = [()] * stage.concurrency
         self._gathering = asyncio.Lock()
         self._is_stopping = False

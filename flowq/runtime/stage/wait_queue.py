@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 
 
-class Sleepers:
+class WaitQueue:
     """Tasks that wait to be woken, the one that has waited longest first."""
 
     def __init__(self) -> None:
