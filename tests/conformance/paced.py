@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flowq.broker.flow_control.limiter import Finished, Turn, Turns, Verdict
+from flowq.broker.flow_control.limiter import Finished, Limiter, Reservation, Verdict
 from flowq.delivery.message import Delivery
 from flowq.delivery.policy import Rate, Retry
 from flowq.delivery.settlement import Postponed, decide
@@ -10,11 +10,11 @@ from tests.conformance.worker import IN, Worker
 
 FAST = 1_000_000.0  # a second: the rate is not what limits
 SOON_SECONDS = 0.1
-QUEUES = Turn(queues=True)
+QUEUES = Reservation(must_queue=True)
 
 
-def turns(worker: Worker, rate: Rate) -> Turns:
-    return Turns(worker.broker, "parse", [IN], rate)
+def limiter(worker: Worker, rate: Rate) -> Limiter:
+    return Limiter(worker.broker, "parse", [IN], rate)
 
 
 async def given(worker: Worker, n: int) -> list[Delivery]:
@@ -22,12 +22,12 @@ async def given(worker: Worker, n: int) -> list[Delivery]:
     return await worker.read(n)
 
 
-async def asked(turns: Turns, worker: Worker, *deliveries: Delivery, key: str = "a") -> list[Turn]:
-    return await turns.reserve([(key, item) for item in deliveries], worker=worker.name, soon_seconds=SOON_SECONDS)
+async def asked(limiter: Limiter, worker: Worker, *deliveries: Delivery, key: str = "a") -> list[Reservation]:
+    return await limiter.reserve([(key, item) for item in deliveries], worker=worker.name, soon_seconds=SOON_SECONDS)
 
 
 def done(
-    worker: Worker, delivery: Delivery, verdict: Verdict = Verdict.WELL, *, took: float = 0.0, key: str = "a"
+    worker: Worker, delivery: Delivery, verdict: Verdict = Verdict.SUCCEEDED, *, took: float = 0.0, key: str = "a"
 ) -> Finished:
     return Finished(key, worker.name, delivery, took, verdict)
 

@@ -27,7 +27,7 @@ from flowq.dead_letters.purging import purge
 from flowq.delivery.policy import Keep, Rate
 from flowq.delivery.settlement import DeadLetter
 from tests.conformance.conftest import Command
-from tests.conformance.paced import asked, done, given, sent_to_queue, turns
+from tests.conformance.paced import asked, done, given, limiter, sent_to_queue
 from tests.conformance.worker import EDGES, IN, OUT, PLAN, STAGES, Worker, buried, output, parse, released, retried
 from tests.conformance.worker import done as handled
 
@@ -99,7 +99,7 @@ async def _(lab: Lab) -> None:
 
 @calls(scripts.RESERVE)
 async def _(lab: Lab) -> None:
-    paced = turns(lab.worker, Rate(10, concurrency=2))
+    paced = limiter(lab.worker, Rate(10, concurrency=2))
     await paced.hold("held", 0.001, "")
     deliveries = await given(lab.worker, 5)
     await asked(paced, lab.worker, *deliveries)
@@ -107,12 +107,12 @@ async def _(lab: Lab) -> None:
 
 @calls(scripts.HOLD)
 async def _(lab: Lab) -> None:
-    await turns(lab.worker, Rate(10)).hold("a", 0.001, "HTTP 429")
+    await limiter(lab.worker, Rate(10)).hold("a", 0.001, "HTTP 429")
 
 
 @calls(scripts.CALL)
 async def _(lab: Lab) -> None:
-    paced = turns(lab.worker, Rate(10, adaptive=True, concurrency=2))
+    paced = limiter(lab.worker, Rate(10, adaptive=True, concurrency=2))
     first, *rest = await given(lab.worker, 6)
     for delivery in rest:
         await sent_to_queue(lab.worker, delivery)
@@ -122,7 +122,7 @@ async def _(lab: Lab) -> None:
 @calls(scripts.FORGET)
 async def _(lab: Lab) -> None:
     await lab.redis(b"HSET", lab.keys.rate("parse"), b"a", 1, b"b", 2)
-    await turns(lab.worker, Rate(10)).forget()
+    await limiter(lab.worker, Rate(10)).forget()
 
 
 @calls(scripts.PROMOTE)

@@ -7,7 +7,7 @@ from itertools import pairwise
 from flowq.broker.keys import Keys
 from flowq.delivery.policy import Rate
 from tests.conformance.conftest import Command
-from tests.conformance.paced import asked, done, given, turns
+from tests.conformance.paced import asked, done, given, limiter
 from tests.conformance.worker import Worker
 
 
@@ -15,7 +15,7 @@ async def test_a_key_is_forgotten_when_its_next_turn_is_past_and_a_burst_saved_u
     worker: Worker, keys: Keys, redis: Command
 ) -> None:
     own = {"plain": Rate(1, per=1000), "bursts": Rate(1, per=1000, burst=3)}
-    paced = turns(worker, Rate(1, per=10, by="host", burst=4, keys=own))
+    paced = limiter(worker, Rate(1, per=10, by="host", burst=4, keys=own))
     saved_up_seconds = {"common": 3 * 10, "plain": 0, "bursts": 2 * 1000}
 
     for seconds_since in (-5000, -5, 5, 25, 35, 1500, 2500):
@@ -33,7 +33,7 @@ async def test_a_key_that_was_forgotten_gets_the_turns_that_it_would_have_got(
     worker: Worker, keys: Keys, redis: Command
 ) -> None:
     deliveries = await given(worker, 6)
-    paced = turns(worker, Rate(1, per=10, by="host", burst=4))
+    paced = limiter(worker, Rate(1, per=10, by="host", burst=4))
     before = b"%d000000" % (int((await redis(b"TIME"))[0]) - 31)
     await redis(b"HSET", keys.rate("parse"), "forgotten", before)
     await paced.forget()
@@ -57,7 +57,7 @@ async def test_a_step_looks_at_so_many_and_no_more_and_the_steps_reach_all(
             word for n in range(first, first + 1000) for word in (f"{n}", int(past if n % 8 else to_come) * 1_000_000)
         ]
         await redis(b"HSET", keys.rate("parse"), *flat)
-    paced = turns(worker, Rate(1, by="host"))
+    paced = limiter(worker, Rate(1, by="host"))
 
     assert await paced.forget()
     left = [int(await redis(b"HLEN", keys.rate("parse")))]
@@ -76,7 +76,7 @@ async def test_a_pace_is_remembered_for_an_hour_and_as_long_as_its_key_is_held(
     worker: Worker, keys: Keys, redis: Command
 ) -> None:
     (delivery,) = await given(worker, 1)
-    paced = turns(worker, Rate(10, by="host", adaptive=True))
+    paced = limiter(worker, Rate(10, by="host", adaptive=True))
     for key in ("recent", "old", "held", "never asked for"):
         await asked(paced, worker, delivery, key=key)
         await paced.call([done(worker, delivery, took=20.0, key=key)], [], sweep=False)

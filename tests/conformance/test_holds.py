@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from flowq.broker.flow_control.limiter import Turn, Verdict, held_keys
+from flowq.broker.flow_control.limiter import Reservation, Verdict, held_keys
 from flowq.delivery.policy import Rate
-from tests.conformance.paced import FAST, QUEUES, asked, done, given, sent_to_queue, turns
+from tests.conformance.paced import FAST, QUEUES, asked, done, given, limiter, sent_to_queue
 from tests.conformance.worker import IN, Worker
 from tests.eventually import eventually
 
 
 async def test_nothing_of_a_held_key_starts_and_other_keys_do(worker: Worker) -> None:
     one, two = await given(worker, 2)
-    paced = turns(worker, Rate(FAST))
+    paced = limiter(worker, Rate(FAST))
 
     assert 59 < await paced.hold("a", 60.0, "HTTP 429") <= 60
 
     assert await asked(paced, worker, one) == [QUEUES]
-    assert await asked(paced, worker, two, key="b") == [Turn()]
+    assert await asked(paced, worker, two, key="b") == [Reservation()]
     (held,) = await held_keys(worker.broker, ["parse"])
     assert (held.stage, held.key, held.reason, held.repeats, held.waiting) == ("parse", "a", "HTTP 429", 0, 0)
     assert 59 < held.seconds_left <= 60
 
 
 async def test_while_a_hold_lasts_it_is_only_made_longer(worker: Worker) -> None:
-    paced = turns(worker, Rate(FAST))
+    paced = limiter(worker, Rate(FAST))
     await paced.hold("a", 60.0, "")
 
     assert 59 < await paced.hold("a", 5.0, "") <= 60
@@ -32,14 +32,14 @@ async def test_while_a_hold_lasts_it_is_only_made_longer(worker: Worker) -> None
 
 async def test_after_a_hold_one_message_tries_the_key_and_its_success_calls_the_others(worker: Worker) -> None:
     probe, *rest = await given(worker, 4)
-    paced = turns(worker, Rate(FAST))
+    paced = limiter(worker, Rate(FAST))
     await paced.hold("a", 0.01, "busy")
     for delivery in rest:
         await sent_to_queue(worker, delivery)
     assert (await held_keys(worker.broker, ["parse"]))[0].waiting == 3
 
     async def may_try() -> bool:
-        return (await asked(paced, worker, probe))[0].tries
+        return (await asked(paced, worker, probe))[0].is_probe
 
     await eventually(may_try)
 
@@ -55,11 +55,11 @@ async def test_after_a_hold_one_message_tries_the_key_and_its_success_calls_the_
 
 async def test_a_hold_that_is_asked_for_by_the_message_that_tries_lasts_twice_as_long(worker: Worker) -> None:
     (probe,) = await given(worker, 1)
-    paced = turns(worker, Rate(FAST))
+    paced = limiter(worker, Rate(FAST))
     lasted = [await paced.hold("a", 0.02, "busy")]
 
     async def may_try() -> bool:
-        return (await asked(paced, worker, probe))[0].tries
+        return (await asked(paced, worker, probe))[0].is_probe
 
     for _ in range(3):
         await eventually(may_try)
@@ -72,11 +72,11 @@ async def test_a_hold_that_is_asked_for_by_the_message_that_tries_lasts_twice_as
 
 async def test_another_message_tries_when_the_worker_of_the_first_has_died(worker: Worker, other: Worker) -> None:
     first, second = await given(worker, 2)
-    mine, theirs = turns(worker, Rate(FAST)), turns(other, Rate(FAST))
+    mine, theirs = limiter(worker, Rate(FAST)), limiter(other, Rate(FAST))
     await mine.hold("a", 0.001, "")
 
     async def may_try() -> bool:
-        return (await asked(theirs, other, first))[0].tries
+        return (await asked(theirs, other, first))[0].is_probe
 
     await eventually(may_try)
     await sent_to_queue(worker, second)
@@ -87,19 +87,19 @@ async def test_another_message_tries_when_the_worker_of_the_first_has_died(worke
     await mine.call([], [], sweep=True)
 
     (called,) = await worker.read()
-    assert (await asked(mine, worker, called))[0].tries
+    assert (await asked(mine, worker, called))[0].is_probe
 
 
 async def test_a_try_that_was_interrupted_proves_nothing(worker: Worker) -> None:
     first, second = await given(worker, 2)
-    paced = turns(worker, Rate(FAST))
+    paced = limiter(worker, Rate(FAST))
     await paced.hold("a", 0.001, "why it was")
 
     async def may_try() -> bool:
-        return (await asked(paced, worker, first))[0].tries
+        return (await asked(paced, worker, first))[0].is_probe
 
     await eventually(may_try)
     await paced.call([done(worker, first, Verdict.NOT_RUN)], [], sweep=False)
 
-    assert (await asked(paced, worker, second))[0].tries
+    assert (await asked(paced, worker, second))[0].is_probe
     assert (await held_keys(worker.broker, ["parse"]))[0].reason == "why it was"

@@ -162,7 +162,7 @@ async def test_a_message_due_at_the_end_of_time_is_waited_for_and_shown(
 async def test_turns_go_on_whatever_is_written_in_their_records(
     value: bytes, worker: Worker, keys: Keys, redis: Command
 ) -> None:
-    turns = paced.turns(worker, Rate(paced.FAST, by=str, concurrency=1, adaptive=True))
+    turns = paced.limiter(worker, Rate(paced.FAST, by=str, concurrency=1, adaptive=True))
     (delivery,) = await paced.given(worker, 1)
     for key in (keys.rate("parse"), keys.pace("parse"), keys.holds("parse")):
         await redis(b"HSET", key, b"a", value)
@@ -176,12 +176,12 @@ async def test_turns_go_on_whatever_is_written_in_their_records(
     await turns.call([paced.done(worker, delivery, Verdict.FAILED, took=1.0)], [], sweep=True)
     await turns.forget()
 
-    assert not turn.queues
+    assert not turn.must_queue
     assert (held.key, held.reason) == ("a", "slow down")
 
 
 async def test_a_called_message_without_a_line_break_is_not_lost(worker: Worker, keys: Keys, redis: Command) -> None:
-    turns = paced.turns(worker, Rate(paced.FAST, by=str, concurrency=1))
+    turns = paced.limiter(worker, Rate(paced.FAST, by=str, concurrency=1))
     await redis(b"HSET", keys.parked(IN), b"odd", b"7")
     await redis(b"ZADD", keys.delayed(IN), 9e12, b"odd")
     await redis(b"ZADD", keys.queue("parse"), 0, f"a\n0\n{IN}\nodd")

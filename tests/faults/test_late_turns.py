@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from flowq.broker.client.connection import UrlDialer
-from flowq.broker.flow_control.limiter import Turn, Turns
+from flowq.broker.flow_control.limiter import Limiter, Reservation
 from flowq.broker.keys import Keys
 from flowq.delivery.policy import Rate
 from flowq.delivery.settlement import Postponed
@@ -33,7 +33,7 @@ class Rig:
         self.identity = Identity(worker=worker.name)
         self.pacer = Pacer(PARSE, PLAN, RATE, worker.broker, self.identity)
 
-    async def asks(self) -> asyncio.Task[list[Turn | Postponed]]:
+    async def asks(self) -> asyncio.Task[list[Reservation | Postponed]]:
         """It asks for the turn of one message; Redis gives it, and nobody hears of that until `is_heard`."""
         await self.worker.publish(b'{"n":0}', b'{"n":1}')
         first, delivery = await self.worker.read()
@@ -69,14 +69,14 @@ async def test_a_turn_that_is_over_when_it_is_heard_of_is_asked_for_again(rig: R
 
     (turn,) = await asking
 
-    assert isinstance(turn, Turn)
+    assert isinstance(turn, Reservation)
     [start] = await rig.other.broker.ask([(b"HGET", rig.other.broker.keys.starts("parse"), "")])
     assert float(start) / 1e6 > asked_before + OVER_SECONDS, "the one of then is not taken now"
 
 
 async def test_a_key_that_was_held_meanwhile_is_left_alone(rig: Rig) -> None:
     asking = await rig.asks()
-    await Turns(rig.other.broker, "parse", [IN], RATE).hold("", 60, "HTTP 429")
+    await Limiter(rig.other.broker, "parse", [IN], RATE).hold("", 60, "HTTP 429")
     await rig.is_heard()
 
     assert await asking == [Postponed(key="")]
@@ -91,6 +91,6 @@ async def test_a_worker_that_has_another_name_by_then_has_a_slot_under_that(rig:
 
     (turn,) = await asking
 
-    assert isinstance(turn, Turn)
+    assert isinstance(turn, Reservation)
     [slots] = await rig.other.broker.ask([(b"ZRANGE", rig.other.broker.keys.busy("parse"), 0, -1)])
     assert new.encode() in {slot.split(b"\n")[1] for slot in slots}

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from flowq import Pipeline, Rate, stage
 from flowq.broker.client.connection import UrlDialer
-from flowq.broker.flow_control.limiter import Turns
+from flowq.broker.flow_control.limiter import Limiter
 from flowq.broker.keys import GROUP, Keys
 from flowq.graph.compilation.plan import Plan
 from flowq.runtime.process.runner import Runner
@@ -47,7 +47,7 @@ async def test_the_rate_of_a_stage_and_its_holds_count_in_quarantine_as_well(url
     assert len(await victim.read()) == 3
     await victim.broker.record_death("victim", "crash: died of SIGSEGV")
     asked_at = time.monotonic()
-    await Turns(victim.broker, "parse", [IN], rate).hold("", 0.3, "HTTP 429")
+    await Limiter(victim.broker, "parse", [IN], rate).hold("", 0.3, "HTTP 429")
 
     assert await quarantined(victim, plan=Pipeline("lab", parse).plan) == {}
 
@@ -73,7 +73,7 @@ async def test_a_suspect_that_waits_for_its_turn_is_not_taken_over_yet_so_that_n
     victim = await Worker.sign_on(UrlDialer(url), Keys(unique_namespace, "lab"), "victim")
     await victim.given_one()
     await victim.broker.record_death("victim", "crash: died of SIGKILL")
-    await Turns(victim.broker, "parse", [IN], rate).hold("", hold_seconds, "HTTP 429")
+    await Limiter(victim.broker, "parse", [IN], rate).hold("", hold_seconds, "HTTP 429")
     held_until = time.monotonic() + hold_seconds
 
     run = asyncio.create_task(quarantined(victim, plan=Pipeline("lab", parse).plan))

@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowq.broker import records
-from flowq.broker.flow_control.limiter import hold_in
+from flowq.broker.flow_control.limiter import parse_hold
 from flowq.broker.heartbeat import silence_of
 from flowq.broker.keys import is_edge
 from flowq.broker.migration.recorded_plan import recorded_edge
@@ -109,7 +109,7 @@ READERS: dict[str, tuple[Reader, tuple[type[Exception], ...]]] = {
     ),
     "broker/migration/recorded_plan.py:recorded_edge": (recorded_edge, ()),
     "broker/keys.py:is_edge": (lambda raw: is_edge(stored.text_in(raw)), ()),
-    "broker/flow_control/limiter.py:hold_in": (hold_in, ()),
+    "broker/flow_control/limiter.py:parse_hold": (parse_hold, ()),
     "broker/heartbeat.py:silence_of": (lambda raw: silence_of(stored.text_in(raw)), ()),
     "dead_letters/letter.py:read": (lambda raw: letter_of(b"1-1", e=raw, h=raw, b=raw, x=raw), ()),
     "dead_letters/letter.py:_moment": (lambda raw: exported(died_at=raw), (ValueError,)),

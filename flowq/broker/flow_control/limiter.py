@@ -1,4 +1,4 @@
-"""Pacing as Redis keeps it: turns, slots, holds and queues of the keys of one stage."""
+"""The rate limiter of a stage, in Redis: reserved starts, slots, holds and queues of its keys."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ _MOST_CALLED = 500
 _MOST_LOOKED_AT = 1000
 
 
-class Turn(NamedTuple):
-    """When a delivery may start: after `wait_seconds`, which is soon.
+class Reservation(NamedTuple):
+    """When a delivery may start: after `wait_seconds`, a short time that its worker waits itself.
 
-    `comes_back`: it must ask again then, having waited in Redis. `queues`: it is called. `tries`: it starts alone, to
-    see whether its held key is well.
+    `is_postponed`: it is delayed in Redis for that time, and must reserve again then. `must_queue`: it queues in Redis
+    until it is woken. `is_probe`: it starts alone after a hold, to test whether its key works again.
     """
 
     wait_seconds: float = 0.0
-    queues: bool = False
-    tries: bool = False
-    comes_back: bool = False
+    must_queue: bool = False
+    is_probe: bool = False
+    is_postponed: bool = False
 
 
 class Verdict(Enum):
     """What the end of a delivery says about its key, as the script reads it."""
 
-    WELL = b"o"
+    SUCCEEDED = b"o"
     HELD = b"h"
     FAILED = b"f"
     REJECTED = b"r"  # not the fault of the key
@@ -47,7 +47,7 @@ class Verdict(Enum):
 
 
 class Finished(NamedTuple):
-    """How a delivery of a pacing key has ended."""
+    """The end of a delivery that had a reservation."""
 
     key: str
     worker: str
@@ -62,10 +62,10 @@ class Finished(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class HeldKey:
-    """A pacing key of which nothing is started for a while, because a handler has asked for that.
+    """A pacing key on hold: no message of it starts for a while, because a handler asked for that.
 
-    `seconds_left` is 0 when the hold is over and one message is trying the key. `repeats` counts how often it was held
-    again since; `waiting` are the messages that wait for it. `key` is "" where a stage has only one.
+    `seconds_left` is 0 once the hold is over and one message probes the key. `repeats` counts how often the hold was
+    renewed; `waiting` is the number of messages that queue for the key. `key` is "" where a stage has only one.
     """
 
     stage: str
@@ -80,10 +80,10 @@ class HeldKey:
         return asdict(self)
 
 
-class Turns:
-    """The pacing keys of one stage. Calls raise what those of a broker raise.
+class Limiter:
+    """The pacing keys of one stage. Its methods raise what those of a broker raise.
 
-    Each may be repeated with the same token and takes effect once, if it is the last of its kind made here.
+    A call repeated with the same token takes effect once, if it is the latest of its kind from this limiter.
     """
 
     def __init__(self, broker: Broker, stage: str, edges: Sequence[str], rate: Rate) -> None:
@@ -94,7 +94,7 @@ class Turns:
         self._own = {key: (key, *_figures(own)) for key, own in rate.keys.items()}
         self._adaptive = rate.adaptive
         self._cursor = b"0"
-        self.given_at = 0.0  # when Redis gave the last turns, in seconds of its clock
+        self.reserved_at = 0.0  # when Redis made the latest reservations, in seconds of its clock
         self._name = broker.new_token()
         self.new_token = broker.new_token
 
@@ -108,20 +108,20 @@ class Turns:
         again: bool = False,
         missed: Mapping[tuple[str, bytes], float] | None = None,
         token: str = "",
-    ) -> list[Turn]:
-        """The turn of each message, which comes with its key; one that starts has its slot from now on.
+    ) -> list[Reservation]:
+        """Reserve a start for each message, given with its key. One that may start occupies its slot from now on.
 
-        Those who come for the first time start only within `soon_seconds`. `again`: all have had turns and missed them;
-        `missed` tells by edge and entry id when these would have been, in seconds of Redis' clock, so that nobody loses
-        them.
-        `lead_seconds`: none starts earlier than that from now, because the answer takes so long.
+        Messages that ask for the first time start within `soon_seconds` or not at all. `again`: all of them had
+        reservations and missed them; `missed` has these starts by edge and entry id, in seconds of Redis' clock, so
+        that they can be returned. `lead_seconds`: no start is earlier than this from now, because the reply takes that
+        long.
         """
         keys, name = self._broker.keys, self._stage
         flat: list[Any] = []
         for key, delivery in messages:
             at = (missed or {}).get((delivery.edge, delivery.entry_id))
-            comes_back = round(at * 1_000_000) if at else int(again or delivery.header.granted)
-            flat += (key, comes_back, _slot(delivery))
+            reserves_again = round(at * 1_000_000) if at else int(again or delivery.header.granted)
+            flat += (key, reserves_again, _slot(delivery))
         answer = await self._broker.script(
             scripts.RESERVE,
             [
@@ -132,12 +132,12 @@ class Turns:
             round(lead_seconds * 1_000_000),
             *self._own_of(key for key, _ in messages), *flat, token=token, caller=f"{self._name}:reserve",
         )  # fmt: skip
-        *told, given_at = answer
-        self.given_at = given_at / 1_000_000
-        return [_turn(what, wait / 1_000_000) for what, wait in zip(told[::2], told[1::2], strict=True)]
+        *decisions, reserved_at = answer
+        self.reserved_at = reserved_at / 1_000_000
+        return [_reservation(what, wait / 1e6) for what, wait in zip(decisions[::2], decisions[1::2], strict=True)]
 
     async def hold(self, key: str, seconds: float, reason: str, *, token: str = "") -> float:
-        """Hold a key from now on; how many seconds that is."""
+        """Hold a key from now on, and return for how many seconds."""
         keys = self._broker.keys
         left_ms: int = await self._broker.script(
             scripts.HOLD,
@@ -234,11 +234,11 @@ async def queued_in(broker: Broker, stages: Sequence[str]) -> dict[str, int]:
 
 
 def _held_key(stage: str, key: bytes, why: Mapping[bytes, bytes], left: float, waiting: int) -> HeldKey:
-    repeats, reason = hold_in(why.get(key, b""))
+    repeats, reason = parse_hold(why.get(key, b""))
     return HeldKey(stage, text_in(key), reason, max(0.0, round(left, 3)), repeats, waiting)
 
 
-def hold_in(raw: bytes) -> tuple[int, str]:
+def parse_hold(raw: bytes) -> tuple[int, str]:
     """How often a key was held again, and why; nothing where the record of its hold cannot be read."""
     _, repeats, _, reason = (*text_in(raw).split(" ", 3), "", "", "", "")[:4]
     return max(0, count_in(repeats)), reason
@@ -249,9 +249,9 @@ def _figures(rate: Rate) -> tuple[int, int, int]:
     return round(rate.interval_seconds * 1_000_000), rate.burst, rate.concurrency or 0
 
 
-def _turn(what: bytes, wait_seconds: float) -> Turn:
-    """What the script answers, in words."""
-    return Turn(wait_seconds, queues=what == b"q", tries=what == b"t", comes_back=what == b"b")
+def _reservation(what: bytes, wait_seconds: float) -> Reservation:
+    """A decision of the script."""
+    return Reservation(wait_seconds, must_queue=what == b"q", is_probe=what == b"t", is_postponed=what == b"b")
 
 
 def _slot(delivery: Delivery) -> str:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from flowq.broker.claims import redeem
 from flowq.broker.client.retrying import insist
-from flowq.broker.flow_control.limiter import Finished, Turn, Turns, Verdict
+from flowq.broker.flow_control.limiter import Finished, Limiter, Reservation, Verdict
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.encoding.codec import decoder, value_of
 from flowq.delivery.message import Delivery
@@ -52,7 +52,7 @@ class Pacer:
         self._rate = rate
         self._identity = identity
         self._claims = broker.claims
-        self._turns = Turns(broker, stage.name, stage.in_edges, rate)
+        self._limiter = Limiter(broker, stage.name, stage.in_edges, rate)
         self._decode_any = decoder(stage.accepts)
         self._types = StageTypes(stage, plan)
         self._reports_all = rate.concurrency is not None or rate.adaptive
@@ -71,7 +71,7 @@ class Pacer:
 
     # Before
 
-    async def turns(self, deliveries: Sequence[Delivery], *, again: bool = False) -> list[Turn | Postponed]:
+    async def turns(self, deliveries: Sequence[Delivery], *, again: bool = False) -> list[Reservation | Postponed]:
         """The turn of each delivery, or its postponement. `again`: they have missed their turns."""
         try:
             keys = [self.key_of(delivery) for delivery in deliveries]
@@ -79,35 +79,37 @@ class Pacer:
             keys = [await self._key_of_claimed(delivery) for delivery in deliveries]
         asked = [(key, delivery) for key, delivery in zip(keys, deliveries, strict=True) if key is not None]
         if not asked:
-            return [Turn() for _ in deliveries]
+            return [Reservation() for _ in deliveries]
         async with self._reserving:
             given = iter(await self._reserve(asked, again))
         now = self._now()
-        turns: list[Turn | Postponed] = []
+        turns: list[Reservation | Postponed] = []
         for key, delivery in zip(keys, deliveries, strict=True):
-            turn, start, worker = (Turn(), _Start(now, 0.0), "") if key is None else next(given)
+            turn, start, worker = (Reservation(), _Start(now, 0.0), "") if key is None else next(given)
             entry = delivery.edge, delivery.entry_id
-            if turn.queues or turn.comes_back:
+            if turn.must_queue or turn.is_postponed:
                 self._started.pop(entry, None)
                 self._starts.pop(entry, None)
-                postponed = Postponed(key=key or "") if turn.queues else Postponed(turn.wait_seconds, granted=True)
+                postponed = Postponed(key=key or "") if turn.must_queue else Postponed(turn.wait_seconds, granted=True)
                 turns.append(postponed)
                 continue
             if key is not None:
                 turn = turn._replace(wait_seconds=max(0.0, start.at - now))
                 self._starts[entry] = start
-                if self._reports_all or turn.tries or key in self._limited:
+                if self._reports_all or turn.is_probe or key in self._limited:
                     self._started[entry] = key, worker
             turns.append(turn)
         return turns
 
-    async def _reserve(self, asked: Sequence[tuple[str, Delivery]], again: bool) -> list[tuple[Turn, _Start, str]]:
+    async def _reserve(
+        self, asked: Sequence[tuple[str, Delivery]], again: bool
+    ) -> list[tuple[Reservation, _Start, str]]:
         """The turn of each delivery, its start, and the worker name under which it was granted.
 
         A reply that was slow, or lost and repeated, grants turns that have passed. Their deliveries ask again, for
         turns later by the current latency of replies; after a few attempts in vain they are postponed.
         """
-        found: dict[int, tuple[Turn, _Start, str]] = {}
+        found: dict[int, tuple[Reservation, _Start, str]] = {}
         left = list(range(len(asked)))
         entries = [(delivery.edge, delivery.entry_id) for _, delivery in asked]
         missed = {entry: self._starts[entry].for_redis for entry in entries if entry in self._starts} if again else {}
@@ -125,7 +127,7 @@ class Pacer:
             key, delivery = asked[i]
             self._finished.append(Finished(key, found[i][2], delivery, 0.0, Verdict.NOT_RUN))
             self._news.set()
-            found[i] = Turn(_LATE_SECONDS, comes_back=True), _Start(inf, 0.0), ""
+            found[i] = Reservation(_LATE_SECONDS, is_postponed=True), _Start(inf, 0.0), ""
         return [found[i] for i in range(len(asked))]
 
     async def _ask(
@@ -135,19 +137,19 @@ class Pacer:
         *,
         again: bool,
         missed: Mapping[tuple[str, bytes], float],
-    ) -> Iterable[tuple[Turn, _Start]]:
+    ) -> Iterable[tuple[Reservation, _Start]]:
         is_slow = self._latency_seconds > _LATE_SECONDS / 2
         lead = min(2 * self._latency_seconds, _LONGEST_LEAD_SECONDS) if is_slow else 0.0
-        sent_at, token, soon = self._now(), self._turns.new_token(), LOCAL_WORK_SECONDS + lead
+        sent_at, token, soon = self._now(), self._limiter.new_token(), LOCAL_WORK_SECONDS + lead
         reserve = partial(
-            self._turns.reserve, asked, worker=worker, soon_seconds=soon, lead_seconds=lead, again=again, missed=missed,
-            token=token,
+            self._limiter.reserve, asked, worker=worker, soon_seconds=soon, lead_seconds=lead, again=again,
+            missed=missed, token=token,
         )  # fmt: skip
         given = await insist(reserve, what=f"pacing {self._stage.name}")
-        arrived_at, given_at = self._now(), self._turns.given_at
+        arrived_at, reserved_at = self._now(), self._limiter.reserved_at
         self._latency_seconds = arrived_at - sent_at
-        self._clock.note(sent_at, arrived_at, given_at)
-        starts = [given_at + turn.wait_seconds for turn in given]
+        self._clock.note(sent_at, arrived_at, reserved_at)
+        starts = [reserved_at + turn.wait_seconds for turn in given]
         return [(turn, _Start(self._clock.local(at), at)) for turn, at in zip(given, starts, strict=True)]
 
     def has_missed(self, delivery: Delivery) -> bool:
@@ -185,7 +187,7 @@ class Pacer:
         key = await self._key_of_claimed(delivery)
         if key is None:
             return Failed(error)
-        hold = partial(self._turns.hold, key, error.after, error.reason, token=self._turns.new_token())
+        hold = partial(self._limiter.hold, key, error.after, error.reason, token=self._limiter.new_token())
         seconds = await insist(hold, what=f"holding {key}")
         return Failed(RetryLater(error.reason, after=seconds, hold=error.hold))
 
@@ -194,7 +196,7 @@ class Pacer:
         key = await self._key_of_claimed(delivery)
         if key is None or ((said := self._paces.get(key)) is not None and said[0] == seconds and self._now() < said[1]):
             return
-        if await insist(partial(self._turns.pace, key, seconds), what=f"pacing {key}"):
+        if await insist(partial(self._limiter.pace, key, seconds), what=f"pacing {key}"):
             if len(self._paces) >= _MOST_PACES:
                 self._paces.clear()
             self._paces[key] = seconds, self._now() + _PACE_SAID_SECONDS
@@ -232,7 +234,7 @@ class Pacer:
             finished, self._finished = self._finished, []
             look_at, self._look_at = list(self._look_at), set()
             if finished or look_at or sweep:
-                call = partial(self._turns.call, finished, look_at, sweep=sweep, token=self._turns.new_token())
+                call = partial(self._limiter.call, finished, look_at, sweep=sweep, token=self._limiter.new_token())
                 more = await insist(call, what=f"returning turns in {self._stage.name}")
                 if more:
                     self.queued(more)
@@ -241,7 +243,7 @@ class Pacer:
         """Forget unused keys: continue while many are found, but not for long."""
         what = f"forgetting keys of {self._stage.name}"
         for _ in range(_MOST_STEPS):
-            if not await insist(partial(self._turns.forget, token=self._turns.new_token()), what=what):
+            if not await insist(partial(self._limiter.forget, token=self._limiter.new_token()), what=what):
                 break
 
     def key_of(self, delivery: Delivery) -> str | None:
@@ -272,14 +274,14 @@ class Pacer:
         return time.monotonic()  # not the time of the loop, which stands still while a handler blocks it
 
 
-def _starts(turn: Turn) -> bool:
-    return not (turn.queues or turn.comes_back)
+def _starts(turn: Reservation) -> bool:
+    return not (turn.must_queue or turn.is_postponed)
 
 
 def _verdict(outcome: Outcome) -> Verdict:
     match outcome:
         case Succeeded():
-            return Verdict.WELL
+            return Verdict.SUCCEEDED
         case Failed(RetryLater(hold=str())):
             return Verdict.HELD
         case Failed(Reject()):

@@ -6,23 +6,23 @@ from itertools import pairwise
 
 import pytest
 
-from flowq.broker.flow_control.limiter import Turn, Verdict
+from flowq.broker.flow_control.limiter import Reservation, Verdict
 from flowq.broker.keys import Keys
 from flowq.delivery.policy import Rate
 from tests.conformance.conftest import Command
-from tests.conformance.paced import FAST, QUEUES, SOON_SECONDS, asked, done, given, sent_to_queue, turns
+from tests.conformance.paced import FAST, QUEUES, SOON_SECONDS, asked, done, given, limiter, sent_to_queue
 from tests.conformance.worker import IN, Worker
 from tests.eventually import eventually
 
-# Turns
+# Limiter
 
 
 async def test_turns_of_one_key_lie_an_interval_apart_over_all_workers(worker: Worker, other: Worker) -> None:
     deliveries = await given(worker, 4)
     rate = Rate(1, per=1000)
 
-    first = await asked(turns(worker, rate), worker, *deliveries[:2])
-    second = await asked(turns(other, rate), other, *deliveries[2:])
+    first = await asked(limiter(worker, rate), worker, *deliveries[:2])
+    second = await asked(limiter(other, rate), other, *deliveries[2:])
 
     waits = [turn.wait_seconds for turn in (*first, *second)]
     assert waits[0] == 0
@@ -31,12 +31,12 @@ async def test_turns_of_one_key_lie_an_interval_apart_over_all_workers(worker: W
 
 async def test_a_burst_may_start_at_once_and_keys_do_not_wait_for_each_other(worker: Worker) -> None:
     deliveries = await given(worker, 5)
-    paced = turns(worker, Rate(1, per=1000, burst=3))
+    paced = limiter(worker, Rate(1, per=1000, burst=3))
 
     waits = [turn.wait_seconds for turn in await asked(paced, worker, *deliveries)]
 
     assert [wait == 0 for wait in waits] == [True, True, True, False, False]
-    assert await asked(paced, worker, deliveries[4], key="b") == [Turn()]
+    assert await asked(paced, worker, deliveries[4], key="b") == [Reservation()]
 
 
 # Slots
@@ -44,48 +44,48 @@ async def test_a_burst_may_start_at_once_and_keys_do_not_wait_for_each_other(wor
 
 async def test_no_more_of_a_key_have_a_slot_than_may_run_at_once(worker: Worker, other: Worker) -> None:
     deliveries = await given(worker, 5)
-    mine, theirs = (turns(who, Rate(FAST, concurrency=2)) for who in (worker, other))
+    mine, theirs = (limiter(who, Rate(FAST, concurrency=2)) for who in (worker, other))
 
-    assert await asked(mine, worker, deliveries[0]) == [Turn()]
-    assert [turn.queues for turn in await asked(theirs, other, *deliveries[1:4])] == [False, True, True]
-    assert not (await asked(mine, worker, deliveries[4], key="b"))[0].queues
+    assert await asked(mine, worker, deliveries[0]) == [Reservation()]
+    assert [turn.must_queue for turn in await asked(theirs, other, *deliveries[1:4])] == [False, True, True]
+    assert not (await asked(mine, worker, deliveries[4], key="b"))[0].must_queue
 
     await mine.call([done(worker, deliveries[0])], [], sweep=False)
-    assert [turn.queues for turn in await asked(theirs, other, *deliveries[2:4])] == [False, True]
+    assert [turn.must_queue for turn in await asked(theirs, other, *deliveries[2:4])] == [False, True]
 
 
 async def test_giving_a_slot_back_twice_gives_back_one(worker: Worker) -> None:
     deliveries = await given(worker, 4)
-    paced = turns(worker, Rate(FAST, concurrency=2))
+    paced = limiter(worker, Rate(FAST, concurrency=2))
     await asked(paced, worker, *deliveries[:2])
 
     for _ in range(2):
         await paced.call([done(worker, deliveries[0])], [], sweep=False)
 
-    assert [turn.queues for turn in await asked(paced, worker, *deliveries[2:])] == [False, True]
+    assert [turn.must_queue for turn in await asked(paced, worker, *deliveries[2:])] == [False, True]
 
 
 async def test_the_slots_of_a_worker_lapse_with_its_registration(worker: Worker, other: Worker) -> None:
     deliveries = await given(worker, 3)
     rate = Rate(FAST, concurrency=1)
-    await asked(turns(other, rate), other, deliveries[0])
-    assert await asked(turns(worker, rate), worker, deliveries[1]) == [QUEUES]
+    await asked(limiter(other, rate), other, deliveries[0])
+    assert await asked(limiter(worker, rate), worker, deliveries[1]) == [QUEUES]
 
     await other.broker.retire(other.name, [IN])
 
-    assert not (await asked(turns(worker, rate), worker, deliveries[1]))[0].queues
-    assert await asked(turns(worker, rate), worker, deliveries[2]) == [QUEUES]
+    assert not (await asked(limiter(worker, rate), worker, deliveries[1]))[0].must_queue
+    assert await asked(limiter(worker, rate), worker, deliveries[2]) == [QUEUES]
 
 
 async def test_the_slots_of_a_worker_that_is_known_to_be_dead_lapse_at_once(worker: Worker, other: Worker) -> None:
     """Nobody has taken over its messages yet, and the quarantine, which does, may itself wait for one of its slots."""
     deliveries = await given(worker, 2)
     rate = Rate(FAST, concurrency=1)
-    await asked(turns(other, rate), other, deliveries[0])
+    await asked(limiter(other, rate), other, deliveries[0])
 
     await worker.broker.record_death(other.name, "crash: died of SIGSEGV")
 
-    assert await asked(turns(worker, rate), worker, deliveries[1]) == [Turn()]
+    assert await asked(limiter(worker, rate), worker, deliveries[1]) == [Reservation()]
 
 
 async def test_a_worker_that_is_not_registered_any_more_is_given_no_turn_and_no_slot(
@@ -95,11 +95,11 @@ async def test_a_worker_that_is_not_registered_any_more_is_given_no_turn_and_no_
     rate = Rate(FAST, concurrency=1)
     await other.broker.retire(other.name, [IN])  # it was taken for dead, and does not know it yet
 
-    (turn,) = await asked(turns(other, rate), other, deliveries[0])
+    (turn,) = await asked(limiter(other, rate), other, deliveries[0])
 
-    assert turn.comes_back
+    assert turn.is_postponed
     assert turn.wait_seconds > 0
-    assert await asked(turns(worker, rate), worker, *deliveries[1:]) == [Turn(), QUEUES]
+    assert await asked(limiter(worker, rate), worker, *deliveries[1:]) == [Reservation(), QUEUES]
 
 
 # Queues
@@ -107,7 +107,7 @@ async def test_a_worker_that_is_not_registered_any_more_is_given_no_turn_and_no_
 
 async def test_who_queues_is_delayed_and_is_called_in_order_when_a_slot_is_free(worker: Worker) -> None:
     first, *rest = await given(worker, 4)
-    paced = turns(worker, Rate(FAST, concurrency=1))
+    paced = limiter(worker, Rate(FAST, concurrency=1))
     await asked(paced, worker, first)
     for delivery in rest:
         await sent_to_queue(worker, delivery)
@@ -128,23 +128,23 @@ async def test_who_queues_is_delayed_and_is_called_in_order_when_a_slot_is_free(
 async def test_a_sweep_calls_those_whom_nobody_else_would(worker: Worker, other: Worker) -> None:
     deliveries = await given(worker, 3)
     rate = Rate(FAST, concurrency=1)
-    await asked(turns(other, rate), other, deliveries[0])
+    await asked(limiter(other, rate), other, deliveries[0])
     await sent_to_queue(worker, deliveries[1])
     await sent_to_queue(worker, deliveries[2], key="a longer key")
     await other.broker.retire(other.name, [IN])
 
-    await turns(worker, rate).call([], [], sweep=True)
+    await limiter(worker, rate).call([], [], sweep=True)
 
     assert {called.message_id for called in await worker.read()} == {item.message_id for item in deliveries[1:]}
 
 
 async def test_a_key_that_begins_like_another_has_slots_and_a_queue_of_its_own(worker: Worker) -> None:
     deliveries = await given(worker, 3)
-    paced = turns(worker, Rate(FAST, concurrency=1))
+    paced = limiter(worker, Rate(FAST, concurrency=1))
     await asked(paced, worker, deliveries[0], key="host")
     await sent_to_queue(worker, deliveries[1], key="host")
 
-    assert await asked(paced, worker, deliveries[2], key="host:80") == [Turn()]
+    assert await asked(paced, worker, deliveries[2], key="host:80") == [Reservation()]
     await paced.call([done(worker, deliveries[2], key="host:80")], [], sweep=False)
 
     assert await worker.read() == []
@@ -157,7 +157,7 @@ async def test_a_queue_survives_a_message_that_was_deleted_by_hand(worker: Worke
     await redis(b"ZREM", keys.delayed(IN), first.message_id)
     await redis(b"HDEL", keys.parked(IN), first.message_id)
 
-    await turns(worker, Rate(FAST)).call([], ["a"], sweep=False)
+    await limiter(worker, Rate(FAST)).call([], ["a"], sweep=False)
 
     assert [called.message_id for called in await worker.read()] == [second.message_id]
 
@@ -169,10 +169,10 @@ async def test_a_key_slows_down_and_speeds_up_by_the_rule_of_autothrottle(
     worker: Worker, keys: Keys, redis: Command
 ) -> None:
     interval, concurrency, longest = 0.1, 2, 60.0
-    paced = turns(worker, Rate(10, concurrency=concurrency, adaptive=True))
+    paced = limiter(worker, Rate(10, concurrency=concurrency, adaptive=True))
     (delivery,) = await given(worker, 1)
     delay = interval
-    well, failed = Verdict.WELL, Verdict.FAILED
+    well, failed = Verdict.SUCCEEDED, Verdict.FAILED
     told = [(1.0, well), (3.0, well), (0.2, failed), (0.2, Verdict.REJECTED), (8.0, Verdict.HELD)]
     told += [(0.1, well), (200.0, well), (0.1, Verdict.NOT_RUN)]
     for latency, verdict in told + [(0.01, well)] * 12:
@@ -197,7 +197,7 @@ async def test_the_turns_of_a_key_that_was_slowed_down_lie_further_apart_and_no_
     worker: Worker,
 ) -> None:
     deliveries = await given(worker, 4)
-    paced = turns(worker, Rate(10, adaptive=True))
+    paced = limiter(worker, Rate(10, adaptive=True))
     await paced.call([done(worker, deliveries[0], took=30.0)], [], sweep=False)
 
     given_turns = await asked(paced, worker, *deliveries)
@@ -214,34 +214,34 @@ async def test_a_worker_that_asks_again_for_its_message_keeps_the_slot_and_nobod
 ) -> None:
     first, second = await given(worker, 2)
     rate = Rate(FAST, concurrency=1)
-    mine, theirs = turns(worker, rate), turns(other, rate)
-    assert await asked(mine, worker, first) == [Turn()]
+    mine, theirs = limiter(worker, rate), limiter(other, rate)
+    assert await asked(mine, worker, first) == [Reservation()]
 
-    for paced in (mine, turns(worker, rate)):
-        assert not (await asked(paced, worker, first))[0].queues
+    for paced in (mine, limiter(worker, rate)):
+        assert not (await asked(paced, worker, first))[0].must_queue
     assert await asked(theirs, other, first, second) == [QUEUES, QUEUES]
 
     await mine.call([done(worker, first)], [], sweep=False)
-    assert not (await asked(theirs, other, second))[0].queues
+    assert not (await asked(theirs, other, second))[0].must_queue
 
 
 async def test_the_one_that_tries_a_held_key_tries_it_when_its_worker_asks_again(worker: Worker) -> None:
     first, second = await given(worker, 2)
-    paced = turns(worker, Rate(FAST, concurrency=1))
+    paced = limiter(worker, Rate(FAST, concurrency=1))
     await paced.hold("a", 0.001, "")
 
     async def may_try() -> bool:
-        return (await asked(paced, worker, first))[0].tries
+        return (await asked(paced, worker, first))[0].is_probe
 
     await eventually(may_try)
 
-    assert (await asked(paced, worker, first))[0].tries
+    assert (await asked(paced, worker, first))[0].is_probe
     assert await asked(paced, worker, second) == [QUEUES]
 
 
 async def test_the_same_request_takes_one_turn_however_often_it_is_sent(worker: Worker) -> None:
     deliveries = await given(worker, 3)
-    paced = turns(worker, Rate(1, per=1000))
+    paced = limiter(worker, Rate(1, per=1000))
     messages = [("a", delivery) for delivery in deliveries[:2]]
 
     for _ in range(3):
@@ -254,8 +254,8 @@ async def test_the_same_request_takes_one_turn_however_often_it_is_sent(worker: 
 # What stood still
 
 
-def starts_of(turns: list[Turn]) -> list[float]:
-    return [turn.wait_seconds for turn in turns if not (turn.queues or turn.comes_back)]
+def starts_of(turns: list[Reservation]) -> list[float]:
+    return [turn.wait_seconds for turn in turns if not (turn.must_queue or turn.is_postponed)]
 
 
 async def test_after_a_standstill_no_more_start_than_the_rate_and_its_burst_and_the_rest_goes_to_the_end_of_the_line(
@@ -264,7 +264,7 @@ async def test_after_a_standstill_no_more_start_than_the_rate_and_its_burst_and_
     """All who have waited come back at once, because workers, Redis or the clock stood still for ten minutes."""
     deliveries = await given(worker, 400)
     rate = Rate(50, burst=3)
-    paced = turns(worker, rate)
+    paced = limiter(worker, rate)
     await asked(paced, worker, *deliveries)
     for key in (keys.rate("parse"), keys.starts("parse")):
         await redis(b"HINCRBY", key, b"a", -600_000_000)
@@ -272,7 +272,7 @@ async def test_after_a_standstill_no_more_start_than_the_rate_and_its_burst_and_
     half = len(deliveries) // 2
     answers = [
         turn
-        for paced, who, part in ((paced, worker, deliveries[:half]), (turns(other, rate), other, deliveries[half:]))
+        for paced, who, part in ((paced, worker, deliveries[:half]), (limiter(other, rate), other, deliveries[half:]))
         for turn in await paced.reserve(
             [("a", item) for item in part], worker=who.name, soon_seconds=SOON_SECONDS, again=True
         )
@@ -283,7 +283,7 @@ async def test_after_a_standstill_no_more_start_than_the_rate_and_its_burst_and_
     assert len(started) <= (seconds + 1) * 50 + 3
     for first in started:  # in no second that begins with a start
         assert sum(first <= start < first + 1 for start in started) <= 50 + 3
-    later = [turn.wait_seconds for turn in answers if turn.comes_back]
+    later = [turn.wait_seconds for turn in answers if turn.is_postponed]
     assert len(started) + len(later) == 400
     assert all(0.019 < second - first < 0.021 for first, second in pairwise(later[-100:]))
 
@@ -291,18 +291,18 @@ async def test_after_a_standstill_no_more_start_than_the_rate_and_its_burst_and_
 async def test_starts_go_on_while_those_who_wait_are_not_back(worker: Worker, keys: Keys, redis: Command) -> None:
     """The backlog of a key is put in line: its turns are an hour ahead, and nobody of those who wait is here yet."""
     deliveries = await given(worker, 20)
-    paced = turns(worker, Rate(50))
+    paced = limiter(worker, Rate(50))
     await redis(b"HSET", keys.rate("parse"), b"a", (int((await redis(b"TIME"))[0]) + 3600) * 1_000_000)
 
     answers = await asked(paced, worker, *deliveries)
 
     assert [round(start, 2) for start in starts_of(answers)] == [0.0, 0.02, 0.04, 0.06, 0.08, 0.1]
-    assert all(3598 < turn.wait_seconds < 3601 for turn in answers if turn.comes_back)
+    assert all(3598 < turn.wait_seconds < 3601 for turn in answers if turn.is_postponed)
 
 
 async def test_those_who_have_waited_go_before_those_who_come_for_the_first_time(worker: Worker) -> None:
     deliveries = await given(worker, 60)
-    paced = turns(worker, Rate(50))
+    paced = limiter(worker, Rate(50))
     await asked(paced, worker, *deliveries[:30])
 
     back = await paced.reserve(
@@ -317,7 +317,7 @@ async def test_a_clock_that_was_set_back_stops_a_key_for_a_moment_only(
     worker: Worker, keys: Keys, redis: Command
 ) -> None:
     (delivery,) = await given(worker, 1)
-    paced = turns(worker, Rate(50))
+    paced = limiter(worker, Rate(50))
     await asked(paced, worker, delivery)
     for key in (keys.rate("parse"), keys.starts("parse")):
         await redis(b"HINCRBY", key, b"a", 3_600_000_000)
@@ -331,24 +331,24 @@ async def test_a_clock_that_was_set_back_stops_a_key_for_a_moment_only(
 @pytest.mark.parametrize("burst", [1, 3])
 async def test_a_start_that_was_missed_is_given_again_where_nobody_has_a_later_one(worker: Worker, burst: int) -> None:
     first, second, third = await given(worker, 3)
-    paced = turns(worker, Rate(1, per=1000, burst=burst))
+    paced = limiter(worker, Rate(1, per=1000, burst=burst))
     missed: dict[tuple[str, bytes], float] = {}
     for delivery in (first, second)[:burst]:
         (turn,) = await asked(paced, worker, delivery)
-        missed[delivery.edge, delivery.entry_id] = paced.given_at + turn.wait_seconds
+        missed[delivery.edge, delivery.entry_id] = paced.reserved_at + turn.wait_seconds
 
     late = [("a", delivery) for delivery in (first, second)[:burst]]
     given_turns = await paced.reserve(late, worker=worker.name, soon_seconds=SOON_SECONDS, again=True, missed=missed)
 
     assert starts_of(given_turns) == [0.0] * len(late)
-    assert (await asked(paced, worker, third))[0].comes_back is (burst == 1)
+    assert (await asked(paced, worker, third))[0].is_postponed is (burst == 1)
 
 
 async def test_a_start_that_was_missed_is_lost_where_somebody_has_a_later_one(worker: Worker) -> None:
     first, second, third = await given(worker, 3)
-    paced = turns(worker, Rate(20))
+    paced = limiter(worker, Rate(20))
     missed_turn, _ = await asked(paced, worker, first, second)
-    missed = {(first.edge, first.entry_id): paced.given_at + missed_turn.wait_seconds}
+    missed = {(first.edge, first.entry_id): paced.reserved_at + missed_turn.wait_seconds}
 
     (again,) = await paced.reserve(
         [("a", first)], worker=worker.name, soon_seconds=SOON_SECONDS, again=True, missed=missed
@@ -362,18 +362,18 @@ async def test_a_slot_is_given_back_by_the_one_that_missed_its_turn_and_must_com
     worker: Worker, keys: Keys, redis: Command
 ) -> None:
     first, second = await given(worker, 2)
-    paced = turns(worker, Rate(1, per=1000, concurrency=1))
+    paced = limiter(worker, Rate(1, per=1000, concurrency=1))
     await asked(paced, worker, first)
 
     (late,) = await paced.reserve([("a", first)], worker=worker.name, soon_seconds=SOON_SECONDS, again=True)
 
-    assert late.comes_back
+    assert late.is_postponed
     assert await redis(b"ZCARD", keys.busy("parse")) == 0
-    assert (await asked(paced, worker, second))[0].comes_back
+    assert (await asked(paced, worker, second))[0].is_postponed
 
 
 async def test_a_pace_that_a_handler_asked_for_holds_beside_the_rate_and_for_its_key_alone(worker: Worker) -> None:
-    paced = turns(worker, Rate(FAST, by="host"))
+    paced = limiter(worker, Rate(FAST, by="host"))
     assert await paced.pace("slow", 10.0)
     slow, other = await given(worker, 3), await given(worker, 3)
 
@@ -381,14 +381,14 @@ async def test_a_pace_that_a_handler_asked_for_holds_beside_the_rate_and_for_its
     others = await asked(paced, worker, *other, key="other")
 
     assert first.wait_seconds == 0
-    assert [turn.comes_back for turn in rest] == [True, True]
+    assert [turn.is_postponed for turn in rest] == [True, True]
     assert 9 < rest[0].wait_seconds <= 10
     assert 19 < rest[1].wait_seconds <= 20
     assert [turn.wait_seconds < 1 for turn in others] == [True] * 3
 
 
 async def test_a_pace_that_is_shorter_than_the_rate_changes_nothing(worker: Worker) -> None:
-    paced = turns(worker, Rate(1, per=10, by="host"))
+    paced = limiter(worker, Rate(1, per=10, by="host"))
     await paced.pace("a", 0.001)
     _, second = await asked(paced, worker, *await given(worker, 2))
     assert 9 < second.wait_seconds <= 10
