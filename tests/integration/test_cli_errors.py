@@ -372,7 +372,8 @@ def test_the_version_is_that_of_the_package(project: Project) -> None:
 
 @pytest.mark.parametrize(("name", "short_help"), [(name, short_help) for name, _, short_help in COMMANDS])
 def test_every_command_says_what_it_is_for_and_gives_an_example(name: str, short_help: str) -> None:
-    command = built(name, import_module(f"flowq.cli.{name}_" if iskeyword(name) else f"flowq.cli.{name}").command)
+    module = f"{name}_" if iskeyword(name) else name
+    command = built(name, import_module(f"flowq.cli.commands.{module}").command)
 
     assert (command.help or "").startswith(short_help.rstrip("."))
     for path, page in pages(name, command):

@@ -130,12 +130,12 @@ def test_a_failure_shows_where_it_was_what_would_follow_and_does_not_stop_the_ot
     assert (done.returncode, done.stdout) == (1, '{"url":"a","html":"<a>"}\n')
     assert [line for line in done.stderr.splitlines() if line.startswith(("error", "fetch ", "  hint"))] == [
         "error[FQ304]: fetch failed for line 1    pipelines/lab.py:35",
-        "  hint: in a run this message is a dead letter now (rejected)",
+        "  hint: in a run, this message would now be a dead letter (rejected)",
         "error[FQ304]: fetch failed for line 2    pipelines/lab.py:35",
-        "  hint: in a run it is tried again in about 30 s, 5 times in all",
+        "  hint: in a run, it would be retried in about 30 s, up to 5 attempts",
         "fetch filtered line 3: it returned None",
         "error[FQ304]: fetch failed for line 4    pipelines/lab.py:35",
-        "  hint: in a run it is tried again in about 0.25 s, 5 times in all",
+        "  hint: in a run, it would be retried in about 0.25 s, up to 5 attempts",
     ]
     assert 'raise Reject("HTTP 410")' in done.stderr
     assert "KeyError: 'c'" in done.stderr

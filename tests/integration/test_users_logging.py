@@ -140,4 +140,4 @@ def test_no_json_line_is_lost_whatever_is_logged(project: Project) -> None:
     assert "'wrong %d' with ('args',)" in by_message
     assert "stack" in by_message["with stack"]
     errors = [found["error"] for found in objects if found["message"] == "raised"]
-    assert errors == ["ValueError", "Mute: its text cannot be read", "ValueError: B\\udcfccher"]
+    assert errors == ["ValueError", "Mute: its __str__ fails", "ValueError: B\\udcfccher"]

@@ -1,4 +1,4 @@
-"""`flowq peek`: shows messages where they wait, without taking them."""
+"""`flowq peek`: shows messages without consuming them."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ def command(
     *,
     settings: Here,
 ) -> None:
-    """Show messages where they wait, without taking them: the first that run, that wait, and that are delayed.
+    """Show messages without consuming them: the first that are running, waiting and delayed.
 
-    The time is when it was appended, was given to its worker, or is due. With --json it is one object a line. With
-    --follow, a message that is settled within a fifth of a second may not be seen.
+    The time shown is when a message was appended, when its worker received it, or when it is due. --json prints one
+    object per line. --follow may miss a message that is settled within a fifth of a second.
 
     Example:
       flowq peek scrape.fetch

@@ -20,9 +20,9 @@ def command(
     *,
     settings: Here,
 ) -> None:
-    """Remove messages that wait or are delayed, for good.
+    """Remove waiting messages, delayed ones included, permanently.
 
-    Says how many and asks first; off a terminal it needs --yes. Running messages are left to their workers, and dead
+    Says how many and asks first; off a terminal it needs --yes. Running messages stay with their workers, and dead
     letters are kept (flowq dlq rm). What a stage with dedup= has seen stays seen.
 
     Example:

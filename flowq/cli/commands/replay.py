@@ -35,11 +35,11 @@ def command(
     *,
     settings: Here,
 ) -> None:
-    """Run settled messages again that a stage has kept, from that stage on.
+    """Rerun settled messages that a stage has kept, from that stage on.
 
-    The stage must keep them: @stage(keep="1h"), or keep=1000 for a number. Messages keep their ids, and what comes of
-    them is new. Called again, none is put back twice; when they have run, they are kept again. A stage further on that
-    has dedup= drops what it has seen before.
+    The stage must keep them: @stage(keep="1h"), or keep=1000 for a number of messages. Messages keep their ids; their
+    outputs are new messages. Running the command twice puts nothing back twice, and messages that have run again are
+    kept again. A later stage with dedup= drops what it has seen before.
 
     Example:
       flowq replay flights --from enrich --since 1h --dry-run

@@ -18,11 +18,11 @@ def command(
     *,
     settings: Here,
 ) -> None:
-    """Show what waits, runs and died, stage by stage, in the current run.
+    """Show what is waiting, running and dead, stage by stage, in the current run.
 
     The counters of a pipeline are from one instant: in = ok + filtered + dead + waiting + delayed + running. rate, p50
-    and p95 are of the last half minute, the latter two the time that a handler takes. oldest is how long the oldest
-    waiting message has waited. ◀ marks the stage that holds up the others.
+    and p95 cover the last half minute; p50 and p95 are handler times. oldest is the age of the oldest waiting message.
+    ◀ marks the bottleneck.
 
     Example:
       flowq status scrape

@@ -13,11 +13,11 @@ def command(
     *,
     settings: Here,
 ) -> None:
-    """Watch a pipeline on the whole screen: stages and their trend, workers, slowest messages, dead letters.
+    """Watch a pipeline, full screen: stages with trends, workers, the slowest messages, dead letters.
 
-    Everything is read from Redis, whether workers run or not. Keys: q quits, p pauses the pipeline and resumes it, s
-    sorts the stages by another column, d shows the dead letters, tab goes to the next pipeline. Off a terminal, a line
-    every five seconds.
+    Everything is read from Redis, whether or not workers run. Keys: q quits, p pauses or resumes the pipeline, s sorts
+    by the next column, d shows dead letters, tab switches to the next pipeline. Off a terminal it prints a line every
+    five seconds.
 
     Example:
       flowq top scrape

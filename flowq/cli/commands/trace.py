@@ -1,4 +1,4 @@
-"""`flowq trace`: shows where a message came from, what came of it, and where all of them are now."""
+"""`flowq trace`: shows the ancestors and descendants of a message, and where each of them is now."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def command(
     *,
     settings: Here,
 ) -> None:
-    """Show where a message came from, and what came of it: everything from its root on, each where it is.
+    """Show the ancestors and descendants of a message, from its root on, and where each of them is now.
 
-    A message that was settled leaves no trace, unless its stage has keep=: of others only the id is known, from what
-    came of them. It looks through all messages of the pipeline, a million in some seconds.
+    A settled message leaves no trace unless its stage has keep=; otherwise only its id is known, from its descendants.
+    The search reads every message of the pipeline: a million take a few seconds.
 
     Example:
       flowq trace scrape 019c2f7a00000001
