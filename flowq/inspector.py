@@ -10,7 +10,7 @@ from flowq.broker.flow_control import pauses
 from flowq.broker.flow_control.limiter import HeldKey, held_keys
 from flowq.broker.inspection.edge_stats import RunningMessage, slowest_of
 from flowq.broker.inspection.overview import Overview, overview_of
-from flowq.broker.inspection.throughput import Tempo, tempo_of
+from flowq.broker.inspection.throughput import Throughput, throughput_of
 from flowq.broker.migration.recorded_plan import Orphan, orphans_of
 from flowq.broker.records import WHOLE, Snapshot
 from flowq.broker.redis_streams import Broker
@@ -53,9 +53,9 @@ class Inspector:
         """The counters of every stage, read at one instant, so that they add up."""
         return balance_of(self._plan, await self.snapshot())
 
-    async def tempo(self) -> Mapping[str, Tempo]:
+    async def throughput(self) -> Mapping[str, Throughput]:
         """The speed of every stage in the last half minute."""
-        return await tempo_of(self._broker, self._plan, await self.snapshot())
+        return await throughput_of(self._broker, self._plan, await self.snapshot())
 
     async def overview(self) -> Overview:
         """The whole pipeline at a glance: counters, speeds, ages, workers, memory and bottlenecks."""

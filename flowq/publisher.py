@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from flowq.broker.claims import ClaimCheck, check_claim_folder, claim_check
-from flowq.broker.flow_control.backpressure import Outlets
+from flowq.broker.flow_control.backpressure import Backpressure
 from flowq.broker.message_ids import MessageIds
 from flowq.broker.open import open_broker
 from flowq.broker.redis_streams import Broker
@@ -83,7 +83,7 @@ class Publisher:
         self._claim_folder = claim_folder
         self._ids = MessageIds()
         self._inlets: dict[str, Outlet] = {}
-        self._outlets: dict[str, Outlets] = {}
+        self._backpressure: dict[str, Backpressure] = {}
         self._shared = SharedBroker("publisher", self._opening, remedy="async with publisher: ...")
         self._claims: ClaimCheck | None = None
 
@@ -103,7 +103,7 @@ class Publisher:
         async with opening as broker:
             await check_claim_folder(broker, self._plan)
             self._claims = claim_check(broker, self._plan)
-            self._outlets.clear()
+            self._backpressure.clear()
             self._ids = MessageIds()  # a forked process must not use those of its parent
             yield broker
 
@@ -146,7 +146,7 @@ class Publisher:
         call = self._ids.next().decode() if id is None else f"push_many:{edge.name}:{_word(id)}"
         pushed = Pushed(0, 0)
         next_id = self._ids.next
-        most_bytes = self._outlets_to(edge).most_bytes
+        most_bytes = self._backpressure_of(edge).most_bytes
         try:
             for outputs in chunks((self._encode(edge, message, next_id()) for message in messages), most_bytes):
                 # With the number of messages, so that a different call is not mistaken for a repeated one.
@@ -177,14 +177,14 @@ class Publisher:
     async def _publish(
         self, edge: EdgePlan, outputs: Sequence[Output], token: str, delay_seconds: float, wait: bool
     ) -> Pushed:
-        outlets = self._outlets_to(edge)
+        backpressure = self._backpressure_of(edge)
         seen_ms = self._plan.stage(edge.target).seen_ms
         claims, tries, n_pauses = self._claims, 0, 0
         if claims is not None and edge.maxsize and not wait:  # write no files for messages that will be refused
             self._refuse_if_full(edge, (await self._opened.outstanding([edge.name]))[edge.name])
         while True:
             if not tries:  # otherwise it may be stored already, which only another attempt can show
-                await self._until_light(edge, outlets, wait)
+                await self._until_light(edge, backpressure, wait)
             try:
                 if claims is not None:  # a retry writes no file twice: references are left alone
                     outputs = await claims.deposit(outputs)
@@ -207,7 +207,7 @@ class Publisher:
                 await asyncio.sleep(0.1 * 2**tries)
                 continue
             if published.full_at is None:
-                outlets.sent(sum([len(output.body) for output in outputs]), handled=len(outputs))
+                backpressure.sent(sum([len(output.body) for output in outputs]), handled=len(outputs))
                 return Pushed(published.appended, published.duplicates)
             if not wait:
                 if claims is not None:
@@ -242,11 +242,11 @@ class Publisher:
                 hint="wait until some are handled, run more workers, or raise maxsize",
             )
 
-    async def _until_light(self, edge: EdgePlan, outlets: Outlets, wait: bool) -> None:
+    async def _until_light(self, edge: EdgePlan, backpressure: Backpressure, wait: bool) -> None:
         """Wait while the edge uses more memory than its limit. Raises QueueFull if not `wait`."""
-        while outlets.need_a_look:
-            await outlets.look_again()
-            if outlets.are_full and not wait:
+        while backpressure.need_a_look:
+            await backpressure.look_again()
+            if backpressure.are_full and not wait:
                 raise QueueFull(
                     f'edge "{edge.name}" holds more than its maxsize_bytes of {edge.maxsize_bytes:,}',
                     hint="wait until some are handled, run more workers, or raise maxsize_bytes",
@@ -256,11 +256,11 @@ class Publisher:
     def _opened(self) -> Broker:
         return self._shared.opened
 
-    def _outlets_to(self, edge: EdgePlan) -> Outlets:
-        outlets = self._outlets.get(edge.name)
-        if outlets is None:
-            outlets = self._outlets[edge.name] = Outlets(self._opened, [edge])
-        return outlets
+    def _backpressure_of(self, edge: EdgePlan) -> Backpressure:
+        backpressure = self._backpressure.get(edge.name)
+        if backpressure is None:
+            backpressure = self._backpressure[edge.name] = Backpressure(self._opened, [edge])
+        return backpressure
 
 
 def _word(message_id: object) -> str:

@@ -22,11 +22,11 @@ async def follow_clock(broker: Broker, plan: Plan) -> float:
     edges = [edge.name for edge in plan.edges]
     consumers = await broker.consumers_of(edges)
     workers = sorted(set(await broker.registered_workers()).union(*consumers.values()))
-    scores = [*map(keys.delayed, edges), *map(keys.held, stages), *map(keys.seen_until, stages), keys.published]
+    scores = [*map(keys.delayed, edges), *map(keys.held_until, stages), *map(keys.seen_until, stages), keys.published]
     values = [*map(keys.rate, stages), *map(keys.starts, stages)]
     queues = [*map(keys.queue, stages)]
     leases = [*map(keys.lease, workers)]
-    names = [keys.clock, *scores, *values, *queues, *leases, *keys.tempos()]
+    names = [keys.clock, *scores, *values, *queues, *leases, *keys.throughput()]
     counts = len(scores), len(values), len(queues), len(leases)
     step_ms: int = await broker.script(scripts.FOLLOW_CLOCK, names, bound_ms, *counts)
     return step_ms / 1000

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from flowq.errors import UsageError
 
 GROUP = b"flowq"
-_TEMPO_PERIODS = 8
+_THROUGHPUT_PERIODS = 8
 """The one consumer group of every edge."""
 
 _NAME = "[A-Za-z_][A-Za-z0-9_]{0,63}"
@@ -47,7 +47,7 @@ class Keys:
         """Sorted set: message id to the millisecond at which it is due."""
         return self._key(f"delayed:{edge}")
 
-    def parked(self, edge: str) -> str:
+    def delayed_bodies(self, edge: str) -> str:
         """Hash: message id to header and body of a delayed message."""
         return self._key(f"parked:{edge}")
 
@@ -83,15 +83,15 @@ class Keys:
         """Hash: pacing key to the microsecond before which no more of it may start; never later than in `rate`."""
         return self._key(f"starts:{stage}")
 
-    def held(self, stage: str) -> str:
+    def held_until(self, stage: str) -> str:
         """Sorted set: pacing key to the millisecond until which it is held, kept until somebody succeeds again."""
         return self._key(f"held:{stage}")
 
-    def holds(self, stage: str) -> str:
+    def hold_info(self, stage: str) -> str:
         """Hash: held pacing key to how long for, how often again, who tries it, and why."""
         return self._key(f"holds:{stage}")
 
-    def busy(self, stage: str) -> str:
+    def slots(self, stage: str) -> str:
         """Sorted set: what runs of each pacing key, and which worker runs it."""
         return self._key(f"busy:{stage}")
 
@@ -121,9 +121,9 @@ class Keys:
         """String that expires: its worker is alive."""
         return self._key(f"lease:{worker}")
 
-    def tempos(self) -> list[str]:
+    def throughput(self) -> list[str]:
         """Hashes that expire: counters and durations, each of some seconds. They are used in turn."""
-        return [self._key(f"tempo:{number}") for number in range(_TEMPO_PERIODS)]
+        return [self._key(f"tempo:{number}") for number in range(_THROUGHPUT_PERIODS)]
 
     @property
     def stats(self) -> str:

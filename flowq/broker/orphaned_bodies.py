@@ -103,7 +103,7 @@ async def _keys(broker: Broker, plan: Plan) -> tuple[list[str], list[str]]:
     keys = broker.keys
     streams = {keys.released, *(keys.edge(edge.name) for edge in plan.edges)}
     streams.update(key(stage.name) for stage in plan.consumers for key in (keys.dead, keys.kept))
-    hashes = {keys.parked(edge.name) for edge in plan.edges}
+    hashes = {keys.delayed_bodies(edge.name) for edge in plan.edges}
     cursor, prefix = b"0", keys.all.removesuffix("*")
     while True:
         cursor, names = await broker.answer(b"SCAN", cursor, b"MATCH", keys.all, b"COUNT", _PER_CALL)

@@ -63,7 +63,7 @@ def packed(
         edge, stage = parcel.edge, parcel.edge.rpartition(">")[2]
         deduplicates = parcel.seen_ms if parcel.deduplicated_by is not None else 0
         seen = keys.seen_until(stage) if deduplicates > 0 else keys.seen(stage)
-        names += (keys.edge(edge), seen, keys.delayed(edge), keys.parked(edge), keys.dead(stage))
+        names += (keys.edge(edge), seen, keys.delayed(edge), keys.delayed_bodies(edge), keys.dead(stage))
         arguments += (edge, stage, parcel.maxsize, deduplicates, len(parcel.messages), len(parcel.refused))
     for parcel in parcels:
         for message in parcel.messages:

@@ -164,13 +164,13 @@ def _odd_delivery(edge: str, entry_id: bytes, fields: dict[bytes, bytes], worker
     return Delivery(edge, entry_id, raw, body, worker, epoch, None, header)
 
 
-def parked_delivery(edge: str, parked: bytes) -> Delivery:
-    """A delayed message as it lies there, see `parked_fields`."""
-    (delivery,) = deliveries_of(edge, [(b"", parked_fields(parked))], "", 0)
+def delayed_delivery(edge: str, parked: bytes) -> Delivery:
+    """A delayed message as it lies there, see `delayed_fields`."""
+    (delivery,) = deliveries_of(edge, [(b"", delayed_fields(parked))], "", 0)
     return delivery
 
 
-def parked_fields(parked: bytes) -> list[bytes]:
+def delayed_fields(parked: bytes) -> list[bytes]:
     """The fields of a delayed message: header, line break, body or all fields (`append.lua`).
 
     Without a line break all of it is the body.

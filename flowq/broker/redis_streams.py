@@ -136,7 +136,7 @@ class Broker:
         return moved, (None if next_ms < 0 else next_ms)
 
     def _edge_keys(self, edge: str) -> tuple[str, str, str]:
-        return self.keys.edge(edge), self.keys.delayed(edge), self.keys.parked(edge)
+        return self.keys.edge(edge), self.keys.delayed(edge), self.keys.delayed_bodies(edge)
 
     async def publish(
         self,
@@ -207,15 +207,15 @@ class Broker:
 
     # Workers
 
-    async def register(self, worker: str, info: Mapping[str, Any], *, lease_ms: int, beat: str) -> None:
+    async def register(self, worker: str, info: Mapping[str, Any], *, lease_ms: int, heartbeat: str) -> None:
         """Enter a worker under a name that has not been used before."""
         keys = [self.keys.workers, self.keys.lease(worker)]
-        await self.script(scripts.REGISTER, keys, worker, lease_ms, beat, orjson.dumps({"worker": worker, **info}))
+        await self.script(scripts.REGISTER, keys, worker, lease_ms, heartbeat, orjson.dumps({"worker": worker, **info}))
 
-    async def renew(self, worker: str, *, lease_ms: int, beat: str) -> bool:
+    async def renew(self, worker: str, *, lease_ms: int, heartbeat: str) -> bool:
         """Keep a lease alive. False: the worker's messages have been reclaimed and it needs a new name."""
         keys = [self.keys.workers, self.keys.lease(worker)]
-        return bool(await self.script(scripts.REGISTER, keys, worker, lease_ms, beat, b""))
+        return bool(await self.script(scripts.REGISTER, keys, worker, lease_ms, heartbeat, b""))
 
     async def retire(self, worker: str, edges: Sequence[str], *, reason: str = "stopped") -> int:
         """Sign a worker off; returns the number of edges on which something is still pending for it."""
@@ -256,15 +256,15 @@ class Broker:
         }
 
     async def leases(self, workers: Sequence[str]) -> dict[str, str | None]:
-        """The beat of each worker's lease, None where it has none."""
+        """The heartbeat of each worker's lease, None where it has none."""
         if not workers:
             return {}
         names = [as_stored(self.keys.lease(worker)) for worker in workers]
         reply = await self._control.call(b"MGET", *names, timeout_seconds=CALL_TIMEOUT_SECONDS)
-        return {worker: beat and text_in(beat) for worker, beat in zip(workers, reply, strict=True)}
+        return {worker: heartbeat and text_in(heartbeat) for worker, heartbeat in zip(workers, reply, strict=True)}
 
     async def reclaim(
-        self, edge: str, victim: str, worker: str, *, limit: int, beat: str | None = None, crashed: str = ""
+        self, edge: str, victim: str, worker: str, *, limit: int, heartbeat: str | None = None, crashed: str = ""
     ) -> Reclaimed | None:
         """Take over what a dead worker left on an edge. None: its lease lives, or this worker is not registered.
 
@@ -278,7 +278,7 @@ class Broker:
         limit_of_crashes = CRASHES_BEFORE_BURIAL if crashed else 0
         letter = orjson.dumps(crash_info(as_stored(victim), crashed, self.run_id))
         limit = self.paging.bound(limit)
-        arguments = GROUP, as_stored(victim), worker, limit, beat or "", edge, stage, limit_of_crashes, letter
+        arguments = GROUP, as_stored(victim), worker, limit, heartbeat or "", edge, stage, limit_of_crashes, letter
         try:
             reply = await again_if_lost(partial(self.script, scripts.RECLAIM, names, *arguments, self.new_token()))
         except ReplyCutOff:  # what was claimed is found by whoever asks for what this worker was given

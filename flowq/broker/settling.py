@@ -12,7 +12,7 @@ import orjson
 
 from flowq.broker import scripts
 from flowq.broker.claims import ClaimCheck
-from flowq.broker.client.retrying import CALL_TIMEOUT_SECONDS, insist, run_script
+from flowq.broker.client.retrying import CALL_TIMEOUT_SECONDS, retry_until_available, run_script
 from flowq.broker.keys import GROUP
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.dead_letter import dead_letter_info
@@ -79,7 +79,7 @@ class Settling:
     async def connect(self) -> None:
         """Open the connection, however long that takes. Best done before anything is read. Raises BrokerRefused."""
         ping = partial(self._link.call, b"PING", timeout_seconds=CALL_TIMEOUT_SECONDS)
-        await insist(ping, what="connecting")
+        await retry_until_available(ping, what="connecting")
 
     async def settle(self, stage: str, edge: str, settled: Sequence[Settled], *, worker: str) -> Receipt:
         """Settle everything, however long Redis takes to answer. Raises only BrokerRefused.
@@ -115,7 +115,7 @@ class Settling:
                 return None
         again = partial(self._send, stage, edge, settled, worker, mode=f"2{token}")
         try:
-            return await insist(again, what=f"settling {stage}")
+            return await retry_until_available(again, what=f"settling {stage}")
         except RequestRefused:  # one of them is too large
             return None
 
@@ -131,7 +131,7 @@ class Settling:
             return receipt if receipt.won else replace(receipt, gone=item[0])
 
         try:
-            return await insist(attempt, what=f"settling {stage}")
+            return await retry_until_available(attempt, what=f"settling {stage}")
         except RequestRefused as error:
             if not isinstance(item[1], Ack):  # of those, only what a message gives can be large
                 raise
@@ -165,7 +165,7 @@ class Settling:
         keys = self._broker.keys
         targets = list(call.outputs | call.delayed)
         names: list[Any] = [
-            keys.workers, keys.stats, keys.edge(edge), keys.delayed(edge), keys.parked(edge), keys.dead(stage),
+            keys.workers, keys.stats, keys.edge(edge), keys.delayed(edge), keys.delayed_bodies(edge), keys.dead(stage),
             keys.queue(stage),
         ]  # fmt: skip
         arguments: list[Any] = [
@@ -175,7 +175,7 @@ class Settling:
         for target in targets:
             reader = target.rpartition(">")[2]
             seen = keys.seen_until(reader) if self.deduplicating.get(target, 0) > 0 else keys.seen(reader)
-            names += (keys.edge(target), seen, keys.delayed(target), keys.parked(target))
+            names += (keys.edge(target), seen, keys.delayed(target), keys.delayed_bodies(target))
             arguments += (
                 target, self.deduplicating.get(target, 0),
                 len(call.outputs.get(target, ())), len(call.delayed.get(target, ())),

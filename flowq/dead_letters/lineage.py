@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from flowq.broker.inspection.browse import Found, State, kin_in, kin_on_edge
+from flowq.broker.inspection.browse import Found, State, family_in, family_on_edge
 from flowq.broker.redis_streams import Broker
 from flowq.graph.compilation.plan import Plan
 
@@ -70,26 +70,26 @@ async def trace(plan: Plan, broker: Broker, message_id: str) -> Lineage:
 
     Looks through the header of every message there is: a million take some seconds, a thousand at a time.
     """
-    found = await _kin(plan, broker, message_id)
+    found = await _family(plan, broker, message_id)
     root_id = next((one.header.root_id for one in found), message_id)
     if root_id != message_id:
-        found = await _kin(plan, broker, root_id)
+        found = await _family(plan, broker, root_id)
     by_id: dict[str, tuple[Found, ...]] = {}
     for one in found:
         by_id[one.header.message_id] = (*by_id.get(one.header.message_id, ()), one)
     return Lineage(message_id, root_id, by_id)
 
 
-async def _kin(plan: Plan, broker: Broker, message_id: str) -> list[Found]:
+async def _family(plan: Plan, broker: Broker, message_id: str) -> list[Found]:
     found: list[Found] = []
     for edge in plan.edges:
-        found += [one async for one in kin_on_edge(broker, edge.name, message_id)]
+        found += [one async for one in family_on_edge(broker, edge.name, message_id)]
     for stage in plan.consumers:
         dead = broker.keys.dead(stage.name)
-        found += [one async for one in kin_in(broker, dead, message_id, state=State.DEAD, stage=stage.name)]
+        found += [one async for one in family_in(broker, dead, message_id, state=State.DEAD, stage=stage.name)]
         if stage.keep is not None:
             kept = broker.keys.kept(stage.name)
-            found += [one async for one in kin_in(broker, kept, message_id, state=State.DONE, stage=stage.name)]
+            found += [one async for one in family_in(broker, kept, message_id, state=State.DONE, stage=stage.name)]
     return found
 
 

@@ -32,7 +32,7 @@ async def purge(broker: Broker, edges: Sequence[EdgePlan], at_most: Mapping[str,
     removed: Counter[str] = Counter()
     keys = broker.keys
     for edge in edges:
-        names = [keys.stats, keys.edge(edge.name), keys.delayed(edge.name), keys.parked(edge.name)]
+        names = [keys.stats, keys.edge(edge.name), keys.delayed(edge.name), keys.delayed_bodies(edge.name)]
         while left := min(_PER_CALL, at_most.get(edge.target, 0) - removed[edge.target]):
             n: int = await broker.script(scripts.PURGE, names, GROUP, edge.target, edge.name, left)
             removed[edge.target] += n

@@ -73,7 +73,7 @@ async def put_back(broker: Broker, stage: str, edge: str, letters: Sequence[WayB
         flat += (letter.entry_id, letter.header, letter.run, letter.delay_ms, body)
     names = [
         keys.stats, keys.run, keys.dead(stage), keys.amended(stage),
-        keys.edge(edge), keys.delayed(edge), keys.parked(edge), keys.restored(stage),
+        keys.edge(edge), keys.delayed(edge), keys.delayed_bodies(edge), keys.restored(stage),
     ]  # fmt: skip
     leaves_the_dead = stage if edge.rpartition(">")[2] == stage else ""
     n: int = await broker.script(scripts.PUT_BACK, names, leaves_the_dead, edge, *flat)

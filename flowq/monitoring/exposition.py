@@ -95,7 +95,7 @@ _EDGE_GAUGES = (
     _OfEdges(
         "flowq_edge_memory_bytes",
         "Memory of Redis that the messages of an edge take.",
-        lambda seen, edge: seen.vitals[edge.name].memory_bytes,
+        lambda seen, edge: seen.edge_stats[edge.name].memory_bytes,
     ),
 )
 
@@ -176,8 +176,8 @@ def _durations(readings: Sequence[Reading]) -> Metric:
     name = "flowq_handler_duration_seconds"
     family = Metric(name, "How long the handler of a stage takes, over the last half minute.", "summary")
     for seen, stage in _stages(readings):
-        tempo = seen.tempo[stage.name]
-        for quantile, value in (("0.5", tempo.p50_seconds), ("0.95", tempo.p95_seconds)):
+        throughput = seen.throughput[stage.name]
+        for quantile, value in (("0.5", throughput.p50_seconds), ("0.95", throughput.p95_seconds)):
             if value is not None:
                 family.add_sample(name, {"pipeline": seen.plan.name, "stage": stage.name, "quantile": quantile}, value)
     return family

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from flowq.broker.balance import StageBalance, balance_of
-from flowq.broker.inspection.edge_stats import EdgeVitals, vitals_of
-from flowq.broker.inspection.throughput import Tempo, tempo_of
+from flowq.broker.inspection.edge_stats import EdgeStats, edge_stats_of
+from flowq.broker.inspection.throughput import Throughput, throughput_of
 from flowq.broker.records import Snapshot
 from flowq.broker.redis_streams import Broker
 from flowq.graph.compilation.plan import Plan
@@ -21,14 +21,14 @@ class Reading:
     plan: Plan
     snapshot: Snapshot
     balances: Mapping[str, StageBalance]
-    tempo: Mapping[str, Tempo]
+    throughput: Mapping[str, Throughput]
     due: Mapping[str, int]
-    vitals: Mapping[str, EdgeVitals]
+    edge_stats: Mapping[str, EdgeStats]
     workers: Sequence[WorkerHealth]
 
     def waiting_seconds(self, edge: str) -> float:
         """How long the oldest waiting message of an edge has waited; 0 when nothing waits."""
-        since_ms = self.vitals[edge].waiting_since_ms
+        since_ms = self.edge_stats[edge].waiting_since_ms
         return 0.0 if since_ms is None else max(0, self.snapshot.now_ms - since_ms) / 1000
 
     def ready(self, stage: str) -> int:
@@ -46,8 +46,8 @@ async def read(broker: Broker, plan: Plan) -> Reading:
         plan=plan,
         snapshot=snapshot,
         balances=balance_of(plan, snapshot),
-        tempo=await tempo_of(broker, plan, snapshot),
+        throughput=await throughput_of(broker, plan, snapshot),
         due={edge: n if isinstance(n, int) else 0 for edge, n in zip(edges, counted, strict=True)},
-        vitals=await vitals_of(broker, edges),
+        edge_stats=await edge_stats_of(broker, edges),
         workers=await workers_of(broker),
     )

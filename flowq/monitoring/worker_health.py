@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flowq.broker.heartbeat import silence_of
+from flowq.broker.heartbeat import silent_seconds_in
 from flowq.broker.redis_streams import Broker
 from flowq.errors import BrokerError
 from flowq.runtime.identity import is_this_machine
@@ -52,7 +52,7 @@ async def workers_of(broker: Broker) -> list[WorkerHealth]:
             pid=facts.get("pid", 0),
             where=facts.get("where", ""),
             has_lease=leases[name] is not None,
-            silent_seconds=silence_of(leases[name] or ""),
+            silent_seconds=silent_seconds_in(leases[name] or ""),
         )
         for name, facts in sorted(registered.items())
     ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flowq.broker.balance import StageBalance, balance_of
-from flowq.broker.inspection.throughput import Tempo, tempo_of
+from flowq.broker.inspection.throughput import Throughput, throughput_of
 from flowq.broker.message_ids import new_run_id
 from flowq.broker.records import Snapshot
 from flowq.broker.redis_streams import Broker
@@ -109,9 +109,9 @@ class Run:
         """The state of the pipeline now."""
         return await self._broker.snapshot(self._edges, self._stages)
 
-    async def tempo(self, snapshot: Snapshot) -> Mapping[str, Tempo]:
+    async def throughput(self, snapshot: Snapshot) -> Mapping[str, Throughput]:
         """The speed of each stage in the half minute before the snapshot."""
-        return await tempo_of(self._broker, self._plan, snapshot)
+        return await throughput_of(self._broker, self._plan, snapshot)
 
     def summary(self, snapshot: Snapshot, seconds: float) -> Summary:
         return Summary(

@@ -13,8 +13,8 @@ from flowq.broker.entries import entries_named
 from flowq.broker.flow_control import pauses
 from flowq.broker.flow_control.limiter import Verdict
 from flowq.broker.inspection import edge_stats
-from flowq.broker.inspection.browse import kin_on_edge, peek
-from flowq.broker.inspection.throughput import record_tempo
+from flowq.broker.inspection.browse import family_on_edge, peek
+from flowq.broker.inspection.throughput import record_throughput
 from flowq.broker.keys import Keys
 from flowq.broker.migration import moving, recorded_plan
 from flowq.broker.publishing import CursorMove, Parcel, Refused
@@ -129,7 +129,7 @@ async def _(lab: Lab) -> None:
 async def _(lab: Lab) -> None:
     for i in range(3):
         await lab.redis(b"ZADD", lab.keys.delayed(IN), i, b"m%d" % i)
-        await lab.redis(b"HSET", lab.keys.parked(IN), b"m%d" % i, b"m - - 0\nbody")
+        await lab.redis(b"HSET", lab.keys.delayed_bodies(IN), b"m%d" % i, b"m - - 0\nbody")
     await lab.worker.broker.promote([IN], limit=1)
 
 
@@ -140,7 +140,7 @@ async def _(lab: Lab) -> None:
 
 @calls(scripts.REGISTER)
 async def _(lab: Lab) -> None:
-    await lab.worker.broker.register("third", {}, lease_ms=60_000, beat="1")
+    await lab.worker.broker.register("third", {}, lease_ms=60_000, heartbeat="1")
 
 
 @calls(scripts.RETIRE)
@@ -195,9 +195,9 @@ async def _(lab: Lab) -> None:
     await recorded_plan.record_plan(lab.worker.broker, PLAN)
 
 
-@calls(scripts.RECORD_TEMPO)
+@calls(scripts.RECORD_THROUGHPUT)
 async def _(lab: Lab) -> None:
-    await record_tempo(lab.worker.broker, {"parse": {3: 1}})
+    await record_throughput(lab.worker.broker, {"parse": {3: 1}})
 
 
 @calls(scripts.DROP_EDGE)
@@ -296,10 +296,10 @@ async def _(lab: Lab) -> None:
     await lab.worker.snapshot()
 
 
-@calls(scripts.VITALS)
+@calls(scripts.EDGE_STATS)
 async def _(lab: Lab) -> None:
     await lab.delayed()
-    await edge_stats.vitals_of(lab.worker.broker, EDGES)
+    await edge_stats.edge_stats_of(lab.worker.broker, EDGES)
 
 
 @calls(scripts.SLOWEST)
@@ -317,7 +317,7 @@ async def _(lab: Lab) -> None:
 @calls(scripts.FIND)
 async def _(lab: Lab) -> None:
     delivery = await lab.worker.given_one()
-    assert len([found async for found in kin_on_edge(lab.worker.broker, IN, delivery.message_id)]) == 1
+    assert len([found async for found in family_on_edge(lab.worker.broker, IN, delivery.message_id)]) == 1
 
 
 @calls(scripts.REFERENCES)

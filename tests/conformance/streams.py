@@ -13,7 +13,7 @@ from tests.conformance.worker import IN, Worker
 async def reclaim(taker: Worker, victim: Worker, keys: Keys, redis: Command, *, limit: int = 100) -> Sequence[Delivery]:
     """The lease of the victim has run out, and the taker claims what it had."""
     await redis(b"DEL", keys.lease(victim.name))
-    taken = await taker.broker.reclaim(IN, victim.name, taker.name, limit=limit, beat=None)
+    taken = await taker.broker.reclaim(IN, victim.name, taker.name, limit=limit, heartbeat=None)
     assert taken is not None
     return taken.deliveries
 

@@ -106,14 +106,14 @@ async def test_turns_holds_seen_messages_and_publish_tokens_go_back_as_well(
 ) -> None:
     ahead_ms = await now_ms() + HOUR_MS + 60_000
     await redis(b"HSET", keys.rate("parse"), b"a", ahead_ms * 1000, b"b", 5)
-    for key in (keys.held("parse"), keys.seen_until("parse"), keys.published):
+    for key in (keys.held_until("parse"), keys.seen_until("parse"), keys.published):
         await redis(b"ZADD", key, ahead_ms, b"a", 5, b"b")
 
     await set_back()
 
     turns_us = await redis(b"HMGET", keys.rate("parse"), b"a", b"b")
     assert [int(turns_us[0]) // 1000 - await now_ms() - 60_000, int(turns_us[1])] == [CLOSE, 5]
-    for key in (keys.held("parse"), keys.seen_until("parse"), keys.published):
+    for key in (keys.held_until("parse"), keys.seen_until("parse"), keys.published):
         until_ms = [float(await redis(b"ZSCORE", key, name)) for name in (b"a", b"b")]
         assert [until_ms[0] - await now_ms() - 60_000, until_ms[1]] == [CLOSE, 5]
 
@@ -121,8 +121,8 @@ async def test_turns_holds_seen_messages_and_publish_tokens_go_back_as_well(
 async def test_the_lease_of_a_dead_worker_lives_no_longer_than_it_would_have(
     worker: Worker, keys: Keys, redis: Command, set_back: Step
 ) -> None:
-    await worker.broker.register("dead", {}, lease_ms=HOUR_MS + 10_000, beat="1")  # as a step back leaves it
-    await worker.broker.register("alive", {}, lease_ms=10_000, beat="1")
+    await worker.broker.register("dead", {}, lease_ms=HOUR_MS + 10_000, heartbeat="1")  # as a step back leaves it
+    await worker.broker.register("alive", {}, lease_ms=10_000, heartbeat="1")
 
     await set_back()
 

@@ -103,7 +103,7 @@ async def test_leases_go_on_and_the_dead_are_reclaimed_when_memory_is_full(
     await redis(b"DEL", keys.lease(worker.name))
     await fill_memory()
 
-    assert await other.broker.renew(other.name, lease_ms=60_000, beat="2")
+    assert await other.broker.renew(other.name, lease_ms=60_000, heartbeat="2")
     assert (await other.broker.leases([other.name]))[other.name] == "2"
     taken = await other.broker.reclaim(IN, worker.name, other.name, limit=10)
     assert taken is not None
@@ -115,7 +115,7 @@ async def test_leases_go_on_and_the_dead_are_reclaimed_when_memory_is_full(
 async def test_a_worker_can_sign_on_when_memory_is_full(worker: Worker, fill_memory: Command) -> None:
     await fill_memory()
 
-    await worker.broker.register("late", {}, lease_ms=60_000, beat="1")
+    await worker.broker.register("late", {}, lease_ms=60_000, heartbeat="1")
 
     assert "late" in await worker.broker.registered_workers()
 
@@ -129,7 +129,7 @@ async def test_what_kills_its_workers_is_buried_when_memory_is_full(
     await fill_memory()
 
     for victim, heir in zip(victims, heirs, strict=True):
-        await heir.broker.reclaim(IN, victim.name, heir.name, limit=10, beat="1", crashed="died of SIGKILL")
+        await heir.broker.reclaim(IN, victim.name, heir.name, limit=10, heartbeat="1", crashed="died of SIGKILL")
 
     assert (await worker.balance()).dead == 1
 
@@ -146,7 +146,7 @@ async def test_what_fails_after_it_was_acknowledged_is_buried_when_memory_is_ful
     assert (await worker.balance()).dead == 1
 
 
-async def test_a_death_is_certified_when_memory_is_full(worker: Worker, other: Worker, fill_memory: Command) -> None:
+async def test_a_death_is_recorded_when_memory_is_full(worker: Worker, other: Worker, fill_memory: Command) -> None:
     await fill_memory()
 
     await other.broker.record_death(worker.name, "died of SIGKILL")
@@ -189,9 +189,9 @@ async def test_a_server_that_refuses_to_write_is_not_available_whatever_is_asked
     broker = worker.broker
 
     for asking in (
-        broker.renew(worker.name, lease_ms=1000, beat="2"),
+        broker.renew(worker.name, lease_ms=1000, heartbeat="2"),
         broker.publish(IN, [output(IN, b"x")]),
-        broker.reclaim(IN, other.name, worker.name, limit=1, beat="1"),
+        broker.reclaim(IN, other.name, worker.name, limit=1, heartbeat="1"),
         broker.ensure_groups(["new>edge"]),
         broker.source_finished("seeds", "s"),
         broker.begin_run("r", sources=(), signature="", edges=EDGES, stages=()),

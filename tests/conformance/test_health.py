@@ -8,7 +8,7 @@ import os
 import pytest
 
 from flowq.broker.client.connection import Dialer, UrlDialer
-from flowq.broker.heartbeat import beat
+from flowq.broker.heartbeat import heartbeat
 from flowq.broker.keys import Keys
 from flowq.broker.reader import Reader
 from flowq.broker.redis_streams import Broker
@@ -19,8 +19,8 @@ from tests.eventually import eventually
 
 
 async def sign_on(worker: Worker, *, silent_seconds: float = 0.0, lease_ms: int = 60_000) -> None:
-    text = beat(1, silent_seconds)
-    await worker.broker.register("w1", process_facts(), lease_ms=lease_ms, beat=text)
+    text = heartbeat(1, silent_seconds)
+    await worker.broker.register("w1", process_facts(), lease_ms=lease_ms, heartbeat=text)
 
 
 @pytest.mark.parametrize(("silent_seconds", "is_well"), [(0.0, True), (29.0, True), (31.0, False)])

@@ -138,7 +138,7 @@ async def test_the_balance_counts_what_the_run_did(broker: Broker) -> None:
 
 async def test_workers_are_those_whose_lease_lives(broker: Broker) -> None:
     for name in ("here:1", "there:2"):
-        await broker.register(name, {"pid": 7, "stages": ["kept"]}, lease_ms=60_000, beat="1")
+        await broker.register(name, {"pid": 7, "stages": ["kept"]}, lease_ms=60_000, heartbeat="1")
     await broker.record_death("there:2", "killed")
 
     workers = await Inspector(numbers(), broker).workers()

@@ -18,10 +18,10 @@ async def names_on(worker: Worker, edge: str = IN) -> set[str]:
 
 
 async def test_a_lease_lives_as_long_as_it_is_told_to(worker: Worker, keys: Keys, redis: Command) -> None:
-    await worker.broker.register("mayfly", {}, lease_ms=5000, beat="1")
+    await worker.broker.register("mayfly", {}, lease_ms=5000, heartbeat="1")
 
     assert 4000 < await redis(b"PTTL", keys.lease("mayfly")) <= 5000
-    assert await worker.broker.renew("mayfly", lease_ms=60_000, beat="2")
+    assert await worker.broker.renew("mayfly", lease_ms=60_000, heartbeat="2")
     assert 59_000 < await redis(b"PTTL", keys.lease("mayfly")) <= 60_000
     assert await worker.broker.leases(["mayfly", "nobody"]) == {"mayfly": "2", "nobody": None}
 
@@ -31,13 +31,13 @@ async def test_a_lease_that_ran_out_comes_back_with_the_next_renewal(
 ) -> None:
     await redis(b"DEL", keys.lease(worker.name))
 
-    assert await worker.broker.renew(worker.name, lease_ms=1000, beat="2")
+    assert await worker.broker.renew(worker.name, lease_ms=1000, heartbeat="2")
 
     assert await redis(b"GET", keys.lease(worker.name)) == b"2"
 
 
 async def test_what_a_worker_tells_of_itself_is_found_under_its_name(worker: Worker) -> None:
-    await worker.broker.register("told", {"pid": 7, "stages": ["parse"]}, lease_ms=1000, beat="1")
+    await worker.broker.register("told", {"pid": 7, "stages": ["parse"]}, lease_ms=1000, heartbeat="1")
 
     registered = await worker.broker.registered_workers()
 
@@ -57,25 +57,25 @@ async def test_the_living_are_not_reclaimed(worker: Worker, other: Worker) -> No
 
 async def test_a_lease_that_changed_since_the_last_look_protects(worker: Worker, other: Worker) -> None:
     await worker.given_one()
-    await worker.broker.renew(worker.name, lease_ms=60_000, beat="2")
+    await worker.broker.renew(worker.name, lease_ms=60_000, heartbeat="2")
 
-    assert await other.broker.reclaim(IN, worker.name, other.name, limit=10, beat="1") is None
+    assert await other.broker.reclaim(IN, worker.name, other.name, limit=10, heartbeat="1") is None
 
 
 async def test_a_lease_that_has_not_changed_since_the_last_look_does_not(worker: Worker, other: Worker) -> None:
     await worker.given_one(b"left")
 
-    taken = await other.broker.reclaim(IN, worker.name, other.name, limit=10, beat="1")
+    taken = await other.broker.reclaim(IN, worker.name, other.name, limit=10, heartbeat="1")
 
     assert taken is not None
     assert [delivery.body for delivery in taken.deliveries] == [b"left"]
 
 
-@pytest.mark.parametrize("beat", [None, "1"])
-async def test_nobody_reclaims_from_himself(beat: str | None, worker: Worker) -> None:
+@pytest.mark.parametrize("heartbeat", [None, "1"])
+async def test_nobody_reclaims_from_himself(heartbeat: str | None, worker: Worker) -> None:
     await worker.given_one()
 
-    assert await worker.broker.reclaim(IN, worker.name, worker.name, limit=10, beat=beat) is None
+    assert await worker.broker.reclaim(IN, worker.name, worker.name, limit=10, heartbeat=heartbeat) is None
     assert worker.name in await worker.broker.registered_workers()
 
 
@@ -107,7 +107,7 @@ async def test_the_step_that_claims_takes_the_registration_away(
     await other.broker.reclaim(IN, worker.name, other.name, limit=10)
 
     assert set(await other.broker.registered_workers()) == {other.name}
-    assert not await worker.broker.renew(worker.name, lease_ms=1000, beat="2")
+    assert not await worker.broker.renew(worker.name, lease_ms=1000, heartbeat="2")
 
 
 async def test_a_name_with_nothing_left_disappears(worker: Worker, other: Worker, keys: Keys, redis: Command) -> None:
@@ -276,7 +276,7 @@ async def test_a_worker_that_signs_off_leaves_no_name_behind(worker: Worker, oth
     assert await other.broker.death_records() == {}
 
 
-async def test_a_name_with_something_pending_stays_and_is_certified(worker: Worker, other: Worker) -> None:
+async def test_a_name_with_something_pending_stays_and_has_a_death_record(worker: Worker, other: Worker) -> None:
     await worker.given_one(b"left")
 
     assert await worker.broker.retire(worker.name, EDGES, reason="stopped in a hurry") == 1
@@ -294,7 +294,7 @@ async def test_signing_off_from_edges_that_are_gone_is_no_error(worker: Worker, 
     assert await worker.broker.retire(worker.name, EDGES) == 0
 
 
-async def test_a_certificate_makes_an_end_of_the_lease(worker: Worker, other: Worker) -> None:
+async def test_a_death_record_ends_the_lease(worker: Worker, other: Worker) -> None:
     await worker.given_one()
 
     await other.broker.record_death(worker.name, "died of SIGSEGV")
@@ -303,7 +303,7 @@ async def test_a_certificate_makes_an_end_of_the_lease(worker: Worker, other: Wo
     assert await other.broker.reclaim(IN, worker.name, other.name, limit=10) is not None
 
 
-async def test_who_is_forgotten_is_neither_registered_nor_certified(worker: Worker, other: Worker) -> None:
+async def test_who_is_forgotten_is_neither_registered_nor_recorded_dead(worker: Worker, other: Worker) -> None:
     await other.broker.record_death(worker.name, "died of SIGKILL")
 
     await other.broker.forget([worker.name])

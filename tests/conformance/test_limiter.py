@@ -155,7 +155,7 @@ async def test_a_queue_survives_a_message_that_was_deleted_by_hand(worker: Worke
     await sent_to_queue(worker, first)
     await sent_to_queue(worker, second)
     await redis(b"ZREM", keys.delayed(IN), first.message_id)
-    await redis(b"HDEL", keys.parked(IN), first.message_id)
+    await redis(b"HDEL", keys.delayed_bodies(IN), first.message_id)
 
     await limiter(worker, Rate(FAST)).call([], ["a"], sweep=False)
 
@@ -368,7 +368,7 @@ async def test_a_slot_is_given_back_by_the_one_that_missed_its_turn_and_must_com
     (late,) = await paced.reserve([("a", first)], worker=worker.name, soon_seconds=SOON_SECONDS, again=True)
 
     assert late.is_postponed
-    assert await redis(b"ZCARD", keys.busy("parse")) == 0
+    assert await redis(b"ZCARD", keys.slots("parse")) == 0
     assert (await asked(paced, worker, second))[0].is_postponed
 
 

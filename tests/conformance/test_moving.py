@@ -47,7 +47,7 @@ async def test_what_waits_what_a_dead_worker_ran_and_what_is_delayed_moves_with_
 
     assert await bodies(redis, keys.edge(NEW)) == [b"foreign", b"ran", b"waits"]
     assert await redis(b"ZRANGE", keys.delayed(NEW), b"0", b"-1", b"WITHSCORES") == due
-    assert (await redis(b"HVALS", keys.parked(NEW)))[0].endswith(b"\ndelayed")
+    assert (await redis(b"HVALS", keys.delayed_bodies(NEW)))[0].endswith(b"\ndelayed")
     assert await worker.broker.outstanding([IN, NEW]) == {IN: 0, NEW: 4}
     assert [await counter(redis, keys, f"in:{edge}") for edge in (IN, NEW)] == [1, 3]  # whoever settles counts foreign
 

@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from flowq.broker.inspection.edge_stats import slowest_of, vitals_of
+from flowq.broker.inspection.edge_stats import edge_stats_of, slowest_of
 from flowq.broker.inspection.overview import Overview, overview_of
-from flowq.broker.inspection.throughput import bucket_of, record_tempo
+from flowq.broker.inspection.throughput import bucket_of, record_throughput
 from tests.conformance.conftest import Command
 from tests.conformance.worker import EDGES, IN, LEASE_MS, OUT, PLAN, Worker, done, output, retried
 from tests.eventually import eventually
@@ -19,20 +19,20 @@ async def overview(worker: Worker) -> Overview:
 
 
 async def sign_on_for(worker: Worker, name: str, *stages: str) -> None:
-    await worker.broker.register(name, {"stages": stages}, lease_ms=LEASE_MS, beat="1")
+    await worker.broker.register(name, {"stages": stages}, lease_ms=LEASE_MS, heartbeat="1")
 
 
 async def test_the_oldest_waiting_message_is_not_one_that_runs(worker: Worker) -> None:
     await worker.publish(b"running")
     await worker.read_one()
-    assert (await vitals_of(worker.broker, EDGES))[IN].waiting_since_ms is None
+    assert (await edge_stats_of(worker.broker, EDGES))[IN].waiting_since_ms is None
 
     await worker.publish(b"oldest")
     before = await worker.snapshot()
     await asyncio.sleep(0.01)  # so that the two differ in age
     await worker.publish(b"younger")
 
-    since_ms = (await vitals_of(worker.broker, EDGES))[IN].waiting_since_ms
+    since_ms = (await edge_stats_of(worker.broker, EDGES))[IN].waiting_since_ms
     assert since_ms is not None
     assert since_ms <= before.now_ms
 
@@ -41,7 +41,7 @@ async def test_what_waits_before_any_group_exists_is_seen(worker: Worker, redis:
     await redis(b"DEL", worker.broker.keys.edge(OUT))
     await redis(b"XADD", worker.broker.keys.edge(OUT), b"1000-7", b"b", b"{}")
 
-    assert (await vitals_of(worker.broker, EDGES))[OUT].waiting_since_ms == 1000
+    assert (await edge_stats_of(worker.broker, EDGES))[OUT].waiting_since_ms == 1000
 
 
 async def test_each_worker_is_told_apart_by_what_it_holds(worker: Worker, other: Worker) -> None:
@@ -49,7 +49,7 @@ async def test_each_worker_is_told_apart_by_what_it_holds(worker: Worker, other:
     await worker.read(3)
     await other.read(2)
 
-    assert (await vitals_of(worker.broker, EDGES))[IN].held == {worker.name: 3, other.name: 2}
+    assert (await edge_stats_of(worker.broker, EDGES))[IN].held == {worker.name: 3, other.name: 2}
 
 
 async def test_a_worker_with_nothing_at_a_stage_is_idle_there(worker: Worker) -> None:
@@ -86,7 +86,7 @@ async def test_memory_grows_with_what_an_edge_holds(worker: Worker) -> None:
 
 
 async def _knows_memory(worker: Worker) -> bool:
-    return (await vitals_of(worker.broker, EDGES))[IN].memory_bytes > 0
+    return (await edge_stats_of(worker.broker, EDGES))[IN].memory_bytes > 0
 
 
 async def test_the_slowest_messages_come_longest_first_with_the_beginning_of_their_bodies(worker: Worker) -> None:
@@ -114,27 +114,27 @@ async def test_the_stage_that_clears_last_is_the_bottleneck_and_says_when(worker
         await worker.broker.publish(OUT, [output(OUT, b"y")])
     assert (await overview(worker)).eta_seconds is None  # nothing has been done yet: nobody can tell
 
-    await record_tempo(worker.broker, {"parse": {bucket_of(0.1): 10}})
+    await record_throughput(worker.broker, {"parse": {bucket_of(0.1): 10}})
     await worker.settle(*map(done, await worker.read(10)))
     out = await Worker.sign_on(worker.broker.dialer, worker.broker.keys, "third", edges=(OUT,))
     await out.settle(*map(done, await out.read(4)), edge=OUT, stage="store")
     await out.close()
 
     async def speeds_are_known() -> bool:
-        return (await overview(worker)).stages["parse"].tempo.per_second is not None
+        return (await overview(worker)).stages["parse"].throughput.per_second is not None
 
     await eventually(speeds_are_known)
     found = await overview(worker)
     parse = found.stages["parse"]
-    assert parse.tempo.per_second is not None
+    assert parse.throughput.per_second is not None
     assert found.bottleneck == "parse"
-    assert found.eta_seconds == pytest.approx(30 / parse.tempo.per_second)
+    assert found.eta_seconds == pytest.approx(30 / parse.throughput.per_second)
 
 
 async def test_what_is_delayed_for_long_puts_the_end_off(worker: Worker) -> None:
     await sign_on_for(worker, worker.name, "parse", "store")
     await worker.publish(b"x", b"x")
-    await record_tempo(worker.broker, {})
+    await record_throughput(worker.broker, {})
     await worker.settle(done((await worker.read(1))[0]))
     await worker.broker.publish(IN, [output(IN, b"later")], delay_ms=3_600_000)
 

@@ -103,7 +103,7 @@ async def test_a_message_goes_back_to_its_own_edge(worker: Worker, keys: Keys, r
 
 @pytest.mark.parametrize("wrong", ["edge", "delayed", "parked"])
 async def test_a_key_of_the_wrong_type_moves_nothing(wrong: str, worker: Worker, keys: Keys, redis: Command) -> None:
-    key = {"edge": keys.edge(OUT), "delayed": keys.delayed(OUT), "parked": keys.parked(OUT)}[wrong]
+    key = {"edge": keys.edge(OUT), "delayed": keys.delayed(OUT), "parked": keys.delayed_bodies(OUT)}[wrong]
     await worker.broker.publish(IN, [output(IN, b"x")], delay_ms=1)
     await redis(b"DEL", key)
     await redis(b"SET", key, b"somebody else's")

@@ -60,7 +60,7 @@ async def test_delayed_and_running_messages_fill_an_edge_as_well(worker: Worker)
     assert (await worker.broker.publish(IN, [output(IN, b"y")], maxsize=2)).full_at == 2
 
 
-async def test_a_delayed_message_is_parked_until_it_is_due(worker: Worker) -> None:
+async def test_a_delayed_message_waits_until_it_is_due(worker: Worker) -> None:
     await worker.broker.publish(IN, [output(IN, b'{"n":1}')], delay_ms=60_000)
 
     balance = await worker.balance()
@@ -122,7 +122,7 @@ async def test_a_key_of_the_wrong_type_refuses_the_call_and_changes_nothing(
 ) -> None:
     key = {
         "stats": keys.stats, "published": keys.published, "edge": keys.edge(OUT),
-        "seen": keys.seen("store"), "delayed": keys.delayed(OUT), "parked": keys.parked(OUT),
+        "seen": keys.seen("store"), "delayed": keys.delayed(OUT), "parked": keys.delayed_bodies(OUT),
     }[wrong]  # fmt: skip
     await redis(b"DEL", key)
     await redis(b"SETBIT", key, 1, 1)

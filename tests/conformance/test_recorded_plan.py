@@ -84,7 +84,7 @@ async def test_an_edge_is_removed_with_everything_on_it(renamed: Worker, keys: K
     assert await drop_edge(renamed.broker, orphan)
 
     assert [found.edge for found in await orphans_of(renamed.broker, RENAMED)] == ["parse>store"]
-    names = [keys.edge(">parse"), keys.delayed(">parse"), keys.parked(">parse")]
+    names = [keys.edge(">parse"), keys.delayed(">parse"), keys.delayed_bodies(">parse")]
     assert await redis(b"EXISTS", *names) == 0
     assert not await drop_edge(renamed.broker, orphan)
 

@@ -117,7 +117,7 @@ async def test_a_fresh_run_forgets_everything(worker: Worker, keys: Keys, redis:
     snapshot = await worker.snapshot()
     assert (snapshot.outstanding, snapshot.counters) == (0, {})
     assert set(snapshot.dead_letters.values()) == {0}
-    assert await redis(b"EXISTS", keys.seen("parse"), keys.parked(IN)) == 0
+    assert await redis(b"EXISTS", keys.seen("parse"), keys.delayed_bodies(IN)) == 0
 
 
 async def test_a_fresh_run_goes_on_for_workers_that_were_reading(worker: Worker) -> None:

@@ -131,8 +131,11 @@ async def test_an_output_key_of_the_wrong_type_refuses_the_settlement_and_change
     worker = await sign_on("deduplicating", deduplicating=(OUT,))
     delivery = await worker.given_one()
     key = {
-        "edge": keys.edge(OUT), "seen": keys.seen("store"), "delayed": keys.delayed(OUT), "parked": keys.parked(OUT),
-    }[wrong]  # fmt: skip
+        "edge": keys.edge(OUT),
+        "seen": keys.seen("store"),
+        "delayed": keys.delayed(OUT),
+        "parked": keys.delayed_bodies(OUT),
+    }[wrong]
     await redis(b"DEL", key)
     await redis(b"SET", key, b"somebody else's")
     settled = done(delivery, output(OUT, b"x", dedup="x"))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from flowq.broker.flow_control.limiter import Verdict, held_keys
-from flowq.broker.inspection.browse import State, kin_on_edge, peek
+from flowq.broker.inspection.browse import State, family_on_edge, peek
 from flowq.broker.inspection.discovery import plan_on_record
-from flowq.broker.inspection.edge_stats import vitals_of
+from flowq.broker.inspection.edge_stats import edge_stats_of
 from flowq.broker.inspection.overview import overview_of
 from flowq.broker.keys import Keys
 from flowq.broker.migration.recorded_plan import orphans_of, recorded_plan
@@ -58,7 +58,7 @@ async def test_an_entry_from_the_end_of_time_is_read_and_settled(worker: Worker,
 
     assert delivery.appended_ms == LAST_MS
     assert delivery.retried(counted=True).decode(delivery.retried(counted=True).encode()).first_ms == LAST_MS
-    assert (await vitals_of(worker.broker, [IN]))[IN].waiting_since_ms is None
+    assert (await edge_stats_of(worker.broker, [IN]))[IN].waiting_since_ms is None
     await worker.settle(buried(delivery))
     assert (await worker.balance()).dead == 1
 
@@ -105,7 +105,7 @@ async def test_a_suspicion_that_is_no_number_keeps_nobody_from_reclaiming(
     delivery = await worker.given_one()
     await redis(b"HSET", keys.suspects, f"{IN}|{delivery.entry_id.decode()}", b"many")
 
-    taken = await other.broker.reclaim(IN, worker.name, other.name, limit=10, beat="1", crashed="killed")
+    taken = await other.broker.reclaim(IN, worker.name, other.name, limit=10, heartbeat="1", crashed="killed")
 
     assert taken is not None
     assert [one.entry_id for one in taken.deliveries] == [delivery.entry_id]
@@ -129,8 +129,8 @@ async def test_a_purge_that_finds_a_wrong_key_removes_nothing(
 # Delayed, queued, paced
 
 
-async def test_a_parked_message_without_a_line_break_is_not_lost(worker: Worker, keys: Keys, redis: Command) -> None:
-    await redis(b"HSET", keys.parked(IN), b"odd", b'{"n":7}')
+async def test_a_delayed_message_without_a_line_break_is_not_lost(worker: Worker, keys: Keys, redis: Command) -> None:
+    await redis(b"HSET", keys.delayed_bodies(IN), b"odd", b'{"n":7}')
     await redis(b"ZADD", keys.delayed(IN), 1, b"odd")
     _, (sight,) = await peek(worker.broker, [IN], most=5)
 
@@ -146,15 +146,15 @@ async def test_a_parked_message_without_a_line_break_is_not_lost(worker: Worker,
 async def test_a_message_due_at_the_end_of_time_is_waited_for_and_shown(
     score: bytes, worker: Worker, keys: Keys, redis: Command
 ) -> None:
-    await redis(b"HSET", keys.parked(IN), b"odd", b"x - - 0\n1")
+    await redis(b"HSET", keys.delayed_bodies(IN), b"odd", b"x - - 0\n1")
     await redis(b"ZADD", keys.delayed(IN), score, b"odd")
 
     _, next_ms = await worker.broker.promote([IN])
 
     assert next_ms is not None
     assert 0 < next_ms <= 86_400_000
-    assert (await vitals_of(worker.broker, [IN]))[IN].last_due_ms == LAST_MS
-    assert [found.at_ms async for found in kin_on_edge(worker.broker, IN, "x")] == [LAST_MS]
+    assert (await edge_stats_of(worker.broker, [IN]))[IN].last_due_ms == LAST_MS
+    assert [found.at_ms async for found in family_on_edge(worker.broker, IN, "x")] == [LAST_MS]
     assert (await overview_of(worker.broker, PLAN)).snapshot.outstanding == 1
 
 
@@ -164,11 +164,11 @@ async def test_turns_go_on_whatever_is_written_in_their_records(
 ) -> None:
     turns = paced.limiter(worker, Rate(paced.FAST, by=str, concurrency=1, adaptive=True))
     (delivery,) = await paced.given(worker, 1)
-    for key in (keys.rate("parse"), keys.pace("parse"), keys.holds("parse")):
+    for key in (keys.rate("parse"), keys.pace("parse"), keys.hold_info("parse")):
         await redis(b"HSET", key, b"a", value)
-    await redis(b"ZADD", keys.busy("parse"), 0, b"a\nno more fields")
+    await redis(b"ZADD", keys.slots("parse"), 0, b"a\nno more fields")
     await redis(b"ZADD", keys.queue("parse"), 0, b"a\nno-edge", 0, b"a\nelsewhere\nodd")
-    await redis(b"ZADD", keys.held("parse"), 1, b"a")
+    await redis(b"ZADD", keys.held_until("parse"), 1, b"a")
 
     (turn,) = await paced.asked(turns, worker, delivery)
     assert await turns.hold("a", 0.0, "slow down") >= 0
@@ -182,7 +182,7 @@ async def test_turns_go_on_whatever_is_written_in_their_records(
 
 async def test_a_called_message_without_a_line_break_is_not_lost(worker: Worker, keys: Keys, redis: Command) -> None:
     turns = paced.limiter(worker, Rate(paced.FAST, by=str, concurrency=1))
-    await redis(b"HSET", keys.parked(IN), b"odd", b"7")
+    await redis(b"HSET", keys.delayed_bodies(IN), b"odd", b"7")
     await redis(b"ZADD", keys.delayed(IN), 9e12, b"odd")
     await redis(b"ZADD", keys.queue("parse"), 0, f"a\n0\n{IN}\nodd")
 
@@ -265,7 +265,7 @@ async def test_forged_figures_spoil_no_view(worker: Worker, keys: Keys, redis: C
     await redis(b"HSET", keys.stats, b"\xff", b"1", b"ok:parse", b"9" * 5000)
     for i in range(8):
         record = [b"run", b"r", b"at", b"x", b"parse 99999", b"1", b"parse x", b"\xff", b"was ok:parse", b"9" * 5000]
-        await redis(b"HSET", keys.tempos()[i], *record)
+        await redis(b"HSET", keys.throughput()[i], *record)
 
     overview = await overview_of(worker.broker, PLAN)
 
@@ -273,7 +273,7 @@ async def test_forged_figures_spoil_no_view(worker: Worker, keys: Keys, redis: C
     assert overview.stages["parse"].balance.ok == 0
 
 
-async def test_a_certificate_in_any_words_is_read(worker: Worker, keys: Keys, redis: Command) -> None:
+async def test_a_death_record_in_any_words_is_read(worker: Worker, keys: Keys, redis: Command) -> None:
     await redis(b"HSET", keys.death_records, b"gone", b"\xff", b"\xff", b"crash: x")
 
     broker: Broker = worker.broker

@@ -97,7 +97,7 @@ class Worker:
     ) -> Worker:
         broker = Broker(dialer, keys)
         await broker.ensure_groups(EDGES)
-        await broker.register(name, {}, lease_ms=LEASE_MS, beat="1")
+        await broker.register(name, {}, lease_ms=LEASE_MS, heartbeat="1")
         settling = Settling(broker, seen or dict.fromkeys(deduplicating, -1))
         await settling.connect()
         return cls(name, broker, Reader(broker, edges), settling)

@@ -222,14 +222,14 @@ def test_a_server_that_is_not_there_is_unavailable_with_a_remedy(
 CLIENT = """
 import asyncio, sys
 import uvloop
-from flowq.broker.client.retrying import insist
+from flowq.broker.client.retrying import retry_until_available
 from flowq.broker.client.connection import Link, UrlDialer
 
 async def main() -> None:
     link = Link(UrlDialer(sys.argv[1]))
     async def who(): return await link.call(b"GET", b"who", timeout_seconds=5)
     for _ in sys.stdin:
-        print((await insist(who, what="asking")).decode(), flush=True)
+        print((await retry_until_available(who, what="asking")).decode(), flush=True)
     await link.close()
 
 with asyncio.Runner(loop_factory=getattr(uvloop if sys.argv[2] == "uvloop" else asyncio, "new_event_loop")) as runner:

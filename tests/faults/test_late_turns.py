@@ -86,11 +86,11 @@ async def test_a_worker_that_has_another_name_by_then_has_a_slot_under_that(rig:
     asking = await rig.asks()
     await rig.other.broker.retire(rig.worker.name, [IN])
     new = rig.identity.renew()
-    await rig.other.broker.register(new, {}, lease_ms=60_000, beat="1")
+    await rig.other.broker.register(new, {}, lease_ms=60_000, heartbeat="1")
     await rig.is_heard()
 
     (turn,) = await asking
 
     assert isinstance(turn, Reservation)
-    [slots] = await rig.other.broker.ask([(b"ZRANGE", rig.other.broker.keys.busy("parse"), 0, -1)])
+    [slots] = await rig.other.broker.ask([(b"ZRANGE", rig.other.broker.keys.slots("parse"), 0, -1)])
     assert new.encode() in {slot.split(b"\n")[1] for slot in slots}

@@ -135,7 +135,7 @@ async def test_what_a_worker_left_that_died_while_the_clock_was_ahead_is_taken_o
     await survivor.push(range(3))
     broker = survivor.lab.broker(survivor.pipeline)
     await broker.ensure_groups([">work"])
-    await broker.register("dead", {"lease_seconds": LEASE_SECONDS}, lease_ms=5000, beat="1")
+    await broker.register("dead", {"lease_seconds": LEASE_SECONDS}, lease_ms=5000, heartbeat="1")
     reader = Reader(broker, [">work"])
     assert len(await reader.read("dead", count=10, block_ms=10)) == 3
     await reader.close()

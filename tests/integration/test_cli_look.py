@@ -44,7 +44,7 @@ def client(environ: dict[str, str]) -> Iterator[redis.Redis]:
     client.xgroup_create(keys.edge(">parse"), GROUP, "0")
     client.xreadgroup(GROUP, "host:1", {keys.edge(">parse"): ">"}, count=1)
     client.zadd(keys.delayed("fetch>parse"), {"p3": 4e12})
-    client.hset(keys.parked("fetch>parse"), "p3", 'p3 p0 p2 3\n{"url":"u3","html":""}')
+    client.hset(keys.delayed_bodies("fetch>parse"), "p3", 'p3 p0 p2 3\n{"url":"u3","html":""}')
     client.hset(keys.stats, mapping={"in:>parse": 3, "in:fetch>parse": 1})
     yield client
     client.close()

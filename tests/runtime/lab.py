@@ -16,7 +16,7 @@ from flowq.broker.balance import StageBalance
 from flowq.broker.claims import claim_check
 from flowq.broker.client.connection import Dialer, Link, UrlDialer
 from flowq.broker.client.memory import MemoryDialer
-from flowq.broker.client.retrying import insist
+from flowq.broker.client.retrying import retry_until_available
 from flowq.broker.keys import Keys
 from flowq.broker.open import claim_folder_for
 from flowq.broker.redis_streams import Broker
@@ -123,12 +123,12 @@ class Lab:
                 await first_to_end(runner.ended, until_drained(run, runner))
             finally:
                 await runner.stop()
-            summary = run.summary(await insist(run.snapshot, what="the test"), loop.time() - began)
+            summary = run.summary(await retry_until_available(run.snapshot, what="the test"), loop.time() - began)
         assert summary.drained
         for name, balance in summary.stages.items():
             assert balance.adds_up, (name, balance)
             assert balance.outstanding == 0, (name, balance)
-        await insist(lambda: self._check_nothing_is_left(pipeline, broker), what="the test")
+        await retry_until_available(lambda: self._check_nothing_is_left(pipeline, broker), what="the test")
         return summary
 
     async def _check_nothing_is_left(self, pipeline: flowq.Pipeline, broker: Broker) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 import flowq
 from flowq import Context, Pipeline, Retry, stage
-from flowq.broker.flow_control.backpressure import Outlets
+from flowq.broker.flow_control.backpressure import Backpressure
 from flowq.broker.reader import Reader
 from flowq.broker.settling import Settling
 from flowq.errors import UsageError
@@ -192,8 +192,8 @@ async def test_a_handler_does_not_start_whose_message_another_worker_has_been_gi
     pipeline = Pipeline("p", first)
     broker, other = lab.broker(pipeline), lab.broker(pipeline)
     await other.ensure_groups([">first"])
-    await other.register("other", {"lease_seconds": 60}, lease_ms=60_000, beat="1")
-    await broker.register("asleep", {}, lease_ms=60_000, beat="1")
+    await other.register("other", {"lease_seconds": 60}, lease_ms=60_000, heartbeat="1")
+    await broker.register("asleep", {}, lease_ms=60_000, heartbeat="1")
     await lab.push(pipeline, first, *items(3))
     reader = Reader(broker, [">first"])
     asleep = await reader.read("asleep", count=3, block_ms=10)
@@ -203,7 +203,7 @@ async def test_a_handler_does_not_start_whose_message_another_worker_has_been_gi
 
     settling = Settling(broker, {}, keeps_answers=True)
     settler = Settler("first", settling, current_worker=lambda: "asleep", settled=lambda *_: None)
-    outbox = Outbox(broker, "first", settling, Outlets(broker, []))
+    outbox = Outbox(broker, "first", settling, Backpressure(broker, []))
     early = EarlyAck(broker, pipeline.plan.stage("first"), settler, outbox)
 
     won = await early.win(asleep)
@@ -418,7 +418,7 @@ async def test_settling_what_another_worker_has_been_given_fails_and_sends_nothi
 
         async def is_taken() -> bool:
             await lab.command(b"DEL", other.keys.lease(victim))  # it may have been renewed since
-            await other.register("other", {"lease_seconds": 60}, lease_ms=60_000, beat="1")
+            await other.register("other", {"lease_seconds": 60}, lease_ms=60_000, heartbeat="1")
             return await other.reclaim(">manual", victim, "other", limit=10) is not None
 
         await eventually(is_taken, seconds=60)
@@ -519,7 +519,7 @@ async def test_what_a_crash_left_is_acknowledged_in_quarantine_as_elsewhere(ack:
     broker = lab.broker(pipeline)
     await lab.push(pipeline, early, Item(n=0), Item(n=1))
     await broker.ensure_groups([">early"])
-    await broker.register("dead", {}, lease_ms=60_000, beat="1")
+    await broker.register("dead", {}, lease_ms=60_000, heartbeat="1")
     reader = Reader(broker, [">early"])
     assert len(await reader.read("dead", count=2, block_ms=10)) == 2
     await reader.close()

@@ -431,7 +431,7 @@ async def test_what_was_read_under_an_old_name_does_not_share_a_batch_with_what_
 
     pipeline = Pipeline("p", store)
     broker, other = lab.broker(pipeline), lab.broker(pipeline)
-    await other.register("other", {"lease_seconds": 60}, lease_ms=60_000, beat="1")
+    await other.register("other", {"lease_seconds": 60}, lease_ms=60_000, heartbeat="1")
     async with lab.running(pipeline, lease_seconds=1.0) as runner:
         await lab.push(pipeline, store, Item(n=0), Item(n=1))
         old = runner.worker

@@ -103,7 +103,7 @@ async def test_a_message_that_moves_while_orphans_are_looked_for_is_never_taken_
     await lab.push(pipeline, keep, page(1))
     age(lab)
     ((_, fields),) = await entries(lab, "edge:>keep")
-    stream, parked = keys.edge(">keep"), keys.parked(">keep")
+    stream, parked = keys.edge(">keep"), keys.delayed_bodies(">keep")
     moves = 0
 
     async def move() -> None:

@@ -28,7 +28,7 @@ async def left_by_a_worker(lab: Lab, pipeline: Pipeline, *, lease_ms: int) -> Br
     broker = lab.broker(pipeline)
     await lab.push(pipeline, "first", *items(30))
     await broker.ensure_groups([">first"])
-    await broker.register("dead", {}, lease_ms=lease_ms, beat="1")
+    await broker.register("dead", {}, lease_ms=lease_ms, heartbeat="1")
     reader = Reader(broker, [">first"])
     assert len(await reader.read("dead", count=20, block_ms=10)) == 20
     await reader.close()
@@ -165,7 +165,7 @@ async def test_a_worker_cut_off_for_longer_than_its_lease_is_replaced_and_double
     assert (balance["first"].ok, balance["last"].ok, balance["first"].dead) == (50, 50, 0)
 
 
-async def test_the_death_of_a_worker_is_certified_under_every_name_it_had(lab: Lab) -> None:
+async def test_the_death_of_a_worker_is_recorded_under_every_name_it_had(lab: Lab) -> None:
     pipeline = recorded(Record())
     broker = lab.broker(pipeline)
     async with lab.running(pipeline, lease_seconds=SHORT_LEASE_SECONDS) as runner:
@@ -197,12 +197,12 @@ async def test_a_worker_that_lost_its_registration_goes_on_under_another_name(la
     assert not any((await lab.broker(pipeline).consumers_of([">first", "first>last", ">last"])).values())
 
 
-async def test_a_worker_of_another_supervisor_with_the_same_pid_is_not_certified_dead(lab: Lab) -> None:
+async def test_a_worker_of_another_supervisor_with_the_same_pid_is_not_recorded_dead(lab: Lab) -> None:
     """On another machine, or in another container: where /proc is missing, all of them look alike."""
     broker = lab.broker(recorded(Record()))
     facts = {**process_facts(), "pid": 4711}
-    await broker.register("elsewhere", {**facts, "supervisor": "theirs"}, lease_ms=60_000, beat="1")
-    await broker.register("ours", {**facts, "supervisor": "ours"}, lease_ms=60_000, beat="1")
+    await broker.register("elsewhere", {**facts, "supervisor": "theirs"}, lease_ms=60_000, heartbeat="1")
+    await broker.register("ours", {**facts, "supervisor": "ours"}, lease_ms=60_000, heartbeat="1")
 
     assert await record_death_of_child(broker, 4711, "died of SIGKILL", supervisor="ours", was_asked=False)
 
@@ -212,7 +212,7 @@ async def test_a_worker_of_another_supervisor_with_the_same_pid_is_not_certified
 async def test_where_machines_cannot_be_told_apart_no_neighbour_is_taken_for_dead(lab: Lab) -> None:
     broker = lab.broker(recorded(Record()))
     facts = {"host": "other", "pid": 2**22 + 1, "born": "", "where": ""}
-    await broker.register("elsewhere", facts, lease_ms=60_000, beat="1")
+    await broker.register("elsewhere", facts, lease_ms=60_000, heartbeat="1")
 
     assert await record_lost_neighbours(broker) == []
     assert not is_this_machine("other", "")

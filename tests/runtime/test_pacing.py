@@ -231,7 +231,7 @@ async def test_a_queue_whose_worker_has_died_is_called_though_other_keys_are_bus
     keys = lab.broker(pipeline).keys
     await lab.command(b"HSET", keys.workers, "gone", "{}")
     await lab.command(b"SET", keys.lease("gone"), 1, b"PX", 60_000)
-    await lab.command(b"ZADD", keys.busy("fetch"), 0, b"left\ngone\n>fetch|1-1")
+    await lab.command(b"ZADD", keys.slots("fetch"), 0, b"left\ngone\n>fetch|1-1")
     async with lab.running(pipeline):
         await lab.push(pipeline, fetch, *calls(busy=8, left=1))
         await eventually(lambda: is_queued(lab, keys.queue("fetch"), b"left"))

@@ -17,7 +17,7 @@ from tests.conformance.worker import IN, PLAN, Item, Worker
 
 
 async def quarantined(victim: Worker, *stages: str, plan: Plan = PLAN) -> dict[str, str]:
-    """Run a quarantine to its end; who is then still certified."""
+    """Run a quarantine to its end; who is still recorded as dead."""
     runner = Runner(plan, victim.broker, RunOptions(stages=stages), supervised=True, quarantined=True)
     await runner.start()
     await asyncio.wait_for(runner.ended, 60)
@@ -55,7 +55,7 @@ async def test_the_rate_of_a_stage_and_its_holds_count_in_quarantine_as_well(url
     assert began[0] >= asked_at + 0.3
     assert all(later - earlier > 0.09 for earlier, later in pairwise(began)), "0.2 s but for how late a start may be"
     [slots, held] = await victim.broker.ask(
-        [(b"ZCARD", victim.broker.keys.busy("parse")), (b"ZCARD", victim.broker.keys.held("parse"))]
+        [(b"ZCARD", victim.broker.keys.slots("parse")), (b"ZCARD", victim.broker.keys.held_until("parse"))]
     )
     assert (slots, held) == (0, 0)
     await victim.close()

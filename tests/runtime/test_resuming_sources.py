@@ -229,7 +229,7 @@ async def test_a_cursor_that_redis_has_lost_with_its_messages_is_gone_back_to(la
 async def _source_runner(pipeline: Pipeline, lab: Lab, worker: str) -> SourceRunner:
     (stage,) = pipeline.plan.sources
     broker = lab.broker(pipeline)
-    await broker.register(worker, {}, lease_ms=60_000, beat="1")
+    await broker.register(worker, {}, lease_ms=60_000, heartbeat="1")
     ids = iter(range(1_000_000))
     return SourceRunner(stage, pipeline.plan, broker, lambda: f"{worker}-{next(ids)}".encode(), worker=worker)
 

@@ -13,8 +13,8 @@ import yaml
 from prometheus_client.metrics_core import Metric
 
 from flowq.broker.balance import StageBalance
-from flowq.broker.inspection.edge_stats import EdgeVitals
-from flowq.broker.inspection.throughput import Tempo
+from flowq.broker.inspection.edge_stats import EdgeStats
+from flowq.broker.inspection.throughput import Throughput
 from flowq.broker.records import EdgeState, Snapshot
 from flowq.deployment.compose import compose
 from flowq.deployment.kubernetes import kubernetes
@@ -192,9 +192,9 @@ def reading() -> Reading:
         plan=PLAN,
         snapshot=Snapshot({}, {}, (), 0, dict.fromkeys(edges, EdgeState(3, 1, 2)), dict.fromkeys(names, 1)),
         balances=dict.fromkeys(names, StageBalance(entered=9, ok=2, waiting=2, delayed=4)),
-        tempo=dict.fromkeys(names, Tempo(1.0, 0.1, 0.2)),
+        throughput=dict.fromkeys(names, Throughput(1.0, 0.1, 0.2)),
         due={edge: int(edge in inlets) for edge in edges},
-        vitals=dict.fromkeys(edges, EdgeVitals(0, None, 1000, {})),
+        edge_stats=dict.fromkeys(edges, EdgeStats(0, None, 1000, {})),
         workers=[WorkerHealth("w1", "host", 1, "", has_lease=True, silent_seconds=0.0)],
     )
 

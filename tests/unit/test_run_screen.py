@@ -15,7 +15,7 @@ from rich.cells import cell_len
 
 from flowq import Pipeline, source, stage
 from flowq.broker.balance import StageBalance, balance_of
-from flowq.broker.inspection.throughput import Tempo
+from flowq.broker.inspection.throughput import Throughput
 from flowq.broker.records import EdgeState, Snapshot
 from flowq.cli.views.run_screen import HOW_TO_STOP, UNKNOWN, ProgressMeter, RunAbout, choose_screen
 from flowq.cli.views.run_text import clock, command_to_finish, duration, end_lines
@@ -250,7 +250,10 @@ def test_what_waits_is_finished_by_its_stages_alone_once_the_sources_have_given_
 
 
 def painted(
-    *snapshots: Snapshot, about: RunAbout = ABOUT, notes: tuple[str, ...] = (), tempo: Mapping[str, Tempo] = UNKNOWN
+    *snapshots: Snapshot,
+    about: RunAbout = ABOUT,
+    notes: tuple[str, ...] = (),
+    throughput: Mapping[str, Throughput] = UNKNOWN,
 ) -> str:
     """Everything a terminal is sent by a run that does not end."""
     terminal = Terminal()
@@ -258,7 +261,7 @@ def painted(
     screen.begin(about)
     try:
         for seen in snapshots:
-            screen.update(seen, tempo)
+            screen.update(seen, throughput)
         for text in notes:
             screen.note(text)
         return terminal.getvalue()
@@ -283,8 +286,8 @@ def test_the_table_shows_each_stage_the_way_back_and_how_far_it_is(monkeypatch: 
     monkeypatch.setenv("COLUMNS", "120")
     seen = snapshot(6, known=1204, fetched=760, dead=3, delayed=19, running=8, retries=97, seen_before=14001)
 
-    tempo = {"fetch": Tempo(118.0, 0.031, 0.062)}
-    lines = [" ".join(line.split()) for line in words(painted(seen, tempo=tempo)).splitlines()]
+    throughput = {"fetch": Throughput(118.0, 0.031, 0.062)}
+    lines = [" ".join(line.split()) for line in words(painted(seen, throughput=throughput)).splitlines()]
 
     assert "stage slots in ok filtered dead waiting delayed running retries rate p95" in lines
     assert "seeds - - 1 - - - - - - done -" in lines
@@ -305,8 +308,8 @@ def test_no_line_is_wider_than_the_terminal(columns: int, monkeypatch: pytest.Mo
     monkeypatch.setenv("COLUMNS", str(columns))
     seen = [snapshot(t, known=10**7, fetched=10**6 * t, delayed=9, running=8, seen_before=10**8) for t in (1, 2)]
 
-    tempo = dict.fromkeys(("fetch", "parse", "store"), Tempo(1.0, 61.0, 3599.0))
-    shown = painted(*seen, notes=("worker 2 died (signal 9), restarted",), tempo=tempo)
+    throughput = dict.fromkeys(("fetch", "parse", "store"), Throughput(1.0, 61.0, 3599.0))
+    shown = painted(*seen, notes=("worker 2 died (signal 9), restarted",), throughput=throughput)
 
     assert max(cell_len(line) for line in words(shown).splitlines()) <= columns
 
@@ -439,7 +442,7 @@ def test_json_is_an_object_a_second_and_the_summary_last() -> None:
     screen.begin(ABOUT)
     for tenth in range(31):
         seen = snapshot(tenth / 10, known=100, fetched=tenth, seen_before=5)
-        screen.update(seen, {"fetch": Tempo(9.0, 0.031, 0.062)})
+        screen.update(seen, {"fetch": Throughput(9.0, 0.031, 0.062)})
     end = summary(snapshot(4, known=100, fetched=100))
     screen.note("worker 2 died")
     screen.end(end, dead_before=0, stopped=False)

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from flowq.broker import records
 from flowq.broker.flow_control.limiter import parse_hold
-from flowq.broker.heartbeat import silence_of
+from flowq.broker.heartbeat import silent_seconds_in
 from flowq.broker.keys import is_edge
 from flowq.broker.migration.recorded_plan import recorded_edge
 from flowq.dead_letters.letter import DeadLetterRecord
@@ -103,14 +103,14 @@ READERS: dict[str, tuple[Reader, tuple[type[Exception], ...]]] = {
     "broker/records.py:moments_by_name": (lambda raw: records.moments_by_name([raw, raw]), ()),
     "broker/records.py:texts_by_name": (lambda raw: records.texts_by_name([raw, raw]), ()),
     "broker/records.py:_words_of": (lambda raw: records.dead_entry(b"1-1", [records._FURTHER, raw]), ()),  # pyright: ignore[reportPrivateUsage]
-    "broker/records.py:parked_delivery": (
-        lambda raw: everything_of(records.parked_delivery(">a", raw)),
+    "broker/records.py:delayed_delivery": (
+        lambda raw: everything_of(records.delayed_delivery(">a", raw)),
         (DecodeError,),
     ),
     "broker/migration/recorded_plan.py:recorded_edge": (recorded_edge, ()),
     "broker/keys.py:is_edge": (lambda raw: is_edge(stored.text_in(raw)), ()),
     "broker/flow_control/limiter.py:parse_hold": (parse_hold, ()),
-    "broker/heartbeat.py:silence_of": (lambda raw: silence_of(stored.text_in(raw)), ()),
+    "broker/heartbeat.py:silent_seconds_in": (lambda raw: silent_seconds_in(stored.text_in(raw)), ()),
     "dead_letters/letter.py:read": (lambda raw: letter_of(b"1-1", e=raw, h=raw, b=raw, x=raw), ()),
     "dead_letters/letter.py:_moment": (lambda raw: exported(died_at=raw), (ValueError,)),
     "dead_letters/letter.py:from_json": (lambda raw: exported(header=raw, edge=raw, body_base64=raw), (ValueError,)),

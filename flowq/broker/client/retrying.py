@@ -54,7 +54,7 @@ async def again_if_lost(call: Callable[[], Awaitable[T]]) -> T:
         return await call()
 
 
-async def insist(attempt: Callable[[], Awaitable[T]], *, what: str) -> T:
+async def retry_until_available(attempt: Callable[[], Awaitable[T]], *, what: str) -> T:
     """Repeat a call until Redis answers, with exponential backoff and jitter. Only for calls that may be repeated.
 
     Logs the beginning and the end of an outage once each. Raises BrokerRefused, which repeating would not change, and

@@ -4,7 +4,7 @@ A server that finds such an end truncates the log after the last complete comman
 transaction stays open: later commands are appended to it, and the next server applies half of it. So flowq makes its
 server refuse such a log (`aof-load-truncated no`), and truncates it before the transaction.
 
-Imports little and nothing of flowq: the warden of a server loads it by its path.
+Imports little and nothing of flowq: the watchdog of a server loads it by its path.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ Three facts, each kept by the kernel and so true after `kill -9` as well:
 - who uses the server holds a shared lock on `users.lock`;
 - who gets `server.lock` may start a server, which inherits that lock and holds it until it is gone, so that
   a folder never has two servers (they would write into one log);
-- the warden (see `warden.py`) stops the server once it gets `users.lock` for itself, and the server dies
-  with the warden.
+- the watchdog (see `watchdog.py`) stops the server once it gets `users.lock` for itself, and the server dies
+  with the watchdog.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class EmbeddedRedis:
         last one is just stopping. A folder that is new or empty is made private and hidden from git; one that
         another user owns or may write to is refused. Data is
         kept from one server to the next: all that was acknowledged if a process dies, all but the last second
-        or two if the machine does. On Linux nothing outlives the last user; elsewhere a server whose warden
+        or two if the machine does. On Linux nothing outlives the last user; elsewhere a server whose watchdog
         was killed stays, and is found by the next user.
 
         `start_timeout_seconds` is how long a server may be silent, or take to stop. Loading does not count:
@@ -227,7 +227,7 @@ def _serve(folder: Path, socket_path: Path, timeout_seconds: float) -> tuple[dic
         if info and info["loading"] == "0":
             _check_reads_data(info, folder)
             return info, password, binary is None
-        if info or size_of(log) != log_bytes:  # it works on its data, or the warden does
+        if info or size_of(log) != log_bytes:  # it works on its data, or the watchdog does
             deadline, log_bytes = time.monotonic() + timeout_seconds, size_of(log)
         time.sleep(POLL_SECONDS)
     raise BrokerUnavailable(
@@ -237,7 +237,7 @@ def _serve(folder: Path, socket_path: Path, timeout_seconds: float) -> tuple[dic
 
 
 def _start(binary: str, socket_path: Path, log: Path, server_lock: _FileLock, timeout_seconds: float) -> None:
-    """Start a warden, and a server that holds `server_lock`, in a session that Ctrl-C does not reach."""
+    """Start a watchdog, and a server that holds `server_lock`, in a session that Ctrl-C does not reach."""
     folder = log.parent
     settings = {
         "port": "0",
@@ -248,7 +248,7 @@ def _start(binary: str, socket_path: Path, log: Path, server_lock: _FileLock, ti
         "dir": ".",
         "appendonly": "yes",
         "appendfsync": "everysec",
-        # A log with an unfinished end is repaired by the warden: see aof_repair. Redis 6 has one of another form.
+        # A log with an unfinished end is repaired by the watchdog: see aof_repair. Redis 6 has one of another form.
         "aof-load-truncated": "yes" if (folder / "appendonly.aof").exists() else "no",
         "save": "",
         "maxmemory-policy": "noeviction",
@@ -260,10 +260,10 @@ def _start(binary: str, socket_path: Path, log: Path, server_lock: _FileLock, ti
     command = [binary, SERVER_CONF]  # its password
     for name, value in settings.items():
         command += [f"--{name}", value]
-    warden = [sys.executable, "-S", "-I", str(Path(__file__).with_name("watchdog.py").resolve())]
+    watchdog = [sys.executable, "-S", "-I", str(Path(__file__).with_name("watchdog.py").resolve())]
     with os.fdopen(open_private(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab") as output:
         subprocess.run(
-            [*warden, *command],
+            [*watchdog, *command],
             cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -272,7 +272,7 @@ def _start(binary: str, socket_path: Path, log: Path, server_lock: _FileLock, ti
             start_new_session=True,
             umask=0o077,
             timeout=timeout_seconds,
-            check=False,  # a warden that fails drops the lock, which the caller sees
+            check=False,  # a watchdog that fails drops the lock, which the caller sees
         )
 
 

@@ -20,7 +20,7 @@ STOP_SECONDS = 3.0
 WORTH_RESTARTING_SECONDS = 1.0
 
 
-class Warden:
+class Watchdog:
     """One running server, and whether anybody still wants it."""
 
     def __init__(self, command: list[str]) -> None:
@@ -80,7 +80,7 @@ def write(text: str) -> None:
 
 def start(command: list[str]) -> int:
     """Start the server as a child that the kernel kills together with this process (Linux)."""
-    warden_pid = os.getpid()
+    watchdog_pid = os.getpid()
     server_pid = os.fork()
     if server_pid:
         return server_pid
@@ -89,7 +89,7 @@ def start(command: list[str]) -> int:
             # SIGKILL, not SIGTERM: a server that takes 100 ms to leave would still answer a user who arrives
             # then. Nothing acknowledged is lost, Redis writes its log before it answers.
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL))
-            if os.getppid() != warden_pid:
+            if os.getppid() != watchdog_pid:
                 os._exit(1)
         os.execv(command[0], command)
     except OSError as error:
@@ -105,7 +105,7 @@ def main(command: list[str]) -> None:
     # their work, so it must not go first. It inherits this mask, and is stopped by SIGINT instead.
     signal.pthread_sigmask(signal.SIG_SETMASK, {signal.SIGTERM, signal.SIGHUP})
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # inherited "ignore" would hide how the server ended
-    if Warden(command).watch():
+    if Watchdog(command).watch():
         os.execv(sys.executable, sys.orig_argv)  # not a loop: forking beside the waiting thread is unsafe
     os._exit(0)
 

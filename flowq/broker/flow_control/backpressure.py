@@ -19,7 +19,7 @@ _WEIGHT = 0.5
 _SAMPLES = 50
 
 
-class Outlets:
+class Backpressure:
     """Back-pressure from what follows: full at an edge's limit, free again at four fifths of it.
 
     How many messages the edges hold is told by every commit, so that it costs nothing while the stage works; only one
@@ -124,7 +124,10 @@ async def memory_of(broker: Broker, edges: Sequence[str]) -> Mapping[str, int]:
     commands: list[Command] = []
     for edge in edges:
         commands += [(b"XLEN", keys.edge(edge)), (b"MEMORY", b"USAGE", keys.edge(edge), b"SAMPLES", _SAMPLES)]
-        commands += [(b"HLEN", keys.parked(edge)), (b"MEMORY", b"USAGE", keys.parked(edge), b"SAMPLES", _SAMPLES)]
+        commands += [
+            (b"HLEN", keys.delayed_bodies(edge)),
+            (b"MEMORY", b"USAGE", keys.delayed_bodies(edge), b"SAMPLES", _SAMPLES),
+        ]
     replies = iter([reply if isinstance(reply, int) else 0 for reply in await broker.ask(commands)])
     # An empty key takes some memory too, and nobody shall wait for that.
     sizes = [n_bytes if n else 0 for n, n_bytes in zip(replies, replies, strict=True)]

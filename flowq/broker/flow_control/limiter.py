@@ -125,8 +125,8 @@ class Limiter:
         answer = await self._broker.script(
             scripts.RESERVE,
             [
-                keys.rate(name), keys.held(name), keys.holds(name), keys.busy(name), keys.pace(name), keys.workers,
-                keys.starts(name),
+                keys.rate(name), keys.held_until(name), keys.hold_info(name), keys.slots(name), keys.pace(name),
+                keys.workers, keys.starts(name),
             ],
             *self._figures, int(self._adaptive), worker, round(soon_seconds * 1_000_000),
             round(lead_seconds * 1_000_000),
@@ -141,7 +141,7 @@ class Limiter:
         keys = self._broker.keys
         left_ms: int = await self._broker.script(
             scripts.HOLD,
-            [keys.held(self._stage), keys.holds(self._stage)],
+            [keys.held_until(self._stage), keys.hold_info(self._stage)],
             key, round(seconds * 1000), round(LONGEST_HOLD_SECONDS * 1000), reason, token=token,
         )  # fmt: skip
         return left_ms / 1000
@@ -160,10 +160,17 @@ class Limiter:
         `sweep` looks at every key that somebody queues for.
         """
         keys, name, edges = self._broker.keys, self._stage, self._edges
-        names = [keys.held(name), keys.holds(name), keys.busy(name), keys.pace(name), keys.workers, keys.queue(name)]
+        names = [
+            keys.held_until(name),
+            keys.hold_info(name),
+            keys.slots(name),
+            keys.pace(name),
+            keys.workers,
+            keys.queue(name),
+        ]
         names.append(keys.rate(name))
         for edge in edges:
-            names += (keys.edge(edge), keys.delayed(edge), keys.parked(edge))
+            names += (keys.edge(edge), keys.delayed(edge), keys.delayed_bodies(edge))
         flat: list[Any] = []
         for item in finished:
             flat += (item.key, item.worker, item.slot, round(item.took_seconds * 1_000_000), item.verdict.value)
@@ -182,7 +189,7 @@ class Limiter:
         keep = round(PACE_KEPT_SECONDS * 1_000_000) if self._adaptive else 0
         self._cursor, looked_at, forgotten = await self._broker.script(
             scripts.FORGET,
-            [keys.rate(name), keys.held(name), keys.pace(name), keys.starts(name)],
+            [keys.rate(name), keys.held_until(name), keys.pace(name), keys.starts(name)],
             *self._figures, keep, self._cursor, _MOST_LOOKED_AT, *chain.from_iterable(self._own.values()),
             token=token, caller=f"{self._name}:forget",
         )  # fmt: skip
@@ -202,8 +209,8 @@ async def held_keys(broker: Broker, stages: Sequence[str]) -> list[HeldKey]:
         return []
     commands: list[Sequence[Any]] = [(b"TIME",)]
     for stage in stages:
-        commands.append((b"HGETALL", broker.keys.holds(stage)))
-        commands.append((b"ZRANGE", broker.keys.held(stage), 0, -1, b"WITHSCORES"))
+        commands.append((b"HGETALL", broker.keys.hold_info(stage)))
+        commands.append((b"ZRANGE", broker.keys.held_until(stage), 0, -1, b"WITHSCORES"))
     link = broker.link()
     try:
         (seconds, microseconds), *replies = await link.call_all(commands, timeout_seconds=CALL_TIMEOUT_SECONDS)

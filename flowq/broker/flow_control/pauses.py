@@ -30,7 +30,7 @@ _FOR_EVER_MS = 10 * 365 * 86_400_000
 
 async def pause_key(broker: Broker, stage: str, key: str) -> None:
     """Hold a pacing key of a stage until it is resumed: its messages queue, as behind any hold."""
-    names = [broker.keys.held(stage), broker.keys.holds(stage)]
+    names = [broker.keys.held_until(stage), broker.keys.hold_info(stage)]
     await broker.script(scripts.HOLD, names, key, _FOR_EVER_MS, _FOR_EVER_MS, "paused")
 
 
@@ -43,7 +43,7 @@ async def resume_key(broker: Broker, stage: str, key: str) -> bool:
     try:
         # What is known of the hold goes first: without it a hold is over when its time is, and is never doubled.
         ended = await link.call_all(
-            [(b"HDEL", broker.keys.holds(stage), key), (b"ZREM", broker.keys.held(stage), key)],
+            [(b"HDEL", broker.keys.hold_info(stage), key), (b"ZREM", broker.keys.held_until(stage), key)],
             timeout_seconds=CALL_TIMEOUT_SECONDS,
         )
     finally:

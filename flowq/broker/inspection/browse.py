@@ -1,4 +1,4 @@
-"""Looks at single messages where they lie, and takes none: peeking into edges, and finding the kin of a message."""
+"""Looks at single messages where they lie, and takes none: peeking into edges, and finding the family of a message."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from flowq.broker import scripts
 from flowq.broker.keys import GROUP
 from flowq.broker.paging import each_of
-from flowq.broker.records import deliveries_of, parked_delivery
+from flowq.broker.records import delayed_delivery, deliveries_of
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.message import Delivery, Header
 from flowq.delivery.stored import entry_ms, moment_in, text_in
@@ -61,7 +61,7 @@ async def peek(
     With `after`, an entry id for each edge: those appended since, whatever has become of them, while they are there.
     """
     keys = broker.keys
-    names = [key for edge in edges for key in (keys.edge(edge), keys.delayed(edge), keys.parked(edge))]
+    names = [key for edge in edges for key in (keys.edge(edge), keys.delayed(edge), keys.delayed_bodies(edge))]
     from_ids = [(after or {}).get(edge, "") for edge in edges]
     look = partial(broker.script, scripts.PEEK, names, GROUP, most)
     try:
@@ -77,13 +77,13 @@ async def peek(
             sights.append(Sight(State.RUNNING, delivery, now_ms - idle_ms, text_in(worker)))
         sights += [Sight(State.WAITING, one, one.appended_ms) for one in deliveries_of(edge, waiting, "", 0)]
         for due_ms, parked, _ in delayed:
-            sights.append(Sight(State.DELAYED, parked_delivery(edge, parked), moment_in(due_ms)))
+            sights.append(Sight(State.DELAYED, delayed_delivery(edge, parked), moment_in(due_ms)))
     return now_ms, sights
 
 
 async def _fill_in(broker: Broker, edge: str, running: list[Any], waiting: list[Any], delayed: list[Any]) -> None:
     """Read the bodies of what was seen, some at a time. Messages that have gone since are left out."""
-    stream, parked = broker.keys.edge(edge), broker.keys.parked(edge)
+    stream, parked = broker.keys.edge(edge), broker.keys.delayed_bodies(edge)
     for seen in (running, waiting):
         found = await each_of(broker, [(b"XRANGE", stream, message[0], message[0]) for message in seen])
         seen[:] = [[*entries[0], *message[2:]] for message, entries in zip(seen, found, strict=True) if entries]
@@ -91,28 +91,28 @@ async def _fill_in(broker: Broker, edge: str, running: list[Any], waiting: list[
     delayed[:] = [[due, body, name] for (due, _, name), body in zip(delayed, found, strict=True) if body]
 
 
-async def kin_on_edge(broker: Broker, edge: str, message_id: str) -> AsyncIterator[Found]:
+async def family_on_edge(broker: Broker, edge: str, message_id: str) -> AsyncIterator[Found]:
     """The message, its children and everything that has it as root, as far as it waits, runs or is delayed there."""
     keys = broker.keys
-    async for at, header, worker in _kin(broker, [keys.edge(edge)], message_id):
+    async for at, header, worker in _family(broker, [keys.edge(edge)], message_id):
         state = State.RUNNING if worker else State.WAITING
         yield Found(header, state, edge, entry_ms(at), worker, at)
-    async for at, header, _ in _kin(broker, [keys.delayed(edge), keys.parked(edge)], message_id):
+    async for at, header, _ in _family(broker, [keys.delayed(edge), keys.delayed_bodies(edge)], message_id):
         yield Found(header, State.DELAYED, edge, moment_in(at))
 
 
-async def kin_in(broker: Broker, stream: str, message_id: str, *, state: State, stage: str) -> AsyncIterator[Found]:
+async def family_in(broker: Broker, stream: str, message_id: str, *, state: State, stage: str) -> AsyncIterator[Found]:
     """The same in a stream of dead or of kept messages."""
-    async for at, header, _ in _kin(broker, [stream], message_id):
+    async for at, header, _ in _family(broker, [stream], message_id):
         yield Found(header, state, stage, entry_ms(at), entry_id=at)
 
 
-async def _kin(broker: Broker, names: Sequence[str], message_id: str) -> AsyncIterator[tuple[str, Header, str]]:
+async def _family(broker: Broker, names: Sequence[str], message_id: str) -> AsyncIterator[tuple[str, Header, str]]:
     position = "-"
     while position:
         look = partial(broker.script, scripts.FIND, names, GROUP, message_id, position)
         reply, _ = await broker.paging.ask(look, _PER_CALL)
         position = text_in(reply[0])
         for at, raw, worker in zip(reply[2::3], reply[3::3], reply[4::3], strict=True):
-            with contextlib.suppress(ValueError):  # one that looks like a header names no kin
+            with contextlib.suppress(ValueError):  # one that looks like a header names no family
                 yield text_in(at), Header.decode(raw), text_in(worker)

@@ -16,7 +16,7 @@ _BEGINNING_BYTES = 400
 
 
 @dataclass(frozen=True, slots=True)
-class EdgeVitals:
+class EdgeStats:
     """One edge: since when the oldest waiting message waits there, when its last delayed one is due (both in ms of the
     server's clock), the memory it takes, and how many messages each worker has."""
 
@@ -42,13 +42,13 @@ class RunningMessage:
         return self.edge.rpartition(">")[2]
 
 
-async def vitals_of(broker: Broker, edges: Sequence[str]) -> Mapping[str, EdgeVitals]:
+async def edge_stats_of(broker: Broker, edges: Sequence[str]) -> Mapping[str, EdgeStats]:
     """Every edge, from one instant."""
     keys = broker.keys
-    names = [key for edge in edges for key in (keys.edge(edge), keys.delayed(edge), keys.parked(edge))]
-    rows = await broker.script(scripts.VITALS, names, GROUP)
+    names = [key for edge in edges for key in (keys.edge(edge), keys.delayed(edge), keys.delayed_bodies(edge))]
+    rows = await broker.script(scripts.EDGE_STATS, names, GROUP)
     return {
-        edge: EdgeVitals(
+        edge: EdgeStats(
             waiting_since_ms=entry_ms(oldest) if oldest else None,
             last_due_ms=moment_in(last_due) if last_due else None,
             memory_bytes=memory_bytes,

@@ -9,8 +9,8 @@ from typing import Any
 
 from flowq.broker.balance import StageBalance, balance_of
 from flowq.broker.flow_control.limiter import HeldKey, held_keys, queued_in
-from flowq.broker.inspection.edge_stats import EdgeVitals, vitals_of
-from flowq.broker.inspection.throughput import Tempo, tempo_of
+from flowq.broker.inspection.edge_stats import EdgeStats, edge_stats_of
+from flowq.broker.inspection.throughput import Throughput, throughput_of
 from flowq.broker.migration.recorded_plan import Orphan, orphans_of
 from flowq.broker.records import WHOLE, Snapshot
 from flowq.broker.redis_streams import Broker
@@ -28,7 +28,7 @@ class StageOverview:
     """
 
     balance: StageBalance
-    tempo: Tempo
+    throughput: Throughput
     dead_letters: int
     workers: int
     idle_workers: int
@@ -41,14 +41,14 @@ class StageOverview:
         left = self.balance.outstanding
         if not left:
             return 0.0
-        return left / self.tempo.per_second if self.tempo.per_second else math.inf
+        return left / self.throughput.per_second if self.throughput.per_second else math.inf
 
     def as_json(self) -> dict[str, Any]:
         """All of it, ready for JSON."""
         return {
             **self.balance.as_json(),
             "dead_letters": self.dead_letters,
-            **self.tempo.as_json(),
+            **self.throughput.as_json(),
             "oldest_seconds": None if self.waiting_seconds is None else round(self.waiting_seconds, 3),
             "workers": self.workers,
             "idle_workers": self.idle_workers,
@@ -67,7 +67,7 @@ class Overview:
     plan: Plan
     snapshot: Snapshot
     stages: Mapping[str, StageOverview]
-    edges: Mapping[str, EdgeVitals]
+    edges: Mapping[str, EdgeStats]
     workers: Mapping[str, Mapping[str, Any]]
     orphans: Sequence[Orphan]
     held: Sequence[HeldKey]
@@ -106,7 +106,7 @@ class Overview:
         slowest = max(stage.seconds_to_clear for stage in self.stages.values())
         if math.isinf(slowest):
             return None
-        known = [vitals.last_due_ms or 0 for edge, vitals in self.edges.items() if not self._queues(edge)]
+        known = [edge_stats.last_due_ms or 0 for edge, edge_stats in self.edges.items() if not self._queues(edge)]
         due_ms = max(known, default=0)
         return max(slowest, (due_ms - self.snapshot.now_ms) / 1000)
 
@@ -146,17 +146,17 @@ async def overview_of(broker: Broker, plan: Plan) -> Overview:
     snapshot = await broker.snapshot(edge_names, [stage.name for stage in plan.consumers])
     leases = await broker.leases([facts["worker"] for facts in snapshot.workers])
     workers = {facts["worker"]: facts for facts in snapshot.workers if leases[facts["worker"]] is not None}
-    tempo, vitals = await tempo_of(broker, plan, snapshot), await vitals_of(broker, edge_names)
+    throughput, edge_stats = await throughput_of(broker, plan, snapshot), await edge_stats_of(broker, edge_names)
     balances = balance_of(plan, snapshot)
     paced = [stage.name for stage in plan.consumers if stage.rate is not None]
     return Overview(
         plan=plan,
         snapshot=snapshot,
         stages={
-            stage.name: _stage(stage, balances[stage.name], tempo[stage.name], snapshot, vitals, workers)
+            stage.name: _stage(stage, balances[stage.name], throughput[stage.name], snapshot, edge_stats, workers)
             for stage in plan.stages
         },
-        edges=vitals,
+        edges=edge_stats,
         workers=dict(sorted(workers.items())),
         held=await held_keys(broker, paced),
         queued=await queued_in(broker, paced),
@@ -167,17 +167,17 @@ async def overview_of(broker: Broker, plan: Plan) -> Overview:
 def _stage(
     stage: StagePlan,
     balance: StageBalance,
-    tempo: Tempo,
+    throughput: Throughput,
     snapshot: Snapshot,
-    vitals: Mapping[str, EdgeVitals],
+    edge_stats: Mapping[str, EdgeStats],
     workers: Mapping[str, Mapping[str, Any]],
 ) -> StageOverview:
-    edges = [vitals[edge] for edge in stage.in_edges]
+    edges = [edge_stats[edge] for edge in stage.in_edges]
     here = [worker for worker, facts in workers.items() if stage.name in facts.get("stages", ())]
     since = [edge.waiting_since_ms for edge in edges if edge.waiting_since_ms is not None]
     return StageOverview(
         balance=balance,
-        tempo=tempo,
+        throughput=throughput,
         dead_letters=snapshot.dead_letters.get(stage.name, 0),
         workers=len(here),
         idle_workers=sum(not any(edge.held.get(worker) for edge in edges) for worker in here),

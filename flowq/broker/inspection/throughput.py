@@ -30,7 +30,7 @@ Durations = Mapping[int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Tempo:
+class Throughput:
     """One stage: messages settled per second, and how long its handler takes. None: nothing is known.
 
     `history` has the speeds of up to seven spells of `HISTORY_SECONDS`, the latest last.
@@ -74,7 +74,7 @@ def quantile(durations: Durations, share: float) -> float | None:
     return None
 
 
-async def record_tempo(broker: Broker, durations: Mapping[str, Durations]) -> None:
+async def record_throughput(broker: Broker, durations: Mapping[str, Durations]) -> None:
     """Add what the handlers of some stages took. Without any, the counters are noted all the same.
 
     What Redis does not take is lost: no worker shall stop for want of a statistic.
@@ -86,23 +86,27 @@ async def record_tempo(broker: Broker, durations: Mapping[str, Durations]) -> No
         for word in (f"{stage} {item[0]}", item[1])
     ]
     keys = broker.keys
-    records = keys.tempos()
+    records = keys.throughput()
     with contextlib.suppress(BrokerError, ResponseError):
         await broker.script(
-            scripts.RECORD_TEMPO, [keys.stats, keys.run, *records], _PERIOD_MS, *flat, caller=f"{broker.name}:tempo"
+            scripts.RECORD_THROUGHPUT,
+            [keys.stats, keys.run, *records],
+            _PERIOD_MS,
+            *flat,
+            caller=f"{broker.name}:tempo",
         )
 
 
-async def tempo_of(broker: Broker, plan: Plan, snapshot: Snapshot) -> Mapping[str, Tempo]:
-    """The tempo of every stage, up to the moment of the snapshot."""
-    replies = await broker.ask([(b"HGETALL", key) for key in broker.keys.tempos()])
+async def throughput_of(broker: Broker, plan: Plan, snapshot: Snapshot) -> Mapping[str, Throughput]:
+    """The throughput of every stage, up to the moment of the snapshot."""
+    replies = await broker.ask([(b"HGETALL", key) for key in broker.keys.throughput()])
     records = [texts_by_name(reply) for reply in replies if not isinstance(reply, Exception)]
     run = snapshot.run.get("id", "")
     ours = [record for record in records if record.get("run") == run]
-    return {stage.name: _tempo(stage, ours, snapshot) for stage in plan.stages}
+    return {stage.name: _throughput(stage, ours, snapshot) for stage in plan.stages}
 
 
-def _tempo(stage: StagePlan, records: Sequence[Mapping[str, str]], snapshot: Snapshot) -> Tempo:
+def _throughput(stage: StagePlan, records: Sequence[Mapping[str, str]], snapshot: Snapshot) -> Throughput:
     durations: Counter[int] = Counter()
     prefix = f"{stage.name} "
     for record in records:
@@ -111,7 +115,7 @@ def _tempo(stage: StagePlan, records: Sequence[Mapping[str, str]], snapshot: Sna
                 bucket = count_in(name.removeprefix(prefix))
                 if abs(bucket) <= _LARGEST_BUCKET:
                     durations[bucket] += max(0, count_in(n))
-    return Tempo(
+    return Throughput(
         _per_second(_marks(stage, records, snapshot)),
         quantile(durations, 0.5),
         quantile(durations, 0.95),

@@ -11,7 +11,7 @@ from flowq.broker.claims import content_of
 from flowq.broker.entries import entries_after
 from flowq.broker.migration.recorded_plan import RecordedEdge, recorded_plan
 from flowq.broker.paging import each_of
-from flowq.broker.records import DeadEntry, pairs, parked_fields
+from flowq.broker.records import DeadEntry, delayed_fields, pairs
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.encoding.codec import decoder, schema_digest
 from flowq.delivery.message import Header
@@ -200,7 +200,7 @@ async def _sample(broker: Broker, edge: str, most: int) -> list[tuple[bytes, byt
     names: Sequence[bytes] = ()
     if len(found) < most:
         names = await broker.answer(b"ZRANGE", keys.delayed(edge), 0, most - len(found) - 1)
-    for parked in filter(None, await each_of(broker, [(b"HGET", keys.parked(edge), name) for name in names])):
-        values = dict(pairs(parked_fields(parked)))
+    for parked in filter(None, await each_of(broker, [(b"HGET", keys.delayed_bodies(edge), name) for name in names])):
+        values = dict(pairs(delayed_fields(parked)))
         found.append((values.get(b"h", b""), values.get(b"b", b"")))
     return found

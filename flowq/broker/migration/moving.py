@@ -27,8 +27,8 @@ async def move_edge(broker: Broker, edge: str, new_edge: str) -> int:
     """
     keys, moved = broker.keys, 0
     names = [
-        keys.workers, keys.stats, keys.edge(edge), keys.delayed(edge), keys.parked(edge),
-        keys.edge(new_edge), keys.delayed(new_edge), keys.parked(new_edge),
+        keys.workers, keys.stats, keys.edge(edge), keys.delayed(edge), keys.delayed_bodies(edge),
+        keys.edge(new_edge), keys.delayed(new_edge), keys.delayed_bodies(new_edge),
     ]  # fmt: skip
     while True:
         consumers = sorted((await broker.consumers_of([edge]))[edge])
@@ -59,7 +59,7 @@ async def move_stage(broker: Broker, stage: str, new_stage: str, edges: Mapping[
             pass
     names = [
         keys.stats, keys.paused, keys.cursors, keys.run, *both(keys.seen, keys.seen_until),
-        *both(keys.rate, keys.starts, keys.held, keys.holds, keys.pace, keys.restored),
+        *both(keys.rate, keys.starts, keys.held_until, keys.hold_info, keys.pace, keys.restored),
     ]  # fmt: skip
     await broker.script(scripts.RENAME_STAGE, names, stage, new_stage, *flat)
 

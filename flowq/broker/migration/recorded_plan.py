@@ -82,5 +82,5 @@ async def orphans_of(broker: Broker, plan: Plan, recorded: Mapping[str, Recorded
 async def drop_edge(broker: Broker, orphan: Orphan) -> bool:
     """Remove an orphan with everything on it; False when it is not any more as it was looked at."""
     keys = broker.keys
-    names = [keys.plan, keys.edge(orphan.edge), keys.delayed(orphan.edge), keys.parked(orphan.edge)]
+    names = [keys.plan, keys.edge(orphan.edge), keys.delayed(orphan.edge), keys.delayed_bodies(orphan.edge)]
     return bool(await broker.script(scripts.DROP_EDGE, names, orphan.edge, orphan.record, orphan.outstanding))

@@ -81,7 +81,7 @@ class Session:
             run.join(before)
             screen = self._screen()
             leases = await broker.leases([info["worker"] for info in before.workers])
-            others = sum(beat is not None for beat in leases.values())
+            others = sum(heartbeat is not None for heartbeat in leases.values())
             screen.begin(self._about(broker, run, before, others))
             for warning in warnings:
                 screen.note(warning)

@@ -7,7 +7,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from flowq.broker.balance import balance_of
-from flowq.broker.client.retrying import insist
+from flowq.broker.client.retrying import retry_until_available
 from flowq.broker.records import Snapshot
 from flowq.cli.views.run_screen import UNKNOWN, Pacer, Screen
 from flowq.cli.views.run_text import pause_words, settled
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 EXIT_DEAD_LETTERS, EXIT_NOT_DRAINED = 3, 5
 _LOOK_SECONDS = 0.5
 _IDLE_LOOK_SECONDS = 1.0
-_TEMPO_MS = 1000
+_THROUGHPUT_MS = 1000
 _MOST_GROUPS = 5
 
 
@@ -49,7 +49,7 @@ class Watch:
         self._before = balance_of(session.plan, before)
         self._dead_before = sum(balance.dead for balance in self._before.values())
         self._told_pauses = ""
-        self._tempo, self._tempo_pace = UNKNOWN, Pacer(_TEMPO_MS)
+        self._throughput, self._throughput_pace = UNKNOWN, Pacer(_THROUGHPUT_MS)
         self._loop = asyncio.get_running_loop()
         self._started_at = self._loop.time()
 
@@ -89,7 +89,7 @@ class Watch:
         while not stopping.done():
             with contextlib.suppress(FlowqError, TimeoutError):  # Redis may be what makes us stop
                 async with asyncio.timeout(_LOOK_SECONDS):
-                    self._screen.update(await self._run.snapshot(), self._tempo)
+                    self._screen.update(await self._run.snapshot(), self._throughput)
             await asyncio.wait([stopping], timeout=poll_seconds(0))
         await stopping
 
@@ -107,19 +107,19 @@ class Watch:
         """How it ended; None when the user has stopped the run and Redis does not tell."""
         try:
             async with asyncio.timeout(_LOOK_SECONDS if self._stop.requested.is_set() else None):
-                return await insist(self._run.snapshot, what="reading the balance")
+                return await retry_until_available(self._run.snapshot, what="reading the balance")
         except TimeoutError:
             return None
 
     async def _watch(self, workers: Supervisor | InProcess) -> str:
         """Why the run is over."""
         while True:
-            looking = asyncio.ensure_future(insist(self._look, what="watching the pipeline"))
+            looking = asyncio.ensure_future(retry_until_available(self._look, what="watching the pipeline"))
             await first_to_end(looking, self._stop.requested.wait())
             if not looking.done():
                 return "stopped"
             snapshot = looking.result()
-            self._screen.update(snapshot, self._tempo)
+            self._screen.update(snapshot, self._throughput)
             self._tell_pauses(snapshot)
             if workers.failed.done():
                 return "failed"
@@ -141,8 +141,8 @@ class Watch:
 
     async def _look(self) -> Snapshot:
         snapshot = await self._run.snapshot()
-        if self._screen.wants_tempo and self._tempo_pace.is_due(snapshot.now_ms):
-            self._tempo = await self._run.tempo(snapshot)
+        if self._screen.wants_throughput and self._throughput_pace.is_due(snapshot.now_ms):
+            self._throughput = await self._run.throughput(snapshot)
         return snapshot
 
     def _tell_pauses(self, snapshot: Snapshot) -> None:

@@ -51,7 +51,7 @@ def row_of(overview: Overview, stage: StagePlan, *, trend: Sequence[float] | Non
     """The cells of one stage by title. `trend` is what it settled per second; without one, that of the half minute."""
     view = overview.stages[stage.name]
     cells = {**stage_cells(stage, view.balance), **_speed_cells(stage, view, overview)}
-    history = view.tempo.history if trend is None else trend
+    history = view.throughput.history if trend is None else trend
     if any(history):
         cells["trend"] = Text(sparkline(history, _TREND_CELLS if trend is None else len(history)), "cyan")
     if overview.bottleneck == stage.name:
@@ -61,13 +61,13 @@ def row_of(overview: Overview, stage: StagePlan, *, trend: Sequence[float] | Non
 
 def _speed_cells(stage: StagePlan, view: StageOverview, overview: Overview) -> Mapping[str, Text]:
     cells: dict[str, Text] = {}
-    if (rate := view.tempo.per_second) is not None and overview.workers:
+    if (rate := view.throughput.per_second) is not None and overview.workers:
         cells["rate"] = Text(rate_words(rate), "" if rate else "dim")
     if stage.is_source:
         if f"source:{stage.name}" in overview.snapshot.run and stage.name not in overview.snapshot.open_sources:
             cells["rate"] = Text("done", "dim")
         return cells
-    cells |= speed_cells(view.tempo)
+    cells |= speed_cells(view.throughput)
     if view.waiting_seconds is not None:
         cells["oldest"] = Text(brief(view.waiting_seconds))
     busy = view.workers - view.idle_workers
@@ -86,7 +86,7 @@ def notes(overview: Overview) -> list[Text]:
         lines.append(Text(f" {words}", "yellow"))
     if (stage := overview.bottleneck) is not None:
         view = overview.stages[stage]
-        pace = f"at {rate_words(view.tempo.per_second)}" if view.tempo.per_second else "and nothing gets done"
+        pace = f"at {rate_words(view.throughput.per_second)}" if view.throughput.per_second else "and nothing gets done"
         lines.append(Text(f"{_MARK} {stage} is the bottleneck: {view.balance.waiting:,} waiting {pace}", "yellow"))
     kept = sum(overview.snapshot.dead_letters.values())
     if kept:

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flowq.broker.balance import StageBalance, balance_of
-from flowq.broker.inspection.throughput import Tempo
+from flowq.broker.inspection.throughput import Throughput
 from flowq.broker.records import Snapshot
 from flowq.cli.views.run_text import (
     RunAbout,
@@ -47,7 +47,7 @@ _RATE_MS, _SHORTEST_RATE_MS = 3000, 250
 _SHORTEST_BAR, _LONGEST_BAR = 8, 40
 
 
-UNKNOWN: Mapping[str, Tempo] = {}
+UNKNOWN: Mapping[str, Throughput] = {}
 
 
 class Screen(Protocol):
@@ -58,11 +58,11 @@ class Screen(Protocol):
         ...
 
     @property
-    def wants_tempo(self) -> bool:
+    def wants_throughput(self) -> bool:
         """Whether it shows how long handlers take: to ask Redis for what nobody sees would be a waste."""
         ...
 
-    def update(self, snapshot: Snapshot, tempo: Mapping[str, Tempo] = UNKNOWN) -> None:
+    def update(self, snapshot: Snapshot, throughput: Mapping[str, Throughput] = UNKNOWN) -> None:
         """Show the state of the pipeline. May be called as often as one likes."""
         ...
 
@@ -97,7 +97,7 @@ class Progress:
     balances: Mapping[str, StageBalance]
     rates: Mapping[str, float]
     passed_seconds: float
-    tempo: Mapping[str, Tempo]
+    throughput: Mapping[str, Throughput]
 
 
 class ProgressMeter:
@@ -108,7 +108,7 @@ class ProgressMeter:
         self._first_ms = 0
         self._seen: deque[tuple[int, Mapping[str, int]]] = deque()
 
-    def read(self, snapshot: Snapshot, tempo: Mapping[str, Tempo] = UNKNOWN) -> Progress:
+    def read(self, snapshot: Snapshot, throughput: Mapping[str, Throughput] = UNKNOWN) -> Progress:
         """Take in the next snapshot."""
         now_ms = snapshot.now_ms
         balances = balance_of(self._plan, snapshot)
@@ -124,7 +124,7 @@ class ProgressMeter:
         passed_seconds = max(_SHORTEST_RATE_MS, now_ms - then_ms) / 1000
         # A replay takes dead letters back out of what was settled: that is no negative speed.
         rates = {name: max(0, n - then[name]) / passed_seconds for name, n in done.items()}
-        return Progress(snapshot, balances, rates, (now_ms - self._first_ms) / 1000, tempo)
+        return Progress(snapshot, balances, rates, (now_ms - self._first_ms) / 1000, throughput)
 
 
 class Pacer:
@@ -146,7 +146,7 @@ class Pacer:
 class LiveScreen:
     """A table that is painted over and over, and leaves only how it ended."""
 
-    wants_tempo = True
+    wants_throughput = True
 
     def __init__(self, plan: Plan, console: Console, *, redirect_stdout: bool) -> None:
         self._plan = plan
@@ -169,8 +169,8 @@ class LiveScreen:
             self._console.print(line)
         self._live.start()
 
-    def update(self, snapshot: Snapshot, tempo: Mapping[str, Tempo] = UNKNOWN) -> None:
-        progress = self._meter.read(snapshot, tempo)
+    def update(self, snapshot: Snapshot, throughput: Mapping[str, Throughput] = UNKNOWN) -> None:
+        progress = self._meter.read(snapshot, throughput)
         if self._pace.is_due(snapshot.now_ms):
             self._live.update(self._picture(progress), refresh=True)
 
@@ -210,7 +210,7 @@ class LiveScreen:
         if not stage.is_source:
             processes = max(1, self._about.workers if self._about else 1)
             cells["slots"] = number(stage.concurrency * processes)
-            cells |= speed_cells(progress.tempo.get(name, Tempo()))
+            cells |= speed_cells(progress.throughput.get(name, Throughput()))
         if self._about and self._about.stages and name not in self._about.stages:
             cells["stage"].stylize("dim")  # other processes run it, or nobody does
         return cells
@@ -239,7 +239,7 @@ class LiveScreen:
 class LineScreen:
     """Lines for a log: one every few seconds, and one whenever the run enters another phase."""
 
-    wants_tempo = False
+    wants_throughput = False
 
     def __init__(self, plan: Plan, console: Console, *, quiet: bool) -> None:
         self._plan = plan
@@ -255,8 +255,8 @@ class LineScreen:
         for line in first_lines(about, self._plan, self._console.width):
             self._say(line)
 
-    def update(self, snapshot: Snapshot, tempo: Mapping[str, Tempo] = UNKNOWN) -> None:
-        progress = self._meter.read(snapshot, tempo)
+    def update(self, snapshot: Snapshot, throughput: Mapping[str, Throughput] = UNKNOWN) -> None:
+        progress = self._meter.read(snapshot, throughput)
         # A run that waits for work changes its phase with every message: one line a second is enough of that.
         after_ms = None if phase(snapshot) == self._phase else _NEW_PHASE_MS
         if self._pace.is_due(snapshot.now_ms, after_ms=after_ms):
@@ -287,10 +287,10 @@ class JsonScreen(LineScreen):
         super().__init__(plan, console, quiet=quiet)
         self._stdout = stdout
         self._pace = Pacer(_JSON_MS)
-        self.wants_tempo = not quiet
+        self.wants_throughput = not quiet
 
-    def update(self, snapshot: Snapshot, tempo: Mapping[str, Tempo] = UNKNOWN) -> None:
-        progress = self._meter.read(snapshot, tempo)
+    def update(self, snapshot: Snapshot, throughput: Mapping[str, Throughput] = UNKNOWN) -> None:
+        progress = self._meter.read(snapshot, throughput)
         if not self._quiet and self._pace.is_due(snapshot.now_ms):
             self._write(self._tick(progress))
 
@@ -310,7 +310,7 @@ class JsonScreen(LineScreen):
             "stages": {
                 name: {
                     **balance.as_json(),
-                    **progress.tempo.get(name, Tempo()).as_json(),
+                    **progress.throughput.get(name, Throughput()).as_json(),
                     "rate": round(progress.rates[name], 1),
                 }
                 for name, balance in progress.balances.items()

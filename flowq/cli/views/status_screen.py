@@ -89,7 +89,7 @@ async def write_lines(inspectors: Sequence[Inspector], console: Console) -> None
 
 
 def _line(overview: Overview, passed_seconds: float) -> str:
-    rates: Mapping[str, float] = {name: stage.tempo.per_second or 0.0 for name, stage in overview.stages.items()}
+    rates: Mapping[str, float] = {name: stage.throughput.per_second or 0.0 for name, stage in overview.stages.items()}
     balances = {name: stage.balance for name, stage in overview.stages.items()}
     line = progress_line(overview.plan, overview.snapshot, balances, rates, max(0.0, passed_seconds))
     return f"{overview.plan.name}  {line}"

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flowq.broker.balance import StageBalance
-from flowq.broker.inspection.throughput import Tempo
+from flowq.broker.inspection.throughput import Throughput
 from flowq.cli.views.quantities import brief
 from flowq.graph.compilation.plan import StagePlan
 from flowq.printable import printable_block
@@ -152,9 +152,9 @@ def stage_cells(stage: StagePlan, balance: StageBalance) -> dict[str, Text]:
     }
 
 
-def speed_cells(tempo: Tempo) -> dict[str, Text]:
+def speed_cells(throughput: Throughput) -> dict[str, Text]:
     """How long the handler of a stage takes, by title, as far as that is known."""
-    found = {"p50": tempo.p50_seconds, "p95": tempo.p95_seconds}
+    found = {"p50": throughput.p50_seconds, "p95": throughput.p95_seconds}
     return {title: Text(brief(seconds)) for title, seconds in found.items() if seconds is not None}
 
 

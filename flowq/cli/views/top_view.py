@@ -54,7 +54,7 @@ class Trends:
         done = {name: settled(stage.balance) for name, stage in overview.stages.items()}
         if self._before is None:
             self._speeds = {
-                name: deque(sampled(stage.tempo.history), _MOST_SAMPLES) for name, stage in overview.stages.items()
+                name: deque(sampled(stage.throughput.history), _MOST_SAMPLES) for name, stage in overview.stages.items()
             }
         elif (passed_ms := now_ms - self._before[0]) > 0:
             for name, n in done.items():
@@ -93,9 +93,9 @@ def _stages(overview: Overview, trends: Trends, order: str, width: int) -> Rende
 def _measure(stage: StageOverview, order: str) -> float:
     match order:
         case "rate":
-            return stage.tempo.per_second or 0
+            return stage.throughput.per_second or 0
         case "p95":
-            return stage.tempo.p95_seconds or 0
+            return stage.throughput.p95_seconds or 0
         case _:
             return float(getattr(stage.balance, order))
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from functools import partial
 
-from flowq.broker.client.retrying import insist
+from flowq.broker.client.retrying import retry_until_available
 from flowq.broker.migration.recorded_plan import RecordedEdge, recorded_plan
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.encoding.codec import schema_digest
@@ -52,7 +52,9 @@ class Versions:
         now = asyncio.get_running_loop().time()
         if now - self._read_at > _TRUSTED_SECONDS:  # many bad messages in a row do not ask for each
             try:
-                self._recorded = await insist(partial(recorded_plan, self._broker), what="reading the plan on record")
+                self._recorded = await retry_until_available(
+                    partial(recorded_plan, self._broker), what="reading the plan on record"
+                )
             except BrokerRefused:
                 return False
             self._read_at = now

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from functools import partial
 
-from flowq.broker.client.retrying import insist
+from flowq.broker.client.retrying import retry_until_available
 from flowq.broker.clock import follow_clock
 from flowq.broker.redis_streams import Broker
 from flowq.graph.compilation.plan import Plan
@@ -26,6 +26,6 @@ class ClockKeeper:
     async def run(self) -> None:
         look = partial(follow_clock, self._broker, self._plan)
         while True:
-            if back_seconds := await insist(look, what="looking at the clock"):
+            if back_seconds := await retry_until_available(look, what="looking at the clock"):
                 log.warning("the Redis clock was set back by %.0f s: delays and holds are moved with it", back_seconds)
             await asyncio.sleep(_EVERY_SECONDS)

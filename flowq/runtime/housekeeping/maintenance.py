@@ -12,8 +12,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from flowq.broker.client.connection import Dialer
-from flowq.broker.client.retrying import insist
-from flowq.broker.heartbeat import beat
+from flowq.broker.client.retrying import retry_until_available
+from flowq.broker.heartbeat import heartbeat
 from flowq.broker.keys import Keys
 from flowq.broker.redis_streams import Broker
 from flowq.errors import BrokerError, BrokerRefused
@@ -90,11 +90,11 @@ class LeaseKeeper:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopped = asyncio.Event()  # of the thread's loop
         self._thread = threading.Thread(target=self._run, name="flowq-lease", daemon=True)
-        self._beats = itertools.count(1)
+        self._heartbeats = itertools.count(1)
 
     async def start(self, broker: Broker) -> None:
         """Register, then keep the lease until stopped."""
-        await insist(lambda: self._register(broker), what="registering this worker")
+        await retry_until_available(lambda: self._register(broker), what="registering this worker")
         self._loop = asyncio.new_event_loop()
         self._thread.start()
 
@@ -111,11 +111,11 @@ class LeaseKeeper:
     async def _register(self, broker: Broker) -> None:
         ttl_ms, worker = time_to_live_ms(self._lease_seconds), self._identity.worker
         facts = {**self._info, "formerly": sorted(self._identity.names - {worker})}
-        await broker.register(worker, facts, lease_ms=ttl_ms, beat=self._beat())
+        await broker.register(worker, facts, lease_ms=ttl_ms, heartbeat=self._heartbeat())
 
-    def _beat(self) -> str:
+    def _heartbeat(self) -> str:
         stuck_seconds = time.monotonic() - self._ticked_at - _TICK_SECONDS
-        return beat(next(self._beats), max(self._silent_seconds(), stuck_seconds))
+        return heartbeat(next(self._heartbeats), max(self._silent_seconds(), stuck_seconds))
 
     def _run(self) -> None:
         loop = self._loop
@@ -131,7 +131,7 @@ class LeaseKeeper:
                 continue
             try:
                 ttl_ms = time_to_live_ms(self._lease_seconds)
-                if not await broker.renew(self._identity.worker, lease_ms=ttl_ms, beat=self._beat()):
+                if not await broker.renew(self._identity.worker, lease_ms=ttl_ms, heartbeat=self._heartbeat()):
                     old = self._identity.worker
                     self._identity.renew()
                     await self._register(broker)
@@ -160,7 +160,7 @@ class Promoter:
     async def run(self) -> None:
         while True:
             self.delayed.clear()
-            moved, next_ms = await insist(self._promote, what="bringing back delayed messages")
+            moved, next_ms = await retry_until_available(self._promote, what="bringing back delayed messages")
             if moved >= 1000:
                 continue
             pause = _LONGEST_PROMOTE_PAUSE_SECONDS if next_ms is None else next_ms / 1000
@@ -179,9 +179,9 @@ class Reclaimer:
     """Finds workers that are gone and takes over what they left on the edges of this process.
 
     What a crashed worker was at is left to the quarantine, if there is a supervisor to run one. A worker with another
-    certificate is gone at once. Any other must be without a lease, or with the same beat for a whole lease, in two
-    looks that lie longer apart than two renewals on this process's own clock: a step of the server's clock ends all
-    leases together, and the living renew theirs in between.
+    death record is gone at once. Any other must have no lease, or the same heartbeat for a whole lease, in two looks
+    that are further apart than two renewals on this process's own clock: a step of the server's clock ends all leases
+    together, and the living renew theirs in between.
     """
 
     def __init__(
@@ -207,51 +207,51 @@ class Reclaimer:
         surveyed_at = -survey_every
         while True:
             try:
-                certified = await self._broker.death_records()
+                dead = await self._broker.death_records()
                 now = time.monotonic()
-                if certified or now - surveyed_at >= survey_every:
+                if dead or now - surveyed_at >= survey_every:
                     surveyed_at = now
-                    await self._survey(certified, now)
+                    await self._survey(dead, now)
             except BrokerError:
                 self._looks.clear()
             await asyncio.sleep(min(_DEATH_POLL_SECONDS, survey_every))
 
-    async def _survey(self, certified: Mapping[str, str], now: float) -> None:
+    async def _survey(self, dead: Mapping[str, str], now: float) -> None:
         consumers = await self._broker.consumers_of(self._all_edges)
         registered = await self._broker.registered_workers()
-        known = set(certified).union(registered, *consumers.values())
-        in_quarantine = set(crashed(certified)) if self._supervised else set[str]()
+        known = set(dead).union(registered, *consumers.values())
+        in_quarantine = set(crashed(dead)) if self._supervised else set[str]()
         others = sorted(known - self._identity.names - in_quarantine)
         leases = await self._broker.leases(others)
         gone = [
             name
             for name in others
-            if name in certified or self._is_silent(name, leases[name], registered.get(name, {}), now)
+            if name in dead or self._is_silent(name, leases[name], registered.get(name, {}), now)
         ]
         for name in gone:
             for consumer in self._consumers:
                 for edge in consumer.stage.in_edges:
                     if name in consumers[edge]:
-                        await self._reclaim(consumer, edge, name, leases[name], crashed(certified).get(name, ""))
+                        await self._reclaim(consumer, edge, name, leases[name], crashed(dead).get(name, ""))
         left_nothing = [
             name for name in {*gone, *in_quarantine} if not any(name in names for names in consumers.values())
         ]
         await self._broker.forget(left_nothing)
         self._looks = {name: look for name, look in self._looks.items() if name in others}
 
-    def _is_silent(self, name: str, beat: str | None, facts: Mapping[str, Any], now: float) -> bool:
+    def _is_silent(self, name: str, heartbeat: str | None, facts: Mapping[str, Any], now: float) -> bool:
         seen = self._looks.get(name)
-        if seen is None or seen[0] != beat:
-            self._looks[name] = (beat, now)
+        if seen is None or seen[0] != heartbeat:
+            self._looks[name] = (heartbeat, now)
             return False
         lease_seconds = facts.get("lease_seconds", self._lease_seconds)  # its own: another run may have another
-        needed = lease_seconds if beat is not None else renew_every(lease_seconds)
+        needed = lease_seconds if heartbeat is not None else renew_every(lease_seconds)
         return now - seen[1] >= needed
 
-    async def _reclaim(self, consumer: Consumer, edge: str, victim: str, beat: str | None, how: str) -> None:
+    async def _reclaim(self, consumer: Consumer, edge: str, victim: str, heartbeat: str | None, how: str) -> None:
         while (room := consumer.room) > 0:
             taken = await self._broker.reclaim(
-                edge, victim, self._identity.worker, limit=min(room, _MOST_RECLAIMED), beat=beat, crashed=how
+                edge, victim, self._identity.worker, limit=min(room, _MOST_RECLAIMED), heartbeat=heartbeat, crashed=how
             )
             if taken is None:
                 return

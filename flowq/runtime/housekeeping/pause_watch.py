@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Collection, Sequence
 
-from flowq.broker.client.retrying import insist
+from flowq.broker.client.retrying import retry_until_available
 from flowq.broker.flow_control.pauses import paused_since
 from flowq.broker.records import WHOLE
 from flowq.broker.redis_streams import Broker
@@ -36,7 +36,7 @@ class Pauses:
 
     async def look(self) -> None:
         """Read the pauses, and apply them to the consumers."""
-        self._paused = await insist(lambda: paused_since(self._broker), what="reading the pauses")
+        self._paused = await retry_until_available(lambda: paused_since(self._broker), what="reading the pauses")
         for consumer in self._consumers:
             await consumer.set_paused(self.is_paused(consumer.stage.name))
 

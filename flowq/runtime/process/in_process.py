@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flowq.broker.claims import check_claim_folder
-from flowq.broker.client.retrying import insist
+from flowq.broker.client.retrying import retry_until_available
 from flowq.broker.inspection.health import refuse_without_permission
 from flowq.broker.migration.recorded_plan import record_plan
 from flowq.broker.open import open_broker
@@ -96,7 +96,7 @@ async def run(
         )
         with rarer_collections():
             unclosed = await _from_start_to_stop(run, runner, drain=drain)
-        snapshot = await insist(run.snapshot, what="closing the run")
+        snapshot = await retry_until_available(run.snapshot, what="closing the run")
         summary = run.summary(snapshot, loop.time() - started_at)
         if unclosed is not None:
             unclosed.summary = summary
@@ -183,7 +183,7 @@ async def until_drained(run: Run, runner: Runner) -> None:
     """Wait until nothing is outstanding and no handler runs: one that settled early may still have outputs."""
     while True:
         was_idle = runner.is_idle
-        snapshot = await insist(run.snapshot, what="watching the pipeline")
+        snapshot = await retry_until_available(run.snapshot, what="watching the pipeline")
         run.refuse_if_lost(snapshot)
         if snapshot.is_drained and was_idle and runner.is_idle:
             return

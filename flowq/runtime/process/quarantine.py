@@ -9,8 +9,8 @@ from contextvars import copy_context
 from typing import Any
 
 from flowq.broker.claims import claim_check
-from flowq.broker.client.retrying import insist
-from flowq.broker.flow_control.backpressure import Outlets
+from flowq.broker.client.retrying import retry_until_available
+from flowq.broker.flow_control.backpressure import Backpressure
 from flowq.broker.inspection.left_behind import first_left_by
 from flowq.broker.redis_streams import Broker
 from flowq.broker.settling import Receipt, Settling
@@ -74,26 +74,26 @@ class Quarantine:
         )
         if stage.rate is not None:
             self._pacers[stage.name] = Pacer(stage, self._plan, stage.rate, self._broker, identity)
-        outbox = Outbox(self._broker, stage.name, self._settling, Outlets(self._broker, []))
+        outbox = Outbox(self._broker, stage.name, self._settling, Backpressure(self._broker, []))
         self._early[stage.name] = EarlyAck(self._broker, stage, settler, outbox)
 
     async def run(self) -> None:
         """Run suspects until there are none."""
-        while await insist(self._next_round, what="quarantine"):
+        while await retry_until_available(self._next_round, what="quarantine"):
             pass
         await self._settling.close()
 
     async def _next_round(self) -> bool:
         """Visit all crashed workers once. Returns whether anything was found."""
         found = False
-        certified = crashed(await self._broker.death_records())
+        crashed_workers = crashed(await self._broker.death_records())
         stages = [handling.stage for handling in self._handlings.values()]
         consumers = await self._broker.consumers_of(self._all_edges)
         for stage in stages:
             for edge in stage.in_edges:
-                for victim in consumers[edge] & set(certified):
-                    found = await self._take_from(stage, edge, victim, certified[victim]) or found
-        left_nothing = set(certified).difference(*consumers.values())
+                for victim in consumers[edge] & set(crashed_workers):
+                    found = await self._take_from(stage, edge, victim, crashed_workers[victim]) or found
+        left_nothing = set(crashed_workers).difference(*consumers.values())
         if not found:
             await self._broker.forget(sorted(left_nothing))
         return found

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from flowq.broker.claims import check_claim_folder, claim_check
-from flowq.broker.client.retrying import insist
+from flowq.broker.client.retrying import retry_until_available
 from flowq.broker.message_ids import MessageIds
 from flowq.broker.redis_streams import Broker
 from flowq.errors import BrokerRefused, FlowqError
@@ -34,7 +34,7 @@ from flowq.runtime.run import RunOptions
 from flowq.runtime.source_arguments import source_arguments
 from flowq.runtime.sources.source_crew import SourceCrew
 from flowq.runtime.stage.consumer import Consumer
-from flowq.runtime.stage.duration_recorder import TempoKeeper
+from flowq.runtime.stage.duration_recorder import ThroughputKeeper
 
 log = logging.getLogger("flowq.runtime")
 
@@ -130,10 +130,12 @@ class Runner:
         handlers = [stage.handler for stage in (*self._stages, *self._sources)]
         await self._resources.open_all(resource for handler in handlers for resource in handler.resources.values())
         self._resources.broken.add_done_callback(self._on_end)
-        await insist(lambda: check_claim_folder(self._broker, self._plan), what="looking for the claim folder")
+        await retry_until_available(
+            lambda: check_claim_folder(self._broker, self._plan), what="looking for the claim folder"
+        )
         edges = [edge for stage in self._stages for edge in stage.in_edges]
         if edges:
-            await insist(lambda: self._broker.ensure_groups(edges), what="creating consumer groups")
+            await retry_until_available(lambda: self._broker.ensure_groups(edges), what="creating consumer groups")
         await self._sign_on()
         await self._pauses.look()
         if self._quarantined:
@@ -157,7 +159,7 @@ class Runner:
     async def _sign_on(self) -> None:
         if self._broker.dialer.is_private:
             worker, facts = self._identity.worker, self._facts()
-            await self._broker.register(worker, facts, lease_ms=round(_DAY_SECONDS * 1000), beat="1")
+            await self._broker.register(worker, facts, lease_ms=round(_DAY_SECONDS * 1000), heartbeat="1")
         else:
             await self._keeper.start(self._broker)
 
@@ -178,7 +180,10 @@ class Runner:
         self._spawn(kept_going(self._pauses.run, "the keeper of pauses"), "pauses")
         if self._consumers:
             stopwatches = {consumer.stage.name: consumer.stopwatch for consumer in self._consumers}
-            self._spawn(kept_going(TempoKeeper(self._broker, stopwatches).run, "the keeper of the tempo"), "tempo")
+            self._spawn(
+                kept_going(ThroughputKeeper(self._broker, stopwatches).run, "the keeper of the throughput"),
+                "throughput",
+            )
             self._spawn(kept_going(self._promoter.run, "the promoter"), "promoter")
         if claim_check(self._broker, self._plan) is not None:
             self._spawn(kept_going(ClaimKeeper(self._broker).run, "the keeper of claims"), "claims")

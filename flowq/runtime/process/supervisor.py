@@ -1,4 +1,4 @@
-"""Starts worker processes, replaces those that die, certifies their death, and stops them in good order."""
+"""Starts worker processes, replaces those that die, records their death, and stops them in good order."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import IO, Any, TypeVar
 
-from flowq.broker.client.retrying import insist
+from flowq.broker.client.retrying import retry_until_available
 from flowq.broker.message_ids import new_worker_name
 from flowq.broker.redis_streams import Broker
 from flowq.broker.source_turns import cursors_of
@@ -63,7 +63,7 @@ class Supervisor:
     supervisor alone, which then stops them in order.
 
     What crashed workers were at is run by one more, the quarantine: one message at a time and nothing else, so that
-    the next crash names its cause and no healthy message is ever near it. It is started when a crash is certified and
+    the next crash names its cause and no healthy message is ever near it. It is started when a crash is recorded and
     ends when it has nothing left to do.
 
     `sources` run in the first worker. When that crashes, each gets a process to itself, so that a crash there names the
@@ -188,7 +188,7 @@ class Supervisor:
             if code == EXIT_TOLD_WHY:
                 self.failed.set_result(code)
                 return
-            looking = insist(partial(cursors_of, self._broker, source), what="looking at cursors")
+            looking = retry_until_available(partial(cursors_of, self._broker, source), what="looking at cursors")
             before, cursors = cursors, await looking
             deaths = deaths + 1 if cursors == before or not deaths else 1
             if deaths == _MOST_DEATHS_OF_A_SOURCE:
@@ -201,7 +201,9 @@ class Supervisor:
         """What the source gave is handled first: the next run would not come further either."""
         self._note(f'the worker of source "{source}" {how}; this run ends when what has been given is handled')
         looking = partial(self._broker.outstanding, self._edges)
-        while not self._stopping.is_set() and any((await insist(looking, what="watching the pipeline")).values()):
+        while not self._stopping.is_set() and any(
+            (await retry_until_available(looking, what="watching the pipeline")).values()
+        ):
             await self._pause(_DEATH_POLL_SECONDS)
         if not self.failed.done():
             self.failed.set_exception(WorkerFailed(
@@ -237,16 +239,16 @@ class Supervisor:
             if self._stopping.is_set():  # too late for the signal that the others got
                 process.terminate()
         code = await process.wait()
-        # One that ended in good order has signed off, and there is nothing to certify, whatever its exit code.
-        work = partial(self._certify, process.pid, describe(code))
-        had_signed_on = await self._unless_stopping(insist(work, what="certifying a death"))
+        # One that ended in good order has signed off, and there is nothing to record, whatever its exit code.
+        work = partial(self._record_death, process.pid, describe(code))
+        had_signed_on = await self._unless_stopping(retry_until_available(work, what="recording a death"))
         lived_well = loop.time() - started_at > _LIVED_WELL_SECONDS
         slot.failures = 0 if lived_well else slot.failures + 1
         slot.stillborn = 0 if lived_well or had_signed_on or code == 0 else slot.stillborn + 1
         return code
 
-    async def _certify(self, pid: int, how: str) -> bool:
-        """Whether there was anything to certify."""
+    async def _record_death(self, pid: int, how: str) -> bool:
+        """Whether there was anything to record."""
         was_asked = self._stopping.is_set()
         had_signed_on = await record_death_of_child(self._broker, pid, how, supervisor=self._name, was_asked=was_asked)
         if had_signed_on:

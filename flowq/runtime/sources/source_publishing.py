@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from flowq.broker.claims import claim_check
-from flowq.broker.client.retrying import insist
-from flowq.broker.flow_control.backpressure import Outlets
+from flowq.broker.client.retrying import retry_until_available
+from flowq.broker.flow_control.backpressure import Backpressure
 from flowq.broker.publishing import CursorMove, Parcel, Refused
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.chunks import MOST_PER_CALL
@@ -61,8 +61,8 @@ class SourcePublishing:
         self._pauses = pauses
         self._cursor_name = cursor_name
         self._cursor = cursor
-        self._outlets = Outlets(broker, edges_fed(plan, stage))
-        self._buffer = SourceBuffer(holds=bool(cursor_name), most_bytes=self._outlets.most_bytes)
+        self._backpressure = Backpressure(broker, edges_fed(plan, stage))
+        self._buffer = SourceBuffer(holds=bool(cursor_name), most_bytes=self._backpressure.most_bytes)
         self._claims = claim_check(broker, plan)
         # A call is accepted or refused as a whole: small calls keep a small edge close to its size.
         sizes = [edge.maxsize for edge in plan.edges_out_of(stage.name) if edge.maxsize]
@@ -114,12 +114,12 @@ class SourcePublishing:
         if self._pauses is not None:
             await self._pauses.while_paused(self._stage.name)
         while (chunk := self._buffer.take(self._most, everything=bool(finished))) is not None:
-            await self._outlets.until_free()
+            await self._backpressure.until_free()
             chunk = await self._deposited(chunk)
             last = "" if len(self._buffer) else finished
             while (refusal := await self._refusal_of(chunk, finished=last)) is not None:
                 chunk = self._without_largest(chunk, refusal)
-            self._outlets.sent(sum([len(entry.body) for entry in chunk.entries]), handled=len(chunk.entries))
+            self._backpressure.sent(sum([len(entry.body) for entry in chunk.entries]), handled=len(chunk.entries))
             self._room.set()
 
     async def _deposited(self, chunk: SourceChunk) -> SourceChunk:
@@ -127,7 +127,7 @@ class SourcePublishing:
         if (claims := self._claims) is None:
             return chunk
         what = f"publishing from {self._stage.name}"
-        return replace(chunk, entries=await insist(lambda: claims.deposit(chunk.entries), what=what))
+        return replace(chunk, entries=await retry_until_available(lambda: claims.deposit(chunk.entries), what=what))
 
     async def _refusal_of(self, chunk: SourceChunk, *, finished: str) -> RequestRefused | None:
         """Publish a chunk. Returns the error if a message in it is larger than Redis accepts."""
@@ -161,9 +161,9 @@ class SourcePublishing:
 
         async def is_stored() -> bool:
             try:
-                return await insist(attempt, what=what)
+                return await retry_until_available(attempt, what=what)
             except RequestRefused:
-                if not await insist(lambda: self._broker.was_published(token), what=what):
+                if not await retry_until_available(lambda: self._broker.was_published(token), what=what):
                     raise
                 return False  # stored, only the replies were lost: the next attempt with this token confirms it
 

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any
 
-from flowq.broker.client.retrying import insist
+from flowq.broker.client.retrying import retry_until_available
 from flowq.broker.redis_streams import Broker
 from flowq.broker.source_turns import take_source
 from flowq.delivery.encoding.codec import decoder, strict_encoder
@@ -77,13 +77,17 @@ class SourceRunner:
             except TakenOver:
                 continue
             # The last publication does not record it if the end was not known yet, or a replica had to confirm first.
-            await insist(lambda: self._broker.source_finished(name, signature), what=f"finishing {name}")
+            await retry_until_available(lambda: self._broker.source_finished(name, signature), what=f"finishing {name}")
 
     async def _is_its_turn(self, signature: str) -> bool:
         """Wait while another worker runs the source. Returns False if the source has finished."""
         name, reported = self._stage.name, ""
-        while not await insist(lambda: self._broker.is_source_finished(name, signature), what=f"starting {name}"):
-            runner = await insist(lambda: take_source(self._broker, name, self._worker), what=f"starting {name}")
+        while not await retry_until_available(
+            lambda: self._broker.is_source_finished(name, signature), what=f"starting {name}"
+        ):
+            runner = await retry_until_available(
+                lambda: take_source(self._broker, name, self._worker), what=f"starting {name}"
+            )
             if runner == self._worker:
                 return True
             if runner != reported:
@@ -115,7 +119,9 @@ class SourceRunner:
         emission = Emission(stage, self._plan, self._next_id)
         rejects = Rejects(stage, emission, self._next_id, worker=self._worker, run_id=broker.run_id)
         name = cursor_name(stage, arguments) if self._has_cursor else ""
-        stored = await insist(lambda: broker.cursor(name), what=f"starting {stage.name}") if name else b""
+        stored = (
+            await retry_until_available(lambda: broker.cursor(name), what=f"starting {stage.name}") if name else b""
+        )
         publishing = SourcePublishing(
             stage, self._plan, broker, self._next_id,
             worker=self._worker, pauses=self._pauses, cursor_name=name, cursor=stored,

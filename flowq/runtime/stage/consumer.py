@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Sequence
 
 from flowq.broker.claims import claim_check
-from flowq.broker.client.retrying import insist
-from flowq.broker.flow_control.backpressure import Outlets
+from flowq.broker.client.retrying import retry_until_available
+from flowq.broker.flow_control.backpressure import Backpressure
 from flowq.broker.reader import Reader
 from flowq.broker.redis_streams import Broker
 from flowq.broker.settling import Receipt, Settling
@@ -64,7 +64,7 @@ class Consumer:
         self._held = InFlight()
         self._room = asyncio.Event()
         self._gauge = ReadAhead()
-        self._outlets = Outlets(broker, edges_fed(plan, stage))
+        self._backpressure = Backpressure(broker, edges_fed(plan, stage))
         self._stopping = self._paused = False
         self._tasks: list[asyncio.Task[None]] = []
         self._reconciliation = Reconciliation(broker, stage.in_edges)
@@ -80,7 +80,7 @@ class Consumer:
             win_first=self._win_first if is_first and stage.rate else None,
             conclude_early=self._conclude_early if early else None,
         )
-        outbox = Outbox(broker, stage.name, self.settling, self._outlets, has_room=self._room)
+        outbox = Outbox(broker, stage.name, self.settling, self._backpressure, has_room=self._room)
         self._early = EarlyAck(broker, stage, self._settler, outbox)
         # With a rate it is unknown what may start until it does: then each is settled alone.
         self._ahead = SettlingAhead(self._early, self._slots.add) if is_first and not stage.rate else None
@@ -89,7 +89,7 @@ class Consumer:
 
     async def connect(self) -> None:
         """Open the connections before reading: each new one begins an epoch, and epochs do not share batches."""
-        await insist(self._reader.connect, what=f"connecting {self.stage.name}")
+        await retry_until_available(self._reader.connect, what=f"connecting {self.stage.name}")
         await self.settling.connect()
 
     def start(self, handling: Handling | ProcessHandling) -> None:
@@ -183,8 +183,8 @@ class Consumer:
             if room <= 0:
                 self._room.clear()
                 await self._room.wait()
-            elif self._outlets.need_a_look:
-                await self._outlets.look_again()
+            elif self._backpressure.need_a_look:
+                await self._backpressure.look_again()
             elif self._reconciliation.is_due:
                 async for missing in self._reconciliation.missing(self._reader, self._held, self._identity.worker):
                     await self.take(missing)
@@ -202,7 +202,7 @@ class Consumer:
         wanted = self.stage.concurrency * (batch.size if batch else 1)
         # Deliveries that wait for their turn must not keep other keys from being read, up to a bound.
         held = self._n_in_flight - min(self._waiting.n, _MOST_LOCAL)
-        return self._gauge.room(wanted, self._outlets.bound(_MOST_LOCAL), held=held)
+        return self._gauge.room(wanted, self._backpressure.bound(_MOST_LOCAL), held=held)
 
     async def take(self, deliveries: Sequence[Delivery]) -> None:
         """Handle these, except those already held, each when its turn comes."""
@@ -246,8 +246,8 @@ class Consumer:
         postponed = sum(isinstance(settlement, Delay) and not settlement.counted for _, settlement in chunk.items)
         if self._ahead is None:
             self._gauge.count(max(0, finished - postponed), self._now())
-        self._outlets.note(receipt.outstanding)
-        self._outlets.sent(chunk.n_bytes, handled=finished)
+        self._backpressure.note(receipt.outstanding)
+        self._backpressure.sent(chunk.n_bytes, handled=finished)
         if self._pacer is not None and postponed:
             self._pacer.queued(settlement.queue_key for _, settlement in chunk.items if isinstance(settlement, Delay))
         if receipt.delayed and self._delayed is not None:

@@ -6,7 +6,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Mapping
 
-from flowq.broker.inspection.throughput import bucket_of, record_tempo
+from flowq.broker.inspection.throughput import bucket_of, record_throughput
 from flowq.broker.redis_streams import Broker
 
 _EVERY_SECONDS = 2.0
@@ -30,7 +30,7 @@ class Stopwatch:
         return counts
 
 
-class TempoKeeper:
+class ThroughputKeeper:
     """Records the stopwatches of a process."""
 
     def __init__(self, broker: Broker, stopwatches: Mapping[str, Stopwatch]) -> None:
@@ -40,5 +40,5 @@ class TempoKeeper:
     async def run(self) -> None:
         while True:
             taken = {stage: stopwatch.take() for stage, stopwatch in self._stopwatches.items()}
-            await record_tempo(self._broker, taken)
+            await record_throughput(self._broker, taken)
             await asyncio.sleep(_EVERY_SECONDS)

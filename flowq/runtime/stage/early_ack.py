@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from functools import partial
 
-from flowq.broker.client.retrying import insist
+from flowq.broker.client.retrying import retry_until_available
 from flowq.broker.redis_streams import Broker
 from flowq.dead_letters.repairing import bury
 from flowq.delivery.claim import is_claimed
@@ -111,7 +111,7 @@ class EarlyAck:
         self._acking.pop(entry, None)
 
     async def _bury(self, delivery: Delivery, letter: DeadLetter) -> None:
-        await insist(
+        await retry_until_available(
             partial(bury, self._broker, self._stage.name, delivery, letter),
             what=f"adding a dead letter of {self._stage.name}",
         )

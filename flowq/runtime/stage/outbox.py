@@ -7,8 +7,8 @@ import contextlib
 from collections import defaultdict
 from collections.abc import Sequence
 
-from flowq.broker.client.retrying import insist
-from flowq.broker.flow_control.backpressure import Outlets
+from flowq.broker.client.retrying import retry_until_available
+from flowq.broker.flow_control.backpressure import Backpressure
 from flowq.broker.message_ids import MessageIds
 from flowq.broker.publishing import Parcel
 from flowq.broker.redis_streams import Broker
@@ -32,7 +32,7 @@ class Outbox(Coalescing):
         broker: Broker,
         stage: str,
         settling: Settling,
-        outlets: Outlets,
+        backpressure: Backpressure,
         *,
         has_room: asyncio.Event | None = None,
     ) -> None:
@@ -40,7 +40,7 @@ class Outbox(Coalescing):
         self._broker = broker
         self._stage = stage
         self._settling = settling
-        self._outlets = outlets
+        self._backpressure = backpressure
         self._has_room = has_room or asyncio.Event()
         self._tokens = MessageIds()
         self._outputs: list[Output] = []
@@ -64,8 +64,8 @@ class Outbox(Coalescing):
         n_waiting = self._n_waiting
         if outputs:
             await self._publish(outputs)
-            self._outlets.sent(sum([len(output.body) for output in outputs]), handled=n_waiting)
-            await self._outlets.count()  # no settlement reports how full they are
+            self._backpressure.sent(sum([len(output.body) for output in outputs]), handled=n_waiting)
+            await self._backpressure.count()  # no settlement reports how full they are
         if released:
             await release(self._broker, released)
         self._n_waiting -= n_waiting
@@ -75,7 +75,7 @@ class Outbox(Coalescing):
         what = f"publishing for {self._stage}"
         if (claims := self._settling.claims) is not None:
             given = outputs
-            outputs = await insist(lambda: claims.deposit(given), what=what)
+            outputs = await retry_until_available(lambda: claims.deposit(given), what=what)
         by_delay: defaultdict[int, list[Output]] = defaultdict(list)
         for output in outputs:
             by_delay[output.delay_ms].append(output)
@@ -83,7 +83,7 @@ class Outbox(Coalescing):
         for delay_ms, delayed_alike in by_delay.items():
             for chunk in chunks(delayed_alike):
                 tokens.append(token := self._tokens.next().decode())
-                await insist(lambda: self._send(chunk, token, delay_ms), what=what)  # noqa: B023  (called here)
+                await retry_until_available(lambda: self._send(chunk, token, delay_ms), what=what)  # noqa: B023  (called here)
         with contextlib.suppress(BrokerError):  # they expire in an hour anyway
             await self._broker.ask([(b"ZREM", self._broker.keys.published, *tokens)])
 

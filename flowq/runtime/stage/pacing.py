@@ -11,7 +11,7 @@ from math import inf
 from typing import NamedTuple
 
 from flowq.broker.claims import redeem
-from flowq.broker.client.retrying import insist
+from flowq.broker.client.retrying import retry_until_available
 from flowq.broker.flow_control.limiter import Finished, Limiter, Reservation, Verdict
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.encoding.codec import decoder, value_of
@@ -145,7 +145,7 @@ class Pacer:
             self._limiter.reserve, asked, worker=worker, soon_seconds=soon, lead_seconds=lead, again=again,
             missed=missed, token=token,
         )  # fmt: skip
-        given = await insist(reserve, what=f"pacing {self._stage.name}")
+        given = await retry_until_available(reserve, what=f"pacing {self._stage.name}")
         arrived_at, reserved_at = self._now(), self._limiter.reserved_at
         self._latency_seconds = arrived_at - sent_at
         self._clock.note(sent_at, arrived_at, reserved_at)
@@ -188,7 +188,7 @@ class Pacer:
         if key is None:
             return Failed(error)
         hold = partial(self._limiter.hold, key, error.after, error.reason, token=self._limiter.new_token())
-        seconds = await insist(hold, what=f"holding {key}")
+        seconds = await retry_until_available(hold, what=f"holding {key}")
         return Failed(RetryLater(error.reason, after=seconds, hold=error.hold))
 
     async def _pace(self, delivery: Delivery, seconds: float) -> None:
@@ -196,7 +196,7 @@ class Pacer:
         key = await self._key_of_claimed(delivery)
         if key is None or ((said := self._paces.get(key)) is not None and said[0] == seconds and self._now() < said[1]):
             return
-        if await insist(partial(self._limiter.pace, key, seconds), what=f"pacing {key}"):
+        if await retry_until_available(partial(self._limiter.pace, key, seconds), what=f"pacing {key}"):
             if len(self._paces) >= _MOST_PACES:
                 self._paces.clear()
             self._paces[key] = seconds, self._now() + _PACE_SAID_SECONDS
@@ -235,7 +235,7 @@ class Pacer:
             look_at, self._look_at = list(self._look_at), set()
             if finished or look_at or sweep:
                 call = partial(self._limiter.call, finished, look_at, sweep=sweep, token=self._limiter.new_token())
-                more = await insist(call, what=f"returning turns in {self._stage.name}")
+                more = await retry_until_available(call, what=f"returning turns in {self._stage.name}")
                 if more:
                     self.queued(more)
 
@@ -243,7 +243,9 @@ class Pacer:
         """Forget unused keys: continue while many are found, but not for long."""
         what = f"forgetting keys of {self._stage.name}"
         for _ in range(_MOST_STEPS):
-            if not await insist(partial(self._limiter.forget, token=self._limiter.new_token()), what=what):
+            if not await retry_until_available(
+                partial(self._limiter.forget, token=self._limiter.new_token()), what=what
+            ):
                 break
 
     def key_of(self, delivery: Delivery) -> str | None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
 
-from flowq.broker.client.retrying import insist
+from flowq.broker.client.retrying import retry_until_available
 from flowq.broker.reader import FIRST_PENDING, Reader
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.message import Delivery
@@ -47,7 +47,7 @@ class Reconciliation:
             while after is not None:
                 next_page = partial(reader.page_of_own_pending, worker, edge, after=after)
                 with held.watched() as known:
-                    page, after = await insist(next_page, what=f"reading {edge}")
+                    page, after = await retry_until_available(next_page, what=f"reading {edge}")
                 if missing := [delivery for delivery in page if (edge, delivery.entry_id) not in known]:
                     n_bytes += sum([len(delivery.body) for delivery in missing])
                     yield missing

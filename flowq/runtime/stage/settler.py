@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from flowq.broker.client.retrying import insist
+from flowq.broker.client.retrying import retry_until_available
 from flowq.broker.settling import Receipt, Settling
 from flowq.delivery.message import Delivery
 from flowq.delivery.settlement import Ack, Settled
@@ -64,7 +64,7 @@ class Settler(Coalescing):
         """The same settlements, their large bodies moved to the claim folder."""
         if (claims := self.claims) is None:
             return items
-        return await insist(lambda: claims.deposit_settled(items), what=f"settling {self._stage}")
+        return await retry_until_available(lambda: claims.deposit_settled(items), what=f"settling {self._stage}")
 
     async def _commit(self, edge: str, chunk: Chunk) -> Receipt:
         receipt = await self._settling.settle(self._stage, edge, chunk.items, worker=self._current_worker())

@@ -64,16 +64,16 @@ class TestSignals:
             assert client(server.url).get("key") == "kept"
 
     @linux_only
-    def test_kill_9_of_users_and_warden_leaves_no_server_and_a_folder_usable_at_once(
+    def test_kill_9_of_users_and_watchdog_leaves_no_server_and_a_folder_usable_at_once(
         self, start_user: StartUser, folder: Path, binary: str
     ) -> None:
         user = start_user()
         url, pid, _ = user.server()
         client(url).set("key", "kept")
-        warden_pid = parent_of(pid)
-        os.kill(warden_pid, signal.SIGKILL)
+        watchdog_pid = parent_of(pid)
+        os.kill(watchdog_pid, signal.SIGKILL)
         user.kill()
-        wait_until(lambda: not alive(warden_pid))
+        wait_until(lambda: not alive(watchdog_pid))
         with EmbeddedRedis.acquire(folder) as server:
             assert server.pid != pid
             assert client(server.url).get("key") == "kept"

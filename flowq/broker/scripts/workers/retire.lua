@@ -1,7 +1,7 @@
 -- Sign a worker off.
 --
 -- Promise: its name disappears from every edge on which nothing is pending for it. Where something still is, the name
--- stays and a certificate lets the others reclaim it without waiting for the lease.
+-- stays and a death record lets the others reclaim it without waiting for the lease.
 --
 -- KEYS  1 workers  2 death records  3 lease, then the streams
 -- ARGV  group, worker, how it went

@@ -1,6 +1,6 @@
 -- Strike off workers that are gone and have left nothing behind.
 --
--- Promise: what crashed workers were at is forgotten with the last certificate, and in the same step: a worker that
+-- Promise: what crashed workers were at is forgotten with the last death record, and in the same step: a worker that
 -- crashes meanwhile is either before it, and keeps its suspects, or after it.
 --
 -- KEYS  1 workers  2 death records  3 suspects

@@ -34,11 +34,11 @@ async def test_the_durations_on_record_are_those_of_the_handlers(any_lab: Lab) -
     async with any_lab.running(pipeline):
 
         async def both_are_told() -> bool:
-            tempo = await inspector.tempo()
-            return all(tempo[stage].p50_seconds for stage in ("slow", "gather"))
+            throughput = await inspector.throughput()
+            return all(throughput[stage].p50_seconds for stage in ("slow", "gather"))
 
         await eventually(both_are_told)
-        found = await inspector.tempo()
+        found = await inspector.throughput()
 
     assert found["slow"].p50_seconds == pytest.approx(statistics.median(took), rel=0.25)
     assert found["slow"].p95_seconds == pytest.approx(0.2, rel=0.25)
