@@ -13,7 +13,7 @@ from flowq.broker.records import Snapshot
 from flowq.broker.redis_streams import Broker
 from flowq.errors import RunLost
 from flowq.graph.compilation.plan import Plan
-from flowq.runtime.source_arguments import digest, in_one_order
+from flowq.runtime.source_arguments import digest, in_one_order, reject_unknown_arguments, source_arguments
 
 DEFAULT_LEASE_SECONDS = 15.0
 DEFAULT_GRACE_SECONDS = 30.0
@@ -28,6 +28,19 @@ class RunOptions:
     lease_seconds: float = DEFAULT_LEASE_SECONDS
     grace_seconds: float = DEFAULT_GRACE_SECONDS
     drains: bool = True
+
+    def runs(self, stage: str) -> bool:
+        """Whether this stage or source is selected."""
+        return not self.stages or stage in self.stages
+
+    def check(self, plan: Plan) -> None:
+        """Raise NotFound for a stage that the plan lacks, UsageError for arguments that do not fit its sources."""
+        for name in self.stages:
+            plan.stage(name)
+        reject_unknown_arguments(plan, self.arguments)
+        for source in plan.sources:
+            if self.runs(source.name):
+                source_arguments(source, self.arguments)
 
     def signature(self) -> str:
         """The same for two runs that pass the same arguments to their sources."""
@@ -74,7 +87,7 @@ class Run:
 
     async def begin(self, options: RunOptions, *, fresh: bool = False) -> list[str]:
         """Begin a run, or continue one that was interrupted. Returns the sources that have to run."""
-        selected = [source.name for source in self._plan.sources if not options.stages or source.name in options.stages]
+        selected = [source.name for source in self._plan.sources if options.runs(source.name)]
         self.id, self.resumed, finished = await self._broker.begin_run(
             new_run_id(),
             sources=selected,

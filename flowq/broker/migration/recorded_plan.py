@@ -66,9 +66,9 @@ def recorded_edge(record: bytes) -> RecordedEdge:
     return RecordedEdge(accepts, schema if isinstance(schema, str) else "", seen_ms, record)
 
 
-async def orphans_of(broker: Broker, plan: Plan, recorded: Mapping[str, RecordedEdge] | None = None) -> list[Orphan]:
+async def orphans_of(broker: Broker, plan: Plan) -> list[Orphan]:
     """The edges on record that a plan does not have, by name, empty ones as well."""
-    recorded = await recorded_plan(broker) if recorded is None else recorded
+    recorded = await recorded_plan(broker)
     missing = sorted(recorded.keys() - plan.edge_by_name.keys())
     if not missing:
         return []

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from flowq import __version__
-from flowq.broker.claims import check_claim_folder
 from flowq.broker.open import MEMORY, open_broker
 from flowq.broker.records import Snapshot
 from flowq.broker.redis_streams import Broker
@@ -19,19 +18,18 @@ from flowq.cli.framework.connect import broker_of
 from flowq.cli.run.run_in_process import InProcess
 from flowq.cli.run.run_log import LogScreen
 from flowq.cli.run.run_metrics import serving_metrics
-from flowq.cli.run.run_start import warnings_at_start
+from flowq.cli.run.run_start import server_warnings, storage_warnings
 from flowq.cli.run.run_watch import Watch
 from flowq.cli.run.worker_process import Instructions
 from flowq.cli.views.run_screen import RunAbout, Screen, choose_screen
 from flowq.cli.views.table import console_for
 from flowq.graph.compilation.plan import Plan
-from flowq.runtime.death_records import record_lost_neighbours
 from flowq.runtime.handlers.telemetry import Telemetry
 from flowq.runtime.process.runner import Runner
+from flowq.runtime.process.starting import start_run
 from flowq.runtime.process.supervisor import Duty, Supervisor
 from flowq.runtime.process.worker import StopSignals
 from flowq.runtime.run import Run, RunOptions
-from flowq.runtime.source_arguments import reject_unknown_arguments, source_arguments
 
 if TYPE_CHECKING:
     from flowq.cli.framework.loading import Loaded
@@ -68,17 +66,13 @@ class Session:
         stop = StopSignals()
         stop.install()
         options = self._options()
-        self._check_arguments()
+        options.check(self.plan)
         async with AsyncExitStack() as stack:
             broker = await stack.enter_async_context(self._opening())
-            await check_claim_folder(broker, self.plan, fresh=self.fresh)
-            warnings = await warnings_at_start(broker, self.plan, is_own=self.memory or self._is_embedded)
-            run, sources = Run(self.plan, broker), []
-            if self._runs_sources or self.fresh:
-                sources = await run.begin(options, fresh=self.fresh)
-            await record_lost_neighbours(broker)
+            warnings = [] if self.memory or self._is_embedded else await server_warnings(broker)
+            run, sources = await start_run(self.plan, broker, options, fresh=self.fresh)
+            warnings += await storage_warnings(broker, self.plan)
             before = await run.snapshot()
-            run.join(before)
             screen = self._screen()
             leases = await broker.leases([info["worker"] for info in before.workers])
             others = sum(heartbeat is not None for heartbeat in leases.values())
@@ -87,7 +81,7 @@ class Session:
                 screen.note(warning)
             if self.json:  # what handlers print is not our data
                 stack.enter_context(contextlib.redirect_stdout(sys.stderr))
-            if self.drains and (elsewhere := [name for name in before.open_sources if not self._runs(name)]):
+            if self.drains and (elsewhere := [name for name in before.open_sources if not options.runs(name)]):
                 screen.note(f"{', '.join(elsewhere)} has not finished and does not run here: this run waits for it")
             watch = Watch(self, run, screen, stop, before, broker)
             if self._is_in_process:
@@ -116,13 +110,6 @@ class Session:
             return open_broker(self.plan.name, redis=MEMORY, namespace=settings.namespace)
         return broker_of(self.plan.name, settings)
 
-    @property
-    def _runs_sources(self) -> bool:
-        return any(self._runs(source.name) for source in self.plan.sources)
-
-    def _runs(self, stage: str) -> bool:
-        return not self.stages or stage in self.stages
-
     def _options(self) -> RunOptions:
         return RunOptions(
             stages=self.stages,
@@ -131,12 +118,6 @@ class Session:
             grace_seconds=self.settings.grace_seconds,
             drains=self.drains,
         )
-
-    def _check_arguments(self) -> None:
-        reject_unknown_arguments(self.plan, self.arguments)
-        for source in self.plan.sources:
-            if self._runs(source.name):
-                source_arguments(source, self.arguments)
 
     def _about(self, broker: Broker, run: Run, before: Snapshot, others: int) -> RunAbout:
         return RunAbout(
@@ -160,7 +141,7 @@ class Session:
 
     @property
     def _edges_read(self) -> list[str]:
-        here = [stage for stage in self.plan.consumers if self._runs(stage.name)]
+        here = [stage for stage in self.plan.consumers if not self.stages or stage.name in self.stages]
         return [edge for stage in here for edge in stage.in_edges]
 
     def _supervisor(self, broker: Broker, run: Run, sources: Sequence[str], screen: Screen) -> Supervisor:

@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flowq.broker.claims import check_claim_folder
 from flowq.broker.client.retrying import retry_until_available
 from flowq.broker.inspection.health import refuse_without_permission
-from flowq.broker.migration.recorded_plan import record_plan
 from flowq.broker.open import open_broker
 from flowq.delivery.durations import seconds
 from flowq.delivery.policy import Durability
 from flowq.errors import UsageError
 from flowq.graph.compilation.plan import Plan
-from flowq.runtime.death_records import record_lost_neighbours
 from flowq.runtime.handlers.observation import Observer
 from flowq.runtime.handlers.telemetry import require_opentelemetry
 from flowq.runtime.process.gc_tuning import rarer_collections
 from flowq.runtime.process.runner import Runner
+from flowq.runtime.process.starting import start_run
 from flowq.runtime.resources import ResourceFailed
 from flowq.runtime.run import DEFAULT_GRACE_SECONDS, DEFAULT_LEASE_SECONDS, Run, RunOptions, Summary, poll_seconds
-from flowq.runtime.source_arguments import reject_unknown_arguments, source_arguments
 from flowq.runtime.stage.patience import first_to_end
 
 if TYPE_CHECKING:
@@ -75,22 +71,16 @@ async def run(
     """
     if concurrency:
         pipeline = pipeline.tuned({stage: {"concurrency": n} for stage, n in concurrency.items()})
-    options = replace(_options(pipeline.plan, stages, arguments or {}, lease, grace), drains=drain)
+    options = _options(pipeline.plan, stages, arguments or {}, lease, grace, drains=drain)
     opening = open_broker(
         pipeline.name, redis=redis, namespace=namespace, durability=durability, claim_folder=claim_folder
     )
     async with opening as broker:
         if not broker.dialer.is_private:
             await refuse_without_permission(broker)
-        await check_claim_folder(broker, pipeline.plan, fresh=fresh)
-        run = Run(pipeline.plan, broker)
         loop = asyncio.get_running_loop()
         started_at = loop.time()
-        await record_plan(broker, pipeline.plan)
-        await record_lost_neighbours(broker)
-        sources: list[str] = []
-        if not options.stages or any(stage.name in options.stages for stage in pipeline.plan.sources):
-            sources = await run.begin(options, fresh=fresh)
+        run, sources = await start_run(pipeline.plan, broker, options, fresh=fresh)
         runner = Runner(
             pipeline.plan, broker, options, sources=sources, observer=_observer(pipeline.name, traces=traces)
         )
@@ -144,23 +134,21 @@ async def _stopped(runner: Runner) -> ResourceFailed | None:
     return unclosed
 
 
-def _options(plan: Plan, stages: Sequence[str], arguments: Mapping[str, Any], lease: float, grace: float) -> RunOptions:
+def _options(
+    plan: Plan, stages: Sequence[str], arguments: Mapping[str, Any], lease: float, grace: float, *, drains: bool
+) -> RunOptions:
     if isinstance(stages, str):
         raise UsageError(f'stages="{stages}" is text, not a list of names', hint=f'write  stages=["{stages}"]')
-    stages = tuple(stages)  # an iterator would be empty the second time, and empty means all stages
-    for name in stages:
-        plan.stage(name)
-    reject_unknown_arguments(plan, arguments)
-    for source in plan.sources:
-        if not stages or source.name in stages:
-            source_arguments(source, arguments)
     try:
         lease_seconds, grace_seconds = seconds(lease), seconds(grace)
     except (ValueError, TypeError) as error:
         raise UsageError(f"lease={lease!r}, grace={grace!r}: {error}") from None
     if not lease_seconds:
         raise UsageError("lease=0: a worker needs time to renew its lease", hint="lease=15")
-    return RunOptions(stages, arguments, lease_seconds, grace_seconds)
+    # An iterator would be empty the second time, and empty means all stages.
+    options = RunOptions(tuple(stages), arguments, lease_seconds, grace_seconds, drains)
+    options.check(plan)
+    return options
 
 
 def _observer(pipeline: str, *, traces: bool) -> Observer | None:

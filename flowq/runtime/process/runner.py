@@ -77,7 +77,7 @@ class Runner:
         self._versions = Versions(plan, broker)
         self._threads: HandlerThreads | None = None
         self._process_pools: list[ProcessHandling] = []
-        served = [stage for stage in plan.consumers if not options.stages or stage.name in options.stages]
+        served = [stage for stage in plan.consumers if options.runs(stage.name)]
         self._only_sources = only_sources
         self._stages = [] if only_sources else served
         self._sources = [stage for stage in plan.sources if stage.name in sources]

@@ -1,0 +1,26 @@
+"""Starts a run in Redis, for the command line and for programs alike."""
+
+from __future__ import annotations
+
+from flowq.broker.claims import check_claim_folder
+from flowq.broker.migration.recorded_plan import record_plan
+from flowq.broker.redis_streams import Broker
+from flowq.graph.compilation.plan import Plan
+from flowq.runtime.death_records import record_lost_neighbours
+from flowq.runtime.run import Run, RunOptions
+
+
+async def start_run(plan: Plan, broker: Broker, options: RunOptions, *, fresh: bool) -> tuple[Run, list[str]]:
+    """Start a run, resume an interrupted one, or join the current one without sources of its own.
+
+    `fresh` starts over and forgets cursors and messages. Returns the run and the names of the sources that must run.
+    Raises NoClaimFolder and WrongClaimFolder.
+    """
+    await check_claim_folder(broker, plan, fresh=fresh)
+    await record_plan(broker, plan)
+    await record_lost_neighbours(broker)
+    run = Run(plan, broker)
+    if fresh or any(options.runs(source.name) for source in plan.sources):
+        return run, await run.begin(options, fresh=fresh)
+    run.join(await run.snapshot())
+    return run, []
