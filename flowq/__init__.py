@@ -1,4 +1,4 @@
-"""Typed pipelines of several stages over Redis Streams."""
+"""Typed pipelines of several stages over Redis Streams. What users import from here is public."""
 
 from __future__ import annotations
 

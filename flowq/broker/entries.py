@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from flowq.broker import scripts
 from flowq.broker.paging import pass_over
 from flowq.broker.records import DeadEntry, dead_entry
+from flowq.delivery.stored import text_in
 from flowq.errors import ReplyCutOff
 
 if TYPE_CHECKING:
+    from flowq.broker.client.connection import Command
     from flowq.broker.redis_streams import Broker
 
 Bodies = Literal["all", "new", "none"]
@@ -41,6 +43,14 @@ async def entries_after(
     return found
 
 
+async def dead_entries(
+    broker: Broker, stage: str, *, after: str = "", limit: int = 1000, bodies: bool = True
+) -> list[DeadEntry]:
+    """Dead letters of a stage in the order in which they died, those after the entry id `after`."""
+    names = [broker.keys.dead(stage), broker.keys.amended(stage)]
+    return await entries_after(broker, names, after=after, limit=limit, bodies="all" if bodies else "new")
+
+
 async def entries_named(broker: Broker, stage: str, ids: Sequence[str]) -> list[DeadEntry]:
     """The dead letters of a stage with these ids, as far as they exist; one that Redis cannot send without its body."""
     names = [broker.keys.dead(stage), broker.keys.amended(stage)]
@@ -54,6 +64,20 @@ async def entries_named(broker: Broker, stage: str, ids: Sequence[str]) -> list[
     for entry_id, entries in zip(ids, await broker.paging.of_each(ids, page), strict=True):
         found += (await page([entry_id], "none"))[0] if entries is None else entries
     return found
+
+
+async def each_of(broker: Broker, commands: Sequence[Command]) -> list[Any]:
+    """The reply to each command that reads one message; None for an error. One that does not arrive is passed over."""
+
+    async def ask(some: Sequence[Command]) -> list[tuple[Any]]:
+        return [(reply,) for reply in await broker.ask(some)]
+
+    replies: list[Any] = []
+    for command, answer in zip(commands, await broker.paging.of_each(commands, ask), strict=True):
+        if answer is None:
+            pass_over(f"{text_in(command[2])} of {command[1]}")
+        replies.append(None if answer is None or isinstance(answer[0], Exception) else answer[0])
+    return replies
 
 
 async def _read(broker: Broker, names: Sequence[str], first: str, bodies: Bodies, *rest: Any) -> list[DeadEntry]:

@@ -5,15 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TypeVar
 
 from flowq.broker.read_size import ReadSize
-from flowq.delivery.stored import text_in
 from flowq.errors import ReplyCutOff
-
-if TYPE_CHECKING:
-    from flowq.broker.client.connection import Command
-    from flowq.broker.redis_streams import Broker
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -73,20 +68,6 @@ class Paging:
 
 async def _of_first(read: Callable[[Sequence[T]], Awaitable[R]], items: Sequence[T], n: int) -> R:
     return await read(items[:n])
-
-
-async def each_of(broker: Broker, commands: Sequence[Command]) -> list[Any]:
-    """The reply to each command that reads one message; None for an error. One that does not arrive is passed over."""
-
-    async def ask(some: Sequence[Command]) -> list[tuple[Any]]:
-        return [(reply,) for reply in await broker.ask(some)]
-
-    replies: list[Any] = []
-    for command, answer in zip(commands, await broker.paging.of_each(commands, ask), strict=True):
-        if answer is None:
-            pass_over(f"{text_in(command[2])} of {command[1]}")
-        replies.append(None if answer is None or isinstance(answer[0], Exception) else answer[0])
-    return replies
 
 
 def pass_over(what: str) -> None:

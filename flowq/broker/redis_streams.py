@@ -13,13 +13,11 @@ from flowq.broker.claim_folder import ClaimFolder
 from flowq.broker.client.connection import Command, Dialer, Link
 from flowq.broker.client.redis_errors import is_denied, translate
 from flowq.broker.client.retrying import CALL_TIMEOUT_SECONDS, again_if_lost, run_script
-from flowq.broker.entries import entries_after
 from flowq.broker.keys import GROUP, Keys
 from flowq.broker.message_ids import MessageIds
 from flowq.broker.paging import Paging
 from flowq.broker.publishing import CursorMove, Parcel, packed
 from flowq.broker.records import (
-    DeadEntry,
     Published,
     Reclaimed,
     Snapshot,
@@ -345,15 +343,6 @@ class Broker:
             scripts.SNAPSHOT, [keys.stats, keys.run, keys.workers, keys.paused, *names, *dead], GROUP, len(edges)
         )
         return snapshot_of(reply, edges, stages)
-
-    # Dead letters
-
-    async def dead_entries(
-        self, stage: str, *, after: str = "", limit: int = 1000, bodies: bool = True
-    ) -> list[DeadEntry]:
-        """Dead letters of a stage in the order in which they died, those after the entry id `after`."""
-        names = [self.keys.dead(stage), self.keys.amended(stage)]
-        return await entries_after(self, names, after=after, limit=limit, bodies="all" if bodies else "new")
 
 
 def _done(signature: str) -> str:

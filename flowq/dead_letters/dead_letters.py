@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import orjson
 
-from flowq.broker.entries import entries_named
+from flowq.broker.entries import dead_entries, entries_named
 from flowq.broker.redis_streams import Broker
 from flowq.dead_letters import repairing
 from flowq.dead_letters.claimed import with_contents
@@ -214,7 +214,7 @@ class DeadLetters:
             left, after = there_now[name], ""
             while left > 0 and wanted != 0:
                 limit = min(left, per_call)
-                entries = await self._broker.dead_entries(name, after=after, limit=limit, bodies=bodies)
+                entries = await dead_entries(self._broker, name, after=after, limit=limit, bodies=bodies)
                 if bodies:
                     entries = await with_contents(self._broker, entries)
                 letters = [DeadLetterRecord.read(name, entry) for entry in entries]

@@ -1,1 +1,3 @@
-"""A plan as files for the tools that people deploy with: one service per stage."""
+"""A plan as files for the tools that people deploy with: one service per stage. Pure.
+
+The manifests that depend on no plan are in `examples/deploy`."""

@@ -1,1 +1,3 @@
-"""What other tools watch a pipeline by: metrics for Prometheus, answers to health probes, manifests to deploy it."""
+"""What other tools watch a pipeline by: metrics for Prometheus and answers to health probes.
+
+Reads pipelines and changes nothing."""

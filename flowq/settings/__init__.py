@@ -1,4 +1,6 @@
-"""Settings of a project: built-in, then [tool.flowq] in pyproject.toml, then FLOWQ_* variables, then flags."""
+"""Settings of a project: built-in, then [tool.flowq] in pyproject.toml, then FLOWQ_* variables, then flags.
+
+Reads files and the environment, and knows no Redis."""
 
 from __future__ import annotations
 

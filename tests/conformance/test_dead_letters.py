@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from flowq.broker.entries import dead_entries
 from flowq.broker.keys import Keys
 from flowq.broker.records import DeadEntry
 from flowq.dead_letters.repairing import WayBack, bury, put_back
@@ -20,7 +21,7 @@ async def bury_one(worker: Worker, body: bytes = b"body") -> DeadEntry:
     """A message that died, as it lies among the dead letters."""
     delivery = await worker.given_one(body)
     await worker.settle(buried(delivery))
-    return (await worker.broker.dead_entries("parse"))[-1]
+    return (await dead_entries(worker.broker, "parse"))[-1]
 
 
 def way_back(letter: DeadEntry) -> WayBack:
@@ -38,14 +39,14 @@ async def test_a_letter_put_back_is_the_same_message_with_its_attempts_counted_a
     delivery.header_bytes = delivery.header.encode() + b" a=5"
     again = Delivery(delivery.edge, delivery.entry_id, delivery.header_bytes, b"body", worker.name, 0)
     await worker.settle(((again,), DeadLetter("attempts exhausted", None, again.header)))
-    (letter,) = await worker.broker.dead_entries("parse")
+    (letter,) = await dead_entries(worker.broker, "parse")
     assert letter.info["attempts"] == 5
 
     assert await put_back(worker.broker, "parse", IN, [way_back(letter)]) == 1
 
     back = await worker.read_one()
     assert (back.message_id, back.body, back.header.attempt) == (delivery.message_id, b"body", 1)
-    assert await worker.broker.dead_entries("parse") == []
+    assert await dead_entries(worker.broker, "parse") == []
 
 
 async def test_the_same_replay_again_puts_nothing_back(worker: Worker) -> None:
@@ -94,7 +95,7 @@ async def test_a_foreign_entry_is_counted_once_through_death_and_replay(
 ) -> None:
     await redis(b"XADD", keys.edge(IN), b"*", *[part for pair in fields.items() for part in pair])
     await worker.settle(buried(await worker.read_one()))
-    (letter,) = await worker.broker.dead_entries("parse")
+    (letter,) = await dead_entries(worker.broker, "parse")
 
     await put_back(worker.broker, "parse", IN, [way_back(letter)])
 
@@ -103,7 +104,7 @@ async def test_a_foreign_entry_is_counted_once_through_death_and_replay(
     await worker.settle(buried(back))
     balance = await worker.balance()
     assert (balance.entered, balance.dead) == (1, 1)
-    (letter,) = await worker.broker.dead_entries("parse")
+    (letter,) = await dead_entries(worker.broker, "parse")
     assert letter.foreign == {name: value for name, value in fields.items() if name != b"b"}
 
 
@@ -115,15 +116,15 @@ async def test_an_edge_of_the_wrong_type_keeps_the_letter(worker: Worker, keys: 
     with pytest.raises(BrokerRefused):
         await put_back(worker.broker, "parse", IN, [way_back(letter)])
 
-    assert len(await worker.broker.dead_entries("parse")) == 1
+    assert len(await dead_entries(worker.broker, "parse")) == 1
 
 
 async def test_letters_are_read_in_pages_in_the_order_in_which_they_died(worker: Worker) -> None:
     for n in range(5):
         await bury_one(worker, b"%d" % n)
 
-    first = await worker.broker.dead_entries("parse", limit=3)
-    rest = await worker.broker.dead_entries("parse", after=first[-1].entry_id, limit=3)
+    first = await dead_entries(worker.broker, "parse", limit=3)
+    rest = await dead_entries(worker.broker, "parse", after=first[-1].entry_id, limit=3)
 
     assert [letter.body for letter in (*first, *rest)] == [b"%d" % n for n in range(5)]
 
@@ -133,7 +134,7 @@ async def test_a_dead_letter_that_somebody_else_wrote_is_listed_as_well(
 ) -> None:
     await redis(b"XADD", keys.dead("parse"), b"*", b"anything", b"at all", b"x", b"{not json")
 
-    (letter,) = await worker.broker.dead_entries("parse")
+    (letter,) = await dead_entries(worker.broker, "parse")
 
     assert letter.info["reason"] == "unknown"
 
@@ -149,7 +150,7 @@ async def test_what_fails_after_it_was_acknowledged_is_dead_instead_of_ok(worker
 
     balance = await worker.balance()
     assert (balance.ok, balance.dead) == (0, 1)
-    (letter,) = await worker.broker.dead_entries("parse")
+    (letter,) = await dead_entries(worker.broker, "parse")
     assert (letter.body, letter.edge, letter.info["error"]) == (b"body", IN, "ValueError: late")
 
 
@@ -163,14 +164,14 @@ async def test_burying_twice_because_a_reply_was_lost_adds_one_letter(worker: Wo
 
     balance = await worker.balance()
     assert (balance.ok, balance.dead) == (0, 1)
-    assert len(await worker.broker.dead_entries("parse")) == 1
+    assert len(await dead_entries(worker.broker, "parse")) == 1
 
 
 async def test_a_message_that_dies_again_after_a_replay_is_buried_again(worker: Worker) -> None:
     delivery = await worker.given_one()
     await worker.settle(done(delivery))
     await bury(worker.broker, "parse", delivery, DeadLetter("failed", None, delivery.header))
-    (letter,) = await worker.broker.dead_entries("parse")
+    (letter,) = await dead_entries(worker.broker, "parse")
     await put_back(worker.broker, "parse", IN, [way_back(letter)])
     again = await worker.read_one()
     await worker.settle(done(again))
@@ -179,4 +180,4 @@ async def test_a_message_that_dies_again_after_a_replay_is_buried_again(worker: 
 
     balance = await worker.balance()
     assert (balance.ok, balance.dead) == (0, 1)
-    assert len(await worker.broker.dead_entries("parse")) == 1
+    assert len(await dead_entries(worker.broker, "parse")) == 1

@@ -8,6 +8,7 @@ import pytest
 
 import flowq
 from flowq.broker.client.connection import Dialer
+from flowq.broker.entries import dead_entries
 from flowq.broker.keys import GROUP, Keys
 from flowq.broker.migration.moving import StillServed, move_edge, move_stage
 from flowq.broker.settling import Settling
@@ -102,7 +103,7 @@ async def test_what_is_released_tried_again_or_buried_is_kept(
     await worker.settle(settle(delivery))  # type: ignore[arg-type]
 
     if settle is buried:
-        assert len(await worker.broker.dead_entries("parse")) == 1 + n
+        assert len(await dead_entries(worker.broker, "parse")) == 1 + n
     else:
         outstanding = await redis(b"XLEN", keys.edge(IN)) + await redis(b"ZCARD", keys.delayed(IN))
         assert outstanding == 1 + n
@@ -117,7 +118,7 @@ async def test_delayed_messages_come_back(worker: Worker, keys: Keys, redis: Com
 
 async def test_dead_letters_are_put_back_and_moved(worker: Worker, keys: Keys, redis: Command, ended: Ended) -> None:
     await worker.settle(buried(await worker.given_one()))
-    (letter,) = await worker.broker.dead_entries("parse")
+    (letter,) = await dead_entries(worker.broker, "parse")
     n = await ended(keys.edge(IN))
     assert await put_back(worker.broker, "parse", IN, [WayBack(letter.entry_id, letter.header, "")]) == 1
     assert await redis(b"XLEN", keys.edge(IN)) == 1 + n
@@ -125,7 +126,7 @@ async def test_dead_letters_are_put_back_and_moved(worker: Worker, keys: Keys, r
     await worker.settle(*map(buried, await worker.read()))
     n += await ended(keys.dead("tidy"))
     await move_stage(worker.broker, "parse", "tidy", {IN: ">tidy"})
-    assert len(await worker.broker.dead_entries("tidy")) == 1 + n
+    assert len(await dead_entries(worker.broker, "tidy")) == 1 + n
 
 
 async def test_an_edge_is_moved_and_nothing_of_it_lost(
@@ -181,4 +182,4 @@ async def test_what_is_reclaimed_is_buried(
 
     await other.broker.reclaim(IN, worker.name, other.name, limit=9, crashed="killed")
 
-    assert len(await other.broker.dead_entries("parse")) == 1 + n
+    assert len(await dead_entries(other.broker, "parse")) == 1 + n

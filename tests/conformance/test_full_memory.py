@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from flowq.broker.client.connection import Dialer, UrlDialer
+from flowq.broker.entries import dead_entries
 from flowq.broker.keys import Keys
 from flowq.dead_letters.repairing import WayBack, bury, put_back
 from flowq.delivery.dead_letter import CRASHES_BEFORE_BURIAL
@@ -156,7 +157,7 @@ async def test_a_death_is_recorded_when_memory_is_full(worker: Worker, other: Wo
 
 async def test_dead_letters_can_be_put_back_when_memory_is_full(worker: Worker, fill_memory: Command) -> None:
     await worker.settle(buried(await worker.given_one(b"body")))
-    (letter,) = await worker.broker.dead_entries("parse")
+    (letter,) = await dead_entries(worker.broker, "parse")
     await fill_memory()
 
     assert await put_back(worker.broker, "parse", IN, [WayBack(letter.entry_id, letter.header, "")]) == 1

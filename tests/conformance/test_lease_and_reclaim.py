@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from flowq.broker.entries import dead_entries
 from flowq.broker.keys import Keys
 from flowq.delivery.dead_letter import CRASHES_BEFORE_BURIAL
 from tests.conformance.conftest import Command, SignOn
@@ -208,7 +209,7 @@ async def test_a_message_is_buried_in_the_step_in_which_its_last_worker_is_recla
 
     assert await crash(victim, worker) == []
 
-    (letter,) = await worker.broker.dead_entries("parse")
+    (letter,) = await dead_entries(worker.broker, "parse")
     assert (letter.body, letter.edge, letter.info["reason"]) == (b"poison", IN, "crash")
     assert "SIGKILL" in letter.info["error"]
     assert (await worker.balance()).dead == 1
@@ -256,7 +257,7 @@ async def test_a_foreign_entry_that_kills_its_workers_is_buried_with_its_fields_
 
     await crash(victim, worker)
 
-    (letter,) = await worker.broker.dead_entries("parse")
+    (letter,) = await dead_entries(worker.broker, "parse")
     assert (letter.body, letter.foreign) == (b"poison", {b"trace": b"abc"})
     balance = await worker.balance()
     assert (balance.entered, balance.dead) == (1, 1)

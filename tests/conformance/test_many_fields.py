@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import flowq
+from flowq.broker.entries import dead_entries
 from flowq.broker.keys import GROUP, Keys
 from flowq.broker.migration.moving import move_edge, move_stage
 from flowq.broker.records import deliveries_of
@@ -27,7 +28,7 @@ async def added(redis: Command, keys: Keys, *, first: bytes = b"an earlier body"
 
 
 async def letter_of(worker: Worker, stage: str = "parse") -> dict[bytes, bytes]:
-    (letter,) = await worker.broker.dead_entries(stage)
+    (letter,) = await dead_entries(worker.broker, stage)
     return {**letter.foreign, b"b": letter.body or b""}
 
 
@@ -54,7 +55,7 @@ async def test_it_dies_goes_back_dies_again_and_moves_with_its_stage(
     await worker.settle(buried(await worker.read_one()))
     assert await letter_of(worker) == WHOLE
 
-    (letter,) = await worker.broker.dead_entries("parse")
+    (letter,) = await dead_entries(worker.broker, "parse")
     assert await put_back(worker.broker, "parse", IN, [WayBack(letter.entry_id, letter.header, "")]) == 1
     delivery = await worker.read_one()
     assert delivery.body == WHOLE[b"b"]

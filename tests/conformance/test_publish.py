@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from flowq.broker.entries import dead_entries
 from flowq.broker.keys import Keys
 from flowq.broker.publishing import CursorMove, Parcel, Refused
 from flowq.broker.redis_streams import Broker
@@ -192,7 +193,7 @@ async def test_what_cannot_be_a_message_is_dead_on_arrival_and_counted(worker: W
 
     balance = await worker.balance()
     assert (balance.entered, balance.dead, balance.waiting, balance.adds_up) == (2, 1, 1, True)
-    (letter,) = await worker.broker.dead_entries("parse")
+    (letter,) = await dead_entries(worker.broker, "parse")
     assert (letter.edge, letter.header, letter.body, letter.info) == (
         IN,
         b"m1 - - 0",

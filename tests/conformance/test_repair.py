@@ -11,6 +11,7 @@ import orjson
 import pytest
 
 from flowq.broker.client.connection import Dialer
+from flowq.broker.entries import dead_entries
 from flowq.broker.keys import Keys
 from flowq.broker.redis_streams import Broker
 from flowq.broker.scripts import Script
@@ -308,13 +309,13 @@ async def test_a_copy_of_a_message_that_waits_to_be_tried_again_stays_dead(
     delay_ms: int, worker: Worker, keys: Keys, redis: Command
 ) -> None:
     await worker.settle(buried(await worker.given_one()))
-    (letter,) = await worker.broker.dead_entries("parse")
+    (letter,) = await dead_entries(worker.broker, "parse")
     ((_, fields),) = await redis(b"XRANGE", keys.dead("parse"), b"-", b"+")
     assert await put_back(worker.broker, "parse", IN, [WayBack(letter.entry_id, letter.header, "", 60_000)]) == 1
     copy = (await redis(b"XADD", keys.dead("parse"), b"*", *fields)).decode()
 
     assert await put_back(worker.broker, "parse", IN, [WayBack(copy, letter.header, "", delay_ms)]) == 0
 
-    assert len(await worker.broker.dead_entries("parse")) == 1
+    assert len(await dead_entries(worker.broker, "parse")) == 1
     assert await redis(b"ZCARD", keys.delayed(IN)) == 1
     assert await redis(b"XLEN", keys.edge(IN)) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from flowq.broker.entries import dead_entries
 from flowq.broker.keys import Keys
 from flowq.errors import BrokerRefused
 from tests.conformance.conftest import Command, SignOn
@@ -39,7 +40,7 @@ async def test_a_dead_letter_keeps_the_original_bytes_and_tells_why(worker: Work
 
     await worker.settle(buried(delivery, ValueError("no such page")))
 
-    (letter,) = await worker.broker.dead_entries("parse")
+    (letter,) = await dead_entries(worker.broker, "parse")
     assert (letter.edge, letter.body, letter.header) == (IN, b"\xff\xfe not json", delivery.header_bytes)
     assert letter.info["reason"] == "rejected"
     assert letter.info["error"] == "ValueError: no such page"
@@ -171,6 +172,6 @@ async def test_an_error_that_cannot_be_written_down_still_makes_a_dead_letter(er
 
     await worker.settle(buried(delivery, error))
 
-    (letter,) = await worker.broker.dead_entries("parse")
+    (letter,) = await dead_entries(worker.broker, "parse")
     assert letter.info["reason"] == "rejected"
     assert letter.info["error_type"] == type(error).__name__

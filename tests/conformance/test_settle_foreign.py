@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from flowq.broker.entries import dead_entries
 from flowq.broker.inspection.browse import peek
 from flowq.broker.keys import Keys
 from flowq.broker.records import pairs
@@ -44,7 +45,7 @@ async def test_a_foreign_entry_dies_with_all_its_fields(worker: Worker, keys: Ke
 
     await worker.settle(buried(await worker.read_one()))
 
-    (letter,) = await worker.broker.dead_entries("parse")
+    (letter,) = await dead_entries(worker.broker, "parse")
     assert (letter.body, letter.foreign) == (b"body", {b"trace": b"abc", b"zone": b"north"})
 
 
@@ -71,7 +72,7 @@ async def test_a_foreign_entry_that_waits_again_keeps_all_its_fields(
     assert delivery.body == b"body\n"
     await worker.settle(buried(delivery))
 
-    (letter,) = await worker.broker.dead_entries("parse")
+    (letter,) = await dead_entries(worker.broker, "parse")
     further = {name: value for name, value in pairs(fields) if name != b"h"}
     assert (letter.body, letter.foreign) == (b"body\n", further)
     assert (await worker.balance()).entered == 1
@@ -82,7 +83,7 @@ async def test_a_foreign_letter_that_goes_back_later_keeps_all_its_fields(
 ) -> None:
     await redis(b"XADD", keys.edge(IN), b"*", b"b", b"body", b"kind", b"odd")
     await worker.settle(buried(await worker.read_one()))
-    (letter,) = await worker.broker.dead_entries("parse")
+    (letter,) = await dead_entries(worker.broker, "parse")
 
     header = Header.entering("x").encode()
     await put_back(worker.broker, "parse", IN, [WayBack(letter.entry_id, header, "", delay_ms=1)])
@@ -90,7 +91,7 @@ async def test_a_foreign_letter_that_goes_back_later_keeps_all_its_fields(
         pass
     await worker.settle(buried(await worker.read_one()))
 
-    (letter,) = await worker.broker.dead_entries("parse")
+    (letter,) = await dead_entries(worker.broker, "parse")
     assert (letter.body, letter.foreign) == (b"body", {b"kind": b"odd"})
 
 
@@ -101,7 +102,7 @@ async def test_an_entry_without_any_known_field_dies_with_all_its_fields(
 
     await worker.settle(buried(await worker.read_one()))
 
-    (letter,) = await worker.broker.dead_entries("parse")
+    (letter,) = await dead_entries(worker.broker, "parse")
     assert (letter.body, letter.foreign) == (None, {b"payload": b"body", b"kind": b"order"})
     balance = await worker.balance()
     assert (balance.entered, balance.dead) == (1, 1)
@@ -115,7 +116,7 @@ async def test_an_entry_with_more_fields_than_lua_can_pass_on_is_not_lost(
 
     await worker.settle(buried(await worker.read_one()))
 
-    (letter,) = await worker.broker.dead_entries("parse")
+    (letter,) = await dead_entries(worker.broker, "parse")
     assert letter.body == b"body"
     assert letter.foreign[b"f0"] == b"v"
 
@@ -140,6 +141,6 @@ async def test_a_message_deleted_by_hand_that_cannot_be_kept_becomes_a_dead_lett
 
     assert (await worker.settle(settle(delivery))).won == 1
 
-    (letter,) = await worker.broker.dead_entries("parse")
+    (letter,) = await dead_entries(worker.broker, "parse")
     assert letter.body is None
     assert (await worker.balance()).dead == 1

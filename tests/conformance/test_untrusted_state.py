@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from flowq.broker.entries import dead_entries
 from flowq.broker.flow_control.limiter import Verdict, held_keys
 from flowq.broker.inspection.browse import State, family_on_edge, peek
 from flowq.broker.inspection.discovery import plan_on_record
@@ -45,7 +46,7 @@ async def test_a_number_that_no_version_writes_costs_the_entry_alone(
     odd, sound = await worker.read()
     await worker.settle(buried(odd), done(sound))
 
-    (letter,) = await worker.broker.dead_entries("parse")
+    (letter,) = await dead_entries(worker.broker, "parse")
     assert (letter.header, letter.body) == (given, b'{"n":1}')
     balance = await worker.balance()
     assert (balance.ok, balance.dead) == (1, 1)
@@ -87,7 +88,7 @@ async def test_a_counter_that_is_none_stops_no_push_and_no_repair(
     value: bytes, worker: Worker, keys: Keys, redis: Command
 ) -> None:
     await worker.settle(buried(await worker.given_one()))
-    (letter,) = await worker.broker.dead_entries("parse")
+    (letter,) = await dead_entries(worker.broker, "parse")
     for field in (f"in:{IN}", "dead:parse", "purged:parse"):
         await redis(b"HSET", keys.stats, field, value)
 

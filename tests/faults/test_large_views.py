@@ -11,6 +11,7 @@ import pytest
 
 import flowq
 from flowq.broker.client.connection import UrlDialer
+from flowq.broker.entries import dead_entries
 from flowq.broker.inspection.browse import State, peek
 from flowq.broker.keys import Keys
 from flowq.broker.migration.changes import changes_of
@@ -95,7 +96,7 @@ async def test_large_dead_letters_are_put_back_changed_and_removed(worker: Worke
 
 async def test_a_dead_letter_that_cannot_be_sent_can_be_given_a_smaller_body(worker: Worker) -> None:
     letters = await bury_all(worker)
-    reply = await worker.broker.dead_entries("parse", bodies=False)
+    reply = await dead_entries(worker.broker, "parse", bodies=False)
 
     mended = await letters.mend("parse", {reply[ODD].entry_id: b'{"n":1}'}, and_put_back=True)
 

@@ -140,7 +140,7 @@ SAFE = {
     "broker/read_size.py:arrived": "a number of flowq's own",
     "broker/redis_streams.py:ensure_groups": "a flag of flowq's own",
     "broker/redis_streams.py:begin_run": "a flag of flowq's own",
-    "broker/redis_streams.py:dead_entries": "a flag of flowq's own",
+    "broker/entries.py:dead_entries": "a flag of flowq's own",
     "broker/inspection/throughput.py:quantile": "a number of flowq's own",
     "broker/flow_control/limiter.py:reserve": "flags of flowq's own",
     "broker/flow_control/limiter.py:call": "flags of flowq's own",

@@ -10,8 +10,8 @@ from functools import partial
 from typing import Any
 
 from flowq.broker import scripts
+from flowq.broker.entries import each_of
 from flowq.broker.keys import GROUP
-from flowq.broker.paging import each_of
 from flowq.broker.records import delayed_delivery, deliveries_of
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.message import Delivery, Header

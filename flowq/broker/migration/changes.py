@@ -8,9 +8,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from flowq.broker.claims import content_of
-from flowq.broker.entries import entries_after
+from flowq.broker.entries import each_of, entries_after
 from flowq.broker.migration.recorded_plan import RecordedEdge, recorded_plan
-from flowq.broker.paging import each_of
 from flowq.broker.records import DeadEntry, delayed_fields, pairs
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.encoding.codec import decoder, schema_digest

@@ -1,4 +1,6 @@
-"""The Lua scripts that change a pipeline, and how they are called."""
+"""The Lua scripts that change a pipeline, and how they are called.
+
+No decision is made here: scripts write what was decided before."""
 
 from __future__ import annotations
 

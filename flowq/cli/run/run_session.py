@@ -19,7 +19,7 @@ from flowq.cli.run.run_in_process import InProcess
 from flowq.cli.run.run_log import LogScreen
 from flowq.cli.run.run_metrics import serving_metrics
 from flowq.cli.run.run_start import server_warnings, storage_warnings
-from flowq.cli.run.run_watch import Watch
+from flowq.cli.run.run_watch import Ends, Watch
 from flowq.cli.run.worker_process import Instructions
 from flowq.cli.views.run_screen import RunAbout, Screen, choose_screen
 from flowq.cli.views.table import console_for
@@ -83,7 +83,8 @@ class Session:
                 stack.enter_context(contextlib.redirect_stdout(sys.stderr))
             if self.drains and (elsewhere := [name for name in before.open_sources if not options.runs(name)]):
                 screen.note(f"{', '.join(elsewhere)} has not finished and does not run here: this run waits for it")
-            watch = Watch(self, run, screen, stop, before, broker)
+            ends = Ends(self.drains, self.for_seconds, self.limits, self.max_dead, forgets=self.memory)
+            watch = Watch(self.plan, ends, run, screen, stop, before, broker)
             if self._is_in_process:
                 telemetry = Telemetry(self.plan.name, logs=self.log_format == "json", traces=self.traces)
                 stack.callback(telemetry.finish)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flowq.broker.balance import balance_of
@@ -12,6 +14,7 @@ from flowq.broker.records import Snapshot
 from flowq.cli.views.run_screen import UNKNOWN, Pacer, Screen
 from flowq.cli.views.run_text import pause_words, settled
 from flowq.errors import FlowqError
+from flowq.graph.compilation.plan import Plan
 from flowq.runtime.process.supervisor import Supervisor
 from flowq.runtime.process.worker import StopSignals
 from flowq.runtime.run import Run, poll_seconds
@@ -20,7 +23,6 @@ from flowq.runtime.stage.patience import first_to_end
 if TYPE_CHECKING:
     from flowq.broker.redis_streams import Broker
     from flowq.cli.run.run_in_process import InProcess
-    from flowq.cli.run.run_session import Session
 
 EXIT_DEAD_LETTERS, EXIT_NOT_DRAINED = 3, 5
 _LOOK_SECONDS = 0.5
@@ -29,12 +31,24 @@ _THROUGHPUT_MS = 1000
 _MOST_GROUPS = 5
 
 
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """When a run is over, and what it may leave behind."""
+
+    drains: bool
+    for_seconds: float | None
+    limits: Mapping[str, int]
+    max_dead: int
+    forgets: bool  # in memory: what died cannot be looked at later
+
+
 class Watch:
     """Follows a run on the screen and decides when it is over."""
 
     def __init__(
         self,
-        session: Session,
+        plan: Plan,
+        ends: Ends,
         run: Run,
         screen: Screen,
         stop: StopSignals,
@@ -42,11 +56,11 @@ class Watch:
         broker: Broker,
     ) -> None:
         self._broker = broker
-        self._session = session
+        self._plan, self._ends = plan, ends
         self._run = run
         self._screen = screen
         self._stop = stop
-        self._before = balance_of(session.plan, before)
+        self._before = balance_of(plan, before)
         self._dead_before = sum(balance.dead for balance in self._before.values())
         self._told_pauses = ""
         self._throughput, self._throughput_pace = UNKNOWN, Pacer(_THROUGHPUT_MS)
@@ -73,7 +87,7 @@ class Watch:
         if snapshot is None:
             self._screen.note("Redis does not answer: running messages will run again")
             return self._stop.exit_code
-        if self._session.memory:
+        if self._ends.forgets:
             await self._tell_of_the_dead()
         summary = self._run.summary(snapshot, self._loop.time() - self._started_at)
         self._screen.end(summary, dead_before=self._dead_before, stopped=why != "drained")
@@ -97,7 +111,7 @@ class Watch:
         """What died in memory cannot be looked at later."""
         from flowq.dead_letters.dead_letters import DeadLetters  # few runs need them, and all would wait for them
 
-        groups = await DeadLetters(self._session.plan, self._broker).groups()
+        groups = await DeadLetters(self._plan, self._broker).groups()
         for group in groups[:_MOST_GROUPS]:
             self._screen.note(f"dead  {group.count:,}×  {group.stage}  {group.error}")
         if len(groups) > _MOST_GROUPS:
@@ -123,14 +137,14 @@ class Watch:
             self._tell_pauses(snapshot)
             if workers.failed.done():
                 return "failed"
-            if self._session.drains:
+            if self._ends.drains:
                 self._run.refuse_if_lost(snapshot)
                 if snapshot.is_drained:
                     return "drained"
             if self._limit_reached(snapshot):
                 return "limit"
             passed = self._loop.time() - self._started_at
-            if self._session.for_seconds is not None and passed >= self._session.for_seconds:
+            if self._ends.for_seconds is not None and passed >= self._ends.for_seconds:
                 return "time"
             try:
                 async with asyncio.timeout(self._pause_seconds(snapshot, passed)):
@@ -147,28 +161,28 @@ class Watch:
 
     def _tell_pauses(self, snapshot: Snapshot) -> None:
         """Say when something is paused, or goes on: the run waits for it."""
-        words = pause_words(self._session.plan, snapshot)
+        words = pause_words(self._plan, snapshot)
         if words != self._told_pauses:
             self._told_pauses = words
             self._screen.note(words or "nothing is paused now")
 
     def _pause_seconds(self, snapshot: Snapshot, passed: float) -> float:
         """Until the next look. A pipeline that waits for messages costs next to nothing."""
-        waits = not self._session.drains and not snapshot.outstanding
+        waits = not self._ends.drains and not snapshot.outstanding
         pause = _IDLE_LOOK_SECONDS if waits else poll_seconds(snapshot.outstanding)
-        for_seconds = self._session.for_seconds
+        for_seconds = self._ends.for_seconds
         return pause if for_seconds is None else min(pause, max(0.0, for_seconds - passed))
 
     def _limit_reached(self, snapshot: Snapshot) -> bool:
-        balances = balance_of(self._session.plan, snapshot)
+        balances = balance_of(self._plan, snapshot)
         return any(
             settled(balances[stage]) - settled(self._before[stage]) >= limit
-            for stage, limit in self._session.limits.items()
+            for stage, limit in self._ends.limits.items()
         )
 
     def _exit_code(self, why: str, new_dead: int) -> int:
         if why == "stopped":
             return self._stop.exit_code
-        if why == "time" and self._session.drains:
+        if why == "time" and self._ends.drains:
             return EXIT_NOT_DRAINED
-        return EXIT_DEAD_LETTERS if new_dead > self._session.max_dead else 0
+        return EXIT_DEAD_LETTERS if new_dead > self._ends.max_dead else 0

@@ -1,4 +1,6 @@
-"""Drawings of a plan: one value, read as a tree, as Mermaid, as Graphviz, as SVG or as JSON."""
+"""Drawings of a plan: as a tree, as Mermaid, as Graphviz, as SVG or as JSON.
+
+Reads plans and changes nothing."""
 
 from __future__ import annotations
 
