@@ -13,7 +13,7 @@ import pytest
 from tests.redis_server import KINDS, Kind, RedisServer
 
 Servers = Callable[[Kind], RedisServer]
-THREAD_END_SECONDS = 2.0
+THREAD_END_SECONDS = 60.0
 
 
 @pytest.fixture(autouse=True)

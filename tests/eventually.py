@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 POLL_SECONDS = 0.005
 
 
-async def eventually(condition: Callable[[], object | Awaitable[object]], *, seconds: float = 30.0) -> None:
+async def eventually(condition: Callable[[], object | Awaitable[object]], *, seconds: float = 120.0) -> None:
     """Return as soon as the condition holds; fail when it does not within `seconds`."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds

@@ -15,8 +15,8 @@ from typing import Self
 
 from tests.requirements import unavailable
 
-START_SECONDS = 20.0
-STOP_SECONDS = 10.0
+START_SECONDS = 60.0
+STOP_SECONDS = 60.0
 _AS_ROOT_RUN_BY = "nobody"  # PostgreSQL refuses to run as root
 
 

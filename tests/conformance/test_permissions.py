@@ -118,9 +118,9 @@ async def test_a_permission_that_is_taken_away_ends_the_run_and_loses_nothing(
     await lab.push(pipeline, "first", *items(N))
 
     async with lab.running(pipeline, lease_seconds=SHORT_LEASE_SECONDS) as runner:
-        await eventually(lambda: len(record.handled) >= 5, seconds=SAFETY_SECONDS)
+        await eventually(lambda: len(record.handled) >= 5)
         guarded.permit("~*", "+@all", *taken.split())
-        await eventually(lambda: runner.ended.done() or len(record.arrived) >= N, seconds=SAFETY_SECONDS)
+        await eventually(lambda: runner.ended.done() or len(record.arrived) >= N)
         if len(record.arrived) < N:  # else it was not needed
             problem = runner.ended.exception()
             assert isinstance(problem, BrokerRefused)
@@ -128,7 +128,7 @@ async def test_a_permission_that_is_taken_away_ends_the_run_and_loses_nothing(
 
     guarded.permit("~*", "+@all")
     async with lab.running(pipeline, lease_seconds=SHORT_LEASE_SECONDS):
-        await eventually(lambda: len(record.arrived) >= N, seconds=SAFETY_SECONDS)
+        await eventually(lambda: len(record.arrived) >= N)
     record.check(N, reruns=N)
     await lab.close()
 

@@ -143,7 +143,7 @@ async def test_a_blocked_read_is_ended_without_being_cancelled(real_dialer: UrlD
         await reader.unblock()
         return reading.done()
 
-    await eventually(ended, seconds=2.0)
+    await eventually(ended)
 
     assert await reading == []
     assert broker.epoch == epoch, "a connection was lost over it"

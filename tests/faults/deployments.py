@@ -31,7 +31,7 @@ NODE_TIMEOUT_MS = 1000
 _DATA = ("--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1")
 
 
-def wait_for(condition: Callable[[], object], what: str, *, seconds: float = 15.0) -> None:
+def wait_for(condition: Callable[[], object], what: str, *, seconds: float = 60.0) -> None:
     """Poll until something is so; a server that does not answer counts as no."""
     deadline = time.monotonic() + seconds
     while True:
@@ -293,7 +293,7 @@ class Cluster:
                 and all(node.call("WAIT", 1, 100) == 1 for node in primaries)
             )
 
-        wait_for(is_whole, "a whole cluster", seconds=20)
+        wait_for(is_whole, "a whole cluster")
 
     def ids(self, node: Node) -> list[str]:
         lines = node.call("CLUSTER", "NODES").decode().splitlines()

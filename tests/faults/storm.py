@@ -209,7 +209,7 @@ async def weather(seconds: float, seed: int, folder: Path, say: Say) -> Outcome:
     with DurableServer(KINDS[seed % 2]) as server, Project(folder, STORM_LOG=str(log)) as project:
         async with Proxy(server.url) as proxy:
             run = start(project, proxy.url, roots, seconds)
-            await eventually(lambda: log.exists() and log.stat().st_size > 0, seconds=60)
+            await eventually(lambda: log.exists() and log.stat().st_size > 0)
             storm = Storm(project, server, proxy, log=log, seed=seed, seconds=seconds, say=say)
             await storm.rage()
             say(f"  calm after {storm.faults} faults and {proxy.dropped} lost replies")

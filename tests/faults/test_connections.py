@@ -91,7 +91,7 @@ def connection_of(link: Link) -> Any:
 async def idle(relay: Relay, link: Link, way: Break) -> None:
     await ping(link)
     relay.break_all(way)
-    await eventually(lambda: is_lost(connection_of(link)), seconds=SAFETY_SECONDS)
+    await eventually(lambda: is_lost(connection_of(link)))
     await ping(link)
 
 
@@ -116,7 +116,7 @@ async def writing(relay: Relay, link: Link, way: Break) -> None:
     # Whoever waits to write does not see that the other end has said its last word: only the deadline ends that.
     text, deadline = (LARGE[:400_000], 1.0) if way == "half-close" else (LARGE, SAFETY_SECONDS)
     call = asyncio.ensure_future(link.call(b"ECHO", text, timeout_seconds=deadline))
-    await eventually(lambda: relay.bytes_from_clients > before, seconds=SAFETY_SECONDS)
+    await eventually(lambda: relay.bytes_from_clients > before)
     relay.break_all(way)
     try:
         await call
@@ -178,9 +178,9 @@ def test_a_run_whose_connections_all_break_again_and_again_handles_each_message_
             await near.push(pipeline, "first", *items(n))
             async with far.running(pipeline):
                 for progress in (5, 15, 25):
-                    await eventually(lambda least=progress: len(record.handled) >= least, seconds=SAFETY_SECONDS)
+                    await eventually(lambda least=progress: len(record.handled) >= least)
                     relay.break_all(network.way)
-                await eventually(lambda: len(record.arrived) >= n, seconds=SAFETY_SECONDS)
+                await eventually(lambda: len(record.arrived) >= n)
             record.check(n, reruns=n)
             balance = await near.balance(pipeline)
             await far.close()

@@ -94,7 +94,7 @@ async def test_a_reply_that_stops_on_its_way_is_given_up(server: RedisServer, na
 
     before = narrow.n_passed["replies"]
     reading = asyncio.create_task(far.call(b"GET", b"large", timeout_seconds=0.4))
-    await eventually(lambda: narrow.n_passed["replies"] > before, seconds=SAFETY_SECONDS)
+    await eventually(lambda: narrow.n_passed["replies"] > before)
     narrow.stall("replies")
 
     with pytest.raises(BrokerUnavailable):
@@ -112,7 +112,7 @@ async def test_large_messages_arrive_over_a_slow_link(
     await lab.push(slurp.pipeline, slurp.stage, *slurp.messages)
 
     async with far_lab.running(slurp.pipeline):
-        await eventually(lambda: len(slurp.runs) >= N, seconds=SAFETY_SECONDS)
+        await eventually(lambda: len(slurp.runs) >= N)
 
     assert sorted(slurp.runs) == sorted(slurp.expected), "each once"
     assert not caplog.records
@@ -128,8 +128,8 @@ async def test_a_server_that_limits_its_replies_is_asked_for_fewer_messages_at_a
     await lab.command(b"CONFIG", b"SET", b"client-output-buffer-limit", b"normal 1mb 1mb 1")
 
     async with lab.running(slurp.pipeline):
-        await eventually(lambda: slurp.expected <= set(slurp.runs), seconds=SAFETY_SECONDS)
-        await eventually(lambda: is_settled(lab, slurp.pipeline), seconds=SAFETY_SECONDS)
+        await eventually(lambda: slurp.expected <= set(slurp.runs))
+        await eventually(lambda: is_settled(lab, slurp.pipeline))
 
     assert (await lab.balance(slurp.pipeline))["slurp"].ok == N
     await lab.close()
@@ -155,15 +155,15 @@ async def test_a_message_that_alone_is_too_large_to_be_read_waits_and_its_neighb
     await lab.command(*limit, b"normal 1mb 1mb 1")
 
     async with lab.running(pipeline):
-        await eventually(lambda: len(set(runs)) == 9, seconds=SAFETY_SECONDS)
+        await eventually(lambda: len(set(runs)) == 9)
         await lab.push(pipeline, slurp, Other(text="late"))
-        await eventually(lambda: "late" in runs, seconds=SAFETY_SECONDS)
+        await eventually(lambda: "late" in runs)
         assert "0003" not in runs
         assert "client-output-buffer-limit" in caplog.text
     await lab.command(*limit, b"normal 0 0 0")
     async with lab.running(pipeline):
-        await eventually(lambda: "0003" in runs, seconds=SAFETY_SECONDS)
-        await eventually(lambda: is_settled(lab, pipeline), seconds=SAFETY_SECONDS)
+        await eventually(lambda: "0003" in runs)
+        await eventually(lambda: is_settled(lab, pipeline))
 
     assert (await lab.balance(pipeline))["slurp"].ok == 11
     await lab.close()
@@ -188,7 +188,7 @@ async def test_one_message_of_each_edge_may_be_too_much_as_well(server: RedisSer
             pass
         return found == set(edges)
 
-    await eventually(is_complete, seconds=SAFETY_SECONDS)
+    await eventually(is_complete)
     await reader.close()
     await link.close()
     await broker.close()
@@ -215,7 +215,7 @@ async def test_what_a_cut_off_reply_had_carried_is_handed_out_in_parts(
             return False
         return True
 
-    await eventually(is_complete, seconds=SAFETY_SECONDS)
+    await eventually(is_complete)
 
     assert len(found) == len(set(found)) == N
     await reader.close()

@@ -170,7 +170,7 @@ async def test_what_a_dead_worker_had_is_reclaimed_in_parts(worker: Worker, serv
         return len(found) == len(OTHERS)
 
     try:
-        await eventually(has_all, seconds=60.0)
+        await eventually(has_all)
     finally:
         await heir.close()
 

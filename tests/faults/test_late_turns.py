@@ -40,13 +40,13 @@ class Rig:
         await self.pacer.turns([first])  # Redis knows the script from now on
         self.proxy.drop_reply("EVALSHA", containing=b"starts:parse")
         asking = asyncio.create_task(self.pacer.turns([delivery]))
-        await eventually(lambda: self.proxy.dropped == 1, seconds=60)
+        await eventually(lambda: self.proxy.dropped == 1)
         self.proxy.refuse()
         self._given_by = time.monotonic()
         return asking
 
     async def is_heard(self) -> None:
-        await eventually(lambda: time.monotonic() > self._given_by + OVER_SECONDS, seconds=60)
+        await eventually(lambda: time.monotonic() > self._given_by + OVER_SECONDS)
         self.proxy.accept()
 
 

@@ -83,7 +83,7 @@ async def test_after_everything_was_lost_new_input_is_handled_by_the_same_worker
             for n in (1, 2):
                 async with flowq.Publisher(lab, redis=server.url) as publisher:
                     await publisher.push(take, Item(n=n))
-                await eventually(lambda n=n: n in taken, seconds=15)
+                await eventually(lambda n=n: n in taken)
                 if n == 1:
                     server.kill()
                     server.start()

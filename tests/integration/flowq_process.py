@@ -21,7 +21,7 @@ from tests.integration.project import clean_environ
 FLOWQ = (sys.executable, "-m", "flowq")
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 """The locale of a program that was started without any."""
-LONGEST_SECONDS = 40.0
+LONGEST_SECONDS = 120.0
 POLL_SECONDS = 0.002
 _MARK = "PROJECT_UNDER_TEST"
 
@@ -132,7 +132,7 @@ class Project:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=LONGEST_SECONDS,
             check=False,
         )
         assert "FQ900" not in ended.stderr, ended.stderr

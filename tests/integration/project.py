@@ -12,7 +12,7 @@ from textwrap import dedent
 
 # Variables that would change what the command line does or how its screens look.
 _NOT_INHERITED = ("FLOWQ_", "REDIS_URL", "COLUMNS", "NO_COLOR", "FORCE_COLOR", "PYTHON")
-_LONGEST_SECONDS = 30
+_LONGEST_SECONDS = 120
 
 SCRAPE = """
     from __future__ import annotations

@@ -18,7 +18,7 @@ from typing import Self
 
 import pyte
 
-LONGEST_SECONDS = 20.0
+LONGEST_SECONDS = 120.0
 
 
 class Terminal:

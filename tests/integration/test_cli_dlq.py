@@ -82,7 +82,7 @@ def cli(project: Path, environment: Mapping[str, str]) -> Flowq:
             env={**environment, **variables},
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=120,
             check=False,
         )
 

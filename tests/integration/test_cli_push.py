@@ -218,7 +218,7 @@ def test_lines_that_come_slowly_are_pushed_at_once(project: Project, url: str, s
             process.stdin.flush()
             [(_, [(last_id, fields)])] = store.xread({f"{PREFIX}:edge:>fetch": last_id}, block=30_000)  # type: ignore[misc]
             assert json.loads(fields[b"b"])["url"].endswith(f"/{n}")
-        stdout, _ = process.communicate(timeout=30)
+        stdout, _ = process.communicate(timeout=120)
 
     assert stdout == "2 pushed to fetch\n"
 
@@ -232,7 +232,7 @@ def test_a_full_stage_is_waited_for(project: Project, url: str, store: redis.Red
         process.stdin.flush()
         assert "waiting for workers to make room" in process.stderr.readline()
         store.xtrim(f"{PREFIX}:edge:>fetch", maxlen=0, approximate=False)
-        stdout, _ = process.communicate(timeout=30)
+        stdout, _ = process.communicate(timeout=120)
 
     assert stdout == "1 pushed to fetch\n"
 
@@ -281,7 +281,7 @@ def test_memory_stays_flat_over_a_long_stream(project: Project) -> None:
     def peak(lines: int) -> int:
         run = subprocess.run(
             [sys.executable, "-c", script], cwd=project.folder, env=clean_environ(), input=line * lines,
-            capture_output=True, text=True, timeout=30, check=True,
+            capture_output=True, text=True, timeout=120, check=True,
         )  # fmt: skip
         assert run.stdout == f"{lines:,} valid for fetch\n"
         return int(run.stderr)

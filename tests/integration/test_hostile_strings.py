@@ -144,7 +144,7 @@ def test_nothing_that_does_not_print_gets_out(project: Project, unique_namespace
 
     views = subprocess.run(
         [sys.executable, "-c", DRIVER, json.dumps(VIEWS)],
-        cwd=project.folder, env=clean_environ() | environ, capture_output=True, timeout=60, check=False,
+        cwd=project.folder, env=clean_environ() | environ, capture_output=True, timeout=120, check=False,
     )  # fmt: skip
     with project.started("exporter", "--listen", "0", environ=environ) as exporter:
         assert exporter.stderr is not None

@@ -86,7 +86,7 @@ def test_promtool_has_nothing_to_say_about_the_metrics(run: FlowqProcess) -> Non
     text = get(f"{url_of(run)}/metrics").text
 
     done = subprocess.run(
-        [promtool, "check", "metrics"], input=text, capture_output=True, text=True, timeout=30, check=False
+        [promtool, "check", "metrics"], input=text, capture_output=True, text=True, timeout=120, check=False
     )
 
     assert (done.returncode, done.stdout + done.stderr) == (0, "")

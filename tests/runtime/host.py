@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from textwrap import dedent
 
-LONGEST_SECONDS = 60
+LONGEST_SECONDS = 120
 
 
 def run_program(folder: Path, text: str, *arguments: str) -> dict[str, str]:

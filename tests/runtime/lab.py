@@ -27,7 +27,7 @@ from flowq.runtime.process.runner import Runner
 from flowq.runtime.run import Run, RunOptions, Summary
 from flowq.runtime.stage.patience import first_to_end
 
-LONGEST_RUN_SECONDS = 60.0
+LONGEST_RUN_SECONDS = 120.0
 
 
 class Item(BaseModel):

@@ -359,7 +359,7 @@ async def test_a_second_settling_sends_what_was_emitted_since_the_first(any_lab:
             await ctx.emit(sink, Item(n=n))
             await ctx.ack()
             stored.append(n)
-            await eventually(lambda: got == stored, seconds=60)
+            await eventually(lambda: got == stored)
         await ctx.emit(sink, Item(n=4))
 
     summary = await any_lab.run(Pipeline("p", manual, sink), Item())
@@ -421,9 +421,9 @@ async def test_settling_what_another_worker_has_been_given_fails_and_sends_nothi
             await other.register("other", {"lease_seconds": 60}, lease_ms=60_000, heartbeat="1")
             return await other.reclaim(">manual", victim, "other", limit=10) is not None
 
-        await eventually(is_taken, seconds=60)
+        await eventually(is_taken)
         taken.set()
-        await eventually(lambda: errors, seconds=60)
+        await eventually(lambda: errors)
 
     assert errors == ["FQ304"]
     assert (await other.outstanding([">sink", "manual>sink"])) == {">sink": 0, "manual>sink": 0}

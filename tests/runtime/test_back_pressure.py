@@ -52,7 +52,7 @@ async def test_a_sink_that_is_down_stops_the_source_and_loses_nothing(lab: Lab) 
         assert not stored
 
         is_down = False
-        await eventually(lambda: len(stored) == 2000, seconds=10)
+        await eventually(lambda: len(stored) == 2000)
     finally:
         await runner.stop()
 
@@ -96,7 +96,7 @@ async def test_an_edge_holds_no_more_memory_than_it_may(lab: Lab) -> None:
         await eventually(lambda: _stands_still(taken))
         assert max(await taken()) < 2 * limit  # all of it would be thirty times as much
         let_go.set()
-        await eventually(lambda: _ok(lab, pipeline, "store", 9000), seconds=10)
+        await eventually(lambda: _ok(lab, pipeline, "store", 9000))
     finally:
         await runner.stop()
 

@@ -151,7 +151,7 @@ async def test_a_source_whose_large_messages_are_taken_and_the_replies_lost_give
     async def texts() -> AsyncIterator[Other]:
         for other in LARGE:
             yield other
-        await eventually(lambda: proxy.dropped == 3, seconds=60)
+        await eventually(lambda: proxy.dropped == 3)
 
     pipeline = Pipeline("p", texts >> take)
     await far_lab.push(pipeline, take, Other(text="so that the script is known"))

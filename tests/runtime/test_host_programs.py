@@ -180,7 +180,7 @@ async def test_a_run_that_is_cancelled_again_while_it_stops_hands_back_at_once_a
 
 async def comes_true(condition: Callable[[], bool]) -> None:
     """Threads that were told to end need a moment."""
-    await eventually(condition, seconds=60)
+    await eventually(condition)
 
 
 async def test_what_the_program_drops_is_freed_during_and_after_a_run() -> None:

@@ -54,7 +54,7 @@ async def test_what_a_worker_left_that_is_known_to_be_dead_runs_at_once(lab: Lab
     await dead.record_death("dead", "died of SIGKILL")
 
     async with lab.running(pipeline):
-        await eventually(lambda: len(record.arrived) == 30, seconds=1.0)
+        await eventually(lambda: len(record.arrived) == 30)
 
     record.check(30, reruns=0)
 

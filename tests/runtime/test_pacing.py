@@ -52,7 +52,7 @@ async def drained(lab: Lab, pipeline: Pipeline, *, workers: int = 1) -> None:
     async with AsyncExitStack() as stack:
         for _ in range(workers):
             await stack.enter_async_context(lab.running(pipeline))
-        await eventually(lambda: is_drained(lab, pipeline), seconds=10)
+        await eventually(lambda: is_drained(lab, pipeline))
 
 
 async def is_drained(lab: Lab, pipeline: Pipeline) -> bool:
@@ -273,7 +273,7 @@ async def test_what_is_kept_of_keys_does_not_grow_with_the_number_of_keys_there_
         async def is_all_that_is_kept() -> bool:
             return await any_lab.command(b"HKEYS", keys.rate("fetch")) == [b"slow"]
 
-        await eventually(is_all_that_is_kept, seconds=50)
+        await eventually(is_all_that_is_kept)
 
     balance = (await any_lab.balance(pipeline))["fetch"]
     assert (balance.ok, balance.delayed) == (3001, 2)
@@ -407,7 +407,7 @@ async def test_after_a_worker_has_stood_still_no_more_start_in_a_second_than_the
         for n in (20, 70):
             await eventually(partial(has_started, n))
             await lab.push(pipeline, stall, Call(host="any"))
-        await eventually(partial(has_started, 150), seconds=60)
+        await eventually(partial(has_started, 150))
 
     late_seconds = 0.1  # by which a start may miss its turn
     assert max(sum(first <= start < first + 1 for start in starts) for first in starts) <= 50 * (1 + late_seconds) + 1

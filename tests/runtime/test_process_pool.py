@@ -148,7 +148,7 @@ def test_a_pipeline_of_the_main_program_runs_or_is_refused_at_once(
     done = subprocess.run(
         [sys.executable, "main.py" if how == "file" else "-"],
         input=program if how == "stdin" else "",
-        cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
+        cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
 
     assert (done.returncode, done.stdout) == (0, expected), done.stderr
@@ -242,7 +242,7 @@ def test_a_program_run_as_a_package_may_import_its_pipeline(tmp_path: Path, redi
     )
 
     done = subprocess.run(
-        [sys.executable, "-m", "crunch"], cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, "-m", "crunch"], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
     )
 
     assert (done.returncode, done.stdout) == (0, "40\n"), done.stderr

@@ -238,7 +238,7 @@ async def test_a_source_is_closed_when_the_run_is_stopped_while_an_edge_is_full(
     async def is_full() -> bool:
         return (await lab.balance(pipeline))["sink"].entered >= 10
 
-    await eventually(is_full, seconds=ENOUGH_SECONDS)
+    await eventually(is_full)
     await runner.stop()
 
     assert closed.is_set()
@@ -266,7 +266,7 @@ async def test_a_source_that_will_not_be_cancelled_does_not_keep_the_run_from_st
     async def given() -> bool:
         return (await lab.balance(pipeline))["sink"].ok == 1
 
-    await eventually(given, seconds=ENOUGH_SECONDS)
+    await eventually(given)
     async with asyncio.timeout(ENOUGH_SECONDS):
         await runner.stop()
     released.set()

@@ -70,7 +70,7 @@ async def test_what_was_read_ahead_runs_elsewhere_while_the_stop_still_waits(lab
 
     stop = asyncio.create_task(first.stop())
     second = await started(lab, there)
-    await eventually(lambda: all(n in ran_on for n in range(50)), seconds=1.0)
+    await eventually(lambda: all(n in ran_on for n in range(50)))
     assert not stop.done()
     finish.set()
     await stop

@@ -81,7 +81,7 @@ while True:
 StartUser = Callable[..., "UserProcess"]
 
 
-def wait_until(true: Callable[[], object], seconds: float = 5.0) -> None:
+def wait_until(true: Callable[[], object], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline, f"not true within {seconds} s"

@@ -291,7 +291,7 @@ for _ in range(2):
         print(error.message)
     warnings.{silence}
 """
-    ran = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, timeout=60)
+    ran = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, timeout=120)
     assert ran.stdout == 2 * "a Plain would not arrive unchanged: x: a str would arrive as a float\n"
 
 
