@@ -106,7 +106,7 @@ async def test_workers_that_all_die_before_they_begin_end_the_run(broker: Broker
     await supervisor.start()
 
     with pytest.raises(WorkerFailed, match="5 workers in a row ended with exit code 9"):
-        await asyncio.wait_for(supervisor.failed, 10.0)
+        await asyncio.wait_for(supervisor.failed, 60.0)
     assert len(notes) == 4
     await supervisor.stop(asyncio.Event())
 

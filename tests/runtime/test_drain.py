@@ -232,7 +232,7 @@ async def test_an_edge_of_the_wrong_type_ends_the_run_and_loses_nothing(edge: st
     await lab.command(b"SET", keys.edge(edge), b"somebody else's")
 
     with pytest.raises(BrokerRefused):
-        await asyncio.wait_for(flowq.run(PIPELINE, redis=url, namespace=lab.namespace), 5)
+        await asyncio.wait_for(flowq.run(PIPELINE, redis=url, namespace=lab.namespace), 60)
 
     await lab.command(b"DEL", keys.edge(edge))
     assert await lab.broker(PIPELINE).registered_workers() == {}
@@ -264,7 +264,7 @@ async def test_an_output_key_that_turns_wrong_while_running_ends_the_run_and_los
     await lab.command(b"SET", key, b"somebody else's")
     go_on.set()
     with pytest.raises(BrokerRefused, match="hand_on>keep"):
-        await asyncio.wait_for(running, 5)
+        await asyncio.wait_for(running, 60)
 
     await lab.command(b"DEL", key)
     await flowq.run(pipeline, redis=url, namespace=lab.namespace)

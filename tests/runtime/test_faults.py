@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import pytest
@@ -57,12 +56,9 @@ async def test_a_settlement_whose_reply_is_lost_hands_on_once(far_lab: Lab, prox
 async def test_messages_whose_read_was_lost_run_soon_on_the_worker_that_lives(far_lab: Lab, proxy: Proxy) -> None:
     record = Record()
     proxy.drop_reply("XREADGROUP", 5)
-    began = time.monotonic()
-
-    await far_lab.run(recorded(record), *items(100))
+    await far_lab.run(recorded(record), *items(100), lease_seconds=600)  # longer than the run may take
 
     assert proxy.dropped == 5
-    assert time.monotonic() - began < 3
     record.check(100, reruns=0)
 
 

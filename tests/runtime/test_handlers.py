@@ -156,7 +156,7 @@ async def test_concurrency_is_reached_and_never_exceeded(lab: Lab) -> None:
 
 
 async def test_a_thread_stage_has_as_many_threads_as_slots(lab: Lab) -> None:
-    together = threading.Barrier(3, timeout=5)
+    together = threading.Barrier(3, timeout=60)
 
     @stage(concurrency=3)
     def three(item: Item) -> None:

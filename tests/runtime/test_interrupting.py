@@ -8,7 +8,7 @@ import threading
 from flowq import Context, Pipeline, stage
 from tests.eventually import eventually
 from tests.runtime.lab import Item, Lab, items
-from tests.runtime.stopping import MARGIN_SECONDS, started, stopping
+from tests.runtime.stopping import FOREVER_SECONDS, started, stopping
 
 
 async def test_what_does_not_finish_in_time_is_interrupted_and_handed_back_uncounted(lab: Lab) -> None:
@@ -20,7 +20,7 @@ async def test_what_does_not_finish_in_time_is_interrupted_and_handed_back_uncou
         attempts.append(ctx.attempt)
         if len(attempts) == 1:
             try:
-                await asyncio.sleep(60)
+                await asyncio.sleep(FOREVER_SECONDS)
             finally:
                 ended.append("cleaned up")
 
@@ -29,7 +29,7 @@ async def test_what_does_not_finish_in_time_is_interrupted_and_handed_back_uncou
     runner = await started(lab, pipeline, grace_seconds=0.1)
     await eventually(lambda: attempts)
 
-    async with stopping(seconds=0.1 + 0.5):
+    async with stopping():
         await runner.stop()
 
     assert ended == ["cleaned up"]
@@ -56,7 +56,7 @@ async def test_a_handler_that_will_not_be_cancelled_does_not_hold_up_the_stop(la
     runner = await started(lab, pipeline, grace_seconds=0.1)
     await eventually(lambda: stubborn_runs == 1)
     try:
-        async with stopping(seconds=0.1 + MARGIN_SECONDS):
+        async with stopping():
             await runner.stop()
         balance = (await lab.balance(pipeline))["stubborn"]
     finally:
@@ -73,7 +73,7 @@ async def test_a_thread_that_cannot_be_stopped_does_not_hold_up_the_stop(lab: La
     @stage(concurrency=1)
     def blocking(item: Item) -> None:
         begun.set()
-        free.wait(20)
+        free.wait(FOREVER_SECONDS)
 
     pipeline = Pipeline("p", blocking)
     await lab.push(pipeline, blocking, Item())
@@ -81,7 +81,7 @@ async def test_a_thread_that_cannot_be_stopped_does_not_hold_up_the_stop(lab: La
     await eventually(begun.is_set)
 
     try:
-        async with stopping(seconds=0.1 + MARGIN_SECONDS):
+        async with stopping():
             await runner.stop()
         balance = (await lab.balance(pipeline))["blocking"]
     finally:
@@ -127,11 +127,11 @@ async def test_a_hurry_ends_the_grace_at_once(lab: Lab) -> None:
     @stage
     async def slow(item: Item) -> None:
         begun.set()
-        await asyncio.sleep(60)
+        await asyncio.sleep(FOREVER_SECONDS)
 
     pipeline = Pipeline("p", slow)
     await lab.push(pipeline, slow, *items(5))
-    runner = await started(lab, pipeline, grace_seconds=30)
+    runner = await started(lab, pipeline, grace_seconds=FOREVER_SECONDS)
     await begun.wait()
     hurry = asyncio.Event()
 
@@ -139,7 +139,7 @@ async def test_a_hurry_ends_the_grace_at_once(lab: Lab) -> None:
     done_early, _ = await asyncio.wait([stop], timeout=0.1)
     assert not done_early
     hurry.set()
-    async with stopping(seconds=1):
+    async with stopping():
         await stop
 
     balance = (await lab.balance(pipeline))["slow"]
@@ -160,13 +160,13 @@ async def test_a_hurry_does_not_wait_for_a_handler_that_will_not_be_cancelled(la
 
     pipeline = Pipeline("p", stubborn)
     await lab.push(pipeline, stubborn, Item())
-    runner = await started(lab, pipeline, grace_seconds=30)
+    runner = await started(lab, pipeline, grace_seconds=FOREVER_SECONDS)
     await begun.wait()
     hurry = asyncio.Event()
     hurry.set()
 
     try:
-        async with stopping(seconds=MARGIN_SECONDS):
+        async with stopping():
             await runner.stop(hurry)
     finally:
         free.set()
@@ -184,14 +184,14 @@ async def test_a_batch_that_is_interrupted_while_it_is_taken_apart_starts_no_mor
         if len(batch) == 4:
             raise ConnectionError
         hanging.set()
-        await asyncio.sleep(60)
+        await asyncio.sleep(FOREVER_SECONDS)
 
     pipeline = Pipeline("p", store)
     await lab.push(pipeline, store, *items(4))
     runner = await started(lab, pipeline, grace_seconds=0.05)
     await hanging.wait()
 
-    async with stopping(seconds=0.05 + 0.5):
+    async with stopping():
         await runner.stop()
 
     assert calls == [4, 2]

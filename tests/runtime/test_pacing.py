@@ -236,7 +236,7 @@ async def test_a_queue_whose_worker_has_died_is_called_though_other_keys_are_bus
         await lab.push(pipeline, fetch, *calls(busy=8, left=1))
         await eventually(lambda: is_queued(lab, keys.queue("fetch"), b"left"))
         await lab.command(b"HDEL", keys.workers, "gone")  # its slot lapses, and it gives nothing back
-        await asyncio.wait_for(left.wait(), 5)
+        await eventually(left.is_set)
         await eventually(lambda: is_drained(lab, pipeline))
 
 

@@ -14,7 +14,7 @@ from flowq.runtime.run import RunOptions
 from tests.eventually import eventually
 from tests.redis_server import RedisServer
 from tests.runtime.lab import Item, Lab, items
-from tests.runtime.stopping import MARGIN_SECONDS, started, stopping
+from tests.runtime.stopping import FOREVER_SECONDS, started, stopping
 
 
 async def test_what_runs_finishes_and_what_has_not_started_is_handed_back_uncounted(lab: Lab) -> None:
@@ -111,7 +111,7 @@ async def test_nothing_new_is_started_while_stopping(lab: Lab) -> None:
 async def test_a_batch_that_is_still_gathering_does_not_wait_for_its_linger(lab: Lab) -> None:
     stored: list[int] = []
 
-    @stage(batch=100, linger=60)
+    @stage(batch=100, linger=FOREVER_SECONDS)
     async def store(batch: list[Item]) -> None:
         stored.extend(item.n for item in batch)
 
@@ -120,7 +120,7 @@ async def test_a_batch_that_is_still_gathering_does_not_wait_for_its_linger(lab:
     runner = await started(lab, pipeline)
     await eventually(lambda: not runner.is_idle)
 
-    async with stopping(seconds=1):
+    async with stopping():
         await runner.stop()
 
     balance = (await lab.balance(pipeline))["store"]
@@ -148,10 +148,14 @@ async def test_an_idle_runner_stops_without_waiting_for_its_reads(lab: Lab) -> N
     @stage
     async def idle(item: Item) -> None: ...
 
-    runner = await started(lab, Pipeline("p", idle, idle.options(name="idle_2"), idle.options(name="idle_3")))
-
-    async with stopping(seconds=0.5):
+    loop, took = asyncio.get_running_loop(), list[float]()
+    for _ in range(5):
+        runner = await started(lab, Pipeline("p", idle, idle.options(name="idle_2"), idle.options(name="idle_3")))
+        began = loop.time()
         await runner.stop()
+        took.append(loop.time() - began)
+
+    assert min(took) < 1.0, "a read waits for two seconds, and a busy machine delays not all of the stops"
 
 
 async def test_a_runner_that_was_never_started_can_be_stopped(lab: Lab) -> None:
@@ -160,7 +164,7 @@ async def test_a_runner_that_was_never_started_can_be_stopped(lab: Lab) -> None:
 
     runner = Runner(Pipeline("p", idle).plan, lab.broker(Pipeline("p", idle)), RunOptions())
 
-    async with stopping(seconds=0.5):
+    async with stopping():
         await runner.stop()
 
 
@@ -187,7 +191,7 @@ async def test_a_stop_does_not_wait_for_a_redis_that_is_not_there(how: str, uniq
         released.set()
 
         try:
-            async with stopping(seconds=0.3 + MARGIN_SECONDS + 0.5):
+            async with stopping():
                 await runner.stop()
         finally:
             if how == "silent":

@@ -30,7 +30,7 @@ async def traced(lab: Lab, pipeline: flowq.Pipeline, *messages: Any) -> list[Rea
     if messages:
         await lab.push(pipeline, pipeline.plan.consumers[0].name, *messages)
     runner = Runner(pipeline.plan, broker, RunOptions(), observer=Tracing(pipeline.name, provider))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await runner.start()
         try:
             await until_drained(Run(pipeline.plan, broker), runner)
