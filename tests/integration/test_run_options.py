@@ -140,15 +140,15 @@ class TestTuned:
 
 class TestWhen:
     def test_a_limit_ends_the_run_and_the_next_goes_on(self, counting: Counting) -> None:
-        run = counting.run("--limit", "work=5", pause_seconds=0.02)
+        run = counting.run("--limit", "work=5", n=200, pause_seconds=0.05)
 
         settled = run.summary["stages"]["work"]["ok"]
         assert run.wait() == 0
-        assert 5 <= settled < 20
+        assert 5 <= settled < 200
         assert not run.summary["drained"]
-        again = counting.run(*HERE)
+        again = counting.run(*HERE, n=200)
         assert again.summary["run"] == run.summary["run"]
-        assert counting.numbers == list(range(20))
+        assert counting.numbers == list(range(200))
 
     def test_a_limit_counts_what_this_command_has_settled(self, counting: Counting) -> None:
         first = counting.run("--limit", "work=5", pause_seconds=0.02)
@@ -162,7 +162,7 @@ class TestWhen:
 
         assert run.wait() == 5
         assert not run.summary["drained"]
-        assert 0.7 <= run.summary["seconds"] < 5
+        assert run.summary["seconds"] >= 0.7
         again = counting.run(*HERE)
         assert again.wait() == 0
         assert again.summary["run"] == run.summary["run"]

@@ -16,8 +16,8 @@ from flowq.errors import WorkerFailed
 from flowq.runtime.process.supervisor import Supervisor
 from tests.eventually import eventually
 
-SOON_SECONDS = 1.5
-GRACE_SECONDS = 30.0
+SOON_SECONDS = 60.0
+GRACE_SECONDS = 600.0
 
 # Ends when it has been asked twice, as a worker does whose handler does not finish.
 STUBBORN = """
@@ -30,7 +30,7 @@ while len(asked) < 2:
     time.sleep(0.01)
 """
 DIES = "import os; os._exit(9)"
-SLEEPS = "import time; time.sleep(60)"
+SLEEPS = "import time; time.sleep(600)"
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ async def test_workers_that_all_die_before_they_begin_end_the_run(broker: Broker
     await supervisor.start()
 
     with pytest.raises(WorkerFailed, match="5 workers in a row ended with exit code 9"):
-        await asyncio.wait_for(supervisor.failed, 60.0)
+        await asyncio.wait_for(supervisor.failed, SOON_SECONDS)
     assert len(notes) == 4
     await supervisor.stop(asyncio.Event())
 
