@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Collection, Mapping
 from typing import Any
 
-from flowq.broker.balance import StageBalance, balance_of
 from flowq.broker.flow_control import pauses
 from flowq.broker.flow_control.limiter import HeldKey, held_keys
 from flowq.broker.inspection.edge_stats import RunningMessage, slowest_of
@@ -14,6 +13,8 @@ from flowq.broker.inspection.throughput import Throughput, throughput_of
 from flowq.broker.migration.recorded_plan import Orphan, orphans_of
 from flowq.broker.records import WHOLE, Snapshot
 from flowq.broker.redis_streams import Broker
+from flowq.broker.runs import Runs, StageBalance, balance_of
+from flowq.broker.workers import Workers
 from flowq.dead_letters.dead_letters import DeadLetters
 from flowq.dead_letters.letter import DeadLetterGroup, DeadLetterRecord
 from flowq.dead_letters.selection import Selection
@@ -47,7 +48,9 @@ class Inspector:
     async def snapshot(self) -> Snapshot:
         """The whole state at one instant."""
         plan = self._plan
-        return await self._broker.snapshot([edge.name for edge in plan.edges], [stage.name for stage in plan.consumers])
+        return await Runs(self._broker).snapshot(
+            [edge.name for edge in plan.edges], [stage.name for stage in plan.consumers]
+        )
 
     async def balance(self) -> Mapping[str, StageBalance]:
         """The counters of every stage, read at one instant, so that they add up."""
@@ -71,8 +74,8 @@ class Inspector:
 
         A killed worker counts until its lease expires.
         """
-        registered = await self._broker.registered_workers()
-        leases = await self._broker.leases(list(registered))
+        registered = await Workers(self._broker).registered()
+        leases = await Workers(self._broker).leases(list(registered))
         return {name: facts for name, facts in sorted(registered.items()) if leases[name] is not None}
 
     async def held_keys(self) -> list[HeldKey]:

@@ -10,18 +10,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from flowq.broker.claims import ClaimCheck, check_claim_folder, claim_check
+from flowq.broker.edges import Edges
 from flowq.broker.flow_control.backpressure import Backpressure
 from flowq.broker.message_ids import MessageIds
 from flowq.broker.open import open_broker
+from flowq.broker.publishing import Publishing
 from flowq.broker.redis_streams import Broker
 from flowq.broker.shared import SharedBroker
 from flowq.delivery.chunks import chunks
 from flowq.delivery.durations import seconds
+from flowq.delivery.edge import inlet_of
 from flowq.delivery.message import one_word
 from flowq.delivery.policy import Durability
 from flowq.delivery.settlement import Output
 from flowq.errors import BrokerUnavailable, FlowqError, PayloadTooLarge, QueueFull, RequestCutOff, UsageError
-from flowq.graph.compilation.plan import EdgePlan, Plan, inlet_of
+from flowq.graph.compilation.plan import EdgePlan, Plan
 from flowq.graph.compilation.routing import Outlet, entering
 from flowq.graph.declaration.flow import Accepts
 
@@ -181,14 +184,14 @@ class Publisher:
         seen_ms = self._plan.stage(edge.target).seen_ms
         claims, tries, n_pauses = self._claims, 0, 0
         if claims is not None and edge.maxsize and not wait:  # write no files for messages that will be refused
-            self._refuse_if_full(edge, (await self._opened.outstanding([edge.name]))[edge.name])
+            self._refuse_if_full(edge, (await Edges(self._opened).outstanding([edge.name]))[edge.name])
         while True:
             if not tries:  # otherwise it may be stored already, which only another attempt can show
                 await self._until_light(edge, backpressure, wait)
             try:
                 if claims is not None:  # a retry writes no file twice: references are left alone
                     outputs = await claims.deposit(outputs)
-                published = await self._opened.publish(
+                published = await Publishing(self._opened).publish(
                     edge.name,
                     outputs,
                     deduplicated_by=edge.target if seen_ms else None,
@@ -201,7 +204,7 @@ class Publisher:
                 tries += 1
                 if tries == _TRIES:
                     # Redis may have stored it and lost the replies: then nothing may be sent again under a new token.
-                    if isinstance(error, RequestCutOff) and not await self._opened.was_published(token):
+                    if isinstance(error, RequestCutOff) and not await Publishing(self._opened).was_published(token):
                         await self._publish_others(edge, outputs, token, delay_seconds, wait, error)
                     raise
                 await asyncio.sleep(0.1 * 2**tries)

@@ -1,3 +1,5 @@
-"""The path of a message through Redis, and the names of everything that is stored there.
+"""Where the bytes are: all that flowq asks of Redis. No rules of its own, and no other floor knows Redis.
 
-The only package that talks to Redis. What is not on the path has a room of its own below."""
+`Broker` holds the connections; what is asked through it are methods of small classes made of one when needed, as in
+`Workers(broker).leases(names)`. They keep no state of their own. Functions that still take a broker follow.
+"""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flowq.broker import scripts
 from flowq.broker.redis_streams import Broker
+from flowq.broker.workers import Workers
 from flowq.graph.compilation.plan import Plan
 
 LARGEST_STEP_LET_PASS_MS = 5000
@@ -20,8 +21,8 @@ async def follow_clock(broker: Broker, plan: Plan) -> float:
         return 0.0
     stages = [stage.name for stage in plan.consumers]
     edges = [edge.name for edge in plan.edges]
-    consumers = await broker.consumers_of(edges)
-    workers = sorted(set(await broker.registered_workers()).union(*consumers.values()))
+    consumers = await Workers(broker).consumers_of(edges)
+    workers = sorted(set(await Workers(broker).registered()).union(*consumers.values()))
     scores = [*map(keys.delayed, edges), *map(keys.held_until, stages), *map(keys.seen_until, stages), keys.published]
     values = [*map(keys.rate, stages), *map(keys.starts, stages)]
     queues = [*map(keys.queue, stages)]

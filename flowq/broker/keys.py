@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from flowq.errors import UsageError
 
 GROUP = b"flowq"
-_THROUGHPUT_PERIODS = 8
 """The one consumer group of every edge."""
+_THROUGHPUT_PERIODS = 8
 
 _NAME = "[A-Za-z_][A-Za-z0-9_]{0,63}"
 is_name = re.compile(_NAME).fullmatch
@@ -50,6 +50,10 @@ class Keys:
     def delayed_bodies(self, edge: str) -> str:
         """Hash: message id to header and body of a delayed message."""
         return self._key(f"parked:{edge}")
+
+    def of_edge(self, edge: str) -> tuple[str, str, str]:
+        """Everything that holds messages of an edge: `edge`, `delayed` and `delayed_bodies`."""
+        return self.edge(edge), self.delayed(edge), self.delayed_bodies(edge)
 
     def dead(self, stage: str) -> str:
         """Stream: dead letters of a stage."""

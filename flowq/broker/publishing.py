@@ -6,7 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from flowq.broker import scripts
+from flowq.broker.client.retrying import run_script
 from flowq.broker.keys import Keys
+from flowq.broker.records import Published
+from flowq.broker.redis_streams import Broker
+from flowq.delivery.edge import Edge
 from flowq.delivery.settlement import Output
 
 PUBLISH_WINDOW_MS = 3_600_000
@@ -43,6 +48,70 @@ class CursorMove:
     after: bytes
 
 
+class Publishing:
+    """Appends messages from outside: pushed by a program, or read by a source."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+
+    async def publish(
+        self,
+        edge: str,
+        messages: Sequence[Output],
+        *,
+        deduplicated_by: str | None = None,
+        seen_ms: int = -1,
+        token: str = "",
+        maxsize: int = 0,
+        delay_ms: int = 0,
+        source: str = "",
+    ) -> Published:
+        """Append messages to an edge; the same token again appends nothing. `deduplicated_by` names a stage."""
+        parcel = Parcel(edge, messages, (), deduplicated_by, maxsize, seen_ms)
+        return await self.publish_together([parcel], token=token, delay_ms=delay_ms, source=source)
+
+    async def publish_together(
+        self,
+        parcels: Sequence[Parcel],
+        *,
+        token: str = "",
+        delay_ms: int = 0,
+        source: str = "",
+        move: CursorMove | None = None,
+        finished: str = "",
+        runner: str = "",
+    ) -> Published:
+        """Append to several edges in one step, and move the cursor of the source that all this comes from.
+
+        `runner` is the worker that runs it. `finished`: the signature of its arguments, when this is the last that it
+        gives. Where a replica must confirm it first, that is not noted here.
+        """
+        names, arguments = packed(
+            self._broker.keys, parcels, token=token, delay_ms=delay_ms, source=source, move=move,
+            finished=done(finished) if finished and self._broker.durability == "local" else "", runner=runner,
+            releases=self._broker.claims is not None and self._broker.claims.has_stored,
+        )  # fmt: skip
+        replicated = self._broker.durability == "replicated"
+        reply = await run_script(self._broker.publishing, scripts.PUBLISH, names, arguments, replicated=replicated)
+        match reply[0]:
+            case 1:
+                return Published(reply[1], reply[2])
+            case 0:
+                return Published(0, 0, full_at=reply[1])
+            case _:
+                return Published(0, 0, is_elsewhere=True)
+
+    async def was_published(self, token: str) -> bool:
+        """Whether a call with this token has been stored, of whose reply nothing is known."""
+        score = await self._broker.answer(b"ZSCORE", self._broker.keys.published, token)
+        return score is not None
+
+
+def done(signature: str) -> str:
+    """The state of a source that has published everything for these arguments."""
+    return f"done {signature}"
+
+
 def packed(
     keys: Keys,
     parcels: Sequence[Parcel],
@@ -60,7 +129,7 @@ def packed(
     cursor = (move.name, move.before, move.after) if move else ("", b"", b"")
     arguments: list[Any] = [token, PUBLISH_WINDOW_MS, delay_ms, source, *cursor, finished, len(parcels)]
     for parcel in parcels:
-        edge, stage = parcel.edge, parcel.edge.rpartition(">")[2]
+        edge, stage = parcel.edge, Edge.parse(parcel.edge).target
         deduplicates = parcel.seen_ms if parcel.deduplicated_by is not None else 0
         seen = keys.seen_until(stage) if deduplicates > 0 else keys.seen(stage)
         names += (keys.edge(edge), seen, keys.delayed(edge), keys.delayed_bodies(edge), keys.dead(stage))

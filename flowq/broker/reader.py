@@ -11,8 +11,9 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
+from flowq.broker.edges import Edges
 from flowq.broker.keys import GROUP
-from flowq.broker.read_size import ReadSize
+from flowq.broker.paging import ReadSize
 from flowq.broker.records import deliveries_of
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.message import Delivery
@@ -172,7 +173,7 @@ class Reader:
             can_bound = isinstance(probed, ResponseError) and "MAXSIZE must be" in str(probed)
             self._byte_limit = (b"MAXSIZE", _MOST_BYTES) if can_bound else ()
         if self._was_set_back:
-            await self._broker.ensure_groups(self._edges, revoke=True)
+            await Edges(self._broker).ensure_groups(self._edges, revoke=True)
             self._was_set_back = False
 
     def _probe(self) -> Sequence[Any]:
@@ -188,7 +189,7 @@ class Reader:
             # The group, or the whole stream, is gone: FLUSHALL, DEL, XGROUP DESTROY, an empty replica promoted.
             self._broker.note_loss()
             self._newest.clear()
-            await self._broker.ensure_groups(self._edges)
+            await Edges(self._broker).ensure_groups(self._edges)
             return None
         except BrokerUnavailable:
             if not self._link.is_open:  # not an answer that says no

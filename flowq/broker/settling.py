@@ -16,6 +16,7 @@ from flowq.broker.client.retrying import CALL_TIMEOUT_SECONDS, retry_until_avail
 from flowq.broker.keys import GROUP
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.dead_letter import dead_letter_info
+from flowq.delivery.edge import Edge
 from flowq.delivery.message import Delivery
 from flowq.delivery.policy import Keep
 from flowq.delivery.settlement import Ack, DeadLetter, Delay, Output, Release, Settled, Settlement
@@ -165,7 +166,7 @@ class Settling:
         keys = self._broker.keys
         targets = list(call.outputs | call.delayed)
         names: list[Any] = [
-            keys.workers, keys.stats, keys.edge(edge), keys.delayed(edge), keys.delayed_bodies(edge), keys.dead(stage),
+            keys.workers, keys.stats, *keys.of_edge(edge), keys.dead(stage),
             keys.queue(stage),
         ]  # fmt: skip
         arguments: list[Any] = [
@@ -173,7 +174,7 @@ class Settling:
             len(call.ok), len(call.filtered), len(call.others) // 4, call.released,
         ]  # fmt: skip
         for target in targets:
-            reader = target.rpartition(">")[2]
+            reader = Edge.parse(target).target
             seen = keys.seen_until(reader) if self.deduplicating.get(target, 0) > 0 else keys.seen(reader)
             names += (keys.edge(target), seen, keys.delayed(target), keys.delayed_bodies(target))
             arguments += (

@@ -9,16 +9,16 @@ from typing import TypeVar
 
 import orjson
 
-from flowq.broker.entries import dead_entries, entries_named
 from flowq.broker.redis_streams import Broker
-from flowq.dead_letters import repairing
+from flowq.broker.runs import Runs
 from flowq.dead_letters.claimed import with_contents
 from flowq.dead_letters.fitting import Edit, Fitting
 from flowq.dead_letters.letter import DeadLetterGroup, DeadLetterRecord, is_same_json
-from flowq.dead_letters.repairing import Exported, WayBack
 from flowq.dead_letters.selection import Selection
+from flowq.dead_letters.stored_letters import Exported, StoredLetters, WayBack
+from flowq.delivery.edge import Edge, inlet_of
 from flowq.delivery.history import put_back
-from flowq.graph.compilation.plan import Plan, inlet_of
+from flowq.graph.compilation.plan import Plan
 
 _WITH_BODIES_PER_CALL, _PER_CALL = 200, 1000  # a body may be a megabyte
 _CLAIMED_PER_CALL = 20  # and much more where bodies lie in the claim folder
@@ -121,14 +121,14 @@ class DeadLetters:
                 by_edge[letter.stage, edge].append(way)
                 n_seen += 1
             for (stage, edge), ways in by_edge.items():
-                n = len(ways) if dry_run else await repairing.put_back(self._broker, stage, edge, ways)
-                counts[edge.rpartition(">")[2]] += n
+                n = len(ways) if dry_run else await self._stored(stage).put_back(edge, ways)
+                counts[Edge.parse(edge).target] += n
         return counts
 
     def _way_back(
         self, letter: DeadLetterRecord, edge: str, edit: Edit | None, fittings: dict[str, Fitting], delay_ms: int
     ) -> WayBack:
-        header, stage = letter.header, edge.rpartition(">")[2]
+        header, stage = letter.header, Edge.parse(edge).target
         if edit is not None or stage != letter.stage:
             letter.needs_body()
         body = edit(letter) if edit else None
@@ -151,7 +151,7 @@ class DeadLetters:
             for letter in page:
                 by_stage[letter.stage].append(letter.id)
             for stage, ids in by_stage.items():
-                counts[stage] += len(ids) if dry_run else await repairing.remove(self._broker, stage, ids)
+                counts[stage] += len(ids) if dry_run else await self._stored(stage).remove(ids)
         return counts
 
     async def mend(self, stage: str, bodies: Mapping[str, bytes], *, and_put_back: bool = False) -> Mended:
@@ -164,7 +164,7 @@ class DeadLetters:
         ways: defaultdict[str, list[WayBack]] = defaultdict(list)
         there: set[str] = set()
         for part in _parts(list(bodies)):
-            entries = await entries_named(self._broker, stage, part)
+            entries = await self._stored(stage).named(part)
             for entry in await with_contents(self._broker, entries):
                 letter = DeadLetterRecord.read(stage, entry)
                 body = bodies[letter.id]
@@ -180,9 +180,9 @@ class DeadLetters:
         n = 0
         for edge, of_edge in ways.items():
             for some in _parts(of_edge):
-                n += await repairing.put_back(self._broker, stage, edge, some)
+                n += await self._stored(stage).put_back(edge, some)
         for pairs in _parts(list(changed.items())):
-            n += sum(await repairing.amend(self._broker, stage, pairs))
+            n += sum(await self._stored(stage).amend(pairs))
         return Mended(n, unchanged, tuple(letter_id for letter_id in bodies if letter_id not in there))
 
     async def restore(self, letters: Sequence[DeadLetterRecord]) -> Mapping[str, int]:
@@ -197,8 +197,11 @@ class DeadLetters:
         for stage, exported in by_stage.items():
             name = self._plan.stage(stage).name
             for part in _parts(exported):
-                counts[name] += await repairing.restore(self._broker, name, part)
+                counts[name] += await self._stored(name).restore(part)
         return counts
+
+    def _stored(self, stage: str) -> StoredLetters:
+        return StoredLetters(self._broker, stage)
 
     async def _pages(
         self, selection: Selection, *, bodies: bool, at_most: int = _PER_CALL
@@ -208,13 +211,13 @@ class DeadLetters:
         with_bodies = _CLAIMED_PER_CALL if self._plan.claiming else _WITH_BODIES_PER_CALL
         per_call = min(at_most, with_bodies if bodies else _PER_CALL)
         # A letter that is put back may die again at once: without an end, one would follow it round and round.
-        there_now = (await self._broker.snapshot((), names)).dead_letters
+        there_now = (await Runs(self._broker).snapshot((), names)).dead_letters
         wanted = selection.limit
         for name in names:
             left, after = there_now[name], ""
             while left > 0 and wanted != 0:
                 limit = min(left, per_call)
-                entries = await dead_entries(self._broker, name, after=after, limit=limit, bodies=bodies)
+                entries = await self._stored(name).read(after=after, limit=limit, bodies=bodies)
                 if bodies:
                     entries = await with_contents(self._broker, entries)
                 letters = [DeadLetterRecord.read(name, entry) for entry in entries]

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from flowq.dead_letters.letter import DeadLetterRecord
+from flowq.delivery.edge import inlet_of
 from flowq.delivery.encoding.codec import check_size, decoder
 from flowq.delivery.message import Header
 from flowq.errors import CodecError, UsageError
-from flowq.graph.compilation.plan import Plan, inlet_of
+from flowq.graph.compilation.plan import Plan
 from flowq.graph.compilation.routing import Outlet
 from flowq.graph.compilation.stage_types import StageTypes
 from flowq.graph.compilation.typecheck import type_names

@@ -8,16 +8,18 @@ from datetime import UTC, datetime
 from typing import Any
 
 from flowq.broker import scripts
+from flowq.broker.entries import Entries
 from flowq.broker.records import DeadEntry
 from flowq.broker.redis_streams import Broker
+from flowq.broker.runs import Runs
 from flowq.dead_letters.claimed import with_contents
 from flowq.dead_letters.condition import Condition
 from flowq.dead_letters.letter import content_of, json_or
-from flowq.dead_letters.repairing import kept_entries
+from flowq.delivery.edge import inlet_of
 from flowq.delivery.message import Header
 from flowq.delivery.stored import entry_ms
 from flowq.errors import UsageError
-from flowq.graph.compilation.plan import Plan, StagePlan, inlet_of
+from flowq.graph.compilation.plan import Plan, StagePlan
 
 _PER_CALL, _CLAIMED_PER_CALL = 200, 20
 
@@ -78,15 +80,16 @@ class Kept:
         return n
 
     async def _pages(self, since: datetime | None, *, bodies: bool) -> AsyncIterator[list[KeptMessage]]:
-        now_ms = (await self._broker.snapshot((), ())).now_ms
+        now_ms = (await Runs(self._broker).snapshot((), ())).now_ms
         after = f"{round(since.timestamp() * 1000) - 1}-{2**64 - 1}" if since else ""
+        kept = Entries(self._broker, self._broker.keys.kept(self._stage.name))
         limit = _CLAIMED_PER_CALL if bodies and self._stage.claim_above is not None else _PER_CALL
         while True:
-            entries = await kept_entries(self._broker, self._stage.name, after=after, limit=limit, bodies=bodies)
+            entries = await kept.after(after, limit=limit, bodies="all" if bodies else "none")
             if bodies:
                 entries = await with_contents(self._broker, entries)
             page = [_kept(self._stage.name, entry) for entry in entries]
-            yield [kept for kept in page if kept.settled_at.timestamp() * 1000 <= now_ms]
+            yield [one for one in page if one.settled_at.timestamp() * 1000 <= now_ms]
             if len(entries) < limit or page[-1].settled_at.timestamp() * 1000 > now_ms:
                 return
             after = entries[-1].entry_id

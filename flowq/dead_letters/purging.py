@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from flowq.broker import scripts
 from flowq.broker.keys import GROUP
 from flowq.broker.redis_streams import Broker
+from flowq.broker.runs import Runs
 from flowq.graph.compilation.plan import EdgePlan
 
 _PER_CALL = 1000  # a script keeps Redis from everything else
@@ -15,7 +16,7 @@ _PER_CALL = 1000  # a script keeps Redis from everything else
 
 async def idle_messages(broker: Broker, edges: Sequence[EdgePlan], *, running: bool = False) -> Mapping[str, int]:
     """How many messages wait or are delayed, by stage; or how many run."""
-    states = (await broker.snapshot([edge.name for edge in edges], ())).edges
+    states = (await Runs(broker).snapshot([edge.name for edge in edges], ())).edges
     counts: Counter[str] = Counter()
     for edge in edges:
         state = states[edge.name]
@@ -32,7 +33,7 @@ async def purge(broker: Broker, edges: Sequence[EdgePlan], at_most: Mapping[str,
     removed: Counter[str] = Counter()
     keys = broker.keys
     for edge in edges:
-        names = [keys.stats, keys.edge(edge.name), keys.delayed(edge.name), keys.delayed_bodies(edge.name)]
+        names = [keys.stats, *keys.of_edge(edge.name)]
         while left := min(_PER_CALL, at_most.get(edge.target, 0) - removed[edge.target]):
             n: int = await broker.script(scripts.PURGE, names, GROUP, edge.target, edge.name, left)
             removed[edge.target] += n

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from flowq.broker.balance import StageBalance, balance_of
 from flowq.broker.inspection.edge_stats import EdgeStats, edge_stats_of
 from flowq.broker.inspection.throughput import Throughput, throughput_of
 from flowq.broker.records import Snapshot
 from flowq.broker.redis_streams import Broker
+from flowq.broker.runs import Runs, StageBalance, balance_of
 from flowq.graph.compilation.plan import Plan
 from flowq.monitoring.worker_health import WorkerHealth, workers_of
 
@@ -40,7 +40,7 @@ class Reading:
 async def read(broker: Broker, plan: Plan) -> Reading:
     """Look at a pipeline. The counters are of one instant. Raises BrokerUnavailable and BrokerRefused."""
     edges = [edge.name for edge in plan.edges]
-    snapshot = await broker.snapshot(edges, [stage.name for stage in plan.consumers])
+    snapshot = await Runs(broker).snapshot(edges, [stage.name for stage in plan.consumers])
     counted = await broker.ask([(b"ZCOUNT", broker.keys.delayed(edge), b"-inf", snapshot.now_ms) for edge in edges])
     return Reading(
         plan=plan,

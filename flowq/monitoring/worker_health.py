@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flowq.broker.heartbeat import silent_seconds_in
 from flowq.broker.redis_streams import Broker
+from flowq.broker.workers import Workers, silent_seconds_in
 from flowq.errors import BrokerError
 from flowq.runtime.identity import is_this_machine
 
@@ -43,8 +43,8 @@ class WorkerHealth:
 
 async def workers_of(broker: Broker) -> list[WorkerHealth]:
     """Every worker that is signed on, whether or not it still lives."""
-    registered = await broker.registered_workers()
-    leases = await broker.leases(list(registered))
+    registered = await Workers(broker).registered()
+    leases = await Workers(broker).leases(list(registered))
     return [
         WorkerHealth(
             worker=name,

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flowq.broker.redis_streams import Broker
+from flowq.broker.workers import Workers
 from flowq.runtime.identity import process_birth, process_space
 
 CRASH = "crash: "
@@ -22,30 +23,30 @@ async def record_death_of_child(broker: Broker, pid: int, how: str, *, superviso
 
     Returns whether there was anything to record.
     """
-    workers = await broker.registered_workers()
+    workers = await Workers(broker).registered()
     # Not by machine: without /proc all machines look alike, and another one may have a worker with this pid.
     children = {name: facts for name, facts in workers.items() if facts.get("supervisor") == supervisor}
     names = _all_names({name: facts for name, facts in children.items() if facts.get("pid") == pid})
     for name in names:
-        await broker.record_death(name, f"stopped: {how}" if was_asked else CRASH + how)
+        await Workers(broker).record_death(name, f"stopped: {how}" if was_asked else CRASH + how)
     return bool(names)
 
 
 async def record_lost_neighbours(broker: Broker) -> list[str]:
     """Record the deaths of workers of this machine whose processes are gone, as after `kill -9` of a whole run."""
     here = process_space()
-    workers = await broker.registered_workers()
+    workers = await Workers(broker).registered()
     lost = _all_names({name: facts for name, facts in workers.items() if _is_lost(facts, here)})
     for name in lost:
-        await broker.record_death(name, "lost: its process is gone")
+        await Workers(broker).record_death(name, "lost: its process is gone")
     return lost
 
 
 async def sign_off_the_dead(broker: Broker, edges: Sequence[str]) -> None:
     """Sign off the dead workers that have left nothing on these edges. Called once all live workers have stopped."""
-    for name, how in (await broker.death_records()).items():
-        if not await broker.retire(name, edges, reason=how):
-            await broker.forget([name])
+    for name, how in (await Workers(broker).death_records()).items():
+        if not await Workers(broker).retire(name, edges, reason=how):
+            await Workers(broker).forget([name])
 
 
 def _all_names(workers: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from flowq.broker.balance import StageBalance, balance_of
 from flowq.broker.inspection.throughput import Throughput, throughput_of
 from flowq.broker.message_ids import new_run_id
 from flowq.broker.records import Snapshot
 from flowq.broker.redis_streams import Broker
+from flowq.broker.runs import Runs, StageBalance, balance_of
 from flowq.errors import RunLost
 from flowq.graph.compilation.plan import Plan
 from flowq.runtime.source_arguments import digest, in_one_order, reject_unknown_arguments, source_arguments
@@ -88,7 +88,7 @@ class Run:
     async def begin(self, options: RunOptions, *, fresh: bool = False) -> list[str]:
         """Begin a run, or continue one that was interrupted. Returns the sources that have to run."""
         selected = [source.name for source in self._plan.sources if options.runs(source.name)]
-        self.id, self.resumed, finished = await self._broker.begin_run(
+        self.id, self.resumed, finished = await Runs(self._broker).begin(
             new_run_id(),
             sources=selected,
             signature=options.signature(),
@@ -120,7 +120,7 @@ class Run:
 
     async def snapshot(self) -> Snapshot:
         """The state of the pipeline now."""
-        return await self._broker.snapshot(self._edges, self._stages)
+        return await Runs(self._broker).snapshot(self._edges, self._stages)
 
     async def throughput(self, snapshot: Snapshot) -> Mapping[str, Throughput]:
         """The speed of each stage in the half minute before the snapshot."""

@@ -10,9 +10,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from flowq.broker.message_ids import MessageIds
+from flowq.delivery.edge import inlet_of
 from flowq.delivery.message import Delivery, Header
 from flowq.delivery.settlement import Outcome, Output
-from flowq.graph.compilation.plan import Plan, StagePlan, inlet_of
+from flowq.graph.compilation.plan import Plan, StagePlan
 from flowq.graph.compilation.routing import Emission
 from flowq.graph.kinds import Placement
 from flowq.runtime.handlers.handling import Handling

@@ -9,7 +9,7 @@ from typing import Any
 import flowq
 from flowq.broker import scripts
 from flowq.broker.clock import follow_clock
-from flowq.broker.entries import entries_named
+from flowq.broker.edges import Edges
 from flowq.broker.flow_control import pauses
 from flowq.broker.flow_control.limiter import Verdict
 from flowq.broker.inspection import edge_stats
@@ -17,13 +17,14 @@ from flowq.broker.inspection.browse import family_on_edge, peek
 from flowq.broker.inspection.throughput import record_throughput
 from flowq.broker.keys import Keys
 from flowq.broker.migration import moving, recorded_plan
-from flowq.broker.publishing import CursorMove, Parcel, Refused
+from flowq.broker.publishing import CursorMove, Parcel, Publishing, Refused
+from flowq.broker.runs import Runs
 from flowq.broker.scripts import Script
 from flowq.broker.settling import Settling
-from flowq.broker.source_turns import take_source
-from flowq.dead_letters import repairing
+from flowq.broker.workers import Workers
 from flowq.dead_letters.kept import Kept
 from flowq.dead_letters.purging import purge
+from flowq.dead_letters.stored_letters import Exported, StoredLetters, WayBack
 from flowq.delivery.policy import Keep, Rate
 from flowq.delivery.settlement import DeadLetter
 from tests.conformance.conftest import Command
@@ -94,7 +95,9 @@ async def _(lab: Lab) -> None:
     messages = [output(IN, b"1", dedup="a"), output(IN, b"2", dedup="a"), output(IN, b"3", dedup="b")]
     parcels = [Parcel(IN, messages, [refused], "parse", 100, 1000), Parcel(OUT, [output(OUT, b"4")])]
     move = CursorMove("source", b"", b"7")
-    await lab.worker.broker.publish_together(parcels, token="token", source="source", move=move, finished="all")
+    await Publishing(lab.worker.broker).publish_together(
+        parcels, token="token", source="source", move=move, finished="all"
+    )
 
 
 @calls(scripts.RESERVE)
@@ -130,41 +133,41 @@ async def _(lab: Lab) -> None:
     for i in range(3):
         await lab.redis(b"ZADD", lab.keys.delayed(IN), i, b"m%d" % i)
         await lab.redis(b"HSET", lab.keys.delayed_bodies(IN), b"m%d" % i, b"m - - 0\nbody")
-    await lab.worker.broker.promote([IN], limit=1)
+    await Edges(lab.worker.broker).promote([IN], limit=1)
 
 
 @calls(scripts.MAKE_GROUPS)
 async def _(lab: Lab) -> None:
-    await lab.worker.broker.ensure_groups([*EDGES, NEW])
+    await Edges(lab.worker.broker).ensure_groups([*EDGES, NEW])
 
 
 @calls(scripts.REGISTER)
 async def _(lab: Lab) -> None:
-    await lab.worker.broker.register("third", {}, lease_ms=60_000, heartbeat="1")
+    await Workers(lab.worker.broker).register("third", {}, lease_ms=60_000, heartbeat="1")
 
 
 @calls(scripts.RETIRE)
 async def _(lab: Lab) -> None:
     await lab.leave()
-    await lab.other.broker.retire(lab.other.name, EDGES)
+    await Workers(lab.other.broker).retire(lab.other.name, EDGES)
 
 
 @calls(scripts.RECORD_DEATH)
 async def _(lab: Lab) -> None:
-    await lab.worker.broker.record_death(lab.other.name, "killed")
+    await Workers(lab.worker.broker).record_death(lab.other.name, "killed")
 
 
 @calls(scripts.STRIKE_OFF)
 async def _(lab: Lab) -> None:
-    await lab.worker.broker.record_death(lab.other.name, "killed")
+    await Workers(lab.worker.broker).record_death(lab.other.name, "killed")
     await lab.redis(b"HSET", lab.keys.suspects, b"entry", 1)
-    await lab.worker.broker.forget([lab.other.name])
+    await Workers(lab.worker.broker).forget([lab.other.name])
 
 
 @calls(scripts.RECLAIM)
 async def _(lab: Lab) -> None:
     await lab.leave()
-    taken = await lab.worker.broker.reclaim(IN, lab.other.name, lab.worker.name, limit=2, crashed="killed")
+    taken = await Workers(lab.worker.broker).reclaim(IN, lab.other.name, lab.worker.name, limit=2, crashed="killed")
     assert taken is not None
     assert len(taken.deliveries) == 2
 
@@ -173,7 +176,7 @@ async def _(lab: Lab) -> None:
 async def _(lab: Lab) -> None:
     await lab.redis(b"HSET", lab.keys.stats, b"ok:parse", 5)
     broker = lab.worker.broker
-    await broker.begin_run("new", sources=["source"], signature="s", edges=EDGES, stages=STAGES, fresh=True)
+    await Runs(broker).begin("new", sources=["source"], signature="s", edges=EDGES, stages=STAGES, fresh=True)
     await lab.worker.publish(b"of another worker")
 
 
@@ -187,7 +190,7 @@ async def _(lab: Lab) -> None:
 
 @calls(scripts.TAKE_SOURCE)
 async def _(lab: Lab) -> None:
-    await take_source(lab.worker.broker, "source", lab.worker.name)
+    await Workers(lab.worker.broker).take_source("source", lab.worker.name)
 
 
 @calls(scripts.RECORD_PLAN)
@@ -223,7 +226,7 @@ async def _(lab: Lab) -> None:
 
 @calls(scripts.MOVE_DEAD)
 async def _(lab: Lab) -> None:
-    await repairing.amend(lab.worker.broker, "parse", [((await lab.letters())[0], b"amended")])
+    await StoredLetters(lab.worker.broker, "parse").amend([((await lab.letters())[0], b"amended")])
     await moving.move_stage(lab.worker.broker, "parse", "tidy", {IN: NEW})
 
 
@@ -252,19 +255,19 @@ async def _(lab: Lab) -> None:
 @calls(scripts.BURY)
 async def _(lab: Lab) -> None:
     delivery = await lab.worker.given_one()
-    await repairing.bury(lab.worker.broker, "parse", delivery, DeadLetter("failed", None, delivery.header))
+    await StoredLetters(lab.worker.broker, "parse").bury(delivery, DeadLetter("failed", None, delivery.header))
 
 
 @calls(scripts.AMEND)
 async def _(lab: Lab) -> None:
-    await repairing.amend(lab.worker.broker, "parse", [((await lab.letters())[0], b"amended"), ("1-1", b"gone")])
+    await StoredLetters(lab.worker.broker, "parse").amend([((await lab.letters())[0], b"amended"), ("1-1", b"gone")])
 
 
 @calls(scripts.PUT_BACK)
 async def _(lab: Lab) -> None:
     first, second = await lab.letters()
-    ways = [repairing.WayBack(first, b"m1 - - 0", ""), repairing.WayBack(second, b"m2 - - 0", "", 60_000)]
-    assert await repairing.put_back(lab.worker.broker, "parse", IN, ways) == 2
+    ways = [WayBack(first, b"m1 - - 0", ""), WayBack(second, b"m2 - - 0", "", 60_000)]
+    assert await StoredLetters(lab.worker.broker, "parse").put_back(IN, ways) == 2
 
 
 @calls(scripts.PUT_BACK_KEPT)
@@ -276,18 +279,18 @@ async def _(lab: Lab) -> None:
 
 @calls(scripts.REMOVE_DEAD)
 async def _(lab: Lab) -> None:
-    assert await repairing.remove(lab.worker.broker, "parse", await lab.letters()) == 2
+    assert await StoredLetters(lab.worker.broker, "parse").remove(await lab.letters()) == 2
 
 
 @calls(scripts.RESTORE_DEAD)
 async def _(lab: Lab) -> None:
-    letters = [repairing.Exported(f"t{i}", f"1-{i + 1}", IN, b"m%d - - 0" % i, b"{}", b"{}") for i in range(2)]
-    assert await repairing.restore(lab.worker.broker, "parse", letters) == 2
+    letters = [Exported(f"t{i}", f"1-{i + 1}", IN, b"m%d - - 0" % i, b"{}", b"{}") for i in range(2)]
+    assert await StoredLetters(lab.worker.broker, "parse").restore(letters) == 2
 
 
 @calls(scripts.READ_DEAD)
 async def _(lab: Lab) -> None:
-    await entries_named(lab.worker.broker, "parse", await lab.letters())
+    await StoredLetters(lab.worker.broker, "parse").named(await lab.letters())
 
 
 @calls(scripts.SNAPSHOT)

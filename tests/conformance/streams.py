@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from flowq.broker.keys import Keys
+from flowq.broker.workers import Workers
 from flowq.delivery.message import Delivery
 from tests.conformance.conftest import Command
 from tests.conformance.worker import IN, Worker
@@ -13,7 +14,7 @@ from tests.conformance.worker import IN, Worker
 async def reclaim(taker: Worker, victim: Worker, keys: Keys, redis: Command, *, limit: int = 100) -> Sequence[Delivery]:
     """The lease of the victim has run out, and the taker claims what it had."""
     await redis(b"DEL", keys.lease(victim.name))
-    taken = await taker.broker.reclaim(IN, victim.name, taker.name, limit=limit, heartbeat=None)
+    taken = await Workers(taker.broker).reclaim(IN, victim.name, taker.name, limit=limit, heartbeat=None)
     assert taken is not None
     return taken.deliveries
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flowq.broker.inspection.browse import State, peek
+from flowq.broker.publishing import Publishing
 from flowq.dead_letters.dead_letters import DeadLetters
 from flowq.dead_letters.letter import content_of
 from flowq.dead_letters.lineage import trace
@@ -82,7 +83,7 @@ async def test_a_look_at_edges_that_were_never_used_shows_nothing(worker: Worker
 async def test_a_compressed_message_is_shown_as_it_was(worker: Worker) -> None:
     body, how = packed(b'{"n":1}' + b" " * 2000)
     header = b"big - - 0 e=" + how.encode()
-    await worker.broker.publish(IN, [Output(IN, header, body)])
+    await Publishing(worker.broker).publish(IN, [Output(IN, header, body)])
 
     (_, (sight,)) = await peek(worker.broker, [IN], most=9)
 
@@ -138,7 +139,9 @@ async def test_of_a_message_that_never_was_nothing_is_known(worker: Worker) -> N
 async def test_a_family_is_found_among_thousands(worker: Worker) -> None:
     headers = [Header("m", "m", "-", 0) if n == 2500 else Header.entering(f"x{n}") for n in range(3000)]
     for i in range(0, 3000, 1000):
-        await worker.broker.publish(IN, [Output(IN, header.encode(), b"1") for header in headers[i : i + 1000]])
+        await Publishing(worker.broker).publish(
+            IN, [Output(IN, header.encode(), b"1") for header in headers[i : i + 1000]]
+        )
 
     lineage = await trace(PLAN, worker.broker, "m")
 

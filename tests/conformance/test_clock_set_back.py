@@ -8,7 +8,10 @@ import pytest
 
 from flowq.broker.client.connection import Dialer, UrlDialer
 from flowq.broker.clock import LARGEST_STEP_LET_PASS_MS, follow_clock
+from flowq.broker.edges import Edges
 from flowq.broker.keys import Keys
+from flowq.broker.publishing import Publishing
+from flowq.broker.workers import Workers
 from tests.conformance.conftest import Command
 from tests.conformance.paced import given, sent_to_queue
 from tests.conformance.worker import IN, OUT, PLAN, Worker, output
@@ -56,7 +59,7 @@ async def test_a_step_back_is_told_once(worker: Worker, set_back: Step) -> None:
 async def test_time_that_goes_on_and_small_steps_back_change_nothing(
     worker: Worker, keys: Keys, redis: Command, now_ms: Now
 ) -> None:
-    await worker.broker.publish(IN, [output(IN, b"1")], delay_ms=HOUR_MS)
+    await Publishing(worker.broker).publish(IN, [output(IN, b"1")], delay_ms=HOUR_MS)
     (_, due) = await redis(b"ZRANGE", keys.delayed(IN), 0, -1, b"WITHSCORES")
 
     await redis(b"HSET", keys.clock, b"latest_ms", await now_ms() - HOUR_MS)
@@ -83,7 +86,7 @@ async def test_delayed_messages_are_due_when_they_would_have_been(
 ) -> None:
     n = 2500
     for edge, delay_ms in ((IN, HOUR_MS + 60_000), (OUT, HOUR_MS + 120_000)):
-        await worker.broker.publish(edge, [output(edge, b"%d" % i) for i in range(n)], delay_ms=delay_ms)
+        await Publishing(worker.broker).publish(edge, [output(edge, b"%d" % i) for i in range(n)], delay_ms=delay_ms)
 
     await set_back()
 
@@ -94,11 +97,11 @@ async def test_delayed_messages_are_due_when_they_would_have_been(
 
 
 async def test_what_was_due_while_the_clock_was_ahead_is_promoted_at_once(worker: Worker, set_back: Step) -> None:
-    await worker.broker.publish(IN, [output(IN, b"1")], delay_ms=HOUR_MS - 60_000)
+    await Publishing(worker.broker).publish(IN, [output(IN, b"1")], delay_ms=HOUR_MS - 60_000)
 
     await set_back()
 
-    assert (await worker.broker.promote([IN]))[0] == 1
+    assert (await Edges(worker.broker).promote([IN]))[0] == 1
 
 
 async def test_turns_holds_seen_messages_and_publish_tokens_go_back_as_well(
@@ -121,8 +124,10 @@ async def test_turns_holds_seen_messages_and_publish_tokens_go_back_as_well(
 async def test_the_lease_of_a_dead_worker_lives_no_longer_than_it_would_have(
     worker: Worker, keys: Keys, redis: Command, set_back: Step
 ) -> None:
-    await worker.broker.register("dead", {}, lease_ms=HOUR_MS + 10_000, heartbeat="1")  # as a step back leaves it
-    await worker.broker.register("alive", {}, lease_ms=10_000, heartbeat="1")
+    await Workers(worker.broker).register(
+        "dead", {}, lease_ms=HOUR_MS + 10_000, heartbeat="1"
+    )  # as a step back leaves it
+    await Workers(worker.broker).register("alive", {}, lease_ms=10_000, heartbeat="1")
 
     await set_back()
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import pytest
 
 from flowq.broker.client.connection import Dialer, UrlDialer
+from flowq.broker.publishing import Publishing
 from flowq.runtime.housekeeping.maintenance import Promoter
 from tests.conformance.conftest import Command
 from tests.conformance.worker import IN, Worker, output
@@ -45,7 +46,7 @@ async def test_a_hundred_thousand_delayed_messages_cost_as_many_commands_as_none
     none = await called(worker, redis)
     for _ in range(100):
         messages = [output(IN, b"{}") for _ in range(1000)]
-        await worker.broker.publish(IN, messages, delay_ms=DAY_MS)
+        await Publishing(worker.broker).publish(IN, messages, delay_ms=DAY_MS)
 
     assert (await worker.balance()).delayed == 100_000
     assert 0 < await called(worker, redis) <= none + 20

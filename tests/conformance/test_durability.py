@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 import flowq
 from flowq.broker.open import open_broker
+from flowq.broker.publishing import Publishing
 from flowq.errors import BrokerUnavailable, UsageError
 from tests.conformance.worker import IN, output
 from tests.eventually import eventually
@@ -85,7 +86,7 @@ async def test_without_a_replica_that_confirms_a_push_is_refused_and_says_why(pa
     replica.freeze()
     async with open_broker("lab", redis=primary.url, durability="replicated") as broker:
         with pytest.raises(BrokerUnavailable, match=r"no replica .* has confirmed within 1 s") as refused:
-            await broker.publish(IN, [output(IN, b"1")])
+            await Publishing(broker).publish(IN, [output(IN, b"1")])
     assert "flowq doctor" in refused.value.hint
 
 
@@ -95,11 +96,11 @@ async def test_a_push_known_to_the_primary_alone_is_not_confirmed_over_a_new_con
     primary, replica = pair
     replica.freeze()
     async with open_broker("lab", redis=primary.url) as broker:
-        await broker.publish(IN, [output(IN, b"1")], token="once")
+        await Publishing(broker).publish(IN, [output(IN, b"1")], token="once")
 
     async with open_broker("lab", redis=primary.url, durability="replicated") as broker:
         with pytest.raises(BrokerUnavailable):
-            await broker.publish(IN, [output(IN, b"1")], token="once")
+            await Publishing(broker).publish(IN, [output(IN, b"1")], token="once")
         assert primary.client.xlen(INLET) == 1
 
 

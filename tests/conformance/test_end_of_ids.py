@@ -8,12 +8,13 @@ import pytest
 
 import flowq
 from flowq.broker.client.connection import Dialer
-from flowq.broker.entries import dead_entries
+from flowq.broker.edges import Edges
 from flowq.broker.keys import GROUP, Keys
 from flowq.broker.migration.moving import StillServed, move_edge, move_stage
 from flowq.broker.settling import Settling
+from flowq.broker.workers import Workers
 from flowq.dead_letters.kept import Kept
-from flowq.dead_letters.repairing import WayBack, put_back
+from flowq.dead_letters.stored_letters import StoredLetters, WayBack
 from flowq.delivery.policy import Keep
 from tests.conformance.conftest import Command, SignOn
 from tests.conformance.worker import IN, OUT, Worker, buried, done, output, parse, released, retried
@@ -49,7 +50,7 @@ async def drained(worker: Worker) -> list[bytes]:
     """The bodies of all that comes, each settled; what is delayed is waited for."""
     bodies: list[bytes] = []
     while True:
-        await worker.broker.promote([IN], limit=100)
+        await Edges(worker.broker).promote([IN], limit=100)
         if deliveries := await worker.read():
             bodies += [delivery.body for delivery in deliveries]
             await worker.settle(*map(done, deliveries))
@@ -103,7 +104,7 @@ async def test_what_is_released_tried_again_or_buried_is_kept(
     await worker.settle(settle(delivery))  # type: ignore[arg-type]
 
     if settle is buried:
-        assert len(await dead_entries(worker.broker, "parse")) == 1 + n
+        assert len(await StoredLetters(worker.broker, "parse").read()) == 1 + n
     else:
         outstanding = await redis(b"XLEN", keys.edge(IN)) + await redis(b"ZCARD", keys.delayed(IN))
         assert outstanding == 1 + n
@@ -118,15 +119,15 @@ async def test_delayed_messages_come_back(worker: Worker, keys: Keys, redis: Com
 
 async def test_dead_letters_are_put_back_and_moved(worker: Worker, keys: Keys, redis: Command, ended: Ended) -> None:
     await worker.settle(buried(await worker.given_one()))
-    (letter,) = await dead_entries(worker.broker, "parse")
+    (letter,) = await StoredLetters(worker.broker, "parse").read()
     n = await ended(keys.edge(IN))
-    assert await put_back(worker.broker, "parse", IN, [WayBack(letter.entry_id, letter.header, "")]) == 1
+    assert await StoredLetters(worker.broker, "parse").put_back(IN, [WayBack(letter.entry_id, letter.header, "")]) == 1
     assert await redis(b"XLEN", keys.edge(IN)) == 1 + n
 
     await worker.settle(*map(buried, await worker.read()))
     n += await ended(keys.dead("tidy"))
     await move_stage(worker.broker, "parse", "tidy", {IN: ">tidy"})
-    assert len(await dead_entries(worker.broker, "tidy")) == 1 + n
+    assert len(await StoredLetters(worker.broker, "tidy").read()) == 1 + n
 
 
 async def test_an_edge_is_moved_and_nothing_of_it_lost(
@@ -180,6 +181,6 @@ async def test_what_is_reclaimed_is_buried(
     other = await sign_on("other")
     await redis(b"DEL", keys.lease(worker.name))
 
-    await other.broker.reclaim(IN, worker.name, other.name, limit=9, crashed="killed")
+    await Workers(other.broker).reclaim(IN, worker.name, other.name, limit=9, crashed="killed")
 
-    assert len(await dead_entries(other.broker, "parse")) == 1 + n
+    assert len(await StoredLetters(other.broker, "parse").read()) == 1 + n

@@ -8,9 +8,12 @@ from collections.abc import AsyncIterator
 import pytest
 
 from flowq.broker.client.connection import Dialer, UrlDialer
-from flowq.broker.entries import dead_entries
+from flowq.broker.edges import Edges
 from flowq.broker.keys import Keys
-from flowq.dead_letters.repairing import WayBack, bury, put_back
+from flowq.broker.publishing import Publishing
+from flowq.broker.runs import Runs
+from flowq.broker.workers import Workers
+from flowq.dead_letters.stored_letters import StoredLetters, WayBack
 from flowq.delivery.dead_letter import CRASHES_BEFORE_BURIAL
 from flowq.delivery.settlement import DeadLetter
 from flowq.errors import BrokerUnavailable
@@ -81,18 +84,18 @@ async def test_publishing_to_a_full_memory_is_refused_in_flowqs_words_and_change
     await fill_memory()
 
     with pytest.raises(BrokerUnavailable, match=r"OOM|maxmemory|memory") as refusal:
-        await worker.broker.publish(IN, [output(IN, b"x", dedup="x")], token="t", deduplicated_by="parse")
+        await Publishing(worker.broker).publish(IN, [output(IN, b"x", dedup="x")], token="t", deduplicated_by="parse")
 
     assert refusal.value.hint
     assert await redis(b"EXISTS", keys.published, keys.seen("parse"), keys.stats) == 0
 
 
 async def test_what_is_due_is_promoted_when_memory_is_full(worker: Worker, fill_memory: Command) -> None:
-    await worker.broker.publish(IN, [output(IN, b"x")], delay_ms=1)
+    await Publishing(worker.broker).publish(IN, [output(IN, b"x")], delay_ms=1)
     await fill_memory()
 
     async def moved() -> bool:
-        return (await worker.broker.promote([IN]))[0] == 1
+        return (await Edges(worker.broker).promote([IN]))[0] == 1
 
     await eventually(moved)
 
@@ -104,21 +107,21 @@ async def test_leases_go_on_and_the_dead_are_reclaimed_when_memory_is_full(
     await redis(b"DEL", keys.lease(worker.name))
     await fill_memory()
 
-    assert await other.broker.renew(other.name, lease_ms=60_000, heartbeat="2")
-    assert (await other.broker.leases([other.name]))[other.name] == "2"
-    taken = await other.broker.reclaim(IN, worker.name, other.name, limit=10)
+    assert await Workers(other.broker).renew(other.name, lease_ms=60_000, heartbeat="2")
+    assert (await Workers(other.broker).leases([other.name]))[other.name] == "2"
+    taken = await Workers(other.broker).reclaim(IN, worker.name, other.name, limit=10)
     assert taken is not None
     assert len(taken.deliveries) == 1
-    await other.broker.retire(other.name, EDGES, reason="in a hurry")
-    assert other.name in await worker.broker.death_records()
+    await Workers(other.broker).retire(other.name, EDGES, reason="in a hurry")
+    assert other.name in await Workers(worker.broker).death_records()
 
 
 async def test_a_worker_can_sign_on_when_memory_is_full(worker: Worker, fill_memory: Command) -> None:
     await fill_memory()
 
-    await worker.broker.register("late", {}, lease_ms=60_000, heartbeat="1")
+    await Workers(worker.broker).register("late", {}, lease_ms=60_000, heartbeat="1")
 
-    assert "late" in await worker.broker.registered_workers()
+    assert "late" in await Workers(worker.broker).registered()
 
 
 async def test_what_kills_its_workers_is_buried_when_memory_is_full(
@@ -130,7 +133,9 @@ async def test_what_kills_its_workers_is_buried_when_memory_is_full(
     await fill_memory()
 
     for victim, heir in zip(victims, heirs, strict=True):
-        await heir.broker.reclaim(IN, victim.name, heir.name, limit=10, heartbeat="1", crashed="died of SIGKILL")
+        await Workers(heir.broker).reclaim(
+            IN, victim.name, heir.name, limit=10, heartbeat="1", crashed="died of SIGKILL"
+        )
 
     assert (await worker.balance()).dead == 1
 
@@ -142,7 +147,7 @@ async def test_what_fails_after_it_was_acknowledged_is_buried_when_memory_is_ful
     await worker.settle(done(delivery))
     await fill_memory()
 
-    await bury(worker.broker, "parse", delivery, DeadLetter("failed", None, delivery.header))
+    await StoredLetters(worker.broker, "parse").bury(delivery, DeadLetter("failed", None, delivery.header))
 
     assert (await worker.balance()).dead == 1
 
@@ -150,17 +155,17 @@ async def test_what_fails_after_it_was_acknowledged_is_buried_when_memory_is_ful
 async def test_a_death_is_recorded_when_memory_is_full(worker: Worker, other: Worker, fill_memory: Command) -> None:
     await fill_memory()
 
-    await other.broker.record_death(worker.name, "died of SIGKILL")
+    await Workers(other.broker).record_death(worker.name, "died of SIGKILL")
 
-    assert worker.name in await other.broker.death_records()
+    assert worker.name in await Workers(other.broker).death_records()
 
 
 async def test_dead_letters_can_be_put_back_when_memory_is_full(worker: Worker, fill_memory: Command) -> None:
     await worker.settle(buried(await worker.given_one(b"body")))
-    (letter,) = await dead_entries(worker.broker, "parse")
+    (letter,) = await StoredLetters(worker.broker, "parse").read()
     await fill_memory()
 
-    assert await put_back(worker.broker, "parse", IN, [WayBack(letter.entry_id, letter.header, "")]) == 1
+    assert await StoredLetters(worker.broker, "parse").put_back(IN, [WayBack(letter.entry_id, letter.header, "")]) == 1
 
     assert (await worker.read_one()).body == b"body"
 
@@ -190,12 +195,12 @@ async def test_a_server_that_refuses_to_write_is_not_available_whatever_is_asked
     broker = worker.broker
 
     for asking in (
-        broker.renew(worker.name, lease_ms=1000, heartbeat="2"),
-        broker.publish(IN, [output(IN, b"x")]),
-        broker.reclaim(IN, other.name, worker.name, limit=1, heartbeat="1"),
-        broker.ensure_groups(["new>edge"]),
-        broker.source_finished("seeds", "s"),
-        broker.begin_run("r", sources=(), signature="", edges=EDGES, stages=()),
+        Workers(broker).renew(worker.name, lease_ms=1000, heartbeat="2"),
+        Publishing(broker).publish(IN, [output(IN, b"x")]),
+        Workers(broker).reclaim(IN, other.name, worker.name, limit=1, heartbeat="1"),
+        Edges(broker).ensure_groups(["new>edge"]),
+        Runs(broker).finish_source("seeds", "s"),
+        Runs(broker).begin("r", sources=(), signature="", edges=EDGES, stages=()),
     ):
         with pytest.raises(BrokerUnavailable, match="replicas"):
             await asking

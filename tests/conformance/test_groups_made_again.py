@@ -7,7 +7,9 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from flowq.broker.client.connection import Dialer, UrlDialer
+from flowq.broker.edges import Edges
 from flowq.broker.keys import Keys
+from flowq.broker.workers import Workers
 from flowq.delivery.message import Delivery
 from tests.conformance.conftest import Command, SignOn
 from tests.conformance.worker import IN, OUT, Worker, done, output
@@ -107,25 +109,25 @@ async def test_a_worker_whose_group_was_made_again_is_not_registered_any_more(
 
     await other.read()
 
-    assert not await worker.broker.renew(worker.name, lease_ms=1000, heartbeat="2")
+    assert not await Workers(worker.broker).renew(worker.name, lease_ms=1000, heartbeat="2")
 
 
 async def test_the_group_of_a_new_edge_takes_no_workers_name_away(worker: Worker) -> None:
-    await worker.broker.ensure_groups(["new>edge"])
+    await Edges(worker.broker).ensure_groups(["new>edge"])
 
-    assert await worker.broker.renew(worker.name, lease_ms=1000, heartbeat="2")
+    assert await Workers(worker.broker).renew(worker.name, lease_ms=1000, heartbeat="2")
 
 
 async def test_workers_of_other_edges_keep_their_names(worker: Worker, keys: Keys, redis: Command) -> None:
-    await worker.broker.register("elsewhere", {"edges": [OUT]}, lease_ms=1000, heartbeat="1")
-    await worker.broker.register("here", {"edges": [IN, OUT]}, lease_ms=1000, heartbeat="1")
+    await Workers(worker.broker).register("elsewhere", {"edges": [OUT]}, lease_ms=1000, heartbeat="1")
+    await Workers(worker.broker).register("here", {"edges": [IN, OUT]}, lease_ms=1000, heartbeat="1")
     await worker.publish(b"1")
     await made_by_another_worker(redis, keys.edge(IN))
 
-    await worker.broker.ensure_groups([IN, OUT])
+    await Edges(worker.broker).ensure_groups([IN, OUT])
 
-    assert await worker.broker.renew("elsewhere", lease_ms=1000, heartbeat="2")
-    assert not await worker.broker.renew("here", lease_ms=1000, heartbeat="2")
+    assert await Workers(worker.broker).renew("elsewhere", lease_ms=1000, heartbeat="2")
+    assert not await Workers(worker.broker).renew("here", lease_ms=1000, heartbeat="2")
 
 
 async def test_a_worker_that_comes_later_and_reads_on_makes_nobody_change_names(
@@ -138,5 +140,5 @@ async def test_a_worker_that_comes_later_and_reads_on_makes_nobody_change_names(
     await later.read(4)
     await worker.read(4)
 
-    assert await worker.broker.renew(worker.name, lease_ms=1000, heartbeat="2")
-    assert await later.broker.renew(later.name, lease_ms=1000, heartbeat="2")
+    assert await Workers(worker.broker).renew(worker.name, lease_ms=1000, heartbeat="2")
+    assert await Workers(later.broker).renew(later.name, lease_ms=1000, heartbeat="2")

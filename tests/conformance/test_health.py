@@ -8,10 +8,11 @@ import os
 import pytest
 
 from flowq.broker.client.connection import Dialer, UrlDialer
-from flowq.broker.heartbeat import heartbeat
+from flowq.broker.edges import Edges
 from flowq.broker.keys import Keys
 from flowq.broker.reader import Reader
 from flowq.broker.redis_streams import Broker
+from flowq.broker.workers import Workers, heartbeat
 from flowq.monitoring.worker_health import Doctor, workers_of
 from flowq.runtime.identity import process_facts
 from tests.conformance.worker import Worker
@@ -20,7 +21,7 @@ from tests.eventually import eventually
 
 async def sign_on(worker: Worker, *, silent_seconds: float = 0.0, lease_ms: int = 60_000) -> None:
     text = heartbeat(1, silent_seconds)
-    await worker.broker.register("w1", process_facts(), lease_ms=lease_ms, heartbeat=text)
+    await Workers(worker.broker).register("w1", process_facts(), lease_ms=lease_ms, heartbeat=text)
 
 
 @pytest.mark.parametrize(("silent_seconds", "is_well"), [(0.0, True), (29.0, True), (31.0, False)])
@@ -70,7 +71,7 @@ async def test_without_redis_a_process_is_alive_but_not_ready() -> None:
 async def test_a_reader_without_an_answer_grows_silent_until_it_has_one(real_dialer: Dialer, keys: Keys) -> None:
     worker = await Worker.sign_on(real_dialer, keys, "first")
     reader = Reader(worker.broker, [">parse"])
-    await worker.broker.ensure_groups([">parse"])
+    await Edges(worker.broker).ensure_groups([">parse"])
     assert reader.silent_seconds == 0
 
     reading = asyncio.create_task(reader.read("w1", count=1, block_ms=10_000))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from flowq.broker.flow_control.limiter import Reservation, Verdict, held_keys
+from flowq.broker.workers import Workers
 from flowq.delivery.policy import Rate
 from tests.conformance.paced import FAST, QUEUES, asked, done, given, limiter, sent_to_queue
 from tests.conformance.worker import IN, Worker
@@ -83,7 +84,7 @@ async def test_another_message_tries_when_the_worker_of_the_first_has_died(worke
     await mine.call([], [], sweep=True)
     assert await worker.read() == []
 
-    await other.broker.retire(other.name, [IN])
+    await Workers(other.broker).retire(other.name, [IN])
     await mine.call([], [], sweep=True)
 
     (called,) = await worker.read()

@@ -16,7 +16,9 @@ from flowq import Pipeline, Reject, Retry, source, stage
 from flowq.broker.client.connection import Dialer, UrlDialer
 from flowq.broker.client.memory import MemoryDialer
 from flowq.broker.keys import Keys
+from flowq.broker.publishing import Publishing
 from flowq.broker.redis_streams import Broker
+from flowq.broker.workers import Workers
 from flowq.delivery.message import Header
 from flowq.delivery.settlement import Output
 from flowq.errors import NotFound
@@ -107,7 +109,7 @@ async def work_off(plan: Plan, broker: Broker) -> None:
 
 async def push(broker: Broker, edge: str, *bodies: bytes) -> None:
     outputs = [Output(edge, Header.entering(f"m{i}").encode(), body) for i, body in enumerate(bodies)]
-    await broker.publish(edge, outputs)
+    await Publishing(broker).publish(edge, outputs)
 
 
 # State
@@ -138,8 +140,8 @@ async def test_the_balance_counts_what_the_run_did(broker: Broker) -> None:
 
 async def test_workers_are_those_whose_lease_lives(broker: Broker) -> None:
     for name in ("here:1", "there:2"):
-        await broker.register(name, {"pid": 7, "stages": ["kept"]}, lease_ms=60_000, heartbeat="1")
-    await broker.record_death("there:2", "killed")
+        await Workers(broker).register(name, {"pid": 7, "stages": ["kept"]}, lease_ms=60_000, heartbeat="1")
+    await Workers(broker).record_death("there:2", "killed")
 
     workers = await Inspector(numbers(), broker).workers()
 

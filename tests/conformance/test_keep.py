@@ -7,12 +7,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from flowq.broker.balance import balance_of
+from flowq.broker.entries import Entries
+from flowq.broker.records import DeadEntry
+from flowq.broker.redis_streams import Broker
+from flowq.broker.runs import Runs, balance_of
 from flowq.broker.settling import Settling
 from flowq.dead_letters.condition import Condition
 from flowq.dead_letters.kept import Kept, NotKept
 from flowq.dead_letters.lineage import trace
-from flowq.dead_letters.repairing import kept_entries
 from flowq.delivery.message import Delivery
 from flowq.delivery.policy import Keep
 from flowq.graph.compilation.plan import Plan
@@ -29,6 +31,10 @@ def keeping(keep: Keep) -> Plan:
 
 
 LAST_HOUR = keeping(Keep(1000, 3_600_000))
+
+
+async def kept_entries(broker: Broker) -> list[DeadEntry]:
+    return await Entries(broker, broker.keys.kept("parse")).after("", limit=1000, bodies="all")
 
 
 @pytest.fixture
@@ -53,7 +59,7 @@ async def test_what_succeeded_and_what_was_filtered_is_kept_and_nothing_else(kee
 
     await keeper.settle(done(one), filtered(two), retried(three), buried(four))
 
-    kept = await kept_entries(keeper.broker, "parse")
+    kept = await kept_entries(keeper.broker)
     assert [(entry.header, entry.body) for entry in kept] == [(one.header_bytes, b"1"), (two.header_bytes, b"2")]
 
 
@@ -72,7 +78,7 @@ async def test_a_settlement_sent_twice_keeps_once(keeper: Worker) -> None:
     await keeper.settle(done(delivery))
     await keeper.settle(done(delivery))
 
-    assert len(await kept_entries(keeper.broker, "parse")) == 1
+    assert len(await kept_entries(keeper.broker)) == 1
 
 
 async def test_no_more_is_kept_than_was_asked_for(worker: Worker) -> None:
@@ -83,7 +89,7 @@ async def test_no_more_is_kept_than_was_asked_for(worker: Worker) -> None:
     await settling.close()
 
     # Redis trims whole nodes of 100 entries.
-    assert 200 <= len(await kept_entries(worker.broker, "parse")) <= 300
+    assert 200 <= len(await kept_entries(worker.broker)) <= 300
 
 
 async def test_what_is_older_than_was_asked_for_is_dropped(worker: Worker, redis: Command) -> None:
@@ -94,7 +100,7 @@ async def test_what_is_older_than_was_asked_for_is_dropped(worker: Worker, redis
     await settling.settle("parse", IN, [done(await worker.read_one())], worker=worker.name)
     await settling.close()
 
-    assert len(await kept_entries(worker.broker, "parse")) <= 101
+    assert len(await kept_entries(worker.broker)) <= 101
 
 
 async def test_kept_messages_run_again_with_their_ids_and_once_however_often_they_are_asked_for(
@@ -137,6 +143,6 @@ async def test_a_kept_message_is_traced_as_done(keeper: Worker) -> None:
 async def test_a_fresh_run_forgets_what_was_kept(keeper: Worker) -> None:
     await settle(keeper, 1)
 
-    await keeper.broker.begin_run("r2", sources=(), signature="", edges=[IN], stages=["parse"], fresh=True)
+    await Runs(keeper.broker).begin("r2", sources=(), signature="", edges=[IN], stages=["parse"], fresh=True)
 
-    assert await kept_entries(keeper.broker, "parse") == []
+    assert await kept_entries(keeper.broker) == []

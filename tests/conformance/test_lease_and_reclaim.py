@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import pytest
 
-from flowq.broker.entries import dead_entries
 from flowq.broker.keys import Keys
+from flowq.broker.workers import Workers
+from flowq.dead_letters.stored_letters import StoredLetters
 from flowq.delivery.dead_letter import CRASHES_BEFORE_BURIAL
 from tests.conformance.conftest import Command, SignOn
 from tests.conformance.worker import EDGES, IN, OUT, Worker, done
 
 
 async def names_on(worker: Worker, edge: str = IN) -> set[str]:
-    return (await worker.broker.consumers_of([edge]))[edge]
+    return (await Workers(worker.broker).consumers_of([edge]))[edge]
 
 
 # The lease
 
 
 async def test_a_lease_lives_as_long_as_it_is_told_to(worker: Worker, keys: Keys, redis: Command) -> None:
-    await worker.broker.register("mayfly", {}, lease_ms=5000, heartbeat="1")
+    await Workers(worker.broker).register("mayfly", {}, lease_ms=5000, heartbeat="1")
 
     assert 4000 < await redis(b"PTTL", keys.lease("mayfly")) <= 5000
-    assert await worker.broker.renew("mayfly", lease_ms=60_000, heartbeat="2")
+    assert await Workers(worker.broker).renew("mayfly", lease_ms=60_000, heartbeat="2")
     assert 59_000 < await redis(b"PTTL", keys.lease("mayfly")) <= 60_000
-    assert await worker.broker.leases(["mayfly", "nobody"]) == {"mayfly": "2", "nobody": None}
+    assert await Workers(worker.broker).leases(["mayfly", "nobody"]) == {"mayfly": "2", "nobody": None}
 
 
 async def test_a_lease_that_ran_out_comes_back_with_the_next_renewal(
@@ -32,15 +33,15 @@ async def test_a_lease_that_ran_out_comes_back_with_the_next_renewal(
 ) -> None:
     await redis(b"DEL", keys.lease(worker.name))
 
-    assert await worker.broker.renew(worker.name, lease_ms=1000, heartbeat="2")
+    assert await Workers(worker.broker).renew(worker.name, lease_ms=1000, heartbeat="2")
 
     assert await redis(b"GET", keys.lease(worker.name)) == b"2"
 
 
 async def test_what_a_worker_tells_of_itself_is_found_under_its_name(worker: Worker) -> None:
-    await worker.broker.register("told", {"pid": 7, "stages": ["parse"]}, lease_ms=1000, heartbeat="1")
+    await Workers(worker.broker).register("told", {"pid": 7, "stages": ["parse"]}, lease_ms=1000, heartbeat="1")
 
-    registered = await worker.broker.registered_workers()
+    registered = await Workers(worker.broker).registered()
 
     assert registered["told"] == {"worker": "told", "pid": 7, "stages": ["parse"]}
 
@@ -51,22 +52,22 @@ async def test_what_a_worker_tells_of_itself_is_found_under_its_name(worker: Wor
 async def test_the_living_are_not_reclaimed(worker: Worker, other: Worker) -> None:
     await worker.given_one()
 
-    assert await other.broker.reclaim(IN, worker.name, other.name, limit=10) is None
-    assert worker.name in await worker.broker.registered_workers()
+    assert await Workers(other.broker).reclaim(IN, worker.name, other.name, limit=10) is None
+    assert worker.name in await Workers(worker.broker).registered()
     assert len(await worker.reader.own_pending(worker.name)) == 1
 
 
 async def test_a_lease_that_changed_since_the_last_look_protects(worker: Worker, other: Worker) -> None:
     await worker.given_one()
-    await worker.broker.renew(worker.name, lease_ms=60_000, heartbeat="2")
+    await Workers(worker.broker).renew(worker.name, lease_ms=60_000, heartbeat="2")
 
-    assert await other.broker.reclaim(IN, worker.name, other.name, limit=10, heartbeat="1") is None
+    assert await Workers(other.broker).reclaim(IN, worker.name, other.name, limit=10, heartbeat="1") is None
 
 
 async def test_a_lease_that_has_not_changed_since_the_last_look_does_not(worker: Worker, other: Worker) -> None:
     await worker.given_one(b"left")
 
-    taken = await other.broker.reclaim(IN, worker.name, other.name, limit=10, heartbeat="1")
+    taken = await Workers(other.broker).reclaim(IN, worker.name, other.name, limit=10, heartbeat="1")
 
     assert taken is not None
     assert [delivery.body for delivery in taken.deliveries] == [b"left"]
@@ -76,8 +77,8 @@ async def test_a_lease_that_has_not_changed_since_the_last_look_does_not(worker:
 async def test_nobody_reclaims_from_himself(heartbeat: str | None, worker: Worker) -> None:
     await worker.given_one()
 
-    assert await worker.broker.reclaim(IN, worker.name, worker.name, limit=10, heartbeat=heartbeat) is None
-    assert worker.name in await worker.broker.registered_workers()
+    assert await Workers(worker.broker).reclaim(IN, worker.name, worker.name, limit=10, heartbeat=heartbeat) is None
+    assert worker.name in await Workers(worker.broker).registered()
 
 
 async def test_what_the_dead_left_goes_to_whoever_reclaims_it(
@@ -87,7 +88,7 @@ async def test_what_the_dead_left_goes_to_whoever_reclaims_it(
     left = await worker.read(2)
     await redis(b"DEL", keys.lease(worker.name))
 
-    taken = await other.broker.reclaim(IN, worker.name, other.name, limit=10)
+    taken = await Workers(other.broker).reclaim(IN, worker.name, other.name, limit=10)
 
     assert taken is not None
     assert not taken.finished
@@ -105,10 +106,10 @@ async def test_the_step_that_claims_takes_the_registration_away(
     await worker.given_one()
     await redis(b"DEL", keys.lease(worker.name))
 
-    await other.broker.reclaim(IN, worker.name, other.name, limit=10)
+    await Workers(other.broker).reclaim(IN, worker.name, other.name, limit=10)
 
-    assert set(await other.broker.registered_workers()) == {other.name}
-    assert not await worker.broker.renew(worker.name, lease_ms=1000, heartbeat="2")
+    assert set(await Workers(other.broker).registered()) == {other.name}
+    assert not await Workers(worker.broker).renew(worker.name, lease_ms=1000, heartbeat="2")
 
 
 async def test_a_name_with_nothing_left_disappears(worker: Worker, other: Worker, keys: Keys, redis: Command) -> None:
@@ -116,7 +117,7 @@ async def test_a_name_with_nothing_left_disappears(worker: Worker, other: Worker
     await worker.read()
     await redis(b"DEL", keys.lease(worker.name))
 
-    taken = [await other.broker.reclaim(IN, worker.name, other.name, limit=2) for _ in range(3)]
+    taken = [await Workers(other.broker).reclaim(IN, worker.name, other.name, limit=2) for _ in range(3)]
 
     assert [len(part.deliveries) for part in taken if part] == [2, 1, 0]
     assert [part.finished for part in taken if part] == [False, False, True]
@@ -130,7 +131,7 @@ async def test_a_worker_that_is_not_registered_reclaims_nothing(
     await redis(b"DEL", keys.lease(worker.name))
     await redis(b"HDEL", keys.workers, other.name)
 
-    assert await other.broker.reclaim(IN, worker.name, other.name, limit=10) is None
+    assert await Workers(other.broker).reclaim(IN, worker.name, other.name, limit=10) is None
     assert len(await worker.reader.own_pending(worker.name)) == 1
 
 
@@ -142,8 +143,8 @@ async def test_two_that_reclaim_at_once_share_what_was_left(
     await worker.read()
     await redis(b"DEL", keys.lease(worker.name))
 
-    first = await other.broker.reclaim(IN, worker.name, other.name, limit=4)
-    second = await third.broker.reclaim(IN, worker.name, third.name, limit=100)
+    first = await Workers(other.broker).reclaim(IN, worker.name, other.name, limit=4)
+    second = await Workers(third.broker).reclaim(IN, worker.name, third.name, limit=100)
 
     assert first is not None
     assert second is not None
@@ -163,7 +164,7 @@ async def test_there_is_nothing_to_reclaim_where_redis_has_forgotten(
     else:
         await redis(b"DEL", keys.edge(IN))
 
-    taken = await other.broker.reclaim(IN, worker.name, other.name, limit=10)
+    taken = await Workers(other.broker).reclaim(IN, worker.name, other.name, limit=10)
 
     assert taken is not None
     assert (list(taken.deliveries), taken.finished) == ([], True)
@@ -177,7 +178,7 @@ async def test_a_message_deleted_by_hand_does_not_keep_a_dead_name_alive(
     await redis(b"DEL", keys.lease(worker.name))
 
     for _ in range(2):
-        taken = await other.broker.reclaim(IN, worker.name, other.name, limit=10)
+        taken = await Workers(other.broker).reclaim(IN, worker.name, other.name, limit=10)
         assert taken is not None
         await other.settle(*[done(left) for left in taken.deliveries])
 
@@ -190,8 +191,8 @@ async def test_a_message_deleted_by_hand_does_not_keep_a_dead_name_alive(
 
 async def crash(victim: Worker, taker: Worker, how: str = "died of SIGKILL") -> list[bytes]:
     """The victim dies, and the taker is given what it was at."""
-    await taker.broker.record_death(victim.name, how)
-    taken = await taker.broker.reclaim(IN, victim.name, taker.name, limit=100, crashed=how)
+    await Workers(taker.broker).record_death(victim.name, how)
+    taken = await Workers(taker.broker).reclaim(IN, victim.name, taker.name, limit=100, crashed=how)
     assert taken is not None
     return [delivery.body for delivery in taken.deliveries]
 
@@ -209,7 +210,7 @@ async def test_a_message_is_buried_in_the_step_in_which_its_last_worker_is_recla
 
     assert await crash(victim, worker) == []
 
-    (letter,) = await dead_entries(worker.broker, "parse")
+    (letter,) = await StoredLetters(worker.broker, "parse").read()
     assert (letter.body, letter.edge, letter.info["reason"]) == (b"poison", IN, "crash")
     assert "SIGKILL" in letter.info["error"]
     assert (await worker.balance()).dead == 1
@@ -223,7 +224,7 @@ async def test_a_message_whose_suspicion_was_cleared_starts_counting_anew(worker
         heir = await sign_on(f"victim {n}")
         assert await crash(victim, heir) == [b"healthy"]
         (delivery,) = await heir.reader.own_pending(heir.name)
-        await heir.broker.clear_suspicion(delivery)
+        await Workers(heir.broker).clear_suspicion(delivery)
         victim = heir
 
     assert (await worker.balance()).running == 1
@@ -238,7 +239,7 @@ async def test_a_worker_that_fell_silent_did_not_crash(
     for n in range(1, 3 * CRASHES_BEFORE_BURIAL):
         heir = await sign_on(f"victim {n}")
         await redis(b"DEL", keys.lease(victim.name))
-        taken = await heir.broker.reclaim(IN, victim.name, heir.name, limit=100)
+        taken = await Workers(heir.broker).reclaim(IN, victim.name, heir.name, limit=100)
         assert taken is not None
         assert len(taken.deliveries) == 1
         victim = heir
@@ -257,7 +258,7 @@ async def test_a_foreign_entry_that_kills_its_workers_is_buried_with_its_fields_
 
     await crash(victim, worker)
 
-    (letter,) = await dead_entries(worker.broker, "parse")
+    (letter,) = await StoredLetters(worker.broker, "parse").read()
     assert (letter.body, letter.foreign) == (b"poison", {b"trace": b"abc"})
     balance = await worker.balance()
     assert (balance.entered, balance.dead) == (1, 1)
@@ -269,21 +270,21 @@ async def test_a_foreign_entry_that_kills_its_workers_is_buried_with_its_fields_
 async def test_a_worker_that_signs_off_leaves_no_name_behind(worker: Worker, other: Worker) -> None:
     await worker.settle(done(await worker.given_one()))
 
-    assert await worker.broker.retire(worker.name, EDGES) == 0
+    assert await Workers(worker.broker).retire(worker.name, EDGES) == 0
 
     assert worker.name not in await names_on(other)
-    assert worker.name not in await other.broker.registered_workers()
-    assert await other.broker.leases([worker.name]) == {worker.name: None}
-    assert await other.broker.death_records() == {}
+    assert worker.name not in await Workers(other.broker).registered()
+    assert await Workers(other.broker).leases([worker.name]) == {worker.name: None}
+    assert await Workers(other.broker).death_records() == {}
 
 
 async def test_a_name_with_something_pending_stays_and_has_a_death_record(worker: Worker, other: Worker) -> None:
     await worker.given_one(b"left")
 
-    assert await worker.broker.retire(worker.name, EDGES, reason="stopped in a hurry") == 1
+    assert await Workers(worker.broker).retire(worker.name, EDGES, reason="stopped in a hurry") == 1
 
-    assert await other.broker.death_records() == {worker.name: "stopped in a hurry"}
-    taken = await other.broker.reclaim(IN, worker.name, other.name, limit=10)
+    assert await Workers(other.broker).death_records() == {worker.name: "stopped in a hurry"}
+    taken = await Workers(other.broker).reclaim(IN, worker.name, other.name, limit=10)
     assert taken is not None
     assert [delivery.body for delivery in taken.deliveries] == [b"left"]
 
@@ -292,22 +293,22 @@ async def test_signing_off_from_edges_that_are_gone_is_no_error(worker: Worker, 
     await redis(b"XGROUP", b"DESTROY", keys.edge(IN), b"flowq")
     await redis(b"DEL", keys.edge(OUT))
 
-    assert await worker.broker.retire(worker.name, EDGES) == 0
+    assert await Workers(worker.broker).retire(worker.name, EDGES) == 0
 
 
 async def test_a_death_record_ends_the_lease(worker: Worker, other: Worker) -> None:
     await worker.given_one()
 
-    await other.broker.record_death(worker.name, "died of SIGSEGV")
+    await Workers(other.broker).record_death(worker.name, "died of SIGSEGV")
 
-    assert await other.broker.death_records() == {worker.name: "died of SIGSEGV"}
-    assert await other.broker.reclaim(IN, worker.name, other.name, limit=10) is not None
+    assert await Workers(other.broker).death_records() == {worker.name: "died of SIGSEGV"}
+    assert await Workers(other.broker).reclaim(IN, worker.name, other.name, limit=10) is not None
 
 
 async def test_who_is_forgotten_is_neither_registered_nor_recorded_dead(worker: Worker, other: Worker) -> None:
-    await other.broker.record_death(worker.name, "died of SIGKILL")
+    await Workers(other.broker).record_death(worker.name, "died of SIGKILL")
 
-    await other.broker.forget([worker.name])
+    await Workers(other.broker).forget([worker.name])
 
-    assert await other.broker.death_records() == {}
-    assert set(await other.broker.registered_workers()) == {other.name}
+    assert await Workers(other.broker).death_records() == {}
+    assert set(await Workers(other.broker).registered()) == {other.name}

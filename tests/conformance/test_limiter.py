@@ -6,8 +6,10 @@ from itertools import pairwise
 
 import pytest
 
+from flowq.broker.edges import Edges
 from flowq.broker.flow_control.limiter import Reservation, Verdict
 from flowq.broker.keys import Keys
+from flowq.broker.workers import Workers
 from flowq.delivery.policy import Rate
 from tests.conformance.conftest import Command
 from tests.conformance.paced import FAST, QUEUES, SOON_SECONDS, asked, done, given, limiter, sent_to_queue
@@ -71,7 +73,7 @@ async def test_the_slots_of_a_worker_lapse_with_its_registration(worker: Worker,
     await asked(limiter(other, rate), other, deliveries[0])
     assert await asked(limiter(worker, rate), worker, deliveries[1]) == [QUEUES]
 
-    await other.broker.retire(other.name, [IN])
+    await Workers(other.broker).retire(other.name, [IN])
 
     assert not (await asked(limiter(worker, rate), worker, deliveries[1]))[0].must_queue
     assert await asked(limiter(worker, rate), worker, deliveries[2]) == [QUEUES]
@@ -83,7 +85,7 @@ async def test_the_slots_of_a_worker_that_is_known_to_be_dead_lapse_at_once(work
     rate = Rate(FAST, concurrency=1)
     await asked(limiter(other, rate), other, deliveries[0])
 
-    await worker.broker.record_death(other.name, "crash: died of SIGSEGV")
+    await Workers(worker.broker).record_death(other.name, "crash: died of SIGSEGV")
 
     assert await asked(limiter(worker, rate), worker, deliveries[1]) == [Reservation()]
 
@@ -93,7 +95,7 @@ async def test_a_worker_that_is_not_registered_any_more_is_given_no_turn_and_no_
 ) -> None:
     deliveries = await given(worker, 3)
     rate = Rate(FAST, concurrency=1)
-    await other.broker.retire(other.name, [IN])  # it was taken for dead, and does not know it yet
+    await Workers(other.broker).retire(other.name, [IN])  # it was taken for dead, and does not know it yet
 
     (turn,) = await asked(limiter(other, rate), other, deliveries[0])
 
@@ -113,7 +115,7 @@ async def test_who_queues_is_delayed_and_is_called_in_order_when_a_slot_is_free(
         await sent_to_queue(worker, delivery)
 
     assert (await worker.balance()).delayed == 3
-    assert (await worker.broker.promote([IN]))[0] == 0
+    assert (await Edges(worker.broker).promote([IN]))[0] == 0
     assert await paced.call([], ["a"], sweep=True) == []
     assert await worker.read() == []
 
@@ -131,7 +133,7 @@ async def test_a_sweep_calls_those_whom_nobody_else_would(worker: Worker, other:
     await asked(limiter(other, rate), other, deliveries[0])
     await sent_to_queue(worker, deliveries[1])
     await sent_to_queue(worker, deliveries[2], key="a longer key")
-    await other.broker.retire(other.name, [IN])
+    await Workers(other.broker).retire(other.name, [IN])
 
     await limiter(worker, rate).call([], [], sweep=True)
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import flowq
-from flowq.broker.entries import dead_entries
 from flowq.broker.keys import GROUP, Keys
 from flowq.broker.migration.moving import move_edge, move_stage
 from flowq.broker.records import deliveries_of
 from flowq.broker.settling import Settling
+from flowq.broker.workers import Workers
 from flowq.dead_letters.kept import Kept
 from flowq.dead_letters.purging import purge
-from flowq.dead_letters.repairing import WayBack, put_back
+from flowq.dead_letters.stored_letters import StoredLetters, WayBack
 from flowq.delivery.dead_letter import CRASHES_BEFORE_BURIAL
 from flowq.delivery.policy import Keep
 from tests.conformance.conftest import Command, SignOn
@@ -28,7 +28,7 @@ async def added(redis: Command, keys: Keys, *, first: bytes = b"an earlier body"
 
 
 async def letter_of(worker: Worker, stage: str = "parse") -> dict[bytes, bytes]:
-    (letter,) = await dead_entries(worker.broker, stage)
+    (letter,) = await StoredLetters(worker.broker, stage).read()
     return {**letter.foreign, b"b": letter.body or b""}
 
 
@@ -55,8 +55,8 @@ async def test_it_dies_goes_back_dies_again_and_moves_with_its_stage(
     await worker.settle(buried(await worker.read_one()))
     assert await letter_of(worker) == WHOLE
 
-    (letter,) = await dead_entries(worker.broker, "parse")
-    assert await put_back(worker.broker, "parse", IN, [WayBack(letter.entry_id, letter.header, "")]) == 1
+    (letter,) = await StoredLetters(worker.broker, "parse").read()
+    assert await StoredLetters(worker.broker, "parse").put_back(IN, [WayBack(letter.entry_id, letter.header, "")]) == 1
     delivery = await worker.read_one()
     assert delivery.body == WHOLE[b"b"]
     await worker.settle(released(delivery))
@@ -79,7 +79,7 @@ async def test_it_is_buried_when_its_workers_have_crashed(
             (held,) = await worker.reader.own_pending(worker.name)
             await redis(b"XCLAIM", keys.edge(IN), GROUP, victim.name, 0, held.entry_id)
         await redis(b"DEL", keys.lease(victim.name))
-        await worker.broker.reclaim(IN, victim.name, worker.name, limit=9, crashed="killed")
+        await Workers(worker.broker).reclaim(IN, victim.name, worker.name, limit=9, crashed="killed")
 
     assert await letter_of(worker) == WHOLE
     assert (await worker.balance()).entered == 1

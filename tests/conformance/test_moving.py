@@ -7,8 +7,10 @@ import contextlib
 
 import pytest
 
+from flowq.broker.edges import Edges
 from flowq.broker.keys import Keys
 from flowq.broker.migration.moving import StillServed, call_all, move_edge, move_stage
+from flowq.broker.publishing import Publishing
 from flowq.broker.redis_streams import Broker
 from tests.conformance.conftest import Command
 from tests.conformance.worker import IN, OUT, Worker, buried, done, output, retried
@@ -48,7 +50,7 @@ async def test_what_waits_what_a_dead_worker_ran_and_what_is_delayed_moves_with_
     assert await bodies(redis, keys.edge(NEW)) == [b"foreign", b"ran", b"waits"]
     assert await redis(b"ZRANGE", keys.delayed(NEW), b"0", b"-1", b"WITHSCORES") == due
     assert (await redis(b"HVALS", keys.delayed_bodies(NEW)))[0].endswith(b"\ndelayed")
-    assert await worker.broker.outstanding([IN, NEW]) == {IN: 0, NEW: 4}
+    assert await Edges(worker.broker).outstanding([IN, NEW]) == {IN: 0, NEW: 4}
     assert [await counter(redis, keys, f"in:{edge}") for edge in (IN, NEW)] == [1, 3]  # whoever settles counts foreign
 
 
@@ -58,7 +60,7 @@ async def test_nothing_moves_while_a_worker_that_reads_the_edge_is_alive(worker:
     with pytest.raises(StillServed, match="first"):
         await move_edge(other.broker, IN, NEW)
 
-    assert await worker.broker.outstanding([IN, NEW]) == {IN: 1, NEW: 0}
+    assert await Edges(worker.broker).outstanding([IN, NEW]) == {IN: 1, NEW: 0}
 
 
 async def test_a_worker_that_wakes_up_after_the_move_settles_nothing(
@@ -72,7 +74,7 @@ async def test_a_worker_that_wakes_up_after_the_move_settles_nothing(
 
     await worker.settle(*[done(delivery, output(OUT, b"x")) for delivery in deliveries])
 
-    assert await worker.broker.outstanding([IN, OUT, NEW]) == {IN: 1, OUT: 0, NEW: 3}
+    assert await Edges(worker.broker).outstanding([IN, OUT, NEW]) == {IN: 1, OUT: 0, NEW: 3}
     assert await counter(redis, keys, "ok:parse") == 0
 
 
@@ -91,14 +93,14 @@ async def test_a_move_that_was_broken_off_or_is_made_twice_at_once_moves_each_me
     await asyncio.gather(*(move_edge(broker, IN, NEW) for broker in brokers[1:]))
 
     assert await bodies(redis, keys.edge(NEW)) == expected
-    assert await worker.broker.outstanding([IN]) == {IN: 0}
+    assert await Edges(worker.broker).outstanding([IN]) == {IN: 0}
     assert [await counter(redis, keys, f"in:{edge}") for edge in (IN, NEW)] == [0, 2600]
     for broker in brokers:
         await broker.close()
 
 
 async def _has_begun(broker: Broker) -> bool:
-    return (await broker.outstanding([NEW]))[NEW] > 0
+    return (await Edges(broker).outstanding([NEW]))[NEW] > 0
 
 
 async def test_dead_letters_keep_their_time_of_death_and_come_from_the_new_edge(
@@ -125,7 +127,7 @@ async def test_dead_letters_keep_their_time_of_death_and_come_from_the_new_edge(
 
 
 async def test_those_who_queue_for_a_pacing_key_come_back_now(worker: Worker, keys: Keys, redis: Command) -> None:
-    await worker.broker.publish(IN, [output(IN, b"queues"), output(IN, b"is late")], delay_ms=86_400_000)
+    await Publishing(worker.broker).publish(IN, [output(IN, b"queues"), output(IN, b"is late")], delay_ms=86_400_000)
     name, late = await redis(b"ZRANGE", keys.delayed(IN), b"0", b"-1")
     await redis(b"ZADD", keys.queue("parse"), b"0", b"host\n1\n%b\n%b" % (IN.encode(), name))
 

@@ -9,6 +9,8 @@ import pytest
 from flowq.broker.inspection.edge_stats import edge_stats_of, slowest_of
 from flowq.broker.inspection.overview import Overview, overview_of
 from flowq.broker.inspection.throughput import bucket_of, record_throughput
+from flowq.broker.publishing import Publishing
+from flowq.broker.workers import Workers
 from tests.conformance.conftest import Command
 from tests.conformance.worker import EDGES, IN, LEASE_MS, OUT, PLAN, Worker, done, output, retried
 from tests.eventually import eventually
@@ -19,7 +21,7 @@ async def overview(worker: Worker) -> Overview:
 
 
 async def sign_on_for(worker: Worker, name: str, *stages: str) -> None:
-    await worker.broker.register(name, {"stages": stages}, lease_ms=LEASE_MS, heartbeat="1")
+    await Workers(worker.broker).register(name, {"stages": stages}, lease_ms=LEASE_MS, heartbeat="1")
 
 
 async def test_the_oldest_waiting_message_is_not_one_that_runs(worker: Worker) -> None:
@@ -93,7 +95,7 @@ async def test_the_slowest_messages_come_longest_first_with_the_beginning_of_the
     await worker.publish(b"first")
     await worker.read_one()
     await asyncio.sleep(0.05)  # so much longer it runs than the next one
-    await worker.broker.publish(OUT, [output(OUT, b"y" * 1000)])
+    await Publishing(worker.broker).publish(OUT, [output(OUT, b"y" * 1000)])
     reader_of_out = await Worker.sign_on(worker.broker.dialer, worker.broker.keys, "third", edges=(OUT,))
     await reader_of_out.read_one()
     await asyncio.sleep(0.02)  # longer than `at_least_seconds`
@@ -111,7 +113,7 @@ async def test_the_stage_that_clears_last_is_the_bottleneck_and_says_when(worker
     await sign_on_for(worker, worker.name, "parse", "store")
     await worker.publish(*[b"x"] * 40)
     for _ in range(5):
-        await worker.broker.publish(OUT, [output(OUT, b"y")])
+        await Publishing(worker.broker).publish(OUT, [output(OUT, b"y")])
     assert (await overview(worker)).eta_seconds is None  # nothing has been done yet: nobody can tell
 
     await record_throughput(worker.broker, {"parse": {bucket_of(0.1): 10}})
@@ -136,7 +138,7 @@ async def test_what_is_delayed_for_long_puts_the_end_off(worker: Worker) -> None
     await worker.publish(b"x", b"x")
     await record_throughput(worker.broker, {})
     await worker.settle(done((await worker.read(1))[0]))
-    await worker.broker.publish(IN, [output(IN, b"later")], delay_ms=3_600_000)
+    await Publishing(worker.broker).publish(IN, [output(IN, b"later")], delay_ms=3_600_000)
 
     async def end_is_known() -> bool:
         return (await overview(worker)).eta_seconds is not None

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from flowq.broker.client.connection import UrlDialer
+from flowq.broker.edges import Edges
 from flowq.broker.keys import Keys
 from flowq.broker.reader import Reader
 from flowq.broker.redis_streams import Broker
@@ -133,7 +134,7 @@ async def test_a_blocked_read_ends_when_its_stream_is_deleted(worker: Worker, ke
 
 async def test_a_blocked_read_is_ended_without_being_cancelled(real_dialer: UrlDialer, keys: Keys) -> None:
     broker = Broker(real_dialer, keys)
-    await broker.ensure_groups([IN])
+    await Edges(broker).ensure_groups([IN])
     reader = Reader(broker, [IN])
     await reader.read("w", count=1, block_ms=1)
     epoch = broker.epoch
@@ -154,7 +155,7 @@ async def test_a_blocked_read_is_ended_without_being_cancelled(real_dialer: UrlD
 async def test_ensuring_groups_that_exist_keeps_what_is_pending(worker: Worker) -> None:
     await worker.given_one(b"pending")
 
-    await worker.broker.ensure_groups(EDGES)
+    await Edges(worker.broker).ensure_groups(EDGES)
 
     assert bodies(await worker.reader.own_pending(worker.name)) == [b"pending"]
 
@@ -166,7 +167,7 @@ async def test_an_edge_of_the_wrong_type_is_refused_instead_of_tried_for_ever(
     await redis(b"SET", keys.edge(IN), b"somebody else's")
 
     with pytest.raises(BrokerRefused):
-        await worker.broker.ensure_groups([IN])
+        await Edges(worker.broker).ensure_groups([IN])
     if not worker.broker.dialer.is_private:  # the one in memory answers such a read with a bug of its own
         with pytest.raises(BrokerRefused):
             await worker.read()

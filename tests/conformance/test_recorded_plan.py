@@ -8,6 +8,8 @@ from pydantic import BaseModel
 import flowq
 from flowq.broker.keys import Keys
 from flowq.broker.migration.recorded_plan import drop_edge, orphans_of, record_plan, recorded_plan
+from flowq.broker.publishing import Publishing
+from flowq.broker.runs import Runs
 from tests.conformance.conftest import Command
 from tests.conformance.worker import PLAN, Worker, output
 
@@ -36,7 +38,7 @@ async def renamed(worker: Worker) -> Worker:
     """`parse` has become `clean`, with three messages on the way to it and one delayed."""
     await record_plan(worker.broker, PLAN)
     await worker.publish(b"1", b"2", b"3", edge=">parse")
-    await worker.broker.publish(">parse", [output(">parse", b"4")], delay_ms=60_000)
+    await Publishing(worker.broker).publish(">parse", [output(">parse", b"4")], delay_ms=60_000)
     await record_plan(worker.broker, RENAMED)
     return worker
 
@@ -70,7 +72,7 @@ async def test_edges_without_a_stage_are_left_over_with_what_lies_on_them(rename
 
 
 async def test_nothing_touches_an_edge_that_is_left_over(renamed: Worker, keys: Keys, redis: Command) -> None:
-    await renamed.broker.begin_run(
+    await Runs(renamed.broker).begin(
         "r1", sources=[], signature="", edges=[edge.name for edge in RENAMED.edges], stages=["clean", "store"]
     )
 

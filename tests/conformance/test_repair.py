@@ -11,16 +11,16 @@ import orjson
 import pytest
 
 from flowq.broker.client.connection import Dialer
-from flowq.broker.entries import dead_entries
 from flowq.broker.keys import Keys
 from flowq.broker.redis_streams import Broker
+from flowq.broker.runs import Runs
 from flowq.broker.scripts import Script
 from flowq.dead_letters.condition import Condition
 from flowq.dead_letters.dead_letters import DeadLetters
 from flowq.dead_letters.fitting import DoesNotFit
 from flowq.dead_letters.letter import DeadLetterRecord
-from flowq.dead_letters.repairing import WayBack, amend, put_back, remove
 from flowq.dead_letters.selection import Selection
+from flowq.dead_letters.stored_letters import StoredLetters, WayBack
 from flowq.delivery.history import deaths_of
 from flowq.delivery.message import Delivery
 from flowq.delivery.settlement import DeadLetter
@@ -214,10 +214,10 @@ async def test_one_message_that_does_not_fit_mends_none(worker: Worker, letters:
 async def test_who_has_not_seen_an_amendment_does_not_put_the_letter_back(worker: Worker, letters: DeadLetters) -> None:
     await bury(worker, 1)
     (seen,) = await letters.first(limit=9)
-    await amend(worker.broker, "parse", [(seen.id, b'{"n":2}')])
+    await StoredLetters(worker.broker, "parse").amend([(seen.id, b'{"n":2}')])
 
     unaware = WayBack(seen.id, seen.header.encode(), seen.run)
-    assert await put_back(worker.broker, "parse", IN, [unaware]) == 0
+    assert await StoredLetters(worker.broker, "parse").put_back(IN, [unaware]) == 0
     assert await letters.put_back() == {"parse": 1}
     assert await numbers_waiting(worker) == [2]
 
@@ -233,7 +233,7 @@ async def test_a_removed_letter_takes_its_amendment_with_it(
     await letters.mend("parse", {first.id: b'{"n":5}'})
 
     assert await letters.remove(Selection(ids=[first.id])) == {"parse": 1}
-    assert await remove(worker.broker, "parse", [first.id]) == 0
+    assert await StoredLetters(worker.broker, "parse").remove([first.id]) == 0
 
     assert [letter.message["n"] for letter in await letters.first(limit=9)] == [2]
     assert await redis(b"EXISTS", worker.broker.keys.amended("parse")) == 0
@@ -291,7 +291,7 @@ async def test_a_letter_that_is_still_there_is_not_restored_and_runs_once(
 async def test_a_letter_that_was_put_back_and_is_restored_enters_the_balance_once_more(
     worker: Worker, letters: DeadLetters, keys: Keys, redis: Command
 ) -> None:
-    await worker.broker.begin_run("this run", sources=(), signature="", edges=[IN], stages=["parse"])
+    await Runs(worker.broker).begin("this run", sources=(), signature="", edges=[IN], stages=["parse"])
     worker.broker.run_id = "this run"
     await bury(worker, 1)
     exported = await exported_of(letters)
@@ -309,13 +309,16 @@ async def test_a_copy_of_a_message_that_waits_to_be_tried_again_stays_dead(
     delay_ms: int, worker: Worker, keys: Keys, redis: Command
 ) -> None:
     await worker.settle(buried(await worker.given_one()))
-    (letter,) = await dead_entries(worker.broker, "parse")
+    (letter,) = await StoredLetters(worker.broker, "parse").read()
     ((_, fields),) = await redis(b"XRANGE", keys.dead("parse"), b"-", b"+")
-    assert await put_back(worker.broker, "parse", IN, [WayBack(letter.entry_id, letter.header, "", 60_000)]) == 1
+    assert (
+        await StoredLetters(worker.broker, "parse").put_back(IN, [WayBack(letter.entry_id, letter.header, "", 60_000)])
+        == 1
+    )
     copy = (await redis(b"XADD", keys.dead("parse"), b"*", *fields)).decode()
 
-    assert await put_back(worker.broker, "parse", IN, [WayBack(copy, letter.header, "", delay_ms)]) == 0
+    assert await StoredLetters(worker.broker, "parse").put_back(IN, [WayBack(copy, letter.header, "", delay_ms)]) == 0
 
-    assert len(await dead_entries(worker.broker, "parse")) == 1
+    assert len(await StoredLetters(worker.broker, "parse").read()) == 1
     assert await redis(b"ZCARD", keys.delayed(IN)) == 1
     assert await redis(b"XLEN", keys.edge(IN)) == 0

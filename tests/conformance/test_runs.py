@@ -7,7 +7,10 @@ from collections.abc import Sequence
 
 import pytest
 
+from flowq.broker.edges import Edges
 from flowq.broker.keys import Keys
+from flowq.broker.publishing import Publishing
+from flowq.broker.runs import Runs
 from flowq.errors import BrokerRefused
 from tests.conformance.conftest import Command
 from tests.conformance.worker import EDGES, IN, STAGES, Worker, buried, done, output
@@ -18,7 +21,7 @@ Begun = tuple[str, bool, dict[str, bool]]
 async def begin(
     worker: Worker, run_id: str, *, sources: Sequence[str] = ("seeds",), signature: str = "s", fresh: bool = False
 ) -> Begun:
-    return await worker.broker.begin_run(
+    return await Runs(worker.broker).begin(
         run_id, sources=sources, signature=signature, edges=EDGES, stages=STAGES, fresh=fresh
     )
 
@@ -45,19 +48,19 @@ async def test_a_run_with_messages_outstanding_goes_on_and_its_finished_sources_
     worker: Worker,
 ) -> None:
     await begin(worker, "r1", sources=("seeds", "more"))
-    await worker.broker.source_finished("seeds", "s")
+    await Runs(worker.broker).finish_source("seeds", "s")
     await worker.publish(b"outstanding")
 
     assert await begin(worker, "r2", sources=("seeds", "more")) == ("r1", True, {"seeds": True, "more": False})
 
-    assert await worker.broker.is_source_finished("seeds", "s")
-    assert not await worker.broker.is_source_finished("more", "s")
+    assert await Runs(worker.broker).is_source_finished("seeds", "s")
+    assert not await Runs(worker.broker).is_source_finished("more", "s")
 
 
 async def test_a_delayed_message_is_outstanding_as_well(worker: Worker) -> None:
     await begin(worker, "r1")
-    await worker.broker.source_finished("seeds", "s")
-    await worker.broker.publish(IN, [output(IN, b"x")], delay_ms=60_000)
+    await Runs(worker.broker).finish_source("seeds", "s")
+    await Publishing(worker.broker).publish(IN, [output(IN, b"x")], delay_ms=60_000)
 
     assert await begin(worker, "r2") == ("r1", True, {"seeds": True})
 
@@ -65,20 +68,20 @@ async def test_a_delayed_message_is_outstanding_as_well(worker: Worker) -> None:
 async def test_a_finished_run_is_followed_by_one_with_clean_counters_and_nothing_seen(worker: Worker) -> None:
     await begin(worker, "r1")
     message = output(IN, b"x", dedup="x")
-    await worker.broker.publish(IN, [message], deduplicated_by="parse")
+    await Publishing(worker.broker).publish(IN, [message], deduplicated_by="parse")
     await worker.settle(done(await worker.read_one()))
-    await worker.broker.source_finished("seeds", "s")
+    await Runs(worker.broker).finish_source("seeds", "s")
 
     assert await begin(worker, "r2") == ("r2", False, {"seeds": False})
 
     assert (await worker.snapshot()).counters == {}
-    assert (await worker.broker.publish(IN, [message], deduplicated_by="parse")).appended == 1
+    assert (await Publishing(worker.broker).publish(IN, [message], deduplicated_by="parse")).appended == 1
 
 
 async def test_dead_letters_outlive_the_run_in_which_they_died(worker: Worker) -> None:
     await begin(worker, "r1")
     await worker.settle(buried(await worker.given_one()))
-    await worker.broker.source_finished("seeds", "s")
+    await Runs(worker.broker).finish_source("seeds", "s")
 
     await begin(worker, "r2")
 
@@ -88,12 +91,12 @@ async def test_dead_letters_outlive_the_run_in_which_they_died(worker: Worker) -
 
 async def test_other_arguments_let_a_finished_source_run_again(worker: Worker) -> None:
     await begin(worker, "r1", signature="one")
-    await worker.broker.source_finished("seeds", "one")
+    await Runs(worker.broker).finish_source("seeds", "one")
     await worker.publish(b"outstanding")
 
     assert await begin(worker, "r2", signature="two") == ("r1", True, {"seeds": False})
 
-    assert not await worker.broker.is_source_finished("seeds", "two")
+    assert not await Runs(worker.broker).is_source_finished("seeds", "two")
     assert (await worker.snapshot()).open_sources == ("seeds",)
 
 
@@ -107,10 +110,10 @@ async def test_what_was_pushed_before_the_first_run_counts_in_it(worker: Worker)
 
 async def test_a_fresh_run_forgets_everything(worker: Worker, keys: Keys, redis: Command) -> None:
     await begin(worker, "r1")
-    await worker.broker.publish(IN, [output(IN, b"x", dedup="x")], deduplicated_by="parse")
+    await Publishing(worker.broker).publish(IN, [output(IN, b"x", dedup="x")], deduplicated_by="parse")
     await worker.settle(buried(await worker.read_one()))
     await worker.publish(b"waiting")
-    await worker.broker.publish(IN, [output(IN, b"x")], delay_ms=60_000)
+    await Publishing(worker.broker).publish(IN, [output(IN, b"x")], delay_ms=60_000)
 
     assert await begin(worker, "r2", fresh=True) == ("r2", False, {"seeds": False})
 
@@ -138,7 +141,7 @@ async def test_a_run_without_sources_is_drained_when_nothing_is_outstanding(fres
     await begin(worker, "r1", sources=(), fresh=fresh)
     assert (await worker.snapshot()).is_drained
 
-    await worker.broker.ensure_groups(EDGES)
+    await Edges(worker.broker).ensure_groups(EDGES)
     delivery = await worker.given_one()
     assert not (await worker.snapshot()).is_drained
 
@@ -151,4 +154,4 @@ async def test_a_key_that_is_somebody_elses_is_named_and_not_counted(worker: Wor
     await worker.broker.ask([(b"SET", key, b"not a stream")])
 
     with pytest.raises(BrokerRefused, match=re.escape(key)):
-        await worker.broker.snapshot(EDGES, ())
+        await Runs(worker.broker).snapshot(EDGES, ())

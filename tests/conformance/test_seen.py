@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 
 from flowq.broker.keys import Keys
+from flowq.broker.publishing import Publishing
 from flowq.broker.records import Published
+from flowq.broker.runs import Runs
 from flowq.delivery.settlement import Output
 from tests.conformance.conftest import Command, SignOn
 from tests.conformance.worker import EDGES, IN, OUT, STAGES, Worker, done, output
@@ -19,11 +21,11 @@ def links(*urls: str, edge: str = IN) -> list[Output]:
 
 
 async def pushed(worker: Worker, *urls: str, seen_ms: int = -1) -> Published:
-    return await worker.broker.publish(IN, links(*urls), deduplicated_by="parse", seen_ms=seen_ms)
+    return await Publishing(worker.broker).publish(IN, links(*urls), deduplicated_by="parse", seen_ms=seen_ms)
 
 
 async def begin(worker: Worker, run: str, *, remembering: tuple[str, ...] = (), fresh: bool = False) -> None:
-    await worker.broker.begin_run(
+    await Runs(worker.broker).begin(
         run, sources=(), signature="", edges=EDGES, stages=STAGES, remembering=remembering, fresh=fresh
     )
 

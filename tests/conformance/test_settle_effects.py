@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from flowq.broker.entries import dead_entries
+from flowq.broker.edges import Edges
 from flowq.broker.keys import Keys
+from flowq.dead_letters.stored_letters import StoredLetters
 from flowq.errors import BrokerRefused
 from tests.conformance.conftest import Command, SignOn
 from tests.conformance.streams import bodies
@@ -18,7 +19,7 @@ async def test_a_retry_waits_outside_the_stream_with_its_next_attempt(worker: Wo
     await worker.settle(retried(delivery, delay_ms=0))
 
     assert (await worker.balance()).delayed == 1
-    await worker.broker.promote([IN])
+    await Edges(worker.broker).promote([IN])
     again = await worker.read_one()
     assert (again.message_id, again.body, again.header.attempt) == (delivery.message_id, b"body", 2)
     assert again.header.first_ms == delivery.appended_ms
@@ -40,7 +41,7 @@ async def test_a_dead_letter_keeps_the_original_bytes_and_tells_why(worker: Work
 
     await worker.settle(buried(delivery, ValueError("no such page")))
 
-    (letter,) = await dead_entries(worker.broker, "parse")
+    (letter,) = await StoredLetters(worker.broker, "parse").read()
     assert (letter.edge, letter.body, letter.header) == (IN, b"\xff\xfe not json", delivery.header_bytes)
     assert letter.info["reason"] == "rejected"
     assert letter.info["error"] == "ValueError: no such page"
@@ -55,7 +56,7 @@ async def test_two_messages_of_one_name_can_be_delayed_at_once(worker: Worker, k
     await redis(b"XADD", keys.edge(IN), b"*", b"h", header, b"b", b"copied by hand")
 
     await worker.settle(*[retried(delivery, delay_ms=0) for delivery in await worker.read()])
-    await worker.broker.promote([IN])
+    await Edges(worker.broker).promote([IN])
 
     assert sorted(delivery.body for delivery in await worker.read()) == [b"copied by hand", b"first"]
 
@@ -172,6 +173,6 @@ async def test_an_error_that_cannot_be_written_down_still_makes_a_dead_letter(er
 
     await worker.settle(buried(delivery, error))
 
-    (letter,) = await dead_entries(worker.broker, "parse")
+    (letter,) = await StoredLetters(worker.broker, "parse").read()
     assert letter.info["reason"] == "rejected"
     assert letter.info["error_type"] == type(error).__name__

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from flowq.broker.entries import dead_entries
+from flowq.broker.edges import Edges
 from flowq.broker.inspection.browse import peek
 from flowq.broker.keys import Keys
 from flowq.broker.records import pairs
 from flowq.broker.settling import Settled
-from flowq.dead_letters.repairing import WayBack, put_back
+from flowq.dead_letters.stored_letters import StoredLetters, WayBack
 from flowq.delivery.message import Delivery, Header
 from flowq.delivery.settlement import Delay
 from tests.conformance.conftest import Command
@@ -45,7 +45,7 @@ async def test_a_foreign_entry_dies_with_all_its_fields(worker: Worker, keys: Ke
 
     await worker.settle(buried(await worker.read_one()))
 
-    (letter,) = await dead_entries(worker.broker, "parse")
+    (letter,) = await StoredLetters(worker.broker, "parse").read()
     assert (letter.body, letter.foreign) == (b"body", {b"trace": b"abc", b"zone": b"north"})
 
 
@@ -67,12 +67,12 @@ async def test_a_foreign_entry_that_waits_again_keeps_all_its_fields(
         await redis(b"ZADD", keys.delayed(IN), 1, name)
     _, sights = await peek(worker.broker, [IN], most=9)
     assert [sight.delivery.body for sight in sights] == [b"body\n"]
-    await worker.broker.promote([IN], limit=9)
+    await Edges(worker.broker).promote([IN], limit=9)
     delivery = await worker.read_one()
     assert delivery.body == b"body\n"
     await worker.settle(buried(delivery))
 
-    (letter,) = await dead_entries(worker.broker, "parse")
+    (letter,) = await StoredLetters(worker.broker, "parse").read()
     further = {name: value for name, value in pairs(fields) if name != b"h"}
     assert (letter.body, letter.foreign) == (b"body\n", further)
     assert (await worker.balance()).entered == 1
@@ -83,15 +83,15 @@ async def test_a_foreign_letter_that_goes_back_later_keeps_all_its_fields(
 ) -> None:
     await redis(b"XADD", keys.edge(IN), b"*", b"b", b"body", b"kind", b"odd")
     await worker.settle(buried(await worker.read_one()))
-    (letter,) = await dead_entries(worker.broker, "parse")
+    (letter,) = await StoredLetters(worker.broker, "parse").read()
 
     header = Header.entering("x").encode()
-    await put_back(worker.broker, "parse", IN, [WayBack(letter.entry_id, header, "", delay_ms=1)])
-    while not (await worker.broker.promote([IN], limit=9))[0]:
+    await StoredLetters(worker.broker, "parse").put_back(IN, [WayBack(letter.entry_id, header, "", delay_ms=1)])
+    while not (await Edges(worker.broker).promote([IN], limit=9))[0]:
         pass
     await worker.settle(buried(await worker.read_one()))
 
-    (letter,) = await dead_entries(worker.broker, "parse")
+    (letter,) = await StoredLetters(worker.broker, "parse").read()
     assert (letter.body, letter.foreign) == (b"body", {b"kind": b"odd"})
 
 
@@ -102,7 +102,7 @@ async def test_an_entry_without_any_known_field_dies_with_all_its_fields(
 
     await worker.settle(buried(await worker.read_one()))
 
-    (letter,) = await dead_entries(worker.broker, "parse")
+    (letter,) = await StoredLetters(worker.broker, "parse").read()
     assert (letter.body, letter.foreign) == (None, {b"payload": b"body", b"kind": b"order"})
     balance = await worker.balance()
     assert (balance.entered, balance.dead) == (1, 1)
@@ -116,7 +116,7 @@ async def test_an_entry_with_more_fields_than_lua_can_pass_on_is_not_lost(
 
     await worker.settle(buried(await worker.read_one()))
 
-    (letter,) = await dead_entries(worker.broker, "parse")
+    (letter,) = await StoredLetters(worker.broker, "parse").read()
     assert letter.body == b"body"
     assert letter.foreign[b"f0"] == b"v"
 
@@ -141,6 +141,6 @@ async def test_a_message_deleted_by_hand_that_cannot_be_kept_becomes_a_dead_lett
 
     assert (await worker.settle(settle(delivery))).won == 1
 
-    (letter,) = await dead_entries(worker.broker, "parse")
+    (letter,) = await StoredLetters(worker.broker, "parse").read()
     assert letter.body is None
     assert (await worker.balance()).dead == 1

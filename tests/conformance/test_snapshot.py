@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import random
 
-from flowq.broker.balance import balance_of
+from flowq.broker.edges import Edges
 from flowq.broker.keys import Keys
+from flowq.broker.publishing import Publishing
 from flowq.broker.redis_streams import Broker
+from flowq.broker.runs import Runs, balance_of
 from tests.conformance.conftest import Command
 from tests.conformance.worker import (
     EDGES,
@@ -30,7 +32,7 @@ MESSAGES = 60
 
 async def test_every_place_a_message_can_be_in_is_told_apart(worker: Worker) -> None:
     await worker.publish(b"waiting", b"running", b"dead", b"delayed", b"ok", b"filtered")
-    await worker.broker.publish(IN, [output(IN, b"later")], delay_ms=60_000)
+    await Publishing(worker.broker).publish(IN, [output(IN, b"later")], delay_ms=60_000)
     first = await worker.read(5)
     await worker.publish(b"unread")
 
@@ -62,7 +64,7 @@ async def test_the_snapshot_knows_who_works_and_what_time_it_is(worker: Worker, 
 async def test_edges_that_do_not_exist_yet_are_empty(worker: Worker, keys: Keys, redis: Command) -> None:
     await redis(b"DEL", *[keys.edge(edge) for edge in EDGES])
 
-    assert (await worker.broker.snapshot(EDGES, STAGES)).is_drained
+    assert (await Runs(worker.broker).snapshot(EDGES, STAGES)).is_drained
 
 
 async def test_the_balance_adds_up_at_every_instant_while_messages_circulate(worker: Worker, other: Worker) -> None:
@@ -80,7 +82,7 @@ async def test_the_balance_adds_up_at_every_instant_while_messages_circulate(wor
     async def work(who: Worker) -> None:
         rounds = 0
         while (await who.snapshot()).edges[IN].outstanding:
-            await who.broker.promote([IN])
+            await Edges(who.broker).promote([IN])
             rounds += 1
             settled: list[Settled] = []
             for delivery in await who.reader.read(who.name, count=7, block_ms=1):
@@ -98,7 +100,7 @@ async def test_the_balance_adds_up_at_every_instant_while_messages_circulate(wor
     async def sample() -> int:
         samples = 0
         while working:
-            balances = balance_of(PLAN, await sampler.snapshot(EDGES, STAGES))
+            balances = balance_of(PLAN, await Runs(sampler).snapshot(EDGES, STAGES))
             assert all(balance.adds_up for balance in balances.values()), balances
             samples += 1
         return samples
@@ -123,7 +125,7 @@ async def test_a_message_on_its_way_is_never_seen_nowhere(worker: Worker) -> Non
     async def sample() -> set[int]:
         seen: set[int] = set()
         while travelling:
-            seen.add((await sampler.snapshot(EDGES, STAGES)).outstanding)
+            seen.add((await Runs(sampler).snapshot(EDGES, STAGES)).outstanding)
         return seen
 
     await worker.publish(b"x")

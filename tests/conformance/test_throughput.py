@@ -6,6 +6,7 @@ import pytest
 
 from flowq.broker.inspection.throughput import Throughput, bucket_of, record_throughput, throughput_of
 from flowq.broker.keys import Keys
+from flowq.broker.runs import Runs
 from tests.conformance.conftest import Command
 from tests.conformance.worker import PLAN, Worker, done
 from tests.eventually import eventually
@@ -57,7 +58,7 @@ async def test_nothing_is_known_of_a_pipeline_that_nobody_works_on(worker: Worke
 async def test_what_was_recorded_in_another_run_does_not_count(worker: Worker) -> None:
     await record_throughput(worker.broker, {"parse": {bucket_of(5.0): 10}})
 
-    await worker.broker.begin_run("next", sources=[], signature="", edges=[], stages=[])
+    await Runs(worker.broker).begin("next", sources=[], signature="", edges=[], stages=[])
     assert await throughput(worker) == Throughput()
     await record_throughput(worker.broker, {"parse": {bucket_of(0.010): 1}})
 

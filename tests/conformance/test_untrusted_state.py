@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flowq.broker.entries import dead_entries
+from flowq.broker.edges import Edges
 from flowq.broker.flow_control.limiter import Verdict, held_keys
 from flowq.broker.inspection.browse import State, family_on_edge, peek
 from flowq.broker.inspection.discovery import plan_on_record
@@ -13,9 +13,9 @@ from flowq.broker.inspection.overview import overview_of
 from flowq.broker.keys import Keys
 from flowq.broker.migration.recorded_plan import orphans_of, recorded_plan
 from flowq.broker.redis_streams import Broker
+from flowq.broker.workers import Workers
 from flowq.dead_letters.purging import purge
-from flowq.dead_letters.repairing import WayBack
-from flowq.dead_letters.repairing import put_back as put_letters_back
+from flowq.dead_letters.stored_letters import StoredLetters, WayBack
 from flowq.delivery.policy import Rate
 from flowq.delivery.stored import LAST_MS
 from flowq.errors import BrokerRefused
@@ -46,7 +46,7 @@ async def test_a_number_that_no_version_writes_costs_the_entry_alone(
     odd, sound = await worker.read()
     await worker.settle(buried(odd), done(sound))
 
-    (letter,) = await dead_entries(worker.broker, "parse")
+    (letter,) = await StoredLetters(worker.broker, "parse").read()
     assert (letter.header, letter.body) == (given, b'{"n":1}')
     balance = await worker.balance()
     assert (balance.ok, balance.dead) == (1, 1)
@@ -88,13 +88,13 @@ async def test_a_counter_that_is_none_stops_no_push_and_no_repair(
     value: bytes, worker: Worker, keys: Keys, redis: Command
 ) -> None:
     await worker.settle(buried(await worker.given_one()))
-    (letter,) = await dead_entries(worker.broker, "parse")
+    (letter,) = await StoredLetters(worker.broker, "parse").read()
     for field in (f"in:{IN}", "dead:parse", "purged:parse"):
         await redis(b"HSET", keys.stats, field, value)
 
     await worker.publish(b"2")
     back = WayBack(letter.entry_id, b"x - - 0", "")
-    n_back = await put_letters_back(worker.broker, "parse", IN, [back])
+    n_back = await StoredLetters(worker.broker, "parse").put_back(IN, [back])
     purged = await purge(worker.broker, [PLAN.edge_by_name[IN]], {"parse": 10})
 
     assert (n_back, purged) == (1, {"parse": 2})
@@ -106,7 +106,7 @@ async def test_a_suspicion_that_is_no_number_keeps_nobody_from_reclaiming(
     delivery = await worker.given_one()
     await redis(b"HSET", keys.suspects, f"{IN}|{delivery.entry_id.decode()}", b"many")
 
-    taken = await other.broker.reclaim(IN, worker.name, other.name, limit=10, heartbeat="1", crashed="killed")
+    taken = await Workers(other.broker).reclaim(IN, worker.name, other.name, limit=10, heartbeat="1", crashed="killed")
 
     assert taken is not None
     assert [one.entry_id for one in taken.deliveries] == [delivery.entry_id]
@@ -135,7 +135,7 @@ async def test_a_delayed_message_without_a_line_break_is_not_lost(worker: Worker
     await redis(b"ZADD", keys.delayed(IN), 1, b"odd")
     _, (sight,) = await peek(worker.broker, [IN], most=5)
 
-    assert (await worker.broker.promote([IN]))[0] == 1
+    assert (await Edges(worker.broker).promote([IN]))[0] == 1
 
     delivery = await worker.read_one()
     assert (sight.state, sight.delivery.body, delivery.body) == (State.DELAYED, b'{"n":7}', b'{"n":7}')
@@ -150,7 +150,7 @@ async def test_a_message_due_at_the_end_of_time_is_waited_for_and_shown(
     await redis(b"HSET", keys.delayed_bodies(IN), b"odd", b"x - - 0\n1")
     await redis(b"ZADD", keys.delayed(IN), score, b"odd")
 
-    _, next_ms = await worker.broker.promote([IN])
+    _, next_ms = await Edges(worker.broker).promote([IN])
 
     assert next_ms is not None
     assert 0 < next_ms <= 86_400_000
@@ -225,15 +225,15 @@ async def test_what_a_consumer_of_any_name_was_given_is_reclaimed(worker: Worker
     await worker.publish(b"1")
     await redis(b"XREADGROUP", b"GROUP", b"flowq", b"\xff\n", b"STREAMS", keys.edge(IN), b">")
 
-    (name,) = (await worker.broker.consumers_of([IN]))[IN] - {worker.name}
-    taken = await worker.broker.reclaim(IN, name, worker.name, limit=10, crashed="killed")
+    (name,) = (await Workers(worker.broker).consumers_of([IN]))[IN] - {worker.name}
+    taken = await Workers(worker.broker).reclaim(IN, name, worker.name, limit=10, crashed="killed")
     assert taken is not None
     await worker.settle(done(taken.deliveries[0]))
-    await worker.broker.retire(name, EDGES)
-    await worker.broker.forget([name])
+    await Workers(worker.broker).retire(name, EDGES)
+    await Workers(worker.broker).forget([name])
 
     assert (await worker.balance()).ok == 1
-    assert name not in (await worker.broker.consumers_of([IN]))[IN]
+    assert name not in (await Workers(worker.broker).consumers_of([IN]))[IN]
 
 
 PLANS = [
@@ -278,4 +278,4 @@ async def test_a_death_record_in_any_words_is_read(worker: Worker, keys: Keys, r
     await redis(b"HSET", keys.death_records, b"gone", b"\xff", b"\xff", b"crash: x")
 
     broker: Broker = worker.broker
-    assert set((await broker.death_records()).values()) == {"\\xff", "crash: x"}
+    assert set((await Workers(broker).death_records()).values()) == {"\\xff", "crash: x"}

@@ -8,14 +8,17 @@ from dataclasses import dataclass
 from pydantic import BaseModel
 
 import flowq
-from flowq.broker.balance import StageBalance, balance_of
 from flowq.broker.client.connection import Dialer
+from flowq.broker.edges import Edges
 from flowq.broker.keys import Keys
 from flowq.broker.message_ids import MessageIds
+from flowq.broker.publishing import Publishing
 from flowq.broker.reader import Reader
 from flowq.broker.records import Published, Snapshot
 from flowq.broker.redis_streams import Broker
+from flowq.broker.runs import Runs, StageBalance, balance_of
 from flowq.broker.settling import Receipt, Settled, Settling
+from flowq.broker.workers import Workers
 from flowq.delivery.encoding.dedup_key import dedup_hash
 from flowq.delivery.message import Delivery, Header
 from flowq.delivery.settlement import Ack, DeadLetter, Delay, Output, Release
@@ -96,8 +99,8 @@ class Worker:
         seen: Mapping[str, int] | None = None,
     ) -> Worker:
         broker = Broker(dialer, keys)
-        await broker.ensure_groups(EDGES)
-        await broker.register(name, {}, lease_ms=LEASE_MS, heartbeat="1")
+        await Edges(broker).ensure_groups(EDGES)
+        await Workers(broker).register(name, {}, lease_ms=LEASE_MS, heartbeat="1")
         settling = Settling(broker, seen or dict.fromkeys(deduplicating, -1))
         await settling.connect()
         return cls(name, broker, Reader(broker, edges), settling)
@@ -108,7 +111,7 @@ class Worker:
         await self.broker.close()
 
     async def publish(self, *bodies: bytes, edge: str = IN) -> Published:
-        return await self.broker.publish(edge, [output(edge, body) for body in bodies])
+        return await Publishing(self.broker).publish(edge, [output(edge, body) for body in bodies])
 
     async def read(self, count: int = 100) -> list[Delivery]:
         return await self.reader.read(self.name, count=count, block_ms=READ_BLOCK_MS)
@@ -126,7 +129,7 @@ class Worker:
         return await self.settling.settle(stage, edge, settled, worker=self.name)
 
     async def snapshot(self) -> Snapshot:
-        return await self.broker.snapshot(EDGES, STAGES)
+        return await Runs(self.broker).snapshot(EDGES, STAGES)
 
     async def balance(self) -> StageBalance:
         """The balance of the stage `parse`, after a look at whether that of every stage adds up."""

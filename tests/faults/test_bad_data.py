@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from flowq import Context, Pipeline, Retry, stage
+from flowq.broker.publishing import Publishing
 from flowq.delivery.settlement import Output
 from flowq.errors import EncodeError, PayloadTooLarge
 from tests.conftest import Servers
@@ -182,7 +183,7 @@ async def test_words_of_a_later_version_come_out_of_the_dead_letters_again(lab: 
         raise ConnectionError
 
     pipeline = Pipeline("p", broken)
-    await lab.broker(pipeline).publish(">broken", [Output(">broken", b"m1 m1 - 0 z=new y", b'{"n":7}')])
+    await Publishing(lab.broker(pipeline)).publish(">broken", [Output(">broken", b"m1 m1 - 0 z=new y", b'{"n":7}')])
     await lab.run(pipeline)
 
     ((_, letter),) = await lab.command(b"XRANGE", lab.broker(pipeline).keys.dead("broken"), b"-", b"+")

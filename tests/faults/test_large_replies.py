@@ -14,7 +14,9 @@ import redis
 
 from flowq import Pipeline, stage
 from flowq.broker.client.connection import Link, UrlDialer
+from flowq.broker.edges import Edges
 from flowq.broker.keys import Keys
+from flowq.broker.publishing import Publishing
 from flowq.broker.reader import Reader
 from flowq.broker.redis_streams import Broker
 from flowq.errors import BrokerUnavailable
@@ -172,9 +174,9 @@ async def test_a_message_that_alone_is_too_large_to_be_read_waits_and_its_neighb
 async def test_one_message_of_each_edge_may_be_too_much_as_well(server: RedisServer, unique_namespace: str) -> None:
     edges = [f"{letter}>slurp" for letter in "abcdef"]
     broker = Broker(UrlDialer(server.url), Keys(unique_namespace, "lab"))
-    await broker.ensure_groups(edges)
+    await Edges(broker).ensure_groups(edges)
     for edge in edges:
-        await broker.publish(edge, [output(edge, edge.encode() + b"x" * 300_000)])
+        await Publishing(broker).publish(edge, [output(edge, edge.encode() + b"x" * 300_000)])
     link = broker.link()
     await link.call(b"CONFIG", b"SET", b"client-output-buffer-limit", b"normal 1mb 1mb 1", timeout_seconds=5.0)
     reader = Reader(broker, edges)
@@ -198,8 +200,8 @@ async def test_what_a_cut_off_reply_had_carried_is_handed_out_in_parts(
     server: RedisServer, unique_namespace: str
 ) -> None:
     broker = Broker(UrlDialer(server.url), Keys(unique_namespace, "lab"))
-    await broker.ensure_groups([IN])
-    await broker.publish(IN, [output(IN, b"x" * N_BYTES) for _ in range(N)])
+    await Edges(broker).ensure_groups([IN])
+    await Publishing(broker).publish(IN, [output(IN, b"x" * N_BYTES) for _ in range(N)])
     link = broker.link()
     await link.call(
         b"XREADGROUP", b"GROUP", b"flowq", b"w", b"STREAMS", broker.keys.edge(IN), b">", timeout_seconds=5.0
@@ -276,8 +278,8 @@ async def test_a_server_that_can_bound_reads_by_bytes_is_asked_to(server: RedisS
     async with ServerThatBoundsReads(server.url) as bounding:
         broker = Broker(UrlDialer(bounding.url), Keys(unique_namespace, "lab"))
         reader = Reader(broker, [IN])
-        await broker.ensure_groups([IN])
-        await broker.publish(IN, [output(IN, b"1")])
+        await Edges(broker).ensure_groups([IN])
+        await Publishing(broker).publish(IN, [output(IN, b"1")])
 
         assert [delivery.body for delivery in await reader.read("w", count=10, block_ms=20)] == [b"1"]
         assert len(await reader.own_pending("w")) == 1
@@ -295,8 +297,8 @@ async def test_a_server_that_cannot_bound_reads_by_bytes_is_asked_once_for_each_
 ) -> None:
     broker = Broker(UrlDialer(server.url), Keys(unique_namespace, "lab"))
     reader = Reader(broker, [IN])
-    await broker.ensure_groups([IN])
-    await broker.publish(IN, [output(IN, b"1")])
+    await Edges(broker).ensure_groups([IN])
+    await Publishing(broker).publish(IN, [output(IN, b"1")])
 
     assert [delivery.body for delivery in await reader.read("w", count=10, block_ms=20)] == [b"1"]
     for _ in range(3):

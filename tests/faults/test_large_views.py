@@ -11,17 +11,18 @@ import pytest
 
 import flowq
 from flowq.broker.client.connection import UrlDialer
-from flowq.broker.entries import dead_entries
 from flowq.broker.inspection.browse import State, peek
 from flowq.broker.keys import Keys
 from flowq.broker.migration.changes import changes_of
 from flowq.broker.migration.recorded_plan import record_plan
 from flowq.broker.redis_streams import Broker
 from flowq.broker.settling import Settling
+from flowq.broker.workers import Workers
 from flowq.dead_letters.condition import Condition
 from flowq.dead_letters.dead_letters import DeadLetters
 from flowq.dead_letters.kept import Kept
 from flowq.dead_letters.selection import Selection
+from flowq.dead_letters.stored_letters import StoredLetters
 from flowq.delivery.policy import Keep
 from flowq.errors import BrokerUnavailable
 from flowq.graph.compilation.plan import Plan
@@ -96,7 +97,7 @@ async def test_large_dead_letters_are_put_back_changed_and_removed(worker: Worke
 
 async def test_a_dead_letter_that_cannot_be_sent_can_be_given_a_smaller_body(worker: Worker) -> None:
     letters = await bury_all(worker)
-    reply = await dead_entries(worker.broker, "parse", bodies=False)
+    reply = await StoredLetters(worker.broker, "parse").read(bodies=False)
 
     mended = await letters.mend("parse", {reply[ODD].entry_id: b'{"n":1}'}, and_put_back=True)
 
@@ -157,13 +158,13 @@ async def test_what_a_dead_worker_had_is_reclaimed_in_parts(worker: Worker, serv
     heir = await Worker.sign_on(worker.broker.dialer, worker.broker.keys, "heir")
     await worker.publish(*(BODIES[n] for n in OTHERS))
     await worker.read()
-    await worker.broker.record_death(worker.name, "killed")
+    await Workers(worker.broker).record_death(worker.name, "killed")
     await set_limit(worker.broker)
     found: set[bytes] = set()
 
     async def has_all() -> bool:
         with contextlib.suppress(BrokerUnavailable):
-            reclaimed = await heir.broker.reclaim(IN, worker.name, heir.name, limit=200)
+            reclaimed = await Workers(heir.broker).reclaim(IN, worker.name, heir.name, limit=200)
             found.update(delivery.entry_id for delivery in (reclaimed.deliveries if reclaimed else ()))
         with contextlib.suppress(BrokerUnavailable):
             found.update(delivery.entry_id for delivery in await heir.reader.own_pending(heir.name))

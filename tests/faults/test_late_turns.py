@@ -11,6 +11,7 @@ import pytest
 from flowq.broker.client.connection import UrlDialer
 from flowq.broker.flow_control.limiter import Limiter, Reservation
 from flowq.broker.keys import Keys
+from flowq.broker.workers import Workers
 from flowq.delivery.policy import Rate
 from flowq.delivery.settlement import Postponed
 from flowq.runtime.identity import Identity
@@ -84,9 +85,9 @@ async def test_a_key_that_was_held_meanwhile_is_left_alone(rig: Rig) -> None:
 
 async def test_a_worker_that_has_another_name_by_then_has_a_slot_under_that(rig: Rig) -> None:
     asking = await rig.asks()
-    await rig.other.broker.retire(rig.worker.name, [IN])
+    await Workers(rig.other.broker).retire(rig.worker.name, [IN])
     new = rig.identity.renew()
-    await rig.other.broker.register(new, {}, lease_ms=60_000, heartbeat="1")
+    await Workers(rig.other.broker).register(new, {}, lease_ms=60_000, heartbeat="1")
     await rig.is_heard()
 
     (turn,) = await asking

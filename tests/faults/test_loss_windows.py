@@ -9,6 +9,7 @@ import redis
 from pydantic import BaseModel
 
 import flowq
+from flowq.broker.edges import Edges
 from flowq.broker.inspection.diagnosis import loss_windows
 from flowq.broker.inspection.health import examine
 from flowq.broker.open import open_broker
@@ -57,7 +58,7 @@ async def test_what_is_lost_of_what_was_confirmed_when_redis_is_killed(
         server.start()
 
         async with open_broker("lab", redis=server.url) as broker:
-            left = (await broker.outstanding([">store"]))[">store"]
+            left = (await Edges(broker).outstanding([">store"]))[">store"]
     assert 2 * N - left == lost
     assert loss_windows(health, "local")["kill of the process"] == promised
 

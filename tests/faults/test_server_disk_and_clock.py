@@ -12,8 +12,10 @@ import pytest
 
 from flowq import Context, Pipeline, Rate, Retry, RetryLater, stage
 from flowq.broker.client.connection import UrlDialer
+from flowq.broker.edges import Edges
 from flowq.broker.keys import Keys
 from flowq.broker.reader import Reader
+from flowq.broker.workers import Workers
 from tests.conformance.worker import IN, OUT, Worker, done, output
 from tests.eventually import eventually
 from tests.faults.servers import DurableServer
@@ -134,8 +136,8 @@ async def test_what_a_worker_left_that_died_while_the_clock_was_ahead_is_taken_o
     set_clock(step, HOUR_SECONDS)
     await survivor.push(range(3))
     broker = survivor.lab.broker(survivor.pipeline)
-    await broker.ensure_groups([">work"])
-    await broker.register("dead", {"lease_seconds": LEASE_SECONDS}, lease_ms=5000, heartbeat="1")
+    await Edges(broker).ensure_groups([">work"])
+    await Workers(broker).register("dead", {"lease_seconds": LEASE_SECONDS}, lease_ms=5000, heartbeat="1")
     reader = Reader(broker, [">work"])
     assert len(await reader.read("dead", count=10, block_ms=10)) == 3
     await reader.close()

@@ -16,6 +16,7 @@ from typing import Any
 
 import redis
 
+from flowq.delivery.edge import Edge
 from tests.faults.journal import Journal, read_journal
 from tests.faults.visits import Visits, read_visits
 
@@ -46,7 +47,7 @@ class Expected:
         by_edge = {"seeds>fetch": roots, "parse>fetch": back, "fetch>parse": links, "parse>store": docs}
         by_edge |= {"parse>visit": visits}
         self.births = {(edge, path) for edge, paths in by_edge.items() for path in paths}
-        self.handled = {(edge.rpartition(">")[2], path) for edge, path in self.births}
+        self.handled = {(Edge.parse(edge).target, path) for edge, path in self.births}
 
     @property
     def balance(self) -> dict[str, int]:

@@ -10,9 +10,9 @@ from uuid import uuid4
 
 import pytest
 
-from flowq.broker.balance import StageBalance
 from flowq.broker.open import open_broker
 from flowq.broker.records import Snapshot
+from flowq.broker.runs import StageBalance
 from flowq.inspector import Inspector
 from pipelines.scrape import scrape
 from tests.conftest import Servers

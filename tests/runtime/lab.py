@@ -12,7 +12,6 @@ from typing import Any
 from pydantic import BaseModel
 
 import flowq
-from flowq.broker.balance import StageBalance
 from flowq.broker.claims import claim_check
 from flowq.broker.client.connection import Dialer, Link, UrlDialer
 from flowq.broker.client.memory import MemoryDialer
@@ -20,6 +19,8 @@ from flowq.broker.client.retrying import retry_until_available
 from flowq.broker.keys import Keys
 from flowq.broker.open import claim_folder_for
 from flowq.broker.redis_streams import Broker
+from flowq.broker.runs import StageBalance
+from flowq.broker.workers import Workers
 from flowq.dead_letters.letter import DeadLetterRecord
 from flowq.inspector import Inspector
 from flowq.runtime.process.in_process import until_drained
@@ -133,10 +134,10 @@ class Lab:
 
     async def _check_nothing_is_left(self, pipeline: flowq.Pipeline, broker: Broker) -> None:
         edges = [edge.name for edge in pipeline.plan.edges]
-        consumers = await broker.consumers_of(edges)
+        consumers = await Workers(broker).consumers_of(edges)
         assert not any(consumers.values()), consumers
-        assert await broker.registered_workers() == {}
-        assert await broker.death_records() == {}
+        assert await Workers(broker).registered() == {}
+        assert await Workers(broker).death_records() == {}
 
     # Looking
 

@@ -11,9 +11,11 @@ import pytest
 
 import flowq
 from flowq import Context, Pipeline, Retry, stage
+from flowq.broker.edges import Edges
 from flowq.broker.flow_control.backpressure import Backpressure
 from flowq.broker.reader import Reader
 from flowq.broker.settling import Settling
+from flowq.broker.workers import Workers
 from flowq.errors import UsageError
 from flowq.inspector import Inspector
 from flowq.runtime.death_records import CRASH
@@ -34,7 +36,7 @@ async def test_a_message_is_settled_before_its_handler_runs(lab: Lab) -> None:
 
     @stage(ack="first")
     async def first(item: Item) -> None:
-        outstanding.append((await broker.outstanding([">first"]))[">first"])
+        outstanding.append((await Edges(broker).outstanding([">first"]))[">first"])
 
     pipeline = Pipeline("p", first)
     broker = lab.broker(pipeline)
@@ -191,15 +193,15 @@ async def test_a_handler_does_not_start_whose_message_another_worker_has_been_gi
 
     pipeline = Pipeline("p", first)
     broker, other = lab.broker(pipeline), lab.broker(pipeline)
-    await other.ensure_groups([">first"])
-    await other.register("other", {"lease_seconds": 60}, lease_ms=60_000, heartbeat="1")
-    await broker.register("asleep", {}, lease_ms=60_000, heartbeat="1")
+    await Edges(other).ensure_groups([">first"])
+    await Workers(other).register("other", {"lease_seconds": 60}, lease_ms=60_000, heartbeat="1")
+    await Workers(broker).register("asleep", {}, lease_ms=60_000, heartbeat="1")
     await lab.push(pipeline, first, *items(3))
     reader = Reader(broker, [">first"])
     asleep = await reader.read("asleep", count=3, block_ms=10)
     await reader.close()
-    await broker.record_death("asleep", "stopped")
-    assert await other.reclaim(">first", "asleep", "other", limit=2)
+    await Workers(broker).record_death("asleep", "stopped")
+    assert await Workers(other).reclaim(">first", "asleep", "other", limit=2)
 
     settling = Settling(broker, {}, keeps_answers=True)
     settler = Settler("first", settling, current_worker=lambda: "asleep", settled=lambda *_: None)
@@ -270,7 +272,7 @@ async def test_the_handler_settles_when_it_says_so_with_what_it_emitted_so_far(l
     @stage(ack="manual")
     async def manual(item: Item, ctx: Context) -> None:
         await ctx.emit(sink, Other(text="before"))
-        seen.append(tuple((await broker.outstanding([">manual", ">sink"])).values()))  # type: ignore[arg-type]
+        seen.append(tuple((await Edges(broker).outstanding([">manual", ">sink"])).values()))  # type: ignore[arg-type]
         await ctx.ack()
         await eventually(lambda: got == ["before"])
         await ctx.emit(sink, Other(text="after"))
@@ -418,15 +420,15 @@ async def test_settling_what_another_worker_has_been_given_fails_and_sends_nothi
 
         async def is_taken() -> bool:
             await lab.command(b"DEL", other.keys.lease(victim))  # it may have been renewed since
-            await other.register("other", {"lease_seconds": 60}, lease_ms=60_000, heartbeat="1")
-            return await other.reclaim(">manual", victim, "other", limit=10) is not None
+            await Workers(other).register("other", {"lease_seconds": 60}, lease_ms=60_000, heartbeat="1")
+            return await Workers(other).reclaim(">manual", victim, "other", limit=10) is not None
 
         await eventually(is_taken)
         taken.set()
         await eventually(lambda: errors)
 
     assert errors == ["FQ304"]
-    assert (await other.outstanding([">sink", "manual>sink"])) == {">sink": 0, "manual>sink": 0}
+    assert (await Edges(other).outstanding([">sink", "manual>sink"])) == {">sink": 0, "manual>sink": 0}
     assert await lab.letters(pipeline, manual) == []
 
 
@@ -518,12 +520,12 @@ async def test_what_a_crash_left_is_acknowledged_in_quarantine_as_elsewhere(ack:
     pipeline = Pipeline("p", early, sink)
     broker = lab.broker(pipeline)
     await lab.push(pipeline, early, Item(n=0), Item(n=1))
-    await broker.ensure_groups([">early"])
-    await broker.register("dead", {}, lease_ms=60_000, heartbeat="1")
+    await Edges(broker).ensure_groups([">early"])
+    await Workers(broker).register("dead", {}, lease_ms=60_000, heartbeat="1")
     reader = Reader(broker, [">early"])
     assert len(await reader.read("dead", count=2, block_ms=10)) == 2
     await reader.close()
-    await broker.record_death("dead", f"{CRASH}died of SIGKILL")
+    await Workers(broker).record_death("dead", f"{CRASH}died of SIGKILL")
 
     quarantine = Runner(pipeline.plan, broker, RunOptions(), supervised=True, quarantined=True)
     await quarantine.start()

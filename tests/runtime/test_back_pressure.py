@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from flowq import Pipeline, QueueFull, Retry, source, stage
-from flowq.broker.flow_control.backpressure import memory_of
+from flowq.broker.edges import Edges
 from flowq.runtime.process.runner import Runner
 from flowq.runtime.run import Run, RunOptions
 from tests.eventually import eventually
@@ -47,7 +47,7 @@ async def test_a_sink_that_is_down_stops_the_source_and_loses_nothing(lab: Lab) 
     await runner.start()
     try:
         await eventually(lambda: stands_still(lambda: given))
-        outstanding = await broker.outstanding(edges)
+        outstanding = await Edges(broker).outstanding(edges)
         assert all(40 <= n <= 2 * 50 + 10 for n in outstanding.values()), outstanding
         assert not stored
 
@@ -90,7 +90,7 @@ async def test_an_edge_holds_no_more_memory_than_it_may(lab: Lab) -> None:
     try:
 
         async def taken() -> tuple[int, ...]:
-            return tuple((await memory_of(broker, edges)).values())
+            return tuple((await Edges(broker).memory(edges)).values())
 
         await eventually(lambda: _all_at_least(taken, limit * 4 // 5))
         await eventually(lambda: _stands_still(taken))
@@ -201,7 +201,7 @@ async def test_a_slow_sink_stops_its_producer_near_the_size_of_their_edge(produc
 
     async def watch() -> None:
         while True:
-            lengths.append((await broker.outstanding([edge]))[edge])
+            lengths.append((await Edges(broker).outstanding([edge]))[edge])
             if lengths[-1] > 80 and lengths[-50:] == [lengths[-1]] * 50:
                 has_stopped.set()
             await asyncio.sleep(0.005)

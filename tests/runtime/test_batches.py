@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from flowq import BatchFailed, Context, Pipeline, Reject, Retry, RetryLater, stage
+from flowq.broker.workers import Workers
 from tests.eventually import eventually
 from tests.runtime.lab import Item, Lab, Other, items
 
@@ -431,7 +432,7 @@ async def test_what_was_read_under_an_old_name_does_not_share_a_batch_with_what_
 
     pipeline = Pipeline("p", store)
     broker, other = lab.broker(pipeline), lab.broker(pipeline)
-    await other.register("other", {"lease_seconds": 60}, lease_ms=60_000, heartbeat="1")
+    await Workers(other).register("other", {"lease_seconds": 60}, lease_ms=60_000, heartbeat="1")
     async with lab.running(pipeline, lease_seconds=1.0) as runner:
         await lab.push(pipeline, store, Item(n=0), Item(n=1))
         old = runner.worker
@@ -443,12 +444,12 @@ async def test_what_was_read_under_an_old_name_does_not_share_a_batch_with_what_
 
         async def is_reclaimed() -> bool:
             await lab.command(b"DEL", broker.keys.lease(old))
-            return await other.reclaim(">store", old, "other", limit=10) is not None
+            return await Workers(other).reclaim(">store", old, "other", limit=10) is not None
 
         await eventually(is_reclaimed)
 
         async def reads_under_another_name() -> bool:
-            names = (await broker.consumers_of([">store"]))[">store"]
+            names = (await Workers(broker).consumers_of([">store"]))[">store"]
             return runner.worker != old and runner.worker in names
 
         await eventually(reads_under_another_name)

@@ -8,6 +8,8 @@ import pytest
 
 import flowq
 from flowq import Pipeline, stage
+from flowq.broker.edges import Edges
+from flowq.broker.workers import Workers
 from tests.eventually import eventually
 from tests.runtime.lab import Item, Lab, items
 
@@ -83,7 +85,7 @@ async def test_what_was_deleted_by_hand_while_it_ran_does_not_begin_another_run(
 
 
 async def has_joined(lab: Lab, gated: Gated) -> bool:
-    return len(await lab.broker(gated.pipeline).registered_workers()) == 2
+    return len(await Workers(lab.broker(gated.pipeline)).registered()) == 2
 
 
 async def test_a_dead_worker_whose_entries_were_deleted_by_hand_holds_up_no_run(lab: Lab) -> None:
@@ -91,7 +93,7 @@ async def test_a_dead_worker_whose_entries_were_deleted_by_hand_holds_up_no_run(
     gated.gate.set()
     broker = lab.broker(gated.pipeline)
     await lab.push(gated.pipeline, gated.first, *items(N))
-    await broker.ensure_groups([">first"])
+    await Edges(broker).ensure_groups([">first"])
     await lab.command(b"XREADGROUP", b"GROUP", b"flowq", b"dead", b"STREAMS", broker.keys.edge(">first"), b">")
     await delete_all(lab, gated, "XDEL")
 

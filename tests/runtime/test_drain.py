@@ -9,6 +9,8 @@ import pytest
 
 import flowq
 from flowq import Context, Pipeline, Retry, stage
+from flowq.broker.edges import Edges
+from flowq.broker.workers import Workers
 from flowq.errors import BrokerRefused, BrokerUnavailable
 from tests.eventually import eventually
 from tests.runtime.lab import Item, Lab
@@ -102,7 +104,7 @@ async def test_some_stages_can_be_run_apart_from_the_others(lab: Lab, url: str) 
     )
 
     async def handed_on() -> bool:
-        return (await lab.broker(PIPELINE).outstanding(["double>sink"]))["double>sink"] == 5
+        return (await Edges(lab.broker(PIPELINE)).outstanding(["double>sink"]))["double>sink"] == 5
 
     await eventually(handed_on)
     assert not running.done()
@@ -133,7 +135,7 @@ async def test_a_run_that_is_cancelled_hands_everything_back_and_signs_off(lab: 
 
     balance = (await lab.balance(pipeline))["hang"]
     assert (balance.waiting, balance.running, balance.entered) == (10, 0, 10)
-    assert await lab.broker(pipeline).registered_workers() == {}
+    assert await Workers(lab.broker(pipeline)).registered() == {}
 
 
 async def test_a_drained_run_leaves_only_what_the_next_one_needs(lab: Lab, url: str) -> None:
@@ -235,7 +237,7 @@ async def test_an_edge_of_the_wrong_type_ends_the_run_and_loses_nothing(edge: st
         await asyncio.wait_for(flowq.run(PIPELINE, redis=url, namespace=lab.namespace), 60)
 
     await lab.command(b"DEL", keys.edge(edge))
-    assert await lab.broker(PIPELINE).registered_workers() == {}
+    assert await Workers(lab.broker(PIPELINE)).registered() == {}
     summary = await flowq.run(PIPELINE, redis=url, namespace=lab.namespace)
     assert summary.stages["sink"].ok == (10 if edge == ">double" else 15)
 

@@ -10,6 +10,7 @@ import pytest
 
 from flowq import Pipeline, Publisher, stage
 from flowq.broker.inspection.health import examine
+from flowq.broker.runs import Runs
 from flowq.errors import BrokerUnavailable
 from tests.runtime.lab import Item, Lab
 
@@ -44,7 +45,7 @@ async def test_a_push_is_not_taken_for_stored(url: str) -> None:
 async def test_a_state_is_not_made_up(url: str) -> None:
     lab = Lab.at(url, "flowq")
     with pytest.raises(BrokerUnavailable, match="is not Redis"):
-        await lab.broker(pipeline).snapshot([">take"], ["take"])
+        await Runs(lab.broker(pipeline)).snapshot([">take"], ["take"])
     with pytest.raises(BrokerUnavailable, match="is not Redis"):
         await examine(lab.broker(pipeline))
     await lab.close()

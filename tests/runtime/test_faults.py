@@ -11,6 +11,7 @@ import pytest
 import flowq
 from flowq import Context, Pipeline, Retry, stage
 from flowq.broker import scripts
+from flowq.broker.workers import Workers
 from flowq.errors import BrokerUnavailable
 from flowq.runtime.run import Summary
 from tests.eventually import eventually
@@ -220,8 +221,8 @@ async def test_after_flushall_new_input_is_processed_by_the_same_workers(lab: La
     assert {len(ids) for n, ids in record.arrived.items() if n >= 100} == {1}
     assert set(record.handled) <= handled_before | set(range(20)) | set(range(100, 110))
     broker = lab.broker(pipeline)
-    assert not any((await broker.consumers_of([edge.name for edge in pipeline.plan.edges])).values())
-    assert await broker.registered_workers() == {}
+    assert not any((await Workers(broker).consumers_of([edge.name for edge in pipeline.plan.edges])).values())
+    assert await Workers(broker).registered() == {}
 
 
 @pytest.mark.parametrize("edge", [">first", "first>last"])

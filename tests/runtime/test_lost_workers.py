@@ -10,8 +10,10 @@ import time
 import pytest
 
 from flowq import Context, Pipeline, stage
+from flowq.broker.edges import Edges
 from flowq.broker.reader import Reader
 from flowq.broker.redis_streams import Broker
+from flowq.broker.workers import Workers
 from flowq.runtime.death_records import crashed, record_death_of_child, record_lost_neighbours
 from flowq.runtime.housekeeping.maintenance import kept_going
 from flowq.runtime.identity import is_this_machine, process_facts
@@ -27,8 +29,8 @@ async def left_by_a_worker(lab: Lab, pipeline: Pipeline, *, lease_ms: int) -> Br
     """Push thirty messages, of which a worker called dead takes twenty, and does nothing more."""
     broker = lab.broker(pipeline)
     await lab.push(pipeline, "first", *items(30))
-    await broker.ensure_groups([">first"])
-    await broker.register("dead", {}, lease_ms=lease_ms, heartbeat="1")
+    await Edges(broker).ensure_groups([">first"])
+    await Workers(broker).register("dead", {}, lease_ms=lease_ms, heartbeat="1")
     reader = Reader(broker, [">first"])
     assert len(await reader.read("dead", count=20, block_ms=10)) == 20
     await reader.close()
@@ -49,7 +51,7 @@ async def test_what_a_worker_left_that_is_known_to_be_dead_runs_at_once(lab: Lab
     record = Record()
     pipeline = recorded(record)
     dead = await left_by_a_worker(lab, pipeline, lease_ms=3_600_000)
-    await dead.record_death("dead", "died of SIGKILL")
+    await Workers(dead).record_death("dead", "died of SIGKILL")
 
     async with lab.running(pipeline):
         await eventually(lambda: len(record.arrived) == 30)
@@ -171,11 +173,11 @@ async def test_the_death_of_a_worker_is_recorded_under_every_name_it_had(lab: La
         await lab.command(b"HDEL", broker.keys.workers, name)
 
         async def is_back() -> bool:
-            return runner.worker != name and runner.worker in await broker.registered_workers()
+            return runner.worker != name and runner.worker in await Workers(broker).registered()
 
         await eventually(is_back)
         assert await record_death_of_child(broker, os.getpid(), "died of SIGKILL", supervisor="", was_asked=False)
-        assert crashed(await broker.death_records()).keys() == {name, runner.worker}
+        assert crashed(await Workers(broker).death_records()).keys() == {name, runner.worker}
 
 
 async def test_a_worker_that_lost_its_registration_goes_on_under_another_name(lab: Lab) -> None:
@@ -192,25 +194,25 @@ async def test_a_worker_that_lost_its_registration_goes_on_under_another_name(la
         await eventually(lambda: len(record.arrived) == 200)
 
     record.check(200, reruns=0)
-    assert not any((await lab.broker(pipeline).consumers_of([">first", "first>last", ">last"])).values())
+    assert not any((await Workers(lab.broker(pipeline)).consumers_of([">first", "first>last", ">last"])).values())
 
 
 async def test_a_worker_of_another_supervisor_with_the_same_pid_is_not_recorded_dead(lab: Lab) -> None:
     """On another machine, or in another container: where /proc is missing, all of them look alike."""
     broker = lab.broker(recorded(Record()))
     facts = {**process_facts(), "pid": 4711}
-    await broker.register("elsewhere", {**facts, "supervisor": "theirs"}, lease_ms=60_000, heartbeat="1")
-    await broker.register("ours", {**facts, "supervisor": "ours"}, lease_ms=60_000, heartbeat="1")
+    await Workers(broker).register("elsewhere", {**facts, "supervisor": "theirs"}, lease_ms=60_000, heartbeat="1")
+    await Workers(broker).register("ours", {**facts, "supervisor": "ours"}, lease_ms=60_000, heartbeat="1")
 
     assert await record_death_of_child(broker, 4711, "died of SIGKILL", supervisor="ours", was_asked=False)
 
-    assert set(await broker.death_records()) == {"ours"}
+    assert set(await Workers(broker).death_records()) == {"ours"}
 
 
 async def test_where_machines_cannot_be_told_apart_no_neighbour_is_taken_for_dead(lab: Lab) -> None:
     broker = lab.broker(recorded(Record()))
     facts = {"host": "other", "pid": 2**22 + 1, "born": "", "where": ""}
-    await broker.register("elsewhere", facts, lease_ms=60_000, heartbeat="1")
+    await Workers(broker).register("elsewhere", facts, lease_ms=60_000, heartbeat="1")
 
     assert await record_lost_neighbours(broker) == []
     assert not is_this_machine("other", "")

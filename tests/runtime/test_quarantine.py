@@ -10,6 +10,7 @@ from flowq import Pipeline, Rate, stage
 from flowq.broker.client.connection import UrlDialer
 from flowq.broker.flow_control.limiter import Limiter
 from flowq.broker.keys import GROUP, Keys
+from flowq.broker.workers import Workers
 from flowq.graph.compilation.plan import Plan
 from flowq.runtime.process.runner import Runner
 from flowq.runtime.run import RunOptions
@@ -22,13 +23,13 @@ async def quarantined(victim: Worker, *stages: str, plan: Plan = PLAN) -> dict[s
     await runner.start()
     await asyncio.wait_for(runner.ended, 60)
     await runner.stop()
-    return await victim.broker.death_records()
+    return await Workers(victim.broker).death_records()
 
 
 async def test_what_a_crashed_worker_left_to_other_stages_is_not_forgotten(url: str, unique_namespace: str) -> None:
     victim = await Worker.sign_on(UrlDialer(url), Keys(unique_namespace, "lab"), "victim")
     await victim.given_one()
-    await victim.broker.record_death("victim", "crash: died of SIGSEGV")
+    await Workers(victim.broker).record_death("victim", "crash: died of SIGSEGV")
 
     assert "victim" in await quarantined(victim, "store")
     assert await quarantined(victim, "parse") == {}
@@ -45,7 +46,7 @@ async def test_the_rate_of_a_stage_and_its_holds_count_in_quarantine_as_well(url
     victim = await Worker.sign_on(UrlDialer(url), Keys(unique_namespace, "lab"), "victim")
     await victim.publish(*[b'{"n":%d}' % n for n in range(3)])
     assert len(await victim.read()) == 3
-    await victim.broker.record_death("victim", "crash: died of SIGSEGV")
+    await Workers(victim.broker).record_death("victim", "crash: died of SIGSEGV")
     asked_at = time.monotonic()
     await Limiter(victim.broker, "parse", [IN], rate).hold("", 0.3, "HTTP 429")
 
@@ -72,7 +73,7 @@ async def test_a_suspect_that_waits_for_its_turn_is_not_taken_over_yet_so_that_n
 
     victim = await Worker.sign_on(UrlDialer(url), Keys(unique_namespace, "lab"), "victim")
     await victim.given_one()
-    await victim.broker.record_death("victim", "crash: died of SIGKILL")
+    await Workers(victim.broker).record_death("victim", "crash: died of SIGKILL")
     await Limiter(victim.broker, "parse", [IN], rate).hold("", hold_seconds, "HTTP 429")
     held_until = time.monotonic() + hold_seconds
 

@@ -12,6 +12,8 @@ import pytest
 
 import flowq
 from flowq import Pipeline, resource, source, stage, use
+from flowq.broker.edges import Edges
+from flowq.broker.workers import Workers
 from flowq.errors import BrokerRefused
 from flowq.runtime.process.runner import Runner
 from flowq.runtime.process.worker import StopSignals, work
@@ -163,8 +165,8 @@ async def test_a_resource_that_cannot_be_opened_ends_the_run_and_closes_those_be
 
     assert log == ["open first", "close first"]
     broker = lab.broker(pipeline)
-    assert await broker.registered_workers() == {}
-    assert (await broker.outstanding([">handler"])) == {">handler": 1}
+    assert await Workers(broker).registered() == {}
+    assert (await Edges(broker).outstanding([">handler"])) == {">handler": 1}
 
 
 class Unspeakable(Exception):
@@ -270,7 +272,7 @@ async def test_a_resource_that_fails_to_close_keeps_no_other_from_closing(lab: L
         await lab.run(pipeline)
 
     assert log == ["open first", "close first"]
-    assert await lab.broker(pipeline).registered_workers() == {}
+    assert await Workers(lab.broker(pipeline)).registered() == {}
     assert (await lab.balance(pipeline))["handler"].ok == 1
 
 
@@ -325,7 +327,7 @@ async def test_a_resource_that_hangs_at_its_end_is_given_up_and_named_and_hides_
     assert raised.value.code == "FQ301"
     assert raised.value.summary is not None
     assert raised.value.summary.stages["handler"].ok == 1
-    assert await lab.broker(pipeline).registered_workers() == {}
+    assert await Workers(lab.broker(pipeline)).registered() == {}
     if not swallows:
         assert log == ["open first", "close first"]
 
@@ -372,4 +374,4 @@ async def test_a_stop_releases_the_lease_and_the_resources_whatever_has_failed_b
         await runner.stop()
 
     assert log == ["open client", "close client"]
-    assert await lab.broker(pipeline).registered_workers() == {}
+    assert await Workers(lab.broker(pipeline)).registered() == {}

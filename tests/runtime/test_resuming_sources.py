@@ -18,6 +18,7 @@ import pytest
 
 from flowq import Pipeline, SourceContext, source, stage
 from flowq.broker.keys import Keys
+from flowq.broker.workers import Workers
 from flowq.errors import UsageError
 from flowq.runtime.process.runner import Runner
 from flowq.runtime.run import Run, RunOptions
@@ -185,7 +186,7 @@ async def test_two_workers_that_run_one_source_give_everything_once(lab: Lab) ->
     workers = ("first", "second")
     runners = [await _source_runner(pipeline, lab, worker) for worker in workers]
     await asyncio.gather(*(runner.run(arguments, {}, options.signature()) for runner in runners))
-    await lab.broker(pipeline).forget(workers)
+    await Workers(lab.broker(pipeline)).forget(workers)
     await lab.run(pipeline, arguments=arguments)
 
     assert sorted(got) == list(range(5000))
@@ -220,7 +221,7 @@ async def test_a_cursor_that_redis_has_lost_with_its_messages_is_gone_back_to(la
     await lab.command(b"HSET", keys.cursors, "slow", b"3")
     go_on.set()
     await running
-    await lab.broker(pipeline).forget(["worker"])
+    await Workers(lab.broker(pipeline)).forget(["worker"])
     await lab.run(pipeline)
 
     assert sorted(got) == list(range(6))
@@ -229,7 +230,7 @@ async def test_a_cursor_that_redis_has_lost_with_its_messages_is_gone_back_to(la
 async def _source_runner(pipeline: Pipeline, lab: Lab, worker: str) -> SourceRunner:
     (stage,) = pipeline.plan.sources
     broker = lab.broker(pipeline)
-    await broker.register(worker, {}, lease_ms=60_000, heartbeat="1")
+    await Workers(broker).register(worker, {}, lease_ms=60_000, heartbeat="1")
     ids = iter(range(1_000_000))
     return SourceRunner(stage, pipeline.plan, broker, lambda: f"{worker}-{next(ids)}".encode(), worker=worker)
 

@@ -10,6 +10,9 @@ import pytest
 
 import flowq
 from flowq import Pipeline, source, stage, use
+from flowq.broker.edges import Edges
+from flowq.broker.runs import Runs
+from flowq.broker.workers import Workers
 from flowq.errors import UsageError
 from flowq.runtime.process.runner import Runner
 from flowq.runtime.run import Run, RunOptions
@@ -158,7 +161,7 @@ async def test_an_argument_that_is_missing_or_does_not_fit_is_named_before_anyth
     with pytest.raises(UsageError, match="depth=deep"):
         await lab.run(pipeline, arguments={"url": "x", "depth": "deep"})
 
-    assert await lab.broker(pipeline).registered_workers() == {}
+    assert await Workers(lab.broker(pipeline)).registered() == {}
 
 
 # Ends
@@ -198,7 +201,7 @@ async def test_a_source_that_fails_ends_the_run_and_stays_open(
 
     snapshot = await Run(pipeline.plan, lab.broker(pipeline)).snapshot()
     assert snapshot.open_sources == (numbers.name,)
-    assert await lab.broker(pipeline).registered_workers() == {}
+    assert await Workers(lab.broker(pipeline)).registered() == {}
 
 
 async def test_a_source_that_was_broken_off_begins_again_and_one_that_finished_does_not(lab: Lab) -> None:
@@ -261,7 +264,7 @@ async def test_a_run_that_is_started_twice_runs_its_source_once(lab: Lab) -> Non
         assert sources == ["slow"]
         runners.append(Runner(pipeline.plan, broker, options, sources=sources))
     await asyncio.gather(*(runner.start() for runner in runners))
-    await eventually(lambda: lab.broker(pipeline).is_source_finished("slow", options.signature()))
+    await eventually(lambda: Runs(lab.broker(pipeline)).is_source_finished("slow", options.signature()))
     await eventually(lambda: len(handled) >= 20)
     await asyncio.gather(*(runner.stop() for runner in runners))
 
@@ -297,10 +300,10 @@ async def test_a_source_goes_to_another_worker_when_its_own_is_gone_and_that_one
     await runners[0].start()
     await eventually(lambda: entered(1))
     await runners[1].start()
-    await broker.record_death(runners[0].worker, "it seemed so")
+    await Workers(broker).record_death(runners[0].worker, "it seemed so")
     await eventually(lambda: entered(3))
     may_go_on.set()
-    await eventually(lambda: broker.is_source_finished("twice", options.signature()))
+    await eventually(lambda: Runs(broker).is_source_finished("twice", options.signature()))
     await asyncio.gather(*(runner.stop() for runner in runners))
 
     assert begun == 2
@@ -353,7 +356,7 @@ async def test_a_source_that_is_stopped_while_an_edge_is_full_is_not_finished(la
     await runner.start()
 
     async def is_full() -> bool:
-        return (await broker.outstanding(["many>sink"]))["many>sink"] >= 10
+        return (await Edges(broker).outstanding(["many>sink"]))["many>sink"] >= 10
 
     await eventually(is_full)
     await runner.stop()

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 import flowq
 from flowq.broker.migration.recorded_plan import record_plan
+from flowq.broker.publishing import Publishing
 from flowq.delivery.message import Header
 from flowq.delivery.settlement import Output
 from tests.eventually import eventually
@@ -106,7 +107,7 @@ async def test_what_both_versions_know_is_handled_by_either(lab: Lab) -> None:
 async def test_a_type_that_nobody_has_any_more_is_read_by_its_shape_when_it_is_old(lab: Lab) -> None:
     header = Header("m1", "m1", "-", 0, first_ms=1, type_tag="Text")
     broker = lab.broker(OLD)
-    await broker.publish(">parse", [Output(">parse", header.encode(), b'{"text":"long ago"}')])
+    await Publishing(broker).publish(">parse", [Output(">parse", header.encode(), b'{"text":"long ago"}')])
     async with lab.running(OLD):
         await eventually(lambda: taken)
 

@@ -12,10 +12,10 @@ import pytest
 import yaml
 from prometheus_client.metrics_core import Metric
 
-from flowq.broker.balance import StageBalance
 from flowq.broker.inspection.edge_stats import EdgeStats
 from flowq.broker.inspection.throughput import Throughput
 from flowq.broker.records import EdgeState, Snapshot
+from flowq.broker.runs import StageBalance
 from flowq.deployment.compose import compose
 from flowq.deployment.kubernetes import kubernetes
 from flowq.graph.compilation.plan import Plan

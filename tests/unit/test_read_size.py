@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flowq.broker.read_size import ReadSize
+from flowq.broker.paging import ReadSize
 
 
 def test_a_read_asks_for_half_as_many_after_each_reply_that_was_cut_off_down_to_one_of_one_edge() -> None:

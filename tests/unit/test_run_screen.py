@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from flowq import Pipeline, source, stage
-from flowq.broker.balance import StageBalance, balance_of
 from flowq.broker.inspection.throughput import Throughput
 from flowq.broker.records import EdgeState, Snapshot
+from flowq.broker.runs import StageBalance, balance_of
 from flowq.cli.views.run_screen import HOW_TO_STOP, UNKNOWN, ProgressMeter, RunAbout, choose_screen
 from flowq.cli.views.run_text import clock, command_to_finish, duration, end_lines
 from flowq.graph.compilation.plan import Plan

@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 
 from flowq.broker import records
 from flowq.broker.flow_control.limiter import parse_hold
-from flowq.broker.heartbeat import silent_seconds_in
 from flowq.broker.keys import is_edge
 from flowq.broker.migration.recorded_plan import recorded_edge
+from flowq.broker.workers import silent_seconds_in
 from flowq.dead_letters.letter import DeadLetterRecord
 from flowq.delivery import stored
 from flowq.delivery.claim import Reference
@@ -110,7 +110,7 @@ READERS: dict[str, tuple[Reader, tuple[type[Exception], ...]]] = {
     "broker/migration/recorded_plan.py:recorded_edge": (recorded_edge, ()),
     "broker/keys.py:is_edge": (lambda raw: is_edge(stored.text_in(raw)), ()),
     "broker/flow_control/limiter.py:parse_hold": (parse_hold, ()),
-    "broker/heartbeat.py:silent_seconds_in": (lambda raw: silent_seconds_in(stored.text_in(raw)), ()),
+    "broker/workers.py:silent_seconds_in": (lambda raw: silent_seconds_in(stored.text_in(raw)), ()),
     "dead_letters/letter.py:read": (lambda raw: letter_of(b"1-1", e=raw, h=raw, b=raw, x=raw), ()),
     "dead_letters/letter.py:_moment": (lambda raw: exported(died_at=raw), (ValueError,)),
     "dead_letters/letter.py:from_json": (lambda raw: exported(header=raw, edge=raw, body_base64=raw), (ValueError,)),
@@ -137,10 +137,9 @@ SAFE = {
     "broker/orphaned_bodies.py:_referred_to": "an entry id",
     "broker/orphaned_bodies.py:_last_ids": "an entry id",
     "broker/flow_control/backpressure.py:bound": "a number of flowq's own",
-    "broker/read_size.py:arrived": "a number of flowq's own",
-    "broker/redis_streams.py:ensure_groups": "a flag of flowq's own",
-    "broker/redis_streams.py:begin_run": "a flag of flowq's own",
-    "broker/entries.py:dead_entries": "a flag of flowq's own",
+    "broker/paging.py:arrived": "a number of flowq's own",
+    "broker/edges.py:ensure_groups": "a flag of flowq's own",
+    "broker/runs.py:begin": "a flag of flowq's own",
     "broker/inspection/throughput.py:quantile": "a number of flowq's own",
     "broker/flow_control/limiter.py:reserve": "flags of flowq's own",
     "broker/flow_control/limiter.py:call": "flags of flowq's own",

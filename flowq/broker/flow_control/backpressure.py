@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Mapping, Sequence
 
 from flowq.broker.client.connection import Command
+from flowq.broker.edges import Edges
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.chunks import MOST_BYTES_PER_CALL
 from flowq.errors import BrokerUnavailable
@@ -78,7 +79,7 @@ class Backpressure:
         """Ask how many messages the edges hold: for one who makes no commits that tell it."""
         if self._limits:
             with contextlib.suppress(BrokerUnavailable):
-                self.note(await self._broker.outstanding(list(self._limits)))
+                self.note(await Edges(self._broker).outstanding(list(self._limits)))
 
     async def look_again(self) -> None:
         """Ask what is not known, after a moment if they are full."""
@@ -98,7 +99,7 @@ class Backpressure:
         self._is_due = False  # first: a Redis that does not answer shall not be asked without end
         sent_bytes = self._sent_bytes
         with contextlib.suppress(BrokerUnavailable):
-            taken = await memory_of(self._broker, list(self._byte_limits))
+            taken = await Edges(self._broker).memory(list(self._byte_limits))
             _mark(self._heavy, taken, self._byte_limits)
             self._sent_bytes -= sent_bytes  # what has been sent since may be in it or not
             self._room_bytes = min(limit - taken[edge] for edge, limit in self._byte_limits.items())

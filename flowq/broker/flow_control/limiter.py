@@ -170,7 +170,7 @@ class Limiter:
         ]
         names.append(keys.rate(name))
         for edge in edges:
-            names += (keys.edge(edge), keys.delayed(edge), keys.delayed_bodies(edge))
+            names += keys.of_edge(edge)
         flat: list[Any] = []
         for item in finished:
             flat += (item.key, item.worker, item.slot, round(item.took_seconds * 1_000_000), item.verdict.value)

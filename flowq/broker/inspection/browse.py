@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any
 
 from flowq.broker import scripts
-from flowq.broker.entries import each_of
 from flowq.broker.keys import GROUP
 from flowq.broker.records import delayed_delivery, deliveries_of
 from flowq.broker.redis_streams import Broker
@@ -61,7 +60,7 @@ async def peek(
     With `after`, an entry id for each edge: those appended since, whatever has become of them, while they are there.
     """
     keys = broker.keys
-    names = [key for edge in edges for key in (keys.edge(edge), keys.delayed(edge), keys.delayed_bodies(edge))]
+    names = [key for edge in edges for key in keys.of_edge(edge)]
     from_ids = [(after or {}).get(edge, "") for edge in edges]
     look = partial(broker.script, scripts.PEEK, names, GROUP, most)
     try:
@@ -85,9 +84,9 @@ async def _fill_in(broker: Broker, edge: str, running: list[Any], waiting: list[
     """Read the bodies of what was seen, some at a time. Messages that have gone since are left out."""
     stream, parked = broker.keys.edge(edge), broker.keys.delayed_bodies(edge)
     for seen in (running, waiting):
-        found = await each_of(broker, [(b"XRANGE", stream, message[0], message[0]) for message in seen])
+        found = await broker.ask_each([(b"XRANGE", stream, message[0], message[0]) for message in seen])
         seen[:] = [[*entries[0], *message[2:]] for message, entries in zip(seen, found, strict=True) if entries]
-    found = await each_of(broker, [(b"HGET", parked, name) for _, _, name in delayed])
+    found = await broker.ask_each([(b"HGET", parked, name) for _, _, name in delayed])
     delayed[:] = [[due, body, name] for (due, _, name), body in zip(delayed, found, strict=True) if body]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from flowq.broker.keys import is_name
 from flowq.broker.migration.recorded_plan import recorded_plan
 from flowq.broker.redis_streams import Broker
+from flowq.delivery.edge import Edge
 from flowq.delivery.stored import text_in
 from flowq.errors import Place
 from flowq.graph.compilation.plan import EdgePlan, Handler, Plan, StagePlan
@@ -40,7 +41,7 @@ async def plan_on_record(broker: Broker) -> Plan:
     """The shape of a pipeline: its stages and edges, those of earlier versions included. Its handlers are not here."""
     edges: list[EdgePlan] = []
     for name in sorted(await recorded_plan(broker)):
-        origin, _, target = name.rpartition(">")
+        origin, target = Edge.parse(name)
         edges.append(EdgePlan(name, origin, target))
     takes_messages = {edge.target for edge in edges}
     names = dict.fromkeys(name for edge in edges for name in (edge.origin, edge.target) if name)

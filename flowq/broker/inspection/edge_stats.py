@@ -10,6 +10,7 @@ from flowq.broker import scripts
 from flowq.broker.keys import GROUP
 from flowq.broker.records import pairs
 from flowq.broker.redis_streams import Broker
+from flowq.delivery.edge import Edge
 from flowq.delivery.stored import entry_ms, moment_in, name_in, text_in
 
 _BEGINNING_BYTES = 400
@@ -39,13 +40,13 @@ class RunningMessage:
 
     @property
     def stage(self) -> str:
-        return self.edge.rpartition(">")[2]
+        return Edge.parse(self.edge).target
 
 
 async def edge_stats_of(broker: Broker, edges: Sequence[str]) -> Mapping[str, EdgeStats]:
     """Every edge, from one instant."""
     keys = broker.keys
-    names = [key for edge in edges for key in (keys.edge(edge), keys.delayed(edge), keys.delayed_bodies(edge))]
+    names = [key for edge in edges for key in keys.of_edge(edge)]
     rows = await broker.script(scripts.EDGE_STATS, names, GROUP)
     return {
         edge: EdgeStats(

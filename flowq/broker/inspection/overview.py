@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flowq.broker.balance import StageBalance, balance_of
 from flowq.broker.flow_control.limiter import HeldKey, held_keys, queued_in
 from flowq.broker.inspection.edge_stats import EdgeStats, edge_stats_of
 from flowq.broker.inspection.throughput import Throughput, throughput_of
 from flowq.broker.migration.recorded_plan import Orphan, orphans_of
 from flowq.broker.records import WHOLE, Snapshot
 from flowq.broker.redis_streams import Broker
+from flowq.broker.runs import Runs, StageBalance, balance_of
+from flowq.broker.workers import Workers
 from flowq.graph.compilation.plan import Plan, StagePlan
 
 _SHORTEST_JAM_SECONDS = 1.0
@@ -143,8 +144,8 @@ class Overview:
 async def overview_of(broker: Broker, plan: Plan) -> Overview:
     """Look at everything. The counters are of one instant, the rest of the moment after it."""
     edge_names = [edge.name for edge in plan.edges]
-    snapshot = await broker.snapshot(edge_names, [stage.name for stage in plan.consumers])
-    leases = await broker.leases([facts["worker"] for facts in snapshot.workers])
+    snapshot = await Runs(broker).snapshot(edge_names, [stage.name for stage in plan.consumers])
+    leases = await Workers(broker).leases([facts["worker"] for facts in snapshot.workers])
     workers = {facts["worker"]: facts for facts in snapshot.workers if leases[facts["worker"]] is not None}
     throughput, edge_stats = await throughput_of(broker, plan, snapshot), await edge_stats_of(broker, edge_names)
     balances = balance_of(plan, snapshot)

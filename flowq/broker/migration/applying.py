@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from flowq.broker.edges import Edges
 from flowq.broker.migration.changes import Changes
 from flowq.broker.migration.moving import StillServed, call_all, move_edge, move_stage
 from flowq.broker.migration.recorded_plan import drop_edge, orphans_of, record_plan
 from flowq.broker.redis_streams import Broker
+from flowq.delivery.edge import Edge
 from flowq.graph.compilation.plan import Plan
 
 
@@ -22,8 +24,8 @@ async def apply(
     """
     moved = [change for change in changes.changes if change.kind == "moved"]
     _refuse_served([change.edge for change in moved], workers)
-    by_stage = {old: {edge.edge: edge.to for edge in moved if old in edge.edge.split(">")} for old in changes.moves}
-    await broker.ensure_groups([edge.name for edge in plan.edges])
+    by_stage = {old: {edge.edge: edge.to for edge in moved if old in Edge.parse(edge.edge)} for old in changes.moves}
+    await Edges(broker).ensure_groups([edge.name for edge in plan.edges])
     for old, edges in by_stage.items():
         await call_all(broker, old, [edge for edge in edges if edge.endswith(f">{old}")])
     counts = {change.edge: await move_edge(broker, change.edge, change.to) for change in moved}

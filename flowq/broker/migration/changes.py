@@ -8,14 +8,16 @@ from datetime import UTC, datetime
 from typing import Any
 
 from flowq.broker.claims import content_of
-from flowq.broker.entries import each_of, entries_after
+from flowq.broker.edges import Edges
+from flowq.broker.entries import Entries
 from flowq.broker.migration.recorded_plan import RecordedEdge, recorded_plan
 from flowq.broker.records import DeadEntry, delayed_fields, pairs
 from flowq.broker.redis_streams import Broker
+from flowq.delivery.edge import Edge, inlet_of
 from flowq.delivery.encoding.codec import decoder, schema_digest
 from flowq.delivery.message import Header
 from flowq.errors import BodyElsewhere, DecodeError, UsageError
-from flowq.graph.compilation.plan import Plan, StagePlan, inlet_of
+from flowq.graph.compilation.plan import Plan, StagePlan
 from flowq.graph.compilation.stage_types import StageTypes
 
 DEFAULT_SAMPLE = 1000
@@ -88,7 +90,7 @@ async def changes_of(
     moves = moves or {}
     recorded = await recorded_plan(broker)
     _check(moves, plan, recorded)
-    outstanding = await broker.outstanding(list(recorded.keys() | plan.edge_by_name.keys()))
+    outstanding = await Edges(broker).outstanding(list(recorded.keys() | plan.edge_by_name.keys()))
     found: list[Change] = []
     for edge, record in sorted(recorded.items()):
         n = outstanding[edge]
@@ -107,7 +109,7 @@ async def changes_of(
 
 def target_of_move(edge: str, moves: Mapping[str, str], plan: Plan) -> str:
     """The edge that replaces one that is gone, "" if none does."""
-    origin, _, target = edge.partition(">")
+    origin, target = Edge.parse(edge)
     if not {origin, target} & moves.keys():
         return ""
     new_origin, new_target = moves.get(origin, origin), moves.get(target, target)
@@ -151,12 +153,12 @@ def _likely_sources(recorded: Collection[str], plan: Plan, moves: Mapping[str, s
 
 def _sources_among(recorded: Collection[str]) -> list[str]:
     """The origins on record that are no target of any edge."""
-    origins = {edge.partition(">")[0] for edge in recorded} - {""}
+    origins = {Edge.parse(edge).origin for edge in recorded} - {""}
     return sorted(origin for origin in origins if inlet_of(origin) not in recorded)
 
 
 def _target(plan: Plan, edge: str) -> StagePlan:
-    return plan.stage(edge.partition(">")[2])
+    return plan.stage(Edge.parse(edge).target)
 
 
 async def _fit(broker: Broker, edge: str, stage: StagePlan, plan: Plan, sample: int) -> Fit:
@@ -191,7 +193,7 @@ async def _sample(broker: Broker, edge: str, most: int) -> list[tuple[bytes, byt
     entries: list[DeadEntry] = []
     while (limit := min(_PER_CALL, most - len(entries))) > 0:
         after = entries[-1].entry_id if entries else ""
-        page = await entries_after(broker, [keys.edge(edge)], after=after, limit=limit, bodies="all")
+        page = await Entries(broker, keys.edge(edge)).after(after, limit=limit, bodies="all")
         entries += page
         if len(page) < limit:
             break
@@ -199,7 +201,7 @@ async def _sample(broker: Broker, edge: str, most: int) -> list[tuple[bytes, byt
     names: Sequence[bytes] = ()
     if len(found) < most:
         names = await broker.answer(b"ZRANGE", keys.delayed(edge), 0, most - len(found) - 1)
-    for parked in filter(None, await each_of(broker, [(b"HGET", keys.delayed_bodies(edge), name) for name in names])):
+    for parked in filter(None, await broker.ask_each([(b"HGET", keys.delayed_bodies(edge), name) for name in names])):
         values = dict(pairs(delayed_fields(parked)))
         found.append((values.get(b"h", b""), values.get(b"b", b"")))
     return found

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from flowq.broker import scripts
 from flowq.broker.keys import GROUP
 from flowq.broker.redis_streams import Broker
+from flowq.broker.workers import Workers
 from flowq.delivery.stored import as_stored, text_in
 from flowq.errors import UsageError
 
@@ -27,11 +28,11 @@ async def move_edge(broker: Broker, edge: str, new_edge: str) -> int:
     """
     keys, moved = broker.keys, 0
     names = [
-        keys.workers, keys.stats, keys.edge(edge), keys.delayed(edge), keys.delayed_bodies(edge),
-        keys.edge(new_edge), keys.delayed(new_edge), keys.delayed_bodies(new_edge),
+        keys.workers, keys.stats, *keys.of_edge(edge),
+        *keys.of_edge(new_edge),
     ]  # fmt: skip
     while True:
-        consumers = sorted((await broker.consumers_of([edge]))[edge])
+        consumers = sorted((await Workers(broker).consumers_of([edge]))[edge])
         leases = [as_stored(keys.lease(consumer)) for consumer in consumers]
         n, *living = await broker.script(
             scripts.MOVE_EDGE, [*names, *leases], GROUP, edge, new_edge, _MOST_PER_STEP, *map(as_stored, consumers)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import orjson
 
 from flowq.broker import scripts
+from flowq.broker.edges import Edges
 from flowq.broker.keys import is_edge
 from flowq.broker.records import pairs
 from flowq.broker.redis_streams import Broker
@@ -72,7 +73,7 @@ async def orphans_of(broker: Broker, plan: Plan) -> list[Orphan]:
     missing = sorted(recorded.keys() - plan.edge_by_name.keys())
     if not missing:
         return []
-    outstanding = await broker.outstanding(missing)
+    outstanding = await Edges(broker).outstanding(missing)
     return [
         Orphan(name, outstanding[name], edge.accepts, edge.seen_ms, edge.record)
         for name, edge in ((name, recorded[name]) for name in missing)
@@ -82,5 +83,5 @@ async def orphans_of(broker: Broker, plan: Plan) -> list[Orphan]:
 async def drop_edge(broker: Broker, orphan: Orphan) -> bool:
     """Remove an orphan with everything on it; False when it is not any more as it was looked at."""
     keys = broker.keys
-    names = [keys.plan, keys.edge(orphan.edge), keys.delayed(orphan.edge), keys.delayed_bodies(orphan.edge)]
+    names = [keys.plan, *keys.of_edge(orphan.edge)]
     return bool(await broker.script(scripts.DROP_EDGE, names, orphan.edge, orphan.record, orphan.outstanding))

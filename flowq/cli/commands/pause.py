@@ -41,8 +41,8 @@ def command(
     plan, stage, keyed = steered(target, key, settings)
 
     async def pause() -> str:
-        from flowq.broker.balance import balance_of
         from flowq.broker.open import open_broker
+        from flowq.broker.runs import balance_of
         from flowq.inspector import Inspector
 
         async with open_broker(plan.name, redis=settings.redis, namespace=settings.namespace) as broker:

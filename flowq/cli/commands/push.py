@@ -17,9 +17,10 @@ from flowq.cli.framework.line_batches import line_batches, opened
 from flowq.cli.framework.loading import load
 from flowq.cli.framework.parameters import Here, Json, duration_of
 from flowq.delivery.chunks import MOST_BYTES_PER_CALL, MOST_PER_CALL
+from flowq.delivery.edge import inlet_of
 from flowq.delivery.encoding.codec import decoder
 from flowq.errors import CodecError, FlowqError, QueueFull, UsageError
-from flowq.graph.compilation.plan import Plan, StagePlan, inlet_of
+from flowq.graph.compilation.plan import Plan, StagePlan
 from flowq.graph.compilation.routing import Outlet, entering
 from flowq.graph.compilation.typecheck import type_names
 from flowq.printable import json_text, printable

@@ -16,6 +16,7 @@ from flowq.cli.framework.completion import complete_pipeline_or_stage, complete_
 from flowq.cli.framework.error_screen import explain, note, show
 from flowq.cli.framework.line_batches import Line, line_batches, opened
 from flowq.cli.framework.parameters import settings_here
+from flowq.delivery.edge import Edge
 from flowq.delivery.settlement import (
     DeadLetter,
     Delay,
@@ -125,7 +126,7 @@ class Printer:
         """Write these at once: the next command in the pipe may be waiting for them."""
         last: bytes | None = None
         for output in outputs:
-            if self._to is not None and output.edge.rpartition(">")[2] != self._to:
+            if self._to is not None and Edge.parse(output.edge).target != self._to:
                 continue
             if output.body is not last:  # encoded once for all the stages that one value goes to
                 self._stdout.write(_shown(output.body) + b"\n")

@@ -14,6 +14,7 @@ from flowq import __version__
 from flowq.broker.open import MEMORY, open_broker
 from flowq.broker.records import Snapshot
 from flowq.broker.redis_streams import Broker
+from flowq.broker.workers import Workers
 from flowq.cli.framework.connect import broker_of
 from flowq.cli.run.run_in_process import InProcess
 from flowq.cli.run.run_log import LogScreen
@@ -74,7 +75,7 @@ class Session:
             warnings += await storage_warnings(broker, self.plan)
             before = await run.snapshot()
             screen = self._screen()
-            leases = await broker.leases([info["worker"] for info in before.workers])
+            leases = await Workers(broker).leases([info["worker"] for info in before.workers])
             others = sum(heartbeat is not None for heartbeat in leases.values())
             screen.begin(self._about(broker, run, before, others))
             for warning in warnings:

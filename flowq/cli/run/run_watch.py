@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flowq.broker.balance import balance_of
 from flowq.broker.client.retrying import retry_until_available
 from flowq.broker.records import Snapshot
+from flowq.broker.runs import balance_of
 from flowq.cli.views.run_screen import UNKNOWN, Pacer, Screen
 from flowq.cli.views.run_text import pause_words, settled
 from flowq.errors import FlowqError

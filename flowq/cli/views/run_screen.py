@@ -15,9 +15,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from flowq.broker.balance import StageBalance, balance_of
 from flowq.broker.inspection.throughput import Throughput
 from flowq.broker.records import Snapshot
+from flowq.broker.runs import StageBalance, balance_of
 from flowq.cli.views.run_text import (
     RunAbout,
     clock,

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from flowq.broker.balance import StageBalance
 from flowq.broker.open import MEMORY
 from flowq.broker.records import WHOLE, Snapshot
+from flowq.broker.runs import StageBalance
 from flowq.graph.compilation.plan import Plan, type_name
 from flowq.graph.kinds import Kind
 

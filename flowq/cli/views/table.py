@@ -13,8 +13,8 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from flowq.broker.balance import StageBalance
 from flowq.broker.inspection.throughput import Throughput
+from flowq.broker.runs import StageBalance
 from flowq.cli.views.quantities import brief
 from flowq.graph.compilation.plan import StagePlan
 from flowq.printable import printable_block

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from flowq.delivery.edge import Edge, inlet_of
 from flowq.errors import PipelineError, Place, Problems
 from flowq.graph.compilation.checks import (
     check_fields,
@@ -26,7 +27,6 @@ from flowq.graph.compilation.plan import (
     Plan,
     Route,
     StagePlan,
-    inlet_of,
 )
 from flowq.graph.compilation.signature import SignatureReader
 from flowq.graph.compilation.tuning import Tuning, tuned
@@ -139,7 +139,7 @@ def _carried(routes: dict[Node, tuple[Route, ...]]) -> dict[tuple[str, str], lis
     for node_routes in routes.values():
         for route in node_routes:
             for edge in route.edges:
-                origin, _, target = edge.partition(">")
+                origin, target = Edge.parse(edge)
                 carried.setdefault((origin, target), []).append(route.type)
     return carried
 

@@ -187,11 +187,6 @@ class Plan:
         return graph
 
 
-def inlet_of(stage: str) -> str:
-    """The name of the edge by which messages enter a stage from outside."""
-    return f">{stage}"
-
-
 def type_name(type_: Any) -> str:
     """A type as its user wrote it.
 

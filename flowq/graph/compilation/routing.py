@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from flowq.delivery.edge import inlet_of
 from flowq.delivery.encoding.codec import Encode, can_encode, check_size, value_of
 from flowq.delivery.encoding.compression import packed
 from flowq.delivery.encoding.dedup_key import dedup_hash
@@ -13,7 +14,7 @@ from flowq.delivery.message import Delivery, new_header
 from flowq.delivery.settlement import Output
 from flowq.errors import EncodeError
 from flowq.graph.compilation.matching import candidates, way_for
-from flowq.graph.compilation.plan import EdgePlan, Plan, StagePlan, inlet_of
+from flowq.graph.compilation.plan import EdgePlan, Plan, StagePlan
 from flowq.graph.compilation.stage_types import Form, StageTypes
 from flowq.graph.compilation.typecheck import type_names
 from flowq.graph.declaration.context import Emitted

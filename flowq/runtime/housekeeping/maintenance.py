@@ -13,9 +13,10 @@ from typing import Any
 
 from flowq.broker.client.connection import Dialer
 from flowq.broker.client.retrying import retry_until_available
-from flowq.broker.heartbeat import heartbeat
+from flowq.broker.edges import Edges
 from flowq.broker.keys import Keys
 from flowq.broker.redis_streams import Broker
+from flowq.broker.workers import Workers, heartbeat
 from flowq.errors import BrokerError, BrokerRefused
 from flowq.runtime.death_records import crashed
 from flowq.runtime.identity import Identity
@@ -111,7 +112,7 @@ class LeaseKeeper:
     async def _register(self, broker: Broker) -> None:
         ttl_ms, worker = time_to_live_ms(self._lease_seconds), self._identity.worker
         facts = {**self._info, "formerly": sorted(self._identity.names - {worker})}
-        await broker.register(worker, facts, lease_ms=ttl_ms, heartbeat=self._heartbeat())
+        await Workers(broker).register(worker, facts, lease_ms=ttl_ms, heartbeat=self._heartbeat())
 
     def _heartbeat(self) -> str:
         stuck_seconds = time.monotonic() - self._ticked_at - _TICK_SECONDS
@@ -131,7 +132,7 @@ class LeaseKeeper:
                 continue
             try:
                 ttl_ms = time_to_live_ms(self._lease_seconds)
-                if not await broker.renew(self._identity.worker, lease_ms=ttl_ms, heartbeat=self._heartbeat()):
+                if not await Workers(broker).renew(self._identity.worker, lease_ms=ttl_ms, heartbeat=self._heartbeat()):
                     old = self._identity.worker
                     self._identity.renew()
                     await self._register(broker)
@@ -172,7 +173,7 @@ class Promoter:
                 pass
 
     async def _promote(self) -> tuple[int, int | None]:
-        return await self._broker.promote(self._edges)
+        return await Edges(self._broker).promote(self._edges)
 
 
 class Reclaimer:
@@ -207,7 +208,7 @@ class Reclaimer:
         surveyed_at = -survey_every
         while True:
             try:
-                dead = await self._broker.death_records()
+                dead = await Workers(self._broker).death_records()
                 now = time.monotonic()
                 if dead or now - surveyed_at >= survey_every:
                     surveyed_at = now
@@ -217,12 +218,12 @@ class Reclaimer:
             await asyncio.sleep(min(_DEATH_POLL_SECONDS, survey_every))
 
     async def _survey(self, dead: Mapping[str, str], now: float) -> None:
-        consumers = await self._broker.consumers_of(self._all_edges)
-        registered = await self._broker.registered_workers()
+        consumers = await Workers(self._broker).consumers_of(self._all_edges)
+        registered = await Workers(self._broker).registered()
         known = set(dead).union(registered, *consumers.values())
         in_quarantine = set(crashed(dead)) if self._supervised else set[str]()
         others = sorted(known - self._identity.names - in_quarantine)
-        leases = await self._broker.leases(others)
+        leases = await Workers(self._broker).leases(others)
         gone = [
             name
             for name in others
@@ -236,7 +237,7 @@ class Reclaimer:
         left_nothing = [
             name for name in {*gone, *in_quarantine} if not any(name in names for names in consumers.values())
         ]
-        await self._broker.forget(left_nothing)
+        await Workers(self._broker).forget(left_nothing)
         self._looks = {name: look for name, look in self._looks.items() if name in others}
 
     def _is_silent(self, name: str, heartbeat: str | None, facts: Mapping[str, Any], now: float) -> bool:
@@ -250,7 +251,7 @@ class Reclaimer:
 
     async def _reclaim(self, consumer: Consumer, edge: str, victim: str, heartbeat: str | None, how: str) -> None:
         while (room := consumer.room) > 0:
-            taken = await self._broker.reclaim(
+            taken = await Workers(self._broker).reclaim(
                 edge, victim, self._identity.worker, limit=min(room, _MOST_RECLAIMED), heartbeat=heartbeat, crashed=how
             )
             if taken is None:

@@ -11,9 +11,9 @@ from typing import Any
 from flowq.broker.claims import claim_check
 from flowq.broker.client.retrying import retry_until_available
 from flowq.broker.flow_control.backpressure import Backpressure
-from flowq.broker.inspection.left_behind import first_left_by
 from flowq.broker.redis_streams import Broker
 from flowq.broker.settling import Receipt, Settling
+from flowq.broker.workers import Workers
 from flowq.delivery.message import Delivery
 from flowq.delivery.policy import AckMode
 from flowq.delivery.settlement import Outcome, Output, Postponed
@@ -86,16 +86,16 @@ class Quarantine:
     async def _next_round(self) -> bool:
         """Visit all crashed workers once. Returns whether anything was found."""
         found = False
-        crashed_workers = crashed(await self._broker.death_records())
+        crashed_workers = crashed(await Workers(self._broker).death_records())
         stages = [handling.stage for handling in self._handlings.values()]
-        consumers = await self._broker.consumers_of(self._all_edges)
+        consumers = await Workers(self._broker).consumers_of(self._all_edges)
         for stage in stages:
             for edge in stage.in_edges:
                 for victim in consumers[edge] & set(crashed_workers):
                     found = await self._take_from(stage, edge, victim, crashed_workers[victim]) or found
         left_nothing = set(crashed_workers).difference(*consumers.values())
         if not found:
-            await self._broker.forget(sorted(left_nothing))
+            await Workers(self._broker).forget(sorted(left_nothing))
         return found
 
     async def _take_from(self, stage: StagePlan, edge: str, victim: str, how: str) -> bool:
@@ -103,7 +103,7 @@ class Quarantine:
         found = False
         while True:
             next_up = await self._wait_for_turn(stage, edge, victim)
-            taken = await self._broker.reclaim(edge, victim, self._identity.worker, limit=1, crashed=how)
+            taken = await Workers(self._broker).reclaim(edge, victim, self._identity.worker, limit=1, crashed=how)
             deliveries: Sequence[Delivery] = taken.deliveries if taken else ()
             has_turn = next_up is not None and [d.entry_id for d in deliveries] == [next_up.entry_id]
             if next_up is not None and not has_turn:  # it was buried, or another quarantine was faster
@@ -111,7 +111,7 @@ class Quarantine:
                 await self._pacers[stage.name].flush()
             for delivery in deliveries:
                 await self._run_alone(stage, delivery, has_turn=has_turn)
-                await self._broker.clear_suspicion(delivery)
+                await Workers(self._broker).clear_suspicion(delivery)
             found = found or taken is not None
             if taken is None or taken.finished:
                 return found
@@ -121,7 +121,7 @@ class Quarantine:
         pacer = self._pacers.get(stage.name)
         if pacer is None:
             return None
-        next_up = await first_left_by(victim, edge, self._broker, self._identity.worker)
+        next_up = await Workers(self._broker).first_left_by(victim, edge, self._identity.worker)
         if next_up is not None:
             await _turn_of(next_up, pacer)
         return next_up

@@ -12,8 +12,10 @@ from typing import Any
 
 from flowq.broker.claims import check_claim_folder, claim_check
 from flowq.broker.client.retrying import retry_until_available
+from flowq.broker.edges import Edges
 from flowq.broker.message_ids import MessageIds
 from flowq.broker.redis_streams import Broker
+from flowq.broker.workers import Workers
 from flowq.errors import BrokerRefused, FlowqError
 from flowq.graph.compilation.plan import Plan, StagePlan
 from flowq.graph.compilation.routing import Emission
@@ -135,7 +137,9 @@ class Runner:
         )
         edges = [edge for stage in self._stages for edge in stage.in_edges]
         if edges:
-            await retry_until_available(lambda: self._broker.ensure_groups(edges), what="creating consumer groups")
+            await retry_until_available(
+                lambda: Edges(self._broker).ensure_groups(edges), what="creating consumer groups"
+            )
         await self._sign_on()
         await self._pauses.look()
         if self._quarantined:
@@ -159,7 +163,7 @@ class Runner:
     async def _sign_on(self) -> None:
         if self._broker.dialer.is_private:
             worker, facts = self._identity.worker, self._facts()
-            await self._broker.register(worker, facts, lease_ms=round(_DAY_SECONDS * 1000), heartbeat="1")
+            await Workers(self._broker).register(worker, facts, lease_ms=round(_DAY_SECONDS * 1000), heartbeat="1")
         else:
             await self._keeper.start(self._broker)
 
@@ -275,7 +279,7 @@ class Runner:
             for _ in range(_TRIES_TO_SIGN_OFF):
                 with contextlib.suppress(FlowqError, TimeoutError):
                     async with asyncio.timeout(_SIGN_OFF_SECONDS):
-                        await self._broker.retire(name, edges)
+                        await Workers(self._broker).retire(name, edges)
                         break
 
     # Parts

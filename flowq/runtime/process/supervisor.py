@@ -13,9 +13,11 @@ from functools import partial
 from typing import IO, Any, TypeVar
 
 from flowq.broker.client.retrying import retry_until_available
+from flowq.broker.edges import Edges
 from flowq.broker.message_ids import new_worker_name
 from flowq.broker.redis_streams import Broker
-from flowq.broker.source_turns import cursors_of
+from flowq.broker.runs import Runs
+from flowq.broker.workers import Workers
 from flowq.errors import BrokerError, WorkerFailed
 from flowq.runtime.death_records import crashed, record_death_of_child, sign_off_the_dead
 from flowq.runtime.identity import SUPERVISOR_VARIABLE
@@ -143,8 +145,8 @@ class Supervisor:
 
     async def _has_suspects(self) -> bool:
         """Whether a crashed worker, of this machine or another, has left something on the edges that are run here."""
-        dead = set(crashed(await self._broker.death_records()))
-        consumers = await self._broker.consumers_of(self._edges) if dead else {}
+        dead = set(crashed(await Workers(self._broker).death_records()))
+        consumers = await Workers(self._broker).consumers_of(self._edges) if dead else {}
         return any(names & dead for names in consumers.values())
 
     async def _keep_filled(self, slot: Slot) -> None:
@@ -188,7 +190,7 @@ class Supervisor:
             if code == EXIT_TOLD_WHY:
                 self.failed.set_result(code)
                 return
-            looking = retry_until_available(partial(cursors_of, self._broker, source), what="looking at cursors")
+            looking = retry_until_available(partial(Runs(self._broker).cursors, source), what="looking at cursors")
             before, cursors = cursors, await looking
             deaths = deaths + 1 if cursors == before or not deaths else 1
             if deaths == _MOST_DEATHS_OF_A_SOURCE:
@@ -200,7 +202,7 @@ class Supervisor:
     async def _give_up_on(self, source: str, how: str) -> None:
         """What the source gave is handled first: the next run would not come further either."""
         self._note(f'the worker of source "{source}" {how}; this run ends when what has been given is handled')
-        looking = partial(self._broker.outstanding, self._edges)
+        looking = partial(Edges(self._broker).outstanding, self._edges)
         while not self._stopping.is_set() and any(
             (await retry_until_available(looking, what="watching the pipeline")).values()
         ):

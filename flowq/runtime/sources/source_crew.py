@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from flowq.broker.client.retrying import retry_until_available
+from flowq.broker.edges import Edges
 from flowq.broker.redis_streams import Broker
 from flowq.errors import FlowqError, UsageError
 from flowq.graph.compilation.plan import Plan, StagePlan
@@ -94,5 +95,7 @@ class SourceCrew:
 
     async def _is_outstanding(self) -> bool:
         """Whether anything is waiting, running or delayed on the edges that are read."""
-        found = await retry_until_available(lambda: self._broker.outstanding(self._edges), what="watching the pipeline")
+        found = await retry_until_available(
+            lambda: Edges(self._broker).outstanding(self._edges), what="watching the pipeline"
+        )
         return any(found.values())

@@ -12,7 +12,7 @@ from dataclasses import replace
 from flowq.broker.claims import claim_check
 from flowq.broker.client.retrying import retry_until_available
 from flowq.broker.flow_control.backpressure import Backpressure
-from flowq.broker.publishing import CursorMove, Parcel, Refused
+from flowq.broker.publishing import CursorMove, Parcel, Publishing, Refused
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.chunks import MOST_PER_CALL
 from flowq.delivery.settlement import Output
@@ -152,7 +152,7 @@ class SourcePublishing:
         move = CursorMove(self._cursor_name, self._cursor, cursor) if self._cursor_name else None
 
         async def attempt() -> bool:
-            published = await self._broker.publish_together(
+            published = await Publishing(self._broker).publish_together(
                 parcels, token=token, source=name, move=move, finished=finished, runner=self._worker
             )
             if published.is_elsewhere:
@@ -163,7 +163,7 @@ class SourcePublishing:
             try:
                 return await retry_until_available(attempt, what=what)
             except RequestRefused:
-                if not await retry_until_available(lambda: self._broker.was_published(token), what=what):
+                if not await retry_until_available(lambda: Publishing(self._broker).was_published(token), what=what):
                     raise
                 return False  # stored, only the replies were lost: the next attempt with this token confirms it
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from flowq.broker.client.retrying import retry_until_available
 from flowq.broker.redis_streams import Broker
-from flowq.broker.source_turns import take_source
+from flowq.broker.runs import Runs
+from flowq.broker.workers import Workers
 from flowq.delivery.encoding.codec import decoder, strict_encoder
 from flowq.errors import DecodeError, FlowqError, UsageError
 from flowq.graph.compilation.plan import Plan, StagePlan
@@ -77,16 +78,18 @@ class SourceRunner:
             except TakenOver:
                 continue
             # The last publication does not record it if the end was not known yet, or a replica had to confirm first.
-            await retry_until_available(lambda: self._broker.source_finished(name, signature), what=f"finishing {name}")
+            await retry_until_available(
+                lambda: Runs(self._broker).finish_source(name, signature), what=f"finishing {name}"
+            )
 
     async def _is_its_turn(self, signature: str) -> bool:
         """Wait while another worker runs the source. Returns False if the source has finished."""
         name, reported = self._stage.name, ""
         while not await retry_until_available(
-            lambda: self._broker.is_source_finished(name, signature), what=f"starting {name}"
+            lambda: Runs(self._broker).is_source_finished(name, signature), what=f"starting {name}"
         ):
             runner = await retry_until_available(
-                lambda: take_source(self._broker, name, self._worker), what=f"starting {name}"
+                lambda: Workers(self._broker).take_source(name, self._worker), what=f"starting {name}"
             )
             if runner == self._worker:
                 return True
@@ -120,7 +123,9 @@ class SourceRunner:
         rejects = Rejects(stage, emission, self._next_id, worker=self._worker, run_id=broker.run_id)
         name = cursor_name(stage, arguments) if self._has_cursor else ""
         stored = (
-            await retry_until_available(lambda: broker.cursor(name), what=f"starting {stage.name}") if name else b""
+            await retry_until_available(lambda: Runs(broker).cursor(name), what=f"starting {stage.name}")
+            if name
+            else b""
         )
         publishing = SourcePublishing(
             stage, self._plan, broker, self._next_id,

@@ -9,7 +9,7 @@ from functools import partial
 
 from flowq.broker.client.retrying import retry_until_available
 from flowq.broker.redis_streams import Broker
-from flowq.dead_letters.repairing import bury
+from flowq.dead_letters.stored_letters import StoredLetters
 from flowq.delivery.claim import is_claimed
 from flowq.delivery.message import Delivery
 from flowq.delivery.settlement import Ack, DeadLetter, Interrupted, Outcome, Output, Succeeded
@@ -112,7 +112,7 @@ class EarlyAck:
 
     async def _bury(self, delivery: Delivery, letter: DeadLetter) -> None:
         await retry_until_available(
-            partial(bury, self._broker, self._stage.name, delivery, letter),
+            partial(StoredLetters(self._broker, self._stage.name).bury, delivery, letter),
             what=f"adding a dead letter of {self._stage.name}",
         )
 

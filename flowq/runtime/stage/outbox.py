@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from flowq.broker.client.retrying import retry_until_available
 from flowq.broker.flow_control.backpressure import Backpressure
 from flowq.broker.message_ids import MessageIds
-from flowq.broker.publishing import Parcel
+from flowq.broker.publishing import Parcel, Publishing
 from flowq.broker.redis_streams import Broker
 from flowq.broker.released import release
 from flowq.broker.settling import Settling
 from flowq.delivery.chunks import chunks
+from flowq.delivery.edge import Edge
 from flowq.delivery.settlement import Output
 from flowq.errors import BrokerError
 from flowq.runtime.stage.coalescing import Coalescing
@@ -96,9 +97,9 @@ class Outbox(Coalescing):
             Parcel(
                 edge,
                 messages,
-                deduplicated_by=edge.rpartition(">")[2] if edge in seen_ms else None,
+                deduplicated_by=Edge.parse(edge).target if edge in seen_ms else None,
                 seen_ms=seen_ms.get(edge, 0),
             )
             for edge, messages in by_edge.items()
         ]
-        await self._broker.publish_together(parcels, token=token, delay_ms=delay_ms, source=self._stage)
+        await Publishing(self._broker).publish_together(parcels, token=token, delay_ms=delay_ms, source=self._stage)

@@ -13,6 +13,7 @@ from flowq.broker.client.connection import UrlDialer
 from flowq.broker.embedded.aof_repair import end_of_last_step, repair
 from flowq.broker.embedded.server import EmbeddedRedis
 from flowq.broker.keys import Keys
+from flowq.broker.publishing import Publishing
 from tests.conformance.worker import IN, OUT, Worker, done, output
 from tests.integration.embedded.users import alive, wait_until
 
@@ -77,7 +78,7 @@ async def used(folder: Path, *, write: bool) -> tuple[int, int]:
         worker = await Worker.sign_on(UrlDialer(server.url), KEYS, "second")
         snapshot = await worker.snapshot()
         if write:
-            await worker.broker.publish(OUT, [output(OUT, b"more")])
+            await Publishing(worker.broker).publish(OUT, [output(OUT, b"more")])
         await worker.close()
     wait_until(partial(lambda pid: not alive(pid), server.pid))
     return snapshot.edges[IN].length, snapshot.edges[OUT].length

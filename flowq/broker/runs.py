@@ -1,0 +1,142 @@
+"""The runs of a pipeline: their sources and cursors, the state of everything at one instant, and its balance."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+
+from flowq.broker import scripts
+from flowq.broker.client.retrying import again_if_lost
+from flowq.broker.keys import GROUP
+from flowq.broker.publishing import done
+from flowq.broker.records import Snapshot, pairs, snapshot_of
+from flowq.broker.redis_streams import Broker
+from flowq.delivery.stored import text_in
+from flowq.graph.compilation.plan import Plan, StagePlan
+
+
+class Runs:
+    """The current run of one pipeline, and those before it."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+
+    async def begin(
+        self,
+        run_id: str,
+        *,
+        sources: Sequence[str],
+        signature: str,
+        edges: Sequence[str],
+        stages: Sequence[str],
+        fresh: bool = False,
+        remembering: Collection[str] = (),
+    ) -> tuple[str, bool, dict[str, bool]]:
+        """Begin a run or join the unfinished one: its id, whether it goes on, and which sources have finished.
+
+        What the stages `remembering` have been given outlives the run, unless `fresh`.
+        """
+        keys = self._broker.keys
+        forgetting = [stage for stage in stages if fresh or stage not in remembering]
+        seen = [key for stage in forgetting for key in (keys.seen(stage), keys.seen_until(stage))]
+        names = [key for edge in edges for key in keys.of_edge(edge)]
+        names = [
+            keys.run, keys.stats, keys.cursors, *seen, *names,
+            *(key(stage) for key in (keys.dead, keys.amended, keys.restored, keys.kept) for stage in stages),
+        ]  # fmt: skip
+        arguments = run_id, len(seen), len(edges), int(fresh), signature, GROUP, *sources
+        reply = await again_if_lost(partial(self._broker.script, scripts.BEGIN_RUN, names, *arguments))
+        finished = {source: bool(done) for source, done in zip(sources, reply[2:], strict=True)}
+        return text_in(reply[0]), bool(reply[1]), finished
+
+    async def finish_source(self, source: str, signature: str) -> None:
+        """Note that a source has given everything it had."""
+        field, state = f"source:{source}", done(signature)
+        await self._broker.answer(b"HSET", self._broker.keys.run, field, state)
+
+    async def is_source_finished(self, source: str, signature: str) -> bool:
+        """Whether a source has given everything for these arguments in the current run."""
+        state = await self._broker.answer(b"HGET", self._broker.keys.run, f"source:{source}")
+        return bool(state == done(signature).encode())
+
+    async def cursor(self, name: str) -> bytes:
+        """Where a source shall go on; b"" for the beginning."""
+        stored = await self._broker.answer(b"HGET", self._broker.keys.cursors, name)
+        return stored or b""
+
+    async def cursors(self, source: str) -> dict[bytes, bytes]:
+        """The cursors of a source, one for each set of arguments that it was called with."""
+        reply = await self._broker.answer(b"HGETALL", self._broker.keys.cursors)
+        return {name: cursor for name, cursor in pairs(reply) if name.partition(b" ")[0] == source.encode()}
+
+    async def snapshot(self, edges: Sequence[str], stages: Sequence[str]) -> Snapshot:
+        """The whole state in one atomic step."""
+        keys = self._broker.keys
+        names = [key for edge in edges for key in (keys.edge(edge), keys.delayed(edge))]
+        dead = [keys.dead(stage) for stage in stages]
+        reply = await self._broker.script(
+            scripts.SNAPSHOT, [keys.stats, keys.run, keys.workers, keys.paused, *names, *dead], GROUP, len(edges)
+        )
+        return snapshot_of(reply, edges, stages)
+
+
+@dataclass(frozen=True, slots=True)
+class StageBalance:
+    """The counters of one stage in the current run, all from one instant.
+
+    `entered` is what its edges took in, duplicates left out. `ok`, `filtered` and `dead` are settled for good, and
+    `purged` was removed by hand; `waiting`, `delayed` and `running` are still here. `out` is what it gave, duplicates
+    included. `retries` and `duplicates` are not part of the sum.
+    """
+
+    entered: int = 0
+    ok: int = 0
+    filtered: int = 0
+    dead: int = 0
+    retries: int = 0
+    duplicates: int = 0
+    waiting: int = 0
+    delayed: int = 0
+    running: int = 0
+    out: int = 0
+    purged: int = 0
+
+    @property
+    def outstanding(self) -> int:
+        return self.waiting + self.delayed + self.running
+
+    @property
+    def adds_up(self) -> bool:
+        return self.entered == self.ok + self.filtered + self.dead + self.purged + self.outstanding
+
+    def as_json(self) -> dict[str, int]:
+        """The same with `in` as users read it."""
+        values = asdict(self)
+        return {"in": values.pop("entered"), **values}
+
+
+def balance_of(plan: Plan, snapshot: Snapshot) -> Mapping[str, StageBalance]:
+    """The balance of every stage, in the plan's order. A source has only what it gave."""
+    return {stage.name: _stage_balance(stage, snapshot) for stage in plan.stages}
+
+
+def _stage_balance(stage: StagePlan, snapshot: Snapshot) -> StageBalance:
+    counters, name = snapshot.counters, stage.name
+    edges = [snapshot.edges[edge] for edge in stage.in_edges]
+    out = counters.get(f"out:{name}", 0)
+    if stage.is_source:
+        return StageBalance(entered=out, ok=out, out=out)
+    return StageBalance(
+        entered=sum(counters.get(f"in:{edge}", 0) for edge in stage.in_edges),
+        ok=counters.get(f"ok:{name}", 0),
+        filtered=counters.get(f"filtered:{name}", 0),
+        dead=counters.get(f"dead:{name}", 0),
+        retries=counters.get(f"retries:{name}", 0),
+        duplicates=sum(counters.get(f"duplicates:{edge}", 0) for edge in stage.in_edges),
+        waiting=sum(edge.waiting for edge in edges),
+        delayed=sum(edge.delayed for edge in edges),
+        running=sum(edge.running for edge in edges),
+        out=out,
+        purged=counters.get(f"purged:{name}", 0),
+    )

@@ -1,0 +1,102 @@
+"""The dead letters of a stage as Redis stores them: reads, amends, removes, restores them, and puts them back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import orjson
+
+from flowq.broker import scripts
+from flowq.broker.entries import Entries
+from flowq.broker.publishing import PUBLISH_WINDOW_MS
+from flowq.broker.records import DeadEntry
+from flowq.broker.redis_streams import Broker
+from flowq.delivery.dead_letter import dead_letter_info
+from flowq.delivery.edge import Edge
+from flowq.delivery.message import Delivery
+from flowq.delivery.settlement import DeadLetter
+
+_RESTORE_WINDOW_MS = 3_600_000
+
+
+class WayBack(NamedTuple):
+    """How a dead letter goes back: its header for the next attempt, the run it died in, and when it is due.
+
+    `body` replaces the letter's own. A letter that was amended goes back only with the body given here.
+    """
+
+    entry_id: str
+    header: bytes
+    run: str
+    delay_ms: int = 0
+    body: bytes | None = None
+
+
+class Exported(NamedTuple):
+    """A dead letter as it was exported; `token` makes sure that it is added once, `entry_id` is the one it had."""
+
+    token: str
+    entry_id: str
+    edge: str
+    header: bytes
+    body: bytes
+    info: bytes
+
+
+class StoredLetters:
+    """The dead letters of one stage. Each method is one atomic step, `read` and `named` apart."""
+
+    def __init__(self, broker: Broker, stage: str) -> None:
+        self._broker = broker
+        self._stage = stage
+        keys = broker.keys
+        self._dead, self._amended, self._restored = keys.dead(stage), keys.amended(stage), keys.restored(stage)
+        self._entries = Entries(broker, self._dead, self._amended)
+
+    async def read(self, *, after: str = "", limit: int = 1000, bodies: bool = True) -> list[DeadEntry]:
+        """Letters in the order in which they died, those after the entry id `after`."""
+        return await self._entries.after(after, limit=limit, bodies="all" if bodies else "new")
+
+    async def named(self, ids: Sequence[str]) -> list[DeadEntry]:
+        """The letters with these ids, as far as they exist; one that Redis cannot send comes without its body."""
+        return await self._entries.named(ids)
+
+    async def bury(self, delivery: Delivery, letter: DeadLetter) -> None:
+        """Add a dead letter for a message that is no longer in its stream."""
+        broker, keys, edge = self._broker, self._broker.keys, delivery.edge
+        info = orjson.dumps(dead_letter_info(letter, delivery, broker.run_id))
+        await broker.script(
+            scripts.BURY, [keys.stats, keys.published, self._dead],
+            self._stage, edge, f"dead:{edge}:{delivery.entry_id.decode()}", PUBLISH_WINDOW_MS,
+            delivery.header_for_letter(letter.header), delivery.body, info,
+        )  # fmt: skip
+
+    async def put_back(self, edge: str, letters: Sequence[WayBack]) -> int:
+        """Put letters on an edge. Returns how many were still there, as the caller had seen them."""
+        keys = self._broker.keys
+        flat: list[Any] = []
+        for letter in letters:
+            body = b"" if letter.body is None else b"=" + letter.body
+            flat += (letter.entry_id, letter.header, letter.run, letter.delay_ms, body)
+        names = [keys.stats, keys.run, self._dead, self._amended, *keys.of_edge(edge), self._restored]
+        no_longer_dead = self._stage if Edge.parse(edge).target == self._stage else ""
+        n: int = await self._broker.script(scripts.PUT_BACK, names, no_longer_dead, edge, *flat)
+        return n
+
+    async def amend(self, bodies: Sequence[tuple[str, bytes]]) -> list[bool]:
+        """Give letters the bodies with which they shall run again: whether each was still there."""
+        flat = [value for letter in bodies for value in letter]
+        return [bool(there) for there in await self._broker.script(scripts.AMEND, [self._dead, self._amended], *flat)]
+
+    async def remove(self, ids: Sequence[str]) -> int:
+        """Remove letters permanently. Returns how many were still there."""
+        n: int = await self._broker.script(scripts.REMOVE_DEAD, [self._dead, self._amended, self._restored], *ids)
+        return n
+
+    async def restore(self, letters: Sequence[Exported]) -> int:
+        """Add letters that were exported. Returns how many were not there and had not been added in the last hour."""
+        names = [self._broker.keys.published, self._dead, self._restored]
+        flat = [value for letter in letters for value in letter]
+        n: int = await self._broker.script(scripts.RESTORE_DEAD, names, _RESTORE_WINDOW_MS, *flat)
+        return n
