@@ -13,10 +13,9 @@ from flowq.broker.claims import ClaimCheck, check_claim_folder, claim_check
 from flowq.broker.edges import Edges
 from flowq.broker.flow_control.backpressure import Backpressure
 from flowq.broker.message_ids import MessageIds
-from flowq.broker.open import open_broker
+from flowq.broker.open import SharedBroker, open_broker
 from flowq.broker.publishing import Publishing
 from flowq.broker.redis_streams import Broker
-from flowq.broker.shared import SharedBroker
 from flowq.delivery.chunks import chunks
 from flowq.delivery.durations import seconds
 from flowq.delivery.edge import inlet_of

@@ -67,7 +67,7 @@ async def test_a_stage_without_keep_keeps_nothing(worker: Worker, redis: Command
     await settle(worker, 1, 2)
 
     assert await redis(b"EXISTS", worker.broker.keys.kept("parse")) == 0
-    with pytest.raises(NotKept, match="parse keeps nothing"):
+    with pytest.raises(NotKept, match="parse does not keep settled messages"):
         Kept(PLAN, worker.broker, "parse")
 
 

@@ -132,14 +132,10 @@ class Runner:
         handlers = [stage.handler for stage in (*self._stages, *self._sources)]
         await self._resources.open_all(resource for handler in handlers for resource in handler.resources.values())
         self._resources.broken.add_done_callback(self._on_end)
-        await retry_until_available(
-            lambda: check_claim_folder(self._broker, self._plan), what="looking for the claim folder"
-        )
+        await retry_until_available(lambda: check_claim_folder(self._broker, self._plan), what="the claim folder")
         edges = [edge for stage in self._stages for edge in stage.in_edges]
         if edges:
-            await retry_until_available(
-                lambda: Edges(self._broker).ensure_groups(edges), what="creating consumer groups"
-            )
+            await retry_until_available(lambda: Edges(self._broker).ensure_groups(edges), what="consumer groups")
         await self._sign_on()
         await self._pauses.look()
         if self._quarantined:
