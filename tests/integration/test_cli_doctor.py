@@ -7,7 +7,7 @@ import json
 import re
 import shlex
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -40,11 +40,7 @@ SOUND = ("--appendonly", "yes", "--maxmemory-policy", "noeviction")
 SCRIPTS = Path(flowq.__file__).parent / "broker" / "scripts"
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Iterator[Project]:
-    with Project(tmp_path, COLUMNS="200") as project:
-        project.write("lab", PIPELINE)
-        yield project
+pytestmark = pytest.mark.project({"lab": PIPELINE}, COLUMNS="200")
 
 
 def examined(project: Project, url: str, *arguments: str, exit_code: int = 1) -> Any:

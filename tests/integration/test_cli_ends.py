@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import signal
 import subprocess
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import redis
@@ -45,11 +43,7 @@ INTERRUPTED_AT = """
 """
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Iterator[Project]:
-    with Project(tmp_path) as project:
-        project.write("talk", TALKATIVE)
-        yield project
+pytestmark = pytest.mark.project({"talk": TALKATIVE})
 
 
 @pytest.mark.parametrize("workers", ["0", "1"])

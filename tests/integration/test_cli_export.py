@@ -8,7 +8,6 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,11 +30,7 @@ lab = Pipeline("lab", clean_up >> store)
 """
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Iterator[Project]:
-    with Project(tmp_path) as project:
-        project.write("lab", PIPELINE)
-        yield project
+pytestmark = pytest.mark.project({"lab": PIPELINE})
 
 
 def test_manifests_are_written_from_the_plan(project: Project) -> None:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.conftest import Servers
 from tests.integration.flowq_process import Project
 
 LAB = """
@@ -34,12 +31,7 @@ lab = Pipeline("lab", items >> tidy >> store)
 """
 
 
-@pytest.fixture
-def project(tmp_path: Path, redis_server: Servers, unique_namespace: str) -> Iterator[Project]:
-    environ = {"FLOWQ_REDIS_URL": redis_server("debian").url, "FLOWQ_NAMESPACE": unique_namespace, "COLUMNS": "100"}
-    with Project(tmp_path, **environ) as project:
-        project.write("lab", LAB)
-        yield project
+pytestmark = pytest.mark.project({"lab": LAB}, redis="debian", COLUMNS="100")
 
 
 def test_a_run_of_a_paused_stage_says_so_waits_and_ends_after_resume(project: Project) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import re
 import signal
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -43,11 +41,7 @@ KEYS = " q quit   p pause   s sort: pipeline   d dead letters"
 COLORS = re.compile(rb"\x1b\[[0-9;]*(3[0-7]|4[0-7]|38;|48;)")
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Iterator[Project]:
-    with Project(tmp_path) as project:
-        project.write("count", PIPELINE)
-        yield project
+pytestmark = pytest.mark.project({"count": PIPELINE})
 
 
 @pytest.fixture

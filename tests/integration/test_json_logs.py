@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -45,11 +43,7 @@ lab = Pipeline("lab", numbers >> on_loop >> in_thread >> together)
 """
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Iterator[Project]:
-    with Project(tmp_path) as project:
-        project.write("lab", PIPELINE)
-        yield project
+pytestmark = pytest.mark.project({"lab": PIPELINE})
 
 
 def lines(done: FlowqProcess) -> list[dict[str, Any]]:

@@ -9,7 +9,6 @@ import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -47,11 +46,7 @@ SETTLED = {
 }
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Iterator[Project]:
-    with Project(tmp_path) as project:
-        project.write("lab", PIPELINE)
-        yield project
+pytestmark = pytest.mark.project({"lab": PIPELINE})
 
 
 @pytest.fixture

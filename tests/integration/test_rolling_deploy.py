@@ -5,12 +5,9 @@ from __future__ import annotations
 import json
 import signal
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.conftest import Servers
 from tests.integration.flowq_process import Project
 
 BATCH = 100
@@ -74,12 +71,7 @@ lab = Pipeline("lab", parse >> price >> store)
 """
 
 
-@pytest.fixture
-def project(tmp_path: Path, redis_server: Servers, unique_namespace: str) -> Iterator[Project]:
-    environ = {"FLOWQ_REDIS_URL": redis_server("bundled").url, "FLOWQ_NAMESPACE": unique_namespace, "FLOWQ_LEASE": "2s"}
-    with Project(tmp_path, **environ) as project:
-        project.write("lab", OLD)
-        yield project
+pytestmark = pytest.mark.project({"lab": OLD}, redis="bundled", FLOWQ_LEASE="2s")
 
 
 def push(project: Project, first: int) -> None:

@@ -8,11 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import combinations
-from pathlib import Path
 
 import pytest
 
-from tests.conftest import Servers
 from tests.integration.flowq_process import Project
 
 PAGES, PER_SECOND, BUSY_SECONDS = 40, 40, 1.2
@@ -102,12 +100,7 @@ def serving(*sites: Site) -> Iterator[str]:
             site.server.server_close()
 
 
-@pytest.fixture
-def project(tmp_path: Path, redis_server: Servers, unique_namespace: str) -> Iterator[Project]:
-    environ = {"FLOWQ_REDIS_URL": redis_server("debian").url, "FLOWQ_NAMESPACE": unique_namespace}
-    with Project(tmp_path, **environ) as project:
-        project.write("sites", PIPELINE)
-        yield project
+pytestmark = pytest.mark.project({"sites": PIPELINE}, redis="debian")
 
 
 def crawl(project: Project, *sites: Site) -> None:

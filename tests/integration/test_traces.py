@@ -6,7 +6,6 @@ import gzip
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -85,11 +84,7 @@ def collector() -> Iterator[Collector]:
     collector.close()
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Iterator[Project]:
-    with Project(tmp_path) as project:
-        project.write("lab", PIPELINE)
-        yield project
+pytestmark = pytest.mark.project({"lab": PIPELINE})
 
 
 def attributes(span: Span) -> dict[str, Any]:
