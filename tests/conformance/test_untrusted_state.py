@@ -112,7 +112,7 @@ async def test_a_suspicion_that_is_no_number_keeps_nobody_from_reclaiming(
     assert [one.entry_id for one in taken.deliveries] == [delivery.entry_id]
 
 
-@pytest.mark.parametrize("key", ["stats", "parked", "delayed"])
+@pytest.mark.parametrize("key", ["stats", "delayed_bodies", "delayed"])
 async def test_a_purge_that_finds_a_wrong_key_removes_nothing(
     key: str, worker: Worker, keys: Keys, redis: Command
 ) -> None:

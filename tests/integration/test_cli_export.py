@@ -58,8 +58,8 @@ def test_files_are_written_where_they_are_wanted(project: Project) -> None:
     ("arguments", "text"),
     [
         (("export", "k8s", "lap"), 'no pipeline "lap"'),
-        (("export", "k8s", "lab", "--image", 'a"b'), '--image: "a"b" cannot be one'),
-        (("export", "k8s", "lab", "--kube-namespace", "Prod"), '--kube-namespace: "Prod" cannot be one'),
+        (("export", "k8s", "lab", "--image", 'a"b'), '--image: "a"b" is not valid'),
+        (("export", "k8s", "lab", "--kube-namespace", "Prod"), '--kube-namespace: "Prod" is not valid'),
         (("export", "compose", "lab", "-o", "no/such/folder"), "cannot write no/such/folder"),
         (("export", "swarm"), "No such command 'swarm'"),
     ],

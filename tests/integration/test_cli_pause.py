@@ -52,7 +52,7 @@ def test_a_run_of_a_paused_stage_says_so_waits_and_ends_after_resume(project: Pr
 
 def test_the_whole_pipeline_is_paused_until_all_of_it_is_resumed(project: Project) -> None:
     assert project.run("pause", "lab").stdout == "lab is paused  (flowq resume lab)\n"
-    assert project.run("pause", "lab").stdout == "lab is paused already  (flowq resume lab)\n"
+    assert project.run("pause", "lab").stdout == "lab was already paused  (flowq resume lab)\n"
     assert status(project)["state"] == "paused"
     assert project.run("run", "lab", "--for", "300ms").wait() == 5
 

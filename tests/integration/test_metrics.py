@@ -163,12 +163,12 @@ def test_a_redis_that_is_gone_makes_a_run_unready_but_not_unhealthy(project: Pro
 @pytest.mark.parametrize(
     ("arguments", "exit_code", "text"),
     [
-        (("run", "lab", "--metrics", "here"), 2, '--metrics: "here" is no address    --metrics :9100'),
-        (("exporter", "--listen", "localhost:70000"), 2, '--listen: "localhost:70000" is no address'),
+        (("run", "lab", "--metrics", "here"), 2, '--metrics: "here" is not an address    --metrics :9100'),
+        (("exporter", "--listen", "localhost:70000"), 2, '--listen: "localhost:70000" is not an address'),
         (("exporter", "--redis", "redis://127.0.0.1:1"), 4, "cannot reach Redis at redis://127.0.0.1:1"),
         (("healthcheck", "lap"), 2, 'no pipeline "lap" in ./pipelines    did you mean "lab"?'),
         (("healthcheck", "lab", "--silent", "soon"), 2, "--silent: "),
-        (("healthcheck", "lab"), 1, "no worker of lab runs here"),
+        (("healthcheck", "lab"), 1, "no worker of lab is running here"),
         (("healthcheck", "lab", "--redis", "redis://127.0.0.1:1"), 4, "cannot reach Redis at redis://127.0.0.1:1"),
     ],
 )
