@@ -99,13 +99,13 @@ class NotFound(UsageError):
     code = "FQ201"
 
 
-class NoClaimFolder(UsageError):
+class NoClaimStore(UsageError):
     """A stage has claim_above=, but no folder for large bodies is configured."""
 
     code = "FQ210"
 
 
-class WrongClaimFolder(UsageError):
+class WrongClaimStore(UsageError):
     """The configured folder for large bodies is not the one that the other workers use."""
 
     code = "FQ211"
@@ -131,13 +131,13 @@ class UnknownType(DecodeError):
 
 
 class BodyElsewhere(UnknownType):
-    """A body in the claim folder, which cannot be read here or has not been read yet."""
+    """A body in the claim store, which cannot be read here or has not been read yet."""
 
     code = "FQ505"
 
 
 class BodyLost(DecodeError):
-    """A body that is missing from the claim folder, or incomplete."""
+    """A body that is missing from the claim store, or incomplete."""
 
     code = "FQ506"
 
@@ -174,11 +174,11 @@ class BrokerUnavailable(BrokerError):
     subject = "Redis"
 
 
-class ClaimFolderUnavailable(BrokerUnavailable):
+class ClaimStoreUnavailable(BrokerUnavailable):
     """The folder for large bodies cannot be written."""
 
     code = "FQ405"
-    subject = "the claim folder"
+    subject = "the claim store"
 
 
 class BrokerLoading(BrokerUnavailable):

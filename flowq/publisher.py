@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from flowq.broker.claims import ClaimCheck, check_claim_folder, claim_check
+from flowq.broker.claims import ClaimCheck, check_claim_store, claim_check
 from flowq.broker.edges import Edges
 from flowq.broker.flow_control.backpressure import Backpressure
 from flowq.broker.message_ids import MessageIds
@@ -58,7 +58,7 @@ class Publisher:
     returns once a replica has the message too, at the cost of a round trip between the two. That does not cover every
     failover: with several replicas, another one may be promoted.
 
-    `claim_folder` is the folder in which stages with `claim_above=` keep large bodies: the one that their workers use.
+    `claim_store` is the folder in which stages with `claim_above=` keep large bodies: the one that their workers use.
 
     Raises EncodeError for a message that the stage does not accept, and BrokerUnavailable after five attempts without
     a reply, or without confirmation by a replica. Redis may have stored the message even so: pushing it again with the
@@ -76,13 +76,13 @@ class Publisher:
         redis: str | None = None,
         namespace: str = "flowq",
         durability: Durability = "local",
-        claim_folder: str | Path | None = None,
+        claim_store: str | Path | None = None,
     ) -> None:
         self._plan: Plan = pipeline.plan
         self._durability: Durability = durability
         self._redis = redis
         self._namespace = namespace
-        self._claim_folder = claim_folder
+        self._claim_store = claim_store
         self._ids = MessageIds()
         self._inlets: dict[str, Outlet] = {}
         self._backpressure: dict[str, Backpressure] = {}
@@ -100,10 +100,10 @@ class Publisher:
     async def _opening(self) -> AsyncGenerator[Broker]:
         opening = open_broker(
             self._plan.name, redis=self._redis, namespace=self._namespace, durability=self._durability,
-            claim_folder=self._claim_folder,
+            claim_store=self._claim_store,
         )  # fmt: skip
         async with opening as broker:
-            await check_claim_folder(broker, self._plan)
+            await check_claim_store(broker, self._plan)
             self._claims = claim_check(broker, self._plan)
             self._backpressure.clear()
             self._ids = MessageIds()  # a forked process must not use those of its parent

@@ -42,10 +42,10 @@ class SyncPublisher:
         redis: str | None = None,
         namespace: str = "flowq",
         durability: Durability = "local",
-        claim_folder: str | Path | None = None,
+        claim_store: str | Path | None = None,
     ) -> None:
         self._publisher = Publisher(
-            pipeline, redis=redis, namespace=namespace, durability=durability, claim_folder=claim_folder
+            pipeline, redis=redis, namespace=namespace, durability=durability, claim_store=claim_store
         )
         self._home = _Home()
 

@@ -1,44 +1,35 @@
-"""The claim check: stores large bodies in the claim folder, sends references instead, and lets readers redeem them."""
+"""The claim check: moves large bodies out of Redis, sends references instead, and agrees with Redis on the store."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
+import secrets
+from collections.abc import Sequence
+from importlib.util import find_spec
 from itertools import islice
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
-from flowq.broker.claim_folder import ClaimFolder
-from flowq.broker.claim_identity import forget, identify
-from flowq.delivery.claim import (
-    Reference,
-    claimed_header,
-    is_claimed,
-    lies_in_the_folder,
-    packing_in_the_folder,
-    redeemed,
-)
-from flowq.delivery.encoding.compression import unpacked
-from flowq.delivery.message import Delivery, Header
+from flowq.broker.redis_streams import Broker
 from flowq.delivery.policy import AckMode
-from flowq.delivery.settlement import Ack, Output
-from flowq.errors import BodyLost, ClaimFolderUnavailable, NoClaimFolder
+from flowq.delivery.settlement import Ack, Output, Settled
+from flowq.delivery.stored import text_in
+from flowq.errors import BodyLost, ClaimStoreUnavailable, NoClaimStore, WrongClaimStore
 from flowq.graph.compilation.plan import Plan
-
-if TYPE_CHECKING:
-    from flowq.broker.redis_streams import Broker
-    from flowq.delivery.settlement import Settled
+from flowq.large_bodies.reference import Reference, claimed_header, is_claimed
+from flowq.large_bodies.store import MISSING, BodyStore
 
 T = TypeVar("T")
-_PAUSES_PER_REFRESH = 5000  # minutes; files are given a day
+_PAUSES_PER_REFRESH = 50_000  # an hour or two; bodies are given a day
+_NEW = "new "
+"""Prefix of a recorded name that may not be in the store yet: any process that reads it writes it there."""
 
 
 class ClaimCheck:
-    """Stores the large bodies of outputs in the folder, and says which are no longer needed."""
+    """Stores the large bodies of outputs, and says which are no longer needed."""
 
-    def __init__(self, folder: ClaimFolder, plan: Plan, identify: Callable[[], Awaitable[None]]) -> None:
-        self._folder = folder
-        self._identify = identify
+    def __init__(self, store: BodyStore, broker: Broker, plan: Plan) -> None:
+        self._store = store
+        self._broker = broker
         self._above = plan.claiming
         self._least = min(plan.claiming.values())
         # Kept messages may run again, and messages acknowledged before they run still need their bodies.
@@ -49,7 +40,7 @@ class ClaimCheck:
     async def deposit(self, outputs: Sequence[T]) -> Sequence[T]:
         """The outputs with references in place of large bodies. Anything but an `Output` is unchanged.
 
-        A retry with the result of this call writes no file twice. Raises ClaimFolderUnavailable.
+        A retry with the result of this call writes no body twice. Raises ClaimStoreUnavailable.
         """
         large = {
             at: output
@@ -61,10 +52,9 @@ class ClaimCheck:
         }
         if not large:
             return outputs
-        if not self._folder.name:
-            await self._identify()
+        await identify(self._broker)
         deposited = list(outputs)
-        references = await self._folder.store([output.body for output in large.values()])
+        references = await self._store.store([output.body for output in large.values()])
         for (at, output), reference in zip(large.items(), references, strict=True):
             deposited[at] = output._replace(header=claimed_header(output.header), body=reference.encode())
         return deposited
@@ -82,14 +72,15 @@ class ClaimCheck:
         ]
 
     async def refresh(self, outputs: Sequence[object], *, n_pauses: int) -> None:
-        """Every few thousand pauses, refresh the files of waiting outputs, so that they do not become orphans."""
+        """Every so many pauses, refresh the bodies of waiting outputs, so that they do not become orphans."""
         if n_pauses % _PAUSES_PER_REFRESH == 0:
-            await self._folder.refresh(_paths(outputs))
+            await self._store.refresh(_paths(outputs))
 
     async def withdraw(self, outputs: Sequence[object]) -> None:
-        """Delete the files of outputs that were refused."""
-        with contextlib.suppress(ClaimFolderUnavailable):
-            await self._folder.remove(_paths(outputs))
+        """Delete the bodies of outputs that were refused."""
+        if paths := _paths(outputs):
+            with contextlib.suppress(ClaimStoreUnavailable):
+                await self._store.remove(paths)
 
     def released(self, stage: str, settled: Sequence[Settled]) -> bytes:
         """The references no longer needed once this is settled, each with a line break; at least a line break."""
@@ -108,48 +99,60 @@ class ClaimCheck:
 def claim_check(broker: Broker, plan: Plan) -> ClaimCheck | None:
     """The claim check of a pipeline; None if no stage has claim_above=, and for a Redis in memory.
 
-    Raises NoClaimFolder.
+    Raises NoClaimStore.
     """
-    if not plan.claiming:
+    if not plan.claiming or (broker.claims is None and broker.dialer.is_private):
         return None
+    stage = next(stage for stage in plan.stages if stage.claim_above is not None)
+    option = f"{stage.name} has claim_above={stage.claim_above}"
     if broker.claims is None:
-        if broker.dialer.is_private:
-            return None
-        stage = next(stage for stage in plan.stages if stage.claim_above is not None)
-        raise NoClaimFolder(
-            f"{stage.name} has claim_above={stage.claim_above}, but there is no folder for large bodies",
+        raise NoClaimStore(
+            f"{option}, but there is no store for large bodies",
             place=stage.place,
-            hint="set claim_folder in [tool.flowq], or FLOWQ_CLAIM_FOLDER, to a folder that all workers share",
+            hint="set claim_store in [tool.flowq], or FLOWQ_CLAIM_STORE, to a folder that all workers share, "
+            "or to a bucket: s3://BUCKET/PREFIX",
         )
-    broker.claims.prepare()
-    return ClaimCheck(broker.claims, plan, partial(identify, broker))
+    if find_spec("obstore") is None:
+        raise NoClaimStore(f"{option}, which needs obstore", place=stage.place, hint=MISSING)
+    return ClaimCheck(broker.claims, broker, plan)
 
 
-async def check_claim_folder(broker: Broker, plan: Plan, *, fresh: bool = False) -> None:
-    """Check the folder before anything is read or written. `fresh`: any folder is accepted.
+async def check_claim_store(broker: Broker, plan: Plan, *, fresh: bool = False) -> None:
+    """Check the store before anything is read or written. `fresh`: any store is accepted.
 
-    Raises NoClaimFolder and WrongClaimFolder. A folder that is unreachable now is waited for later.
+    Raises NoClaimStore and WrongClaimStore. A store that is unreachable now is waited for later.
     """
     if claim_check(broker, plan) is not None:
         if fresh:
-            await forget(broker)
-        with contextlib.suppress(ClaimFolderUnavailable):
+            await broker.answer(b"DEL", broker.keys.claims)
+        with contextlib.suppress(ClaimStoreUnavailable):
             await identify(broker)
 
 
-async def redeem(folder: ClaimFolder | None, delivery: Delivery) -> Delivery:
-    """A delivery with its body, if the folder is known: to read, not to settle. Raises DecodeError."""
-    if folder is None or not is_claimed(delivery.header_bytes):
-        return delivery
-    return redeemed(delivery, await folder.load(delivery.body))
+async def identify(broker: Broker) -> None:
+    """Check that the store is the one on record, or record it if there is none.
 
-
-async def content_of(folder: ClaimFolder | None, header: Header, body: bytes) -> bytes:
-    """A stored body as its stage would get it, wherever it is stored. Raises DecodeError."""
-    how = header.packing
-    if folder is not None and lies_in_the_folder(header):
-        body, how = await folder.load(body), packing_in_the_folder(header)
-    return unpacked(body, how) if how else body
+    A Redis that has lost all its data records the store it finds. Raises WrongClaimStore, BrokerError.
+    """
+    store, key = broker.claims, broker.keys.claims
+    if store is None or store.name:
+        return
+    name = await store.name_in_store()
+    recorded = text_in(await broker.answer(b"GET", key) or b"")
+    if not recorded:
+        await broker.answer(b"SET", key, name or _NEW + secrets.token_hex(8), b"NX")
+        recorded = text_in(await broker.answer(b"GET", key) or b"")
+    if recorded.startswith(_NEW) and name in ("", recorded.removeprefix(_NEW)):
+        recorded = name = recorded.removeprefix(_NEW)
+        await store.take_name(name)
+        await broker.answer(b"SET", key, name)
+    if name != recorded:
+        raise WrongClaimStore(
+            f"{store} is not the store that holds the large bodies of {broker.keys.pipeline}",
+            hint="use the one that all workers share; if it is lost, flowq run --fresh forgets it "
+            f"and all messages; redis-cli DEL {key} forgets only the store",
+        )
+    store.name = name
 
 
 def _paths(outputs: Sequence[object]) -> list[str]:

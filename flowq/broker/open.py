@@ -12,7 +12,6 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from pathlib import Path
 from typing import get_args
 
-from flowq.broker.claim_folder import ClaimFolder
 from flowq.broker.client.connection import Dialer, UrlDialer
 from flowq.broker.client.memory import MemoryDialer
 from flowq.broker.client.topology import ClusterDialer, SentinelDialer
@@ -22,6 +21,7 @@ from flowq.broker.keys import Keys
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.policy import Durability
 from flowq.errors import BrokerLoading, UsageError
+from flowq.large_bodies.store import BodyStore
 
 MEMORY = "memory"
 DATA_DIR = Path(".flowq")
@@ -50,11 +50,12 @@ async def open_broker(
     redis: str | None = None,
     namespace: str = "flowq",
     durability: Durability = "local",
-    claim_folder: str | Path | None = None,
+    claim_store: str | Path | None = None,
 ) -> AsyncGenerator[Broker]:
     """The broker of a pipeline for the length of a `with`.
 
-    Large bodies lie in `claim_folder`, by default in the data folder of the server that flowq runs itself.
+    Large bodies are kept in `claim_store`, a folder or the URL of a bucket; by default in the data folder of the server
+    that flowq runs itself.
 
     Waits for a Redis that is still reading its data. Raises BrokerUnavailable if there is none, UsageError for a
     durability that it cannot have.
@@ -64,7 +65,7 @@ async def open_broker(
     try:
         dialer = dialer_for(server.url if server else redis or "", pipeline)
         keys = Keys(namespace, pipeline)
-        claims = claim_folder_for(keys, claim_folder, server.data_dir if server else None)
+        claims = claim_store_for(keys, claim_store, server.data_dir if server else None)
         broker = Broker(dialer, keys, durability=durability, claims=claims)
         try:
             await _first_answer(broker)
@@ -101,11 +102,11 @@ def _release(acquired: Future[EmbeddedRedis]) -> None:
         acquired.result().release()
 
 
-def claim_folder_for(keys: Keys, folder: str | Path | None, own_data: Path | None = None) -> ClaimFolder | None:
-    """Where large bodies lie: in the folder given, else beside flowq's own data. None: nobody has said where."""
-    if folder is not None:
-        return ClaimFolder(Path(folder), keys)
-    return ClaimFolder(own_data / CLAIMS, keys, is_own=True) if own_data else None
+def claim_store_for(keys: Keys, location: str | Path | None, own_data: Path | None = None) -> BodyStore | None:
+    """The store of large bodies: as configured, else beside flowq's own data; None if neither is known."""
+    if location is not None:
+        return BodyStore(location, keys.namespace, keys.pipeline)
+    return BodyStore(own_data / CLAIMS, keys.namespace, keys.pipeline, is_own=True) if own_data else None
 
 
 async def _first_answer(broker: Broker) -> None:

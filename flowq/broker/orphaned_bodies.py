@@ -1,20 +1,15 @@
-"""Finds the bodies in the claim folder that no message refers to, and deletes them."""
+"""Finds the large bodies that no message refers to."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from flowq.broker import scripts
-from flowq.broker.claim_folder import ClaimFolder
-from flowq.broker.claim_identity import identify
+from flowq.broker.claims import identify
 from flowq.broker.records import pairs
 from flowq.broker.redis_streams import Broker
 from flowq.broker.released import paths_in
@@ -30,49 +25,27 @@ _STREAMS, _HASHES = ("edge:", "dead:", "kept:", "released"), ("parked:",)
 
 @dataclass(frozen=True, slots=True)
 class OrphanedBodies:
-    """Files that nobody refers to, by their paths in the folder of the pipeline, and their size together."""
+    """Bodies without a message, by their paths in the store of the pipeline, and their size together."""
 
     paths: Sequence[str]
     n_bytes: int
 
 
 async def orphaned_bodies(broker: Broker, plan: Plan, *, older_than_seconds: float) -> OrphanedBodies:
-    """The files that no message of the pipeline refers to: none that waits, runs, is delayed, dead, kept or released.
+    """The bodies that no message of the pipeline refers to: waiting, running, delayed, dead, kept or just released.
 
-    Exact, also while messages move from one place to another. Everything is looked through step by step; then, at one
-    instant, all that is delayed and all that was appended since the beginning. What lies elsewhere at that instant has
-    lain there all the time, and has been seen. Raises WrongClaimFolder.
+    Exact, also while messages move. Everything is looked through step by step; then, at one instant, all delayed
+    messages and all entries appended since the beginning. A message that is elsewhere at that instant has not moved
+    since the beginning, and has been seen. Raises WrongClaimStore, ClaimStoreUnavailable.
     """
-    if broker.claims is None:
+    store = broker.claims
+    bodies = await store.bodies(before=time.time() - older_than_seconds) if store is not None else {}
+    if not bodies:
         return OrphanedBodies((), 0)
-    loop = asyncio.get_running_loop()
-    files = await loop.run_in_executor(None, _old_files, broker.claims, time.time() - older_than_seconds)
-    if not files:
-        return OrphanedBodies((), 0)
-    await identify(broker)  # in the folder of another Redis every file would be one
+    await identify(broker)  # in the store of another Redis all bodies would be orphans
     wanted = await _referred_to(broker, plan)
-    orphans = {path: n_bytes for path, n_bytes in files.items() if path not in wanted}
+    orphans = {path: n_bytes for path, n_bytes in bodies.items() if path not in wanted}
     return OrphanedBodies(tuple(orphans), sum(orphans.values()))
-
-
-def _old_files(folder: ClaimFolder, before: float) -> dict[str, int]:
-    """Files that were last written before a point in time, also those whose writer was killed, and their sizes."""
-    found: dict[str, int] = {}
-    for part in _listed(folder.path):
-        for file in _listed(Path(part.path)):
-            with contextlib.suppress(FileNotFoundError):
-                about = file.stat(follow_symlinks=False)
-                if about.st_mtime < before:
-                    found[f"{part.name}/{file.name}"] = about.st_size
-    return found
-
-
-def _listed(folder: Path) -> Iterable[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as entries:
-            return list(entries)
-    except (FileNotFoundError, NotADirectoryError):
-        return ()
 
 
 async def _referred_to(broker: Broker, plan: Plan) -> set[str]:
@@ -118,7 +91,7 @@ async def _keys(broker: Broker, plan: Plan) -> tuple[list[str], list[str]]:
 
 
 async def _last_ids(broker: Broker, streams: Sequence[str]) -> dict[str, str]:
-    """The id of the last entry that each stream has ever had; none for a stream that there is not."""
+    """The id of the last entry ever added to each stream; no item for a stream that does not exist."""
     replies = await broker.ask([(b"XINFO", b"STREAM", stream) for stream in streams])
     return {
         stream: dict(pairs(reply))[b"last-generated-id"].decode()

@@ -102,7 +102,7 @@ class Reclaimed:
 class DeadEntry:
     """A dead letter as it is stored. `is_amended`: its body is not the one it died with.
 
-    `content` is the body of one that lies in the claim folder, if it has been read from there.
+    `content` is the body of one that lies in the claim store, if it has been read from there.
     """
 
     entry_id: str

@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any
 
 from flowq.broker import scripts
-from flowq.broker.claim_folder import ClaimFolder
 from flowq.broker.client.connection import Command, Dialer, Link
 from flowq.broker.client.redis_errors import is_denied, translate
 from flowq.broker.client.retrying import CALL_TIMEOUT_SECONDS, again_if_lost, run_script
@@ -28,7 +27,7 @@ class Broker:
     """
 
     def __init__(
-        self, dialer: Dialer, keys: Keys, *, durability: Durability = "local", claims: ClaimFolder | None = None
+        self, dialer: Dialer, keys: Keys, *, durability: Durability = "local", claims: BodyStore | None = None
     ) -> None:
         self.dialer = dialer
         self.claims = claims  # where large bodies lie, if that is known

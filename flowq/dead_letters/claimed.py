@@ -1,16 +1,16 @@
-"""Fetches the bodies of dead and kept messages that lie in the claim folder."""
+"""Fetches the bodies of dead and kept messages that lie in the claim store."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
 
-from flowq.broker.claims import content_of
 from flowq.broker.records import DeadEntry
 from flowq.broker.redis_streams import Broker
-from flowq.delivery.claim import is_claimed
 from flowq.delivery.message import Header
 from flowq.errors import DecodeError
+from flowq.large_bodies.reference import is_claimed
+from flowq.large_bodies.store import content_of
 
 
 async def with_contents(broker: Broker, entries: Sequence[DeadEntry]) -> list[DeadEntry]:

@@ -11,13 +11,13 @@ from typing import Any
 import orjson
 
 from flowq.broker.records import DeadEntry
-from flowq.delivery.claim import lies_in_the_folder
 from flowq.delivery.encoding.compression import unpacked
 from flowq.delivery.fingerprint import fingerprint
 from flowq.delivery.history import Death, deaths_of
 from flowq.delivery.message import Header, one_word
 from flowq.delivery.stored import entry_ms, moment_in, text_of
 from flowq.errors import BodyElsewhere, DecodeError
+from flowq.large_bodies.reference import is_in_the_store
 
 _NO_JSON = object()
 
@@ -31,7 +31,7 @@ class DeadLetterRecord:
     ...), `error` the first line of what was raised, with its type. `first_at` and `died_at` are when the message was
     first appended to its edge and when it was given up, in UTC. `hops` counts the stages between it and `root_id`,
     the message that entered the pipeline. `deaths` are the times it died before and was put back, the oldest first.
-    `is_amended`: its body has been changed since it died. `is_elsewhere`: its body lies in the claim folder and could
+    `is_amended`: its body has been changed since it died. `is_elsewhere`: its body lies in the claim store and could
     not be read there; `body` is then the reference to it.
     """
 
@@ -87,7 +87,7 @@ class DeadLetterRecord:
             is_elsewhere=bool(entry.body)
             and not entry.is_amended
             and entry.content is None
-            and lies_in_the_folder(header),
+            and is_in_the_store(header),
             header=header,
         )
 
@@ -148,7 +148,7 @@ class DeadLetterRecord:
     def as_json(self) -> dict[str, Any]:
         """All of it, ready for JSON. A body that is not JSON itself stands under `body_base64` instead of `message`.
 
-        One that lies in the claim folder and cannot be read there has its reference under `body_in_claim_folder`.
+        One that lies in the claim store and cannot be read there has its reference under `body_in_claim_folder`.
         """
         values = {
             **asdict(self),
@@ -170,8 +170,8 @@ class DeadLetterRecord:
         """Raise BodyElsewhere if the body is not here."""
         if self.is_elsewhere:
             raise BodyElsewhere(
-                f"letter {self.id}: the body is in the claim folder and cannot be read from there; nothing was changed",
-                hint="set claim_folder, or FLOWQ_CLAIM_FOLDER, to the folder that the workers share",
+                f"letter {self.id}: the body is in the claim store and cannot be read from there; nothing was changed",
+                hint="set claim_store, or FLOWQ_CLAIM_STORE, to the folder that the workers share",
                 detail=self.body.decode("utf-8", "backslashreplace"),
             )
 
@@ -218,7 +218,7 @@ def body_as_json(body: bytes) -> dict[str, Any]:
 
 
 def elsewhere_as_json(reference: bytes) -> dict[str, Any]:
-    """The same for a body that lies in the claim folder, and cannot be read there."""
+    """The same for a body that lies in the claim store, and cannot be read there."""
     return {"body_in_claim_folder": reference.decode("utf-8", "backslashreplace")}
 
 

@@ -73,7 +73,7 @@ services:
 """)
 
 _CLAIMS = f"""\
-    FLOWQ_CLAIM_FOLDER: {CLAIM_FOLDER}
+    FLOWQ_CLAIM_STORE: {CLAIM_FOLDER}
   volumes: ["claims:{CLAIM_FOLDER}"]
 """
 

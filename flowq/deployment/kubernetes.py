@@ -273,7 +273,7 @@ spec:
 )
 
 _CLAIM_VARIABLE = f"""\
-            - name: FLOWQ_CLAIM_FOLDER
+            - name: FLOWQ_CLAIM_STORE
               value: {CLAIM_FOLDER}
 """
 

@@ -9,9 +9,10 @@ from typing import Any
 
 from flowq.settings.mistakes import SettingsError
 from flowq.settings.stages import StageSetting
-from flowq.settings.values import VARIABLES, Layer
+from flowq.settings.values import RENAMED, VARIABLES, Layer
 
 _NOT_SETTINGS = {"FLOWQ_PROFILE", "FLOWQ_DEBUG", "FLOWQ_REDIS_SERVER", "FLOWQ_METRICS", "FLOWQ_LOG_FORMAT"}
+_OTHER_NAMES = {"redis": "REDIS_URL"} | {name: f"FLOWQ_{old.upper()}" for old, name in RENAMED.items()}
 # What Kubernetes sets in every container for a service named "flowq" or "flowq-redis".
 _OF_A_SERVICE = re.compile(r"FLOWQ(_\w+)?_(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP)(_\w+)?)?)")
 
@@ -20,8 +21,9 @@ def environment_layer(environ: Mapping[str, str]) -> Layer:
     """What is set by variables. One that is empty is not set."""
     set_here = {name: text for name, text in environ.items() if text}
     taken = {setting: variable for setting, variable in VARIABLES.items() if variable in set_here}
-    if "REDIS_URL" in set_here:
-        taken.setdefault("redis", "REDIS_URL")
+    for setting, variable in _OTHER_NAMES.items():
+        if variable in set_here:
+            taken.setdefault(setting, variable)
     stages = [_stage_variable(name, text) for name, text in set_here.items() if _is_for_a_stage(name)]
     _refuse_near_misses(set_here)
     values: dict[str, Any] = {name: set_here[variable] for name, variable in taken.items()}
@@ -47,7 +49,7 @@ def _stage_variable(name: str, text: str) -> StageSetting:
 
 def _refuse_near_misses(names: Iterable[str]) -> None:
     """A variable that resembles ours is a mistake; one that does not may belong to somebody else."""
-    known = _NOT_SETTINGS | set(VARIABLES.values())
+    known = _NOT_SETTINGS | {*VARIABLES.values(), *_OTHER_NAMES.values()}
     for name in names:
         if name in known or "__" in name or not name.startswith("FLOWQ_") or _OF_A_SERVICE.fullmatch(name):
             continue

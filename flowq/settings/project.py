@@ -32,7 +32,7 @@ class Settings:
     - `grace_seconds`: how long running messages may take to finish when a worker is stopped.
     - `workers`: number of worker processes.
     - `durability`: when a message that enters a pipeline counts as stored: "local" or "replicated".
-    - `claim_folder`: where large bodies lie, shared by all workers; None for beside the data of flowq's own server.
+    - `claim_store`: folder or bucket of large bodies, shared by all workers; None: beside flowq's own server.
     - `origin`: setting -> "built-in", "pyproject.toml [tool.flowq]", "env FLOWQ_REDIS_URL", "flag --redis".
 
     >>> settings = Settings.load(Path(), {"FLOWQ_LEASE": "1m"}, {"workers": 4})
@@ -47,7 +47,7 @@ class Settings:
     grace_seconds: float = 30.0
     workers: int = 1
     durability: Durability = "local"
-    claim_folder: str | None = None
+    claim_store: str | None = None
     origin: Mapping[str, str] = field(default_factory=dict[str, str])
     stages: tuple[StageSetting, ...] = ()
 

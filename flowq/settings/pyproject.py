@@ -11,7 +11,7 @@ from typing import Any, cast
 from flowq.errors import NotFound, Place
 from flowq.settings.mistakes import SettingsError, nearest
 from flowq.settings.stages import StageSetting, stage_settings
-from flowq.settings.values import Layer
+from flowq.settings.values import RENAMED, Layer
 
 FILE = "pyproject.toml"
 _BOTH = 'where [tool.flowq.pipelines.NAME] follows, the folder is  pipelines.path = "..."'
@@ -44,7 +44,7 @@ def file_layers(file: Path, profile: str | None) -> list[Layer]:
 
 def _file_layer(table: Mapping[str, Any], name: str, text: str) -> Layer:
     """`pipelines` is a place, or a table of pipelines in which `path` is the place: TOML cannot have both."""
-    values = dict(table)
+    values = {RENAMED.get(key, key): value for key, value in table.items()}
     origin = f"{FILE} [{name}]"
     stages: list[StageSetting] = []
     if isinstance(values.get("pipelines"), dict):

@@ -54,9 +54,9 @@ def _count(value: Any, *, least: int = 0) -> int:
     return int(text)
 
 
-def _folder(value: Any) -> str:
+def _store(value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise ValueError("a folder is needed, the same for all workers")
+        raise ValueError("a folder or a URL such as s3://BUCKET/PREFIX is needed, the same for all workers")
     return value.strip()
 
 
@@ -74,8 +74,10 @@ READERS: Mapping[str, Callable[[Any], Any]] = {
     "grace": _duration,
     "workers": _count,
     "durability": _durability,
-    "claim_folder": _folder,
+    "claim_store": _store,
 }
+RENAMED = {"claim_folder": "claim_store"}
+"""Earlier names of settings, which still work."""
 FIELDS = {"lease": "lease_seconds", "grace": "grace_seconds"}
 VARIABLES = {name: f"FLOWQ_{name.upper()}" for name in READERS} | {"redis": "FLOWQ_REDIS_URL"}
 

@@ -55,7 +55,7 @@ def server() -> Iterator[RedisServer]:
 def project(tmp_path: Path, server: RedisServer) -> Iterator[Project]:
     claims = tmp_path / "shared"
     claims.mkdir()
-    environ = {"FLOWQ_REDIS_URL": server.url, "FLOWQ_CLAIM_FOLDER": str(claims), "FLOWQ_LEASE": "2s", "COLUMNS": "120"}
+    environ = {"FLOWQ_REDIS_URL": server.url, "FLOWQ_CLAIM_STORE": str(claims), "FLOWQ_LEASE": "2s", "COLUMNS": "120"}
     with Project(tmp_path, **environ) as project:
         project.write("lab", LAB)
         yield project
@@ -76,7 +76,7 @@ def test_a_worker_killed_beside_its_commit_loses_nothing_and_leaves_only_what_gc
 ) -> None:
     claims, died = tmp_path / "shared", tmp_path / "died"
     claims.mkdir()
-    environ = {"FLOWQ_REDIS_URL": server.url, "FLOWQ_CLAIM_FOLDER": str(claims), "FLOWQ_LEASE": "2s"}
+    environ = {"FLOWQ_REDIS_URL": server.url, "FLOWQ_CLAIM_STORE": str(claims), "FLOWQ_LEASE": "2s"}
     with Project(tmp_path, **environ, FAILPOINT=point, FAILPOINT_FILE=str(died)) as project:
         project.write("lab", LAB)
         done = project.run("run", "lab", "--json")
@@ -144,7 +144,7 @@ def test_bodies_are_shown_exported_and_imported_as_they_are(project: Project, tm
 def test_where_the_folder_is_not_known_bodies_are_told_of_and_nothing_crashes(project: Project) -> None:
     body = {"n": -1, "html": "z" * 60_000}
     assert project.run("push", "lab", json.dumps(body)).wait() == 0
-    del project.variables["FLOWQ_CLAIM_FOLDER"]
+    del project.variables["FLOWQ_CLAIM_STORE"]
 
     peeked = project.run("peek", "lab", "--json")
     assert peeked.wait() == 0, peeked.stderr
@@ -157,7 +157,7 @@ def test_where_the_folder_is_not_known_bodies_are_told_of_and_nothing_crashes(pr
     assert ran.wait() == 2
     assert "error[FQ210]: parse has claim_above=50000, but there is no folder for large bodies" in ran.stderr
     assert "pipelines/lab.py:" in ran.stderr
-    assert "FLOWQ_CLAIM_FOLDER" in ran.stderr
+    assert "FLOWQ_CLAIM_STORE" in ran.stderr
 
 
 def test_a_run_and_doctor_say_when_the_folder_cannot_be_written(project: Project, tmp_path: Path) -> None:
@@ -189,5 +189,5 @@ def test_the_json_of_the_graph_and_the_settings_name_it(project: Project) -> Non
     }
     assert (stages["parse"]["claim_above"], stages["pages"]["claim_above"]) == (50_000, None)
     settings = {each["name"]: each for each in json.loads(project.run("config", "lab", "--json").stdout)}
-    assert settings["claim_folder"]["origin"] == "env FLOWQ_CLAIM_FOLDER"
+    assert settings["claim_store"]["origin"] == "env FLOWQ_CLAIM_STORE"
     assert settings["parse.claim_above"]["value"] == "50,000"

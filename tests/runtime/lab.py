@@ -17,7 +17,7 @@ from flowq.broker.client.connection import Dialer, Link, UrlDialer
 from flowq.broker.client.memory import MemoryDialer
 from flowq.broker.client.retrying import retry_until_available
 from flowq.broker.keys import Keys
-from flowq.broker.open import claim_folder_for
+from flowq.broker.open import claim_store_for
 from flowq.broker.redis_streams import Broker
 from flowq.broker.runs import StageBalance
 from flowq.broker.workers import Workers
@@ -77,7 +77,7 @@ class Lab:
     def broker(self, pipeline: flowq.Pipeline) -> Broker:
         """A broker that is closed with the laboratory."""
         keys = Keys(self.namespace, pipeline.name)
-        broker = Broker(self.dialer, keys, claims=claim_folder_for(keys, self.claims))
+        broker = Broker(self.dialer, keys, claims=claim_store_for(keys, self.claims))
         self._brokers.append(broker)
         return broker
 

@@ -1,4 +1,4 @@
-"""Pages that are worth a file of their own, and what lies in the claim folder of a test."""
+"""Pages that are worth a file of their own, and what lies in the claim store of a test."""
 
 from __future__ import annotations
 

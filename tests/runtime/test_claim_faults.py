@@ -1,4 +1,4 @@
-"""What can go wrong with the claim folder, and with Redis beside it: nothing is lost, and no needed file deleted."""
+"""What can go wrong with the claim store, and with Redis beside it: nothing is lost, and no needed file deleted."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from flowq import Pipeline, Publisher, stage
-from flowq.broker.claims import check_claim_folder
+from flowq.broker.claims import check_claim_store
 from flowq.broker.keys import Keys
 from flowq.broker.released import delete_released
-from flowq.errors import NoClaimFolder, QueueFull, WrongClaimFolder
+from flowq.errors import NoClaimStore, QueueFull, WrongClaimStore
 from flowq.inspector import Inspector
 from tests.eventually import eventually
 from tests.redis_server import RedisServer
@@ -119,16 +119,16 @@ async def test_a_worker_with_another_folder_ends_before_it_reads_and_writes_noth
     await lab.push(pipeline, keep, page(1))
     shared, lab.claims = lab.claims, tmp_path / "own"
     lab.claims.mkdir()
-    with pytest.raises(WrongClaimFolder) as raised:
+    with pytest.raises(WrongClaimStore) as raised:
         await lab.run(pipeline)
     assert (raised.value.code, files(lab)) == ("FQ211", [])
-    with pytest.raises(WrongClaimFolder):
+    with pytest.raises(WrongClaimStore):
         await lab.push(pipeline, keep, page(2))
     assert files(lab) == []
 
-    await check_claim_folder(lab.broker(pipeline), pipeline.plan, fresh=True)  # as it is told by --fresh
+    await check_claim_store(lab.broker(pipeline), pipeline.plan, fresh=True)  # as it is told by --fresh
     lab.claims = shared
-    with pytest.raises(WrongClaimFolder):
+    with pytest.raises(WrongClaimStore):
         await lab.run(pipeline)
     await lab.command(b"DEL", Keys(lab.namespace, "p").claims)
     await lab.run(pipeline)
@@ -141,7 +141,7 @@ async def test_many_who_begin_at_once_agree_on_one_folder(lab: Lab) -> None:
 
     pipeline = Pipeline("p", keep)
     brokers = [lab.broker(pipeline) for _ in range(20)]
-    await asyncio.gather(*(check_claim_folder(broker, pipeline.plan) for broker in brokers))
+    await asyncio.gather(*(check_claim_store(broker, pipeline.plan) for broker in brokers))
     (name,) = {broker.claims.name for broker in brokers if broker.claims is not None}
     assert await lab.command(b"GET", Keys(lab.namespace, "p").claims) == name.encode()
 
@@ -208,9 +208,9 @@ async def test_a_file_that_is_not_there_or_not_whole_makes_a_dead_letter_that_sa
 
     letter = await lab.letter(pipeline, keep)
     name = f"{file.parent.name}/{file.name}"
-    told = f"the claim folder has no file {name}"
+    told = f"the claim store has no file {name}"
     if damage == "cut":
-        told = f"file {name} of the claim folder has {len(body) - 1:,} bytes, not {len(body):,}"
+        told = f"file {name} of the claim store has {len(body) - 1:,} bytes, not {len(body):,}"
     assert (letter.reason, letter.error, letter.is_elsewhere) == ("undecodable", f"BodyLost: {told}", True)
 
     file.write_bytes(body)
@@ -232,11 +232,11 @@ async def test_a_reference_that_leads_out_of_the_folder_is_refused(reference: by
     await lab.run(pipeline)
 
     letter = await lab.letter(pipeline, keep)
-    assert letter.error == "BodyLost: not a reference to a body in the claim folder"
+    assert letter.error == "BodyLost: not a reference to a body in the claim store"
 
 
 async def test_a_way_to_store_a_body_that_this_version_does_not_know_is_left_to_others(lab: Lab) -> None:
-    """As a version that knows nothing of the claim folder leaves `e=file`."""
+    """As a version that knows nothing of the claim store leaves `e=file`."""
 
     @stage
     async def keep(page: Page) -> None: ...
@@ -254,12 +254,12 @@ async def test_without_a_folder_nothing_is_read_and_the_error_says_what_to_do(la
 
     lab.claims = None
     pipeline = Pipeline("p", keep)
-    with pytest.raises(NoClaimFolder) as raised:
+    with pytest.raises(NoClaimStore) as raised:
         await lab.run(pipeline)
     assert (raised.value.code, raised.value.place) == ("FQ210", pipeline.plan.stage("keep").place)
-    assert "FLOWQ_CLAIM_FOLDER" in raised.value.hint
+    assert "FLOWQ_CLAIM_STORE" in raised.value.hint
 
-    with pytest.raises(NoClaimFolder):
+    with pytest.raises(NoClaimStore):
         async with Publisher(pipeline, redis=lab.dialer.url):
             pass
 

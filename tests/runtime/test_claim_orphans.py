@@ -10,7 +10,7 @@ import pytest
 from flowq import Pipeline, Reject, Retry, stage
 from flowq.broker.keys import Keys
 from flowq.dead_letters.dead_letters import DeadLetters
-from flowq.errors import BodyElsewhere, WrongClaimFolder
+from flowq.errors import BodyElsewhere, WrongClaimStore
 from tests.eventually import eventually
 from tests.runtime.lab import Lab
 from tests.runtime.large_bodies import (
@@ -77,7 +77,7 @@ async def test_in_the_folder_of_another_redis_nothing_is_an_orphan(lab: Lab) -> 
     await lab.push(pipeline, keep, page(1))
     age(lab)
     await lab.command(b"SET", Keys(lab.namespace, "p").claims, b"the folder of this one")
-    with pytest.raises(WrongClaimFolder):
+    with pytest.raises(WrongClaimStore):
         await orphans(lab, pipeline)
 
 

@@ -1,4 +1,4 @@
-"""Large bodies lie in the claim folder on their way through a pipeline, and Redis stays small."""
+"""Large bodies lie in the claim store on their way through a pipeline, and Redis stays small."""
 
 from __future__ import annotations
 

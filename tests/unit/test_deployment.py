@@ -106,14 +106,14 @@ def test_all_pods_of_a_pipeline_with_large_bodies_share_a_volume_and_others_have
             pod = each["spec"]["template"]["spec"]
             ((mounted,), (container,)) = pod["volumes"], pod["containers"]
             assert mounted["persistentVolumeClaim"]["claimName"] == volume["metadata"]["name"]
-            assert {"name": "FLOWQ_CLAIM_FOLDER", "value": "/claims"} in container["env"]
+            assert {"name": "FLOWQ_CLAIM_STORE", "value": "/claims"} in container["env"]
             assert container["volumeMounts"] == [{"name": mounted["name"], "mountPath": "/claims"}]
 
     composed = yaml.safe_load(compose(claiming(), image="shop:1"))
     assert composed["volumes"].keys() == {"redis", "claims"}
     for name, service in composed["services"].items():
         if name != "redis":
-            assert service["environment"]["FLOWQ_CLAIM_FOLDER"] == "/claims"
+            assert service["environment"]["FLOWQ_CLAIM_STORE"] == "/claims"
             assert service["volumes"] == ["claims:/claims"]
     assert "/claims" in (ROOT / "examples" / "deploy" / "Dockerfile").read_text()
     assert "claims" not in kubernetes(PLAN, image="shop:1", namespace="prod", replicas=7) + compose(PLAN, image="a")

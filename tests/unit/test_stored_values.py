@@ -26,13 +26,13 @@ from flowq.broker.migration.recorded_plan import recorded_edge
 from flowq.broker.workers import silent_seconds_in
 from flowq.dead_letters.letter import DeadLetterRecord
 from flowq.delivery import stored
-from flowq.delivery.claim import Reference
 from flowq.delivery.encoding.compression import unpacked
 from flowq.delivery.fingerprint import fingerprint
 from flowq.delivery.history import deaths_of
 from flowq.delivery.message import Delivery, Header
 from flowq.delivery.trace_context import traceparent_of
 from flowq.errors import DecodeError
+from flowq.large_bodies.reference import Reference
 
 FLOWQ = Path(__file__).parents[2] / "flowq"
 

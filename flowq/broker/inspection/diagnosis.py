@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from flowq.broker.claim_folder import ClaimFolder
 from flowq.broker.inspection.health import Forbidden, Health, acl_hint
 from flowq.delivery.chunks import MOST_BYTES_PER_CALL
 from flowq.delivery.policy import Durability
-from flowq.errors import BrokerRefused, ClaimFolderUnavailable, Problem, Problems
+from flowq.errors import BrokerRefused, ClaimStoreUnavailable, Problem, Problems
+from flowq.large_bodies.store import BodyStore
 
 OLDEST_VERSION = (6, 2)
 _MOST_CLOCK_SKEW_SECONDS = 2.0
@@ -62,12 +62,12 @@ def start_up_findings(health: Health, durability: Durability = "local") -> Seque
     return found.found
 
 
-async def folder_findings(folder: ClaimFolder) -> Sequence[Problem]:
+async def store_findings(folder: BodyStore) -> Sequence[Problem]:
     """Whether large bodies can be kept where they shall be."""
     found = Problems()
     try:
         await folder.try_to_write()
-    except ClaimFolderUnavailable as error:
+    except ClaimStoreUnavailable as error:
         text = f"{error.message}: {error.detail}"
         found.warn("FQ421", text, hint=f"{error.hint}; until then messages with large bodies wait")
     return found.found

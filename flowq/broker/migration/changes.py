@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from flowq.broker.claims import content_of
+from flowq.large_bodies.store import content_of
 from flowq.broker.edges import Edges
 from flowq.broker.entries import Entries
 from flowq.broker.migration.recorded_plan import RecordedEdge, recorded_plan
@@ -19,6 +19,7 @@ from flowq.delivery.message import Header
 from flowq.errors import BodyElsewhere, DecodeError, UsageError
 from flowq.graph.compilation.plan import Plan, StagePlan
 from flowq.graph.compilation.stage_types import StageTypes
+from flowq.large_bodies.store import content_of
 
 DEFAULT_SAMPLE = 1000
 _PER_CALL = 200

@@ -72,7 +72,7 @@ def of_project(settings: Settings) -> Iterator[Setting]:
         "grace": f"{settings.grace_seconds:g}s",
         "workers": str(settings.workers),
         "durability": settings.durability,
-        "claim_folder": settings.claim_folder or ("none" if settings.redis else "flowq's own, in .flowq/"),
+        "claim_store": settings.claim_store or ("none" if settings.redis else "flowq's own, in .flowq/"),
     }
     for name, value in values.items():
         yield Setting(name, value, settings.origin[name])

@@ -76,7 +76,7 @@ def command(
 
 
 async def _examined(pipeline: str | None, settings: Settings) -> _Report:
-    from flowq.broker.inspection.diagnosis import findings, folder_findings, loss_windows, refuse_old
+    from flowq.broker.inspection.diagnosis import findings, loss_windows, refuse_old, store_findings
     from flowq.broker.inspection.health import Forbidden, examine, forbidden_of, latency_seconds
     from flowq.broker.open import BY_HAND
     from flowq.cli.framework.connect import broker_of
@@ -88,8 +88,8 @@ async def _examined(pipeline: str | None, settings: Settings) -> _Report:
         forbidden = await forbidden_of(broker) if health.is_primary else Forbidden()
         keys = broker.keys.all if pipeline else broker.keys.of_all_pipelines
         found = findings(health, settings.durability, latency_seconds=latency, forbidden=forbidden, keys=keys)
-        if settings.claim_folder is not None and broker.claims is not None:
-            found = [*found, *await folder_findings(broker.claims)]
+        if settings.claim_store is not None and broker.claims is not None:
+            found = [*found, *await store_findings(broker.claims)]
         losses = loss_windows(health, settings.durability)
         by_hand = "" if settings.redis else BY_HAND
         return _Report(

@@ -1,4 +1,4 @@
-"""`flowq gc`: removes what a pipeline no longer has a use for, edges with their messages and files, when told to."""
+"""`flowq gc`: removes what a pipeline no longer needs, on request: edges with their messages, and large bodies."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flowq.cli.framework.parameters import Here, Json, PipelineName
-from flowq.errors import ClaimFolderUnavailable, UsageError
+from flowq.errors import ClaimStoreUnavailable, UsageError
 
 if TYPE_CHECKING:
     from flowq.broker.migration.recorded_plan import Orphan
@@ -28,12 +28,12 @@ def command(
     *,
     settings: Here,
 ) -> None:
-    """Remove edges that a pipeline no longer has, with their messages, and files that no message refers to.
+    """Remove edges that a pipeline no longer has, with their messages, and large bodies without a message.
 
     An edge is left over when a stage was renamed or removed. What waits on it stays, until it is removed here or the
     stage comes back. Dead letters are kept. A large body (claim_above=) is left over when its message was purged, or
-    when a worker was killed before it could send it; such files are removed when they are a day old. Off a terminal,
-    without --yes, everything is only listed.
+    when a worker was killed before it could send it; it is removed when it is a day old. Off a terminal, without --yes,
+    everything is only listed.
 
     Example:
       flowq gc scrape
@@ -53,7 +53,7 @@ async def _collect(plan: Plan, settings: Settings, *, yes: bool, json: bool) -> 
     async with broker_of(plan.name, settings) as broker:
         inspector = Inspector(plan, broker)
         orphans = await inspector.orphans()
-        with contextlib.suppress(ClaimFolderUnavailable):  # what cannot be seen is left alone
+        with contextlib.suppress(ClaimStoreUnavailable):  # what cannot be seen is left alone
             await delete_released(broker)
         bodies = await orphaned_bodies(broker, plan, older_than_seconds=YOUNGEST_ORPHAN_SECONDS)
         if not json:
@@ -78,7 +78,7 @@ async def _collect(plan: Plan, settings: Settings, *, yes: bool, json: bool) -> 
     elif remove:
         n = sum(orphan.outstanding for orphan in orphans)
         edges = f"{len(orphans)} edge{'s' * (len(orphans) > 1)} with {_messages(n)}" if orphans else ""
-        print("removed " + " and ".join(filter(None, (edges, _files(bodies)))))
+        print("removed " + " and ".join(filter(None, (edges, _bodies(bodies)))))
 
 
 async def _remove(broker: Broker, orphans: Sequence[Orphan]) -> None:
@@ -134,7 +134,7 @@ def _list(plan: Plan, orphans: Sequence[Orphan]) -> None:
 
 def _tell_of(bodies: OrphanedBodies, broker: Broker) -> None:
     if bodies.paths and broker.claims is not None:
-        print(f"{_files(bodies)} in {broker.claims.path} that no message refers to")
+        print(f"{_bodies(bodies)} in {broker.claims} that no message refers to")
 
 
 def _is_agreed(plan: Plan, orphans: Sequence[Orphan], bodies: OrphanedBodies) -> bool:
@@ -142,7 +142,7 @@ def _is_agreed(plan: Plan, orphans: Sequence[Orphan], bodies: OrphanedBodies) ->
     from flowq.cli.framework.consent import is_agreed
 
     n = sum(orphan.outstanding for orphan in orphans)
-    what = " and ".join(filter(None, (_messages(n) if orphans else "", _files(bodies))))
+    what = " and ".join(filter(None, (_messages(n) if orphans else "", _bodies(bodies))))
     return is_agreed(plan.name, what, f"flowq gc {plan.name} --yes")
 
 
@@ -150,8 +150,8 @@ def _messages(n: int) -> str:
     return f"{n:,} message{'s' * (n != 1)}"
 
 
-def _files(bodies: OrphanedBodies) -> str:
+def _bodies(bodies: OrphanedBodies) -> str:
     from flowq.cli.views.quantities import size
 
     n = len(bodies.paths)
-    return f"{n:,} file{'s' * (n != 1)} of {size(bodies.n_bytes)}" if n else ""
+    return f"{n:,} large bod{'ies' if n != 1 else 'y'} of {size(bodies.n_bytes)}" if n else ""

@@ -102,10 +102,10 @@ async def _as_json(broker: Broker, sight: Sight) -> dict[str, Any]:
 
 async def _body_as_json(broker: Broker, delivery: Delivery) -> dict[str, Any]:
     """The body wherever it lies, as its stage would get it; as it is stored where that is not possible."""
-    from flowq.broker.claims import content_of
     from flowq.dead_letters.letter import body_as_json, elsewhere_as_json
-    from flowq.delivery.claim import is_claimed
     from flowq.errors import DecodeError
+    from flowq.large_bodies.reference import is_claimed
+    from flowq.large_bodies.store import content_of
 
     try:
         return body_as_json(await content_of(broker.claims, delivery.header, delivery.body))

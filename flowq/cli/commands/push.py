@@ -90,7 +90,7 @@ def command(
 
             opening = SyncPublisher(
                 pipeline, redis=settings.redis, namespace=settings.namespace, durability=settings.durability,
-                claim_folder=settings.claim_folder,
+                claim_store=settings.claim_store,
             )  # fmt: skip
             publisher = stack.enter_context(opening)
         sender = Sender(publisher, inlet.stage, delay_seconds, waits=not no_wait)

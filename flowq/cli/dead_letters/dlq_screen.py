@@ -105,7 +105,7 @@ def _facts(letter: DeadLetterRecord, now: datetime) -> dict[str, str]:
 def _body_lines(letter: DeadLetterRecord) -> list[tuple[str, str]]:
     """The message, field by field where it has fields, long values cropped."""
     if letter.is_elsewhere:
-        return [("", f"in the claim folder, which cannot be read here: {printable(text_in(letter.body))}")]
+        return [("", f"in the claim store, which cannot be read here: {printable(text_in(letter.body))}")]
     message = letter.message
     if isinstance(message, dict):
         fields = cast("dict[str, Any]", message)

@@ -19,5 +19,5 @@ def broker_of(pipeline: str, settings: Settings) -> AbstractAsyncContextManager[
         redis=settings.redis,
         namespace=settings.namespace,
         durability=settings.durability,
-        claim_folder=settings.claim_folder,
+        claim_store=settings.claim_store,
     )

@@ -186,7 +186,7 @@ class Session:
             lease_seconds=self.settings.lease_seconds,
             grace_seconds=self.settings.grace_seconds,
             durability=self.settings.durability,
-            claim_folder=None if broker.claims is None else str(broker.claims.root),
+            claim_store=None if broker.claims is None else broker.claims.location,
             embedded=self._is_embedded,
             quarantined=duty.quarantined,
             only_sources=bool(duty.only_source),

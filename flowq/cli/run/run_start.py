@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flowq.broker.inspection.diagnosis import folder_findings, refuse_old, start_up_findings
+from flowq.broker.inspection.diagnosis import store_findings, refuse_old, start_up_findings
 from flowq.broker.inspection.health import examine, refuse_without_permission
 from flowq.broker.migration.recorded_plan import orphans_of
 from flowq.broker.redis_streams import Broker
@@ -23,8 +23,8 @@ async def server_warnings(broker: Broker) -> list[str]:
 
 
 async def storage_warnings(broker: Broker, plan: Plan) -> list[str]:
-    """What the user should know about the claim folder, and about messages of earlier versions of the pipeline."""
-    found = await folder_findings(broker.claims) if plan.claiming and broker.claims is not None else ()
+    """What the user should know about the claim store, and about messages of earlier versions of the pipeline."""
+    found = await store_findings(broker.claims) if plan.claiming and broker.claims is not None else ()
     warnings = [f"warning[{finding.code}]: {finding.text}  ({finding.hint})" for finding in found]
     orphans = [orphan for orphan in await orphans_of(broker, plan) if orphan.outstanding]
     if orphans:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from flowq.broker.keys import Keys
-from flowq.broker.open import DATA_DIR, claim_folder_for, dialer_for, own_server
+from flowq.broker.open import DATA_DIR, claim_store_for, dialer_for, own_server
 from flowq.broker.redis_streams import Broker
 from flowq.cli.framework.error_screen import report
 from flowq.cli.framework.loading import Entry, load_entry
@@ -46,7 +46,7 @@ class Instructions:
     lease_seconds: float
     grace_seconds: float
     durability: Durability = "local"
-    claim_folder: str | None = None
+    claim_store: str | None = None
     embedded: bool = False
     quarantined: bool = False
     only_sources: bool = False
@@ -98,7 +98,7 @@ async def _work(told: Instructions, plan: Plan, supervised_by: int, observer: Ob
     if told.embedded:  # a hold of our own: should the supervisor be killed, there is still something to hand back
         await own_server(DATA_DIR)
     keys = Keys(told.namespace, told.pipeline)
-    claims = claim_folder_for(keys, told.claim_folder)
+    claims = claim_store_for(keys, told.claim_store)
     broker = Broker(dialer_for(told.redis, told.pipeline), keys, durability=told.durability, claims=claims)
     broker.run_id = told.run_id
     await work(

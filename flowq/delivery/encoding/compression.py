@@ -16,8 +16,8 @@ MOST_UNPACKED = 512_000_000
 """The most bytes that a body may decompress to: otherwise a few kilobytes from outside could fill memory."""
 
 _ZSTD, _ZLIB = "zstd", "zlib"
-IN_A_FILE = "file"
-"""Marks a body that is stored in the claim folder: flowq.delivery.claim."""
+IN_THE_STORE = "file"
+"""Marks a body that is stored in the claim store: flowq.large_bodies.reference."""
 
 
 def packed(body: bytes) -> tuple[bytes, str]:
@@ -37,12 +37,12 @@ def packed(body: bytes) -> tuple[bytes, str]:
 def unpacked(body: bytes, how: str) -> bytes:
     """The decompressed body. Raises DecodeError for damaged bytes and for a method that is not known here.
 
-    Raises BodyElsewhere for a reference to a body in the claim folder.
+    Raises BodyElsewhere for a reference to a body in the claim store.
     """
-    if how.partition("+")[0] == IN_A_FILE:
+    if how.partition("+")[0] == IN_THE_STORE:
         raise BodyElsewhere(
-            "the body is in the claim folder, which is not configured here",
-            hint="set claim_folder, or FLOWQ_CLAIM_FOLDER, to the folder that all workers of the pipeline share",
+            "the body is in the claim store, which is not configured here",
+            hint="set claim_store, or FLOWQ_CLAIM_STORE, to the folder that all workers of the pipeline share",
         )
     decompressor = _decompressor(how)
     try:

@@ -84,7 +84,7 @@ class StagePlan:
     rate: Rate | None = None
     max_bytes: int = 1_000_000  # of one message that the stage takes
     compress_above: int | None = None  # bytes; None: never
-    claim_above: int | None = None  # bytes as stored, above which a body lies in the claim folder; None: never
+    claim_above: int | None = None  # bytes as stored, above which a body lies in the claim store; None: never
     keep: Keep | None = None  # of what it has settled
     in_edges: tuple[str, ...] = ()  # the inlet first
     routes: tuple[Route, ...] = ()
@@ -139,7 +139,7 @@ class Plan:
 
     @cached_property
     def claiming(self) -> Mapping[str, int]:
-        """The edges whose large bodies lie in the claim folder, and above how many bytes."""
+        """The edges whose large bodies lie in the claim store, and above how many bytes."""
         above = {edge.name: self.stage(edge.target).claim_above for edge in self.edges}
         return {edge: n_bytes for edge, n_bytes in above.items() if n_bytes is not None}
 

@@ -9,8 +9,6 @@ from functools import partial
 from itertools import islice
 from typing import Any, cast
 
-from flowq.broker.claim_folder import ClaimFolder
-from flowq.broker.claims import redeem
 from flowq.delivery.encoding.codec import Decode, decoder
 from flowq.delivery.error_groups import meant_by
 from flowq.delivery.message import Delivery
@@ -31,6 +29,7 @@ from flowq.graph.compilation.routing import Emission
 from flowq.graph.compilation.stage_types import StageTypes
 from flowq.graph.declaration.context import Context
 from flowq.graph.kinds import Kind
+from flowq.large_bodies.store import BodyStore, redeem
 from flowq.printable import error_text, printable
 from flowq.runtime.handlers.calling import MOST_OUTPUTS, SendingContext, bind, refuse_number, returns_encoded
 from flowq.runtime.handlers.concluding import clear_frames
@@ -71,7 +70,7 @@ class Handling:
         threads: HandlerThreads | None = None,
         commit: Commit | None = None,
         versions: Versions | None = None,
-        claims: ClaimFolder | None = None,
+        claims: BodyStore | None = None,
     ) -> None:
         self.stage = stage
         self._pipeline = plan.name
@@ -133,7 +132,7 @@ class Handling:
         return await self.handle_message(message, delivery)
 
     async def decode_claimed(self, delivery: Delivery) -> Any:
-        """The message of a delivery whose body is in the claim folder. Raises DecodeError.
+        """The message of a delivery whose body is in the claim store. Raises DecodeError.
 
         Called when its handler is about to start: bodies read ahead would fill the memory. The delivery itself keeps
         the reference, and so does its settlement.
@@ -274,7 +273,7 @@ def is_being_cancelled() -> bool:
 
 
 def check_bytes(outputs: Sequence[Output], claiming: Mapping[str, int]) -> None:
-    """Raise EncodeError for more bytes than one settlement may have. Bodies for the claim folder do not count."""
+    """Raise EncodeError for more bytes than one settlement may have. Bodies for the claim store do not count."""
     n_bytes = sum([len(output.body) for output in outputs])
     if n_bytes > _MOST_OUTPUT_BYTES and claiming:
         sizes = [(output.edge, len(output.body)) for output in outputs]

@@ -7,12 +7,12 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any
 
-from flowq.broker.claim_folder import ClaimFolder
 from flowq.delivery.message import Delivery
 from flowq.delivery.settlement import Outcome, Output, Succeeded
 from flowq.errors import DecodeError
 from flowq.graph.compilation.plan import Plan, StagePlan
 from flowq.graph.compilation.routing import Emission
+from flowq.large_bodies.store import BodyStore
 from flowq.runtime.handlers.handling import Commit, Handling
 from flowq.runtime.handlers.process_pool import ProcessHandling
 from flowq.runtime.handlers.threads import HandlerThreads
@@ -58,7 +58,7 @@ class ObservedHandling(Handling):
         threads: HandlerThreads | None = None,
         commit: Commit | None = None,
         versions: Versions | None = None,
-        claims: ClaimFolder | None = None,
+        claims: BodyStore | None = None,
     ) -> None:
         async def observed_commit(delivery: Delivery, outputs: Sequence[Output]) -> None:
             assert commit is not None
@@ -101,7 +101,7 @@ class ObservedProcessHandling(ProcessHandling):
         *,
         cores: int,
         versions: Versions,
-        claims: ClaimFolder | None = None,
+        claims: BodyStore | None = None,
     ) -> None:
         super().__init__(stage, plan, cores=cores, versions=versions, claims=claims)
         self._observer = observer

@@ -15,8 +15,6 @@ from contextvars import copy_context
 from dataclasses import replace
 from typing import Any
 
-from flowq.broker.claim_folder import ClaimFolder
-from flowq.broker.claims import redeem
 from flowq.broker.message_ids import MessageIds
 from flowq.delivery.dead_letter import user_traceback
 from flowq.delivery.message import Delivery
@@ -27,6 +25,7 @@ from flowq.graph.compilation.routing import Emission
 from flowq.graph.compilation.tuning import Tuning
 from flowq.graph.kinds import Placement
 from flowq.graph.pipeline import Pipeline
+from flowq.large_bodies.store import BodyStore, redeem
 from flowq.runtime.handlers.concluding import clear_frames
 from flowq.runtime.handlers.handling import Handling
 from flowq.runtime.handlers.portable import Portable, portable
@@ -50,7 +49,7 @@ class ProcessHandling:
     """
 
     def __init__(
-        self, stage: StagePlan, plan: Plan, *, cores: int, versions: Versions, claims: ClaimFolder | None = None
+        self, stage: StagePlan, plan: Plan, *, cores: int, versions: Versions, claims: BodyStore | None = None
     ) -> None:
         self.stage = stage
         self._claims = claims

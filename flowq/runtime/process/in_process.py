@@ -39,7 +39,7 @@ async def run(
     concurrency: Mapping[str, int] | None = None,
     namespace: str = "flowq",
     durability: Durability = "local",
-    claim_folder: str | Path | None = None,
+    claim_store: str | Path | None = None,
     lease: float = DEFAULT_LEASE_SECONDS,
     grace: float = DEFAULT_GRACE_SECONDS,
     fresh: bool = False,
@@ -51,7 +51,7 @@ async def run(
     otherwise it runs until it is cancelled. `redis` is a URL, "memory" for a fake server inside this process, or
     None for the server that flowq itself runs in `.flowq/`. `arguments` go to the sources. `concurrency` is the number
     of messages that a stage handles at once; `Pipeline.tuned` sets other options. `lease` and `grace` are in seconds.
-    `claim_folder` is where stages with `claim_above=` keep large bodies, by default next to the data in `.flowq/`.
+    `claim_store` is where stages with `claim_above=` keep large bodies, by default next to the data in `.flowq/`.
     With `durability="replicated"` messages of sources count as stored once a replica of Redis has them. With
     `traces=True` handlers run in OpenTelemetry spans of the program's tracer provider.
 
@@ -73,7 +73,7 @@ async def run(
         pipeline = pipeline.tuned({stage: {"concurrency": n} for stage, n in concurrency.items()})
     options = _options(pipeline.plan, stages, arguments or {}, lease, grace, drains=drain)
     opening = open_broker(
-        pipeline.name, redis=redis, namespace=namespace, durability=durability, claim_folder=claim_folder
+        pipeline.name, redis=redis, namespace=namespace, durability=durability, claim_store=claim_store
     )
     async with opening as broker:
         if not broker.dialer.is_private:

@@ -10,7 +10,7 @@ from collections.abc import Coroutine, Sequence
 from functools import partial
 from typing import Any
 
-from flowq.broker.claims import check_claim_folder, claim_check
+from flowq.broker.claims import check_claim_store, claim_check
 from flowq.broker.client.retrying import retry_until_available
 from flowq.broker.edges import Edges
 from flowq.broker.message_ids import MessageIds
@@ -132,7 +132,7 @@ class Runner:
         handlers = [stage.handler for stage in (*self._stages, *self._sources)]
         await self._resources.open_all(resource for handler in handlers for resource in handler.resources.values())
         self._resources.broken.add_done_callback(self._on_end)
-        await retry_until_available(lambda: check_claim_folder(self._broker, self._plan), what="the claim folder")
+        await retry_until_available(lambda: check_claim_store(self._broker, self._plan), what="the claim store")
         edges = [edge for stage in self._stages for edge in stage.in_edges]
         if edges:
             await retry_until_available(lambda: Edges(self._broker).ensure_groups(edges), what="consumer groups")

@@ -123,7 +123,7 @@ class SourcePublishing:
             self._room.set()
 
     async def _deposited(self, chunk: SourceChunk) -> SourceChunk:
-        """The same chunk, its large bodies moved to the claim folder: once, however often publishing is retried."""
+        """The same chunk, its large bodies moved to the claim store: once, however often publishing is retried."""
         if (claims := self._claims) is None:
             return chunk
         what = f"publishing from {self._stage.name}"

@@ -8,12 +8,12 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from flowq.delivery.claim import stored_bytes
 from flowq.delivery.message import Delivery
 from flowq.delivery.policy import Retry
 from flowq.delivery.settlement import Delay, Failed, Interrupted, Outcome, Succeeded, TimedOut, decide
 from flowq.errors import BatchFailed, BodyElsewhere, DecodeError, RetryLater
 from flowq.graph.kinds import Batch
+from flowq.large_bodies.reference import stored_bytes
 from flowq.runtime.handlers.concluding import clear_frames_of
 from flowq.runtime.handlers.handling import Handling
 from flowq.runtime.stage.wait_queue import WaitQueue

@@ -10,11 +10,12 @@ from functools import partial
 from flowq.broker.client.retrying import retry_until_available
 from flowq.broker.redis_streams import Broker
 from flowq.dead_letters.stored_letters import StoredLetters
-from flowq.delivery.claim import is_claimed
+from flowq.large_bodies.reference import is_claimed
 from flowq.delivery.message import Delivery
 from flowq.delivery.settlement import Ack, DeadLetter, Interrupted, Outcome, Output, Succeeded
 from flowq.errors import FlowqError
 from flowq.graph.compilation.plan import StagePlan
+from flowq.large_bodies.reference import is_claimed
 from flowq.runtime.handlers.concluding import conclude
 from flowq.runtime.stage.outbox import Outbox
 from flowq.runtime.stage.settler import Settler

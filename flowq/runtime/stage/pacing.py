@@ -10,7 +10,7 @@ from functools import partial
 from math import inf
 from typing import NamedTuple
 
-from flowq.broker.claims import redeem
+from flowq.large_bodies.store import redeem
 from flowq.broker.client.retrying import retry_until_available
 from flowq.broker.flow_control.limiter import Finished, Limiter, Reservation, Verdict
 from flowq.broker.redis_streams import Broker
@@ -21,6 +21,7 @@ from flowq.delivery.settlement import Failed, Interrupted, Outcome, Postponed, S
 from flowq.errors import BodyElsewhere, DecodeError, Reject, RetryLater
 from flowq.graph.compilation.plan import Plan, StagePlan
 from flowq.graph.compilation.stage_types import StageTypes
+from flowq.large_bodies.store import redeem
 from flowq.runtime.identity import Identity
 from flowq.runtime.server_clock import ServerClock
 from flowq.runtime.stage.read_ahead import LOCAL_WORK_SECONDS

@@ -61,7 +61,7 @@ class Settler(Coalescing):
         return gone
 
     async def _deposited(self, items: Sequence[Settled]) -> Sequence[Settled]:
-        """The same settlements, their large bodies moved to the claim folder."""
+        """The same settlements, their large bodies moved to the claim store."""
         if (claims := self.claims) is None:
             return items
         return await retry_until_available(lambda: claims.deposit_settled(items), what=f"settling {self._stage}")

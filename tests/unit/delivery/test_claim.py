@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowq.delivery.claim import Reference, claimed_header, is_claimed, redeemed, stored_bytes
 from flowq.delivery.message import Delivery, Header
 from flowq.errors import BodyElsewhere, BodyLost
+from flowq.large_bodies.reference import Reference, claimed_header, is_claimed, redeemed, stored_bytes
 
 PATH = "ab/0123456789abcdef0123456789abcd"
 

@@ -1,4 +1,4 @@
--- Find the references to bodies in the claim folder.
+-- Find the references to bodies in the claim store.
 --
 -- Promise: nothing is changed, and no other body leaves Redis. Many keys in one call are seen at one instant.
 --

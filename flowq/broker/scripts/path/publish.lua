@@ -10,7 +10,7 @@
 -- When it has finished, that is noted in the same step as the last of what it gave.
 --
 -- KEYS  1 stats  2 published  3 cursors  4 run, then for each edge: stream, seen, delayed, parked, dead; last, where
---       large bodies lie in the claim folder: released
+--       large bodies lie in the claim store: released
 -- ARGV  token ('' for none), token window in ms, delay in ms, source ('' when not published by a source),
 --       field of the cursor ('' for none), the cursor as it must be ('' for none yet), as it shall be,
 --       what to note when the source has finished ('' when it has not), number of edges,

@@ -18,7 +18,7 @@
 --   new owner's batch, which cannot see that one of its many was acknowledged before.
 --
 -- KEYS  1 workers  2 stats  3 stream  4 delayed  5 parked  6 dead  7 queue, then for each target: stream, seen, delayed, parked;
---       then released, where large bodies lie in the claim folder; then kept, where the stage keeps messages; then, with
+--       then released, where large bodies lie in the claim store; then kept, where the stage keeps messages; then, with
 --       a token, where the last token and its answer are kept
 -- ARGV  group, worker, fenced (with :token; 2:token only asks for the answer to it, {-1} if it is not known), stage, edge, n_foreign (entries that no publisher counted), number of targets,
 --       n_ok, n_filtered, n_other, references to bodies that are released (each with a line break, '' without the key),

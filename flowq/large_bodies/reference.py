@@ -1,4 +1,4 @@
-"""The reference to a body in the claim folder, and the header word that marks it: `e=file`, `e=file+zstd`."""
+"""The reference to a body in the claim store, and the header word that marks it: `e=file`, `e=file+zstd`."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import re
 from dataclasses import replace
 from typing import NamedTuple
 
-from flowq.delivery.encoding.compression import IN_A_FILE
+from flowq.delivery.encoding.compression import IN_THE_STORE
 from flowq.delivery.message import Delivery, Header
 from flowq.errors import BodyLost
 
 _WORD = b" e="
-_MARK = _WORD + IN_A_FILE.encode()
+_MARK = _WORD + IN_THE_STORE.encode()
 _WRITTEN = re.compile(rb"([0-9a-f]{2}/[0-9a-f]{30}) ([0-9]{1,12})")
 
 
 class Reference(NamedTuple):
-    """The path of a body within the claim folder of its pipeline, and its size there.
+    """The path of a body within the claim store of its pipeline, and its size there.
 
     >>> Reference.decode(Reference("ab/" + 30 * "0", 1_048_576).encode()).n_bytes
     1048576
@@ -35,12 +35,12 @@ class Reference(NamedTuple):
         """Raises BodyLost for anything but the result of `encode`: an entry is not trusted, and could name any file."""
         found = _WRITTEN.fullmatch(raw)
         if found is None:
-            raise BodyLost("not a reference to a body in the claim folder", hint="send the message again")
+            raise BodyLost("not a reference to a body in the claim store", hint="send the message again")
         return cls(found[1].decode(), int(found[2]))
 
 
 def is_claimed(header: bytes) -> bool:
-    """Whether the body that belongs to a stored header is in the claim folder."""
+    """Whether the body that belongs to a stored header is in the claim store."""
     return _MARK in header
 
 
@@ -53,18 +53,18 @@ def claimed_header(header: bytes) -> bytes:
     return header.replace(_WORD, _MARK + b"+", 1) if _WORD in header else header + _MARK
 
 
-def lies_in_the_folder(header: Header) -> bool:
-    """The same for a decoded header."""
-    return header.packing.partition("+")[0] == IN_A_FILE
+def is_in_the_store(header: Header) -> bool:
+    """The same as `is_claimed` for a decoded header."""
+    return header.packing.partition("+")[0] == IN_THE_STORE
 
 
-def packing_in_the_folder(header: Header) -> str:
-    """How a body in the folder is compressed, "" if it is not."""
+def packing_in_the_store(header: Header) -> str:
+    """How a body in the store is compressed, "" if it is not."""
     return header.packing.partition("+")[2]
 
 
 def stored_bytes(delivery: Delivery) -> int:
-    """The size of a body as it is stored in Redis or in the folder."""
+    """The size of a body as it is stored, in Redis or outside."""
     if is_claimed(delivery.header_bytes):
         with contextlib.suppress(BodyLost):
             return Reference.decode(delivery.body).n_bytes
@@ -73,5 +73,5 @@ def stored_bytes(delivery: Delivery) -> int:
 
 def redeemed(delivery: Delivery, body: bytes) -> Delivery:
     """A copy of a delivery that holds its body itself: to be read, not to be settled."""
-    header = replace(delivery.header, packing=packing_in_the_folder(delivery.header)).encode()
+    header = replace(delivery.header, packing=packing_in_the_store(delivery.header)).encode()
     return Delivery(delivery.edge, delivery.entry_id, header, body, delivery.worker, delivery.epoch, delivery.foreign)

@@ -1,0 +1,80 @@
+"""What a local folder needs beyond what obstore does: syncing, privacy, and a look at what is really there."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class LocalFolder:
+    """The folder of one pipeline within `root`, which is created only if it `is_own`: otherwise it is a mount point."""
+
+    def __init__(self, root: Path, prefix: str, *, is_own: bool) -> None:
+        self.root = root
+        self.path = root / prefix
+        self.is_own = is_own
+        # Not the executor of the event loop: user code may occupy all its threads.
+        self._threads = ThreadPoolExecutor(4, thread_name_prefix="flowq-claims")
+
+    async def run(self, work: Callable[..., T], *arguments: object) -> T:
+        """Run one of the methods below in a thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False)
+
+    def check(self, path: str = "") -> None:
+        """Raise OSError if the root is missing, or if a link is in the place of a body: it could lead to any file."""
+        if self.is_own:
+            self.root.mkdir(0o700, exist_ok=True)
+        if not self.root.is_dir():
+            raise FileNotFoundError(f"{self.root} does not exist")
+        if path and (self.path / path).is_symlink():
+            raise PermissionError(f"{self.path / path} is a symbolic link")
+
+    def make(self) -> None:
+        """Create the folder of the pipeline. Only its user may enter it, whatever the umask makes of what is inside."""
+        for folder in (self.path.parent, self.path):
+            folder.mkdir(0o700, exist_ok=True)
+            _sync(folder.parent)
+
+    def sync(self, paths: Iterable[str]) -> None:
+        """Sync files or folders to disk: obstore leaves that to the system, which a power loss would interrupt."""
+        for path in paths:
+            _sync(self.path / path)
+
+    def files(self, before: float) -> dict[str, int]:
+        """The files last written before a point in time, and their sizes.
+
+        Unlike the list of obstore, this has files whose writer was killed (`NAME#1`).
+        """
+        found: dict[str, int] = {}
+        for file in self.path.glob("*/*"):
+            with contextlib.suppress(FileNotFoundError):
+                about = file.lstat()
+                if about.st_mtime < before:
+                    found[f"{file.parent.name}/{file.name}"] = about.st_size
+        return found
+
+    def remove(self, paths: Sequence[str]) -> None:
+        for path in paths:
+            (self.path / path).unlink(missing_ok=True)
+
+    def touch(self, paths: Sequence[str]) -> None:
+        for path in paths:
+            os.utime(self.path / path)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
