@@ -12,6 +12,8 @@ import pytest
 
 from tests.redis_server import KINDS, Kind, RedisServer
 
+pytest_plugins = ["tests.body_stores"]
+
 Servers = Callable[[Kind], RedisServer]
 THREAD_END_SECONDS = 60.0
 

@@ -148,7 +148,7 @@ class DeadLetterRecord:
     def as_json(self) -> dict[str, Any]:
         """All of it, ready for JSON. A body that is not JSON itself stands under `body_base64` instead of `message`.
 
-        One that lies in the claim store and cannot be read there has its reference under `body_in_claim_folder`.
+        One that lies in the claim store and cannot be read there has its reference under `body_in_claim_store`.
         """
         values = {
             **asdict(self),
@@ -219,7 +219,7 @@ def body_as_json(body: bytes) -> dict[str, Any]:
 
 def elsewhere_as_json(reference: bytes) -> dict[str, Any]:
     """The same for a body that lies in the claim store, and cannot be read there."""
-    return {"body_in_claim_folder": reference.decode("utf-8", "backslashreplace")}
+    return {"body_in_claim_store": reference.decode("utf-8", "backslashreplace")}
 
 
 def body_in(values: Mapping[str, Any]) -> bytes:

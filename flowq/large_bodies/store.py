@@ -31,8 +31,8 @@ _MOST_MARKER_BYTES = 100
 _AT_ONCE = 16
 # Callers repeat a request for as long as it takes; these attempts only bridge short failures.
 _ATTEMPTS: RetryConfig = {"max_retries": 3, "retry_timeout": timedelta(seconds=30)}
-# The default of 30 seconds is too short for a large body on a slow network.
-_REQUESTS: ClientConfig = {"timeout": timedelta(minutes=5)}
+# The default of 30 seconds is too short for a large body on a slow network. Without TLS only if the endpoint says so.
+_REQUESTS: ClientConfig = {"timeout": timedelta(minutes=5), "allow_http": True}
 _QUERY = re.compile(r"\?\S*")
 
 _used_in_process: int | None = None

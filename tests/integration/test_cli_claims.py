@@ -148,7 +148,7 @@ def test_where_the_folder_is_not_known_bodies_are_told_of_and_nothing_crashes(pr
 
     peeked = project.run("peek", "lab", "--json")
     assert peeked.wait() == 0, peeked.stderr
-    assert json.loads(peeked.stdout)["body_in_claim_folder"].endswith(" 60018")
+    assert json.loads(peeked.stdout)["body_in_claim_store"].endswith(" 60018")
     assert "60018" in project.run("peek", "lab").stdout
     pushed = project.run("push", "lab", json.dumps(body))
     assert pushed.wait() == 2

@@ -67,7 +67,7 @@ class Lab:
 
     dialer: Dialer
     namespace: str
-    claims: Path | None = None  # where large bodies lie
+    claims: str | Path | None = None  # the store of large bodies
     _brokers: list[Broker] = field(default_factory=list)
 
     @classmethod

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
+from math import inf
 from pathlib import Path
 
 import pytest
@@ -12,28 +15,30 @@ from flowq import Pipeline, Publisher, stage
 from flowq.broker.claims import check_claim_store
 from flowq.broker.keys import Keys
 from flowq.broker.released import delete_released
-from flowq.errors import NoClaimStore, QueueFull, WrongClaimStore
+from flowq.errors import NoClaimStore, QueueFull, UsageError, WrongClaimStore
 from flowq.inspector import Inspector
+from flowq.large_bodies.store import BodyStore
+from tests.body_stores import AnyStore, BucketStore, FolderStore, s3_server
 from tests.eventually import eventually
 from tests.redis_server import RedisServer
 from tests.runtime.lab import Item, Lab
 from tests.runtime.large_bodies import (
     Page,
     entries,
-    files,
     page,
-    paths,
     released,
-    with_claims,
 )
 
 
 @pytest.fixture
-def lab(lab: Lab, tmp_path: Path) -> Lab:
-    return with_claims(lab, tmp_path)
+def lab(lab: Lab, body_store: AnyStore) -> Lab:
+    lab.claims = body_store.location
+    return lab
 
 
-async def test_a_redis_that_forgets_its_last_settlements_finds_the_bodies_of_what_runs_again(tmp_path: Path) -> None:
+async def test_a_redis_that_forgets_its_last_settlements_finds_the_bodies_of_what_runs_again(
+    body_store: AnyStore,
+) -> None:
     runs: list[int] = []
 
     @stage(claim_above=5000)
@@ -43,7 +48,7 @@ async def test_a_redis_that_forgets_its_last_settlements_finds_the_bodies_of_wha
     pipeline = Pipeline("p", keep)
     with RedisServer("bundled") as server:
         lab = Lab.at(server.url, "t")
-        lab.claims = tmp_path
+        lab.claims = body_store.location
         try:
             await lab.push(pipeline, keep, *map(page, range(5)))
             await lab.command(b"SAVE")
@@ -61,7 +66,9 @@ async def test_a_redis_that_forgets_its_last_settlements_finds_the_bodies_of_wha
     assert sorted(runs) == sorted([*range(5)] * 2)
 
 
-async def test_a_file_is_deleted_when_its_release_is_a_minute_old_and_the_note_of_it_then(lab: Lab) -> None:
+async def test_a_file_is_deleted_when_its_release_is_a_minute_old_and_the_note_of_it_then(
+    lab: Lab, body_store: AnyStore
+) -> None:
     @stage(claim_above=5000)
     async def keep(page: Page) -> None: ...
 
@@ -73,14 +80,16 @@ async def test_a_file_is_deleted_when_its_release_is_a_minute_old_and_the_note_o
         note = b"rubbish\n../../gone 5\n" + body + b"\n"
         await lab.command(b"XADD", key, f"{(int(now[0]) - seconds_ago) * 1000}-0", b"r", note)
 
-    assert await delete_released(lab.broker(pipeline)) == 1
-    assert paths(lab) == [bodies[1].split()[0].decode()]
+    await delete_released(lab.broker(pipeline))
+    assert body_store.paths() == [bodies[1].split()[0].decode()]
     ((_, fields),) = await entries(lab, "released")
     assert bodies[1] in fields[1]
 
 
-@pytest.mark.parametrize("leaves", ["a mount point", "nothing"])
-async def test_messages_wait_for_a_folder_that_is_missing_and_go_on_when_it_is_there(leaves: str, lab: Lab) -> None:
+@pytest.mark.parametrize("leaves", ["something empty", "nothing"])
+async def test_messages_wait_for_a_store_that_is_missing_and_run_when_it_is_back(
+    leaves: str, lab: Lab, body_store: AnyStore
+) -> None:
     got, go = list[Page](), asyncio.Event()
 
     @stage(claim_above=5000, concurrency=1)
@@ -90,24 +99,40 @@ async def test_messages_wait_for_a_folder_that_is_missing_and_go_on_when_it_is_t
 
     pipeline = Pipeline("p", keep)
     await lab.push(pipeline, keep, page(1), page(2))
-    assert lab.claims is not None
     async with lab.running(pipeline) as runner:
         await eventually(lambda: not runner.is_idle)
-        elsewhere = lab.claims.rename(lab.claims.with_name("unmounted"))
-        if leaves == "a mount point":
-            lab.claims.mkdir()
+        body_store.vanish()
+        if leaves == "something empty":
+            body_store.be_emptied()
         go.set()
         await eventually(lambda: entries_delayed(lab, 1))
-        if leaves == "a mount point":
-            lab.claims.rmdir()
-        elsewhere.rename(lab.claims)
+        body_store.come_back()
         await eventually(lambda: len(got) == 2)
     assert await lab.letters(pipeline, keep) == []
     assert sorted(found.n for found in got) == [1, 2]
 
 
-async def test_a_worker_with_another_folder_ends_before_it_reads_and_writes_nothing_there(
-    lab: Lab, tmp_path: Path
+async def test_messages_wait_for_a_server_that_does_not_answer(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    got: list[Page] = []
+
+    @stage(claim_above=5000)
+    async def keep(page: Page) -> None:
+        got.append(page)
+
+    pipeline, lab.claims = Pipeline("p", keep), BucketStore().location
+    with s3_server() as variables:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        await lab.push(pipeline, keep, page(1))
+    async with lab.running(pipeline):
+        await eventually(lambda: entries_delayed(lab, 1))
+        with s3_server(int(variables["AWS_ENDPOINT_URL"].rpartition(":")[2])):
+            await eventually(lambda: got == [page(1)])
+    assert await lab.letters(pipeline, keep) == []
+
+
+async def test_a_worker_with_another_store_ends_before_it_reads_and_writes_nothing_there(
+    lab: Lab, body_store: AnyStore
 ) -> None:
     got: list[Page] = []
 
@@ -117,16 +142,18 @@ async def test_a_worker_with_another_folder_ends_before_it_reads_and_writes_noth
 
     pipeline = Pipeline("p", keep)
     await lab.push(pipeline, keep, page(1))
-    shared, lab.claims = lab.claims, tmp_path / "own"
-    lab.claims.mkdir()
+    shared, lab.claims = lab.claims, body_store.another()
     with pytest.raises(WrongClaimStore) as raised:
         await lab.run(pipeline)
-    assert (raised.value.code, files(lab)) == ("FQ211", [])
+    assert raised.value.code == "FQ211"
     with pytest.raises(WrongClaimStore):
         await lab.push(pipeline, keep, page(2))
-    assert files(lab) == []
+    assert len(body_store.paths()) == 1
+    empty = BodyStore(lab.claims, lab.namespace, "p")
+    assert (await empty.bodies(before=inf), await empty.name_in_store()) == ({}, "")
+    empty.close()
 
-    await check_claim_store(lab.broker(pipeline), pipeline.plan, fresh=True)  # as it is told by --fresh
+    await check_claim_store(lab.broker(pipeline), pipeline.plan, fresh=True)  # as flowq run --fresh does
     lab.claims = shared
     with pytest.raises(WrongClaimStore):
         await lab.run(pipeline)
@@ -135,7 +162,7 @@ async def test_a_worker_with_another_folder_ends_before_it_reads_and_writes_noth
     assert got == [page(1)]
 
 
-async def test_many_who_begin_at_once_agree_on_one_folder(lab: Lab) -> None:
+async def test_processes_that_start_at_once_agree_on_one_store(lab: Lab) -> None:
     @stage(claim_above=5000)
     async def keep(page: Page) -> None: ...
 
@@ -146,7 +173,7 @@ async def test_many_who_begin_at_once_agree_on_one_folder(lab: Lab) -> None:
     assert await lab.command(b"GET", Keys(lab.namespace, "p").claims) == name.encode()
 
 
-async def test_a_redis_that_has_lost_everything_takes_the_folder_as_it_is(lab: Lab) -> None:
+async def test_a_redis_that_has_lost_everything_adopts_the_store(lab: Lab) -> None:
     got: list[Page] = []
 
     @stage(claim_above=5000)
@@ -165,7 +192,9 @@ async def entries_delayed(lab: Lab, n: int) -> bool:
     return delayed == n
 
 
-async def test_outputs_wait_for_a_folder_that_cannot_be_written_and_are_given_once(lab: Lab) -> None:
+async def test_outputs_wait_for_a_store_that_cannot_be_written_and_are_sent_once(
+    lab: Lab, body_store: AnyStore
+) -> None:
     given, got = list[int](), list[int]()
 
     @stage
@@ -177,20 +206,21 @@ async def test_outputs_wait_for_a_folder_that_cannot_be_written_and_are_given_on
     async def keep(page: Page) -> None:
         got.append(page.n)
 
-    assert lab.claims is not None
     pipeline = Pipeline("p", fetch >> keep)
-    lab.claims.rmdir()
+    body_store.vanish()
     async with lab.running(pipeline):
         await lab.push(pipeline, fetch, Item(n=1))
         await eventually(lambda: given == [1])
         assert await lab.command(b"XLEN", Keys(lab.namespace, "p").edge("fetch>keep")) == 0
-        lab.claims.mkdir()
+        body_store.come_back()
         await eventually(lambda: got == [1])
     assert given == [1]
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut"])
-async def test_a_file_that_is_not_there_or_not_whole_makes_a_dead_letter_that_says_so(damage: str, lab: Lab) -> None:
+async def test_a_body_that_is_missing_or_truncated_makes_a_dead_letter_that_says_so(
+    damage: str, lab: Lab, body_store: AnyStore
+) -> None:
     got: list[Page] = []
 
     @stage(claim_above=5000)
@@ -199,21 +229,20 @@ async def test_a_file_that_is_not_there_or_not_whole_makes_a_dead_letter_that_sa
 
     pipeline = Pipeline("p", keep)
     await lab.push(pipeline, keep, page(1))
-    (file,) = files(lab)
-    body = file.read_bytes()
-    file.unlink()
+    (path,) = body_store.paths()
+    body = body_store.read(path)
+    body_store.delete(path)
     if damage == "cut":
-        file.write_bytes(body[:-1])
+        body_store.write(path, body[:-1])
     await lab.run(pipeline)
 
     letter = await lab.letter(pipeline, keep)
-    name = f"{file.parent.name}/{file.name}"
-    told = f"the claim store has no file {name}"
+    told = f"the claim store has no object {path}"
     if damage == "cut":
-        told = f"file {name} of the claim store has {len(body) - 1:,} bytes, not {len(body):,}"
+        told = f"object {path} of the claim store has {len(body) - 1:,} bytes, not {len(body):,}"
     assert (letter.reason, letter.error, letter.is_elsewhere) == ("undecodable", f"BodyLost: {told}", True)
 
-    file.write_bytes(body)
+    body_store.write(path, body)
     await Inspector(pipeline.plan, lab.broker(pipeline)).replay()
     await lab.run(pipeline)
     assert got == [page(1)]
@@ -222,7 +251,7 @@ async def test_a_file_that_is_not_there_or_not_whole_makes_a_dead_letter_that_sa
 @pytest.mark.parametrize(
     "reference", [b"../../../etc/passwd 10", b"/etc/passwd 10", b"ab/" + b"../" * 10 + b" 3", b"", b"ab/" + b"0" * 30]
 )
-async def test_a_reference_that_leads_out_of_the_folder_is_refused(reference: bytes, lab: Lab) -> None:
+async def test_a_reference_that_leads_out_of_the_store_is_refused(reference: bytes, lab: Lab) -> None:
     @stage
     async def keep(page: Page) -> None: ...
 
@@ -264,7 +293,7 @@ async def test_without_a_folder_nothing_is_read_and_the_error_says_what_to_do(la
             pass
 
 
-async def test_a_push_that_is_refused_leaves_no_file(lab: Lab) -> None:
+async def test_a_push_that_is_refused_leaves_no_file(lab: Lab, body_store: AnyStore) -> None:
     @stage(claim_above=5000, maxsize=1)
     async def keep(page: Page) -> None: ...
 
@@ -272,13 +301,15 @@ async def test_a_push_that_is_refused_leaves_no_file(lab: Lab) -> None:
     await lab.push(pipeline, keep, page(1))
     with pytest.raises(QueueFull):
         await lab.push(pipeline, keep, page(2), wait=False)
-    assert len(files(lab)) == 1
+    assert len(body_store.paths()) == 1
 
 
-async def test_bodies_are_private_to_their_user_whatever_the_umask(lab: Lab) -> None:
+async def test_bodies_in_a_folder_are_private_to_their_user_whatever_the_umask(lab: Lab, tmp_path: Path) -> None:
     @stage(claim_above=5000)
     async def keep(page: Page) -> None: ...
 
+    lab.claims = tmp_path / "private"
+    lab.claims.mkdir()
     pipeline = Pipeline("p", keep)
     before = os.umask(0)
     try:
@@ -286,10 +317,8 @@ async def test_bodies_are_private_to_their_user_whatever_the_umask(lab: Lab) -> 
     finally:
         os.umask(before)
 
-    assert lab.claims is not None
-    inside = [path for path in lab.claims.rglob("*") if path != lab.claims]
-    assert {path.stat().st_mode & 0o777 for path in inside if path.is_dir()} == {0o700}
-    assert {path.stat().st_mode & 0o777 for path in inside if path.is_file()} == {0o600}
+    folders = lab.claims / lab.namespace, lab.claims / lab.namespace / "p"
+    assert [folder.stat().st_mode & 0o777 for folder in folders] == [0o700, 0o700]
 
 
 async def test_a_link_in_the_place_of_a_body_is_not_followed(lab: Lab, tmp_path: Path) -> None:
@@ -299,19 +328,74 @@ async def test_a_link_in_the_place_of_a_body_is_not_followed(lab: Lab, tmp_path:
     async def keep(page: Page) -> None:
         seen.append(page.n)
 
+    store = FolderStore(tmp_path / "linked")
+    lab.claims = store.location
     pipeline = Pipeline("p", keep)
     await lab.push(pipeline, keep, page(1))
-    (body,) = files(lab)
+    (path,) = store.paths()
+    body = store.file(path)
     elsewhere = body.rename(tmp_path / "elsewhere")
     body.symlink_to(elsewhere)
 
     async with lab.running(pipeline):
-
-        async def is_left_alone() -> bool:
-            return (await lab.balance(pipeline))["keep"].delayed == 1
-
-        await eventually(is_left_alone)
+        await eventually(lambda: entries_delayed(lab, 1))
         assert seen == []
         body.unlink()
         elsewhere.rename(body)
         await eventually(lambda: seen == [1])
+
+
+@pytest.mark.parametrize(
+    "location", ["ftp://host/x", "s3:///prefix", "s3://key:secret@bucket", "az://account/container?sig=secret"]
+)
+def test_a_location_that_cannot_be_used_is_refused_without_showing_its_secrets(location: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        BodyStore(location, "flowq", "p")
+    assert "secret" not in str(raised.value)
+
+
+def test_a_folder_may_be_written_as_a_path_or_as_a_url(tmp_path: Path) -> None:
+    here = BodyStore("claims", "flowq", "p")
+    assert str(here) == str(Path("claims/flowq/p").absolute())
+    assert str(BodyStore((tmp_path / "a b").as_uri(), "flowq", "p")) == str(tmp_path / "a b" / "flowq" / "p")
+    assert str(BodyStore("s3://bucket/", "flowq", "p")) == "s3://bucket/flowq/p"
+
+
+def test_after_a_fork_the_store_says_what_to_do_instead_of_hanging(tmp_path: Path) -> None:
+    program = f"""
+import asyncio, os
+from flowq.errors import ClaimStoreUnavailable
+from flowq.large_bodies.store import BodyStore
+
+async def use():
+    store = BodyStore({str(tmp_path)!r}, "flowq", "p")
+    await store.take_name("x")
+    await store.store([b"body"])
+
+asyncio.run(use())
+if os.fork():
+    raise SystemExit(os.waitstatus_to_exitcode(os.wait()[1]))
+try:
+    asyncio.run(use())
+except ClaimStoreUnavailable as error:
+    print(error.hint, flush=True)
+    os._exit(0)
+os._exit(1)
+"""
+    ran = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, timeout=60)
+    assert (ran.returncode, "spawn" in ran.stdout) == (0, True), ran.stderr
+
+
+def test_without_obstore_the_error_names_the_extra(tmp_path: Path) -> None:
+    program = f"""
+import asyncio, sys
+sys.modules["obstore"] = None
+import flowq
+
+@flowq.stage(claim_above=5000)
+async def keep(body: bytes) -> None: ...
+
+asyncio.run(flowq.run(flowq.Pipeline("p", keep), redis="memory", claim_store={str(tmp_path)!r}))
+"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    assert "flowq-streams[claim]" in ran.stderr

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 import pytest
 
@@ -11,25 +10,26 @@ from flowq import Pipeline, Reject, Retry, stage
 from flowq.broker.keys import Keys
 from flowq.dead_letters.dead_letters import DeadLetters
 from flowq.errors import BodyElsewhere, WrongClaimStore
+from tests.body_stores import AnyStore
 from tests.eventually import eventually
 from tests.runtime.lab import Lab
 from tests.runtime.large_bodies import (
     Page,
-    age,
     entries,
     orphans,
     page,
-    paths,
-    with_claims,
 )
 
 
 @pytest.fixture
-def lab(lab: Lab, tmp_path: Path) -> Lab:
-    return with_claims(lab, tmp_path)
+def lab(lab: Lab, body_store: AnyStore) -> Lab:
+    lab.claims = body_store.location
+    return lab
 
 
-async def test_files_are_orphans_only_when_they_are_old_and_nothing_refers_to_them(lab: Lab) -> None:
+async def test_files_are_orphans_only_when_they_are_old_and_nothing_refers_to_them(
+    lab: Lab, body_store: AnyStore
+) -> None:
     @stage(claim_above=5000, keep=10, retry=Retry(attempts=2, base=1000, max=1000))
     async def keep(page: Page) -> None:
         if page.host == "reject":
@@ -48,19 +48,19 @@ async def test_files_are_orphans_only_when_they_are_old_and_nothing_refers_to_th
     await lab.push(pipeline, keep, page(2), delay="1d")
     await lab.push(pipeline, keep, page(3))
     await lab.push(pipeline, other, page(4))
-    needed = paths(lab)
+    needed = body_store.paths()
     assert len(needed) == 6
     before = Pipeline("p", keep.options(name="earlier"))  # an edge that the code no longer has
     await lab.push(before, "earlier", page(5))
-    needed = paths(lab)
+    needed = body_store.paths()
 
     await lab.push(pipeline, keep, page(6))
-    (orphan,) = set(paths(lab)) - set(needed)
+    (orphan,) = set(body_store.paths()) - set(needed)
     (*_, (entry_id, _)) = await entries(lab, "edge:>keep")
     await lab.command(b"XDEL", Keys(lab.namespace, "p").edge(">keep"), entry_id)
 
     assert await orphans(lab, pipeline) == []
-    age(lab)
+    body_store.age()
     assert await orphans(lab, pipeline) == [orphan]
 
 
@@ -69,29 +69,31 @@ async def settled(lab: Lab, pipeline: Pipeline) -> bool:
     return (balance.ok, balance.dead, balance.delayed) == (1, 1, 1)
 
 
-async def test_in_the_folder_of_another_redis_nothing_is_an_orphan(lab: Lab) -> None:
+async def test_in_the_folder_of_another_redis_nothing_is_an_orphan(lab: Lab, body_store: AnyStore) -> None:
     @stage(claim_above=5000)
     async def keep(page: Page) -> None: ...
 
     pipeline = Pipeline("p", keep)
     await lab.push(pipeline, keep, page(1))
-    age(lab)
+    body_store.age()
     await lab.command(b"SET", Keys(lab.namespace, "p").claims, b"the folder of this one")
     with pytest.raises(WrongClaimStore):
         await orphans(lab, pipeline)
 
 
-async def test_a_released_file_is_no_orphan_before_its_minute_is_over(lab: Lab) -> None:
+async def test_a_released_file_is_no_orphan_before_its_minute_is_over(lab: Lab, body_store: AnyStore) -> None:
     @stage(claim_above=5000)
     async def keep(page: Page) -> None: ...
 
     pipeline = Pipeline("p", keep)
     await lab.run(pipeline, page(1))
-    age(lab)
+    body_store.age()
     assert await orphans(lab, pipeline) == []
 
 
-async def test_a_message_that_moves_while_orphans_are_looked_for_is_never_taken_for_one(lab: Lab) -> None:
+async def test_a_message_that_moves_while_orphans_are_looked_for_is_never_taken_for_one(
+    lab: Lab, body_store: AnyStore
+) -> None:
     @stage(claim_above=5000)
     async def keep(page: Page) -> None: ...
 
@@ -101,7 +103,7 @@ async def test_a_message_that_moves_while_orphans_are_looked_for_is_never_taken_
     pipeline, keys = Pipeline("p", keep, other), Keys(lab.namespace, "p")
     await lab.push(pipeline, other, *[page(n, size=6000) for n in range(300)])  # so that a look takes some steps
     await lab.push(pipeline, keep, page(1))
-    age(lab)
+    body_store.age()
     ((_, fields),) = await entries(lab, "edge:>keep")
     stream, parked = keys.edge(">keep"), keys.delayed_bodies(">keep")
     moves = 0
@@ -126,7 +128,9 @@ async def test_a_message_that_moves_while_orphans_are_looked_for_is_never_taken_
     assert moves > 100
 
 
-async def test_a_letter_whose_body_cannot_be_read_here_is_shown_without_it_and_not_used_by_mistake(lab: Lab) -> None:
+async def test_a_letter_whose_body_cannot_be_read_here_is_shown_without_it_and_not_used_by_mistake(
+    lab: Lab, body_store: AnyStore
+) -> None:
     @stage(claim_above=5000)
     async def keep(page: Page) -> None:
         raise Reject("no")
@@ -136,13 +140,12 @@ async def test_a_letter_whose_body_cannot_be_read_here_is_shown_without_it_and_n
 
     pipeline = Pipeline("p", keep, anything)
     await lab.run(pipeline, page(1))
-    assert lab.claims is not None
-    lab.claims.rename(lab.claims.with_name("unmounted"))
+    body_store.vanish()
 
     letter = await lab.letter(pipeline, keep)
     assert letter.is_elsewhere
     assert "message" not in letter.as_json()
-    assert letter.as_json()["body_in_claim_folder"].endswith(f" {len(page(1).model_dump_json())}")
+    assert letter.as_json()["body_in_claim_store"].endswith(f" {len(page(1).model_dump_json())}")
     repair = DeadLetters(pipeline.plan, lab.broker(pipeline))
     with pytest.raises(BodyElsewhere):
         await repair.put_back(to="anything")
@@ -150,7 +153,9 @@ async def test_a_letter_whose_body_cannot_be_read_here_is_shown_without_it_and_n
         await repair.put_back(edit=lambda letter: letter.body)
 
 
-async def test_an_edited_letter_goes_back_with_a_plain_body_and_its_file_is_left_to_gc(lab: Lab) -> None:
+async def test_an_edited_letter_goes_back_with_a_plain_body_and_its_file_is_left_to_gc(
+    lab: Lab, body_store: AnyStore
+) -> None:
     got: list[int] = []
 
     @stage(claim_above=5000)
@@ -166,5 +171,5 @@ async def test_an_edited_letter_goes_back_with_a_plain_body_and_its_file_is_left
     await lab.run(pipeline)
 
     assert got == [2]
-    age(lab)
-    assert await orphans(lab, pipeline) == paths(lab)
+    body_store.age()
+    assert await orphans(lab, pipeline) == body_store.paths()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +13,7 @@ from flowq import Context, Pipeline, Rate, source, stage
 from flowq.broker.keys import Keys
 from flowq.dead_letters.kept import Kept
 from flowq.inspector import Inspector
+from tests.body_stores import AnyStore
 from tests.eventually import eventually
 from tests.redis_server import RedisServer
 from tests.runtime import process_stages
@@ -23,20 +23,20 @@ from tests.runtime.large_bodies import (
     QUICKLY,
     Page,
     entries,
-    files,
     page,
-    paths,
     released,
-    with_claims,
 )
 
 
 @pytest.fixture
-def lab(lab: Lab, tmp_path: Path) -> Lab:
-    return with_claims(lab, tmp_path)
+def lab(lab: Lab, body_store: AnyStore) -> Lab:
+    lab.claims = body_store.location
+    return lab
 
 
-async def test_large_bodies_pass_two_stages_once_while_redis_holds_hardly_any_of_their_bytes(tmp_path: Path) -> None:
+async def test_large_bodies_pass_two_stages_once_while_redis_holds_hardly_any_of_their_bytes(
+    body_store: AnyStore,
+) -> None:
     n, got = 30, list[tuple[int, str]]()
 
     @stage(claim_above=100_000, max_bytes=5 * MEGABYTE)
@@ -50,7 +50,7 @@ async def test_large_bodies_pass_two_stages_once_while_redis_holds_hardly_any_of
     pages = [page(i, size=MEGABYTE) for i in range(n)]
     with RedisServer("bundled") as server:
         lab = Lab.at(server.url, "t")
-        lab.claims = tmp_path
+        lab.claims = body_store.location
         try:
             pipeline = Pipeline("p", parse >> store)
             await lab.push(pipeline, parse, *pages)
@@ -65,7 +65,9 @@ async def test_large_bodies_pass_two_stages_once_while_redis_holds_hardly_any_of
     assert peak < carried / 10, f"{peak:,} bytes in Redis at {carried:,} bytes carried"
 
 
-async def test_only_bodies_above_the_size_as_stored_lie_in_the_folder_and_go_when_they_are_settled(lab: Lab) -> None:
+async def test_only_bodies_above_the_size_as_stored_lie_in_the_folder_and_go_when_they_are_settled(
+    lab: Lab, body_store: AnyStore
+) -> None:
     got: list[Page] = []
 
     @stage(claim_above=5000, compress=True)
@@ -78,14 +80,14 @@ async def test_only_bodies_above_the_size_as_stored_lie_in_the_folder_and_go_whe
 
     words = [fields[1].partition(b" e=")[2] for _, fields in await entries(lab, "edge:>keep")]
     assert words == [b"zstd", b"zstd", b"file+zstd"]
-    assert len(files(lab)) == 1
+    assert len(body_store.paths()) == 1
 
     await lab.run(pipeline)
     assert got == [squeezable, small, large]
-    assert await released(lab) == paths(lab)
+    assert await released(lab) == body_store.paths()
 
 
-async def test_a_source_that_waits_for_room_writes_each_body_once(lab: Lab) -> None:
+async def test_a_source_that_waits_for_room_writes_each_body_once(lab: Lab, body_store: AnyStore) -> None:
     n, got, go = 30, list[int](), asyncio.Event()
 
     @source
@@ -98,14 +100,16 @@ async def test_a_source_that_waits_for_room_writes_each_body_once(lab: Lab) -> N
         got.append(page.n)
 
     running = asyncio.create_task(lab.run(Pipeline("p", pages >> keep)))
-    await eventually(lambda: len(files(lab)) >= 3)
+    await eventually(lambda: len(body_store.paths()) >= 3)
     go.set()
     await running
     assert sorted(got) == list(range(n))
-    assert len(files(lab)) == n
+    assert len(body_store.paths()) == n
 
 
-async def test_what_is_emitted_with_a_delay_and_what_goes_to_several_edges_has_files_of_its_own(lab: Lab) -> None:
+async def test_what_is_emitted_with_a_delay_and_what_goes_to_several_edges_has_files_of_its_own(
+    lab: Lab, body_store: AnyStore
+) -> None:
     got: list[str] = []
 
     @stage(claim_above=5000)
@@ -130,11 +134,11 @@ async def test_what_is_emitted_with_a_delay_and_what_goes_to_several_edges_has_f
     await lab.run(pipeline)
 
     assert sorted(got) == ["late 2", "one 1", "two 1"]
-    assert await released(lab) == paths(lab)
-    assert len(files(lab)) == 3
+    assert await released(lab) == body_store.paths()
+    assert len(body_store.paths()) == 3
 
 
-async def test_the_files_of_what_a_stage_has_seen_before_are_released_at_once(lab: Lab) -> None:
+async def test_the_files_of_what_a_stage_has_seen_before_are_released_at_once(lab: Lab, body_store: AnyStore) -> None:
     @stage
     async def fetch(item: Item) -> Page:
         return page(1)
@@ -144,14 +148,14 @@ async def test_the_files_of_what_a_stage_has_seen_before_are_released_at_once(la
 
     pipeline = Pipeline("p", fetch >> keep)
     await lab.push(pipeline, keep, page(1), page(1))
-    assert (len(await entries(lab, "edge:>keep")), len(await released(lab)), len(files(lab))) == (1, 1, 2)
+    assert (len(await entries(lab, "edge:>keep")), len(await released(lab)), len(body_store.paths())) == (1, 1, 2)
 
     await lab.run(pipeline, Item(), Item())
-    assert await released(lab) == paths(lab)
-    assert len(files(lab)) == 4
+    assert await released(lab) == body_store.paths()
+    assert len(body_store.paths()) == 4
 
 
-async def test_a_message_retried_buried_and_put_back_keeps_its_one_file(lab: Lab) -> None:
+async def test_a_message_retried_buried_and_put_back_keeps_its_one_file(lab: Lab, body_store: AnyStore) -> None:
     seen: list[Page] = []
     mended = False
 
@@ -167,17 +171,17 @@ async def test_a_message_retried_buried_and_put_back_keeps_its_one_file(lab: Lab
 
     assert seen == [page(7)] * 3
     assert (letter.message, letter.is_elsewhere) == (page(7).model_dump(), False)
-    assert len(files(lab)) == 1
+    assert len(body_store.paths()) == 1
     assert await released(lab) == []
 
     mended = True
     await Inspector(pipeline.plan, lab.broker(pipeline)).replay()
     await lab.run(pipeline)
     assert seen == [page(7)] * 4
-    assert await released(lab) == paths(lab)
+    assert await released(lab) == body_store.paths()
 
 
-async def test_a_batch_gets_its_bodies_and_counts_their_bytes(lab: Lab) -> None:
+async def test_a_batch_gets_its_bodies_and_counts_their_bytes(lab: Lab, body_store: AnyStore) -> None:
     batches: list[list[int]] = []
 
     @stage(claim_above=5000, batch=10, linger=0.3, batch_bytes=70_000)
@@ -188,15 +192,15 @@ async def test_a_batch_gets_its_bodies_and_counts_their_bytes(lab: Lab) -> None:
 
     assert sorted(n for batch in batches for n in batch) == list(range(9))
     assert max(map(len, batches)) == 3
-    assert await released(lab) == paths(lab)
+    assert await released(lab) == body_store.paths()
 
 
-async def test_a_stage_in_other_processes_gets_the_body(lab: Lab) -> None:
+async def test_a_stage_in_other_processes_gets_the_body(lab: Lab, body_store: AnyStore) -> None:
     pipeline = process_stages.claiming
     words = "word " * 10_000
     await lab.push(pipeline, "count_words", process_stages.Words(text=words))
     lab.namespace, name = lab.namespace, pipeline.name
-    assert len(files(lab)) == 1
+    assert len(body_store.paths()) == 1
     await lab.run(pipeline)
 
     counted: list[Any] = await lab.command(b"HGET", Keys(lab.namespace, name).stats, b"ok:count_words")
@@ -218,7 +222,9 @@ async def test_keys_are_paced_by_what_the_body_says(lab: Lab) -> None:
         assert at[-1] - at[0] > 0.35, f"three messages of {host} at 5 a second took {at[-1] - at[0]:.2f} s"
 
 
-async def test_an_acknowledged_message_keeps_its_file_until_its_handler_has_ended_well(lab: Lab) -> None:
+async def test_an_acknowledged_message_keeps_its_file_until_its_handler_has_ended_well(
+    lab: Lab, body_store: AnyStore
+) -> None:
     fails, seen = True, list[int]()
 
     @stage(claim_above=5000, ack="first")
@@ -237,10 +243,12 @@ async def test_an_acknowledged_message_keeps_its_file_until_its_handler_has_ende
     await Inspector(pipeline.plan, lab.broker(pipeline)).replay()
     await lab.run(pipeline)
     assert seen == [3, 3]
-    assert await released(lab) == paths(lab)
+    assert await released(lab) == body_store.paths()
 
 
-async def test_a_handler_that_settles_by_itself_gives_large_bodies_before_and_after_that(lab: Lab) -> None:
+async def test_a_handler_that_settles_by_itself_gives_large_bodies_before_and_after_that(
+    lab: Lab, body_store: AnyStore
+) -> None:
     got: list[int] = []
 
     @stage(claim_above=5000)
@@ -258,8 +266,8 @@ async def test_a_handler_that_settles_by_itself_gives_large_bodies_before_and_af
     await lab.run(pipeline)
 
     assert sorted(got) == [1, 2]
-    assert len(files(lab)) == 3
-    assert await released(lab) == paths(lab)
+    assert len(body_store.paths()) == 3
+    assert await released(lab) == body_store.paths()
 
 
 async def test_what_goes_to_the_folder_does_not_count_for_what_one_message_may_give(lab: Lab) -> None:

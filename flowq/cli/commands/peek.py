@@ -117,7 +117,7 @@ async def _body_as_json(broker: Broker, delivery: Delivery) -> dict[str, Any]:
 def _line(sight: Sight, values: dict[str, Any]) -> str:
     """One message in one line, cropped to the width of a terminal."""
     at = datetime.fromtimestamp(sight.at_ms / 1000).astimezone().strftime("%H:%M:%S")
-    told = next(values[name] for name in ("message", "body_base64", "body_in_claim_folder") if name in values)
+    told = next(values[name] for name in ("message", "body_base64", "body_in_claim_store") if name in values)
     text = f"{sight.state:<8}{at}  {values['edge']:<16}  {printable(values['id'])}  {json_text(told)}"
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() or "COLUMNS" in os.environ else _LONGEST
     return text if len(text) <= width else text[: width - 1] + "…"

@@ -10,7 +10,6 @@ from functools import partial
 from math import inf
 from typing import NamedTuple
 
-from flowq.large_bodies.store import redeem
 from flowq.broker.client.retrying import retry_until_available
 from flowq.broker.flow_control.limiter import Finished, Limiter, Reservation, Verdict
 from flowq.broker.redis_streams import Broker
