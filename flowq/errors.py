@@ -100,13 +100,13 @@ class NotFound(UsageError):
 
 
 class NoClaimStore(UsageError):
-    """A stage has claim_above=, but no folder for large bodies is configured."""
+    """A stage has claim_above=, but no store for large bodies is configured, or obstore is not installed."""
 
     code = "FQ210"
 
 
 class WrongClaimStore(UsageError):
-    """The configured folder for large bodies is not the one that the other workers use."""
+    """The configured store for large bodies is not the one that the other workers use."""
 
     code = "FQ211"
 
@@ -175,7 +175,7 @@ class BrokerUnavailable(BrokerError):
 
 
 class ClaimStoreUnavailable(BrokerUnavailable):
-    """The folder for large bodies cannot be written."""
+    """The store of large bodies cannot be reached, read or written."""
 
     code = "FQ405"
     subject = "the claim store"

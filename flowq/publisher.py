@@ -58,7 +58,8 @@ class Publisher:
     returns once a replica has the message too, at the cost of a round trip between the two. That does not cover every
     failover: with several replicas, another one may be promoted.
 
-    `claim_store` is the folder in which stages with `claim_above=` keep large bodies: the one that their workers use.
+    `claim_store` is the folder or the URL of the bucket where stages with `claim_above=` keep large bodies: the
+    one that their workers use.
 
     Raises EncodeError for a message that the stage does not accept, and BrokerUnavailable after five attempts without
     a reply, or without confirmation by a replica. Redis may have stored the message even so: pushing it again with the
@@ -188,7 +189,7 @@ class Publisher:
             if not tries:  # otherwise it may be stored already, which only another attempt can show
                 await self._until_light(edge, backpressure, wait)
             try:
-                if claims is not None:  # a retry writes no file twice: references are left alone
+                if claims is not None:  # a retry writes no body twice: references are left alone
                     outputs = await claims.deposit(outputs)
                 published = await Publishing(self._opened).publish(
                     edge.name,

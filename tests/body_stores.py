@@ -140,7 +140,8 @@ class BucketStore:
         empty.keys = type(empty.keys)()
 
     def come_back(self) -> None:
-        self._buckets[_BUCKET] = self._hidden
+        if self._hidden is not None:
+            self._buckets[_BUCKET], self._hidden = self._hidden, None
 
 
 def _backend() -> Any:
@@ -177,12 +178,13 @@ def s3_variables() -> Iterator[Mapping[str, str]]:
 
 
 @pytest.fixture(params=["folder", "s3"])
-def body_store(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> FolderStore | BucketStore:
+def body_store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[AnyStore]:
     """Runs the test on a folder, and on S3."""
     if request.param == "folder":
-        return FolderStore(tmp_path / "claims")
+        yield FolderStore(tmp_path / "claims")
+        return
     for name, value in request.getfixturevalue("s3_variables").items():
         monkeypatch.setenv(name, value)
-    return BucketStore()
+    store = BucketStore()
+    yield store
+    store.come_back()

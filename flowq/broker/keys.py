@@ -109,7 +109,7 @@ class Keys:
 
     @property
     def claims(self) -> str:
-        """String: the name of the folder in which large bodies lie."""
+        """String: the name of the store of large bodies."""
         return self._key("claims")
 
     @property

@@ -15,6 +15,7 @@ from flowq.broker.message_ids import MessageIds
 from flowq.broker.paging import Paging, pass_over
 from flowq.delivery.policy import Durability
 from flowq.delivery.stored import text_in
+from flowq.large_bodies.store import BodyStore
 
 
 class Broker:

@@ -1,4 +1,4 @@
-"""Fetches the bodies of dead and kept messages that lie in the claim store."""
+"""Fetches the bodies of dead and kept messages from the claim store."""
 
 from __future__ import annotations
 

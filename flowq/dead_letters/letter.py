@@ -148,7 +148,7 @@ class DeadLetterRecord:
     def as_json(self) -> dict[str, Any]:
         """All of it, ready for JSON. A body that is not JSON itself stands under `body_base64` instead of `message`.
 
-        One that lies in the claim store and cannot be read there has its reference under `body_in_claim_store`.
+        One that is in the claim store and cannot be read has its reference under `body_in_claim_store`.
         """
         values = {
             **asdict(self),
@@ -171,7 +171,7 @@ class DeadLetterRecord:
         if self.is_elsewhere:
             raise BodyElsewhere(
                 f"letter {self.id}: the body is in the claim store and cannot be read from there; nothing was changed",
-                hint="set claim_store, or FLOWQ_CLAIM_STORE, to the folder that the workers share",
+                hint="set claim_store, or FLOWQ_CLAIM_STORE, to the store that the workers share",
                 detail=self.body.decode("utf-8", "backslashreplace"),
             )
 

@@ -9,7 +9,9 @@ from flowq.deployment.parts import (
     GRACE_MARGIN_SECONDS,
     GRACE_SECONDS,
     METRICS_PORT,
+    claim_bucket,
     dns_name,
+    quoted,
     source_command,
     stage_command,
     words,
@@ -17,9 +19,11 @@ from flowq.deployment.parts import (
 from flowq.graph.compilation.plan import Plan
 
 
-def compose(plan: Plan, *, image: str) -> str:
-    """The compose file of a pipeline as YAML text."""
-    claims = _CLAIMS if plan.claiming else ""
+def compose(plan: Plan, *, image: str, claim_store: str | None = None) -> str:
+    """The compose file of a pipeline as YAML text. `claim_store`: the setting; a bucket needs no volume."""
+    bucket = claim_bucket(claim_store)
+    on_volume = bool(plan.claiming) and not bucket
+    claims = _CLAIMS if on_volume else _CLAIM_BUCKET.substitute(url=quoted(bucket)) if plan.claiming else ""
     parts = [_HEAD.substitute(pipeline=plan.name, name=dns_name(plan.name), image=image, claims=claims)]
     for stage in plan.consumers:
         command = stage_command(plan.name, stage, "--forever")
@@ -34,7 +38,7 @@ def compose(plan: Plan, *, image: str) -> str:
         for source in plan.sources
     ]
     command = ["exporter", plan.name, "--listen", f"0.0.0.0:{METRICS_PORT}"]
-    volumes = "  redis:\n" + ("  claims:\n" if plan.claiming else "")
+    volumes = "  redis:\n" + ("  claims:\n" if on_volume else "")
     parts.append(_EXPORTER.substitute(command=words(command), port=METRICS_PORT, volumes=volumes))
     return "\n".join(parts)
 
@@ -76,6 +80,13 @@ _CLAIMS = f"""\
     FLOWQ_CLAIM_STORE: {CLAIM_FOLDER}
   volumes: ["claims:{CLAIM_FOLDER}"]
 """
+
+_CLAIM_BUCKET = Template("""\
+    FLOWQ_CLAIM_STORE: $url
+  env_file: # variables with credentials, such as AWS_ACCESS_KEY_ID
+    - path: claims.env
+      required: false
+""")
 
 _STAGE = Template("""\
   $name:

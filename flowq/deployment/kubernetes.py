@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from string import Template
 
 from flowq.deployment.parts import (
@@ -9,6 +10,7 @@ from flowq.deployment.parts import (
     GRACE_MARGIN_SECONDS,
     GRACE_SECONDS,
     METRICS_PORT,
+    claim_bucket,
     dns_name,
     messages_per_replica,
     quoted,
@@ -21,22 +23,26 @@ from flowq.graph.compilation.plan import Plan, StagePlan
 SECRET = "flowq-redis"
 
 
-def kubernetes(plan: Plan, *, image: str, namespace: str, replicas: int) -> str:
-    """All manifests of a pipeline as one YAML text. `replicas`: the most of each stage."""
+def kubernetes(plan: Plan, *, image: str, namespace: str, replicas: int, claim_store: str | None = None) -> str:
+    """All manifests of a pipeline as one YAML text. `replicas`: the most of each stage.
+
+    `claim_store`: the setting; a bucket needs no volume.
+    """
+    claims = _claims(plan, claim_bucket(claim_store))
     parts = [_HEAD.substitute(pipeline=plan.name, namespace=namespace, secret=SECRET)]
     for stage in plan.consumers:
-        parts += (_deployment(plan, stage, image), _scaled_object(plan, stage, namespace, replicas))
-    parts += [_job(plan, source, image) for source in plan.sources]
-    parts.append(_exporter(plan, image))
-    if plan.claiming:
-        parts.append(_CLAIM_VOLUME.substitute(_common(plan, "claims", image)))
+        parts += (_deployment(plan, stage, image, claims), _scaled_object(plan, stage, namespace, replicas))
+    parts += [_job(plan, source, image, claims) for source in plan.sources]
+    parts.append(_exporter(plan, image, claims))
+    if claims["claim_volume"]:
+        parts.append(_CLAIM_VOLUME.substitute(_common(plan, "claims", image, claims)))
     return "---\n".join(parts)
 
 
-def _deployment(plan: Plan, stage: StagePlan, image: str) -> str:
+def _deployment(plan: Plan, stage: StagePlan, image: str, claims: Mapping[str, str]) -> str:
     command = stage_command(plan.name, stage, "--forever", "--metrics", f"0.0.0.0:{METRICS_PORT}")
     return _DEPLOYMENT.substitute(
-        _common(plan, stage.name, image), args=words(command), stop_seconds=GRACE_SECONDS + GRACE_MARGIN_SECONDS
+        _common(plan, stage.name, image, claims), args=words(command), stop_seconds=GRACE_SECONDS + GRACE_MARGIN_SECONDS
     )
 
 
@@ -52,17 +58,17 @@ def _scaled_object(plan: Plan, stage: StagePlan, namespace: str, replicas: int) 
     )
 
 
-def _job(plan: Plan, source: StagePlan, image: str) -> str:
+def _job(plan: Plan, source: StagePlan, image: str, claims: Mapping[str, str]) -> str:
     command = source_command(plan.name, source)
-    return _JOB.substitute(_common(plan, source.name, image), args=words(command))
+    return _JOB.substitute(_common(plan, source.name, image, claims), args=words(command))
 
 
-def _exporter(plan: Plan, image: str) -> str:
+def _exporter(plan: Plan, image: str, claims: Mapping[str, str]) -> str:
     command = ["exporter", plan.name, "--listen", f"0.0.0.0:{METRICS_PORT}"]
-    return _EXPORTER.substitute(_common(plan, "exporter", image), args=words(command))
+    return _EXPORTER.substitute(_common(plan, "exporter", image, claims), args=words(command))
 
 
-def _common(plan: Plan, component: str, image: str) -> dict[str, object]:
+def _common(plan: Plan, component: str, image: str, claims: Mapping[str, str]) -> dict[str, object]:
     return {
         "name": dns_name(plan.name, component),
         "instance": dns_name(plan.name),
@@ -70,14 +76,17 @@ def _common(plan: Plan, component: str, image: str) -> dict[str, object]:
         "image": quoted(image),
         "port": METRICS_PORT,
         "secret": SECRET,
-        **_claims(plan),
+        **claims,
     }
 
 
-def _claims(plan: Plan) -> dict[str, str]:
-    """The volume on which large bodies lie, for a pod, its container and its environment."""
+def _claims(plan: Plan, bucket: str) -> dict[str, str]:
+    """The store of large bodies, for a pod, its container and its environment."""
+    none = {"claim_variable": "", "claim_mount": "", "claim_volume": ""}
     if not plan.claiming:
-        return {"claim_variable": "", "claim_mount": "", "claim_volume": ""}
+        return none
+    if bucket:
+        return none | {"claim_variable": _CLAIM_BUCKET.substitute(url=quoted(bucket))}
     volume = _CLAIM_OF_POD.substitute(name=dns_name(plan.name, "claims"))
     return {"claim_variable": _CLAIM_VARIABLE, "claim_mount": _CLAIM_MOUNT, "claim_volume": volume}
 
@@ -276,6 +285,15 @@ _CLAIM_VARIABLE = f"""\
             - name: FLOWQ_CLAIM_STORE
               value: {CLAIM_FOLDER}
 """
+
+_CLAIM_BUCKET = Template("""\
+            - name: FLOWQ_CLAIM_STORE
+              value: $url
+          envFrom:
+            - secretRef:
+                name: flowq-claims # variables with credentials, such as AWS_ACCESS_KEY_ID
+                optional: true # without it, the identity of the pod counts
+""")
 
 _CLAIM_MOUNT = f"""\
           volumeMounts:

@@ -12,7 +12,7 @@ CHANGE_ME = "CHANGE-ME"
 GRACE_SECONDS, GRACE_MARGIN_SECONDS = 30, 15
 METRICS_PORT = 9100
 CLAIM_FOLDER = "/claims"
-"""Where the volume is mounted on which large bodies lie. The user of the image owns it there."""
+"""Where the volume of large bodies is mounted. The user of the image owns it there."""
 _ROUNDS_PER_REPLICA = 10
 
 
@@ -23,6 +23,15 @@ def dns_name(*parts: str) -> str:
     'scrape-fetch-all'
     """
     return "-".join(part.lower().replace("_", "-").strip("-") for part in parts)[:63].strip("-")
+
+
+def claim_bucket(claim_store: str | None) -> str:
+    """The store of large bodies if it is a bucket, which needs no volume; else "".
+
+    >>> claim_bucket("s3://bodies/shop"), claim_bucket("/mnt/bodies")
+    ('s3://bodies/shop', '')
+    """
+    return claim_store if claim_store and "://" in claim_store and not claim_store.startswith("file:") else ""
 
 
 def quoted(text: str) -> str:

@@ -257,7 +257,7 @@ def _normalised(location: str) -> str:
     if parts.scheme not in _SCHEMES or not parts.netloc or "@" in parts.netloc or parts.query:
         raise UsageError(
             f"a claim store cannot be a URL like this one ({parts.scheme}://)",  # which may hold a password
-            hint="a folder, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://ACCOUNT/CONTAINER/PREFIX; "
+            hint="a folder, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX; "
             "credentials are read from the environment",
         )
     return location

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.body_stores import AnyStore, FolderStore
 from tests.integration.flowq_process import Project
 from tests.redis_server import RedisServer
 
@@ -52,50 +52,37 @@ def server() -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-def project(tmp_path: Path, server: RedisServer) -> Iterator[Project]:
-    claims = tmp_path / "shared"
-    claims.mkdir()
-    environ = {"FLOWQ_REDIS_URL": server.url, "FLOWQ_CLAIM_STORE": str(claims), "FLOWQ_LEASE": "2s", "COLUMNS": "120"}
-    with Project(tmp_path, **environ) as project:
+def project(tmp_path: Path, server: RedisServer, body_store: AnyStore) -> Iterator[Project]:
+    environ = {"FLOWQ_REDIS_URL": server.url, "FLOWQ_CLAIM_STORE": body_store.location, "FLOWQ_LEASE": "2s"}
+    with Project(tmp_path, **environ, COLUMNS="120") as project:
         project.write("lab", LAB)
         yield project
 
 
-def paths(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("[!.]*") if path.is_file())
-
-
-def age(folder: Path) -> None:
-    for path in paths(folder):
-        os.utime(path, (0, 0))
-
-
 @pytest.mark.parametrize("point", ["before settle", "before publish"])
 def test_a_worker_killed_beside_its_commit_loses_nothing_and_leaves_only_what_gc_finds(
-    point: str, tmp_path: Path, server: RedisServer
+    point: str, tmp_path: Path, project: Project, body_store: AnyStore
 ) -> None:
-    claims, died = tmp_path / "shared", tmp_path / "died"
-    claims.mkdir()
-    environ = {"FLOWQ_REDIS_URL": server.url, "FLOWQ_CLAIM_STORE": str(claims), "FLOWQ_LEASE": "2s"}
-    with Project(tmp_path, **environ, FAILPOINT=point, FAILPOINT_FILE=str(died)) as project:
-        project.write("lab", LAB)
-        done = project.run("run", "lab", "--json")
-        assert done.wait() == 0, done.stderr
-        assert died.exists(), "nobody came to this point"
-        stored = sorted((tmp_path / "stored").read_text().split("\n"))[1:]
-        assert {int(line.split()[0]) for line in stored} == set(range(20))
-        assert done.summary["stages"]["store"]["ok"] == 20
+    died = tmp_path / "died"
+    done = project.run("run", "lab", "--json", FAILPOINT=point, FAILPOINT_FILE=str(died))
+    assert done.wait() == 0, done.stderr
+    assert died.exists(), "this point was not reached"
+    stored = sorted((tmp_path / "stored").read_text().split("\n"))[1:]
+    assert {int(line.split()[0]) for line in stored} == set(range(20))
+    assert done.summary["stages"]["store"]["ok"] == 20
 
-        age(claims)
-        (left,) = [*json.loads(project.run("gc", "lab", "--json").stdout), {}][:1]
-        n_written = 40 + left.get("files", 0)  # each message once at each of two stages, and what nobody refers to
-        assert len(paths(claims)) == n_written
-        if left:
-            assert project.run("gc", "lab", "--yes").wait() == 0
-            assert len(paths(claims)) == 40  # released, and not yet for a minute
+    body_store.age()
+    (left,) = [*json.loads(project.run("gc", "lab", "--json").stdout), {}][:1]
+    n_written = 40 + left.get("files", 0)  # each message once at each of two stages, and the orphans
+    assert len(body_store.paths()) == n_written
+    if left:
+        assert project.run("gc", "lab", "--yes").wait() == 0
+        assert len(body_store.paths()) == 40  # released, and not yet for a minute
 
 
-def test_gc_lists_files_without_messages_and_removes_them_when_told(project: Project, tmp_path: Path) -> None:
+def test_gc_lists_bodies_without_messages_and_removes_them_on_request(
+    project: Project, tmp_path: Path, body_store: AnyStore
+) -> None:
     assert project.run("push", "lab", json.dumps({"n": 1, "html": "y" * 60_000})).wait() == 0
     assert project.run("push", "lab", json.dumps({"n": 2, "html": "y" * 60_000}), "--delay", "1d").wait() == 0
     purged = project.run("purge", "lab.parse", "--yes")
@@ -105,20 +92,34 @@ def test_gc_lists_files_without_messages_and_removes_them_when_told(project: Pro
     young = project.run("gc", "lab")
     assert young.wait() == 0
     assert young.stdout == "lab has no edges left over\n"
-    age(tmp_path / "shared")
+    body_store.age()
     listed = project.run("gc", "lab")
     assert listed.wait() == 0
-    folder = tmp_path / "shared" / "flowq" / "lab"
-    assert f"2 files of 120 kB in {folder}, to which no message refers\n" in listed.stdout
-    assert len(paths(folder)) == 3
+    where = f"{body_store.location}/flowq/lab"
+    assert f"2 large bodies of 120 kB in {where} that no message refers to\n" in listed.stdout
+    assert len(body_store.paths()) == 3
 
     removed = project.run("gc", "lab", "--yes")
     assert removed.wait() == 0
-    assert removed.stdout.splitlines()[-1] == "removed 2 files of 120 kB"
-    assert len(paths(folder)) == 1
+    assert removed.stdout.splitlines()[-1] == "removed 2 large bodies of 120 kB"
+    assert len(body_store.paths()) == 1
     ran = project.run("run", "lab", "--stage", "parse,store", "--drain")
     assert ran.wait() == 0, ran.stderr
     assert (tmp_path / "stored").read_text() == "3 60000\n"
+
+
+def test_gc_finds_what_a_writer_left_that_was_killed_while_writing_a_file(project: Project, tmp_path: Path) -> None:
+    store = FolderStore(tmp_path / "half-written")
+    assert project.run("push", "lab", json.dumps({"n": 1, "html": "y" * 60_000}), **at(store)).wait() == 0
+    (path,) = store.paths()
+    store.write(f"{path}#1", b"half")
+    store.age()
+    assert project.run("gc", "lab", "--yes", **at(store)).stdout.endswith("removed 1 large body of 4 B\n")
+    assert store.paths() == [path]
+
+
+def at(store: FolderStore) -> dict[str, str]:
+    return {"FLOWQ_CLAIM_STORE": store.location}
 
 
 def test_bodies_are_shown_exported_and_imported_as_they_are(project: Project, tmp_path: Path) -> None:
@@ -141,7 +142,7 @@ def test_bodies_are_shown_exported_and_imported_as_they_are(project: Project, tm
     assert json.loads(project.run("dlq", "export", "lab").stdout)["message"] == body
 
 
-def test_where_the_folder_is_not_known_bodies_are_told_of_and_nothing_crashes(project: Project) -> None:
+def test_where_the_store_is_not_known_references_are_shown_and_nothing_crashes(project: Project) -> None:
     body = {"n": -1, "html": "z" * 60_000}
     assert project.run("push", "lab", json.dumps(body)).wait() == 0
     del project.variables["FLOWQ_CLAIM_STORE"]
@@ -155,13 +156,13 @@ def test_where_the_folder_is_not_known_bodies_are_told_of_and_nothing_crashes(pr
     assert "error[FQ210]" in pushed.stderr
     ran = project.run("run", "lab", "--stage", "parse", "--drain")
     assert ran.wait() == 2
-    assert "error[FQ210]: parse has claim_above=50000, but there is no folder for large bodies" in ran.stderr
+    assert "error[FQ210]: parse has claim_above=50000, but there is no store for large bodies" in ran.stderr
     assert "pipelines/lab.py:" in ran.stderr
     assert "FLOWQ_CLAIM_STORE" in ran.stderr
 
 
-def test_a_run_and_doctor_say_when_the_folder_cannot_be_written(project: Project, tmp_path: Path) -> None:
-    (tmp_path / "shared").rmdir()
+def test_a_run_and_doctor_say_when_the_store_cannot_be_written(project: Project, body_store: AnyStore) -> None:
+    body_store.vanish()
     doctor = project.run("doctor")
     assert doctor.wait() == 1
     assert "warning[FQ421]" in doctor.stderr
@@ -175,7 +176,7 @@ def test_with_flowqs_own_redis_nothing_has_to_be_set(tmp_path: Path) -> None:
         project.write("lab", LAB)
         run = project.run("run", "lab", "-a", "count=3")
         assert run.wait() == 0, run.stderr
-        assert len(paths(tmp_path / ".flowq" / "claims" / "flowq" / "lab")) == 6
+        assert len(list((tmp_path / ".flowq" / "claims" / "flowq" / "lab").glob("*/*"))) == 6
         memory = project.run("run", "lab", "--memory", "-a", "count=2")
         assert memory.wait() == 0, memory.stderr
     assert sorted((tmp_path / "stored").read_text().split("\n")) == sorted(

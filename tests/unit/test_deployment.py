@@ -94,10 +94,32 @@ def test_each_stage_is_scaled_on_its_ready_messages_as_the_exporter_tells_them()
     assert service["spec"]["ports"][0]["port"] == 9100
 
 
-def test_all_pods_of_a_pipeline_with_large_bodies_share_a_volume_and_others_have_none() -> None:
-    def claiming() -> Plan:
-        return replace(PLAN, stages=tuple(replace(stage, claim_above=100_000) for stage in PLAN.stages))
+def claiming() -> Plan:
+    return replace(PLAN, stages=tuple(replace(stage, claim_above=100_000) for stage in PLAN.stages))
 
+
+def test_large_bodies_in_a_bucket_need_no_volume() -> None:
+    url = "s3://bodies/shop"
+    text = kubernetes(claiming(), image="shop:1", namespace="prod", replicas=7, claim_store=url)
+    found = yaml_documents(text)
+    assert "PersistentVolumeClaim" not in text
+    for each in found:
+        if each["kind"] in ("Deployment", "Job"):
+            pod = each["spec"]["template"]["spec"]
+            (container,) = pod["containers"]
+            assert "volumes" not in pod
+            assert {"name": "FLOWQ_CLAIM_STORE", "value": url} in container["env"]
+            assert container["envFrom"] == [{"secretRef": {"name": "flowq-claims", "optional": True}}]
+
+    composed = yaml.safe_load(compose(claiming(), image="shop:1", claim_store=url))
+    assert composed["volumes"].keys() == {"redis"}
+    for name, service in composed["services"].items():
+        if name != "redis":
+            assert service["environment"]["FLOWQ_CLAIM_STORE"] == url
+            assert service["env_file"] == [{"path": "claims.env", "required": False}]
+
+
+def test_all_pods_of_a_pipeline_with_large_bodies_share_a_volume_and_others_have_none() -> None:
     found = yaml_documents(kubernetes(claiming(), image="shop:1", namespace="prod", replicas=7))
     (volume,) = [each for each in found if each["kind"] == "PersistentVolumeClaim"]
     assert volume["spec"]["accessModes"] == ["ReadWriteMany"]

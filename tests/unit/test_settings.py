@@ -79,6 +79,15 @@ def test_our_own_redis_variable_wins_over_the_common_one(pyproject: Path) -> Non
     assert (both.redis, both.origin["redis"]) == ("redis://ours", "env FLOWQ_REDIS_URL")
 
 
+def test_the_earlier_name_of_a_setting_still_works(pyproject: Path) -> None:
+    by_file = load(pyproject, '[tool.flowq]\nclaim_folder = "/mnt/bodies"\n')
+    by_variable = load(pyproject, '[tool.flowq]\nclaim_folder = "/mnt/bodies"\n', {"FLOWQ_CLAIM_FOLDER": "s3://bodies"})
+    by_both = load(pyproject, "", {"FLOWQ_CLAIM_FOLDER": "/old", "FLOWQ_CLAIM_STORE": "/new"})
+
+    assert (by_file.claim_store, by_variable.claim_store, by_both.claim_store) == ("/mnt/bodies", "s3://bodies", "/new")
+    assert by_variable.origin["claim_store"] == "env FLOWQ_CLAIM_FOLDER"
+
+
 def test_an_empty_variable_counts_as_not_set(pyproject: Path) -> None:
     settings = load(pyproject, '[tool.flowq]\nredis = "redis://file"\n', {"FLOWQ_REDIS_URL": ""})
 

@@ -62,11 +62,11 @@ def start_up_findings(health: Health, durability: Durability = "local") -> Seque
     return found.found
 
 
-async def store_findings(folder: BodyStore) -> Sequence[Problem]:
-    """Whether large bodies can be kept where they shall be."""
+async def store_findings(store: BodyStore) -> Sequence[Problem]:
+    """Whether large bodies can be written."""
     found = Problems()
     try:
-        await folder.try_to_write()
+        await store.try_to_write()
     except ClaimStoreUnavailable as error:
         text = f"{error.message}: {error.detail}"
         found.warn("FQ421", text, hint=f"{error.hint}; until then messages with large bodies wait")

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from flowq.large_bodies.store import content_of
 from flowq.broker.edges import Edges
 from flowq.broker.entries import Entries
 from flowq.broker.migration.recorded_plan import RecordedEdge, recorded_plan

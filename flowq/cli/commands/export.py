@@ -46,7 +46,9 @@ def k8s(
 
     _check(_IMAGE, "--image", image)
     _check(_DNS_NAME, "--kube-namespace", kube_namespace)
-    _write(kubernetes(_plan(name), image=image, namespace=kube_namespace, replicas=replicas), output)
+    plan, store = _plan(name)
+    text = kubernetes(plan, image=image, namespace=kube_namespace, replicas=replicas, claim_store=store)
+    _write(text, output)
 
 
 @command.command("compose")
@@ -63,7 +65,8 @@ def compose(
     from flowq.deployment.compose import compose
 
     _check(_IMAGE, "--image", image)
-    _write(compose(_plan(name), image=image), output)
+    plan, store = _plan(name)
+    _write(compose(plan, image=image, claim_store=store), output)
 
 
 @command.command("grafana")
@@ -78,15 +81,17 @@ def grafana(output: Output = None) -> None:
     _write(files("flowq.monitoring").joinpath("dashboard.json").read_text(encoding="utf-8"), output)
 
 
-def _plan(name: str) -> Plan:
+def _plan(name: str) -> tuple[Plan, str | None]:
+    """The plan of a pipeline, and where its large bodies are stored."""
     from flowq.cli.framework.loading import load
     from flowq.settings import Settings
 
-    plan = load(name, Settings.load()).pipeline.plan
+    settings = Settings.load()
+    plan = load(name, settings).pipeline.plan
     for taken in ("exporter", "redis"):
         if taken in plan.stage_by_name:
             raise UsageError(f'the stage "{taken}" would clash with the service of that name', hint="rename the stage")
-    return plan
+    return plan, settings.claim_store
 
 
 def _check(form: re.Pattern[str], flag: str, given: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flowq.broker.inspection.diagnosis import store_findings, refuse_old, start_up_findings
+from flowq.broker.inspection.diagnosis import refuse_old, start_up_findings, store_findings
 from flowq.broker.inspection.health import examine, refuse_without_permission
 from flowq.broker.migration.recorded_plan import orphans_of
 from flowq.broker.redis_streams import Broker

@@ -42,7 +42,7 @@ def unpacked(body: bytes, how: str) -> bytes:
     if how.partition("+")[0] == IN_THE_STORE:
         raise BodyElsewhere(
             "the body is in the claim store, which is not configured here",
-            hint="set claim_store, or FLOWQ_CLAIM_STORE, to the folder that all workers of the pipeline share",
+            hint="set claim_store, or FLOWQ_CLAIM_STORE, to the store that all workers of the pipeline share",
         )
     decompressor = _decompressor(how)
     try:

@@ -84,7 +84,7 @@ class StagePlan:
     rate: Rate | None = None
     max_bytes: int = 1_000_000  # of one message that the stage takes
     compress_above: int | None = None  # bytes; None: never
-    claim_above: int | None = None  # bytes as stored, above which a body lies in the claim store; None: never
+    claim_above: int | None = None  # bytes as stored, above which a body is kept in the claim store; None: never
     keep: Keep | None = None  # of what it has settled
     in_edges: tuple[str, ...] = ()  # the inlet first
     routes: tuple[Route, ...] = ()

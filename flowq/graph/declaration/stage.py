@@ -197,8 +197,9 @@ def stage(fn: Any = None, /, **options: Any) -> Any:
     process: run the function in a pool of processes, for work that keeps the processor busy.
     max_bytes: the size that one message to this stage may have, encoded (1,000,000).
     compress: True, or the size above which a message to this stage is stored compressed, by zstd or else zlib.
-    claim_above: the size above which the body of a message to this stage, as stored, lies in a folder that all workers
-        share, with only a reference to it in Redis; for bodies of many megabytes, with a `max_bytes` to match.
+    claim_above: the size above which the body of a message to this stage, as stored, is kept in a folder or bucket that
+        all workers share, with only a reference to it in Redis; for bodies of many megabytes, with a `max_bytes` to
+        match. Needs the extra `claim`.
     maxsize: how many messages an edge into this stage holds before its producers pause: 10,000 between stages, no
         limit for what is pushed from outside, unless it is given.
     maxsize_bytes: the same for the memory in Redis that an edge takes, with 64,000,000 instead.

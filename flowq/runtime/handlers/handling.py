@@ -57,7 +57,7 @@ class Handling:
 
     `resources` are the opened values of the handler's `use()` parameters. A handler placed on threads runs on
     `threads`. `versions` decides whether a message that cannot be decoded may belong to another version. `claims` is
-    the folder of large bodies.
+    the store of large bodies.
     """
 
     def __init__(
@@ -281,5 +281,5 @@ def check_bytes(outputs: Sequence[Output], claiming: Mapping[str, int]) -> None:
     if n_bytes > _MOST_OUTPUT_BYTES:
         raise EncodeError(
             f"the outputs of one message have {n_bytes:,} bytes, the limit is {_MOST_OUTPUT_BYTES:,} bytes",
-            hint="split the message, or keep large bodies in a folder: @stage(claim_above=...) on the receiving stage",
+            hint="split the message, or keep large bodies outside of Redis: claim_above= on the receiving stage",
         )

@@ -51,9 +51,9 @@ async def run(
     otherwise it runs until it is cancelled. `redis` is a URL, "memory" for a fake server inside this process, or
     None for the server that flowq itself runs in `.flowq/`. `arguments` go to the sources. `concurrency` is the number
     of messages that a stage handles at once; `Pipeline.tuned` sets other options. `lease` and `grace` are in seconds.
-    `claim_store` is where stages with `claim_above=` keep large bodies, by default next to the data in `.flowq/`.
-    With `durability="replicated"` messages of sources count as stored once a replica of Redis has them. With
-    `traces=True` handlers run in OpenTelemetry spans of the program's tracer provider.
+    `claim_store` is the folder or the URL of the bucket where stages with `claim_above=` keep large bodies, by default
+    a folder in `.flowq/`. With `durability="replicated"` messages of sources count as stored once a replica of Redis
+    has them. With `traces=True` handlers run in OpenTelemetry spans of the program's tracer provider.
 
     Raises UsageError for an invalid stage, argument or duration, BrokerUnavailable or BrokerRefused when Redis cannot
     be used, and ResourceFailed when a resource cannot be opened, or fails to close within `grace`; its `summary` then

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flowq.broker.claims import check_claim_folder
+from flowq.broker.claims import check_claim_store
 from flowq.broker.migration.recorded_plan import record_plan
 from flowq.broker.redis_streams import Broker
 from flowq.graph.compilation.plan import Plan
@@ -14,9 +14,9 @@ async def start_run(plan: Plan, broker: Broker, options: RunOptions, *, fresh: b
     """Start a run, resume an interrupted one, or join the current one without sources of its own.
 
     `fresh` starts over and forgets cursors and messages. Returns the run and the names of the sources that must run.
-    Raises NoClaimFolder and WrongClaimFolder.
+    Raises NoClaimStore and WrongClaimStore.
     """
-    await check_claim_folder(broker, plan, fresh=fresh)
+    await check_claim_store(broker, plan, fresh=fresh)
     await record_plan(broker, plan)
     await record_lost_neighbours(broker)
     run = Run(plan, broker)

@@ -10,7 +10,6 @@ from functools import partial
 from flowq.broker.client.retrying import retry_until_available
 from flowq.broker.redis_streams import Broker
 from flowq.dead_letters.stored_letters import StoredLetters
-from flowq.large_bodies.reference import is_claimed
 from flowq.delivery.message import Delivery
 from flowq.delivery.settlement import Ack, DeadLetter, Interrupted, Outcome, Output, Succeeded
 from flowq.errors import FlowqError
