@@ -21,7 +21,7 @@ from flowq.delivery.history import put_back
 from flowq.graph.compilation.plan import Plan
 
 _WITH_BODIES_PER_CALL, _PER_CALL = 200, 1000  # a body may be a megabyte
-_CLAIMED_PER_CALL = 20  # and much more where bodies lie in the claim store
+_CLAIMED_PER_CALL = 20  # and much more where bodies are in the claim store
 _CHANGED_PER_CALL = 200  # a script keeps Redis from everything else
 
 EVERY = Selection()

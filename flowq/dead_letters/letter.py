@@ -31,7 +31,7 @@ class DeadLetterRecord:
     ...), `error` the first line of what was raised, with its type. `first_at` and `died_at` are when the message was
     first appended to its edge and when it was given up, in UTC. `hops` counts the stages between it and `root_id`,
     the message that entered the pipeline. `deaths` are the times it died before and was put back, the oldest first.
-    `is_amended`: its body has been changed since it died. `is_elsewhere`: its body lies in the claim store and could
+    `is_amended`: its body has been changed since it died. `is_elsewhere`: its body is in the claim store and could
     not be read there; `body` is then the reference to it.
     """
 
@@ -218,7 +218,7 @@ def body_as_json(body: bytes) -> dict[str, Any]:
 
 
 def elsewhere_as_json(reference: bytes) -> dict[str, Any]:
-    """The same for a body that lies in the claim store, and cannot be read there."""
+    """The same for a body in the claim store that cannot be read here."""
     return {"body_in_claim_store": reference.decode("utf-8", "backslashreplace")}
 
 

@@ -55,6 +55,7 @@ class BodyStore:
         is_url = "://" in self.location
         self._folder = None if is_url else LocalFolder(Path(self.location), self._prefix, is_own=is_own)
         self._opened: ObjectStore | None = None
+        self._synced: set[str] = set()  # those of the 256 folders whose own entry is on disk
         self._writing = asyncio.Semaphore(_AT_ONCE)
 
     def __str__(self) -> str:
@@ -102,7 +103,8 @@ class BodyStore:
             for failure in await asyncio.gather(*writing, return_exceptions=True):
                 if failure is not None:
                     raise failure
-            await self._sync_folders(folder, "")
+            await self._sync_folders(folder, *([] if folder in self._synced else [""]))
+            self._synced.add(folder)
         except ClaimStoreUnavailable:
             with contextlib.suppress(ClaimStoreUnavailable):
                 await self.remove(paths)
@@ -112,6 +114,8 @@ class BodyStore:
     async def try_to_write(self) -> None:
         """Raise ClaimStoreUnavailable if nothing can be written. Leaves no object."""
         with self._translated():
+            if self._folder is not None:
+                await self._folder.run(self._folder.check)
             objects, probe = await self._objects(), f".{secrets.token_hex(8)}"
             await objects.put_async(probe, b"")
             await objects.delete_async(probe)
@@ -180,9 +184,11 @@ class BodyStore:
         return body
 
     async def _read(self, path: str, most_bytes: int) -> tuple[bytes, int] | None:
-        """An object and its size, without its content if that is above `most_bytes`; None if it does not exist."""
+        """An object and its size; None if it does not exist. Of one above `most_bytes` the content is not all."""
         with self._translated():
-            objects = await self._objects(path)
+            if self._folder is not None:
+                return await self._folder.run(self._folder.read, path, most_bytes)
+            objects = await self._objects()
             try:
                 found = await objects.get_async(self._prefix + path)
             except FileNotFoundError:
@@ -206,10 +212,8 @@ class BodyStore:
 
     # obstore
 
-    async def _objects(self, path: str = "") -> ObjectStore:
-        """The store as obstore sees it, opened when it is first needed. `path` is what a folder is checked for."""
-        if self._folder is not None:
-            await self._folder.run(self._folder.check, path)
+    async def _objects(self) -> ObjectStore:
+        """The store as obstore sees it, opened when it is first needed."""
         global _used_in_process
         if _used_in_process not in (None, os.getpid()):
             raise self._unavailable(
@@ -221,6 +225,8 @@ class BodyStore:
                 from obstore.store import LocalStore, from_url
             except ImportError:
                 raise self._unavailable("obstore is not installed", hint=MISSING) from None
+            if self._folder is not None:
+                await self._folder.run(self._folder.check)
             _used_in_process = os.getpid()
             self._opened = (
                 from_url(self.location, client_options=_REQUESTS, retry_config=_ATTEMPTS)

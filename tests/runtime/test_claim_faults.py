@@ -399,3 +399,23 @@ asyncio.run(flowq.run(flowq.Pipeline("p", keep), redis="memory", claim_store={st
 """
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, cwd=tmp_path)
     assert "flowq-streams[claim]" in ran.stderr
+
+
+def test_a_pipeline_without_the_option_does_not_import_obstore(tmp_path: Path) -> None:
+    program = """
+import asyncio, sys
+from collections.abc import Iterator
+import flowq
+
+@flowq.source
+def numbers() -> Iterator[bytes]:
+    yield b"x"
+
+@flowq.stage
+async def keep(body: bytes) -> None: ...
+
+asyncio.run(flowq.run(flowq.Pipeline("p", numbers >> keep), redis="memory", claim_store="claims"))
+print("obstore" in sys.modules)
+"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    assert ran.stdout == "False\n", ran.stderr

@@ -1,4 +1,4 @@
-"""Files to which no message refers are found, and no others; letters whose bodies lie there can be mended."""
+"""Bodies to which no message refers are found, and no others; letters with large bodies can be fixed."""
 
 from __future__ import annotations
 

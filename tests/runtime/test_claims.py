@@ -1,4 +1,4 @@
-"""Large bodies lie in the claim store on their way through a pipeline, and Redis stays small."""
+"""Large bodies are kept outside of Redis on their way through a pipeline, and Redis stays small."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ async def test_large_bodies_pass_two_stages_once_while_redis_holds_hardly_any_of
     assert peak < carried / 10, f"{peak:,} bytes in Redis at {carried:,} bytes carried"
 
 
-async def test_only_bodies_above_the_size_as_stored_lie_in_the_folder_and_go_when_they_are_settled(
+async def test_only_bodies_above_the_size_as_stored_are_in_the_store_and_go_when_they_are_settled(
     lab: Lab, body_store: AnyStore
 ) -> None:
     got: list[Page] = []
@@ -157,12 +157,12 @@ async def test_the_files_of_what_a_stage_has_seen_before_are_released_at_once(la
 
 async def test_a_message_retried_buried_and_put_back_keeps_its_one_file(lab: Lab, body_store: AnyStore) -> None:
     seen: list[Page] = []
-    mended = False
+    fixed = False
 
     @stage(claim_above=5000, retry=QUICKLY)
     async def keep(page: Page) -> None:
         seen.append(page)
-        if not mended:
+        if not fixed:
             raise ValueError("not yet")
 
     pipeline = Pipeline("p", keep)
@@ -174,7 +174,7 @@ async def test_a_message_retried_buried_and_put_back_keeps_its_one_file(lab: Lab
     assert len(body_store.paths()) == 1
     assert await released(lab) == []
 
-    mended = True
+    fixed = True
     await Inspector(pipeline.plan, lab.broker(pipeline)).replay()
     await lab.run(pipeline)
     assert seen == [page(7)] * 4
@@ -301,7 +301,7 @@ async def test_what_a_stage_keeps_keeps_its_file_and_runs_again_from_it(lab: Lab
     assert seen == [page(5)] * 2
 
 
-async def test_messages_that_lie_in_the_folder_are_read_when_the_option_is_gone(lab: Lab) -> None:
+async def test_messages_that_are_in_the_store_are_read_when_the_option_is_gone(lab: Lab) -> None:
     got: list[Page] = []
 
     @stage(claim_above=5000)
