@@ -23,13 +23,14 @@ from flowq.runtime.handling import Handling
 from flowq.runtime.held import Held
 from flowq.runtime.identity import Identity
 from flowq.runtime.outbox import Outbox
-from flowq.runtime.pacing import Pacer, WaitingRoom
+from flowq.runtime.pacing import Pacer
 from flowq.runtime.patience import until
 from flowq.runtime.process_pool import ProcessHandling
 from flowq.runtime.reconciliation import Reconciliation
 from flowq.runtime.settler import Chunk, Settler
 from flowq.runtime.slots import Slots
 from flowq.runtime.tempo import Stopwatch
+from flowq.runtime.waiting_room import WaitingRoom
 
 BLOCK_MS = 2000
 _MOST_LOCAL = 1000

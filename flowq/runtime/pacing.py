@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from functools import partial
 from math import inf
 from typing import NamedTuple
@@ -291,61 +290,3 @@ def _verdict(outcome: Outcome) -> bytes:
             return b"n"
         case _:  # it was not the key that failed
             return b"r"
-
-
-class WaitingRoom:
-    """Deliveries whose turn comes in a moment: not worth a way through Redis, and in nobody's slot meanwhile.
-
-    `start` is called with those whose turn has come, `postpone` with each that must wait elsewhere.
-    """
-
-    def __init__(
-        self,
-        pacer: Pacer | None,
-        *,
-        start: Callable[[Sequence[Delivery]], None],
-        postpone: Callable[[Delivery, Postponed], None],
-    ) -> None:
-        self._pacer = pacer
-        self._start = start
-        self._postpone = postpone
-        self._timers: dict[tuple[str, bytes], tuple[asyncio.TimerHandle, Delivery]] = {}
-
-    @property
-    def n(self) -> int:
-        """How many are waiting."""
-        return len(self._timers)
-
-    async def admit(self, deliveries: Sequence[Delivery], *, again: bool = False) -> None:
-        """Start each of these when its turn comes. `again`: they have missed the one they had."""
-        assert self._pacer is not None
-        for delivery, turn in zip(deliveries, await self._pacer.turns(deliveries, again=again), strict=True):
-            if isinstance(turn, Postponed):
-                self._postpone(delivery, turn)
-            elif turn.wait_seconds > 0:
-                timer = asyncio.get_running_loop().call_later(turn.wait_seconds, self._call, delivery)
-                self._timers[delivery.edge, delivery.entry_id] = timer, delivery
-            else:
-                self._start([delivery])
-
-    def missed(self, todo: deque[Delivery]) -> list[Delivery]:
-        """Take those that have missed their turns out of what is to be started, if the first of them has."""
-        missed, on_time = list[Delivery](), list[Delivery]()
-        if self._pacer is not None and todo and self._pacer.has_missed(todo[0]):
-            for delivery in todo:
-                (missed if self._pacer.has_missed(delivery) else on_time).append(delivery)
-            todo.clear()
-            todo.extend(on_time)
-        return missed
-
-    def empty(self) -> list[Delivery]:
-        """Everybody who is still waiting, and will not be started any more."""
-        waiting = list(self._timers.values())
-        self._timers.clear()
-        for timer, _ in waiting:
-            timer.cancel()
-        return [delivery for _, delivery in waiting]
-
-    def _call(self, delivery: Delivery) -> None:
-        del self._timers[delivery.edge, delivery.entry_id]
-        self._start([delivery])

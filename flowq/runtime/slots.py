@@ -17,11 +17,12 @@ from flowq.runtime.concluding import conclude
 from flowq.runtime.gauge import Gauge
 from flowq.runtime.handling import Handling
 from flowq.runtime.own_context import in_context, is_unchanged
-from flowq.runtime.pacing import Pacer, WaitingRoom
+from flowq.runtime.pacing import Pacer
 from flowq.runtime.patience import until
 from flowq.runtime.process_pool import ProcessHandling
 from flowq.runtime.sleepers import Sleepers
 from flowq.runtime.tempo import ONE_IN, Stopwatch
+from flowq.runtime.waiting_room import WaitingRoom
 
 _TURN_SECONDS = 0.002
 _UNRESPONSIVE_SECONDS = 1.2
