@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any
 
@@ -148,8 +149,8 @@ class SourceRunner:
         )
 
 
-class _Feed:
-    """Takes what a source gives, from its first value to its end."""
+class _Feed(ABC):
+    """Publishes the values of one source, from the first to the last."""
 
     def __init__(
         self,
@@ -189,8 +190,9 @@ class _Feed:
         if not done:
             log.warning("source %s does not end, and is left behind", self._stage.name)
 
+    @abstractmethod
     async def _take_all(self) -> None:
-        raise NotImplementedError
+        """Pass every value of the source to the publishing, waiting whenever it has no room."""
 
     def _start(self, keep: Callable[[Taken], None]) -> Any:
         """Call the user's function; `keep` takes what is recorded in its context."""

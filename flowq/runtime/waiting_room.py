@@ -12,7 +12,7 @@ from flowq.runtime.pacing import Pacer
 
 
 class WaitingRoom:
-    """Deliveries whose turn comes in a moment: not worth a way through Redis, and in nobody's slot meanwhile.
+    """Deliveries whose turns are so close that they wait here: not in Redis, and not in a slot.
 
     `start` is called with those whose turn has come, `postpone` with each that must wait elsewhere.
     """
@@ -35,7 +35,7 @@ class WaitingRoom:
         return len(self._timers)
 
     async def admit(self, deliveries: Sequence[Delivery], *, again: bool = False) -> None:
-        """Start each of these when its turn comes. `again`: they have missed the one they had."""
+        """Start each of these when its turn comes. `again`: they have missed their turns."""
         assert self._pacer is not None
         for delivery, turn in zip(deliveries, await self._pacer.turns(deliveries, again=again), strict=True):
             if isinstance(turn, Postponed):
@@ -47,7 +47,7 @@ class WaitingRoom:
                 self._start([delivery])
 
     def missed(self, todo: deque[Delivery]) -> list[Delivery]:
-        """Take those that have missed their turns out of what is to be started, if the first of them has."""
+        """Remove and return the deliveries in `todo` that have missed their turns, if the first of them has."""
         missed, on_time = list[Delivery](), list[Delivery]()
         if self._pacer is not None and todo and self._pacer.has_missed(todo[0]):
             for delivery in todo:
@@ -57,7 +57,7 @@ class WaitingRoom:
         return missed
 
     def empty(self) -> list[Delivery]:
-        """Everybody who is still waiting, and will not be started any more."""
+        """Remove and return all waiting deliveries: they will not be started here."""
         waiting = list(self._timers.values())
         self._timers.clear()
         for timer, _ in waiting:
