@@ -129,7 +129,7 @@ class _Reading:
                     self._note(readable, lines.position())
                     ctx.save(self.positions)
                     n, saved_at = 0, lines.offset
-        except Exception:
+        except Exception:  # raised again: the next run starts with the row that failed
             self._note(readable, lines.row_start or lines.position())
             raise
         finally:

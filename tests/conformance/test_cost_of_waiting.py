@@ -30,11 +30,10 @@ async def calls(redis: Command) -> Mapping[str, int]:
 
 
 async def called(worker: Worker, redis: Command) -> int:
-    """How many commands a promoter needs in a while, those that its script calls included."""
-    promoter = asyncio.create_task(Promoter(worker.broker, [IN]).run())
-    await asyncio.sleep(0.1)  # its first look is not waiting
+    """How many commands a promoter needs in `WATCHED_SECONDS`, those that its script calls included."""
     before = await calls(redis)
-    await asyncio.sleep(WATCHED_SECONDS)  # what is counted is what happens in so much time
+    promoter = asyncio.create_task(Promoter(worker.broker, [IN]).run())
+    await asyncio.sleep(WATCHED_SECONDS)  # the period that is measured
     after = await calls(redis)
     promoter.cancel()
     return sum(after.values()) - sum(before.values())

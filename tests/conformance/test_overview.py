@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
 from flowq.broker.inspection.edge_stats import edge_stats_of, slowest_of
@@ -24,6 +22,10 @@ async def sign_on_for(worker: Worker, name: str, *stages: str) -> None:
     await Workers(worker.broker).register(name, {"stages": stages}, lease_ms=LEASE_MS, heartbeat="1")
 
 
+async def is_later(worker: Worker, moment_ms: int) -> bool:
+    return (await worker.snapshot()).now_ms > moment_ms
+
+
 async def test_the_oldest_waiting_message_is_not_one_that_runs(worker: Worker) -> None:
     await worker.publish(b"running")
     await worker.read_one()
@@ -31,7 +33,7 @@ async def test_the_oldest_waiting_message_is_not_one_that_runs(worker: Worker) -
 
     await worker.publish(b"oldest")
     before = await worker.snapshot()
-    await asyncio.sleep(0.01)  # so that the two differ in age
+    await eventually(lambda: is_later(worker, before.now_ms))  # so that the two differ in age
     await worker.publish(b"younger")
 
     since_ms = (await edge_stats_of(worker.broker, EDGES))[IN].waiting_since_ms
@@ -94,12 +96,15 @@ async def _knows_memory(worker: Worker) -> bool:
 async def test_the_slowest_messages_come_longest_first_with_the_beginning_of_their_bodies(worker: Worker) -> None:
     await worker.publish(b"first")
     await worker.read_one()
-    await asyncio.sleep(0.05)  # so much longer it runs than the next one
+    await eventually(lambda: slowest_of(worker.broker, EDGES, at_least_seconds=0.05))  # the next one runs less long
     await Publishing(worker.broker).publish(OUT, [output(OUT, b"y" * 1000)])
     reader_of_out = await Worker.sign_on(worker.broker.dialer, worker.broker.keys, "third", edges=(OUT,))
     await reader_of_out.read_one()
-    await asyncio.sleep(0.02)  # longer than `at_least_seconds`
 
+    async def are_both_slow() -> bool:
+        return len(await slowest_of(worker.broker, EDGES, at_least_seconds=0.01)) == 2
+
+    await eventually(are_both_slow)
     first, second = await slowest_of(worker.broker, EDGES, at_least_seconds=0.01)
     await reader_of_out.close()
 

@@ -10,7 +10,7 @@ from flowq.broker.migration.recorded_plan import recorded_plan
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.edge import Edge
 from flowq.delivery.stored import text_in
-from flowq.errors import Place
+from flowq.errors import Place, UsageError
 from flowq.graph.compilation.plan import EdgePlan, Handler, Plan, StagePlan
 from flowq.graph.kinds import Kind, Placement, Shape
 
@@ -58,7 +58,7 @@ async def plan_on_record(broker: Broker) -> Plan:
 
 
 def _not_here(*_: Any, **__: Any) -> None:
-    raise NotImplementedError("a plan on record has no code")
+    raise UsageError("the plan recorded in Redis has no code to run", hint="import the pipeline from its file")
 
 
 _ELSEWHERE = Handler(_not_here, Shape.FUNCTION, Placement.LOOP, Place("", 0))

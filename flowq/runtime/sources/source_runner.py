@@ -161,7 +161,7 @@ class SourceRunner:
 
 
 class _Feed(ABC):
-    """Reads everything a source yields."""
+    """Publishes the values of one source, from the first to the last."""
 
     def __init__(
         self,
@@ -202,7 +202,8 @@ class _Feed(ABC):
             log.warning("source %s does not end, and is abandoned", self._stage.name)
 
     @abstractmethod
-    async def _take_all(self) -> None: ...
+    async def _take_all(self) -> None:
+        """Pass every value of the source to the publishing, waiting whenever it has no room."""
 
     def _start(self, keep: Callable[[Taken], None]) -> Any:
         """Call the user's function; `keep` receives what is recorded in its context."""
