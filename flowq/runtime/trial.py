@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from flowq.broker.message_ids import MessageIds
 from flowq.delivery.edge import inlet_of
 from flowq.delivery.message import Delivery, Header
-from flowq.delivery.settlement import Outcome, Output
+from flowq.delivery.settlement import Output
 from flowq.graph.compilation.plan import Plan, StagePlan
 from flowq.graph.compilation.routing import Emission
 from flowq.graph.kinds import Placement
 from flowq.runtime.handlers.handling import Handling
 from flowq.runtime.handlers.threads import HandlerThreads
 from flowq.runtime.resources import Resources
-from flowq.runtime.stage.batching import Outcomes, handle_batch
+from flowq.runtime.stage.batching import BatchCall, Outcomes
 
 
 class Trial:
@@ -80,7 +80,9 @@ class Trial:
         deliveries = [self._delivery(body) for body in bodies]
         self._committed = []
         if self._stage.batch is not None:
-            return await handle_batch(self._handling, deliveries, _uninterrupted), self._committed
+            call = BatchCall(self._handling, deliveries)
+            await call.run()
+            return call.outcomes, self._committed
         outcomes: Outcomes = [((delivery,), await self._handling.handle(delivery)) for delivery in deliveries]
         return outcomes, self._committed
 
@@ -92,7 +94,3 @@ class Trial:
     async def _commit(self, delivery: Delivery, outputs: Sequence[Output]) -> None:
         await asyncio.sleep(0)  # as in a worker, the handler is not alone meanwhile
         self._committed.extend(outputs)
-
-
-def _uninterrupted(handle: Callable[..., Coroutine[Any, Any, Outcome]], *given: Any) -> Coroutine[Any, Any, Outcome]:
-    return handle(*given)

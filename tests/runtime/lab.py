@@ -26,7 +26,7 @@ from flowq.inspector import Inspector
 from flowq.runtime.process.in_process import until_drained
 from flowq.runtime.process.runner import Runner
 from flowq.runtime.run import Run, RunOptions, Summary
-from flowq.runtime.stage.patience import first_to_end
+from flowq.runtime.waiting import first_to_end
 
 LONGEST_RUN_SECONDS = 120.0
 

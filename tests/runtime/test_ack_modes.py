@@ -19,9 +19,11 @@ from flowq.broker.workers import Workers
 from flowq.errors import UsageError
 from flowq.inspector import Inspector
 from flowq.runtime.death_records import CRASH
+from flowq.runtime.identity import Identity
 from flowq.runtime.process.runner import Runner
 from flowq.runtime.run import RunOptions
 from flowq.runtime.stage.early_ack import DeliveryLost, EarlyAck
+from flowq.runtime.stage.in_flight import InFlight
 from flowq.runtime.stage.outbox import Outbox
 from flowq.runtime.stage.settler import Settler
 from tests.eventually import eventually
@@ -204,9 +206,9 @@ async def test_a_handler_does_not_start_whose_message_another_worker_has_been_gi
     assert await Workers(other).reclaim(">first", "asleep", "other", limit=2)
 
     settling = Settling(broker, {}, keeps_answers=True)
-    settler = Settler("first", settling, current_worker=lambda: "asleep", settled=lambda *_: None)
-    outbox = Outbox(broker, "first", settling, Backpressure(broker, []))
-    early = EarlyAck(broker, pipeline.plan.stage("first"), settler, outbox)
+    in_flight = InFlight(Backpressure(broker, []))
+    settler = Settler(pipeline.plan.stage("first"), settling, Identity("asleep"), in_flight)
+    early = EarlyAck(broker, pipeline.plan.stage("first"), settler, Outbox(broker, "first", settling, in_flight))
 
     won = await early.win(asleep)
     await settler.close()

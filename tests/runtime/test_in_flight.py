@@ -1,35 +1,53 @@
-"""What a stage holds, and what it has in_flight while a question was under way."""
+"""What a stage has in flight, and what it has had in flight while a question was under way."""
 
 from __future__ import annotations
 
+import pytest
+
+from flowq import Pipeline, stage
+from flowq.broker.flow_control.backpressure import Backpressure
+from flowq.broker.settling import Receipt
 from flowq.delivery.message import Delivery
 from flowq.delivery.settlement import Release
 from flowq.runtime.stage.in_flight import InFlight
+from tests.runtime.lab import Item, Lab
+
+
+@stage
+async def see(item: Item) -> None: ...
 
 
 def delivery(entry_id: bytes) -> Delivery:
     return Delivery("a>b", entry_id, b"m - - 0", b"", "worker", 1)
 
 
-def test_what_is_given_twice_is_held_once() -> None:
-    in_flight = InFlight()
+def settle(in_flight: InFlight, *entry_ids: bytes) -> None:
+    released = [((delivery(entry_id),), Release()) for entry_id in entry_ids]
+    in_flight.settle("a>b", released, 0, Receipt(sent=0, won=0, outstanding={}, delayed=False))
 
-    assert in_flight.take([delivery(b"1-0"), delivery(b"2-0")]) == [delivery(b"1-0"), delivery(b"2-0")]
-    assert in_flight.take([delivery(b"2-0"), delivery(b"3-0")]) == [delivery(b"3-0")]
 
+@pytest.fixture
+def in_flight(any_lab: Lab) -> InFlight:
+    return InFlight(Backpressure(any_lab.broker(Pipeline("p", see)), []))
+
+
+async def test_what_is_delivered_twice_is_in_flight_once(in_flight: InFlight) -> None:
+    assert in_flight.receive([delivery(b"1-0"), delivery(b"2-0")]) == [delivery(b"1-0"), delivery(b"2-0")]
+    assert in_flight.receive([delivery(b"2-0"), delivery(b"3-0")]) == [delivery(b"3-0")]
     assert in_flight.n == 3
-    assert in_flight.let_go("a>b", [((delivery(b"1-0"), delivery(b"9-0")), Release())]) == 1
+
+    settle(in_flight, b"1-0", b"9-0")
+
     assert in_flight.n == 2
+    assert in_flight.changed.is_set()
 
 
-def test_what_was_taken_and_let_go_during_a_question_is_known_when_its_answer_comes() -> None:
-    in_flight = InFlight()
-    in_flight.take([delivery(b"before")])
+async def test_what_came_and_was_settled_during_a_question_is_known_when_its_answer_comes(in_flight: InFlight) -> None:
+    in_flight.receive([delivery(b"before")])
 
     with in_flight.watched() as known:
-        in_flight.take([delivery(b"during")])
-        for entry_id in (b"before", b"during"):
-            in_flight.let_go("a>b", [((delivery(entry_id),), Release())])
+        in_flight.receive([delivery(b"during")])
+        settle(in_flight, b"before", b"during")
 
     assert in_flight.n == 0
     assert ("a>b", b"before") in known

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from flowq.runtime.handlers.concluding import clear_frames
+from flowq.runtime.handlers.frames import clear_frames
 
 
 class Held:

@@ -18,7 +18,7 @@ from flowq.graph.compilation.plan import Plan
 from flowq.runtime.process.supervisor import Supervisor
 from flowq.runtime.process.worker import StopSignals
 from flowq.runtime.run import Run, poll_seconds
-from flowq.runtime.stage.patience import first_to_end
+from flowq.runtime.waiting import first_to_end
 
 if TYPE_CHECKING:
     from flowq.broker.redis_streams import Broker

@@ -32,7 +32,7 @@ from flowq.graph.kinds import Kind
 from flowq.large_bodies.store import BodyStore, redeem
 from flowq.printable import error_text, printable
 from flowq.runtime.handlers.calling import MOST_OUTPUTS, SendingContext, bind, refuse_number, returns_encoded
-from flowq.runtime.handlers.concluding import clear_frames
+from flowq.runtime.handlers.frames import clear_frames
 from flowq.runtime.handlers.threads import HandlerThreads
 from flowq.runtime.handlers.versions import Versions
 

@@ -26,7 +26,7 @@ from flowq.graph.compilation.tuning import Tuning
 from flowq.graph.kinds import Placement
 from flowq.graph.pipeline import Pipeline
 from flowq.large_bodies.store import BodyStore, redeem
-from flowq.runtime.handlers.concluding import clear_frames
+from flowq.runtime.handlers.frames import clear_frames
 from flowq.runtime.handlers.handling import Handling
 from flowq.runtime.handlers.portable import Portable, portable
 from flowq.runtime.handlers.streams import flush_and_discard, forgiving_stdout, prepare_streams

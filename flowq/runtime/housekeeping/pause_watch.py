@@ -10,7 +10,7 @@ from flowq.broker.client.retrying import retry_until_available
 from flowq.broker.flow_control.pauses import paused_since
 from flowq.broker.records import WHOLE
 from flowq.broker.redis_streams import Broker
-from flowq.runtime.stage.consumer import Consumer
+from flowq.runtime.stage.stage_runner import StageRunner
 
 log = logging.getLogger("flowq.runtime")
 
@@ -20,9 +20,9 @@ _LOOK_EVERY_SECONDS = 0.5
 class Pauses:
     """The current pauses, looked up twice a second for the whole process, never per message."""
 
-    def __init__(self, broker: Broker, consumers: Sequence[Consumer]) -> None:
+    def __init__(self, broker: Broker, stages: Sequence[StageRunner]) -> None:
         self._broker = broker
-        self._consumers = consumers
+        self._stages = stages
         self._paused: Collection[str] = ()
 
     def is_paused(self, stage: str) -> bool:
@@ -35,10 +35,10 @@ class Pauses:
             await asyncio.sleep(_LOOK_EVERY_SECONDS)
 
     async def look(self) -> None:
-        """Read the pauses, and apply them to the consumers."""
+        """Read the pauses, and apply them to the stages."""
         self._paused = await retry_until_available(lambda: paused_since(self._broker), what="reading the pauses")
-        for consumer in self._consumers:
-            await consumer.set_paused(self.is_paused(consumer.stage.name))
+        for runner in self._stages:
+            await runner.set_paused(self.is_paused(runner.stage.name))
 
     async def run(self) -> None:
         while True:

@@ -21,7 +21,7 @@ from flowq.runtime.process.runner import Runner
 from flowq.runtime.process.starting import start_run
 from flowq.runtime.resources import ResourceFailed
 from flowq.runtime.run import DEFAULT_GRACE_SECONDS, DEFAULT_LEASE_SECONDS, Run, RunOptions, Summary, poll_seconds
-from flowq.runtime.stage.patience import first_to_end
+from flowq.runtime.waiting import first_to_end
 
 if TYPE_CHECKING:
     from flowq.graph.pipeline import Pipeline

@@ -4,33 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from contextvars import copy_context
-from typing import Any
 
 from flowq.broker.claims import claim_check
 from flowq.broker.client.retrying import retry_until_available
 from flowq.broker.flow_control.backpressure import Backpressure
 from flowq.broker.redis_streams import Broker
-from flowq.broker.settling import Receipt, Settling
+from flowq.broker.settling import Settling
 from flowq.broker.workers import Workers
 from flowq.delivery.message import Delivery
 from flowq.delivery.policy import AckMode
-from flowq.delivery.settlement import Outcome, Output, Postponed
+from flowq.delivery.settlement import Output, Postponed
 from flowq.graph.compilation.plan import Plan, StagePlan
 from flowq.graph.compilation.routing import deduplicating_edges
 from flowq.runtime.death_records import crashed
-from flowq.runtime.handlers.concluding import conclude
 from flowq.runtime.handlers.handling import Handling
 from flowq.runtime.handlers.own_context import in_context
 from flowq.runtime.handlers.process_pool import ProcessHandling
 from flowq.runtime.housekeeping.pause_watch import Pauses
 from flowq.runtime.identity import Identity
-from flowq.runtime.stage.batching import handle_batch
+from flowq.runtime.stage.batching import BatchCall
 from flowq.runtime.stage.early_ack import EarlyAck
+from flowq.runtime.stage.in_flight import InFlight
 from flowq.runtime.stage.outbox import Outbox
 from flowq.runtime.stage.pacing import Pacer
-from flowq.runtime.stage.settler import Chunk, Settler
+from flowq.runtime.stage.settler import Settler
 
 _TURN_POLL_SECONDS = 0.1
 
@@ -69,12 +68,11 @@ class Quarantine:
         """Run the suspects of one more stage."""
         stage, identity = handling.stage, self._identity
         self._handlings[stage.name] = handling
-        settler = self._settlers[stage.name] = Settler(
-            stage.name, self._settling, current_worker=lambda: identity.worker, settled=_ignore
-        )
+        in_flight = InFlight(Backpressure(self._broker, []))
+        settler = self._settlers[stage.name] = Settler(stage, self._settling, identity, in_flight)
         if stage.rate is not None:
             self._pacers[stage.name] = Pacer(stage, self._plan, stage.rate, self._broker, identity)
-        outbox = Outbox(self._broker, stage.name, self._settling, Backpressure(self._broker, []))
+        outbox = Outbox(self._broker, stage.name, self._settling, in_flight)
         self._early[stage.name] = EarlyAck(self._broker, stage, settler, outbox)
 
     async def run(self) -> None:
@@ -132,15 +130,20 @@ class Quarantine:
         if pacer is not None and (not has_turn or pacer.has_missed(delivery)):
             await _turn_of(delivery, pacer, again=has_turn)
         if stage.batch is not None and isinstance(handling, Handling):
-            began_at = time.monotonic()
-            for deliveries, outcome in await handle_batch(handling, [delivery], _in_own_context):
+            began_at, call = time.monotonic(), BatchCall(handling, [delivery])
+            await in_context(copy_context(), call.run)
+            for deliveries, outcome in call.outcomes:
                 if pacer is not None:
-                    outcome = await pacer.judge_all(deliveries, outcome, began_at)
-                settler.add(delivery.edge, (deliveries, conclude(outcome, deliveries[0], stage.retry)))
+                    outcome = await pacer.judge(deliveries, outcome, time.monotonic() - began_at)
+                settler.add(deliveries, outcome)
         else:
             early = self._early[stage.name]
             if stage.ack is not AckMode.FIRST or await early.win([delivery]):
-                await early.conclude(delivery, await _handled(pacer, handling, delivery))
+                began_at = time.monotonic()
+                outcome = await in_context(copy_context(), handling.handle, delivery)
+                if pacer is not None:
+                    outcome = await pacer.judge([delivery], outcome, time.monotonic() - began_at)
+                await early.conclude(delivery, outcome)
                 await early.outbox.flush()
             elif pacer is not None:
                 pacer.let_go(delivery)
@@ -164,16 +167,3 @@ async def _turn_of(delivery: Delivery, pacer: Pacer, *, again: bool = False) -> 
             if not pacer.has_missed(delivery):
                 return
         again = True
-
-
-async def _handled(pacer: Pacer | None, handling: Handling | ProcessHandling, delivery: Delivery) -> Outcome:
-    handled = _in_own_context(handling.handle, delivery)
-    return await handled if pacer is None else await pacer.watch(delivery, handled)
-
-
-def _ignore(edge: str, chunk: Chunk, receipt: Receipt) -> None:
-    """Suspects run one after another: nothing waits for the room that a settlement makes."""
-
-
-def _in_own_context(handle: Callable[..., Coroutine[Any, Any, Outcome]], *given: Any) -> Coroutine[Any, Any, Outcome]:
-    return in_context(copy_context(), handle, *given)

@@ -35,8 +35,8 @@ from flowq.runtime.resources import Resources
 from flowq.runtime.run import RunOptions
 from flowq.runtime.source_arguments import source_arguments
 from flowq.runtime.sources.source_crew import SourceCrew
-from flowq.runtime.stage.consumer import Consumer
 from flowq.runtime.stage.duration_recorder import ThroughputKeeper
+from flowq.runtime.stage.stage_runner import StageRunner
 
 log = logging.getLogger("flowq.runtime")
 
@@ -85,10 +85,10 @@ class Runner:
         self._sources = [stage for stage in plan.sources if stage.name in sources]
         edges = [edge for stage in self._stages for edge in stage.in_edges]
         self._promoter = Promoter(broker, edges)
-        self._consumers = [
-            Consumer(stage, plan, broker, self._identity, delayed=self._promoter.delayed) for stage in self._stages
+        self._stage_runners = [
+            StageRunner(stage, plan, broker, self._identity, delayed=self._promoter.delayed) for stage in self._stages
         ]
-        self._pauses = Pauses(broker, self._consumers)
+        self._pauses = Pauses(broker, self._stage_runners)
         served_edges = [edge for stage in served for edge in stage.in_edges]
         self._crew = SourceCrew(plan, broker, options, self._pauses, served_edges)
         self._keeper = LeaseKeeper(
@@ -110,10 +110,10 @@ class Runner:
     @property
     def is_idle(self) -> bool:
         """Whether no handler of this process is running."""
-        return not any(consumer.running for consumer in self._consumers)
+        return not any(runner.consumer.running for runner in self._stage_runners)
 
     def _silent_seconds(self) -> float:
-        return max((consumer.silent_seconds for consumer in self._consumers), default=0.0)
+        return max((runner.consumer.reader.silent_seconds for runner in self._stage_runners), default=0.0)
 
     def _facts(self) -> dict[str, Any]:
         names = [stage.name for stage in (*self._stages, *self._sources)]
@@ -141,12 +141,12 @@ class Runner:
         if self._quarantined:
             self._start_quarantine()
             return
-        await asyncio.gather(*(consumer.connect() for consumer in self._consumers))
-        handlings = [self._handling(consumer.stage, consumer.commit) for consumer in self._consumers]
+        await asyncio.gather(*(runner.connect() for runner in self._stage_runners))
+        handlings = [self._handling(runner.stage, runner.consumer.early.commit) for runner in self._stage_runners]
         await asyncio.gather(*(pool.start() for pool in self._process_pools))
-        for consumer, handling in zip(self._consumers, handlings, strict=True):
-            self._resources.context.run(consumer.start, handling)
-            for task in consumer.tasks:
+        for runner, handling in zip(self._stage_runners, handlings, strict=True):
+            self._resources.context.run(runner.start, handling)
+            for task in runner.tasks:
                 self._watch(task)
         self._start_housekeepers()
         for stage in self._sources:
@@ -178,8 +178,8 @@ class Runner:
 
     def _start_housekeepers(self) -> None:
         self._spawn(kept_going(self._pauses.run, "the keeper of pauses"), "pauses")
-        if self._consumers:
-            stopwatches = {consumer.stage.name: consumer.stopwatch for consumer in self._consumers}
+        if self._stage_runners:
+            stopwatches = {runner.stage.name: runner.consumer.stopwatch for runner in self._stage_runners}
             self._spawn(
                 kept_going(ThroughputKeeper(self._broker, stopwatches).run, "the keeper of the throughput"),
                 "throughput",
@@ -194,7 +194,7 @@ class Runner:
         self._spawn(kept_going(clock_keeper.run, "the keeper of the clock"), "clock")
         reclaimer = Reclaimer(
             self._broker,
-            self._consumers,
+            [runner.consumer for runner in self._stage_runners],
             self._identity,
             all_edges=[edge.name for edge in self._plan.edges],
             lease_seconds=self._options.lease_seconds,
@@ -247,7 +247,7 @@ class Runner:
         """Stop them in order if Redis replies. Otherwise nothing can be handed back: others will reclaim it."""
         grace_seconds = self._options.grace_seconds
         stopping: asyncio.Future[Any] = asyncio.gather(
-            *(stop_and_close(consumer, grace_seconds, hurry) for consumer in self._consumers)
+            *(stop_and_close(runner, grace_seconds, hurry) for runner in self._stage_runners)
         )
         # Retrieve its error even if nothing waits for it any more: asyncio would warn.
         stopping.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
@@ -259,7 +259,7 @@ class Runner:
             self._has_stopped_in_order = True
             return
         stopping.cancel()
-        await asyncio.gather(*(consumer.abandon() for consumer in self._consumers))
+        await asyncio.gather(*(runner.abandon() for runner in self._stage_runners))
         log.warning("Redis does not reply: other workers will reclaim the messages that were running here")
 
     async def _lose_patience(self, hurry: asyncio.Event) -> None:
@@ -341,10 +341,10 @@ class TaskCancelled(FlowqError):
         )
 
 
-async def stop_and_close(consumer: Consumer, grace_seconds: float, hurry: asyncio.Event) -> None:
-    """Stop a consumer. Deliveries that Redis refuses to settle stay pending, and the next worker gets them."""
-    for step in (partial(consumer.stop, grace_seconds, hurry), consumer.close):
+async def stop_and_close(runner: StageRunner, grace_seconds: float, hurry: asyncio.Event) -> None:
+    """Stop a stage. Deliveries that Redis refuses to settle stay pending, and the next worker gets them."""
+    for step in (partial(runner.stop, grace_seconds, hurry), runner.close):
         try:
             await step()
         except BrokerRefused as error:
-            log.warning("%s could not settle everything: %s", consumer.stage.name, error.detail)
+            log.warning("%s could not settle everything: %s", runner.stage.name, error.detail)

@@ -16,7 +16,7 @@ from flowq.runtime.handlers.streams import flush_and_discard
 from flowq.runtime.process.gc_tuning import tune_gc
 from flowq.runtime.process.runner import Runner
 from flowq.runtime.run import RunOptions
-from flowq.runtime.stage.patience import first_to_end
+from flowq.runtime.waiting import first_to_end
 
 
 class StopSignals:

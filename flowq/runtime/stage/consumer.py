@@ -1,299 +1,278 @@
-"""Reads the edges of one stage and handles each delivery in one of a fixed number of slots."""
+"""Reads the edges of one stage, and handles each delivery in one of a fixed number of slots: the path of a message."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
+from contextvars import copy_context
+from enum import IntEnum, auto
 
 from flowq.broker.claims import claim_check
-from flowq.broker.client.retrying import retry_until_available
 from flowq.broker.flow_control.backpressure import Backpressure
 from flowq.broker.reader import Reader
 from flowq.broker.redis_streams import Broker
-from flowq.broker.settling import Receipt, Settling
+from flowq.broker.settling import Settling
 from flowq.delivery.message import Delivery
 from flowq.delivery.policy import AckMode
-from flowq.delivery.settlement import Delay, Interrupted, Outcome, Output, Postponed, Release, decide
+from flowq.delivery.settlement import Interrupted, Outcome
 from flowq.errors import BrokerUnavailable
 from flowq.graph.compilation.plan import Plan, StagePlan
 from flowq.graph.compilation.routing import deduplicating_edges, edges_fed
+from flowq.graph.kinds import Batch
 from flowq.runtime.handlers.handling import Handling
+from flowq.runtime.handlers.own_context import in_context, is_unchanged
 from flowq.runtime.handlers.process_pool import ProcessHandling
 from flowq.runtime.identity import Identity
-from flowq.runtime.stage.duration_recorder import Stopwatch
-from flowq.runtime.stage.early_ack import EarlyAck
-from flowq.runtime.stage.in_flight import InFlight
+from flowq.runtime.stage.batching import BatchCall
+from flowq.runtime.stage.duration_recorder import ONE_IN, Stopwatch
+from flowq.runtime.stage.early_ack import EarlyAck, SettlingAhead
+from flowq.runtime.stage.in_flight import InFlight, Reconciliation
 from flowq.runtime.stage.outbox import Outbox
 from flowq.runtime.stage.pacing import Pacer
-from flowq.runtime.stage.patience import until
-from flowq.runtime.stage.read_ahead import ReadAhead
-from flowq.runtime.stage.reconciliation import Reconciliation
-from flowq.runtime.stage.settler import Chunk, Settler
-from flowq.runtime.stage.settling_ahead import SettlingAhead
-from flowq.runtime.stage.slots import Slots
+from flowq.runtime.stage.ready_queue import ReadyQueue
+from flowq.runtime.stage.settler import Settler
 from flowq.runtime.stage.waiting_room import WaitingRoom
 
 BLOCK_MS = 2000
 _MOST_LOCAL = 1000
 _LOOK_FOR_ROOM_EVERY = 16  # messages
-_LAST_WAIT_SECONDS, _UNBLOCK_EVERY_SECONDS = 0.2, 0.05
+_TURN_SECONDS = 0.002
+
+
+class State(IntEnum):
+    """The life of a stage in one process, in its order."""
+
+    RUNNING = auto()
+    PAUSED = auto()
+    STOPPING = auto()
+    INTERRUPTING = auto()
 
 
 class Consumer:
     """One stage in one process.
 
-    Holds at most what its slots can run plus about a tenth of a second of work, so that slow stages spread over all
-    workers. Stops reading while an edge that it feeds is full.
+    In flight is at most what its slots can run plus about a tenth of a second of work, so that slow stages spread over
+    all workers. It stops reading while an edge that it feeds is full. Slots are long-lived tasks, as many as the
+    stage's `concurrency`: there is no task per message.
     """
 
     def __init__(
         self, stage: StagePlan, plan: Plan, broker: Broker, identity: Identity, *, delayed: asyncio.Event | None = None
     ) -> None:
         self.stage = stage
-        self._plan = plan
-        self._broker = broker
+        self.state = State.RUNNING
+        self.reader = Reader(broker, stage.in_edges)
+        self.slots: Sequence[asyncio.Task[None]] = ()
+        self.stopwatch = Stopwatch()
         self._identity = identity
-        self._delayed = delayed
-        self._reader = Reader(broker, stage.in_edges)
-        deduplicating = deduplicating_edges(plan)
-        early = stage.ack is not AckMode.AFTER
-        self.settling = Settling(broker, deduplicating, plan.keeping, claim_check(broker, plan), keeps_answers=early)
-        self._settler = Settler(
-            stage.name, self.settling, current_worker=lambda: identity.worker, settled=self._on_settled
-        )
-        self._held = InFlight()
-        self._room = asyncio.Event()
-        self._gauge = ReadAhead()
-        self._backpressure = Backpressure(broker, edges_fed(plan, stage))
-        self._stopping = self._paused = False
-        self._tasks: list[asyncio.Task[None]] = []
-        self._reconciliation = Reconciliation(broker, stage.in_edges)
-        self._pacer = Pacer(stage, plan, stage.rate, broker, identity) if stage.rate else None
-        self._waiting = WaitingRoom(self._pacer, start=self._start, postpone=self._postpone)
-        is_first = stage.ack is AckMode.FIRST
-        self._slots = Slots(
-            stage,
-            self._pacer,
-            self._waiting,
-            self._gauge,
-            self._settler.add,
-            win_first=self._win_first if is_first and stage.rate else None,
-            conclude_early=self._conclude_early if early else None,
-        )
-        outbox = Outbox(broker, stage.name, self.settling, self._backpressure, has_room=self._room)
-        self._early = EarlyAck(broker, stage, self._settler, outbox)
+        self._at_work: list[Sequence[Delivery]] = [()] * stage.concurrency
+        self._gathering = asyncio.Lock()
+        self.ready = ReadyQueue()
         # With a rate it is unknown what may start until it does: then each is settled alone.
-        self._ahead = SettlingAhead(self._early, self._slots.add) if is_first and not stage.rate else None
-
-    # Life
-
-    async def connect(self) -> None:
-        """Open the connections before reading: each new one begins an epoch, and epochs do not share batches."""
-        await retry_until_available(self._reader.connect, what=f"connecting {self.stage.name}")
-        await self.settling.connect()
-
-    def start(self, handling: Handling | ProcessHandling) -> None:
-        """Start reading and handling."""
-        self._slots.start(handling)
-        self._tasks = [asyncio.create_task(work) for work in (self._read(), self._settler.run())]
-        if self._pacer is not None:
-            self._tasks.append(asyncio.create_task(self._pacer.run()))
-        if self.stage.ack is not AckMode.AFTER:
-            self._tasks.append(asyncio.create_task(self._early.outbox.run()))
-        if self._ahead is not None:
-            self._tasks.append(asyncio.create_task(self._ahead.run()))
-
-    @property
-    def tasks(self) -> Sequence[asyncio.Task[None]]:
-        """All tasks that must keep running as long as the stage does."""
-        return (*self._tasks, *self._slots.tasks)
-
-    @property
-    def silent_seconds(self) -> float:
-        return self._reader.silent_seconds
-
-    @property
-    def running(self) -> int:
-        """Deliveries that have been started or settled, and whose outputs have not all been published."""
-        unstarted = 0 if self._ahead is None else self._ahead.n_settling + len(self._slots.todo)
-        return self._slots.n_at_work + unstarted + len(self._early.outbox)
-
-    @property
-    def _n_in_flight(self) -> int:
-        """Deliveries that are held, or were settled early and whose outputs have not all been published."""
-        settled = 0 if self._ahead is None else self._slots.n_at_work + len(self._slots.todo)
-        return self._held.n + settled + len(self._early.outbox)
-
-    @property
-    def stopwatch(self) -> Stopwatch:
-        return self._slots.stopwatch
-
-    async def stop(self, grace_seconds: float, hurry: asyncio.Event) -> None:
-        """Stop reading, hand back unstarted deliveries, finish the rest within `grace_seconds` or hand them back."""
-        self._stopping = True
-        self._room.set()
-        self._release_unstarted()
-        self._slots.stop_gathering()
-        await self._settler.flush()
-        await until(lambda: not self.running, grace_seconds, hurry)
-        await self._settler.flush()
-        if self.running:
-            await self._slots.interrupt()
-            await self._settler.flush()
-        await self._give_up_the_rest()
-        await self._settler.flush()
-        await self._early.outbox.flush()
-
-    async def close(self) -> None:
-        """End the loops. Waits for the read under way: it may bring deliveries, which are handed back."""
-        reading = self._tasks[0] if self._tasks else None  # none if the start failed half-way
-        while reading is not None and not reading.done():
-            await self._reader.unblock()
-            await asyncio.wait([reading], timeout=_UNBLOCK_EVERY_SECONDS)
-        self._release_unstarted()
-        try:
-            await self._settler.flush()
-            if self._pacer is not None:
-                await self._pacer.flush()
-        finally:
-            await self.abandon()
-
-    async def abandon(self) -> None:
-        """Cancel the loops. Handlers that ignore cancellation are abandoned."""
-        if self._tasks:
-            for task in self.tasks:
-                task.cancel()
-            await asyncio.wait(self.tasks, timeout=_LAST_WAIT_SECONDS)
-        await self._reader.close()
-        await self._settler.close()
-
-    async def set_paused(self, paused: bool) -> None:
-        """Paused, read nothing new, hand back unstarted deliveries, and let the rest finish. Call it repeatedly."""
-        self._paused = paused
-        self._room.set()
-        if paused:
-            self._release_unstarted()
-            await self._reader.unblock()
+        is_ahead = stage.ack is AckMode.FIRST and not stage.rate
+        self.in_flight = InFlight(Backpressure(broker, edges_fed(plan, stage)), settled_first=is_ahead)
+        self._reconciliation = Reconciliation(broker, stage.in_edges)
+        pacer = Pacer(stage, plan, stage.rate, broker, identity) if stage.rate else None
+        self.waiting = WaitingRoom(pacer, self.ready) if pacer else None
+        is_early = stage.ack is not AckMode.AFTER
+        deduplicating = deduplicating_edges(plan)
+        settling = Settling(broker, deduplicating, plan.keeping, claim_check(broker, plan), keeps_answers=is_early)
+        self.settler = Settler(stage, settling, identity, self.in_flight, pacer=pacer, delayed=delayed)
+        outbox = Outbox(broker, stage.name, settling, self.in_flight)
+        self.early = EarlyAck(broker, stage, self.settler, outbox)
+        self.ahead = SettlingAhead(self.early, self.ready) if is_ahead else None
 
     # Reading
 
-    async def _read(self) -> None:
-        while not self._stopping:
-            room = 0 if self._paused else self._room_to_read()
+    async def read(self) -> None:
+        """Read until stopped."""
+        backpressure = self.in_flight.backpressure
+        while self.state < State.STOPPING:
+            room = self._room_to_read() if self.state is State.RUNNING else 0
             if room <= 0:
-                self._room.clear()
-                await self._room.wait()
-            elif self._backpressure.need_a_look:
-                await self._backpressure.look_again()
+                self.in_flight.changed.clear()
+                await self.in_flight.changed.wait()
+            elif backpressure.need_a_look:
+                await backpressure.look_again()
             elif self._reconciliation.is_due:
-                async for missing in self._reconciliation.missing(self._reader, self._held, self._identity.worker):
+                async for missing in self._reconciliation.missing(self.reader, self.in_flight, self._identity.worker):
                     await self.take(missing)
             else:
                 try:
-                    deliveries = await self._reader.read(self._identity.worker, count=room, block_ms=BLOCK_MS)
+                    deliveries = await self.reader.read(self._identity.worker, count=room, block_ms=BLOCK_MS)
                 except BrokerUnavailable:
                     self._reconciliation.hasten(0)
                 else:
                     await self.take(deliveries)
+
+    @property
+    def _n_in_flight(self) -> int:
+        return self.in_flight.n + self.early.n_unfinished
 
     def _room_to_read(self) -> int:
         """How many deliveries to ask for now."""
         batch = self.stage.batch
         wanted = self.stage.concurrency * (batch.size if batch else 1)
         # Deliveries that wait for their turn must not keep other keys from being read, up to a bound.
-        held = self._n_in_flight - min(self._waiting.n, _MOST_LOCAL)
-        return self._gauge.room(wanted, self._backpressure.bound(_MOST_LOCAL), held=held)
-
-    async def take(self, deliveries: Sequence[Delivery]) -> None:
-        """Handle these, except those already held, each when its turn comes."""
-        if not self._n_in_flight:
-            self._gauge.begin(self._now())
-        new = self._held.take(deliveries)
-        if len(new) < len(deliveries):
-            # Delivered again while held: the group has been recreated. The old group's reply to a commit under way
-            # would be mistaken for the end of what the new group keeps pending.
-            self._reconciliation.hasten()
-        if self._pacer is not None and new:
-            await self._waiting.admit(new)
-        else:
-            self._start(new)
-
-    def _start(self, deliveries: Sequence[Delivery]) -> None:
-        if self._ahead is not None:
-            self._ahead.admit(deliveries)
-        else:
-            self._slots.add(deliveries)
-        if self._stopping or self._paused:  # they come from a read that was under way
-            self._release_unstarted()
-
-    def _postpone(self, delivery: Delivery, postponed: Postponed) -> None:
-        self._settler.add(delivery.edge, ((delivery,), decide(postponed, delivery, self.stage.retry, 0.0)))
+        n_waiting = self.waiting.n if self.waiting else 0
+        n = self._n_in_flight - min(n_waiting, _MOST_LOCAL)
+        return self.in_flight.read_ahead.room(wanted, self.in_flight.backpressure.bound(_MOST_LOCAL), in_flight=n)
 
     @property
     def room(self) -> int:
         """How many reclaimed deliveries this stage may accept now."""
-        return 0 if self._stopping or self._paused else max(0, self.stage.concurrency + _MOST_LOCAL - self._n_in_flight)
+        is_running = self.state is State.RUNNING
+        return max(0, self.stage.concurrency + _MOST_LOCAL - self._n_in_flight) if is_running else 0
 
-    # Settling
+    async def take(self, deliveries: Sequence[Delivery]) -> None:
+        """Handle these, except those already in flight, each when its turn comes."""
+        if not self._n_in_flight:
+            self.in_flight.read_ahead.begin(asyncio.get_running_loop().time())
+        new = self.in_flight.receive(deliveries)
+        if len(new) < len(deliveries):
+            # Delivered again while in flight: the group has been recreated. The old group's reply to a commit under way
+            # would be mistaken for the end of what the new group keeps pending.
+            self._reconciliation.hasten()
+        if new:
+            await self._admit(new)
 
-    async def commit(self, delivery: Delivery, outputs: Sequence[Output]) -> None:
-        """Settle a delivery while its handler is still running."""
-        await self._early.commit(delivery, outputs)
+    async def _admit(self, deliveries: Sequence[Delivery], *, again: bool = False) -> None:
+        if self.waiting is None:
+            (self.ahead or self.ready).add(deliveries)
+        else:
+            for delivery, postponed in await self.waiting.admit(deliveries, again=again):
+                self.settler.add((delivery,), postponed)
+        if self.state is not State.RUNNING:  # they come from a read that was under way
+            self.release_unstarted()
 
-    def _on_settled(self, edge: str, chunk: Chunk, receipt: Receipt) -> None:
-        finished = self._held.let_go(edge, chunk.items)
-        # Postponed deliveries cost no time: counted as work, they would cause the whole edge to be read ahead.
-        postponed = sum(isinstance(settlement, Delay) and not settlement.counted for _, settlement in chunk.items)
-        if self._ahead is None:
-            self._gauge.count(max(0, finished - postponed), self._now())
-        self._backpressure.note(receipt.outstanding)
-        self._backpressure.sent(chunk.n_bytes, handled=finished)
-        if self._pacer is not None and postponed:
-            self._pacer.queued(settlement.queue_key for _, settlement in chunk.items if isinstance(settlement, Delay))
-        if receipt.delayed and self._delayed is not None:
-            self._delayed.set()
-        self._room.set()
+    def release_unstarted(self) -> None:
+        """Hand back what has not started. Deliveries that were settled ahead and wait for a slot cannot be."""
+        unstarted = (self.ahead or self.ready).withdraw()
+        if self.waiting is not None:
+            unstarted += self.waiting.withdraw()
+            for delivery in unstarted:
+                self.waiting.pacer.let_go(delivery)
+        for delivery in unstarted:
+            self.settler.add((delivery,), Interrupted())
 
-    async def _win_first(self, delivery: Delivery) -> bool:
-        if await self._early.win([delivery]):
-            return True
-        self._let_go_of_turn(delivery)
-        return False
+    # Slots
 
-    async def _conclude_early(self, delivery: Delivery, outcome: Outcome) -> None:
-        await self._early.conclude(delivery, outcome)
-        if self._ahead is not None:
-            self._gauge.count(1, self._now())
-            if len(self._slots.todo) % _LOOK_FOR_ROOM_EVERY == 0:
-                self._room.set()
+    def start(self, handling: Handling | ProcessHandling) -> None:
+        """Start handling."""
+        numbers, batch = range(self.stage.concurrency), self.stage.batch
+        if isinstance(handling, Handling) and batch:
+            slots = [self._batch_slot(number, handling, batch) for number in numbers]
+        else:
+            slots = [self._slot(number, handling) for number in numbers]
+        self.slots = [asyncio.create_task(slot) for slot in slots]
 
-    def _release_unstarted(self) -> None:
-        # Deliveries that were settled ahead and wait for a slot cannot be handed back.
-        unstarted = self._slots.withdraw() if self._ahead is None else self._ahead.withdraw()
-        for delivery in (*self._waiting.empty(), *unstarted):
-            self._let_go_of_turn(delivery)
-            self._settler.add(delivery.edge, ((delivery,), Release()))
+    @property
+    def n_at_work(self) -> int:
+        """The number of deliveries started and not settled, except those whose slot has died."""
+        return sum(len(unit) for unit, slot in zip(self._at_work, self.slots, strict=False) if not slot.done())
 
-    def _let_go_of_turn(self, delivery: Delivery) -> None:
-        if self._pacer is not None:
-            self._pacer.let_go(delivery)
+    @property
+    def at_work(self) -> list[Delivery]:
+        """The deliveries started and not settled."""
+        return [delivery for unit in self._at_work for delivery in unit]
 
-    async def _give_up_the_rest(self) -> None:
-        """Hand back what still runs: the handlers end with this process.
+    @property
+    def running(self) -> int:
+        """Deliveries that have been started or settled, and whose outputs have not all been published."""
+        settled = self.ahead.n_settling + len(self.ready.ready) if self.ahead else 0
+        return self.n_at_work + settled + len(self.early.outbox)
 
-        Deliveries that were settled early cannot be handed back, and become dead letters.
+    async def _slot(self, number: int, handling: Handling | ProcessHandling) -> None:
+        """Handle one delivery after another. No ContextVar set by one handler is visible to the next.
+
+        Nearly all handlers leave the context unchanged, which is cheap to check. After one that does not, each call
+        gets a copy of the slot's first context. A task per message would cost as much as everything else together.
         """
-        if self._ahead is not None:
-            await self._ahead.until_started()
-        rest = self._slots.at_work
-        if self._ahead is not None:
-            rest += self._slots.withdraw()
-        for delivery in rest:
-            if self._early.is_settled(delivery):
-                await self._early.conclude(delivery, Interrupted())
+        ready, at_work, waiting, handle = self.ready.ready, self._at_work, self.waiting, handling.handle
+        settle, is_plain = self.settler.add, waiting is None and self.stage.ack is AckMode.AFTER
+        stopwatch, clock, read_ahead = self.stopwatch, time.perf_counter, self.in_flight.read_ahead
+        at_first, is_as_at_first = copy_context(), True
+        steps, took_seconds = 0, 0.0
+        while True:
+            while not ready or self.state >= State.INTERRUPTING:
+                await self.ready.wait()
+                steps = 0
+            if waiting is not None:
+                await self._until_due(number)
+            delivery = ready.popleft()
+            at_work[number] = unit = (delivery,)
+            if waiting is not None and not await self._may_start(delivery):
+                at_work[number] = ()
+                continue
+            began_at = clock() if waiting is not None or steps % ONE_IN == 0 else 0.0
+            try:
+                outcome = await (handle(delivery) if is_as_at_first else in_context(at_first.copy(), handle, delivery))
+            except asyncio.CancelledError:
+                if self.state < State.INTERRUPTING:
+                    raise
+                outcome = Interrupted()
+            is_as_at_first = is_as_at_first and is_unchanged(at_first)
+            if began_at:
+                took_seconds = clock() - began_at
+                stopwatch.add(took_seconds)
+            if is_plain:
+                settle(unit, outcome)
             else:
-                self._settler.add(delivery.edge, ((delivery,), Release()))
+                await self._conclude(unit, outcome, took_seconds)
+            at_work[number] = ()
+            steps += 1
+            if steps > read_ahead.per_second * _TURN_SECONDS:
+                # A handler that never waits would otherwise keep the loop from reading and settling.
+                steps = 0
+                await asyncio.sleep(0)
 
-    @staticmethod
-    def _now() -> float:
-        return asyncio.get_running_loop().time()
+    async def _conclude(self, unit: Sequence[Delivery], outcome: Outcome, took_seconds: float) -> None:
+        """Pass an outcome on, in a stage that is paced or settles early."""
+        if self.waiting is not None:
+            outcome = await self.waiting.pacer.judge(unit, outcome, took_seconds)
+        if self.stage.ack is AckMode.AFTER:
+            self.settler.add(unit, outcome)
+            return
+        await self.early.conclude(unit[0], outcome)
+        if self.ahead is not None:
+            self.in_flight.read_ahead.count(1, asyncio.get_running_loop().time())
+        if len(self.ready.ready) % _LOOK_FOR_ROOM_EVERY == 0:
+            self.in_flight.changed.set()
+
+    async def _batch_slot(self, number: int, handling: Handling, limits: Batch) -> None:
+        while True:
+            async with self._gathering:
+                await self._until_due(number)
+                self._at_work[number] = batch = [self.ready.ready.popleft()]
+                await self.ready.fill(batch, limits)
+            began_at, call = time.perf_counter(), BatchCall(handling, batch)
+            try:
+                await in_context(copy_context(), call.run)
+            except asyncio.CancelledError:
+                if self.state < State.INTERRUPTING:
+                    raise
+                call.interrupt()
+            took_seconds = time.perf_counter() - began_at
+            for unit, outcome in call.outcomes:
+                await self._conclude(unit, outcome, took_seconds)
+            self.stopwatch.add(took_seconds)
+            self._at_work[number] = ()
+
+    async def _until_due(self, number: int) -> None:
+        """Wait until the next delivery may start. Those that missed their turns ask for new ones, and count as work."""
+        while (missed := self.waiting.withdraw_missed() if self.waiting else None) or not self.ready.ready:
+            if missed:
+                self._at_work[number] = missed
+                await self._admit(missed, again=True)
+                self._at_work[number] = ()
+            else:
+                await self.ready.wait()
+
+    async def _may_start(self, delivery: Delivery) -> bool:
+        """Whether a delivery whose turn has come may run. With ack="first" only now is it known what to settle."""
+        if self.stage.ack is not AckMode.FIRST or await self.early.win([delivery]):
+            return True
+        if self.waiting is not None:
+            self.waiting.pacer.let_go(delivery)
+        return False

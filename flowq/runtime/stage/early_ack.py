@@ -15,11 +15,11 @@ from flowq.delivery.settlement import Ack, DeadLetter, Interrupted, Outcome, Out
 from flowq.errors import FlowqError
 from flowq.graph.compilation.plan import StagePlan
 from flowq.large_bodies.reference import is_claimed
-from flowq.runtime.handlers.concluding import conclude
 from flowq.runtime.stage.outbox import Outbox
-from flowq.runtime.stage.settler import Settler
+from flowq.runtime.stage.ready_queue import ReadyQueue
+from flowq.runtime.stage.settler import Coalescing, Settler
 
-_Entry = tuple[str, bytes]  # two edges may give the same entry id
+_Entry = tuple[str, bytes]  # two edges may have the same entry id
 
 
 class DeliveryLost(FlowqError):
@@ -42,6 +42,11 @@ class EarlyAck:
         self._settler = settler
         self._acked: set[_Entry] = set()  # and not concluded
         self._acking: defaultdict[_Entry, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    @property
+    def n_unfinished(self) -> int:
+        """The number of deliveries that were settled early and whose outputs have not all been published."""
+        return len(self._acked) + len(self.outbox)
 
     # Before the handler
 
@@ -92,14 +97,13 @@ class EarlyAck:
 
     async def conclude(self, delivery: Delivery, outcome: Outcome) -> None:
         """Act on the outcome of a delivery: settle it, publish its outputs, or bury it."""
-        settlement = conclude(outcome, delivery, self._stage.retry)
         if not self.is_settled(delivery):
-            self._settler.add(delivery.edge, ((delivery,), settlement))
+            self._settler.add((delivery,), outcome)
         elif isinstance(outcome, Succeeded):
             # Released only now: a dead letter would have needed the body.
             is_released = is_claimed(delivery.header_bytes) and self._stage.keep is None
             self.outbox.add(outcome.outputs, [delivery.body] if is_released else ())
-        elif isinstance(settlement, DeadLetter):
+        elif isinstance(settlement := self._settler.decided(delivery, outcome), DeadLetter):
             await self._bury(delivery, settlement)
         else:
             happened = "stopped" if isinstance(outcome, Interrupted) else "failed"
@@ -118,3 +122,33 @@ class EarlyAck:
 
 
 _ACK = Ack((), filtered=False)
+
+
+class SettlingAhead(Coalescing):
+    """Settles deliveries before they start: all that have been read meanwhile in one commit.
+
+    For stages with ack="first" and no rate: there it is known what starts next.
+    """
+
+    def __init__(self, early: EarlyAck, ready: ReadyQueue) -> None:
+        super().__init__()
+        self._early = early
+        self._ready = ready
+        self._admitted: list[Delivery] = []
+        self.n_settling = 0  # in the commit under way
+
+    def add(self, deliveries: Sequence[Delivery]) -> None:
+        """Settle these, then let those that may run start."""
+        self._admitted += deliveries
+        self._wake.set()
+
+    def withdraw(self) -> list[Delivery]:
+        """Remove and return the deliveries that have been added and not settled."""
+        admitted, self._admitted = self._admitted, []
+        return admitted
+
+    async def _write_added(self) -> None:
+        deliveries = self.withdraw()
+        self.n_settling = len(deliveries)
+        self._ready.add(await self._early.win(deliveries))
+        self.n_settling = 0

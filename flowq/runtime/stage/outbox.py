@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections import defaultdict
 from collections.abc import Sequence
 
 from flowq.broker.client.retrying import retry_until_available
-from flowq.broker.flow_control.backpressure import Backpressure
 from flowq.broker.message_ids import MessageIds
 from flowq.broker.publishing import Parcel, Publishing
 from flowq.broker.redis_streams import Broker
@@ -18,31 +16,23 @@ from flowq.delivery.chunks import chunks
 from flowq.delivery.edge import Edge
 from flowq.delivery.settlement import Output
 from flowq.errors import BrokerError
-from flowq.runtime.stage.coalescing import Coalescing
+from flowq.runtime.stage.in_flight import InFlight
+from flowq.runtime.stage.settler import Coalescing
 
 
 class Outbox(Coalescing):
     """The outputs of one stage that no settlement carries. `len()` is the number of handled messages that wait in it.
 
-    Sets `has_room` after each publication. Every call has a token, so that it can be repeated until Redis answers; the
+    Every call has a token, so that it can be repeated until Redis answers; the
     token is removed afterwards.
     """
 
-    def __init__(
-        self,
-        broker: Broker,
-        stage: str,
-        settling: Settling,
-        backpressure: Backpressure,
-        *,
-        has_room: asyncio.Event | None = None,
-    ) -> None:
+    def __init__(self, broker: Broker, stage: str, settling: Settling, in_flight: InFlight) -> None:
         super().__init__()
         self._broker = broker
         self._stage = stage
         self._settling = settling
-        self._backpressure = backpressure
-        self._has_room = has_room or asyncio.Event()
+        self._in_flight = in_flight
         self._tokens = MessageIds()
         self._outputs: list[Output] = []
         self._released: list[bytes] = []
@@ -65,12 +55,13 @@ class Outbox(Coalescing):
         n_waiting = self._n_waiting
         if outputs:
             await self._publish(outputs)
-            self._backpressure.sent(sum([len(output.body) for output in outputs]), handled=n_waiting)
-            await self._backpressure.count()  # no settlement reports how full they are
+            backpressure = self._in_flight.backpressure
+            backpressure.sent(sum([len(output.body) for output in outputs]), handled=n_waiting)
+            await backpressure.count()  # no settlement reports how full they are
         if released:
             await release(self._broker, released)
         self._n_waiting -= n_waiting
-        self._has_room.set()
+        self._in_flight.changed.set()
 
     async def _publish(self, outputs: Sequence[Output]) -> None:
         what = f"publishing for {self._stage}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from math import inf
 from typing import NamedTuple
@@ -163,24 +163,17 @@ class Pacer:
 
     # After
 
-    async def watch(self, delivery: Delivery, handling: Awaitable[Outcome]) -> Outcome:
-        """Await the handling of a delivery. The outcome says for how long its key is held, if it is."""
-        began_at = self._now()
-        return await self.judge(delivery, await handling, began_at)
+    async def judge(self, deliveries: Sequence[Delivery], outcome: Outcome, took_seconds: float) -> Outcome:
+        """Hold the keys if their handler asked for that, and report the outcome to Redis.
 
-    async def judge(self, delivery: Delivery, outcome: Outcome, began_at: float) -> Outcome:
-        """Hold the key if its handler asked for that, and report the outcome to Redis."""
-        if isinstance(outcome, Failed) and isinstance(outcome.error, RetryLater) and outcome.error.hold:
-            outcome = await self._hold(delivery, outcome.error)
-        elif isinstance(outcome, Succeeded) and outcome.pace_seconds:
-            await self._pace(delivery, outcome.pace_seconds)
-        self._report(delivery, self._now() - began_at, _verdict(outcome))
-        return outcome
-
-    async def judge_all(self, deliveries: Sequence[Delivery], outcome: Outcome, began_at: float) -> Outcome:
-        """`judge` for deliveries that share an outcome."""
+        The outcome that is returned says for how long a key is held.
+        """
         for delivery in deliveries:
-            outcome = await self.judge(delivery, outcome, began_at)
+            if isinstance(outcome, Failed) and isinstance(outcome.error, RetryLater) and outcome.error.hold:
+                outcome = await self._hold(delivery, outcome.error)
+            elif isinstance(outcome, Succeeded) and outcome.pace_seconds:
+                await self._pace(delivery, outcome.pace_seconds)
+            self._report(delivery, took_seconds, _verdict(outcome))
         return outcome
 
     async def _hold(self, delivery: Delivery, error: RetryLater) -> Failed:
@@ -211,8 +204,9 @@ class Pacer:
 
     def queued(self, keys: Iterable[str | None]) -> None:
         """Messages of these keys have joined their queues: look whether the keys are free."""
-        self._look_at.update(key for key in keys if key is not None)
-        self._news.set()
+        if queued := {key for key in keys if key is not None}:
+            self._look_at |= queued
+            self._news.set()
 
     async def run(self) -> None:
         """Report what has finished, and sweep for forgotten queues now and then, until cancelled."""

@@ -36,11 +36,11 @@ class ReadAhead:
         self.per_second = measured if not self.per_second else self.per_second + (measured - self.per_second) * _WEIGHT
         self._n, self._busy_seconds = 0, 0.0
 
-    def room(self, wanted: int, most_ahead: int, *, held: int) -> int:
+    def room(self, wanted: int, most_ahead: int, *, in_flight: int) -> int:
         """How many messages to read: enough for the slots (`wanted`) and for a tenth of a second of work.
 
         Zero while a read would bring too few to be worth its round trip.
         """
         window = wanted + min(most_ahead, int(self.per_second * LOCAL_WORK_SECONDS))
         worthwhile = min(window // 2, int(self.per_second * LOCAL_WORK_SECONDS / 10))
-        return window - held if window - held >= max(1, worthwhile) else 0
+        return window - in_flight if window - in_flight >= max(1, worthwhile) else 0

@@ -1,98 +1,147 @@
-"""Coalesces settlements into commits: while one is under way, the next one gathers."""
+"""Decides how deliveries end, and coalesces settlements into commits: while one is under way, the next one gathers."""
 
 from __future__ import annotations
 
+import asyncio
+import random
+from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from flowq.broker.client.retrying import retry_until_available
 from flowq.broker.settling import Receipt, Settling
 from flowq.delivery.message import Delivery
-from flowq.delivery.settlement import Ack, Settled
-from flowq.runtime.stage.coalescing import Coalescing
+from flowq.delivery.settlement import Ack, Delay, Outcome, Settled, Settlement, Succeeded, decide
+from flowq.graph.compilation.plan import StagePlan
+from flowq.runtime.handlers.frames import clear_frames_of
+from flowq.runtime.identity import Identity
+from flowq.runtime.stage.in_flight import InFlight
+from flowq.runtime.stage.pacing import Pacer
 
 _MOST_DELIVERIES, _MOST_OUTPUTS, _MOST_BYTES = 1000, 5000, 8_000_000
 
 
-class Chunk(NamedTuple):
-    """What one script call settles, and the total size of the messages it sends."""
+class Coalescing(ABC):
+    """Writes to Redis what has been added, one write at a time. Adding sets `_wake`."""
 
-    items: Sequence[Settled]
-    n_bytes: int
+    def __init__(self) -> None:
+        self._wake = asyncio.Event()
+        self._writing = asyncio.Lock()
+
+    async def run(self) -> None:
+        """Write until cancelled."""
+        while True:
+            await self._wake.wait()
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Write everything that has been added."""
+        async with self._writing:
+            self._wake.clear()
+            await self._write_added()
+
+    @abstractmethod
+    async def _write_added(self) -> None: ...
 
 
 class Settler(Coalescing):
-    """Settles the deliveries of one stage. Calls `settled` with the edge and what was written after each commit."""
+    """Settles the deliveries of one stage, and updates what is in flight.
+
+    `delayed` is set when Redis has to bring something back later. `pacer` learns which keys have queues.
+    """
 
     def __init__(
         self,
-        stage: str,
+        stage: StagePlan,
         settling: Settling,
+        identity: Identity,
+        in_flight: InFlight,
         *,
-        current_worker: Callable[[], str],
-        settled: Callable[[str, Chunk, Receipt], None],
+        pacer: Pacer | None = None,
+        delayed: asyncio.Event | None = None,
     ) -> None:
         super().__init__()
         self._stage = stage
         self._settling = settling
-        self.claims = settling.claims
-        self._current_worker = current_worker
-        self._settled = settled
-        self._finished: defaultdict[str, list[Settled]] = defaultdict(list)
+        self._identity = identity
+        self._in_flight = in_flight
+        self._pacer = pacer
+        self._delayed = delayed or asyncio.Event()
+        self._added: defaultdict[str, list[Settled]] = defaultdict(list)
 
-    def add(self, edge: str, item: Settled) -> None:
-        """Settle this with the next commit."""
-        self._finished[edge].append(item)
+    async def connect(self) -> None:
+        """Open the connection, however long that takes. Raises BrokerRefused."""
+        await self._settling.connect()
+
+    def add(self, deliveries: Sequence[Delivery], outcome: Outcome) -> None:
+        """Settle deliveries that share an outcome, with the next commit."""
+        first = deliveries[0]
+        self._added[first.edge].append((deliveries, self.decided(first, outcome)))
         self._wake.set()
 
+    def decided(self, delivery: Delivery, outcome: Outcome) -> Settlement:
+        """The settlement for an outcome. Clears the frames of its error."""
+        if outcome.__class__ is not Succeeded:
+            clear_frames_of(outcome)
+        return decide(outcome, delivery, self._stage.retry, random.random())
+
     async def _write_added(self) -> None:
-        finished, self._finished = self._finished, defaultdict(list)
-        for edge, items in finished.items():
-            for chunk in chunks(await self._deposited(items)):
-                await self._commit(edge, chunk)
+        added, self._added = self._added, defaultdict(list)
+        for edge, settled in added.items():
+            await self._commit(edge, settled)
 
-    async def settle_now(self, edge: str, items: Sequence[Settled]) -> list[Delivery]:
+    async def settle_now(self, edge: str, settled: Sequence[Settled]) -> list[Delivery]:
         """Commit settlements at once. Returns the deliveries that this worker no longer held (`Receipt.gone`)."""
-        gone: list[Delivery] = []
         async with self._writing:
-            for chunk in chunks(await self._deposited(items)):
-                gone += (await self._commit(edge, chunk)).gone
-        return gone
+            return [delivery for receipt in await self._commit(edge, settled) for delivery in receipt.gone]
 
-    async def _deposited(self, items: Sequence[Settled]) -> Sequence[Settled]:
-        """The same settlements, their large bodies moved to the claim store."""
-        if (claims := self.claims) is None:
-            return items
-        return await retry_until_available(lambda: claims.deposit_settled(items), what=f"settling {self._stage}")
-
-    async def _commit(self, edge: str, chunk: Chunk) -> Receipt:
-        receipt = await self._settling.settle(self._stage, edge, chunk.items, worker=self._current_worker())
-        self._settled(edge, chunk, receipt)
-        return receipt
+    async def _commit(self, edge: str, settled: Sequence[Settled]) -> list[Receipt]:
+        if (claims := self._settling.claims) is not None:
+            given = settled
+            settled = await retry_until_available(
+                lambda: claims.deposit_settled(given), what=f"settling {self._stage.name}"
+            )
+        receipts: list[Receipt] = []
+        for chunk in chunks(settled):
+            receipt = await self._settling.settle(self._stage.name, edge, chunk.settled, worker=self._identity.worker)
+            self._in_flight.settle(edge, chunk.settled, chunk.n_bytes, receipt)
+            if receipt.delayed:
+                self._delayed.set()
+            if self._pacer is not None:
+                self._pacer.queued({how.queue_key for _, how in chunk.settled if isinstance(how, Delay)})
+            receipts.append(receipt)
+        return receipts
 
     async def close(self) -> None:
         await self._settling.close()
 
 
-def chunks(items: Sequence[Settled]) -> list[Chunk]:
+class Chunk(NamedTuple):
+    """What one script call settles, and the total size of the messages it sends."""
+
+    settled: Sequence[Settled]
+    n_bytes: int
+
+
+def chunks(settled: Sequence[Settled]) -> list[Chunk]:
     """Split settlements into parts small enough for one script call: Redis serves nothing else while it runs."""
-    outputs = [output for _, settlement in items if isinstance(settlement, Ack) for output in settlement.outputs]
+    outputs = [output for _, settlement in settled if isinstance(settlement, Ack) for output in settlement.outputs]
     n_bytes = sum([len(output.body) for output in outputs])
-    if len(items) <= _MOST_DELIVERIES and len(outputs) <= _MOST_OUTPUTS and n_bytes <= _MOST_BYTES:
-        return [Chunk(items, n_bytes)]
+    if len(settled) <= _MOST_DELIVERIES and len(outputs) <= _MOST_OUTPUTS and n_bytes <= _MOST_BYTES:
+        return [Chunk(settled, n_bytes)]
     parts: list[Chunk] = []
     part: list[Settled] = []
     n_outputs = n_bytes = 0
-    for item in items:
-        given = item[1].outputs if isinstance(item[1], Ack) else ()
-        size = sum([len(output.body) for output in given])
-        too_much = n_outputs + len(given) > _MOST_OUTPUTS or n_bytes + size > _MOST_BYTES
+    for item in settled:
+        outputs = list(item[1].outputs) if isinstance(item[1], Ack) else []
+        size = sum([len(output.body) for output in outputs])
+        too_much = n_outputs + len(outputs) > _MOST_OUTPUTS or n_bytes + size > _MOST_BYTES
         if part and (len(part) >= _MOST_DELIVERIES or too_much):
             parts.append(Chunk(part, n_bytes))
             part, n_outputs, n_bytes = [], 0, 0
         part.append(item)
-        n_outputs += len(given)
+        n_outputs += len(outputs)
         n_bytes += size
     parts.append(Chunk(part, n_bytes))
     return parts

@@ -1,27 +1,17 @@
-"""Decides the settlement of a delivery, and frees everything that its handler held when it failed."""
+"""Frees everything that a handler held when it failed."""
 
 from __future__ import annotations
 
 import contextlib
 import gc
 import inspect
-import random
 from collections.abc import Iterator
 from types import FrameType, TracebackType
 
 from flowq.delivery.error_groups import members_of
-from flowq.delivery.message import Delivery
-from flowq.delivery.policy import Retry
-from flowq.delivery.settlement import Outcome, Settlement, Succeeded, decide
+from flowq.delivery.settlement import Outcome
 
 _MAY_BE_SUSPENDED = inspect.CO_COROUTINE | inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
-
-
-def conclude(outcome: Outcome, delivery: Delivery, retry: Retry) -> Settlement:
-    """The settlement for an outcome. Clears the frames of its error."""
-    if outcome.__class__ is not Succeeded:
-        clear_frames_of(outcome)
-    return decide(outcome, delivery, retry, random.random())
 
 
 def clear_frames_of(outcome: Outcome) -> None:
