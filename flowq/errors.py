@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -42,6 +42,18 @@ class Problem:
         if self.hint:
             lines.append(f"  hint: {self.hint}")
         return "\n".join(lines)
+
+
+def did_you_mean(name: str, known: Iterable[str], otherwise: str = "") -> str:
+    """The hint for an unknown name: the closest known one, else `otherwise`.
+
+    >>> did_you_mean("fecth", ["fetch", "parse"]), did_you_mean("x", ["fetch"], "its stages: fetch")
+    ('did you mean "fetch"?', 'its stages: fetch')
+    """
+    from difflib import get_close_matches  # only where something is wrong
+
+    near = get_close_matches(name, list(known), 1)
+    return f'did you mean "{near[0]}"?' if near else otherwise
 
 
 class FlowqError(Exception):
@@ -91,6 +103,12 @@ class UsageError(FlowqError):
 
     code = "FQ200"
     exit_code = 2
+
+
+class SettingsError(UsageError):
+    """A setting that does not exist, or a value that cannot be used."""
+
+    code = "FQ202"
 
 
 class NotFound(UsageError):

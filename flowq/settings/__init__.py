@@ -4,5 +4,4 @@ Reads files and the environment, and knows no Redis."""
 
 from __future__ import annotations
 
-from flowq.settings.mistakes import SettingsError as SettingsError
 from flowq.settings.project import Settings as Settings

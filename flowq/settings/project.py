@@ -1,4 +1,4 @@
-"""All settings of a project, laid over each other."""
+"""The settings of a project, as the rest of flowq sees them."""
 
 from __future__ import annotations
 
@@ -6,17 +6,13 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from flowq.delivery.policy import Durability
-from flowq.settings.environment import environment_layer
-from flowq.settings.mistakes import SettingsError, nearest
-from flowq.settings.pyproject import FILE, file_layers
+from flowq.errors import SettingsError, did_you_mean
 from flowq.settings.stages import Chosen, StageSetting, chosen, tuned
-from flowq.settings.values import FIELDS, READERS, Layer
 
 if TYPE_CHECKING:
+    from flowq.delivery.policy import Durability
     from flowq.graph.compilation.plan import Plan
     from flowq.graph.pipeline import Pipeline
 
@@ -40,16 +36,16 @@ class Settings:
     (60.0, 'env FLOWQ_LEASE', 'flag --workers')
     """
 
-    redis: str | None = field(default=None, repr=False)
-    pipelines: tuple[str, ...] = ("pipelines",)
-    namespace: str = "flowq"
-    lease_seconds: float = 15.0
-    grace_seconds: float = 30.0
-    workers: int = 1
-    durability: Durability = "local"
-    claim_store: str | None = None
-    origin: Mapping[str, str] = field(default_factory=dict[str, str])
-    stages: tuple[StageSetting, ...] = ()
+    redis: str | None = field(repr=False)
+    pipelines: tuple[str, ...]
+    namespace: str
+    lease_seconds: float
+    grace_seconds: float
+    workers: int
+    durability: Durability
+    claim_store: str | None
+    origin: Mapping[str, str]
+    stages: tuple[StageSetting, ...]
 
     @classmethod
     def load(
@@ -62,49 +58,36 @@ class Settings:
     ) -> Settings:
         """Read `cwd`/pyproject.toml, if there is one, and lay variables and flags over it.
 
-        `cwd` and `environ` are those of this process if not given. `flags` are named like the settings; None
-        means that a flag was not given. `profile` is one of [tool.flowq.profiles], else FLOWQ_PROFILE says.
+        `cwd` and `environ` default to those of this process. `flags` are named like the settings; None means that a
+        flag was not given. `profile` is one of [tool.flowq.profiles], by default the one in FLOWQ_PROFILE.
         Raises SettingsError for the first setting that is wrong, NotFound for an unknown profile.
         """
-        cwd = Path.cwd() if cwd is None else cwd
+        from flowq.settings.origins import merged  # pydantic-settings is slow to import, and `flowq --help` needs none
+
         environ = os.environ if environ is None else environ
-        flags = {name: value for name, value in (flags or {}).items() if value is not None}
         profile = profile or environ.get("FLOWQ_PROFILE") or None
-        layers = [*file_layers(cwd / FILE, profile), environment_layer(environ), Layer.of_flags(flags)]
-        found: dict[str, Any] = {}
-        origin = dict.fromkeys(READERS, "built-in")
-        for layer in layers:
-            for name, value in layer.values.items():
-                found[name] = layer.read(name, value)
-                origin[name] = layer.origin_of(name)
-        return cls(
-            **{FIELDS.get(name, name): value for name, value in found.items()},
-            origin=MappingProxyType(origin),
-            stages=tuple(setting for layer in layers for setting in layer.stages),
-        )
+        values, origin, stages = merged(cwd or Path.cwd(), environ, flags or {}, profile)
+        return cls(**values, origin=origin, stages=stages)
 
     def check_pipelines(self, known: Iterable[str]) -> None:
-        """Raise SettingsError where something is set for a pipeline that is not known."""
+        """Raise SettingsError where something is set for an unknown pipeline."""
         names = list(known)
         for setting in self.stages:
             if not any(map(setting.is_about, names)):
-                hint = nearest(setting.pipeline, names, f"pipelines: {', '.join(names)}")
+                hint = did_you_mean(setting.pipeline.lower(), names, f"pipelines: {', '.join(names)}")
                 raise SettingsError(f'{setting.origin}: there is no pipeline "{setting.pipeline}"', hint=hint)
 
     def with_stages(self, more: Iterable[StageSetting]) -> Settings:
-        """The same with options of stages on top of those that are set, as by flags."""
+        """The same with further options of stages, from flags for instance, which win over those that are set."""
         return replace(self, stages=(*self.stages, *more))
 
     def of_stages(self, name: str, plan: Plan) -> Chosen:
-        """What is set for the stages of the pipeline that is known by that name.
-
-        Raises SettingsError where something is set for a stage that the pipeline does not have.
-        """
+        """What is set for the stages of the pipeline `name`. Raises SettingsError for a stage that it does not have."""
         return chosen(self.stages, name, plan)
 
     def tuned(self, name: str, pipeline: Pipeline) -> Pipeline:
-        """The pipeline that is known by that name, with what is set for its stages.
+        """The pipeline `name` with what is set for its stages.
 
-        Raises as `of_stages` does, and PipelineError where a setting does not go with the code.
+        Raises as `of_stages` does, and PipelineError where a setting contradicts the code.
         """
         return tuned(self.stages, name, pipeline)

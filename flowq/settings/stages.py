@@ -1,4 +1,4 @@
-"""Settings of single stages: read wherever they are written, and laid over what the code of a pipeline says."""
+"""Settings of single stages: read from anywhere, they override the options in the code of a pipeline."""
 
 from __future__ import annotations
 
@@ -7,20 +7,19 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from flowq.errors import PipelineError, Problem
-from flowq.settings.mistakes import SettingsError, nearest
+from flowq.errors import PipelineError, Problem, SettingsError, did_you_mean
 
 if TYPE_CHECKING:
     from flowq.graph.compilation.plan import Plan
     from flowq.graph.pipeline import Pipeline
 
 Chosen = Mapping[str, Mapping[str, "StageSetting"]]
-"""Stage -> option -> the setting that holds."""
+"""Stage -> option -> the setting that applies."""
 
 
 @dataclass(frozen=True, slots=True)
 class StageSetting:
-    """One option of one stage. Variables are written in capitals, so those match without regard to case."""
+    """One option of one stage. Names in variables are in capitals, so they match without regard to case."""
 
     pipeline: str
     stage: str
@@ -48,14 +47,25 @@ class StageSetting:
 
 
 def stage_settings(pipeline: str, stage: str, options: Mapping[str, Any], origin: str) -> Iterable[StageSetting]:
-    """What a table says about one stage."""
+    """What a table sets for one stage."""
     from flowq.graph.compilation.tuning import flattened
 
     return (StageSetting.read(pipeline, stage, option, value, origin) for option, value in flattened(options))
 
 
+def stage_variable(name: str, text: str) -> StageSetting:
+    """FLOWQ_PIPELINE__STAGE__OPTION, or FLOWQ_PIPELINE__STAGE__RETRY__ATTEMPTS. A stage may have "__" in its name."""
+    pipeline, *words = name.removeprefix("FLOWQ_").split("__")
+    n_words = 2 if len(words) > 2 and words[-2] in ("RETRY", "RATE") else 1
+    stage, option = "__".join(words[:-n_words]), ".".join(words[-n_words:]).lower()
+    if not pipeline or not stage or not option:
+        hint = "write FLOWQ_PIPELINE__STAGE__OPTION, such as FLOWQ_SCRAPE__FETCH__CONCURRENCY"
+        raise SettingsError(f"env {name}: there is no such setting", hint=hint)
+    return StageSetting.read(pipeline, stage, option, text, f"env {name}")
+
+
 def chosen(settings: Iterable[StageSetting], pipeline: str, plan: Plan) -> Chosen:
-    """What is set for the stages of a pipeline, the last of each. Raises SettingsError for one that there is not."""
+    """The settings that apply to the stages of a pipeline: later ones win. Raises SettingsError for unknown stages."""
     names = [stage.name for stage in plan.consumers]
     found: dict[str, dict[str, StageSetting]] = {}
     for setting in settings:
@@ -64,22 +74,16 @@ def chosen(settings: Iterable[StageSetting], pipeline: str, plan: Plan) -> Chose
         stage = next((name for name in names if setting.is_about(pipeline, name)), None)
         if stage is None:
             source = next((each.name for each in plan.sources if setting.is_about(pipeline, each.name)), None)
-            what = (
-                f'"{source}" is a source, and has no options'
-                if source
-                else f'"{pipeline}" has no stage "{setting.stage}"'
-            )
-            hint = nearest(setting.stage, names, f"its stages: {', '.join(names)}")
-            raise SettingsError(f"{setting.origin}: {what}", hint=hint)
+            is_source = f'"{source}" is a source, and has no options'
+            text = is_source if source else f'"{pipeline}" has no stage "{setting.stage}"'
+            hint = did_you_mean(setting.stage.lower(), names, f"its stages: {', '.join(names)}")
+            raise SettingsError(f"{setting.origin}: {text}", hint=hint)
         found.setdefault(stage, {})[setting.option] = setting
     return found
 
 
 def tuned(settings: Iterable[StageSetting], name: str, pipeline: Pipeline) -> Pipeline:
-    """The pipeline that is known by that name, with what is set for its stages.
-
-    Raises SettingsError as `chosen` does, and PipelineError where settings do not go with the code.
-    """
+    """The pipeline with its settings. Raises as `chosen` does, and PipelineError where one contradicts the code."""
     found = chosen(settings, name, pipeline.plan)
     if not found:
         return pipeline
@@ -90,7 +94,7 @@ def tuned(settings: Iterable[StageSetting], name: str, pipeline: Pipeline) -> Pi
 
 
 def _with_origins(problem: Problem, found: Chosen) -> Problem:
-    """The code alone was right, so a problem says what is set for the stage that it is about."""
+    """The code alone was correct, so a problem lists what is set for its stage."""
     stage = re.split(r"\W", problem.text, maxsplit=1)[0]
     lines = [f"{stage}.{each.option} = {each.value}    {each.origin}" for each in found.get(stage, {}).values()]
     return replace(problem, details=(*problem.details, *lines))

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from flowq import Pipeline, PipelineError, Rate, Retry, source, stage
-from flowq.errors import NotFound
-from flowq.settings import Settings, SettingsError
+from flowq.errors import NotFound, SettingsError
+from flowq.settings import Settings
 from flowq.settings.stages import StageSetting
 
 SECRET = "s3cr3t"
@@ -200,12 +200,12 @@ def test_a_setting_for_a_stage_that_does_not_exist_is_refused(pyproject: Path) -
     ("text", "said"),
     [
         ("[tool.flowq]\nworker = 2\n", r'no setting "worker"    pyproject.toml:2\n.*did you mean "workers"'),
-        ("[tool.flowq]\n\nworkers = 'two'\n", r"workers: a whole number is needed.*pyproject.toml:3"),
-        ("[tool.flowq]\nworkers = true\n", "workers: a whole number"),
-        ("[tool.flowq]\nlease = '15 parsecs'\n", "'15 parsecs' is not a duration"),
-        ("[tool.flowq]\nlease = 0\n", "lease: above 0"),
-        ("[tool.flowq]\nnamespace = 'a:b'\n", "namespace: 1 to 64 letters"),
-        ("[tool.flowq]\npipelines = []\n", "pipelines: a folder"),
+        ("[tool.flowq]\n\nworkers = 'two'\n", r"workers must be a whole number.*pyproject.toml:3"),
+        ("[tool.flowq]\nworkers = true\n", "workers must be a whole number"),
+        ("[tool.flowq]\nlease = '15 parsecs'\n", "lease must be a duration above 0, such as"),
+        ("[tool.flowq]\nlease = 0\n", "lease must be a duration above 0"),
+        ("[tool.flowq]\nnamespace = 'a:b'\n", "namespace must be 1 to 64 letters"),
+        ("[tool.flowq]\npipelines = []\n", "pipelines must be a folder"),
         ("[tool.flowq.pipelines.scrape]\nstage = 1\n", 'no setting "stage"'),
         ("[tool.flowq.pipelines.scrape.stages.fetch]\nconcurency = 1\n", 'did you mean "concurrency"'),
         ("[tool.flowq.pipelines.scrape.stages.fetch]\nconcurrency = 0\n", "concurrency: a whole number above 0"),
@@ -233,7 +233,7 @@ def test_what_the_file_says_wrongly_is_refused_with_place_and_remedy(pyproject: 
     [
         ("FLOWQ_WORKER", "3", "did you mean FLOWQ_WORKERS"),
         ("FLOWQ_REDIS", "redis://x", "did you mean FLOWQ_REDIS_URL"),
-        ("FLOWQ_WORKERS", "-1", "env FLOWQ_WORKERS: workers: a whole number"),
+        ("FLOWQ_WORKERS", "-1", "env FLOWQ_WORKERS: workers must be a whole number"),
         ("FLOWQ_SCRAPE__FETCH__CONCURRENCY", "many", "env FLOWQ_SCRAPE__FETCH__CONCURRENCY: concurrency: a whole"),
         ("FLOWQ_SCRAPE__FETCH__RETRY", "3", 'no setting "retry"'),
         ("FLOWQ_SCRAPE__FETCH__RETRY__ATTEMPT", "3", 'did you mean "retry.attempts"'),
@@ -292,5 +292,5 @@ def test_a_setting_for_a_pipeline_that_does_not_exist_is_refused(pyproject: Path
 def test_durability_is_one_of_two(pyproject: Path) -> None:
     assert load(pyproject).durability == "local"
     assert load(pyproject, environ={"FLOWQ_DURABILITY": "replicated"}).durability == "replicated"
-    with pytest.raises(SettingsError, match='durability: "local" or "replicated" is needed'):
+    with pytest.raises(SettingsError, match='durability must be "local" or "replicated"'):
         load(pyproject, '[tool.flowq]\ndurability = "yes"\n')

@@ -1,0 +1,200 @@
+"""Where settings are written: flags, FLOWQ_* variables and pyproject.toml, read and merged by pydantic-settings."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+from pydantic import BeforeValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, EnvSettingsSource, InitSettingsSource, SettingsConfigDict
+
+from flowq.delivery.durations import seconds
+from flowq.delivery.policy import Durability
+from flowq.errors import NotFound, Place, SettingsError, did_you_mean
+from flowq.settings.stages import StageSetting, stage_settings, stage_variable
+
+FILE = "pyproject.toml"
+_NOT_SETTINGS = ("FLOWQ_PROFILE", "FLOWQ_DEBUG", "FLOWQ_REDIS_SERVER", "FLOWQ_METRICS", "FLOWQ_LOG_FORMAT")
+# What Kubernetes sets in every container for a service named "flowq" or "flowq-redis".
+_OF_A_SERVICE = re.compile(r"FLOWQ(_\w+)?_(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP)(_\w+)?)?)")
+_PATH_HINT = 'where [tool.flowq.pipelines.NAME] follows, the folder is  pipelines.path = "..."'
+
+
+def _entries(value: Any) -> Any:
+    return [entry.strip() for entry in value.split(",")] if isinstance(value, str) else value
+
+
+_Text = Annotated[str, Field(min_length=1)]
+_Duration = Annotated[float, BeforeValidator(seconds)]
+
+
+class Written(BaseSettings):
+    """Each setting as it may be written. A description says which values can be used: errors never quote one."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid",
+        str_strip_whitespace=True,
+        env_prefix="FLOWQ_",
+        env_prefix_target="all",
+        env_ignore_empty=True,
+        enable_decoding=False,
+    )
+
+    redis: _Text | None = Field(None, description='a URL, such as "redis://localhost:6379/0"')
+    pipelines: Annotated[tuple[_Text, ...], BeforeValidator(_entries)] = Field(
+        ("pipelines",), min_length=1, description='a folder, or a list of folders and "module:attribute" entries'
+    )
+    namespace: str = Field("flowq", pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="1 to 64 letters, digits, _ . or -")
+    lease_seconds: _Duration = Field(15.0, gt=0, alias="lease", description='a duration above 0, such as 15 or "1m"')
+    grace_seconds: _Duration = Field(30.0, alias="grace", description='a duration, such as 30 or "1m"')
+    workers: Annotated[int, BeforeValidator(str)] = Field(1, ge=0, description="a whole number, 0 or more")
+    durability: Durability = Field("local", description='"local" or "replicated"')
+    claim_store: _Text | None = Field(
+        None, description="a folder or a URL such as s3://BUCKET/PREFIX, the same for all workers"
+    )
+
+    def __init__(self, *layers: _Table | _Environment) -> None:
+        super().__init__(_build_sources=(layers, {}))
+
+
+NAMES = {field.alias or name: name for name, field in Written.model_fields.items()}
+_RENAMED = {"claim_folder": "claim_store"}
+"""Earlier names of settings, which still work."""
+
+
+class _Table(InitSettingsSource):
+    """Settings that are already values: the flags, or a table of pyproject.toml."""
+
+    def __init__(
+        self, values: Mapping[str, Any], origin: str, text: str = "", stages: Sequence[StageSetting] = ()
+    ) -> None:
+        super().__init__(Written, dict(values))
+        self._origin, self._text, self.stages = origin, text, stages
+
+    def origin(self, name: str) -> str:
+        return self._origin.format(name)
+
+    def place(self, name: str) -> Place | None:
+        """The line of a key, searched for in the text: tomllib does not report it."""
+        start = max(self._text.find("[tool.flowq"), 0)
+        found = re.compile(rf'^\s*["\']?{re.escape(name)}["\']?\s*=', re.MULTILINE).search(self._text, start)
+        return Place(FILE, self._text.count("\n", 0, found.end()) + 1) if found else None
+
+
+class _Environment(EnvSettingsSource):
+    """FLOWQ_* variables. An earlier name counts where today's is not set, as does REDIS_URL, which others set as well."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        own = {name: text for name, text in environ.items() if text and not _OF_A_SERVICE.fullmatch(name)}
+        _refuse_near_misses(own)
+        self.stages = [
+            stage_variable(*each) for each in own.items() if each[0].startswith("FLOWQ_") and "__" in each[0]
+        ]
+        others = {"redis": ("FLOWQ_REDIS_URL", "REDIS_URL")}
+        others |= {name: (f"FLOWQ_{name.upper()}", f"FLOWQ_{old.upper()}") for old, name in _RENAMED.items()}
+        self._variables = {name: first if first in own else second for name, (first, second) in others.items()}
+        self._own = own | {f"FLOWQ_{name.upper()}": own.get(used) for name, used in self._variables.items()}
+        super().__init__(Written)
+
+    def _load_env_vars(self) -> Mapping[str, str | None]:
+        return {name.lower(): text for name, text in self._own.items()}
+
+    def origin(self, name: str) -> str:
+        return f"env {self._variables.get(name, f'FLOWQ_{name.upper()}')}"
+
+    def place(self, name: str) -> None:
+        return None
+
+
+def merged(
+    cwd: Path, environ: Mapping[str, str], flags: Mapping[str, Any], profile: str | None
+) -> tuple[dict[str, Any], Mapping[str, str], tuple[StageSetting, ...]]:
+    """The values, the origin of each, and what is set for stages. Raises SettingsError and NotFound."""
+    base, profiles = _file(cwd / FILE)
+    if profile is not None and profile not in profiles:
+        known = f"profiles: {', '.join(profiles)}" if profiles else f"add [tool.flowq.profiles.{profile}] to {FILE}"
+        raise NotFound(f'no profile "{profile}" in {FILE}', hint=did_you_mean(profile, profiles, known))
+    given = {name: value for name, value in flags.items() if value is not None}
+    chosen = [profiles[profile]] if profile is not None else []
+    layers: list[_Table | _Environment] = [_Table(given, "flag --{}"), _Environment(environ), *chosen, base]
+    for layer in (*layers, *profiles.values()):
+        _check(layer)
+    values = Written(*layers)
+    origin = {name: next((layer.origin(name) for layer in layers if name in layer()), "built-in") for name in NAMES}
+    return dict(values), origin, tuple(setting for layer in reversed(layers) for setting in layer.stages)
+
+
+def _check(layer: _Table | _Environment) -> None:
+    """Every layer by itself, since a mistake in one that another hides, or in another profile, is a mistake too."""
+    try:
+        Written(layer)
+    except ValidationError as error:
+        name = str(error.errors()[0]["loc"][0])
+        if name in NAMES:
+            text, hint = f"{name} must be {Written.model_fields[NAMES[name]].description}", ""
+        else:
+            text = f'there is no setting "{name}"'
+            hint = did_you_mean(name.lower(), NAMES, f"settings: {', '.join(NAMES)}")
+        raise SettingsError(f"{layer.origin(name)}: {text}", hint=hint, place=layer.place(name)) from None
+
+
+def _refuse_near_misses(names: Iterable[str]) -> None:
+    """A variable that resembles ours is a mistake; one that does not may belong to another program."""
+    settings = [name for name in (*NAMES, *_RENAMED) if name != "redis"]
+    known = ["FLOWQ_REDIS_URL", *_NOT_SETTINGS, *(f"FLOWQ_{name.upper()}" for name in settings)]
+    for name in names:
+        if name.startswith("FLOWQ_") and "__" not in name and name not in known:
+            # without the prefix: with it, every name resembles every other
+            hint = did_you_mean(name.removeprefix("FLOWQ_"), [each.removeprefix("FLOWQ_") for each in known])
+            if hint:
+                raise SettingsError(f"env {name}: there is no such setting", hint=hint.replace('"', "FLOWQ_", 1))
+
+
+def _file(file: Path) -> tuple[_Table, Mapping[str, _Table]]:
+    """[tool.flowq] and its profiles."""
+    text, tables = "", cast("Any", {})
+    try:
+        text = file.read_text(encoding="utf-8")
+        tables = tomllib.loads(text)
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:
+        at_line = re.search(r"at line (\d+)", str(error))
+        place = Place(FILE, int(at_line[1])) if at_line else None
+        hint = _PATH_HINT if "overwrite" in str(error) and "[tool.flowq.pipelines" in text else ""
+        raise SettingsError(f"cannot read {FILE}: {error}", hint=hint, place=place) from None
+    table = dict(_table(_table(tables.get("tool", {}), "tool").get("flowq", {}), "tool.flowq"))
+    profiles = _table(table.pop("profiles", {}), "tool.flowq.profiles")
+    named = {name: _layer(each, f"tool.flowq.profiles.{name}", text) for name, each in profiles.items()}
+    return _layer(table, "tool.flowq", text), named
+
+
+def _layer(table: Any, name: str, text: str) -> _Table:
+    """`pipelines` is a place, or a table of pipelines in which `path` is the place: TOML cannot have both."""
+    values = {_RENAMED.get(key, key): value for key, value in _table(table, name).items()}
+    stages: list[StageSetting] = []
+    if isinstance(values.get("pipelines"), dict):
+        pipelines = dict(values.pop("pipelines"))
+        if not isinstance(pipelines.get("path", {}), dict):
+            values["pipelines"] = pipelines.pop("path")
+        for pipeline, options in pipelines.items():
+            stages += _stages(pipeline, options, f"{name}.pipelines.{pipeline}")
+    return _Table(values, f"{FILE} [{name}]".replace("{", "{{").replace("}", "}}"), text, stages)
+
+
+def _stages(pipeline: str, options: Any, name: str) -> Iterator[StageSetting]:
+    for option, stages in _table(options, name).items():
+        if option != "stages":
+            raise SettingsError(f'{FILE} [{name}]: there is no setting "{option}"', hint="stages.NAME")
+        for stage, settings in _table(stages, f"{name}.stages").items():
+            table = f"{name}.stages.{stage}"
+            yield from stage_settings(pipeline, stage, _table(settings, table), f"{FILE} [{table}]")
+
+
+def _table(value: Any, name: str) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise SettingsError(f"{FILE}: {name} must be a table", hint=f"[{name}]")
+    return cast("dict[str, Any]", value)
