@@ -85,7 +85,7 @@ class _Table(InitSettingsSource):
 
 
 class _Environment(EnvSettingsSource):
-    """FLOWQ_* variables. An earlier name counts where today's is not set, as does REDIS_URL, which others set as well."""
+    """FLOWQ_* variables. REDIS_URL, which others set as well, and earlier names count where today's is not set."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         own = {name: text for name, text in environ.items() if text and not _OF_A_SERVICE.fullmatch(name)}
@@ -96,11 +96,11 @@ class _Environment(EnvSettingsSource):
         others = {"redis": ("FLOWQ_REDIS_URL", "REDIS_URL")}
         others |= {name: (f"FLOWQ_{name.upper()}", f"FLOWQ_{old.upper()}") for old, name in _RENAMED.items()}
         self._variables = {name: first if first in own else second for name, (first, second) in others.items()}
-        self._own = own | {f"FLOWQ_{name.upper()}": own.get(used) for name, used in self._variables.items()}
+        self._own = own | {f"FLOWQ_{name.upper()}": own.get(used, "") for name, used in self._variables.items()}
         super().__init__(Written)
 
     def _load_env_vars(self) -> Mapping[str, str | None]:
-        return {name.lower(): text for name, text in self._own.items()}
+        return {name.lower(): text or None for name, text in self._own.items()}
 
     def origin(self, name: str) -> str:
         return f"env {self._variables.get(name, f'FLOWQ_{name.upper()}')}"
