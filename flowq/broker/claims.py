@@ -137,11 +137,12 @@ async def identify(broker: Broker) -> None:
     store, key = broker.claims, broker.keys.claims
     if store is None or store.name:
         return
-    name = await store.name_in_store()
     recorded = text_in(await broker.answer(b"GET", key) or b"")
     if not recorded:
-        await broker.answer(b"SET", key, name or _NEW + secrets.token_hex(8), b"NX")
+        await broker.answer(b"SET", key, await store.name_in_store() or _NEW + secrets.token_hex(8), b"NX")
         recorded = text_in(await broker.answer(b"GET", key) or b"")
+    # Only after the record has been read: another process may have written both since.
+    name = await store.name_in_store()
     if recorded.startswith(_NEW) and name in ("", recorded.removeprefix(_NEW)):
         recorded = name = recorded.removeprefix(_NEW)
         await store.take_name(name)

@@ -211,5 +211,5 @@ async def test_a_run_that_is_stopped_while_its_server_is_gone_ends_with_a_word_a
         survivor.gate.set()
     gc.collect()  # an error that nobody has looked at is told when it is thrown away
 
-    assert "will be reclaimed by others" in caplog.text
+    assert "other workers will reclaim" in caplog.text
     assert "Traceback" not in caplog.text

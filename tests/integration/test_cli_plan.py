@@ -112,7 +112,7 @@ def test_what_a_renamed_stage_had_goes_to_its_new_name_and_nothing_is_lost_or_do
     project.write("lab", RENAMED)
 
     shown = project.run("plan", "lab")
-    assert "- >parse 1,200 not in the code any more" in [" ".join(line.split()) for line in shown.stdout.splitlines()]
+    assert "- >parse 1,200 no longer in the code" in [" ".join(line.split()) for line in shown.stdout.splitlines()]
     assert "extract takes what parse took: renamed?  flowq plan lab --move parse=extract" in shown.stdout
     assert project.run("plan", "lab", "--move", "parse=extract", "--exit-code").wait() == 1
 
@@ -241,8 +241,8 @@ def test_a_source_takes_the_place_of_a_source_alone(project: Project) -> None:
     to_stage = project.run("apply", "lab", "--move", "lines=keep").stderr
     to_source = project.run("apply", "lab", "--move", "store=rows").stderr
 
-    assert to_stage.startswith('error[FQ200]: --move lines=keep: "lines" was a source, and "keep" is none')
-    assert to_source.startswith('error[FQ200]: --move store=rows: "rows" is a source, and takes no messages')
+    assert to_stage.startswith('error[FQ200]: --move lines=keep: "lines" was a source, but "keep" is not')
+    assert to_source.startswith('error[FQ200]: --move store=rows: "rows" is a source and accepts no messages')
 
 
 def test_a_pipeline_that_never_ran_has_nothing_to_compare(project: Project) -> None:
