@@ -12,16 +12,19 @@ from flowq.errors import BrokerLoading, BrokerRefused, BrokerUnavailable, FlowqE
 PROTOCOL_ERROR = "Protocol error"
 SMALLEST_LIMIT_BYTES = 1_000_000
 """What no Redis refuses for its size: `proto-max-bulk-len` and `client-query-buffer-limit` are a mebibyte at least."""
+_WANTS_CERTIFICATE = "wants a certificate of this client: ?ssl_certfile=FILE&ssl_keyfile=FILE"
 
 
 def cut_off(error: Exception, problem: Exception, address: str, *, n_bytes: int) -> Exception:
     """What to call the loss of a connection on which a call was under way, if nothing else explains it."""
     is_closed = isinstance(error, redis_errors.ConnectionError | OSError)
-    is_explained = isinstance(error, TimeoutError | redis_errors.BusyLoadingError)
+    is_explained = isinstance(error, TimeoutError | redis_errors.BusyLoadingError) or tls_trouble(error, address)
     if (not is_closed or is_explained) and not str(error).startswith(PROTOCOL_ERROR):
         return problem
     if n_bytes <= SMALLEST_LIMIT_BYTES:
         hint = "see whether it still runs; if it does so each time, raise its client-output-buffer-limit"
+        if address.startswith("rediss"):  # since TLS 1.3 a server that misses a certificate closes at the first call
+            hint += f", or it {_WANTS_CERTIFICATE}"
         return ReplyCutOff(f"Redis at {address} has closed the connection during a call", hint=hint, detail=str(error))
     return RequestCutOff(
         f"Redis at {address} has closed the connection on a request of {n_bytes:,} bytes",
@@ -94,8 +97,7 @@ def _how_to_reach(error: Exception, address: str) -> str:
         return "check the host name of the Redis URL"
     if any(isinstance(cause, _BROKEN) or "closed by server" in str(cause) for cause in causes):
         if address.startswith("rediss"):
-            wants = "wants a certificate of this client: ?ssl_certfile=FILE&ssl_keyfile=FILE"
-            return f"see whether this port speaks TLS, and {wants}"
+            return f"see whether this port speaks TLS, and {_WANTS_CERTIFICATE}"
         return "see whether it runs; a port that speaks TLS needs rediss://"
     return "start one: redis-server --appendonly yes, or leave out the URL and flowq starts its own"
 
