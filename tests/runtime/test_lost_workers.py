@@ -24,6 +24,8 @@ from tests.faults.proxy import Proxy
 from tests.runtime.lab import Item, Lab, items
 from tests.runtime.record import SHORT_LEASE_SECONDS, Record, recorded
 
+ROUND_TRIPS_PER_LEASE = 40
+
 
 async def left_by_a_worker(lab: Lab, pipeline: Pipeline, *, lease_ms: int) -> Broker:
     """Push thirty messages, of which a worker called dead takes twenty, and does nothing more."""
@@ -38,11 +40,17 @@ async def left_by_a_worker(lab: Lab, pipeline: Pipeline, *, lease_ms: int) -> Br
 
 
 async def test_what_a_dead_worker_left_runs_within_its_lease(lab: Lab) -> None:
+    """The lease is measured in round trips of the same loop to the same Redis, which a busy machine slows as well."""
     record = Record()
     pipeline = recorded(record)
     await left_by_a_worker(lab, pipeline, lease_ms=100)
+    round_trips = 0
 
-    await lab.run(pipeline, lease_seconds=SHORT_LEASE_SECONDS)
+    async with lab.running(pipeline, lease_seconds=SHORT_LEASE_SECONDS):
+        while len(record.arrived) < 30 and round_trips < ROUND_TRIPS_PER_LEASE:
+            await lab.command(b"PING")
+            await asyncio.sleep(SHORT_LEASE_SECONDS / ROUND_TRIPS_PER_LEASE)
+            round_trips += 1
 
     record.check(30, reruns=0)
 
