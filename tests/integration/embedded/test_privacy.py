@@ -33,7 +33,7 @@ def test_a_folder_that_others_may_write_to_is_refused(folder: Path, mode: int) -
     folder.mkdir()
     folder.chmod(mode)
 
-    with pytest.raises(BrokerUnavailable, match="may be written by other users") as caught:
+    with pytest.raises(BrokerUnavailable, match="is writable by other users") as caught:
         EmbeddedRedis.acquire(folder)
 
     assert "chmod go-w" in caught.value.hint
