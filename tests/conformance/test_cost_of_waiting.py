@@ -9,7 +9,8 @@ import pytest
 
 from flowq.broker.client.connection import Dialer, UrlDialer
 from flowq.broker.publishing import Publishing
-from flowq.runtime.housekeeping.maintenance import Promoter
+from flowq.runtime.housekeeping.jobs import run_job
+from flowq.runtime.housekeeping.promoter import Promoter
 from tests.conformance.conftest import Command
 from tests.conformance.worker import IN, Worker, output
 
@@ -32,7 +33,7 @@ async def calls(redis: Command) -> Mapping[str, int]:
 async def called(worker: Worker, redis: Command) -> int:
     """How many commands a promoter needs in `WATCHED_SECONDS`, those that its script calls included."""
     before = await calls(redis)
-    promoter = asyncio.create_task(Promoter(worker.broker, [IN]).run())
+    promoter = asyncio.create_task(run_job(Promoter(worker.broker, [IN])))
     await asyncio.sleep(WATCHED_SECONDS)  # the period that is measured
     after = await calls(redis)
     promoter.cancel()

@@ -15,7 +15,7 @@ from flowq.broker.reader import Reader
 from flowq.broker.redis_streams import Broker
 from flowq.broker.workers import Workers
 from flowq.runtime.death_records import crashed, record_death_of_child, record_lost_neighbours
-from flowq.runtime.housekeeping.maintenance import kept_going
+from flowq.runtime.housekeeping.jobs import restart_on_error
 from flowq.runtime.identity import is_this_machine, process_facts
 from flowq.runtime.process.runner import Runner
 from flowq.runtime.run import RunOptions
@@ -91,17 +91,17 @@ async def test_a_stage_that_nobody_runs_stops_its_producers_and_lets_them_go_on_
     record.check(500, reruns=0)
 
 
-async def test_a_housekeeper_that_stumbles_is_told_of_and_begins_again(caplog: pytest.LogCaptureFixture) -> None:
-    begun = list[int]()
+async def test_a_background_job_that_fails_is_logged_and_restarted(caplog: pytest.LogCaptureFixture) -> None:
+    starts = list[int]()
 
     async def work() -> None:
-        begun.append(len(begun))
-        if len(begun) < 3:
+        starts.append(len(starts))
+        if len(starts) < 3:
             raise ValueError("odd")
 
-    await kept_going(work, "the reclaimer")
+    await restart_on_error(work, "the reclaimer")
 
-    assert len(begun) == 3
+    assert len(starts) == 3
     assert caplog.text.count("the reclaimer failed") == 2
     assert caplog.text.count("Traceback") == 1
 

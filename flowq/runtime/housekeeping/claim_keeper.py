@@ -1,8 +1,7 @@
-"""Deletes the large bodies that are no longer needed."""
+"""Deletes large bodies that are no longer needed."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 
 from flowq.broker.redis_streams import Broker
@@ -13,13 +12,14 @@ _EVERY_SECONDS = 10.0
 
 
 class ClaimKeeper:
-    """One in each worker: they may run at the same time."""
+    """Every worker has one: they may run at the same time."""
+
+    name = "claim keeper"
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
 
-    async def run(self) -> None:
-        while True:
-            with contextlib.suppress(BrokerUnavailable):  # Redis or the folder: both recover
-                await delete_released(self._broker)
-            await asyncio.sleep(_EVERY_SECONDS)
+    async def step(self) -> float:
+        with contextlib.suppress(BrokerUnavailable):  # Redis or the folder: both recover
+            await delete_released(self._broker)
+        return _EVERY_SECONDS

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from functools import partial
 
 from flowq.broker.client.retrying import retry_until_available
 from flowq.broker.clock import follow_clock
@@ -16,16 +14,19 @@ log = logging.getLogger("flowq.runtime")
 _EVERY_SECONDS = 2.0
 
 
-class ClockKeeper:
-    """Reads the clock every other second, and logs when it was set back."""
+class ClockWatch:
+    """Reads the clock every other second. If it was set back, logs that and moves stored times with it."""
+
+    name = "clock watch"
 
     def __init__(self, broker: Broker, plan: Plan) -> None:
         self._broker = broker
         self._plan = plan
 
-    async def run(self) -> None:
-        look = partial(follow_clock, self._broker, self._plan)
-        while True:
-            if back_seconds := await retry_until_available(look, what="looking at the clock"):
-                log.warning("the Redis clock was set back by %.0f s: delays and holds are moved with it", back_seconds)
-            await asyncio.sleep(_EVERY_SECONDS)
+    async def step(self) -> float:
+        back_seconds = await retry_until_available(
+            lambda: follow_clock(self._broker, self._plan), what="reading the clock"
+        )
+        if back_seconds:
+            log.warning("the Redis clock was set back by %.0f s: delays and holds are moved with it", back_seconds)
+        return _EVERY_SECONDS

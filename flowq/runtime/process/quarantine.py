@@ -22,7 +22,7 @@ from flowq.runtime.death_records import crashed
 from flowq.runtime.handlers.handling import Handling
 from flowq.runtime.handlers.own_context import in_context
 from flowq.runtime.handlers.process_pool import ProcessHandling
-from flowq.runtime.housekeeping.pause_watch import Pauses
+from flowq.runtime.housekeeping.pause_watch import PauseWatch
 from flowq.runtime.identity import Identity
 from flowq.runtime.stage.batching import BatchCall
 from flowq.runtime.stage.early_ack import EarlyAck
@@ -48,7 +48,7 @@ class Quarantine:
         broker: Broker,
         identity: Identity,
         plan: Plan,
-        pauses: Pauses,
+        pauses: PauseWatch,
     ) -> None:
         self._broker = broker
         self._identity = identity

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import logging
-import os
 from collections.abc import Coroutine, Sequence
 from functools import partial
 from typing import Any
@@ -15,35 +12,26 @@ from flowq.broker.client.retrying import retry_until_available
 from flowq.broker.edges import Edges
 from flowq.broker.message_ids import MessageIds
 from flowq.broker.redis_streams import Broker
-from flowq.broker.workers import Workers
-from flowq.errors import BrokerRefused, FlowqError
-from flowq.graph.compilation.plan import Plan, StagePlan
-from flowq.graph.compilation.routing import Emission
-from flowq.graph.kinds import Placement
-from flowq.runtime.handlers.handling import Commit, Handling
-from flowq.runtime.handlers.observation import ObservedHandling, ObservedProcessHandling, Observer
-from flowq.runtime.handlers.process_pool import ProcessHandling
-from flowq.runtime.handlers.threads import HandlerThreads
-from flowq.runtime.handlers.versions import Versions
+from flowq.errors import FlowqError
+from flowq.graph.compilation.plan import Plan
+from flowq.runtime.handlers.observation import Observer
 from flowq.runtime.housekeeping.claim_keeper import ClaimKeeper
-from flowq.runtime.housekeeping.clock_watch import ClockKeeper
-from flowq.runtime.housekeeping.maintenance import LeaseKeeper, Promoter, Reclaimer, Ticker, kept_going
-from flowq.runtime.housekeeping.pause_watch import Pauses
+from flowq.runtime.housekeeping.clock_watch import ClockWatch
+from flowq.runtime.housekeeping.jobs import Job, run_job
+from flowq.runtime.housekeeping.lease import LeaseKeeper
+from flowq.runtime.housekeeping.pause_watch import PauseWatch
+from flowq.runtime.housekeeping.promoter import Promoter
+from flowq.runtime.housekeeping.reclaimer import Reclaimer
+from flowq.runtime.housekeeping.throughput_recorder import ThroughputRecorder
 from flowq.runtime.identity import Identity, process_facts
+from flowq.runtime.process.handler_factory import HandlerFactory
 from flowq.runtime.process.quarantine import Quarantine
+from flowq.runtime.process.stopping import sign_off, stop_stages
 from flowq.runtime.resources import Resources
 from flowq.runtime.run import RunOptions
 from flowq.runtime.source_arguments import source_arguments
 from flowq.runtime.sources.source_crew import SourceCrew
-from flowq.runtime.stage.duration_recorder import ThroughputKeeper
 from flowq.runtime.stage.stage_runner import StageRunner
-
-log = logging.getLogger("flowq.runtime")
-
-_DAY_SECONDS = 86_400.0
-_LATEST_STOP_SECONDS = 1.8
-_SIGN_OFF_SECONDS = 1.0
-_TRIES_TO_SIGN_OFF = 3
 
 
 class Runner:
@@ -67,40 +55,33 @@ class Runner:
         only_sources: bool = False,
         observer: Observer | None = None,
     ) -> None:
-        self._observer = observer
-        self._supervised = supervised
-        self._quarantined = quarantined
         self._plan = plan
         self._broker = broker
         self._options = options
+        self._supervised = supervised
+        self._quarantined = quarantined
+        self._only_sources = only_sources
+        selected = [stage for stage in plan.consumers if options.runs(stage.name)]
+        self._stages = [] if only_sources else selected
+        self._sources = [stage for stage in plan.sources if stage.name in sources]
+        self._edges = [edge for stage in self._stages for edge in stage.in_edges]
+        self._all_edges = [edge.name for edge in plan.edges]
         self._identity = Identity()
         self._ids = MessageIds()
         self._resources = Resources()
-        self._versions = Versions(plan, broker)
-        self._threads: HandlerThreads | None = None
-        self._process_pools: list[ProcessHandling] = []
-        served = [stage for stage in plan.consumers if options.runs(stage.name)]
-        self._only_sources = only_sources
-        self._stages = [] if only_sources else served
-        self._sources = [stage for stage in plan.sources if stage.name in sources]
-        edges = [edge for stage in self._stages for edge in stage.in_edges]
-        self._promoter = Promoter(broker, edges)
+        self._handlers = HandlerFactory(plan, broker, self._stages, self._resources, self._ids.next, observer)
+        self._promoter = Promoter(broker, self._edges)
         self._stage_runners = [
             StageRunner(stage, plan, broker, self._identity, delayed=self._promoter.delayed) for stage in self._stages
         ]
-        self._pauses = Pauses(broker, self._stage_runners)
-        served_edges = [edge for stage in served for edge in stage.in_edges]
-        self._crew = SourceCrew(plan, broker, options, self._pauses, served_edges)
-        self._keeper = LeaseKeeper(
-            broker.dialer,
-            broker.keys,
-            self._identity,
-            self._facts(),
-            options.lease_seconds,
-            silent_seconds=self._silent_seconds,
+        self._pauses = PauseWatch(broker, self._stage_runners)
+        selected_edges = [edge for stage in selected for edge in stage.in_edges]
+        self._crew = SourceCrew(plan, broker, options, self._pauses, selected_edges)
+        self._lease = LeaseKeeper(
+            broker, self._identity, self._facts(), options.lease_seconds, silent_seconds=self._silent_seconds
         )
         self._tasks: list[asyncio.Task[None]] = []
-        self._is_stopping = self._has_stopped_in_order = False
+        self._is_stopping = False
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @property
@@ -124,7 +105,7 @@ class Runner:
             "lease_seconds": self._options.lease_seconds,
         }
 
-    # Life
+    # Start
 
     async def start(self) -> None:
         """Open the resources, register, and start reading. Raises ResourceFailed, UsageError, BrokerRefused."""
@@ -132,23 +113,21 @@ class Runner:
         handlers = [stage.handler for stage in (*self._stages, *self._sources)]
         await self._resources.open_all(resource for handler in handlers for resource in handler.resources.values())
         self._resources.broken.add_done_callback(self._on_end)
-        await retry_until_available(lambda: check_claim_store(self._broker, self._plan), what="the claim store")
-        edges = [edge for stage in self._stages for edge in stage.in_edges]
-        if edges:
-            await retry_until_available(lambda: Edges(self._broker).ensure_groups(edges), what="consumer groups")
-        await self._sign_on()
-        await self._pauses.look()
+        await retry_until_available(
+            lambda: check_claim_store(self._broker, self._plan), what="looking for the claim store"
+        )
+        if self._edges:
+            await retry_until_available(
+                lambda: Edges(self._broker).ensure_groups(self._edges), what="creating consumer groups"
+            )
+        await self._lease.start()
+        await self._pauses.step()
         if self._quarantined:
             self._start_quarantine()
             return
-        await asyncio.gather(*(runner.connect() for runner in self._stage_runners))
-        handlings = [self._handling(runner.stage, runner.consumer.early.commit) for runner in self._stage_runners]
-        await asyncio.gather(*(pool.start() for pool in self._process_pools))
-        for runner, handling in zip(self._stage_runners, handlings, strict=True):
-            self._resources.context.run(runner.start, handling)
-            for task in runner.tasks:
-                self._watch(task)
-        self._start_housekeepers()
+        await self._start_stages()
+        for job in self._jobs():
+            self._spawn(run_job(job), job.name)
         for stage in self._sources:
             resources = self._resources.values(stage.handler.resources)
             start = partial(self._crew.start, stage, arguments[stage.name], resources, self._ids.next, self.worker)
@@ -156,51 +135,43 @@ class Runner:
         if self._only_sources:
             self._spawn(self._crew.until_all_have_ended(), "end").add_done_callback(self._has_nothing_left)
 
-    async def _sign_on(self) -> None:
-        if self._broker.dialer.is_private:
-            worker, facts = self._identity.worker, self._facts()
-            await Workers(self._broker).register(worker, facts, lease_ms=round(_DAY_SECONDS * 1000), heartbeat="1")
-        else:
-            await self._keeper.start(self._broker)
+    async def _start_stages(self) -> None:
+        await asyncio.gather(*(runner.connect() for runner in self._stage_runners))
+        handlings = [self._handlers.make(runner.stage, runner.consumer.early.commit) for runner in self._stage_runners]
+        await self._handlers.start_pools()
+        for runner, handling in zip(self._stage_runners, handlings, strict=True):
+            self._resources.context.run(runner.start, handling)
+            for task in runner.tasks:
+                self._watch(task)
 
     def _start_quarantine(self) -> None:
         quarantine = Quarantine(self._broker, self._identity, self._plan, self._pauses)
         for stage in self._stages:
-            quarantine.add(self._handling(stage, partial(quarantine.commit, stage.name)))
-        self._spawn(Ticker(self._keeper.tick).run(), "ticker")
-        self._spawn(kept_going(self._pauses.run, "the keeper of pauses"), "pauses")
-        task = self._spawn(quarantine.run(), "quarantine")
-        task.add_done_callback(self._has_nothing_left)
+            quarantine.add(self._handlers.make(stage, partial(quarantine.commit, stage.name)))
+        for job in (self._lease, self._pauses):
+            self._spawn(run_job(job), job.name)
+        self._spawn(quarantine.run(), "quarantine").add_done_callback(self._has_nothing_left)
 
-    def _has_nothing_left(self, _: asyncio.Task[None]) -> None:
-        if not self.ended.done():
-            self.ended.set_result(None)
-
-    def _start_housekeepers(self) -> None:
-        self._spawn(kept_going(self._pauses.run, "the keeper of pauses"), "pauses")
+    def _jobs(self) -> list[Job]:
+        jobs: list[Job] = [self._pauses]
         if self._stage_runners:
             stopwatches = {runner.stage.name: runner.consumer.stopwatch for runner in self._stage_runners}
-            self._spawn(
-                kept_going(ThroughputKeeper(self._broker, stopwatches).run, "the keeper of the throughput"),
-                "throughput",
-            )
-            self._spawn(kept_going(self._promoter.run, "the promoter"), "promoter")
+            jobs += [ThroughputRecorder(self._broker, stopwatches), self._promoter]
         if claim_check(self._broker, self._plan) is not None:
-            self._spawn(kept_going(ClaimKeeper(self._broker).run, "the keeper of claims"), "claims")
-        if self._broker.dialer.is_private:
-            return
-        self._spawn(Ticker(self._keeper.tick).run(), "ticker")
-        clock_keeper = ClockKeeper(self._broker, self._plan)
-        self._spawn(kept_going(clock_keeper.run, "the keeper of the clock"), "clock")
-        reclaimer = Reclaimer(
-            self._broker,
-            [runner.consumer for runner in self._stage_runners],
-            self._identity,
-            all_edges=[edge.name for edge in self._plan.edges],
-            lease_seconds=self._options.lease_seconds,
-            supervised=self._supervised,
-        )
-        self._spawn(kept_going(reclaimer.run, "the reclaimer"), "reclaimer")
+            jobs.append(ClaimKeeper(self._broker))
+        if not self._broker.dialer.is_private:
+            reclaimer = Reclaimer(
+                self._broker,
+                [runner.consumer for runner in self._stage_runners],
+                self._identity,
+                all_edges=self._all_edges,
+                lease_seconds=self._options.lease_seconds,
+                supervised=self._supervised,
+            )
+            jobs += [self._lease, ClockWatch(self._broker, self._plan), reclaimer]
+        return jobs
+
+    # Stop
 
     async def stop(self, hurry: asyncio.Event | None = None) -> None:
         """Stop reading, finish running messages within the grace period, hand back the rest, and sign off.
@@ -212,11 +183,9 @@ class Runner:
         self._crew.cancel()
         failed: list[BaseException] = []
         for step in (
-            partial(self._stop_consumers, hurry),
-            self._end_tasks,
-            self._release_lease,
+            partial(self._stop_stages_and_sign_off, hurry),
             partial(self._resources.close, self._options.grace_seconds, hurry),
-            self._close_pools,
+            self._handlers.close,
         ):
             try:
                 await step()
@@ -225,90 +194,20 @@ class Runner:
         if failed:
             raise failed[0]
 
-    async def _end_tasks(self) -> None:
-        await self._crew.until_all_have_ended()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+    async def _stop_stages_and_sign_off(self, hurry: asyncio.Event) -> None:
+        has_stopped_in_order = False
+        try:
+            has_stopped_in_order = await stop_stages(self._stage_runners, self._options.grace_seconds, hurry)
+        finally:
+            await self._crew.until_all_have_ended()
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await self._lease.stop()
+            if has_stopped_in_order:
+                await sign_off(self._broker, self._identity.names, self._all_edges)
 
-    async def _release_lease(self) -> None:
-        if not self._broker.dialer.is_private:
-            await self._keeper.stop()
-        if self._has_stopped_in_order:
-            await self._sign_off()
-
-    async def _close_pools(self) -> None:
-        if self._threads is not None:
-            self._threads.shutdown(wait=False, cancel_futures=True)
-        for pool in self._process_pools:
-            pool.close()
-
-    async def _stop_consumers(self, hurry: asyncio.Event) -> None:
-        """Stop them in order if Redis replies. Otherwise nothing can be handed back: others will reclaim it."""
-        grace_seconds = self._options.grace_seconds
-        stopping: asyncio.Future[Any] = asyncio.gather(
-            *(stop_and_close(runner, grace_seconds, hurry) for runner in self._stage_runners)
-        )
-        # Retrieve its error even if nothing waits for it any more: asyncio would warn.
-        stopping.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
-        losing_patience: asyncio.Future[Any] = asyncio.create_task(self._lose_patience(hurry))
-        await asyncio.wait([stopping, losing_patience], return_when=asyncio.FIRST_COMPLETED)
-        losing_patience.cancel()
-        if stopping.done():
-            stopping.result()
-            self._has_stopped_in_order = True
-            return
-        stopping.cancel()
-        await asyncio.gather(*(runner.abandon() for runner in self._stage_runners))
-        log.warning("Redis does not reply: other workers will reclaim the messages that were running here")
-
-    async def _lose_patience(self, hurry: asyncio.Event) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._options.grace_seconds):
-                await hurry.wait()
-        await asyncio.sleep(_LATEST_STOP_SECONDS)
-
-    async def _sign_off(self) -> None:
-        edges = [edge.name for edge in self._plan.edges]
-        for name in self._identity.names:
-            # A broken connection is noticed at its first use: worth another attempt, but not a long wait.
-            for _ in range(_TRIES_TO_SIGN_OFF):
-                with contextlib.suppress(FlowqError, TimeoutError):
-                    async with asyncio.timeout(_SIGN_OFF_SECONDS):
-                        await Workers(self._broker).retire(name, edges)
-                        break
-
-    # Parts
-
-    def _handling(self, stage: StagePlan, commit: Commit) -> Handling | ProcessHandling:
-        if stage.handler.placement is Placement.PROCESS:
-            new_process = (
-                ProcessHandling if self._observer is None else partial(ObservedProcessHandling, self._observer)
-            )
-            handling = new_process(
-                stage, self._plan, cores=os.cpu_count() or 1, versions=self._versions, claims=self._broker.claims
-            )
-            self._process_pools.append(handling)
-            return handling
-        new_handling = Handling if self._observer is None else partial(ObservedHandling, self._observer)
-        return new_handling(
-            stage,
-            self._plan,
-            Emission(stage, self._plan, self._ids.next),
-            resources=self._resources.values(stage.handler.resources),
-            threads=self._threads_for(stage),
-            commit=commit,
-            versions=self._versions,
-            claims=self._broker.claims,
-        )
-
-    def _threads_for(self, stage: StagePlan) -> HandlerThreads | None:
-        if stage.handler.placement is not Placement.THREAD:
-            return None
-        if self._threads is None:
-            slots = sum(stage.concurrency for stage in self._stages if stage.handler.placement is Placement.THREAD)
-            self._threads = HandlerThreads(slots)
-        return self._threads
+    # Tasks
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name=name)
@@ -328,6 +227,10 @@ class Runner:
             self.ended.set_exception(error)
             self.ended.exception()  # retrieved: asyncio need not warn if nothing awaits it
 
+    def _has_nothing_left(self, _: asyncio.Task[None]) -> None:
+        if not self.ended.done():
+            self.ended.set_result(None)
+
 
 class TaskCancelled(FlowqError):
     """The user's code has cancelled a task of flowq, so that the run cannot continue."""
@@ -339,12 +242,3 @@ class TaskCancelled(FlowqError):
             f'the task "{task}" of flowq was cancelled by code in this process',
             hint="cancel only tasks that you have started; asyncio.all_tasks() returns others as well",
         )
-
-
-async def stop_and_close(runner: StageRunner, grace_seconds: float, hurry: asyncio.Event) -> None:
-    """Stop a stage. Deliveries that Redis refuses to settle stay pending, and the next worker gets them."""
-    for step in (partial(runner.stop, grace_seconds, hurry), runner.close):
-        try:
-            await step()
-        except BrokerRefused as error:
-            log.warning("%s could not settle everything: %s", runner.stage.name, error.detail)

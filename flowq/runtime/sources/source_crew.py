@@ -13,7 +13,7 @@ from flowq.broker.edges import Edges
 from flowq.broker.redis_streams import Broker
 from flowq.errors import FlowqError, UsageError
 from flowq.graph.compilation.plan import Plan, StagePlan
-from flowq.runtime.housekeeping.pause_watch import Pauses
+from flowq.runtime.housekeeping.pause_watch import PauseWatch
 from flowq.runtime.run import RunOptions
 from flowq.runtime.sources.source_runner import SourceFailed, SourceRunner
 
@@ -31,7 +31,9 @@ class SourceCrew:
     source failed. `edges` are those that the run reads.
     """
 
-    def __init__(self, plan: Plan, broker: Broker, options: RunOptions, pauses: Pauses, edges: Sequence[str]) -> None:
+    def __init__(
+        self, plan: Plan, broker: Broker, options: RunOptions, pauses: PauseWatch, edges: Sequence[str]
+    ) -> None:
         self._plan = plan
         self._broker = broker
         self._options = options

@@ -20,7 +20,7 @@ from flowq.errors import RequestRefused
 from flowq.graph.compilation.plan import Plan, StagePlan
 from flowq.graph.compilation.routing import edges_fed
 from flowq.graph.declaration.source_context import Saved
-from flowq.runtime.housekeeping.pause_watch import Pauses
+from flowq.runtime.housekeeping.pause_watch import PauseWatch
 from flowq.runtime.sources.rejects import LONGEST_BODY_SHOWN, uncommittable
 from flowq.runtime.sources.source_buffer import SourceBuffer, SourceChunk
 from flowq.runtime.sources.source_intake import Taken
@@ -49,7 +49,7 @@ class SourcePublishing:
         next_id: Callable[[], bytes],
         *,
         worker: str,
-        pauses: Pauses | None = None,
+        pauses: PauseWatch | None = None,
         cursor_name: str = "",
         cursor: bytes = b"",
     ) -> None:

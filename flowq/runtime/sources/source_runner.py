@@ -19,7 +19,7 @@ from flowq.graph.compilation.plan import Plan, StagePlan
 from flowq.graph.compilation.routing import Emission
 from flowq.graph.declaration.source_context import SourceContext
 from flowq.printable import error_repr
-from flowq.runtime.housekeeping.pause_watch import Pauses
+from flowq.runtime.housekeeping.pause_watch import PauseWatch
 from flowq.runtime.run import DEFAULT_GRACE_SECONDS
 from flowq.runtime.source_arguments import bound, cursor_name, cursor_type
 from flowq.runtime.sources.rejects import Rejects
@@ -53,7 +53,7 @@ class SourceRunner:
         broker: Broker,
         next_id: Callable[[], bytes],
         *,
-        pauses: Pauses | None = None,
+        pauses: PauseWatch | None = None,
         worker: str,
         grace_seconds: float = DEFAULT_GRACE_SECONDS,
     ) -> None:

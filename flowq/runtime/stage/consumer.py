@@ -25,13 +25,13 @@ from flowq.runtime.handlers.own_context import in_context, is_unchanged
 from flowq.runtime.handlers.process_pool import ProcessHandling
 from flowq.runtime.identity import Identity
 from flowq.runtime.stage.batching import BatchCall
-from flowq.runtime.stage.duration_recorder import ONE_IN, Stopwatch
 from flowq.runtime.stage.early_ack import EarlyAck, SettlingAhead
 from flowq.runtime.stage.in_flight import InFlight, Reconciliation
 from flowq.runtime.stage.outbox import Outbox
 from flowq.runtime.stage.pacing import Pacer
 from flowq.runtime.stage.ready_queue import ReadyQueue
 from flowq.runtime.stage.settler import Settler
+from flowq.runtime.stage.stopwatch import ONE_IN, Stopwatch
 from flowq.runtime.stage.waiting_room import WaitingRoom
 
 BLOCK_MS = 2000

@@ -1,0 +1,131 @@
+"""Registers a process as a worker and renews its lease."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from flowq.broker.client.retrying import retry_until_available
+from flowq.broker.redis_streams import Broker
+from flowq.broker.workers import Workers, heartbeat
+from flowq.errors import BrokerError
+from flowq.runtime.housekeeping.jobs import restart_on_error
+from flowq.runtime.identity import Identity
+
+log = logging.getLogger("flowq.runtime")
+
+_RENEWALS_PER_LEASE = 5
+_TICK_SECONDS = 1.0
+_LOOP_MAY_BLOCK_SECONDS = 3600.0
+_LONGEST_JOIN_SECONDS = 0.5  # it may be waiting for a Redis that does not reply
+_DAY_SECONDS = 86_400.0
+
+
+def renew_every(lease_seconds: float) -> float:
+    """Seconds between two renewals."""
+    return lease_seconds / _RENEWALS_PER_LEASE
+
+
+def _time_to_live_ms(lease_seconds: float) -> int:
+    """How long Redis keeps a lease: short enough that a second look after its end still fits into `lease_seconds`."""
+    return round(lease_seconds * 1000 * (1 - 1.5 / _RENEWALS_PER_LEASE))
+
+
+class LeaseKeeper:
+    """Renews the lease of a process from a thread with its own loop and connection.
+
+    This way a handler that blocks the main loop for minutes keeps its messages. Only after an hour without a step of
+    this job, which runs in the main loop, is the lease left to expire. A process whose messages have been reclaimed
+    gets a new name here. Each heartbeat tells how long the process has been silent: the `silent_seconds` of its
+    readers, or the time that its loop has been blocked.
+    """
+
+    name = "loop watch"
+
+    def __init__(
+        self,
+        broker: Broker,
+        identity: Identity,
+        facts: Mapping[str, Any],
+        lease_seconds: float,
+        *,
+        silent_seconds: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        self._broker = broker
+        self._identity = identity
+        self._facts = facts
+        self._lease_seconds = lease_seconds
+        self._silent_seconds = silent_seconds
+        self._moved_at = time.monotonic()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopped = asyncio.Event()  # of the thread's loop
+        self._thread = threading.Thread(target=self._run, name="flowq-lease", daemon=True)
+        self._heartbeats = itertools.count(1)
+
+    async def start(self) -> None:
+        """Register, then keep the lease until stopped."""
+        if self._broker.dialer.is_private:  # no other process can reclaim anything
+            await self._register(self._broker, lease_ms=round(_DAY_SECONDS * 1000))
+            return
+        await retry_until_available(lambda: self._register(self._broker), what="registering this worker")
+        self._loop = asyncio.new_event_loop()
+        self._thread.start()
+
+    async def step(self) -> float:
+        """Note that the main loop is moving."""
+        self._moved_at = time.monotonic()
+        return _TICK_SECONDS
+
+    async def stop(self) -> None:
+        """Stop renewing the lease, if it was ever taken."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._stopped.set)
+            await asyncio.to_thread(self._thread.join, _LONGEST_JOIN_SECONDS)
+
+    async def _register(self, broker: Broker, *, lease_ms: int = 0) -> None:
+        worker = self._identity.worker
+        facts = {**self._facts, "formerly": sorted(self._identity.names - {worker})}
+        lease_ms = lease_ms or _time_to_live_ms(self._lease_seconds)
+        await Workers(broker).register(worker, facts, lease_ms=lease_ms, heartbeat=self._heartbeat())
+
+    def _heartbeat(self) -> str:
+        blocked_seconds = time.monotonic() - self._moved_at - _TICK_SECONDS
+        return heartbeat(next(self._heartbeats), max(self._silent_seconds(), blocked_seconds))
+
+    def _run(self) -> None:
+        loop = self._loop
+        assert loop is not None
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            runner.run(restart_on_error(self._keep, "lease"))
+
+    async def _keep(self) -> None:
+        broker = Broker(self._broker.dialer, self._broker.keys)
+        pause = renew_every(self._lease_seconds)
+        while not await self._is_stopped_within(pause):
+            if time.monotonic() - self._moved_at > _LOOP_MAY_BLOCK_SECONDS:
+                continue
+            try:
+                await self._renew(broker)
+                pause = renew_every(self._lease_seconds)
+            except BrokerError:
+                pause = min(1.0, renew_every(self._lease_seconds))
+        await broker.close()
+
+    async def _renew(self, broker: Broker) -> None:
+        old, lease_ms = self._identity.worker, _time_to_live_ms(self._lease_seconds)
+        if not await Workers(broker).renew(old, lease_ms=lease_ms, heartbeat=self._heartbeat()):
+            self._identity.renew()
+            await self._register(broker)
+            log.warning("%s was presumed dead, continuing as %s", old, self._identity.worker)
+
+    async def _is_stopped_within(self, seconds: float) -> bool:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopped.wait()
+        return self._stopped.is_set()

@@ -1,0 +1,81 @@
+"""Makes the handlers of a process, with the threads and process pools that they use."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from flowq.broker.redis_streams import Broker
+from flowq.graph.compilation.plan import Plan, StagePlan
+from flowq.graph.compilation.routing import Emission
+from flowq.graph.kinds import Placement
+from flowq.runtime.handlers.handling import Commit, Handling
+from flowq.runtime.handlers.observation import ObservedHandling, ObservedProcessHandling, Observer
+from flowq.runtime.handlers.process_pool import ProcessHandling
+from flowq.runtime.handlers.threads import HandlerThreads
+from flowq.runtime.handlers.versions import Versions
+from flowq.runtime.resources import Resources
+
+
+class HandlerFactory:
+    """Makes the handlers of these stages, once the resources are open. `observer` sees every call of theirs."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        broker: Broker,
+        stages: Sequence[StagePlan],
+        resources: Resources,
+        next_id: Callable[[], bytes],
+        observer: Observer | None,
+    ) -> None:
+        self._plan = plan
+        self._broker = broker
+        self._stages = stages
+        self._resources = resources
+        self._next_id = next_id
+        self._observer = observer
+        self._versions = Versions(plan, broker)
+        self._threads: HandlerThreads | None = None
+        self._process_pools: list[ProcessHandling] = []
+
+    def make(self, stage: StagePlan, commit: Commit) -> Handling | ProcessHandling:
+        """The handler of a stage; `commit` settles a delivery while it is running."""
+        if stage.handler.placement is Placement.PROCESS:
+            new_pool = ProcessHandling if self._observer is None else partial(ObservedProcessHandling, self._observer)
+            cores = os.cpu_count() or 1
+            pool = new_pool(stage, self._plan, cores=cores, versions=self._versions, claims=self._broker.claims)
+            self._process_pools.append(pool)
+            return pool
+        new_handling = Handling if self._observer is None else partial(ObservedHandling, self._observer)
+        return new_handling(
+            stage,
+            self._plan,
+            Emission(stage, self._plan, self._next_id),
+            resources=self._resources.values(stage.handler.resources),
+            threads=self._threads_for(stage),
+            commit=commit,
+            versions=self._versions,
+            claims=self._broker.claims,
+        )
+
+    async def start_pools(self) -> None:
+        """Start the process pools of the handlers made so far."""
+        await asyncio.gather(*(pool.start() for pool in self._process_pools))
+
+    async def close(self) -> None:
+        """Stop the threads and process pools. Nothing waits for a handler that is still running."""
+        if self._threads is not None:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+        for pool in self._process_pools:
+            pool.close()
+
+    def _threads_for(self, stage: StagePlan) -> HandlerThreads | None:
+        if stage.handler.placement is not Placement.THREAD:
+            return None
+        if self._threads is None:
+            slots = sum(stage.concurrency for stage in self._stages if stage.handler.placement is Placement.THREAD)
+            self._threads = HandlerThreads(slots)
+        return self._threads
