@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -67,10 +67,3 @@ def _noted(error: Exception, place: str) -> Generator[None]:
         yield
     finally:
         error.__notes__.remove(place)
-
-
-def context_recording(cursor: Any, intake: Intake, keep: Callable[[Taken], None]) -> SourceContext[Any]:
-    """A context that passes what is recorded in it to `keep`, encoded."""
-    context = SourceContext[Any](cursor, record=lambda item: keep(intake.record(item)))
-    intake.context = context
-    return context

@@ -7,7 +7,6 @@ import contextlib
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from math import inf
 from typing import NamedTuple
 
 from flowq.broker.client.retrying import retry_until_available
@@ -25,9 +24,11 @@ from flowq.runtime.identity import Identity
 from flowq.runtime.server_clock import ServerClock
 from flowq.runtime.stage.read_ahead import LOCAL_WORK_SECONDS
 
+_Entry = tuple[str, bytes]  # two edges may have the same entry id
+
 _SWEEP_SECONDS = 1.0
 _LATE_SECONDS = 0.1
-_LONGEST_LEAD_SECONDS = 1.5  # Redis gives turns up to two seconds ahead
+_LONGEST_LEAD_SECONDS = 1.5  # Redis grants turns up to two seconds ahead
 _MOST_QUESTIONS = 3
 _PACE_SAID_SECONDS, _MOST_PACES = 600.0, 10_000  # Redis keeps a pace for an hour
 _MOST_STEPS = 10  # of a thousand keys: more than a worker starts in a second
@@ -38,6 +39,36 @@ class _Start(NamedTuple):
 
     at: float
     for_redis: float
+
+
+class _Grant(NamedTuple):
+    """What Redis decided about the turn of a delivery, and the name of the worker that asked."""
+
+    key: str
+    delivery: Delivery
+    reservation: Reservation
+    start: _Start
+    worker: str
+
+    @property
+    def entry(self) -> _Entry:
+        return self.delivery.edge, self.delivery.entry_id
+
+    @property
+    def is_turn(self) -> bool:
+        return not (self.reservation.must_queue or self.reservation.is_postponed)
+
+    def has_lapsed(self, now: float, worker: str) -> bool:
+        """Whether the turn has passed, or the worker has another name by now, so that Redis has freed its slots."""
+        return self.is_turn and (self.worker != worker or self.start.at < now - _LATE_SECONDS)
+
+    def decision(self, now: float) -> Reservation | Postponed:
+        """How the delivery continues."""
+        if self.reservation.must_queue:
+            return Postponed(key=self.key)
+        if self.reservation.is_postponed:
+            return Postponed(self.reservation.wait_seconds, granted=True)
+        return self.reservation._replace(wait_seconds=max(0.0, self.start.at - now))
 
 
 class Pacer:
@@ -57,8 +88,8 @@ class Pacer:
         self._types = StageTypes(stage, plan)
         self._reports_all = rate.concurrency is not None or rate.adaptive
         self._limited = {key for key, own in rate.keys.items() if own.concurrency is not None}
-        self._started: dict[tuple[str, bytes], tuple[str, str]] = {}  # key and worker of those to report
-        self._starts: dict[tuple[str, bytes], _Start] = {}  # of turns that have been granted and not used
+        self._started: dict[_Entry, tuple[str, str]] = {}  # key and worker of those to report
+        self._starts: dict[_Entry, _Start] = {}  # of turns that have been granted and not used
         self._reserving = asyncio.Lock()
         self._clock = ServerClock()
         self._latency_seconds = 0.0
@@ -73,71 +104,56 @@ class Pacer:
 
     async def turns(self, deliveries: Sequence[Delivery], *, again: bool = False) -> list[Reservation | Postponed]:
         """The turn of each delivery, or its postponement. `again`: they have missed their turns."""
-        try:
-            keys = [self.key_of(delivery) for delivery in deliveries]
-        except BodyElsewhere:
-            keys = [await self._key_of_claimed(delivery) for delivery in deliveries]
+        keys = await self._keys_of(deliveries)
         asked = [(key, delivery) for key, delivery in zip(keys, deliveries, strict=True) if key is not None]
         if not asked:
             return [Reservation() for _ in deliveries]
         async with self._reserving:
-            given = iter(await self._reserve(asked, again))
+            grants = await self._reserve(asked, again)
+        for grant in grants:
+            self._note(grant)
         now = self._now()
-        turns: list[Reservation | Postponed] = []
-        for key, delivery in zip(keys, deliveries, strict=True):
-            turn, start, worker = (Reservation(), _Start(now, 0.0), "") if key is None else next(given)
-            entry = delivery.edge, delivery.entry_id
-            if turn.must_queue or turn.is_postponed:
-                self._started.pop(entry, None)
-                self._starts.pop(entry, None)
-                postponed = Postponed(key=key or "") if turn.must_queue else Postponed(turn.wait_seconds, granted=True)
-                turns.append(postponed)
-                continue
-            if key is not None:
-                turn = turn._replace(wait_seconds=max(0.0, start.at - now))
-                self._starts[entry] = start
-                if self._reports_all or turn.is_probe or key in self._limited:
-                    self._started[entry] = key, worker
-            turns.append(turn)
-        return turns
+        decisions = iter([grant.decision(now) for grant in grants])
+        return [Reservation() if key is None else next(decisions) for key in keys]
 
-    async def _reserve(
-        self, asked: Sequence[tuple[str, Delivery]], again: bool
-    ) -> list[tuple[Reservation, _Start, str]]:
-        """The turn of each delivery, its start, and the worker name under which it was granted.
+    def _note(self, grant: _Grant) -> None:
+        if not grant.is_turn:
+            self._started.pop(grant.entry, None)
+            self._starts.pop(grant.entry, None)
+            return
+        self._starts[grant.entry] = grant.start
+        if self._reports_all or grant.reservation.is_probe or grant.key in self._limited:
+            self._started[grant.entry] = grant.key, grant.worker
+
+    async def _reserve(self, asked: Sequence[tuple[str, Delivery]], again: bool) -> list[_Grant]:
+        """Reserve the turn of each delivery.
 
         A reply that was slow, or lost and repeated, grants turns that have passed. Their deliveries ask again, for
         turns later by the current latency of replies; after a few attempts in vain they are postponed.
         """
-        found: dict[int, tuple[Reservation, _Start, str]] = {}
-        left = list(range(len(asked)))
+        granted: dict[_Entry, _Grant] = {}
         entries = [(delivery.edge, delivery.entry_id) for _, delivery in asked]
         missed = {entry: self._starts[entry].for_redis for entry in entries if entry in self._starts} if again else {}
+        lapsed: list[_Grant] = []
         for _ in range(_MOST_QUESTIONS):
-            worker = self._identity.worker
-            answers = await self._ask([asked[i] for i in left], worker, again=again, missed=missed)
-            found.update((i, (turn, start, worker)) for i, (turn, start) in zip(left, answers, strict=True))
-            is_lapsed = worker != self._identity.worker  # and its slots with it
-            over_at = inf if is_lapsed else self._now() - _LATE_SECONDS
-            left = [i for i in left if _starts(found[i][0]) and found[i][1].at < over_at]
-            if not left:
+            grants = await self._ask(asked, again=again, missed=missed)
+            granted.update((grant.entry, grant) for grant in grants)
+            now, worker = self._now(), self._identity.worker
+            lapsed = [grant for grant in grants if grant.has_lapsed(now, worker)]
+            if not lapsed:
                 break
-            again, missed = True, {entries[i]: found[i][1].for_redis for i in left}
-        for i in left:
-            key, delivery = asked[i]
-            self._finished.append(Finished(key, found[i][2], delivery, 0.0, Verdict.NOT_RUN))
+            again, missed = True, {grant.entry: grant.start.for_redis for grant in lapsed}
+            asked = [(grant.key, grant.delivery) for grant in lapsed]
+        for grant in lapsed:
+            self._finished.append(Finished(grant.key, grant.worker, grant.delivery, 0.0, Verdict.NOT_RUN))
             self._news.set()
-            found[i] = Reservation(_LATE_SECONDS, is_postponed=True), _Start(inf, 0.0), ""
-        return [found[i] for i in range(len(asked))]
+            granted[grant.entry] = grant._replace(reservation=Reservation(_LATE_SECONDS, is_postponed=True))
+        return [granted[entry] for entry in entries]
 
     async def _ask(
-        self,
-        asked: Sequence[tuple[str, Delivery]],
-        worker: str,
-        *,
-        again: bool,
-        missed: Mapping[tuple[str, bytes], float],
-    ) -> Iterable[tuple[Reservation, _Start]]:
+        self, asked: Sequence[tuple[str, Delivery]], *, again: bool, missed: Mapping[_Entry, float]
+    ) -> list[_Grant]:
+        worker = self._identity.worker
         is_slow = self._latency_seconds > _LATE_SECONDS / 2
         lead = min(2 * self._latency_seconds, _LONGEST_LEAD_SECONDS) if is_slow else 0.0
         sent_at, token, soon = self._now(), self._limiter.new_token(), LOCAL_WORK_SECONDS + lead
@@ -145,12 +161,15 @@ class Pacer:
             self._limiter.reserve, asked, worker=worker, soon_seconds=soon, lead_seconds=lead, again=again,
             missed=missed, token=token,
         )  # fmt: skip
-        given = await retry_until_available(reserve, what=f"pacing {self._stage.name}")
+        reservations = await retry_until_available(reserve, what=f"pacing {self._stage.name}")
         arrived_at, reserved_at = self._now(), self._limiter.reserved_at
         self._latency_seconds = arrived_at - sent_at
         self._clock.note(sent_at, arrived_at, reserved_at)
-        starts = [reserved_at + turn.wait_seconds for turn in given]
-        return [(turn, _Start(self._clock.local(at), at)) for turn, at in zip(given, starts, strict=True)]
+        starts = [reserved_at + reservation.wait_seconds for reservation in reservations]
+        return [
+            _Grant(key, delivery, reservation, _Start(self._clock.local(at), at), worker)
+            for (key, delivery), reservation, at in zip(asked, reservations, starts, strict=True)
+        ]
 
     def has_missed(self, delivery: Delivery) -> bool:
         """Whether its turn has passed. Then it must ask again: after a standstill, all of them would start at once."""
@@ -242,7 +261,13 @@ class Pacer:
             ):
                 break
 
-    def key_of(self, delivery: Delivery) -> str | None:
+    async def _keys_of(self, deliveries: Sequence[Delivery]) -> list[str | None]:
+        try:
+            return [self._key_of(delivery) for delivery in deliveries]
+        except BodyElsewhere:
+            return [await self._key_of_claimed(delivery) for delivery in deliveries]
+
+    def _key_of(self, delivery: Delivery) -> str | None:
         """The pacing key of a delivery, None if it cannot be determined. Raises BodyElsewhere."""
         by = self._rate.by
         if by is None:
@@ -259,19 +284,15 @@ class Pacer:
             return None
 
     async def _key_of_claimed(self, delivery: Delivery) -> str | None:
-        """`key_of`, also for a claimed body, which is not kept for the handler: many deliveries may be waiting."""
+        """`_key_of`, also for a claimed body, which is not kept for the handler: many deliveries may be waiting."""
         try:
-            return self.key_of(await redeem(self._claims, delivery))
+            return self._key_of(await redeem(self._claims, delivery))
         except DecodeError:
             return None
 
     @staticmethod
     def _now() -> float:
         return time.monotonic()  # not the time of the loop, which stands still while a handler blocks it
-
-
-def _starts(turn: Reservation) -> bool:
-    return not (turn.must_queue or turn.is_postponed)
 
 
 def _verdict(outcome: Outcome) -> Verdict:
