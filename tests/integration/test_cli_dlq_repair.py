@@ -281,7 +281,7 @@ def test_rm_removes_what_was_chosen(flowq: Flowq, letters: Letters) -> None:
         (("ls", "flights", "--since", "yesterday"), "--since"),
         (("ls", "flights", "--where", "dest"), "is not a condition"),
         (("retry", "flights", "--rate", "fast"), "is not a rate"),
-        (("retry", "flights", "--set", "dest"), "sets nothing"),
+        (("retry", "flights", "--set", "dest"), "is not FIELD=VALUE"),
         (("retry", "flights", "--set", "a=1", "--edit"), "cannot be combined"),
         (("retry", "flights", "--to", "lod"), 'has no stage "lod"'),
         (("retry", "flights", "--edit"), "failed; nothing was put back"),

@@ -109,7 +109,7 @@ def test_purge_asks_and_counts(flowq: Flowq, client: redis.Redis, environ: dict[
     done = flowq("purge", "scrape.parse", "-y")
 
     assert done.stdout == "3 messages removed from scrape.parse\n"
-    assert "1 message running left" in done.stderr
+    assert "1 message still running, not removed" in done.stderr
     assert " purged " in flowq("status", "scrape").stdout
     parse = json.loads(flowq("status", "scrape", "--json").stdout)["stages"]["parse"]
     assert (parse["in"], parse["purged"], parse["running"], parse["waiting"]) == (4, 3, 1, 0)

@@ -205,7 +205,7 @@ def test_a_message_that_is_too_large_is_a_bad_line_too(project: Project, url: st
 
     assert run.returncode == 2
     assert "line 3" in run.stderr
-    assert "takes at most 1,000,000" in run.stderr
+    assert "accepts at most 1,000,000" in run.stderr
     assert len(bodies(store, ">fetch")) == 2
 
 
