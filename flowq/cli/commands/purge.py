@@ -62,7 +62,7 @@ async def _purge(
     n = sum(removed.values())
     print(json_text(removed, indent=True) if json else f"{_messages(n)} removed from {target}")
     if running:
-        note(f"{_messages(running)} still running: left to their workers")
+        note(f"{_messages(running)} still running, not removed")
 
 
 def _messages(n: int) -> str:
