@@ -13,22 +13,22 @@ from pathlib import Path
 
 
 class PackageUnavailable(Exception):
-    """A step of fetching failed; the text, one line, says which and why."""
+    """A package cannot be fetched; the text, one line, says which step failed and why."""
 
 
 def from_pip(requirement: str, folder: Path) -> Path:
-    """Download the source archive of a package into a folder; nothing of it is installed or run."""
+    """Download the source archive of a package into a folder; nothing is installed or run."""
     pip = [sys.executable, "-m", "pip"] if importlib.util.find_spec("pip") else [shutil.which("pip3") or ""]
     if not pip[0]:
         raise PackageUnavailable("there is no pip; install it with: python -m ensurepip")
     name = requirement.partition("==")[0]
-    # pip asks the archive for its metadata: with --no-binary for all it would compile the tools for that, too
+    # pip reads the metadata of the archive: with --no-binary for everything it would compile the build tools, too
     _run([*pip, "download", "-q", "--no-deps", "--no-binary", name, requirement, "-d", str(folder)])
     return only(folder, "*.tar.gz")
 
 
 def from_apt(package: str, folder: Path) -> None:
-    """Unpack the newest Debian package whose name matches the expression, into a folder of yours."""
+    """Unpack the newest Debian package whose name matches the expression, into a folder."""
     for tool in ("apt-get", "apt-cache", "dpkg-deb"):
         if shutil.which(tool) is None:
             raise PackageUnavailable(f"it is a Debian package and there is no {tool}; sqlalchemy needs only pip")
@@ -36,7 +36,7 @@ def from_apt(package: str, folder: Path) -> None:
         _download(package, folder)
     except PackageUnavailable as error:
         if os.geteuid() != 0:
-            raise PackageUnavailable(f"{error}; perhaps the lists are old: sudo apt-get update") from error
+            raise PackageUnavailable(f"{error}; the package lists may be outdated: sudo apt-get update") from error
         _run(["apt-get", "-qq", "update"])
         _download(package, folder)
     _run(["dpkg-deb", "-x", str(only(folder, "*.deb")), str(folder)])
@@ -46,7 +46,7 @@ def only(folder: Path, pattern: str) -> Path:
     """The first of the files in a folder that match. Raises PackageUnavailable when there is none."""
     found = sorted(folder.glob(pattern))
     if not found:
-        raise PackageUnavailable(f"the package holds no {pattern}")
+        raise PackageUnavailable(f"the package contains no {pattern}")
     return found[0]
 
 

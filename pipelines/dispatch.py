@@ -1,6 +1,6 @@
-"""Tells airlines of late flights by signed webhook, and of cancelled ones by e-mail: `flowq run dispatch`.
+"""Sends airlines a signed webhook for flights an hour late and an e-mail for cancelled ones: `flowq run dispatch`.
 
-The receivers to try it with: `python -m examples.dispatch.receivers`. Webhooks follow the Standard Webhooks rules.
+To try it, start the receivers: `python -m examples.dispatch.receivers`. Webhooks follow the Standard Webhooks rules.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pipelines.flights import Row, rows
 
 WEBHOOKS = os.environ.get("DISPATCH_WEBHOOKS", "http://127.0.0.1:8026")
 SMTP = os.environ.get("DISPATCH_SMTP", "127.0.0.1:8025")
-# While a secret is changed there are two, separated by a space: a receiver accepts either.
+# While a secret is rotated there are two, separated by a space: a receiver accepts either.
 SECRETS = os.environ.get("DISPATCH_SECRETS", "whsec_dGhpcyBvbmUgaXMgbm90IHNlY3JldA==").split()
 LATE_MINUTES = 60
 RETRY = Retry(attempts=8, base=float(os.environ.get("DISPATCH_RETRY_SECONDS", "5")), max=86_400)
@@ -41,7 +41,7 @@ class Mail(BaseModel):
 
 
 class Delayed(BaseModel):
-    """What a receiver gets."""
+    """The body of a webhook."""
 
     type: str = "flight.delayed"
     timestamp: datetime
@@ -50,7 +50,7 @@ class Delayed(BaseModel):
 
 @resource
 async def client() -> AsyncIterator[httpx2.AsyncClient]:
-    # A receiver that redirects has failed: following it would send a signed payload to who knows whom.
+    # A receiver that redirects has failed: following it would send a signed body to an unknown host.
     async with httpx2.AsyncClient(base_url=WEBHOOKS, timeout=20, follow_redirects=False) as http:
         yield http
 
@@ -80,13 +80,13 @@ async def webhook(hook: Hook, ctx: Context, http: httpx2.AsyncClient = use(clien
     body = Delayed(timestamp=now, data=hook).model_dump_json()
     headers = {
         "content-type": "application/json",
-        "webhook-id": ctx.message_id,  # the same in every attempt: by it the receiver knows what it has had
+        "webhook-id": ctx.message_id,  # the same in every attempt, so that the receiver recognises repeats
         "webhook-timestamp": f"{now.timestamp():.0f}",
         "webhook-signature": " ".join(Webhook(secret).sign(ctx.message_id, now, body) for secret in SECRETS),
     }
     r = await http.post(f"/{hook.receiver}", content=body, headers=headers)
     if r.status_code == 410:
-        raise Reject("HTTP 410: the receiver wants no more webhooks")
+        raise Reject("HTTP 410: the receiver no longer accepts webhooks")
     if r.status_code in (429, 502, 503, 504):
         raise RetryLater(f"HTTP {r.status_code}", after=retry_after(r), hold="receiver")
     r.raise_for_status()
@@ -97,7 +97,7 @@ async def email(mail: Mail, ctx: Context, smtp: aiosmtplib.SMTP = use(mailer)) -
     message = EmailMessage()
     message["From"], message["To"], message["Subject"] = "flights@dispatch.example", mail.to, mail.subject
     message["Message-ID"] = f"<{ctx.message_id}@dispatch.example>"
-    message["Auto-Submitted"] = "auto-generated"  # so that no out-of-office note comes back
+    message["Auto-Submitted"] = "auto-generated"  # suppresses out-of-office replies
     if not smtp.is_connected:
         await smtp.connect()
     try:

@@ -1,7 +1,7 @@
 """Loads flights from CSV files into SQLite: validated, in UTC, with names instead of codes: `flowq run flights`.
 
-The data comes with `python -m examples.flights.dataset`. Some airports are missing in it: those flights end as dead
-letters. `FLIGHTS_AIRPORTS=all` knows every airport, and `flowq dlq retry flights` gives them another chance.
+`python -m examples.flights.dataset` fetches the data. Some airports are missing in it: flights to them become dead
+letters. `FLIGHTS_AIRPORTS=all` knows every airport; `flowq dlq retry flights` then runs those flights again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ NEW_YORK = ZoneInfo("America/New_York")
 
 
 class Row(BaseModel):
-    """A line of the file. Times are on the clock of New York, as 517 for 05:17; a cancelled flight has no departure."""
+    """A line of the file. Times are New York local time, 517 for 05:17; a cancelled flight has no departure."""
 
     year: int
     month: int
@@ -44,7 +44,7 @@ class Row(BaseModel):
 
     @property
     def key(self) -> str:
-        """What no two flights share: loading a file twice replaces rows by themselves."""
+        """Unique to each flight, so that loading a file twice replaces each row by itself."""
         return f"{self.year}-{self.month:02}-{self.day:02} {self.carrier}{self.flight} {self.origin}"
 
 
@@ -114,7 +114,7 @@ def database() -> str:
     return DATABASE
 
 
-rows = csv(Row, DATA / "2013-01.csv", null=("", "NA"))  # -a files=… names others
+rows = csv(Row, DATA / "2013-01.csv", null=("", "NA"))  # override with -a files=…
 
 
 @stage(inline=True)
@@ -123,7 +123,7 @@ def validate(row: Row) -> Flight | Cancelled:
     if row.dep_time is None:
         return Cancelled(key=row.key, scheduled=scheduled, **row.model_dump(include={"carrier", "origin", "dest"}))
     if row.dep_delay is None:
-        raise Reject("departed, but nobody knows with what delay")
+        raise Reject("departed, but the delay is missing")
     departed = scheduled + timedelta(minutes=row.dep_delay)
     on_the_clock = departed.astimezone(NEW_YORK)
     if (on_the_clock.hour * 100 + on_the_clock.minute) != row.dep_time % 2400:  # 2400 is midnight
@@ -176,7 +176,7 @@ def _replace(database: str, table: str, models: list[Flown] | list[Cancelled]) -
 
 
 def _utc(row: Row, clock: int) -> datetime:
-    """A time on the clock of New York; daylight saving begins and ends there in the middle of the data."""
+    """Convert New York local time; daylight saving begins and ends in the middle of the data."""
     hour, minute = divmod(clock, 100)
     return datetime(row.year, row.month, row.day, hour, minute, tzinfo=NEW_YORK).astimezone(UTC)
 

@@ -1,4 +1,4 @@
-"""Loads flights into DuckDB, which one process at a time may write to: `flowq run flights_duckdb`."""
+"""Loads flights into DuckDB, which allows one writing process at a time: `flowq run flights_duckdb`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COLUMNS = {
         plane varchar, origin varchar, dest varchar, dest_name varchar, distance integer""",
     "cancelled": "key varchar primary key, scheduled timestamptz, carrier varchar, origin varchar, dest varchar",
 }
-ONE_AT_A_TIME = threading.Lock()  # a connection is not to be used by two threads at once
+ONE_AT_A_TIME = threading.Lock()  # two threads must not use one connection at once
 
 
 @resource

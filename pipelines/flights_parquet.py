@@ -1,7 +1,7 @@
 """Writes flights to Parquet files, one for each batch: `flowq run flights_parquet`.
 
-A batch that runs again writes the same file again. But a worker that is killed may leave a file whose rows come again
-in another batch, so a reader asks for each row once: `select distinct * from 'flights/flown/*.parquet'`.
+A batch that runs again overwrites its file. But a killed worker may leave a file whose rows appear again in another
+batch, so readers remove duplicates: `select distinct * from 'flights/flown/*.parquet'`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def load_cancelled(cancelled: list[Cancelled]) -> None:
 
 
 def _write(table: str, models: list[Flown] | list[Cancelled]) -> None:
-    """Named by what is in it, and never seen half written."""
+    """Write a file named after its contents, never visible half-written."""
     rows = {model.key: model.model_dump() for model in models}
     file = FOLDER / table / f"{hashlib.blake2b(repr(sorted(rows)).encode(), digest_size=12).hexdigest()}.parquet"
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ from pipelines.flights import Cancelled, Flown, enrich, rows, validate
 
 POSTGRES = os.environ.get("FLIGHTS_POSTGRES", "postgresql:///flights")
 
-# Several workers may start at once: the lock lets one after the other look for the tables.
+# Several workers may start at once: with the lock they create the tables one after the other.
 TABLES = """
     select pg_advisory_xact_lock(2013);
     create table if not exists flown (

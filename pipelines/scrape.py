@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from flowq import Context, Pipeline, Rate, Retry, resource, source, stage, use
 from flowq.scraping import Crawler, Known, Link, Page, Scope, Web
 
-PER_SECOND = float(os.environ.get("SCRAPE_RATE", "200"))  # to each host; far fewer when it is not yours
+PER_SECOND = float(os.environ.get("SCRAPE_RATE", "200"))  # to each host; far fewer for a site that is not yours
 OTHERS = dict(host.split("=") for host in os.environ.get("SCRAPE_RATES", "").split())  # "slow.example=1 my.test=500"
 KEYS = {host: Rate(float(n), concurrency=8) for host, n in OTHERS.items()}
 RATE = Rate(PER_SECOND, by="host", concurrency=8, keys=KEYS)
@@ -20,7 +20,7 @@ DATABASE = os.environ.get("SCRAPE_DB", "scrape.db")
 
 crawler = Crawler(
     agent="flowq-scrape",  # put your own name here, and an address for complaints
-    scope=Scope(),  # the host of the start; Scope(subdomains=True, skip=("/login*",), max_depth=5) for more or less
+    scope=Scope(),  # the start host only; or, for example, Scope(subdomains=True, skip=("/login*",), max_depth=5)
     obey_robots=os.environ.get("SCRAPE_ROBOTS") != "off",
 )
 
@@ -29,7 +29,7 @@ class Doc(BaseModel):
     url: str
     title: str
     links: int
-    known: Known | None = None  # what the next crawl needs to ask only for what has changed
+    known: Known | None = None  # lets the next crawl fetch only what has changed
 
 
 @resource
@@ -41,7 +41,7 @@ async def web() -> AsyncIterator[Web]:
 @resource
 def database() -> Iterator[sqlite3.Connection]:
     with closing(sqlite3.connect(DATABASE, timeout=30, check_same_thread=False)) as db:
-        db.execute("pragma journal_mode = wal")  # several workers may write, and you may look meanwhile
+        db.execute("pragma journal_mode = wal")  # several workers may write while you read
         db.execute("create table if not exists doc (url text primary key, title text, links integer)")
         db.execute("create table if not exists known (url text primary key, page text)")
         yield db
@@ -49,16 +49,16 @@ def database() -> Iterator[sqlite3.Connection]:
 
 @resource
 def last_crawl(db: sqlite3.Connection = use(database)) -> Iterator[sqlite3.Connection]:
-    """A connection to read by, so that no read waits for a write."""
+    """A separate connection for reading, so that reads do not wait for writes."""
     with closing(sqlite3.connect(DATABASE)) as db:
         yield db
 
 
 @source
 async def seeds(url: str = "", sitemap: str = "", web: Web = use(web)) -> AsyncIterator[Link]:
-    """Where to begin. Several sites, separated by spaces, are crawled at once; a sitemap may be a robots.txt too."""
+    """The start URLs or sitemaps, separated by spaces, all crawled at once. A robots.txt can stand in for a sitemap."""
     if not url and not sitemap:
-        raise ValueError("say where to begin: -a url=https://... or -a sitemap=https://.../sitemap.xml")
+        raise ValueError("no start: set -a url=https://... or -a sitemap=https://.../sitemap.xml")
     for start in url.split():
         yield crawler.start(start)
     for start in sitemap.split():
@@ -66,7 +66,7 @@ async def seeds(url: str = "", sitemap: str = "", web: Web = use(web)) -> AsyncI
             yield link
 
 
-# Of 32 pages at once at most 8 are of one host, so that a slow one leaves room for the others.
+# At most 8 of 32 pages at once are from one host, so that a slow host leaves room for the others.
 @stage(concurrency=32, dedup="url", rate=RATE, retry=Retry(attempts=5, base=0.5), max_bytes=1_000_000)
 async def fetch(
     link: Link, ctx: Context, web: Web = use(web), db: sqlite3.Connection = use(last_crawl)
@@ -74,7 +74,7 @@ async def fetch(
     row = db.execute("select page from known where url = ?", [link.url]).fetchone()
     found = await web.fetch(link, Known.model_validate_json(row[0]) if row else None)
     if delay_seconds := await web.crawl_delay_seconds(link.url):
-        ctx.pace(delay_seconds)  # the host's own wish, over all workers
+        ctx.pace(delay_seconds)  # as the host asks, across all workers
     return found
 
 

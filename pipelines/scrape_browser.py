@@ -1,4 +1,4 @@
-"""The same crawl as scrape, through a browser, for sites that build their pages by script.
+"""The same crawl as scrape in a browser, for sites that build their pages with JavaScript.
 
 `flowq run scrape_browser -a url=https://…` needs Chromium, and `pip install 'flowq-streams[browser]'`.
 """
@@ -19,7 +19,7 @@ async def browser(web: Web = use(web)) -> AsyncIterator[Browser]:
         yield browser
 
 
-# A page in a browser takes a hundred times the memory of one that is only read.
+# A page in a browser needs a hundred times the memory of one that is only parsed.
 @stage(concurrency=4, dedup="url", rate=RATE, retry=Retry(attempts=5, base=0.5), timeout="2m")
 async def render(link: Link, ctx: Context, web: Web = use(web), browser: Browser = use(browser)) -> list[Page | Link]:
     found = await browser.fetch(link)

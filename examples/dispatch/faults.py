@@ -1,4 +1,4 @@
-"""Which fault meets which try of a notification: follows from the flights file alone, the same in every run."""
+"""Decides which attempt of a notification gets which fault: from the flights file alone, the same in every run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Fault = Literal["410", "429", "500", "lost", "451"]
 
 
 def rows_of(file: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    """The rows of a flights file, each behind the name that its notification has."""
+    """The rows of a flights file, each with the name of its notification."""
     with file.open(newline="", encoding="utf-8") as lines:
         for row in csv.DictReader(lines):
             date = "-".join([row["year"], row["month"].zfill(2), row["day"].zfill(2)])
@@ -20,7 +20,7 @@ def rows_of(file: Path) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def numbers(file: Path) -> dict[str, int]:
-    """The place of each flight in a file, from 1: where it stands first."""
+    """The number of the first row of each flight in a file, from 1."""
     places: dict[str, int] = {}
     for number, (flight, _) in enumerate(rows_of(file), 1):
         places.setdefault(flight, number)
@@ -28,10 +28,10 @@ def numbers(file: Path) -> dict[str, int]:
 
 
 def hook_faults(number: int, airline: str) -> tuple[Fault, ...]:
-    """What the first tries of a webhook meet; the next one is answered with 204.
+    """The faults of the first attempts of a webhook; the next attempt is answered with 204.
 
-    Hawaiian has shut its receiver down, Southwest throttles, US Airways fails twice; and of one webhook in twenty the
-    receiver does what it says, but its answer is lost.
+    Hawaiian has shut its receiver down, Southwest throttles, US Airways fails twice. One webhook in twenty is applied,
+    but the response is lost.
     """
     if airline == "HA":
         return ("410",)
@@ -41,7 +41,7 @@ def hook_faults(number: int, airline: str) -> tuple[Fault, ...]:
 
 
 def mail_faults(number: int) -> tuple[Fault, ...]:
-    """What the first tries of an e-mail meet: one in ten is turned away for the moment."""
+    """The faults of the first attempts of an e-mail: one in ten is deferred."""
     return ("451",) if _one_in(10, number) else ()
 
 

@@ -21,9 +21,9 @@ class Expected:
 
     rows: int = 0
     applied: set[str] = field(default_factory=set[str])  # webhooks that reach their airline
-    gone: set[str] = field(default_factory=set[str])  # webhooks that nobody wants: a dead letter each
+    gone: set[str] = field(default_factory=set[str])  # webhooks that the receiver refuses: a dead letter each
     mails: set[str] = field(default_factory=set[str])
-    repeated: int = 0  # notifications about flights of which somebody has been told
+    repeated: int = 0  # repeated notifications of the same flight
     faults: Counter[str] = field(default_factory=Counter[str])
 
     @property
@@ -33,7 +33,7 @@ class Expected:
 
     @property
     def filtered(self) -> int:
-        """Flights of which nobody has to be told."""
+        """Flights without a notification."""
         return self.rows - self.hooks - len(self.mails) - self.repeated
 
     @property
@@ -43,7 +43,7 @@ class Expected:
 
     @property
     def requests(self) -> int:
-        """What the webhook receiver counts when nothing but its own faults goes wrong."""
+        """What the webhook receiver counts if its own faults are the only ones."""
         return self.hooks + self.hook_retries
 
     def numbers(self) -> dict[str, Any]:
@@ -63,7 +63,7 @@ class Expected:
 
 
 def expected(file: Path) -> Expected:
-    """What must be sent about the flights in a file."""
+    """The notifications that must be sent for the flights in a file."""
     outcome = Expected()
     for number, (flight, row) in enumerate(rows_of(file), 1):
         outcome.rows += 1

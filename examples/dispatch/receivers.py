@@ -29,16 +29,16 @@ HTTP_PORT, SMTP_PORT = 8026, 8025
 
 @dataclass
 class Received:
-    """What has come. A webhook is applied once, however often it comes: its webhook-id tells.
+    """The notifications received. A webhook is applied once, however often it arrives: its webhook-id identifies it.
 
-    `places` are those of the flights in their file, from 1; what is in no place there meets no fault by chance.
+    `places` are the row numbers of the flights in their file, from 1; other flights get no random faults.
     """
 
     places: Mapping[str, int]
     requests: int = 0
     bad_signatures: int = 0
     applied: dict[str, str] = field(default_factory=dict[str, str])  # webhook-id -> flight
-    again: Counter[str] = field(default_factory=Counter[str])  # webhook-id of what had been applied before
+    again: Counter[str] = field(default_factory=Counter[str])  # webhook-ids that had been applied before
     mails: dict[str, str] = field(default_factory=dict[str, str])  # Message-ID -> flight
     mails_sent: int = 0
     faults: Counter[str] = field(default_factory=Counter[str])
@@ -46,7 +46,7 @@ class Received:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def hook(self, id_: str, flight: str, airline: str) -> Fault | None:
-        """Note a webhook whose signature is right, and say which fault it meets."""
+        """Record a webhook with a valid signature. Returns the fault to show."""
         with self._lock:
             self.requests += 1
             fault = self._fault(id_, hook_faults(self.places.get(flight, 0), airline))
@@ -57,13 +57,13 @@ class Received:
             return fault
 
     def forged(self) -> None:
-        """Note a webhook with a wrong signature."""
+        """Record a webhook with an invalid signature."""
         with self._lock:
             self.requests += 1
             self.bad_signatures += 1
 
     def mail(self, id_: str, flight: str) -> Fault | None:
-        """Note an e-mail, and say which fault it meets."""
+        """Record an e-mail. Returns the fault to show."""
         with self._lock:
             fault = self._fault(id_, mail_faults(self.places.get(flight, 0)))
             if fault is None:
@@ -74,7 +74,7 @@ class Received:
     def _fault(self, id_: str, faults: tuple[Fault, ...]) -> Fault | None:
         tries = self._tries[id_]
         self._tries[id_] += 1
-        # 410 is for good
+        # 410 is permanent
         fault = faults[tries] if tries < len(faults) else "410" if "410" in faults else None
         if fault:
             self.faults[fault] += 1
@@ -94,7 +94,7 @@ class Received:
 
 
 class WebhookServer(ThreadingHTTPServer):
-    """Takes webhooks at `url`/AIRLINE."""
+    """Receives webhooks at `url`/AIRLINE."""
 
     request_queue_size = 128
 
@@ -106,7 +106,7 @@ class WebhookServer(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_port}"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A sender that goes away is everyday life; anything else deserves its traceback."""
+        """Ignore senders that disconnect; print the traceback of anything else."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
@@ -130,7 +130,7 @@ class _Answer(BaseHTTPRequestHandler):
             case "429":
                 self._send(429, {"Retry-After": f"{server.retry_after_seconds:g}"})
             case "lost":
-                self.close_connection = True  # without a word
+                self.close_connection = True  # without a response
             case fault:
                 self._send(int(fault))
 
@@ -154,13 +154,13 @@ class _Mailbox:
         mail = message_from_bytes(cast("bytes", envelope.content))
         flight = str(mail["Subject"]).partition(" to ")[0]
         if self._received.mail(str(mail["Message-ID"]), flight):
-            return "451 greylisted, come again"
-        return "250 taken"
+            return "451 greylisted, try again later"
+        return "250 accepted"
 
 
 @dataclass(frozen=True)
 class Receivers:
-    """Where both listen, and what has reached them."""
+    """The addresses of both, and what they have received."""
 
     webhooks: str
     smtp: str
@@ -171,9 +171,9 @@ class Receivers:
 def receivers(
     file: Path, *, http_port: int = 0, smtp_port: int = 0, secret: str = SECRET, retry_after: float = 1
 ) -> Generator[Receivers]:
-    """Receive what is told of the flights in `file`, from threads of this process, while the block runs.
+    """Receive notifications of the flights in `file`, in threads of this process, while the block runs.
 
-    Port 0 takes a free one. `retry_after` is what 429 asks for, in seconds.
+    Port 0 is any free port. `retry_after` is the value that 429 sends, in seconds.
     """
     received = Received(numbers(file))
     with WebhookServer(received, http_port, secret, retry_after) as hooks, _mail_server(received, smtp_port) as smtp:
@@ -217,12 +217,12 @@ def _mail_server(received: Received, port: int) -> Generator[str]:
 
 
 def main() -> int:
-    """Receive until Ctrl-C, and then print what has come."""
+    """Receive until Ctrl-C, then print what was received."""
     for stop in (signal.SIGINT, signal.SIGTERM):  # shells start background jobs with SIGINT ignored
         signal.signal(stop, signal.default_int_handler)
     try:
         with receivers(flights() / month_file(1), http_port=HTTP_PORT, smtp_port=SMTP_PORT) as started:
-            print(f"webhooks at {started.webhooks}, mail at {started.smtp}; Ctrl-C prints what has come", flush=True)
+            print(f"webhooks at {started.webhooks}, mail at {started.smtp}; Ctrl-C prints the counts", flush=True)
             with contextlib.suppress(KeyboardInterrupt):
                 threading.Event().wait()
             print(json.dumps(started.received.numbers(), indent=2))

@@ -1,1 +1,1 @@
-"""The world of the flights example: where its data comes from, and what must come of it."""
+"""The flights example: its data, and an oracle for the result."""

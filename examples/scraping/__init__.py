@@ -1,1 +1,1 @@
-"""The world of the scraping example: real sites, a server with faults, an oracle."""
+"""The scraping example: real sites, a server with faults, an oracle."""

@@ -1,4 +1,4 @@
-"""Crawls a real site with all faults switched on, and compares what was stored with the oracle."""
+"""Crawls a real site with all faults enabled, and compares the stored rows with the oracle."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from examples.scraping.server import serve
 from examples.scraping.sites import Site, SiteUnavailable, site
 
 PROJECT = Path(__file__).resolve().parents[2]
-DEMO = PROJECT / ".demo"  # a project of its own, with its own Redis and its own database; made anew each time
+DEMO = PROJECT / ".demo"  # a project with its own Redis and database; recreated each time
 SERVER = "FLOWQ_REDIS_SERVER"
 STOPPED = 130  # by Ctrl-C
-DEAD_LETTERS = 3  # what `flowq run` exits with when it is done but messages are in the dead letters
+DEAD_LETTERS = 3  # exit code of `flowq run` when it is done and there are dead letters
 
 
 def main() -> int:
@@ -43,7 +43,7 @@ def main() -> int:
 
 
 def _small_site() -> Site:
-    """The smallest of the sites where its package can be had, else the one that needs only pip."""
+    """The smallest site if its package is available, else the one that needs only pip."""
     with contextlib.suppress(SiteUnavailable):
         return site("sphinx")
     return site("sqlalchemy")
@@ -57,7 +57,7 @@ def _prepare() -> None:
 
 
 def _run(url: str) -> int:
-    """What a user would type, on this terminal, with no settings of theirs but where redis-server is."""
+    """Run what a user would type, on this terminal, with no user settings except the path of redis-server."""
     settings = [name for name in os.environ if name.startswith(("FLOWQ_", "SCRAPE_", "REDIS_"))]
     ours = {name: value for name, value in os.environ.items() if name not in settings or name == SERVER}
     with subprocess.Popen(
@@ -69,7 +69,7 @@ def _run(url: str) -> int:
             try:
                 return run.wait()
             except KeyboardInterrupt:
-                continue  # the run got it too, and is finishing its work
+                continue  # the run has received it too, and is finishing its work
 
 
 def _compare(outcome: Expected) -> int:

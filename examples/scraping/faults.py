@@ -1,4 +1,4 @@
-"""Decides, by the path alone, which faults the site server shows before a page is served."""
+"""Decides by the path alone which faults the site server shows before it serves a page."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ class FaultPlan:
 
     `429` answers the first request of every 17th path, `503` the first two of every 23rd; a path that is
     both gets one of each. One page each is `slow` once, `cut` in the middle of its first body, and a redirect
-    `loop` for ever. Which paths these are follows from the CRC-32 of the path, so that whoever knows the site
-    can predict them.
+    `loop` for ever. The CRC-32 of a path decides, so that the faults of a site are predictable.
 
     >>> plan = FaultPlan(["429", "503"], pages=[])
     >>> [plan.faults_of(path) for path in ("/17.html", "/18.html", "/4.html", "/1.html")]
@@ -35,17 +34,17 @@ class FaultPlan:
 
     @classmethod
     def of(cls, site: Site, kinds: Iterable[Fault]) -> Self:
-        """The plan for a site, whose start page is never the slow one, the cut one or the loop."""
+        """The plan for a site. Its start page is never slow, cut or a loop."""
         return cls(kinds, (page for page in site.pages() if page != site.start))
 
     def faults_of(self, path: str) -> tuple[Fault, ...]:
-        """What the first requests of a path meet, in this order; later requests get the page itself."""
+        """The faults of the first requests of a path, in order; later requests get the page."""
         single = self._single.get(path)
         faults = [single] if single else _throttled(path)
         return tuple(fault for fault in faults if fault in self._kinds)
 
     def fault(self, path: str, hit: int) -> Fault | None:
-        """What request number `hit` of a path, counted from 0, meets."""
+        """The fault of request number `hit` of a path, counted from 0."""
         faults = self.faults_of(path)
         if faults == ("loop",):
             return "loop"
@@ -57,7 +56,7 @@ def _checksum(path: str) -> int:
 
 
 def _throttled(path: str) -> list[Fault]:
-    """When a path is in both classes, its first request is 429's, which leaves 503 only the second."""
+    """A path in both classes gets 429 first, then one 503."""
     faults: list[Fault] = []
     if _checksum(path) % 17 == 0:
         faults.append("429")

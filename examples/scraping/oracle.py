@@ -1,4 +1,4 @@
-"""Computes what a crawl of a site must find, with the standard library alone, by walking its files."""
+"""Computes what a crawl of a site must find by walking its files, with the standard library alone."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from examples.scraping.sites import Site, SiteUnavailable, is_html, site
 class Expected:
     """The outcome of a crawl, by URL.
 
-    A page that leaves an `<a>` open is in `unclosed` too: a browser, and a parser like one, repeats that link
-    in the elements that follow, so that the count of its links here is only the least that is right.
+    A page that leaves an `<a>` open is in `unclosed` too: browsers and HTML5 parsers repeat that link in the elements
+    that follow, so the count of its links here is only a minimum.
     """
 
     pages: dict[str, int] = field(default_factory=dict[str, int])  # the rows to be stored: URL -> hrefs
     broken: set[str] = field(default_factory=set[str])  # 404: a dead letter each
-    looped: set[str] = field(default_factory=set[str])  # where a circle of redirects closes: a dead letter each
+    looped: set[str] = field(default_factory=set[str])  # where a redirect loop closes: a dead letter each
     other: set[str] = field(default_factory=set[str])  # fetched, but not HTML: filtered
-    blocked: set[str] = field(default_factory=set[str])  # robots.txt says no: filtered, never asked for
+    blocked: set[str] = field(default_factory=set[str])  # forbidden by robots.txt: filtered, never requested
     unclosed: set[str] = field(default_factory=set[str])
-    unique: int = 0  # different URLs met, the start page included: what enters the fetching stage
-    followed: int = 0  # links and redirects that lead to the same host, each time they occur
+    unique: int = 0  # distinct URLs found, including the start page: what enters the fetching stage
+    followed: int = 0  # links and redirects to the same host, each time they occur
     redirects: int = 0
     faults: Counter[str] = field(default_factory=Counter[str])
 
@@ -45,12 +45,12 @@ class Expected:
 
     @property
     def links(self) -> int:
-        """The hrefs on all pages together."""
+        """The total number of hrefs on all pages."""
         return sum(self.pages.values())
 
     @property
     def duplicates(self) -> int:
-        """Links whose URL was known already. No link brought the start page itself: it is one of `unique`."""
+        """Links whose URL was already known. `unique` includes the start page, to which no link was followed."""
         return self.followed - (self.unique - 1)
 
     @property
@@ -65,7 +65,7 @@ class Expected:
 
     @property
     def requests(self) -> int:
-        """What the server counts when nothing but its own faults goes wrong. It does not count its circle."""
+        """What the server counts if its own faults are the only ones. It does not count its redirect loop."""
         return self.unique - len(self.blocked) - len(CIRCLE) * len(self.looped) + self.retries
 
     def numbers(self) -> dict[str, Any]:
@@ -89,7 +89,7 @@ class Expected:
         }
 
     def differences(self, stored: Mapping[str, int]) -> list[str]:
-        """What is wrong with the rows of a crawl (URL -> links), a line each: none when all is well."""
+        """The errors in the rows of a crawl (URL -> links), one line each; empty if everything is correct."""
         found = [f"missing: {url}" for url in sorted(self.pages.keys() - stored.keys())]
         found += [f"not expected: {url}" for url in sorted(stored.keys() - self.pages.keys())]
         for url in sorted(self.pages.keys() & stored.keys()):
@@ -104,8 +104,8 @@ def expected(
 ) -> Expected:
     """Walk a site from its start page as a crawler would, without a network.
 
-    `url` is any address on the server, `faults` are the kinds that it shows, `robots` is the text of its
-    robots.txt (None: the site's own, if it has one).
+    `url` is any URL on the server, `faults` are the kinds that it shows, `robots` is the text of its robots.txt (None:
+    the site's own, if it has one).
     """
     own = pages.root / "robots.txt"
     if robots is None:
@@ -130,7 +130,7 @@ def expected(
 
 
 class _Walk:
-    """Looks up one URL after the other, and notes what becomes of it."""
+    """Visits one URL after another and records the outcome."""
 
     def __init__(self, pages: Site, plan: FaultPlan) -> None:
         self.outcome = Expected()
@@ -139,7 +139,7 @@ class _Walk:
         self._asked: set[str] = set()
 
     def visit(self, url: str) -> list[str]:
-        """Note what a request for the URL leads to; the links to be followed from there, or the one redirect."""
+        """Record the outcome of a request. Returns the links to follow from there, or the redirect."""
         path = unquote(urlsplit(url).path)
         file = self._root / path.lstrip("/")
         if path == CIRCLE[1]:
@@ -215,14 +215,14 @@ def _absolute(base: str, href: str) -> str | None:
     try:
         url = urldefrag(urljoin(base, href.strip().replace("\\", "/"))).url
         return quote(url, safe="%/:?&=+,;~!$'()*@[]") if urlsplit(url).scheme in ("http", "https") else None
-    except ValueError:  # such as http://[ : a link that leads nowhere
+    except ValueError:  # such as http://[
         return None
 
 
 def _decoded(body: bytes) -> str:
     declared = re.search(rb"<meta[^>]+charset\s*=\s*[\"']?([\w-]+)", body[:4096], re.IGNORECASE)
     encoding = declared[1].decode().lower() if declared else "utf-8"
-    # by the encoding standard of the web, pages that say Latin-1 mean Windows-1252
+    # by the WHATWG encoding standard, Latin-1 means Windows-1252
     return body.decode("cp1252" if encoding in ("iso-8859-1", "latin-1") else encoding, errors="replace")
 
 

@@ -1,7 +1,7 @@
-"""Over 4,231 real robots.txt: what flowq.scraping makes of them, beside a port of Google's parser.
+"""Compares flowq.scraping with a port of Google's parser on 4,231 real robots.txt files.
 
-The files ship in the source archive of Protego. `python -m examples.scraping.robots_files` compares all of them, which
-takes a minute, and prints each URL of which the two think differently.
+The files ship in the source archive of Protego. `python -m examples.scraping.robots_files` compares all of them, in
+a minute, and prints each URL on which the two disagree.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from flowq.scraping import Rules, normal_url
 
 PROTEGO = "protego==0.7.0"
 AGENT = "flowq-scrape"
-MOST_URLS = 12  # of one file
+MOST_URLS = 12  # per file
 _RULE = re.compile(rb"^\s*(?:dis)?allow\s*:\s*(/\S*)", re.IGNORECASE | re.MULTILINE)
 _CACHE = Path(__file__).parents[2] / ".robots"
 
 EXPLAINED = {
-    # To us, and to Protego, Crawl-delay ends the lines that say whom a group is for; to Google it is not there, so that
-    # "User-agent: *, Crawl-delay: 9, User-agent: X, Disallow: /" forbids everything to everybody.
+    # For flowq and Protego, Crawl-delay ends the User-agent lines of a group; Google ignores it, so that
+    # "User-agent: *, Crawl-delay: 9, User-agent: X, Disallow: /" forbids everything for all agents.
     "bitbucket.org": "Crawl-delay ends the head of a group",
     "www.congress.gov": "Crawl-delay ends the head of a group",
     "www.khaleejtimes.com": "Crawl-delay ends the head of a group",
     "www.monstersandcritics.com": "Crawl-delay ends the head of a group",
-    "www.cancerresearchuk.org": "to Google, a folder whose index.htm is allowed is allowed itself",
-    "www.turktelekom.com.tr": "a rule that is broken over two lines counts here, and not there",
-    # RFC 9309, 2.2.2: what a URL must encode is encoded before the two are compared, such as "[" and "|".
+    "www.cancerresearchuk.org": "Google allows a folder whose index.htm is allowed",
+    "www.turktelekom.com.tr": "a rule that is split over two lines counts here, but not there",
+    # RFC 9309, 2.2.2: characters that URLs must encode, such as "[" and "|", are encoded before the comparison.
     **dict.fromkeys(
         (
             *("www.campaignmonitor.com", "www.cdiscount.com", "www.harveynorman.com.au", "www.hindustantimes.com"),
             *("www.homedepot.com", "www.hottopic.com", "www.rushlimbaugh.com", "www.target.com"),
             "www.thestudentroom.co.uk",
         ),
-        "to Google, a rule with characters that no URL has is for no URL",
+        "for Google, a rule with characters that no URL contains matches no URL",
     ),
 }
 """Why the two differ, by file."""
@@ -48,7 +48,7 @@ EXPLAINED = {
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One URL of which two implementations think differently."""
+    """One URL on which the two implementations disagree."""
 
     file: str
     url: str
@@ -60,7 +60,7 @@ class Difference:
 
 
 def robots_files() -> list[Path]:
-    """The files, each named after its host; fetched at the first call. Raises PackageUnavailable."""
+    """The files, each named after its host; fetched by the first call. Raises PackageUnavailable."""
     if not _CACHE.is_dir():
         with tempfile.TemporaryDirectory(prefix="robots-", dir=_CACHE.parent) as scratch:
             files = Path(scratch) / "files"
@@ -76,7 +76,7 @@ def robots_files() -> list[Path]:
 
 
 def differences(file: Path, *, most_urls: int = MOST_URLS) -> Iterator[Difference]:
-    """Where the two differ: the start page, and the paths that the rules of the file name."""
+    """The differences for the start page and for the paths in the rules of the file."""
     from gpyrobotstxt import robots_cc  # pyright: ignore[reportMissingTypeStubs]
 
     second: Any = robots_cc
@@ -90,7 +90,7 @@ def differences(file: Path, *, most_urls: int = MOST_URLS) -> Iterator[Differenc
             continue
         try:
             theirs = bool(second.RobotsMatcher().one_agent_allowed_by_robots(body, AGENT, url))
-        except TypeError:  # it breaks on lines without a colon
+        except TypeError:  # it fails on lines without a colon
             return
         ours = rules.allow(url, agent=AGENT)
         if ours != theirs:

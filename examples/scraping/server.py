@@ -1,4 +1,4 @@
-"""Serves one documentation site on 127.0.0.1 with seeded faults, and counts what was asked of it."""
+"""Serves one documentation site on 127.0.0.1 with seeded faults, and counts its requests."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CIRCLE = "/__loop__/a", "/__loop__/b"
 
 
 class Stats(TypedDict):
-    """What a server was asked for. Neither `/robots.txt` nor `/__stats__` is among the requests."""
+    """The requests of a server, not including `/robots.txt` and `/__stats__`."""
 
     requests: int
     paths: dict[str, int]
@@ -40,7 +40,7 @@ class Stats(TypedDict):
 class SiteServer(ThreadingHTTPServer):
     """One site on one port. `url` is the address of its start page, `origin` that of the server."""
 
-    daemon_threads = False  # closing waits for the answers under way
+    daemon_threads = False  # closing waits for responses in progress
     request_queue_size = 128
 
     def __init__(
@@ -77,7 +77,7 @@ class SiteServer(ThreadingHTTPServer):
         self._connections: set[socket.socket] = set()
 
     def note(self, path: str) -> Fault | None:
-        """Count a request and return the fault that it meets."""
+        """Count a request. Returns the fault to show."""
         with self._lock:
             if path == "/robots.txt":
                 self._robots_requests += 1
@@ -95,7 +95,7 @@ class SiteServer(ThreadingHTTPServer):
             return fault
 
     def stats(self) -> Stats:
-        """The counts up to now, the same as `/__stats__` answers in JSON."""
+        """The current counts, as `/__stats__` returns them in JSON."""
         with self._lock:
             times = {path: list(stamps) for path, stamps in self._times.items()}
             return Stats(
@@ -116,13 +116,13 @@ class SiteServer(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def hang_up(self) -> None:
-        """End the idle keep-alive connections: each has a thread that waits for one more request."""
+        """Close idle keep-alive connections: each has a thread that waits for another request."""
         for connection in list(self._connections):
             with contextlib.suppress(OSError):  # the client was faster
                 connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that goes away is everyday life; anything else deserves its traceback."""
+        """Ignore clients that disconnect; print the traceback of anything else."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
@@ -165,7 +165,7 @@ class _Answer(BaseHTTPRequestHandler):
                 self._send_file()
 
     def _retry_after(self, path: str) -> str:
-        """Seconds, or for every fifth path the other form that HTTP allows: a date, if they are whole seconds."""
+        """Whole seconds are sent as a date for every fifth path: HTTP allows both forms."""
         seconds = self.host.retry_after_seconds
         if seconds % 1 or crc32(path.encode()) % 5:
             return f"{seconds:g}"
@@ -183,7 +183,7 @@ class _Answer(BaseHTTPRequestHandler):
         if not (inside and file.is_file()):
             self._send(404, b"not found\n")
             return
-        # no charset, as with most servers: it is the page that says how it is encoded
+        # no charset, as with most servers: the page itself declares its encoding
         kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
         self._send(200, file.read_bytes(), kind, cut=cut)
 
@@ -243,10 +243,11 @@ def serve(
 ) -> Generator[SiteServer]:
     """Serve a site from threads of this process while the block runs.
 
-    `port` 0 takes a free one. `faults` are the kinds of FaultPlan to show: `retry_after` is what 429 and 503
-    ask for, `slow` how long the slow page takes, both in seconds. `robots` is the text of `/robots.txt`, or a
-    status to answer it with; None serves the file of the site, if it has one. For `closed` seconds, from
-    the first request on that comes after `closed_after` others, every page is answered with 429.
+    `port` 0 is any free port. `faults` are the kinds of FaultPlan to show: `retry_after` is the value that 429 and 503
+    send, `slow` is how long the slow page takes, both in seconds. `robots` is the text of `/robots.txt` or its status;
+    None serves the site's own file, if it has one. After the first `closed_after` requests every page is
+    answered with 429 for `closed` seconds. `drip` is the delay after each byte
+    in seconds, except on the start page.
     """
     server = SiteServer(
         pages,
@@ -271,7 +272,7 @@ def serve(
 
 
 def robots_txt(disallow: Sequence[str], crawl_delay: float | None = None) -> str:
-    """The text of a robots.txt that keeps everybody away from the paths that begin so.
+    """The text of a robots.txt that forbids these path prefixes for all agents.
 
     >>> print(robots_txt(["/release"], crawl_delay=0.5), end="")
     User-agent: *
@@ -283,7 +284,7 @@ def robots_txt(disallow: Sequence[str], crawl_delay: float | None = None) -> str
 
 
 def site_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options that say which site is served and how; the oracle takes the same."""
+    """Add the options that select the site and its faults; server and oracle share them."""
     kinds = ",".join(ALL)
     parser.add_argument("site", help=f"{', '.join(NAMES)}, or the path (with a slash in it) of a folder")
     parser.add_argument("--faults", type=_fault_list, default=(), help=f"off, all, or some of {kinds}")
@@ -303,10 +304,10 @@ def main() -> int:
     """Serve the site named on the command line until Ctrl-C; the first line printed is the URL to crawl."""
     parser = argparse.ArgumentParser(prog="python -m examples.scraping.server", description=__doc__)
     site_arguments(parser)
-    parser.add_argument("--port", type=int, default=0, help="default: a free one")
-    parser.add_argument("--retry-after", type=int, default=1, help="seconds that 429 and 503 ask for")
-    parser.add_argument("--slow", type=float, default=2.0, help="seconds that the slow page takes")
-    parser.add_argument("--crawl-delay", type=float, help="seconds, for robots.txt")
+    parser.add_argument("--port", type=int, default=0, help="default: any free port")
+    parser.add_argument("--retry-after", type=int, default=1, help="value of Retry-After of 429 and 503, in seconds")
+    parser.add_argument("--slow", type=float, default=2.0, help="duration of the slow page, in seconds")
+    parser.add_argument("--crawl-delay", type=float, help="Crawl-delay in robots.txt, in seconds")
     options = parser.parse_args()
     ruled = options.disallow or options.crawl_delay is not None
     for stop in (signal.SIGINT, signal.SIGTERM):  # shells start background jobs with SIGINT ignored

@@ -1,4 +1,4 @@
-"""Fetches real documentation sites out of packages into a cache folder, ready to be served."""
+"""Fetches real documentation sites from packages into a cache folder."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ SQLALCHEMY = "SQLAlchemy==2.1.9"
 
 
 class SiteUnavailable(Exception):
-    """A site is neither in the cache nor to be had; the text, one line, says why and what to do."""
+    """A site is neither in the cache nor available; the text, one line, says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A folder of static pages. `start` is the path, from `root`, of the page that a crawl begins with."""
+    """A folder of static pages. `start` is the path of the start page, from `root`."""
 
     name: str
     root: Path
@@ -37,7 +37,7 @@ class Site:
 
 
 def made_site(folder: Path, pages: int) -> Site:
-    """A site of so many small pages, made in a folder: the first links to all the others, and they link back."""
+    """Create a site of `pages` small pages in a folder: the first links to all others, and they link back."""
     folder.mkdir()
     others = [f"page{n}.html" for n in range(1, pages)]
     links = "".join(f"<a href={name}>{name}</a>" for name in others)
@@ -48,16 +48,16 @@ def made_site(folder: Path, pages: int) -> Site:
 
 
 def is_html(path: str) -> bool:
-    """Whether the name of a file says that it is a page."""
+    """Whether a file is a page, by its name."""
     return path.lower().endswith((".html", ".htm"))
 
 
 def site(name: str) -> Site:
-    """The site of that name, fetched at the first call (2 to 11 MB) and kept in `$FLOWQ_SITES` or `.sites`.
+    """The site of that name, fetched by the first call (2 to 11 MB) and kept in `$FLOWQ_SITES` or `.sites`.
 
-    `sqlalchemy` comes from the Python package index and needs pip alone. `postgresql`, `sphinx` and `sqlite`
+    `sqlalchemy` comes from the Python package index and needs only pip. `postgresql`, `sphinx` and `sqlite`
     are Debian packages and need `apt-get` and `dpkg-deb`, but neither root nor an installation. A name with a
-    slash in it is a folder of your own.
+    slash is a folder of your own.
 
     Raises SiteUnavailable when there is no such site or it cannot be fetched.
     """
@@ -102,7 +102,7 @@ def _fetch(name: str, scratch: Path) -> Path:
 
 def _publish(pages: Path, folder: Path) -> None:
     for file in pages.rglob("*"):
-        if file.is_symlink():  # into other packages, which are there on some machines only
+        if file.is_symlink():  # into other packages, which only some machines have
             file.unlink()
     try:
         pages.rename(folder)

@@ -1,4 +1,4 @@
-"""Records docs/walkthrough.md: runs every command in it against a small real crawl and writes down what it printed."""
+"""Records docs/walkthrough.md: runs every command in it against a small real crawl and records the output."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "walkthrough.md"
 COLUMNS, LINES = 100, 26
 LONGEST_SECONDS = 60.0
-DEAD_LETTERS = 3  # what `flowq run` exits with when messages have died
+DEAD_LETTERS = 3  # exit code of `flowq run` when there are dead letters
 
 
 @dataclass
 class Recorder:
-    """A project folder in which commands are run as a person types them, and the page that grows of it."""
+    """A project folder in which commands run as a user types them, and the page with their output."""
 
     folder: Path
     page: list[str] = field(default_factory=list[str])
 
     @property
     def environ(self) -> Mapping[str, str]:
-        """The variables of a user who has set none for flowq, and has `flowq` on the path."""
+        """The environment of a user who has set no variables for flowq and has `flowq` on PATH."""
         theirs = {k: v for k, v in os.environ.items() if not k.startswith(("FLOWQ_", "REDIS_", "SCRAPE_", "NO_COLOR"))}
         path = f"{Path(sys.executable).parent}:{theirs['PATH']}"
         return theirs | {"PATH": path, "COLUMNS": str(COLUMNS), "PYTHONPATH": str(ROOT), "SCRAPE_RATE": "12"}
@@ -45,7 +45,7 @@ class Recorder:
         self.page.append(text)
 
     def run(self, command: str, *, exit_code: int = 0) -> str:
-        """Run a command line to its end and add it with its output, which is returned."""
+        """Run a command and add it with its output. Returns the output."""
         done = subprocess.run(
             command, shell=True, cwd=self.folder, env=self.environ, text=True, timeout=LONGEST_SECONDS,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
@@ -55,18 +55,18 @@ class Recorder:
         return done.stdout
 
     def quietly(self, command: str) -> str:
-        """The output of a command that is not shown."""
+        """Run a command without adding it. Returns its output."""
         done = subprocess.run(
             command, shell=True, cwd=self.folder, env=self.environ, text=True, check=True, stdout=subprocess.PIPE
         )
         return done.stdout
 
     def start(self, command: str) -> Background:
-        """Start a command line that goes on while others are run."""
+        """Start a command that continues while others run."""
         return Background(self, command)
 
     def screen(self, command: str, shows: Callable[[str], object], *, keys: str = "") -> None:
-        """Run a command on a terminal and add what stands there once it shows what it should, then press `keys`."""
+        """Run a command on a terminal, add the screen once `shows` accepts it, then press `keys`."""
         with Terminal(command.split(), self.folder, dict(self.environ), columns=COLUMNS, lines=LINES) as terminal:
             self._add(command, terminal.wait_for(shows, seconds=LONGEST_SECONDS))
             terminal.press(keys)
@@ -79,7 +79,7 @@ class Recorder:
 
 
 class Background:
-    """A command that runs while others do."""
+    """A command in the background."""
 
     def __init__(self, recorder: Recorder, command: str) -> None:
         self._recorder = recorder
@@ -98,7 +98,7 @@ class Background:
             time.sleep(0.05)
 
     def end(self, *, exit_code: int = 0) -> None:
-        """Wait for its end and add it with all that it has printed."""
+        """Wait for its end and add it with its output."""
         code = self._popen.wait(LONGEST_SECONDS)
         text = self._output.read_text()
         self._recorder._add(self._command, text)  # pyright: ignore[reportPrivateUsage]
@@ -108,7 +108,7 @@ class Background:
 def record(recorder: Recorder, pages: Site) -> None:
     """The walk."""
     say, run = recorder.say, recorder.run
-    say("## Before it runs\n\nNothing is running yet, and no Redis is installed: flowq brings one when it is needed.")
+    say("## Before it runs\n\nNothing is running yet, and no Redis is installed: flowq starts its own when needed.")
     run("flowq ls")
     run("flowq check scrape")
     run("flowq graph scrape")
@@ -117,7 +117,7 @@ def record(recorder: Recorder, pages: Site) -> None:
         _while_it_runs(recorder, url)
     with serve(pages, port=port):
         _afterwards(recorder)
-    say("## What applies here")
+    say("## Settings, and what your Redis may lose")
     run("flowq config scrape --origin")
     run("flowq doctor")
 
@@ -128,49 +128,49 @@ def _while_it_runs(recorder: Recorder, url: str) -> None:
     crawl.is_under_way()
     say(
         "## While it runs\n\nIn one terminal `flowq run scrape` crawls a site that answers some requests with 429 and "
-        "503, cuts others off, and sends one page round in a circle. In another:"
+        "503, cuts others off, and redirects one page in a loop. In another:"
     )
     run("flowq status scrape")
-    say("The same on the whole screen, painted every second, with keys to sort, to see the dead letters, and to quit:")
+    say("The same on the full screen, refreshed every second, with keys to sort, show dead letters, and quit:")
     recorder.screen(
         "flowq top scrape", lambda text: "running longest" in text and text.endswith("dead letters"), keys="q"
     )
-    say("And on the graph (on a terminal it is drawn again every second):")
+    say("And on the graph (on a terminal it is refreshed every second):")
     run("flowq graph scrape --live | cat")
-    say("What is on an edge can be looked at without taking it:")
+    say("Look at the messages on an edge without consuming them:")
     run("flowq peek scrape.fetch -n 2")
-    say("Somebody has to look at the site first. What runs finishes, everything else waits:")
+    say("Pause while you look into the site. Running messages finish, everything else waits:")
     run("flowq pause scrape")
     run("flowq status scrape")
     run("flowq resume scrape")
-    say("## How it ends\n\nWhat the first terminal has said by then. `$?` is 3: there is a dead letter.")
+    say("## How it ends\n\nThe output of the first terminal. The exit code is 3: there is a dead letter.")
     crawl.end(exit_code=DEAD_LETTERS)
 
 
 def _afterwards(recorder: Recorder) -> None:
     say, run = recorder.say, recorder.run
-    say("## What died\n\nNobody is running any more. What died is still there, with everything that is known about it:")
+    say("## What died\n\nNo worker is running. The dead letter is still there, with everything that is known about it:")
     run("flowq dlq ls scrape")
     run("flowq dlq show scrape 1")
     say("Where it came from:")
     letter = json.loads(recorder.quietly("flowq dlq show scrape 1 --json"))
     run(f"flowq trace scrape {letter['message_id']}")
-    say("The site has been repaired meanwhile. One stage can be tried on a message of one's own, without any Redis:")
+    say("The site has been repaired meanwhile. Try single stages on a message of your own, without any Redis:")
     page = letter["message"]["via"][0]  # the page that was redirected
     link = f"""'{{"url": "{page}"}}'"""
     run(f"echo {link} | flowq try scrape.fetch | flowq try scrape.parse | tail -n 3")
-    say("So the message can go back to where it came from, with the URL that it began with, and the next run takes it:")
+    say("So put the message back where it came from, with its original URL, and the next run handles it:")
     run("flowq dlq retry scrape --dry-run")
     run(f"flowq dlq retry scrape --set url={page} --set 'via=[]'")
     run("flowq status scrape")
     run("flowq run scrape --stage fetch,parse,store --drain")
-    say("## One more page\n\nMessages can be pushed by hand. They are checked against the type that the stage takes:")
+    say("## One more page\n\nMessages can be pushed by hand. They are checked against the type that the stage accepts:")
     run(f"flowq push scrape {link}")
     run("""flowq push scrape '{"uri": "http://127.0.0.1/"}'""", exit_code=2)
 
 
 def main() -> int:
-    """Record the page anew."""
+    """Record the page again."""
     with tempfile.TemporaryDirectory() as folder:
         project = Path(folder) / "project"
         (project / "pipelines").mkdir(parents=True)
@@ -178,8 +178,8 @@ def main() -> int:
         recorder = Recorder(project)
         recorder.say(
             "# A walk through the terminal\n\n"
-            "Every command on this page was run, one after the other, and below it stands what it printed: "
-            "`make walkthrough` records it anew. Only paths are shortened. "
+            "Every command on this page was run in this order, and is followed by its output: "
+            "`make walkthrough` records it again. Only paths are shortened. "
             "The pipeline is [`pipelines/scrape.py`](../pipelines/scrape.py)."
         )
         record(recorder, site("sqlalchemy"))
