@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -15,6 +15,7 @@ from flowq.broker.flow_control.backpressure import Backpressure
 from flowq.broker.message_ids import MessageIds
 from flowq.broker.open import SharedBroker, open_broker
 from flowq.broker.publishing import Publishing
+from flowq.broker.records import Published
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.chunks import chunks
 from flowq.delivery.durations import seconds
@@ -42,6 +43,20 @@ class Pushed:
 
     appended: int
     duplicates: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """Messages that are appended to an edge together or not at all: sent again with the same token, only once.
+
+    `waits`: while the edge is full. Otherwise the call fails.
+    """
+
+    edge: EdgePlan
+    outputs: Sequence[Output]
+    token: str
+    delay_seconds: float
+    waits: bool
 
 
 class Publisher:
@@ -127,7 +142,7 @@ class Publisher:
         edge = self._inlet(stage)
         message_id = self._ids.next().decode() if id is None else _word(id)
         output = self._encode(edge, message, message_id.encode())
-        await self._publish(edge, [output], f"push:{edge.name}:{message_id}", seconds(delay), wait)
+        await self._publish(_Call(edge, [output], f"push:{edge.name}:{message_id}", seconds(delay), wait))
         return message_id
 
     async def push_many(
@@ -154,7 +169,7 @@ class Publisher:
             for outputs in chunks((self._encode(edge, message, next_id()) for message in messages), most_bytes):
                 # With the number of messages, so that a different call is not mistaken for a repeated one.
                 token = f"{call}:{pushed.appended + pushed.duplicates}+{len(outputs)}"
-                more = await self._publish(edge, outputs, token, delay_seconds, wait)
+                more = await self._publish(_Call(edge, outputs, token, delay_seconds, wait))
                 pushed = Pushed(pushed.appended + more.appended, pushed.duplicates + more.duplicates)
         except FlowqError as error:
             error.stored, error.duplicates = error.stored + pushed.appended + pushed.duplicates, pushed.duplicates
@@ -177,79 +192,72 @@ class Publisher:
             inlet = self._inlets[edge.name] = Outlet(self._plan, edge.name)
         return entering(inlet.target_for(message), message, message_id)
 
-    async def _publish(
-        self, edge: EdgePlan, outputs: Sequence[Output], token: str, delay_seconds: float, wait: bool
-    ) -> Pushed:
-        backpressure = self._backpressure_of(edge)
-        seen_ms = self._plan.stage(edge.target).seen_ms
-        claims, tries, n_pauses = self._claims, 0, 0
-        if claims is not None and edge.maxsize and not wait:  # write no files for messages that will be refused
-            self._refuse_if_full(edge, (await Edges(self._opened).outstanding([edge.name]))[edge.name])
+    async def _publish(self, call: _Call) -> Pushed:
+        edge, claims, n_pauses = call.edge, self._claims, 0
+        if claims is not None and edge.maxsize and not call.waits:  # write no files for messages that will be refused
+            _refuse_if_full(edge, (await Edges(self._opened).outstanding([edge.name]))[edge.name])
         while True:
-            if not tries:  # otherwise it may be stored already, which only another attempt can show
-                await self._until_light(edge, backpressure, wait)
+            await self._until_light(call)
+            call, published = await self._attempt(call)
+            if published.full_at is None:
+                n_bytes = sum([len(output.body) for output in call.outputs])
+                self._backpressure_of(edge).sent(n_bytes, handled=len(call.outputs))
+                return Pushed(published.appended, published.duplicates)
+            if not call.waits:
+                if claims is not None:
+                    await claims.withdraw(call.outputs)
+                _refuse_if_full(edge, published.full_at)
+            n_pauses += 1
+            await asyncio.sleep(_FULL_PAUSE_SECONDS)
+            if claims is not None:
+                await claims.refresh(call.outputs, n_pauses=n_pauses)
+
+    async def _attempt(self, call: _Call) -> tuple[_Call, Published]:
+        """Send a call until Redis replies, five times at most. Returns it with its large bodies in the claim store."""
+        edge, tries, publishing = call.edge, 0, Publishing(self._opened)
+        seen_ms = self._plan.stage(edge.target).seen_ms
+        while True:
             try:
-                if claims is not None:  # a retry writes no body twice: references are left alone
-                    outputs = await claims.deposit(outputs)
-                published = await Publishing(self._opened).publish(
+                if self._claims is not None:  # a retry writes no body twice: references are left alone
+                    call = replace(call, outputs=await self._claims.deposit(call.outputs))
+                return call, await publishing.publish(
                     edge.name,
-                    outputs,
+                    call.outputs,
                     deduplicated_by=edge.target if seen_ms else None,
                     seen_ms=seen_ms,
-                    token=token,
+                    token=call.token,
                     maxsize=edge.maxsize,
-                    delay_ms=round(delay_seconds * 1000),
+                    delay_ms=round(call.delay_seconds * 1000),
                 )
             except BrokerUnavailable as error:
                 tries += 1
                 if tries == _TRIES:
                     # Redis may have stored it and lost the replies: then nothing may be sent again under a new token.
-                    if isinstance(error, RequestCutOff) and not await Publishing(self._opened).was_published(token):
-                        await self._publish_others(edge, outputs, token, delay_seconds, wait, error)
+                    if isinstance(error, RequestCutOff) and not await publishing.was_published(call.token):
+                        await self._publish_others(call, error)
                     raise
-                await asyncio.sleep(0.1 * 2**tries)
-                continue
-            if published.full_at is None:
-                backpressure.sent(sum([len(output.body) for output in outputs]), handled=len(outputs))
-                return Pushed(published.appended, published.duplicates)
-            if not wait:
-                if claims is not None:
-                    await claims.withdraw(outputs)
-                self._refuse_if_full(edge, published.full_at)
-            n_pauses += 1
-            await asyncio.sleep(_FULL_PAUSE_SECONDS)
-            if claims is not None:
-                await claims.refresh(outputs, n_pauses=n_pauses)
+            await asyncio.sleep(0.1 * 2**tries)
 
-    async def _publish_others(
-        self, edge: EdgePlan, outputs: Sequence[Output], token: str, delay: float, wait: bool, error: RequestCutOff
-    ) -> None:
+    async def _publish_others(self, call: _Call, error: RequestCutOff) -> None:
         """Publish all messages except the largest, which exceeds what Redis accepts. Raises PayloadTooLarge."""
-        largest = max(outputs, key=lambda output: len(output.body))
-        others = [output for output in outputs if output is not largest]
+        largest = max(call.outputs, key=lambda output: len(output.body))
+        others = [output for output in call.outputs if output is not largest]
         if others:
-            await self._publish(edge, others, f"{token}.", delay, wait)
+            await self._publish(replace(call, outputs=others, token=f"{call.token}."))
         refused = PayloadTooLarge(
             f"a message of {len(largest.body):,} bytes is more than this Redis accepts",
             hint="raise its proto-max-bulk-len and client-query-buffer-limit, or use claim_above= where it is handled",
             detail=error.detail,
         )
-        refused.stored = len(outputs)  # counts the refused one too: the caller continues behind this call
+        refused.stored = len(call.outputs)  # counts the refused one too: the caller continues behind this call
         raise refused from error
 
-    @staticmethod
-    def _refuse_if_full(edge: EdgePlan, n: int) -> None:
-        if n >= edge.maxsize:
-            raise QueueFull(
-                f'edge "{edge.name}" holds {n:,} messages, its maxsize is {edge.maxsize:,}',
-                hint="wait until some are handled, run more workers, or raise maxsize",
-            )
-
-    async def _until_light(self, edge: EdgePlan, backpressure: Backpressure, wait: bool) -> None:
-        """Wait while the edge uses more memory than its limit. Raises QueueFull if not `wait`."""
+    async def _until_light(self, call: _Call) -> None:
+        """Wait while the edge uses more memory than its limit. Raises QueueFull if the call does not wait."""
+        edge, backpressure = call.edge, self._backpressure_of(call.edge)
         while backpressure.need_a_look:
             await backpressure.look_again()
-            if backpressure.are_full and not wait:
+            if backpressure.are_full and not call.waits:
                 raise QueueFull(
                     f'edge "{edge.name}" holds more than its maxsize_bytes of {edge.maxsize_bytes:,}',
                     hint="wait until some are handled, run more workers, or raise maxsize_bytes",
@@ -264,6 +272,14 @@ class Publisher:
         if backpressure is None:
             backpressure = self._backpressure[edge.name] = Backpressure(self._opened, [edge])
         return backpressure
+
+
+def _refuse_if_full(edge: EdgePlan, n: int) -> None:
+    if n >= edge.maxsize:
+        raise QueueFull(
+            f'edge "{edge.name}" holds {n:,} messages, its maxsize is {edge.maxsize:,}',
+            hint="wait until some are handled, run more workers, or raise maxsize",
+        )
 
 
 def _word(message_id: object) -> str:
