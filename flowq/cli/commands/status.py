@@ -1,4 +1,4 @@
-"""`flowq status`: shows what waits, runs and died in each stage, whether or not a worker is running."""
+"""`flowq status`: shows what is waiting, running and dead in each stage, whether or not a worker is running."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from flowq.cli.framework.parameters import Here, Json, PipelineNameOrAll
 
 def command(
     name: PipelineNameOrAll = None,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Look again every second, until Ctrl-C.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Keep watching on the whole screen.")] = False,
     json: Json = False,
     *,
     settings: Here,
@@ -24,14 +24,20 @@ def command(
     and p95 cover the last half minute; p50 and p95 are handler times. oldest is the age of the oldest waiting message.
     ◀ marks the bottleneck.
 
+    --watch is flowq top: the whole screen, updated every second. Without a terminal it prints a line every five
+    seconds, or with --json one object per second.
+
     Example:
       flowq status scrape
       flowq status scrape --watch
       flowq status --json | jq '.[] | {pipeline, state, left}'
     """
     from flowq.cli.framework.watching import plans_of
-    from flowq.cli.views.status_screen import show_on, show_once
+    from flowq.cli.views import status_screen
 
     plans = plans_of(name, settings)
-    show = show_on if watch else show_once
-    asyncio.run(show(plans, settings, sys.stdout, json=json, alone=name is not None))
+    alone = name is not None
+    if not watch:
+        asyncio.run(status_screen.show_once(plans, settings, sys.stdout, json=json, alone=alone))
+    elif plans:
+        asyncio.run(status_screen.watch(plans, settings, sys.stdin, sys.stdout, json=json, alone=alone))

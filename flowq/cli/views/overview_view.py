@@ -1,4 +1,4 @@
-"""A pipeline at a glance as text: what `flowq status` prints and `flowq top` paints. Values in, text out."""
+"""A pipeline at a glance as text: what `flowq status` prints, and paints with --watch. Values in, text out."""
 
 from __future__ import annotations
 
@@ -9,30 +9,61 @@ from rich.text import Text
 
 from flowq.broker.flow_control.limiter import HeldKey
 from flowq.broker.inspection.overview import Overview, StageOverview
-from flowq.broker.inspection.throughput import HISTORY_SECONDS
 from flowq.cli.views.quantities import brief, size, sparkline
 from flowq.cli.views.run_text import command_to_finish, feedback_lines, pause_words, rate_words
 from flowq.cli.views.table import indented, speed_cells, stage_cells, stage_table
 from flowq.graph.compilation.plan import StagePlan
 from flowq.printable import printable
 
-TITLES = (
+ORDERS = ("pipeline", "waiting", "running", "dead", "rate", "p95")
+"""What the stages can be sorted by."""
+
+_TITLES = (
     "stage", "in", "ok", "filtered", "dead", "purged", "waiting", "delayed", "running", "retries", "dup", "out",
     "rate", "p50", "p95", "oldest", "workers", "memory", "trend",
 )  # fmt: skip
+_LIVE_TITLES = tuple(title for title in _TITLES if title not in ("dup", "out"))
+_NARROW_TITLES = ("stage", "ok", "dead", "waiting", "delayed", "running", "rate", "p95", "trend")
+_NARROW = 120
 _TREND_CELLS = 7
 _MARK = " ◀"
 
 
-def overview_text(overview: Overview, width: int, *, whole: bool = True) -> RenderableType:
-    """The whole of it: a headline, a row for each stage, and what is worth knowing beside.
+def overview_text(
+    overview: Overview,
+    width: int,
+    *,
+    speeds: Mapping[str, Sequence[float]] | None = None,
+    cells: int = _TREND_CELLS,
+    order: str = ORDERS[0],
+) -> RenderableType:
+    """All of it: a headline, a row for each stage, and what is worth knowing besides.
 
-    Columns that no stage has anything for are left out, unless `whole`: on a screen they would come and go.
+    Columns without any content are left out, unless a live screen gives the `speeds` of each stage, one for each of the
+    `cells` of its trend: on a screen columns would appear and disappear.
     """
-    rows = [row_of(overview, stage) for stage in overview.plan.stages]
-    titles = [title for title in TITLES if whole or any(title in row for row in rows)]
-    table = indented(stage_table(titles, rows, width - 1))
-    return Group(headline(overview), table, *notes(overview))
+    stages = list(overview.plan.stages)
+    if order != ORDERS[0]:
+        stages.sort(key=lambda stage: -_measure(overview.stages[stage.name], order))
+    rows = [row_of(overview, stage, trend=speeds[stage.name] if speeds else None) for stage in stages]
+    if speeds is None:
+        titles = [title for title in _TITLES if any(title in row for row in rows)]
+    else:
+        titles = list(_NARROW_TITLES if width < _NARROW else _LIVE_TITLES)
+        for row in rows:
+            row["trend"] = Text(row["trend"].plain.rjust(cells) if "trend" in row else " " * cells, "cyan")
+    gap = [] if speeds is None else [Text("")]
+    return Group(headline(overview), *gap, indented(stage_table(titles, rows, width - 1)), *notes(overview))
+
+
+def _measure(stage: StageOverview, order: str) -> float:
+    match order:
+        case "rate":
+            return stage.throughput.per_second or 0
+        case "p95":
+            return stage.throughput.p95_seconds or 0
+        case _:
+            return float(getattr(stage.balance, order))
 
 
 def headline(overview: Overview) -> Text:
@@ -105,8 +136,3 @@ def _held_line(held: HeldKey) -> str:
     left = f"for {held.seconds_left:,.0f} s more" if held.seconds_left else "until one message has tried"
     again = f", held again {held.repeats} time{'s' * (held.repeats > 1)}" if held.repeats else ""
     return f" {what} is held {left}: {printable(held.reason)}{again}; {held.waiting:,} waiting"
-
-
-def sampled(history: Sequence[float]) -> list[float]:
-    """The speeds of a history second by second."""
-    return [speed for speed in history for _ in range(HISTORY_SECONDS)]

@@ -1,10 +1,10 @@
-"""Shows pipelines at a glance: once, painted over and over on a terminal, or as lines in a log."""
+"""Shows pipelines at a glance: once, on the whole screen with keys, or as lines in a log."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import IO
 
 from rich.console import Console, Group, RenderableType
@@ -12,10 +12,12 @@ from rich.live import Live
 from rich.text import Text
 
 from flowq.broker.inspection.overview import Overview
+from flowq.cli.framework.keyboard import Keyboard
 from flowq.cli.framework.watching import again_and_again, inspectors_of
-from flowq.cli.views.overview_view import overview_text
+from flowq.cli.views.overview_view import ORDERS, overview_text
 from flowq.cli.views.run_text import progress_line
 from flowq.cli.views.table import console_for
+from flowq.cli.views.watch_view import Sight, Trends, live_text, pipeline_parts, screen
 from flowq.errors import BrokerUnavailable
 from flowq.graph.compilation.plan import Plan
 from flowq.inspector import Inspector
@@ -23,30 +25,35 @@ from flowq.printable import json_text, printable
 from flowq.settings import Settings
 
 _LINE_EVERY_SECONDS = 5.0
+_MOST_SLOW, _MOST_DEAD = 8, 8
 
 
 async def show_once(plans: Sequence[Plan], settings: Settings, file: IO[str], *, json: bool, alone: bool) -> None:
-    """One look. `alone`: JSON of one pipeline as an object, else as a list."""
+    """Print the state of now. `alone`: JSON of one pipeline as an object, else as a list."""
     async with inspectors_of(plans, settings) as inspectors:
-        found = await look_at(inspectors)
+        found = await _overviews(inspectors)
     if json:
-        values = [overview.as_json() for overview in found]
-        print(json_text(values[0] if alone else values, indent=True), file=file)
-        return
-    console = console_for(file)
-    console.print(picture(found, console.width, whole=False), soft_wrap=True)
+        print(_json(found, alone, indent=True), file=file)
+    else:
+        console = console_for(file)
+        texts = [overview_text(overview, console.width) for overview in found]
+        console.print(_below_each_other(texts), soft_wrap=True)
 
 
-async def show_on(plans: Sequence[Plan], settings: Settings, file: IO[str], *, json: bool, alone: bool) -> None:
-    """Look after look until interrupted."""
+async def watch(
+    plans: Sequence[Plan], settings: Settings, stdin: IO[str], file: IO[str], *, json: bool, alone: bool
+) -> None:
+    """Show the state again and again, until interrupted: on the whole screen, as lines in a log, or as JSON."""
     console = console_for(file)
     async with inspectors_of(plans, settings) as inspectors:
         if json:
-            await _write_json(inspectors, file, alone=alone)
+            async for seen in again_and_again(lambda: _overviews(inspectors)):
+                if not isinstance(seen, BrokerUnavailable):
+                    print(_json(seen, alone, indent=False), file=file, flush=True)
         elif is_terminal(file):
-            await _paint(inspectors, console)
+            await _Screen(inspectors, console).run(stdin)
         else:
-            await write_lines(inspectors, console)
+            await _write_lines(inspectors, console)
 
 
 def is_terminal(file: IO[str]) -> bool:
@@ -54,54 +61,106 @@ def is_terminal(file: IO[str]) -> bool:
     return file.isatty() and os.environ.get("TERM") != "dumb"
 
 
-async def look_at(inspectors: Sequence[Inspector]) -> list[Overview]:
-    """All of them, now."""
+def lost(error: BrokerUnavailable) -> Text:
+    """Redis does not answer at present; what was seen last stays on the screen."""
+    return Text(f" Redis does not answer, retrying: {printable(error.message)}", "yellow")
+
+
+async def _overviews(inspectors: Sequence[Inspector]) -> list[Overview]:
     return list(await asyncio.gather(*(inspector.overview() for inspector in inspectors)))
 
 
-def picture(found: Sequence[Overview], width: int, *, whole: bool = True) -> RenderableType:
-    """Pipelines below each other."""
-    parts = [part for overview in found for part in (Text(""), overview_text(overview, width, whole=whole))]
-    return Group(*parts[1:])
+def _below_each_other(texts: Sequence[RenderableType]) -> RenderableType:
+    return Group(*[part for text in texts for part in (Text(""), text)][1:])
 
 
-async def _paint(inspectors: Sequence[Inspector], console: Console) -> None:
-    last: RenderableType = Text("")
-    with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
-        async for seen in again_and_again(lambda: look_at(inspectors)):
-            if isinstance(seen, BrokerUnavailable):
-                live.update(Group(last, lost(seen)), refresh=True)
-            else:
-                last = picture(seen, console.width)
-                live.update(last, refresh=True)
+def _json(found: Sequence[Overview], alone: bool, *, indent: bool) -> str:
+    values = [overview.as_json() for overview in found]
+    return json_text(values[0] if alone else values, indent=indent)
 
 
-async def write_lines(inspectors: Sequence[Inspector], console: Console) -> None:
+async def _write_lines(inspectors: Sequence[Inspector], console: Console) -> None:
     """A line for each pipeline every few seconds, for a log."""
-    began: dict[str, int] = {}
-    async for seen in again_and_again(lambda: look_at(inspectors), every_seconds=_LINE_EVERY_SECONDS):
+    first_ms: dict[str, int] = {}
+    async for seen in again_and_again(lambda: _overviews(inspectors), every_seconds=_LINE_EVERY_SECONDS):
         if isinstance(seen, BrokerUnavailable):
             console.print(lost(seen), soft_wrap=True)
             continue
         for overview in seen:
-            first_ms = began.setdefault(overview.plan.name, overview.snapshot.now_ms)
-            console.print(_line(overview, (overview.snapshot.now_ms - first_ms) / 1000), soft_wrap=True)
+            plan, now_ms = overview.plan, overview.snapshot.now_ms
+            passed_seconds = max(0, now_ms - first_ms.setdefault(plan.name, now_ms)) / 1000
+            rates = {name: stage.throughput.per_second or 0.0 for name, stage in overview.stages.items()}
+            balances = {name: stage.balance for name, stage in overview.stages.items()}
+            line = progress_line(plan, overview.snapshot, balances, rates, passed_seconds)
+            console.print(f"{plan.name}  {line}", soft_wrap=True)
 
 
-def _line(overview: Overview, passed_seconds: float) -> str:
-    rates: Mapping[str, float] = {name: stage.throughput.per_second or 0.0 for name, stage in overview.stages.items()}
-    balances = {name: stage.balance for name, stage in overview.stages.items()}
-    line = progress_line(overview.plan, overview.snapshot, balances, rates, max(0.0, passed_seconds))
-    return f"{overview.plan.name}  {line}"
+class _Screen:
+    """The whole screen, until `q`: all pipelines below each other if there are several, or one of them with details."""
 
+    def __init__(self, inspectors: Sequence[Inspector], console: Console) -> None:
+        self._console = console
+        self._inspectors = inspectors
+        self._trends = {inspector.plan.name: Trends() for inspector in inspectors}
+        self._views = [*([inspectors] if len(inspectors) > 1 else []), *([inspector] for inspector in inspectors)]
+        self._at = 0
+        self._order = 0
+        self._shows_dead = False
+        self._pauses_or_resumes = False
+        self._ended = False
+        self._woken = asyncio.Event()
 
-async def _write_json(inspectors: Sequence[Inspector], file: IO[str], *, alone: bool) -> None:
-    async for seen in again_and_again(lambda: look_at(inspectors)):
-        if not isinstance(seen, BrokerUnavailable):
-            values = [overview.as_json() for overview in seen]
-            print(json_text(values[0] if alone else values), file=file, flush=True)
+    async def run(self, stdin: IO[str]) -> None:
+        last: RenderableType = Text("")
+        with (
+            Live(console=self._console, screen=True, auto_refresh=False, vertical_overflow="crop") as live,
+            Keyboard(stdin, self._pressed),
+        ):
+            async for seen in again_and_again(self._painted, wake=self._woken):
+                if self._ended:
+                    return
+                if isinstance(seen, BrokerUnavailable):
+                    live.update(Group(lost(seen), last), refresh=True)
+                else:
+                    live.update(last := seen, refresh=True)
 
+    async def _painted(self) -> RenderableType:
+        shown = self._views[self._at]
+        if len(shown) > 1:
+            texts = [live_text(overview, self._console.width) for overview in await _overviews(shown)]
+            return screen([_below_each_other(texts)], self._keys({}))
+        (inspector,) = shown
+        if self._pauses_or_resumes:
+            self._pauses_or_resumes = False
+            await (inspector.resume() if await inspector.paused() else inspector.pause())
+        overview, slowest = await asyncio.gather(inspector.overview(), inspector.slowest(_MOST_SLOW))
+        dead = (await inspector.groups())[:_MOST_DEAD] if self._shows_dead else None
+        trends, order = self._trends[inspector.plan.name], ORDERS[self._order]
+        trends.add(overview)
+        parts = pipeline_parts(Sight(overview, slowest, dead), trends, order=order, width=self._console.width)
+        pause = "resume" if overview.snapshot.paused else "pause"
+        return screen(parts, self._keys({"p": pause, "s": f"sort: {order}", "d": "dead letters"}))
 
-def lost(error: BrokerUnavailable) -> Text:
-    """Redis is away for a while; what was seen last stays on the screen."""
-    return Text(f" Redis does not answer, retrying: {printable(error.message)}", "yellow")
+    def _pressed(self, key: str) -> None:
+        is_alone = len(self._views[self._at]) == 1
+        match key:
+            case "q":
+                self._ended = True
+            case "\t":
+                self._at = (self._at + 1) % len(self._views)
+            case "s" if is_alone:
+                self._order = (self._order + 1) % len(ORDERS)
+            case "p" if is_alone:
+                self._pauses_or_resumes = True
+            case "d" if is_alone:
+                self._shows_dead = not self._shows_dead
+            case _:
+                return
+        self._woken.set()
+
+    def _keys(self, of_one: dict[str, str]) -> Text:
+        line = Text(" ")
+        tab = {"tab": "next pipeline"} if len(self._views) > 1 else {}
+        for key, meaning in {"q": "quit", **of_one, **tab}.items():
+            line.append(key, "bold").append(f" {meaning}   ", "dim")
+        return line

@@ -1,4 +1,4 @@
-"""What `flowq top` paints: the stages with their trend, the workers, the slowest messages, dead letters, the keys."""
+"""What `flowq status --watch` and `flowq top` paint: an overview, workers, the slowest messages, dead letters, keys."""
 
 from __future__ import annotations
 
@@ -12,29 +12,25 @@ from rich.table import Table
 from rich.text import Text
 
 from flowq.broker.inspection.edge_stats import RunningMessage
-from flowq.broker.inspection.overview import Overview, StageOverview
-from flowq.cli.views.overview_view import TITLES, headline, notes, row_of, sampled
+from flowq.broker.inspection.overview import Overview
+from flowq.broker.inspection.throughput import HISTORY_SECONDS
+from flowq.cli.views.overview_view import overview_text
 from flowq.cli.views.quantities import brief
 from flowq.cli.views.run_text import settled
-from flowq.cli.views.table import Column, fitted_table, indented, number, stage_table
+from flowq.cli.views.table import Column, fitted_table, indented, number
 from flowq.dead_letters.letter import DeadLetterGroup
 from flowq.printable import printable
 
-_NARROW, _WIDE = 120, 150
-_NARROW_TITLES = ("stage", "ok", "dead", "waiting", "delayed", "running", "rate", "p95", "trend")
-_TITLES = tuple(title for title in TITLES if title not in ("dup", "out"))
+_WIDE = 150
 _MOST_SAMPLES = 60
 
 Sized = Callable[[int], RenderableType]
 """A part of the screen, for any width."""
 
-ORDERS = ("pipeline", "waiting", "running", "dead", "rate", "p95")
-"""What the stages can be sorted by."""
-
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """What one look has shown. `dead` is None when nobody asked for dead letters."""
+    """One pipeline at one time. `dead` is None while dead letters are not shown."""
 
     overview: Overview
     slowest: Sequence[RunningMessage]
@@ -42,19 +38,20 @@ class Sight:
 
 
 class Trends:
-    """The speed of every stage from look to look, begun with what Redis remembers."""
+    """The speed of every stage over time, starting with what Redis remembers."""
 
     def __init__(self) -> None:
         self._speeds: dict[str, deque[float]] = {}
         self._before: tuple[int, Mapping[str, int]] | None = None
 
     def add(self, overview: Overview) -> None:
-        """Take in the next look."""
+        """Record the speeds since the previous overview."""
         now_ms = overview.snapshot.now_ms
         done = {name: settled(stage.balance) for name, stage in overview.stages.items()}
         if self._before is None:
             self._speeds = {
-                name: deque(sampled(stage.throughput.history), _MOST_SAMPLES) for name, stage in overview.stages.items()
+                name: deque((n for n in stage.throughput.history for _ in range(HISTORY_SECONDS)), _MOST_SAMPLES)
+                for name, stage in overview.stages.items()
             }
         elif (passed_ms := now_ms - self._before[0]) > 0:
             for name, n in done.items():
@@ -66,47 +63,33 @@ class Trends:
         return list(self._speeds[stage])[-cells:]
 
 
-def screen(sight: Sight, trends: Trends, *, order: str, keys: Text, width: int) -> RenderableType:
-    """The whole screen. What does not fit in height is cut off, but never the last line with the keys."""
-    overview = sight.overview
-    parts: list[RenderableType] = [headline(overview), Text("")]
-    parts += [_stages(overview, trends, order, width), *notes(overview), Text("")]
-    if sight.dead is not None:
-        parts += [_dead(sight.dead, width), Text("")]
-    parts += _below(_workers(overview), _slowest(sight.slowest), width)
+def screen(parts: Sequence[RenderableType], keys: Text) -> RenderableType:
+    """The whole screen. Parts that do not fit are cut off, but never the last line with the keys."""
     whole = Layout()
     whole.split_column(Layout(Group(*parts)), Layout(keys, size=1))
     return whole
 
 
-def _stages(overview: Overview, trends: Trends, order: str, width: int) -> RenderableType:
+def live_text(overview: Overview, width: int) -> RenderableType:
+    """One of several pipelines on the whole screen."""
+    speeds = {name: stage.throughput.history for name, stage in overview.stages.items()}
+    return overview_text(overview, width, speeds=speeds)
+
+
+def pipeline_parts(sight: Sight, trends: Trends, *, order: str, width: int) -> list[RenderableType]:
+    """One pipeline on the whole screen, the stages sorted by `order`."""
     cells = 10 if width < 95 else 20 if width < _WIDE else 40
-    stages = list(overview.plan.stages)
-    if order != ORDERS[0]:
-        stages.sort(key=lambda stage: -_measure(overview.stages[stage.name], order))
-    rows = [row_of(overview, stage, trend=trends.of(stage.name, cells)) for stage in stages]
-    for row in rows:
-        row["trend"] = Text(row["trend"].plain.rjust(cells) if "trend" in row else " " * cells, "cyan")
-    return indented(stage_table(_NARROW_TITLES if width < _NARROW else _TITLES, rows, width - 1))
-
-
-def _measure(stage: StageOverview, order: str) -> float:
-    match order:
-        case "rate":
-            return stage.throughput.per_second or 0
-        case "p95":
-            return stage.throughput.p95_seconds or 0
-        case _:
-            return float(getattr(stage.balance, order))
-
-
-def _below(workers: Sized, slowest: Sized, width: int) -> list[RenderableType]:
-    """Beside each other where there is room, else one below the other."""
+    overview = sight.overview
+    speeds = {stage.name: trends.of(stage.name, cells) for stage in overview.plan.stages}
+    parts: list[RenderableType] = [overview_text(overview, width, speeds=speeds, cells=cells, order=order), Text("")]
+    if sight.dead is not None:
+        parts += [_dead(sight.dead, width), Text("")]
+    workers, slowest = _workers(overview), _slowest(sight.slowest)
     if width < _WIDE:
-        return [workers(width), Text(""), slowest(width)]
-    grid = Table.grid(padding=(0, 2, 0, 0))
-    grid.add_row(workers(width // 2 - 2), slowest(width - width // 2))
-    return [grid]
+        return [*parts, workers(width), Text(""), slowest(width)]
+    side_by_side = Table.grid(padding=(0, 2, 0, 0))
+    side_by_side.add_row(workers(width // 2 - 2), slowest(width - width // 2))
+    return [*parts, side_by_side]
 
 
 def _workers(overview: Overview) -> Sized:
