@@ -1,4 +1,4 @@
-# Every recipe a person or a machine needs. `make` alone lists them.
+# All recipes, for people and CI. `make` alone lists them.
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
@@ -18,10 +18,10 @@ help:  ## list the recipes
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
-setup: $(INSTALLED)  ## make .venv with flowq and all its tools, exactly as locked
+setup: $(INSTALLED)  ## create .venv with flowq and all tools, exactly as locked
 
 .PHONY: demo
-demo: setup  ## scrape a small site with faults, on a Redis of its own, and check the balance
+demo: setup  ## crawl a small site with faults, on its own Redis, and check the result
 	$(BIN)/python -m examples.scraping.demo
 
 .PHONY: flights
@@ -41,31 +41,31 @@ check: setup  ## lint, format, types and import contracts
 	$(BIN)/lint-imports --no-logo
 
 .PHONY: test
-test: check  ## check, then every test (ARGS="-k lease" narrows them)
+test: check  ## check, then all tests (ARGS="-k lease" selects some)
 	$(BIN)/python -m pytest -n auto $(ARGS)
 
 SECONDS ?= 60
 SEED ?= 1
 
 .PHONY: chaos
-chaos: setup  ## kill, freeze and starve a real run and its Redis (SECONDS=60 SEED=1), and judge what is left
+chaos: setup  ## kill, freeze and starve a real run and its Redis (SECONDS=60 SEED=1), and verify the result
 	$(BIN)/python -m tests.faults.storm --seconds $(SECONDS) --seed $(SEED)
 
 .PHONY: bench
-bench: setup  ## measure flowq beside a plain loop and a hand-written limit (20 minutes; ARGS="--only W1 --reps 1")
+bench: setup  ## compare flowq with two baselines (20 minutes; ARGS="--only W1 --reps 1")
 	$(BIN)/python -m benchmarks --json benchmarks/figures.json --page docs/performance.md $(ARGS)
 
 .PHONY: walkthrough
-walkthrough: setup  ## record docs/walkthrough.md anew, from a real crawl
+walkthrough: setup  ## record docs/walkthrough.md again, from a real crawl
 	$(BIN)/python -m examples.scraping.walkthrough
 
 .PHONY: format
-format: setup  ## put imports and layout in order
+format: setup  ## sort imports and format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 .PHONY: lock
-lock: setup  ## resolve requirements.lock anew from pyproject.toml
+lock: setup  ## resolve requirements.lock again from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --all-extras --group dev --universal --generate-hashes \
 		--no-annotate --upgrade --quiet --custom-compile-command 'make lock' --output-file requirements.lock
 
@@ -74,7 +74,7 @@ build: setup  ## build the wheel and the source archive into dist/
 	$(BIN)/uv build --no-build-isolation --python $(BIN)/python
 
 .PHONY: clean
-clean:  ## remove what the recipes made: .venv, dist, caches (not your data in .flowq)
+clean:  ## remove what the recipes created: .venv, dist, caches (not your data in .flowq)
 	rm -rf .venv .demo dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .sites .robots .flights .scrapy-venv
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -1,1 +1,1 @@
-"""Measures flowq beside two yardsticks, a plain loop and a hand-written limit, in the same run."""
+"""Compares flowq with two baselines in the same run: a plain loop and a hand-written limit."""

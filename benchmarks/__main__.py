@@ -18,15 +18,15 @@ from benchmarks.workloads.growth import HUGE
 
 
 def main(
-    only: Annotated[str, typer.Option(help="Workloads, separated by commas; without it all of them.")] = "",
-    reps: Annotated[int, typer.Option(min=1, help="Repetitions; the median counts.")] = 5,
-    scale: Annotated[float, typer.Option(min=0.01, help="Part of the work: 0.1 for a quick look.")] = 1.0,
+    only: Annotated[str, typer.Option(help="Workloads, separated by commas; all by default.")] = "",
+    reps: Annotated[int, typer.Option(min=1, help="Repetitions; the median is reported.")] = 5,
+    scale: Annotated[float, typer.Option(min=0.01, help="Fraction of the work: 0.1 for a quick look.")] = 1.0,
     huge: Annotated[bool, typer.Option("--huge", help="Also with 10,000,000 messages waiting (3 GB).")] = False,
-    unix_socket: Annotated[bool, typer.Option("--unix-socket", help="Reach Redis by a unix socket, not TCP.")] = False,
-    json: Annotated[Path | None, typer.Option(help="Write everything that was measured to this file.")] = None,
-    page: Annotated[Path | None, typer.Option(help="Put the figures in their place on this Markdown page.")] = None,
+    unix_socket: Annotated[bool, typer.Option("--unix-socket", help="Use a unix socket instead of TCP.")] = False,
+    json: Annotated[Path | None, typer.Option(help="Write all measurements to this file.")] = None,
+    page: Annotated[Path | None, typer.Option(help="Insert the figures into this Markdown page.")] = None,
 ) -> None:
-    """Measure flowq beside a plain loop and a hand-written limit."""
+    """Compare flowq with a plain loop and a hand-written limit."""
     Server.on_unix_socket = unix_socket
     console = Console(width=WIDTH)
     with Server() as server:
@@ -49,7 +49,7 @@ def main(
 
 
 def chosen(only: str, workloads: tuple[Workload, ...]) -> list[Workload]:
-    """The workloads of these names, in their own order."""
+    """The named workloads, in their usual order."""
     names = set(filter(None, only.split(",")))
     if unknown := names - {workload.name for workload in workloads}:
         known = ", ".join(workload.name for workload in workloads)

@@ -1,4 +1,4 @@
-"""Lets worker processes work off a full queue, and takes the time and the cost."""
+"""Measures how long worker processes take to drain a full queue, and at what cost."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def drained(name: str, task: str, n: int, *, workers: int = 1, options: tuple[st
 
 
 def worked_off(name: str, task: str, n: int, server: Server, *, workers: int = 1, leave: int = 0) -> dict[str, float]:
-    """Measure how what waits in a server is worked off; `leave` is how much stays, and then waits unsettled.
+    """Measure how workers handle the messages that wait in a server; `leave` of them stay unsettled.
 
-    Costs are processor microseconds a message: of all workers together, and of the server.
+    Costs are processor microseconds per message: of all workers together, and of the server.
     """
     with Team(name, task, server, workers=workers) as team:
         before, redis_before = team.cpu_seconds, server.cpu_seconds

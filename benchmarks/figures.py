@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 
 Measured = Mapping[str, float]
-"""What one repetition found, by names such as "flowq rate"."""
+"""The values of one repetition, by names such as "flowq rate"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +43,9 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """Something to measure. `measure` runs every variant once, one after the other, and is called once a repetition.
+    """Something to measure. `measure` runs every variant once, one after another, and is called once per repetition.
 
-    Its argument scales the work: 1 is what the figures are quoted for.
+    Its argument scales the work: published figures are for 1.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Workload:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A figure over all repetitions: medians, and how far the repetitions lie apart."""
+    """A figure over all repetitions: the values, and the medians of the ratios."""
 
     workload: str
     figure: Figure
@@ -77,7 +77,7 @@ class Result:
 
 
 def results_of(workload: Workload, repetitions: Sequence[Measured]) -> list[Result]:
-    """Ratios are taken within a repetition, so that a machine that slows down in between cancels out."""
+    """Compute ratios within each repetition, so that a machine that slows down in between cancels out."""
     return [
         Result(
             workload.name,

@@ -19,7 +19,7 @@ class Item(BaseModel):
 
 
 class Link(BaseModel):
-    """What a page gives many of."""
+    """A page emits many of these."""
 
     url: str
     depth: int = 1
@@ -37,7 +37,7 @@ def item(number: int, sent_ns: int = 0) -> Item:
 
 
 def items(n: int) -> Iterator[Item]:
-    """So many different messages."""
+    """Create `n` different messages."""
     return map(item, range(n))
 
 
@@ -45,7 +45,7 @@ LINKS_PER_PAGE, NEW_PER_PAGE = 100, 10
 
 
 def links_of(page: Item) -> Iterator[Link]:
-    """A hundred links, of which ninety stand on every page."""
+    """Create a hundred links: ninety are on every page, ten only on this one."""
     for place in range(LINKS_PER_PAGE):
         is_new = place < NEW_PER_PAGE
         yield Link(url=f"https://example.org/{page.number if is_new else 'menu'}/{place}")

@@ -1,4 +1,4 @@
-"""Puts figures on a Markdown page, between two marks: tables, and a chart that GitHub draws."""
+"""Inserts figures into a Markdown page between two marks: tables, and a chart that GitHub renders."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TITLES = {workload.name: workload.title for workload in (*WORKLOADS, *HUGE)}
 
 
 def with_figures(page: str, about: Mapping[str, Any], reps: int, results: Sequence[Result]) -> str:
-    """The page with these figures in the place of those that stood there. Raises ValueError without the marks."""
+    """Replace the figures of a page. Raises ValueError if the marks are missing."""
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):

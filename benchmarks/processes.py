@@ -1,4 +1,4 @@
-"""What /proc tells of a process, and worker processes that start together."""
+"""Reads /proc, and starts worker processes that begin together."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 def cpu_seconds(pid: int) -> float:
-    """Processor time of a process, user and system, all its threads."""
+    """Processor time of a process, user and system, over all threads."""
     words = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     return (int(words[11]) + int(words[12])) / _TICKS_PER_SECOND
 
 
 def peak_rss_mib(pid: int) -> float:
-    """The most memory that a process has had at a time."""
+    """The peak memory of a process."""
     status = Path(f"/proc/{pid}/status").read_text()
     line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
     return int(line.split()[1]) / 1024
@@ -33,7 +33,7 @@ def children_of(pid: int) -> list[int]:
 
 
 class Team:
-    """Worker processes of one subject, all imported and ready before the first of them begins. Use it in a `with`."""
+    """Worker processes of one subject. All have imported everything before the first begins. Use it in a `with`."""
 
     def __init__(self, subject: str, task: str, server: Server, *, workers: int = 1) -> None:
         self._arguments = (subject, task, server.url)
@@ -54,7 +54,7 @@ class Team:
 
     def __exit__(self, *_: object) -> None:
         for process in self._processes:
-            process.kill()  # what it leaves behind goes with its server
+            process.kill()  # its server removes what it leaves behind
         self._stack.close()
 
     def go(self) -> None:

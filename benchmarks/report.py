@@ -14,7 +14,7 @@ from benchmarks.figures import Measured, Result, Workload
 
 
 def machine(redis_version: str) -> dict[str, Any]:
-    """What the figures depend on."""
+    """The facts on which the figures depend."""
     return {
         "redis": redis_version,
         "python": platform.python_version(),
@@ -24,7 +24,7 @@ def machine(redis_version: str) -> dict[str, Any]:
     }
 
 
-YARDSTICKS = ("loop", "limit")
+BASELINES = ("loop", "limit")
 WIDTH = 116
 
 
@@ -36,8 +36,8 @@ def table_of(workload: Workload, results: Sequence[Result]) -> Table:
     table.add_column("median", ratio=1)
     table.add_column("flowq", justify="right", width=12)
     table.add_column("range", justify="right", style="dim", width=18)
-    for yardstick in YARDSTICKS:
-        table.add_column(f"x {yardstick}", justify="right", width=7)
+    for baseline in BASELINES:
+        table.add_column(f"x {baseline}", justify="right", width=7)
     table.add_column("goal", width=32)
     for result in results:
         figure = result.figure
@@ -45,20 +45,20 @@ def table_of(workload: Workload, results: Sequence[Result]) -> Table:
             figure.title,
             f"{number(result.value)} {figure.unit}".strip(),
             f"{number(min(result.values))} - {number(max(result.values))}",
-            *(ratio_to(yardstick, result) for yardstick in YARDSTICKS),
+            *(ratio_to(baseline, result) for baseline in BASELINES),
             Text(goal_text(result), style="" if result.is_met is not False else "red"),
         )
     return table
 
 
-def ratio_to(yardstick: str, result: Result) -> str:
-    """How many times the yardstick's value it is; empty where there is none."""
-    ratio = next((ratio for other, ratio in result.ratios.items() if other.startswith(yardstick)), None)
+def ratio_to(baseline: str, result: Result) -> str:
+    """The ratio to the baseline; empty if there is none."""
+    ratio = next((ratio for other, ratio in result.ratios.items() if other.startswith(baseline)), None)
     return "" if ratio is None else number(ratio)
 
 
 def goal_text(result: Result) -> str:
-    """Whether the goal is met, and how far; empty where there is none."""
+    """Whether the goal is met, and the ratio; empty without a goal."""
     goal = result.figure.goal
     if goal is None:
         return ""
@@ -67,7 +67,7 @@ def goal_text(result: Result) -> str:
 
 
 def number(value: float) -> str:
-    """As many digits as mean something.
+    """Format with significant digits only.
 
     >>> number(93482.3), number(12.345), number(0.8333), number(0)
     ('93,482', '12.3', '0.83', '0')
@@ -80,7 +80,7 @@ def number(value: float) -> str:
 def as_json(
     about: Mapping[str, Any], repetitions: Mapping[str, Sequence[Measured]], results: Sequence[Result]
 ) -> dict[str, Any]:
-    """Everything that was measured."""
+    """All measurements, for JSON."""
     return {
         "machine": dict(about),
         "figures": [

@@ -1,4 +1,4 @@
-"""A redis-server that serves one measurement: fresh, private, gone afterwards."""
+"""A new redis-server for one measurement, removed afterwards."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _START_SECONDS = 10.0
 class Server:
     """A server on this machine, without persistence unless `options` say otherwise. Use it in a `with`.
 
-    It listens on a TCP port, as most servers do, or on a unix socket, which costs less for each round trip.
+    It listens on a TCP port, as most servers do, or on a unix socket, which makes round trips cheaper.
     """
 
     on_unix_socket = False
@@ -72,7 +72,7 @@ class Server:
 
     @property
     def folder(self) -> Path:
-        """Where tallies of this measurement may lie."""
+        """A folder for the tallies of this measurement."""
         return Path(self._folder.name)
 
     @property
@@ -90,7 +90,7 @@ class Server:
         return int(self.client.info("memory")["used_memory"])
 
     def commands_per_second(self, seconds: float) -> float:
-        """Watch what clients send, for so long. What a script runs by itself is not counted."""
+        """Count the commands that clients send within `seconds`, without the commands that scripts run."""
         n, ends_at = 0, time.monotonic() + seconds
         with self.client.monitor() as monitor:
             while time.monotonic() < ends_at:
@@ -105,6 +105,6 @@ def _free_port() -> int:
 
 
 def _ends_with_this_process() -> list[str]:
-    """On Linux the kernel ends the server when this process is killed and cannot."""
+    """On Linux the kernel ends the server if this process is killed."""
     setpriv = shutil.which("setpriv") if sys.platform == "linux" else None
     return [setpriv, "--pdeathsig", "TERM"] if setpriv else []

@@ -1,4 +1,4 @@
-"""Counts handled messages in memory that the measuring process can read: counting costs Redis nothing."""
+"""Counts handled messages in shared memory, so that counting costs Redis nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SIZE_BYTES = 8 * (_SAMPLES + _MOST_SAMPLES)
 
 
 class Tally:
-    """The count of one worker process; kept to itself until `share` is called."""
+    """The count of one worker process, private until `share` is called."""
 
     def __init__(self) -> None:
         self._cells = memoryview(bytearray(8 * _SAMPLES)).cast("q")
@@ -40,7 +40,7 @@ class Tally:
         self.hit()
 
     def start(self) -> None:
-        """Work begins here, but ends elsewhere: the first of several stages."""
+        """Work begins here but ends elsewhere: for the first of several stages."""
         if not self._cells[_FIRST_NS]:
             self._cells[_FIRST_NS] = monotonic_ns()
 
@@ -51,7 +51,7 @@ tally = Tally()
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What the tallies of several processes say together."""
+    """The combined tallies of several processes."""
 
     count: int
     first_ns: int
@@ -69,7 +69,7 @@ def count_in(paths: Iterable[Path]) -> int:
 
 
 def read(paths: Iterable[Path]) -> Reading:
-    """Everything that has been counted."""
+    """Read and combine tallies."""
     cells = [_cells_of(path, _SIZE_BYTES) for path in paths]
     firsts = [own[_FIRST_NS] for own in cells if own[_FIRST_NS]]
     return Reading(

@@ -13,7 +13,7 @@ from benchmarks.tally import tally
 if __name__ == "__main__":
     name, task, url, path = sys.argv[1:]
     tally.share(Path(path))
-    work = subject(name).work  # imported before the start is given
+    work = subject(name).work  # imported before the start signal
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     sys.stdin.readline()

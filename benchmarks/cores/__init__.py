@@ -1,1 +1,1 @@
-"""Whether process=True really uses a second core: large pages parsed on threads and in processes."""
+"""Compares process=True with threads on two cores: large pages are parsed."""

@@ -1,8 +1,8 @@
 """Parses 300 large pages on threads and in processes, in turns: `python -m benchmarks.cores`.
 
-Each crosses Redis as a message. Both stages have two slots, so that the second core is the whole difference. Beside
-the time on the clock stands the processor time of the busiest interpreter: no run can be shorter than that, and it says
-how the work was shared out even where other programs keep the machine busy.
+Each page passes Redis as a message. Both stages have two slots, so that the second core is the only difference. Besides
+the elapsed time the report has the processor time of the busiest interpreter: no run can be shorter, and it shows how
+the work was shared even if other programs keep the machine busy.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from flowq.broker.embedded.server import EmbeddedRedis
 
 
 def main() -> int:
-    """Run in turns, print every run, and then the medians and their ratio."""
+    """Run in turns, print each run, then the medians and their ratio."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cores", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
@@ -35,7 +35,7 @@ def main() -> int:
     busiest: dict[str, list[float]] = {"threads": [], "processes": []}
     with tempfile.TemporaryDirectory(prefix="cores-") as folder, EmbeddedRedis.acquire(Path(folder)) as server:
         for n in range(options.rounds):
-            # who goes first changes, so that neither has the warmer machine
+            # the order alternates, so that neither has the warmer machine
             for pipeline in sorted((threads, processes), key=lambda some: some.name, reverse=bool(n % 2)):
                 busy_seconds.clear()
                 summary = asyncio.run(flowq.run(pipeline, redis=server.url))
@@ -46,7 +46,7 @@ def main() -> int:
                 shares = " + ".join(f"{seconds:.2f}" for seconds in busy_seconds.values())
                 print(f"  {pipeline.name:<10} {summary.seconds:5.2f} s  parsing {shares} s", flush=True)
     print(f"\n{PAGES} pages, {os.cpu_count()} cores, medians of {options.rounds}")
-    for what, found in {"on the clock": took, "busiest interpreter": busiest}.items():
+    for what, found in {"elapsed": took, "busiest interpreter": busiest}.items():
         by_threads, by_processes = (statistics.median(found[name]) for name in ("threads", "processes"))
         print(f"  {what:<20} threads {by_threads:6.2f} s  processes {by_processes:6.2f} s", end="")
         print(f"  {by_threads / by_processes:.2f} times as fast")

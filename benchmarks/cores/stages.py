@@ -1,4 +1,4 @@
-"""The same parsing twice: in a thread, and with process=True. A module of its own, because children import it."""
+"""The same parsing in a thread and with process=True. A separate module, because child processes import it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Page(BaseModel):
 
 
 class Counted(BaseModel):
-    """What a page has, and which interpreter was busy with it for how long."""
+    """The links of a page, and which interpreter spent how much processor time on it."""
 
     links: int
     interpreter: int
@@ -32,7 +32,7 @@ class Counted(BaseModel):
 
 
 class Links(HTMLParser):
-    """Counts links, in pure Python: it holds the interpreter's lock all the time."""
+    """Counts links in pure Python, holding the interpreter's lock all the time."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class Links(HTMLParser):
 
 @source
 def pages() -> Iterator[Page]:
-    """Large pages of a real site, from its beginning again until there are enough."""
+    """Emit large pages of a real site, repeated until there are enough."""
     found = site("sqlalchemy")
     large = [path for path in found.pages() if LARGE_BYTES < (found.root / path[1:]).stat().st_size < 10 * LARGE_BYTES]
     for path in islice(cycle(large), PAGES):

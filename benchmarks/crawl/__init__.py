@@ -1,1 +1,1 @@
-"""The crawl of a whole site, by flowq and by Scrapy."""
+"""Compares the crawl of a whole site by flowq and by Scrapy."""

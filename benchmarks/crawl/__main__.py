@@ -1,8 +1,8 @@
 """Crawls the PostgreSQL manual with flowq and with Scrapy, in turns: `python -m benchmarks.crawl`.
 
-Both have eight requests under way at most, obey robots.txt and store a row for each page in SQLite. The site is served
-by a process of its own on this machine, a new one for each crawl. What is timed is the whole command, from its start
-to its exit: flowq's own Redis is started and stopped within it.
+Both send at most eight requests at a time, obey robots.txt and store a row per page in SQLite. A new local process
+serves the site for each crawl. The time is that of the whole command, from start to exit, including start and stop of
+flowq's own Redis.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ SCRAPY_VENV = ROOT / ".scrapy-venv"
 
 @dataclass(frozen=True)
 class Crawl:
-    """How one crawl went."""
+    """The result of one crawl."""
 
     seconds: float
     rows: int
     links: int
     requests: int
-    start_page: int  # how often it was asked for
+    start_page: int  # number of requests for it
 
     def __str__(self) -> str:
         return f"{self.seconds:6.2f} s  {self.rows:>6,} pages  {self.links:>7,} links  {self.requests:>6,} requests"
 
 
 def main() -> int:
-    """Crawl in turns, print every crawl, and then the medians and their ratio."""
+    """Crawl in turns, print each crawl, then the medians and their ratio."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.crawl", description=__doc__)
     parser.add_argument("--site", default="postgresql", help=", ".join(NAMES))
     parser.add_argument("--rounds", type=int, default=3)
@@ -61,7 +61,7 @@ def main() -> int:
         return 1
     crawls: dict[str, list[Crawl]] = {"flowq": [], "scrapy": []}
     for n in range(options.rounds):
-        # who goes first changes, so that neither has the warmer machine
+        # the order alternates, so that neither has the warmer machine
         for name in sorted(crawls, reverse=bool(n % 2)):
             with served(options.site) as url, tempfile.TemporaryDirectory(prefix="crawl-") as folder:
                 crawl = by_flowq(url, Path(folder)) if name == "flowq" else by_scrapy(url, Path(folder), python)
@@ -82,7 +82,7 @@ def report(name: str, crawls: dict[str, list[Crawl]]) -> None:
 
 
 def scrapy_python() -> Path:
-    """The interpreter of a virtual environment with Scrapy in it, made at the first call."""
+    """The interpreter of a virtual environment with Scrapy, created by the first call."""
     python = SCRAPY_VENV / "bin" / "python"
     if not (SCRAPY_VENV / ".gitignore").is_file():
         venv.create(SCRAPY_VENV, with_pip=True, clear=True)
@@ -93,7 +93,7 @@ def scrapy_python() -> Path:
 
 @contextlib.contextmanager
 def served(name: str) -> Generator[str]:
-    """The url of the start page, while a server of its own runs."""
+    """Run a server, and yield the URL of its start page."""
     command = [sys.executable, "-m", "examples.scraping.server", name]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
@@ -121,7 +121,7 @@ def timed(command: Sequence[str], url: str, folder: Path, database: str, **varia
         command, cwd=folder, env=inherited | variables, capture_output=True, text=True, timeout=600, check=False
     )
     seconds = time.perf_counter() - begun
-    if done.returncode not in (0, 3):  # 3: flowq has dead letters, for links that lead nowhere
+    if done.returncode not in (0, 3):  # 3: flowq has dead letters for broken links
         raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr}")
     with contextlib.closing(sqlite3.connect(folder / database)) as db:
         rows, links = db.execute("select count(*), sum(links) from doc").fetchone()

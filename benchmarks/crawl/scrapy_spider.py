@@ -1,4 +1,4 @@
-"""What pipelines/scrape.py does, as a Scrapy spider: run by Scrapy's own interpreter, which knows no flowq."""
+"""The crawl of pipelines/scrape.py as a Scrapy spider, run by an interpreter without flowq."""
 
 from __future__ import annotations
 

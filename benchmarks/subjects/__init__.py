@@ -1,6 +1,6 @@
-"""What is measured: flowq, and the two programs that it is measured by.
+"""The programs that are measured: flowq and the two baselines.
 
-Each module has the same four: `work` (what a worker process does), `publish`, `sender` and `outstanding`.
+Each module has the same four functions: `work` (what a worker process does), `publish`, `sender` and `outstanding`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The subject itself: pipelines of flowq, used as any program would."""
+"""flowq pipelines, used as any program would use them."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ async def swallow(body: bytes) -> None:
 
 
 def chain_of(name: str, n: int) -> Pipeline:
-    """So many stages in a row; the last one counts."""
+    """Create a pipeline of `n` stages in a row; the last one counts."""
     flow: Any = relay.options(name="relay1")
     for number in range(2, n):
         flow = flow >> relay.options(name=f"relay{number}")
@@ -87,7 +87,7 @@ PIPELINES: dict[str, Pipeline] = {
 }
 
 _ONLY_FIRST = ("fan_out", "links")
-"""Tasks of which only the first stage runs: what it gives is left waiting."""
+"""Tasks whose first stage runs alone: its outputs stay on their edge."""
 
 
 async def work(task: str, url: str) -> None:
@@ -114,7 +114,7 @@ async def sender(task: str, url: str) -> AsyncGenerator[Callable[[Item], Awaitab
 
 
 async def outstanding(task: str, url: str) -> int:
-    """Messages that have not been settled, of the stages that run."""
+    """The number of unsettled messages of the stages that run."""
     pipeline = PIPELINES[task]
     async with open_broker(pipeline.name, redis=url) as broker:
         balance = await Inspector(pipeline.plan, broker).balance()

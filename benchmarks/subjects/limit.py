@@ -1,7 +1,7 @@
-"""The second yardstick: about the least that Python can do with redis-py, written by hand for each workload.
+"""The second baseline: close to the minimum that Python can do with redis-py, written by hand for each workload.
 
-It validates every message and writes every output, and does nothing else: no retries, no dead letters, no counters, no
-recovery from a crash, and settled entries stay in their stream.
+It validates each message and writes each output, but has no retries, dead letters, counters or crash recovery, and
+settled entries stay in their stream.
 """
 
 from __future__ import annotations
@@ -148,6 +148,6 @@ async def sender(task: str, url: str) -> AsyncGenerator[Callable[[Item], Awaitab
 
 
 async def outstanding(task: str, url: str) -> int:
-    """Messages that have been read and not been acknowledged. Ask when all have been handled."""
+    """The number of messages read and not acknowledged. Call it once all have been handled."""
     async with Redis.from_url(url) as redis:
         return sum([(await redis.xpending(stream, GROUP))["pending"] for stream in STREAMS[task]])

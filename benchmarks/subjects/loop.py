@@ -1,4 +1,4 @@
-"""The first yardstick: the loop that tutorials show, with a task and an acknowledgement for each message."""
+"""The first baseline: the loop that tutorials show, with a task and an acknowledgement per message."""
 
 from __future__ import annotations
 
@@ -108,6 +108,6 @@ async def sender(task: str, url: str) -> AsyncGenerator[Callable[[Item], Awaitab
 
 
 async def outstanding(task: str, url: str) -> int:
-    """Messages that have been read and not been acknowledged. Ask when all have been handled."""
+    """The number of messages read and not acknowledged. Call it once all have been handled."""
     async with Redis.from_url(url) as redis:
         return sum([(await redis.xpending(stream, GROUP))["pending"] for stream in STREAMS[task]])

@@ -1,1 +1,1 @@
-"""What a site that answers 429 costs those that are crawled beside it."""
+"""Measures how a site that answers 429 affects other sites in the same crawl."""

@@ -1,10 +1,9 @@
-"""Crawls two sites alone, and then beside one in trouble: `python -m benchmarks.throttled`.
+"""Crawls two sites alone, then together with a slow or refusing one: `python -m benchmarks.throttled`.
 
-The third answers 429 for ten seconds, or with `--drips` sends its pages a byte per second. A site is done when its last
-page has been stored, counted from the first request that any site gets: both moments are noted when they happen. Fails
-when one of the two takes more than a tenth longer beside the third than without it. The one that answers 429 answers
-some requests first, so that hundreds of its pages are waiting while it is held; the one that drips has as many pages as
-may be under way to one host at once.
+The third site answers 429 for ten seconds, or with `--drips` sends its pages a byte per second. The time of a site runs
+from the first request to any site until its last page is stored; both are recorded as they happen. Fails if one of the
+two takes more than a tenth longer with the third than without it. The site with 429 answers some requests first, so
+that hundreds of its pages wait while it is held; the one that drips has as many pages as one host may have in progress.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ FETCHED_AT_ONCE = 8  # from one host, by pipelines/scrape.py
 
 @dataclass(frozen=True)
 class Crawled:
-    """One crawl: for how long each site was crawled, and how often it answered 429."""
+    """One crawl: the time of each site, and how often it answered 429."""
 
     seconds: Sequence[float]
     refused: Sequence[int]
@@ -49,7 +48,7 @@ class Crawled:
 
 
 def main() -> int:
-    """Crawl both ways, print how long each site took, and compare."""
+    """Crawl both ways, print the time of each site, and compare."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.throttled", description=__doc__)
     parser.add_argument("--pages", type=int, default=600, help="of each site")
     parser.add_argument("--drips", action="store_true", help="the third sends a byte per second")
@@ -64,7 +63,7 @@ def main() -> int:
         beside = crawled(folder / "beside", pages, pages, third=third)
         print(f"  beside  {beside}", flush=True)
     if min(beside.seconds[:2]) < CLOSED_SECONDS:
-        print("error: the two were done before the third had opened; give them more --pages", file=sys.stderr)
+        print("error: the two sites finished before the third stopped answering 429; raise --pages", file=sys.stderr)
         return 1
     ratios = [took / before for took, before in zip(beside.seconds, alone.seconds, strict=False)]
     print(f"  {' and '.join(f'{ratio:.3f}' for ratio in ratios)} times as long, {LONGEST:.2f} at most")
@@ -72,7 +71,7 @@ def main() -> int:
 
 
 def crawled(folder: Path, *sites: Site, third: tuple[Site, dict[str, float]] | None = None) -> Crawled:
-    """Crawl sites, and a third that is served in a way of its own."""
+    """Crawl sites, and a third one with other server options."""
     (folder / "pipelines").mkdir(parents=True)
     for pipeline in PIPELINES:
         shutil.copy(pipeline, folder / "pipelines")
@@ -105,7 +104,7 @@ def run(folder: Path, urls: str) -> None:
 
 
 def times(servers: Sequence[SiteServer], stored: dict[str, float]) -> Crawled:
-    """What the servers and the database have noted."""
+    """Combine the records of the servers and the database."""
     asked = [server.stats() for server in servers]
     begun = min(moment for stats in asked for moments in stats["times"].values() for moment in moments)
     last = [max(at for url, at in stored.items() if url.startswith(f"{server.origin}/")) for server in servers]

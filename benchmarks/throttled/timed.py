@@ -1,4 +1,4 @@
-"""The crawl of pipelines/scrape.py, with a store that notes when each page was stored."""
+"""The crawl of pipelines/scrape.py, with a sink that records when each page was stored."""
 
 from __future__ import annotations
 

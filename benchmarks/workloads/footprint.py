@@ -1,4 +1,4 @@
-"""What flowq takes when it works, when it waits, and when it has gone."""
+"""Memory and processor time of flowq at work and idle, and what it leaves in Redis."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _QUEUED = 10_000
 
 @contextmanager
 def _flowq_run(task: str, server: Server) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """The real command, in a project of its own: its process and that of its worker."""
+    """Run the real command in its own project. Yields its process and the id of its worker."""
     with tempfile.TemporaryDirectory(prefix="flowq-bench-") as folder:
         file = Path(folder, "pipelines", f"{task}.py")
         file.parent.mkdir()
@@ -92,7 +92,7 @@ def _idle(scale: float) -> Measured:
 
 
 def _leftovers(scale: float) -> Measured:
-    """Run the whole of a pipeline twice: what a run leaves must not grow with the messages."""
+    """Run a pipeline twice: what a run leaves must not grow with the number of messages."""
     with Server() as server:
         found: dict[str, float] = {}
         for n in (100, max(200, int(10_000 * scale))):
@@ -114,7 +114,7 @@ _NONE = Goal(at_most=0)
 WORKLOADS = (
     Workload(
         "memory",
-        "what is held at work",
+        "memory at work",
         _memory,
         (
             Figure("worker of flowq run, at its peak", "worker of flowq run", "MiB", goal=Goal(at_most=55)),

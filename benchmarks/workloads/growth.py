@@ -1,7 +1,6 @@
-"""What a hop costs when much has gathered in Redis, compared with a Redis that is nearly empty.
+"""The cost of a hop with much data in Redis, compared with a nearly empty Redis.
 
-The cost is processor time, of the worker and of Redis together: unlike a rate it does not depend on what else the
-machine is doing.
+The cost is the processor time of worker and Redis together: unlike a rate it does not depend on other programs.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ def _delayed(scale: float) -> Measured:
 
 
 def _seen(scale: float) -> Measured:
-    """What has been seen waits on the edge as well: a program can put it there in no other way."""
+    """The seen messages wait on the edge as well: a program has no other way to add seen keys."""
     n = int(_N * scale)
     found: dict[str, float] = {}
     for name, seen in (("empty", 0), ("full", int(_MILLION * scale))):
@@ -93,4 +92,4 @@ WORKLOADS = (
 )
 
 HUGE = (_waiting(10 * _MILLION),)
-"""Only on request: fills 3 GB of memory."""
+"""Only on request: needs 3 GB of memory."""

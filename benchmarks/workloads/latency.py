@@ -1,4 +1,4 @@
-"""How long a message takes from before it is pushed to the first line of its handler, at an easy pace."""
+"""The time from just before the push of a message to the first line of its handler, at a moderate rate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How fast a program puts messages in: models that are encoded on the way, and bytes that are ready."""
+"""How fast a program pushes messages: models that have to be encoded, and bytes that are ready."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many messages a second: one worker and several, short handlers and waiting ones, one stage and three."""
+"""Messages per second: one worker and several, short handlers and waiting ones, one stage and three."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from benchmarks.item import LINKS_PER_PAGE
 from benchmarks.server import AOF
 from benchmarks.subjects.flowq import NAP_SECONDS, NAPS_AT_ONCE
 
-_YARDSTICKS = ("loop rate", "limit rate")
+_BASELINES = ("loop rate", "limit rate")
 TEAMS = (1, 2, 4, 8)
 _NAPS_PER_SECOND = NAPS_AT_ONCE / NAP_SECONDS
 
 
-def _beside_yardsticks(task: str, n: Mapping[str, int], *, workers: int = 1) -> Callable[[float], Measured]:
-    """The loop is given fewer messages: it is as fast with them, and would hold up the run."""
+def _with_baselines(task: str, n: Mapping[str, int], *, workers: int = 1) -> Callable[[float], Measured]:
+    """The loop gets fewer messages: its rate is the same, and the run would take too long."""
 
     def measure(scale: float) -> Measured:
         found: dict[str, float] = {}
@@ -29,7 +29,7 @@ def _beside_yardsticks(task: str, n: Mapping[str, int], *, workers: int = 1) -> 
 
 def _figures(goal: Goal | None = None) -> tuple[Figure, ...]:
     return (
-        Figure("messages", "flowq rate", "/s", _YARDSTICKS, goal),
+        Figure("messages", "flowq rate", "/s", _BASELINES, goal),
         Figure("cost in the worker", "flowq worker", "µs", ("loop worker", "limit worker")),
         Figure("cost in Redis", "flowq redis", "µs", ("loop redis", "limit redis")),
     )
@@ -38,17 +38,17 @@ def _figures(goal: Goal | None = None) -> tuple[Figure, ...]:
 def _two_workers(scale: float) -> Measured:
     n = int(100_000 * scale)
     one = drained("flowq", "drain", n)
-    two = _beside_yardsticks("drain", {"flowq": 100_000, "loop": 40_000, "limit": 100_000}, workers=2)(scale)
+    two = _with_baselines("drain", {"flowq": 100_000, "loop": 40_000, "limit": 100_000}, workers=2)(scale)
     return {**two, "one worker": one["flowq rate"]}
 
 
 def _naps(scale: float) -> Measured:
-    measured = _beside_yardsticks("nap", {"flowq": 20_000, "loop": 10_000, "limit": 20_000})(scale)
+    measured = _with_baselines("nap", {"flowq": 20_000, "loop": 10_000, "limit": 20_000})(scale)
     return {**measured, "ideal": 100 * measured["flowq rate"] / _NAPS_PER_SECOND}
 
 
 def _fan_out(scale: float) -> Measured:
-    measured = _beside_yardsticks("fan_out", {"flowq": 2_000, "loop": 1_000, "limit": 2_000})(scale)
+    measured = _with_baselines("fan_out", {"flowq": 2_000, "loop": 1_000, "limit": 2_000})(scale)
     per_link = {key: value / LINKS_PER_PAGE for key, value in measured.items() if not key.endswith("rate")}
     return {**per_link, **{key: value * LINKS_PER_PAGE for key, value in measured.items() if key.endswith("rate")}}
 
@@ -76,28 +76,28 @@ WORKLOADS = (
     Workload(
         "W1",
         "one stage that does nothing, one worker",
-        _beside_yardsticks("drain", {"flowq": 100_000, "loop": 20_000, "limit": 100_000}),
+        _with_baselines("drain", {"flowq": 100_000, "loop": 20_000, "limit": 100_000}),
         _figures(Goal(at_least=7, times="loop rate")),
     ),
     Workload(
         "W1x2",
         "the same, two workers",
         _two_workers,
-        (Figure("messages", "flowq rate", "/s", _YARDSTICKS, Goal(at_least=1.4, times="one worker")),),
+        (Figure("messages", "flowq rate", "/s", _BASELINES, Goal(at_least=1.4, times="one worker")),),
     ),
     Workload(
         "W2",
         "a handler that waits 10 ms, 100 at once",
         _naps,
         (
-            Figure("messages", "flowq rate", "/s", _YARDSTICKS),
+            Figure("messages", "flowq rate", "/s", _BASELINES),
             Figure("of the ideal 10,000 a second", "ideal", "%", goal=Goal(at_least=95)),
         ),
     ),
     Workload(
         "W4",
         "three stages in one worker",
-        _beside_yardsticks("chain", {"flowq": 30_000, "loop": 5_000, "limit": 30_000}),
+        _with_baselines("chain", {"flowq": 30_000, "loop": 5_000, "limit": 30_000}),
         _figures(Goal(at_least=8, times="loop rate")),
     ),
     Workload(
