@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from flowq.durations import seconds
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -261,16 +263,21 @@ class Reject(Exception):
 class RetryLater(Exception):
     """Raise in a handler to retry its message after a delay that the handler chooses.
 
-    `after` is in seconds. With `hold="host"`, every message of the stage with the same `host` waits as well, and the
-    retry does not count as an attempt: the fault is with the host, not with the message. Without `hold` the retry
-    counts, so that a message which keeps asking for one ends as a dead letter.
+    `reason` is kept with the message and shown. `after` is how long to wait: seconds, or text such as "30s" or "5m";
+    a negative number means at once. With `hold="host"`, every message of the stage with the same `host` waits as well,
+    and the retry does not count as an attempt: the fault is with the host, not with the message. Without `hold` the
+    retry counts, so that a message which keeps asking for one ends as a dead letter.
 
-    >>> raise RetryLater("throttled", after=30, hold="host")
+    The attribute `after` holds seconds. Raises ValueError for text that is not a duration, and for an infinite number.
+
+    >>> raise RetryLater("throttled", after="30s", hold="host")
     Traceback (most recent call last):
     flowq.errors.RetryLater: throttled
     """
 
-    def __init__(self, reason: str = "retry later", *, after: float, hold: str | None = None) -> None:
+    def __init__(self, reason: str = "retry later", *, after: float | str, hold: str | None = None) -> None:
+        if isinstance(after, str):
+            after = seconds(after)
         if after == math.inf:
             raise ValueError("RetryLater(after=inf) means never; raise Reject for a message that must not run again")
         super().__init__(reason)

@@ -18,11 +18,11 @@ from flowq.broker.publishing import Publishing
 from flowq.broker.records import Published
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.chunks import chunks
-from flowq.delivery.durations import seconds
 from flowq.delivery.edge import inlet_of
 from flowq.delivery.message import one_word
 from flowq.delivery.policy import Durability
 from flowq.delivery.settlement import Output
+from flowq.durations import seconds
 from flowq.errors import BrokerUnavailable, FlowqError, PayloadTooLarge, QueueFull, RequestCutOff, UsageError
 from flowq.graph.compilation.plan import EdgePlan, Plan
 from flowq.graph.compilation.routing import Outlet, entering

@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from pydantic_core import ValidationError
 
-from flowq.delivery.durations import seconds
 from flowq.delivery.error_groups import members_of
+from flowq.durations import seconds
 from flowq.errors import Reject, UsageError
 
 _ANY_GROUP: type[BaseException] = BaseExceptionGroup
@@ -65,12 +65,20 @@ class Backoff:
 class Retry:
     """How often a stage tries a message, and which errors are worth another try.
 
-    `attempts` counts all runs of the handler, including the first. `base` and `max` are the bounds of the exponential
-    backoff in seconds; `jitter=False` makes it deterministic. An error is retried if it is an instance of `on` and not
-    of `give_up_on`; any other goes to the dead letters at once. Failed pydantic validation and UsageError are never
-    retried, because they would fail again. A group of errors is retried if one of its errors would be.
+    An error is retried if it is an instance of `on` and not of `give_up_on`; any other goes to the dead letters at
+    once. Failed pydantic validation and UsageError are never retried, because they would fail again. A group of errors
+    is retried if one of its errors would be. The delay doubles with each attempt, and is random between 0 and that
+    bound, which spreads the retries of messages that failed together.
 
-    >>> Retry(attempts=3, base=1, max=10).is_retryable(ConnectionError())
+    attempts: how many times the handler runs, the first included (5).
+    base, max: the bound of the first delay and of all delays: seconds, or text such as "500ms", "1m" (0.5 and 60).
+    jitter: False makes each delay equal to its bound (True).
+    on: the exception, or a tuple of them, worth another try (`Exception`).
+    give_up_on: the exception, or a tuple of them, that is not, although it is one of `on` (none).
+
+    Raises ValueError for fewer than one attempt, and for bounds that are no durations or contradict each other.
+
+    >>> Retry(attempts=3, base="1s", max="1m").is_retryable(ConnectionError())
     True
     >>> Retry(give_up_on=KeyError).is_retryable(KeyError("id"))
     False
@@ -85,19 +93,20 @@ class Retry:
         self,
         attempts: int = 5,
         *,
-        base: float = 0.5,
-        max: float = 60.0,
+        base: float | str = 0.5,
+        max: float | str = 60.0,
         jitter: bool = True,
         on: type[BaseException] | tuple[type[BaseException], ...] = Exception,
         give_up_on: type[BaseException] | tuple[type[BaseException], ...] = (),
     ) -> None:
         if attempts < 1:
             raise ValueError(f"Retry(attempts={attempts}): at least 1, the first run counts")
-        if base < 0 or max < base:
-            raise ValueError(f"Retry(base={base}, max={max}): 0 <= base <= max, in seconds")
+        base_seconds, max_seconds = _in_seconds(base), _in_seconds(max)
+        if base_seconds < 0 or max_seconds < base_seconds:
+            raise ValueError(f"Retry(base={base!r}, max={max!r}): must be 0 <= base <= max, in seconds or as text")
         put = object.__setattr__
         put(self, "attempts", attempts)
-        put(self, "backoff", Backoff(base, max, jitter))
+        put(self, "backoff", Backoff(base_seconds, max_seconds, jitter))
         put(self, "on", on if isinstance(on, tuple) else (on,))
         put(self, "give_up_on", give_up_on if isinstance(give_up_on, tuple) else (give_up_on,))
 
@@ -121,9 +130,14 @@ class Retry:
 class Dedup:
     """A stage handles the first message with each value of `by`, and drops and counts the others.
 
-    `by` names a field or property of the message, or is a function of it; `dedup="url"` is short for `Dedup("url")`.
-    Values are remembered until the next run starts, or with `scope="forever"` until `flowq run --fresh`; with `ttl`
-    (seconds, or text such as "7d") for at most that long after the message arrived.
+    It drops them on arrival, atomically with whatever sends them, so that no two workers both run one. A value of None
+    never counts as a duplicate. `dedup="url"` is short for `Dedup("url")`.
+
+    by: the name of a field or property of the message, or a function of the message.
+    scope: "run" forgets the values when the next run starts; "forever" keeps them until `flowq run --fresh` ("run").
+    ttl: forget a value this long after its message arrived: seconds, or text such as "7d" (never).
+
+    Raises ValueError for another scope, and for a `ttl` that is no duration or below a millisecond.
 
     >>> Dedup("url", scope="forever", ttl="7d").ttl_seconds
     604800.0
@@ -153,19 +167,28 @@ class Dedup:
 
 @dataclass(frozen=True, slots=True, init=False)
 class Rate:
-    """At most `n` starts in `per` seconds for each value of `by`, across all workers.
+    """At most `n` messages start in each period `per`, for each value of `by`, across all workers.
 
-    `by` names a field or property of the message, or is a function of it; without `by` the whole stage is limited.
-    `burst` starts may happen at once after a pause. `concurrency` is how many messages of one value may run at once,
-    across all workers; the slots of a dead worker are freed when its messages are reclaimed. `adaptive=True` slows a
-    value down by the rule of Scrapy's AutoThrottle: the time between two starts moves towards the latency of the
-    handler divided by `concurrency` (default 1), doubles with each failure, and stays between per / n and 60 s.
+    Messages above the rate wait in Redis and take no slot of the stage, so those of other values overtake them. The
+    attribute `per` holds seconds.
 
-    `keys` gives some values of `by` a rate of their own, with its `n`, `per`, `burst` and `concurrency`. Such a rate
-    has no `by` and no `keys`, and is adaptive if this one is.
+    n: how many may start in each period; may be a fraction.
+    per: the period: seconds, or text such as "1m" (1).
+    by: the name of a field or property of the message, or a function of the message; None limits the whole stage.
+    burst: how many may start at once after a pause (1).
+    concurrency: how many messages of one value may run at once, across all workers (no limit). The slots of a dead
+        worker are freed when its messages are reclaimed.
+    adaptive: True slows a value down by the rule of Scrapy's AutoThrottle: the time between two starts moves towards
+        the latency of the handler divided by `concurrency` (1 if not given), doubles with each failure, and stays
+        between per / n and 60 s (False).
+    keys: the rates of single values of `by`, each replacing `n`, `per`, `burst` and `concurrency` for that value. Such
+        a rate has no `by` and no `keys`, and is adaptive if this one is.
 
-    >>> Rate(20, by="host").interval_seconds
-    0.05
+    Raises ValueError for numbers out of range, and for a `per` that is not a duration; TypeError for `keys` that do not
+    map text to rates.
+
+    >>> Rate(20, by="host").interval_seconds, Rate(600, per="1m").interval_seconds
+    (0.05, 0.1)
     >>> polite = Rate(20, by="host", keys={"slow.example": Rate(1), "fragile.example": Rate(2, concurrency=1)})
     >>> polite.of("slow.example").interval_seconds, polite.of("other.example").interval_seconds
     (1.0, 0.05)
@@ -183,13 +206,14 @@ class Rate:
         self,
         n: float,
         *,
-        per: float = 1.0,
+        per: float | str = 1.0,
         by: str | Callable[[Any], str] | None = None,
         burst: int = 1,
         concurrency: int | None = None,
         adaptive: bool = False,
         keys: Mapping[str, Rate] | None = None,
     ) -> None:
+        per = _in_seconds(per)
         if n <= 0 or per <= 0 or burst < 1:
             raise ValueError(f"Rate({n}, per={per}, burst={burst}): n and per above 0, burst at least 1")
         if concurrency is not None and concurrency < 1:
@@ -215,6 +239,11 @@ class Rate:
     def interval_seconds(self) -> float:
         """Seconds between two starts of one key at the full rate."""
         return self.per / self.n
+
+
+def _in_seconds(duration: float | str) -> float:
+    """Numbers stay as they are: each policy checks its own bounds."""
+    return seconds(duration) if isinstance(duration, str) else duration
 
 
 def _check_own(key: object, rate: object) -> None:

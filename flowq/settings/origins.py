@@ -11,8 +11,8 @@ from typing import Annotated, Any, cast
 from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, InitSettingsSource, SettingsConfigDict
 
-from flowq.delivery.durations import seconds
 from flowq.delivery.policy import Durability
+from flowq.durations import seconds
 from flowq.errors import NotFound, Place, SettingsError, did_you_mean
 from flowq.settings.stages import StageSetting, stage_settings, stage_variable
 

@@ -10,6 +10,7 @@ import pytest
 
 FLOWQ = Path(__file__).parents[2] / "flowq"
 PURE = [
+    FLOWQ / "durations.py",
     FLOWQ / "errors.py",
     FLOWQ / "printable.py",
     *sorted((FLOWQ / "delivery").rglob("*.py")),

@@ -14,7 +14,7 @@ from flowq.cli.framework.completion import complete_stage
 from flowq.cli.framework.made_of import MadeBy
 from flowq.dead_letters.condition import Condition
 from flowq.dead_letters.selection import Selection
-from flowq.delivery.durations import seconds
+from flowq.durations import seconds
 from flowq.errors import NotFound, UsageError
 
 if TYPE_CHECKING:

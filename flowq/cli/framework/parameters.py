@@ -12,7 +12,7 @@ from flowq.cli.framework.completion import (
 )
 from flowq.cli.framework.completion import complete_pipeline_or_stage
 from flowq.cli.framework.made_of import MadeBy
-from flowq.delivery.durations import seconds
+from flowq.durations import seconds
 from flowq.errors import UsageError
 from flowq.settings import Settings
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from flowq.delivery.durations import seconds
+from flowq.durations import seconds
 from flowq.errors import UsageError
 from flowq.graph.declaration.flow import Accepts
 

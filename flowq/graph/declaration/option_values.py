@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from flowq.delivery.durations import seconds
 from flowq.delivery.sizes import n_bytes
+from flowq.durations import seconds
 
 
 def count(value: Any) -> int:

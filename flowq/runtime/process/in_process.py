@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from flowq.broker.client.retrying import retry_until_available
 from flowq.broker.inspection.health import refuse_without_permission
 from flowq.broker.open import open_broker
-from flowq.delivery.durations import seconds
 from flowq.delivery.policy import Durability
+from flowq.durations import seconds
 from flowq.errors import UsageError
 from flowq.graph.compilation.plan import Plan
 from flowq.runtime.handlers.observation import Observer
@@ -40,8 +40,8 @@ async def run(
     namespace: str = "flowq",
     durability: Durability = "local",
     claim_store: str | Path | None = None,
-    lease: float = DEFAULT_LEASE_SECONDS,
-    grace: float = DEFAULT_GRACE_SECONDS,
+    lease: float | str = DEFAULT_LEASE_SECONDS,
+    grace: float | str = DEFAULT_GRACE_SECONDS,
     fresh: bool = False,
     traces: bool = False,
 ) -> Summary:
@@ -50,10 +50,11 @@ async def run(
     With `drain=True` it returns when nothing is outstanding anywhere in the pipeline and its sources have finished;
     otherwise it runs until it is cancelled. `redis` is a URL, "memory" for a fake server inside this process, or
     None for the server that flowq itself runs in `.flowq/`. `arguments` go to the sources. `concurrency` is the number
-    of messages that a stage handles at once; `Pipeline.tuned` sets other options. `lease` and `grace` are in seconds.
-    `claim_store` is the folder or the URL of the bucket where stages with `claim_above=` keep large bodies, by default
-    a folder in `.flowq/`. With `durability="replicated"` messages of sources count as stored once a replica of Redis
-    has them. With `traces=True` handlers run in OpenTelemetry spans of the program's tracer provider.
+    of messages that a stage handles at once; `Pipeline.tuned` sets other options. `lease` and `grace` are seconds,
+    or text such as "1m". `claim_store` is the folder or the URL of the bucket where stages with `claim_above=` keep
+    large bodies, by default a folder in `.flowq/`. With `durability="replicated"` messages of sources count as stored
+    once a replica of Redis has them. With `traces=True` handlers run in OpenTelemetry spans of the program's tracer
+    provider.
 
     Raises UsageError for an invalid stage, argument or duration, BrokerUnavailable or BrokerRefused when Redis cannot
     be used, and ResourceFailed when a resource cannot be opened, or fails to close within `grace`; its `summary` then
@@ -135,7 +136,13 @@ async def _stopped(runner: Runner) -> ResourceFailed | None:
 
 
 def _options(
-    plan: Plan, stages: Sequence[str], arguments: Mapping[str, Any], lease: float, grace: float, *, drains: bool
+    plan: Plan,
+    stages: Sequence[str],
+    arguments: Mapping[str, Any],
+    lease: float | str,
+    grace: float | str,
+    *,
+    drains: bool,
 ) -> RunOptions:
     if isinstance(stages, str):
         raise UsageError(f'stages="{stages}" is text, not a list of names', hint=f'write  stages=["{stages}"]')

@@ -1,4 +1,4 @@
-"""Durations and sizes as people write them."""
+"""Durations as people write them, in seconds."""
 
 from __future__ import annotations
 
