@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import pkgutil
 import re
 import shlex
 import sys
@@ -66,6 +67,30 @@ def test_every_python_example_of_a_page_runs_or_is_in_a_pipeline(page: Path, mon
         module = ModuleType("example_of_a_page")
         monkeypatch.setitem(sys.modules, module.__name__, module)
         exec(compile(block, str(page), "exec"), module.__dict__)
+
+
+def test_every_import_that_a_page_shows_works() -> None:
+    text = "\n".join(page.read_text() for page in [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"])
+    shown = set(re.findall(r"^((?:from|import) (?:flowq|examples|pipelines)\b.*)$", text, re.MULTILINE))
+    assert len(shown) > 10
+    for line in sorted(shown):
+        exec(line, {})
+
+
+def test_every_name_of_flowq_that_a_page_mentions_exists() -> None:
+    pages = [page for page in PAGES if page.name != "observability.md"]  # whose names are attributes of spans
+    text = "\n".join(page.read_text() for page in [*pages, ROOT / "CHANGELOG.md"])
+    named = set(re.findall(r"`(flowq(?:\.[a-zA-Z]\w*)+)[`(]", text))
+    assert len(named) > 3
+    assert [name for name in sorted(named) if not resolves(name)] == []
+
+
+def resolves(name: str) -> bool:
+    try:
+        pkgutil.resolve_name(name)
+    except (AttributeError, ImportError):
+        return False
+    return True
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
