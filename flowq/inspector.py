@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Collection, Mapping
 from typing import Any
 
-from flowq.broker.flow_control import pauses
 from flowq.broker.flow_control.limiter import HeldKey, held_keys
-from flowq.broker.inspection.edge_stats import RunningMessage, slowest_of
-from flowq.broker.inspection.overview import Overview, overview_of
-from flowq.broker.inspection.throughput import Throughput, throughput_of
-from flowq.broker.migration.recorded_plan import Orphan, orphans_of
+from flowq.broker.flow_control.pauses import Pauses
+from flowq.broker.inspection.edge_stats import EdgeInspection, RunningMessage
+from flowq.broker.inspection.overview import Overview
+from flowq.broker.inspection.throughput import Throughput, Throughputs
+from flowq.broker.migration.recorded_plan import Orphan, RecordedPlan
 from flowq.broker.records import WHOLE, Snapshot
 from flowq.broker.redis_streams import Broker
 from flowq.broker.runs import Runs, StageBalance, balance_of
@@ -58,16 +58,16 @@ class Inspector:
 
     async def throughput(self) -> Mapping[str, Throughput]:
         """The speed of every stage in the last half minute."""
-        return await throughput_of(self._broker, self._plan, await self.snapshot())
+        return await Throughputs(self._broker).of(self._plan, await self.snapshot())
 
     async def overview(self) -> Overview:
         """The whole pipeline at a glance: counters, speeds, ages, workers, memory and bottlenecks."""
-        return await overview_of(self._broker, self._plan)
+        return await Overview.of(self._broker, self._plan)
 
     async def slowest(self, limit: int = 5, *, at_least_seconds: float = 0.5) -> list[RunningMessage]:
         """The messages that have been running longest."""
         edges = [edge.name for edge in self._plan.edges]
-        return await slowest_of(self._broker, edges, limit=limit, at_least_seconds=at_least_seconds)
+        return await EdgeInspection(self._broker).slowest(edges, limit=limit, at_least_seconds=at_least_seconds)
 
     async def workers(self) -> Mapping[str, Mapping[str, Any]]:
         """The live workers by name, with the facts that they registered.
@@ -84,7 +84,7 @@ class Inspector:
 
     async def orphans(self) -> list[Orphan]:
         """Edges that an earlier version of the pipeline had and this one has not, with what is left on them."""
-        return await orphans_of(self._broker, self._plan)
+        return await RecordedPlan(self._broker).orphans(self._plan)
 
     # Steering
 
@@ -94,7 +94,7 @@ class Inspector:
         Workers notice within a second. Running messages finish and all others wait until the pause is lifted; restarts
         do not lift it.
         """
-        return await pauses.pause(self._broker, [self._steered(stage)])
+        return await Pauses(self._broker).pause([self._steered(stage)])
 
     async def resume(self, stage: str | None = None) -> bool:
         """Lift the pause of a stage, or without `stage` all pauses of this pipeline. Returns whether there was one.
@@ -102,20 +102,20 @@ class Inspector:
         A stage resumes only when the whole pipeline is not paused either.
         """
         if stage is None:
-            return await pauses.resume(self._broker, list(await pauses.paused_since(self._broker)))
-        return await pauses.resume(self._broker, [self._steered(stage)])
+            return await Pauses(self._broker).resume(list(await Pauses(self._broker).since()))
+        return await Pauses(self._broker).resume([self._steered(stage)])
 
     async def pause_key(self, stage: str, key: str) -> None:
         """Stop a stage from starting new messages of one pacing key, such as one host; it must have a `rate`."""
-        await pauses.pause_key(self._broker, self._plan.stage(stage).name, key)
+        await Pauses(self._broker).pause_key(self._plan.stage(stage).name, key)
 
     async def resume_key(self, stage: str, key: str) -> bool:
         """End the pause of a pacing key, or a hold requested by a handler. Returns whether there was one."""
-        return await pauses.resume_key(self._broker, self._plan.stage(stage).name, key)
+        return await Pauses(self._broker).resume_key(self._plan.stage(stage).name, key)
 
     async def paused(self) -> Mapping[str, int]:
         """The paused stages ("*" is the whole pipeline) and the start of each pause, in milliseconds since 1970."""
-        return await pauses.paused_since(self._broker)
+        return await Pauses(self._broker).since()
 
     def _steered(self, stage: str | None) -> str:
         return WHOLE if stage is None else self._plan.stage(stage).name

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from flowq.broker.claims import ClaimCheck, check_claim_store, claim_check
+from flowq.broker.claims import ClaimCheck
 from flowq.broker.edges import Edges
 from flowq.broker.flow_control.backpressure import Backpressure
 from flowq.broker.message_ids import MessageIds
@@ -119,8 +119,8 @@ class Publisher:
             claim_store=self._claim_store,
         )  # fmt: skip
         async with opening as broker:
-            await check_claim_store(broker, self._plan)
-            self._claims = claim_check(broker, self._plan)
+            await ClaimCheck.check_store(broker, self._plan)
+            self._claims = ClaimCheck.of(broker, self._plan)
             self._backpressure.clear()
             self._ids = MessageIds()  # a forked process must not use those of its parent
             yield broker

@@ -1,27 +1,24 @@
-"""The claim check: moves large bodies out of Redis, sends references instead, and agrees with Redis on the store."""
+"""The claim check: moves large bodies out of Redis and sends references instead."""
 
 from __future__ import annotations
 
 import contextlib
-import secrets
 from collections.abc import Sequence
 from importlib.util import find_spec
 from itertools import islice
 from typing import TypeVar
 
 from flowq.broker.redis_streams import Broker
+from flowq.broker.stored_bodies import StoredBodies
 from flowq.delivery.policy import AckMode
 from flowq.delivery.settlement import Ack, Output, Settled
-from flowq.delivery.stored import text_in
-from flowq.errors import BodyLost, ClaimStoreUnavailable, NoClaimStore, WrongClaimStore
+from flowq.errors import BodyLost, ClaimStoreUnavailable, NoClaimStore
 from flowq.graph.compilation.plan import Plan
 from flowq.large_bodies.reference import Reference, claimed_header, is_claimed
 from flowq.large_bodies.store import MISSING, BodyStore
 
 T = TypeVar("T")
 _PAUSES_PER_REFRESH = 50_000  # an hour or two; bodies are given a day
-_NEW = "new "
-"""Prefix of a recorded name that may not be in the store yet: any process that reads it writes it there."""
 
 
 class ClaimCheck:
@@ -36,6 +33,39 @@ class ClaimCheck:
         self._releasing = frozenset(
             stage.name for stage in plan.consumers if stage.keep is None and stage.ack is AckMode.AFTER
         )
+
+    @classmethod
+    def of(cls, broker: Broker, plan: Plan) -> ClaimCheck | None:
+        """The claim check of a pipeline; None if no stage has claim_above=, and for a Redis in memory.
+
+        Raises NoClaimStore.
+        """
+        if not plan.claiming or (broker.claims is None and broker.dialer.is_private):
+            return None
+        stage = next(stage for stage in plan.stages if stage.claim_above is not None)
+        option = f"{stage.name} has claim_above={stage.claim_above}"
+        if broker.claims is None:
+            raise NoClaimStore(
+                f"{option}, but there is no store for large bodies",
+                place=stage.place,
+                hint="set claim_store in [tool.flowq], or FLOWQ_CLAIM_STORE, to a folder that all workers share, "
+                "or to a bucket: s3://BUCKET/PREFIX",
+            )
+        if find_spec("obstore") is None:
+            raise NoClaimStore(f"{option}, which needs obstore", place=stage.place, hint=MISSING)
+        return cls(broker.claims, broker, plan)
+
+    @classmethod
+    async def check_store(cls, broker: Broker, plan: Plan, *, fresh: bool = False) -> None:
+        """Check the store before anything is read or written. `fresh`: any store is accepted.
+
+        Raises NoClaimStore and WrongClaimStore. A store that is unreachable now is waited for later.
+        """
+        if cls.of(broker, plan) is not None:
+            if fresh:
+                await broker.answer(b"DEL", broker.keys.claims)
+            with contextlib.suppress(ClaimStoreUnavailable):
+                await StoredBodies(broker).identify_store()
 
     async def deposit(self, outputs: Sequence[T]) -> Sequence[T]:
         """The outputs with references in place of large bodies. Anything but an `Output` is unchanged.
@@ -52,7 +82,7 @@ class ClaimCheck:
         }
         if not large:
             return outputs
-        await identify(self._broker)
+        await StoredBodies(self._broker).identify_store()
         deposited = list(outputs)
         references = await self._store.store([output.body for output in large.values()])
         for (at, output), reference in zip(large.items(), references, strict=True):
@@ -94,66 +124,6 @@ class ClaimCheck:
             if is_claimed(delivery.header_bytes) and _is_reference(delivery.body)
         ]
         return b"".join(bodies) or b"\n"
-
-
-def claim_check(broker: Broker, plan: Plan) -> ClaimCheck | None:
-    """The claim check of a pipeline; None if no stage has claim_above=, and for a Redis in memory.
-
-    Raises NoClaimStore.
-    """
-    if not plan.claiming or (broker.claims is None and broker.dialer.is_private):
-        return None
-    stage = next(stage for stage in plan.stages if stage.claim_above is not None)
-    option = f"{stage.name} has claim_above={stage.claim_above}"
-    if broker.claims is None:
-        raise NoClaimStore(
-            f"{option}, but there is no store for large bodies",
-            place=stage.place,
-            hint="set claim_store in [tool.flowq], or FLOWQ_CLAIM_STORE, to a folder that all workers share, "
-            "or to a bucket: s3://BUCKET/PREFIX",
-        )
-    if find_spec("obstore") is None:
-        raise NoClaimStore(f"{option}, which needs obstore", place=stage.place, hint=MISSING)
-    return ClaimCheck(broker.claims, broker, plan)
-
-
-async def check_claim_store(broker: Broker, plan: Plan, *, fresh: bool = False) -> None:
-    """Check the store before anything is read or written. `fresh`: any store is accepted.
-
-    Raises NoClaimStore and WrongClaimStore. A store that is unreachable now is waited for later.
-    """
-    if claim_check(broker, plan) is not None:
-        if fresh:
-            await broker.answer(b"DEL", broker.keys.claims)
-        with contextlib.suppress(ClaimStoreUnavailable):
-            await identify(broker)
-
-
-async def identify(broker: Broker) -> None:
-    """Check that the store is the one on record, or record it if there is none.
-
-    A Redis that has lost all its data records the store it finds. Raises WrongClaimStore, BrokerError.
-    """
-    store, key = broker.claims, broker.keys.claims
-    if store is None or store.name:
-        return
-    recorded = text_in(await broker.answer(b"GET", key) or b"")
-    if not recorded:
-        await broker.answer(b"SET", key, await store.name_in_store() or _NEW + secrets.token_hex(8), b"NX")
-        recorded = text_in(await broker.answer(b"GET", key) or b"")
-    # Only after the record has been read: another process may have written both since.
-    name = await store.name_in_store()
-    if recorded.startswith(_NEW) and name in ("", recorded.removeprefix(_NEW)):
-        recorded = name = recorded.removeprefix(_NEW)
-        await store.take_name(name)
-        await broker.answer(b"SET", key, name)
-    if name != recorded:
-        raise WrongClaimStore(
-            f"{store} is not the store that holds the large bodies of {broker.keys.pipeline}",
-            hint="use the one that all workers share; if it is lost, flowq run --fresh forgets it "
-            f"and all messages; redis-cli DEL {key} forgets only the store",
-        )
-    store.name = name
 
 
 def _paths(outputs: Sequence[object]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
@@ -10,9 +11,12 @@ from flowq.broker import scripts
 from flowq.broker.paging import pass_over
 from flowq.broker.records import DeadEntry, dead_entry
 from flowq.broker.redis_streams import Broker
-from flowq.errors import ReplyCutOff
+from flowq.delivery.message import Header
+from flowq.errors import DecodeError, ReplyCutOff
+from flowq.large_bodies.reference import is_claimed
+from flowq.large_bodies.store import content_of
 
-Bodies = Literal["all", "new", "none"]
+BodiesRead = Literal["all", "new", "none"]
 """Which bodies are read: all, only those that letters were amended to, none."""
 
 
@@ -24,10 +28,10 @@ class Entries:
         self._stream = stream
         self._names = [stream] if amended is None else [stream, amended]
 
-    async def after(self, entry_id: str, *, limit: int, bodies: Bodies) -> list[DeadEntry]:
-        """The first `limit` entries behind an id, "" for the beginning; fewer only at the end.
+    async def after(self, entry_id: str, *, limit: int, bodies: BodiesRead) -> list[DeadEntry]:
+        """The first `limit` entries after an id, "" for the beginning; fewer only at the end.
 
-        An entry that Redis cannot send by itself is named in the log and left out.
+        An entry that is too large for a reply of Redis is named in the log and left out.
         """
         found: list[DeadEntry] = []
         while (wanted := limit - len(found)) > 0:
@@ -51,10 +55,23 @@ class Entries:
             found += (await self._page([entry_id], "none"))[0] if entries is None else entries
         return found
 
-    async def _page(self, ids: Sequence[str], bodies: Bodies = "all") -> list[list[DeadEntry]]:
+    async def with_contents(self, entries: Sequence[DeadEntry]) -> list[DeadEntry]:
+        """These entries with the bodies that are in the claim store, as far as they can be read here."""
+        return [await self._with_content(entry) if is_claimed(entry.header) else entry for entry in entries]
+
+    async def _with_content(self, entry: DeadEntry) -> DeadEntry:
+        if entry.body is None or entry.is_amended:
+            return entry
+        try:
+            content = await content_of(self._broker.claims, Header.decode(entry.header), entry.body)
+        except (DecodeError, ValueError):
+            return entry
+        return replace(entry, content=content)
+
+    async def _page(self, ids: Sequence[str], bodies: BodiesRead = "all") -> list[list[DeadEntry]]:
         by_id = {entry.entry_id: entry for entry in await self._read("", bodies, *ids)}
         return [[by_id[entry_id]] if entry_id in by_id else [] for entry_id in ids]
 
-    async def _read(self, first: str, bodies: Bodies, *rest: Any) -> list[DeadEntry]:
+    async def _read(self, first: str, bodies: BodiesRead, *rest: Any) -> list[DeadEntry]:
         reply = await self._broker.script(scripts.READ_DEAD, self._names, bodies, first, *rest)
         return [dead_entry(entry_id, fields, *amended) for entry_id, fields, *amended in reply]

@@ -11,7 +11,6 @@ import orjson
 
 from flowq.broker.redis_streams import Broker
 from flowq.broker.runs import Runs
-from flowq.dead_letters.claimed import with_contents
 from flowq.dead_letters.fitting import Edit, Fitting
 from flowq.dead_letters.letter import DeadLetterGroup, DeadLetterRecord, is_same_json
 from flowq.dead_letters.selection import Selection
@@ -164,8 +163,7 @@ class DeadLetters:
         ways: defaultdict[str, list[WayBack]] = defaultdict(list)
         there: set[str] = set()
         for part in _parts(list(bodies)):
-            entries = await self._stored(stage).named(part)
-            for entry in await with_contents(self._broker, entries):
+            for entry in await self._stored(stage).named(part):
                 letter = DeadLetterRecord.read(stage, entry)
                 body = bodies[letter.id]
                 header = replace(fitting.header_for(letter, body), packing="")
@@ -218,8 +216,6 @@ class DeadLetters:
             while left > 0 and wanted != 0:
                 limit = min(left, per_call)
                 entries = await self._stored(name).read(after=after, limit=limit, bodies=bodies)
-                if bodies:
-                    entries = await with_contents(self._broker, entries)
                 letters = [DeadLetterRecord.read(name, entry) for entry in entries]
                 if selection.needs_bodies:
                     for letter in letters:

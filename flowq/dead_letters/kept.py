@@ -12,7 +12,6 @@ from flowq.broker.entries import Entries
 from flowq.broker.records import DeadEntry
 from flowq.broker.redis_streams import Broker
 from flowq.broker.runs import Runs
-from flowq.dead_letters.claimed import with_contents
 from flowq.dead_letters.condition import Condition
 from flowq.dead_letters.letter import content_of, json_or
 from flowq.delivery.edge import inlet_of
@@ -87,7 +86,7 @@ class Kept:
         while True:
             entries = await kept.after(after, limit=limit, bodies="all" if bodies else "none")
             if bodies:
-                entries = await with_contents(self._broker, entries)
+                entries = await kept.with_contents(entries)
             page = [_kept(self._stage.name, entry) for entry in entries]
             yield [one for one in page if one.settled_at.timestamp() * 1000 <= now_ms]
             if len(entries) < limit or page[-1].settled_at.timestamp() * 1000 > now_ms:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from flowq.broker.inspection.browse import Found, State, family_in, family_on_edge
+from flowq.broker.inspection.browse import Browser, Found, State
 from flowq.broker.redis_streams import Broker
 from flowq.graph.compilation.plan import Plan
 
@@ -22,6 +22,21 @@ class Lineage:
     message_id: str
     root_id: str
     found: Mapping[str, tuple[Found, ...]]
+
+    @classmethod
+    async def of(cls, plan: Plan, broker: Broker, message_id: str) -> Lineage:
+        """Look for a message and its family in the whole pipeline.
+
+        Reads the header of every message there is, a thousand at a time: a million take some seconds.
+        """
+        found = await _family(plan, broker, message_id)
+        root_id = next((one.header.root_id for one in found), message_id)
+        if root_id != message_id:
+            found = await _family(plan, broker, root_id)
+        by_id: dict[str, tuple[Found, ...]] = {}
+        for one in found:
+            by_id[one.header.message_id] = (*by_id.get(one.header.message_id, ()), one)
+        return cls(message_id, root_id, by_id)
 
     @property
     def is_known(self) -> bool:
@@ -65,34 +80,16 @@ class Lineage:
         }
 
 
-async def trace(plan: Plan, broker: Broker, message_id: str) -> Lineage:
-    """Look for a message and its family in the whole pipeline.
-
-    Looks through the header of every message there is: a million take some seconds, a thousand at a time.
-    """
-    found = await _family(plan, broker, message_id)
-    root_id = next((one.header.root_id for one in found), message_id)
-    if root_id != message_id:
-        found = await _family(plan, broker, root_id)
-    by_id: dict[str, tuple[Found, ...]] = {}
-    for one in found:
-        by_id[one.header.message_id] = (*by_id.get(one.header.message_id, ()), one)
-    return Lineage(message_id, root_id, by_id)
-
-
-async def _family(plan: Plan, broker: Broker, message_id: str) -> list[Found]:
-    found: list[Found] = []
-    for edge in plan.edges:
-        found += [one async for one in family_on_edge(broker, edge.name, message_id)]
-    for stage in plan.consumers:
-        dead = broker.keys.dead(stage.name)
-        found += [one async for one in family_in(broker, dead, message_id, state=State.DEAD, stage=stage.name)]
-        if stage.keep is not None:
-            kept = broker.keys.kept(stage.name)
-            found += [one async for one in family_in(broker, kept, message_id, state=State.DONE, stage=stage.name)]
-    return found
-
-
 def _place(found: Found) -> dict[str, Any]:
     place = {"state": found.state, "place": found.place, "at_ms": found.at_ms, "worker": found.worker or None}
     return {**place, "attempt": found.header.attempt, "entry": found.entry_id or None}
+
+
+async def _family(plan: Plan, broker: Broker, message_id: str) -> list[Found]:
+    browser, keys = Browser(broker), broker.keys
+    streams = [(keys.dead(stage.name), State.DEAD, stage.name) for stage in plan.consumers]
+    streams += [(keys.kept(stage.name), State.DONE, stage.name) for stage in plan.consumers if stage.keep is not None]
+    found = [one for edge in plan.edges async for one in browser.family_on_edge(edge.name, message_id)]
+    for stream, state, stage in streams:
+        found += [one async for one in browser.family_in(stream, message_id, state=state, stage=stage)]
+    return found

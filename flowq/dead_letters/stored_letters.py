@@ -56,11 +56,12 @@ class StoredLetters:
 
     async def read(self, *, after: str = "", limit: int = 1000, bodies: bool = True) -> list[DeadEntry]:
         """Letters in the order in which they died, those after the entry id `after`."""
-        return await self._entries.after(after, limit=limit, bodies="all" if bodies else "new")
+        entries = await self._entries.after(after, limit=limit, bodies="all" if bodies else "new")
+        return await self._entries.with_contents(entries) if bodies else entries
 
     async def named(self, ids: Sequence[str]) -> list[DeadEntry]:
         """The letters with these ids, as far as they exist; one that Redis cannot send comes without its body."""
-        return await self._entries.named(ids)
+        return await self._entries.with_contents(await self._entries.named(ids))
 
     async def bury(self, delivery: Delivery, letter: DeadLetter) -> None:
         """Add a dead letter for a message that is no longer in its stream."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from flowq.broker.inspection.edge_stats import EdgeStats, edge_stats_of
-from flowq.broker.inspection.throughput import Throughput, throughput_of
+from flowq.broker.inspection.edge_stats import EdgeInspection, EdgeStats
+from flowq.broker.inspection.throughput import Throughput, Throughputs
 from flowq.broker.records import Snapshot
 from flowq.broker.redis_streams import Broker
 from flowq.broker.runs import Runs, StageBalance, balance_of
@@ -46,8 +46,8 @@ async def read(broker: Broker, plan: Plan) -> Reading:
         plan=plan,
         snapshot=snapshot,
         balances=balance_of(plan, snapshot),
-        throughput=await throughput_of(broker, plan, snapshot),
+        throughput=await Throughputs(broker).of(plan, snapshot),
         due={edge: n if isinstance(n, int) else 0 for edge, n in zip(edges, counted, strict=True)},
-        edge_stats=await edge_stats_of(broker, edges),
+        edge_stats=await EdgeInspection(broker).stats(edges),
         workers=await workers_of(broker),
     )

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Collection, Mapping, Sequence
 
 from flowq.broker.client.connection import Dialer
-from flowq.broker.inspection.discovery import pipelines_on_record, plan_on_record
+from flowq.broker.inspection.discovery import Discovery
 from flowq.broker.keys import Keys
 from flowq.broker.redis_streams import Broker
 from flowq.errors import BrokerError
@@ -64,14 +64,14 @@ class WatchedRedis:
     async def _pipelines(self) -> Collection[str]:
         now = asyncio.get_running_loop().time()
         if not self._names and (self._looked_at is None or now - self._looked_at > _LOOK_FOR_PIPELINES_SECONDS):
-            self._found = await pipelines_on_record(self._scout)
+            self._found = await Discovery(self._scout).pipelines()
             self._looked_at = now
         return self._found
 
     async def _plan(self, name: str) -> Plan:
         if name not in self._brokers:
             self._brokers[name] = Broker(self._dialer, Keys(self._namespace, name))
-        return await plan_on_record(self._brokers[name])
+        return await Discovery(self._brokers[name]).plan()
 
     async def alive(self) -> Verdict:
         """Whoever can be asked lives."""

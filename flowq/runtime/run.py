@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from flowq.broker.inspection.throughput import Throughput, throughput_of
+from flowq.broker.inspection.throughput import Throughput, Throughputs
 from flowq.broker.message_ids import new_run_id
 from flowq.broker.records import Snapshot
 from flowq.broker.redis_streams import Broker
@@ -124,7 +124,7 @@ class Run:
 
     async def throughput(self, snapshot: Snapshot) -> Mapping[str, Throughput]:
         """The speed of each stage in the half minute before the snapshot."""
-        return await throughput_of(self._broker, self._plan, snapshot)
+        return await Throughputs(self._broker).of(self._plan, snapshot)
 
     def summary(self, snapshot: Snapshot, seconds: float) -> Summary:
         return Summary(

@@ -8,22 +8,23 @@ from typing import Any
 
 import flowq
 from flowq.broker import scripts
-from flowq.broker.clock import follow_clock
+from flowq.broker.clock import Clock
 from flowq.broker.edges import Edges
-from flowq.broker.flow_control import pauses
 from flowq.broker.flow_control.limiter import Verdict
-from flowq.broker.inspection import edge_stats
-from flowq.broker.inspection.browse import family_on_edge, peek
-from flowq.broker.inspection.throughput import record_throughput
+from flowq.broker.flow_control.pauses import Pauses
+from flowq.broker.inspection.browse import Browser
+from flowq.broker.inspection.edge_stats import EdgeInspection
+from flowq.broker.inspection.throughput import Throughputs
 from flowq.broker.keys import Keys
-from flowq.broker.migration import moving, recorded_plan
+from flowq.broker.migration.moving import Moving
+from flowq.broker.migration.recorded_plan import Orphan, RecordedPlan
 from flowq.broker.publishing import CursorMove, Parcel, Publishing, Refused
 from flowq.broker.runs import Runs
 from flowq.broker.scripts import Script
 from flowq.broker.settling import Settling
 from flowq.broker.workers import Workers
 from flowq.dead_letters.kept import Kept
-from flowq.dead_letters.purging import purge
+from flowq.dead_letters.purging import Purging
 from flowq.dead_letters.stored_letters import Exported, StoredLetters, WayBack
 from flowq.delivery.policy import Keep, Rate
 from flowq.delivery.settlement import DeadLetter
@@ -185,7 +186,7 @@ async def _(lab: Lab) -> None:
     in_an_hour = 1000 * int((await lab.redis(b"TIME"))[0]) + 3_600_000
     await lab.redis(b"HSET", lab.keys.clock, b"latest_ms", in_an_hour)
     await lab.redis(b"ZADD", lab.keys.delayed(IN), in_an_hour + 60_000, b"m")
-    assert 3590 < await follow_clock(lab.worker.broker, PLAN) <= 3600
+    assert 3590 < await Clock(lab.worker.broker).follow(PLAN) <= 3600
 
 
 @calls(scripts.TAKE_SOURCE)
@@ -195,25 +196,25 @@ async def _(lab: Lab) -> None:
 
 @calls(scripts.RECORD_PLAN)
 async def _(lab: Lab) -> None:
-    await recorded_plan.record_plan(lab.worker.broker, PLAN)
+    await RecordedPlan(lab.worker.broker).record(PLAN)
 
 
 @calls(scripts.RECORD_THROUGHPUT)
 async def _(lab: Lab) -> None:
-    await record_throughput(lab.worker.broker, {"parse": {3: 1}})
+    await Throughputs(lab.worker.broker).record({"parse": {3: 1}})
 
 
 @calls(scripts.DROP_EDGE)
 async def _(lab: Lab) -> None:
-    await recorded_plan.record_plan(lab.worker.broker, PLAN)
+    await RecordedPlan(lab.worker.broker).record(PLAN)
     await lab.worker.publish(b"1")
     record = await lab.redis(b"HGET", lab.keys.plan, IN)
-    assert await recorded_plan.drop_edge(lab.worker.broker, recorded_plan.Orphan(IN, 1, (), 0, record))
+    assert await RecordedPlan(lab.worker.broker).drop(Orphan(IN, 1, (), 0, record))
 
 
 @calls(scripts.PAUSE)
 async def _(lab: Lab) -> None:
-    assert await pauses.pause(lab.worker.broker, ["parse"])
+    assert await Pauses(lab.worker.broker).pause(["parse"])
 
 
 @calls(scripts.MOVE_EDGE)
@@ -221,13 +222,13 @@ async def _(lab: Lab) -> None:
     await lab.delayed()
     for worker in (lab.worker, lab.other):
         await lab.redis(b"DEL", lab.keys.lease(worker.name))
-    assert await moving.move_edge(lab.worker.broker, IN, NEW) == 6
+    assert await Moving(lab.worker.broker).edge(IN, NEW) == 6
 
 
 @calls(scripts.MOVE_DEAD)
 async def _(lab: Lab) -> None:
     await StoredLetters(lab.worker.broker, "parse").amend([((await lab.letters())[0], b"amended")])
-    await moving.move_stage(lab.worker.broker, "parse", "tidy", {IN: NEW})
+    await Moving(lab.worker.broker).stage("parse", "tidy", {IN: NEW})
 
 
 @calls(scripts.RENAME_STAGE)
@@ -235,21 +236,21 @@ async def _(lab: Lab) -> None:
     await lab.redis(b"HSET", lab.keys.rate("parse"), b"a", 1)
     await lab.redis(b"HSET", lab.keys.rate("tidy"), b"b", 2)
     await lab.letters()
-    await moving.move_stage(lab.worker.broker, "parse", "tidy", {IN: NEW})
+    await Moving(lab.worker.broker).stage("parse", "tidy", {IN: NEW})
 
 
 @calls(scripts.CALL_ALL)
 async def _(lab: Lab) -> None:
     for delivery in await given(lab.worker, 2):
         await sent_to_queue(lab.worker, delivery)
-    await moving.call_all(lab.worker.broker, "parse", [IN])
+    await Moving(lab.worker.broker).call_all("parse", [IN])
 
 
 @calls(scripts.PURGE)
 async def _(lab: Lab) -> None:
     await lab.delayed()
     edges = [PLAN.edge_by_name[IN]]
-    assert await purge(lab.worker.broker, edges, {"parse": 3}) == {"parse": 3}
+    assert await Purging(lab.worker.broker).purge(edges, {"parse": 3}) == {"parse": 3}
 
 
 @calls(scripts.BURY)
@@ -302,25 +303,25 @@ async def _(lab: Lab) -> None:
 @calls(scripts.EDGE_STATS)
 async def _(lab: Lab) -> None:
     await lab.delayed()
-    await edge_stats.edge_stats_of(lab.worker.broker, EDGES)
+    await EdgeInspection(lab.worker.broker).stats(EDGES)
 
 
 @calls(scripts.SLOWEST)
 async def _(lab: Lab) -> None:
     await lab.delayed()
-    await edge_stats.slowest_of(lab.worker.broker, EDGES, at_least_seconds=0)
+    await EdgeInspection(lab.worker.broker).slowest(EDGES, at_least_seconds=0)
 
 
 @calls(scripts.PEEK)
 async def _(lab: Lab) -> None:
     await lab.delayed()
-    await peek(lab.worker.broker, EDGES, most=10)
+    await Browser(lab.worker.broker).peek(EDGES, most=10)
 
 
 @calls(scripts.FIND)
 async def _(lab: Lab) -> None:
     delivery = await lab.worker.given_one()
-    assert len([found async for found in family_on_edge(lab.worker.broker, IN, delivery.message_id)]) == 1
+    assert len([found async for found in Browser(lab.worker.broker).family_on_edge(IN, delivery.message_id)]) == 1
 
 
 @calls(scripts.REFERENCES)

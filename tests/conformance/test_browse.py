@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from flowq.broker.inspection.browse import State, peek
+from flowq.broker.inspection.browse import Browser, State
 from flowq.broker.publishing import Publishing
 from flowq.dead_letters.dead_letters import DeadLetters
 from flowq.dead_letters.letter import content_of
-from flowq.dead_letters.lineage import trace
-from flowq.dead_letters.purging import idle_messages, purge
+from flowq.dead_letters.lineage import Lineage
+from flowq.dead_letters.purging import Purging
 from flowq.delivery.encoding.compression import packed
 from flowq.delivery.message import Delivery, Header
 from flowq.delivery.settlement import Output
@@ -28,7 +28,7 @@ async def scattered(worker: Worker) -> tuple[Delivery, Delivery, list[str]]:
     one, other, delayed = await worker.read()
     await worker.settle(retried(delayed))
     await worker.publish(b'{"n":4}', b'{"n":5}', b'{"n":6}')
-    _, sights = await peek(worker.broker, [IN], most=100)
+    _, sights = await Browser(worker.broker).peek([IN], most=100)
     return one, other, [sight.delivery.message_id for sight in sights if sight.state is State.WAITING]
 
 
@@ -39,7 +39,7 @@ async def test_a_look_shows_what_runs_waits_and_is_delayed_and_takes_nothing(wor
     one, other, _ = await scattered(worker)
     before = await worker.snapshot()
 
-    now_ms, sights = await peek(worker.broker, EDGES, most=100)
+    now_ms, sights = await Browser(worker.broker).peek(EDGES, most=100)
 
     assert [(sight.state, sight.delivery.body) for sight in sights] == [
         (State.RUNNING, b'{"n":1}'),
@@ -59,7 +59,7 @@ async def test_a_look_shows_what_runs_waits_and_is_delayed_and_takes_nothing(wor
 async def test_a_look_is_as_long_as_it_was_asked_to_be(worker: Worker) -> None:
     await scattered(worker)
 
-    _, sights = await peek(worker.broker, [IN], most=1)
+    _, sights = await Browser(worker.broker).peek([IN], most=1)
 
     assert [sight.state for sight in sights] == [State.RUNNING, State.WAITING, State.DELAYED]
 
@@ -69,7 +69,7 @@ async def test_a_look_from_an_entry_on_shows_what_came_since(worker: Worker) -> 
     first = await worker.read_one()
     await worker.publish(b"2", b"3")
 
-    _, sights = await peek(worker.broker, [IN], most=100, after={IN: first.entry_id.decode()})
+    _, sights = await Browser(worker.broker).peek([IN], most=100, after={IN: first.entry_id.decode()})
 
     assert [sight.delivery.body for sight in sights] == [b"2", b"3"]
 
@@ -77,7 +77,7 @@ async def test_a_look_from_an_entry_on_shows_what_came_since(worker: Worker) -> 
 async def test_a_look_at_edges_that_were_never_used_shows_nothing(worker: Worker, redis: Command) -> None:
     await redis(b"DEL", worker.broker.keys.edge(IN))
 
-    assert (await peek(worker.broker, EDGES, most=9))[1] == []
+    assert (await Browser(worker.broker).peek(EDGES, most=9))[1] == []
 
 
 async def test_a_compressed_message_is_shown_as_it_was(worker: Worker) -> None:
@@ -85,7 +85,7 @@ async def test_a_compressed_message_is_shown_as_it_was(worker: Worker) -> None:
     header = b"big - - 0 e=" + how.encode()
     await Publishing(worker.broker).publish(IN, [Output(IN, header, body)])
 
-    (_, (sight,)) = await peek(worker.broker, [IN], most=9)
+    (_, (sight,)) = await Browser(worker.broker).peek([IN], most=9)
 
     assert how
     assert content_of(sight.delivery.header, sight.delivery.body).strip() == b'{"n":1}'
@@ -103,7 +103,7 @@ async def test_a_family_is_found_wherever_its_members_are(worker: Worker, other:
     first, second = await reader.read()
     await reader.settle(buried(second), edge=OUT, stage="store")
 
-    lineage = await trace(PLAN, worker.broker, "dies")
+    lineage = await Lineage.of(PLAN, worker.broker, "dies")
 
     assert lineage.root_id == root.message_id
     assert [(depth, name, [place.state for place in places]) for depth, name, places in lineage.tree()] == [
@@ -113,7 +113,7 @@ async def test_a_family_is_found_wherever_its_members_are(worker: Worker, other:
     ]
     assert lineage.found["waits"][0].worker == "third"
     assert first.message_id == "waits"
-    by_root = await trace(PLAN, worker.broker, root.message_id)
+    by_root = await Lineage.of(PLAN, worker.broker, root.message_id)
     assert by_root.is_known
     assert list(by_root.tree()) == list(lineage.tree())
     await reader.close()
@@ -121,11 +121,11 @@ async def test_a_family_is_found_wherever_its_members_are(worker: Worker, other:
 
 async def test_a_message_that_waits_and_one_that_is_delayed_are_found(worker: Worker) -> None:
     _, _, waiting = await scattered(worker)
-    _, sights = await peek(worker.broker, [IN], most=9)
+    _, sights = await Browser(worker.broker).peek([IN], most=9)
     delayed = sights[-1].delivery.message_id
 
     for message_id, state in ((waiting[1], State.WAITING), (delayed, State.DELAYED)):
-        lineage = await trace(PLAN, worker.broker, message_id)
+        lineage = await Lineage.of(PLAN, worker.broker, message_id)
         ((_, name, (place,)),) = lineage.tree()
         assert (name, place.state, place.place) == (message_id, state, IN)
 
@@ -133,7 +133,7 @@ async def test_a_message_that_waits_and_one_that_is_delayed_are_found(worker: Wo
 async def test_of_a_message_that_never_was_nothing_is_known(worker: Worker) -> None:
     await scattered(worker)
 
-    assert not (await trace(PLAN, worker.broker, "nobody")).is_known
+    assert not (await Lineage.of(PLAN, worker.broker, "nobody")).is_known
 
 
 async def test_a_family_is_found_among_thousands(worker: Worker) -> None:
@@ -143,7 +143,7 @@ async def test_a_family_is_found_among_thousands(worker: Worker) -> None:
             IN, [Output(IN, header.encode(), b"1") for header in headers[i : i + 1000]]
         )
 
-    lineage = await trace(PLAN, worker.broker, "m")
+    lineage = await Lineage.of(PLAN, worker.broker, "m")
 
     assert [name for _, name, _ in lineage.tree()] == ["m"]
 
@@ -154,10 +154,10 @@ async def test_a_family_is_found_among_thousands(worker: Worker) -> None:
 async def test_a_purge_leaves_what_runs_and_the_balance_adds_up(worker: Worker) -> None:
     one, other, _ = await scattered(worker)
     edges = PLAN.edges_into("parse")
-    there = await idle_messages(worker.broker, edges)
+    there = await Purging(worker.broker).idle(edges)
     assert there == {"parse": 4}
 
-    assert await purge(worker.broker, edges, there) == {"parse": 4}
+    assert await Purging(worker.broker).purge(edges, there) == {"parse": 4}
 
     balance = await worker.balance()
     assert (balance.entered, balance.purged, balance.running) == (6, 4, 2)
@@ -165,13 +165,13 @@ async def test_a_purge_leaves_what_runs_and_the_balance_adds_up(worker: Worker) 
     await worker.settle(done(one), done(other))
     balance = await worker.balance()
     assert (balance.ok, balance.outstanding) == (2, 0)
-    assert await purge(worker.broker, edges, there) == {"parse": 0}
+    assert await Purging(worker.broker).purge(edges, there) == {"parse": 0}
 
 
 async def test_no_more_is_purged_than_was_agreed_to(worker: Worker) -> None:
     await worker.publish(*(b"%d" % n for n in range(5)))
 
-    assert await purge(worker.broker, PLAN.edges_into("parse"), {"parse": 3}) == {"parse": 3}
+    assert await Purging(worker.broker).purge(PLAN.edges_into("parse"), {"parse": 3}) == {"parse": 3}
 
     assert [delivery.body for delivery in await worker.read()] == [b"3", b"4"]
 
@@ -179,7 +179,7 @@ async def test_no_more_is_purged_than_was_agreed_to(worker: Worker) -> None:
 async def test_what_another_program_added_is_purged_and_counted(worker: Worker, redis: Command) -> None:
     await redis(b"XADD", worker.broker.keys.edge(IN), b"*", b"b", b"1")
 
-    await purge(worker.broker, PLAN.edges_into("parse"), {"parse": 9})
+    await Purging(worker.broker).purge(PLAN.edges_into("parse"), {"parse": 9})
 
     balance = await worker.balance()
     assert (balance.entered, balance.purged) == (1, 1)
@@ -188,7 +188,7 @@ async def test_what_another_program_added_is_purged_and_counted(worker: Worker, 
 async def test_dead_letters_are_not_purged(worker: Worker) -> None:
     await worker.settle(buried(await worker.given_one()))
 
-    await purge(worker.broker, PLAN.edges_into("parse"), {"parse": 9})
+    await Purging(worker.broker).purge(PLAN.edges_into("parse"), {"parse": 9})
 
     assert len(await DeadLetters(PLAN, worker.broker).first(limit=9)) == 1
 
@@ -199,6 +199,6 @@ async def test_an_entry_of_another_program_can_be_looked_at(
 ) -> None:
     await redis(b"XADD", worker.broker.keys.edge(IN), b"*", *fields)
 
-    (_, (sight,)) = await peek(worker.broker, [IN], most=9)
+    (_, (sight,)) = await Browser(worker.broker).peek([IN], most=9)
 
     assert (sight.state, sight.delivery.body) == (State.WAITING, b"1")

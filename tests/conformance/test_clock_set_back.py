@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from flowq.broker.client.connection import Dialer, UrlDialer
-from flowq.broker.clock import LARGEST_STEP_LET_PASS_MS, follow_clock
+from flowq.broker.clock import LARGEST_STEP_LET_PASS_MS, Clock
 from flowq.broker.edges import Edges
 from flowq.broker.keys import Keys
 from flowq.broker.publishing import Publishing
@@ -43,7 +43,7 @@ async def set_back(worker: Worker, keys: Keys, redis: Command, now_ms: Now) -> C
 
     async def set_back() -> float:
         await redis(b"HSET", keys.clock, b"latest_ms", await now_ms() + HOUR_MS)
-        return await follow_clock(worker.broker, PLAN)
+        return await Clock(worker.broker).follow(PLAN)
 
     return set_back
 
@@ -53,7 +53,7 @@ Step = Callable[[], Awaitable[float]]
 
 async def test_a_step_back_is_told_once(worker: Worker, set_back: Step) -> None:
     assert await set_back() == pytest.approx(HOUR_MS / 1000, abs=LATE_MS / 1000)
-    assert await follow_clock(worker.broker, PLAN) == 0
+    assert await Clock(worker.broker).follow(PLAN) == 0
 
 
 async def test_time_that_goes_on_and_small_steps_back_change_nothing(
@@ -63,9 +63,9 @@ async def test_time_that_goes_on_and_small_steps_back_change_nothing(
     (_, due) = await redis(b"ZRANGE", keys.delayed(IN), 0, -1, b"WITHSCORES")
 
     await redis(b"HSET", keys.clock, b"latest_ms", await now_ms() - HOUR_MS)
-    assert await follow_clock(worker.broker, PLAN) == 0
+    assert await Clock(worker.broker).follow(PLAN) == 0
     await redis(b"HSET", keys.clock, b"latest_ms", await now_ms() + LARGEST_STEP_LET_PASS_MS - 1000)
-    assert await follow_clock(worker.broker, PLAN) == 0
+    assert await Clock(worker.broker).follow(PLAN) == 0
 
     assert await redis(b"ZRANGE", keys.delayed(IN), 0, -1, b"WITHSCORES") == [_, due]
 
@@ -76,7 +76,7 @@ async def test_a_clock_that_somebody_else_has_written_moves_nothing(
 ) -> None:
     await redis(b"HSET", keys.clock, b"latest_ms", written)
 
-    assert await follow_clock(worker.broker, PLAN) == 0
+    assert await Clock(worker.broker).follow(PLAN) == 0
 
     assert int(await redis(b"HGET", keys.clock, b"latest_ms")) == pytest.approx(await now_ms(), abs=LATE_MS)
 

@@ -10,7 +10,7 @@ import flowq
 from flowq.broker.client.connection import Dialer
 from flowq.broker.edges import Edges
 from flowq.broker.keys import GROUP, Keys
-from flowq.broker.migration.moving import StillServed, move_edge, move_stage
+from flowq.broker.migration.moving import Moving, StillServed
 from flowq.broker.settling import Settling
 from flowq.broker.workers import Workers
 from flowq.dead_letters.kept import Kept
@@ -126,7 +126,7 @@ async def test_dead_letters_are_put_back_and_moved(worker: Worker, keys: Keys, r
 
     await worker.settle(*map(buried, await worker.read()))
     n += await ended(keys.dead("tidy"))
-    await move_stage(worker.broker, "parse", "tidy", {IN: ">tidy"})
+    await Moving(worker.broker).stage("parse", "tidy", {IN: ">tidy"})
     assert len(await StoredLetters(worker.broker, "tidy").read()) == 1 + n
 
 
@@ -137,7 +137,7 @@ async def test_an_edge_is_moved_and_nothing_of_it_lost(
     n = await ended(keys.edge(">tidy"))
     await redis(b"DEL", keys.lease(worker.name))
 
-    assert await move_edge(worker.broker, IN, ">tidy") == 1
+    assert await Moving(worker.broker).edge(IN, ">tidy") == 1
 
     assert await redis(b"XLEN", keys.edge(">tidy")) == 1 + n
 
@@ -150,7 +150,7 @@ async def test_an_edge_is_not_moved_to_one_whose_end_is_worked_on(worker: Worker
     await redis(b"DEL", keys.lease(worker.name))
 
     with pytest.raises(StillServed):
-        await move_edge(worker.broker, IN, ">tidy")
+        await Moving(worker.broker).edge(IN, ">tidy")
 
     assert await redis(b"XLEN", keys.edge(IN)) == 1
 

@@ -14,7 +14,7 @@ from flowq.broker.runs import Runs, balance_of
 from flowq.broker.settling import Settling
 from flowq.dead_letters.condition import Condition
 from flowq.dead_letters.kept import Kept, NotKept
-from flowq.dead_letters.lineage import trace
+from flowq.dead_letters.lineage import Lineage
 from flowq.delivery.message import Delivery
 from flowq.delivery.policy import Keep
 from flowq.graph.compilation.plan import Plan
@@ -135,7 +135,7 @@ async def test_a_replay_is_narrowed_down_by_time_content_and_number(keeper: Work
 async def test_a_kept_message_is_traced_as_done(keeper: Worker) -> None:
     (delivery,) = await settle(keeper, 1)
 
-    ((_, name, (place,)),) = (await trace(LAST_HOUR, keeper.broker, delivery.message_id)).tree()
+    ((_, name, (place,)),) = (await Lineage.of(LAST_HOUR, keeper.broker, delivery.message_id)).tree()
 
     assert (name, place.state, place.place) == (delivery.message_id, "done", "parse")
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import flowq
 from flowq.broker.keys import GROUP, Keys
-from flowq.broker.migration.moving import move_edge, move_stage
+from flowq.broker.migration.moving import Moving
 from flowq.broker.records import deliveries_of
 from flowq.broker.settling import Settling
 from flowq.broker.workers import Workers
 from flowq.dead_letters.kept import Kept
-from flowq.dead_letters.purging import purge
+from flowq.dead_letters.purging import Purging
 from flowq.dead_letters.stored_letters import StoredLetters, WayBack
 from flowq.delivery.dead_letter import CRASHES_BEFORE_BURIAL
 from flowq.delivery.policy import Keep
@@ -39,7 +39,7 @@ async def test_it_moves_to_another_edge(worker: Worker, other: Worker, keys: Key
     for name in (worker.name, other.name):
         await redis(b"DEL", keys.lease(name))
 
-    assert await move_edge(worker.broker, IN, NEW) == 3
+    assert await Moving(worker.broker).edge(IN, NEW) == 3
 
     entries = await redis(b"XRANGE", keys.edge(NEW), b"-", b"+")
     deliveries = deliveries_of(NEW, entries, "", 0)
@@ -63,7 +63,7 @@ async def test_it_dies_goes_back_dies_again_and_moves_with_its_stage(
     await worker.settle(buried(await worker.read_one()))
     assert await letter_of(worker) == WHOLE
 
-    await move_stage(worker.broker, "parse", "tidy", {IN: NEW})
+    await Moving(worker.broker).stage("parse", "tidy", {IN: NEW})
     assert await letter_of(worker, "tidy") == WHOLE
 
 
@@ -101,7 +101,7 @@ async def test_it_is_kept_and_runs_again(worker: Worker, keys: Keys, redis: Comm
 async def test_it_is_purged(worker: Worker, keys: Keys, redis: Command) -> None:
     await added(redis, keys)
 
-    assert await purge(worker.broker, [PLAN.edge_by_name[IN]], {"parse": 9}) == {"parse": 1}
+    assert await Purging(worker.broker).purge([PLAN.edge_by_name[IN]], {"parse": 9}) == {"parse": 1}
 
     balance = await worker.balance()
     assert (balance.entered, balance.outstanding) == (1, 0)

@@ -9,7 +9,7 @@ import pytest
 
 from flowq.broker.edges import Edges
 from flowq.broker.keys import Keys
-from flowq.broker.migration.moving import StillServed, call_all, move_edge, move_stage
+from flowq.broker.migration.moving import Moving, StillServed
 from flowq.broker.publishing import Publishing
 from flowq.broker.redis_streams import Broker
 from tests.conformance.conftest import Command
@@ -45,7 +45,7 @@ async def test_what_waits_what_a_dead_worker_ran_and_what_is_delayed_moves_with_
     due = await redis(b"ZRANGE", keys.delayed(IN), b"0", b"-1", b"WITHSCORES")
     await die(worker, redis)
 
-    assert await move_edge(worker.broker, IN, NEW) == 4
+    assert await Moving(worker.broker).edge(IN, NEW) == 4
 
     assert await bodies(redis, keys.edge(NEW)) == [b"foreign", b"ran", b"waits"]
     assert await redis(b"ZRANGE", keys.delayed(NEW), b"0", b"-1", b"WITHSCORES") == due
@@ -58,7 +58,7 @@ async def test_nothing_moves_while_a_worker_that_reads_the_edge_is_alive(worker:
     await worker.given_one()
 
     with pytest.raises(StillServed, match="first"):
-        await move_edge(other.broker, IN, NEW)
+        await Moving(other.broker).edge(IN, NEW)
 
     assert await Edges(worker.broker).outstanding([IN, NEW]) == {IN: 1, NEW: 0}
 
@@ -69,7 +69,7 @@ async def test_a_worker_that_wakes_up_after_the_move_settles_nothing(
     await worker.publish(b"1", b"2", b"3")
     deliveries = await worker.read()
     await die(worker, redis)
-    await move_edge(worker.broker, IN, NEW)
+    await Moving(worker.broker).edge(IN, NEW)
     await worker.publish(b"4")
 
     await worker.settle(*[done(delivery, output(OUT, b"x")) for delivery in deliveries])
@@ -84,13 +84,13 @@ async def test_a_move_that_was_broken_off_or_is_made_twice_at_once_moves_each_me
     expected = sorted(b"%d" % n for n in range(2600))
     await worker.publish(*expected)
     brokers = [Broker(worker.broker.dialer, keys) for _ in range(3)]
-    broken_off = asyncio.create_task(move_edge(brokers[0], IN, NEW))
+    broken_off = asyncio.create_task(Moving(brokers[0]).edge(IN, NEW))
     await eventually(lambda: _has_begun(worker.broker))
     broken_off.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await broken_off
 
-    await asyncio.gather(*(move_edge(broker, IN, NEW) for broker in brokers[1:]))
+    await asyncio.gather(*(Moving(broker).edge(IN, NEW) for broker in brokers[1:]))
 
     assert await bodies(redis, keys.edge(NEW)) == expected
     assert await Edges(worker.broker).outstanding([IN]) == {IN: 0}
@@ -114,7 +114,7 @@ async def test_dead_letters_keep_their_time_of_death_and_come_from_the_new_edge(
     await redis(b"HSET", keys.paused, b"parse", b"7")
 
     for _ in range(2):
-        await move_stage(worker.broker, "parse", "tidy", {IN: NEW})
+        await Moving(worker.broker).stage("parse", "tidy", {IN: NEW})
 
     after = await redis(b"XRANGE", keys.dead("tidy"), b"-", b"+")
     assert [entry_id for entry_id, _ in after] == [entry_id for entry_id, _ in before]
@@ -131,7 +131,7 @@ async def test_those_who_queue_for_a_pacing_key_come_back_now(worker: Worker, ke
     name, late = await redis(b"ZRANGE", keys.delayed(IN), b"0", b"-1")
     await redis(b"ZADD", keys.queue("parse"), b"0", b"host\n1\n%b\n%b" % (IN.encode(), name))
 
-    await call_all(worker.broker, "parse", [IN])
+    await Moving(worker.broker).call_all("parse", [IN])
 
     seconds, _ = await redis(b"TIME")
     assert float(await redis(b"ZSCORE", keys.delayed(IN), name)) <= (int(seconds) + 1) * 1000
@@ -143,13 +143,13 @@ async def test_what_is_remembered_for_a_while_is_remembered_as_long_under_the_ne
     worker: Worker, keys: Keys, redis: Command
 ) -> None:
     await redis(b"ZADD", keys.seen_until("parse"), 100, b"a", 200, b"b")
-    await move_stage(worker.broker, "parse", "tidy", {})
+    await Moving(worker.broker).stage("parse", "tidy", {})
     assert await remembered(redis, keys, "tidy") == {b"a": 100, b"b": 200}
 
     # Somebody has begun to work under the new name before.
     await redis(b"ZADD", keys.seen_until("parse"), 300, b"a", 50, b"b", 70, b"c")
     for _ in range(2):
-        await move_stage(worker.broker, "parse", "tidy", {})
+        await Moving(worker.broker).stage("parse", "tidy", {})
 
     assert await remembered(redis, keys, "tidy") == {b"a": 300, b"b": 200, b"c": 70}
     assert await remembered(redis, keys, "parse") == {}
@@ -167,7 +167,7 @@ async def test_a_source_goes_on_where_it_was_with_each_of_its_arguments(
     await redis(b"HSET", keys.run, "source:rows", "done 4e1f", "runner:rows", "w1")
 
     for _ in range(2):
-        await move_stage(worker.broker, "rows", "lines", {})
+        await Moving(worker.broker).stage("rows", "lines", {})
 
     names = ["rows", "rows 0ab1", "rows2", "lines", "lines 0ab1"]
     assert await redis(b"HMGET", keys.cursors, *names) == [None, None, b"9", b"7", b"5"]
@@ -184,7 +184,7 @@ async def test_a_mended_letter_and_what_was_kept_go_along(worker: Worker, keys: 
     await redis(b"XADD", keys.kept("parse"), b"5-1", b"h", b"a b c 0", b"b", b"kept")
 
     for _ in range(2):
-        await move_stage(worker.broker, "parse", "tidy", {IN: NEW})
+        await Moving(worker.broker).stage("parse", "tidy", {IN: NEW})
 
     assert not await redis(b"EXISTS", keys.amended("parse"), keys.kept("parse"))
     amended = await redis(b"HGETALL", keys.amended("tidy"))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from flowq.broker.inspection.edge_stats import edge_stats_of, slowest_of
-from flowq.broker.inspection.overview import Overview, overview_of
-from flowq.broker.inspection.throughput import bucket_of, record_throughput
+from flowq.broker.inspection.edge_stats import EdgeInspection
+from flowq.broker.inspection.overview import Overview
+from flowq.broker.inspection.throughput import Throughputs, bucket_of
 from flowq.broker.publishing import Publishing
 from flowq.broker.workers import Workers
 from tests.conformance.conftest import Command
@@ -15,7 +15,7 @@ from tests.eventually import eventually
 
 
 async def overview(worker: Worker) -> Overview:
-    return await overview_of(worker.broker, PLAN)
+    return await Overview.of(worker.broker, PLAN)
 
 
 async def sign_on_for(worker: Worker, name: str, *stages: str) -> None:
@@ -29,14 +29,14 @@ async def is_later(worker: Worker, moment_ms: int) -> bool:
 async def test_the_oldest_waiting_message_is_not_one_that_runs(worker: Worker) -> None:
     await worker.publish(b"running")
     await worker.read_one()
-    assert (await edge_stats_of(worker.broker, EDGES))[IN].waiting_since_ms is None
+    assert (await EdgeInspection(worker.broker).stats(EDGES))[IN].waiting_since_ms is None
 
     await worker.publish(b"oldest")
     before = await worker.snapshot()
     await eventually(lambda: is_later(worker, before.now_ms))  # so that the two differ in age
     await worker.publish(b"younger")
 
-    since_ms = (await edge_stats_of(worker.broker, EDGES))[IN].waiting_since_ms
+    since_ms = (await EdgeInspection(worker.broker).stats(EDGES))[IN].waiting_since_ms
     assert since_ms is not None
     assert since_ms <= before.now_ms
 
@@ -45,7 +45,7 @@ async def test_what_waits_before_any_group_exists_is_seen(worker: Worker, redis:
     await redis(b"DEL", worker.broker.keys.edge(OUT))
     await redis(b"XADD", worker.broker.keys.edge(OUT), b"1000-7", b"b", b"{}")
 
-    assert (await edge_stats_of(worker.broker, EDGES))[OUT].waiting_since_ms == 1000
+    assert (await EdgeInspection(worker.broker).stats(EDGES))[OUT].waiting_since_ms == 1000
 
 
 async def test_each_worker_is_told_apart_by_what_it_holds(worker: Worker, other: Worker) -> None:
@@ -53,7 +53,7 @@ async def test_each_worker_is_told_apart_by_what_it_holds(worker: Worker, other:
     await worker.read(3)
     await other.read(2)
 
-    assert (await edge_stats_of(worker.broker, EDGES))[IN].held == {worker.name: 3, other.name: 2}
+    assert (await EdgeInspection(worker.broker).stats(EDGES))[IN].held == {worker.name: 3, other.name: 2}
 
 
 async def test_a_worker_with_nothing_at_a_stage_is_idle_there(worker: Worker) -> None:
@@ -90,28 +90,28 @@ async def test_memory_grows_with_what_an_edge_holds(worker: Worker) -> None:
 
 
 async def _knows_memory(worker: Worker) -> bool:
-    return (await edge_stats_of(worker.broker, EDGES))[IN].memory_bytes > 0
+    return (await EdgeInspection(worker.broker).stats(EDGES))[IN].memory_bytes > 0
 
 
 async def test_the_slowest_messages_come_longest_first_with_the_beginning_of_their_bodies(worker: Worker) -> None:
     await worker.publish(b"first")
     await worker.read_one()
-    await eventually(lambda: slowest_of(worker.broker, EDGES, at_least_seconds=0.05))  # the next one runs less long
+    await eventually(lambda: EdgeInspection(worker.broker).slowest(EDGES, at_least_seconds=0.05))  # the next runs less
     await Publishing(worker.broker).publish(OUT, [output(OUT, b"y" * 1000)])
     reader_of_out = await Worker.sign_on(worker.broker.dialer, worker.broker.keys, "third", edges=(OUT,))
     await reader_of_out.read_one()
 
     async def are_both_slow() -> bool:
-        return len(await slowest_of(worker.broker, EDGES, at_least_seconds=0.01)) == 2
+        return len(await EdgeInspection(worker.broker).slowest(EDGES, at_least_seconds=0.01)) == 2
 
     await eventually(are_both_slow)
-    first, second = await slowest_of(worker.broker, EDGES, at_least_seconds=0.01)
+    first, second = await EdgeInspection(worker.broker).slowest(EDGES, at_least_seconds=0.01)
     await reader_of_out.close()
 
     assert (first.stage, first.worker, first.beginning) == ("parse", worker.name, b"first")
     assert (second.stage, second.worker, second.beginning) == ("store", "third", b"y" * 400)
     assert first.seconds > second.seconds
-    assert await slowest_of(worker.broker, EDGES, at_least_seconds=60) == []
+    assert await EdgeInspection(worker.broker).slowest(EDGES, at_least_seconds=60) == []
 
 
 async def test_the_stage_that_clears_last_is_the_bottleneck_and_says_when(worker: Worker) -> None:
@@ -121,7 +121,7 @@ async def test_the_stage_that_clears_last_is_the_bottleneck_and_says_when(worker
         await Publishing(worker.broker).publish(OUT, [output(OUT, b"y")])
     assert (await overview(worker)).eta_seconds is None  # nothing has been done yet: nobody can tell
 
-    await record_throughput(worker.broker, {"parse": {bucket_of(0.1): 10}})
+    await Throughputs(worker.broker).record({"parse": {bucket_of(0.1): 10}})
     await worker.settle(*map(done, await worker.read(10)))
     out = await Worker.sign_on(worker.broker.dialer, worker.broker.keys, "third", edges=(OUT,))
     await out.settle(*map(done, await out.read(4)), edge=OUT, stage="store")
@@ -141,7 +141,7 @@ async def test_the_stage_that_clears_last_is_the_bottleneck_and_says_when(worker
 async def test_what_is_delayed_for_long_puts_the_end_off(worker: Worker) -> None:
     await sign_on_for(worker, worker.name, "parse", "store")
     await worker.publish(b"x", b"x")
-    await record_throughput(worker.broker, {})
+    await Throughputs(worker.broker).record({})
     await worker.settle(done((await worker.read(1))[0]))
     await Publishing(worker.broker).publish(IN, [output(IN, b"later")], delay_ms=3_600_000)
 

@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 import flowq
 from flowq.broker.keys import Keys
-from flowq.broker.migration.recorded_plan import drop_edge, orphans_of, record_plan, recorded_plan
+from flowq.broker.migration.recorded_plan import RecordedPlan
 from flowq.broker.publishing import Publishing
 from flowq.broker.runs import Runs
 from tests.conformance.conftest import Command
@@ -36,17 +36,17 @@ RENAMED = flowq.Pipeline("lab", clean >> store).plan
 @pytest.fixture
 async def renamed(worker: Worker) -> Worker:
     """`parse` has become `clean`, with three messages on the way to it and one delayed."""
-    await record_plan(worker.broker, PLAN)
+    await RecordedPlan(worker.broker).record(PLAN)
     await worker.publish(b"1", b"2", b"3", edge=">parse")
     await Publishing(worker.broker).publish(">parse", [output(">parse", b"4")], delay_ms=60_000)
-    await record_plan(worker.broker, RENAMED)
+    await RecordedPlan(worker.broker).record(RENAMED)
     return worker
 
 
 async def test_a_record_says_what_each_edge_takes_and_since_when(worker: Worker, redis: Command) -> None:
-    assert await record_plan(worker.broker, PLAN) == {}
+    assert await RecordedPlan(worker.broker).record(PLAN) == {}
 
-    recorded = await recorded_plan(worker.broker)
+    recorded = await RecordedPlan(worker.broker).edges()
 
     seconds, _ = await redis(b"TIME")
     assert recorded.keys() == {">parse", ">store", "parse>store"}
@@ -55,9 +55,9 @@ async def test_a_record_says_what_each_edge_takes_and_since_when(worker: Worker,
 
 
 async def test_the_same_types_have_the_same_schema_and_changed_ones_another(worker: Worker) -> None:
-    await record_plan(worker.broker, PLAN)
-    before = await record_plan(worker.broker, RENAMED)
-    after = await recorded_plan(worker.broker)
+    await RecordedPlan(worker.broker).record(PLAN)
+    before = await RecordedPlan(worker.broker).record(RENAMED)
+    after = await RecordedPlan(worker.broker).edges()
 
     assert before[">parse"].schema == before[">store"].schema
     assert after[">store"].schema != before[">store"].schema
@@ -65,10 +65,10 @@ async def test_the_same_types_have_the_same_schema_and_changed_ones_another(work
 
 
 async def test_edges_without_a_stage_are_left_over_with_what_lies_on_them(renamed: Worker) -> None:
-    orphans = await orphans_of(renamed.broker, RENAMED)
+    orphans = await RecordedPlan(renamed.broker).orphans(RENAMED)
 
     assert [(orphan.edge, orphan.outstanding) for orphan in orphans] == [(">parse", 4), ("parse>store", 0)]
-    assert await orphans_of(renamed.broker, PLAN) != orphans
+    assert await RecordedPlan(renamed.broker).orphans(PLAN) != orphans
 
 
 async def test_nothing_touches_an_edge_that_is_left_over(renamed: Worker, keys: Keys, redis: Command) -> None:
@@ -81,29 +81,29 @@ async def test_nothing_touches_an_edge_that_is_left_over(renamed: Worker, keys: 
 
 
 async def test_an_edge_is_removed_with_everything_on_it(renamed: Worker, keys: Keys, redis: Command) -> None:
-    orphan, _ = await orphans_of(renamed.broker, RENAMED)
+    orphan, _ = await RecordedPlan(renamed.broker).orphans(RENAMED)
 
-    assert await drop_edge(renamed.broker, orphan)
+    assert await RecordedPlan(renamed.broker).drop(orphan)
 
-    assert [found.edge for found in await orphans_of(renamed.broker, RENAMED)] == ["parse>store"]
+    assert [found.edge for found in await RecordedPlan(renamed.broker).orphans(RENAMED)] == ["parse>store"]
     names = [keys.edge(">parse"), keys.delayed(">parse"), keys.delayed_bodies(">parse")]
     assert await redis(b"EXISTS", *names) == 0
-    assert not await drop_edge(renamed.broker, orphan)
+    assert not await RecordedPlan(renamed.broker).drop(orphan)
 
 
 async def test_an_edge_on_which_more_lies_than_was_seen_is_kept(renamed: Worker, keys: Keys, redis: Command) -> None:
-    orphan, _ = await orphans_of(renamed.broker, RENAMED)
+    orphan, _ = await RecordedPlan(renamed.broker).orphans(RENAMED)
     await renamed.publish(b"5", edge=">parse")
 
-    assert not await drop_edge(renamed.broker, orphan)
+    assert not await RecordedPlan(renamed.broker).drop(orphan)
     assert await redis(b"XLEN", keys.edge(">parse")) == 4
 
 
 async def test_an_edge_that_a_run_has_again_is_kept(renamed: Worker, keys: Keys, redis: Command) -> None:
-    orphan, _ = await orphans_of(renamed.broker, RENAMED)
-    before = (await recorded_plan(renamed.broker))[">parse"].seen_ms
-    while (await recorded_plan(renamed.broker))[">parse"].seen_ms == before:  # until the clock has moved on
-        await record_plan(renamed.broker, PLAN)
+    orphan, _ = await RecordedPlan(renamed.broker).orphans(RENAMED)
+    before = (await RecordedPlan(renamed.broker).edges())[">parse"].seen_ms
+    while (await RecordedPlan(renamed.broker).edges())[">parse"].seen_ms == before:  # until the clock has moved on
+        await RecordedPlan(renamed.broker).record(PLAN)
 
-    assert not await drop_edge(renamed.broker, orphan)
+    assert not await RecordedPlan(renamed.broker).drop(orphan)
     assert await redis(b"XLEN", keys.edge(">parse")) == 3

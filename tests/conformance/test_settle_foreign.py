@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flowq.broker.edges import Edges
-from flowq.broker.inspection.browse import peek
+from flowq.broker.inspection.browse import Browser
 from flowq.broker.keys import Keys
 from flowq.broker.records import pairs
 from flowq.broker.settling import Settled
@@ -65,7 +65,7 @@ async def test_a_foreign_entry_that_waits_again_keeps_all_its_fields(
     await worker.settle(settle(await worker.read_one()))
     for name in await redis(b"ZRANGE", keys.delayed(IN), 0, -1):
         await redis(b"ZADD", keys.delayed(IN), 1, name)
-    _, sights = await peek(worker.broker, [IN], most=9)
+    _, sights = await Browser(worker.broker).peek([IN], most=9)
     assert [sight.delivery.body for sight in sights] == [b"body\n"]
     await Edges(worker.broker).promote([IN], limit=9)
     delivery = await worker.read_one()

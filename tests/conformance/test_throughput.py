@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flowq.broker.inspection.throughput import Throughput, bucket_of, record_throughput, throughput_of
+from flowq.broker.inspection.throughput import Throughput, Throughputs, bucket_of
 from flowq.broker.keys import Keys
 from flowq.broker.runs import Runs
 from tests.conformance.conftest import Command
@@ -13,7 +13,7 @@ from tests.eventually import eventually
 
 
 async def throughput(worker: Worker) -> Throughput:
-    return (await throughput_of(worker.broker, PLAN, await worker.snapshot()))["parse"]
+    return (await Throughputs(worker.broker).of(PLAN, await worker.snapshot()))["parse"]
 
 
 async def server_ms(redis: Command) -> int:
@@ -22,9 +22,9 @@ async def server_ms(redis: Command) -> int:
 
 
 async def test_durations_of_all_workers_are_taken_together(worker: Worker, other: Worker) -> None:
-    await record_throughput(worker.broker, {"parse": {bucket_of(0.010): 6}})
-    await record_throughput(
-        other.broker, {"parse": {bucket_of(0.010): 3, bucket_of(1.0): 1}, "store": {bucket_of(9.0): 1}}
+    await Throughputs(worker.broker).record({"parse": {bucket_of(0.010): 6}})
+    await Throughputs(other.broker).record(
+        {"parse": {bucket_of(0.010): 3, bucket_of(1.0): 1}, "store": {bucket_of(9.0): 1}}
     )
 
     found = await throughput(worker)
@@ -38,7 +38,7 @@ async def test_the_rate_is_what_the_counters_grew_by_over_the_time_that_passed(w
     deliveries = await worker.read(30)
     await worker.settle(*map(done, deliveries[:10]))  # before the record begins: not of this half minute
     began_ms = await server_ms(redis)
-    await record_throughput(worker.broker, {})
+    await Throughputs(worker.broker).record({})
     await worker.settle(*map(done, deliveries[10:]))
 
     async def enough_has_passed() -> bool:
@@ -56,17 +56,17 @@ async def test_nothing_is_known_of_a_pipeline_that_nobody_works_on(worker: Worke
 
 
 async def test_what_was_recorded_in_another_run_does_not_count(worker: Worker) -> None:
-    await record_throughput(worker.broker, {"parse": {bucket_of(5.0): 10}})
+    await Throughputs(worker.broker).record({"parse": {bucket_of(5.0): 10}})
 
     await Runs(worker.broker).begin("next", sources=[], signature="", edges=[], stages=[])
     assert await throughput(worker) == Throughput()
-    await record_throughput(worker.broker, {"parse": {bucket_of(0.010): 1}})
+    await Throughputs(worker.broker).record({"parse": {bucket_of(0.010): 1}})
 
     assert (await throughput(worker)).p95_seconds == pytest.approx(0.010, rel=0.1)
 
 
 async def test_the_record_expires(worker: Worker, keys: Keys, redis: Command) -> None:
-    await record_throughput(worker.broker, {"parse": {0: 1}})
+    await Throughputs(worker.broker).record({"parse": {0: 1}})
 
     records = keys.throughput()
     lives = [left for record in records if (left := await redis(b"PTTL", record)) != -2]
@@ -78,6 +78,6 @@ async def test_a_record_that_cannot_be_written_stops_nobody(worker: Worker, keys
     for i in range(8):
         await redis(b"SET", keys.throughput()[i], "somebody's")
 
-    await record_throughput(worker.broker, {"parse": {0: 1}})
+    await Throughputs(worker.broker).record({"parse": {0: 1}})
 
     assert await throughput(worker) == Throughput()

@@ -6,15 +6,15 @@ import pytest
 
 from flowq.broker.edges import Edges
 from flowq.broker.flow_control.limiter import Verdict, held_keys
-from flowq.broker.inspection.browse import State, family_on_edge, peek
-from flowq.broker.inspection.discovery import plan_on_record
-from flowq.broker.inspection.edge_stats import edge_stats_of
-from flowq.broker.inspection.overview import overview_of
+from flowq.broker.inspection.browse import Browser, State
+from flowq.broker.inspection.discovery import Discovery
+from flowq.broker.inspection.edge_stats import EdgeInspection
+from flowq.broker.inspection.overview import Overview
 from flowq.broker.keys import Keys
-from flowq.broker.migration.recorded_plan import orphans_of, recorded_plan
+from flowq.broker.migration.recorded_plan import RecordedPlan
 from flowq.broker.redis_streams import Broker
 from flowq.broker.workers import Workers
-from flowq.dead_letters.purging import purge
+from flowq.dead_letters.purging import Purging
 from flowq.dead_letters.stored_letters import StoredLetters, WayBack
 from flowq.delivery.policy import Rate
 from flowq.delivery.stored import LAST_MS
@@ -59,7 +59,7 @@ async def test_an_entry_from_the_end_of_time_is_read_and_settled(worker: Worker,
 
     assert delivery.appended_ms == LAST_MS
     assert delivery.retried(counted=True).decode(delivery.retried(counted=True).encode()).first_ms == LAST_MS
-    assert (await edge_stats_of(worker.broker, [IN]))[IN].waiting_since_ms is None
+    assert (await EdgeInspection(worker.broker).stats([IN]))[IN].waiting_since_ms is None
     await worker.settle(buried(delivery))
     assert (await worker.balance()).dead == 1
 
@@ -95,7 +95,7 @@ async def test_a_counter_that_is_none_stops_no_push_and_no_repair(
     await worker.publish(b"2")
     back = WayBack(letter.entry_id, b"x - - 0", "")
     n_back = await StoredLetters(worker.broker, "parse").put_back(IN, [back])
-    purged = await purge(worker.broker, [PLAN.edge_by_name[IN]], {"parse": 10})
+    purged = await Purging(worker.broker).purge([PLAN.edge_by_name[IN]], {"parse": 10})
 
     assert (n_back, purged) == (1, {"parse": 2})
 
@@ -122,7 +122,7 @@ async def test_a_purge_that_finds_a_wrong_key_removes_nothing(
     await redis(b"SET", name, b"somebody's")
 
     with pytest.raises(BrokerRefused):
-        await purge(worker.broker, [PLAN.edge_by_name[IN]], {"parse": 10})
+        await Purging(worker.broker).purge([PLAN.edge_by_name[IN]], {"parse": 10})
 
     assert await redis(b"XLEN", keys.edge(IN)) == 1
 
@@ -133,7 +133,7 @@ async def test_a_purge_that_finds_a_wrong_key_removes_nothing(
 async def test_a_delayed_message_without_a_line_break_is_not_lost(worker: Worker, keys: Keys, redis: Command) -> None:
     await redis(b"HSET", keys.delayed_bodies(IN), b"odd", b'{"n":7}')
     await redis(b"ZADD", keys.delayed(IN), 1, b"odd")
-    _, (sight,) = await peek(worker.broker, [IN], most=5)
+    _, (sight,) = await Browser(worker.broker).peek([IN], most=5)
 
     assert (await Edges(worker.broker).promote([IN]))[0] == 1
 
@@ -154,9 +154,9 @@ async def test_a_message_due_at_the_end_of_time_is_waited_for_and_shown(
 
     assert next_ms is not None
     assert 0 < next_ms <= 86_400_000
-    assert (await edge_stats_of(worker.broker, [IN]))[IN].last_due_ms == LAST_MS
-    assert [found.at_ms async for found in family_on_edge(worker.broker, IN, "x")] == [LAST_MS]
-    assert (await overview_of(worker.broker, PLAN)).snapshot.outstanding == 1
+    assert (await EdgeInspection(worker.broker).stats([IN]))[IN].last_due_ms == LAST_MS
+    assert [found.at_ms async for found in Browser(worker.broker).family_on_edge(IN, "x")] == [LAST_MS]
+    assert (await Overview.of(worker.broker, PLAN)).snapshot.outstanding == 1
 
 
 @pytest.mark.parametrize("value", GARBAGE)
@@ -212,7 +212,7 @@ async def test_a_forged_worker_spoils_no_view(record: bytes, worker: Worker, key
     await redis(b"HSET", keys.workers, b"forged", record, b"\xff\xfe", record)
     await redis(b"SET", keys.lease("forged"), b"7 1e400")
 
-    overview = await overview_of(worker.broker, PLAN)
+    overview = await Overview.of(worker.broker, PLAN)
     health = {found.worker: found for found in await workers_of(worker.broker)}
 
     assert "first" in overview.workers
@@ -251,9 +251,9 @@ PLANS = [
 async def test_a_forged_plan_spoils_no_view(record: bytes, worker: Worker, keys: Keys, redis: Command) -> None:
     await redis(b"HSET", keys.plan, IN, record, b">old", record, b"\x1b[2J>x", record, b"\xff", record, b">", record)
 
-    recorded = await recorded_plan(worker.broker)
-    plan: Plan = await plan_on_record(worker.broker)
-    orphans = await orphans_of(worker.broker, PLAN)
+    recorded = await RecordedPlan(worker.broker).edges()
+    plan: Plan = await Discovery(worker.broker).plan()
+    orphans = await RecordedPlan(worker.broker).orphans(PLAN)
 
     assert recorded.keys() == {IN, ">old"}
     assert {stage.name for stage in plan.stages} == {"parse", "old"}
@@ -268,7 +268,7 @@ async def test_forged_figures_spoil_no_view(worker: Worker, keys: Keys, redis: C
         record = [b"run", b"r", b"at", b"x", b"parse 99999", b"1", b"parse x", b"\xff", b"was ok:parse", b"9" * 5000]
         await redis(b"HSET", keys.throughput()[i], *record)
 
-    overview = await overview_of(worker.broker, PLAN)
+    overview = await Overview.of(worker.broker, PLAN)
 
     assert overview.snapshot.is_paused("parse")
     assert overview.stages["parse"].balance.ok == 0

@@ -11,10 +11,10 @@ import pytest
 
 import flowq
 from flowq.broker.client.connection import UrlDialer
-from flowq.broker.inspection.browse import State, peek
+from flowq.broker.inspection.browse import Browser, State
 from flowq.broker.keys import Keys
-from flowq.broker.migration.changes import changes_of
-from flowq.broker.migration.recorded_plan import record_plan
+from flowq.broker.migration.migrating import Migration
+from flowq.broker.migration.recorded_plan import RecordedPlan
 from flowq.broker.redis_streams import Broker
 from flowq.broker.settling import Settling
 from flowq.broker.workers import Workers
@@ -128,7 +128,7 @@ async def test_large_messages_are_seen_where_they_run_wait_and_are_delayed(
     await worker.settle(*map(retried, running[:5]))
     await set_limit(worker.broker)
 
-    _, sights = await peek(worker.broker, EDGES, most=100)
+    _, sights = await Browser(worker.broker).peek(EDGES, most=100)
 
     seen = {state: numbers([s.delivery.body for s in sights if s.state is state]) for state in State}
     assert seen[State.RUNNING] == [5, 6, 8, 9]
@@ -143,12 +143,12 @@ async def test_large_messages_are_checked_before_they_move_to_a_new_stage(worker
     def parse_again(item: Item) -> None: ...
 
     plan = flowq.Pipeline("lab", parse_again).plan
-    await record_plan(worker.broker, PLAN)
+    await RecordedPlan(worker.broker).record(PLAN)
     await worker.publish(*BODIES)
     await worker.settle(*map(retried, (await worker.read(count=10))[:5]))
     await set_limit(worker.broker)
 
-    changes = await changes_of(worker.broker, plan, moves={"parse": "parse_again"})
+    changes = await Migration(worker.broker, plan).changes(moves={"parse": "parse_again"})
 
     (moved,) = (change for change in changes.changes if change.kind == "moved")
     assert (moved.messages, moved.fit.looked_at, moved.fit.misfits) == (N, N - 1, 0)

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 import flowq
 from flowq.broker.edges import Edges
 from flowq.broker.inspection.diagnosis import loss_windows
-from flowq.broker.inspection.health import examine
+from flowq.broker.inspection.health import ServerHealth
 from flowq.broker.open import open_broker
 from tests.eventually import eventually
 from tests.redis_server import KINDS, Kind, RedisServer
@@ -47,7 +47,7 @@ async def test_what_is_lost_of_what_was_confirmed_when_redis_is_killed(
 ) -> None:
     with RedisServer(kind, *options) as server:
         async with open_broker("lab", redis=server.url) as broker:
-            health = await examine(broker)
+            health = await ServerHealth(broker).examine()
         await push(server.url, range(N))
         if options[:1] == ("--save",):
             with redis.Redis.from_url(server.url) as client:

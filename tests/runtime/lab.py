@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel
 
 import flowq
-from flowq.broker.claims import claim_check
+from flowq.broker.claims import ClaimCheck
 from flowq.broker.client.connection import Dialer, Link, UrlDialer
 from flowq.broker.client.memory import MemoryDialer
 from flowq.broker.client.retrying import retry_until_available
@@ -57,7 +57,7 @@ class _LabPublisher(flowq.Publisher):
 
     @asynccontextmanager
     async def _opening(self) -> AsyncIterator[Broker]:
-        self._claims = claim_check(self._given, self._plan)
+        self._claims = ClaimCheck.of(self._given, self._plan)
         yield self._given
 
 

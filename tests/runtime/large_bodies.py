@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from flowq import Pipeline, Retry
-from flowq.broker.orphaned_bodies import orphaned_bodies
+from flowq.broker.stored_bodies import StoredBodies
 from tests.runtime.lab import Lab
 
 MEGABYTE = 1_000_000
@@ -38,5 +38,5 @@ async def released(lab: Lab) -> list[str]:
 
 
 async def orphans(lab: Lab, pipeline: Pipeline) -> list[str]:
-    found = await orphaned_bodies(lab.broker(pipeline), pipeline.plan, older_than_seconds=86_400)
+    found = await StoredBodies(lab.broker(pipeline)).orphaned(pipeline.plan, older_than_seconds=86_400)
     return sorted(found.paths)

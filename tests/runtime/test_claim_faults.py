@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from flowq import Pipeline, Publisher, stage
-from flowq.broker.claims import check_claim_store
+from flowq.broker.claims import ClaimCheck
 from flowq.broker.keys import Keys
-from flowq.broker.released import delete_released
+from flowq.broker.stored_bodies import StoredBodies
 from flowq.errors import NoClaimStore, QueueFull, UsageError, WrongClaimStore
 from flowq.inspector import Inspector
 from flowq.large_bodies.store import BodyStore
@@ -53,7 +53,7 @@ async def test_a_redis_that_forgets_its_last_settlements_finds_the_bodies_of_wha
             await lab.push(pipeline, keep, *map(page, range(5)))
             await lab.command(b"SAVE")
             await lab.run(pipeline)
-            await delete_released(lab.broker(pipeline))
+            await StoredBodies(lab.broker(pipeline)).delete_released()
             assert len(await released(lab)) == 5
 
             server.kill()
@@ -80,7 +80,7 @@ async def test_a_file_is_deleted_when_its_release_is_a_minute_old_and_the_note_o
         note = b"rubbish\n../../gone 5\n" + body + b"\n"
         await lab.command(b"XADD", key, f"{(int(now[0]) - seconds_ago) * 1000}-0", b"r", note)
 
-    await delete_released(lab.broker(pipeline))
+    await StoredBodies(lab.broker(pipeline)).delete_released()
     assert body_store.paths() == [bodies[1].split()[0].decode()]
     ((_, fields),) = await entries(lab, "released")
     assert bodies[1] in fields[1]
@@ -153,7 +153,7 @@ async def test_a_worker_with_another_store_ends_before_it_reads_and_writes_nothi
     assert (await empty.bodies(before=inf), await empty.name_in_store()) == ({}, "")
     empty.close()
 
-    await check_claim_store(lab.broker(pipeline), pipeline.plan, fresh=True)  # as flowq run --fresh does
+    await ClaimCheck.check_store(lab.broker(pipeline), pipeline.plan, fresh=True)  # as flowq run --fresh does
     lab.claims = shared
     with pytest.raises(WrongClaimStore):
         await lab.run(pipeline)
@@ -168,7 +168,7 @@ async def test_processes_that_start_at_once_agree_on_one_store(lab: Lab) -> None
 
     pipeline = Pipeline("p", keep)
     brokers = [lab.broker(pipeline) for _ in range(20)]
-    await asyncio.gather(*(check_claim_store(broker, pipeline.plan) for broker in brokers))
+    await asyncio.gather(*(ClaimCheck.check_store(broker, pipeline.plan) for broker in brokers))
     (name,) = {broker.claims.name for broker in brokers if broker.claims is not None}
     assert await lab.command(b"GET", Keys(lab.namespace, "p").claims) == name.encode()
 

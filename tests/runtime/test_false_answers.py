@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from flowq import Pipeline, Publisher, stage
-from flowq.broker.inspection.health import examine
+from flowq.broker.inspection.health import ServerHealth
 from flowq.broker.runs import Runs
 from flowq.errors import BrokerUnavailable
 from tests.runtime.lab import Item, Lab
@@ -47,5 +47,5 @@ async def test_a_state_is_not_made_up(url: str) -> None:
     with pytest.raises(BrokerUnavailable, match="is not Redis"):
         await Runs(lab.broker(pipeline)).snapshot([">take"], ["take"])
     with pytest.raises(BrokerUnavailable, match="is not Redis"):
-        await examine(lab.broker(pipeline))
+        await ServerHealth(lab.broker(pipeline)).examine()
     await lab.close()

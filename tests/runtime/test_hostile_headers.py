@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from flowq import Pipeline, Rate, stage
-from flowq.broker.migration.recorded_plan import record_plan
+from flowq.broker.migration.recorded_plan import RecordedPlan
 from flowq.dead_letters.dead_letters import DeadLetters
 from tests.eventually import eventually
 from tests.runtime.lab import Item, Lab, items
@@ -69,7 +69,7 @@ async def test_what_is_no_message_is_not_left_to_another_version(lab: Lab) -> No
 
     pipeline = Pipeline("p", store)
     async with lab.running(pipeline):
-        await record_plan(lab.broker(pipeline), Pipeline("p", store_of_later).plan)
+        await RecordedPlan(lab.broker(pipeline)).record(Pipeline("p", store_of_later).plan)
         edge = lab.broker(pipeline).keys.edge(">store")
         await lab.command(b"XADD", edge, b"*", b"h", HEADERS["hops20"], b"b", b'{"n":-1}')
 

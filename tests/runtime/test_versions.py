@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel
 
 import flowq
-from flowq.broker.migration.recorded_plan import record_plan
+from flowq.broker.migration.recorded_plan import RecordedPlan
 from flowq.broker.publishing import Publishing
 from flowq.delivery.message import Header
 from flowq.delivery.settlement import Output
@@ -116,9 +116,9 @@ async def test_a_type_that_nobody_has_any_more_is_read_by_its_shape_when_it_is_o
 
 @pytest.mark.parametrize("old", [ITEM, BATCH], ids=["one by one", "in batches"])
 async def test_what_does_not_fit_is_left_to_the_version_that_has_begun_since(old: flowq.Pipeline, lab: Lab) -> None:
-    await record_plan(lab.broker(old), old.plan)
+    await RecordedPlan(lab.broker(old)).record(old.plan)
     async with lab.running(old):
-        await record_plan(lab.broker(RENAMED), RENAMED.plan)
+        await RecordedPlan(lab.broker(RENAMED)).record(RENAMED.plan)
         await lab.push(RENAMED, parse_renamed, Renamed(number=7))
         await eventually(lambda: delayed(lab, old))
     async with lab.running(RENAMED):
@@ -128,8 +128,8 @@ async def test_what_does_not_fit_is_left_to_the_version_that_has_begun_since(old
 
 
 async def test_what_does_not_fit_the_version_that_began_last_is_a_dead_letter(lab: Lab) -> None:
-    await record_plan(lab.broker(RENAMED), RENAMED.plan)
-    await record_plan(lab.broker(ITEM), ITEM.plan)
+    await RecordedPlan(lab.broker(RENAMED)).record(RENAMED.plan)
+    await RecordedPlan(lab.broker(ITEM)).record(ITEM.plan)
     async with lab.running(ITEM):
         await lab.push(RENAMED, parse_renamed, Renamed(number=7))
         await eventually(lambda: lab.letters(ITEM, parse_item))

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 from collections.abc import Mapping, Sequence
 
-from flowq.broker.client.connection import Command
 from flowq.broker.edges import Edges
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.chunks import MOST_BYTES_PER_CALL
@@ -17,7 +16,6 @@ _RESUME_AT = 0.8
 _LOOK_EVERY_SECONDS = 0.1
 _WEIGH_AFTER, _WEIGH_AFTER_AT_LEAST = 1 / 8, 1 / 64
 _WEIGHT = 0.5
-_SAMPLES = 50
 
 
 class Backpressure:
@@ -114,22 +112,3 @@ def _mark(full: set[str], taken: Mapping[str, int], limits: Mapping[str, int]) -
             full.add(edge)
         elif n < limit * _RESUME_AT:
             full.discard(edge)
-
-
-async def memory_of(broker: Broker, edges: Sequence[str]) -> Mapping[str, int]:
-    """The bytes that the messages of each edge take: none where there are none, and where Redis does not tell.
-
-    Redis estimates them by some of the entries, and takes no longer for many than for few.
-    """
-    keys = broker.keys
-    commands: list[Command] = []
-    for edge in edges:
-        commands += [(b"XLEN", keys.edge(edge)), (b"MEMORY", b"USAGE", keys.edge(edge), b"SAMPLES", _SAMPLES)]
-        commands += [
-            (b"HLEN", keys.delayed_bodies(edge)),
-            (b"MEMORY", b"USAGE", keys.delayed_bodies(edge), b"SAMPLES", _SAMPLES),
-        ]
-    replies = iter([reply if isinstance(reply, int) else 0 for reply in await broker.ask(commands)])
-    # An empty key takes some memory too, and nobody shall wait for that.
-    sizes = [n_bytes if n else 0 for n, n_bytes in zip(replies, replies, strict=True)]
-    return {edge: sum(sizes[2 * i : 2 * i + 2]) for i, edge in enumerate(edges)}

@@ -1,4 +1,4 @@
-"""What is paused of a pipeline: all of it or single stages, until somebody has them go on."""
+"""What is paused: a whole pipeline, single stages, or single pacing keys, until it is resumed by hand."""
 
 from __future__ import annotations
 
@@ -9,43 +9,47 @@ from flowq.broker.client.retrying import CALL_TIMEOUT_SECONDS
 from flowq.broker.records import WHOLE, moments_by_name
 from flowq.broker.redis_streams import Broker
 
-
-async def pause(broker: Broker, stages: Sequence[str] = (WHOLE,)) -> bool:
-    """Pause stages, or the whole pipeline; whether anything was not paused before."""
-    return bool(await broker.script(scripts.PAUSE, [broker.keys.paused], 1, *stages))
+_FOREVER_MS = 10 * 365 * 86_400_000
 
 
-async def resume(broker: Broker, stages: Sequence[str] = (WHOLE,)) -> bool:
-    """Take back pauses; whether there was one. A stage does not go on while the whole pipeline is paused."""
-    return bool(await broker.script(scripts.PAUSE, [broker.keys.paused], 0, *stages))
+class Pauses:
+    """All pauses of one pipeline."""
 
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
 
-async def paused_since(broker: Broker) -> Mapping[str, int]:
-    """The stages that are paused, WHOLE for all of them, and since when, in milliseconds."""
-    return moments_by_name(await broker.answer(b"HGETALL", broker.keys.paused))
+    async def pause(self, stages: Sequence[str] = (WHOLE,)) -> bool:
+        """Pause stages, or the whole pipeline; whether anything was not paused before."""
+        return bool(await self._broker.script(scripts.PAUSE, [self._broker.keys.paused], 1, *stages))
 
+    async def resume(self, stages: Sequence[str] = (WHOLE,)) -> bool:
+        """End pauses; whether there was one. A stage stays paused while the whole pipeline is."""
+        return bool(await self._broker.script(scripts.PAUSE, [self._broker.keys.paused], 0, *stages))
 
-_FOR_EVER_MS = 10 * 365 * 86_400_000
+    async def since(self) -> Mapping[str, int]:
+        """The paused stages, WHOLE for all of them, and since when, in milliseconds."""
+        return moments_by_name(await self._broker.answer(b"HGETALL", self._broker.keys.paused))
 
+    async def pause_key(self, stage: str, key: str) -> None:
+        """Hold a pacing key of a stage until it is resumed: its messages queue, as with any hold."""
+        names = [self._broker.keys.held_until(stage), self._broker.keys.hold_info(stage)]
+        await self._broker.script(scripts.HOLD, names, key, _FOREVER_MS, _FOREVER_MS, "paused")
 
-async def pause_key(broker: Broker, stage: str, key: str) -> None:
-    """Hold a pacing key of a stage until it is resumed: its messages queue, as behind any hold."""
-    names = [broker.keys.held_until(stage), broker.keys.hold_info(stage)]
-    await broker.script(scripts.HOLD, names, key, _FOR_EVER_MS, _FOR_EVER_MS, "paused")
+    async def resume_key(self, stage: str, key: str) -> bool:
+        """End the hold of a pacing key, whatever caused it; whether there was one.
 
-
-async def resume_key(broker: Broker, stage: str, key: str) -> bool:
-    """End the hold of a pacing key, whoever has asked for it; whether there was one.
-
-    Those who queue are called within a second, and take their turns.
-    """
-    link = broker.link()
-    try:
-        # What is known of the hold goes first: without it a hold is over when its time is, and is never doubled.
-        ended = await link.call_all(
-            [(b"HDEL", broker.keys.hold_info(stage), key), (b"ZREM", broker.keys.held_until(stage), key)],
-            timeout_seconds=CALL_TIMEOUT_SECONDS,
-        )
-    finally:
-        await link.close()
-    return bool(ended[1])
+        The queued messages are called within a second, at the rate of the stage.
+        """
+        link = self._broker.link()
+        try:
+            # hold_info goes first: a hold without it is over when its time is, and is never doubled.
+            ended = await link.call_all(
+                [
+                    (b"HDEL", self._broker.keys.hold_info(stage), key),
+                    (b"ZREM", self._broker.keys.held_until(stage), key),
+                ],
+                timeout_seconds=CALL_TIMEOUT_SECONDS,
+            )
+        finally:
+            await link.close()
+        return bool(ended[1])

@@ -1,4 +1,4 @@
-"""Looks at single messages where they lie, and takes none: peeking into edges, and finding the family of a message."""
+"""Shows single messages without consuming them: peeking into edges, and finding the family of a message."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """A message as it was seen. `at_ms`: when it was appended, was given to `worker`, is due, died or was settled."""
+    """A message as it was seen. `at_ms`: when it was appended, delivered to `worker`, is due, died or was settled."""
 
     state: State
     delivery: Delivery
@@ -52,66 +52,68 @@ class Found:
     entry_id: str = ""
 
 
-async def peek(
-    broker: Broker, edges: Sequence[str], *, most: int, after: Mapping[str, str] | None = None
-) -> tuple[int, list[Sight]]:
-    """The time in ms, and messages of some edges: those that run, that wait, that are delayed; `most` of each an edge.
+class Browser:
+    """The messages of one pipeline, to look at."""
 
-    With `after`, an entry id for each edge: those appended since, whatever has become of them, while they are there.
-    """
-    keys = broker.keys
-    names = [key for edge in edges for key in keys.of_edge(edge)]
-    from_ids = [(after or {}).get(edge, "") for edge in edges]
-    look = partial(broker.script, scripts.PEEK, names, GROUP, most)
-    try:
-        now_ms, *seen = await look(1, *from_ids)
-    except ReplyCutOff:
-        now_ms, *seen = await look(0, *from_ids)
-        for edge, found in zip(edges, seen, strict=True):
-            await _fill_in(broker, edge, *found)
-    sights: list[Sight] = []
-    for edge, (running, waiting, delayed) in zip(edges, seen, strict=True):
-        for entry_id, fields, worker, idle_ms in running:
-            (delivery,) = deliveries_of(edge, [(entry_id, fields)], text_in(worker), 0)
-            sights.append(Sight(State.RUNNING, delivery, now_ms - idle_ms, text_in(worker)))
-        sights += [Sight(State.WAITING, one, one.appended_ms) for one in deliveries_of(edge, waiting, "", 0)]
-        for due_ms, parked, _ in delayed:
-            sights.append(Sight(State.DELAYED, delayed_delivery(edge, parked), moment_in(due_ms)))
-    return now_ms, sights
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
 
+    async def peek(
+        self, edges: Sequence[str], *, most: int, after: Mapping[str, str] | None = None
+    ) -> tuple[int, list[Sight]]:
+        """The time in ms, and running, waiting and delayed messages: at most `most` of each on each edge.
 
-async def _fill_in(broker: Broker, edge: str, running: list[Any], waiting: list[Any], delayed: list[Any]) -> None:
-    """Read the bodies of what was seen, some at a time. Messages that have gone since are left out."""
-    stream, parked = broker.keys.edge(edge), broker.keys.delayed_bodies(edge)
-    for seen in (running, waiting):
-        found = await broker.ask_each([(b"XRANGE", stream, message[0], message[0]) for message in seen])
-        seen[:] = [[*entries[0], *message[2:]] for message, entries in zip(seen, found, strict=True) if entries]
-    found = await broker.ask_each([(b"HGET", parked, name) for _, _, name in delayed])
-    delayed[:] = [[due, body, name] for (due, _, name), body in zip(delayed, found, strict=True) if body]
+        With `after`, an entry id for each edge: those appended since, in whatever state, as long as they exist.
+        """
+        keys = self._broker.keys
+        names = [key for edge in edges for key in keys.of_edge(edge)]
+        from_ids = [(after or {}).get(edge, "") for edge in edges]
+        look = partial(self._broker.script, scripts.PEEK, names, GROUP, most)
+        try:
+            now_ms, *seen = await look(1, *from_ids)
+        except ReplyCutOff:
+            now_ms, *seen = await look(0, *from_ids)
+            for edge, found in zip(edges, seen, strict=True):
+                await self._fill_in(edge, *found)
+        sights: list[Sight] = []
+        for edge, (running, waiting, delayed) in zip(edges, seen, strict=True):
+            for entry_id, fields, worker, idle_ms in running:
+                (delivery,) = deliveries_of(edge, [(entry_id, fields)], text_in(worker), 0)
+                sights.append(Sight(State.RUNNING, delivery, now_ms - idle_ms, text_in(worker)))
+            sights += [Sight(State.WAITING, one, one.appended_ms) for one in deliveries_of(edge, waiting, "", 0)]
+            for due_ms, parked, _ in delayed:
+                sights.append(Sight(State.DELAYED, delayed_delivery(edge, parked), moment_in(due_ms)))
+        return now_ms, sights
 
+    async def _fill_in(self, edge: str, running: list[Any], waiting: list[Any], delayed: list[Any]) -> None:
+        """Read the bodies of what was seen, some at a time. Messages that have gone since are left out."""
+        stream, parked = self._broker.keys.edge(edge), self._broker.keys.delayed_bodies(edge)
+        for seen in (running, waiting):
+            found = await self._broker.ask_each([(b"XRANGE", stream, message[0], message[0]) for message in seen])
+            seen[:] = [[*entries[0], *message[2:]] for message, entries in zip(seen, found, strict=True) if entries]
+        found = await self._broker.ask_each([(b"HGET", parked, name) for _, _, name in delayed])
+        delayed[:] = [[due, body, name] for (due, _, name), body in zip(delayed, found, strict=True) if body]
 
-async def family_on_edge(broker: Broker, edge: str, message_id: str) -> AsyncIterator[Found]:
-    """The message, its children and everything that has it as root, as far as it waits, runs or is delayed there."""
-    keys = broker.keys
-    async for at, header, worker in _family(broker, [keys.edge(edge)], message_id):
-        state = State.RUNNING if worker else State.WAITING
-        yield Found(header, state, edge, entry_ms(at), worker, at)
-    async for at, header, _ in _family(broker, [keys.delayed(edge), keys.delayed_bodies(edge)], message_id):
-        yield Found(header, State.DELAYED, edge, moment_in(at))
+    async def family_on_edge(self, edge: str, message_id: str) -> AsyncIterator[Found]:
+        """The message, its children and all messages with it as root that wait, run or are delayed on an edge."""
+        keys = self._broker.keys
+        async for at, header, worker in self._family([keys.edge(edge)], message_id):
+            state = State.RUNNING if worker else State.WAITING
+            yield Found(header, state, edge, entry_ms(at), worker, at)
+        async for at, header, _ in self._family([keys.delayed(edge), keys.delayed_bodies(edge)], message_id):
+            yield Found(header, State.DELAYED, edge, moment_in(at))
 
+    async def family_in(self, stream: str, message_id: str, *, state: State, stage: str) -> AsyncIterator[Found]:
+        """The same in a stream of dead or of kept messages."""
+        async for at, header, _ in self._family([stream], message_id):
+            yield Found(header, state, stage, entry_ms(at), entry_id=at)
 
-async def family_in(broker: Broker, stream: str, message_id: str, *, state: State, stage: str) -> AsyncIterator[Found]:
-    """The same in a stream of dead or of kept messages."""
-    async for at, header, _ in _family(broker, [stream], message_id):
-        yield Found(header, state, stage, entry_ms(at), entry_id=at)
-
-
-async def _family(broker: Broker, names: Sequence[str], message_id: str) -> AsyncIterator[tuple[str, Header, str]]:
-    position = "-"
-    while position:
-        look = partial(broker.script, scripts.FIND, names, GROUP, message_id, position)
-        reply, _ = await broker.paging.ask(look, _PER_CALL)
-        position = text_in(reply[0])
-        for at, raw, worker in zip(reply[2::3], reply[3::3], reply[4::3], strict=True):
-            with contextlib.suppress(ValueError):  # one that looks like a header names no family
-                yield text_in(at), Header.decode(raw), text_in(worker)
+    async def _family(self, names: Sequence[str], message_id: str) -> AsyncIterator[tuple[str, Header, str]]:
+        position = "-"
+        while position:
+            look = partial(self._broker.script, scripts.FIND, names, GROUP, message_id, position)
+            reply, _ = await self._broker.paging.ask(look, _PER_CALL)
+            position = text_in(reply[0])
+            for at, raw, worker in zip(reply[2::3], reply[3::3], reply[4::3], strict=True):
+                with contextlib.suppress(ValueError):  # one that looks like a header names no family
+                    yield text_in(at), Header.decode(raw), text_in(worker)

@@ -1,4 +1,4 @@
-"""Finds the pipelines of a Redis, and their shape, by what runs have put on record: none of their code is needed."""
+"""Finds the pipelines of a Redis, and their shape, from what runs have recorded: none of their code is needed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from flowq.broker.keys import is_name
-from flowq.broker.migration.recorded_plan import recorded_plan
+from flowq.broker.migration.recorded_plan import RecordedPlan
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.edge import Edge
 from flowq.delivery.stored import text_in
@@ -17,44 +17,49 @@ from flowq.graph.kinds import Kind, Placement, Shape
 _PER_CALL = 1000
 
 
-async def pipelines_on_record(broker: Broker) -> list[str]:
-    """The names of all pipelines that have run in the namespace of this broker, whichever pipeline it is of.
+class Discovery:
+    """What runs have recorded in the namespace of a broker."""
 
-    Goes over all keys of the server, some at a time: not for every second. Of a Cluster only one node is asked.
-    """
-    namespace = broker.keys.namespace
-    is_plan = re.compile(rf"{re.escape(namespace)}:\{{(.+)\}}:plan").fullmatch
-    names: set[str] = set()
-    cursor = b"0"
-    while True:
-        command = (b"SCAN", cursor, b"MATCH", f"{namespace}:{{*}}:plan", b"COUNT", _PER_CALL, b"TYPE", b"hash")
-        (reply,) = await broker.ask([command])
-        if isinstance(reply, Exception):
-            return sorted(names)
-        cursor, keys = reply
-        names |= {found[1] for key in keys if (found := is_plan(text_in(key))) and is_name(found[1])}
-        if int(cursor) == 0:
-            return sorted(names)
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
 
+    async def pipelines(self) -> list[str]:
+        """The names of all pipelines that have run in this namespace, whichever pipeline the broker is of.
 
-async def plan_on_record(broker: Broker) -> Plan:
-    """The shape of a pipeline: its stages and edges, those of earlier versions included. Its handlers are not here."""
-    edges: list[EdgePlan] = []
-    for name in sorted(await recorded_plan(broker)):
-        origin, target = Edge.parse(name)
-        edges.append(EdgePlan(name, origin, target))
-    takes_messages = {edge.target for edge in edges}
-    names = dict.fromkeys(name for edge in edges for name in (edge.origin, edge.target) if name)
-    stages = [
-        StagePlan(
-            name,
-            Kind.STAGE if name in takes_messages else Kind.SOURCE,
-            _ELSEWHERE,
-            in_edges=tuple(edge.name for edge in edges if edge.target == name),
-        )
-        for name in names
-    ]
-    return Plan(broker.keys.pipeline, tuple(stages), tuple(edges))
+        Scans all keys of the server, so do not call it every second. In a Cluster, only one node is scanned.
+        """
+        namespace = self._broker.keys.namespace
+        is_plan = re.compile(rf"{re.escape(namespace)}:\{{(.+)\}}:plan").fullmatch
+        names: set[str] = set()
+        cursor = b"0"
+        while True:
+            command = (b"SCAN", cursor, b"MATCH", f"{namespace}:{{*}}:plan", b"COUNT", _PER_CALL, b"TYPE", b"hash")
+            (reply,) = await self._broker.ask([command])
+            if isinstance(reply, Exception):
+                return sorted(names)
+            cursor, keys = reply
+            names |= {found[1] for key in keys if (found := is_plan(text_in(key))) and is_name(found[1])}
+            if int(cursor) == 0:
+                return sorted(names)
+
+    async def plan(self) -> Plan:
+        """The stages and edges of the pipeline, those of earlier versions included, without their handlers."""
+        edges: list[EdgePlan] = []
+        for name in sorted(await RecordedPlan(self._broker).edges()):
+            origin, target = Edge.parse(name)
+            edges.append(EdgePlan(name, origin, target))
+        takes_messages = {edge.target for edge in edges}
+        names = dict.fromkeys(name for edge in edges for name in (edge.origin, edge.target) if name)
+        stages = [
+            StagePlan(
+                name,
+                Kind.STAGE if name in takes_messages else Kind.SOURCE,
+                _ELSEWHERE,
+                in_edges=tuple(edge.name for edge in edges if edge.target == name),
+            )
+            for name in names
+        ]
+        return Plan(self._broker.keys.pipeline, tuple(stages), tuple(edges))
 
 
 def _not_here(*_: Any, **__: Any) -> None:

@@ -43,39 +43,44 @@ class RunningMessage:
         return Edge.parse(self.edge).target
 
 
-async def edge_stats_of(broker: Broker, edges: Sequence[str]) -> Mapping[str, EdgeStats]:
-    """Every edge, from one instant."""
-    keys = broker.keys
-    names = [key for edge in edges for key in keys.of_edge(edge)]
-    rows = await broker.script(scripts.EDGE_STATS, names, GROUP)
-    return {
-        edge: EdgeStats(
-            waiting_since_ms=entry_ms(oldest) if oldest else None,
-            last_due_ms=moment_in(last_due) if last_due else None,
-            memory_bytes=memory_bytes,
-            held={name_in(worker): n for worker, n in pairs(held)},
-        )
-        for edge, (oldest, last_due, memory_bytes, held) in zip(edges, rows, strict=True)
-    }
+class EdgeInspection:
+    """Looks at the edges of one pipeline."""
 
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
 
-async def slowest_of(
-    broker: Broker, edges: Sequence[str], *, limit: int = 5, at_least_seconds: float = 0.5
-) -> list[RunningMessage]:
-    """The messages that have been running longest, those that a worker has at hand for its next slot included."""
-    names = [broker.keys.edge(edge) for edge in edges]
-    shortest_ms = round(at_least_seconds * 1000)
-    rows = await broker.script(scripts.SLOWEST, names, GROUP, limit, shortest_ms, _BEGINNING_BYTES)
-    return [
-        RunningMessage(
-            edge=edges[number - 1],
-            entry_id=text_in(entry_id),
-            worker=text_in(worker),
-            seconds=ms / 1000,
-            message_id=text_in(header.partition(b" ")[0]),
-            beginning=body,
-        )
-        for number, entry_id, worker, ms, header, body in cast(
-            "list[tuple[int, bytes, bytes, int, bytes, bytes]]", rows
-        )
-    ]
+    async def stats(self, edges: Sequence[str]) -> Mapping[str, EdgeStats]:
+        """Every edge, from one instant."""
+        keys = self._broker.keys
+        names = [key for edge in edges for key in keys.of_edge(edge)]
+        rows = await self._broker.script(scripts.EDGE_STATS, names, GROUP)
+        return {
+            edge: EdgeStats(
+                waiting_since_ms=entry_ms(oldest) if oldest else None,
+                last_due_ms=moment_in(last_due) if last_due else None,
+                memory_bytes=memory_bytes,
+                held={name_in(worker): n for worker, n in pairs(held)},
+            )
+            for edge, (oldest, last_due, memory_bytes, held) in zip(edges, rows, strict=True)
+        }
+
+    async def slowest(
+        self, edges: Sequence[str], *, limit: int = 5, at_least_seconds: float = 0.5
+    ) -> list[RunningMessage]:
+        """The messages that have been running longest, those that a worker has at hand for its next slot included."""
+        names = [self._broker.keys.edge(edge) for edge in edges]
+        shortest_ms = round(at_least_seconds * 1000)
+        rows = await self._broker.script(scripts.SLOWEST, names, GROUP, limit, shortest_ms, _BEGINNING_BYTES)
+        return [
+            RunningMessage(
+                edge=edges[number - 1],
+                entry_id=text_in(entry_id),
+                worker=text_in(worker),
+                seconds=ms / 1000,
+                message_id=text_in(header.partition(b" ")[0]),
+                beginning=body,
+            )
+            for number, entry_id, worker, ms, header, body in cast(
+                "list[tuple[int, bytes, bytes, int, bytes, bytes]]", rows
+            )
+        ]

@@ -150,28 +150,75 @@ def _size_limit(text: str) -> int:
     return min((int(word) for word in words if word.isdecimal() and int(word)), default=0)
 
 
-async def examine(broker: Broker) -> Health:
-    """Ask Redis about itself. Raises BrokerUnavailable."""
-    link = broker.link()
-    try:
-        commands = [(b"INFO",), *((b"CONFIG", b"GET", name) for name in _SETTINGS)]
-        info, *settings = await link.replies_to(commands, timeout_seconds=CALL_TIMEOUT_SECONDS)
-        asked_at = time.time()
-        told = await link.call(b"TIME", timeout_seconds=CALL_TIMEOUT_SECONDS)
+class ServerHealth:
+    """Examines the Redis of a broker."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+
+    async def examine(self) -> Health:
+        """Ask Redis about itself. Raises BrokerUnavailable."""
+        link = self._broker.link()
         try:
-            seconds, microseconds = map(int, () if isinstance(told, bytes) else told)
-        except (TypeError, ValueError):
-            raise await link.misled(f"TIME was answered with {str(told)[:60]!r}") from None
-        here = (asked_at + time.time()) / 2
-    finally:
-        await link.close()
-    config: dict[str, str] = {}
-    for name, reply in zip(_SETTINGS, settings, strict=True):
-        if not isinstance(reply, Exception | int | bytes) and reply:
-            config[name] = reply[1].decode()
-    ahead_seconds = seconds + microseconds / 1e6 - here
-    topology = "sentinel" if "+sentinel:" in broker.dialer.url else "single"
-    return Health.of(_fields(info), config, topology=topology, ahead_seconds=ahead_seconds)
+            commands = [(b"INFO",), *((b"CONFIG", b"GET", name) for name in _SETTINGS)]
+            info, *settings = await link.replies_to(commands, timeout_seconds=CALL_TIMEOUT_SECONDS)
+            asked_at = time.time()
+            told = await link.call(b"TIME", timeout_seconds=CALL_TIMEOUT_SECONDS)
+            try:
+                seconds, microseconds = map(int, () if isinstance(told, bytes) else told)
+            except (TypeError, ValueError):
+                raise await link.misled(f"TIME was answered with {str(told)[:60]!r}") from None
+            here = (asked_at + time.time()) / 2
+        finally:
+            await link.close()
+        config: dict[str, str] = {}
+        for name, reply in zip(_SETTINGS, settings, strict=True):
+            if not isinstance(reply, Exception | int | bytes) and reply:
+                config[name] = reply[1].decode()
+        ahead_seconds = seconds + microseconds / 1e6 - here
+        topology = "sentinel" if "+sentinel:" in self._broker.dialer.url else "single"
+        return Health.of(_fields(info), config, topology=topology, ahead_seconds=ahead_seconds)
+
+    async def latency_seconds(self) -> float:
+        """How long Redis takes to answer: the median of a hundred calls, or of fewer where they take long."""
+        link, took = self._broker.link(), list[float]()
+        try:
+            await link.call(b"PING", timeout_seconds=CALL_TIMEOUT_SECONDS)
+            began_at = time.perf_counter()
+            while len(took) < _PINGS and time.perf_counter() - began_at < _LONGEST_PINGING_SECONDS:
+                asked_at = time.perf_counter()
+                await link.call(b"PING", timeout_seconds=CALL_TIMEOUT_SECONDS)
+                took.append(time.perf_counter() - asked_at)
+        finally:
+            await link.close()
+        return statistics.median(took)
+
+    async def forbidden(self) -> Forbidden:
+        """What a primary does not allow this user of all that flowq needs, on the keys of this pipeline."""
+        commands, link = probes(self._broker.keys.scratch), self._broker.link()
+        try:
+            replies = await link.replies_to(commands, timeout_seconds=CALL_TIMEOUT_SECONDS)
+        finally:
+            await link.close()
+        refused = [(command, str(reply)) for command, reply in zip(commands, replies, strict=True) if is_denied(reply)]
+        # Redis looks at the command first: what it says of a key it says of a command that is allowed.
+        for_keys = [words for words in refused if "a key" in words[1] or "the keys" in words[1]]
+        names = {_name_of(command) for command, said in refused if (command, said) not in for_keys}
+        return Forbidden(tuple(sorted(names)), bool(for_keys))
+
+    async def refuse_without_permission(self) -> None:
+        """Raise BrokerRefused where a run could begin, and not end what it has begun."""
+        forbidden = await self.forbidden()
+        if forbidden:
+            what = (
+                f"call {', '.join(forbidden.commands)}"
+                if forbidden.commands
+                else f"use the keys {self._broker.keys.all}"
+            )
+            raise BrokerRefused(
+                f"Redis at {self._broker.dialer.address} does not permit this user to {what}",
+                hint=acl_hint(forbidden, self._broker.keys.all),
+            )
 
 
 def _fields(info: Any) -> dict[str, str]:
@@ -179,21 +226,6 @@ def _fields(info: Any) -> dict[str, str]:
         return {}
     lines = info.decode("utf-8", "replace").splitlines()
     return {key: text for key, _, text in (line.partition(":") for line in lines) if text}
-
-
-async def latency_seconds(broker: Broker) -> float:
-    """How long Redis takes to answer: the median of a hundred calls, or of fewer where they take long."""
-    link, took = broker.link(), list[float]()
-    try:
-        await link.call(b"PING", timeout_seconds=CALL_TIMEOUT_SECONDS)
-        began_at = time.perf_counter()
-        while len(took) < _PINGS and time.perf_counter() - began_at < _LONGEST_PINGING_SECONDS:
-            asked_at = time.perf_counter()
-            await link.call(b"PING", timeout_seconds=CALL_TIMEOUT_SECONDS)
-            took.append(time.perf_counter() - asked_at)
-    finally:
-        await link.close()
-    return statistics.median(took)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,31 +237,6 @@ class Forbidden:
 
     def __bool__(self) -> bool:
         return bool(self.commands) or self.keys
-
-
-async def forbidden_of(broker: Broker) -> Forbidden:
-    """What a primary does not allow this user of all that flowq needs, on the keys of this pipeline."""
-    commands, link = probes(broker.keys.scratch), broker.link()
-    try:
-        replies = await link.replies_to(commands, timeout_seconds=CALL_TIMEOUT_SECONDS)
-    finally:
-        await link.close()
-    refused = [(command, str(reply)) for command, reply in zip(commands, replies, strict=True) if is_denied(reply)]
-    # Redis looks at the command first: what it says of a key it says of a command that is allowed.
-    for_keys = [words for words in refused if "a key" in words[1] or "the keys" in words[1]]
-    names = {_name_of(command) for command, said in refused if (command, said) not in for_keys}
-    return Forbidden(tuple(sorted(names)), bool(for_keys))
-
-
-async def refuse_without_permission(broker: Broker) -> None:
-    """Raise BrokerRefused where a run could begin, and not end what it has begun."""
-    forbidden = await forbidden_of(broker)
-    if forbidden:
-        what = f"call {', '.join(forbidden.commands)}" if forbidden.commands else f"use the keys {broker.keys.all}"
-        raise BrokerRefused(
-            f"Redis at {broker.dialer.address} does not permit this user to {what}",
-            hint=acl_hint(forbidden, broker.keys.all),
-        )
 
 
 def acl_hint(forbidden: Forbidden, keys: str) -> str:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from flowq.broker.flow_control.limiter import HeldKey, held_keys, queued_in
-from flowq.broker.inspection.edge_stats import EdgeStats, edge_stats_of
-from flowq.broker.inspection.throughput import Throughput, throughput_of
-from flowq.broker.migration.recorded_plan import Orphan, orphans_of
+from flowq.broker.inspection.edge_stats import EdgeInspection, EdgeStats
+from flowq.broker.inspection.throughput import Throughput, Throughputs
+from flowq.broker.migration.recorded_plan import Orphan, RecordedPlan
 from flowq.broker.records import WHOLE, Snapshot
 from flowq.broker.redis_streams import Broker
 from flowq.broker.runs import Runs, StageBalance, balance_of
@@ -73,6 +73,31 @@ class Overview:
     orphans: Sequence[Orphan]
     held: Sequence[HeldKey]
     queued: Mapping[str, int]
+
+    @classmethod
+    async def of(cls, broker: Broker, plan: Plan) -> Overview:
+        """Read everything. The counters are of one instant; the rest is read just after it."""
+        edge_names = [edge.name for edge in plan.edges]
+        snapshot = await Runs(broker).snapshot(edge_names, [stage.name for stage in plan.consumers])
+        leases = await Workers(broker).leases([facts["worker"] for facts in snapshot.workers])
+        workers = {facts["worker"]: facts for facts in snapshot.workers if leases[facts["worker"]] is not None}
+        throughput = await Throughputs(broker).of(plan, snapshot)
+        edge_stats = await EdgeInspection(broker).stats(edge_names)
+        balances = balance_of(plan, snapshot)
+        paced = [stage.name for stage in plan.consumers if stage.rate is not None]
+        return cls(
+            plan=plan,
+            snapshot=snapshot,
+            stages={
+                stage.name: _stage(stage, balances[stage.name], throughput[stage.name], snapshot, edge_stats, workers)
+                for stage in plan.stages
+            },
+            edges=edge_stats,
+            workers=dict(sorted(workers.items())),
+            held=await held_keys(broker, paced),
+            queued=await queued_in(broker, paced),
+            orphans=[orphan for orphan in await RecordedPlan(broker).orphans(plan) if orphan.outstanding],
+        )
 
     @property
     def state(self) -> str:
@@ -139,30 +164,6 @@ class Overview:
                 for name, state in self.snapshot.edges.items()
             },
         }
-
-
-async def overview_of(broker: Broker, plan: Plan) -> Overview:
-    """Look at everything. The counters are of one instant, the rest of the moment after it."""
-    edge_names = [edge.name for edge in plan.edges]
-    snapshot = await Runs(broker).snapshot(edge_names, [stage.name for stage in plan.consumers])
-    leases = await Workers(broker).leases([facts["worker"] for facts in snapshot.workers])
-    workers = {facts["worker"]: facts for facts in snapshot.workers if leases[facts["worker"]] is not None}
-    throughput, edge_stats = await throughput_of(broker, plan, snapshot), await edge_stats_of(broker, edge_names)
-    balances = balance_of(plan, snapshot)
-    paced = [stage.name for stage in plan.consumers if stage.rate is not None]
-    return Overview(
-        plan=plan,
-        snapshot=snapshot,
-        stages={
-            stage.name: _stage(stage, balances[stage.name], throughput[stage.name], snapshot, edge_stats, workers)
-            for stage in plan.stages
-        },
-        edges=edge_stats,
-        workers=dict(sorted(workers.items())),
-        held=await held_keys(broker, paced),
-        queued=await queued_in(broker, paced),
-        orphans=[orphan for orphan in await orphans_of(broker, plan) if orphan.outstanding],
-    )
 
 
 def _stage(

@@ -74,36 +74,41 @@ def quantile(durations: Durations, share: float) -> float | None:
     return None
 
 
-async def record_throughput(broker: Broker, durations: Mapping[str, Durations]) -> None:
-    """Add what the handlers of some stages took. Without any, the counters are noted all the same.
+class Throughputs:
+    """The throughput of all stages of one pipeline."""
 
-    What Redis does not take is lost: no worker shall stop for want of a statistic.
-    """
-    flat = [
-        word
-        for stage, counts in durations.items()
-        for item in counts.items()
-        for word in (f"{stage} {item[0]}", item[1])
-    ]
-    keys = broker.keys
-    records = keys.throughput()
-    with contextlib.suppress(BrokerError, ResponseError):
-        await broker.script(
-            scripts.RECORD_THROUGHPUT,
-            [keys.stats, keys.run, *records],
-            _PERIOD_MS,
-            *flat,
-            caller=f"{broker.name}:tempo",
-        )
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
 
+    async def record(self, durations: Mapping[str, Durations]) -> None:
+        """Add what the handlers of some stages took. Without any, the counters are noted all the same.
 
-async def throughput_of(broker: Broker, plan: Plan, snapshot: Snapshot) -> Mapping[str, Throughput]:
-    """The throughput of every stage, up to the moment of the snapshot."""
-    replies = await broker.ask([(b"HGETALL", key) for key in broker.keys.throughput()])
-    records = [texts_by_name(reply) for reply in replies if not isinstance(reply, Exception)]
-    run = snapshot.run.get("id", "")
-    ours = [record for record in records if record.get("run") == run]
-    return {stage.name: _throughput(stage, ours, snapshot) for stage in plan.stages}
+        What Redis does not take is lost: no worker shall stop for want of a statistic.
+        """
+        flat = [
+            word
+            for stage, counts in durations.items()
+            for item in counts.items()
+            for word in (f"{stage} {item[0]}", item[1])
+        ]
+        keys = self._broker.keys
+        records = keys.throughput()
+        with contextlib.suppress(BrokerError, ResponseError):
+            await self._broker.script(
+                scripts.RECORD_THROUGHPUT,
+                [keys.stats, keys.run, *records],
+                _PERIOD_MS,
+                *flat,
+                caller=f"{self._broker.name}:tempo",
+            )
+
+    async def of(self, plan: Plan, snapshot: Snapshot) -> Mapping[str, Throughput]:
+        """The throughput of every stage, up to the moment of the snapshot."""
+        replies = await self._broker.ask([(b"HGETALL", key) for key in self._broker.keys.throughput()])
+        records = [texts_by_name(reply) for reply in replies if not isinstance(reply, Exception)]
+        run = snapshot.run.get("id", "")
+        ours = [record for record in records if record.get("run") == run]
+        return {stage.name: _throughput(stage, ours, snapshot) for stage in plan.stages}
 
 
 def _throughput(stage: StagePlan, records: Sequence[Mapping[str, str]], snapshot: Snapshot) -> Throughput:

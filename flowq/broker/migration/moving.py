@@ -21,53 +21,57 @@ class StillServed(UsageError):
     code = "FQ206"
 
 
-async def move_edge(broker: Broker, edge: str, new_edge: str) -> int:
-    """Move every message; how many there were. Broken off, the same call moves the rest.
+class Moving:
+    """Moves messages within one pipeline."""
 
-    Raises StillServed when a worker that reads the old edge is alive.
-    """
-    keys, moved = broker.keys, 0
-    names = [
-        keys.workers, keys.stats, *keys.of_edge(edge),
-        *keys.of_edge(new_edge),
-    ]  # fmt: skip
-    while True:
-        consumers = sorted((await Workers(broker).consumers_of([edge]))[edge])
-        leases = [as_stored(keys.lease(consumer)) for consumer in consumers]
-        n, *living = await broker.script(
-            scripts.MOVE_EDGE, [*names, *leases], GROUP, edge, new_edge, _MOST_PER_STEP, *map(as_stored, consumers)
-        )
-        if living:
-            raise StillServed(
-                f"{edge} is still served by worker {text_in(living[0])}",
-                hint="stop the workers of the earlier version; one that was killed counts until its lease ends",
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+
+    async def edge(self, edge: str, new_edge: str) -> int:
+        """Move every message; how many there were. Broken off, the same call moves the rest.
+
+        Raises StillServed when a worker that reads the old edge is alive.
+        """
+        keys, moved = self._broker.keys, 0
+        names = [
+            keys.workers, keys.stats, *keys.of_edge(edge),
+            *keys.of_edge(new_edge),
+        ]  # fmt: skip
+        while True:
+            consumers = sorted((await Workers(self._broker).consumers_of([edge]))[edge])
+            leases = [as_stored(keys.lease(consumer)) for consumer in consumers]
+            n, *living = await self._broker.script(
+                scripts.MOVE_EDGE, [*names, *leases], GROUP, edge, new_edge, _MOST_PER_STEP, *map(as_stored, consumers)
             )
-        if n == 0:
-            return moved
-        moved += n if n != _OTHERS else 0  # somebody has begun to read it: look who that is
+            if living:
+                raise StillServed(
+                    f"{edge} is still served by worker {text_in(living[0])}",
+                    hint="stop the workers of the earlier version; one that was killed counts until its lease ends",
+                )
+            if n == 0:
+                return moved
+            moved += n if n != _OTHERS else 0  # somebody has begun to read it: look who that is
 
+    async def stage(self, stage: str, new_stage: str, edges: Mapping[str, str]) -> None:
+        """Move all that is known of a stage or a source but its messages. `edges` are its edges, by their old names."""
+        keys = self._broker.keys
+        flat = [name for pair in edges.items() for name in pair]
 
-async def move_stage(broker: Broker, stage: str, new_stage: str, edges: Mapping[str, str]) -> None:
-    """Move all that is known of a stage or a source but its messages. `edges` are its edges, by their old names."""
-    keys = broker.keys
-    flat = [name for pair in edges.items() for name in pair]
+        def both(*kinds: Callable[[str], str]) -> list[str]:
+            return [key(name) for key in kinds for name in (stage, new_stage)]
 
-    def both(*kinds: Callable[[str], str]) -> list[str]:
-        return [key(name) for key in kinds for name in (stage, new_stage)]
+        for letters in (both(keys.dead, keys.amended), both(keys.kept, keys.amended)):
+            while await self._broker.script(scripts.MOVE_DEAD, letters, _MOST_PER_STEP, *flat):
+                pass
+        names = [
+            keys.stats, keys.paused, keys.cursors, keys.run, *both(keys.seen, keys.seen_until),
+            *both(keys.rate, keys.starts, keys.held_until, keys.hold_info, keys.pace, keys.restored),
+        ]  # fmt: skip
+        await self._broker.script(scripts.RENAME_STAGE, names, stage, new_stage, *flat)
 
-    for letters in (both(keys.dead, keys.amended), both(keys.kept, keys.amended)):
-        while await broker.script(scripts.MOVE_DEAD, letters, _MOST_PER_STEP, *flat):
+    async def call_all(self, stage: str, edges: Sequence[str]) -> None:
+        """Have the delayed messages of a stage that wait for others of their pacing key come back now."""
+        keys = self._broker.keys
+        names = [keys.queue(stage), *(keys.delayed(edge) for edge in edges)]
+        while await self._broker.script(scripts.CALL_ALL, names, _MOST_PER_STEP, *edges):
             pass
-    names = [
-        keys.stats, keys.paused, keys.cursors, keys.run, *both(keys.seen, keys.seen_until),
-        *both(keys.rate, keys.starts, keys.held_until, keys.hold_info, keys.pace, keys.restored),
-    ]  # fmt: skip
-    await broker.script(scripts.RENAME_STAGE, names, stage, new_stage, *flat)
-
-
-async def call_all(broker: Broker, stage: str, edges: Sequence[str]) -> None:
-    """Have the delayed messages of a stage that wait for others of their pacing key come back now."""
-    keys = broker.keys
-    names = [keys.queue(stage), *(keys.delayed(edge) for edge in edges)]
-    while await broker.script(scripts.CALL_ALL, names, _MOST_PER_STEP, *edges):
-        pass

@@ -38,25 +38,47 @@ class Orphan:
     record: bytes
 
 
-async def record_plan(broker: Broker, plan: Plan) -> Mapping[str, RecordedEdge]:
-    """Put the edges of a plan on record at the start of a run. Returns what was there before."""
-    described: list[str | bytes] = []
-    for edge in plan.edges:
-        stage = plan.stage(edge.target)
-        about = {"accepts": [tag_of(type_) for type_ in stage.accepted], "schema": schema_digest(stage.accepts)}
-        described += (edge.name, orjson.dumps(about))
-    return await _record(broker, described)
+class RecordedPlan:
+    """The edges on record of one pipeline."""
 
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
 
-async def recorded_plan(broker: Broker) -> Mapping[str, RecordedEdge]:
-    """All edges on record, by name."""
-    return await _record(broker, ())
+    async def record(self, plan: Plan) -> Mapping[str, RecordedEdge]:
+        """Put the edges of a plan on record at the start of a run. Returns what was there before."""
+        described: list[str | bytes] = []
+        for edge in plan.edges:
+            stage = plan.stage(edge.target)
+            about = {"accepts": [tag_of(type_) for type_ in stage.accepted], "schema": schema_digest(stage.accepts)}
+            described += (edge.name, orjson.dumps(about))
+        return await self._exchange(described)
 
+    async def edges(self) -> Mapping[str, RecordedEdge]:
+        """All edges on record, by name."""
+        return await self._exchange(())
 
-async def _record(broker: Broker, described: Sequence[str | bytes]) -> Mapping[str, RecordedEdge]:
-    before = await broker.script(scripts.RECORD_PLAN, [broker.keys.plan], *described)
-    edges = ((text_in(name), record) for name, record in pairs(before))
-    return {name: recorded_edge(record) for name, record in edges if is_edge(name)}
+    async def _exchange(self, described: Sequence[str | bytes]) -> Mapping[str, RecordedEdge]:
+        before = await self._broker.script(scripts.RECORD_PLAN, [self._broker.keys.plan], *described)
+        edges = ((text_in(name), record) for name, record in pairs(before))
+        return {name: recorded_edge(record) for name, record in edges if is_edge(name)}
+
+    async def orphans(self, plan: Plan) -> list[Orphan]:
+        """The edges on record that a plan does not have, by name, empty ones as well."""
+        recorded = await self.edges()
+        missing = sorted(recorded.keys() - plan.edge_by_name.keys())
+        if not missing:
+            return []
+        outstanding = await Edges(self._broker).outstanding(missing)
+        return [
+            Orphan(name, outstanding[name], edge.accepts, edge.seen_ms, edge.record)
+            for name, edge in ((name, recorded[name]) for name in missing)
+        ]
+
+    async def drop(self, orphan: Orphan) -> bool:
+        """Remove an orphan with everything on it; False when it is not any more as it was looked at."""
+        keys = self._broker.keys
+        names = [keys.plan, *keys.of_edge(orphan.edge)]
+        return bool(await self._broker.script(scripts.DROP_EDGE, names, orphan.edge, orphan.record, orphan.outstanding))
 
 
 def recorded_edge(record: bytes) -> RecordedEdge:
@@ -65,23 +87,3 @@ def recorded_edge(record: bytes) -> RecordedEdge:
     schema = about.get("schema")
     accepts, seen_ms = texts_in(about.get("accepts")), moment_in(about.get("seen_ms"))
     return RecordedEdge(accepts, schema if isinstance(schema, str) else "", seen_ms, record)
-
-
-async def orphans_of(broker: Broker, plan: Plan) -> list[Orphan]:
-    """The edges on record that a plan does not have, by name, empty ones as well."""
-    recorded = await recorded_plan(broker)
-    missing = sorted(recorded.keys() - plan.edge_by_name.keys())
-    if not missing:
-        return []
-    outstanding = await Edges(broker).outstanding(missing)
-    return [
-        Orphan(name, outstanding[name], edge.accepts, edge.seen_ms, edge.record)
-        for name, edge in ((name, recorded[name]) for name in missing)
-    ]
-
-
-async def drop_edge(broker: Broker, orphan: Orphan) -> bool:
-    """Remove an orphan with everything on it; False when it is not any more as it was looked at."""
-    keys = broker.keys
-    names = [keys.plan, *keys.of_edge(orphan.edge)]
-    return bool(await broker.script(scripts.DROP_EDGE, names, orphan.edge, orphan.record, orphan.outstanding))

@@ -45,8 +45,7 @@ def command(
       flowq plan scrape --move parse=extract
       flowq apply scrape --move parse=extract
     """
-    from flowq.broker.migration.applying import apply
-    from flowq.broker.migration.changes import changes_of
+    from flowq.broker.migration.migrating import Migration
     from flowq.cli.framework.connect import broker_of
     from flowq.cli.framework.loading import load
     from flowq.cli.views.changes_view import show_changes
@@ -57,14 +56,14 @@ def command(
 
     async def carry_out() -> tuple[Changes, Mapping[str, int]]:
         async with broker_of(plan.name, settings) as broker:
-            changes = await changes_of(broker, plan, moves=moves, sample=sample)
+            changes = await Migration(broker, plan).changes(moves=moves, sample=sample)
             if changes.misfits and not yes:
                 show_changes(changes, sys.stderr, json=False)
                 raise Misfits(
                     f"{changes.misfits:,} messages no longer fit the code; nothing was changed",
                     hint="let the earlier version finish them, give new fields a default, or --yes",
                 )
-            return changes, await apply(broker, plan, changes, await Inspector(plan, broker).workers())
+            return changes, await Migration(broker, plan).apply(changes, await Inspector(plan, broker).workers())
 
     changes, moved = asyncio.run(carry_out())
     if json:

@@ -77,15 +77,15 @@ def command(
 
 async def _examined(pipeline: str | None, settings: Settings) -> _Report:
     from flowq.broker.inspection.diagnosis import findings, loss_windows, refuse_old, store_findings
-    from flowq.broker.inspection.health import Forbidden, examine, forbidden_of, latency_seconds
+    from flowq.broker.inspection.health import Forbidden, ServerHealth
     from flowq.broker.open import BY_HAND
     from flowq.cli.framework.connect import broker_of
 
     async with broker_of(pipeline or _ANY_PIPELINE, settings) as broker:
-        health = await examine(broker)
+        health = await ServerHealth(broker).examine()
         refuse_old(health, broker.dialer.address)
-        latency = await latency_seconds(broker)
-        forbidden = await forbidden_of(broker) if health.is_primary else Forbidden()
+        latency = await ServerHealth(broker).latency_seconds()
+        forbidden = await ServerHealth(broker).forbidden() if health.is_primary else Forbidden()
         keys = broker.keys.all if pipeline else broker.keys.of_all_pipelines
         found = findings(health, settings.durability, latency_seconds=latency, forbidden=forbidden, keys=keys)
         if settings.claim_store is not None and broker.claims is not None:

@@ -15,8 +15,8 @@ from flowq.errors import ClaimStoreUnavailable, UsageError
 
 if TYPE_CHECKING:
     from flowq.broker.migration.recorded_plan import Orphan
-    from flowq.broker.orphaned_bodies import OrphanedBodies
     from flowq.broker.redis_streams import Broker
+    from flowq.broker.stored_bodies import OrphanedBodies
     from flowq.graph.compilation.plan import Plan
     from flowq.settings import Settings
 
@@ -45,8 +45,7 @@ def command(
 
 
 async def _collect(plan: Plan, settings: Settings, *, yes: bool, json: bool) -> None:
-    from flowq.broker.orphaned_bodies import YOUNGEST_ORPHAN_SECONDS, orphaned_bodies
-    from flowq.broker.released import delete_released
+    from flowq.broker.stored_bodies import YOUNGEST_ORPHAN_SECONDS, StoredBodies
     from flowq.cli.framework.connect import broker_of
     from flowq.inspector import Inspector
 
@@ -54,8 +53,8 @@ async def _collect(plan: Plan, settings: Settings, *, yes: bool, json: bool) -> 
         inspector = Inspector(plan, broker)
         orphans = await inspector.orphans()
         with contextlib.suppress(ClaimStoreUnavailable):  # what cannot be seen is left alone
-            await delete_released(broker)
-        bodies = await orphaned_bodies(broker, plan, older_than_seconds=YOUNGEST_ORPHAN_SECONDS)
+            await StoredBodies(broker).delete_released()
+        bodies = await StoredBodies(broker).orphaned(plan, older_than_seconds=YOUNGEST_ORPHAN_SECONDS)
         if not json:
             _list(plan, orphans)
             _tell_of(bodies, broker)
@@ -82,10 +81,10 @@ async def _collect(plan: Plan, settings: Settings, *, yes: bool, json: bool) -> 
 
 
 async def _remove(broker: Broker, orphans: Sequence[Orphan]) -> None:
-    from flowq.broker.migration.recorded_plan import drop_edge
+    from flowq.broker.migration.recorded_plan import RecordedPlan
 
     for orphan in orphans:
-        if not await drop_edge(broker, orphan):
+        if not await RecordedPlan(broker).drop(orphan):
             raise UsageError(f"{orphan.edge} has changed since it was listed, and was kept", hint="run flowq gc again")
 
 

@@ -72,14 +72,14 @@ def command(
 
 
 async def _looks(broker: Broker, edges: Sequence[str], limit: int, *, follow: bool) -> AsyncIterator[Sequence[Sight]]:
-    from flowq.broker.inspection.browse import peek
+    from flowq.broker.inspection.browse import Browser
 
-    now_ms, sights = await peek(broker, edges, most=limit)
+    now_ms, sights = await Browser(broker).peek(edges, most=limit)
     yield sights
     after = dict.fromkeys(edges, f"{now_ms}-0")
     while follow:
         await asyncio.sleep(_FOLLOW_EVERY_SECONDS)
-        _, sights = await peek(broker, edges, most=_MOST_AT_ONCE, after=after)
+        _, sights = await Browser(broker).peek(edges, most=_MOST_AT_ONCE, after=after)
         for sight in sights:
             after[sight.delivery.edge] = sight.delivery.entry_id.decode()
         yield sights

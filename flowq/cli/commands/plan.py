@@ -40,7 +40,7 @@ def command(
       flowq plan scrape --move parse=extract
       flowq plan scrape --exit-code --json
     """
-    from flowq.broker.migration.changes import changes_of
+    from flowq.broker.migration.migrating import Migration
     from flowq.cli.framework.connect import broker_of
     from flowq.cli.framework.loading import load
     from flowq.cli.views.changes_view import show_changes
@@ -50,7 +50,7 @@ def command(
 
     async def compare() -> bool:
         async with broker_of(plan.name, settings) as broker:
-            changes = await changes_of(broker, plan, moves=moves, sample=sample)
+            changes = await Migration(broker, plan).changes(moves=moves, sample=sample)
         show_changes(changes, sys.stdout, json=json)
         return bool(changes.changes)
 

@@ -44,12 +44,12 @@ async def _purge(
     from flowq.broker.open import open_broker
     from flowq.cli.framework.consent import is_agreed
     from flowq.cli.framework.error_screen import note
-    from flowq.dead_letters.purging import idle_messages, purge
+    from flowq.dead_letters.purging import Purging
     from flowq.printable import json_text
 
     edges = [edge for edge in plan.edges if not stage or edge.target == stage]
     async with open_broker(plan.name, redis=settings.redis, namespace=settings.namespace) as broker:
-        there = await idle_messages(broker, edges)
+        there = await Purging(broker).idle(edges)
         n = sum(there.values())
         if dry_run or not n:
             would = f"{_messages(n)} would be removed from {target}" if n else f"nothing waits in {target}"
@@ -57,8 +57,8 @@ async def _purge(
             return
         if not yes and not is_agreed(plan.name, f"{_messages(n)} of {target}", f"flowq purge {target} --yes"):
             return
-        removed = await purge(broker, edges, there)
-        running = sum((await idle_messages(broker, edges, running=True)).values())
+        removed = await Purging(broker).purge(edges, there)
+        running = sum((await Purging(broker).idle(edges, running=True)).values())
     n = sum(removed.values())
     print(json_text(removed, indent=True) if json else f"{_messages(n)} removed from {target}")
     if running:

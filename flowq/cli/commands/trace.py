@@ -39,13 +39,13 @@ def command(
     """
     from flowq.broker.open import open_broker
     from flowq.cli.framework.loading import load
-    from flowq.dead_letters.lineage import trace
+    from flowq.dead_letters.lineage import Lineage
 
     plan = load(name, settings).pipeline.plan
 
     async def look() -> Lineage:
         async with open_broker(plan.name, redis=settings.redis, namespace=settings.namespace) as broker:
-            return await trace(plan, broker, message_id)
+            return await Lineage.of(plan, broker, message_id)
 
     lineage = asyncio.run(look())
     if not lineage.is_known:

@@ -6,10 +6,9 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping
-from functools import partial
 
 from flowq.broker.client.retrying import retry_until_available
-from flowq.broker.migration.recorded_plan import RecordedEdge, recorded_plan
+from flowq.broker.migration.recorded_plan import RecordedEdge, RecordedPlan
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.encoding.codec import schema_digest
 from flowq.delivery.message import Delivery
@@ -52,9 +51,8 @@ class Versions:
         now = asyncio.get_running_loop().time()
         if now - self._read_at > _TRUSTED_SECONDS:  # many bad messages in a row do not ask for each
             try:
-                self._recorded = await retry_until_available(
-                    partial(recorded_plan, self._broker), what="reading the plan on record"
-                )
+                edges = RecordedPlan(self._broker).edges
+                self._recorded = await retry_until_available(edges, what="reading the plan on record")
             except BrokerRefused:
                 return False
             self._read_at = now

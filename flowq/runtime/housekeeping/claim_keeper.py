@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 from flowq.broker.redis_streams import Broker
-from flowq.broker.released import delete_released
+from flowq.broker.stored_bodies import StoredBodies
 from flowq.errors import BrokerUnavailable
 
 _EVERY_SECONDS = 10.0
@@ -21,5 +21,5 @@ class ClaimKeeper:
 
     async def step(self) -> float:
         with contextlib.suppress(BrokerUnavailable):  # Redis or the folder: both recover
-            await delete_released(self._broker)
+            await StoredBodies(self._broker).delete_released()
         return _EVERY_SECONDS

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from flowq.broker.client.retrying import retry_until_available
-from flowq.broker.clock import follow_clock
+from flowq.broker.clock import Clock
 from flowq.broker.redis_streams import Broker
 from flowq.graph.compilation.plan import Plan
 
@@ -25,7 +25,7 @@ class ClockWatch:
 
     async def step(self) -> float:
         back_seconds = await retry_until_available(
-            lambda: follow_clock(self._broker, self._plan), what="reading the clock"
+            lambda: Clock(self._broker).follow(self._plan), what="reading the clock"
         )
         if back_seconds:
             log.warning("the Redis clock was set back by %.0f s: delays and holds are moved with it", back_seconds)

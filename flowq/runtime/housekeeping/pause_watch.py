@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Collection, Sequence
 
 from flowq.broker.client.retrying import retry_until_available
-from flowq.broker.flow_control.pauses import paused_since
+from flowq.broker.flow_control.pauses import Pauses
 from flowq.broker.records import WHOLE
 from flowq.broker.redis_streams import Broker
 from flowq.runtime.stage.stage_runner import StageRunner
@@ -35,7 +35,7 @@ class PauseWatch:
 
     async def step(self) -> float:
         """Read the pauses, and apply them to the stages."""
-        self._paused = await retry_until_available(lambda: paused_since(self._broker), what="reading the pauses")
+        self._paused = await retry_until_available(Pauses(self._broker).since, what="reading the pauses")
         for runner in self._runners:
             await runner.set_paused(self.is_paused(runner.stage.name))
         return _EVERY_SECONDS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from flowq.broker.inspection.throughput import record_throughput
+from flowq.broker.inspection.throughput import Throughputs
 from flowq.broker.redis_streams import Broker
 from flowq.runtime.stage.stopwatch import Stopwatch
 
@@ -22,5 +22,5 @@ class ThroughputRecorder:
 
     async def step(self) -> float:
         taken = {stage: stopwatch.take() for stage, stopwatch in self._stopwatches.items()}
-        await record_throughput(self._broker, taken)
+        await Throughputs(self._broker).record(taken)
         return _EVERY_SECONDS

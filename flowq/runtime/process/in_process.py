@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flowq.broker.client.retrying import retry_until_available
-from flowq.broker.inspection.health import refuse_without_permission
+from flowq.broker.inspection.health import ServerHealth
 from flowq.broker.open import open_broker
 from flowq.delivery.policy import Durability
 from flowq.durations import seconds
@@ -78,7 +78,7 @@ async def run(
     )
     async with opening as broker:
         if not broker.dialer.is_private:
-            await refuse_without_permission(broker)
+            await ServerHealth(broker).refuse_without_permission()
         loop = asyncio.get_running_loop()
         started_at = loop.time()
         run, sources = await start_run(pipeline.plan, broker, options, fresh=fresh)

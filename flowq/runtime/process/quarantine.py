@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from contextvars import copy_context
 
-from flowq.broker.claims import claim_check
+from flowq.broker.claims import ClaimCheck
 from flowq.broker.client.retrying import retry_until_available
 from flowq.broker.flow_control.backpressure import Backpressure
 from flowq.broker.redis_streams import Broker
@@ -60,7 +60,7 @@ class Quarantine:
         self._early: dict[str, EarlyAck] = {}
         self._deduplicating = deduplicating_edges(plan)
         self._settling = Settling(
-            broker, self._deduplicating, plan.keeping, claim_check(broker, plan), keeps_answers=True
+            broker, self._deduplicating, plan.keeping, ClaimCheck.of(broker, plan), keeps_answers=True
         )
         self._settlers: dict[str, Settler] = {}
 

@@ -7,7 +7,7 @@ from collections.abc import Coroutine, Sequence
 from functools import partial
 from typing import Any
 
-from flowq.broker.claims import check_claim_store, claim_check
+from flowq.broker.claims import ClaimCheck
 from flowq.broker.client.retrying import retry_until_available
 from flowq.broker.edges import Edges
 from flowq.broker.message_ids import MessageIds
@@ -114,7 +114,7 @@ class Runner:
         await self._resources.open_all(resource for handler in handlers for resource in handler.resources.values())
         self._resources.broken.add_done_callback(self._on_end)
         await retry_until_available(
-            lambda: check_claim_store(self._broker, self._plan), what="looking for the claim store"
+            lambda: ClaimCheck.check_store(self._broker, self._plan), what="looking for the claim store"
         )
         if self._edges:
             await retry_until_available(
@@ -157,7 +157,7 @@ class Runner:
         if self._stage_runners:
             stopwatches = {runner.stage.name: runner.consumer.stopwatch for runner in self._stage_runners}
             jobs += [ThroughputRecorder(self._broker, stopwatches), self._promoter]
-        if claim_check(self._broker, self._plan) is not None:
+        if ClaimCheck.of(self._broker, self._plan) is not None:
             jobs.append(ClaimKeeper(self._broker))
         if not self._broker.dialer.is_private:
             reclaimer = Reclaimer(

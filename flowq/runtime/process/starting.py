@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from flowq.broker.claims import check_claim_store
-from flowq.broker.migration.recorded_plan import record_plan
+from flowq.broker.claims import ClaimCheck
+from flowq.broker.migration.recorded_plan import RecordedPlan
 from flowq.broker.redis_streams import Broker
 from flowq.graph.compilation.plan import Plan
 from flowq.runtime.death_records import record_lost_neighbours
@@ -16,8 +16,8 @@ async def start_run(plan: Plan, broker: Broker, options: RunOptions, *, fresh: b
     `fresh` starts over and forgets cursors and messages. Returns the run and the names of the sources that must run.
     Raises NoClaimStore and WrongClaimStore.
     """
-    await check_claim_store(broker, plan, fresh=fresh)
-    await record_plan(broker, plan)
+    await ClaimCheck.check_store(broker, plan, fresh=fresh)
+    await RecordedPlan(broker).record(plan)
     await record_lost_neighbours(broker)
     run = Run(plan, broker)
     if fresh or any(options.runs(source.name) for source in plan.sources):

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
 
-from flowq.broker.claims import claim_check
+from flowq.broker.claims import ClaimCheck
 from flowq.broker.client.retrying import retry_until_available
 from flowq.broker.flow_control.backpressure import Backpressure
 from flowq.broker.publishing import CursorMove, Parcel, Publishing, Refused
@@ -63,7 +63,7 @@ class SourcePublishing:
         self._cursor = cursor
         self._backpressure = Backpressure(broker, edges_fed(plan, stage))
         self._buffer = SourceBuffer(holds=bool(cursor_name), most_bytes=self._backpressure.most_bytes)
-        self._claims = claim_check(broker, plan)
+        self._claims = ClaimCheck.of(broker, plan)
         # A call is accepted or refused as a whole: small calls keep a small edge close to its size.
         sizes = [edge.maxsize for edge in plan.edges_out_of(stage.name) if edge.maxsize]
         self._most = max(1, min(MOST_PER_CALL, *(size // 10 for size in sizes)))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextvars import copy_context
 from enum import IntEnum, auto
 
-from flowq.broker.claims import claim_check
+from flowq.broker.claims import ClaimCheck
 from flowq.broker.flow_control.backpressure import Backpressure
 from flowq.broker.reader import Reader
 from flowq.broker.redis_streams import Broker
@@ -77,7 +77,7 @@ class Consumer:
         self.waiting = WaitingRoom(pacer, self.ready) if pacer else None
         is_early = stage.ack is not AckMode.AFTER
         deduplicating = deduplicating_edges(plan)
-        settling = Settling(broker, deduplicating, plan.keeping, claim_check(broker, plan), keeps_answers=is_early)
+        settling = Settling(broker, deduplicating, plan.keeping, ClaimCheck.of(broker, plan), keeps_answers=is_early)
         self.settler = Settler(stage, settling, identity, self.in_flight, pacer=pacer, delayed=delayed)
         outbox = Outbox(broker, stage.name, settling, self.in_flight)
         self.early = EarlyAck(broker, stage, self.settler, outbox)

@@ -10,8 +10,8 @@ from flowq.broker.client.retrying import retry_until_available
 from flowq.broker.message_ids import MessageIds
 from flowq.broker.publishing import Parcel, Publishing
 from flowq.broker.redis_streams import Broker
-from flowq.broker.released import release
 from flowq.broker.settling import Settling
+from flowq.broker.stored_bodies import StoredBodies
 from flowq.delivery.chunks import chunks
 from flowq.delivery.edge import Edge
 from flowq.delivery.settlement import Output
@@ -59,7 +59,7 @@ class Outbox(Coalescing):
             backpressure.sent(sum([len(output.body) for output in outputs]), handled=n_waiting)
             await backpressure.count()  # no settlement reports how full they are
         if released:
-            await release(self._broker, released)
+            await StoredBodies(self._broker).release(released)
         self._n_waiting -= n_waiting
         self._in_flight.changed.set()
 
