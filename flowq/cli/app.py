@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flowq.cli.framework.help import Command, Group, built, docstring_of
+from flowq.cli.framework.help import App, Command, Group, help_of
 from flowq.runtime.handlers.streams import flush_and_discard, prepare_streams
 
 # name, group in the help, what it does. Said here, so that `flowq --help` imports none of them.
@@ -54,14 +54,22 @@ class CommandsOnDemand(Group):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         found, _, rest = super().resolve_command(ctx, args)
-        name = str(found)
-        module = f"{name}_" if iskeyword(name) else name
-        return name, built(name, import_module(f"flowq.cli.commands.{module}").command), rest
+        return found, command_named(str(found)), rest
 
 
-app = typer.Typer(
+def command_named(name: str) -> Any:
+    """The command of that name, or the group of commands, from its module."""
+    declared = import_module(f"flowq.cli.commands.{name}_" if iskeyword(name) else f"flowq.cli.commands.{name}").command
+    if isinstance(declared, App):
+        return typer.main.get_command(declared)
+    alone = App()
+    alone.command(name)(declared)
+    return typer.main.get_command(alone)
+
+
+app = App(
     cls=CommandsOnDemand,
-    rich_markup_mode=None,
+    add_completion=True,
     pretty_exceptions_enable=False,
     pretty_exceptions_show_locals=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -76,7 +84,6 @@ def _print_version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(invoke_without_command=True)
 def flowq(
     ctx: typer.Context,
     version: Annotated[
@@ -94,6 +101,9 @@ def flowq(
     if ctx.invoked_subcommand is None:
         typer.echo(ctx.get_help(), err=True)
         raise typer.Exit(2)
+
+
+app.callback(invoke_without_command=True, help=help_of(flowq))(flowq)
 
 
 def main() -> int:
@@ -115,7 +125,6 @@ def run(arguments: Sequence[str]) -> int:
     color = False if os.environ.get("NO_COLOR") else True if os.environ.get("FORCE_COLOR") else None
     try:
         command: Any = typer.main.get_command(app)
-        command.help = command.help or docstring_of(flowq)
         exit_code = command.main(rest, prog_name="flowq", standalone_mode=False, color=color)
         sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):

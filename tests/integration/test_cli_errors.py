@@ -12,15 +12,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from importlib import import_module
-from keyword import iskeyword
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
 
-from flowq.cli.app import COMMANDS
-from flowq.cli.framework.help import built
+from flowq.cli.app import COMMANDS, command_named
 from tests.integration.project import SCRAPE, Project, clean_environ
 
 SECRET = "s3cr3t"
@@ -372,8 +370,7 @@ def test_the_version_is_that_of_the_package(project: Project) -> None:
 
 @pytest.mark.parametrize(("name", "short_help"), [(name, short_help) for name, _, short_help in COMMANDS])
 def test_every_command_says_what_it_is_for_and_gives_an_example(name: str, short_help: str) -> None:
-    module = f"{name}_" if iskeyword(name) else name
-    command = built(name, import_module(f"flowq.cli.commands.{module}").command)
+    command = command_named(name)
 
     assert (command.help or "").startswith(short_help.rstrip("."))
     for path, page in pages(name, command):

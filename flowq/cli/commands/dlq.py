@@ -17,6 +17,7 @@ from flowq.cli.dead_letters.dlq_options import (
     per_second,
 )
 from flowq.cli.framework.completion import complete_stage
+from flowq.cli.framework.help import App
 from flowq.cli.framework.parameters import DryRun, Here, Json, PipelineName, Yes
 from flowq.errors import NotFound, UsageError
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from flowq.dead_letters.selection import Selection
     from flowq.inspector import Inspector
 
-command = typer.Typer(help="Inspect, fix, retry and remove dead letters.")
+command = App(help="Inspect, fix, retry and remove dead letters.")
 
 
 @command.command("ls")
@@ -69,7 +70,7 @@ def show(
     which: Annotated[
         str,
         typer.Argument(
-            metavar="[N|ID]", help="Its number in the list, the id of the letter or of its message, or a kind."
+            metavar="N|ID", help="Its number in the list, the id of the letter or of its message, or a kind."
         ),
     ] = "1",
     json: Json = False,

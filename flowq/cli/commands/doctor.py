@@ -40,7 +40,7 @@ def command(
     name: Annotated[
         str | None,
         typer.Argument(
-            metavar="[NAME]",
+            metavar="NAME",
             help="A pipeline: whose part of a Cluster to examine, and whose keys to try.",
             autocompletion=complete_pipeline,
             show_default=False,

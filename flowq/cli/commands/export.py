@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flowq.cli.framework.error_screen import note
+from flowq.cli.framework.help import App
 from flowq.cli.framework.parameters import PipelineName
 from flowq.errors import UsageError
 
 if TYPE_CHECKING:
     from flowq.graph.compilation.plan import Plan
 
-command = typer.Typer(help="Write manifests and dashboards for other tools.")
+command = App(help="Write manifests and dashboards for other tools.")
 
 Output = Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write to FILE instead of stdout.")]
 Image = Annotated[str, typer.Option(metavar="IMAGE", help="The image with flowq and your pipelines.")]

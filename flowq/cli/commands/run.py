@@ -82,7 +82,7 @@ def command(
     exclude: Excluded = None,
     workers: Annotated[
         int | None,
-        typer.Option("--workers", "-w", help="Worker processes; 0 runs in this one.  [default: 1]"),
+        typer.Option("--workers", "-w", metavar="N", help="Worker processes; 0 runs in this one.  [default: 1]"),
     ] = None,
     concurrency: Concurrency = None,
     set_: Set = None,
@@ -93,7 +93,7 @@ def command(
     ] = None,
     for_: Annotated[str | None, typer.Option("--for", metavar="DURATION", help='Stop after "10m".')] = None,
     limit: Limits = None,
-    max_dead: Annotated[int, typer.Option(min=0, help="Dead letters that still count as success.")] = 0,
+    max_dead: Annotated[int, typer.Option(min=0, metavar="N", help="Dead letters that still count as success.")] = 0,
     fresh: Annotated[bool, typer.Option("--fresh", help="Discard what earlier runs left first.")] = False,
     memory: Annotated[bool, typer.Option("--memory", help="Without any server, in this process.")] = False,
     grace: Annotated[str | None, typer.Option(metavar="DURATION", help="Time to finish after a stop signal.")] = None,

@@ -46,7 +46,7 @@ def command(
         str, typer.Argument(metavar="NAME.STAGE", help="The stage to try.", autocompletion=complete_pipeline_or_stage)
     ],
     file: Annotated[
-        str, typer.Argument(metavar="[FILE]", help="A message as JSON, or many, one a line; - is stdin.")
+        str, typer.Argument(metavar="FILE", help="A message as JSON, or many, one a line; - is stdin.")
     ] = "-",
     to: Annotated[
         str | None,

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from flowq.cli.framework.completion import complete_stage
-from flowq.cli.framework.made_of import MadeBy
 from flowq.dead_letters.condition import Condition
 from flowq.dead_letters.selection import Selection
 from flowq.durations import seconds
@@ -48,7 +47,7 @@ Where = Annotated[
 Limit = Annotated[int | None, typer.Option("--limit", "-n", metavar="N", min=1, help="At most N.")]
 Ids = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[ID]", help="Only these: ids of letters or of messages, or kinds as ls shows them."),
+    typer.Argument(metavar="ID", help="Only these: ids of letters or of messages, or kinds as ls shows them."),
 ]
 
 
@@ -74,8 +73,8 @@ def letters(
     return Selection(stage, error, ids or (), earliest, conditions, limit)
 
 
-Kinds = Annotated[Selection, MadeBy(kinds)]
-Letters = Annotated[Selection, MadeBy(letters)]
+Kinds = Annotated[Selection, kinds]
+Letters = Annotated[Selection, letters]
 """The dead letters that a command is about."""
 
 

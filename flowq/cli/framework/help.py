@@ -1,4 +1,7 @@
-"""How `--help` looks: click's plain layout, coloured on a terminal, with examples kept as they are written."""
+"""How `--help` looks: Typer's plain layout with a section for each panel, coloured on a terminal.
+
+Rich's layout would cost 0.4 s of imports before the first line is on the screen.
+"""
 
 from __future__ import annotations
 
@@ -6,66 +9,35 @@ import ast
 import inspect
 import re
 import sys
-from collections.abc import Callable
-from itertools import groupby
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from flowq.cli.framework.made_of import with_options
+from flowq.cli.framework.option_groups import expanded
 
-_REQUIRED = re.compile(r"^\{(.+)\}")
-_TYPE = re.compile(r"<(?:list\[)?(\w+)(?: range)?\]?>")
-_LEAST = re.compile(r"  \[x>=\d+\]|; x>=\d+(?=\])")
+_LEAST = re.compile(r"  \[x>=\d+\]|; x>=\d+(?=\])")  # that a count is not negative goes without saying
 _BOUNDS = re.compile(r"(\d+)<=x<=(\d+)")
-_METAVARS = {"int": "N", "float": "N", "path": "FILE"}
 
 
 class _Page:
-    """Lays out the help of a command or group.
-
-    Rich's own layout would cost a third of a second of imports before the first line is on the screen.
-    """
-
-    def format_help_text(self: Any, ctx: Any, formatter: Any) -> None:
-        for paragraph in inspect.cleandoc(self.help or "").split("\n\n"):
-            formatter.write_paragraph()
-            with formatter.indentation():
-                if paragraph.startswith(("Example:", " ")):  # its lines mean something
-                    lines = paragraph.replace("Example:", _heading("Example:"), 1).split("\n")
-                    formatter.write("".join(f"  {line}\n" for line in lines))
-                else:
-                    formatter.write_text(paragraph.replace("\n", " "))
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        pieces = cast("list[str]", super().collect_usage_pieces(ctx))  # type: ignore[misc]
+        return [piece.replace("{", "").replace("}", "") for piece in pieces]
 
     def format_options(self: Any, ctx: Any, formatter: Any) -> None:
-        sections: dict[str, list[tuple[str, str]]] = {}
+        rows: list[tuple[str, str, str]] = []
         for parameter in self.get_params(ctx):
             if record := parameter.get_help_record(ctx):
-                is_argument = parameter.param_type_name == "argument"
-                title = getattr(parameter, "rich_help_panel", None) or ("Arguments" if is_argument else "Options")
-                sections.setdefault(title, []).append(_argument(record) if is_argument else _option(record))
-        for title, rows in sections.items():
-            _write_section(formatter, title, rows)
+                panel = getattr(parameter, "rich_help_panel", None) or f"{parameter.param_type_name.title()}s"
+                text = _BOUNDS.sub(r"\1 to \2", _LEAST.sub("", record[1]))
+                if panel == "Arguments":  # the usage says that it is required
+                    text = text.removesuffix("  [required]")
+                rows.append((panel, record[0].partition(" <")[0], text))
+        _write_sections(formatter, rows)
         if isinstance(self, TyperGroup):
             self.format_commands(ctx, formatter)
-
-    def collect_usage_pieces(self: Any, ctx: Any) -> list[str]:
-        pieces = [piece for parameter in self.get_params(ctx) for piece in parameter.get_usage_pieces(ctx)]
-        commands = [self.subcommand_metavar] if isinstance(self, TyperGroup) else []
-        return [
-            "[OPTIONS]",
-            *(_REQUIRED.sub(r"\1", piece).replace("[[", "[").replace("]]", "]") for piece in pieces),
-            *commands,
-        ]
-
-    def format_commands(self: Any, ctx: Any, formatter: Any) -> None:
-        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
-        visible = [(name, command) for name, command in commands if not command.hidden]
-        width = max(len(name) for name, _ in visible)
-        for panel, members in groupby(visible, key=lambda item: getattr(item[1], "rich_help_panel", None)):
-            rows = [(name.ljust(width), command.get_short_help_str(limit=100)) for name, command in members]
-            _write_section(formatter, panel or "Commands", rows)
 
 
 class Command(_Page, TyperCommand):
@@ -75,49 +47,51 @@ class Command(_Page, TyperCommand):
 class Group(_Page, TyperGroup):
     """A command with subcommands with this help."""
 
-
-def built(name: str, declared: Any) -> TyperCommand | TyperGroup:
-    """The command that a module declares: a function, or a Typer with several."""
-    app: typer.Typer = declared if isinstance(declared, typer.Typer) else typer.Typer()
-    if app is not declared:
-        app.command(name)(declared)
-    app.info.cls = app.info.cls or Group
-    for info in app.registered_commands:
-        assert info.callback is not None
-        info.cls, info.help = Command, info.help or docstring_of(info.callback)
-        info.callback = with_options(info.callback)
-    app.rich_markup_mode = None
-    app._add_completion = False  # pyright: ignore[reportPrivateUsage]
-    command = cast("TyperCommand | TyperGroup", typer.main.get_command(app))
-    command.name = name
-    return command
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        width = max(map(len, self.commands))
+        rows = (
+            (
+                getattr(command, "rich_help_panel", None) or "Commands",
+                name.ljust(width),
+                command.get_short_help_str(100),
+            )
+            for name, command in self.commands.items()
+        )
+        _write_sections(formatter, rows)
 
 
-def docstring_of(function: Callable[..., Any]) -> str | None:
-    """The docstring of a function, from its source where Python runs with -OO and has thrown it away."""
-    if function.__doc__ or sys.flags.optimize < 2:
-        return function.__doc__
-    try:
+class App(typer.Typer):
+    """A Typer whose commands have this help and may have groups of options."""
+
+    def __init__(self, *, cls: type[Group] = Group, add_completion: bool = False, **settings: Any) -> None:
+        super().__init__(cls=cls, add_completion=add_completion, rich_markup_mode=None, **settings)
+
+    def command(self, name: str | None = None, **settings: Any) -> Callable[[Any], Any]:
+        """Register a function as a command; the function stays what it is."""
+
+        def register(function: Callable[..., None]) -> Callable[..., None]:
+            text = help_of(function)
+            typer.Typer.command(self, name, cls=Command, help=text, **settings)(expanded(function))
+            return function
+
+        return register
+
+
+def help_of(function: Callable[..., Any]) -> str:
+    """The docstring, with its examples kept as they are written; from the source where Python runs with -OO."""
+    text = function.__doc__
+    if text is None and sys.flags.optimize >= 2:
         (definition,) = ast.parse(inspect.cleandoc(inspect.getsource(function))).body
-    except (OSError, SyntaxError):
-        return None
-    return ast.get_docstring(definition) if isinstance(definition, ast.FunctionDef) else None
+        text = ast.get_docstring(definition) if isinstance(definition, ast.FunctionDef) else None
+    heading = typer.style("Example:", bold=True)
+    return inspect.cleandoc(text or "").replace("\nExample:", f"\n\b\n{heading}")
 
 
-def _argument(record: tuple[str, str]) -> tuple[str, str]:
-    """Its name says what it is, and that it is required goes without saying."""
-    return record[0].partition(" <")[0], record[1].removesuffix("[required]").rstrip()
-
-
-def _option(record: tuple[str, str]) -> tuple[str, str]:
-    name = _TYPE.sub(lambda found: _METAVARS.get(found[1], "TEXT"), record[0])
-    return name, _BOUNDS.sub(r"\1 to \2", _LEAST.sub("", record[1]))
-
-
-def _write_section(formatter: Any, title: str, rows: list[tuple[str, str]]) -> None:
-    with formatter.section(_heading(title)):
-        formatter.write_dl([(typer.style(left, fg="cyan"), right) for left, right in rows])
-
-
-def _heading(text: str) -> str:
-    return typer.style(text, bold=True)
+def _write_sections(formatter: Any, rows: Iterable[tuple[str, str, str]]) -> None:
+    """Definition lists, each under its title."""
+    sections: dict[str, list[tuple[str, str]]] = {}
+    for title, name, text in rows:
+        sections.setdefault(title, []).append((typer.style(name, fg="cyan"), text))
+    for title, entries in sections.items():
+        with formatter.section(typer.style(title, bold=True)):
+            formatter.write_dl(entries)

@@ -11,7 +11,6 @@ from flowq.cli.framework.completion import (
     complete_pipeline as complete_pipeline,  # those who name pipelines find it here
 )
 from flowq.cli.framework.completion import complete_pipeline_or_stage
-from flowq.cli.framework.made_of import MadeBy
 from flowq.durations import seconds
 from flowq.errors import UsageError
 from flowq.settings import Settings
@@ -25,7 +24,7 @@ PipelineName = Annotated[
 PipelineNameOrAll = Annotated[
     str | None,
     typer.Argument(
-        metavar="[NAME]",
+        metavar="NAME",
         help="The pipeline; without a name, all of this project.",
         autocompletion=complete_pipeline,
         show_default=False,
@@ -34,7 +33,7 @@ PipelineNameOrAll = Annotated[
 PipelineNameOrNone = Annotated[
     str | None,
     typer.Argument(
-        metavar="[NAME]",
+        metavar="NAME",
         help="A pipeline, to show its stages as well.",
         autocompletion=complete_pipeline,
         show_default=False,
@@ -95,5 +94,5 @@ def duration_of(flag: str, given: str) -> float:
         raise UsageError(f"{flag}: {error}") from None
 
 
-Here = Annotated[Settings, MadeBy(settings_here)]
+Here = Annotated[Settings, settings_here]
 """The settings that a command goes by."""
