@@ -24,7 +24,7 @@ class Edges:
         Making a group again, or `revoke`, ends the registrations of its workers: what it gives again is settled once.
         """
         names = [self._broker.keys.workers, *(self._broker.keys.edge(edge) for edge in edges)]
-        await self._broker.script(scripts.MAKE_GROUPS, names, GROUP, int(revoke), *edges)
+        await self._broker.script(scripts.CREATE_GROUPS, names, GROUP, int(revoke), *edges)
 
     async def promote(self, edges: Sequence[str], *, limit: int = 1000, token: str = "") -> tuple[int, int | None]:
         """Move due messages back to their streams: how many, and milliseconds until the next is due."""

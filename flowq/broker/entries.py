@@ -73,5 +73,5 @@ class Entries:
         return [[by_id[entry_id]] if entry_id in by_id else [] for entry_id in ids]
 
     async def _read(self, first: str, bodies: BodiesRead, *rest: Any) -> list[DeadEntry]:
-        reply = await self._broker.script(scripts.READ_DEAD, self._names, bodies, first, *rest)
+        reply = await self._broker.script(scripts.READ_LETTERS, self._names, bodies, first, *rest)
         return [dead_entry(entry_id, fields, *amended) for entry_id, fields, *amended in reply]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from flowq.delivery.edge import Edge
 from flowq.errors import UsageError
 
 GROUP = b"flowq"
@@ -78,6 +79,12 @@ class Keys:
     def seen_until(self, stage: str) -> str:
         """Sorted set: the same where they are forgotten after a while, each with the millisecond of that."""
         return self._key(f"seen_until:{stage}")
+
+    def of_target(self, edge: str, seen_ms: int) -> tuple[str, str, str, str]:
+        """The keys of an edge that a script adds messages to: stream, seen, delayed, delayed bodies."""
+        stage = Edge.parse(edge).target
+        seen = self.seen_until(stage) if seen_ms > 0 else self.seen(stage)
+        return self.edge(edge), seen, self.delayed(edge), self.delayed_bodies(edge)
 
     def rate(self, stage: str) -> str:
         """Hash: pacing key to the microsecond of its next turn, until that is past and a burst saved up."""

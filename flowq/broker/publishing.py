@@ -112,6 +112,16 @@ def done(signature: str) -> str:
     return f"done {signature}"
 
 
+def add_messages(arguments: list[Any], messages: Sequence[Output], *, deduplicates: bool, delays: bool = False) -> None:
+    """Add messages to the arguments of a script, as `enter` in `parts/edges.lua` reads them."""
+    for message in messages:
+        arguments += (message.header, message.body)
+        if deduplicates:
+            arguments.append(message.dedup_hash)
+        if delays:
+            arguments.append(message.delay_ms)
+
+
 def packed(
     keys: Keys,
     parcels: Sequence[Parcel],
@@ -127,21 +137,18 @@ def packed(
     """The keys and arguments of the publish script. `releases`: a duplicate may be a reference to a large body."""
     names: list[Any] = [keys.stats, keys.published, keys.cursors, keys.run]
     cursor = (move.name, move.before, move.after) if move else ("", b"", b"")
-    arguments: list[Any] = [token, PUBLISH_WINDOW_MS, delay_ms, source, *cursor, finished, len(parcels)]
+    arguments: list[Any] = [
+        token, source, runner, *cursor, finished, PUBLISH_WINDOW_MS, delay_ms, len(parcels), int(releases)
+    ]  # fmt: skip
     for parcel in parcels:
         edge, stage = parcel.edge, Edge.parse(parcel.edge).target
-        deduplicates = parcel.seen_ms if parcel.deduplicated_by is not None else 0
-        seen = keys.seen_until(stage) if deduplicates > 0 else keys.seen(stage)
-        names += (keys.edge(edge), seen, keys.delayed(edge), keys.delayed_bodies(edge), keys.dead(stage))
-        arguments += (edge, stage, parcel.maxsize, deduplicates, len(parcel.messages), len(parcel.refused))
+        seen_ms = parcel.seen_ms if parcel.deduplicated_by is not None else 0
+        names += (*keys.of_target(edge, seen_ms), keys.dead(stage))
+        arguments += (edge, stage, parcel.maxsize, seen_ms, len(parcel.messages), len(parcel.refused))
     for parcel in parcels:
-        for message in parcel.messages:
-            arguments += (message.header, message.body)
-            if parcel.deduplicated_by is not None:
-                arguments.append(message.dedup_hash)
+        add_messages(arguments, parcel.messages, deduplicates=parcel.deduplicated_by is not None)
         for refused in parcel.refused:
             arguments += refused[1:]
-    arguments.append(runner)
     if releases:
         names.append(keys.released)
     return names, arguments

@@ -46,7 +46,7 @@ class Runs:
             *(key(stage) for key in (keys.dead, keys.amended, keys.restored, keys.kept) for stage in stages),
         ]  # fmt: skip
         arguments = run_id, len(seen), len(edges), int(fresh), signature, GROUP, *sources
-        reply = await again_if_lost(partial(self._broker.script, scripts.BEGIN_RUN, names, *arguments))
+        reply = await again_if_lost(partial(self._broker.script, scripts.START_RUN, names, *arguments))
         finished = {source: bool(done) for source, done in zip(sources, reply[2:], strict=True)}
         return text_in(reply[0]), bool(reply[1]), finished
 

@@ -14,9 +14,9 @@ from flowq.broker import scripts
 from flowq.broker.claims import ClaimCheck
 from flowq.broker.client.retrying import CALL_TIMEOUT_SECONDS, retry_until_available, run_script
 from flowq.broker.keys import GROUP
+from flowq.broker.publishing import add_messages
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.dead_letter import dead_letter_info
-from flowq.delivery.edge import Edge
 from flowq.delivery.message import Delivery
 from flowq.delivery.policy import Keep
 from flowq.delivery.settlement import Ack, DeadLetter, Delay, Output, Release, Settled, Settlement
@@ -109,25 +109,25 @@ class Settling:
         """One attempt at settling all at once; None when it has to be done one by one instead."""
         token = self._new_token()
         try:
-            return await self._send(stage, edge, settled, worker, mode=f"1{token}")
+            return await self._send(stage, edge, settled, worker, mode=1, token=token)
         except BrokerUnavailable:
             # Whether it arrived is unknown, and after a failover part of it may be somebody else's.
             if not token:
                 return None
-        again = partial(self._send, stage, edge, settled, worker, mode=f"2{token}")
+        again = partial(self._send, stage, edge, settled, worker, mode=2, token=token)
         try:
             return await retry_until_available(again, what=f"settling {stage}")
         except RequestRefused:  # one of them is too large
             return None
 
     def _new_token(self) -> str:
-        return f":{self._broker.new_token()}" if self._answered else ""
+        return self._broker.new_token() if self._answered else ""
 
     async def _settle_alone(self, stage: str, edge: str, item: Settled) -> Receipt:
         token, receipts = self._new_token(), list[Receipt]()
 
         async def attempt() -> Receipt:
-            receipt = await self._send(stage, edge, [item], item[0][0].worker, mode=f"0{token}")
+            receipt = await self._send(stage, edge, [item], item[0][0].worker, mode=0, token=token)
             assert receipt is not None
             return receipt if receipt.won else replace(receipt, gone=item[0])
 
@@ -144,15 +144,15 @@ class Settling:
         return _together(receipts)
 
     async def _send(
-        self, stage: str, edge: str, settled: Sequence[Settled], worker: str, *, mode: str
+        self, stage: str, edge: str, settled: Sequence[Settled], worker: str, *, mode: int, token: str
     ) -> Receipt | None:
-        """`mode` is what the script takes as "fenced"."""
+        """One call of the script, which explains `mode`; None if it must be done one by one instead."""
         call = _Call()
         for deliveries, settlement in settled:
             _add(call, deliveries, settlement, self._broker.run_id)
         if self.claims is not None:
             call.released = self.claims.released(stage, settled)
-        keys, arguments, targets = self._pack(call, stage, edge, worker, mode)
+        keys, arguments, targets = self._pack(call, stage, edge, worker, mode, token)
         reply = await run_script(self._link, scripts.SETTLE, keys, arguments)
         if reply[0] < 0:
             return None
@@ -161,46 +161,34 @@ class Settling:
         return Receipt(sent, reply[0] + reply[1], outstanding, delayed=call.delays or bool(call.delayed))
 
     def _pack(
-        self, call: _Call, stage: str, edge: str, worker: str, mode: str
+        self, call: _Call, stage: str, edge: str, worker: str, mode: int, token: str
     ) -> tuple[list[Any], list[Any], list[str]]:
-        keys = self._broker.keys
+        keys, keep = self._broker.keys, self._keeping.get(stage)
         targets = list(call.outputs | call.delayed)
         names: list[Any] = [
-            keys.workers, keys.stats, *keys.of_edge(edge), keys.dead(stage),
-            keys.queue(stage),
+            keys.workers, keys.stats, *keys.of_edge(edge), keys.dead(stage), keys.queue(stage)
         ]  # fmt: skip
         arguments: list[Any] = [
-            GROUP, worker, mode, stage, edge, call.n_foreign, len(targets),
-            len(call.ok), len(call.filtered), len(call.others) // 4, call.released,
+            GROUP, worker, mode, token, stage, edge, call.released,
+            call.n_foreign, len(call.ok), len(call.filtered), len(call.others) // 4, len(targets),
+            keep.milliseconds if keep else 0, keep.count if keep else 0,
         ]  # fmt: skip
         for target in targets:
-            reader = Edge.parse(target).target
-            seen = keys.seen_until(reader) if self.deduplicating.get(target, 0) > 0 else keys.seen(reader)
-            names += (keys.edge(target), seen, keys.delayed(target), keys.delayed_bodies(target))
-            arguments += (
-                target, self.deduplicating.get(target, 0),
-                len(call.outputs.get(target, ())), len(call.delayed.get(target, ())),
-            )  # fmt: skip
+            seen_ms = self.deduplicating.get(target, 0)
+            names += keys.of_target(target, seen_ms)
+            arguments += (target, seen_ms, len(call.outputs.get(target, ())), len(call.delayed.get(target, ())))
         arguments += call.ok
         arguments += call.filtered
         arguments += call.others
         for target in targets:
             deduplicates = target in self.deduplicating
-            for output in call.outputs.get(target, ()):
-                arguments += (output.header, output.body)
-                if deduplicates:
-                    arguments.append(output.dedup_hash)
-            for output in call.delayed.get(target, ()):
-                message_id = output.header.partition(b" ")[0]
-                arguments += (message_id, output.delay_ms, output.header, output.body)
-                if deduplicates:
-                    arguments.append(output.dedup_hash)
+            add_messages(arguments, call.outputs.get(target, ()), deduplicates=deduplicates)
+            add_messages(arguments, call.delayed.get(target, ()), deduplicates=deduplicates, delays=True)
         if call.released:
             names.append(keys.released)
-        if keep := self._keeping.get(stage):
+        if keep:
             names.append(keys.kept(stage))
-            arguments += (keep.milliseconds, keep.count)
-        if self._answered:
+        if token:
             names.append(self._answered)
         return names, arguments, targets
 

@@ -124,12 +124,12 @@ class StoredBodies:
         # What was appended to a stream meanwhile is little enough for one step.
         streams, hashes = await self._keys(plan)
         after_what_was_seen = [last.get(stream, "0-0") for stream in streams]
-        reply = await broker.script(scripts.REFERENCES, [*streams, *hashes], len(streams), 0, *after_what_was_seen)
+        reply = await broker.script(scripts.BODY_REFERENCES, [*streams, *hashes], len(streams), 0, *after_what_was_seen)
         wanted.update(_paths_in([reply[-1]]))
         return wanted
 
     async def _look(self, stream: str, after: str, most: int) -> Any:
-        return await self._broker.script(scripts.REFERENCES, [stream], 1, most, after)
+        return await self._broker.script(scripts.BODY_REFERENCES, [stream], 1, most, after)
 
     async def _keys(self, plan: Plan) -> tuple[list[str], list[str]]:
         """The streams and hashes that may hold messages: those of the plan, and those of earlier versions."""

@@ -55,7 +55,7 @@ class Workers:
         """Strike off workers that are gone and have left nothing behind."""
         if workers:
             keys, names = self._broker.keys, [as_stored(worker) for worker in workers]
-            await self._broker.script(scripts.STRIKE_OFF, [keys.workers, keys.death_records, keys.suspects], *names)
+            await self._broker.script(scripts.FORGET_WORKERS, [keys.workers, keys.death_records, keys.suspects], *names)
 
     async def registered(self) -> dict[str, dict[str, Any]]:
         """Everybody who is signed on, by name, with what they told of themselves."""
@@ -138,7 +138,7 @@ class Workers:
         keys, found = self._broker.keys, ""
         while True:
             reply = await self._broker.script(
-                scripts.TAKE_SOURCE, [keys.run, as_stored(keys.lease(found))], source, as_stored(found), worker
+                scripts.CLAIM_SOURCE, [keys.run, as_stored(keys.lease(found))], source, as_stored(found), worker
             )
             runner = name_in(reply)
             if runner in (worker, found):

@@ -68,7 +68,7 @@ class StoredLetters:
         broker, keys, edge = self._broker, self._broker.keys, delivery.edge
         info = orjson.dumps(dead_letter_info(letter, delivery, broker.run_id))
         await broker.script(
-            scripts.BURY, [keys.stats, keys.published, self._dead],
+            scripts.ADD_DEAD_LETTER, [keys.stats, keys.published, self._dead],
             self._stage, edge, f"dead:{edge}:{delivery.entry_id.decode()}", PUBLISH_WINDOW_MS,
             delivery.header_for_letter(letter.header), delivery.body, info,
         )  # fmt: skip
@@ -82,22 +82,25 @@ class StoredLetters:
             flat += (letter.entry_id, letter.header, letter.run, letter.delay_ms, body)
         names = [keys.stats, keys.run, self._dead, self._amended, *keys.of_edge(edge), self._restored]
         no_longer_dead = self._stage if Edge.parse(edge).target == self._stage else ""
-        n: int = await self._broker.script(scripts.PUT_BACK, names, no_longer_dead, edge, *flat)
+        n: int = await self._broker.script(scripts.PUT_BACK_LETTERS, names, no_longer_dead, edge, *flat)
         return n
 
     async def amend(self, bodies: Sequence[tuple[str, bytes]]) -> list[bool]:
         """Give letters the bodies with which they shall run again: whether each was still there."""
         flat = [value for letter in bodies for value in letter]
-        return [bool(there) for there in await self._broker.script(scripts.AMEND, [self._dead, self._amended], *flat)]
+        return [
+            bool(there)
+            for there in await self._broker.script(scripts.AMEND_LETTERS, [self._dead, self._amended], *flat)
+        ]
 
     async def remove(self, ids: Sequence[str]) -> int:
         """Remove letters permanently. Returns how many were still there."""
-        n: int = await self._broker.script(scripts.REMOVE_DEAD, [self._dead, self._amended, self._restored], *ids)
+        n: int = await self._broker.script(scripts.REMOVE_LETTERS, [self._dead, self._amended, self._restored], *ids)
         return n
 
     async def restore(self, letters: Sequence[Exported]) -> int:
         """Add letters that were exported. Returns how many were not there and had not been added in the last hour."""
         names = [self._broker.keys.published, self._dead, self._restored]
         flat = [value for letter in letters for value in letter]
-        n: int = await self._broker.script(scripts.RESTORE_DEAD, names, _RESTORE_WINDOW_MS, *flat)
+        n: int = await self._broker.script(scripts.RESTORE_LETTERS, names, _RESTORE_WINDOW_MS, *flat)
         return n

@@ -32,5 +32,10 @@ def done(
     return Finished(key, worker.name, delivery, took, verdict)
 
 
+async def end(limiter: Limiter, *finished: Finished, sweep: bool = False) -> None:
+    """Report what has finished, and wake what queues for its keys."""
+    await limiter.dequeue(await limiter.finish(finished), sweep=sweep)
+
+
 async def sent_to_queue(worker: Worker, delivery: Delivery, key: str = "a") -> None:
     await worker.settle(((delivery,), decide(Postponed(key=key), delivery, Retry(), 0.0)))

@@ -29,7 +29,7 @@ from flowq.dead_letters.stored_letters import Exported, StoredLetters, WayBack
 from flowq.delivery.policy import Keep, Rate
 from flowq.delivery.settlement import DeadLetter
 from tests.conformance.conftest import Command
-from tests.conformance.paced import asked, done, given, limiter, sent_to_queue
+from tests.conformance.paced import asked, done, end, given, limiter, sent_to_queue
 from tests.conformance.worker import EDGES, IN, OUT, PLAN, STAGES, Worker, buried, output, parse, released, retried
 from tests.conformance.worker import done as handled
 
@@ -114,19 +114,27 @@ async def _(lab: Lab) -> None:
     await limiter(lab.worker, Rate(10)).hold("a", 0.001, "HTTP 429")
 
 
-@calls(scripts.CALL)
+@calls(scripts.FINISH)
+async def _(lab: Lab) -> None:
+    paced = limiter(lab.worker, Rate(10, adaptive=True, concurrency=2))
+    first, second = await given(lab.worker, 2)
+    await sent_to_queue(lab.worker, second)
+    assert await paced.finish([done(lab.worker, first, Verdict.FAILED, took=0.1)]) == ["a"]
+
+
+@calls(scripts.DEQUEUE)
 async def _(lab: Lab) -> None:
     paced = limiter(lab.worker, Rate(10, adaptive=True, concurrency=2))
     first, *rest = await given(lab.worker, 6)
     for delivery in rest:
         await sent_to_queue(lab.worker, delivery)
-    await paced.call([done(lab.worker, first, Verdict.FAILED, took=0.1)], [], sweep=True)
+    await end(paced, done(lab.worker, first, Verdict.FAILED, took=0.1), sweep=True)
 
 
-@calls(scripts.FORGET)
+@calls(scripts.EXPIRE_IDLE_KEYS)
 async def _(lab: Lab) -> None:
     await lab.redis(b"HSET", lab.keys.rate("parse"), b"a", 1, b"b", 2)
-    await limiter(lab.worker, Rate(10)).forget()
+    await limiter(lab.worker, Rate(10)).expire_idle_keys()
 
 
 @calls(scripts.PROMOTE)
@@ -137,7 +145,7 @@ async def _(lab: Lab) -> None:
     await Edges(lab.worker.broker).promote([IN], limit=1)
 
 
-@calls(scripts.MAKE_GROUPS)
+@calls(scripts.CREATE_GROUPS)
 async def _(lab: Lab) -> None:
     await Edges(lab.worker.broker).ensure_groups([*EDGES, NEW])
 
@@ -158,7 +166,7 @@ async def _(lab: Lab) -> None:
     await Workers(lab.worker.broker).record_death(lab.other.name, "killed")
 
 
-@calls(scripts.STRIKE_OFF)
+@calls(scripts.FORGET_WORKERS)
 async def _(lab: Lab) -> None:
     await Workers(lab.worker.broker).record_death(lab.other.name, "killed")
     await lab.redis(b"HSET", lab.keys.suspects, b"entry", 1)
@@ -173,7 +181,7 @@ async def _(lab: Lab) -> None:
     assert len(taken.deliveries) == 2
 
 
-@calls(scripts.BEGIN_RUN)
+@calls(scripts.START_RUN)
 async def _(lab: Lab) -> None:
     await lab.redis(b"HSET", lab.keys.stats, b"ok:parse", 5)
     broker = lab.worker.broker
@@ -189,7 +197,7 @@ async def _(lab: Lab) -> None:
     assert 3590 < await Clock(lab.worker.broker).follow(PLAN) <= 3600
 
 
-@calls(scripts.TAKE_SOURCE)
+@calls(scripts.CLAIM_SOURCE)
 async def _(lab: Lab) -> None:
     await Workers(lab.worker.broker).take_source("source", lab.worker.name)
 
@@ -225,7 +233,7 @@ async def _(lab: Lab) -> None:
     assert await Moving(lab.worker.broker).edge(IN, NEW) == 6
 
 
-@calls(scripts.MOVE_DEAD)
+@calls(scripts.MOVE_LETTERS)
 async def _(lab: Lab) -> None:
     await StoredLetters(lab.worker.broker, "parse").amend([((await lab.letters())[0], b"amended")])
     await Moving(lab.worker.broker).stage("parse", "tidy", {IN: NEW})
@@ -239,7 +247,7 @@ async def _(lab: Lab) -> None:
     await Moving(lab.worker.broker).stage("parse", "tidy", {IN: NEW})
 
 
-@calls(scripts.CALL_ALL)
+@calls(scripts.DEQUEUE_ALL)
 async def _(lab: Lab) -> None:
     for delivery in await given(lab.worker, 2):
         await sent_to_queue(lab.worker, delivery)
@@ -253,18 +261,18 @@ async def _(lab: Lab) -> None:
     assert await Purging(lab.worker.broker).purge(edges, {"parse": 3}) == {"parse": 3}
 
 
-@calls(scripts.BURY)
+@calls(scripts.ADD_DEAD_LETTER)
 async def _(lab: Lab) -> None:
     delivery = await lab.worker.given_one()
     await StoredLetters(lab.worker.broker, "parse").bury(delivery, DeadLetter("failed", None, delivery.header))
 
 
-@calls(scripts.AMEND)
+@calls(scripts.AMEND_LETTERS)
 async def _(lab: Lab) -> None:
     await StoredLetters(lab.worker.broker, "parse").amend([((await lab.letters())[0], b"amended"), ("1-1", b"gone")])
 
 
-@calls(scripts.PUT_BACK)
+@calls(scripts.PUT_BACK_LETTERS)
 async def _(lab: Lab) -> None:
     first, second = await lab.letters()
     ways = [WayBack(first, b"m1 - - 0", ""), WayBack(second, b"m2 - - 0", "", 60_000)]
@@ -278,18 +286,18 @@ async def _(lab: Lab) -> None:
     assert await Kept(keeping, lab.worker.broker, "parse").replay() == 1
 
 
-@calls(scripts.REMOVE_DEAD)
+@calls(scripts.REMOVE_LETTERS)
 async def _(lab: Lab) -> None:
     assert await StoredLetters(lab.worker.broker, "parse").remove(await lab.letters()) == 2
 
 
-@calls(scripts.RESTORE_DEAD)
+@calls(scripts.RESTORE_LETTERS)
 async def _(lab: Lab) -> None:
     letters = [Exported(f"t{i}", f"1-{i + 1}", IN, b"m%d - - 0" % i, b"{}", b"{}") for i in range(2)]
     assert await StoredLetters(lab.worker.broker, "parse").restore(letters) == 2
 
 
-@calls(scripts.READ_DEAD)
+@calls(scripts.READ_LETTERS)
 async def _(lab: Lab) -> None:
     await StoredLetters(lab.worker.broker, "parse").named(await lab.letters())
 
@@ -312,19 +320,19 @@ async def _(lab: Lab) -> None:
     await EdgeInspection(lab.worker.broker).slowest(EDGES, at_least_seconds=0)
 
 
-@calls(scripts.PEEK)
+@calls(scripts.BROWSE)
 async def _(lab: Lab) -> None:
     await lab.delayed()
     await Browser(lab.worker.broker).peek(EDGES, most=10)
 
 
-@calls(scripts.FIND)
+@calls(scripts.FIND_FAMILY)
 async def _(lab: Lab) -> None:
     delivery = await lab.worker.given_one()
     assert len([found async for found in Browser(lab.worker.broker).family_on_edge(IN, delivery.message_id)]) == 1
 
 
-@calls(scripts.REFERENCES)
+@calls(scripts.BODY_REFERENCES)
 async def _(lab: Lab) -> None:
     await lab.redis(b"XADD", lab.keys.released, b"*", b"r", b"a reference\n")
-    await lab.worker.broker.script(scripts.REFERENCES, [lab.keys.released], 1, 10, "0-0")
+    await lab.worker.broker.script(scripts.BODY_REFERENCES, [lab.keys.released], 1, 10, "0-0")

@@ -23,13 +23,13 @@ from tests.conformance.worker import Worker
 ALL = {value.name: value for value in vars(scripts).values() if isinstance(value, Script)}
 
 
-def _timeless_peek(answer: Any) -> Any:
+def _timeless_browse(answer: Any) -> Any:
     _, *edges = answer  # without the time, and the idle time of running messages
     return [([row[:3] for row in running], waiting, delayed) for running, waiting, delayed in edges]
 
 
 TIMELESS: dict[str, Callable[[Any], Any]] = {
-    "peek": _timeless_peek,
+    "browse": _timeless_browse,
     "slowest": lambda rows: [(*row[:3], *row[4:]) for row in rows],  # without the idle time
     "snapshot": lambda answer: [*answer[:3], *answer[4:]],  # without the time
 }

@@ -7,7 +7,7 @@ from itertools import pairwise
 from flowq.broker.keys import Keys
 from flowq.delivery.policy import Rate
 from tests.conformance.conftest import Command
-from tests.conformance.paced import asked, done, given, limiter
+from tests.conformance.paced import asked, done, end, given, limiter
 from tests.conformance.worker import Worker
 
 
@@ -22,7 +22,7 @@ async def test_a_key_is_forgotten_when_its_next_turn_is_past_and_a_burst_saved_u
         now = int((await redis(b"TIME"))[0])
         for key in saved_up_seconds:
             await redis(b"HSET", keys.rate("parse"), key, (now - seconds_since) * 1_000_000)
-        while await paced.forget():
+        while await paced.expire_idle_keys():
             pass
 
         kept = {key.decode() for key in await redis(b"HKEYS", keys.rate("parse"))}
@@ -36,7 +36,7 @@ async def test_a_key_that_was_forgotten_gets_the_turns_that_it_would_have_got(
     paced = limiter(worker, Rate(1, per=10, by="host", burst=4))
     before = b"%d000000" % (int((await redis(b"TIME"))[0]) - 31)
     await redis(b"HSET", keys.rate("parse"), "forgotten", before)
-    await paced.forget()
+    await paced.expire_idle_keys()
     assert not await redis(b"EXISTS", keys.rate("parse"))
     await redis(b"HSET", keys.rate("parse"), "remembered", before)
 
@@ -59,16 +59,16 @@ async def test_a_step_looks_at_so_many_and_no_more_and_the_steps_reach_all(
         await redis(b"HSET", keys.rate("parse"), *flat)
     paced = limiter(worker, Rate(1, by="host"))
 
-    assert await paced.forget()
+    assert await paced.expire_idle_keys()
     left = [int(await redis(b"HLEN", keys.rate("parse")))]
     assert 17_000 < left[0] < 20_000
-    while await paced.forget():
+    while await paced.expire_idle_keys():
         left.append(int(await redis(b"HLEN", keys.rate("parse"))))
 
     assert max(before - after for before, after in pairwise(left)) < 3000
     assert left[-1] < 2 * 2500 + 3000  # what it stopped at was live for the most part
     for _ in range(20):
-        await paced.forget()
+        await paced.expire_idle_keys()
     assert await redis(b"HLEN", keys.rate("parse")) == 2500
 
 
@@ -79,16 +79,16 @@ async def test_a_pace_is_remembered_for_an_hour_and_as_long_as_its_key_is_held(
     paced = limiter(worker, Rate(10, by="host", adaptive=True))
     for key in ("recent", "old", "held", "never asked for"):
         await asked(paced, worker, delivery, key=key)
-        await paced.call([done(worker, delivery, took=20.0, key=key)], [], sweep=False)
+        await end(paced, done(worker, delivery, took=20.0, key=key))
     await redis(b"HDEL", keys.rate("parse"), "never asked for")
-    await paced.call([done(worker, delivery, took=20.0, key="never asked for")], [], sweep=False)
+    await end(paced, done(worker, delivery, took=20.0, key="never asked for"))
     await paced.hold("held", 60.0, "")
     now = int((await redis(b"TIME"))[0])
     for key, ago in {"recent": 3000, "old": 4000, "held": 4000, "never asked for": 4000}.items():
         assert await redis(b"HEXISTS", keys.rate("parse"), key)
         await redis(b"HSET", keys.rate("parse"), key, (now - ago) * 1_000_000)
 
-    await paced.forget()
+    await paced.expire_idle_keys()
 
     for kept in (keys.rate("parse"), keys.pace("parse")):
         assert sorted(await redis(b"HKEYS", kept)) == [b"held", b"recent"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flowq.broker.flow_control.limiter import Reservation, Verdict, held_keys
 from flowq.broker.workers import Workers
 from flowq.delivery.policy import Rate
-from tests.conformance.paced import FAST, QUEUES, asked, done, given, limiter, sent_to_queue
+from tests.conformance.paced import FAST, QUEUES, asked, done, end, given, limiter, sent_to_queue
 from tests.conformance.worker import IN, Worker
 from tests.eventually import eventually
 
@@ -45,10 +45,10 @@ async def test_after_a_hold_one_message_tries_the_key_and_its_success_calls_the_
     await eventually(may_try)
 
     assert await asked(paced, worker, rest[0]) == [QUEUES]
-    await paced.call([], ["a"], sweep=True)
+    await paced.dequeue(["a"], sweep=True)
     assert await worker.read() == []
 
-    await paced.call([done(worker, probe)], [], sweep=False)
+    await end(paced, done(worker, probe))
 
     assert [called.message_id for called in await worker.read()] == [delivery.message_id for delivery in rest]
     assert await held_keys(worker.broker, ["parse"]) == []
@@ -65,7 +65,7 @@ async def test_a_hold_that_is_asked_for_by_the_message_that_tries_lasts_twice_as
     for _ in range(3):
         await eventually(may_try)
         lasted.append(await paced.hold("a", 0.02, "busy"))
-        await paced.call([done(worker, probe, Verdict.HELD)], [], sweep=False)
+        await end(paced, done(worker, probe, Verdict.HELD))
 
     assert [round(seconds, 3) for seconds in lasted] == [0.02, 0.04, 0.08, 0.16]
     assert (await held_keys(worker.broker, ["parse"]))[0].repeats == 3
@@ -81,11 +81,11 @@ async def test_another_message_tries_when_the_worker_of_the_first_has_died(worke
 
     await eventually(may_try)
     await sent_to_queue(worker, second)
-    await mine.call([], [], sweep=True)
+    await mine.dequeue([], sweep=True)
     assert await worker.read() == []
 
     await Workers(other.broker).retire(other.name, [IN])
-    await mine.call([], [], sweep=True)
+    await mine.dequeue([], sweep=True)
 
     (called,) = await worker.read()
     assert (await asked(mine, worker, called))[0].is_probe
@@ -100,7 +100,7 @@ async def test_a_try_that_was_interrupted_proves_nothing(worker: Worker) -> None
         return (await asked(paced, worker, first))[0].is_probe
 
     await eventually(may_try)
-    await paced.call([done(worker, first, Verdict.NOT_RUN)], [], sweep=False)
+    await end(paced, done(worker, first, Verdict.NOT_RUN))
 
     assert (await asked(paced, worker, second))[0].is_probe
     assert (await held_keys(worker.broker, ["parse"]))[0].reason == "why it was"

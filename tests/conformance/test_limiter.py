@@ -12,7 +12,7 @@ from flowq.broker.keys import Keys
 from flowq.broker.workers import Workers
 from flowq.delivery.policy import Rate
 from tests.conformance.conftest import Command
-from tests.conformance.paced import FAST, QUEUES, SOON_SECONDS, asked, done, given, limiter, sent_to_queue
+from tests.conformance.paced import FAST, QUEUES, SOON_SECONDS, asked, done, end, given, limiter, sent_to_queue
 from tests.conformance.worker import IN, Worker
 from tests.eventually import eventually
 
@@ -52,7 +52,7 @@ async def test_no_more_of_a_key_have_a_slot_than_may_run_at_once(worker: Worker,
     assert [turn.must_queue for turn in await asked(theirs, other, *deliveries[1:4])] == [False, True, True]
     assert not (await asked(mine, worker, deliveries[4], key="b"))[0].must_queue
 
-    await mine.call([done(worker, deliveries[0])], [], sweep=False)
+    await end(mine, done(worker, deliveries[0]))
     assert [turn.must_queue for turn in await asked(theirs, other, *deliveries[2:4])] == [False, True]
 
 
@@ -62,7 +62,7 @@ async def test_giving_a_slot_back_twice_gives_back_one(worker: Worker) -> None:
     await asked(paced, worker, *deliveries[:2])
 
     for _ in range(2):
-        await paced.call([done(worker, deliveries[0])], [], sweep=False)
+        await end(paced, done(worker, deliveries[0]))
 
     assert [turn.must_queue for turn in await asked(paced, worker, *deliveries[2:])] == [False, True]
 
@@ -116,10 +116,10 @@ async def test_who_queues_is_delayed_and_is_called_in_order_when_a_slot_is_free(
 
     assert (await worker.balance()).delayed == 3
     assert (await Edges(worker.broker).promote([IN]))[0] == 0
-    assert await paced.call([], ["a"], sweep=True) == []
+    assert await paced.dequeue(["a"], sweep=True) == []
     assert await worker.read() == []
 
-    await paced.call([done(worker, first)], [], sweep=False)
+    await end(paced, done(worker, first))
 
     (called,) = await worker.read()
     assert (called.message_id, called.body, called.header.attempt) == (rest[0].message_id, rest[0].body, 1)
@@ -135,7 +135,7 @@ async def test_a_sweep_calls_those_whom_nobody_else_would(worker: Worker, other:
     await sent_to_queue(worker, deliveries[2], key="a longer key")
     await Workers(other.broker).retire(other.name, [IN])
 
-    await limiter(worker, rate).call([], [], sweep=True)
+    await limiter(worker, rate).dequeue([], sweep=True)
 
     assert {called.message_id for called in await worker.read()} == {item.message_id for item in deliveries[1:]}
 
@@ -147,7 +147,7 @@ async def test_a_key_that_begins_like_another_has_slots_and_a_queue_of_its_own(w
     await sent_to_queue(worker, deliveries[1], key="host")
 
     assert await asked(paced, worker, deliveries[2], key="host:80") == [Reservation()]
-    await paced.call([done(worker, deliveries[2], key="host:80")], [], sweep=False)
+    await end(paced, done(worker, deliveries[2], key="host:80"))
 
     assert await worker.read() == []
 
@@ -159,7 +159,7 @@ async def test_a_queue_survives_a_message_that_was_deleted_by_hand(worker: Worke
     await redis(b"ZREM", keys.delayed(IN), first.message_id)
     await redis(b"HDEL", keys.delayed_bodies(IN), first.message_id)
 
-    await limiter(worker, Rate(FAST)).call([], ["a"], sweep=False)
+    await limiter(worker, Rate(FAST)).dequeue(["a"])
 
     assert [called.message_id for called in await worker.read()] == [second.message_id]
 
@@ -178,7 +178,7 @@ async def test_a_key_slows_down_and_speeds_up_by_the_rule_of_autothrottle(
     told = [(1.0, well), (3.0, well), (0.2, failed), (0.2, Verdict.REJECTED), (8.0, Verdict.HELD)]
     told += [(0.1, well), (200.0, well), (0.1, Verdict.NOT_RUN)]
     for latency, verdict in told + [(0.01, well)] * 12:
-        await paced.call([done(worker, delivery, verdict, took=latency)], [], sweep=False)
+        await end(paced, done(worker, delivery, verdict, took=latency))
 
         target = latency / concurrency
         if verdict in (failed, Verdict.HELD):
@@ -200,7 +200,7 @@ async def test_the_turns_of_a_key_that_was_slowed_down_lie_further_apart_and_no_
 ) -> None:
     deliveries = await given(worker, 4)
     paced = limiter(worker, Rate(10, adaptive=True))
-    await paced.call([done(worker, deliveries[0], took=30.0)], [], sweep=False)
+    await end(paced, done(worker, deliveries[0], took=30.0))
 
     given_turns = await asked(paced, worker, *deliveries)
 
@@ -223,7 +223,7 @@ async def test_a_worker_that_asks_again_for_its_message_keeps_the_slot_and_nobod
         assert not (await asked(paced, worker, first))[0].must_queue
     assert await asked(theirs, other, first, second) == [QUEUES, QUEUES]
 
-    await mine.call([done(worker, first)], [], sweep=False)
+    await end(mine, done(worker, first))
     assert not (await asked(theirs, other, second))[0].must_queue
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flowq.broker.keys import Keys
 from flowq.delivery.policy import Rate
 from tests.conformance.conftest import Command
-from tests.conformance.paced import FAST, QUEUES, SOON_SECONDS, asked, done, given, limiter, sent_to_queue
+from tests.conformance.paced import FAST, QUEUES, SOON_SECONDS, asked, done, end, given, limiter, sent_to_queue
 from tests.conformance.worker import Worker
 
 OWN = Rate(1, per=1000, by="host", keys={"slow": Rate(1, per=5000), "fragile": Rate(FAST, burst=2, concurrency=1)})
@@ -25,7 +25,7 @@ async def test_a_key_has_the_interval_burst_and_slots_of_its_own(worker: Worker,
 
     assert not (await asked(mine, worker, deliveries[5], key="fragile"))[0].must_queue
     assert await asked(theirs, other, *deliveries[6:8], key="fragile") == [QUEUES, QUEUES]
-    await mine.call([done(worker, deliveries[5], key="fragile")], [], sweep=False)
+    await end(mine, done(worker, deliveries[5], key="fragile"))
     assert [turn.must_queue for turn in await asked(theirs, other, *deliveries[6:8], key="fragile")] == [False, True]
 
 
@@ -56,7 +56,7 @@ async def test_a_sweep_calls_as_many_as_the_slots_of_the_key_itself_allow(worker
     for delivery in rest:
         await sent_to_queue(worker, delivery, key="wide")
 
-    await paced.call([], [], sweep=True)
+    await paced.dequeue([], sweep=True)
 
     assert len(await worker.read()) == 2
 
@@ -64,11 +64,11 @@ async def test_a_sweep_calls_as_many_as_the_slots_of_the_key_itself_allow(worker
 async def test_a_key_that_adapts_is_never_faster_than_its_own_rate(worker: Worker, keys: Keys, redis: Command) -> None:
     paced = limiter(worker, Rate(10, by="host", adaptive=True, keys={"slow": Rate(1)}))
     deliveries = await given(worker, 3)
-    await paced.call([done(worker, deliveries[0], took=4.0, key="slow")], [], sweep=False)
+    await end(paced, done(worker, deliveries[0], took=4.0, key="slow"))
     assert await redis(b"HGET", keys.pace("parse"), b"slow") == b"4000000"
 
     for _ in range(10):
-        await paced.call([done(worker, deliveries[0], took=0.001, key="slow")], [], sweep=False)
+        await end(paced, done(worker, deliveries[0], took=0.001, key="slow"))
 
     assert await redis(b"HGET", keys.pace("parse"), b"slow") is None
     waits = [turn.wait_seconds for turn in await asked(paced, worker, *deliveries[:2], key="slow")]

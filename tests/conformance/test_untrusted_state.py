@@ -174,8 +174,8 @@ async def test_turns_go_on_whatever_is_written_in_their_records(
     (turn,) = await paced.asked(turns, worker, delivery)
     assert await turns.hold("a", 0.0, "slow down") >= 0
     (held,) = await held_keys(worker.broker, ["parse"])
-    await turns.call([paced.done(worker, delivery, Verdict.FAILED, took=1.0)], [], sweep=True)
-    await turns.forget()
+    await paced.end(turns, paced.done(worker, delivery, Verdict.FAILED, took=1.0), sweep=True)
+    await turns.expire_idle_keys()
 
     assert not turn.must_queue
     assert (held.key, held.reason) == ("a", "slow down")
@@ -187,7 +187,7 @@ async def test_a_called_message_without_a_line_break_is_not_lost(worker: Worker,
     await redis(b"ZADD", keys.delayed(IN), 9e12, b"odd")
     await redis(b"ZADD", keys.queue("parse"), 0, f"a\n0\n{IN}\nodd")
 
-    await turns.call([], [], sweep=True)
+    await turns.dequeue([], sweep=True)
 
     assert (await worker.read_one()).body == b"7"
 

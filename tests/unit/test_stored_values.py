@@ -142,7 +142,7 @@ SAFE = {
     "broker/runs.py:begin": "a flag of flowq's own",
     "broker/inspection/throughput.py:quantile": "a number of flowq's own",
     "broker/flow_control/limiter.py:reserve": "flags of flowq's own",
-    "broker/flow_control/limiter.py:call": "flags of flowq's own",
+    "broker/flow_control/limiter.py:finish": "flags of flowq's own",
     "dead_letters/fitting.py:header_for": "the name of a type of the user's",
     "dead_letters/letter.py:body_as_json": "text that was encoded there",
     "dead_letters/letter.py:elsewhere_as_json": "any bytes become text",

@@ -19,7 +19,7 @@ from flowq.delivery.stored import count_in, moment_in, text_in
 LONGEST_PACE_SECONDS = 60.0
 PACE_KEPT_SECONDS = 3600.0  # after the last turn of its key
 LONGEST_HOLD_SECONDS = 3600.0  # when doubled; a hold that asks for more gets it
-_MOST_CALLED = 500
+_MOST_DEQUEUED = 500
 _MOST_LOOKED_AT = 1000
 
 
@@ -90,9 +90,14 @@ class Limiter:
         self._broker = broker
         self._stage = stage
         self._edges = edges
-        self._figures = _figures(rate)
-        self._own = {key: (key, *_figures(own)) for key, own in rate.keys.items()}
         self._adaptive = rate.adaptive
+        self._limits = (int(rate.adaptive), *_limits(rate))
+        self._own = {key: (key, *_limits(own)) for key, own in rate.keys.items()}
+        keys = broker.keys
+        self._names = [
+            keys.rate(stage), keys.starts(stage), keys.held_until(stage), keys.hold_info(stage), keys.slots(stage),
+            keys.pace(stage), keys.workers,
+        ]  # fmt: skip
         self._cursor = b"0"
         self.reserved_at = 0.0  # when Redis made the latest reservations, in seconds of its clock
         self._name = broker.new_token()
@@ -116,23 +121,16 @@ class Limiter:
         that they can be returned. `lead_seconds`: no start is earlier than this from now, because the reply takes that
         long.
         """
-        keys, name = self._broker.keys, self._stage
         flat: list[Any] = []
         for key, delivery in messages:
             at = (missed or {}).get((delivery.edge, delivery.entry_id))
             reserves_again = round(at * 1_000_000) if at else int(again or delivery.header.granted)
             flat += (key, reserves_again, _slot(delivery))
-        answer = await self._broker.script(
-            scripts.RESERVE,
-            [
-                keys.rate(name), keys.held_until(name), keys.hold_info(name), keys.slots(name), keys.pace(name),
-                keys.workers, keys.starts(name),
-            ],
-            *self._figures, int(self._adaptive), worker, round(soon_seconds * 1_000_000),
-            round(lead_seconds * 1_000_000),
-            *self._own_of(key for key, _ in messages), *flat, token=token, caller=f"{self._name}:reserve",
+        *decisions, reserved_at = await self._broker.script(
+            scripts.RESERVE, self._names,
+            *self._limits_of(key for key, _ in messages), worker, round(soon_seconds * 1_000_000),
+            round(lead_seconds * 1_000_000), *flat, token=token, caller=f"{self._name}:reserve",
         )  # fmt: skip
-        *decisions, reserved_at = answer
         self.reserved_at = reserved_at / 1_000_000
         return [_reservation(what, wait / 1e6) for what, wait in zip(decisions[::2], decisions[1::2], strict=True)]
 
@@ -152,55 +150,45 @@ class Limiter:
         [reply] = await self._broker.ask([(b"HSET", self._broker.keys.pace(self._stage), f"\n{key}", value)])
         return not isinstance(reply, Exception)
 
-    async def call(
-        self, finished: Sequence[Finished], look_at: Sequence[str], *, sweep: bool, token: str = ""
-    ) -> list[str]:
-        """Give back what has finished, and call who queues for it; the keys of which more can be called at once.
-
-        `sweep` looks at every key that somebody queues for.
-        """
-        keys, name, edges = self._broker.keys, self._stage, self._edges
-        names = [
-            keys.held_until(name),
-            keys.hold_info(name),
-            keys.slots(name),
-            keys.pace(name),
-            keys.workers,
-            keys.queue(name),
-        ]
-        names.append(keys.rate(name))
-        for edge in edges:
-            names += keys.of_edge(edge)
+    async def finish(self, finished: Sequence[Finished], *, token: str = "") -> list[str]:
+        """Record what has finished; those of its keys for which messages queue."""
         flat: list[Any] = []
         for item in finished:
             flat += (item.key, item.worker, item.slot, round(item.took_seconds * 1_000_000), item.verdict.value)
-        more = await self._broker.script(
-            scripts.CALL, names,
-            *self._figures, int(self._adaptive), round(LONGEST_PACE_SECONDS * 1_000_000),
-            int(sweep), _MOST_CALLED, len(edges), len(finished), *edges,
-            *self._own_of(self._own if sweep else (*look_at, *(item.key for item in finished))), *flat, *look_at,
-            token=token, caller=f"{self._name}:call",
+        queued = await self._broker.script(
+            scripts.FINISH, [*self._names, self._broker.keys.queue(self._stage)],
+            *self._limits_of(item.key for item in finished), round(LONGEST_PACE_SECONDS * 1_000_000), *flat,
+            token=token, caller=f"{self._name}:finish",
+        )  # fmt: skip
+        return [text_in(key) for key in queued]
+
+    async def dequeue(self, keys: Iterable[str], *, sweep: bool = False, token: str = "") -> list[str]:
+        """Wake messages that queue for these keys, as many as may start; the keys of which more can be woken at once.
+
+        `sweep` looks at every key for which messages queue.
+        """
+        broker, edges, keys = self._broker, self._edges, list(keys)
+        names = [*self._names, broker.keys.queue(self._stage), *chain.from_iterable(map(broker.keys.of_edge, edges))]
+        more = await broker.script(
+            scripts.DEQUEUE, names,
+            *self._limits_of(self._own if sweep else keys), int(sweep), _MOST_DEQUEUED, len(edges), *edges, *keys,
+            token=token, caller=f"{self._name}:dequeue",
         )  # fmt: skip
         return [text_in(key) for key in more]
 
-    async def forget(self, *, token: str = "") -> bool:
-        """Forget keys that mean nothing any more, among the next thousand; whether most of those looked at did."""
-        keys, name = self._broker.keys, self._stage
-        keep = round(PACE_KEPT_SECONDS * 1_000_000) if self._adaptive else 0
-        self._cursor, looked_at, forgotten = await self._broker.script(
-            scripts.FORGET,
-            [keys.rate(name), keys.held_until(name), keys.pace(name), keys.starts(name)],
-            *self._figures, keep, self._cursor, _MOST_LOOKED_AT, *chain.from_iterable(self._own.values()),
+    async def expire_idle_keys(self, *, token: str = "") -> bool:
+        """Expire idle keys among the next thousand; whether most of those looked at were idle."""
+        self._cursor, looked_at, expired = await self._broker.script(
+            scripts.EXPIRE_IDLE_KEYS, self._names,
+            *self._limits_of(self._own), round(PACE_KEPT_SECONDS * 1_000_000), self._cursor, _MOST_LOOKED_AT,
             token=token, caller=f"{self._name}:forget",
         )  # fmt: skip
-        return bool(2 * forgotten > looked_at)
+        return bool(2 * expired > looked_at)
 
-    def _own_of(self, keys: Iterable[str]) -> Sequence[Any]:
-        """The figures of those of the keys that have some of their own, as the scripts take them."""
-        if not self._own:
-            return (0,)
-        own = [self._own[key] for key in dict.fromkeys(keys) if key in self._own]
-        return (len(own), *chain.from_iterable(own))
+    def _limits_of(self, keys: Iterable[str]) -> Sequence[Any]:
+        """The limits of the stage, and of those of the keys that have their own, as `next_limiter` reads them."""
+        own = [self._own[key] for key in dict.fromkeys(keys) if key in self._own] if self._own else ()
+        return (*self._limits, len(own), *chain.from_iterable(own))
 
 
 async def held_keys(broker: Broker, stages: Sequence[str]) -> list[HeldKey]:
@@ -251,7 +239,7 @@ def parse_hold(raw: bytes) -> tuple[int, str]:
     return max(0, count_in(repeats)), reason
 
 
-def _figures(rate: Rate) -> tuple[int, int, int]:
+def _limits(rate: Rate) -> tuple[int, int, int]:
     """Interval in microseconds, burst, concurrency (0: no limit)."""
     return round(rate.interval_seconds * 1_000_000), rate.burst, rate.concurrency or 0
 

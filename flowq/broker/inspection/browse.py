@@ -68,7 +68,7 @@ class Browser:
         keys = self._broker.keys
         names = [key for edge in edges for key in keys.of_edge(edge)]
         from_ids = [(after or {}).get(edge, "") for edge in edges]
-        look = partial(self._broker.script, scripts.PEEK, names, GROUP, most)
+        look = partial(self._broker.script, scripts.BROWSE, names, GROUP, most)
         try:
             now_ms, *seen = await look(1, *from_ids)
         except ReplyCutOff:
@@ -111,7 +111,7 @@ class Browser:
     async def _family(self, names: Sequence[str], message_id: str) -> AsyncIterator[tuple[str, Header, str]]:
         position = "-"
         while position:
-            look = partial(self._broker.script, scripts.FIND, names, GROUP, message_id, position)
+            look = partial(self._broker.script, scripts.FIND_FAMILY, names, GROUP, message_id, position)
             reply, _ = await self._broker.paging.ask(look, _PER_CALL)
             position = text_in(reply[0])
             for at, raw, worker in zip(reply[2::3], reply[3::3], reply[4::3], strict=True):

@@ -61,7 +61,7 @@ class Moving:
             return [key(name) for key in kinds for name in (stage, new_stage)]
 
         for letters in (both(keys.dead, keys.amended), both(keys.kept, keys.amended)):
-            while await self._broker.script(scripts.MOVE_DEAD, letters, _MOST_PER_STEP, *flat):
+            while await self._broker.script(scripts.MOVE_LETTERS, letters, _MOST_PER_STEP, *flat):
                 pass
         names = [
             keys.stats, keys.paused, keys.cursors, keys.run, *both(keys.seen, keys.seen_until),
@@ -73,5 +73,5 @@ class Moving:
         """Have the delayed messages of a stage that wait for others of their pacing key come back now."""
         keys = self._broker.keys
         names = [keys.queue(stage), *(keys.delayed(edge) for edge in edges)]
-        while await self._broker.script(scripts.CALL_ALL, names, _MOST_PER_STEP, *edges):
+        while await self._broker.script(scripts.DEQUEUE_ALL, names, _MOST_PER_STEP, *edges):
             pass

@@ -44,24 +44,44 @@ def _read(name: str) -> bytes:
     return files(__name__).joinpath(f"{name}.lua").read_bytes()
 
 
-_PARTS = ("append", "entries", "groups", "guards")
-"""Functions that scripts share. Each part may call those after it."""
+_PARTS = (
+    "guards", "arguments", "clock", "answers", "groups", "entries", "append", "letters", "released", "edges", "kept",
+    "limiter",
+)  # fmt: skip
+"""Functions and constants that scripts share. Each part may use those before it."""
+_WORD = re.compile(rb"\w+")
+_HEAD = re.compile(rb"^local (?:function )?([\w, ]+)", re.MULTILINE)
+
+
+def _words(code: bytes) -> set[bytes]:
+    return set(_WORD.findall(re.sub(rb"--.*", b"", code)))
+
+
+def _shared() -> list[tuple[bytes, set[bytes], set[bytes]]]:
+    """Each shared definition, with the names that it defines and the words that it uses."""
+    blocks = [block for part in _PARTS for block in re.split(rb"\n\n(?=\S)", _read(f"parts/{part}").rstrip())]
+    defined = [(block, _words(b",".join(_HEAD.findall(block)))) for block in blocks]
+    return [(block + b"\n\n", names, _words(block)) for block, names in defined if names]
+
+
+_SHARED = _shared()
 
 
 def _load(name: str, *, keeps_answer: bool = False, gives_list: bool = False) -> Script:
+    """A script, preceded by the shared definitions that it uses."""
     text = _read(name)
     if keeps_answer:
         text = _read("parts/once").replace(b"--[[ the script ]]", text)
-    for part in (_read(f"parts/{part}") for part in _PARTS):
-        functions = re.findall(rb"^local function (\w+)", part, re.MULTILINE)
-        if any(re.search(rb"\b%b\(" % function, text) for function in functions):
-            text = part + text
+    used = _words(text)
+    for block, names, words in reversed(_SHARED):
+        if names & used:
+            text, used = block + text, used | words
     digest = hashlib.sha1(text, usedforsecurity=False).hexdigest().encode()
     return Script(name.partition("/")[2], text, digest, keeps_answer, gives_list)
 
 
 SETTLE = _load("path/settle", gives_list=True)
-MAKE_GROUPS = _load("path/make_groups")
+CREATE_GROUPS = _load("path/create_groups")
 PUBLISH = _load("path/publish", gives_list=True)
 PROMOTE = _load("path/promote", keeps_answer=True, gives_list=True)
 REGISTER = _load("workers/register")
@@ -69,32 +89,33 @@ RETIRE = _load("workers/retire")
 RECORD_DEATH = _load("workers/record_death")
 RECLAIM = _load("workers/reclaim", gives_list=True)
 SNAPSHOT = _load("inspection/snapshot", gives_list=True)
-BEGIN_RUN = _load("path/begin_run", gives_list=True)
-PUT_BACK = _load("dead_letters/put_back", keeps_answer=True)
-READ_DEAD = _load("dead_letters/read_dead", gives_list=True)
-AMEND = _load("dead_letters/amend")
-PEEK = _load("inspection/peek", gives_list=True)
-FIND = _load("inspection/find", gives_list=True)
+START_RUN = _load("path/start_run", gives_list=True)
+PUT_BACK_LETTERS = _load("dead_letters/put_back_letters", keeps_answer=True)
+READ_LETTERS = _load("dead_letters/read_letters", gives_list=True)
+AMEND_LETTERS = _load("dead_letters/amend_letters")
+BROWSE = _load("inspection/browse", gives_list=True)
+FIND_FAMILY = _load("inspection/find_family", gives_list=True)
 PURGE = _load("dead_letters/purge", keeps_answer=True)
 PUT_BACK_KEPT = _load("dead_letters/put_back_kept", keeps_answer=True)
-REMOVE_DEAD = _load("dead_letters/remove_dead", keeps_answer=True)
-RESTORE_DEAD = _load("dead_letters/restore_dead", keeps_answer=True)
-BURY = _load("workers/bury")
+REMOVE_LETTERS = _load("dead_letters/remove_letters", keeps_answer=True)
+RESTORE_LETTERS = _load("dead_letters/restore_letters", keeps_answer=True)
+ADD_DEAD_LETTER = _load("workers/add_dead_letter")
 RESERVE = _load("flow_control/reserve", keeps_answer=True)
 HOLD = _load("flow_control/hold", keeps_answer=True)
-CALL = _load("flow_control/call", keeps_answer=True)
-STRIKE_OFF = _load("workers/strike_off")
-FORGET = _load("flow_control/forget", keeps_answer=True)
+FINISH = _load("flow_control/finish", keeps_answer=True)
+DEQUEUE = _load("flow_control/dequeue", keeps_answer=True)
+FORGET_WORKERS = _load("workers/forget_workers")
+EXPIRE_IDLE_KEYS = _load("flow_control/expire_idle_keys", keeps_answer=True)
 RECORD_PLAN = _load("migration/record_plan", keeps_answer=True)
 DROP_EDGE = _load("migration/drop_edge", keeps_answer=True)
 PAUSE = _load("flow_control/pause", keeps_answer=True)
 MOVE_EDGE = _load("migration/move_edge", keeps_answer=True)
-MOVE_DEAD = _load("migration/move_dead", keeps_answer=True)
+MOVE_LETTERS = _load("migration/move_letters", keeps_answer=True)
 RENAME_STAGE = _load("migration/rename_stage")
-CALL_ALL = _load("flow_control/call_all", keeps_answer=True)
+DEQUEUE_ALL = _load("flow_control/dequeue_all", keeps_answer=True)
 RECORD_THROUGHPUT = _load("inspection/record_throughput", keeps_answer=True)
 EDGE_STATS = _load("inspection/edge_stats", gives_list=True)
-TAKE_SOURCE = _load("workers/take_source")
-REFERENCES = _load("inspection/references")
+CLAIM_SOURCE = _load("workers/claim_source")
+BODY_REFERENCES = _load("inspection/body_references")
 SLOWEST = _load("inspection/slowest")
 FOLLOW_CLOCK = _load("workers/follow_clock", keeps_answer=True)

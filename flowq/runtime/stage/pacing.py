@@ -245,19 +245,21 @@ class Pacer:
         async with self._calling:
             self._news.clear()
             finished, self._finished = self._finished, []
-            look_at, self._look_at = list(self._look_at), set()
-            if finished or look_at or sweep:
-                call = partial(self._limiter.call, finished, look_at, sweep=sweep, token=self._limiter.new_token())
-                more = await retry_until_available(call, what=f"returning turns in {self._stage.name}")
-                if more:
-                    self.queued(more)
+            keys, self._look_at = self._look_at, set()
+            what, new_token = f"returning turns in {self._stage.name}", self._limiter.new_token
+            if finished:
+                finish = partial(self._limiter.finish, finished, token=new_token())
+                keys.update(await retry_until_available(finish, what=what))
+            if keys or sweep:
+                dequeue = partial(self._limiter.dequeue, keys, sweep=sweep, token=new_token())
+                self.queued(await retry_until_available(dequeue, what=what))
 
     async def _forget(self) -> None:
         """Forget unused keys: continue while many are found, but not for long."""
         what = f"forgetting keys of {self._stage.name}"
         for _ in range(_MOST_STEPS):
             if not await retry_until_available(
-                partial(self._limiter.forget, token=self._limiter.new_token()), what=what
+                partial(self._limiter.expire_idle_keys, token=self._limiter.new_token()), what=what
             ):
                 break
 

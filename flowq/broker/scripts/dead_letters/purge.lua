@@ -1,26 +1,26 @@
--- Remove messages of one edge that nobody works on: those that wait, and those that are delayed.
+-- Remove messages of one edge that no worker runs: the waiting and the delayed ones.
 --
--- Promise: what is removed is counted as purged in the same step, so that the balance adds up. Running messages are
--- left to their workers.
+-- Promise: what is removed is counted as purged in the same step, so that the balance adds up.
 --
--- KEYS  1 stats  2 stream  3 delayed  4 parked
+-- KEYS  stats, stream, delayed, parked
 -- ARGV  group, stage, edge, most to remove
 -- Answer: number removed
 
-local wrong = misplaced({'hash', 'stream', 'zset', 'hash'})
-if wrong then return wrong end
-local group, stage, edge, most = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local group, stage, edge = next_arguments(3)
+local most = next_numbers(1)
+local stats, stream, delayed, bodies = next_keys('hash', 'stream', 'zset', 'hash')
+if wrong_type then return wrong_type end
 local removed, foreign = 0, 0
-for _, entry in ipairs(redis.call('XRANGE', KEYS[2], '(' .. last_delivered(KEYS[2], group), '+', 'COUNT', most)) do
-  if not is_counted(entry[2]) then foreign = foreign + 1 end -- no publisher did
-  removed = removed + redis.call('XDEL', KEYS[2], entry[1])
+for _, entry in ipairs(redis.call('XRANGE', stream, '(' .. last_delivered(stream, group), '+', 'COUNT', most)) do
+  if not is_counted(entry[2]) then foreign = foreign + 1 end
+  removed = removed + redis.call('XDEL', stream, entry[1])
 end
 if removed < most then
-  for _, name in ipairs(redis.call('ZRANGE', KEYS[3], 0, most - removed - 1)) do
-    redis.call('HDEL', KEYS[4], name)
-    removed = removed + redis.call('ZREM', KEYS[3], name)
+  for _, name in ipairs(redis.call('ZRANGE', delayed, 0, most - removed - 1)) do
+    redis.call('HDEL', bodies, name)
+    removed = removed + redis.call('ZREM', delayed, name)
   end
 end
-if foreign > 0 then increase(KEYS[1], 'in:' .. edge, foreign) end
-if removed > 0 then increase(KEYS[1], 'purged:' .. stage, removed) end
+increment(stats, 'in:' .. edge, foreign)
+increment(stats, 'purged:' .. stage, removed)
 return removed

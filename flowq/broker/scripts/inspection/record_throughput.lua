@@ -1,25 +1,26 @@
--- Add to the record of the last half minute: a few hashes in turn, each for some seconds, that expire by themselves.
+-- Add to the record of the last half minute: a few hashes in rotation, each for some seconds, which expire.
 --
--- Promise: the first to write into a period copies the counters into it, so that whoever reads the record later can
--- tell by how much they have grown. What belongs to another run, or to an earlier turn, is never mixed in.
+-- Promise: the first worker that writes into a period copies the counters into it, so that a reader can tell how much
+-- they have grown. Values of another run, or of an earlier rotation, are never mixed in.
 --
--- KEYS  1 stats  2 run, then the hashes
--- ARGV  length of a period in ms, then field and number to add
+-- KEYS  stats, run, the hashes
+-- ARGV  length of a period in ms, for each: field, number to add
+-- Answer 1
 
-local time = redis.call('TIME')
-local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
-local period_ms, n_hashes = tonumber(ARGV[1]), #KEYS - 2
-local period = math.floor(now_ms / period_ms)
+local period_ms = next_numbers(1)
+local stats, run = unpack(KEYS, 1, 2)
+local n_hashes = #KEYS - 2
+local period = math.floor(now_ms() / period_ms)
 local record = KEYS[3 + period % n_hashes]
-local counters = redis.call('HGETALL', KEYS[1])
-local run = redis.call('HGET', KEYS[2], 'id') or ''
-local name = string.format('%d %s', period, run)
+local counters = redis.call('HGETALL', stats)
+local run_id = redis.call('HGET', run, 'id') or ''
+local name = string.format('%d %s', period, run_id)
 
 if redis.call('HGET', record, 'period') ~= name then
   redis.call('DEL', record)
-  redis.call('HSET', record, 'period', name, 'run', run, 'at', string.format('%d', now_ms))
+  redis.call('HSET', record, 'period', name, 'run', run_id, 'at', string.format('%d', now_ms()))
   for i = 1, #counters, 2 do redis.call('HSET', record, 'was ' .. counters[i], counters[i + 1]) end
   redis.call('PEXPIRE', record, period_ms * (n_hashes - 1))
 end
-for i = 2, #ARGV, 2 do increase(record, ARGV[i], ARGV[i + 1]) end
+for _ = 2, #ARGV, 2 do increment(record, next_arguments(2)) end
 return 1

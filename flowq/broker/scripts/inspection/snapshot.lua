@@ -1,39 +1,34 @@
 -- Read the whole state of a pipeline in one step.
 --
--- Promise: the numbers belong together. A hand-off moves a message inside one script, so that a message on the move is
--- never seen in neither place, and "everything is empty" is exact.
+-- Promise: the numbers are consistent. A settlement moves a message inside one script, so that no message is missing
+-- while it moves, and "everything is empty" is exact.
 --
--- KEYS  1 stats  2 run  3 workers  4 paused, then for each edge: stream, delayed, then for each stage: dead
+-- KEYS  stats, run, workers, paused, for each edge: stream, delayed; for each stage: dead
 -- ARGV  group, number of edges
--- Answer {stats, run, workers, now in ms, for each edge {length, pending, delayed}, for each stage dead letters kept, paused}
+-- Answer {stats, run, workers, now in ms, for each edge {length, pending, delayed}, for each stage its number of dead
+--         letters, paused}
 
+local group = next_arguments(1)
+local n_edges = next_numbers(1)
+local stats, run, workers, paused = unpack(KEYS, 1, 4)
 local edges, dead = {}, {}
-local n = tonumber(ARGV[2])
-local wrong -- what cannot be counted: somebody else has written there
+local wrong -- a key that another program has replaced
+
 local function size(command, key)
   local found = attempt(command, key)
   if type(found) == 'number' then return found end
   wrong = wrong or key
   return 0
 end
-for i = 1, n do
-  local stream = KEYS[2 * i + 3]
-  local pending = attempt('XPENDING', stream, ARGV[1])
-  edges[i] = {
-    size('XLEN', stream),
-    pending.err == nil and pending[1] or 0,
-    size('ZCARD', KEYS[2 * i + 4]),
-  }
+
+local first_edge, first_dead = 5, 5 + 2 * n_edges
+for k = first_edge, first_dead - 1, 2 do
+  local pending = pending_summary(KEYS[k], group)
+  edges[#edges + 1] = {size('XLEN', KEYS[k]), pending, size('ZCARD', KEYS[k + 1])}
 end
-for k = 5 + 2 * n, #KEYS do dead[#dead + 1] = size('XLEN', KEYS[k]) end
+for k = first_dead, #KEYS do dead[#dead + 1] = size('XLEN', KEYS[k]) end
 if wrong then return redis.error_reply('FLOWQ_WRONGTYPE ' .. wrong .. ' is a ' .. redis.call('TYPE', wrong).ok) end
-local time = redis.call('TIME')
 return {
-  redis.call('HGETALL', KEYS[1]),
-  redis.call('HGETALL', KEYS[2]),
-  redis.call('HVALS', KEYS[3]),
-  time[1] * 1000 + math.floor(time[2] / 1000),
-  edges,
-  dead,
-  redis.call('HGETALL', KEYS[4]),
+  redis.call('HGETALL', stats), redis.call('HGETALL', run), redis.call('HVALS', workers), now_ms(), edges, dead,
+  redis.call('HGETALL', paused),
 }

@@ -1,37 +1,39 @@
--- Move messages from an edge to the one that has taken its place, a step at a time.
+-- Move messages from an edge to the one that replaces it, a step at a time.
 --
--- Promise: a message is on the old edge or on the new one, never on both or neither, and after every step both add up.
--- Nothing is moved while a worker that may be at it lives. One that was taken for dead and wakes up late finds itself
--- unregistered, as after a reclaim, and what it was at gone: its settlement changes nothing. The same step again moves
--- what is left. A removal comes first: Redis allows it when memory is full, and then the rest passes.
+-- Promise: a message is on the old edge or on the new one, never on both or neither, and the balance of both is right
+-- after every step. Nothing moves while a worker lives that may be working on it. One that was taken for dead and wakes
+-- up late is no longer registered, as after a reclaim, and its messages are gone: its settlement changes nothing. The
+-- same step again moves what is left. A removal comes first: Redis allows it when memory is full, and then the rest
+-- passes.
 --
--- KEYS  1 workers  2 stats  3 stream  4 delayed  5 parked  6 new stream  7 new delayed  8 new parked,
---       then for each consumer known: its lease
--- ARGV  group, edge, new edge, most to move, then for each consumer known: its name
--- Answer {moved}, {-1, consumer} when it lives, {-2} when there are others than those known
+-- KEYS  workers, stats; of the edge and of the new one: stream, delayed, parked; for each known consumer: its lease
+-- ARGV  group, edge, new edge, most to move, for each known consumer: its name
+-- Answer {moved}, {-1, consumer} if it lives, {-2} if there are unknown consumers
 
-local wrong = misplaced({'hash', 'hash', 'stream', 'zset', 'hash', 'stream', 'zset', 'hash'})
-if wrong then return wrong end
+local group, edge, new_edge = next_arguments(3)
+local most = next_numbers(1)
+local workers, stats, stream, delayed, bodies, new_stream, new_delayed, new_bodies =
+  next_keys('hash', 'hash', 'stream', 'zset', 'hash', 'stream', 'zset', 'hash')
+if wrong_type then return wrong_type end
 
-local group, edge, new_edge, limit = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
-local stats, stream, delayed, parked = KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local known = {}
 for i = 5, #ARGV do
-  known[ARGV[i]] = true
-  if redis.call('EXISTS', KEYS[i + 4]) == 1 then return {-1, ARGV[i]} end
+  local consumer, lease = next_arguments(1), next_keys('string')
+  known[consumer] = true
+  if redis.call('EXISTS', lease) == 1 then return {-1, consumer} end
 end
-local pending = attempt('XPENDING', stream, group)
-for _, consumer in ipairs(pending.err == nil and pending[4] or {}) do
+local _, consumers = pending_summary(stream, group)
+for _, consumer in ipairs(consumers) do
   if not known[consumer[1]] then return {-2} end
 end
-for name in pairs(known) do redis.call('HDEL', KEYS[1], name) end
+for consumer in pairs(known) do redis.call('HDEL', workers, consumer) end
 
-redis.call('HDEL', KEYS[1], '')
+allow_when_full(workers)
 local counted, moved, stopped_by = 0, 0, nil
-for _, entry in ipairs(redis.call('XRANGE', stream, '-', '+', 'COUNT', limit)) do
+for _, entry in ipairs(redis.call('XRANGE', stream, '-', '+', 'COUNT', most)) do
   local id, fields = entry[1], entry[2]
-  if not append(KEYS[6], fields) then
-    stopped_by = 'the one that works at the end of ' .. KEYS[6]
+  if not append(new_stream, fields) then
+    stopped_by = 'at the last entry of ' .. new_stream
     break
   end
   attempt('XACK', stream, group, id)
@@ -39,22 +41,19 @@ for _, entry in ipairs(redis.call('XRANGE', stream, '-', '+', 'COUNT', limit)) d
   if is_counted(fields) then counted = counted + 1 end
   moved = moved + 1
 end
-local due = not stopped_by and moved < limit and redis.call('ZRANGE', delayed, 0, limit - moved - 1, 'WITHSCORES') or {}
+local due = not stopped_by and moved < most and redis.call('ZRANGE', delayed, 0, most - moved - 1, 'WITHSCORES') or {}
 for i = 1, #due, 2 do
-  local name, value = due[i], redis.call('HGET', parked, due[i])
+  local name, due_ms, value = due[i], due[i + 1], redis.call('HGET', bodies, due[i])
   redis.call('ZREM', delayed, name)
-  redis.call('HDEL', parked, name)
+  redis.call('HDEL', bodies, name)
   if value then
-    if redis.call('ZSCORE', KEYS[7], name) then name = name .. ':moved' end -- one that was copied by hand
-    redis.call('ZADD', KEYS[7], due[i + 1], name)
-    redis.call('HSET', KEYS[8], name, value)
+    if redis.call('ZSCORE', new_delayed, name) then name = name .. ':moved' end -- one that was copied by hand
+    delay({delayed = new_delayed, bodies = new_bodies}, due_ms, name, value)
     counted = counted + 1
   end
   moved = moved + 1
 end
-if counted > 0 then
-  increase(stats, 'in:' .. new_edge, counted)
-  increase(stats, 'in:' .. edge, -counted)
-end
+increment(stats, 'in:' .. new_edge, counted)
+increment(stats, 'in:' .. edge, -counted)
 if stopped_by then return {-1, stopped_by} end
 return {moved}

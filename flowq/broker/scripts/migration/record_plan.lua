@@ -1,17 +1,15 @@
--- Write the edges of a plan beside those of earlier plans, and tell what was recorded before.
+-- Record the edges of a plan beside those of earlier plans, and return the record as it was before.
 --
--- Promise: edges of other versions of the pipeline stay on record, so that what lies on them is not forgotten. HDEL comes
--- first because Redis allows it when memory is full, and then the rest passes: whoever comes to drain must be let in.
+-- Promise: edges of other versions of the pipeline stay recorded, so that their messages are not forgotten. Even when
+-- memory is full a worker can do this, to drain.
 --
--- KEYS  1 plan
+-- KEYS  plan
 -- ARGV  for each edge: its name, and a JSON object of what it accepts
--- Answer the record as it was: edge, JSON object, ... to which "seen_ms" was added
+-- Answer the record before: edge, JSON object, ... with "seen_ms" added
 
-local before = redis.call('HGETALL', KEYS[1])
-local time = redis.call('TIME')
-local seen = ',"seen_ms":' .. string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000)) .. '}'
-redis.call('HDEL', KEYS[1], '')
-for i = 1, #ARGV, 2 do
-  redis.call('HSET', KEYS[1], ARGV[i], string.sub(ARGV[i + 1], 1, -2) .. seen)
-end
+local plan = KEYS[1]
+local before = redis.call('HGETALL', plan)
+local seen = string.format(',"seen_ms":%.0f}', now_ms())
+allow_when_full(plan)
+for i = 1, #ARGV, 2 do redis.call('HSET', plan, ARGV[i], string.sub(ARGV[i + 1], 1, -2) .. seen) end
 return before, #ARGV > 0

@@ -1,26 +1,29 @@
--- Give a stage or source what is known of the one whose place it has taken: its counters, what it has seen and until
--- when that is remembered, its pacing, where it goes on and whether it has finished.
+-- Transfer to a stage or source what is known of the one that it replaces: its counters, the messages it has seen and
+-- until when they are remembered, its rate limits, its cursor and whether it has finished.
 --
--- Promise: nothing is counted twice, and the same again changes nothing.
+-- Promise: nothing is counted twice, and the same call again changes nothing.
 --
--- KEYS  1 stats  2 paused  3 cursors  4 run  5 seen  6 new seen  7 seen until  8 new seen until,
---       then pairs of keys, old and new, of which the new one wins if it exists
--- ARGV  stage, new stage, then for each edge: its name and the new one
+-- KEYS  stats, paused, cursors, run, seen, new seen, seen until, new seen until,
+--       then pairs of keys, old and new: the new one wins if it exists
+-- ARGV  stage, new stage, for each edge: its name and its new name
 -- Answer 1
 
-local function move(field, new_field)
-  local n = number_of(redis.call('HGET', KEYS[1], field))
-  redis.call('HDEL', KEYS[1], field)
-  if n ~= 0 then increase(KEYS[1], new_field, n) end
+local stats, paused, cursors, run, seen, new_seen, seen_until, new_seen_until = unpack(KEYS, 1, 8)
+local stage, new_stage = next_arguments(2)
+
+local function move(kind, name, new_name)
+  local n = number_of(redis.call('HGET', stats, kind .. name))
+  redis.call('HDEL', stats, kind .. name)
+  increment(stats, kind .. new_name, n)
 end
 
-for _, what in ipairs({'ok:', 'filtered:', 'dead:', 'retries:', 'released:', 'out:'}) do
-  move(what .. ARGV[1], what .. ARGV[2])
+for _, kind in ipairs({'ok:', 'filtered:', 'dead:', 'retries:', 'released:', 'out:'}) do move(kind, stage, new_stage) end
+for _ = 3, #ARGV, 2 do
+  local edge, new_edge = next_arguments(2)
+  move('in:', edge, new_edge)
+  move('duplicates:', edge, new_edge)
 end
-for i = 3, #ARGV, 2 do
-  move('in:' .. ARGV[i], 'in:' .. ARGV[i + 1])
-  move('duplicates:' .. ARGV[i], 'duplicates:' .. ARGV[i + 1])
-end
+
 local function rename(key, field, new_field)
   local value = redis.call('HGET', key, field)
   if value then
@@ -29,12 +32,12 @@ local function rename(key, field, new_field)
   end
 end
 
-rename(KEYS[2], ARGV[1], ARGV[2])
-rename(KEYS[4], 'source:' .. ARGV[1], 'source:' .. ARGV[2])
-rename(KEYS[4], 'runner:' .. ARGV[1], 'runner:' .. ARGV[2])
-for _, field in ipairs(redis.call('HKEYS', KEYS[3])) do
+rename(paused, stage, new_stage)
+rename(run, 'source:' .. stage, 'source:' .. new_stage)
+rename(run, 'runner:' .. stage, 'runner:' .. new_stage)
+for _, field in ipairs(redis.call('HKEYS', cursors)) do
   local name, arguments = string.match(field, '^(%S+)(.*)$')
-  if name == ARGV[1] then rename(KEYS[3], field, ARGV[2] .. arguments) end
+  if name == stage then rename(cursors, field, new_stage .. arguments) end
 end
 
 local function merge(key, new_key, union, ...)
@@ -46,8 +49,8 @@ local function merge(key, new_key, union, ...)
   end
 end
 
-merge(KEYS[5], KEYS[6], 'SUNIONSTORE', KEYS[5], KEYS[6])
-merge(KEYS[7], KEYS[8], 'ZUNIONSTORE', 2, KEYS[7], KEYS[8], 'AGGREGATE', 'MAX')
+merge(seen, new_seen, 'SUNIONSTORE', seen, new_seen)
+merge(seen_until, new_seen_until, 'ZUNIONSTORE', 2, seen_until, new_seen_until, 'AGGREGATE', 'MAX')
 for k = 9, #KEYS, 2 do
   if redis.call('EXISTS', KEYS[k]) == 1 then redis.call('RENAMENX', KEYS[k], KEYS[k + 1]) end
 end

@@ -1,15 +1,15 @@
--- Stands before each script that adds entries: a stream whose last id is the largest there is takes no more. Anybody who may
--- write to Redis can have added such an entry or have set the id, and Lua never rolls back what was done before XADD fails.
+-- Adds entries to streams and to delayed messages. A stream whose last id is the largest possible accepts no entry.
+-- Every program that may write to Redis can cause that, and Lua does not roll back what was done before XADD fails.
 
 local FIRST_FAR_ID = '10000000000000000000-0' -- in 300 million years
 local PER_CALL = 100
-local AGAIN_MS = 1000 -- until a message is tried again that its stream did not take
+local AGAIN_MS = 1000 -- until a message that its stream did not accept is tried again
 
 local function is_far(id) return #string.match(id, '^%d*') == 20 end
 
--- Make a stream anew, with the same entries and groups; those from the end of time are added as if they came now. (Redis
--- does not let an id go back, once an entry with it was deleted.) Answers whether it was done: not while a worker has any
--- entry, which it will settle in the group that it knows. It ends soon, since nothing can be added.
+-- Create a stream again with the same entries and groups; entries from the far future are added as if they came now.
+-- (Redis does not let the last id go back once an entry with it was deleted.) Returns false while a worker has an entry,
+-- which it will settle in the group that it knows; that does not take long, since nothing can be added.
 local function reopen(stream)
   local groups = {}
   for g, group in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
@@ -38,7 +38,7 @@ local function reopen(stream)
   return true
 end
 
--- Add an entry. Answers its id, or nil when the stream takes none for now: the caller keeps it elsewhere.
+-- Add an entry. Returns its id, or nil if the stream accepts none for now: then the caller keeps it elsewhere.
 local function append(stream, fields)
   fields = addable(fields)
   local id = attempt('XADD', stream, '*', unpack(fields))
@@ -50,11 +50,11 @@ local function append(stream, fields)
   return id
 end
 
--- What follows the header of a delayed message in the place of its body when it has further fields: all but the header.
+-- Ends the header of a delayed message that has more fields than header and body: all but the header follow it.
 local HAS_FIELDS = ' b=fields'
 
--- A message as it lies with the delayed ones: header, line break, body. `fields` are those of its entry.
-local function parked_form(header, body, fields)
+-- A message in the form in which delayed ones are stored: header, line break, body. `fields` are those of its entry.
+local function delayed_form(header, body, fields)
   if #fields == 4 and fields[1] == 'h' and fields[3] == 'b' then return header .. '\n' .. body end
   local words = {'b', body}
   for f = 1, #fields, 2 do
@@ -64,8 +64,8 @@ local function parked_form(header, body, fields)
   return header .. HAS_FIELDS .. '\n' .. joined(words)
 end
 
--- Append a delayed message as it was parked. Without a line break all of it is the body. Answers its id, or nil.
-local function append_parked(stream, value)
+-- Add a delayed message to its stream. Without a line break all of it is the body. Returns its id, or nil.
+local function append_delayed(stream, value)
   local newline = string.find(value, '\n', 1, true)
   if not newline then return append(stream, {'b', value}) end
   local header, body = string.sub(value, 1, newline - 1), string.sub(value, newline + 1)
@@ -76,10 +76,21 @@ local function append_parked(stream, value)
   return append(stream, fields)
 end
 
--- Keep a message with the delayed ones, to be tried again soon.
-local function park(delayed, parked, now_ms, name, value)
-  while redis.call('HEXISTS', parked, name) == 1 do name = name .. ':' end
-  redis.call('ZADD', delayed, now_ms + AGAIN_MS, name)
-  redis.call('HSET', parked, name, value)
+-- Store a delayed message. `edge` is a table of keys.
+local function delay(edge, due_ms, name, value)
+  redis.call('ZADD', edge.delayed, due_ms, name)
+  redis.call('HSET', edge.bodies, name, value)
 end
 
+-- Delay a message that its stream does not accept, until it is tried again.
+local function delay_again(edge, name, value)
+  while redis.call('HEXISTS', edge.bodies, name) == 1 do name = name .. ':' end
+  delay(edge, now_ms() + AGAIN_MS, name, value)
+end
+
+-- Add a message in its delayed form to the stream of its edge, or delay it. Returns whether it is in the stream.
+local function append_or_delay(edge, name, value)
+  local id = append_delayed(edge.stream, value)
+  if not id then delay_again(edge, name, value) end
+  return id ~= nil
+end

@@ -1,7 +1,7 @@
--- Stands before each script that copies entries: what other programs add may have more fields than one call can carry.
+-- Copies entries of streams: those that other programs add may have more fields than one command can carry.
 
 local MOST_WORDS = 7000 -- names and values: unpack() raises at 8000
-local FURTHER = 'flowq:further' -- a field that has the first fields of an entry
+local FURTHER = 'flowq:further' -- a field that contains the first fields of an entry
 
 -- Words in one text: for each its length, a colon, the word.
 local function joined(words)
@@ -10,7 +10,7 @@ local function joined(words)
   return table.concat(parts)
 end
 
--- The names and values in such a text; nil when somebody else has written it.
+-- The names and values in such a text; nil if another program wrote it.
 local function words_of(text)
   local words, position = {}, 1
   while position <= #text do
@@ -36,7 +36,7 @@ local function whole(fields)
   return all
 end
 
--- The same fields as XADD takes them. What flowq itself reads stays where it is found: of equal names the last counts.
+-- The same fields, few enough for XADD. Those that flowq reads itself stay fields: of equal names the last one counts.
 local function addable(fields)
   if #fields <= MOST_WORDS then return fields end
   local last = {}
@@ -54,12 +54,11 @@ local function addable(fields)
   return kept
 end
 
--- Whether whoever has published an entry has counted it: flowq has, what other programs add is counted when it is settled.
+-- The entry with this id, nil if the stream has none.
+local function entry_at(stream, id) return redis.call('XRANGE', stream, id, id)[1] end
+
+-- Whether the publisher of an entry has counted it. flowq does; entries of other programs are counted when they end.
 local function is_counted(fields)
-  local header
-  for f = 1, #fields, 2 do
-    if fields[f] == 'h' then header = fields[f + 1] end
-  end
+  local header = by_name(fields).h
   return header ~= nil and string.find(header, '^%S+ %S+ %S+ %d+') ~= nil
 end
-

@@ -1,9 +1,9 @@
--- Stands before each script: what keeps it from failing half-way over something that flowq did not write.
+-- Keeps scripts from failing halfway over data that flowq did not write.
 
--- The command on the path of every message, whose failure is looked into by append().
+-- Call a command that may fail. Used directly only for the command on the path of every message: append() handles it.
 local try = redis.pcall
 
--- Call a command that may fail, as for want of a group. Whoever may not call it at all must not take that for an answer.
+-- Call a command that may fail, for instance because the group is missing. A refused permission is raised all the same.
 local function attempt(...)
   local reply = try(...)
   local err = tostring(type(reply) == 'table' and reply.err)
@@ -13,8 +13,8 @@ local function attempt(...)
   return reply
 end
 
--- The error to answer with, before the first write, when this user may not call what follows it: what was acknowledged
--- and could not be handed on would be lost. Redis 6 cannot tell.
+-- The error to return, before the first write, when this user may not run the commands that follow XACK: a message
+-- would be acknowledged and lost. Redis 6 cannot tell.
 local function unpermitted()
   if not redis.acl_check_cmd then return end
   for _, name in ipairs({'XADD', 'XDEL', 'HSET', 'HINCRBY', 'ZADD'}) do
@@ -24,35 +24,20 @@ local function unpermitted()
   end
 end
 
--- The error to answer with, before the first write, when a key exists and is not of the type wanted; nil otherwise.
-local function wrong_type(key, wanted)
-  local is = redis.call('TYPE', key).ok
-  if is ~= 'none' and is ~= wanted then
-    return redis.error_reply('FLOWQ_WRONGTYPE ' .. key .. ' is a ' .. is .. ', not a ' .. wanted)
-  end
-end
-
--- The same for all keys from the first or a later one on: their types, in order, then those that repeat up to the end.
-local function misplaced(wanted, repeated, first)
-  first = first or 1
-  for k = first, repeated and #KEYS or first + #wanted - 1 do
-    local i = k - first
-    local wrong = wrong_type(KEYS[k], wanted[i + 1] or repeated[(i - #wanted) % #repeated + 1])
-    if wrong then return wrong end
-  end
-end
-
--- Add to a counter. One that is no number, or as large as a number can be, begins again.
-local function increase(key, field, n)
+-- Add to a counter. One that is not a number, or as large as a number can be, restarts.
+local function increment(key, field, n)
+  if n == 0 then return end
   local value = attempt('HINCRBY', key, field, n)
   if type(value) == 'number' then return value end
   redis.call('HSET', key, field, n)
   return tonumber(n)
 end
 
--- A number that was stored; 0 for anything else.
+-- A stored number; 0 for anything else.
 local function number_of(value)
   local number = tonumber(value or 0) or 0
   return math.abs(number) < 1e16 and number or 0 -- NaN is not below anything
 end
 
+-- A write that Redis accepts when memory is full. After it, it accepts the other writes of the script as well.
+local function allow_when_full(hash) redis.call('HDEL', hash, '') end

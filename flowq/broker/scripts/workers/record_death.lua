@@ -1,12 +1,15 @@
--- Tell everybody that a worker's process is gone, and how it went.
+-- Record that the process of a worker is gone, and how it ended.
 --
--- Promise: from this step on nobody waits for its lease, nor for the slots of pacing keys that it had. DEL comes first
+-- Promise: from this step on no other worker waits for its lease, nor for its slots of pacing keys. DEL comes first
 -- because Redis allows it when memory is full; the HSET that follows then passes as well.
 --
--- KEYS  1 death records  2 lease  3 workers
--- ARGV  worker, how it went
+-- KEYS  death records, lease, workers
+-- ARGV  worker, how it ended
+-- Answer 1
 
-redis.call('DEL', KEYS[2])
-redis.call('HDEL', KEYS[3], ARGV[1])
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+local deaths, lease, workers = unpack(KEYS)
+local worker, how = next_arguments(2)
+redis.call('DEL', lease)
+redis.call('HDEL', workers, worker)
+redis.call('HSET', deaths, worker, how)
 return 1

@@ -1,0 +1,19 @@
+-- Remove dead letters.
+--
+-- Promise: a letter and its amendment go in one step. The counters stay: the message died in this run.
+--
+-- KEYS  dead, amended, restored
+-- ARGV  ids
+-- Answer: number removed
+
+local dead, amended, restored = unpack(KEYS)
+if redis.call('EXISTS', restored) == 1 then
+  for _, id in ipairs(ARGV) do
+    local entry = entry_at(dead, id)
+    local restored_from = entry and by_name(entry[2]).r
+    if restored_from then redis.call('HDEL', restored, restored_from) end
+  end
+end
+local removed = redis.call('XDEL', dead, unpack(ARGV))
+redis.call('HDEL', amended, unpack(ARGV))
+return removed

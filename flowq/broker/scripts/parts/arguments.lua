@@ -1,0 +1,39 @@
+-- Reads KEYS and ARGV from left to right, so that each value is named where it is read.
+
+local n_keys_read, n_read = 0, 0
+
+-- The error to return, before the first write, when a key is of another type than expected.
+local wrong_type
+
+-- The next keys. Each must be of the type given here, or not exist.
+local function next_keys(...)
+  local types = {...}
+  for t, wanted in ipairs(types) do
+    local key = KEYS[n_keys_read + t]
+    local found = redis.call('TYPE', key).ok
+    if found ~= 'none' and found ~= wanted and not wrong_type then
+      wrong_type = redis.error_reply('FLOWQ_WRONGTYPE ' .. key .. ' is a ' .. found .. ', not a ' .. wanted)
+    end
+  end
+  n_keys_read = n_keys_read + #types
+  return unpack(KEYS, n_keys_read - #types + 1, n_keys_read)
+end
+
+-- The first and the last position of the next n arguments, which are read one by one.
+local function next_range(n)
+  n_read = n_read + n
+  return n_read - n + 1, n_read
+end
+
+-- The next n arguments.
+local function next_arguments(n)
+  return unpack(ARGV, next_range(n))
+end
+
+-- The next n arguments, which are numbers.
+local function next_numbers(n)
+  local first, last = next_range(n)
+  local numbers = {}
+  for i = first, last do numbers[i - first + 1] = tonumber(ARGV[i]) end
+  return unpack(numbers)
+end

@@ -1,0 +1,59 @@
+-- Start a run, or resume the one that has not finished.
+--
+-- Promise: an interrupted run is resumed with its counters, its seen messages and its finished sources. Counters and
+-- seen messages are reset only when nothing is outstanding and every source that started has finished, or with `fresh`,
+-- which also removes dead letters and the cursors of sources. Even when memory is full a worker can join, to drain.
+-- The same call again, which has the same new id, finds the run that it has started and changes nothing: other workers
+-- may have been busy in it since.
+--
+-- KEYS  run, stats, cursors, the seen sets of the run, for each edge: stream, delayed, parked; then dead streams
+-- ARGV  new run id, number of seen sets, number of edges, fresh (1/0), signature of the sources' arguments, group,
+--       the names of the sources that will run
+-- Answer {run id, 1 if it is resumed, for each source 1 if it has finished}
+
+local new_id, n_seen, n_edges, is_fresh, signature, group = next_arguments(6)
+local run, stats, cursors = unpack(KEYS, 1, 3)
+local first_edge = 4 + n_seen
+local last_edge = first_edge + 3 * n_edges - 1
+
+local function delete(first, last)
+  for k = first, last do redis.call('DEL', KEYS[k]) end
+end
+
+allow_when_full(run)
+local id = redis.call('HGET', run, 'id')
+local is_repeated = id == new_id
+if is_fresh == '1' and not is_repeated then
+  delete(first_edge, #KEYS)
+  redis.call('DEL', cursors)
+end
+local resumes = false
+for k = first_edge, last_edge, 3 do
+  local running = pending_summary(KEYS[k], group) -- also entries that were deleted by hand while they ran
+  if math.max(redis.call('XLEN', KEYS[k]), running) + redis.call('ZCARD', KEYS[k + 1]) > 0 then resumes = true end
+end
+local first_source = next_range(0)
+for i = first_source, id and is_fresh ~= '1' and #ARGV or 0 do
+  local state = redis.call('HGET', run, 'source:' .. ARGV[i])
+  if state and string.sub(state, 1, 4) == 'open' then resumes = true end
+end
+if is_repeated then
+  resumes = redis.call('HGET', run, 'goes_on') == '1'
+else
+  if not resumes then
+    redis.call('DEL', run, stats)
+    delete(4, first_edge - 1)
+  end
+  if not (resumes and id) then
+    id = new_id
+    redis.call('HSET', run, 'id', id, 'goes_on', resumes and 1 or 0)
+  end
+end
+local answer = {id, resumes and 1 or 0}
+for i = first_source, #ARGV do
+  local field = 'source:' .. ARGV[i]
+  local has_finished = redis.call('HGET', run, field) == 'done ' .. signature
+  if not has_finished then redis.call('HSET', run, field, 'open ' .. signature) end
+  answer[#answer + 1] = has_finished and 1 or 0
+end
+return answer

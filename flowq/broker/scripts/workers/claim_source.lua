@@ -1,0 +1,18 @@
+-- Let one worker at a time run a source.
+--
+-- Promise: the source is not taken from a worker whose lease lives, unless the source has finished.
+--
+-- KEYS  run, lease of the worker that was found to run the source
+-- ARGV  source, the worker that was found ('' for none), the worker that wants to run it
+-- Answer the worker that runs it now
+
+local run, lease = unpack(KEYS)
+local source, found, worker = next_arguments(3)
+local field = 'runner:' .. source
+allow_when_full(run)
+local runner = redis.call('HGET', run, field) or ''
+local has_finished = string.sub(redis.call('HGET', run, 'source:' .. source) or '', 1, 4) == 'done'
+local lives = runner ~= found or redis.call('EXISTS', lease) == 1
+if runner ~= '' and runner ~= worker and lives and not has_finished then return runner end
+redis.call('HSET', run, field, worker)
+return worker
