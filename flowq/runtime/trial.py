@@ -14,7 +14,7 @@ from flowq.delivery.edge import inlet_of
 from flowq.delivery.message import Delivery, Header
 from flowq.delivery.settlement import Output
 from flowq.graph.compilation.plan import Plan, StagePlan
-from flowq.graph.compilation.routing import Emission
+from flowq.graph.compilation.routing import OutputRouter
 from flowq.graph.kinds import Placement
 from flowq.runtime.handlers.handling import Handling
 from flowq.runtime.handlers.threads import HandlerThreads
@@ -51,7 +51,7 @@ class Trial:
         self._handling = Handling(
             stage,
             self._plan,
-            Emission(stage, self._plan, self._ids.next),
+            OutputRouter(stage, self._plan, self._ids.next),
             resources=self._resources.values(stage.handler.resources),
             threads=self._threads,
             commit=self._commit,

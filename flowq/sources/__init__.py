@@ -99,7 +99,7 @@ def _source(form: Format, row: Any, files: Files | None, name: str, max_bytes: i
     # The line that a message about this source shall name.
     caller = sys._getframe(2)  # pyright: ignore[reportPrivateUsage]
     place = place_at(caller.f_code.co_filename, caller.f_lineno)
-    return Source(Definition(read, {"name": name}, takes_messages=False, written_at=place))
+    return Source(Definition(read, {"name": name}, accepts_messages=False, written_at=place))
 
 
 def _paths(files: Files | None) -> list[str]:

@@ -48,12 +48,12 @@ class Discovery:
         for name in sorted(await RecordedPlan(self._broker).edges()):
             origin, target = Edge.parse(name)
             edges.append(EdgePlan(name, origin, target))
-        takes_messages = {edge.target for edge in edges}
+        accepts_messages = {edge.target for edge in edges}
         names = dict.fromkeys(name for edge in edges for name in (edge.origin, edge.target) if name)
         stages = [
             StagePlan(
                 name,
-                Kind.STAGE if name in takes_messages else Kind.SOURCE,
+                Kind.STAGE if name in accepts_messages else Kind.SOURCE,
                 _ELSEWHERE,
                 in_edges=tuple(edge.name for edge in edges if edge.target == name),
             )

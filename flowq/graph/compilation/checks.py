@@ -144,7 +144,7 @@ def check_takers(feeds: Iterable[Feed], nodes: Sequence[Node], problems: Problem
     for feed in feeds:
         origin, targets = feed.origin, feed.targets
         names = " | ".join(target.name for target in targets)
-        if sources := [target for target in targets if not target.takes_messages]:
+        if sources := [target for target in targets if not target.accepts_messages]:
             problems.add(
                 "FQ108",
                 f"{origin.name} cannot feed {names}: {sources[0].name} is a source and takes no messages",
@@ -205,8 +205,8 @@ def _is_taken(type_: Any, targets: Sequence[Node]) -> bool:
 
 def _report_mismatch(feed: Feed, untaken: Sequence[Any], nodes: Sequence[Node], problems: Problems) -> None:
     origin, names = feed.origin, [target.name for target in feed.targets]
-    sides = [(f"{origin.name} gives", origin.gives, origin.place)]
-    sides += [(f"{target.name} takes", target.takes, target.place) for target in feed.targets]
+    sides = [(f"{origin.name} gives", type_names(origin.signature.emits), origin.place)]
+    sides += [(f"{target.name} takes", type_names(target.signature.accepted), target.place) for target in feed.targets]
     left = max(len(head) for head, _, _ in sides)
     middle = max(len(types) for _, types, _ in sides)
     problems.add(
@@ -223,7 +223,7 @@ def _remedy(feed: Feed, untaken: Sequence[Any], nodes: Sequence[Node]) -> str:
     origin, targets = feed.origin, feed.targets
     if is_open(untaken[0]):
         return f"name the types that {origin.name} gives, so that they can be told apart"
-    others = [node for node in nodes if node.takes_messages and node not in targets]
+    others = [node for node in nodes if node.accepts_messages and node not in targets]
     takers = [next((node for node in others if _is_taken(type_, [node])), None) for type_ in untaken]
     if None in takers:
         lost = type_names(type_ for type_, taker in zip(untaken, takers, strict=True) if taker is None)

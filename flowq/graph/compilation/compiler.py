@@ -30,7 +30,7 @@ from flowq.graph.compilation.plan import (
 )
 from flowq.graph.compilation.signature import SignatureReader
 from flowq.graph.compilation.tuning import Tuning, tuned
-from flowq.graph.compilation.typecheck import nearest
+from flowq.graph.compilation.typecheck import nearest, type_names
 from flowq.graph.declaration.definition import Definition
 from flowq.graph.declaration.flow import Join, Wiring, wiring_of
 from flowq.graph.declaration.options import checked_options
@@ -105,7 +105,7 @@ def _plan(name: str, nodes: list[Node], feeds: list[Feed], problems: Problems) -
     for origin, target in carried:
         following[by_name[origin]].append(by_name[target])
     fed = {target for targets in following.values() for target in targets}
-    heads = sorted(nodes, key=lambda node: (node.takes_messages, node in fed))
+    heads = sorted(nodes, key=lambda node: (node.accepts_messages, node in fed))
     feedback = {(cycle[-1].name, cycle[0].name) for cycle in cycles(heads, following.__getitem__)}
     forward = {
         node: [target for target in targets if (node.name, target.name) not in feedback]
@@ -162,7 +162,7 @@ def _edges(
             maxsize_bytes=node.options.maxsize_bytes or 0,
         )
         for node in nodes
-        if node.takes_messages
+        if node.accepts_messages
     ]
     position = {node.name: index for index, node in enumerate(nodes)}
     between = [
@@ -176,7 +176,7 @@ def _stage(node: Node, routes: tuple[Route, ...], edges: Sequence[EdgePlan]) -> 
     options, signature = node.options, node.signature
     return StagePlan(
         name=node.name,
-        kind=Kind.SOURCE if not node.takes_messages else Kind.SINK if node.is_sink else Kind.STAGE,
+        kind=Kind.SOURCE if not node.accepts_messages else Kind.SINK if node.is_sink else Kind.STAGE,
         handler=Handler(
             call=node.definition.fn,
             shape=signature.shape,
@@ -234,6 +234,6 @@ def _warn_of_outputs_without_taker(routes: dict[Node, tuple[Route, ...]], proble
                 "FQ109",
                 f"nothing takes what {node.name} gives; it is dropped",
                 node.place,
-                f"{node.name} gives   {node.gives}",
+                f"{node.name} gives   {type_names(node.signature.emits)}",
                 hint=f"add a stage that takes it: {node.name} >> ...",
             )

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from flowq.errors import Place
 from flowq.graph.compilation.signature import Signature
-from flowq.graph.compilation.typecheck import type_names
 from flowq.graph.declaration.definition import Definition
 from flowq.graph.declaration.options import Options
 
@@ -36,19 +35,9 @@ class Node:
         return self.definition.place
 
     @property
-    def takes_messages(self) -> bool:
-        return self.definition.takes_messages
+    def accepts_messages(self) -> bool:
+        return self.definition.accepts_messages
 
     @property
     def is_sink(self) -> bool:
-        return self.takes_messages and self.signature.gives_known and not self.signature.emits
-
-    @property
-    def takes(self) -> str:
-        """The types it takes, as its user would write them."""
-        return type_names(self.signature.accepted)
-
-    @property
-    def gives(self) -> str:
-        """The types it gives, as its user would write them."""
-        return type_names(self.signature.emits)
+        return self.accepts_messages and self.signature.output_known and not self.signature.emits

@@ -50,7 +50,7 @@ class Target:
             raise EncodeError(f"the dedup key of {self.stage} failed", detail=error_repr(error)) from error
 
 
-class Emission:
+class OutputRouter:
     """The outputs of one stage: which types go to which edges, and how they are encoded."""
 
     def __init__(self, stage: StagePlan, plan: Plan, next_id: Callable[[], bytes]) -> None:

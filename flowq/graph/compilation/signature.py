@@ -41,7 +41,7 @@ _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 class Signature:
     """What a function takes and gives.
 
-    Types that could not be read stand as Any, and `gives_known` is False, so that a mistake is reported once.
+    Types that could not be read stand as Any, and `output_known` is False, so that a mistake is reported once.
     """
 
     shape: Shape = Shape.FUNCTION
@@ -51,7 +51,7 @@ class Signature:
     returns_list: bool = False
     resources: Mapping[str, Resource[Any]] = field(default_factory=dict[str, Resource[Any]])
     context_parameter: str | None = None
-    gives_known: bool = True
+    output_known: bool = True
 
 
 def unfilled_parameters(fn: Callable[..., Any]) -> list[str]:
@@ -72,26 +72,26 @@ class SignatureReader:
         self._batch = batch
         self._shape = shape_of(definition.fn)
         self._returns_list = False
-        self._gives_known = True
+        self._output_known = True
 
     def read(self) -> Signature:
         """The signature. Problems are added to the list given to the constructor."""
         if inspect.isclass(self._definition.fn):
             name = self._definition.name
             self._report("FQ108", "is a class, not a function", f"give an instance: stage({name}())")
-            return Signature(accepts=Any, accepted=(Any,), gives_known=False)
+            return Signature(accepts=Any, accepted=(Any,), output_known=False)
         try:
             signature = signature_of(self._definition.fn)
         except (TypeError, ValueError):
             self._report("FQ107", "its parameters cannot be read", "wrap it in a function with annotations")
-            return Signature(accepts=Any, accepted=(Any,), gives_known=False)
+            return Signature(accepts=Any, accepted=(Any,), output_known=False)
         parameters = list(signature.parameters.values())
         accepts: Any = None
-        if self._definition.takes_messages:
+        if self._definition.accepts_messages:
             accepts, parameters = self._message(parameters)
         context = self._context(parameters)
         emits = self._emits(signature.return_annotation)
-        if not self._definition.takes_messages:
+        if not self._definition.accepts_messages:
             self._check_gives_many()
         return Signature(
             shape=self._shape,
@@ -101,7 +101,7 @@ class SignatureReader:
             returns_list=self._returns_list,
             resources=resource_defaults(self._definition.fn),
             context_parameter=context,
-            gives_known=self._gives_known,
+            output_known=self._output_known,
         )
 
     def _report(self, code: str, text: str, hint: str) -> None:
@@ -156,13 +156,13 @@ class SignatureReader:
                 continue
             if (kind := self._context_kind(parameter)) is not None:
                 context = parameter.name
-                if kind is Context and not self._definition.takes_messages:
+                if kind is Context and not self._definition.accepts_messages:
                     hint = f"write {context}: SourceContext[...], or drop it"
                     self._report("FQ110", "a source has no delivery, and so no Context", hint)
-                elif kind is SourceContext and self._definition.takes_messages:
+                elif kind is SourceContext and self._definition.accepts_messages:
                     hint = f"write {context}: Context"
                     self._report("FQ110", "only a source has a SourceContext", hint)
-            elif not self._definition.takes_messages:
+            elif not self._definition.accepts_messages:
                 self._check_argument(parameter)
             elif parameter.default is _EMPTY:
                 self._report(
@@ -174,7 +174,7 @@ class SignatureReader:
 
     def _check_gives_many(self) -> None:
         gives_many = self._shape in (Shape.GENERATOR, Shape.ASYNC_GENERATOR)
-        if self._gives_known and not gives_many and not (self._returns_list and self._shape is Shape.FUNCTION):
+        if self._output_known and not gives_many and not (self._returns_list and self._shape is Shape.FUNCTION):
             many = "AsyncIterator" if self._shape is Shape.COROUTINE else "Iterator"
             self._report("FQ107", "a source gives many messages, one after another", f"yield, and write -> {many}[...]")
 
@@ -185,7 +185,7 @@ class SignatureReader:
 
     def _context_kind(self, parameter: inspect.Parameter) -> type | None:
         """Context or SourceContext, if the parameter is for one of them."""
-        kinds = _NAMED if self._definition.takes_messages else (*_NAMED, inspect.Parameter.POSITIONAL_ONLY)
+        kinds = _NAMED if self._definition.accepts_messages else (*_NAMED, inspect.Parameter.POSITIONAL_ONLY)
         if parameter.annotation is _EMPTY or parameter.kind not in kinds:
             return None
         try:
@@ -197,7 +197,7 @@ class SignatureReader:
 
     def _emits(self, annotation: Any) -> tuple[Any, ...]:
         returned = bare(self._resolved(annotation, "return value", hint="write -> None if it gives nothing"))
-        if not self._gives_known:
+        if not self._output_known:
             return ()
         origin, arguments = get_origin(returned) or returned, get_args(returned)
         if self._shape is Shape.FUNCTION and origin in _AWAITABLES and arguments:
@@ -237,7 +237,7 @@ class SignatureReader:
         return any(origin in (*_MANY, *_LISTS) or (origin is list and not alone) for origin in origins)
 
     def _unusable(self, returned: Any) -> tuple[Any, ...]:
-        self._gives_known = False
+        self._output_known = False
         many = "AsyncIterator" if self._shape is Shape.ASYNC_GENERATOR else "Iterator"
         instead = (
             "list[...]; an empty list for none"
@@ -248,7 +248,7 @@ class SignatureReader:
         return ()
 
     def _unusable_in_batch(self, returned: Any) -> tuple[Any, ...]:
-        self._gives_known = False
+        self._output_known = False
         written = _written(returned)
         self._report("FQ106", f"a batch gives many messages, not -> {written}", f"write -> list[{written}]")
         return ()
@@ -264,7 +264,7 @@ class SignatureReader:
                 hint = "define or import it at module level, not inside a function or under `if TYPE_CHECKING:`"
                 self._report("FQ107", f"the type of the {of} cannot be resolved: {error}", hint)
         if of == "return value":
-            self._gives_known = False
+            self._output_known = False
         return Any
 
     def _evaluated(self, annotation: Any) -> Any:

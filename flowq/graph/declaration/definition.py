@@ -23,7 +23,7 @@ class Definition:
 
     fn: Callable[..., Any]
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    takes_messages: bool = True
+    accepts_messages: bool = True
     written_at: Place | None = None  # where the user wrote it, if not where the function is
 
     @property
@@ -42,7 +42,7 @@ class Definition:
         return self.written_at or place_of(self.fn)
 
     @property
-    def gives_nothing(self) -> bool:
+    def returns_nothing(self) -> bool:
         """Whether the function is annotated with `-> None`: a sink."""
         function = function_under(self.fn)
         if function is None:

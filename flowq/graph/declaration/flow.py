@@ -162,4 +162,4 @@ def _parts(group: object) -> Sequence[object]:
 
 def _joined(left: object, right: object) -> Sink[Any] | Flow[Any, Any]:
     wiring = wiring_of(left).then(wiring_of(right))
-    return Sink(wiring) if all(tail.gives_nothing for tail in wiring.tails) else Flow(wiring)
+    return Sink(wiring) if all(tail.returns_nothing for tail in wiring.tails) else Flow(wiring)

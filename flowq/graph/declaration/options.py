@@ -82,7 +82,7 @@ def checked_options(definition: Definition, problems: Problems) -> Options:
     given = {name: value for name, value in definition.options.items() if name != "name" and value is not None}
     usable: dict[str, Any] = {}
     for name, value in given.items():
-        if name not in READERS or not definition.takes_messages:
+        if name not in READERS or not definition.accepts_messages:
             _unknown(definition, name, problems)
             continue
         try:
@@ -95,7 +95,7 @@ def checked_options(definition: Definition, problems: Problems) -> Options:
 
 
 def _unknown(definition: Definition, name: str, problems: Problems) -> None:
-    options = list(READERS) if definition.takes_messages else ["name"]
+    options = list(READERS) if definition.accepts_messages else ["name"]
     near = get_close_matches(name, options, 1)
     hint = f'did you mean "{near[0]}"?' if near else "options: " + ", ".join(options)
     problems.add("FQ106", f'{definition.name} has no option "{name}"', definition.place, hint=hint)

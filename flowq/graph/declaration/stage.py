@@ -242,11 +242,11 @@ def source(fn: Any = None, /, **options: Any) -> Any:
 
 def _stage(fn: Callable[..., Any], options: dict[str, Any]) -> SinkStage[Any] | Stage[Any, Any]:
     definition = Definition(fn, options)
-    return SinkStage(definition) if definition.gives_nothing else Stage(definition)
+    return SinkStage(definition) if definition.returns_nothing else Stage(definition)
 
 
 def _source(fn: Callable[..., Any], options: dict[str, Any]) -> Source[Any]:
-    return Source(Definition(fn, options, takes_messages=False))
+    return Source(Definition(fn, options, accepts_messages=False))
 
 
 def _either(left: Target[Any], right: Any) -> Any:
@@ -254,6 +254,6 @@ def _either(left: Target[Any], right: Any) -> Any:
     if not all(isinstance(one, (SinkChoice, Choice)) for one in both):
         return NotImplemented
     wiring = Wiring.choice(*(tail for one in both for tail in wiring_of(one).tails))
-    if all(tail.gives_nothing for tail in wiring.tails):
+    if all(tail.returns_nothing for tail in wiring.tails):
         return SinkChoice[Any](wiring)
     return Choice[Any, Any](wiring)

@@ -25,7 +25,7 @@ from flowq.delivery.settlement import (
 from flowq.errors import BodyElsewhere, DecodeError, EncodeError, RetryLater, UnknownType, UsageError
 from flowq.graph.compilation.matching import runtime_class
 from flowq.graph.compilation.plan import Plan, StagePlan
-from flowq.graph.compilation.routing import Emission
+from flowq.graph.compilation.routing import OutputRouter
 from flowq.graph.compilation.stage_types import StageTypes
 from flowq.graph.declaration.context import Context
 from flowq.graph.kinds import Kind
@@ -64,7 +64,7 @@ class Handling:
         self,
         stage: StagePlan,
         plan: Plan,
-        emission: Emission,
+        router: OutputRouter,
         *,
         resources: Mapping[str, Any],
         threads: HandlerThreads | None = None,
@@ -74,7 +74,7 @@ class Handling:
     ) -> None:
         self.stage = stage
         self._pipeline = plan.name
-        self._emission = emission
+        self._router = router
         self._commit = commit
         self._decode_any = decoder(stage.accepts)
         self._types = StageTypes(stage, plan)
@@ -231,20 +231,20 @@ class Handling:
     def _encoded(self, delivery: Delivery, result: Any, *, is_iterator: bool = False) -> list[Output]:
         """Encode the result of a handler. An iterator is exhausted, and each value encoded as it comes."""
         if is_iterator:
-            outputs = self._emission.outputs(islice(result, MOST_OUTPUTS), delivery)
+            outputs = self._router.outputs(islice(result, MOST_OUTPUTS), delivery)
             for _ in result:
                 refuse_number()
         else:
             values = cast("Sequence[Any]", result if isinstance(result, list) and self._splits_lists else (result,))
             if len(values) > MOST_OUTPUTS:
                 refuse_number()
-            outputs = self._emission.outputs(values, delivery)
+            outputs = self._router.outputs(values, delivery)
         return outputs
 
     def _new_context(self, delivery: Delivery) -> SendingContext:
         header, is_manual = delivery.header, self.stage.ack == "manual"
         return SendingContext(
-            lambda emitted: self._emission.emitted([emitted], delivery)[0],
+            lambda emitted: self._router.emitted([emitted], delivery)[0],
             pipeline=self._pipeline,
             is_paced=self.stage.rate is not None,
             stage=self.stage.name,

@@ -11,7 +11,7 @@ from flowq.delivery.message import Delivery
 from flowq.delivery.settlement import Outcome, Output, Succeeded
 from flowq.errors import DecodeError
 from flowq.graph.compilation.plan import Plan, StagePlan
-from flowq.graph.compilation.routing import Emission
+from flowq.graph.compilation.routing import OutputRouter
 from flowq.large_bodies.store import BodyStore
 from flowq.runtime.handlers.handling import Commit, Handling
 from flowq.runtime.handlers.process_pool import ProcessHandling
@@ -52,7 +52,7 @@ class ObservedHandling(Handling):
         observer: Observer,
         stage: StagePlan,
         plan: Plan,
-        emission: Emission,
+        router: OutputRouter,
         *,
         resources: Mapping[str, Any],
         threads: HandlerThreads | None = None,
@@ -65,7 +65,7 @@ class ObservedHandling(Handling):
             await commit(delivery, observer.stamped(outputs, delivery))
 
         super().__init__(
-            stage, plan, emission, resources=resources, threads=threads, commit=observed_commit, versions=versions,
+            stage, plan, router, resources=resources, threads=threads, commit=observed_commit, versions=versions,
             claims=claims,
         )  # fmt: skip
         self._observer = observer

@@ -21,7 +21,7 @@ from flowq.delivery.message import Delivery
 from flowq.delivery.settlement import Failed, Outcome, TimedOut, Undecodable
 from flowq.errors import DecodeError, UsageError
 from flowq.graph.compilation.plan import Plan, StagePlan
-from flowq.graph.compilation.routing import Emission
+from flowq.graph.compilation.routing import OutputRouter
 from flowq.graph.compilation.tuning import Tuning
 from flowq.graph.kinds import Placement
 from flowq.graph.pipeline import Pipeline
@@ -187,7 +187,7 @@ def _prepare_child(module: str, pipeline: str, tuning: Tuning) -> None:
     for stage in plan.consumers:
         if stage.handler.placement is Placement.PROCESS:
             here = replace(stage, handler=replace(stage.handler, placement=Placement.LOOP), timeout_seconds=None)
-            _children[stage.name] = Handling(here, plan, Emission(here, plan, ids.next), resources={})
+            _children[stage.name] = Handling(here, plan, OutputRouter(here, plan, ids.next), resources={})
 
 
 def _end_with_parent() -> None:

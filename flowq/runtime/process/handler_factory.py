@@ -9,7 +9,7 @@ from functools import partial
 
 from flowq.broker.redis_streams import Broker
 from flowq.graph.compilation.plan import Plan, StagePlan
-from flowq.graph.compilation.routing import Emission
+from flowq.graph.compilation.routing import OutputRouter
 from flowq.graph.kinds import Placement
 from flowq.runtime.handlers.handling import Commit, Handling
 from flowq.runtime.handlers.observation import ObservedHandling, ObservedProcessHandling, Observer
@@ -53,7 +53,7 @@ class HandlerFactory:
         return new_handling(
             stage,
             self._plan,
-            Emission(stage, self._plan, self._next_id),
+            OutputRouter(stage, self._plan, self._next_id),
             resources=self._resources.values(stage.handler.resources),
             threads=self._threads_for(stage),
             commit=commit,

@@ -16,7 +16,7 @@ from flowq.delivery.message import Delivery, Header
 from flowq.delivery.settlement import DeadLetter, Output
 from flowq.errors import PayloadTooLarge
 from flowq.graph.compilation.plan import StagePlan
-from flowq.graph.compilation.routing import Emission
+from flowq.graph.compilation.routing import OutputRouter
 
 _LONGEST_SPELLED_OUT = 1_000_000
 LONGEST_BODY_SHOWN = 65_536
@@ -26,10 +26,10 @@ class Rejects:
     """Makes the dead letters of one source. They are stored with the stages that it feeds."""
 
     def __init__(
-        self, stage: StagePlan, emission: Emission, next_id: Callable[[], bytes], *, worker: str, run_id: str
+        self, stage: StagePlan, router: OutputRouter, next_id: Callable[[], bytes], *, worker: str, run_id: str
     ) -> None:
         self._edges = stage.routes[0].edges if stage.routes else ()
-        self._emission = emission
+        self._router = router
         self._next_id = next_id
         self._worker = worker
         self._run_id = run_id
@@ -41,14 +41,14 @@ class Rejects:
     def of_value(self, value: Any, error: Exception) -> list[Refused]:
         """For a value that cannot be sent: one for each edge that accepts its type, or else the source's first type."""
         if isinstance(error, PayloadTooLarge):
-            targets = self._emission.targets_for(value)
+            targets = self._router.targets_for(value)
             return [self._refused(target.edge, target.encode(value), "unencodable", error) for target in targets]
         body = spelled_out(value)
         return [self._refused(edge, body, "unencodable", error) for edge in self._edges_for(value)]
 
     def _edges_for(self, value: Any) -> Sequence[str]:
         try:
-            return [target.edge for target in self._emission.targets_for(value)]
+            return [target.edge for target in self._router.targets_for(value)]
         except Exception:  # noqa: BLE001  (that may be why it is refused)
             return self._edges
 

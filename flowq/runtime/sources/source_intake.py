@@ -8,7 +8,7 @@ from typing import Any
 
 from flowq.delivery.encoding.codec import Encode
 from flowq.graph.compilation.plan import StagePlan
-from flowq.graph.compilation.routing import Emission
+from flowq.graph.compilation.routing import OutputRouter
 from flowq.graph.declaration.definition import place_at
 from flowq.graph.declaration.source_context import Rejected, Saved, SourceContext
 from flowq.runtime.sources.rejects import Rejects
@@ -21,9 +21,9 @@ Taken = Saved | Sequence[Entry]
 class Intake:
     """Turns the values, cursors and rejections of one source into entries to publish. Called where the source runs."""
 
-    def __init__(self, stage: StagePlan, emission: Emission, rejects: Rejects, encode_cursor: Encode) -> None:
+    def __init__(self, stage: StagePlan, router: OutputRouter, rejects: Rejects, encode_cursor: Encode) -> None:
         self._stage = stage
-        self._emission = emission
+        self._router = router
         self._rejects = rejects
         self._encode_cursor = encode_cursor
         self._n_values = 0
@@ -35,7 +35,7 @@ class Intake:
         if value is None:  # no message, as from any stage
             return ()
         try:
-            return self._emission.entering(value)
+            return self._router.entering(value)
         except Exception as error:  # noqa: BLE001  (a type, property or serializer of the user's)
             with _noted(error, self._place(f"value {self._n_values:,}", iterator)):
                 return self._rejects.of_value(value, error)

@@ -15,7 +15,7 @@ from flowq.broker.workers import Workers
 from flowq.delivery.encoding.codec import decoder, strict_encoder
 from flowq.errors import DecodeError, FlowqError, UsageError
 from flowq.graph.compilation.plan import Plan, StagePlan
-from flowq.graph.compilation.routing import Emission
+from flowq.graph.compilation.routing import OutputRouter
 from flowq.printable import error_repr
 from flowq.runtime.housekeeping.pause_watch import PauseWatch
 from flowq.runtime.run import DEFAULT_GRACE_SECONDS
@@ -106,9 +106,9 @@ class SourceRunner:
             stage, self._plan, broker, self._next_id,
             worker=self._worker, pauses=self._pauses, cursor_name=cursor_name, cursor=stored,
         )  # fmt: skip
-        emission = Emission(stage, self._plan, self._next_id)
-        rejects = Rejects(stage, emission, self._next_id, worker=self._worker, run_id=broker.run_id)
-        intake = Intake(stage, emission, rejects, strict_encoder(type_))
+        router = OutputRouter(stage, self._plan, self._next_id)
+        rejects = Rejects(stage, router, self._next_id, worker=self._worker, run_id=broker.run_id)
+        intake = Intake(stage, router, rejects, strict_encoder(type_))
         new_feed = AsyncFeed if stage.handler.shape.is_async else ThreadFeed
         return new_feed(stage, publishing, intake, filled, cursor)
 

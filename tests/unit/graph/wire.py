@@ -9,7 +9,7 @@ from typing import Any
 from flowq import Pipeline, stage
 from flowq.delivery.message import Delivery, Header
 from flowq.graph.compilation.plan import Plan
-from flowq.graph.compilation.routing import Emission
+from flowq.graph.compilation.routing import OutputRouter
 from flowq.runtime.handlers.handling import Handling
 
 _ENTERING = Delivery(">give", b"1-0", Header.entering("m0").encode(), b"", "w", 0)
@@ -42,7 +42,7 @@ class Wire:
         self._plan = plan
         numbers = itertools.count(1)
         self._next_id: Callable[[], bytes] = lambda: b"m%d" % next(numbers)
-        self._emission = Emission(plan.stage("give"), plan, self._next_id)
+        self._router = OutputRouter(plan.stage("give"), plan, self._next_id)
 
     @classmethod
     def between(cls, given: Any, *taken: Any) -> Wire:
@@ -51,14 +51,14 @@ class Wire:
 
     def sent(self, value: Any) -> list[Delivery]:
         """A value as it lies on the edges. Raises EncodeError."""
-        outputs = self._emission.outputs([value], _ENTERING)
+        outputs = self._router.outputs([value], _ENTERING)
         return [Delivery(each.edge, b"2-0", each.header, each.body, "w", 0) for each in outputs]
 
     def received(self, delivery: Delivery) -> Any:
         """What the handler of the next stage is called with."""
         stage_plan = self._plan.stage(self._plan.edge_by_name[delivery.edge].target)
-        emission = Emission(stage_plan, self._plan, self._next_id)
-        return Handling(stage_plan, self._plan, emission, resources={}).decode(delivery)
+        router = OutputRouter(stage_plan, self._plan, self._next_id)
+        return Handling(stage_plan, self._plan, router, resources={}).decode(delivery)
 
     def across(self, value: Any) -> tuple[str, Any]:
         """The stage that a value arrives at, and what arrives. Raises EncodeError."""
