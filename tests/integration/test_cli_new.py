@@ -89,7 +89,8 @@ def test_a_pyproject_that_is_there_is_added_to_and_otherwise_left_alone(project:
 
     assert project.flowq("init").returncode == 0
     once = file.read_text()
-    assert project.flowq("init").stdout == "this folder is already a project\n"
+    for command in (("init",), ("new", ".")):
+        assert project.flowq(*command).stdout == "this folder is already a project\n"
     assert project.flowq("new", "mine").returncode == 0
 
     assert once.startswith(before)

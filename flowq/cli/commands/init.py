@@ -1,24 +1,17 @@
-"""`flowq init`: makes the current folder a project for pipelines."""
+"""`flowq init`: `flowq new .` under a second name."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from flowq.cli.commands.new import folder_of_pipelines
-from flowq.cli.framework.error_screen import note
-from flowq.cli.framework.scaffold import TEMPLATES, project
+from flowq.cli.commands import new
 
 
 def command() -> None:
     """Set up this folder as a project.
 
-    Writes the settings into pyproject.toml, a new one or at the end of yours, and leaves alone what is there.
+    Writes the settings to pyproject.toml, which is created or appended to; settings that exist are left alone. The same
+    as flowq new .
 
     Example:
       flowq init && flowq new news
     """
-    folder = folder_of_pipelines()
-    written = project(Path.cwd(), folder).write(force=False)
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    print("\n".join(written) or "this folder is already a project")
-    note(f"next:  flowq new NAME --template {'|'.join(TEMPLATES)}")
+    new.command(".")

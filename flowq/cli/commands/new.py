@@ -1,4 +1,4 @@
-"""`flowq new`: writes a pipeline with its test, to begin from."""
+"""`flowq new`: writes a pipeline with its test, to start from, or sets up a folder as a project."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import typer
 
 from flowq.cli.framework.error_screen import note
 from flowq.cli.framework.parameters import settings_here
-from flowq.cli.framework.scaffold import TEMPLATES, pipeline, user_of_name
+from flowq.cli.framework.scaffold import TEMPLATES, pipeline, project, user_of_name
 from flowq.errors import UsageError
 
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,63}")
 
 
 def command(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The name of the pipeline and of its file.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The name of the pipeline and of its file; . for none.")],
     template: Annotated[
         str,
         typer.Option(
@@ -34,13 +34,17 @@ def command(
 ) -> None:
     """Create a pipeline and its test from a template.
 
-    It runs as it is, and its test passes. Writes pipelines/NAME.py, tests/test_NAME.py, a sample of data where the
-    template needs one, and the settings in pyproject.toml if they are missing.
+    It runs as it is, and its test passes. Writes pipelines/NAME.py, tests/test_NAME.py, sample data if the template
+    needs any, and the settings in pyproject.toml if they are missing. With . instead of a name it writes only the
+    settings, as flowq init does.
 
     Example:
       flowq new shop --template etl
       flowq new news
     """
+    if name == ".":
+        _set_up_project()
+        return
     if template not in TEMPLATES:
         near = get_close_matches(template, TEMPLATES, 1)
         hint = f'did you mean "{near[0]}"?' if near else "there are " + ", ".join(TEMPLATES)
@@ -52,14 +56,22 @@ def command(
     if user := user_of_name(name, template):
         hint = f"{name}_pipeline, perhaps"
         raise UsageError(f'"{name}" cannot name a pipeline: it is already {user}', hint=hint)
-    written = pipeline(Path.cwd(), folder_of_pipelines(), name, template).write(force=force)
+    written = pipeline(Path.cwd(), _folder_of_pipelines(), name, template).write(force=force)
     print("\n".join(written))
     needs, does = TEMPLATES[template]
     note(f"{name} {does}:")
     note(f"  flowq run {name} {needs.format(name=name)}")
 
 
-def folder_of_pipelines() -> str:
+def _set_up_project() -> None:
+    folder = _folder_of_pipelines()
+    written = project(Path.cwd(), folder).write(force=False)
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    print("\n".join(written) or "this folder is already a project")
+    note(f"next:  flowq new NAME --template {'|'.join(TEMPLATES)}")
+
+
+def _folder_of_pipelines() -> str:
     """The folder of this project that holds pipelines. Raises UsageError if Python could not import from it."""
     folders = [place.rstrip("/") for place in settings_here().pipelines if ":" not in place]
     if not folders or not all(part.isidentifier() for part in folders[0].split("/")):
