@@ -38,7 +38,7 @@ COMMANDS = (
     ("init", "Write", "Set up this folder as a project."),
     ("try", "Write", "Run one stage on a message, without Redis."),
     ("check", "Write", "Check pipelines without running them."),
-    ("export", "Write", "Write manifests and dashboards for other tools."),
+    ("export", "Write", "Write manifests for Kubernetes or Compose."),
     ("ls", "Write", "List the pipelines of this project."),
     ("config", "Write", "Show the effective settings and where each comes from."),
 )

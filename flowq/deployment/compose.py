@@ -1,4 +1,7 @@
-"""A compose file: Redis, a service per stage and source, and an exporter."""
+"""A compose file of a plan: a service per stage and source.
+
+Redis and the exporter do not depend on the plan: they are in examples/deploy/compose.yaml.
+"""
 
 from __future__ import annotations
 
@@ -8,47 +11,37 @@ from flowq.deployment.parts import (
     CLAIM_FOLDER,
     GRACE_MARGIN_SECONDS,
     GRACE_SECONDS,
-    METRICS_PORT,
     claim_bucket,
     dns_name,
     quoted,
     source_command,
     stage_command,
-    words,
 )
 from flowq.graph.compilation.plan import Plan
 
 
 def compose(plan: Plan, *, image: str, claim_store: str | None = None) -> str:
-    """The compose file of a pipeline as YAML text. `claim_store`: the setting; a bucket needs no volume."""
+    """The services of a pipeline as YAML text. `claim_store`: the setting; a bucket needs no volume."""
     bucket = claim_bucket(claim_store)
     on_volume = bool(plan.claiming) and not bucket
-    claims = _CLAIMS if on_volume else _CLAIM_BUCKET.substitute(url=quoted(bucket)) if plan.claiming else ""
+    claims = _CLAIM_VOLUME if on_volume else _CLAIM_BUCKET.substitute(url=quoted(bucket)) if plan.claiming else ""
     parts = [_HEAD.substitute(pipeline=plan.name, name=dns_name(plan.name), image=image, claims=claims)]
+    stop_seconds = GRACE_SECONDS + GRACE_MARGIN_SECONDS
     for stage in plan.consumers:
-        command = stage_command(plan.name, stage, "--forever")
-        stop_seconds = GRACE_SECONDS + GRACE_MARGIN_SECONDS
+        command = quoted(stage_command(plan.name, stage, "--forever"))
         parts.append(
-            _STAGE.substitute(
-                name=dns_name(stage.name), command=words(command), pipeline=plan.name, stop_seconds=stop_seconds
-            )
+            _STAGE.substitute(name=dns_name(stage.name), command=command, pipeline=plan.name, stop_seconds=stop_seconds)
         )
     parts += [
-        _SOURCE.substitute(name=dns_name(source.name), command=words(source_command(plan.name, source)))
+        _SOURCE.substitute(name=dns_name(source.name), command=quoted(source_command(plan.name, source)))
         for source in plan.sources
     ]
-    command = ["exporter", plan.name, "--listen", f"0.0.0.0:{METRICS_PORT}"]
-    volumes = "  redis:\n" + ("  claims:\n" if on_volume else "")
-    parts.append(_EXPORTER.substitute(command=words(command), port=METRICS_PORT, volumes=volumes))
-    return "\n".join(parts)
+    return "\n".join(parts) + ("\nvolumes:\n  claims:\n" if on_volume else "")
 
 
 _HEAD = Template("""\
-# The pipeline "$pipeline": Redis, a service per stage and source, and an exporter for Prometheus.
-#
-#   docker compose up --build --detach
-#   docker compose up --detach --scale STAGE=4
-#   docker compose run --rm SOURCE             a source once more
+# The stages and sources of the pipeline "$pipeline". Redis and an exporter are in examples/deploy/compose.yaml; beside
+# it, `docker compose up` reads this file too, if it is called compose.override.yaml.
 name: $name
 
 x-flowq: &flowq
@@ -64,19 +57,9 @@ $claims  depends_on:
   cap_drop: [ALL]
 
 services:
-  redis:
-    image: redis:8-alpine
-    command: ["redis-server", "--appendonly", "yes", "--maxmemory-policy", "noeviction"]
-    volumes: ["redis:/data"]
-    restart: unless-stopped
-    healthcheck:
-      test: ["CMD", "redis-cli", "ping"]
-      interval: 5s
-      timeout: 3s
-      retries: 10
 """)
 
-_CLAIMS = f"""\
+_CLAIM_VOLUME = f"""\
     FLOWQ_CLAIM_STORE: {CLAIM_FOLDER}
   volumes: ["claims:{CLAIM_FOLDER}"]
 """
@@ -109,15 +92,3 @@ _SOURCE = Template("""\
     healthcheck:
       disable: true
 """)
-
-_EXPORTER = Template("""\
-  exporter:
-    <<: *flowq
-    command: $command
-    restart: unless-stopped
-    ports: ["127.0.0.1:$port:$port"]
-    healthcheck:
-      disable: true
-
-volumes:
-$volumes""")

@@ -1,112 +1,90 @@
-"""Kubernetes manifests: a Deployment and a KEDA ScaledObject per stage, a Job per source, an exporter to scale by."""
+"""Kubernetes manifests of a plan: a Deployment and a KEDA ScaledObject per stage, a Job per source.
+
+The exporter that KEDA reads does not depend on the plan: it is in examples/deploy/exporter.yaml.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from string import Template
 
 from flowq.deployment.parts import (
     CLAIM_FOLDER,
     GRACE_MARGIN_SECONDS,
     GRACE_SECONDS,
-    METRICS_PORT,
     claim_bucket,
     dns_name,
-    messages_per_replica,
     quoted,
     source_command,
     stage_command,
-    words,
 )
 from flowq.graph.compilation.plan import Plan, StagePlan
 
-SECRET = "flowq-redis"
+_METRICS_PORT = 9100
+_ROUNDS_PER_REPLICA = 10
 
 
 def kubernetes(plan: Plan, *, image: str, namespace: str, replicas: int, claim_store: str | None = None) -> str:
-    """All manifests of a pipeline as one YAML text. `replicas`: the most of each stage.
+    """All manifests of a pipeline as one YAML text. `replicas`: the maximum for each stage.
 
     `claim_store`: the setting; a bucket needs no volume.
     """
-    claims = _claims(plan, claim_bucket(claim_store))
-    parts = [_HEAD.substitute(pipeline=plan.name, namespace=namespace, secret=SECRET)]
+    claims = dns_name(plan.name, "claims")
+    bucket = claim_bucket(claim_store)
+    on_volume = bool(plan.claiming) and not bucket
+    for_all = {
+        "image": quoted(image),
+        "port": _METRICS_PORT,
+        "stop_seconds": GRACE_SECONDS + GRACE_MARGIN_SECONDS,
+        "claim_variable": (_CLAIM_BUCKET if bucket else _CLAIM_VARIABLE).substitute(url=quoted(bucket))
+        if plan.claiming
+        else "",
+        "claim_mount": _CLAIM_MOUNT if on_volume else "",
+        "claim_volume": _CLAIM_OF_POD.substitute(name=claims) if on_volume else "",
+    }
+
+    def manifest(template: Template, component: str, **values: object) -> str:
+        labels = {"name": "flowq", "instance": dns_name(plan.name), "component": dns_name(component)}
+        in_a_row = ", ".join(f"app.kubernetes.io/{key}: {value}" for key, value in labels.items())
+        name = dns_name(plan.name, component)
+        return template.substitute(for_all, name=name, labels=f"{{{in_a_row}}}", **values)
+
+    parts = [_HEAD.substitute(pipeline=plan.name, namespace=namespace)]
     for stage in plan.consumers:
-        parts += (_deployment(plan, stage, image, claims), _scaled_object(plan, stage, namespace, replicas))
-    parts += [_job(plan, source, image, claims) for source in plan.sources]
-    parts.append(_exporter(plan, image, claims))
-    if claims["claim_volume"]:
-        parts.append(_CLAIM_VOLUME.substitute(_common(plan, "claims", image, claims)))
+        command = stage_command(plan.name, stage, "--forever", "--metrics", f"0.0.0.0:{_METRICS_PORT}")
+        location = f'flowq_ready_messages{{pipeline="{plan.name}",stage="{stage.name}"}}'
+        parts += (
+            manifest(_DEPLOYMENT, stage.name, args=quoted(command)),
+            manifest(
+                _SCALED_OBJECT,
+                stage.name,
+                url=quoted(f"http://flowq-exporter.{namespace}.svc:{_METRICS_PORT}/metrics"),
+                location=f"'{location}'",
+                target=quoted(str(_messages_per_replica(stage))),
+                replicas=replicas,
+            ),
+        )
+    parts += [manifest(_JOB, source.name, args=quoted(source_command(plan.name, source))) for source in plan.sources]
+    if on_volume:
+        parts.append(manifest(_CLAIM_VOLUME, "claims"))
     return "---\n".join(parts)
 
 
-def _deployment(plan: Plan, stage: StagePlan, image: str, claims: Mapping[str, str]) -> str:
-    command = stage_command(plan.name, stage, "--forever", "--metrics", f"0.0.0.0:{METRICS_PORT}")
-    return _DEPLOYMENT.substitute(
-        _common(plan, stage.name, image, claims), args=words(command), stop_seconds=GRACE_SECONDS + GRACE_MARGIN_SECONDS
-    )
-
-
-def _scaled_object(plan: Plan, stage: StagePlan, namespace: str, replicas: int) -> str:
-    exporter = f"http://{dns_name(plan.name, 'exporter')}.{namespace}.svc:{METRICS_PORT}/metrics"
-    where = f'flowq_ready_messages{{pipeline="{plan.name}",stage="{stage.name}"}}'
-    return _SCALED_OBJECT.substitute(
-        name=dns_name(plan.name, stage.name),
-        url=quoted(exporter),
-        location=f"'{where}'",
-        target=quoted(str(messages_per_replica(stage))),
-        replicas=replicas,
-    )
-
-
-def _job(plan: Plan, source: StagePlan, image: str, claims: Mapping[str, str]) -> str:
-    command = source_command(plan.name, source)
-    return _JOB.substitute(_common(plan, source.name, image, claims), args=words(command))
-
-
-def _exporter(plan: Plan, image: str, claims: Mapping[str, str]) -> str:
-    command = ["exporter", plan.name, "--listen", f"0.0.0.0:{METRICS_PORT}"]
-    return _EXPORTER.substitute(_common(plan, "exporter", image, claims), args=words(command))
-
-
-def _common(plan: Plan, component: str, image: str, claims: Mapping[str, str]) -> dict[str, object]:
-    return {
-        "name": dns_name(plan.name, component),
-        "instance": dns_name(plan.name),
-        "component": dns_name(component),
-        "image": quoted(image),
-        "port": METRICS_PORT,
-        "secret": SECRET,
-        **claims,
-    }
-
-
-def _claims(plan: Plan, bucket: str) -> dict[str, str]:
-    """The store of large bodies, for a pod, its container and its environment."""
-    none = {"claim_variable": "", "claim_mount": "", "claim_volume": ""}
-    if not plan.claiming:
-        return none
-    if bucket:
-        return none | {"claim_variable": _CLAIM_BUCKET.substitute(url=quoted(bucket))}
-    volume = _CLAIM_OF_POD.substitute(name=dns_name(plan.name, "claims"))
-    return {"claim_variable": _CLAIM_VARIABLE, "claim_mount": _CLAIM_MOUNT, "claim_volume": volume}
+def _messages_per_replica(stage: StagePlan) -> int:
+    """How many ready messages justify another replica: ten for each handler that a replica runs at once."""
+    return stage.concurrency * (stage.batch.size if stage.batch else 1) * _ROUNDS_PER_REPLICA
 
 
 _HEAD = Template("""\
-# The pipeline "$pipeline": a Deployment per stage, scaled by KEDA on the messages that are ready, a Job per source, and
-# an exporter. Scrape the exporter alone: each pod serves the numbers of the whole pipeline beside its own health.
+# The pipeline "$pipeline": a Deployment per stage, scaled by KEDA on the messages that are ready, and a Job per source.
+# KEDA reads the exporter in examples/deploy/exporter.yaml. Let Prometheus scrape the exporter alone: each pod serves
+# the metrics of the whole pipeline beside its own health.
 #
-# Before:  kubectl create secret generic $secret --namespace $namespace --from-literal=url=redis://HOST:6379/0
+# Before:  kubectl create secret generic flowq-redis --namespace $namespace --from-literal=url=redis://HOST:6379/0
+#          kubectl apply --namespace $namespace -f exporter.yaml
 # Then:    kubectl apply --namespace $namespace -f FILE
 """)
 
 _POD = """\
-        app.kubernetes.io/name: flowq
-        app.kubernetes.io/instance: $instance
-        app.kubernetes.io/component: $component
-    spec:
-"""
-
-_SAFE = """\
       automountServiceAccountToken: false
       securityContext:
         runAsNonRoot: true
@@ -115,10 +93,7 @@ _SAFE = """\
         fsGroup: 10001
         seccompProfile:
           type: RuntimeDefault
-$claim_volume"""
-
-_CONTAINER = """\
-      containers:
+$claim_volume      containers:
         - name: flowq
           image: $image
           args: $args
@@ -126,7 +101,7 @@ _CONTAINER = """\
             - name: FLOWQ_REDIS_URL
               valueFrom:
                 secretKeyRef:
-                  name: $secret
+                  name: flowq-redis
                   key: url
 $claim_variable          securityContext:
             allowPrivilegeEscalation: false
@@ -140,25 +115,21 @@ $claim_variable          securityContext:
               memory: 512Mi
 $claim_mount"""
 
-_LABELS = """\
-  labels:
-    app.kubernetes.io/name: flowq
-    app.kubernetes.io/instance: $instance
-    app.kubernetes.io/component: $component
-"""
-
-_SELECTOR = """\
+_DEPLOYMENT = Template(f"""\
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: $name
+  labels: $labels
+spec:
   selector:
-    matchLabels:
-      app.kubernetes.io/name: flowq
-      app.kubernetes.io/instance: $instance
-      app.kubernetes.io/component: $component
+    matchLabels: $labels
   template:
     metadata:
-      labels:
-"""
-
-_PROBES = """\
+      labels: $labels
+    spec:
+      terminationGracePeriodSeconds: $stop_seconds
+{_POD}\
           ports:
             - name: metrics
               containerPort: $port
@@ -176,24 +147,7 @@ _PROBES = """\
             periodSeconds: 20
             timeoutSeconds: 6
             failureThreshold: 3
-"""
-
-_DEPLOYMENT = Template(
-    """\
-apiVersion: apps/v1
-kind: Deployment
-metadata:
-  name: $name
-"""
-    + _LABELS
-    + "spec:\n"
-    + _SELECTOR
-    + _POD
-    + "      terminationGracePeriodSeconds: $stop_seconds\n"
-    + _SAFE
-    + _CONTAINER
-    + _PROBES
-)
+""")
 
 _SCALED_OBJECT = Template("""\
 apiVersion: keda.sh/v1alpha1
@@ -203,7 +157,7 @@ metadata:
 spec:
   scaleTargetRef:
     name: $name
-  minReplicaCount: 1 # 0 saves a pod, but then nobody takes over what a killed one was at until something is ready
+  minReplicaCount: 1 # with 0, the messages of a killed pod would wait until others are ready
   maxReplicaCount: $replicas
   cooldownPeriod: 300
   triggers:
@@ -215,76 +169,32 @@ spec:
         targetValue: $target
 """)
 
-_JOB = Template(
-    """\
+_JOB = Template(f"""\
 apiVersion: batch/v1
 kind: Job
 metadata:
   name: $name
-"""
-    + _LABELS
-    + """\
+  labels: $labels
 spec:
   backoffLimit: 6
   podFailurePolicy:
     rules:
-      - action: FailJob # wrong usage, or done with dead letters: once more would help nobody
+      - action: FailJob # wrong usage, or done with dead letters: a restart would not help
         onExitCodes:
           containerName: flowq
           operator: In
           values: [2, 3]
   template:
     metadata:
-      labels:
-"""
-    + _POD
-    + "      restartPolicy: Never\n"
-    + _SAFE
-    + _CONTAINER
-)
+      labels: $labels
+    spec:
+      restartPolicy: Never
+{_POD}""")
 
-_EXPORTER = Template(
-    """\
-apiVersion: apps/v1
-kind: Deployment
-metadata:
-  name: $name
-"""
-    + _LABELS
-    + "spec:\n  replicas: 1\n"
-    + _SELECTOR
-    + _POD
-    + _SAFE
-    + _CONTAINER
-    + _PROBES
-    + """\
----
-apiVersion: v1
-kind: Service
-metadata:
-  name: $name
-"""
-    + _LABELS
-    + """\
-  annotations:
-    prometheus.io/scrape: "true"
-    prometheus.io/port: "$port"
-spec:
-  selector:
-    app.kubernetes.io/name: flowq
-    app.kubernetes.io/instance: $instance
-    app.kubernetes.io/component: $component
-  ports:
-    - name: metrics
-      port: $port
-      targetPort: metrics
-"""
-)
-
-_CLAIM_VARIABLE = f"""\
+_CLAIM_VARIABLE = Template(f"""\
             - name: FLOWQ_CLAIM_STORE
               value: {CLAIM_FOLDER}
-"""
+""")
 
 _CLAIM_BUCKET = Template("""\
             - name: FLOWQ_CLAIM_STORE
@@ -292,7 +202,7 @@ _CLAIM_BUCKET = Template("""\
           envFrom:
             - secretRef:
                 name: flowq-claims # variables with credentials, such as AWS_ACCESS_KEY_ID
-                optional: true # without it, the identity of the pod counts
+                optional: true # without it, the identity of the pod is used
 """)
 
 _CLAIM_MOUNT = f"""\
@@ -308,19 +218,15 @@ _CLAIM_OF_POD = Template("""\
             claimName: $name
 """)
 
-_CLAIM_VOLUME = Template(
-    """\
+_CLAIM_VOLUME = Template("""\
 apiVersion: v1
 kind: PersistentVolumeClaim
 metadata:
   name: $name
-"""
-    + _LABELS
-    + """\
+  labels: $labels
 spec:
-  accessModes: [ReadWriteMany] # every pod reads what any other has written
+  accessModes: [ReadWriteMany] # each pod reads what the others have written
   resources:
     requests:
       storage: 10Gi
-"""
-)
+""")

@@ -1,4 +1,4 @@
-"""What `flowq export` writes, by the schema of each tool where it is installed, and by hand what a schema misses."""
+"""What `flowq export` writes, together with examples/deploy: by the schemas of Kubernetes, and what a schema misses."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ from pipelines.scrape import scrape
 from tests.requirements import unavailable
 
 ROOT = Path(__file__).parents[2]
-DASHBOARD: Any = json.loads((ROOT / "flowq" / "monitoring" / "dashboard.json").read_text())
+DEPLOY = ROOT / "examples" / "deploy"
+DASHBOARD: Any = json.loads((DEPLOY / "grafana-dashboard.json").read_text())
 PLAN: Plan = scrape.plan
 
 
@@ -35,8 +36,17 @@ def yaml_documents(text: str) -> list[Any]:
 
 
 def manifests(kind: str) -> dict[str, Any]:
-    text = kubernetes(PLAN, image="shop:1", namespace="prod", replicas=7)
+    exported = kubernetes(PLAN, image="shop:1", namespace="prod", replicas=7)
+    text = exported + "---\n" + (DEPLOY / "exporter.yaml").read_text()
     return {found["metadata"]["name"]: found for found in yaml_documents(text) if found["kind"] == kind}
+
+
+def composed(plan: Plan = PLAN, claim_store: str | None = None) -> Any:
+    """The model that Docker Compose makes of the example and the exported file."""
+    base = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+    exported = yaml.safe_load(compose(plan, image="shop:1", claim_store=claim_store))
+    assert base["services"].keys().isdisjoint(exported["services"])
+    return {key: base.get(key, {}) | exported.get(key, {}) for key in ("services", "volumes")}
 
 
 # Kubernetes
@@ -45,7 +55,7 @@ def manifests(kind: str) -> dict[str, Any]:
 def test_each_stage_is_a_deployment_of_its_own_and_each_source_a_job() -> None:
     deployments = manifests("Deployment")
 
-    assert deployments.keys() == {"scrape-fetch", "scrape-parse", "scrape-store", "scrape-exporter"}
+    assert deployments.keys() == {"scrape-fetch", "scrape-parse", "scrape-store", "flowq-exporter"}
     assert manifests("Job").keys() == {"scrape-seeds"}
     container = deployments["scrape-fetch"]["spec"]["template"]["spec"]["containers"][0]
     assert container["args"][:4] == ["run", "scrape", "--stage", "fetch"]
@@ -56,10 +66,9 @@ def test_each_stage_is_a_deployment_of_its_own_and_each_source_a_job() -> None:
 
 
 def test_process_1_of_each_container_collects_what_others_leave_behind() -> None:
-    (written,) = yaml_documents(compose(PLAN, image="shop:1"))
-    for name, service in written["services"].items():
+    for name, service in composed()["services"].items():
         assert service.get("init") is True or name == "redis", name
-    dockerfile = (ROOT / "examples" / "deploy" / "Dockerfile").read_text()
+    dockerfile = (DEPLOY / "Dockerfile").read_text()
     assert 'ENTRYPOINT ["tini", "--", "flowq"]' in dockerfile
     for deployment in manifests("Deployment").values():  # arguments to the entry point of the image
         (container,) = deployment["spec"]["template"]["spec"]["containers"]
@@ -86,11 +95,12 @@ def test_each_stage_is_scaled_on_its_ready_messages_as_the_exporter_tells_them()
         assert found["spec"]["maxReplicaCount"] == 7
         (trigger,) = found["spec"]["triggers"]
         told = trigger["metadata"]
-        assert told["url"] == "http://scrape-exporter.prod.svc:9100/metrics"
+        assert told["url"] == "http://flowq-exporter.prod.svc:9100/metrics"
         assert all(isinstance(value, str) for value in told.values()), name  # KEDA takes nothing else
         # The same words as the exporter, in its order of labels: KEDA looks for exactly these.
         assert f"{told['valueLocation']} 3.0" in exposed, name
-    (service,) = manifests("Service").values()
+    ((name, service),) = manifests("Service").items()
+    assert name == "flowq-exporter"
     assert service["spec"]["ports"][0]["port"] == 9100
 
 
@@ -111,10 +121,10 @@ def test_large_bodies_in_a_bucket_need_no_volume() -> None:
             assert {"name": "FLOWQ_CLAIM_STORE", "value": url} in container["env"]
             assert container["envFrom"] == [{"secretRef": {"name": "flowq-claims", "optional": True}}]
 
-    composed = yaml.safe_load(compose(claiming(), image="shop:1", claim_store=url))
-    assert composed["volumes"].keys() == {"redis"}
-    for name, service in composed["services"].items():
-        if name != "redis":
+    found = composed(claiming(), url)
+    assert found["volumes"].keys() == {"redis"}
+    for name, service in found["services"].items():
+        if name not in ("redis", "exporter"):
             assert service["environment"]["FLOWQ_CLAIM_STORE"] == url
             assert service["env_file"] == [{"path": "claims.env", "required": False}]
 
@@ -131,13 +141,13 @@ def test_all_pods_of_a_pipeline_with_large_bodies_share_a_volume_and_others_have
             assert {"name": "FLOWQ_CLAIM_STORE", "value": "/claims"} in container["env"]
             assert container["volumeMounts"] == [{"name": mounted["name"], "mountPath": "/claims"}]
 
-    composed = yaml.safe_load(compose(claiming(), image="shop:1"))
-    assert composed["volumes"].keys() == {"redis", "claims"}
-    for name, service in composed["services"].items():
-        if name != "redis":
+    found = composed(claiming())
+    assert found["volumes"].keys() == {"redis", "claims"}
+    for name, service in found["services"].items():
+        if name not in ("redis", "exporter"):
             assert service["environment"]["FLOWQ_CLAIM_STORE"] == "/claims"
             assert service["volumes"] == ["claims:/claims"]
-    assert "/claims" in (ROOT / "examples" / "deploy" / "Dockerfile").read_text()
+    assert "/claims" in (DEPLOY / "Dockerfile").read_text()
     assert "claims" not in kubernetes(PLAN, image="shop:1", namespace="prod", replicas=7) + compose(PLAN, image="a")
 
 
@@ -164,10 +174,9 @@ def test_the_kubernetes_schemas_take_the_manifests(version: str) -> None:
 # Compose
 
 
-def test_the_compose_file_keeps_what_redis_has_and_runs_each_stage() -> None:
-    (found,) = yaml_documents(compose(PLAN, image="shop:1"))
+def test_the_compose_files_keep_what_redis_has_and_run_each_stage() -> None:
+    services = composed()["services"]
 
-    services = found["services"]
     assert services.keys() == {"redis", "seeds", "fetch", "parse", "store", "exporter"}
     assert services["redis"]["command"] == [
         "redis-server", "--appendonly", "yes", "--maxmemory-policy", "noeviction",
@@ -177,25 +186,17 @@ def test_the_compose_file_keeps_what_redis_has_and_runs_each_stage() -> None:
     assert services["parse"]["healthcheck"]["test"] == ["CMD", "flowq", "healthcheck", "scrape"]
     assert services["exporter"]["ports"] == ["127.0.0.1:9100:9100"]
     assert services["seeds"]["restart"] == "no"
+    for name, service in services.items():
+        if name != "redis":
+            assert service["depends_on"] == {"redis": {"condition": "service_healthy"}}
+            assert (service["security_opt"], service["cap_drop"]) == (["no-new-privileges:true"], ["ALL"])
 
 
 # The examples
 
 
-@pytest.mark.parametrize(
-    ("file", "text"),
-    [
-        ("k8s.yaml", kubernetes(PLAN, image="flowq-app:latest", namespace="default", replicas=10)),
-        ("compose.yaml", compose(PLAN, image="flowq-app:latest")),
-        ("grafana-dashboard.json", (ROOT / "flowq" / "monitoring" / "dashboard.json").read_text()),
-    ],
-)
-def test_the_examples_are_what_export_writes(file: str, text: str) -> None:
-    assert (ROOT / "examples" / "deploy" / file).read_text() == text
-
-
 def test_the_image_runs_as_a_number_that_is_not_root_and_has_a_healthcheck() -> None:
-    lines = (ROOT / "examples" / "deploy" / "Dockerfile").read_text().splitlines()
+    lines = (DEPLOY / "Dockerfile").read_text().splitlines()
 
     assert "USER 10001:10001" in lines
     assert any(line.startswith("HEALTHCHECK") and '["flowq", "healthcheck"]' in line for line in lines)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import typer
 
-from flowq.cli.app import app
+from flowq.cli.app import COMMANDS, app
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").rglob("README.md"))
@@ -53,6 +53,14 @@ def test_every_command_and_option_that_a_page_shows_exists(page: Path) -> None:
         options = {name for option in command.params for name in (*option.opts, *option.secondary_opts)}
         shown = {re.match(r"--[\w-]+|-\w", word) for word in words}
         assert {found[0] for found in shown if found} <= {*options, "--help"}, line
+
+
+def test_the_table_of_commands_in_the_readme_names_each_command_once() -> None:
+    table = (ROOT / "README.md").read_text().partition("## Commands\n")[2].partition("\n## ")[0]
+    firsts = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    named = [words.removeprefix("flowq ").split()[0] for first in firsts for words in re.findall(r"`([^`]+)`", first)]
+
+    assert sorted(named) == sorted(name for name, *_ in COMMANDS)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

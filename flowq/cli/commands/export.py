@@ -1,10 +1,9 @@
-"""`flowq export`: writes what other tools need, from the plan: Kubernetes manifests, a compose file, a dashboard."""
+"""`flowq export`: writes what depends on the plan of a pipeline: Kubernetes manifests, a compose file."""
 
 from __future__ import annotations
 
 import re
 import sys
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,7 +17,7 @@ from flowq.errors import UsageError
 if TYPE_CHECKING:
     from flowq.graph.compilation.plan import Plan
 
-command = App(help="Write manifests and dashboards for other tools.")
+command = App(help="Write manifests for Kubernetes or Compose.")
 
 Output = Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write to FILE instead of stdout.")]
 Image = Annotated[str, typer.Option(metavar="IMAGE", help="The image with flowq and your pipelines.")]
@@ -31,14 +30,17 @@ _DNS_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 def k8s(
     name: PipelineName,
     image: Image = _DEFAULT_IMAGE,
-    kube_namespace: Annotated[str, typer.Option(metavar="NAME", help="The namespace it will run in.")] = "default",
-    replicas: Annotated[int, typer.Option(min=1, metavar="N", help="The most pods of each stage.")] = 10,
+    kube_namespace: Annotated[
+        str, typer.Option(metavar="NAME", help="The Kubernetes namespace of the pipeline.")
+    ] = "default",
+    replicas: Annotated[int, typer.Option(min=1, metavar="N", help="The maximum number of pods per stage.")] = 10,
     output: Output = None,
 ) -> None:
     """Write Kubernetes manifests: a Deployment per stage, scaled by KEDA.
 
     KEDA scales each stage on the messages that are ready: waiting, or delayed and due. A source becomes a Job. The
-    Redis URL comes from the secret "flowq-redis".
+    Redis URL comes from the secret "flowq-redis". The exporter that KEDA reads, alerts and a dashboard are the same for
+    all pipelines: see examples/deploy in the repository of flowq.
 
     Example:
       flowq export k8s scrape --image registry.example.org/scrape:1.4 -o k8s.yaml
@@ -58,28 +60,23 @@ def compose(
     image: Image = _DEFAULT_IMAGE,
     output: Output = None,
 ) -> None:
-    """Write a compose file: Redis, a service per stage, an exporter.
+    """Write a compose file: a service per stage and source.
+
+    Redis and an exporter are in examples/deploy/compose.yaml in the repository of flowq. Docker Compose reads
+    compose.yaml and compose.override.yaml together.
 
     Example:
-      flowq export compose scrape -o compose.yaml
+      flowq export compose scrape -o compose.override.yaml
     """
     from flowq.deployment.compose import compose
 
     _check(_IMAGE, "--image", image)
     plan, store = _plan(name)
+    for service in ("exporter", "redis"):
+        if service in plan.stage_by_name:
+            hint = "rename the stage"
+            raise UsageError(f'the stage "{service}" would clash with the service of that name', hint=hint)
     _write(compose(plan, image=image, claim_store=store), output)
-
-
-@command.command("grafana")
-def grafana(output: Output = None) -> None:
-    """Write a Grafana dashboard for all pipelines.
-
-    It reads the metrics of flowq exporter, or of flowq run --metrics, from Prometheus.
-
-    Example:
-      flowq export grafana -o flowq-dashboard.json
-    """
-    _write(files("flowq.monitoring").joinpath("dashboard.json").read_text(encoding="utf-8"), output)
 
 
 def _plan(name: str) -> tuple[Plan, str | None]:
@@ -88,11 +85,7 @@ def _plan(name: str) -> tuple[Plan, str | None]:
     from flowq.settings import Settings
 
     settings = Settings.load()
-    plan = load(name, settings).pipeline.plan
-    for taken in ("exporter", "redis"):
-        if taken in plan.stage_by_name:
-            raise UsageError(f'the stage "{taken}" would clash with the service of that name', hint="rename the stage")
-    return plan, settings.claim_store
+    return load(name, settings).pipeline.plan, settings.claim_store
 
 
 def _check(form: re.Pattern[str], flag: str, given: str) -> None:
