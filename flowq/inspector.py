@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Mapping
-from typing import Any
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
 from flowq.broker.flow_control.limiter import HeldKey, held_keys
 from flowq.broker.flow_control.pauses import Pauses
@@ -11,6 +13,7 @@ from flowq.broker.inspection.edge_stats import EdgeInspection, RunningMessage
 from flowq.broker.inspection.overview import Overview
 from flowq.broker.inspection.throughput import Throughput, Throughputs
 from flowq.broker.migration.recorded_plan import Orphan, RecordedPlan
+from flowq.broker.open import SharedBroker, open_broker
 from flowq.broker.records import WHOLE, Snapshot
 from flowq.broker.redis_streams import Broker
 from flowq.broker.runs import Runs, StageBalance, balance_of
@@ -20,25 +23,78 @@ from flowq.dead_letters.letter import DeadLetterGroup, DeadLetterRecord
 from flowq.dead_letters.selection import Selection
 from flowq.graph.compilation.plan import Plan
 
+if TYPE_CHECKING:
+    from flowq.graph.pipeline import Pipeline
+
 
 class Inspector:
-    """Inspects one pipeline, whether it is running or not; needs no worker.
+    """Inspects one pipeline, whether it is running or not; needs no worker. Use it in an `async with`.
 
-    `stage`, `error` and `ids` select dead letters: `error` is a glob matched against their `line`, `ids` are ids of
-    letters or of messages. Letters are listed by stage in the plan's order, oldest first within a stage.
+    Several tasks may enter the same inspector, as with a `Publisher`. It belongs to one event loop at a time.
 
-    Methods raise BrokerUnavailable when Redis does not reply, and NotFound for a stage that is not in the plan.
+    pipeline: the pipeline, or its plan.
+    broker: an open broker of the pipeline, from `flowq.broker.open.open_broker`. The inspector then needs no
+        `async with`, does not close the broker, and ignores the other parameters.
+    redis: the URL of the server, "memory" for a fake server that ends with this inspector, or None for the server that
+        flowq runs in `.flowq/`.
+    namespace: the prefix of all keys in Redis, the same as the workers use.
+    claim_store: the folder, or the URL of the bucket, where stages with `claim_above=` keep large bodies. None: a
+        folder in `.flowq/`, if the server is there as well.
 
-    >>> from flowq.broker.open import open_broker
-    >>> async def repair(pipeline):
-    ...     async with open_broker(pipeline.name, redis="redis://localhost:6379/0") as broker:
-    ...         return await Inspector(pipeline.plan, broker).replay("fetch", error="*HTTP 503*")
+    Opening raises BrokerUnavailable if Redis cannot be reached, and UsageError for a bad URL. Methods raise
+    BrokerUnavailable when Redis does not reply, NotFound for a stage that is not in the plan, and UsageError for an
+    inspector that is not open.
+
+    Several methods select dead letters with the same parameters:
+
+    stage: only letters of this stage; None for all, in the plan's order, the oldest of a stage first.
+    error: a glob matched against their `line`, such as "*HTTP 503*"; None for all.
+    ids: only letters with these ids, or of messages with these ids; empty for all.
+
+    >>> import asyncio
+    >>> from flowq import Pipeline, stage
+    >>> @stage
+    ... async def greet(name: str) -> None:
+    ...     print(f"Hello {name}")
+    >>> async def main() -> None:
+    ...     async with Inspector(Pipeline("greetings", greet), redis="memory") as inspector:
+    ...         print((await inspector.balance())["greet"].waiting)
+    ...         replayed = await inspector.replay("greet", error="*HTTP 503*")
+    ...         print(sum(replayed.values()))
+    >>> asyncio.run(main())
+    0
+    0
     """
 
-    def __init__(self, plan: Plan, broker: Broker) -> None:
-        self._plan = plan
-        self._broker = broker
-        self._dead = DeadLetters(plan, broker)
+    def __init__(
+        self,
+        pipeline: Pipeline | Plan,
+        broker: Broker | None = None,
+        *,
+        redis: str | None = None,
+        namespace: str = "flowq",
+        claim_store: str | Path | None = None,
+    ) -> None:
+        self._plan: Plan = pipeline if isinstance(pipeline, Plan) else pipeline.plan
+        self._given = broker
+        open_own = partial(open_broker, self._plan.name, redis=redis, namespace=namespace, claim_store=claim_store)
+        self._shared = SharedBroker("inspector", open_own, remedy="async with inspector: ...")
+
+    async def __aenter__(self) -> Self:
+        if self._given is None:
+            await self._shared.enter()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._shared.leave()
+
+    @property
+    def _broker(self) -> Broker:
+        return self._given or self._shared.opened
+
+    @property
+    def _dead(self) -> DeadLetters:
+        return DeadLetters(self._plan, self._broker)
 
     @property
     def plan(self) -> Plan:
@@ -65,7 +121,7 @@ class Inspector:
         return await Overview.of(self._broker, self._plan)
 
     async def slowest(self, limit: int = 5, *, at_least_seconds: float = 0.5) -> list[RunningMessage]:
-        """The messages that have been running longest."""
+        """The `limit` messages that have been running longest, and for `at_least_seconds`."""
         edges = [edge.name for edge in self._plan.edges]
         return await EdgeInspection(self._broker).slowest(edges, limit=limit, at_least_seconds=at_least_seconds)
 
@@ -106,7 +162,10 @@ class Inspector:
         return await Pauses(self._broker).resume([self._steered(stage)])
 
     async def pause_key(self, stage: str, key: str) -> None:
-        """Stop a stage from starting new messages of one pacing key, such as one host; it must have a `rate`."""
+        """Stop a stage from starting new messages of one pacing key, such as one host; it must have a `rate`.
+
+        `key` is the value of `Rate(by=...)`, as text.
+        """
         await Pauses(self._broker).pause_key(self._plan.stage(stage).name, key)
 
     async def resume_key(self, stage: str, key: str) -> bool:
@@ -125,13 +184,13 @@ class Inspector:
     async def dead_letters(
         self, stage: str | None = None, *, error: str | None = None, ids: Collection[str] = (), limit: int = 100
     ) -> list[DeadLetterRecord]:
-        """The first `limit` dead letters."""
+        """The first `limit` of the selected dead letters."""
         return await self._dead.first(Selection(stage, error, ids), limit=limit)
 
     def each_dead_letter(
         self, stage: str | None = None, *, error: str | None = None, ids: Collection[str] = ()
     ) -> AsyncIterator[DeadLetterRecord]:
-        """Every dead letter there is now, read a few at a time. Later ones are left out."""
+        """Every selected dead letter there is now, read a few at a time. Later ones are left out."""
         return self._dead.each(Selection(stage, error, ids))
 
     async def groups(self, stage: str | None = None, *, error: str | None = None) -> list[DeadLetterGroup]:
@@ -146,8 +205,8 @@ class Inspector:
         ids: Collection[str] = (),
         dry_run: bool = False,
     ) -> Mapping[str, int]:
-        """Put dead letters back on their edges, to be handled again; returns their number by stage.
+        """Put the selected dead letters back on their edges, to be handled again; returns their number by stage.
 
-        `DeadLetters.put_back` has more options.
+        `dry_run`: only count them. `DeadLetters.put_back` has more options.
         """
         return await self._dead.put_back(Selection(stage, error, ids), dry_run=dry_run)

@@ -39,7 +39,7 @@ _FULL_PAUSE_SECONDS = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """The result of a bulk push: how many messages were appended, and how many were dropped as duplicates."""
+    """The result of a bulk push: the number of messages appended, and of those dropped as duplicates."""
 
     appended: int
     duplicates: int
@@ -62,27 +62,38 @@ class _Call:
 class Publisher:
     """Pushes messages to the stages of one pipeline. Use it in an `async with`.
 
+    When a push returns, the message is stored; a message that is not stored always raises an error. A retry after a
+    lost reply does not store it twice. When the edge of the stage is full, a push waits for room.
+
     Several tasks may enter the same publisher: the first opens it, the last closes it, and it can be reopened. It
     belongs to one event loop at a time; a forked process must open it again.
 
-    `redis` is a URL, or None for the server that flowq runs in `.flowq/`. When a push returns, the message is stored;
-    a retry after a lost reply does not store it twice. When the edge of the stage is full, a push waits, or raises
-    QueueFull with `wait=False`. A message that is not stored always raises an error.
+    pipeline: the pipeline, as its workers run it.
+    redis: the URL of the server, "memory" for a fake server that ends with this publisher, or None for the server that
+        flowq runs in `.flowq/`.
+    namespace: the prefix of all keys in Redis, the same as the workers use.
+    durability: "local", or "replicated": a push returns once a replica has the message too, at the cost of a round
+        trip between the two. Redis replies before it replicates, so that a failover may lose the latest "local" pushes.
+        "replicated" does not cover every failover: with several replicas, another one may be promoted.
+    claim_store: the folder, or the URL of the bucket, where stages with `claim_above=` keep large bodies; the same as
+        the workers use. None: a folder in `.flowq/`, if the server is there as well.
 
-    Redis replies before it replicates: a failover may lose the latest pushes. With `durability="replicated"` a push
-    returns once a replica has the message too, at the cost of a round trip between the two. That does not cover every
-    failover: with several replicas, another one may be promoted.
+    Opening raises BrokerUnavailable if Redis cannot be reached, UsageError for a bad URL or durability, NoClaimStore or
+    WrongClaimStore for a store that is missing or not the one of the workers.
 
-    `claim_store` is the folder or the URL of the bucket where stages with `claim_above=` keep large bodies: the
-    one that their workers use.
-
-    Raises EncodeError for a message that the stage does not accept, and BrokerUnavailable after five attempts without
-    a reply, or without confirmation by a replica. Redis may have stored the message even so: pushing it again with the
-    same `id` within an hour stores it once.
-
-    >>> async def add(pipeline, fetch, link):
-    ...     async with Publisher(pipeline, redis="redis://localhost:6379/0") as publisher:
-    ...         await publisher.push(fetch, link, delay="5m")
+    >>> import asyncio
+    >>> from flowq import Pipeline, stage
+    >>> @stage
+    ... async def greet(name: str) -> None:
+    ...     print(f"Hello {name}")
+    >>> pipeline = Pipeline("greetings", greet)
+    >>> async def main() -> None:
+    ...     async with Publisher(pipeline, redis="memory") as publisher:
+    ...         print(await publisher.push(greet, "Ada", id="ada", delay="5m"))
+    ...         print(await publisher.push_many(greet, ["Grace", "Edsger"]))
+    >>> asyncio.run(main())
+    ada
+    Pushed(appended=2, duplicates=0)
     """
 
     def __init__(
@@ -134,10 +145,19 @@ class Publisher:
         id: str | None = None,
         wait: bool = True,
     ) -> str:
-        """Push one message, to be handled after `delay` (seconds or "5m"); returns its id.
+        """Push one message; returns its id.
 
-        A message with an `id` that was pushed to the same stage within the last hour is stored only once. An id has up
-        to 256 bytes; spaces, `%` and unprintable characters are URL-escaped, in the returned id as well.
+        stage: the stage that handles it, or its name.
+        message: what the stage accepts.
+        delay: it is not handled before this time has passed; in seconds, or text such as "5m".
+        id: up to 256 bytes. A message with an id that was pushed to the same stage within the last hour is not stored
+            again. Spaces, `%` and unprintable characters are URL-escaped, in the returned id as well.
+        wait: whether to wait for room on a full edge; otherwise QueueFull is raised.
+
+        Raises EncodeError for a message that the stage does not accept, PayloadTooLarge above its `max_bytes`, NotFound
+        for a stage that is not in the pipeline, UsageError for a source, a bad `id` or a closed publisher, ValueError
+        for a bad `delay`, and BrokerUnavailable after five attempts without a reply, or without confirmation by a
+        replica. Redis may have stored the message even so: pushing it again with the same `id` stores it once.
         """
         edge = self._inlet(stage)
         message_id = self._ids.next().decode() if id is None else _word(id)
@@ -156,9 +176,13 @@ class Publisher:
     ) -> Pushed:
         """Push messages in bulk, in calls of up to 1,000 messages and 8 MB. Each call is all or nothing.
 
-        `messages` may be endless: they are consumed as they are sent. If an error ends the push, its `stored` is the
+        messages: any iterable, even an endless one: they are consumed as they are sent.
+        id: for all of them together: pushing the same messages again with the same `id` within an hour stores nothing
+            twice.
+
+        `stage`, `delay` and `wait` are as in `push`, which also lists the errors. The `stored` of an error is the
         number of messages stored, counted from the first. Push the rest again, or push all of them again with the same
-        `id`, which within an hour stores nothing twice. (After BrokerUnavailable only the latter is safe.)
+        `id`. (After BrokerUnavailable only the latter is safe.)
         """
         edge, delay_seconds = self._inlet(stage), seconds(delay)
         call = self._ids.next().decode() if id is None else f"push_many:{edge.name}:{_word(id)}"

@@ -27,12 +27,18 @@ _REMEDY = "with publisher: ..."
 class SyncPublisher:
     """A `Publisher` for programs without asyncio, such as Flask and Django. Use it in a `with`; threads may share it.
 
+    It makes the same promises, accepts the same parameters and raises the same errors as `Publisher`.
+
     Several threads may enter the same publisher: the first opens it, the last closes it, and it can be reopened. A
     forked process, such as a web server's worker, must open it again.
 
-    >>> def add(pipeline, fetch, link):
-    ...     with SyncPublisher(pipeline, redis="redis://localhost:6379/0") as publisher:
-    ...         publisher.push(fetch, link)
+    >>> from flowq import Pipeline, stage
+    >>> @stage
+    ... def greet(name: str) -> None:
+    ...     print(f"Hello {name}")
+    >>> with SyncPublisher(Pipeline("greetings", greet), redis="memory") as publisher:
+    ...     publisher.push(greet, "Ada", id="ada")
+    'ada'
     """
 
     def __init__(

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import redis
 
 from tests.body_stores import AnyStore, FolderStore
 from tests.integration.flowq_process import Project
@@ -159,6 +160,20 @@ def test_where_the_store_is_not_known_references_are_shown_and_nothing_crashes(p
     assert "error[FQ210]: parse has claim_above=50000, but there is no store for large bodies" in ran.stderr
     assert "pipelines/lab.py:" in ran.stderr
     assert "FLOWQ_CLAIM_STORE" in ran.stderr
+
+
+def test_a_run_checks_the_server_before_the_store(project: Project, server: RedisServer) -> None:
+    with redis.Redis.from_url(server.url) as client:
+        client.execute_command("ACL", "SETUSER", "worker", "on", ">secret", "~*", "+@all", "-xclaim")
+    del project.variables["FLOWQ_CLAIM_STORE"]
+
+    url = server.url.replace("unix://", "unix://worker:secret@")
+    forbidden, permitted = (project.run("run", "lab", FLOWQ_REDIS_URL=each) for each in (url, server.url))
+
+    assert (forbidden.wait(), permitted.wait()) == (4, 2)
+    assert "XCLAIM" in forbidden.stderr
+    assert "FQ210" not in forbidden.stderr
+    assert "FQ210" in permitted.stderr
 
 
 def test_a_run_and_doctor_say_when_the_store_cannot_be_written(project: Project, body_store: AnyStore) -> None:

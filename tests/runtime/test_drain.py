@@ -176,6 +176,14 @@ async def test_a_fresh_run_throws_away_what_was_left(lab: Lab, url: str) -> None
     assert summary.stages["double"].entered == 10
 
 
+async def test_a_fresh_run_of_some_stages_starts_over_too(lab: Lab, url: str) -> None:
+    await lab.push(PIPELINE, double, *[Item(n=n) for n in range(5)])
+
+    summary = await flowq.run(PIPELINE, redis=url, namespace=lab.namespace, stages=["double", "sink"], fresh=True)
+
+    assert (summary.drained, summary.stages["double"].entered) == (True, 0)
+
+
 async def test_two_pipelines_in_one_process_and_database_do_not_touch_each_other(
     url: str, unique_namespace: str
 ) -> None:

@@ -1,12 +1,13 @@
-"""Who runs a part of the stages takes part in the run there is."""
+"""A run without sources joins the current run."""
 
 from __future__ import annotations
 
+import flowq
 from flowq import Pipeline, Reject, stage
 from flowq.broker.redis_streams import Broker
 from flowq.inspector import Inspector
 from flowq.runtime.process.runner import Runner
-from flowq.runtime.run import Run, RunOptions
+from flowq.runtime.run import Run, RunOptions, Summary
 from tests.eventually import eventually
 from tests.runtime.lab import Item, Lab
 
@@ -40,3 +41,20 @@ async def test_what_dies_in_a_part_of_the_stages_dies_in_that_run_and_goes_back_
     balance = (await inspector.balance())["refuse"]
     assert (balance.entered, balance.dead, balance.waiting) == (1, 0, 1)
     await part.close()
+
+
+async def test_a_program_that_runs_no_sources_joins_the_current_run(lab: Lab, url: str) -> None:
+    @stage
+    async def accept(item: Item) -> None: ...
+
+    pipeline = Pipeline("p", accept)
+    first = Run(pipeline.plan, lab.broker(pipeline))
+    await first.begin(RunOptions())
+
+    summaries: list[Summary] = []
+    for _ in range(2):
+        await lab.push(pipeline, accept, Item())
+        summaries.append(await flowq.run(pipeline, redis=url, namespace=lab.namespace))
+
+    assert [summary.run for summary in summaries] == [first.id, first.id]
+    assert [summary.stages["accept"].ok for summary in summaries] == [1, 2]

@@ -44,6 +44,26 @@ async def waiting(lab: Lab) -> int:
     return (await Inspector(PIPELINE.plan, lab.broker(PIPELINE)).balance())["take_any"].waiting
 
 
+async def test_an_inspector_opens_like_a_publisher_and_only_while_it_is_open(
+    publisher: Publisher, url: str, unique_namespace: str
+) -> None:
+    inspector = Inspector(PIPELINE, redis=url, namespace=unique_namespace)
+    async with publisher, inspector:
+        await publisher.push(take_any, 1)
+
+        assert (await inspector.balance())["take_any"].waiting == 1
+
+    with pytest.raises(UsageError, match="the inspector is not open"):
+        await inspector.balance()
+
+
+async def test_an_inspector_leaves_a_broker_that_it_was_given_open(lab: Lab) -> None:
+    async with Inspector(PIPELINE, lab.broker(PIPELINE)) as inspector:
+        pass
+
+    assert (await inspector.balance())["take_any"].waiting == 0
+
+
 # Publisher
 
 

@@ -45,30 +45,52 @@ async def run(
     fresh: bool = False,
     traces: bool = False,
 ) -> Summary:
-    """Run a pipeline, or some stages of it, in this process.
+    """Run a pipeline, or some stages of it, in this process. Returns how the run ended.
 
-    With `drain=True` it returns when nothing is outstanding anywhere in the pipeline and its sources have finished;
-    otherwise it runs until it is cancelled. `redis` is a URL, "memory" for a fake server inside this process, or
-    None for the server that flowq itself runs in `.flowq/`. `arguments` go to the sources. `concurrency` is the number
-    of messages that a stage handles at once; `Pipeline.tuned` sets other options. `lease` and `grace` are seconds,
-    or text such as "1m". `claim_store` is the folder or the URL of the bucket where stages with `claim_above=` keep
-    large bodies, by default a folder in `.flowq/`. With `durability="replicated"` messages of sources count as stored
-    once a replica of Redis has them. With `traces=True` handlers run in OpenTelemetry spans of the program's tracer
-    provider.
+    It resumes an interrupted run: sources that have finished are not run again. Errors of handlers are never raised:
+    they end as retries and dead letters. When it is cancelled, running handlers have `grace` to finish; cancelled
+    again, it hands back the rest at once. It leaves the signal handlers, logging, garbage collector and threads of the
+    program as they were.
 
-    Raises UsageError for an invalid stage, argument or duration, BrokerUnavailable or BrokerRefused when Redis cannot
-    be used, and ResourceFailed when a resource cannot be opened, or fails to close within `grace`; its `summary` then
-    holds the Summary. Errors of handlers are never raised: they end as retries and dead letters.
+    pipeline: what to run.
+    redis: the URL of the server, "memory" for a fake server that ends with this call, or None for the server that flowq
+        runs in `.flowq/`.
+    stages: the names of the stages and sources to run; empty for all. Without a source it joins the current run.
+    drain: return when nothing is outstanding anywhere in the pipeline and its sources have finished. Otherwise it runs
+        until it is cancelled.
+    arguments: for the sources, by parameter name.
+    concurrency: how many messages, or batches, a stage handles at once, by stage. `Pipeline.tuned` sets other options.
+    namespace: the prefix of all keys in Redis.
+    durability: "local", or "replicated": messages of sources count as stored once a replica of Redis has them.
+    claim_store: the folder, or the URL of the bucket, where stages with `claim_above=` keep large bodies. None: a
+        folder in `.flowq/`, if the server is there as well.
+    lease: how long other workers wait for a sign of life from this one before they reclaim its messages (15 s); in
+        seconds, or text such as "1m".
+    grace: how long running handlers may continue when it is cancelled (30 s); likewise.
+    fresh: start over: forget the cursors, the finished sources and every message, dead letters included.
+    traces: run handlers in OpenTelemetry spans of the program's tracer provider.
 
-    When it is cancelled, running handlers have `grace` to finish; cancelled again, it hands back the rest at once.
-    It leaves the signal handlers, logging, garbage collector and threads of the program as they were.
+    Raises UsageError or NotFound for a bad argument, duration or stage, BrokerUnavailable or BrokerRefused when Redis
+    cannot be used, RunLost when Redis has lost the run, SourceFailed when a source has failed and everything it had
+    sent is handled, and ResourceFailed when a resource cannot be opened, or fails to close within `grace`: its
+    `summary` then holds the Summary.
 
-    >>> import asyncio, flowq
+    >>> import asyncio
+    >>> from collections.abc import Iterator
+    >>> import flowq
     >>> @flowq.source
-    ... def numbers():
-    ...     yield from range(3)
+    ... def numbers(up_to: int) -> Iterator[int]:
+    ...     yield from range(up_to)
     >>> @flowq.stage
-    ... def show(number: int) -> None: ...
+    ... async def show(number: int) -> None:
+    ...     print(number)
+    >>> pipeline = flowq.Pipeline("numbers", numbers >> show)
+    >>> summary = asyncio.run(flowq.run(pipeline, redis="memory", arguments={"up_to": 3}))
+    0
+    1
+    2
+    >>> summary.drained, summary.stages["show"].ok
+    (True, 3)
     """
     if concurrency:
         pipeline = pipeline.tuned({stage: {"concurrency": n} for stage, n in concurrency.items()})
