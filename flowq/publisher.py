@@ -239,7 +239,6 @@ class Publisher:
     async def _attempt(self, call: _Call) -> tuple[_Call, Published]:
         """Send a call until Redis replies, five times at most. Returns it with its large bodies in the claim store."""
         edge, tries, publishing = call.edge, 0, Publishing(self._opened)
-        seen_ms = self._plan.stage(edge.target).seen_ms
         while True:
             try:
                 if self._claims is not None:  # a retry writes no body twice: references are left alone
@@ -247,8 +246,7 @@ class Publisher:
                 return call, await publishing.publish(
                     edge.name,
                     call.outputs,
-                    deduplicated_by=edge.target if seen_ms else None,
-                    seen_ms=seen_ms,
+                    dedup=self._plan.stage(edge.target).dedup_memory,
                     token=call.token,
                     maxsize=edge.maxsize,
                     delay_ms=round(call.delay_seconds * 1000),

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from flowq.delivery.edge import Edge
+from flowq.delivery.policy import DedupMemory
 from flowq.errors import UsageError
 
 GROUP = b"flowq"
@@ -80,10 +81,10 @@ class Keys:
         """Sorted set: the same where they are forgotten after a while, each with the millisecond of that."""
         return self._key(f"seen_until:{stage}")
 
-    def of_target(self, edge: str, seen_ms: int) -> tuple[str, str, str, str]:
+    def of_target(self, edge: str, memory: DedupMemory | None) -> tuple[str, str, str, str]:
         """The keys of an edge that a script adds messages to: stream, seen, delayed, delayed bodies."""
         stage = Edge.parse(edge).target
-        seen = self.seen_until(stage) if seen_ms > 0 else self.seen(stage)
+        seen = self.seen(stage) if memory is None or memory.ttl_ms is None else self.seen_until(stage)
         return self.edge(edge), seen, self.delayed(edge), self.delayed_bodies(edge)
 
     def rate(self, stage: str) -> str:

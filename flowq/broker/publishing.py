@@ -12,6 +12,7 @@ from flowq.broker.keys import Keys
 from flowq.broker.records import Published
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.edge import Edge
+from flowq.delivery.policy import DedupMemory
 from flowq.delivery.settlement import Output
 
 PUBLISH_WINDOW_MS = 3_600_000
@@ -29,14 +30,13 @@ class Refused(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
-    """All that enters one edge. `deduplicated_by` names a stage, `seen_ms` is its; `maxsize` 0 is no limit."""
+    """All that enters one edge. `dedup` is None if its stage does not deduplicate; `maxsize` 0 is no limit."""
 
     edge: str
     messages: Sequence[Output]
     refused: Sequence[Refused] = ()
-    deduplicated_by: str | None = None
+    dedup: DedupMemory | None = None
     maxsize: int = 0
-    seen_ms: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +59,14 @@ class Publishing:
         edge: str,
         messages: Sequence[Output],
         *,
-        deduplicated_by: str | None = None,
-        seen_ms: int = -1,
+        dedup: DedupMemory | None = None,
         token: str = "",
         maxsize: int = 0,
         delay_ms: int = 0,
         source: str = "",
     ) -> Published:
-        """Append messages to an edge; the same token again appends nothing. `deduplicated_by` names a stage."""
-        parcel = Parcel(edge, messages, (), deduplicated_by, maxsize, seen_ms)
+        """Append messages to an edge; the same token again appends nothing."""
+        parcel = Parcel(edge, messages, (), dedup, maxsize)
         return await self.publish_together([parcel], token=token, delay_ms=delay_ms, source=source)
 
     async def publish_together(
@@ -112,6 +111,13 @@ def done(signature: str) -> str:
     return f"done {signature}"
 
 
+def seen_ms(memory: DedupMemory | None) -> int:
+    """What `enter` in `parts/edges.lua` reads: 0 does not deduplicate, -1 remembers until it is told to forget."""
+    if memory is None:
+        return 0
+    return -1 if memory.ttl_ms is None else memory.ttl_ms
+
+
 def add_messages(arguments: list[Any], messages: Sequence[Output], *, deduplicates: bool, delays: bool = False) -> None:
     """Add messages to the arguments of a script, as `enter` in `parts/edges.lua` reads them."""
     for message in messages:
@@ -142,11 +148,10 @@ def packed(
     ]  # fmt: skip
     for parcel in parcels:
         edge, stage = parcel.edge, Edge.parse(parcel.edge).target
-        seen_ms = parcel.seen_ms if parcel.deduplicated_by is not None else 0
-        names += (*keys.of_target(edge, seen_ms), keys.dead(stage))
-        arguments += (edge, stage, parcel.maxsize, seen_ms, len(parcel.messages), len(parcel.refused))
+        names += (*keys.of_target(edge, parcel.dedup), keys.dead(stage))
+        arguments += (edge, stage, parcel.maxsize, seen_ms(parcel.dedup), len(parcel.messages), len(parcel.refused))
     for parcel in parcels:
-        add_messages(arguments, parcel.messages, deduplicates=parcel.deduplicated_by is not None)
+        add_messages(arguments, parcel.messages, deduplicates=parcel.dedup is not None)
         for refused in parcel.refused:
             arguments += refused[1:]
     if releases:

@@ -14,11 +14,11 @@ from flowq.broker import scripts
 from flowq.broker.claims import ClaimCheck
 from flowq.broker.client.retrying import CALL_TIMEOUT_SECONDS, retry_until_available, run_script
 from flowq.broker.keys import GROUP
-from flowq.broker.publishing import add_messages
+from flowq.broker.publishing import add_messages, seen_ms
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.dead_letter import dead_letter_info
 from flowq.delivery.message import Delivery
-from flowq.delivery.policy import Keep
+from flowq.delivery.policy import DedupMemory, Keep
 from flowq.delivery.settlement import Ack, DeadLetter, Delay, Output, Release, Settled, Settlement
 from flowq.errors import BrokerUnavailable, RequestRefused
 
@@ -57,14 +57,14 @@ class _Call:
 class Settling:
     """Settles the deliveries of one edge after another over a connection of its own.
 
-    `deduplicating` names the edges whose stage deduplicates, with the `seen_ms` of that stage. `keeps_answers`: a
+    `deduplicating` names the edges whose stage deduplicates, and how long it remembers. `keeps_answers`: a
     receipt tells who has won also when its first reply was lost, which costs Redis a key.
     """
 
     def __init__(
         self,
         broker: Broker,
-        deduplicating: Mapping[str, int],
+        deduplicating: Mapping[str, DedupMemory],
         keeping: Mapping[str, Keep] | None = None,
         claims: ClaimCheck | None = None,
         *,
@@ -174,9 +174,9 @@ class Settling:
             keep.milliseconds if keep else 0, keep.count if keep else 0,
         ]  # fmt: skip
         for target in targets:
-            seen_ms = self.deduplicating.get(target, 0)
-            names += keys.of_target(target, seen_ms)
-            arguments += (target, seen_ms, len(call.outputs.get(target, ())), len(call.delayed.get(target, ())))
+            memory = self.deduplicating.get(target)
+            names += keys.of_target(target, memory)
+            arguments += (target, seen_ms(memory), len(call.outputs.get(target, ())), len(call.delayed.get(target, ())))
         arguments += call.ok
         arguments += call.filtered
         arguments += call.others

@@ -165,6 +165,13 @@ class Dedup:
         put(self, "ttl_seconds", ttl_seconds)
 
 
+@dataclass(frozen=True, slots=True)
+class DedupMemory:
+    """How long a stage that deduplicates remembers a message: milliseconds, or None until it is told to forget."""
+
+    ttl_ms: int | None = None
+
+
 @dataclass(frozen=True, slots=True, init=False)
 class Rate:
     """At most `n` messages start in each period `per`, for each value of `by`, across all workers.

@@ -10,6 +10,7 @@ import pytest
 from flowq.broker.client.connection import Dialer, Link, UrlDialer
 from flowq.broker.client.memory import MemoryDialer
 from flowq.broker.keys import Keys
+from flowq.delivery.policy import DedupMemory
 from tests.conformance.worker import Worker
 from tests.conftest import Servers
 from tests.redis_server import KINDS
@@ -24,7 +25,7 @@ class SignOn(Protocol):
         *,
         edges: tuple[str, ...] = ...,
         deduplicating: tuple[str, ...] = ...,
-        seen: Mapping[str, int] | None = ...,
+        seen: Mapping[str, DedupMemory] | None = ...,
     ) -> Worker:
         """Add another worker to the laboratory."""
         ...

@@ -26,7 +26,7 @@ from flowq.broker.workers import Workers
 from flowq.dead_letters.kept import Kept
 from flowq.dead_letters.purging import Purging
 from flowq.dead_letters.stored_letters import Exported, StoredLetters, WayBack
-from flowq.delivery.policy import Keep, Rate
+from flowq.delivery.policy import DedupMemory, Keep, Rate
 from flowq.delivery.settlement import DeadLetter
 from tests.conformance.conftest import Command
 from tests.conformance.paced import asked, done, end, given, limiter, sent_to_queue
@@ -81,7 +81,7 @@ def calls(script: Script) -> Callable[[Case], Case]:
 
 @calls(scripts.SETTLE)
 async def _(lab: Lab) -> None:
-    settling = Settling(lab.worker.broker, {OUT: 1000}, {"parse": Keep(10)}, keeps_answers=True)
+    settling = Settling(lab.worker.broker, {OUT: DedupMemory(1000)}, {"parse": Keep(10)}, keeps_answers=True)
     await settling.connect()
     ok, dead, back, later = await given(lab.worker, 4)
     outputs = [output(OUT, b"1", dedup="a"), output(OUT, b"2", dedup="a"), output(OUT, b"3", dedup="b", delay_ms=50)]
@@ -94,7 +94,7 @@ async def _(lab: Lab) -> None:
 async def _(lab: Lab) -> None:
     refused = Refused(IN, b"r - - 0", b"bad", b"{}")
     messages = [output(IN, b"1", dedup="a"), output(IN, b"2", dedup="a"), output(IN, b"3", dedup="b")]
-    parcels = [Parcel(IN, messages, [refused], "parse", 100, 1000), Parcel(OUT, [output(OUT, b"4")])]
+    parcels = [Parcel(IN, messages, [refused], DedupMemory(1000), 100), Parcel(OUT, [output(OUT, b"4")])]
     move = CursorMove("source", b"", b"7")
     await Publishing(lab.worker.broker).publish_together(
         parcels, token="token", source="source", move=move, finished="all"

@@ -15,6 +15,7 @@ from flowq.broker.runs import Runs
 from flowq.broker.workers import Workers
 from flowq.dead_letters.stored_letters import StoredLetters, WayBack
 from flowq.delivery.dead_letter import CRASHES_BEFORE_BURIAL
+from flowq.delivery.policy import DedupMemory
 from flowq.delivery.settlement import DeadLetter
 from flowq.errors import BrokerUnavailable
 from tests.conformance.conftest import Command, SignOn
@@ -84,7 +85,7 @@ async def test_publishing_to_a_full_memory_is_refused_in_flowqs_words_and_change
     await fill_memory()
 
     with pytest.raises(BrokerUnavailable, match=r"OOM|maxmemory|memory") as refusal:
-        await Publishing(worker.broker).publish(IN, [output(IN, b"x", dedup="x")], token="t", deduplicated_by="parse")
+        await Publishing(worker.broker).publish(IN, [output(IN, b"x", dedup="x")], token="t", dedup=DedupMemory())
 
     assert refusal.value.hint
     assert await redis(b"EXISTS", keys.published, keys.seen("parse"), keys.stats) == 0

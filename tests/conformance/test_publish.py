@@ -10,6 +10,7 @@ from flowq.broker.publishing import CursorMove, Parcel, Publishing, Refused
 from flowq.broker.redis_streams import Broker
 from flowq.broker.runs import Runs
 from flowq.dead_letters.stored_letters import StoredLetters
+from flowq.delivery.policy import DedupMemory
 from flowq.errors import BrokerRefused
 from tests.conformance.conftest import Command
 from tests.conformance.worker import EDGES, IN, OUT, STAGES, Worker, output
@@ -50,13 +51,13 @@ async def test_a_refused_call_may_be_made_again_with_its_token(worker: Worker, k
     await Publishing(worker.broker).publish(IN, [output(IN, b"x")], maxsize=1)
     message = [output(IN, b"y", dedup="y")]
     assert (
-        await Publishing(worker.broker).publish(IN, message, maxsize=1, token="t", deduplicated_by="parse")
+        await Publishing(worker.broker).publish(IN, message, maxsize=1, token="t", dedup=DedupMemory())
     ).full_at == 1
 
     await redis(b"XTRIM", keys.edge(IN), b"MAXLEN", 0)
 
     assert (
-        await Publishing(worker.broker).publish(IN, message, maxsize=1, token="t", deduplicated_by="parse")
+        await Publishing(worker.broker).publish(IN, message, maxsize=1, token="t", dedup=DedupMemory())
     ).appended == 1
 
 
@@ -92,8 +93,8 @@ async def test_a_message_delayed_already_is_a_duplicate_and_keeps_its_time(worke
 async def test_a_message_seen_before_is_counted_instead_of_stored(worker: Worker) -> None:
     messages = [output(IN, b"a", dedup="a"), output(IN, b"a", dedup="a"), output(IN, b"b", dedup="b")]
 
-    published = await Publishing(worker.broker).publish(IN, messages, deduplicated_by="parse")
-    again = await Publishing(worker.broker).publish(IN, messages[:1], deduplicated_by="parse")
+    published = await Publishing(worker.broker).publish(IN, messages, dedup=DedupMemory())
+    again = await Publishing(worker.broker).publish(IN, messages[:1], dedup=DedupMemory())
 
     assert (published.appended, published.duplicates) == (2, 1)
     assert (again.appended, again.duplicates) == (0, 1)
@@ -137,7 +138,7 @@ async def test_a_key_of_the_wrong_type_refuses_the_call_and_changes_nothing(
 
     with pytest.raises(BrokerRefused, match="FLOWQ_WRONGTYPE"):
         await Publishing(worker.broker).publish(
-            OUT, [output(OUT, b"x", dedup="x")], token="t", delay_ms=10, deduplicated_by="store"
+            OUT, [output(OUT, b"x", dedup="x")], token="t", delay_ms=10, dedup=DedupMemory()
         )
 
     assert sorted(await redis(b"KEYS", f"{keys.namespace}:*")) == before
@@ -146,14 +147,12 @@ async def test_a_key_of_the_wrong_type_refuses_the_call_and_changes_nothing(
 async def test_two_pipelines_and_two_namespaces_do_not_see_each_other(worker: Worker, unique_namespace: str) -> None:
     for stranger in (Keys(unique_namespace, "another"), Keys(f"{unique_namespace}b", "lab")):
         broker = Broker(worker.broker.dialer, stranger)
-        await Publishing(broker).publish(
-            IN, [output(IN, b"theirs", dedup="same")], token="same", deduplicated_by="parse"
-        )
+        await Publishing(broker).publish(IN, [output(IN, b"theirs", dedup="same")], token="same", dedup=DedupMemory())
         assert (await Runs(broker).snapshot(EDGES, STAGES)).outstanding == 1
         await broker.close()
 
     published = await Publishing(worker.broker).publish(
-        IN, [output(IN, b"ours", dedup="same")], token="same", deduplicated_by="parse"
+        IN, [output(IN, b"ours", dedup="same")], token="same", dedup=DedupMemory()
     )
 
     assert published.appended == 1

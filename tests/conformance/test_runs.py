@@ -11,6 +11,7 @@ from flowq.broker.edges import Edges
 from flowq.broker.keys import Keys
 from flowq.broker.publishing import Publishing
 from flowq.broker.runs import Runs
+from flowq.delivery.policy import DedupMemory
 from flowq.errors import BrokerRefused
 from tests.conformance.conftest import Command
 from tests.conformance.worker import EDGES, IN, STAGES, Worker, buried, done, output
@@ -68,14 +69,14 @@ async def test_a_delayed_message_is_outstanding_as_well(worker: Worker) -> None:
 async def test_a_finished_run_is_followed_by_one_with_clean_counters_and_nothing_seen(worker: Worker) -> None:
     await begin(worker, "r1")
     message = output(IN, b"x", dedup="x")
-    await Publishing(worker.broker).publish(IN, [message], deduplicated_by="parse")
+    await Publishing(worker.broker).publish(IN, [message], dedup=DedupMemory())
     await worker.settle(done(await worker.read_one()))
     await Runs(worker.broker).finish_source("seeds", "s")
 
     assert await begin(worker, "r2") == ("r2", False, {"seeds": False})
 
     assert (await worker.snapshot()).counters == {}
-    assert (await Publishing(worker.broker).publish(IN, [message], deduplicated_by="parse")).appended == 1
+    assert (await Publishing(worker.broker).publish(IN, [message], dedup=DedupMemory())).appended == 1
 
 
 async def test_dead_letters_outlive_the_run_in_which_they_died(worker: Worker) -> None:
@@ -110,7 +111,7 @@ async def test_what_was_pushed_before_the_first_run_counts_in_it(worker: Worker)
 
 async def test_a_fresh_run_forgets_everything(worker: Worker, keys: Keys, redis: Command) -> None:
     await begin(worker, "r1")
-    await Publishing(worker.broker).publish(IN, [output(IN, b"x", dedup="x")], deduplicated_by="parse")
+    await Publishing(worker.broker).publish(IN, [output(IN, b"x", dedup="x")], dedup=DedupMemory())
     await worker.settle(buried(await worker.read_one()))
     await worker.publish(b"waiting")
     await Publishing(worker.broker).publish(IN, [output(IN, b"x")], delay_ms=60_000)

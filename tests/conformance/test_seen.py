@@ -6,6 +6,7 @@ from flowq.broker.keys import Keys
 from flowq.broker.publishing import Publishing
 from flowq.broker.records import Published
 from flowq.broker.runs import Runs
+from flowq.delivery.policy import DedupMemory
 from flowq.delivery.settlement import Output
 from tests.conformance.conftest import Command, SignOn
 from tests.conformance.worker import EDGES, IN, OUT, STAGES, Worker, done, output
@@ -18,8 +19,8 @@ def links(*urls: str, edge: str = IN) -> list[Output]:
     return [output(edge, url.encode(), dedup=url) for url in urls]
 
 
-async def pushed(worker: Worker, *urls: str, seen_ms: int = -1) -> Published:
-    return await Publishing(worker.broker).publish(IN, links(*urls), deduplicated_by="parse", seen_ms=seen_ms)
+async def pushed(worker: Worker, *urls: str, ttl_ms: int | None = None) -> Published:
+    return await Publishing(worker.broker).publish(IN, links(*urls), dedup=DedupMemory(ttl_ms))
 
 
 async def begin(worker: Worker, run: str, *, remembering: tuple[str, ...] = (), fresh: bool = False) -> None:
@@ -38,18 +39,18 @@ async def work_off(worker: Worker) -> None:
 
 
 async def test_a_value_that_is_remembered_for_a_while_is_taken_again_after_it(worker: Worker) -> None:
-    assert (await pushed(worker, "a", "b", "a", seen_ms=DAY_MS)) == Published(2, 1)
-    assert (await pushed(worker, "a", "c", seen_ms=200)) == Published(1, 1)
+    assert (await pushed(worker, "a", "b", "a", ttl_ms=DAY_MS)) == Published(2, 1)
+    assert (await pushed(worker, "a", "c", ttl_ms=200)) == Published(1, 1)
 
     async def is_forgotten() -> bool:
-        return (await pushed(worker, "c", seen_ms=200)).appended == 1
+        return (await pushed(worker, "c", ttl_ms=200)).appended == 1
 
     await eventually(is_forgotten)
-    assert (await pushed(worker, "a", "b", seen_ms=DAY_MS)).appended == 0
+    assert (await pushed(worker, "a", "b", ttl_ms=DAY_MS)).appended == 0
 
 
 async def test_outputs_are_deduplicated_for_a_while_as_well(sign_on: SignOn, worker: Worker) -> None:
-    worker = await sign_on("for a while", seen={OUT: 150})
+    worker = await sign_on("for a while", seen={OUT: DedupMemory(150)})
     first, second, third = [await worker.given_one() for _ in range(3)]
 
     await worker.settle(done(first, *links("a", "b", "a", edge=OUT)))
@@ -69,13 +70,13 @@ async def test_outputs_are_deduplicated_for_a_while_as_well(sign_on: SignOn, wor
 
 
 async def test_what_is_forgotten_takes_no_memory(worker: Worker, keys: Keys, redis: Command) -> None:
-    await pushed(worker, *map(str, range(3000)), seen_ms=1)
+    await pushed(worker, *map(str, range(3000)), ttl_ms=1)
     rounds = 0
 
     async def is_small() -> bool:
         nonlocal rounds
         rounds += 1
-        await pushed(worker, f"another {rounds}", seen_ms=DAY_MS)
+        await pushed(worker, f"another {rounds}", ttl_ms=DAY_MS)
         n: int = await redis(b"ZCARD", keys.seen_until("parse"))
         return n == rounds
 
@@ -84,23 +85,23 @@ async def test_what_is_forgotten_takes_no_memory(worker: Worker, keys: Keys, red
 
 
 async def test_a_new_run_forgets_but_for_the_stages_that_remember_for_ever(worker: Worker) -> None:
-    for seen_ms in (-1, DAY_MS):
-        await begin(worker, f"first {seen_ms}", fresh=True)
-        assert (await pushed(worker, "a", seen_ms=seen_ms)).appended == 1
+    for ttl_ms in (None, DAY_MS):
+        await begin(worker, f"first {ttl_ms}", fresh=True)
+        assert (await pushed(worker, "a", ttl_ms=ttl_ms)).appended == 1
         await work_off(worker)
 
         await begin(worker, "second", remembering=("parse",))
-        assert (await pushed(worker, "a", seen_ms=seen_ms)).duplicates == 1
+        assert (await pushed(worker, "a", ttl_ms=ttl_ms)).duplicates == 1
 
         await begin(worker, "third")
-        assert (await pushed(worker, "a", seen_ms=seen_ms)).appended == 1
+        assert (await pushed(worker, "a", ttl_ms=ttl_ms)).appended == 1
         await work_off(worker)
 
 
 async def test_a_fresh_run_forgets_what_was_to_be_remembered_for_ever(worker: Worker) -> None:
-    for seen_ms in (-1, DAY_MS):
-        await pushed(worker, "a", seen_ms=seen_ms)
+    for ttl_ms in (None, DAY_MS):
+        await pushed(worker, "a", ttl_ms=ttl_ms)
 
-        await begin(worker, f"fresh {seen_ms}", remembering=("parse",), fresh=True)
+        await begin(worker, f"fresh {ttl_ms}", remembering=("parse",), fresh=True)
 
-        assert (await pushed(worker, "a", seen_ms=seen_ms)).appended == 1
+        assert (await pushed(worker, "a", ttl_ms=ttl_ms)).appended == 1

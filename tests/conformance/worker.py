@@ -21,6 +21,7 @@ from flowq.broker.settling import Receipt, Settled, Settling
 from flowq.broker.workers import Workers
 from flowq.delivery.encoding.dedup_key import dedup_hash
 from flowq.delivery.message import Delivery, Header
+from flowq.delivery.policy import DedupMemory
 from flowq.delivery.settlement import Ack, DeadLetter, Delay, Output, Release
 
 LEASE_MS = 60_000
@@ -96,12 +97,12 @@ class Worker:
         *,
         edges: Sequence[str] = (IN,),
         deduplicating: Sequence[str] = (),
-        seen: Mapping[str, int] | None = None,
+        seen: Mapping[str, DedupMemory] | None = None,
     ) -> Worker:
         broker = Broker(dialer, keys)
         await Edges(broker).ensure_groups(EDGES)
         await Workers(broker).register(name, {}, lease_ms=LEASE_MS, heartbeat="1")
-        settling = Settling(broker, seen or dict.fromkeys(deduplicating, -1))
+        settling = Settling(broker, seen or dict.fromkeys(deduplicating, DedupMemory()))
         await settling.connect()
         return cls(name, broker, Reader(broker, edges), settling)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
-from flowq.delivery.policy import AckMode, Keep, Rate, Retry
+from flowq.delivery.policy import AckMode, DedupMemory, Keep, Rate, Retry
 from flowq.errors import NotFound, Place, Problem
 from flowq.graph.kinds import Batch, Kind, Placement, Shape
 
@@ -94,11 +94,12 @@ class StagePlan:
         return self.handler.place
 
     @property
-    def seen_ms(self) -> int:
-        """How long the stage remembers a message that it deduplicates: 0 not at all, -1 until it is told to forget."""
+    def dedup_memory(self) -> DedupMemory | None:
+        """How long the stage remembers a message that it deduplicates; None if it does not deduplicate."""
         if self.dedup is None:
-            return 0
-        return -1 if self.dedup_ttl_seconds is None else max(1, round(self.dedup_ttl_seconds * 1000))
+            return None
+        ttl = self.dedup_ttl_seconds
+        return DedupMemory(None if ttl is None else max(1, round(ttl * 1000)))
 
     @property
     def is_source(self) -> bool:

@@ -11,6 +11,7 @@ from flowq.delivery.encoding.codec import Encode, can_encode, check_size, value_
 from flowq.delivery.encoding.compression import packed
 from flowq.delivery.encoding.dedup_key import dedup_hash
 from flowq.delivery.message import Delivery, new_header
+from flowq.delivery.policy import DedupMemory
 from flowq.delivery.settlement import Output
 from flowq.errors import EncodeError
 from flowq.graph.compilation.matching import candidates, way_for
@@ -170,9 +171,9 @@ class Outlet:
         return Target(self._edge, stage.name, form.encode, form.tag.encode(), stage.dedup, stage.max_bytes, plain_bytes)
 
 
-def deduplicating_edges(plan: Plan) -> Mapping[str, int]:
-    """The edges whose stage deduplicates, with the `seen_ms` of that stage."""
-    return {edge.name: seen_ms for edge in plan.edges if (seen_ms := plan.stage(edge.target).seen_ms)}
+def deduplicating_edges(plan: Plan) -> Mapping[str, DedupMemory]:
+    """The edges whose stage deduplicates, and how long that stage remembers."""
+    return {edge.name: memory for edge in plan.edges if (memory := plan.stage(edge.target).dedup_memory)}
 
 
 def edges_fed(plan: Plan, stage: StagePlan) -> Sequence[EdgePlan]:

@@ -186,9 +186,8 @@ class SourcePublishing:
         parcels: list[Parcel] = []
         for name in dict.fromkeys([*messages, *refused]):
             edge = self._plan.edge_by_name[name]
-            seen_ms = self._plan.stage(edge.target).seen_ms
-            deduplicated_by = edge.target if seen_ms else None
-            parcels.append(Parcel(name, messages[name], refused[name], deduplicated_by, edge.maxsize, seen_ms))
+            memory = self._plan.stage(edge.target).dedup_memory
+            parcels.append(Parcel(name, messages[name], refused[name], memory, edge.maxsize))
         return parcels
 
 

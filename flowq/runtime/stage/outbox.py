@@ -13,7 +13,6 @@ from flowq.broker.redis_streams import Broker
 from flowq.broker.settling import Settling
 from flowq.broker.stored_bodies import StoredBodies
 from flowq.delivery.chunks import chunks
-from flowq.delivery.edge import Edge
 from flowq.delivery.settlement import Output
 from flowq.errors import BrokerError
 from flowq.runtime.stage.in_flight import InFlight
@@ -83,14 +82,6 @@ class Outbox(Coalescing):
         by_edge: defaultdict[str, list[Output]] = defaultdict(list)
         for output in outputs:
             by_edge[output.edge].append(output)
-        seen_ms = self._settling.deduplicating
-        parcels = [
-            Parcel(
-                edge,
-                messages,
-                deduplicated_by=Edge.parse(edge).target if edge in seen_ms else None,
-                seen_ms=seen_ms.get(edge, 0),
-            )
-            for edge, messages in by_edge.items()
-        ]
+        memory = self._settling.deduplicating
+        parcels = [Parcel(edge, messages, dedup=memory.get(edge)) for edge, messages in by_edge.items()]
         await Publishing(self._broker).publish_together(parcels, token=token, delay_ms=delay_ms, source=self._stage)

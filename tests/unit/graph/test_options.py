@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from typing_extensions import TypedDict
 
 from flowq import Context, Dedup, Pipeline, PipelineError, Rate, Retry, resource, source, stage, use
-from flowq.delivery.policy import AckMode, Keep
+from flowq.delivery.policy import AckMode, DedupMemory, Keep
 from flowq.errors import Problem
 from flowq.graph.compilation.plan import StagePlan
 from flowq.graph.kinds import Batch
@@ -75,9 +75,10 @@ def test_options_reach_the_plan() -> None:
 def test_a_dedup_reaches_the_plan_with_its_scope_and_its_time_to_live() -> None:
     plan = compiled(follow, dedup=Dedup("url", scope="forever", ttl="7d"))
     assert (plan.dedup, plan.dedup_scope, plan.dedup_ttl_seconds) == ("url", "forever", 604_800)
-    assert plan.seen_ms == 604_800_000
+    assert plan.dedup_memory == DedupMemory(604_800_000)
     assert compiled(follow, dedup="url") == compiled(follow, dedup=Dedup("url"))
-    assert (compiled(follow, dedup="url").seen_ms, compiled(follow).seen_ms) == (-1, 0)
+    assert compiled(follow, dedup="url").dedup_memory == DedupMemory()
+    assert compiled(follow).dedup_memory is None
 
 
 @pytest.mark.parametrize("wrong", [{"scope": "always"}, {"ttl": 0}, {"ttl": "soon"}])
