@@ -51,12 +51,12 @@ async def set_back(worker: Worker, keys: Keys, redis: Command, now_ms: Now) -> C
 Step = Callable[[], Awaitable[float]]
 
 
-async def test_a_step_back_is_told_once(worker: Worker, set_back: Step) -> None:
+async def test_a_step_back_is_reported_once(worker: Worker, set_back: Step) -> None:
     assert await set_back() == pytest.approx(HOUR_MS / 1000, abs=LATE_MS / 1000)
     assert await Clock(worker.broker).follow(PLAN) == 0
 
 
-async def test_time_that_goes_on_and_small_steps_back_change_nothing(
+async def test_normal_time_and_small_steps_back_change_nothing(
     worker: Worker, keys: Keys, redis: Command, now_ms: Now
 ) -> None:
     await Publishing(worker.broker).publish(IN, [output(IN, b"1")], delay_ms=HOUR_MS)
@@ -71,7 +71,7 @@ async def test_time_that_goes_on_and_small_steps_back_change_nothing(
 
 
 @pytest.mark.parametrize("written", [b"1e300", b"nan", b"later", b"-5", b"9" * 400])
-async def test_a_clock_that_somebody_else_has_written_moves_nothing(
+async def test_a_clock_written_by_another_program_moves_nothing(
     written: bytes, worker: Worker, keys: Keys, redis: Command, now_ms: Now
 ) -> None:
     await redis(b"HSET", keys.clock, b"latest_ms", written)

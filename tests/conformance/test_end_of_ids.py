@@ -58,7 +58,7 @@ async def drained(worker: Worker) -> list[bytes]:
             return sorted(bodies)
 
 
-async def test_pushes_go_on(worker: Worker, keys: Keys, ended: Ended) -> None:
+async def test_pushes_continue(worker: Worker, keys: Keys, ended: Ended) -> None:
     n = await ended(keys.edge(IN))
 
     for body in (b"1", b"2", b"3"):
@@ -69,7 +69,7 @@ async def test_pushes_go_on(worker: Worker, keys: Keys, ended: Ended) -> None:
     assert (balance.entered, balance.ok) == (3 + n, 3 + n)
 
 
-async def test_outputs_are_handed_on(worker: Worker, keys: Keys, redis: Command, ended: Ended) -> None:
+async def test_outputs_are_passed_on(worker: Worker, keys: Keys, redis: Command, ended: Ended) -> None:
     deliveries = [await worker.given_one(), await worker.given_one()]
     n = await ended(keys.edge(OUT))
 
@@ -110,7 +110,7 @@ async def test_what_is_released_tried_again_or_buried_is_kept(
         assert outstanding == 1 + n
 
 
-async def test_delayed_messages_come_back(worker: Worker, keys: Keys, redis: Command, ended: Ended) -> None:
+async def test_delayed_messages_are_promoted(worker: Worker, keys: Keys, redis: Command, ended: Ended) -> None:
     await worker.settle(retried(await worker.given_one(), 1))
     n = await ended(keys.edge(IN))
 

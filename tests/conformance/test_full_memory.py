@@ -101,7 +101,7 @@ async def test_what_is_due_is_promoted_when_memory_is_full(worker: Worker, fill_
     await eventually(moved)
 
 
-async def test_leases_go_on_and_the_dead_are_reclaimed_when_memory_is_full(
+async def test_leases_are_renewed_and_the_dead_are_reclaimed_when_memory_is_full(
     worker: Worker, other: Worker, fill_memory: Command, keys: Keys, redis: Command
 ) -> None:
     await worker.given_one()

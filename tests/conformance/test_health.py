@@ -44,7 +44,7 @@ async def test_a_process_that_has_not_signed_on_yet_is_alive_but_not_ready(worke
     assert not (await doctor.ready()).is_good
 
 
-async def test_workers_of_other_processes_are_nobody_s_business(worker: Worker) -> None:
+async def test_workers_of_other_processes_are_ignored(worker: Worker) -> None:
     await sign_on(worker, silent_seconds=1000)
 
     assert (await Doctor(worker.broker, lambda: [os.getpid() + 1]).alive()).is_good

@@ -386,7 +386,7 @@ async def test_letters_that_die_again_at_once_are_not_replayed_for_ever(broker: 
         assert await inspector.replay() == {"checked": 450}
 
 
-async def test_an_entry_of_another_program_comes_back_as_it_was(broker: Broker) -> None:
+async def test_an_entry_of_another_program_is_put_back_unchanged(broker: Broker) -> None:
     plan = numbers(0)
     link = broker.link()
     stream = broker.keys.edge(">checked")

@@ -19,7 +19,7 @@ async def names_on(worker: Worker, edge: str = IN) -> set[str]:
 # The lease
 
 
-async def test_a_lease_lives_as_long_as_it_is_told_to(worker: Worker, keys: Keys, redis: Command) -> None:
+async def test_a_lease_lives_as_long_as_configured(worker: Worker, keys: Keys, redis: Command) -> None:
     await Workers(worker.broker).register("mayfly", {}, lease_ms=5000, heartbeat="1")
 
     assert 4000 < await redis(b"PTTL", keys.lease("mayfly")) <= 5000
@@ -28,9 +28,7 @@ async def test_a_lease_lives_as_long_as_it_is_told_to(worker: Worker, keys: Keys
     assert await Workers(worker.broker).leases(["mayfly", "nobody"]) == {"mayfly": "2", "nobody": None}
 
 
-async def test_a_lease_that_ran_out_comes_back_with_the_next_renewal(
-    worker: Worker, keys: Keys, redis: Command
-) -> None:
+async def test_an_expired_lease_is_restored_by_the_next_renewal(worker: Worker, keys: Keys, redis: Command) -> None:
     await redis(b"DEL", keys.lease(worker.name))
 
     assert await Workers(worker.broker).renew(worker.name, lease_ms=1000, heartbeat="2")
@@ -74,14 +72,14 @@ async def test_a_lease_that_has_not_changed_since_the_last_look_does_not(worker:
 
 
 @pytest.mark.parametrize("heartbeat", [None, "1"])
-async def test_nobody_reclaims_from_himself(heartbeat: str | None, worker: Worker) -> None:
+async def test_a_worker_does_not_reclaim_from_itself(heartbeat: str | None, worker: Worker) -> None:
     await worker.given_one()
 
     assert await Workers(worker.broker).reclaim(IN, worker.name, worker.name, limit=10, heartbeat=heartbeat) is None
     assert worker.name in await Workers(worker.broker).registered()
 
 
-async def test_what_the_dead_left_goes_to_whoever_reclaims_it(
+async def test_messages_of_a_dead_worker_belong_to_the_worker_that_reclaims_them(
     worker: Worker, other: Worker, keys: Keys, redis: Command
 ) -> None:
     await worker.publish(b"0", b"1", b"2")

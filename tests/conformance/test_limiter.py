@@ -127,7 +127,7 @@ async def test_who_queues_is_delayed_and_is_called_in_order_when_a_slot_is_free(
     assert (balance.delayed, balance.running, balance.retries) == (2, 2, 0)
 
 
-async def test_a_sweep_calls_those_whom_nobody_else_would(worker: Worker, other: Worker) -> None:
+async def test_a_sweep_calls_those_that_no_release_would(worker: Worker, other: Worker) -> None:
     deliveries = await given(worker, 3)
     rate = Rate(FAST, concurrency=1)
     await asked(limiter(other, rate), other, deliveries[0])
@@ -211,7 +211,7 @@ async def test_the_turns_of_a_key_that_was_slowed_down_lie_further_apart_and_no_
 # Asking again
 
 
-async def test_a_worker_that_asks_again_for_its_message_keeps_the_slot_and_nobody_else_is_given_it(
+async def test_a_worker_that_asks_again_for_its_message_keeps_the_slot_for_itself(
     worker: Worker, other: Worker
 ) -> None:
     first, second = await given(worker, 2)
@@ -290,7 +290,7 @@ async def test_after_a_standstill_no_more_start_than_the_rate_and_its_burst_and_
     assert all(0.019 < second - first < 0.021 for first, second in pairwise(later[-100:]))
 
 
-async def test_starts_go_on_while_those_who_wait_are_not_back(worker: Worker, keys: Keys, redis: Command) -> None:
+async def test_starts_continue_while_waiting_messages_are_not_due(worker: Worker, keys: Keys, redis: Command) -> None:
     """The backlog of a key is put in line: its turns are an hour ahead, and nobody of those who wait is here yet."""
     deliveries = await given(worker, 20)
     paced = limiter(worker, Rate(50))
@@ -315,9 +315,7 @@ async def test_those_who_have_waited_go_before_those_who_come_for_the_first_time
     assert starts_of(await asked(paced, worker, *deliveries[30:])) == []
 
 
-async def test_a_clock_that_was_set_back_stops_a_key_for_a_moment_only(
-    worker: Worker, keys: Keys, redis: Command
-) -> None:
+async def test_a_clock_that_was_set_back_stops_a_key_only_briefly(worker: Worker, keys: Keys, redis: Command) -> None:
     (delivery,) = await given(worker, 1)
     paced = limiter(worker, Rate(50))
     await asked(paced, worker, delivery)
@@ -331,7 +329,7 @@ async def test_a_clock_that_was_set_back_stops_a_key_for_a_moment_only(
 
 
 @pytest.mark.parametrize("burst", [1, 3])
-async def test_a_start_that_was_missed_is_given_again_where_nobody_has_a_later_one(worker: Worker, burst: int) -> None:
+async def test_a_missed_start_is_granted_again_if_no_later_one_is(worker: Worker, burst: int) -> None:
     first, second, third = await given(worker, 3)
     paced = limiter(worker, Rate(1, per=1000, burst=burst))
     missed: dict[tuple[str, bytes], float] = {}
@@ -346,7 +344,7 @@ async def test_a_start_that_was_missed_is_given_again_where_nobody_has_a_later_o
     assert (await asked(paced, worker, third))[0].is_postponed is (burst == 1)
 
 
-async def test_a_start_that_was_missed_is_lost_where_somebody_has_a_later_one(worker: Worker) -> None:
+async def test_a_missed_start_is_lost_if_a_later_one_is_granted(worker: Worker) -> None:
     first, second, third = await given(worker, 3)
     paced = limiter(worker, Rate(20))
     missed_turn, _ = await asked(paced, worker, first, second)
@@ -360,7 +358,7 @@ async def test_a_start_that_was_missed_is_lost_where_somebody_has_a_later_one(wo
     assert (await asked(paced, worker, third))[0].wait_seconds > again.wait_seconds
 
 
-async def test_a_slot_is_given_back_by_the_one_that_missed_its_turn_and_must_come_back(
+async def test_a_message_that_missed_its_turn_returns_its_slot_and_asks_again(
     worker: Worker, keys: Keys, redis: Command
 ) -> None:
     first, second = await given(worker, 2)

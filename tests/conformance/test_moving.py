@@ -126,7 +126,7 @@ async def test_dead_letters_keep_their_time_of_death_and_come_from_the_new_edge(
     assert [await counter(redis, keys, f"in:{edge}") for edge in (IN, NEW)] == [0, 2]
 
 
-async def test_those_who_queue_for_a_pacing_key_come_back_now(worker: Worker, keys: Keys, redis: Command) -> None:
+async def test_messages_queued_for_a_pacing_key_are_promoted_now(worker: Worker, keys: Keys, redis: Command) -> None:
     await Publishing(worker.broker).publish(IN, [output(IN, b"queues"), output(IN, b"is late")], delay_ms=86_400_000)
     name, late = await redis(b"ZRANGE", keys.delayed(IN), b"0", b"-1")
     await redis(b"ZADD", keys.queue("parse"), b"0", b"host\n1\n%b\n%b" % (IN.encode(), name))
@@ -160,7 +160,7 @@ async def remembered(redis: Command, keys: Keys, stage: str) -> dict[bytes, floa
     return dict(zip(flat[::2], map(float, flat[1::2]), strict=True))
 
 
-async def test_a_source_goes_on_where_it_was_with_each_of_its_arguments(
+async def test_a_source_resumes_where_it_was_for_each_set_of_arguments(
     worker: Worker, keys: Keys, redis: Command
 ) -> None:
     await redis(b"HSET", keys.cursors, "rows", "7", "rows 0ab1", "8", "rows2", "9", "lines 0ab1", "5")
@@ -175,7 +175,7 @@ async def test_a_source_goes_on_where_it_was_with_each_of_its_arguments(
     assert await redis(b"HMGET", keys.run, "runner:rows", "runner:lines") == [None, b"w1"]
 
 
-async def test_a_mended_letter_and_what_was_kept_go_along(worker: Worker, keys: Keys, redis: Command) -> None:
+async def test_fixed_letters_and_kept_messages_are_moved_along(worker: Worker, keys: Keys, redis: Command) -> None:
     await worker.publish(b"1")
     await worker.settle(buried((await worker.read())[0]))
     ((letter, _),) = await redis(b"XRANGE", keys.dead("parse"), b"-", b"+")

@@ -172,7 +172,7 @@ async def test_an_edit_that_does_not_fit_puts_nothing_back(worker: Worker, lette
     assert len(await letters.first(limit=9)) == 1
 
 
-async def test_a_mended_letter_keeps_its_place_and_runs_with_its_new_message(
+async def test_a_fixed_letter_keeps_its_place_and_runs_with_its_new_message(
     worker: Worker, letters: DeadLetters
 ) -> None:
     await bury(worker, 1, 2, 3)
@@ -190,7 +190,7 @@ async def test_a_mended_letter_keeps_its_place_and_runs_with_its_new_message(
     assert await letters.put_back() == {}
 
 
-async def test_letters_mended_and_put_back_twice_run_once(worker: Worker, letters: DeadLetters) -> None:
+async def test_letters_fixed_and_put_back_twice_run_once(worker: Worker, letters: DeadLetters) -> None:
     await bury(worker, 1, 2)
     bodies = {letter.id: b'{"n":%d}' % (letter.message["n"] + 40) for letter in await letters.first(limit=9)}
 
@@ -201,7 +201,7 @@ async def test_letters_mended_and_put_back_twice_run_once(worker: Worker, letter
     assert await numbers_waiting(worker) == [41, 42]
 
 
-async def test_one_message_that_does_not_fit_mends_none(worker: Worker, letters: DeadLetters) -> None:
+async def test_one_message_that_does_not_fit_fixes_none(worker: Worker, letters: DeadLetters) -> None:
     await bury(worker, 1, 2)
     one, other = await letters.first(limit=9)
 
@@ -211,7 +211,9 @@ async def test_one_message_that_does_not_fit_mends_none(worker: Worker, letters:
     assert not any(letter.is_amended for letter in await letters.first(limit=9))
 
 
-async def test_who_has_not_seen_an_amendment_does_not_put_the_letter_back(worker: Worker, letters: DeadLetters) -> None:
+async def test_a_caller_that_has_not_seen_an_amendment_does_not_put_the_letter_back(
+    worker: Worker, letters: DeadLetters
+) -> None:
     await bury(worker, 1)
     (seen,) = await letters.first(limit=9)
     await StoredLetters(worker.broker, "parse").amend([(seen.id, b'{"n":2}')])
@@ -256,7 +258,7 @@ async def test_a_letter_exported_and_removed_is_restored_once_as_it_was(worker: 
     assert (await worker.balance()).waiting == 1
 
 
-async def test_letters_of_a_stage_that_is_not_there_cannot_be_mended(worker: Worker, letters: DeadLetters) -> None:
+async def test_letters_of_a_stage_that_does_not_exist_cannot_be_fixed(worker: Worker, letters: DeadLetters) -> None:
     await bury(worker, 1)
 
     with pytest.raises(NotFound):

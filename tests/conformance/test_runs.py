@@ -36,7 +36,7 @@ async def test_the_first_run_begins_with_its_sources_open(worker: Worker) -> Non
     assert not snapshot.is_drained
 
 
-async def test_a_run_whose_source_was_broken_off_goes_on(worker: Worker) -> None:
+async def test_a_run_whose_source_was_interrupted_resumes(worker: Worker) -> None:
     await begin(worker, "r1")
     await worker.settle(done(await worker.given_one()))
 
@@ -45,7 +45,7 @@ async def test_a_run_whose_source_was_broken_off_goes_on(worker: Worker) -> None
     assert (await worker.balance()).ok == 1
 
 
-async def test_a_run_with_messages_outstanding_goes_on_and_its_finished_sources_do_not_run_again(
+async def test_a_run_with_messages_outstanding_resumes_without_its_finished_sources(
     worker: Worker,
 ) -> None:
     await begin(worker, "r1", sources=("seeds", "more"))
@@ -124,7 +124,7 @@ async def test_a_fresh_run_forgets_everything(worker: Worker, keys: Keys, redis:
     assert await redis(b"EXISTS", keys.seen("parse"), keys.delayed_bodies(IN)) == 0
 
 
-async def test_a_fresh_run_goes_on_for_workers_that_were_reading(worker: Worker) -> None:
+async def test_workers_that_were_reading_continue_in_a_fresh_run(worker: Worker) -> None:
     running = await worker.given_one()
 
     await begin(worker, "r1", sources=(), fresh=True)
@@ -150,7 +150,7 @@ async def test_a_run_without_sources_is_drained_when_nothing_is_outstanding(fres
     assert (await worker.snapshot()).is_drained
 
 
-async def test_a_key_that_is_somebody_elses_is_named_and_not_counted(worker: Worker) -> None:
+async def test_a_key_of_another_program_is_named_and_not_counted(worker: Worker) -> None:
     key = worker.broker.keys.edge(EDGES[0])
     await worker.broker.ask([(b"SET", key, b"not a stream")])
 

@@ -45,7 +45,7 @@ async def test_every_place_a_message_can_be_in_is_told_apart(worker: Worker) -> 
     }  # fmt: skip
 
 
-async def test_a_pipeline_nobody_has_touched_is_empty_and_drained(worker: Worker) -> None:
+async def test_an_untouched_pipeline_is_empty_and_drained(worker: Worker) -> None:
     snapshot = await worker.snapshot()
 
     assert (snapshot.outstanding, snapshot.counters, snapshot.run) == (0, {}, {})

@@ -51,7 +51,7 @@ async def test_the_rate_is_what_the_counters_grew_by_over_the_time_that_passed(w
     assert found.per_second == pytest.approx(20 * 1000 / passed_ms, rel=0.3)
 
 
-async def test_nothing_is_known_of_a_pipeline_that_nobody_works_on(worker: Worker) -> None:
+async def test_nothing_is_known_of_a_pipeline_without_workers(worker: Worker) -> None:
     assert await throughput(worker) == Throughput()
 
 
@@ -74,7 +74,7 @@ async def test_the_record_expires(worker: Worker, keys: Keys, redis: Command) ->
     assert all(0 < left <= 35_000 for left in lives)
 
 
-async def test_a_record_that_cannot_be_written_stops_nobody(worker: Worker, keys: Keys, redis: Command) -> None:
+async def test_a_record_that_cannot_be_written_stops_no_worker(worker: Worker, keys: Keys, redis: Command) -> None:
     for i in range(8):
         await redis(b"SET", keys.throughput()[i], "somebody's")
 

@@ -100,7 +100,7 @@ async def test_a_counter_that_is_none_stops_no_push_and_no_repair(
     assert (n_back, purged) == (1, {"parse": 2})
 
 
-async def test_a_suspicion_that_is_no_number_keeps_nobody_from_reclaiming(
+async def test_a_suspicion_that_is_no_number_does_not_prevent_reclaiming(
     worker: Worker, other: Worker, keys: Keys, redis: Command
 ) -> None:
     delivery = await worker.given_one()
@@ -160,7 +160,7 @@ async def test_a_message_due_at_the_end_of_time_is_waited_for_and_shown(
 
 
 @pytest.mark.parametrize("value", GARBAGE)
-async def test_turns_go_on_whatever_is_written_in_their_records(
+async def test_turns_are_granted_whatever_is_written_in_their_records(
     value: bytes, worker: Worker, keys: Keys, redis: Command
 ) -> None:
     turns = paced.limiter(worker, Rate(paced.FAST, by=str, concurrency=1, adaptive=True))

@@ -157,7 +157,7 @@ HEADERS = {
 
 
 @pytest.mark.parametrize("header", HEADERS.values(), ids=HEADERS)
-async def test_a_message_with_an_odd_header_is_handled_retried_and_handed_on(header: bytes, lab: Lab) -> None:
+async def test_a_message_with_an_odd_header_is_handled_retried_and_passed_on(header: bytes, lab: Lab) -> None:
     got: list[int] = []
 
     @stage(retry=Retry(attempts=2, base=0.001, max=0.001))
@@ -252,7 +252,7 @@ async def lab_is_running(lab: Lab, pipeline: Pipeline, n: int) -> bool:
     return (await lab.balance(pipeline))["fickle"].running == n
 
 
-async def test_fifty_thousand_outputs_of_one_message_arrive_and_block_the_server_for_less_than_a_moment(
+async def test_fifty_thousand_outputs_of_one_message_arrive_without_blocking_the_server(
     lab: Lab,
 ) -> None:
     got = 0

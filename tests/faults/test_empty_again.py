@@ -51,7 +51,7 @@ def server() -> Iterator[RedisServer]:
         yield server
 
 
-async def test_a_run_whose_server_comes_back_empty_ends_with_an_error_while_its_source_goes_on(
+async def test_a_run_whose_server_restarts_empty_ends_with_an_error_while_its_source_runs(
     server: RedisServer, unique_namespace: str
 ) -> None:
     stored: list[int] = []
@@ -86,7 +86,7 @@ def n_snapshots(server: RedisServer) -> int:
         return int(statistics["calls"]) // 2
 
 
-async def test_a_run_without_sources_whose_server_comes_back_empty_ends_with_an_error(
+async def test_a_run_without_sources_whose_server_restarts_empty_ends_with_an_error(
     server: RedisServer, unique_namespace: str
 ) -> None:
     started, gate = asyncio.Event(), asyncio.Event()

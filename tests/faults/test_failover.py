@@ -90,7 +90,7 @@ async def all_handled(pipeline: flowq.Pipeline, node: Node, n: int) -> None:
 # Sentinel
 
 
-async def test_a_run_goes_on_after_a_failover_by_sentinel_and_gives_each_output_once(
+async def test_a_run_continues_after_a_sentinel_failover_and_emits_each_output_once(
     pipeline: flowq.Pipeline,
 ) -> None:
     with sentinel() as watched:
@@ -183,7 +183,7 @@ async def test_a_primary_that_needs_its_replica_is_left_soon_after_it_was_cut_of
 # Cluster
 
 
-async def test_a_run_goes_on_when_the_primary_of_its_slot_is_killed(pipeline: flowq.Pipeline, six: Cluster) -> None:
+async def test_a_run_continues_when_the_primary_of_its_slot_is_killed(pipeline: flowq.Pipeline, six: Cluster) -> None:
     slot: int = six.nodes[0].call("CLUSTER", "KEYSLOT", pipeline.name)
     killed = six.owner(slot)
     try:

@@ -141,7 +141,7 @@ async def is_settled(lab: Lab, pipeline: Pipeline) -> bool:
     return (await lab.balance(pipeline))["slurp"].outstanding == 0
 
 
-async def test_a_message_that_alone_is_too_large_to_be_read_waits_and_its_neighbours_go_on(
+async def test_a_message_that_is_too_large_to_be_read_waits_and_its_neighbours_run(
     server: RedisServer, unique_namespace: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     runs: list[str] = []

@@ -63,7 +63,7 @@ async def rig(request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
             await other.close()
 
 
-async def test_a_turn_that_is_over_when_it_is_heard_of_is_asked_for_again(rig: Rig) -> None:
+async def test_a_turn_that_has_passed_when_its_reply_arrives_is_requested_again(rig: Rig) -> None:
     asked_before = time.time()
     asking = await rig.asks()
     await rig.is_heard()

@@ -150,7 +150,7 @@ def test_the_letters_say_that_it_was_a_crash_and_of_what(aftermath: Aftermath) -
     assert "exit code 0" in infos["exit"]["error"]
 
 
-def test_every_healthy_message_is_handed_on_once_and_stored(aftermath: Aftermath) -> None:
+def test_every_healthy_message_is_passed_on_once_and_stored(aftermath: Aftermath) -> None:
     healthy = {str(n) for n in range(HEALTHY)}
     handed_on = {path: n for (edge, path), n in aftermath.journal.births.items() if edge == "work>store"}
 
@@ -160,7 +160,7 @@ def test_every_healthy_message_is_handed_on_once_and_stored(aftermath: Aftermath
     assert not aftermath.journal.left
 
 
-def test_no_suspicion_is_left_of_anybody(aftermath: Aftermath) -> None:
+def test_no_suspicion_is_left(aftermath: Aftermath) -> None:
     assert not aftermath.keys & {"suspects", "certificates", "workers"}
 
 

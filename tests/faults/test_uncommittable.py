@@ -81,7 +81,7 @@ async def test_a_push_of_more_than_redis_accepts_is_refused_and_its_neighbours_a
     await lab.close()
 
 
-async def test_a_source_that_gives_more_than_redis_accepts_goes_on_behind_it(
+async def test_a_source_that_emits_more_than_redis_accepts_continues_behind_it(
     limited: RedisServer, unique_namespace: str
 ) -> None:
     @flowq.source

@@ -191,7 +191,7 @@ async def test_a_retry_that_is_killed_half_way_and_repeated_puts_each_back_once(
 # export, import
 
 
-def test_export_fix_import_retry_puts_mended_messages_back(flowq: Flowq, letters: Letters) -> None:
+def test_export_fix_import_retry_puts_fixed_messages_back(flowq: Flowq, letters: Letters) -> None:
     exported = flowq("export", "flights", "--error", "*SJV").stdout
     lines = [json.loads(line) for line in exported.splitlines()]
     assert len(lines) == 5
@@ -206,7 +206,7 @@ def test_export_fix_import_retry_puts_mended_messages_back(flowq: Flowq, letters
     assert "5 dead letters skipped: no longer there" in again.stderr
 
 
-def test_import_mends_in_place_and_retry_uses_it(flowq: Flowq, letters: Letters, tmp_path: Path) -> None:
+def test_import_fixes_in_place_and_retry_uses_it(flowq: Flowq, letters: Letters, tmp_path: Path) -> None:
     first = json.loads(flowq("export", "flights", "-n", "1").stdout)
     mended = json.dumps({"stage": "enrich", "id": first["id"], "message": {"line": 0, "dest": "SJU"}})
     (tmp_path / "mended.ndjson").write_text(mended)
@@ -238,7 +238,7 @@ def test_a_line_that_is_no_letter_is_named(flowq: Flowq, letters: Letters, line:
     assert says in done.stderr
 
 
-def test_what_was_exported_and_removed_comes_back_once(flowq: Flowq, letters: Letters) -> None:
+def test_exported_and_removed_letters_are_restored_once(flowq: Flowq, letters: Letters) -> None:
     exported = flowq("export", "flights").stdout
     assert flowq("rm", "flights", "-y").stdout == "10 dead letters removed from enrich\n"
 

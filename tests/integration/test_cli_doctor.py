@@ -76,7 +76,7 @@ def test_a_server_that_is_set_up_well_has_no_findings(project: Project) -> None:
         ("client-query-buffer-limit", "1mb", "FQ426"),
     ],
 )
-def test_a_limit_of_size_that_is_too_small_is_named_and_its_remedy_mends_it(
+def test_a_size_limit_that_is_too_small_is_named_and_its_remedy_works(
     name: str, small: str, code: str, project: Project
 ) -> None:
     with RedisServer("bundled", *SOUND) as server, redis.Redis.from_url(server.url) as client:
@@ -123,7 +123,7 @@ def test_every_way_to_keep_data_has_its_own_loss_window(project: Project) -> Non
     assert snapshots["kill of the process"] == "all since the last snapshot"
 
 
-def test_a_user_who_may_not_do_everything_is_told_what_is_missing(project: Project) -> None:
+def test_a_user_without_all_permissions_learns_what_is_missing(project: Project) -> None:
     with RedisServer("debian", *SOUND) as server, redis.Redis.from_url(server.url) as client:
         client.execute_command(
             *("ACL", "SETUSER", "worker", "on", ">secret", "~flowq:{lab}:*", "+@all"),
@@ -209,7 +209,7 @@ def test_a_run_that_waits_for_replicas_of_a_server_without_any_is_warned(project
     assert "warning[FQ413]" in done.stderr
 
 
-async def test_a_clock_that_goes_wrong_is_told(project: Project) -> None:
+async def test_a_clock_that_goes_wrong_is_reported(project: Project) -> None:
     async with pretender({b"redis_version": b"8.0.0"}, seconds_ahead=-7.0) as url:
         done = await asyncio.to_thread(project.run, "doctor", FLOWQ_REDIS_URL=url)
 

@@ -47,7 +47,7 @@ pytestmark = pytest.mark.project({"talk": TALKATIVE})
 
 
 @pytest.mark.parametrize("workers", ["0", "1"])
-def test_a_handler_that_prints_does_not_fail_when_nobody_reads_it_any_more(workers: str, project: Project) -> None:
+def test_a_handler_that_prints_does_not_fail_when_its_reader_is_gone(workers: str, project: Project) -> None:
     with RedisServer("bundled") as server:
         run = subprocess.Popen(
             [*FLOWQ, "run", "talk", "--workers", workers, "--redis", server.url],

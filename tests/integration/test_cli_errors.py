@@ -42,7 +42,7 @@ def closed_port() -> Iterator[int]:
 # Names
 
 
-def test_an_unknown_pipeline_is_told_with_the_nearest_name(project: Project) -> None:
+def test_an_unknown_pipeline_is_reported_with_the_nearest_name(project: Project) -> None:
     run = project.flowq("graph", "scarpe")
 
     assert run.returncode == 2
@@ -116,7 +116,7 @@ def test_debug_shows_the_whole_traceback_wherever_it_stands(project: Project) ->
         assert "loading.py" in run.stderr
 
 
-def test_a_missing_module_is_told_with_the_python_that_misses_it(project: Project) -> None:
+def test_a_missing_module_is_reported_with_the_python_that_lacks_it(project: Project) -> None:
     project.write("pipelines/needy.py", "import no_such_module_anywhere\n")
 
     run = project.flowq("graph", "needy")
@@ -253,7 +253,7 @@ def test_a_pipeline_is_imported_under_a_name_that_another_process_finds_too(proj
 # Settings and Redis
 
 
-def test_a_setting_that_does_not_exist_is_told_with_its_line(project: Project) -> None:
+def test_a_setting_that_does_not_exist_is_reported_with_its_line(project: Project) -> None:
     project.write("pyproject.toml", '[project]\nname = "x"\n\n[tool.flowq]\nworker = 3\n')
 
     run = project.flowq("ls")

@@ -65,7 +65,7 @@ def test_the_whole_pipeline_is_paused_until_all_of_it_is_resumed(project: Projec
     assert status(project)["stages"]["store"]["ok"] == 5
 
 
-def test_one_key_is_paused_while_all_others_go_on(project: Project) -> None:
+def test_one_key_is_paused_while_all_others_continue(project: Project) -> None:
     assert project.run("pause", "lab", "--key", "n=3").stdout == (
         "n=3 is paused in tidy  (flowq resume lab --key n=3)\n"
     )
@@ -87,7 +87,7 @@ def test_one_key_is_paused_while_all_others_go_on(project: Project) -> None:
         (["lab", "--key", "n"], "error[FQ200]: --key n is not FIELD=VALUE"),
     ],
 )
-def test_a_key_that_nobody_is_paced_by_is_one_clear_line(project: Project, arguments: list[str], line: str) -> None:
+def test_a_key_that_paces_no_stage_is_one_clear_line(project: Project, arguments: list[str], line: str) -> None:
     done = project.run("pause", *arguments)
 
     assert done.wait() == 2

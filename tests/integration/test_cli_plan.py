@@ -150,7 +150,7 @@ def test_what_a_renamed_stage_has_seen_is_not_taken_again_though_it_is_remembere
 
 
 @pytest.mark.parametrize("arguments", [[], ["-a", "files=items.ndjson"]], ids=["as written", "as told"])
-def test_a_renamed_source_goes_on_where_it_was(project: Project, arguments: list[str]) -> None:
+def test_a_renamed_source_resumes_where_it_was(project: Project, arguments: list[str]) -> None:
     items = project.folder / "items.ndjson"
     items.write_text("".join(f'{{"n": {n}}}\n' for n in range(20)))
     project.write("lab", READING)
@@ -221,7 +221,7 @@ def test_messages_that_do_not_fit_a_new_schema_are_counted_by_validating_them(pr
     assert as_json(project, "plan", "lab")["changes"] == []
 
 
-def test_an_edge_that_is_gone_keeps_its_messages_until_somebody_says_where_to(project: Project) -> None:
+def test_an_edge_that_is_gone_keeps_its_messages_until_they_are_moved(project: Project) -> None:
     assert project.run("run", "lab", "--drain").wait() == 0
     fill(project, 0, 3)
     project.write("lab", SHORTER)

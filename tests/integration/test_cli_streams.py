@@ -206,7 +206,7 @@ def test_a_reader_that_has_gone_costs_no_message(stream: str, project: Project, 
     assert n_handled(url) == N
 
 
-def test_a_pipe_that_somebody_has_set_to_non_blocking_loses_nothing(project: Project) -> None:
+def test_a_pipe_that_was_set_to_non_blocking_loses_nothing(project: Project) -> None:
     project.write("talk", PRINTING.replace("PLACEMENT", ""))
     reading, writing = os.pipe()
     fcntl.fcntl(writing, fcntl.F_SETFL, fcntl.fcntl(writing, fcntl.F_GETFL) | os.O_NONBLOCK)
@@ -278,7 +278,7 @@ def test_output_that_is_the_result_is_missed_in_plain_words_when_it_cannot_be_wr
 
 
 @pytest.mark.parametrize("how", ["stdout closed", "stderr closed", "stderr full", "all closed"])
-def test_commands_that_nobody_listens_to_do_what_they_are_told(how: str, project: Project) -> None:
+def test_commands_without_a_reader_do_their_work(how: str, project: Project) -> None:
     assert run_with(project, how, "ls") == 0
     assert run_with(project, how, "push", "words.weigh", '{"text": "x"}') == 0
     assert run_with(project, how, "run", "nonsense") == 2

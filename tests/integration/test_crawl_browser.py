@@ -138,7 +138,7 @@ async def test_where_redirects_and_scripts_lead_is_a_link_and_is_not_loaded(web:
     assert "/b" not in server.paths
 
 
-async def test_what_is_no_page_is_passed_over_and_refusals_are_told(web: Web) -> None:
+async def test_what_is_no_page_is_skipped_and_refused_pages_are_reported(web: Web) -> None:
     pages = {
         "/file": answer("x", content_disposition="attachment; filename=a.html"),
         "/zip": answer("PK", content_type="application/zip"),

@@ -63,7 +63,7 @@ def test_the_counters_are_those_of_the_oracle(sent: Sent) -> None:
     assert stages["email"]["retries"] == outcome.faults["451"]
 
 
-def test_of_a_flight_that_comes_twice_somebody_is_told_once(sent: Sent) -> None:
+def test_a_flight_that_occurs_twice_is_notified_once(sent: Sent) -> None:
     duplicates = [sent.stages[stage]["duplicates"] for stage in ("webhook", "email")]
     assert sum(duplicates) == sent.expected.repeated > 0
 

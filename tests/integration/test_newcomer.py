@@ -115,7 +115,7 @@ class TestTheCommandLine:
         assert run.stdout == ""
         assert not (project.folder / ".flowq").exists()
 
-    def test_a_redis_that_nobody_runs_is_exit_code_4_and_names_the_way_without(self, project: Project) -> None:
+    def test_a_redis_that_is_not_running_is_exit_code_4_and_names_the_alternative(self, project: Project) -> None:
         with socket.socket() as reserved:  # ours, so that nobody else listens there
             reserved.bind(("127.0.0.1", 0))
             run = project.run("run", "shout", "-a", "n=3", "--redis", f"redis://127.0.0.1:{reserved.getsockname()[1]}")

@@ -73,7 +73,7 @@ def ended(project: Project, where: str, raised: str, *flags: str) -> tuple[int, 
 
 @pytest.mark.parametrize("where", PLACES)
 @pytest.mark.parametrize("raised", ["GeneratorExit", "SystemExit", "Unspeakable"])
-def test_it_is_told_in_plain_words(raised: str, where: str, project: Project) -> None:
+def test_it_is_said_in_plain_words(raised: str, where: str, project: Project) -> None:
     code, told = ended(project, where, raised, "--memory")
     assert code in (1, 2, 3), told
     assert "Traceback" not in told

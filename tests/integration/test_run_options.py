@@ -92,7 +92,7 @@ class TestWhere:
         assert counting.shown == [(number, run.pid) for number in range(20)]
         assert not (counting.project.folder / ".flowq").exists()
 
-    def test_what_died_in_memory_is_told_at_once_for_nobody_can_look_at_it_later(self, counting: Counting) -> None:
+    def test_dead_letters_of_an_in_memory_run_are_printed_at_once(self, counting: Counting) -> None:
         run = counting.run("--memory", bad=3)
 
         assert run.wait() == 3
@@ -139,7 +139,7 @@ class TestTuned:
 
 
 class TestWhen:
-    def test_a_limit_ends_the_run_and_the_next_goes_on(self, counting: Counting) -> None:
+    def test_a_limit_ends_the_run_and_the_next_run_resumes(self, counting: Counting) -> None:
         run = counting.run("--limit", "work=5", n=200, pause_seconds=0.05)
 
         settled = run.summary["stages"]["work"]["ok"]
@@ -157,7 +157,7 @@ class TestWhen:
         settled_before = first.summary["stages"]["work"]["ok"]
         assert second.summary["stages"]["work"]["ok"] >= min(20, settled_before + 5)
 
-    def test_time_that_is_over_is_exit_code_5_and_the_next_run_goes_on(self, counting: Counting) -> None:
+    def test_a_time_limit_is_exit_code_5_and_the_next_run_resumes(self, counting: Counting) -> None:
         run = counting.run("--for", "700ms", pause_seconds=0.2)
 
         assert run.wait() == 5

@@ -241,7 +241,7 @@ async def test_a_stop_within_its_grace_finishes_what_was_settled_and_not_started
     assert balance.waiting == 5 - len(handled)
 
 
-async def test_what_a_thread_that_does_not_come_back_had_settled_is_a_dead_letter(lab: Lab) -> None:
+async def test_what_a_hung_thread_had_settled_is_a_dead_letter(lab: Lab) -> None:
     begun, free = threading.Event(), threading.Event()
 
     @stage(ack="first")

@@ -214,7 +214,7 @@ async def test_a_slow_sink_stops_its_producer_near_the_size_of_their_edge(produc
     assert 80 < max(lengths) <= 2 * 100 + 4
 
 
-async def test_a_feedback_edge_is_never_too_full_to_go_on(lab: Lab) -> None:
+async def test_a_feedback_edge_is_never_too_full_to_continue(lab: Lab) -> None:
     handled: list[int] = []
 
     @stage(dedup="n", maxsize=5, concurrency=2)

@@ -348,7 +348,7 @@ async def test_a_batch_that_tells_which_messages_failed_is_not_called_again_for_
     }
 
 
-async def test_what_the_good_messages_of_a_batch_gave_goes_on(lab: Lab) -> None:
+async def test_outputs_of_the_good_messages_of_a_batch_are_sent(lab: Lab) -> None:
     got: list[int] = []
 
     @stage(batch=4, linger=0.1, concurrency=1)

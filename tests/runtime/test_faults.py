@@ -269,7 +269,7 @@ async def restarted(server: RedisServer) -> None:
     await asyncio.to_thread(server.start)
 
 
-async def test_a_redis_that_is_killed_and_comes_back_with_its_log_loses_and_doubles_nothing(
+async def test_a_redis_that_is_killed_and_restarted_with_its_log_loses_and_doubles_nothing(
     unique_namespace: str,
 ) -> None:
     record = Record()

@@ -87,7 +87,7 @@ def test_a_slot_whose_thread_was_given_up_gets_another() -> None:
     threads.shutdown()
 
 
-def test_what_a_call_raises_reaches_whoever_waits() -> None:
+def test_the_error_of_a_call_reaches_its_caller() -> None:
     threads = HandlerThreads(1)
     with pytest.raises(ZeroDivisionError):
         threads.submit(lambda: 1 // 0).result(LONGEST_SECONDS)

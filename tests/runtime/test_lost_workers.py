@@ -67,7 +67,7 @@ async def test_what_a_worker_left_that_is_known_to_be_dead_runs_at_once(lab: Lab
     record.check(30, reruns=0)
 
 
-async def test_a_stage_that_nobody_runs_stops_its_producers_and_lets_them_go_on_when_somebody_does(lab: Lab) -> None:
+async def test_a_stage_without_workers_stops_its_producers_until_it_has_one(lab: Lab) -> None:
     record = Record()
 
     @stage(concurrency=4)
@@ -188,7 +188,7 @@ async def test_the_death_of_a_worker_is_recorded_under_every_name_it_had(lab: La
         assert crashed(await Workers(broker).death_records()).keys() == {name, runner.worker}
 
 
-async def test_a_worker_that_lost_its_registration_goes_on_under_another_name(lab: Lab) -> None:
+async def test_a_worker_that_lost_its_registration_continues_under_another_name(lab: Lab) -> None:
     record = Record()
     pipeline = recorded(record, seconds=0.01)
     keys = lab.broker(pipeline).keys
@@ -217,7 +217,7 @@ async def test_a_worker_of_another_supervisor_with_the_same_pid_is_not_recorded_
     assert set(await Workers(broker).death_records()) == {"ours"}
 
 
-async def test_where_machines_cannot_be_told_apart_no_neighbour_is_taken_for_dead(lab: Lab) -> None:
+async def test_where_machines_cannot_be_distinguished_no_neighbour_is_taken_for_dead(lab: Lab) -> None:
     broker = lab.broker(recorded(Record()))
     facts = {"host": "other", "pid": 2**22 + 1, "born": "", "where": ""}
     await Workers(broker).register("elsewhere", facts, lease_ms=60_000, heartbeat="1")

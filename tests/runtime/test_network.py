@@ -22,7 +22,7 @@ LONGEST_RECOVERY_SECONDS = 10.0
 
 @pytest.mark.parametrize("leases", [0.9, 2.0])
 @pytest.mark.parametrize("way", ["commands", "replies"])
-async def test_a_stall_in_one_direction_doubles_nothing_and_buries_nobody(
+async def test_a_stall_in_one_direction_doubles_nothing_and_buries_nothing(
     way: Way, leases: float, lab: Lab, far_lab: Lab, proxy: Proxy
 ) -> None:
     record = Record()

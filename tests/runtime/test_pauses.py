@@ -129,7 +129,7 @@ async def test_a_paused_source_gives_nothing_and_a_run_that_drains_waits_for_it(
     assert sorted(stored) == [*range(10), 77]
 
 
-async def test_a_stage_does_not_go_on_while_the_whole_pipeline_is_paused(lab: Lab) -> None:
+async def test_a_stage_does_not_resume_while_the_whole_pipeline_is_paused(lab: Lab) -> None:
     inspector = Inspector(LAB.plan, lab.broker(LAB))
     assert await inspector.pause()
     assert await inspector.pause("fetch")

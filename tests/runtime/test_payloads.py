@@ -107,7 +107,7 @@ async def test_a_compressed_message_is_retried_buried_shown_and_put_back_like_an
     assert got == [PAGE]
 
 
-async def test_a_compressed_letter_is_mended_exported_and_imported_as_what_it_says(lab: Lab) -> None:
+async def test_a_compressed_letter_is_fixed_exported_and_imported_uncompressed(lab: Lab) -> None:
     got: list[Page] = []
 
     @stage(compress=True)

@@ -52,7 +52,7 @@ async def emptied(lab: Lab, name: str) -> list[int]:
 
 
 @pytest.mark.parametrize("name", ["small", "counted"])
-async def test_whoever_finds_no_room_in_the_middle_is_told_how_many_are_stored_and_goes_on_behind_them(
+async def test_a_push_that_finds_no_room_half_way_says_how_many_are_stored_and_resumes_behind_them(
     name: str, redis_url: str, unique_namespace: str
 ) -> None:
     lab = Lab.at(redis_url, unique_namespace)

@@ -116,7 +116,7 @@ async def test_every_shape_of_resource_is_lent(lab: Lab) -> None:
     assert got == [("function", "coroutine", "generator", "async generator")]
 
 
-async def test_a_resource_nobody_asks_for_is_not_opened(lab: Lab) -> None:
+async def test_an_unused_resource_is_not_opened(lab: Lab) -> None:
     used, unused = recorded("used"), recorded("unused")
 
     @stage

@@ -147,7 +147,7 @@ async def test_other_arguments_have_a_cursor_of_their_own(lab: Lab) -> None:
     assert sorted(got) == [0, 0, 1, 1, 2, 2, 3, 4]
 
 
-async def test_a_source_that_is_broken_off_goes_on_in_the_next_run(lab: Lab) -> None:
+async def test_an_interrupted_source_resumes_in_the_next_run(lab: Lab) -> None:
     got: list[int] = []
     blocked = True
 
@@ -287,7 +287,7 @@ async def test_a_bad_row_is_a_dead_letter_of_the_stage_that_takes_the_rows_and_c
     assert f'{file}, line 2, column n: {{"n":"two"}}' in letter.traceback
 
 
-async def test_a_value_too_large_for_its_stage_is_a_dead_letter_and_the_source_goes_on(lab: Lab) -> None:
+async def test_a_value_too_large_for_its_stage_is_a_dead_letter_and_the_source_continues(lab: Lab) -> None:
     got: list[int] = []
 
     @source

@@ -69,7 +69,7 @@ def test_what_has_no_cursor_yet_waits_unless_it_is_a_thousand_values() -> None:
     assert (len(chunk.entries), chunk.cursor) == (1000, None)
 
 
-def test_a_portion_is_cut_by_bytes_and_what_one_value_became_stays_together() -> None:
+def test_a_chunk_is_limited_by_bytes_and_the_outputs_of_one_value_stay_together() -> None:
     buffer = SourceBuffer(holds=False)
     for n in range(4):
         buffer.add([entry(n, 1_500_000), entry(n, 1_500_000)])
@@ -80,9 +80,7 @@ def test_a_portion_is_cut_by_bytes_and_what_one_value_became_stays_together() ->
 
 
 @given(st.lists(st.integers(1, 40), max_size=1200), st.booleans())
-def test_what_is_full_can_be_taken_so_that_whoever_waits_for_room_does_not_wait_for_ever(
-    sizes: list[int], holds: bool
-) -> None:
+def test_a_full_buffer_can_be_emptied_so_that_no_one_waits_for_room_for_ever(sizes: list[int], holds: bool) -> None:
     buffer = SourceBuffer(holds=holds, most_bytes=20)
     for n, size in enumerate(sizes):
         buffer.add([entry(n, size)])

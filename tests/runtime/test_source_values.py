@@ -101,7 +101,7 @@ def with_an_object() -> Any:
 
 @pytest.mark.parametrize("is_async", [False, True], ids=["generator", "async generator"])
 @pytest.mark.parametrize("bad", [half_a_pair, of_another_type, with_an_object], ids=lambda bad: bad.__name__)
-async def test_a_value_that_cannot_be_sent_is_a_dead_letter_that_names_its_place_and_the_source_goes_on(
+async def test_a_value_that_cannot_be_sent_is_a_dead_letter_with_its_place_and_the_source_continues(
     bad: Callable[[], Any], is_async: bool, lab: Lab
 ) -> None:
     got: list[int] = []

@@ -204,7 +204,7 @@ async def test_a_source_that_fails_ends_the_run_and_stays_open(
     assert await Workers(lab.broker(pipeline)).registered() == {}
 
 
-async def test_a_source_that_was_broken_off_begins_again_and_one_that_finished_does_not(lab: Lab) -> None:
+async def test_an_interrupted_source_restarts_and_a_finished_one_does_not(lab: Lab) -> None:
     begun: list[str] = []
     handled: list[int] = []
     released = asyncio.Event()

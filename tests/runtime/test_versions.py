@@ -104,7 +104,7 @@ async def test_what_both_versions_know_is_handled_by_either(lab: Lab) -> None:
     assert {type(message) for _, message in taken} == {Item, Other}
 
 
-async def test_a_type_that_nobody_has_any_more_is_read_by_its_shape_when_it_is_old(lab: Lab) -> None:
+async def test_a_type_that_no_version_has_any_more_is_read_by_its_shape_when_it_is_old(lab: Lab) -> None:
     header = Header("m1", "m1", "-", 0, first_ms=1, type_tag="Text")
     broker = lab.broker(OLD)
     await Publishing(broker).publish(">parse", [Output(">parse", header.encode(), b'{"text":"long ago"}')])
@@ -137,7 +137,9 @@ async def test_what_does_not_fit_the_version_that_began_last_is_a_dead_letter(la
     assert (await lab.letter(ITEM, parse_item)).reason == "undecodable"
 
 
-async def test_what_is_left_to_others_is_told_once_for_each_edge(lab: Lab, caplog: pytest.LogCaptureFixture) -> None:
+async def test_messages_left_to_another_version_are_reported_once_per_edge(
+    lab: Lab, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level(logging.WARNING, logger="flowq.runtime"):
         async with lab.running(OLD):
             await lab.push(NEW, parse_new, Image(text="a"), Image(text="b"))

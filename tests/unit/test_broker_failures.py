@@ -9,7 +9,7 @@ from flowq.broker.client.redis_errors import translate
 from flowq.errors import BrokerUnavailable
 
 
-def test_a_redis_with_too_many_clients_is_not_told_to_be_started() -> None:
+def test_a_redis_with_too_many_clients_does_not_ask_to_start_it() -> None:
     problem = translate(redis_errors.ConnectionError("max number of clients reached"), "redis://db:6379/0")
 
     assert isinstance(problem, BrokerUnavailable)

@@ -123,7 +123,7 @@ def test_what_was_held_in_a_cycle_of_errors_is_free_without_the_collector(
         gc.collect()
 
 
-async def test_a_coroutine_that_has_caught_the_same_error_goes_on() -> None:
+async def test_a_coroutine_that_has_caught_the_same_error_continues() -> None:
     shared, go_on = ValueError("shared by many"), asyncio.Event()
 
     async def other() -> str:
@@ -145,7 +145,7 @@ async def test_a_coroutine_that_has_caught_the_same_error_goes_on() -> None:
     assert await waiting == "kept"
 
 
-def test_a_generator_that_has_caught_the_same_error_goes_on() -> None:
+def test_a_generator_that_has_caught_the_same_error_continues() -> None:
     shared = ValueError("shared by many")
 
     def values() -> Iterator[int]:

@@ -141,7 +141,7 @@ def test_a_drained_run_ends_with_what_was_stored_and_a_balance_of_each_stage() -
     ]
 
 
-def test_dead_letters_are_counted_and_where_to_look_is_told() -> None:
+def test_dead_letters_are_counted_and_the_command_to_look_is_named() -> None:
     lines = ended(snapshot(8, known=1204, fetched=1204, dead=7), dead_before=5)
 
     assert lines[0] == "drained in 8.4s: 1,197 stored, 7 dead (2 new)"
@@ -149,7 +149,7 @@ def test_dead_letters_are_counted_and_where_to_look_is_told() -> None:
     assert lines[-1].endswith("flowq dlq ls scrape")
 
 
-def test_a_stopped_run_tells_what_is_left_and_how_to_go_on() -> None:
+def test_a_stopped_run_says_what_is_left_and_how_to_resume() -> None:
     lines = ended(snapshot(8, known=100, fetched=60, delayed=5), stopped=True)
 
     assert lines[0] == "stopped after 8.4s: 60 stored, 0 dead, 40 left"
@@ -227,7 +227,7 @@ def test_a_clock_that_is_set_back_stops_neither_the_rate_nor_the_picture() -> No
     assert "123" in shown
 
 
-def test_of_what_does_not_stay_nobody_is_told_to_look_at_it() -> None:
+def test_dead_letters_that_do_not_stay_are_not_pointed_to() -> None:
     end = snapshot(8, known=9, fetched=7, dead=2)
 
     lines = [line.plain for line in end_lines(PLAN, summary(end), dead_before=0, stopped=True, width=120, stays=False)]

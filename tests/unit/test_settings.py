@@ -179,7 +179,7 @@ def test_a_setting_for_a_source_is_refused(pyproject: Path) -> None:
         load(pyproject, "", {"FLOWQ_P__NUMBERS__CONCURRENCY": "3"}).tuned("p", numbered("fetch"))
 
 
-def test_a_setting_that_does_not_go_with_the_code_is_told_with_its_origin(pyproject: Path) -> None:
+def test_a_setting_that_contradicts_the_code_is_reported_with_its_origin(pyproject: Path) -> None:
     with pytest.raises(PipelineError) as caught:
         load(pyproject, "", {"FLOWQ_P__FETCH__LINGER": "3s"}).tuned("p", numbered("parse", "fetch"))
 

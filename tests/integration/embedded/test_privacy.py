@@ -63,7 +63,7 @@ def test_a_link_in_the_place_of_a_file_is_not_followed(folder: Path, tmp_path: P
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_pipe_in_the_place_of_a_file_blocks_nobody(folder: Path, name: str) -> None:
+def test_a_pipe_in_the_place_of_a_file_does_not_block(folder: Path, name: str) -> None:
     folder.mkdir(mode=0o700)
     os.mkfifo(folder / name)
 

@@ -80,7 +80,7 @@ class TestSignals:
             assert not alive(pid)
 
     @linux_only
-    def test_kill_9_of_everything_leaves_a_stale_socket_that_hinders_nobody(
+    def test_kill_9_of_everything_leaves_a_stale_socket_that_does_no_harm(
         self, start_user: StartUser, folder: Path
     ) -> None:
         user = start_user()
@@ -111,7 +111,7 @@ class TestSignals:
 
 
 class TestAServerThatDiesUnderItsUsers:
-    def test_it_comes_back_at_the_same_url_with_its_data(self, folder: Path, binary: str) -> None:
+    def test_it_restarts_at_the_same_url_with_its_data(self, folder: Path, binary: str) -> None:
         with EmbeddedRedis.acquire(folder) as server:
             client(server.url).set("key", "kept")
             wait_until(lambda: client(server.url).info("server")["uptime_in_seconds"] >= 2)

@@ -337,7 +337,7 @@ def test_an_hour_that_comes_twice_arrives_as_the_same_instant() -> None:
         assert arrived.at.astimezone(dt.UTC) == at.astimezone(dt.UTC)
 
 
-def test_a_model_of_which_a_subclass_appears_later_is_looked_at_from_then_on() -> None:
+def test_a_model_that_gets_a_subclass_later_is_checked_from_then_on() -> None:
     class Late(BaseModel):
         n: int = 0
 
@@ -362,7 +362,7 @@ def test_text_is_written_as_text_and_read_back_as_the_bytes_it_was() -> None:
         decoder(Blob)(b'{"data":"data:;base64,?"}')
 
 
-def test_a_body_with_aliases_that_somebody_else_has_written_is_read() -> None:
+def test_a_body_with_aliases_written_by_another_program_is_read() -> None:
     assert decoder(Aliased)(b'{"pageUrl":"x"}') == decoder(Aliased)(b'{"page_url":"x"}') == Aliased(pageUrl="x")
 
 

@@ -289,7 +289,7 @@ def test_a_mismatch_of_everything_names_the_stage_that_would_fit() -> None:
     assert problem.hint == "send Link where it is taken: seeds >> fetch"
 
 
-def test_a_mismatch_that_nobody_can_take_asks_for_a_stage() -> None:
+def test_a_mismatch_that_no_stage_accepts_asks_for_a_stage() -> None:
     [problem] = problems_of(seeds >> store)
     assert problem.hint == "no stage of this pipeline takes Link: add one, or change one of the two annotations"
 

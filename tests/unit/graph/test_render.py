@@ -147,7 +147,7 @@ def test_the_tree_in_ascii() -> None:
     assert render(LONG, ascii=True).isascii()
 
 
-def test_details_that_do_not_fit_beside_a_long_name_go_on_below_it() -> None:
+def test_details_that_do_not_fit_beside_a_long_name_continue_below_it() -> None:
     lines = render(LONG).splitlines()
     row = lines.index(" ● normalize_and_validate_every_single_record_of_it")
     below = " ".join(line.lstrip(" │") for line in lines[row + 1 : row + 3])

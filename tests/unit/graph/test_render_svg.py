@@ -194,7 +194,7 @@ def test_only_feedback_is_dashed_and_it_runs_outside_the_cards_that_it_passes() 
 
 
 @every_plan
-def test_kinds_are_told_by_word_and_by_colour(drawn: Plan) -> None:
+def test_kinds_are_shown_by_word_and_by_colour(drawn: Plan) -> None:
     picture = Picture(drawn)
     for group, _ in picture.cards:
         kind = drawn.stage(group.attrib["data-stage"]).kind
@@ -233,13 +233,13 @@ def test_every_text_fits_the_box_that_it_stands_in(drawn: Plan) -> None:
             assert rect.top + 8 <= float(text.attrib["y"]) <= rect.bottom - 4
 
 
-def test_what_was_cut_is_told_in_full_when_pointed_at() -> None:
+def test_shortened_labels_have_their_full_text_as_title() -> None:
     titles = [title.text for title in Picture(LONG).root.iter(f"{SVG}title")]
     assert any("dedup a_field_with_a_really_long_name_in_it" in (title or "") for title in titles)
     assert any("dict[str, list[tests.unit.graph.plans.Page]]" in (title or "") for title in titles)
 
 
-def test_those_who_cannot_see_it_are_told() -> None:
+def test_screen_readers_get_a_description() -> None:
     root = Picture(SCRAPE).root
     assert root.attrib["role"] == "img"
     assert root.findtext(f"{SVG}title") == "Pipeline scrape"

@@ -186,7 +186,7 @@ def test_what_is_no_size_is_refused(written: Any) -> None:
         size(written)
 
 
-def test_a_plan_that_nobody_tuned_has_no_tuning() -> None:
+def test_a_plan_that_was_not_tuned_has_no_tuning() -> None:
     plan: Plan = pipeline().plan
 
     assert plan.tuning == {}

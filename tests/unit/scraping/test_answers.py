@@ -23,7 +23,7 @@ def test_what_is_no_failure_has_a_kind(kind: Kind, statuses: list[int]) -> None:
 
 
 @pytest.mark.parametrize("status", [300, 400, 401, 403, 404, 405, 406, 410, 414, 418, 451, 501, 505, 999])
-def test_a_refusal_is_taken_at_its_word(status: int) -> None:
+def test_a_refused_page_is_rejected(status: int) -> None:
     with pytest.raises(Reject, match=f"HTTP {status}"):
         kind_of(status, retry_after_seconds=5)
 
@@ -41,6 +41,6 @@ def test_what_may_pass_is_tried_again(status: int) -> None:
         kind_of(status, retry_after_seconds=5)
 
 
-def test_a_part_that_nobody_asked_for_is_never_taken_for_the_page() -> None:
+def test_an_unrequested_part_is_never_taken_for_the_page() -> None:
     with pytest.raises(BrokenBody, match="HTTP 206"):
         kind_of(206, retry_after_seconds=5)

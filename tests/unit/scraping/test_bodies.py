@@ -187,7 +187,7 @@ def test_a_body_that_is_packed_over_and_over_is_refused() -> None:
     Unpacker(", ".join(["identity"] * 9), max_bytes=1_000)
 
 
-def test_elements_of_xhtml_that_close_themselves_do_not_go_on_to_the_end() -> None:
+def test_self_closing_elements_of_xhtml_do_not_extend_to_the_end() -> None:
     text = "<script src='x'/><title>T</title><a name='x' /><br/><img src='y'/><p>a / b > c</p>"
     told = "<script src='x'></script><title>T</title><a name='x' ></a><br/><img src='y'/><p>a / b > c</p>"
     assert as_html(text, "Application/XHTML+XML; charset=utf-8") == told

@@ -121,7 +121,7 @@ def test_a_message_is_no_list_of_addresses(body: bytes) -> None:
 
 
 @pytest.mark.parametrize("junk", ["<!-- x --><script>1</script>", "\n<b>Warning</b>", "\0\0"])
-def test_what_stands_behind_a_whole_sitemap_is_of_no_interest(junk: str) -> None:
+def test_bytes_after_a_complete_sitemap_are_ignored(junk: str) -> None:
     assert entries((URLS + junk).encode()) == ENTRIES
     assert entries((URLS + junk).encode(), 1) == ENTRIES
 

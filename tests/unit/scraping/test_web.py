@@ -227,7 +227,7 @@ async def test_users_in_addresses_share_the_robots_txt_of_the_host(web: Web) -> 
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-async def test_while_a_host_cannot_tell_its_rules_all_of_it_waits_and_then_goes_on(web: Web, status: int) -> None:
+async def test_while_robots_txt_fails_the_whole_host_waits_and_then_continues(web: Web, status: int) -> None:
     busy = answer("", status, retry_after="7")
     async with raw_server({"/robots.txt": [busy, answer("", 404)], "/": answer(HTML)}) as server:
         with pytest.raises(RetryLater) as caught:
@@ -246,7 +246,7 @@ async def test_a_crawler_that_does_not_obey_does_not_ask() -> None:
 # Answers
 
 
-async def test_a_refusal_is_not_asked_for_again_and_a_busy_host_is_held(web: Web) -> None:
+async def test_a_refused_page_is_not_requested_again_and_a_busy_host_is_held(web: Web) -> None:
     async with raw_server({"/403": answer("", 403), "/429": answer("", 429, retry_after="9")}) as server:
         with pytest.raises(Reject, match="HTTP 403"):
             await web.fetch(link(server, "/403"))
@@ -263,7 +263,7 @@ async def test_a_page_that_has_not_changed_gives_the_links_that_were_on_it(web: 
     assert (server.asked[-1][1]["if-none-match"], server.asked[-1][1]["if-modified-since"]) == ('"1"', "then")
 
 
-async def test_an_answer_of_not_modified_that_nobody_asked_for_is_tried_again(web: Web) -> None:
+async def test_an_unrequested_not_modified_is_retried(web: Web) -> None:
     async with raw_server({"/": [answer(b"", 304, content_length=""), answer(HTML)]}) as server:
         with pytest.raises(ServerFailed, match="304"):
             await web.fetch(link(server, "/"))
