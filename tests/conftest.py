@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -13,6 +14,9 @@ import pytest
 from tests.redis_server import KINDS, Kind, RedisServer
 
 pytest_plugins = ["tests.body_stores"]
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a job that a shell has put into the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # else every command under test would ignore Ctrl-C
 
 Servers = Callable[[Kind], RedisServer]
 THREAD_END_SECONDS = 60.0
