@@ -15,6 +15,12 @@ DRAWING = ROOT / "docs" / "message-path.svg"
 PATH = re.compile(r"(?:`|>)((?:[a-z_]+/)*[a-z_]+(?:/|\.py|\.lua))(?:`|<)")
 
 
+def layers(container: str) -> list[str]:
+    """The order of an import contract, from top to bottom."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    return next(contract["layers"] for contract in contracts if contract.get("containers") == [container])
+
+
 def test_every_path_of_the_page_exists() -> None:
     named = PATH.findall(PAGE.read_text())
 
@@ -31,11 +37,16 @@ def test_the_drawing_numbers_the_files_of_the_path_as_the_page_does() -> None:
     assert sorted(drawn) == listed
 
 
+def test_the_page_names_every_floor() -> None:
+    named = {path.strip("/").removesuffix(".py") for path in PATH.findall(PAGE.read_text())}
+
+    floors = {room for layer in layers("flowq") for room in layer.split(" | ")}
+    assert floors - named == {"(__main__)"}
+
+
 @pytest.mark.parametrize("package", ["cli", "runtime", "broker", "graph"])
 def test_the_directions_inside_a_package_are_those_of_its_contract(package: str) -> None:
-    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
-    layers = next(contract["layers"] for contract in contracts if contract.get("containers") == [f"flowq.{package}"])
-    floor = {room: number for number, layer in enumerate(layers) for room in layer.split(" | ")}
+    floor = {room: n for n, layer in enumerate(layers(f"flowq.{package}")) for room in layer.split(" | ")}
     (line,) = re.findall(rf"^- `{package}`: (.*)$", PAGE.read_text(), re.MULTILINE)
     rooms = line.split(" → ")
 
