@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from flowq.delivery.edge import Edge
@@ -15,9 +16,28 @@ _THROUGHPUT_PERIODS = 8
 
 _NAME = "[A-Za-z_][A-Za-z0-9_]{0,63}"
 is_name = re.compile(_NAME).fullmatch
-"""Whether a stage or a pipeline can have this name: not all that stands in Redis was written by flowq."""
+"""Whether a stage or a pipeline can have this name: other programs may write to the same Redis."""
 is_edge = re.compile(f"(?:{_NAME})?>{_NAME}").fullmatch
 _NAMESPACE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
+
+
+class _Key:
+    """A key that a pipeline has once."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, keys: Keys, _: object) -> str:
+        return f"{keys.namespace}:{{{keys.pipeline}}}:{self._name}"
+
+
+def _keys(kind: str) -> Callable[[Keys, str], str]:
+    """A key for each edge, stage, worker or caller."""
+
+    def name_of(keys: Keys, name: str) -> str:
+        return f"{keys.namespace}:{{{keys.pipeline}}}:{kind}:{name}"
+
+    return name_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,166 +58,61 @@ class Keys:
                 hint="letters, digits, _ . and -, starting with a letter, at most 64",
             )
 
-    def _key(self, rest: str) -> str:
-        return f"{self.namespace}:{{{self.pipeline}}}:{rest}"
+    # By edge
+    edge = _keys("edge")  # stream: waiting and running messages
+    delayed = _keys("delayed")  # sorted set: message id -> millisecond at which it is due
+    delayed_bodies = _keys("parked")  # hash: id of a delayed message -> header and body
 
-    def edge(self, edge: str) -> str:
-        """Stream: waiting and running messages of an edge."""
-        return self._key(f"edge:{edge}")
+    # By stage
+    dead = _keys("dead")  # stream: dead letters
+    kept = _keys("kept")  # stream: settled messages of a stage with keep=, for a replay
+    amended = _keys("amended")  # hash: id of a dead letter -> its body for the next attempt
+    restored = _keys("restored")  # hash: entry id of an exported dead letter -> its id since it was restored
+    seen = _keys("seen")  # set: hashes of the messages that a deduplicating stage has received
+    seen_until = _keys("seen_until")  # sorted set: the same with a ttl, each with the millisecond at which it expires
+    rate = _keys("rate")  # hash: pacing key -> microsecond of its next start, kept until a full burst is saved up
+    starts = _keys("starts")  # hash: pacing key -> microsecond before which it may not start; never later than in rate
+    held_until = _keys("held")  # sorted set: pacing key -> millisecond until which it is held; kept until a success
+    hold_info = _keys("holds")  # hash: held pacing key -> duration, repeats, who probes it, and why
+    slots = _keys("busy")  # sorted set: running messages of each pacing key, and the worker of each
+    queue = _keys("queue")  # sorted set: delayed messages that wait for others of their pacing key
+    pace = _keys("pace")  # hash: pacing key -> microseconds between starts: bearable, and after a line break requested
 
-    def delayed(self, edge: str) -> str:
-        """Sorted set: message id to the millisecond at which it is due."""
-        return self._key(f"delayed:{edge}")
+    # By worker, by caller
+    lease = _keys("lease")  # string that expires: the worker is alive
+    answered = _keys("answered")  # string that expires: the last answer of a script, in case the reply is lost
 
-    def delayed_bodies(self, edge: str) -> str:
-        """Hash: message id to header and body of a delayed message."""
-        return self._key(f"parked:{edge}")
-
-    def of_edge(self, edge: str) -> tuple[str, str, str]:
-        """Everything that holds messages of an edge: `edge`, `delayed` and `delayed_bodies`."""
-        return self.edge(edge), self.delayed(edge), self.delayed_bodies(edge)
-
-    def dead(self, stage: str) -> str:
-        """Stream: dead letters of a stage."""
-        return self._key(f"dead:{stage}")
-
-    def kept(self, stage: str) -> str:
-        """Stream: messages that a stage with keep= has settled, to be run again if need be."""
-        return self._key(f"kept:{stage}")
-
-    def amended(self, stage: str) -> str:
-        """Hash: id of a dead letter to the body that it shall have when it runs again."""
-        return self._key(f"amended:{stage}")
-
-    def restored(self, stage: str) -> str:
-        """Hash: entry id that a dead letter had when it was exported, to the one that it has since it was restored."""
-        return self._key(f"restored:{stage}")
-
-    def seen(self, stage: str) -> str:
-        """Set: hashes of the messages a deduplicating stage has been given."""
-        return self._key(f"seen:{stage}")
-
-    def seen_until(self, stage: str) -> str:
-        """Sorted set: the same where they are forgotten after a while, each with the millisecond of that."""
-        return self._key(f"seen_until:{stage}")
-
-    def of_target(self, edge: str, memory: DedupMemory | None) -> tuple[str, str, str, str]:
-        """The keys of an edge that a script adds messages to: stream, seen, delayed, delayed bodies."""
-        stage = Edge.parse(edge).target
-        seen = self.seen(stage) if memory is None or memory.ttl_ms is None else self.seen_until(stage)
-        return self.edge(edge), seen, self.delayed(edge), self.delayed_bodies(edge)
-
-    def rate(self, stage: str) -> str:
-        """Hash: pacing key to the microsecond of its next turn, until that is past and a burst saved up."""
-        return self._key(f"rate:{stage}")
-
-    def starts(self, stage: str) -> str:
-        """Hash: pacing key to the microsecond before which no more of it may start; never later than in `rate`."""
-        return self._key(f"starts:{stage}")
-
-    def held_until(self, stage: str) -> str:
-        """Sorted set: pacing key to the millisecond until which it is held, kept until somebody succeeds again."""
-        return self._key(f"held:{stage}")
-
-    def hold_info(self, stage: str) -> str:
-        """Hash: held pacing key to how long for, how often again, who tries it, and why."""
-        return self._key(f"holds:{stage}")
-
-    def slots(self, stage: str) -> str:
-        """Sorted set: what runs of each pacing key, and which worker runs it."""
-        return self._key(f"busy:{stage}")
-
-    def queue(self, stage: str) -> str:
-        """Sorted set: delayed messages of each pacing key that wait for others of it."""
-        return self._key(f"queue:{stage}")
-
-    def pace(self, stage: str) -> str:
-        """Hash: pacing key to the microseconds between starts that it can bear; after a line break, those asked for."""
-        return self._key(f"pace:{stage}")
-
-    @property
-    def claims(self) -> str:
-        """String: the name of the store of large bodies."""
-        return self._key("claims")
-
-    @property
-    def released(self) -> str:
-        """Stream: references to large bodies that nobody needs any more, since when."""
-        return self._key("released")
-
-    def answered(self, caller: str) -> str:
-        """String that expires: what a script answered last to a caller, in case the reply is lost."""
-        return self._key(f"answered:{caller}")
-
-    def lease(self, worker: str) -> str:
-        """String that expires: its worker is alive."""
-        return self._key(f"lease:{worker}")
-
-    def throughput(self) -> list[str]:
-        """Hashes that expire: counters and durations, each of some seconds. They are used in turn."""
-        return [self._key(f"tempo:{number}") for number in range(_THROUGHPUT_PERIODS)]
-
-    @property
-    def stats(self) -> str:
-        """Hash: counters."""
-        return self._key("stats")
-
-    @property
-    def workers(self) -> str:
-        """Hash: registered workers, each with what it told of itself."""
-        return self._key("workers")
-
-    @property
-    def death_records(self) -> str:
-        """Hash: workers that are known to be gone, and how they went."""
-        return self._key("certificates")
-
-    @property
-    def suspects(self) -> str:
-        """Hash: entries that were under way when a worker crashed, and how often that happened."""
-        return self._key("suspects")
-
-    @property
-    def published(self) -> str:
-        """Sorted set: recent publish tokens, so that a publish sent twice is stored once."""
-        return self._key("published")
-
-    @property
-    def cursors(self) -> str:
-        """Hash: source, with a digest of its arguments if it was given any, to where it shall go on."""
-        return self._key("cursors")
-
-    @property
-    def clock(self) -> str:
-        """Hash: the latest time that was seen, so that a step back is noticed."""
-        return self._key("clock")
-
-    @property
-    def paused(self) -> str:
-        """Hash: paused stage, or * for all of them, to the millisecond since when."""
-        return self._key("paused")
-
-    @property
-    def run(self) -> str:
-        """Hash: the current run, its sources and what they have done."""
-        return self._key("run")
-
-    @property
-    def all(self) -> str:
-        """A pattern that every key matches, for an ACL."""
-        return self._key("*")
+    # One of each
+    claims = _Key("claims")  # string: the name of the store of large bodies
+    released = _Key("released")  # stream: references to large bodies that are no longer needed
+    stats = _Key("stats")  # hash: counters
+    workers = _Key("workers")  # hash: registered workers, each with its facts
+    death_records = _Key("certificates")  # hash: workers known to be gone, and why
+    suspects = _Key("suspects")  # hash: entries that were running when a worker crashed, and how often
+    published = _Key("published")  # sorted set: recent publish tokens, so that a publish sent twice is stored once
+    cursors = _Key("cursors")  # hash: source, with a digest of its arguments if it has any -> where it resumes
+    clock = _Key("clock")  # hash: the latest time seen, so that a step back is noticed
+    paused = _Key("paused")  # hash: paused stage, or * for all of them -> since which millisecond
+    run = _Key("run")  # hash: the current run, its sources and their states
+    plan = _Key("plan")  # hash: edge of this or an earlier version of the pipeline -> what it accepts, as JSON
+    scratch = _Key("scratch")  # first part of temporary keys that try what this user of Redis may do
+    all = _Key("*")  # a pattern that every key matches, for an ACL
 
     @property
     def of_all_pipelines(self) -> str:
         """A pattern that every key of every pipeline in this namespace matches, for an ACL."""
         return f"{self.namespace}:*"
 
-    @property
-    def scratch(self) -> str:
-        """First part of keys that exist for a moment, to try what this user of Redis may do."""
-        return self._key("scratch")
+    def throughput(self) -> list[str]:
+        """Hashes that expire: counters and durations, each of some seconds. They are used in rotation."""
+        return [f"{self.namespace}:{{{self.pipeline}}}:tempo:{number}" for number in range(_THROUGHPUT_PERIODS)]
 
-    @property
-    def plan(self) -> str:
-        """Hash: edge of this or an earlier version of the pipeline to what it takes, as JSON."""
-        return self._key("plan")
+    def of_edge(self, edge: str) -> tuple[str, str, str]:
+        """Everything that holds messages of an edge: `edge`, `delayed` and `delayed_bodies`."""
+        return self.edge(edge), self.delayed(edge), self.delayed_bodies(edge)
+
+    def of_target(self, edge: str, memory: DedupMemory | None) -> tuple[str, str, str, str]:
+        """The keys of an edge that a script adds messages to: stream, seen, delayed, delayed bodies."""
+        stage = Edge.parse(edge).target
+        seen = self.seen(stage) if memory is None or memory.ttl_ms is None else self.seen_until(stage)
+        return self.edge(edge), seen, self.delayed(edge), self.delayed_bodies(edge)

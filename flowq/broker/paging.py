@@ -1,10 +1,9 @@
-"""Asks Redis for many messages in replies that it can send: smaller ones after a reply that was cut off."""
+"""Requests many messages in replies that Redis can send: smaller ones after a reply that was cut off."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 from typing import TypeVar
 
 from flowq.errors import ReplyCutOff
@@ -21,10 +20,10 @@ _STEP = 1 / 4
 
 
 class ReadSize:
-    """Half as many messages after each reply that was cut off, down to one from one edge, then slowly more again.
+    """Halves after each reply that was cut off, down to one message from one edge, then grows slowly.
 
-    Slowly because a reply that exceeds a limit of the server costs a connection each time. `failures` counts replies
-    with a single message that were cut off one after the other.
+    Slowly, because a reply that exceeds a limit of the server costs a connection each time. `failures` counts
+    consecutive cut-off replies with a single message.
 
     >>> size = ReadSize()
     >>> size.cut_off(100)
@@ -62,19 +61,8 @@ class ReadSize:
             self._most += max(1, int(self._most * _STEP))
 
 
-class Paging:
-    """How many messages one call asks for: half as many after a reply that was cut off, then slowly more again."""
-
-    def __init__(self) -> None:
-        self._size = ReadSize()
-
-    def bound(self, wanted: int) -> int:
-        """How many to ask for now."""
-        return self._size.bound(wanted)
-
-    def cut_off(self, asked: int) -> None:
-        """The reply to a call that asked for so many did not arrive."""
-        self._size.cut_off(asked)
+class Paging(ReadSize):
+    """Asks for as many messages at once as arrive."""
 
     async def ask(self, read: Callable[[int], Awaitable[T]], wanted: int) -> tuple[T, int]:
         """What `read(n)` returns, and the `n` it was called with: at most `wanted`.
@@ -92,26 +80,22 @@ class Paging:
                 if tries_of_one == _TRIES_OF_ONE:
                     raise
             else:
-                self._size.arrived()
+                self.arrived()
                 return answer, n
 
     async def of_each(
         self, items: Sequence[T], read: Callable[[Sequence[T]], Awaitable[Sequence[R]]]
     ) -> list[R | None]:
-        """What `read` returns for each of some items, asked for some at a time; None for one that does not arrive."""
+        """What `read` returns for each item, requested in pages; None for one that does not arrive."""
         found: list[R | None] = []
         while len(found) < len(items):
             left = items[len(found) : len(found) + _MOST_OF_EACH]
             try:
-                answers, _ = await self.ask(partial(_of_first, read, left), len(left))
+                answers, _ = await self.ask(lambda n: read(left[:n]), len(left))  # noqa: B023  (called here)
                 found += answers
             except ReplyCutOff:
                 found.append(None)
         return found
-
-
-async def _of_first(read: Callable[[Sequence[T]], Awaitable[R]], items: Sequence[T], n: int) -> R:
-    return await read(items[:n])
 
 
 def pass_over(what: str) -> None:

@@ -78,15 +78,12 @@ class BodyStore:
             if self._folder is not None:
                 await self._folder.run(self._folder.make)
         await self._write(_MARKER, name.encode())
-        await self._sync_folders("")
-
-    async def _is_this(self) -> bool:
-        """Whether this is the store itself, not the empty mount point of a folder. Raises ClaimStoreUnavailable."""
-        name = await self.name_in_store()
-        return bool(name) and self.name in ("", name)
+        await self._sync("")
 
     async def _refuse_another(self) -> None:
-        if not await self._is_this():
+        """Raise ClaimStoreUnavailable if this is not the store itself, but the empty mount point of a folder."""
+        name = await self.name_in_store()
+        if not name or self.name not in ("", name):
             raise self._unavailable("it is not the store that was used before")
 
     # Writing
@@ -103,7 +100,7 @@ class BodyStore:
             for failure in await asyncio.gather(*writing, return_exceptions=True):
                 if failure is not None:
                     raise failure
-            await self._sync_folders(folder, *([] if folder in self._synced else [""]))
+            await self._sync(folder, *([] if folder in self._synced else [""]))
             self._synced.add(folder)
         except ClaimStoreUnavailable:
             with contextlib.suppress(ClaimStoreUnavailable):
@@ -151,10 +148,9 @@ class BodyStore:
                 objects = await self._objects()
                 # In one part: the parts of an upload that was interrupted would stay in the bucket, and be paid for.
                 await objects.put_async(self._prefix + path, body, use_multipart=False)
-                if self._folder is not None:
-                    await self._folder.run(self._folder.sync, [path])
+            await self._sync(path)
 
-    async def _sync_folders(self, *paths: str) -> None:
+    async def _sync(self, *paths: str) -> None:
         if self._folder is not None:
             with self._translated():
                 await self._folder.run(self._folder.sync, paths)
@@ -178,7 +174,7 @@ class BodyStore:
         if found is None:
             raise BodyLost(f"the claim store has no object {reference.path}", hint=hint)
         body, n_bytes = found
-        if n_bytes != reference.n_bytes:
+        if not len(body) == n_bytes == reference.n_bytes:
             text = f"object {reference.path} of the claim store has {n_bytes:,} bytes, not {reference.n_bytes:,}"
             raise BodyLost(text, hint=hint)
         return body
