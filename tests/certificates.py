@@ -1,4 +1,4 @@
-"""Certificates of the tests' own: signed by an authority of theirs, by nobody, too old, or for somebody else."""
+"""Test certificates: signed by a test authority, self-signed, expired, or for another host."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fixtures every test may ask for: real Redis servers, clean databases, names nobody else has."""
+"""Fixtures for every test: real Redis servers, clean databases, unique names."""
 
 from __future__ import annotations
 

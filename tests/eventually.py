@@ -1,4 +1,4 @@
-"""Waits for what must come true soon, instead of sleeping and hoping."""
+"""Waits for conditions instead of sleeping and hoping."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real PostgreSQL of the tests' own: a cluster in a temporary folder, on a unix socket, stopped by its pid."""
+"""A real PostgreSQL for tests: a cluster in a temporary folder, on a unix socket, stopped by its pid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A web server that sends exactly the bytes it is told to, and may stop anywhere."""
+"""A web server that sends exact bytes and may stop anywhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real redis-server of the tests' own: started on a unix socket, stopped by its pid."""
+"""A real redis-server for tests: started on a unix socket, stopped by its pid."""
 
 from __future__ import annotations
 

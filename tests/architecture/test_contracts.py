@@ -1,4 +1,4 @@
-"""The import contracts of pyproject.toml hold, and each of them catches what it is there for."""
+"""The import contracts of pyproject.toml hold, and each catches what it is meant to catch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A smoke alarm: a long file or function must be split, or stand in EXCEPTIONS with its reason."""
+"""A smoke alarm: a long file or function must be split, or be in EXCEPTIONS with its reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every law of the broker is tried on each server: the one in memory, the oldest and the newest real one."""
+"""Every promise of the broker is tested on each server: the one in memory, the oldest and the newest real one."""
 
 from __future__ import annotations
 

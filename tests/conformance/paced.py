@@ -1,4 +1,4 @@
-"""Pacing keys as a test asks for them: the turns of one stage, its deliveries, and how they end."""
+"""Pacing keys in tests: the turns of one stage, its deliveries, and how they end."""
 
 from __future__ import annotations
 

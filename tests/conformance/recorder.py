@@ -1,4 +1,4 @@
-"""Connections that record the calls of scripts, and the keys of a pipeline with all they hold."""
+"""Connections that record the calls of scripts, and the keys of a pipeline with their contents."""
 
 from __future__ import annotations
 

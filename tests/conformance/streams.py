@@ -1,4 +1,4 @@
-"""What tests of settling do to a stream behind the back of a worker, and read from one."""
+"""Changes that tests of settling make to a stream behind the back of a worker, and reads."""
 
 from __future__ import annotations
 

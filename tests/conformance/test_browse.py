@@ -1,4 +1,4 @@
-"""Looking at messages takes none, and purging takes only those that nobody works on, on every server."""
+"""Browsing consumes no messages, and purging removes only those that no worker runs, on every server."""
 
 from __future__ import annotations
 

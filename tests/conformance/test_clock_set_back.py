@@ -1,4 +1,4 @@
-"""The clock of Redis was ahead for a while: what was written meanwhile is as far away as it was when that ends."""
+"""After the clock of Redis was ahead and is set back, times written meanwhile are as far away as before."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Delayed messages cost nothing until they are due: Redis is not asked more often, nor does it look at more."""
+"""Delayed messages cost nothing until they are due: no more requests to Redis, and no more work in it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dead letters: kept with everything, and put back once."""
+"""Dead letters are stored complete, and put back once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `durability="replicated"` promises: a push that returns has reached a replica, and is stored once."""
+"""`durability="replicated"`: a push that returns has reached a replica, and is stored once."""
 
 from __future__ import annotations
 

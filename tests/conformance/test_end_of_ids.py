@@ -1,4 +1,4 @@
-"""A stream whose last id is the largest there is takes no more entries. Anybody may set it: nothing is lost by it."""
+"""A stream with the largest possible last id accepts no entries. Any client may set it: nothing is lost."""
 
 from __future__ import annotations
 

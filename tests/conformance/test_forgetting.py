@@ -1,4 +1,4 @@
-"""Pacing keys that mean nothing any more are forgotten, and no others."""
+"""Idle pacing keys expire, and no others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A server that refuses: what has been taken in can still be finished, and nothing is lost or told wrongly."""
+"""A server that refuses writes: accepted messages can still be finished, and nothing is lost or misreported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A consumer group that is lost and made again gives its messages a second time: each is settled once all the same."""
+"""A recreated consumer group delivers its messages again: each is still settled once."""
 
 from __future__ import annotations
 

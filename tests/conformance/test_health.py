@@ -1,4 +1,4 @@
-"""Health told by leases: who is silent, lost or starting, and what a Redis that does not answer means."""
+"""Health by leases: which workers are silent, lost or starting, and what an unresponsive Redis means."""
 
 from __future__ import annotations
 

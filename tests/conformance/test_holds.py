@@ -1,4 +1,4 @@
-"""Held keys: nothing of them starts, then one message tries, and the others follow."""
+"""Held keys: none of their messages starts, then one tries, and the others follow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A stage with keep= keeps what it has settled, so much and no more, and its messages can be run again, each once."""
+"""A stage with keep= stores settled messages up to its limits, and each can be run again once."""
 
 from __future__ import annotations
 

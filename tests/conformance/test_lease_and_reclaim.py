@@ -1,4 +1,4 @@
-"""Leases and reclaims: never from the living, never from oneself, all from the dead."""
+"""Leases and reclaims: nothing from live workers, nothing from oneself, everything from dead ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pacing keys: turns, slots, queues and paces, as every server must keep them."""
+"""Pacing keys: turns, slots, queues and paces, on every server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An entry of 9,000 fields, more than a script can pass on as they are, keeps every byte wherever it goes."""
+"""An entry of 9,000 fields, more than a script can pass on directly, keeps every byte wherever it goes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Moves: what lay on the edge of a renamed stage lies on its new one, once, whoever dies, wakes up or calls twice."""
+"""Moves: messages on the edge of a renamed stage are on the new edge, once, after deaths, late wake-ups and repeats."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dead letters that flowq did not write: they are listed, shown and put back like others; a file of them is checked."""
+"""Dead letters that flowq did not write are listed, shown and put back like others; a file of them is checked."""
 
 from __future__ import annotations
 

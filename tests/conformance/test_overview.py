@@ -1,4 +1,4 @@
-"""A pipeline at a glance: ages, holders, memory, slowest messages, the bottleneck and when it will be done."""
+"""A pipeline at a glance: ages, holders, memory, slowest messages, the bottleneck and the estimated end."""
 
 from __future__ import annotations
 

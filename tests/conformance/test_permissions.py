@@ -1,4 +1,4 @@
-"""A user of Redis who may not do everything: told at once and by name, never waited for, and nothing is lost."""
+"""A Redis user without all permissions is an error at once, with names; nothing waits and nothing is lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Delayed messages: back on their edge when they are due, each once."""
+"""Delayed messages are back on their edge when they are due, each once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading: each message to one reader, and nothing lost with a reply."""
+"""Reading: each message goes to one reader, and nothing is lost with a reply."""
 
 from __future__ import annotations
 

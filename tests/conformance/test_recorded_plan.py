@@ -1,4 +1,4 @@
-"""The plan on record: edges of earlier versions stay known, and are removed only as they were looked at."""
+"""The recorded plan: edges of earlier versions stay known, and are removed only as they were displayed."""
 
 from __future__ import annotations
 

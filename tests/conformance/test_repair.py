@@ -1,4 +1,4 @@
-"""Dead letters are mended, removed, restored and put back in atomic steps, on every server."""
+"""Dead letters are fixed, removed, restored and put back in atomic steps, on every server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs: one goes on until it is finished, and the next one starts with clean counters."""
+"""Runs: one resumes until it is finished, and the next one starts with clean counters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What follows from a settlement happens in its step, and where something cannot be written, nothing does."""
+"""The effects of a settlement happen in its step, and if something cannot be written, nothing happens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Somebody else's entries, and those that somebody deleted: settled, counted and kept like any other."""
+"""Entries of other programs, and deleted entries, are settled, counted and kept like any other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settling happens once: sent again, sent in part, or to a server that has forgotten what it was about."""
+"""Settling happens once: sent again, sent in part, or to a server that has lost its data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settling is for the owner of a delivery: whoever comes late, from another name, epoch or server, changes nothing."""
+"""Only the owner of a delivery settles it: late calls from another name, epoch or server change nothing."""
 
 from __future__ import annotations
 

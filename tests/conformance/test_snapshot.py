@@ -1,4 +1,4 @@
-"""The snapshot: numbers of one instant, that add up while everything moves."""
+"""The snapshot: numbers of one instant that add up while everything moves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Throughput: what the workers put on record is what anybody reads, of this run and of the last half minute only."""
+"""Throughput: readers see what workers record, of this run and of the last half minute only."""
 
 from __future__ import annotations
 

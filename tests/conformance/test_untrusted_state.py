@@ -1,4 +1,4 @@
-"""What somebody else has written between the keys of a pipeline: it costs no message, and nobody is stopped by it."""
+"""Data that another program wrote into the keys of a pipeline costs no message and stops no worker."""
 
 from __future__ import annotations
 

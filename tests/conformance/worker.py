@@ -1,4 +1,4 @@
-"""A worker as the broker sees it, without any loop of its own: a name, a connection to read and one to settle."""
+"""A worker as the broker sees it, without any loop: a name, a connection to read and one to settle."""
 
 from __future__ import annotations
 

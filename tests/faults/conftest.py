@@ -1,4 +1,4 @@
-"""What the tests of several faults need."""
+"""Fixtures for the tests of several faults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Redis set-ups of several real servers: a primary with a replica, Sentinel, a Cluster, and a network that can part."""
+"""Redis set-ups of several real servers: a primary with a replica, Sentinel, a Cluster, and a network to partition."""
 
 from __future__ import annotations
 

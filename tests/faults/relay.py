@@ -1,4 +1,4 @@
-"""A network whose connections break in every way there is, at a moment of the test's choice, with TLS or without."""
+"""A network whose connections break in every way, at a moment that the test chooses, with TLS or without."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real servers that can be hurt: killed, frozen, refused their memory, and started again with what they had kept."""
+"""Real servers that can be killed, frozen, denied memory, and restarted with their data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A pipeline at work in this process that must outlive whatever is done to its server, without being started again."""
+"""A pipeline running in this process that must outlive every fault of its server without a restart."""
 
 from __future__ import annotations
 

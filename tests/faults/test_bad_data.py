@@ -1,4 +1,4 @@
-"""What others put into Redis, and what handlers make of it: a bad message costs itself, never its neighbours."""
+"""Bad data in Redis and from handlers: a bad message costs itself, never its neighbours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A connection to Redis that breaks: in every way, at every moment, with TLS and without, on both event loops."""
+"""A connection to Redis breaks: in every way, at every moment, with TLS and without, on both event loops."""
 
 from __future__ import annotations
 

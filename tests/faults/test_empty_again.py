@@ -1,4 +1,4 @@
-"""A server that comes back empty in the middle of a run: the run does not call that drained."""
+"""A server restarts empty in the middle of a run: the run does not call that drained."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Failovers on real servers: what is lost, what is doubled, and whether a run goes on by itself."""
+"""Failovers on real servers: what is lost, what is doubled, and whether a run continues by itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A worker is killed at every step of the path of a message: whatever it had done by then is done once."""
+"""A worker is killed at every step of the path of a message: what it had done is done once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a handler, or its machine, can do to the interpreter: hold its lock, fork it, and turn its clock."""
+"""What a handler or its machine can do to the interpreter: hold its lock, fork it, and change its clock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Turns of a paced stage whose answer is lost, and is sent again when they are long over."""
+"""Turns of a paced stage whose reply is lost, and is sent again long after they have passed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a `kill -9` of Redis costs, by the way in which it keeps its data: what `flowq doctor` says is what happens."""
+"""What a `kill -9` of Redis costs for each kind of persistence is what `flowq doctor` says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Messages that kill the process which runs them, in a crowd of healthy ones: exactly they become dead letters."""
+"""Messages that kill their process among healthy ones: exactly they become dead letters."""
 
 from __future__ import annotations
 

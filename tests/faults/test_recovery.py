@@ -1,4 +1,4 @@
-"""After every kind of outage a run is soon back at its speed, by itself, and has not flooded its log."""
+"""After every kind of outage a run is soon back at its speed, by itself, without flooding its log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sentinels that want a login or speak TLS apart from the primary, and Sentinels that do not answer."""
+"""Sentinels with a login or TLS of their own, and Sentinels that do not answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A server whose file was cut in the middle of a hand-off, and one whose clock is stepped."""
+"""A server whose file was cut in the middle of a hand-off, and one whose clock is changed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happens to a server in its life: a run outlives it by itself, loses nothing, and does not flood its log."""
+"""Restarts and faults of a server: a run outlives them by itself, loses nothing, and does not flood its log."""
 
 from __future__ import annotations
 

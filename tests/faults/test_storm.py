@@ -1,4 +1,4 @@
-"""Short storms over a real run. `make chaos` brings longer ones, and other seeds."""
+"""Short storms over a real run. `make chaos` runs longer ones, with other seeds."""
 
 from __future__ import annotations
 

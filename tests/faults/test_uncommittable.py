@@ -1,4 +1,4 @@
-"""Messages that are larger than Redis accepts: each is refused or dies by itself, and its neighbours go on."""
+"""Messages larger than Redis accepts are refused or become dead letters alone, and their neighbours continue."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The judge of a storm's visits sees what is forbidden, and a frozen worker excuses no more than it has to."""
+"""The verifier of a storm's visits detects violations, and a frozen worker excuses no more than it must."""
 
 from __future__ import annotations
 

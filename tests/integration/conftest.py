@@ -1,4 +1,4 @@
-"""The project of a user that most of these tests run their command lines in."""
+"""The project of a user in which most of these tests run their commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A crawl of a real site by the pipeline of the scraping example, and what the oracle says must come of it."""
+"""A crawl of a real site by the pipeline of the scraping example, and the expected result by its oracle."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Asks what a process of flowq serves over HTTP."""
+"""Sends HTTP requests to a flowq process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Some days of the flights of January, in a project of their own."""
+"""Some days of the flights of January, in their own project."""
 
 from __future__ import annotations
 

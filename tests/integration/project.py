@@ -1,4 +1,4 @@
-"""A project of a user in a folder of its own, and the real command line run in it."""
+"""A user's project in its own folder, and the real command line run in it."""
 
 from __future__ import annotations
 

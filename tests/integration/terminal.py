@@ -1,4 +1,4 @@
-"""A terminal of a certain size, in which a command line runs: what it shows, and keys pressed in it."""
+"""A terminal of a certain size that runs a command: its screen, and keys pressed in it."""
 
 from __future__ import annotations
 

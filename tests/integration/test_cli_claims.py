@@ -1,4 +1,4 @@
-"""Large bodies as a user meets them: on the command line, with real workers that are killed."""
+"""Large bodies for a user: on the command line, with real workers that are killed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`flowq config`: what applies, where it comes from, and what is never shown. And names that a shell completes."""
+"""`flowq config`: which values apply, where they come from, and what is never shown; and names for shell completion."""
 
 from __future__ import annotations
 

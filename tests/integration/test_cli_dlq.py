@@ -1,4 +1,4 @@
-"""`flowq status` and `flowq dlq` as a person types them, on a real server and with no worker running."""
+"""`flowq status` and `flowq dlq` as a user types them, on a real server without a worker."""
 
 from __future__ import annotations
 

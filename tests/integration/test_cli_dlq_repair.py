@@ -1,4 +1,4 @@
-"""`flowq dlq` as a person repairs with it: retry, rm, export and import, on a real server."""
+"""Repairs with `flowq dlq`: retry, rm, export and import, on a real server."""
 
 from __future__ import annotations
 

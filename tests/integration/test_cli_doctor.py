@@ -1,4 +1,4 @@
-"""`flowq doctor` on real servers, and what `flowq run` says of them before it starts."""
+"""`flowq doctor` on real servers, and the warnings of `flowq run` before it starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Output that nobody reads any more, and Ctrl-C before anything has begun."""
+"""Output without a reader, and Ctrl-C before anything has begun."""
 
 from __future__ import annotations
 

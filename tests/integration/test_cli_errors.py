@@ -1,4 +1,4 @@
-"""What goes wrong on the command line is told in one screen, on stderr, with its place, its remedy and an exit code."""
+"""Errors of the command line are one screen on stderr, with the place, a remedy and an exit code."""
 
 from __future__ import annotations
 

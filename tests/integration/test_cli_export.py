@@ -1,4 +1,4 @@
-"""`flowq export` through the real command line; alerts, unit and image are judged by the tools themselves."""
+"""`flowq export` through the real command line; alerts, unit and image are checked by their own tools."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`flowq gc`: what a renamed stage has left behind is shown, kept, and removed only when told."""
+"""`flowq gc`: leftovers of a renamed stage are shown, kept, and removed only on request."""
 
 from __future__ import annotations
 

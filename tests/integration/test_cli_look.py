@@ -1,4 +1,4 @@
-"""`flowq peek`, `trace`, `purge` and `replay` as a person types them, on a real server with no worker running."""
+"""`flowq peek`, `trace`, `purge` and `replay` as a user types them, on a real server without a worker."""
 
 from __future__ import annotations
 

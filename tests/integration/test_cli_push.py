@@ -1,4 +1,4 @@
-"""`flowq push`: what it stores, what it refuses, and how it says how far it came."""
+"""`flowq push`: what it stores, what it refuses, and how it reports its progress."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much work comes before the first word, in units of what Python itself needs to start on the same machine."""
+"""How much work precedes the first output, in units of what Python itself needs to start on the same machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The supervisor and processes that behave as no worker should: they die at once, or hear a signal too late."""
+"""The supervisor and misbehaving workers: they die at once, or receive a signal too late."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Three sites at once, one of which is busy: it takes nothing from the others, whatever it answers."""
+"""Three sites at once, one of which is busy: it does not slow the others down, whatever it answers."""
 
 from __future__ import annotations
 

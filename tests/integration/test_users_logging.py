@@ -1,4 +1,4 @@
-"""What the user's code configures of `logging` holds, nothing is printed twice, and the balance is always told."""
+"""The user's `logging` configuration applies, nothing is printed twice, and the balance is always printed."""
 
 from __future__ import annotations
 

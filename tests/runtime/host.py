@@ -1,4 +1,4 @@
-"""Programs of a user's own that use flowq, each run in a fresh interpreter."""
+"""User programs that use flowq, each run in a fresh interpreter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs pipelines of a test on a server of its choice, and looks at what they left behind."""
+"""Runs the pipelines of a test on a server of its choice, and inspects what they leave behind."""
 
 from __future__ import annotations
 

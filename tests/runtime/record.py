@@ -1,4 +1,4 @@
-"""A pipeline of two stages that writes down what its handlers see, and what must be true of that in the end."""
+"""A pipeline of two stages that records what its handlers see, and the promises about that record."""
 
 from __future__ import annotations
 

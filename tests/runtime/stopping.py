@@ -1,4 +1,4 @@
-"""A runner that a test starts itself, and a stop that must not wait for what never ends."""
+"""A runner that a test starts itself, and a stop that must not wait for handlers that never end."""
 
 from __future__ import annotations
 

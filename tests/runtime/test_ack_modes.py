@@ -1,4 +1,4 @@
-"""When a delivery is settled: after the handler, before it, or when it says so."""
+"""When a delivery is settled: after the handler, before it, or when the handler says so."""
 
 from __future__ import annotations
 

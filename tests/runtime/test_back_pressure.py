@@ -1,4 +1,4 @@
-"""Back-pressure: what cannot be worked off stops what is before it, memory stays flat, and no cycle locks itself up."""
+"""Back-pressure: a backlog stops its producers, memory stays flat, and no cycle blocks itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batches: as large as they may be, as late as they may be, and one bad message costs only itself."""
+"""Batches keep their limits of size and time, and one bad message costs only itself."""
 
 from __future__ import annotations
 

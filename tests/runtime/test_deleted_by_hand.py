@@ -1,4 +1,4 @@
-"""Entries that somebody deletes while they run: a run waits for what they give."""
+"""Entries that are deleted by hand while they run: a run waits for their outputs."""
 
 from __future__ import annotations
 

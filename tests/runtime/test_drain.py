@@ -1,4 +1,4 @@
-"""`flowq.run`: ends when nothing is left, not before and not much later, and leaves nothing behind."""
+"""`flowq.run` ends when nothing is left, not before and not much later, and leaves nothing behind."""
 
 from __future__ import annotations
 

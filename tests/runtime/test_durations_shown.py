@@ -1,4 +1,4 @@
-"""How long handlers take, as it is told to Redis, against what the handlers themselves have measured."""
+"""Handler durations as recorded in Redis, compared with what the handlers measured."""
 
 from __future__ import annotations
 

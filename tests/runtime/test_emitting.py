@@ -1,4 +1,4 @@
-"""What a handler sends to a stage of its choice leaves with its outputs, or not at all."""
+"""Messages that a handler emits to a stage leave with its outputs, or not at all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every way in which a handler may fail: it is tried again as declared, or dies, and costs only its own message."""
+"""Every way in which a handler may fail: it is retried as declared or dies, and costs only its own message."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What answers at the address of Redis, and is not: whoever asks it is told so, and takes nothing for done."""
+"""Something at the address of Redis that is not Redis: the caller gets an error, and nothing counts as done."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs under faults: nothing lost, nothing handed on twice, judged by what the handlers themselves wrote down."""
+"""Runs under faults: nothing is lost, nothing is passed on twice, by the handlers' own records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A thread that does not come back keeps neither its slot nor the program."""
+"""A hung thread keeps neither its slot nor the program."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every way to write a handler: what it gives is handed on, and it runs where it was told to, as often at once."""
+"""Every way to write a handler: its outputs are passed on, and it runs where and as often as declared."""
 
 from __future__ import annotations
 

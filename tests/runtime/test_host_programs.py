@@ -1,4 +1,4 @@
-"""`flowq.run` inside a program of the user's: it refuses what it would have to ignore, and changes nothing for good."""
+"""`flowq.run` in a user's program: it refuses what it would have to ignore, and leaves no permanent changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A header that looks like one of flowq's and cannot be one: its entry dies with its bytes, and the run goes on."""
+"""A header that only looks like flowq's: its entry becomes a dead letter with its bytes, and the run continues."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a stage has in flight, and what it has had in flight while a question was under way."""
+"""What a stage has in flight, and what it had in flight while a request was under way."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stopping what does not end by itself: it is interrupted, or given up, and handed back; nothing holds the stop up."""
+"""Stopping handlers that do not end: they are interrupted or abandoned, and their messages handed back in time."""
 
 from __future__ import annotations
 

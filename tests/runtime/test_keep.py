@@ -1,4 +1,4 @@
-"""What a stage with keep= has settled can be run again by whoever runs the pipeline."""
+"""Messages that a stage with keep= has settled can be run again."""
 
 from __future__ import annotations
 

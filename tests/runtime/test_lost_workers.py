@@ -1,4 +1,4 @@
-"""Workers that die, sleep, stumble or fall silent: what they were at runs elsewhere, once."""
+"""Workers that die, hang, fail or fall silent: their messages run elsewhere, once."""
 
 from __future__ import annotations
 

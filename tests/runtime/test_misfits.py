@@ -1,4 +1,4 @@
-"""Messages and outputs that do not fit: too large, of another type, not to be read or written. They die alone."""
+"""Messages and outputs that do not fit (too large, wrong type, not decodable or encodable) die alone."""
 
 from __future__ import annotations
 

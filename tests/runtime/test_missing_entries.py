@@ -1,4 +1,4 @@
-"""An entry that somebody deleted while it was pending: no handler is called for what is not there."""
+"""An entry that was deleted while it was pending: no handler is called for it."""
 
 from __future__ import annotations
 

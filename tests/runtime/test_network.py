@@ -1,4 +1,4 @@
-"""A network that is slow, passes nothing on in one direction, or loses a machine without a word."""
+"""A network that is slow, passes nothing in one direction, or loses a machine silently."""
 
 from __future__ import annotations
 

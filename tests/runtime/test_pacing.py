@@ -1,4 +1,4 @@
-"""Pacing in running workers: rates, slots and holds per key, over all of them, and nobody waits in a slot."""
+"""Pacing in running workers: rates, slots and holds per key, across all workers, without occupying slots."""
 
 from __future__ import annotations
 

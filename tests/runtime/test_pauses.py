@@ -1,4 +1,4 @@
-"""Pauses: a paused stage starts nothing new, loses nothing, and goes on when it is told to."""
+"""Pauses: a paused stage starts nothing new, loses nothing, and resumes on request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Large messages: compressed above a size, refused above another, the same for whoever gets them."""
+"""Large messages: compressed above one size, refused above another, unchanged for every reader."""
 
 from __future__ import annotations
 

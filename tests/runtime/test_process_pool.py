@@ -1,4 +1,4 @@
-"""Handlers in processes of their own: like any other, and a crash of one is nobody else's."""
+"""Handlers in separate processes behave like any other, and a crash of one affects no other."""
 
 from __future__ import annotations
 

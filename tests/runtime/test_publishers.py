@@ -1,4 +1,4 @@
-"""Publishers that are shared, used again, or closed at a bad moment: they work, or say in plain words why not."""
+"""Publishers that are shared, reused, or closed at a bad moment work, or say in plain words why not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pushes that end early or are made again: it is known what is stored, and nothing is stored twice."""
+"""Pushes that end early or are repeated: it is known what is stored, and nothing is stored twice."""
 
 from __future__ import annotations
 

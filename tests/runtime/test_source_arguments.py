@@ -1,4 +1,4 @@
-"""Arguments of sources: text of the command line becomes the annotated type, however it is written."""
+"""Arguments of sources: text of the command line becomes the annotated type, in every spelling."""
 
 from __future__ import annotations
 

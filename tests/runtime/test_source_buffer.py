@@ -1,4 +1,4 @@
-"""What a source gives is published in order, and what lies between two cursors together."""
+"""Values of a source are published in order, and those between two cursors together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""However a source ends, the run ends with its error, and what was given before is handled first."""
+"""However a source ends, the run ends with its error, and its earlier messages are handled first."""
 
 from __future__ import annotations
 

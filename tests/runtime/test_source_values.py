@@ -1,4 +1,4 @@
-"""What a source gives counts as it was at the yield, and a value that cannot be sent stops nothing."""
+"""A value of a source is sent as it was at the yield, and a value that cannot be sent stops nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sources: everything they give enters once, and a source that was broken off is not taken for a finished one."""
+"""Sources: each value enters once, and an interrupted source does not count as finished."""
 
 from __future__ import annotations
 

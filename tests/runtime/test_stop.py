@@ -1,4 +1,4 @@
-"""Stopping: what runs may finish, what has not started is somebody else's at once, and nothing holds the stop up."""
+"""Stopping: running messages may finish, others go to another worker at once, and nothing delays the stop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Traces in one process: what is a span, whose child it is, and what a handler finds around it."""
+"""Traces in one process: what is a span, its parent, and what a handler finds around it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What counts is what a value was when it was handed on, and a message runs again as it was delivered."""
+"""A value is sent as it was when it was passed on, and a message runs again as it was delivered."""
 
 from __future__ import annotations
 

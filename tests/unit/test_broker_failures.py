@@ -1,4 +1,4 @@
-"""What a call to Redis has raised, in flowq's words."""
+"""Exceptions of calls to Redis, in flowq's words."""
 
 from __future__ import annotations
 

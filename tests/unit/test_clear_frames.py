@@ -1,4 +1,4 @@
-"""What a handler held when it failed is let go of, and nobody else is harmed."""
+"""Objects that a failed handler held are freed, and no other code is affected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `flowq export` writes, together with examples/deploy: by the schemas of Kubernetes, and what a schema misses."""
+"""The output of `flowq export` and examples/deploy: valid by Kubernetes schemas, and beyond what schemas check."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The URL of a Redis: what is understood, what is refused with which remedy, and that no secret is ever shown."""
+"""The URL of a Redis: what is accepted, what is refused with which remedy, and that no secret is ever shown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Retry-After header in both of its forms, and in forms that it should not have."""
+"""The Retry-After header in both forms, and in invalid ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run shows: on a terminal, in a log, to a program."""
+"""The output of a run: on a terminal, in a log, to a program."""
 
 from __future__ import annotations
 

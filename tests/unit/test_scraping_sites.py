@@ -1,4 +1,4 @@
-"""The scraping example: where its sites come from, and what is said when they cannot be had."""
+"""The scraping example: where its sites come from, and the errors when they are not available."""
 
 from __future__ import annotations
 

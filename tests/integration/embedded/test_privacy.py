@@ -1,4 +1,4 @@
-"""The data folder is one user's: who else may change it is not trusted, and nobody else gets at the server."""
+"""The data folder belongs to one user: one that others may change is refused, and only this user reaches the server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The folder of the embedded Redis, how its server is set up, and which program is taken for it."""
+"""The folder of the embedded Redis, how its server is set up, and which program is used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A log that ends in the middle of a step: the step is there in whole or not at all, also for the server after next."""
+"""A log that ends in the middle of a step: the step is there in whole or not at all, also after two restarts."""
 
 from __future__ import annotations
 

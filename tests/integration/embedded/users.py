@@ -1,4 +1,4 @@
-"""Processes that use the embedded Redis of a folder, and what /proc tells of them and of the server."""
+"""Processes that use the embedded Redis of a folder, and facts from /proc about them and the server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""References to bodies elsewhere: nothing but a reference is taken for one, and headers say what they said before."""
+"""References to bodies elsewhere: nothing else is taken for one, and headers keep their meaning."""
 
 from __future__ import annotations
 

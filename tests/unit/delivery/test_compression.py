@@ -1,4 +1,4 @@
-"""Compression: whatever goes in comes out, and nothing that comes from outside can do more than be refused."""
+"""Compression: data survives the round trip, and hostile input is only refused."""
 
 from __future__ import annotations
 

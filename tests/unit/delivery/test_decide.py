@@ -1,4 +1,4 @@
-"""What becomes of a delivery, for each outcome of its handling."""
+"""The settlement of a delivery, for each outcome of its handling."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What counts as the same when a stage takes each only once."""
+"""Which keys are equal for a stage that deduplicates."""
 
 from __future__ import annotations
 

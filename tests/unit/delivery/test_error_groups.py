@@ -1,4 +1,4 @@
-"""What a group of errors means, whatever is in it and however deep."""
+"""The meaning of a group of errors, whatever its contents and depth."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A message that is put back remembers what it died of, for as long as it lives."""
+"""A message that is put back keeps its earlier errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The header of a message: what is written is read again, and no more is written than is needed."""
+"""The header of a message survives a round trip, and contains no more than necessary."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ids that users give: they can stand in a header, and different ones stay different."""
+"""User-defined ids fit into a header, and different ones stay different."""
 
 from __future__ import annotations
 

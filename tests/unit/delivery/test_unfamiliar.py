@@ -1,4 +1,4 @@
-"""What this version of a pipeline cannot read is left to another for an hour, and only then buried."""
+"""What this version of a pipeline cannot read is left to another for an hour, then becomes a dead letter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The context of a delivery: it notes what is emitted, and settles when told."""
+"""The context of a delivery records what is emitted, and settles on request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options of a stage: what they become, and what is refused."""
+"""Options of a stage: their values in the plan, and which are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The picture of a plan: nothing overlaps, nothing runs over its edge, every line goes from card to card."""
+"""The picture of a plan: nothing overlaps or overflows, and every line joins two cards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Resources: declared, asked for, and opened in the order of their needs."""
+"""Resources: declared, requested, and opened in the order of their dependencies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a value goes and as what it arrives: what a stage declares, what it gives, and who takes it."""
+"""Where a value goes and as which type: what a stage declares, emits and accepts."""
 
 from __future__ import annotations
 

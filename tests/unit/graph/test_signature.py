@@ -1,4 +1,4 @@
-"""What is read from the function of a stage, and what is reported when it cannot be."""
+"""What is read from the function of a stage, and the errors when it cannot be."""
 
 from __future__ import annotations
 

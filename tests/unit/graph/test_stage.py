@@ -1,4 +1,4 @@
-"""Stages and sources: a decorated function stays the function it was, and tells how it runs."""
+"""Stages and sources: a decorated function stays usable as a function, and describes how it runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options set outside the code: a tuned pipeline is the one whose code had said so."""
+"""Options set outside the code: a tuned pipeline equals one with these options in its code."""
 
 from __future__ import annotations
 

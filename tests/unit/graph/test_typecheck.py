@@ -1,4 +1,4 @@
-"""Which types fit which, and which of several takers is nearest."""
+"""Which types fit which, and which of several accepting stages is nearest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the status of an answer means."""
+"""The meaning of the status of a response."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bodies: packed and cut in every way, and decoded as browsers do."""
+"""Bodies: compressed and truncated in every way, and decoded as browsers do."""
 
 from __future__ import annotations
 

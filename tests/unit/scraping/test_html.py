@@ -1,4 +1,4 @@
-"""What a page says: its links, and what crawlers may do with it."""
+"""What a page contains: its links, and what crawlers may do with it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""robots.txt by RFC 9309; over real files, beside a second implementation."""
+"""robots.txt by RFC 9309, compared with a second implementation on real files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sitemaps, whole and broken, as they arrive."""
+"""Sitemaps, whole and broken, read as they arrive."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One spelling for each URL. What is right was taken from the URL Standard and RFC 3986, not from our code."""
+"""One spelling for each URL. Expected values come from the URL Standard and RFC 3986, not from our code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fetching from servers that misbehave. What must come of it was worked out by hand, for each answer."""
+"""Fetching from misbehaving servers. The expected result of each response was worked out by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that change between two runs, that are damaged, or that another system has packed."""
+"""Files that change between two runs, are damaged, or were compressed on another system."""
 
 from __future__ import annotations
 

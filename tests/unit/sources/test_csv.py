@@ -1,4 +1,4 @@
-"""CSV as it comes from other systems: rows are what strict readers say, or there is an error that names its place."""
+"""CSV from other systems: rows as strict readers parse them, or an error that names its place."""
 
 from __future__ import annotations
 

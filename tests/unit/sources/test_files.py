@@ -1,4 +1,4 @@
-"""Ready sources: every row once, from where the last run left off; a row that is not valid stops nothing."""
+"""Ready sources: every row once, from where the last run stopped; an invalid row stops nothing."""
 
 from __future__ import annotations
 
