@@ -209,8 +209,10 @@ def sets(draw: st.DrawFn) -> Shape:
 @st.composite
 def models(draw: st.DrawFn, inner: Shape) -> Shape:
     type_, values = inner
+    # A TypedDict inside has the configuration of its model, so that its keys have aliases too: names must do.
+    aliases = {"alias_generator": str.upper, "validate_by_name": True}
     options: list[dict[str, Any]] = [{}, {"frozen": True}, {"extra": "forbid"}, {"extra": "allow"}, {"strict": True},
-                                     {"alias_generator": str.upper}]  # fmt: skip
+                                     aliases]  # fmt: skip
     config: Any = draw(st.sampled_from(options))
     fields: Any = {"first": (type_, ...), "second": (type_ | None, None)}
     model: Any = create_model(f"Model{next(UNIQUE)}", __config__=config, **fields)
