@@ -207,7 +207,7 @@ class Publisher:
         name = stage if isinstance(stage, str) else str(getattr(stage, "name", stage))
         edge = self._plan.edge_by_name.get(inlet_of(self._plan.stage(name).name))
         if edge is None:
-            raise UsageError(f'"{name}" is a source: it takes no messages', hint="push to a stage after it")
+            raise UsageError(f'"{name}" is a source: it accepts no messages', hint="push to a stage after it")
         return edge
 
     def _encode(self, edge: EdgePlan, message: Any, message_id: bytes) -> Output:

@@ -31,7 +31,7 @@ class Fitting:
     def __init__(self, plan: Plan, stage: str) -> None:
         self._stage = plan.stage(stage)
         if self._stage.is_source:
-            raise UsageError(f'"{stage}" is a source: it takes no messages', hint="name a stage behind it")
+            raise UsageError(f'"{stage}" is a source: it accepts no messages', hint="name a stage behind it")
         self._decode = decoder(self._stage.accepts)
         self._types = StageTypes(self._stage, plan)
         self._inlet = Outlet(plan, inlet_of(stage))
@@ -47,7 +47,7 @@ class Fitting:
             tag = self._inlet.target_for(self._decode(body)).tag.decode()
         except CodecError as error:
             raise DoesNotFit(
-                f"letter {letter.id}: the message does not fit {stage.name}, which takes {type_names(stage.accepted)}",
+                f"letter {letter.id}: it does not fit {stage.name}, which accepts {type_names(stage.accepted)}",
                 detail="\n".join(error.detail.split("; ")) if error.detail else error.message,
                 hint=error.hint or "nothing was changed",
             ) from None

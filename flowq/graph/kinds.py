@@ -1,4 +1,4 @@
-"""What a stage does, how its handler gives its outputs, and where and on how many messages it runs."""
+"""What a stage does, how its handler returns its outputs, and where and on how many messages it runs."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from enum import StrEnum
 class Kind(StrEnum):
     """What a stage does in the graph."""
 
-    SOURCE = "source"  # emits messages from outside, takes none
-    STAGE = "stage"  # takes messages and emits messages
-    SINK = "sink"  # takes messages and emits none
+    SOURCE = "source"  # emits messages from outside, accepts none
+    STAGE = "stage"  # accepts messages and emits messages
+    SINK = "sink"  # accepts messages and emits none
 
 
 class Shape(StrEnum):
-    """How a handler gives its outputs."""
+    """How a handler returns its outputs."""
 
     FUNCTION = "function"
     GENERATOR = "generator"
@@ -37,9 +37,10 @@ class Placement(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """How many messages a handler takes at once, and how long the first of them may wait for the others.
+    """How many messages a handler gets in one call, and how long the first of them may wait for the others.
 
-    `max_bytes` bounds the encoded size of them together; one that is larger by itself comes alone.
+    `size` is in messages, `linger_seconds` in seconds. `max_bytes` bounds their total size, encoded; a message larger
+    than that is handled alone.
     """
 
     size: int

@@ -16,11 +16,11 @@ from flowq.graph.declaration.flow import Target
 class Pipeline:
     """A named set of flows that run together.
 
-    `name` may hold letters, digits and underscores; it is part of the Redis keys, and the name of the file
-    that the command line looks for. `flows` are what `>>` returns, or single stages and sources. Naming a
-    stage in several places means the same stage; a stage that is reached from itself makes a cycle.
+    `name` may contain letters, digits and underscores; it is part of the Redis keys, and the name of the file that the
+    command line looks for. `flows` are what `>>` returns, or single stages and sources. A stage used in several places
+    is one and the same stage; a stage that leads back to itself makes a cycle.
 
-    Raises PipelineError with every problem found: names, options, annotations, and types that do not fit.
+    Raises PipelineError with every problem found: names, options, annotations, and types that do not match.
 
     >>> from flowq import stage
     >>> @stage
@@ -42,11 +42,12 @@ class Pipeline:
         self._flows = flows
 
     def tuned(self, options: Mapping[str, Mapping[str, Any]]) -> Pipeline:
-        """This pipeline with other options for some of its stages, as if its code had said so. It stays as it is.
+        """A copy of this pipeline with other options for some of its stages, as if they were written in the code.
 
-        `options` maps stages to options of `@stage`, in plain data: `retry` and `rate` are mappings, of which what
-        is left out stays as in the code. What the code means cannot be set: `dedup`, `ack`, where a handler runs.
-        The command line does this with what is set in pyproject.toml, in variables, and by `--set`.
+        `options` maps names of stages to options of `@stage` as plain data: `retry` and `rate` are mappings, whose
+        missing members stay as in the code. Options that change what the code means cannot be set: `dedup`, `ack`, and
+        where a handler runs. The command line does this with the settings in pyproject.toml, in environment variables
+        and in `--set`.
 
         Raises PipelineError with every problem found.
 

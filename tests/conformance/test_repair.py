@@ -166,7 +166,7 @@ async def test_an_edit_changes_the_message_in_the_step_that_puts_it_back(worker:
 async def test_an_edit_that_does_not_fit_puts_nothing_back(worker: Worker, letters: DeadLetters) -> None:
     await bury(worker, 1)
 
-    with pytest.raises(DoesNotFit, match="takes Item"):
+    with pytest.raises(DoesNotFit, match="accepts Item"):
         await letters.put_back(edit=lambda letter: b'{"n": "many"}')
 
     assert len(await letters.first(limit=9)) == 1

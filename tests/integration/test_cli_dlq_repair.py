@@ -123,7 +123,7 @@ def test_retry_that_would_not_fit_is_one_error_and_changes_nothing(flowq: Flowq,
     done = flowq("retry", "flights", "--set", "line=many")
 
     assert (done.returncode, done.stdout) == (2, "")
-    assert "does not fit enrich, which takes Flight" in done.stderr
+    assert "does not fit enrich, which accepts Flight" in done.stderr
     assert letters.n_dead == 10
 
 

@@ -119,7 +119,7 @@ def test_a_message_that_does_not_fit_is_refused_before_redis_is_asked(
     run = push(project, "redis://nowhere.invalid", "scrape", message)
 
     assert run.returncode == 2
-    assert "error[FQ205]: the message does not fit fetch, which takes Link" in run.stderr
+    assert "error[FQ205]: the message does not fit fetch, which accepts Link" in run.stderr
     assert said in run.stderr
     assert run.stdout == ""
 
@@ -128,7 +128,7 @@ def test_a_message_that_does_not_fit_is_refused_before_redis_is_asked(
     ("target", "arguments", "said"),
     [
         ("scrape.fecth", (LINK,), 'has no stage "fecth"'),
-        ("scrape.seeds", (LINK,), '"seeds" is a source: it takes no messages'),
+        ("scrape.seeds", (LINK,), '"seeds" is a source: it accepts no messages'),
         ("scarpe", (LINK,), 'did you mean "scrape"?'),
         ("scrape", (LINK, "--delay", "soon"), "'soon' is not a duration"),
         ("scrape", ("-", "--id", "x"), "--id is for a single message"),
@@ -191,7 +191,7 @@ def test_all_before_a_bad_line_are_stored_and_none_after_it(project: Project, ur
     assert run.returncode == 2
     assert run.stdout == "1,203 pushed to fetch\n"
     assert run.stderr.splitlines() == [
-        "error[FQ205]: line 1205 does not fit fetch, which takes Link",
+        "error[FQ205]: line 1205 does not fit fetch, which accepts Link",
         "  url: Input should be a valid string",
         "  1,203 before it were pushed, none after it",
     ]

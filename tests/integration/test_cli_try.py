@@ -160,14 +160,14 @@ def test_a_timeout_counts_as_in_a_run(project: Project) -> None:
 @pytest.mark.parametrize(
     ("arguments", "stdin", "line"),
     [
-        (["lab.fetch"], '{"url": "a"}\n{"utl": "b"}\n', "error[FQ205]: line 2 does not fit fetch, which takes Link"),
-        (["lab.fetch"], "no json", "error[FQ205]: line 1 does not fit fetch, which takes Link"),
+        (["lab.fetch"], '{"url": "a"}\n{"utl": "b"}\n', "error[FQ205]: line 2 does not fit fetch, which accepts Link"),
+        (["lab.fetch"], "no json", "error[FQ205]: line 1 does not fit fetch, which accepts Link"),
         (["lab.fetch"], "", "error[FQ200]: no message to try"),
         (["lab.fetch", "nowhere.json"], "", "error[FQ200]: cannot read nowhere.json"),
         (["lab"], "", "error[FQ200]: which stage?"),
         (["lab.fecth"], "", 'error[FQ201]: pipeline "lab" has no stage "fecth"'),
         (["lab.fetch", "--to", "prase"], "", 'error[FQ201]: pipeline "lab" has no stage "prase"'),
-        (["lab.seeds"], "", 'error[FQ200]: "seeds" is a source: it takes no messages'),
+        (["lab.seeds"], "", 'error[FQ200]: "seeds" is a source: it accepts no messages'),
         (["lba.fetch"], "", 'error[FQ201]: no pipeline "lba"'),
     ],
 )

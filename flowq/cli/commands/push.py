@@ -110,7 +110,7 @@ def entrance(plan: Plan, name: str = "") -> StagePlan:
         stage = plan.stage(name)
         if stage.is_source:
             hint = "name a stage behind it: " + ", ".join(stage.name for stage in plan.consumers)
-            raise UsageError(f'"{name}" is a source: it takes no messages', hint=hint)
+            raise UsageError(f'"{name}" is a source: it accepts no messages', hint=hint)
         return stage
     origins = {stage.name: {edge.origin for edge in plan.edges_into(stage.name)} - {""} for stage in plan.consumers}
     sources = {stage.name for stage in plan.sources}
@@ -142,7 +142,7 @@ class Inlet:
             where = f"line {line}" if line else "the message"
             details = error.detail.split("; ") if error.detail else [error.message]
             raise BadMessage(
-                f"{where} does not fit {self.stage}, which takes {self._takes}",
+                f"{where} does not fit {self.stage}, which accepts {self._takes}",
                 detail="\n".join(details),
                 hint=error.hint,
             ) from None

@@ -93,7 +93,7 @@ def _chosen(plan: Plan, name: str) -> StagePlan:
         raise UsageError("which stage?", hint=hint)
     stage = plan.stage(name)
     if stage.is_source:
-        raise UsageError(f'"{name}" is a source: it takes no messages', hint=f"flowq run {plan.name} --memory")
+        raise UsageError(f'"{name}" is a source: it accepts no messages', hint=f"flowq run {plan.name} --memory")
     return stage
 
 
@@ -164,7 +164,7 @@ class Report:
 
             detail = getattr(outcome.error, "detail", "") or str(outcome.error)
             raise BadMessage(
-                f"{where} does not fit {stage.name}, which takes {type_names(stage.accepted)}",
+                f"{where} does not fit {stage.name}, which accepts {type_names(stage.accepted)}",
                 detail="\n".join(detail.split("; ")),
             )
         match outcome:

@@ -1,4 +1,4 @@
-"""What can be wrong with a pipeline: each check looks at one thing and adds what it finds to the list."""
+"""What can be wrong with a pipeline: each check examines one thing, and adds what it finds to the problems."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from flowq.graph.declaration.resource import Resource
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _NAME_RULE = "letters, digits and _, not starting with a digit, at most 64"
 
-# What clashes, what is wrong with it, what to do.
+# What clashes, the problem, the remedy.
 _CLASHES: tuple[tuple[Callable[[Node], bool], str, str], ...] = (
     (
         lambda node: node.options.process and node.signature.shape.is_async,
@@ -39,8 +39,8 @@ _CLASHES: tuple[tuple[Callable[[Node], bool], str, str], ...] = (
     ),
     (
         lambda node: node.options.process and bool(node.signature.resources or node.signature.context_parameter),
-        "process=True cannot lend resources or the context to another process",
-        "take them in a stage before or after it",
+        "process=True cannot pass resources or the context to another process",
+        "use them in a stage before or after it",
     ),
     (
         lambda node: node.options.process and "<" in node.definition.qualname,
@@ -49,8 +49,8 @@ _CLASHES: tuple[tuple[Callable[[Node], bool], str, str], ...] = (
     ),
     (
         lambda node: node.options.process and bool(node.options.batch),
-        "process=True takes one message at a time",
-        "drop batch; put a stage that collects behind it",
+        "process=True handles one message at a time",
+        "drop batch; collect in a stage after it",
     ),
     (
         lambda node: node.options.process and node.options.ack is not AckMode.AFTER,
@@ -59,7 +59,7 @@ _CLASHES: tuple[tuple[Callable[[Node], bool], str, str], ...] = (
     ),
     (
         lambda node: bool(node.options.batch) and node.options.ack is not AckMode.AFTER,
-        "a batch settles after the function has succeeded, part by part where it fails",
+        "a batch settles after the function has succeeded, in halves where it fails",
         "drop ack, or drop batch",
     ),
     (
@@ -71,7 +71,7 @@ _CLASHES: tuple[tuple[Callable[[Node], bool], str, str], ...] = (
 
 
 def check_names(pipeline: str, place: Place | None, nodes: Iterable[Node], problems: Problems) -> None:
-    """Names become Redis keys and file names: nothing in them may mean anything there."""
+    """Names become Redis keys and file names, so no character in them may have a meaning there."""
     if not _is_name(pipeline):
         problems.add("FQ102", f"{pipeline!r} cannot be the name of a pipeline", place, hint=_NAME_RULE)
     by_name: dict[str, Node] = {}
@@ -84,7 +84,7 @@ def check_names(pipeline: str, place: Place | None, nodes: Iterable[Node], probl
 
 
 def check_tuning(pipeline: str, tuned: Iterable[str], nodes: Iterable[Node], problems: Problems) -> None:
-    """What is set from outside is set for stages that there are."""
+    """Options set outside the code must be for stages that exist."""
     known = [node.name for node in nodes]
     for name in tuned:
         if name not in known:
@@ -94,14 +94,14 @@ def check_tuning(pipeline: str, tuned: Iterable[str], nodes: Iterable[Node], pro
 
 
 def check_handler(node: Node, problems: Problems) -> None:
-    """How a function is to run must suit the function."""
+    """The options that say how a function runs must suit the function."""
     for applies, text, hint in _CLASHES:
         if applies(node):
             problems.add("FQ106", f"{node.name}: {text}", node.place, hint=hint)
 
 
 def check_resources(nodes: Iterable[Node], problems: Problems) -> None:
-    """Nobody but other resources fills the parameters of a resource."""
+    """The parameters of a resource can only be other resources."""
     found: dict[Resource[Any], None] = {}
     waiting = [resource for node in nodes for resource in node.signature.resources.values()]
     while waiting:
@@ -114,12 +114,12 @@ def check_resources(nodes: Iterable[Node], problems: Problems) -> None:
                 "FQ110",
                 f'resource {resource.name}: nothing fills parameter "{parameter}"',
                 resource.place,
-                hint=f"give it a default, such as {parameter}=use(resource)",
+                hint=f"add a default, such as {parameter}=use(resource)",
             )
 
 
 def check_fields(node: Node, problems: Problems) -> None:
-    """`dedup="url"` and `Rate(by="host")` name fields or properties of every type that the stage takes."""
+    """`dedup="url"` and `Rate(by="host")` name fields or properties of every type that the stage accepts."""
     options = node.options
     keyed = (("dedup", options.dedup), ("rate by", options.rate))
     for option, field in [(option, keys.by) for option, keys in keyed if keys is not None]:
@@ -139,39 +139,39 @@ def check_fields(node: Node, problems: Problems) -> None:
                 )
 
 
-def check_takers(feeds: Iterable[Feed], nodes: Sequence[Node], problems: Problems) -> None:
-    """Every type that a stage gives must be taken where it is sent."""
+def check_accepted(feeds: Iterable[Feed], nodes: Sequence[Node], problems: Problems) -> None:
+    """Every type that a stage emits must be accepted where it is sent."""
     for feed in feeds:
         origin, targets = feed.origin, feed.targets
         names = " | ".join(target.name for target in targets)
         if sources := [target for target in targets if not target.accepts_messages]:
             problems.add(
                 "FQ108",
-                f"{origin.name} cannot feed {names}: {sources[0].name} is a source and takes no messages",
+                f"{origin.name} cannot feed {names}: {sources[0].name} is a source and accepts no messages",
                 origin.place,
                 hint=f"start a flow with it: {sources[0].name} >> ...",
             )
         elif origin.is_sink:
             problems.add(
                 "FQ104",
-                f"{origin.name} gives nothing and cannot feed {names}",
+                f"{origin.name} emits nothing and cannot feed {names}",
                 origin.place,
-                hint=f"end the flow at {origin.name}, or give it a return type",
+                hint=f"end the flow at {origin.name}, or annotate what it returns",
             )
-        elif untaken := [type_ for type_ in origin.signature.emits if not _is_taken(type_, targets)]:
-            _report_mismatch(feed, untaken, nodes, problems)
+        elif unaccepted := [type_ for type_ in origin.signature.emits if not _is_accepted(type_, targets)]:
+            _report_mismatch(feed, unaccepted, nodes, problems)
 
 
 def check_told_apart(node: Node, routes: Sequence[Route], problems: Problems) -> None:
-    """A value must tell which of two types it is of, where they go to different stages."""
+    """A value must show which of two types it has, where they go to different stages."""
     for one, other in combinations(routes, 2):
         if one.edges != other.edges and not are_told_apart(one.type, other.type):
             names = [type_name(bare(route.type)) for route in (one, other)]
             problems.add(
                 "FQ107",
-                f"{node.name}: nothing tells a {names[0]} from a {names[1]}, and they go to different stages",
+                f"{node.name}: a {names[0]} cannot be told from a {names[1]}, and they go to different stages",
                 node.place,
-                hint="make each of them a class of its own, such as a model or a dataclass",
+                hint="make each of them a class, such as a model or a dataclass",
             )
 
 
@@ -197,16 +197,16 @@ def _report_same_name(first: Node, second: Node, problems: Problems) -> None:
         )
 
 
-def _is_taken(type_: Any, targets: Sequence[Node]) -> bool:
+def _is_accepted(type_: Any, targets: Sequence[Node]) -> bool:
     if is_open(type_) and len(targets) > 1:
-        return False  # nothing tells where among several stages such a message would go
+        return False  # nothing says which of several stages would get such a message
     return any(fits(type_, target.signature.accepts) for target in targets)
 
 
-def _report_mismatch(feed: Feed, untaken: Sequence[Any], nodes: Sequence[Node], problems: Problems) -> None:
+def _report_mismatch(feed: Feed, unaccepted: Sequence[Any], nodes: Sequence[Node], problems: Problems) -> None:
     origin, names = feed.origin, [target.name for target in feed.targets]
-    sides = [(f"{origin.name} gives", type_names(origin.signature.emits), origin.place)]
-    sides += [(f"{target.name} takes", type_names(target.signature.accepted), target.place) for target in feed.targets]
+    sides = [(f"{origin.name} emits", type_names(origin.signature.emits), origin.place)]
+    sides += [(f"{each.name} accepts", type_names(each.signature.accepted), each.place) for each in feed.targets]
     left = max(len(head) for head, _, _ in sides)
     middle = max(len(types) for _, types, _ in sides)
     problems.add(
@@ -214,21 +214,21 @@ def _report_mismatch(feed: Feed, untaken: Sequence[Any], nodes: Sequence[Node], 
         f"{origin.name} cannot feed {' | '.join(names)}",
         origin.place,
         *(f"{head:<{left}}   {types:<{middle}}   {place}" for head, types, place in sides),
-        f"nothing takes {type_names(untaken)}",
-        hint=_remedy(feed, untaken, nodes),
+        f"nothing accepts {type_names(unaccepted)}",
+        hint=_remedy(feed, unaccepted, nodes),
     )
 
 
-def _remedy(feed: Feed, untaken: Sequence[Any], nodes: Sequence[Node]) -> str:
+def _remedy(feed: Feed, unaccepted: Sequence[Any], nodes: Sequence[Node]) -> str:
     origin, targets = feed.origin, feed.targets
-    if is_open(untaken[0]):
-        return f"name the types that {origin.name} gives, so that they can be told apart"
+    if is_open(unaccepted[0]):
+        return f"name the types that {origin.name} emits, so that they can be told apart"
     others = [node for node in nodes if node.accepts_messages and node not in targets]
-    takers = [next((node for node in others if _is_taken(type_, [node])), None) for type_ in untaken]
+    takers = [next((node for node in others if _is_accepted(type_, [node])), None) for type_ in unaccepted]
     if None in takers:
-        lost = type_names(type_ for type_, taker in zip(untaken, takers, strict=True) if taker is None)
-        return f"no stage of this pipeline takes {lost}: add one, or change one of the two annotations"
-    kept = targets if len(untaken) < len(origin.signature.emits) else ()
+        lost = type_names(type_ for type_, taker in zip(unaccepted, takers, strict=True) if taker is None)
+        return f"no stage of this pipeline accepts {lost}: add one, or change one of the two annotations"
+    kept = targets if len(unaccepted) < len(origin.signature.emits) else ()
     names = list(dict.fromkeys(node.name for node in (*kept, *takers) if node))
     route = f"({' | '.join(names)})" if len(names) > 1 else names[0]
-    return f"send {type_names(untaken)} where it is taken: {origin.name} >> {route}"
+    return f"send {type_names(unaccepted)} where it is accepted: {origin.name} >> {route}"

@@ -9,11 +9,11 @@ from typing import Any
 from flowq.delivery.edge import Edge, inlet_of
 from flowq.errors import PipelineError, Place, Problems
 from flowq.graph.compilation.checks import (
+    check_accepted,
     check_fields,
     check_handler,
     check_names,
     check_resources,
-    check_takers,
     check_told_apart,
     check_tuning,
 )
@@ -40,7 +40,7 @@ from flowq.graph.kinds import Kind, Placement
 def compile_pipeline(
     name: str, flows: Sequence[object], place: Place | None = None, tuning: Tuning | None = None
 ) -> Plan:
-    """The plan of a pipeline, as if its code had said what `tuning` says.
+    """The plan of a pipeline, as if `tuning` were written in its code.
 
     Raises PipelineError with every problem found, warnings included.
     """
@@ -51,13 +51,13 @@ def compile_pipeline(
     check_names(name, place, nodes.values(), problems)
     check_tuning(name, tuning, nodes.values(), problems)
     if not flows:
-        problems.add("FQ109", "the pipeline is empty", place, hint="give it a flow: Pipeline(name, a >> b)")
+        problems.add("FQ109", "the pipeline is empty", place, hint="add a flow: Pipeline(name, a >> b)")
     feeds = _feeds(wiring.joins, nodes)
     for node in nodes.values():
         check_handler(node, problems)
         check_fields(node, problems)
     check_resources(nodes.values(), problems)
-    check_takers(feeds, list(nodes.values()), problems)
+    check_accepted(feeds, list(nodes.values()), problems)
     for node in nodes.values():
         check_told_apart(node, _routes(node, feeds), problems)
     if problems.errors:
@@ -76,7 +76,7 @@ def _wired(flows: Sequence[object], problems: Problems) -> Wiring:
 
 
 def _nodes(definitions: Iterable[Definition], tuning: Tuning, problems: Problems) -> dict[Definition, Node]:
-    """Every stage once, its options and its function read, in the order written."""
+    """Every stage once, in the order written, with its options and its function read."""
     nodes: dict[Definition, Node] = {}
     for definition in definitions:
         if definition not in nodes:
@@ -87,7 +87,7 @@ def _nodes(definitions: Iterable[Definition], tuning: Tuning, problems: Problems
 
 
 def _feeds(joins: Iterable[Join], nodes: dict[Definition, Node]) -> list[Feed]:
-    """One feed for each origin of a join. A sink among an origin that gives something ends there."""
+    """One feed for each origin of a join. Sinks among origins that emit something end there."""
     feeds: dict[Feed, None] = {}
     for join in joins:
         origins = [nodes[origin] for origin in join.origins]
@@ -113,23 +113,23 @@ def _plan(name: str, nodes: list[Node], feeds: list[Feed], problems: Problems) -
     }
     ordered = topological(heads, forward.__getitem__)
     _warn_of_cycles(heads, following, problems)
-    _warn_of_outputs_without_taker(routes, problems)
+    _warn_of_dropped_outputs(routes, problems)
     edges = _edges(ordered, carried, feedback)
     stages = tuple(_stage(node, routes[node], edges) for node in ordered)
     return Plan(name, stages, edges, tuple(problems.found))
 
 
 def _routes(node: Node, feeds: Iterable[Feed]) -> tuple[Route, ...]:
-    """For each type that a stage gives, the edges it is copied to: of each feed the nearest taker."""
+    """For each type that a stage emits, the edges it is copied to: in each feed, that of the nearest target."""
     own = [feed for feed in feeds if feed.origin is node]
     routes: list[Route] = []
     for type_ in node.signature.emits:
-        takers = [
-            taker
+        targets = [
+            target
             for feed in own
-            if (taker := nearest(type_, [(target.name, target.signature.accepts) for target in feed.targets]))
+            if (target := nearest(type_, [(target.name, target.signature.accepts) for target in feed.targets]))
         ]
-        routes.append(Route(type_, tuple(f"{node.name}>{taker}" for taker in dict.fromkeys(takers))))
+        routes.append(Route(type_, tuple(f"{node.name}>{target}" for target in dict.fromkeys(targets))))
     return tuple(routes)
 
 
@@ -151,7 +151,7 @@ def _edges(
         node.name: (node.options.maxsize or DEFAULT_MAXSIZE, node.options.maxsize_bytes or DEFAULT_MAXSIZE_BYTES)
         for node in nodes
     }
-    # What is pushed from outside may come long before anybody works on it: only an explicit limit makes it wait.
+    # Messages may be pushed long before a worker starts: only an explicit limit makes their sender wait.
     inlets = [
         EdgePlan(
             inlet_of(node.name),
@@ -215,7 +215,7 @@ def _placement(node: Node) -> Placement:
 
 
 def _warn_of_cycles(nodes: Sequence[Node], following: Mapping[Node, Sequence[Node]], problems: Problems) -> None:
-    """A cycle ends if one of its stages drops what it has seen, or says that it bounds the cycle."""
+    """A cycle ends if one of its stages drops messages seen before, or declares that it bounds the cycle."""
     unbounded = [node for node in nodes if node.options.dedup is None and not node.options.bounded]
     among = {node: [target for target in following[node] if target in unbounded] for node in unbounded}
     for cycle in cycles(among, among.__getitem__):
@@ -223,17 +223,17 @@ def _warn_of_cycles(nodes: Sequence[Node], following: Mapping[Node, Sequence[Nod
             "FQ305",
             f"cycle {' -> '.join(node.name for node in (*cycle, cycle[0]))} has no dedup; it may never drain",
             cycle[0].place,
-            hint=f'@stage(dedup="...") on {cycle[0].name}, or bounded=True on a stage that ends it by itself',
+            hint=f'@stage(dedup="...") on {cycle[0].name}, or bounded=True on a stage that ends it',
         )
 
 
-def _warn_of_outputs_without_taker(routes: dict[Node, tuple[Route, ...]], problems: Problems) -> None:
+def _warn_of_dropped_outputs(routes: dict[Node, tuple[Route, ...]], problems: Problems) -> None:
     for node, node_routes in routes.items():
         if any(not route.edges for route in node_routes):
             problems.warn(
                 "FQ109",
-                f"nothing takes what {node.name} gives; it is dropped",
+                f"nothing accepts what {node.name} emits; it is dropped",
                 node.place,
-                f"{node.name} gives   {type_names(node.signature.emits)}",
-                hint=f"add a stage that takes it: {node.name} >> ...",
+                f"{node.name} emits   {type_names(node.signature.emits)}",
+                hint=f"add a stage that accepts it: {node.name} >> ...",
             )

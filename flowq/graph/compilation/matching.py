@@ -34,10 +34,10 @@ def runtime_class(type_: Any) -> Any:
 def way_for(
     value: Any, declared: Sequence[Any], way: Callable[[int], Way], works: Callable[[Way], bool]
 ) -> tuple[Way, bool] | None:
-    """The way to write a value, and whether it serves for all values of its class; None if no declared type fits.
+    """The way to write a value, and whether it is right for all values of its class; None if no declared type fits.
 
-    `way` makes one for the declared type with that index. If the class of the value leaves several types possible, and
-    so do its contents, it is the first that `works`, else the last.
+    `way` returns the one for the declared type with that index. If neither the class of the value nor its contents
+    decide between several types, it is the first that `works`, else the last.
     """
     found, certain = candidates(type(value), declared)  # pyright: ignore[reportUnknownArgumentType]
     fitting = found[:1] if certain else [index for index in found if holds(declared[index], value)]
@@ -49,7 +49,7 @@ def way_for(
 
 
 def candidates(class_: type[Any], declared: Sequence[Any]) -> tuple[list[int], bool]:
-    """The declared types that values of a class may belong to, nearest first; and whether the first is certain."""
+    """The declared types that values of a class may have, nearest first; and whether the first one is certain."""
     found: list[tuple[int, bool, int]] = []
     for index, type_ in enumerate(declared):
         far, depends = _distance(class_, bare(without_names(type_)))
@@ -75,7 +75,7 @@ def holds(type_: Any, value: Any) -> bool:
 
 
 def are_told_apart(one: Any, other: Any) -> bool:
-    """Whether no value can belong to both of two types."""
+    """Whether no value can have both of two types."""
     one, other = bare(without_names(one)), bare(without_names(other))
     n_literals = [get_origin(one), get_origin(other)].count(Literal)
     if n_literals == 2:
@@ -86,7 +86,7 @@ def are_told_apart(one: Any, other: Any) -> bool:
 
 
 def _distance(class_: type[Any], type_: Any) -> tuple[int | None, bool]:
-    """How far a type is from a class, and whether the contents of a value decide as well."""
+    """The distance of a type from a class, and whether the contents of a value decide as well."""
     if get_origin(type_) is Literal:
         distances = [far for value in get_args(type_) if (far := distance(class_, type(value))) is not None]
         return min(distances, default=None), True

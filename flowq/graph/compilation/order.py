@@ -44,7 +44,7 @@ def topological(nodes: Sequence[N], successors: Successors[N]) -> list[N]:
     ['a', 'b', 'c', 'd']
     """
     finished: dict[N, None] = {}
-    # A node finishes after all that follow it; walking backwards, the reversed list reads as it was written.
+    # A node finishes after all its successors. Walking backwards makes the reversed list read as it was written.
     fed = {child for node in nodes for child in successors(node)}
     for root in reversed([node for node in nodes if node not in fed]):
         stack = [(root, False)]

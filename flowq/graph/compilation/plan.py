@@ -1,4 +1,4 @@
-"""The plan of a pipeline: frozen data that says what runs, what it takes and gives, and which edges carry it."""
+"""The plan of a pipeline: frozen data about what runs, what it accepts and emits, and which edges carry it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Handler:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where outputs of one type go: every edge named gets a copy. No edges: the output has no taker."""
+    """Where outputs of one type go: every edge listed gets a copy. Without edges they are dropped."""
 
     type: Any
     edges: tuple[str, ...]
@@ -46,8 +46,8 @@ class Route:
 class EdgePlan:
     """One connection: a stream, exactly one consumer group, and a delayed set.
 
-    Named "origin>target". Every stage that takes messages also has an inlet, an edge without origin named ">stage",
-    for what is pushed from outside.
+    Named "origin>target". Every stage that accepts messages also has an inlet: an edge without an origin, named
+    ">stage", for messages pushed from outside.
     """
 
     name: str
@@ -65,14 +65,14 @@ class EdgePlan:
 
 @dataclass(frozen=True, slots=True)
 class StagePlan:
-    """One stage with everything the runtime has to know about it."""
+    """One stage, with everything that the runtime needs to know about it."""
 
     name: str
     kind: Kind
     handler: Handler
     accepts: Any = None  # the annotation of one message; None for a source
-    accepted: tuple[Any, ...] = ()  # the same, a union taken apart
-    emits: tuple[Any, ...] = ()  # the types given, a union taken apart, without None
+    accepted: tuple[Any, ...] = ()  # the same, unions split
+    emits: tuple[Any, ...] = ()  # the types emitted, unions split, without None
     concurrency: int = 10
     retry: Retry = field(default_factory=Retry)
     ack: AckMode = AckMode.AFTER
@@ -82,10 +82,10 @@ class StagePlan:
     dedup_scope: Literal["run", "forever"] = "run"
     dedup_ttl_seconds: float | None = None
     rate: Rate | None = None
-    max_bytes: int = 1_000_000  # of one message that the stage takes
+    max_bytes: int = 1_000_000  # of one message to the stage
     compress_above: int | None = None  # bytes; None: never
     claim_above: int | None = None  # bytes as stored, above which a body is kept in the claim store; None: never
-    keep: Keep | None = None  # of what it has settled
+    keep: Keep | None = None  # of settled messages
     in_edges: tuple[str, ...] = ()  # the inlet first
     routes: tuple[Route, ...] = ()
 
@@ -110,16 +110,14 @@ class StagePlan:
 class Plan:
     """A compiled pipeline. Readers: the runner, the renderers, the checks and the inspector.
 
-    Stages stand in topological order, feedback edges left out of account. `tuning` is what was set outside the code.
+    Stages are in topological order, disregarding feedback edges. `tuning` holds the options set outside the code.
     """
 
     name: str
     stages: tuple[StagePlan, ...]
     edges: tuple[EdgePlan, ...]
     warnings: tuple[Problem, ...] = ()
-    tuning: Mapping[str, Mapping[str, Any]] = field(
-        default_factory=dict[str, Mapping[str, Any]]
-    )  # set outside the code
+    tuning: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
 
     @cached_property
     def stage_by_name(self) -> Mapping[str, StagePlan]:
@@ -135,22 +133,22 @@ class Plan:
 
     @cached_property
     def keeping(self) -> Mapping[str, Keep]:
-        """The stages that keep what they have settled, and how much."""
+        """The stages that keep settled messages, and how many."""
         return {stage.name: stage.keep for stage in self.stages if stage.keep is not None}
 
     @cached_property
     def claiming(self) -> Mapping[str, int]:
-        """The edges whose large bodies lie in the claim store, and above how many bytes."""
+        """The edges whose large bodies are kept in the claim store, and the size above which they are."""
         above = {edge.name: self.stage(edge.target).claim_above for edge in self.edges}
         return {edge: n_bytes for edge, n_bytes in above.items() if n_bytes is not None}
 
     @property
     def consumers(self) -> tuple[StagePlan, ...]:
-        """The stages that take messages."""
+        """The stages that accept messages."""
         return tuple(stage for stage in self.stages if not stage.is_source)
 
     def stage(self, name: str) -> StagePlan:
-        """The stage of that name. Raises NotFound with the nearest names."""
+        """The stage of that name. Raises NotFound."""
         try:
             return self.stage_by_name[name]
         except KeyError:
@@ -160,7 +158,7 @@ class Plan:
             ) from None
 
     def is_of_the_code_of(self, other: Plan) -> bool:
-        """Whether both come from the same code, whatever was set outside it."""
+        """Whether both plans come from the same code, whatever was set outside it."""
         same_handlers = [stage.handler.call for stage in self.stages] == [stage.handler.call for stage in other.stages]
         return self.name == other.name and same_handlers
 
@@ -172,7 +170,7 @@ class Plan:
 
     @cached_property
     def graph(self) -> nx.MultiDiGraph[str]:
-        """The frozen graph: nodes carry `stage`, edges (keyed by name) carry `edge`. Inlets are not drawn as edges.
+        """The frozen graph: nodes carry `stage`, edges (keyed by name) carry `edge`. Inlets are left out.
 
         Built on demand: a worker that only moves messages never pays for the import.
         """

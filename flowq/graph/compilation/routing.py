@@ -34,7 +34,7 @@ class Target:
     tag: bytes
     dedup: str | Callable[[Any], Any] | None
     max_bytes: int
-    plain_bytes: int  # a body up to this size needs neither compression nor a check of its size
+    plain_bytes: int  # a body up to this size needs neither compression nor a size check
 
     def packed(self, body: bytes, header: bytes) -> tuple[bytes, bytes]:
         """A body above `plain_bytes`, compressed if that helps, and its header. Raises PayloadTooLarge."""
@@ -143,7 +143,7 @@ def _written(target: Target, value: Any, message_id: bytes, lineage: bytes, dela
 
 
 class Outlet:
-    """One edge as its senders see it: how to write each value for the stage at its end."""
+    """One edge as its senders see it: how to write each value for the stage that it leads to."""
 
     def __init__(self, plan: Plan, edge: str) -> None:
         self._edge = edge

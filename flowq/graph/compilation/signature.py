@@ -1,4 +1,4 @@
-"""Reads the function of a stage: what it takes, what it gives, how it gives it, and what else it asks for."""
+"""Reads the function of a stage: what it accepts, what it emits and how, and what other parameters it has."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _LISTS = (
     abc.Collection,
     abc.Reversible,
     abc.Container,
-)  # what a list may be taken for
+)  # what a list may be passed as
 _UNREADABLE = (NameError, AttributeError, TypeError, SyntaxError, LookupError)
 _EMPTY = inspect.Parameter.empty
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -39,9 +39,9 @@ _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """What a function takes and gives.
+    """What a function accepts and emits.
 
-    Types that could not be read stand as Any, and `output_known` is False, so that a mistake is reported once.
+    Types that could not be read are Any, and `output_known` is then False, so that a mistake is reported once.
     """
 
     shape: Shape = Shape.FUNCTION
@@ -64,7 +64,7 @@ def unfilled_parameters(fn: Callable[..., Any]) -> list[str]:
 
 
 class SignatureReader:
-    """Reads one function and reports what cannot be used."""
+    """Reads one function, and reports what cannot be used."""
 
     def __init__(self, definition: Definition, problems: Problems, *, batch: bool = False) -> None:
         self._definition = definition
@@ -75,10 +75,10 @@ class SignatureReader:
         self._output_known = True
 
     def read(self) -> Signature:
-        """The signature. Problems are added to the list given to the constructor."""
+        """The signature. Problems are added to those passed to the constructor."""
         if inspect.isclass(self._definition.fn):
             name = self._definition.name
-            self._report("FQ108", "is a class, not a function", f"give an instance: stage({name}())")
+            self._report("FQ108", "is a class, not a function", f"pass an instance: stage({name}())")
             return Signature(accepts=Any, accepted=(Any,), output_known=False)
         try:
             signature = signature_of(self._definition.fn)
@@ -92,7 +92,7 @@ class SignatureReader:
         context = self._context(parameters)
         emits = self._emits(signature.return_annotation)
         if not self._definition.accepts_messages:
-            self._check_gives_many()
+            self._check_emits_many()
         return Signature(
             shape=self._shape,
             accepts=accepts,
@@ -126,12 +126,12 @@ class SignatureReader:
             return Any, []
         annotation = self._resolved(first.annotation, f'parameter "{first.name}"')
         if annotation is Context:
-            self._report("FQ108", "takes a Context but no message", "make the message its first parameter")
+            self._report("FQ108", "has a Context but no message", "make the message its first parameter")
             return Any, parameters
         if self._batch:
             annotation = self._item(first.name, annotation)
         if not members(annotation):
-            self._report("FQ107", f'parameter "{first.name}" is None, which is no message', "name its type")
+            self._report("FQ107", f'parameter "{first.name}" is None, which is not a message', "name its type")
         self._check_messages(members(annotation), f'parameter "{first.name}"')
         return annotation, parameters[1:]
 
@@ -149,7 +149,7 @@ class SignatureReader:
         return Any
 
     def _context(self, parameters: list[inspect.Parameter]) -> str | None:
-        """The name of the parameter that takes the Context; complains about parameters that nothing fills."""
+        """The name of the parameter for the Context. Reports parameters that nothing fills."""
         context: str | None = None
         for parameter in parameters:
             if parameter.kind in _VARIADIC or isinstance(parameter.default, Resource):
@@ -158,7 +158,7 @@ class SignatureReader:
                 context = parameter.name
                 if kind is Context and not self._definition.accepts_messages:
                     hint = f"write {context}: SourceContext[...], or drop it"
-                    self._report("FQ110", "a source has no delivery, and so no Context", hint)
+                    self._report("FQ110", "a source has no delivery, so no Context", hint)
                 elif kind is SourceContext and self._definition.accepts_messages:
                     hint = f"write {context}: Context"
                     self._report("FQ110", "only a source has a SourceContext", hint)
@@ -172,31 +172,31 @@ class SignatureReader:
                 )
         return context
 
-    def _check_gives_many(self) -> None:
-        gives_many = self._shape in (Shape.GENERATOR, Shape.ASYNC_GENERATOR)
-        if self._output_known and not gives_many and not (self._returns_list and self._shape is Shape.FUNCTION):
+    def _check_emits_many(self) -> None:
+        emits_many = self._shape in (Shape.GENERATOR, Shape.ASYNC_GENERATOR)
+        if self._output_known and not emits_many and not (self._returns_list and self._shape is Shape.FUNCTION):
             many = "AsyncIterator" if self._shape is Shape.COROUTINE else "Iterator"
-            self._report("FQ107", "a source gives many messages, one after another", f"yield, and write -> {many}[...]")
+            self._report("FQ107", "a source emits its messages one by one", f"yield them, and write -> {many}[...]")
 
     def _check_argument(self, parameter: inspect.Parameter) -> None:
-        """What a source is given on the command line is converted to the type of its parameter."""
+        """Arguments on the command line are converted to the types of the parameters."""
         if parameter.annotation is not _EMPTY:
             self._resolved(parameter.annotation, f'parameter "{parameter.name}"')
 
     def _context_kind(self, parameter: inspect.Parameter) -> type | None:
-        """Context or SourceContext, if the parameter is for one of them."""
+        """Context or SourceContext if the parameter is for one of them, else None."""
         kinds = _NAMED if self._definition.accepts_messages else (*_NAMED, inspect.Parameter.POSITIONAL_ONLY)
         if parameter.annotation is _EMPTY or parameter.kind not in kinds:
             return None
         try:
             types = members(self._evaluated(parameter.annotation))
-        except _UNREADABLE:  # an annotation that only a checker can read is no context
+        except _UNREADABLE:  # an annotation that only a type checker can read is not a context
             return None
         origins = [get_origin(type_) or type_ for type_ in types]
         return next((kind for kind in (Context, SourceContext) if origins == [kind]), None)
 
     def _emits(self, annotation: Any) -> tuple[Any, ...]:
-        returned = bare(self._resolved(annotation, "return value", hint="write -> None if it gives nothing"))
+        returned = bare(self._resolved(annotation, "return value", hint="write -> None if it returns nothing"))
         if not self._output_known:
             return ()
         origin, arguments = get_origin(returned) or returned, get_args(returned)
@@ -240,9 +240,9 @@ class SignatureReader:
         self._output_known = False
         many = "AsyncIterator" if self._shape is Shape.ASYNC_GENERATOR else "Iterator"
         instead = (
-            "list[...]; an empty list for none"
+            "list[...], and return an empty list for none"
             if self._shape is Shape.COROUTINE or any(_origin(member) in (list, *_LISTS) for member in members(returned))
-            else f"{many}[...], naming the type of one message"
+            else f"{many}[...], with the type of one message"
         )
         self._report("FQ107", f"-> {_written(returned)} does not say what one message is", f"write -> {instead}")
         return ()
@@ -250,7 +250,7 @@ class SignatureReader:
     def _unusable_in_batch(self, returned: Any) -> tuple[Any, ...]:
         self._output_known = False
         written = _written(returned)
-        self._report("FQ106", f"a batch gives many messages, not -> {written}", f"write -> list[{written}]")
+        self._report("FQ106", f"a batch handler returns many messages, not -> {written}", f"write -> list[{written}]")
         return ()
 
     def _resolved(self, annotation: Any, of: str, *, hint: str = "") -> Any:
@@ -271,7 +271,7 @@ class SignatureReader:
         return evaluated(self._definition.fn, annotation)
 
     def _check_messages(self, types: tuple[Any, ...], of: str) -> None:
-        """Each type must be one that can be written as JSON, and told apart from its neighbours by name."""
+        """Each type must be writable as JSON, and have a name that none of the others has."""
         for type_ in types:
             try:
                 check_type(type_)
@@ -281,7 +281,7 @@ class SignatureReader:
                 self._report("FQ107", f"{of}: {str(error).splitlines()[0]}", "complete the definition of the model")
         tags = [tag_of(type_) for type_ in types]
         if twice := {tag for tag in tags if tags.count(tag) > 1}:
-            self._report("FQ107", f'{of}: two types go by the name "{min(twice)}"', "rename one of the types")
+            self._report("FQ107", f'{of}: two types have the name "{min(twice)}"', "rename one of the types")
 
 
 def _origin(type_: Any) -> Any:

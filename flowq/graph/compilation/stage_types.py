@@ -1,4 +1,4 @@
-"""The types that a stage can read, and the type as which a value is written for it. Sender and receiver share it.
+"""The types that a stage can read, and the type as which a value is written for it; used by sender and receiver.
 
 A message is written as its own type, and its header names that type unless the stage would assume it anyway. So a
 subclass arrives as itself at a stage that accepts its base, and an int as an int at one that accepts float. Of the

@@ -1,4 +1,4 @@
-"""Options set outside the code: which can be, what may stand there, and how they lie over those of a stage."""
+"""Options set outside the code: which ones exist, their values, and how they override those of a stage."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from flowq.graph.declaration.option_values import count, duration, duration_abov
 from flowq.graph.declaration.options import READERS
 
 Tuning = Mapping[str, Mapping[str, Any]]
-"""Stage -> option -> value: plain data, options named as in `@stage`, the parts of retry and rate "retry.attempts"."""
+"""Stage -> option -> value as plain data. Options are named as in `@stage`, or "retry.attempts" for a part."""
 
 _PACE: Mapping[str, Callable[[Any], Any]] = {
     "n": number_above_zero,
@@ -26,9 +26,9 @@ _PACE: Mapping[str, Callable[[Any], Any]] = {
 
 
 def _own_paces(value: Any) -> Mapping[str, Rate]:
-    """What some values of a rate's `by` have instead of it."""
+    """The rates of single keys."""
     if not isinstance(value, Mapping) or not all(isinstance(own, Mapping) for own in value.values()):  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-        raise TypeError('a table for each key is needed: { "slow.example" = { n = 1 } }')
+        raise TypeError('must be a table for each key: { "slow.example" = { n = 1 } }')
     own_paces = cast("Mapping[str, Mapping[str, Any]]", value)
     for key, own in own_paces.items():
         if "n" not in own or not own.keys() <= _PACE.keys():
@@ -40,12 +40,12 @@ _PARTS: Mapping[str, Mapping[str, Callable[[Any], Any]]] = {
     "retry": {"attempts": count, "base": duration, "max": duration, "jitter": flag},
     "rate": {**_PACE, "adaptive": flag, "keys": _own_paces},
 }
-_MATTERS_OF_THE_CODE = ("dedup", "ack", "inline", "process", "bounded", "rate.by", "retry.on", "retry.give_up_on")
+_ONLY_IN_CODE = ("dedup", "ack", "inline", "process", "bounded", "rate.by", "retry.on", "retry.give_up_on")
 TUNABLE: Mapping[str, Callable[[Any], Any]] = {
-    **{name: read for name, read in READERS.items() if name not in (*_PARTS, *_MATTERS_OF_THE_CODE)},
+    **{name: read for name, read in READERS.items() if name not in (*_PARTS, *_ONLY_IN_CODE)},
     **{f"{name}.{part}": read for name, parts in _PARTS.items() for part, read in parts.items()},
 }
-"""What can be set for a stage, and how it is read: all that is plain data, and no matter of what the code means."""
+"""The options that can be set, and how each is read: plain data that does not change what the code means."""
 
 
 class UnknownOption(LookupError):
@@ -53,7 +53,7 @@ class UnknownOption(LookupError):
 
 
 def tunable(option: str, value: Any) -> Any:
-    """The value of an option as plain data. Text that says a number, true or false, as in a variable, becomes that.
+    """The value of an option as plain data. Text such as "8" or "true", from a variable, becomes a number or a boolean.
 
     Raises UnknownOption, and TypeError or ValueError for a value that cannot be used.
 
@@ -80,12 +80,12 @@ def flattened(options: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def laid_over(first: Tuning, then: Mapping[str, Mapping[str, Any]]) -> Tuning:
-    """Both, the later one winning, option by option. In `then`, retry and rate may be mappings of their own."""
+    """Both merged, the later one overriding option by option. In `then`, retry and rate may be nested mappings."""
     return {stage: {**first.get(stage, {}), **dict(flattened(then.get(stage, {})))} for stage in {**first, **then}}
 
 
 def tuned(definition: Definition, tuning: Mapping[str, Any], problems: Problems) -> Definition:
-    """A stage as if its code had said what is set for it. What cannot be used is reported and left out."""
+    """A stage as if the options set for it were in its code. Unusable ones are reported and left out."""
     options = dict(definition.options)
     parts: dict[str, dict[str, Any]] = {}
     for option, value in tuning.items():
@@ -125,7 +125,7 @@ def _with_retry(own: Retry | None, changes: Mapping[str, Any]) -> Retry:
 def _with_rate(own: Rate | None, changes: Mapping[str, Any]) -> Rate:
     said = {each.name: getattr(own, each.name) for each in fields(Rate)} if own else {}
     if "n" not in {**said, **changes}:
-        raise ValueError("it has no rate of its own, so rate.n is needed")
+        raise ValueError("its code has no rate, so rate.n must be set")
     return Rate(**{**said, **changes})
 
 
@@ -145,8 +145,8 @@ def _said(value: Any) -> Any:
 
 
 def _remedy(option: str) -> str:
-    if option in _MATTERS_OF_THE_CODE:
-        return f"{option} is a matter of the code: change it there"
+    if option in _ONLY_IN_CODE:
+        return f"{option} can only be set in the code"
     if option in _PARTS:
         return f"set {', '.join(f'{option}.{part}' for part in _PARTS[option])}"
     near = get_close_matches(option, TUNABLE, 1)

@@ -1,7 +1,7 @@
-"""Types of messages: does what one stage gives fit what another takes, and which of several takes it best.
+"""Types of messages: whether the output of one stage fits the input of another, and which of several fits best.
 
-The rules are those of a static checker, so that a pipeline which passes one passes here. In doubt a type
-fits: an alarm at import that is false would stop a pipeline that works.
+The rules are those of a static type checker, so that a pipeline which passes one passes here too. In doubt a type fits:
+a false alarm at import would stop a pipeline that works.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from typing_extensions import Format, get_annotations, is_typeddict
 from flowq.delivery.encoding.codec import union_members
 from flowq.graph.compilation.plan import type_name
 
-# What is only read may be taken as a container of something wider: a list[Dog] is a Sequence[Animal].
+# Read-only containers are covariant: a list[Dog] is a Sequence[Animal].
 _READ_ONLY = frozenset(
     {
         abc.Sequence,
@@ -42,28 +42,28 @@ _READ_ONLY = frozenset(
     }
 )
 _PROMOTED = {int: (float, complex), float: (complex,)}
-# Classes that no value has: to a checker they are Annotated[...].
+# No value is an instance of these classes: to a type checker they are Annotated[...].
 _STAND_FOR: dict[Any, Any] = {
     EmailStr: str,
     **dict.fromkeys((AwareDatetime, NaiveDatetime, PastDatetime, FutureDatetime), datetime),
     **dict.fromkeys((PastDate, FutureDate), date),
 }
-Taker = TypeVar("Taker")
+Option = TypeVar("Option")
 
 _STRUCTURAL, _ANYTHING = 1_000, 2_000
 
 
 def members(annotation: Any) -> tuple[Any, ...]:
-    """The types of a union, aliases seen through, without None; a type alone as its only member."""
+    """The members of a union, with aliases resolved, without None; any other type is its only member."""
     annotation = _without_alias(annotation)
     found = union_members(annotation)
     if len(found) == 1 and found[0] is annotation:
         return found
-    taken_apart: list[Any] = []  # not a set: what Annotated carries may be unhashable
+    split: list[Any] = []  # not a set: the metadata of Annotated may be unhashable
     for inner in (inner for member in found for inner in members(member)):
-        if inner not in taken_apart:
-            taken_apart.append(inner)
-    return tuple(taken_apart)
+        if inner not in split:
+            split.append(inner)
+    return tuple(split)
 
 
 def bare(type_: Any) -> Any:
@@ -75,37 +75,37 @@ def bare(type_: Any) -> Any:
         type_ = get_args(type_)[0]
 
 
-def fits(given: Any, taken: Any) -> bool:
-    """Whether every value of type `given` may be handed to a function that takes `taken`.
+def fits(given: Any, accepted: Any) -> bool:
+    """Whether every value of type `given` may be passed to a function that accepts `accepted`.
 
     >>> fits(bool, int), fits(int | None, int), fits(list[int], list[int | str])
     (True, False, False)
     """
-    given, taken = bare(given), bare(taken)
-    if given is Any or taken in (Any, object) or given == taken:
+    given, accepted = bare(given), bare(accepted)
+    if given is Any or accepted in (Any, object) or given == accepted:
         return True
-    if isinstance(given, TypeVar) or isinstance(taken, TypeVar):
-        return True  # a generic stage: only a checker can follow it
+    if isinstance(given, TypeVar) or isinstance(accepted, TypeVar):
+        return True  # a generic stage: only a type checker can follow it
     if _is_union(given):
-        return all(fits(member, taken) for member in get_args(given))
-    if _is_union(taken):
-        return any(fits(given, member) for member in get_args(taken))
+        return all(fits(member, accepted) for member in get_args(given))
+    if _is_union(accepted):
+        return any(fits(given, member) for member in get_args(accepted))
     if isinstance(given, NewType):
-        return fits(given.__supertype__, taken)
+        return fits(given.__supertype__, accepted)
     if get_origin(given) is Literal:
-        return _literal_fits(get_args(given), taken)
-    if is_typeddict(given) or is_typeddict(taken):
-        return _typed_dict_fits(given, taken)
-    return _class_fits(given, taken)
+        return _literal_fits(get_args(given), accepted)
+    if is_typeddict(given) or is_typeddict(accepted):
+        return _typed_dict_fits(given, accepted)
+    return _class_fits(given, accepted)
 
 
-def nearest(given: Any, takers: Iterable[tuple[Taker, Any]]) -> Taker | None:
-    """The taker whose type is nearest to `given`: the same type, else the nearest base, else the first.
+def nearest(given: Any, targets: Iterable[tuple[Option, Any]]) -> Option | None:
+    """The target whose type is nearest to `given`: the same type, else the nearest base, else the first that fits.
 
     >>> nearest(bool, [("object", object), ("int", int)])
     'int'
     """
-    fitting = [(far, taker) for taker, taken in takers if (far := distance(given, taken)) is not None]
+    fitting = [(far, target) for target, accepted in targets if (far := distance(given, accepted)) is not None]
     return min(fitting, key=lambda pair: pair[0])[1] if fitting else None
 
 
@@ -117,7 +117,7 @@ def type_names(types: Iterable[Any]) -> str:
 def fields_of(type_: Any) -> frozenset[str] | None:
     """The fields and properties of a message type; None if any name may be one, as with a dict.
 
-    Methods are left out: the text of a bound method tells no two messages apart.
+    Methods are excluded: the text of a bound method is the same for all messages.
     """
     type_ = bare(type_)
     if isinstance(type_, NewType):
@@ -155,15 +155,15 @@ def _is_union(type_: Any) -> bool:
     return get_origin(type_) in (Union, UnionType)
 
 
-def distance(given: Any, taken: Any) -> int | None:
-    """How far `taken` is from a type that fits it: 0 for the same type, more for each base class in between.
+def distance(given: Any, accepted: Any) -> int | None:
+    """How far `accepted` is from a type that fits it: 0 for the same type, more for each base class in between.
 
     >>> distance(bool, bool), distance(bool, int | None), distance(bool, str)
     (0, 1, None)
     """
     given = bare(given)
     distances: list[int] = []
-    for member in map(bare, members(taken)):
+    for member in map(bare, members(accepted)):
         if given == member:
             return 0
         if fits(given, member):
@@ -171,12 +171,12 @@ def distance(given: Any, taken: Any) -> int | None:
     return min(distances, default=None)
 
 
-def _steps(given: Any, taken: Any) -> int:
-    if is_open(taken):
+def _steps(given: Any, accepted: Any) -> int:
+    if is_open(accepted):
         return _ANYTHING
-    ancestors, class_ = _ancestors(_origin(given)), _origin(taken)
-    if taken in ancestors:
-        return ancestors.index(taken)
+    ancestors, class_ = _ancestors(_origin(given)), _origin(accepted)
+    if accepted in ancestors:
+        return ancestors.index(accepted)
     return ancestors.index(class_) if class_ in ancestors else _STRUCTURAL
 
 
@@ -198,58 +198,58 @@ def _origin(type_: Any) -> Any:
     return generic_parts(type_)[0]
 
 
-def _literal_fits(values: tuple[Any, ...], taken: Any) -> bool:
-    if get_origin(taken) is Literal:
-        return set(values) <= set(get_args(taken))
-    return all(fits(type(value), taken) for value in values)
+def _literal_fits(values: tuple[Any, ...], accepted: Any) -> bool:
+    if get_origin(accepted) is Literal:
+        return set(values) <= set(get_args(accepted))
+    return all(fits(type(value), accepted) for value in values)
 
 
-def _typed_dict_fits(given: Any, taken: Any) -> bool:
+def _typed_dict_fits(given: Any, accepted: Any) -> bool:
     if not is_typeddict(given):
         return False
-    if not is_typeddict(taken):
-        return (get_origin(taken) or taken) in (abc.Mapping, abc.Collection, abc.Iterable)
-    given_types, taken_types = get_type_hints(given), get_type_hints(taken)
+    if not is_typeddict(accepted):
+        return (get_origin(accepted) or accepted) in (abc.Mapping, abc.Collection, abc.Iterable)
+    given_types, accepted_types = get_type_hints(given), get_type_hints(accepted)
     return (
-        taken.__required_keys__ <= given.__required_keys__
-        and taken.__optional_keys__ <= given.__optional_keys__
-        and all(_same(given_types[key], taken_types[key]) for key in taken_types)
+        accepted.__required_keys__ <= given.__required_keys__
+        and accepted.__optional_keys__ <= given.__optional_keys__
+        and all(_same(given_types[key], accepted_types[key]) for key in accepted_types)
     )
 
 
-def _class_fits(given: Any, taken: Any) -> bool:
-    (given_class, given_arguments), (taken_class, taken_arguments) = generic_parts(given), generic_parts(taken)
-    if not isinstance(given_class, type) or not isinstance(taken_class, type):
+def _class_fits(given: Any, accepted: Any) -> bool:
+    (given_class, given_arguments), (accepted_class, accepted_arguments) = generic_parts(given), generic_parts(accepted)
+    if not isinstance(given_class, type) or not isinstance(accepted_class, type):
         return False
-    if taken_class in _PROMOTED.get(given_class, ()):
+    if accepted_class in _PROMOTED.get(given_class, ()):
         return True
     try:
-        related = issubclass(given_class, taken_class)
+        related = issubclass(given_class, accepted_class)
     except TypeError:  # a protocol that cannot be checked at run time
         return True
-    if related and issubclass(taken_class, BaseModel) and given_class is not taken_class:
-        # The arguments of a subclass say nothing: what counts is what it gave to the class that it comes from.
+    if related and issubclass(accepted_class, BaseModel) and given_class is not accepted_class:
+        # The arguments of the subclass itself do not count, only those that it passed to its base class.
         bases = [generic_parts(base) for base in _ancestors(given)]
-        given_arguments = next((arguments for base, arguments in bases if base is taken_class and arguments), ())
-        return _arguments_fit(taken_class, given_arguments, taken_class, taken_arguments)
-    return related and _arguments_fit(given_class, given_arguments, taken_class, taken_arguments)
+        given_arguments = next((arguments for base, arguments in bases if base is accepted_class and arguments), ())
+        return _arguments_fit(accepted_class, given_arguments, accepted_class, accepted_arguments)
+    return related and _arguments_fit(given_class, given_arguments, accepted_class, accepted_arguments)
 
 
-def _arguments_fit(given_class: Any, given: tuple[Any, ...], taken_class: Any, taken: tuple[Any, ...]) -> bool:
-    if not given or not taken:
+def _arguments_fit(given_class: Any, given: tuple[Any, ...], accepted_class: Any, accepted: tuple[Any, ...]) -> bool:
+    if not given or not accepted:
         return True  # a bare `list` is a list of anything
     if given_class is tuple:
-        return _tuple_fits(given, taken if taken_class is tuple else (*taken[:1], ...))
-    if len(given) != len(taken):
+        return _tuple_fits(given, accepted if accepted_class is tuple else (*accepted[:1], ...))
+    if len(given) != len(accepted):
         return True
-    return all(map(fits if taken_class in _READ_ONLY else _same, given, taken))
+    return all(map(fits if accepted_class in _READ_ONLY else _same, given, accepted))
 
 
-def _tuple_fits(given: tuple[Any, ...], taken: tuple[Any, ...]) -> bool:
-    if taken[-1] is ...:
-        return all(fits(type_, taken[0]) for type_ in given if type_ is not ...)
-    return given[-1] is not ... and len(given) == len(taken) and all(map(fits, given, taken))
+def _tuple_fits(given: tuple[Any, ...], accepted: tuple[Any, ...]) -> bool:
+    if accepted[-1] is ...:
+        return all(fits(type_, accepted[0]) for type_ in given if type_ is not ...)
+    return given[-1] is not ... and len(given) == len(accepted) and all(map(fits, given, accepted))
 
 
-def _same(given: Any, taken: Any) -> bool:
-    return fits(given, taken) and fits(taken, given)
+def _same(given: Any, accepted: Any) -> bool:
+    return fits(given, accepted) and fits(accepted, given)

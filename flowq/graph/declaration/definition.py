@@ -33,7 +33,7 @@ class Definition:
 
     @property
     def qualname(self) -> str:
-        """The dotted name within the module; it holds a "<" if the function cannot be imported by name."""
+        """The dotted name within the module; it contains "<" if the function cannot be imported by name."""
         function = function_under(self.fn)
         return function.__qualname__ if function else name_of(self.fn)
 
@@ -89,12 +89,12 @@ def evaluated(fn: Callable[..., Any], annotation: Any) -> Any:
 
 
 def shape_of(fn: Any) -> Shape:
-    """How a function produces its outputs.
+    """How a function returns its outputs.
 
     >>> shape_of(lambda message: message)
     <Shape.FUNCTION: 'function'>
     """
-    # A plain wrapper returns whatever the function beneath it returns, so that one is asked last.
+    # A plain wrapper returns whatever the function beneath it returns, so the latter is checked last.
     for function in (fn, type(fn).__call__, function_under(fn)):
         if inspect.isasyncgenfunction(function):
             return Shape.ASYNC_GENERATOR
@@ -106,7 +106,7 @@ def shape_of(fn: Any) -> Shape:
 
 
 def name_of(fn: Callable[..., Any]) -> str:
-    """The name that a function, a partial or a callable instance goes by."""
+    """The name of a function, a partial or a callable instance."""
     if isinstance(fn, functools.partial):
         return name_of(fn.func)  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
     return getattr(fn, "__name__", None) or type(fn).__name__
@@ -121,7 +121,7 @@ def place_of(fn: Callable[..., Any]) -> Place:
 
 
 def place_at(file: str, line: int) -> Place:
-    """A place, its file relative to the current directory if it is below that."""
+    """A place. Its file is relative to the current directory if it is inside."""
     try:
         return Place(str(Path(file).relative_to(Path.cwd())), line)
     except (ValueError, OSError):

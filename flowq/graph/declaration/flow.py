@@ -1,9 +1,9 @@
 """Flows: what `>>` and `|` build. Each operator is one line on a frozen Wiring; the compiler reads it.
 
-The types follow what four checkers agree on. Three things look odd and are not: `_accept` and `_into` exist
-for checkers only, and take `In | None`, so that a handler may return None (filtered) and still feed the next
-stage; `Accepts` and `Into` are protocols, so that one parameter covers stages, flows and sinks; a flow that
-ends in a sink has the output type Never, which drops out of every union.
+The types follow what four type checkers agree on. Three things look odd but are intended: `_accept` and `_into` exist
+for type checkers only, and accept `In | None`, so that a handler may return None (filtered) and still feed the next
+stage; `Accepts` and `Into` are protocols, so that one parameter covers stages, flows and sinks; a flow that ends in a
+sink has the output type Never, which disappears from every union.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ X = TypeVar("X")
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """Every output of each origin goes to one of the targets: to the one that takes its type."""
+    """Every output of each origin goes to the one of the targets that accepts its type."""
 
     origins: tuple[Definition, ...]
     targets: tuple[Definition, ...]
@@ -34,8 +34,8 @@ class Join:
 class Wiring:
     """Stages and how they are joined.
 
-    `heads` take what is fed to the flow: each gets all of it, and where a head names several stages, these
-    share it by type. `tails` give what leaves the flow.
+    `heads` accept what is fed to the flow: each gets all of it, and the stages of a head share it by type. `tails` emit
+    what leaves the flow.
     """
 
     heads: tuple[tuple[Definition, ...], ...]
@@ -59,7 +59,7 @@ class Wiring:
         return Wiring(self.heads, other.tails, self.joins + between + other.joins)
 
     def definitions(self) -> Iterator[Definition]:
-        """Every stage in the order in which it is written, with repeats."""
+        """All stages in the order in which they are written, with repetitions."""
         for head in self.heads:
             yield from head
         for join in self.joins:
@@ -69,19 +69,19 @@ class Wiring:
 
 
 class Accepts(Protocol[In]):
-    """Whatever takes messages of type In."""
+    """Anything that accepts messages of type In."""
 
     def _accept(self, message: In, /) -> object: ...
 
 
 class Into(Protocol[In, Out]):
-    """Whatever takes messages of type In and gives messages of type Out."""
+    """Anything that accepts messages of type In and emits messages of type Out."""
 
     def _into(self, message: In, /) -> Out: ...
 
 
 class Target(Generic[In]):
-    """Anything that can be wired: stages, sources, and what the operators make of them."""
+    """Anything that can be wired: stages, sources, and what the operators return."""
 
     def __init__(self, wiring: Wiring) -> None:
         self.wiring = wiring
@@ -95,7 +95,7 @@ class Target(Generic[In]):
 
 
 class Sink(Target[In]):
-    """A flow that ends here: it takes messages and gives none."""
+    """A flow that ends here: it accepts messages and emits none."""
 
     def __rrshift__(self, other: Sequence[Flow[X, In | None]], /) -> Sink[X]:
         return cast("Sink[X]", _joined(other, self))
@@ -105,7 +105,7 @@ class Sink(Target[In]):
         def _into(self, message: In | None, /) -> Never: ...
 
     else:
-        # A checker refuses `store >> x`. Without one, the compiler reports it with all other problems.
+        # A type checker rejects `store >> x`. Without one, the compiler reports it with all other problems.
         def __rshift__(self, other: Any, /) -> Any:
             return _joined(self, other)
 

@@ -1,4 +1,4 @@
-"""Values of options as they are written, each read into what the plan holds, or refused by what is needed instead."""
+"""Reads the values of options: each function returns the value as the plan has it, or raises what it must be."""
 
 from __future__ import annotations
 
@@ -10,42 +10,42 @@ from flowq.durations import seconds
 
 
 def count(value: Any) -> int:
-    """How many of something: 1 or more."""
+    """An integer of 1 or more."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError("a whole number above 0 is needed")
+        raise ValueError("must be a whole number above 0")
     return value
 
 
 def number_above_zero(value: Any) -> float:
-    """How much of something, whole or not."""
+    """A finite number above 0."""
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < math.inf:
-        raise ValueError("a number above 0 is needed")
+        raise ValueError("must be a number above 0")
     return value
 
 
 def duration(value: Any) -> float:
     """Seconds."""
     if not isinstance(value, (int, float, str)) or isinstance(value, bool):
-        raise TypeError('a duration is needed: seconds, or text such as "10s"')
+        raise TypeError('must be a duration: seconds, or text such as "10s"')
     return seconds(value)
 
 
 def duration_above_zero(value: Any) -> float:
-    """Seconds, but not none."""
+    """Seconds, more than 0."""
     if (read := duration(value)) == 0:
-        raise ValueError("above 0 is needed")
+        raise ValueError("must be above 0")
     return read
 
 
 def size(value: Any) -> int:
-    """Bytes, but not none."""
+    """Bytes, at least one."""
     if not isinstance(value, (int, str)) or isinstance(value, bool) or n_bytes(value) < 1:
-        raise ValueError('a size above 0 is needed: bytes, or text such as "5MB"')
+        raise ValueError('must be a size above 0: bytes, or text such as "5MB"')
     return n_bytes(value)
 
 
 def flag(value: Any) -> bool:
-    """Yes or no."""
+    """A boolean."""
     if not isinstance(value, bool):
-        raise TypeError("True or False is needed")
+        raise TypeError("must be True or False")
     return value

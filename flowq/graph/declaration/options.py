@@ -1,4 +1,4 @@
-"""The options of a stage: their types for checkers, and their check at import."""
+"""The options of a stage: their types for type checkers, and their check at import."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from flowq.graph.kinds import Batch
 
 _MAX_BYTES = 1_000_000
 _COMPRESS_ABOVE = 2000
-"""Bytes: below, hardly anything is won."""
+"""Bytes: compressing less than this saves hardly anything."""
 MOST_KEPT = 100_000
-"""Messages that a stage with a keep= of some length of time keeps at most: memory is bounded."""
+"""The most messages that a stage with `keep="1h"` keeps, so that memory is bounded."""
 
 
 class StageOptions(TypedDict, total=False):
-    """The options of any stage, as written."""
+    """The options of any stage, as the user writes them."""
 
     name: str
     concurrency: int
@@ -42,7 +42,7 @@ class StageOptions(TypedDict, total=False):
 
 
 class BatchOptions(StageOptions, total=False):
-    """The options of a stage, those for batches included."""
+    """The options of a stage, including those of batches."""
 
     batch: int
     batch_bytes: int | str
@@ -78,7 +78,7 @@ class Options:
 
 
 def checked_options(definition: Definition, problems: Problems) -> Options:
-    """The options of a stage, those that cannot be used left at their defaults and reported."""
+    """The options of a stage. Unusable ones are reported, and keep their defaults."""
     given = {name: value for name, value in definition.options.items() if name != "name" and value is not None}
     usable: dict[str, Any] = {}
     for name, value in given.items():
@@ -125,7 +125,7 @@ _CLASHES: tuple[tuple[Callable[[Mapping[str, Any]], bool], str, str], ...] = (
     (
         lambda o: "claim_above" in o and _bytes(o["claim_above"]) >= _bytes(o.get("max_bytes", _MAX_BYTES)),
         "claim_above has no effect: max_bytes is not above it",
-        "raise max_bytes to what one message to this stage may have, or leave claim_above out",
+        "raise max_bytes to the largest message that this stage may get, or leave claim_above out",
     ),
 )
 
@@ -137,7 +137,7 @@ def _check_combinations(definition: Definition, given: Mapping[str, Any], proble
 
 
 def _bytes(value: Any) -> int:
-    """A size as it was given, 0 for what is none: that is reported elsewhere."""
+    """A size in bytes; 0 for an invalid one, which is reported elsewhere."""
     try:
         return size(value)
     except (TypeError, ValueError):
@@ -153,13 +153,13 @@ def _compression(value: Any) -> int | None:
 def _dedup(value: Any) -> Dedup:
     by: Any = value.by if isinstance(value, Dedup) else value
     if not callable(by) and not (isinstance(by, str) and by):
-        raise TypeError("the name of a field, or a function of the message, is needed")
+        raise TypeError("must be the name of a field, or a function of the message")
     return value if isinstance(value, Dedup) else Dedup(value)
 
 
 def _ack(value: Any) -> AckMode:
     if value not in tuple(AckMode):
-        raise ValueError('"after", "first" or "manual" is needed')
+        raise ValueError('must be "after", "first" or "manual"')
     return AckMode(value)
 
 
@@ -172,7 +172,7 @@ def _keep(value: Any) -> Keep:
 def _of(wanted: type) -> Callable[[Any], Any]:
     def check(value: Any) -> Any:
         if not isinstance(value, wanted):
-            raise TypeError(f"a {wanted.__name__}(...) is needed")
+            raise TypeError(f"must be a {wanted.__name__}(...)")
         return value
 
     return check

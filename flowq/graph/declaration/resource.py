@@ -21,7 +21,7 @@ T = TypeVar("T")
 class Resource(Generic[T]):
     """A resource as declared by `@resource`. Nothing is opened until a worker starts.
 
-    `fn` opens it, `requires` names the resources that are opened before it and passed to `fn` by keyword.
+    `fn` opens it, `requires` lists the resources that are opened before it and passed to `fn` by keyword.
     """
 
     def __init__(self, fn: Callable[[], Any]) -> None:
@@ -55,10 +55,10 @@ def resource(fn: Callable[[], Coroutine[Any, Any, T]], /) -> Resource[T]: ...
 @overload
 def resource(fn: Callable[[], T], /) -> Resource[T]: ...
 def resource(fn: Callable[[], Any], /) -> Resource[Any]:
-    """Declare a resource: opened once in each worker process before any message, closed after the drain.
+    """Declare a resource: opened once in each worker process before its first message, closed after its last.
 
-    `fn` is a generator function, async or not, that yields the resource once and closes it after the yield;
-    or a function, async or not, that returns it, when there is nothing to close. A function decorated with
+    `fn` is a generator function, async or not, that yields the resource once and closes it after the yield; or a
+    function, async or not, that returns a resource which need not be closed. A function decorated with
     `@contextmanager` or `@asynccontextmanager` works too. A resource may use other resources:
 
     >>> from collections.abc import Iterator
@@ -78,7 +78,7 @@ def resource(fn: Callable[[], Any], /) -> Resource[Any]:
 def use(resource: Resource[T], /) -> T:
     """Ask for a resource: the default value of a parameter of a stage, a source or another resource.
 
-    Handlers get the open resource. When you call the function directly, pass a value of your own.
+    Handlers get the open resource. When you call the function yourself, pass a value of your own.
 
     >>> @resource
     ... def limit() -> int:
@@ -89,7 +89,7 @@ def use(resource: Resource[T], /) -> T:
 
 
 def resource_defaults(fn: Callable[..., Any]) -> dict[str, Resource[Any]]:
-    """The parameters whose default is `use(...)`, with the resource they ask for."""
+    """The parameters whose default is `use(...)`, with the resources that they ask for."""
     try:
         parameters = signature_of(fn).parameters
     except (TypeError, ValueError):  # a builtin

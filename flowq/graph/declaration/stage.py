@@ -1,4 +1,4 @@
-"""Stages and sources: functions of the user, decorated, typed by what they take and give."""
+"""Stages and sources: decorated functions of the user, typed by the messages they accept and emit."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class SinkChoice(Sink[In]):
 
 
 class Choice(Flow[In, Out]):
-    """Several stages that share messages by type, each where it is taken: what `parse | store` returns."""
+    """Several stages that share messages by type, each message going to the stage that accepts it: `parse | store`."""
 
     @overload
     def __or__(self, other: SinkChoice[In2], /) -> Choice[In | In2, Out]: ...
@@ -47,7 +47,7 @@ class _Declared:
 
     @property
     def name(self) -> str:
-        """The name in the pipeline: the function's, unless the option `name` says otherwise."""
+        """The name in the pipeline: that of the function, unless the option `name` is set."""
         return self.definition.name
 
     @property
@@ -71,7 +71,7 @@ class SinkStage(SinkChoice[In], _Declared):
 
 
 class Stage(Choice[In, Out], _Declared):
-    """A stage that takes messages of type In and gives messages of type Out.
+    """A stage that accepts messages of type In and emits messages of type Out.
 
     >>> @stage(concurrency=2)
     ... def double(number: int) -> int:
@@ -94,7 +94,7 @@ class Stage(Choice[In, Out], _Declared):
 
 
 class Source(Flow[Never, Out], _Declared):
-    """Where messages come from. Its parameters are given by the command line: `flowq run scrape -a n=3`."""
+    """Where messages come from. Its arguments are set on the command line: `flowq run scrape -a n=3`."""
 
     def __init__(self, definition: Definition) -> None:
         super().__init__(self._declare(definition))
@@ -103,8 +103,8 @@ class Source(Flow[Never, Out], _Declared):
         return self.definition.fn(*args, **kwargs)
 
 
-# The order of the overloads matters: the first that fits decides, and None fits almost everywhere. None of
-# them may match on `Iterable[O]`: a pydantic model is iterable, and `-> Item` would give its fields.
+# The order of the overloads matters: the first match decides, and None matches almost everywhere. None of
+# them may match on `Iterable[O]`: a pydantic model is iterable, and `-> Item` would emit its fields.
 
 
 class DecorateOne(Protocol):
@@ -170,47 +170,57 @@ def stage(fn: Callable[Concatenate[I, ...], O], /) -> Stage[I, O]: ...
 def stage(fn: Any = None, /, **options: Any) -> Any:
     """Make a function a stage of a pipeline. Use it bare, or with options.
 
-    The first parameter is the message. Further parameters are resources, `http: Client = use(client)`, or the
-    context, `ctx: Context`. What the function returns goes to the next stage: a value is one message, None is
-    none, a list or an iterator is many. They are sent when the function has finished, together with the
-    settlement of the message; a function that raises sends nothing and is tried again.
+    The first parameter of the function is the message. The others are resources, `http: Client = use(client)`, or the
+    context, `ctx: Context`. What the function returns goes to the next stage: a value is one message, None is none, a
+    list or an iterator is many. They are sent when the function has finished, together with the settlement of the
+    message; a function that raises sends nothing and is retried. A message may run more than once, after a crash for
+    instance, but is settled once.
 
-    Functions, coroutine functions, generators of both kinds, bound methods and instances with `__call__` all
-    serve. A function that is no coroutine runs on a thread and never blocks other stages.
+    The function may be a plain function, a coroutine function, a generator of either kind, a bound method, or an
+    instance with `__call__`. One that is not a coroutine runs on a thread, and never blocks other stages.
 
-    Options, all by keyword; durations are seconds, or text such as "250ms", "10s", "5m", "1d"; sizes are
-    bytes, or text such as "500kB", "5MB":
+    All options are keywords. Durations are seconds, or text such as "250ms", "10s", "5m", "1d"; sizes are bytes, or
+    text such as "500kB", "5MB". The default is in parentheses.
 
-    name: the name in the pipeline, if not the function's.
+    name: the name in the pipeline (that of the function).
     concurrency: how many messages, or batches, each worker process handles at once (10).
-    retry: a `Retry`; by default 5 attempts with exponential backoff from 0.5 s to 60 s.
-    rate: a `Rate`; how many messages start in a span of time, over all workers, if need be for each key.
-    timeout: how long one run may take before it counts as failed; by default as long as it likes.
-    dedup: the field by which messages seen before are dropped on arrival, or a function of the message; a `Dedup`
-        to remember them longer than for this run, or not so long.
-    ack: "after" the function has succeeded; "first", before it runs (at most once, no retries); or "manual",
-        by `await ctx.ack()`.
-    batch, linger: take a list of up to `batch` messages; the first waits at most `linger` for others (0.2 s).
-        A handler that knows which of them failed raises `BatchFailed`; after any other error it gets them in halves.
-    batch_bytes: the size that the messages of a batch may have together, encoded.
-    inline: run a fast, pure function on the event loop instead of a thread.
-    process: run the function in a pool of processes, for work that keeps the processor busy.
-    max_bytes: the size that one message to this stage may have, encoded (1,000,000).
-    compress: True, or the size above which a message to this stage is stored compressed, by zstd or else zlib.
-    claim_above: the size above which the body of a message to this stage, as stored, is kept in a folder or bucket that
-        all workers share, with only a reference to it in Redis; for bodies of many megabytes, with a `max_bytes` to
-        match. Needs the extra `claim`.
-    maxsize: how many messages an edge into this stage holds before its producers pause: 10,000 between stages, no
-        limit for what is pushed from outside, unless it is given.
-    maxsize_bytes: the same for the memory in Redis that an edge takes, with 64,000,000 instead.
-    keep: how much of what it has settled is kept, for `flowq replay` and `flowq trace`: "1h" (at most 100,000
-        messages), or a number of messages. By default nothing, which costs nothing.
-    bounded: this stage ends cycles by itself, for example by a limit of depth: no warning about them.
+    retry: a `Retry` (5 attempts, with exponential backoff from 0.5 s to 60 s).
+    rate: a `Rate`: how many messages may start per period, across all workers, in total or for each key (no limit).
+    timeout: how long one run of the function may last before it counts as failed (no limit).
+    dedup: drop messages that were seen before: the name of a field, a function of the message, or a `Dedup` to set how
+        long they are remembered (until the next run).
+    ack: "after" the function has succeeded; "first", before it runs (at most once, no retries); or "manual", by
+        `await ctx.ack()` ("after").
+    batch: call the function with a list of up to this many messages. A function that knows which of them failed raises
+        `BatchFailed`; after any other error it is called again with each half.
+    linger: how long the first message of a batch waits for others (0.2 s).
+    batch_bytes: the most that the messages of a batch may have together, encoded (no limit).
+    inline: True runs a fast, pure function on the event loop instead of a thread.
+    process: True runs the function in a pool of processes, for CPU-bound work.
+    max_bytes: the largest message that this stage accepts, encoded (1,000,000).
+    compress: True, or the size above which messages to this stage are stored compressed, with zstd or else zlib.
+    claim_above: the size, as stored, above which the body of a message to this stage is kept in a folder or bucket
+        that all workers share, with only a reference to it in Redis; for bodies of many megabytes, with a `max_bytes`
+        to match. Needs the extra `claim`.
+    maxsize: how many messages an edge into this stage may hold before its producers pause (10,000 between stages, no
+        limit for messages pushed from outside).
+    maxsize_bytes: the same for the memory of Redis that an edge may use (64,000,000, and no limit).
+    keep: how many settled messages are kept for `flowq replay` and `flowq trace`: a number of messages, or a duration
+        such as "1h", for at most 100,000 messages (none, which costs nothing).
+    bounded: True says that this stage ends cycles by itself, by a limit of depth for instance: no warning about them.
 
-    What is plain data can also be set without touching the code, for a deployment or a single run: see
+    Options that are plain data can also be set without changing the code, for a deployment or a single run: see
     `Pipeline.tuned` and `flowq config`.
 
-    Mistakes in options and annotations are reported by the Pipeline that uses the stage, all at once.
+    Raises PipelineError for a call with a function and options at once. All other mistakes in options and annotations
+    are reported together, by the Pipeline that uses the stage.
+
+    >>> from flowq import Rate, Retry, stage
+    >>> @stage(retry=Retry(attempts=3, max="1m"), rate=Rate(600, per="1m"), timeout="30s")
+    ... async def shout(text: str) -> str:
+    ...     return text.upper()
+    >>> shout
+    <Stage shout>
     """
     if fn is not None and options:
         hint = "stage(concurrency=2)(function)"
@@ -223,10 +233,14 @@ def source(fn: Callable[..., AsyncIterable[O] | Iterator[O]], /) -> Source[O]: .
 @overload
 def source(*, name: str) -> Callable[[Callable[..., AsyncIterable[O] | Iterator[O]]], Source[O]]: ...
 def source(fn: Any = None, /, **options: Any) -> Any:
-    """Make a generator function, async or not, the source of a pipeline: what it yields enters there.
+    """Make a generator function, async or not, a source of a pipeline: what it yields enters the pipeline.
 
-    Parameters are given when the pipeline is run, or are resources. One annotated with `SourceContext[...]` lets the
-    source go on where it was. `name` overrides the function's name.
+    Its parameters are set when the pipeline is run (`flowq run numbers -a up_to=5`), or are resources. With a parameter
+    annotated `SourceContext[...]` the source resumes where it stopped; without one, it starts from the beginning.
+
+    name: the name in the pipeline (that of the function).
+
+    A function that is not a generator, and parameters that cannot be used, are reported by the Pipeline.
 
     >>> from collections.abc import Iterator
     >>> @source

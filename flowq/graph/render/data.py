@@ -21,8 +21,8 @@ def json(plan: Plan) -> str:
       `keys` being {n, per_seconds, burst, concurrency} for each value of `by` that has a rate of its own; `dedup`,
       the name of the field or function; `dedup_scope` ("run", "forever"); `dedup_ttl_seconds`; `ack`;
       `timeout_seconds`; `max_bytes`; `claim_above`; `runs_on` ("loop", "thread", "process"); `resources`, the
-      names of the parameters they are passed by; `routes`, a list of {type, edges}; `place` {file, line}. A source
-      takes no messages: what says how they are taken is null there.
+      names of their parameters; `routes`, a list of {type, edges}; `place` {file, line}. A source
+      accepts no messages, so the values that say how it would handle them are null.
     - `edges` between stages: `name`, `from`, `to`, `types`, `feedback`, `maxsize`, `maxsize_bytes`.
     - `warnings`: `code`, `text`, `details`, `hint`, `place`.
     """

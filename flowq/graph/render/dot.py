@@ -24,7 +24,7 @@ _FEEDBACK = ', style=dashed, color="#9333ea", constraint=false'
 
 
 def dot(plan: Plan) -> str:
-    """Draw a plan from left to right; a feedback edge is dashed and has no say in the ranks."""
+    """Draw a plan from left to right; a feedback edge is dashed and does not affect the ranks."""
     lines = [f"digraph {_quoted(plan.name)} {{\n{_HEAD}"]
     lines += [f"  {_quoted(stage.name)} [label={_label(stage)}, {_LOOK[stage.kind]}];\n" for stage in plan.stages]
     for edge in drawn_edges(plan):

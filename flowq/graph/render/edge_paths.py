@@ -24,9 +24,9 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One edge as drawn: SVG path data, where its label may stand (best spot first), and what it walls off.
+    """One edge as drawn: SVG path data, the spots for its label (the best first), and what it walls off.
 
-    The walls of an arc back are the pieces it is made of; a curve has none, it lies between the cards.
+    The walls of an arc back are its straight pieces. A curve has none, because it runs between the cards.
     """
 
     path: str
@@ -82,7 +82,7 @@ class _Lanes:
         self.columns = layers.columns
         self.bends = layers.bends
         self.rank = {place: rank for rank, column in enumerate(layers.columns) for place in column}
-        # of each lane so far the columns that it passes below and its lower end
+        # for each lane so far: the columns that it passes below, and its lower end
         self.taken: list[tuple[range, float]] = []
         # how many lines run down beside a column so far, on its right (True) or left
         self.beside: Counter[tuple[int, bool]] = Counter()
@@ -106,8 +106,8 @@ class _Lanes:
     def _ports(self, edges: Sequence[EdgePlan]) -> Iterator[tuple[tuple[str, bool], float]]:
         """Where on the underside of a card an edge leaves (True) or arrives, ordered against crossings.
 
-        Lines that go left stand left of lines that come from the right; of the former the shortest stands
-        first, of the latter the longest.
+        Lines that go left are left of lines that come from the right. The former are ordered from the shortest to the
+        longest, the latter from the longest to the shortest.
         """
         at: dict[str, list[tuple[bool, int, str]]] = {}
         for edge in edges:
@@ -123,7 +123,7 @@ class _Lanes:
                 yield (name, not arriving), card.middle_x + (number - (len(ends) - 1) / 2) * step
 
     def _end(self, place: str, port: float | None, lane: float, *, leaving: bool) -> list[Point]:
-        """The corners from a card to the lane: from its underside, or its side if a card stands below it."""
+        """The corners from a card to the lane: from its underside, or its side if there is a card below it."""
         card = self.boxes[place]
         if port is not None:
             return [(port, card.bottom), (port, lane)]

@@ -1,4 +1,4 @@
-"""The words by which every drawing describes a stage and an edge."""
+"""The words with which every drawing describes a stage and an edge."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MOST_KEYS = 3
 
 
 def details(stage: StagePlan) -> tuple[str, ...]:
-    """Everything a reader of a drawing wants to know about a stage, in the order of interest."""
+    """All that a drawing says about a stage, the most interesting first."""
     if stage.is_source:
         return ("source", *options(stage))
     batch = (f"batch {stage.batch.size}",) if stage.batch else ()
@@ -23,7 +23,7 @@ def details(stage: StagePlan) -> tuple[str, ...]:
 
 
 def sizes(stage: StagePlan) -> tuple[str, ...]:
-    """How much a stage takes at once, as signs: "×8" messages, or "⊞200" for a batch."""
+    """How many messages a stage handles at once, as signs: "×8", and "⊞200" for a batch."""
     if stage.is_source:
         return ()
     batch = (f"⊞{stage.batch.size}",) if stage.batch else ()
@@ -31,9 +31,9 @@ def sizes(stage: StagePlan) -> tuple[str, ...]:
 
 
 def options(stage: StagePlan) -> tuple[str, ...]:
-    """The options of a stage except its sizes, then the outputs that nothing takes."""
-    untaken = (f"no taker for {type_name(route.type)}" for route in stage.routes if not route.edges)
-    return tuple(map(printable, (*([] if stage.is_source else _options(stage)), *untaken)))
+    """The options of a stage except its sizes, then the outputs that it drops because nothing accepts them."""
+    dropped = (f"drops {type_name(route.type)}" for route in stage.routes if not route.edges)
+    return tuple(map(printable, (*([] if stage.is_source else _options(stage)), *dropped)))
 
 
 def _options(stage: StagePlan) -> Iterable[str]:
@@ -44,7 +44,7 @@ def _options(stage: StagePlan) -> Iterable[str]:
     retries = stage.retry.attempts > 1 and stage.ack is not AckMode.FIRST
     yield f"retry {stage.retry.attempts}" if retries else "no retry"
     if stage.dedup:
-        yield f"dedup {key_name(stage.dedup)}" + (" for ever" if stage.dedup_scope == "forever" else "")
+        yield f"dedup {key_name(stage.dedup)}" + (" forever" if stage.dedup_scope == "forever" else "")
     if stage.timeout_seconds:
         yield f"timeout {stage.timeout_seconds:g}s"
     if stage.ack is not AckMode.AFTER:
@@ -69,7 +69,7 @@ def _rates_of_keys(rate: Rate) -> Iterable[str]:
 
 
 def key_name(key: str | Callable[[Any], str]) -> str:
-    """What a `dedup` or `by` goes by: the field named, or the name of the function ("key" for a lambda)."""
+    """The name of a `dedup` or `by`: that of the field, or of the function ("key" for a lambda)."""
     if isinstance(key, str):
         return key
     name = getattr(key, "__name__", type(key).__name__)
@@ -77,7 +77,7 @@ def key_name(key: str | Callable[[Any], str]) -> str:
 
 
 def type_labels(plan: Plan, edge: EdgePlan) -> tuple[str, ...]:
-    """The message types on an edge ("?" if it has none), those of which other edges get a copy marked so."""
+    """The message types on an edge ("?" if it has none), marked if other edges get a copy."""
     routes = plan.stage(edge.origin).routes
     copied = [route.type for route in routes if edge.name in route.edges and len(route.edges) > 1]
     marked = (type_name(type_) + (" (copy)" if type_ in copied else "") for type_ in edge.types)
@@ -90,5 +90,5 @@ def edge_label(plan: Plan, edge: EdgePlan) -> str:
 
 
 def drawn_edges(plan: Plan) -> tuple[EdgePlan, ...]:
-    """The edges between stages; inlets come from outside and are not drawn."""
+    """The edges between stages. Inlets are not drawn."""
     return tuple(edge for edge in plan.edges if not edge.is_inlet)

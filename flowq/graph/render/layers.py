@@ -1,4 +1,4 @@
-"""The columns of a drawing: who stands in which, and in what order, so that few edges cross."""
+"""The columns of a drawing: which stage is in which, and in what order, so that few edges cross."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _Columns = Sequence[Sequence[str]]
 class Layers:
     """Columns from left to right, each from top to bottom.
 
-    An edge that skips columns has a bend in each of them: a place that keeps the cards clear of it. `chains`
-    gives the places that each forward edge joins: its origin, its bends, its target.
+    An edge that skips columns has a bend in each of them: a place that keeps the cards clear of it. `chains` lists the
+    places that each forward edge joins: its origin, its bends, its target.
     """
 
     columns: tuple[tuple[str, ...], ...]
@@ -25,7 +25,7 @@ class Layers:
 
     @property
     def bends(self) -> frozenset[str]:
-        """The places that are no cards."""
+        """The places that are not cards."""
         return frozenset(place for chain in self.chains.values() for place in chain[1:-1])
 
     def links(self) -> list[tuple[str, str]]:
@@ -51,8 +51,8 @@ def layered(plan: Plan) -> Layers:
 
 
 def _ranks(plan: Plan) -> dict[str, int]:
-    """The column of each stage: the longest way to it. A source stands just before what it feeds first."""
-    import networkx as nx  # at need: a process that draws nothing does not pay for the import
+    """The column of each stage: the longest path to it. A source is just before the first stage that it feeds."""
+    import networkx as nx  # only here: a process that draws nothing need not import it
 
     forward: nx.DiGraph[str] = nx.DiGraph()
     forward.add_nodes_from(stage.name for stage in plan.stages)

@@ -15,14 +15,14 @@ _LEAST_GAP_BETWEEN_COLUMNS = 68.0
 _ROOM_BESIDE_LABEL = 26.0
 _BEND_HEIGHT = 22.0
 _ROUNDS = 60
-_STIFF = 24.0  # the pull of a link that ought to be level: see `_pulls`
+_STIFF = 24.0  # the pull of a link that should be level: see `_pulls`
 
 LOOP_HEIGHT = 26.0  # of the arc by which a stage feeds itself, above its card
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much room something takes."""
+    """The size of something drawn."""
 
     width: float
     height: float
@@ -61,7 +61,7 @@ class Box:
 
 
 def arranged(plan: Plan, layers: Layers, cards: Mapping[str, Size], labels: Mapping[str, Size]) -> dict[str, Box]:
-    """Give every place of `layers` a box; the cards of a column are equally wide.
+    """A box for every place of `layers`; the cards of a column are equally wide.
 
     `cards` has the size of each stage's card, `labels` that of each edge's label.
     """
@@ -94,7 +94,7 @@ def _gaps(layers: Layers, labels: Mapping[str, Size]) -> list[float]:
 
 
 def _tops(layers: Layers, heights: Mapping[str, float], above: Mapping[str, float]) -> dict[str, float]:
-    """Draw every place to the mean height of its neighbours, round after round, to the right and back."""
+    """Move every place to the mean height of its neighbours, round after round, to the right and back."""
     pulls = _pulls(layers, heights)
     distances = {
         column: [
@@ -107,16 +107,16 @@ def _tops(layers: Layers, heights: Mapping[str, float], above: Mapping[str, floa
     for column in layers.columns:
         middle |= zip(column, spread([0.0] * len(column), distances[column]), strict=True)
     for column in [*layers.columns, *reversed(layers.columns)] * _ROUNDS:
-        wanted = [_drawn_to(place, pulls[place], middle) for place in column]
+        wanted = [_pulled_to(place, pulls[place], middle) for place in column]
         middle |= zip(column, spread(wanted, distances[column]), strict=True)
     return {place: middle[place] - height / 2 for place, height in heights.items()}
 
 
 def _pulls(layers: Layers, places: Iterable[str]) -> dict[str, list[tuple[str, float]]]:
-    """The neighbours of each place and how strongly each draws it.
+    """The neighbours of each place, and how strongly each pulls at it.
 
-    Links that a reader follows as one line pull hard, so that they come out level: those inside a long edge,
-    and those between a card with no other way on and a card with no other way in.
+    Links that a reader follows as one line pull hard, so that they become level: those inside a long edge, and those
+    between a card with no other way out and a card with no other way in.
     """
     links = layers.links()
     outward, inward = Counter(left for left, _ in links), Counter(right for _, right in links)
@@ -130,7 +130,7 @@ def _pulls(layers: Layers, places: Iterable[str]) -> dict[str, list[tuple[str, f
     return pulls
 
 
-def _drawn_to(place: str, pulls: Sequence[tuple[str, float]], middle: Mapping[str, float]) -> float:
+def _pulled_to(place: str, pulls: Sequence[tuple[str, float]], middle: Mapping[str, float]) -> float:
     if not pulls:
         return middle[place]
     return sum(middle[other] * weight for other, weight in pulls) / sum(weight for _, weight in pulls)

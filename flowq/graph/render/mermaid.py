@@ -10,7 +10,7 @@ from flowq.graph.render.labels import drawn_edges, edge_label, options, sizes
 
 _SHAPE = {Kind.SOURCE: ("([", "])"), Kind.STAGE: ("[", "]"), Kind.SINK: ("[(", ")]")}
 _PLAIN_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
-# Words that the grammar of a flowchart takes for its own where an identifier may stand.
+# Words that the grammar of a flowchart reserves where an identifier may be.
 _RESERVED = frozenset(
     {"call", "class", "classdef", "click", "default", "direction", "end", "flowchart", "graph", "href"}
     | {"interpolate", "linkstyle", "style", "subgraph"}
@@ -45,5 +45,5 @@ def _identifier(name: str, number: int) -> str:
 
 
 def _text(text: str) -> str:
-    """Text in which nothing means anything to Mermaid, Markdown or HTML."""
+    """Text in which no character has a meaning to Mermaid, Markdown or HTML."""
     return _HAS_MEANING.sub(lambda found: f"#{ord(found[0])};", text)

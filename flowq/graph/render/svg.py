@@ -1,4 +1,4 @@
-"""A plan as a picture: SVG that needs no font, script or style from elsewhere."""
+"""A plan as SVG that needs no font, script or style from elsewhere."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ _STYLE = """
 def svg(plan: Plan) -> str:
     """Draw a plan from left to right: a card for each stage, a curve for each edge, feedback dashed below.
 
-    Groups carry `data-stage` and `data-edge`, so that a page may find and colour them.
+    Groups carry `data-stage` and `data-edge`, so that a page can find and colour them.
     """
     cards = {stage.name: _Card.of(stage) for stage in plan.stages}
     labels = {edge.name: _Label.of(plan, edge) for edge in drawn_edges(plan)}
@@ -85,7 +85,7 @@ def svg(plan: Plan) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Card:
-    """The texts on a stage's card, each in the lines that they are drawn in."""
+    """The texts on the card of a stage, split into the lines in which they are drawn."""
 
     stage: StagePlan
     name: tuple[str, ...]
@@ -131,7 +131,7 @@ class _Card:
 
 @dataclass(frozen=True, slots=True)
 class _Label:
-    """The message types of an edge, as the lines in the pill that stands on it."""
+    """The message types of an edge, as the lines in the pill on it."""
 
     edge: EdgePlan
     title: str
@@ -158,9 +158,9 @@ class _Label:
 
 
 def _pills(lines: Mapping[str, Line], sizes: Mapping[str, Size], cards: Sequence[Box]) -> dict[str, Box]:
-    """A box for each label, on its line where it covers least of cards, arcs and other labels.
+    """A box for each label, where on its line it overlaps least with cards, arcs and other labels.
 
-    Labels make room for each other: each moves in turn, several times round.
+    Labels make room for each other: each moves in turn, several times.
     """
     spots = {
         name: [Box(x - size.width / 2, y - size.height / 2, size.width, size.height) for x, y in lines[name].spots]
@@ -175,7 +175,7 @@ def _pills(lines: Mapping[str, Line], sizes: Mapping[str, Size], cards: Sequence
 
 
 def _extent(drawn: Sequence[Box]) -> Box:
-    """The box round all that is drawn, with a margin."""
+    """The box around everything drawn, with a margin."""
     left, right = min((box.left for box in drawn), default=0), max((box.right for box in drawn), default=0)
     top, bottom = min((box.top for box in drawn), default=0), max((box.bottom for box in drawn), default=0)
     return Box(left - _MARGIN, top - _MARGIN, right - left + 2 * _MARGIN, bottom - top + 2 * _MARGIN)

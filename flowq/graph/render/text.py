@@ -1,4 +1,4 @@
-"""Fitting text: how wide it will be, how it goes into lines, where it is cut."""
+"""Fitting text: its width, its lines, where it is cut."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _NARROW, _WIDE = frozenset("fijlrtI.,:;|'!()[]/ "), frozenset("mwMW@%×⊞")
 
 
 def width(text: str, font_size: float, *, bold: bool = False) -> float:
-    """How wide a proportional font draws a text: a generous estimate, for there is no font at hand to ask."""
+    """The width of a text in a proportional font: a generous estimate, since no font is available."""
     ems = sum(map(_ems, text))
     return ems * font_size * (1.1 if bold else 1.0)
 
@@ -54,7 +54,7 @@ def clipped(text: str, limit: float, measure: Callable[[str], float] = len) -> s
 
 
 def words(name: str) -> list[str]:
-    """The pieces between which a long name may be broken.
+    """The pieces of a long name, between which it may be broken.
 
     >>> words("fetch_all.pages")
     ['fetch_', 'all.', 'pages']

@@ -23,27 +23,27 @@ _ASCII = str.maketrans(
 def tree(plan: Plan, *, ascii: bool = False) -> str:
     """Draw a plan in at most 80 columns.
 
-    A stage that several others feed stands below the last of them; the others say `name ↓`. An edge back to a
-    stage above says `name ↺`. Details that do not fit go on in the next row, a type that does not fit is cut
-    with `…`. `ascii=True` uses ASCII characters only.
+    A stage that several others feed is below the last of them; the others say `name ↓`. An edge back to a stage above
+    says `name ↺`. Details that do not fit continue in the next row, a type that does not fit is cut with `…`.
+    `ascii=True` uses ASCII characters only.
     """
     rows = [row.in_ascii() if ascii else row for row in tree_rows(plan)]
     widths = [len(row.head) for row in rows if row.details]
     column = 2 + max((width for width in widths if width <= _WIDEST_HEAD), default=0)
     text = "".join(f"{line}\n" for row in rows for line in row.lines(column))
-    return text.translate(_ASCII) if ascii else text  # a second time, for what was cut since
+    return text.translate(_ASCII) if ascii else text  # again, for what was cut since
 
 
 def tree_rows(plan: Plan) -> list[Row]:
-    """The same as rows, to be drawn with something else beside them."""
+    """The same as rows, to be drawn beside something else."""
     return list(_Tree(plan).rows())
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row: what is drawn, what stands in the column beside it, and the stem that passes below.
+    """One row: what is drawn, the details in the column beside it, and the stem that continues below.
 
-    `stage` is the stage that is drawn there, `edge` the edge, "" where there is none.
+    `stage` and `edge` are what is drawn there, "" for none.
     """
 
     head: str
@@ -70,7 +70,7 @@ class Row:
 
 
 class _Tree:
-    """A walk from the sources down. `unseen` counts the edges by which the walk has yet to reach a stage."""
+    """A walk down from the sources. `unseen` counts the edges by which the walk has not reached a stage yet."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -82,7 +82,7 @@ class _Tree:
             yield from self._from(root, " ")
 
     def _from(self, stage: StagePlan, margin: str) -> Iterator[Row]:
-        """A stage and all that it leads to, its own column straight below it."""
+        """A stage and everything that it leads to, in a column straight below it."""
         edges = self.plan.edges_out_of(stage.name)
         trunk = self._trunk(edges)
         stem = margin + "│" * bool(edges)
@@ -96,7 +96,7 @@ class _Tree:
             yield from self._from(self.plan.stage(trunk.target), margin)
 
     def _trunk(self, edges: tuple[EdgePlan, ...]) -> EdgePlan | None:
-        """The edge that goes straight on: the only one, else the last one whose stage leads further."""
+        """The edge that goes straight down: the only one, else the last one whose stage leads further."""
         here = [edge for edge in edges if not edge.feedback and self.unseen[edge.target] == 1]
         if len(edges) == 1:
             return here[0] if here else None

@@ -257,7 +257,7 @@ def test_outputs_that_nothing_takes_are_a_warning() -> None:
     [warning] = plan_of(seeds >> fetch).warnings
     assert warning.code == "FQ109"
     assert "fetch" in warning.text
-    assert warning.details == ("fetch gives   Page",)
+    assert warning.details == ("fetch emits   Page",)
 
 
 def test_the_graph_of_a_plan_is_what_its_edges_say() -> None:
@@ -277,21 +277,21 @@ def test_a_mismatch_shows_both_types_both_places_and_who_takes_the_rest() -> Non
     [problem] = problems_of(seeds >> fetch >> parse >> store)
     assert (problem.code, problem.text) == ("FQ103", "parse cannot feed store")
     assert problem.place == parse.definition.place
-    gives, takes, missing = problem.details
-    assert gives.split() == ["parse", "gives", "Doc", "|", "Link", str(parse.definition.place)]
-    assert takes.split() == ["store", "takes", "Doc", str(store.definition.place)]
-    assert missing == "nothing takes Link"
-    assert problem.hint == "send Link where it is taken: parse >> (store | fetch)"
+    emits, accepts, missing = problem.details
+    assert emits.split() == ["parse", "emits", "Doc", "|", "Link", str(parse.definition.place)]
+    assert accepts.split() == ["store", "accepts", "Doc", str(store.definition.place)]
+    assert missing == "nothing accepts Link"
+    assert problem.hint == "send Link where it is accepted: parse >> (store | fetch)"
 
 
 def test_a_mismatch_of_everything_names_the_stage_that_would_fit() -> None:
     [problem] = problems_of(seeds >> parse, fetch >> parse >> note)
-    assert problem.hint == "send Link where it is taken: seeds >> fetch"
+    assert problem.hint == "send Link where it is accepted: seeds >> fetch"
 
 
 def test_a_mismatch_that_no_stage_accepts_asks_for_a_stage() -> None:
     [problem] = problems_of(seeds >> store)
-    assert problem.hint == "no stage of this pipeline takes Link: add one, or change one of the two annotations"
+    assert problem.hint == "no stage of this pipeline accepts Link: add one, or change one of the two annotations"
 
 
 MISMATCHES: dict[str, Callable[[], Any]] = {
@@ -399,4 +399,4 @@ def test_the_text_of_the_error_is_the_list_of_problems() -> None:
         Pipeline("p", seeds >> fetch >> parse >> store)
     lines = str(caught.value).splitlines()
     assert lines[0].startswith("error[FQ103]: parse cannot feed store    ")
-    assert lines[-1] == "  hint: send Link where it is taken: parse >> (store | fetch)"
+    assert lines[-1] == "  hint: send Link where it is accepted: parse >> (store | fetch)"

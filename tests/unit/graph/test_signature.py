@@ -112,7 +112,7 @@ async def generator_of_one_async(page: Page) -> Doc:
     ("fn", "remedy"),
     [
         (iterable, "Iterator[...]"),
-        (optional_list, "list[...]; an empty list for none"),
+        (optional_list, "list[...], and return an empty list for none"),
         (bare_iterator, "Iterator[...]"),
         (generator_of_one, "Iterator[...]"),
         (iterator_async, "list[...]"),
