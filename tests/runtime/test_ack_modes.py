@@ -434,6 +434,24 @@ async def test_settling_what_another_worker_has_been_given_fails_and_sends_nothi
     assert await lab.letters(pipeline, manual) == []
 
 
+async def test_a_stage_whose_handlers_do_not_wait_for_their_ack_goes_on_reading(lab: Lab) -> None:
+    seen: set[int] = set()
+    acks: list[asyncio.Task[None]] = []
+
+    @stage(ack="manual", concurrency=1)
+    async def hasty(item: Item, ctx: Context) -> None:
+        seen.add(item.n)
+        acks.append(asyncio.create_task(ctx.ack()))
+        for _ in range(3):  # the settlement is under way when the handler ends
+            await asyncio.sleep(0)
+
+    pipeline = Pipeline("p", hasty)
+    await lab.run(pipeline, *items(50))
+
+    assert seen == set(range(50))
+    await asyncio.gather(*acks, return_exceptions=True)
+
+
 async def test_settling_after_the_handler_has_ended_says_so(lab: Lab) -> None:
     ended, tasks = asyncio.Event(), list[asyncio.Task[None]]()
 

@@ -197,3 +197,29 @@ async def test_a_batch_that_is_interrupted_while_it_is_taken_apart_starts_no_mor
     assert calls == [4, 2]
     balance = (await lab.balance(pipeline))["store"]
     assert (balance.waiting, balance.running) == (4, 0)
+
+
+async def test_a_batch_whose_handler_fails_when_it_is_interrupted_is_handed_back(lab: Lab) -> None:
+    calls: list[int] = []
+
+    @stage(batch=4, linger=0.05)
+    async def slow(items: list[Item]) -> None:
+        calls.append(len(items))
+        if len(calls) == 1:
+            try:
+                await asyncio.sleep(FOREVER_SECONDS)
+            except asyncio.CancelledError:
+                raise ConnectionError("the database has gone away") from None
+
+    pipeline = Pipeline("p", slow)
+    await lab.push(pipeline, slow, *items(4))
+    runner = await started(lab, pipeline, grace_seconds=0.1)
+    await eventually(lambda: calls)
+
+    async with stopping():
+        await runner.stop()
+
+    balance = (await lab.balance(pipeline))["slow"]
+    assert (balance.waiting, balance.running, balance.delayed) == (4, 0, 0)
+    await lab.run(pipeline)
+    assert sum(calls) == 8

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import copy_context
 from typing import Any
 
@@ -12,7 +12,7 @@ from flowq.delivery.policy import Retry
 from flowq.delivery.settlement import Delay, Failed, Interrupted, Outcome, Succeeded, TimedOut, decide
 from flowq.errors import BatchFailed, BodyElsewhere, DecodeError, RetryLater
 from flowq.runtime.handlers.frames import clear_frames_of
-from flowq.runtime.handlers.handling import Handling, is_being_cancelled
+from flowq.runtime.handlers.handling import Handling
 from flowq.runtime.handlers.own_context import in_context
 
 Outcomes = list[tuple[Sequence[Delivery], Outcome]]
@@ -23,11 +23,14 @@ _MOST_CALLS_IN_VAIN = 15  # a batch, its halves, quarters and eighths
 class BatchCall:
     """One batch on its way through its handler. `outcomes` are those of the parts that are done.
 
-    Outputs belong to the part that produced them, which settles as one.
+    Outputs belong to the part that produced them, which settles as one. Once `is_interrupted`, no more parts start.
     """
 
-    def __init__(self, handling: Handling, deliveries: Sequence[Delivery]) -> None:
+    def __init__(
+        self, handling: Handling, deliveries: Sequence[Delivery], *, is_interrupted: Callable[[], bool] = lambda: False
+    ) -> None:
         self.outcomes: Outcomes = []
+        self._is_interrupted = is_interrupted
         self._handling = handling
         self._deliveries = deliveries
 
@@ -43,7 +46,7 @@ class BatchCall:
         parts, retry = deque([self._deliveries]), self._handling.stage.retry
         n_calls, n_timeouts, any_succeeded = 0, 0, False
         outcome: Outcome = Succeeded(())
-        while parts and not is_being_cancelled():
+        while parts and not self._is_interrupted():
             part = parts.popleft()
             is_in_vain = n_calls >= _MOST_CALLS_IN_VAIN and not any_succeeded
             if is_in_vain and (isinstance(outcome, TimedOut) or not _in_last_attempt(part, outcome, retry)):
@@ -71,6 +74,8 @@ class BatchCall:
             else:
                 clear_frames_of(outcome)
                 parts += _halves(part)
+        if parts:  # the handler was interrupted, and did not end with that
+            self.interrupt()
 
     def interrupt(self) -> None:
         """Hand back all deliveries without an outcome."""

@@ -108,7 +108,8 @@ class Consumer:
 
     @property
     def _n_in_flight(self) -> int:
-        return self.in_flight.n + self.early.n_unfinished
+        settled = self.n_at_work + len(self.ready.ready) if self.ahead else 0
+        return self.in_flight.n + settled + len(self.early.outbox)
 
     def _room_to_read(self) -> int:
         """How many deliveries to ask for now."""
@@ -246,7 +247,8 @@ class Consumer:
                 await self._until_due(number)
                 self._at_work[number] = batch = [self.ready.ready.popleft()]
                 await self.ready.fill(batch, limits)
-            began_at, call = time.perf_counter(), BatchCall(handling, batch)
+            call = BatchCall(handling, batch, is_interrupted=lambda: self.state >= State.INTERRUPTING)
+            began_at = time.perf_counter()
             try:
                 await in_context(copy_context(), call.run)
             except asyncio.CancelledError:

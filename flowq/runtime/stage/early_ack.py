@@ -43,11 +43,6 @@ class EarlyAck:
         self._acked: set[_Entry] = set()  # and not concluded
         self._acking: defaultdict[_Entry, asyncio.Lock] = defaultdict(asyncio.Lock)
 
-    @property
-    def n_unfinished(self) -> int:
-        """The number of deliveries that were settled early and whose outputs have not all been published."""
-        return len(self._acked) + len(self.outbox)
-
     # Before the handler
 
     async def win(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
@@ -150,5 +145,7 @@ class SettlingAhead(Coalescing):
     async def _write_added(self) -> None:
         deliveries = self.withdraw()
         self.n_settling = len(deliveries)
-        self._ready.add(await self._early.win(deliveries))
-        self.n_settling = 0
+        try:
+            self._ready.add(await self._early.win(deliveries))
+        finally:
+            self.n_settling = 0
