@@ -1,4 +1,4 @@
-"""The dead letters of one pipeline: lists, counts, mends, removes them, and puts them back to be run again."""
+"""The dead letters of one pipeline: lists, counts, fixes, removes and retries them."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Mended:
-    """What became of letters that were to be mended: `n` were, some were no longer there."""
+class Fixed:
+    """The result of fixing letters: `n` were fixed, some were no longer there."""
 
     n: int
     unchanged: int
@@ -44,7 +44,7 @@ class DeadLetters:
     twice, and what was not reached is still dead.
 
     Methods raise BrokerUnavailable when Redis does not answer, NotFound for a stage that the plan does not have, and
-    DoesNotFit for a mended message that its stage would not take.
+    DoesNotFit for a fixed message that its stage would not accept.
 
     >>> from flowq.broker.open import open_broker
     >>> async def repair(pipeline):
@@ -153,7 +153,7 @@ class DeadLetters:
                 counts[stage] += len(ids) if dry_run else await self._stored(stage).remove(ids)
         return counts
 
-    async def mend(self, stage: str, bodies: Mapping[str, bytes], *, and_put_back: bool = False) -> Mended:
+    async def fix(self, stage: str, bodies: Mapping[str, bytes], *, and_put_back: bool = False) -> Fixed:
         """Change the bodies of letters, by id, for when they are put back, or put them back so in the same step.
 
         Without `and_put_back` the letters stay as they died, with their new bodies beside them, and those that differ
@@ -181,7 +181,7 @@ class DeadLetters:
                 n += await self._stored(stage).put_back(edge, some)
         for pairs in _parts(list(changed.items())):
             n += sum(await self._stored(stage).amend(pairs))
-        return Mended(n, unchanged, tuple(letter_id for letter_id in bodies if letter_id not in there))
+        return Fixed(n, unchanged, tuple(letter_id for letter_id in bodies if letter_id not in there))
 
     async def restore(self, letters: Sequence[DeadLetterRecord]) -> Mapping[str, int]:
         """Add letters that were exported, from here or elsewhere; returns how many, by stage.

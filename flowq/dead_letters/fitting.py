@@ -1,4 +1,4 @@
-"""Makes sure that a mended message fits the stage it goes to, before it goes there."""
+"""Checks that a fixed message fits its stage before it is sent there."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Edit = Callable[[DeadLetterRecord], bytes | None]
 
 
 class DoesNotFit(UsageError):
-    """A mended message is not what its stage takes."""
+    """A fixed message does not fit its stage."""
 
     code = "FQ207"
 

@@ -156,13 +156,13 @@ def _reject(row: BadRow, called: str, ctx: SourceContext[Any]) -> None:
 def _unreadable(failures: Sequence[tuple[str, Exception]]) -> UnreadableFiles:
     if len(failures) == 1:
         where, error = failures[0]
-        again = "when it is whole, the next run reads on there"
+        again = "once it is complete, the next run resumes there"
         hint = error.hint if isinstance(error, FlowqError) else again
         return UnreadableFiles(f"{where}: {_why(error)}", hint=hint)
     told = [f"{where}: {_why(error)}{_remedy(error)}" for where, error in failures[:_MOST_FILES_SHOWN]]
     if len(failures) > len(told):
         told.append(f"and {len(failures) - len(told):,} more")
-    again = "when they are mended, the next run reads on there, and nothing twice"
+    again = "once they are repaired, the next run resumes there"
     return UnreadableFiles(f"{len(failures):,} files could not be read", detail="\n".join(told), hint=again)
 
 

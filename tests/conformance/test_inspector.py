@@ -260,15 +260,15 @@ async def test_a_body_that_is_not_json_is_kept_to_the_byte(broker: Broker) -> No
 
 async def test_what_is_replayed_runs_again_and_the_balance_adds_up_at_every_step(broker: Broker) -> None:
     await work_off(numbers(10, check=is_even), broker)
-    mended = numbers(10)
-    inspector = Inspector(mended, broker)
+    fixed = numbers(10)
+    inspector = Inspector(fixed, broker)
 
     assert await inspector.replay() == {"checked": 5}
 
     waiting = (await inspector.balance())["checked"]
     assert (waiting.entered, waiting.ok, waiting.dead, waiting.waiting) == (10, 5, 0, 5)
     assert waiting.adds_up
-    await work_off(mended, broker)
+    await work_off(fixed, broker)
     balances = await inspector.balance()
     assert (balances["checked"].ok, balances["kept"].ok) == (10, 10)
     assert all(balance.adds_up for balance in balances.values())
@@ -277,13 +277,13 @@ async def test_what_is_replayed_runs_again_and_the_balance_adds_up_at_every_step
 
 async def test_letters_of_an_earlier_run_enter_the_balance_anew(broker: Broker) -> None:
     await work_off(numbers(10, check=is_even), broker)
-    mended = numbers(4)
-    await work_off(mended, broker)
-    inspector = Inspector(mended, broker)
+    fixed = numbers(4)
+    await work_off(fixed, broker)
+    inspector = Inspector(fixed, broker)
 
     assert await inspector.replay() == {"checked": 5}
 
-    await work_off(mended, broker)
+    await work_off(fixed, broker)
     balances = await inspector.balance()
     assert (balances["checked"].entered, balances["checked"].ok, balances["checked"].dead) == (9, 9, 0)
     assert all(balance.adds_up for balance in balances.values())

@@ -151,7 +151,7 @@ async def test_a_stage_that_is_not_there_takes_nothing(worker: Worker, letters: 
     assert len(await letters.first(limit=9)) == 1
 
 
-# Mended
+# Fixed
 
 
 async def test_an_edit_changes_the_message_in_the_step_that_puts_it_back(worker: Worker, letters: DeadLetters) -> None:
@@ -179,9 +179,9 @@ async def test_a_fixed_letter_keeps_its_place_and_runs_with_its_new_message(
     before = await letters.first(limit=9)
     second = before[1]
 
-    mended = await letters.mend("parse", {second.id: b'{"n":42}', before[2].id: b'{ "n": 3 }', "1-1": b'{"n":0}'})
+    fixed = await letters.fix("parse", {second.id: b'{"n":42}', before[2].id: b'{ "n": 3 }', "1-1": b'{"n":0}'})
 
-    assert (mended.n, mended.unchanged, mended.missing) == (1, 1, ("1-1",))
+    assert (fixed.n, fixed.unchanged, fixed.missing) == (1, 1, ("1-1",))
     after = await letters.first(limit=9)
     assert [(letter.id, letter.died_at) for letter in after] == [(letter.id, letter.died_at) for letter in before]
     assert [(letter.message["n"], letter.is_amended) for letter in after] == [(1, False), (42, True), (3, False)]
@@ -194,8 +194,8 @@ async def test_letters_fixed_and_put_back_twice_run_once(worker: Worker, letters
     await bury(worker, 1, 2)
     bodies = {letter.id: b'{"n":%d}' % (letter.message["n"] + 40) for letter in await letters.first(limit=9)}
 
-    first = await letters.mend("parse", bodies, and_put_back=True)
-    second = await letters.mend("parse", bodies, and_put_back=True)
+    first = await letters.fix("parse", bodies, and_put_back=True)
+    second = await letters.fix("parse", bodies, and_put_back=True)
 
     assert (first.n, second.n, len(second.missing)) == (2, 0, 2)
     assert await numbers_waiting(worker) == [41, 42]
@@ -206,7 +206,7 @@ async def test_one_message_that_does_not_fit_fixes_none(worker: Worker, letters:
     one, other = await letters.first(limit=9)
 
     with pytest.raises(DoesNotFit, match=other.id):
-        await letters.mend("parse", {one.id: b'{"n":9}', other.id: b"{}"})
+        await letters.fix("parse", {one.id: b'{"n":9}', other.id: b"{}"})
 
     assert not any(letter.is_amended for letter in await letters.first(limit=9))
 
@@ -232,7 +232,7 @@ async def test_a_removed_letter_takes_its_amendment_with_it(
 ) -> None:
     await bury(worker, 1, 2)
     (first, *_) = await letters.first(limit=9)
-    await letters.mend("parse", {first.id: b'{"n":5}'})
+    await letters.fix("parse", {first.id: b'{"n":5}'})
 
     assert await letters.remove(Selection(ids=[first.id])) == {"parse": 1}
     assert await StoredLetters(worker.broker, "parse").remove([first.id]) == 0
@@ -262,7 +262,7 @@ async def test_letters_of_a_stage_that_does_not_exist_cannot_be_fixed(worker: Wo
     await bury(worker, 1)
 
     with pytest.raises(NotFound):
-        await letters.mend("nowhere", {"1-1": b"{}"})
+        await letters.fix("nowhere", {"1-1": b"{}"})
 
 
 async def exported_of(letters: DeadLetters) -> list[DeadLetterRecord]:

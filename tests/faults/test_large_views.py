@@ -89,8 +89,8 @@ async def test_large_dead_letters_are_put_back_changed_and_removed(worker: Worke
 
     assert await letters.remove(Selection(where=(Condition.parse("n<5"),))) == {"parse": 5}
     ids = [letter.id async for letter in letters.each()]
-    mended = await letters.mend("parse", dict.fromkeys(ids, b'{"n":1}'))
-    assert (mended.n, mended.missing) == (N - 5 - 1, ())
+    fixed = await letters.fix("parse", dict.fromkeys(ids, b'{"n":1}'))
+    assert (fixed.n, fixed.missing) == (N - 5 - 1, ())
     assert await letters.put_back(Selection(where=(ANY_N,))) == {"parse": N - 5 - 1}
     assert await letters.put_back() == {"parse": 1}, "without a look at bodies the large one goes back as well"
 
@@ -99,9 +99,9 @@ async def test_a_dead_letter_that_cannot_be_sent_can_be_given_a_smaller_body(wor
     letters = await bury_all(worker)
     reply = await StoredLetters(worker.broker, "parse").read(bodies=False)
 
-    mended = await letters.mend("parse", {reply[ODD].entry_id: b'{"n":1}'}, and_put_back=True)
+    fixed = await letters.fix("parse", {reply[ODD].entry_id: b'{"n":1}'}, and_put_back=True)
 
-    assert (mended.n, mended.missing) == (1, ())
+    assert (fixed.n, fixed.missing) == (1, ())
     assert (await worker.snapshot()).dead_letters["parse"] == N - 1
 
 

@@ -195,27 +195,27 @@ def test_export_fix_import_retry_puts_fixed_messages_back(flowq: Flowq, letters:
     exported = flowq("export", "flights", "--error", "*SJV").stdout
     lines = [json.loads(line) for line in exported.splitlines()]
     assert len(lines) == 5
-    mended = "".join(json.dumps({**line, "message": {**line["message"], "dest": "SJU"}}) + "\n" for line in lines)
+    fixed = "".join(json.dumps({**line, "message": {**line["message"], "dest": "SJU"}}) + "\n" for line in lines)
 
-    done = flowq("import", "flights", "-", "--retry", stdin=mended)
+    done = flowq("import", "flights", "-", "--retry", stdin=fixed)
 
     assert (done.returncode, done.stdout) == (0, "5 dead letters put back to enrich\n"), done.stderr
     assert letters.waiting() == [(f"m{line}", {"line": line, "dest": "SJU"}) for line in range(0, 10, 2)]
-    again = flowq("import", "flights", "-", "--retry", stdin=mended)
+    again = flowq("import", "flights", "-", "--retry", stdin=fixed)
     assert (again.returncode, again.stdout) == (0, "")
     assert "5 dead letters skipped: no longer there" in again.stderr
 
 
 def test_import_fixes_in_place_and_retry_uses_it(flowq: Flowq, letters: Letters, tmp_path: Path) -> None:
     first = json.loads(flowq("export", "flights", "-n", "1").stdout)
-    mended = json.dumps({"stage": "enrich", "id": first["id"], "message": {"line": 0, "dest": "SJU"}})
-    (tmp_path / "mended.ndjson").write_text(mended)
+    fixed = json.dumps({"stage": "enrich", "id": first["id"], "message": {"line": 0, "dest": "SJU"}})
+    (tmp_path / "fixed.ndjson").write_text(fixed)
 
-    done = flowq("import", "flights", "mended.ndjson")
+    done = flowq("import", "flights", "fixed.ndjson")
 
     assert done.stdout == "1 dead letter changed in enrich\n"
     assert "the message has been changed since it died" in flowq("show", "flights", "1").stdout
-    assert "1 dead letter unchanged" in flowq("import", "flights", "mended.ndjson").stderr
+    assert "1 dead letter unchanged" in flowq("import", "flights", "fixed.ndjson").stderr
     flowq("retry", "flights", first["id"])
     assert letters.waiting() == [("m0", {"line": 0, "dest": "SJU"})]
 

@@ -195,7 +195,7 @@ class TestTheCode:
 
 
 def _completes(project: Project) -> None:
-    """Once the mistake is mended, the same command does all the work."""
+    """Once the mistake is fixed, the same command does all the work."""
     run = project.run("run", "shout", "-a", "n=3", "--workers", "0")
     assert run.wait() == 0, run.stderr
     assert sorted(set(run.stdout.split("\n")[:-1])) == WORDS

@@ -86,11 +86,11 @@ async def test_bytes_that_compression_cannot_make_smaller_stay_as_they_are(lab: 
 
 async def test_a_compressed_message_is_retried_buried_shown_and_put_back_like_any_other(lab: Lab) -> None:
     got: list[Page] = []
-    mended = False
+    fixed = False
 
     @stage(compress=True)
     async def keep(page: Page) -> None:
-        if not mended:
+        if not fixed:
             raise Reject("not yet")
         got.append(page)
 
@@ -101,7 +101,7 @@ async def test_a_compressed_message_is_retried_buried_shown_and_put_back_like_an
     assert letter.body == PAGE.model_dump_json().encode()
     assert letter.message == PAGE.model_dump()
 
-    mended = True
+    fixed = True
     await Inspector(pipeline.plan, lab.broker(pipeline)).replay()
     await lab.run(pipeline)
     assert got == [PAGE]
@@ -124,7 +124,7 @@ async def test_a_compressed_letter_is_fixed_exported_and_imported_uncompressed(l
     assert " e=" not in letter.as_json()["header"]
 
     repair = DeadLetters(pipeline.plan, lab.broker(pipeline))
-    await repair.mend("keep", {letter.id: other.model_dump_json().encode()}, and_put_back=True)
+    await repair.fix("keep", {letter.id: other.model_dump_json().encode()}, and_put_back=True)
     await lab.run(pipeline)
     assert got == [other]
 

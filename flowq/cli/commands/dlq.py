@@ -1,4 +1,4 @@
-"""`flowq dlq`: lists dead letters, shows, mends and removes them, and puts them back to be run again."""
+"""`flowq dlq`: lists dead letters, shows, fixes and removes them, and puts them back to be run again."""
 
 from __future__ import annotations
 
@@ -241,13 +241,13 @@ def import_(
     *,
     settings: Here,
 ) -> None:
-    """Give dead letters the messages in a file: mended ones are used when they are put back.
+    """Give dead letters the messages in a file: fixed ones are used when they are put back.
 
     Each line needs `stage`, `id` and `message`. A message must fit its stage. Letters that are no longer there are
     passed over, so that the same file twice does nothing twice; --restore adds them, each once within an hour.
 
     Example:
-      flowq dlq import flights mended.ndjson && flowq dlq retry flights
+      flowq dlq import flights fixed.ndjson && flowq dlq retry flights
       flowq dlq export flights | jq -c '.message.dest = "SJU"' | flowq dlq import flights - --retry
     """
     from flowq.cli.dead_letters.dlq_files import Importer

@@ -1,4 +1,4 @@
-"""`flowq dlq import`: takes dead letters that were exported and mended, one JSON object a line."""
+"""`flowq dlq import`: takes dead letters that were exported and fixed, one JSON object a line."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class BadLetter(UsageError):
 class Imported:
     """What has become of the letters so far."""
 
-    mended: Counter[str] = field(default_factory=Counter[str])
+    fixed: Counter[str] = field(default_factory=Counter[str])
     restored: Counter[str] = field(default_factory=Counter[str])
     unchanged: int = 0
     missing: int = 0
@@ -43,7 +43,7 @@ class Imported:
 
     def as_json(self) -> dict[str, Any]:
         return {
-            "mended": dict(+self.mended),
+            "fixed": dict(+self.fixed),
             "restored": dict(+self.restored),
             "unchanged": self.unchanged,
             "missing": self.missing,
@@ -56,7 +56,7 @@ class Imported:
             print(json_text(self.as_json(), indent=True))
             return
         done = "put back to" if puts_back else "changed in"
-        for stage, n in (+self.mended).items():
+        for stage, n in (+self.fixed).items():
             print(f"{n_letters(n)} {done} {stage}")
         for stage, n in (+self.restored).items():
             print(f"{n_letters(n)} restored to {stage}")
@@ -66,12 +66,12 @@ class Imported:
             note(f"{n_letters(self.missing)} skipped: no longer there")
         if self.already_restored:
             note(f"{n_letters(self.already_restored)} skipped: already restored")
-        if (+self.mended or +self.restored) and not puts_back:
+        if (+self.fixed or +self.restored) and not puts_back:
             note(f"flowq dlq retry {name}  puts them back to be run")
 
 
 class Importer:
-    """Mends the letters of a stream; `restores` those that are no longer there, or puts all back at once."""
+    """Fixes the letters of a stream; `restores` those that are no longer there, or puts all back at once."""
 
     def __init__(self, letters: DeadLetters, *, restores: bool, puts_back: bool) -> None:
         self._letters = letters
@@ -93,16 +93,16 @@ class Importer:
             by_id[values["stage"], values["id"]] = line.number, values
         for stage, of_stage in bodies.items():
             try:
-                mended = await self._letters.mend(stage, of_stage, and_put_back=self._puts_back)
+                fixed = await self._letters.fix(stage, of_stage, and_put_back=self._puts_back)
             except FlowqError as error:
                 error.message = f"lines {batch[0].number} to {batch[-1].number}: {error.message}"
                 raise
-            self.done.mended[stage] += mended.n
-            self.done.unchanged += 0 if self._puts_back else mended.unchanged
-            if self._restores and mended.missing:
-                await self._restore([by_id[stage, letter_id] for letter_id in mended.missing])
+            self.done.fixed[stage] += fixed.n
+            self.done.unchanged += 0 if self._puts_back else fixed.unchanged
+            if self._restores and fixed.missing:
+                await self._restore([by_id[stage, letter_id] for letter_id in fixed.missing])
             else:
-                self.done.missing += len(mended.missing)
+                self.done.missing += len(fixed.missing)
 
     async def _restore(self, exported: Sequence[_Letter]) -> None:
         from flowq.dead_letters.letter import DeadLetterRecord
