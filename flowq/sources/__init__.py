@@ -1,20 +1,13 @@
-"""Ready sources: files and folders of NDJSON and CSV, compressed or not, and standard input.
+"""Ready-made sources: files and folders of NDJSON and CSV, compressed or not, and standard input.
 
-Each goes on where it was: a run that was killed neither repeats nor skips a row, and a later run gives what has come
-since, new files and lines appended to old ones. `flowq run --fresh` begins again. A row that is not valid stops
-nothing: it becomes a dead letter of the stage that takes the rows. Nor does a file that cannot be read: the others are
-read, and then the run ends with an error that names it.
+Each resumes where it stopped: a run that was killed neither repeats nor skips a row, and a later run emits only what is
+new: files, and lines appended to known files. `flowq run --fresh` starts from the beginning. An invalid row does not
+stop the source: it becomes a dead letter of the stage that accepts the rows. Nor does a file that cannot be read: the
+others are read, and then the run ends with an error that names it.
 
-`files` is a path, a folder, a pattern such as "data/**/*.csv.gz", several of them, or "-" for standard input. Without
-it, and over it, `flowq run -a files=...` says. Files are read one after another, in the order of their names. Those
-that end in .gz, .bz2, .xz or .zst are unpacked as they are read, and so are the files in a .zip.
-
->>> from pydantic import BaseModel
->>> class Row(BaseModel):
-...     n: int
->>> rows = ndjson(Row, "data/*.ndjson.gz")
->>> rows.name
-'rows'
+`files` is a path, a folder, a pattern such as "data/**/*.csv.gz", a list of them, or "-" for standard input;
+`flowq run -a files=...` overrides it. Files are read one after another, sorted by name. Files that end in .gz, .bz2,
+.xz or .zst are decompressed while they are read, and so are the files in a .zip archive.
 """
 
 from __future__ import annotations
@@ -44,13 +37,25 @@ Files = str | PathLike[str] | Sequence[str | PathLike[str]]
 def ndjson(
     row: type[M], files: Files | None = None, *, name: str = "rows", max_bytes: int | str = DEFAULT_MAX_BYTES
 ) -> Source[M]:
-    """A source of the lines of NDJSON files, each a message of the type `row`. `name` is its name in the pipeline.
+    """A source of the lines of NDJSON files, each a message of the type `row`.
 
-    Blank lines are passed over. A line above `max_bytes` is a dead letter with its first 1,000,000 bytes. A folder
-    stands for its files *.ndjson and *.jsonl, compressed or not.
+    Blank lines are skipped. A folder means its files *.ndjson and *.jsonl, compressed or not.
 
-    Raises EncodeError if `row` is no type of a message. While it runs, UsageError for a file that is not there, and in
-    the end for files that could not be read.
+    row: the type of the messages: a pydantic model, a dataclass, a TypedDict or a plain JSON type.
+    files: which files, as described above (none: they are named when the pipeline runs).
+    name: the name in the pipeline ("rows").
+    max_bytes: the longest line: bytes, or text such as "16MB" (16,000,000). A longer one becomes a dead letter with its
+        first 1,000,000 bytes.
+
+    Raises EncodeError if `row` cannot be the type of a message, UsageError for a `max_bytes` that is not a size. While
+    it runs, UsageError for a file that does not exist, and at the end for files that could not be read.
+
+    >>> from pydantic import BaseModel
+    >>> from flowq.sources import ndjson
+    >>> class Order(BaseModel):
+    ...     id: int
+    >>> ndjson(Order, "orders/*.ndjson.gz", name="orders", max_bytes="1MB").name
+    'orders'
     """
     return _source(Ndjson(row), row, files, name, max_bytes)
 
@@ -66,17 +71,32 @@ def csv(
     encoding: str = "utf-8-sig",
     max_bytes: int | str = DEFAULT_MAX_BYTES,
 ) -> Source[M]:
-    """A source of the rows of CSV files, each a message of the type `row`. `name` is its name in the pipeline.
+    """A source of the rows of CSV files, each a message of the type `row`.
 
-    The first row names the columns; `columns` does where there is no such row. A cell that is one of `null` is left
-    out, and its field has its default: write `delay: int | None = None`. Columns that `row` does not have are passed
-    over, unless it forbids them. A folder stands for its files *.csv, compressed or not.
+    Columns that `row` does not have are ignored, unless it forbids extra fields. A folder means its files *.csv,
+    compressed or not. A file is rejected, and the others are read, if its header is not in the `encoding`, has a field
+    twice or none of the fields, or if a row has more than `max_bytes`, because then a quote is missing.
 
-    A file is refused, and the others are read, if its header is not in the `encoding`, names a field twice or none at
-    all, or if a row has more than `max_bytes`: then a quote is missing.
+    row: the type of the messages: a pydantic model, a dataclass or a TypedDict.
+    files: which files, as described above (none: they are named when the pipeline runs).
+    name: the name in the pipeline ("rows").
+    columns: the names of the columns, for files without a header (those in the first row).
+    delimiter: the character between two cells (",").
+    null: texts that mean an empty cell ("" only). Its field gets its default: write `delay: int | None = None`.
+    encoding: the encoding of the files, by its Python name ("utf-8-sig": UTF-8 with or without a byte order mark).
+    max_bytes: the longest row: bytes, or text such as "16MB" (16,000,000).
 
-    Raises EncodeError if `row` is no type of a message, UsageError for an encoding or delimiter that cannot be used.
-    While it runs, UsageError for a file that is not there, and in the end for files that could not be read.
+    Raises EncodeError if `row` cannot be the type of a message, UsageError for an encoding, delimiter or `max_bytes`
+    that cannot be used. While it runs, UsageError for a file that does not exist, and at the end for files that could
+    not be read.
+
+    >>> from pydantic import BaseModel
+    >>> from flowq.sources import csv
+    >>> class Flight(BaseModel):
+    ...     carrier: str
+    ...     delay: int | None = None
+    >>> csv(Flight, "flights/2008.csv.bz2", null=("", "NA"), name="flights").name
+    'flights'
     """
     form = Csv(row, columns=columns, delimiter=delimiter, null=frozenset(null), encoding=encoding)
     return _source(form, row, files, name, max_bytes)
@@ -96,7 +116,7 @@ def _source(form: Format, row: Any, files: Files | None, name: str, max_bytes: i
     read.__annotations__["return"] = Iterator[row]
     read.__name__ = name
     read.__doc__ = f"The rows of {form.called} files."
-    # The line that a message about this source shall name.
+    # The line that error messages about this source name.
     caller = sys._getframe(2)  # pyright: ignore[reportPrivateUsage]
     place = place_at(caller.f_code.co_filename, caller.f_lineno)
     return Source(Definition(read, {"name": name}, accepts_messages=False, written_at=place))

@@ -1,4 +1,4 @@
-"""Whether the columns of a CSV file can be what its rows are made of."""
+"""Checks whether the columns of a CSV file fit the type of its rows."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _DELIMITERS = (",", ";", "\t", "|", ":")
 
 
 def check_columns(columns: Sequence[str], known: frozenset[str] | None, *, type_name: str, delimiter: str) -> None:
-    """Raises UsageError for names of which one row could not be made, or not without guessing.
+    """Raise UsageError if rows cannot be made from these columns, or only by guessing.
 
-    `known` are the columns that the type takes, None if it takes any.
+    `known` are the columns that the type has, None if it accepts any.
     """
     twice = {name for name in columns if columns.count(name) > 1 and (known is None or name in known)}
     if twice:
         names = ", ".join(f'"{name}"' for name in sorted(twice))
-        raise UsageError(f"it has several columns of the name {names}", hint="rename them, or name all with columns=")
+        raise UsageError(f"it has several columns named {names}", hint="rename them, or name all of them with columns=")
     if known and columns and known.isdisjoint(columns):
         raise UsageError(
             f"none of its columns is a field of {type_name}: {', '.join(columns)[:200]}",
@@ -33,25 +33,25 @@ def check_columns(columns: Sequence[str], known: frozenset[str] | None, *, type_
     missing = {_plain(name): name for name in (known or frozenset()).difference(columns)}
     for name in columns:
         if known and name not in known and (meant := missing.get(_plain(name))):
-            hint = "write it so in the file, or give the field that alias"
-            raise UsageError(f'its column "{name}" is not the field "{meant}", and would be passed over', hint=hint)
+            hint = "rename it in the file, or add that name as an alias of the field"
+            raise UsageError(f'its column "{name}" is not the field "{meant}", and would be ignored', hint=hint)
 
 
 def _plain(name: str) -> str:
-    """A name without what is easily overlooked."""
+    """A name without differences that are easily overlooked."""
     return name.strip().strip("\ufeff\u200b").casefold()
 
 
 def _remedy(header: str, known: frozenset[str], delimiter: str) -> str:
     for other in _DELIMITERS:
         if other != delimiter and not known.isdisjoint(next(csv.reader([header], delimiter=other), ())):
-            return f"its cells are separated otherwise: delimiter={other!r}"
+            return f"its cells have another separator: delimiter={other!r}"
     names = ", ".join(sorted(known)[:10]) + (", ..." if len(known) > 10 else "")
-    return f"its fields: {names}; give delimiter= or encoding=, or columns= for a file without a header"
+    return f"its fields: {names}; set delimiter= or encoding=, or columns= for a file without a header"
 
 
 def columns_known_to(type_: Any) -> frozenset[str] | None:
-    """The names by which a type takes its fields, aliases among them; None if any name may be one.
+    """The names of the fields of a type, including aliases; None if any name may be one.
 
     >>> columns_known_to(dict[str, int]) is None
     True

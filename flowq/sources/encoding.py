@@ -1,4 +1,4 @@
-"""How text is encoded: where its lines end in the bytes, and what they say."""
+"""Text encodings: where lines end in the bytes, and how a line is decoded."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _FOREIGN_BOMS = (  # UTF-32 first: its mark begins with that of UTF-16
 
 
 class TextEncoding:
-    """One encoding. Raises LookupError for a name that is not known, or is no encoding of text.
+    """One encoding. Raises LookupError for a name that is unknown, or not an encoding of text.
 
     >>> [line.decode("utf-16-le") for line in TextEncoding("utf-16-le").split("a\\rb\\nc".encode("utf-16-le"))]
     ['a\\r', 'b\\n', 'c']
@@ -37,7 +37,7 @@ class TextEncoding:
         known = codecs.lookup(name)
         self.name = "utf-8" if known.name == "utf-8-sig" else known.name
         if not getattr(known, "_is_text_encoding", True):
-            raise LookupError(f"{name} is no encoding of text")
+            raise LookupError(f"{name} is not an encoding of text")
         self.unit = _UNITS.get(self.name, 1)
         self.split: Callable[[bytes], list[bytes]] = partial(_split_decoded, self.name)
         if self.unit == 1 and self.name not in _BOMS:
@@ -49,11 +49,11 @@ class TextEncoding:
 
     @property
     def depends_on_the_beginning(self) -> bool:
-        """Whether the first bytes of a file say which encoding it is."""
+        """Whether the first bytes of a file decide which encoding it has."""
         return self.name in _BOMS
 
     def meant_by(self, start: bytes) -> TextEncoding:
-        """The encoding of a file that begins so. Without a mark it is that of this machine, as for Python."""
+        """The encoding of a file that starts with these bytes. Without a mark, the byte order is this machine's."""
         if not self.depends_on_the_beginning:
             return self
         for bom, name in _BOMS[self.name].items():
@@ -65,7 +65,7 @@ class TextEncoding:
         return piece.endswith(self._line_ends)
 
     def ends_within_line_end(self, piece: bytes) -> bool:
-        """Whether another byte may belong to the end of this line."""
+        """Whether the next byte may still belong to the end of this line."""
         return len(piece) % self.unit != 0 or piece.endswith(self._line_ends[1])
 
     def text(self, line: bytes, number: int) -> str:
@@ -75,7 +75,7 @@ class TextEncoding:
 
 
 class JsonLines:
-    """Lines as NDJSON has them: UTF-8, and nothing but a line feed ends them."""
+    """Lines of NDJSON: UTF-8, and only a line feed ends them."""
 
     unit = 1
 
@@ -93,7 +93,7 @@ LineEnds = TextEncoding | JsonLines
 
 
 def encoding_by_mark(start: bytes) -> str:
-    """The encoding whose mark a file begins with, "" if that may be UTF-8."""
+    """The encoding whose byte order mark a file starts with, "" if it may be UTF-8."""
     return next((name for bom, name in _FOREIGN_BOMS if start.startswith(bom)), "")
 
 
@@ -107,7 +107,7 @@ def _split_at_line_feeds(data: bytes) -> list[bytes]:
 
 
 def _split_decoded(name: str, data: bytes) -> list[bytes]:
-    """The lines of text whose bytes say little by themselves. What cannot be decoded stays where it is."""
+    """The lines of text in an encoding where single bytes mean little. Undecodable bytes stay in place."""
     pieces: list[bytes] = []
     at = 0
     for line in _LINES.findall(_roughly(name, data)):
@@ -120,7 +120,7 @@ def _split_decoded(name: str, data: bytes) -> list[bytes]:
 
 
 def _roughly(name: str, data: bytes) -> str:
-    """Text of which each character has as many bytes as it had in the data."""
+    """Text in which each character has as many bytes as in the data."""
     try:
         return data.decode(name, "surrogatepass")
     except UnicodeDecodeError:

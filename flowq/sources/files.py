@@ -1,4 +1,4 @@
-"""Reads files, folders and standard input, and gives their rows from where a source has left off."""
+"""Reads files, folders and standard input, and yields their rows from where a source stopped."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ Positions = dict[str, Position]
 
 
 class UnreadableFiles(UsageError):
-    """Some files could not be read, or not to their end. What could be was given."""
+    """Some files could not be read, or not to their end. The rest was emitted."""
 
     code = "FQ213"
 
 
 def read_all(form: Format, files: Sequence[str], ctx: SourceContext[Positions], *, longest: int) -> Iterator[Any]:
-    """The rows of all files that were not given before. Rows that are not valid are rejected.
+    """The rows of all files that were not yielded before. Invalid rows are rejected.
 
-    A file that cannot be read does not keep those behind it from being read. In the end all such are named by
-    UnreadableFiles; a later run reads them from where that happened, and the others no more.
+    A file that cannot be read does not stop the others from being read. At the end UnreadableFiles names all such
+    files; a later run resumes them where the error occurred, and skips the others.
     """
     reading = _Reading(form, dict(ctx.cursor or {}), ctx, longest, [])
     for file in found(files, form.suffixes):
@@ -43,10 +43,10 @@ def read_all(form: Format, files: Sequence[str], ctx: SourceContext[Positions], 
 
 
 def found(files: Sequence[str], suffixes: Sequence[str]) -> list[str]:
-    """The files meant, patterns and folders in the order of names, each once. Raises UsageError where there is none."""
+    """The files that are meant, each once; those of patterns and folders are sorted. Raises UsageError for none."""
     every: dict[str, None] = {}
     for file in files:
-        if not file:  # as of a variable that is not set; to pathlib it is the current folder
+        if not file:  # from an unset variable, say; to pathlib it is the current folder
             raise UsageError("the name of a file is empty", hint='"." is the current folder')
         if file == STDIN:
             every[file] = None
@@ -59,13 +59,13 @@ def found(files: Sequence[str], suffixes: Sequence[str]) -> list[str]:
             every |= dict.fromkeys(sorted(path for path in matching if Path(path).is_file()))
         else:
             what = "no file matches" if has_magic(file) else "there is no file"
-            raise UsageError(f"{what} {file}", hint=f"seen from {Path.cwd()}; flowq run -a files=... names another")
+            raise UsageError(f"{what} {file}", hint=f"relative to {Path.cwd()}; flowq run -a files=... names others")
     return list(every)
 
 
 @dataclass(slots=True)
 class _Reading:
-    """One run over all files. `failures`: what could not be read, where that was, and why."""
+    """One run over all files. `failures`: where something could not be read, and why."""
 
     form: Format
     positions: Positions
@@ -74,28 +74,28 @@ class _Reading:
     failures: list[tuple[str, Exception]]
 
     def rows_of(self, file: str) -> Iterator[Any]:
-        """The rows of a file, or of all that an archive holds."""
+        """The rows of a file, or of all members of an archive."""
         try:
             for readable in readables(file, self.form.suffixes):
                 yield from self._rows_in(readable)
-        except Exception as error:  # noqa: BLE001  (a file that vanished, an archive that is none)
+        except Exception as error:  # noqa: BLE001  (a file that vanished, an invalid archive)
             self.failures.append((file, error))
 
     def _rows_in(self, readable: Readable) -> Iterator[Any]:
         earlier = self.positions.get(readable.name)
         if earlier is not None and earlier.is_end and earlier.stat and earlier.stat == readable.stat:
-            return  # nothing has come since its end
+            return  # nothing has been added since
         try:
-            is_the_same = yield from self._rows_behind(readable, earlier)
+            is_the_same = yield from self._rows_after(readable, earlier)
             if not is_the_same:
-                yield from self._rows_behind(readable, None)
-        except Exception as error:  # noqa: BLE001  (each library that unpacks has errors of its own)
+                yield from self._rows_after(readable, None)
+        except Exception as error:  # noqa: BLE001  (each decompression library has errors of its own)
             position = self.positions.get(readable.name)
-            where = f", behind line {position.line}" if position and position.line else ""
+            where = f", after line {position.line}" if position and position.line else ""
             self.failures.append((readable.called + where, error))
 
-    def _rows_behind(self, readable: Readable, earlier: Position | None) -> Generator[Any, None, bool]:
-        """False, and no rows, if the file is not the one that the position was in."""
+    def _rows_after(self, readable: Readable, earlier: Position | None) -> Generator[Any, None, bool]:
+        """False, and no rows, if this is not the file that the position was in."""
         with readable.open() as stream:
             lines = Lines(stream, longest=self.longest)
             lines.ends = self.form.ends(lines)
@@ -108,15 +108,15 @@ class _Reading:
                 if not readable.is_stdin:
                     return False
                 raise UsageError(
-                    "it begins like the input that was broken off, and goes on otherwise",
-                    hint="pipe in the same once more; or begin with this one: flowq run --fresh",
+                    "it begins like the input that was interrupted, but continues differently",
+                    hint="pipe in the same input again; or start with this one: flowq run --fresh",
                 )
-            yield from self._given(readable, lines, columns)
+            yield from self._parsed(readable, lines, columns)
         return True
 
-    def _given(self, readable: Readable, lines: Lines, columns: Sequence[str]) -> Iterator[Any]:
+    def _parsed(self, readable: Readable, lines: Lines, columns: Sequence[str]) -> Iterator[Any]:
         ctx, n, saved_at = self.ctx, 0, lines.offset
-        most_rows = 1 if readable.is_stdin else _ROWS_BETWEEN_SAVES  # what comes slowly shall not wait
+        most_rows = 1 if readable.is_stdin else _ROWS_BETWEEN_SAVES  # rows that arrive slowly must not wait
         ctx.place = lambda: f"{readable.called}, line {_line_of_row(lines)}"
         try:
             for row in self.form.rows(lines, columns):
@@ -162,7 +162,7 @@ def _unreadable(failures: Sequence[tuple[str, Exception]]) -> UnreadableFiles:
     told = [f"{where}: {_why(error)}{_remedy(error)}" for where, error in failures[:_MOST_FILES_SHOWN]]
     if len(failures) > len(told):
         told.append(f"and {len(failures) - len(told):,} more")
-    again = "once they are repaired, the next run resumes there"
+    again = "once they are fixed, the next run resumes there, and reads nothing twice"
     return UnreadableFiles(f"{len(failures):,} files could not be read", detail="\n".join(told), hint=again)
 
 

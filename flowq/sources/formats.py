@@ -1,4 +1,4 @@
-"""What the rows of a file are: NDJSON or CSV, each a value of the type asked for, or not valid."""
+"""Parses the rows of a file, NDJSON or CSV: each is a value of the requested type, or invalid."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _LONGEST_KEPT_OF_A_LINE = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """A row that is not valid. `body` is what a stage may still make a message of, `line` the row as it was read.
+    """An invalid row. `body` is what a stage may still be able to decode, `line` the row as it was read.
 
-    `number` is that of its first line, `column` names the cell or field that is to blame, if one is.
+    `number` is that of its first line, `column` the cell or field at fault, if it is known.
     """
 
     body: bytes
@@ -38,7 +38,7 @@ class BadRow:
 
 
 class Format(Protocol):
-    """A kind of file."""
+    """A file format."""
 
     called: ClassVar[str]
     suffixes: ClassVar[tuple[str, ...]]
@@ -48,16 +48,16 @@ class Format(Protocol):
         ...
 
     def columns(self, lines: Lines) -> Sequence[str]:
-        """Reads what stands before the rows. Raises UsageError for what no rows can be read behind."""
+        """Read what comes before the rows. Raises UsageError for a header with which no row can be read."""
         ...
 
     def rows(self, lines: Lines, columns: Sequence[str]) -> Iterator[Any]:
-        """The rows from here on, as values or as BadRow. After each, `lines` is just behind it."""
+        """The rows from here on, as values or as BadRow. After each, `lines` is at its end."""
         ...
 
 
 class Ndjson:
-    """One JSON value a line."""
+    """One JSON value per line."""
 
     called: ClassVar[str] = "NDJSON"
     suffixes: ClassVar[tuple[str, ...]] = (".ndjson", ".jsonl")
@@ -94,7 +94,7 @@ class Ndjson:
 
 @dataclass(slots=True)
 class _Taken:
-    """The lines of the row at hand, of which one may not be what the encoding says."""
+    """The lines of the current row, one of which may not be valid in the encoding."""
 
     lines: list[bytes] = field(default_factory=list[bytes])
     n_bytes: int = 0
@@ -205,12 +205,12 @@ class Csv:
                 yield line.decode(encoding.name, "replace")
 
     def _give_up_on_row(self, lines: Lines) -> None:
-        """It may be a quote that is missing, or no CSV: what follows cannot be told apart."""
+        """A quote may be missing, or it is not CSV: where the next row begins cannot be known."""
         if lines.row_start is None:
             lines.row_start = lines.position_before()
         raise UsageError(
             f"the row that begins in line {lines.row_start.line + 1} has more than {lines.longest:,} bytes",
-            hint="a quote may be missing there, or its end; csv(max_bytes=...) allows longer rows",
+            hint="a closing quote may be missing there; csv(max_bytes=...) allows longer rows",
         )
 
     def _value(self, columns: Sequence[str], cells: Sequence[str], taken: _Taken) -> Any:
@@ -227,7 +227,7 @@ class Csv:
         return dict(zip(compress(columns, given), compress(cells, given), strict=True))
 
     def _misshapen(self, columns: Sequence[str], taken: _Taken, lines: Lines, number: int, why: str) -> BadRow:
-        """For what is no row in the strict sense; a lenient reading tells in which column that begins."""
+        """A row that is not valid CSV; a lenient parser finds the column in which the fault begins."""
         encoding = cast("TextEncoding", lines.ends)
         text = [line.decode(encoding.name, "replace") for line in taken.lines]
         cells = next(_parser().reader(text, delimiter=self._delimiter), ())
@@ -244,18 +244,18 @@ class Csv:
         return _field_of(error)
 
     def _body(self, columns: Sequence[str], cells: Sequence[str], taken: _Taken) -> bytes:
-        """The row as a stage that takes JSON can read it, if its cells have names and are what the encoding says."""
+        """The row as JSON for a stage, if its cells have names and are valid in the encoding."""
         if len(cells) != len(columns) or taken.undecodable is not None:
             return taken.content
         try:
             return orjson.dumps(self._fields(columns, cells))
-        except orjson.JSONEncodeError:  # half a surrogate pair, which some encodings can write
+        except orjson.JSONEncodeError:  # half a surrogate pair, which some encodings can represent
             return taken.content
 
 
 @cache
 def _parser() -> Any:
-    """A csv module of our own: the longest cell that it takes is a setting of the module, and the host has its own."""
+    """A csv module of our own: its limit of the size of a cell is global, and the host program may set it too."""
     spec = importlib.util.find_spec("_csv")
     assert spec is not None
     assert spec.loader is not None
@@ -270,7 +270,7 @@ def _column_at(columns: Sequence[str], index: int) -> str:
 
 
 def _field_of(error: DecodeError) -> str:
-    """The field that is not valid, the first of them if there are several."""
+    """The field that is invalid; the first one if there are several."""
     if not isinstance(error.__cause__, ValidationError):
         return ""
     findings = error.__cause__.errors(include_url=False, include_input=False, include_context=False)
@@ -279,10 +279,10 @@ def _field_of(error: DecodeError) -> str:
 
 def _without_mark(content: bytes) -> bytes:
     if other := encoding_by_mark(content):
-        hint = f"iconv -f {other.upper()} -t UTF-8 makes it so"
+        hint = f"convert it with iconv -f {other.upper()} -t UTF-8"
         raise UsageError(f"it is {other.upper()}, and NDJSON is UTF-8", hint=hint)
     return content.removeprefix(_BOM)
 
 
 def _too_long(lines: Lines) -> str:
-    return f"a line of more than {lines.longest:,} bytes, of which the first {_LONGEST_KEPT_OF_A_LINE:,} are kept"
+    return f"a line of more than {lines.longest:,} bytes, only the first {_LONGEST_KEPT_OF_A_LINE:,} are kept"

@@ -1,4 +1,4 @@
-"""The lines of a stream of bytes, with the place of each, in bounded memory."""
+"""The lines of a stream of bytes, with their positions, in bounded memory."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _READ_BYTES = 1 << 18
 
 
 class Lines:
-    """Lines from the beginning of a stream. `offset` and `number` are behind the one given last, from 0.
+    """Lines from the beginning of a stream. `offset` and `number` are at the end of the line yielded last, from 0.
 
-    Of a line above `longest` bytes only the beginning is given, and `is_cut` is true until the next one.
+    Of a line above `longest` bytes only the beginning is yielded, and `is_cut` is true until the next one.
     """
 
     def __init__(self, stream: Any, ends: LineEnds | None = None, *, longest: int) -> None:
@@ -23,22 +23,22 @@ class Lines:
         self.number = 0
         self.is_cut = False
         self.longest = longest
-        self.row_start: Position | None = None  # set by who makes rows of several lines
+        self.row_start: Position | None = None  # set by the reader of rows of several lines
         self._stream = stream
         self.ends: LineEnds = ends or JsonLines()
         self._pushed = b""  # read, and to be read again
         self._pieces: list[bytes] = []
-        self._at = 0  # the next of them to give
-        self._summed = 0  # so many of them are in the checksum
-        self._later: list[bytes] = []  # whole lines behind one that is cut
+        self._at = 0  # index of the next one to yield
+        self._summed = 0  # how many of them are in the checksum
+        self._later: list[bytes] = []  # whole lines after one that is cut
         self._tail: list[bytes] = []  # the beginning of a line whose end has not been read
         self._content = 0
-        self._content_behind_cut = 0
+        self._content_after_cut = 0
         self._skipped = 0
         self._head = b""
 
     def peek(self, n: int) -> bytes:
-        """The first bytes of the stream, before any line is asked for. Waits for as many."""
+        """The first bytes of the stream, before any line is read. Waits until there are `n`."""
         self._pushed += self._taken_in(self._stream.read(n - len(self._pushed)))
         return self._pushed
 
@@ -47,7 +47,7 @@ class Lines:
         """Whether the next line has not been read yet."""
         return self._at == len(self._pieces) and not self._later
 
-    # Giving
+    # Yielding
 
     def __iter__(self) -> Generator[bytes]:
         while self._at < len(self._pieces) or self._refill():
@@ -65,7 +65,7 @@ class Lines:
         return line[: self.longest]
 
     def _refill(self) -> bool:
-        """Read on until there is a whole line, or the end. False: there is no more."""
+        """Read until there is a whole line, or the end. False at the end."""
         self._sum_up()
         self.is_cut, self._skipped = False, 0
         if self._later:
@@ -94,7 +94,7 @@ class Lines:
         self._pieces, self._at, self._summed = lines, 0, 0
 
     def _set_apart_the_too_long(self, lines: list[bytes]) -> None:
-        """One that is given cut must be the only one, for the checksum knows only what has been given."""
+        """A line that is yielded cut must be the only one, because the checksum covers only what was yielded."""
         if max(map(len, lines)) <= self.longest:
             self._set(lines)
             return
@@ -103,10 +103,10 @@ class Lines:
         self._set(lines[:n])
         self._later = lines[n:]
         if not first:
-            self._content_behind_cut = crc32(lines[0], self._content)
+            self._content_after_cut = crc32(lines[0], self._content)
 
     def _cut(self) -> bool:
-        """Keep the beginning of a line that is too long, and read over the rest of it."""
+        """Keep the beginning of a line that is too long, and skip the rest of it."""
         line, self._tail = b"".join(self._tail), []
         content = crc32(line, self._content)
         while data := self._read():
@@ -120,12 +120,12 @@ class Lines:
             self._skipped += len(data)
             if self.ends.ends_line(data):
                 break
-        self._content_behind_cut = content
+        self._content_after_cut = content
         self._set([line])
         return True
 
     def _read(self) -> bytes:
-        """More of the stream, as soon as there is some, and never half of a character or of a line's end."""
+        """More of the stream, as soon as there is some, and never half a character or half a line end."""
         if self._pushed:
             data, self._pushed = self._pushed, b""
         else:
@@ -139,15 +139,15 @@ class Lines:
             self._head = (self._head + data)[:HEAD_BYTES]
         return data
 
-    # Places
+    # Positions
 
     def position(self) -> Position:
-        """Where this is now."""
+        """The current position."""
         self._sum_up()
         return self._position(self.offset, self.number)
 
     def position_before(self) -> Position:
-        """Where this was before the line given last, if no position has been asked for since."""
+        """The position before the line yielded last, if `position` has not been called since."""
         n = self._skipped if self.is_cut else 0
         before = self._at - 1
         self._content = crc32(b"".join(self._pieces[self._summed : before]), self._content)
@@ -160,15 +160,15 @@ class Lines:
     def _sum_up(self) -> None:
         if self.is_cut:
             if self._summed < self._at:
-                self._content = self._content_behind_cut
+                self._content = self._content_after_cut
         else:
             self._content = crc32(b"".join(self._pieces[self._summed : self._at]), self._content)
         self._summed = self._at
 
-    # Going on
+    # Resuming
 
     def skip_to(self, position: Position) -> bool:
-        """Read over to a later position. False if what is read is not what was before it."""
+        """Read on to a later position. False if the bytes before it have changed."""
         self._sum_up()
         self._pushed = b"".join([*self._pieces[self._at :], *self._later, *self._tail, self._pushed])
         self._forget_lines()
@@ -187,7 +187,7 @@ class Lines:
         self._later, self._tail, self.is_cut = [], [], False
 
     def jump_to(self, position: Position) -> None:
-        """Go to a later position of a file that can seek, and is known to be the same."""
+        """Seek to a later position of a file that is known to be unchanged."""
         self._sum_up()
         if len(self._head) < position.head_bytes:
             self._stream.seek(0)

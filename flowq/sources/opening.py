@@ -1,4 +1,4 @@
-"""Opens files, packed or not, the members of archives, and standard input, as the bytes that they hold."""
+"""Opens files, compressed or not, members of archives, and standard input, as decompressed bytes."""
 
 from __future__ import annotations
 
@@ -24,10 +24,9 @@ PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")
 
 @dataclass(frozen=True, slots=True)
 class Readable:
-    """Something that holds rows. `name` is what its position and its dead letters go by.
+    """Something that holds rows. `name` identifies it in positions and dead letters.
 
-    `stat` tells whether it has changed on disk, "" if that does not. `can_jump`: its middle is reached without reading
-    what is before it.
+    `stat` shows whether it has changed on disk; "" if that cannot be told. `can_jump`: one can seek in it.
     """
 
     name: str
@@ -45,7 +44,7 @@ class Readable:
 
 
 def readables(file: str, suffixes: Sequence[str]) -> Iterator[Readable]:
-    """What a file holds: itself, or each member of an archive that has one of the suffixes, or is alone in it."""
+    """A file itself; of an archive, each member with one of the suffixes, or its only member."""
     if file == STDIN:
         yield Readable(STDIN, _standard_input)
         return
@@ -64,7 +63,7 @@ def readables(file: str, suffixes: Sequence[str]) -> Iterator[Readable]:
 
 
 def _members(archive: ZipFile, suffixes: Sequence[str]) -> list[ZipInfo]:
-    """The files that people have put in, whichever system packed them: some add folders, or notes of their own."""
+    """The files that people have put in: some systems add folders, or files of their own."""
     members: dict[str, ZipInfo] = {}
     for info in archive.infolist():
         parts = info.filename.replace("\\", "/").split("/")
@@ -76,7 +75,7 @@ def _members(archive: ZipFile, suffixes: Sequence[str]) -> list[ZipInfo]:
 
 
 def has_suffix(name: str, suffixes: Sequence[str]) -> bool:
-    """Whether a file is of this kind by its name, packed or not."""
+    """Whether a file has one of the suffixes, compressed or not."""
     name = name.rpartition("/")[2].lower()
     for packed in PACKED:
         name = name.removesuffix(packed)
@@ -97,7 +96,7 @@ def _unpacked(stream: Any, suffix: str) -> Generator[Any]:
                 import gzip
 
                 if not stream.peek(1):
-                    raise EOFError("it is empty, which no gzip file is")
+                    raise EOFError("it is empty, so not a gzip file")
                 unpacked: Any = gzip.GzipFile(fileobj=stream)
             case ".bz2":
                 import bz2
@@ -129,6 +128,6 @@ def _standard_input() -> Generator[Any]:
     if stdin is None:
         raise UsageError(
             "standard input is closed, or the worker that read it has died",
-            hint="run it again with the same input: it goes on where it was",
+            hint="run it again with the same input: it resumes where it stopped",
         )
     yield cast("Any", stdin.buffer)

@@ -13,10 +13,10 @@ _SETTLED_AFTER_NS = 2_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Behind a row: the next begins at `offset`, in bytes as they are read, after `line` lines.
+    """The end of a row: the next one begins at `offset`, in bytes as they are read, after `line` lines.
 
-    `content` is a checksum of everything before, `head` of its first bytes, no more than HEAD_BYTES. `stat` is that of
-    the whole file on disk, "" where it proves nothing. `is_end`: everything that there was had been read.
+    `content` is a checksum of everything before it, `head` of the first bytes, at most HEAD_BYTES. `stat` is that of
+    the whole file on disk, "" if it proves nothing. `is_end`: the file had been read to its end.
     """
 
     offset: int
@@ -28,18 +28,18 @@ class Position:
 
     @property
     def head_bytes(self) -> int:
-        """How many bytes `head` is about."""
+        """How many bytes `head` covers."""
         return min(self.offset, HEAD_BYTES)
 
     def begins_like(self, head: bytes) -> bool:
-        """Whether a file that begins with these bytes may be the one that this position was in."""
+        """Whether a file that begins with these bytes may be the one that this position is in."""
         return len(head) >= self.head_bytes and crc32(head[: self.head_bytes]) == self.head
 
 
 def stat_word(stat: os.stat_result, now_ns: int) -> str:
-    """Tells a file from what it was before without reading it; "" for one that has just been written.
+    """Changes whenever a file changes, without reading it; "" for one that has just been written.
 
-    The clock of a file system is coarse: a file that is written again within one of its ticks keeps its times.
+    The clock of a file system is coarse: a file that is written twice within one of its ticks keeps its times.
     """
     if now_ns - max(stat.st_mtime_ns, stat.st_ctime_ns) < _SETTLED_AFTER_NS:
         return ""

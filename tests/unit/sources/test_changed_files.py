@@ -171,7 +171,7 @@ def test_a_csv_row_of_several_lines_at_the_cut_is_neither_given_in_part_nor_lost
     file.write_bytes(packed[: len(packed) * 2 // 3])
     ctx = Context()
     got: list[Row] = []
-    with pytest.raises(UnreadableFiles, match="behind line"):
+    with pytest.raises(UnreadableFiles, match="after line"):
         got.extend(csv(Row, file)(ctx))
     assert 0 < len(got) < 900
     assert not ctx.rejected
@@ -374,5 +374,5 @@ def test_standard_input_that_only_begins_like_the_one_before_is_refused(monkeypa
         next(rows)
     pipe(start + lines(*range(1001, 1100)))
 
-    with pytest.raises(UnreadableFiles, match="begins like the input that was broken off"):
+    with pytest.raises(UnreadableFiles, match="begins like the input that was interrupted"):
         numbers("-", Context(ctx.cursor))
