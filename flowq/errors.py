@@ -46,15 +46,15 @@ class Problem:
         return "\n".join(lines)
 
 
-def did_you_mean(name: str, known: Iterable[str], otherwise: str = "") -> str:
-    """The hint for an unknown name: the closest known one, else `otherwise`.
+def did_you_mean(name: str, known: Iterable[str], otherwise: str = "", *, similarity: float = 0.6) -> str:
+    """The hint for an unknown name: the closest known one of at least that similarity (0 to 1), else `otherwise`.
 
     >>> did_you_mean("fecth", ["fetch", "parse"]), did_you_mean("x", ["fetch"], "its stages: fetch")
     ('did you mean "fetch"?', 'its stages: fetch')
     """
     from difflib import get_close_matches  # only where something is wrong
 
-    near = get_close_matches(name, list(known), 1)
+    near = get_close_matches(name, list(known), 1, similarity)
     return f'did you mean "{near[0]}"?' if near else otherwise
 
 

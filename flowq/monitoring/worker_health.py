@@ -9,6 +9,7 @@ from typing import Any
 
 from flowq.broker.redis_streams import Broker
 from flowq.broker.workers import Workers, silent_seconds_in
+from flowq.durations import duration_text
 from flowq.errors import BrokerError
 from flowq.runtime.identity import is_this_machine
 
@@ -37,7 +38,9 @@ class WorkerHealth:
         if not self.has_lease:
             return f"worker {self.worker} (process {self.pid}) has lost its lease"
         if self.silent_seconds > most_silent_seconds:
-            return f"worker {self.worker} (process {self.pid}) has read nothing for {self.silent_seconds:.0f} s"
+            return (
+                f"worker {self.worker} (process {self.pid}) has read nothing for {duration_text(self.silent_seconds)}"
+            )
         return None
 
 

@@ -18,7 +18,7 @@ from flowq.broker.inspection.throughput import Throughput
 from flowq.broker.records import EdgeState, Snapshot
 from flowq.broker.runs import StageBalance, balance_of
 from flowq.cli.views.run_screen import HOW_TO_STOP, UNKNOWN, ProgressMeter, RunAbout, choose_screen
-from flowq.cli.views.run_text import clock, command_to_finish, duration, end_lines
+from flowq.cli.views.run_text import command_to_finish, end_lines
 from flowq.graph.compilation.plan import Plan
 from flowq.runtime.run import Summary
 
@@ -181,14 +181,6 @@ def test_the_terms_of_a_balance_stand_below_each_other_and_add_up(ok: int, dead:
     for line in lines:
         entered, *terms = (int(number.replace(",", "")) for number in re.findall(r"[\d,]+", line)[:5])
         assert entered == sum(terms)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "as_clock", "as_duration"),
-    [(0, "00:00", "0.00s"), (59.96, "00:59", "1m 00s"), (61, "01:01", "1m 01s"), (7322, "2:02:02", "2h 02m")],
-)
-def test_lengths_of_time_are_written_for_people(seconds: float, as_clock: str, as_duration: str) -> None:
-    assert (clock(seconds), duration(seconds)) == (as_clock, as_duration)
 
 
 # Progress
@@ -401,7 +393,7 @@ def test_a_log_gets_a_line_every_five_seconds() -> None:
     lines = logged(*(snapshot(tenth / 10, known=1000, fetched=tenth) for tenth in range(121)))
 
     progress = [line for line in lines if " working " in line]
-    assert [line[:5] for line in progress] == ["00:00", "00:05", "00:10"]
+    assert [line.split()[0] for line in progress] == ["0s", "5s", "10s"]
     assert "fetch 50 of 1,000 (10/s)" in progress[1]
     assert "left 950: 950 waiting" in progress[1]
     assert not any("\x1b" in line for line in lines)
@@ -416,8 +408,8 @@ def test_a_log_gets_a_line_when_the_phase_changes() -> None:
         snapshot(4, known=4, fetched=4),
     )
 
-    phases = [line.split()[:2] for line in lines if re.match(r"\d\d:\d\d ", line)]
-    assert phases == [["00:00", "starting"], ["00:01", "reading"], ["00:03", "working"], ["00:04", "drained"]]
+    phases = [line.split()[:2] for line in lines if re.match(r"\d+s ", line)]
+    assert phases == [["0s", "starting"], ["1s", "reading"], ["3s", "working"], ["4s", "drained"]]
 
 
 def test_a_quiet_run_tells_only_its_end() -> None:

@@ -6,11 +6,10 @@ import re
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from typing import Any
 from urllib.parse import unquote_plus
 
-from flowq.errors import UsageError
+from flowq.errors import UsageError, did_you_mean
 
 SENTINEL = "sentinel_"
 _NAME = re.compile(r"[a-z_]{1,40}")
@@ -153,14 +152,14 @@ _ONLY_FOR_DATA = ("db", *(name for name, option in _OPTIONS.items() if option.se
 _NAMES_ELSEWHERE = dict.fromkeys(
     ("ssl", "tls", "use_ssl", "use_tls", "secure", "usessl"), "for TLS, begin the URL with rediss://"
 ) | {
-    "user": "did you mean username?",
-    "pass": "did you mean password?",
-    "database": "did you mean db?",
-    "sslmode": "did you mean ssl_cert_reqs?",
-    "ca_certs": "did you mean ssl_ca_certs?",
-    "cafile": "did you mean ssl_ca_certs?",
-    "insecure": "did you mean ssl_cert_reqs=none?",
-    "sentinel_ssl": "did you mean sentinel_tls?",
+    "user": 'did you mean "username"?',
+    "pass": 'did you mean "password"?',
+    "database": 'did you mean "db"?',
+    "sslmode": 'did you mean "ssl_cert_reqs"?',
+    "ca_certs": 'did you mean "ssl_ca_certs"?',
+    "cafile": 'did you mean "ssl_ca_certs"?',
+    "insecure": 'did you mean "ssl_cert_reqs=none"?',
+    "sentinel_ssl": 'did you mean "sentinel_tls"?',
 }
 
 
@@ -205,7 +204,7 @@ def _known(name: str, scheme: str, has_value: bool) -> _Option:
     allowed = _allowed(scheme)
     if option := allowed.get(name):
         return option
-    near = get_close_matches(name, allowed, 1, cutoff=_NEAR)
+    near = did_you_mean(name, allowed, similarity=_NEAR)
     is_a_name = near or name in _NAMES_ELSEWHERE or _plain(name) in _OPTIONS
     if not has_value or not is_a_name or not _NAME.fullmatch(name):  # it may be the rest of a password
         raise UsageError(
@@ -219,7 +218,7 @@ def _known(name: str, scheme: str, has_value: bool) -> _Option:
     elif scheme == "unix" and name == "socket_keepalive":
         hint = "a Unix socket has no keep-alive"
     else:
-        hint = _NAMES_ELSEWHERE.get(name) or f"did you mean {near[0]}?"
+        hint = _NAMES_ELSEWHERE.get(name, near)
     raise UsageError(f'the Redis URL cannot have the option "{name}"', hint=hint)
 
 

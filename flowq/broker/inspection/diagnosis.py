@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from flowq.broker.inspection.health import Forbidden, Health, acl_hint
 from flowq.delivery.chunks import MOST_BYTES_PER_CALL
 from flowq.delivery.policy import Durability
+from flowq.durations import duration_text
 from flowq.errors import BrokerRefused, ClaimStoreUnavailable, Problem, Problems
 from flowq.large_bodies.store import BodyStore
 
@@ -50,7 +51,7 @@ def start_up_findings(health: Health, durability: Durability = "local") -> Seque
         way = "ahead of" if ahead_seconds > 0 else "behind"
         found.warn(
             "FQ412",
-            f"the clock of Redis is {abs(ahead_seconds):.1f} s {way} the one here",
+            f"the clock of Redis is {duration_text(abs(ahead_seconds))} {way} the one here",
             hint="run an NTP service on both machines: delays go by the clock of Redis, dates in logs by this one",
         )
     if durability == "replicated" and not health.replicas:
@@ -109,7 +110,7 @@ def findings(
     if latency_seconds > _SLOW_SECONDS:
         found.warn(
             "FQ420",
-            f"Redis takes {latency_seconds * 1000:.1f} ms to answer",
+            f"Redis takes {duration_text(latency_seconds)} to answer",
             hint="run workers near it; if they are, it is busy or swapping: redis-cli SLOWLOG GET",
         )
     _find_small_limits(health, found)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flowq.cli.framework.parameters import Here, Json, complete_pipeline
+from flowq.durations import duration_text
 
 if TYPE_CHECKING:
     from flowq.broker.inspection.health import Health
@@ -120,8 +121,9 @@ def _lines(report: _Report) -> Iterator[tuple[str, str]]:
     yield "snapshots", "unknown" if health.snapshots is None else health.snapshots or "none"
     limit = f" of {_megabytes(health.memory_limit_bytes)}" if health.memory_limit_bytes else ", no limit"
     yield "memory", f"{_megabytes(health.memory_bytes)}{limit}, when full: {health.eviction or 'unknown'}"
-    yield "clock", f"{abs(health.clock_ahead_seconds):.2f} s {'ahead' if health.clock_ahead_seconds > 0 else 'behind'}"
-    yield "latency", f"{report.latency_seconds * 1000:.2f} ms"
+    ahead = health.clock_ahead_seconds
+    yield "clock", f"{duration_text(abs(ahead))} {'ahead' if ahead > 0 else 'behind'}"
+    yield "latency", duration_text(report.latency_seconds)
     yield "permissions", _permissions(report)
     if report.by_hand:
         yield "by hand", report.by_hand

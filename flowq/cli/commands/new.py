@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from difflib import get_close_matches
 from keyword import iskeyword
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +12,7 @@ import typer
 from flowq.cli.framework.error_screen import note
 from flowq.cli.framework.parameters import settings_here
 from flowq.cli.framework.scaffold import TEMPLATES, pipeline, project, user_of_name
-from flowq.errors import UsageError
+from flowq.errors import UsageError, did_you_mean
 
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,63}")
 
@@ -46,8 +45,7 @@ def command(
         _set_up_project()
         return
     if template not in TEMPLATES:
-        near = get_close_matches(template, TEMPLATES, 1)
-        hint = f'did you mean "{near[0]}"?' if near else "there are " + ", ".join(TEMPLATES)
+        hint = did_you_mean(template, TEMPLATES, f"there are {', '.join(TEMPLATES)}")
         raise UsageError(f'there is no template "{template}"', hint=hint)
     if not _NAME.fullmatch(name) or iskeyword(name) or name.startswith("__"):
         raise UsageError(

@@ -13,7 +13,7 @@ import typer
 
 from flowq.cli.framework.completion import complete_number_of_stage, complete_option_of_stage, complete_stage
 from flowq.cli.framework.parameters import LogFormat, Namespace, PipelineName, Profile, RedisUrl, duration_of
-from flowq.errors import UsageError
+from flowq.errors import UsageError, did_you_mean
 from flowq.settings import Settings
 from flowq.settings.stages import StageSetting
 
@@ -213,15 +213,10 @@ class Selection:
     @classmethod
     def of(cls, known: Sequence[str], chosen: Sequence[str], excluded: Sequence[str], pipeline: str) -> Selection:
         """Raises UsageError for a stage that does not exist, or when none is left."""
-        import difflib
-
         for name in (*chosen, *excluded):
             if name not in known:
-                near = difflib.get_close_matches(name, known, 1)
-                raise UsageError(
-                    f'pipeline "{pipeline}" has no stage "{name}"',
-                    hint=f'did you mean "{near[0]}"?' if near else "its stages: " + ", ".join(known),
-                )
+                hint = did_you_mean(name, known, f"its stages: {', '.join(known)}")
+                raise UsageError(f'pipeline "{pipeline}" has no stage "{name}"', hint=hint)
         stages = tuple(name for name in known if (not chosen or name in chosen) and name not in excluded)
         if not stages:
             raise UsageError("no stage is left to run", hint="its stages: " + ", ".join(known))

@@ -8,7 +8,6 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from flowq.cli.framework.error_screen import UserCodeFailed, shown
 from flowq.cli.framework.ignored import NAME, ignored_as, modules_in
-from flowq.errors import NotFound, PipelineError, UsageError
+from flowq.errors import NotFound, PipelineError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from flowq.graph.pipeline import Pipeline
@@ -74,14 +73,11 @@ def find(name: str, settings: Settings) -> Entry:
     if name not in known and (file := ignored_as(name, settings)):
         raise NotFound(f'there is no pipeline "{name}"', hint=str(file))
     if not NAME.fullmatch(name):
-        near = get_close_matches(name, known, 1)
-        hint = f'did you mean "{near[0]}"?' if near else "the name alone: scrape for pipelines/scrape.py  (flowq ls)"
+        hint = did_you_mean(name, known, "the name alone: scrape for pipelines/scrape.py  (flowq ls)")
         raise UsageError(f'"{name}" is not the name of a pipeline', hint=hint)
     if name not in known:
-        near = get_close_matches(name, known, 1)
         where = ", ".join(place if ":" in place else f"./{shown(Path(place))}" for place in settings.pipelines)
-        hint = (f'did you mean "{near[0]}"?  ' if near else "") + "(flowq ls)"
-        raise NotFound(f'no pipeline "{name}" in {where}', hint=hint)
+        raise NotFound(f'no pipeline "{name}" in {where}', hint=f"{did_you_mean(name, known)}  (flowq ls)".lstrip())
     settings.check_pipelines(known)
     return known[name]
 

@@ -9,9 +9,10 @@ from rich.text import Text
 
 from flowq.broker.flow_control.limiter import HeldKey
 from flowq.broker.inspection.overview import Overview, StageOverview
-from flowq.cli.views.quantities import brief, size, sparkline
+from flowq.cli.views.quantities import size, sparkline
 from flowq.cli.views.run_text import command_to_finish, feedback_lines, pause_words, rate_words
 from flowq.cli.views.table import indented, speed_cells, stage_cells, stage_table
+from flowq.durations import duration_text
 from flowq.graph.compilation.plan import StagePlan
 from flowq.printable import printable
 
@@ -71,7 +72,7 @@ def headline(overview: Overview) -> Text:
     left, n = overview.snapshot.outstanding, len(overview.workers)
     line = Text.assemble((overview.plan.name, "bold"), f"  {overview.state}", f", {left:,} left" if left else "")
     if (eta := overview.eta_seconds) is not None and left:
-        line.append(f", about {brief(eta)} to go")
+        line.append(f", about {duration_text(eta)} to go")
     line.append(f"  {n or 'no'} worker{'s' * (n != 1)}", "" if n else "dim")
     if run := overview.snapshot.run.get("id"):
         line.append(f"  run {run}", "dim")
@@ -100,7 +101,7 @@ def _speed_cells(stage: StagePlan, view: StageOverview, overview: Overview) -> M
         return cells
     cells |= speed_cells(view.throughput)
     if view.waiting_seconds is not None:
-        cells["oldest"] = Text(brief(view.waiting_seconds))
+        cells["oldest"] = Text(duration_text(view.waiting_seconds))
     busy = view.workers - view.idle_workers
     if view.workers:
         idle = "" if busy == view.workers else " idle" if not busy else f" ({view.idle_workers} idle)"
@@ -133,6 +134,6 @@ def notes(overview: Overview) -> list[Text]:
 
 def _held_line(held: HeldKey) -> str:
     what = f"{held.stage} {printable(held.key)}".rstrip()
-    left = f"for {held.seconds_left:,.0f} s more" if held.seconds_left else "until one message has tried"
+    left = f"for {duration_text(held.seconds_left)} more" if held.seconds_left else "until one message has tried"
     again = f", held again {held.repeats} time{'s' * (held.repeats > 1)}" if held.repeats else ""
     return f" {what} is held {left}: {printable(held.reason)}{again}; {held.waiting:,} waiting"

@@ -20,7 +20,6 @@ from flowq.broker.records import Snapshot
 from flowq.broker.runs import StageBalance, balance_of
 from flowq.cli.views.run_text import (
     RunAbout,
-    clock,
     end_lines,
     feedback_lines,
     first_lines,
@@ -30,6 +29,7 @@ from flowq.cli.views.run_text import (
     settled,
 )
 from flowq.cli.views.table import console_for, indented, number, speed_cells, stage_cells, stage_table
+from flowq.durations import duration_text
 from flowq.graph.compilation.plan import Plan
 from flowq.printable import json_text, printable
 
@@ -222,7 +222,11 @@ class LiveScreen:
         counts = f"{done:,} of {done + left:,} known" if drains else f"{done:,} done, {left:,} left"
         if phase(progress.snapshot) == "starting":
             counts = "starting"
-        words = [Text(counts), Text(clock(progress.passed_seconds), style="dim"), Text(self._hint, style="dim")]
+        words = [
+            Text(counts),
+            Text(duration_text(int(progress.passed_seconds)), style="dim"),
+            Text(self._hint, style="dim"),
+        ]
         needed = sum(word.cell_len + 2 for word in words)
         if needed > width:
             needed -= words.pop().cell_len + 2

@@ -11,6 +11,7 @@ from rich.text import Text
 from flowq.broker.open import MEMORY
 from flowq.broker.records import WHOLE, Snapshot
 from flowq.broker.runs import StageBalance
+from flowq.durations import duration_text
 from flowq.graph.compilation.plan import Plan, type_name
 from flowq.graph.kinds import Kind
 
@@ -96,7 +97,7 @@ def progress_line(
     plan: Plan, snapshot: Snapshot, balances: Mapping[str, StageBalance], rates: Mapping[str, float], passed: float
 ) -> str:
     """The whole state in one line, for a log."""
-    parts = [f"{clock(passed)} {phase(snapshot)}"]
+    parts = [f"{duration_text(int(passed))} {phase(snapshot)}"]
     for stage in plan.consumers:
         balance = balances[stage.name]
         rate = f" ({rate_words(rates[stage.name])})" if rates.get(stage.name) else ""
@@ -134,7 +135,7 @@ def end_lines(
     stages = {stage.name: summary.stages[stage.name] for stage in plan.consumers}
     left = sum(balance.outstanding for balance in stages.values())
     how = "drained in" if summary.drained else "stopped after" if stopped else "ended after"
-    headline = Text(f"{how} {duration(summary.seconds)}: ", "bold")
+    headline = Text(f"{how} {duration_text(summary.seconds)}: ", "bold")
     headline.append(f"{stored(plan, summary.stages):,} stored, ")
     headline.append(f"{summary.dead:,} dead", "bold red" if summary.dead else "")
     if summary.dead and dead_before:
@@ -199,28 +200,6 @@ def stored(plan: Plan, stages: Mapping[str, StageBalance]) -> int:
 def settled(balance: StageBalance) -> int:
     """The messages that a stage is done with, one way or another."""
     return balance.ok + balance.filtered + balance.dead + balance.purged
-
-
-def duration(seconds: float) -> str:
-    """A length of time as people say it.
-
-    >>> duration(0.42), duration(8.43), duration(125), duration(3725)
-    ('0.42s', '8.4s', '2m 05s', '1h 02m')
-    """
-    if seconds < 59.95:
-        return f"{seconds:.2f}s" if seconds < 1 else f"{seconds:.1f}s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}m {rest:02}s" if minutes < 60 else f"{minutes // 60}h {minutes % 60:02}m"
-
-
-def clock(seconds: float) -> str:
-    """A length of time as a clock shows it.
-
-    >>> clock(6.9), clock(3725)
-    ('00:06', '1:02:05')
-    """
-    minutes, rest = divmod(int(seconds), 60)
-    return f"{minutes:02}:{rest:02}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
 
 
 def rate_words(per_second: float) -> str:

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from flowq.broker.inspection.throughput import Throughput
 from flowq.broker.runs import StageBalance
-from flowq.cli.views.quantities import brief
+from flowq.durations import duration_text
 from flowq.graph.compilation.plan import StagePlan
 from flowq.printable import printable_block
 
@@ -155,7 +155,7 @@ def stage_cells(stage: StagePlan, balance: StageBalance) -> dict[str, Text]:
 def speed_cells(throughput: Throughput) -> dict[str, Text]:
     """How long the handler of a stage takes, by title, as far as that is known."""
     found = {"p50": throughput.p50_seconds, "p95": throughput.p95_seconds}
-    return {title: Text(brief(seconds)) for title, seconds in found.items() if seconds is not None}
+    return {title: Text(duration_text(seconds)) for title, seconds in found.items() if seconds is not None}
 
 
 def number(n: int, style: str = "") -> Text:

@@ -15,10 +15,10 @@ from flowq.broker.inspection.edge_stats import RunningMessage
 from flowq.broker.inspection.overview import Overview
 from flowq.broker.inspection.throughput import HISTORY_SECONDS
 from flowq.cli.views.overview_view import overview_text
-from flowq.cli.views.quantities import brief
 from flowq.cli.views.run_text import settled
 from flowq.cli.views.table import Column, fitted_table, indented, number
 from flowq.dead_letters.letter import DeadLetterGroup
+from flowq.durations import duration_text
 from flowq.printable import printable
 
 _WIDE = 150
@@ -117,7 +117,7 @@ def _slowest(messages: Sequence[RunningMessage]) -> Sized:
     rows = [
         (
             Text(message.stage),
-            Text(brief(message.seconds), "yellow" if message.seconds >= 10 else ""),
+            Text(duration_text(message.seconds), "yellow" if message.seconds >= 10 else ""),
             Text(printable(message.worker), "dim"),
             Text(printable(message.message_id), "dim"),
             Text(printable(message.beginning.decode(errors="replace")), "dim"),

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from difflib import get_close_matches
 from itertools import combinations
 from typing import Any
 
 from flowq.delivery.policy import AckMode
-from flowq.errors import Place, Problems
+from flowq.errors import Place, Problems, did_you_mean
 from flowq.graph.compilation.matching import are_told_apart
 from flowq.graph.compilation.node import Feed, Node
 from flowq.graph.compilation.plan import Route, type_name
@@ -88,8 +87,7 @@ def check_tuning(pipeline: str, tuned: Iterable[str], nodes: Iterable[Node], pro
     known = [node.name for node in nodes]
     for name in tuned:
         if name not in known:
-            near = get_close_matches(name, known, 1)
-            hint = f'did you mean "{near[0]}"?' if near else f"its stages: {', '.join(known)}"
+            hint = did_you_mean(name, known, f"its stages: {', '.join(known)}")
             problems.add("FQ201", f'pipeline "{pipeline}" has no stage "{name}"', hint=hint)
 
 
@@ -129,13 +127,12 @@ def check_fields(node: Node, problems: Problems) -> None:
             fields = fields_of(type_)
             if fields is not None and field not in fields:
                 written = f'{option}="{field}"'
-                near = get_close_matches(field, sorted(fields), 1)
                 known = f"its fields: {', '.join(sorted(fields))}" if fields else "use a function of the message"
                 problems.add(
                     "FQ105",
                     f"{node.name}: {written}, but {type_name(bare(type_))} has no such field or property",
                     node.place,
-                    hint=f'did you mean "{near[0]}"?' if near else known,
+                    hint=did_you_mean(field, sorted(fields), known),
                 )
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import fields, replace
-from difflib import get_close_matches
 from typing import Any, cast
 
 from flowq.delivery.policy import Rate, Retry
-from flowq.errors import Problems
+from flowq.errors import Problems, did_you_mean
 from flowq.graph.declaration.definition import Definition
 from flowq.graph.declaration.option_values import count, duration, duration_above_zero, flag, number_above_zero
 from flowq.graph.declaration.options import READERS
@@ -149,5 +148,4 @@ def _remedy(option: str) -> str:
         return f"{option} can only be set in the code"
     if option in _PARTS:
         return f"set {', '.join(f'{option}.{part}' for part in _PARTS[option])}"
-    near = get_close_matches(option, TUNABLE, 1)
-    return f'did you mean "{near[0]}"?' if near else f"one of {', '.join(TUNABLE)}"
+    return did_you_mean(option, TUNABLE, f"one of {', '.join(TUNABLE)}")

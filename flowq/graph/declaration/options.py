@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Any, Literal, TypedDict
 
 from flowq.delivery.policy import AckMode, Dedup, Keep, Rate, Retry
-from flowq.errors import Problems
+from flowq.errors import Problems, did_you_mean
 from flowq.graph.declaration.definition import Definition
 from flowq.graph.declaration.option_values import count, duration, duration_above_zero, flag, size
 from flowq.graph.kinds import Batch
@@ -96,8 +95,7 @@ def checked_options(definition: Definition, problems: Problems) -> Options:
 
 def _unknown(definition: Definition, name: str, problems: Problems) -> None:
     options = list(READERS) if definition.accepts_messages else ["name"]
-    near = get_close_matches(name, options, 1)
-    hint = f'did you mean "{near[0]}"?' if near else "options: " + ", ".join(options)
+    hint = did_you_mean(name, options, f"options: {', '.join(options)}")
     problems.add("FQ106", f'{definition.name} has no option "{name}"', definition.place, hint=hint)
 
 

@@ -5,10 +5,9 @@ Reads plans and changes nothing."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from types import MappingProxyType
 
-from flowq.errors import UsageError
+from flowq.errors import UsageError, did_you_mean
 from flowq.graph.compilation.plan import Plan
 from flowq.graph.render.data import json
 from flowq.graph.render.dot import dot
@@ -37,8 +36,6 @@ def render(plan: Plan, format: str = "tree", *, ascii: bool = False) -> str:
     try:
         draw = FORMATS[format]
     except KeyError:
-        near = get_close_matches(format, FORMATS, 1)
-        choices = "formats: " + ", ".join(FORMATS)
-        hint = f'did you mean "{near[0]}"?  {choices}' if near else choices
-        raise UsageError(f'there is no format "{format}"', hint=hint) from None
+        near, choices = did_you_mean(format, FORMATS), f"formats: {', '.join(FORMATS)}"
+        raise UsageError(f'there is no format "{format}"', hint=f"{near}  {choices}".lstrip()) from None
     return draw(plan)
