@@ -112,7 +112,7 @@ class Keys:
         return self.edge(edge), self.delayed(edge), self.delayed_bodies(edge)
 
     def of_target(self, edge: str, memory: DedupMemory | None) -> tuple[str, str, str, str]:
-        """The keys of an edge that a script adds messages to: stream, seen, delayed, delayed bodies."""
+        """The keys of an edge that a script adds messages to: those of `of_edge`, and what its stage has seen."""
         stage = Edge.parse(edge).target
         seen = self.seen(stage) if memory is None or memory.ttl_ms is None else self.seen_until(stage)
-        return self.edge(edge), seen, self.delayed(edge), self.delayed_bodies(edge)
+        return *self.of_edge(edge), seen

@@ -105,7 +105,7 @@ def _how_to_reach(error: Exception, address: str) -> str:
 def _translate_answer(error: redis_errors.ResponseError, text: str, address: str) -> Exception:
     if isinstance(error, redis_errors.NoScriptError) or text.startswith(_ANSWERS_THAT_CALLERS_EXPECT):
         return error
-    if text.startswith(("WRONGTYPE", "FLOWQ_WRONGTYPE")):
+    if "WRONGTYPE" in text:  # a script of an older Redis prefixes it
         return BrokerRefused(
             "a key of this pipeline holds something else",
             hint="remove that key, or use another namespace",

@@ -7,7 +7,6 @@
 -- Answer, for each: 1 amended, 0 no such letter
 
 local dead, amended = next_keys('stream', 'hash')
-if wrong_type then return wrong_type end
 local answer = {}
 for i = 1, #ARGV, 2 do
   local exists = entry_at(dead, ARGV[i])

@@ -10,7 +10,6 @@
 
 local edge = next_arguments(1)
 local stats, kept, stream = next_keys('hash', 'stream', 'stream')
-if wrong_type then return wrong_type end
 local put_back = 0
 for _ = 2, #ARGV, 2 do
   local id, header = next_arguments(2)

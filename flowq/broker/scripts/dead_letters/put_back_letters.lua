@@ -12,10 +12,9 @@
 -- Answer: number put back
 
 local stage, edge_name = next_arguments(2)
-local stats, run, dead, amended, stream, delayed, bodies, restored =
-  next_keys('hash', 'hash', 'stream', 'hash', 'stream', 'zset', 'hash', 'hash')
-if wrong_type then return wrong_type end
-local edge = {stream = stream, delayed = delayed, bodies = bodies}
+local stats, run, dead, amended = next_keys('hash', 'hash', 'stream', 'hash')
+local edge = next_edge()
+local restored = next_keys('hash')
 local run_id = redis.call('HGET', run, 'id') or ''
 
 -- The entry of a message: the fields of its letter, with a new header and perhaps a new body. Returns its body too, and
@@ -44,13 +43,13 @@ for _ = 3, #ARGV, 5 do
   local new_body = body_argument ~= '' and string.sub(body_argument, 2) or nil
   local letter, name = entry_at(dead, id), string.match(header, '^%S+')
   local is_as_read = letter and (new_body or redis.call('HEXISTS', amended, id) == 0)
-  if is_as_read and not redis.call('ZSCORE', delayed, name) and redis.call('XDEL', dead, id) == 1 then
+  if is_as_read and not redis.call('ZSCORE', edge.delayed, name) and redis.call('XDEL', dead, id) == 1 then
     redis.call('HDEL', amended, id)
     local entry, body, restored_from = entry_of(letter[2], header, new_body)
     if restored_from then redis.call('HDEL', restored, restored_from) end
     if delay_ms > 0 and body then
-      delay(edge, now_ms() + delay_ms, name, delayed_form(header, body, entry))
-    elseif not append(stream, entry) then
+      delay(edge, now_ms + delay_ms, name, delayed_form(header, body, entry))
+    elseif not append(edge.stream, entry) then
       delay_again(edge, name, delayed_form(header, body or '', entry))
     end
     -- A letter of this run moves back into the balance of its stage; any other one enters it as new. One that was

@@ -16,7 +16,6 @@
 local limiter = next_limiter()
 local longest = next_numbers(1)
 local queue = next_keys('zset')
-if wrong_type then return wrong_type end
 allow_when_full(limiter.rate)
 
 local function adapt(key, took, verdict)
@@ -32,7 +31,7 @@ local function adapt(key, took, verdict)
     redis.call('HDEL', limiter.pace, key)
   else
     redis.call('HSET', limiter.pace, key, string.format('%.0f', new))
-    redis.call('HSETNX', limiter.rate, key, string.format('%.0f', now_us())) -- expire_idle_keys.lua looks for both there
+    redis.call('HSETNX', limiter.rate, key, string.format('%.0f', now_us)) -- expire_idle_keys.lua looks for both there
   end
 end
 

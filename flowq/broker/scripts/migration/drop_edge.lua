@@ -7,10 +7,10 @@
 -- ARGV  edge, its record and its number of messages as the user has seen them
 -- Answer 1 if it was removed, 0 if nothing was
 
-local plan, stream, delayed, bodies = unpack(KEYS)
-local edge, record, n_messages = next_arguments(3)
-local outstanding = outstanding_on({stream = stream, delayed = delayed})
-if redis.call('HGET', plan, edge) ~= record or outstanding ~= tonumber(n_messages) then return 0 end
-redis.call('HDEL', plan, edge)
-redis.call('DEL', stream, delayed, bodies)
+local name, record, n_messages = next_arguments(3)
+local plan = next_keys('hash')
+local edge = next_edge()
+if redis.call('HGET', plan, name) ~= record or outstanding_on(edge) ~= tonumber(n_messages) then return 0 end
+redis.call('HDEL', plan, name)
+redis.call('DEL', edge.stream, edge.delayed, edge.bodies)
 return 1

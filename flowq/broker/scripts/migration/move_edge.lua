@@ -12,9 +12,8 @@
 
 local group, edge, new_edge = next_arguments(3)
 local most = next_numbers(1)
-local workers, stats, stream, delayed, bodies, new_stream, new_delayed, new_bodies =
-  next_keys('hash', 'hash', 'stream', 'zset', 'hash', 'stream', 'zset', 'hash')
-if wrong_type then return wrong_type end
+local workers, stats = next_keys('hash', 'hash')
+local from, to = next_edge(), next_edge()
 
 local known = {}
 for i = 5, #ARGV do
@@ -22,7 +21,7 @@ for i = 5, #ARGV do
   known[consumer] = true
   if redis.call('EXISTS', lease) == 1 then return {-1, consumer} end
 end
-local _, consumers = pending_summary(stream, group)
+local _, consumers = pending_summary(from.stream, group)
 for _, consumer in ipairs(consumers) do
   if not known[consumer[1]] then return {-2} end
 end
@@ -30,25 +29,25 @@ for consumer in pairs(known) do redis.call('HDEL', workers, consumer) end
 
 allow_when_full(workers)
 local counted, moved, stopped_by = 0, 0, nil
-for _, entry in ipairs(redis.call('XRANGE', stream, '-', '+', 'COUNT', most)) do
+for _, entry in ipairs(redis.call('XRANGE', from.stream, '-', '+', 'COUNT', most)) do
   local id, fields = entry[1], entry[2]
-  if not append(new_stream, fields) then
-    stopped_by = 'at the last entry of ' .. new_stream
+  if not append(to.stream, fields) then
+    stopped_by = 'at the last entry of ' .. to.stream
     break
   end
-  attempt('XACK', stream, group, id)
-  redis.call('XDEL', stream, id)
+  attempt('XACK', from.stream, group, id)
+  redis.call('XDEL', from.stream, id)
   if is_counted(fields) then counted = counted + 1 end
   moved = moved + 1
 end
-local due = not stopped_by and moved < most and redis.call('ZRANGE', delayed, 0, most - moved - 1, 'WITHSCORES') or {}
+local due = not stopped_by and moved < most and redis.call('ZRANGE', from.delayed, 0, most - moved - 1, 'WITHSCORES') or {}
 for i = 1, #due, 2 do
-  local name, due_ms, value = due[i], due[i + 1], redis.call('HGET', bodies, due[i])
-  redis.call('ZREM', delayed, name)
-  redis.call('HDEL', bodies, name)
+  local name, due_ms, value = due[i], due[i + 1], redis.call('HGET', from.bodies, due[i])
+  redis.call('ZREM', from.delayed, name)
+  redis.call('HDEL', from.bodies, name)
   if value then
-    if redis.call('ZSCORE', new_delayed, name) then name = name .. ':moved' end -- one that was copied by hand
-    delay({delayed = new_delayed, bodies = new_bodies}, due_ms, name, value)
+    if redis.call('ZSCORE', to.delayed, name) then name = name .. ':moved' end -- one that was copied by hand
+    delay(to, due_ms, name, value)
     counted = counted + 1
   end
   moved = moved + 1

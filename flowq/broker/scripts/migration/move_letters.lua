@@ -8,7 +8,6 @@
 -- Answer: number moved
 
 local dead, new_dead, amended, new_amended = next_keys('stream', 'stream', 'hash', 'hash')
-if wrong_type then return wrong_type end
 local most = next_arguments(1)
 local new_name = by_name({unpack(ARGV, 2)})
 local letters = redis.call('XRANGE', dead, '-', '+', 'COUNT', most)

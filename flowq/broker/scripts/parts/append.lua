@@ -85,7 +85,7 @@ end
 -- Delay a message that its stream does not accept, until it is tried again.
 local function delay_again(edge, name, value)
   while redis.call('HEXISTS', edge.bodies, name) == 1 do name = name .. ':' end
-  delay(edge, now_ms() + AGAIN_MS, name, value)
+  delay(edge, now_ms + AGAIN_MS, name, value)
 end
 
 -- Add a message in its delayed form to the stream of its edge, or delay it. Returns whether it is in the stream.

@@ -2,21 +2,25 @@
 
 local n_keys_read, n_read = 0, 0
 
--- The error to return, before the first write, when a key is of another type than expected.
-local wrong_type
-
--- The next keys. Each must be of the type given here, or not exist.
+-- The next keys, each of the type given here. Raises if a key is of another type: every script reads its keys before
+-- it writes, since Lua never rolls back.
 local function next_keys(...)
   local types = {...}
-  for t, wanted in ipairs(types) do
+  for t, expected in ipairs(types) do
     local key = KEYS[n_keys_read + t]
     local found = redis.call('TYPE', key).ok
-    if found ~= 'none' and found ~= wanted and not wrong_type then
-      wrong_type = redis.error_reply('FLOWQ_WRONGTYPE ' .. key .. ' is a ' .. found .. ', not a ' .. wanted)
+    if found ~= 'none' and found ~= expected then
+      error('FLOWQ_WRONGTYPE ' .. key .. ' is a ' .. found .. ', not a ' .. expected, 0)
     end
   end
   n_keys_read = n_keys_read + #types
   return unpack(KEYS, n_keys_read - #types + 1, n_keys_read)
+end
+
+-- The next edge in KEYS: its stream, its delayed messages, and their bodies (`parked` in Redis).
+local function next_edge()
+  local stream, delayed, bodies = next_keys('stream', 'zset', 'hash')
+  return {stream = stream, delayed = delayed, bodies = bodies}
 end
 
 -- The first and the last position of the next n arguments, which are read one by one.
@@ -26,9 +30,7 @@ local function next_range(n)
 end
 
 -- The next n arguments.
-local function next_arguments(n)
-  return unpack(ARGV, next_range(n))
-end
+local function next_arguments(n) return unpack(ARGV, next_range(n)) end
 
 -- The next n arguments, which are numbers.
 local function next_numbers(n)

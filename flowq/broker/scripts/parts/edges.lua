@@ -1,10 +1,11 @@
 -- Adds messages to edges, except duplicates.
 
--- The keys of the next edge in KEYS. `seen_ms`: for how long its stage remembers what it has seen (0: it does not
--- deduplicate, -1: until the next run).
-local function next_edge(seen_ms)
-  local stream, seen, delayed, bodies = next_keys('stream', seen_ms > 0 and 'zset' or 'set', 'zset', 'hash')
-  return {stream = stream, seen = seen, delayed = delayed, bodies = bodies, seen_ms = seen_ms}
+-- The next edge in KEYS that gets messages, with the hashes that its stage has seen. `seen_ms`: for how long it remembers
+-- them (0: it does not deduplicate, -1: until the next run).
+local function next_target(seen_ms)
+  local edge = next_edge()
+  edge.seen, edge.seen_ms = next_keys(seen_ms > 0 and 'zset' or 'set'), seen_ms
+  return edge
 end
 
 -- How many messages wait, run or are delayed on an edge.
@@ -15,14 +16,14 @@ local function is_unseen(edge, hash)
   if hash == '' then return true end
   if edge.seen_ms < 0 then return redis.call('SADD', edge.seen, hash) == 1 end
   local until_ms = redis.call('ZSCORE', edge.seen, hash)
-  if until_ms and tonumber(until_ms) > now_ms() then return false end
-  redis.call('ZADD', edge.seen, now_ms() + edge.seen_ms, hash)
+  if until_ms and tonumber(until_ms) > now_ms then return false end
+  redis.call('ZADD', edge.seen, now_ms + edge.seen_ms, hash)
   return true
 end
 
 -- Remove expired hashes: more than were added, so that the set shrinks, but never so many that others wait.
 local function expire_seen(edge, n_added)
-  local expired = redis.call('ZCOUNT', edge.seen, '-inf', now_ms())
+  local expired = redis.call('ZCOUNT', edge.seen, '-inf', now_ms)
   if expired > 0 then redis.call('ZREMRANGEBYRANK', edge.seen, 0, math.min(expired, 1000 + 2 * n_added) - 1) end
 end
 
@@ -41,7 +42,7 @@ local function enter(edge, n, delay_ms)
       note_unneeded(header, body)
     else
       if name then
-        delay(edge, now_ms() + own_delay_ms, name, header .. '\n' .. body)
+        delay(edge, now_ms + own_delay_ms, name, header .. '\n' .. body)
       elseif try('XADD', edge.stream, '*', 'h', header, 'b', body).err then
         append_or_delay(edge, string.match(header, '^%S+'), header .. '\n' .. body)
       end

@@ -14,7 +14,6 @@ local workers = next_keys('hash')
 local edges = {next_arguments(#ARGV - 2)}
 local streams = {}
 for e = 1, #edges do streams[e] = next_keys('stream') end
-if wrong_type then return wrong_type end
 
 local function revoke(edge)
   local registered = redis.call('HGETALL', workers)

@@ -8,12 +8,12 @@
 -- source, or one that wakes up after another has taken over, add nothing twice. A source without a cursor stops when it
 -- was assigned to another worker. When it has finished, that is recorded in the same step as its last messages.
 --
--- KEYS  stats, published, cursors, run; for each edge: stream, seen, delayed, parked, dead; released if bodies can be
+-- KEYS  stats, published, cursors, run; for each edge: those of next_target, dead; released if bodies can be
 -- ARGV  token ('' for none), source ('' if there is none), the worker that runs it ('' if there is none),
 --       field of the cursor ('' for none), the cursor as it must be ('' for none yet), as it shall be,
 --       what to record when the source has finished ('' when it has not),
 --       for how many ms tokens are kept, delay in ms, number of edges, whether bodies can be released (1/0),
---       for each edge: edge, stage, maxsize (0 for none), seen_ms (see next_edge), n_messages, n_dead;
+--       for each edge: edge, stage, maxsize (0 for none), seen_ms (see next_target), n_messages, n_dead;
 --       for each edge: its messages (see enter), its dead letters (header, body, reason)
 -- Answer {1, added, duplicates}, {0, outstanding, edge} when an edge is full, {-1} when the cursor is not where it must
 --        be or another worker runs the source
@@ -27,13 +27,12 @@ local edges, n_all = {}, 0
 for e = 1, n_edges do
   local name, stage = next_arguments(2)
   local maxsize, seen_ms, n_messages, n_dead = next_numbers(4)
-  local edge = next_edge(seen_ms)
+  local edge = next_target(seen_ms)
   edge.name, edge.stage, edge.maxsize, edge.dead = name, stage, maxsize, next_keys('stream')
   edge.n_messages, edge.n_dead = n_messages, n_dead
   edges[e], n_all = edge, n_all + n_messages + n_dead
 end
 local released = can_release == 1 and next_keys('stream')
-if wrong_type then return wrong_type end
 
 if token ~= '' and redis.call('ZSCORE', published, token) then
   -- A write, and no more: WAIT after it then waits until replicas have everything up to here. On a new connection that
@@ -53,8 +52,8 @@ for _, edge in ipairs(edges) do
 end
 
 if token ~= '' then
-  redis.call('ZADD', published, now_ms(), token)
-  redis.call('ZREMRANGEBYSCORE', published, '-inf', now_ms() - token_kept_ms)
+  redis.call('ZADD', published, now_ms, token)
+  redis.call('ZREMRANGEBYSCORE', published, '-inf', now_ms - token_kept_ms)
 end
 if next_cursor ~= cursor then redis.call('HSET', cursors, cursor_field, next_cursor) end
 if finished ~= '' then redis.call('HSET', run, 'source:' .. source, finished) end

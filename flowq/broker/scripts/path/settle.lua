@@ -9,13 +9,13 @@
 -- write is XACK: it is the fence against a second settlement, and Redis allows it when memory is full, which lets the
 -- rest of the script pass as well.
 --
--- KEYS  workers, stats, stream, delayed, parked, dead, queue; for each target: stream, seen, delayed, parked;
+-- KEYS  workers, stats, stream, delayed, parked, dead, queue; for each target those of next_target;
 --       released if there are references; kept if the stage keeps messages; if there is a token: where answers are kept
 -- ARGV  group, worker, mode, token ('' for none), stage, edge,
 --       references to large bodies that are released (each with a line break, '\n' for none, '' without a claim store),
 --       n_foreign (entries that no publisher has counted), n_ok, n_filtered, n_others, n_targets,
 --       for how many ms messages are kept (0: no limit), how many (0: the stage keeps none),
---       for each target: edge, seen_ms (see next_edge), n_outputs, n_delayed;
+--       for each target: edge, seen_ms (see next_target), n_outputs, n_delayed;
 --       the ids of the ok deliveries, then of the filtered ones;
 --       for each other one: id, kind, header, extra
 --         D delayed for `extra` ms   P the same, not counted as a retry   Q queued for the pacing key `extra`
@@ -35,21 +35,21 @@ local LONGEST_QUEUE_MS = 86400000 -- a queued message is woken long before
 
 local group, worker, mode, token, stage, own_edge, references = next_arguments(7)
 local n_foreign, n_ok, n_filtered, n_others, n_targets, keep_ms, keep_count = next_numbers(7)
-local workers, stats, stream, delayed, bodies, dead, queue =
-  next_keys('hash', 'hash', 'stream', 'zset', 'hash', 'stream', 'zset')
-local edge = {stream = stream, delayed = delayed, bodies = bodies}
+local workers, stats = next_keys('hash', 'hash')
+local edge = next_edge()
+local stream, delayed = edge.stream, edge.delayed
+local dead, queue = next_keys('stream', 'zset')
 local targets = {}
 for t = 1, n_targets do
   local name = next_arguments(1)
   local seen_ms, n_outputs, n_delayed = next_numbers(3)
-  local target = next_edge(seen_ms)
+  local target = next_target(seen_ms)
   target.name, target.n_outputs, target.n_delayed = name, n_outputs, n_delayed
   targets[t] = target
 end
 local released = references ~= '' and next_keys('stream')
 local kept = keep_count > 0 and next_keys('stream')
 local answered = token ~= '' and next_keys('string')
-if wrong_type then return wrong_type end
 if answered then
   local answer = words_kept(answered, token)
   if answer or mode == '2' then
@@ -115,9 +115,9 @@ for _ = 1, n_others do
       increment(stats, 'released:' .. stage, 1)
     else
       local name = name_for(header, id)
-      delay(edge, now_ms() + (kind == 'Q' and LONGEST_QUEUE_MS or extra), name, delayed_form(header, body, fields))
+      delay(edge, now_ms + (kind == 'Q' and LONGEST_QUEUE_MS or extra), name, delayed_form(header, body, fields))
       if kind == 'Q' then
-        redis.call('ZADD', queue, 0, table.concat({extra, string.format('%016.0f', now_us()), own_edge, name}, '\n'))
+        redis.call('ZADD', queue, 0, table.concat({extra, string.format('%016.0f', now_us), own_edge, name}, '\n'))
       end
       if kind == 'D' then increment(stats, 'retries:' .. stage, 1) end
     end

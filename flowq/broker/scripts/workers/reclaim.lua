@@ -15,7 +15,6 @@
 local group, dead_worker, worker, most, lease_seen, edge, stage, limit, reason, token = next_arguments(10)
 local workers, lease, stream, suspects, dead, stats, answered =
   next_keys('hash', 'string', 'stream', 'hash', 'stream', 'hash', 'string')
-if wrong_type then return wrong_type end
 limit = tonumber(limit)
 local claimed_before = words_kept(answered, token)
 if claimed_before then
