@@ -1,7 +1,7 @@
 """A crawler's decisions: which pages to fetch, how politely, and what a page says.
 
-It needs `pip install 'flowq-streams[scraping]'`. Nothing here knows Redis, and everything but `Web`, which fetches, is
-pure: values in, values out.
+It needs `pip install 'flowq-streams[scraping]'`. Nothing here knows Redis, and everything except `Web`, which fetches
+pages, is pure: values in, values out.
 
 >>> from flowq.scraping import normal_url
 >>> normal_url("/a b?utm_source=x", "http://Example.org/", drop=["utm_*"])

@@ -1,4 +1,4 @@
-"""What the status of an answer means for its page. Pure."""
+"""What the status of a response means for its page. Pure."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from flowq.scraping.urls import host_of, normal_url
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _WAIT = frozenset({429, 503})
 _TRANSIENT = frozenset({408, 425})
-_LASTING = frozenset({501, 505})  # the only server errors that say that asking again is of no use
+_LASTING = frozenset({501, 505})  # the only server errors for which a retry is pointless
 
 
 class Kind(Enum):
-    """What to do with an answer that is no failure."""
+    """What to do with a response that is not a failure."""
 
     READ = "read its body"
     EMPTY = "there is no body"
@@ -27,11 +27,10 @@ class Kind(Enum):
 
 
 def kind_of(status: int, *, retry_after_seconds: float) -> Kind:
-    """What to do with an answer.
+    """What to do with a response.
 
-    Raises Reject for a page that is not to be had (asked for once), RetryLater where the whole host wants to be left
-    alone for a while (429 and 503), BrokenBody for a part of a page that nobody asked for, and ServerFailed for what
-    may pass.
+    Raises Reject for a page that cannot be had (it is requested once), RetryLater if the whole host asks for a pause
+    (429 and 503), BrokenBody for an unrequested part of a page, and ServerFailed for a failure that may be temporary.
     """
     if status == 206:
         raise BrokenBody("HTTP 206: only a part of the page")
@@ -51,7 +50,7 @@ def kind_of(status: int, *, retry_after_seconds: float) -> Kind:
 
 
 def location_of(headers: Sequence[tuple[bytes, bytes]]) -> str:
-    """Where a redirect leads to, from raw headers: the first Location, its bytes beyond ASCII as browsers read them.
+    """The target of a redirect, from raw headers: the first Location, its non-ASCII bytes as browsers read them.
 
     >>> location_of([(b"Location", b"/caf\\xe9"), (b"Location", b"/other")])
     '/caf%E9'
@@ -66,13 +65,13 @@ def location_of(headers: Sequence[tuple[bytes, bytes]]) -> str:
 def redirected(
     link: Link, location: str, scope: Scope, *, max_redirects: int, drop: tuple[str, ...] = ()
 ) -> Link | None:
-    """The link that a redirect leads to; None where the crawl may not go. The redirect of a start may leave its host.
+    """The link that a redirect leads to; None if it is out of scope. Only the start of a crawl may leave its host.
 
-    Raises Reject where it leads nowhere: in a circle, on and on, or to no web address.
+    Raises Reject for a circle, for too many redirects, and for a target that is not a web address.
     """
     url = normal_url(location, link.url, drop=drop)
     if url is None or not location:
-        raise Reject(f"it redirects to {location[:200]!r}, which is no web address")
+        raise Reject(f"it redirects to {location[:200]!r}, which is not a web address")
     if url == link.url or url in link.via:
         raise Reject("it redirects in a circle")
     if len(link.via) >= max_redirects:

@@ -1,4 +1,4 @@
-"""Bodies of HTTP answers: whether they are pages, and their text as browsers decode it. Pure."""
+"""Bodies of HTTP responses: whether they are pages, and their text as browsers decode it. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SELF_CLOSED = re.compile(r"<([a-zA-Z][\w-]*)(\s[^<>]*)?/>")
 _VOID = frozenset(
     {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
 )
-# What Python calls the encodings of the web. It knows others, such as "undefined" and "idna", that no page means.
+# The Python names of the encodings of the web. Python has others, such as "undefined" and "idna", that no page means.
 _WEB_CODECS = frozenset(
     {"utf-8", "utf-16-le", "utf-16-be", "cp866", "koi8-r", "koi8-u", "mac-roman", "mac-cyrillic", "cp874", "gb18030"}
     | {"big5hkscs", "euc_jp", "iso2022_jp", "cp932", "cp949"}
@@ -25,13 +25,13 @@ _WEB_CODECS = frozenset(
 
 
 def may_be_html(content_type: str) -> bool:
-    """Whether a Content-Type leaves it open that the body is a page: it says so, or says nothing that counts."""
+    """Whether a body with this Content-Type may be a page: it says so, or says nothing useful."""
     essence = _essence(content_type)
     return essence in _HTML_TYPES or "/" not in essence or essence in _UNKNOWN_TYPES
 
 
 def is_html(content_type: str, body: bytes) -> bool:
-    """Whether a body is a page: by its Content-Type, and by its first bytes where that is missing or wrong.
+    """Whether a body is a page, by its Content-Type, and by its first bytes if that is missing or wrong.
 
     >>> is_html("Text/HTML; charset=utf-8", b"text"), is_html("", b"<!DOCTYPE html>"), is_html("text/html", b"%PDF-1.7")
     (True, True, False)
@@ -50,7 +50,7 @@ def _essence(content_type: str) -> str:
 def decoded(body: bytes, content_type: str) -> tuple[str, str]:
     """The text of a page and its encoding, by the Encoding Standard: byte order mark, header, `<meta>`, else UTF-8.
 
-    Raises nothing: what does not decode is replaced by U+FFFD.
+    Never raises: undecodable bytes are replaced by U+FFFD.
 
     >>> decoded("Zürich".encode("cp1252"), "text/html; charset=ISO-8859-1")
     ('Zürich', 'cp1252')
@@ -61,13 +61,13 @@ def decoded(body: bytes, content_type: str) -> tuple[str, str]:
     if declared not in _WEB_CODECS:
         declared = html_body_declared_encoding(body)
         if declared is not None and declared.startswith("utf-16"):
-            declared = "utf-8"  # it was found by reading single bytes, so it is not true
+            declared = "utf-8"  # it was found by reading single bytes, so it cannot be true
     encoding, text = html_to_unicode(f"text/html; charset={declared if declared in _WEB_CODECS else 'utf-8'}", body)
     return text, encoding
 
 
 def as_html(text: str, content_type: str) -> str:
-    """The text of a page as HTML: in XHTML, "<script/>" is a whole element, which in HTML would go on to the end.
+    """The text of a page as HTML: in XHTML, "<script/>" is a complete element; in HTML it would extend to the end.
 
     >>> as_html("<title/><br/><p>", "application/xhtml+xml"), as_html("<title/>", "text/html")
     ('<title></title><br/><p>', '<title/>')

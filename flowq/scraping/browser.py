@@ -1,4 +1,4 @@
-"""Fetches pages with a browser, for sites that build their pages by script. It needs the extra `[browser]`."""
+"""Fetches pages with a browser, for sites that build their pages with scripts. Needs the extra `[browser]`."""
 
 from __future__ import annotations
 
@@ -37,12 +37,14 @@ _FAILURES = {
 
 
 class Browser:
-    """One Chromium of a worker process; a window of its own, without cookies, for each page.
+    """One Chromium per worker process, with a new window, without cookies, for each page.
 
-    It decides as `Web` does, by the same robots.txt, scope and limits: what a redirect or a script leads to is a link,
-    and is not loaded. Frames, images and data come from wherever the page has them. `executable` is the path of the
-    browser, by default that in $CHROMIUM or the first on PATH. A browser that crashes fails the pages it was at, which
-    are tried again in a new one.
+    It has the robots.txt, scope and limits of `web`: the target of a redirect or a script is a link, and is not loaded.
+    Frames, images and data are loaded from anywhere. If the browser crashes, the pages it was loading fail, and are
+    retried in a new one. Use it in `async with`, which raises UsageError if there is no Chromium.
+
+    web: the open `Web` whose rules it follows.
+    executable: the path of the browser ($CHROMIUM, or the first on PATH).
     """
 
     def __init__(self, web: Web, *, executable: str | None = None) -> None:
@@ -69,7 +71,7 @@ class Browser:
             await self._playwright.stop()
 
     async def fetch(self, link: Link) -> list[Page | Link]:
-        """What a link leads to, as `Web.fetch` says, after the scripts of the page have run."""
+        """What a link leads to, as `Web.fetch`, after the scripts of the page have run."""
         if not await self._web.may_fetch_now(link):
             return []
         seconds = self._web.limits.page_seconds
@@ -77,7 +79,7 @@ class Browser:
             async with asyncio.timeout(seconds), self._tab() as tab:
                 return await self._read(link, tab)
         except TimeoutError as error:
-            raise TooSlow(f"no whole page within {seconds:g} s") from error
+            raise TooSlow(f"no complete page within {seconds:g} s") from error
         except Error as error:
             raise _failure_of(error) from error
 
@@ -89,7 +91,7 @@ class Browser:
         try:
             await asyncio.wait({loading, leaving}, return_when=asyncio.FIRST_COMPLETED)
             if loading.done() and navigation.status is None:
-                loading.result()  # what kept it from being asked for
+                loading.result()  # the error that prevented the request
         finally:
             leaving.cancel()
             loading.cancel()
@@ -112,7 +114,7 @@ class Browser:
 
     async def _load(self, tab: Tab, url: str) -> None:
         await tab.goto(url, timeout=self._web.limits.page_seconds * 1000)
-        with contextlib.suppress(TimedOut):  # some pages never stop asking for things
+        with contextlib.suppress(TimedOut):  # some pages never stop loading
             await tab.wait_for_load_state("networkidle", timeout=_SETTLE_SECONDS * 1000)
 
     @contextlib.asynccontextmanager

@@ -1,4 +1,4 @@
-"""Keeps the cookies of a crawl, within what can be sent back."""
+"""Keeps the cookies of a crawl, as far as they can be sent back."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from http.cookiejar import Cookie, CookieJar
 
 LONGEST_COOKIE = 4_096
 MOST_PER_DOMAIN, MOST_COOKIES = 50, 3_000
-"""As many as RFC 6265 (6.1) asks a browser to keep at least."""
+"""The minimum that RFC 6265 (6.1) asks of a browser."""
 
 
 class Cookies(CookieJar):
-    """Cookies of one worker process. Ones that HTTP cannot carry back are not taken; when it is full, it is emptied.
+    """The cookies of one worker process. Those that HTTP cannot send back are ignored; a full jar is emptied.
 
-    A cookie beyond ASCII would make every further request to its host fail, and thousands of them would make it too
-    long for any server.
+    A non-ASCII cookie would make every further request to its host fail, and thousands of cookies would make requests
+    too long for any server.
     """
 
     def set_cookie(self, cookie: Cookie) -> None:
-        """Take a cookie, or leave it."""
+        """Keep a cookie, or ignore it."""
         text = f"{cookie.name}={cookie.value or ''}"
         if not text.isascii() or not text.isprintable() or len(text) > LONGEST_COOKIE:
             return

@@ -1,4 +1,4 @@
-"""A crawler's settings, and what it decides about pages."""
+"""The settings of a crawler, and its decisions about pages."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ from flowq.scraping.web import Limits, Web
 
 @dataclass(frozen=True, slots=True)
 class Crawler:
-    """How a crawl behaves. `open()` gives what fetches its pages.
+    """How a crawl behaves. `open()` opens a `Web`, which fetches its pages.
 
-    `agent` names it to the servers, and in robots.txt. `scope` is where it may go. With `obey_robots=False` it does as
-    if no robots.txt, robots meta tag, `X-Robots-Tag` or `rel="nofollow"` were there. `drop` names query parameters
-    that do not tell pages apart, with wildcards: `("utm_*",)`. `limits` bound what one page may cost.
+    agent: the User-Agent, also the name in robots.txt.
+    scope: which URLs may be fetched (the host that the crawl was started on).
+    obey_robots: False ignores robots.txt, robots meta tags, `X-Robots-Tag` and `rel="nofollow"` (True).
+    drop: patterns of query parameters that do not distinguish pages: `("utm_*",)` (none).
+    limits: what one page may cost (`Limits()`).
 
     >>> crawler = Crawler("example-bot (+https://example.org/bot)", scope=Scope(max_depth=3))
     >>> page = Page(url="http://h/", site="h", html="<title>T</title><a href=/a>A</a><a href=//x.test/>X</a>")
@@ -36,14 +38,14 @@ class Crawler:
 
     @asynccontextmanager
     async def open(self) -> AsyncGenerator[Web]:
-        """What fetches pages, while the block runs."""
+        """A `Web`, which fetches pages; for `async with`."""
         async with Web(
             self.agent, self.scope, obey_robots=self.obey_robots, drop=tuple(self.drop), limits=self.limits
         ) as web:
             yield web
 
     def start(self, url: str) -> Link:
-        """Where a crawl begins: the host of `url` is its site. Raises Reject if that is no web address.
+        """The link with which a crawl starts: the host of `url` is its site. Raises Reject if it is not a web address.
 
         >>> Crawler("bot").start(" Example.ORG ").url
         'http://example.org/'
@@ -54,20 +56,20 @@ class Crawler:
         return Link(url=normal, site=host_of(normal))
 
     def read(self, page: Page) -> Html:
-        """A page, parsed. Raises Reject for one that no parser should be given."""
+        """The parsed page. Raises Reject for a page that is nested too deeply to be parsed."""
         return Html(
             page.html, page.url, encoding=page.encoding, robots=page.robots, agent=self.agent,
             obey_robots=self.obey_robots, drop=tuple(self.drop),
         )  # fmt: skip
 
     def address(self, page: Page, html: Html) -> str:
-        """The URL to store a page under: the canonical one that it names, if that is within the crawl, else its own.
+        """The URL under which to store a page: its canonical URL if that is in the scope, else its own.
 
-        Pages that are the same under several URLs become one row so.
+        So a page with several URLs is stored once.
         """
         canonical = html.canonical
         return canonical if self.scope.admits(canonical, site=page.site) else page.url
 
     def follow(self, page: Page, html: Html) -> list[Link]:
-        """The links of a page that the crawl may go to."""
+        """The links of a page that are in the scope."""
         return links_within(self.scope, html.links, site=page.site, depth=page.depth + 1)

@@ -1,4 +1,4 @@
-"""Why a page could not be fetched. Each is tried again; a dead letter tells them apart by name."""
+"""Why a page could not be fetched. Each failure is retried; dead letters show its name."""
 
 from __future__ import annotations
 
@@ -9,39 +9,39 @@ import httpx2
 
 
 class FetchFailed(Exception):
-    """A page could not be fetched this time."""
+    """A page could not be fetched; another attempt may succeed."""
 
 
 class DnsFailed(FetchFailed):
-    """The name of the host has no address."""
+    """The host name has no address."""
 
 
 class TlsFailed(FetchFailed):
-    """No secure connection: a certificate that is not valid, or no TLS at that port."""
+    """No secure connection: an invalid certificate, or no TLS on that port."""
 
 
 class ConnectionFailed(FetchFailed):
-    """Nobody answers at that address, or the connection broke."""
+    """Nothing listens at that address, or the connection broke."""
 
 
 class TooSlow(FetchFailed):
-    """The answer did not come in time."""
+    """The response did not arrive in time."""
 
 
 class ServerFailed(FetchFailed):
-    """The server had an error of its own (5xx)."""
+    """The server reported an internal error (5xx)."""
 
 
 class BrokenBody(FetchFailed):
-    """A body that ends too early, or is not packed as its header says."""
+    """A body that ends too early, or is not compressed as its header says."""
 
 
 class BrowserCrashed(FetchFailed):
-    """The browser, or the page in it, is gone."""
+    """The browser, or the page in it, crashed."""
 
 
 def failure_of(error: Exception) -> FetchFailed:
-    """What an error of the HTTP client means."""
+    """The failure that an error of the HTTP client means."""
     text = str(error) or type(error).__name__
     if isinstance(error, httpx2.TimeoutException | TimeoutError):
         return TooSlow(text)

@@ -1,4 +1,4 @@
-"""Reads a page: title, links, and what it says about itself. Pure."""
+"""Parses a page: title, links, and what it says about itself. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from flowq.scraping.robots import page_directives
 from flowq.scraping.urls import normal_url
 
 DEEPEST = 2_000
-"""Elements within each other. A parser takes time by the square of it: 22 s for 80,000, 15 ms for these."""
+"""Nested elements. The time of a parser grows with the square: 22 s for 80,000, 15 ms for this many."""
 _DEEPEST_OF_ALL = 20_000  # 2 s
 _TAG = re.compile(r"<(?:!--|(/?)([a-zA-Z][^\s/>]*)(?:[^<>]*?(/)>)?)")
 
@@ -23,7 +23,7 @@ def _names(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# Elements that need no end tag, or end the one before them: however many stand in a row, they lie in no other.
+# Elements that need no end tag, or end the one before them: however many follow each other, they are not nested.
 _NOT_NESTING = _names("""
     a area base basefont bgsound body br button col colgroup dd dt embed frame head hr html img input keygen li
     link meta nobr optgroup option p param plaintext rb rp rt rtc script select source style tbody td textarea
@@ -39,9 +39,15 @@ _ENDS_FOREIGN = _names("""
 
 
 class Html:
-    """One page, parsed. Raises Reject for a page that is nested too deep to be one.
+    """One parsed page. Raises Reject for a page that is nested too deeply to be parsed.
 
-    `links` are the URLs that a crawler may follow from here, `anchors` counts all `<a href>`, followed or not.
+    text: the text of the page.
+    url: its URL, from which relative links start.
+    encoding: the encoding that it had, in which browsers write the query of a link ("utf-8").
+    robots: its `X-Robots-Tag` headers ("").
+    agent: the User-Agent of the crawler, for directives to it alone ("").
+    obey_robots: False ignores robots meta tags, `robots` and `rel="nofollow"` (True).
+    drop: patterns of query parameters to remove from links (none).
 
     >>> page = Html("<title>T</title><base href=/b/><a href=' c#d'>C</a><a rel=nofollow href=x>", "http://h/a")
     >>> page.title, page.links, page.anchors
@@ -73,25 +79,25 @@ class Html:
 
     @cached_property
     def title(self) -> str:
-        """The text of `<title>`, in one line."""
+        """The text of `<title>`, on one line."""
         titles = (node for node in self._tree.css("title") if not _is_in_drawing(node))
         title = next(titles, None)
         return " ".join(title.text().split()) if title else ""
 
     @cached_property
     def base(self) -> str:
-        """What relative links start from: `<base href>`, if it is a web address, else the URL of the page."""
+        """The URL that relative links start from: `<base href>` if it is a web address, else the URL of the page."""
         base = self._tree.css_first("base[href]")
         return (base and normal_url(_attribute(base, "href"), self.url)) or self.url
 
     @property
     def anchors(self) -> int:
-        """How many `<a href>` the page has."""
+        """How many `<a href>` the page has, including those that crawlers should not follow."""
         return sum(anchor.tag == "a" for anchor in self._anchors)
 
     @cached_property
     def links(self) -> list[str]:
-        """The web addresses that the page links to, in order, without those that it asks crawlers not to follow.
+        """The URLs that the page links to, in order, without those that it asks crawlers not to follow.
 
         They are those of `<a>` and `<area>`, of frames, and of a `<meta http-equiv="refresh">`.
         """
@@ -109,7 +115,7 @@ class Html:
 
     @cached_property
     def canonical(self) -> str:
-        """The URL that the page gives as its own (`<link rel="canonical">`), else the one it was fetched from."""
+        """The URL that the page declares as its own (`<link rel="canonical">`), else the one it was fetched from."""
         for link in self._tree.css("link[rel][href]"):
             if "canonical" in _attribute(link, "rel").lower().split():
                 return normal_url(_attribute(link, "href"), self.base, drop=self._drop) or self.url
@@ -124,7 +130,7 @@ class Html:
 
     @property
     def may_be_stored(self) -> bool:
-        """Whether the page lets itself be indexed."""
+        """Whether the page allows itself to be indexed."""
         return not (self._obeys and "noindex" in self.directives)
 
 
@@ -132,20 +138,20 @@ _HEAD_CHARACTERS = 100_000
 
 
 def check_depth(text: str) -> None:
-    """Raise Reject for a page whose elements lie deeper within each other than any that was written by hand."""
+    """Raise Reject for a page that is nested more deeply than any written by hand."""
     if text.count("<") <= DEEPEST:
         return
-    # Scripts and comments often hold tags that are none. But what is one is hard to tell within drawings, where
-    # <style> is an element like any other: what is left out must not be very deep either.
+    # Scripts and comments often contain text that looks like tags. But they are hard to recognise within drawings,
+    # where <style> is an element like any other, so the text that is skipped must not be very deep either.
     if (
         _depth(text, limit=DEEPEST, skips_raw_text=True) > DEEPEST
         or _depth(text, limit=_DEEPEST_OF_ALL) > _DEEPEST_OF_ALL
     ):
-        raise Reject(f"more than {DEEPEST:,} elements within each other")
+        raise Reject(f"more than {DEEPEST:,} nested elements")
 
 
 def _depth(text: str, *, limit: int, skips_raw_text: bool = False) -> int:
-    """How deep the elements of a page lie within each other, at most; it stops counting above `limit`."""
+    """The deepest nesting of the elements of a page. Counting stops above `limit`."""
     depth, deepest, in_foreign, at = 0, 0, False, 0
     while (found := _TAG.search(text, at)) and deepest <= limit:
         at = found.end()

@@ -1,4 +1,4 @@
-"""What a crawl sends from stage to stage."""
+"""The messages that a crawl sends from stage to stage."""
 
 from __future__ import annotations
 
@@ -10,8 +10,13 @@ from flowq.scraping.urls import host_of
 class Link(BaseModel):
     """A page to fetch.
 
-    `site` is the host that the crawl is about, `depth` how many links lead here from its start, which may be a
-    sitemap, `via` the URLs of the redirects on the way.
+    url: its normal URL.
+    site: the host that the crawl was started on, with its port unless that is the default one.
+    depth: how many links lead here from the start of the crawl, which may be a sitemap (0).
+    via: the URLs of the redirects on the way (none).
+
+    >>> Link(url="https://example.org:8443/a", site="example.org:8443").host
+    'example.org:8443'
     """
 
     url: str
@@ -21,28 +26,40 @@ class Link(BaseModel):
 
     @property
     def host(self) -> str:
-        """What rates, holds and robots.txt go by: the host, with its port unless that is the default one."""
+        """The key of rates, holds and robots.txt: the host, with its port unless that is the default one."""
         return host_of(self.url)
 
 
 class Page(BaseModel):
-    """A page as it was fetched: decoded, and with what its headers said."""
+    """A page as it was fetched: its decoded text, and what its headers say.
+
+    url, site, depth: as in the `Link` that led to it.
+    html: its text.
+    encoding: the encoding that it had ("utf-8").
+    robots: its `X-Robots-Tag` headers.
+    etag, modified: its `ETag` and `Last-Modified` headers, "" if it has none.
+    """
 
     url: str
     site: str = ""
     depth: int = 0
     html: str
     encoding: str = "utf-8"
-    robots: str = ""  # X-Robots-Tag
+    robots: str = ""
     etag: str = ""
-    modified: str = ""  # Last-Modified
+    modified: str = ""
 
 
 _LONGEST_VALIDATOR = 1_000
 
 
 class Known(BaseModel):
-    """What the last crawl learnt of a page, so that the next one need not read it again while it is unchanged."""
+    """What the last crawl learned about a page, so that the next one need not read it again while it is unchanged.
+
+    url: its URL.
+    etag, modified: its `ETag` and `Last-Modified` headers, "" if it had none.
+    links: the URLs that it linked to.
+    """
 
     url: str
     etag: str = ""
@@ -51,14 +68,14 @@ class Known(BaseModel):
 
     @classmethod
     def of(cls, page: Page, links: list[str]) -> Known | None:
-        """What to keep of a page; None if its server gives neither ETag nor Last-Modified."""
+        """What to store about a page; None if its server sends neither ETag nor Last-Modified."""
         if not page.etag and not page.modified:
             return None
         return cls(url=page.url, etag=page.etag, modified=page.modified, links=links)
 
     @property
     def conditions(self) -> dict[str, str]:
-        """The headers that ask for the page only if it has changed, without those that no server should be sent.
+        """The headers that request the page only if it has changed, without values that no server should get.
 
         >>> Known(url="http://h/", etag='W/"1"', modified="caf\u00e9").conditions
         {'If-None-Match': 'W/"1"'}

@@ -1,4 +1,4 @@
-"""Keeps a tab of a browser on the page that it was opened for."""
+"""Keeps a browser tab on the page that it was opened for."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from flowq.scraping.answers import Kind, kind_of
 from flowq.scraping.bodies import may_be_html
 from flowq.scraping.urls import normal_url
 
-_MOST_LOADS = 5  # of the same URL: some pages set a cookie, and load themselves again
+_MOST_LOADS = 5  # of the same URL: some pages set a cookie and reload themselves
 
 
 class Navigation:
-    """What a tab may load as its page: one URL. Anything else that it is sent to, by whatever means, is a link.
+    """Lets a tab load one URL as its page. Any other URL that it navigates to, for whatever reason, is a link.
 
-    A browser follows redirects and scripts wherever they lead. A crawler must first ask whether it may go there.
+    A browser follows redirects and scripts wherever they lead; a crawler must first check whether it may go there.
 
-    `status` and `headers` are those of the page, once it has answered. `elsewhere` is the URL that it wanted to go to,
-    or why it is no page; `has_left` is set then, for such a page may never be loaded to its end.
+    `status` and `headers` are those of the page, once there is a response. `elsewhere` is the URL that it navigated to,
+    or the reason why it is not a page; `has_left` is set then, because such a page may never finish loading.
     """
 
     def __init__(self, url: str) -> None:
@@ -40,7 +40,7 @@ class Navigation:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def watch(self, tab: Tab) -> None:
-        """Decide from now on what the tab loads."""
+        """Start to decide what the tab loads."""
         session: Any = await tab.context.new_cdp_session(tab)
         self._frame = (await session.send("Page.getFrameTree"))["frameTree"]["frame"]["id"]
 
@@ -55,26 +55,26 @@ class Navigation:
 
     @property
     def kind(self) -> Kind | None:
-        """What the answer means, as for any other; None while there is none. Raises what `kind_of` raises."""
+        """What the response means; None before there is one. Raises what `kind_of` raises."""
         if self.status is None:
             return None
         return kind_of(self.status, retry_after_seconds=retry_after(self.headers.get("retry-after")))
 
     async def _decide(self, session: Any, event: dict[str, Any]) -> None:
         request = {"requestId": event["requestId"]}
-        goes_on = event["frameId"] != self._frame or self._may_go_on(event)
+        continues = event["frameId"] != self._frame or self._may_continue(event)
         with suppress(Error):  # the tab is closed
-            if goes_on:
+            if continues:
                 await session.send("Fetch.continueRequest", request)
-            else:  # an answer without a body leaves the page where it is
+            else:  # a response without a body leaves the page where it is
                 await session.send("Fetch.fulfillRequest", request | {"responseCode": 204})
 
-    def _may_go_on(self, event: dict[str, Any]) -> bool:
+    def _may_continue(self, event: dict[str, Any]) -> bool:
         if "responseErrorReason" in event:
             return True
-        return self._may_answer(event) if "responseStatusCode" in event else self._may_ask(event)
+        return self._may_respond(event) if "responseStatusCode" in event else self._may_request(event)
 
-    def _may_ask(self, event: dict[str, Any]) -> bool:
+    def _may_request(self, event: dict[str, Any]) -> bool:
         request = event["request"]
         if request["method"] != "GET":
             self._leave(Reject("the page submits a form by itself"))
@@ -84,23 +84,23 @@ class Navigation:
             self._n_loads += 1
             return True
         else:
-            self._leave(Reject(f"the page loads itself more than {_MOST_LOADS} times"))
+            self._leave(Reject(f"the page reloads itself more than {_MOST_LOADS} times"))
         return False
 
     def _leave(self, where: str | Reject) -> None:
         self.elsewhere = self.elsewhere or where
         self.has_left.set()
 
-    def _may_answer(self, event: dict[str, Any]) -> bool:
+    def _may_respond(self, event: dict[str, Any]) -> bool:
         self.status = status = int(event["responseStatusCode"])
         self.headers = {field["name"].lower(): field["value"] for field in event.get("responseHeaders", [])}
         if 300 <= status < 400 and "location" in self.headers:
             target = urljoin(event["request"]["url"], self.headers["location"])
             if normal_url(target) == self._url and "set-cookie" in self.headers:
-                return True  # it wants to be asked again, with its cookie
+                return True  # it wants to be requested again, with its cookie
             self._leave(target)
             return False
         is_download = self.headers.get("content-disposition", "").lower().startswith("attachment")
         if 200 <= status < 300 and (is_download or not may_be_html(self.headers.get("content-type", ""))):
             self.status = 204  # there is nothing to read
-        return 200 <= self.status < 300  # of others, the status is all that counts
+        return 200 <= self.status < 300  # of other responses only the status matters

@@ -1,4 +1,4 @@
-"""robots.txt by RFC 9309: what its answer means, and what it allows. Pure."""
+"""robots.txt (RFC 9309): what its response means, and what it allows. Pure."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from w3lib.encoding import read_bom
 from flowq.errors import RetryLater
 
 MOST_BYTES = 500 * 1024
-"""How much of a robots.txt counts: what the RFC asks for at least (2.5)."""
+"""How much of a robots.txt is read: the minimum of the RFC (2.5)."""
 LONGEST_CRAWL_DELAY_SECONDS = 3600.0
 _HTML = re.compile(r"\s*<(!doctype|html|head|body)", re.IGNORECASE)
 _WORD = re.compile(r"[\w-]+")
 _LINE_BREAKS = str.maketrans({"\r": "\n", **dict.fromkeys("\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029", " ")})
-# Protego takes "my" for the group of "my-crawler", and "my-crawler/2.0" not for that of "my-crawler/1.0". The RFC knows
-# names without versions that are equal or not (2.2.1), so each name gets an end here, and in what is asked.
+# Protego matches "my" with the group of "my-crawler", but not "my-crawler/2.0" with that of "my-crawler/1.0". In the
+# RFC names have no versions, and are equal or not (2.2.1). So each name gets an end mark, here and in queries.
 _AGENT_LINE = re.compile(r"^([ \t]*user-?agent[ \t]*:[ \t]*)([\w-]+)(?:/[^\s#]*)?", re.IGNORECASE | re.MULTILINE)
 _END = "$"
 _ADDRESS = re.compile(r"\+?(?:https?://|www\.)\S+|\S+@\S+")
@@ -27,7 +27,7 @@ _ADDRESS = re.compile(r"\+?(?:https?://|www\.)\S+|\S+@\S+")
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What one robots.txt says to everybody. Without a file, everything is allowed.
+    """The rules of one robots.txt, for all crawlers. Without a file, everything is allowed.
 
     >>> rules = Rules.parsed(b"User-agent: *\\nDisallow: /private\\nCrawl-delay: 2")
     >>> rules.allow("http://h/private/x", agent="my-crawler"), rules.crawl_delay_seconds("my-crawler")
@@ -42,7 +42,7 @@ class Rules:
         """The rules in a file: its first 500 kB, in UTF-8, UTF-16 or Latin-1. A page of HTML has none."""
         text = _text(body[:MOST_BYTES])
         if len(body) > MOST_BYTES:
-            text = text[: text.rfind("\n") + 1]  # half a rule may forbid, or allow, far more than it says
+            text = text[: text.rfind("\n") + 1]  # half a rule may forbid or allow far more than the whole
         if _HTML.match(text):
             return cls()
         text = _AGENT_LINE.sub(rf"\1\2{_END}", text.translate(_LINE_BREAKS).lstrip("\ufeff"))
@@ -54,7 +54,7 @@ class Rules:
         return self._parser.can_fetch(url, _names_in(agent))
 
     def crawl_delay_seconds(self, agent: str) -> float:
-        """The least time between two requests, an hour at most; 0 if the file does not say."""
+        """The shortest time between two requests in seconds, at most an hour; 0 if the file does not set one."""
         delay = self._parser.crawl_delay(_names_in(agent)) or 0.0
         rate = self._parser.request_rate(_names_in(agent))
         if rate is not None and rate.requests > 0:
@@ -63,10 +63,10 @@ class Rules:
 
 
 def rules_of_answer(status: int, body: bytes, *, retry_after_seconds: float) -> Rules:
-    """The rules that an answer to the request for robots.txt stands for.
+    """The rules that a response to the request for robots.txt means.
 
-    None of the file (4xx) means no rules. Raises RetryLater where the host cannot say them now (429 and 5xx): all of
-    its pages wait.
+    A missing file (4xx) means no rules. Raises RetryLater if the host cannot send it now (429 and 5xx): all of its
+    pages wait.
     """
     if status == 429 or status >= 500:
         raise RetryLater(f"robots.txt: HTTP {status}", after=retry_after_seconds, hold="host")
@@ -75,14 +75,14 @@ def rules_of_answer(status: int, body: bytes, *, retry_after_seconds: float) -> 
 
 @lru_cache
 def _names_in(agent: str) -> str:
-    """The names in a User-Agent as Protego is asked for them; an address for complaints holds none."""
+    """The names in a User-Agent, as queries to Protego need them. A contact address has none."""
     return " ".join(f"{name}{_END}" for name in _WORD.findall(_ADDRESS.sub(" ", agent)))
 
 
 def page_directives(*contents: str, agent: str) -> frozenset[str]:
-    """What `X-Robots-Tag` headers and `<meta name="robots">` say of a page to `agent`, "none" spelled out.
+    """What `X-Robots-Tag` headers and `<meta name="robots">` tell `agent` about a page, with "none" spelled out.
 
-    A directive after the name of another crawler is not meant.
+    Directives after the name of another crawler are ignored.
 
     >>> sorted(page_directives("noindex", "googlebot: noarchive, nofollow", agent="my-crawler"))
     ['noindex']
@@ -97,7 +97,7 @@ def _directives(content: str, agent: str) -> Iterable[str]:
     for part in content.lower().split(","):
         name, colon, rest = part.partition(":")
         if colon and name.strip() != "unavailable_after":
-            if name.strip().startswith("max-"):  # max-snippet: 20 is no crawler either
+            if name.strip().startswith("max-"):  # max-snippet: 20 is not a crawler either
                 continue
             meant, part = name.strip() in _WORD.findall(agent.lower()), rest
         word = part.strip()

@@ -1,4 +1,4 @@
-"""Which URLs a crawl may touch: one decision for links and redirects alike. Pure."""
+"""Which URLs a crawl may fetch: one decision, for links and redirects alike. Pure."""
 
 from __future__ import annotations
 
@@ -17,13 +17,17 @@ _LONGEST_REPEATED = 5  # segments of a path
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """The part of the web that a crawl stays in. By default: the host that it was started on.
+    """The part of the web that a crawl stays in; by default, the host that it was started on.
 
-    `subdomains` admits the hosts below that of the start too, with or without a "www." of its own. `hosts` names
-    others, with wildcards: `("*.example.org",)`. Of these hosts, only paths that match one of `only` (if given) and
-    none of `skip` are admitted; a pattern is compared with path and query: `skip=("/login*", "*?print=1")`.
-    `max_depth` is how many links away from the start a page may be, and `max_repeats` how often the same part of a
-    path may follow itself: a faulty relative link makes "/a/b/a/b/a/b/..." for ever.
+    Patterns have the wildcards "*", "?" and "[...]". Those of `only` and `skip` are matched against path and query.
+
+    subdomains: True admits the subdomains of the host that the crawl was started on, with or without "www." (False).
+    hosts: patterns of other hosts: `("*.example.org",)` (none).
+    only: admit only paths that match one of these patterns (all).
+    skip: admit no path that matches one of these patterns: `("/login*", "*?print=1")` (none).
+    max_depth: how many links away from the start a page may be (no limit).
+    max_repeats: how often the same part of a path may follow itself, because a faulty relative link makes
+        "/a/b/a/b/a/b/..." forever; None for no limit (4).
 
     >>> scope = Scope(subdomains=True, skip=("/private/*",))
     >>> scope.admits("https://docs.example.org/a", site="www.example.org")
@@ -73,5 +77,5 @@ def _repeated_more_than(times: int) -> re.Pattern[str]:
 
 
 def links_within(scope: Scope, urls: Iterable[str], *, site: str, depth: int) -> list[Link]:
-    """Links to those of some normal URLs that a crawl of `site` may fetch."""
+    """Links to those of the normal URLs `urls` that a crawl of `site` may fetch."""
     return [Link(url=url, site=site, depth=depth) for url in urls if scope.admits(url, site=site, depth=depth)]

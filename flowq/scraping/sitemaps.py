@@ -1,4 +1,4 @@
-"""Reads sitemaps (sitemaps.org), as they arrive."""
+"""Reads sitemaps (sitemaps.org) piece by piece."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from flowq.errors import Reject, RetryLater
 from flowq.scraping.failures import FetchFailed
 
 MOST_SITEMAPS = 50_000
-"""How many sitemaps an index may lead to, as the protocol says."""
-_ROOTS = ("urlset", "sitemapindex", "rss", "feed")  # the protocol takes feeds for sitemaps too
+"""How many sitemaps an index may list, according to the protocol."""
+_ROOTS = ("urlset", "sitemapindex", "rss", "feed")  # the protocol accepts feeds as sitemaps
 _LINKS = {"url": "loc", "sitemap": "loc", "item": "link", "entry": "link"}
 _CHANGES = {"url": "lastmod", "sitemap": "lastmod", "item": "pubdate", "entry": "updated"}
 _STRAY_AMPERSAND = re.compile(rb"&(?!(?:amp|lt|gt|quot|apos|#[0-9]+|#x[0-9a-fA-F]+);)")
 _UNFINISHED = re.compile(rb"&[#\w]{0,9}\Z")
 _LONGEST_LINE = 1 << 16
 _PIECE_BYTES = 1 << 16
-_DEEPEST, _MOST_CHILDREN, _LARGEST_PART = 100, 10_000, 10_000_000  # of what is not an entry of a sitemap
+_DEEPEST, _MOST_CHILDREN, _LARGEST_PART = 100, 10_000, 10_000_000  # limits of everything that is not an entry
 
 
 class BrokenSitemap(Exception):
-    """A sitemap that is no XML from some place on. What came before it has been given."""
+    """A sitemap that is not valid XML from some point on. The entries before it were yielded."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A page, or with `is_index` another sitemap, that a sitemap names. `modified` is its `<lastmod>` as written."""
+    """A page that a sitemap lists, or with `is_index` another sitemap. `modified` is its `<lastmod>` as written."""
 
     url: str
     modified: str = ""
@@ -42,7 +42,7 @@ class Entry:
 
 @dataclass(slots=True)
 class SitemapReader:
-    """Takes the pieces of one sitemap, XML or a text file of URLs, and gives its entries. Memory stays bounded.
+    """Parses one sitemap, XML or a text file of URLs, piece by piece, in bounded memory.
 
     >>> reader = SitemapReader()
     >>> list(reader.feed(b"<urlset><url><loc> http://h/a </loc></url><url><loc>http://h/b</loc></url></urlset>"))
@@ -53,7 +53,7 @@ class SitemapReader:
     _start: bytes = b""
     _line: bytes = b""
     _is_text: bool = False
-    _is_repaired: bool = True  # but not where it is UTF-16, or has entities of its own
+    _is_repaired: bool = True  # except in UTF-16, and with entities of its own
     _is_done: bool = False
     _n_silent_bytes: int = 0
     _held: bytes = b""
@@ -74,13 +74,13 @@ class SitemapReader:
         yield from self._lines(data) if self._parser is None else self._elements(self._parser, data)
 
     def finish(self) -> Iterator[Entry]:
-        """What was left at the end. Raises BrokenSitemap if more should have come."""
+        """The rest of the entries. Raises BrokenSitemap if the sitemap is incomplete."""
         if self._parser is not None:
             try:
                 self._parser.feed(self._held)
                 self._parser.close()
             except ParseError as error:
-                if self._is_done:  # what stands behind is of no interest
+                if self._is_done:  # what follows does not matter
                     return
                 raise BrokenSitemap(f"the sitemap ends too early: {error}") from error
         else:
@@ -94,7 +94,7 @@ class SitemapReader:
             raise BrokenSitemap("the sitemap is neither XML nor a list of addresses")
         for line in lines:
             url = line.decode("utf-8", "replace").strip()
-            if url and not url.lower().startswith(("http://", "https://")):  # a message of an error, say
+            if url and not url.lower().startswith(("http://", "https://")):  # an error message, say
                 raise BrokenSitemap(f"the sitemap is neither XML nor a list of addresses: {url[:100]!r}")
             if url:
                 yield Entry(url)
@@ -117,10 +117,10 @@ class SitemapReader:
 
     def _begin(self, element: Element) -> None:
         if not self._open and _local(element) not in _ROOTS:
-            raise BrokenSitemap(f"<{_local(element)}> is no sitemap")
+            raise BrokenSitemap(f"<{_local(element)}> is not a sitemap")
         self._open.append(element)
         if len(self._open) > _DEEPEST:
-            raise BrokenSitemap("the sitemap is nested too deep to be one")
+            raise BrokenSitemap("it is nested too deeply to be a sitemap")
 
     def _end(self, element: Element) -> Iterator[Entry]:
         self._open.pop()
@@ -131,10 +131,10 @@ class SitemapReader:
         if self._open and kind in _LINKS:
             self._open[-1].clear()  # the tree must not grow with the file
         elif self._open and len(self._open[-1]) > _MOST_CHILDREN:
-            raise BrokenSitemap(f"more than {_MOST_CHILDREN:,} <{kind}> in a row are no sitemap")
+            raise BrokenSitemap(f"more than {_MOST_CHILDREN:,} <{kind}> in a row are not a sitemap")
 
     def _repaired(self, data: bytes) -> bytes:
-        """The next bytes with "&" written as XML wants it: the fault that most broken sitemaps have, in their URLs."""
+        """The next bytes with stray "&" escaped: in most broken sitemaps, those in URLs are the fault."""
         data, self._held = self._held + data, b""
         self._is_repaired = self._is_repaired and b"<!DOCTYPE" not in data
         if not self._is_repaired:
@@ -145,7 +145,7 @@ class SitemapReader:
 
 
 def entries_of(file: IO[bytes]) -> Iterator[Entry]:
-    """The entries of a sitemap that has been downloaded. Raises BrokenSitemap."""
+    """The entries of a downloaded sitemap. Raises BrokenSitemap."""
     reader = SitemapReader()
     while data := file.read(_PIECE_BYTES):
         yield from reader.feed(data)
@@ -164,7 +164,7 @@ def _text_of(element: Element, name: str) -> str:
 
 
 def changed_since(modified: str, since: date | None) -> bool:
-    """Whether a page may have changed since a day, by its `<lastmod>`; a sitemap that does not say may have.
+    """Whether a page may have changed since a day, according to its `<lastmod>`; True if it has none.
 
     >>> changed_since("2026-11-02T10:00:00Z", date(2026, 11, 3)), changed_since("soon", date(2026, 11, 3))
     (False, True)
@@ -180,9 +180,9 @@ def changed_since(modified: str, since: date | None) -> bool:
 async def walk(
     url: str, read: Callable[[str], AsyncIterator[Entry]], *, since: date | None = None
 ) -> AsyncIterator[Entry]:
-    """The pages of a sitemap, and of the sitemaps that it names, each sitemap read once.
+    """The pages of a sitemap, and of the sitemaps that it lists. Each sitemap is read once.
 
-    One that cannot be read does not keep the others from being read: its error is raised when they have been.
+    A sitemap that cannot be read does not stop the others from being read: its error is raised after them.
     """
     waiting, known, failures = deque([url]), {url}, list[Exception]()
     while waiting:

@@ -1,4 +1,4 @@
-"""Undoes the packing of HTTP bodies, in pieces of bounded size, and tells whether they were whole. Pure."""
+"""Decompresses HTTP bodies, in pieces of bounded size, and detects incomplete ones. Pure."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ else:
 ACCEPT_ENCODING = "gzip, deflate, br, zstd"
 _PIECE_BYTES = 1 << 18
 _GZIP = b"\x1f\x8b"
-_MOST_STAGES = 5  # as curl
+_MOST_STAGES = 5  # as in curl
 _BROTLI: Any = brotli  # it has no types
 _ERRORS: tuple[type[Exception], ...] = (zlib.error, _BROTLI.error, zstd.ZstdError, EOFError)
 
 
 class TooLarge(Exception):
-    """A body above the limit, once unpacked."""
+    """A body above the limit, when decompressed."""
 
 
 class _Decompressor(Protocol):
-    """One stage of unpacking: gives pieces of bounded size, whatever goes in."""
+    """One stage of decompression: yields pieces of bounded size, whatever goes in."""
 
     def unpack(self, data: bytes) -> Iterator[bytes]: ...
 
@@ -40,21 +40,21 @@ class _Decompressor(Protocol):
 class Unpacker:
     """Undoes the Content-Encoding of one body, piece by piece.
 
-    An encoding that nobody knows counts as none, as in browsers. Raises BrokenBody for more than five, one in another.
+    Unknown encodings are ignored, as in browsers. Raises BrokenBody for more than five nested encodings.
     """
 
     def __init__(self, content_encoding: str, *, max_bytes: int) -> None:
         names = [name.strip().lower() for name in content_encoding.split(",")]
         names = [name for name in names if name in _DECOMPRESSORS]
         if len(names) > _MOST_STAGES:
-            raise BrokenBody(f"the body is packed {len(names)} times over")
+            raise BrokenBody(f"the body is compressed {len(names)} times")
         self._stages = [_DECOMPRESSORS[name]() for name in reversed(names)]
         self._max_bytes = max_bytes
         self._n_bytes = 0
         self._is_empty = True
 
     def unpack(self, data: bytes) -> Iterator[bytes]:
-        """What comes out for what goes in. Raises BrokenBody and TooLarge."""
+        """The decompressed pieces of the next data. Raises BrokenBody and TooLarge."""
         self._is_empty = self._is_empty and not data
         pieces: Iterable[bytes] = (data,)
         for stage in self._stages:
@@ -66,16 +66,16 @@ class Unpacker:
                     raise TooLarge(f"the body is larger than {self._max_bytes:,} bytes")
                 yield piece
         except _ERRORS as error:
-            raise BrokenBody(f"the body cannot be unpacked: {error}") from error
+            raise BrokenBody(f"the body cannot be decompressed: {error}") from error
 
     def finish(self) -> None:
-        """Say that no more comes. Raises BrokenBody if there should have been more."""
+        """Note the end of the data. Raises BrokenBody if it is incomplete."""
         if not self._is_empty and not all(stage.is_whole for stage in self._stages):
-            raise BrokenBody("the body ends too early: its packing is not complete")
+            raise BrokenBody("the body ends too early: its compressed data is incomplete")
 
 
 async def unpacked_file(pieces: AsyncIterator[bytes], content_encoding: str, *, max_bytes: int) -> AsyncIterator[bytes]:
-    """The content of a file, whether it is packed on its way, or is itself a packed file, or both.
+    """The content of a file, whether its transfer is compressed, or the file itself, or both.
 
     Raises BrokenBody and TooLarge.
     """
@@ -101,7 +101,7 @@ def _through(stage: _Decompressor, pieces: Iterable[bytes]) -> Iterator[bytes]:
 
 
 class _Gzip:
-    """Gzip, in one member or several; what stands behind them is ignored, as browsers do."""
+    """Gzip, of one or several members; data after them is ignored, as in browsers."""
 
     def __init__(self) -> None:
         self._inflate: Any = zlib.decompressobj(zlib.MAX_WBITS | 16)
@@ -122,7 +122,7 @@ class _Gzip:
 
 
 class _Deflate:
-    """Deflate with the header that the standard asks for, or bare, as some servers send it."""
+    """Deflate with the header of the standard, or without it, as some servers send it."""
 
     def __init__(self) -> None:
         self._inflate: Any = zlib.decompressobj()
@@ -161,7 +161,7 @@ class _Brotli:
 
 
 class _Zstd:
-    """Zstandard, in one frame or several (RFC 8878, 3.1); what stands behind them is ignored."""
+    """Zstandard, of one or several frames (RFC 8878, 3.1); data after them is ignored."""
 
     def __init__(self) -> None:
         self._inflate: Any = zstd.ZstdDecompressor()
@@ -186,7 +186,7 @@ class _Zstd:
 
 
 def _is_zstd(data: bytes) -> bool:
-    """Whether a frame begins here, a skippable one included."""
+    """Whether a frame starts here, including skippable ones."""
     magic = b"\x28\xb5\x2f\xfd"
     return data.startswith(magic[: len(data)]) or (
         data[0] & 0xF0 == 0x50 and data[1:4] == b"\x2a\x4d\x18"[: len(data) - 1]

@@ -16,7 +16,7 @@ from w3lib.html import strip_html5_whitespace
 from w3lib.url import safe_url_string
 
 LONGEST_URL = 8_000
-"""Characters. Web servers refuse longer ones, and a calendar or a faulty relative link can make them grow for ever."""
+"""Characters. Web servers reject longer URLs, and a calendar or a faulty relative link can make them grow forever."""
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:")
@@ -34,16 +34,18 @@ _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz012
 
 
 def normal_url(url: str, base: str = "", *, drop: Sequence[str] = (), encoding: str = "utf-8") -> str | None:
-    """The URL to fetch, in its one spelling; None for what is no web address, such as `mailto:` or `javascript:`.
+    """The URL to fetch, in its one spelling; None if it is not a web address, as with `mailto:` or `javascript:`.
 
-    `base` is the URL that a relative one starts from, `encoding` that of the page (browsers write the query of a
-    link in it), `drop` names parameters to leave out, with wildcards: `("utm_*", "sid")`. It covers those of the
-    query, and those of the path, as in "/page;jsessionid=1".
+    White space around it and the fragment are removed, the host is lower case, in punycode and without a final dot,
+    a default port and dot segments are removed, an empty path is "/". Percent-encoding is upper case, and letters,
+    digits and "-._~" are never encoded; "%2B" stays, because many servers distinguish it from "+". The order of query
+    parameters is kept, because it matters to some servers. Normalising twice changes nothing. Never raises.
 
-    White space around it and the fragment are dropped, the host is lower case, in punycode and without a final dot,
-    a default port and dot segments vanish, an empty path is "/". Percent-encoding is upper case, and letters, digits
-    and "-._~" are never encoded; "%2B" stays, because many servers tell it from "+". The order of query parameters
-    is kept: to some servers it matters. Normalising twice changes nothing.
+    url: a URL as written in a page.
+    base: the URL that a relative one starts from ("").
+    drop: patterns of parameters to remove: `("utm_*", "sid")`, from the query, and from the path as in
+        "/page;jsessionid=1" (none).
+    encoding: the encoding of the page, in which browsers write the query of a link ("utf-8").
 
     >>> normal_url(" ../caf\u00e9?q=1#top ", "HTTP://Example.org:80/a/b/")
     'http://example.org/a/caf%C3%A9?q=1'
@@ -53,7 +55,7 @@ def normal_url(url: str, base: str = "", *, drop: Sequence[str] = (), encoding: 
     'http://example.org/?id=7'
     """
     try:
-        if base and _PLAIN.fullmatch(url):  # nearly every link: nothing to clean
+        if base and _PLAIN.fullmatch(url):  # nearly every link needs no cleaning
             joined = urljoin(_cleaned(base), url)
         else:
             joined = _joined(_cleaned(url), _cleaned(base))
@@ -63,7 +65,7 @@ def normal_url(url: str, base: str = "", *, drop: Sequence[str] = (), encoding: 
 
 
 def start_url(text: str, *, drop: Sequence[str] = ()) -> str | None:
-    """The normal URL that somebody means who may leave out the "http://"; None for what is no web address.
+    """The normal URL of an address that people type, with or without "http://"; None if it is not a web address.
 
     >>> start_url("localhost:8080/a"), start_url("mailto:me@example.org")
     ('http://localhost:8080/a', None)
@@ -73,7 +75,7 @@ def start_url(text: str, *, drop: Sequence[str] = ()) -> str | None:
 
 
 def host_of(url: str) -> str:
-    """The host of a URL, with its port unless that is the default one. Rates and robots.txt go by it.
+    """The host of a URL, with its port unless that is the default one: the key of rates and robots.txt.
 
     >>> host_of("https://example.org/a"), host_of("http://example.org:8080/")
     ('example.org', 'example.org:8080')
@@ -89,7 +91,7 @@ def _spelled(joined: str, drop: tuple[str, ...], encoding: str) -> str | None:
     written = urlsplit(joined)
     host, port = _normal_host(written.hostname or ""), written.port
     user, at, _ = written.netloc.rpartition("@")
-    # The host is put back afterwards: safe_url_string writes it by a standard that browsers have left.
+    # The host is put back afterwards: safe_url_string writes it by a standard that browsers no longer follow.
     safe = urlsplit(safe_url_string(written._replace(netloc=f"{user}{at}h").geturl(), encoding, "utf-8"))
     authority = host if port in (None, _DEFAULT_PORTS[written.scheme]) else f"{host}:{port}"
     if userinfo := safe.netloc.rpartition("@")[0].removesuffix(":"):
@@ -105,18 +107,18 @@ def _spelled(joined: str, drop: tuple[str, ...], encoding: str) -> str | None:
 
 
 def _normal_host(host: str) -> str:
-    """The host as browsers ask for it (URL Standard, 3.5). Raises ValueError for what cannot be one."""
+    """The host as browsers request it (URL Standard, 3.5). Raises ValueError for an invalid one."""
     if ":" in host:
         return f"[{ip_address(host).compressed}]"
     host = unquote(host, errors="strict").lower()
     if not host.isascii():
         try:
             host = idna.encode(host, uts46=True).decode()
-        except idna.IDNAError:  # such as an emoji, which registries refuse and browsers do not
+        except idna.IDNAError:  # such as an emoji, which registries reject but browsers accept
             host = host.encode("idna").decode()
     host = host.removesuffix(".")
     if not _HOST.fullmatch(host):
-        raise ValueError(f"{host!r} is no host")
+        raise ValueError(f"{host!r} is not a host")
     if _IS_NUMBER.fullmatch(host):
         with suppress(OSError):
             return inet_ntoa(inet_aton(host))  # 127.1 and 2130706433 are 127.0.0.1

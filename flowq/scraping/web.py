@@ -1,4 +1,4 @@
-"""Fetches pages as a well-behaved crawler does."""
+"""Fetches pages like a well-behaved crawler."""
 
 from __future__ import annotations
 
@@ -29,20 +29,22 @@ from flowq.scraping.urls import host_of, normal_url, start_url
 
 RULES_KEPT_SECONDS = 86_400.0
 _MOST_HOSTS_KEPT = 10_000
-_EARLY = 0.2  # by how much of a delay a request may come too early, for all are paced by the clock of Redis
+_EARLY = 0.2  # the part of a delay by which a request may be early: pacing uses the clock of Redis
 _TRIES_OF_SITEMAP = 5
 _LARGEST_SITEMAP_BYTES = 1_000_000_000
 _SITEMAP_SECONDS = 600.0
 _IN_MEMORY_BYTES = 1_000_000
-_REDIRECTS_OF_ROBOTS = 5  # as many as RFC 9309 asks for at least
+_REDIRECTS_OF_ROBOTS = 5  # the minimum of RFC 9309
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one page may cost. `page_seconds` bound the whole of it, however slowly its bytes drip.
+    """What one page may cost.
 
-    `idle_seconds` bound the time to connect, and between two pieces of an answer. `page_bytes` is the size of a body
-    when unpacked.
+    page_seconds: the longest time for a whole page, however slowly its bytes arrive (60 s).
+    idle_seconds: the longest time to connect, and between two pieces of a response (20 s).
+    page_bytes: the largest body, decompressed (10,000,000 bytes).
+    redirects: how many redirects in a row are followed (5).
     """
 
     page_seconds: float = 60.0
@@ -52,9 +54,15 @@ class Limits:
 
 
 class Web:
-    """Fetches the pages of a crawl: robots.txt first, redirects as new links, bodies whole, within limits.
+    """Fetches the pages of a crawl: robots.txt first, redirects as new links, complete bodies, within limits.
 
-    robots.txt is read once a day for each host, by each worker process.
+    Use it in `async with`, or open it by `Crawler.open`. Each worker process reads the robots.txt of a host once a day.
+
+    agent: the User-Agent, also the name in robots.txt.
+    scope: which URLs may be fetched.
+    obey_robots: False ignores robots.txt (True).
+    drop: patterns of query parameters to remove from URLs (none).
+    limits: what one page may cost (`Limits()`).
     """
 
     def __init__(
@@ -77,8 +85,8 @@ class Web:
             follow_redirects=False,
             cookies=Cookies(),
         )
-        self._rules: dict[str, tuple[float, Rules]] = {}  # until when, and what, by URL of the robots.txt
-        self._due: dict[str, float] = {}  # when the next request to a host may start, where robots.txt asks for a delay
+        self._rules: dict[str, tuple[float, Rules]] = {}  # by URL of the robots.txt: valid until, and the rules
+        self._due: dict[str, float] = {}  # when the next request to a host with a Crawl-delay may start
         self._reading: dict[str, asyncio.Task[Rules]] = {}
 
     async def __aenter__(self) -> Self:
@@ -92,12 +100,13 @@ class Web:
         await self._http.aclose()
 
     async def fetch(self, link: Link, known: Known | None = None) -> list[Page | Link]:
-        """What a link leads to: its page, or the link that it redirects to; nothing if that is not to be read.
+        """What a link leads to: its page, or the link that it redirects to; nothing if it must not be read.
 
-        `known` is what the last crawl learnt of it: where nothing has changed since, the links that were on it.
+        `known` is what the last crawl learned about it: if the page has not changed since, the result is the links that
+        were on it.
 
-        Raises Reject for a page that is not to be had, RetryLater for a host that wants to be left alone for a while,
-        and FetchFailed for what may be better the next time.
+        Raises Reject for a page that cannot be had, RetryLater for a host that asks for a pause, and FetchFailed for a
+        failure that may be temporary.
         """
         if not await self.may_fetch_now(link):
             return []
@@ -110,7 +119,7 @@ class Web:
                 if back is None:
                     return self._redirected(link, answer)
             link = link.model_copy(update={"url": back})
-        raise Reject("it redirects in a circle, whatever cookies it is sent")
+        raise Reject("it redirects in a circle, even with its cookies")
 
     async def _found(self, link: Link, kind: Kind, answer: httpx2.Response, known: Known | None) -> list[Page | Link]:
         if kind is Kind.READ:
@@ -118,7 +127,7 @@ class Web:
         if kind is not Kind.UNCHANGED:
             return []
         if known is None:
-            raise ServerFailed("HTTP 304, and nobody asked whether it has changed")
+            raise ServerFailed("HTTP 304, in response to an unconditional request")
         return [*links_within(self.scope, known.links, site=link.site or link.host, depth=link.depth + 1)]
 
     def _redirected(self, link: Link, answer: httpx2.Response) -> list[Page | Link]:
@@ -127,9 +136,9 @@ class Web:
         return [target] if target is not None else []
 
     def _where_a_cookie_is_wanted(self, link: Link, answer: httpx2.Response) -> str | None:
-        """Where to ask again at once: a server that sets a cookie and redirects back where we came from wants it.
+        """The URL to request again at once: a server that sets a cookie and redirects back wants that cookie.
 
-        As a new link that would be a duplicate, and another worker would not have the cookie.
+        As a new link it would be a duplicate, and another worker would not have the cookie.
         """
         if "set-cookie" not in answer.headers:
             return None
@@ -137,12 +146,12 @@ class Web:
         return target if target in (link.url, *link.via) else None
 
     async def sitemap(self, url: str, *, since: date | None = None) -> AsyncIterator[Link]:
-        """Links to the pages that a sitemap names, as they arrive, however large it is.
+        """Links to the pages that a sitemap lists, one by one, however large it is.
 
-        `url` is a sitemap, an index of sitemaps, a text file of URLs, packed or not, or a robots.txt that names some.
-        With `since`, pages are left out that say by their `<lastmod>` that they have not changed from that day on.
+        `url` is a sitemap, an index of sitemaps or a text file of URLs, compressed or not, or a robots.txt that lists
+        sitemaps. `since` skips pages whose `<lastmod>` is before that day.
 
-        Raises BrokenSitemap, FetchFailed or Reject for one that cannot be read, when the others have been.
+        Raises BrokenSitemap, FetchFailed or Reject for a sitemap that cannot be read, after all others have been read.
         """
         start = start_url(url) or url
         site = host_of(start)
@@ -152,15 +161,15 @@ class Web:
                 continue
             # Sitemaps of example.org often name pages of www.example.org.
             same = host_of(page).removeprefix("www.") == site.removeprefix("www.")
-            # Not a start: only a start may redirect to another host.
+            # depth=1, because only the start of a crawl may redirect to another host.
             link = Link(url=page, site=host_of(page) if same else site, depth=1)
             if self.scope.admits(page, site=link.site, depth=1):
                 yield link
 
     async def _sitemap_entries(self, url: str) -> AsyncIterator[Entry]:
-        """The entries of one sitemap. One that breaks off is asked for again, and at last read as far as it came.
+        """The entries of one sitemap. If its download fails, it is repeated; the last attempt is read as far as it got.
 
-        It is downloaded first: the crawl takes its pages for hours, and no server keeps a connection for so long.
+        It is downloaded first, because a crawl reads entries for hours, and no server keeps a connection that long.
         """
         if urlsplit(url).path == "/robots.txt":
             for sitemap in (await self.rules(url)).sitemaps:
@@ -178,7 +187,7 @@ class Web:
             raise failure
 
     async def _download(self, url: str, file: IO[bytes]) -> Exception | None:
-        """Write a sitemap to a file, unpacked. Returns what went wrong the last time, if it never came whole."""
+        """Write a sitemap to a file, decompressed. Returns the error of the last attempt if none was complete."""
         for attempt in range(1, _TRIES_OF_SITEMAP + 1):
             file.seek(0)
             file.truncate()
@@ -211,14 +220,14 @@ class Web:
         raise Reject(f"more than {self.limits.redirects} redirects")
 
     async def crawl_delay_seconds(self, url: str) -> float:
-        """What robots.txt asks for between two requests to the host of a URL, for `ctx.pace()`; 0 if it does not."""
+        """The Crawl-delay for the host of a URL, in seconds, for `ctx.pace()`; 0 if there is none."""
         return (await self.rules(url)).crawl_delay_seconds(self.agent) if self._obeys else 0.0
 
     async def may_fetch_now(self, link: Link) -> bool:
-        """Whether robots.txt lets this crawler fetch a page.
+        """Whether robots.txt allows this crawler to fetch a page.
 
-        Raises RetryLater if that is too soon after the last one: of a host whose Crawl-delay nobody knew yet, many come
-        at once. And what `rules` raises.
+        Raises RetryLater if the last request to the host was too recent: before its Crawl-delay is known, many links of
+        a host may arrive at once. Also raises what `rules` raises.
         """
         if not self._obeys:
             return True
@@ -236,15 +245,13 @@ class Web:
         return True
 
     async def rules(self, url: str) -> Rules:
-        """The robots.txt of the host of a URL. Raises RetryLater and FetchFailed where it cannot be told."""
+        """The robots.txt of the host of a URL. Raises RetryLater and FetchFailed if it cannot be read."""
         source = f"{urlsplit(url).scheme}://{host_of(url)}/robots.txt"
         until, rules = self._rules.get(source, (0.0, None))
         if rules is not None and time.monotonic() < until:
             return rules
         reading = self._reading.get(source)
-        if (
-            reading is None
-        ):  # many pages of a new host come at once: one request is for all of them, and its failure too
+        if reading is None:  # many links of a new host may arrive at once: they share one request, and its failure
             reading = self._reading[source] = asyncio.create_task(self._read_rules(source))
             reading.add_done_callback(lambda done: self._has_read(source, done))
         return await asyncio.shield(reading)
@@ -267,7 +274,7 @@ class Web:
                     continue
                 body = await self._start_of(answer) if answer.is_success else b""
                 return rules_of_answer(answer.status_code, body, retry_after_seconds=retry_after(answer))
-        return Rules()  # it leads nowhere, so there is none
+        return Rules()  # a chain of redirects counts as no robots.txt
 
     async def _start_of(self, answer: httpx2.Response) -> bytes:
         body = bytearray()
@@ -320,13 +327,13 @@ class Web:
     async def _answer(
         self, url: str, headers: Mapping[str, str] | None = None, *, seconds: float | None = None
     ) -> AsyncGenerator[httpx2.Response]:
-        """The answer to a request; all of it within `seconds`, by default the time that a page may take."""
+        """The response to a request, complete within `seconds`, by default the limit for a page."""
         seconds = self.limits.page_seconds if seconds is None else seconds
         try:
             async with asyncio.timeout(seconds), self._http.stream("GET", url, headers=headers) as answer:
                 yield answer
         except TimeoutError as error:
-            raise TooSlow(f"no whole answer within {seconds:g} s") from error
+            raise TooSlow(f"no complete response within {seconds:g} s") from error
         except (httpx2.InvalidURL, httpx2.UnsupportedProtocol, httpx2.LocalProtocolError) as error:
             raise Reject(str(error)) from error
         except (httpx2.HTTPError, OSError) as error:

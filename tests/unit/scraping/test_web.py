@@ -129,7 +129,7 @@ async def test_a_page_that_drips_is_given_up_when_its_time_is_over() -> None:
             await asyncio.sleep(0.01)
 
     async with Crawler("x", limits=Limits(page_seconds=0.3)).open() as web, raw_server({"/": drip}) as server:
-        with pytest.raises(TooSlow, match=r"no whole answer within 0\.3 s"):
+        with pytest.raises(TooSlow, match=r"no complete response within 0\.3 s"):
             await web.fetch(link(server, "/"))
 
 
