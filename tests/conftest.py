@@ -7,10 +7,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import cache
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
+from tests.integration.project import Project
 from tests.redis_server import KINDS, Kind, RedisServer
 
 pytest_plugins = ["tests.body_stores"]
@@ -57,3 +59,21 @@ def redis_url(request: pytest.FixtureRequest, redis_server: Servers) -> str:
 def unique_namespace() -> str:
     """A name no other test has: for pipelines and key prefixes on a shared server."""
     return f"t{uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def project(
+    request: pytest.FixtureRequest, tmp_path: Path, redis_server: Servers, unique_namespace: str
+) -> Iterator[Project]:
+    """A folder with the pipelines and variables of the marker `project(pipelines, redis=kind, **variables)`, if any.
+
+    `redis` is the kind of a shared server; without it, commands use the Redis that flowq starts for a folder.
+    """
+    marker = request.node.get_closest_marker("project") or pytest.mark.project({}).mark
+    (pipelines,), variables = marker.args, dict(marker.kwargs)
+    if kind := variables.pop("redis", None):
+        variables = {"FLOWQ_REDIS_URL": redis_server(kind).url, "FLOWQ_NAMESPACE": unique_namespace, **variables}
+    with Project(tmp_path, **variables) as project:
+        for name, text in pipelines.items():
+            project.write(name, text)
+        yield project

@@ -13,7 +13,7 @@ import flowq
 from flowq.broker.inspection.health import probes, whole_acl
 from flowq.errors import BrokerRefused
 from tests.eventually import eventually
-from tests.integration.flowq_process import Project
+from tests.integration.project import Project
 from tests.redis_server import KINDS, RedisServer
 from tests.runtime.lab import Lab, items
 from tests.runtime.record import SHORT_LEASE_SECONDS, Record, recorded

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from tests.faults.proxy import Proxy
 from tests.faults.servers import DurableServer
-from tests.integration.flowq_process import FlowqProcess, Project
+from tests.integration.flowq_process import FlowqProcess
+from tests.integration.project import Project
 
 LONGEST_RECOVERY_SECONDS = 10.0
 RECOVERED = 0.8  # of the speed before

@@ -23,7 +23,8 @@ from tests.eventually import eventually
 from tests.faults import visits
 from tests.faults.proxy import Proxy
 from tests.faults.servers import DurableServer
-from tests.integration.flowq_process import FlowqProcess, Project
+from tests.integration.flowq_process import FlowqProcess
+from tests.integration.project import Project
 from tests.redis_server import KINDS
 
 ROOT = Path(__file__).parents[2]

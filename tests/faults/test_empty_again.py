@@ -13,7 +13,7 @@ import flowq
 from flowq import Pipeline, stage
 from flowq.errors import RunLost
 from tests.eventually import eventually
-from tests.integration.flowq_process import Project
+from tests.integration.project import Project
 from tests.redis_server import RedisServer
 from tests.runtime.lab import Item
 

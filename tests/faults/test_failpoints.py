@@ -9,7 +9,7 @@ import pytest
 from tests.faults.failpoints import POINTS
 from tests.faults.servers import DurableServer
 from tests.faults.storm import ended, judged, start
-from tests.integration.flowq_process import Project
+from tests.integration.project import Project
 
 ROOTS = 60
 SECONDS = 30.0

@@ -10,7 +10,7 @@ import pytest
 
 from tests.faults.journal import read_journal
 from tests.faults.servers import DurableServer
-from tests.integration.flowq_process import Project
+from tests.integration.project import Project
 
 LEASE_SECONDS = 1.0
 HOUR_SECONDS = 3600
@@ -97,10 +97,9 @@ def server() -> Iterator[DurableServer]:
         yield server
 
 
-@pytest.fixture
-def project(server: DurableServer, tmp_path: Path) -> Iterator[Project]:
-    with Project(tmp_path, FLOWQ_REDIS_URL=server.url) as project:
-        yield project
+@pytest.fixture(autouse=True)
+def variables(project: Project, server: DurableServer) -> None:
+    project.variables |= {"FLOWQ_REDIS_URL": server.url}
 
 
 def run(project: Project, stage: str, n: int, *, workers: int, **variables: str) -> None:

@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 
 from tests.faults.servers import DurableServer
-from tests.integration.flowq_process import FlowqProcess, Project, wait_until
+from tests.integration.flowq_process import FlowqProcess, wait_until
+from tests.integration.project import Project
 
 LATE = ("returns", "raises")
 OTHER = ("committed", "running", "delayed", "buried")

@@ -15,7 +15,8 @@ import pytest
 
 from tests.faults.journal import Journal, read_journal
 from tests.faults.servers import DurableServer
-from tests.integration.flowq_process import FlowqProcess, Project, wait_until
+from tests.integration.flowq_process import FlowqProcess, wait_until
+from tests.integration.project import Project
 from tests.requirements import unavailable
 
 HEALTHY = 2000

@@ -15,7 +15,8 @@ from examples.scraping.faults import Fault
 from examples.scraping.oracle import Expected, expected
 from examples.scraping.server import SiteServer, serve
 from examples.scraping.sites import Site, SiteUnavailable, site
-from tests.integration.flowq_process import FlowqProcess, Project
+from tests.integration.flowq_process import FlowqProcess
+from tests.integration.project import Project
 from tests.requirements import unavailable
 
 ROOT = Path(__file__).parents[2]

@@ -1,8 +1,7 @@
-"""Runs `flowq` as a user does, in the folder of a project, and leaves no process of that project behind."""
+"""A `flowq` that runs as a user starts it, and what it has said."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
@@ -11,19 +10,14 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from textwrap import dedent
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from uuid import uuid4
-
-from tests.integration.project import clean_environ
 
 FLOWQ = (sys.executable, "-m", "flowq")
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 """The locale of a program that was started without any."""
 LONGEST_SECONDS = 120.0
 POLL_SECONDS = 0.002
-_MARK = "PROJECT_UNDER_TEST"
 
 
 def wait_until(condition: Callable[[], object], *, seconds: float = 30.0) -> None:
@@ -90,89 +84,3 @@ class FlowqProcess:
         except AssertionError as error:
             raise AssertionError(f"{error}; flowq has said:\n{self.stdout}{self.stderr}") from None
         assert not self.has_ended or condition(), f"ended with {self.wait()}:\n{self.stdout}{self.stderr}"
-
-
-class Project:
-    """A folder with pipelines and the variables that its processes get; a `with` block kills those still there."""
-
-    def __init__(self, folder: Path, **variables: str) -> None:
-        self.folder = folder
-        (folder / "pipelines").mkdir(parents=True, exist_ok=True)
-        self._mark = uuid4().hex
-        self.variables = variables
-        self._started: list[FlowqProcess] = []
-
-    @property
-    def environ(self) -> dict[str, str]:
-        """All variables that a process of this project gets."""
-        return clean_environ() | self.variables | {_MARK: self._mark}
-
-    def write(self, name: str, text: str) -> None:
-        """Add a pipeline; the text may be indented."""
-        (self.folder / "pipelines" / f"{name}.py").write_text(dedent(text).lstrip("\n"))
-
-    def start(self, *arguments: str, **variables: str) -> FlowqProcess:
-        """Start a command line."""
-        process = FlowqProcess(arguments, self.folder, self.environ | variables)
-        self._started.append(process)
-        return process
-
-    def run(self, *arguments: str, seconds: float = LONGEST_SECONDS, **variables: str) -> FlowqProcess:
-        """Run a command line to its end."""
-        process = self.start(*arguments, **variables)
-        process.wait(seconds)
-        return process
-
-    def completed(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        """Run a command line to its end, with nothing on standard input. Fails where it reports a bug of flowq."""
-        ended = subprocess.run(
-            [*FLOWQ, *arguments],
-            cwd=self.folder,
-            env=self.environ | variables,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=LONGEST_SECONDS,
-            check=False,
-        )
-        assert "FQ900" not in ended.stderr, ended.stderr
-        return ended
-
-    def pids(self) -> dict[int, str]:
-        """The processes of this project that live, its Redis among them, each with its command line.
-
-        They are known by a variable that all have inherited: neither parent nor group nor session tells, because
-        workers have sessions of their own, and the server has cut every tie.
-        """
-        found: dict[int, str] = {}
-        mark = f"{_MARK}={self._mark}".encode()
-        for folder in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):  # of another user, or gone meanwhile
-                if mark in (folder / "environ").read_bytes().split(b"\0"):
-                    found[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-        return found
-
-    def workers(self) -> list[int]:
-        """The worker processes that live."""
-        return [pid for pid, command in self.pids().items() if "flowq.cli.run.worker_process" in command]
-
-    def kill_all(self) -> None:
-        """`kill -9` of everything, until nothing is left."""
-        wait_until(self._kill_some)
-
-    def _kill_some(self) -> bool:
-        for pid in (pids := self.pids()):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        return not pids
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.kill_all()
-        for process in self._started:
-            process.popen.kill()
-            process.wait()

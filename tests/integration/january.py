@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from examples.flights.dataset import FlightsUnavailable, flights, month_file
-from tests.integration.flowq_process import FlowqProcess, Project
+from tests.integration.flowq_process import FlowqProcess
+from tests.integration.project import Project
 from tests.requirements import unavailable
 
 PIPELINES = Path(__file__).parents[2] / "pipelines"

@@ -1,18 +1,23 @@
-"""A user's project in its own folder, and the real command line run in it."""
+"""A user's project in its own folder: commands run in it, and none of its processes is left behind."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from textwrap import dedent
+from types import TracebackType
+from typing import Self
+from uuid import uuid4
+
+from tests.integration.flowq_process import FLOWQ, LONGEST_SECONDS, FlowqProcess, wait_until
 
 # Variables that would change what the command line does or how its screens look.
 _NOT_INHERITED = ("FLOWQ_", "REDIS_URL", "COLUMNS", "NO_COLOR", "FORCE_COLOR", "PYTHON")
-_LONGEST_SECONDS = 120
+_MARK = "PROJECT_UNDER_TEST"
 
 SCRAPE = """
     from __future__ import annotations
@@ -68,34 +73,59 @@ def own_redis(folder: Path) -> str:
     return f"unix://:{password}@{folder}/.flowq/redis.sock"
 
 
+def clean_environ() -> dict[str, str]:
+    """The environment of this process without what flowq, Python and terminals are set up with."""
+    return {name: text for name, text in os.environ.items() if not name.startswith(_NOT_INHERITED)}
+
+
 class Project:
-    """A folder with pipelines in it."""
+    """A folder with pipelines, and the variables that its processes get; a `with` block kills those still there."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **variables: str) -> None:
         self.folder = folder
+        (folder / "pipelines").mkdir(parents=True, exist_ok=True)
+        self._mark = uuid4().hex
+        self.variables = variables
+        self._started: list[FlowqProcess] = []
 
-    def write(self, path: str, text: str) -> Path:
-        """Write a file of the project; the text may be indented."""
-        file = self.folder / path
+    @property
+    def environ(self) -> dict[str, str]:
+        """All variables that a process of this project gets."""
+        return clean_environ() | self.variables | {_MARK: self._mark}
+
+    def write(self, name: str, text: str) -> Path:
+        """Write a pipeline of this name, or the file of this path; the text may be indented."""
+        file = self.folder / (name if "." in name else f"pipelines/{name}.py")
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(dedent(text).lstrip("\n"))
         return file
 
-    def flowq(
-        self, *arguments: str, stdin: str = "", environ: dict[str, str] | None = None
-    ) -> subprocess.CompletedProcess[str]:
+    def start(self, *arguments: str, **variables: str) -> FlowqProcess:
+        """Start a command line."""
+        process = FlowqProcess(arguments, self.folder, self.environ | variables)
+        self._started.append(process)
+        return process
+
+    def run(self, *arguments: str, seconds: float = LONGEST_SECONDS, **variables: str) -> FlowqProcess:
         """Run a command line to its end."""
-        with self.started(*arguments, environ=environ) as process:
-            stdout, stderr = process.communicate(stdin, timeout=_LONGEST_SECONDS)
+        process = self.start(*arguments, **variables)
+        process.wait(seconds)
+        return process
+
+    def flowq(self, *arguments: str, stdin: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run a command line to its end, with this on standard input. Fails where it reports a bug of flowq."""
+        with self.piped(*arguments, **variables) as process:
+            stdout, stderr = process.communicate(stdin, timeout=LONGEST_SECONDS)
+        assert "FQ900" not in stderr, stderr
         return subprocess.CompletedProcess(arguments, process.returncode, stdout, stderr)
 
-    @contextmanager
-    def started(self, *arguments: str, environ: dict[str, str] | None = None) -> Iterator[subprocess.Popen[str]]:
+    @contextlib.contextmanager
+    def piped(self, *arguments: str, **variables: str) -> Iterator[subprocess.Popen[str]]:
         """Start a command line with pipes for all three streams; it is gone when the block ends."""
         with subprocess.Popen(
-            [sys.executable, "-m", "flowq", *arguments],
+            [*FLOWQ, *arguments],
             cwd=self.folder,
-            env=clean_environ() | (environ or {}),
+            env=self.environ | variables,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -106,7 +136,41 @@ class Project:
             finally:
                 process.kill()
 
+    def pids(self) -> dict[int, str]:
+        """The processes of this project that live, its Redis among them, each with its command line.
 
-def clean_environ() -> dict[str, str]:
-    """The environment of this process without what flowq, Python and terminals are set up with."""
-    return {name: text for name, text in os.environ.items() if not name.startswith(_NOT_INHERITED)}
+        They are known by a variable that all have inherited: neither parent nor group nor session tells, because
+        workers have sessions of their own, and the server has cut every tie.
+        """
+        found: dict[int, str] = {}
+        mark = f"{_MARK}={self._mark}".encode()
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):  # of another user, or gone meanwhile
+                if mark in (folder / "environ").read_bytes().split(b"\0"):
+                    found[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        return found
+
+    def workers(self) -> list[int]:
+        """The worker processes that live."""
+        return [pid for pid, command in self.pids().items() if "flowq.cli.run.worker_process" in command]
+
+    def kill_all(self) -> None:
+        """`kill -9` of everything, until nothing is left."""
+        wait_until(self._kill_some)
+
+    def _kill_some(self) -> bool:
+        for pid in (pids := self.pids()):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return not pids
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.kill_all()
+        for process in self._started:
+            process.popen.kill()
+            process.wait()

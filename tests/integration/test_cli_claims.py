@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from tests.body_stores import AnyStore, FolderStore
-from tests.integration.flowq_process import Project
+from tests.integration.project import Project
 from tests.redis_server import RedisServer
 
 LAB = """
@@ -52,12 +52,12 @@ def server() -> Iterator[RedisServer]:
         yield server
 
 
-@pytest.fixture
-def project(tmp_path: Path, server: RedisServer, body_store: AnyStore) -> Iterator[Project]:
-    environ = {"FLOWQ_REDIS_URL": server.url, "FLOWQ_CLAIM_STORE": body_store.location, "FLOWQ_LEASE": "2s"}
-    with Project(tmp_path, **environ, COLUMNS="120") as project:
-        project.write("lab", LAB)
-        yield project
+pytestmark = pytest.mark.project({"lab": LAB}, FLOWQ_LEASE="2s", COLUMNS="120")
+
+
+@pytest.fixture(autouse=True)
+def variables(project: Project, server: RedisServer, body_store: AnyStore) -> None:
+    project.variables |= {"FLOWQ_REDIS_URL": server.url, "FLOWQ_CLAIM_STORE": body_store.location}
 
 
 @pytest.mark.parametrize("point", ["before settle", "before publish"])
@@ -186,14 +186,13 @@ def test_a_run_and_doctor_say_when_the_store_cannot_be_written(project: Project,
     assert "warning[FQ421]" in run.stderr
 
 
-def test_with_flowqs_own_redis_nothing_has_to_be_set(tmp_path: Path) -> None:
-    with Project(tmp_path) as project:
-        project.write("lab", LAB)
-        run = project.run("run", "lab", "-a", "count=3")
-        assert run.wait() == 0, run.stderr
-        assert len(list((tmp_path / ".flowq" / "claims" / "flowq" / "lab").glob("*/*"))) == 6
-        memory = project.run("run", "lab", "--memory", "-a", "count=2")
-        assert memory.wait() == 0, memory.stderr
+def test_with_flowqs_own_redis_nothing_has_to_be_set(project: Project, tmp_path: Path) -> None:
+    project.variables.clear()
+    run = project.run("run", "lab", "-a", "count=3")
+    assert run.wait() == 0, run.stderr
+    assert len(list((tmp_path / ".flowq" / "claims" / "flowq" / "lab").glob("*/*"))) == 6
+    memory = project.run("run", "lab", "--memory", "-a", "count=2")
+    assert memory.wait() == 0, memory.stderr
     assert sorted((tmp_path / "stored").read_text().split("\n")) == sorted(
         ["", *(f"{n} 200000" for n in (0, 0, 1, 1, 2))]
     )

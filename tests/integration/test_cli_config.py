@@ -23,17 +23,12 @@ PYPROJECT = """
 """
 
 
-@pytest.fixture
-def project(tmp_path: object) -> Project:
-    project = Project(tmp_path)  # type: ignore[arg-type]
-    project.write("pipelines/scrape.py", SCRAPE)
-    project.write("pyproject.toml", PYPROJECT)
-    return project
+pytestmark = pytest.mark.project({"scrape": SCRAPE, "pyproject.toml": PYPROJECT})
 
 
 def settings(project: Project, *arguments: str, **environ: str) -> dict[str, tuple[str, str]]:
     """Setting to value and origin, as JSON tells them."""
-    done = project.flowq("config", *arguments, "--json", environ=environ)
+    done = project.flowq("config", *arguments, "--json", **environ)
     assert done.returncode == 0, done.stderr
     return {found["name"]: (found["value"], found["origin"]) for found in json.loads(done.stdout)}
 
@@ -80,13 +75,13 @@ def test_each_setting_says_where_it_comes_from_and_the_last_place_wins(project: 
 )
 def test_no_password_is_ever_shown(project: Project, url: str) -> None:
     for arguments in (("config", "--origin"), ("config", "--json"), ("status", "scrape"), ("doctor",)):
-        done = project.flowq(*arguments, environ={"FLOWQ_REDIS_URL": url})
+        done = project.flowq(*arguments, FLOWQ_REDIS_URL=url)
         assert "sesame" not in done.stdout + done.stderr, arguments
-    assert "***" in project.flowq("config", environ={"FLOWQ_REDIS_URL": url}).stdout
+    assert "***" in project.flowq("config", FLOWQ_REDIS_URL=url).stdout
 
 
 def test_a_setting_that_does_not_exist_is_one_clear_line(project: Project) -> None:
-    in_file = project.flowq("config", environ={"FLOWQ_WORKER": "2"})
+    in_file = project.flowq("config", FLOWQ_WORKER="2")
     project.write("pyproject.toml", "[tool.flowq]\nworkres = 2\n")
     in_environment = project.flowq("config")
 
@@ -98,7 +93,7 @@ def test_a_setting_that_does_not_exist_is_one_clear_line(project: Project) -> No
 
 def test_what_is_set_for_a_stage_is_drawn_and_checked(project: Project) -> None:
     assert "×3  retry 8" in project.flowq("graph", "scrape").stdout
-    wrong = project.flowq("check", "scrape", environ={"FLOWQ_SCRAPE__PARSE__LINGER": "1s"})
+    wrong = project.flowq("check", "scrape", FLOWQ_SCRAPE__PARSE__LINGER="1s")
 
     assert wrong.returncode == 2
     assert "linger has no effect without batch" in wrong.stderr
@@ -117,11 +112,11 @@ def completed(project: Project, line: str) -> list[str]:
     """What bash would offer for the last word."""
     words = line.split(" ")
     variables = {"_FLOWQ_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1)}
-    return project.flowq(environ=variables).stdout.split()
+    return project.flowq(**variables).stdout.split()
 
 
 def test_pipelines_and_stages_are_completed_without_running_any_code_of_theirs(project: Project) -> None:
-    project.write("pipelines/scrape.py", SCRAPE + "\n    raise SystemExit('imported')\n")
+    project.write("scrape", SCRAPE + "\n    raise SystemExit('imported')\n")
 
     assert completed(project, "flowq run sc") == ["scrape"]
     assert completed(project, "flowq dlq ls scrape --stage ") == ["seeds", "fetch", "parse", "store"]
@@ -138,6 +133,6 @@ def test_pipelines_and_stages_are_completed_without_running_any_code_of_theirs(p
 
 
 def test_a_file_that_does_not_parse_completes_nothing(project: Project) -> None:
-    project.write("pipelines/scrape.py", "def (")
+    project.write("scrape", "def (")
 
     assert completed(project, "flowq dlq ls scrape --stage ") == []

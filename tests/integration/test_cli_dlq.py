@@ -5,19 +5,17 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import json
-import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
 import flowq
 from flowq import Pipeline
-from tests.conftest import Servers
+from tests.integration.project import Project
 
 PIPELINE = """
 from __future__ import annotations
@@ -55,44 +53,18 @@ flights = Pipeline("flights", rows >> validate >> enrich >> load)
 Flowq = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
-    """A folder with one pipeline, as a user has it."""
-    (tmp_path / "pipelines").mkdir()
-    (tmp_path / "pipelines" / "flights.py").write_text(PIPELINE)
-    return tmp_path
+pytestmark = pytest.mark.project({"flights": PIPELINE}, redis="debian", COLUMNS="100")
 
 
 @pytest.fixture
-def environment(redis_server: Servers, unique_namespace: str) -> Mapping[str, str]:
-    """Settings that lead to a real server and keys of this test's own."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("FLOWQ_", "REDIS_"))}
-    own = {"FLOWQ_REDIS_URL": redis_server("debian").url, "FLOWQ_NAMESPACE": unique_namespace, "COLUMNS": "100"}
-    return {**inherited, **own, "PYTHONPATH": os.pathsep.join(sys.path)}
+def cli(project: Project) -> Flowq:
+    return project.flowq
 
 
 @pytest.fixture
-def cli(project: Path, environment: Mapping[str, str]) -> Flowq:
-    """Run one flowq command in the project."""
-
-    def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "flowq", *arguments],
-            cwd=project,
-            env={**environment, **variables},
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-
-    return run
-
-
-@pytest.fixture
-def drained(project: Path, environment: Mapping[str, str]) -> None:
+def drained(project: Project) -> None:
     """The pipeline has run: of 30 rows 10 were rejected and 1 failed twice."""
-    spec = importlib.util.spec_from_file_location("flights_under_test", project / "pipelines" / "flights.py")
+    spec = importlib.util.spec_from_file_location("flights_under_test", project.folder / "pipelines" / "flights.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -100,7 +72,7 @@ def drained(project: Path, environment: Mapping[str, str]) -> None:
     try:
         spec.loader.exec_module(module)
         pipeline: Pipeline = module.flights
-        namespace, redis = environment["FLOWQ_NAMESPACE"], environment["FLOWQ_REDIS_URL"]
+        namespace, redis = project.variables["FLOWQ_NAMESPACE"], project.variables["FLOWQ_REDIS_URL"]
         summary = asyncio.run(flowq.run(pipeline, redis=redis, namespace=namespace))
     finally:
         del sys.modules[spec.name]
@@ -163,10 +135,10 @@ def test_status_as_json_adds_up_and_says_who_is_there(cli: Flowq) -> None:
     assert status["stages"]["enrich"]["dead_letters"] == 11
 
 
-def test_status_without_a_name_shows_all_pipelines_and_names_the_broken_ones(project: Path, cli: Flowq) -> None:
-    source = (project / "pipelines" / "flights.py").read_text()
-    (project / "pipelines" / "trains.py").write_text(source.replace("flights", "trains"))
-    (project / "pipelines" / "broken.py").write_text("import no_such_module")
+def test_status_without_a_name_shows_all_pipelines_and_names_the_broken_ones(project: Project, cli: Flowq) -> None:
+    source = (project.folder / "pipelines" / "flights.py").read_text()
+    (project.folder / "pipelines" / "trains.py").write_text(source.replace("flights", "trains"))
+    (project.folder / "pipelines" / "broken.py").write_text("import no_such_module")
 
     done = cli("status", "--json")
 
@@ -218,7 +190,7 @@ def test_show_tells_what_happened_to_the_message_and_where(cli: Flowq) -> None:
     done = cli("dlq", "show", "flights", "--error", "ValueError*")
 
     assert done.returncode == 0, done.stderr
-    assert "pipelines/flights.py:25 in enrich" in done.stdout
+    assert "pipelines/flights.py:24 in enrich" in done.stdout
     fields = dict(line.split(None, 1) for line in done.stdout.splitlines() if len(line.split(None, 1)) == 2)
     assert fields["line"] == "4"
     assert fields["dest"] == '"BQN"'

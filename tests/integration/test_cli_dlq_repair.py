@@ -15,7 +15,6 @@ import pytest
 import redis
 
 from flowq.broker.keys import Keys
-from tests.conftest import Servers
 from tests.faults.proxy import Proxy
 from tests.integration.project import Project
 
@@ -78,33 +77,19 @@ class Letters:
 
 
 @pytest.fixture
-def server_url(redis_server: Servers) -> str:
-    return redis_server("debian").url
-
-
-@pytest.fixture
-def letters(server_url: str, unique_namespace: str) -> Iterator[Letters]:
-    letters = Letters(server_url, unique_namespace)
+def letters(project: Project) -> Iterator[Letters]:
+    letters = Letters(project.variables["FLOWQ_REDIS_URL"], project.variables["FLOWQ_NAMESPACE"])
     letters.bury(10)
     yield letters
     letters.client.close()
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Project:
-    project = Project(tmp_path)
-    project.write("pipelines/flights.py", FLIGHTS)
-    return project
+pytestmark = pytest.mark.project({"flights": FLIGHTS}, redis="debian", COLUMNS="110")
 
 
 @pytest.fixture
-def flowq(project: Project, server_url: str, unique_namespace: str) -> Flowq:
-    environ = {"FLOWQ_REDIS_URL": server_url, "FLOWQ_NAMESPACE": unique_namespace, "COLUMNS": "110"}
-
-    def run(*arguments: str, stdin: str = "", **more: str) -> Any:
-        return project.flowq("dlq", *arguments, stdin=stdin, environ=environ | more)
-
-    return run
+def flowq(project: Project) -> Flowq:
+    return lambda *arguments, **options: project.flowq("dlq", *arguments, **options)
 
 
 # retry
@@ -159,17 +144,17 @@ def test_retry_edit_runs_the_editor_and_puts_back_what_was_left_in_it(
 
 
 async def test_a_retry_that_is_killed_half_way_and_repeated_puts_each_back_once(
-    project: Project, letters: Letters, server_url: str, unique_namespace: str
+    project: Project, letters: Letters
 ) -> None:
     letters.client.delete(letters.keys.dead("enrich"))
     letters.bury(1000)
-    async with Proxy(server_url) as proxy:
-        environ = {"FLOWQ_REDIS_URL": proxy.url, "FLOWQ_NAMESPACE": unique_namespace}
+    async with Proxy(project.variables["FLOWQ_REDIS_URL"]) as proxy:
+        environ = {"FLOWQ_REDIS_URL": proxy.url}
 
         def retry() -> Any:
-            return project.flowq("dlq", "retry", "flights", environ=environ)
+            return project.flowq("dlq", "retry", "flights", **environ)
 
-        with project.started("dlq", "retry", "flights", environ=environ) as process:
+        with project.piped("dlq", "retry", "flights", **environ) as process:
             while not letters.waiting():  # noqa: ASYNC110  (no event: another process does it)
                 await asyncio.sleep(0)  # the proxy runs in this loop: between two looks it passes on little
             proxy.stall()

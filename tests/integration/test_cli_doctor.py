@@ -19,7 +19,8 @@ import redis
 import flowq
 from flowq.broker.inspection.health import whole_acl
 from tests.faults.deployments import primary_with_replica
-from tests.integration.flowq_process import FlowqProcess, Project
+from tests.integration.flowq_process import FlowqProcess
+from tests.integration.project import Project
 from tests.redis_server import RedisServer
 
 PIPELINE = """

@@ -8,7 +8,8 @@ import subprocess
 import pytest
 import redis
 
-from tests.integration.flowq_process import FLOWQ, Project
+from tests.integration.flowq_process import FLOWQ
+from tests.integration.project import Project
 from tests.redis_server import RedisServer
 
 TALKATIVE = """

@@ -12,7 +12,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,11 +23,7 @@ from tests.integration.project import SCRAPE, Project, clean_environ
 SECRET = "s3cr3t"
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Project:
-    project = Project(tmp_path)
-    project.write("pipelines/scrape.py", SCRAPE)
-    return project
+pytestmark = pytest.mark.project({"scrape": SCRAPE})
 
 
 @pytest.fixture
@@ -90,7 +85,7 @@ def test_a_syntax_error_shows_the_line_and_no_frame_of_ours(project: Project) ->
 
 def test_an_exception_at_import_shows_the_frames_of_the_user_alone(project: Project) -> None:
     project.write("helpers.py", "def limit(text):\n    return int(text)\n")
-    project.write("pipelines/deep.py", "from helpers import limit\n\nLIMIT = limit('ten')\n")
+    project.write("deep", "from helpers import limit\n\nLIMIT = limit('ten')\n")
 
     run = project.flowq("graph", "deep")
 
@@ -106,7 +101,7 @@ def test_an_exception_at_import_shows_the_frames_of_the_user_alone(project: Proj
 
 
 def test_debug_shows_the_whole_traceback_wherever_it_stands(project: Project) -> None:
-    project.write("pipelines/deep.py", "raise RuntimeError('boom')\n")
+    project.write("deep", "raise RuntimeError('boom')\n")
 
     first, last = project.flowq("--debug", "graph", "deep"), project.flowq("graph", "deep", "--debug")
 
@@ -117,7 +112,7 @@ def test_debug_shows_the_whole_traceback_wherever_it_stands(project: Project) ->
 
 
 def test_a_missing_module_is_reported_with_the_python_that_lacks_it(project: Project) -> None:
-    project.write("pipelines/needy.py", "import no_such_module_anywhere\n")
+    project.write("needy", "import no_such_module_anywhere\n")
 
     run = project.flowq("graph", "needy")
 
@@ -127,7 +122,7 @@ def test_a_missing_module_is_reported_with_the_python_that_lacks_it(project: Pro
 
 
 def test_a_file_that_exits_at_import_is_an_error_of_that_file(project: Project) -> None:
-    project.write("pipelines/quits.py", "raise SystemExit(0)\n")
+    project.write("quits", "raise SystemExit(0)\n")
 
     run = project.flowq("graph", "quits")
 
@@ -136,7 +131,7 @@ def test_a_file_that_exits_at_import_is_an_error_of_that_file(project: Project) 
 
 
 def test_an_endless_recursion_fits_on_one_screen(project: Project) -> None:
-    project.write("pipelines/deep.py", "def f():\n    return f()\n\n\nf()\n")
+    project.write("deep", "def f():\n    return f()\n\n\nf()\n")
 
     run = project.flowq("graph", "deep")
 
@@ -147,7 +142,7 @@ def test_an_endless_recursion_fits_on_one_screen(project: Project) -> None:
 
 def test_every_wiring_error_is_shown_with_both_places(project: Project) -> None:
     wrong = SCRAPE.replace("(store | fetch)", "store").replace('"url", max', '"ulr", max')
-    file = project.write("pipelines/scrape.py", wrong)
+    file = project.write("scrape", wrong)
     lines = file.read_text().splitlines()
     parse, store = (lines.index(line) for line in lines if line.startswith(("def parse", "def store")))
 
@@ -161,7 +156,7 @@ def test_every_wiring_error_is_shown_with_both_places(project: Project) -> None:
 
 
 def test_a_password_in_the_users_code_is_not_shown(project: Project) -> None:
-    project.write("pipelines/leaky.py", f"int('redis://user:{SECRET}@host/0')\n")
+    project.write("leaky", f"int('redis://user:{SECRET}@host/0')\n")
 
     run = project.flowq("--debug", "graph", "leaky")
 
@@ -171,7 +166,7 @@ def test_a_password_in_the_users_code_is_not_shown(project: Project) -> None:
 
 
 def test_what_a_pipeline_prints_at_import_does_not_mix_with_data(project: Project) -> None:
-    project.write("pipelines/scrape.py", SCRAPE.replace("    class Link", "    print('hello')\n\n\n    class Link", 1))
+    project.write("scrape", SCRAPE.replace("    class Link", "    print('hello')\n\n\n    class Link", 1))
 
     run = project.flowq("ls", "--json")
 
@@ -180,7 +175,7 @@ def test_what_a_pipeline_prints_at_import_does_not_mix_with_data(project: Projec
 
 
 def test_an_escape_sequence_in_a_message_cannot_reach_the_terminal(project: Project) -> None:
-    project.write("pipelines/evil.py", r"raise RuntimeError('\x1b[2J\x1b]0;owned\x07')" + "\n")
+    project.write("evil", r"raise RuntimeError('\x1b[2J\x1b]0;owned\x07')" + "\n")
 
     run = project.flowq("graph", "evil")
 
@@ -192,13 +187,13 @@ def test_an_escape_sequence_in_a_message_cannot_reach_the_terminal(project: Proj
 
 
 def test_the_pipeline_is_the_one_named_like_the_file(project: Project) -> None:
-    project.write("pipelines/scrape.py", SCRAPE + '    other = Pipeline("other", seeds >> fetch)\n')
+    project.write("scrape", SCRAPE + '    other = Pipeline("other", seeds >> fetch)\n')
 
     assert json.loads(project.flowq("graph", "scrape", "-f", "json").stdout)["pipeline"] == "scrape"
 
 
 def test_a_file_with_several_pipelines_and_none_of_its_name_is_ambiguous(project: Project) -> None:
-    project.write("pipelines/scrape.py", SCRAPE.replace('"scrape"', '"a"') + '    b = Pipeline("b", seeds >> fetch)\n')
+    project.write("scrape", SCRAPE.replace('"scrape"', '"a"') + '    b = Pipeline("b", seeds >> fetch)\n')
 
     run = project.flowq("graph", "scrape")
 
@@ -207,7 +202,7 @@ def test_a_file_with_several_pipelines_and_none_of_its_name_is_ambiguous(project
 
 
 def test_a_module_without_a_pipeline_is_listed_nowhere_and_named_when_asked_for(project: Project) -> None:
-    project.write("pipelines/models.py", "X = 1\n")
+    project.write("models", "X = 1\n")
 
     assert "models" not in project.flowq("ls").stdout
     assert "models" not in project.flowq("check").stdout
@@ -242,7 +237,7 @@ def test_a_pipeline_is_imported_under_a_name_that_another_process_finds_too(proj
     project.write(
         "pipelines/scrape.py", SCRAPE + "    import sys\n    print(sorted(m for m in sys.modules if 'scrape' in m))\n"
     )
-    project.write("pipelines/again.py", "import pipelines.scrape\nfrom pipelines.scrape import scrape\n")
+    project.write("again", "import pipelines.scrape\nfrom pipelines.scrape import scrape\n")
 
     run = project.flowq("check", "scrape", "again")
 
@@ -268,8 +263,8 @@ def test_a_flag_wins_over_a_variable_and_a_variable_over_the_file(project: Proje
     push = ("push", "scrape", '{"url": "x"}')
     flag, variable = f"redis://127.0.0.1:{closed_port}/1", f"redis://127.0.0.1:{closed_port}/2"
 
-    by_flag = project.flowq(*push, "--redis", flag, environ={"FLOWQ_REDIS_URL": variable})
-    by_variable = project.flowq(*push, environ={"FLOWQ_REDIS_URL": variable})
+    by_flag = project.flowq(*push, "--redis", flag, FLOWQ_REDIS_URL=variable)
+    by_variable = project.flowq(*push, FLOWQ_REDIS_URL=variable)
 
     assert f"cannot reach Redis at {flag}" in by_flag.stderr
     assert f"cannot reach Redis at {variable}" in by_variable.stderr
@@ -294,7 +289,7 @@ def test_a_redis_that_cannot_be_reached_is_exit_code_4_and_shows_no_password(
 
 @pytest.mark.parametrize(("columns", "lines"), [("120", 1), ("60", 2)])
 def test_the_screen_is_as_wide_as_the_terminal_says(project: Project, columns: str, lines: int) -> None:
-    run = project.flowq("graph", "scarpe", environ={"COLUMNS": columns})
+    run = project.flowq("graph", "scarpe", COLUMNS=columns)
 
     assert len(run.stderr.splitlines()) == lines
     assert all(len(line) <= int(columns) for line in run.stderr.splitlines())
@@ -318,8 +313,8 @@ def test_a_terminal_gets_colours_unless_they_are_declined(
 
 
 def test_an_interrupt_is_exit_code_130_without_a_traceback(project: Project) -> None:
-    project.write("pipelines/scrape.py", SCRAPE + "    print('imported', flush=True)\n")
-    with project.started("push", "scrape", "-", "--dry-run") as process:
+    project.write("scrape", SCRAPE + "    print('imported', flush=True)\n")
+    with project.piped("push", "scrape", "-", "--dry-run") as process:
         assert process.stderr is not None
         assert process.stderr.readline() == "imported\n"
         process.send_signal(signal.SIGINT)
@@ -330,7 +325,7 @@ def test_an_interrupt_is_exit_code_130_without_a_traceback(project: Project) -> 
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(project: Project) -> None:
-    with project.started("graph", "scrape", "-f", "svg") as process:
+    with project.piped("graph", "scrape", "-f", "svg") as process:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.close()
@@ -343,10 +338,10 @@ def test_a_reader_that_has_seen_enough_is_no_error(project: Project) -> None:
 
 
 def test_help_imports_neither_redis_nor_networkx_nor_pydantic_nor_code_of_the_user(project: Project) -> None:
-    project.write("pipelines/scrape.py", "raise SystemExit('imported')")
+    project.write("scrape", "raise SystemExit('imported')")
     environ = {"PYTHONPROFILEIMPORTTIME": "1"}
 
-    run = project.flowq("--help", environ=environ)
+    run = project.flowq("--help", **environ)
 
     imported = {line.rpartition("|")[2].strip() for line in run.stderr.splitlines()}
     assert run.returncode == 0

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.flowq_process import Project
+from tests.integration.project import Project
 from tests.requirements import unavailable
 
 ROOT = Path(__file__).parents[2]

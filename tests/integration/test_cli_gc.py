@@ -9,13 +9,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import redis
 
-from tests.conftest import Servers
-from tests.integration.flowq_process import Project, wait_until
+from tests.integration.flowq_process import wait_until
+from tests.integration.project import Project
 
 BEFORE = """
 from __future__ import annotations
@@ -36,28 +35,21 @@ lab = Pipeline("lab", parse >> store)
 AFTER = BEFORE.replace("parse", "tidy")  # another length: Python goes by time and size
 
 
-@pytest.fixture
-def url(redis_server: Servers) -> str:
-    return redis_server("debian").url
+pytestmark = pytest.mark.project({"lab": BEFORE}, redis="debian", FLOWQ_LEASE="2s", COLUMNS="100")
+
+
+@pytest.fixture(autouse=True)
+def a_stage_was_renamed_while_two_messages_were_waiting_for_it(project: Project) -> None:
+    assert project.flowq("run", "lab", "--drain").returncode == 0
+    for n in (1, 2):
+        assert project.flowq("push", "lab", f'{{"n": {n}}}').returncode == 0
+    project.write("lab", AFTER)
 
 
 @pytest.fixture
-def project(tmp_path: Path, url: str, unique_namespace: str) -> Iterator[Project]:
-    """A project whose stage `parse` was renamed while two messages were waiting for it."""
-    environ = {"FLOWQ_REDIS_URL": url, "FLOWQ_NAMESPACE": unique_namespace, "FLOWQ_LEASE": "2s", "COLUMNS": "100"}
-    with Project(tmp_path, **environ) as project:
-        project.write("lab", BEFORE)
-        assert project.run("run", "lab", "--drain").wait() == 0
-        for n in (1, 2):
-            assert project.run("push", "lab", f'{{"n": {n}}}').wait() == 0
-        project.write("lab", AFTER)
-        yield project
-
-
-@pytest.fixture
-def waiting(url: str, unique_namespace: str) -> Iterator[redis.Redis]:
+def waiting(project: Project) -> Iterator[redis.Redis]:
     """The server itself, to see what is really there."""
-    with redis.Redis.from_url(url) as client:
+    with redis.Redis.from_url(project.variables["FLOWQ_REDIS_URL"]) as client:
         yield client
 
 

@@ -13,11 +13,7 @@ from tests.integration.project import SCRAPE, Project
 EDGES = {("seeds", "fetch"), ("fetch", "parse"), ("parse", "store"), ("parse", "fetch")}
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Project:
-    project = Project(tmp_path)
-    project.write("pipelines/scrape.py", SCRAPE)
-    return project
+pytestmark = pytest.mark.project({"scrape": SCRAPE})
 
 
 # graph
@@ -74,7 +70,7 @@ def test_an_unknown_format_and_an_impossible_file_are_usage_errors(project: Proj
 
 
 def test_a_terminal_without_utf_8_gets_ascii(project: Project) -> None:
-    run = project.flowq("graph", "scrape", environ={"PYTHONIOENCODING": "ascii"})
+    run = project.flowq("graph", "scrape", PYTHONIOENCODING="ascii")
 
     assert run.returncode == 0
     assert run.stdout.isascii()
@@ -91,7 +87,7 @@ def test_a_sound_project_is_ok(project: Project) -> None:
 
 
 def test_warnings_are_shown_and_are_no_failure(project: Project) -> None:
-    project.write("pipelines/scrape.py", SCRAPE.replace('dedup="url", ', ""))
+    project.write("scrape", SCRAPE.replace('dedup="url", ', ""))
 
     run = project.flowq("check", "scrape")
 
@@ -100,8 +96,8 @@ def test_warnings_are_shown_and_are_no_failure(project: Project) -> None:
 
 
 def test_one_broken_pipeline_does_not_hide_the_others(project: Project) -> None:
-    project.write("pipelines/broken.py", "1 / 0\n")
-    project.write("pipelines/zoo.py", SCRAPE.replace('"scrape"', '"zoo"'))
+    project.write("broken", "1 / 0\n")
+    project.write("zoo", SCRAPE.replace('"scrape"', '"zoo"'))
 
     run = project.flowq("check")
 
@@ -111,7 +107,7 @@ def test_one_broken_pipeline_does_not_hide_the_others(project: Project) -> None:
 
 
 def test_the_json_of_check_has_the_problems(project: Project) -> None:
-    project.write("pipelines/wrong.py", SCRAPE.replace("(store | fetch)", "store").replace('"scrape"', '"wrong"'))
+    project.write("wrong", SCRAPE.replace("(store | fetch)", "store").replace('"scrape"', '"wrong"'))
 
     run = project.flowq("check", "--json")
 
@@ -146,7 +142,7 @@ def test_ls_names_pipelines_stages_and_files(project: Project) -> None:
 
 
 def test_a_file_that_does_not_import_is_listed_with_its_error_and_is_no_failure(project: Project) -> None:
-    project.write("pipelines/broken.py", "1 / 0\n")
+    project.write("broken", "1 / 0\n")
 
     table, data = project.flowq("ls"), project.flowq("ls", "--json")
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 
-from tests.conftest import Servers
-from tests.integration.flowq_process import Project
+import pytest
+
+from tests.integration.project import Project
 
 PIPELINE = """
 from __future__ import annotations
@@ -25,26 +25,26 @@ calls = Pipeline("calls", fetch)
 """
 
 
-def test_status_shows_which_keys_are_held_and_why(tmp_path: Path, redis_server: Servers, unique_namespace: str) -> None:
-    environ = {"FLOWQ_REDIS_URL": redis_server("debian").url, "FLOWQ_NAMESPACE": unique_namespace, "COLUMNS": "100"}
-    with Project(tmp_path, **environ) as project:
-        project.write("calls", PIPELINE)
-        for _ in range(3):
-            assert project.run("push", "calls.fetch", '{"host": "example.org"}').wait() == 0
+pytestmark = pytest.mark.project({"calls": PIPELINE}, redis="debian", COLUMNS="100")
 
-        def held() -> list[dict[str, object]]:
-            found: list[dict[str, object]] = json.loads(project.run("status", "calls", "--json").stdout)["held"]
-            return found
 
-        assert held() == []
-        running = project.start("run", "calls")
-        running.wait_for(lambda: held() and held()[0]["waiting"] == 2)
+def test_status_shows_which_keys_are_held_and_why(project: Project) -> None:
+    for _ in range(3):
+        assert project.run("push", "calls.fetch", '{"host": "example.org"}').wait() == 0
 
-        (found,) = held()
-        left = found.pop("seconds_left")
-        assert isinstance(left, float)
-        assert 2900 < left <= 3000
-        assert found == {"stage": "fetch", "key": "example.org", "reason": "HTTP 429", "repeats": 0, "waiting": 2}
-        lines = project.run("status", "calls").stdout.splitlines()
-        (line,) = [line for line in lines if "example.org" in line]
-        assert re.fullmatch(r" fetch example\.org is held for (4\dm\d\ds|50m00s) more: HTTP 429; 2 waiting", line)
+    def held() -> list[dict[str, object]]:
+        found: list[dict[str, object]] = json.loads(project.run("status", "calls", "--json").stdout)["held"]
+        return found
+
+    assert held() == []
+    running = project.start("run", "calls")
+    running.wait_for(lambda: held() and held()[0]["waiting"] == 2)
+
+    (found,) = held()
+    left = found.pop("seconds_left")
+    assert isinstance(left, float)
+    assert 2900 < left <= 3000
+    assert found == {"stage": "fetch", "key": "example.org", "reason": "HTTP 429", "repeats": 0, "waiting": 2}
+    lines = project.run("status", "calls").stdout.splitlines()
+    (line,) = [line for line in lines if "example.org" in line]
+    assert re.fullmatch(r" fetch example\.org is held for (4\dm\d\ds|50m00s) more: HTTP 429; 2 waiting", line)

@@ -4,41 +4,30 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 
 from flowq.broker.keys import GROUP, Keys
-from tests.conftest import Servers
 from tests.integration.project import SCRAPE, Project
 
 Flowq = Callable[..., Any]
 
 
-@pytest.fixture
-def environ(redis_server: Servers, unique_namespace: str) -> dict[str, str]:
-    return {"FLOWQ_REDIS_URL": redis_server("debian").url, "FLOWQ_NAMESPACE": unique_namespace, "COLUMNS": "100"}
+pytestmark = pytest.mark.project({"scrape": SCRAPE}, redis="debian", COLUMNS="100")
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Project:
-    project = Project(tmp_path)
-    project.write("pipelines/scrape.py", SCRAPE)
-    return project
+def flowq(project: Project) -> Flowq:
+    return project.flowq
 
 
 @pytest.fixture
-def flowq(project: Project, environ: dict[str, str]) -> Flowq:
-    return lambda *arguments, **options: project.flowq(*arguments, environ=environ, **options)
-
-
-@pytest.fixture
-def client(environ: dict[str, str]) -> Iterator[redis.Redis]:
+def client(project: Project) -> Iterator[redis.Redis]:
     """Another client of the same Redis, which has given the first of three pages to a worker."""
-    client: redis.Redis = redis.Redis.from_url(environ["FLOWQ_REDIS_URL"])
-    keys = Keys(environ["FLOWQ_NAMESPACE"], "scrape")
+    client: redis.Redis = redis.Redis.from_url(project.variables["FLOWQ_REDIS_URL"])
+    keys = Keys(project.variables["FLOWQ_NAMESPACE"], "scrape")
     for n, lineage in enumerate(("- - 0", "p0 p0 1", "p0 p1 2")):
         client.xadd(keys.edge(">parse"), {"h": f"p{n} {lineage}", "b": json.dumps({"url": f"u{n}", "html": ""})})
     client.xgroup_create(keys.edge(">parse"), GROUP, "0")
@@ -74,9 +63,9 @@ def test_peek_shows_one_message_a_line(flowq: Flowq) -> None:
 
 
 def test_peek_follows_what_is_pushed(project: Project, environ: dict[str, str]) -> None:
-    with project.started("peek", "scrape.fetch", "-f", "--json", environ=environ) as peeking:
+    with project.piped("peek", "scrape.fetch", "-f", "--json") as peeking:
         assert peeking.stdout is not None
-        assert project.flowq("push", "scrape.fetch", '{"url": "u9"}', environ=environ).returncode == 0
+        assert project.flowq("push", "scrape.fetch", '{"url": "u9"}').returncode == 0
         seen = json.loads(peeking.stdout.readline())
 
     assert (seen["state"], seen["message"]["url"]) == ("waiting", "u9")
@@ -121,7 +110,7 @@ def test_replay_runs_kept_messages_again(
     project.write(
         "pipelines/scrape.py", SCRAPE.replace("    @stage\n    def parse", '    @stage(keep="1h")\n    def parse')
     )
-    keys = Keys(environ["FLOWQ_NAMESPACE"], "scrape")
+    keys = Keys(project.variables["FLOWQ_NAMESPACE"], "scrape")
     for n in range(4):
         client.xadd(keys.kept("parse"), {"h": f"k{n} - - 0", "b": json.dumps({"url": f"u{n % 2}", "html": ""})})
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.integration.flowq_process import ASCII, Project
+from tests.integration.flowq_process import ASCII
+from tests.integration.project import Project
 
 LATIN_1 = "B\udcfccher"  # "Bücher", as Python sees bytes that are not UTF-8
 BOOKS = """
@@ -34,31 +34,35 @@ BOOKS = """
 """
 
 
+pytestmark = pytest.mark.project({"books": BOOKS})
+
+
 @pytest.fixture(params=[LATIN_1, "Bücher"], ids=["Latin-1", "UTF-8"])
-def project(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Project]:
-    folder = tmp_path / request.param
+def oddly_named(project: Project, request: pytest.FixtureRequest) -> Project:
+    """The project in a folder of this name."""
+    folder = project.folder / request.param
     try:
         folder.mkdir()
     except OSError:
         pytest.skip("this file system takes no such name")
-    with Project(folder) as project:
-        project.write("books", BOOKS)
-        (folder / LATIN_1).write_text("one\ntwo\n")
-        yield project
+    (project.folder / "pipelines").rename(folder / "pipelines")
+    (folder / LATIN_1).write_text("one\ntwo\n")
+    project.folder = folder
+    return project
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="names of files are always UTF-8 there")
 @pytest.mark.parametrize("variables", [{}, ASCII], ids=["UTF-8 locale", "ASCII locale"])
 def test_commands_work_in_a_folder_whose_name_the_locale_cannot_decode(
-    variables: dict[str, str], project: Project
+    variables: dict[str, str], oddly_named: Project
 ) -> None:
     for workers in ("1", "0"):
-        ran = project.completed("run", "books", "-a", f"path={LATIN_1}", "--workers", workers, "--fresh", **variables)
+        ran = oddly_named.flowq("run", "books", "-a", f"path={LATIN_1}", "--workers", workers, "--fresh", **variables)
         assert (ran.returncode, ran.stdout.splitlines()) == (0, ["read one", "read two"]), ran.stderr
-    json.loads(project.completed("ls", "--json", **variables).stdout)
-    assert json.loads(project.completed("doctor", "--json", **variables).stdout)["address"]
-    assert project.completed("graph", "books", "-o", f"{LATIN_1}.svg", **variables).returncode == 0
-    assert (project.folder / f"{LATIN_1}.svg").exists()
+    json.loads(oddly_named.flowq("ls", "--json", **variables).stdout)
+    assert json.loads(oddly_named.flowq("doctor", "--json", **variables).stdout)["address"]
+    assert oddly_named.flowq("graph", "books", "-o", f"{LATIN_1}.svg", **variables).returncode == 0
+    assert (oddly_named.folder / f"{LATIN_1}.svg").exists()
 
 
 @pytest.mark.parametrize(
@@ -80,14 +84,12 @@ def test_commands_work_in_a_folder_whose_name_the_locale_cannot_decode(
     ],
     ids=lambda arguments: " ".join(arguments).encode("ascii", "backslashreplace").decode(),
 )
-def test_an_argument_that_is_not_utf_8_is_refused_in_plain_words(arguments: tuple[str, ...], tmp_path: Path) -> None:
-    with Project(tmp_path) as project:
-        project.write("books", BOOKS)
-        (tmp_path / LATIN_1).write_bytes(b"\xfc\n")
-        ended = project.completed(*arguments)
-        assert ended.returncode == 2, ended.stderr
-        assert ended.stderr.startswith("error[FQ2")
-        assert os.fsencode(LATIN_1) not in ended.stderr.encode("utf-8", "surrogateescape")
+def test_an_argument_that_is_not_utf_8_is_refused_in_plain_words(arguments: tuple[str, ...], project: Project) -> None:
+    (project.folder / LATIN_1).write_bytes(b"\xfc\n")
+    ended = project.flowq(*arguments)
+    assert ended.returncode == 2, ended.stderr
+    assert ended.stderr.startswith("error[FQ2")
+    assert os.fsencode(LATIN_1) not in ended.stderr.encode("utf-8", "surrogateescape")
 
 
 # Names that Python cannot import
@@ -106,19 +108,18 @@ PLAIN = """
 
 
 @pytest.fixture
-def plain(tmp_path: Path) -> Iterator[Project]:
-    with Project(tmp_path) as project:
-        for place in ("good", "my-rows", "2nd", "größe", "package/__init__", "eu/inner", "with-dash/__init__"):
-            name = Path(place).parts[0].replace("-", "_").replace("2nd", "second").replace("ö", "oe").replace("ß", "ss")
-            (tmp_path / "pipelines" / place).parent.mkdir(exist_ok=True)
-            project.write(place, PLAIN.replace("NAME", name))
-        (tmp_path / "pipelines" / "script-without.py").write_text("print('not a pipeline')")
-        yield project
+def plain(project: Project) -> Project:
+    for place in ("good", "my-rows", "2nd", "größe", "package/__init__", "eu/inner", "with-dash/__init__"):
+        name = Path(place).parts[0].replace("-", "_").replace("2nd", "second").replace("ö", "oe").replace("ß", "ss")
+        (project.folder / "pipelines" / place).parent.mkdir(exist_ok=True)
+        project.write(place, PLAIN.replace("NAME", name))
+    (project.folder / "pipelines" / "script-without.py").write_text("print('not a pipeline')")
+    return project
 
 
 def test_ignored_files_are_listed_with_the_remedy(plain: Project) -> None:
     for command in ("ls", "check"):
-        ended = plain.completed(command)
+        ended = plain.flowq(command)
         assert ended.returncode == 0
         assert "package" in ended.stdout
         assert ended.stderr.splitlines() == [
@@ -133,17 +134,17 @@ def test_ignored_files_are_listed_with_the_remedy(plain: Project) -> None:
 
 @pytest.mark.parametrize("name", ["my-rows", "my_rows", "my-rows.py", "pipelines/my-rows.py", "eu", "with-dash"])
 def test_a_run_of_an_ignored_file_fails_with_the_reason(name: str, plain: Project) -> None:
-    ended = plain.completed("run", name, "--memory")
+    ended = plain.flowq("run", name, "--memory")
     assert ended.returncode == 2
     assert "is ignored" in ended.stderr
 
 
 def test_a_package_is_a_pipeline_like_a_file(plain: Project) -> None:
-    ended = plain.completed("push", "package.take", "1", "--dry-run")
+    ended = plain.flowq("push", "package.take", "1", "--dry-run")
     assert (ended.returncode, ended.stdout) == (0, "valid\n")
     pyproject = plain.folder / "pyproject.toml"
     pyproject.write_text('[tool.flowq]\npipelines = ["pipelines", "pipelines/eu"]\n', encoding="utf-8")
-    assert plain.completed("push", "inner.take", "1", "--dry-run").returncode == 0
+    assert plain.flowq("push", "inner.take", "1", "--dry-run").returncode == 0
 
 
 def test_of_two_files_with_the_same_name_the_second_is_reported(plain: Project) -> None:
@@ -151,4 +152,4 @@ def test_of_two_files_with_the_same_name_the_second_is_reported(plain: Project) 
     (plain.folder / "more" / "good.py").write_text('good = Pipeline("good")', encoding="utf-8")
     pyproject = plain.folder / "pyproject.toml"
     pyproject.write_text('[tool.flowq]\npipelines = ["pipelines", "more"]\n', encoding="utf-8")
-    assert "more/good.py is ignored: pipelines/good.py has the same name" in plain.completed("ls").stderr
+    assert "more/good.py is ignored: pipelines/good.py has the same name" in plain.flowq("ls").stderr

@@ -28,9 +28,9 @@ TAKEN = (
 )
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Project:
-    return Project(tmp_path)
+@pytest.fixture(autouse=True)
+def empty(project: Project) -> None:
+    (project.folder / "pipelines").rmdir()
 
 
 def python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -70,7 +70,7 @@ def test_the_sample_of_the_etl_template_runs_as_the_last_line_says(project: Proj
 
 def test_nothing_is_written_over_without_force(project: Project) -> None:
     assert project.flowq("new", "mine").returncode == 0
-    file = project.write("pipelines/mine.py", "# my own work")
+    file = project.write("mine", "# my own work")
     (project.folder / "tests/test_mine.py").unlink()
 
     refused = project.flowq("new", "mine")
@@ -125,6 +125,6 @@ def test_the_help_has_an_example(project: Project, command: str) -> None:
 
 @pytest.mark.parametrize("command", [(), ("run",), ("new",), ("dlq", "ls"), ("export", "k8s")])
 def test_the_help_is_whole_where_python_throws_docstrings_away(project: Project, command: tuple[str, ...]) -> None:
-    optimized = project.flowq(*command, "--help", environ={"PYTHONOPTIMIZE": "2"})
+    optimized = project.flowq(*command, "--help", PYTHONOPTIMIZE="2")
     assert optimized.stdout == project.flowq(*command, "--help").stdout
     assert "Example:" in optimized.stdout

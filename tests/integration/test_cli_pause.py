@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.integration.flowq_process import Project
+from tests.integration.project import Project
 
 LAB = """
 from __future__ import annotations

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 
 from tests.conftest import Servers
-from tests.integration.flowq_process import Project
+from tests.integration.project import Project
 
 BEFORE = """
 from __future__ import annotations
@@ -70,15 +69,7 @@ async def lines() -> AsyncIterator[Item]:
 SHORTER = BEFORE.replace("parse >> store", "store")
 
 
-@pytest.fixture
-def project(tmp_path: Path, redis_server: Servers, unique_namespace: str) -> Iterator[Project]:
-    environ = {
-        "FLOWQ_REDIS_URL": redis_server("debian").url, "FLOWQ_NAMESPACE": unique_namespace,
-        "FLOWQ_LEASE": "2s", "COLUMNS": "110",
-    }  # fmt: skip
-    with Project(tmp_path, **environ) as project:
-        project.write("lab", BEFORE)
-        yield project
+pytestmark = pytest.mark.project({"lab": BEFORE}, redis="debian", FLOWQ_LEASE="2s", COLUMNS="110")
 
 
 @pytest.fixture

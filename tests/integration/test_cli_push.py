@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,23 +19,14 @@ LINK = '{"url": "https://example.org/"}'
 PREFIX = "push:{scrape}"
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Project:
-    project = Project(tmp_path)
-    project.write("pipelines/scrape.py", SCRAPE)
-    return project
+pytestmark = pytest.mark.project({"scrape": SCRAPE}, redis="bundled", FLOWQ_NAMESPACE="push")
 
 
-@pytest.fixture
-def url(redis_server: Servers) -> str:
+@pytest.fixture(autouse=True)
+def store(redis_server: Servers) -> Iterator[redis.Redis]:
     server = redis_server("bundled")
     server.flush()
-    return server.url
-
-
-@pytest.fixture
-def store(url: str) -> Iterator[redis.Redis]:
-    with redis.Redis.from_url(url) as client:
+    with redis.Redis.from_url(server.url) as client:
         yield client
 
 
@@ -46,8 +36,8 @@ def bodies(store: redis.Redis, edge: str) -> list[Any]:
     return [json.loads(fields[b"b"]) for _, fields in entries]
 
 
-def push(project: Project, url: str, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    return project.flowq("push", *arguments, "--redis", url, "--namespace", "push", stdin=stdin)
+def push(project: Project, *arguments: str, **options: str) -> subprocess.CompletedProcess[str]:
+    return project.flowq("push", *arguments, **options)
 
 
 def links(first: int, last: int) -> str:
@@ -58,9 +48,9 @@ def links(first: int, last: int) -> str:
 
 
 def test_a_message_goes_to_the_first_stage_behind_a_source_and_its_id_to_stdout(
-    project: Project, url: str, store: redis.Redis
+    project: Project, store: redis.Redis
 ) -> None:
-    run = push(project, url, "scrape", LINK)
+    run = push(project, "scrape", LINK)
 
     assert (run.returncode, run.stderr) == (0, "")
     assert bodies(store, ">fetch") == [{"url": "https://example.org/", "depth": 0}]
@@ -68,34 +58,34 @@ def test_a_message_goes_to_the_first_stage_behind_a_source_and_its_id_to_stdout(
     assert fields[b"h"].split(b" ")[0] == run.stdout.strip().encode()
 
 
-def test_a_stage_may_be_named(project: Project, url: str, store: redis.Redis) -> None:
-    run = push(project, url, "scrape.parse", '{"url": "u", "html": "h"}', "--json")
+def test_a_stage_may_be_named(project: Project, store: redis.Redis) -> None:
+    run = push(project, "scrape.parse", '{"url": "u", "html": "h"}', "--json")
 
     assert json.loads(run.stdout)["stage"] == "parse"
     assert bodies(store, ">parse") == [{"url": "u", "html": "h"}]
 
 
-def test_a_stage_that_takes_a_union_takes_each_of_its_types(project: Project, url: str, store: redis.Redis) -> None:
+def test_a_stage_that_takes_a_union_takes_each_of_its_types(project: Project, store: redis.Redis) -> None:
     stdin = '{"url": "a", "title": "t"}\n{"url": "b", "html": "h"}\n'
 
-    run = push(project, url, "scrape.store", "-", stdin=stdin)
+    run = push(project, "scrape.store", "-", stdin=stdin)
 
     assert run.returncode == 0
     assert bodies(store, ">store") == [{"url": "a", "title": "t"}, {"url": "b", "html": "h"}]
 
 
-def test_an_id_of_ones_own_is_stored_once(project: Project, url: str, store: redis.Redis) -> None:
+def test_an_id_of_ones_own_is_stored_once(project: Project, store: redis.Redis) -> None:
     message = '{"url": "u", "html": "h"}'
 
-    ids = [push(project, url, "scrape.parse", message, "--id", "order-7").stdout for _ in range(2)]
+    ids = [push(project, "scrape.parse", message, "--id", "order-7").stdout for _ in range(2)]
 
     assert ids == ["order-7\n", "order-7\n"]
     assert len(bodies(store, ">parse")) == 1
 
 
-def test_a_delayed_message_waits_outside_the_stream(project: Project, url: str, store: redis.Redis) -> None:
+def test_a_delayed_message_waits_outside_the_stream(project: Project, store: redis.Redis) -> None:
     before: Any = store.time()
-    run = push(project, url, "scrape", LINK, "--delay", "5m")
+    run = push(project, "scrape", LINK, "--delay", "5m")
     after: Any = store.time()
 
     [(message_id, due_ms)] = store.zrange(f"{PREFIX}:delayed:>fetch", 0, -1, withscores=True)  # type: ignore[misc]
@@ -116,7 +106,7 @@ def test_a_delayed_message_waits_outside_the_stream(project: Project, url: str, 
 def test_a_message_that_does_not_fit_is_refused_before_redis_is_asked(
     project: Project, message: str, said: str
 ) -> None:
-    run = push(project, "redis://nowhere.invalid", "scrape", message)
+    run = push(project, "scrape", message, FLOWQ_REDIS_URL="redis://nowhere.invalid")
 
     assert run.returncode == 2
     assert "error[FQ205]: the message does not fit fetch, which accepts Link" in run.stderr
@@ -138,16 +128,16 @@ def test_a_message_that_does_not_fit_is_refused_before_redis_is_asked(
 def test_what_cannot_be_meant_is_a_usage_error(
     project: Project, target: str, arguments: tuple[str, ...], said: str
 ) -> None:
-    run = push(project, "redis://nowhere.invalid", target, *arguments)
+    run = push(project, target, *arguments, FLOWQ_REDIS_URL="redis://nowhere.invalid")
 
     assert (run.returncode, run.stdout) == (2, "")
     assert said in run.stderr
 
 
 def test_a_pipeline_without_sources_and_several_heads_asks_which(project: Project) -> None:
-    project.write("pipelines/scrape.py", SCRAPE.replace("seeds >> fetch >> parse >> (store | fetch)", "parse, fetch"))
+    project.write("scrape", SCRAPE.replace("seeds >> fetch >> parse >> (store | fetch)", "parse, fetch"))
 
-    run = push(project, "redis://nowhere.invalid", "scrape", LINK)
+    run = push(project, "scrape", LINK, FLOWQ_REDIS_URL="redis://nowhere.invalid")
 
     assert run.returncode == 2
     assert "one of scrape.parse, scrape.fetch" in run.stderr or "one of scrape.fetch, scrape.parse" in run.stderr
@@ -156,8 +146,8 @@ def test_a_pipeline_without_sources_and_several_heads_asks_which(project: Projec
 # Many messages
 
 
-def test_a_stream_is_pushed_in_order_and_counted(project: Project, url: str, store: redis.Redis) -> None:
-    run = push(project, url, "scrape", "-", stdin=links(1, 2400).rstrip("\n"))
+def test_a_stream_is_pushed_in_order_and_counted(project: Project, store: redis.Redis) -> None:
+    run = push(project, "scrape", "-", stdin=links(1, 2400).rstrip("\n"))
 
     assert (run.returncode, run.stdout, run.stderr) == (0, "2,400 pushed to fetch\n", "")
     assert [body["url"] for body in bodies(store, ">fetch")] == [f"https://example.org/{n}" for n in range(1, 2401)]
@@ -166,27 +156,27 @@ def test_a_stream_is_pushed_in_order_and_counted(project: Project, url: str, sto
 def test_a_thousand_messages_cost_one_call(project: Project) -> None:
     project.write("links.ndjson", links(1, 2000))
     with RedisServer("bundled") as server, redis.Redis.from_url(server.url) as client:  # with no calls but these
-        push(project, server.url, "scrape", "@links.ndjson")
+        push(project, "scrape", "@links.ndjson", "--redis", server.url)
         commands: Any = client.info("commandstats")
 
     scripts = sum(commands.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("evalsha", "eval"))
     assert scripts == 2 + 1, "one call for each thousand, and one more to load the script"
 
 
-def test_what_was_seen_before_is_counted_apart(project: Project, url: str) -> None:
-    push(project, url, "scrape", "-", stdin=links(1, 3))
+def test_what_was_seen_before_is_counted_apart(project: Project) -> None:
+    push(project, "scrape", "-", stdin=links(1, 3))
 
-    text = push(project, url, "scrape", "-", stdin=links(2, 5))
-    data = push(project, url, "scrape", "-", "--json", stdin=links(5, 6))
+    text = push(project, "scrape", "-", stdin=links(2, 5))
+    data = push(project, "scrape", "-", "--json", stdin=links(5, 6))
 
     assert text.stdout == "2 pushed to fetch, 2 seen before\n"
     assert json.loads(data.stdout) == {"stage": "fetch", "valid": 2, "pushed": 1, "duplicates": 1}
 
 
-def test_all_before_a_bad_line_are_stored_and_none_after_it(project: Project, url: str, store: redis.Redis) -> None:
+def test_all_before_a_bad_line_are_stored_and_none_after_it(project: Project, store: redis.Redis) -> None:
     stdin = links(1, 1203) + "\n" + '{"url": 5}\n' + links(1204, 1300)
 
-    run = push(project, url, "scrape", "-", stdin=stdin)
+    run = push(project, "scrape", "-", stdin=stdin)
 
     assert run.returncode == 2
     assert run.stdout == "1,203 pushed to fetch\n"
@@ -198,10 +188,10 @@ def test_all_before_a_bad_line_are_stored_and_none_after_it(project: Project, ur
     assert len(bodies(store, ">fetch")) == 1203
 
 
-def test_a_message_that_is_too_large_is_a_bad_line_too(project: Project, url: str, store: redis.Redis) -> None:
+def test_a_message_that_is_too_large_is_a_bad_line_too(project: Project, store: redis.Redis) -> None:
     large = json.dumps({"url": "x" * 1_000_001})
 
-    run = push(project, url, "scrape", "-", stdin=links(1, 2) + large + "\n")
+    run = push(project, "scrape", "-", stdin=links(1, 2) + large + "\n")
 
     assert run.returncode == 2
     assert "line 3" in run.stderr
@@ -209,8 +199,8 @@ def test_a_message_that_is_too_large_is_a_bad_line_too(project: Project, url: st
     assert len(bodies(store, ">fetch")) == 2
 
 
-def test_lines_that_come_slowly_are_pushed_at_once(project: Project, url: str, store: redis.Redis) -> None:
-    with project.started("push", "scrape", "-", "--redis", url, "--namespace", "push") as process:
+def test_lines_that_come_slowly_are_pushed_at_once(project: Project, store: redis.Redis) -> None:
+    with project.piped("push", "scrape", "-") as process:
         assert process.stdin is not None
         last_id: Any = "0"
         for n in (1, 2):
@@ -223,9 +213,9 @@ def test_lines_that_come_slowly_are_pushed_at_once(project: Project, url: str, s
     assert stdout == "2 pushed to fetch\n"
 
 
-def test_a_full_stage_is_waited_for(project: Project, url: str, store: redis.Redis) -> None:
-    push(project, url, "scrape", "-", stdin=links(1, 2500))
-    with project.started("push", "scrape", "-", "--redis", url, "--namespace", "push") as process:
+def test_a_full_stage_is_waited_for(project: Project, store: redis.Redis) -> None:
+    push(project, "scrape", "-", stdin=links(1, 2500))
+    with project.piped("push", "scrape", "-") as process:
         assert process.stdin is not None
         assert process.stderr is not None
         process.stdin.write(links(2501, 2501))
@@ -237,8 +227,8 @@ def test_a_full_stage_is_waited_for(project: Project, url: str, store: redis.Red
     assert stdout == "1 pushed to fetch\n"
 
 
-def test_a_full_stage_need_not_be_waited_for(project: Project, url: str) -> None:
-    run = push(project, url, "scrape", "-", "--no-wait", stdin=links(1, 5000))
+def test_a_full_stage_need_not_be_waited_for(project: Project) -> None:
+    run = push(project, "scrape", "-", "--no-wait", stdin=links(1, 5000))
 
     assert run.returncode == 1
     assert run.stdout == "3,000 pushed to fetch\n", "a call is stored whole, and refused once 2,500 are there"
@@ -249,11 +239,11 @@ def test_a_full_stage_need_not_be_waited_for(project: Project, url: str) -> None
 
 
 def test_a_dry_run_checks_everything_and_needs_no_redis(project: Project) -> None:
-    nowhere = "redis://nowhere.invalid"
+    nowhere = {"FLOWQ_REDIS_URL": "redis://nowhere.invalid"}
 
-    good = push(project, nowhere, "scrape", "-", "--dry-run", stdin=links(1, 1500))
-    bad = push(project, nowhere, "scrape", "-", "--dry-run", stdin=links(1, 3) + "nonsense\n")
-    one = push(project, nowhere, "scrape", LINK, "-n")
+    good = push(project, "scrape", "-", "--dry-run", stdin=links(1, 1500), **nowhere)
+    bad = push(project, "scrape", "-", "--dry-run", stdin=links(1, 3) + "nonsense\n", **nowhere)
+    one = push(project, "scrape", LINK, "-n", **nowhere)
 
     assert (good.returncode, good.stdout) == (0, "1,500 valid for fetch\n")
     assert (bad.returncode, bad.stdout) == (2, "3 valid for fetch\n")
@@ -261,6 +251,7 @@ def test_a_dry_run_checks_everything_and_needs_no_redis(project: Project) -> Non
     assert (one.returncode, one.stdout) == (0, "valid\n")
 
 
+@pytest.mark.project({"scrape": SCRAPE})
 def test_without_a_url_messages_are_kept_by_the_redis_of_the_project(project: Project) -> None:
     first = project.flowq("push", "scrape", "-", stdin=links(1, 3))
     again = project.flowq("push", "scrape", "-", stdin=links(1, 3))
@@ -289,12 +280,10 @@ def test_memory_stays_flat_over_a_long_stream(project: Project) -> None:
     assert peak(40_000) < 1.3 * peak(10), "40 MB of lines were held at once"
 
 
-def test_large_messages_go_in_calls_of_a_few_and_each_is_stored_once(
-    project: Project, url: str, store: redis.Redis
-) -> None:
+def test_large_messages_go_in_calls_of_a_few_and_each_is_stored_once(project: Project, store: redis.Redis) -> None:
     large = "".join(f'{{"url": "{n}", "html": "{"x" * 900_000}"}}\n' for n in range(20))
 
-    run = push(project, url, "scrape.parse", "-", stdin=large)
+    run = push(project, "scrape.parse", "-", stdin=large)
 
     assert (run.returncode, run.stdout) == (0, "20 pushed to parse\n"), run.stderr
     assert [body["url"] for body in bodies(store, ">parse")] == [str(n) for n in range(20)]

@@ -9,7 +9,6 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -17,8 +16,8 @@ from typing import Any
 import pytest
 import redis
 
-from tests.conftest import Servers
-from tests.integration.flowq_process import ASCII, FLOWQ, Project, wait_until
+from tests.integration.flowq_process import ASCII, FLOWQ, wait_until
+from tests.integration.project import Project
 
 LONGEST_SECONDS = 60
 N = 50
@@ -73,32 +72,20 @@ PRINTING = f"""
 """
 
 
-@pytest.fixture
-def url(redis_server: Servers) -> str:
-    server = redis_server("bundled")
-    server.flush()
-    return server.url
-
-
-@pytest.fixture
-def project(tmp_path: Path, url: str) -> Iterator[Project]:
-    with Project(tmp_path, FLOWQ_REDIS_URL=url) as project:
-        project.write("words", WORDS)
-        (tmp_path / "pyproject.toml").write_text("# Grüße\n[tool.flowq]\n", encoding="utf-8")
-        yield project
+pytestmark = pytest.mark.project({"words": WORDS, "pyproject.toml": "# Grüße\n[tool.flowq]\n"}, redis="bundled")
 
 
 # Not UTF-8
 
 
 def test_where_the_locale_is_ascii_every_command_spells_out_what_it_cannot_write(project: Project) -> None:
-    pushed = project.completed("push", "words.weigh", '{"text": "grüße 😀"}', **ASCII)
+    pushed = project.flowq("push", "words.weigh", '{"text": "grüße 😀"}', **ASCII)
     assert pushed.returncode == 0, pushed.stderr
     (project.folder / "pipelines" / "kaputt.py").write_text('raise ValueError("größer 😀")', encoding="utf-8")
     message_id = pushed.stdout.strip()
 
     def said(*arguments: str, code: int = 0) -> str:
-        ended = project.completed(*arguments, **ASCII)
+        ended = project.flowq(*arguments, **ASCII)
         assert ended.returncode == code, (arguments, ended.stderr)
         assert (ended.stdout + ended.stderr).isascii()
         return ended.stdout + ended.stderr
@@ -128,7 +115,7 @@ def test_where_the_locale_is_ascii_every_command_spells_out_what_it_cannot_write
 def test_json_lines_of_a_log_mean_the_same_where_the_locale_is_ascii(project: Project) -> None:
     project.write("talk", 'import logging\n\nlogging.getLogger("x").warning("schön 😀")\n' + plain(WORDS, "talk"))
 
-    ended = project.completed("run", "talk", "--memory", "--log-format", "json", **ASCII)
+    ended = project.flowq("run", "talk", "--memory", "--log-format", "json", **ASCII)
 
     lines = [json.loads(line) for line in ended.stderr.splitlines()]
     assert "schön 😀" in [line["message"] for line in lines]
@@ -167,33 +154,33 @@ def run_with(project: Project, how: str, *arguments: str) -> int:
     ).returncode
 
 
-def n_handled(url: str) -> int:
-    with redis.Redis.from_url(url) as client:  # pyright: ignore[reportUnknownMemberType]
-        return int(client.hget("flowq:{talk}:stats", "ok:tell") or 0)
+def n_handled(project: Project) -> int:
+    with redis.Redis.from_url(project.variables["FLOWQ_REDIS_URL"]) as client:  # pyright: ignore[reportUnknownMemberType]
+        return int(client.hget(f"{project.variables['FLOWQ_NAMESPACE']}:{{talk}}:stats", "ok:tell") or 0)
 
 
 @pytest.mark.parametrize(("workers", "placement"), [("0", ""), ("1", ""), ("1", "process=True")])
 @pytest.mark.parametrize("how", ["stdout full", "stderr full", "all closed"])
 def test_a_run_does_its_work_wherever_its_output_leads(
-    how: str, workers: str, placement: str, project: Project, url: str
+    how: str, workers: str, placement: str, project: Project
 ) -> None:
     project.write("talk", PRINTING.replace("PLACEMENT", placement))
 
     assert run_with(project, how, "run", "talk", "--workers", workers) == 0
-    assert n_handled(url) == N
+    assert n_handled(project) == N
 
 
 @pytest.mark.parametrize("how", ["stdout closed", "stdout only for reading", "stderr closed", "both full"])
 @pytest.mark.parametrize("flags", [("--json",), ("--log-format", "json")])
-def test_so_does_one_that_tells_programs_of_it(how: str, flags: tuple[str, ...], project: Project, url: str) -> None:
+def test_so_does_one_that_tells_programs_of_it(how: str, flags: tuple[str, ...], project: Project) -> None:
     project.write("talk", PRINTING.replace("PLACEMENT", ""))
 
     assert run_with(project, how, "run", "talk", *flags) == 0
-    assert n_handled(url) == N
+    assert n_handled(project) == N
 
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
-def test_a_reader_that_has_gone_costs_no_message(stream: str, project: Project, url: str) -> None:
+def test_a_reader_that_has_gone_costs_no_message(stream: str, project: Project) -> None:
     project.write("talk", PRINTING.replace("PLACEMENT", "process=True"))
     reading, writing = os.pipe()
     os.close(reading)
@@ -203,7 +190,7 @@ def test_a_reader_that_has_gone_costs_no_message(stream: str, project: Project, 
     os.close(writing)
 
     assert run.wait(LONGEST_SECONDS) == 0
-    assert n_handled(url) == N
+    assert n_handled(project) == N
 
 
 def test_a_pipe_that_was_set_to_non_blocking_loses_nothing(project: Project) -> None:
@@ -282,7 +269,7 @@ def test_commands_without_a_reader_do_their_work(how: str, project: Project) -> 
     assert run_with(project, how, "ls") == 0
     assert run_with(project, how, "push", "words.weigh", '{"text": "x"}') == 0
     assert run_with(project, how, "run", "nonsense") == 2
-    assert '"text":"x"' in project.completed("peek", "words").stdout
+    assert '"text":"x"' in project.flowq("peek", "words").stdout
 
 
 # Signals before anything has begun

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
@@ -83,16 +82,12 @@ LAB = """
 """
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Project:
-    project = Project(tmp_path)
-    project.write("pipelines/lab.py", LAB)
-    return project
+pytestmark = pytest.mark.project({"lab": LAB})
 
 
 def tried(project: Project, *arguments: str, stdin: str = "") -> CompletedProcess[str]:
     """A trial that must not reach for a Redis: there is none at this address."""
-    return project.flowq("try", *arguments, stdin=stdin, environ={"FLOWQ_REDIS_URL": "redis://127.0.0.1:1"})
+    return project.flowq("try", *arguments, stdin=stdin, FLOWQ_REDIS_URL="redis://127.0.0.1:1")
 
 
 def test_it_prints_what_the_function_gives_and_nothing_that_it_prints_itself(project: Project) -> None:
@@ -143,7 +138,7 @@ def test_a_failure_shows_where_it_was_what_would_follow_and_does_not_stop_the_ot
 
 
 def test_what_would_be_compressed_in_redis_is_printed_as_it_is(project: Project) -> None:
-    project.write("pipelines/lab.py", LAB.replace('{"a": "<a>"', '{"a": "<a>" * 10_000'))
+    project.write("lab", LAB.replace('{"a": "<a>"', '{"a": "<a>" * 10_000'))
 
     given = json.loads(tried(project, "lab.fetch", stdin='{"url": "a"}').stdout)
 

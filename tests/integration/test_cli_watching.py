@@ -8,7 +8,8 @@ import signal
 
 import pytest
 
-from tests.integration.flowq_process import FLOWQ, FlowqProcess, Project
+from tests.integration.flowq_process import FLOWQ, FlowqProcess
+from tests.integration.project import Project
 from tests.integration.terminal import Terminal
 
 PIPELINE = """

@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from flowq.errors import Reject, RetryLater
 from flowq.scraping import Crawler, DnsFailed, FetchFailed, Limits, Link, Page, ServerFailed, TooSlow, Web
 from flowq.scraping.browser import Browser
 from flowq.scraping.failures import BrowserCrashed, ConnectionFailed
-from tests.integration.flowq_process import Project
+from tests.integration.project import Project
 from tests.integration.test_crawl_web import NO_ROBOTS, crawl, page
 from tests.raw_server import answer, raw_server, redirect
 from tests.requirements import unavailable
@@ -47,12 +47,8 @@ def chromium() -> str:
     return str(found)
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Iterator[Project]:
-    with Project(tmp_path, SCRAPE_RATE="2000", SCRAPE_DB="scrape.db") as project:
-        for name in ("scrape.py", "scrape_browser.py"):
-            shutil.copy(PIPELINES / name, project.folder / "pipelines")
-        yield project
+SCRAPES = {name: (PIPELINES / f"{name}.py").read_text() for name in ("scrape", "scrape_browser")}
+pytestmark = pytest.mark.project(SCRAPES, SCRAPE_RATE="2000", SCRAPE_DB="scrape.db")
 
 
 @pytest.fixture

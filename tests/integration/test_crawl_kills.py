@@ -15,8 +15,8 @@ import redis
 from flowq.broker.keys import GROUP, Keys
 from pipelines.scrape import scrape
 from tests.integration.crawl import Crawl, crawl_of
-from tests.integration.flowq_process import FlowqProcess, Project, wait_until
-from tests.integration.project import own_redis
+from tests.integration.flowq_process import FlowqProcess, wait_until
+from tests.integration.project import Project, own_redis
 from tests.redis_server import RedisServer
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="finds the processes of a project in /proc")
@@ -89,11 +89,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crawl]:
         yield crawl
 
 
-@pytest.fixture
-def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    with Project(tmp_path_factory.mktemp("kills")) as project:
-        project.write("slow", SLOW)
-        yield project
+pytestmark = pytest.mark.project({"slow": SLOW})
 
 
 class TestKill9:

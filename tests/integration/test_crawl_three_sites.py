@@ -15,7 +15,8 @@ import pytest
 
 from examples.scraping.server import SiteServer, Stats, serve
 from examples.scraping.sites import made_site
-from tests.integration.flowq_process import FlowqProcess, Project
+from tests.integration.flowq_process import FlowqProcess
+from tests.integration.project import Project
 
 PIPELINE = Path(__file__).parents[2] / "pipelines" / "scrape.py"
 PER_SECOND = 40

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
-from tests.integration.flowq_process import FlowqProcess, Project
+from tests.integration.flowq_process import FlowqProcess
+from tests.integration.project import Project
 from tests.raw_server import Answer, RawServer, answer, raw_server, redirect
 
 PIPELINE = Path(__file__).parents[2] / "pipelines" / "scrape.py"
 NO_ROBOTS = {"/robots.txt": answer("", 404)}
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Iterator[Project]:
-    with Project(tmp_path, SCRAPE_RATE="2000", SCRAPE_DB="scrape.db") as project:
-        shutil.copy(PIPELINE, project.folder / "pipelines")
-        yield project
+pytestmark = pytest.mark.project({"scrape": PIPELINE.read_text()}, SCRAPE_RATE="2000", SCRAPE_DB="scrape.db")
 
 
 async def crawl(

@@ -16,8 +16,9 @@ import duckdb
 import pytest
 
 from examples.flights.oracle import Expected, expected
-from tests.integration.flowq_process import FlowqProcess, Project
+from tests.integration.flowq_process import FlowqProcess
 from tests.integration.january import January, january
+from tests.integration.project import Project
 from tests.postgres_server import PostgresServer
 
 ONE_DAY = (1,)

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import redis
 
-from tests.conftest import Servers
 from tests.integration.http_client import get
-from tests.integration.project import Project, clean_environ
+from tests.integration.project import Project
 from tests.integration.terminal import Terminal
 
 ODD = "\x1b]0;pwned\x07\x1b[2J\x9b31m\x7f\u202eexe.\u2066\u2028\u200b\u0085"
@@ -85,10 +82,10 @@ VIEWS = [
 LIVE_VIEWS = [("top", "p"), ("status", "p", "--watch"), ("graph", "p", "--live")]
 
 
-def shown(project: Project, environ: dict[str, str], *arguments: str) -> str:
+def shown(project: Project, *arguments: str) -> str:
     """All that a view that stays sends to its terminal, without what paints the screen."""
     command = (sys.executable, "-m", "flowq", *arguments)
-    with Terminal(command, project.folder, clean_environ() | environ, columns=200, lines=50) as terminal:
+    with Terminal(command, project.folder, project.environ, columns=200, lines=50) as terminal:
         terminal.wait_for(lambda text: "take" in text and "store" in text)
         terminal.press("\x03")
         terminal.wait()
@@ -96,10 +93,10 @@ def shown(project: Project, environ: dict[str, str], *arguments: str) -> str:
     return PAINTING.sub("", text)
 
 
-def completed(project: Project, line: str, environ: dict[str, str]) -> str:
+def completed(project: Project, line: str) -> str:
     """What a shell is offered for the last word."""
     words = {"_FLOWQ_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
-    offered = project.flowq(environ=environ | words)
+    offered = project.flowq(**words)
     return offered.stdout + offered.stderr
 
 
@@ -108,19 +105,11 @@ def raw_in(text: str) -> list[str]:
     return [ascii(line) for line in text.split("\n") if not line.isprintable()]
 
 
-@pytest.fixture
-def project(tmp_path: Path, redis_server: Servers, unique_namespace: str, monkeypatch: pytest.MonkeyPatch) -> Project:
-    monkeypatch.setenv("FLOWQ_REDIS_URL", redis_server("bundled").url)
-    monkeypatch.setenv("FLOWQ_NAMESPACE", unique_namespace)
-    project = Project(tmp_path)
-    project.write("pipelines/p.py", PIPELINE)
-    project.write("pyproject.toml", "[tool.flowq]\n")
-    return project
+pytestmark = pytest.mark.project({"p": PIPELINE, "pyproject.toml": "[tool.flowq]\n"}, redis="bundled")
 
 
 def test_nothing_that_does_not_print_gets_out(project: Project, unique_namespace: str) -> None:
-    environ = {name: os.environ[name] for name in ("FLOWQ_REDIS_URL", "FLOWQ_NAMESPACE")}
-    client = redis.Redis.from_url(environ["FLOWQ_REDIS_URL"])  # pyright: ignore[reportUnknownMemberType]
+    client = redis.Redis.from_url(project.variables["FLOWQ_REDIS_URL"])  # pyright: ignore[reportUnknownMemberType]
     key, odd = f"{unique_namespace}:{{p}}:", ODD.encode()
     edge, header = f"{key}edge:>take", b"x%s - - 0 f=1 t=Row%s" % (WORD.encode(), WORD.encode())
     client.xadd(edge, {"h": b"a - - 0 t=Row", "b": b'{"n":1}'})
@@ -128,7 +117,7 @@ def test_nothing_that_does_not_print_gets_out(project: Project, unique_namespace
     client.xadd(edge, {"h": b"c - - " + b"9" * 400, "b": odd, b"f" + odd: odd})
     client.xadd(edge, {"h": b"d - - 0 t=Row", "b": b'{"n":2,"key":"k"}'})
     client.xadd(edge, {"h": header, "b": odd})
-    runs = [project.flowq("run", "p", "--drain", *how, environ=environ) for how in ([], ["--log-format", "json"])]
+    runs = [project.flowq("run", "p", "--drain", *how) for how in ([], ["--log-format", "json"])]
     record = json.dumps({"worker": ODD, "host": ODD, "stages": [ODD], "pid": 1})
     client.hset(f"{key}workers", mapping={"odd": record, odd: odd})
     client.set(f"{key}lease:{ODD}", "1", ex=600)
@@ -144,14 +133,14 @@ def test_nothing_that_does_not_print_gets_out(project: Project, unique_namespace
 
     views = subprocess.run(
         [sys.executable, "-c", DRIVER, json.dumps(VIEWS)],
-        cwd=project.folder, env=clean_environ() | environ, capture_output=True, timeout=120, check=False,
+        cwd=project.folder, env=project.environ, capture_output=True, timeout=120, check=False,
     )  # fmt: skip
-    with project.started("exporter", "--listen", "0", environ=environ) as exporter:
+    with project.piped("exporter", "--listen", "0") as exporter:
         assert exporter.stderr is not None
         metrics = get(f"{exporter.stderr.readline().split()[-1]}")
 
-    completions = [completed(project, line, environ) for line in ("flowq run ", "flowq peek p.", "flowq dlq ls p -s ")]
-    screens = [shown(project, environ, *view) for view in LIVE_VIEWS]
+    completions = [completed(project, line) for line in ("flowq run ", "flowq peek p.", "flowq dlq ls p -s ")]
+    screens = [shown(project, *view) for view in LIVE_VIEWS]
 
     assert [ended.returncode for ended in runs] == [3, 0], runs
     assert [raw_in(ended.stdout + ended.stderr) for ended in runs] == [[], []]

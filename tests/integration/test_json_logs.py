@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.flowq_process import FlowqProcess, Project
+from tests.integration.flowq_process import FlowqProcess
+from tests.integration.project import Project
 
 PIPELINE = """
 from __future__ import annotations

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.flowq_process import FlowqProcess, Project
+from tests.integration.flowq_process import FlowqProcess
 from tests.integration.http_client import get, samples, url_of
-from tests.integration.project import own_redis
+from tests.integration.project import Project, own_redis
 
 PIPELINE = """
 from __future__ import annotations

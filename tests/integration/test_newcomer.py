@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 import shlex
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.integration.flowq_process import FlowqProcess, Project
+from tests.integration.flowq_process import FlowqProcess
+from tests.integration.project import Project
 
 README = Path(__file__).parents[2] / "README.md"
 MOST_LINES = 12
@@ -62,11 +62,7 @@ WORDS = ["WORD 0", "WORD 1", "WORD 2"]
 WORKERS = pytest.mark.parametrize("workers", ["1", "0"])
 
 
-@pytest.fixture
-def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    with Project(tmp_path_factory.mktemp("newcomer")) as project:
-        project.write("shout", SHOUT)
-        yield project
+pytestmark = pytest.mark.project({"shout": SHOUT})
 
 
 def screen_of(run: FlowqProcess) -> str:

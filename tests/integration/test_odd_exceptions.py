@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
-from tests.integration.flowq_process import Project
+from tests.integration.project import Project
 
 PIPELINE = """
     import asyncio
@@ -57,12 +54,6 @@ PIPELINE = """
     odd = Pipeline("odd", numbers >> take)
 """
 PLACES = ("at import", "when a resource opens", "when a resource closes", "in a key", "in a handler", "in a source")
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Iterator[Project]:
-    with Project(tmp_path) as project:
-        yield project
 
 
 def ended(project: Project, where: str, raised: str, *flags: str) -> tuple[int, str]:

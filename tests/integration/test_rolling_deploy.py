@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from tests.integration.flowq_process import Project
+from tests.integration.project import Project
 
 BATCH = 100
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
 
 import pytest
 
-from tests.integration.flowq_process import FlowqProcess, Project
+from tests.integration.flowq_process import FlowqProcess
+from tests.integration.project import Project
 
 COUNT = """
     import os, time
@@ -69,11 +69,12 @@ class Counting:
         return [number for number, _ in self.shown]
 
 
+pytestmark = pytest.mark.project({"count": COUNT})
+
+
 @pytest.fixture
-def counting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Counting]:
-    with Project(tmp_path_factory.mktemp("options")) as project:
-        project.write("count", COUNT)
-        yield Counting(project)
+def counting(project: Project) -> Counting:
+    return Counting(project)
 
 
 def test_json_gives_lines_of_json_whatever_handlers_print(counting: Counting) -> None:

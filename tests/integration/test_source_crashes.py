@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
-from tests.integration.flowq_process import Project
+from tests.integration.project import Project
 
 ENOUGH_SECONDS = 120.0
 
@@ -53,12 +50,12 @@ CRASHES = """
 """
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Iterator[Project]:
-    with Project(tmp_path) as project:
-        project.write("stops", CRASHES + '    stops = Pipeline("stops", bad >> show, good >> show)')
-        project.write("moves", CRASHES + '    moves = Pipeline("moves", moving >> show)')
-        yield project
+pytestmark = pytest.mark.project(
+    {
+        "stops": CRASHES + '    stops = Pipeline("stops", bad >> show, good >> show)',
+        "moves": CRASHES + '    moves = Pipeline("moves", moving >> show)',
+    }
+)
 
 
 def seen(project: Project) -> list[int]:

@@ -34,11 +34,7 @@ PIPE = """
 RUN = (sys.executable, "-m", "flowq", "run", "pipe", "--json")
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Project:
-    project = Project(tmp_path)
-    project.write("pipelines/pipe.py", PIPE)
-    return project
+pytestmark = pytest.mark.project({"pipe": PIPE})
 
 
 def got(stderr: str) -> list[int]:

@@ -6,12 +6,13 @@ import os
 import resource
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.integration.flowq_process import FLOWQ, Project
+from tests.integration.flowq_process import FLOWQ
+from tests.integration.project import Project
 
 # On an idle machine Python starts in 12 ms. Promised are 0.25 s for the help, 0.5 s for the first line of a run, and
 # 0.8 s when it starts a Redis of its own. Processor time is compared, since a busy machine stretches all other time.
@@ -39,11 +40,7 @@ ONE = """
 """
 
 
-@pytest.fixture
-def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    with Project(tmp_path_factory.mktemp("startup")) as project:
-        project.write("one", ONE)
-        yield project
+pytestmark = pytest.mark.project({"one": ONE})
 
 
 def test_the_help_is_there_at_once(project: Project) -> None:

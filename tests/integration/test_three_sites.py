@@ -11,7 +11,7 @@ from itertools import combinations
 
 import pytest
 
-from tests.integration.flowq_process import Project
+from tests.integration.project import Project
 
 PAGES, PER_SECOND, BUSY_SECONDS = 40, 40, 1.2
 LATE_SECONDS = 0.08  # a request may reach the site so much later than it was let go

@@ -13,7 +13,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from flowq.runtime.handlers.telemetry import wants_traces
-from tests.integration.flowq_process import FlowqProcess, Project
+from tests.integration.flowq_process import FlowqProcess
+from tests.integration.project import Project
 
 PIPELINE = """
 from __future__ import annotations

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.integration.flowq_process import Project
+from tests.integration.project import Project
 
 PIPELINE = """
 import logging
@@ -46,12 +44,6 @@ ROOT = """logging.config.dictConfig({
 })"""
 NAMED = ROOT.replace('"root": {', '"loggers": {"shop": {').replace('["console"]},', '["console"]}},')
 TO_A_FILE = ROOT.replace('"class": "logging.StreamHandler"', '"class": "logging.FileHandler", "filename": "mine.log"')
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Iterator[Project]:
-    with Project(tmp_path) as project:
-        yield project
 
 
 def told(project: Project, configured: str, *flags: str, later: str = "pass") -> list[str]:
