@@ -139,7 +139,7 @@ class Inspector:
         return await held_keys(self._broker, [stage.name for stage in self._plan.consumers if stage.rate is not None])
 
     async def orphans(self) -> list[Orphan]:
-        """Edges that an earlier version of the pipeline had and this one has not, with what is left on them."""
+        """Edges that only an earlier version of the pipeline had, with the messages left on them."""
         return await RecordedPlan(self._broker).orphans(self._plan)
 
     # Steering

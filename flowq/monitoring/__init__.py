@@ -1,3 +1,3 @@
-"""What other tools watch a pipeline by: metrics for Prometheus and answers to health probes.
+"""For monitoring tools: metrics for Prometheus, and answers to health probes.
 
 Reads pipelines and changes nothing."""

@@ -1,4 +1,4 @@
-"""The address that metrics and health are served at."""
+"""The address on which metrics and health are served."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _ADDRESS = re.compile(r"(?:(?P<host>[^\s:/\[\]]+|\[[0-9a-fA-F:.]+\])?:)?(?P<port
 
 
 class Address(NamedTuple):
-    """A host to bind, and a port; port 0 takes a free one."""
+    """A host to bind, and a port; port 0 means any free one."""
 
     host: str
     port: int
@@ -22,7 +22,7 @@ class Address(NamedTuple):
 
 
 def address_of(given: str, *, flag: str) -> Address:
-    """What a user wrote. Only this machine is served unless a host is given. Raises UsageError.
+    """Parse what a user wrote. Without a host, only this machine is served. Raises UsageError.
 
     >>> address_of("9100", flag="--metrics"), address_of(":9100", flag="--metrics")
     (Address(host='127.0.0.1', port=9100), Address(host='127.0.0.1', port=9100))

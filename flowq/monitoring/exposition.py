@@ -1,4 +1,4 @@
-"""Metrics for Prometheus, by its conventions: the only place that knows their names."""
+"""Metrics for Prometheus, by its conventions. Only this file knows their names."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _STAGE = ["pipeline", "stage"]
 
 @dataclass(frozen=True, slots=True)
 class _OfStages:
-    """One number of each stage that takes messages, or of every stage."""
+    """One number of each stage that accepts messages, or of every stage."""
 
     name: str
     help: str
@@ -39,35 +39,35 @@ class _OfEdges:
 _COUNTERS = (
     _OfStages(
         "flowq_messages_received",
-        "Messages that a stage was given in this run, duplicates left out.",
+        "Messages that a stage received in this run, without duplicates.",
         lambda seen, stage: seen.balances[stage.name].entered,
     ),
     _OfStages(
         "flowq_messages_emitted",
-        "Messages that a stage gave in this run, duplicates included.",
+        "Messages that a stage emitted in this run, including duplicates.",
         lambda seen, stage: seen.balances[stage.name].out,
         with_sources=True,
     ),
     _OfStages(
         "flowq_retries",
-        "Attempts that failed and were put off in this run.",
+        "Failed attempts that are retried, in this run.",
         lambda seen, stage: seen.balances[stage.name].retries,
     ),
     _OfStages(
         "flowq_duplicates",
-        "Messages that a stage had seen before in this run.",
+        "Messages dropped as duplicates in this run.",
         lambda seen, stage: seen.balances[stage.name].duplicates,
     ),
 )
 _STAGE_GAUGES = (
     _OfStages(
         "flowq_ready_messages",
-        "Messages a worker could begin now: waiting, and delayed ones that are due. Scale by this.",
+        "Messages that a worker could start now: waiting ones, and delayed ones that are due. Scale by this.",
         lambda seen, stage: seen.ready(stage.name),
     ),
     _OfStages(
         "flowq_dead_letters",
-        "Dead letters that are kept, whichever run they died in.",
+        "Stored dead letters, of all runs.",
         lambda seen, stage: seen.snapshot.dead_letters.get(stage.name, 0),
     ),
 )
@@ -79,36 +79,36 @@ _EDGE_GAUGES = (
     ),
     _OfEdges(
         "flowq_delayed_messages",
-        "Messages that wait for their time: retries, rate limits, holds, and what was sent with a delay.",
+        "Messages that are not due yet: retries, rate limits, holds, and messages sent with a delay.",
         lambda seen, edge: seen.snapshot.edges[edge.name].delayed,
     ),
     _OfEdges(
         "flowq_running_messages",
-        "Messages that workers have been given and have not settled.",
+        "Messages that workers have read and not settled.",
         lambda seen, edge: seen.snapshot.edges[edge.name].running,
     ),
     _OfEdges(
         "flowq_oldest_waiting_seconds",
-        "How long the oldest waiting message has waited.",
+        "Age of the oldest waiting message.",
         lambda seen, edge: seen.waiting_seconds(edge.name),
     ),
     _OfEdges(
         "flowq_edge_memory_bytes",
-        "Memory of Redis that the messages of an edge take.",
+        "Memory in Redis that the messages of an edge occupy.",
         lambda seen, edge: seen.edge_stats[edge.name].memory_bytes,
     ),
 )
 
 
 def families(readings: Sequence[Reading], unreachable: Iterable[str] = ()) -> Iterator[Metric]:
-    """All metrics of these pipelines, and of those whose Redis did not answer that it did not."""
-    up = GaugeMetricFamily("flowq_up", "Whether Redis told how a pipeline stands.", labels=["pipeline"])
+    """All metrics of these pipelines; for those whose Redis did not reply, only that."""
+    up = GaugeMetricFamily("flowq_up", "Whether the pipeline could be read from Redis.", labels=["pipeline"])
     for seen in readings:
         up.add_metric([seen.plan.name], 1)
     for name in unreachable:
         up.add_metric([name], 0)
     yield up
-    info = GaugeMetricFamily("flowq_build_info", "The version of flowq that tells all this.", labels=["version"])
+    info = GaugeMetricFamily("flowq_build_info", "The version of flowq.", labels=["version"])
     info.add_metric([__version__], 1)
     yield info
     yield from _messages(readings)
@@ -119,7 +119,7 @@ def families(readings: Sequence[Reading], unreachable: Iterable[str] = ()) -> It
 def _messages(readings: Sequence[Reading]) -> Iterator[Metric]:
     settled = CounterMetricFamily(
         "flowq_messages",
-        "Messages that a stage has settled in this run, by what became of them.",
+        "Messages that a stage has settled in this run, by outcome.",
         labels=["pipeline", "stage", "outcome"],
     )
     for seen, stage in _stages(readings):
@@ -156,10 +156,10 @@ def _stages(readings: Sequence[Reading], *, with_sources: bool = False) -> Itera
 
 
 def _workers(readings: Sequence[Reading]) -> Iterator[Metric]:
-    living = GaugeMetricFamily("flowq_workers", "Worker processes that are alive.", labels=["pipeline"])
+    living = GaugeMetricFamily("flowq_workers", "Live worker processes.", labels=["pipeline"])
     silent = GaugeMetricFamily(
         "flowq_worker_silent_seconds",
-        "For how long a worker has been trying to read from Redis without success.",
+        "How long a worker has been trying to read from Redis without success.",
         labels=["pipeline", "worker", "host"],
     )
     for seen in readings:
@@ -172,9 +172,9 @@ def _workers(readings: Sequence[Reading]) -> Iterator[Metric]:
 
 
 def _durations(readings: Sequence[Reading]) -> Metric:
-    """A summary as its definition has it, of a sliding window; without sum and count, which nobody keeps."""
+    """A summary over a sliding window, without sum and count, which are not recorded."""
     name = "flowq_handler_duration_seconds"
-    family = Metric(name, "How long the handler of a stage takes, over the last half minute.", "summary")
+    family = Metric(name, "Durations of the handler of a stage, over the last half minute.", "summary")
     for seen, stage in _stages(readings):
         throughput = seen.throughput[stage.name]
         for quantile, value in (("0.5", throughput.p50_seconds), ("0.95", throughput.p95_seconds)):

@@ -30,7 +30,7 @@ _LONGEST_REQUEST_SECONDS = 10.0
 
 
 class Watched(Protocol):
-    """What is served: the pipelines that were reached with the names of those that were not, and two verdicts."""
+    """What is served. `read` returns the pipelines that were reached, and the names of the others."""
 
     async def read(self) -> tuple[Sequence[Reading], Sequence[str]]: ...
 
@@ -41,7 +41,7 @@ class Watched(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Bridge:
-    """Runs coroutines on the loop for the threads of the server. That it does not get to them is an answer as well."""
+    """Runs coroutines on the loop for the threads of the server. A loop that is stuck raises TimeoutError."""
 
     loop: asyncio.AbstractEventLoop
 
@@ -55,7 +55,7 @@ class _Bridge:
 
 
 class _Collector(Collector):
-    """Looks at Redis whenever Prometheus asks, and only then."""
+    """Reads Redis when Prometheus asks, and only then."""
 
     def __init__(self, watched: Watched, bridge: _Bridge) -> None:
         self._watched = watched
@@ -101,17 +101,17 @@ def _json(start_response: Any, status: str, about: Mapping[str, Any]) -> list[by
 
 
 class _Handler(WSGIRequestHandler):
-    """Writes no line for each request, and waits for none for ever."""
+    """Logs no requests, and limits how long one may take."""
 
     timeout = _LONGEST_REQUEST_SECONDS
 
     def log_message(self, format: str, *args: Any) -> None:
-        """A probe every few seconds is no news."""
+        """Nothing: there is a probe every few seconds."""
 
 
 @contextlib.asynccontextmanager
 async def serving(address: Address, watched: Watched, *, flag: str = "--metrics") -> AsyncGenerator[Address]:
-    """Serve for the length of a `with`; gives the address, with the port that was taken. Raises UsageError."""
+    """Serve during a `with`. Yields the address, with the actual port. Raises UsageError."""
     server = _bound(address, _App(watched, asyncio.get_running_loop()), flag)
     thread = threading.Thread(target=server.serve_forever, args=(0.1,), name="flowq-metrics", daemon=True)
     thread.start()

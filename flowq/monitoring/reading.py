@@ -1,4 +1,4 @@
-"""One look at a pipeline for a monitoring tool: everything from Redis, no worker asked."""
+"""Reads the state of a pipeline for a monitoring tool, from Redis alone: no worker is asked."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from flowq.monitoring.worker_health import WorkerHealth, workers_of
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A pipeline as it was found. `due` counts, by edge, delayed messages whose time has come."""
+    """The state of a pipeline. `due`: the number of delayed messages that are due, by edge."""
 
     plan: Plan
     snapshot: Snapshot
@@ -27,18 +27,18 @@ class Reading:
     workers: Sequence[WorkerHealth]
 
     def waiting_seconds(self, edge: str) -> float:
-        """How long the oldest waiting message of an edge has waited; 0 when nothing waits."""
+        """The age of the oldest waiting message of an edge; 0 if there is none."""
         since_ms = self.edge_stats[edge].waiting_since_ms
         return 0.0 if since_ms is None else max(0, self.snapshot.now_ms - since_ms) / 1000
 
     def ready(self, stage: str) -> int:
-        """Messages that a worker could begin now: what a stage should be scaled by."""
+        """The number of messages that a worker could start now: the measure to scale a stage by."""
         edges = self.plan.stage(stage).in_edges
         return self.balances[stage].waiting + sum(self.due[edge] for edge in edges)
 
 
 async def read(broker: Broker, plan: Plan) -> Reading:
-    """Look at a pipeline. The counters are of one instant. Raises BrokerUnavailable and BrokerRefused."""
+    """Read a pipeline, its counters at one instant. Raises BrokerUnavailable and BrokerRefused."""
     edges = [edge.name for edge in plan.edges]
     snapshot = await Runs(broker).snapshot(edges, [stage.name for stage in plan.consumers])
     counted = await broker.ask([(b"ZCOUNT", broker.keys.delayed(edge), b"-inf", snapshot.now_ms) for edge in edges])

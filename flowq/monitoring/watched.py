@@ -1,9 +1,9 @@
-"""What is watched: the pipeline of one run, or every pipeline of a Redis."""
+"""What is monitored: the pipeline of one run, or every pipeline of a Redis."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from flowq.broker.client.connection import Dialer
 from flowq.broker.inspection.discovery import Discovery
@@ -17,31 +17,22 @@ from flowq.monitoring.worker_health import Doctor, Verdict
 _LOOK_FOR_PIPELINES_SECONDS = 30.0
 
 
-class WatchedRun:
-    """The pipeline of `flowq run`. `pids()` are its worker processes."""
+class WatchedRun(Doctor):
+    """The pipeline of `flowq run`, and the doctor of its worker processes: `pids()`."""
 
-    def __init__(self, plan: Plan, broker: Broker, doctor: Doctor) -> None:
+    def __init__(self, plan: Plan, broker: Broker, pids: Callable[[], Collection[int]]) -> None:
+        super().__init__(broker, pids)
         self._plan = plan
-        self._broker = broker
-        self._doctor = doctor
 
     async def read(self) -> tuple[Sequence[Reading], Sequence[str]]:
-        """The pipeline, or its name."""
+        """Read the pipeline."""
         return await _read_all({self._plan.name: (self._broker, self._plan)})
-
-    async def alive(self) -> Verdict:
-        """Whether the workers of this run are well."""
-        return await self._doctor.alive()
-
-    async def ready(self) -> Verdict:
-        """Whether they can work."""
-        return await self._doctor.ready()
 
 
 class WatchedRedis:
-    """The pipelines that have ever run on a Redis, by their plans on record: no code of theirs is needed.
+    """The pipelines that have ever run on a Redis, by their recorded plans: their code is not needed.
 
-    `names` are those wanted; none: all that are found, looked for every half minute.
+    Only those in `names`; if it is empty, all that are found. Redis is searched for new ones every half minute.
     """
 
     def __init__(self, dialer: Dialer, namespace: str, names: Sequence[str] = ()) -> None:
@@ -54,7 +45,7 @@ class WatchedRedis:
         self._looked_at: float | None = None
 
     async def read(self) -> tuple[Sequence[Reading], Sequence[str]]:
-        """Every pipeline that has a plan on record."""
+        """Read every pipeline that has a recorded plan."""
         try:
             plans = {name: await self._plan(name) for name in await self._pipelines()}
         except BrokerError:
@@ -74,11 +65,11 @@ class WatchedRedis:
         return await Discovery(self._brokers[name]).plan()
 
     async def alive(self) -> Verdict:
-        """Whoever can be asked lives."""
+        """Always healthy: it answers."""
         return Verdict(True, {"status": "ok"})
 
     async def ready(self) -> Verdict:
-        """Whether Redis answers."""
+        """Whether Redis replies."""
         try:
             await self._scout.ping()
         except BrokerError as error:

@@ -1,4 +1,4 @@
-"""Whether workers are well: told by their leases in Redis, whichever process asks."""
+"""Whether workers are healthy, according to their leases in Redis. Any process may ask."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from flowq.errors import BrokerError
 from flowq.runtime.identity import is_this_machine
 
 MOST_SILENT_SECONDS = 30.0
-"""A reader asks again at least every few seconds. One that has been silent for so long is stuck."""
+"""A reader reads at least every few seconds. One that has been silent this long is stuck."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerHealth:
-    """One worker. `silent_seconds`: for how long it has been trying to read without success."""
+    """One worker. `silent_seconds`: how long it has been trying to read without success."""
 
     worker: str
     host: str
@@ -34,7 +34,7 @@ class WorkerHealth:
         return is_this_machine(self.host, self.where)
 
     def fault(self, most_silent_seconds: float = MOST_SILENT_SECONDS) -> str | None:
-        """What is wrong with it, if anything is."""
+        """What is wrong with it; None if nothing is."""
         if not self.has_lease:
             return f"worker {self.worker} (process {self.pid}) has lost its lease"
         if self.silent_seconds > most_silent_seconds:
@@ -45,7 +45,7 @@ class WorkerHealth:
 
 
 async def workers_of(broker: Broker) -> list[WorkerHealth]:
-    """Every worker that is signed on, whether or not it still lives."""
+    """Every registered worker, alive or not."""
     registered = await Workers(broker).registered()
     leases = await Workers(broker).leases(list(registered))
     return [
@@ -70,10 +70,10 @@ class Verdict:
 
 
 class Doctor:
-    """Answers the probes of one process and the workers that it has started: `pids()`.
+    """Answers the probes of one process for the workers that it has started: `pids()`.
 
-    A Redis that does not answer makes nobody unhealthy, for starting workers again would not help: it only makes them
-    not ready. A worker without a lease is not ready; it is unhealthy when that lasts, for it may just be starting.
+    If Redis does not reply, workers are not ready, but not unhealthy either: restarting them would not help. A worker
+    without a lease is not ready. Only if that lasts is it unhealthy, since it may be starting.
     """
 
     def __init__(self, broker: Broker, pids: Callable[[], Collection[int]]) -> None:
@@ -82,7 +82,7 @@ class Doctor:
         self._missing_since: dict[int, float] = {}
 
     async def alive(self) -> Verdict:
-        """What /healthz says."""
+        """The answer to /healthz."""
         try:
             workers = await self._own_workers()
         except BrokerError as error:
@@ -93,7 +93,7 @@ class Doctor:
         return Verdict(not faults, {**about, "workers": [_shown(worker) for worker in workers]})
 
     async def ready(self) -> Verdict:
-        """What /readyz says."""
+        """The answer to /readyz."""
         try:
             workers = await self._own_workers()
         except BrokerError as error:

@@ -1,4 +1,4 @@
-"""Death records: a worker process is known to be gone, so that nobody waits for its lease to expire."""
+"""Death records: a worker is known to be dead, so that others need not wait for its lease to expire."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def process_birth(pid: int) -> str:
     """The start of a process in clock ticks since boot; "" if it is not alive or the system does not tell."""
     try:
         state, *fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-        # A zombie has ended. It stays for ever where process 1 does not reap orphans, as in many containers.
+        # A zombie has ended. It stays forever where process 1 does not reap orphans, as in many containers.
         return "" if state in b"ZX" else fields[18].decode()
     except (OSError, ValueError, IndexError):
         return ""

@@ -129,8 +129,8 @@ def reject_unknown_arguments(plan: Plan, given: Mapping[str, Any]) -> None:
     taken = {parameter.name for stage in plan.sources for parameter in _parameters(stage)}
     for name in given:
         if name not in taken:
-            hint = "they take: " + ", ".join(sorted(taken)) if taken else "they take none"
-            raise UsageError(f'no source of "{plan.name}" takes an argument "{name}"', hint=hint)
+            hint = "they accept: " + ", ".join(sorted(taken)) if taken else "they accept none"
+            raise UsageError(f'no source of "{plan.name}" accepts an argument "{name}"', hint=hint)
 
 
 def cursor_name(stage: StagePlan, given: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Runs the handler of one stage on messages given by hand: everything as in a worker, but for Redis."""
+"""Runs the handler of one stage on messages entered by hand: as in a worker, but without Redis."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from flowq.runtime.stage.batching import BatchCall, Outcomes
 class Trial:
     """One stage with its resources open, for the length of an `async with`. Raises ResourceFailed.
 
-    Its handler runs one call at a time, on a thread where it would run in a process pool. Nothing paces it, and
-    nothing is kept: what it gives is returned.
+    Its handler runs one call at a time, on a thread instead of a process pool. It is not paced, and nothing is kept:
+    its outputs are returned.
     """
 
     def __init__(self, plan: Plan, stage: StagePlan) -> None:
-        # What is given is to be read by people: as it is, whatever the stages behind would have compressed.
+        # People read the outputs, so that they are never compressed.
         self._plan = replace(plan, stages=tuple(replace(each, compress_above=None) for each in plan.stages))
         self._stage = stage
         self._ids = MessageIds()
@@ -69,13 +69,13 @@ class Trial:
 
     @property
     def call_size(self) -> int:
-        """How many messages the handler takes at once."""
+        """How many messages the handler accepts at once."""
         return self._stage.batch.size if self._stage.batch else 1
 
     async def run(self, bodies: Sequence[bytes]) -> tuple[Outcomes, Sequence[Output]]:
-        """Hand messages to the handler, as many as it takes at once.
+        """Call the handler with messages, at most `call_size`.
 
-        What became of each, and what was given by a handler that settles by itself.
+        Returns the outcomes, and the outputs of a handler that settled by itself.
         """
         deliveries = [self._delivery(body) for body in bodies]
         self._committed = []

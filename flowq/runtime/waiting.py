@@ -1,4 +1,4 @@
-"""Waits for work to end: for a limited time, until told to hurry, or for the first of several."""
+"""Waits: for an event or a condition, for a limited time, or for the first of several tasks to end."""
 
 from __future__ import annotations
 
@@ -10,14 +10,20 @@ from typing import Any
 _POLL_SECONDS = 0.02
 
 
+async def is_set_within(event: asyncio.Event, seconds: float) -> bool:
+    """Wait for an event, at most this long. Returns whether it is set."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    return event.is_set()
+
+
 async def until(is_done: Callable[[], bool], seconds: float, hurry: asyncio.Event) -> None:
     """Return when `is_done()`, after `seconds`, or as soon as `hurry` is set."""
     now = asyncio.get_running_loop().time
     deadline = now() + seconds
     while not is_done() and not hurry.is_set() and (left := deadline - now()) > 0:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(min(left, _POLL_SECONDS)):
-                await hurry.wait()
+        await is_set_within(hurry, min(left, _POLL_SECONDS))
 
 
 async def first_to_end(*work: Awaitable[Any]) -> None:

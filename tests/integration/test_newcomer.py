@@ -83,7 +83,7 @@ class TestTheCommandLine:
             (["run", "../shout", "-a", "n=3"], ['"../shout" is not the name of a pipeline']),
             (["run", "shout"], ['source "words" needs the argument "n"', "-a n=..."]),
             (["run", "shout", "-a", "n=many"], ["-a n=many does not fit", "valid integer"]),
-            (["run", "shout", "-a", "m=3"], ['takes an argument "m"', "they take: n"]),
+            (["run", "shout", "-a", "m=3"], ['accepts an argument "m"', "they accept: n"]),
             (["run", "shout", "-a", "n"], ["-a n is not KEY=VALUE"]),
             (["run", "shout", "--stage", "shuot"], ['no stage "shuot"', 'did you mean "shout"?']),
             (["run", "shout", "-x", "words,shout,show"], ["no stage is left to run"]),

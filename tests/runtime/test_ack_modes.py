@@ -211,7 +211,7 @@ async def test_a_handler_does_not_start_whose_message_another_worker_has_been_gi
     early = EarlyAck(broker, pipeline.plan.stage("first"), settler, Outbox(broker, "first", settling, in_flight))
 
     won = await early.win(asleep)
-    await settler.close()
+    await settler.settling.close()
 
     assert [delivery.body for delivery in won] == [b'{"n":2}']
 

@@ -65,7 +65,7 @@ def nothing_seen() -> None:
         ({"stages": ["typo"]}, NotFound, 'no stage "typo"'),
         ({"stages": "double"}, UsageError, "not a list"),
         ({"stages": [double]}, NotFound, "no stage"),
-        ({"arguments": {"limit": 3}}, UsageError, 'takes an argument "limit"'),
+        ({"arguments": {"limit": 3}}, UsageError, 'accepts an argument "limit"'),
         ({"arguments": {"n": "many"}}, UsageError, "does not fit"),
         ({"concurrency": {"typo": 2}}, PipelineError, "typo"),
         ({"durability": "eternal"}, UsageError, "durability"),

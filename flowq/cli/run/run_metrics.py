@@ -32,12 +32,11 @@ async def serving_metrics(address: Address, plan: Plan, broker: Broker, workers:
     require_prometheus_client("--metrics")
     from flowq.monitoring.http_server import serving
     from flowq.monitoring.watched import WatchedRun
-    from flowq.monitoring.worker_health import Doctor
 
     # Connections of its own: a scrape must not keep anything else waiting.
     own = broker if broker.dialer.is_private else Broker(broker.dialer, broker.keys)
     try:
-        async with serving(address, WatchedRun(plan, own, Doctor(own, lambda: workers.pids))) as at:
+        async with serving(address, WatchedRun(plan, own, lambda: workers.pids)) as at:
             yield f"metrics at {at.url}/metrics"
     finally:
         if own is not broker:

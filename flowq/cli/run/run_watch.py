@@ -92,7 +92,7 @@ class Watch:
         summary = self._run.summary(snapshot, self._loop.time() - self._started_at)
         self._screen.end(summary, dead_before=self._dead_before, stopped=why != "drained")
         if isinstance(workers, Supervisor):
-            if workers.has_told_why:
+            if workers.has_reported:
                 return 1
         elif workers.unclosed is not None:
             raise workers.unclosed

@@ -23,7 +23,7 @@ from flowq.graph.compilation.tuning import Tuning
 from flowq.runtime.handlers.observation import Observer
 from flowq.runtime.handlers.streams import forgiving_stdout, prepare_streams
 from flowq.runtime.handlers.telemetry import Telemetry
-from flowq.runtime.process.supervisor import EXIT_TOLD_WHY, KILL_MARGIN_SECONDS
+from flowq.runtime.process.supervisor import EXIT_REPORTED, KILL_MARGIN_SECONDS
 from flowq.runtime.process.worker import StopSignals, leave, work
 from flowq.runtime.run import RunOptions
 
@@ -87,7 +87,7 @@ def main() -> None:
         leave(130)
     except BaseException as error:  # noqa: BLE001  (the border of the process: whatever it is, the user must see it)
         report(error, debug=bool(os.environ.get("FLOWQ_DEBUG")))
-        leave(EXIT_TOLD_WHY)
+        leave(EXIT_REPORTED)
     leave(0)
 
 

@@ -193,7 +193,7 @@ class Handling:
 
     def _holding(self, error: RetryLater, hold: str) -> Exception:
         if (rate := self.stage.rate) is None:
-            # Only a paced stage has keys to hold. Here the retry must count, or it could repeat for ever.
+            # Only a paced stage has keys to hold. Here the retry must count, or it could repeat forever.
             return RetryLater(error.reason, after=error.after)
         by = self.stage.name if rate.by is None else rate.by
         if callable(by) or hold == by:
@@ -205,7 +205,7 @@ class Handling:
             place=self.stage.place,
         )
 
-    def given(self, values: Sequence[Any], delivery: Delivery) -> Outcome:
+    def returned(self, values: Sequence[Any], delivery: Delivery) -> Outcome:
         """The outcome of a handler that returned these values for a batch whose first delivery is this one."""
         try:
             outputs = self._encoded(delivery, iter(values), is_iterator=True)

@@ -10,13 +10,9 @@ from typing import Any
 from flowq.delivery.message import Delivery
 from flowq.delivery.settlement import Outcome, Output, Succeeded
 from flowq.errors import DecodeError
-from flowq.graph.compilation.plan import Plan, StagePlan
-from flowq.graph.compilation.routing import OutputRouter
-from flowq.large_bodies.store import BodyStore
+from flowq.graph.compilation.plan import StagePlan
 from flowq.runtime.handlers.handling import Commit, Handling
 from flowq.runtime.handlers.process_pool import ProcessHandling
-from flowq.runtime.handlers.threads import HandlerThreads
-from flowq.runtime.handlers.versions import Versions
 
 HANDLED: ContextVar[Mapping[str, Any]] = ContextVar("flowq_handled", default={})  # noqa: B039  (never changed)
 """The stage and the message of the handler that is running, for log formatters."""
@@ -47,27 +43,11 @@ def _nothing(outcome: Outcome) -> None:
 class ObservedHandling(Handling):
     """`Handling` with an observer."""
 
-    def __init__(
-        self,
-        observer: Observer,
-        stage: StagePlan,
-        plan: Plan,
-        router: OutputRouter,
-        *,
-        resources: Mapping[str, Any],
-        threads: HandlerThreads | None = None,
-        commit: Commit | None = None,
-        versions: Versions | None = None,
-        claims: BodyStore | None = None,
-    ) -> None:
+    def __init__(self, observer: Observer, *parts: Any, commit: Commit, **options: Any) -> None:
         async def observed_commit(delivery: Delivery, outputs: Sequence[Output]) -> None:
-            assert commit is not None
             await commit(delivery, observer.stamped(outputs, delivery))
 
-        super().__init__(
-            stage, plan, router, resources=resources, threads=threads, commit=observed_commit, versions=versions,
-            claims=claims,
-        )  # fmt: skip
+        super().__init__(*parts, commit=observed_commit, **options)
         self._observer = observer
 
     async def handle_message(self, message: Any, delivery: Delivery) -> Outcome:
@@ -85,25 +65,16 @@ class ObservedHandling(Handling):
             ended(outcome)
             return outcome
 
-    def given(self, values: Sequence[Any], delivery: Delivery) -> Outcome:
+    def returned(self, values: Sequence[Any], delivery: Delivery) -> Outcome:
         """As in `Handling`."""
-        return _stamped(super().given(values, delivery), self._observer, delivery)
+        return _stamped(super().returned(values, delivery), self._observer, delivery)
 
 
 class ObservedProcessHandling(ProcessHandling):
     """`ProcessHandling` with an observer, which stays in this process."""
 
-    def __init__(
-        self,
-        observer: Observer,
-        stage: StagePlan,
-        plan: Plan,
-        *,
-        cores: int,
-        versions: Versions,
-        claims: BodyStore | None = None,
-    ) -> None:
-        super().__init__(stage, plan, cores=cores, versions=versions, claims=claims)
+    def __init__(self, observer: Observer, *parts: Any, **options: Any) -> None:
+        super().__init__(*parts, **options)
         self._observer = observer
 
     async def handle(self, delivery: Delivery) -> Outcome:

@@ -45,7 +45,7 @@ class ProcessHandling:
     """Handles the deliveries of one stage in child processes: one per slot of the stage, at most one per core.
 
     A child is started when a delivery finds none free, runs one handler at a time, and is killed when the handler takes
-    too long. So whatever a handler does to its process affects no other delivery.
+    too long. So a handler that harms its process affects no other delivery.
     """
 
     def __init__(
@@ -191,7 +191,7 @@ def _prepare_child(module: str, pipeline: str, tuning: Tuning) -> None:
 
 
 def _end_with_parent() -> None:
-    """Exit when the parent dies: the child would otherwise wait for work for ever."""
+    """Exit when the parent dies: the child would otherwise wait for work forever."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

@@ -1,4 +1,4 @@
-"""Standard output and error of flowq's processes: usable wherever they lead, also when closed, full, or not UTF-8."""
+"""Standard output and error of flowq's processes: usable even if they are closed, full, or not UTF-8."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 SPELLED_OUT = "flowq.spelled_out"
-r"""The error handler of output: what the encoding cannot say stands as \u00fc, which means the same in JSON."""
+r"""The error handler of output: what the encoding lacks is written as \u00fc, which means the same in JSON."""
 
 _ENDS_OF_STANDARD_STREAMS = (os.O_RDONLY, os.O_WRONLY, os.O_WRONLY)
 
 
 class OutputLost(FlowqError):
-    """Standard output cannot be written: a full disk, perhaps."""
+    """Standard output cannot be written, for example because a disk is full."""
 
     code = "FQ212"
 
 
 class Outlet(io.RawIOBase):
-    """Writes to a descriptor. A forgiving one throws away what cannot be written, and keeps the first reason.
+    """Writes to a descriptor. A forgiving one discards what cannot be written, and keeps the first reason.
 
-    Otherwise that is an error: BrokenPipeError when the reader has gone, else OutputLost.
+    Otherwise it raises BrokenPipeError if the reader is gone, or else OutputLost.
     """
 
     def __init__(self, descriptor: int, *, forgiving: bool) -> None:
@@ -49,13 +49,13 @@ class Outlet(io.RawIOBase):
         return os.isatty(self._descriptor)
 
     def write(self, data: ReadableBuffer, /) -> int:
-        """Write all of it: what stands above does not try again if there is no buffer in between."""
+        """Write all of it: without a buffer in between, the text layer above would not retry."""
         left = memoryview(data).cast("B")
         n_bytes = len(left)
         while left:
             try:
                 left = left[os.write(self._descriptor, left) :]
-            except BlockingIOError:  # somebody has set the pipe that we share to non-blocking
+            except BlockingIOError:  # another process has made the pipe that we share non-blocking
                 select.select([], [self._descriptor], [])
             except OSError as error:
                 return self._without_output(error, n_bytes)
@@ -64,7 +64,7 @@ class Outlet(io.RawIOBase):
     def _without_output(self, error: OSError, n_bytes: int) -> int:
         self.lost = self.lost or error
         gone = isinstance(error, BrokenPipeError)
-        if gone or not self._forgiving:  # what is still buffered must not fail once more when the interpreter ends
+        if gone or not self._forgiving:  # the rest of the buffer must not fail again at interpreter exit
             discard(self._descriptor)
         if self._forgiving:
             return n_bytes
@@ -74,49 +74,49 @@ class Outlet(io.RawIOBase):
 
 
 def prepare_streams() -> None:
-    """Make standard output and error usable. Call it first: what is closed gives its number to the next file opened.
+    """Make standard output and error usable. Call it first: the next file opened gets the number of a closed stream.
 
-    Text that the encoding cannot say is spelled out. What cannot be written to standard error is thrown away, for
-    nothing could be said about it; see `Outlet` for standard output.
+    Characters that the encoding lacks are spelled out. What cannot be written to standard error is discarded, since
+    that could not be reported anywhere; see `Outlet` for standard output.
     """
     codecs.register_error(SPELLED_OUT, spelled_out)
     for descriptor, flags in enumerate(_ENDS_OF_STANDARD_STREAMS):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.set_inheritable(os.open(os.devnull, flags), True)  # gets the lowest free number: this one
+            os.set_inheritable(os.open(os.devnull, flags), True)  # gets the lowest free number, which is this one
     sys.stdout = _text(sys.stdout, 1, forgiving=False)
     sys.stderr = _text(sys.stderr, 2, forgiving=True)
 
 
 def forgiving_stdout() -> io.TextIOWrapper:
-    """A stream like `sys.stdout`, for handlers: that nobody reads what they print is no failure of theirs."""
+    """A stream like `sys.stdout`, for handlers: they must not fail because their output cannot be written."""
     return _text(sys.stdout, 1, forgiving=True)
 
 
 def loss_of(stream: IO[str] | None) -> OSError | None:
-    """Why something that was written to a forgiving stream has been thrown away, unless its reader had just gone."""
+    """Why a forgiving stream has discarded output; None if it has not, or only because its reader was gone."""
     buffer = getattr(stream, "buffer", None)
     lost = getattr(getattr(buffer, "raw", buffer), "lost", None)
     return None if isinstance(lost, BrokenPipeError) else lost
 
 
 def flush_and_discard() -> None:
-    """Write what is still buffered, and never fail: for the end of a process."""
+    """Write what is buffered, and never fail: for the end of a process."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):  # closed by the user's code, perhaps
             stream.flush()
 
 
 def discard(descriptor: int) -> None:
-    """Have what is written there go nowhere from now on."""
+    """Discard everything written there from now on."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, descriptor)
     os.close(nowhere)
 
 
 def spelled_out(error: UnicodeError) -> tuple[str, int]:
-    r"""Every character that cannot be encoded as \u and four digits.
+    r"""Replace each character that cannot be encoded by \u and four digits.
 
     >>> spelled_out(UnicodeEncodeError("ascii", "für", 1, 2, ""))
     ('\\u00fc', 2)
@@ -128,7 +128,7 @@ def spelled_out(error: UnicodeError) -> tuple[str, int]:
 
 
 def _text(stream: Any, descriptor: int, *, forgiving: bool) -> io.TextIOWrapper:
-    """A stream to the same place. One that was closed at the start, and has none, is made from nothing."""
+    """A stream to the same place, even if the original was closed at the start and is None."""
     descriptor = descriptor if stream is None else stream.fileno()
     encoding = getattr(stream, "encoding", None) or "utf-8"
     line_buffering = stream is not None and (bool(getattr(stream, "line_buffering", False)) or stream.isatty())

@@ -1,4 +1,4 @@
-"""What a process tells of its handlers: nothing, the context of its log lines, or traces."""
+"""Chooses what a process reports about its handlers: nothing, the context of its log lines, or traces."""
 
 from __future__ import annotations
 
@@ -13,27 +13,19 @@ _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT
 
 
 class Telemetry:
-    """The observer of one process, if anything is to be observed. Otherwise `observer` is None."""
+    """The `observer` of one process, or None. `finish` sends what has not been sent before the process ends."""
 
     def __init__(self, pipeline: str, *, logs: bool, traces: bool) -> None:
         self.observer: Observer | None = None
-        self._finish: Callable[[], None] = _nothing
+        self.finish: Callable[[], None] = lambda: None
         if traces:
             from flowq.runtime.handlers.tracing import Tracing, finish_tracing, start_tracing
 
             provider = start_tracing(pipeline)
             self.observer = Tracing(pipeline)
-            self._finish = partial(finish_tracing, provider)
+            self.finish = partial(finish_tracing, provider)
         elif logs:
             self.observer = Observer()
-
-    def finish(self) -> None:
-        """Send what has not been sent: the process is about to end."""
-        self._finish()
-
-
-def _nothing() -> None:
-    """There is nothing to send."""
 
 
 def wants_traces(environ: Mapping[str, str]) -> bool:

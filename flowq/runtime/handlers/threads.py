@@ -16,7 +16,7 @@ _Call = Callable[[], None]
 class HandlerThreads(Executor):
     """At most `slots` threads, each started when a call finds none idle.
 
-    They are daemons: a program ends without those that do not come back, which `ThreadPoolExecutor` would join.
+    They are daemons: a program can exit while some of them hang, which `ThreadPoolExecutor` would join.
     """
 
     def __init__(self, slots: int, *, name: str = "flowq-handler") -> None:
@@ -37,7 +37,7 @@ class HandlerThreads(Executor):
                 return
             try:
                 result = fn(*args, **kwargs)
-            except BaseException as error:  # noqa: BLE001  (whoever waits for the future is told)
+            except BaseException as error:  # noqa: BLE001  (raised to those who await the future)
                 future.set_exception(error)
             else:
                 future.set_result(result)
@@ -54,15 +54,15 @@ class HandlerThreads(Executor):
         return future
 
     def give_up_one(self) -> None:
-        """A handler has run out of time, and nothing can stop its thread. Its slot gets another one.
+        """Replace a thread whose handler has timed out: nothing can stop it.
 
-        Otherwise the next message of the slot would wait for that thread, and run out of time without having run.
+        Otherwise the next message of the slot would wait for that thread, and time out without having run.
         """
         with self._changing:
             self._most += 1
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Have each thread end after its call. Nobody waits for them, whatever is asked: they may never come back."""
+        """Have each thread end after its call. Never waits for them, whatever the arguments: they may hang."""
         with self._changing:
             self._is_shut_down = True
             for _ in range(self._started):

@@ -1,4 +1,4 @@
-"""OpenTelemetry traces: a span for each handler call, and one trace for everything that came of one message."""
+"""OpenTelemetry traces: a span for each handler call, and one trace for everything that one message leads to."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Tracing(Observer):
         return {**attributes, "messaging.message.id": delivery.message_id, "flowq.attempt": delivery.header.attempt}
 
     def stamped(self, outputs: Sequence[Output], delivery: Delivery) -> Sequence[Output]:
-        """The outputs, each a child of the span that is open, or of the one that its input came from."""
+        """The outputs, each a child of the current span, or of the span that sent its input."""
         carrier: dict[str, str] = {}
         _PROPAGATOR.inject(carrier)
         traceparent = carrier.get("traceparent") or traceparent_of(delivery.header_bytes)
@@ -94,12 +94,12 @@ def _end(span: Span, outcome: Outcome) -> None:
 
 
 def start_tracing(service: str) -> TracerProvider:
-    """Set this process up to export spans as the OTEL_* variables say; OTLP over HTTP unless they say otherwise."""
+    """Set this process up to export spans as the OTEL_* variables say, by default with OTLP over HTTP."""
     from opentelemetry.sdk.resources import OTELResourceDetector, Resource
     from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
 
     kinds = os.environ.get("OTEL_TRACES_EXPORTER", "otlp").split(",")
-    # What the environment says of the service goes over what we say.
+    # What the environment says about the service overrides our name.
     resource = Resource.create({"service.name": service}).merge(OTELResourceDetector().detect())
     provider = TracerProvider(resource=resource)
     exporter: SpanExporter
@@ -115,9 +115,9 @@ def start_tracing(service: str) -> TracerProvider:
 
 
 def finish_tracing(provider: TracerProvider) -> None:
-    """Send what has not been sent, but do not wait long for a collector that does not answer.
+    """Send what has not been sent, without waiting long for a collector that does not reply.
 
-    The SDK itself would: it tries again for ten seconds, whatever time it is given.
+    The SDK itself retries for ten seconds, whatever timeout it gets.
     """
     sending = threading.Thread(target=provider.force_flush, name="flowq-traces", daemon=True)
     sending.start()

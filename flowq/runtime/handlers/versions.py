@@ -1,4 +1,4 @@
-"""Two versions of a pipeline at once: whether what this one cannot read is meant for the other."""
+"""Two versions of a pipeline at once: whether a message that this one cannot read is meant for the other."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _MINUTES = ROLLOUT_SECONDS / 60
 
 
 class Versions:
-    """Compares the plan of this process with the one on record, which is that of the run that began last.
+    """Compares the plan of this process with the recorded one, which is that of the run started last.
 
-    Redis is asked only when a message could not be read: in good times this costs nothing.
+    Redis is asked only when a message cannot be read: otherwise this costs nothing.
     """
 
     def __init__(self, plan: Plan, broker: Broker) -> None:
@@ -33,26 +33,26 @@ class Versions:
         self._broker = broker
         self._recorded: Mapping[str, RecordedEdge] = {}
         self._read_at = float("-inf")
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
 
     async def judge(self, error: Exception, delivery: Delivery) -> Undecodable | Unfamiliar:
-        """Unfamiliar when its type is not known here, or when a later run gave the edge another schema."""
+        """Unfamiliar if its type is unknown to this version, or if a later run has changed the schema of the edge."""
         if isinstance(error, NotAMessage):  # to every version
             return Undecodable(error)
         if not isinstance(error, UnknownType) and not await self._has_changed(delivery.edge):
             return Undecodable(error)
-        if delivery.edge not in self._told:
-            self._told.add(delivery.edge)
-            log.warning("%s: leaving to other versions for %g minutes what is not known here: %s",
+        if delivery.edge not in self._reported:
+            self._reported.add(delivery.edge)
+            log.warning("%s: leaving unreadable messages to other versions for %g minutes: %s",
                         delivery.edge, _MINUTES, getattr(error, "message", error))  # fmt: skip
         return Unfamiliar(error, delivery.age_seconds(time.time()))
 
     async def _has_changed(self, edge: str) -> bool:
         now = asyncio.get_running_loop().time()
-        if now - self._read_at > _TRUSTED_SECONDS:  # many bad messages in a row do not ask for each
+        if now - self._read_at > _TRUSTED_SECONDS:  # not for each of many bad messages in a row
             try:
                 edges = RecordedPlan(self._broker).edges
-                self._recorded = await retry_until_available(edges, what="reading the plan on record")
+                self._recorded = await retry_until_available(edges, what="reading the recorded plan")
             except BrokerRefused:
                 return False
             self._read_at = now

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import logging
 import threading
@@ -17,6 +16,7 @@ from flowq.broker.workers import Workers, heartbeat
 from flowq.errors import BrokerError
 from flowq.runtime.housekeeping.jobs import restart_on_error
 from flowq.runtime.identity import Identity
+from flowq.runtime.waiting import is_set_within
 
 log = logging.getLogger("flowq.runtime")
 
@@ -107,7 +107,7 @@ class LeaseKeeper:
     async def _keep(self) -> None:
         broker = Broker(self._broker.dialer, self._broker.keys)
         pause = renew_every(self._lease_seconds)
-        while not await self._is_stopped_within(pause):
+        while not await is_set_within(self._stopped, pause):
             if time.monotonic() - self._moved_at > _LOOP_MAY_BLOCK_SECONDS:
                 continue
             try:
@@ -123,9 +123,3 @@ class LeaseKeeper:
             self._identity.renew()
             await self._register(broker)
             log.warning("%s was presumed dead, continuing as %s", old, self._identity.worker)
-
-    async def _is_stopped_within(self, seconds: float) -> bool:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._stopped.wait()
-        return self._stopped.is_set()

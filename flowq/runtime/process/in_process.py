@@ -190,7 +190,7 @@ def _observer(pipeline: str, *, traces: bool) -> Observer | None:
 
 
 async def _end(watching: asyncio.Future[None]) -> None:
-    """Cancel until it has ended: a cancellation that coincides with a timeout is lost, and it would poll for ever."""
+    """Cancel until it has ended: a cancellation that coincides with a timeout is lost, and it would poll forever."""
     while not watching.done():
         watching.cancel()
         await asyncio.wait([watching], timeout=_CANCEL_AGAIN_SECONDS)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextvars import copy_context
+from dataclasses import dataclass
 
 from flowq.broker.claims import ClaimCheck
 from flowq.broker.client.retrying import retry_until_available
@@ -15,11 +16,11 @@ from flowq.broker.settling import Settling
 from flowq.broker.workers import Workers
 from flowq.delivery.message import Delivery
 from flowq.delivery.policy import AckMode
-from flowq.delivery.settlement import Output, Postponed
+from flowq.delivery.settlement import Postponed
 from flowq.graph.compilation.plan import Plan, StagePlan
 from flowq.graph.compilation.routing import deduplicating_edges
 from flowq.runtime.death_records import crashed
-from flowq.runtime.handlers.handling import Handling
+from flowq.runtime.handlers.handling import Commit, Handling
 from flowq.runtime.handlers.own_context import in_context
 from flowq.runtime.handlers.process_pool import ProcessHandling
 from flowq.runtime.housekeeping.pause_watch import PauseWatch
@@ -34,6 +35,16 @@ from flowq.runtime.stage.settler import Settler
 _TURN_POLL_SECONDS = 0.1
 
 
+@dataclass(slots=True)
+class _Ward:
+    """What runs the suspects of one stage."""
+
+    settler: Settler
+    early: EarlyAck
+    pacer: Pacer | None
+    handling: Handling | ProcessHandling
+
+
 class Quarantine:
     """The suspects of all stages of a process.
 
@@ -43,37 +54,24 @@ class Quarantine:
     turn has come, so that it is not blamed for a death while it waits.
     """
 
-    def __init__(
-        self,
-        broker: Broker,
-        identity: Identity,
-        plan: Plan,
-        pauses: PauseWatch,
-    ) -> None:
+    def __init__(self, broker: Broker, identity: Identity, plan: Plan, pauses: PauseWatch) -> None:
         self._broker = broker
+        self._workers = Workers(broker)
         self._identity = identity
         self._pauses = pauses
         self._plan = plan
-        self._pacers: dict[str, Pacer] = {}
-        self._all_edges = [edge.name for edge in plan.edges]
-        self._handlings: dict[str, Handling | ProcessHandling] = {}
-        self._early: dict[str, EarlyAck] = {}
-        self._deduplicating = deduplicating_edges(plan)
-        self._settling = Settling(
-            broker, self._deduplicating, plan.keeping, ClaimCheck.of(broker, plan), keeps_answers=True
-        )
-        self._settlers: dict[str, Settler] = {}
+        self._wards: dict[str, _Ward] = {}
+        claims = ClaimCheck.of(broker, plan)
+        self._settling = Settling(broker, deduplicating_edges(plan), plan.keeping, claims, keeps_answers=True)
 
-    def add(self, handling: Handling | ProcessHandling) -> None:
-        """Run the suspects of one more stage."""
-        stage, identity = handling.stage, self._identity
-        self._handlings[stage.name] = handling
-        in_flight = InFlight(Backpressure(self._broker, []))
-        settler = self._settlers[stage.name] = Settler(stage, self._settling, identity, in_flight)
-        if stage.rate is not None:
-            self._pacers[stage.name] = Pacer(stage, self._plan, stage.rate, self._broker, identity)
-        outbox = Outbox(self._broker, stage.name, self._settling, in_flight)
-        self._early[stage.name] = EarlyAck(self._broker, stage, settler, outbox)
+    def add(self, stage: StagePlan, make: Callable[[Commit], Handling | ProcessHandling]) -> None:
+        """Run the suspects of one more stage, with the handler that `make` returns."""
+        broker, identity = self._broker, self._identity
+        in_flight = InFlight(Backpressure(broker, []))
+        settler = Settler(stage, self._settling, identity, in_flight)
+        early = EarlyAck(broker, stage, settler, Outbox(broker, stage.name, self._settling, in_flight))
+        pacer = Pacer(stage, self._plan, stage.rate, broker, identity) if stage.rate is not None else None
+        self._wards[stage.name] = _Ward(settler, early, pacer, make(early.commit))
 
     async def run(self) -> None:
         """Run suspects until there are none."""
@@ -84,76 +82,67 @@ class Quarantine:
     async def _next_round(self) -> bool:
         """Visit all crashed workers once. Returns whether anything was found."""
         found = False
-        crashed_workers = crashed(await Workers(self._broker).death_records())
-        stages = [handling.stage for handling in self._handlings.values()]
-        consumers = await Workers(self._broker).consumers_of(self._all_edges)
-        for stage in stages:
-            for edge in stage.in_edges:
-                for victim in consumers[edge] & set(crashed_workers):
-                    found = await self._take_from(stage, edge, victim, crashed_workers[victim]) or found
-        left_nothing = set(crashed_workers).difference(*consumers.values())
+        victims = crashed(await self._workers.death_records())
+        consumers = await self._workers.consumers_of([edge.name for edge in self._plan.edges])
+        for ward in self._wards.values():
+            for edge in ward.handling.stage.in_edges:
+                for victim in consumers[edge] & set(victims):
+                    found = await self._run_all(ward, edge, victim, victims[victim]) or found
         if not found:
-            await Workers(self._broker).forget(sorted(left_nothing))
+            await self._workers.forget(sorted(set(victims).difference(*consumers.values())))
         return found
 
-    async def _take_from(self, stage: StagePlan, edge: str, victim: str, how: str) -> bool:
-        await self._pauses.while_paused(stage.name)
+    async def _run_all(self, ward: _Ward, edge: str, victim: str, how: str) -> bool:
+        await self._pauses.while_paused(ward.handling.stage.name)
         found = False
         while True:
-            next_up = await self._wait_for_turn(stage, edge, victim)
-            taken = await Workers(self._broker).reclaim(edge, victim, self._identity.worker, limit=1, crashed=how)
+            next_up = await self._wait_for_turn(ward, edge, victim)
+            taken = await self._workers.reclaim(edge, victim, self._identity.worker, limit=1, crashed=how)
             deliveries: Sequence[Delivery] = taken.deliveries if taken else ()
             has_turn = next_up is not None and [d.entry_id for d in deliveries] == [next_up.entry_id]
-            if next_up is not None and not has_turn:  # it was buried, or another quarantine was faster
-                self._pacers[stage.name].let_go(next_up)
-                await self._pacers[stage.name].flush()
+            if ward.pacer is not None and next_up is not None and not has_turn:
+                ward.pacer.let_go(next_up)  # it was buried, or another quarantine was faster
+                await ward.pacer.flush()
             for delivery in deliveries:
-                await self._run_alone(stage, delivery, has_turn=has_turn)
-                await Workers(self._broker).clear_suspicion(delivery)
+                await _run_alone(ward, delivery, has_turn=has_turn)
+                await self._workers.clear_suspicion(delivery)
             found = found or taken is not None
             if taken is None or taken.finished:
                 return found
 
-    async def _wait_for_turn(self, stage: StagePlan, edge: str, victim: str) -> Delivery | None:
+    async def _wait_for_turn(self, ward: _Ward, edge: str, victim: str) -> Delivery | None:
         """Wait until the next suspect of a paced stage may start, and return it. None if there is none to wait for."""
-        pacer = self._pacers.get(stage.name)
-        if pacer is None:
+        if ward.pacer is None:
             return None
-        next_up = await Workers(self._broker).first_left_by(victim, edge, self._identity.worker)
+        next_up = await self._workers.first_left_by(victim, edge, self._identity.worker)
         if next_up is not None:
-            await _turn_of(next_up, pacer)
+            await _turn_of(next_up, ward.pacer)
         return next_up
 
-    async def _run_alone(self, stage: StagePlan, delivery: Delivery, *, has_turn: bool) -> None:
-        handling, settler = self._handlings[stage.name], self._settlers[stage.name]
-        pacer = self._pacers.get(stage.name)
-        if pacer is not None and (not has_turn or pacer.has_missed(delivery)):
-            await _turn_of(delivery, pacer, again=has_turn)
-        if stage.batch is not None and isinstance(handling, Handling):
-            began_at, call = time.monotonic(), BatchCall(handling, [delivery])
-            await in_context(copy_context(), call.run)
-            for deliveries, outcome in call.outcomes:
-                if pacer is not None:
-                    outcome = await pacer.judge(deliveries, outcome, time.monotonic() - began_at)
-                settler.add(deliveries, outcome)
-        else:
-            early = self._early[stage.name]
-            if stage.ack is not AckMode.FIRST or await early.win([delivery]):
-                began_at = time.monotonic()
-                outcome = await in_context(copy_context(), handling.handle, delivery)
-                if pacer is not None:
-                    outcome = await pacer.judge([delivery], outcome, time.monotonic() - began_at)
-                await early.conclude(delivery, outcome)
-                await early.outbox.flush()
-            elif pacer is not None:
-                pacer.let_go(delivery)
-        await settler.flush()
-        if pacer is not None:
-            await pacer.flush()
 
-    async def commit(self, stage: str, delivery: Delivery, outputs: Sequence[Output]) -> None:
-        """Settle a delivery while its handler is still running."""
-        await self._early[stage].commit(delivery, outputs)
+async def _run_alone(ward: _Ward, delivery: Delivery, *, has_turn: bool) -> None:
+    handling, settler, early, pacer = ward.handling, ward.settler, ward.early, ward.pacer
+    if pacer is not None and (not has_turn or pacer.has_missed(delivery)):
+        await _turn_of(delivery, pacer, again=has_turn)
+    began_at = time.monotonic()
+    if handling.stage.batch is not None and isinstance(handling, Handling):
+        call = BatchCall(handling, [delivery])
+        await in_context(copy_context(), call.run)
+        for deliveries, outcome in call.outcomes:
+            if pacer is not None:
+                outcome = await pacer.judge(deliveries, outcome, time.monotonic() - began_at)
+            settler.add(deliveries, outcome)
+    elif handling.stage.ack is not AckMode.FIRST or await early.win([delivery]):
+        outcome = await in_context(copy_context(), handling.handle, delivery)
+        if pacer is not None:
+            outcome = await pacer.judge([delivery], outcome, time.monotonic() - began_at)
+        await early.conclude(delivery, outcome)
+        await early.outbox.flush()
+    elif pacer is not None:
+        pacer.let_go(delivery)
+    await settler.flush()
+    if pacer is not None:
+        await pacer.flush()
 
 
 async def _turn_of(delivery: Delivery, pacer: Pacer, *, again: bool = False) -> None:

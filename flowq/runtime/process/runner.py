@@ -147,7 +147,7 @@ class Runner:
     def _start_quarantine(self) -> None:
         quarantine = Quarantine(self._broker, self._identity, self._plan, self._pauses)
         for stage in self._stages:
-            quarantine.add(self._handlers.make(stage, partial(quarantine.commit, stage.name)))
+            quarantine.add(stage, partial(self._handlers.make, stage))
         for job in (self._lease, self._pauses):
             self._spawn(run_job(job), job.name)
         self._spawn(quarantine.run(), "quarantine").add_done_callback(self._has_nothing_left)

@@ -13,6 +13,7 @@ from flowq.broker.redis_streams import Broker
 from flowq.broker.workers import Workers
 from flowq.errors import BrokerRefused, FlowqError
 from flowq.runtime.stage.stage_runner import StageRunner
+from flowq.runtime.waiting import is_set_within
 
 log = logging.getLogger("flowq.runtime")
 
@@ -41,7 +42,7 @@ async def stop_stages(runners: Sequence[StageRunner], grace_seconds: float, hurr
 
 
 async def sign_off(broker: Broker, names: Collection[str], edges: Sequence[str]) -> None:
-    """Sign off a worker under all its names. A lease that cannot be given back expires."""
+    """Sign off a worker under all its names. A lease that cannot be released expires."""
     for name in names:
         # A broken connection is noticed at its first use: worth another attempt, but not a long wait.
         for _ in range(_TRIES_TO_SIGN_OFF):
@@ -61,7 +62,5 @@ async def _stop_and_close(runner: StageRunner, grace_seconds: float, hurry: asyn
 
 
 async def _deadline(grace_seconds: float, hurry: asyncio.Event) -> None:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(grace_seconds):
-            await hurry.wait()
+    await is_set_within(hurry, grace_seconds)
     await asyncio.sleep(_LATEST_STOP_SECONDS)

@@ -1,4 +1,4 @@
-"""Starts worker processes, replaces those that die, records their death, and stops them in good order."""
+"""Starts worker processes, replaces those that die, records their deaths, and stops them in order."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ from flowq.broker.workers import Workers
 from flowq.errors import BrokerError, WorkerFailed
 from flowq.runtime.death_records import crashed, record_death_of_child, sign_off_the_dead
 from flowq.runtime.identity import SUPERVISOR_VARIABLE
+from flowq.runtime.waiting import is_set_within
 
 T = TypeVar("T")
 
-EXIT_TOLD_WHY = 78
-"""A worker ends with this when it has told the user what is wrong, and starting it again would not help."""
+EXIT_REPORTED = 78
+"""The exit code of a worker that has reported an error which a restart would not fix."""
 
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.1, 10.0
 _LIVED_WELL_SECONDS = 10.0
@@ -38,7 +39,7 @@ _LAST_WORD_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Duty:
-    """What one worker is for, if not for stages and, in the first worker, for the sources."""
+    """The duty of one worker. By default it runs the stages, and the first worker also runs the sources."""
 
     quarantined: bool = False
     only_source: str = ""
@@ -47,7 +48,7 @@ class Duty:
 
 @dataclass(slots=True)
 class Slot:
-    """One place for a worker process, whoever fills it. `stillborn`: so many in a row died before they signed on."""
+    """A slot for a worker process. `stillborn`: how many in a row died before they registered."""
 
     number: int
     duty: Duty = Duty()
@@ -58,21 +59,21 @@ class Slot:
 
 
 class Supervisor:
-    """`command` starts a worker; `instructions(number, duty)` is what it is told on its standard input.
+    """Keeps worker processes running. `command` starts one; `instructions(number, duty)` is its standard input.
 
-    What it prints goes to `stdout`, or to the same place as what this process prints. The pipe stays open: a worker
-    whose supervisor has gone sees its end, and stops. Workers have a session of their own, so that Ctrl-C reaches the
-    supervisor alone, which then stops them in order.
+    Workers print to `stdout`, by default that of this process. The pipe to their standard input stays open: a worker
+    whose supervisor is gone sees its end, and stops. Workers have sessions of their own, so that Ctrl-C reaches only
+    the supervisor, which then stops them in order.
 
-    What crashed workers were at is run by one more, the quarantine: one message at a time and nothing else, so that
-    the next crash names its cause and no healthy message is ever near it. It is started when a crash is recorded and
+    The messages that crashed workers were running are run by one more process, the quarantine, one at a time: the next
+    crash then identifies its cause and affects no healthy message. The quarantine starts when a crash is recorded, and
     ends when it has nothing left to do.
 
-    `sources` run in the first worker. When that crashes, each gets a process to itself, so that a crash there names the
-    source that caused it, and stages go on meanwhile. One that crashes again and again, and gets no further in between,
-    ends the run when what it gave has been handled.
+    `sources` run in the first worker. When it crashes, each source gets a process of its own, so that a crash
+    identifies the source that caused it while the stages continue. A source that keeps crashing without progress ends
+    the run, once everything it emitted is handled.
 
-    `edges` are those that the workers read, `all_edges` those of the whole pipeline. Workers find `inherited_fds` open.
+    `edges` are those that the workers read, `all_edges` those of the whole pipeline. Workers inherit `inherited_fds`.
     """
 
     def __init__(
@@ -105,7 +106,7 @@ class Supervisor:
         self._quarantine = Slot(workers, Duty(quarantined=True))
         self._source_slots: list[Slot] = []
         self._stopping = asyncio.Event()
-        self._somebody_died = asyncio.Event()
+        self._has_died = asyncio.Event()
         self.failed: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     @property
@@ -119,9 +120,9 @@ class Supervisor:
         return [slot.process.pid for slot in slots if slot.process and slot.process.returncode is None]
 
     @property
-    def has_told_why(self) -> bool:
-        """Whether a worker has ended with an error of its own, such as a resource that failed to close."""
-        return any(slot.process and slot.process.returncode == EXIT_TOLD_WHY for slot in self._every_slot)
+    def has_reported(self) -> bool:
+        """Whether a worker has reported an error of its own, such as a resource that failed to close."""
+        return any(slot.process and slot.process.returncode == EXIT_REPORTED for slot in self._every_slot)
 
     async def start(self) -> None:
         """Start every worker."""
@@ -135,13 +136,11 @@ class Supervisor:
 
     async def _keep_quarantine(self) -> None:
         while not self._stopping.is_set():
-            self._somebody_died.clear()
+            self._has_died.clear()
             with contextlib.suppress(BrokerError):
                 if await self._has_suspects() and not self._stopping.is_set():
                     await self._run_one(self._quarantine)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_DEATH_POLL_SECONDS):
-                    await self._somebody_died.wait()
+            await is_set_within(self._has_died, _DEATH_POLL_SECONDS)
 
     async def _has_suspects(self) -> bool:
         """Whether a crashed worker, of this machine or another, has left something on the edges that are run here."""
@@ -154,25 +153,26 @@ class Supervisor:
             code = await self._run_one(slot)
             if self._stopping.is_set() or self.failed.done():
                 return
-            if code == EXIT_TOLD_WHY:
+            if code == EXIT_REPORTED:
                 self.failed.set_result(code)
                 return
             if slot.stillborn == _MOST_STILLBORN:
                 self.failed.set_exception(WorkerFailed(
-                    f"{_MOST_STILLBORN} workers in a row {describe(code)} before they could begin",
-                    hint="something dies while the pipeline is imported or its resources are opened; "
+                    f"{_MOST_STILLBORN} workers in a row {describe(code)} before they started work",
+                    hint="importing the pipeline or opening its resources crashes; "
                     "--workers 0 runs it in this process",
                 ))  # fmt: skip
                 return
             if code != 0 and slot is self._slots[0] and not slot.stillborn:
-                self._part_the_sources(slot)
+                self._separate_sources(slot)
             self._note(f"worker {slot.number + 1} {describe(code)}; starting another")
-            await self._pause(min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2.0 ** min(slot.failures, 10)))
+            pause_seconds = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2.0 ** min(slot.failures, 10))
+            await is_set_within(self._stopping, pause_seconds)
 
-    # Sources apart
+    # Separated sources
 
-    def _part_the_sources(self, first: Slot) -> None:
-        """Give each source a process to itself from now on."""
+    def _separate_sources(self, first: Slot) -> None:
+        """Run each source in a process of its own from now on."""
         if first.duty.without_sources:
             return
         first.duty = Duty(without_sources=True)
@@ -187,40 +187,34 @@ class Supervisor:
             code = await self._run_one(slot)
             if code == 0 or self._stopping.is_set() or self.failed.done():
                 return
-            if code == EXIT_TOLD_WHY:
+            if code == EXIT_REPORTED:
                 self.failed.set_result(code)
                 return
-            looking = retry_until_available(partial(Runs(self._broker).cursors, source), what="looking at cursors")
+            looking = retry_until_available(partial(Runs(self._broker).cursors, source), what="reading cursors")
             before, cursors = cursors, await looking
             deaths = deaths + 1 if cursors == before or not deaths else 1
             if deaths == _MOST_DEATHS_OF_A_SOURCE:
                 await self._give_up_on(source, f"{describe(code)} {deaths} times in a row")
                 return
             self._note(f'the worker of source "{source}" {describe(code)}; starting another')
-            await self._pause(_FIRST_PAUSE_SECONDS * 2.0**deaths)
+            await is_set_within(self._stopping, _FIRST_PAUSE_SECONDS * 2.0**deaths)
 
     async def _give_up_on(self, source: str, how: str) -> None:
-        """What the source gave is handled first: the next run would not come further either."""
-        self._note(f'the worker of source "{source}" {how}; this run ends when what has been given is handled')
+        """End the run once everything that the source emitted is handled: the next run would get no further either."""
+        self._note(f'the worker of source "{source}" {how}; this run ends once everything it emitted is handled')
         looking = partial(Edges(self._broker).outstanding, self._edges)
         while not self._stopping.is_set() and any(
             (await retry_until_available(looking, what="watching the pipeline")).values()
         ):
-            await self._pause(_DEATH_POLL_SECONDS)
+            await is_set_within(self._stopping, _DEATH_POLL_SECONDS)
         if not self.failed.done():
             self.failed.set_exception(WorkerFailed(
                 f'source "{source}" ends its worker: with nothing else in the process, it {how}',
                 hint="it may have run out of memory, or code in C has crashed; --workers 0 runs it in this process",
             ))  # fmt: skip
 
-    async def _pause(self, seconds: float) -> None:
-        """Wait so long, but no longer than until the workers are to stop."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
-
     def _on_end(self, watcher: asyncio.Task[None]) -> None:
-        """Without its watcher a slot would stay empty for ever, and nobody would know."""
+        """Fail with the error of a watcher: without one, its slot would stay empty unnoticed."""
         if not watcher.cancelled() and (error := watcher.exception()) and not self.failed.done():
             self.failed.set_exception(error)
 
@@ -238,10 +232,10 @@ class Supervisor:
         assert process.stdin is not None
         with contextlib.suppress(RuntimeError, ProcessLookupError):  # it may have died at once
             process.stdin.write(self._instructions(slot.number, slot.duty) + b"\n")
-            if self._stopping.is_set():  # too late for the signal that the others got
+            if self._stopping.is_set():  # it has missed the signal that the others got
                 process.terminate()
         code = await process.wait()
-        # One that ended in good order has signed off, and there is nothing to record, whatever its exit code.
+        # One that ended in order has signed off: nothing to record, whatever its exit code.
         work = partial(self._record_death, process.pid, describe(code))
         had_signed_on = await self._unless_stopping(retry_until_available(work, what="recording a death"))
         lived_well = loop.time() - started_at > _LIVED_WELL_SECONDS
@@ -250,15 +244,15 @@ class Supervisor:
         return code
 
     async def _record_death(self, pid: int, how: str) -> bool:
-        """Whether there was anything to record."""
+        """Record the death of a child. Returns whether there was anything to record."""
         was_asked = self._stopping.is_set()
         had_signed_on = await record_death_of_child(self._broker, pid, how, supervisor=self._name, was_asked=was_asked)
         if had_signed_on:
-            self._somebody_died.set()
+            self._has_died.set()
         return had_signed_on
 
     async def _unless_stopping(self, work: Coroutine[Any, Any, T]) -> T | None:
-        """See work done; once the workers are to stop, not for long: Redis may be gone, and a lease tells as well."""
+        """Await work; once the workers are to stop, not for long: Redis may be gone, and leases expire anyway."""
         task = asyncio.create_task(work)
         stopping = asyncio.create_task(self._stopping.wait())
         await asyncio.wait([task, stopping], return_when=asyncio.FIRST_COMPLETED)
@@ -270,15 +264,15 @@ class Supervisor:
         return None
 
     async def stop(self, hurry: asyncio.Event) -> None:
-        """Stop every worker: in order, quickly once `hurry` is set, and by force when it does not go."""
+        """Stop every worker: in order, quickly once `hurry` is set, and by force if it does not end."""
         self._stopping.set()
-        self._somebody_died.set()
+        self._has_died.set()
         self._signal(signal.SIGTERM)
         watchers = [slot.watcher for slot in self._every_slot if slot.watcher]
         if not watchers:
             return
         ended = asyncio.gather(*watchers, return_exceptions=True)
-        hurrying = asyncio.create_task(self._pass_on(hurry))
+        hurrying = asyncio.create_task(self._forward(hurry))
         try:
             async with asyncio.timeout(self._grace_seconds + KILL_MARGIN_SECONDS):
                 await asyncio.shield(ended)
@@ -291,9 +285,9 @@ class Supervisor:
             async with asyncio.timeout(_LAST_WORD_SECONDS):
                 await sign_off_the_dead(self._broker, self._all_edges)
 
-    async def _pass_on(self, hurry: asyncio.Event) -> None:
+    async def _forward(self, hurry: asyncio.Event) -> None:
         await hurry.wait()
-        self._signal(signal.SIGINT)  # not once more what stop() has just sent: two of a kind may arrive as one
+        self._signal(signal.SIGINT)  # another one than stop() has sent: two equal signals may arrive as one
         await asyncio.sleep(KILL_MARGIN_SECONDS)
         self._signal(signal.SIGKILL)
 

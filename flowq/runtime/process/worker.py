@@ -22,7 +22,7 @@ from flowq.runtime.waiting import first_to_end
 class StopSignals:
     """Counts requests to stop. The first asks for an orderly end, the second for a quick one.
 
-    Install it before anything is read: a signal that comes earlier finds nothing to lose.
+    Install it before anything is read, so that an earlier signal loses nothing.
     """
 
     def __init__(self) -> None:
@@ -49,9 +49,9 @@ class StopSignals:
         return 143 if len(self.received) > 1 else 0
 
     def follow(self, descriptor: int, *, patience_seconds: float) -> None:
-        """Stop when whoever holds the other end of this pipe is gone, and by force when that takes too long.
+        """Stop when the process at the other end of this pipe is gone, by force after `patience_seconds`.
 
-        Nobody else would end this process then, whatever blocks its loop or keeps Redis from answering.
+        Nothing else would end this process then, even if its loop is blocked or Redis does not reply.
         """
         loop = asyncio.get_running_loop()
 
@@ -93,6 +93,6 @@ async def work(
 
 
 def leave(exit_code: int) -> None:
-    """End the process at once, whatever handlers still do in threads: their messages have been handed back."""
+    """End the process at once, even if handlers still run in threads: their messages have been handed back."""
     flush_and_discard()
     os._exit(exit_code)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections import defaultdict
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from flowq.runtime.housekeeping.pause_watch import PauseWatch
 from flowq.runtime.sources.rejects import LONGEST_BODY_SHOWN, uncommittable
 from flowq.runtime.sources.source_buffer import SourceBuffer, SourceChunk
 from flowq.runtime.sources.source_intake import Taken
+from flowq.runtime.waiting import is_set_within
 
 log = logging.getLogger("flowq.runtime")
 
@@ -101,9 +101,7 @@ class SourcePublishing:
         """Publish until the end. Raises TakenOver, BrokerRefused."""
         while not self._has_ended:
             await self._news.wait()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LONGEST_GATHER_SECONDS):
-                    await self._is_due.wait()
+            await is_set_within(self._is_due, _LONGEST_GATHER_SECONDS)
             self._news.clear()
             self._is_due.clear()
             if not self._has_ended:

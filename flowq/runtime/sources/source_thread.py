@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
 import logging
 import threading
@@ -15,6 +14,7 @@ from flowq.delivery.chunks import MOST_BYTES_PER_CALL, MOST_PER_CALL
 from flowq.graph.declaration.source_context import Saved
 from flowq.printable import error_repr
 from flowq.runtime.sources.source_intake import Taken
+from flowq.runtime.waiting import is_set_within
 
 log = logging.getLogger("flowq.runtime")
 
@@ -63,9 +63,7 @@ class SourceThread:
             self._is_stopping = True
             self._lock.notify_all()
         if self._has_started:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    await self._ended.wait()
+            await is_set_within(self._ended, seconds)
 
     def keep(self, taken: Taken) -> None:
         """Add something in the order in which it was yielded. Called in the thread; waits for room."""

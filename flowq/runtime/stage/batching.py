@@ -130,6 +130,6 @@ def _by_message(handling: Handling, deliveries: Sequence[Delivery], failed: Batc
     good = [delivery for index, delivery in enumerate(deliveries) if index not in reported.errors]
     if not good:
         return bad
-    outcome = handling.given(reported.outputs, good[0])
+    outcome = handling.returned(reported.outputs, good[0])
     units = [good] if isinstance(outcome, Succeeded) else [[delivery] for delivery in good]
     return [*bad, *((unit, outcome) for unit in units)]

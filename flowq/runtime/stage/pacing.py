@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -23,6 +22,7 @@ from flowq.large_bodies.store import redeem
 from flowq.runtime.identity import Identity
 from flowq.runtime.server_clock import ServerClock
 from flowq.runtime.stage.read_ahead import LOCAL_WORK_SECONDS
+from flowq.runtime.waiting import is_set_within
 
 _Entry = tuple[str, bytes]  # two edges may have the same entry id
 
@@ -230,9 +230,7 @@ class Pacer:
     async def run(self) -> None:
         """Report what has finished, and sweep for forgotten queues now and then, until cancelled."""
         while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_SWEEP_SECONDS):
-                    await self._news.wait()
+            await is_set_within(self._news, _SWEEP_SECONDS)
             is_due = self._now() - self._swept_at >= _SWEEP_SECONDS  # even if news of other keys never stops
             if is_due:
                 self._swept_at = self._now()

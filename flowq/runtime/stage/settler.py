@@ -63,16 +63,12 @@ class Settler(Coalescing):
     ) -> None:
         super().__init__()
         self._stage = stage
-        self._settling = settling
+        self.settling = settling
         self._identity = identity
         self._in_flight = in_flight
         self._pacer = pacer
         self._delayed = delayed or asyncio.Event()
         self._added: defaultdict[str, list[Settled]] = defaultdict(list)
-
-    async def connect(self) -> None:
-        """Open the connection, however long that takes. Raises BrokerRefused."""
-        await self._settling.connect()
 
     def add(self, deliveries: Sequence[Delivery], outcome: Outcome) -> None:
         """Settle deliveries that share an outcome, with the next commit."""
@@ -97,14 +93,14 @@ class Settler(Coalescing):
             return [delivery for receipt in await self._commit(edge, settled) for delivery in receipt.gone]
 
     async def _commit(self, edge: str, settled: Sequence[Settled]) -> list[Receipt]:
-        if (claims := self._settling.claims) is not None:
+        if (claims := self.settling.claims) is not None:
             given = settled
             settled = await retry_until_available(
                 lambda: claims.deposit_settled(given), what=f"settling {self._stage.name}"
             )
         receipts: list[Receipt] = []
         for chunk in chunks(settled):
-            receipt = await self._settling.settle(self._stage.name, edge, chunk.settled, worker=self._identity.worker)
+            receipt = await self.settling.settle(self._stage.name, edge, chunk.settled, worker=self._identity.worker)
             self._in_flight.settle(edge, chunk.settled, chunk.n_bytes, receipt)
             if receipt.delayed:
                 self._delayed.set()
@@ -112,9 +108,6 @@ class Settler(Coalescing):
                 self._pacer.queued({how.queue_key for _, how in chunk.settled if isinstance(how, Delay)})
             receipts.append(receipt)
         return receipts
-
-    async def close(self) -> None:
-        await self._settling.close()
 
 
 class Chunk(NamedTuple):

@@ -33,7 +33,7 @@ class StageRunner:
     async def connect(self) -> None:
         """Open the connections before reading: each new one begins an epoch, and epochs do not share batches."""
         await retry_until_available(self.consumer.reader.connect, what=f"connecting {self.stage.name}")
-        await self.consumer.settler.connect()
+        await self.consumer.settler.settling.connect()
 
     def start(self, handling: Handling | ProcessHandling) -> None:
         """Start reading and handling."""
@@ -118,4 +118,4 @@ class StageRunner:
                 task.cancel()
             await asyncio.wait(self.tasks, timeout=_LAST_WAIT_SECONDS)
         await self.consumer.reader.close()
-        await self.consumer.settler.close()
+        await self.consumer.settler.settling.close()
