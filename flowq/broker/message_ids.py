@@ -1,4 +1,4 @@
-"""Names that nobody else gives: of messages, workers and runs."""
+"""Unique names: of messages, workers and runs."""
 
 from __future__ import annotations
 

@@ -129,7 +129,7 @@ def _check(durability: str, redis: str | None) -> None:
 
 
 class SharedBroker:
-    """Opens a broker for whoever enters, and closes it when the last has left. It can be opened again afterwards.
+    """Opens a broker for the first user that enters, and closes it after the last has left. It can be reopened.
 
     `owner` is what errors call it. One event loop at a time may use it: connections belong to the loop that made them.
     """

@@ -99,10 +99,10 @@ class Reader:
         return deliveries
 
     async def page_of_own_pending(self, worker: str, edge: str, *, after: bytes) -> tuple[list[Delivery], bytes | None]:
-        """The next of what Redis holds as given to this consumer on one edge, and where to go on; None at the end.
+        """The next pending messages of this consumer on one edge, and where to continue; None at the end.
 
-        Pages become smaller like reads, so that asking again after BrokerUnavailable gets on. A message that does not
-        arrive by itself is passed over for a while: others shall not wait until somebody raises the limit.
+        Pages become smaller like reads, so that asking again after BrokerUnavailable makes progress. A message that
+        does not arrive even alone is skipped for a while: others must not wait until the limit is raised.
         """
         await self.connect()
         if self._unreadable and (entry_id := await self._next_pending(worker, edge, after)):
@@ -200,7 +200,7 @@ class Reader:
         return reply
 
     async def _note_order(self, reply: Any) -> None:
-        """Notice a group that gives again what it gave before: somebody has made it anew, or set it back.
+        """Detect a group that delivers messages again: it has been recreated or set back.
 
         Others may hold what has just been read, and must not settle it in a batch. Nor must this process: what it
         read belongs to an earlier epoch from now on.

@@ -58,7 +58,7 @@ class Snapshot:
     paused: Mapping[str, int] = field(default_factory=dict[str, int])  # since when, in milliseconds
 
     def is_paused(self, stage: str) -> bool:
-        """Whether nobody starts anything new in this stage, because a person has said so."""
+        """Whether this stage is paused: nothing new starts in it."""
         return stage in self.paused or WHOLE in self.paused
 
     @property
@@ -87,7 +87,7 @@ class Published:
     appended: int
     duplicates: int
     full_at: int | None = None  # messages outstanding on the edge that refused
-    is_elsewhere: bool = False  # the cursor has been moved by somebody else, and nothing was appended
+    is_elsewhere: bool = False  # another worker has moved the cursor, and nothing was appended
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +141,7 @@ def _whole(fields: Sequence[bytes]) -> dict[bytes, bytes]:
 
 
 def _words_of(text: bytes) -> list[bytes]:
-    """The names and values that share one text (`entries.lua`); empty when somebody else has written it."""
+    """The names and values that share one text (`entries.lua`); empty if another program wrote it."""
     words, at = list[bytes](), 0
     while at < len(text):  # by position: to cut off each word would take the square of their number
         colon = text.find(b":", at, at + _MOST_DIGITS + 1)
@@ -184,7 +184,7 @@ def delayed_fields(parked: bytes) -> list[bytes]:
 
 
 def dead_entry(entry_id: bytes, fields: Sequence[bytes], amended: bytes | None = None) -> DeadEntry:
-    """A dead letter from its stored fields, whoever wrote them, and from its new body if it was amended."""
+    """A dead letter from its stored fields, which any program may have written, and its amended body, if any."""
     values = _whole(fields)
     info = json_object_in(values.get(b"x", b"{}"))
     return DeadEntry(

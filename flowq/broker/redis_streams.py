@@ -23,8 +23,8 @@ class Broker:
 
     Calls raise BrokerUnavailable when Redis does not answer, and BrokerRefused when asking again would not help.
     `losses` counts connections that broke and groups that were lost, `epoch` the connections that were opened as well:
-    a delivery read in an earlier epoch is settled by itself, because a restart or a failover in between may have given
-    it to somebody else.
+    a delivery read in an earlier epoch is settled by itself, because a restart or a failover in between may have
+    delivered it to another worker.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Broker:
         self._begin_epoch()
 
     def _begin_epoch(self) -> None:
-        """From now on somebody else may have been given what has been read so far."""
+        """From now on messages read so far may have been delivered to another worker."""
         self.epoch += 1
 
     async def close(self) -> None:
@@ -87,7 +87,7 @@ class Broker:
         return await (call() if token else again_if_lost(call))
 
     def new_token(self) -> str:
-        """A token for one call, given by nobody else."""
+        """A unique token for one call."""
         return self._tokens.next().decode()
 
     async def ask(self, commands: Sequence[Command]) -> list[Any]:

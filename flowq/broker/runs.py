@@ -85,7 +85,7 @@ class Runs:
 class StageBalance:
     """The counters of one stage in the current run, all from one instant.
 
-    `entered` is what its edges took in, duplicates left out. `ok`, `filtered` and `dead` are settled for good, and
+    `entered` is what its edges took in, duplicates left out. `ok`, `filtered` and `dead` are settled, and
     `purged` was removed by hand; `waiting`, `delayed` and `running` are still here. `out` is what it gave, duplicates
     included. `retries` and `duplicates` are not part of the sum.
     """

@@ -30,7 +30,7 @@ class Receipt:
     """What settling changed: deliveries that were still ours to settle, and messages outstanding on the edges fed.
 
     `delayed` tells whether something has to be promoted later. `gone` are deliveries that were not this worker's when
-    they were settled one by one: somebody else has them, or an earlier call, whose reply was lost, has settled them.
+    they were settled one by one: another worker has them, or an earlier call whose reply was lost has settled them.
     """
 
     sent: int
@@ -111,7 +111,7 @@ class Settling:
         try:
             return await self._send(stage, edge, settled, worker, mode=1, token=token)
         except BrokerUnavailable:
-            # Whether it arrived is unknown, and after a failover part of it may be somebody else's.
+            # Whether it arrived is unknown, and after a failover part of it may belong to another worker.
             if not token:
                 return None
         again = partial(self._send, stage, edge, settled, worker, mode=2, token=token)

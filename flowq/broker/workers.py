@@ -47,7 +47,7 @@ class Workers:
         return left
 
     async def record_death(self, worker: str, reason: str) -> None:
-        """Tell everybody that a worker's process is gone, so that nobody waits for its lease."""
+        """Record that a worker's process is gone, so that its lease need not expire."""
         names = [self._broker.keys.death_records, as_stored(self._broker.keys.lease(worker)), self._broker.keys.workers]
         await self._broker.script(scripts.RECORD_DEATH, names, as_stored(worker), reason)
 
@@ -58,7 +58,7 @@ class Workers:
             await self._broker.script(scripts.FORGET_WORKERS, [keys.workers, keys.death_records, keys.suspects], *names)
 
     async def registered(self) -> dict[str, dict[str, Any]]:
-        """Everybody who is signed on, by name, with what they told of themselves."""
+        """The registered workers, by name, with the facts that they reported."""
         reply = await self._broker.answer(b"HGETALL", self._broker.keys.workers)
         return {name_in(name): worker_facts(info) for name, info in pairs(reply)}
 
@@ -104,7 +104,7 @@ class Workers:
             reply = await again_if_lost(
                 partial(self._broker.script, scripts.RECLAIM, names, *arguments, self._broker.new_token())
             )
-        except ReplyCutOff:  # what was claimed is found by whoever asks for what this worker was given
+        except ReplyCutOff:  # what was claimed is found among the pending messages of this worker
             self._broker.paging.cut_off(limit)
             raise
         if reply[0] == 0:
@@ -113,7 +113,7 @@ class Workers:
         return Reclaimed(deliveries_of(edge, entries, worker, epoch), finished=reply[0] == 2)
 
     async def clear_suspicion(self, delivery: Delivery) -> None:
-        """A message that was under way in a crash has been run alone, and nobody died of it."""
+        """A message that was running in a crash has run alone without one."""
         suspect = f"{delivery.edge}|{delivery.entry_id.decode()}"
         await self._broker.answer(b"HDEL", self._broker.keys.suspects, suspect)
 

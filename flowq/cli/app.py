@@ -131,7 +131,7 @@ def run(arguments: Sequence[str]) -> int:
         return 130
     except SystemExit:  # of shell completion, which has said all
         raise
-    except BrokenPipeError:  # whoever read our output has seen enough
+    except BrokenPipeError:  # the reader of our output has gone
         return 1
     except BaseException as error:  # noqa: BLE001  (the border of the process: whatever it is, the user must see it)
         from flowq.cli.framework.error_screen import report

@@ -40,8 +40,8 @@ class DeadLetters:
     """Works on the dead letters of one pipeline; needs no worker.
 
     Letters are listed by stage in the plan's order, within a stage in the order in which they died. Each change is
-    one atomic step for each letter: broken off in between, called twice, or by two people at once, nothing happens
-    twice, and what was not reached is still dead.
+    one atomic step for each letter: if interrupted, repeated, or called by two people at once, nothing happens twice,
+    and the remaining letters are still dead.
 
     Methods raise BrokerUnavailable when Redis does not answer, NotFound for a stage that the plan does not have, and
     DoesNotFit for a fixed message that its stage would not accept.
@@ -143,7 +143,7 @@ class DeadLetters:
         return edge.name if edge is not None and edge.target == letter.stage else inlet_of(letter.stage)
 
     async def remove(self, selection: Selection = EVERY, *, dry_run: bool = False) -> Mapping[str, int]:
-        """Remove letters for good; returns how many, by stage."""
+        """Remove letters permanently; returns how many, by stage."""
         counts: Counter[str] = Counter()
         async for page in self._pages(selection, bodies=selection.needs_bodies):
             by_stage: defaultdict[str, list[str]] = defaultdict(list)

@@ -58,10 +58,10 @@ class DeadLetterRecord:
 
     @classmethod
     def read(cls, stage: str, entry: DeadEntry) -> DeadLetterRecord:
-        """The letter that an entry is, whoever wrote it."""
+        """The letter in an entry, which another program may have written."""
         try:
             header = Header.decode(entry.header)
-        except ValueError:  # somebody else's entry, under the name that it had in this pipeline, if it had one
+        except ValueError:  # an entry of another program, under the id that it had in this pipeline, if any
             header = Header.entering(_id_of(text_of(entry.info.get("root_id")), f"{stage}:{entry.entry_id}"))
         info = entry.info
         died_ms = moment_in(info["died_ms"]) if "died_ms" in info else entry_ms(entry.entry_id)
@@ -273,7 +273,7 @@ def _utc(milliseconds: int) -> datetime:
 
 
 def _id_of(text: str, otherwise: str) -> str:
-    """The message id that stands in somebody else's letter, as it can stand in a header."""
+    """The message id in a letter of another program, as one word of a header."""
     if text.split() == [text]:
         return text
     try:

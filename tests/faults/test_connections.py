@@ -300,7 +300,7 @@ async def named_server(host: str, port: int, name: bytes) -> AsyncIterator[int]:
     ("fault", "what", "remedy"),
     [
         ("self-signed", "it is self-signed", "ssl_ca_certs"),
-        ("unknown authority", "nobody who is trusted here has signed it", "ssl_ca_certs"),
+        ("unknown authority", "no authority that is trusted here has signed it", "ssl_ca_certs"),
         ("expired", "it has expired", "renew"),
         ("other host", "it is for another host", "ssl_check_hostname"),
         ("no TLS", "cannot reach Redis", "whether this port speaks TLS"),

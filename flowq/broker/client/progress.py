@@ -21,7 +21,7 @@ else:
 _SLOWEST_BYTES_PER_SECOND = 250_000
 """A request may lie in buffers between here and Redis, where its progress cannot be seen."""
 _SMALL_BYTES = 65_536
-"""A smaller request is on its way at once, and what the kernel still holds of it only means that nobody answers."""
+"""A smaller request is sent at once; bytes that the kernel still holds only mean that the server does not answer."""
 
 
 Moved = tuple[int, int, int]

@@ -130,7 +130,7 @@ def redact(url: str) -> str:
 
 
 def redact_text(text: str) -> str:
-    """Text that is shown to somebody, without the login of any URL in it.
+    """Text to be displayed, without the login of any URL in it.
 
     >>> redact_text("cannot open postgres://me:secret@db/lab, redis://:secret@cache")
     'cannot open postgres://***@db/lab, redis://***@cache:6379/0'

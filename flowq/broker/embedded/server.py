@@ -58,7 +58,7 @@ class EmbeddedRedis:
       password of the folder, which is kept in `redis.password`: do not print it.
     - `data_dir`: the folder, absolute.
     - `pid`, `binary`: the server process and program at the time of `acquire`.
-    - `attached`: True if the server had been started by somebody else.
+    - `attached`: True if another process had started the server.
 
     >>> with EmbeddedRedis.acquire(Path(".flowq")) as server:  # doctest: +SKIP
     ...     redis.Redis.from_url(server.url).ping()
@@ -277,7 +277,7 @@ def _start(binary: str, socket_path: Path, log: Path, server_lock: _FileLock, ti
 
 
 def _ask(socket_path: Path, password: str) -> tuple[dict[str, str] | None, str]:
-    """The answer to INFO as a dict, or None if nobody answers (yet), and the password that the server takes.
+    """The answer to INFO as a dict, or None without an answer (yet), and the password that the server accepts.
 
     One that was started by an earlier flowq asks for none, until its last user has gone.
     """

@@ -2,7 +2,7 @@
 
 Run as a script in the data folder, with the command of the server as arguments. It imports as little as it
 can, because every import here delays the first command of the user. Users of the folder hold a shared lock on
-`users.lock`, which the kernel drops however they end: who gets it exclusively knows that nobody is left.
+`users.lock`, which the kernel drops however they end: a process that gets it exclusively knows that no user is left.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ WORTH_RESTARTING_SECONDS = 1.0
 
 
 class Watchdog:
-    """One running server, and whether anybody still wants it."""
+    """One running server, and whether it is still in use."""
 
     def __init__(self, command: list[str]) -> None:
         self.in_use = True

@@ -67,7 +67,7 @@ class EdgeInspection:
     async def slowest(
         self, edges: Sequence[str], *, limit: int = 5, at_least_seconds: float = 0.5
     ) -> list[RunningMessage]:
-        """The messages that have been running longest, those that a worker has at hand for its next slot included."""
+        """The messages that have been running longest, including those that a worker has read for its next slot."""
         names = [self._broker.keys.edge(edge) for edge in edges]
         shortest_ms = round(at_least_seconds * 1000)
         rows = await self._broker.script(scripts.SLOWEST, names, GROUP, limit, shortest_ms, _BEGINNING_BYTES)

@@ -62,7 +62,7 @@ class Overview:
     """A pipeline as it was found. `workers` are those alive; `orphans` edges of earlier versions that hold messages.
 
     `held` are the pacing keys on hold; `queued` counts, by stage, the delayed messages that wait for others of their
-    pacing key: nobody knows when they are due.
+    pacing key, without a known due time.
     """
 
     plan: Plan

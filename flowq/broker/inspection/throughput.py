@@ -1,4 +1,4 @@
-"""How fast each stage has been in the last half minute: kept in Redis by the workers, so that anybody can tell."""
+"""The throughput of each stage in the last half minute, recorded in Redis by the workers."""
 
 from __future__ import annotations
 

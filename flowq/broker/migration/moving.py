@@ -28,7 +28,7 @@ class Moving:
         self._broker = broker
 
     async def edge(self, edge: str, new_edge: str) -> int:
-        """Move every message; how many there were. Broken off, the same call moves the rest.
+        """Move every message; returns how many. If interrupted, the same call moves the rest.
 
         Raises StillServed when a worker that reads the old edge is alive.
         """
@@ -50,7 +50,7 @@ class Moving:
                 )
             if n == 0:
                 return moved
-            moved += n if n != _OTHERS else 0  # somebody has begun to read it: look who that is
+            moved += n if n != _OTHERS else 0  # a worker has begun to read it: look which
 
     async def stage(self, stage: str, new_stage: str, edges: Mapping[str, str]) -> None:
         """Move all that is known of a stage or a source but its messages. `edges` are its edges, by their old names."""

@@ -38,8 +38,8 @@ def command(
     """Bring Redis in line with the code of a pipeline.
 
     Moves the messages and dead letters of renamed stages, what they have seen and their counters; a renamed source
-    goes on where it was. Strikes off edges that are gone and empty; puts the schemas on record. Each step is atomic:
-    broken off, the same command does the rest. Refused while a worker that serves an edge to be moved is alive.
+    resumes where it was. Removes edges that are gone and empty; records the schemas. Each step is atomic: if
+    interrupted, the same command does the rest. Refused while a worker that serves an edge to be moved is alive.
 
     Example:
       flowq plan scrape --move parse=extract

@@ -135,9 +135,9 @@ def retry(
 ) -> None:
     """Put dead letters back where they came from, to be run again with all their attempts.
 
-    Without options or an ID these are all dead letters of the pipeline. A message keeps its id. Broken off, the rest
-    is still dead; called again, nothing is put back twice. One that dies again shows what it died of before. With
-    --rate all are put back at once, to become due one after the other.
+    Without options or an ID these are all dead letters of the pipeline. A message keeps its id. If interrupted, the
+    rest is still dead; if repeated, nothing is put back twice. One that dies again shows its earlier errors. With
+    --rate all are put back at once, and become due one after another.
 
     Example:
       flowq dlq retry scrape --error '*HTTP 503*' --rate 20 --dry-run
@@ -179,7 +179,7 @@ def rm(
     *,
     settings: Here,
 ) -> None:
-    """Remove dead letters for good.
+    """Remove dead letters permanently.
 
     Says how many and asks first; off a terminal it needs --yes. `flowq dlq export` keeps a copy.
 

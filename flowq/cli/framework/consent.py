@@ -1,4 +1,4 @@
-"""Asks a person before something is removed for good."""
+"""Asks the user before something is removed permanently."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from flowq.cli.framework.error_screen import note
 
 
 def is_agreed(name: str, what: str, command: str) -> bool:
-    """Whether a person types the pipeline's name. Off a terminal nobody can: `command` says how to do without."""
+    """Whether the user types the pipeline's name. Without a terminal, `command` tells how to confirm."""
     if not sys.stdin.isatty():
         note(f"nothing was removed  ({command})")
         return False

@@ -79,7 +79,7 @@ def _nobody_else_has_it(record: logging.LogRecord) -> bool:
 
 
 class TextFormatter(logging.Formatter):
-    """Lines for people: what they say of a message may come from anybody."""
+    """Lines for people. Text of messages in them is untrusted."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The line, and those of its traceback."""

@@ -1,4 +1,4 @@
-"""What `flowq run --log-format json` shows: the words of a log, each line as whoever collects logs can read it."""
+"""What `flowq run --log-format json` shows: log lines for log collectors."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 class LogScreen(LineScreen):
-    """Log lines. `quiet` leaves out how far the run is, but not what the user should know of."""
+    """Log lines. `quiet` leaves out progress, but not warnings."""
 
     def note(self, text: str, *, hint: str = "") -> None:
-        """Said in any case: nobody looks here before something is wrong."""
+        """Logged in any case, `quiet` or not."""
         tell(text)
 
     def end(self, summary: Summary, *, dead_before: int, stopped: bool) -> None:

@@ -59,7 +59,7 @@ class Screen(Protocol):
 
     @property
     def wants_throughput(self) -> bool:
-        """Whether it shows how long handlers take: to ask Redis for what nobody sees would be a waste."""
+        """Whether it shows handler durations. If not, Redis is not asked for them."""
         ...
 
     def update(self, snapshot: Snapshot, throughput: Mapping[str, Throughput] = UNKNOWN) -> None:
@@ -212,7 +212,7 @@ class LiveScreen:
             cells["slots"] = number(stage.concurrency * processes)
             cells |= speed_cells(progress.throughput.get(name, Throughput()))
         if self._about and self._about.stages and name not in self._about.stages:
-            cells["stage"].stylize("dim")  # other processes run it, or nobody does
+            cells["stage"].stylize("dim")  # other processes run it, or none does
         return cells
 
     def _footer(self, progress: Progress, width: int) -> RenderableType:
