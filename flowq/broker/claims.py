@@ -18,7 +18,7 @@ from flowq.large_bodies.reference import Reference, claimed_header, is_claimed
 from flowq.large_bodies.store import MISSING, BodyStore
 
 T = TypeVar("T")
-_PAUSES_PER_REFRESH = 50_000  # an hour or two; bodies are given a day
+_PAUSES_PER_REFRESH = 50_000  # an hour or two; bodies become orphans after a day
 
 
 class ClaimCheck:
@@ -102,7 +102,7 @@ class ClaimCheck:
         ]
 
     async def refresh(self, outputs: Sequence[object], *, n_pauses: int) -> None:
-        """Every so many pauses, refresh the bodies of waiting outputs, so that they do not become orphans."""
+        """Now and then, refresh the bodies of waiting outputs, so that they do not become orphans."""
         if n_pauses % _PAUSES_PER_REFRESH == 0:
             await self._store.refresh(_paths(outputs))
 

@@ -19,9 +19,10 @@ class Edges:
         self._broker = broker
 
     async def ensure_groups(self, edges: Sequence[str], *, revoke: bool = False) -> None:
-        """Make the consumer group of each edge, from the first entry on; one that exists is left as it is.
+        """Create the consumer group of each edge, starting at the first entry; an existing one is not changed.
 
-        Making a group again, or `revoke`, ends the registrations of its workers: what it gives again is settled once.
+        A group that is created again, or `revoke`, ends the registrations of its workers, so that messages which it
+        delivers again are settled once.
         """
         names = [self._broker.keys.workers, *(self._broker.keys.edge(edge) for edge in edges)]
         await self._broker.script(scripts.CREATE_GROUPS, names, GROUP, int(revoke), *edges)
@@ -45,9 +46,9 @@ class Edges:
         return {edge: counts[2 * i] + counts[2 * i + 1] for i, edge in enumerate(edges)}
 
     async def memory(self, edges: Sequence[str]) -> Mapping[str, int]:
-        """The bytes that the messages of each edge take: none where there are none, and where Redis does not tell.
+        """The memory of the messages of each edge in bytes: 0 if there are none, or if Redis does not say.
 
-        Redis estimates them from a sample of the entries, so many take no longer than few.
+        Redis estimates it from a sample of the entries, so a long edge takes no longer than a short one.
         """
         commands: list[Command] = []
         for edge in edges:
@@ -55,6 +56,6 @@ class Edges:
             commands += [(b"XLEN", stream), (b"MEMORY", b"USAGE", stream, b"SAMPLES", _SAMPLES)]
             commands += [(b"HLEN", bodies), (b"MEMORY", b"USAGE", bodies, b"SAMPLES", _SAMPLES)]
         replies = iter([reply if isinstance(reply, int) else 0 for reply in await self._broker.ask(commands)])
-        # An empty key takes some memory too, and nothing shall wait for that.
+        # An empty key needs some memory as well, which must not count as full.
         sizes = [n_bytes if n else 0 for n, n_bytes in zip(replies, replies, strict=True)]
         return {edge: sum(sizes[2 * i : 2 * i + 2]) for i, edge in enumerate(edges)}

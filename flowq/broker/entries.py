@@ -1,4 +1,4 @@
-"""Reads dead, kept and waiting messages of a stream, however large they are and however small the replies of Redis."""
+"""Reads dead, kept and waiting messages of a stream in replies that Redis can send, whatever their size."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from flowq.large_bodies.reference import is_claimed
 from flowq.large_bodies.store import content_of
 
 BodiesRead = Literal["all", "new", "none"]
-"""Which bodies are read: all, only those that letters were amended to, none."""
+"""Which bodies are read: all, only the new ones of amended letters, or none."""
 
 
 class Entries:
-    """The entries of one stream. `amended` is the key of the bodies that its letters were amended to."""
+    """The entries of one stream. `amended` is the key of the new bodies of its amended letters."""
 
     def __init__(self, broker: Broker, stream: str, amended: str | None = None) -> None:
         self._broker = broker

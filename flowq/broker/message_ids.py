@@ -1,4 +1,4 @@
-"""Unique names: of messages, workers and runs."""
+"""Unique names for messages, workers and runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 
 
 class MessageIds:
-    """Ids that no other process gives: a random prefix of 60 bits, and a counter. A fifth of the cost of a UUID."""
+    """Unique ids: a random prefix of 60 bits and a counter. A fifth of the cost of a UUID."""
 
     def __init__(self) -> None:
         self._prefix = _random_word(12).encode()
@@ -24,7 +24,7 @@ class MessageIds:
 
 
 def new_worker_name() -> str:
-    """A name for one incarnation of a worker: readable, and never given twice."""
+    """A name for one incarnation of a worker: readable, and never used again."""
     host = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname())[:32] or "host"
     return f"{host}:{os.getpid()}:{_random_word(8)}"
 

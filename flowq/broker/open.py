@@ -26,7 +26,7 @@ from flowq.large_bodies.store import BodyStore
 MEMORY = "memory"
 DATA_DIR = Path(".flowq")
 BY_HAND = f"REDISCLI_AUTH=$(cat {DATA_DIR}/{PASSWORD_FILE}) redis-cli -s {DATA_DIR}/redis.sock"
-"""How a person gets at the server that flowq runs itself."""
+"""How to reach the server that flowq runs itself by hand."""
 CLAIMS = "claims"
 _LOADING_POLL_SECONDS = 0.2
 
@@ -58,7 +58,7 @@ async def open_broker(
     that flowq runs itself.
 
     Waits for a Redis that is still reading its data. Raises BrokerUnavailable if there is none, UsageError for a
-    durability that it cannot have.
+    durability that is not possible.
     """
     _check(durability, redis)
     server = await own_server(DATA_DIR) if redis is None else None
@@ -129,7 +129,7 @@ def _check(durability: str, redis: str | None) -> None:
 
 
 class SharedBroker:
-    """Opens a broker for the first user that enters, and closes it after the last has left. It can be reopened.
+    """Opens a broker for the first user, and closes it after the last. It can be opened again afterwards.
 
     `owner` is what errors call it. One event loop at a time may use it: connections belong to the loop that made them.
     """
@@ -153,7 +153,7 @@ class SharedBroker:
             raise
 
     async def leave(self) -> None:
-        """Does nothing for one who has not entered, such as a forked child of a process that has."""
+        """Does nothing for a caller that has not entered, such as a forked child of one that has."""
         home = self._home
         if not home.is_here or not home.n_users:
             return
@@ -179,7 +179,7 @@ class SharedBroker:
         if home.is_here:
             return home
         if home.pid != os.getpid():
-            # To close or free these would close the sockets for the parent: its event loop watches the same ones.
+            # Closing or freeing these would close the sockets of the parent, whose event loop watches them.
             _of_the_parent.append(home)
         elif home.n_users and home.loop is not None and not home.loop.is_closed():
             raise UsageError(f"the {self._owner} is open in another event loop", hint="make one for each event loop")

@@ -46,7 +46,7 @@ class ReadSize:
         return max(1, min(wanted, self._most))
 
     def cut_off(self, asked: int) -> None:
-        """The reply to a request for so many did not arrive."""
+        """The reply to a request for `asked` messages did not arrive."""
         if self._most == 0:
             self.failures += 1
         self._most = asked // 2
@@ -99,5 +99,5 @@ class Paging(ReadSize):
 
 
 def pass_over(what: str) -> None:
-    """Tell the user about a message whose body does not arrive."""
+    """Log that the body of a message does not arrive."""
     log.warning("%s does not arrive and is passed over: see client-output-buffer-limit of Redis (flowq doctor)", what)

@@ -35,7 +35,7 @@ class Reader:
     """One reader of one stage: a connection of its own, one outstanding read at a time.
 
     A read is never cancelled: Redis may have handed entries to this consumer that the cancelled call would have
-    returned, and they would wait for a reader that does not know of them. `unblock` has Redis end it instead.
+    returned, and they would stay pending. `unblock` has Redis end it instead.
     """
 
     def __init__(self, broker: Broker, edges: Sequence[str]) -> None:
@@ -45,17 +45,17 @@ class Reader:
         self._edge_of = {stream.encode(): edge for stream, edge in zip(self._streams, edges, strict=True)}
         self._link = broker.link()
         self._client_id: int | None = None
-        self._asked_at = 0.0  # when a read was begun that has not succeeded yet; 0: there is none
+        self._asked_at = 0.0  # start of the first read since the last success; 0: none
         self._size = ReadSize()
-        self._unreadable: dict[tuple[str, bytes], float] = {}  # edge and id of what does not arrive, since when
-        self._byte_limit: Sequence[Any] = ()  # of a read, where the server knows such a thing
+        self._unreadable: dict[tuple[str, bytes], float] = {}  # edge and id of messages that do not arrive, since when
+        self._byte_limit: Sequence[Any] = ()  # of a read, if the server supports it
         self._n_turns = 0
         self._newest: dict[bytes, tuple[int, ...]] = {}  # by stream, the id that was read last
         self._was_set_back = False
 
     @property
     def silent_seconds(self) -> float:
-        """For how long reading has been tried without success. May be asked from any thread."""
+        """For how long reads have failed. May be read from any thread."""
         asked_at = self._asked_at
         return time.monotonic() - max(asked_at, self._link.progressed_at) if asked_at else 0.0
 
@@ -79,8 +79,8 @@ class Reader:
         if reply:
             await self._note_order(reply)
         elif time.monotonic() - asked_at < block_ms / 4000:
-            # A server that does not wait (a fake one, or one whose group has just been made again) must not be
-            # asked in a tight circle.
+            # A server that does not block (a fake one, or one whose group has just been created again) must not be
+            # polled in a tight loop.
             await asyncio.sleep(_IMPATIENT_PAUSE_SECONDS)
         return self._deliveries(reply, worker, epoch)
 
@@ -89,7 +89,7 @@ class Reader:
         return self._streams[self._n_turns % len(self._streams)]
 
     async def own_pending(self, worker: str) -> list[Delivery]:
-        """Everything Redis holds as given to this consumer and not settled."""
+        """Everything that is pending for this consumer."""
         deliveries: list[Delivery] = []
         for edge in self._edges:
             after: bytes | None = FIRST_PENDING
@@ -99,10 +99,10 @@ class Reader:
         return deliveries
 
     async def page_of_own_pending(self, worker: str, edge: str, *, after: bytes) -> tuple[list[Delivery], bytes | None]:
-        """The next pending messages of this consumer on one edge, and where to continue; None at the end.
+        """The next page of what is pending for this consumer on one edge, and where to continue; None at the end.
 
-        Pages become smaller like reads, so that asking again after BrokerUnavailable makes progress. A message that
-        does not arrive even alone is skipped for a while: others must not wait until the limit is raised.
+        Pages become smaller like reads, so that a retry after BrokerUnavailable makes progress. A message that does not
+        arrive even alone is skipped for a while: others must not wait until the limit is raised.
         """
         await self.connect()
         if self._unreadable and (entry_id := await self._next_pending(worker, edge, after)):
@@ -130,7 +130,7 @@ class Reader:
         return page, None if is_last else page[-1].entry_id
 
     async def _next_pending(self, worker: str, edge: str, after: bytes) -> bytes | None:
-        """The id alone."""
+        """Only the id of it."""
         command = b"XPENDING", self._broker.keys.edge(edge), GROUP, b"(" + after, b"+", 1, worker
         rows: Any = (await self._broker.ask([command]))[0]
         return None if isinstance(rows, Exception) or not rows else rows[0][0]
@@ -149,22 +149,22 @@ class Reader:
         return bool(self._unreadable)
 
     def found(self, n_bytes: int) -> None:
-        """So much was found of what replies had carried that were cut off. If it is little, size was not to blame."""
+        """The size of what was found after replies were cut off. If it is small, size was not the cause."""
         now = time.monotonic()
         for message, since in list(self._unreadable.items()):
-            if now - since > 2 * _PASSED_OVER_SECONDS:  # it has been tried again since, or is gone
+            if now - since > 2 * _PASSED_OVER_SECONDS:  # it has been requested again since, or is gone
                 del self._unreadable[message]
         if n_bytes < _LITTLE_BYTES and not self._unreadable:
             self._size = ReadSize()
 
     async def unblock(self) -> None:
-        """Have Redis end the read under way. One that has not begun to wait yet does not notice: repeat."""
+        """Have Redis end the current read. One that does not block yet is not affected: repeat."""
         if self._client_id is not None:
             with contextlib.suppress(ResponseError, FlowqError):
                 await self._broker.unblock(self._client_id)
 
     async def connect(self) -> None:
-        """Open the connection. Before anything is read, and before an epoch is noted: it begins one."""
+        """Open the connection. Call it before reading, and before noting an epoch: it begins one."""
         if not self._link.is_open:
             self._client_id = None
             commands = [(b"CLIENT", b"ID"), self._probe()]
@@ -177,7 +177,7 @@ class Reader:
             self._was_set_back = False
 
     def _probe(self) -> Sequence[Any]:
-        """Finds out whether the server can bound reads by bytes (Redis 8.10). Any other has a syntax error here."""
+        """Finds out whether the server can limit reads by bytes (Redis 8.10). Others report a syntax error."""
         if self._broker.dialer.is_private:
             return (b"PING",)
         return b"XREADGROUP", b"GROUP", GROUP, b"-", b"MAXSIZE", 0, b"STREAMS", self._streams[0], b">"
@@ -192,7 +192,7 @@ class Reader:
             await Edges(self._broker).ensure_groups(self._edges)
             return None
         except BrokerUnavailable:
-            if not self._link.is_open:  # not an answer that says no
+            if not self._link.is_open:  # otherwise it was an error reply
                 self._size.cut_off(count)
             raise
         if reply:
@@ -200,10 +200,10 @@ class Reader:
         return reply
 
     async def _note_order(self, reply: Any) -> None:
-        """Detect a group that delivers messages again: it has been recreated or set back.
+        """Notice a group that delivers entries again because it was created anew or set back.
 
-        Others may hold what has just been read, and must not settle it in a batch. Nor must this process: what it
-        read belongs to an earlier epoch from now on.
+        Other workers may hold what has just been read, and must not settle it in a batch. Nor must this process: what
+        it has read belongs to an earlier epoch from now on.
         """
         for stream, entries in reply:
             if entries[0] and _number(entries[0][0]) <= self._newest.get(stream, ()):
@@ -230,5 +230,5 @@ class Reader:
 
 
 def _number(entry_id: bytes) -> tuple[int, ...]:
-    """What ids are ordered by."""
+    """The order of ids."""
     return tuple(map(int, entry_id.split(b"-")))

@@ -16,7 +16,7 @@ _IS_PLAIN = re.compile(
 """Whether a header can surely be read. Nearly all are of this form; the others are decoded to find out."""
 
 _LOOKS_LIKE_OURS = re.compile(rb"\S+ \S+ \S+ [0-9]+(?: |$)").match
-"""Whether an entry says that flowq has written it; the scripts take its message for counted by the same rule."""
+"""Whether an entry claims to be written by flowq. By the same rule the scripts assume that it was counted."""
 
 
 _FURTHER = b"flowq:further"
@@ -24,7 +24,7 @@ _HAS_FIELDS = b" b=fields"
 _MOST_DIGITS = 9
 
 WHOLE = "*"
-"""Stands for all stages where a pause names what is paused."""
+"""All stages, in a pause."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class EdgeState:
 
     @property
     def outstanding(self) -> int:
-        # An entry that is deleted by hand (XDEL, XTRIM) while it runs is not in the stream, and still gives something.
+        # An entry that is deleted by hand (XDEL, XTRIM) while it runs is not in the stream, but still has outputs.
         return max(self.length, self.running) + self.delayed
 
 
@@ -58,7 +58,7 @@ class Snapshot:
     paused: Mapping[str, int] = field(default_factory=dict[str, int])  # since when, in milliseconds
 
     def is_paused(self, stage: str) -> bool:
-        """Whether this stage is paused: nothing new starts in it."""
+        """Whether this stage was paused by a user, so that no worker starts anything new in it."""
         return stage in self.paused or WHOLE in self.paused
 
     @property
@@ -82,7 +82,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What became of one publish call."""
+    """The outcome of one publish call."""
 
     appended: int
     duplicates: int
@@ -102,7 +102,7 @@ class Reclaimed:
 class DeadEntry:
     """A dead letter as it is stored. `is_amended`: its body is not the one it died with.
 
-    `content` is the body of one that lies in the claim store, if it has been read from there.
+    `content` is its body if that is in the claim store and has been read from there.
     """
 
     entry_id: str
@@ -141,9 +141,9 @@ def _whole(fields: Sequence[bytes]) -> dict[bytes, bytes]:
 
 
 def _words_of(text: bytes) -> list[bytes]:
-    """The names and values that share one text (`entries.lua`); empty if another program wrote it."""
+    """The names and values that share one text (`entries.lua`); empty if another program has written it."""
     words, at = list[bytes](), 0
-    while at < len(text):  # by position: to cut off each word would take the square of their number
+    while at < len(text):  # by position: cutting off each word would be quadratic
         colon = text.find(b":", at, at + _MOST_DIGITS + 1)
         length = text[at : max(at, colon)]
         if not length.isdigit() or colon + 1 + int(length) > len(text):
@@ -165,7 +165,7 @@ def _odd_delivery(edge: str, entry_id: bytes, fields: dict[bytes, bytes], worker
 
 
 def delayed_delivery(edge: str, parked: bytes) -> Delivery:
-    """A delayed message as it lies there, see `delayed_fields`."""
+    """A delayed message as it is stored, see `delayed_fields`."""
     (delivery,) = deliveries_of(edge, [(b"", delayed_fields(parked))], "", 0)
     return delivery
 
@@ -184,7 +184,7 @@ def delayed_fields(parked: bytes) -> list[bytes]:
 
 
 def dead_entry(entry_id: bytes, fields: Sequence[bytes], amended: bytes | None = None) -> DeadEntry:
-    """A dead letter from its stored fields, which any program may have written, and its amended body, if any."""
+    """A dead letter from its stored fields, which any program may have written, and its new body if it was amended."""
     values = _whole(fields)
     info = json_object_in(values.get(b"x", b"{}"))
     return DeadEntry(
@@ -202,7 +202,7 @@ _LONGEST_LEASE_SECONDS, _LARGEST_PID = 86_400.0, 2**31
 
 
 def worker_facts(raw: bytes) -> dict[str, Any]:
-    """What a worker told of itself, as far as it makes sense: an empty dict where it cannot be read at all."""
+    """What a worker has registered about itself, without invalid values; empty if it cannot be read."""
     told = json_object_in(raw) or {}
     facts: dict[str, Any] = {
         name: told[name]
@@ -223,7 +223,7 @@ def worker_facts(raw: bytes) -> dict[str, Any]:
 
 
 def snapshot_of(reply: Sequence[Any], edges: Sequence[str], stages: Sequence[str]) -> Snapshot:
-    """The state that the snapshot script has found. Workers that tell no name are left out."""
+    """The reply of the snapshot script. Workers without a name are left out."""
     counters, run, workers, now_ms, edge_states, dead_letters, paused = reply
     return Snapshot(
         counters=counters_in(counters),
@@ -252,5 +252,5 @@ def moments_by_name(flat: Sequence[bytes]) -> dict[str, int]:
 
 
 def pairs(flat: Sequence[Any]) -> list[tuple[Any, Any]]:
-    """Names and values from the flat list in which Redis gives them."""
+    """Names and values from the flat list that Redis returns."""
     return list(zip(flat[::2], flat[1::2], strict=True))

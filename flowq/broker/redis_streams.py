@@ -1,4 +1,4 @@
-"""The broker: one pipeline's door to Redis, through which every other module of this package asks."""
+"""The broker: the connections of one pipeline to Redis, which every other module of this package uses."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from flowq.large_bodies.store import BodyStore
 
 
 class Broker:
-    """One pipeline's door to Redis.
+    """The connections of one pipeline to Redis.
 
     Calls raise BrokerUnavailable when Redis does not answer, and BrokerRefused when asking again would not help.
     `losses` counts connections that broke and groups that were lost, `epoch` the connections that were opened as well:
-    a delivery read in an earlier epoch is settled by itself, because a restart or a failover in between may have
+    a delivery read in an earlier epoch is settled by itself, because a restart or a failover since then may have
     delivered it to another worker.
     """
 
@@ -31,7 +31,7 @@ class Broker:
         self, dialer: Dialer, keys: Keys, *, durability: Durability = "local", claims: BodyStore | None = None
     ) -> None:
         self.dialer = dialer
-        self.claims = claims  # where large bodies lie, if that is known
+        self.claims = claims  # the store of large bodies, if there is one
         self.durability: Durability = durability  # of what is published
         self.keys = keys
         self.epoch = self.losses = 0
@@ -40,20 +40,20 @@ class Broker:
         self._tokens = MessageIds()
         self.name = self.new_token()
         self._control = self.link(renews=True)
-        # Waiting for a replica must not keep anything else waiting.
+        # Waiting for a replica must not block anything else.
         self.publishing = self.link(renews=True) if durability == "replicated" else self._control
 
     def link(self, *, renews: bool = False) -> Link:
-        """A connection for a reader or a settler. `renews`: for calls that need nothing of the last connection."""
+        """A connection for a reader or a settler. `renews`: for calls that do not depend on the last connection."""
         return Link(self.dialer, on_open=self._begin_epoch, on_failure=self.note_loss, renews=renews)
 
     def note_loss(self) -> None:
-        """A reply may have been lost on its way, or a group with all that was pending in it."""
+        """A reply may have been lost, or a group with everything pending in it."""
         self.losses += 1
         self._begin_epoch()
 
     def _begin_epoch(self) -> None:
-        """From now on messages read so far may have been delivered to another worker."""
+        """From now on, other workers may have received what was read so far."""
         self.epoch += 1
 
     async def close(self) -> None:
@@ -65,7 +65,7 @@ class Broker:
     async def ping(self) -> None:
         """Raise BrokerUnavailable or BrokerRefused if this Redis cannot be used."""
         (reply,) = await self._control.replies_to([(b"PING",)], timeout_seconds=CALL_TIMEOUT_SECONDS)
-        if isinstance(reply, Exception) and not is_denied(reply):  # who may not even ask has been let in
+        if isinstance(reply, Exception) and not is_denied(reply):  # a user who may not PING has logged in
             raise translate(reply, self.dialer.address)
 
     async def unblock(self, client_id: int) -> None:
@@ -75,7 +75,7 @@ class Broker:
     async def script(
         self, script: scripts.Script, keys: Sequence[Any], *arguments: Any, token: str = "", caller: str = ""
     ) -> Any:
-        """Run a script. One that keeps its answers gives the same one to the same `token`, for ten minutes.
+        """Run a script. One that keeps its answers returns the same answer for the same `token`, for ten minutes.
 
         Without a token it is sent again here, once, if its reply is lost. Of a `caller` only the last answer is kept.
         """
@@ -91,7 +91,7 @@ class Broker:
         return self._tokens.next().decode()
 
     async def ask(self, commands: Sequence[Command]) -> list[Any]:
-        """Several questions in one go. One that Redis refuses, as for want of a key, is answered with an error."""
+        """Send several commands at once. The reply to one that Redis refuses is an exception."""
         return await self._control.call_all(commands, timeout_seconds=CALL_TIMEOUT_SECONDS)
 
     async def ask_each(self, commands: Sequence[Command]) -> list[Any]:

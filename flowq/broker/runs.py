@@ -1,4 +1,4 @@
-"""The runs of a pipeline: their sources and cursors, the state of everything at one instant, and its balance."""
+"""The runs of a pipeline: their sources and cursors, a snapshot of everything, and its balance."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class Runs:
         fresh: bool = False,
         remembering: Collection[str] = (),
     ) -> tuple[str, bool, dict[str, bool]]:
-        """Begin a run or join the unfinished one: its id, whether it goes on, and which sources have finished.
+        """Begin a run or join the unfinished one: its id, whether it is resumed, and which sources have finished.
 
-        What the stages `remembering` have been given outlives the run, unless `fresh`.
+        What the stages `remembering` have received is remembered beyond the run, unless `fresh`.
         """
         keys = self._broker.keys
         forgetting = [stage for stage in stages if fresh or stage not in remembering]
@@ -51,17 +51,17 @@ class Runs:
         return text_in(reply[0]), bool(reply[1]), finished
 
     async def finish_source(self, source: str, signature: str) -> None:
-        """Note that a source has given everything it had."""
+        """Note that a source has published everything."""
         field, state = f"source:{source}", done(signature)
         await self._broker.answer(b"HSET", self._broker.keys.run, field, state)
 
     async def is_source_finished(self, source: str, signature: str) -> bool:
-        """Whether a source has given everything for these arguments in the current run."""
+        """Whether a source has published everything for these arguments in the current run."""
         state = await self._broker.answer(b"HGET", self._broker.keys.run, f"source:{source}")
         return bool(state == done(signature).encode())
 
     async def cursor(self, name: str) -> bytes:
-        """Where a source shall go on; b"" for the beginning."""
+        """Where a source resumes; b"" for the beginning."""
         stored = await self._broker.answer(b"HGET", self._broker.keys.cursors, name)
         return stored or b""
 
@@ -83,11 +83,11 @@ class Runs:
 
 @dataclass(frozen=True, slots=True)
 class StageBalance:
-    """The counters of one stage in the current run, all from one instant.
+    """The counters of one stage in the current run, all at one instant.
 
-    `entered` is what its edges took in, duplicates left out. `ok`, `filtered` and `dead` are settled, and
-    `purged` was removed by hand; `waiting`, `delayed` and `running` are still here. `out` is what it gave, duplicates
-    included. `retries` and `duplicates` are not part of the sum.
+    `entered` is what was appended to its edges, without duplicates. `ok`, `filtered` and `dead` are settled, `purged`
+    was removed by hand, and `waiting`, `delayed` and `running` are outstanding. `out` is what it emitted, including
+    duplicates. `retries` and `duplicates` are not part of the sum.
     """
 
     entered: int = 0
@@ -111,13 +111,13 @@ class StageBalance:
         return self.entered == self.ok + self.filtered + self.dead + self.purged + self.outstanding
 
     def as_json(self) -> dict[str, int]:
-        """The same with `in` as users read it."""
+        """Ready for JSON, with `entered` as `in`."""
         values = asdict(self)
         return {"in": values.pop("entered"), **values}
 
 
 def balance_of(plan: Plan, snapshot: Snapshot) -> Mapping[str, StageBalance]:
-    """The balance of every stage, in the plan's order. A source has only what it gave."""
+    """The balance of every stage, in the plan's order. A source has only what it emitted."""
     return {stage.name: _stage_balance(stage, snapshot) for stage in plan.stages}
 
 

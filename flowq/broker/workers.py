@@ -39,7 +39,7 @@ class Workers:
         return bool(await self._broker.script(scripts.REGISTER, keys, worker, lease_ms, heartbeat, b""))
 
     async def retire(self, worker: str, edges: Sequence[str], *, reason: str = "stopped") -> int:
-        """Sign a worker off; returns the number of edges on which something is still pending for it."""
+        """Sign a worker off. Returns the number of edges on which it still has pending messages."""
         keys = self._broker.keys
         streams = [keys.edge(edge) for edge in edges]
         names = [keys.workers, keys.death_records, as_stored(keys.lease(worker)), *streams]
@@ -47,18 +47,18 @@ class Workers:
         return left
 
     async def record_death(self, worker: str, reason: str) -> None:
-        """Record that a worker's process is gone, so that its lease need not expire."""
+        """Record that a worker's process is gone, so that no worker waits for its lease to end."""
         names = [self._broker.keys.death_records, as_stored(self._broker.keys.lease(worker)), self._broker.keys.workers]
         await self._broker.script(scripts.RECORD_DEATH, names, as_stored(worker), reason)
 
     async def forget(self, workers: Sequence[str]) -> None:
-        """Strike off workers that are gone and have left nothing behind."""
+        """Remove workers that are gone and have left nothing behind."""
         if workers:
             keys, names = self._broker.keys, [as_stored(worker) for worker in workers]
             await self._broker.script(scripts.FORGET_WORKERS, [keys.workers, keys.death_records, keys.suspects], *names)
 
     async def registered(self) -> dict[str, dict[str, Any]]:
-        """The registered workers, by name, with the facts that they reported."""
+        """All registered workers by name, with the facts they registered."""
         reply = await self._broker.answer(b"HGETALL", self._broker.keys.workers)
         return {name_in(name): worker_facts(info) for name, info in pairs(reply)}
 
@@ -89,7 +89,7 @@ class Workers:
     ) -> Reclaimed | None:
         """Take over what a dead worker left on an edge. None: its lease lives, or this worker is not registered.
 
-        `crashed` says how it crashed, if it did: what it was at is then counted, and buried at the third time.
+        `crashed` says how it crashed, if it did: the crash is then counted for its messages, which die at the third.
         """
         epoch, keys, stage = self._broker.epoch, self._broker.keys, Edge.parse(edge).target
         names = [
@@ -104,7 +104,7 @@ class Workers:
             reply = await again_if_lost(
                 partial(self._broker.script, scripts.RECLAIM, names, *arguments, self._broker.new_token())
             )
-        except ReplyCutOff:  # what was claimed is found among the pending messages of this worker
+        except ReplyCutOff:  # what was claimed is found among what is pending for this worker
             self._broker.paging.cut_off(limit)
             raise
         if reply[0] == 0:
@@ -113,12 +113,12 @@ class Workers:
         return Reclaimed(deliveries_of(edge, entries, worker, epoch), finished=reply[0] == 2)
 
     async def clear_suspicion(self, delivery: Delivery) -> None:
-        """A message that was running in a crash has run alone without one."""
+        """Note that a message which was running in a crash has run alone without another one."""
         suspect = f"{delivery.edge}|{delivery.entry_id.decode()}"
         await self._broker.answer(b"HDEL", self._broker.keys.suspects, suspect)
 
     async def first_left_by(self, victim: str, edge: str, worker: str) -> Delivery | None:
-        """What `worker` would be given first if it reclaimed now. None: nothing, or nothing that still exists."""
+        """What `worker` would receive first if it reclaimed now. None: nothing, or nothing that still exists."""
         broker = self._broker
         stream = broker.keys.edge(edge)
         [pending] = await broker.ask([(b"XPENDING", stream, GROUP, b"-", b"+", 1, as_stored(victim))])

@@ -1,4 +1,4 @@
-"""Conditions on messages as people write them, such as dest=SJU. They compare, and run nothing."""
+"""Conditions on messages as people write them, such as dest=SJU. They only compare, and run no code."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Condition:
 
 
 def value_at(message: Any, path: str) -> Any:
-    """What a path of names and positions leads to in a JSON value; NOTHING if it leads nowhere."""
+    """The value at a path of names and positions in a JSON value; NOTHING if there is none."""
     for name in path.split("."):
         if isinstance(message, dict):
             message = cast("dict[str, Any]", message).get(name, NOTHING)

@@ -21,7 +21,7 @@ from flowq.graph.compilation.plan import Plan
 
 _WITH_BODIES_PER_CALL, _PER_CALL = 200, 1000  # a body may be a megabyte
 _CLAIMED_PER_CALL = 20  # and much more where bodies are in the claim store
-_CHANGED_PER_CALL = 200  # a script keeps Redis from everything else
+_CHANGED_PER_CALL = 200  # a script blocks Redis
 
 EVERY = Selection()
 T = TypeVar("T")
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Fixed:
-    """The result of fixing letters: `n` were fixed, some were no longer there."""
+    """The outcome of fixing letters: `n` were fixed, `missing` no longer exist."""
 
     n: int
     unchanged: int
@@ -39,9 +39,9 @@ class Fixed:
 class DeadLetters:
     """Works on the dead letters of one pipeline; needs no worker.
 
-    Letters are listed by stage in the plan's order, within a stage in the order in which they died. Each change is
-    one atomic step for each letter: if interrupted, repeated, or called by two people at once, nothing happens twice,
-    and the remaining letters are still dead.
+    Letters are listed by stage in the plan's order, within a stage in the order in which they died. Each change is one
+    atomic step per letter: if a call is interrupted, repeated or made by two people at once, nothing happens twice, and
+    the remaining letters are still dead.
 
     Methods raise BrokerUnavailable when Redis does not answer, NotFound for a stage that the plan does not have, and
     DoesNotFit for a fixed message that its stage would not accept.
@@ -58,7 +58,7 @@ class DeadLetters:
         self._broker = broker
 
     async def each(self, selection: Selection = EVERY) -> AsyncIterator[DeadLetterRecord]:
-        """Every letter that is there now, read a few at a time. Those that die meanwhile are left out."""
+        """Every letter that exists now, read page by page. Those that die meanwhile are left out."""
         async for page in self._pages(selection, bodies=True):
             for letter in page:
                 yield letter
@@ -68,7 +68,7 @@ class DeadLetters:
         return [letter async for letter in self.each(replace(selection, limit=limit))] if limit > 0 else []
 
     async def missing(self, selection: Selection) -> list[str]:
-        """Those of the `ids` of a selection that mean no letter."""
+        """Those `ids` of a selection that match no letter."""
         found: set[str] = set()
         async for page in self._pages(selection, bodies=selection.needs_bodies):
             for letter in page:
@@ -102,10 +102,10 @@ class DeadLetters:
     ) -> Mapping[str, int]:
         """Put letters back on the edges they came from, to be run again; returns how many, by stage.
 
-        A message keeps its id, has all its attempts again, and remembers what it died of. One whose edge is no longer
-        in the plan enters its stage by the inlet; with `to` all enter that stage. `edit` gives new bodies, in the same
-        step; they and what goes `to` another stage must fit. `per_second` spreads the letters over time. `dry_run`
-        checks and counts.
+        A message keeps its id and its history, and has all its attempts again. One whose edge is no longer in the plan
+        enters its stage by the inlet; with `to` all enter that stage. `edit` returns new bodies, stored in the same
+        step; these, and messages `to` another stage, must fit. `per_second` spreads the letters over time. `dry_run`
+        only checks and counts.
         """
         counts: Counter[str] = Counter()
         n_seen = 0
@@ -154,10 +154,10 @@ class DeadLetters:
         return counts
 
     async def fix(self, stage: str, bodies: Mapping[str, bytes], *, and_put_back: bool = False) -> Fixed:
-        """Change the bodies of letters, by id, for when they are put back, or put them back so in the same step.
+        """Change the bodies of letters, by id, for their next attempt; `and_put_back` retries them in the same step.
 
-        Without `and_put_back` the letters stay as they died, with their new bodies beside them, and those that differ
-        in nothing are left alone. Raises DoesNotFit, and has then changed nothing.
+        Otherwise the letters stay dead, with their new bodies beside the old ones, and letters with an equal body are
+        not changed. Raises DoesNotFit before anything is changed.
         """
         fitting, changed, unchanged = Fitting(self._plan, stage), dict[str, bytes](), 0
         ways: defaultdict[str, list[WayBack]] = defaultdict(list)
@@ -186,7 +186,7 @@ class DeadLetters:
     async def restore(self, letters: Sequence[DeadLetterRecord]) -> Mapping[str, int]:
         """Add letters that were exported, from here or elsewhere; returns how many, by stage.
 
-        One that is still there is not added, nor is the same one twice within an hour.
+        One that still exists is not added, nor is the same one twice within an hour.
         """
         counts: Counter[str] = Counter()
         by_stage: defaultdict[str, list[Exported]] = defaultdict(list)
@@ -208,7 +208,7 @@ class DeadLetters:
         names = [stage.name for stage in stages if not stage.is_source]
         with_bodies = _CLAIMED_PER_CALL if self._plan.claiming else _WITH_BODIES_PER_CALL
         per_call = min(at_most, with_bodies if bodies else _PER_CALL)
-        # A letter that is put back may die again at once: without an end, one would follow it round and round.
+        # A letter that is put back may die again at once: without a limit, this would never end.
         there_now = (await Runs(self._broker).snapshot((), names)).dead_letters
         wanted = selection.limit
         for name in names:

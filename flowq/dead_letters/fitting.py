@@ -16,11 +16,11 @@ from flowq.graph.compilation.stage_types import StageTypes
 from flowq.graph.compilation.typecheck import type_names
 
 Edit = Callable[[DeadLetterRecord], bytes | None]
-"""Gives the new body of a letter; None leaves it as it is."""
+"""Returns the new body of a letter; None leaves it unchanged."""
 
 
 class DoesNotFit(UsageError):
-    """A fixed message does not fit its stage."""
+    """A fixed message is not what its stage accepts."""
 
     code = "FQ207"
 
@@ -31,13 +31,13 @@ class Fitting:
     def __init__(self, plan: Plan, stage: str) -> None:
         self._stage = plan.stage(stage)
         if self._stage.is_source:
-            raise UsageError(f'"{stage}" is a source: it accepts no messages', hint="name a stage behind it")
+            raise UsageError(f'"{stage}" is a source: it accepts no messages', hint="name a stage after it")
         self._decode = decoder(self._stage.accepts)
         self._types = StageTypes(self._stage, plan)
         self._inlet = Outlet(plan, inlet_of(stage))
 
     def header_for(self, letter: DeadLetterRecord, body: bytes) -> Header:
-        """The header under which the stage reads `body` as the message that it is. Raises DoesNotFit."""
+        """The header with the type of `body`, as the stage would read it. Raises DoesNotFit."""
         stage, header = self._stage, letter.header
         try:
             check_size(body, stage.max_bytes, stage.name)

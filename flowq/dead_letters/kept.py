@@ -24,14 +24,14 @@ _PER_CALL, _CLAIMED_PER_CALL = 200, 20
 
 
 class NotKept(UsageError):
-    """A stage that does not keep what it has settled."""
+    """A stage that does not keep settled messages."""
 
     code = "FQ209"
 
 
 @dataclass(frozen=True, slots=True)
 class KeptMessage:
-    """A message that was settled, when, and how it would run again."""
+    """A settled message, when it was settled, and its header for a replay."""
 
     id: str
     header: Header
@@ -40,7 +40,7 @@ class KeptMessage:
 
 
 class Kept:
-    """What one stage has kept. Raises NotFound for a stage there is not, NotKept for one without keep=."""
+    """What one stage has kept. Raises NotFound for an unknown stage, NotKept for one without keep=."""
 
     def __init__(self, plan: Plan, broker: Broker, stage: str) -> None:
         self._stage: StagePlan = plan.stage(stage)
@@ -61,8 +61,8 @@ class Kept:
     ) -> int:
         """Put kept messages on the inlet of their stage, to be run again; returns how many.
 
-        Each moves in one atomic step and keeps its id: called twice, nothing runs twice. When it has run it is kept
-        again, and what was settled after the call began is left alone.
+        Each moves in one atomic step and keeps its id, so that a repeated call runs nothing twice. After its run it is
+        kept again. What was settled after the call began is not replayed.
         """
         n, edge = 0, inlet_of(self._stage.name)
         names = [self._broker.keys.stats, self._broker.keys.kept(self._stage.name), self._broker.keys.edge(edge)]

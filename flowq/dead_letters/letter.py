@@ -26,11 +26,11 @@ _NO_JSON = object()
 class DeadLetterRecord:
     """A dead letter, decoded. Everything in it may come from outside: escape it before it reaches a screen.
 
-    `id` is its place among the dead letters of its stage, `message_id` the name that the message keeps over retries
-    and replays. `edge` is where it came from. `reason` is one of flowq's own few ("attempts exhausted", "rejected",
-    ...), `error` the first line of what was raised, with its type. `first_at` and `died_at` are when the message was
-    first appended to its edge and when it was given up, in UTC. `hops` counts the stages between it and `root_id`,
-    the message that entered the pipeline. `deaths` are the times it died before and was put back, the oldest first.
+    `id` is its entry among the dead letters of its stage; `message_id` stays the same over retries and replays. `edge`
+    is where it came from. `reason` is one of flowq's own ("attempts exhausted", "rejected", ...), `error` the first
+    line of the exception with its type. `first_at` and `died_at` are when the message was first appended to its edge
+    and when it died, in UTC. `hops` counts the stages between it and `root_id`, the message that entered the pipeline.
+    `deaths` are its earlier deaths, the oldest first.
     `is_amended`: its body has been changed since it died. `is_elsewhere`: its body is in the claim store and could
     not be read there; `body` is then the reference to it.
     """
@@ -58,10 +58,10 @@ class DeadLetterRecord:
 
     @classmethod
     def read(cls, stage: str, entry: DeadEntry) -> DeadLetterRecord:
-        """The letter in an entry, which another program may have written."""
+        """The letter in an entry, which any program may have written."""
         try:
             header = Header.decode(entry.header)
-        except ValueError:  # an entry of another program, under the id that it had in this pipeline, if any
+        except ValueError:  # another program's entry, with the id that it had in this pipeline, if any
             header = Header.entering(_id_of(text_of(entry.info.get("root_id")), f"{stage}:{entry.entry_id}"))
         info = entry.info
         died_ms = moment_in(info["died_ms"]) if "died_ms" in info else entry_ms(entry.entry_id)
@@ -93,7 +93,7 @@ class DeadLetterRecord:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> DeadLetterRecord:
-        """The letter that `as_json` gave. Raises ValueError for anything else."""
+        """The letter that `as_json` returned. Raises ValueError for anything else."""
         header = Header.decode(_text(values, "header").encode())
         return cls(
             stage=_text(values, "stage"),
@@ -118,7 +118,7 @@ class DeadLetterRecord:
 
     @property
     def line(self) -> str:
-        """What lists and `error=` filters go by: the error, or the reason where nothing was raised."""
+        """What lists show and `error=` filters: the error, or the reason if nothing was raised."""
         return self.error or self.reason
 
     @property
@@ -132,12 +132,12 @@ class DeadLetterRecord:
 
     @property
     def death(self) -> Death:
-        """This death, as the message shall remember it when it runs again."""
+        """This death, as it is added to the history of the message when it is put back."""
         return Death(round(self.died_at.timestamp() * 1000), self.attempts, self.line)
 
     @property
     def plain_header(self) -> Header:
-        """The header for `body`, which is not compressed, however the letter lies in Redis."""
+        """The header for `body`, which is not compressed, however it is stored."""
         return replace(self.header, packing="")
 
     @property
@@ -146,9 +146,9 @@ class DeadLetterRecord:
         return json_or(None, self.body)
 
     def as_json(self) -> dict[str, Any]:
-        """All of it, ready for JSON. A body that is not JSON itself stands under `body_base64` instead of `message`.
+        """All of it, ready for JSON. A body that is not JSON itself is in `body_base64` instead of `message`.
 
-        One that is in the claim store and cannot be read has its reference under `body_in_claim_store`.
+        For one that is in the claim store and cannot be read, the reference is in `body_in_claim_store`.
         """
         values = {
             **asdict(self),
@@ -178,9 +178,9 @@ class DeadLetterRecord:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterGroup:
-    """Dead letters of one stage with the same fingerprint, `error` being the line of the first of them.
+    """Dead letters of one stage with the same fingerprint. `error` is the line of the first of them.
 
-    `position` is that of the first of them in the list, from 1.
+    `position` is that of the first one in the list, from 1.
     """
 
     stage: str
@@ -199,12 +199,12 @@ class DeadLetterGroup:
 
 
 def iso(moment: datetime) -> str:
-    """A moment in UTC as it stands in JSON."""
+    """A time in UTC as it is written in JSON."""
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def json_or(otherwise: Any, body: bytes) -> Any:
-    """The JSON value that some bytes are, or something else where they are none."""
+    """The JSON value in some bytes, or `otherwise` if there is none."""
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -212,7 +212,7 @@ def json_or(otherwise: Any, body: bytes) -> Any:
 
 
 def body_as_json(body: bytes) -> dict[str, Any]:
-    """A body under `message`, or under `body_base64` where it is no JSON."""
+    """A body under `message`, or under `body_base64` if it is not JSON."""
     message = json_or(_NO_JSON, body)
     return {"body_base64": b64encode(body).decode()} if message is _NO_JSON else {"message": message}
 
@@ -230,13 +230,13 @@ def body_in(values: Mapping[str, Any]) -> bytes:
 
 
 def is_same_json(one: bytes, other: bytes) -> bool:
-    """Whether two bodies mean the same, whatever their spaces and the order of their fields."""
+    """Whether two bodies are equal as JSON, apart from spaces and the order of fields."""
     first = json_or(_NO_JSON, one)
     return one == other if first is _NO_JSON else first == json_or(_NO_JSON, other)
 
 
 def content_of(header: Header, body: bytes) -> bytes:
-    """A body as its stage would get it; as it lies there where that is not possible."""
+    """A body as its stage would get it; as stored if that is not possible."""
     try:
         return unpacked(body, header.packing) if body and header.packing else body
     except DecodeError:
@@ -244,7 +244,7 @@ def content_of(header: Header, body: bytes) -> bytes:
 
 
 def _content(header: Header, entry: DeadEntry) -> bytes:
-    """The body of a letter, the one it was amended to if it was."""
+    """The body of a letter, the new one if it was amended."""
     body = entry.body or b""
     if entry.content is not None:
         return entry.content
@@ -273,7 +273,7 @@ def _utc(milliseconds: int) -> datetime:
 
 
 def _id_of(text: str, otherwise: str) -> str:
-    """The message id in a letter of another program, as one word of a header."""
+    """The message id in another program's letter, in a form that fits into a header."""
     if text.split() == [text]:
         return text
     try:

@@ -1,4 +1,4 @@
-"""Where a message came from, what came of it, and where all of them are now."""
+"""Where a message came from, what it led to, and where all of them are now."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from flowq.graph.compilation.plan import Plan
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """What is known of a message and its family: all that have the same root.
+    """What is known of a message and its family: all messages with the same root.
 
-    `found` are those that still are somewhere, by id. A message that was settled leaves no trace, unless its stage
-    keeps it: of such a one only the id is known, from what it gave.
+    `found` are those that still exist, by id. A settled message leaves no trace unless its stage keeps it: only its id
+    is known, from its children.
     """
 
     message_id: str
@@ -40,18 +40,18 @@ class Lineage:
 
     @property
     def is_known(self) -> bool:
-        """Whether anything tells that there is, or was, such a message."""
+        """Whether there is any trace of such a message."""
         return self.message_id in self.ids()
 
     def ids(self) -> set[str]:
-        """Every message that is known of, the settled ones included."""
+        """Every known message, including settled ones."""
         named = {self.root_id} if self.found else set[str]()
         for found in self.found.values():
             named |= {found[0].header.message_id, found[0].header.parent_id}
         return named - {"-"}
 
     def parent_of(self, message_id: str) -> str:
-        """The id of its parent; the root for one of which only the id is known; "" for the root."""
+        """The id of its parent; the root if only the id of the message is known; "" for the root."""
         if message_id == self.root_id:
             return ""
         found = self.found.get(message_id)

@@ -11,11 +11,11 @@ from flowq.broker.redis_streams import Broker
 from flowq.broker.runs import Runs
 from flowq.graph.compilation.plan import EdgePlan
 
-_PER_CALL = 1000  # a script keeps Redis from everything else
+_PER_CALL = 1000  # a script blocks Redis
 
 
 class Purging:
-    """Removes messages of one pipeline."""
+    """The messages of one pipeline, to remove."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker

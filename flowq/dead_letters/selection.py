@@ -1,4 +1,4 @@
-"""Which dead letters are meant: by stage, error, time, id and content."""
+"""Selects dead letters: by stage, error, time, id and content."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from flowq.dead_letters.letter import DeadLetterRecord
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """All that is given must be so; nothing given means every letter.
+    """A letter must meet all conditions; without any, every letter is selected.
 
     `error` is a glob over the line of a letter. `ids` are ids of letters or messages, or fingerprints. `since` is the
     earliest time of death. `where` looks into messages, so that bodies are read.
@@ -43,7 +43,7 @@ class Selection:
         return all(condition.holds(message) for condition in self.where)
 
     def names(self, letter: DeadLetterRecord) -> set[str]:
-        """By which of the `ids` a letter is meant."""
+        """Those `ids` that match a letter."""
         own = {letter.id, letter.message_id}
         if any(len(asked) == _FINGERPRINT_DIGITS for asked in self.ids):
             own.add(letter.fingerprint)

@@ -23,7 +23,7 @@ _RESTORE_WINDOW_MS = 3_600_000
 class WayBack(NamedTuple):
     """How a dead letter goes back: its header for the next attempt, the run it died in, and when it is due.
 
-    `body` replaces the letter's own. A letter that was amended goes back only with the body given here.
+    `body` replaces the letter's own. A letter that was amended goes back only with a body given here.
     """
 
     entry_id: str
@@ -34,7 +34,7 @@ class WayBack(NamedTuple):
 
 
 class Exported(NamedTuple):
-    """A dead letter as it was exported; `token` makes sure that it is added once, `entry_id` is the one it had."""
+    """An exported dead letter; `token` makes sure that it is added once, `entry_id` is its former id."""
 
     token: str
     entry_id: str
@@ -45,7 +45,7 @@ class Exported(NamedTuple):
 
 
 class StoredLetters:
-    """The dead letters of one stage. Each method is one atomic step, `read` and `named` apart."""
+    """The dead letters of one stage. Each method except `read` and `named` is one atomic step."""
 
     def __init__(self, broker: Broker, stage: str) -> None:
         self._broker = broker
@@ -74,7 +74,7 @@ class StoredLetters:
         )  # fmt: skip
 
     async def put_back(self, edge: str, letters: Sequence[WayBack]) -> int:
-        """Put letters on an edge. Returns how many were still there, as the caller had seen them."""
+        """Put letters on an edge. Returns how many still existed as the caller had seen them."""
         keys = self._broker.keys
         flat: list[Any] = []
         for letter in letters:
@@ -86,7 +86,7 @@ class StoredLetters:
         return n
 
     async def amend(self, bodies: Sequence[tuple[str, bytes]]) -> list[bool]:
-        """Give letters the bodies with which they shall run again: whether each was still there."""
+        """Store new bodies for the next attempt of letters. Returns whether each letter still exists."""
         flat = [value for letter in bodies for value in letter]
         return [
             bool(there)
@@ -94,12 +94,12 @@ class StoredLetters:
         ]
 
     async def remove(self, ids: Sequence[str]) -> int:
-        """Remove letters permanently. Returns how many were still there."""
+        """Remove letters permanently. Returns how many still existed."""
         n: int = await self._broker.script(scripts.REMOVE_LETTERS, [self._dead, self._amended, self._restored], *ids)
         return n
 
     async def restore(self, letters: Sequence[Exported]) -> int:
-        """Add letters that were exported. Returns how many were not there and had not been added in the last hour."""
+        """Add exported letters. Returns how many did not exist and had not been added in the last hour."""
         names = [self._broker.keys.published, self._dead, self._restored]
         flat = [value for letter in letters for value in letter]
         n: int = await self._broker.script(scripts.RESTORE_LETTERS, names, _RESTORE_WINDOW_MS, *flat)

@@ -1,4 +1,4 @@
-"""What a local folder needs beyond what obstore does: syncing, privacy, and a look at what is really there."""
+"""What a local folder needs beyond obstore: syncing, privacy, and its true content."""
 
 from __future__ import annotations
 

@@ -180,7 +180,7 @@ class BodyStore:
         return body
 
     async def _read(self, path: str, most_bytes: int) -> tuple[bytes, int] | None:
-        """An object and its size; None if it does not exist. Of one above `most_bytes` the content is not all."""
+        """An object and its size; None if it does not exist. Above `most_bytes` the content is incomplete."""
         with self._translated():
             if self._folder is not None:
                 return await self._folder.run(self._folder.read, path, most_bytes)

@@ -202,8 +202,8 @@ def test_a_run_whose_connections_all_break_again_and_again_handles_each_message_
         ("rediss://no-such-host.invalid", "check the host name"),
         (f"redis://{'a' * 63}.{'b' * 63}.invalid", "check the host name"),
         ("unix:///no/such/redis.sock", "start one"),
-        ("redis+sentinel://127.0.0.1:{port},no-such-host.invalid/main", "see that these servers run"),
-        ("redis+cluster://127.0.0.1:{port},no-such-host.invalid", "see that these servers run"),
+        ("redis+sentinel://127.0.0.1:{port},no-such-host.invalid/main", "check that these servers run"),
+        ("redis+cluster://127.0.0.1:{port},no-such-host.invalid", "check that these servers run"),
     ],
 )
 def test_a_server_that_is_not_there_is_unavailable_with_a_remedy(
@@ -300,7 +300,7 @@ async def named_server(host: str, port: int, name: bytes) -> AsyncIterator[int]:
     ("fault", "what", "remedy"),
     [
         ("self-signed", "it is self-signed", "ssl_ca_certs"),
-        ("unknown authority", "no authority that is trusted here has signed it", "ssl_ca_certs"),
+        ("unknown authority", "it is not signed by a trusted authority", "ssl_ca_certs"),
         ("expired", "it has expired", "renew"),
         ("other host", "it is for another host", "ssl_check_hostname"),
         ("no TLS", "cannot reach Redis", "whether this port speaks TLS"),

@@ -167,7 +167,7 @@ def test_replicas_are_seen_with_what_a_failover_would_lose(project: Project) -> 
 
     assert codes(careless) == ["FQ416"]
     assert "cut off" in careless["losses"]["failover"]
-    assert careful["losses"]["failover"] == "what the replica had not yet: up to ~4 s"
+    assert careful["losses"]["failover"] == "what the replica did not have yet: up to ~4 s"
     assert json.loads(confirmed.stdout)["losses"]["failover"].startswith("0 of what is pushed")
     assert "FQ414" in codes(from_replica)
 

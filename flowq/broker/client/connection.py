@@ -129,7 +129,7 @@ class Link:
     """One connection, opened on demand and discarded on the first error.
 
     Calls on one link run one after the other. `on_failure` and `on_open` are called when a connection breaks and when
-    another is opened: it may lead to another server, which may have given the same messages to another worker.
+    another is opened: it may lead to another server, which may have delivered the same messages to another worker.
     `renews`: a connection that was lost while idle is replaced by the next call. Otherwise that call fails, because
     what its caller knows only holds for the old connection.
     """

@@ -1,4 +1,4 @@
-"""Deadlines for calls over slow links: what counts is whether bytes still move, not when the last of them arrives."""
+"""Deadlines for calls over slow links: they expire when no bytes move, not when the last byte is late."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ else:
 _SLOWEST_BYTES_PER_SECOND = 250_000
 """A request may lie in buffers between here and Redis, where its progress cannot be seen."""
 _SMALL_BYTES = 65_536
-"""A smaller request is sent at once; bytes that the kernel still holds only mean that the server does not answer."""
+"""A smaller request is sent at once; if the kernel still holds some of it, the server does not answer."""
 
 
 Moved = tuple[int, int, int]
@@ -29,7 +29,7 @@ Moved = tuple[int, int, int]
 
 
 class WatchedParser(Parser):
-    """Reads replies like its base class, and knows whether any have moved on. `n_reads`: how many reads have begun."""
+    """Reads replies like its base class, and counts the reads that have begun."""
 
     def __init__(self, socket_read_size: int) -> None:
         super().__init__(socket_read_size=socket_read_size)
@@ -41,7 +41,7 @@ class WatchedParser(Parser):
         self._transport = connection._writer.transport
 
     def read_from_socket(self) -> CoroutineType[Any, Any, Literal[True]]:
-        self.n_reads += 1  # not when it has ended: that would take one more coroutine for each
+        self.n_reads += 1  # not when it ends: that would need one more coroutine for each
         return super().read_from_socket()  # type: ignore[no-untyped-call, return-value]
 
     def n_unsent(self) -> tuple[int, int]:
@@ -54,16 +54,16 @@ class WatchedParser(Parser):
 def _unsent_bytes(transport: asyncio.WriteTransport) -> int:
     """What the kernel holds and the other side has not acknowledged."""
     n_bytes = array.array("i", [0])
-    with contextlib.suppress(OSError, ValueError, AttributeError):  # not every socket tells
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # not every socket supports it
         fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, n_bytes)
     return n_bytes[0]
 
 
 class StallWatch:
-    """Has the deadline of a call expire when no byte has moved on its connection for so long, in either direction.
+    """Expires the deadline of a call when no byte has moved on its connection for `seconds`, in either direction.
 
     A connection that cannot be watched gets that time for the whole call. One timer serves all calls of a connection:
-    most are over long before it goes off, and to set one for each would be a part of what a call costs.
+    most end long before it fires, and setting one for each would be a part of the cost of a call.
     """
 
     def __init__(self, connection: Connection, on_progress: Callable[[], None]) -> None:
@@ -80,7 +80,7 @@ class StallWatch:
         self._seen: Moved | None = None
 
     def begin(self, deadline: asyncio.Timeout, seconds: float, n_bytes: int) -> None:
-        """A call begins, whose request has so many bytes."""
+        """A call begins, with a request of `n_bytes`."""
         self._deadline = deadline
         self._seconds = seconds = seconds + n_bytes / _SLOWEST_BYTES_PER_SECOND
         self._since = now = self._loop.time()

@@ -1,7 +1,7 @@
 """Reads the URL of a Redis, and shows it without anything that could be a secret.
 
-A URL is understood in whole or refused in whole. What is shown of one is put together from the parts that were
-understood: of a URL that was not, nothing but the scheme is ever printed.
+A URL is either parsed completely or refused. What is shown is assembled from its parsed parts; of a URL that was
+refused, only the scheme is ever printed.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _LOGIN_IN_TEXT = re.compile(r"(://)[^\s/@]*:\S*@")  # of any other URL
 
 @dataclass(frozen=True, slots=True)
 class RedisUrl:
-    """A URL that was understood. `topology` is "single", "sentinel" or "cluster"; `path` is that of a Unix socket."""
+    """A parsed URL. `topology` is "single", "sentinel" or "cluster"; `path` is that of a Unix socket."""
 
     text: str = field(repr=False)
     scheme: str
@@ -57,11 +57,11 @@ class RedisUrl:
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """What redis-py takes for a connection to a server that holds data, beside where that is."""
+        """The parameters of redis-py for a connection to a data server, except its address."""
         return {**self.options.values, **self.login, "db": self.database}
 
     def __str__(self) -> str:
-        """The URL for people: no login, and options only where their value can be no secret."""
+        """The URL for display: no login, and options only if their value cannot be a secret."""
         login = "***@" if self.login else ""
         hosts = ",".join(f"{f'[{host}]' if ':' in host else host}:{port}" for host, port in self.hosts)
         database = f"/{self.database}" if self.hosts and self.topology != "cluster" else ""
@@ -73,7 +73,7 @@ class RedisUrl:
 
 
 def parse_redis_url(url: str) -> RedisUrl:
-    """Understand a URL. Raises UsageError, which never quotes what was not understood."""
+    """Parse a URL. Raises UsageError, which never quotes what could not be parsed."""
     url = url.strip()
     scheme, _, rest = url.partition("://")
     scheme = scheme.lower()
@@ -116,7 +116,7 @@ def _of_servers(url: RedisUrl, authority: str, path: str) -> RedisUrl:
 
 
 def redact(url: str) -> str:
-    """A Redis URL for people: without login or anything else that could be a secret.
+    """A Redis URL for display: without login or anything else that could be a secret.
 
     >>> redact("redis://user:secret@example.org:6379/0?client_name=etl&socket_keepalive=yes")
     'redis://***@example.org:6379/0?client_name=***&socket_keepalive=true'
@@ -130,7 +130,7 @@ def redact(url: str) -> str:
 
 
 def redact_text(text: str) -> str:
-    """Text to be displayed, without the login of any URL in it.
+    """Text for display, without the login of any URL in it.
 
     >>> redact_text("cannot open postgres://me:secret@db/lab, redis://:secret@cache")
     'cannot open postgres://***@db/lab, redis://***@cache:6379/0'

@@ -98,7 +98,7 @@ def _verification(error: ssl.SSLCertVerificationError) -> tuple[str, str]:
         case code if code in _SELF_SIGNED:
             return "it is self-signed", "name that certificate itself: ?ssl_ca_certs=FILE"
         case code if code in _UNKNOWN_AUTHORITY:
-            return "no authority that is trusted here has signed it", trust
+            return "it is not signed by a trusted authority", trust
         case code if code == _EXPIRED:
             return "it has expired", "renew the certificate of the server, and see that the clock here is right"
         case code if code == _NOT_YET_VALID:

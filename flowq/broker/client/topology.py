@@ -1,4 +1,4 @@
-"""Finds the server that holds a pipeline where that can change: behind Sentinels, and in a Cluster."""
+"""Finds the current server of a pipeline: with Sentinels, and in a Cluster."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _Address = tuple[str, int]
 
 
 class SentinelDialer:
-    """Connections to whichever server the Sentinels call the primary at that moment.
+    """Connections to the server that the Sentinels currently call the primary.
 
     URL: redis+sentinel://[user:password@]host:26379,host:26379/mymaster[/0], with rediss+sentinel:// for TLS. User,
-    password and options are those of the primary. Those of the Sentinels have the same names behind `sentinel_`:
+    password and options are those of the primary. Those of the Sentinels have the same names after `sentinel_`:
     `?sentinel_username=...&sentinel_password=...`. TLS and its options are the same for both unless
     `sentinel_tls=` or `sentinel_ssl_...=` says otherwise.
     """
@@ -92,10 +92,10 @@ class ClusterDialer:
 
 
 class _Search:
-    """Asks one server after the other, each within a deadline of its own: one that is frozen must not hide the rest.
+    """Asks one server after the other, each with a deadline of its own: one that is frozen must not hide the rest.
 
-    Who has not answered goes to the end of the row, so that the next call begins with another even where this one is
-    cancelled in the middle.
+    A server that has not answered moves to the end, so that the next call begins with another one even if this call is
+    cancelled.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class _Search:
         self._ask = ask
 
     async def first_answer(self) -> _Address:
-        """The primary. Raises BrokerRefused where all refuse who asks, BrokerUnavailable where it may yet be found."""
+        """The primary. Raises BrokerRefused if all servers refuse the user, BrokerUnavailable if none knows it."""
         problems: list[Exception] = []
         for host, port in tuple(self._row):
             self._row.append(self._row.pop(0))
@@ -133,7 +133,7 @@ class _Search:
             raise BrokerRefused(refused.message, hint=hint, detail=refused.detail)
         lines = [getattr(problem, "message", str(problem)) for problem in problems]
         raise BrokerUnavailable(
-            f"no primary to be found at {self._address}", hint="see that these servers run", detail="; ".join(lines)
+            f"no primary found at {self._address}", hint="check that these servers run", detail="; ".join(lines)
         )
 
     async def _answer_of(self, host: str, port: int) -> _Address | None:

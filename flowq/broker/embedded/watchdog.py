@@ -2,7 +2,7 @@
 
 Run as a script in the data folder, with the command of the server as arguments. It imports as little as it
 can, because every import here delays the first command of the user. Users of the folder hold a shared lock on
-`users.lock`, which the kernel drops however they end: a process that gets it exclusively knows that no user is left.
+`users.lock`, which the kernel drops however they end: an exclusive lock means that no user is left.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ WORTH_RESTARTING_SECONDS = 1.0
 
 
 class Watchdog:
-    """One running server, and whether it is still in use."""
+    """One running server, and whether it still has users."""
 
     def __init__(self, command: list[str]) -> None:
         self.in_use = True
@@ -29,21 +29,21 @@ class Watchdog:
         self.server_pid: int | None = start(command)
 
     def watch(self) -> bool:
-        """Wait for the end of the server. True: it ended under its users and can go on, start another one."""
+        """Wait for the end of the server. True: it still had users, and another one can be started."""
         _thread.start_new_thread(self.stop_when_unused, ())
         _, status = os.waitpid(self.server_pid or 0, 0)
         self.server_pid = None  # may be another process from now on
         if os.WIFEXITED(status) and os.WEXITSTATUS(status):
             return repaired() and self.in_use
-        # One that exits by itself (SHUTDOWN) would do so again, and so would one killed at once.
+        # One that exits by itself (SHUTDOWN) would do so again, and so would one that was killed at once.
         lived = time.monotonic() - self.started_seconds > WORTH_RESTARTING_SECONDS
         return self.in_use and lived and os.WIFSIGNALED(status)
 
     def stop_when_unused(self) -> None:
         """Block until no user is left, then stop the server.
 
-        The lock is kept until this process ends, so that a user who arrives now waits until the server is
-        gone instead of being handed one that is leaving.
+        The lock is kept until this process ends, so that a new user waits until the server is gone
+        instead of attaching to one that is stopping.
         """
         users = os.open("users.lock", os.O_RDWR)
         fcntl.flock(users, fcntl.LOCK_EX)
@@ -59,12 +59,12 @@ class Watchdog:
 
 
 def repaired() -> bool:
-    """Whether the server could not read its log for its unfinished end, which is cut off now."""
+    """Whether the server could not read its log because of an incomplete end, which is now truncated."""
     # Hardly ever needed, and every import delays the user's first command.
     import runpy
     from pathlib import Path
 
-    # Who waits for the server sees by its log that it is being worked on.
+    # Processes that wait for the server see progress in its log.
     said = "flowq: looking for the end of the last whole step in the log\n"
     repair = runpy.run_path(str(Path(__file__).with_name("aof_repair.py")))["repair"]
     n_bytes = repair(Path(), lambda: write(said))
@@ -86,8 +86,8 @@ def start(command: list[str]) -> int:
         return server_pid
     try:
         if sys.platform == "linux":
-            # SIGKILL, not SIGTERM: a server that takes 100 ms to leave would still answer a user who arrives
-            # then. Nothing acknowledged is lost, Redis writes its log before it answers.
+            # SIGKILL, not SIGTERM: a server that takes 100 ms to stop would still answer new users. Nothing
+            # acknowledged is lost, since Redis writes its log before it answers.
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL))
             if os.getppid() != watchdog_pid:
                 os._exit(1)
@@ -98,11 +98,11 @@ def start(command: list[str]) -> int:
 
 
 def main(command: list[str]) -> None:
-    """Detach from the user who called, then watch one server to its end."""
+    """Detach from the calling process, then watch one server until it ends."""
     if os.fork():
-        os._exit(0)  # the caller reaps this one at once and has no child to look after
+        os._exit(0)  # the caller reaps this one at once and has no other child
     # A service manager stops a unit by signalling all its processes. The users need the server to finish
-    # their work, so it must not go first. It inherits this mask, and is stopped by SIGINT instead.
+    # their work, so it must not stop first. It inherits this mask, and is stopped by SIGINT instead.
     signal.pthread_sigmask(signal.SIG_SETMASK, {signal.SIGTERM, signal.SIGHUP})
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # inherited "ignore" would hide how the server ended
     if Watchdog(command).watch():

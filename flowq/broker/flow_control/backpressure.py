@@ -1,4 +1,4 @@
-"""The edges that a stage feeds, and whether they are too full for it to go on."""
+"""The edges that a stage feeds, and whether they are too full for it to continue."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _WEIGHT = 0.5
 class Backpressure:
     """Back-pressure from what follows: full at an edge's limit, free again at four fifths of it.
 
-    How many messages the edges hold is told by every commit, so that it costs nothing while the stage works; only one
-    that has stopped has to ask. How much memory they take must be asked. That is done when an eighth of the room that
-    was left at the last time has been sent since: seldom while there is much room, and often when it gets tight. Until
-    then all that was sent counts for each edge, as if nothing had been taken off it.
+    The reply to every commit says how many messages the edges hold, so that this costs nothing while the stage works;
+    only a stage that has stopped has to ask. Their memory must be asked for. That is done when an eighth of the room
+    that was left the last time has been sent since: rarely while there is much room, and often when there is little.
+    Until then everything sent counts for each edge, as if nothing had been removed from it.
     """
 
     def __init__(self, broker: Broker, edges: Sequence[EdgePlan]) -> None:
@@ -33,13 +33,13 @@ class Backpressure:
         self._byte_limits = {edge.name: edge.maxsize_bytes for edge in edges if edge.maxsize_bytes}
         self._full: set[str] = set()
         self._heavy: set[str] = set()
-        self._room_bytes = min(self._byte_limits.values(), default=0)  # where there is least, when it was asked last
+        self._room_bytes = min(self._byte_limits.values(), default=0)  # of the fullest edge, when it was last asked for
         self._sent_bytes = 0  # since then
         self._bytes_each = 0.0  # sent for one message handled, as a moving average
         self._is_due = bool(self._byte_limits)
 
     def bound(self, read_ahead: int) -> int:
-        """How much may be read ahead: a reader that stops at the limit has at most as much again under way."""
+        """How much may be read ahead: a reader that stops at the limit has at most as much again in flight."""
         bounds: list[float] = [read_ahead, *self._limits.values()]
         if self._bytes_each and self._byte_limits:
             bounds.append(max(0, self._room_bytes - self._sent_bytes) / self._bytes_each)
@@ -56,15 +56,15 @@ class Backpressure:
 
     @property
     def need_a_look(self) -> bool:
-        """Whether to `look_again` before going on."""
+        """Whether to call `look_again` before continuing."""
         return bool(self._full or self._heavy or self._is_due)
 
     def note(self, outstanding: Mapping[str, int]) -> None:
-        """Take in how many messages are outstanding on some edges."""
+        """Note how many messages are outstanding on some edges."""
         _mark(self._full, outstanding, self._limits)
 
     def sent(self, n_bytes: int, *, handled: int) -> None:
-        """Take in that so much has been sent, for so many messages handled."""
+        """Note that bytes were sent, and for how many messages."""
         if not self._byte_limits or not handled:
             return
         self._sent_bytes += n_bytes
@@ -74,13 +74,13 @@ class Backpressure:
         self._is_due = self._sent_bytes > max(least, self._room_bytes * _WEIGH_AFTER)
 
     async def count(self) -> None:
-        """Ask how many messages the edges hold: for one who makes no commits that tell it."""
+        """Ask how many messages the edges hold, for callers without commits that say so."""
         if self._limits:
             with contextlib.suppress(BrokerUnavailable):
                 self.note(await Edges(self._broker).outstanding(list(self._limits)))
 
     async def look_again(self) -> None:
-        """Ask what is not known, after a moment if they are full."""
+        """Ask for what is unknown, after a pause if they are full."""
         if self.are_full:
             await asyncio.sleep(_LOOK_EVERY_SECONDS)
         if self._full:
@@ -89,12 +89,12 @@ class Backpressure:
             await self._weigh()
 
     async def until_free(self) -> None:
-        """Wait for as long as one of them is full."""
+        """Wait while one of them is full."""
         while self.need_a_look:
             await self.look_again()
 
     async def _weigh(self) -> None:
-        self._is_due = False  # first: a Redis that does not answer shall not be asked without end
+        self._is_due = False  # first: a Redis that does not answer must not be asked in a loop
         sent_bytes = self._sent_bytes
         with contextlib.suppress(BrokerUnavailable):
             taken = await Edges(self._broker).memory(list(self._byte_limits))

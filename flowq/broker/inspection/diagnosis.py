@@ -33,12 +33,12 @@ def refuse_old(health: Health, address: str) -> None:
 
 
 def start_up_findings(health: Health, durability: Durability = "local") -> Sequence[Problem]:
-    """What a run should not begin without saying."""
+    """Warnings at the start of a run."""
     found = Problems()
     if health.eviction not in (None, "noeviction"):
         found.warn(
             "FQ410",
-            f"Redis may throw away messages when its memory is full (maxmemory-policy {health.eviction})",
+            f"Redis may evict messages when its memory is full (maxmemory-policy {health.eviction})",
             hint="redis-cli CONFIG SET maxmemory-policy noeviction",
         )
     if health.append_only is False and health.snapshots == "":
@@ -77,10 +77,10 @@ async def store_findings(store: BodyStore) -> Sequence[Problem]:
 def findings(
     health: Health, durability: Durability, *, latency_seconds: float, forbidden: Forbidden, keys: str
 ) -> Sequence[Problem]:
-    """Everything that is wrong, with a remedy each. `forbidden` is what is on `keys`, a pattern."""
+    """All problems, each with a remedy. `forbidden` applies to `keys`, a pattern."""
     found = Problems([*start_up_findings(health, durability)])
     if not health.is_primary:
-        found.warn("FQ414", "this Redis is a replica: it takes no writes", hint="use the URL of its primary")
+        found.warn("FQ414", "this Redis is a replica: it accepts no writes", hint="use the URL of its primary")
     if forbidden.keys:
         found.warn("FQ415", f"this user of Redis may not use the keys {keys}", hint=acl_hint(forbidden, keys))
     elif forbidden:
@@ -89,7 +89,7 @@ def findings(
     if health.replicas and health.min_replicas == 0 and durability == "local":
         found.warn(
             "FQ416",
-            "a primary that is cut off from its replicas goes on taking messages, which a failover forgets",
+            "a primary that is cut off from its replicas still accepts messages, which a failover loses",
             hint='CONFIG SET min-replicas-to-write 1, and min-replicas-max-lag 2; or durability = "replicated"',
         )
     if health.append_only and health.fsync == "no":
@@ -149,7 +149,7 @@ def _loss_at_failover(health: Health, durability: Durability) -> str:
     if durability == "replicated":
         return "0 of what is pushed, as long as the replica that confirmed takes over"
     if health.min_replicas is None:
-        return "what the replica had not yet, and perhaps what a primary that was cut off still took"
+        return "what the replica did not have yet, and perhaps what a primary that was cut off still accepted"
     if health.min_replicas:
-        return f"what the replica had not yet: up to ~{(health.min_replicas_lag_seconds or 0) + 2} s"
-    return "what the replica had not yet, and all that a primary which was cut off still took"
+        return f"what the replica did not have yet: up to ~{(health.min_replicas_lag_seconds or 0) + 2} s"
+    return "what the replica did not have yet, and all that a primary which was cut off still accepted"

@@ -1,4 +1,4 @@
-"""What the edges themselves tell: how long something has waited, who has what, and how much memory it takes."""
+"""Figures of the edges: how long messages have waited, which worker has how many, and their memory."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _BEGINNING_BYTES = 400
 
 @dataclass(frozen=True, slots=True)
 class EdgeStats:
-    """One edge: since when the oldest waiting message waits there, when its last delayed one is due (both in ms of the
-    server's clock), the memory it takes, and how many messages each worker has."""
+    """One edge: since when its oldest message waits, when its last delayed one is due (both in ms of the server's
+    clock), its memory, and how many messages each worker has."""
 
     waiting_since_ms: int | None
     last_due_ms: int | None
@@ -29,7 +29,7 @@ class EdgeStats:
 
 @dataclass(frozen=True, slots=True)
 class RunningMessage:
-    """A message that a worker has been given: where, to whom, how long ago, and how its body begins."""
+    """A message that was delivered to a worker: where, to which, how long ago, and how its body begins."""
 
     edge: str
     entry_id: str
@@ -44,13 +44,13 @@ class RunningMessage:
 
 
 class EdgeInspection:
-    """Looks at the edges of one pipeline."""
+    """The edges of one pipeline, to look at."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
 
     async def stats(self, edges: Sequence[str]) -> Mapping[str, EdgeStats]:
-        """Every edge, from one instant."""
+        """The figures of every edge, at one instant."""
         keys = self._broker.keys
         names = [key for edge in edges for key in keys.of_edge(edge)]
         rows = await self._broker.script(scripts.EDGE_STATS, names, GROUP)
@@ -67,7 +67,7 @@ class EdgeInspection:
     async def slowest(
         self, edges: Sequence[str], *, limit: int = 5, at_least_seconds: float = 0.5
     ) -> list[RunningMessage]:
-        """The messages that have been running longest, including those that a worker has read for its next slot."""
+        """The messages that have been running longest, including those that a worker has read ahead."""
         names = [self._broker.keys.edge(edge) for edge in edges]
         shortest_ms = round(at_least_seconds * 1000)
         rows = await self._broker.script(scripts.SLOWEST, names, GROUP, limit, shortest_ms, _BEGINNING_BYTES)

@@ -1,4 +1,4 @@
-"""Looks at a Redis: what it is, how it keeps its data, how fast it answers, and what it allows."""
+"""Examines a Redis: what it is, how it keeps its data, how fast it answers, and what it permits."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ DEL {string} {hash} {set} {zset} {stream}
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """One Redis as it was found. None where Redis does not tell: CONFIG and INFO may be forbidden.
+    """The state of one Redis. None where it is unknown: CONFIG and INFO may be forbidden.
 
     `topology` is "single", "sentinel" or "cluster". `fsync` is "always", "everysec" or "no", `snapshots` the rule by
     which snapshots are taken, "" for never. `loads_truncated_log`: whether it starts with a log whose end is missing.
@@ -118,7 +118,7 @@ class Health:
 
     @classmethod
     def of(cls, info: Mapping[str, str], config: Mapping[str, str], *, topology: str, ahead_seconds: float) -> Health:
-        """What INFO and CONFIG say."""
+        """From the replies to INFO and CONFIG."""
         version = info.get("redis_version", "")
         product = f"Valkey {info['valkey_version']}" if "valkey_version" in info else f"Redis {version}".rstrip()
         lag = config.get("min-replicas-max-lag")
@@ -180,7 +180,7 @@ class ServerHealth:
         return Health.of(_fields(info), config, topology=topology, ahead_seconds=ahead_seconds)
 
     async def latency_seconds(self) -> float:
-        """How long Redis takes to answer: the median of a hundred calls, or of fewer where they take long."""
+        """The time until Redis answers: the median of a hundred calls, or of fewer slow ones."""
         link, took = self._broker.link(), list[float]()
         try:
             await link.call(b"PING", timeout_seconds=CALL_TIMEOUT_SECONDS)
@@ -194,20 +194,20 @@ class ServerHealth:
         return statistics.median(took)
 
     async def forbidden(self) -> Forbidden:
-        """What a primary does not allow this user of all that flowq needs, on the keys of this pipeline."""
+        """What flowq needs on the keys of this pipeline and a primary does not permit this user."""
         commands, link = probes(self._broker.keys.scratch), self._broker.link()
         try:
             replies = await link.replies_to(commands, timeout_seconds=CALL_TIMEOUT_SECONDS)
         finally:
             await link.close()
         refused = [(command, str(reply)) for command, reply in zip(commands, replies, strict=True) if is_denied(reply)]
-        # Redis looks at the command first: what it says of a key it says of a command that is allowed.
+        # Redis checks the command first: an error about a key means that the command is allowed.
         for_keys = [words for words in refused if "a key" in words[1] or "the keys" in words[1]]
         names = {_name_of(command) for command, said in refused if (command, said) not in for_keys}
         return Forbidden(tuple(sorted(names)), bool(for_keys))
 
     async def refuse_without_permission(self) -> None:
-        """Raise BrokerRefused where a run could begin, and not end what it has begun."""
+        """Raise BrokerRefused if this user may not call everything that a run needs."""
         forbidden = await self.forbidden()
         if forbidden:
             what = (
@@ -230,7 +230,7 @@ def _fields(info: Any) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Forbidden:
-    """What a user of Redis may not: call some commands, or touch the keys of a pipeline at all."""
+    """What a user of Redis may not do: call some commands, or use the keys of a pipeline at all."""
 
     commands: tuple[str, ...] = ()
     keys: bool = False
@@ -245,7 +245,7 @@ def acl_hint(forbidden: Forbidden, keys: str) -> str:
 
 
 def whole_acl(keys: str) -> str:
-    """The rules of a user who may do all that flowq needs on some keys, a pattern, and nothing else."""
+    """The rules for a user who may do what flowq needs on some keys, a pattern, and nothing else."""
     names = {_name_of(command) for command in probes("")} | {"INFO", "SELECT"}
     return " ".join([f"~{keys}", "-@all", *map(_rule, sorted(names))])
 

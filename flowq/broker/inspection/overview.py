@@ -1,4 +1,4 @@
-"""A whole pipeline at a glance: counters, speeds, ages, workers, memory, where it is held up, and until when."""
+"""A whole pipeline at a glance: counters, speeds, ages, workers, memory, the bottleneck, and the time left."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SHORTEST_JAM_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class StageOverview:
-    """One stage. `workers` are the living ones that run it, `idle_workers` those of them that have nothing to do there.
+    """One stage. `workers` are the live ones that run it, `idle_workers` those of them without a message of it.
 
     `dead_letters` are those kept now, whichever run they died in. `waiting_seconds` is how long the oldest waiting
     message has waited, None when nothing waits.
@@ -38,7 +38,7 @@ class StageOverview:
 
     @property
     def seconds_to_clear(self) -> float:
-        """How long the stage needs at its speed for what is there now."""
+        """How long the stage needs at its speed for the messages it has now."""
         left = self.balance.outstanding
         if not left:
             return 0.0
@@ -59,10 +59,10 @@ class StageOverview:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """A pipeline as it was found. `workers` are those alive; `orphans` edges of earlier versions that hold messages.
+    """A pipeline at one instant. `workers` are those alive; `orphans` edges of earlier versions that hold messages.
 
     `held` are the pacing keys on hold; `queued` counts, by stage, the delayed messages that wait for others of their
-    pacing key, without a known due time.
+    pacing key: when they are due is unknown.
     """
 
     plan: Plan
@@ -101,7 +101,7 @@ class Overview:
 
     @property
     def state(self) -> str:
-        """What the pipeline is doing, in a word."""
+        """What the pipeline is doing, in one word."""
         if WHOLE in self.snapshot.paused:
             return "paused"
         if not self.snapshot.is_drained:
@@ -110,7 +110,7 @@ class Overview:
 
     @property
     def bottleneck(self) -> str | None:
-        """The stage that takes longest to clear what waits for it, None where nothing is held up."""
+        """The stage that needs longest for what waits there, None if no stage is behind."""
         jammed = {
             name: stage.seconds_to_clear
             for name, stage in self.stages.items()
@@ -123,7 +123,7 @@ class Overview:
 
     @property
     def eta_seconds(self) -> float | None:
-        """When everything known will be done at the present speed; None when that cannot be said.
+        """The seconds until everything known is done at the present speed; None if that is unknown.
 
         What is still to come, from a source or along a cycle, is not known yet.
         """

@@ -1,4 +1,4 @@
-"""The throughput of each stage in the last half minute, recorded in Redis by the workers."""
+"""How fast each stage has been in the last half minute, as the workers record it in Redis."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ Durations = Mapping[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Throughput:
-    """One stage: messages settled per second, and how long its handler takes. None: nothing is known.
+    """One stage: messages settled per second, and how long its handler takes. None: unknown.
 
-    `history` has the speeds of up to seven spells of `HISTORY_SECONDS`, the latest last.
+    `history` has the speeds of up to seven periods of `HISTORY_SECONDS`, the latest last.
     """
 
     per_second: float | None = None
@@ -61,7 +61,7 @@ def bucket_of(seconds: float) -> int:
 
 
 def quantile(durations: Durations, share: float) -> float | None:
-    """The seconds within which a share of the calls ended, give or take a tenth.
+    """The seconds within which a share of the calls ended, to within a tenth.
 
     >>> quantile({bucket_of(0.010): 90, bucket_of(2.0): 10}, 0.5)
     0.0101
@@ -81,9 +81,9 @@ class Throughputs:
         self._broker = broker
 
     async def record(self, durations: Mapping[str, Durations]) -> None:
-        """Add what the handlers of some stages took. Without any, the counters are noted all the same.
+        """Add the durations of handler calls, by stage. The counters are recorded even without any.
 
-        What Redis does not take is lost: no worker shall stop for want of a statistic.
+        What Redis refuses is lost: a missing statistic must not stop a worker.
         """
         flat = [
             word
@@ -144,7 +144,7 @@ def _marks(stage: StagePlan, records: Sequence[Mapping[str, str]], snapshot: Sna
 
 def _per_second(marks: Sequence[_Mark]) -> float | None:
     (first_ms, first), (last_ms, last) = marks[0], marks[-1]
-    # A replay takes dead letters back out of what was settled: that is no negative speed.
+    # A replay subtracts dead letters from what was settled: that is no negative speed.
     return max(0, last - first) * 1000 / (last_ms - first_ms) if last_ms - first_ms >= _SHORTEST_MS else None
 
 

@@ -1,4 +1,4 @@
-"""Moves what lies on the edges of a stage to the one that has taken its place: bounded steps, each of them atomic."""
+"""Moves the messages of a stage to the one that replaces it, in bounded atomic steps."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Moving:
         self._broker = broker
 
     async def edge(self, edge: str, new_edge: str) -> int:
-        """Move every message; returns how many. If interrupted, the same call moves the rest.
+        """Move every message; returns how many. After an interruption, the same call moves the rest.
 
         Raises StillServed when a worker that reads the old edge is alive.
         """
@@ -50,10 +50,10 @@ class Moving:
                 )
             if n == 0:
                 return moved
-            moved += n if n != _OTHERS else 0  # a worker has begun to read it: look which
+            moved += n if n != _OTHERS else 0  # a worker has begun to read it: find out which
 
     async def stage(self, stage: str, new_stage: str, edges: Mapping[str, str]) -> None:
-        """Move all that is known of a stage or a source but its messages. `edges` are its edges, by their old names."""
+        """Move everything of a stage or a source except its messages. `edges` are its edges, by their old names."""
         keys = self._broker.keys
         flat = [name for pair in edges.items() for name in pair]
 
@@ -70,7 +70,7 @@ class Moving:
         await self._broker.script(scripts.RENAME_STAGE, names, stage, new_stage, *flat)
 
     async def call_all(self, stage: str, edges: Sequence[str]) -> None:
-        """Have the delayed messages of a stage that wait for others of their pacing key come back now."""
+        """Make the messages of a stage that wait for others of their pacing key due now."""
         keys = self._broker.keys
         names = [keys.queue(stage), *(keys.delayed(edge) for edge in edges)]
         while await self._broker.script(scripts.DEQUEUE_ALL, names, _MOST_PER_STEP, *edges):

@@ -1,4 +1,4 @@
-"""The plan on record in Redis: the edges that runs of any version of a pipeline have had, and what they take."""
+"""The plan recorded in Redis: the edges of all versions of a pipeline that have run, and what they accept."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from flowq.graph.compilation.plan import Plan
 
 @dataclass(frozen=True, slots=True)
 class RecordedEdge:
-    """An edge as the last run that had it described it: the types it takes, and when that run began."""
+    """An edge as the last run with it described it: the types it accepts, and when that run began."""
 
     accepts: tuple[str, ...]
     schema: str
@@ -29,7 +29,7 @@ class RecordedEdge:
 
 @dataclass(frozen=True, slots=True)
 class Orphan:
-    """An edge on record that the code does not have any more. What lies on it stays until it is removed."""
+    """A recorded edge that the code no longer has. Its messages stay until it is removed."""
 
     edge: str
     outstanding: int
@@ -45,7 +45,7 @@ class RecordedPlan:
         self._broker = broker
 
     async def record(self, plan: Plan) -> Mapping[str, RecordedEdge]:
-        """Put the edges of a plan on record at the start of a run. Returns what was there before."""
+        """Record the edges of a plan at the start of a run. Returns what was recorded before."""
         described: list[str | bytes] = []
         for edge in plan.edges:
             stage = plan.stage(edge.target)
@@ -75,14 +75,14 @@ class RecordedPlan:
         ]
 
     async def drop(self, orphan: Orphan) -> bool:
-        """Remove an orphan with everything on it; False when it is not any more as it was looked at."""
+        """Remove an orphan with everything on it; False if it has changed since it was read."""
         keys = self._broker.keys
         names = [keys.plan, *keys.of_edge(orphan.edge)]
         return bool(await self._broker.script(scripts.DROP_EDGE, names, orphan.edge, orphan.record, orphan.outstanding))
 
 
 def recorded_edge(record: bytes) -> RecordedEdge:
-    """An edge as it was described; as one of which nothing is known where that cannot be read."""
+    """A recorded edge; without types or schema if the record cannot be read."""
     about = json_object_in(record) or {}
     schema = about.get("schema")
     accepts, seen_ms = texts_in(about.get("accepts")), moment_in(about.get("seen_ms"))
