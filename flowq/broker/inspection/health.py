@@ -70,7 +70,7 @@ ZRANGEBYSCORE {zset} 0 1
 ZREM {zset} m
 ZREMRANGEBYSCORE {zset} 0 1
 XGROUP CREATE {stream} g 0 MKSTREAM
-XGROUP DELCONSUMER {stream} g nobody
+XGROUP DELCONSUMER {stream} g none
 XADD {stream} 1-1 f v
 XLEN {stream}
 XRANGE {stream} - +

@@ -55,7 +55,7 @@ def honour_users_logging() -> None:
         if getattr(handler, "stream", None) in (sys.stderr, sys.stdout, sys.__stderr__, sys.__stdout__):
             handler.setFormatter(_own.formatter)
     if _own not in logging.root.handlers:  # logging.warning() and its like would install a handler for text
-        _own.addFilter(_nobody_else_has_it)
+        _own.addFilter(_is_handled_by_no_other)
         logging.root.addHandler(_own)
 
 
@@ -69,7 +69,7 @@ def tell(text: str, **more: Any) -> None:
         _own.release()
 
 
-def _nobody_else_has_it(record: logging.LogRecord) -> bool:
+def _is_handled_by_no_other(record: logging.LogRecord) -> bool:
     logger: logging.Logger | None = logging.getLogger(record.name)
     while logger is not None:
         if any(handler is not _own for handler in logger.handlers):

@@ -60,7 +60,7 @@ class OutputRouter:
         self._next_id = next_id
         self._by_type: dict[type[Any], tuple[Target, ...]] = {}
         self._declared = [route.type for route in stage.routes]
-        self._outlets = [[Outlet(plan, edge) for edge in route.edges] for route in stage.routes]
+        self._by_route = [[Outlet(plan, edge) for edge in route.edges] for route in stage.routes]
         self._inlets: dict[str, Outlet] = {}
 
     def targets_for(self, value: Any) -> tuple[Target, ...]:
@@ -72,7 +72,7 @@ class OutputRouter:
         class_: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
 
         def targets_of(index: int) -> tuple[Target, ...]:
-            return tuple(outlet.target(self._declared[index], class_) for outlet in self._outlets[index])
+            return tuple(outlet.target(self._declared[index], class_) for outlet in self._by_route[index])
 
         found = way_for(
             value, self._declared, targets_of, lambda targets: all(can_encode(each.encode, value) for each in targets)
