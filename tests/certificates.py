@@ -43,7 +43,7 @@ class Authority:
         return self._signed_by_itself("authority", "basicConstraints=critical,CA:TRUE")
 
     def self_signed(self) -> Certificate:
-        """Signed by nobody else."""
+        """Self-signed."""
         return self._signed_by_itself("alone", f"subjectAltName={LOOPBACK}")
 
     def issue(self, name: str = "server", names: str = LOOPBACK, *, days: int = 2) -> Certificate:

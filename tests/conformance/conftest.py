@@ -76,7 +76,7 @@ async def other(sign_on: SignOn, worker: Worker) -> Worker:
 
 @pytest.fixture
 async def redis(dialer: Dialer) -> AsyncIterator[Command]:
-    """Somebody's hand on Redis: sends any command. An answer that is an error is raised."""
+    """A direct connection to Redis for any command. An error reply is raised."""
     link = Link(dialer)
 
     async def send(*command: Any) -> Any:

@@ -28,7 +28,7 @@ Ended = Callable[[str], Awaitable[int]]
 
 @pytest.fixture
 def dialer(real_dialer: Dialer) -> Dialer:
-    """The server in memory is nobody else's, and has no XSETID."""
+    """The server in memory has no other clients, and no XSETID."""
     return real_dialer
 
 

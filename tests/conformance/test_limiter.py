@@ -80,7 +80,7 @@ async def test_the_slots_of_a_worker_lapse_with_its_registration(worker: Worker,
 
 
 async def test_the_slots_of_a_worker_that_is_known_to_be_dead_lapse_at_once(worker: Worker, other: Worker) -> None:
-    """Nobody has taken over its messages yet, and the quarantine, which does, may itself wait for one of its slots."""
+    """Its messages have not been taken over yet, and the quarantine that will may itself wait for one of its slots."""
     deliveries = await given(worker, 2)
     rate = Rate(FAST, concurrency=1)
     await asked(limiter(other, rate), other, deliveries[0])
@@ -291,7 +291,7 @@ async def test_after_a_standstill_no_more_start_than_the_rate_and_its_burst_and_
 
 
 async def test_starts_continue_while_waiting_messages_are_not_due(worker: Worker, keys: Keys, redis: Command) -> None:
-    """The backlog of a key is put in line: its turns are an hour ahead, and nobody of those who wait is here yet."""
+    """The backlog of a key is queued: its turns are an hour ahead, and none of its messages is due."""
     deliveries = await given(worker, 20)
     paced = limiter(worker, Rate(50))
     await redis(b"HSET", keys.rate("parse"), b"a", (int((await redis(b"TIME"))[0]) + 3600) * 1_000_000)

@@ -51,7 +51,10 @@ async def test_what_waits_what_a_dead_worker_ran_and_what_is_delayed_moves_with_
     assert await redis(b"ZRANGE", keys.delayed(NEW), b"0", b"-1", b"WITHSCORES") == due
     assert (await redis(b"HVALS", keys.delayed_bodies(NEW)))[0].endswith(b"\ndelayed")
     assert await Edges(worker.broker).outstanding([IN, NEW]) == {IN: 0, NEW: 4}
-    assert [await counter(redis, keys, f"in:{edge}") for edge in (IN, NEW)] == [1, 3]  # whoever settles counts foreign
+    assert [await counter(redis, keys, f"in:{edge}") for edge in (IN, NEW)] == [
+        1,
+        3,
+    ]  # foreign entries count when settled
 
 
 async def test_nothing_moves_while_a_worker_that_reads_the_edge_is_alive(worker: Worker, other: Worker) -> None:
@@ -146,7 +149,7 @@ async def test_what_is_remembered_for_a_while_is_remembered_as_long_under_the_ne
     await Moving(worker.broker).stage("parse", "tidy", {})
     assert await remembered(redis, keys, "tidy") == {b"a": 100, b"b": 200}
 
-    # Somebody has begun to work under the new name before.
+    # A worker has already begun under the new name.
     await redis(b"ZADD", keys.seen_until("parse"), 300, b"a", 50, b"b", 70, b"c")
     for _ in range(2):
         await Moving(worker.broker).stage("parse", "tidy", {})

@@ -119,7 +119,7 @@ async def test_the_stage_that_clears_last_is_the_bottleneck_and_says_when(worker
     await worker.publish(*[b"x"] * 40)
     for _ in range(5):
         await Publishing(worker.broker).publish(OUT, [output(OUT, b"y")])
-    assert (await overview(worker)).eta_seconds is None  # nothing has been done yet: nobody can tell
+    assert (await overview(worker)).eta_seconds is None  # nothing has been done yet: it is unknown
 
     await Throughputs(worker.broker).record({"parse": {bucket_of(0.1): 10}})
     await worker.settle(*map(done, await worker.read(10)))

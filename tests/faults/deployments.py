@@ -178,7 +178,7 @@ def sentinel(
             sentinel failover-timeout {SERVICE} 3000
         """
         with Node("--sentinel", host=hosts[1], within=within[1], config=config) as watcher:
-            # Where nobody is in a hurry, 10 s between two looks, and 8 s until an old primary is told.
+            # By default 10 s between two checks, and 8 s until an old primary is demoted.
             watcher.call("SENTINEL", "DEBUG", "INFO-PERIOD", "200", "PING-PERIOD", "100", "PUBLISH-PERIOD", "250")
             wait_for(lambda: watcher.call("SENTINEL", "REPLICAS", SERVICE), "a replica that the Sentinel knows")
             yield Watched((primary, replica), watcher)
@@ -238,7 +238,7 @@ class Network:
             _ip("-n", self._namespace(i), "route", "add", "blackhole", f"{self.hosts[1 - i]}/32")
 
     def pull_cable(self, i: int) -> None:
-        """Nothing gets to that machine or away from it, and nobody is told."""
+        """Silently drop everything to and from that machine."""
         _ip("-n", self._namespace(i), "link", "set", "eth0", "down")
 
     def plug_cable(self, i: int) -> None:
@@ -313,7 +313,7 @@ class Cluster:
             for first, last, primary, *_ in ranges:
                 if first <= slot <= last:
                     return next(other for other in self.nodes if other.port == primary[1])
-        raise AssertionError(f"nobody knows who has slot {slot}")
+        raise AssertionError(f"no node has slot {slot}")
 
     def move(self, slot: int, *, pause: Callable[[], None]) -> None:
         """Move a slot with its keys to another primary; `pause` is called while half of the keys have gone."""

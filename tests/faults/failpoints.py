@@ -27,7 +27,7 @@ POINTS = (
     "after a handler",
     *[f"{moment} {name}" for name in _SCRIPTS for moment in ("before", "after")],
 )
-"""`after settle` is after Redis has obeyed and before anybody here knows: the moment of a reply that never comes."""
+"""`after settle` is after Redis has executed it and before this process knows: the moment of a lost reply."""
 
 
 def arm() -> None:

@@ -47,7 +47,7 @@ class Relay:
 
     redis_url: str
     tls: ssl.SSLContext | None = None
-    greets_with: Break | None = None  # whoever connects from now on
+    greets_with: Break | None = None  # for connections from now on
     cuts_replies_after: tuple[int, Break] | None = None  # bytes of the next reply, and what happens then
     accepted: int = 0
     _pairs: set[_Pair] = field(default_factory=set[_Pair])  # unbroken

@@ -46,7 +46,7 @@ class DurableServer(RedisServer):
         return file
 
     def client(self) -> redis.Redis:
-        """Somebody's hand on the server itself, past any proxy."""
+        """A direct connection to the server, past any proxy."""
         return redis.Redis.from_url(self.url, retry=Retry(NoBackoff(), 0))
 
     def freeze(self) -> None:

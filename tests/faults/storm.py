@@ -67,7 +67,7 @@ class Storm:
         self.faults = 0
 
     async def rage(self) -> None:
-        """Bring faults for the whole time and two more at its end, after which nobody dies who could heal something."""
+        """Cause faults for the whole time and two more at its end, after which no worker dies."""
         on_workers, on_server = self._rolls
         try:
             await asyncio.gather(
@@ -252,7 +252,7 @@ async def ended(run: FlowqProcess, seconds: float) -> bool:
 
 
 def state(server: DurableServer) -> str:
-    """What is still there, for whoever has to find out why."""
+    """What is left, for a person to analyse."""
     with server.client() as client:
         streams = {key.decode(): client.xlen(key) for key in client.keys("*:edge:*")}
         return f"streams {streams}, workers {client.hlen('flowq:{storm}:workers')}"

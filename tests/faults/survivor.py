@@ -60,7 +60,7 @@ class Survivor:
 
     @asynccontextmanager
     async def working(self, workers: int = 1, *, registered: int = 0) -> AsyncIterator[None]:
-        """So many workers, which nobody starts again: their end in the block fails it. `registered`, with others."""
+        """Run `n` workers without restarts: one that ends within the block fails it. `registered`, with others."""
         async with asyncio.TaskGroup() as group:
             runs = [group.create_task(self.run()) for _ in range(workers)]
             await eventually(lambda: self.registered() == (registered or workers))
@@ -80,7 +80,7 @@ class Survivor:
             return n
 
     def entries(self, edge: str) -> list[Any]:
-        """What an edge holds, as anybody can read it."""
+        """The messages on an edge, read directly."""
         with self.server.client() as client:
             entries: list[Any] = client.xrange(self.key(f"edge:{edge}"))
             return entries

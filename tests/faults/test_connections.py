@@ -113,7 +113,7 @@ async def writing(relay: Relay, link: Link, way: Break) -> None:
     await ping(link)
     relay.stop_reading()
     before = relay.bytes_from_clients
-    # Whoever waits to write does not see that the other end has said its last word: only the deadline ends that.
+    # A blocked writer does not notice that the other end has half-closed: only the deadline ends it.
     text, deadline = (LARGE[:400_000], 1.0) if way == "half-close" else (LARGE, SAFETY_SECONDS)
     call = asyncio.ensure_future(link.call(b"ECHO", text, timeout_seconds=deadline))
     await eventually(lambda: relay.bytes_from_clients > before)

@@ -80,7 +80,7 @@ async def test_a_run_whose_server_restarts_empty_ends_with_an_error_while_its_so
 
 
 def n_snapshots(server: RedisServer) -> int:
-    """How often somebody has looked what is pending on the two edges."""
+    """How often pending messages of the two edges have been listed."""
     with redis.Redis.from_url(server.url) as client:
         statistics = client.info("commandstats").get("cmdstat_xpending", {"calls": 0})
         return int(statistics["calls"]) // 2

@@ -69,7 +69,7 @@ async def push(pipeline: flowq.Pipeline, url: str, numbers: range) -> None:
 
 
 def on_edge(pipeline: flowq.Pipeline, edge: str, node: Node) -> list[int]:
-    """The messages on an edge, as anybody can read them."""
+    """The messages on an edge, read directly."""
     entries = node.client.xrange(f"flowq:{{{pipeline.name}}}:edge:{edge}")
     return [orjson.loads(fields[b"b"])["n"] for _, fields in entries]
 
@@ -227,5 +227,5 @@ def is_read(node: Node) -> bool:
 
 
 def is_refusing(node: Node) -> bool:
-    """Whether somebody has been told that the keys are here and there."""
+    """Whether a client has been told that the keys are in two places."""
     return bool({"errorstat_ASK", "errorstat_TRYAGAIN"} & node.client.info("errorstats").keys())

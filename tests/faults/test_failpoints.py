@@ -28,6 +28,6 @@ async def test_a_worker_that_is_killed_at_any_step_of_a_message_loses_and_double
         assert await ended(run, SECONDS), run.stderr
         violated, report = await judged(server, log, ROOTS)
 
-    assert died.exists(), "nobody came to this point"
+    assert died.exists(), "no process reached this point"
     assert not violated, f"{report}\n{run.stderr}"
     assert run.popen.returncode == 0, run.stderr

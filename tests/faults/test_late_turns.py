@@ -35,7 +35,7 @@ class Rig:
         self.pacer = Pacer(PARSE, PLAN, RATE, worker.broker, self.identity)
 
     async def asks(self) -> asyncio.Task[list[Reservation | Postponed]]:
-        """It asks for the turn of one message; Redis gives it, and nobody hears of that until `is_heard`."""
+        """It asks for the turn of one message; Redis grants it, but the reply is withheld until `is_heard`."""
         await self.worker.publish(b'{"n":0}', b'{"n":1}')
         first, delivery = await self.worker.read()
         await self.pacer.turns([first])  # Redis knows the script from now on

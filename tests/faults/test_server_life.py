@@ -209,7 +209,7 @@ async def test_a_run_that_is_stopped_while_its_server_is_gone_ends_with_a_word_a
         await eventually(lambda: len(survivor.runs) > 0)
         survivor.server.kill()
         survivor.gate.set()
-    gc.collect()  # an error that nobody has looked at is told when it is thrown away
+    gc.collect()  # an error that was never retrieved is logged when it is freed
 
     assert "other workers will reclaim" in caplog.text
     assert "Traceback" not in caplog.text

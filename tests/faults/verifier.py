@@ -141,7 +141,7 @@ def verdict(
         of("lost: still in an edge", journal.left.union(witness.entries("edge"))),
         of("duplicated: appended more than once", [birth for birth, n in journal.births.items() if n > 1]),
         of("duplicated: in two places", journal.doubled),
-        of("duplicated: nobody's output", births - expected.births),
+        of("duplicated: output of no handler", births - expected.births),
         of("visits beyond the rate", visits.beyond_the_rate()),
         of("visits beyond the concurrency", visits.beyond_the_concurrency()),
         of("visits of a host that was held", visits.within(journal.holds)),

@@ -66,7 +66,7 @@ class SideLog:
             visits.note(self._visits, "ends", os.getpid(), visit.host, visit.path)
 
     def is_first(self, path: str) -> bool:
-        """Whether nobody has asked this of `path` before, in any process."""
+        """Whether this is the first call for `path`, in any process."""
         try:
             os.close(os.open(self._path.with_name(f"{path}.asked"), os.O_CREAT | os.O_EXCL))
         except FileExistsError:

@@ -46,7 +46,7 @@ class Terminal:
 
     @property
     def text(self) -> str:
-        """What stands on the screen."""
+        """The text on the screen."""
         return "\n".join(line.rstrip() for line in self._screen.display)
 
     @property
@@ -85,7 +85,7 @@ class Terminal:
             seconds = 0
             try:
                 data = os.read(self._fd, 65536)
-            except OSError:  # nobody holds the other end any more
+            except OSError:  # the other end is closed
                 return
             if not data:
                 return

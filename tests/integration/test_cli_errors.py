@@ -28,7 +28,7 @@ pytestmark = pytest.mark.project({"scrape": SCRAPE})
 
 @pytest.fixture
 def closed_port() -> Iterator[int]:
-    """A port that is ours, so that nobody else opens it, and on which nobody listens."""
+    """A port that this process has reserved, and on which nothing listens."""
     with socket.socket() as reserved:
         reserved.bind(("127.0.0.1", 0))
         yield reserved.getsockname()[1]

@@ -58,7 +58,7 @@ SLOW = """
 
     @stage(name="work")
     async def block(number: int, ctx: Context) -> None:
-        work_slowly(ctx)  # as nobody should: the loop stands still meanwhile
+        work_slowly(ctx)  # badly: this blocks the loop
 
 
     @stage(name="work", process=True)
@@ -289,7 +289,7 @@ def _stopped(run: FlowqProcess, number: signal.Signals) -> tuple[int, float]:
 
 
 def _kill_the_worker(run: FlowqProcess, crawl: Crawl) -> set[str]:
-    """The paths that were running. The supervisor is frozen meanwhile, so that nobody takes them over yet."""
+    """The paths that were running. The supervisor is frozen meanwhile, so that they are not taken over yet."""
     (worker,) = crawl.project.workers()
     os.kill(run.pid, signal.SIGSTOP)
     os.kill(worker, signal.SIGKILL)

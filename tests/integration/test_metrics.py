@@ -1,4 +1,4 @@
-"""Metrics for Prometheus, from a run and from the exporter: the numbers of Redis, whoever is asked."""
+"""Metrics for Prometheus: a run and the exporter both serve the numbers of Redis."""
 
 from __future__ import annotations
 

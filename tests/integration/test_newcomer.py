@@ -112,7 +112,7 @@ class TestTheCommandLine:
         assert not (project.folder / ".flowq").exists()
 
     def test_a_redis_that_is_not_running_is_exit_code_4_and_names_the_alternative(self, project: Project) -> None:
-        with socket.socket() as reserved:  # ours, so that nobody else listens there
+        with socket.socket() as reserved:  # reserved, so that no other process listens there
             reserved.bind(("127.0.0.1", 0))
             run = project.run("run", "shout", "-a", "n=3", "--redis", f"redis://127.0.0.1:{reserved.getsockname()[1]}")
 

@@ -132,7 +132,7 @@ def test_a_site_that_answers_429_slows_no_other_and_is_left_alone_until_it_is_we
     assert max(site.times[0] for site in others) < min(site.times[-1] for site in others)
     assert busy.times[0] < min(site.times[-1] for site in others)
 
-    # Whoever was under way is refused, then one at a time asks, and when it is well everything comes.
+    # Requests under way are refused, then one at a time tries, and after recovery everything is fetched.
     refused = [at for at, _, status in busy.log if status == 429]
     served = [(at, path) for at, path, status in busy.log if status == 200]
     assert {path for _, path in served} == {f"/{n}" for n in range(PAGES)}

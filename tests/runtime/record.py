@@ -14,7 +14,7 @@ SHORT_LEASE_SECONDS = 0.8
 
 @dataclass
 class Record:
-    """What the handlers of a pipeline saw. Each appended output has an id of its own, whoever handles it how often."""
+    """What the handlers of a pipeline saw. Each appended output has its own id, however often it is handled."""
 
     handled: Counter[int] = field(default_factory=Counter)
     arrived: defaultdict[int, set[str]] = field(default_factory=lambda: defaultdict(set))

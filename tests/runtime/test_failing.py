@@ -193,7 +193,7 @@ async def test_a_thread_that_takes_too_long_does_not_take_the_time_of_the_next(l
 
 
 class Unpleasant(BaseException):
-    """Nobody's Exception."""
+    """Not a subclass of Exception."""
 
 
 ERRORS: tuple[type[BaseException], ...] = (

@@ -231,7 +231,7 @@ async def test_runs_side_by_side_leave_the_collector_as_the_first_found_it() -> 
 async def test_starting_the_server_of_flowq_does_not_block_the_loop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Somebody holds the folder as a server does that is just stopping: whoever comes has to wait for it."""
+    """Hold the folder as a stopping server does: new users have to wait for it."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".flowq").mkdir()
     with (tmp_path / ".flowq" / "users.lock").open("w") as lock:

@@ -384,7 +384,7 @@ async def test_a_hold_for_all_of_a_batch_holds_the_key_of_each(lab: Lab) -> None
     assert {host: len(times) for host, times in at.items()} == {"a": 2, "b": 2}
 
 
-# What stands still
+# Standstills
 
 
 async def test_after_a_worker_has_stood_still_no_more_start_in_a_second_than_the_rate_allows(lab: Lab) -> None:

@@ -186,7 +186,7 @@ PLACES = [
 
 @given(st.sampled_from(PLACES), secrets, st.booleans())
 def test_a_secret_is_shown_nowhere_wherever_in_the_url_it_stands(place: str, secret: str, encoded: bool) -> None:
-    assume(encoded or "@" in place or "@" not in secret)  # what follows is the host then, whoever wrote it
+    assume(encoded or "@" in place or "@" not in secret)  # what follows is then the host
     assume("flowq" not in secret)  # which is in each path of a traceback
     url = place.format(quote(secret, safe="") if encoded else secret)
     shown = [redact(url)]

@@ -1,4 +1,4 @@
-"""Whatever stands in Redis, each reader gives a bounded value or its own error: nobody is stopped by what others write.
+"""Whatever is stored in Redis, each reader returns a bounded value or its own error: foreign data stops no worker.
 
 READERS names every one. A function of the floors that meet stored bytes which parses some itself is found, and must be
 added here, or say in SAFE why it meets nothing that others may have written.

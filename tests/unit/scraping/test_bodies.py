@@ -58,7 +58,7 @@ PACKED: list[tuple[str, Callable[[bytes], bytes]]] = [
     ("zstd", several_frames),
     ("gzip, br", packed_twice),
 ]
-PLAIN = ["", "identity", "utf-8"]  # an encoding that nobody knows counts as none
+PLAIN = ["", "identity", "utf-8"]  # an unknown encoding counts as none
 
 
 def unpacked(encoding: str, body: bytes, *, piece: int = 1000, most: int = 10_000_000) -> bytes:

@@ -1,6 +1,6 @@
 """Types and values whose bodies are kept in golden files, one for each form that a version has given them.
 
-A file is never changed: what a version has written waits in somebody's Redis. Bodies stand as Latin-1.
+A file is never changed: bodies that a version has written may wait in some Redis. Bodies are stored as Latin-1.
 """
 
 from __future__ import annotations
