@@ -55,7 +55,7 @@ class InFlight:
         self.n -= n_settled
         if not self._settled_first:
             # Postponed deliveries cost no time: counted as work, they would cause the whole edge to be read ahead.
-            n_postponed = sum(isinstance(settlement, Delay) and not settlement.counted for _, settlement in settled)
+            n_postponed = sum([isinstance(how, Delay) and not how.counted for _, how in settled])
             self.read_ahead.count(max(0, n_settled - n_postponed), asyncio.get_running_loop().time())
         self.backpressure.note(receipt.outstanding)
         self.backpressure.sent(n_bytes, handled=n_settled)
