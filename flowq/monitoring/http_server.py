@@ -8,7 +8,6 @@ import errno
 import socket
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
@@ -39,30 +38,25 @@ class Watched(Protocol):
     async def ready(self) -> Verdict: ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Bridge:
-    """Runs coroutines on the loop for the threads of the server. A loop that is stuck raises TimeoutError."""
-
-    loop: asyncio.AbstractEventLoop
-
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        future = asyncio.run_coroutine_threadsafe(work, self.loop)
-        try:
-            return future.result(_ANSWER_SECONDS)
-        except TimeoutError:
-            future.cancel()
-            raise
+def _on_loop(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine on the loop, from a thread of the server. Raises TimeoutError if the loop is stuck."""
+    future = asyncio.run_coroutine_threadsafe(work, loop)
+    try:
+        return future.result(_ANSWER_SECONDS)
+    except TimeoutError:
+        future.cancel()
+        raise
 
 
 class _Collector(Collector):
     """Reads Redis when Prometheus asks, and only then."""
 
-    def __init__(self, watched: Watched, bridge: _Bridge) -> None:
+    def __init__(self, watched: Watched, loop: asyncio.AbstractEventLoop) -> None:
         self._watched = watched
-        self._bridge = bridge
+        self._loop = loop
 
     def collect(self) -> Iterable[Metric]:
-        readings, unreachable = self._bridge.run(self._watched.read())
+        readings, unreachable = _on_loop(self._loop, self._watched.read())
         return families(readings, unreachable)
 
 
@@ -70,9 +64,9 @@ class _App:
     """The WSGI application."""
 
     def __init__(self, watched: Watched, loop: asyncio.AbstractEventLoop) -> None:
-        self._bridge = _Bridge(loop)
+        self._loop = loop
         registry = CollectorRegistry()
-        registry.register(_Collector(watched, self._bridge))
+        registry.register(_Collector(watched, loop))
         self._metrics: Any = make_wsgi_app(registry)
         self._verdicts: Mapping[str, Callable[[], Coroutine[Any, Any, Verdict]]] = {
             "/healthz": watched.alive,
@@ -85,7 +79,7 @@ class _App:
             if path == "/metrics":
                 return self._metrics(environ, start_response)  # type: ignore[no-any-return]
             if path in self._verdicts:
-                verdict = self._bridge.run(self._verdicts[path]())
+                verdict = _on_loop(self._loop, self._verdicts[path]())
                 return _json(start_response, "200 OK" if verdict.is_good else "503 Service Unavailable", verdict.about)
         except TimeoutError:
             about = {"status": "stuck", "faults": [f"no answer within {_ANSWER_SECONDS:g} s"]}

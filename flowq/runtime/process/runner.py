@@ -153,16 +153,16 @@ class Runner:
         self._spawn(quarantine.run(), "quarantine").add_done_callback(self._has_nothing_left)
 
     def _jobs(self) -> list[Job]:
+        consumers = [runner.consumer for runner in self._stage_runners]
         jobs: list[Job] = [self._pauses]
-        if self._stage_runners:
-            stopwatches = {runner.stage.name: runner.consumer.stopwatch for runner in self._stage_runners}
-            jobs += [ThroughputRecorder(self._broker, stopwatches), self._promoter]
+        if consumers:
+            jobs += [ThroughputRecorder(self._broker, consumers), self._promoter]
         if ClaimCheck.of(self._broker, self._plan) is not None:
             jobs.append(ClaimKeeper(self._broker))
         if not self._broker.dialer.is_private:
             reclaimer = Reclaimer(
                 self._broker,
-                [runner.consumer for runner in self._stage_runners],
+                consumers,
                 self._identity,
                 all_edges=self._all_edges,
                 lease_seconds=self._options.lease_seconds,

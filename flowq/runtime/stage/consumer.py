@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextvars import copy_context
 from enum import IntEnum, auto
 
 from flowq.broker.claims import ClaimCheck
 from flowq.broker.flow_control.backpressure import Backpressure
+from flowq.broker.inspection.throughput import bucket_of
 from flowq.broker.reader import Reader
 from flowq.broker.redis_streams import Broker
 from flowq.broker.settling import Settling
@@ -31,13 +33,13 @@ from flowq.runtime.stage.outbox import Outbox
 from flowq.runtime.stage.pacing import Pacer
 from flowq.runtime.stage.ready_queue import ReadyQueue
 from flowq.runtime.stage.settler import Settler
-from flowq.runtime.stage.stopwatch import ONE_IN, Stopwatch
 from flowq.runtime.stage.waiting_room import WaitingRoom
 
 BLOCK_MS = 2000
 _MOST_LOCAL = 1000
 _LOOK_FOR_ROOM_EVERY = 16  # messages
 _TURN_SECONDS = 0.002
+_MEASURED_ONE_IN = 8  # of the calls that a slot makes without waiting in between
 
 
 class State(IntEnum):
@@ -64,7 +66,7 @@ class Consumer:
         self.state = State.RUNNING
         self.reader = Reader(broker, stage.in_edges)
         self.slots: Sequence[asyncio.Task[None]] = ()
-        self.stopwatch = Stopwatch()
+        self.durations: Counter[int] = Counter()  # how many handler calls were how long, by bucket, until recorded
         self._identity = identity
         self._at_work: list[Sequence[Delivery]] = [()] * stage.concurrency
         self._gathering = asyncio.Lock()
@@ -192,7 +194,7 @@ class Consumer:
         """
         ready, at_work, waiting, handle = self.ready.ready, self._at_work, self.waiting, handling.handle
         settle, is_plain = self.settler.add, waiting is None and self.stage.ack is AckMode.AFTER
-        stopwatch, clock, read_ahead = self.stopwatch, time.perf_counter, self.in_flight.read_ahead
+        clock, read_ahead = time.perf_counter, self.in_flight.read_ahead
         at_first, is_as_at_first = copy_context(), True
         steps, took_seconds = 0, 0.0
         while True:
@@ -206,7 +208,7 @@ class Consumer:
             if waiting is not None and not await self._may_start(delivery):
                 at_work[number] = ()
                 continue
-            began_at = clock() if waiting is not None or steps % ONE_IN == 0 else 0.0
+            began_at = clock() if waiting is not None or steps % _MEASURED_ONE_IN == 0 else 0.0
             try:
                 outcome = await (handle(delivery) if is_as_at_first else in_context(at_first.copy(), handle, delivery))
             except asyncio.CancelledError:
@@ -216,7 +218,7 @@ class Consumer:
             is_as_at_first = is_as_at_first and is_unchanged(at_first)
             if began_at:
                 took_seconds = clock() - began_at
-                stopwatch.add(took_seconds)
+                self.durations[bucket_of(took_seconds)] += 1
             if is_plain:
                 settle(unit, outcome)
             else:
@@ -258,7 +260,7 @@ class Consumer:
             took_seconds = time.perf_counter() - began_at
             for unit, outcome in call.outcomes:
                 await self._conclude(unit, outcome, took_seconds)
-            self.stopwatch.add(took_seconds)
+            self.durations[bucket_of(took_seconds)] += 1
             self._at_work[number] = ()
 
     async def _until_due(self, number: int) -> None:
