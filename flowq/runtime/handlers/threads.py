@@ -19,9 +19,8 @@ class HandlerThreads(Executor):
     They are daemons: a program can exit while some of them hang, which `ThreadPoolExecutor` would join.
     """
 
-    def __init__(self, slots: int, *, name: str = "flowq-handler") -> None:
+    def __init__(self, slots: int) -> None:
         self._most = slots
-        self._name = name
         self._calls: SimpleQueue[_Call | None] = SimpleQueue()
         self._numbers = itertools.count()
         self._started = self._outstanding = 0
@@ -49,7 +48,7 @@ class HandlerThreads(Executor):
             self._outstanding += 1
             if self._started < min(self._outstanding, self._most):
                 self._started += 1
-                thread = threading.Thread(target=self._work, name=f"{self._name}_{next(self._numbers)}", daemon=True)
+                thread = threading.Thread(target=self._work, name=f"flowq-handler_{next(self._numbers)}", daemon=True)
                 thread.start()
         return future
 

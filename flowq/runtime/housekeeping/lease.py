@@ -55,7 +55,7 @@ class LeaseKeeper:
         facts: Mapping[str, Any],
         lease_seconds: float,
         *,
-        silent_seconds: Callable[[], float] = lambda: 0.0,
+        silent_seconds: Callable[[], float],
     ) -> None:
         self._broker = broker
         self._identity = identity

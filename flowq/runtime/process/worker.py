@@ -30,9 +30,9 @@ class StopSignals:
         self.hurry = asyncio.Event()
         self.received: list[signal.Signals] = []
 
-    def install(self, *signals: signal.Signals) -> None:
+    def install(self) -> None:
         loop = asyncio.get_running_loop()
-        for number in signals or (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self.request, number)
 
     def request(self, number: signal.Signals) -> None:

@@ -60,7 +60,7 @@ class Consumer:
     """
 
     def __init__(
-        self, stage: StagePlan, plan: Plan, broker: Broker, identity: Identity, *, delayed: asyncio.Event | None = None
+        self, stage: StagePlan, plan: Plan, broker: Broker, identity: Identity, *, delayed: asyncio.Event
     ) -> None:
         self.stage = stage
         self.state = State.RUNNING
