@@ -104,9 +104,7 @@ async def test_what_was_due_while_the_clock_was_ahead_is_promoted_at_once(worker
     assert (await Edges(worker.broker).promote([IN]))[0] == 1
 
 
-async def test_turns_holds_seen_messages_and_publish_tokens_go_back_as_well(
-    keys: Keys, redis: Command, now_ms: Now, set_back: Step
-) -> None:
+async def test_turns_holds_seen_and_tokens_go_back_too(keys: Keys, redis: Command, now_ms: Now, set_back: Step) -> None:
     ahead_ms = await now_ms() + HOUR_MS + 60_000
     await redis(b"HSET", keys.rate("parse"), b"a", ahead_ms * 1000, b"b", 5)
     for key in (keys.held_until("parse"), keys.seen_until("parse"), keys.published):

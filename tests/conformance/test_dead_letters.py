@@ -129,9 +129,7 @@ async def test_letters_are_read_in_pages_in_the_order_in_which_they_died(worker:
     assert [letter.body for letter in (*first, *rest)] == [b"%d" % n for n in range(5)]
 
 
-async def test_a_dead_letter_written_by_another_program_is_listed_as_well(
-    worker: Worker, keys: Keys, redis: Command
-) -> None:
+async def test_a_dead_letter_of_another_program_is_listed_as_well(worker: Worker, keys: Keys, redis: Command) -> None:
     await redis(b"XADD", keys.dead("parse"), b"*", b"anything", b"at all", b"x", b"{not json")
 
     (letter,) = await StoredLetters(worker.broker, "parse").read()

@@ -64,9 +64,7 @@ def test_so_is_one_of_a_program_without_asyncio(pair: tuple[Node, Node]) -> None
         assert replica.client.xlen(INLET) == 2500
 
 
-async def test_a_push_waits_for_the_replica_and_is_stored_once_however_often_it_was_sent(
-    pair: tuple[Node, Node],
-) -> None:
+async def test_a_push_waits_for_the_replica_and_is_stored_once_however_often_sent(pair: tuple[Node, Node]) -> None:
     primary, replica = pair
     async with flowq.Publisher(LAB, redis=primary.url, durability="replicated") as publisher:
         replica.freeze()
@@ -90,9 +88,7 @@ async def test_without_a_replica_that_confirms_a_push_is_refused_and_says_why(pa
     assert "flowq doctor" in refused.value.hint
 
 
-async def test_a_push_known_to_the_primary_alone_is_not_confirmed_over_a_new_connection(
-    pair: tuple[Node, Node],
-) -> None:
+async def test_a_push_known_only_to_the_primary_is_not_confirmed_over_a_new_connection(pair: tuple[Node, Node]) -> None:
     primary, replica = pair
     replica.freeze()
     async with open_broker("lab", redis=primary.url) as broker:

@@ -130,9 +130,7 @@ async def test_dead_letters_are_put_back_and_moved(worker: Worker, keys: Keys, r
     assert len(await StoredLetters(worker.broker, "tidy").read()) == 1 + n
 
 
-async def test_an_edge_is_moved_and_nothing_of_it_lost(
-    worker: Worker, keys: Keys, redis: Command, ended: Ended
-) -> None:
+async def test_an_edge_is_moved_and_nothing_lost(worker: Worker, keys: Keys, redis: Command, ended: Ended) -> None:
     await worker.publish(b"1")
     n = await ended(keys.edge(">tidy"))
     await redis(b"DEL", keys.lease(worker.name))

@@ -29,9 +29,7 @@ async def test_a_key_is_forgotten_when_its_next_turn_is_past_and_a_burst_saved_u
         assert kept == {key for key, needed in saved_up_seconds.items() if seconds_since < needed}
 
 
-async def test_a_key_that_was_forgotten_gets_the_turns_that_it_would_have_got(
-    worker: Worker, keys: Keys, redis: Command
-) -> None:
+async def test_a_forgotten_key_gets_the_turns_it_would_have_got(worker: Worker, keys: Keys, redis: Command) -> None:
     deliveries = await given(worker, 6)
     paced = limiter(worker, Rate(1, per=10, by="host", burst=4))
     before = b"%d000000" % (int((await redis(b"TIME"))[0]) - 31)
@@ -48,9 +46,7 @@ async def test_a_key_that_was_forgotten_gets_the_turns_that_it_would_have_got(
     assert waits[0] == waits[1] == [0, 0, 0, 0, 10, 20]
 
 
-async def test_a_step_looks_at_so_many_and_no_more_and_the_steps_reach_all(
-    worker: Worker, keys: Keys, redis: Command
-) -> None:
+async def test_a_step_looks_at_so_many_and_the_steps_reach_all(worker: Worker, keys: Keys, redis: Command) -> None:
     past, to_come = (await redis(b"TIME"))[0], 9_999_999_999
     for first in range(0, 20_000, 1000):
         flat = [

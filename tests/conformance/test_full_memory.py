@@ -49,9 +49,7 @@ async def lose_replicas(redis: Command) -> AsyncIterator[Command]:
     await redis(b"CONFIG", b"SET", b"min-replicas-to-write", 0)
 
 
-async def test_everything_that_was_read_can_be_settled_when_memory_is_full(
-    worker: Worker, fill_memory: Command
-) -> None:
+async def test_everything_read_can_be_settled_when_memory_is_full(worker: Worker, fill_memory: Command) -> None:
     await worker.publish(b"ok", b"retried", b"buried", b"released")
     ok, again, dead, back = await worker.read()
     await fill_memory()
@@ -70,9 +68,7 @@ async def test_everything_that_was_read_can_be_settled_when_memory_is_full(
 
 
 @pytest.mark.parametrize("settle", [retried, buried, released])
-async def test_each_settlement_passes_by_itself_when_memory_is_full(
-    settle: Settle, worker: Worker, fill_memory: Command
-) -> None:
+async def test_each_settlement_passes_when_memory_is_full(settle: Settle, worker: Worker, fill_memory: Command) -> None:
     delivery = await worker.given_one()
     await fill_memory()
 
@@ -125,9 +121,7 @@ async def test_a_worker_can_sign_on_when_memory_is_full(worker: Worker, fill_mem
     assert "late" in await Workers(worker.broker).registered()
 
 
-async def test_what_kills_its_workers_is_buried_when_memory_is_full(
-    worker: Worker, sign_on: SignOn, fill_memory: Command
-) -> None:
+async def test_crashers_are_buried_when_memory_is_full(worker: Worker, sign_on: SignOn, fill_memory: Command) -> None:
     victims = [await sign_on(f"victim {n}") for n in range(CRASHES_BEFORE_BURIAL)]
     heirs = [*victims[1:], worker]
     await victims[0].given_one(b"poison")
@@ -141,9 +135,7 @@ async def test_what_kills_its_workers_is_buried_when_memory_is_full(
     assert (await worker.balance()).dead == 1
 
 
-async def test_what_fails_after_it_was_acknowledged_is_buried_when_memory_is_full(
-    worker: Worker, fill_memory: Command
-) -> None:
+async def test_a_failure_after_the_ack_is_buried_when_memory_is_full(worker: Worker, fill_memory: Command) -> None:
     delivery = await worker.given_one()
     await worker.settle(done(delivery))
     await fill_memory()

@@ -130,9 +130,7 @@ async def test_workers_of_other_edges_keep_their_names(worker: Worker, keys: Key
     assert not await Workers(worker.broker).renew("here", lease_ms=1000, heartbeat="2")
 
 
-async def test_a_worker_that_joins_later_and_reads_on_makes_no_worker_change_its_name(
-    worker: Worker, sign_on: SignOn
-) -> None:
+async def test_a_worker_that_joins_later_and_reads_changes_no_workers_name(worker: Worker, sign_on: SignOn) -> None:
     await worker.publish(*[b"%d" % n for n in range(N)])
     await worker.read(4)
 

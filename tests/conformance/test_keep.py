@@ -103,9 +103,7 @@ async def test_what_is_older_than_was_asked_for_is_dropped(worker: Worker, redis
     assert len(await kept_entries(worker.broker)) <= 101
 
 
-async def test_kept_messages_run_again_with_their_ids_and_once_however_often_they_are_asked_for(
-    keeper: Worker,
-) -> None:
+async def test_kept_messages_run_again_with_their_ids_and_once_however_often_they_are_asked_for(keeper: Worker) -> None:
     first = await settle(keeper, 1, 2, 3)
     kept = Kept(LAST_HOUR, keeper.broker, "parse")
     assert await kept.replay(dry_run=True) == 3

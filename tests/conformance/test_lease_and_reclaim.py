@@ -98,9 +98,7 @@ async def test_messages_of_a_dead_worker_belong_to_the_worker_that_reclaims_them
     assert (await other.settle(*map(done, taken.deliveries))).won == 2
 
 
-async def test_the_step_that_claims_takes_the_registration_away(
-    worker: Worker, other: Worker, keys: Keys, redis: Command
-) -> None:
+async def test_claiming_takes_the_registration_away(worker: Worker, other: Worker, keys: Keys, redis: Command) -> None:
     await worker.given_one()
     await redis(b"DEL", keys.lease(worker.name))
 
@@ -122,9 +120,7 @@ async def test_a_name_with_nothing_left_disappears(worker: Worker, other: Worker
     assert await names_on(other) == {other.name}
 
 
-async def test_a_worker_that_is_not_registered_reclaims_nothing(
-    worker: Worker, other: Worker, keys: Keys, redis: Command
-) -> None:
+async def test_unregistered_workers_reclaim_nothing(worker: Worker, other: Worker, keys: Keys, redis: Command) -> None:
     await worker.given_one()
     await redis(b"DEL", keys.lease(worker.name))
     await redis(b"HDEL", keys.workers, other.name)
@@ -195,9 +191,7 @@ async def crash(victim: Worker, taker: Worker, how: str = "died of SIGKILL") -> 
     return [delivery.body for delivery in taken.deliveries]
 
 
-async def test_a_message_is_buried_in_the_step_in_which_its_last_worker_is_reclaimed(
-    worker: Worker, sign_on: SignOn
-) -> None:
+async def test_a_message_is_buried_in_the_step_that_reclaims_its_last_worker(worker: Worker, sign_on: SignOn) -> None:
     await worker.publish(b"poison")
     victim = await sign_on("victim 0")
     await victim.read()

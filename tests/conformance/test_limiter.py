@@ -90,9 +90,7 @@ async def test_the_slots_of_a_worker_that_is_known_to_be_dead_lapse_at_once(work
     assert await asked(limiter(worker, rate), worker, deliveries[1]) == [Reservation()]
 
 
-async def test_a_worker_that_is_not_registered_any_more_is_given_no_turn_and_no_slot(
-    worker: Worker, other: Worker
-) -> None:
+async def test_an_unregistered_worker_is_given_no_turn_and_no_slot(worker: Worker, other: Worker) -> None:
     deliveries = await given(worker, 3)
     rate = Rate(FAST, concurrency=1)
     await Workers(other.broker).retire(other.name, [IN])  # it was taken for dead, and does not know it yet
@@ -167,9 +165,7 @@ async def test_a_queue_survives_a_message_that_was_deleted_by_hand(worker: Worke
 # Adapting
 
 
-async def test_a_key_slows_down_and_speeds_up_by_the_rule_of_autothrottle(
-    worker: Worker, keys: Keys, redis: Command
-) -> None:
+async def test_a_key_changes_speed_by_the_rule_of_autothrottle(worker: Worker, keys: Keys, redis: Command) -> None:
     interval, concurrency, longest = 0.1, 2, 60.0
     paced = limiter(worker, Rate(10, concurrency=concurrency, adaptive=True))
     (delivery,) = await given(worker, 1)
@@ -195,9 +191,7 @@ async def test_a_key_slows_down_and_speeds_up_by_the_rule_of_autothrottle(
     assert await redis(b"HLEN", keys.pace("parse")) == 0
 
 
-async def test_the_turns_of_a_key_that_was_slowed_down_lie_further_apart_and_no_more_than_three_are_promised(
-    worker: Worker,
-) -> None:
+async def test_turns_of_a_slowed_key_lie_further_apart_and_at_most_three_are_promised(worker: Worker) -> None:
     deliveries = await given(worker, 4)
     paced = limiter(worker, Rate(10, adaptive=True))
     await end(paced, done(worker, deliveries[0], took=30.0))
@@ -211,9 +205,7 @@ async def test_the_turns_of_a_key_that_was_slowed_down_lie_further_apart_and_no_
 # Asking again
 
 
-async def test_a_worker_that_asks_again_for_its_message_keeps_the_slot_for_itself(
-    worker: Worker, other: Worker
-) -> None:
+async def test_a_worker_that_asks_again_keeps_the_slot_for_itself(worker: Worker, other: Worker) -> None:
     first, second = await given(worker, 2)
     rate = Rate(FAST, concurrency=1)
     mine, theirs = limiter(worker, rate), limiter(other, rate)
@@ -358,9 +350,7 @@ async def test_a_missed_start_is_lost_if_a_later_one_is_granted(worker: Worker) 
     assert (await asked(paced, worker, third))[0].wait_seconds > again.wait_seconds
 
 
-async def test_a_message_that_missed_its_turn_returns_its_slot_and_asks_again(
-    worker: Worker, keys: Keys, redis: Command
-) -> None:
+async def test_a_missed_turn_returns_its_slot_and_asks_again(worker: Worker, keys: Keys, redis: Command) -> None:
     first, second = await given(worker, 2)
     paced = limiter(worker, Rate(1, per=1000, concurrency=1))
     await asked(paced, worker, first)

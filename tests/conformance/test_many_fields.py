@@ -48,9 +48,7 @@ async def test_it_moves_to_another_edge(worker: Worker, other: Worker, keys: Key
     assert await redis(b"XLEN", keys.edge(IN)) == 0
 
 
-async def test_it_dies_goes_back_dies_again_and_moves_with_its_stage(
-    worker: Worker, keys: Keys, redis: Command
-) -> None:
+async def test_it_dies_goes_back_dies_again_moves_with_its_stage(worker: Worker, keys: Keys, redis: Command) -> None:
     await added(redis, keys)
     await worker.settle(buried(await worker.read_one()))
     assert await letter_of(worker) == WHOLE
@@ -67,9 +65,7 @@ async def test_it_dies_goes_back_dies_again_and_moves_with_its_stage(
     assert await letter_of(worker, "tidy") == WHOLE
 
 
-async def test_it_is_buried_when_its_workers_have_crashed(
-    worker: Worker, sign_on: SignOn, keys: Keys, redis: Command
-) -> None:
+async def test_it_is_buried_after_crashes(worker: Worker, sign_on: SignOn, keys: Keys, redis: Command) -> None:
     await added(redis, keys)
     for n in range(CRASHES_BEFORE_BURIAL):
         victim = await sign_on(f"victim {n}")

@@ -66,9 +66,7 @@ async def test_nothing_moves_while_a_worker_that_reads_the_edge_is_alive(worker:
     assert await Edges(worker.broker).outstanding([IN, NEW]) == {IN: 1, NEW: 0}
 
 
-async def test_a_worker_that_wakes_up_after_the_move_settles_nothing(
-    worker: Worker, keys: Keys, redis: Command
-) -> None:
+async def test_a_worker_that_wakes_after_the_move_settles_nothing(worker: Worker, keys: Keys, redis: Command) -> None:
     await worker.publish(b"1", b"2", b"3")
     deliveries = await worker.read()
     await die(worker, redis)
@@ -163,9 +161,7 @@ async def remembered(redis: Command, keys: Keys, stage: str) -> dict[bytes, floa
     return dict(zip(flat[::2], map(float, flat[1::2]), strict=True))
 
 
-async def test_a_source_resumes_where_it_was_for_each_set_of_arguments(
-    worker: Worker, keys: Keys, redis: Command
-) -> None:
+async def test_a_source_resumes_where_it_was_for_all_its_arguments(worker: Worker, keys: Keys, redis: Command) -> None:
     await redis(b"HSET", keys.cursors, "rows", "7", "rows 0ab1", "8", "rows2", "9", "lines 0ab1", "5")
     await redis(b"HSET", keys.run, "source:rows", "done 4e1f", "runner:rows", "w1")
 

@@ -93,9 +93,7 @@ async def test_a_line_that_is_no_letter_is_refused_by_its_number(change: dict[st
     assert (await worker.snapshot()).dead_letters["parse"] == 0
 
 
-async def test_a_letter_with_a_header_that_cannot_be_read_survives_export_and_restore(
-    worker: Worker, keys: Keys, redis: Command
-) -> None:
+async def test_a_letter_with_an_unreadable_header_survives_restore(worker: Worker, keys: Keys, redis: Command) -> None:
     await redis(b"XADD", keys.edge(IN), b"*", b"h", b"x - - " + b"9" * 400, b"b", b'{"n":1}')
     await worker.settle(buried(await worker.read_one()))
     line = await exported(worker)

@@ -16,9 +16,7 @@ from tests.conformance.conftest import Command
 from tests.conformance.worker import EDGES, IN, OUT, STAGES, Worker, output
 
 
-async def test_a_token_used_before_publishes_nothing_and_answers_as_if_it_had(
-    worker: Worker, keys: Keys, redis: Command
-) -> None:
+async def test_a_used_token_publishes_nothing_and_answers_the_same(worker: Worker, keys: Keys, redis: Command) -> None:
     messages = [output(IN, b"0"), output(IN, b"1")]
 
     first = await Publishing(worker.broker).publish(IN, messages, token="once")
@@ -125,9 +123,7 @@ async def test_any_bytes_arrive_as_they_were(body: bytes, worker: Worker) -> Non
 
 
 @pytest.mark.parametrize("wrong", ["stats", "published", "edge", "seen", "delayed", "parked"])
-async def test_a_key_of_the_wrong_type_refuses_the_call_and_changes_nothing(
-    wrong: str, worker: Worker, keys: Keys, redis: Command
-) -> None:
+async def test_a_key_of_the_wrong_type_refuses_the_call(wrong: str, worker: Worker, keys: Keys, redis: Command) -> None:
     key = {
         "stats": keys.stats, "published": keys.published, "edge": keys.edge(OUT),
         "seen": keys.seen("store"), "delayed": keys.delayed(OUT), "parked": keys.delayed_bodies(OUT),
@@ -180,9 +176,7 @@ async def test_a_cursor_moves_with_its_messages_and_only_from_where_its_source_l
     assert [await redis(b"XLEN", keys.edge(edge)) for edge in (IN, OUT)] == [2, 2]
 
 
-async def test_one_full_edge_refuses_what_goes_to_several_and_the_cursor_stays(
-    worker: Worker, keys: Keys, redis: Command
-) -> None:
+async def test_one_full_edge_refuses_what_goes_to_several_edges(worker: Worker, keys: Keys, redis: Command) -> None:
     await Publishing(worker.broker).publish(OUT, [output(OUT, b"x")])
     parcels = [Parcel(IN, [output(IN, b"1")], maxsize=9), Parcel(OUT, [output(OUT, b"1")], maxsize=1)]
 

@@ -160,9 +160,7 @@ async def test_ensuring_groups_that_exist_keeps_what_is_pending(worker: Worker) 
     assert bodies(await worker.reader.own_pending(worker.name)) == [b"pending"]
 
 
-async def test_an_edge_of_the_wrong_type_is_refused_instead_of_tried_for_ever(
-    worker: Worker, keys: Keys, redis: Command
-) -> None:
+async def test_an_edge_of_the_wrong_type_is_refused_not_retried(worker: Worker, keys: Keys, redis: Command) -> None:
     await redis(b"DEL", keys.edge(IN))
     await redis(b"SET", keys.edge(IN), b"somebody else's")
 
@@ -199,9 +197,7 @@ async def test_no_entry_of_any_other_program_stops_a_reader(
 
 
 @pytest.mark.parametrize("word", [b"a\tb", b"a\nb", b"a\rb"])
-async def test_a_header_with_a_break_in_it_is_not_taken_for_one_of_ours(
-    word: bytes, worker: Worker, keys: Keys, redis: Command
-) -> None:
+async def test_a_header_with_a_break_in_it_is_not_ours(word: bytes, worker: Worker, keys: Keys, redis: Command) -> None:
     await redis(b"XADD", keys.edge(IN), b"5-1", b"h", word + b" r p 0", b"b", b"1")
 
     delivery = await worker.read_one()

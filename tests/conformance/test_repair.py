@@ -116,9 +116,7 @@ async def test_a_message_that_dies_again_shows_what_it_died_of_before(worker: Wo
     assert back.message_id == letter.message_id
 
 
-async def test_letters_put_back_at_a_rate_are_due_one_after_the_other(
-    worker: Worker, letters: DeadLetters, redis: Command
-) -> None:
+async def test_letters_put_back_at_a_rate_are_due_in_turn(worker: Worker, letters: DeadLetters, redis: Command) -> None:
     await bury(worker, *range(4))
 
     assert await letters.put_back(per_second=0.1) == {"parse": 4}
@@ -172,9 +170,7 @@ async def test_an_edit_that_does_not_fit_puts_nothing_back(worker: Worker, lette
     assert len(await letters.first(limit=9)) == 1
 
 
-async def test_a_fixed_letter_keeps_its_place_and_runs_with_its_new_message(
-    worker: Worker, letters: DeadLetters
-) -> None:
+async def test_a_fixed_letter_keeps_its_place_and_runs_as_the_new_message(worker: Worker, letters: DeadLetters) -> None:
     await bury(worker, 1, 2, 3)
     before = await letters.first(limit=9)
     second = before[1]
@@ -211,9 +207,7 @@ async def test_one_message_that_does_not_fit_fixes_none(worker: Worker, letters:
     assert not any(letter.is_amended for letter in await letters.first(limit=9))
 
 
-async def test_a_caller_that_has_not_seen_an_amendment_does_not_put_the_letter_back(
-    worker: Worker, letters: DeadLetters
-) -> None:
+async def test_a_caller_who_missed_an_amendment_does_not_put_it_back(worker: Worker, letters: DeadLetters) -> None:
     await bury(worker, 1)
     (seen,) = await letters.first(limit=9)
     await StoredLetters(worker.broker, "parse").amend([(seen.id, b'{"n":2}')])
@@ -227,9 +221,7 @@ async def test_a_caller_that_has_not_seen_an_amendment_does_not_put_the_letter_b
 # Removed and restored
 
 
-async def test_a_removed_letter_takes_its_amendment_with_it(
-    worker: Worker, letters: DeadLetters, redis: Command
-) -> None:
+async def test_a_removed_letter_loses_its_amendment_too(worker: Worker, letters: DeadLetters, redis: Command) -> None:
     await bury(worker, 1, 2)
     (first, *_) = await letters.first(limit=9)
     await letters.fix("parse", {first.id: b'{"n":5}'})

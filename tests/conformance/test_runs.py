@@ -45,9 +45,7 @@ async def test_a_run_whose_source_was_interrupted_resumes(worker: Worker) -> Non
     assert (await worker.balance()).ok == 1
 
 
-async def test_a_run_with_messages_outstanding_resumes_without_its_finished_sources(
-    worker: Worker,
-) -> None:
+async def test_a_run_with_messages_outstanding_resumes_without_its_finished_sources(worker: Worker) -> None:
     await begin(worker, "r1", sources=("seeds", "more"))
     await Runs(worker.broker).finish_source("seeds", "s")
     await worker.publish(b"outstanding")

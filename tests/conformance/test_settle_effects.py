@@ -71,9 +71,7 @@ async def test_filtered_and_ok_are_counted_apart(worker: Worker) -> None:
     assert (balance.entered, balance.ok, balance.filtered) == (3, 1, 2)
 
 
-async def test_an_output_seen_before_is_counted_instead_of_appended(
-    sign_on: SignOn, keys: Keys, redis: Command
-) -> None:
+async def test_an_output_seen_before_is_counted_not_appended(sign_on: SignOn, keys: Keys, redis: Command) -> None:
     worker = await sign_on("deduplicating", deduplicating=(OUT,))
     await worker.publish(b"0", b"1")
     first, second = await worker.read()

@@ -16,9 +16,7 @@ from tests.conformance.conftest import Command
 from tests.conformance.worker import IN, OUT, Settle, Worker, buried, done, output, released, retried
 
 
-async def test_a_foreign_entry_is_settled_like_any_other_and_counted(
-    worker: Worker, keys: Keys, redis: Command
-) -> None:
+async def test_a_foreign_entry_is_settled_like_any_and_counted(worker: Worker, keys: Keys, redis: Command) -> None:
     await redis(b"XADD", keys.edge(IN), b"7-7", b"b", b'{"n":7}')
 
     delivery = await worker.read_one()
@@ -78,9 +76,7 @@ async def test_a_foreign_entry_that_waits_again_keeps_all_its_fields(
     assert (await worker.balance()).entered == 1
 
 
-async def test_a_foreign_letter_that_goes_back_later_keeps_all_its_fields(
-    worker: Worker, keys: Keys, redis: Command
-) -> None:
+async def test_a_foreign_letter_going_back_later_keeps_its_fields(worker: Worker, keys: Keys, redis: Command) -> None:
     await redis(b"XADD", keys.edge(IN), b"*", b"b", b"body", b"kind", b"odd")
     await worker.settle(buried(await worker.read_one()))
     (letter,) = await StoredLetters(worker.broker, "parse").read()
@@ -95,9 +91,7 @@ async def test_a_foreign_letter_that_goes_back_later_keeps_all_its_fields(
     assert (letter.body, letter.foreign) == (b"body", {b"kind": b"odd"})
 
 
-async def test_an_entry_without_any_known_field_dies_with_all_its_fields(
-    worker: Worker, keys: Keys, redis: Command
-) -> None:
+async def test_an_entry_without_known_fields_dies_with_all_of_them(worker: Worker, keys: Keys, redis: Command) -> None:
     await redis(b"XADD", keys.edge(IN), b"*", b"payload", b"body", b"kind", b"order")
 
     await worker.settle(buried(await worker.read_one()))
@@ -108,9 +102,7 @@ async def test_an_entry_without_any_known_field_dies_with_all_its_fields(
     assert (balance.entered, balance.dead) == (1, 1)
 
 
-async def test_an_entry_with_more_fields_than_lua_can_pass_on_is_not_lost(
-    worker: Worker, keys: Keys, redis: Command
-) -> None:
+async def test_an_entry_with_too_many_fields_for_lua_is_not_lost(worker: Worker, keys: Keys, redis: Command) -> None:
     fields = [part for n in range(9000) for part in (b"f%d" % n, b"v")]
     await redis(b"XADD", keys.edge(IN), b"*", b"b", b"body", *fields)
 

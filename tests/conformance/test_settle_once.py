@@ -103,18 +103,14 @@ async def test_settling_what_redis_no_longer_knows_changes_nothing(
     assert (await worker.settle(settle(delivery))).won == 0
 
 
-async def test_a_script_that_redis_has_forgotten_is_given_to_it_again(
-    worker: Worker, keys: Keys, redis: Command
-) -> None:
+async def test_a_script_that_redis_forgot_is_given_to_it_again(worker: Worker, keys: Keys, redis: Command) -> None:
     await worker.settle(done(await worker.given_one()))
     await redis(b"SCRIPT", b"FLUSH")
 
     assert (await worker.settle(done(await worker.given_one()))).won == 1
 
 
-async def test_the_letter_of_a_message_without_a_header_is_readable_json(
-    worker: Worker, keys: Keys, redis: Command
-) -> None:
+async def test_the_letter_of_a_message_without_header_is_valid_json(worker: Worker, keys: Keys, redis: Command) -> None:
     await redis(b"XADD", keys.edge(IN), b"*", b"b", b"body")
 
     await worker.settle(buried(await worker.read_one()))

@@ -28,9 +28,7 @@ async def test_a_late_owner_changes_nothing_when_it_comes_first(
     assert (await other.balance()).ok == 1
 
 
-async def test_a_late_owner_changes_nothing_when_it_comes_last(
-    worker: Worker, other: Worker, keys: Keys, redis: Command
-) -> None:
+async def test_a_late_owner_coming_last_is_harmless(worker: Worker, other: Worker, keys: Keys, redis: Command) -> None:
     late = await worker.given_one()
     new = await reclaim(other, worker, keys, redis)
 
@@ -82,9 +80,7 @@ class Failover:
         return await self.leads_to.dial()
 
 
-async def test_a_first_connection_after_a_failover_settles_nothing_in_a_batch_that_was_read_before_it(
-    redis_url: str, keys: Keys
-) -> None:
+async def test_a_connection_after_a_failover_settles_no_batch_read_before_it(redis_url: str, keys: Keys) -> None:
     old, new = UrlDialer(redis_url), UrlDialer(f"{redis_url}?db=1")
     for dialer in (old, new):
         link = Link(dialer)
@@ -125,9 +121,7 @@ async def test_a_batch_of_a_worker_that_lost_its_name_claims_nothing_of_the_new_
     assert sorted(await bodies(redis, keys.edge(OUT))) == [b"late"] * 6 + [b"new"] * 4
 
 
-async def test_the_messages_of_one_batch_call_are_settled_all_or_none(
-    worker: Worker, other: Worker, keys: Keys, redis: Command
-) -> None:
+async def test_one_batch_call_settles_all_or_none(worker: Worker, other: Worker, keys: Keys, redis: Command) -> None:
     await worker.publish(b"0", b"1", b"2")
     deliveries = await worker.read()
     (new,) = await reclaim(other, worker, keys, redis, limit=1)

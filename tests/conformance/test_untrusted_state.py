@@ -68,9 +68,7 @@ async def test_an_entry_from_the_end_of_time_is_read_and_settled(worker: Worker,
 
 
 @pytest.mark.parametrize("value", GARBAGE)
-async def test_a_counter_that_is_none_loses_no_settlement(
-    value: bytes, worker: Worker, keys: Keys, redis: Command
-) -> None:
+async def test_a_broken_counter_loses_no_settlement(value: bytes, worker: Worker, keys: Keys, redis: Command) -> None:
     first, second = await worker.given_one(), await worker.given_one()
     for field in ("ok:parse", "dead:parse", "out:parse", f"in:{OUT}"):
         await redis(b"HSET", keys.stats, field, value)
@@ -113,9 +111,7 @@ async def test_a_suspicion_that_is_no_number_does_not_prevent_reclaiming(
 
 
 @pytest.mark.parametrize("key", ["stats", "delayed_bodies", "delayed"])
-async def test_a_purge_that_finds_a_wrong_key_removes_nothing(
-    key: str, worker: Worker, keys: Keys, redis: Command
-) -> None:
+async def test_a_purge_of_a_wrong_key_removes_nothing(key: str, worker: Worker, keys: Keys, redis: Command) -> None:
     await worker.publish(b"1")
     name = keys.stats if key == "stats" else getattr(keys, key)(IN)
     await redis(b"DEL", name)

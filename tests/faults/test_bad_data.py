@@ -114,9 +114,7 @@ async def test_values_at_the_edge_of_json_go_through_two_stages_unchanged(lab: L
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
-async def test_a_number_that_json_does_not_have_is_refused_where_it_is_given_and_never_another_number(
-    number: float, lab: Lab
-) -> None:
+async def test_a_number_that_json_lacks_is_refused_where_it_is_given_and_never_changed(number: float, lab: Lab) -> None:
     @stage
     async def divide(item: Item) -> Whole:
         return Whole(number)
@@ -252,9 +250,7 @@ async def lab_is_running(lab: Lab, pipeline: Pipeline, n: int) -> bool:
     return (await lab.balance(pipeline))["fickle"].running == n
 
 
-async def test_fifty_thousand_outputs_of_one_message_arrive_without_blocking_the_server(
-    lab: Lab,
-) -> None:
+async def test_fifty_thousand_outputs_of_one_message_arrive_without_blocking_the_server(lab: Lab) -> None:
     got = 0
 
     @stage

@@ -90,9 +90,7 @@ async def all_handled(pipeline: flowq.Pipeline, node: Node, n: int) -> None:
 # Sentinel
 
 
-async def test_a_run_continues_after_a_sentinel_failover_and_emits_each_output_once(
-    pipeline: flowq.Pipeline,
-) -> None:
+async def test_a_run_continues_after_a_sentinel_failover_and_emits_each_output_once(pipeline: flowq.Pipeline) -> None:
     with sentinel() as watched:
         await push(pipeline, watched.url, range(N))
         async with running(pipeline, watched.url):

@@ -16,9 +16,7 @@ SECONDS = 30.0
 
 
 @pytest.mark.parametrize("point", POINTS)
-async def test_a_worker_that_is_killed_at_any_step_of_a_message_loses_and_doubles_nothing(
-    point: str, tmp_path: Path
-) -> None:
+async def test_a_worker_killed_at_any_step_of_a_message_loses_and_doubles_nothing(point: str, tmp_path: Path) -> None:
     died, log = tmp_path / "died", tmp_path / "handled.log"
     with (
         DurableServer("bundled") as server,

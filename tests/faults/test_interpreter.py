@@ -121,9 +121,7 @@ def handed_on(server: DurableServer, edge: str) -> list[int]:
     return [n for (found, _), n in read_journal(server.journal).births.items() if found == edge]
 
 
-def test_a_handler_that_holds_the_lock_for_three_leases_is_replaced_and_doubles_nothing(
-    project: Project, server: DurableServer
-) -> None:
+def test_a_handler_holding_the_lock_for_three_leases_doubles_nothing(project: Project, server: DurableServer) -> None:
     run(project, "hold_once", 1, workers=2)
 
     assert len(runs_of(project)) == 2
@@ -144,9 +142,7 @@ def test_a_handler_that_forks_shares_no_connection_with_its_child(project: Proje
 
 
 @pytest.mark.parametrize("hours", [-1, 1])
-def test_a_retry_comes_at_its_time_on_a_worker_whose_clock_is_an_hour_wrong(
-    hours: int, project: Project, shim: Path
-) -> None:
+def test_a_retry_is_in_time_on_a_worker_whose_clock_is_an_hour_wrong(hours: int, project: Project, shim: Path) -> None:
     step = project.folder / "step"
     step.write_bytes(struct.pack("=q", hours * HOUR_SECONDS))
 

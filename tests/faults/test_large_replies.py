@@ -61,9 +61,7 @@ class Slurp:
         self.expected = {message.text[:4] for message in self.messages}
 
 
-async def test_a_reply_that_takes_longer_than_its_deadline_arrives_while_its_bytes_do(
-    server: RedisServer, narrow: Proxy
-) -> None:
+async def test_a_reply_longer_than_its_deadline_arrives_while_its_bytes_do(server: RedisServer, narrow: Proxy) -> None:
     near, far = Link(UrlDialer(server.url)), Link(UrlDialer(narrow.url))
     await near.call(b"SET", b"large", b"x" * BYTES_PER_SECOND, timeout_seconds=5.0)
 
@@ -77,9 +75,7 @@ async def test_a_reply_that_takes_longer_than_its_deadline_arrives_while_its_byt
 
 
 @pytest.mark.parametrize("server", ["bundled"], indirect=True)
-async def test_a_request_that_takes_longer_than_its_deadline_is_sent_while_its_bytes_are(
-    server: RedisServer, narrow: Proxy
-) -> None:
+async def test_a_request_longer_than_its_deadline_is_sent_while_bytes_are(server: RedisServer, narrow: Proxy) -> None:
     far = Link(UrlDialer(narrow.url))
     n_bytes = 4 * BYTES_PER_SECOND
 
@@ -196,9 +192,7 @@ async def test_one_message_of_each_edge_may_be_too_much_as_well(server: RedisSer
     await broker.close()
 
 
-async def test_what_a_cut_off_reply_had_carried_is_handed_out_in_parts(
-    server: RedisServer, unique_namespace: str
-) -> None:
+async def test_what_a_cut_off_reply_carried_is_handed_out_in_parts(server: RedisServer, unique_namespace: str) -> None:
     broker = Broker(UrlDialer(server.url), Keys(unique_namespace, "lab"))
     await Edges(broker).ensure_groups([IN])
     await Publishing(broker).publish(IN, [output(IN, b"x" * N_BYTES) for _ in range(N)])

@@ -144,9 +144,7 @@ def n_notes(project: Project, beginning: str) -> int:
 
 @pytest.mark.parametrize("late", LATE)
 @pytest.mark.parametrize("other", OTHER)
-def test_a_late_owner_changes_nothing_whatever_became_of_its_message(
-    late: str, other: str, aftermath: Aftermath
-) -> None:
+def test_a_late_owner_changes_nothing_whatever_came_of_its_message(late: str, other: str, aftermath: Aftermath) -> None:
     path = f"{late}-{other}"
     succeeds, retried, dead = other in ("committed", "running"), other == "delayed", other == "buried"
 

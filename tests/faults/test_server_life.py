@@ -124,9 +124,7 @@ def is_loading(server: DurableServer) -> bool:
     return False
 
 
-async def test_a_run_at_work_and_one_that_is_started_too_early_wait_for_a_server_that_is_reading_its_data(
-    survivor: Survivor, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_run_waits_for_a_server_that_is_loading(survivor: Survivor, caplog: pytest.LogCaptureFixture) -> None:
     async with survivor.working():
         survivor.gate.clear()
         await survivor.push(range(100))
@@ -142,9 +140,7 @@ async def test_a_run_at_work_and_one_that_is_started_too_early_wait_for_a_server
 
 
 @pytest.mark.parametrize("n", [0, 100], ids=["idle", "at work"])
-async def test_flushall_takes_what_is_there_and_nothing_that_comes_later(
-    n: int, survivor: Survivor, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_flushall_takes_only_what_is_there(n: int, survivor: Survivor, caplog: pytest.LogCaptureFixture) -> None:
     async with survivor.working():
         survivor.gate.clear()
         await survivor.push(range(n))

@@ -53,9 +53,7 @@ async def gives_a_large_output_once(server: RedisServer, namespace: str) -> None
     await lab.close()
 
 
-async def test_a_message_that_gives_more_than_redis_accepts_dies_alone(
-    limited: RedisServer, unique_namespace: str
-) -> None:
+async def test_a_message_giving_more_than_redis_takes_dies_alone(limited: RedisServer, unique_namespace: str) -> None:
     await gives_a_large_output_once(limited, unique_namespace)
 
 
@@ -67,9 +65,7 @@ async def test_old_and_new_servers_refuse_in_the_same_way(old_and_new: RedisServ
 async def keep(other: Other) -> None: ...
 
 
-async def test_a_push_of_more_than_redis_accepts_is_refused_and_its_neighbours_are_stored(
-    limited: RedisServer, unique_namespace: str
-) -> None:
+async def test_a_push_of_more_than_redis_accepts_is_refused_alone(limited: RedisServer, unique_namespace: str) -> None:
     pipeline = Pipeline("pushed", keep)
     async with flowq.Publisher(pipeline, redis=limited.url, namespace=unique_namespace) as publisher:
         with pytest.raises(PayloadTooLarge, match="is more than this Redis accepts"):
@@ -81,9 +77,7 @@ async def test_a_push_of_more_than_redis_accepts_is_refused_and_its_neighbours_a
     await lab.close()
 
 
-async def test_a_source_that_emits_more_than_redis_accepts_continues_behind_it(
-    limited: RedisServer, unique_namespace: str
-) -> None:
+async def test_a_source_emitting_more_than_redis_takes_continues(limited: RedisServer, unique_namespace: str) -> None:
     @flowq.source
     def texts() -> Iterator[Other]:
         yield from (Other(text=LARGE if n in (1, 3) else f"{n}") for n in range(5))

@@ -81,9 +81,7 @@ def test_a_worker_killed_beside_its_commit_loses_nothing_and_leaves_only_what_gc
         assert len(body_store.paths()) == 40  # released, and not yet for a minute
 
 
-def test_gc_lists_bodies_without_messages_and_removes_them_on_request(
-    project: Project, tmp_path: Path, body_store: AnyStore
-) -> None:
+def test_gc_lists_and_removes_bodies_without_messages(project: Project, tmp_path: Path, body_store: AnyStore) -> None:
     assert project.run("push", "lab", json.dumps({"n": 1, "html": "y" * 60_000})).wait() == 0
     assert project.run("push", "lab", json.dumps({"n": 2, "html": "y" * 60_000}), "--delay", "1d").wait() == 0
     purged = project.run("purge", "lab.parse", "--yes")

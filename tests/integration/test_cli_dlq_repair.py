@@ -123,9 +123,7 @@ def test_retry_to_another_stage_at_a_rate_and_of_a_kind(flowq: Flowq, letters: L
     assert letters.client.zcard(letters.keys.delayed(">load")) == 4
 
 
-def test_retry_edit_runs_the_editor_and_puts_back_what_was_left_in_it(
-    flowq: Flowq, letters: Letters, tmp_path: Path
-) -> None:
+def test_retry_edit_puts_back_what_the_editor_left_in_the_file(flowq: Flowq, letters: Letters, tmp_path: Path) -> None:
     editor = tmp_path / "editor"
     script = """
         import pathlib, sys
@@ -143,9 +141,7 @@ def test_retry_edit_runs_the_editor_and_puts_back_what_was_left_in_it(
     assert letters.n_dead == 9
 
 
-async def test_a_retry_that_is_killed_half_way_and_repeated_puts_each_back_once(
-    project: Project, letters: Letters
-) -> None:
+async def test_a_retry_that_is_killed_and_repeated_puts_each_back_once(project: Project, letters: Letters) -> None:
     letters.client.delete(letters.keys.dead("enrich"))
     letters.bury(1000)
     async with Proxy(project.variables["FLOWQ_REDIS_URL"]) as proxy:

@@ -84,9 +84,7 @@ def test_ctrl_c_before_anything_has_begun_ends_it_without_a_traceback(module: st
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])
-def test_a_resource_that_fails_to_close_ends_the_run_with_exit_code_1_after_its_balance(
-    workers: str, project: Project
-) -> None:
+def test_a_resource_that_fails_to_close_gives_exit_code_1_after_its_balance(workers: str, project: Project) -> None:
     project.write(
         "unclosed",
         """

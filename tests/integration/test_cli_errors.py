@@ -270,9 +270,7 @@ def test_a_flag_wins_over_a_variable_and_a_variable_over_the_file(project: Proje
     assert f"cannot reach Redis at {variable}" in by_variable.stderr
 
 
-def test_a_redis_that_cannot_be_reached_is_exit_code_4_and_shows_no_password(
-    project: Project, closed_port: int
-) -> None:
+def test_an_unreachable_redis_is_exit_code_4_and_shows_no_password(project: Project, closed_port: int) -> None:
     url = f"redis://user:{SECRET}@127.0.0.1:{closed_port}/0"
 
     run = project.flowq("push", "scrape", '{"url": "x"}', "--redis", url)
@@ -296,9 +294,7 @@ def test_the_screen_is_as_wide_as_the_terminal_says(project: Project, columns: s
 
 
 @pytest.mark.parametrize(("environ", "is_coloured"), [({}, True), ({"NO_COLOR": "1"}, False)])
-def test_a_terminal_gets_colours_unless_they_are_declined(
-    project: Project, environ: dict[str, str], is_coloured: bool
-) -> None:
+def test_a_terminal_gets_colours_if_not_declined(project: Project, environ: dict[str, str], is_coloured: bool) -> None:
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "flowq", "graph", "scarpe"]
     environ = clean_environ() | {"TERM": "xterm-256color"} | environ

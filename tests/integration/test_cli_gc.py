@@ -69,9 +69,7 @@ def test_a_run_says_so_and_leaves_it(project: Project, waiting: redis.Redis, uni
     assert waiting.xlen(f"{unique_namespace}:{{lab}}:edge:>parse") == 2
 
 
-def test_off_a_terminal_without_yes_it_only_lists(
-    project: Project, waiting: redis.Redis, unique_namespace: str
-) -> None:
+def test_off_a_terminal_without_yes_it_lists(project: Project, waiting: redis.Redis, unique_namespace: str) -> None:
     done = project.run("gc", "lab")
 
     assert done.wait() == 0, done.stderr

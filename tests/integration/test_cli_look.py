@@ -104,9 +104,7 @@ def test_purge_asks_and_counts(flowq: Flowq, client: redis.Redis, environ: dict[
     assert (parse["in"], parse["purged"], parse["running"], parse["waiting"]) == (4, 3, 1, 0)
 
 
-def test_replay_runs_kept_messages_again(
-    project: Project, flowq: Flowq, client: redis.Redis, environ: dict[str, str]
-) -> None:
+def test_replay_runs_kept_again(project: Project, flowq: Flowq, client: redis.Redis, environ: dict[str, str]) -> None:
     project.write(
         "pipelines/scrape.py", SCRAPE.replace("    @stage\n    def parse", '    @stage(keep="1h")\n    def parse')
     )

@@ -53,9 +53,7 @@ def oddly_named(project: Project, request: pytest.FixtureRequest) -> Project:
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="names of files are always UTF-8 there")
 @pytest.mark.parametrize("variables", [{}, ASCII], ids=["UTF-8 locale", "ASCII locale"])
-def test_commands_work_in_a_folder_whose_name_the_locale_cannot_decode(
-    variables: dict[str, str], oddly_named: Project
-) -> None:
+def test_commands_work_in_folders_the_locale_cannot_decode(variables: dict[str, str], oddly_named: Project) -> None:
     for workers in ("1", "0"):
         ran = oddly_named.flowq("run", "books", "-a", f"path={LATIN_1}", "--workers", workers, "--fresh", **variables)
         assert (ran.returncode, ran.stdout.splitlines()) == (0, ["read one", "read two"]), ran.stderr

@@ -103,9 +103,7 @@ def test_a_delayed_message_waits_outside_the_stream(project: Project, store: red
         ("", "Invalid JSON"),
     ],
 )
-def test_a_message_that_does_not_fit_is_refused_before_redis_is_asked(
-    project: Project, message: str, said: str
-) -> None:
+def test_a_message_that_does_not_fit_is_refused_before_redis_is_used(project: Project, message: str, said: str) -> None:
     run = push(project, "scrape", message, FLOWQ_REDIS_URL="redis://nowhere.invalid")
 
     assert run.returncode == 2

@@ -161,9 +161,7 @@ def n_handled(project: Project) -> int:
 
 @pytest.mark.parametrize(("workers", "placement"), [("0", ""), ("1", ""), ("1", "process=True")])
 @pytest.mark.parametrize("how", ["stdout full", "stderr full", "all closed"])
-def test_a_run_does_its_work_wherever_its_output_leads(
-    how: str, workers: str, placement: str, project: Project
-) -> None:
+def test_a_run_works_wherever_its_output_leads(how: str, workers: str, placement: str, project: Project) -> None:
     project.write("talk", PRINTING.replace("PLACEMENT", placement))
 
     assert run_with(project, how, "run", "talk", "--workers", workers) == 0
@@ -275,9 +273,7 @@ def test_commands_without_a_reader_do_their_work(how: str, project: Project) -> 
 # Signals before anything has begun
 
 
-def test_as_the_first_process_of_a_container_sigterm_ends_a_run_that_is_still_imported(
-    project: Project, tmp_path: Path
-) -> None:
+def test_as_the_first_process_of_a_container_sigterm_ends_a_run_in_import(project: Project, tmp_path: Path) -> None:
     namespace = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--map-root-user"]
     if sys.platform != "linux" or subprocess.run([*namespace, "true"], capture_output=True, check=False).returncode:
         pytest.skip("no process namespaces here")

@@ -166,9 +166,7 @@ def test_a_timeout_counts_as_in_a_run(project: Project) -> None:
         (["lba.fetch"], "", 'error[FQ201]: no pipeline "lba"'),
     ],
 )
-def test_wrong_input_is_one_clear_line_and_exit_code_2(
-    project: Project, arguments: list[str], stdin: str, line: str
-) -> None:
+def test_wrong_input_is_one_line_and_exit_code_2(project: Project, arguments: list[str], stdin: str, line: str) -> None:
     done = tried(project, *arguments, stdin=stdin)
 
     assert done.returncode == 2

@@ -148,9 +148,7 @@ async def test_a_crawl_can_begin_from_the_sitemaps_that_robots_txt_names(project
         assert rows(project, server) == {"/a": ("A", 1), "/b": ("B", 0)}
 
 
-async def test_requests_to_a_host_keep_the_distance_that_its_robots_txt_asks_for_over_all_workers(
-    project: Project,
-) -> None:
+async def test_requests_to_a_host_keep_the_distance_its_robots_txt_asks_over_all_workers(project: Project) -> None:
     paths = [f"/{n}" for n in range(8)]
     delay_seconds, moments = 0.4, list[float]()
 

@@ -87,9 +87,7 @@ def test_promtool_has_nothing_to_say_about_the_metrics(run: FlowqProcess) -> Non
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
-def test_an_exporter_finds_the_pipelines_of_a_redis_without_their_code(
-    project: Project, run: FlowqProcess, tmp_path: Path
-) -> None:
+def test_an_exporter_finds_pipelines_without_their_code(project: Project, run: FlowqProcess, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     server = own_redis(tmp_path)
     with Project(elsewhere) as empty:

@@ -172,9 +172,7 @@ class TestWhen:
     def test_time_that_suffices_changes_nothing(self, counting: Counting) -> None:
         assert counting.run("--for", "1m", *HERE).wait() == 0
 
-    def test_a_source_that_has_not_finished_and_does_not_run_here_is_said_to_be_waited_for(
-        self, counting: Counting
-    ) -> None:
+    def test_an_unfinished_source_that_does_not_run_here_is_said_to_be_waited_for(self, counting: Counting) -> None:
         assert counting.run("--limit", "work=1", n=10**6, pause_seconds=0.02).wait() == 0
 
         run = counting.run("--drain", "--exclude", "numbers", "--for", "300ms")

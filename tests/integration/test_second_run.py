@@ -51,9 +51,7 @@ def shown(folder: Path) -> list[int]:
     return sorted(int(line) for line in file.read_text().splitlines()) if file.exists() else []
 
 
-def test_a_second_run_joins_the_first_and_its_source_gives_everything_once(
-    project: Project, first: FlowqProcess
-) -> None:
+def test_a_second_run_joins_the_first_and_its_source_gives_all_once(project: Project, first: FlowqProcess) -> None:
     second = project.start("run", "count")
     second.wait_for(lambda: "joins 1 worker" in second.stdout + second.stderr)
     second.wait_for(lambda: "source numbers is being run by worker" in second.stderr)

@@ -136,9 +136,7 @@ def test_a_span_says_what_was_handled_and_how_it_ended(project: Project, collect
     assert attempts == [1, 1, 2, 2]
 
 
-def test_without_its_variables_nothing_is_traced_and_no_tracing_imported(
-    project: Project, collector: Collector
-) -> None:
+def test_without_variables_nothing_is_traced_and_no_tracing_imported(project: Project, collector: Collector) -> None:
     project.write(
         "plain",
         """

@@ -89,9 +89,7 @@ def test_with_json_each_line_is_an_object_and_stands_there_once(configured: str,
 
 
 @pytest.mark.parametrize("flags", [(), ("--log-format", "json")])
-def test_a_configuration_that_silences_standard_error_does_not_silence_the_balance(
-    flags: tuple[str, ...], project: Project
-) -> None:
+def test_silencing_standard_error_does_not_silence_the_balance(flags: tuple[str, ...], project: Project) -> None:
     silent = TO_A_FILE + "\nlogging.disable(logging.CRITICAL)"
     lines = told(project, silent, "--memory", *flags)
     assert any("drained" in line for line in lines)

@@ -199,9 +199,7 @@ async def test_a_batch_on_a_thread_and_one_inline(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("attempts", [1, 2])
-async def test_a_batch_that_always_takes_too_long_is_taken_apart_in_its_last_attempt_and_soon_given_up(
-    attempts: int, any_lab: Lab
-) -> None:
+async def test_a_batch_always_too_slow_is_taken_apart_in_its_last_attempt(attempts: int, any_lab: Lab) -> None:
     sizes: dict[int, list[int]] = {1: [], 2: []}
 
     @stage(batch=20, linger=60, concurrency=1, timeout=0.1, retry=Retry(attempts=attempts, base=0, max=0))
@@ -386,9 +384,7 @@ class Unusual(BatchFailed):
     ],
     ids=str,
 )
-async def test_a_failure_of_a_batch_that_tells_nonsense_costs_no_more_than_the_batch(
-    attributes: dict[str, Any], lab: Lab
-) -> None:
+async def test_a_batch_failure_that_tells_nonsense_costs_only_the_batch(attributes: dict[str, Any], lab: Lab) -> None:
     @stage(batch=3, linger=60, retry=Retry(attempts=1))
     async def store(batch: list[Item]) -> list[Item]:
         raise Unusual(**attributes)
@@ -421,9 +417,7 @@ async def test_a_message_that_is_not_in_the_batch_fails_all_of_it(lab: Lab) -> N
     assert errors == {"IndexError: BatchFailed names message 3 of a batch of 3"}
 
 
-async def test_what_was_read_under_an_old_name_does_not_share_a_batch_with_what_was_read_under_the_new_one(
-    lab: Lab,
-) -> None:
+async def test_what_was_read_under_an_old_name_shares_no_batch_with_what_was_read_under_a_new_one(lab: Lab) -> None:
     stored: Counter[int] = Counter()
 
     @stage(batch=4, linger=60.0)

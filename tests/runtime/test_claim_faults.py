@@ -36,9 +36,7 @@ def lab(lab: Lab, body_store: AnyStore) -> Lab:
     return lab
 
 
-async def test_a_redis_that_forgets_its_last_settlements_finds_the_bodies_of_what_runs_again(
-    body_store: AnyStore,
-) -> None:
+async def test_a_redis_that_forgets_its_last_settlements_finds_the_bodies_again(body_store: AnyStore) -> None:
     runs: list[int] = []
 
     @stage(claim_above=5000)
@@ -66,9 +64,7 @@ async def test_a_redis_that_forgets_its_last_settlements_finds_the_bodies_of_wha
     assert sorted(runs) == sorted([*range(5)] * 2)
 
 
-async def test_a_file_is_deleted_when_its_release_is_a_minute_old_and_the_note_of_it_then(
-    lab: Lab, body_store: AnyStore
-) -> None:
+async def test_a_file_is_deleted_a_minute_after_its_release_and_its_note_too(lab: Lab, body_store: AnyStore) -> None:
     @stage(claim_above=5000)
     async def keep(page: Page) -> None: ...
 
@@ -131,9 +127,7 @@ async def test_messages_wait_for_a_server_that_does_not_answer(lab: Lab, monkeyp
     assert await lab.letters(pipeline, keep) == []
 
 
-async def test_a_worker_with_another_store_ends_before_it_reads_and_writes_nothing_there(
-    lab: Lab, body_store: AnyStore
-) -> None:
+async def test_a_worker_with_another_store_ends_before_it_reads_or_writes(lab: Lab, body_store: AnyStore) -> None:
     got: list[Page] = []
 
     @stage(claim_above=5000)
@@ -192,9 +186,7 @@ async def entries_delayed(lab: Lab, n: int) -> bool:
     return delayed == n
 
 
-async def test_outputs_wait_for_a_store_that_cannot_be_written_and_are_sent_once(
-    lab: Lab, body_store: AnyStore
-) -> None:
+async def test_outputs_wait_for_a_store_that_is_read_only_and_are_sent_once(lab: Lab, body_store: AnyStore) -> None:
     given, got = list[int](), list[int]()
 
     @stage

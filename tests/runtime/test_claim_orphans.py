@@ -128,9 +128,7 @@ async def test_a_message_that_moves_while_orphans_are_looked_for_is_never_taken_
     assert moves > 100
 
 
-async def test_a_letter_whose_body_cannot_be_read_here_is_shown_without_it_and_not_used_by_mistake(
-    lab: Lab, body_store: AnyStore
-) -> None:
+async def test_a_letter_whose_body_cannot_be_read_is_shown_without_and_not_used(lab: Lab, body_store: AnyStore) -> None:
     @stage(claim_above=5000)
     async def keep(page: Page) -> None:
         raise Reject("no")
@@ -153,9 +151,7 @@ async def test_a_letter_whose_body_cannot_be_read_here_is_shown_without_it_and_n
         await repair.put_back(edit=lambda letter: letter.body)
 
 
-async def test_an_edited_letter_goes_back_with_a_plain_body_and_its_file_is_left_to_gc(
-    lab: Lab, body_store: AnyStore
-) -> None:
+async def test_an_edited_letter_goes_back_with_a_plain_body_its_file_to_gc(lab: Lab, body_store: AnyStore) -> None:
     got: list[int] = []
 
     @stage(claim_above=5000)

@@ -34,9 +34,7 @@ def lab(lab: Lab, body_store: AnyStore) -> Lab:
     return lab
 
 
-async def test_large_bodies_pass_two_stages_once_while_redis_holds_hardly_any_of_their_bytes(
-    body_store: AnyStore,
-) -> None:
+async def test_large_bodies_pass_two_stages_once_while_redis_holds_hardly_any_bytes(body_store: AnyStore) -> None:
     n, got = 30, list[tuple[int, str]]()
 
     @stage(claim_above=100_000, max_bytes=5 * MEGABYTE)
@@ -65,9 +63,7 @@ async def test_large_bodies_pass_two_stages_once_while_redis_holds_hardly_any_of
     assert peak < carried / 10, f"{peak:,} bytes in Redis at {carried:,} bytes carried"
 
 
-async def test_only_bodies_above_the_size_as_stored_are_in_the_store_and_go_when_they_are_settled(
-    lab: Lab, body_store: AnyStore
-) -> None:
+async def test_only_bodies_above_the_size_are_stored_and_go_when_settled(lab: Lab, body_store: AnyStore) -> None:
     got: list[Page] = []
 
     @stage(claim_above=5000, compress=True)
@@ -107,9 +103,7 @@ async def test_a_source_that_waits_for_room_writes_each_body_once(lab: Lab, body
     assert len(body_store.paths()) == n
 
 
-async def test_what_is_emitted_with_a_delay_and_what_goes_to_several_edges_has_files_of_its_own(
-    lab: Lab, body_store: AnyStore
-) -> None:
+async def test_what_is_delayed_and_what_goes_to_several_edges_has_own_files(lab: Lab, body_store: AnyStore) -> None:
     got: list[str] = []
 
     @stage(claim_above=5000)
@@ -222,9 +216,7 @@ async def test_keys_are_paced_by_what_the_body_says(lab: Lab) -> None:
         assert at[-1] - at[0] > 0.35, f"three messages of {host} at 5 a second took {at[-1] - at[0]:.2f} s"
 
 
-async def test_an_acknowledged_message_keeps_its_file_until_its_handler_has_ended_well(
-    lab: Lab, body_store: AnyStore
-) -> None:
+async def test_an_acknowledged_message_keeps_its_file_until_its_handler_ends(lab: Lab, body_store: AnyStore) -> None:
     fails, seen = True, list[int]()
 
     @stage(claim_above=5000, ack="first")

@@ -49,9 +49,7 @@ async def delete_all(lab: Lab, gated: Gated, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["XDEL", "XTRIM"])
-async def test_a_run_is_not_drained_while_an_entry_that_was_deleted_by_hand_still_runs(
-    how: str, lab: Lab, url: str
-) -> None:
+async def test_a_run_is_not_drained_while_an_entry_deleted_by_hand_still_runs(how: str, lab: Lab, url: str) -> None:
     gated = Gated()
     await lab.push(gated.pipeline, gated.first, *items(N))
     running = asyncio.create_task(flowq.run(gated.pipeline, redis=url, namespace=lab.namespace))

@@ -184,9 +184,7 @@ async def test_a_fresh_run_of_some_stages_starts_over_too(lab: Lab, url: str) ->
     assert (summary.drained, summary.stages["double"].entered) == (True, 0)
 
 
-async def test_two_pipelines_in_one_process_and_database_do_not_touch_each_other(
-    url: str, unique_namespace: str
-) -> None:
+async def test_two_pipelines_in_one_process_and_database_keep_apart(url: str, unique_namespace: str) -> None:
     got: dict[str, list[int]] = {"a": [], "b": []}
 
     def pipeline(name: str, offset: int) -> Pipeline:

@@ -141,9 +141,7 @@ async def test_a_large_push_whose_replies_are_all_lost_is_stored_once(far_lab: L
     assert (await far_lab.balance(pipeline))["take"].waiting == 1 + len(LARGE)
 
 
-async def test_a_source_whose_large_messages_are_taken_and_the_replies_lost_gives_them_once(
-    far_lab: Lab, proxy: Proxy
-) -> None:
+async def test_a_source_whose_large_messages_lose_their_replies_gives_them_once(far_lab: Lab, proxy: Proxy) -> None:
     @flowq.source
     async def texts() -> AsyncIterator[Other]:
         for other in LARGE:
@@ -269,9 +267,7 @@ async def restarted(server: RedisServer) -> None:
     await asyncio.to_thread(server.start)
 
 
-async def test_a_redis_that_is_killed_and_restarted_with_its_log_loses_and_doubles_nothing(
-    unique_namespace: str,
-) -> None:
+async def test_a_redis_killed_and_restarted_with_its_log_loses_and_doubles_nothing(unique_namespace: str) -> None:
     record = Record()
     with RedisServer("bundled", "--appendonly", "yes", "--appendfsync", "always") as server:
         lab = Lab.at(server.url, unique_namespace)

@@ -228,9 +228,7 @@ async def test_runs_side_by_side_leave_the_collector_as_the_first_found_it() -> 
 # The loop of the program is never blocked
 
 
-async def test_starting_the_server_of_flowq_does_not_block_the_loop(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_starting_flowqs_server_does_not_block_the_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Hold the folder as a stopping server does: new users have to wait for it."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".flowq").mkdir()

@@ -32,9 +32,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-async def test_entries_with_headers_that_cannot_be_read_die_and_no_other_does(
-    options: dict[str, Any], lab: Lab
-) -> None:
+async def test_entries_with_unreadable_headers_die_and_no_other_does(options: dict[str, Any], lab: Lab) -> None:
     seen: list[int] = []
 
     async def store(item: Item) -> None:

@@ -154,9 +154,7 @@ def failing_pipeline(how: str) -> tuple[Pipeline, Any]:
 
 
 @pytest.mark.parametrize("how", ["raises", "gives nothing"])
-async def test_a_resource_that_cannot_be_opened_ends_the_run_and_closes_those_before_it(
-    how: str, lab: Lab, url: str
-) -> None:
+async def test_a_resource_that_cannot_open_ends_the_run_and_closes_those_before(how: str, lab: Lab, url: str) -> None:
     pipeline, handler = failing_pipeline(how)
     await lab.push(pipeline, handler, Item())
 
@@ -300,9 +298,7 @@ async def test_resources_are_closed_after_the_handlers_that_were_interrupted(lab
 
 
 @pytest.mark.parametrize("swallows", [False, True], ids=["waits", "swallows its cancellation"])
-async def test_a_resource_that_hangs_at_its_end_is_given_up_and_named_and_hides_no_balance(
-    swallows: bool, lab: Lab, url: str
-) -> None:
+async def test_a_resource_that_hangs_at_its_end_is_given_up_and_named(swallows: bool, lab: Lab, url: str) -> None:
     first, free = recorded("first"), asyncio.Event()
 
     @resource

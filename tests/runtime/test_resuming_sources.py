@@ -269,9 +269,7 @@ async def test_a_cursor_of_an_earlier_version_that_does_not_fit_is_named(lab: La
 # What cannot be a message
 
 
-async def test_a_bad_row_is_a_dead_letter_of_the_stage_that_takes_the_rows_and_can_be_retried(
-    any_lab: Lab, tmp_path: Path
-) -> None:
+async def test_a_bad_row_is_a_dead_letter_of_the_stage_that_takes_it_and_retried(any_lab: Lab, tmp_path: Path) -> None:
     lab, got, file = any_lab, list[int](), tmp_path / "rows.ndjson"
     file.write_bytes(b'{"n":1}\n{"n":"two"}\n{"n":3}\n')
     sink = collecting(got)

@@ -39,9 +39,7 @@ async def reusing_async() -> AsyncIterator[Item]:
 
 
 @pytest.mark.parametrize("numbers", [reusing, reusing_async], ids=["generator", "async generator"])
-async def test_one_object_yielded_again_and_again_counts_as_it_was_at_each_yield(
-    numbers: flowq.Source[Item], lab: Lab
-) -> None:
+async def test_one_object_yielded_again_counts_as_it_was_at_each_yield(numbers: flowq.Source[Item], lab: Lab) -> None:
     got: list[int] = []
 
     await lab.run(Pipeline("p", numbers >> collecting(got)))

@@ -104,9 +104,7 @@ def failure_of(handler: Callable[[References], None], references: References) ->
     "handler", [in_a_chain, in_a_context, in_a_list, in_a_group, in_a_ring, in_a_generator, in_a_coroutine]
 )
 @pytest.mark.filterwarnings("ignore:unclosed event loop")
-def test_what_was_held_in_a_cycle_of_errors_is_free_without_the_collector(
-    handler: Callable[[References], None],
-) -> None:
+def test_what_was_held_in_a_cycle_of_errors_is_free_without_collector(handler: Callable[[References], None]) -> None:
     references: References = []
     gc.collect()
     gc.disable()

@@ -18,9 +18,7 @@ def test_a_site_in_the_cache_is_not_fetched_again(tmp_path: Path, monkeypatch: p
     assert site("postgresql") == Site("postgresql", tmp_path.resolve() / "postgresql")
 
 
-def test_without_apt_the_error_names_the_site_that_needs_only_pip(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_apt_the_error_names_the_site_that_needs_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLOWQ_SITES", str(tmp_path))
     monkeypatch.setenv("PATH", "")
 

@@ -48,9 +48,7 @@ class TestTheFolder:
             assert client(server.url).ping()
             assert server.data_dir == folder / name
 
-    def test_a_path_too_long_for_a_socket_uses_a_private_folder_elsewhere(
-        self, folder: Path, short_temporary_folder: Path
-    ) -> None:
+    def test_a_path_too_long_for_a_socket_goes_elsewhere(self, folder: Path, short_temporary_folder: Path) -> None:
         long = folder / ("long" * 30)
         with EmbeddedRedis.acquire(long) as server, EmbeddedRedis.acquire(long) as second:
             assert client(server.url).ping()
@@ -59,9 +57,7 @@ class TestTheFolder:
             assert str(private) in server.url
             assert private.stat().st_mode & 0o777 == 0o700
 
-    def test_a_socket_folder_that_others_could_enter_is_refused(
-        self, folder: Path, short_temporary_folder: Path
-    ) -> None:
+    def test_a_socket_folder_that_others_may_enter_is_refused(self, folder: Path, short_temporary_folder: Path) -> None:
         long = folder / ("long" * 30)
         with EmbeddedRedis.acquire(long):
             (private,) = short_temporary_folder.iterdir()
@@ -91,9 +87,7 @@ class TestTheServer:
             if int(client(server.url).info("server")["redis_version"].split(".")[0]) >= 7:
                 assert settings["enable-debug-command"] == "no"
 
-    def test_loading_is_waited_for_however_long_it_takes(
-        self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_loading_is_waited_for(self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         with EmbeddedRedis.acquire(folder) as server:
             client(server.url).eval("for key = 1, 6000 do redis.call('SET', key, 'x') end", 0)
         wait_until(lambda: not alive(server.pid))
@@ -104,9 +98,7 @@ class TestTheServer:
             assert time.monotonic() - began > 1.2
             assert client(server.url).dbsize() == 6000
 
-    def test_data_of_a_newer_redis_is_an_error_that_says_so(
-        self, folder: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_data_of_a_newer_redis_is_an_error_saying_so(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         by_age = sorted(installed_binaries(), key=version_of)
         if version_of(by_age[0])[:1] >= version_of(by_age[-1])[:1]:
             pytest.skip("needs two servers of different age")
@@ -176,9 +168,7 @@ class TestFindingTheProgram:
         with pytest.raises(BrokerUnavailable, match="/no/such/server"):
             find_server_binary()
 
-    def test_a_program_that_is_no_redis_is_an_error_and_leaves_nothing_behind(
-        self, folder: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_program_that_is_no_redis_is_an_error_only(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("FLOWQ_REDIS_SERVER", "false")
         with pytest.raises(BrokerUnavailable, match="stopped while starting"):
             EmbeddedRedis.acquire(folder)

@@ -72,9 +72,7 @@ class TestSharing:
 
 
 class TestLeaving:
-    def test_the_last_one_out_stops_the_server_and_the_next_start_finds_the_data(
-        self, folder: Path, binary: str
-    ) -> None:
+    def test_the_last_one_out_stops_the_server_the_next_finds_the_data(self, folder: Path, binary: str) -> None:
         with EmbeddedRedis.acquire(folder) as server:
             client(server.url).xadd("stream", {"field": "value"})
             assert server.binary == binary
@@ -94,9 +92,7 @@ class TestLeaving:
         held.release()
 
     @pytest.mark.parametrize("script", [LEAKING_USER, FORKING_USER])
-    def test_a_child_that_outlives_its_parent_does_not_keep_the_server(
-        self, start_user: StartUser, script: str
-    ) -> None:
+    def test_a_child_outliving_its_parent_keeps_no_server(self, start_user: StartUser, script: str) -> None:
         user = start_user(script)
         child_pid, server_pid = map(int, user.line().split())
         try:

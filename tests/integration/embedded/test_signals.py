@@ -40,9 +40,7 @@ class TestSignals:
         assert user.process.wait(10) == 0
 
     @linux_only
-    def test_a_service_manager_that_signals_every_process_does_not_stop_the_server_first(
-        self, folder: Path, binary: str
-    ) -> None:
+    def test_a_signal_to_every_process_does_not_stop_the_server_first(self, folder: Path, binary: str) -> None:
         with EmbeddedRedis.acquire(folder) as server:
             for pid in (parent_of(server.pid), server.pid):
                 os.kill(pid, signal.SIGTERM)
@@ -80,9 +78,7 @@ class TestSignals:
             assert not alive(pid)
 
     @linux_only
-    def test_kill_9_of_everything_leaves_a_stale_socket_that_does_no_harm(
-        self, start_user: StartUser, folder: Path
-    ) -> None:
+    def test_kill_9_of_everything_leaves_a_harmless_socket(self, start_user: StartUser, folder: Path) -> None:
         user = start_user()
         url, pid, _ = user.server()
         client(url).set("key", "kept")

@@ -227,9 +227,7 @@ def test_a_field_a_property_or_a_function_may_be_the_key(fn: Any, options: dict[
         (store, {"batch": 5, "dedup": "ulr"}, "Link has no such field", "url"),
     ],
 )
-def test_a_field_that_does_not_exist_is_reported_with_the_nearest(
-    fn: Any, options: dict[str, Any], text_: str, hint: str
-) -> None:
+def test_a_missing_field_is_reported_with_the_nearest(fn: Any, options: dict[str, Any], text_: str, hint: str) -> None:
     [problem] = problems_of(fn, **options)
     assert problem.code == "FQ105"
     assert text_ in problem.text

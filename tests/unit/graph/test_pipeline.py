@@ -22,9 +22,7 @@ def test_a_pipeline_knows_where_it_is_written() -> None:
     assert 'Pipeline("numbers", show)' in line
 
 
-def test_the_file_of_a_place_is_relative_to_the_current_directory(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_the_file_of_a_place_is_relative_to_the_working_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(Path(__file__).parent)
     assert Pipeline("numbers", show).plan.stage("show").place.file == "test_pipeline.py"
     monkeypatch.chdir(tmp_path)

@@ -158,9 +158,7 @@ ARRIVING: dict[str, tuple[Any, tuple[Any, ...], Any, int]] = {
 
 
 @pytest.mark.parametrize(("given", "taken", "value", "index"), ARRIVING.values(), ids=ARRIVING)
-def test_a_value_arrives_equal_at_the_stage_that_its_type_names(
-    given: Any, taken: tuple[Any, ...], value: Any, index: int
-) -> None:
+def test_a_value_arrives_equal_where_its_type_leads(given: Any, taken: tuple[Any, ...], value: Any, index: int) -> None:
     stage, arrived = Wire.between(given, *taken).across(value)
 
     assert stage == f"take_{index}"
@@ -184,9 +182,7 @@ REFUSED_WHEN_SENT: dict[str, tuple[Any, tuple[Any, ...], Any]] = {
 
 
 @pytest.mark.parametrize(("given", "taken", "value"), REFUSED_WHEN_SENT.values(), ids=REFUSED_WHEN_SENT)
-def test_a_value_that_would_arrive_as_something_else_is_refused_when_it_is_sent(
-    given: Any, taken: tuple[Any, ...], value: Any
-) -> None:
+def test_a_value_that_would_arrive_as_another_is_refused(given: Any, taken: tuple[Any, ...], value: Any) -> None:
     wire = Wire.between(given, *taken)
     with pytest.raises(EncodeError):
         wire.sent(value)
@@ -244,9 +240,7 @@ def test_what_the_annotation_of_the_receiver_converts_is_its_own_wish() -> None:
         (list[list[Sub]], (Sequence[Base],), [], b"list_Sub_"),
     ],
 )
-def test_the_header_names_a_type_only_where_the_stage_would_not_assume_it(
-    given: Any, taken: tuple[Any, ...], value: Any, tag: bytes
-) -> None:
+def test_the_header_names_a_type_only_where_needed(given: Any, taken: tuple[Any, ...], value: Any, tag: bytes) -> None:
     (delivery,) = Wire.between(given, *taken).sent(value)
     assert delivery.header.type_tag.encode() == tag
 

@@ -185,9 +185,7 @@ def test_bare_sees_through_annotated_and_aliases() -> None:
         (int, {"dogs": Dog}, None),
     ],
 )
-def test_the_same_type_wins_then_the_nearest_base_then_the_first(
-    given: Any, takers: dict[str, Any], expected: str | None
-) -> None:
+def test_same_type_wins_then_nearest_base_then_first(given: Any, takers: dict[str, Any], expected: str | None) -> None:
     assert nearest(given, takers.items()) == expected
 
 

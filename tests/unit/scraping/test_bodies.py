@@ -76,9 +76,7 @@ def test_a_whole_body_comes_out_as_it_went_in(encoding: str, pack: Callable[[byt
 
 
 @pytest.mark.parametrize(("encoding", "pack"), PACKED)
-def test_a_body_that_is_cut_anywhere_is_an_error_and_never_half_a_page(
-    encoding: str, pack: Callable[[bytes], bytes]
-) -> None:
+def test_a_body_cut_anywhere_is_an_error_and_never_half_a_page(encoding: str, pack: Callable[[bytes], bytes]) -> None:
     text = TEXT[:3000]
     body = pack(text)
     for length in [1, 2, 5, 11, *range(20, len(body), 97)]:

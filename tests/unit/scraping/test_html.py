@@ -60,9 +60,7 @@ def test_the_links_are_those_a_browser_sees_and_a_crawler_may_follow(text: str, 
         ("", "unavailable_after: 25 Jun 2010 15:00:00 PST, nofollow", True, False),
     ],
 )
-def test_a_page_says_in_its_head_and_header_what_may_be_done(
-    meta: str, header: str, may_be_stored: bool, may_follow: bool
-) -> None:
+def test_a_page_says_what_may_be_done_with_it(meta: str, header: str, may_be_stored: bool, may_follow: bool) -> None:
     text = f"<meta name=robots content='{meta}'><a href=x>"
     assert page(text, robots=header).may_be_stored is may_be_stored
     assert bool(page(text, robots=header).links) is may_follow

@@ -59,9 +59,7 @@ LINE_ENDS = {"LF": "\n", "CRLF": "\r\n", "CR": "\r"}
 
 @pytest.mark.parametrize("end", LINE_ENDS.values(), ids=LINE_ENDS)
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_every_encoding_and_line_end_gives_the_rows_that_the_standard_library_gives(
-    encoding: str, end: str, tmp_path: Path
-) -> None:
+def test_every_encoding_and_line_end_gives_the_rows_of_the_csv_module(encoding: str, end: str, tmp_path: Path) -> None:
     text = end.join(["id,note", "1,plain", f'2,"two{end}lines"', "", '3,"a ""quote"""', "4,last"])
     content = text.encode(encoding)
     file = tmp_path / "rows.csv"
@@ -73,9 +71,7 @@ def test_every_encoding_and_line_end_gives_the_rows_that_the_standard_library_gi
 
 @pytest.mark.parametrize(("encoding", "marked_as"), [("utf-16-le", "utf-16-le"), ("utf-16-be", "utf-16"),
                                                      ("utf-32-be", "utf-32"), ("utf-8", "utf-8")])  # fmt: skip
-def test_a_byte_order_mark_is_no_part_of_the_first_column_and_tells_the_order(
-    encoding: str, marked_as: str, tmp_path: Path
-) -> None:
+def test_a_byte_order_mark_is_no_part_of_the_first_column(encoding: str, marked_as: str, tmp_path: Path) -> None:
     file = tmp_path / "rows.csv"
     file.write_bytes("\ufeffid,note\n1,é\n".encode(encoding))
 
@@ -108,9 +104,7 @@ def test_rows_are_right_in_every_encoding_wherever_they_are_gone_on_with(
 
 
 @given(text=st.text(st.sampled_from('ab",\n \t'), max_size=30))
-def test_what_a_strict_reader_refuses_is_never_given_as_a_row(
-    text: str, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_what_a_strict_reader_refuses_is_never_a_row(text: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Rows before a mistake are right, and what contains it is a dead letter or an error."""
     content = f"x,y\n{text}".encode()
     file = tmp_path_factory.mktemp("csv") / "rows.csv"
@@ -193,9 +187,7 @@ def refused(file: Path, **options: Any) -> str:
         (b"\xef\xbb\xbf\xef\xbb\xbfnote,id\na,1\n", 'is not the field "note"'),
     ],
 )
-def test_a_header_that_cannot_be_right_is_refused_by_name_and_no_row_is_given(
-    content: bytes, says: str, tmp_path: Path
-) -> None:
+def test_a_header_that_cannot_be_right_is_refused_and_no_row_given(content: bytes, says: str, tmp_path: Path) -> None:
     file = tmp_path / "rows.csv"
     file.write_bytes(content)
 

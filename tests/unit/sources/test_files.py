@@ -226,9 +226,7 @@ def given_on_stdin(content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(Pipe(io.BytesIO(content))))  # type: ignore[arg-type]
 
 
-def test_standard_input_resumes_if_it_is_the_same_and_begins_if_it_is_different(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_standard_input_resumes_if_it_is_the_same_and_begins_if_different(monkeypatch: pytest.MonkeyPatch) -> None:
     content = b"n,text\n" + b"".join(b"%d,x\n" % n for n in range(1000))
     given_on_stdin(content, monkeypatch)
     ctx = Context()
