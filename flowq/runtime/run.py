@@ -95,7 +95,9 @@ class Run:
             edges=self._edges,
             stages=self._stages,
             fresh=fresh,
-            remembering=[stage.name for stage in self._plan.consumers if stage.dedup_scope == "forever"],
+            remembering=[
+                stage.name for stage in self._plan.consumers if stage.dedup and stage.dedup.scope == "forever"
+            ],
         )
         self._broker.run_id = self.id
         return [name for name in selected if not finished[name]]

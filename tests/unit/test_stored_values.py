@@ -127,7 +127,7 @@ SAFE = {
     "broker/client/redis_url.py": "what the user has configured",
     "broker/client/url_options.py": "what the user has configured",
     "broker/settling.py": "writes",
-    "delivery/durations.py": "what the user has written",
+    "durations.py": "what the user has written",
     "delivery/sizes.py": "what the user has written",
     "delivery/encoding/codec.py": "messages: any exception of pydantic becomes a DecodeError",
     "delivery/encoding/json_bytes.py": "messages, read by pydantic: see the codec",

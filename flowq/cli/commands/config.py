@@ -121,7 +121,7 @@ def _options(stage: StagePlan) -> Iterator[tuple[str, str]]:
         yield "batch", str(batch.size)
         yield "linger", f"{batch.linger_seconds:g}s"
         yield "batch_bytes", f"{batch.max_bytes:,}" if batch.max_bytes else ""
-    yield "dedup", key_name(stage.dedup) if stage.dedup else ""
+    yield "dedup", key_name(stage.dedup.by) if stage.dedup else ""
     yield "ack", stage.ack if stage.ack is not AckMode.AFTER else ""
     yield "max_bytes", f"{stage.max_bytes:,}"
     yield "compress", f"above {stage.compress_above:,} bytes" if stage.compress_above else ""

@@ -19,6 +19,11 @@ from flowq.graph.declaration.resource import Resource
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _NAME_RULE = "letters, digits and _, not starting with a digit, at most 64"
 
+
+def _has(node: Node, option: str) -> bool:
+    return node.definition.options.get(option) is not None
+
+
 # What clashes, the problem, the remedy.
 _CLASHES: tuple[tuple[Callable[[Node], bool], str, str], ...] = (
     (
@@ -32,7 +37,7 @@ _CLASHES: tuple[tuple[Callable[[Node], bool], str, str], ...] = (
         "drop inline; a coroutine runs on the event loop anyway",
     ),
     (
-        lambda node: node.options.inline and not node.signature.shape.is_async and node.options.timeout is not None,
+        lambda node: node.options.inline and not node.signature.shape.is_async and bool(node.options.timeout_seconds),
         "timeout has no effect with inline=True: nothing can interrupt a function that runs on the event loop",
         "drop inline, so that it runs on a thread; or drop timeout",
     ),
@@ -65,6 +70,31 @@ _CLASHES: tuple[tuple[Callable[[Node], bool], str, str], ...] = (
         lambda node: node.options.ack is AckMode.MANUAL and node.signature.context_parameter is None,
         'ack="manual" needs the context, to call ctx.ack()',
         'add a parameter ctx: Context, or use ack="after"',
+    ),
+    (
+        lambda node: node.options.inline and node.options.process,
+        "inline=True and process=True exclude each other",
+        "keep inline for fast functions, process for heavy ones",
+    ),
+    (
+        lambda node: _has(node, "linger") and not _has(node, "batch"),
+        "linger has no effect without batch",
+        "add batch=..., or leave linger out",
+    ),
+    (
+        lambda node: _has(node, "batch_bytes") and not _has(node, "batch"),
+        "batch_bytes has no effect without batch",
+        "add batch=..., or leave batch_bytes out",
+    ),
+    (
+        lambda node: node.options.ack is AckMode.FIRST and _has(node, "retry"),
+        'ack="first" never retries, so retry has no effect',
+        'use ack="after", or leave retry out',
+    ),
+    (
+        lambda node: (node.options.claim_above or 0) >= node.options.max_bytes,
+        "claim_above has no effect: max_bytes is not above it",
+        "raise max_bytes to the largest message that this stage may get, or leave claim_above out",
     ),
 )
 

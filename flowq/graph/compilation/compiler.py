@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 from flowq.delivery.edge import Edge, inlet_of
@@ -33,7 +33,7 @@ from flowq.graph.compilation.tuning import Tuning, tuned
 from flowq.graph.compilation.typecheck import nearest, type_names
 from flowq.graph.declaration.definition import Definition
 from flowq.graph.declaration.flow import Join, Wiring, wiring_of
-from flowq.graph.declaration.options import checked_options
+from flowq.graph.declaration.options import Running, checked_options
 from flowq.graph.kinds import Kind, Placement
 
 
@@ -80,9 +80,10 @@ def _nodes(definitions: Iterable[Definition], tuning: Tuning, problems: Problems
     nodes: dict[Definition, Node] = {}
     for definition in definitions:
         if definition not in nodes:
-            options = checked_options(tuned(definition, tuning.get(definition.name, {}), problems), problems)
-            signature = SignatureReader(definition, problems, batch=options.batch is not None).read()
-            nodes[definition] = Node(definition, options, signature)
+            own = tuned(definition, tuning.get(definition.name, {}), problems)
+            options = checked_options(own, problems)
+            signature = SignatureReader(own, problems, batch=options.batch is not None).read()
+            nodes[definition] = Node(own, options, signature)
     return nodes
 
 
@@ -189,21 +190,9 @@ def _stage(node: Node, routes: tuple[Route, ...], edges: Sequence[EdgePlan]) -> 
         accepts=signature.accepts,
         accepted=signature.accepted,
         emits=signature.emits,
-        concurrency=options.concurrency,
-        retry=options.retry,
-        ack=options.ack,
-        timeout_seconds=options.timeout,
-        batch=options.batching,
-        dedup=options.dedup.by if options.dedup else None,
-        dedup_scope=options.dedup.scope if options.dedup else "run",
-        dedup_ttl_seconds=options.dedup.ttl_seconds if options.dedup else None,
-        rate=options.rate,
-        max_bytes=options.max_bytes,
-        compress_above=options.compress,
-        claim_above=options.claim_above,
-        keep=options.keep,
         in_edges=tuple(edge.name for edge in edges if edge.target == node.name),
         routes=routes,
+        **{each.name: getattr(options, each.name) for each in fields(Running)},
     )
 
 

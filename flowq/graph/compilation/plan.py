@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from flowq.delivery.policy import AckMode, DedupMemory, Keep, Rate, Retry
+from flowq.delivery.policy import DedupMemory, Keep
 from flowq.errors import NotFound, Place, Problem
-from flowq.graph.kinds import Batch, Kind, Placement, Shape
+from flowq.graph.declaration.options import Running
+from flowq.graph.kinds import Kind, Placement, Shape
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -64,7 +65,7 @@ class EdgePlan:
 
 
 @dataclass(frozen=True, slots=True)
-class StagePlan:
+class StagePlan(Running):
     """One stage, with everything that the runtime needs to know about it."""
 
     name: str
@@ -73,19 +74,6 @@ class StagePlan:
     accepts: Any = None  # the annotation of one message; None for a source
     accepted: tuple[Any, ...] = ()  # the same, unions split
     emits: tuple[Any, ...] = ()  # the types emitted, unions split, without None
-    concurrency: int = 10
-    retry: Retry = field(default_factory=Retry)
-    ack: AckMode = AckMode.AFTER
-    timeout_seconds: float | None = None
-    batch: Batch | None = None
-    dedup: str | Callable[[Any], str] | None = None
-    dedup_scope: Literal["run", "forever"] = "run"
-    dedup_ttl_seconds: float | None = None
-    rate: Rate | None = None
-    max_bytes: int = 1_000_000  # of one message to the stage
-    compress_above: int | None = None  # bytes; None: never
-    claim_above: int | None = None  # bytes as stored, above which a body is kept in the claim store; None: never
-    keep: Keep | None = None  # of settled messages
     in_edges: tuple[str, ...] = ()  # the inlet first
     routes: tuple[Route, ...] = ()
 
@@ -98,7 +86,7 @@ class StagePlan:
         """How long the stage remembers a message that it deduplicates; None if it does not deduplicate."""
         if self.dedup is None:
             return None
-        ttl = self.dedup_ttl_seconds
+        ttl = self.dedup.ttl_seconds
         return DedupMemory(None if ttl is None else max(1, round(ttl * 1000)))
 
     @property

@@ -168,7 +168,8 @@ class Outlet:
     def _target(self, form: Form) -> Target:
         stage = self._stage
         plain_bytes = min(stage.max_bytes, stage.max_bytes if stage.compress_above is None else stage.compress_above)
-        return Target(self._edge, stage.name, form.encode, form.tag.encode(), stage.dedup, stage.max_bytes, plain_bytes)
+        dedup = stage.dedup.by if stage.dedup else None
+        return Target(self._edge, stage.name, form.encode, form.tag.encode(), dedup, stage.max_bytes, plain_bytes)
 
 
 def deduplicating_edges(plan: Plan) -> Mapping[str, DedupMemory]:

@@ -12,7 +12,6 @@ from flowq.graph.declaration.definition import Definition
 from flowq.graph.declaration.option_values import count, duration, duration_above_zero, flag, size
 from flowq.graph.kinds import Batch
 
-_MAX_BYTES = 1_000_000
 _COMPRESS_ABOVE = 2000
 """Bytes: compressing less than this saves hardly anything."""
 MOST_KEPT = 100_000
@@ -49,31 +48,31 @@ class BatchOptions(StageOptions, total=False):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """Checked options, durations in seconds."""
+class Running:
+    """How the messages of a stage run: the options that its plan keeps."""
 
     concurrency: int = 10
     retry: Retry = field(default_factory=Retry)
     rate: Rate | None = None
-    timeout: float | None = None
+    timeout_seconds: float | None = None
     dedup: Dedup | None = None
     ack: AckMode = AckMode.AFTER
-    batch: int | None = None
-    batch_bytes: int | None = None
-    linger: float = 0.2
+    batch: Batch | None = None
+    max_bytes: int = 1_000_000  # of one message to the stage
+    compress_above: int | None = None  # bytes; None: never
+    claim_above: int | None = None  # bytes as stored, above which a body is kept in the claim store; None: never
+    keep: Keep | None = None  # of settled messages
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options(Running):
+    """Checked options."""
+
     inline: bool = False
     process: bool = False
-    max_bytes: int = _MAX_BYTES
-    compress: int | None = None
-    claim_above: int | None = None
     maxsize: int | None = None
     maxsize_bytes: int | None = None
     bounded: bool = False
-    keep: Keep | None = None
-
-    @property
-    def batching(self) -> Batch | None:
-        return Batch(self.batch, self.linger, self.batch_bytes) if self.batch else None
 
 
 def checked_options(definition: Definition, problems: Problems) -> Options:
@@ -89,57 +88,17 @@ def checked_options(definition: Definition, problems: Problems) -> Options:
         except (TypeError, ValueError) as error:
             text = f"{definition.name}: {name}={value!r} cannot be used"
             problems.add("FQ106", text, definition.place, hint=str(error))
-    _check_combinations(definition, given, problems)
-    return Options(**usable)
+    for name, field_name in (("timeout", "timeout_seconds"), ("compress", "compress_above")):
+        if name in usable:
+            usable[field_name] = usable.pop(name)
+    n, linger, n_bytes = usable.pop("batch", None), usable.pop("linger", 0.2), usable.pop("batch_bytes", None)
+    return Options(**usable, batch=Batch(n, linger, n_bytes) if n else None)
 
 
 def _unknown(definition: Definition, name: str, problems: Problems) -> None:
     options = list(READERS) if definition.accepts_messages else ["name"]
     hint = did_you_mean(name, options, f"options: {', '.join(options)}")
     problems.add("FQ106", f'{definition.name} has no option "{name}"', definition.place, hint=hint)
-
-
-_CLASHES: tuple[tuple[Callable[[Mapping[str, Any]], bool], str, str], ...] = (
-    (
-        lambda o: bool(o.get("inline") and o.get("process")),
-        "inline=True and process=True exclude each other",
-        "keep inline for fast functions, process for heavy ones",
-    ),
-    (
-        lambda o: "linger" in o and "batch" not in o,
-        "linger has no effect without batch",
-        "add batch=..., or leave linger out",
-    ),
-    (
-        lambda o: "batch_bytes" in o and "batch" not in o,
-        "batch_bytes has no effect without batch",
-        "add batch=..., or leave batch_bytes out",
-    ),
-    (
-        lambda o: o.get("ack") == "first" and "retry" in o,
-        'ack="first" never retries, so retry has no effect',
-        'use ack="after", or leave retry out',
-    ),
-    (
-        lambda o: "claim_above" in o and _bytes(o["claim_above"]) >= _bytes(o.get("max_bytes", _MAX_BYTES)),
-        "claim_above has no effect: max_bytes is not above it",
-        "raise max_bytes to the largest message that this stage may get, or leave claim_above out",
-    ),
-)
-
-
-def _check_combinations(definition: Definition, given: Mapping[str, Any], problems: Problems) -> None:
-    for clash, text, hint in _CLASHES:
-        if clash(given):
-            problems.add("FQ106", f"{definition.name}: {text}", definition.place, hint=hint)
-
-
-def _bytes(value: Any) -> int:
-    """A size in bytes; 0 for an invalid one, which is reported elsewhere."""
-    try:
-        return size(value)
-    except (TypeError, ValueError):
-        return 0
 
 
 def _compression(value: Any) -> int | None:

@@ -44,7 +44,7 @@ def _options(stage: StagePlan) -> Iterable[str]:
     retries = stage.retry.attempts > 1 and stage.ack is not AckMode.FIRST
     yield f"retry {stage.retry.attempts}" if retries else "no retry"
     if stage.dedup:
-        yield f"dedup {key_name(stage.dedup)}" + (" forever" if stage.dedup_scope == "forever" else "")
+        yield f"dedup {key_name(stage.dedup.by)}" + (" forever" if stage.dedup.scope == "forever" else "")
     if stage.timeout_seconds:
         yield f"timeout {stage.timeout_seconds:g}s"
     if stage.ack is not AckMode.AFTER:

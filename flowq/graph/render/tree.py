@@ -112,7 +112,7 @@ class _Tree:
             width, label = min(width, room), clipped(label, room)
         arrow = f"{margin}{fork} {label:<{width}} ──▶ "
         if edge.feedback:
-            bound = (f"dedup {key_name(target.dedup)}",) if target.dedup else ()
+            bound = (f"dedup {key_name(target.dedup.by)}",) if target.dedup else ()
             yield Row(f"{arrow}{target.name} ↺", bound, margin + stem, edge=edge.name)
             return
         self.unseen[target.name] -= 1

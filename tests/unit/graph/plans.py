@@ -9,7 +9,7 @@ from typing import Any, Literal
 import networkx as nx
 from hypothesis import strategies as st
 
-from flowq.delivery.policy import AckMode, Rate, Retry
+from flowq.delivery.policy import AckMode, Dedup, Rate, Retry
 from flowq.errors import Place, Problem
 from flowq.graph.compilation.plan import EdgePlan, Handler, Plan, Route, StagePlan
 from flowq.graph.kinds import Batch, Kind, Placement, Shape
@@ -79,7 +79,7 @@ SCRAPE = plan(
     "scrape",
     {
         "seeds": {},
-        "fetch": {"concurrency": 8, "dedup": "url", "rate": Rate(20, by="host"), "accepted": (Link,)},
+        "fetch": {"concurrency": 8, "dedup": Dedup("url"), "rate": Rate(20, by="host"), "accepted": (Link,)},
         "parse": {"concurrency": 2, "shape": Shape.GENERATOR, "placement": Placement.THREAD},
         "store": {"batch": Batch(200, 0.3)},
     },
@@ -132,7 +132,7 @@ LONG = plan(
     {
         _READ: {},
         _NORMALIZE: {
-            "dedup": "a_field_with_a_really_long_name_in_it",
+            "dedup": Dedup("a_field_with_a_really_long_name_in_it"),
             "rate": Rate(5, per=7, by="customer_account_identifier"),
         },
         "W" * 64: {},

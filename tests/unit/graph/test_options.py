@@ -68,13 +68,13 @@ def test_options_reach_the_plan() -> None:
         max_bytes=100,
         maxsize=5,
     )
-    assert (plan.name, plan.concurrency, plan.timeout_seconds, plan.dedup) == ("renamed", 3, 90.0, "url")
+    assert (plan.name, plan.concurrency, plan.timeout_seconds, plan.dedup) == ("renamed", 3, 90.0, Dedup("url"))
     assert (plan.retry, plan.rate, plan.ack, plan.max_bytes) == (retry, rate, AckMode.MANUAL, 100)
 
 
 def test_a_dedup_reaches_the_plan_with_its_scope_and_its_time_to_live() -> None:
     plan = compiled(follow, dedup=Dedup("url", scope="forever", ttl="7d"))
-    assert (plan.dedup, plan.dedup_scope, plan.dedup_ttl_seconds) == ("url", "forever", 604_800)
+    assert plan.dedup == Dedup("url", scope="forever", ttl=604_800)
     assert plan.dedup_memory == DedupMemory(604_800_000)
     assert compiled(follow, dedup="url") == compiled(follow, dedup=Dedup("url"))
     assert compiled(follow, dedup="url").dedup_memory == DedupMemory()

@@ -13,7 +13,7 @@ import networkx as nx
 import pytest
 from hypothesis import given, settings
 
-from flowq.delivery.policy import AckMode, Rate
+from flowq.delivery.policy import AckMode, Dedup, Rate
 from flowq.errors import UsageError
 from flowq.graph.compilation.plan import Plan, Route, StagePlan
 from flowq.graph.kinds import Kind, Shape
@@ -83,8 +83,8 @@ def test_rates_and_keys_are_written_as_people_say_them() -> None:
         },
         "c 3/s  2 more keys": {"rate": Rate(9, by="host", keys={key: Rate(3) for key in "abcde"})},
         "1/10s per by_host": {"rate": Rate(1, per=10, by=by_host)},
-        "dedup by_host": {"dedup": by_host},
-        "dedup key": {"dedup": lambda link: ""},
+        "dedup by_host": {"dedup": Dedup(by_host)},
+        "dedup key": {"dedup": Dedup(lambda link: "")},
         "timeout 1.5s": {"timeout_seconds": 1.5},
         "inline": {"shape": Shape.FUNCTION},
         "ack manual": {"ack": AckMode.MANUAL},
