@@ -38,6 +38,13 @@ def test_they_are_not_used(paths: list[Path]) -> None:
     assert [use for path in sorted(paths) if path != GLOSSARY for use in uses(path)] == []
 
 
+def test_names_of_tests_do_not_use_them() -> None:
+    names = {
+        name for path in (ROOT / "tests").rglob("*.py") for name in re.findall(r"def (test_\w+)", path.read_text())
+    }
+    assert [name for name in sorted(names) if NOT_TO_USE.search(name.replace("_", " "))] == []
+
+
 def test_the_glossary_is_in_order() -> None:
     terms = re.findall(r"^\| (?!word )([a-z][^|]*?) \|", GLOSSARY.read_text(), re.MULTILINE)
 

@@ -79,7 +79,7 @@ async def test_a_worker_that_wakes_after_the_move_settles_nothing(worker: Worker
     assert await counter(redis, keys, "ok:parse") == 0
 
 
-async def test_a_move_that_was_broken_off_or_is_made_twice_at_once_moves_each_message_once(
+async def test_a_move_that_is_interrupted_or_run_twice_at_once_moves_each_message_once(
     worker: Worker, keys: Keys, redis: Command
 ) -> None:
     expected = sorted(b"%d" % n for n in range(2600))

@@ -60,7 +60,7 @@ class Survivor:
 
     @asynccontextmanager
     async def working(self, workers: int = 1, *, registered: int = 0) -> AsyncIterator[None]:
-        """Run `n` workers without restarts: one that ends within the block fails it. `registered`, with others."""
+        """Run workers without restarts: one that ends within the block fails it. `registered`, with others."""
         async with asyncio.TaskGroup() as group:
             runs = [group.create_task(self.run()) for _ in range(workers)]
             await eventually(lambda: self.registered() == (registered or workers))

@@ -310,7 +310,7 @@ async def test_a_source_goes_to_another_worker_when_its_own_is_gone_and_that_one
     assert (await lab.balance(pipeline))["sink"].ok == 3
 
 
-async def test_a_source_that_is_broken_off_cleans_up_after_itself(lab: Lab) -> None:
+async def test_an_interrupted_source_cleans_up_after_itself(lab: Lab) -> None:
     cleaned = False
 
     @source
