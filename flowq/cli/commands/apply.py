@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flowq.cli.commands.plan import Moves, Sample, pairs_of
+from flowq.cli.framework.connect import plan_of, with_broker
 from flowq.cli.framework.parameters import Here, Json, PipelineName
+from flowq.cli.views.quantities import counted
 from flowq.errors import UsageError
+from flowq.printable import json_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from flowq.broker.migration.changes import Changes
+    from flowq.broker.redis_streams import Broker
 
 
 class Misfits(UsageError):
-    """Messages that wait are not what the code takes any more."""
+    """Waiting messages no longer fit the code."""
 
     code = "FQ208"
 
@@ -37,45 +40,40 @@ def command(
 ) -> None:
     """Bring Redis in line with the code of a pipeline.
 
-    Moves the messages and dead letters of renamed stages, what they have seen and their counters; a renamed source
-    resumes where it was. Removes edges that are gone and empty; records the schemas. Each step is atomic: if
-    interrupted, the same command does the rest. Refused while a worker that serves an edge to be moved is alive.
+    Moves the messages, dead letters, dedup memory and counters of renamed stages; a renamed source resumes where it
+    was. Removes empty edges that the code no longer has, and records the schemas. Each step is atomic: run the command
+    again if it was interrupted. It is refused while a live worker serves an edge that would be moved.
 
     Example:
       flowq plan scrape --move parse=extract
       flowq apply scrape --move parse=extract
     """
     from flowq.broker.migration.migrating import Migration
-    from flowq.cli.framework.connect import broker_of
-    from flowq.cli.framework.loading import load
     from flowq.cli.views.changes_view import show_changes
     from flowq.inspector import Inspector
 
-    plan = load(name, settings).pipeline.plan
+    plan = plan_of(name, settings)
     moves = pairs_of(move)
 
-    async def carry_out() -> tuple[Changes, Mapping[str, int]]:
-        async with broker_of(plan.name, settings) as broker:
-            changes = await Migration(broker, plan).changes(moves=moves, sample=sample)
-            if changes.misfits and not yes:
-                show_changes(changes, sys.stderr, json=False)
-                raise Misfits(
-                    f"{changes.misfits:,} messages no longer fit the code; nothing was changed",
-                    hint="let the earlier version finish them, give new fields a default, or --yes",
-                )
-            return changes, await Migration(broker, plan).apply(changes, await Inspector(plan, broker).workers())
+    async def carry_out(broker: Broker) -> tuple[Changes, Mapping[str, int]]:
+        migration = Migration(broker, plan)
+        changes = await migration.changes(moves=moves, sample=sample)
+        if changes.misfits and not yes:
+            show_changes(changes, sys.stderr, json=False)
+            raise Misfits(
+                f"{changes.misfits:,} messages no longer fit the code; nothing was changed",
+                hint="let the earlier version finish them, give new fields a default, or --yes",
+            )
+        return changes, await migration.apply(changes, await Inspector(plan, broker).workers())
 
-    changes, moved = asyncio.run(carry_out())
+    changes, moved = with_broker(plan.name, settings, carry_out)
     if json:
-        from flowq.printable import json_text
-
         print(json_text({**changes.as_json(), "moved": moved}, indent=True))
         return
     for edge, n in moved.items():
-        if not n:
-            continue
-        to = next(change.to for change in changes.changes if change.edge == edge)
-        print(f"moved {n:,} message{'s' * (n != 1)} from {edge} to {to}")
+        if n:
+            to = next(change.to for change in changes.changes if change.edge == edge)
+            print(f"moved {counted(n, 'message')} from {edge} to {to}")
     left = [change for change in changes.changes if change.kind == "left" and change.messages]
     for change in left:
         print(f"left {change.messages:,} on {change.edge}  (flowq gc {name}, or --move)")

@@ -43,14 +43,14 @@ class _Finding:
 def command(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="NAME", help="Pipelines; all if none is named.", autocompletion=complete_pipeline),
+        typer.Argument(metavar="NAME", help="Pipelines.  [default: all]", autocompletion=complete_pipeline),
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Check pipelines without running them.
 
-    Imports them, and checks types, routes, options, resources, cycles, and what is set for their stages. Needs no
-    Redis. The exit code is 2 if there is an error; warnings alone are no failure.
+    Imports them and checks types, routes, options, resources, cycles, and the settings of their stages. Needs no Redis.
+    The exit code is 2 if there is an error; warnings do not change it.
 
     Example:
       flowq check

@@ -1,4 +1,4 @@
-"""`flowq config`: shows the settings that apply, and where each comes from."""
+"""`flowq config`: shows the effective settings, and where each comes from."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flowq.cli.framework.connect import plan_of
+from flowq.cli.framework.error_screen import note, shown
 from flowq.cli.framework.parameters import Here, Json, PipelineNameOrNone
+from flowq.printable import json_text, printable
 
 if TYPE_CHECKING:
     from flowq.graph.compilation.plan import EdgePlan, Plan, StagePlan
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One setting as it applies. `name` is what it is called in [tool.flowq]."""
+    """An effective setting. `name` is its name in [tool.flowq]."""
 
     name: str
     value: str
@@ -34,8 +37,8 @@ def command(
 ) -> None:
     """Show the effective settings and where each comes from; with NAME, those of its stages as well.
 
-    Later ones win: built-in, @stage(...), [tool.flowq] in pyproject.toml, its profile, FLOWQ_* variables, options.
-    Passwords are not shown.
+    In increasing order of precedence: built-in, @stage(...), [tool.flowq] in pyproject.toml, its profile, FLOWQ_*
+    variables, options. Passwords are not shown.
 
     Example:
       flowq config
@@ -44,24 +47,19 @@ def command(
     """
     found = list(of_project(settings))
     if name is not None:
-        from flowq.cli.framework.loading import load
-
-        found += of_pipeline(name, load(name, settings).pipeline.plan, settings)
+        found += of_pipeline(name, plan_of(name, settings), settings)
     if json:
-        from flowq.printable import json_text
-
         print(json_text([asdict(setting) for setting in found], indent=True))
     else:
         _print_table(found, origin=origin)
         if not settings.redis:
             from flowq.broker.open import BY_HAND
-            from flowq.cli.framework.error_screen import note
 
             note(f"flowq's own Redis by hand:  {BY_HAND}")
 
 
 def of_project(settings: Settings) -> Iterator[Setting]:
-    """What holds for every pipeline."""
+    """The settings of the project."""
     from flowq.broker.client.redis_url import redact
 
     values = {
@@ -79,8 +77,7 @@ def of_project(settings: Settings) -> Iterator[Setting]:
 
 
 def of_pipeline(name: str, plan: Plan, settings: Settings) -> Iterator[Setting]:
-    """What holds for each stage of the pipeline that is known by that name."""
-    from flowq.cli.framework.error_screen import shown
+    """The options of each stage of a pipeline."""
     from flowq.graph.compilation.plan import EdgePlan, StagePlan
 
     chosen = settings.of_stages(name, plan)
@@ -140,7 +137,6 @@ def _print_table(found: list[Setting], *, origin: bool) -> None:
     from rich.text import Text
 
     from flowq.cli.views.table import console_for
-    from flowq.printable import printable
 
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
     table.add_column("setting", no_wrap=True)

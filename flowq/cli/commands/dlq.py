@@ -1,25 +1,29 @@
-"""`flowq dlq`: lists dead letters, shows, fixes and removes them, and puts them back to be run again."""
+"""`flowq dlq`: lists, shows, fixes, removes and retries dead letters."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flowq.cli.dead_letters.dlq_options import (
     Kinds,
     Letters,
+    how_to_finish,
     in_pipeline,
     must_exist,
-    n_letters,
     none_of,
     per_second,
 )
 from flowq.cli.framework.completion import complete_stage
+from flowq.cli.framework.consent import is_agreed
+from flowq.cli.framework.error_screen import note
 from flowq.cli.framework.help import App
 from flowq.cli.framework.parameters import DryRun, Here, Json, PipelineName, Yes
+from flowq.cli.views.quantities import counted
 from flowq.errors import NotFound, UsageError
+from flowq.printable import json_text
 
 if TYPE_CHECKING:
     from flowq.dead_letters.dead_letters import DeadLetters
@@ -41,8 +45,8 @@ def ls(
 ) -> None:
     """List dead letters by stage and kind of error, with how many, and the first and the last time.
 
-    Errors are of one kind when they were raised by the same function and differ in numbers alone. The first column is
-    the number by which `flowq dlq show` knows the first of them, the last one names the kind for all other commands.
+    Errors are of one kind if the same function raised them and they differ only in numbers. The first column is the
+    number of the first letter for flowq dlq show; the last one is the id of the kind for all other commands.
 
     Example:
       flowq dlq ls scrape
@@ -54,7 +58,7 @@ def ls(
 
     groups = in_pipeline(name, settings, read)
     if json:
-        _print_json([group.as_json() for group in groups])
+        print(json_text([group.as_json() for group in groups], indent=True))
     elif groups:
         from flowq.cli.dead_letters.dlq_screen import show_groups
 
@@ -69,17 +73,15 @@ def show(
     chosen: Kinds,
     which: Annotated[
         str,
-        typer.Argument(
-            metavar="N|ID", help="Its number in the list, the id of the letter or of its message, or a kind."
-        ),
+        typer.Argument(metavar="N|ID", help="Its number in the list, its id, the id of its message, or a kind."),
     ] = "1",
     json: Json = False,
     *,
     settings: Here,
 ) -> None:
-    """Show one dead letter: the message, what went wrong, where it came from, what it died of before.
+    """Show one dead letter: the message, its error, its origin, and its earlier errors.
 
-    Numbers count from 1 in the list that the same options give: by stage, the oldest first.
+    Numbers count from 1 in the list that the same options select: by stage, oldest first.
 
     Example:
       flowq dlq show scrape 1
@@ -102,7 +104,7 @@ def show(
     if letter is None:
         raise NotFound(f'"{name}" has no dead letter {which}', hint=f"flowq dlq ls {name}")
     if json:
-        _print_json(letter.as_json())
+        print(json_text(letter.as_json(), indent=True))
     else:
         from flowq.cli.dead_letters.dlq_screen import show_letter
 
@@ -118,7 +120,7 @@ def retry(
         typer.Option(
             "--to",
             metavar="STAGE",
-            help="Send them to this stage, not back to their own.",
+            help="Send them to this stage instead of their own.",
             autocompletion=complete_stage,
         ),
     ] = None,
@@ -133,11 +135,11 @@ def retry(
     *,
     settings: Here,
 ) -> None:
-    """Put dead letters back where they came from, to be run again with all their attempts.
+    """Put dead letters back where they came from, to run again with all their attempts.
 
-    Without options or an ID these are all dead letters of the pipeline. A message keeps its id. If interrupted, the
-    rest is still dead; if repeated, nothing is put back twice. One that dies again shows its earlier errors. With
-    --rate all are put back at once, and become due one after another.
+    Without options or an ID, all dead letters of the pipeline are put back. Messages keep their ids. If the command is
+    interrupted, run it again: nothing is put back twice. A message that dies again shows its earlier errors. With
+    --rate all are put back at once, and become due one after the other.
 
     Example:
       flowq dlq retry scrape --error '*HTTP 503*' --rate 20 --dry-run
@@ -148,8 +150,6 @@ def retry(
         raise UsageError("--edit and --set cannot be combined")
 
     async def put_back(letters: DeadLetters, inspector: Inspector) -> tuple[Mapping[str, int], str]:
-        from flowq.cli.views.run_text import command_to_finish
-
         await must_exist(name, letters, chosen)
         these, change = await _edited(letters, chosen, assignments, asks=edit)
         counts: Mapping[str, int] = {}
@@ -157,15 +157,11 @@ def retry(
             counts = await letters.put_back(these, to=to, edit=change, per_second=pace, dry_run=True)
         if not dry_run:
             counts = await letters.put_back(these, to=to, edit=change, per_second=pace)
-        return counts, "" if await inspector.workers() else command_to_finish(
-            inspector.plan, await inspector.snapshot()
-        )
+        return counts, await how_to_finish(inspector)
 
     counts, to_finish = in_pipeline(name, settings, put_back)
     _report(counts, "would go back to" if dry_run else "put back to", chosen, json=json)
     if any(counts.values()) and to_finish and not (dry_run or json):
-        from flowq.cli.framework.error_screen import note
-
         note(f"no worker is running:  {to_finish}")
 
 
@@ -181,7 +177,7 @@ def rm(
 ) -> None:
     """Remove dead letters permanently.
 
-    Says how many and asks first; off a terminal it needs --yes. `flowq dlq export` keeps a copy.
+    Asks for confirmation, and needs --yes without a terminal. flowq dlq export keeps a copy.
 
     Example:
       flowq dlq rm scrape --error 'Reject: HTTP 404*' --dry-run
@@ -193,12 +189,13 @@ def rm(
         there = await letters.remove(chosen, dry_run=True)
         if dry_run or not any(there.values()):
             return there, True
-        if not yes and not _is_agreed(name, sum(there.values())):
+        n = counted(sum(there.values()), "dead letter")
+        if not yes and not is_agreed(name, n, f"flowq dlq rm {name} --yes removes {n}"):
             return {}, False
         return await letters.remove(chosen), True
 
-    counts, is_agreed = in_pipeline(name, settings, remove)
-    if is_agreed:
+    counts, is_wanted = in_pipeline(name, settings, remove)
+    if is_wanted:
         _report(counts, "would be removed from" if dry_run else "removed from", chosen, json=json)
 
 
@@ -209,15 +206,14 @@ def export(
     *,
     settings: Here,
 ) -> None:
-    """Write dead letters to standard output, one JSON object a line.
+    """Write dead letters to standard output, one JSON object per line.
 
-    Nothing is removed. Change `message` in the lines, and `flowq dlq import` gives the letters the new messages.
+    Nothing is removed. Change the messages in these lines and import them with flowq dlq import.
 
     Example:
       flowq dlq export flights | python fix.py | flowq dlq import flights - --retry
       flowq dlq export scrape --stage fetch > letters.ndjson
     """
-    from flowq.printable import json_text
 
     async def write(letters: DeadLetters, _: Inspector) -> None:
         async for letter in letters.each(chosen):
@@ -230,21 +226,21 @@ def export(
 @command.command("import")
 def import_(
     name: PipelineName,
-    source: Annotated[
-        str, typer.Argument(metavar="FILE", help="The output of flowq dlq export; - for standard input.")
-    ],
-    retry: Annotated[bool, typer.Option("--retry", help="Also put the letters back, in the same step.")] = False,
+    source: Annotated[str, typer.Argument(metavar="FILE", help="The output of flowq dlq export; - is standard input.")],
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Also put the letters back to run again, in the same step.")
+    ] = False,
     restore: Annotated[
-        bool, typer.Option("--restore", help="Add letters that were removed, or come from another Redis.")
+        bool, typer.Option("--restore", help="Add letters that were removed, or that come from another Redis.")
     ] = False,
     json: Json = False,
     *,
     settings: Here,
 ) -> None:
-    """Give dead letters the messages in a file: fixed ones are used when they are put back.
+    """Replace the messages of dead letters with those in a file.
 
-    Each line needs `stage`, `id` and `message`. A message must fit its stage. Letters that are no longer there are
-    passed over, so that the same file twice does nothing twice; --restore adds them, each once within an hour.
+    Each line needs stage, id and message, and each message must fit its stage. Letters that no longer exist are
+    skipped, so importing a file twice is safe; --restore adds them, each once within an hour.
 
     Example:
       flowq dlq import flights fixed.ndjson && flowq dlq retry flights
@@ -267,13 +263,10 @@ def import_(
     in_pipeline(name, settings, take)
 
 
-# What they share
-
-
 async def _edited(
     letters: DeadLetters, chosen: Selection, assignments: Sequence[str] | None, *, asks: bool
 ) -> tuple[Selection, Edit | None]:
-    """The letters to be put back, and what changes their messages on the way."""
+    """The letters to put back, and the edit that changes their messages."""
     from dataclasses import replace
 
     from flowq.cli.dead_letters.dlq_edit import MOST_TO_EDIT, in_editor, with_fields
@@ -292,24 +285,12 @@ async def _edited(
     return these, edit
 
 
-def _is_agreed(name: str, n: int) -> bool:
-    from flowq.cli.framework.consent import is_agreed
-
-    return is_agreed(name, n_letters(n), f"flowq dlq rm {name} --yes removes {n_letters(n)}")
-
-
 def _report(counts: Mapping[str, int], what: str, chosen: Selection, *, json: bool) -> None:
     changed = {where: n for where, n in counts.items() if n}
     if json:
-        _print_json(changed)
+        print(json_text(changed, indent=True))
         return
     for where, n in changed.items():
-        print(f"{n_letters(n)} {what} {where}")
+        print(f"{counted(n, 'dead letter')} {what} {where}")
     if not changed:
         print(none_of(chosen))
-
-
-def _print_json(value: Any) -> None:
-    from flowq.printable import json_text
-
-    print(json_text(value, indent=True))

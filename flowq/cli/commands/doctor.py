@@ -1,19 +1,25 @@
-"""`flowq doctor`: examines the Redis that flowq uses, says what would be lost when, and what to do about findings."""
+"""`flowq doctor`: examines the Redis that flowq uses, what it may lose, and what should be changed."""
 
 from __future__ import annotations
 
-import asyncio
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flowq.cli.framework.parameters import Here, Json, complete_pipeline
+from flowq.cli.framework.completion import complete_pipeline
+from flowq.cli.framework.connect import with_broker
+from flowq.cli.framework.error_screen import show
+from flowq.cli.framework.loading import find
+from flowq.cli.framework.parameters import Here, Json
 from flowq.durations import duration_text
+from flowq.printable import json_text, printable
 
 if TYPE_CHECKING:
     from flowq.broker.inspection.health import Health
+    from flowq.broker.redis_streams import Broker
     from flowq.errors import Problem
     from flowq.settings import Settings
 
@@ -22,7 +28,7 @@ _ANY_PIPELINE = "doctor"
 
 @dataclass(frozen=True, slots=True)
 class _Report:
-    """What was found about one Redis."""
+    """The findings about one Redis."""
 
     address: str
     health: Health
@@ -42,7 +48,7 @@ def command(
         str | None,
         typer.Argument(
             metavar="NAME",
-            help="A pipeline: whose part of a Cluster to examine, and whose keys to try.",
+            help="A pipeline: its node of a Cluster is examined, and the permissions on its keys.",
             autocompletion=complete_pipeline,
             show_default=False,
         ),
@@ -53,22 +59,17 @@ def command(
 ) -> None:
     """Examine the Redis that flowq uses.
 
-    Shows what it is, how it keeps its data, how fast it answers, what it allows, and what would be lost if it were
-    killed, lost its power or failed over. It stores nothing but a few keys that it removes at once. The exit code is
-    1 when something should be changed.
+    Shows its version, persistence, latency and permissions, and what would be lost if it were killed, lost power or
+    failed over. Stores only a few keys, which it removes at once. The exit code is 1 if something should be changed.
 
     Example:
       flowq doctor
       flowq doctor scrape --redis redis://db.example.org:6379/0 --json
     """
     if name is not None:
-        from flowq.cli.framework.loading import find
-
         find(name, settings)
-    report = asyncio.run(_examined(name, settings))
+    report = with_broker(name or _ANY_PIPELINE, settings, lambda broker: _examined(broker, name, settings))
     if json:
-        from flowq.printable import json_text
-
         print(json_text(report.as_json(), indent=True))
     else:
         _show(report)
@@ -76,34 +77,26 @@ def command(
         raise typer.Exit(1)
 
 
-async def _examined(pipeline: str | None, settings: Settings) -> _Report:
+async def _examined(broker: Broker, pipeline: str | None, settings: Settings) -> _Report:
     from flowq.broker.inspection.diagnosis import findings, loss_windows, refuse_old, store_findings
     from flowq.broker.inspection.health import Forbidden, ServerHealth
     from flowq.broker.open import BY_HAND
-    from flowq.cli.framework.connect import broker_of
 
-    async with broker_of(pipeline or _ANY_PIPELINE, settings) as broker:
-        health = await ServerHealth(broker).examine()
-        refuse_old(health, broker.dialer.address)
-        latency = await ServerHealth(broker).latency_seconds()
-        forbidden = await ServerHealth(broker).forbidden() if health.is_primary else Forbidden()
-        keys = broker.keys.all if pipeline else broker.keys.of_all_pipelines
-        found = findings(health, settings.durability, latency_seconds=latency, forbidden=forbidden, keys=keys)
-        if settings.claim_store is not None and broker.claims is not None:
-            found = [*found, *await store_findings(broker.claims)]
-        losses = loss_windows(health, settings.durability)
-        by_hand = "" if settings.redis else BY_HAND
-        return _Report(
-            broker.dialer.address, health, latency, forbidden.commands, forbidden.keys, losses, found, by_hand
-        )
+    server = ServerHealth(broker)
+    health = await server.examine()
+    refuse_old(health, broker.dialer.address)
+    latency = await server.latency_seconds()
+    forbidden = await server.forbidden() if health.is_primary else Forbidden()
+    keys = broker.keys.all if pipeline else broker.keys.of_all_pipelines
+    found = findings(health, settings.durability, latency_seconds=latency, forbidden=forbidden, keys=keys)
+    if settings.claim_store is not None and broker.claims is not None:
+        found = [*found, *await store_findings(broker.claims)]
+    losses = loss_windows(health, settings.durability)
+    by_hand = "" if settings.redis else BY_HAND
+    return _Report(broker.dialer.address, health, latency, forbidden.commands, forbidden.keys, losses, found, by_hand)
 
 
 def _show(report: _Report) -> None:
-    import sys
-
-    from flowq.cli.framework.error_screen import show
-    from flowq.printable import printable
-
     typer.echo(typer.style(printable(report.address), bold=True))
     for title, text in _lines(report):
         typer.echo(f"  {typer.style(f'{title:<12}', dim=True)}{printable(text)}")

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flowq.cli.framework.connect import plan_of
 from flowq.cli.framework.error_screen import note
 from flowq.cli.framework.help import App
 from flowq.cli.framework.parameters import PipelineName
 from flowq.errors import UsageError
+from flowq.settings import Settings
 
 if TYPE_CHECKING:
     from flowq.graph.compilation.plan import Plan
@@ -81,11 +83,8 @@ def compose(
 
 def _plan(name: str) -> tuple[Plan, str | None]:
     """The plan of a pipeline, and where its large bodies are stored."""
-    from flowq.cli.framework.loading import load
-    from flowq.settings import Settings
-
     settings = Settings.load()
-    return load(name, settings).pipeline.plan, settings.claim_store
+    return plan_of(name, settings), settings.claim_store
 
 
 def _check(form: re.Pattern[str], flag: str, given: str) -> None:

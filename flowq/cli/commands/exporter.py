@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flowq.cli.framework.completion import complete_pipeline
+from flowq.cli.framework.connect import broker_of
 from flowq.cli.framework.error_screen import note
 from flowq.cli.framework.parameters import Here
 from flowq.cli.run.run_metrics import require_prometheus_client
@@ -25,23 +26,23 @@ def command(
         list[str] | None,
         typer.Argument(
             metavar="NAME",
-            help="Only these pipelines; without a name, all.",
+            help="Only these pipelines.  [default: all]",
             show_default=False,
             autocompletion=complete_pipeline,
         ),
     ] = None,
     listen: Annotated[
         str,
-        typer.Option(metavar="[HOST:]PORT", help="On 127.0.0.1 unless a host is given."),
+        typer.Option(metavar="[HOST:]PORT", help="The address to listen on; the host is 127.0.0.1 unless given."),
     ] = ":9100",
     *,
     settings: Here,
 ) -> None:
     """Serve the metrics of all pipelines to Prometheus.
 
-    Runs until it is stopped. /metrics is computed from Redis when it is asked for. The code of the pipelines is not
-    needed, and no worker has to run. /healthz and /readyz answer probes. There is no password: bind an address that
-    only Prometheus reaches.
+    Runs until it is stopped. /metrics is computed from Redis on each request; it needs neither workers nor the code of
+    the pipelines. /healthz and /readyz answer probes. There is no password: listen on an address that only Prometheus
+    can reach.
 
     Example:
       flowq exporter
@@ -56,7 +57,6 @@ def command(
 
 async def _serve(address: Address, names: Sequence[str], settings: Settings) -> int:
     from flowq.broker.client.topology import ClusterDialer
-    from flowq.broker.open import open_broker
     from flowq.monitoring.http_server import serving
     from flowq.monitoring.watched import WatchedRedis
     from flowq.runtime.process.worker import StopSignals
@@ -64,8 +64,7 @@ async def _serve(address: Address, names: Sequence[str], settings: Settings) -> 
     stop = StopSignals()
     stop.install()
     async with AsyncExitStack() as stack:
-        opening = open_broker(names[0] if names else "-", redis=settings.redis, namespace=settings.namespace)
-        broker = await stack.enter_async_context(opening)
+        broker = await stack.enter_async_context(broker_of(names[0] if names else "-", settings))
         if isinstance(broker.dialer, ClusterDialer) and len(names) != 1:
             raise UsageError("on a Cluster an exporter serves one pipeline", hint="name it:  flowq exporter NAME")
         watched = WatchedRedis(broker.dialer, settings.namespace, names)

@@ -1,73 +1,70 @@
-"""`flowq gc`: removes what a pipeline no longer needs, on request: edges with their messages, and large bodies."""
+"""`flowq gc`: removes orphaned edges with their messages, and orphaned large bodies."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from flowq.cli.framework.parameters import Here, Json, PipelineName
+from flowq.cli.framework.connect import plan_of, with_broker
+from flowq.cli.framework.consent import is_agreed
+from flowq.cli.framework.parameters import Here, Json, PipelineName, Yes
+from flowq.cli.views.quantities import counted, size
 from flowq.errors import ClaimStoreUnavailable, UsageError
+from flowq.printable import json_text, printable
 
 if TYPE_CHECKING:
     from flowq.broker.migration.recorded_plan import Orphan
     from flowq.broker.redis_streams import Broker
     from flowq.broker.stored_bodies import OrphanedBodies
     from flowq.graph.compilation.plan import Plan
-    from flowq.settings import Settings
 
 
 def command(
     name: PipelineName,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove them without asking.")] = False,
+    yes: Yes = False,
     json: Json = False,
     *,
     settings: Here,
 ) -> None:
     """Remove edges that a pipeline no longer has, with their messages, and large bodies without a message.
 
-    An edge is left over when a stage was renamed or removed. What waits on it stays, until it is removed here or the
-    stage comes back. Dead letters are kept. A large body (claim_above=) is left over when its message was purged, or
-    when a worker was killed before it could send it; it is removed when it is a day old. Off a terminal, without --yes,
+    An edge is orphaned when its stage was renamed or removed. Its messages wait until they are removed here or the
+    stage is back. Dead letters are kept. A large body (claim_above=) is orphaned when its message was purged, or when a
+    worker was killed before it could send it; it is removed once it is a day old. Without a terminal and without --yes,
     everything is only listed.
 
     Example:
       flowq gc scrape
       flowq gc scrape --yes
     """
-    from flowq.cli.framework.loading import load
+    plan = plan_of(name, settings)
+    with_broker(plan.name, settings, lambda broker: _collect(plan, broker, yes=yes, json=json))
 
-    asyncio.run(_collect(load(name, settings).pipeline.plan, settings, yes=yes, json=json))
 
-
-async def _collect(plan: Plan, settings: Settings, *, yes: bool, json: bool) -> None:
+async def _collect(plan: Plan, broker: Broker, *, yes: bool, json: bool) -> None:
     from flowq.broker.stored_bodies import YOUNGEST_ORPHAN_SECONDS, StoredBodies
-    from flowq.cli.framework.connect import broker_of
     from flowq.inspector import Inspector
 
-    async with broker_of(plan.name, settings) as broker:
-        inspector = Inspector(plan, broker)
-        orphans = await inspector.orphans()
-        with contextlib.suppress(ClaimStoreUnavailable):  # what cannot be seen is left alone
-            await StoredBodies(broker).delete_released()
-        bodies = await StoredBodies(broker).orphaned(plan, older_than_seconds=YOUNGEST_ORPHAN_SECONDS)
-        if not json:
-            _list(plan, orphans)
-            _tell_of(bodies, broker)
-        found = bool(orphans or bodies.paths)
-        remove = found and (yes or (not json and _is_agreed(plan, orphans, bodies)))
-        if remove:
-            _refuse_served(orphans, await inspector.workers())
-            await _remove(broker, orphans)
-            if broker.claims is not None:
-                await broker.claims.remove(bodies.paths)
+    inspector = Inspector(plan, broker)
+    orphans = await inspector.orphans()
+    with contextlib.suppress(ClaimStoreUnavailable):  # what cannot be seen is left alone
+        await StoredBodies(broker).delete_released()
+    bodies = await StoredBodies(broker).orphaned(plan, older_than_seconds=YOUNGEST_ORPHAN_SECONDS)
+    if not json:
+        _list(plan, orphans)
+        if bodies.paths:
+            print(f"{_bodies(bodies)} in {broker.claims} that no message refers to")
+    messages = counted(sum(orphan.outstanding for orphan in orphans), "message")
+    what = " and ".join(filter(None, (messages if orphans else "", _bodies(bodies))))
+    remove = bool(what) and (yes or (not json and is_agreed(plan.name, what, f"flowq gc {plan.name} --yes")))
+    if remove:
+        _refuse_served(orphans, await inspector.workers())
+        await _remove(broker, orphans)
+        if broker.claims is not None:
+            await broker.claims.remove(bodies.paths)
     if json:
-        from flowq.printable import json_text
-
         gone: list[dict[str, object]] = [
             {"edge": orphan.edge, "messages": orphan.outstanding, "removed": remove} for orphan in orphans
         ]
@@ -75,8 +72,7 @@ async def _collect(plan: Plan, settings: Settings, *, yes: bool, json: bool) -> 
             gone.append({"files": len(bodies.paths), "bytes": bodies.n_bytes, "removed": remove})
         print(json_text(gone, indent=True))
     elif remove:
-        n = sum(orphan.outstanding for orphan in orphans)
-        edges = f"{len(orphans)} edge{'s' * (len(orphans) > 1)} with {_messages(n)}" if orphans else ""
+        edges = f"{counted(len(orphans), 'edge')} with {messages}" if orphans else ""
         print("removed " + " and ".join(filter(None, (edges, _bodies(bodies)))))
 
 
@@ -107,7 +103,6 @@ def _list(plan: Plan, orphans: Sequence[Orphan]) -> None:
     from rich.text import Text
 
     from flowq.cli.views.table import Column, console_for, fitted_table, indented, number
-    from flowq.printable import printable
 
     if not orphans:
         print(f"{plan.name} has no edges left over")
@@ -131,26 +126,6 @@ def _list(plan: Plan, orphans: Sequence[Orphan]) -> None:
     console.print(indented(fitted_table(columns, rows, console.width - 1)))
 
 
-def _tell_of(bodies: OrphanedBodies, broker: Broker) -> None:
-    if bodies.paths and broker.claims is not None:
-        print(f"{_bodies(bodies)} in {broker.claims} that no message refers to")
-
-
-def _is_agreed(plan: Plan, orphans: Sequence[Orphan], bodies: OrphanedBodies) -> bool:
-    """Whether a person says so. What holds messages is not removed for a mere key pressed."""
-    from flowq.cli.framework.consent import is_agreed
-
-    n = sum(orphan.outstanding for orphan in orphans)
-    what = " and ".join(filter(None, (_messages(n) if orphans else "", _bodies(bodies))))
-    return is_agreed(plan.name, what, f"flowq gc {plan.name} --yes")
-
-
-def _messages(n: int) -> str:
-    return f"{n:,} message{'s' * (n != 1)}"
-
-
 def _bodies(bodies: OrphanedBodies) -> str:
-    from flowq.cli.views.quantities import size
-
     n = len(bodies.paths)
     return f"{n:,} large bod{'ies' if n != 1 else 'y'} of {size(bodies.n_bytes)}" if n else ""

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flowq.cli.framework.connect import plan_of
 from flowq.cli.framework.error_screen import note
-from flowq.cli.framework.loading import load
 from flowq.cli.framework.parameters import Here, PipelineName
 from flowq.errors import UsageError
 
@@ -33,13 +33,13 @@ def command(
     name: PipelineName,
     format: Annotated[
         str | None,
-        typer.Option("--format", "-f", metavar="|".join(_FORMATS), help="Default: tree, or what FILE's suffix says."),
+        typer.Option("--format", "-f", metavar="|".join(_FORMATS), help="[default: tree, or by the suffix of FILE]"),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write to FILE instead of stdout.")
     ] = None,
     live: Annotated[
-        bool, typer.Option("--live", help="Draw the tree with its numbers, again every second, until Ctrl-C.")
+        bool, typer.Option("--live", help="Draw the tree with its numbers every second, until Ctrl-C.")
     ] = False,
     *,
     settings: Here,
@@ -52,7 +52,7 @@ def command(
       flowq graph scrape -o scrape.svg
       flowq graph scrape --live
     """
-    plan = load(name, settings).pipeline.plan
+    plan = plan_of(name, settings)
     if live:
         _draw_live(plan, settings, format=format, output=output)
         return

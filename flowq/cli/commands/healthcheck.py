@@ -1,4 +1,4 @@
-"""`flowq healthcheck`: tells by its exit code whether the workers of this machine or container are well."""
+"""`flowq healthcheck`: exits with 0 if the workers on this machine or in this container are healthy."""
 
 from __future__ import annotations
 
@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flowq.cli.framework.connect import broker_of
 from flowq.cli.framework.error_screen import note
+from flowq.cli.framework.loading import entries, find
 from flowq.cli.framework.parameters import Here, Json, PipelineNameOrAll, duration_of
+from flowq.cli.views.quantities import counted
+from flowq.printable import json_text
 
 if TYPE_CHECKING:
     from flowq.monitoring.worker_health import WorkerHealth
@@ -20,7 +24,7 @@ if TYPE_CHECKING:
 def command(
     name: PipelineNameOrAll = None,
     silent: Annotated[
-        str, typer.Option(metavar="DURATION", help="A worker that has read nothing for this long is stuck.")
+        str, typer.Option(metavar="DURATION", help="A worker that has not read for this long is stuck.")
     ] = "30s",
     json: Json = False,
     *,
@@ -28,18 +32,16 @@ def command(
 ) -> None:
     """Check the health of the workers on this machine.
 
-    For HEALTHCHECK, systemd and cron. Looks at the leases of the workers of this machine or container, and at how long
-    ago they have read from Redis. Your code is not imported. A worker that waits for messages, or whose handlers take
-    long, is well.
+    For HEALTHCHECK, systemd and cron. Checks the leases of the workers on this machine or in this container, and when
+    they last read from Redis. Your code is not imported. A worker that waits for messages, or has slow handlers, is
+    healthy.
 
     Example:
       flowq healthcheck scrape
       flowq healthcheck scrape --silent 2m --json
 
-    Exit codes: 0 all are well, 1 one is not or none runs here, 2 usage, 4 Redis unreachable.
+    Exit codes: 0 all are healthy, 1 one is not or none runs here, 2 usage, 4 Redis unreachable.
     """
-    from flowq.cli.framework.loading import entries, find
-
     most_silent_seconds = duration_of("--silent", silent)
     names = [find(name, settings).name] if name else [entry.name for entry in entries(settings)]
     found = asyncio.run(_workers_here(names, settings))
@@ -47,26 +49,22 @@ def command(
     if not found:
         faults = [f"no worker of {name or 'this project'} is running here"]
     if json:
-        from flowq.printable import json_text
-
         print(json_text({"healthy": not faults, "faults": faults, "workers": found}, indent=True))
     else:
         for fault in faults:
             note(fault)
         if not faults:
-            print(f"{len(found)} worker{'s' * (len(found) != 1)} healthy")
+            print(f"{counted(len(found), 'worker')} healthy")
     raise typer.Exit(1 if faults else 0)
 
 
 async def _workers_here(names: Sequence[str], settings: Settings) -> list[WorkerHealth]:
-    """The workers of this machine, by its processes' common space: a container has one of its own."""
-    from flowq.broker.open import open_broker
+    """The workers on this machine, by their PID namespace: a container has its own."""
     from flowq.monitoring.worker_health import workers_of
 
     found = list["WorkerHealth"]()
-    async with AsyncExitStack() as opened:
+    async with AsyncExitStack() as opened:  # together, so that a server of our own is started once
         for name in names:
-            opening = open_broker(name, redis=settings.redis, namespace=settings.namespace)
-            broker = await opened.enter_async_context(opening)
+            broker = await opened.enter_async_context(broker_of(name, settings))
             found += [worker for worker in await workers_of(broker) if worker.is_here]
     return found

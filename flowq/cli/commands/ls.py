@@ -26,8 +26,8 @@ class _Row:
 def command(as_json: Json = False) -> None:
     """List the pipelines of this project.
 
-    A file that cannot be imported is listed with its error, and the exit code stays 0: flowq check is for finding
-    faults. Files that define no pipeline are left out; one that does and cannot be found is named on standard error.
+    A file that cannot be imported is listed with its error; the exit code is 0 nevertheless (see flowq check). Files
+    without a pipeline are left out. A file whose pipeline cannot be found is reported on standard error.
 
     Example:
       flowq ls

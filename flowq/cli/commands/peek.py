@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flowq.cli.framework.completion import complete_pipeline_or_stage
+from flowq.cli.framework.connect import plan_and_stage, with_broker
 from flowq.cli.framework.error_screen import note
 from flowq.cli.framework.parameters import Here, Json
 from flowq.printable import json_text, printable
@@ -36,12 +37,12 @@ def command(
     limit: Annotated[
         int, typer.Option("-n", "--limit", metavar="N", min=1, max=1000, help="At most N per state and edge.")
     ] = 5,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep showing new ones, until Ctrl-C.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep showing new messages, until Ctrl-C.")] = False,
     json: Json = False,
     *,
     settings: Here,
 ) -> None:
-    """Show messages without consuming them: the first that are running, waiting and delayed.
+    """Show messages without consuming them: the first ones that are running, waiting and delayed.
 
     The time shown is when a message was appended, when its worker received it, or when it is due. --json prints one
     object per line. --follow may miss a message that is settled within a fifth of a second.
@@ -50,25 +51,20 @@ def command(
       flowq peek scrape.fetch
       flowq peek scrape.fetch -f --json | jq .message.url
     """
-    from flowq.cli.framework.connect import broker_of
-    from flowq.cli.framework.loading import load
+    plan, stage = plan_and_stage(target, settings)
+    edges = [edge.name for edge in plan.edges if not stage or edge.target == stage]
 
-    name, _, stage = target.partition(".")
-    plan = load(name, settings).pipeline.plan
-    edges = [edge.name for edge in plan.edges if not stage or edge.target == plan.stage(stage).name]
-
-    async def look() -> None:
+    async def look(broker: Broker) -> None:
         n_seen = 0
-        async with broker_of(plan.name, settings) as broker:
-            async for sights in _looks(broker, edges, limit, follow=follow):
-                n_seen += len(sights)
-                for sight in sights:
-                    values = await _as_json(broker, sight)
-                    print(json_text(values) if json else _line(sight, values), flush=follow)
+        async for sights in _looks(broker, edges, limit, follow=follow):
+            n_seen += len(sights)
+            for sight in sights:
+                values = await _as_json(broker, sight)
+                print(json_text(values) if json else _line(sight, values), flush=follow)
         if not n_seen:
             note(f"nothing waits, runs or is delayed in {target}")
 
-    asyncio.run(look())
+    with_broker(plan.name, settings, look)
 
 
 async def _looks(broker: Broker, edges: Sequence[str], limit: int, *, follow: bool) -> AsyncIterator[Sequence[Sight]]:
@@ -117,7 +113,7 @@ async def _body_as_json(broker: Broker, delivery: Delivery) -> dict[str, Any]:
 def _line(sight: Sight, values: dict[str, Any]) -> str:
     """One message in one line, cropped to the width of a terminal."""
     at = datetime.fromtimestamp(sight.at_ms / 1000).astimezone().strftime("%H:%M:%S")
-    told = next(values[name] for name in ("message", "body_base64", "body_in_claim_store") if name in values)
-    text = f"{sight.state:<8}{at}  {values['edge']:<16}  {printable(values['id'])}  {json_text(told)}"
+    body = next(values[name] for name in ("message", "body_base64", "body_in_claim_store") if name in values)
+    text = f"{sight.state:<8}{at}  {values['edge']:<16}  {printable(values['id'])}  {json_text(body)}"
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() or "COLUMNS" in os.environ else _LONGEST
     return text if len(text) <= width else text[: width - 1] + "…"

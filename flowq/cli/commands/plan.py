@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Mapping
 from typing import Annotated
 
 import typer
 
+from flowq.cli.framework.connect import plan_of, with_broker
 from flowq.cli.framework.parameters import Here, Json, PipelineName
 from flowq.errors import UsageError
 
@@ -32,8 +32,8 @@ def command(
 ) -> None:
     """Compare the code with what is in Redis, and change nothing.
 
-    Shows edges that are new or gone, with what lies on them, and schemas that differ, with how many of the waiting
-    messages really do not fit any more. Run it before a deployment; `flowq apply` carries it out.
+    Shows new edges, removed edges with their messages, and schemas that differ, with the number of waiting messages
+    that no longer fit. Run it before a deployment; flowq apply makes the changes.
 
     Example:
       flowq plan scrape
@@ -41,20 +41,16 @@ def command(
       flowq plan scrape --exit-code --json
     """
     from flowq.broker.migration.migrating import Migration
-    from flowq.cli.framework.connect import broker_of
-    from flowq.cli.framework.loading import load
     from flowq.cli.views.changes_view import show_changes
 
-    plan = load(name, settings).pipeline.plan
+    plan = plan_of(name, settings)
     moves = pairs_of(move)
 
-    async def compare() -> bool:
-        async with broker_of(plan.name, settings) as broker:
-            changes = await Migration(broker, plan).changes(moves=moves, sample=sample)
-        show_changes(changes, sys.stdout, json=json)
-        return bool(changes.changes)
-
-    if asyncio.run(compare()) and exit_code:
+    changes = with_broker(
+        plan.name, settings, lambda broker: Migration(broker, plan).changes(moves=moves, sample=sample)
+    )
+    show_changes(changes, sys.stdout, json=json)
+    if changes.changes and exit_code:
         raise typer.Exit(1)
 
 

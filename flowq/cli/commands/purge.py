@@ -1,15 +1,18 @@
-"""`flowq purge`: removes the messages that wait, of a whole pipeline or of one stage, when told to."""
+"""`flowq purge`: removes the waiting messages of a pipeline or of one stage."""
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
+from flowq.cli.framework.connect import plan_and_stage, with_broker
+from flowq.cli.framework.consent import is_agreed
+from flowq.cli.framework.error_screen import note
 from flowq.cli.framework.parameters import DryRun, Here, Json, PipelineOrStage, Yes
+from flowq.cli.views.quantities import counted
+from flowq.printable import json_text
 
 if TYPE_CHECKING:
-    from flowq.graph.compilation.plan import Plan
-    from flowq.settings import Settings
+    from flowq.broker.redis_streams import Broker
 
 
 def command(
@@ -22,48 +25,34 @@ def command(
 ) -> None:
     """Remove waiting messages, delayed ones included, permanently.
 
-    Says how many and asks first; off a terminal it needs --yes. Running messages stay with their workers, and dead
-    letters are kept (flowq dlq rm). What a stage with dedup= has seen stays seen.
+    Asks for confirmation, and needs --yes without a terminal. Running messages stay with their workers, and dead
+    letters are kept (flowq dlq rm). A stage with dedup= still drops what it has seen.
 
     Example:
       flowq purge scrape.fetch --dry-run
       flowq purge scrape --yes
     """
-    from flowq.cli.framework.loading import load
-
-    name, _, stage = target.partition(".")
-    plan = load(name, settings).pipeline.plan
-    if stage:
-        plan.stage(stage)
-    asyncio.run(_purge(plan, settings, target, stage, yes=yes, dry_run=dry_run, json=json))
-
-
-async def _purge(
-    plan: Plan, settings: Settings, target: str, stage: str, *, yes: bool, dry_run: bool, json: bool
-) -> None:
-    from flowq.broker.open import open_broker
-    from flowq.cli.framework.consent import is_agreed
-    from flowq.cli.framework.error_screen import note
-    from flowq.dead_letters.purging import Purging
-    from flowq.printable import json_text
-
+    plan, stage = plan_and_stage(target, settings)
     edges = [edge for edge in plan.edges if not stage or edge.target == stage]
-    async with open_broker(plan.name, redis=settings.redis, namespace=settings.namespace) as broker:
-        there = await Purging(broker).idle(edges)
-        n = sum(there.values())
-        if dry_run or not n:
-            would = f"{_messages(n)} would be removed from {target}" if n else f"nothing waits in {target}"
+
+    async def remove(broker: Broker) -> None:
+        from flowq.dead_letters.purging import Purging
+
+        purging = Purging(broker)
+        there = await purging.idle(edges)
+        messages = counted(sum(there.values()), "message")
+        if dry_run or not any(there.values()):
+            would = (
+                f"{messages} would be removed from {target}" if any(there.values()) else f"nothing waits in {target}"
+            )
             print(json_text(there, indent=True) if json else would)
             return
-        if not yes and not is_agreed(plan.name, f"{_messages(n)} of {target}", f"flowq purge {target} --yes"):
+        if not yes and not is_agreed(plan.name, f"{messages} of {target}", f"flowq purge {target} --yes"):
             return
-        removed = await Purging(broker).purge(edges, there)
-        running = sum((await Purging(broker).idle(edges, running=True)).values())
-    n = sum(removed.values())
-    print(json_text(removed, indent=True) if json else f"{_messages(n)} removed from {target}")
-    if running:
-        note(f"{_messages(running)} still running, not removed")
+        removed = await purging.purge(edges, there)
+        done = f"{counted(sum(removed.values()), 'message')} removed from {target}"
+        print(json_text(removed, indent=True) if json else done)
+        if running := sum((await purging.idle(edges, running=True)).values()):
+            note(f"{counted(running, 'message')} still running, not removed")
 
-
-def _messages(n: int) -> str:
-    return f"{n:,} message{'s' * (n != 1)}"
+    with_broker(plan.name, settings, remove)

@@ -32,7 +32,7 @@ _FULL_PAUSE_SECONDS = 0.2
 
 
 class BadMessage(UsageError):
-    """A message that is no JSON, or not what the stage takes."""
+    """A message that is not JSON, or does not fit the stage."""
 
     code = "FQ205"
 
@@ -42,19 +42,20 @@ def command(
         str,
         typer.Argument(
             metavar="NAME[.STAGE]",
-            help="Where to put it. Without a stage: the first one behind a source.",
+            help="The receiving stage.  [default: the first one behind a source]",
             autocompletion=complete_pipeline_or_stage,
         ),
     ],
     message: Annotated[
-        str, typer.Argument(metavar="JSON", help="The message; for many, one a line: - for stdin, or @FILE.")
+        str,
+        typer.Argument(metavar="JSON", help="The message; or many, one per line: - is stdin, @FILE a file."),
     ],
     delay: Annotated[
-        str | None, typer.Option("--delay", metavar="DURATION", help='Run it later: "30s", "5m", "1d".')
+        str | None, typer.Option("--delay", metavar="DURATION", help='Run it after "30s", "5m", "1d".')
     ] = None,
     id_: Annotated[
         str | None,
-        typer.Option("--id", metavar="ID", help="An id of your own; pushed again within an hour, it is stored once."),
+        typer.Option("--id", metavar="ID", help="Your own id; a message pushed twice within an hour is stored once."),
     ] = None,
     no_wait: Annotated[
         bool, typer.Option("--no-wait", help="Fail when the stage is full, instead of waiting.")
@@ -66,8 +67,8 @@ def command(
 ) -> None:
     """Put messages into a pipeline.
 
-    Each is checked against the type that the stage takes. Prints the id of a single message, the number of many.
-    A message that does not fit ends it with exit code 2; all those before it are stored.
+    Each message is checked against the type that the stage accepts. Prints the id of a single message, or the number of
+    many. A message that does not fit ends the command with exit code 2; those before it are stored.
 
     Example:
       flowq push scrape '{"url": "https://example.org/"}'
@@ -102,7 +103,7 @@ def command(
 
 
 def entrance(plan: Plan, name: str = "") -> StagePlan:
-    """The stage to push to: the one named, else the first behind a source, else the only one where flows begin.
+    """The stage to push to: the named one, else the first behind a source, else the only head of a flow.
 
     Raises NotFound for an unknown stage, UsageError for a source, or when several could be meant.
     """
@@ -129,7 +130,7 @@ class Inlet:
 
     def __init__(self, plan: Plan, stage: StagePlan) -> None:
         self.stage = stage.name
-        self._takes = type_names(stage.accepted)
+        self._accepts = type_names(stage.accepted)
         self._decode = decoder(stage.accepts)
         self._inlet = Outlet(plan, inlet_of(stage.name))
 
@@ -142,7 +143,7 @@ class Inlet:
             where = f"line {line}" if line else "the message"
             details = error.detail.split("; ") if error.detail else [error.message]
             raise BadMessage(
-                f"{where} does not fit {self.stage}, which accepts {self._takes}",
+                f"{where} does not fit {self.stage}, which accepts {self._accepts}",
                 detail="\n".join(details),
                 hint=error.hint,
             ) from None
@@ -192,7 +193,7 @@ class Sender:
         self.duplicates += duplicates
 
     def outcome(self, as_json: bool) -> str:
-        """What has become of the messages so far."""
+        """A summary of the messages so far."""
         if as_json:
             pushed = self.taken - self.duplicates if self.publisher else 0
             counts = {"valid": self.taken, "pushed": pushed, "duplicates": self.duplicates}
@@ -212,9 +213,9 @@ class Sender:
 
 
 def _push_all(stream: BufferedReader, inlet: Inlet, sender: Sender, as_json: bool) -> None:
-    """Push every line. Whatever ends it, stdout says how far it came."""
+    """Push every line. However it ends, stdout says how many were pushed."""
     if stream.isatty():
-        note(f"reading messages for {inlet.stage}, one JSON value a line; Ctrl-D ends")
+        note(f"reading messages for {inlet.stage}, one JSON value per line; Ctrl-D ends")
     try:
         for batch in line_batches(stream, most=MOST_PER_CALL):
             values: list[Any] = []

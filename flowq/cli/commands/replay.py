@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flowq.cli.dead_letters.dlq_options import Limit, Where, kinds
+from flowq.cli.dead_letters.dlq_options import Limit, Where, how_to_finish, kinds
 from flowq.cli.framework.completion import complete_stage
+from flowq.cli.framework.connect import plan_of, with_broker
+from flowq.cli.framework.error_screen import note
 from flowq.cli.framework.parameters import DryRun, Here, Json, PipelineName
+from flowq.cli.views.quantities import counted
+from flowq.printable import json_text
+
+if TYPE_CHECKING:
+    from flowq.broker.redis_streams import Broker
 
 
 def command(
@@ -45,29 +51,21 @@ def command(
       flowq replay flights --from enrich --since 1h --dry-run
       flowq replay flights --from enrich --where dest=SJU
     """
-    from flowq.cli.framework.connect import broker_of
-    from flowq.cli.framework.error_screen import note
-    from flowq.cli.framework.loading import load
-    from flowq.cli.views.run_text import command_to_finish
     from flowq.dead_letters.kept import Kept
     from flowq.inspector import Inspector
-    from flowq.printable import json_text
 
-    plan = load(name, settings).pipeline.plan
+    plan = plan_of(name, settings)
     chosen = kinds(stage, None, since, where)
 
-    async def put_back() -> tuple[int, str]:
-        async with broker_of(plan.name, settings) as broker:
-            kept = Kept(plan, broker, stage)
-            n = await kept.replay(since=chosen.since, where=chosen.where, limit=limit, dry_run=dry_run)
-            inspector = Inspector(plan, broker)
-            return n, "" if await inspector.workers() else command_to_finish(plan, await inspector.snapshot())
+    async def put_back(broker: Broker) -> tuple[int, str]:
+        kept = Kept(plan, broker, stage)
+        n = await kept.replay(since=chosen.since, where=chosen.where, limit=limit, dry_run=dry_run)
+        return n, await how_to_finish(Inspector(plan, broker))
 
-    n, to_finish = asyncio.run(put_back())
+    n, to_finish = with_broker(plan.name, settings, put_back)
     if json:
         print(json_text({stage: n}))
         return
-    messages = f"{n:,} message{'s' * (n != 1)}"
-    print(f"{messages} would run again from {stage}" if dry_run else f"{messages} run again from {stage}")
+    print(f"{counted(n, 'message')} {'would run again' if dry_run else 'run again'} from {stage}")
     if n and to_finish and not dry_run:
         note(f"no worker is running:  {to_finish}")

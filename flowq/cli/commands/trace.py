@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flowq.cli.framework.connect import plan_of, with_broker
 from flowq.cli.framework.parameters import Here, Json, PipelineName
 from flowq.errors import NotFound
+from flowq.printable import json_text, printable
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -30,32 +31,23 @@ def command(
 ) -> None:
     """Show the ancestors and descendants of a message, from its root on, and where each of them is now.
 
-    A settled message leaves no trace unless its stage has keep=; otherwise only its id is known, from its descendants.
-    The search reads every message of the pipeline: a million take a few seconds.
+    A settled message leaves no trace unless its stage has keep=; only its id is known then, from its descendants. The
+    search reads every message of the pipeline: a million take a few seconds.
 
     Example:
       flowq trace scrape 019c2f7a00000001
       flowq trace scrape 019c2f7a00000001 --json | jq '.messages[].places[].state'
     """
-    from flowq.broker.open import open_broker
-    from flowq.cli.framework.loading import load
     from flowq.dead_letters.lineage import Lineage
 
-    plan = load(name, settings).pipeline.plan
-
-    async def look() -> Lineage:
-        async with open_broker(plan.name, redis=settings.redis, namespace=settings.namespace) as broker:
-            return await Lineage.of(plan, broker, message_id)
-
-    lineage = asyncio.run(look())
+    plan = plan_of(name, settings)
+    lineage = with_broker(plan.name, settings, lambda broker: Lineage.of(plan, broker, message_id))
     if not lineage.is_known:
         raise NotFound(
             f'no trace of a message {message_id} in "{name}"',
             hint="it may be settled: @stage(keep=...) keeps those; flowq peek and flowq dlq show list ids",
         )
     if json:
-        from flowq.printable import json_text
-
         print(json_text(lineage.as_json(), indent=True))
     else:
         _show(lineage)
@@ -65,7 +57,6 @@ def _show(lineage: Lineage) -> None:
     from rich.text import Text
 
     from flowq.cli.views.table import console_for
-    from flowq.printable import printable
 
     console = console_for(sys.stdout)
     for depth, message_id, places in lineage.tree():
@@ -83,14 +74,13 @@ def _place(found: Found) -> Text:
     from rich.text import Text
 
     from flowq.cli.dead_letters.dlq_screen import moment
-    from flowq.printable import printable
 
     at = moment(datetime.fromtimestamp(found.at_ms / 1000, UTC), datetime.now().astimezone())
-    told = {
+    text = {
         "waiting": f"waiting on {found.place} since {at}",
         "running": f"running on {found.place} at {found.worker}",
         "delayed": f"delayed on {found.place} until {at}",
         "dead": f"dead in {found.place} since {at}, letter {found.entry_id}",
         "done": f"done in {found.place} at {at}",
     }[found.state]
-    return Text(printable(told), _STYLES[found.state])
+    return Text(printable(text), _STYLES[found.state])

@@ -1,4 +1,4 @@
-"""`flowq try`: runs the function of one stage on messages from a file or a pipe, and prints what it gives."""
+"""`flowq try`: runs the function of one stage on messages from a file or a pipe, and prints its outputs."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import orjson
 import typer
 
 from flowq.cli.framework.completion import complete_pipeline_or_stage, complete_stage
+from flowq.cli.framework.connect import plan_and_stage
 from flowq.cli.framework.error_screen import explain, note, show
 from flowq.cli.framework.line_batches import Line, line_batches, opened
 from flowq.cli.framework.parameters import settings_here
@@ -46,7 +47,7 @@ def command(
         str, typer.Argument(metavar="NAME.STAGE", help="The stage to try.", autocompletion=complete_pipeline_or_stage)
     ],
     file: Annotated[
-        str, typer.Argument(metavar="FILE", help="A message as JSON, or many, one a line; - is stdin.")
+        str, typer.Argument(metavar="FILE", help="A message as JSON, or many, one per line; - is standard input.")
     ] = "-",
     to: Annotated[
         str | None,
@@ -55,11 +56,11 @@ def command(
         ),
     ] = None,
 ) -> None:
-    """Run one stage on a message, without Redis, or on several, and print what it gives.
+    """Run one stage on a message, without Redis, or on several, and print its outputs.
 
-    Everything is as in a worker: messages are checked, resources are opened, a batch stage gets batches, and outputs
-    are checked and encoded. Nothing is stored, paced or tried again. Outputs are printed one a line, so that the next
-    stage can take them.
+    Works as in a worker: messages are checked, resources are opened, a batch stage gets batches, and outputs are
+    checked and encoded. Nothing is stored, paced or retried. Outputs are printed one per line, as input for the next
+    stage.
 
     Example:
       flowq try scrape.fetch link.json
@@ -67,12 +68,8 @@ def command(
 
     Exit codes: 0 all succeeded, 1 the function failed for some, 2 a message or a name is wrong.
     """
-    from flowq.cli.framework.loading import load
-
-    settings = settings_here()
-    name, _, stage_name = target.partition(".")
-    plan = load(name, settings).pipeline.plan
-    stage = _chosen(plan, stage_name)
+    plan, name = plan_and_stage(target, settings_here())
+    stage = _chosen(plan, name)
     if to is not None:
         plan.stage(to)
     printer = Printer(sys.stdout.buffer, to)
@@ -104,7 +101,7 @@ async def _try(plan: Plan, stage: StagePlan, stream: BufferedReader, printer: Pr
     report = Report(stage)
     async with Trial(plan, stage) as trial:
         if stream.isatty():
-            note(f"reading messages for {stage.name}, one JSON value a line; Ctrl-D ends")
+            note(f"reading messages for {stage.name}, one JSON value per line; Ctrl-D ends")
         for lines in _messages(stream, trial.call_size):
             outcomes, committed = await trial.run([line.content for line in lines])
             for outcome in (outcome for _, outcome in outcomes):
@@ -135,14 +132,14 @@ class Printer:
 
 
 class Report:
-    """Tells on stderr what has not gone well, and what a worker would have done about it."""
+    """Reports failures on stderr, and what a worker would have done about them."""
 
     def __init__(self, stage: StagePlan) -> None:
         self._stage = stage
         self.failures = 0
 
     def add(self, lines: Sequence[Line], outcomes: Outcomes) -> None:
-        """Take in what became of some messages. Raises BadMessage for one that the stage does not take."""
+        """Add the outcomes of some messages. Raises BadMessage for one that does not fit the stage."""
         bodies = {id(line.content): line.number for line in lines}
         for deliveries, outcome in outcomes:
             if isinstance(outcome, Succeeded):
@@ -150,13 +147,15 @@ class Report:
                     note(f"{self._stage.name} filtered {self._names(deliveries, bodies)}: it returned None")
                 continue
             self.failures += len(deliveries)
-            self._tell(self._names(deliveries, bodies), outcome, decide(outcome, deliveries[0], self._stage.retry, 0.5))
+            self._report(
+                self._names(deliveries, bodies), outcome, decide(outcome, deliveries[0], self._stage.retry, 0.5)
+            )
 
     def _names(self, deliveries: Sequence[Delivery], lines: dict[int, int]) -> str:
         numbers = [lines[id(delivery.body)] for delivery in deliveries]
         return f"line {numbers[0]}" if len(numbers) == 1 else f"lines {numbers[0]} to {numbers[-1]}"
 
-    def _tell(self, where: str, outcome: Outcome, settlement: Settlement) -> None:
+    def _report(self, where: str, outcome: Outcome, settlement: Settlement) -> None:
         stage = self._stage
         if isinstance(outcome, Undecodable):
             from flowq.cli.commands.push import BadMessage
@@ -190,11 +189,11 @@ def _what_follows(settlement: Settlement, stage: StagePlan) -> str:
 
 
 def _messages(stream: BufferedReader, most: int) -> Iterator[list[Line]]:
-    """Messages, as many as one call takes: one a line, or a single one that is laid out over several lines."""
+    """Messages in the batches of one call each: one per line, or a single one that spans several lines."""
     batches = line_batches(stream, most=most)
     first = next(batches, None)
     if first is None:
-        raise UsageError("no message to try", hint="give a file, or JSON on stdin, one message a line")
+        raise UsageError("no message to try", hint="give a file, or JSON on stdin, one message per line")
     if first[0].content.rstrip() in (b"{", b"[") or not _is_json(first[0].content):
         whole = b"\n".join(line.content for batch in (first, *batches) for line in batch)
         yield [Line(first[0].number, whole)]
@@ -204,7 +203,7 @@ def _messages(stream: BufferedReader, most: int) -> Iterator[list[Line]]:
 
 
 def _shown(body: bytes) -> bytes:
-    """JSON such that it can be printed to a terminal; other bytes as they are."""
+    """JSON in a form that is safe to print; other bytes as they are."""
     return printable_json(body.decode()).encode() if _is_json(body) else body
 
 

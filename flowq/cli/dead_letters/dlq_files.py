@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 
-from flowq.cli.dead_letters.dlq_options import n_letters
 from flowq.cli.framework.error_screen import note
 from flowq.cli.framework.line_batches import Line, line_batches
+from flowq.cli.views.quantities import counted
 from flowq.delivery.stored import is_entry_id
 from flowq.errors import FlowqError, UsageError
 from flowq.printable import json_text
@@ -57,15 +57,15 @@ class Imported:
             return
         done = "put back to" if puts_back else "changed in"
         for stage, n in (+self.fixed).items():
-            print(f"{n_letters(n)} {done} {stage}")
+            print(f"{counted(n, 'dead letter')} {done} {stage}")
         for stage, n in (+self.restored).items():
-            print(f"{n_letters(n)} restored to {stage}")
+            print(f"{counted(n, 'dead letter')} restored to {stage}")
         if self.unchanged:
-            note(f"{n_letters(self.unchanged)} unchanged")
+            note(f"{counted(self.unchanged, 'dead letter')} unchanged")
         if self.missing:
-            note(f"{n_letters(self.missing)} skipped: no longer there")
+            note(f"{counted(self.missing, 'dead letter')} skipped: no longer there")
         if self.already_restored:
-            note(f"{n_letters(self.already_restored)} skipped: already restored")
+            note(f"{counted(self.already_restored, 'dead letter')} skipped: already restored")
         if (+self.fixed or +self.restored) and not puts_back:
             note(f"flowq dlq retry {name}  puts them back to be run")
 

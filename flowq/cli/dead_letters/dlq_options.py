@@ -1,8 +1,7 @@
-"""Which dead letters a command is about, and how it gets at them: what the commands of `flowq dlq` share."""
+"""Selects dead letters and opens their pipeline: what the commands of `flowq dlq` share."""
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
@@ -11,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from flowq.cli.framework.completion import complete_stage
+from flowq.cli.framework.connect import plan_of, with_broker
+from flowq.cli.framework.parameters import duration_of
 from flowq.dead_letters.condition import Condition
 from flowq.dead_letters.selection import Selection
-from flowq.durations import seconds
 from flowq.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ Ids = Annotated[
 
 
 def kinds(stage: StageName = None, error: ErrorGlob = None, since: Since = None, where: Where = None) -> Selection:
-    """What the options mean. Raises UsageError."""
+    """The letters that the options select. Raises UsageError."""
     return letters(None, stage, error, since, where)
 
 
@@ -64,11 +64,8 @@ def letters(
     where: Where = None,
     limit: Limit = None,
 ) -> Selection:
-    """The same for single letters, and at most so many."""
-    try:
-        earliest = datetime.fromtimestamp(time.time() - seconds(since), UTC) if since else None
-    except ValueError as problem:
-        raise UsageError(f"--since {problem}") from None
+    """The letters that the ids and options select, at most `limit`. Raises UsageError."""
+    earliest = datetime.fromtimestamp(time.time() - duration_of("--since", since), UTC) if since else None
     conditions = tuple(Condition.parse(written) for written in where or ())
     return Selection(stage, error, ids or (), earliest, conditions, limit)
 
@@ -79,7 +76,7 @@ Letters = Annotated[Selection, letters]
 
 
 def per_second(rate: str | None) -> float | None:
-    """A rate as it is written, in letters a second. Raises UsageError."""
+    """The value of --rate in letters per second. Raises UsageError."""
     if rate is None:
         return None
     number, _, unit = rate.partition("/")
@@ -88,38 +85,33 @@ def per_second(rate: str | None) -> float | None:
     except (ValueError, KeyError):
         number_a_second = 0
     if not 0 < number_a_second < 1e6:
-        raise UsageError(f'--rate "{rate}" is not a rate', hint='a number a second, or "600/m"')
+        raise UsageError(f'--rate "{rate}" is not a rate', hint='write a number per second, or "600/m"')
     return number_a_second
 
 
 async def must_exist(name: str, letters: DeadLetters, chosen: Selection) -> None:
-    """Raise NotFound unless every id that was given means something."""
+    """Raises NotFound for an id that names no letter, message or kind."""
     if chosen.ids and (missing := await letters.missing(chosen)):
         text = f'"{name}" has no dead letter {", ".join(missing)}; nothing was changed'
         raise NotFound(text, hint=f"flowq dlq ls {name}")
 
 
 def in_pipeline(name: str, settings: Settings, work: Callable[[DeadLetters, Inspector], Coroutine[Any, Any, T]]) -> T:
-    """What `work` makes of the dead letters of the pipeline of that name."""
-    from flowq.cli.framework.connect import broker_of
-    from flowq.cli.framework.loading import load
+    """Run `work` on the dead letters of a pipeline; returns its result."""
     from flowq.dead_letters.dead_letters import DeadLetters
     from flowq.inspector import Inspector
 
-    plan = load(name, settings).pipeline.plan
-
-    async def opened() -> T:
-        async with broker_of(plan.name, settings) as broker:
-            return await work(DeadLetters(plan, broker), Inspector(plan, broker))
-
-    return asyncio.run(opened())
+    plan = plan_of(name, settings)
+    return with_broker(plan.name, settings, lambda broker: work(DeadLetters(plan, broker), Inspector(plan, broker)))
 
 
-def n_letters(n: int) -> str:
-    """So many dead letters, in words."""
-    return f"{n:,} dead letter{'s' * (n != 1)}"
+async def how_to_finish(inspector: Inspector) -> str:
+    """The command that runs the messages that wait now; "" while workers are running."""
+    from flowq.cli.views.run_text import command_to_finish
+
+    return "" if await inspector.workers() else command_to_finish(inspector.plan, await inspector.snapshot())
 
 
 def none_of(chosen: Selection) -> str:
-    """That there are none of those that were chosen, in words."""
+    """The sentence that there are none."""
     return "no dead letters" + (" match" if chosen != Selection() else "")

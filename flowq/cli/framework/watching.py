@@ -7,9 +7,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TypeVar
 
-from flowq.broker.open import open_broker
+from flowq.cli.framework.connect import broker_of, plan_of
 from flowq.cli.framework.error_screen import note
-from flowq.cli.framework.loading import NoPipeline, entries, load, load_entry
+from flowq.cli.framework.loading import NoPipeline, entries, load_entry
 from flowq.errors import BrokerUnavailable, FlowqError
 from flowq.graph.compilation.plan import Plan
 from flowq.inspector import Inspector
@@ -22,7 +22,7 @@ EVERY_SECONDS = 1.0
 def plans_of(name: str | None, settings: Settings) -> list[Plan]:
     """The plan of that name; without one those that can be loaded, and what keeps the others from it on stderr."""
     if name is not None:
-        return [load(name, settings).pipeline.plan]
+        return [plan_of(name, settings)]
     plans: list[Plan] = []
     for entry in entries(settings):
         try:
@@ -40,11 +40,8 @@ def plans_of(name: str | None, settings: Settings) -> list[Plan]:
 async def inspectors_of(plans: Sequence[Plan], settings: Settings) -> AsyncGenerator[list[Inspector]]:
     """One inspector for each plan. Held open together, so that a server of our own is started once."""
     async with AsyncExitStack() as opened:
-        found: list[Inspector] = []
-        for plan in plans:
-            opening = open_broker(plan.name, redis=settings.redis, namespace=settings.namespace)
-            found.append(Inspector(plan, await opened.enter_async_context(opening)))
-        yield found
+        brokers = [await opened.enter_async_context(broker_of(plan.name, settings)) for plan in plans]
+        yield [Inspector(plan, broker) for plan, broker in zip(plans, brokers, strict=True)]
 
 
 async def again_and_again(

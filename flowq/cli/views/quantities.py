@@ -1,4 +1,4 @@
-"""Quantities as people read them: sizes, and how something went over time."""
+"""Quantities as people read them: counts, sizes, and how something went over time."""
 
 from __future__ import annotations
 
@@ -18,6 +18,15 @@ def size(n_bytes: int) -> str:
             return f"{amount:.1f} {unit}" if unit != "B" and amount < 9.95 else f"{amount:.0f} {unit}"
         amount /= 1000
     return f"{amount:.1f} TB"
+
+
+def counted(n: int, noun: str) -> str:
+    """A number of things.
+
+    >>> counted(1, "message"), counted(12_000, "message")
+    ('1 message', '12,000 messages')
+    """
+    return f"{n:,} {noun}{'s' * (n != 1)}"
 
 
 def sparkline(values: Sequence[float], width: int) -> str:
