@@ -25,7 +25,7 @@ COMMANDS = (
     ("peek", "Look", "Show messages without consuming them."),
     ("trace", "Look", "Show the ancestors and descendants of a message."),
     ("doctor", "Look", "Examine the Redis that flowq uses."),
-    ("top", "Look", "Watch a pipeline, full screen."),
+    ("top", "Look", "Watch pipelines, full screen."),
     ("healthcheck", "Look", "Check the health of the workers on this machine."),
     ("exporter", "Look", "Serve the metrics of all pipelines to Prometheus."),
     ("pause", "Steer", "Pause a pipeline, a stage or a key."),
