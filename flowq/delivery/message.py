@@ -10,6 +10,8 @@ from flowq.delivery.stored import entry_ms, number_in
 from flowq.errors import DecodeError, NotAMessage
 
 _MOST_HEADER_BYTES = 65_536
+_TRACE = b" w="
+"""The word of a header with the trace context, as W3C `traceparent` writes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +21,7 @@ class Header:
     Written as `id root parent hops`, followed by a `key=value` word for each field that is not at its default, which
     keeps headers small. `-` stands for a root that is the message itself, and for no parent. Words that this version
     does not know are kept and passed on, because two versions of a pipeline may share a stream. The word `w` is the
-    trace context, which only tracing reads (`trace_context`).
+    trace context, which only tracing reads (`traceparent_of`).
 
     `message_id` stays the same across retries, replays and workers. `root_id` is the message that entered the
     pipeline, `parent_id` the one whose handler emitted this one, `hops` its distance from the root in stages.
@@ -116,6 +118,26 @@ def new_header(message_id: bytes, lineage: bytes, tag: bytes = b"") -> bytes:
     True
     """
     return b"%b %b t=%b" % (message_id, lineage, tag) if tag else b"%b %b" % (message_id, lineage)
+
+
+def traceparent_of(header: bytes) -> str | None:
+    """The trace context that a stored header carries.
+
+    >>> traceparent_of(b"b7 a1 a1 1 a=2 w=00-0af7-b7ad-01")
+    '00-0af7-b7ad-01'
+    >>> traceparent_of(b"b7 a1 a1 1")
+    """
+    _, found, rest = header.partition(_TRACE)
+    return rest.partition(b" ")[0].decode(errors="replace") if found else None
+
+
+def with_traceparent(header: bytes, traceparent: str) -> bytes:
+    """A stored header with a trace context added. Retries and replays keep it, as they keep every unknown word.
+
+    >>> with_traceparent(b"b7 a1 a1 1", "00-0af7-b7ad-01")
+    b'b7 a1 a1 1 w=00-0af7-b7ad-01'
+    """
+    return header + _TRACE + traceparent.encode()
 
 
 LONGEST_ID_BYTES = 256

@@ -100,11 +100,21 @@ def _through(stage: _Decompressor, pieces: Iterable[bytes]) -> Iterator[bytes]:
         yield from stage.unpack(piece)
 
 
-class _Gzip:
+class _Inflating:
+    """What all stages share: their library tells when the data is complete."""
+
+    _inflate: Any
+
+    @property
+    def is_whole(self) -> bool:
+        return bool(self._inflate.eof)
+
+
+class _Gzip(_Inflating):
     """Gzip, of one or several members; data after them is ignored, as in browsers."""
 
     def __init__(self) -> None:
-        self._inflate: Any = zlib.decompressobj(zlib.MAX_WBITS | 16)
+        self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 16)
 
     def unpack(self, data: bytes) -> Iterator[bytes]:
         while data:
@@ -116,16 +126,12 @@ class _Gzip:
                 yield piece
             data = self._inflate.unused_data if self._inflate.eof else self._inflate.unconsumed_tail
 
-    @property
-    def is_whole(self) -> bool:
-        return bool(self._inflate.eof)
 
-
-class _Deflate:
+class _Deflate(_Inflating):
     """Deflate with the header of the standard, or without it, as some servers send it."""
 
     def __init__(self) -> None:
-        self._inflate: Any = zlib.decompressobj()
+        self._inflate = zlib.decompressobj()
         self._has_begun = False
 
     def unpack(self, data: bytes) -> Iterator[bytes]:
@@ -138,10 +144,6 @@ class _Deflate:
             if piece := self._inflate.decompress(data, _PIECE_BYTES):
                 yield piece
             data = self._inflate.unconsumed_tail
-
-    @property
-    def is_whole(self) -> bool:
-        return bool(self._inflate.eof)
 
 
 class _Brotli:
@@ -160,11 +162,11 @@ class _Brotli:
         return bool(self._inflate.is_finished())
 
 
-class _Zstd:
+class _Zstd(_Inflating):
     """Zstandard, of one or several frames (RFC 8878, 3.1); data after them is ignored."""
 
     def __init__(self) -> None:
-        self._inflate: Any = zstd.ZstdDecompressor()
+        self._inflate = zstd.ZstdDecompressor()
 
     def unpack(self, data: bytes) -> Iterator[bytes]:
         while True:
@@ -179,10 +181,6 @@ class _Zstd:
             if not self._inflate.eof and (self._inflate.needs_input or not piece):
                 return
             data = b""
-
-    @property
-    def is_whole(self) -> bool:
-        return bool(self._inflate.eof)
 
 
 def _is_zstd(data: bytes) -> bool:

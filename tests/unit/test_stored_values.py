@@ -29,8 +29,7 @@ from flowq.delivery import stored
 from flowq.delivery.encoding.compression import unpacked
 from flowq.delivery.fingerprint import fingerprint
 from flowq.delivery.history import deaths_of
-from flowq.delivery.message import Delivery, Header
-from flowq.delivery.trace_context import traceparent_of
+from flowq.delivery.message import Delivery, Header, traceparent_of
 from flowq.errors import DecodeError
 from flowq.large_bodies.reference import Reference
 
@@ -84,7 +83,7 @@ READERS: dict[str, tuple[Reader, tuple[type[Exception], ...]]] = {
     "delivery/history.py:_death": (past_of, ()),
     "delivery/claim.py:decode": (Reference.decode, (DecodeError,)),
     "delivery/encoding/compression.py:unpacked": (lambda raw: unpacked(raw, "zlib"), (DecodeError,)),
-    "delivery/trace_context.py:traceparent_of": (lambda raw: traceparent_of(b"x - - 0 w=" + raw), ()),
+    "delivery/message.py:traceparent_of": (lambda raw: traceparent_of(b"x - - 0 w=" + raw), ()),
     "delivery/fingerprint.py:last_frame": (
         lambda raw: fingerprint(stored.text_in(raw), stored.text_in(b'  File "f", line ' + raw + b", in f")),
         (),
@@ -128,7 +127,6 @@ SAFE = {
     "broker/client/url_options.py": "what the user has configured",
     "broker/settling.py": "writes",
     "durations.py": "what the user has written",
-    "delivery/sizes.py": "what the user has written",
     "delivery/encoding/codec.py": "messages: any exception of pydantic becomes a DecodeError",
     "delivery/encoding/json_bytes.py": "messages, read by pydantic: see the codec",
     "dead_letters/condition.py": "what the user has written, and values of messages with errors caught",

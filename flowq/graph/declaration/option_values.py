@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Any
 
-from flowq.delivery.sizes import n_bytes
+from pydantic import ByteSize, TypeAdapter, ValidationError
+
 from flowq.durations import seconds
 
 
@@ -38,10 +40,23 @@ def duration_above_zero(value: Any) -> float:
 
 
 def size(value: Any) -> int:
-    """Bytes, at least one."""
-    if not isinstance(value, (int, str)) or isinstance(value, bool) or n_bytes(value) < 1:
+    """Bytes, at least one: a number of them, or text such as "500kB", "64MB", "1GiB".
+
+    >>> size("1.5MB"), size("1 KiB"), size(200)
+    (1500000, 1024, 200)
+    """
+    try:
+        n_bytes = 0 if isinstance(value, bool) else int(_byte_size().validate_python(value))
+    except ValidationError:
+        n_bytes = 0
+    if n_bytes < 1:
         raise ValueError('must be a size above 0: bytes, or text such as "5MB"')
-    return n_bytes(value)
+    return n_bytes
+
+
+@cache
+def _byte_size() -> TypeAdapter[ByteSize]:
+    return TypeAdapter(ByteSize)  # not at import: it takes milliseconds, and few pipelines write sizes
 
 
 def flag(value: Any) -> bool:

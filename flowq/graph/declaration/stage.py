@@ -37,13 +37,13 @@ class Choice(Flow[In, Out]):
         return _either(self, other)
 
 
-class _Declared:
-    """A decorated function. It carries the function's name and docstring; calling it calls the function."""
+class _Declared(Target[In]):
+    """A decorated function. It has the function's name and docstring."""
 
-    def _declare(self, definition: Definition) -> Wiring:
+    def __init__(self, definition: Definition) -> None:
+        super().__init__(Wiring.choice(definition))
         self.definition = definition
         functools.update_wrapper(cast("Any", self), definition.fn, updated=())
-        return Wiring.choice(definition)
 
     @property
     def name(self) -> str:
@@ -56,11 +56,8 @@ class _Declared:
         return self.definition.fn
 
 
-class SinkStage(SinkChoice[In], _Declared):
-    """A stage whose function returns None: messages end here."""
-
-    def __init__(self, definition: Definition) -> None:
-        super().__init__(self._declare(definition))
+class _Handler(_Declared[In]):
+    """A declared stage: calling it calls the function."""
 
     def __call__(self, message: In, /, *args: Any, **kwargs: Any) -> Any:
         return self.definition.fn(message, *args, **kwargs)
@@ -70,7 +67,11 @@ class SinkStage(SinkChoice[In], _Declared):
         return type(self)(Definition(self.fn, {**self.definition.options, **changes}))
 
 
-class Stage(Choice[In, Out], _Declared):
+class SinkStage(_Handler[In], SinkChoice[In]):
+    """A stage whose function returns None: messages end here."""
+
+
+class Stage(_Handler[In], Choice[In, Out]):
     """A stage that accepts messages of type In and emits messages of type Out.
 
     >>> @stage(concurrency=2)
@@ -82,22 +83,9 @@ class Stage(Choice[In, Out], _Declared):
     'twice'
     """
 
-    def __init__(self, definition: Definition) -> None:
-        super().__init__(self._declare(definition))
 
-    def __call__(self, message: In, /, *args: Any, **kwargs: Any) -> Any:
-        return self.definition.fn(message, *args, **kwargs)
-
-    def options(self, **changes: Unpack[BatchOptions]) -> Self:
-        """A copy with other options. A pipeline that uses both needs another `name` for one of them."""
-        return type(self)(Definition(self.fn, {**self.definition.options, **changes}))
-
-
-class Source(Flow[Never, Out], _Declared):
+class Source(_Declared[Never], Flow[Never, Out]):
     """Where messages come from. Its arguments are set on the command line: `flowq run scrape -a n=3`."""
-
-    def __init__(self, definition: Definition) -> None:
-        super().__init__(self._declare(definition))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.definition.fn(*args, **kwargs)

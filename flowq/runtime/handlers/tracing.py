@@ -14,9 +14,8 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from opentelemetry.trace import TracerProvider as AnyProvider
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from flowq.delivery.message import Delivery
+from flowq.delivery.message import Delivery, traceparent_of, with_traceparent
 from flowq.delivery.settlement import Outcome, Output, Succeeded
-from flowq.delivery.trace_context import traceparent_of, with_traceparent
 from flowq.graph.compilation.plan import StagePlan
 from flowq.runtime.handlers.observation import Observer
 

@@ -138,7 +138,7 @@ def test_plans_of_one_code_are_known_as_such_whatever_is_set() -> None:
         ({"fetch": {"concurrency": 0}}, "concurrency=0 cannot be used.*\n.*above 0"),
         ({"fetch": {"concurrency": "many"}}, "concurrency='many' cannot be used"),
         ({"fetch": {"timeout": "soon"}}, "'soon' is not a duration"),
-        ({"fetch": {"max_bytes": "5 apples"}}, "'5 apples' is not a size"),
+        ({"fetch": {"max_bytes": "5 apples"}}, "must be a size above 0"),
         ({"fetch": {"retry": {"base": "2m"}}}, "0 <= base <= max"),
         ({"fetch": {"rate": {"n": 1, "keys": {"a.example": {"n": 1}}}}}, "needs by="),
         ({"fetch": {"rate": {"n": 1, "keys": {"a.example": {"per": 1}}}}}, '"a.example" needs n'),
