@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.padding import Padding
@@ -13,11 +13,13 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from flowq.broker.inspection.throughput import Throughput
-from flowq.broker.runs import StageBalance
 from flowq.durations import duration_text
-from flowq.graph.compilation.plan import StagePlan
 from flowq.printable import printable_block
+
+if TYPE_CHECKING:  # `flowq ls` needs neither Redis nor what it knows
+    from flowq.broker.inspection.throughput import Throughput
+    from flowq.broker.runs import StageBalance
+    from flowq.graph.compilation.plan import StagePlan
 
 _WIDTH_OF_A_FILE = 240
 _FLEXIBLE_AT_LEAST = 24
