@@ -111,8 +111,9 @@ class Keys:
         """Everything that holds messages of an edge: `edge`, `delayed` and `delayed_bodies`."""
         return self.edge(edge), self.delayed(edge), self.delayed_bodies(edge)
 
-    def of_target(self, edge: str, memory: DedupMemory | None) -> tuple[str, str, str, str]:
-        """The keys of an edge that a script adds messages to: those of `of_edge`, and what its stage has seen."""
+    def of_target(self, edge: str, memory: DedupMemory | None) -> tuple[str, ...]:
+        """The keys of an edge that a script adds messages to: `of_edge`, and what its stage has seen."""
+        if memory is None:
+            return self.of_edge(edge)
         stage = Edge.parse(edge).target
-        seen = self.seen(stage) if memory is None or memory.ttl_ms is None else self.seen_until(stage)
-        return *self.of_edge(edge), seen
+        return *self.of_edge(edge), self.seen(stage) if memory.ttl_ms is None else self.seen_until(stage)

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 from flowq.broker import scripts
 from flowq.broker.client.retrying import run_script
-from flowq.broker.keys import Keys
 from flowq.broker.records import Published
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.edge import Edge
@@ -85,13 +84,29 @@ class Publishing:
         `runner` is the worker that runs it. `finished`: the signature of its arguments, when this is the last that it
         gives. Where a replica must confirm it first, that is not noted here.
         """
-        names, arguments = packed(
-            self._broker.keys, parcels, token=token, delay_ms=delay_ms, source=source, move=move,
-            finished=done(finished) if finished and self._broker.durability == "local" else "", runner=runner,
-            releases=self._broker.claims is not None and self._broker.claims.has_stored,
-        )  # fmt: skip
-        replicated = self._broker.durability == "replicated"
-        reply = await run_script(self._broker.publishing, scripts.PUBLISH, names, arguments, replicated=replicated)
+        keys, claims, durability = self._broker.keys, self._broker.claims, self._broker.durability
+        cursor = (move.name, move.before, move.after) if move else ("", b"", b"")
+        record = done(finished) if finished and durability == "local" else ""
+        can_release = claims is not None and claims.has_stored  # a duplicate may be a reference to a large body
+        names: list[Any] = [keys.stats, keys.published]
+        if source:
+            names += (keys.cursors, keys.run)
+        arguments: list[Any] = [
+            token, source, runner, *cursor, record, PUBLISH_WINDOW_MS, delay_ms, len(parcels), int(can_release)
+        ]  # fmt: skip
+        for parcel in parcels:
+            stage, n_refused = Edge.parse(parcel.edge).target, len(parcel.refused)
+            names += keys.of_target(parcel.edge, parcel.dedup)
+            names += [keys.dead(stage)] if n_refused else []
+            arguments += (parcel.edge, stage, parcel.maxsize, seen_ms(parcel.dedup), len(parcel.messages), n_refused)
+        for parcel in parcels:
+            add_messages(arguments, parcel.messages, deduplicates=parcel.dedup is not None)
+            for refused in parcel.refused:
+                arguments += refused[1:]
+        if can_release:
+            names.append(keys.released)
+        link, replicated = self._broker.publishing, durability == "replicated"
+        reply = await run_script(link, scripts.PUBLISH, names, arguments, replicated=replicated)
         match reply[0]:
             case 1:
                 return Published(reply[1], reply[2])
@@ -126,34 +141,3 @@ def add_messages(arguments: list[Any], messages: Sequence[Output], *, deduplicat
             arguments.append(message.dedup_hash)
         if delays:
             arguments.append(message.delay_ms)
-
-
-def packed(
-    keys: Keys,
-    parcels: Sequence[Parcel],
-    *,
-    token: str,
-    delay_ms: int,
-    source: str,
-    move: CursorMove | None,
-    finished: str,
-    runner: str,
-    releases: bool = False,
-) -> tuple[list[Any], list[Any]]:
-    """The keys and arguments of the publish script. `releases`: a duplicate may be a reference to a large body."""
-    names: list[Any] = [keys.stats, keys.published, keys.cursors, keys.run]
-    cursor = (move.name, move.before, move.after) if move else ("", b"", b"")
-    arguments: list[Any] = [
-        token, source, runner, *cursor, finished, PUBLISH_WINDOW_MS, delay_ms, len(parcels), int(releases)
-    ]  # fmt: skip
-    for parcel in parcels:
-        edge, stage = parcel.edge, Edge.parse(parcel.edge).target
-        names += (*keys.of_target(edge, parcel.dedup), keys.dead(stage))
-        arguments += (edge, stage, parcel.maxsize, seen_ms(parcel.dedup), len(parcel.messages), len(parcel.refused))
-    for parcel in parcels:
-        add_messages(arguments, parcel.messages, deduplicates=parcel.dedup is not None)
-        for refused in parcel.refused:
-            arguments += refused[1:]
-    if releases:
-        names.append(keys.released)
-    return names, arguments

@@ -165,9 +165,9 @@ class Settling:
     ) -> tuple[list[Any], list[Any], list[str]]:
         keys, keep = self._broker.keys, self._keeping.get(stage)
         targets = list(call.outputs | call.delayed)
-        names: list[Any] = [
-            keys.workers, keys.stats, *keys.of_edge(edge), keys.dead(stage), keys.queue(stage)
-        ]  # fmt: skip
+        names: list[Any] = [keys.workers, keys.stats, keys.edge(edge)]
+        if call.others:
+            names += (keys.delayed(edge), keys.delayed_bodies(edge), keys.dead(stage), keys.queue(stage))
         arguments: list[Any] = [
             GROUP, worker, mode, token, stage, edge, call.released,
             call.n_foreign, len(call.ok), len(call.filtered), len(call.others) // 4, len(targets),

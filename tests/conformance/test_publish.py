@@ -180,7 +180,9 @@ async def test_one_full_edge_refuses_what_goes_to_several_edges(worker: Worker, 
     await Publishing(worker.broker).publish(OUT, [output(OUT, b"x")])
     parcels = [Parcel(IN, [output(IN, b"1")], maxsize=9), Parcel(OUT, [output(OUT, b"1")], maxsize=1)]
 
-    refused = await Publishing(worker.broker).publish_together(parcels, move=CursorMove("rows", b"", b"1"))
+    refused = await Publishing(worker.broker).publish_together(
+        parcels, source="rows", move=CursorMove("rows", b"", b"1")
+    )
 
     assert refused.full_at == 1
     assert await Runs(worker.broker).cursor("rows") == b""

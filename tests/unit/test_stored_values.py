@@ -136,7 +136,7 @@ SAFE = {
     "broker/stored_bodies.py:_last_ids": "an entry id",
     "broker/flow_control/backpressure.py:bound": "a number of flowq's own",
     "broker/paging.py:arrived": "a number of flowq's own",
-    "broker/publishing.py:packed": "a flag of flowq's own",
+    "broker/publishing.py:publish_together": "a flag of flowq's own",
     "broker/edges.py:ensure_groups": "a flag of flowq's own",
     "broker/runs.py:begin": "a flag of flowq's own",
     "broker/inspection/throughput.py:quantile": "a number of flowq's own",

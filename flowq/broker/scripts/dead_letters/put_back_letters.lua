@@ -48,7 +48,7 @@ for _ = 3, #ARGV, 5 do
     local entry, body, restored_from = entry_of(letter[2], header, new_body)
     if restored_from then redis.call('HDEL', restored, restored_from) end
     if delay_ms > 0 and body then
-      delay(edge, now_ms + delay_ms, name, delayed_form(header, body, entry))
+      delay(edge, now_ms() + delay_ms, name, delayed_form(header, body, entry))
     elseif not append(edge.stream, entry) then
       delay_again(edge, name, delayed_form(header, body or '', entry))
     end

@@ -21,13 +21,13 @@ local function exists(id, header)
   return true
 end
 
-redis.call('ZREMRANGEBYSCORE', published, '-inf', now_ms - token_kept_ms)
+redis.call('ZREMRANGEBYSCORE', published, '-inf', now_ms() - token_kept_ms)
 local added = 0
 for _ = 2, #ARGV, 6 do
   local token, id, edge, header, body, reason = next_arguments(6)
   local copy = redis.call('HGET', restored, id)
   if not (redis.call('ZSCORE', published, token) or exists(id, header) or copy and exists(copy, header)) then
-    redis.call('ZADD', published, now_ms, token)
+    redis.call('ZADD', published, now_ms(), token)
     copy = append(dead, {'e', edge, 'h', header, 'b', body, 'x', reason, 'r', id})
     redis.call('HSET', restored, id, copy)
     added = added + 1

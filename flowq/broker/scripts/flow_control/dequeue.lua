@@ -20,15 +20,15 @@ allow_when_full(limiter.rate)
 -- As many as may have their starts reserved now: see reserve.lua.
 local function starts_ahead(key)
   local interval = interval_of(limiter, key)
-  local next_start = math.max(now_us, number_of(redis.call('HGET', limiter.rate, key)))
-  return math.max(0, math.floor((now_us + math.max(100000, 2 * interval) - next_start) / interval) + 1)
+  local next_start = math.max(now_us(), number_of(redis.call('HGET', limiter.rate, key)))
+  return math.max(0, math.floor((now_us() + math.max(100000, 2 * interval) - next_start) / interval) + 1)
 end
 
 local function n_to_move(key)
   local held_until_ms = redis.call('ZSCORE', limiter.held_until, key)
   if held_until_ms then
     local _, is_probed = prober_of(limiter, key)
-    return (is_probed or tonumber(held_until_ms) > now_ms) and 0 or 1
+    return (is_probed or tonumber(held_until_ms) > now_ms()) and 0 or 1
   end
   local n, concurrency = most, limiter.limits_of(key).concurrency
   if concurrency > 0 then n = math.min(n, concurrency - taken_slots(limiter, key)) end
@@ -47,7 +47,7 @@ if sweep == 1 then
     keys[key] = true
     _, from = range_of(key)
   end
-  local over_since = now_ms - UNPROBED_MS
+  local over_since = now_ms() - UNPROBED_MS
   local over = redis.call('ZRANGEBYSCORE', limiter.held_until, '-inf', over_since, 'LIMIT', 0, MOST_HOLDS_ENDED)
   for _, key in ipairs(over) do
     local _, is_probed = prober_of(limiter, key)

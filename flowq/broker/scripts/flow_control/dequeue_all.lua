@@ -13,6 +13,6 @@ local members = redis.call('ZRANGE', queue, 0, most - 1)
 for _, member in ipairs(members) do
   local edge, name = string.match(member, '\n([^\n]*)\n([^\n]*)$')
   redis.call('ZREM', queue, member)
-  if edge and delayed_of[edge] then redis.call('ZADD', delayed_of[edge], 'XX', now_ms, name) end
+  if edge and delayed_of[edge] then redis.call('ZADD', delayed_of[edge], 'XX', now_ms(), name) end
 end
 return #members

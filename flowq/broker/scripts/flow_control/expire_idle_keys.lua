@@ -21,7 +21,7 @@ for i = 1, #found, 2 do
   local key = found[i]
   local interval, is_asked = interval_of(limiter, key)
   local burst_saved_at = number_of(found[i + 1]) + (limiter.limits_of(key).burst - 1) * interval
-  local is_idle = burst_saved_at + math.max(keep, is_asked and ASKED_KEPT or 0) <= now_us
+  local is_idle = burst_saved_at + math.max(keep, is_asked and ASKED_KEPT or 0) <= now_us()
   if is_idle and not (limiter.adaptive and redis.call('ZSCORE', limiter.held_until, key)) then
     redis.call('HDEL', limiter.rate, key)
     redis.call('HDEL', limiter.starts, key)

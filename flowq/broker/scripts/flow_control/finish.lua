@@ -31,7 +31,7 @@ local function adapt(key, took, verdict)
     redis.call('HDEL', limiter.pace, key)
   else
     redis.call('HSET', limiter.pace, key, string.format('%.0f', new))
-    redis.call('HSETNX', limiter.rate, key, string.format('%.0f', now_us)) -- expire_idle_keys.lua looks for both there
+    redis.call('HSETNX', limiter.rate, key, string.format('%.0f', now_us())) -- expire_idle_keys.lua looks for both there
   end
 end
 

@@ -15,11 +15,11 @@ local end_ms = tonumber(redis.call('ZSCORE', held_until, key) or -1)
 local last_ms, repeats = string.match(redis.call('HGET', hold_info, key) or '0 0 - ', '^(%S+) (%S+)')
 last_ms, repeats = number_of(last_ms), math.min(number_of(repeats), 1000000)
 local length_ms = math.max(asked_ms, last_ms)
-if end_ms >= 0 and end_ms <= now_ms then
+if end_ms >= 0 and end_ms <= now_ms() then
   repeats = repeats + 1
   length_ms = math.max(asked_ms, math.min(math.max(2 * last_ms, 1), longest_ms))
 end
-end_ms = math.max(end_ms, now_ms + (end_ms > now_ms and asked_ms or length_ms))
+end_ms = math.max(end_ms, now_ms() + (end_ms > now_ms() and asked_ms or length_ms))
 redis.call('ZADD', held_until, end_ms, key)
 redis.call('HSET', hold_info, key, string.format('%.0f %d - ', length_ms, repeats) .. reason)
-return math.min(end_ms - now_ms, 1e15)
+return math.min(end_ms - now_ms(), 1e15)

@@ -12,7 +12,7 @@ allow_when_full(paused)
 local changed = 0
 for i = 2, #ARGV do
   if pauses then
-    changed = changed + redis.call('HSETNX', paused, ARGV[i], string.format('%.0f', now_ms))
+    changed = changed + redis.call('HSETNX', paused, ARGV[i], string.format('%.0f', now_ms()))
   else
     changed = changed + redis.call('HDEL', paused, ARGV[i])
   end

@@ -42,7 +42,7 @@ local function state_of(key)
   local limits, interval = limiter.limits_of(key), interval_of(limiter, key)
   state = {burst = limits.burst, interval = interval, is_limited = limits.concurrency > 0, free = 1}
   -- No start was ever reserved further ahead than this: the clock was set back, or the interval was longer.
-  local latest = now_us + PATIENCE + interval
+  local latest = now_us() + PATIENCE + interval
   state.start = math.min(latest, number_of(redis.call('HGET', limiter.starts, key)))
   state.end_of_line = math.max(state.start, number_of(redis.call('HGET', limiter.rate, key)))
   if state.is_limited then
@@ -63,17 +63,17 @@ end
 
 -- What a message does, and after how long. Moves the ledgers of its key.
 local function reserve(state, asks_again)
-  local start = math.max(state.start, now_us + lead - (state.burst - 1) * state.interval)
-  if start - now_us <= (asks_again and PATIENCE or soon) then
+  local start = math.max(state.start, now_us() + lead - (state.burst - 1) * state.interval)
+  if start - now_us() <= (asks_again and PATIENCE or soon) then
     state.start, state.has_moved = start + state.interval, true
     state.end_of_line = math.max(state.end_of_line, state.start)
-    return 's', math.max(lead, start - now_us)
+    return 's', math.max(lead, start - now_us())
   end
-  local ask_at = math.max(state.end_of_line, now_us)
+  local ask_at = math.max(state.end_of_line, now_us())
   -- A pace that changes must not have been promised far ahead.
-  if limiter.adaptive and ask_at - now_us > math.max(100000, 2 * state.interval) then return 'q', 0 end
+  if limiter.adaptive and ask_at - now_us() > math.max(100000, 2 * state.interval) then return 'q', 0 end
   state.end_of_line, state.has_moved = ask_at + state.interval, true
-  return 'b', ask_at - now_us
+  return 'b', ask_at - now_us()
 end
 
 -- A key whose last start was missed returns to where it was before. The latest first: several in a row may be missed.
@@ -94,7 +94,7 @@ for i = first_message, #ARGV, 3 do
   local state, slot, prober = state_of(key), key .. '\n' .. worker .. '\n' .. message, worker .. '|' .. message
   local has_slot = state.is_limited and redis.call('ZSCORE', limiter.slots, slot)
   local probes = state.held_until_ms and state.prober == prober
-  local is_held = state.held_until_ms and (tonumber(state.held_until_ms) * 1000 > now_us or (state.is_probed and not probes))
+  local is_held = state.held_until_ms and (tonumber(state.held_until_ms) * 1000 > now_us() or (state.is_probed and not probes))
   local what, wait = 'q', 0
   if not is_registered then
     what, wait = 'b', REGISTERED_SOON
@@ -123,5 +123,5 @@ for key, state in pairs(states) do
     redis.call('HSET', limiter.starts, key, string.format('%.0f', state.start))
   end
 end
-answer[#answer + 1] = now_us
+answer[#answer + 1] = now_us()
 return answer

@@ -14,7 +14,7 @@ has_bodies = has_bodies == '1'
 
 local function fields_of(entry) return has_bodies and entry[2] or {} end
 
-local answer = {now_ms}
+local answer = {now_ms()}
 for k = 1, #KEYS, 3 do
   local stream, delayed, bodies = unpack(KEYS, k, k + 2)
   local after = next_arguments(1)

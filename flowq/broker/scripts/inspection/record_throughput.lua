@@ -10,7 +10,7 @@
 local period_ms = next_numbers(1)
 local stats, run = unpack(KEYS, 1, 2)
 local n_hashes = #KEYS - 2
-local period = math.floor(now_ms / period_ms)
+local period = math.floor(now_ms() / period_ms)
 local record = KEYS[3 + period % n_hashes]
 local counters = redis.call('HGETALL', stats)
 local run_id = redis.call('HGET', run, 'id') or ''
@@ -18,7 +18,7 @@ local name = string.format('%d %s', period, run_id)
 
 if redis.call('HGET', record, 'period') ~= name then
   redis.call('DEL', record)
-  redis.call('HSET', record, 'period', name, 'run', run_id, 'at', string.format('%d', now_ms))
+  redis.call('HSET', record, 'period', name, 'run', run_id, 'at', string.format('%d', now_ms()))
   for i = 1, #counters, 2 do redis.call('HSET', record, 'was ' .. counters[i], counters[i + 1]) end
   redis.call('PEXPIRE', record, period_ms * (n_hashes - 1))
 end

@@ -29,6 +29,6 @@ end
 for k = first_dead, #KEYS do dead[#dead + 1] = size('XLEN', KEYS[k]) end
 if wrong then return redis.error_reply('FLOWQ_WRONGTYPE ' .. wrong .. ' is a ' .. redis.call('TYPE', wrong).ok) end
 return {
-  redis.call('HGETALL', stats), redis.call('HGETALL', run), redis.call('HVALS', workers), now_ms, edges, dead,
+  redis.call('HGETALL', stats), redis.call('HGETALL', run), redis.call('HVALS', workers), now_ms(), edges, dead,
   redis.call('HGETALL', paused),
 }

@@ -9,7 +9,7 @@
 
 local plan = KEYS[1]
 local before = redis.call('HGETALL', plan)
-local seen = string.format(',"seen_ms":%.0f}', now_ms)
+local seen = string.format(',"seen_ms":%.0f}', now_ms())
 allow_when_full(plan)
 for i = 1, #ARGV, 2 do redis.call('HSET', plan, ARGV[i], string.sub(ARGV[i + 1], 1, -2) .. seen) end
 return before, #ARGV > 0

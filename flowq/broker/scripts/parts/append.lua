@@ -5,8 +5,6 @@ local FIRST_FAR_ID = '10000000000000000000-0' -- in 300 million years
 local PER_CALL = 100
 local AGAIN_MS = 1000 -- until a message that its stream did not accept is tried again
 
-local function is_far(id) return #string.match(id, '^%d*') == 20 end
-
 -- Create a stream again with the same entries and groups; entries from the far future are added as if they came now.
 -- (Redis does not let the last id go back once an entry with it was deleted.) Returns false while a worker has an entry,
 -- which it will settle in the group that it knows; that does not take long, since nothing can be added.
@@ -31,7 +29,7 @@ local function reopen(stream)
   copy('-', '(' .. FIRST_FAR_ID)
   for _, group in ipairs(groups) do
     local delivered = group['last-delivered-id']
-    redis.call('XGROUP', 'CREATE', stream, group.name, is_far(delivered) and last or delivered, 'MKSTREAM')
+    redis.call('XGROUP', 'CREATE', stream, group.name, #string.match(delivered, '^%d*') == 20 and last or delivered, 'MKSTREAM')
   end
   copy(FIRST_FAR_ID, '+', '*')
   redis.call('DEL', old)
@@ -85,7 +83,7 @@ end
 -- Delay a message that its stream does not accept, until it is tried again.
 local function delay_again(edge, name, value)
   while redis.call('HEXISTS', edge.bodies, name) == 1 do name = name .. ':' end
-  delay(edge, now_ms + AGAIN_MS, name, value)
+  delay(edge, now_ms() + AGAIN_MS, name, value)
 end
 
 -- Add a message in its delayed form to the stream of its edge, or delay it. Returns whether it is in the stream.

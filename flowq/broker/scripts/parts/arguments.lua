@@ -5,16 +5,15 @@ local n_keys_read, n_read = 0, 0
 -- The next keys, each of the type given here. Raises if a key is of another type: every script reads its keys before
 -- it writes, since Lua never rolls back.
 local function next_keys(...)
-  local types = {...}
-  for t, expected in ipairs(types) do
-    local key = KEYS[n_keys_read + t]
-    local found = redis.call('TYPE', key).ok
-    if found ~= 'none' and found ~= expected then
-      error('FLOWQ_WRONGTYPE ' .. key .. ' is a ' .. found .. ', not a ' .. expected, 0)
+  local first = n_keys_read + 1
+  n_keys_read = n_keys_read + select('#', ...)
+  for k = first, n_keys_read do
+    local found, expected = redis.call('TYPE', KEYS[k]).ok, select(k - first + 1, ...)
+    if found ~= expected and found ~= 'none' then
+      error('FLOWQ_WRONGTYPE ' .. KEYS[k] .. ' is a ' .. found .. ', not a ' .. expected, 0)
     end
   end
-  n_keys_read = n_keys_read + #types
-  return unpack(KEYS, n_keys_read - #types + 1, n_keys_read)
+  return unpack(KEYS, first, n_keys_read)
 end
 
 -- The next edge in KEYS: its stream, its delayed messages, and their bodies (`parked` in Redis).

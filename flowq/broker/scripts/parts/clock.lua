@@ -1,5 +1,18 @@
--- The clock of Redis, which stands still while a script runs: microseconds and milliseconds since 1970.
+-- The clock of Redis, which stands still while a script runs. Read when first needed.
 
-local redis_time = redis.call('TIME')
-local now_us = redis_time[1] * 1000000 + redis_time[2]
-local now_ms = math.floor(now_us / 1000)
+local cached_us, cached_ms
+
+-- Microseconds since 1970.
+local function now_us()
+  if not cached_us then
+    local time = redis.call('TIME')
+    cached_us = time[1] * 1000000 + time[2]
+  end
+  return cached_us
+end
+
+-- Milliseconds since 1970.
+local function now_ms()
+  cached_ms = cached_ms or math.floor(now_us() / 1000)
+  return cached_ms
+end

@@ -6,6 +6,6 @@ local function keep(kept, stream, first, last, keep_ms, keep_count)
     local entry = entry_at(stream, ARGV[i])
     if entry then append(kept, entry[2]) end
   end
-  if keep_ms > 0 then redis.call('XTRIM', kept, 'MINID', '~', string.format('%.0f', now_ms - keep_ms)) end
+  if keep_ms > 0 then redis.call('XTRIM', kept, 'MINID', '~', string.format('%.0f', now_ms() - keep_ms)) end
   redis.call('XTRIM', kept, 'MAXLEN', '~', keep_count)
 end

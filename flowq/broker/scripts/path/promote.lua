@@ -14,7 +14,7 @@ local edges = {}
 for e = 1, #KEYS / 3 do edges[e] = next_edge() end
 local moved, next_ms = 0, -1
 for _, edge in ipairs(edges) do
-  local due = redis.call('ZRANGEBYSCORE', edge.delayed, '-inf', now_ms, 'LIMIT', 0, limit)
+  local due = redis.call('ZRANGEBYSCORE', edge.delayed, '-inf', now_ms(), 'LIMIT', 0, limit)
   if #due > 0 then
     local denied = unpermitted()
     if denied then return denied end
@@ -27,7 +27,7 @@ for _, edge in ipairs(edges) do
   end
   local first_ms = redis.call('ZRANGE', edge.delayed, 0, 0, 'WITHSCORES')[2]
   if first_ms then
-    local wait_ms = math.min(math.max(0, first_ms - now_ms), LONGEST_MS)
+    local wait_ms = math.min(math.max(0, first_ms - now_ms()), LONGEST_MS)
     if next_ms < 0 or wait_ms < next_ms then next_ms = wait_ms end
   end
 end

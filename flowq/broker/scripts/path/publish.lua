@@ -8,7 +8,8 @@
 -- source, or one that wakes up after another has taken over, add nothing twice. A source without a cursor stops when it
 -- was assigned to another worker. When it has finished, that is recorded in the same step as its last messages.
 --
--- KEYS  stats, published, cursors, run; for each edge: those of next_target, dead; released if bodies can be
+-- KEYS  stats, published; cursors and run of a source; for each edge: those of next_target, dead if there are dead
+--       letters; released if bodies can be
 -- ARGV  token ('' for none), source ('' if there is none), the worker that runs it ('' if there is none),
 --       field of the cursor ('' for none), the cursor as it must be ('' for none yet), as it shall be,
 --       what to record when the source has finished ('' when it has not),
@@ -22,13 +23,15 @@ local DUPLICATES_PER_MS = 4096 -- a double has 12 bits to spare behind the milli
 
 local token, source, runner, cursor_field, cursor, next_cursor, finished = next_arguments(7)
 local token_kept_ms, delay_ms, n_edges, can_release = next_numbers(4)
-local stats, published, cursors, run = next_keys('hash', 'zset', 'hash', 'hash')
+local stats, published = next_keys('hash', 'zset')
+local cursors, run
+if source ~= '' then cursors, run = next_keys('hash', 'hash') end
 local edges, n_all = {}, 0
 for e = 1, n_edges do
   local name, stage = next_arguments(2)
   local maxsize, seen_ms, n_messages, n_dead = next_numbers(4)
   local edge = next_target(seen_ms)
-  edge.name, edge.stage, edge.maxsize, edge.dead = name, stage, maxsize, next_keys('stream')
+  edge.name, edge.stage, edge.maxsize, edge.dead = name, stage, maxsize, n_dead > 0 and next_keys('stream')
   edge.n_messages, edge.n_dead = n_messages, n_dead
   edges[e], n_all = edge, n_all + n_messages + n_dead
 end
@@ -52,8 +55,8 @@ for _, edge in ipairs(edges) do
 end
 
 if token ~= '' then
-  redis.call('ZADD', published, now_ms, token)
-  redis.call('ZREMRANGEBYSCORE', published, '-inf', now_ms - token_kept_ms)
+  redis.call('ZADD', published, now_ms(), token)
+  redis.call('ZREMRANGEBYSCORE', published, '-inf', now_ms() - token_kept_ms)
 end
 if next_cursor ~= cursor then redis.call('HSET', cursors, cursor_field, next_cursor) end
 if finished ~= '' then redis.call('HSET', run, 'source:' .. source, finished) end

@@ -9,7 +9,7 @@
 -- write is XACK: it is the fence against a second settlement, and Redis allows it when memory is full, which lets the
 -- rest of the script pass as well.
 --
--- KEYS  workers, stats, stream, delayed, parked, dead, queue; for each target those of next_target;
+-- KEYS  workers, stats, stream; delayed, parked, dead, queue if there are others; for each target those of next_target;
 --       released if there are references; kept if the stage keeps messages; if there is a token: where answers are kept
 -- ARGV  group, worker, mode, token ('' for none), stage, edge,
 --       references to large bodies that are released (each with a line break, '\n' for none, '' without a claim store),
@@ -35,10 +35,9 @@ local LONGEST_QUEUE_MS = 86400000 -- a queued message is woken long before
 
 local group, worker, mode, token, stage, own_edge, references = next_arguments(7)
 local n_foreign, n_ok, n_filtered, n_others, n_targets, keep_ms, keep_count = next_numbers(7)
-local workers, stats = next_keys('hash', 'hash')
-local edge = next_edge()
-local stream, delayed = edge.stream, edge.delayed
-local dead, queue = next_keys('stream', 'zset')
+local workers, stats, stream = next_keys('hash', 'hash', 'stream')
+local edge, dead, queue = {stream = stream}, nil, nil
+if n_others > 0 then edge.delayed, edge.bodies, dead, queue = next_keys('zset', 'hash', 'stream', 'zset') end
 local targets = {}
 for t = 1, n_targets do
   local name = next_arguments(1)
@@ -95,7 +94,7 @@ end
 
 local function name_for(header, id)
   local name = string.match(header, '^%S+')
-  return redis.call('ZSCORE', delayed, name) and name .. ':' .. id or name -- an entry that was copied by hand
+  return redis.call('ZSCORE', edge.delayed, name) and name .. ':' .. id or name -- an entry that was copied by hand
 end
 
 local others = 0
@@ -115,9 +114,9 @@ for _ = 1, n_others do
       increment(stats, 'released:' .. stage, 1)
     else
       local name = name_for(header, id)
-      delay(edge, now_ms + (kind == 'Q' and LONGEST_QUEUE_MS or extra), name, delayed_form(header, body, fields))
+      delay(edge, now_ms() + (kind == 'Q' and LONGEST_QUEUE_MS or extra), name, delayed_form(header, body, fields))
       if kind == 'Q' then
-        redis.call('ZADD', queue, 0, table.concat({extra, string.format('%016.0f', now_us), own_edge, name}, '\n'))
+        redis.call('ZADD', queue, 0, table.concat({extra, string.format('%016.0f', now_us()), own_edge, name}, '\n'))
       end
       if kind == 'D' then increment(stats, 'retries:' .. stage, 1) end
     end

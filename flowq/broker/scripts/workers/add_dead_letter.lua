@@ -10,8 +10,8 @@
 local stage, edge, token, token_kept_ms, header, body, reason = next_arguments(7)
 local stats, published, dead = next_keys('hash', 'zset', 'stream')
 if redis.call('ZSCORE', published, token) then return 1 end
-redis.call('ZREMRANGEBYSCORE', published, '-inf', now_ms - token_kept_ms)
-redis.call('ZADD', published, now_ms, token)
+redis.call('ZREMRANGEBYSCORE', published, '-inf', now_ms() - token_kept_ms)
+redis.call('ZADD', published, now_ms(), token)
 append(dead, letter_of(edge, reason, {'b', body}, header))
 increment(stats, 'dead:' .. stage, 1)
 increment(stats, 'ok:' .. stage, -1)

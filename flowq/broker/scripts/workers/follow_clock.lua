@@ -12,11 +12,11 @@ local LONGEST_MS = 1e12 -- another program has written there
 
 local bound_ms = next_numbers(1)
 local clock = next_keys('hash')
-local step_ms = number_of(redis.call('HGET', clock, 'latest_ms')) - now_ms
+local step_ms = number_of(redis.call('HGET', clock, 'latest_ms')) - now_ms()
 
 local function record()
   allow_when_full(clock)
-  redis.call('HSET', clock, 'latest_ms', string.format('%.0f', now_ms))
+  redis.call('HSET', clock, 'latest_ms', string.format('%.0f', now_ms()))
 end
 
 if step_ms <= bound_ms or step_ms > LONGEST_MS then
@@ -28,7 +28,7 @@ record()
 
 -- Members that were moved back rank below all that were not, so that ranks tell how far this is.
 local function move_back_scores(key)
-  local done = redis.call('ZCOUNT', key, '-inf', now_ms)
+  local done = redis.call('ZCOUNT', key, '-inf', now_ms())
   repeat
     local members = redis.call('ZRANGE', key, done, done + 999)
     for _, member in ipairs(members) do redis.call('ZINCRBY', key, -step_ms, member) end
@@ -40,7 +40,7 @@ local function move_back_values(key)
   local values = redis.call('HGETALL', key)
   for i = 1, #values, 2 do
     local us = number_of(values[i + 1])
-    if us > now_ms * 1000 then redis.call('HSET', key, values[i], string.format('%.0f', us - step_ms * 1000)) end
+    if us > now_ms() * 1000 then redis.call('HSET', key, values[i], string.format('%.0f', us - step_ms * 1000)) end
   end
 end
 
@@ -48,7 +48,7 @@ end
 local function move_back_queue(key)
   for _, member in ipairs(redis.call('ZRANGE', key, 0, -1)) do
     local before, us, after = string.match(member, '^([^\n]*\n)(%d+)(\n.*)$')
-    if us and number_of(us) > now_ms * 1000 then
+    if us and number_of(us) > now_ms() * 1000 then
       redis.call('ZREM', key, member)
       redis.call('ZADD', key, 0, before .. string.format('%016.0f', number_of(us) - step_ms * 1000) .. after)
     end
