@@ -40,7 +40,7 @@ class Parcel:
 
 @dataclass(frozen=True, slots=True)
 class CursorMove:
-    """How far a source is: stored only if it stands at `before` (b"" when it has not begun)."""
+    """How far a source is: stored only if it is at `before` now (b"" when it has not begun)."""
 
     name: str
     before: bytes

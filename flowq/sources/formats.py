@@ -44,7 +44,7 @@ class Format(Protocol):
     suffixes: ClassVar[tuple[str, ...]]
 
     def ends(self, lines: Lines) -> LineEnds:
-        """Where lines end in this file, of which nothing has been read yet."""
+        """Where lines end in this file, before anything has been read."""
         ...
 
     def columns(self, lines: Lines) -> Sequence[str]:

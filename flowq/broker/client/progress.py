@@ -19,7 +19,7 @@ else:
     Parser = DefaultParser
 
 _SLOWEST_BYTES_PER_SECOND = 250_000
-"""A request may lie in buffers between here and Redis, where its progress cannot be seen."""
+"""A request may be in buffers between here and Redis, where its progress cannot be seen."""
 _SMALL_BYTES = 65_536
 """A smaller request is sent at once; if the kernel still holds some of it, the server does not answer."""
 

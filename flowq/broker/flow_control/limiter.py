@@ -163,7 +163,7 @@ class Limiter:
         return [text_in(key) for key in queued]
 
     async def dequeue(self, keys: Iterable[str], *, sweep: bool = False, token: str = "") -> list[str]:
-        """Wake messages that queue for these keys, as many as may start; the keys of which more can be woken at once.
+        """Wake messages that queue for these keys, as many as may start. Returns the keys with more to wake at once.
 
         `sweep` looks at every key for which messages queue.
         """

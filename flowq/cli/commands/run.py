@@ -181,7 +181,7 @@ def _run_and_leave(session: Session) -> None:
     from flowq.runtime.handlers.streams import flush_and_discard, forgiving_stdout, loss_of
     from flowq.runtime.process.worker import leave
 
-    output = sys.stdout = forgiving_stdout()  # the work goes on, whatever becomes of what is said about it
+    output = sys.stdout = forgiving_stdout()  # the work continues even if its output cannot be written
     runner = asyncio.Runner(loop_factory=fast_loop_factory())
     try:
         code = runner.run(session.run())
@@ -194,7 +194,7 @@ def _run_and_leave(session: Session) -> None:
 
 
 def _traces(wanted: bool) -> bool:
-    """Whether to trace: told by the flag, or by the variables."""
+    """Whether to trace, by the flag or the variables."""
     from flowq.runtime.handlers.telemetry import require_opentelemetry, wants_traces
 
     wanted = wanted or wants_traces(os.environ)

@@ -70,7 +70,7 @@ def _entries() -> list[Entry]:
 
     try:
         return entries(Settings.load())
-    except FlowqError:  # to be told when the command is called, not while it is typed
+    except FlowqError:  # reported when the command runs, not while it is typed
         return []
 
 

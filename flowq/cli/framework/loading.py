@@ -143,7 +143,7 @@ def _attribute_entry(place: str) -> Entry:
 def _imported(entry: Entry) -> ModuleType:
     """The module by its real name: worker processes and pickles know no other way to it.
 
-    The current directory goes on `sys.path`, as with `python -m`, so that pipelines can import what lies beside them.
+    The current directory goes on `sys.path`, as with `python -m`, so that pipelines can import their neighbours.
     """
     for path in (str(entry.root), str(Path.cwd())):
         if path not in sys.path:

@@ -26,7 +26,7 @@ _own = logging.StreamHandler(sys.stderr)
 def configure_logging(log_format: str = "text", about: Mapping[str, Any] | None = None) -> None:
     """Send flowq's log, and that of the user's code, to standard error, unless the user configures something else.
 
-    `log_format` is "text" or "json"; `about` stands in every JSON line. Call it before the user's code is imported,
+    `log_format` is "text" or "json"; `about` is part of every JSON line. Call it before the user's code is imported,
     and `honour_users_logging` afterwards.
     """
     _own.setStream(sys.stderr)

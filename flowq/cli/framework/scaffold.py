@@ -1,4 +1,4 @@
-"""Writes the files of a new project or pipeline: all that were asked for or none, and never over what is there."""
+"""Writes the files of a new project or pipeline: all of them or none, and never over existing ones."""
 
 from __future__ import annotations
 

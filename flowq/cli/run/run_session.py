@@ -147,7 +147,7 @@ class Session:
         return [edge for stage in here for edge in stage.in_edges]
 
     def _supervisor(self, broker: Broker, run: Run, sources: Sequence[str], screen: Screen) -> Supervisor:
-        """What a worker had read from a pipe dies with it: its successor must not go on behind a gap."""
+        """Input that a worker had read from a pipe dies with it: its successor must not continue after a gap."""
         stdin_fds = _stdin_fds() if sources else []
         still_unread = list(stdin_fds)
 

@@ -160,7 +160,7 @@ class Watch:
         return snapshot
 
     def _tell_pauses(self, snapshot: Snapshot) -> None:
-        """Say when something is paused, or goes on: the run waits for it."""
+        """Say when something is paused or resumed: the run waits for it."""
         words = pause_words(self._plan, snapshot)
         if words != self._told_pauses:
             self._told_pauses = words

@@ -1,4 +1,4 @@
-"""The worker process: told on standard input what to run, it runs that until it is told to stop."""
+"""The worker process: reads from standard input what to run, and runs it until stopped."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def _measure(stage: StageOverview, order: str) -> float:
 
 
 def headline(overview: Overview) -> Text:
-    """Which pipeline, what it is doing, with whom, and until when."""
+    """The pipeline, its state, its workers, and the time left."""
     left, n = overview.snapshot.outstanding, len(overview.workers)
     line = Text.assemble((overview.plan.name, "bold"), f"  {overview.state}", f", {left:,} left" if left else "")
     if (eta := overview.eta_seconds) is not None and left:

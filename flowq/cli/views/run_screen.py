@@ -51,7 +51,7 @@ UNKNOWN: Mapping[str, Throughput] = {}
 
 
 class Screen(Protocol):
-    """What a run tells the person or program that started it. No call waits, and none asks Redis."""
+    """The output of a run for its user or program. No call waits, and none asks Redis."""
 
     def begin(self, about: RunAbout) -> None:
         """Say at once what will run, and until when."""

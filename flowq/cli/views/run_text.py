@@ -83,7 +83,7 @@ def phase(snapshot: Snapshot) -> str:
 
 
 def pause_words(plan: Plan, snapshot: Snapshot) -> str:
-    """What is paused and how it goes on, in words; nothing when nothing is."""
+    """What is paused and how to resume it; empty if nothing is."""
     stages = [stage.name for stage in plan.stages if stage.name in snapshot.paused]
     if WHOLE in snapshot.paused:
         return f"all of {plan.name} is paused  (flowq resume {plan.name})"

@@ -1,4 +1,4 @@
-"""The order of a graph: which edges close a cycle, and who comes before whom."""
+"""The order of a graph: which edges close a cycle, and which stage comes first."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@
 --
 -- KEYS  those of next_limiter, queue, for each edge: stream, delayed, parked
 -- ARGV  those of next_limiter, sweep (1/0), most to move for each key, number of edges, the edges, the keys to look at
--- Answer: the keys of which more could be moved
+-- Answer: the keys that have more to move
 
 local MOST_SWEPT, MOST_HOLDS_ENDED = 1000, 100
 local UNPROBED_MS = 60000 -- after its end: all messages of the hold have ended otherwise

@@ -1,4 +1,4 @@
--- Detect that the clock of Redis was set back, and move back with it everything that lies in the future.
+-- Detect that the clock of Redis was set back, and move back with it all times in the future.
 --
 -- Promise: whatever was due a while after the latest time that was seen is due that while after now, in one step, and
 -- once however many workers call. Steps up to `bound` are ignored: clocks are corrected all the time.
