@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
@@ -37,15 +38,19 @@ async def run_job(job: Job) -> None:
 async def restart_on_error(work: Callable[[], Awaitable[None]], name: str) -> None:
     """Restart on error with backoff and log it, until the work returns. Raises BrokerRefused.
 
-    A process with a dead housekeeping job would look healthy and leave its part of the work undone.
+    The backoff starts over once the work has run for longer than the longest pause. A process with a dead housekeeping
+    job would look healthy and leave its part of the work undone.
     """
     pause_seconds, is_first = _FIRST_PAUSE_SECONDS, True
     while True:
+        started_at = time.monotonic()
         try:
             return await work()
         except BrokerRefused:
             raise
         except Exception as error:
+            if time.monotonic() - started_at > _LONGEST_PAUSE_SECONDS:
+                pause_seconds, is_first = _FIRST_PAUSE_SECONDS, True
             log.warning("%s failed, restarting in %g s: %r", name, pause_seconds, error, exc_info=is_first)
         await asyncio.sleep(pause_seconds)
         pause_seconds, is_first = min(_LONGEST_PAUSE_SECONDS, pause_seconds * 2), False

@@ -107,15 +107,17 @@ class LeaseKeeper:
     async def _keep(self) -> None:
         broker = Broker(self._broker.dialer, self._broker.keys)
         pause = renew_every(self._lease_seconds)
-        while not await is_set_within(self._stopped, pause):
-            if time.monotonic() - self._moved_at > _LOOP_MAY_BLOCK_SECONDS:
-                continue
-            try:
-                await self._renew(broker)
-                pause = renew_every(self._lease_seconds)
-            except BrokerError:
-                pause = min(1.0, renew_every(self._lease_seconds))
-        await broker.close()
+        try:
+            while not await is_set_within(self._stopped, pause):
+                if time.monotonic() - self._moved_at > _LOOP_MAY_BLOCK_SECONDS:
+                    continue
+                try:
+                    await self._renew(broker)
+                    pause = renew_every(self._lease_seconds)
+                except BrokerError:
+                    pause = min(1.0, renew_every(self._lease_seconds))
+        finally:
+            await broker.close()
 
     async def _renew(self, broker: Broker) -> None:
         old, lease_ms = self._identity.worker, _time_to_live_ms(self._lease_seconds)
