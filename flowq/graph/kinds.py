@@ -41,6 +41,8 @@ class Batch:
 
     `size` is in messages, `linger_seconds` in seconds. `max_bytes` bounds their total size, encoded; a message larger
     than that is handled alone.
+
+    >>> Batch(size=200, linger_seconds=0.2).max_bytes
     """
 
     size: int

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from functools import cached_property
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
@@ -104,7 +103,8 @@ class Html:
         if self._obeys and "nofollow" in self.directives:
             return []
         attributes = [node.attributes for node in self._anchors]
-        attributes = [found for found in attributes if not (self._obeys and _is_nofollow(found))]
+        if self._obeys:
+            attributes = [each for each in attributes if "nofollow" not in (each.get("rel") or "").lower().split()]
         hrefs = [found.get("href") or found.get("xlink:href") or "" for found in attributes]
         hrefs += [_attribute(frame, "src") for frame in self._tree.css("frame[src], iframe[src]")]
         if (refresh := get_meta_refresh(self._text, max_scan=_HEAD_CHARACTERS)[1]) is not None:
@@ -185,7 +185,3 @@ def _is_in_drawing(node: LexborNode) -> bool:
 
 def _attribute(node: LexborNode, name: str) -> str:
     return strip_html5_whitespace(node.attributes.get(name) or "")
-
-
-def _is_nofollow(attributes: Mapping[str, str | None]) -> bool:
-    return "nofollow" in (attributes.get("rel") or "").lower().split()

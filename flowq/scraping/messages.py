@@ -38,6 +38,9 @@ class Page(BaseModel):
     encoding: the encoding that it had ("utf-8").
     robots: its `X-Robots-Tag` headers.
     etag, modified: its `ETag` and `Last-Modified` headers, "" if it has none.
+
+    >>> Page(url="https://example.org/", html="<title>T</title>", etag='"1"').depth
+    0
     """
 
     url: str

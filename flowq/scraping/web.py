@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
 from tempfile import SpooledTemporaryFile
@@ -45,6 +45,9 @@ class Limits:
     idle_seconds: the longest time to connect, and between two pieces of a response (20 s).
     page_bytes: the largest body, decompressed (10,000,000 bytes).
     redirects: how many redirects in a row are followed (5).
+
+    >>> Limits(page_seconds=30, page_bytes=1_000_000).redirects
+    5
     """
 
     page_seconds: float = 60.0
@@ -117,7 +120,9 @@ class Web:
                     return await self._found(link, kind, answer, known)
                 back = self._where_a_cookie_is_wanted(link, answer)
                 if back is None:
-                    return self._redirected(link, answer)
+                    location = location_of(answer.headers.raw)
+                    target = redirected(link, location, self.scope, max_redirects=self.limits.redirects, drop=self.drop)
+                    return [target] if target is not None else []
             link = link.model_copy(update={"url": back})
         raise Reject("it redirects in a circle, even with its cookies")
 
@@ -129,11 +134,6 @@ class Web:
         if known is None:
             raise ServerFailed("HTTP 304, in response to an unconditional request")
         return [*links_within(self.scope, known.links, site=link.site or link.host, depth=link.depth + 1)]
-
-    def _redirected(self, link: Link, answer: httpx2.Response) -> list[Page | Link]:
-        location = location_of(answer.headers.raw)
-        target = redirected(link, location, self.scope, max_redirects=self.limits.redirects, drop=self.drop)
-        return [target] if target is not None else []
 
     def _where_a_cookie_is_wanted(self, link: Link, answer: httpx2.Response) -> str | None:
         """The URL to request again at once: a server that sets a cookie and redirects back wants that cookie.
@@ -279,15 +279,13 @@ class Web:
     async def _start_of(self, answer: httpx2.Response) -> bytes:
         body = bytearray()
         unpacker = Unpacker(answer.headers.get("content-encoding", ""), max_bytes=2 * MOST_BYTES)
-        try:
+        with suppress(TooLarge):
             async for data in answer.aiter_raw():
                 for piece in unpacker.unpack(data):
                     body += piece
                 if len(body) > MOST_BYTES:
                     return bytes(body)
-        except TooLarge:
-            return bytes(body)
-        unpacker.finish()
+            unpacker.finish()
         return bytes(body)
 
     async def _page(self, link: Link, answer: httpx2.Response) -> list[Page | Link]:

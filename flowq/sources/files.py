@@ -117,7 +117,9 @@ class _Reading:
     def _parsed(self, readable: Readable, lines: Lines, columns: Sequence[str]) -> Iterator[Any]:
         ctx, n, saved_at = self.ctx, 0, lines.offset
         most_rows = 1 if readable.is_stdin else _ROWS_BETWEEN_SAVES  # rows that arrive slowly must not wait
-        ctx.place = lambda: f"{readable.called}, line {_line_of_row(lines)}"
+        ctx.place = lambda: (
+            f"{readable.called}, line {lines.number if lines.row_start is None else lines.row_start.line + 1}"
+        )
         try:
             for row in self.form.rows(lines, columns):
                 if isinstance(row, BadRow):
@@ -140,10 +142,6 @@ class _Reading:
 
     def _note(self, readable: Readable, position: Position, *, is_end: bool = False) -> None:
         self.positions[readable.name] = replace(position, stat=readable.stat, is_end=is_end)
-
-
-def _line_of_row(lines: Lines) -> int:
-    return lines.number if lines.row_start is None else lines.row_start.line + 1
 
 
 def _reject(row: BadRow, called: str, ctx: SourceContext[Any]) -> None:

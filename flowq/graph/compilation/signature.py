@@ -163,7 +163,8 @@ class SignatureReader:
                     hint = f"write {context}: Context"
                     self._report("FQ110", "only a source has a SourceContext", hint)
             elif not self._definition.accepts_messages:
-                self._check_argument(parameter)
+                if parameter.annotation is not _EMPTY:  # arguments on the command line are converted to it
+                    self._resolved(parameter.annotation, f'parameter "{parameter.name}"')
             elif parameter.default is _EMPTY:
                 self._report(
                     "FQ110",
@@ -177,11 +178,6 @@ class SignatureReader:
         if self._output_known and not emits_many and not (self._returns_list and self._shape is Shape.FUNCTION):
             many = "AsyncIterator" if self._shape is Shape.COROUTINE else "Iterator"
             self._report("FQ107", "a source emits its messages one by one", f"yield them, and write -> {many}[...]")
-
-    def _check_argument(self, parameter: inspect.Parameter) -> None:
-        """Arguments on the command line are converted to the types of the parameters."""
-        if parameter.annotation is not _EMPTY:
-            self._resolved(parameter.annotation, f'parameter "{parameter.name}"')
 
     def _context_kind(self, parameter: inspect.Parameter) -> type | None:
         """Context or SourceContext if the parameter is for one of them, else None."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from flowq.delivery.policy import Rate
-from flowq.errors import Problem
 from flowq.graph.compilation.plan import EdgePlan, Plan, StagePlan, type_name
 from flowq.graph.render.labels import drawn_edges, key_name
 from flowq.printable import json_text
@@ -24,13 +23,13 @@ def json(plan: Plan) -> str:
       names of their parameters; `routes`, a list of {type, edges}; `place` {file, line}. A source
       accepts no messages, so the values that say how it would handle them are null.
     - `edges` between stages: `name`, `from`, `to`, `types`, `feedback`, `maxsize`, `maxsize_bytes`.
-    - `warnings`: `code`, `text`, `details`, `hint`, `place`.
+    - `warnings`: `code`, `text`, `place`, `details`, `hint`, `severity`.
     """
     document = {
         "pipeline": plan.name,
         "stages": [_stage(stage) for stage in plan.stages],
         "edges": [_edge(edge) for edge in drawn_edges(plan)],
-        "warnings": [_warning(warning) for warning in plan.warnings],
+        "warnings": plan.warnings,
     }
     return json_text(document, indent=True) + "\n"
 
@@ -96,14 +95,4 @@ def _edge(edge: EdgePlan) -> dict[str, Any]:
         "feedback": edge.feedback,
         "maxsize": edge.maxsize,
         "maxsize_bytes": edge.maxsize_bytes,
-    }
-
-
-def _warning(problem: Problem) -> dict[str, Any]:
-    return {
-        "code": problem.code,
-        "text": problem.text,
-        "details": problem.details,
-        "hint": problem.hint,
-        "place": problem.place,
     }

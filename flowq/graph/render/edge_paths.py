@@ -81,7 +81,7 @@ class _Lanes:
         self.labels = labels
         self.columns = layers.columns
         self.bends = layers.bends
-        self.rank = {place: rank for rank, column in enumerate(layers.columns) for place in column}
+        self.rank = layers.rank
         # for each lane so far: the columns that it passes below, and its lower end
         self.taken: list[tuple[range, float]] = []
         # how many lines run down beside a column so far, on its right (True) or left

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
+from statistics import fmean
 
 from flowq.graph.compilation.plan import Plan
 
@@ -27,6 +28,11 @@ class Layers:
     def bends(self) -> frozenset[str]:
         """The places that are not cards."""
         return frozenset(place for chain in self.chains.values() for place in chain[1:-1])
+
+    @property
+    def rank(self) -> Mapping[str, int]:
+        """The column of each place."""
+        return {place: rank for rank, column in enumerate(self.columns) for place in column}
 
     def links(self) -> list[tuple[str, str]]:
         """The pairs of places in neighbouring columns that an edge joins."""
@@ -86,10 +92,7 @@ def _sorted_by_neighbours(columns: _Columns, links: list[tuple[str, str]], *, ri
     order = [list(column) for column in columns]
     position = {place: float(row) for column in order for row, place in enumerate(column)}
     for column in order if rightwards else reversed(order):
-        middle = {
-            place: _mean([position[neighbour] for neighbour in neighbours.get(place, [place])]) for place in column
-        }
-        column.sort(key=middle.__getitem__)
+        column.sort(key=lambda place: fmean(position[neighbour] for neighbour in neighbours.get(place, [place])))
         position |= {place: float(row) for row, place in enumerate(column)}
     return order
 
@@ -101,7 +104,3 @@ def _crossings(columns: _Columns, links: list[tuple[str, str]]) -> int:
     for left, right in links:
         between.setdefault(rank[left], []).append((row[left], row[right]))
     return sum((a - c) * (b - d) < 0 for gap in between.values() for (a, b), (c, d) in combinations(gap, 2))
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
+from statistics import fmean
 
 from flowq.graph.compilation.plan import Plan
 from flowq.graph.render.layers import Layers
@@ -84,11 +85,10 @@ def arranged(plan: Plan, layers: Layers, cards: Mapping[str, Size], labels: Mapp
 
 def _gaps(layers: Layers, labels: Mapping[str, Size]) -> list[float]:
     """The gap to the right of each column: wide enough for the labels of the edges that cross no other."""
-    rank = {place: rank for rank, column in enumerate(layers.columns) for place in column}
     gaps = [_LEAST_GAP_BETWEEN_COLUMNS for _ in layers.columns]
     for name, chain in layers.chains.items():
         if len(chain) == 2:
-            column = rank[chain[0]]
+            column = layers.rank[chain[0]]
             gaps[column] = max(gaps[column], labels[name].width + 2 * _ROOM_BESIDE_LABEL)
     return gaps
 
@@ -107,13 +107,13 @@ def _tops(layers: Layers, heights: Mapping[str, float], above: Mapping[str, floa
     for column in layers.columns:
         middle |= zip(column, spread([0.0] * len(column), distances[column]), strict=True)
     for column in [*layers.columns, *reversed(layers.columns)] * _ROUNDS:
-        wanted = [_pulled_to(place, pulls[place], middle) for place in column]
+        wanted = [fmean([middle[other] for other in pulls[place]], pulls[place].values()) for place in column]
         middle |= zip(column, spread(wanted, distances[column]), strict=True)
     return {place: middle[place] - height / 2 for place, height in heights.items()}
 
 
-def _pulls(layers: Layers, places: Iterable[str]) -> dict[str, list[tuple[str, float]]]:
-    """The neighbours of each place, and how strongly each pulls at it.
+def _pulls(layers: Layers, places: Iterable[str]) -> dict[str, dict[str, float]]:
+    """The neighbours of each place, and how strongly each pulls at it. A place without neighbours stays where it is.
 
     Links that a reader follows as one line pull hard, so that they become level: those inside a long edge, and those
     between a card with no other way out and a card with no other way in.
@@ -121,19 +121,11 @@ def _pulls(layers: Layers, places: Iterable[str]) -> dict[str, list[tuple[str, f
     links = layers.links()
     outward, inward = Counter(left for left, _ in links), Counter(right for _, right in links)
     bends = layers.bends
-    pulls: dict[str, list[tuple[str, float]]] = {place: [] for place in places}
+    pulls: dict[str, dict[str, float]] = {place: {} for place in places}
     for left, right in links:
         plain = (left in bends) == (right in bends)
-        weight = _STIFF if plain and outward[left] == inward[right] == 1 else 1.0
-        pulls[left].append((right, weight))
-        pulls[right].append((left, weight))
-    return pulls
-
-
-def _pulled_to(place: str, pulls: Sequence[tuple[str, float]], middle: Mapping[str, float]) -> float:
-    if not pulls:
-        return middle[place]
-    return sum(middle[other] * weight for other, weight in pulls) / sum(weight for _, weight in pulls)
+        pulls[left][right] = pulls[right][left] = _STIFF if plain and outward[left] == inward[right] == 1 else 1.0
+    return {place: found or {place: 1.0} for place, found in pulls.items()}
 
 
 def spread(wanted: Sequence[float], distances: Sequence[float]) -> list[float]:

@@ -74,7 +74,9 @@ def svg(plan: Plan) -> str:
     walls = [wall for line in lines.values() for wall in line.walls]
     root = _root(plan, _extent([*boxes.values(), *pills.values(), *walls]))
     for edge in drawn_edges(plan):
-        _draw_line(root, edge, lines[edge.name])
+        group = ET.SubElement(root, "g", {"class": _classes("edge", edge), "data-edge": edge.name})
+        tip = "url(#flowq-tip-back)" if edge.feedback else "url(#flowq-tip)"
+        ET.SubElement(group, "path", {"class": "line", "d": lines[edge.name].path, "marker-end": tip})
     for name, card in cards.items():
         card.draw(root, boxes[name])
     for name, label in labels.items():
@@ -111,8 +113,8 @@ class _Card:
 
     def draw(self, root: ET.Element, box: Box) -> None:
         stage = self.stage
-        group = _add(root, "g", {"class": f"card {stage.kind}", "data-stage": stage.name})
-        _add(group, "title").text = f"{stage.name}: {', '.join((stage.kind, *details(stage)))}"
+        group = ET.SubElement(root, "g", {"class": f"card {stage.kind}", "data-stage": stage.name})
+        ET.SubElement(group, "title").text = f"{stage.name}: {', '.join((stage.kind, *details(stage)))}"
         _add_box(group, box, 10, "box")
         bar = Box(box.left + 10, box.top + 13, 3.5, box.height - 26)
         _add_box(group, bar, 1.75, "accent")
@@ -150,8 +152,8 @@ class _Label:
         return Size(max(map(_small_width, self.lines)) + 20, 7 + _LABEL_STEP * len(self.lines))
 
     def draw(self, root: ET.Element, box: Box) -> None:
-        group = _add(root, "g", {"class": _classes("label", self.edge)})
-        _add(group, "title").text = self.title
+        group = ET.SubElement(root, "g", {"class": _classes("label", self.edge)})
+        ET.SubElement(group, "title").text = self.title
         _add_box(group, box, 11, "pill")
         for number, line in enumerate(self.lines):
             _add_text(group, box.middle_x, box.top + 15 + number * _LABEL_STEP, "type", line)
@@ -194,15 +196,15 @@ def _root(plan: Plan, page: Box) -> ET.Element:
             "viewBox": f"{left} {top} {across} {down}",
         },
     )
-    _add(root, "title").text = f"Pipeline {plan.name}"
-    _add(root, "desc").text = _description(plan)
-    _add(root, "style").text = _STYLE
-    definitions = _add(root, "defs")
+    ET.SubElement(root, "title").text = f"Pipeline {plan.name}"
+    ET.SubElement(root, "desc").text = _description(plan)
+    ET.SubElement(root, "style").text = _STYLE
+    definitions = ET.SubElement(root, "defs")
     for name, look in (("tip", "tip"), ("tip-back", "back")):
         marker = {"id": f"flowq-{name}", "viewBox": "0 0 9 8", "refX": "9", "refY": "4", "orient": "auto"}
         marker |= {"markerWidth": "9", "markerHeight": "8", "markerUnits": "userSpaceOnUse"}
-        _add(_add(definitions, "marker", marker), "path", {"class": look, "d": "M0 0L9 4L0 8Z"})
-    _add(root, "rect", {"class": "page", "x": left, "y": top, "width": across, "height": down, "rx": "12"})
+        ET.SubElement(ET.SubElement(definitions, "marker", marker), "path", {"class": look, "d": "M0 0L9 4L0 8Z"})
+    ET.SubElement(root, "rect", {"class": "page", "x": left, "y": top, "width": across, "height": down, "rx": "12"})
     return root
 
 
@@ -218,24 +220,14 @@ def _in_words(plan: Plan, edge: EdgePlan) -> str:
     return f"{edge.origin} to {edge.target}: {edge_label(plan, edge)}{back}"
 
 
-def _draw_line(root: ET.Element, edge: EdgePlan, line: Line) -> None:
-    group = _add(root, "g", {"class": _classes("edge", edge), "data-edge": edge.name})
-    tip = "url(#flowq-tip-back)" if edge.feedback else "url(#flowq-tip)"
-    _add(group, "path", {"class": "line", "d": line.path, "marker-end": tip})
-
-
 def _classes(name: str, edge: EdgePlan) -> str:
     return f"{name} feedback" if edge.feedback else name
 
 
-def _add(parent: ET.Element, tag: str, attributes: Mapping[str, str] | None = None) -> ET.Element:
-    return ET.SubElement(parent, tag, dict(attributes or {}))
-
-
 def _add_box(parent: ET.Element, box: Box, radius: float, look: str) -> None:
     sides = {"x": box.left, "y": box.top, "width": box.width, "height": box.height, "rx": radius}
-    _add(parent, "rect", {"class": look} | {name: f"{value:.1f}" for name, value in sides.items()})
+    ET.SubElement(parent, "rect", {"class": look} | {name: f"{value:.1f}" for name, value in sides.items()})
 
 
 def _add_text(parent: ET.Element, x: float, y: float, look: str, text: str) -> None:
-    _add(parent, "text", {"class": look, "x": f"{x:.1f}", "y": f"{y:.1f}"}).text = text
+    ET.SubElement(parent, "text", {"class": look, "x": f"{x:.1f}", "y": f"{y:.1f}"}).text = text

@@ -306,6 +306,7 @@ def test_the_json_says_all_that_the_plan_says() -> None:
             "details": ["a detail"],
             "hint": "a hint",
             "place": {"file": "pipelines/some.py", "line": 9},
+            "severity": "warning",
         }
     ]
 
