@@ -46,14 +46,12 @@ class EarlyAck:
     # Before the handler
 
     async def win(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
-        """Settle deliveries before their handlers run. Returns those that may run: no other worker will run them."""
-        by_edge: defaultdict[str, list[Delivery]] = defaultdict(list)
-        for delivery in deliveries:
-            by_edge[delivery.edge].append(delivery)
-        won: list[Delivery] = []
-        for edge, together in by_edge.items():
-            gone = await self._settler.settle_now(edge, [((delivery,), _ACK) for delivery in together])
-            won += [delivery for delivery in together if delivery not in gone] if gone else together
+        """Settle deliveries of one edge before their handlers run.
+
+        Returns those that may run: no other worker will run them.
+        """
+        gone = await self._settler.settle_now(deliveries[0].edge, [((delivery,), _ACK) for delivery in deliveries])
+        won = [delivery for delivery in deliveries if delivery not in gone]
         self._acked.update([(delivery.edge, delivery.entry_id) for delivery in won])
         return won
 
@@ -145,7 +143,11 @@ class SettlingAhead(Coalescing):
     async def _write_added(self) -> None:
         deliveries = self.withdraw()
         self.n_settling = len(deliveries)
+        by_edge: defaultdict[str, list[Delivery]] = defaultdict(list)
+        for delivery in deliveries:
+            by_edge[delivery.edge].append(delivery)
         try:
-            self._ready.add(await self._early.win(deliveries))
+            for together in by_edge.values():
+                self._ready.add(await self._early.win(together))
         finally:
             self.n_settling = 0
