@@ -20,6 +20,7 @@ from flowq import Pipeline, SourceContext, source, stage
 from flowq.broker.keys import Keys
 from flowq.broker.workers import Workers
 from flowq.errors import UsageError
+from flowq.runtime.housekeeping.pause_watch import PauseWatch
 from flowq.runtime.process.runner import Runner
 from flowq.runtime.run import Run, RunOptions
 from flowq.runtime.sources.source_runner import SourceFailed, SourceRunner
@@ -232,7 +233,10 @@ async def _source_runner(pipeline: Pipeline, lab: Lab, worker: str) -> SourceRun
     broker = lab.broker(pipeline)
     await Workers(broker).register(worker, {}, lease_ms=60_000, heartbeat="1")
     ids = iter(range(1_000_000))
-    return SourceRunner(stage, pipeline.plan, broker, lambda: f"{worker}-{next(ids)}".encode(), worker=worker)
+    return SourceRunner(
+        stage, pipeline.plan, broker, lambda: f"{worker}-{next(ids)}".encode(),
+        pauses=PauseWatch(broker, []), worker=worker, grace_seconds=30,
+    )  # fmt: skip
 
 
 async def test_a_cursor_of_another_type_is_refused_where_it_is_saved(lab: Lab) -> None:

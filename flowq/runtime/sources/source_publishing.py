@@ -49,9 +49,9 @@ class SourcePublishing:
         next_id: Callable[[], bytes],
         *,
         worker: str,
-        pauses: PauseWatch | None = None,
-        cursor_name: str = "",
-        cursor: bytes = b"",
+        pauses: PauseWatch,
+        cursor_name: str,
+        cursor: bytes,
     ) -> None:
         self._stage = stage
         self._plan = plan
@@ -109,8 +109,7 @@ class SourcePublishing:
         await self._flush(finished=self._finished)
 
     async def _flush(self, *, finished: str = "") -> None:
-        if self._pauses is not None:
-            await self._pauses.while_paused(self._stage.name)
+        await self._pauses.while_paused(self._stage.name)
         while (chunk := self._buffer.take(self._most, everything=bool(finished))) is not None:
             await self._backpressure.until_free()
             chunk = await self._deposited(chunk)

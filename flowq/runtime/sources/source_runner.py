@@ -18,7 +18,6 @@ from flowq.graph.compilation.plan import Plan, StagePlan
 from flowq.graph.compilation.routing import OutputRouter
 from flowq.printable import error_repr
 from flowq.runtime.housekeeping.pause_watch import PauseWatch
-from flowq.runtime.run import DEFAULT_GRACE_SECONDS
 from flowq.runtime.source_arguments import cursor_name, cursor_type
 from flowq.runtime.sources.rejects import Rejects
 from flowq.runtime.sources.source_feed import AsyncFeed, Feed, ThreadFeed
@@ -52,9 +51,9 @@ class SourceRunner:
         broker: Broker,
         next_id: Callable[[], bytes],
         *,
-        pauses: PauseWatch | None = None,
+        pauses: PauseWatch,
         worker: str,
-        grace_seconds: float = DEFAULT_GRACE_SECONDS,
+        grace_seconds: float,
     ) -> None:
         self._stage = stage
         self._plan = plan
