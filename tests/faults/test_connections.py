@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import uvloop
+from redis.asyncio.connection import Connection
 
 from flowq.broker.client.connection import Link, UrlDialer, is_lost
 from flowq.broker.open import dialer_for
@@ -35,7 +36,7 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "uvloop": uvloop.new_event_loop,
 }
 
-Moment = Callable[[Relay, Link, Break], Awaitable[None]]
+Moment = Callable[[Relay, "NotedLink", Break], Awaitable[None]]
 
 
 @pytest.fixture(params=LOOPS)
@@ -81,27 +82,43 @@ async def ping(link: Link) -> None:
     assert await link.call(b"PING", timeout_seconds=SAFETY_SECONDS) == b"PONG"
 
 
-def connection_of(link: Link) -> Any:
-    return link._connection  # pyright: ignore[reportPrivateUsage]
+class NotingDialer(UrlDialer):
+    """Keeps the connections it has made."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.made: list[Connection] = []
+
+    async def dial(self) -> Connection:
+        self.made.append(await super().dial())
+        return self.made[-1]
+
+
+class NotedLink(Link):
+    """A link of which the connections are known."""
+
+    def __init__(self, url: str, **options: Any) -> None:
+        self.dialer = NotingDialer(url)
+        super().__init__(self.dialer, **options)
 
 
 # Moments: each breaks the connection then, and makes the call that meets it
 
 
-async def idle(relay: Relay, link: Link, way: Break) -> None:
+async def idle(relay: Relay, link: NotedLink, way: Break) -> None:
     await ping(link)
     relay.break_all(way)
-    await eventually(lambda: is_lost(connection_of(link)))
+    await eventually(lambda: is_lost(link.dialer.made[-1]))
     await ping(link)
 
 
-async def idle_and_not_noticed_yet(relay: Relay, link: Link, way: Break) -> None:
+async def idle_and_not_noticed_yet(relay: Relay, link: NotedLink, way: Break) -> None:
     await ping(link)
     relay.break_all(way)
     await ping(link)
 
 
-async def dialling(relay: Relay, link: Link, way: Break) -> None:
+async def dialling(relay: Relay, link: NotedLink, way: Break) -> None:
     relay.greets_with = way
     try:
         await ping(link)
@@ -109,7 +126,7 @@ async def dialling(relay: Relay, link: Link, way: Break) -> None:
         relay.greets_with = None
 
 
-async def writing(relay: Relay, link: Link, way: Break) -> None:
+async def writing(relay: Relay, link: NotedLink, way: Break) -> None:
     await ping(link)
     relay.stop_reading()
     before = relay.bytes_from_clients
@@ -124,7 +141,7 @@ async def writing(relay: Relay, link: Link, way: Break) -> None:
         relay.read_on()
 
 
-async def in_the_middle_of_a_reply(relay: Relay, link: Link, way: Break) -> None:
+async def in_the_middle_of_a_reply(relay: Relay, link: NotedLink, way: Break) -> None:
     await link.call(b"SET", b"large", b"y" * 50_000, timeout_seconds=SAFETY_SECONDS)
     relay.cuts_replies_after = 1000, way
     await link.call(b"GET", b"large", timeout_seconds=SAFETY_SECONDS)
@@ -139,7 +156,7 @@ def test_a_connection_that_breaks_is_lost_and_the_next_call_opens_another(
 ) -> None:
     async def scenario() -> None:
         async with network.relay() as (relay, url):
-            link = Link(UrlDialer(url))
+            link = NotedLink(url)
             with pytest.raises(BrokerUnavailable, match=r"cannot reach Redis at|has closed the connection"):
                 await moment(relay, link, network.way)
 
@@ -156,7 +173,7 @@ def test_a_call_that_needs_nothing_of_its_connection_does_not_notice_that_it_bro
     async def scenario() -> None:
         async with network.relay() as (relay, url):
             failures: list[int] = []
-            link = Link(UrlDialer(url), renews=True, on_failure=lambda: failures.append(1))
+            link = NotedLink(url, renews=True, on_failure=lambda: failures.append(1))
             await idle(relay, link, network.way)
 
             assert (relay.accepted, len(failures)) == (2, 1)
@@ -222,6 +239,7 @@ def test_a_server_that_is_not_there_is_unavailable_with_a_remedy(
 CLIENT = """
 import asyncio, sys
 import uvloop
+from redis.asyncio.connection import Connection
 from flowq.broker.client.retrying import retry_until_available
 from flowq.broker.client.connection import Link, UrlDialer
 

@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
-from flowq import Context, Pipeline, stage
+from flowq import Context, Pipeline, Stage, stage
 from tests.runtime.lab import Item
 
 SHORT_LEASE_SECONDS = 0.8
@@ -41,3 +41,14 @@ def recorded(record: Record, *, seconds: float = 0.0, concurrency: int = 10) -> 
         record.arrived[item.n].add(ctx.message_id)
 
     return Pipeline("p", first >> last)
+
+
+def collecting() -> tuple[Stage[Item, None], list[int]]:
+    """A last stage `sink`, and the numbers that it has got so far."""
+    got: list[int] = []
+
+    @stage
+    async def sink(item: Item) -> None:
+        got.append(item.n)
+
+    return sink, got

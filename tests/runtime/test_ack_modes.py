@@ -28,6 +28,7 @@ from flowq.runtime.stage.outbox import Outbox
 from flowq.runtime.stage.settler import Settler
 from tests.eventually import eventually
 from tests.runtime.lab import Item, Lab, Other, items
+from tests.runtime.record import collecting
 from tests.runtime.stopping import started
 
 # First
@@ -80,15 +81,11 @@ async def test_a_message_that_was_replayed_and_fails_again_dies_again(lab: Lab) 
 
 
 async def test_outputs_follow_the_settlement_and_are_counted(lab: Lab) -> None:
-    got: list[int] = []
+    sink, got = collecting()
 
     @stage(ack="first")
     async def first(item: Item) -> list[Item]:
         return [item, Item(n=item.n + 100)]
-
-    @stage
-    async def sink(item: Item) -> None:
-        got.append(item.n)
 
     summary = await lab.run(Pipeline("p", first >> sink), *items(3))
 
@@ -134,7 +131,7 @@ async def test_what_is_emitted_with_a_delay_is_delayed(lab: Lab) -> None:
 
 
 async def test_messages_of_two_edges_with_the_same_entry_id_are_two_messages(lab: Lab) -> None:
-    got: list[int] = []
+    sink, got = collecting()
 
     @stage
     async def before(item: Item) -> Item:
@@ -146,10 +143,6 @@ async def test_messages_of_two_edges_with_the_same_entry_id_are_two_messages(lab
     async def first(item: Item) -> Item:
         await both_running.wait()
         return item
-
-    @stage
-    async def sink(item: Item) -> None:
-        got.append(item.n)
 
     pipeline = Pipeline("p", before >> first >> sink)
     keys = lab.broker(pipeline).keys
@@ -331,11 +324,7 @@ async def test_a_handler_that_forgets_to_settle_fails(lab: Lab) -> None:
 
 
 async def test_settling_twice_is_settling_once(lab: Lab) -> None:
-    got: list[int] = []
-
-    @stage
-    async def sink(item: Item) -> None:
-        got.append(item.n)
+    sink, got = collecting()
 
     @stage(ack="manual")
     async def manual(item: Item, ctx: Context) -> None:
@@ -350,12 +339,8 @@ async def test_settling_twice_is_settling_once(lab: Lab) -> None:
 
 
 async def test_a_second_settling_sends_what_was_emitted_since_the_first(any_lab: Lab) -> None:
-    got: list[int] = []
+    sink, got = collecting()
     stored: list[int] = []
-
-    @stage
-    async def sink(item: Item) -> None:
-        got.append(item.n)
 
     @stage(ack="manual")
     async def manual(item: Item, ctx: Context) -> None:
@@ -373,11 +358,7 @@ async def test_a_second_settling_sends_what_was_emitted_since_the_first(any_lab:
 
 
 async def test_settling_from_two_tasks_at_once_loses_and_doubles_nothing(lab: Lab) -> None:
-    got: list[int] = []
-
-    @stage
-    async def sink(item: Item) -> None:
-        got.append(item.n)
+    sink, got = collecting()
 
     @stage(ack="manual")
     async def manual(item: Item, ctx: Context) -> None:
@@ -394,13 +375,9 @@ async def test_settling_from_two_tasks_at_once_loses_and_doubles_nothing(lab: La
 
 
 async def test_settling_what_another_worker_has_been_given_fails_and_sends_nothing(lab: Lab) -> None:
-    got: list[int] = []
+    sink, _ = collecting()
     errors: list[str] = []
     begun, taken = asyncio.Event(), asyncio.Event()
-
-    @stage
-    async def sink(item: Item) -> None:
-        got.append(item.n)
 
     @stage(ack="manual")
     async def manual(item: Item, ctx: Context) -> None:

@@ -14,6 +14,7 @@ from flowq import BatchFailed, Context, Pipeline, Reject, Retry, RetryLater, sta
 from flowq.broker.workers import Workers
 from tests.eventually import eventually
 from tests.runtime.lab import Item, Lab, Other, items
+from tests.runtime.record import collecting
 
 ONCE = Retry(attempts=1)
 
@@ -147,15 +148,11 @@ async def test_a_batch_that_asks_for_later_is_delayed_as_a_whole_and_not_taken_a
 
 
 async def test_a_batch_gives_outputs_once_for_all(lab: Lab) -> None:
-    got: list[int] = []
+    sink, got = collecting()
 
     @stage(batch=10, linger=0.1, concurrency=1)
     async def total(batch: list[Item]) -> list[Item]:
         return [Item(n=sum(item.n for item in batch))]
-
-    @stage
-    async def sink(item: Item) -> None:
-        got.append(item.n)
 
     summary = await lab.run(Pipeline("p", total >> sink), *items(10))
 
@@ -164,7 +161,7 @@ async def test_a_batch_gives_outputs_once_for_all(lab: Lab) -> None:
 
 
 async def test_a_batch_taken_apart_gives_the_outputs_of_its_good_parts(lab: Lab) -> None:
-    got: list[int] = []
+    sink, got = collecting()
 
     @stage(batch=8, linger=0.1, concurrency=1, retry=ONCE)
     async def double(batch: list[Item]) -> AsyncIterator[Item]:
@@ -172,10 +169,6 @@ async def test_a_batch_taken_apart_gives_the_outputs_of_its_good_parts(lab: Lab)
             if item.n == 5:
                 raise ValueError
             yield Item(n=2 * item.n)
-
-    @stage
-    async def sink(item: Item) -> None:
-        got.append(item.n)
 
     await lab.run(Pipeline("p", double >> sink), *items(8))
 
@@ -347,15 +340,11 @@ async def test_a_batch_that_tells_which_messages_failed_is_not_called_again_for_
 
 
 async def test_outputs_of_the_good_messages_of_a_batch_are_sent(lab: Lab) -> None:
-    got: list[int] = []
+    sink, got = collecting()
 
     @stage(batch=4, linger=0.1, concurrency=1)
     async def double(batch: list[Item]) -> list[Item]:
         raise BatchFailed({0: Reject("first")}, outputs=[Item(n=2 * item.n) for item in batch[1:]])
-
-    @stage
-    async def sink(item: Item) -> None:
-        got.append(item.n)
 
     summary = await lab.run(Pipeline("p", double >> sink), *items(4))
 

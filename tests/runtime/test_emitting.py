@@ -12,6 +12,7 @@ import flowq
 from flowq import Context, Pipeline, Retry, stage
 from flowq.errors import UsageError
 from tests.runtime.lab import Item, Lab, Other, items
+from tests.runtime.record import collecting
 
 ONCE = Retry(attempts=1)
 
@@ -37,11 +38,7 @@ async def test_what_is_emitted_leaves_with_the_outputs_and_after_its_delay(lab: 
 
 
 async def test_a_handler_that_fails_emits_nothing(lab: Lab) -> None:
-    got: list[int] = []
-
-    @stage
-    async def sink(item: Item) -> None:
-        got.append(item.n)
+    sink, got = collecting()
 
     @stage(retry=ONCE)
     async def emitting(item: Item, ctx: Context) -> None:

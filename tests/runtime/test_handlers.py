@@ -11,6 +11,7 @@ import pytest
 
 from flowq import Pipeline, stage
 from tests.runtime.lab import Item, Lab, items
+from tests.runtime.record import collecting
 
 
 @stage
@@ -89,11 +90,7 @@ MANY = [1, 2, 2, 3, 3, 3]
 async def test_every_shape_of_handler_hands_on_what_it_gives(
     handler: Any, expected: list[int], filtered: int, any_lab: Lab
 ) -> None:
-    got: list[int] = []
-
-    @stage
-    async def sink(item: Item) -> None:
-        got.append(item.n)
+    sink, got = collecting()
 
     summary = await any_lab.run(Pipeline("p", handler >> sink), *items(4))
 

@@ -8,6 +8,7 @@ import threading
 from flowq import Context, Pipeline, stage
 from tests.eventually import eventually
 from tests.runtime.lab import Item, Lab, items
+from tests.runtime.record import collecting
 from tests.runtime.stopping import FOREVER_SECONDS, started, stopping
 
 
@@ -91,7 +92,7 @@ async def test_a_thread_that_cannot_be_stopped_does_not_hold_up_the_stop(lab: La
 
 
 async def test_a_late_success_of_a_handler_that_was_given_up_changes_nothing(lab: Lab) -> None:
-    got: list[int] = []
+    sink, got = collecting()
     free = asyncio.Event()
 
     @stage(concurrency=1)
@@ -102,10 +103,6 @@ async def test_a_late_success_of_a_handler_that_was_given_up_changes_nothing(lab
             except BaseException:  # noqa: BLE001
                 continue
         return item
-
-    @stage
-    async def sink(item: Item) -> None:
-        got.append(item.n)
 
     pipeline = Pipeline("p", stubborn >> sink)
     await lab.push(pipeline, stubborn, Item(n=1))

@@ -10,6 +10,7 @@ from pydantic import BaseModel, field_serializer, field_validator
 
 from flowq import Pipeline, Retry, stage
 from tests.runtime.lab import Item, Lab, Other, items
+from tests.runtime.record import collecting
 
 NO_WAIT = Retry(attempts=3, base=0, max=0)
 ONCE = Retry(attempts=1)
@@ -91,15 +92,11 @@ async def test_an_output_whose_own_code_fails_costs_only_its_own_message(lab: La
 
 
 async def test_an_output_that_does_not_fit_its_annotation_dies_with_its_input_and_sends_nothing(lab: Lab) -> None:
-    got: list[int] = []
+    sink, got = collecting()
 
     @stage(retry=NO_WAIT)
     async def lying(item: Item) -> list[Item]:
         return [item, Other(text="not what was promised")] if item.n == 0 else [item]  # type: ignore[list-item]
-
-    @stage
-    async def sink(item: Item) -> None:
-        got.append(item.n)
 
     pipeline = Pipeline("p", lying >> sink)
     await lab.run(pipeline, *items(3))
@@ -143,17 +140,13 @@ async def test_text_that_is_no_unicode_dies_with_its_input(lab: Lab) -> None:
 
 
 async def test_a_generator_that_fails_after_some_outputs_sends_none_of_them(lab: Lab) -> None:
-    got: list[int] = []
+    sink, got = collecting()
 
     @stage(retry=ONCE)
     async def generate(item: Item) -> AsyncIterator[Item]:
         yield Item(n=1)
         yield Item(n=2)
         raise ConnectionError
-
-    @stage
-    async def sink(item: Item) -> None:
-        got.append(item.n)
 
     await lab.run(Pipeline("p", generate >> sink), Item())
 

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from flowq import Pipeline, stage
 from tests.runtime.lab import Item, Lab, Other, items
+from tests.runtime.record import collecting
 
 
 @stage
@@ -77,15 +78,11 @@ async def test_a_stage_of_two_types_tells_them_apart(lab: Lab) -> None:
 
 
 async def test_merged_stages_both_arrive(lab: Lab) -> None:
-    got: list[int] = []
+    sink, got = collecting()
 
     @stage
     async def also(item: Item) -> Item:
         return Item(n=item.n + 1000)
-
-    @stage
-    async def sink(item: Item) -> None:
-        got.append(item.n)
 
     pipeline = Pipeline("p", (plus_hundred, also) >> sink)
     await lab.push(pipeline, also, *items(2))

@@ -19,6 +19,7 @@ from flowq.runtime.run import Run, RunOptions
 from flowq.runtime.sources.source_runner import SourceFailed
 from tests.eventually import eventually
 from tests.runtime.lab import Item, Lab, Other
+from tests.runtime.record import collecting
 
 
 class Gone(Exception):
@@ -38,11 +39,7 @@ async def counted_async(up_to: int = 5) -> AsyncIterator[Item]:
 
 @pytest.mark.parametrize("numbers", [counted, counted_async], ids=["generator", "async generator"])
 async def test_everything_a_source_gives_enters_once(numbers: flowq.Source[Item], any_lab: Lab) -> None:
-    got: list[int] = []
-
-    @stage
-    async def sink(item: Item) -> None:
-        got.append(item.n)
+    sink, got = collecting()
 
     summary = await any_lab.run(Pipeline("p", numbers >> sink), arguments={"up_to": "2500"})
 
@@ -172,7 +169,7 @@ async def test_an_argument_that_is_missing_or_does_not_fit_is_named_before_anyth
 async def test_a_source_that_fails_ends_the_run_and_stays_open(
     error: type[BaseException], is_async: bool, lab: Lab
 ) -> None:
-    got: list[int] = []
+    sink, _ = collecting()
 
     def fails(n: int) -> None:
         if n == 3:
@@ -189,10 +186,6 @@ async def test_a_source_that_fails_ends_the_run_and_stays_open(
         for n in range(5):
             fails(n)
             yield Item(n=n)
-
-    @stage
-    async def sink(item: Item) -> None:
-        got.append(item.n)
 
     numbers = failing_async if is_async else failing
     pipeline = Pipeline("p", numbers >> sink)
