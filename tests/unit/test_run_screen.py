@@ -5,35 +5,18 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from flowq import Pipeline, source, stage
+from flowq import Pipeline, stage
 from flowq.broker.inspection.throughput import Throughput
-from flowq.broker.records import EdgeState, Snapshot
-from flowq.broker.runs import StageBalance, balance_of
+from flowq.broker.records import Snapshot
 from flowq.cli.views.run_screen import HOW_TO_STOP, UNKNOWN, ProgressMeter, RunAbout, choose_screen
 from flowq.cli.views.run_text import command_to_finish, end_lines
-from flowq.graph.compilation.plan import Plan
-from flowq.runtime.run import Summary
-
-START_MS = 1_795_527_000_000
-ABOUT = RunAbout(
-    pipeline="scrape",
-    run_id="1m86wekeeynh9",
-    address="redis://localhost:6379/0",
-    stages=(),
-    drains=True,
-    workers=2,
-    resumed=False,
-    others=0,
-    version="0.1.0",
-)
+from tests.unit.crawl_run import ABOUT, PLAN, snapshot, summary, words
 
 
 class Terminal(io.StringIO):
@@ -50,137 +33,6 @@ def terminal_of_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("LINES", "24")
-
-
-def crawl() -> Plan:
-    @source
-    def seeds() -> Iterator[str]:
-        yield "/"
-
-    @stage(concurrency=8, dedup=str)
-    def fetch(url: str) -> bytes:
-        raise NotImplementedError
-
-    @stage(concurrency=2)
-    def parse(page: bytes) -> Iterator[str | int]:
-        raise NotImplementedError
-
-    @stage
-    def store(n: int) -> None: ...
-
-    return Pipeline("scrape", seeds >> fetch >> parse >> (store | fetch)).plan
-
-
-PLAN = crawl()
-
-
-def snapshot(
-    at_seconds: float,
-    *,
-    known: int = 0,
-    fetched: int = 0,
-    dead: int = 0,
-    delayed: int = 0,
-    running: int = 0,
-    retries: int = 0,
-    seen_before: int = 0,
-    workers: int = 2,
-    reading: bool = False,
-) -> Snapshot:
-    """A crawl that knows some links and has fetched some of them; what is fetched is parsed and stored."""
-    ok, left = fetched - dead, known - fetched
-    counters = {
-        "out:seeds": 1,
-        "in:seeds>fetch": min(1, known),
-        "in:parse>fetch": max(0, known - 1),
-        "duplicates:parse>fetch": seen_before,
-        "ok:fetch": ok,
-        "dead:fetch": dead,
-        "retries:fetch": retries,
-        "in:fetch>parse": ok,
-        "ok:parse": ok,
-        "in:parse>store": ok,
-        "ok:store": ok,
-    }
-    edges = {edge.name: EdgeState(0, 0, 0) for edge in PLAN.edges}
-    edges["parse>fetch"] = EdgeState(left - delayed, running, delayed)
-    return Snapshot(
-        counters=counters,
-        run={"id": ABOUT.run_id, "source:seeds": "open x" if reading else "done x"},
-        workers=tuple({"worker": f"w{i}"} for i in range(workers)),
-        now_ms=START_MS + round(at_seconds * 1000),
-        edges=edges,
-        dead_letters={"fetch": dead, "parse": 0, "store": 0},
-    )
-
-
-def summary(at_the_end: Snapshot, seconds: float = 8.43) -> Summary:
-    balances = balance_of(PLAN, at_the_end)
-    return Summary("scrape", ABOUT.run_id, at_the_end.is_drained, seconds, balances)
-
-
-def words(written: str) -> str:
-    """What is left of terminal output without its escape sequences."""
-    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written).replace("\r", "\n")
-
-
-# The end
-
-
-def ended(at_the_end: Snapshot, *, dead_before: int = 0, stopped: bool = False, width: int = 120) -> list[str]:
-    told = end_lines(PLAN, summary(at_the_end), dead_before=dead_before, stopped=stopped, width=width)
-    return [line.plain for line in told]
-
-
-def test_a_drained_run_ends_with_what_was_stored_and_a_balance_of_each_stage() -> None:
-    assert ended(snapshot(8, known=1204, fetched=1204, retries=165)) == [
-        "drained in 8.4s: 1,204 stored, 0 dead",
-        "  fetch  in 1,204 = ok 1,204 + filtered 0 + dead 0 + left 0   165 retries",
-        "  parse  in 1,204 = ok 1,204 + filtered 0 + dead 0 + left 0",
-        "  store  in 1,204 = ok 1,204 + filtered 0 + dead 0 + left 0",
-    ]
-
-
-def test_dead_letters_are_counted_and_the_command_to_look_is_named() -> None:
-    lines = ended(snapshot(8, known=1204, fetched=1204, dead=7), dead_before=5)
-
-    assert lines[0] == "drained in 8.4s: 1,197 stored, 7 dead (2 new)"
-    assert lines[1] == "  fetch  in 1,204 = ok 1,197 + filtered 0 + dead 7 + left 0"
-    assert lines[-1].endswith("flowq dlq ls scrape")
-
-
-def test_a_stopped_run_says_what_is_left_and_how_to_resume() -> None:
-    lines = ended(snapshot(8, known=100, fetched=60, delayed=5), stopped=True)
-
-    assert lines[0] == "stopped after 8.4s: 60 stored, 0 dead, 40 left"
-    assert lines[1] == "  fetch  in 100 = ok 60 + filtered 0 + dead 0 + left 40"
-    assert lines[-1].endswith("run the same command again")
-
-
-def test_a_balance_that_does_not_add_up_is_not_hidden() -> None:
-    end = summary(snapshot(8, known=9, fetched=9))
-    broken = replace(end, stages={**end.stages, "parse": StageBalance(entered=9, ok=7)})
-
-    lines = [line.plain for line in end_lines(PLAN, broken, dead_before=0, stopped=False, width=120)]
-
-    assert [line for line in lines if "does not add up" in line] == [lines[2]]
-
-
-def test_asides_go_to_a_line_of_their_own_where_the_terminal_is_narrow() -> None:
-    end = snapshot(8, known=1204, fetched=1204, retries=97, seen_before=14001)
-
-    assert ended(end, width=80)[2] == "         97 retries, 14,001 seen before"
-    assert ended(end, width=120)[1].endswith("left 0   97 retries, 14,001 seen before")
-
-
-@given(st.integers(0, 10**7), st.integers(0, 10**7), st.integers(0, 10**7))
-def test_the_terms_of_a_balance_stand_below_each_other_and_add_up(ok: int, dead: int, left: int) -> None:
-    lines = ended(snapshot(1, known=ok + dead + left, fetched=ok + dead, dead=dead))[1:4]
-
-    assert len({tuple(match.start() for match in re.finditer(r"[=+]", line)) for line in lines}) == 1
-    for line in lines:
-        entered, *terms = (int(number.replace(",", "")) for number in re.findall(r"[\d,]+", line)[:5])
-        assert entered == sum(terms)
 
 
 # Progress
