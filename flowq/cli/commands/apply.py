@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flowq.cli.commands.plan import Moves, Sample, pairs_of
+from flowq.cli.commands.plan import Moves, Sample
 from flowq.cli.framework.connect import plan_of, with_broker
-from flowq.cli.framework.parameters import Here, Json, PipelineName
+from flowq.cli.framework.parameters import Here, Json, PipelineName, pairs_of
 from flowq.cli.views.quantities import counted
 from flowq.errors import UsageError
 from flowq.printable import json_text
@@ -53,7 +53,7 @@ def command(
     from flowq.inspector import Inspector
 
     plan = plan_of(name, settings)
-    moves = pairs_of(move)
+    moves = pairs_of("--move", move, "OLD=NEW")
 
     async def carry_out(broker: Broker) -> tuple[Changes, Mapping[str, int]]:
         migration = Migration(broker, plan)

@@ -43,7 +43,7 @@ def ls(
     *,
     settings: Here,
 ) -> None:
-    """List dead letters by stage and kind of error, with how many, and the first and the last time.
+    """List dead letters by stage and kind of error, with counts and times.
 
     Errors are of one kind if the same function raised them and they differ only in numbers. The first column is the
     number of the first letter for flowq dlq show; the last one is the id of the kind for all other commands.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flowq.cli.framework.connect import plan_and_stage, with_broker
-from flowq.cli.framework.parameters import Here, PipelineOrStage
+from flowq.cli.framework.parameters import Here, PipelineOrStage, pairs_of
 from flowq.errors import UsageError
 from flowq.printable import printable
 
@@ -66,9 +66,7 @@ def steered(target: str, key: str | None, settings: Settings) -> tuple[Plan, str
 
 def _paced_stages(plan: Plan, stage: str, key: str) -> Sequence[str]:
     """The stages, or the given one, that are paced by the field of FIELD=VALUE. Raises UsageError for none."""
-    field, equals, value = key.partition("=")
-    if not field or not equals or not value:
-        raise UsageError(f"--key {key} is not FIELD=VALUE", hint="write  --key host=example.org")
+    ((field, _),) = pairs_of("--key", [key], "FIELD=VALUE").items()
     paced = {name.name: name.rate.by for name in plan.consumers if name.rate and stage in ("", name.name)}
     found = [name for name, by in paced.items() if by == field]
     if not found:

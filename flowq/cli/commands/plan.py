@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from typing import Annotated
 
 import typer
 
 from flowq.cli.framework.connect import plan_of, with_broker
-from flowq.cli.framework.parameters import Here, Json, PipelineName
-from flowq.errors import UsageError
+from flowq.cli.framework.parameters import Here, Json, PipelineName, pairs_of
 
 Moves = Annotated[
     list[str] | None,
@@ -44,7 +42,7 @@ def command(
     from flowq.cli.views.changes_view import show_changes
 
     plan = plan_of(name, settings)
-    moves = pairs_of(move)
+    moves = pairs_of("--move", move, "OLD=NEW")
 
     changes = with_broker(
         plan.name, settings, lambda broker: Migration(broker, plan).changes(moves=moves, sample=sample)
@@ -52,14 +50,3 @@ def command(
     show_changes(changes, sys.stdout, json=json)
     if changes.changes and exit_code:
         raise typer.Exit(1)
-
-
-def pairs_of(moves: list[str] | None) -> Mapping[str, str]:
-    """Stages by their old names. Raises UsageError for what is not OLD=NEW."""
-    found: dict[str, str] = {}
-    for item in moves or ():
-        old, equals, new = item.partition("=")
-        if not old or not equals or not new:
-            raise UsageError(f"--move {item} is not OLD=NEW", hint="write  --move old_stage=new_stage")
-        found[old] = new
-    return found

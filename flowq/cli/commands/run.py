@@ -6,19 +6,19 @@ import asyncio
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flowq.cli.framework.completion import complete_number_of_stage, complete_option_of_stage, complete_stage
-from flowq.cli.framework.parameters import LogFormat, Namespace, PipelineName, Profile, RedisUrl, duration_of
-from flowq.errors import UsageError, did_you_mean
+from flowq.cli.framework.parameters import LogFormat, Namespace, PipelineName, Profile, RedisUrl, duration_of, pairs_of
+from flowq.errors import UsageError
 from flowq.settings import Settings
 from flowq.settings.stages import StageSetting
 
 if TYPE_CHECKING:
     from flowq.cli.run.run_session import Session
+    from flowq.graph.compilation.plan import Plan
 
 Stages = Annotated[
     list[str] | None,
@@ -26,7 +26,7 @@ Stages = Annotated[
         "--stage",
         "-s",
         metavar="STAGE",
-        help="Run only this stage, until stopped. Repeatable, or comma separated.",
+        help="Run only this stage, until stopped. Repeatable, or comma-separated.",
         autocompletion=complete_stage,
     ),
 ]
@@ -46,7 +46,7 @@ Concurrency = Annotated[
         "--concurrency",
         "-c",
         metavar="STAGE=N",
-        help="Concurrent handlers per process.",
+        help="The number of concurrent handlers of a stage, per process. Repeatable.",
         autocompletion=complete_number_of_stage,
     ),
 ]
@@ -55,7 +55,7 @@ Set = Annotated[
     typer.Option(
         "--set",
         metavar="STAGE.OPTION=VALUE",
-        help="An option of a stage, as in fetch.timeout=30s or fetch.retry.attempts=8. Repeatable.",
+        help="Set an option of a stage: fetch.timeout=30s, fetch.retry.attempts=8. Repeatable.",
         autocompletion=complete_option_of_stage,
     ),
 ]
@@ -89,19 +89,21 @@ def command(
     arg: Arguments = None,
     drain: Annotated[
         bool | None,
-        typer.Option("--drain/--forever", help="Exit when drained, or stay.  [default: drain if sources run]"),
+        typer.Option("--drain/--forever", help="Exit when drained, or keep running.  [default: drain if sources run]"),
     ] = None,
-    for_: Annotated[str | None, typer.Option("--for", metavar="DURATION", help='Stop after "10m".')] = None,
+    for_: Annotated[str | None, typer.Option("--for", metavar="DURATION", help='Stop after a time: "10m".')] = None,
     limit: Limits = None,
     max_dead: Annotated[int, typer.Option(min=0, metavar="N", help="Dead letters that still count as success.")] = 0,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Discard what earlier runs left first.")] = False,
-    memory: Annotated[bool, typer.Option("--memory", help="Without any server, in this process.")] = False,
-    grace: Annotated[str | None, typer.Option(metavar="DURATION", help="Time to finish after a stop signal.")] = None,
-    lease: Annotated[
-        str | None, typer.Option(metavar="DURATION", help="How long a silent worker keeps its messages.")
+    fresh: Annotated[bool, typer.Option("--fresh", help="Discard what earlier runs have left, then start.")] = False,
+    memory: Annotated[bool, typer.Option("--memory", help="Run in this process, without a Redis server.")] = False,
+    grace: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="Time to finish running messages after a stop signal.")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="JSON lines on stdout; the last is the summary.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the summary.")] = False,
+    lease: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="How long an unresponsive worker keeps its messages.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON lines; the last one is the summary.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the summary.")] = False,
     metrics: Annotated[
         str | None,
         typer.Option(
@@ -113,7 +115,7 @@ def command(
     ] = None,
     otel: Annotated[
         bool,
-        typer.Option("--otel", rich_help_panel="Watch", help="Send traces, as the OTEL_* variables say."),
+        typer.Option("--otel", rich_help_panel="Watch", help="Send traces, configured by the OTEL_* variables."),
     ] = False,
     log_format: Annotated[
         LogFormat,
@@ -121,7 +123,7 @@ def command(
             metavar="text|json",
             envvar="FLOWQ_LOG_FORMAT",
             rich_help_panel="Watch",
-            help="How log lines are written.",
+            help="The format of log lines.",
         ),
     ] = LogFormat.TEXT,
     redis: RedisUrl = None,
@@ -153,16 +155,16 @@ def command(
     loaded = load(name, settings.with_stages([*_set("--set", name, set_), *_set("-c", name, concurrency)]))
     honour_users_logging()
     plan = loaded.pipeline.plan
-    selection = Selection.of([s.name for s in plan.stages], _names(stage), _names(exclude), name)
-    has_sources = any(source.name in selection.stages for source in plan.sources)
+    stages = _selected(plan, _names(stage), _names(exclude))
+    is_whole = len(stages) == len(plan.stages)
     session = Session(
         loaded,
         settings,
-        stages=() if selection.is_whole else selection.stages,
+        stages=() if is_whole else stages,
         arguments=_arguments(arg),
-        drains=has_sources and selection.is_whole if drain is None else drain,
+        drains=is_whole and bool(plan.sources) if drain is None else drain,
         for_seconds=None if for_ is None else duration_of("--for", for_),
-        limits=_numbers("--limit", limit, selection.stages),
+        limits=_numbers("--limit", limit, stages),
         max_dead=max_dead,
         fresh=fresh,
         memory=memory,
@@ -181,7 +183,7 @@ def _run_and_leave(session: Session) -> None:
     from flowq.runtime.handlers.streams import flush_and_discard, forgiving_stdout, loss_of
     from flowq.runtime.process.worker import leave
 
-    output = sys.stdout = forgiving_stdout()  # the work continues even if its output cannot be written
+    output = sys.stdout = forgiving_stdout()  # the run continues even if its output cannot be written
     runner = asyncio.Runner(loop_factory=fast_loop_factory())
     try:
         code = runner.run(session.run())
@@ -190,7 +192,7 @@ def _run_and_leave(session: Session) -> None:
     flush_and_discard()
     if lost := loss_of(output):
         note(f"some output could not be written to standard output: {lost.strerror or lost}")
-    leave(code)  # a runner that is closed, and an exit, wait for handlers in threads, which have been given up
+    leave(code)  # closing the runner, or a normal exit, would wait for abandoned handlers in threads
 
 
 def _traces(wanted: bool) -> bool:
@@ -203,24 +205,15 @@ def _traces(wanted: bool) -> bool:
     return wanted
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """Which stages run here."""
-
-    stages: tuple[str, ...]
-    is_whole: bool
-
-    @classmethod
-    def of(cls, known: Sequence[str], chosen: Sequence[str], excluded: Sequence[str], pipeline: str) -> Selection:
-        """Raises UsageError for a stage that does not exist, or when none is left."""
-        for name in (*chosen, *excluded):
-            if name not in known:
-                hint = did_you_mean(name, known, f"its stages: {', '.join(known)}")
-                raise UsageError(f'pipeline "{pipeline}" has no stage "{name}"', hint=hint)
-        stages = tuple(name for name in known if (not chosen or name in chosen) and name not in excluded)
-        if not stages:
-            raise UsageError("no stage is left to run", hint="its stages: " + ", ".join(known))
-        return cls(stages, is_whole=len(stages) == len(known))
+def _selected(plan: Plan, chosen: Sequence[str], excluded: Sequence[str]) -> tuple[str, ...]:
+    """The stages that run here. Raises NotFound for one that does not exist, UsageError if none is left."""
+    for name in (*chosen, *excluded):
+        plan.stage(name)
+    names = tuple(stage.name for stage in plan.stages)
+    selected = tuple(name for name in names if (not chosen or name in chosen) and name not in excluded)
+    if not selected:
+        raise UsageError("no stage is left to run", hint="its stages: " + ", ".join(names))
+    return selected
 
 
 def _names(given: Sequence[str] | None) -> list[str]:
@@ -228,37 +221,27 @@ def _names(given: Sequence[str] | None) -> list[str]:
 
 
 def _set(flag: str, pipeline: str, given: Sequence[str] | None) -> Iterator[StageSetting]:
-    """What a flag sets for stages: `-c STAGE=N` is short for `--set STAGE.concurrency=N`."""
+    """The settings of stages in a flag: `-c STAGE=N` is short for `--set STAGE.concurrency=N`."""
     form = "STAGE=N" if flag == "-c" else "STAGE.OPTION=VALUE"
-    for key, value in _pairs(flag, given, form=form).items():
+    for key, value in pairs_of(flag, given, form, may_be_empty=True).items():
         stage, dot, option = f"{key}.concurrency".partition(".") if flag == "-c" else key.partition(".")
         if not stage or not dot or not option:
             raise UsageError(f"{flag} {key}={value} is not {form}", hint="write  --set fetch.retry.attempts=8")
         yield StageSetting.read(pipeline, stage, option, value, f"{flag} {key}={value}")
 
 
-def _pairs(flag: str, given: Sequence[str] | None, *, form: str = "KEY=VALUE") -> dict[str, str]:
-    pairs: dict[str, str] = {}
-    for item in given or ():
-        key, equals, value = item.partition("=")
-        if not equals or not key:
-            raise UsageError(f"{flag} {item} is not {form}", hint=f"write  {flag} {form}")
-        pairs[key] = value
-    return pairs
-
-
 def _arguments(given: Sequence[str] | None) -> dict[str, str | list[str]]:
-    """The arguments of sources. One that is given several times is a list."""
+    """The arguments of sources. A repeated one is a list."""
     several: dict[str, list[str]] = {}
     for item in given or ():
-        for key, value in _pairs("-a", [item]).items():
+        for key, value in pairs_of("-a", [item], "KEY=VALUE", may_be_empty=True).items():
             several.setdefault(key, []).append(value)
     return {key: values[0] if len(values) == 1 else values for key, values in several.items()}
 
 
 def _numbers(flag: str, given: Sequence[str] | None, stages: Sequence[str]) -> Mapping[str, int]:
     numbers: dict[str, int] = {}
-    for stage, value in _pairs(flag, given, form="STAGE=N").items():
+    for stage, value in pairs_of(flag, given, "STAGE=N").items():
         if stage not in stages:
             raise UsageError(f'{flag} {stage}={value}: no stage "{stage}" runs here', hint=", ".join(stages))
         if not value.isdecimal() or int(value) < 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated
 
@@ -49,7 +50,7 @@ PipelineOrStage = Annotated[
     ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Remove them without asking.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Remove without asking.")]
 RedisUrl = Annotated[
     str | None,
     typer.Option(
@@ -61,7 +62,7 @@ RedisUrl = Annotated[
 ]
 Namespace = Annotated[
     str | None,
-    typer.Option("--namespace", metavar="PREFIX", rich_help_panel="Redis", help="First part of all Redis keys."),
+    typer.Option("--namespace", metavar="PREFIX", rich_help_panel="Redis", help="Prefix of all Redis keys."),
 ]
 Profile = Annotated[
     str | None,
@@ -87,12 +88,23 @@ def settings_here(redis: RedisUrl = None, namespace: Namespace = None, profile: 
 
 
 def duration_of(flag: str, given: str) -> float:
-    """The seconds that a flag says, as a number or as "10m". Raises UsageError."""
+    """The value of a flag in seconds, from a number or "10m". Raises UsageError."""
     try:
         return seconds(float(given) if given.replace(".", "", 1).isdecimal() else given)
     except ValueError as error:
         raise UsageError(f"{flag}: {error}") from None
 
 
+def pairs_of(flag: str, values: Sequence[str] | None, form: str, *, may_be_empty: bool = False) -> dict[str, str]:
+    """The values of a repeatable flag that have the form KEY=VALUE; `form` names both. Raises UsageError."""
+    pairs: dict[str, str] = {}
+    for item in values or ():
+        key, equals, value = item.partition("=")
+        if not equals or not key or not (value or may_be_empty):
+            raise UsageError(f"{flag} {item} is not {form}", hint=f"write  {flag} {form}")
+        pairs[key] = value
+    return pairs
+
+
 Here = Annotated[Settings, settings_here]
-"""The settings that a command goes by."""
+"""The settings of a command."""

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from flowq.delivery.policy import DedupMemory, Keep
-from flowq.errors import NotFound, Place, Problem
+from flowq.errors import NotFound, Place, Problem, did_you_mean
 from flowq.graph.declaration.options import Running
 from flowq.graph.kinds import Kind, Placement, Shape
 
@@ -140,10 +140,8 @@ class Plan:
         try:
             return self.stage_by_name[name]
         except KeyError:
-            raise NotFound(
-                f'pipeline "{self.name}" has no stage "{name}"',
-                hint="its stages: " + ", ".join(stage.name for stage in self.stages),
-            ) from None
+            hint = did_you_mean(name, self.stage_by_name, f"its stages: {', '.join(self.stage_by_name)}")
+            raise NotFound(f'pipeline "{self.name}" has no stage "{name}"', hint=hint) from None
 
     def is_of_the_code_of(self, other: Plan) -> bool:
         """Whether both plans come from the same code, whatever was set outside it."""
