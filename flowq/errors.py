@@ -101,7 +101,7 @@ class PipelineError(FlowqError):
 
 
 class UsageError(FlowqError):
-    """A name, flag, setting or argument that cannot be used as given."""
+    """A name, flag, setting or argument that cannot be used as written."""
 
     code = "FQ200"
     exit_code = 2
@@ -249,6 +249,8 @@ class WorkerFailed(FlowqError):
 
 class Reject(Exception):
     """Raise in a handler to send its message to the dead letters at once, without retries.
+
+    `reason` is kept with the dead letter and shown.
 
     >>> raise Reject("HTTP 404")
     Traceback (most recent call last):

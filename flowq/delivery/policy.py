@@ -56,7 +56,7 @@ class Backoff:
 
     def delay_seconds(self, *, attempt: int, jitter: float) -> float:
         """Seconds to wait after failed attempt number `attempt` (from 1); `jitter` is a number from 0 to 1."""
-        # 2**attempt of a message that retries for ever would overflow a float
+        # 2**attempt of a message that retries forever would overflow a float
         bound = min(self.max_seconds, self.base_seconds * 2.0 ** min(attempt - 1, 64))
         return bound * jitter if self.full_jitter else bound
 
@@ -76,7 +76,7 @@ class Retry:
     on: the exception, or a tuple of them, worth another try (`Exception`).
     give_up_on: the exception, or a tuple of them, that is not, although it is one of `on` (none).
 
-    Raises ValueError for fewer than one attempt, and for bounds that are no durations or contradict each other.
+    Raises ValueError for fewer than one attempt, and for bounds that are not durations or contradict each other.
 
     >>> Retry(attempts=3, base="1s", max="1m").is_retryable(ConnectionError())
     True
@@ -137,7 +137,7 @@ class Dedup:
     scope: "run" forgets the values when the next run starts; "forever" keeps them until `flowq run --fresh` ("run").
     ttl: forget a value this long after its message arrived: seconds, or text such as "7d" (never).
 
-    Raises ValueError for another scope, and for a `ttl` that is no duration or below a millisecond.
+    Raises ValueError for another scope, and for a `ttl` that is not a duration or below a millisecond.
 
     >>> Dedup("url", scope="forever", ttl="7d").ttl_seconds
     604800.0
@@ -167,7 +167,7 @@ class Dedup:
 
 @dataclass(frozen=True, slots=True)
 class DedupMemory:
-    """How long a stage that deduplicates remembers a message: milliseconds, or None until it is told to forget."""
+    """How long a stage that deduplicates remembers a message: in milliseconds, or None for no expiry."""
 
     ttl_ms: int | None = None
 
@@ -176,7 +176,7 @@ class DedupMemory:
 class Rate:
     """At most `n` messages start in each period `per`, for each value of `by`, across all workers.
 
-    Messages above the rate wait in Redis and take no slot of the stage, so those of other values overtake them. The
+    Messages above the rate wait in Redis and occupy no slot of the stage, so those of other values overtake them. The
     attribute `per` holds seconds.
 
     n: how many may start in each period; may be a fraction.

@@ -66,6 +66,9 @@ class Web:
     obey_robots: False ignores robots.txt (True).
     drop: patterns of query parameters to remove from URLs (none).
     limits: what one page may cost (`Limits()`).
+
+    >>> Web("example-bot (+https://example.org/bot)", Scope(max_depth=3)).limits.redirects
+    5
     """
 
     def __init__(

@@ -128,7 +128,7 @@ def merged(
 
 
 def _check(layer: _Table | _Environment) -> None:
-    """Every layer by itself, since a mistake in one that another hides, or in another profile, is a mistake too."""
+    """Each layer alone: a mistake that another layer hides, or in another profile, is a mistake too."""
     try:
         Written(layer)
     except ValidationError as error:

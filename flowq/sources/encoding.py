@@ -18,12 +18,6 @@ _BOMS = {
 _UNITS = {"utf-16-le": 2, "utf-16-be": 2, "utf-32-le": 4, "utf-32-be": 4}
 
 BOM = "\ufeff"
-_FOREIGN_BOMS = (  # UTF-32 first: its mark begins with that of UTF-16
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
 
 
 class TextEncoding:
@@ -42,7 +36,7 @@ class TextEncoding:
         self.split: Callable[[bytes], list[bytes]] = partial(_split_decoded, self.name)
         if self.unit == 1 and self.name not in _BOMS:
             if _ASCII.encode(self.name) == _ASCII.encode("ascii"):
-                self.split = _split_ascii
+                self.split = partial(bytes.splitlines, keepends=True)
             elif len(bytes(range(256)).decode(self.name, "replace")) != 256:  # characters of one byte, as in EBCDIC
                 raise LookupError(f"the lines of {name} cannot be told apart")
         self._line_ends = tuple(end.encode(self.name) for end in ("\n", "\r"))
@@ -80,7 +74,10 @@ class JsonLines:
     unit = 1
 
     def split(self, data: bytes) -> list[bytes]:
-        return data.splitlines(keepends=True) if b"\r" not in data else _split_at_line_feeds(data)
+        if b"\r" not in data:
+            return data.splitlines(keepends=True)
+        *whole, rest = data.split(b"\n")
+        return [line + b"\n" for line in whole] + ([rest] if rest else [])
 
     def ends_line(self, piece: bytes) -> bool:
         return piece.endswith(b"\n")
@@ -94,16 +91,8 @@ LineEnds = TextEncoding | JsonLines
 
 def encoding_by_mark(start: bytes) -> str:
     """The encoding whose byte order mark a file starts with, "" if it may be UTF-8."""
-    return next((name for bom, name in _FOREIGN_BOMS if start.startswith(bom)), "")
-
-
-def _split_ascii(data: bytes) -> list[bytes]:
-    return data.splitlines(keepends=True)
-
-
-def _split_at_line_feeds(data: bytes) -> list[bytes]:
-    *whole, rest = data.split(b"\n")
-    return [line + b"\n" for line in whole] + ([rest] if rest else [])
+    # UTF-32 first: its mark begins with that of UTF-16.
+    return next((name for name in ("utf-32", "utf-16") if start.startswith(tuple(_BOMS[name]))), "")
 
 
 def _split_decoded(name: str, data: bytes) -> list[bytes]:

@@ -82,7 +82,8 @@ class Ndjson:
                 continue
             if lines.is_cut:
                 kept = content[:_LONGEST_KEPT_OF_A_LINE]
-                yield BadRow(kept, kept, lines.number, DecodeError(_too_long(lines)))
+                error = f"a line of more than {lines.longest:,} bytes, only the first {len(kept):,} are kept"
+                yield BadRow(kept, kept, lines.number, DecodeError(error))
                 continue
             try:
                 value = decode(content)
@@ -93,7 +94,7 @@ class Ndjson:
 
 
 @dataclass(slots=True)
-class _Taken:
+class _RowLines:
     """The lines of the current row, one of which may not be valid in the encoding."""
 
     lines: list[bytes] = field(default_factory=list[bytes])
@@ -138,15 +139,15 @@ class Csv:
     def columns(self, lines: Lines) -> Sequence[str]:
         if self._columns:
             return self._columns
-        taken = _Taken()
+        own = _RowLines()
         header: list[str]
-        for header in self._reader(lines, taken):
-            if taken.undecodable is not None:
-                self._refuse(taken.content, taken.undecodable)
+        for header in self._reader(lines, own):
+            if own.undecodable is not None:
+                self._refuse(own.content, own.undecodable)
             if header and (len(header) > 1 or header[0].strip()):
                 self._check(header)
                 return header
-            taken.clear()
+            own.clear()
         return ()
 
     def _check(self, columns: Sequence[str]) -> None:
@@ -159,49 +160,49 @@ class Csv:
         )
 
     def rows(self, lines: Lines, columns: Sequence[str]) -> Iterator[Any]:
-        taken = _Taken()
-        reader, error_class = self._reader(lines, taken), _parser().Error
+        own = _RowLines()
+        reader, error_class = self._reader(lines, own), _parser().Error
         while True:
-            taken.clear()
+            own.clear()
             number = lines.number + 1
             cells: Sequence[str] | None = ()
             try:
                 cells = next(reader, None)
                 if cells is None:
                     return
-                row = self._value(columns, cells, taken) if cells else None
+                row = self._value(columns, cells, own) if cells else None
             except error_class as error:
-                row = self._misshapen(columns, taken, lines, number, str(error))
+                row = self._misshapen(columns, own, lines, number, str(error))
             except DecodeError as error:
-                column = self._column_at_fault(columns, cells or (), taken, error)
-                row = BadRow(self._body(columns, cells or (), taken), taken.content, number, error, column)
+                column = self._column_at_fault(columns, cells or (), own, error)
+                row = BadRow(self._body(columns, cells or (), own), own.content, number, error, column)
             if row is not None:
                 yield row
 
-    def _reader(self, lines: Lines, taken: _Taken) -> Any:
-        return _parser().reader(self._text(lines, taken), delimiter=self._delimiter, strict=True)
+    def _reader(self, lines: Lines, own: _RowLines) -> Any:
+        return _parser().reader(self._text(lines, own), delimiter=self._delimiter, strict=True)
 
-    def _text(self, lines: Lines, taken: _Taken) -> Iterator[str]:
+    def _text(self, lines: Lines, own: _RowLines) -> Iterator[str]:
         """The lines of rows, decoded. Sets `lines.row_start` for rows of several lines."""
         encoding, read = cast("TextEncoding", lines.ends), iter(lines)
         while True:
-            if not taken.lines:
+            if not own.lines:
                 lines.row_start = None
             elif lines.row_start is None:
                 lines.row_start = lines.position_before()
             line = next(read, None)
             if line is None:
                 return
-            taken.lines.append(line)
-            taken.n_bytes += len(line)
-            if taken.n_bytes > lines.longest or lines.is_cut:
+            own.lines.append(line)
+            own.n_bytes += len(line)
+            if own.n_bytes > lines.longest or lines.is_cut:
                 self._give_up_on_row(lines)
             try:
                 yield encoding.text(line, lines.number)
             except UnicodeDecodeError as error:
                 if lines.number == 1 and encoding_by_mark(line):
                     self._refuse(line, error)
-                taken.undecodable = error
+                own.undecodable = error
                 yield line.decode(encoding.name, "replace")
 
     def _give_up_on_row(self, lines: Lines) -> None:
@@ -213,9 +214,9 @@ class Csv:
             hint="a closing quote may be missing there; csv(max_bytes=...) allows longer rows",
         )
 
-    def _value(self, columns: Sequence[str], cells: Sequence[str], taken: _Taken) -> Any:
-        if taken.undecodable is not None:
-            raise DecodeError(f"not {taken.undecodable.encoding}: {taken.undecodable.reason}")
+    def _value(self, columns: Sequence[str], cells: Sequence[str], own: _RowLines) -> Any:
+        if own.undecodable is not None:
+            raise DecodeError(f"not {own.undecodable.encoding}: {own.undecodable.reason}")
         if len(cells) != len(columns):
             raise DecodeError(f"a row of {len(cells)} cells, but there are {len(columns)} columns")
         return self._decode(self._fields(columns, cells))
@@ -226,31 +227,31 @@ class Csv:
         given = [cell not in self._null for cell in cells]
         return dict(zip(compress(columns, given), compress(cells, given), strict=True))
 
-    def _misshapen(self, columns: Sequence[str], taken: _Taken, lines: Lines, number: int, why: str) -> BadRow:
+    def _misshapen(self, columns: Sequence[str], own: _RowLines, lines: Lines, number: int, why: str) -> BadRow:
         """A row that is not valid CSV; a lenient parser finds the column in which the fault begins."""
         encoding = cast("TextEncoding", lines.ends)
-        text = [line.decode(encoding.name, "replace") for line in taken.lines]
+        text = [line.decode(encoding.name, "replace") for line in own.lines]
         cells = next(_parser().reader(text, delimiter=self._delimiter), ())
         if why == "unexpected end of data":
             why = f"a quote is opened in it and never closed, up to line {lines.number}"
         error = DecodeError(f"not a row of CSV: {why}")
-        return BadRow(taken.content, taken.content, number, error, _column_at(columns, len(cells) - 1))
+        return BadRow(own.content, own.content, number, error, _column_at(columns, len(cells) - 1))
 
-    def _column_at_fault(self, columns: Sequence[str], cells: Sequence[str], taken: _Taken, error: DecodeError) -> str:
-        if taken.undecodable is not None:
+    def _column_at_fault(self, columns: Sequence[str], cells: Sequence[str], own: _RowLines, error: DecodeError) -> str:
+        if own.undecodable is not None:
             return _column_at(columns, next((i for i, cell in enumerate(cells) if _REPLACED in cell), 0))
         if len(cells) != len(columns):
             return _column_at(columns, len(cells))
         return _field_of(error)
 
-    def _body(self, columns: Sequence[str], cells: Sequence[str], taken: _Taken) -> bytes:
+    def _body(self, columns: Sequence[str], cells: Sequence[str], own: _RowLines) -> bytes:
         """The row as JSON for a stage, if its cells have names and are valid in the encoding."""
-        if len(cells) != len(columns) or taken.undecodable is not None:
-            return taken.content
+        if len(cells) != len(columns) or own.undecodable is not None:
+            return own.content
         try:
             return orjson.dumps(self._fields(columns, cells))
         except orjson.JSONEncodeError:  # half a surrogate pair, which some encodings can represent
-            return taken.content
+            return own.content
 
 
 @cache
@@ -282,7 +283,3 @@ def _without_mark(content: bytes) -> bytes:
         hint = f"convert it with iconv -f {other.upper()} -t UTF-8"
         raise UsageError(f"it is {other.upper()}, and NDJSON is UTF-8", hint=hint)
     return content.removeprefix(_BOM)
-
-
-def _too_long(lines: Lines) -> str:
-    return f"a line of more than {lines.longest:,} bytes, only the first {_LONGEST_KEPT_OF_A_LINE:,} are kept"

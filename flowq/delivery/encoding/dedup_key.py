@@ -16,8 +16,8 @@ _IS_AN_ADDRESS = re.compile(r" at 0x[0-9A-Fa-f]+>").search
 def dedup_hash(value: Any) -> bytes:
     """A 16-byte hash of a dedup value; among 10**12 values, the chance of any collision is below 10**-14.
 
-    None is no key, nor is a value unequal to itself, such as NaN. Values of different types are different keys: 1, "1"
-    and True are three. Raises TypeError for an object whose text shows nothing but its address.
+    None is not a key, nor is a value unequal to itself, such as NaN. Values of different types are different keys:
+    1, "1" and True are three. Raises TypeError for an object whose text shows nothing but its address.
 
     >>> len(dedup_hash("https://example.org/")), dedup_hash(None), dedup_hash(1) == dedup_hash("1")
     (16, b'', False)

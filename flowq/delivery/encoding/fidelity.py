@@ -255,7 +255,7 @@ class _Reading:
             self._open()
             if node["schema"]["type"] != "default":
                 what = f"{class_.__name__}.{name} has exclude=True and no default, so it cannot be decoded again"
-                self._found.impossible.append((what, "give it a default, or drop exclude=True"))
+                self._found.impossible.append((what, "add a default, or drop exclude=True"))
 
     def _visit_union(self, node: Mapping[str, Any], kind: str) -> None:
         choices = [self._inner(child) for key, child in children(node) if key == "choices"]

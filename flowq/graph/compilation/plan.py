@@ -32,7 +32,7 @@ class Handler:
     place: Place
     resources: Mapping[str, Resource[Any]] = field(default_factory=dict[str, "Resource[Any]"])
     context_parameter: str | None = None
-    returns_list: bool = False  # one call may give many outputs as a list
+    returns_list: bool = False  # one call may return many outputs as a list
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,10 @@ def options(stage: StagePlan) -> tuple[str, ...]:
 def _options(stage: StagePlan) -> Iterable[str]:
     if stage.rate:
         yield _rate(stage.rate)
-        yield from _rates_of_keys(stage.rate)
+        for key, own in list(stage.rate.keys.items())[:_MOST_KEYS]:
+            yield f"{key} {_rate(own)}"
+        if (more := len(stage.rate.keys) - _MOST_KEYS) > 0:
+            yield f"{more} more key" + ("s" if more > 1 else "")
     # ack="first" has settled the message before the handler can fail
     retries = stage.retry.attempts > 1 and stage.ack is not AckMode.FIRST
     yield f"retry {stage.retry.attempts}" if retries else "no retry"
@@ -59,13 +62,6 @@ def _rate(rate: Rate) -> str:
     period = _PERIODS.get(rate.per) or f"{rate.per:g}s"
     at_once = f", {rate.concurrency} at once" if rate.concurrency else ""
     return f"{rate.n:g}/{period}" + (f" per {key_name(rate.by)}" if rate.by else "") + at_once
-
-
-def _rates_of_keys(rate: Rate) -> Iterable[str]:
-    for key, own in list(rate.keys.items())[:_MOST_KEYS]:
-        yield f"{key} {_rate(own)}"
-    if (more := len(rate.keys) - _MOST_KEYS) > 0:
-        yield f"{more} more key" + ("s" if more > 1 else "")
 
 
 def key_name(key: str | Callable[[Any], str]) -> str:

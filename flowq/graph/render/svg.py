@@ -171,8 +171,8 @@ def _pills(lines: Mapping[str, Line], sizes: Mapping[str, Size], cards: Sequence
     pills = {name: boxes[0] for name, boxes in spots.items()}
     for name in [*pills] * _LABEL_ROUNDS:
         arcs = [wall for other, line in lines.items() if other != name for wall in line.walls]
-        taken = [*cards, *arcs, *(pill for other, pill in pills.items() if other != name)]
-        pills[name] = min(spots[name], key=lambda spot: sum(spot.overlap(other, 3) for other in taken))
+        occupied = [*cards, *arcs, *(pill for other, pill in pills.items() if other != name)]
+        pills[name] = min(spots[name], key=lambda spot: sum(spot.overlap(other, 3) for other in occupied))
     return pills
 
 
