@@ -17,7 +17,7 @@ from flowq.broker.inspection.edge_stats import EdgeInspection
 from flowq.broker.inspection.throughput import Throughputs
 from flowq.broker.keys import Keys
 from flowq.broker.migration.moving import Moving
-from flowq.broker.migration.recorded_plan import Orphan, RecordedPlan
+from flowq.broker.migration.recorded_plan import Orphan, RecordedPlan, recorded_edge
 from flowq.broker.publishing import CursorMove, Parcel, Publishing, Refused
 from flowq.broker.runs import Runs
 from flowq.broker.scripts import Script
@@ -217,7 +217,7 @@ async def _(lab: Lab) -> None:
     await RecordedPlan(lab.worker.broker).record(PLAN)
     await lab.worker.publish(b"1")
     record = await lab.redis(b"HGET", lab.keys.plan, IN)
-    assert await RecordedPlan(lab.worker.broker).drop(Orphan(IN, 1, (), 0, record))
+    assert await RecordedPlan(lab.worker.broker).drop(Orphan(IN, 1, recorded_edge(record)))
 
 
 @calls(scripts.PAUSE)

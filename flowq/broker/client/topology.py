@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from redis.asyncio.connection import Connection
@@ -36,23 +37,20 @@ class SentinelDialer:
         self.address = str(parsed)
         self._url = parsed
         options = parsed.options
-        self._sentinels_tls = parsed.is_tls if options.sentinel_tls is None else options.sentinel_tls
-        shared = options.values.items() if parsed.is_tls == self._sentinels_tls else ()
-        self._of_sentinels: Mapping[str, Any] = {**dict(shared), **options.sentinel}
+        sentinels_tls = parsed.is_tls if options.sentinel_tls is None else options.sentinel_tls
+        of_sentinels = {**(options.values if parsed.is_tls == sentinels_tls else {}), **options.sentinel}
         if parsed.is_tls:
             check_tls_files(options.values)
-        if self._sentinels_tls:
-            check_tls_files(self._of_sentinels, SENTINEL if options.sentinel else "")
+        if sentinels_tls:
+            check_tls_files(of_sentinels, SENTINEL if options.sentinel else "")
         login = f"{SENTINEL}username= and {SENTINEL}password="
-        self._search = _Search(parsed.hosts, self.address, self._to_sentinel, self._ask, login=login)
+        to_sentinel = partial(new_connection, of_sentinels, tls=sentinels_tls)
+        self._search = _Search(parsed.hosts, self.address, to_sentinel, self._ask, login=login)
 
     async def dial(self) -> Connection:
         """A connection to the primary. Raises BrokerUnavailable when no Sentinel knows one, BrokerRefused."""
         host, port = await self._search.first_answer()
         return await connected(new_connection(self._url.settings, tls=self._url.is_tls, host=host, port=port))
-
-    def _to_sentinel(self, host: str, port: int) -> Connection:
-        return new_connection(self._of_sentinels, tls=self._sentinels_tls, host=host, port=port)
 
     async def _ask(self, sentinel: Connection) -> _Address | None:
         answer = await _ask(sentinel, b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", self._url.service)
@@ -71,18 +69,16 @@ class ClusterDialer:
         parsed = _parsed(url, "cluster", "redis+cluster://host:6379")
         self.url = parsed.text
         self.address = str(parsed)
-        self._url = parsed
         self._slot: int = key_slot(hash_tag.encode())
         if parsed.is_tls:
             check_tls_files(parsed.options.values)
-        self._search = _Search(parsed.hosts, self.address, self._to, self._ask)
+        self._connect_to = partial(new_connection, parsed.settings, tls=parsed.is_tls)
+        self._search = _Search(parsed.hosts, self.address, self._connect_to, self._ask)
 
     async def dial(self) -> Connection:
         """A connection to the slot's primary. Raises BrokerUnavailable when no node knows one, BrokerRefused."""
-        return await connected(self._to(*await self._search.first_answer()))
-
-    def _to(self, host: str, port: int) -> Connection:
-        return new_connection(self._url.settings, tls=self._url.is_tls, host=host, port=port)
+        host, port = await self._search.first_answer()
+        return await connected(self._connect_to(host=host, port=port))
 
     async def _ask(self, node: Connection) -> _Address | None:
         for first, last, primary, *_ in await _ask(node, b"CLUSTER", b"SLOTS"):
@@ -102,7 +98,7 @@ class _Search:
         self,
         hosts: tuple[_Address, ...],
         address: str,
-        connection_to: Callable[[str, int], Connection],
+        connect_to: Callable[..., Connection],
         ask: Callable[[Connection], Awaitable[_Address | None]],
         *,
         login: str = "user and password",
@@ -110,7 +106,7 @@ class _Search:
         self._login = login
         self._row = list(hosts)
         self._address = address
-        self._connection_to = connection_to
+        self._connect_to = connect_to
         self._ask = ask
 
     async def first_answer(self) -> _Address:
@@ -137,7 +133,7 @@ class _Search:
         )
 
     async def _answer_of(self, host: str, port: int) -> _Address | None:
-        connection = await connected(self._connection_to(host, port))
+        connection = await connected(self._connect_to(host=host, port=port))
         try:
             return await self._ask(connection)
         finally:

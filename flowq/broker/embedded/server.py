@@ -95,7 +95,10 @@ class EmbeddedRedis:
             users = _FileLock(folder / "users.lock")
             try:
                 if not _within(start_timeout_seconds, lambda: users.take(fcntl.LOCK_SH)):
-                    raise _still_stopping(folder)
+                    raise BrokerUnavailable(
+                        f"the last redis-server of {folder} has not stopped yet",
+                        hint="wait and run again; if it hangs, kill its process, the data is kept",
+                    )
                 socket_path = _socket_path(folder)
                 info, password, attached = _serve(folder, socket_path, start_timeout_seconds)
             except BaseException:
@@ -320,13 +323,6 @@ def _within(seconds: float, done: Callable[[], bool]) -> bool:
     while not (finished := done()) and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)
     return finished
-
-
-def _still_stopping(folder: Path) -> BrokerUnavailable:
-    return BrokerUnavailable(
-        f"the last redis-server of {folder} has not stopped yet",
-        hint="wait and run again; if it hangs, kill its process, the data is kept",
-    )
 
 
 def _did_not_start(binary: str, log: Path, log_start_bytes: int) -> BrokerUnavailable:

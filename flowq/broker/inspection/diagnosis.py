@@ -113,15 +113,11 @@ def findings(
             f"Redis takes {duration_text(latency_seconds)} to answer",
             hint="run workers near it; if they are, it is busy or swapping: redis-cli SLOWLOG GET",
         )
-    _find_small_limits(health, found)
-    return found.found
-
-
-def _find_small_limits(health: Health, found: Problems) -> None:
     for name, limit in health.size_limits.items():
         if limit < _LARGE_BYTES:
             code, what, remedy = _SIZE_LIMITS[name]
             found.warn(code, f"{what} {limit:,} bytes ({name})", hint=f"redis-cli CONFIG SET {name} {remedy}")
+    return found.found
 
 
 def loss_windows(health: Health, durability: Durability) -> Mapping[str, str]:

@@ -33,9 +33,7 @@ class Orphan:
 
     edge: str
     outstanding: int
-    accepts: tuple[str, ...]
-    seen_ms: int
-    record: bytes
+    recorded: RecordedEdge
 
 
 class RecordedPlan:
@@ -69,16 +67,15 @@ class RecordedPlan:
         if not missing:
             return []
         outstanding = await Edges(self._broker).outstanding(missing)
-        return [
-            Orphan(name, outstanding[name], edge.accepts, edge.seen_ms, edge.record)
-            for name, edge in ((name, recorded[name]) for name in missing)
-        ]
+        return [Orphan(name, outstanding[name], recorded[name]) for name in missing]
 
     async def drop(self, orphan: Orphan) -> bool:
         """Remove an orphan with everything on it; False if it has changed since it was read."""
         keys = self._broker.keys
         names = [keys.plan, *keys.of_edge(orphan.edge)]
-        return bool(await self._broker.script(scripts.DROP_EDGE, names, orphan.edge, orphan.record, orphan.outstanding))
+        return bool(
+            await self._broker.script(scripts.DROP_EDGE, names, orphan.edge, orphan.recorded.record, orphan.outstanding)
+        )
 
 
 def recorded_edge(record: bytes) -> RecordedEdge:

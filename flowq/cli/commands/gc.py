@@ -117,8 +117,8 @@ def _list(plan: Plan, orphans: Sequence[Orphan]) -> None:
         (
             Text(printable(orphan.edge)),
             number(orphan.outstanding, "yellow"),
-            Text(printable(" | ".join(orphan.accepts))),
-            Text(datetime.fromtimestamp(orphan.seen_ms / 1000).astimezone().strftime("%Y-%m-%d %H:%M"), "dim"),
+            Text(printable(" | ".join(orphan.recorded.accepts))),
+            Text(datetime.fromtimestamp(orphan.recorded.seen_ms / 1000).astimezone().strftime("%Y-%m-%d %H:%M"), "dim"),
         )
         for orphan in orphans
     ]
