@@ -129,7 +129,7 @@ def run(arguments: Sequence[str]) -> int:
         sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):
         return 130
-    except SystemExit:  # of shell completion, which has said all
+    except SystemExit:  # of shell completion, which has printed all
         raise
     except BrokenPipeError:  # the reader of our output has gone
         return 1

@@ -104,7 +104,7 @@ def test_what_a_renamed_stage_had_goes_to_its_new_name_and_nothing_is_lost_or_do
 
     shown = project.run("plan", "lab")
     assert "- >parse 1,200 no longer in the code" in [" ".join(line.split()) for line in shown.stdout.splitlines()]
-    assert "extract takes what parse took: renamed?  flowq plan lab --move parse=extract" in shown.stdout
+    assert "extract accepts what parse accepted: renamed?  flowq plan lab --move parse=extract" in shown.stdout
     assert project.run("plan", "lab", "--move", "parse=extract", "--exit-code").wait() == 1
 
     applied = project.run("apply", "lab", "--move", "parse=extract")

@@ -1,4 +1,4 @@
-"""Names for shell completion, from the text of files alone: nothing of the user's is imported."""
+"""Names for shell completion, from the text of files alone: no user code is imported."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ def complete_pipeline(incomplete: str) -> list[str]:
 
 
 def complete_stage(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Stages of the pipeline that the command line has named; the last of several, for `-s fetch,par`."""
+    """Stages of the pipeline on the command line; completes the last of several, as in `-s fetch,par`."""
     before, comma, beginning = incomplete.rpartition(",")
     stages = _stages_of(_named(ctx), _STAGES_AND_SOURCES)
     return [f"{before}{comma}{stage}" for stage in stages if stage.startswith(beginning)]
 
 
 def complete_number_of_stage(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Stages that take messages, ready for the number: `-c fetch=`."""
+    """Stages that accept messages, ready for the number: `-c fetch=`."""
     return [f"{stage}=" for stage in _stages_of(_named(ctx), _STAGES) if stage.startswith(incomplete)]
 
 
 def complete_option_of_stage(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Stages that take messages, and after a dot what can be set for them: `--set fetch.retry.attempts=`."""
+    """Stages that accept messages, and after a dot their options: `--set fetch.retry.attempts=`."""
     stage, dot, beginning = incomplete.partition(".")
     if not dot:
         return [f"{stage}." for stage in _stages_of(_named(ctx), _STAGES) if stage.startswith(incomplete)]
@@ -56,9 +56,9 @@ def complete_pipeline_or_stage(incomplete: str) -> list[str]:
 
 def _named(ctx: typer.Context) -> str:
     """The pipeline of this command line."""
-    # While an option waits for its value, the parser has given up, and the name is still among what is left over.
-    given = ctx.params.get("name") or ctx.params.get("target") or next(iter(ctx.args), "")
-    return str(given).partition(".")[0]
+    # While an option lacks its value, parsing fails and leaves the name among the remaining arguments.
+    target = ctx.params.get("name") or ctx.params.get("target") or next(iter(ctx.args), "")
+    return str(target).partition(".")[0]
 
 
 def _stages_of(pipeline: str, decorators: Set[str]) -> list[str]:
@@ -75,7 +75,7 @@ def _entries() -> list[Entry]:
 
 
 def stages_in(file: Path | None, decorators: Set[str]) -> list[str]:
-    """The functions of a file that are decorated as a stage or a source, by the names that they have as such."""
+    """The names of the stages or sources that a file defines."""
     if file is None:
         return []
     try:
@@ -94,6 +94,8 @@ def _stage_name(node: ast.stmt, decorators: Set[str]) -> Iterator[str]:
             called.attr if isinstance(called, ast.Attribute) else called.id if isinstance(called, ast.Name) else ""
         )
         if written in decorators:
-            given = decorator.keywords if isinstance(decorator, ast.Call) else []
-            names = [word.value.value for word in given if word.arg == "name" and isinstance(word.value, ast.Constant)]
+            keywords = decorator.keywords if isinstance(decorator, ast.Call) else []
+            names = [
+                word.value.value for word in keywords if word.arg == "name" and isinstance(word.value, ast.Constant)
+            ]
             yield str(names[0]) if names else node.name

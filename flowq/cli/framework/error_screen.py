@@ -180,7 +180,7 @@ class _Screen:
     """Lines on stderr: styled and wrapped on a terminal, plain and whole elsewhere."""
 
     def __init__(self) -> None:
-        # Rich takes long to import, and most calls end without a word on stderr.
+        # Rich is slow to import, and most commands print nothing on stderr.
         self._console: Console = importlib.import_module("rich.console").Console(stderr=True, highlight=False)
         self._text: type[Text] = importlib.import_module("rich.text").Text
         known = self._console.is_terminal or "COLUMNS" in os.environ

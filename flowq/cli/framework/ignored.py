@@ -46,7 +46,7 @@ def ignored(settings: Settings) -> list[Ignored]:
 
 
 def ignored_as(given: str, settings: Settings) -> Ignored | None:
-    """The one that `given` means, where that is the name of a file rather than of a pipeline."""
+    """The ignored file that `given` names, if it is the name of a file rather than of a pipeline."""
     wanted = _as_name(Path(given).name.removesuffix(".py"))
     return next((one for one in ignored(settings) if _as_name(one.path.name.removesuffix(".py")) == wanted), None)
 

@@ -38,8 +38,8 @@ def opened(source: str, *, hint: str = "") -> AbstractContextManager[BufferedRea
 def line_batches(stream: BufferedReader, *, most: int) -> Iterator[list[Line]]:
     """The lines of a stream in batches of at most `most`. Holds one batch and what was read with it.
 
-    Lines that come slowly are given on at once; a last line needs no newline, and a byte order mark is no part of the
-    first. Of a line above 512 MB, which no server stores, only the beginning is given.
+    Lines that arrive slowly are yielded at once. The last line needs no newline, and a byte order mark is removed. A
+    line above 512 MB, which no server stores, is cut off there.
     """
     ready: list[Line] = []
     lines = Lines(stream, JsonLines(), longest=_LONGEST_LINE_BYTES)

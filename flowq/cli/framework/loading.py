@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class NoPipeline(UsageError):
-    """A module that defines no pipeline; one that others import from, perhaps."""
+    """A module that defines no pipeline, such as one of shared helpers."""
 
     code = "FQ204"
 
@@ -104,7 +104,7 @@ def load_entry(entry: Entry, settings: Settings | None = None) -> Loaded:
 
 
 def _chosen(entry: Entry, pipelines: Mapping[str, Pipeline]) -> tuple[str, Pipeline]:
-    """The attribute that was asked for; of a file, the pipeline that is named like it, else the only one."""
+    """The attribute that was asked for; in a file, the pipeline with the same name, else the only one."""
     found = {id(pipeline): (attribute, pipeline) for attribute, pipeline in pipelines.items()}
     if entry.attribute:
         choices = [choice for choice in pipelines.items() if choice[0] == entry.attribute]
@@ -159,7 +159,7 @@ def _imported(entry: Entry) -> ModuleType:
         what = shown(entry.file) if entry.file else entry.module
         raise UserCodeFailed(f"{what} cannot be imported", hint=_hint(error)) from error
     raise UsageError(
-        f"{entry.where} cannot be imported: Python takes {entry.module} from {spec.origin if spec else 'nowhere'}",
+        f"{entry.where} cannot be imported: Python imports {entry.module} from {spec.origin if spec else 'nowhere'}",
         hint=f"add an empty __init__.py to {shown(entry.file.parent)}, or rename that folder",
     )
 

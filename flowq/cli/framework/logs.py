@@ -40,7 +40,7 @@ def configure_logging(log_format: str = "text", about: Mapping[str, Any] | None 
 
 
 def honour_users_logging() -> None:
-    """Take in what the user's code has configured while it was imported.
+    """Adopt the logging that the user's code configured while it was imported.
 
     With JSON, handlers of the user's that write to standard error or output write JSON as well; what they and their
     levels let through stays.
@@ -87,10 +87,10 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, logger, message, where it was written, and what `extra=` was given.
+    """One JSON object a line: time, level, logger, message, the code that wrote it, and what `extra=` contains.
 
     A line that a handler writes also names its stage and its message, and with traces on its trace and span. Whatever
-    is logged gives a line: what JSON cannot say is spelled out.
+    is logged becomes a line: values without a JSON form are spelled out.
     """
 
     def __init__(self, about: Mapping[str, Any]) -> None:
@@ -124,7 +124,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def _safely(*ways: Callable[[], str]) -> str:
-    """What the first way gives that does not fail: methods of the user's may."""
+    """The result of the first way that does not fail: the user's own methods may."""
     for way in ways:
         try:
             return way()

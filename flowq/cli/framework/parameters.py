@@ -83,14 +83,14 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def settings_here(redis: RedisUrl = None, namespace: Namespace = None, profile: Profile = None) -> Settings:
-    """The settings of the project in the current directory, under the flags given. None: not given."""
+    """The settings of the project in the current directory, overridden by the flags that are not None."""
     return Settings.load(flags={"redis": redis, "namespace": namespace}, profile=profile)
 
 
-def duration_of(flag: str, given: str) -> float:
+def duration_of(flag: str, text: str) -> float:
     """The value of a flag in seconds, from a number or "10m". Raises UsageError."""
     try:
-        return seconds(float(given) if given.replace(".", "", 1).isdecimal() else given)
+        return seconds(text)
     except ValueError as error:
         raise UsageError(f"{flag}: {error}") from None
 

@@ -136,7 +136,7 @@ def _names_in(template: str) -> set[str]:
 
 
 def _is_in_project(spec: ModuleSpec) -> bool:
-    """Another pipeline of this project, perhaps, or a folder of that name."""
+    """Whether this may be another pipeline of the project, or a folder of that name."""
     return spec.origin is None or (Path(spec.origin).is_relative_to(Path.cwd()) and "site-packages" not in spec.origin)
 
 

@@ -14,7 +14,7 @@ from flowq.monitoring.address import Address
 
 
 class Workers(Protocol):
-    """Whatever knows the processes that do the work."""
+    """What knows the process ids of the workers."""
 
     @property
     def pids(self) -> Collection[int]: ...
@@ -28,7 +28,7 @@ def require_prometheus_client(flag: str) -> None:
 
 @contextlib.asynccontextmanager
 async def serving_metrics(address: Address, plan: Plan, broker: Broker, workers: Workers) -> AsyncGenerator[str]:
-    """Serve the pipeline and the health of these workers; gives a line that says where."""
+    """Serve the pipeline and the health of these workers; yields a line that says where."""
     require_prometheus_client("--metrics")
     from flowq.monitoring.http_server import serving
     from flowq.monitoring.watched import WatchedRun

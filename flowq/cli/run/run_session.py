@@ -11,19 +11,19 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from flowq import __version__
+from flowq.broker.inspection.diagnosis import refuse_old, start_up_findings, store_findings
+from flowq.broker.inspection.health import ServerHealth
+from flowq.broker.migration.recorded_plan import RecordedPlan
 from flowq.broker.open import MEMORY, open_broker
 from flowq.broker.records import Snapshot
 from flowq.broker.redis_streams import Broker
 from flowq.broker.workers import Workers
 from flowq.cli.framework.connect import broker_of
-from flowq.cli.run.run_in_process import InProcess
-from flowq.cli.run.run_log import LogScreen
 from flowq.cli.run.run_metrics import serving_metrics
-from flowq.cli.run.run_start import server_warnings, storage_warnings
-from flowq.cli.run.run_watch import Ends, Watch
+from flowq.cli.run.run_watch import Ends, InProcess, Watch
 from flowq.cli.run.worker_process import Instructions
 from flowq.cli.views.run_screen import RunAbout, Screen, choose_screen
-from flowq.cli.views.table import console_for
+from flowq.errors import Problem
 from flowq.graph.compilation.plan import Plan
 from flowq.runtime.handlers.telemetry import Telemetry
 from flowq.runtime.process.runner import Runner
@@ -70,9 +70,9 @@ class Session:
         options.check(self.plan)
         async with AsyncExitStack() as stack:
             broker = await stack.enter_async_context(self._opening())
-            warnings = [] if self.memory or self._is_embedded else await server_warnings(broker)
+            warnings = [] if self.memory or self._is_embedded else await _server_warnings(broker)
             run, sources = await start_run(self.plan, broker, options, fresh=self.fresh)
-            warnings += await storage_warnings(broker, self.plan)
+            warnings += await _storage_warnings(broker, self.plan)
             before = await run.snapshot()
             screen = self._screen()
             leases = await Workers(broker).leases([info["worker"] for info in before.workers])
@@ -102,9 +102,14 @@ class Session:
         return self.settings.workers == 0 or self.memory
 
     def _screen(self) -> Screen:
-        if self.log_format == "json" and not self.json:
-            return LogScreen(self.plan, console_for(sys.stderr), quiet=self.quiet)
-        return choose_screen(self.plan, json=self.json, quiet=self.quiet, stdout=sys.stdout, stderr=sys.stderr)
+        return choose_screen(
+            self.plan,
+            json=self.json,
+            quiet=self.quiet,
+            stdout=sys.stdout,
+            stderr=sys.stderr,
+            log_format=self.log_format,
+        )
 
     def _opening(self) -> AbstractAsyncContextManager[Broker]:
         settings = self.settings
@@ -202,3 +207,31 @@ def _stdin_fds() -> list[int]:
         return [os.dup(sys.stdin.fileno())]
     except (AttributeError, OSError, ValueError):  # closed
         return []
+
+
+async def _server_warnings(broker: Broker) -> list[str]:
+    """What the user should know about a Redis that flowq has not started itself.
+
+    Raises BrokerRefused for a server that is too old, or that does not permit this user all that flowq needs.
+    """
+    health = await ServerHealth(broker).examine()
+    refuse_old(health, broker.dialer.address)
+    if health.is_primary:
+        await ServerHealth(broker).refuse_without_permission()
+    found = start_up_findings(health, broker.durability)
+    return list(map(_warning, found))
+
+
+async def _storage_warnings(broker: Broker, plan: Plan) -> list[str]:
+    """What the user should know about the claim store, and about messages of earlier versions of the pipeline."""
+    found = await store_findings(broker.claims) if plan.claiming and broker.claims is not None else ()
+    warnings = list(map(_warning, found))
+    orphans = [orphan for orphan in await RecordedPlan(broker).orphans(plan) if orphan.outstanding]
+    if orphans:
+        left = ", ".join(f"{orphan.outstanding:,} on {orphan.edge}" for orphan in orphans)
+        warnings.append(f"messages are left on edges that {plan.name} no longer has: {left}  (flowq gc {plan.name})")
+    return warnings
+
+
+def _warning(finding: Problem) -> str:
+    return f"warning[{finding.code}]: {finding.text}  ({finding.hint})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,20 +16,45 @@ from flowq.cli.views.run_screen import UNKNOWN, Pacer, Screen
 from flowq.cli.views.run_text import pause_words, settled
 from flowq.errors import FlowqError
 from flowq.graph.compilation.plan import Plan
+from flowq.runtime.process.gc_tuning import tune_gc
+from flowq.runtime.process.runner import Runner
 from flowq.runtime.process.supervisor import Supervisor
 from flowq.runtime.process.worker import StopSignals
+from flowq.runtime.resources import ResourceFailed
 from flowq.runtime.run import Run, poll_seconds
 from flowq.runtime.waiting import first_to_end
 
 if TYPE_CHECKING:
     from flowq.broker.redis_streams import Broker
-    from flowq.cli.run.run_in_process import InProcess
 
 EXIT_DEAD_LETTERS, EXIT_NOT_DRAINED = 3, 5
 _LOOK_SECONDS = 0.5
 _IDLE_LOOK_SECONDS = 1.0
 _THROUGHPUT_MS = 1000
 _MOST_GROUPS = 5
+
+
+class InProcess:
+    """Runs the stages in this process, for a debugger and for `--memory`."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self.failed = runner.ended
+        self.unclosed: ResourceFailed | None = None
+
+    @property
+    def pids(self) -> list[int]:
+        return [os.getpid()]
+
+    async def start(self) -> None:
+        await self._runner.start()
+        tune_gc()
+
+    async def stop(self, hurry: asyncio.Event) -> None:
+        try:
+            await self._runner.stop(hurry)
+        except ResourceFailed as error:  # shown after the balance
+            self.unclosed = error
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +88,7 @@ class Watch:
         self._stop = stop
         self._before = balance_of(plan, before)
         self._dead_before = sum(balance.dead for balance in self._before.values())
-        self._told_pauses = ""
+        self._shown_pauses = ""
         self._throughput, self._throughput_pace = UNKNOWN, Pacer(_THROUGHPUT_MS)
         self._loop = asyncio.get_running_loop()
         self._started_at = self._loop.time()
@@ -108,7 +134,7 @@ class Watch:
         await stopping
 
     async def _tell_of_the_dead(self) -> None:
-        """What died in memory cannot be looked at later."""
+        """Show the dead letters, which cannot be inspected later."""
         from flowq.dead_letters.dead_letters import DeadLetters  # few runs need them, and all would wait for them
 
         groups = await DeadLetters(self._plan, self._broker).groups()
@@ -118,7 +144,7 @@ class Watch:
             self._screen.note(f"and {len(groups) - _MOST_GROUPS:,} other errors")
 
     async def _last_look(self) -> Snapshot | None:
-        """How it ended; None when the user has stopped the run and Redis does not tell."""
+        """The last snapshot; None when the user has stopped the run and Redis does not answer."""
         try:
             async with asyncio.timeout(_LOOK_SECONDS if self._stop.requested.is_set() else None):
                 return await retry_until_available(self._run.snapshot, what="reading the balance")
@@ -162,8 +188,8 @@ class Watch:
     def _tell_pauses(self, snapshot: Snapshot) -> None:
         """Say when something is paused or resumed: the run waits for it."""
         words = pause_words(self._plan, snapshot)
-        if words != self._told_pauses:
-            self._told_pauses = words
+        if words != self._shown_pauses:
+            self._shown_pauses = words
             self._screen.note(words or "nothing is paused now")
 
     def _pause_seconds(self, snapshot: Snapshot, passed: float) -> float:

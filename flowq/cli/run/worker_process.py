@@ -30,7 +30,7 @@ from flowq.runtime.run import RunOptions
 
 @dataclass(frozen=True, slots=True)
 class Instructions:
-    """What a supervisor tells a worker. Goes through a pipe, never the command line: a URL may hold a password."""
+    """What a supervisor sends to a worker. Goes through a pipe, never the command line: a URL may hold a password."""
 
     root: str
     module: str
@@ -57,8 +57,8 @@ class Instructions:
 
     def encode(self) -> bytes:
         """One line of JSON."""
-        told = {field.name: getattr(self, field.name) for field in fields(self)}
-        return json.dumps(told, default=dict).encode()  # not orjson: names of folders may not be UTF-8
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return json.dumps(values, default=dict).encode()  # not orjson: names of folders may not be UTF-8
 
     @property
     def options(self) -> RunOptions:
@@ -70,17 +70,17 @@ def main() -> None:
     prepare_streams()
     sys.stdout = forgiving_stdout()
     supervised_by = sys.stdin.fileno()
-    told = Instructions(**json.loads(sys.stdin.buffer.readline()))
-    sys.stdin = None if told.stdin_fd is None else os.fdopen(told.stdin_fd)
-    configure_logging(told.log_format, {"pipeline": told.pipeline, "pid": os.getpid()})
-    telemetry = Telemetry(told.pipeline, logs=told.log_format == "json", traces=told.traces)
+    job = Instructions(**json.loads(sys.stdin.buffer.readline()))
+    sys.stdin = None if job.stdin_fd is None else os.fdopen(job.stdin_fd)
+    configure_logging(job.log_format, {"pipeline": job.pipeline, "pid": os.getpid()})
+    telemetry = Telemetry(job.pipeline, logs=job.log_format == "json", traces=job.traces)
     try:
-        loaded = load_entry(Entry(told.pipeline, told.module, Path(told.root), attribute=told.attribute))
+        loaded = load_entry(Entry(job.pipeline, job.module, Path(job.root), attribute=job.attribute))
         honour_users_logging()
-        plan = loaded.pipeline.tuned(told.tuning).plan if told.tuning else loaded.pipeline.plan
+        plan = loaded.pipeline.tuned(job.tuning).plan if job.tuning else loaded.pipeline.plan
         runner = asyncio.Runner(loop_factory=fast_loop_factory())
         try:
-            runner.run(_work(told, plan, supervised_by, telemetry.observer))
+            runner.run(_work(job, plan, supervised_by, telemetry.observer))
         finally:
             telemetry.finish()
     except KeyboardInterrupt:
@@ -91,23 +91,23 @@ def main() -> None:
     leave(0)
 
 
-async def _work(told: Instructions, plan: Plan, supervised_by: int, observer: Observer | None) -> None:
+async def _work(job: Instructions, plan: Plan, supervised_by: int, observer: Observer | None) -> None:
     stop = StopSignals()
     stop.install()
-    stop.follow(supervised_by, patience_seconds=told.grace_seconds + KILL_MARGIN_SECONDS)
-    if told.embedded:  # a hold of our own: should the supervisor be killed, there is still something to hand back
+    stop.follow(supervised_by, patience_seconds=job.grace_seconds + KILL_MARGIN_SECONDS)
+    if job.embedded:  # a hold of our own: if the supervisor is killed, messages can still be handed back
         await own_server(DATA_DIR)
-    keys = Keys(told.namespace, told.pipeline)
-    claims = claim_store_for(keys, told.claim_store)
-    broker = Broker(dialer_for(told.redis, told.pipeline), keys, durability=told.durability, claims=claims)
-    broker.run_id = told.run_id
+    keys = Keys(job.namespace, job.pipeline)
+    claims = claim_store_for(keys, job.claim_store)
+    broker = Broker(dialer_for(job.redis, job.pipeline), keys, durability=job.durability, claims=claims)
+    broker.run_id = job.run_id
     await work(
         plan,
         broker,
-        told.options,
-        sources=told.sources,
-        quarantined=told.quarantined,
-        only_sources=told.only_sources,
+        job.options,
+        sources=job.sources,
+        quarantined=job.quarantined,
+        only_sources=job.only_sources,
         stop=stop,
         observer=observer,
     )

@@ -65,7 +65,7 @@ def _what_to_do(changes: Changes) -> Iterator[str]:
     name = changes.pipeline
     moves = "".join(f" --move {old}={new}" for old, new in changes.moves.items())
     for old, new in changes.likely.items():
-        yield f"{new} takes what {old} took: renamed?  flowq plan {name}{moves} --move {old}={new}"
+        yield f"{new} accepts what {old} accepted: renamed?  flowq plan {name}{moves} --move {old}={new}"
     for old, new in changes.likely_sources.items():
         yield f"{new} starts over, unless it is {old} renamed:  flowq plan {name}{moves} --move {old}={new}"
     if changes.misfits:

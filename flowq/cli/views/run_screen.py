@@ -18,6 +18,7 @@ from rich.text import Text
 from flowq.broker.inspection.throughput import Throughput
 from flowq.broker.records import Snapshot
 from flowq.broker.runs import StageBalance, balance_of
+from flowq.cli.framework.logs import tell
 from flowq.cli.views.run_text import (
     RunAbout,
     end_lines,
@@ -63,11 +64,11 @@ class Screen(Protocol):
         ...
 
     def update(self, snapshot: Snapshot, throughput: Mapping[str, Throughput] = UNKNOWN) -> None:
-        """Show the state of the pipeline. May be called as often as one likes."""
+        """Show the state of the pipeline. May be called at any rate."""
         ...
 
     def note(self, text: str, *, hint: str = "") -> None:
-        """Tell an event. `hint` takes the place of what Ctrl-C was said to do."""
+        """Show an event. `hint` replaces what Ctrl-C was said to do."""
         ...
 
     def end(self, summary: Summary, *, dead_before: int, stopped: bool) -> None:
@@ -75,15 +76,19 @@ class Screen(Protocol):
         ...
 
     def close(self) -> None:
-        """Give the terminal back when a run breaks off without an end. Does nothing after `end`."""
+        """Restore the terminal when a run fails before its end. Does nothing after `end`."""
         ...
 
 
-def choose_screen(plan: Plan, *, json: bool, quiet: bool, stdout: IO[str], stderr: IO[str]) -> Screen:
+def choose_screen(
+    plan: Plan, *, json: bool, quiet: bool, stdout: IO[str], stderr: IO[str], log_format: str = "text"
+) -> Screen:
     """The screen that suits the user's flags and where the output goes; `quiet` leaves only the end."""
     console = console_for(stderr)
     if json:
         return JsonScreen(plan, stdout, console, quiet=quiet)
+    if log_format == "json":
+        return LogScreen(plan, console, quiet=quiet)
     if quiet or not stderr.isatty() or os.environ.get("TERM") == "dumb":
         return LineScreen(plan, console, quiet=quiet)
     return LiveScreen(plan, console, redirect_stdout=stdout.isatty())
@@ -109,7 +114,7 @@ class ProgressMeter:
         self._seen: deque[tuple[int, Mapping[str, int]]] = deque()
 
     def read(self, snapshot: Snapshot, throughput: Mapping[str, Throughput] = UNKNOWN) -> Progress:
-        """Take in the next snapshot."""
+        """The progress up to this snapshot, which must be newer than the last."""
         now_ms = snapshot.now_ms
         balances = balance_of(self._plan, snapshot)
         done = {name: settled(balance) for name, balance in balances.items()}
@@ -122,21 +127,21 @@ class ProgressMeter:
             self._seen.popleft()
         then_ms, then = self._seen[0]
         passed_seconds = max(_SHORTEST_RATE_MS, now_ms - then_ms) / 1000
-        # A replay takes dead letters back out of what was settled: that is no negative speed.
+        # A replay subtracts dead letters from what was settled: that is no negative speed.
         rates = {name: max(0, n - then[name]) / passed_seconds for name, n in done.items()}
         return Progress(snapshot, balances, rates, (now_ms - self._first_ms) / 1000, throughput)
 
 
 class Pacer:
-    """Lets something happen only so often, by the time of the snapshots."""
+    """Limits how often something happens, by the time of the snapshots."""
 
     def __init__(self, every_ms: int) -> None:
         self._every_ms = every_ms
         self._last_ms = 0
 
     def is_due(self, now_ms: int, *, after_ms: int | None = None) -> bool:
-        """Whether it is time again, counted from the last time that it was; `after_ms` asks for another interval."""
-        # abs: after a failover the clock may stand back.
+        """Whether the interval, or `after_ms`, has passed since it was last due."""
+        # abs: after a failover the clock may be behind.
         due = abs(now_ms - self._last_ms) >= (self._every_ms if after_ms is None else after_ms)
         if due:
             self._last_ms = now_ms
@@ -282,6 +287,20 @@ class LineScreen:
     def _say(self, line: Text) -> None:
         if not self._quiet:
             self._console.print(line, soft_wrap=True)
+
+
+class LogScreen(LineScreen):
+    """The same lines as JSON, for `--log-format json`. `quiet` leaves out progress, but not notes."""
+
+    def note(self, text: str, *, hint: str = "") -> None:
+        tell(text)
+
+    def end(self, summary: Summary, *, dead_before: int, stopped: bool) -> None:
+        tell("stopped" if stopped else "drained", summary=summary.as_json())
+
+    def _say(self, line: Text) -> None:
+        if not self._quiet:
+            tell(line.plain.strip())
 
 
 class JsonScreen(LineScreen):

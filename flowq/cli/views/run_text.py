@@ -38,7 +38,7 @@ class RunAbout:
 
     @property
     def stays(self) -> bool:
-        """Whether what is left when it ends can be looked at, and worked off, later."""
+        """Whether what is left at the end can be inspected and processed later."""
         return self.address != MEMORY
 
 
@@ -192,13 +192,13 @@ def _width(numbers: Iterable[int]) -> int:
 
 
 def stored(plan: Plan, stages: Mapping[str, StageBalance]) -> int:
-    """The messages that have come to an end well: those that a sink has taken."""
+    """The messages that sinks have handled successfully."""
     sinks: Sequence[str] = [stage.name for stage in plan.stages if stage.kind is Kind.SINK]
     return sum(stages[name].ok for name in sinks)
 
 
 def settled(balance: StageBalance) -> int:
-    """The messages that a stage is done with, one way or another."""
+    """The messages that a stage has finished with, whatever the outcome."""
     return balance.ok + balance.filtered + balance.dead + balance.purged
 
 

@@ -26,7 +26,7 @@ _FLEXIBLE_AT_LEAST = 24
 
 
 def console_for(file: IO[str]) -> Console:
-    """A console that takes all text as it is: brackets mean nothing, and off a terminal no column is missing."""
+    """A console that prints text as it is, without markup, and omits no column when it is no terminal."""
     console = _Console(file=file, highlight=False, markup=False, emoji=False)
     if not file.isatty() and "COLUMNS" not in os.environ:
         console.width = _WIDTH_OF_A_FILE
@@ -34,7 +34,7 @@ def console_for(file: IO[str]) -> Console:
 
 
 class _Console(Console):
-    """A console on which nothing that does not print is shown, whichever view has forgotten that it may."""
+    """A console that shows control characters as text, even where a view forgot to."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
         """The pieces of text that make up something."""
@@ -138,7 +138,7 @@ def stage_table(titles: Sequence[str], rows: Sequence[Mapping[str, Text]], width
 
 
 def stage_cells(stage: StagePlan, balance: StageBalance) -> dict[str, Text]:
-    """What the counters of one stage are, by title. A source takes nothing in: it only gives."""
+    """The counters of one stage by title. A source has outputs only."""
     if stage.is_source:
         return {"stage": Text(stage.name), "ok": number(balance.out, "green"), "out": number(balance.out)}
     purged = {"purged": number(balance.purged, "red")} if balance.purged else {}
@@ -155,7 +155,7 @@ def stage_cells(stage: StagePlan, balance: StageBalance) -> dict[str, Text]:
 
 
 def speed_cells(throughput: Throughput) -> dict[str, Text]:
-    """How long the handler of a stage takes, by title, as far as that is known."""
+    """How long the handler of a stage takes, by title, where known."""
     found = {"p50": throughput.p50_seconds, "p95": throughput.p95_seconds}
     return {title: Text(duration_text(seconds)) for title, seconds in found.items() if seconds is not None}
 

@@ -8,7 +8,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 _THRESHOLD = 10_000  # objects
-_PYTHON_THRESHOLDS = (700, 2000)  # by default, up to 3.12 and since
+_UNTOUCHED = (700, 2000, 100_000)  # Python's default up to 3.12, its default since, and that of flowq/__main__.py
 
 _turn = threading.Lock()
 _n_runs = 0
@@ -46,5 +46,5 @@ def rarer_collections() -> Generator[None]:
 
 
 def _raise_threshold() -> None:
-    if gc.get_threshold()[0] in _PYTHON_THRESHOLDS:
+    if gc.get_threshold()[0] in _UNTOUCHED:
         gc.set_threshold(_THRESHOLD)
