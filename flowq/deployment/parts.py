@@ -32,7 +32,7 @@ def claim_bucket(claim_store: str | None) -> str:
 
 
 def quoted(value: str | Sequence[str]) -> str:
-    """A string, or a list of them in one line, as YAML reads it, whatever is in it: JSON is YAML.
+    """A string, or a list of them in one line, as YAML reads it, with any content: JSON is YAML.
 
     >>> quoted("url=CHANGE-ME"), quoted(["run", "scrape"])
     ('"url=CHANGE-ME"', '["run", "scrape"]')

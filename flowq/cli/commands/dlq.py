@@ -252,15 +252,15 @@ def import_(
     if retry and restore:
         raise UsageError("--retry and --restore cannot be combined", hint=f"--restore, then flowq dlq retry {name}")
 
-    async def take(letters: DeadLetters, _: Inspector) -> None:
+    async def read(letters: DeadLetters, _: Inspector) -> None:
         importer = Importer(letters, restores=restore, puts_back=retry)
         with opened(source) as stream:
             try:
-                await importer.take(stream)
+                await importer.read(stream)
             finally:
                 importer.done.report(name, puts_back=retry, json=json)
 
-    in_pipeline(name, settings, take)
+    in_pipeline(name, settings, read)
 
 
 async def _edited(

@@ -53,7 +53,7 @@ def k8s(
     _check(_DNS_NAME, "--kube-namespace", kube_namespace)
     plan, store = _plan(name)
     text = kubernetes(plan, image=image, namespace=kube_namespace, replicas=replicas, claim_store=store)
-    _write(text, output)
+    write(text, output)
 
 
 @command.command("compose")
@@ -78,7 +78,7 @@ def compose(
         if service in plan.stage_by_name:
             hint = "rename the stage"
             raise UsageError(f'the stage "{service}" would clash with the service of that name', hint=hint)
-    _write(compose(plan, image=image, claim_store=store), output)
+    write(compose(plan, image=image, claim_store=store), output)
 
 
 def _plan(name: str) -> tuple[Plan, str | None]:
@@ -92,7 +92,8 @@ def _check(form: re.Pattern[str], flag: str, given: str) -> None:
         raise UsageError(f'{flag}: "{given}" is not valid')
 
 
-def _write(text: str, output: Path | None) -> None:
+def write(text: str, output: Path | None) -> None:
+    """Write to a file, or to standard output. Raises UsageError for a file that cannot be written."""
     if output is None:
         sys.stdout.write(text)
         return

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flowq.cli.commands.export import Output, write
 from flowq.cli.framework.connect import plan_of
-from flowq.cli.framework.error_screen import note
 from flowq.cli.framework.parameters import Here, PipelineName
 from flowq.errors import UsageError
 
@@ -35,9 +35,7 @@ def command(
         str | None,
         typer.Option("--format", "-f", metavar="|".join(_FORMATS), help="[default: tree, or by the suffix of FILE]"),
     ] = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write to FILE instead of stdout.")
-    ] = None,
+    output: Output = None,
     live: Annotated[
         bool, typer.Option("--live", help="Draw the tree with its numbers every second, until Ctrl-C.")
     ] = False,
@@ -63,11 +61,7 @@ def command(
         sys.stdout.write(render(plan, format or "tree", ascii=is_ascii))
         return
     drawing = render(plan, format or _FORMAT_OF_SUFFIX.get(output.suffix.lower(), "tree"))
-    try:
-        output.write_text(drawing, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"cannot write {output}", detail=error.strerror or str(error)) from error
-    note(f"wrote {output}")
+    write(drawing, output)
 
 
 def _draw_live(plan: Plan, settings: Settings, *, format: str | None, output: Path | None) -> None:

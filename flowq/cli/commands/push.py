@@ -102,17 +102,22 @@ def command(
             _push_all(stream, inlet, sender, as_json)
 
 
+def consumer(plan: Plan, name: str) -> StagePlan:
+    """The stage of that name. Raises NotFound for an unknown one, UsageError for a source."""
+    stage = plan.stage(name)
+    if stage.is_source:
+        hint = "name a stage behind it: " + ", ".join(stage.name for stage in plan.consumers)
+        raise UsageError(f'"{name}" is a source: it accepts no messages', hint=hint)
+    return stage
+
+
 def entrance(plan: Plan, name: str = "") -> StagePlan:
     """The stage to push to: the named one, else the first behind a source, else the only head of a flow.
 
     Raises NotFound for an unknown stage, UsageError for a source, or when several could be meant.
     """
     if name:
-        stage = plan.stage(name)
-        if stage.is_source:
-            hint = "name a stage behind it: " + ", ".join(stage.name for stage in plan.consumers)
-            raise UsageError(f'"{name}" is a source: it accepts no messages', hint=hint)
-        return stage
+        return consumer(plan, name)
     origins = {stage.name: {edge.origin for edge in plan.edges_into(stage.name)} - {""} for stage in plan.consumers}
     sources = {stage.name for stage in plan.sources}
     behind_sources = [name for name, before in origins.items() if before & sources]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 import orjson
 import typer
 
+from flowq.cli.commands.push import BadMessage, consumer
 from flowq.cli.framework.completion import complete_pipeline_or_stage, complete_stage
 from flowq.cli.framework.connect import plan_and_stage
 from flowq.cli.framework.error_screen import explain, note, show
@@ -69,7 +70,10 @@ def command(
     Exit codes: 0 all succeeded, 1 the function failed for some, 2 a message or a name is wrong.
     """
     plan, name = plan_and_stage(target, settings_here())
-    stage = _chosen(plan, name)
+    if not name:
+        hint = "one of " + ", ".join(f"{plan.name}.{stage.name}" for stage in plan.consumers)
+        raise UsageError("which stage?", hint=hint)
+    stage = consumer(plan, name)
     if to is not None:
         plan.stage(to)
     printer = Printer(sys.stdout.buffer, to)
@@ -82,16 +86,6 @@ def command(
         failures = asyncio.run(_try(plan, stage, stream, printer))
     if failures:
         raise typer.Exit(1)
-
-
-def _chosen(plan: Plan, name: str) -> StagePlan:
-    if not name:
-        hint = "one of " + ", ".join(f"{plan.name}.{stage.name}" for stage in plan.consumers)
-        raise UsageError("which stage?", hint=hint)
-    stage = plan.stage(name)
-    if stage.is_source:
-        raise UsageError(f'"{name}" is a source: it accepts no messages', hint=f"flowq run {plan.name} --memory")
-    return stage
 
 
 async def _try(plan: Plan, stage: StagePlan, stream: BufferedReader, printer: Printer) -> int:
@@ -158,7 +152,6 @@ class Report:
     def _report(self, where: str, outcome: Outcome, settlement: Settlement) -> None:
         stage = self._stage
         if isinstance(outcome, Undecodable):
-            from flowq.cli.commands.push import BadMessage
             from flowq.graph.compilation.typecheck import type_names
 
             detail = getattr(outcome.error, "detail", "") or str(outcome.error)

@@ -65,7 +65,7 @@ def _set(message: Any, path: Sequence[str], value: Any, letter_id: str) -> None:
 
 
 def in_editor(letters: Sequence[DeadLetterRecord]) -> Mapping[str, bytes]:
-    """The messages as a person left them, by the id of their letter. Raises UsageError for what is no JSON."""
+    """The edited messages by the ids of their letters. Raises UsageError for a message that is not JSON."""
     blocks = [f"# {letter.stage} {letter.id}  {printable(letter.line)}\n{_shown(letter)}\n" for letter in letters]
     with tempfile.TemporaryDirectory(prefix="flowq-") as folder:
         file = Path(folder, "dead-letters.json")

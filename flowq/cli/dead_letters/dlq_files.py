@@ -1,4 +1,4 @@
-"""`flowq dlq import`: takes dead letters that were exported and fixed, one JSON object a line."""
+"""`flowq dlq import`: reads dead letters that were exported and fixed, one JSON object per line."""
 
 from __future__ import annotations
 
@@ -79,12 +79,12 @@ class Importer:
         self._puts_back = puts_back
         self.done = Imported()
 
-    async def take(self, stream: BufferedReader) -> None:
+    async def read(self, stream: BufferedReader) -> None:
         """Every line. One that cannot be used ends it; those of earlier steps are done."""
         for batch in line_batches(stream, most=_LINES_PER_STEP):
-            await self._take(batch)
+            await self._import(batch)
 
-    async def _take(self, batch: Sequence[Line]) -> None:
+    async def _import(self, batch: Sequence[Line]) -> None:
         bodies: defaultdict[str, dict[str, bytes]] = defaultdict(dict)
         by_id = dict[tuple[str, str], _Letter]()
         for line in batch:

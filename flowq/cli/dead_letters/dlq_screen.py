@@ -85,7 +85,7 @@ def show_letter(name: str, letter: DeadLetterRecord) -> None:
 
 
 def _facts(letter: DeadLetterRecord, now: datetime) -> dict[str, str]:
-    """What is known of a letter beside its message and its error; "" where nothing is."""
+    """The facts about a letter besides its message and error; "" if unknown."""
     stages_up = f"{letter.hops} stage{'s' * (letter.hops != 1)} up"
     return {
         "reason": f"{letter.reason}, attempt {letter.attempts}",
