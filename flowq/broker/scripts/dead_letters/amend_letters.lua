@@ -2,7 +2,6 @@
 --
 -- Promise: only letters that exist are amended; the same call again changes nothing.
 --
--- KEYS  dead, amended
 -- ARGV  for each: id, new body
 -- Answer, for each: 1 amended, 0 no such letter
 

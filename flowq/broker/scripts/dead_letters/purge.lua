@@ -2,8 +2,6 @@
 --
 -- Promise: what is removed is counted as purged in the same step, so that the balance adds up.
 --
--- KEYS  stats, stream, delayed, parked
--- ARGV  group, stage, edge, most to remove
 -- Answer: number removed
 
 local group, stage, edge_name = next_arguments(3)

@@ -4,8 +4,6 @@
 -- twice does nothing twice. After it has run it is kept again. The removal comes first: Redis allows it when memory is
 -- full, and then the rest passes.
 --
--- KEYS  stats, kept, stream
--- ARGV  edge, for each: id among the kept messages, its new header
 -- Answer: number put back
 
 local edge = next_arguments(1)

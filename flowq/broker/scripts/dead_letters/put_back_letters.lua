@@ -5,10 +5,8 @@
 -- new body; and a copy of a message that is delayed. The removal comes first: Redis allows it when memory is full, and
 -- then the rest of the script passes.
 --
--- KEYS  stats, run, dead, amended, stream, delayed, parked, restored
--- ARGV  stage ('' if the edge leads to another one: there they enter, and here they stay counted as dead), edge,
---       for each: id of the letter, its new header, the run it died in, milliseconds until it is due,
---       its new body ('' to keep that of the letter, else '=' and the body)
+-- `stage` is '' if the edge leads to another one: there the messages enter, and here they stay counted as dead.
+-- `body_argument` is '' to keep the body of the letter, else '=' and the new body.
 -- Answer: number put back
 
 local stage, edge_name = next_arguments(2)

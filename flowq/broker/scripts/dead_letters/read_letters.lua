@@ -2,7 +2,6 @@
 --
 -- Promise: a page from one instant. Without bodies it stays small, however large the messages are.
 --
--- KEYS  dead, amended; or kept
 -- ARGV  bodies, first id, most to read; or bodies, '', the ids
 --       bodies: 'all', 'new' (only those that letters were amended to), 'none'
 -- Answer, for each: {id, fields, its new body or false if it was not amended}

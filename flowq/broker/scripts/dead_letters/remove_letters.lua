@@ -2,7 +2,6 @@
 --
 -- Promise: a letter and its amendment go in one step. The counters stay: the message died in this run.
 --
--- KEYS  dead, amended, restored
 -- ARGV  ids
 -- Answer: number removed
 

@@ -3,9 +3,7 @@
 -- Promise: a letter that still exists, or was restored and still exists, is not added, nor is one that was restored
 -- while its token is kept. They run only when they are put back, and enter the balance then.
 --
--- KEYS  published, dead, restored (id that a letter had -> id that it has)
--- ARGV  for how many ms tokens are kept, for each: token, id that it had, edge, header, body, reason
--- Answer: number added
+-- `restored` maps the id that a letter had to the id that it has. Answer: number added
 
 local token_kept_ms = next_numbers(1)
 local published, dead, restored = next_keys('zset', 'stream', 'hash')

@@ -3,9 +3,7 @@
 -- Promise: a message moves from the delayed messages to its stream in one step. A sweep finds the queues that no worker
 -- would look at otherwise, and ends holds that no message probes.
 --
--- KEYS  those of next_limiter, queue, for each edge: stream, delayed, parked
--- ARGV  those of next_limiter, sweep (1/0), most to move for each key, number of edges, the edges, the keys to look at
--- Answer: the keys that have more to move
+-- ARGV  ..., the edges, the keys to look at. Answer: the keys that have more to move
 
 local MOST_SWEPT, MOST_HOLDS_ENDED = 1000, 100
 local UNPROBED_MS = 60000 -- after its end: all messages of the hold have ended otherwise

@@ -3,8 +3,7 @@
 -- Promise: none is forgotten: a message that has left the queue is due.
 --
 -- KEYS  queue, for each edge: delayed
--- ARGV  most to move, the edges
--- Answer: number removed from the queue
+-- ARGV  most to move, the edges. Answer: number removed from the queue
 
 local queue, most = KEYS[1], next_numbers(1)
 local delayed_of = {}

@@ -4,8 +4,6 @@
 -- adaptive key expires only `keep` after that, and not while it is held; its pace is forgotten with it, so that it
 -- restarts at the rate.
 --
--- KEYS  those of next_limiter
--- ARGV  those of next_limiter, keep in microseconds, cursor, how many to look at
 -- Answer {cursor for the next step, looked at, expired}
 
 local ASKED_KEPT = 3600000000 -- microseconds: a handler that has asked for a pace asks again before that

@@ -7,10 +7,7 @@
 -- The pace of a key follows Scrapy's AutoThrottle: an answer moves the time between starts halfway to its latency
 -- divided by the concurrency, or all the way when that is longer. A failure doubles it; a rejection never lowers it.
 --
--- KEYS  those of next_limiter, queue
--- ARGV  those of next_limiter, longest pace in microseconds,
---       for each delivery: key, worker, edge|entry id, microseconds it took,
---                          o done  r rejected  f failed  h holds its key  n not run
+-- Verdicts: o done  r rejected  f failed  h holds its key  n not run
 -- Answer: those of the keys for which messages queue
 
 local limiter = next_limiter()

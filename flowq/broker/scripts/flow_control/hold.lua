@@ -3,8 +3,7 @@
 -- Promise: while a hold lasts it can only be extended, for all workers at once. A hold that is asked for after the last
 -- one has ended, and before a message has succeeded, is a repeat: it lasts twice as long as the last, up to `longest`.
 --
--- KEYS  held (key -> millisecond of the end), holds (key -> its length in ms, repeats, prober or -, reason)
--- ARGV  key, milliseconds from now, longest in ms when doubled, reason
+-- `held_until`: key -> millisecond of the end. `hold_info`: key -> its length in ms, repeats, prober or -, reason.
 -- Answer: milliseconds until it is over
 
 local held_until, hold_info = unpack(KEYS)

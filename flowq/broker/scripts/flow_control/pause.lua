@@ -3,9 +3,7 @@
 -- Promise: a pause lasts until it is ended, across restarts, and keeps the time at which it began. Even when memory is
 -- full a pipeline can be paused.
 --
--- KEYS  paused
--- ARGV  pause (1) or resume (0), then names of stages, or * for all of them
--- Answer: how many have changed
+-- ARGV  pause (1) or resume (0), then names of stages, or * for all of them. Answer: how many have changed
 
 local paused, pauses = KEYS[1], ARGV[1] == '1'
 allow_when_full(paused)

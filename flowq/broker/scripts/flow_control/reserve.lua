@@ -17,10 +17,9 @@
 -- unregistered worker gets none, and its messages ask again: it was taken for dead, and other workers may have them. A
 -- worker that asks again for a message that has a slot keeps the slot.
 --
--- KEYS  those of next_limiter
--- ARGV  those of next_limiter, worker, `soon` in microseconds, how many microseconds from now the first start may be
---       (the answer takes that long), for each message: key, whether it asks again (0, 1, or the microsecond of the
---       start that it has missed), edge|entry id
+-- `lead`: the first start may be so many microseconds from now, because the answer takes that long.
+-- ARGV  ..., for each message: key, whether it asks again (0, 1, or the microsecond of the start that it has missed),
+--       edge|entry id
 -- Answer, for each message: s start  t start alone, to probe a held key  b ask again  q queue; after how many
 --         microseconds. Then the microsecond of this answer: a worker that receives it late can tell which starts have
 --         passed

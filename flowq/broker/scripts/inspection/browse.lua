@@ -2,9 +2,8 @@
 --
 -- Promise: nothing is changed, and all edges are seen at one instant.
 --
--- KEYS  for each edge: stream, delayed, parked
--- ARGV  group, most of each kind, with bodies (1/0), for each edge: the id after which waiting entries are wanted, or
---       '' for all that were not delivered yet, and for running and delayed messages
+-- ARGV  ..., for each edge: the id after which waiting entries are wanted, or '' for all that were not delivered yet,
+--       and for running and delayed messages
 -- Answer {now in ms, for each edge {running: {id, fields, worker, ms since delivery}, waiting: {id, fields},
 --         delayed: {due in ms, header and body, name}}}
 -- Without bodies: only ids and names, to ask for each message by itself.

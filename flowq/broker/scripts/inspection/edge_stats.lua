@@ -2,8 +2,6 @@
 --
 -- Promise: nothing is changed, and only ids leave Redis, never a body.
 --
--- KEYS  for each edge: stream, delayed, parked
--- ARGV  group
 -- Answer for each edge {id of the oldest waiting entry or '', when the last delayed message is due or '', bytes,
 --        {consumer, how many it has, ...}}
 

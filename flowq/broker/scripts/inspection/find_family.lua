@@ -4,7 +4,7 @@
 -- Promise: nothing is changed, and no body leaves Redis.
 --
 -- KEYS  stream; or delayed, parked
--- ARGV  group, id of a message, where to continue ('-' or an entry id; a rank in delayed), most to search
+-- ARGV  ..., where to continue ('-' or an entry id; a rank in delayed), most to search
 -- Answer {where to continue or '', number searched, for each found: entry id or due in ms, header, worker or ''}
 
 local group, wanted, start = next_arguments(3)

@@ -2,10 +2,6 @@
 --
 -- Promise: the first worker that writes into a period copies the counters into it, so that a reader can tell how much
 -- they have grown. Values of another run, or of an earlier rotation, are never mixed in.
---
--- KEYS  stats, run, the hashes
--- ARGV  length of a period in ms, for each: field, number to add
--- Answer 1
 
 local period_ms = next_numbers(1)
 local stats, run = unpack(KEYS, 1, 2)

@@ -2,8 +2,6 @@
 --
 -- Promise: nothing is changed, and of a body only its beginning leaves Redis.
 --
--- KEYS  streams
--- ARGV  group, how many, shortest time in ms, bytes of a body
 -- Answer for each {number of the stream, id, consumer, ms, header, beginning of the body}, the longest first
 
 local MOST_PER_STREAM = 100

@@ -3,8 +3,6 @@
 -- Promise: the numbers are consistent. A settlement moves a message inside one script, so that no message is missing
 -- while it moves, and "everything is empty" is exact.
 --
--- KEYS  stats, run, workers, paused, for each edge: stream, delayed; for each stage: dead
--- ARGV  group, number of edges
 -- Answer {stats, run, workers, now in ms, for each edge {length, pending, delayed}, for each stage its number of dead
 --         letters, paused}
 

@@ -3,8 +3,6 @@
 -- Promise: only what the user has seen is removed. Nothing changes if a run has recorded the edge again since, or if
 -- the number of its messages has changed.
 --
--- KEYS  plan, stream, delayed, parked
--- ARGV  edge, its record and its number of messages as the user has seen them
 -- Answer 1 if it was removed, 0 if nothing was
 
 local name, record, n_messages = next_arguments(3)

@@ -6,8 +6,6 @@
 -- same step again moves what is left. A removal comes first: Redis allows it when memory is full, and then the rest
 -- passes.
 --
--- KEYS  workers, stats; of the edge and of the new one: stream, delayed, parked; for each known consumer: its lease
--- ARGV  group, edge, new edge, most to move, for each known consumer: its name
 -- Answer {moved}, {-1, consumer} if it lives, {-2} if there are unknown consumers
 
 local group, edge, new_edge = next_arguments(3)

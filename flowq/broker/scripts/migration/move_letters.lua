@@ -3,9 +3,7 @@
 -- Promise: a letter belongs to one of the two stages, never to both or neither. It keeps its id, which tells when it
 -- died, unless the new stage has a later one already; its amendment moves with it.
 --
--- KEYS  dead, new dead, amended, new amended
--- ARGV  most to move, for each edge: its name and its new name
--- Answer: number moved
+-- ARGV  most to move, for each edge: its name and its new name. Answer: number moved
 
 local dead, new_dead, amended, new_amended = next_keys('stream', 'stream', 'hash', 'hash')
 local most = next_arguments(1)

@@ -3,7 +3,6 @@
 -- Promise: edges of other versions of the pipeline stay recorded, so that their messages are not forgotten. Even when
 -- memory is full a worker can do this, to drain.
 --
--- KEYS  plan
 -- ARGV  for each edge: its name, and a JSON object of what it accepts
 -- Answer the record before: edge, JSON object, ... with "seen_ms" added
 

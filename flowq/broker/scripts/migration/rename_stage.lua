@@ -3,10 +3,7 @@
 --
 -- Promise: nothing is counted twice, and the same call again changes nothing.
 --
--- KEYS  stats, paused, cursors, run, seen, new seen, seen until, new seen until,
---       then pairs of keys, old and new: the new one wins if it exists
--- ARGV  stage, new stage, for each edge: its name and its new name
--- Answer 1
+-- KEYS  ..., then pairs of keys, old and new: the new one wins if it exists
 
 local stats, paused, cursors, run, seen, new_seen, seen_until, new_seen_until = unpack(KEYS, 1, 8)
 local stage, new_stage = next_arguments(2)

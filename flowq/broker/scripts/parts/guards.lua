@@ -13,13 +13,12 @@ local function attempt(...)
   return reply
 end
 
--- The error to return, before the first write, when this user may not run the commands that follow XACK: a message
--- would be acknowledged and lost. Redis 6 cannot tell.
-local function unpermitted()
-  if not redis.acl_check_cmd then return end
-  for _, name in ipairs({'XADD', 'XDEL', 'HSET', 'HINCRBY', 'ZADD'}) do
+-- Raise, before the first write, when this user may not run the commands that follow XACK: a message would be
+-- acknowledged and lost. Redis 6 cannot tell.
+local function check_permissions()
+  for _, name in ipairs(redis.acl_check_cmd and {'XADD', 'XDEL', 'HSET', 'HINCRBY', 'ZADD'} or {}) do
     if not redis.acl_check_cmd(name, KEYS[1], '0', '0', '0') then
-      return redis.error_reply('NOPERM this user has no permissions to run ' .. name .. ' in a script')
+      error('NOPERM this user has no permissions to run ' .. name .. ' in a script', 0)
     end
   end
 end

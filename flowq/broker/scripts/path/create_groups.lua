@@ -4,10 +4,6 @@
 -- messages that it delivers again. So the step that creates the group of an existing stream also ends the registration
 -- of every worker that works on this edge, or has not recorded its edges: no batch of theirs is settled from then on.
 -- XDEL comes first because Redis allows it when memory is full, and then the rest passes: a worker must be able to drain.
---
--- KEYS  workers, the streams
--- ARGV  group, whether to end the registrations in any case (1/0), the edges
--- Answer 1
 
 local group, revokes_all = next_arguments(2)
 local workers = next_keys('hash')

@@ -3,8 +3,6 @@
 -- Promise: a message is in the delayed set or in the stream, never in both or neither. The removals come first: Redis
 -- allows them when memory is full, and then the rest of the script passes.
 --
--- KEYS  for each edge: stream, delayed, parked
--- ARGV  most to move per edge
 -- Answer {moved, milliseconds until the next one is due or -1}
 
 local LONGEST_MS = 86400000 -- any program may have written a score that no reply can carry
@@ -16,8 +14,7 @@ local moved, next_ms = 0, -1
 for _, edge in ipairs(edges) do
   local due = redis.call('ZRANGEBYSCORE', edge.delayed, '-inf', now_ms(), 'LIMIT', 0, limit)
   if #due > 0 then
-    local denied = unpermitted()
-    if denied then return denied end
+    check_permissions()
     local values = redis.call('HMGET', edge.bodies, unpack(due))
     redis.call('ZREM', edge.delayed, unpack(due))
     redis.call('HDEL', edge.bodies, unpack(due))

@@ -8,14 +8,10 @@
 -- source, or one that wakes up after another has taken over, add nothing twice. A source without a cursor stops when it
 -- was assigned to another worker. When it has finished, that is recorded in the same step as its last messages.
 --
--- KEYS  stats, published; cursors and run of a source; for each edge: those of next_target, dead if there are dead
---       letters; released if bodies can be
 -- ARGV  token ('' for none), source ('' if there is none), the worker that runs it ('' if there is none),
 --       field of the cursor ('' for none), the cursor as it must be ('' for none yet), as it shall be,
---       what to record when the source has finished ('' when it has not),
---       for how many ms tokens are kept, delay in ms, number of edges, whether bodies can be released (1/0),
---       for each edge: edge, stage, maxsize (0 for none), seen_ms (see next_target), n_messages, n_dead;
---       for each edge: its messages (see enter), its dead letters (header, body, reason)
+--       what to record when the source has finished ('' when it has not), ...;
+--       for each edge: its messages (see enter), its dead letters
 -- Answer {1, added, duplicates}, {0, outstanding, edge} when an edge is full, {-1} when the cursor is not where it must
 --        be or another worker runs the source
 

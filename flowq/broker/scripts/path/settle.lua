@@ -9,18 +9,13 @@
 -- write is XACK: it is the fence against a second settlement, and Redis allows it when memory is full, which lets the
 -- rest of the script pass as well.
 --
--- KEYS  workers, stats, stream; delayed, parked, dead, queue if there are others; for each target those of next_target;
---       released if there are references; kept if the stage keeps messages; if there is a token: where answers are kept
--- ARGV  group, worker, mode, token ('' for none), stage, edge,
---       references to large bodies that are released (each with a line break, '\n' for none, '' without a claim store),
---       n_foreign (entries that no publisher has counted), n_ok, n_filtered, n_others, n_targets,
---       for how many ms messages are kept (0: no limit), how many (0: the stage keeps none),
---       for each target: edge, seen_ms (see next_target), n_outputs, n_delayed;
---       the ids of the ok deliveries, then of the filtered ones;
---       for each other one: id, kind, header, extra
---         D delayed for `extra` ms   P the same, not counted as a retry   Q queued for the pacing key `extra`
---         R released   X dead letter with the reason `extra`
+-- `references`: to large bodies that are released, each with a line break; '\n' for none, '' without a claim store.
+-- `n_foreign`: entries that no publisher has counted. `keep_count` is 0 if the stage keeps no messages, `keep_ms` is 0 if
+-- it keeps them without a limit of time.
+-- ARGV  ..., the ids of the ok deliveries, of the filtered ones; for each other one: id, kind, header, extra;
 --       for each target: outputs, then delayed outputs (see enter)
+-- kind  D delayed for `extra` ms   P the same, not counted as a retry   Q queued for the pacing key `extra`
+--       R released   X dead letter with the reason `extra`
 -- mode  1 many deliveries at once, by one XACK. Correct only while this worker is registered: a reclaim removes the
 --         registration in the step in which it claims. A group that was created again by hand removes no
 --         registration, only what was pending: so the first delivery must still be this worker's.
@@ -49,15 +44,9 @@ end
 local released = references ~= '' and next_keys('stream')
 local kept = keep_count > 0 and next_keys('stream')
 local answered = token ~= '' and next_keys('string')
-if answered then
-  local answer = words_kept(answered, token)
-  if answer or mode == '2' then
-    for w, word in ipairs(answer or {}) do answer[w] = tonumber(word) end
-    return answer or {-1}
-  end
-end
-local denied = unpermitted()
-if denied then return denied end
+local kept_before = answered and kept_answer(answered, token)
+if kept_before or mode == '2' then return kept_before or {-1} end
+check_permissions()
 
 local is_batch, n_done = mode == '1', n_ok + n_filtered
 local first_id, last_id = next_range(n_done)
@@ -138,5 +127,5 @@ for _, target in ipairs(targets) do
   answer[#answer + 1] = outstanding_on(target)
 end
 if released and acked > 0 then release_bodies(released, references) end
-if answered then keep_words(answered, token, answer) end
+if answered then keep_answer(answered, token, answer) end
 return answer

@@ -6,9 +6,8 @@
 -- The same call again, which has the same new id, finds the run that it has started and changes nothing: other workers
 -- may have been busy in it since.
 --
--- KEYS  run, stats, cursors, the seen sets of the run, for each edge: stream, delayed, parked; then dead streams
--- ARGV  new run id, number of seen sets, number of edges, fresh (1/0), signature of the sources' arguments, group,
---       the names of the sources that will run
+-- KEYS  ..., the seen sets of the run, for each edge: stream, delayed, parked; then dead streams
+-- ARGV  ..., the names of the sources that will run
 -- Answer {run id, 1 if it is resumed, for each source 1 if it has finished}
 
 local new_id, n_seen, n_edges, is_fresh, signature, group = next_arguments(6)

@@ -2,10 +2,6 @@
 --
 -- Promise: what was counted as ok is counted as dead instead; the same token twice adds one letter, and answers the same.
 -- The first write is a removal: Redis allows it when memory is full, and then the rest of the script passes.
---
--- KEYS  stats, published, dead
--- ARGV  stage, edge, token, for how many ms tokens are kept, header, body, reason
--- Answer 1
 
 local stage, edge, token, token_kept_ms, header, body, reason = next_arguments(7)
 local stats, published, dead = next_keys('hash', 'zset', 'stream')

@@ -2,8 +2,6 @@
 --
 -- Promise: the source is not taken from a worker whose lease lives, unless the source has finished.
 --
--- KEYS  run, lease of the worker that was found to run the source
--- ARGV  source, the worker that was found ('' for none), the worker that wants to run it
 -- Answer the worker that runs it now
 
 local run, lease = unpack(KEYS)

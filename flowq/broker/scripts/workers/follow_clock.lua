@@ -5,7 +5,6 @@
 --
 -- KEYS  clock; then, to correct what was found: sorted sets of milliseconds, hashes of microseconds, queues, leases,
 --       and keys that lose their meaning
--- ARGV  bound in ms, number of sorted sets, of hashes, of queues, of leases
 -- Answer: by how many ms the clock was set back, 0 when it was not. Nothing is corrected when only the clock is given.
 
 local LONGEST_MS = 1e12 -- another program has written there

@@ -2,10 +2,6 @@
 --
 -- Promise: what crashed workers were working on is forgotten with the last death record, in the same step: a worker
 -- that crashes meanwhile comes either before it, and keeps its suspects, or after it.
---
--- KEYS  workers, death records, suspects
--- ARGV  workers
--- Answer 1
 
 local workers, deaths, suspects = unpack(KEYS)
 redis.call('HDEL', workers, unpack(ARGV))

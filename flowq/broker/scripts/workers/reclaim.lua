@@ -6,17 +6,15 @@
 -- limit becomes a dead letter in the same step instead of being handed to one more worker.
 -- The same call again, with the same token, returns those of its entries that are still this worker's.
 --
--- KEYS  workers, lease of the dead worker, stream, suspects, dead, stats, where the token and the ids of the last call
---       are kept
--- ARGV  group, the dead worker, this worker, most to claim, the lease last seen ('' for none), edge, stage,
---       crashes after which an entry becomes a dead letter (0: the worker did not crash), its reason, token
+-- `lease_seen` is the lease as the worker has seen it, '' for none. `limit`: crashes after which an entry becomes a dead
+-- letter, 0 if the worker did not crash.
 -- Answer {0} refused, {1, entries} claimed, {2} nothing left, the name of the dead worker is removed
 
 local group, dead_worker, worker, most, lease_seen, edge, stage, limit, reason, token = next_arguments(10)
 local workers, lease, stream, suspects, dead, stats, answered =
   next_keys('hash', 'string', 'stream', 'hash', 'stream', 'hash', 'string')
 limit = tonumber(limit)
-local claimed_before = words_kept(answered, token)
+local claimed_before = kept_answer(answered, token)
 if claimed_before then
   local entries = {}
   for _, id in ipairs(claimed_before) do
@@ -27,8 +25,7 @@ end
 local heartbeat = redis.call('GET', lease)
 if heartbeat and heartbeat ~= lease_seen then return {0} end
 if dead_worker == worker or redis.call('HEXISTS', workers, worker) == 0 then return {0} end
-local denied = unpermitted()
-if denied then return denied end
+check_permissions()
 
 redis.call('HDEL', workers, dead_worker)
 if heartbeat then redis.call('DEL', lease) end
@@ -57,7 +54,7 @@ for _, row in ipairs(pending) do
     claim[#claim + 1] = id
   end
 end
-keep_words(answered, token, claim)
+keep_answer(answered, token, claim)
 if #claim == 0 then return {1, {}} end
 local claimed = redis.call('XCLAIM', stream, group, worker, 0, unpack(claim))
 -- What was deleted by hand while it ran is no longer pending, since Redis 7: it counts as purged.

@@ -2,10 +2,6 @@
 --
 -- Promise: from this step on no other worker waits for its lease, nor for its slots of pacing keys. DEL comes first
 -- because Redis allows it when memory is full; the HSET that follows then passes as well.
---
--- KEYS  death records, lease, workers
--- ARGV  worker, how it ended
--- Answer 1
 
 local deaths, lease, workers = unpack(KEYS)
 local worker, how = next_arguments(2)

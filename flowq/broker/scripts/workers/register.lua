@@ -4,9 +4,7 @@
 -- whose messages have been reclaimed is not, and must take a new name. PEXPIRE comes first because Redis allows it
 -- when memory is full; the SET that follows then passes as well.
 --
--- KEYS  workers, lease
--- ARGV  worker, ttl in ms, heartbeat (changes with every renewal), info as JSON ('' to renew only)
--- Answer 1 or 0
+-- `heartbeat` changes with every renewal; `info` is JSON, '' to renew only. Answer 1 or 0
 
 local workers, lease = unpack(KEYS)
 local worker, ttl_ms, heartbeat, info = next_arguments(4)

@@ -3,8 +3,6 @@
 -- Promise: its name disappears from every edge on which nothing is pending for it. Where something is, the name stays,
 -- and a death record lets the others reclaim it without waiting for the lease.
 --
--- KEYS  workers, death records, lease, the streams
--- ARGV  group, worker, how it ended
 -- Answer: number of edges on which messages are still pending
 
 local workers, deaths, lease = unpack(KEYS, 1, 3)
