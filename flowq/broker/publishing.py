@@ -81,8 +81,8 @@ class Publishing:
     ) -> Published:
         """Append to several edges in one step, and move the cursor of the source that all this comes from.
 
-        `runner` is the worker that runs it. `finished`: the signature of its arguments, when this is the last that it
-        gives. Where a replica must confirm it first, that is not noted here.
+        `runner` is the worker that runs it. `finished`: the signature of its arguments, if these are its last
+        messages. Where a replica must confirm them first, that is not recorded here.
         """
         keys, claims, durability = self._broker.keys, self._broker.claims, self._broker.durability
         cursor = (move.name, move.before, move.after) if move else ("", b"", b"")

@@ -134,11 +134,11 @@ class Settling:
         try:
             return await retry_until_available(attempt, what=f"settling {stage}")
         except RequestRefused as error:
-            if not isinstance(item[1], Ack):  # of those, only what a message gives can be large
+            if not isinstance(item[1], Ack):  # only what a handler emits can be large
                 raise
             refused = error
         for delivery in item[0]:
-            log.warning("%s gives more than Redis accepts, and becomes a dead letter", delivery.message_id)
+            log.warning("%s emits more than Redis accepts, and becomes a dead letter", delivery.message_id)
             letter = DeadLetter("uncommittable", refused, delivery.header)
             receipts.append(await self._settle_alone(stage, edge, ((delivery,), letter)))
         return _together(receipts)
@@ -210,8 +210,7 @@ def _add(call: _Call, deliveries: Sequence[Delivery], settlement: Settlement, ru
     match settlement:
         case Ack():
             ids = call.filtered if settlement.filtered else call.ok
-            for delivery in deliveries:
-                ids.append(delivery.entry_id)
+            ids += [delivery.entry_id for delivery in deliveries]
             for output in settlement.outputs:
                 (call.delayed if output.delay_ms else call.outputs).setdefault(output.edge, []).append(output)
         case Delay(header, _, _, queue_key) if queue_key is not None:
@@ -226,6 +225,4 @@ def _add(call: _Call, deliveries: Sequence[Delivery], settlement: Settlement, ru
             call.others += (deliveries[0].entry_id, b"R", deliveries[0].header.encode(), b"")
         case _:
             assert_never(settlement)
-    for delivery in deliveries:
-        if delivery.foreign is not None:
-            call.n_foreign += 1
+    call.n_foreign += sum([delivery.foreign is not None for delivery in deliveries])

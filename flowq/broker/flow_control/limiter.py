@@ -17,7 +17,7 @@ from flowq.delivery.policy import Rate
 from flowq.delivery.stored import count_in, moment_in, text_in
 
 LONGEST_PACE_SECONDS = 60.0
-PACE_KEPT_SECONDS = 3600.0  # after the last turn of its key
+PACE_KEPT_SECONDS = 3600.0  # after the last start of its key
 LONGEST_HOLD_SECONDS = 3600.0  # when doubled; a hold that asks for more gets it
 _MOST_DEQUEUED = 500
 _MOST_LOOKED_AT = 1000
@@ -55,10 +55,6 @@ class Finished(NamedTuple):
     took_seconds: float
     verdict: Verdict
 
-    @property
-    def slot(self) -> str:
-        return _slot(self.delivery)
-
 
 @dataclass(frozen=True, slots=True)
 class HeldKey:
@@ -90,7 +86,6 @@ class Limiter:
         self._broker = broker
         self._stage = stage
         self._edges = edges
-        self._adaptive = rate.adaptive
         self._limits = (int(rate.adaptive), *_limits(rate))
         self._own = {key: (key, *_limits(own)) for key, own in rate.keys.items()}
         keys = broker.keys
@@ -132,7 +127,10 @@ class Limiter:
             round(lead_seconds * 1_000_000), *flat, token=token, caller=f"{self._name}:reserve",
         )  # fmt: skip
         self.reserved_at = reserved_at / 1_000_000
-        return [_reservation(what, wait / 1e6) for what, wait in zip(decisions[::2], decisions[1::2], strict=True)]
+        return [
+            Reservation(wait_us / 1e6, must_queue=what == b"q", is_probe=what == b"t", is_postponed=what == b"b")
+            for what, wait_us in zip(decisions[::2], decisions[1::2], strict=True)
+        ]
 
     async def hold(self, key: str, seconds: float, reason: str, *, token: str = "") -> float:
         """Hold a key from now on, and return for how many seconds."""
@@ -154,7 +152,13 @@ class Limiter:
         """Record what has finished; those of its keys for which messages queue."""
         flat: list[Any] = []
         for item in finished:
-            flat += (item.key, item.worker, item.slot, round(item.took_seconds * 1_000_000), item.verdict.value)
+            flat += (
+                item.key,
+                item.worker,
+                _slot(item.delivery),
+                round(item.took_seconds * 1_000_000),
+                item.verdict.value,
+            )
         queued = await self._broker.script(
             scripts.FINISH, [*self._names, self._broker.keys.queue(self._stage)],
             *self._limits_of(item.key for item in finished), round(LONGEST_PACE_SECONDS * 1_000_000), *flat,
@@ -211,7 +215,8 @@ async def held_keys(broker: Broker, stages: Sequence[str]) -> list[HeldKey]:
                     b"ZLEXCOUNT", broker.keys.queue(stage), b"[%b\n" % key, b"(%b\x0b" % key,
                     timeout_seconds=CALL_TIMEOUT_SECONDS,
                 )  # fmt: skip
-                found.append(_held_key(stage, key, why, moment_in(end) / 1000 - now, waiting))
+                left, (repeats, reason) = moment_in(end) / 1000 - now, parse_hold(why.get(key, b""))
+                found.append(HeldKey(stage, text_in(key), reason, max(0.0, round(left, 3)), repeats, waiting))
         return found
     finally:
         await link.close()
@@ -228,11 +233,6 @@ async def queued_in(broker: Broker, stages: Sequence[str]) -> dict[str, int]:
     return dict(zip(stages, replies, strict=True))
 
 
-def _held_key(stage: str, key: bytes, why: Mapping[bytes, bytes], left: float, waiting: int) -> HeldKey:
-    repeats, reason = parse_hold(why.get(key, b""))
-    return HeldKey(stage, text_in(key), reason, max(0.0, round(left, 3)), repeats, waiting)
-
-
 def parse_hold(raw: bytes) -> tuple[int, str]:
     """How often a key was held again, and why; nothing where the record of its hold cannot be read."""
     _, repeats, _, reason = (*text_in(raw).split(" ", 3), "", "", "", "")[:4]
@@ -242,11 +242,6 @@ def parse_hold(raw: bytes) -> tuple[int, str]:
 def _limits(rate: Rate) -> tuple[int, int, int]:
     """Interval in microseconds, burst, concurrency (0: no limit)."""
     return round(rate.interval_seconds * 1_000_000), rate.burst, rate.concurrency or 0
-
-
-def _reservation(what: bytes, wait_seconds: float) -> Reservation:
-    """A decision of the script."""
-    return Reservation(wait_seconds, must_queue=what == b"q", is_probe=what == b"t", is_postponed=what == b"b")
 
 
 def _slot(delivery: Delivery) -> str:
