@@ -41,17 +41,6 @@ async def test_a_pipeline_that_never_ran_is_empty_and_adds_up(broker: Broker) ->
     assert await inspector.workers() == {}
 
 
-async def test_the_balance_counts_what_the_run_did(broker: Broker) -> None:
-    plan = numbers(10, check=is_even)
-    await work_off(plan, broker)
-
-    balances = await Inspector(plan, broker).balance()
-
-    assert (balances["checked"].entered, balances["checked"].ok, balances["checked"].dead) == (10, 5, 5)
-    assert (balances["kept"].entered, balances["kept"].ok) == (5, 5)
-    assert all(balance.adds_up for balance in balances.values())
-
-
 async def test_workers_are_those_whose_lease_lives(broker: Broker) -> None:
     for name in ("here:1", "there:2"):
         await Workers(broker).register(name, {"pid": 7, "stages": ["kept"]}, lease_ms=60_000, heartbeat="1")

@@ -38,15 +38,6 @@ async def test_a_foreign_entry_is_counted_once_however_often_it_runs(
     assert (await worker.balance()).entered == 1
 
 
-async def test_a_foreign_entry_dies_with_all_its_fields(worker: Worker, keys: Keys, redis: Command) -> None:
-    await redis(b"XADD", keys.edge(IN), b"*", b"b", b"body", b"trace", b"abc", b"zone", b"north")
-
-    await worker.settle(buried(await worker.read_one()))
-
-    (letter,) = await StoredLetters(worker.broker, "parse").read()
-    assert (letter.body, letter.foreign) == (b"body", {b"trace": b"abc", b"zone": b"north"})
-
-
 def queued(delivery: Delivery) -> Settled:
     return (delivery,), Delay(delivery.retried(counted=False), 1, counted=False, queue_key="k")
 

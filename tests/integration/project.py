@@ -112,6 +112,12 @@ class Project:
         process.wait(seconds)
         return process
 
+    def ok(self, *arguments: str, **variables: str) -> FlowqProcess:
+        """Run a command line to its end, which must be a good one."""
+        process = self.run(*arguments, **variables)
+        assert process.wait() == 0, process.stderr
+        return process
+
     def flowq(self, *arguments: str, stdin: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
         """Run a command line to its end, with this on standard input. Fails where it reports a bug of flowq."""
         with self.piped(*arguments, **variables) as process:

@@ -65,8 +65,7 @@ def test_a_worker_killed_beside_its_commit_loses_nothing_and_leaves_only_what_gc
     point: str, tmp_path: Path, project: Project, body_store: AnyStore
 ) -> None:
     died = tmp_path / "died"
-    done = project.run("run", "lab", "--json", FAILPOINT=point, FAILPOINT_FILE=str(died))
-    assert done.wait() == 0, done.stderr
+    done = project.ok("run", "lab", "--json", FAILPOINT=point, FAILPOINT_FILE=str(died))
     assert died.exists(), "this point was not reached"
     stored = sorted((tmp_path / "stored").read_text().split("\n"))[1:]
     assert {int(line.split()[0]) for line in stored} == set(range(20))
@@ -77,39 +76,34 @@ def test_a_worker_killed_beside_its_commit_loses_nothing_and_leaves_only_what_gc
     n_written = 40 + left.get("files", 0)  # each message once at each of two stages, and the orphans
     assert len(body_store.paths()) == n_written
     if left:
-        assert project.run("gc", "lab", "--yes").wait() == 0
+        project.ok("gc", "lab", "--yes")
         assert len(body_store.paths()) == 40  # released, and not yet for a minute
 
 
 def test_gc_lists_and_removes_bodies_without_messages(project: Project, tmp_path: Path, body_store: AnyStore) -> None:
-    assert project.run("push", "lab", json.dumps({"n": 1, "html": "y" * 60_000})).wait() == 0
-    assert project.run("push", "lab", json.dumps({"n": 2, "html": "y" * 60_000}), "--delay", "1d").wait() == 0
-    purged = project.run("purge", "lab.parse", "--yes")
-    assert purged.wait() == 0, purged.stderr
-    assert project.run("push", "lab", json.dumps({"n": 3, "html": "y" * 60_000})).wait() == 0
+    project.ok("push", "lab", json.dumps({"n": 1, "html": "y" * 60_000}))
+    project.ok("push", "lab", json.dumps({"n": 2, "html": "y" * 60_000}), "--delay", "1d")
+    project.ok("purge", "lab.parse", "--yes")
+    project.ok("push", "lab", json.dumps({"n": 3, "html": "y" * 60_000}))
 
-    young = project.run("gc", "lab")
-    assert young.wait() == 0
+    young = project.ok("gc", "lab")
     assert young.stdout == "lab has no edges left over\n"
     body_store.age()
-    listed = project.run("gc", "lab")
-    assert listed.wait() == 0
+    listed = project.ok("gc", "lab")
     where = f"{body_store.location}/flowq/lab"
     assert f"2 large bodies of 120 kB in {where} that no message refers to\n" in listed.stdout
     assert len(body_store.paths()) == 3
 
-    removed = project.run("gc", "lab", "--yes")
-    assert removed.wait() == 0
+    removed = project.ok("gc", "lab", "--yes")
     assert removed.stdout.splitlines()[-1] == "removed 2 large bodies of 120 kB"
     assert len(body_store.paths()) == 1
-    ran = project.run("run", "lab", "--stage", "parse,store", "--drain")
-    assert ran.wait() == 0, ran.stderr
+    project.ok("run", "lab", "--stage", "parse,store", "--drain")
     assert (tmp_path / "stored").read_text() == "3 60000\n"
 
 
 def test_gc_finds_what_a_writer_left_that_was_killed_while_writing_a_file(project: Project, tmp_path: Path) -> None:
     store = FolderStore(tmp_path / "half-written")
-    assert project.run("push", "lab", json.dumps({"n": 1, "html": "y" * 60_000}), **at(store)).wait() == 0
+    project.ok("push", "lab", json.dumps({"n": 1, "html": "y" * 60_000}), **at(store))
     (path,) = store.paths()
     store.write(f"{path}#1", b"half")
     store.age()
@@ -123,31 +117,28 @@ def at(store: FolderStore) -> dict[str, str]:
 
 def test_bodies_are_shown_exported_and_imported_as_they_are(project: Project, tmp_path: Path) -> None:
     body = {"n": -1, "html": "z" * 60_000}
-    assert project.run("push", "lab", json.dumps(body)).wait() == 0
+    project.ok("push", "lab", json.dumps(body))
     (peeked,) = project.run("peek", "lab", "--json").stdout.splitlines()
     assert json.loads(peeked)["message"] == body
 
     assert project.run("run", "lab", "--stage", "parse", "--drain").wait() == 3
-    exported = project.run("dlq", "export", "lab")
-    assert exported.wait() == 0, exported.stderr
+    exported = project.ok("dlq", "export", "lab")
     assert json.loads(exported.stdout)["message"] == body
     shown = project.run("dlq", "show", "lab", "1")
     assert "zzzz" in shown.stdout
 
     (tmp_path / "letters").write_text(exported.stdout)
-    assert project.run("dlq", "rm", "lab", "--yes").wait() == 0
-    restored = project.run("dlq", "import", "lab", "letters", "--restore")
-    assert restored.wait() == 0, restored.stderr
+    project.ok("dlq", "rm", "lab", "--yes")
+    project.ok("dlq", "import", "lab", "letters", "--restore")
     assert json.loads(project.run("dlq", "export", "lab").stdout)["message"] == body
 
 
 def test_where_the_store_is_not_known_references_are_shown_and_nothing_crashes(project: Project) -> None:
     body = {"n": -1, "html": "z" * 60_000}
-    assert project.run("push", "lab", json.dumps(body)).wait() == 0
+    project.ok("push", "lab", json.dumps(body))
     del project.variables["FLOWQ_CLAIM_STORE"]
 
-    peeked = project.run("peek", "lab", "--json")
-    assert peeked.wait() == 0, peeked.stderr
+    peeked = project.ok("peek", "lab", "--json")
     assert json.loads(peeked.stdout)["body_in_claim_store"].endswith(" 60018")
     assert "60018" in project.run("peek", "lab").stdout
     pushed = project.run("push", "lab", json.dumps(body))
@@ -179,18 +170,15 @@ def test_a_run_and_doctor_say_when_the_store_cannot_be_written(project: Project,
     doctor = project.run("doctor")
     assert doctor.wait() == 1
     assert "warning[FQ421]" in doctor.stderr
-    run = project.run("run", "lab", "--stage", "store", "--drain")
-    assert run.wait() == 0
+    run = project.ok("run", "lab", "--stage", "store", "--drain")
     assert "warning[FQ421]" in run.stderr
 
 
 def test_with_flowqs_own_redis_nothing_has_to_be_set(project: Project, tmp_path: Path) -> None:
     project.variables.clear()
-    run = project.run("run", "lab", "-a", "count=3")
-    assert run.wait() == 0, run.stderr
+    project.ok("run", "lab", "-a", "count=3")
     assert len(list((tmp_path / ".flowq" / "claims" / "flowq" / "lab").glob("*/*"))) == 6
-    memory = project.run("run", "lab", "--memory", "-a", "count=2")
-    assert memory.wait() == 0, memory.stderr
+    project.ok("run", "lab", "--memory", "-a", "count=2")
     assert sorted((tmp_path / "stored").read_text().split("\n")) == sorted(
         ["", *(f"{n} 200000" for n in (0, 0, 1, 1, 2))]
     )

@@ -92,9 +92,7 @@ def test_a_size_limit_that_is_too_small_is_named_and_its_remedy_works(
 
 
 def test_the_server_of_flowq_itself_has_no_findings(project: Project) -> None:
-    done = project.run("doctor")
-
-    assert done.wait() == 0, done.stderr
+    done = project.ok("doctor")
     assert "  may be lost kill of the process: 0\n              power loss: up to ~2 s\n" in done.stdout
 
 

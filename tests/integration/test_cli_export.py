@@ -33,9 +33,7 @@ pytestmark = pytest.mark.project({"lab": PIPELINE})
 
 
 def test_manifests_are_written_from_the_plan(project: Project) -> None:
-    done = project.run("export", "k8s", "lab", "--image", "registry:5000/shop@sha256:00", "--kube-namespace", "prod")
-
-    assert done.wait() == 0, done.stderr
+    done = project.ok("export", "k8s", "lab", "--image", "registry:5000/shop@sha256:00", "--kube-namespace", "prod")
     assert 'image: "registry:5000/shop@sha256:00"' in done.stdout
     assert "name: lab-clean-up\n" in done.stdout
     assert '"--stage", "clean_up"' in done.stdout
@@ -43,9 +41,7 @@ def test_manifests_are_written_from_the_plan(project: Project) -> None:
 
 
 def test_a_file_is_written_where_it_is_wanted(project: Project) -> None:
-    done = project.run("export", "compose", "lab", "-o", "compose.override.yaml")
-
-    assert done.wait() == 0, done.stderr
+    done = project.ok("export", "compose", "lab", "-o", "compose.override.yaml")
     assert done.stderr == "wrote compose.override.yaml\n"
     assert done.stdout == ""
     assert "  clean-up:\n" in (project.folder / "compose.override.yaml").read_text()

@@ -54,25 +54,19 @@ def waiting(project: Project) -> Iterator[redis.Redis]:
 
 
 def test_status_shows_what_lies_on_an_edge_that_is_gone(project: Project) -> None:
-    done = project.run("status", "lab")
-
-    assert done.wait() == 0, done.stderr
+    done = project.ok("status", "lab")
     assert " 2 left on >parse, which is no longer in the code  flowq gc lab" in done.stdout.splitlines()
     assert json.loads(project.run("status", "lab", "--json").stdout)["orphans"] == {">parse": 2}
 
 
 def test_a_run_says_so_and_leaves_it(project: Project, waiting: redis.Redis, unique_namespace: str) -> None:
-    done = project.run("run", "lab", "--drain")
-
-    assert done.wait() == 0, done.stderr
+    done = project.ok("run", "lab", "--drain")
     assert "messages are left on edges that lab no longer has: 2 on >parse  (flowq gc lab)" in done.stderr
     assert waiting.xlen(f"{unique_namespace}:{{lab}}:edge:>parse") == 2
 
 
 def test_off_a_terminal_without_yes_it_lists(project: Project, waiting: redis.Redis, unique_namespace: str) -> None:
-    done = project.run("gc", "lab")
-
-    assert done.wait() == 0, done.stderr
+    done = project.ok("gc", "lab")
     assert [line.split()[:3] for line in done.stdout.splitlines()[1:]] == [
         [">parse", "2", "Item"],
         ["parse>store", "0", "Item"],
@@ -84,11 +78,9 @@ def test_off_a_terminal_without_yes_it_lists(project: Project, waiting: redis.Re
 def test_yes_removes_everything_that_is_left_over_and_nothing_else(
     project: Project, waiting: redis.Redis, unique_namespace: str
 ) -> None:
-    assert project.run("push", "lab", '{"n": 3}').wait() == 0
+    project.ok("push", "lab", '{"n": 3}')
 
-    done = project.run("gc", "lab", "--yes")
-
-    assert done.wait() == 0, done.stderr
+    done = project.ok("gc", "lab", "--yes")
     assert done.stdout.splitlines()[-1] == "removed 2 edges with 2 messages"
     left = {key.decode() for key in waiting.keys(f"{unique_namespace}:*") if b"parse" in key}  # type: ignore[union-attr]
     assert left == set()
@@ -143,5 +135,5 @@ def test_an_edge_that_a_live_worker_of_the_old_version_serves_is_kept(
 
     old.popen.send_signal(signal.SIGTERM)
     assert old.wait() == 0
-    assert project.run("gc", "lab", "--yes").wait() == 0
+    project.ok("gc", "lab", "--yes")
     wait_until(lambda: not waiting.exists(edge))

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.project({"calls": PIPELINE}, redis="debian", COLUMNS="1
 
 def test_status_shows_which_keys_are_held_and_why(project: Project) -> None:
     for _ in range(3):
-        assert project.run("push", "calls.fetch", '{"host": "example.org"}').wait() == 0
+        project.ok("push", "calls.fetch", '{"host": "example.org"}')
 
     def held() -> list[dict[str, object]]:
         found: list[dict[str, object]] = json.loads(project.run("status", "calls", "--json").stdout)["held"]

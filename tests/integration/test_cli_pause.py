@@ -59,9 +59,9 @@ def test_the_whole_pipeline_is_paused_until_all_of_it_is_resumed(project: Projec
     assert project.run("resume", "lab.store").stdout == "all of lab is still paused  (flowq resume lab)\n"
     assert status(project)["left"] == 0
 
-    assert project.run("resume", "lab").wait() == 0
+    project.ok("resume", "lab")
     assert project.run("resume", "lab").stdout == "lab was not paused\n"
-    assert project.run("run", "lab").wait() == 0
+    project.ok("run", "lab")
     assert status(project)["stages"]["store"]["ok"] == 5
 
 

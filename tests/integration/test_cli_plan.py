@@ -81,12 +81,11 @@ def server(redis_server: Servers) -> Iterator[redis.Redis]:
 def fill(project: Project, first: int, last: int) -> None:
     lines = "\n".join(f'{{"n": {n}}}' for n in range(first, last))
     (project.folder / "items.ndjson").write_text(lines)
-    assert project.run("push", "lab.parse", "@items.ndjson").wait() == 0
+    project.ok("push", "lab.parse", "@items.ndjson")
 
 
 def as_json(project: Project, *arguments: str) -> Any:
-    done = project.run(*arguments, "--json")
-    assert done.wait() == 0, done.stderr
+    done = project.ok(*arguments, "--json")
     return json.loads(done.stdout)
 
 
@@ -107,8 +106,7 @@ def test_what_a_renamed_stage_had_goes_to_its_new_name_and_nothing_is_lost_or_do
     assert "extract accepts what parse accepted: renamed?  flowq plan lab --move parse=extract" in shown.stdout
     assert project.run("plan", "lab", "--move", "parse=extract", "--exit-code").wait() == 1
 
-    applied = project.run("apply", "lab", "--move", "parse=extract")
-    assert applied.wait() == 0, applied.stderr
+    applied = project.ok("apply", "lab", "--move", "parse=extract")
     assert "moved 1,200 messages from >parse to >extract" in applied.stdout
     state = stages(project)["extract"]
     assert (state["in"], state["ok"], state["dead"], state["waiting"], state["dead_letters"]) == (1220, 18, 2, 1200, 2)
@@ -116,7 +114,7 @@ def test_what_a_renamed_stage_had_goes_to_its_new_name_and_nothing_is_lost_or_do
 
     again = project.run("apply", "lab", "--move", "parse=extract")
     assert (again.wait(), again.stdout) == (0, "lab is up to date\n")
-    assert project.run("plan", "lab", "--exit-code").wait() == 0
+    project.ok("plan", "lab", "--exit-code")
 
     assert project.run("run", "lab", "--drain").wait() == 3
     state = stages(project)
@@ -129,10 +127,10 @@ def test_what_a_renamed_stage_had_goes_to_its_new_name_and_nothing_is_lost_or_do
 def test_what_a_renamed_stage_has_seen_is_not_taken_again_though_it_is_remembered_for_a_while(project: Project) -> None:
     project.write("lab", REMEMBERING)
     fill(project, 0, 5)
-    assert project.run("run", "lab", "--drain").wait() == 0
+    project.ok("run", "lab", "--drain")
     project.write("lab", REMEMBERING.replace("parse", "extract"))
 
-    assert project.run("apply", "lab", "--move", "parse=extract").wait() == 0
+    project.ok("apply", "lab", "--move", "parse=extract")
 
     project.run("push", "lab.extract", '{"n": 3}')
     project.run("push", "lab.extract", '{"n": 8}')
@@ -145,17 +143,16 @@ def test_a_renamed_source_resumes_where_it_was(project: Project, arguments: list
     items = project.folder / "items.ndjson"
     items.write_text("".join(f'{{"n": {n}}}\n' for n in range(20)))
     project.write("lab", READING)
-    assert project.run("run", "lab", *arguments).wait() == 0
+    project.ok("run", "lab", *arguments)
     with items.open("a") as file:
         file.write("".join(f'{{"n": {n}}}\n' for n in range(5)))
     project.write("lab", READING.replace("lines", "rows"))
 
     shown = project.run("plan", "lab").stdout
     assert "rows starts over, unless it is lines renamed:  flowq plan lab --move lines=rows" in shown
-    assert project.run("apply", "lab", "--move", "lines=rows").wait() == 0
+    project.ok("apply", "lab", "--move", "lines=rows")
 
-    run = project.run("run", "lab", "--json", *arguments)
-    assert run.wait() == 0, run.stderr
+    run = project.ok("run", "lab", "--json", *arguments)
     assert run.summary["stages"]["store"]["in"] == 5
 
 
@@ -170,7 +167,7 @@ def test_nothing_is_moved_while_a_worker_of_the_earlier_version_is_alive(project
     assert "is still served by worker" in refused.stderr
     old.popen.send_signal(signal.SIGTERM)
     assert old.wait() == 0
-    assert project.run("apply", "lab", "--move", "parse=extract").wait() == 0
+    project.ok("apply", "lab", "--move", "parse=extract")
 
 
 def test_a_source_is_not_renamed_while_a_worker_runs_it(project: Project) -> None:
@@ -190,10 +187,10 @@ def test_a_source_is_not_renamed_while_a_worker_runs_it(project: Project) -> Non
 
 
 def test_messages_that_do_not_fit_a_new_schema_are_counted_by_validating_them(project: Project) -> None:
-    assert project.run("run", "lab", "--drain").wait() == 0
+    project.ok("run", "lab", "--drain")
     fill(project, 0, 30)
     project.write("lab", STRICTER)
-    assert project.run("push", "lab.parse", '{"n": 100, "title": "fits"}').wait() == 0
+    project.ok("push", "lab.parse", '{"n": 100, "title": "fits"}')
 
     (change,) = [change for change in as_json(project, "plan", "lab")["changes"] if change["messages"]]
     assert change == {
@@ -208,12 +205,12 @@ def test_messages_that_do_not_fit_a_new_schema_are_counted_by_validating_them(pr
     assert refused.wait() == 2
     assert "error[FQ208]: 30 messages no longer fit the code; nothing was changed" in refused.stderr
     assert len(as_json(project, "plan", "lab")["changes"]) > 0
-    assert project.run("apply", "lab", "--yes").wait() == 0
+    project.ok("apply", "lab", "--yes")
     assert as_json(project, "plan", "lab")["changes"] == []
 
 
 def test_an_edge_that_is_gone_keeps_its_messages_until_they_are_moved(project: Project) -> None:
-    assert project.run("run", "lab", "--drain").wait() == 0
+    project.ok("run", "lab", "--drain")
     fill(project, 0, 3)
     project.write("lab", SHORTER)
 
@@ -226,7 +223,7 @@ def test_an_edge_that_is_gone_keeps_its_messages_until_they_are_moved(project: P
 def test_a_source_takes_the_place_of_a_source_alone(project: Project) -> None:
     project.write("lab", READING)
     (project.folder / "items.ndjson").write_text("")
-    assert project.run("run", "lab").wait() == 0
+    project.ok("run", "lab")
     project.write("lab", READING.replace("lines", "rows").replace("store", "keep"))
 
     to_stage = project.run("apply", "lab", "--move", "lines=keep").stderr

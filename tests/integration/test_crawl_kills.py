@@ -117,9 +117,7 @@ class TestKill9:
         run.wait_for(lambda: _attempts(project))
         project.kill_all()
 
-        again = project.run(*SLOW_RUN, *HERE, FAST="1")
-
-        assert again.wait() == 0
+        project.ok(*SLOW_RUN, *HERE, FAST="1")
         assert _attempts(project) == ["1", "1"]
 
     def test_of_the_supervisor_ends_its_workers_in_good_order(self, small: Crawl) -> None:
@@ -151,9 +149,7 @@ class TestKill9:
         wait_until(lambda: not project.pids())
 
     def test_of_a_worker_that_has_just_begun_brings_another(self, project: Project) -> None:
-        run = project.run(*SLOW_RUN, HOW="die", FAST="1")
-
-        assert run.wait() == 0
+        run = project.ok(*SLOW_RUN, HOW="die", FAST="1")
         assert "worker 1 ended with exit code 9; starting another" in run.stderr
         assert _attempts(project) == ["1"]
 
@@ -230,8 +226,7 @@ class TestCtrlC:
         exit_code, _ = _stopped(run, signal.SIGINT)
 
         assert exit_code == 130
-        again = project.run(*SLOW_RUN, *HERE, FAST="1")
-        assert again.wait() == 0
+        project.ok(*SLOW_RUN, *HERE, FAST="1")
         assert _attempts(project) == ["1", "1"]
 
     @pytest.mark.parametrize(("fate", "workers"), [(signal.SIGKILL, "0"), (signal.SIGSTOP, "1")], ids=["dead", "hung"])

@@ -103,10 +103,9 @@ def test_an_exporter_finds_pipelines_without_their_code(project: Project, run: F
 
 def test_messages_that_are_due_count_as_ready_though_no_worker_runs(project: Project) -> None:
     for delay in ("0s", "1ms", "1h"):
-        pushed = project.run("push", "lab.odd", "1", "--delay", delay)
-        assert pushed.wait() == 0, pushed.stderr
+        project.ok("push", "lab.odd", "1", "--delay", delay)
     # A push records no plan, for it may be an older program's: a run does.
-    assert project.run("run", "lab", "--stage", "store", "--for", "100ms").wait() == 0
+    project.ok("run", "lab", "--stage", "store", "--for", "100ms")
     exporter = project.start("exporter", "lab", "--listen", "0")
 
     found = samples(url_of(exporter))
@@ -192,7 +191,5 @@ def test_a_port_that_is_taken_is_said_with_a_remedy(project: Project) -> None:
 
 @pytest.mark.parametrize("command", ["exporter", "healthcheck"])
 def test_the_help_has_an_example(project: Project, command: str) -> None:
-    done = project.run(command, "--help")
-
-    assert done.wait() == 0
+    done = project.ok(command, "--help")
     assert re.search(rf"^    flowq {command}", done.stdout, re.MULTILINE)

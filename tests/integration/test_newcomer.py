@@ -192,8 +192,7 @@ class TestTheCode:
 
 def _completes(project: Project) -> None:
     """Once the mistake is fixed, the same command does all the work."""
-    run = project.run("run", "shout", "-a", "n=3", "--workers", "0")
-    assert run.wait() == 0, run.stderr
+    run = project.ok("run", "shout", "-a", "n=3", "--workers", "0")
     assert sorted(set(run.stdout.split("\n")[:-1])) == WORDS
 
 
@@ -201,9 +200,7 @@ class TestTheReadme:
     def test_its_pipeline_runs_as_it_stands_there(self, project: Project) -> None:
         command = self._set_up(project, ["hello", "brave new", "wörld"])
 
-        run = project.run(*command)
-
-        assert run.wait() == 0, run.stderr
+        run = project.ok(*command)
         assert sorted(run.stdout.splitlines()) == ["BRAVE NEW", "HELLO", "WÖRLD"]
 
     def test_an_empty_line_is_a_dead_letter_as_its_comment_says(self, project: Project) -> None:

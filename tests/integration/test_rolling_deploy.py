@@ -76,7 +76,7 @@ pytestmark = pytest.mark.project({"lab": OLD}, redis="bundled", FLOWQ_LEASE="2s"
 
 def push(project: Project, first: int) -> None:
     (project.folder / "items").write_text("\n".join(f'{{"n": {n}}}' for n in range(first, first + BATCH)))
-    assert project.run("push", "lab.parse", "@items").wait() == 0
+    project.ok("push", "lab.parse", "@items")
 
 
 def stored(project: Project) -> Counter[int]:
@@ -114,4 +114,4 @@ def test_workers_of_two_versions_share_the_work_and_every_message_is_stored_once
         ("left", "parse>store", 0)
     ]
     assert project.run("apply", "lab").stdout == "lab is up to date\n"
-    assert project.run("plan", "lab", "--exit-code").wait() == 0
+    project.ok("plan", "lab", "--exit-code")

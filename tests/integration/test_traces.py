@@ -94,12 +94,10 @@ def attributes(span: Span) -> dict[str, Any]:
 
 def run_to_the_end(project: Project, collector: Collector) -> FlowqProcess:
     """`split` in one process, and what follows in another one after it."""
-    assert project.run("push", "lab.split", "1").wait() == 0
+    project.ok("push", "lab.split", "1")
     traced = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}
-    assert project.run("run", "lab", "--stage", "split", "--limit", "split=1", **traced).wait() == 0
-    done = project.run("run", "lab", "--exclude", "split", "--drain", "--max-dead", "1", **traced)
-    assert done.wait() == 0, done.stderr
-    return done
+    project.ok("run", "lab", "--stage", "split", "--limit", "split=1", **traced)
+    return project.ok("run", "lab", "--exclude", "split", "--drain", "--max-dead", "1", **traced)
 
 
 def test_one_message_is_one_trace_across_stages_and_processes(project: Project, collector: Collector) -> None:
@@ -151,18 +149,14 @@ def test_without_variables_nothing_is_traced_and_no_tracing_imported(project: Pr
         plain = Pipeline("plain", look)
         """,
     )
-    assert project.run("push", "plain.look", "1").wait() == 0
-    done = project.run("run", "plain", "--drain", "-q", OTEL_SERVICE_NAME="plain")
-
-    assert done.wait() == 0, done.stderr
+    project.ok("push", "plain.look", "1")
+    done = project.ok("run", "plain", "--drain", "-q", OTEL_SERVICE_NAME="plain")
     assert done.stdout.splitlines()[0] == "False"
 
 
 def test_a_collector_that_is_not_there_costs_no_message_and_little_time(project: Project) -> None:
-    assert project.run("push", "lab.split", "5").wait() == 0
-    done = project.run("run", "lab", "--otel", "--drain", OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:1")
-
-    assert done.wait() == 0, done.stderr
+    project.ok("push", "lab.split", "5")
+    done = project.ok("run", "lab", "--otel", "--drain", OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:1")
     assert "in 2 = ok 2" in done.stdout + done.stderr
 
 

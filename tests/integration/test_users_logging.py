@@ -49,8 +49,7 @@ TO_A_FILE = ROOT.replace('"class": "logging.StreamHandler"', '"class": "logging.
 def told(project: Project, configured: str, *flags: str, later: str = "pass") -> list[str]:
     text = PIPELINE.replace("CONFIGURED", configured).replace("    LATER", f"    {later}")
     (project.folder / "pipelines" / "lab.py").write_text(text, encoding="utf-8")
-    run = project.run("run", "lab", "-q", *flags)
-    assert run.wait() == 0, run.stderr
+    run = project.ok("run", "lab", "-q", *flags)
     return run.stderr.splitlines()
 
 

@@ -83,21 +83,6 @@ async def test_a_handler_that_forgets_to_settle_fails(lab: Lab) -> None:
     assert "ctx.ack()" in (await lab.letter(pipeline, manual)).error
 
 
-async def test_settling_twice_is_settling_once(lab: Lab) -> None:
-    sink, got = collecting()
-
-    @stage(ack="manual")
-    async def manual(item: Item, ctx: Context) -> None:
-        await ctx.emit(sink, item)
-        await ctx.ack()
-        await ctx.ack()
-
-    summary = await lab.run(Pipeline("p", manual, sink), *items(3))
-
-    assert sorted(got) == [0, 1, 2]
-    assert summary.stages["manual"].ok == 3
-
-
 async def test_a_second_settling_sends_what_was_emitted_since_the_first(any_lab: Lab) -> None:
     sink, got = collecting()
     stored: list[int] = []

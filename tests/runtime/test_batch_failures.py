@@ -70,19 +70,6 @@ async def test_a_row_that_cannot_be_read_does_not_reach_the_handler(lab: Lab) ->
     assert (await lab.letter(pipeline, store)).reason == "undecodable"
 
 
-async def test_a_rejected_row_dies_and_its_neighbours_do_not(lab: Lab) -> None:
-    @stage(batch=8, linger=0.05)
-    async def store(batch: list[Item]) -> None:
-        if any(item.n == 2 for item in batch):
-            raise Reject("row 2")
-
-    pipeline = Pipeline("p", store)
-    summary = await lab.run(pipeline, *items(8))
-
-    assert (summary.stages["store"].ok, summary.stages["store"].dead) == (7, 1)
-    assert (await lab.letter(pipeline, store)).reason == "rejected"
-
-
 async def test_a_batch_taken_apart_gives_the_outputs_of_its_good_parts(lab: Lab) -> None:
     sink, got = collecting()
 
