@@ -7,9 +7,9 @@ import json
 import re
 import warnings
 from collections.abc import Callable
-from functools import cache, partial
+from functools import cache, partial, wraps
 from types import UnionType
-from typing import Annotated, Any, NewType, Union, get_args, get_origin
+from typing import Annotated, Any, NewType, ParamSpec, TypeVar, Union, cast, get_args, get_origin
 
 from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter
 from pydantic_core import PydanticSerializationError, SchemaSerializer, SchemaValidator, ValidationError
@@ -23,6 +23,8 @@ from flowq.printable import error_text, printable
 
 Encode = Callable[[Any], bytes]
 Decode = Callable[[bytes], Any]
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _UNWRITABLE = (
     PydanticSerializationError,
@@ -80,32 +82,6 @@ def type_adapter(type_: Any) -> TypeAdapter[Any]:
         ) from None
 
 
-def encoder(type_: Any) -> Encode:
-    """A function that writes values of one type. It raises EncodeError. The same type always returns the same function.
-
-    It refuses a value that would not arrive equal. Unless the type alone guarantees that it will, the encoded value is
-    decoded again and compared.
-    """
-    return _encoder(type_) if _is_hashable(type_) else _encoder.__wrapped__(type_)
-
-
-def strict_encoder(type_: Any) -> Encode:
-    """The same, but values of any other type are refused: for values whose class has not been checked before.
-
-    It is 1.4 µs slower, too much for each message.
-    """
-    return (_encoder if _is_hashable(type_) else _encoder.__wrapped__)(type_, strict=True)
-
-
-def checked_encoder(written: Any, read: Any, *, equal: bool = True) -> Encode:
-    """A function that writes values as one type for a reader of another, and always decodes them again to check.
-
-    With `equal=False` it is enough that they decode: the reader has constraints and conversions of its own.
-    """
-    known = _is_hashable(written) and _is_hashable(read)
-    return (_checked_encoder if known else _checked_encoder.__wrapped__)(written, read, equal)
-
-
 def can_encode(encode: Encode, value: Any) -> bool:
     """Whether an encoder accepts a value."""
     try:
@@ -113,11 +89,6 @@ def can_encode(encode: Encode, value: Any) -> bool:
     except EncodeError:
         return False
     return True
-
-
-def decoder(type_: Any) -> Decode:
-    """A function that decodes and validates one type. Whatever the bytes, it raises nothing but DecodeError."""
-    return _decoder(type_) if _is_hashable(type_) else _decoder.__wrapped__(type_)
 
 
 def check_type(type_: Any) -> None:
@@ -139,17 +110,29 @@ def is_raw(type_: Any) -> bool:
     return type_ is bytes or (len(members) == 1 and members[0] is not type_ and is_raw(members[0]))
 
 
-def _is_hashable(type_: Any) -> bool:
-    """`Annotated[int, {}]` is not."""
-    try:
-        hash(type_)
-    except TypeError:
-        return False
-    return True
+def _remembered(make: Callable[P, R]) -> Callable[P, R]:
+    """Returns the same function for the same types, except for unhashable ones, such as `Annotated[int, {}]`."""
+    cached = cast("Callable[P, R]", cache(make))  # the stub of cache knows only hashable arguments
+
+    @wraps(make)
+    def remembered(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            hash(args)
+        except TypeError:
+            return make(*args, **kwargs)
+        return cached(*args, **kwargs)
+
+    return remembered
 
 
-@cache
-def _encoder(type_: Any, *, strict: bool = False) -> Encode:
+@_remembered
+def encoder(type_: Any, *, strict: bool = False) -> Encode:
+    """A function that writes values of one type. It raises EncodeError. The same type always returns the same function.
+
+    It refuses a value that would not arrive equal. Unless the type alone guarantees that it will, the encoded value is
+    decoded again and compared. With `strict`, values of any other type are refused, for values whose class has not been
+    checked before: that is 1.4 µs slower, too much for each message.
+    """
     if is_raw(type_):
         return _raw_bytes
     fidelity = fidelity_of(type_adapter(type_).core_schema)
@@ -187,8 +170,12 @@ def _encoder(type_: Any, *, strict: bool = False) -> Encode:
     return encode_with_suspicion if suspects else encode
 
 
-@cache
-def _checked_encoder(written: Any, read_as: Any, equal: bool) -> Encode:
+@_remembered
+def checked_encoder(written: Any, read_as: Any, *, equal: bool = True) -> Encode:
+    """A function that writes values as one type for a reader of another, and always decodes them again to check.
+
+    With `equal=False` it is enough that they decode: the reader has constraints and conversions of its own.
+    """
     read = decoder(read_as)
     to_json: Encode = _raw_bytes
     thorough = False
@@ -236,8 +223,9 @@ def _to_json(type_: Any, fidelity: Fidelity, **options: Any) -> Encode:
     return partial(serializer.to_json, **options) if options else serializer.to_json
 
 
-@cache
-def _decoder(type_: Any) -> Decode:
+@_remembered
+def decoder(type_: Any) -> Decode:
+    """A function that decodes and validates one type. Whatever the bytes, it raises nothing but DecodeError."""
     if is_raw(type_):
         return _raw_bytes
     adapter = type_adapter(type_)

@@ -12,7 +12,7 @@ from flowq.broker.client.retrying import retry_until_available
 from flowq.broker.redis_streams import Broker
 from flowq.broker.runs import Runs
 from flowq.broker.workers import Workers
-from flowq.delivery.encoding.codec import decoder, strict_encoder
+from flowq.delivery.encoding.codec import decoder, encoder
 from flowq.errors import DecodeError, FlowqError, UsageError
 from flowq.graph.compilation.plan import Plan, StagePlan
 from flowq.graph.compilation.routing import OutputRouter
@@ -107,7 +107,7 @@ class SourceRunner:
         )  # fmt: skip
         router = OutputRouter(stage, self._plan, self._next_id)
         rejects = Rejects(stage, router, self._next_id, worker=self._worker, run_id=broker.run_id)
-        intake = Intake(stage, router, rejects, strict_encoder(type_))
+        intake = Intake(stage, router, rejects, encoder(type_, strict=True))
         new_feed = AsyncFeed if stage.handler.shape.is_async else ThreadFeed
         return new_feed(stage, publishing, intake, filled, cursor)
 
