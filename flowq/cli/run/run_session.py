@@ -130,7 +130,7 @@ class Session:
         return RunAbout(
             pipeline=self.plan.name,
             run_id=run.id or before.run.get("id", ""),
-            address=self._address(broker),
+            address="its own Redis in .flowq/" if self._is_embedded else broker.dialer.address,
             stages=tuple(self.stages),
             drains=self.drains,
             workers=0 if self.memory else self.settings.workers,
@@ -138,9 +138,6 @@ class Session:
             others=others,
             version=__version__,
         )
-
-    def _address(self, broker: Broker) -> str:
-        return "its own Redis in .flowq/" if self._is_embedded else broker.dialer.address
 
     @property
     def _is_embedded(self) -> bool:

@@ -148,18 +148,62 @@ class Pacer:
         return due
 
 
-class LiveScreen:
+class LineScreen:
+    """Lines for a log: one every few seconds, and one whenever the run enters another phase."""
+
+    wants_throughput = False
+
+    def __init__(self, plan: Plan, console: Console, *, quiet: bool) -> None:
+        self._plan = plan
+        self._console = console
+        self._quiet = quiet
+        self._meter = ProgressMeter(plan)
+        self._pace = Pacer(_LINE_MS)
+        self._phase = ""
+        self._about: RunAbout | None = None
+
+    def begin(self, about: RunAbout) -> None:
+        self._about = about
+        for line in first_lines(about, self._plan, self._console.width):
+            self._say(line)
+
+    def update(self, snapshot: Snapshot, throughput: Mapping[str, Throughput] = UNKNOWN) -> None:
+        progress = self._meter.read(snapshot, throughput)
+        # A run that waits for work changes its phase with every message: one line a second is enough of that.
+        after_ms = None if phase(snapshot) == self._phase else _NEW_PHASE_MS
+        if self._pace.is_due(snapshot.now_ms, after_ms=after_ms):
+            self._phase = phase(snapshot)
+            passed = progress.passed_seconds
+            self._say(Text(progress_line(self._plan, snapshot, progress.balances, progress.rates, passed)))
+
+    def note(self, text: str, *, hint: str = "") -> None:
+        self._say(Text(printable(text)))
+
+    def end(self, summary: Summary, *, dead_before: int, stopped: bool) -> None:
+        width, stays = self._console.width, self._about is None or self._about.stays
+        for line in end_lines(self._plan, summary, dead_before=dead_before, stopped=stopped, width=width, stays=stays):
+            self._print(line)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _say(self, line: Text) -> None:
+        if not self._quiet:
+            self._print(line)
+
+    def _print(self, line: Text) -> None:
+        self._console.print(line, soft_wrap=True)
+
+
+class LiveScreen(LineScreen):
     """A table that is painted over and over, and leaves only how it ended."""
 
     wants_throughput = True
 
     def __init__(self, plan: Plan, console: Console, *, redirect_stdout: bool) -> None:
-        self._plan = plan
-        self._console = console
-        self._meter = ProgressMeter(plan)
+        super().__init__(plan, console, quiet=False)
         self._pace = Pacer(_PICTURE_MS)
         self._hint = HOW_TO_STOP
-        self._about: RunAbout | None = None
         self._live = Live(
             console=console,
             auto_refresh=False,
@@ -169,9 +213,7 @@ class LiveScreen:
         )
 
     def begin(self, about: RunAbout) -> None:
-        self._about = about
-        for line in first_lines(about, self._plan, self._console.width):
-            self._console.print(line)
+        super().begin(about)
         self._live.start()
 
     def update(self, snapshot: Snapshot, throughput: Mapping[str, Throughput] = UNKNOWN) -> None:
@@ -186,12 +228,13 @@ class LiveScreen:
     def end(self, summary: Summary, *, dead_before: int, stopped: bool) -> None:
         self.close()
         self._console.print()
-        width, stays = self._console.width, self._about is None or self._about.stays
-        for line in end_lines(self._plan, summary, dead_before=dead_before, stopped=stopped, width=width, stays=stays):
-            self._console.print(line)
+        super().end(summary, dead_before=dead_before, stopped=stopped)
 
     def close(self) -> None:
         self._live.stop()
+
+    def _print(self, line: Text) -> None:
+        self._console.print(line)
 
     def _picture(self, progress: Progress) -> RenderableType:
         width = self._console.width - 1
@@ -243,50 +286,6 @@ class LiveScreen:
             cells.insert(0, bar)
         grid.add_row(*cells)
         return Padding(grid, (0, 0, 0, 1), expand=False)
-
-
-class LineScreen:
-    """Lines for a log: one every few seconds, and one whenever the run enters another phase."""
-
-    wants_throughput = False
-
-    def __init__(self, plan: Plan, console: Console, *, quiet: bool) -> None:
-        self._plan = plan
-        self._console = console
-        self._quiet = quiet
-        self._meter = ProgressMeter(plan)
-        self._pace = Pacer(_LINE_MS)
-        self._phase = ""
-        self._about: RunAbout | None = None
-
-    def begin(self, about: RunAbout) -> None:
-        self._about = about
-        for line in first_lines(about, self._plan, self._console.width):
-            self._say(line)
-
-    def update(self, snapshot: Snapshot, throughput: Mapping[str, Throughput] = UNKNOWN) -> None:
-        progress = self._meter.read(snapshot, throughput)
-        # A run that waits for work changes its phase with every message: one line a second is enough of that.
-        after_ms = None if phase(snapshot) == self._phase else _NEW_PHASE_MS
-        if self._pace.is_due(snapshot.now_ms, after_ms=after_ms):
-            self._phase = phase(snapshot)
-            passed = progress.passed_seconds
-            self._say(Text(progress_line(self._plan, snapshot, progress.balances, progress.rates, passed)))
-
-    def note(self, text: str, *, hint: str = "") -> None:
-        self._say(Text(printable(text)))
-
-    def end(self, summary: Summary, *, dead_before: int, stopped: bool) -> None:
-        width, stays = self._console.width, self._about is None or self._about.stays
-        for line in end_lines(self._plan, summary, dead_before=dead_before, stopped=stopped, width=width, stays=stays):
-            self._console.print(line, soft_wrap=True)
-
-    def close(self) -> None:
-        """Nothing is held."""
-
-    def _say(self, line: Text) -> None:
-        if not self._quiet:
-            self._console.print(line, soft_wrap=True)
 
 
 class LogScreen(LineScreen):
