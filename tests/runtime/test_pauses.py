@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator
 
 import pytest
+import redis
 from pydantic import BaseModel
 
 import flowq
@@ -14,9 +15,6 @@ from flowq.runtime.process.runner import Runner
 from flowq.runtime.run import Run, RunOptions
 from tests.eventually import eventually
 from tests.runtime.lab import Item, Lab
-
-NOTICED_SECONDS = 1.0
-"""What is promised: so long after a pause no worker starts anything new."""
 
 started: list[int] = []
 stored: list[int] = []
@@ -50,6 +48,18 @@ async def store(items: list[Item]) -> None:
 LAB = flowq.Pipeline("lab", items >> fetch >> store)
 
 
+async def is_noticed(url: str, lab: Lab) -> None:
+    """Wait until the pauses have been read twice: before the second time, what the first said has been applied."""
+    key = lab.broker(LAB).keys.paused
+
+    def read_twice() -> None:
+        with redis.Redis.from_url(url) as client, client.monitor() as monitor:
+            reads = (seen for seen in monitor.listen() if seen["command"].split() == ["HGETALL", key])
+            next(reads), next(reads)
+
+    await asyncio.to_thread(read_twice)
+
+
 async def test_a_worker_that_starts_while_its_stage_is_paused_reads_nothing(any_lab: Lab) -> None:
     inspector = Inspector(LAB.plan, any_lab.broker(LAB))
     assert await inspector.pause("fetch")
@@ -66,13 +76,13 @@ async def test_a_worker_that_starts_while_its_stage_is_paused_reads_nothing(any_
         await eventually(lambda: stored == [7, 1])
 
 
-async def test_what_runs_at_a_pause_finishes_and_the_rest_waits_until_it_is_resumed(lab: Lab) -> None:
+async def test_what_runs_at_a_pause_finishes_and_the_rest_waits_until_it_is_resumed(lab: Lab, url: str) -> None:
     inspector = Inspector(LAB.plan, lab.broker(LAB))
     async with lab.running(LAB):
         await lab.push(LAB, fetch, *(Item(n=n) for n in range(20)))
         await eventually(lambda: len(started) == 2)
         await inspector.pause("fetch")
-        await asyncio.sleep(NOTICED_SECONDS)
+        await is_noticed(url, lab)
         go_on.set()
         await eventually(lambda: len(stored) == 2)
         await lab.push(LAB, store, Item(n=77))
@@ -86,14 +96,14 @@ async def test_what_runs_at_a_pause_finishes_and_the_rest_waits_until_it_is_resu
     assert sorted(started) == list(range(20))
 
 
-async def test_an_idle_worker_notices_although_it_is_waiting_for_messages(lab: Lab) -> None:
+async def test_an_idle_worker_notices_although_it_is_waiting_for_messages(lab: Lab, url: str) -> None:
     inspector = Inspector(LAB.plan, lab.broker(LAB))
     go_on.set()
     async with lab.running(LAB):
         await lab.push(LAB, fetch, Item(n=0))
         await eventually(lambda: stored == [0])
         await inspector.pause()
-        await asyncio.sleep(NOTICED_SECONDS)
+        await is_noticed(url, lab)
         await lab.push(LAB, fetch, Item(n=1))
 
         await eventually(lambda: _waits(inspector))
@@ -151,7 +161,7 @@ class Link(BaseModel):
     n: int
 
 
-async def test_a_paused_key_waits_without_a_slot_and_takes_its_turns_when_it_is_resumed(lab: Lab) -> None:
+async def test_a_paused_key_waits_without_a_slot_and_takes_its_turns_when_it_is_resumed(lab: Lab, url: str) -> None:
     got: list[str] = []
 
     @flowq.stage(concurrency=1, rate=flowq.Rate(1000, by="host"))
