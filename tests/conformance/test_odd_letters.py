@@ -62,7 +62,7 @@ async def restored(worker: Worker, *lines: object) -> dict[str, object]:
     with TemporaryFile() as file:
         file.writelines(orjson.dumps(line) + b"\n" for line in lines)
         file.seek(0)
-        await importer.take(cast("BufferedReader", file))
+        await importer.read(cast("BufferedReader", file))
     return importer.done.as_json()
 
 
