@@ -62,7 +62,7 @@ def test_peek_shows_one_message_a_line(flowq: Flowq) -> None:
     assert flowq("peek", "scrape.fetch").stdout == ""
 
 
-def test_peek_follows_what_is_pushed(project: Project, environ: dict[str, str]) -> None:
+def test_peek_follows_what_is_pushed(project: Project) -> None:
     with project.piped("peek", "scrape.fetch", "-f", "--json") as peeking:
         assert peeking.stdout is not None
         assert project.flowq("push", "scrape.fetch", '{"url": "u9"}').returncode == 0
@@ -89,7 +89,7 @@ def test_trace_draws_the_family(flowq: Flowq) -> None:
     ]
 
 
-def test_purge_asks_and_counts(flowq: Flowq, client: redis.Redis, environ: dict[str, str]) -> None:
+def test_purge_asks_and_counts(flowq: Flowq, client: redis.Redis) -> None:
     asked = flowq("purge", "scrape.parse")
     assert (asked.returncode, asked.stdout) == (0, "")
     assert "flowq purge scrape.parse --yes" in asked.stderr
@@ -104,7 +104,7 @@ def test_purge_asks_and_counts(flowq: Flowq, client: redis.Redis, environ: dict[
     assert (parse["in"], parse["purged"], parse["running"], parse["waiting"]) == (4, 3, 1, 0)
 
 
-def test_replay_runs_kept_again(project: Project, flowq: Flowq, client: redis.Redis, environ: dict[str, str]) -> None:
+def test_replay_runs_kept_again(project: Project, flowq: Flowq, client: redis.Redis) -> None:
     project.write(
         "pipelines/scrape.py", SCRAPE.replace("    @stage\n    def parse", '    @stage(keep="1h")\n    def parse')
     )
