@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TypeVar
-
-T = TypeVar("T")
 
 
 class LocalFolder:
@@ -20,15 +15,6 @@ class LocalFolder:
         self.root = root
         self.path = root / prefix
         self.is_own = is_own
-        # Not the executor of the event loop: user code may occupy all its threads.
-        self._threads = ThreadPoolExecutor(4, thread_name_prefix="flowq-claims")
-
-    async def run(self, work: Callable[..., T], *arguments: object) -> T:
-        """Run one of the methods below in a thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
-
-    def close(self) -> None:
-        self._threads.shutdown(wait=False)
 
     def check(self) -> None:
         """Raise OSError if the root is missing."""

@@ -7,10 +7,13 @@ import contextlib
 import os
 import re
 import secrets
-from collections.abc import Generator, Sequence
+import sys
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -24,6 +27,7 @@ from flowq.large_bodies.reference import Reference, is_claimed, is_in_the_store,
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, ObjectStore, RetryConfig
 
+T = TypeVar("T")
 MISSING = 'pip install "flowq-streams[claim]"'
 _SCHEMES = ("s3", "gs", "az")
 _MARKER = ".name"
@@ -56,14 +60,18 @@ class BodyStore:
         self._folder = None if is_url else LocalFolder(Path(self.location), self._prefix, is_own=is_own)
         self._opened: ObjectStore | None = None
         self._synced: set[str] = set()  # those of the 256 folders whose own entry is on disk
-        self._writing = asyncio.Semaphore(_AT_ONCE)
+        # Not the executor of the event loop: user code may occupy all its threads. And not the coroutines of obstore:
+        # its own threads then wait for the GIL, which aborts a process that ends at that moment.
+        self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="flowq-claims")
 
     def __str__(self) -> str:
         return f"{self.location.rstrip('/')}/{self._prefix.rstrip('/')}"
 
     def close(self) -> None:
-        if self._folder is not None:
-            self._folder.close()
+        self._threads.shutdown(wait=False)
+
+    async def _run(self, work: Callable[..., T], *arguments: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
 
     # Which store it is
 
@@ -76,7 +84,7 @@ class BodyStore:
         """Name the store; all workers use the same name. Raises ClaimStoreUnavailable."""
         with self._translated():
             if self._folder is not None:
-                await self._folder.run(self._folder.make)
+                await self._run(self._folder.make)
         await self._write(_MARKER, name.encode())
         await self._sync("")
 
@@ -112,48 +120,48 @@ class BodyStore:
         """Raise ClaimStoreUnavailable if nothing can be written. Leaves no object."""
         with self._translated():
             if self._folder is not None:
-                await self._folder.run(self._folder.check)
+                await self._run(self._folder.check)
             objects, probe = await self._objects(), f".{secrets.token_hex(8)}"
-            await objects.put_async(probe, b"")
-            await objects.delete_async(probe)
+            await self._run(objects.put, probe, b"")
+            await self._run(objects.delete, probe)
 
     async def remove(self, paths: Sequence[str]) -> None:
         """Delete bodies; one that is gone is no error. Raises ClaimStoreUnavailable."""
         await self._refuse_another()  # otherwise files of an unmounted folder would count as deleted
         with self._translated():
             if self._folder is not None:
-                await self._folder.run(self._folder.remove, paths)
+                await self._run(self._folder.remove, paths)
                 return
             objects, names = await self._objects(), [self._prefix + path for path in paths]
             try:
-                await objects.delete_async(names)
+                await self._run(objects.delete, names)
             except FileNotFoundError:  # from Google and Azure, and the others may not have been deleted
                 for name in names:
                     with contextlib.suppress(FileNotFoundError):
-                        await objects.delete_async(name)
+                        await self._run(objects.delete, name)
 
     async def refresh(self, paths: Sequence[str]) -> None:
         """Update the modification time of bodies that no message refers to yet, so that they are not orphans."""
         with contextlib.suppress(ClaimStoreUnavailable), self._translated():
             if self._folder is not None:
-                await self._folder.run(self._folder.touch, paths)
+                await self._run(self._folder.touch, paths)
                 return
             objects = await self._objects()
             for path in paths:  # no store has a request for it
-                await self._write(path, bytes(await (await objects.get_async(self._prefix + path)).bytes_async()))
+                if found := await self._run(_fetched, objects, self._prefix + path, sys.maxsize):
+                    await self._write(path, found[0])
 
     async def _write(self, path: str, body: bytes) -> None:
-        async with self._writing:
-            with self._translated():
-                objects = await self._objects()
-                # In one part: the parts of an upload that was interrupted would stay in the bucket, and be paid for.
-                await objects.put_async(self._prefix + path, body, use_multipart=False)
-            await self._sync(path)
+        with self._translated():
+            objects = await self._objects()
+            # In one part: the parts of an upload that was interrupted would stay in the bucket, and be paid for.
+            await self._run(partial(objects.put, self._prefix + path, body, use_multipart=False))
+        await self._sync(path)
 
     async def _sync(self, *paths: str) -> None:
         if self._folder is not None:
             with self._translated():
-                await self._folder.run(self._folder.sync, paths)
+                await self._run(self._folder.sync, paths)
 
     # Reading
 
@@ -183,28 +191,15 @@ class BodyStore:
         """An object and its size; None if it does not exist. Above `most_bytes` the content is incomplete."""
         with self._translated():
             if self._folder is not None:
-                return await self._folder.run(self._folder.read, path, most_bytes)
-            objects = await self._objects()
-            try:
-                found = await objects.get_async(self._prefix + path)
-            except FileNotFoundError:
-                return None
-            n_bytes = found.meta["size"]
-            return b"" if n_bytes > most_bytes else bytes(await found.bytes_async()), n_bytes
+                return await self._run(self._folder.read, path, most_bytes)
+            return await self._run(_fetched, await self._objects(), self._prefix + path, most_bytes)
 
     async def bodies(self, *, before: float) -> dict[str, int]:
         """The paths and sizes of the bodies last written before a point in time. Raises ClaimStoreUnavailable."""
-        found: dict[str, int] = {}
         with self._translated():
             if self._folder is not None:
-                return await self._folder.run(self._folder.files, before)
-            objects = await self._objects()
-            async for page in objects.list(self._prefix):  # pyright: ignore[reportUnknownMemberType]  (untyped with Arrow)
-                for each in page:
-                    path = each["path"].removeprefix(self._prefix)
-                    if path != _MARKER and each["last_modified"].timestamp() < before:
-                        found[path] = each["size"]
-        return found
+                return await self._run(self._folder.files, before)
+            return await self._run(_listed, await self._objects(), self._prefix, before)
 
     # obstore
 
@@ -222,7 +217,7 @@ class BodyStore:
             except ImportError:
                 raise self._unavailable("obstore is not installed", hint=MISSING) from None
             if self._folder is not None:
-                await self._folder.run(self._folder.check)
+                await self._run(self._folder.check)
             _used_in_process = os.getpid()
             self._opened = (
                 from_url(self.location, client_options=_REQUESTS, retry_config=_ATTEMPTS)
@@ -247,6 +242,25 @@ class BodyStore:
         if self._folder is not None:
             check = "check that it is mounted, has free space, and is writable by this user"
         return ClaimStoreUnavailable(f"cannot use the claim store {self.location}", hint=hint or check, detail=detail)
+
+
+def _fetched(objects: ObjectStore, name: str, most_bytes: int) -> tuple[bytes, int] | None:
+    try:
+        found = objects.get(name)
+    except FileNotFoundError:
+        return None
+    n_bytes = found.meta["size"]
+    return b"" if n_bytes > most_bytes else bytes(found.bytes()), n_bytes
+
+
+def _listed(objects: ObjectStore, prefix: str, before: float) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for page in objects.list(prefix):  # pyright: ignore[reportUnknownMemberType]  (untyped with Arrow)
+        for each in page:
+            path = each["path"].removeprefix(prefix)
+            if path != _MARKER and each["last_modified"].timestamp() < before:
+                found[path] = each["size"]
+    return found
 
 
 def _normalised(location: str) -> str:
