@@ -75,7 +75,7 @@ def test_a_handler_that_prints_does_not_fail_when_its_reader_is_gone(workers: st
     "module", ["flowq.cli", "typer", "flowq.cli.app", "flowq.cli.commands.run", "flowq.cli.run.run_session", "uvloop"]
 )
 def test_ctrl_c_before_anything_has_begun_ends_it_without_a_traceback(module: str, project: Project) -> None:
-    project.write("../sitecustomize", INTERRUPTED_AT)
+    project.write("sitecustomize.py", INTERRUPTED_AT)
 
     run = project.run("run", "talk", PYTHONPATH=str(project.folder), INTERRUPTED_AT=module)
 
