@@ -7,10 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from flowq.broker.flow_control.limiter import HeldKey, held_keys
 from flowq.broker.flow_control.pauses import Pauses
 from flowq.broker.inspection.edge_stats import EdgeInspection, RunningMessage
 from flowq.broker.inspection.overview import Overview
+from flowq.broker.inspection.pacing_keys import HeldKey, KeyInspection
 from flowq.broker.inspection.throughput import Throughput, Throughputs
 from flowq.broker.migration.recorded_plan import Orphan, RecordedPlan
 from flowq.broker.open import SharedBroker, open_broker
@@ -136,7 +136,8 @@ class Inspector:
 
     async def held_keys(self) -> list[HeldKey]:
         """The pacing keys on hold, with reason and time left; longest hold first within a stage."""
-        return await held_keys(self._broker, [stage.name for stage in self._plan.consumers if stage.rate is not None])
+        paced = [stage.name for stage in self._plan.consumers if stage.rate is not None]
+        return await KeyInspection(self._broker).held(paced)
 
     async def orphans(self) -> list[Orphan]:
         """Edges that only an earlier version of the pipeline had, with the messages left on them."""

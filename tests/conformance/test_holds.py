@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from flowq.broker.flow_control.limiter import Reservation, Verdict, held_keys
+from flowq.broker.flow_control.limiter import Reservation, Verdict
+from flowq.broker.inspection.pacing_keys import KeyInspection
 from flowq.broker.workers import Workers
 from flowq.delivery.policy import Rate
 from tests.conformance.paced import FAST, QUEUES, asked, done, end, given, limiter, sent_to_queue
@@ -18,7 +19,7 @@ async def test_nothing_of_a_held_key_starts_and_other_keys_do(worker: Worker) ->
 
     assert await asked(paced, worker, one) == [QUEUES]
     assert await asked(paced, worker, two, key="b") == [Reservation()]
-    (held,) = await held_keys(worker.broker, ["parse"])
+    (held,) = await KeyInspection(worker.broker).held(["parse"])
     assert (held.stage, held.key, held.reason, held.repeats, held.waiting) == ("parse", "a", "HTTP 429", 0, 0)
     assert 59 < held.seconds_left <= 60
 
@@ -37,7 +38,7 @@ async def test_after_a_hold_one_message_tries_the_key_and_its_success_calls_the_
     await paced.hold("a", 0.01, "busy")
     for delivery in rest:
         await sent_to_queue(worker, delivery)
-    assert (await held_keys(worker.broker, ["parse"]))[0].waiting == 3
+    assert (await KeyInspection(worker.broker).held(["parse"]))[0].waiting == 3
 
     async def may_try() -> bool:
         return (await asked(paced, worker, probe))[0].is_probe
@@ -51,7 +52,7 @@ async def test_after_a_hold_one_message_tries_the_key_and_its_success_calls_the_
     await end(paced, done(worker, probe))
 
     assert [called.message_id for called in await worker.read()] == [delivery.message_id for delivery in rest]
-    assert await held_keys(worker.broker, ["parse"]) == []
+    assert await KeyInspection(worker.broker).held(["parse"]) == []
 
 
 async def test_a_hold_that_is_asked_for_by_the_message_that_tries_lasts_twice_as_long(worker: Worker) -> None:
@@ -68,7 +69,7 @@ async def test_a_hold_that_is_asked_for_by_the_message_that_tries_lasts_twice_as
         await end(paced, done(worker, probe, Verdict.HELD))
 
     assert [round(seconds, 3) for seconds in lasted] == [0.02, 0.04, 0.08, 0.16]
-    assert (await held_keys(worker.broker, ["parse"]))[0].repeats == 3
+    assert (await KeyInspection(worker.broker).held(["parse"]))[0].repeats == 3
 
 
 async def test_another_message_tries_when_the_worker_of_the_first_has_died(worker: Worker, other: Worker) -> None:
@@ -103,4 +104,4 @@ async def test_a_try_that_was_interrupted_proves_nothing(worker: Worker) -> None
     await end(paced, done(worker, first, Verdict.NOT_RUN))
 
     assert (await asked(paced, worker, second))[0].is_probe
-    assert (await held_keys(worker.broker, ["parse"]))[0].reason == "why it was"
+    assert (await KeyInspection(worker.broker).held(["parse"]))[0].reason == "why it was"

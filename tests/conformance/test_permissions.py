@@ -187,7 +187,7 @@ def test_the_rules_in_the_documentation_are_those_that_are_tried() -> None:
     assert written.split() == whole_acl("flowq:*").split()
 
 
-@pytest.mark.timeout(240)  # many commands, each a process
+@pytest.mark.timeout(900)  # many commands, each a process
 def test_a_user_with_the_suggested_acl_can_do_everything_and_is_never_refused(guarded: Guarded, tmp_path: Path) -> None:
     guarded.permit(*whole_acl("flowq:*").split())
     with Project(tmp_path, COLUMNS="200", FLOWQ_REDIS_URL=guarded.url) as project:

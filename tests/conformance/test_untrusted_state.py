@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from flowq.broker.edges import Edges
-from flowq.broker.flow_control.limiter import Verdict, held_keys
+from flowq.broker.flow_control.limiter import Verdict
 from flowq.broker.inspection.browse import Browser, State
 from flowq.broker.inspection.discovery import Discovery
 from flowq.broker.inspection.edge_stats import EdgeInspection
 from flowq.broker.inspection.overview import Overview
+from flowq.broker.inspection.pacing_keys import KeyInspection
 from flowq.broker.keys import Keys
 from flowq.broker.migration.recorded_plan import RecordedPlan
 from flowq.broker.redis_streams import Broker
@@ -169,7 +170,7 @@ async def test_turns_are_granted_whatever_is_written_in_their_records(
 
     (turn,) = await paced.asked(turns, worker, delivery)
     assert await turns.hold("a", 0.0, "slow down") >= 0
-    (held,) = await held_keys(worker.broker, ["parse"])
+    (held,) = await KeyInspection(worker.broker).held(["parse"])
     await paced.end(turns, paced.done(worker, delivery, Verdict.FAILED, took=1.0), sweep=True)
     await turns.expire_idle_keys()
 

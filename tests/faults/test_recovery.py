@@ -16,7 +16,6 @@ MOST_IDLE_CPU = 0.02
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="finds the processes of a run in /proc")
 
 
-@pytest.mark.timeout(150)
 async def test_after_each_outage_the_same_worker_is_back_at_its_speed_within_ten_seconds(tmp_path: Path) -> None:
     told: list[Recovery] = []
 

@@ -11,7 +11,6 @@ from tests.faults.storm import weather
 SECONDS = 6.0
 
 
-@pytest.mark.timeout(100)
 @pytest.mark.parametrize("seed", [1, 2, 3])
 async def test_nothing_is_lost_doubled_or_left_behind_in_a_storm(seed: int, tmp_path: Path) -> None:
     faults: list[str] = []

@@ -299,7 +299,7 @@ def test_a_terminal_gets_colours_if_not_declined(project: Project, environ: dict
     command = [sys.executable, "-m", "flowq", "graph", "scarpe"]
     environ = clean_environ() | {"TERM": "xterm-256color"} | environ
     with subprocess.Popen(command, cwd=project.folder, env=environ, stderr=theirs, stdout=theirs) as process:
-        process.wait(30)
+        process.wait(60)
     os.close(theirs)
     screen = os.read(ours, 10_000).decode()
     os.close(ours)

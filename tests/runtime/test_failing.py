@@ -180,7 +180,7 @@ async def test_a_thread_that_takes_too_long_does_not_take_the_time_of_the_next(l
     def slow(item: Item) -> None:
         runs[item.n] += 1
         if item.n == 0:
-            free.wait(5)
+            free.wait(60)
 
     pipeline = Pipeline("p", slow)
     try:

@@ -107,7 +107,7 @@ async def test_a_function_runs_on_a_thread_and_does_not_block_its_neighbours(lab
     def blocking(item: Item) -> Item:
         threads.add(threading.get_ident())
         blocked.set()
-        assert free.wait(5)
+        assert free.wait(60)
         return item
 
     @stage

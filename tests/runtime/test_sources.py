@@ -78,7 +78,7 @@ async def test_a_source_that_blocks_does_not_block_the_loop(lab: Lab) -> None:
     @source
     def waiting() -> Iterator[Item]:
         yield Item(n=0)
-        assert handled.wait(5)  # only true if the first message is handled while this thread waits
+        assert handled.wait(60)  # only true if the first message is handled while this thread waits
         yield Item(n=1)
 
     @stage

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from enum import Enum
 from itertools import chain
 from typing import Any, NamedTuple
 
 from flowq.broker import scripts
-from flowq.broker.client.retrying import CALL_TIMEOUT_SECONDS
-from flowq.broker.records import pairs
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.message import Delivery
 from flowq.delivery.policy import Rate
-from flowq.delivery.stored import count_in, moment_in, text_in
+from flowq.delivery.stored import text_in
 
 LONGEST_PACE_SECONDS = 60.0
 PACE_KEPT_SECONDS = 3600.0  # after the last start of its key
@@ -54,26 +51,6 @@ class Finished(NamedTuple):
     delivery: Delivery
     took_seconds: float
     verdict: Verdict
-
-
-@dataclass(frozen=True, slots=True)
-class HeldKey:
-    """A pacing key on hold: no message of it starts for a while, because a handler asked for that.
-
-    `seconds_left` is 0 once the hold is over and one message probes the key. `repeats` counts how often the hold was
-    renewed; `waiting` is the number of messages that queue for the key. `key` is "" where a stage has only one.
-    """
-
-    stage: str
-    key: str
-    reason: str
-    seconds_left: float
-    repeats: int
-    waiting: int
-
-    def as_json(self) -> dict[str, Any]:
-        """All of it, ready for JSON."""
-        return asdict(self)
 
 
 class Limiter:
@@ -193,50 +170,6 @@ class Limiter:
         """The limits of the stage, and of those of the keys that have their own, as `next_limiter` reads them."""
         own = [self._own[key] for key in dict.fromkeys(keys) if key in self._own] if self._own else ()
         return (*self._limits, len(own), *chain.from_iterable(own))
-
-
-async def held_keys(broker: Broker, stages: Sequence[str]) -> list[HeldKey]:
-    """The keys on hold, by stage, those held longest first."""
-    if not stages:
-        return []
-    commands: list[Sequence[Any]] = [(b"TIME",)]
-    for stage in stages:
-        commands.append((b"HGETALL", broker.keys.hold_info(stage)))
-        commands.append((b"ZRANGE", broker.keys.held_until(stage), 0, -1, b"WITHSCORES"))
-    link = broker.link()
-    try:
-        (seconds, microseconds), *replies = await link.call_all(commands, timeout_seconds=CALL_TIMEOUT_SECONDS)
-        now = int(seconds) + int(microseconds) / 1e6
-        found: list[HeldKey] = []
-        for stage, holds, ends in zip(stages, replies[::2], replies[1::2], strict=True):
-            why = dict(pairs(holds))
-            for key, end in reversed(pairs(ends)):
-                waiting = await link.call(
-                    b"ZLEXCOUNT", broker.keys.queue(stage), b"[%b\n" % key, b"(%b\x0b" % key,
-                    timeout_seconds=CALL_TIMEOUT_SECONDS,
-                )  # fmt: skip
-                left, (repeats, reason) = moment_in(end) / 1000 - now, parse_hold(why.get(key, b""))
-                found.append(HeldKey(stage, text_in(key), reason, max(0.0, round(left, 3)), repeats, waiting))
-        return found
-    finally:
-        await link.close()
-
-
-async def queued_in(broker: Broker, stages: Sequence[str]) -> dict[str, int]:
-    """How many messages of each stage wait for others of their pacing key."""
-    link = broker.link()
-    try:
-        commands = [(b"ZCARD", broker.keys.queue(stage)) for stage in stages]
-        replies = await link.call_all(commands, timeout_seconds=CALL_TIMEOUT_SECONDS) if commands else []
-    finally:
-        await link.close()
-    return dict(zip(stages, replies, strict=True))
-
-
-def parse_hold(raw: bytes) -> tuple[int, str]:
-    """How often a key was held again, and why; nothing where the record of its hold cannot be read."""
-    _, repeats, _, reason = (*text_in(raw).split(" ", 3), "", "", "", "")[:4]
-    return max(0, count_in(repeats)), reason
 
 
 def _limits(rate: Rate) -> tuple[int, int, int]:

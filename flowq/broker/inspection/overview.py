@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flowq.broker.flow_control.limiter import HeldKey, held_keys, queued_in
 from flowq.broker.inspection.edge_stats import EdgeInspection, EdgeStats
+from flowq.broker.inspection.pacing_keys import HeldKey, KeyInspection
 from flowq.broker.inspection.throughput import Throughput, Throughputs
 from flowq.broker.migration.recorded_plan import Orphan, RecordedPlan
 from flowq.broker.records import WHOLE, Snapshot
@@ -94,8 +94,8 @@ class Overview:
             },
             edges=edge_stats,
             workers=dict(sorted(workers.items())),
-            held=await held_keys(broker, paced),
-            queued=await queued_in(broker, paced),
+            held=await KeyInspection(broker).held(paced),
+            queued=await KeyInspection(broker).queued(paced),
             orphans=[orphan for orphan in await RecordedPlan(broker).orphans(plan) if orphan.outstanding],
         )
 

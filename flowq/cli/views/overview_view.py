@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from flowq.broker.flow_control.limiter import HeldKey
 from flowq.broker.inspection.overview import Overview, StageOverview
+from flowq.broker.inspection.pacing_keys import HeldKey
 from flowq.cli.views.quantities import size, sparkline
 from flowq.cli.views.run_text import command_to_finish, feedback_lines, pause_words, rate_words
 from flowq.cli.views.table import indented, speed_cells, stage_cells, stage_table

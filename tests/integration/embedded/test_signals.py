@@ -37,7 +37,7 @@ class TestSignals:
         interrupted, written = map(int, user.line().split())
         assert interrupted >= 1
         assert written == 30
-        assert user.process.wait(10) == 0
+        assert user.process.wait(60) == 0
 
     @linux_only
     def test_a_signal_to_every_process_does_not_stop_the_server_first(self, folder: Path, binary: str) -> None:
