@@ -11,7 +11,7 @@ from types import FrameType
 
 def main() -> None:
     """Run the command line and exit. Signals work from the first instruction on."""
-    gc.set_threshold(100_000)  # imports leave little garbage: looking for it would take a twentieth of the start
+    gc.set_threshold(300_000)  # imports leave little garbage: looking for it would take a twentieth of the start
     was_ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     if not was_ignored:
         signal.signal(signal.SIGINT, _end_at_once)  # else a traceback from the middle of an import

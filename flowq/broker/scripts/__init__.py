@@ -80,6 +80,7 @@ def _load(name: str, *, keeps_answer: bool = False, gives_list: bool = False) ->
     return Script(name.partition("/")[2], text, digest, keeps_answer, gives_list)
 
 
+# All are loaded at the start, used or not: the files of a worker that runs may be replaced by those of a newer version.
 SETTLE = _load("path/settle", gives_list=True)
 CREATE_GROUPS = _load("path/create_groups")
 PUBLISH = _load("path/publish", gives_list=True)

@@ -8,7 +8,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 _THRESHOLD = 10_000  # objects
-_UNTOUCHED = (700, 2000, 100_000)  # Python's default up to 3.12, its default since, and that of flowq/__main__.py
+_UNTOUCHED = (700, 2000, 300_000)  # Python's default up to 3.12, its default since, and that of flowq/__main__.py
 
 _turn = threading.Lock()
 _n_runs = 0
