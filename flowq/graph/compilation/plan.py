@@ -140,7 +140,7 @@ class Plan:
         try:
             return self.stage_by_name[name]
         except KeyError:
-            hint = did_you_mean(name, self.stage_by_name, f"its stages: {', '.join(self.stage_by_name)}")
+            hint = did_you_mean(str(name), self.stage_by_name, f"its stages: {', '.join(self.stage_by_name)}")
             raise NotFound(f'pipeline "{self.name}" has no stage "{name}"', hint=hint) from None
 
     def is_of_the_code_of(self, other: Plan) -> bool:
