@@ -12,7 +12,7 @@ from flowq.broker.redis_streams import Broker
 from flowq.broker.workers import Workers
 from flowq.errors import BrokerError
 from flowq.runtime.death_records import crashed
-from flowq.runtime.housekeeping.lease import confirm_after, survey_every
+from flowq.runtime.housekeeping.lease import renew_every
 from flowq.runtime.identity import Identity
 from flowq.runtime.stage.consumer import Consumer
 
@@ -50,19 +50,19 @@ class Reclaimer:
         self._identity = identity
         self._lease_seconds = lease_seconds
         self._looks: dict[str, tuple[str | None, float]] = {}  # the last heartbeat of each, and since when
-        self._survey_every = survey_every(lease_seconds)
-        self._survey_at = 0.0  # on this process's clock
+        self._survey_every = renew_every(lease_seconds) * 1.25
+        self._surveyed_at = -self._survey_every
 
     async def step(self) -> float:
         try:
             dead = await self._workers.death_records()
             now = time.monotonic()
-            if dead or now >= self._survey_at:
-                self._survey_at = now + self._survey_every
+            if dead or now - self._surveyed_at >= self._survey_every:
+                self._surveyed_at = now
                 await self._survey(dead, now)
         except BrokerError:
             self._looks.clear()
-        return max(0.0, min(_DEATH_POLL_SECONDS, self._survey_at - time.monotonic()))
+        return min(_DEATH_POLL_SECONDS, self._survey_every)
 
     async def _survey(self, dead: Mapping[str, str], now: float) -> None:
         consumers = await self._workers.consumers_of(self._all_edges)
@@ -93,10 +93,8 @@ class Reclaimer:
             self._looks[name] = (heartbeat, now)
             return False
         lease_seconds = facts.get("lease_seconds", self._lease_seconds)  # its own: another run may have another
-        confirmed_at = seen[1] + (lease_seconds if heartbeat is not None else confirm_after(lease_seconds))
-        if now < confirmed_at:
-            self._survey_at = min(self._survey_at, confirmed_at)
-        return now >= confirmed_at
+        needed = lease_seconds if heartbeat is not None else renew_every(lease_seconds)
+        return now - seen[1] >= needed
 
     async def _reclaim(self, consumer: Consumer, edge: str, victim: str, heartbeat: str | None, how: str) -> None:
         while (room := consumer.room) > 0:
