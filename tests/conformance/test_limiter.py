@@ -90,6 +90,21 @@ async def test_the_slots_of_a_worker_that_is_known_to_be_dead_lapse_at_once(work
     assert await asked(limiter(worker, rate), worker, deliveries[1]) == [Reservation()]
 
 
+async def test_a_sweep_removes_the_slots_of_dead_workers_whose_keys_nobody_asks_for(
+    worker: Worker, other: Worker, keys: Keys, redis: Command
+) -> None:
+    mine, gone = await given(worker, 2)
+    rate = Rate(FAST, concurrency=2)
+    await asked(limiter(worker, rate), worker, mine)
+    await asked(limiter(other, rate), other, gone, key="b")
+    await Workers(other.broker).retire(other.name, [IN])
+
+    await limiter(worker, rate).dequeue([], sweep=True)
+
+    (slot,) = await redis(b"ZRANGE", keys.slots("parse"), 0, -1)
+    assert worker.name.encode() in slot
+
+
 async def test_an_unregistered_worker_is_given_no_turn_and_no_slot(worker: Worker, other: Worker) -> None:
     deliveries = await given(worker, 3)
     rate = Rate(FAST, concurrency=1)

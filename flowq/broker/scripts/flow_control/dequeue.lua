@@ -1,11 +1,11 @@
 -- Move messages that queue for their keys back to their streams, as many as may start now.
 --
 -- Promise: a message moves from the delayed messages to its stream in one step. A sweep finds the queues that no worker
--- would look at otherwise, and ends holds that no message probes.
+-- would look at otherwise, removes slots of dead workers, and ends holds that no message probes.
 --
 -- ARGV  ..., the edges, the keys to look at. Answer: the keys that have more to move
 
-local MOST_SWEPT, MOST_HOLDS_ENDED = 1000, 100
+local MOST_SWEPT, MOST_SLOTS, MOST_HOLDS_ENDED = 1000, 1000, 100
 local UNPROBED_MS = 60000 -- after its end: all messages of the hold have ended otherwise
 
 local limiter = next_limiter()
@@ -44,6 +44,9 @@ if sweep == 1 then
     local key = string.match(first, '^([^\n]*)')
     keys[key] = true
     _, from = range_of(key)
+  end
+  for _, slot in ipairs(redis.call('ZRANGEBYLEX', limiter.slots, '-', '+', 'LIMIT', 0, MOST_SLOTS)) do
+    is_taken(limiter, slot) -- removes it if not: no other message may ever ask for a slot of its key
   end
   local over_since = now_ms() - UNPROBED_MS
   local over = redis.call('ZRANGEBYSCORE', limiter.held_until, '-inf', over_since, 'LIMIT', 0, MOST_HOLDS_ENDED)

@@ -34,17 +34,20 @@ end
 -- The range of the members of a key in the sorted set of slots, or of queued messages.
 local function range_of(key) return '[' .. key .. '\n', '(' .. key .. '\11' end
 
--- How many slots of a key are taken. Removes those of workers that are no longer registered.
+-- Whether a slot belongs to a registered worker. Removes it otherwise.
+local function is_taken(limiter, slot)
+  local worker = string.match(slot, '\n([^\n]*)\n[^\n]*$')
+  if worker and redis.call('HEXISTS', limiter.workers, worker) == 1 then return true end
+  redis.call('ZREM', limiter.slots, slot)
+  return false
+end
+
+-- How many slots of a key are taken.
 local function taken_slots(limiter, key)
   local first, last = range_of(key)
   local taken = 0
   for _, slot in ipairs(redis.call('ZRANGEBYLEX', limiter.slots, first, last)) do
-    local worker = string.match(slot, '\n([^\n]*)\n[^\n]*$')
-    if worker and redis.call('HEXISTS', limiter.workers, worker) == 1 then
-      taken = taken + 1
-    else
-      redis.call('ZREM', limiter.slots, slot)
-    end
+    if is_taken(limiter, slot) then taken = taken + 1 end
   end
   return taken
 end
