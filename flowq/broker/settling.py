@@ -210,7 +210,8 @@ def _add(call: _Call, deliveries: Sequence[Delivery], settlement: Settlement, ru
     match settlement:
         case Ack():
             ids = call.filtered if settlement.filtered else call.ok
-            ids += [delivery.entry_id for delivery in deliveries]
+            for delivery in deliveries:  # nearly always one: a comprehension would cost more than it does
+                ids.append(delivery.entry_id)
             for output in settlement.outputs:
                 (call.delayed if output.delay_ms else call.outputs).setdefault(output.edge, []).append(output)
         case Delay(header, _, _, queue_key) if queue_key is not None:
@@ -225,4 +226,6 @@ def _add(call: _Call, deliveries: Sequence[Delivery], settlement: Settlement, ru
             call.others += (deliveries[0].entry_id, b"R", deliveries[0].header.encode(), b"")
         case _:
             assert_never(settlement)
-    call.n_foreign += sum([delivery.foreign is not None for delivery in deliveries])
+    for delivery in deliveries:
+        if delivery.foreign is not None:
+            call.n_foreign += 1

@@ -195,10 +195,10 @@ class Consumer:
         ready, at_work, waiting, handle = self.ready.ready, self._at_work, self.waiting, handling.handle
         settle, is_plain = self.settler.add, waiting is None and self.stage.ack is AckMode.AFTER
         clock, read_ahead = time.perf_counter, self.in_flight.read_ahead
-        at_first, is_as_at_first = copy_context(), True
+        at_first, is_as_at_first, interrupting = copy_context(), True, State.INTERRUPTING
         steps, took_seconds = 0, 0.0
         while True:
-            while not ready or self.state >= State.INTERRUPTING:
+            while not ready or self.state >= interrupting:
                 await self.ready.wait()
                 steps = 0
             if waiting is not None:
@@ -212,7 +212,7 @@ class Consumer:
             try:
                 outcome = await (handle(delivery) if is_as_at_first else in_context(at_first.copy(), handle, delivery))
             except asyncio.CancelledError:
-                if self.state < State.INTERRUPTING:
+                if self.state < interrupting:
                     raise
                 outcome = Interrupted()
             is_as_at_first = is_as_at_first and is_unchanged(at_first)
