@@ -90,7 +90,7 @@ async def test_the_slots_of_a_worker_that_is_known_to_be_dead_lapse_at_once(work
     assert await asked(limiter(worker, rate), worker, deliveries[1]) == [Reservation()]
 
 
-async def test_a_sweep_removes_the_slots_of_dead_workers_whose_keys_nobody_asks_for(
+async def test_a_sweep_removes_the_slots_of_dead_workers_also_for_idle_keys(
     worker: Worker, other: Worker, keys: Keys, redis: Command
 ) -> None:
     mine, gone = await given(worker, 2)
