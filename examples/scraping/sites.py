@@ -113,7 +113,8 @@ def _publish(pages: Path, folder: Path) -> None:
 
 def _from_pip(requirement: str, start: str, scratch: Path) -> Path:
     with tarfile.open(from_pip(requirement, scratch)) as archive:
-        archive.extractall(scratch, [member for member in archive if "/doc/" in member.name], filter="data")
+        archive.extraction_filter = getattr(tarfile, "data_filter", lambda member, _: member)  # since Python 3.11.4
+        archive.extractall(scratch, [member for member in archive if "/doc/" in member.name])
     return only(scratch, start).parent
 
 

@@ -114,7 +114,8 @@ async def discard(connection: Connection) -> None:
     with contextlib.suppress(Exception):
         await connection.disconnect(nowait=True)
     if isinstance(writer, asyncio.StreamWriter):
-        writer.transport.abort()
+        with contextlib.suppress(AttributeError):  # of a TLS transport that is closed, in Python 3.11.2 (Debian 12)
+            writer.transport.abort()
 
 
 def is_lost(connection: Connection) -> bool:
