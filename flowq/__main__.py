@@ -11,12 +11,14 @@ from types import FrameType
 
 def main() -> None:
     """Run the command line and exit. Signals work from the first instruction on."""
-    gc.set_threshold(300_000)  # imports leave little garbage: looking for it would take a twentieth of the start
     was_ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     if not was_ignored:
         signal.signal(signal.SIGINT, _end_at_once)  # else a traceback from the middle of an import
     if os.getpid() == 1:  # the kernel drops signals to the first process of a container that it does not handle
         signal.signal(signal.SIGTERM, _end_at_once)
+    from flowq.runtime.process.gc_tuning import START_THRESHOLD
+
+    gc.set_threshold(START_THRESHOLD)
     from flowq.cli.app import main
 
     try:

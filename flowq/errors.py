@@ -268,7 +268,7 @@ class RetryLater(Exception):
     `reason` is kept with the message and shown. `after` is how long to wait: seconds, or text such as "30s" or "5m";
     a negative number means at once. With `hold="host"`, every message of the stage with the same `host` waits as well,
     and the retry does not count as an attempt: the fault is with the host, not with the message. Without `hold` the
-    retry counts, so that a message which keeps asking for one ends as a dead letter.
+    retry counts as an attempt, so a message that keeps asking for one becomes a dead letter.
 
     The attribute `after` holds seconds. Raises ValueError for text that is not a duration, and for an infinite number.
 

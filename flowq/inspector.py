@@ -1,4 +1,4 @@
-"""Reads the state of a pipeline and replays its dead letters: for programs, the command line and dashboards."""
+"""Reads the state of a pipeline and retries its dead letters: for programs, the command line and dashboards."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Inspector:
         folder in `.flowq/`, if the server is there as well.
 
     Opening raises BrokerUnavailable if Redis cannot be reached, and UsageError for a bad URL. Methods raise
-    BrokerUnavailable when Redis does not reply, NotFound for a stage that is not in the plan, and UsageError for an
+    BrokerUnavailable when Redis does not answer, NotFound for a stage that is not in the plan, and UsageError for an
     inspector that is not open.
 
     Several methods select dead letters with the same parameters:
@@ -59,8 +59,8 @@ class Inspector:
     >>> async def main() -> None:
     ...     async with Inspector(Pipeline("greetings", greet), redis="memory") as inspector:
     ...         print((await inspector.balance())["greet"].waiting)
-    ...         replayed = await inspector.replay("greet", error="*HTTP 503*")
-    ...         print(sum(replayed.values()))
+    ...         retried = await inspector.retry_dead_letters("greet", error="*HTTP 503*")
+    ...         print(sum(retried.values()))
     >>> asyncio.run(main())
     0
     0
@@ -198,7 +198,7 @@ class Inspector:
         """Dead letters counted by stage and fingerprint, the most frequent of a stage first."""
         return await self._dead.groups(Selection(stage, error))
 
-    async def replay(
+    async def retry_dead_letters(
         self,
         stage: str | None = None,
         *,

@@ -149,7 +149,7 @@ class Publisher:
 
         stage: the stage that handles it, or its name.
         message: what the stage accepts.
-        delay: it is not handled before this time has passed; in seconds, or text such as "5m".
+        delay: how long it is delayed: seconds, or text such as "5m".
         id: up to 256 bytes. A message with an id that was pushed to the same stage within the last hour is not stored
             again. Spaces, `%` and unprintable characters are URL-escaped, in the returned id as well.
         wait: whether to wait for room on a full edge; otherwise QueueFull is raised.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from flowq.broker import scripts
 from flowq.broker.redis_streams import Broker
 from flowq.broker.workers import Workers
+from flowq.delivery.stored import as_stored
 from flowq.graph.compilation.plan import Plan
 
 LARGEST_STEP_LET_PASS_MS = 5000
@@ -37,7 +38,7 @@ class Clock:
         ]
         values = [*map(keys.rate, stages), *map(keys.starts, stages)]
         queues = [*map(keys.queue, stages)]
-        leases = [*map(keys.lease, workers)]
+        leases = [as_stored(keys.lease(worker)) for worker in workers]
         names = [keys.clock, *scores, *values, *queues, *leases, *keys.throughput()]
         counts = len(scores), len(values), len(queues), len(leases)
         step_ms: int = await broker.script(scripts.FOLLOW_CLOCK, names, bound_ms, *counts)

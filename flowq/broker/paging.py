@@ -100,4 +100,4 @@ class Paging(ReadSize):
 
 def pass_over(what: str) -> None:
     """Log that the body of a message does not arrive."""
-    log.warning("%s does not arrive and is passed over: see client-output-buffer-limit of Redis (flowq doctor)", what)
+    log.warning("%s cannot be read and is skipped: see client-output-buffer-limit of Redis (flowq doctor)", what)

@@ -138,7 +138,7 @@ class Reader:
     def _pass_over(self, edge: str, entry_id: bytes) -> None:
         if (edge, entry_id) not in self._unreadable:
             log.warning(
-                "message %s of %s does not arrive, and waits: see client-output-buffer-limit of Redis (flowq doctor)",
+                "message %s of %s cannot be read, and waits: see client-output-buffer-limit of Redis (flowq doctor)",
                 entry_id.decode(), edge,
             )  # fmt: skip
         self._unreadable[edge, entry_id] = time.monotonic()

@@ -57,8 +57,8 @@ class _Call:
 class Settling:
     """Settles the deliveries of one edge after another over a connection of its own.
 
-    `deduplicating` names the edges whose stage deduplicates, and how long it remembers. `keeps_answers`: a
-    receipt tells who has won also when its first reply was lost, which costs Redis a key.
+    `deduplicating` names the edges whose stage deduplicates, and how long it remembers. With `keeps_answers` a receipt
+    tells who has won also when its first reply was lost, which costs Redis a key.
     """
 
     def __init__(

@@ -89,7 +89,7 @@ def flowq(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
     ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show full tracebacks. Can be given anywhere.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show full tracebacks. Works in any position.")] = False,
 ) -> None:
     """Typed pipelines of several stages over Redis Streams.
 

@@ -63,7 +63,7 @@ class Backoff:
 
 @dataclass(frozen=True, slots=True, init=False)
 class Retry:
-    """How often a stage tries a message, and which errors are worth another try.
+    """How many attempts a message has, and which errors are worth another one.
 
     An error is retried if it is an instance of `on` and not of `give_up_on`; any other goes to the dead letters at
     once. Failed pydantic validation and UsageError are never retried, because they would fail again. A group of errors
@@ -73,7 +73,7 @@ class Retry:
     attempts: how many times the handler runs, the first included (5).
     base, max: the bound of the first delay and of all delays: seconds, or text such as "500ms", "1m" (0.5 and 60).
     jitter: False makes each delay equal to its bound (True).
-    on: the exception, or a tuple of them, worth another try (`Exception`).
+    on: the exception, or a tuple of them, worth another attempt (`Exception`).
     give_up_on: the exception, or a tuple of them, that is not, although it is one of `on` (none).
 
     Raises ValueError for fewer than one attempt, and for bounds that are not durations or contradict each other.
@@ -111,7 +111,7 @@ class Retry:
         put(self, "give_up_on", give_up_on if isinstance(give_up_on, tuple) else (give_up_on,))
 
     def is_retryable(self, error: BaseException) -> bool:
-        """Whether an error is worth another try."""
+        """Whether an error is worth another attempt."""
         never = (ValidationError, UsageError, *self.give_up_on)
         on_groups = tuple(kind for kind in self.on if issubclass(kind, _ANY_GROUP))
         to_do = [error]
@@ -176,7 +176,7 @@ class DedupMemory:
 class Rate:
     """At most `n` messages start in each period `per`, for each value of `by`, across all workers.
 
-    Messages above the rate wait in Redis and occupy no slot of the stage, so those of other values overtake them. The
+    Messages above the rate are delayed and occupy no slot of the stage, so those of other values overtake them. The
     attribute `per` holds seconds.
 
     n: how many may start in each period; may be a fraction.

@@ -88,7 +88,12 @@ class _Environment(EnvSettingsSource):
     """FLOWQ_* variables. REDIS_URL, which others set as well, and earlier names count where today's is not set."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
-        own = {name: text for name, text in environ.items() if text and not _OF_A_SERVICE.fullmatch(name)}
+        # Only upper-case names: pydantic-settings ignores the case, and would read flowq_workers as well.
+        own = {
+            name: text
+            for name, text in environ.items()
+            if text and name == name.upper() and not _OF_A_SERVICE.fullmatch(name)
+        }
         _refuse_near_misses(own)
         self.stages = [
             stage_variable(*each) for each in own.items() if each[0].startswith("FLOWQ_") and "__" in each[0]
@@ -150,7 +155,8 @@ def _refuse_near_misses(names: Iterable[str]) -> None:
             # without the prefix: with it, every name resembles every other
             hint = did_you_mean(name.removeprefix("FLOWQ_"), [each.removeprefix("FLOWQ_") for each in known])
             if hint:
-                raise SettingsError(f"env {name}: there is no such setting", hint=hint.replace('"', "FLOWQ_", 1))
+                hint = hint.replace('"', "FLOWQ_", 1).replace('"', "")
+                raise SettingsError(f"env {name}: there is no such setting", hint=hint)
 
 
 def _file(file: Path) -> tuple[_Table, Mapping[str, _Table]]:

@@ -45,7 +45,7 @@ def _plain(name: str) -> str:
 def _remedy(header: str, known: frozenset[str], delimiter: str) -> str:
     for other in _DELIMITERS:
         if other != delimiter and not known.isdisjoint(next(csv.reader([header], delimiter=other), ())):
-            return f"its cells have another separator: delimiter={other!r}"
+            return f"the delimiter seems to be another: delimiter={other!r}"
     names = ", ".join(sorted(known)[:10]) + (", ..." if len(known) > 10 else "")
     return f"its fields: {names}; set delimiter= or encoding=, or columns= for a file without a header"
 

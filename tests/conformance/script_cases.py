@@ -251,7 +251,7 @@ async def _(lab: Lab) -> None:
 async def _(lab: Lab) -> None:
     for delivery in await given(lab.worker, 2):
         await sent_to_queue(lab.worker, delivery)
-    await Moving(lab.worker.broker).call_all("parse", [IN])
+    await Moving(lab.worker.broker).dequeue_all("parse", [IN])
 
 
 @calls(scripts.PURGE)

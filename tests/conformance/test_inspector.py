@@ -121,7 +121,7 @@ async def test_a_stage_that_does_not_exist_is_an_error(broker: Broker) -> None:
     with pytest.raises(NotFound, match="chekced"):
         await inspector.dead_letters("chekced")
     with pytest.raises(NotFound, match="chekced"):
-        await inspector.replay("chekced")
+        await inspector.retry_dead_letters("chekced")
 
 
 async def test_groups_count_letters_by_stage_and_error(broker: Broker) -> None:

@@ -132,7 +132,7 @@ async def test_messages_queued_for_a_pacing_key_are_promoted_now(worker: Worker,
     name, late = await redis(b"ZRANGE", keys.delayed(IN), b"0", b"-1")
     await redis(b"ZADD", keys.queue("parse"), b"0", b"host\n1\n%b\n%b" % (IN.encode(), name))
 
-    await Moving(worker.broker).call_all("parse", [IN])
+    await Moving(worker.broker).dequeue_all("parse", [IN])
 
     seconds, _ = await redis(b"TIME")
     assert float(await redis(b"ZSCORE", keys.delayed(IN), name)) <= (int(seconds) + 1) * 1000

@@ -53,7 +53,7 @@ class Survivor:
     async def push(self, numbers: Iterable[int]) -> None:
         await self.lab.push(self.pipeline, self._work, *[Item(n=n) for n in numbers])
 
-    async def stores(self, numbers: Iterable[int], *, seconds: float = 5.0) -> None:
+    async def stores(self, numbers: Iterable[int], *, seconds: float = 60.0) -> None:
         """Wait until every one of these has been stored."""
         wanted = set(numbers)
         await eventually(lambda: wanted <= self.stored.keys(), seconds=seconds)

@@ -12,7 +12,7 @@ from tests.faults.storm import ended, judged, start
 from tests.integration.project import Project
 
 ROOTS = 60
-SECONDS = 30.0
+SECONDS = 120.0
 
 
 @pytest.mark.parametrize("point", POINTS)

@@ -150,7 +150,7 @@ async def test_flushall_takes_only_what_is_there(n: int, survivor: Survivor, cap
                 client.flushall()
             survivor.gate.set()
             await survivor.push(range(1000, 1100))
-            await survivor.stores(range(1000, 1100), seconds=3.0)
+            await survivor.stores(range(1000, 1100))
 
     assert not survivor.entries(">work")
     assert not survivor.entries("work>store")

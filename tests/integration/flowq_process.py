@@ -20,7 +20,7 @@ LONGEST_SECONDS = 120.0
 POLL_SECONDS = 0.002
 
 
-def wait_until(condition: Callable[[], object], *, seconds: float = 30.0) -> None:
+def wait_until(condition: Callable[[], object], *, seconds: float = LONGEST_SECONDS) -> None:
     """Return as soon as the condition holds; fail when it does not within `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -40,7 +40,7 @@ def url_of(process: FlowqProcess) -> str:
 def get(url: str) -> Answer:
     """One GET."""
     try:
-        with urlopen(url, timeout=10) as response:
+        with urlopen(url, timeout=60) as response:
             return Answer(response.status, response.read().decode())
     except HTTPError as error:
         with error:

@@ -121,6 +121,13 @@ def test_watching_without_a_terminal_writes_lines_or_json(project: Project) -> N
         assert process.wait() == 130
 
 
+def test_lines_about_a_pipeline_without_workers_say_what_its_status_says(project: Project) -> None:
+    watching = project.start("top", "count")
+    watching.wait_for(lambda: "count  0s never run" in watching.stdout)
+    watching.popen.send_signal(signal.SIGINT)
+    assert watching.wait() == 130
+
+
 # top
 
 

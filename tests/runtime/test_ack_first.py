@@ -64,7 +64,7 @@ async def test_a_message_that_was_replayed_and_fails_again_dies_again(lab: Lab) 
     pipeline = Pipeline("p", first)
     await lab.run(pipeline, Item())
     for _ in range(2):
-        assert await Inspector(pipeline.plan, lab.broker(pipeline)).replay() == {"first": 1}
+        assert await Inspector(pipeline.plan, lab.broker(pipeline)).retry_dead_letters() == {"first": 1}
         await lab.run(pipeline)
         assert len(await lab.letters(pipeline, first)) == 1
 

@@ -228,7 +228,7 @@ async def test_a_body_that_is_missing_or_truncated_makes_a_dead_letter_that_says
     assert (letter.reason, letter.error, letter.is_elsewhere) == ("undecodable", f"BodyLost: {told}", True)
 
     body_store.write(path, body)
-    await Inspector(pipeline.plan, lab.broker(pipeline)).replay()
+    await Inspector(pipeline.plan, lab.broker(pipeline)).retry_dead_letters()
     await lab.run(pipeline)
     assert got == [page(1)]
 

@@ -169,7 +169,7 @@ async def test_a_message_retried_buried_and_put_back_keeps_its_one_file(lab: Lab
     assert await released(lab) == []
 
     fixed = True
-    await Inspector(pipeline.plan, lab.broker(pipeline)).replay()
+    await Inspector(pipeline.plan, lab.broker(pipeline)).retry_dead_letters()
     await lab.run(pipeline)
     assert seen == [page(7)] * 4
     assert await released(lab) == body_store.paths()
@@ -232,7 +232,7 @@ async def test_an_acknowledged_message_keeps_its_file_until_its_handler_ends(lab
     assert await released(lab) == []
 
     fails = False
-    await Inspector(pipeline.plan, lab.broker(pipeline)).replay()
+    await Inspector(pipeline.plan, lab.broker(pipeline)).retry_dead_letters()
     await lab.run(pipeline)
     assert seen == [3, 3]
     assert await released(lab) == body_store.paths()

@@ -37,7 +37,7 @@ async def test_what_dies_in_a_part_of_the_stages_dies_in_that_run_and_goes_back_
 
     (letter,) = await inspector.dead_letters()
     assert letter.run == joined.id == first.id != ""
-    await inspector.replay()
+    await inspector.retry_dead_letters()
     balance = (await inspector.balance())["refuse"]
     assert (balance.entered, balance.dead, balance.waiting) == (1, 0, 1)
     await part.close()

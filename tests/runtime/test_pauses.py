@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 import flowq
 from flowq.inspector import Inspector
+from flowq.runtime.housekeeping.pause_watch import PauseWatch
 from flowq.runtime.process.runner import Runner
 from flowq.runtime.run import Run, RunOptions
 from tests.eventually import eventually
@@ -58,6 +59,10 @@ async def is_noticed(url: str, lab: Lab) -> None:
             next(reads), next(reads)
 
     await asyncio.to_thread(read_twice)
+
+
+async def test_pauses_are_read_at_least_twice_a_second(any_lab: Lab) -> None:
+    assert await PauseWatch(any_lab.broker(LAB), []).step() <= 0.5
 
 
 async def test_a_worker_that_starts_while_its_stage_is_paused_reads_nothing(any_lab: Lab) -> None:

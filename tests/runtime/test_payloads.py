@@ -102,7 +102,7 @@ async def test_a_compressed_message_is_retried_buried_shown_and_put_back_like_an
     assert letter.message == PAGE.model_dump()
 
     fixed = True
-    await Inspector(pipeline.plan, lab.broker(pipeline)).replay()
+    await Inspector(pipeline.plan, lab.broker(pipeline)).retry_dead_letters()
     await lab.run(pipeline)
     assert got == [PAGE]
 

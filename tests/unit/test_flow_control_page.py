@@ -29,4 +29,4 @@ def test_the_examples_run_as_one_module(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_every_figure_of_status_lines_is_as_the_screen_writes_it() -> None:
     (line,) = re.findall(r"^ fetch example\.org.*$", PAGE.read_text(), re.MULTILINE)
-    assert re.fullmatch(r" \w+ \S+ is held for [\dm]+s more: .+, held again \d+ times; [\d,]+ waiting", line)
+    assert re.fullmatch(r" \w+ \S+ is held for [\dm]+s more: .+, held again \d+ times; [\d,]+ queued", line)

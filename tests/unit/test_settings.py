@@ -234,8 +234,8 @@ def test_what_the_file_says_wrongly_is_refused_with_place_and_remedy(pyproject: 
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("FLOWQ_WORKER", "3", "did you mean FLOWQ_WORKERS"),
-        ("FLOWQ_REDIS", "redis://x", "did you mean FLOWQ_REDIS_URL"),
+        ("FLOWQ_WORKER", "3", r"did you mean FLOWQ_WORKERS\?"),
+        ("FLOWQ_REDIS", "redis://x", r"did you mean FLOWQ_REDIS_URL\?"),
         ("FLOWQ_WORKERS", "-1", "env FLOWQ_WORKERS: workers must be a whole number"),
         (
             "FLOWQ_SCRAPE__FETCH__CONCURRENCY",
@@ -301,3 +301,8 @@ def test_durability_is_one_of_two(pyproject: Path) -> None:
     assert load(pyproject, environ={"FLOWQ_DURABILITY": "replicated"}).durability == "replicated"
     with pytest.raises(SettingsError, match='durability must be "local" or "replicated"'):
         load(pyproject, '[tool.flowq]\ndurability = "yes"\n')
+
+
+def test_only_upper_case_variables_are_settings(pyproject: Path) -> None:
+    settings = load(pyproject, "", {"flowq_workers": "7", "FLOWQ_LEASE": "2m"})
+    assert (settings.workers, settings.lease_seconds) == (1, 120)

@@ -22,13 +22,13 @@ def cut_off(error: Exception, problem: Exception, address: str, *, n_bytes: int)
     if (not is_closed or is_explained) and not str(error).startswith(PROTOCOL_ERROR):
         return problem
     if n_bytes <= SMALLEST_LIMIT_BYTES:
-        hint = "see whether it still runs; if it does so each time, raise its client-output-buffer-limit"
+        hint = "check that it is still running; if this happens each time, raise its client-output-buffer-limit"
         if address.startswith("rediss"):  # since TLS 1.3 a server that misses a certificate closes at the first call
             hint += f", or it {_WANTS_CERTIFICATE}"
         return ReplyCutOff(f"Redis at {address} has closed the connection during a call", hint=hint, detail=str(error))
     return RequestCutOff(
         f"Redis at {address} has closed the connection on a request of {n_bytes:,} bytes",
-        hint="if it does so each time: raise its proto-max-bulk-len and client-query-buffer-limit",
+        hint="if this happens each time, raise its proto-max-bulk-len and client-query-buffer-limit",
         detail=str(error),
     )
 
@@ -55,8 +55,8 @@ def translate(error: Exception, address: str) -> Exception:
     text = str(error) or type(error).__name__
     if is_denied(error):
         return BrokerRefused(
-            f"Redis at {address} does not permit this user what flowq needs",
-            hint="flowq doctor says which commands and keys that are, as an ACL",
+            f"Redis at {address} does not give this user the permissions that flowq needs",
+            hint="flowq doctor lists the commands and keys, as an ACL",
             detail=text,
         )
     if isinstance(error, _LOGIN_REFUSED):
@@ -92,7 +92,7 @@ _BROKEN = (ConnectionResetError, BrokenPipeError, EOFError, TimeoutError, redis_
 def _how_to_reach(error: Exception, address: str) -> str:
     causes = tuple(chain_of(error))
     if any("max number of clients" in str(cause) for cause in causes):
-        return "raise maxclients of Redis, or have fewer programs connected; CLIENT LIST of redis-cli names them"
+        return "raise maxclients of Redis, or connect fewer programs; redis-cli CLIENT LIST names them"
     if any(isinstance(cause, socket.gaierror | UnicodeError) for cause in causes):
         return "check the host name of the Redis URL"
     if any(isinstance(cause, _BROKEN) or "closed by server" in str(cause) for cause in causes):
@@ -107,7 +107,7 @@ def _translate_answer(error: redis_errors.ResponseError, text: str, address: str
         return error
     if "WRONGTYPE" in text:  # a script of an older Redis prefixes it
         return BrokerRefused(
-            "a key of this pipeline holds something else",
+            "a key of this pipeline is of the wrong type",
             hint="remove that key, or use another namespace",
             detail=text,
         )
@@ -120,7 +120,7 @@ def _translate_answer(error: redis_errors.ResponseError, text: str, address: str
     # Out of memory, not enough replicas, a disk that is full, a script that runs for too long: all of them pass, and
     # redis-py has no class for most.
     return BrokerUnavailable(
-        f"Redis at {address} does not do its work at the moment",
-        hint="see what it says: it may need memory, disk space or its replicas",
+        f"Redis at {address} cannot process commands at the moment",
+        hint="see its message above: it may lack memory, disk space or replicas",
         detail=text,
     )

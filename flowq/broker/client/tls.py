@@ -100,9 +100,9 @@ def _verification(error: ssl.SSLCertVerificationError) -> tuple[str, str]:
         case code if code in _UNKNOWN_AUTHORITY:
             return "it is not signed by a trusted authority", trust
         case code if code == _EXPIRED:
-            return "it has expired", "renew the certificate of the server, and see that the clock here is right"
+            return "it has expired", "renew the certificate of the server, and check the clock of this machine"
         case code if code == _NOT_YET_VALID:
-            return "it is not valid yet", "see that the clock here is right"
+            return "it is not valid yet", "check the clock of this machine"
         case code if code == _REVOKED:
             return "it has been revoked", "give the server another certificate"
         case code if code in _OTHER_NAME:
@@ -117,7 +117,7 @@ def _verification(error: ssl.SSLCertVerificationError) -> tuple[str, str]:
 def _handshake(error: ssl.SSLError, address: str) -> tuple[str, str] | None:
     reason = (error.reason or "").replace("_", " ").lower()
     if "wrong version number" in reason or "record layer failure" in reason or "packet length too long" in reason:
-        return f"what answers at {address} does not speak TLS", "is this the right port? redis:// is without TLS"
+        return f"what answers at {address} does not speak TLS", "is this the right port? without TLS, use redis://"
     if "alert" not in reason:
         return None
     said = reason.partition("alert ")[2] or reason

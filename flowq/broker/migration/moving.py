@@ -69,7 +69,7 @@ class Moving:
         ]  # fmt: skip
         await self._broker.script(scripts.RENAME_STAGE, names, stage, new_stage, *flat)
 
-    async def call_all(self, stage: str, edges: Sequence[str]) -> None:
+    async def dequeue_all(self, stage: str, edges: Sequence[str]) -> None:
         """Make the messages of a stage that wait for others of their pacing key due now."""
         keys = self._broker.keys
         names = [keys.queue(stage), *(keys.delayed(edge) for edge in edges)]

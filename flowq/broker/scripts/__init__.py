@@ -18,7 +18,7 @@ class Script:
 
     `keeps_answer`: it takes one more key and a token at the end, and answers a call that is sent again with the same
     token as before, without doing anything (`once.lua`). Every other script may be sent again as it is.
-    `gives_list`: it answers with a list, so that an answer of another kind is none.
+    `gives_list`: it always answers with a list; any other reply is not from it.
     """
 
     name: str

@@ -38,7 +38,7 @@ def command(
     """Show the effective settings and where each comes from; with NAME, those of its stages as well.
 
     In increasing order of precedence: built-in, @stage(...), [tool.flowq] in pyproject.toml, its profile, FLOWQ_*
-    variables, options. Passwords are not shown.
+    variables, command-line options. Passwords are not shown.
 
     Example:
       flowq config

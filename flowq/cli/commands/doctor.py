@@ -48,7 +48,7 @@ def command(
         str | None,
         typer.Argument(
             metavar="NAME",
-            help="A pipeline: its node of a Cluster is examined, and the permissions on its keys.",
+            help="A pipeline, to examine its node of a Cluster and the permissions on its keys.",
             autocompletion=complete_pipeline,
             show_default=False,
         ),
@@ -60,7 +60,7 @@ def command(
     """Examine the Redis that flowq uses.
 
     Shows its version, persistence, latency and permissions, and what would be lost if it were killed, lost power or
-    failed over. Stores only a few keys, which it removes at once. The exit code is 1 if something should be changed.
+    failed over. It writes only a few keys, and removes them at once. The exit code is 1 if something should be changed.
 
     Example:
       flowq doctor

@@ -41,8 +41,8 @@ def k8s(
     """Write Kubernetes manifests: a Deployment per stage, scaled by KEDA.
 
     KEDA scales each stage on the messages that are ready: waiting, or delayed and due. A source becomes a Job. The
-    Redis URL comes from the secret "flowq-redis". The exporter that KEDA reads, alerts and a dashboard are the same for
-    all pipelines: see examples/deploy in the repository of flowq.
+    Redis URL comes from the secret "flowq-redis". The exporter that KEDA reads, the alerts and the dashboard are the
+    same for all pipelines: see examples/deploy in the flowq repository.
 
     Example:
       flowq export k8s scrape --image registry.example.org/scrape:1.4 -o k8s.yaml
@@ -64,8 +64,8 @@ def compose(
 ) -> None:
     """Write a compose file: a service per stage and source.
 
-    Redis and an exporter are in examples/deploy/compose.yaml in the repository of flowq. Docker Compose reads
-    compose.yaml and compose.override.yaml together.
+    Redis and an exporter are in examples/deploy/compose.yaml in the flowq repository. Docker Compose reads compose.yaml
+    and compose.override.yaml together.
 
     Example:
       flowq export compose scrape -o compose.override.yaml

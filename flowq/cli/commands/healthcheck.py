@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def command(
     name: PipelineNameOrAll = None,
     silent: Annotated[
-        str, typer.Option(metavar="DURATION", help="A worker that has not read for this long is stuck.")
+        str, typer.Option(metavar="DURATION", help="A worker that has not read for this long counts as stuck.")
     ] = "30s",
     json: Json = False,
     *,
@@ -65,6 +65,6 @@ async def _workers_here(names: Sequence[str], settings: Settings) -> list[Worker
     found = list["WorkerHealth"]()
     async with AsyncExitStack() as opened:  # together, so that a server of our own is started once
         for name in names:
-            broker = await opened.enter_async_context(broker_of(name, settings))
+            broker = await opened.enter_async_context(broker_of(name, settings, has_bodies=False))
             found += [worker for worker in await workers_of(broker) if worker.is_here]
     return found

@@ -32,7 +32,7 @@ def command(
     """Pause a pipeline, a stage or a key.
 
     Workers notice within a second: running messages finish, all others wait, and so do new ones. The pause outlasts
-    restarts and ends with flowq resume. A draining run waits for that.
+    restarts and ends with flowq resume. A draining run waits until then.
 
     Example:
       flowq pause scrape
@@ -55,7 +55,7 @@ def command(
         finishing = f"; {running:,} running will finish" if running else ""
         return f"{target} {'is' if is_new else 'was already'} paused{finishing}  (flowq resume {target})"
 
-    print(printable(with_broker(plan.name, settings, pause)))
+    print(printable(with_broker(plan.name, settings, pause, has_bodies=False)))
 
 
 def steered(target: str, key: str | None, settings: Settings) -> tuple[Plan, str, Sequence[str]]:

@@ -62,7 +62,7 @@ def command(
                 values = await _as_json(broker, sight)
                 print(json_text(values) if json else _line(sight, values), flush=follow)
         if not n_seen:
-            note(f"nothing waits, runs or is delayed in {target}")
+            note(f"nothing is running, waiting or delayed in {target}")
 
     with_broker(plan.name, settings, look)
 

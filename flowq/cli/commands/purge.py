@@ -40,11 +40,10 @@ def command(
 
         purging = Purging(broker)
         there = await purging.idle(edges)
-        messages = counted(sum(there.values()), "message")
-        if dry_run or not any(there.values()):
-            would = (
-                f"{messages} would be removed from {target}" if any(there.values()) else f"nothing waits in {target}"
-            )
+        n = sum(there.values())
+        messages = counted(n, "message")
+        if dry_run or not n:
+            would = f"{messages} would be removed from {target}" if n else f"nothing to purge in {target}"
             print(json_text(there, indent=True) if json else would)
             return
         if not yes and not is_agreed(plan.name, f"{messages} of {target}", f"flowq purge {target} --yes"):
@@ -55,4 +54,4 @@ def command(
         if running := sum((await purging.idle(edges, running=True)).values()):
             note(f"{counted(running, 'message')} still running, not removed")
 
-    with_broker(plan.name, settings, remove)
+    with_broker(plan.name, settings, remove, has_bodies=False)

@@ -51,7 +51,7 @@ def command(
         typer.Argument(metavar="JSON", help="The message; or many, one per line: - is stdin, @FILE a file."),
     ],
     delay: Annotated[
-        str | None, typer.Option("--delay", metavar="DURATION", help='Run it after "30s", "5m", "1d".')
+        str | None, typer.Option("--delay", metavar="DURATION", help='Delay it by "30s", "5m", "1d".')
     ] = None,
     id_: Annotated[
         str | None,

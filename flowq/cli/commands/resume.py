@@ -44,4 +44,4 @@ def command(
             return f"all of {plan.name} is still paused  (flowq resume {plan.name})"
         return f"{target} is resumed" if was_paused else f"{target} was not paused"
 
-    print(printable(with_broker(plan.name, settings, resume)))
+    print(printable(with_broker(plan.name, settings, resume, has_bodies=False)))

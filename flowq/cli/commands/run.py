@@ -93,7 +93,7 @@ def command(
     ] = None,
     for_: Annotated[str | None, typer.Option("--for", metavar="DURATION", help='Stop after a time: "10m".')] = None,
     limit: Limits = None,
-    max_dead: Annotated[int, typer.Option(min=0, metavar="N", help="Dead letters that still count as success.")] = 0,
+    max_dead: Annotated[int, typer.Option(min=0, metavar="N", help="Up to N dead letters still count as success.")] = 0,
     fresh: Annotated[bool, typer.Option("--fresh", help="Discard what earlier runs have left, then start.")] = False,
     memory: Annotated[bool, typer.Option("--memory", help="Run in this process, without a Redis server.")] = False,
     grace: Annotated[

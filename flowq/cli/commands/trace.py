@@ -29,7 +29,7 @@ def command(
     *,
     settings: Here,
 ) -> None:
-    """Show the ancestors and descendants of a message, from its root on, and where each of them is now.
+    """Show the ancestors and descendants of a message, starting at its root, and where each is now.
 
     A settled message leaves no trace unless its stage has keep=; only its id is known then, from its descendants. The
     search reads every message of the pipeline: a million take a few seconds.
@@ -41,7 +41,7 @@ def command(
     from flowq.dead_letters.lineage import Lineage
 
     plan = plan_of(name, settings)
-    lineage = with_broker(plan.name, settings, lambda broker: Lineage.of(plan, broker, message_id))
+    lineage = with_broker(plan.name, settings, lambda broker: Lineage.of(plan, broker, message_id), has_bodies=False)
     if not lineage.is_known:
         raise NotFound(
             f'no trace of a message {message_id} in "{name}"',

@@ -57,7 +57,7 @@ def command(
         ),
     ] = None,
 ) -> None:
-    """Run one stage on a message, without Redis, or on several, and print its outputs.
+    """Run one stage on one or more messages, without Redis, and print its outputs.
 
     Works as in a worker: messages are checked, resources are opened, a batch stage gets batches, and outputs are
     checked and encoded. Nothing is stored, paced or retried. Outputs are printed one per line, as input for the next
@@ -67,7 +67,7 @@ def command(
       flowq try scrape.fetch link.json
       flowq try scrape.fetch link.json | flowq try scrape.parse --to store
 
-    Exit codes: 0 all succeeded, 1 the function failed for some, 2 a message or a name is wrong.
+    Exit codes: 0 all succeeded, 1 the handler failed for some, 2 a message or a name is wrong.
     """
     plan, name = plan_and_stage(target, settings_here())
     if not name:

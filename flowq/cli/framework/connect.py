@@ -29,10 +29,15 @@ def plan_and_stage(target: str, settings: Settings) -> tuple[Plan, str]:
     return plan, plan.stage(stage).name if stage else ""
 
 
-def broker_of(pipeline: str, settings: Settings) -> AbstractAsyncContextManager[Broker]:
-    """The broker of a pipeline, with the store of its large bodies, for the length of an `async with`."""
+def broker_of(pipeline: str, settings: Settings, *, has_bodies: bool = True) -> AbstractAsyncContextManager[Broker]:
+    """The broker of a pipeline, for the length of an `async with`.
+
+    Without `has_bodies` it neither adds nor reads messages, and settings for that cannot keep a command from working.
+    """
     from flowq.broker.open import open_broker
 
+    if not has_bodies:
+        return open_broker(pipeline, redis=settings.redis, namespace=settings.namespace)
     return open_broker(
         pipeline,
         redis=settings.redis,
@@ -42,11 +47,13 @@ def broker_of(pipeline: str, settings: Settings) -> AbstractAsyncContextManager[
     )
 
 
-def with_broker(pipeline: str, settings: Settings, work: Callable[[Broker], Coroutine[Any, Any, T]]) -> T:
-    """Run `work` with the broker of a pipeline; returns its result."""
+def with_broker(
+    pipeline: str, settings: Settings, work: Callable[[Broker], Coroutine[Any, Any, T]], *, has_bodies: bool = True
+) -> T:
+    """Run `work` with the broker of a pipeline (see `broker_of`); returns its result."""
 
     async def opened() -> T:
-        async with broker_of(pipeline, settings) as broker:
+        async with broker_of(pipeline, settings, has_bodies=has_bodies) as broker:
             return await work(broker)
 
     return asyncio.run(opened())

@@ -19,7 +19,7 @@ from flowq.errors import UsageError
 
 TEMPLATES = {
     "scraping": ("-a url=https://example.org/", "crawls a website politely, each page once"),
-    "etl": ("-a path={name}.csv", "loads a CSV file into a database, and keeps what is wrong with it"),
+    "etl": ("-a path={name}.csv", "loads a CSV file into a database; invalid rows become dead letters"),
     "dispatch": ("-a path={name}.ndjson", "delivers events as signed webhooks"),
 }
 """What `flowq run` needs, and what it does, by template."""

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from flowq.broker.inspection.overview import Overview, StageOverview
 from flowq.broker.inspection.pacing_keys import HeldKey
-from flowq.cli.views.quantities import size, sparkline
+from flowq.cli.views.quantities import counted, size, sparkline
 from flowq.cli.views.run_text import command_to_finish, feedback_lines, pause_words, rate_words
 from flowq.cli.views.table import indented, speed_cells, stage_cells, stage_table
 from flowq.durations import duration_text
@@ -122,7 +122,7 @@ def notes(overview: Overview) -> list[Text]:
         lines.append(Text(f"{_MARK} {stage} is the bottleneck: {view.balance.waiting:,} waiting {pace}", "yellow"))
     kept = sum(overview.snapshot.dead_letters.values())
     if kept:
-        lines.append(Text.assemble((f" {kept:,} dead letter{'s' * (kept > 1)}", "red"), f"  flowq dlq ls {name}"))
+        lines.append(Text.assemble((f" {counted(kept, 'dead letter')}", "red"), f"  flowq dlq ls {name}"))
     lines += [Text(_held_line(held)) for held in overview.held]
     for orphan in overview.orphans:
         left = f" {orphan.outstanding:,} left on {orphan.edge}, which is no longer in the code"
@@ -135,5 +135,5 @@ def notes(overview: Overview) -> list[Text]:
 def _held_line(held: HeldKey) -> str:
     what = f"{held.stage} {printable(held.key)}".rstrip()
     left = f"for {duration_text(held.seconds_left)} more" if held.seconds_left else "until one message has tried"
-    again = f", held again {held.repeats} time{'s' * (held.repeats > 1)}" if held.repeats else ""
-    return f" {what} is held {left}: {printable(held.reason)}{again}; {held.waiting:,} waiting"
+    again = f", held again {counted(held.repeats, 'time')}" if held.repeats else ""
+    return f" {what} is held {left}: {printable(held.reason)}{again}; {held.waiting:,} queued"

@@ -174,7 +174,7 @@ class LineScreen:
         if self._pace.is_due(snapshot.now_ms, after_ms=after_ms):
             self._phase = phase(snapshot)
             passed = progress.passed_seconds
-            self._say(Text(progress_line(self._plan, snapshot, progress.balances, progress.rates, passed)))
+            self._say(Text(progress_line(self._plan, snapshot, self._phase, progress.balances, progress.rates, passed)))
 
     def note(self, text: str, *, hint: str = "") -> None:
         self._say(Text(printable(text)))

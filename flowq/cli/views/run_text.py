@@ -11,6 +11,7 @@ from rich.text import Text
 from flowq.broker.open import MEMORY
 from flowq.broker.records import WHOLE, Snapshot
 from flowq.broker.runs import StageBalance
+from flowq.cli.views.quantities import counted
 from flowq.durations import duration_text
 from flowq.graph.compilation.plan import Plan, type_name
 from flowq.graph.kinds import Kind
@@ -52,9 +53,9 @@ def first_lines(about: RunAbout, plan: Plan, width: int) -> list[Text]:
     stages = ", ".join(about.stages) if about.stages else f"all {n} stages" if n > 1 else "1 stage"
     parts = [stages]
     if about.workers > 1:
-        parts.append(f"{about.workers} workers")
+        parts.append(counted(about.workers, "worker"))
     if about.others:
-        parts.append(f"joins {about.others} worker{'s' * (about.others > 1)}")
+        parts.append(f"joins {counted(about.others, 'worker')}")
     elif about.resumed:
         parts.append("resumes where it stopped")
     parts.append("exits when drained (--forever to stay)" if about.drains else "runs until stopped (--drain to exit)")
@@ -94,10 +95,15 @@ def pause_words(plan: Plan, snapshot: Snapshot) -> str:
 
 
 def progress_line(
-    plan: Plan, snapshot: Snapshot, balances: Mapping[str, StageBalance], rates: Mapping[str, float], passed: float
+    plan: Plan,
+    snapshot: Snapshot,
+    state: str,
+    balances: Mapping[str, StageBalance],
+    rates: Mapping[str, float],
+    passed: float,
 ) -> str:
-    """The whole state in one line, for a log."""
-    parts = [f"{duration_text(int(passed))} {phase(snapshot)}"]
+    """Everything about a pipeline in one line, for a log."""
+    parts = [f"{duration_text(int(passed))} {state}"]
     for stage in plan.consumers:
         balance = balances[stage.name]
         rate = f" ({rate_words(rates[stage.name])})" if rates.get(stage.name) else ""
@@ -121,10 +127,10 @@ def feedback_lines(plan: Plan, snapshot: Snapshot) -> list[Text]:
         if not edge.feedback or not new + known:
             continue
         types = " or ".join(type_name(type_) for type_ in edge.types)
-        counted = f"{new + known:,} {types}".rstrip()
+        sent = f"{new + known:,} {types}".rstrip()
         if known:
-            counted += f" = {new:,} new + {known:,} seen before"
-        lines.append(Text(f" ↺ {edge.origin}→{edge.target}  {counted}", "dim", no_wrap=True, overflow="ellipsis"))
+            sent += f" = {new:,} new + {known:,} seen before"
+        lines.append(Text(f" ↺ {edge.origin}→{edge.target}  {sent}", "dim", no_wrap=True, overflow="ellipsis"))
     return lines
 
 

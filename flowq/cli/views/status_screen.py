@@ -15,7 +15,7 @@ from flowq.broker.inspection.overview import Overview
 from flowq.cli.framework.keyboard import Keyboard
 from flowq.cli.framework.watching import again_and_again, inspectors_of
 from flowq.cli.views.overview_view import ORDERS, overview_text
-from flowq.cli.views.run_text import progress_line
+from flowq.cli.views.run_text import phase, progress_line
 from flowq.cli.views.table import console_for
 from flowq.cli.views.watch_view import Sight, Trends, live_text, pipeline_parts, screen
 from flowq.errors import BrokerUnavailable
@@ -91,7 +91,8 @@ async def _write_lines(inspectors: Sequence[Inspector], console: Console) -> Non
             passed_seconds = max(0, now_ms - first_ms.setdefault(plan.name, now_ms)) / 1000
             rates = {name: stage.throughput.per_second or 0.0 for name, stage in overview.stages.items()}
             balances = {name: stage.balance for name, stage in overview.stages.items()}
-            line = progress_line(plan, overview.snapshot, balances, rates, passed_seconds)
+            state = phase(overview.snapshot) if overview.workers else overview.state
+            line = progress_line(plan, overview.snapshot, state, balances, rates, passed_seconds)
             console.print(f"{plan.name}  {line}", soft_wrap=True)
 
 
@@ -100,13 +101,12 @@ class _Screen:
 
     def __init__(self, inspectors: Sequence[Inspector], console: Console) -> None:
         self._console = console
-        self._inspectors = inspectors
         self._trends = {inspector.plan.name: Trends() for inspector in inspectors}
         self._views = [*([inspectors] if len(inspectors) > 1 else []), *([inspector] for inspector in inspectors)]
         self._at = 0
         self._order = 0
         self._shows_dead = False
-        self._pauses_or_resumes = False
+        self._to_pause_or_resume: Inspector | None = None
         self._ended = False
         self._woken = asyncio.Event()
 
@@ -125,14 +125,14 @@ class _Screen:
                     live.update(last := seen, refresh=True)
 
     async def _painted(self) -> RenderableType:
+        steered, self._to_pause_or_resume = self._to_pause_or_resume, None
+        if steered is not None:
+            await (steered.resume() if await steered.paused() else steered.pause())
         shown = self._views[self._at]
         if len(shown) > 1:
             texts = [live_text(overview, self._console.width) for overview in await _overviews(shown)]
             return screen([_below_each_other(texts)], self._keys({}))
         (inspector,) = shown
-        if self._pauses_or_resumes:
-            self._pauses_or_resumes = False
-            await (inspector.resume() if await inspector.paused() else inspector.pause())
         overview, slowest = await asyncio.gather(inspector.overview(), inspector.slowest(_MOST_SLOW))
         dead = (await inspector.groups())[:_MOST_DEAD] if self._shows_dead else None
         trends, order = self._trends[inspector.plan.name], ORDERS[self._order]
@@ -151,7 +151,7 @@ class _Screen:
             case "s" if is_alone:
                 self._order = (self._order + 1) % len(ORDERS)
             case "p" if is_alone:
-                self._pauses_or_resumes = True
+                (self._to_pause_or_resume,) = self._views[self._at]
             case "d" if is_alone:
                 self._shows_dead = not self._shows_dead
             case _:

@@ -63,7 +63,7 @@ _CLASHES: tuple[tuple[Callable[[Node], bool], str, str], ...] = (
     ),
     (
         lambda node: bool(node.options.batch) and node.options.ack is not AckMode.AFTER,
-        "a batch settles after the function has succeeded, in halves where it fails",
+        "a batch settles after the function has succeeded, and is split if it fails",
         "drop ack, or drop batch",
     ),
     (

@@ -174,7 +174,7 @@ def stage(fn: Any = None, /, **options: Any) -> Any:
     concurrency: how many messages, or batches, each worker process handles at once (10).
     retry: a `Retry` (5 attempts, with exponential backoff from 0.5 s to 60 s).
     rate: a `Rate`: how many messages may start per period, across all workers, in total or for each key (no limit).
-    timeout: how long one run of the function may last before it counts as failed (no limit).
+    timeout: how long one call of the function may last before it counts as failed (no limit).
     dedup: drop messages that were seen before: the name of a field, a function of the message, or a `Dedup` to set how
         long they are remembered (until the next run).
     ack: "after" the function has succeeded; "first", before it runs (at most once, no retries); or "manual", by
@@ -190,12 +190,12 @@ def stage(fn: Any = None, /, **options: Any) -> Any:
     claim_above: the size, as stored, above which the body of a message to this stage is kept in a folder or bucket
         that all workers share, with only a reference to it in Redis; for bodies of many megabytes, with a `max_bytes`
         to match. Needs the extra `claim`.
-    maxsize: how many messages an edge into this stage may hold before its producers pause (10,000 between stages, no
-        limit for messages pushed from outside).
+    maxsize: how many messages an edge into this stage may hold before its producers stop reading (10,000 between
+        stages, no limit for messages pushed from outside).
     maxsize_bytes: the same for the memory of Redis that an edge may use (64,000,000, and no limit).
     keep: how many settled messages are kept for `flowq replay` and `flowq trace`: a number of messages, or a duration
         such as "1h", for at most 100,000 messages (none, which costs nothing).
-    bounded: True says that this stage ends cycles by itself, by a limit of depth for instance: no warning about them.
+    bounded: True says that this stage bounds its cycles itself, for instance by depth, and silences the warning.
 
     Options that are plain data can also be set without changing the code, for a deployment or a single run: see
     `Pipeline.tuned` and `flowq config`.

@@ -85,10 +85,10 @@ def arranged(plan: Plan, layers: Layers, cards: Mapping[str, Size], labels: Mapp
 
 def _gaps(layers: Layers, labels: Mapping[str, Size]) -> list[float]:
     """The gap to the right of each column: wide enough for the labels of the edges that cross no other."""
-    gaps = [_LEAST_GAP_BETWEEN_COLUMNS for _ in layers.columns]
+    gaps, rank = [_LEAST_GAP_BETWEEN_COLUMNS for _ in layers.columns], layers.rank
     for name, chain in layers.chains.items():
         if len(chain) == 2:
-            column = layers.rank[chain[0]]
+            column = rank[chain[0]]
             gaps[column] = max(gaps[column], labels[name].width + 2 * _ROOM_BESIDE_LABEL)
     return gaps
 

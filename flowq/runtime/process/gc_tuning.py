@@ -8,7 +8,8 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 _THRESHOLD = 10_000  # objects
-_UNTOUCHED = (700, 2000, 300_000)  # Python's default up to 3.12, its default since, and that of flowq/__main__.py
+START_THRESHOLD = 300_000  # imports leave little garbage: looking for it would take a twentieth of the start
+_UNTOUCHED = (700, 2000, START_THRESHOLD)  # the first two are Python's defaults, up to 3.12 and since
 
 _turn = threading.Lock()
 _n_runs = 0

@@ -124,15 +124,16 @@ async def _run_alone(ward: _Ward, delivery: Delivery, *, has_turn: bool) -> None
     handling, settler, early, pacer = ward.handling, ward.settler, ward.early, ward.pacer
     if pacer is not None and (not has_turn or pacer.has_missed(delivery)):
         await _turn_of(delivery, pacer, again=has_turn)
-    began_at = time.monotonic()
     if handling.stage.batch is not None and isinstance(handling, Handling):
-        call = BatchCall(handling, [delivery])
+        began_at, call = time.monotonic(), BatchCall(handling, [delivery])
         await in_context(copy_context(), call.run)
+        took_seconds = time.monotonic() - began_at
         for deliveries, outcome in call.outcomes:
             if pacer is not None:
-                outcome = await pacer.judge(deliveries, outcome, time.monotonic() - began_at)
+                outcome = await pacer.judge(deliveries, outcome, took_seconds)
             settler.add(deliveries, outcome)
     elif handling.stage.ack is not AckMode.FIRST or await early.win([delivery]):
+        began_at = time.monotonic()
         outcome = await in_context(copy_context(), handling.handle, delivery)
         if pacer is not None:
             outcome = await pacer.judge([delivery], outcome, time.monotonic() - began_at)

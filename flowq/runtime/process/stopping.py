@@ -37,7 +37,7 @@ async def stop_stages(runners: Sequence[StageRunner], grace_seconds: float, hurr
         return True
     stopping.cancel()
     await asyncio.gather(*(runner.abandon() for runner in runners))
-    log.warning("Redis does not reply: other workers will reclaim the messages that were running here")
+    log.warning("Redis does not answer: other workers will reclaim the messages that were running here")
     return False
 
 

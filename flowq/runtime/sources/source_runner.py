@@ -159,5 +159,5 @@ def _failure(stage: StagePlan, error: BaseException) -> FlowqError:
     return SourceFailed(
         f'source "{stage.name}" failed: {described}',
         place=stage.place,
-        hint=f"run it again once that is fixed: it {where}, and what it has sent is kept",
+        hint=f"run it again once that is fixed: it {where}; what it has sent is not lost",
     )

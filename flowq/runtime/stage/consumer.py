@@ -54,9 +54,9 @@ class State(IntEnum):
 class Consumer:
     """One stage in one process.
 
-    In flight is at most what its slots can run plus about a tenth of a second of work, so that slow stages spread over
-    all workers. It stops reading while an edge that it feeds is full. Slots are long-lived tasks, as many as the
-    stage's `concurrency`: there is no task per message.
+    It keeps in flight at most what its slots can run and about a tenth of a second of work more, so that slow stages
+    spread over all workers. It stops reading while an edge that it feeds is full. Slots are long-lived tasks, as many
+    as the stage's `concurrency`: there is no task per message.
     """
 
     def __init__(

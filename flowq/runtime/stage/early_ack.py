@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from functools import partial
+from typing import Any, TypeVar
 
 from flowq.broker.client.retrying import retry_until_available
 from flowq.broker.redis_streams import Broker
@@ -18,6 +19,8 @@ from flowq.large_bodies.reference import is_claimed
 from flowq.runtime.stage.outbox import Outbox
 from flowq.runtime.stage.ready_queue import ReadyQueue
 from flowq.runtime.stage.settler import Coalescing, Settler
+
+T = TypeVar("T")
 
 _Entry = tuple[str, bytes]  # two edges may have the same entry id
 
@@ -50,6 +53,9 @@ class EarlyAck:
 
         Returns those that may run: no other worker will run them.
         """
+        return await _to_its_end(self._win(deliveries))
+
+    async def _win(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
         gone = await self._settler.settle_now(deliveries[0].edge, [((delivery,), _ACK) for delivery in deliveries])
         won = [delivery for delivery in deliveries if delivery not in gone]
         self._acked.update([(delivery.edge, delivery.entry_id) for delivery in won])
@@ -59,13 +65,7 @@ class EarlyAck:
 
     async def commit(self, delivery: Delivery, outputs: Sequence[Output]) -> None:
         """Settle a delivery now, with these outputs; if it is settled already, publish them. Raises DeliveryLost."""
-        # A commit cancelled half-way may or may not have been written: let it finish.
-        committing = asyncio.ensure_future(self._commit(delivery, outputs))
-        try:
-            await asyncio.shield(committing)
-        except asyncio.CancelledError:
-            await asyncio.wait([committing])
-            raise
+        await _to_its_end(self._commit(delivery, outputs))
 
     async def _commit(self, delivery: Delivery, outputs: Sequence[Output]) -> None:
         entry = delivery.edge, delivery.entry_id
@@ -112,6 +112,16 @@ class EarlyAck:
             partial(StoredLetters(self._broker, self._stage.name).bury, delivery, letter),
             what=f"adding a dead letter of {self._stage.name}",
         )
+
+
+async def _to_its_end(commit: Coroutine[Any, Any, T]) -> T:
+    """Await a commit. If this is cancelled, it finishes first: half-way it may or may not have been written."""
+    committing = asyncio.ensure_future(commit)
+    try:
+        return await asyncio.shield(committing)
+    except asyncio.CancelledError:
+        await asyncio.wait([committing])
+        raise
 
 
 _ACK = Ack((), filtered=False)

@@ -57,8 +57,8 @@ class InFlight:
             # Postponed deliveries cost no time: counted as work, they would cause the whole edge to be read ahead.
             n_postponed = sum([isinstance(how, Delay) and not how.counted for _, how in settled])
             self.read_ahead.count(max(0, n_settled - n_postponed), asyncio.get_running_loop().time())
+            self.backpressure.sent(n_bytes, handled=n_settled)  # otherwise the outbox reports it
         self.backpressure.note(receipt.outstanding)
-        self.backpressure.sent(n_bytes, handled=n_settled)
         self.changed.set()
 
     @contextmanager

@@ -22,8 +22,7 @@ from flowq.runtime.stage.settler import Coalescing
 class Outbox(Coalescing):
     """The outputs of one stage that no settlement carries. `len()` is the number of handled messages that wait in it.
 
-    Every call has a token, so that it can be repeated until Redis answers; the
-    token is removed afterwards.
+    Every call has a token, so that it can be repeated until Redis answers; the token is removed afterwards.
     """
 
     def __init__(self, broker: Broker, stage: str, settling: Settling, in_flight: InFlight) -> None:

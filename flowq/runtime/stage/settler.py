@@ -83,9 +83,8 @@ class Settler(Coalescing):
         return decide(outcome, delivery, self._stage.retry, random.random())
 
     async def _write_added(self) -> None:
-        added, self._added = self._added, defaultdict(list)
-        for edge, settled in added.items():
-            await self._commit(edge, settled)
+        for edge in list(self._added):  # taken one by one: an edge that is refused keeps none of the others
+            await self._commit(edge, self._added.pop(edge))
 
     async def settle_now(self, edge: str, settled: Sequence[Settled]) -> list[Delivery]:
         """Commit settlements at once. Returns the deliveries that this worker no longer held (`Receipt.gone`)."""

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.embedded.users import USER, UserProcess, installed_binaries, lock_is_free, wait_until
+from tests.integration.embedded.users import USER, UserProcess, installed_binaries, lock_is_free
+from tests.integration.flowq_process import wait_until
 
 
 @pytest.fixture

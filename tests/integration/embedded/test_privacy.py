@@ -13,7 +13,8 @@ import redis
 from flowq.broker.client.redis_url import redact
 from flowq.broker.embedded.server import EmbeddedRedis
 from flowq.errors import BrokerUnavailable
-from tests.integration.embedded.users import StartUser, UserProcess, alive, client, executable, wait_until
+from tests.integration.embedded.users import StartUser, UserProcess, alive, client, executable
+from tests.integration.flowq_process import wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs flock and unix sockets")
 

@@ -19,8 +19,8 @@ from tests.integration.embedded.users import (
     executable,
     installed_binaries,
     version_of,
-    wait_until,
 )
+from tests.integration.flowq_process import wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs flock and unix sockets")
 

@@ -18,8 +18,8 @@ from tests.integration.embedded.users import (
     alive,
     client,
     lock_is_free,
-    wait_until,
 )
+from tests.integration.flowq_process import wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs flock and unix sockets")
 

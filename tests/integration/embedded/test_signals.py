@@ -18,8 +18,8 @@ from tests.integration.embedded.users import (
     client,
     parent_of,
     status_field,
-    wait_until,
 )
+from tests.integration.flowq_process import wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs flock and unix sockets")
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and parent death signals")

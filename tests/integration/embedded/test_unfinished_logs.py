@@ -15,7 +15,8 @@ from flowq.broker.embedded.server import EmbeddedRedis
 from flowq.broker.keys import Keys
 from flowq.broker.publishing import Publishing
 from tests.conformance.worker import IN, OUT, Worker, done, output
-from tests.integration.embedded.users import alive, wait_until
+from tests.integration.embedded.users import alive
+from tests.integration.flowq_process import wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs flock and unix sockets")
 

@@ -5,7 +5,7 @@
 -- ARGV  ids
 -- Answer: number removed
 
-local dead, amended, restored = unpack(KEYS)
+local dead, amended, restored = next_keys('stream', 'hash', 'hash')
 if redis.call('EXISTS', restored) == 1 then
   for _, id in ipairs(ARGV) do
     local entry = entry_at(dead, id)

@@ -5,7 +5,8 @@
 --
 -- KEYS  ..., then pairs of keys, old and new: the new one wins if it exists
 
-local stats, paused, cursors, run, seen, new_seen, seen_until, new_seen_until = unpack(KEYS, 1, 8)
+local stats, paused, cursors, run, seen, new_seen, seen_until, new_seen_until =
+  next_keys('hash', 'hash', 'hash', 'hash', 'set', 'set', 'zset', 'zset')
 local stage, new_stage = next_arguments(2)
 
 local function move(kind, name, new_name)
@@ -14,7 +15,9 @@ local function move(kind, name, new_name)
   increment(stats, kind .. new_name, n)
 end
 
-for _, kind in ipairs({'ok:', 'filtered:', 'dead:', 'retries:', 'released:', 'out:'}) do move(kind, stage, new_stage) end
+for _, kind in ipairs({'ok:', 'filtered:', 'dead:', 'purged:', 'retries:', 'released:', 'out:'}) do
+  move(kind, stage, new_stage)
+end
 for _ = 3, #ARGV, 2 do
   local edge, new_edge = next_arguments(2)
   move('in:', edge, new_edge)

@@ -119,7 +119,8 @@ local answer = {acked, others}
 for _, target in ipairs(targets) do
   if acked > 0 then
     local n = target.n_outputs + target.n_delayed
-    local added = enter(target, target.n_outputs, 0) + enter(target, target.n_delayed)
+    local added = enter(target, target.n_outputs, 0)
+    if target.n_delayed > 0 then added = added + enter(target, target.n_delayed) end
     increment(stats, 'in:' .. target.name, added)
     increment(stats, 'duplicates:' .. target.name, n - added)
     increment(stats, 'out:' .. stage, n)

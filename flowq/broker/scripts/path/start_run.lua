@@ -6,7 +6,7 @@
 -- The same call again, which has the same new id, finds the run that it has started and changes nothing: other workers
 -- may have been busy in it since.
 --
--- KEYS  ..., the seen sets of the run, for each edge: stream, delayed, parked; then dead streams
+-- KEYS  ..., the seen sets of the run, for each edge: stream, delayed, parked; then all keys of dead letters and kept messages
 -- ARGV  ..., the names of the sources that will run
 -- Answer {run id, 1 if it is resumed, for each source 1 if it has finished}
 

@@ -5,7 +5,7 @@
 --
 -- Answer: number of edges on which messages are still pending
 
-local workers, deaths, lease = unpack(KEYS, 1, 3)
+local workers, deaths, lease = next_keys('hash', 'hash', 'string')
 local group, worker, how = next_arguments(3)
 redis.call('HDEL', workers, worker)
 redis.call('DEL', lease)

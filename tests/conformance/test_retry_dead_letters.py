@@ -28,7 +28,7 @@ async def test_what_is_replayed_runs_again_and_the_balance_adds_up_at_every_step
     fixed = numbers(10)
     inspector = Inspector(fixed, broker)
 
-    assert await inspector.replay() == {"checked": 5}
+    assert await inspector.retry_dead_letters() == {"checked": 5}
 
     waiting = (await inspector.balance())["checked"]
     assert (waiting.entered, waiting.ok, waiting.dead, waiting.waiting) == (10, 5, 0, 5)
@@ -46,7 +46,7 @@ async def test_letters_of_an_earlier_run_enter_the_balance_anew(broker: Broker) 
     await work_off(fixed, broker)
     inspector = Inspector(fixed, broker)
 
-    assert await inspector.replay() == {"checked": 5}
+    assert await inspector.retry_dead_letters() == {"checked": 5}
 
     await work_off(fixed, broker)
     balances = await inspector.balance()
@@ -59,8 +59,8 @@ async def test_replaying_twice_puts_nothing_back_twice(broker: Broker) -> None:
     await work_off(plan, broker)
     inspector = Inspector(plan, broker)
 
-    assert await inspector.replay() == {"checked": 5}
-    assert await inspector.replay() == {}
+    assert await inspector.retry_dead_letters() == {"checked": 5}
+    assert await inspector.retry_dead_letters() == {}
     assert (await inspector.snapshot()).outstanding == 5
 
 
@@ -69,7 +69,9 @@ async def test_two_people_replaying_at_once_put_each_letter_back_once(dialer: Di
     await work_off(plan, broker)
     other = Broker(dialer, broker.keys)
 
-    counts = await asyncio.gather(Inspector(plan, broker).replay(), Inspector(plan, other).replay())
+    counts = await asyncio.gather(
+        Inspector(plan, broker).retry_dead_letters(), Inspector(plan, other).retry_dead_letters()
+    )
 
     assert sum(count["checked"] for count in counts) == 450
     assert (await Inspector(plan, broker).snapshot()).outstanding == 450
@@ -88,7 +90,7 @@ async def test_a_replayed_message_keeps_its_id_and_has_all_its_attempts_again(br
     await work_off(plan, broker)
     (first,) = await inspector.dead_letters()
 
-    await inspector.replay()
+    await inspector.retry_dead_letters()
     await work_off(plan, broker)
 
     (second,) = await inspector.dead_letters()
@@ -102,9 +104,9 @@ async def test_only_what_is_chosen_is_replayed(broker: Broker) -> None:
     inspector = Inspector(plan, broker)
     (chosen, *_) = await inspector.dead_letters(error="*one")
 
-    assert await inspector.replay(ids=[chosen.message_id]) == {"checked": 1}
-    assert await inspector.replay("checked", error="*two") == {"checked": 3}
-    assert await inspector.replay("kept", error="*two") == {}
+    assert await inspector.retry_dead_letters(ids=[chosen.message_id]) == {"checked": 1}
+    assert await inspector.retry_dead_letters("checked", error="*two") == {"checked": 3}
+    assert await inspector.retry_dead_letters("kept", error="*two") == {}
 
     left = Counter(letter.line for letter in await inspector.dead_letters())
     assert left == {"ValueError: one": 2, "Reject: late": 3}
@@ -116,7 +118,7 @@ async def test_a_dry_run_counts_and_changes_nothing(broker: Broker) -> None:
     inspector = Inspector(plan, broker)
     before = await inspector.dead_letters()
 
-    assert await inspector.replay(dry_run=True) == {"checked": 5, "kept": 5}
+    assert await inspector.retry_dead_letters(dry_run=True) == {"checked": 5, "kept": 5}
 
     assert await inspector.dead_letters() == before
     assert (await inspector.snapshot()).outstanding == 0
@@ -135,7 +137,7 @@ async def test_a_letter_from_an_edge_that_is_gone_enters_its_stage_by_the_inlet(
     rewired = Pipeline("numbers", others >> kept).plan
     inspector = Inspector(rewired, broker)
 
-    assert await inspector.replay() == {"kept": 3}
+    assert await inspector.retry_dead_letters() == {"kept": 3}
 
     assert (await inspector.snapshot()).edges[">kept"].waiting == 3
     await work_off(rewired, broker)
@@ -148,7 +150,7 @@ async def test_letters_that_die_again_at_once_are_not_replayed_for_ever(broker: 
     inspector = Inspector(plan, broker)
 
     async with worker(plan, broker), asyncio.timeout(60):
-        assert await inspector.replay() == {"checked": 450}
+        assert await inspector.retry_dead_letters() == {"checked": 450}
 
 
 async def test_an_entry_of_another_program_is_put_back_unchanged(broker: Broker) -> None:
@@ -159,7 +161,7 @@ async def test_an_entry_of_another_program_is_put_back_unchanged(broker: Broker)
     await work_off(plan, broker)
     inspector = Inspector(plan, broker)
 
-    assert await inspector.replay() == {"checked": 1}
+    assert await inspector.retry_dead_letters() == {"checked": 1}
 
     ((_, fields),) = await link.call(b"XRANGE", stream, b"-", b"+", timeout_seconds=5)
     kept = dict(zip(fields[::2], fields[1::2], strict=True))
