@@ -56,6 +56,13 @@ async def test_a_step_back_is_reported_once(worker: Worker, set_back: Step) -> N
     assert await Clock(worker.broker).follow(PLAN) == 0
 
 
+async def test_a_worker_whose_name_is_no_text_does_not_keep_the_clock_from_being_followed(
+    keys: Keys, redis: Command, set_back: Step
+) -> None:
+    await redis(b"HSET", keys.workers, b"\xff\xfe", b"{}")
+    assert await set_back() == pytest.approx(HOUR_MS / 1000, abs=LATE_MS / 1000)
+
+
 async def test_normal_time_and_small_steps_back_change_nothing(
     worker: Worker, keys: Keys, redis: Command, now_ms: Now
 ) -> None:

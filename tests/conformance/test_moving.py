@@ -127,6 +127,15 @@ async def test_dead_letters_keep_their_time_of_death_and_come_from_the_new_edge(
     assert [await counter(redis, keys, f"in:{edge}") for edge in (IN, NEW)] == [0, 2]
 
 
+async def test_what_was_purged_counts_for_the_new_name(worker: Worker, keys: Keys, redis: Command) -> None:
+    await redis(b"HINCRBY", keys.stats, b"purged:parse", 2)
+
+    for _ in range(2):
+        await Moving(worker.broker).stage("parse", "tidy", {IN: NEW})
+
+    assert [await counter(redis, keys, f"purged:{stage}") for stage in ("parse", "tidy")] == [0, 2]
+
+
 async def test_messages_queued_for_a_pacing_key_are_promoted_now(worker: Worker, keys: Keys, redis: Command) -> None:
     await Publishing(worker.broker).publish(IN, [output(IN, b"queues"), output(IN, b"is late")], delay_ms=86_400_000)
     name, late = await redis(b"ZRANGE", keys.delayed(IN), b"0", b"-1")
