@@ -17,16 +17,16 @@ from flowq.large_bodies.reference import is_claimed
 from flowq.large_bodies.store import content_of
 
 BodiesRead = Literal["all", "new", "none"]
-"""Which bodies are read: all, only the new ones of amended letters, or none."""
+"""Which bodies are read: all, only the new ones of edited letters, or none."""
 
 
 class Entries:
-    """The entries of one stream. `amended` is the key of the new bodies of its amended letters."""
+    """The entries of one stream. `edited` is the key of the new bodies of its edited letters."""
 
-    def __init__(self, broker: Broker, stream: str, amended: str | None = None) -> None:
+    def __init__(self, broker: Broker, stream: str, edited: str | None = None) -> None:
         self._broker = broker
         self._stream = stream
-        self._names = [stream] if amended is None else [stream, amended]
+        self._names = [stream] if edited is None else [stream, edited]
 
     async def after(self, entry_id: str, *, limit: int, bodies: BodiesRead) -> list[DeadEntry]:
         """The first `limit` entries after an id, "" for the beginning; fewer only at the end.
@@ -60,7 +60,7 @@ class Entries:
         return [await self._with_content(entry) if is_claimed(entry.header) else entry for entry in entries]
 
     async def _with_content(self, entry: DeadEntry) -> DeadEntry:
-        if entry.body is None or entry.is_amended:
+        if entry.body is None or entry.is_edited:
             return entry
         try:
             content = await content_of(self._broker.claims, Header.decode(entry.header), entry.body)
@@ -74,4 +74,4 @@ class Entries:
 
     async def _read(self, first: str, bodies: BodiesRead, *rest: Any) -> list[DeadEntry]:
         reply = await self._broker.script(scripts.READ_LETTERS, self._names, bodies, first, *rest)
-        return [dead_entry(entry_id, fields, *amended) for entry_id, fields, *amended in reply]
+        return [dead_entry(entry_id, fields, *edited) for entry_id, fields, *edited in reply]

@@ -66,7 +66,7 @@ class Keys:
     # By stage
     dead = _keys("dead")  # stream: dead letters
     kept = _keys("kept")  # stream: settled messages of a stage with keep=, for a replay
-    amended = _keys("amended")  # hash: id of a dead letter -> its body for the next attempt
+    edited = _keys("amended")  # hash: id of a dead letter -> its body for the next attempt
     restored = _keys("restored")  # hash: entry id of an exported dead letter -> its id since it was restored
     seen = _keys("seen")  # set: hashes of the messages that a deduplicating stage has received
     seen_until = _keys("seen_until")  # sorted set: the same with a ttl, each with the millisecond at which it expires

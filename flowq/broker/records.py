@@ -100,7 +100,7 @@ class Reclaimed:
 
 @dataclass(frozen=True, slots=True)
 class DeadEntry:
-    """A dead letter as it is stored. `is_amended`: its body is not the one it died with.
+    """A dead letter as it is stored. `is_edited`: its body is not the one it died with.
 
     `content` is its body if that is in the claim store and has been read from there.
     """
@@ -111,7 +111,7 @@ class DeadEntry:
     body: bytes | None
     info: Mapping[str, Any]
     foreign: Mapping[bytes, bytes]
-    is_amended: bool = False
+    is_edited: bool = False
     content: bytes | None = None
 
 
@@ -183,18 +183,18 @@ def delayed_fields(parked: bytes) -> list[bytes]:
     return [b"h", header, b"b", body]
 
 
-def dead_entry(entry_id: bytes, fields: Sequence[bytes], amended: bytes | None = None) -> DeadEntry:
-    """A dead letter from its stored fields, which any program may have written, and its new body if it was amended."""
+def dead_entry(entry_id: bytes, fields: Sequence[bytes], edited: bytes | None = None) -> DeadEntry:
+    """A dead letter from its stored fields, which any program may have written, and its new body if it was edited."""
     values = _whole(fields)
     info = json_object_in(values.get(b"x", b"{}"))
     return DeadEntry(
         entry_id=text_in(entry_id),
         edge=text_in(values.get(b"e", b"")),
         header=values.get(b"h", b""),
-        body=values.get(b"b") if amended is None else amended,
+        body=values.get(b"b") if edited is None else edited,
         info={"reason": "unknown"} if info is None else info,
         foreign={name[2:]: value for name, value in values.items() if name.startswith(b"f:")},
-        is_amended=amended is not None,
+        is_edited=edited is not None,
     )
 
 

@@ -43,7 +43,7 @@ class Runs:
         names = [key for edge in edges for key in keys.of_edge(edge)]
         names = [
             keys.run, keys.stats, keys.cursors, *seen, *names,
-            *(key(stage) for key in (keys.dead, keys.amended, keys.restored, keys.kept) for stage in stages),
+            *(key(stage) for key in (keys.dead, keys.edited, keys.restored, keys.kept) for stage in stages),
         ]  # fmt: skip
         arguments = run_id, len(seen), len(edges), int(fresh), signature, GROUP, *sources
         reply = await again_if_lost(partial(self._broker.script, scripts.START_RUN, names, *arguments))

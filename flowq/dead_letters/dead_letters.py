@@ -131,7 +131,7 @@ class DeadLetters:
         if edit is not None or stage != letter.stage:
             letter.needs_body()
         body = edit(letter) if edit else None
-        if body is None and (letter.is_amended or stage != letter.stage):
+        if body is None and (letter.is_edited or stage != letter.stage):
             body = letter.body
         if body is not None:
             fitting = fittings.get(stage) or fittings.setdefault(stage, Fitting(self._plan, stage))
@@ -180,7 +180,7 @@ class DeadLetters:
             for some in _parts(of_edge):
                 n += await self._stored(stage).put_back(edge, some)
         for pairs in _parts(list(changed.items())):
-            n += sum(await self._stored(stage).amend(pairs))
+            n += sum(await self._stored(stage).edit(pairs))
         return Fixed(n, unchanged, tuple(letter_id for letter_id in bodies if letter_id not in there))
 
     async def restore(self, letters: Sequence[DeadLetterRecord]) -> Mapping[str, int]:

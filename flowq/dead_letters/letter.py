@@ -31,7 +31,7 @@ class DeadLetterRecord:
     line of the exception with its type. `first_at` and `died_at` are when the message was first appended to its edge
     and when it died, in UTC. `hops` counts the stages between it and `root_id`, the message that entered the pipeline.
     `deaths` are its earlier deaths, the oldest first.
-    `is_amended`: its body has been changed since it died. `is_elsewhere`: its body is in the claim store and could
+    `is_edited`: its body has been changed since it died. `is_elsewhere`: its body is in the claim store and could
     not be read there; `body` is then the reference to it.
     """
 
@@ -52,7 +52,7 @@ class DeadLetterRecord:
     worker: str
     run: str
     body: bytes
-    is_amended: bool = False
+    is_edited: bool = False
     is_elsewhere: bool = False
     header: Header = field(default_factory=lambda: Header.entering("-"), compare=False)
 
@@ -83,11 +83,8 @@ class DeadLetterRecord:
             worker=text_of(info.get("worker")),
             run=text_of(info.get("run")),
             body=_content(header, entry),
-            is_amended=entry.is_amended,
-            is_elsewhere=bool(entry.body)
-            and not entry.is_amended
-            and entry.content is None
-            and is_in_the_store(header),
+            is_edited=entry.is_edited,
+            is_elsewhere=bool(entry.body) and not entry.is_edited and entry.content is None and is_in_the_store(header),
             header=header,
         )
 
@@ -244,11 +241,11 @@ def content_of(header: Header, body: bytes) -> bytes:
 
 
 def _content(header: Header, entry: DeadEntry) -> bytes:
-    """The body of a letter, the new one if it was amended."""
+    """The body of a letter, the new one if it was edited."""
     body = entry.body or b""
     if entry.content is not None:
         return entry.content
-    return body if entry.is_amended else content_of(header, body)
+    return body if entry.is_edited else content_of(header, body)
 
 
 def _text(values: Mapping[str, Any], name: str) -> str:

@@ -1,4 +1,4 @@
-"""The dead letters of a stage as Redis stores them: reads, amends, removes, restores them, and puts them back."""
+"""The dead letters of a stage as Redis stores them: reads, edits, removes, restores them, and puts them back."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _RESTORE_WINDOW_MS = 3_600_000
 class WayBack(NamedTuple):
     """How a dead letter goes back: its header for the next attempt, the run it died in, and when it is due.
 
-    `body` replaces the letter's own. A letter that was amended goes back only with a body given here.
+    `body` replaces the letter's own. A letter that was edited goes back only with a body given here.
     """
 
     entry_id: str
@@ -51,8 +51,8 @@ class StoredLetters:
         self._broker = broker
         self._stage = stage
         keys = broker.keys
-        self._dead, self._amended, self._restored = keys.dead(stage), keys.amended(stage), keys.restored(stage)
-        self._entries = Entries(broker, self._dead, self._amended)
+        self._dead, self._edited, self._restored = keys.dead(stage), keys.edited(stage), keys.restored(stage)
+        self._entries = Entries(broker, self._dead, self._edited)
 
     async def read(self, *, after: str = "", limit: int = 1000, bodies: bool = True) -> list[DeadEntry]:
         """Letters in the order in which they died, those after the entry id `after`."""
@@ -80,22 +80,21 @@ class StoredLetters:
         for letter in letters:
             body = b"" if letter.body is None else b"=" + letter.body
             flat += (letter.entry_id, letter.header, letter.run, letter.delay_ms, body)
-        names = [keys.stats, keys.run, self._dead, self._amended, *keys.of_edge(edge), self._restored]
+        names = [keys.stats, keys.run, self._dead, self._edited, *keys.of_edge(edge), self._restored]
         no_longer_dead = self._stage if Edge.parse(edge).target == self._stage else ""
         n: int = await self._broker.script(scripts.PUT_BACK_LETTERS, names, no_longer_dead, edge, *flat)
         return n
 
-    async def amend(self, bodies: Sequence[tuple[str, bytes]]) -> list[bool]:
+    async def edit(self, bodies: Sequence[tuple[str, bytes]]) -> list[bool]:
         """Store new bodies for the next attempt of letters. Returns whether each letter still exists."""
         flat = [value for letter in bodies for value in letter]
         return [
-            bool(there)
-            for there in await self._broker.script(scripts.AMEND_LETTERS, [self._dead, self._amended], *flat)
+            bool(there) for there in await self._broker.script(scripts.EDIT_LETTERS, [self._dead, self._edited], *flat)
         ]
 
     async def remove(self, ids: Sequence[str]) -> int:
         """Remove letters permanently. Returns how many still existed."""
-        n: int = await self._broker.script(scripts.REMOVE_LETTERS, [self._dead, self._amended, self._restored], *ids)
+        n: int = await self._broker.script(scripts.REMOVE_LETTERS, [self._dead, self._edited, self._restored], *ids)
         return n
 
     async def restore(self, letters: Sequence[Exported]) -> int:

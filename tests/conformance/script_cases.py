@@ -235,7 +235,7 @@ async def _(lab: Lab) -> None:
 
 @calls(scripts.MOVE_LETTERS)
 async def _(lab: Lab) -> None:
-    await StoredLetters(lab.worker.broker, "parse").amend([((await lab.letters())[0], b"amended")])
+    await StoredLetters(lab.worker.broker, "parse").edit([((await lab.letters())[0], b"edited")])
     await Moving(lab.worker.broker).stage("parse", "tidy", {IN: NEW})
 
 
@@ -267,9 +267,9 @@ async def _(lab: Lab) -> None:
     await StoredLetters(lab.worker.broker, "parse").bury(delivery, DeadLetter("failed", None, delivery.header))
 
 
-@calls(scripts.AMEND_LETTERS)
+@calls(scripts.EDIT_LETTERS)
 async def _(lab: Lab) -> None:
-    await StoredLetters(lab.worker.broker, "parse").amend([((await lab.letters())[0], b"amended"), ("1-1", b"gone")])
+    await StoredLetters(lab.worker.broker, "parse").edit([((await lab.letters())[0], b"edited"), ("1-1", b"gone")])
 
 
 @calls(scripts.PUT_BACK_LETTERS)

@@ -187,16 +187,16 @@ async def test_fixed_letters_and_kept_messages_are_moved_along(worker: Worker, k
     await worker.publish(b"1")
     await worker.settle(buried((await worker.read())[0]))
     ((letter, _),) = await redis(b"XRANGE", keys.dead("parse"), b"-", b"+")
-    await redis(b"HSET", keys.amended("parse"), letter, b"fixed")
+    await redis(b"HSET", keys.edited("parse"), letter, b"fixed")
     await redis(b"XADD", keys.dead("tidy"), b"9999999999999-1", b"e", NEW, b"b", b"later")
     await redis(b"XADD", keys.kept("parse"), b"5-1", b"h", b"a b c 0", b"b", b"kept")
 
     for _ in range(2):
         await Moving(worker.broker).stage("parse", "tidy", {IN: NEW})
 
-    assert not await redis(b"EXISTS", keys.amended("parse"), keys.kept("parse"))
-    amended = await redis(b"HGETALL", keys.amended("tidy"))
+    assert not await redis(b"EXISTS", keys.edited("parse"), keys.kept("parse"))
+    edited = await redis(b"HGETALL", keys.edited("tidy"))
     (moved,) = [id_ for id_, fields in await redis(b"XRANGE", keys.dead("tidy"), b"-", b"+") if b"later" not in fields]
-    assert amended in ([moved, b"fixed"], {moved: b"fixed"})
+    assert edited in ([moved, b"fixed"], {moved: b"fixed"})
     ((kept, fields),) = await redis(b"XRANGE", keys.kept("tidy"), b"-", b"+")
     assert (kept, fields[-1]) == (b"5-1", b"kept")

@@ -180,7 +180,7 @@ async def test_a_fixed_letter_keeps_its_place_and_runs_as_the_new_message(worker
     assert (fixed.n, fixed.unchanged, fixed.missing) == (1, 1, ("1-1",))
     after = await letters.first(limit=9)
     assert [(letter.id, letter.died_at) for letter in after] == [(letter.id, letter.died_at) for letter in before]
-    assert [(letter.message["n"], letter.is_amended) for letter in after] == [(1, False), (42, True), (3, False)]
+    assert [(letter.message["n"], letter.is_edited) for letter in after] == [(1, False), (42, True), (3, False)]
     await letters.put_back()
     assert await numbers_waiting(worker) == [1, 42, 3]
     assert await letters.put_back() == {}
@@ -204,13 +204,13 @@ async def test_one_message_that_does_not_fit_fixes_none(worker: Worker, letters:
     with pytest.raises(DoesNotFit, match=other.id):
         await letters.fix("parse", {one.id: b'{"n":9}', other.id: b"{}"})
 
-    assert not any(letter.is_amended for letter in await letters.first(limit=9))
+    assert not any(letter.is_edited for letter in await letters.first(limit=9))
 
 
-async def test_a_caller_who_missed_an_amendment_does_not_put_it_back(worker: Worker, letters: DeadLetters) -> None:
+async def test_a_caller_who_missed_an_edit_does_not_put_it_back(worker: Worker, letters: DeadLetters) -> None:
     await bury(worker, 1)
     (seen,) = await letters.first(limit=9)
-    await StoredLetters(worker.broker, "parse").amend([(seen.id, b'{"n":2}')])
+    await StoredLetters(worker.broker, "parse").edit([(seen.id, b'{"n":2}')])
 
     unaware = WayBack(seen.id, seen.header.encode(), seen.run)
     assert await StoredLetters(worker.broker, "parse").put_back(IN, [unaware]) == 0
@@ -221,7 +221,7 @@ async def test_a_caller_who_missed_an_amendment_does_not_put_it_back(worker: Wor
 # Removed and restored
 
 
-async def test_a_removed_letter_loses_its_amendment_too(worker: Worker, letters: DeadLetters, redis: Command) -> None:
+async def test_a_removed_letter_loses_its_edit_too(worker: Worker, letters: DeadLetters, redis: Command) -> None:
     await bury(worker, 1, 2)
     (first, *_) = await letters.first(limit=9)
     await letters.fix("parse", {first.id: b'{"n":5}'})
@@ -230,7 +230,7 @@ async def test_a_removed_letter_loses_its_amendment_too(worker: Worker, letters:
     assert await StoredLetters(worker.broker, "parse").remove([first.id]) == 0
 
     assert [letter.message["n"] for letter in await letters.first(limit=9)] == [2]
-    assert await redis(b"EXISTS", worker.broker.keys.amended("parse")) == 0
+    assert await redis(b"EXISTS", worker.broker.keys.edited("parse")) == 0
     assert (await worker.balance()).dead == 2
 
 

@@ -60,7 +60,7 @@ class Moving:
         def both(*kinds: Callable[[str], str]) -> list[str]:
             return [key(name) for key in kinds for name in (stage, new_stage)]
 
-        for letters in (both(keys.dead, keys.amended), both(keys.kept, keys.amended)):
+        for letters in (both(keys.dead, keys.edited), both(keys.kept, keys.edited)):
             while await self._broker.script(scripts.MOVE_LETTERS, letters, _MOST_PER_STEP, *flat):
                 pass
         names = [

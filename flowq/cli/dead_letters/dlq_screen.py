@@ -98,7 +98,7 @@ def _facts(letter: DeadLetterRecord, now: datetime) -> dict[str, str]:
         "run": letter.run,
         "letter": letter.id,
         "kind": letter.fingerprint,
-        "amended": "the message has been changed since it died" if letter.is_amended else "",
+        "edited": "the message has been changed since it died" if letter.is_edited else "",
     }
 
 

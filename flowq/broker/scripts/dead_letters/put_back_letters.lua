@@ -1,7 +1,7 @@
 -- Put dead letters back on an edge, to run again.
 --
 -- Promise: each is either dead or waiting (or delayed), in one step. Skipped is a letter that no longer exists, so that
--- the same call twice does nothing twice; one that was amended after the caller read it, because it must run with its
+-- the same call twice does nothing twice; one that was edited after the caller read it, because it must run with its
 -- new body; and a copy of a message that is delayed. The removal comes first: Redis allows it when memory is full, and
 -- then the rest of the script passes.
 --
@@ -10,7 +10,7 @@
 -- Answer: number put back
 
 local stage, edge_name = next_arguments(2)
-local stats, run, dead, amended = next_keys('hash', 'hash', 'stream', 'hash')
+local stats, run, dead, edited = next_keys('hash', 'hash', 'stream', 'hash')
 local edge = next_edge()
 local restored = next_keys('hash')
 local run_id = redis.call('HGET', run, 'id') or ''
@@ -40,9 +40,9 @@ for _ = 3, #ARGV, 5 do
   delay_ms = tonumber(delay_ms)
   local new_body = body_argument ~= '' and string.sub(body_argument, 2) or nil
   local letter, name = entry_at(dead, id), string.match(header, '^%S+')
-  local is_as_read = letter and (new_body or redis.call('HEXISTS', amended, id) == 0)
+  local is_as_read = letter and (new_body or redis.call('HEXISTS', edited, id) == 0)
   if is_as_read and not redis.call('ZSCORE', edge.delayed, name) and redis.call('XDEL', dead, id) == 1 then
-    redis.call('HDEL', amended, id)
+    redis.call('HDEL', edited, id)
     local entry, body, restored_from = entry_of(letter[2], header, new_body)
     if restored_from then redis.call('HDEL', restored, restored_from) end
     if delay_ms > 0 and body then

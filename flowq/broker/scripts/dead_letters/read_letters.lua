@@ -1,12 +1,12 @@
--- Read dead letters of one stage, with the bodies that they were amended to, or the messages that it keeps.
+-- Read dead letters of one stage, with the bodies that they were edited to, or the messages that it keeps.
 --
 -- Promise: a page from one instant. Without bodies it stays small, however large the messages are.
 --
 -- ARGV  bodies, first id, most to read; or bodies, '', the ids
---       bodies: 'all', 'new' (only those that letters were amended to), 'none'
--- Answer, for each: {id, fields, its new body or false if it was not amended}
+--       bodies: 'all', 'new' (only those that letters were edited to), 'none'
+-- Answer, for each: {id, fields, its new body or false if it was not edited}
 
-local letters, amended = unpack(KEYS)
+local letters, edited = unpack(KEYS)
 local bodies, first, most = next_arguments(3)
 local answer, entries = {}, {}
 if first == '' then
@@ -25,7 +25,7 @@ for _, entry in ipairs(entries) do
       end
     end
   end
-  local new_body = amended and bodies ~= 'none' and redis.call('HGET', amended, entry[1])
+  local new_body = edited and bodies ~= 'none' and redis.call('HGET', edited, entry[1])
   answer[#answer + 1] = {entry[1], fields, new_body}
 end
 return answer

@@ -1,11 +1,11 @@
 -- Remove dead letters.
 --
--- Promise: a letter and its amendment go in one step. The counters stay: the message died in this run.
+-- Promise: a letter and its edit go in one step. The counters stay: the message died in this run.
 --
 -- ARGV  ids
 -- Answer: number removed
 
-local dead, amended, restored = next_keys('stream', 'hash', 'hash')
+local dead, edited, restored = next_keys('stream', 'hash', 'hash')
 if redis.call('EXISTS', restored) == 1 then
   for _, id in ipairs(ARGV) do
     local entry = entry_at(dead, id)
@@ -14,5 +14,5 @@ if redis.call('EXISTS', restored) == 1 then
   end
 end
 local removed = redis.call('XDEL', dead, unpack(ARGV))
-redis.call('HDEL', amended, unpack(ARGV))
+redis.call('HDEL', edited, unpack(ARGV))
 return removed
