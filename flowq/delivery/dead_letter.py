@@ -19,7 +19,7 @@ _NOT_THE_USERS = (str(Path(__file__).parent.parent), str(Path(traceback.__file__
 
 
 def dead_letter_info(letter: DeadLetter, delivery: Delivery, run_id: str) -> Mapping[str, Any]:
-    """Reason, error, traceback, attempts, times, lineage and origin, ready for JSON.
+    """Reason, error, traceback, place in the user's code, attempts, times, lineage and origin, ready for JSON.
 
     `first_ms` is when the message was first appended to its edge, in milliseconds since 1970. The entry of the dead
     letter itself has the time of death.
@@ -30,6 +30,7 @@ def dead_letter_info(letter: DeadLetter, delivery: Delivery, run_id: str) -> Map
         "error": error_line(letter.error),
         "error_type": type(_first(letter.error)).__name__ if letter.error else "",
         "traceback": user_traceback(letter.error),
+        "place": str(letter.place or ""),
         "attempts": header.attempt,
         "first_ms": header.first_ms or delivery.appended_ms,
         "root_id": header.root_id,

@@ -8,7 +8,7 @@ from typing import NamedTuple, assert_never
 
 from flowq.delivery.message import Delivery, Header
 from flowq.delivery.policy import Retry
-from flowq.errors import Reject, RetryLater
+from flowq.errors import Place, Reject, RetryLater
 
 ROLLOUT_SECONDS = 3600.0
 """How long two versions of a pipeline may run side by side, each leaving to the other what it cannot read."""
@@ -41,16 +41,18 @@ class Succeeded(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The handler raised."""
+    """The handler raised. `place` is the deepest line of the user's own code that was reached."""
 
     error: BaseException
+    place: Place | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class TimedOut:
-    """The handler ran longer than the stage allows."""
+    """The handler ran longer than the stage allows. `place` is the line that it was at."""
 
     after_seconds: float
+    place: Place | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +119,12 @@ class Delay:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """Set it aside with the reason, for a person to inspect."""
+    """Set it aside with the reason, for a person to inspect. `place` is where in the user's code the error was."""
 
     reason: str
     error: BaseException | None
     header: Header
+    place: Place | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,18 +160,19 @@ def decide(outcome: Outcome, delivery: Delivery, retry: Retry, jitter: float) ->
             return _unread(outcome, delivery)
         case Unencodable(error):
             return DeadLetter("unencodable", error, delivery.header)
-        case TimedOut(after_seconds):
-            return _another_try(HandlerTimeout(f"ran longer than {after_seconds:g} s"), None, delivery, retry, jitter)
-        case Failed(Reject() as error):
-            return DeadLetter("rejected", error, delivery.header)
-        case Failed(RetryLater(after=after, hold=None) as error):
-            return _another_try(error, after, delivery, retry, jitter)
+        case TimedOut(after_seconds, place):
+            error = HandlerTimeout(f"ran longer than {after_seconds:g} s")
+            return _another_try(Failed(error, place), None, delivery, retry, jitter)
+        case Failed(Reject() as error, place):
+            return DeadLetter("rejected", error, delivery.header, place)
+        case Failed(RetryLater(after=after, hold=None)):
+            return _another_try(outcome, after, delivery, retry, jitter)
         case Failed(RetryLater(after=after)):
             return Delay(delivery.retried(counted=False), round(after * 1000), counted=True)
         case Failed(error) if retry.is_retryable(error):
-            return _another_try(error, None, delivery, retry, jitter)
-        case Failed(error):
-            return DeadLetter("not retryable", error, delivery.header)
+            return _another_try(outcome, None, delivery, retry, jitter)
+        case Failed(error, place):
+            return DeadLetter("not retryable", error, delivery.header, place)
         case _:
             assert_never(outcome)
 
@@ -180,11 +184,11 @@ def _unread(outcome: Undecodable | Unfamiliar, delivery: Delivery) -> Settlement
 
 
 def _another_try(
-    error: BaseException, after_seconds: float | None, delivery: Delivery, retry: Retry, jitter: float
+    failed: Failed, after_seconds: float | None, delivery: Delivery, retry: Retry, jitter: float
 ) -> Settlement:
     attempt = delivery.header.attempt
     if attempt >= retry.attempts:
-        return DeadLetter("attempts exhausted", error, delivery.header)
+        return DeadLetter("attempts exhausted", failed.error, delivery.header, failed.place)
     if after_seconds is None:
         after_seconds = retry.backoff.delay_seconds(attempt=attempt, jitter=jitter)
     return Delay(delivery.retried(counted=True), round(after_seconds * 1000), counted=True)

@@ -33,6 +33,7 @@ from flowq.large_bodies.store import BodyStore, redeem
 from flowq.printable import error_text, printable
 from flowq.runtime.handlers.calling import MOST_OUTPUTS, SendingContext, bind, refuse_number, returns_encoded
 from flowq.runtime.handlers.frames import clear_frames
+from flowq.runtime.handlers.places import users_place
 from flowq.runtime.handlers.threads import HandlerThreads
 from flowq.runtime.handlers.versions import Versions
 
@@ -147,9 +148,9 @@ class Handling:
             given = (delivery, *given)
         try:
             if self._timeout_seconds is not None:
-                result, expired = await self._within(self._timeout_seconds, given)
-                if expired:
-                    return TimedOut(self._timeout_seconds)
+                result, timed_out = await self._within(self._timeout_seconds, given)
+                if timed_out:
+                    return timed_out
             elif self._awaits:
                 result = await self._call(*given)
             else:
@@ -162,8 +163,10 @@ class Handling:
         except asyncio.CancelledError as error:
             if is_being_cancelled():
                 raise
+            place = users_place(error)
             clear_frames(error)
-            return Failed(HandlerCancelled(error_text(error) or "something that the handler awaited was cancelled"))
+            text = error_text(error) or "something that the handler awaited was cancelled"
+            return Failed(HandlerCancelled(text), place)
         except EncodeError as error:
             return Unencodable(error)
         except BaseException as error:  # noqa: BLE001  (the user's code)
@@ -185,11 +188,12 @@ class Handling:
     def failed(self, error: BaseException) -> Failed:
         """The outcome of a handler that raised."""
         meant = meant_by(error)
+        place = users_place(meant) or users_place(error)
         if meant is not error:
             clear_frames(error)
         if isinstance(meant, RetryLater) and meant.hold:
-            return Failed(self._holding(meant, meant.hold))
-        return Failed(meant)
+            return Failed(self._holding(meant, meant.hold), place)
+        return Failed(meant, place)
 
     def _holding(self, error: RetryLater, hold: str) -> Exception:
         if (rate := self.stage.rate) is None:
@@ -214,19 +218,19 @@ class Handling:
             return Unencodable(error)
         return Succeeded(outputs) if outputs else self._done
 
-    async def _within(self, seconds: float, given: tuple[Any, ...]) -> tuple[Any, bool]:
-        """The result, and whether the time ran out. The handler's own TimeoutError is a failure like any other."""
+    async def _within(self, seconds: float, given: tuple[Any, ...]) -> tuple[Any, TimedOut | None]:
+        """The result, or how the time ran out. The handler's own TimeoutError is a failure like any other."""
         limit = asyncio.timeout(seconds)
         try:
             async with limit:
                 result = self._call(*given)
-                return (await result if self._awaits else result), False
-        except TimeoutError:
+                return (await result if self._awaits else result), None
+        except TimeoutError as error:
             if not limit.expired():
                 raise
             if self._threads is not None:
                 self._threads.give_up_one()
-            return None, True
+            return None, TimedOut(seconds, users_place(error))
 
     def _encoded(self, delivery: Delivery, result: Any, *, is_iterator: bool = False) -> list[Output]:
         """Encode the result of a handler. An iterator is exhausted, and each value encoded as it comes."""

@@ -19,7 +19,7 @@ from flowq.broker.message_ids import MessageIds
 from flowq.delivery.dead_letter import user_traceback
 from flowq.delivery.message import Delivery
 from flowq.delivery.settlement import Failed, Outcome, TimedOut, Undecodable
-from flowq.errors import DecodeError, UsageError
+from flowq.errors import DecodeError, Place, UsageError
 from flowq.graph.compilation.plan import Plan, StagePlan
 from flowq.graph.compilation.routing import OutputRouter
 from flowq.graph.compilation.tuning import Tuning
@@ -102,13 +102,13 @@ class ProcessHandling:
         limit = asyncio.timeout(self.stage.timeout_seconds)
         try:
             async with limit:
-                outcome, place = await loop.run_in_executor(child, _handle_in_child, self.stage.name, delivery)
+                outcome, trace, place = await loop.run_in_executor(child, _handle_in_child, self.stage.name, delivery)
         except TimeoutError:
             assert self.stage.timeout_seconds is not None
             return TimedOut(self.stage.timeout_seconds)
         if isinstance(outcome, Portable):
-            return Failed(_with_place(outcome.unpacked(), place))
-        return Failed(_with_place(outcome.error, place)) if isinstance(outcome, Failed) else outcome
+            return Failed(_with_trace(outcome.unpacked(), trace), place)
+        return Failed(_with_trace(outcome.error, trace), place) if isinstance(outcome, Failed) else outcome
 
     def _new_child(self) -> ProcessPoolExecutor:
         # Not fork: this process has threads and a loop, and forked copies of them hang sooner or later.
@@ -130,8 +130,8 @@ class ProcessHandling:
             self._end(child, wait=True)  # not for long: the child is killed
 
 
-def _with_place(error: BaseException, place: str) -> BaseException:
-    error.__cause__ = TracebackInProcess(f"\n{place}")
+def _with_trace(error: BaseException, trace: str) -> BaseException:
+    error.__cause__ = TracebackInProcess(f"\n{trace}")
     try:
         raise error  # only a raised error has a traceback, and only then is its cause shown
     except BaseException as raised:  # noqa: BLE001
@@ -203,16 +203,16 @@ def _is_ready() -> bool:
     return bool(_children)
 
 
-def _handle_in_child(stage: str, delivery: Delivery) -> tuple[Outcome | Portable, str]:
-    """The outcome, and the traceback of a failure."""
+def _handle_in_child(stage: str, delivery: Delivery) -> tuple[Outcome | Portable, str, Place | None]:
+    """The outcome, and the traceback and place of a failure."""
     outcome = copy_context().run(_run, _children[stage].handle(delivery))
     flush_and_discard()
     if not isinstance(outcome, Failed):
-        return outcome, ""
-    place = user_traceback(outcome.error)
+        return outcome, "", None
+    trace = user_traceback(outcome.error)
     clear_frames(outcome.error)
     error = portable(outcome.error)
-    return (error if isinstance(error, Portable) else outcome), place
+    return (error if isinstance(error, Portable) else outcome), trace, outcome.place
 
 
 def _run(handling: Coroutine[Any, Any, Outcome]) -> Outcome:

@@ -100,8 +100,9 @@ class EarlyAck:
             await self._bury(delivery, settlement)
         else:
             happened = "stopped" if isinstance(outcome, Interrupted) else "failed"
-            error = getattr(outcome, "error", None)
-            await self._bury(delivery, DeadLetter(f"{happened} after it was acknowledged", error, delivery.header))
+            error, place = getattr(outcome, "error", None), getattr(outcome, "place", None)
+            letter = DeadLetter(f"{happened} after it was acknowledged", error, delivery.header, place)
+            await self._bury(delivery, letter)
         # Last: a stop that cancels this must know until then that the delivery was settled.
         entry = delivery.edge, delivery.entry_id
         self._acked.discard(entry)

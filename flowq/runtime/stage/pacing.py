@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -189,19 +190,19 @@ class Pacer:
         """
         for delivery in deliveries:
             if isinstance(outcome, Failed) and isinstance(outcome.error, RetryLater) and outcome.error.hold:
-                outcome = await self._hold(delivery, outcome.error)
+                outcome = replace(outcome, error=await self._hold(delivery, outcome.error))
             elif isinstance(outcome, Succeeded) and outcome.pace_seconds:
                 await self._pace(delivery, outcome.pace_seconds)
             self._report(delivery, took_seconds, _verdict(outcome))
         return outcome
 
-    async def _hold(self, delivery: Delivery, error: RetryLater) -> Failed:
+    async def _hold(self, delivery: Delivery, error: RetryLater) -> RetryLater:
         key = await self._key_of_claimed(delivery)
         if key is None:
-            return Failed(error)
+            return error
         hold = partial(self._limiter.hold, key, error.after, error.reason, token=self._limiter.new_token())
         seconds = await retry_until_available(hold, what=f"holding {key}")
-        return Failed(RetryLater(error.reason, after=seconds, hold=error.hold))
+        return RetryLater(error.reason, after=seconds, hold=error.hold)
 
     async def _pace(self, delivery: Delivery, seconds: float) -> None:
         """Pass on the pace that a handler asks for, at long intervals: it may ask with every message."""

@@ -1,0 +1,100 @@
+"""Which lines are the user's own: neither Python's, nor a library's, nor flowq's."""
+
+from __future__ import annotations
+
+import re
+import sysconfig
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from types import CodeType
+
+from flowq.delivery.error_groups import leaves_of
+from flowq.errors import Place
+
+_INSTALLED = re.compile(r"(.*?[/\\](?:site|dist)-packages[/\\][^/\\]+)")
+_PYTHON = tuple(
+    f"{path}/"
+    for name in ("stdlib", "platstdlib")
+    for found in [sysconfig.get_path(name)]
+    for path in {found, str(Path(found).resolve())}
+)
+_FLOWQ = str(Path(__file__).parent.parent) + "/"
+_ZIPPED_PYTHON = re.compile(r"[/\\]python3\d+\.zip[/\\]")
+
+
+def place_of_error(error: BaseException, root: str) -> Place | None:
+    """The deepest line of the user's own code that an error passed through; None if it passed through none.
+
+    For a group it is that of its first error. An error that was not raised in the user's code, such as one that a
+    library has made of another, has the place of its cause. `root` is the folder of the project: files inside it are
+    named relative to it.
+
+    >>> def parse(text: str) -> int:
+    ...     return int(text)
+    >>> try:
+    ...     parse("x")
+    ... except ValueError as error:
+    ...     place_of_error(error, "").line
+    2
+    """
+    for each in _chain(error):
+        if place := place_of_lines(_lines_of(each), root):
+            return place
+    return None
+
+
+def place_of_lines(lines: Iterable[tuple[CodeType, int]], root: str) -> Place | None:
+    """The deepest of the user's own lines in a call stack, the outermost first."""
+    stack = [(code.co_filename, line) for code, line in lines if not code.co_filename.startswith(_FLOWQ)]
+    # A pipeline may be installed as a package. Generated code is the user's only where nothing else is.
+    package = next((found.group(1) for file, _ in stack if (found := _INSTALLED.match(file))), "")
+    tests: tuple[Callable[[str], bool], ...] = (
+        is_users,
+        lambda file: bool(package) and file.startswith(package),
+        lambda file: file.startswith("<") and not file.startswith("<frozen"),
+        bool,
+    )
+    for is_own in tests:
+        for file, line in reversed(stack):
+            if is_own(file):
+                return Place(relative(file, root), line)
+    return None
+
+
+def is_users(file: str) -> bool:
+    """Whether a file of Python code, as its code object names it, is the user's own. It need not exist any more.
+
+    >>> is_users("/srv/shop/pipelines/shop.py"), is_users("/srv/shop/.venv/lib/python3.12/site-packages/httpx/_api.py")
+    (True, False)
+    """
+    is_named = not file.startswith("<") or file.startswith("<ipython-input-")
+    return is_named and not (
+        file.startswith((*_PYTHON, _FLOWQ)) or _INSTALLED.match(file) or _ZIPPED_PYTHON.search(file)
+    )
+
+
+def relative(file: str, root: str) -> str:
+    """A file as it is named inside a folder; unchanged if it is elsewhere.
+
+    >>> relative("/srv/shop/pipelines/shop.py", "/srv/shop"), relative("/srv/shop2/a.py", "/srv/shop")
+    ('pipelines/shop.py', '/srv/shop2/a.py')
+    """
+    return file.removeprefix(root.rstrip("/") + "/") if root else file
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The first error of a group and what it was raised from, then the group and what that was raised from."""
+    seen: set[int] = set()
+    for start in (next(leaves_of(error)), error):
+        each: BaseException | None = start
+        while each is not None and id(each) not in seen:
+            seen.add(id(each))
+            yield each
+            each = each.__cause__ or (None if each.__suppress_context__ else each.__context__)
+
+
+def _lines_of(error: BaseException) -> Iterator[tuple[CodeType, int]]:
+    trace = error.__traceback__
+    while trace is not None:
+        yield trace.tb_frame.f_code, trace.tb_lineno
+        trace = trace.tb_next
