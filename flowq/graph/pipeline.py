@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from copy import copy
 from typing import Any
 
-from flowq.delivery.places import place_at
 from flowq.graph.compilation.compiler import compile_pipeline
 from flowq.graph.compilation.tuning import laid_over
+from flowq.graph.declaration.definition import place_at
 from flowq.graph.declaration.flow import Target
 
 

@@ -17,9 +17,8 @@ from collections.abc import Collection, Iterator, Sequence
 from os import PathLike, fspath
 from typing import Any, TypeVar
 
-from flowq.delivery.places import place_at
 from flowq.errors import UsageError
-from flowq.graph.declaration.definition import Definition
+from flowq.graph.declaration.definition import Definition, place_at
 from flowq.graph.declaration.option_values import size
 from flowq.graph.declaration.source_context import SourceContext
 from flowq.graph.declaration.stage import Source

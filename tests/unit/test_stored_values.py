@@ -84,7 +84,7 @@ READERS: dict[str, tuple[Reader, tuple[type[Exception], ...]]] = {
     "delivery/claim.py:decode": (Reference.decode, (DecodeError,)),
     "delivery/encoding/compression.py:unpacked": (lambda raw: unpacked(raw, "zlib"), (DecodeError,)),
     "delivery/message.py:traceparent_of": (lambda raw: traceparent_of(b"x - - 0 w=" + raw), ()),
-    "delivery/fingerprint.py:frames_in": (
+    "delivery/fingerprint.py:last_frame": (
         lambda raw: fingerprint(stored.text_in(raw), stored.text_in(b'  File "f", line ' + raw + b", in f")),
         (),
     ),

@@ -7,12 +7,12 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FunctionType, NoneType, SimpleNamespace
 from typing import Any, ForwardRef, get_type_hints
 
 from typing_extensions import Format, get_annotations
 
-from flowq.delivery.places import place_at
 from flowq.errors import Place
 from flowq.graph.kinds import Shape
 
@@ -118,3 +118,11 @@ def place_of(fn: Callable[..., Any]) -> Place:
     if function is None:
         return Place(getattr(fn, "__module__", None) or "?", 0)
     return place_at(function.__code__.co_filename, function.__code__.co_firstlineno)
+
+
+def place_at(file: str, line: int) -> Place:
+    """A place. Its file is relative to the current directory if it is inside."""
+    try:
+        return Place(str(Path(file).relative_to(Path.cwd())), line)
+    except (ValueError, OSError):
+        return Place(file, line)

@@ -18,7 +18,6 @@ from typing import Any
 from flowq.broker.message_ids import MessageIds
 from flowq.delivery.dead_letter import user_traceback
 from flowq.delivery.message import Delivery
-from flowq.delivery.places import TracebackInProcess
 from flowq.delivery.settlement import Failed, Outcome, TimedOut, Undecodable
 from flowq.errors import DecodeError, Place, UsageError
 from flowq.graph.compilation.plan import Plan, StagePlan
@@ -36,6 +35,10 @@ from flowq.runtime.handlers.versions import Versions
 
 class HandlerProcessDied(Exception):
     """The process in which a handler ran has died: it crashed, or the system killed it for lack of memory."""
+
+
+class TracebackInProcess(Exception):
+    """The traceback of an error in another process: it cannot be pickled, its text can."""
 
 
 class ProcessHandling:

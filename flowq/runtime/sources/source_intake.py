@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from flowq.delivery.encoding.codec import Encode
-from flowq.delivery.places import place_at
 from flowq.graph.compilation.plan import StagePlan
 from flowq.graph.compilation.routing import OutputRouter
+from flowq.graph.declaration.definition import place_at
 from flowq.graph.declaration.source_context import Rejected, Saved, SourceContext
 from flowq.runtime.sources.rejects import Rejects
 from flowq.runtime.sources.source_buffer import Entry
