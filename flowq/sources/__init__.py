@@ -8,12 +8,17 @@ others are read, and then the run ends with an error that names it.
 `files` is a path, a folder, a pattern such as "data/**/*.csv.gz", a list of them, or "-" for standard input;
 `flowq run -a files=...` overrides it. Files are read one after another, sorted by name. Files that end in .gz, .bz2,
 .xz or .zst are decompressed while they are read, and so are the files in a .zip archive.
+
+`encoding` is the Python name of an encoding, for all files or by patterns: {"old/*.csv": "cp1252"}. The first pattern
+that matches the end of a path, as in `pathlib.PurePath.match`, decides; a file that matches none is UTF-8. But if a
+file begins with the byte order mark of UTF-8, UTF-16 or UTF-32, that decides. A row that is not in the encoding becomes
+a dead letter.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from os import PathLike, fspath
 from typing import Any, TypeVar
 
@@ -23,7 +28,7 @@ from flowq.graph.declaration.option_values import size
 from flowq.graph.declaration.source_context import SourceContext
 from flowq.graph.declaration.stage import Source
 from flowq.sources.files import read_all
-from flowq.sources.formats import Csv, Format, Ndjson
+from flowq.sources.formats import Csv, Format, Ndjson, Ragged
 from flowq.sources.position import Position
 
 __all__ = ["csv", "ndjson"]
@@ -32,10 +37,16 @@ DEFAULT_MAX_BYTES = 16_000_000
 
 M = TypeVar("M")
 Files = str | PathLike[str] | Sequence[str | PathLike[str]]
+Encoding = str | Mapping[str, str]
 
 
 def ndjson(
-    row: type[M], files: Files | None = None, *, name: str = "rows", max_bytes: int | str = DEFAULT_MAX_BYTES
+    row: type[M],
+    files: Files | None = None,
+    *,
+    name: str = "rows",
+    encoding: Encoding = "utf-8",
+    max_bytes: int | str = DEFAULT_MAX_BYTES,
 ) -> Source[M]:
     """A source of the lines of NDJSON files, each a message of the type `row`.
 
@@ -44,11 +55,12 @@ def ndjson(
     row: the type of the messages: a pydantic model, a dataclass, a TypedDict or a plain JSON type.
     files: which files, as described above (none: they are named when the pipeline runs).
     name: the name in the pipeline ("rows").
+    encoding: the encoding of the files ("utf-8"), as described above.
     max_bytes: the longest line: bytes, or text such as "16MB" (16,000,000). A longer one becomes a dead letter with its
         first 1,000,000 bytes.
 
-    Raises EncodeError if `row` cannot be the type of a message, UsageError for a `max_bytes` that is not a size. While
-    it runs, UsageError for a file that does not exist, and at the end for files that could not be read.
+    Raises EncodeError if `row` cannot be the type of a message, UsageError for an encoding or `max_bytes` that cannot
+    be used. While it runs, UsageError for a file that does not exist, and at the end for files that could not be read.
 
     >>> from pydantic import BaseModel
     >>> from flowq.sources import ndjson
@@ -57,7 +69,7 @@ def ndjson(
     >>> ndjson(Order, "orders/*.ndjson.gz", name="orders", max_bytes="1MB").name
     'orders'
     """
-    return _source(Ndjson(row), row, files, name, max_bytes)
+    return _source(Ndjson(row, encoding), row, files, name, max_bytes)
 
 
 def csv(
@@ -68,7 +80,8 @@ def csv(
     columns: Sequence[str] = (),
     delimiter: str = ",",
     null: Collection[str] = ("",),
-    encoding: str = "utf-8-sig",
+    encoding: Encoding = "utf-8",
+    ragged: Ragged = "error",
     max_bytes: int | str = DEFAULT_MAX_BYTES,
 ) -> Source[M]:
     """A source of the rows of CSV files, each a message of the type `row`.
@@ -83,12 +96,15 @@ def csv(
     columns: the names of the columns, for files without a header (those in the first row).
     delimiter: the character between two cells (",").
     null: texts that mean an empty cell ("" only). Its field gets its default: write `delay: int | None = None`.
-    encoding: the encoding of the files, by its Python name ("utf-8-sig": UTF-8 with or without a byte order mark).
+    encoding: the encoding of the files ("utf-8"), as described above.
+    ragged: what becomes of a row with fewer or more cells than there are columns: a dead letter ("error"); "pad" leaves
+        out the fields of missing cells, as for empty ones, and drops surplus cells if all are empty, otherwise the row
+        is a dead letter; "ignore" leaves out the row, and the log names the first lines and the number for each file.
     max_bytes: the longest row: bytes, or text such as "16MB" (16,000,000).
 
-    Raises EncodeError if `row` cannot be the type of a message, UsageError for an encoding, delimiter or `max_bytes`
-    that cannot be used. While it runs, UsageError for a file that does not exist, and at the end for files that could
-    not be read.
+    Raises EncodeError if `row` cannot be the type of a message, UsageError for an encoding, delimiter, `ragged`
+    or `max_bytes` that cannot be used. While it runs, UsageError for a file that does not exist, and at the end for
+    files that could not be read.
 
     >>> from pydantic import BaseModel
     >>> from flowq.sources import csv
@@ -98,7 +114,7 @@ def csv(
     >>> csv(Flight, "flights/2008.csv.bz2", null=("", "NA"), name="flights").name
     'flights'
     """
-    form = Csv(row, columns=columns, delimiter=delimiter, null=frozenset(null), encoding=encoding)
+    form = Csv(row, columns=columns, delimiter=delimiter, null=frozenset(null), encoding=encoding, ragged=ragged)
     return _source(form, row, files, name, max_bytes)
 
 

@@ -46,6 +46,9 @@ def _remedy(header: str, known: frozenset[str], delimiter: str) -> str:
     for other in _DELIMITERS:
         if other != delimiter and not known.isdisjoint(next(csv.reader([header], delimiter=other), ())):
             return f"the delimiter seems to be another: delimiter={other!r}"
+    if "\0" in header:
+        order = "be" if header.startswith("\0") else "le"
+        return f"it seems to be UTF-16 without a byte order mark: encoding='utf-16-{order}'"
     names = ", ".join(sorted(known)[:10]) + (", ..." if len(known) > 10 else "")
     return f"its fields: {names}; set delimiter= or encoding=, or columns= for a file without a header"
 

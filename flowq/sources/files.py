@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from glob import glob, has_magic
 from pathlib import Path
 from typing import Any
 
 from flowq.errors import FlowqError, UsageError
 from flowq.graph.declaration.source_context import SourceContext
-from flowq.sources.formats import BadRow, Format
+from flowq.sources.formats import BadRow, Format, IgnoredRow
 from flowq.sources.lines import Lines
 from flowq.sources.opening import STDIN, Readable, has_suffix, readables
 from flowq.sources.position import Position
@@ -18,6 +19,9 @@ from flowq.sources.position import Position
 _ROWS_BETWEEN_SAVES, _BYTES_BETWEEN_SAVES = 200, 1_000_000
 _LONGEST_LINE_SHOWN = 2000
 _MOST_FILES_SHOWN = 10
+_MOST_LINES_SHOWN = 5
+
+log = logging.getLogger("flowq.sources")
 
 Positions = dict[str, Position]
 
@@ -98,7 +102,7 @@ class _Reading:
         """False, and no rows, if this is not the file that the position was in."""
         with readable.open() as stream:
             lines = Lines(stream, longest=self.longest)
-            lines.ends = self.form.ends(lines)
+            lines.encoding = self.form.encoding_of(readable.name, lines)
             if earlier and readable.is_stdin and not earlier.begins_like(lines.peek(earlier.head_bytes)):
                 earlier = None
             columns = self.form.columns(lines)
@@ -115,7 +119,7 @@ class _Reading:
         return True
 
     def _parsed(self, readable: Readable, lines: Lines, columns: Sequence[str]) -> Iterator[Any]:
-        ctx, n, saved_at = self.ctx, 0, lines.offset
+        ctx, n, saved_at, ignored = self.ctx, 0, lines.offset, _Ignored()
         most_rows = 1 if readable.is_stdin else _ROWS_BETWEEN_SAVES  # rows that arrive slowly must not wait
         ctx.place = lambda: (
             f"{readable.called}, line {lines.number if lines.row_start is None else lines.row_start.line + 1}"
@@ -124,6 +128,8 @@ class _Reading:
             for row in self.form.rows(lines, columns):
                 if isinstance(row, BadRow):
                     _reject(row, readable.called, ctx)
+                elif isinstance(row, IgnoredRow):
+                    ignored.add(row)
                 else:
                     yield row
                 n += 1
@@ -136,12 +142,31 @@ class _Reading:
             raise
         finally:
             ctx.place = ""
+            ignored.report(readable.called)
         self._note(readable, lines.position(), is_end=True)
         if readable.is_stdin:  # the next one is another
             self.positions.pop(readable.name, None)
 
     def _note(self, readable: Readable, position: Position, *, is_end: bool = False) -> None:
         self.positions[readable.name] = replace(position, stat=readable.stat, is_end=is_end)
+
+
+@dataclass(slots=True)
+class _Ignored:
+    """The rows of one file that were left out on purpose."""
+
+    n: int = 0
+    first_numbers: list[int] = field(default_factory=list[int])
+
+    def add(self, row: IgnoredRow) -> None:
+        self.n += 1
+        if self.n <= _MOST_LINES_SHOWN:
+            self.first_numbers.append(row.number)
+
+    def report(self, called: str) -> None:
+        if self.n:
+            lines = ", ".join(map(str, self.first_numbers)) + (", ..." if self.n > _MOST_LINES_SHOWN else "")
+            log.warning("%s: ragged rows ignored: %d, in lines %s", called, self.n, lines)
 
 
 def _reject(row: BadRow, called: str, ctx: SourceContext[Any]) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator, Sequence
+from codecs import BOM_UTF8
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import compress
-from typing import Any, ClassVar, Protocol, cast
+from typing import Any, ClassVar, Literal, Protocol, get_args
 
 import orjson
 from pydantic import ValidationError
@@ -15,10 +16,12 @@ from pydantic import ValidationError
 from flowq.delivery.encoding.codec import decoder, strings_decoder, tag_of
 from flowq.errors import DecodeError, UsageError
 from flowq.sources.columns import check_columns, columns_known_to
-from flowq.sources.encoding import JsonLines, LineEnds, TextEncoding, encoding_by_mark
+from flowq.sources.encoding import JSON_LINES, DeclaredEncodings, TextEncoding
 from flowq.sources.lines import Lines
 
-_BOM = b"\xef\xbb\xbf"
+Ragged = Literal["error", "pad", "ignore"]
+"""What becomes of a row with more or fewer cells than there are columns."""
+
 _REPLACED = "\ufffd"
 _LONGEST_KEPT_OF_A_LINE = 1_000_000
 
@@ -37,14 +40,21 @@ class BadRow:
     column: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class IgnoredRow:
+    """A row that is left out on purpose. `number` is that of its first line."""
+
+    number: int
+
+
 class Format(Protocol):
     """A file format."""
 
     called: ClassVar[str]
     suffixes: ClassVar[tuple[str, ...]]
 
-    def ends(self, lines: Lines) -> LineEnds:
-        """Where lines end in this file, before anything has been read."""
+    def encoding_of(self, file: str, lines: Lines) -> TextEncoding:
+        """The encoding of this file, before anything has been read."""
         ...
 
     def columns(self, lines: Lines) -> Sequence[str]:
@@ -52,32 +62,36 @@ class Format(Protocol):
         ...
 
     def rows(self, lines: Lines, columns: Sequence[str]) -> Iterator[Any]:
-        """The rows from here on, as values or as BadRow. After each, `lines` is at its end."""
+        """The rows from here on, as values, BadRow or IgnoredRow. After each, `lines` is at its end."""
         ...
 
 
 class Ndjson:
-    """One JSON value per line."""
+    """One JSON value per line. Raises UsageError for an encoding that cannot be used."""
 
     called: ClassVar[str] = "NDJSON"
     suffixes: ClassVar[tuple[str, ...]] = (".ndjson", ".jsonl")
 
-    def __init__(self, type_: Any) -> None:
+    def __init__(self, type_: Any, encoding: str | Mapping[str, str]) -> None:
         self._decode = decoder(type_)
-        self._ends = JsonLines()
+        try:
+            self._declared = DeclaredEncodings(encoding, otherwise="utf-8", ends=JSON_LINES.ends)
+        except (LookupError, TypeError, ValueError) as error:
+            raise UsageError(f"ndjson(encoding={encoding!r}): {error}") from None
 
-    def ends(self, lines: Lines) -> LineEnds:
-        return self._ends
+    def encoding_of(self, file: str, lines: Lines) -> TextEncoding:
+        return self._declared.of(file).meant_by(lines.peek)
 
     def columns(self, lines: Lines) -> Sequence[str]:
         return ()
 
     def rows(self, lines: Lines, columns: Sequence[str]) -> Iterator[Any]:
-        decode = self._decode
+        decode, encoding = self._decode, lines.encoding
+        is_utf8 = encoding.name == JSON_LINES.name
         for line in lines:
             content = line.strip()
-            if lines.number == 1:
-                content = _without_mark(content)
+            if lines.number == 1 and is_utf8:
+                content = content.removeprefix(BOM_UTF8)
             if not content:
                 continue
             if lines.is_cut:
@@ -86,7 +100,11 @@ class Ndjson:
                 yield BadRow(kept, kept, lines.number, DecodeError(error))
                 continue
             try:
+                if not is_utf8 and not (content := encoding.text(line, lines.number).strip().encode()):
+                    continue
                 value = decode(content)
+            except UnicodeError as error:
+                yield BadRow(line, line, lines.number, _not_text(encoding.name, error))
             except DecodeError as error:
                 yield BadRow(content, content, lines.number, error, _field_of(error))
             else:
@@ -117,7 +135,14 @@ class Csv:
     suffixes: ClassVar[tuple[str, ...]] = (".csv",)
 
     def __init__(
-        self, type_: Any, *, columns: Sequence[str], delimiter: str, null: frozenset[str], encoding: str
+        self,
+        type_: Any,
+        *,
+        columns: Sequence[str],
+        delimiter: str,
+        null: frozenset[str],
+        encoding: str | Mapping[str, str],
+        ragged: Ragged,
     ) -> None:
         self._type_name = tag_of(type_)
         self._decode = strings_decoder(type_)
@@ -125,16 +150,19 @@ class Csv:
         self._known = columns_known_to(type_)
         self._delimiter = delimiter
         self._null = null
+        self._ragged = ragged
+        if ragged not in get_args(Ragged):
+            raise UsageError(f"csv(ragged={ragged!r}): it is one of {', '.join(map(repr, get_args(Ragged)))}")
         try:
-            self._encoding = TextEncoding(encoding)
+            self._declared = DeclaredEncodings(encoding, otherwise="utf-8")
             _parser().reader([], delimiter=delimiter)
         except (LookupError, TypeError, ValueError) as error:
             raise UsageError(f"csv(encoding={encoding!r}, delimiter={delimiter!r}): {error}") from None
         if columns:
             self._check(self._columns)
 
-    def ends(self, lines: Lines) -> LineEnds:
-        return self._encoding.meant_by(lines.peek(4)) if self._encoding.depends_on_the_beginning else self._encoding
+    def encoding_of(self, file: str, lines: Lines) -> TextEncoding:
+        return self._declared.of(file).meant_by(lines.peek)
 
     def columns(self, lines: Lines) -> Sequence[str]:
         if self._columns:
@@ -154,9 +182,9 @@ class Csv:
         check_columns(columns, self._known, type_name=self._type_name, delimiter=self._delimiter)
 
     def _refuse(self, header: bytes, error: UnicodeDecodeError) -> None:
-        meant = encoding_by_mark(header) or "latin-1"
         raise UsageError(
-            f"its first line is not {error.encoding}: {header[:200]!r}", hint=f"perhaps  csv(..., encoding={meant!r})"
+            f"its first line is not {error.encoding}: {header[:200]!r}",
+            hint="perhaps  csv(..., encoding='cp1252'); for this file alone  encoding={'its name': 'cp1252'}",
         )
 
     def rows(self, lines: Lines, columns: Sequence[str]) -> Iterator[Any]:
@@ -170,7 +198,7 @@ class Csv:
                 cells = next(reader, None)
                 if cells is None:
                     return
-                row = self._value(columns, cells, own) if cells else None
+                row = self._value(columns, cells, own, number) if cells else None
             except error_class as error:
                 row = self._misshapen(columns, own, lines, number, str(error))
             except DecodeError as error:
@@ -184,7 +212,7 @@ class Csv:
 
     def _text(self, lines: Lines, own: _RowLines) -> Iterator[str]:
         """The lines of rows, decoded. Sets `lines.row_start` for rows of several lines."""
-        encoding, read = cast("TextEncoding", lines.ends), iter(lines)
+        encoding, read = lines.encoding, iter(lines)
         while True:
             if not own.lines:
                 lines.row_start = None
@@ -200,8 +228,6 @@ class Csv:
             try:
                 yield encoding.text(line, lines.number)
             except UnicodeDecodeError as error:
-                if lines.number == 1 and encoding_by_mark(line):
-                    self._refuse(line, error)
                 own.undecodable = error
                 yield line.decode(encoding.name, "replace")
 
@@ -214,23 +240,32 @@ class Csv:
             hint="a closing quote may be missing there; csv(max_bytes=...) allows longer rows",
         )
 
-    def _value(self, columns: Sequence[str], cells: Sequence[str], own: _RowLines) -> Any:
+    def _value(self, columns: Sequence[str], cells: Sequence[str], own: _RowLines, number: int) -> Any:
         if own.undecodable is not None:
-            raise DecodeError(f"not {own.undecodable.encoding}: {own.undecodable.reason}")
-        if len(cells) != len(columns):
-            raise DecodeError(f"a row of {len(cells)} cells, but there are {len(columns)} columns")
+            raise _not_text(own.undecodable.encoding, own.undecodable)
+        if len(cells) != len(columns) and not self._can_pad(columns, cells):
+            if self._ragged == "ignore":
+                return IgnoredRow(number)
+            raise DecodeError(
+                f"a row of {len(cells)} cells, but there are {len(columns)} columns",
+                hint='if such rows are right: csv(..., ragged="pad") leaves out missing cells, "ignore" such rows',
+            )
         return self._decode(self._fields(columns, cells))
+
+    def _can_pad(self, columns: Sequence[str], cells: Sequence[str]) -> bool:
+        """Whether a ragged row may be completed: no cell that says something is dropped."""
+        n = len(columns)
+        return self._ragged == "pad" and all(not cell or cell in self._null for cell in cells[n:])
 
     def _fields(self, columns: Sequence[str], cells: Sequence[str]) -> dict[str, str]:
         if self._null.isdisjoint(cells):
-            return dict(zip(columns, cells, strict=True))
-        given = [cell not in self._null for cell in cells]
-        return dict(zip(compress(columns, given), compress(cells, given), strict=True))
+            return dict(zip(columns, cells, strict=False))
+        filled = [cell not in self._null for cell in cells[: len(columns)]]
+        return dict(zip(compress(columns, filled), compress(cells, filled), strict=True))
 
     def _misshapen(self, columns: Sequence[str], own: _RowLines, lines: Lines, number: int, why: str) -> BadRow:
         """A row that is not valid CSV; a lenient parser finds the column in which the fault begins."""
-        encoding = cast("TextEncoding", lines.ends)
-        text = [line.decode(encoding.name, "replace") for line in own.lines]
+        text = [line.decode(lines.encoding.name, "replace") for line in own.lines]
         cells = next(_parser().reader(text, delimiter=self._delimiter), ())
         if why == "unexpected end of data":
             why = f"a quote is opened in it and never closed, up to line {lines.number}"
@@ -240,13 +275,13 @@ class Csv:
     def _column_at_fault(self, columns: Sequence[str], cells: Sequence[str], own: _RowLines, error: DecodeError) -> str:
         if own.undecodable is not None:
             return _column_at(columns, next((i for i, cell in enumerate(cells) if _REPLACED in cell), 0))
-        if len(cells) != len(columns):
+        if len(cells) != len(columns) and not self._can_pad(columns, cells):
             return _column_at(columns, len(cells))
         return _field_of(error)
 
     def _body(self, columns: Sequence[str], cells: Sequence[str], own: _RowLines) -> bytes:
         """The row as JSON for a stage, if its cells have names and are valid in the encoding."""
-        if len(cells) != len(columns) or own.undecodable is not None:
+        if own.undecodable is not None or (len(cells) != len(columns) and not self._can_pad(columns, cells)):
             return own.content
         try:
             return orjson.dumps(self._fields(columns, cells))
@@ -278,8 +313,6 @@ def _field_of(error: DecodeError) -> str:
     return ".".join(str(part) for part in findings[0]["loc"])
 
 
-def _without_mark(content: bytes) -> bytes:
-    if other := encoding_by_mark(content):
-        hint = f"convert it with iconv -f {other.upper()} -t UTF-8"
-        raise UsageError(f"it is {other.upper()}, and NDJSON is UTF-8", hint=hint)
-    return content.removeprefix(_BOM)
+def _not_text(encoding: str, error: UnicodeError) -> DecodeError:
+    why = error.reason if isinstance(error, UnicodeDecodeError | UnicodeEncodeError) else str(error)
+    return DecodeError(f"not {encoding}: {why}", hint="encoding= names another encoding, also for single files")

@@ -6,7 +6,7 @@ from collections.abc import Generator
 from typing import Any
 from zlib import crc32
 
-from flowq.sources.encoding import JsonLines, LineEnds
+from flowq.sources.encoding import JSON_LINES, TextEncoding
 from flowq.sources.position import HEAD_BYTES, Position
 
 _READ_BYTES = 1 << 18
@@ -18,14 +18,14 @@ class Lines:
     Of a line above `longest` bytes only the beginning is yielded, and `is_cut` is true until the next one.
     """
 
-    def __init__(self, stream: Any, ends: LineEnds | None = None, *, longest: int) -> None:
+    def __init__(self, stream: Any, encoding: TextEncoding = JSON_LINES, *, longest: int) -> None:
         self.offset = 0
         self.number = 0
         self.is_cut = False
         self.longest = longest
         self.row_start: Position | None = None  # set by the reader of rows of several lines
         self._stream = stream
-        self.ends: LineEnds = ends or JsonLines()
+        self.encoding = encoding
         self._pushed = b""  # read, and to be read again
         self._pieces: list[bytes] = []
         self._at = 0  # index of the next one to yield
@@ -74,8 +74,8 @@ class Lines:
             return True
         n = sum(map(len, self._tail))
         while data := self._read():
-            lines = self.ends.split(data)
-            unfinished = [] if self.ends.ends_line(lines[-1]) else [lines.pop()]
+            lines = self.encoding.split(data)
+            unfinished = [] if self.encoding.ends_line(lines[-1]) else [lines.pop()]
             if not lines:
                 self._tail += unfinished
                 n += len(data)
@@ -110,15 +110,15 @@ class Lines:
         line, self._tail = b"".join(self._tail), []
         content = crc32(line, self._content)
         while data := self._read():
-            lines = self.ends.split(data)
-            if self.ends.ends_line(lines[0]):
+            lines = self.encoding.split(data)
+            if self.encoding.ends_line(lines[0]):
                 self._later = lines[1:]
-                if self._later and not self.ends.ends_line(self._later[-1]):
+                if self._later and not self.encoding.ends_line(self._later[-1]):
                     self._tail = [self._later.pop()]
                 data = lines[0]
             content = crc32(data, content)
             self._skipped += len(data)
-            if self.ends.ends_line(data):
+            if self.encoding.ends_line(data):
                 break
         self._content_after_cut = content
         self._set([line])
@@ -130,7 +130,7 @@ class Lines:
             data, self._pushed = self._pushed, b""
         else:
             data = self._taken_in(self._stream.read1(_READ_BYTES))
-        while data and self.ends.ends_within_line_end(data) and (more := self._taken_in(self._stream.read1(1))):
+        while data and self.encoding.ends_within_line_end(data) and (more := self._taken_in(self._stream.read1(1))):
             data += more
         return data
 

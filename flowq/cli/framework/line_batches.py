@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import NamedTuple, cast
 
 from flowq.errors import UsageError
-from flowq.sources.encoding import JsonLines
 from flowq.sources.lines import Lines
 
 _LONGEST_LINE_BYTES = 512_000_000
@@ -42,7 +41,7 @@ def line_batches(stream: BufferedReader, *, most: int) -> Iterator[list[Line]]:
     line above 512 MB, which no server stores, is cut off there.
     """
     ready: list[Line] = []
-    lines = Lines(stream, JsonLines(), longest=_LONGEST_LINE_BYTES)
+    lines = Lines(stream, longest=_LONGEST_LINE_BYTES)
     for content in lines:
         if lines.number == 1:
             content = content.removeprefix(BOM_UTF8)

@@ -328,14 +328,6 @@ def test_ndjson_takes_every_line_end_blank_lines_a_mark_and_a_last_line_without_
     assert numbers(file) == [1, 2, 3, 4]
 
 
-def test_ndjson_that_is_utf_16_is_refused_by_name_and_not_row_by_row(tmp_path: Path) -> None:
-    file = tmp_path / "rows.ndjson"
-    file.write_bytes('{"n":1}\n{"n":2}\n'.encode("utf-16"))
-
-    with pytest.raises(UnreadableFiles, match="it is UTF-16, and NDJSON is UTF-8"):
-        numbers(file)
-
-
 @pytest.mark.parametrize(
     "line",
     [b'{"n":1e999}', b'{"n":NaN}', b'{"n":' + b"9" * 5000 + b"}", b"[" * 100_000, b'{"n":1,"text":"\\ud800"}', b"\xff"],

@@ -174,8 +174,8 @@ def refused(file: Path, **options: Any) -> str:
     ("content", "says"),
     [
         ("id,größe\n1,7\n".encode("latin-1"), "its first line is not utf-8"),
-        ("id,note\n1,x\n".encode("utf-16"), "encoding='utf-16'"),
-        ("id,note\n1,x\n".encode("utf-32"), "encoding='utf-32'"),
+        ("id,note\n1,x\n".encode("utf-16-le"), "encoding='utf-16-le'"),
+        ("id,note\n1,x\n".encode("utf-16-be"), "encoding='utf-16-be'"),
         (b"id,note,note\n1,a,b\n", 'several columns named "note"'),
         (b"id;note\n1;a\n", "delimiter=';'"),
         (b"id\tnote\n1\ta\n", "delimiter='\\t'"),

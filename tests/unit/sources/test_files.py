@@ -194,16 +194,18 @@ def test_csv_is_what_the_standard_library_says_whatever_the_cells_and_wherever_i
 
 def _read_in_two_parts(file: Path, stopped_at: int) -> Iterator[Any]:
     """The rows up to a point, and from the position there on the rest."""
-    form = Csv(dict[str, str], columns=(), delimiter=",", null=frozenset(), encoding="utf-8-sig")
+    form = Csv(dict[str, str], columns=(), delimiter=",", null=frozenset(), encoding="utf-8", ragged="error")
     with file.open("rb") as stream:
-        lines = Lines(stream, form.ends(Lines(stream, longest=LONGEST)), longest=LONGEST)
+        lines = Lines(stream, longest=LONGEST)
+        lines.encoding = form.encoding_of(file.name, lines)
         columns = form.columns(lines)
         position = lines.position()
         for row in islice(form.rows(lines, columns), stopped_at):
             yield row
             position = lines.position()
     with file.open("rb") as stream:
-        lines = Lines(stream, form.ends(Lines(stream, longest=LONGEST)), longest=LONGEST)
+        lines = Lines(stream, longest=LONGEST)
+        lines.encoding = form.encoding_of(file.name, lines)
         columns = form.columns(lines)
         assert lines.skip_to(position)
         yield from form.rows(lines, columns)
