@@ -36,7 +36,7 @@ COMMANDS = (
     ("graph", "Write", "Draw a pipeline."),
     ("new", "Write", "Create a pipeline and its test from a template."),
     ("init", "Write", "Set up this folder as a project."),
-    ("try", "Write", "Run one stage on a message, without Redis."),
+    ("try", "Write", "Run one stage on one or more messages, without Redis."),
     ("check", "Write", "Check pipelines without running them."),
     ("export", "Write", "Write manifests for Kubernetes or Compose."),
     ("ls", "Write", "List the pipelines of this project."),

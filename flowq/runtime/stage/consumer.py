@@ -27,7 +27,7 @@ from flowq.runtime.handlers.own_context import in_context, is_unchanged
 from flowq.runtime.handlers.process_pool import ProcessHandling
 from flowq.runtime.identity import Identity
 from flowq.runtime.stage.batching import BatchCall
-from flowq.runtime.stage.early_ack import EarlyAck, SettlingAhead
+from flowq.runtime.stage.early_ack import EarlyAck, SettlingAhead, to_its_end
 from flowq.runtime.stage.in_flight import InFlight, Reconciliation
 from flowq.runtime.stage.outbox import Outbox
 from flowq.runtime.stage.pacing import Pacer
@@ -275,7 +275,7 @@ class Consumer:
 
     async def _may_start(self, delivery: Delivery) -> bool:
         """Whether a delivery whose turn has come may run. With ack="first" only now is it known what to settle."""
-        if self.stage.ack is not AckMode.FIRST or await self.early.win([delivery]):
+        if self.stage.ack is not AckMode.FIRST or await to_its_end(self.early.win([delivery])):
             return True
         if self.waiting is not None:
             self.waiting.pacer.let_go(delivery)

@@ -51,11 +51,8 @@ class EarlyAck:
     async def win(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
         """Settle deliveries of one edge before their handlers run.
 
-        Returns those that may run: no other worker will run them.
+        Returns those that may run: no other worker will run them. Call it `to_its_end`.
         """
-        return await _to_its_end(self._win(deliveries))
-
-    async def _win(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
         gone = await self._settler.settle_now(deliveries[0].edge, [((delivery,), _ACK) for delivery in deliveries])
         won = [delivery for delivery in deliveries if delivery not in gone]
         self._acked.update([(delivery.edge, delivery.entry_id) for delivery in won])
@@ -65,7 +62,7 @@ class EarlyAck:
 
     async def commit(self, delivery: Delivery, outputs: Sequence[Output]) -> None:
         """Settle a delivery now, with these outputs; if it is settled already, publish them. Raises DeliveryLost."""
-        await _to_its_end(self._commit(delivery, outputs))
+        await to_its_end(self._commit(delivery, outputs))
 
     async def _commit(self, delivery: Delivery, outputs: Sequence[Output]) -> None:
         entry = delivery.edge, delivery.entry_id
@@ -115,7 +112,7 @@ class EarlyAck:
         )
 
 
-async def _to_its_end(commit: Coroutine[Any, Any, T]) -> T:
+async def to_its_end(commit: Coroutine[Any, Any, T]) -> T:
     """Await a commit. If this is cancelled, it finishes first: half-way it may or may not have been written."""
     committing = asyncio.ensure_future(commit)
     try:
@@ -159,6 +156,10 @@ class SettlingAhead(Coalescing):
             by_edge[delivery.edge].append(delivery)
         try:
             for together in by_edge.values():
-                self._ready.add(await self._early.win(together))
+                await to_its_end(self._win(together))
         finally:
             self.n_settling = 0
+
+    async def _win(self, deliveries: Sequence[Delivery]) -> None:
+        # Without a pause between the two: what is neither in flight nor ready looks like room to read more.
+        self._ready.add(await self._early.win(deliveries))
