@@ -275,7 +275,10 @@ class Consumer:
 
     async def _may_start(self, delivery: Delivery) -> bool:
         """Whether a delivery whose turn has come may run. With ack="first" only now is it known what to settle."""
-        if self.stage.ack is not AckMode.FIRST or await to_its_end(self.early.win([delivery])):
+        if self.stage.ack is not AckMode.FIRST:
+            return True
+        won = await to_its_end(self.early.win([delivery]))
+        if won:
             return True
         if self.waiting is not None:
             self.waiting.pacer.let_go(delivery)
