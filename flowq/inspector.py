@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -22,6 +23,7 @@ from flowq.dead_letters.dead_letters import DeadLetters
 from flowq.dead_letters.letter import DeadLetterGroup, DeadLetterRecord
 from flowq.dead_letters.selection import Selection
 from flowq.graph.compilation.plan import Plan
+from flowq.settings import Settings
 
 if TYPE_CHECKING:
     from flowq.graph.pipeline import Pipeline
@@ -72,13 +74,13 @@ class Inspector:
         broker: Broker | None = None,
         *,
         redis: str | None = None,
-        namespace: str = "flowq",
+        namespace: str | None = None,
         claim_store: str | Path | None = None,
     ) -> None:
         self._plan: Plan = pipeline if isinstance(pipeline, Plan) else pipeline.plan
         self._given = broker
-        open_own = partial(open_broker, self._plan.name, redis=redis, namespace=namespace, claim_store=claim_store)
-        self._shared = SharedBroker("inspector", open_own, remedy="async with inspector: ...")
+        self._configured = partial(Settings.of_program, redis=redis, namespace=namespace, claim_store=claim_store)
+        self._shared = SharedBroker("inspector", self._opening, remedy="async with inspector: ...")
 
     async def __aenter__(self) -> Self:
         if self._given is None:
@@ -87,6 +89,9 @@ class Inspector:
 
     async def __aexit__(self, *_: object) -> None:
         await self._shared.leave()
+
+    def _opening(self) -> AbstractAsyncContextManager[Broker]:
+        return open_broker(self._plan.name, self._configured())
 
     @property
     def _broker(self) -> Broker:

@@ -27,6 +27,7 @@ from flowq.errors import BrokerUnavailable, FlowqError, PayloadTooLarge, QueueFu
 from flowq.graph.compilation.plan import EdgePlan, Plan
 from flowq.graph.compilation.routing import Outlet, entering
 from flowq.graph.declaration.flow import Accepts
+from flowq.settings import Settings
 
 if TYPE_CHECKING:
     from flowq.graph.pipeline import Pipeline
@@ -101,12 +102,12 @@ class Publisher:
         pipeline: Pipeline,
         *,
         redis: str | None = None,
-        namespace: str = "flowq",
-        durability: Durability = "local",
+        namespace: str | None = None,
+        durability: Durability | None = None,
         claim_store: str | Path | None = None,
     ) -> None:
         self._plan: Plan = pipeline.plan
-        self._durability: Durability = durability
+        self._durability: Durability | None = durability
         self._redis = redis
         self._namespace = namespace
         self._claim_store = claim_store
@@ -125,11 +126,10 @@ class Publisher:
 
     @asynccontextmanager
     async def _opening(self) -> AsyncGenerator[Broker]:
-        opening = open_broker(
-            self._plan.name, redis=self._redis, namespace=self._namespace, durability=self._durability,
-            claim_store=self._claim_store,
-        )  # fmt: skip
-        async with opening as broker:
+        settings = Settings.of_program(
+            redis=self._redis, namespace=self._namespace, durability=self._durability, claim_store=self._claim_store
+        )
+        async with open_broker(self._plan.name, settings) as broker:
             await ClaimCheck.check_store(broker, self._plan)
             self._claims = ClaimCheck.of(broker, self._plan)
             self._backpressure.clear()

@@ -46,8 +46,8 @@ class SyncPublisher:
         pipeline: Pipeline,
         *,
         redis: str | None = None,
-        namespace: str = "flowq",
-        durability: Durability = "local",
+        namespace: str | None = None,
+        durability: Durability | None = None,
         claim_store: str | Path | None = None,
     ) -> None:
         self._publisher = Publisher(

@@ -12,6 +12,7 @@ from benchmarks.item import Item, Link, links_of
 from benchmarks.tally import tally
 from flowq import Inspector, Pipeline, Publisher, stage
 from flowq.broker.open import open_broker
+from flowq.settings import Settings
 
 NAPS_AT_ONCE, NAP_SECONDS = 100, 0.01
 
@@ -116,7 +117,7 @@ async def sender(task: str, url: str) -> AsyncGenerator[Callable[[Item], Awaitab
 async def outstanding(task: str, url: str) -> int:
     """The number of unsettled messages of the stages that run."""
     pipeline = PIPELINES[task]
-    async with open_broker(pipeline.name, redis=url) as broker:
+    async with open_broker(pipeline.name, Settings.of_program(redis=url)) as broker:
         balance = await Inspector(pipeline.plan, broker).balance()
     stages = [entry(task)] if task in _ONLY_FIRST else list(balance)
     return sum(balance[stage].outstanding for stage in stages)

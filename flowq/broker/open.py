@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import get_args
+from shlex import quote
 
 from flowq.broker.client.connection import Dialer, UrlDialer
 from flowq.broker.client.memory import MemoryDialer
@@ -19,18 +19,21 @@ from flowq.broker.embedded.data_folder import PASSWORD_FILE
 from flowq.broker.embedded.server import EmbeddedRedis
 from flowq.broker.keys import Keys
 from flowq.broker.redis_streams import Broker
-from flowq.delivery.policy import Durability
 from flowq.errors import BrokerLoading, UsageError
 from flowq.large_bodies.store import BodyStore
+from flowq.settings import Settings
 
 MEMORY = "memory"
-DATA_DIR = Path(".flowq")
-BY_HAND = f"REDISCLI_AUTH=$(cat {DATA_DIR}/{PASSWORD_FILE}) redis-cli -s {DATA_DIR}/redis.sock"
-"""How to reach the server that flowq runs itself by hand."""
 CLAIMS = "claims"
 _LOADING_POLL_SECONDS = 0.2
 
 log = logging.getLogger("flowq.broker")
+
+
+def by_hand(data_folder: str) -> str:
+    """How to reach the server that flowq runs itself by hand."""
+    folder = quote(data_folder)
+    return f"REDISCLI_AUTH=$(cat {folder}/{PASSWORD_FILE}) redis-cli -s {folder}/redis.sock"
 
 
 def dialer_for(url: str, pipeline: str) -> Dialer:
@@ -44,29 +47,22 @@ def dialer_for(url: str, pipeline: str) -> Dialer:
 
 
 @asynccontextmanager
-async def open_broker(
-    pipeline: str,
-    *,
-    redis: str | None = None,
-    namespace: str = "flowq",
-    durability: Durability = "local",
-    claim_store: str | Path | None = None,
-) -> AsyncGenerator[Broker]:
+async def open_broker(pipeline: str, settings: Settings) -> AsyncGenerator[Broker]:
     """The broker of a pipeline for the length of a `with`.
 
-    Large bodies are kept in `claim_store`, a folder or the URL of a bucket; by default in the data folder of the server
-    that flowq runs itself.
+    Large bodies are kept in the claim store that is set; by default in the data folder of the server that flowq runs
+    itself.
 
     Waits for a Redis that is still reading its data. Raises BrokerUnavailable if there is none, UsageError for a
     durability that is not possible.
     """
-    _check(durability, redis)
-    server = await own_server(DATA_DIR) if redis is None else None
+    _check(settings)
+    server = await own_server(settings.data_folder) if settings.is_embedded else None
     try:
-        dialer = dialer_for(server.url if server else redis or "", pipeline)
-        keys = Keys(namespace, pipeline)
-        claims = claim_store_for(keys, claim_store, server.data_dir if server else None)
-        broker = Broker(dialer, keys, durability=durability, claims=claims)
+        dialer = dialer_for(server.url if server else settings.redis or "", pipeline)
+        keys = Keys(settings.namespace, pipeline)
+        claims = claim_store_for(keys, settings.claim_store, server.data_dir if server else None)
+        broker = Broker(dialer, keys, durability=settings.durability, claims=claims)
         try:
             await _first_answer(broker)
             yield broker
@@ -121,10 +117,8 @@ async def _first_answer(broker: Broker) -> None:
             await asyncio.sleep(_LOADING_POLL_SECONDS)
 
 
-def _check(durability: str, redis: str | None) -> None:
-    if durability not in get_args(Durability):
-        raise UsageError(f'there is no durability "{durability}"', hint='it is "local" or "replicated"')
-    if durability == "replicated" and redis in (None, MEMORY):
+def _check(settings: Settings) -> None:
+    if settings.durability == "replicated" and (settings.is_embedded or settings.redis == MEMORY):
         raise UsageError('durability "replicated" needs a Redis with a replica', hint="give its URL: redis=...")
 
 

@@ -47,8 +47,9 @@ class DeadLetters:
     DoesNotFit for a fixed message that its stage would not accept.
 
     >>> from flowq.broker.open import open_broker
+    >>> from flowq.settings import Settings
     >>> async def repair(pipeline):
-    ...     async with open_broker(pipeline.name, redis="redis://localhost:6379/0") as broker:
+    ...     async with open_broker(pipeline.name, Settings.of_program(redis="redis://localhost:6379/0")) as broker:
     ...         letters = DeadLetters(pipeline.plan, broker)
     ...         return await letters.put_back(Selection("fetch", error="*HTTP 503*"), per_second=20)
     """

@@ -4,4 +4,5 @@ Reads files and the environment, and knows no Redis."""
 
 from __future__ import annotations
 
+from flowq.settings.project import EMBEDDED as EMBEDDED
 from flowq.settings.project import Settings as Settings

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -43,7 +46,7 @@ class Written(BaseSettings):
         enable_decoding=False,
     )
 
-    redis: _Text | None = Field(None, description='a URL, such as "redis://localhost:6379/0"')
+    redis: _Text | None = Field(None, description='a URL, such as "redis://localhost:6379/0", or "embedded"')
     pipelines: Annotated[tuple[_Text, ...], BeforeValidator(_entries)] = Field(
         ("pipelines",), min_length=1, description='a folder, or a list of folders and "module:attribute" entries'
     )
@@ -69,19 +72,22 @@ class _Table(InitSettingsSource):
     """Settings that are already values: the flags, or a table of pyproject.toml."""
 
     def __init__(
-        self, values: Mapping[str, Any], origin: str, text: str = "", stages: Sequence[StageSetting] = ()
+        self, values: Mapping[str, Any], origin: str, file: _File | None = None, stages: Sequence[StageSetting] = ()
     ) -> None:
         super().__init__(Written, dict(values))
-        self._origin, self._text, self.stages = origin, text, stages
+        self._origin, self._file, self.stages = origin, file, stages
 
     def origin(self, name: str) -> str:
         return self._origin.format(name)
 
     def place(self, name: str) -> Place | None:
         """The line of a key, searched for in the text: tomllib does not report it."""
-        start = max(self._text.find("[tool.flowq"), 0)
-        found = re.compile(rf'^\s*["\']?{re.escape(name)}["\']?\s*=', re.MULTILINE).search(self._text, start)
-        return Place(FILE, self._text.count("\n", 0, found.end()) + 1) if found else None
+        if self._file is None:
+            return None
+        text = self._file.text
+        start = max(text.find("[tool.flowq"), 0)
+        found = re.compile(rf'^\s*["\']?{re.escape(name)}["\']?\s*=', re.MULTILINE).search(text, start)
+        return Place(self._file.shown, text.count("\n", 0, found.end()) + 1) if found else None
 
 
 class _Environment(EnvSettingsSource):
@@ -115,21 +121,23 @@ class _Environment(EnvSettingsSource):
 
 
 def merged(
-    cwd: Path, environ: Mapping[str, str], flags: Mapping[str, Any], profile: str | None
-) -> tuple[dict[str, Any], Mapping[str, str], tuple[StageSetting, ...]]:
-    """The values, the origin of each, and what is set for stages. Raises SettingsError and NotFound."""
-    base, profiles = _file(cwd / FILE)
+    folder: Path, environ: Mapping[str, str], flags: Mapping[str, Any], profile: str | None, as_flag: str
+) -> tuple[dict[str, Any], Mapping[str, str], tuple[StageSetting, ...], Path | None]:
+    """The values, the origin of each, what is set for stages, and the file. Raises SettingsError and NotFound."""
+    file = _found(folder)
+    base, profiles = _layers(file)
     if profile is not None and profile not in profiles:
         known = f"profiles: {', '.join(profiles)}" if profiles else f"add [tool.flowq.profiles.{profile}] to {FILE}"
         raise NotFound(f'no profile "{profile}" in {FILE}', hint=did_you_mean(profile, profiles, known))
     given = {name: value for name, value in flags.items() if value is not None}
     chosen = [profiles[profile]] if profile is not None else []
-    layers: list[_Table | _Environment] = [_Table(given, "flag --{}"), _Environment(environ), *chosen, base]
+    layers: list[_Table | _Environment] = [_Table(given, as_flag), _Environment(environ), *chosen, base]
     for layer in (*layers, *profiles.values()):
         _check(layer)
     values = Written(*layers)
     origin = {name: next((layer.origin(name) for layer in layers if name in layer()), "built-in") for name in NAMES}
-    return dict(values), origin, tuple(setting for layer in reversed(layers) for setting in layer.stages)
+    of_stages = tuple(setting for layer in reversed(layers) for setting in layer.stages)
+    return dict(values), origin, of_stages, file.path if file else None
 
 
 def _check(layer: _Table | _Environment) -> None:
@@ -159,26 +167,74 @@ def _refuse_near_misses(names: Iterable[str]) -> None:
                 raise SettingsError(f"env {name}: there is no such setting", hint=hint)
 
 
-def _file(file: Path) -> tuple[_Table, Mapping[str, _Table]]:
-    """[tool.flowq] and its profiles."""
-    text, tables = "", cast("Any", {})
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A pyproject.toml that has [tool.flowq]."""
+
+    path: Path
+    text: str
+    tables: Mapping[str, Any]
+
+    @property
+    def shown(self) -> str:
+        return _shown(self.path)
+
+
+def _found(folder: Path) -> _File | None:
+    """The nearest one upwards from a folder. Raises SettingsError for one there that cannot be read.
+
+    Above it, files that are not ours to judge are passed over, and those of strangers: in /tmp, anyone may leave one.
+    """
+    for above in (folder, *folder.parents):
+        path = above / FILE
+        try:
+            if above != folder and not _is_trusted(path):
+                continue
+            text = path.read_text(encoding="utf-8")
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except (OSError, ValueError) as error:
+            if above == folder:
+                raise SettingsError(f"cannot read {FILE}: {error}") from None
+            continue
+        if (file := _read(path, text, is_here=above == folder)) is not None:
+            return file
+    return None
+
+
+def _read(path: Path, text: str, *, is_here: bool) -> _File | None:
+    """The file with its tables, None if it is about other tools only."""
     try:
-        text = file.read_text(encoding="utf-8")
         tables = tomllib.loads(text)
-    except FileNotFoundError:
-        pass
-    except (OSError, ValueError) as error:
+    except ValueError as error:
+        if not is_here and "tool.flowq" not in text:
+            return None
         at_line = re.search(r"at line (\d+)", str(error))
-        place = Place(FILE, int(at_line[1])) if at_line else None
+        place = Place(_shown(path), int(at_line[1])) if at_line else None
         hint = _PATH_HINT if "overwrite" in str(error) and "[tool.flowq.pipelines" in text else ""
         raise SettingsError(f"cannot read {FILE}: {error}", hint=hint, place=place) from None
-    table = dict(_table(_table(tables.get("tool", {}), "tool").get("flowq", {}), "tool.flowq"))
+    return _File(path, text, tables) if "flowq" in _table(tables.get("tool", {}), "tool") else None
+
+
+def _is_trusted(path: Path) -> bool:
+    """Whether a file belongs to this user or to root, or only they could have put it there."""
+    return path.stat().st_uid in (0, os.geteuid()) or not path.parent.stat().st_mode & stat.S_IWOTH
+
+
+def _shown(path: Path) -> str:
+    """The path as a person in the current directory would write it."""
+    return os.path.relpath(path) if Path.cwd().is_relative_to(path.parent) else str(path)
+
+
+def _layers(file: _File | None) -> tuple[_Table, Mapping[str, _Table]]:
+    """[tool.flowq] and its profiles."""
+    table = dict(_table(file.tables["tool"]["flowq"], "tool.flowq")) if file else {}
     profiles = _table(table.pop("profiles", {}), "tool.flowq.profiles")
-    named = {name: _layer(each, f"tool.flowq.profiles.{name}", text) for name, each in profiles.items()}
-    return _layer(table, "tool.flowq", text), named
+    named = {name: _layer(each, f"tool.flowq.profiles.{name}", file) for name, each in profiles.items()}
+    return _layer(table, "tool.flowq", file), named
 
 
-def _layer(table: Any, name: str, text: str) -> _Table:
+def _layer(table: Any, name: str, file: _File | None) -> _Table:
     """`pipelines` is a place, or a table of pipelines in which `path` is the place: TOML cannot have both."""
     values = {_RENAMED.get(key, key): value for key, value in _table(table, name).items()}
     stages: list[StageSetting] = []
@@ -188,7 +244,7 @@ def _layer(table: Any, name: str, text: str) -> _Table:
             values["pipelines"] = pipelines.pop("path")
         for pipeline, options in pipelines.items():
             stages += _stages(pipeline, options, f"{name}.pipelines.{pipeline}")
-    return _Table(values, f"{FILE} [{name}]".replace("{", "{{").replace("}", "}}"), text, stages)
+    return _Table(values, f"{FILE} [{name}]".replace("{", "{{").replace("}", "}}"), file, stages)
 
 
 def _stages(pipeline: str, options: Any, name: str) -> Iterator[StageSetting]:

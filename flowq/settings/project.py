@@ -16,12 +16,16 @@ if TYPE_CHECKING:
     from flowq.graph.compilation.plan import Plan
     from flowq.graph.pipeline import Pipeline
 
+EMBEDDED = "embedded"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What a project has set, and where each value came from.
 
-    - `redis`: URL of the server; None for the one that flowq runs itself. May hold a password: not in the repr.
+    - `root`: the folder of the project; relative paths of all settings belong to it. `file`: its pyproject.toml.
+    - `redis`: URL of the server; "embedded" for the one that flowq runs itself, as the command line does where nothing
+      is set (None). May hold a password: not in the repr.
     - `pipelines`: folders that hold pipelines, and "module:attribute" entries.
     - `namespace`: first part of all Redis keys, so that two projects can share one server.
     - `lease_seconds`: how long after its last sign of life a worker counts as dead.
@@ -36,6 +40,8 @@ class Settings:
     (60.0, 'env FLOWQ_LEASE', 'flag --workers')
     """
 
+    root: Path
+    file: Path | None
     redis: str | None = field(repr=False)
     pipelines: tuple[str, ...]
     namespace: str
@@ -50,24 +56,58 @@ class Settings:
     @classmethod
     def load(
         cls,
-        cwd: Path | None = None,
+        folder: Path | None = None,
         environ: Mapping[str, str] | None = None,
         flags: Mapping[str, Any] | None = None,
         *,
         profile: str | None = None,
+        as_flag: str = "flag --{}",
     ) -> Settings:
-        """Read `cwd`/pyproject.toml, if there is one, and lay variables and flags over it.
+        """Read the pyproject.toml of the project that `folder` is in, and lay variables and flags over it.
 
-        `cwd` and `environ` default to those of this process. `flags` are named like the settings; None means that a
-        flag was not given. `profile` is one of [tool.flowq.profiles], by default the one in FLOWQ_PROFILE.
+        It is the nearest one upwards that has [tool.flowq], and its folder is the root of the project; without one,
+        `folder` is. `folder` and `environ` default to those of this process. `flags` are named like the settings; None
+        means that a flag was not given, and `as_flag` is how errors name one. `profile` is one of
+        [tool.flowq.profiles], by default the one in FLOWQ_PROFILE.
         Raises SettingsError for the first setting that is wrong, NotFound for an unknown profile.
         """
         from flowq.settings.origins import merged  # pydantic-settings is slow to import, and `flowq --help` needs none
 
         environ = os.environ if environ is None else environ
         profile = profile or environ.get("FLOWQ_PROFILE") or None
-        values, origin, stages = merged(cwd or Path.cwd(), environ, flags or {}, profile)
-        return cls(**values, origin=origin, stages=stages)
+        folder = Path.cwd() if folder is None else folder.absolute()
+        values, origin, stages, file = merged(folder, environ, flags or {}, profile, as_flag)
+        root = file.parent if file else folder
+        store = values["claim_store"]
+        if store is not None and "://" not in store:
+            values["claim_store"] = str(root / store)
+        return cls(**values, root=root, file=file, origin=origin, stages=stages)
+
+    @classmethod
+    def of_program(
+        cls,
+        *,
+        redis: str | None = None,
+        namespace: str | None = None,
+        durability: Durability | None = None,
+        claim_store: str | Path | None = None,
+        lease: float | str | None = None,
+        grace: float | str | None = None,
+    ) -> Settings:
+        """The settings of a program: its arguments, then variables, then the project that its current folder is in."""
+        arguments = {"redis": redis, "namespace": namespace, "durability": durability, "lease": lease, "grace": grace}
+        store = None if claim_store is None else str(claim_store)
+        return cls.load(flags={**arguments, "claim_store": store}, as_flag="argument {}=")
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether flowq runs the server itself, in `data_folder`."""
+        return self.redis in (None, EMBEDDED)
+
+    @property
+    def data_folder(self) -> Path:
+        """What flowq keeps for this project: the data of its own server, and large bodies."""
+        return self.root / ".flowq"
 
     def check_pipelines(self, known: Iterable[str]) -> None:
         """Raise SettingsError where something is set for an unknown pipeline."""

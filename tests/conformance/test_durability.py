@@ -15,6 +15,7 @@ import flowq
 from flowq.broker.open import open_broker
 from flowq.broker.publishing import Publishing
 from flowq.errors import BrokerUnavailable, UsageError
+from flowq.settings import Settings
 from tests.conformance.worker import IN, output
 from tests.eventually import eventually
 from tests.faults.deployments import Node, primary_with_replica
@@ -82,7 +83,7 @@ async def test_a_push_waits_for_the_replica_and_is_stored_once_however_often_sen
 async def test_without_a_replica_that_confirms_a_push_is_refused_and_says_why(pair: tuple[Node, Node]) -> None:
     primary, replica = pair
     replica.freeze()
-    async with open_broker("lab", redis=primary.url, durability="replicated") as broker:
+    async with open_broker("lab", Settings.of_program(redis=primary.url, durability="replicated")) as broker:
         with pytest.raises(BrokerUnavailable, match=r"no replica .* has confirmed within 1 s") as refused:
             await Publishing(broker).publish(IN, [output(IN, b"1")])
     assert "flowq doctor" in refused.value.hint
@@ -91,10 +92,10 @@ async def test_without_a_replica_that_confirms_a_push_is_refused_and_says_why(pa
 async def test_a_push_known_only_to_the_primary_is_not_confirmed_over_a_new_connection(pair: tuple[Node, Node]) -> None:
     primary, replica = pair
     replica.freeze()
-    async with open_broker("lab", redis=primary.url) as broker:
+    async with open_broker("lab", Settings.of_program(redis=primary.url)) as broker:
         await Publishing(broker).publish(IN, [output(IN, b"1")], token="once")
 
-    async with open_broker("lab", redis=primary.url, durability="replicated") as broker:
+    async with open_broker("lab", Settings.of_program(redis=primary.url, durability="replicated")) as broker:
         with pytest.raises(BrokerUnavailable):
             await Publishing(broker).publish(IN, [output(IN, b"1")], token="once")
         assert primary.client.xlen(INLET) == 1

@@ -13,6 +13,7 @@ from flowq.broker.edges import Edges
 from flowq.broker.inspection.diagnosis import loss_windows
 from flowq.broker.inspection.health import ServerHealth
 from flowq.broker.open import open_broker
+from flowq.settings import Settings
 from tests.eventually import eventually
 from tests.redis_server import KINDS, Kind, RedisServer
 
@@ -46,7 +47,7 @@ async def test_what_is_lost_of_what_was_confirmed_when_redis_is_killed(
     kind: Kind, options: tuple[str, ...], promised: str, lost: int
 ) -> None:
     with RedisServer(kind, *options) as server:
-        async with open_broker("lab", redis=server.url) as broker:
+        async with open_broker("lab", Settings.of_program(redis=server.url)) as broker:
             health = await ServerHealth(broker).examine()
         await push(server.url, range(N))
         if options[:1] == ("--save",):
@@ -57,7 +58,7 @@ async def test_what_is_lost_of_what_was_confirmed_when_redis_is_killed(
         server.kill()
         server.start()
 
-        async with open_broker("lab", redis=server.url) as broker:
+        async with open_broker("lab", Settings.of_program(redis=server.url)) as broker:
             left = (await Edges(broker).outstanding([">store"]))[">store"]
     assert 2 * N - left == lost
     assert loss_windows(health, "local")["kill of the process"] == promised

@@ -105,6 +105,10 @@ def test_the_table_leaves_the_origin_out_unless_asked_for(project: Project) -> N
     assert "from" in project.flowq("config", "--origin").stdout.splitlines()[0]
 
 
+def test_the_root_of_the_project_is_shown_with_its_file(project: Project) -> None:
+    assert settings(project)["root"] == (str(project.folder), str(project.folder / "pyproject.toml"))
+
+
 # Completion
 
 

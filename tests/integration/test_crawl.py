@@ -13,6 +13,7 @@ from flowq.broker.embedded.server import EmbeddedRedis
 from flowq.broker.open import open_broker
 from flowq.dead_letters.letter import DeadLetterRecord
 from flowq.inspector import Inspector
+from flowq.settings import Settings
 from pipelines.scrape import scrape
 from tests.integration.crawl import Crawl, crawl_of
 from tests.integration.flowq_process import FlowqProcess, wait_until
@@ -180,5 +181,5 @@ def _out_of_balance(stages: dict[str, dict[str, int]]) -> list[str]:
 
 async def _dead_letters(crawl: Crawl) -> list[DeadLetterRecord]:
     with EmbeddedRedis.acquire(crawl.project.folder / ".flowq") as server:
-        async with open_broker("scrape", redis=server.url) as broker:
+        async with open_broker("scrape", Settings.of_program(redis=server.url)) as broker:
             return await Inspector(scrape.plan, broker).dead_letters(limit=10_000)

@@ -14,6 +14,7 @@ from flowq.broker.open import open_broker
 from flowq.broker.records import Snapshot
 from flowq.broker.runs import StageBalance
 from flowq.inspector import Inspector
+from flowq.settings import Settings
 from pipelines.scrape import scrape
 from tests.conftest import Servers
 from tests.integration.crawl import Crawl, crawl_of
@@ -45,7 +46,7 @@ class Shared:
         return asyncio.run(self._look())[1]
 
     async def _look(self) -> tuple[Snapshot, dict[str, StageBalance]]:
-        async with open_broker("scrape", redis=self.redis, namespace=self.namespace) as broker:
+        async with open_broker("scrape", Settings.of_program(redis=self.redis, namespace=self.namespace)) as broker:
             inspector = Inspector(scrape.plan, broker)
             return await inspector.snapshot(), dict(await inspector.balance())
 

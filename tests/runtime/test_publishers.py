@@ -312,7 +312,8 @@ else:
 
 async def count():
     from flowq.broker.open import open_broker
-    async with open_broker("one", redis=url, namespace=namespace) as broker:
+    from flowq.settings import Settings
+    async with open_broker("one", Settings.of_program(redis=url, namespace=namespace)) as broker:
         balance = await Inspector(pipeline.plan, broker).balance()
         print("stored:", balance["take"].waiting)
 

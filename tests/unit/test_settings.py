@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -199,7 +200,7 @@ def test_a_setting_for_a_stage_that_does_not_exist_is_refused(pyproject: Path) -
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[tool.flowq]\nworker = 2\n", r'no setting "worker"    pyproject.toml:2\n.*did you mean "workers"'),
+        ("[tool.flowq]\nworker = 2\n", r'no setting "worker"    \S*pyproject.toml:2\n.*did you mean "workers"'),
         ("[tool.flowq]\n\nworkers = 'two'\n", r"workers must be a whole number.*pyproject.toml:3"),
         ("[tool.flowq]\nworkers = true\n", "workers must be a whole number"),
         ("[tool.flowq]\nlease = '15 parsecs'\n", "lease must be a duration above 0, such as"),
@@ -306,3 +307,69 @@ def test_durability_is_one_of_two(pyproject: Path) -> None:
 def test_only_upper_case_variables_are_settings(pyproject: Path) -> None:
     settings = load(pyproject, "", {"flowq_workers": "7", "FLOWQ_LEASE": "2m"})
     assert (settings.workers, settings.lease_seconds) == (1, 120)
+
+
+# The root of a project
+
+
+def test_the_settings_of_a_project_hold_in_all_folders_below_it(pyproject: Path) -> None:
+    pyproject.write_text('[tool.flowq]\nclaim_store = "bodies"\nworkers = 2\n')
+    below = pyproject.parent / "src" / "app"
+    below.mkdir(parents=True)
+    (below / "pyproject.toml").write_text("[tool.other]\nworkers = 9\n")
+
+    settings = Settings.load(below, {})
+
+    assert (settings.workers, settings.file, settings.root) == (2, pyproject, pyproject.parent)
+    assert settings.data_folder == pyproject.parent / ".flowq"
+    assert settings.claim_store == str(pyproject.parent / "bodies")
+
+
+def test_a_project_within_another_is_one_of_its_own(pyproject: Path) -> None:
+    pyproject.write_text("[tool.flowq]\nworkers = 2\n")
+    inner = pyproject.parent / "inner"
+    inner.mkdir()
+    (inner / "pyproject.toml").write_text("[tool.flowq]\n")
+
+    settings = Settings.load(inner, {})
+
+    assert (settings.workers, settings.root) == (1, inner)
+
+
+def test_without_a_project_the_folder_itself_is_the_root(tmp_path: Path) -> None:
+    settings = Settings.load(tmp_path, {"FLOWQ_CLAIM_STORE": "bodies"})
+
+    assert (settings.root, settings.file, settings.claim_store) == (tmp_path, None, str(tmp_path / "bodies"))
+
+
+def test_a_file_above_that_cannot_be_read_counts_only_where_it_is_about_flowq(pyproject: Path) -> None:
+    below = pyproject.parent / "below"
+    below.mkdir()
+    pyproject.write_text("[tool.other\n")
+    assert Settings.load(below, {}).file is None
+
+    pyproject.write_text("[tool.flowq]\nworkers = \n")
+    with pytest.raises(SettingsError, match=r"cannot read pyproject.toml.*pyproject.toml:2"):
+        Settings.load(below, {})
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a file of another user")
+def test_the_file_of_a_stranger_in_a_folder_above_where_anyone_may_write_is_passed_over(pyproject: Path) -> None:
+    below = pyproject.parent / "below"
+    below.mkdir()
+    pyproject.write_text("[tool.flowq]\nworkers = 2\n")
+    pyproject.parent.chmod(0o1777)
+    assert Settings.load(below, {}).workers == 2
+
+    os.chown(pyproject, 65534, 65534)
+    assert Settings.load(below, {}).workers == 1
+    assert Settings.load(pyproject.parent, {}).workers == 2
+
+
+def test_the_embedded_server_is_one_that_can_be_chosen(pyproject: Path) -> None:
+    chosen = load(pyproject, '[tool.flowq]\nredis = "embedded"\n')
+    elsewhere = load(pyproject, '[tool.flowq]\nredis = "embedded"\n', {"REDIS_URL": "redis://common"})
+
+    assert (chosen.redis, chosen.is_embedded) == ("embedded", True)
+    assert (load(pyproject).redis, load(pyproject).is_embedded) == (None, True)
+    assert not elsewhere.is_embedded

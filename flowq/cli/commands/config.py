@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flowq.cli.framework.connect import plan_of
+from flowq.cli.framework.connect import own_data, plan_of
 from flowq.cli.framework.error_screen import note, shown
 from flowq.cli.framework.parameters import Here, Json, PipelineNameOrNone
 from flowq.printable import json_text, printable
@@ -52,25 +52,27 @@ def command(
         print(json_text([asdict(setting) for setting in found], indent=True))
     else:
         _print_table(found, origin=origin)
-        if not settings.redis:
-            from flowq.broker.open import BY_HAND
+        if settings.is_embedded:
+            from flowq.broker.open import by_hand
 
-            note(f"flowq's own Redis by hand:  {BY_HAND}")
+            note(f"flowq's own Redis by hand:  {by_hand(shown(settings.data_folder))}")
 
 
 def of_project(settings: Settings) -> Iterator[Setting]:
     """The settings of the project."""
     from flowq.broker.client.redis_url import redact
 
+    own = f"flowq's own, in {own_data(settings)}"
+    yield Setting("root", str(settings.root), str(settings.file) if settings.file else "the current folder")
     values = {
-        "redis": redact(settings.redis) if settings.redis else "flowq's own, in .flowq/",
+        "redis": own if settings.is_embedded else redact(settings.redis or ""),
         "pipelines": ", ".join(settings.pipelines),
         "namespace": settings.namespace,
         "lease": f"{settings.lease_seconds:g}s",
         "grace": f"{settings.grace_seconds:g}s",
         "workers": str(settings.workers),
         "durability": settings.durability,
-        "claim_store": settings.claim_store or ("none" if settings.redis else "flowq's own, in .flowq/"),
+        "claim_store": settings.claim_store or (own if settings.is_embedded else "none"),
     }
     for name, value in values.items():
         yield Setting(name, value, settings.origin[name])

@@ -11,7 +11,7 @@ import typer
 
 from flowq.cli.framework.completion import complete_pipeline
 from flowq.cli.framework.connect import with_broker
-from flowq.cli.framework.error_screen import show
+from flowq.cli.framework.error_screen import show, shown
 from flowq.cli.framework.loading import find
 from flowq.cli.framework.parameters import Here, Json
 from flowq.durations import duration_text
@@ -80,7 +80,7 @@ def command(
 async def _examined(broker: Broker, pipeline: str | None, settings: Settings) -> _Report:
     from flowq.broker.inspection.diagnosis import findings, loss_windows, refuse_old, store_findings
     from flowq.broker.inspection.health import Forbidden, ServerHealth
-    from flowq.broker.open import BY_HAND
+    from flowq.broker.open import by_hand
 
     server = ServerHealth(broker)
     health = await server.examine()
@@ -92,8 +92,8 @@ async def _examined(broker: Broker, pipeline: str | None, settings: Settings) ->
     if settings.claim_store is not None and broker.claims is not None:
         found = [*found, *await store_findings(broker.claims)]
     losses = loss_windows(health, settings.durability)
-    by_hand = "" if settings.redis else BY_HAND
-    return _Report(broker.dialer.address, health, latency, forbidden.commands, forbidden.keys, losses, found, by_hand)
+    command = by_hand(shown(settings.data_folder)) if settings.is_embedded else ""
+    return _Report(broker.dialer.address, health, latency, forbidden.commands, forbidden.keys, losses, found, command)
 
 
 def _show(report: _Report) -> None:

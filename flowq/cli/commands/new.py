@@ -9,10 +9,11 @@ from typing import Annotated
 
 import typer
 
-from flowq.cli.framework.error_screen import note
+from flowq.cli.framework.error_screen import note, shown
 from flowq.cli.framework.parameters import settings_here
 from flowq.cli.framework.scaffold import TEMPLATES, pipeline, project, user_of_name
 from flowq.errors import UsageError, did_you_mean
+from flowq.settings import Settings
 
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,63}")
 
@@ -54,24 +55,26 @@ def command(
     if user := user_of_name(name, template):
         hint = f"{name}_pipeline, perhaps"
         raise UsageError(f'"{name}" cannot name a pipeline: it is already {user}', hint=hint)
-    written = pipeline(Path.cwd(), _folder_of_pipelines(), name, template).write(force=force)
-    print("\n".join(written))
+    settings = settings_here()
+    written = pipeline(settings.root, _folder_of_pipelines(settings), name, template).write(force=force)
+    print("\n".join(shown(settings.root / path) for path in written))
     needs, does = TEMPLATES[template]
     note(f"{name} {does}:")
     note(f"  flowq run {name} {needs.format(name=name)}")
 
 
 def _set_up_project() -> None:
-    folder = _folder_of_pipelines()
+    settings = settings_here()
+    folder = _folder_of_pipelines(settings) if settings.root == Path.cwd() else "pipelines"  # one within another
     written = project(Path.cwd(), folder).write(force=False)
     Path(folder).mkdir(parents=True, exist_ok=True)
     print("\n".join(written) or "this folder is already a project")
     note(f"next:  flowq new NAME --template {'|'.join(TEMPLATES)}")
 
 
-def _folder_of_pipelines() -> str:
+def _folder_of_pipelines(settings: Settings) -> str:
     """The folder of this project that holds pipelines. Raises UsageError if Python could not import from it."""
-    folders = [place.rstrip("/") for place in settings_here().pipelines if ":" not in place]
+    folders = [place.rstrip("/") for place in settings.pipelines if ":" not in place]
     if not folders or not all(part.isidentifier() for part in folders[0].split("/")):
         raise UsageError("this project has no folder of pipelines", hint='set  [tool.flowq] pipelines = "pipelines"')
     return folders[0]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from flowq.cli.framework.error_screen import shown
 from flowq.cli.framework.loading import load
 
 if TYPE_CHECKING:
@@ -29,6 +31,11 @@ def plan_and_stage(target: str, settings: Settings) -> tuple[Plan, str]:
     return plan, plan.stage(stage).name if stage else ""
 
 
+def own_data(settings: Settings) -> str:
+    """The data folder of a project, as a person in the current directory would write it."""
+    return f"{shown(settings.data_folder)}/"
+
+
 def broker_of(pipeline: str, settings: Settings, *, has_bodies: bool = True) -> AbstractAsyncContextManager[Broker]:
     """The broker of a pipeline, for the length of an `async with`.
 
@@ -36,15 +43,7 @@ def broker_of(pipeline: str, settings: Settings, *, has_bodies: bool = True) -> 
     """
     from flowq.broker.open import open_broker
 
-    if not has_bodies:
-        return open_broker(pipeline, redis=settings.redis, namespace=settings.namespace)
-    return open_broker(
-        pipeline,
-        redis=settings.redis,
-        namespace=settings.namespace,
-        durability=settings.durability,
-        claim_store=settings.claim_store,
-    )
+    return open_broker(pipeline, settings if has_bodies else replace(settings, durability="local", claim_store=None))
 
 
 def with_broker(

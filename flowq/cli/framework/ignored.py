@@ -37,7 +37,7 @@ def ignored(settings: Settings) -> list[Ignored]:
     for place in settings.pipelines:
         if ":" in place:
             continue
-        folder = Path(os.path.normpath(Path.cwd() / place))
+        folder = Path(os.path.normpath(settings.root / place))
         found += _in(folder, place)
         for name, file in modules_in(folder):
             if (first := seen.setdefault(name, file)) != file and _defines_pipeline(file):

@@ -32,12 +32,14 @@ class NoPipeline(UsageError):
 class Entry:
     """A pipeline that could be loaded: the module that defines it, to be imported with `root` on `sys.path`.
 
+    `project` is the root of the project: it goes on `sys.path` as well, so that pipelines can import their neighbours.
     Known are either the file of the module or the attribute that holds the pipeline.
     """
 
     name: str
     module: str
     root: Path
+    project: Path
     file: Path | None = None
     attribute: str = ""
 
@@ -76,10 +78,15 @@ def find(name: str, settings: Settings) -> Entry:
         hint = did_you_mean(name, known, "the name alone: scrape for pipelines/scrape.py  (flowq ls)")
         raise UsageError(f'"{name}" is not the name of a pipeline', hint=hint)
     if name not in known:
-        where = ", ".join(place if ":" in place else f"./{shown(Path(place))}" for place in settings.pipelines)
+        where = ", ".join(place if ":" in place else _folder(place, settings) for place in settings.pipelines)
         raise NotFound(f'no pipeline "{name}" in {where}', hint=f"{did_you_mean(name, known)}  (flowq ls)".lstrip())
     settings.check_pipelines(known)
     return known[name]
+
+
+def _folder(place: str, settings: Settings) -> str:
+    path = shown(Path(os.path.normpath(settings.root / place)))
+    return path if Path(path).is_absolute() else f"./{path}"
 
 
 def entries(settings: Settings) -> list[Entry]:
@@ -89,7 +96,7 @@ def entries(settings: Settings) -> list[Entry]:
     """
     found: dict[str, Entry] = {}
     for place in settings.pipelines:
-        for entry in [_attribute_entry(place)] if ":" in place else _file_entries(place):
+        for entry in [_attribute_entry(place, settings.root)] if ":" in place else _file_entries(place, settings.root):
             found.setdefault(entry.name, entry)
     return sorted(found.values(), key=lambda entry: entry.name)
 
@@ -120,32 +127,28 @@ def _chosen(entry: Entry, pipelines: Mapping[str, Pipeline]) -> tuple[str, Pipel
     return choices[0]
 
 
-def _file_entries(place: str) -> Iterator[Entry]:
-    cwd = Path.cwd()
-    folder = Path(os.path.normpath(cwd / place))
-    root = cwd
-    if not folder.is_relative_to(cwd) or not all(map(NAME.fullmatch, folder.relative_to(cwd).parts)):
+def _file_entries(place: str, project: Path) -> Iterator[Entry]:
+    folder = Path(os.path.normpath(project / place))
+    root = project
+    if not folder.is_relative_to(project) or not all(map(NAME.fullmatch, folder.relative_to(project).parts)):
         root = folder.parent
     package = folder.relative_to(root).parts
     if not all(map(NAME.fullmatch, package)):
         raise UsageError(f'Python cannot import from a folder named "{folder.name}"', hint="letters, digits and _ only")
     for name, file in modules_in(folder):
-        yield Entry(name, ".".join((*package, name)), root, file)
+        yield Entry(name, ".".join((*package, name)), root, project, file)
 
 
-def _attribute_entry(place: str) -> Entry:
+def _attribute_entry(place: str, project: Path) -> Entry:
     module, _, attribute = place.partition(":")
     if not all(map(NAME.fullmatch, (*module.split("."), attribute))):
         raise UsageError(f'"{place}" names no pipeline', hint='write "package.module:attribute"')
-    return Entry(attribute, module, Path.cwd(), attribute=attribute)
+    return Entry(attribute, module, project, project, attribute=attribute)
 
 
 def _imported(entry: Entry) -> ModuleType:
-    """The module by its real name: worker processes and pickles know no other way to it.
-
-    The current directory goes on `sys.path`, as with `python -m`, so that pipelines can import their neighbours.
-    """
-    for path in (str(entry.root), str(Path.cwd())):
+    """The module by its real name: worker processes and pickles know no other way to it."""
+    for path in (str(entry.root), str(entry.project)):
         if path not in sys.path:
             sys.path.insert(0, path)
     try:

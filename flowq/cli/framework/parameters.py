@@ -57,7 +57,7 @@ RedisUrl = Annotated[
         "--redis",
         metavar="URL",
         rich_help_panel="Redis",
-        help="The Redis to use.  [env: FLOWQ_REDIS_URL; without any, flowq runs its own in .flowq/]",
+        help='The Redis to use; "embedded" is flowq\'s own, in .flowq/.  [env: FLOWQ_REDIS_URL; default: embedded]',
     ),
 ]
 Namespace = Annotated[

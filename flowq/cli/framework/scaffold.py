@@ -38,7 +38,7 @@ test = ["flowq-streams[test]"]
 _SETTINGS = """
 [tool.flowq]
 pipelines.path = "{folder}"
-# redis = "redis://localhost:6379/0"  # without it, flowq runs a Redis of its own in .flowq/
+redis = "embedded"  # flowq's own, in .flowq/, for commands and programs alike; or "redis://localhost:6379/0"
 
 # [tool.flowq.pipelines.NAME.stages.STAGE]  # options of a stage, without touching its code
 # concurrency = 32

@@ -18,7 +18,7 @@ from flowq.broker.open import MEMORY, open_broker
 from flowq.broker.records import Snapshot
 from flowq.broker.redis_streams import Broker
 from flowq.broker.workers import Workers
-from flowq.cli.framework.connect import broker_of
+from flowq.cli.framework.connect import broker_of, own_data
 from flowq.cli.run.run_metrics import serving_metrics
 from flowq.cli.run.run_watch import Ends, InProcess, Watch
 from flowq.cli.run.worker_process import Instructions
@@ -114,7 +114,7 @@ class Session:
     def _opening(self) -> AbstractAsyncContextManager[Broker]:
         settings = self.settings
         if self.memory:
-            return open_broker(self.plan.name, redis=MEMORY, namespace=settings.namespace)
+            return open_broker(self.plan.name, replace(settings, redis=MEMORY, durability="local", claim_store=None))
         return broker_of(self.plan.name, settings)
 
     def _options(self) -> RunOptions:
@@ -130,7 +130,7 @@ class Session:
         return RunAbout(
             pipeline=self.plan.name,
             run_id=run.id or before.run.get("id", ""),
-            address="its own Redis in .flowq/" if self._is_embedded else broker.dialer.address,
+            address=f"its own Redis in {own_data(self.settings)}" if self._is_embedded else broker.dialer.address,
             stages=tuple(self.stages),
             drains=self.drains,
             workers=0 if self.memory else self.settings.workers,
@@ -141,7 +141,7 @@ class Session:
 
     @property
     def _is_embedded(self) -> bool:
-        return not self.memory and self.settings.redis is None
+        return not self.memory and self.settings.is_embedded
 
     @property
     def _edges_read(self) -> list[str]:
@@ -175,6 +175,7 @@ class Session:
     def _instructions(self, broker: Broker, run: Run, duty: Duty, sources: Sequence[str]) -> Instructions:
         return Instructions(
             root=str(self.loaded.root),
+            project=str(self.settings.root),
             module=self.loaded.module,
             attribute=self.loaded.attribute,
             pipeline=self.plan.name,
@@ -189,7 +190,7 @@ class Session:
             grace_seconds=self.settings.grace_seconds,
             durability=self.settings.durability,
             claim_store=None if broker.claims is None else broker.claims.location,
-            embedded=self._is_embedded,
+            own_data=str(self.settings.data_folder) if self._is_embedded else None,
             quarantined=duty.quarantined,
             only_sources=bool(duty.only_source),
             log_format=self.log_format,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from flowq.broker.keys import Keys
-from flowq.broker.open import DATA_DIR, claim_store_for, dialer_for, own_server
+from flowq.broker.open import claim_store_for, dialer_for, own_server
 from flowq.broker.redis_streams import Broker
 from flowq.cli.framework.error_screen import report
 from flowq.cli.framework.loading import Entry, load_entry
@@ -33,6 +33,7 @@ class Instructions:
     """What a supervisor sends to a worker. Goes through a pipe, never the command line: a URL may hold a password."""
 
     root: str
+    project: str
     module: str
     attribute: str
     pipeline: str
@@ -47,7 +48,7 @@ class Instructions:
     grace_seconds: float
     durability: Durability = "local"
     claim_store: str | None = None
-    embedded: bool = False
+    own_data: str | None = None  # the data folder of the server that flowq runs itself
     quarantined: bool = False
     only_sources: bool = False
     stdin_fd: int | None = None  # the standard input of the supervisor, for a source that reads it
@@ -75,7 +76,8 @@ def main() -> None:
     configure_logging(job.log_format, {"pipeline": job.pipeline, "pid": os.getpid()})
     telemetry = Telemetry(job.pipeline, logs=job.log_format == "json", traces=job.traces)
     try:
-        loaded = load_entry(Entry(job.pipeline, job.module, Path(job.root), attribute=job.attribute))
+        entry = Entry(job.pipeline, job.module, Path(job.root), Path(job.project), attribute=job.attribute)
+        loaded = load_entry(entry)
         honour_users_logging()
         plan = loaded.pipeline.tuned(job.tuning).plan if job.tuning else loaded.pipeline.plan
         runner = asyncio.Runner(loop_factory=fast_loop_factory())
@@ -95,8 +97,8 @@ async def _work(job: Instructions, plan: Plan, supervised_by: int, observer: Obs
     stop = StopSignals()
     stop.install()
     stop.follow(supervised_by, patience_seconds=job.grace_seconds + KILL_MARGIN_SECONDS)
-    if job.embedded:  # a hold of our own: if the supervisor is killed, messages can still be handed back
-        await own_server(DATA_DIR)
+    if job.own_data is not None:  # a hold of our own: if the supervisor is killed, messages can still be handed back
+        await own_server(Path(job.own_data))
     keys = Keys(job.namespace, job.pipeline)
     claims = claim_store_for(keys, job.claim_store)
     broker = Broker(dialer_for(job.redis, job.pipeline), keys, durability=job.durability, claims=claims)

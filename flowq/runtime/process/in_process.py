@@ -11,7 +11,6 @@ from flowq.broker.client.retrying import retry_until_available
 from flowq.broker.inspection.health import ServerHealth
 from flowq.broker.open import open_broker
 from flowq.delivery.policy import Durability
-from flowq.durations import seconds
 from flowq.errors import UsageError
 from flowq.graph.compilation.plan import Plan
 from flowq.runtime.handlers.observation import Observer
@@ -20,8 +19,9 @@ from flowq.runtime.process.gc_tuning import rarer_collections
 from flowq.runtime.process.runner import Runner
 from flowq.runtime.process.starting import start_run
 from flowq.runtime.resources import ResourceFailed
-from flowq.runtime.run import DEFAULT_GRACE_SECONDS, DEFAULT_LEASE_SECONDS, Run, RunOptions, Summary, poll_seconds
+from flowq.runtime.run import Run, RunOptions, Summary, poll_seconds
 from flowq.runtime.waiting import first_to_end
+from flowq.settings import Settings
 
 if TYPE_CHECKING:
     from flowq.graph.pipeline import Pipeline
@@ -37,11 +37,11 @@ async def run(
     drain: bool = True,
     arguments: Mapping[str, Any] | None = None,
     concurrency: Mapping[str, int] | None = None,
-    namespace: str = "flowq",
-    durability: Durability = "local",
+    namespace: str | None = None,
+    durability: Durability | None = None,
     claim_store: str | Path | None = None,
-    lease: float | str = DEFAULT_LEASE_SECONDS,
-    grace: float | str = DEFAULT_GRACE_SECONDS,
+    lease: float | str | None = None,
+    grace: float | str | None = None,
     fresh: bool = False,
     traces: bool = False,
 ) -> Summary:
@@ -94,11 +94,11 @@ async def run(
     """
     if concurrency:
         pipeline = pipeline.tuned({stage: {"concurrency": n} for stage, n in concurrency.items()})
-    options = _options(pipeline.plan, stages, arguments or {}, lease, grace, drains=drain)
-    opening = open_broker(
-        pipeline.name, redis=redis, namespace=namespace, durability=durability, claim_store=claim_store
+    settings = Settings.of_program(
+        redis=redis, namespace=namespace, durability=durability, claim_store=claim_store, lease=lease, grace=grace
     )
-    async with opening as broker:
+    options = _options(pipeline.plan, stages, arguments or {}, settings, drains=drain)
+    async with open_broker(pipeline.name, settings) as broker:
         if not broker.dialer.is_private:
             await ServerHealth(broker).refuse_without_permission()
         loop = asyncio.get_running_loop()
@@ -161,21 +161,14 @@ def _options(
     plan: Plan,
     stages: Sequence[str],
     arguments: Mapping[str, Any],
-    lease: float | str,
-    grace: float | str,
+    settings: Settings,
     *,
     drains: bool,
 ) -> RunOptions:
     if isinstance(stages, str):
         raise UsageError(f'stages="{stages}" is text, not a list of names', hint=f'write  stages=["{stages}"]')
-    try:
-        lease_seconds, grace_seconds = seconds(lease), seconds(grace)
-    except (ValueError, TypeError) as error:
-        raise UsageError(f"lease={lease!r}, grace={grace!r}: {error}") from None
-    if not lease_seconds:
-        raise UsageError("lease=0: a worker needs time to renew its lease", hint="lease=15")
     # An iterator would be empty the second time, and empty means all stages.
-    options = RunOptions(tuple(stages), arguments, lease_seconds, grace_seconds, drains)
+    options = RunOptions(tuple(stages), arguments, settings.lease_seconds, settings.grace_seconds, drains)
     options.check(plan)
     return options
 
