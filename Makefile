@@ -59,6 +59,10 @@ bench: setup  ## compare flowq with two baselines (20 minutes; ARGS="--only W1 -
 walkthrough: setup  ## record docs/walkthrough.md again, from a real crawl
 	$(BIN)/python -m examples.scraping.walkthrough
 
+.PHONY: record-docs
+record-docs: setup  ## run the pages of the documentation, and record what their commands print (ARGS="docs/how-to/x.md")
+	$(BIN)/python -m tests.docs.record $(ARGS)
+
 .PHONY: format
 format: setup  ## sort imports and format
 	$(BIN)/ruff check --fix .

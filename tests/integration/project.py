@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from textwrap import dedent
 from types import TracebackType
 from typing import Self
-from uuid import uuid4
 
-from tests.integration.flowq_process import FLOWQ, LONGEST_SECONDS, FlowqProcess, wait_until
+from tests.integration.flowq_process import FLOWQ, LONGEST_SECONDS, FlowqProcess
+from tests.integration.marked_processes import MarkedProcesses
 
 # Variables that would change what the command line does or how its screens look.
 _NOT_INHERITED = ("FLOWQ_", "REDIS_URL", "COLUMNS", "NO_COLOR", "FORCE_COLOR", "PYTHON")
-_MARK = "PROJECT_UNDER_TEST"
 
 SCRAPE = """
     from __future__ import annotations
@@ -84,14 +82,14 @@ class Project:
     def __init__(self, folder: Path, **variables: str) -> None:
         self.folder = folder
         (folder / "pipelines").mkdir(parents=True, exist_ok=True)
-        self._mark = uuid4().hex
+        self._marked = MarkedProcesses()
         self.variables = variables
         self._started: list[FlowqProcess] = []
 
     @property
     def environ(self) -> dict[str, str]:
         """All variables that a process of this project gets."""
-        return clean_environ() | self.variables | {_MARK: self._mark}
+        return clean_environ() | self.variables | self._marked.variables
 
     def write(self, name: str, text: str) -> Path:
         """Write a pipeline of this name, or the file of this path; the text may be indented."""
@@ -143,18 +141,8 @@ class Project:
                 process.kill()
 
     def pids(self) -> dict[int, str]:
-        """The processes of this project that live, its Redis among them, each with its command line.
-
-        They are known by a variable that all have inherited: neither parent nor group nor session tells, because
-        workers have sessions of their own, and the server has cut every tie.
-        """
-        found: dict[int, str] = {}
-        mark = f"{_MARK}={self._mark}".encode()
-        for folder in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):  # of another user, or gone meanwhile
-                if mark in (folder / "environ").read_bytes().split(b"\0"):
-                    found[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-        return found
+        """The processes of this project that live, its Redis among them, each with its command line."""
+        return self._marked.pids()
 
     def workers(self) -> list[int]:
         """The worker processes that live."""
@@ -162,13 +150,7 @@ class Project:
 
     def kill_all(self) -> None:
         """`kill -9` of everything, until nothing is left."""
-        wait_until(self._kill_some)
-
-    def _kill_some(self) -> bool:
-        for pid in (pids := self.pids()):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        return not pids
+        self._marked.kill_all()
 
     def __enter__(self) -> Self:
         return self

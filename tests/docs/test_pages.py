@@ -1,44 +1,37 @@
-"""The pages of the documentation: their commands and links exist, and their Python examples run."""
+"""The pages of the documentation: the commands, options, names and links that they show exist."""
 
 from __future__ import annotations
 
-import io
 import pkgutil
 import re
 import shlex
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import typer
 
 from flowq.cli.app import COMMANDS, app
+from tests.docs.page import Block, read
+from tests.docs.pages import ALL, ROOT
 
-ROOT = Path(__file__).parents[2]
-EXAMPLES = sorted((ROOT / "examples").rglob("README.md"))
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *EXAMPLES]
-ONE_MODULE = ROOT / "docs" / "flow-control.md"  # its blocks build on each other: test_flow_control_page.py
-EXCERPT = "<!-- excerpt -->\n"  # before a block that needs code around it
-
-BLOCK = re.compile(rf"^({EXCERPT})?```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+PAGE = pytest.mark.parametrize("page", ALL, ids=lambda page: str(page.relative_to(ROOT)))
 
 
 def command_lines(page: Path) -> Iterator[list[str]]:
     """The words of each `flowq` command in the blocks of a page that show a terminal."""
-    for _, language, block in BLOCK.findall(page.read_text()):
-        if language not in ("", "console"):
+    for block in read(page.read_text()).steps:
+        if not isinstance(block, Block) or block.language not in ("", "console"):
             continue
-        lines = block.splitlines()
-        typed = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")] or lines
-        for command in " | ".join(typed).split(" | "):
+        lines = block.text.splitlines()
+        typed = [command.line for command in block.commands()] or lines
+        for command in re.split(r" \| | && |; ", " | ".join(typed)):
             if command.startswith("flowq "):
                 yield shlex.split(command, comments=True)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@PAGE
 def test_every_command_and_option_that_a_page_shows_exists(page: Path) -> None:
     for line in command_lines(page):
         command: Any = typer.main.get_command(app)
@@ -63,30 +56,23 @@ def test_the_table_of_commands_in_the_readme_names_each_command_once() -> None:
     assert sorted(named) == sorted(name for name, *_ in COMMANDS)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_python_example_of_a_page_runs_or_is_in_a_pipeline(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if page == ONE_MODULE:
-        return
-    pipelines = [file.read_text() for file in (ROOT / "pipelines").glob("*.py")]
-    monkeypatch.setattr(sys, "stdin", io.StringIO())
-    for excerpt, language, block in BLOCK.findall(page.read_text()):
-        if language != "python" or excerpt or any(block in pipeline for pipeline in pipelines):
-            continue
-        module = ModuleType("example_of_a_page")
-        monkeypatch.setitem(sys.modules, module.__name__, module)
-        exec(compile(block, str(page), "exec"), module.__dict__)
+@PAGE
+def test_an_excerpt_is_as_in_its_file(page: Path) -> None:
+    for block in read(page.read_text()).steps:
+        if isinstance(block, Block) and (files := [note for note in block.notes if note.startswith("excerpt of ")]):
+            assert block.text in (ROOT / files[0].removeprefix("excerpt of ")).read_text(), block
 
 
 def test_every_import_that_a_page_shows_works() -> None:
-    text = "\n".join(page.read_text() for page in [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"])
-    shown = set(re.findall(r"^((?:from|import) (?:flowq|examples|pipelines)\b.*)$", text, re.MULTILINE))
+    text = "\n".join(page.read_text() for page in [*ALL, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"])
+    shown = set(re.findall(r"^((?:from|import) (?:flowq|examples)\b.*)$", text, re.MULTILINE))
     assert len(shown) > 10
     for line in sorted(shown):
         exec(line, {})
 
 
 def test_every_name_of_flowq_that_a_page_mentions_exists() -> None:
-    pages = [page for page in PAGES if page.name != "observability.md"]  # whose names are attributes of spans
+    pages = [page for page in ALL if page.name != "observability.md"]  # whose names are attributes of spans
     text = "\n".join(page.read_text() for page in [*pages, ROOT / "CHANGELOG.md"])
     named = set(re.findall(r"`(flowq(?:\.[a-zA-Z]\w*)+)[`(]", text))
     assert len(named) > 3
@@ -101,7 +87,7 @@ def resolves(name: str) -> bool:
     return True
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@PAGE
 def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
     links = re.findall(r"\]\((?!https?://|#|mailto:)([^)#]+)", page.read_text())
 

@@ -1,0 +1,36 @@
+"""What may differ between two runs of a page: numbers, times, ids, ports, and the order of concurrent lines."""
+
+from __future__ import annotations
+
+import re
+
+_MASKS = [
+    (re.compile(r"[▁-█]+"), "▁"),  # a trend
+    (re.compile(r"[─━═]+"), "─"),  # rules are as wide as their columns
+    (re.compile(r"\b(?!FQ\d{3}\b)[^\W_]*\d[^\W_]*"), "#"),  # numbers, durations, ids; not the codes of errors
+    (re.compile(r"(?<=#:)[a-z]{8}\b"), "#"),  # the last part of a worker's name, without a digit by chance
+    (re.compile(r"#(?:[.,:/+-]+#)+"), "#"),
+    (re.compile(r"# [kMG]?B\b"), "# B"),
+    (re.compile(r"#/s\b"), "#"),
+    (re.compile(r"(?<!\S)[-–](?!\S)"), "#"),  # no number yet
+    (re.compile(r"\s+"), " "),
+]
+_PROGRESS = re.compile(r"# (?:starting|working|waiting|draining|drained|stopping|stopped|paused)\b.* left #")
+
+
+def masked(output: str) -> list[str]:
+    """The lines of an output with `#` for all that may differ, without the lines that only show progress."""
+    lines = list[str]()
+    for line in output.splitlines():
+        for mask, instead in _MASKS:
+            line = mask.sub(instead, line)
+        if not _PROGRESS.match(line):
+            lines.append(line.strip())
+    return lines
+
+
+def same(shown: str, seen: str, *, exact: bool = False) -> bool:
+    """Whether two outputs differ only where two runs may: stages run at once, so lines may also change places."""
+    if exact:
+        return sorted(shown.splitlines()) == sorted(seen.splitlines())
+    return set(masked(shown)) == set(masked(seen))
