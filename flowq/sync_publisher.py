@@ -25,11 +25,12 @@ _REMEDY = "with publisher: ..."
 
 
 class SyncPublisher:
-    """A `Publisher` for programs without asyncio, such as Flask and Django. Use it in a `with`; threads may share it.
+    """A `Publisher` for programs without asyncio, such as Flask and Django. Threads may share it.
 
     It makes the same promises, accepts the same parameters and raises the same errors as `Publisher`.
 
-    Several threads may enter the same publisher: the first opens it, the last closes it, and it can be reopened. A
+    Several threads may enter the same publisher: the first opens it, the last closes it, and it can be reopened. One
+    that is never entered, as in a web app, opens at its first push and stays open until the process ends. A
     forked process, such as a web server's worker, must open it again.
 
     >>> from flowq import Pipeline, stage
@@ -54,8 +55,14 @@ class SyncPublisher:
             pipeline, redis=redis, namespace=namespace, durability=durability, claim_store=claim_store
         )
         self._home = _Home()
+        self._opens_itself = True
 
     def __enter__(self) -> Self:
+        self._opens_itself = False
+        self._enter()
+        return self
+
+    def _enter(self) -> None:
         if self._home.pid != os.getpid():
             self._home = _Home()  # fork copies no threads, and the lock may be held by one of them
         home = self._home
@@ -69,7 +76,6 @@ class SyncPublisher:
                     home.close()
                     raise
             home.n_users += 1
-        return self
 
     def __exit__(self, *_: object) -> None:
         home = self._home
@@ -110,6 +116,9 @@ class SyncPublisher:
 
     def _call(self, work: Coroutine[Any, Any, T]) -> T:
         try:
+            if self._opens_itself:
+                self._enter()
+                self._opens_itself = False
             future = self._home.start(work)
         except BaseException:
             work.close()

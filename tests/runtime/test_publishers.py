@@ -180,6 +180,58 @@ def test_a_sync_publisher_that_threads_share_is_closed_by_the_last(sync_publishe
         sync_publisher.push(take_any, 1)
 
 
+def test_a_sync_publisher_that_is_never_entered_opens_once_and_ends_with_the_program(
+    url: str, unique_namespace: str, tmp_path: Path
+) -> None:
+    printed = run_program(tmp_path, NEVER_ENTERED, url, unique_namespace)
+
+    assert printed == {"publishing threads": "1", "after a with": "pushed", "waiting": "101"}
+
+
+NEVER_ENTERED = """
+import asyncio, sys, threading
+from flowq import Inspector, Pipeline, SyncPublisher, stage
+
+url, namespace = sys.argv[1:]
+
+@stage
+def take(n: int) -> None: ...
+
+pipeline = Pipeline("one", take)
+publisher = SyncPublisher(pipeline, redis=url, namespace=namespace)
+together = threading.Barrier(10)
+
+def push():
+    together.wait()
+    for n in range(10):
+        publisher.push(take, n)
+
+threads = [threading.Thread(target=push) for _ in range(10)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print("publishing threads:", [thread.name for thread in threading.enumerate()].count("flowq-publisher"))
+with publisher:
+    pass
+publisher.push(take, 1)
+print("after a with: pushed")
+
+async def count():
+    async with Inspector(pipeline, redis=url, namespace=namespace) as inspector:
+        print("waiting:", (await inspector.balance())["take"].waiting)
+
+asyncio.run(count())
+"""
+
+
+def test_a_sync_publisher_that_could_not_open_itself_tries_again(unique_namespace: str) -> None:
+    publisher = SyncPublisher(PIPELINE, redis=NOBODY, namespace=unique_namespace)
+    for _ in range(2):
+        with pytest.raises(BrokerUnavailable):
+            publisher.push(take_any, 1)
+
+
 def test_a_sync_publisher_that_cannot_open_leaves_no_thread_and_no_file(unique_namespace: str) -> None:
     def attempt() -> None:
         with pytest.raises(BrokerUnavailable), SyncPublisher(PIPELINE, redis=NOBODY, namespace=unique_namespace):
