@@ -50,7 +50,7 @@ def error_line(error: BaseException | None) -> str:
     error = _first(error)
     text = f"{error.message}: {error.detail}".rstrip(": ") if isinstance(error, FlowqError) else error_text(error)
     first_line = next(iter(text.splitlines()), "")
-    return _writable(f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__)
+    return writable(f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__)
 
 
 def _first(error: BaseException) -> BaseException:
@@ -69,10 +69,10 @@ def user_traceback(error: BaseException | None) -> str:
                 [frame for frame in link.stack if not frame.filename.startswith(_NOT_THE_USERS)]
             )
             to_do += (link.__cause__, link.__context__, *(link.exceptions or ()))
-    return _writable("".join(told.format())[-_LONGEST_TRACEBACK:])
+    return writable("".join(told.format())[-_LONGEST_TRACEBACK:])
 
 
-def _writable(text: str) -> str:
+def writable(text: str) -> str:
     """Text that JSON can represent: lone surrogates, as in badly cut text, are escaped."""
     return text.encode("utf-8", "backslashreplace").decode()
 

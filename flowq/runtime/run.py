@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flowq.broker.inspection.throughput import Throughput, Throughputs
 from flowq.broker.message_ids import new_run_id
@@ -14,6 +14,9 @@ from flowq.broker.runs import Runs, StageBalance, balance_of
 from flowq.errors import RunLost
 from flowq.graph.compilation.plan import Plan
 from flowq.runtime.source_arguments import digest, in_one_order, reject_unknown_arguments, source_arguments
+
+if TYPE_CHECKING:
+    from flowq.dead_letters.source_rejects import SourceRejects
 
 DEFAULT_LEASE_SECONDS = 15.0
 DEFAULT_GRACE_SECONDS = 30.0
@@ -49,13 +52,14 @@ class RunOptions:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """How a run ended."""
+    """How a run ended. `rejects`: what sources have read that could not become a message, if that was looked up."""
 
     pipeline: str
     run: str
     drained: bool
     seconds: float
     stages: Mapping[str, StageBalance]
+    rejects: SourceRejects | None = None
 
     @property
     def dead(self) -> int:
@@ -70,6 +74,7 @@ class Summary:
             "drained": self.drained,
             "seconds": round(self.seconds, 3),
             "stages": {name: balance.as_json() for name, balance in self.stages.items()},
+            **({"rejected": self.rejects.as_json()} if self.rejects is not None and self.rejects.n else {}),
         }
 
 

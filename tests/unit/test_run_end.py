@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from flowq.broker.records import Snapshot
 from flowq.broker.runs import StageBalance
 from flowq.cli.views.run_text import end_lines
+from flowq.dead_letters.source_rejects import SourceReject, SourceRejects
 from tests.unit.crawl_run import PLAN, snapshot, summary
 
 
@@ -51,6 +52,19 @@ def test_a_balance_that_does_not_add_up_is_not_hidden() -> None:
     lines = [line.plain for line in end_lines(PLAN, broken, dead_before=0, stopped=False, width=120)]
 
     assert [line for line in lines if "does not add up" in line] == [lines[2]]
+
+
+def test_what_sources_rejected_comes_before_the_next_command_and_stays_within_the_terminal() -> None:
+    first = [SourceReject("fetch", f"a.csv, line {n}: \x1b[2J{'x' * 200}", "DecodeError: bad") for n in (3, 9)]
+    end = replace(
+        summary(snapshot(8, known=10, fetched=10, dead=2)), rejects=SourceRejects(12_345, is_more=True, first=first)
+    )
+
+    lines = [line.plain for line in end_lines(PLAN, end, dead_before=0, stopped=False, width=80)]
+    assert lines[4] == "rejected      more than 12,345 of what the sources have read, first:"
+    assert [line[:20] for line in lines[5:9:2]] == ["  a.csv, line 3: \\x1", "  a.csv, line 9: \\x1"]
+    assert max(map(len, lines)) == 80
+    assert lines[-1].endswith("flowq dlq ls scrape")
 
 
 def test_asides_go_to_a_line_of_their_own_where_the_terminal_is_narrow() -> None:

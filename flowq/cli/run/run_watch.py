@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from flowq.broker.client.retrying import retry_until_available
@@ -26,10 +26,12 @@ from flowq.runtime.waiting import first_to_end
 
 if TYPE_CHECKING:
     from flowq.broker.redis_streams import Broker
+    from flowq.dead_letters.source_rejects import SourceRejects
 
 EXIT_DEAD_LETTERS, EXIT_NOT_DRAINED = 3, 5
 _LOOK_SECONDS = 0.5
 _IDLE_LOOK_SECONDS = 1.0
+_LONGEST_LOOK_SECONDS = 5.0
 _THROUGHPUT_MS = 1000
 _MOST_GROUPS = 5
 
@@ -87,6 +89,7 @@ class Watch:
         self._screen = screen
         self._stop = stop
         self._before = balance_of(plan, before)
+        self._began_ms = before.now_ms
         self._dead_before = sum(balance.dead for balance in self._before.values())
         self._shown_pauses = ""
         self._throughput, self._throughput_pace = UNKNOWN, Pacer(_THROUGHPUT_MS)
@@ -116,6 +119,8 @@ class Watch:
         if self._ends.forgets:
             await self._tell_of_the_dead()
         summary = self._run.summary(snapshot, self._loop.time() - self._started_at)
+        if summary.dead > self._dead_before:
+            summary = replace(summary, rejects=await self._rejects())
         self._screen.end(summary, dead_before=self._dead_before, stopped=why != "drained")
         if isinstance(workers, Supervisor):
             if workers.has_reported:
@@ -142,6 +147,14 @@ class Watch:
             self._screen.note(f"dead  {group.count:,}×  {group.stage}  {group.error}")
         if len(groups) > _MOST_GROUPS:
             self._screen.note(f"and {len(groups) - _MOST_GROUPS:,} other errors")
+
+    async def _rejects(self) -> SourceRejects | None:
+        from flowq.dead_letters.source_rejects import rejects_since
+
+        with contextlib.suppress(FlowqError, TimeoutError):  # the end is shown without them
+            async with asyncio.timeout(_LONGEST_LOOK_SECONDS):
+                return await rejects_since(self._plan, self._broker, self._began_ms)
+        return None
 
     async def _last_look(self) -> Snapshot | None:
         """The last snapshot; None when the user has stopped the run and Redis does not answer."""

@@ -15,8 +15,10 @@ from flowq.cli.views.quantities import counted
 from flowq.durations import duration_text
 from flowq.graph.compilation.plan import Plan, type_name
 from flowq.graph.kinds import Kind
+from flowq.printable import printable
 
 if TYPE_CHECKING:
+    from flowq.dead_letters.source_rejects import SourceRejects
     from flowq.runtime.run import Summary
 
 
@@ -137,7 +139,10 @@ def feedback_lines(plan: Plan, snapshot: Snapshot) -> list[Text]:
 def end_lines(
     plan: Plan, summary: Summary, *, dead_before: int, stopped: bool, width: int, stays: bool = True
 ) -> list[Text]:
-    """How a run ended: one headline, one balance for each stage, and what to do next with what `stays` behind."""
+    """How a run ended: one headline, one balance for each stage, the first of what sources had to reject.
+
+    Last comes what to do next with what `stays` behind.
+    """
     stages = {stage.name: summary.stages[stage.name] for stage in plan.consumers}
     left = sum(balance.outstanding for balance in stages.values())
     how = "drained in" if summary.drained else "stopped after" if stopped else "ended after"
@@ -149,12 +154,26 @@ def end_lines(
     if left:
         headline.append(f", {left:,} left", "yellow")
     lines = [headline, *balance_lines(stages, width)]
+    if summary.rejects is not None and summary.rejects.n:
+        lines += reject_lines(summary.rejects, width)
     if not stays:
         return lines
     if summary.dead:
         lines.append(Text.assemble(("dead letters  ", "dim"), f"flowq dlq ls {summary.pipeline}"))
     if not summary.drained:
         lines.append(Text.assemble(("to resume     ", "dim"), "run the same command again"))
+    return lines
+
+
+def reject_lines(rejects: SourceRejects, width: int) -> list[Text]:
+    """How much sources had to reject, and the first of it, with its place and the reason."""
+    n = f"{'more than ' if rejects.is_more else ''}{rejects.n:,}"
+    lines = [Text.assemble(("rejected      ", "dim"), f"{n} of what the sources have read", (", first:", "dim"))]
+    for reject in rejects.first:
+        for text, style in ((f"  {reject.read_at}", ""), (f"      {reject.error}", "red")):
+            line = Text(printable(text), style)
+            line.truncate(width, overflow="ellipsis")
+            lines.append(line)
     return lines
 
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pydantic_core import to_json
 
 from flowq.broker.publishing import Refused
-from flowq.delivery.dead_letter import dead_letter_info
+from flowq.delivery.dead_letter import dead_letter_info, writable
 from flowq.delivery.message import Delivery, Header
 from flowq.delivery.settlement import DeadLetter, Output
 from flowq.errors import PayloadTooLarge
@@ -19,6 +19,7 @@ from flowq.graph.compilation.plan import StagePlan
 from flowq.graph.compilation.routing import OutputRouter
 
 _LONGEST_SPELLED_OUT = 1_000_000
+_LONGEST_PLACE = 500
 LONGEST_BODY_SHOWN = 65_536
 
 
@@ -34,17 +35,17 @@ class Rejects:
         self._worker = worker
         self._run_id = run_id
 
-    def of_bytes(self, body: bytes, error: Exception) -> list[Refused]:
+    def of_bytes(self, body: bytes, error: Exception, read_at: str) -> list[Refused]:
         """For invalid bytes: one for each edge that accepts the source's first type."""
-        return [self._refused(edge, body, "undecodable", error) for edge in self._edges]
+        return [self._refused(edge, body, "undecodable", error, read_at) for edge in self._edges]
 
-    def of_value(self, value: Any, error: Exception) -> list[Refused]:
+    def of_value(self, value: Any, error: Exception, read_at: str) -> list[Refused]:
         """For a value that cannot be sent: one for each edge that accepts its type, or else the source's first type."""
         if isinstance(error, PayloadTooLarge):
             targets = self._router.targets_for(value)
-            return [self._refused(target.edge, target.encode(value), "unencodable", error) for target in targets]
+            return [self._refused(it.edge, it.encode(value), "unencodable", error, read_at) for it in targets]
         body = spelled_out(value)
-        return [self._refused(edge, body, "unencodable", error) for edge in self._edges_for(value)]
+        return [self._refused(edge, body, "unencodable", error, read_at) for edge in self._edges_for(value)]
 
     def _edges_for(self, value: Any) -> Sequence[str]:
         try:
@@ -52,12 +53,13 @@ class Rejects:
         except Exception:  # noqa: BLE001  (that may be why it is refused)
             return self._edges
 
-    def _refused(self, edge: str, body: bytes, reason: str, error: Exception) -> Refused:
+    def _refused(self, edge: str, body: bytes, reason: str, error: Exception, read_at: str) -> Refused:
         header = Header.entering(self._next_id().decode())
         entry_id = b"%d-0" % round(time.time() * 1000)  # as if it had died on arrival
         delivery = Delivery(edge, entry_id, header.encode(), body, self._worker, 0)
         info = dead_letter_info(DeadLetter(reason, error, header), delivery, self._run_id)
-        return Refused(edge, header.encode(), body, orjson.dumps(info))
+        read_at = writable(read_at[:_LONGEST_PLACE])
+        return Refused(edge, header.encode(), body, orjson.dumps({**info, "read_at": read_at}))
 
 
 def uncommittable(entry: Output | Refused, error: Exception, *, worker: str, run_id: str) -> Refused:

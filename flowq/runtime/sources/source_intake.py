@@ -37,15 +37,15 @@ class Intake:
         try:
             return self._router.entering(value)
         except Exception as error:  # noqa: BLE001  (a type, property or serializer of the user's)
-            with _noted(error, self._place(f"value {self._n_values:,}", iterator)):
-                return self._rejects.of_value(value, error)
+            with _noted(error, self._place(f"value {self._n_values:,}", iterator)) as read_at:
+                return self._rejects.of_value(value, error, read_at)
 
     def record(self, item: Saved | Rejected) -> Taken:
         """The entries made of what the source recorded in its context."""
         if isinstance(item, Saved):
             return Saved(self._encode_cursor(item.cursor))
-        with _noted(item.error, self._place(f"after {self._n_values:,} values", None)):
-            return self._rejects.of_bytes(item.body, item.error)
+        with _noted(item.error, self._place(f"after {self._n_values:,} values", None)) as read_at:
+            return self._rejects.of_bytes(item.body, item.error, read_at)
 
     def _place(self, which: str, iterator: Any) -> str:
         """The position of the source, as its dead letters show it."""
@@ -57,13 +57,16 @@ class Intake:
 
 
 @contextmanager
-def _noted(error: Exception, place: str) -> Generator[None]:
-    """Adds a place to an error while its dead letter is written. The user may raise the same error elsewhere."""
-    if any(note.startswith(place) for note in getattr(error, "__notes__", ())):
-        yield
+def _noted(error: Exception, place: str) -> Generator[str]:
+    """The note of an error that says where, added while its dead letter is written unless it is there.
+
+    Afterwards it is removed: the user may raise the same error elsewhere.
+    """
+    if own := next((note for note in getattr(error, "__notes__", ()) if note.startswith(place)), ""):
+        yield own
         return
     error.add_note(place)
     try:
-        yield
+        yield place
     finally:
         error.__notes__.remove(place)
