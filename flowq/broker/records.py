@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from flowq.delivery.failed_attempts import failure_in
 from flowq.delivery.message import GARBLED, MISSING, Delivery, Header
 from flowq.delivery.stored import count_in, json_object_in, moment_in, text_in, texts_in
 
@@ -22,6 +23,9 @@ _LOOKS_LIKE_OURS = re.compile(rb"\S+ \S+ \S+ [0-9]+(?: |$)").match
 _FURTHER = b"flowq:further"
 _HAS_FIELDS = b" b=fields"
 _MOST_DIGITS = 9
+
+OTHER = "other"
+"""The kind of error under which all are counted that have no counter of their own."""
 
 WHOLE = "*"
 """All stages, in a pause."""
@@ -46,8 +50,24 @@ class EdgeState:
 
 
 @dataclass(frozen=True, slots=True)
+class FailureCount:
+    """Failed attempts of one stage in the current run that are alike and were tried again, or are going to be.
+
+    `error` and `place` are those of the last one; `next_attempt` is due at `due_ms`. The kind `OTHER` is all that came
+    after the first ten.
+    """
+
+    kind: str
+    count: int
+    error: str
+    place: str
+    next_attempt: int
+    due_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The state of a pipeline at one instant."""
+    """The state of a pipeline at one instant. `failures` are by stage, the most frequent first."""
 
     counters: Mapping[str, int]
     run: Mapping[str, str]
@@ -56,6 +76,7 @@ class Snapshot:
     edges: Mapping[str, EdgeState]
     dead_letters: Mapping[str, int]
     paused: Mapping[str, int] = field(default_factory=dict[str, int])  # since when, in milliseconds
+    failures: Mapping[str, Sequence[FailureCount]] = field(default_factory=dict[str, Sequence["FailureCount"]])
 
     def is_paused(self, stage: str) -> bool:
         """Whether this stage was paused by a user, so that no worker starts anything new in it."""
@@ -224,16 +245,33 @@ def worker_facts(raw: bytes) -> dict[str, Any]:
 
 def snapshot_of(reply: Sequence[Any], edges: Sequence[str], stages: Sequence[str]) -> Snapshot:
     """The reply of the snapshot script. Workers without a name are left out."""
-    counters, run, workers, now_ms, edge_states, dead_letters, paused = reply
+    counters, run, workers, now_ms, edge_states, dead_letters, paused, failures = reply
+    about_run = texts_by_name(run)
     return Snapshot(
         counters=counters_in(counters),
-        run=texts_by_name(run),
+        run=about_run,
         workers=tuple(facts for facts in map(worker_facts, workers) if "worker" in facts),
         now_ms=now_ms,
         edges={edge: EdgeState(*state) for edge, state in zip(edges, edge_states, strict=True)},
         dead_letters=dict(zip(stages, dead_letters, strict=True)),
         paused=moments_by_name(paused),
+        failures=failure_counts_in(texts_by_name(failures), about_run.get("id", "")),
     )
+
+
+def failure_counts_in(stored: Mapping[str, str], run_id: str) -> dict[str, Sequence[FailureCount]]:
+    """The counts of failed attempts by stage (`failure_counts.lua`); none if they are those of another run."""
+    found: dict[str, list[FailureCount]] = {}
+    for name, value in stored.items() if stored.get("run", "") == run_id else ():
+        match name.split(" "), value.split(" "):
+            case ["failure", stage, kind], [count, attempt, due_ms, word]:
+                last = failure_in(word)
+                error, place = (last.error, last.place) if last else ("", "")
+                counted = FailureCount(kind, count_in(count), error, place, count_in(attempt), moment_in(due_ms))
+                found.setdefault(stage, []).append(counted)
+            case _:
+                pass
+    return {stage: sorted(counts, key=lambda each: -each.count) for stage, counts in found.items()}
 
 
 def counters_in(flat: Sequence[bytes]) -> dict[str, int]:

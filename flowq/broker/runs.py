@@ -42,7 +42,7 @@ class Runs:
         seen = [key for stage in forgetting for key in (keys.seen(stage), keys.seen_until(stage))]
         names = [key for edge in edges for key in keys.of_edge(edge)]
         names = [
-            keys.run, keys.stats, keys.cursors, *seen, *names,
+            keys.run, keys.stats, keys.failures, keys.cursors, *seen, *names,
             *(key(stage) for key in (keys.dead, keys.edited, keys.restored, keys.kept) for stage in stages),
         ]  # fmt: skip
         arguments = run_id, len(seen), len(edges), int(fresh), signature, GROUP, *sources
@@ -75,9 +75,8 @@ class Runs:
         keys = self._broker.keys
         names = [key for edge in edges for key in (keys.edge(edge), keys.delayed(edge))]
         dead = [keys.dead(stage) for stage in stages]
-        reply = await self._broker.script(
-            scripts.SNAPSHOT, [keys.stats, keys.run, keys.workers, keys.paused, *names, *dead], GROUP, len(edges)
-        )
+        of_all = keys.stats, keys.run, keys.workers, keys.paused, keys.failures
+        reply = await self._broker.script(scripts.SNAPSHOT, [*of_all, *names, *dead], GROUP, len(edges))
         return snapshot_of(reply, edges, stages)
 
 

@@ -17,6 +17,7 @@ from flowq.broker.keys import GROUP
 from flowq.broker.publishing import add_messages, seen_ms
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.dead_letter import dead_letter_info
+from flowq.delivery.failed_attempts import after_failure
 from flowq.delivery.message import Delivery
 from flowq.delivery.policy import DedupMemory, Keep
 from flowq.delivery.settlement import Ack, DeadLetter, Delay, Output, Release, Settled, Settlement
@@ -50,6 +51,7 @@ class _Call:
     outputs: dict[str, list[Output]] = field(default_factory=dict[str, list[Output]])
     delayed: dict[str, list[Output]] = field(default_factory=dict[str, list[Output]])
     n_foreign: int = 0
+    n_retries: int = 0
     released: bytes = b""  # references to large bodies
     delays: bool = False
 
@@ -168,9 +170,11 @@ class Settling:
         names: list[Any] = [keys.workers, keys.stats, keys.edge(edge)]
         if call.others:
             names += (keys.delayed(edge), keys.delayed_bodies(edge), keys.dead(stage), keys.queue(stage))
+        if call.n_retries:
+            names += (keys.failures, keys.run)
         arguments: list[Any] = [
             GROUP, worker, mode, token, stage, edge, call.released,
-            call.n_foreign, len(call.ok), len(call.filtered), len(call.others) // 4, len(targets),
+            call.n_foreign, len(call.ok), len(call.filtered), len(call.others) // 4, call.n_retries, len(targets),
             keep.milliseconds if keep else 0, keep.count if keep else 0,
         ]  # fmt: skip
         for target in targets:
@@ -216,8 +220,13 @@ def _add(call: _Call, deliveries: Sequence[Delivery], settlement: Settlement, ru
                 (call.delayed if output.delay_ms else call.outputs).setdefault(output.edge, []).append(output)
         case Delay(header, _, _, queue_key) if queue_key is not None:
             call.others += (deliveries[0].entry_id, b"Q", header.encode(), queue_key)
-        case Delay(header, delay_ms, counted):
-            call.others += (deliveries[0].entry_id, b"D" if counted else b"P", header.encode(), delay_ms)
+        case Delay(header, delay_ms, counted, failed=failed):
+            extra: int | str = delay_ms
+            if failed is not None:
+                header, failure = after_failure(header, deliveries[0].header.attempt, failed)
+                extra = f"{delay_ms} {failure.kind}" if counted else delay_ms
+            call.others += (deliveries[0].entry_id, b"D" if counted else b"P", header.encode(), extra)
+            call.n_retries += counted
             call.delays = True
         case DeadLetter(header=header):
             info = orjson.dumps(dead_letter_info(settlement, deliveries[0], run_id))

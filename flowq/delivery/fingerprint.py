@@ -19,6 +19,11 @@ class Frame(NamedTuple):
     function: str
 
 
+def without_numbers(text: str) -> str:
+    """The beginning of a text, with the same sign for every number, address and id."""
+    return _NUMBERS.sub("#", text[:_MOST_CHARACTERS])
+
+
 def last_frame(traceback: str) -> Frame | None:
     """The frame in which an error was raised, from the text of a traceback without flowq's own frames."""
     frames = _FRAME.findall(traceback)
@@ -38,5 +43,5 @@ def fingerprint(error: str, traceback: str) -> str:
     """
     frame = last_frame(traceback)
     place = (frame.file, frame.function) if frame else ("", "")
-    told = "\0".join((_NUMBERS.sub("#", error[:_MOST_CHARACTERS]), *place))
+    told = "\0".join((without_numbers(error), *place))
     return hashlib.blake2b(told.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()

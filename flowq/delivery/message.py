@@ -43,6 +43,7 @@ class Header:
     granted: bool = False
     past: str = ""  # its earlier deaths: flowq.delivery.history
     packing: str = ""  # how the body is compressed
+    failures: str = ""  # its failed attempts in this life: flowq.delivery.failed_attempts
     unknown: tuple[str, ...] = ()
 
     def encode(self) -> bytes:
@@ -63,6 +64,8 @@ class Header:
             words.append(f"p={self.past}")
         if self.packing:
             words.append(f"e={self.packing}")
+        if self.failures:
+            words.append(f"l={self.failures}")
         return " ".join((*words, *self.unknown)).encode()
 
     @classmethod
@@ -98,6 +101,7 @@ class Header:
             granted="g" in known,
             past=known.get("p", ""),
             packing=known.get("e", ""),
+            failures=known.get("l", ""),
             unknown=tuple(unknown),
         )
 
@@ -108,7 +112,7 @@ class Header:
 
     def replayed(self) -> Header:
         """The header of a dead letter that is retried: the same message, its attempts reset."""
-        return replace(self, attempt=1, crashes=0, granted=False)
+        return replace(self, attempt=1, crashes=0, granted=False, failures="")
 
 
 def new_header(message_id: bytes, lineage: bytes, tag: bytes = b"") -> bytes:
@@ -167,7 +171,7 @@ def _escaped(char: str) -> str:
     return char if char.isprintable() and not char.isspace() and char != "%" else quote(char, safe="")
 
 
-_OPTIONAL_WORDS = frozenset("acftgpe")
+_OPTIONAL_WORDS = frozenset("acftgpel")
 
 MISSING = b" t="
 """Replaces the header of an entry that was deleted while it was pending. Its type tag keeps it off the fast path of

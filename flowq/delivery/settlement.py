@@ -109,12 +109,16 @@ class Ack(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Delay:
-    """Run it again after `delay_ms`, or when its turn comes in the queue of its pacing key."""
+    """Run it again after `delay_ms`, or when its turn comes in the queue of its pacing key.
+
+    `failed` is why, if its attempt failed. The header does not contain that failure yet.
+    """
 
     header: Header
     delay_ms: int
     counted: bool
     queue_key: str | None = None
+    failed: Failed | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +172,7 @@ def decide(outcome: Outcome, delivery: Delivery, retry: Retry, jitter: float) ->
         case Failed(RetryLater(after=after, hold=None)):
             return _another_try(outcome, after, delivery, retry, jitter)
         case Failed(RetryLater(after=after)):
-            return Delay(delivery.retried(counted=False), round(after * 1000), counted=True)
+            return Delay(delivery.retried(counted=False), round(after * 1000), counted=True, failed=outcome)
         case Failed(error) if retry.is_retryable(error):
             return _another_try(outcome, None, delivery, retry, jitter)
         case Failed(error, place):
@@ -179,7 +183,8 @@ def decide(outcome: Outcome, delivery: Delivery, retry: Retry, jitter: float) ->
 
 def _unread(outcome: Undecodable | Unfamiliar, delivery: Delivery) -> Settlement:
     if isinstance(outcome, Unfamiliar) and outcome.age_seconds < ROLLOUT_SECONDS:
-        return Delay(delivery.retried(counted=False), _LEFT_TO_OTHERS_MS, counted=False)
+        left = Failed(outcome.error)
+        return Delay(delivery.retried(counted=False), _LEFT_TO_OTHERS_MS, counted=False, failed=left)
     return DeadLetter("undecodable", outcome.error, delivery.header)
 
 
@@ -191,4 +196,4 @@ def _another_try(
         return DeadLetter("attempts exhausted", failed.error, delivery.header, failed.place)
     if after_seconds is None:
         after_seconds = retry.backoff.delay_seconds(attempt=attempt, jitter=jitter)
-    return Delay(delivery.retried(counted=True), round(after_seconds * 1000), counted=True)
+    return Delay(delivery.retried(counted=True), round(after_seconds * 1000), counted=True, failed=failed)

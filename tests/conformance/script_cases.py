@@ -14,6 +14,7 @@ from flowq.broker.flow_control.limiter import Verdict
 from flowq.broker.flow_control.pauses import Pauses
 from flowq.broker.inspection.browse import Browser
 from flowq.broker.inspection.edge_stats import EdgeInspection
+from flowq.broker.inspection.retried_errors import RetriedErrors
 from flowq.broker.inspection.throughput import Throughputs
 from flowq.broker.keys import Keys
 from flowq.broker.migration.moving import Moving
@@ -244,6 +245,7 @@ async def _(lab: Lab) -> None:
     await lab.redis(b"HSET", lab.keys.rate("parse"), b"a", 1)
     await lab.redis(b"HSET", lab.keys.rate("tidy"), b"b", 2)
     await lab.letters()
+    await lab.delayed()
     await Moving(lab.worker.broker).stage("parse", "tidy", {IN: NEW})
 
 
@@ -312,6 +314,12 @@ async def _(lab: Lab) -> None:
 async def _(lab: Lab) -> None:
     await lab.delayed()
     await EdgeInspection(lab.worker.broker).stats(EDGES)
+
+
+@calls(scripts.DELAYED_FAILURES)
+async def _(lab: Lab) -> None:
+    await lab.delayed()
+    assert (await RetriedErrors(lab.worker.broker).of(PLAN, await lab.worker.snapshot()))["parse"][0].delayed == 2
 
 
 @calls(scripts.SLOWEST)

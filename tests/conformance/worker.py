@@ -22,7 +22,7 @@ from flowq.broker.workers import Workers
 from flowq.delivery.encoding.dedup_key import dedup_hash
 from flowq.delivery.message import Delivery, Header
 from flowq.delivery.policy import DedupMemory
-from flowq.delivery.settlement import Ack, DeadLetter, Delay, Output, Release
+from flowq.delivery.settlement import Ack, DeadLetter, Delay, Failed, Output, Release
 
 LEASE_MS = 60_000
 READ_BLOCK_MS = 20
@@ -47,6 +47,7 @@ STAGES = [stage.name for stage in PLAN.consumers]
 IN, OUT = ">parse", "parse>store"
 
 _ids = MessageIds()
+_FAILED = Failed(ValueError("bad price"))
 
 
 def output(edge: str, body: bytes, *, dedup: str = "", delay_ms: int = 0) -> Output:
@@ -67,8 +68,8 @@ def filtered(delivery: Delivery) -> Settled:
     return (delivery,), Ack((), filtered=True)
 
 
-def retried(delivery: Delivery, delay_ms: int = 60_000) -> Settled:
-    return (delivery,), Delay(delivery.retried(counted=True), delay_ms, counted=True)
+def retried(delivery: Delivery, delay_ms: int = 60_000, failed: Failed = _FAILED) -> Settled:
+    return (delivery,), Delay(delivery.retried(counted=True), delay_ms, counted=True, failed=failed)
 
 
 def buried(delivery: Delivery, error: BaseException | None = None) -> Settled:

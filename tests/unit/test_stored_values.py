@@ -27,6 +27,7 @@ from flowq.broker.workers import silent_seconds_in
 from flowq.dead_letters.letter import DeadLetterRecord
 from flowq.delivery import stored
 from flowq.delivery.encoding.compression import unpacked
+from flowq.delivery.failed_attempts import failures_of
 from flowq.delivery.fingerprint import fingerprint
 from flowq.delivery.history import deaths_of
 from flowq.delivery.message import Delivery, Header, traceparent_of
@@ -63,6 +64,13 @@ def past_of(raw: bytes) -> object:
     return deaths_of(replace(Header.entering("x"), past=urlsafe_b64encode(raw).decode()))
 
 
+def failures_in(raw: bytes) -> object:
+    word = urlsafe_b64encode(raw).decode()
+    failures = failures_of(replace(Header.entering("x"), failures=f"{word}.{stored.text_in(raw)}", attempt=10**14))
+    counts = records.failure_counts_in({"failure a b": stored.text_in(raw), "failure a c": f"1 2 3 {word}"}, "")
+    return orjson.dumps([failures, [each.count for each in counts["a"]]])
+
+
 EXPORTED = dict.fromkeys(("stage", "id", "edge", "reason", "error", "error_type", "traceback", "worker", "run"), "x")
 WHEN = "2026-11-28T00:00:00Z"
 
@@ -81,6 +89,7 @@ READERS: dict[str, tuple[Reader, tuple[type[Exception], ...]]] = {
     "delivery/message.py:lineage": (lambda raw: everything_of(delivery_of(raw)), (DecodeError,)),
     "delivery/history.py:deaths_of": (past_of, ()),
     "delivery/history.py:_death": (past_of, ()),
+    "delivery/failed_attempts.py:failure_in": (failures_in, ()),
     "delivery/claim.py:decode": (Reference.decode, (DecodeError,)),
     "delivery/encoding/compression.py:unpacked": (lambda raw: unpacked(raw, "zlib"), (DecodeError,)),
     "delivery/message.py:traceparent_of": (lambda raw: traceparent_of(b"x - - 0 w=" + raw), ()),
@@ -163,6 +172,7 @@ REAL = [
     b'{"accepts":["Row"],"schema":"0123","seen_ms":1700000000000}',
     b'{"reason":"rejected","error":"E: 1","traceback":"","attempts":2,"first_ms":1,"died_ms":2,"root_id":"x"}',
     b'[[1700000000000,5,"ValueError: no"]]',
+    b'[1,2,"ValueError: no","pipelines/shop.py:31"]',
     b"[" * 3000,
     b'{"x":' * 3000,
 ]

@@ -64,7 +64,7 @@ class Moving:
             while await self._broker.script(scripts.MOVE_LETTERS, letters, _MOST_PER_STEP, *flat):
                 pass
         names = [
-            keys.stats, keys.paused, keys.cursors, keys.run, *both(keys.seen, keys.seen_until),
+            keys.stats, keys.failures, keys.paused, keys.cursors, keys.run, *both(keys.seen, keys.seen_until),
             *both(keys.rate, keys.starts, keys.held_until, keys.hold_info, keys.pace, keys.restored),
         ]  # fmt: skip
         await self._broker.script(scripts.RENAME_STAGE, names, stage, new_stage, *flat)

@@ -46,7 +46,7 @@ def _read(name: str) -> bytes:
 
 _PARTS = (
     "guards", "arguments", "clock", "answers", "groups", "entries", "append", "letters", "released", "edges", "kept",
-    "limiter",
+    "limiter", "failure_counts",
 )  # fmt: skip
 """Functions and constants that scripts share. Each part may use those before it."""
 _WORD = re.compile(rb"\w+")
@@ -118,5 +118,6 @@ RECORD_THROUGHPUT = _load("inspection/record_throughput", keeps_answer=True)
 EDGE_STATS = _load("inspection/edge_stats", gives_list=True)
 CLAIM_SOURCE = _load("workers/claim_source")
 BODY_REFERENCES = _load("inspection/body_references")
+DELAYED_FAILURES = _load("inspection/delayed_failures")
 SLOWEST = _load("inspection/slowest")
 FOLLOW_CLOCK = _load("workers/follow_clock", keeps_answer=True)

@@ -26,12 +26,14 @@ from flowq.delivery.settlement import (
     Unencodable,
     decide,
 )
-from flowq.errors import DecodeError, EncodeError
+from flowq.errors import DecodeError, EncodeError, Place
 
 NOW_MS = 1_700_000_000_000
 RETRY = Retry(attempts=3, base=10, max=60, on=OSError, jitter=False)
 OUTPUT = Output("a>b", b"m2 m1 m1 1", b"{}")
 FAILED, REJECTED, BROKEN = OSError("x"), Reject("no"), ValueError("x")
+BUSY, HELD = RetryLater("busy", after=7), RetryLater("held", after=7, hold="host")
+PLACE = Place("pipelines/shop.py", 31)
 ENCODE, DECODE = EncodeError("x"), DecodeError("x")
 
 
@@ -55,11 +57,11 @@ TABLE: list[tuple[Outcome, int, Settlement]] = [
     (Unencodable(ENCODE), 1, DeadLetter("unencodable", ENCODE, again(1))),
     (Failed(REJECTED), 1, DeadLetter("rejected", REJECTED, again(1))),
     (Failed(BROKEN), 1, DeadLetter("not retryable", BROKEN, again(1))),
-    (Failed(FAILED), 1, Delay(again(2), 10_000, counted=True)),
-    (Failed(FAILED), 2, Delay(again(3), 20_000, counted=True)),
+    (Failed(FAILED, PLACE), 1, Delay(again(2), 10_000, counted=True, failed=Failed(FAILED, PLACE))),
+    (Failed(FAILED), 2, Delay(again(3), 20_000, counted=True, failed=Failed(FAILED))),
     (Failed(FAILED), 3, DeadLetter("attempts exhausted", FAILED, again(3))),
-    (Failed(RetryLater("busy", after=7)), 1, Delay(again(2), 7000, counted=True)),
-    (Failed(RetryLater("held", after=7, hold="host")), 3, Delay(again(3), 7000, counted=True)),
+    (Failed(BUSY), 1, Delay(again(2), 7000, counted=True, failed=Failed(BUSY))),
+    (Failed(HELD), 3, Delay(again(3), 7000, counted=True, failed=Failed(HELD))),
 ]
 
 
@@ -73,7 +75,10 @@ def test_each_outcome_has_its_settlement(outcome: Outcome, attempt: int, expecte
 def test_a_handler_that_takes_too_long_is_tried_again_when_timeouts_are() -> None:
     first, last = (decide(TimedOut(5.0), delivery(attempt), RETRY, 1.0) for attempt in (1, 3))
 
-    assert first == Delay(again(2), 10_000, counted=True)
+    assert isinstance(first, Delay)
+    assert (first.header, first.delay_ms, first.counted) == (again(2), 10_000, True)
+    assert first.failed is not None
+    assert isinstance(first.failed.error, HandlerTimeout)
     assert isinstance(last, DeadLetter)
     assert last.reason == "attempts exhausted"
     assert isinstance(last.error, HandlerTimeout)

@@ -5,8 +5,8 @@
 --
 -- KEYS  ..., then pairs of keys, old and new: the new one wins if it exists
 
-local stats, paused, cursors, run, seen, new_seen, seen_until, new_seen_until =
-  next_keys('hash', 'hash', 'hash', 'hash', 'set', 'set', 'zset', 'zset')
+local stats, failures, paused, cursors, run, seen, new_seen, seen_until, new_seen_until =
+  next_keys('hash', 'hash', 'hash', 'hash', 'hash', 'set', 'set', 'zset', 'zset')
 local stage, new_stage = next_arguments(2)
 
 local function move(kind, name, new_name)
@@ -23,6 +23,16 @@ for _ = 3, #ARGV, 2 do
   move('in:', edge, new_edge)
   move('duplicates:', edge, new_edge)
 end
+
+for _, field in ipairs(redis.call('HKEYS', failures)) do
+  local name, error = string.match(field, '^failure (%S+) (%S+)$')
+  if name == stage then
+    local n, last = string.match(redis.call('HGET', failures, field), '^(%d+) (.*)$')
+    if n then add_failures(failures, new_stage, error, n, last) end
+    redis.call('HDEL', failures, field)
+  end
+end
+redis.call('HDEL', failures, 'kinds ' .. stage)
 
 local function rename(key, field, new_field)
   local value = redis.call('HGET', key, field)
@@ -51,7 +61,7 @@ end
 
 merge(seen, new_seen, 'SUNIONSTORE', seen, new_seen)
 merge(seen_until, new_seen_until, 'ZUNIONSTORE', 2, seen_until, new_seen_until, 'AGGREGATE', 'MAX')
-for k = 9, #KEYS, 2 do
+for k = 10, #KEYS, 2 do
   if redis.call('EXISTS', KEYS[k]) == 1 then redis.call('RENAMENX', KEYS[k], KEYS[k + 1]) end
 end
 return 1

@@ -10,11 +10,12 @@
 -- rest of the script pass as well.
 --
 -- `references`: to large bodies that are released, each with a line break; '\n' for none, '' without a claim store.
--- `n_foreign`: entries that no publisher has counted. `keep_count` is 0 if the stage keeps no messages, `keep_ms` is 0 if
--- it keeps them without a limit of time.
+-- `n_foreign`: entries that no publisher has counted. `n_retries`: other deliveries of kind D. `keep_count` is 0 if the
+-- stage keeps no messages, `keep_ms` is 0 if it keeps them without a limit of time.
 -- ARGV  ..., the ids of the ok deliveries, of the filtered ones; for each other one: id, kind, header, extra;
 --       for each target: outputs, then delayed outputs (see enter)
--- kind  D delayed for `extra` ms   P the same, not counted as a retry   Q queued for the pacing key `extra`
+-- kind  D delayed for the first word of `extra` ms because it has failed; the second word is the kind of its error
+--       P delayed for `extra` ms   Q queued for the pacing key `extra`
 --       R released   X dead letter with the reason `extra`
 -- mode  1 many deliveries at once, by one XACK. Correct only while this worker is registered: a reclaim removes the
 --         registration in the step in which it claims. A group that was created again by hand removes no
@@ -29,10 +30,12 @@
 local LONGEST_QUEUE_MS = 86400000 -- a queued message is woken long before
 
 local group, worker, mode, token, stage, own_edge, references = next_arguments(7)
-local n_foreign, n_ok, n_filtered, n_others, n_targets, keep_ms, keep_count = next_numbers(7)
+local n_foreign, n_ok, n_filtered, n_others, n_retries, n_targets, keep_ms, keep_count = next_numbers(8)
 local workers, stats, stream = next_keys('hash', 'hash', 'stream')
 local edge, dead, queue = {stream = stream}, nil, nil
 if n_others > 0 then edge.delayed, edge.bodies, dead, queue = next_keys('zset', 'hash', 'stream', 'zset') end
+local failures, run
+if n_retries > 0 then failures, run = next_keys('hash', 'hash') end
 local targets = {}
 for t = 1, n_targets do
   local name = next_arguments(1)
@@ -54,6 +57,8 @@ if is_batch then
   if redis.call('HEXISTS', workers, worker) == 0 then return {-1} end
   if owner_of(stream, group, ARGV[first_id]) ~= worker then return {-1} end -- the next argument, whatever it belongs to
 end
+
+if failures then forget_failures_of_other_runs(failures, run) end
 
 -- Deliveries that are done
 
@@ -86,7 +91,7 @@ local function name_for(header, id)
   return redis.call('ZSCORE', edge.delayed, name) and name .. ':' .. id or name -- an entry that was copied by hand
 end
 
-local others = 0
+local others, failed = 0, {}
 for _ = 1, n_others do
   local id, kind, header, extra = next_arguments(4)
   local entry = (is_batch or owner_of(stream, group, id) == worker) and (entry_at(stream, id) or {})
@@ -103,14 +108,19 @@ for _ = 1, n_others do
       increment(stats, 'released:' .. stage, 1)
     else
       local name = name_for(header, id)
-      delay(edge, now_ms() + (kind == 'Q' and LONGEST_QUEUE_MS or extra), name, delayed_form(header, body, fields))
+      local due_ms = now_ms() + (kind == 'Q' and LONGEST_QUEUE_MS or string.match(extra, '^%d+'))
+      delay(edge, due_ms, name, delayed_form(header, body, fields))
       if kind == 'Q' then
         redis.call('ZADD', queue, 0, table.concat({extra, string.format('%016.0f', now_us()), own_edge, name}, '\n'))
       end
-      if kind == 'D' then increment(stats, 'retries:' .. stage, 1) end
+      if kind == 'D' then
+        increment(stats, 'retries:' .. stage, 1)
+        note_failure(failed, string.match(extra, '%w+$'), due_ms, header)
+      end
     end
   end
 end
+for error, noted in pairs(failed) do count_failures(failures, run, stage, error, noted) end
 if acked + others > 0 then increment(stats, 'in:' .. own_edge, n_foreign) end
 
 -- The outputs

@@ -11,8 +11,9 @@
 -- Answer {run id, 1 if it is resumed, for each source 1 if it has finished}
 
 local new_id, n_seen, n_edges, is_fresh, signature, group = next_arguments(6)
-local run, stats, cursors = unpack(KEYS, 1, 3)
-local first_edge = 4 + n_seen
+local run, stats, failures, cursors = unpack(KEYS, 1, 4)
+local first_seen = 5
+local first_edge = first_seen + n_seen
 local last_edge = first_edge + 3 * n_edges - 1
 
 local function delete(first, last)
@@ -40,8 +41,8 @@ if is_repeated then
   resumes = redis.call('HGET', run, 'goes_on') == '1'
 else
   if not resumes then
-    redis.call('DEL', run, stats)
-    delete(4, first_edge - 1)
+    redis.call('DEL', run, stats, failures)
+    delete(first_seen, first_edge - 1)
   end
   if not (resumes and id) then
     id = new_id

@@ -1,0 +1,24 @@
+-- Find why messages are delayed: of those that are due first, the headers of the ones whose last attempt failed.
+--
+-- Promise: nothing is changed, no body leaves Redis, and little of its memory is read: Redis serves nothing else while
+-- this runs.
+--
+-- KEYS  for each edge: delayed, parked
+-- Answer for each edge {for each message that failed: when it is due in ms, its header}
+
+local MOST_BYTES = 4000000
+
+local most = next_numbers(1)
+local answer, n_bytes = {}, 0
+for k = 1, #KEYS, 2 do
+  local found = {}
+  local due = redis.call('ZRANGE', KEYS[k], 0, most - 1, 'WITHSCORES')
+  for d = 1, #due, 2 do
+    n_bytes = n_bytes + redis.call('HSTRLEN', KEYS[k + 1], due[d])
+    if n_bytes > MOST_BYTES then break end
+    local header = string.match(redis.call('HGET', KEYS[k + 1], due[d]) or '', '^[^\n]*')
+    if string.find(header, ' l=', 1, true) then found[#found + 1], found[#found + 2] = due[d + 1], header end
+  end
+  answer[#answer + 1] = found
+end
+return answer
