@@ -66,6 +66,11 @@ class Letters:
         pipe.hset(self.keys.stats, mapping={"in:>enrich": n, "dead:enrich": n})
         pipe.execute()
 
+    def bury_bytes(self, body: bytes) -> None:
+        """Let one more message die in enrich, whatever its bytes are."""
+        info = json.dumps({"reason": "undecodable", "error": "DecodeError: not valid JSON", "run": RUN, "attempts": 1})
+        self.client.xadd(self.keys.dead("enrich"), {"e": ">enrich", "h": "bytes - - 0", "x": info, "b": body})
+
     @property
     def n_dead(self) -> int:
         return int(self.client.xlen(self.keys.dead("enrich")))  # type: ignore[arg-type]
@@ -185,6 +190,21 @@ def test_export_fix_import_retry_puts_fixed_messages_back(flowq: Flowq, letters:
     again = flowq("import", "flights", "-", "--retry", stdin=fixed)
     assert (again.returncode, again.stdout) == (0, "")
     assert "5 dead letters skipped: no longer there" in again.stderr
+
+
+def test_the_messages_of_letters_alone_go_into_try_and_push(flowq: Flowq, letters: Letters) -> None:
+    exported = flowq("export", "flights", "--error", "*SJV", "--messages").stdout
+
+    assert [json.loads(line) for line in exported.splitlines()] == [{"line": n, "dest": "SJV"} for n in range(0, 10, 2)]
+
+
+def test_a_letter_without_json_is_left_out_of_the_messages_and_named(flowq: Flowq, letters: Letters) -> None:
+    letters.bury_bytes(b"\xff")
+
+    done = flowq("export", "flights", "--messages")
+
+    assert done.stdout.count("\n") == 10
+    assert "is left out: its message is not JSON" in done.stderr
 
 
 def test_import_fixes_in_place_and_retry_uses_it(flowq: Flowq, letters: Letters, tmp_path: Path) -> None:

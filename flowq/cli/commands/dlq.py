@@ -203,6 +203,9 @@ def rm(
 def export(
     name: PipelineName,
     chosen: Letters,
+    messages: Annotated[
+        bool, typer.Option("--messages", help="Only the messages, as input for flowq try and flowq push.")
+    ] = False,
     *,
     settings: Here,
 ) -> None:
@@ -213,12 +216,19 @@ def export(
     Example:
       flowq dlq export flights | python fix.py | flowq dlq import flights - --retry
       flowq dlq export scrape --stage fetch > letters.ndjson
+      flowq dlq export scrape --stage parse --messages | flowq try scrape.parse
     """
 
     async def write(letters: DeadLetters, _: Inspector) -> None:
         async for letter in letters.each(chosen):
             letter.needs_body()
-            print(json_text(letter.as_json()))
+            written = letter.as_json()
+            if not messages:
+                print(json_text(written))
+            elif "message" in written:
+                print(json_text(written["message"]))
+            else:
+                note(f"letter {letter.id} is left out: its message is not JSON")
 
     in_pipeline(name, settings, write)
 
