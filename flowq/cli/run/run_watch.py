@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from flowq.broker.client.retrying import retry_until_available
 from flowq.broker.records import Snapshot
 from flowq.broker.runs import balance_of
-from flowq.cli.views.run_screen import UNKNOWN, Pacer, Screen
+from flowq.cli.views.run_progress import UNKNOWN, Pacer
+from flowq.cli.views.run_screen import Screen
 from flowq.cli.views.run_text import pause_words, settled
 from flowq.errors import FlowqError
 from flowq.graph.compilation.plan import Plan

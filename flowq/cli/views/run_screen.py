@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Protocol
 
 from rich.console import Console, Group, RenderableType
@@ -17,8 +15,8 @@ from rich.text import Text
 
 from flowq.broker.inspection.throughput import Throughput
 from flowq.broker.records import Snapshot
-from flowq.broker.runs import StageBalance, balance_of
 from flowq.cli.framework.logs import tell
+from flowq.cli.views.run_progress import UNKNOWN, Pacer, Progress, ProgressMeter
 from flowq.cli.views.run_text import (
     RunAbout,
     end_lines,
@@ -44,11 +42,7 @@ _TITLES = (
     "stage", "slots", "in", "ok", "filtered", "dead", "waiting", "delayed", "running", "retries", "rate", "p95",
 )  # fmt: skip
 _PICTURE_MS, _JSON_MS, _LINE_MS, _NEW_PHASE_MS = 100, 1000, 5000, 1000
-_RATE_MS, _SHORTEST_RATE_MS = 3000, 250
 _SHORTEST_BAR, _LONGEST_BAR = 8, 40
-
-
-UNKNOWN: Mapping[str, Throughput] = {}
 
 
 class Screen(Protocol):
@@ -92,60 +86,6 @@ def choose_screen(
     if quiet or not stderr.isatty() or os.environ.get("TERM") == "dumb":
         return LineScreen(plan, console, quiet=quiet)
     return LiveScreen(plan, console, redirect_stdout=stdout.isatty())
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """One look at a run: `rates` are messages settled per second by stage, over the last few seconds."""
-
-    snapshot: Snapshot
-    balances: Mapping[str, StageBalance]
-    rates: Mapping[str, float]
-    passed_seconds: float
-    throughput: Mapping[str, Throughput]
-
-
-class ProgressMeter:
-    """Turns snapshots into progress. Time is that of the snapshots: the server's."""
-
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
-        self._first_ms = 0
-        self._seen: deque[tuple[int, Mapping[str, int]]] = deque()
-
-    def read(self, snapshot: Snapshot, throughput: Mapping[str, Throughput] = UNKNOWN) -> Progress:
-        """The progress up to this snapshot, which must be newer than the last."""
-        now_ms = snapshot.now_ms
-        balances = balance_of(self._plan, snapshot)
-        done = {name: settled(balance) for name, balance in balances.items()}
-        if self._seen and now_ms < self._seen[-1][0]:  # another server has taken over, with another clock
-            self._first_ms -= self._seen[-1][0] - now_ms
-            self._seen.clear()
-        self._first_ms = self._first_ms or now_ms
-        self._seen.append((now_ms, done))
-        while len(self._seen) > 2 and self._seen[1][0] <= now_ms - _RATE_MS:
-            self._seen.popleft()
-        then_ms, then = self._seen[0]
-        passed_seconds = max(_SHORTEST_RATE_MS, now_ms - then_ms) / 1000
-        # A replay subtracts dead letters from what was settled: that is no negative speed.
-        rates = {name: max(0, n - then[name]) / passed_seconds for name, n in done.items()}
-        return Progress(snapshot, balances, rates, (now_ms - self._first_ms) / 1000, throughput)
-
-
-class Pacer:
-    """Limits how often something happens, by the time of the snapshots."""
-
-    def __init__(self, every_ms: int) -> None:
-        self._every_ms = every_ms
-        self._last_ms = 0
-
-    def is_due(self, now_ms: int, *, after_ms: int | None = None) -> bool:
-        """Whether the interval, or `after_ms`, has passed since it was last due."""
-        # abs: after a failover the clock may be behind.
-        due = abs(now_ms - self._last_ms) >= (self._every_ms if after_ms is None else after_ms)
-        if due:
-            self._last_ms = now_ms
-        return due
 
 
 class LineScreen:
