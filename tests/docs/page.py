@@ -17,6 +17,7 @@ A comment in front of a block says what is special about it:
 
 Comments that are steps of their own, not seen by readers: `<!-- run: command -->` types a command,
 `<!-- until: command -->` repeats one until it succeeds, `<!-- port 8000 -->` replaces this number by a free port.
+`<!-- continues FILE.md -->` begins with the files that the other page has written, `<!-- folder books -->` names the folder.
 """
 
 from __future__ import annotations
@@ -89,10 +90,12 @@ class Hidden:
 
 @dataclass
 class Page:
-    """The steps of a page, and the ports that it names."""
+    """The steps of a page, the ports that it names, its folder, and the page whose files it begins with."""
 
     steps: list[Block | Hidden] = field(default_factory=list[Block | Hidden])
     ports: list[str] = field(default_factory=list[str])
+    folder: str = ""
+    continues: str = ""
 
 
 def read(text: str) -> Page:
@@ -114,6 +117,10 @@ def read(text: str) -> Page:
             page.steps.append(Hidden(step[2], step[1] == "until"))
         elif port := re.fullmatch(r"port (\d+)", comment):
             page.ports.append(port[1])
+        elif folder := re.fullmatch(r"folder (\w+)", comment):
+            page.folder = folder[1]
+        elif earlier := re.fullmatch(r"continues (\S+)", comment):
+            page.continues = earlier[1]
         else:
             notes.append(comment)
     return page

@@ -16,6 +16,16 @@ ALL = [
 PAGES = [page for page in ALL if page.name != "walkthrough.md"]  # it is recorded by `make walkthrough`
 
 
+def earlier_files(file: Path, page: Page) -> list[Block]:
+    """The files that the pages which this one continues have written, in order."""
+    if not page.continues:
+        return []
+    earlier = file.parent / page.continues
+    before = read(earlier.read_text())
+    written = [step for step in before.steps if isinstance(step, Block) and step.is_run and step.title]
+    return earlier_files(earlier, before) + written
+
+
 def run(file: Path, home: Path) -> list[tuple[Block, list[tuple[Command, Done]]]]:
     """Run a page; return its blocks of `console`, with what was typed and what it has done.
 
@@ -23,8 +33,8 @@ def run(file: Path, home: Path) -> list[tuple[Block, list[tuple[Command, Done]]]
     """
     page: Page = read(file.read_text())
     typed: list[tuple[Block, list[tuple[Command, Done]]]] = []
-    with Session(home, file.stem if file.stem != "README" else "project", page) as session:
-        for step in page.steps:
+    with Session(home, page.folder or (file.stem if file.stem != "README" else "project"), page) as session:
+        for step in [*earlier_files(file, page), *page.steps]:
             done = session.do(step, file)
             if not isinstance(step, Block) or not done:
                 continue

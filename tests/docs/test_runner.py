@@ -47,6 +47,26 @@ def test_files_python_and_commands_of_a_page_share_a_folder_and_their_state(
     assert outputs(tmp_path, monkeypatch, page) == ["", "", "3\n7\n~/page/shop"]
 
 
+def test_a_page_that_continues_another_begins_with_its_files_and_runs_none_of_its_commands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "first.md").write_text('```text title="a"\n1\n```\n\n```console\n$ touch c\n```\n')
+    (tmp_path / "second.md").write_text('<!-- continues first.md -->\n\n```text title="a"\n2\n```\n')
+    page = """
+        <!-- continues second.md -->
+        <!-- folder books -->
+
+        ```text title="b"
+        3
+        ```
+
+        ```console
+        $ pwd && cat a b && ls
+        ```
+        """
+    assert outputs(tmp_path, monkeypatch, page) == ["~/books\n2\n3\na\nb"]
+
+
 def test_a_command_in_the_background_can_be_waited_for_interrupted_and_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
