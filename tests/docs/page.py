@@ -17,7 +17,8 @@ A comment in front of a block says what is special about it:
 
 Comments that are steps of their own, not seen by readers: `<!-- run: command -->` types a command,
 `<!-- until: command -->` repeats one until it succeeds, `<!-- port 8000 -->` replaces this number by a free port.
-`<!-- continues FILE.md -->` begins with the files that the other page has written, `<!-- folder books -->` names the folder.
+`<!-- continues FILE.md -->` begins with the files that the other page has written, `<!-- folder books -->` names the
+folder of the session.
 """
 
 from __future__ import annotations
