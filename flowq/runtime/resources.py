@@ -152,13 +152,16 @@ class Resources:
     async def _close(self) -> ResourceFailed | None:
         failed: ResourceFailed | None = None
         while self._to_close:
-            self._closing_now, stack = self._to_close.pop()
+            resource, stack = self._to_close.pop()
+            self._closing_now = resource
             try:
                 await stack.aclose()  # with one stack for all, the failure of one would be thrown into the others
             except BaseException as error:  # noqa: BLE001  (the user's code)
-                text = f'resource "{self._closing_now.name}" failed to close: {error_repr(error)}'
-                failed = failed or ResourceFailed(text, place=self._closing_now.place)
+                text = f'resource "{resource.name}" failed to close: {error_repr(error)}'
+                failed = failed or ResourceFailed(text, place=resource.place)
         return failed
+
+    CALLS_USERS_CODE = _enter.__code__, _close.__code__  # to be recognized in a call stack
 
 
 def _ends_us(error: BaseException) -> bool:

@@ -165,8 +165,9 @@ _OF_EVERY_RECORD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asc
 
 def _handled() -> Mapping[str, Any]:
     """What is being handled here. Only a process that handles something has the module."""
-    observation = sys.modules.get("flowq.runtime.handlers.observation")
-    return observation.HANDLED.get() if observation else {}
+    handled = sys.modules.get("flowq.runtime.handlers.handled")
+    found = handled.handled_here() if handled else None
+    return found.as_json() if found else {}
 
 
 def _span() -> Mapping[str, str]:

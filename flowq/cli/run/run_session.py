@@ -87,7 +87,7 @@ class Session:
             ends = Ends(self.drains, self.for_seconds, self.limits, self.max_dead, forgets=self.memory)
             watch = Watch(self.plan, ends, run, screen, stop, before, broker)
             if self._is_in_process:
-                telemetry = Telemetry(self.plan.name, logs=self.log_format == "json", traces=self.traces)
+                telemetry = Telemetry(self.plan.name, traces=self.traces)
                 stack.callback(telemetry.finish)
                 runner = Runner(self.plan, broker, options, sources=sources, observer=telemetry.observer)
                 workers: InProcess | Supervisor = InProcess(runner)

@@ -74,7 +74,7 @@ def main() -> None:
     job = Instructions(**json.loads(sys.stdin.buffer.readline()))
     sys.stdin = None if job.stdin_fd is None else os.fdopen(job.stdin_fd)
     configure_logging(job.log_format, {"pipeline": job.pipeline, "pid": os.getpid()})
-    telemetry = Telemetry(job.pipeline, logs=job.log_format == "json", traces=job.traces)
+    telemetry = Telemetry(job.pipeline, traces=job.traces)
     try:
         entry = Entry(job.pipeline, job.module, Path(job.root), Path(job.project), attribute=job.attribute)
         loaded = load_entry(entry)

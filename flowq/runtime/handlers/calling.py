@@ -14,7 +14,7 @@ from flowq.delivery.error_groups import meant_by
 from flowq.delivery.message import Delivery
 from flowq.delivery.settlement import Output
 from flowq.errors import BatchFailed, EncodeError, UsageError
-from flowq.graph.compilation.plan import Handler
+from flowq.graph.compilation.plan import Handler, StagePlan
 from flowq.graph.declaration.context import Context, Emitted
 from flowq.graph.kinds import Placement, Shape
 from flowq.runtime.handlers.threads import HandlerThreads
@@ -34,9 +34,10 @@ def returns_encoded(handler: Handler) -> bool:
 
 
 def bind(
-    handler: Handler, resources: Mapping[str, Any], threads: HandlerThreads | None, encoded: Encoded
+    stage: StagePlan, resources: Mapping[str, Any], threads: HandlerThreads | None, encoded: Encoded
 ) -> tuple[Call, bool]:
-    """Wrap a handler as a `Call`. Also returns whether its result must be awaited."""
+    """Wrap the handler of a stage as a `Call`. Also returns whether its result must be awaited."""
+    handler = stage.handler
     call: Call = partial(handler.call, **resources) if resources else handler.call
     if handler.context_parameter is not None:
         call = _with_context(call, handler.context_parameter)
@@ -61,23 +62,25 @@ def bind(
         run = generate
     if handler.placement is Placement.LOOP:
         return (run if handler.shape is Shape.GENERATOR else call), False
-    return partial(_on_a_thread, threads, run), True
+    return partial(_on_a_thread, stage, threads, run), True
 
 
-async def _on_a_thread(threads: HandlerThreads | None, run: Call, *given: Any) -> Any:
-    def run_in_thread() -> tuple[Any, BaseException | None]:
-        try:
-            return run(*given), None
-        except BaseException as error:  # noqa: BLE001  (a future cannot carry all of them: some would end the loop)
-            _keep_outputs(error)
-            return None, error
-
-    loop = asyncio.get_running_loop()
+async def _on_a_thread(stage: StagePlan, threads: HandlerThreads | None, run: Call, *given: Any) -> Any:
+    loop, work = asyncio.get_running_loop(), partial(run_in_thread, stage, run, given)
     # A copy for this message: the thread's own context would outlive it.
-    result, error = await loop.run_in_executor(threads, copy_context().run, run_in_thread)
+    result, error = await loop.run_in_executor(threads, copy_context().run, work)
     if error is not None:
         raise error
     return result
+
+
+def run_in_thread(stage: StagePlan, run: Call, given: tuple[Any, ...]) -> tuple[Any, BaseException | None]:
+    """What a handler has returned or raised. Log lines find `stage` and `given` in this frame."""
+    try:
+        return run(*given), None
+    except BaseException as error:  # noqa: BLE001  (a future cannot carry all of them: some would end the loop)
+        _keep_outputs(error)
+        return None, error
 
 
 def _keep_outputs(error: BaseException) -> None:

@@ -82,7 +82,7 @@ class Handling:
         self._versions = versions
         self._claims = claims
         self._claiming = plan.claiming
-        self._call, self._awaits = bind(stage.handler, resources, threads, self._encoded)
+        self._call, self._awaits = bind(stage, resources, threads, self._encoded)
         self._is_encoded = returns_encoded(stage.handler)
         self._threads = threads
         self._context = stage.handler.context_parameter

@@ -1,10 +1,10 @@
-"""Observed handlers, for structured logs and for traces: chosen once, when a worker starts."""
+"""Observed handlers, for traces: chosen once, when a worker starts."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextvars import ContextVar
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from flowq.delivery.message import Delivery
@@ -14,30 +14,19 @@ from flowq.graph.compilation.plan import StagePlan
 from flowq.runtime.handlers.handling import Commit, Handling
 from flowq.runtime.handlers.process_pool import ProcessHandling
 
-HANDLED: ContextVar[Mapping[str, Any]] = ContextVar("flowq_handled", default={})  # noqa: B039  (never changed)
-"""The stage and the message of the handler that is running, for log formatters."""
 
+class Observer(ABC):
+    """Sees every call of a handler."""
 
-class Observer:
-    """Sets `HANDLED` while a handler runs. Tracing does more."""
-
-    @contextlib.contextmanager
-    def handling(self, stage: StagePlan, delivery: Delivery, n_messages: int) -> Generator[Callable[[Outcome], None]]:
+    @abstractmethod
+    def handling(
+        self, stage: StagePlan, delivery: Delivery, n_messages: int
+    ) -> AbstractContextManager[Callable[[Outcome], None]]:
         """Surrounds a handler call. The function is called with its outcome, unless it was interrupted."""
-        about = {"stage": stage.name, "message_id": delivery.message_id}
-        token = HANDLED.set(about if n_messages == 1 else {**about, "batch": n_messages})
-        try:
-            yield _nothing
-        finally:
-            HANDLED.reset(token)
 
+    @abstractmethod
     def stamped(self, outputs: Sequence[Output], delivery: Delivery) -> Sequence[Output]:
         """The outputs of a delivery, with the observer's headers added."""
-        return outputs
-
-
-def _nothing(outcome: Outcome) -> None:
-    """Logs do not need the outcome."""
 
 
 class ObservedHandling(Handling):

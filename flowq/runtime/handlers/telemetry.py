@@ -1,4 +1,4 @@
-"""Chooses what a process reports about its handlers: nothing, the context of its log lines, or traces."""
+"""Chooses what a process reports about its handlers: nothing, or traces."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT
 class Telemetry:
     """The `observer` of one process, or None. `finish` sends what has not been sent before the process ends."""
 
-    def __init__(self, pipeline: str, *, logs: bool, traces: bool) -> None:
+    def __init__(self, pipeline: str, *, traces: bool) -> None:
         self.observer: Observer | None = None
         self.finish: Callable[[], None] = lambda: None
         if traces:
@@ -24,8 +24,6 @@ class Telemetry:
             provider = start_tracing(pipeline)
             self.observer = Tracing(pipeline)
             self.finish = partial(finish_tracing, provider)
-        elif logs:
-            self.observer = Observer()
 
 
 def wants_traces(environ: Mapping[str, str]) -> bool:

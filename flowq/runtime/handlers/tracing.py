@@ -38,15 +38,12 @@ class Tracing(Observer):
     @contextlib.contextmanager
     def handling(self, stage: StagePlan, delivery: Delivery, n_messages: int) -> Generator[Callable[[Outcome], None]]:
         """As in `Observer`, with a span around it."""
-        with (
-            self._tracer.start_as_current_span(
-                f"process {stage.name}",
-                context=_context_of(delivery),
-                kind=SpanKind.CONSUMER,
-                attributes=self._attributes(stage, delivery, n_messages),
-            ) as span,
-            super().handling(stage, delivery, n_messages),
-        ):
+        with self._tracer.start_as_current_span(
+            f"process {stage.name}",
+            context=_context_of(delivery),
+            kind=SpanKind.CONSUMER,
+            attributes=self._attributes(stage, delivery, n_messages),
+        ) as span:
             yield lambda outcome: _end(span, outcome)
 
     def _attributes(self, stage: StagePlan, delivery: Delivery, n_messages: int) -> Mapping[str, str | int]:

@@ -24,6 +24,7 @@ from flowq.runtime.housekeeping.promoter import Promoter
 from flowq.runtime.housekeeping.reclaimer import Reclaimer
 from flowq.runtime.housekeeping.throughput_recorder import ThroughputRecorder
 from flowq.runtime.identity import Identity, process_facts
+from flowq.runtime.process.block_watch import BlockWatch
 from flowq.runtime.process.handler_factory import HandlerFactory
 from flowq.runtime.process.quarantine import Quarantine
 from flowq.runtime.process.stopping import sign_off, stop_stages
@@ -82,6 +83,7 @@ class Runner:
         )
         self._tasks: list[asyncio.Task[None]] = []
         self._is_stopping = False
+        self._block_watch: BlockWatch | None = None
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @property
@@ -109,6 +111,7 @@ class Runner:
 
     async def start(self) -> None:
         """Open the resources, register, and start reading. Raises ResourceFailed, UsageError, BrokerRefused."""
+        self._block_watch = BlockWatch.start()
         arguments = {stage.name: source_arguments(stage, self._options.arguments) for stage in self._sources}
         handlers = [stage.handler for stage in (*self._stages, *self._sources)]
         await self._resources.open_all(resource for handler in handlers for resource in handler.resources.values())
@@ -191,6 +194,8 @@ class Runner:
                 await step()
             except BaseException as error:  # noqa: BLE001  (the other steps must still be taken)
                 failed.append(error)
+        if self._block_watch is not None:
+            self._block_watch.stop()
         if failed:
             raise failed[0]
 

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextvars import copy_context
 from enum import IntEnum, auto
+from functools import partial
 
 from flowq.broker.claims import ClaimCheck
 from flowq.broker.flow_control.backpressure import Backpressure
@@ -22,6 +23,7 @@ from flowq.errors import BrokerUnavailable
 from flowq.graph.compilation.plan import Plan, StagePlan
 from flowq.graph.compilation.routing import deduplicating_edges, edges_fed
 from flowq.graph.kinds import Batch
+from flowq.runtime.handlers.handled import AT_WORK
 from flowq.runtime.handlers.handling import Handling
 from flowq.runtime.handlers.own_context import in_context, is_unchanged
 from flowq.runtime.handlers.process_pool import ProcessHandling
@@ -195,6 +197,7 @@ class Consumer:
         ready, at_work, waiting, handle = self.ready.ready, self._at_work, self.waiting, handling.handle
         settle, is_plain = self.settler.add, waiting is None and self.stage.ack is AckMode.AFTER
         clock, read_ahead = time.perf_counter, self.in_flight.read_ahead
+        AT_WORK.set(partial(at_work.__getitem__, number))
         at_first, is_as_at_first, interrupting = copy_context(), True, State.INTERRUPTING
         steps, took_seconds = 0, 0.0
         while True:
@@ -244,6 +247,7 @@ class Consumer:
             self.in_flight.changed.set()
 
     async def _batch_slot(self, number: int, handling: Handling, limits: Batch) -> None:
+        AT_WORK.set(partial(self._at_work.__getitem__, number))
         while True:
             async with self._gathering:
                 await self._until_due(number)
