@@ -119,6 +119,12 @@ class NotFound(UsageError):
     code = "FQ201"
 
 
+class NotConfigured(UsageError):
+    """A program names no Redis, and no setting does. Only the command line starts a server without being asked to."""
+
+    code = "FQ214"
+
+
 class NoClaimStore(UsageError):
     """A stage has claim_above=, but no store for large bodies is configured, or obstore is not installed."""
 

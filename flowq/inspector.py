@@ -37,13 +37,18 @@ class Inspector:
     pipeline: the pipeline, or its plan.
     broker: an open broker of the pipeline, from `flowq.broker.open.open_broker`. The inspector then needs no
         `async with`, does not close the broker, and ignores the other parameters.
-    redis: the URL of the server, "memory" for a fake server that ends with this inspector, or None for the server that
-        flowq runs in `.flowq/`.
+    redis: the URL of the server, "embedded" for the one that flowq runs itself for the project, or "memory" for a fake
+        server that ends with this inspector.
     namespace: the prefix of all keys in Redis, the same as the workers use.
-    claim_store: the folder, or the URL of the bucket, where stages with `claim_above=` keep large bodies. None: a
+    claim_store: the folder, or the URL of the bucket, where stages with `claim_above=` keep large bodies. By default a
         folder in `.flowq/`, if the server is there as well.
 
-    Opening raises BrokerUnavailable if Redis cannot be reached, and UsageError for a bad URL. Methods raise
+    What is None comes from the same places as for the command line: `FLOWQ_*` variables, or [tool.flowq] in the
+    pyproject.toml of the project that the current folder is in. Options that are set there for the stages of a
+    pipeline (not of a plan) hold as well.
+
+    Opening raises NotConfigured if no Redis is named anywhere, SettingsError for a setting that is wrong,
+    BrokerUnavailable if Redis cannot be reached, and UsageError for a bad URL. Methods raise
     BrokerUnavailable when Redis does not answer, NotFound for a stage that is not in the plan, and UsageError for an
     inspector that is not open.
 
@@ -77,6 +82,7 @@ class Inspector:
         namespace: str | None = None,
         claim_store: str | Path | None = None,
     ) -> None:
+        self._pipeline = None if isinstance(pipeline, Plan) else pipeline
         self._plan: Plan = pipeline if isinstance(pipeline, Plan) else pipeline.plan
         self._given = broker
         self._configured = partial(Settings.of_program, redis=redis, namespace=namespace, claim_store=claim_store)
@@ -91,7 +97,10 @@ class Inspector:
         await self._shared.leave()
 
     def _opening(self) -> AbstractAsyncContextManager[Broker]:
-        return open_broker(self._plan.name, self._configured())
+        settings = self._configured()
+        if self._pipeline is not None:
+            self._plan = settings.tuned(self._pipeline.name, self._pipeline).plan
+        return open_broker(self._plan.name, settings)
 
     @property
     def _broker(self) -> Broker:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -69,17 +70,23 @@ class Publisher:
     Several tasks may enter the same publisher: the first opens it, the last closes it, and it can be reopened. It
     belongs to one event loop at a time; a forked process must open it again.
 
+    The parameters, and what is set for the stages of the pipeline, come from the same places as for the command line
+    when the publisher is opened: one that is None comes from `FLOWQ_*` variables, or from [tool.flowq] in the
+    pyproject.toml of the project that the current folder is in.
+
     pipeline: the pipeline, as its workers run it.
-    redis: the URL of the server, "memory" for a fake server that ends with this publisher, or None for the server that
-        flowq runs in `.flowq/`.
+    redis: the URL of the server, "embedded" for the one that flowq runs itself for the project, or "memory" for a fake
+        server that ends with this publisher.
     namespace: the prefix of all keys in Redis, the same as the workers use.
     durability: "local", or "replicated": a push returns once a replica has the message too, at the cost of a round
         trip between the two. Redis replies before it replicates, so that a failover may lose the latest "local" pushes.
         "replicated" does not cover every failover: with several replicas, another one may be promoted.
     claim_store: the folder, or the URL of the bucket, where stages with `claim_above=` keep large bodies; the same as
-        the workers use. None: a folder in `.flowq/`, if the server is there as well.
+        the workers use. By default a folder in `.flowq/`, if the server is there as well.
+    settings: all of these at once, as `flowq.settings.Settings.load` has read them; for a profile, for instance.
 
-    Opening raises BrokerUnavailable if Redis cannot be reached, UsageError for a bad URL or durability, NoClaimStore or
+    Opening raises NotConfigured if no Redis is named anywhere, SettingsError for a setting that is wrong,
+    BrokerUnavailable if Redis cannot be reached, UsageError for a bad URL or durability, NoClaimStore or
     WrongClaimStore for a store that is missing or not the one of the workers.
 
     >>> import asyncio
@@ -105,12 +112,14 @@ class Publisher:
         namespace: str | None = None,
         durability: Durability | None = None,
         claim_store: str | Path | None = None,
+        settings: Settings | None = None,
     ) -> None:
+        self._pipeline = pipeline
         self._plan: Plan = pipeline.plan
-        self._durability: Durability | None = durability
-        self._redis = redis
-        self._namespace = namespace
-        self._claim_store = claim_store
+        self._configured = partial(
+            Settings.of_program, redis=redis, namespace=namespace, durability=durability, claim_store=claim_store
+        )
+        self._settings = settings
         self._ids = MessageIds()
         self._inlets: dict[str, Outlet] = {}
         self._backpressure: dict[str, Backpressure] = {}
@@ -126,9 +135,9 @@ class Publisher:
 
     @asynccontextmanager
     async def _opening(self) -> AsyncGenerator[Broker]:
-        settings = Settings.of_program(
-            redis=self._redis, namespace=self._namespace, durability=self._durability, claim_store=self._claim_store
-        )
+        settings = self._settings or self._configured()
+        self._plan = settings.tuned(self._pipeline.name, self._pipeline).plan
+        self._inlets.clear()
         async with open_broker(self._plan.name, settings) as broker:
             await ClaimCheck.check_store(broker, self._plan)
             self._claims = ClaimCheck.of(broker, self._plan)

@@ -14,6 +14,7 @@ from flowq.delivery.policy import Durability
 from flowq.errors import UsageError
 from flowq.graph.declaration.flow import Accepts
 from flowq.publisher import Publisher, Pushed
+from flowq.settings import Settings
 
 if TYPE_CHECKING:
     from flowq.graph.pipeline import Pipeline
@@ -50,9 +51,15 @@ class SyncPublisher:
         namespace: str | None = None,
         durability: Durability | None = None,
         claim_store: str | Path | None = None,
+        settings: Settings | None = None,
     ) -> None:
         self._publisher = Publisher(
-            pipeline, redis=redis, namespace=namespace, durability=durability, claim_store=claim_store
+            pipeline,
+            redis=redis,
+            namespace=namespace,
+            durability=durability,
+            claim_store=claim_store,
+            settings=settings,
         )
         self._home = _Home()
         self._opens_itself = True

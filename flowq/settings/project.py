@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flowq.errors import SettingsError, did_you_mean
+from flowq.errors import NotConfigured, SettingsError, did_you_mean
 from flowq.settings.stages import Chosen, StageSetting, chosen, tuned
 
 if TYPE_CHECKING:
@@ -94,10 +94,23 @@ class Settings:
         lease: float | str | None = None,
         grace: float | str | None = None,
     ) -> Settings:
-        """The settings of a program: its arguments, then variables, then the project that its current folder is in."""
+        """The settings of a program: its arguments, then variables, then the project that its current folder is in.
+
+        Raises NotConfigured where none of them names a Redis, and what `load` raises.
+        """
         arguments = {"redis": redis, "namespace": namespace, "durability": durability, "lease": lease, "grace": grace}
         store = None if claim_store is None else str(claim_store)
-        return cls.load(flags={**arguments, "claim_store": store}, as_flag="argument {}=")
+        settings = cls.load(flags={**arguments, "claim_store": store}, as_flag="argument {}=")
+        if settings.redis is None:
+            searched = (
+                f"{settings.file} has no redis" if settings.file else f"no [tool.flowq] upwards from {settings.root}"
+            )
+            raise NotConfigured(
+                "no Redis is configured for this program",
+                detail=f"no argument redis=, neither FLOWQ_REDIS_URL nor REDIS_URL, {searched}",
+                hint='set one of them to a URL, or to "embedded" for the server that flowq runs for the project itself',
+            )
+        return settings
 
     @property
     def is_embedded(self) -> bool:

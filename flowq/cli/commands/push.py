@@ -89,11 +89,7 @@ def command(
         if not dry_run:
             from flowq.sync_publisher import SyncPublisher  # brings the Redis client, which a dry run does without
 
-            opening = SyncPublisher(
-                pipeline, redis=settings.redis, namespace=settings.namespace, durability=settings.durability,
-                claim_store=settings.claim_store,
-            )  # fmt: skip
-            publisher = stack.enter_context(opening)
+            publisher = stack.enter_context(SyncPublisher(pipeline, settings=settings))
         sender = Sender(publisher, inlet.stage, delay_seconds, waits=not no_wait)
         if stream is None:
             message_id = sender.send_one(value, id_)

@@ -52,25 +52,30 @@ async def run(
     again, it hands back the rest at once. It leaves the signal handlers, logging, garbage collector and threads of the
     program as they were.
 
+    Settings come from the same places as for the command line: what is None, from `FLOWQ_*` variables or [tool.flowq]
+    in the pyproject.toml of the project that the current folder is in, and so do options of stages.
+
     pipeline: what to run.
-    redis: the URL of the server, "memory" for a fake server that ends with this call, or None for the server that flowq
-        runs in `.flowq/`.
+    redis: the URL of the server, "embedded" for the one that flowq runs itself for the project, or "memory" for a fake
+        server that ends with this call.
     stages: the names of the stages and sources to run; empty for all. Without a source it joins the current run.
     drain: return when nothing is outstanding anywhere in the pipeline and its sources have finished. Otherwise it runs
         until it is cancelled.
     arguments: for the sources, by parameter name.
-    concurrency: how many messages, or batches, a stage handles at once, by stage. `Pipeline.tuned` sets other options.
+    concurrency: how many messages, or batches, a stage handles at once, by stage; it wins over what is set elsewhere.
+        `Pipeline.tuned` sets other options.
     namespace: the prefix of all keys in Redis.
     durability: "local", or "replicated": messages of sources count as stored once a replica of Redis has them.
-    claim_store: the folder, or the URL of the bucket, where stages with `claim_above=` keep large bodies. None: a
-        folder in `.flowq/`, if the server is there as well.
-    lease: how long other workers wait for a sign of life from this one before they reclaim its messages (15 s); in
-        seconds, or text such as "1m".
-    grace: how long running handlers may continue when it is cancelled (30 s); likewise.
+    claim_store: the folder, or the URL of the bucket, where stages with `claim_above=` keep large bodies. By default
+        a folder in `.flowq/`, if the server is there as well.
+    lease: how long other workers wait for a sign of life from this one before they reclaim its messages (15 s
+        unless set); in seconds, or text such as "1m".
+    grace: how long running handlers may continue when it is cancelled (30 s unless set); likewise.
     fresh: start over: forget the cursors, the finished sources and every message, dead letters included.
     traces: run handlers in OpenTelemetry spans of the program's tracer provider.
 
-    Raises UsageError or NotFound for a bad argument, duration or stage, BrokerUnavailable or BrokerRefused when Redis
+    Raises UsageError or NotFound for a bad argument, duration or stage, NotConfigured if no Redis is named anywhere,
+    BrokerUnavailable or BrokerRefused when Redis
     cannot be used, RunLost when Redis has lost the run, SourceFailed when a source has failed and everything it had
     sent is handled, and ResourceFailed when a resource cannot be opened, or fails to close within `grace`: its
     `summary` then holds the Summary.
@@ -92,11 +97,12 @@ async def run(
     >>> summary.drained, summary.stages["show"].ok
     (True, 3)
     """
-    if concurrency:
-        pipeline = pipeline.tuned({stage: {"concurrency": n} for stage, n in concurrency.items()})
     settings = Settings.of_program(
         redis=redis, namespace=namespace, durability=durability, claim_store=claim_store, lease=lease, grace=grace
     )
+    pipeline = settings.tuned(pipeline.name, pipeline)
+    if concurrency:
+        pipeline = pipeline.tuned({stage: {"concurrency": n} for stage, n in concurrency.items()})
     options = _options(pipeline.plan, stages, arguments or {}, settings, drains=drain)
     async with open_broker(pipeline.name, settings) as broker:
         if not broker.dialer.is_private:
