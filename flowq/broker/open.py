@@ -14,6 +14,7 @@ from shlex import quote
 
 from flowq.broker.client.connection import Dialer, UrlDialer
 from flowq.broker.client.memory import MemoryDialer
+from flowq.broker.client.redis_url import with_files_of
 from flowq.broker.client.topology import ClusterDialer, SentinelDialer
 from flowq.broker.embedded.data_folder import PASSWORD_FILE
 from flowq.broker.embedded.server import EmbeddedRedis
@@ -59,7 +60,7 @@ async def open_broker(pipeline: str, settings: Settings) -> AsyncGenerator[Broke
     _check(settings)
     server = await own_server(settings.data_folder) if settings.is_embedded else None
     try:
-        dialer = dialer_for(server.url if server else settings.redis or "", pipeline)
+        dialer = dialer_for(server.url if server else with_files_of(settings.root, settings.redis or ""), pipeline)
         keys = Keys(settings.namespace, pipeline)
         claims = claim_store_for(keys, settings.claim_store, server.data_dir if server else None)
         broker = Broker(dialer, keys, durability=settings.durability, claims=claims)

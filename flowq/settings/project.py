@@ -102,12 +102,10 @@ class Settings:
         store = None if claim_store is None else str(claim_store)
         settings = cls.load(flags={**arguments, "claim_store": store}, as_flag="argument {}=")
         if settings.redis is None:
-            searched = (
-                f"{settings.file} has no redis" if settings.file else f"no [tool.flowq] upwards from {settings.root}"
-            )
+            found = f"no redis in {settings.file}" if settings.file else f"no [tool.flowq] upwards from {settings.root}"
             raise NotConfigured(
                 "no Redis is configured for this program",
-                detail=f"no argument redis=, neither FLOWQ_REDIS_URL nor REDIS_URL, {searched}",
+                detail=f"no argument redis=, neither FLOWQ_REDIS_URL nor REDIS_URL, {found}",
                 hint='set one of them to a URL, or to "embedded" for the server that flowq runs for the project itself',
             )
         return settings

@@ -234,7 +234,7 @@ async def test_starting_flowqs_server_does_not_block_the_loop(tmp_path: Path, mo
     (tmp_path / ".flowq").mkdir()
     with (tmp_path / ".flowq" / "users.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        opening = asyncio.create_task(Publisher(PIPELINE).__aenter__())
+        opening = asyncio.create_task(Publisher(PIPELINE, redis="embedded").__aenter__())
         await asyncio.sleep(0)  # it has begun
         assert not opening.done()
         fcntl.flock(lock, fcntl.LOCK_UN)
@@ -250,7 +250,7 @@ async def test_who_stops_waiting_for_the_server_of_flowq_does_not_keep_it(
     (tmp_path / ".flowq").mkdir()
     with (tmp_path / ".flowq" / "users.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        opening = asyncio.create_task(Publisher(PIPELINE).__aenter__())
+        opening = asyncio.create_task(Publisher(PIPELINE, redis="embedded").__aenter__())
         await asyncio.sleep(0)
         opening.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -6,13 +6,14 @@ import logging
 import string
 import sys
 import traceback
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from flowq.broker.client.redis_url import parse_redis_url, redact, redact_text
+from flowq.broker.client.redis_url import parse_redis_url, redact, redact_text, with_files_of
 from flowq.broker.open import dialer_for
 from flowq.cli.framework.error_screen import problems_of
 from flowq.cli.framework.logs import JsonFormatter, TextFormatter
@@ -238,3 +239,14 @@ def test_a_log_line_holds_no_login(formatter: logging.Formatter) -> None:
     assert "sesame" not in formatter.format(record)
     assert "ses/ame" not in formatter.format(record)
     assert "redis://***" in formatter.format(record)
+
+
+def test_certificates_are_looked_for_from_the_root_of_the_project(tmp_path: Path) -> None:
+    (tmp_path / "tls files").mkdir()
+    (tmp_path / "tls files" / "ca.pem").touch()
+    url = "rediss://db?ssl_ca_certs=tls%20files/ca.pem&ssl_certfile=/etc/hosts&ssl_keyfile=sesame"
+
+    own, absolute, unknown = with_files_of(tmp_path, url).partition("?")[2].split("&")
+
+    assert own == f"ssl_ca_certs={quote(str(tmp_path))}/tls%20files/ca.pem"
+    assert (absolute, unknown) == ("ssl_certfile=/etc/hosts", "ssl_keyfile=sesame")

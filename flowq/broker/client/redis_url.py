@@ -11,8 +11,9 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, unquote_to_bytes, urlsplit
+from urllib.parse import quote, unquote, unquote_plus, unquote_to_bytes, urlsplit
 
 from flowq.broker.client.url_options import Options, parse_options
 from flowq.errors import UsageError
@@ -29,6 +30,7 @@ _HOST = re.compile(r"(?:[^\W_]|[_-]){1,63}(?:\.(?:[^\W_]|[_-]){1,63})*\.?")
 _HOST_AND_PORT = re.compile(r"(?P<host>[^\[\]:]*|\[[0-9A-Za-z:.%_-]+\])(?::(?P<port>[0-9]{0,5}))?")
 _SERVICE = re.compile(r"[A-Za-z0-9._-]+")  # the names that Sentinel allows
 _DATABASE = re.compile(r"[0-9]{1,9}")
+_FILES = re.compile(r"([?&](?:sentinel_)?ssl_(?:ca_certs|ca_path|certfile|keyfile)=)([^&]+)")
 # To the next space, whatever is in between: it may be part of a password.
 _IN_TEXT = re.compile(rf"\b(?:{'|'.join(re.escape(scheme) for scheme in _SCHEMES)})://\S+", re.IGNORECASE)
 _LOGIN_IN_TEXT = re.compile(r"(://)[^\s/@]*:\S*@")  # of any other URL
@@ -113,6 +115,19 @@ def _of_servers(url: RedisUrl, authority: str, path: str) -> RedisUrl:
     if url.topology == "cluster" and number:
         raise _refused(url.text, "names a database", "a Cluster has only one: leave it out")
     return replace(url, hosts=hosts, service=service, database=number)
+
+
+def with_files_of(root: Path, url: str) -> str:
+    """A URL in which names of files below a folder, those of certificates, are absolute.
+
+    Of files that are there: any other value may be a secret, and stays one that no error shows.
+    """
+
+    def absolute(found: re.Match[str]) -> str:
+        file = root / unquote_plus(found[2])
+        return f"{found[1]}{quote(os.fspath(file))}" if file.exists() else found[0]
+
+    return _FILES.sub(absolute, url)
 
 
 def redact(url: str) -> str:

@@ -68,7 +68,8 @@ def _unusable(name: str, file: str, what: str) -> UsageError:
     # A value that does not look like a file may be a secret that has gone astray.
     is_file = not name.endswith("data") and ("/" in file or file.endswith(_FILE_SUFFIXES))
     named = f"{name}={file}" if is_file else name
-    return UsageError(f"{named} of the Redis URL {what}", hint=f"{name}=/path/to/file.pem, absolute or from here")
+    hint = f"{name}=/path/to/file.pem, absolute or from the root of the project"
+    return UsageError(f"{named} of the Redis URL {what}", hint=hint)
 
 
 def tls_trouble(error: BaseException, address: str) -> tuple[str, str] | None:

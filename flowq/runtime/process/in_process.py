@@ -75,10 +75,9 @@ async def run(
     traces: run handlers in OpenTelemetry spans of the program's tracer provider.
 
     Raises UsageError or NotFound for a bad argument, duration or stage, NotConfigured if no Redis is named anywhere,
-    BrokerUnavailable or BrokerRefused when Redis
-    cannot be used, RunLost when Redis has lost the run, SourceFailed when a source has failed and everything it had
-    sent is handled, and ResourceFailed when a resource cannot be opened, or fails to close within `grace`: its
-    `summary` then holds the Summary.
+    BrokerUnavailable or BrokerRefused when Redis cannot be used, RunLost when Redis has lost the run, SourceFailed when
+    a source has failed and everything it had sent is handled, and ResourceFailed when a resource cannot be opened, or
+    fails to close within `grace`: its `summary` then holds the Summary.
 
     >>> import asyncio
     >>> from collections.abc import Iterator
