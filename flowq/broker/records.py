@@ -67,7 +67,11 @@ class FailureCount:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The state of a pipeline at one instant. `failures` are by stage, the most frequent first."""
+    """The state of a pipeline at one instant. `failures` are by stage, the most frequent first.
+
+    `edges` are those of the plan. `orphans` are those that only other versions of the pipeline have, and
+    `orphan_letters` counts the dead letters of stages that only they have.
+    """
 
     counters: Mapping[str, int]
     run: Mapping[str, str]
@@ -77,6 +81,8 @@ class Snapshot:
     dead_letters: Mapping[str, int]
     paused: Mapping[str, int] = field(default_factory=dict[str, int])  # since when, in milliseconds
     failures: Mapping[str, Sequence[FailureCount]] = field(default_factory=dict[str, Sequence["FailureCount"]])
+    orphans: Mapping[str, EdgeState] = field(default_factory=dict[str, EdgeState])
+    orphan_letters: Mapping[str, int] = field(default_factory=dict[str, int])
 
     def is_paused(self, stage: str) -> bool:
         """Whether this stage was paused by a user, so that no worker starts anything new in it."""
@@ -84,7 +90,7 @@ class Snapshot:
 
     @property
     def outstanding(self) -> int:
-        """Messages waiting, running and delayed anywhere in the pipeline."""
+        """Messages waiting, running and delayed anywhere on the edges of the plan."""
         return sum(edge.outstanding for edge in self.edges.values())
 
     @property
@@ -243,19 +249,28 @@ def worker_facts(raw: bytes) -> dict[str, Any]:
     return facts
 
 
-def snapshot_of(reply: Sequence[Any], edges: Sequence[str], stages: Sequence[str]) -> Snapshot:
-    """The reply of the snapshot script. Workers without a name are left out."""
-    counters, run, workers, now_ms, edge_states, dead_letters, paused, failures = reply
+def snapshot_of(
+    reply: Sequence[Any],
+    edges: Sequence[str],
+    stages: Sequence[str],
+    orphans: Sequence[str] = (),
+    orphan_stages: Sequence[str] = (),
+) -> Snapshot:
+    """The reply of the snapshot script for these edges and stages. Workers without a name are left out."""
+    counters, run, workers, now_ms, sizes, letters, paused, failures, _ = reply
     about_run = texts_by_name(run)
+    states = [EdgeState(*size) for size in sizes]
     return Snapshot(
         counters=counters_in(counters),
         run=about_run,
         workers=tuple(facts for facts in map(worker_facts, workers) if "worker" in facts),
         now_ms=now_ms,
-        edges={edge: EdgeState(*state) for edge, state in zip(edges, edge_states, strict=True)},
-        dead_letters=dict(zip(stages, dead_letters, strict=True)),
+        edges=dict(zip(edges, states[: len(edges)], strict=True)),
+        dead_letters=dict(zip(stages, letters[: len(stages)], strict=True)),
         paused=moments_by_name(paused),
         failures=failure_counts_in(texts_by_name(failures), about_run.get("id", "")),
+        orphans=dict(zip(orphans, states[len(edges) :], strict=True)),
+        orphan_letters=dict(zip(orphan_stages, letters[len(stages) :], strict=True)),
     )
 
 

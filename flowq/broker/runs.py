@@ -8,10 +8,11 @@ from functools import partial
 
 from flowq.broker import scripts
 from flowq.broker.client.retrying import again_if_lost
-from flowq.broker.keys import GROUP
+from flowq.broker.keys import GROUP, is_edge
 from flowq.broker.publishing import done
 from flowq.broker.records import Snapshot, pairs, snapshot_of
 from flowq.broker.redis_streams import Broker
+from flowq.delivery.edge import Edge
 from flowq.delivery.stored import text_in
 from flowq.graph.compilation.plan import Plan, StagePlan
 
@@ -32,10 +33,12 @@ class Runs:
         stages: Sequence[str],
         fresh: bool = False,
         remembering: Collection[str] = (),
+        orphans: Sequence[str] = (),
     ) -> tuple[str, bool, dict[str, bool]]:
         """Begin a run or join the unfinished one: its id, whether it is resumed, and which sources have finished.
 
-        What the stages `remembering` have received is remembered beyond the run, unless `fresh`.
+        What the stages `remembering` have received is remembered beyond the run, unless `fresh`. `orphans` are edges
+        that only other versions of the pipeline have.
         """
         keys = self._broker.keys
         forgetting = [stage for stage in stages if fresh or stage not in remembering]
@@ -44,8 +47,11 @@ class Runs:
         names = [
             keys.run, keys.stats, keys.failures, keys.cursors, *seen, *names,
             *(key(stage) for key in (keys.dead, keys.edited, keys.restored, keys.kept) for stage in stages),
+            *(key(edge) for edge in orphans for key in (keys.edge, keys.delayed)),
         ]  # fmt: skip
-        arguments = run_id, len(seen), len(edges), int(fresh), signature, GROUP, *sources
+        arguments = (
+            run_id, len(seen), len(edges), int(fresh), signature, GROUP, len(orphans), *orphans, *sources,
+        )  # fmt: skip
         reply = await again_if_lost(partial(self._broker.script, scripts.START_RUN, names, *arguments))
         finished = {source: bool(done) for source, done in zip(sources, reply[2:], strict=True)}
         return text_in(reply[0]), bool(reply[1]), finished
@@ -71,20 +77,29 @@ class Runs:
         return {name: cursor for name, cursor in pairs(reply) if name.partition(b" ")[0] == source.encode()}
 
     async def snapshot(self, edges: Sequence[str], stages: Sequence[str]) -> Snapshot:
-        """The whole state in one atomic step."""
+        """The whole state of these edges and stages in one atomic step, and of those that other versions have."""
         keys = self._broker.keys
-        names = [key for edge in edges for key in (keys.edge(edge), keys.delayed(edge))]
-        dead = [keys.dead(stage) for stage in stages]
-        of_all = keys.stats, keys.run, keys.workers, keys.paused, keys.failures
-        reply = await self._broker.script(scripts.SNAPSHOT, [*of_all, *names, *dead], GROUP, len(edges))
-        return snapshot_of(reply, edges, stages)
+        orphans, orphan_stages = list[str](), list[str]()
+        while True:
+            every = [*edges, *orphans]
+            names = [key for edge in every for key in (keys.edge(edge), keys.delayed(edge))]
+            dead = [keys.dead(stage) for stage in (*stages, *orphan_stages)]
+            of_all = keys.stats, keys.run, keys.workers, keys.paused, keys.failures, keys.plan
+            reply = await self._broker.script(scripts.SNAPSHOT, [*of_all, *names, *dead], GROUP, len(every))
+            unknown = sorted({text_in(name) for name in reply[-1]}.difference(every))
+            if not (unknown := [name for name in unknown if is_edge(name)]):
+                return snapshot_of(reply, edges, stages, orphans, orphan_stages)
+            orphans += unknown  # once more with these: all numbers must be of one instant
+            targets = dict.fromkeys(Edge.parse(edge).target for edge in orphans)
+            orphan_stages = [stage for stage in targets if stage not in stages]
 
 
 @dataclass(frozen=True, slots=True)
 class StageBalance:
     """The counters of one stage in the current run, all at one instant.
 
-    `entered` is what was appended to its edges, without duplicates. `ok`, `filtered` and `dead` are settled, `purged`
+    `entered` is what was appended to its edges, without duplicates, and without what is still on an edge that only
+    another version of the pipeline has. `ok`, `filtered` and `dead` are settled, `purged`
     was removed by hand, and `waiting`, `delayed` and `running` are outstanding. `out` is what it emitted, including
     duplicates. `retries` and `duplicates` are not part of the sum.
     """
@@ -127,15 +142,30 @@ def _stage_balance(stage: StagePlan, snapshot: Snapshot) -> StageBalance:
     if stage.is_source:
         return StageBalance(entered=out, ok=out, out=out)
     return StageBalance(
-        entered=sum(counters.get(f"in:{edge}", 0) for edge in stage.in_edges),
+        entered=sum(_entered(edge, snapshot) for edge in _edges_into(name, "in", counters)),
         ok=counters.get(f"ok:{name}", 0),
         filtered=counters.get(f"filtered:{name}", 0),
         dead=counters.get(f"dead:{name}", 0),
         retries=counters.get(f"retries:{name}", 0),
-        duplicates=sum(counters.get(f"duplicates:{edge}", 0) for edge in stage.in_edges),
+        duplicates=sum(counters[f"duplicates:{edge}"] for edge in _edges_into(name, "duplicates", counters)),
         waiting=sum(edge.waiting for edge in edges),
         delayed=sum(edge.delayed for edge in edges),
         running=sum(edge.running for edge in edges),
         out=out,
         purged=counters.get(f"purged:{name}", 0),
     )
+
+
+def _edges_into(stage: str, kind: str, counters: Mapping[str, int]) -> list[str]:
+    """The edges, of all versions, that have such a counter: a stage settles what came by any of them."""
+    prefix = f"{kind}:"
+    names = (name.removeprefix(prefix) for name in counters if name.startswith(prefix))
+    return [edge for edge in names if edge.endswith(f">{stage}")]
+
+
+def _entered(edge: str, snapshot: Snapshot) -> int:
+    entered = snapshot.counters[f"in:{edge}"]
+    if edge in snapshot.edges:
+        return entered
+    left = snapshot.orphans.get(edge)
+    return max(0, entered - left.outstanding if left else entered)

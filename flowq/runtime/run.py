@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -90,8 +90,11 @@ class Run:
         self.resumed = False
         self._has_counted = False
 
-    async def begin(self, options: RunOptions, *, fresh: bool = False) -> list[str]:
-        """Begin a run, or continue one that was interrupted. Returns the sources that have to run."""
+    async def begin(self, options: RunOptions, *, fresh: bool = False, recorded: Collection[str] = ()) -> list[str]:
+        """Begin a run, or continue one that was interrupted. Returns the sources that have to run.
+
+        `recorded` are the edges of all versions of the pipeline that have run.
+        """
         selected = [source.name for source in self._plan.sources if options.runs(source.name)]
         self.id, self.resumed, finished = await Runs(self._broker).begin(
             new_run_id(),
@@ -103,6 +106,7 @@ class Run:
             remembering=[
                 stage.name for stage in self._plan.consumers if stage.dedup and stage.dedup.scope == "forever"
             ],
+            orphans=[edge for edge in recorded if edge not in self._plan.edge_by_name],
         )
         self._broker.run_id = self.id
         return [name for name in selected if not finished[name]]

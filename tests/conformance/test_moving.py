@@ -149,6 +149,37 @@ async def test_messages_queued_for_a_pacing_key_are_promoted_now(worker: Worker,
     assert not await redis(b"EXISTS", keys.queue("parse"))
 
 
+async def test_messages_queued_on_other_edges_of_the_stage_keep_their_places(
+    worker: Worker, keys: Keys, redis: Command
+) -> None:
+    await redis(
+        b"ZADD", keys.queue("parse"), *[x for n in range(1200) for x in (0, b"host\n%d\ntidy>parse\nm%d" % (n, n))]
+    )
+    await redis(b"ZADD", keys.queue("parse"), 0, b"host\n5555\n%b\nm" % IN.encode(), 0, b"written by another program")
+
+    await Moving(worker.broker).dequeue_all("parse", [IN])
+
+    left = await redis(b"ZRANGE", keys.queue("parse"), 0, -1)
+    assert len(left) == 1200
+    assert all(b"\ntidy>parse\n" in member for member in left)
+
+
+async def test_what_both_stages_know_of_a_pacing_key_is_united(worker: Worker, keys: Keys, redis: Command) -> None:
+    for stage, n in (("parse", 2), ("tidy", 1)):
+        await redis(b"ZADD", keys.held_until(stage), 100 * n, b"both", 50, stage)
+        for hash_of in (keys.rate, keys.starts, keys.hold_info, keys.pace, keys.restored):
+            await redis(b"HSET", hash_of(stage), b"both", n, stage, 7)
+
+    for _ in range(2):
+        await Moving(worker.broker).stage("parse", "tidy", {IN: NEW})
+
+    held = await redis(b"ZRANGE", keys.held_until("tidy"), b"0", b"-1", b"WITHSCORES")
+    assert dict(zip(held[::2], map(float, held[1::2]), strict=True)) == {b"both": 200, b"parse": 50, b"tidy": 50}
+    for hash_of in (keys.rate, keys.starts, keys.hold_info, keys.pace, keys.restored):
+        assert await redis(b"HMGET", hash_of("tidy"), b"both", b"parse", b"tidy") == [b"1", b"7", b"7"]
+        assert not await redis(b"EXISTS", hash_of("parse"), keys.held_until("parse"))
+
+
 async def test_what_is_remembered_for_a_while_is_remembered_as_long_under_the_new_name(
     worker: Worker, keys: Keys, redis: Command
 ) -> None:

@@ -88,6 +88,8 @@ async def test_an_edge_is_removed_with_everything_on_it(renamed: Worker, keys: K
     assert [found.edge for found in await RecordedPlan(renamed.broker).orphans(RENAMED)] == ["parse>store"]
     names = [keys.edge(">parse"), keys.delayed(">parse"), keys.delayed_bodies(">parse")]
     assert await redis(b"EXISTS", *names) == 0
+    assert await redis(b"HGET", keys.stats, "purged:parse") == b"4"
+    assert (await renamed.balance()).purged == 4  # a balance that adds up, for a version that has the stage
     assert not await RecordedPlan(renamed.broker).drop(orphan)
 
 

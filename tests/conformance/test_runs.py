@@ -7,23 +7,40 @@ from collections.abc import Sequence
 
 import pytest
 
+import flowq
 from flowq.broker.edges import Edges
 from flowq.broker.keys import Keys
+from flowq.broker.migration.recorded_plan import RecordedPlan
 from flowq.broker.publishing import Publishing
+from flowq.broker.records import EdgeState
 from flowq.broker.runs import Runs
 from flowq.delivery.policy import DedupMemory
 from flowq.errors import BrokerRefused
 from tests.conformance.conftest import Command
-from tests.conformance.worker import EDGES, IN, STAGES, Worker, buried, done, output
+from tests.conformance.worker import EDGES, IN, STAGES, Item, Worker, buried, done, output, parse, store
 
+
+@flowq.stage
+def tidy(item: Item) -> Item:
+    return item
+
+
+OLD = flowq.Pipeline("lab", tidy >> parse >> store).plan
+OLD_EDGE = "tidy>parse"
 Begun = tuple[str, bool, dict[str, bool]]
 
 
 async def begin(
-    worker: Worker, run_id: str, *, sources: Sequence[str] = ("seeds",), signature: str = "s", fresh: bool = False
+    worker: Worker,
+    run_id: str,
+    *,
+    sources: Sequence[str] = ("seeds",),
+    signature: str = "s",
+    fresh: bool = False,
+    orphans: Sequence[str] = (),
 ) -> Begun:
     return await Runs(worker.broker).begin(
-        run_id, sources=sources, signature=signature, edges=EDGES, stages=STAGES, fresh=fresh
+        run_id, sources=sources, signature=signature, edges=EDGES, stages=STAGES, fresh=fresh, orphans=orphans
     )
 
 
@@ -133,6 +150,32 @@ async def test_workers_that_were_reading_continue_in_a_fresh_run(worker: Worker)
     await worker.settle(done(await worker.read_one()))
     balance = await worker.balance()
     assert (balance.entered, balance.ok) == (1, 1)
+
+
+async def test_messages_on_an_edge_of_another_version_let_the_run_resume(worker: Worker) -> None:
+    await begin(worker, "r1")
+    await Runs(worker.broker).finish_source("seeds", "s")
+    await worker.publish(b"1", edge=OLD_EDGE)
+
+    assert await begin(worker, "r2", orphans=[OLD_EDGE]) == ("r1", True, {"seeds": True})
+
+
+async def test_a_fresh_run_leaves_and_counts_what_is_on_an_edge_of_another_version(
+    worker: Worker, keys: Keys, redis: Command
+) -> None:
+    await Edges(worker.broker).ensure_groups([OLD_EDGE])
+    await RecordedPlan(worker.broker).record(OLD)
+    await worker.publish(b"1", b"2", edge=OLD_EDGE)
+    await Publishing(worker.broker).publish(OLD_EDGE, [output(OLD_EDGE, b"3")], delay_ms=60_000)
+    await redis(b"HINCRBY", keys.stats, f"in:{OLD_EDGE}", 4)  # of messages that are settled
+
+    for _ in range(2):  # sent again, it counts nothing twice
+        assert await begin(worker, "r1", fresh=True, orphans=[OLD_EDGE]) == ("r1", False, {"seeds": False})
+
+    snapshot = await worker.snapshot()
+    assert (snapshot.counters, snapshot.outstanding) == ({f"in:{OLD_EDGE}": 3}, 0)
+    assert snapshot.orphans[OLD_EDGE] == EdgeState(2, 0, 1)
+    assert (await worker.balance()).entered == 0  # a balance that adds up
 
 
 @pytest.mark.parametrize("fresh", [False, True])

@@ -5,29 +5,43 @@ from __future__ import annotations
 import asyncio
 import random
 
+import flowq
 from flowq.broker.edges import Edges
 from flowq.broker.keys import Keys
+from flowq.broker.migration.recorded_plan import RecordedPlan
 from flowq.broker.publishing import Publishing
+from flowq.broker.records import EdgeState
 from flowq.broker.redis_streams import Broker
 from flowq.broker.runs import Runs, balance_of
-from tests.conformance.conftest import Command
+from tests.conformance.conftest import Command, SignOn
 from tests.conformance.worker import (
     EDGES,
     IN,
     OUT,
     PLAN,
     STAGES,
+    Item,
     Settled,
     Worker,
     buried,
     done,
     filtered,
     output,
+    parse,
     released,
     retried,
+    store,
 )
 
 MESSAGES = 60
+
+
+@flowq.stage
+def tidy(item: Item) -> Item:
+    return item
+
+
+OLD = flowq.Pipeline("lab", tidy >> parse >> store).plan
 
 
 async def test_every_place_a_message_can_be_in_is_told_apart(worker: Worker) -> None:
@@ -136,3 +150,32 @@ async def test_a_message_on_its_way_is_never_seen_nowhere(worker: Worker) -> Non
 
     assert await sampling == {1}
     await sampler.close()
+
+
+async def test_what_came_by_an_edge_of_another_version_is_counted_and_what_is_still_there_is_not(
+    worker: Worker, sign_on: SignOn
+) -> None:
+    old_edge = "tidy>parse"
+    await RecordedPlan(worker.broker).record(OLD)
+    await Edges(worker.broker).ensure_groups([old_edge])
+    old = await sign_on("old", edges=(old_edge,))
+    await worker.publish(b"1", b"2", b"3", b"4", edge=old_edge)
+    running, ok, dead, delayed = await old.read()
+    await old.settle(done(ok), buried(dead), retried(delayed), edge=old_edge)
+    await old.publish(b"5", edge=old_edge)
+    await worker.given_one()
+
+    balance, snapshot = await worker.balance(), await worker.snapshot()
+
+    assert (balance.entered, balance.ok, balance.dead, balance.running) == (3, 1, 1, 1)
+    assert snapshot.orphans == {">tidy": EdgeState(0, 0, 0), old_edge: EdgeState(2, 1, 1)}
+    assert (snapshot.outstanding, running.edge) == (1, old_edge)
+
+
+async def test_dead_letters_of_a_stage_that_only_another_version_has_are_counted(worker: Worker) -> None:
+    await RecordedPlan(worker.broker).record(OLD)
+    await worker.settle(buried(await worker.given_one()), stage="tidy")
+
+    snapshot = await worker.snapshot()
+
+    assert (snapshot.orphan_letters, snapshot.dead_letters) == ({"tidy": 1}, {"parse": 0, "store": 0})

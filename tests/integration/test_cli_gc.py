@@ -55,13 +55,14 @@ def waiting(project: Project) -> Iterator[redis.Redis]:
 
 def test_status_shows_what_lies_on_an_edge_that_is_gone(project: Project) -> None:
     done = project.ok("status", "lab")
-    assert " 2 left on >parse, which is no longer in the code  flowq gc lab" in done.stdout.splitlines()
+    left = " no longer in the code: 2 messages on >parse  (flowq plan lab shows where they can go)"
+    assert left in done.stdout.splitlines()
     assert json.loads(project.run("status", "lab", "--json").stdout)["orphans"] == {">parse": 2}
 
 
 def test_a_run_says_so_and_leaves_it(project: Project, waiting: redis.Redis, unique_namespace: str) -> None:
     done = project.ok("run", "lab", "--drain")
-    assert "messages are left on edges that lab no longer has: 2 on >parse  (flowq gc lab)" in done.stderr
+    assert "no longer in the code: 2 messages on >parse  (flowq plan lab shows where they can go)" in done.stderr
     assert waiting.xlen(f"{unique_namespace}:{{lab}}:edge:>parse") == 2
 
 

@@ -10,7 +10,6 @@ from typing import Any
 from flowq.broker.inspection.edge_stats import EdgeInspection, EdgeStats
 from flowq.broker.inspection.pacing_keys import HeldKey, KeyInspection
 from flowq.broker.inspection.throughput import Throughput, Throughputs
-from flowq.broker.migration.recorded_plan import Orphan, RecordedPlan
 from flowq.broker.records import WHOLE, Snapshot
 from flowq.broker.redis_streams import Broker
 from flowq.broker.runs import Runs, StageBalance, balance_of
@@ -59,7 +58,7 @@ class StageOverview:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """A pipeline at one instant. `workers` are those alive; `orphans` edges of earlier versions that hold messages.
+    """A pipeline at one instant. `workers` are those alive.
 
     `held` are the pacing keys on hold; `queued` counts, by stage, the delayed messages that wait for others of their
     pacing key: when they are due is unknown.
@@ -70,7 +69,6 @@ class Overview:
     stages: Mapping[str, StageOverview]
     edges: Mapping[str, EdgeStats]
     workers: Mapping[str, Mapping[str, Any]]
-    orphans: Sequence[Orphan]
     held: Sequence[HeldKey]
     queued: Mapping[str, int]
 
@@ -96,7 +94,6 @@ class Overview:
             workers=dict(sorted(workers.items())),
             held=await KeyInspection(broker).held(paced),
             queued=await KeyInspection(broker).queued(paced),
-            orphans=[orphan for orphan in await RecordedPlan(broker).orphans(plan) if orphan.outstanding],
         )
 
     @property
@@ -152,7 +149,8 @@ class Overview:
             "eta_seconds": None if eta is None else round(eta, 1),
             "workers": [{"worker": worker, **facts} for worker, facts in self.workers.items()],
             "held": [held.as_json() for held in self.held],
-            "orphans": {orphan.edge: orphan.outstanding for orphan in self.orphans},
+            "orphans": {edge: left.outstanding for edge, left in self.snapshot.orphans.items() if left.outstanding},
+            "orphan_dead_letters": {stage: n for stage, n in self.snapshot.orphan_letters.items() if n},
             "stages": {name: stage.as_json() for name, stage in self.stages.items()},
             "edges": {
                 name: {

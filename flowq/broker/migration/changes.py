@@ -70,10 +70,8 @@ class Changes:
 
 
 def target_of_move(edge: str, moves: Mapping[str, str], plan: Plan) -> str:
-    """The edge that replaces one that is gone, "" if none does."""
+    """The edge that replaces one that is gone, else the inlet of its stage; "" if its stage is gone as well."""
     origin, target = Edge.parse(edge)
-    if not {origin, target} & moves.keys():
-        return ""
     new_origin, new_target = moves.get(origin, origin), moves.get(target, target)
     for name in (str(Edge(new_origin, new_target)), inlet_of(new_target)):
         if name in plan.edge_by_name:

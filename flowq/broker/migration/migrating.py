@@ -53,7 +53,7 @@ class Migration:
         for edge, record in sorted(recorded.items()):
             n = outstanding[edge]
             if edge not in plan.edge_by_name:
-                to = target_of_move(edge, moves, plan)
+                to = target_of_move(edge, moves, plan) if n or moves.keys() & {*Edge.parse(edge)} else ""
                 fit = await self._fit(edge, self._target(to), sample) if to and n else Fit()
                 found.append(Change("moved" if to else "left", edge, n, to, fit))
             elif record.schema != schema_digest(self._target(edge).accepts):
@@ -78,8 +78,8 @@ class Migration:
             old: {edge.edge: edge.to for edge in moved if old in Edge.parse(edge.edge)} for old in changes.moves
         }
         await Edges(self._broker).ensure_groups([edge.name for edge in self._plan.edges])
-        for old, edges in by_stage.items():
-            await moving.dequeue_all(old, [edge for edge in edges if Edge.parse(edge).target == old])
+        for stage in {Edge.parse(change.edge).target for change in moved}:
+            await moving.dequeue_all(stage, [edge.edge for edge in moved if Edge.parse(edge.edge).target == stage])
         counts = {change.edge: await moving.edge(change.edge, change.to) for change in moved}
         for old, new in changes.moves.items():
             await moving.stage(old, new, by_stage[old])

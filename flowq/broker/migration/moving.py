@@ -64,14 +64,16 @@ class Moving:
             while await self._broker.script(scripts.MOVE_LETTERS, letters, _MOST_PER_STEP, *flat):
                 pass
         names = [
-            keys.stats, keys.failures, keys.paused, keys.cursors, keys.run, *both(keys.seen, keys.seen_until),
-            *both(keys.rate, keys.starts, keys.held_until, keys.hold_info, keys.pace, keys.restored),
+            keys.stats, keys.failures, keys.paused, keys.cursors, keys.run,
+            *both(keys.seen, keys.seen_until, keys.held_until),
+            *both(keys.rate, keys.starts, keys.hold_info, keys.pace, keys.restored),
         ]  # fmt: skip
         await self._broker.script(scripts.RENAME_STAGE, names, stage, new_stage, *flat)
 
     async def dequeue_all(self, stage: str, edges: Sequence[str]) -> None:
-        """Make the messages of a stage that wait for others of their pacing key due now."""
+        """Make the messages on these edges of a stage that wait for others of their pacing key due now."""
         keys = self._broker.keys
         names = [keys.queue(stage), *(keys.delayed(edge) for edge in edges)]
-        while await self._broker.script(scripts.DEQUEUE_ALL, names, _MOST_PER_STEP, *edges):
+        last = b""
+        while last := await self._broker.script(scripts.DEQUEUE_ALL, names, _MOST_PER_STEP, last, *edges):
             pass

@@ -12,6 +12,7 @@ from flowq.broker.edges import Edges
 from flowq.broker.keys import is_edge
 from flowq.broker.records import pairs
 from flowq.broker.redis_streams import Broker
+from flowq.delivery.edge import Edge
 from flowq.delivery.encoding.codec import schema_digest, tag_of
 from flowq.delivery.stored import json_object_in, moment_in, text_in, texts_in
 from flowq.graph.compilation.plan import Plan
@@ -72,10 +73,9 @@ class RecordedPlan:
     async def drop(self, orphan: Orphan) -> bool:
         """Remove an orphan with everything on it; False if it has changed since it was read."""
         keys = self._broker.keys
-        names = [keys.plan, *keys.of_edge(orphan.edge)]
-        return bool(
-            await self._broker.script(scripts.DROP_EDGE, names, orphan.edge, orphan.recorded.record, orphan.outstanding)
-        )
+        names = [keys.plan, keys.stats, *keys.of_edge(orphan.edge)]
+        seen = orphan.edge, Edge.parse(orphan.edge).target, orphan.recorded.record, orphan.outstanding
+        return bool(await self._broker.script(scripts.DROP_EDGE, names, *seen))
 
 
 def recorded_edge(record: bytes) -> RecordedEdge:

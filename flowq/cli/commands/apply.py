@@ -41,8 +41,9 @@ def command(
     """Bring Redis in line with the code of a pipeline.
 
     Moves the messages, dead letters, dedup memory and counters of renamed stages; a renamed source resumes where it
-    was. Removes empty edges that the code no longer has, and records the schemas. Each step is atomic: run the command
-    again if it was interrupted. It is refused while a live worker serves an edge that would be moved.
+    was. Messages whose edge is gone, but not their stage, move to its inlet. Removes empty edges that the code no
+    longer has, and records the schemas. Each step is atomic: run the command again if it was interrupted. It is refused
+    while a live worker serves an edge that would be moved.
 
     Example:
       flowq plan scrape --move parse=extract
@@ -76,5 +77,5 @@ def command(
             print(f"moved {counted(n, 'message')} from {edge} to {to}")
     left = [change for change in changes.changes if change.kind == "left" and change.messages]
     for change in left:
-        print(f"left {change.messages:,} on {change.edge}  (flowq gc {name}, or --move)")
+        print(f"left {change.messages:,} on {change.edge}  (--move OLD=NEW moves them, flowq gc {name} removes them)")
     print(f"{name} is up to date" + (" otherwise" if left else ""))

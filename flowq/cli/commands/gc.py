@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from flowq.cli.framework.connect import plan_of, with_broker
 from flowq.cli.framework.consent import is_agreed
+from flowq.cli.framework.error_screen import note
 from flowq.cli.framework.parameters import Here, Json, PipelineName, Yes
 from flowq.cli.views.quantities import counted, size
 from flowq.errors import ClaimStoreUnavailable, UsageError
@@ -30,10 +31,10 @@ def command(
 ) -> None:
     """Remove edges that a pipeline no longer has, with their messages, and large bodies without a message.
 
-    An edge is orphaned when its stage was renamed or removed. Its messages wait until they are removed here or the
-    stage is back. Dead letters are kept. A large body (claim_above=) is orphaned when its message was purged, or when a
-    worker was killed before it could send it; it is removed once it is a day old. Without a terminal and without --yes,
-    everything is only listed.
+    An edge is orphaned when its stage was renamed or removed. Its messages wait until they are moved (flowq plan shows
+    where to), removed here, or the stage is back. Dead letters are kept. A large body (claim_above=) is orphaned when
+    its message was purged, or when a worker was killed before it could send it; it is removed once it is a day old.
+    Without a terminal and without --yes, everything is only listed.
 
     Example:
       flowq gc scrape
@@ -124,6 +125,8 @@ def _list(plan: Plan, orphans: Sequence[Orphan]) -> None:
     ]
     console = console_for(sys.stdout)
     console.print(indented(fitted_table(columns, rows, console.width - 1)))
+    if any(orphan.outstanding for orphan in orphans):
+        note(f"flowq plan {plan.name} shows where they can go instead")
 
 
 def _bodies(bodies: OrphanedBodies) -> str:

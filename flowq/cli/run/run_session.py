@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from flowq import __version__
 from flowq.broker.inspection.diagnosis import refuse_old, start_up_findings, store_findings
 from flowq.broker.inspection.health import ServerHealth
-from flowq.broker.migration.recorded_plan import RecordedPlan
 from flowq.broker.open import MEMORY, open_broker
 from flowq.broker.records import Snapshot
 from flowq.broker.redis_streams import Broker
@@ -23,6 +22,7 @@ from flowq.cli.run.run_metrics import serving_metrics
 from flowq.cli.run.run_watch import Ends, InProcess, Watch
 from flowq.cli.run.worker_process import Instructions
 from flowq.cli.views.run_screen import RunAbout, Screen, choose_screen
+from flowq.cli.views.run_text import orphan_words
 from flowq.errors import Problem
 from flowq.graph.compilation.plan import Plan
 from flowq.runtime.handlers.telemetry import Telemetry
@@ -72,8 +72,8 @@ class Session:
             broker = await stack.enter_async_context(self._opening())
             warnings = [] if self.memory or self._is_embedded else await _server_warnings(broker)
             run, sources = await start_run(self.plan, broker, options, fresh=self.fresh)
-            warnings += await _storage_warnings(broker, self.plan)
             before = await run.snapshot()
+            warnings += await _storage_warnings(broker, self.plan, before)
             screen = self._screen()
             leases = await Workers(broker).leases([info["worker"] for info in before.workers])
             others = sum(heartbeat is not None for heartbeat in leases.values())
@@ -220,15 +220,11 @@ async def _server_warnings(broker: Broker) -> list[str]:
     return list(map(_warning, found))
 
 
-async def _storage_warnings(broker: Broker, plan: Plan) -> list[str]:
+async def _storage_warnings(broker: Broker, plan: Plan, before: Snapshot) -> list[str]:
     """What the user should know about the claim store, and about messages of earlier versions of the pipeline."""
     found = await store_findings(broker.claims) if plan.claiming and broker.claims is not None else ()
-    warnings = list(map(_warning, found))
-    orphans = [orphan for orphan in await RecordedPlan(broker).orphans(plan) if orphan.outstanding]
-    if orphans:
-        left = ", ".join(f"{orphan.outstanding:,} on {orphan.edge}" for orphan in orphans)
-        warnings.append(f"messages are left on edges that {plan.name} no longer has: {left}  (flowq gc {plan.name})")
-    return warnings
+    orphans = orphan_words(plan, before)
+    return [*map(_warning, found), *([orphans] if orphans else [])]
 
 
 def _warning(finding: Problem) -> str:

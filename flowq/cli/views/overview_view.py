@@ -10,7 +10,7 @@ from rich.text import Text
 from flowq.broker.inspection.overview import Overview, StageOverview
 from flowq.broker.inspection.pacing_keys import HeldKey
 from flowq.cli.views.quantities import counted, size, sparkline
-from flowq.cli.views.run_text import command_to_finish, feedback_lines, pause_words, rate_words
+from flowq.cli.views.run_text import command_to_finish, feedback_lines, orphan_words, pause_words, rate_words
 from flowq.cli.views.table import indented, speed_cells, stage_cells, stage_table
 from flowq.durations import duration_text
 from flowq.graph.compilation.plan import StagePlan
@@ -124,9 +124,8 @@ def notes(overview: Overview) -> list[Text]:
     if kept:
         lines.append(Text.assemble((f" {counted(kept, 'dead letter')}", "red"), f"  flowq dlq ls {name}"))
     lines += [Text(_held_line(held)) for held in overview.held]
-    for orphan in overview.orphans:
-        left = f" {orphan.outstanding:,} left on {orphan.edge}, which is no longer in the code"
-        lines.append(Text(f"{left}  flowq gc {name}"))
+    if words := orphan_words(overview.plan, overview.snapshot):
+        lines.append(Text(f" {words}", "yellow"))
     if overview.state == "stopped":
         lines.append(Text(f" no worker is running  {command_to_finish(overview.plan, overview.snapshot)}"))
     return lines

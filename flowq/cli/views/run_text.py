@@ -96,6 +96,16 @@ def pause_words(plan: Plan, snapshot: Snapshot) -> str:
     return f"{', '.join(stages)} {'is' if len(stages) == 1 else 'are'} paused  (flowq resume {what})"
 
 
+def orphan_words(plan: Plan, snapshot: Snapshot) -> str:
+    """What is left on edges and stages that this version no longer has, and what helps; empty if nothing is."""
+    edges = {edge: state.outstanding for edge, state in snapshot.orphans.items() if state.outstanding}
+    parts = [f"{counted(n, 'message')} on {edge}" for edge, n in edges.items()]
+    parts += [f"{counted(n, 'dead letter')} of {stage}" for stage, n in snapshot.orphan_letters.items() if n]
+    if not parts:
+        return ""
+    return f"no longer in the code: {', '.join(parts)}  (flowq plan {plan.name} shows where they can go)"
+
+
 def progress_line(
     plan: Plan,
     snapshot: Snapshot,

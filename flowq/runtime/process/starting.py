@@ -17,10 +17,10 @@ async def start_run(plan: Plan, broker: Broker, options: RunOptions, *, fresh: b
     Raises NoClaimStore and WrongClaimStore.
     """
     await ClaimCheck.check_store(broker, plan, fresh=fresh)
-    await RecordedPlan(broker).record(plan)
+    recorded = await RecordedPlan(broker).record(plan)
     await record_lost_neighbours(broker)
     run = Run(plan, broker)
     if fresh or any(options.runs(source.name) for source in plan.sources):
-        return run, await run.begin(options, fresh=fresh)
+        return run, await run.begin(options, fresh=fresh, recorded=recorded)
     run.join(await run.snapshot())
     return run, []

@@ -1,17 +1,17 @@
--- Let delayed messages stop queueing for their keys: they are due now.
+-- Let delayed messages of some edges stop queueing for their keys: they are due now. Looks at a part of the queue.
 --
 -- Promise: none is forgotten: a message that has left the queue is due.
 --
 -- KEYS  queue, for each edge: delayed
--- ARGV  most to move, the edges. Answer: number removed from the queue
+-- ARGV  most to look at, the last one looked at ('' for none), the edges. Answer: the last one looked at, '' at the end
 
-local queue, most = KEYS[1], next_numbers(1)
+local queue, most, last = KEYS[1], unpack(ARGV, 1, 2)
 local delayed_of = {}
-for i = 2, #ARGV do delayed_of[ARGV[i]] = KEYS[i] end
-local members = redis.call('ZRANGE', queue, 0, most - 1)
+for i = 3, #ARGV do delayed_of[ARGV[i]] = KEYS[i - 1] end
+local members = redis.call('ZRANGEBYLEX', queue, last == '' and '-' or '(' .. last, '+', 'LIMIT', 0, most)
 for _, member in ipairs(members) do
   local edge, name = string.match(member, '\n([^\n]*)\n([^\n]*)$')
-  redis.call('ZREM', queue, member)
-  if edge and delayed_of[edge] then redis.call('ZADD', delayed_of[edge], 'XX', now_ms(), name) end
+  if not edge or delayed_of[edge] then redis.call('ZREM', queue, member) end
+  if delayed_of[edge or ''] then redis.call('ZADD', delayed_of[edge], 'XX', now_ms(), name) end
 end
-return #members
+return members[#members] or ''

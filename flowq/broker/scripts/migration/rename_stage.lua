@@ -3,10 +3,12 @@
 --
 -- Promise: nothing is counted twice, and the same call again changes nothing.
 --
--- KEYS  ..., then pairs of keys, old and new: the new one wins if it exists
+-- KEYS  ..., then pairs of keys, old and new. The new stage may have run before: then of two values its own wins, and the
+--       later of two moments.
 
-local stats, failures, paused, cursors, run, seen, new_seen, seen_until, new_seen_until =
-  next_keys('hash', 'hash', 'hash', 'hash', 'hash', 'set', 'set', 'zset', 'zset')
+local stats, failures, paused, cursors, run = next_keys('hash', 'hash', 'hash', 'hash', 'hash')
+local seen, new_seen, seen_until, new_seen_until, held_until, new_held_until =
+  next_keys('set', 'set', 'zset', 'zset', 'zset', 'zset')
 local stage, new_stage = next_arguments(2)
 
 local function move(kind, name, new_name)
@@ -50,18 +52,28 @@ for _, field in ipairs(redis.call('HKEYS', cursors)) do
   if name == stage then rename(cursors, field, new_stage .. arguments) end
 end
 
-local function merge(key, new_key, union, ...)
+local function merge(key, new_key, unite)
+  if redis.call('EXISTS', key) == 0 then return end
   if redis.call('EXISTS', new_key) == 0 then
-    if redis.call('EXISTS', key) == 1 then redis.call('RENAME', key, new_key) end
+    redis.call('RENAME', key, new_key)
   else
-    redis.call(union, new_key, ...)
+    unite(key, new_key)
     redis.call('DEL', key)
   end
 end
 
-merge(seen, new_seen, 'SUNIONSTORE', seen, new_seen)
-merge(seen_until, new_seen_until, 'ZUNIONSTORE', 2, seen_until, new_seen_until, 'AGGREGATE', 'MAX')
-for k = 10, #KEYS, 2 do
-  if redis.call('EXISTS', KEYS[k]) == 1 then redis.call('RENAMENX', KEYS[k], KEYS[k + 1]) end
+local function unite_sets(key, new_key) redis.call('SUNIONSTORE', new_key, key, new_key) end
+
+local function unite_moments(key, new_key) redis.call('ZUNIONSTORE', new_key, 2, key, new_key, 'AGGREGATE', 'MAX') end
+
+local function unite_hashes(key, new_key)
+  for _, field in ipairs(redis.call('HKEYS', key)) do
+    redis.call('HSETNX', new_key, field, redis.call('HGET', key, field))
+  end
 end
+
+merge(seen, new_seen, unite_sets)
+merge(seen_until, new_seen_until, unite_moments)
+merge(held_until, new_held_until, unite_moments)
+for k = 12, #KEYS, 2 do merge(KEYS[k], KEYS[k + 1], unite_hashes) end
 return 1
