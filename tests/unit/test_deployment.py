@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -190,6 +192,23 @@ def test_the_compose_files_keep_what_redis_has_and_run_each_stage() -> None:
         if name != "redis":
             assert service["depends_on"] == {"redis": {"condition": "service_healthy"}}
             assert (service["security_opt"], service["cap_drop"]) == (["no-new-privileges:true"], ["ALL"])
+
+
+def test_the_schema_of_compose_accepts_the_files(tmp_path: Path) -> None:
+    exported = tmp_path / "compose.override.yaml"
+    exported.write_text(compose(PLAN, image="shop:1"))
+
+    assert refused_by_compose(DEPLOY / "compose.yaml", exported) == ""
+    exported.write_text(exported.read_text().replace("depends_on:", "dependson:"))
+    assert "dependson" in refused_by_compose(exported)
+
+
+def refused_by_compose(*files: Path) -> str:
+    """What the schema of Compose finds wrong with files."""
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", *map(str, files)]
+    checked = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert checked.returncode in (0, 1), checked.stderr
+    return checked.stdout if checked.returncode else ""
 
 
 # The examples
