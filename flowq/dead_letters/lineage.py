@@ -8,6 +8,7 @@ from typing import Any
 
 from flowq.broker.inspection.browse import Browser, Found, State
 from flowq.broker.redis_streams import Broker
+from flowq.delivery.failed_attempts import failures_of
 from flowq.graph.compilation.plan import Plan
 
 
@@ -82,7 +83,8 @@ class Lineage:
 
 def _place(found: Found) -> dict[str, Any]:
     place = {"state": found.state, "place": found.place, "at_ms": found.at_ms, "worker": found.worker or None}
-    return {**place, "attempt": found.header.attempt, "entry": found.entry_id or None}
+    failures = [failure._asdict() for failure in failures_of(found.header)]
+    return {**place, "attempt": found.header.attempt, "failures": failures, "entry": found.entry_id or None}
 
 
 async def _family(plan: Plan, broker: Broker, message_id: str) -> list[Found]:

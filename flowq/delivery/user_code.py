@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import sysconfig
 from collections.abc import Callable, Iterable, Iterator
@@ -37,24 +38,30 @@ def place_of_error(error: BaseException, root: str) -> Place | None:
     ...     place_of_error(error, "").line
     2
     """
-    for each in _chain(error):
-        if place := place_of_lines(_lines_of(each), root):
-            return place
-    return None
+    return _deepest(list(map(_lines_of, _chain(error))), root)
 
 
 def place_of_lines(lines: Iterable[tuple[CodeType, int]], root: str) -> Place | None:
     """The deepest of the user's own lines in a call stack, the outermost first."""
-    stack = [(code.co_filename, line) for code, line in lines if not code.co_filename.startswith(_FLOWQ)]
+    return _deepest([lines], root)
+
+
+def _deepest(stacks: Iterable[Iterable[tuple[CodeType, int]]], root: str) -> Place | None:
+    """The deepest of the user's own lines in the first stack that has one."""
+    known = [
+        [(code.co_filename, line) for code, line in lines if not code.co_filename.startswith(_FLOWQ)]
+        for lines in stacks
+    ]
     # A pipeline may be installed as a package. Generated code is the user's only where nothing else is.
-    package = next((found.group(1) for file, _ in stack if (found := _INSTALLED.match(file))), "")
+    packages = (found.group(1) for stack in known for file, _ in stack if (found := _INSTALLED.match(file)))
+    package = next(packages, "")
     tests: tuple[Callable[[str], bool], ...] = (
         is_users,
         lambda file: bool(package) and file.startswith(package),
         lambda file: file.startswith("<") and not file.startswith("<frozen"),
         bool,
     )
-    for is_own in tests:
+    for is_own, stack in itertools.product(tests, known):
         for file, line in reversed(stack):
             if is_own(file):
                 return Place(relative(file, root), line)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -9,12 +11,14 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from flowq import __version__
+from flowq.broker.records import OTHER
 from flowq.graph.compilation.plan import EdgePlan, StagePlan
 from flowq.monitoring.reading import Reading
 from flowq.printable import printable
 
 Value = float | None
 _STAGE = ["pipeline", "stage"]
+_TYPE = re.compile(r"[^\s:]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +51,6 @@ _COUNTERS = (
         "Messages that a stage emitted in this run, including duplicates.",
         lambda seen, stage: seen.balances[stage.name].out,
         with_sources=True,
-    ),
-    _OfStages(
-        "flowq_retries",
-        "Failed attempts that are retried, in this run.",
-        lambda seen, stage: seen.balances[stage.name].retries,
     ),
     _OfStages(
         "flowq_duplicates",
@@ -127,6 +126,7 @@ def _messages(readings: Sequence[Reading]) -> Iterator[Metric]:
         for outcome, n in (("ok", balance.ok), ("filtered", balance.filtered), ("dead", balance.dead)):
             settled.add_metric([seen.plan.name, stage.name, outcome], n)
     yield settled
+    yield _retries(readings)
     for declared in _COUNTERS:
         yield _filled(CounterMetricFamily(declared.name, declared.help, labels=_STAGE), declared, readings)
     for declared in _STAGE_GAUGES:
@@ -138,6 +138,24 @@ def _messages(readings: Sequence[Reading]) -> Iterator[Metric]:
                 if (value := number.value(seen, edge)) is not None:
                     family.add_metric([seen.plan.name, edge.target, edge.name], value)
         yield family
+
+
+def _retries(readings: Sequence[Reading]) -> Metric:
+    """The kinds of errors of a stage that are counted apart are few, and so are the types of their exceptions."""
+    family = CounterMetricFamily(
+        "flowq_retries",
+        "Failed attempts that are retried, in this run, by the type of their error.",
+        labels=[*_STAGE, "error"],
+    )
+    for seen, stage in _stages(readings):
+        by_type: Counter[str] = Counter()
+        for failed in seen.snapshot.failures.get(stage.name, ()):
+            found = _TYPE.match(failed.error)
+            by_type[printable(found[0]) if found and failed.kind != OTHER else OTHER] += failed.count
+        by_type[OTHER] += max(0, seen.balances[stage.name].retries - by_type.total())  # of workers of earlier versions
+        for error, n in sorted(by_type.items()):
+            family.add_metric([seen.plan.name, stage.name, error], n)
+    return family
 
 
 def _filled(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from flowq.broker.inspection.edge_stats import EdgeInspection, EdgeStats
 from flowq.broker.inspection.pacing_keys import HeldKey, KeyInspection
+from flowq.broker.inspection.retried_errors import RetriedError, RetriedErrors
 from flowq.broker.inspection.throughput import Throughput, Throughputs
 from flowq.broker.records import WHOLE, Snapshot
 from flowq.broker.redis_streams import Broker
@@ -24,7 +25,7 @@ class StageOverview:
     """One stage. `workers` are the live ones that run it, `idle_workers` those of them without a message of it.
 
     `dead_letters` are those kept now, whichever run they died in. `waiting_seconds` is how long the oldest waiting
-    message has waited, None when nothing waits.
+    message has waited, None when nothing waits. `errors` are why messages are tried again.
     """
 
     balance: StageBalance
@@ -34,6 +35,7 @@ class StageOverview:
     idle_workers: int
     waiting_seconds: float | None
     memory_bytes: int
+    errors: Sequence[RetriedError] = ()
 
     @property
     def seconds_to_clear(self) -> float:
@@ -53,6 +55,7 @@ class StageOverview:
             "workers": self.workers,
             "idle_workers": self.idle_workers,
             "memory_bytes": self.memory_bytes,
+            "errors": [error.as_json() for error in self.errors],
         }
 
 
@@ -81,13 +84,17 @@ class Overview:
         workers = {facts["worker"]: facts for facts in snapshot.workers if leases[facts["worker"]] is not None}
         throughput = await Throughputs(broker).of(plan, snapshot)
         edge_stats = await EdgeInspection(broker).stats(edge_names)
+        errors = await RetriedErrors(broker).of(plan, snapshot)
         balances = balance_of(plan, snapshot)
         paced = [stage.name for stage in plan.consumers if stage.rate is not None]
         return cls(
             plan=plan,
             snapshot=snapshot,
             stages={
-                stage.name: _stage(stage, balances[stage.name], throughput[stage.name], snapshot, edge_stats, workers)
+                stage.name: replace(
+                    _stage(stage, balances[stage.name], throughput[stage.name], snapshot, edge_stats, workers),
+                    errors=errors.get(stage.name, ()),
+                )
                 for stage in plan.stages
             },
             edges=edge_stats,

@@ -15,6 +15,7 @@ from flowq.delivery.stored import moment_in
 from flowq.graph.compilation.plan import Plan, StagePlan
 
 _MOST_LOOKED_AT = 1000  # delayed messages of an edge
+_MOST_UNCOUNTED = 20  # where no failure was counted: what is left to another version is due first
 _QUEUED_MS = 23 * 3_600_000  # what waits in the queue of a pacing key is delayed by a day, and called earlier
 
 
@@ -68,7 +69,8 @@ class RetriedErrors:
         if edges:
             keys = self._broker.keys
             names = [key for edge in edges for key in (keys.delayed(edge.name), keys.delayed_bodies(edge.name))]
-            reply = await self._broker.script(scripts.DELAYED_FAILURES, names, _MOST_LOOKED_AT)
+            most = [_MOST_LOOKED_AT if edge.target in found else _MOST_UNCOUNTED for edge in edges]
+            reply = await self._broker.script(scripts.DELAYED_FAILURES, names, *most)
             delayed = [
                 (moment_in(due_ms), edge.target, raw)
                 for edge, each in zip(edges, reply, strict=True)

@@ -6,7 +6,7 @@ import asyncio
 import os
 import shutil
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _FOLLOW_EVERY_SECONDS, _MOST_AT_ONCE = 0.2, 1000
 _LONGEST = 2000
+_INDENT = 8  # below the time
 
 
 def command(
@@ -44,8 +45,9 @@ def command(
 ) -> None:
     """Show messages without consuming them: the first ones that are running, waiting and delayed.
 
-    The time shown is when a message was appended, when its worker received it, or when it is due. --json prints one
-    object per line. --follow may miss a message that is settled within a fifth of a second.
+    The time shown is when a message was appended, when its worker received it, or when it is due. Below a message that
+    has failed are its last failed attempts: their number, error and place. --json prints one object per line. --follow
+    may miss a message that is settled within a fifth of a second.
 
     Example:
       flowq peek scrape.fetch
@@ -59,8 +61,10 @@ def command(
         async for sights in _looks(broker, edges, limit, follow=follow):
             n_seen += len(sights)
             for sight in sights:
-                values = await _as_json(broker, sight)
-                print(json_text(values) if json else _line(sight, values), flush=follow)
+                attempts = plan.stage(plan.edge_by_name[sight.delivery.edge].target).retry.attempts
+                values = await _as_json(broker, sight, attempts)
+                for line in [json_text(values)] if json else _lines(sight, values, attempts):
+                    print(line, flush=follow)
         if not n_seen:
             note(f"nothing is running, waiting or delayed in {target}")
 
@@ -81,16 +85,21 @@ async def _looks(broker: Broker, edges: Sequence[str], limit: int, *, follow: bo
         yield sights
 
 
-async def _as_json(broker: Broker, sight: Sight) -> dict[str, Any]:
+async def _as_json(broker: Broker, sight: Sight, attempts: int) -> dict[str, Any]:
     from flowq.dead_letters.letter import iso
+    from flowq.delivery.failed_attempts import failures_of
 
     delivery = sight.delivery
+    failures = failures_of(delivery.header)
     return {
         "state": sight.state,
         "edge": delivery.edge,
         "id": delivery.message_id,
         "at": iso(datetime.fromtimestamp(sight.at_ms / 1000, UTC)),
         "attempt": delivery.header.attempt,
+        "attempts": attempts,
+        "error": failures[-1].error if failures else None,
+        "place": failures[-1].place if failures else None,
         "worker": sight.worker or None,
         **await _body_as_json(broker, delivery),
     }
@@ -110,10 +119,15 @@ async def _body_as_json(broker: Broker, delivery: Delivery) -> dict[str, Any]:
         return elsewhere_as_json(stored) if is_claimed(delivery.header_bytes) else body_as_json(stored)
 
 
-def _line(sight: Sight, values: dict[str, Any]) -> str:
-    """One message in one line, cropped to the width of a terminal."""
+def _lines(sight: Sight, values: dict[str, Any], attempts: int) -> Iterator[str]:
+    """One message in one line, and below it why its last attempt failed, cropped to the width of a terminal."""
+    from flowq.cli.views.retry_lines import failure_words
+    from flowq.delivery.failed_attempts import failures_of
+
     at = datetime.fromtimestamp(sight.at_ms / 1000).astimezone().strftime("%H:%M:%S")
     body = next(values[name] for name in ("message", "body_base64", "body_in_claim_store") if name in values)
     text = f"{sight.state:<8}{at}  {values['edge']:<16}  {printable(values['id'])}  {json_text(body)}"
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() or "COLUMNS" in os.environ else _LONGEST
-    return text if len(text) <= width else text[: width - 1] + "…"
+    yield text if len(text) <= width else text[: width - 1] + "…"
+    for last in failures_of(sight.delivery.header)[-1:]:
+        yield " " * _INDENT + failure_words(last, attempts, width - _INDENT)

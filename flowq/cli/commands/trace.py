@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from flowq.broker.inspection.browse import Found
     from flowq.dead_letters.lineage import Lineage
+    from flowq.graph.compilation.plan import Plan
 
 _STYLES = {"waiting": "yellow", "running": "cyan", "delayed": "yellow", "dead": "bold red", "done": "green"}
 
@@ -31,8 +32,9 @@ def command(
 ) -> None:
     """Show the ancestors and descendants of a message, starting at its root, and where each is now.
 
-    A settled message leaves no trace unless its stage has keep=; only its id is known then, from its descendants. The
-    search reads every message of the pipeline: a million take a few seconds.
+    Below a message are its failed attempts, as far as they are known: the last three kinds of errors. A settled message
+    leaves no trace unless its stage has keep=; only its id is known then, from its descendants. The search reads every
+    message of the pipeline: a million take a few seconds.
 
     Example:
       flowq trace scrape 019c2f7a00000001
@@ -50,13 +52,15 @@ def command(
     if json:
         print(json_text(lineage.as_json(), indent=True))
     else:
-        _show(lineage)
+        _show(lineage, plan)
 
 
-def _show(lineage: Lineage) -> None:
+def _show(lineage: Lineage, plan: Plan) -> None:
     from rich.text import Text
 
+    from flowq.cli.views.retry_lines import failure_words
     from flowq.cli.views.table import console_for
+    from flowq.delivery.failed_attempts import failures_of
 
     console = console_for(sys.stdout)
     for depth, message_id, places in lineage.tree():
@@ -68,6 +72,12 @@ def _show(lineage: Lineage) -> None:
         if not places:
             line.append("  settled or removed", "dim")
         console.print(line, soft_wrap=True)
+        for found in places:
+            stage = plan.edge_by_name[found.place].target if found.place in plan.edge_by_name else found.place
+            for failure in failures_of(found.header):
+                indent = " " * (2 * depth + 4)
+                words = failure_words(failure, plan.stage(stage).retry.attempts, console.width - len(indent))
+                console.print(Text(indent + words, "dim"), soft_wrap=True)
 
 
 def _place(found: Found) -> Text:

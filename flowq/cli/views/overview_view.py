@@ -10,6 +10,7 @@ from rich.text import Text
 from flowq.broker.inspection.overview import Overview, StageOverview
 from flowq.broker.inspection.pacing_keys import HeldKey
 from flowq.cli.views.quantities import counted, size, sparkline
+from flowq.cli.views.retry_lines import error_lines
 from flowq.cli.views.run_text import command_to_finish, feedback_lines, orphan_words, pause_words, rate_words
 from flowq.cli.views.table import indented, speed_cells, stage_cells, stage_table
 from flowq.durations import duration_text
@@ -28,6 +29,7 @@ _NARROW_TITLES = ("stage", "ok", "dead", "waiting", "delayed", "running", "rate"
 _NARROW = 120
 _TREND_CELLS = 7
 _MARK = " ◀"
+_MOST_ERRORS = 3  # of a stage
 
 
 def overview_text(
@@ -54,7 +56,7 @@ def overview_text(
         for row in rows:
             row["trend"] = Text(row["trend"].plain.rjust(cells) if "trend" in row else " " * cells, "cyan")
     gap = [] if speeds is None else [Text("")]
-    return Group(headline(overview), *gap, indented(stage_table(titles, rows, width - 1)), *notes(overview))
+    return Group(headline(overview), *gap, indented(stage_table(titles, rows, width - 1)), *notes(overview, width))
 
 
 def _measure(stage: StageOverview, order: str) -> float:
@@ -110,10 +112,11 @@ def _speed_cells(stage: StagePlan, view: StageOverview, overview: Overview) -> M
     return cells
 
 
-def notes(overview: Overview) -> list[Text]:
+def notes(overview: Overview, width: int) -> list[Text]:
     """What does not fit into a row, each with the command that helps."""
     name = overview.plan.name
-    lines = feedback_lines(overview.plan, overview.snapshot)
+    errors = {name: stage.errors for name, stage in overview.stages.items()}
+    lines = [*error_lines(errors, width, most=_MOST_ERRORS), *feedback_lines(overview.plan, overview.snapshot)]
     if words := pause_words(overview.plan, overview.snapshot):
         lines.append(Text(f" {words}", "yellow"))
     if (stage := overview.bottleneck) is not None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Protocol
 
 from rich.console import Console, Group, RenderableType
@@ -16,6 +17,7 @@ from rich.text import Text
 from flowq.broker.inspection.throughput import Throughput
 from flowq.broker.records import Snapshot
 from flowq.cli.framework.logs import tell
+from flowq.cli.views.retry_lines import RetryNews, RetryNote, count_lines, retry_notes
 from flowq.cli.views.run_progress import UNKNOWN, Pacer, Progress, ProgressMeter
 from flowq.cli.views.run_text import (
     RunAbout,
@@ -42,6 +44,7 @@ _TITLES = (
     "stage", "slots", "in", "ok", "filtered", "dead", "waiting", "delayed", "running", "retries", "rate", "p95",
 )  # fmt: skip
 _PICTURE_MS, _JSON_MS, _LINE_MS, _NEW_PHASE_MS = 100, 1000, 5000, 1000
+_MOST_ERRORS = 3
 _SHORTEST_BAR, _LONGEST_BAR = 8, 40
 
 
@@ -99,6 +102,7 @@ class LineScreen:
         self._quiet = quiet
         self._meter = ProgressMeter(plan)
         self._pace = Pacer(_LINE_MS)
+        self._retries = RetryNews(plan)
         self._phase = ""
         self._about: RunAbout | None = None
 
@@ -109,6 +113,7 @@ class LineScreen:
 
     def update(self, snapshot: Snapshot, throughput: Mapping[str, Throughput] = UNKNOWN) -> None:
         progress = self._meter.read(snapshot, throughput)
+        self._tell_retries(self._retries.read(snapshot))
         # A run that waits for work changes its phase with every message: one line a second is enough of that.
         after_ms = None if phase(snapshot) == self._phase else _NEW_PHASE_MS
         if self._pace.is_due(snapshot.now_ms, after_ms=after_ms):
@@ -120,12 +125,17 @@ class LineScreen:
         self._say(Text(printable(text)))
 
     def end(self, summary: Summary, *, dead_before: int, stopped: bool) -> None:
+        self._tell_retries(self._retries.rest())
         width, stays = self._console.width, self._about is None or self._about.stays
         for line in end_lines(self._plan, summary, dead_before=dead_before, stopped=stopped, width=width, stays=stays):
             self._print(line)
 
     def close(self) -> None:
         """Nothing is held."""
+
+    def _tell_retries(self, notes: Sequence[RetryNote]) -> None:
+        for note in notes:
+            self._say(Text(str(note), "yellow"))
 
     def _say(self, line: Text) -> None:
         if not self._quiet:
@@ -158,6 +168,7 @@ class LiveScreen(LineScreen):
 
     def update(self, snapshot: Snapshot, throughput: Mapping[str, Throughput] = UNKNOWN) -> None:
         progress = self._meter.read(snapshot, throughput)
+        self._tell_retries(self._retries.read(snapshot))
         if self._pace.is_due(snapshot.now_ms):
             self._live.update(self._picture(progress), refresh=True)
 
@@ -178,7 +189,8 @@ class LiveScreen(LineScreen):
 
     def _picture(self, progress: Progress) -> RenderableType:
         width = self._console.width - 1
-        below = feedback_lines(self._plan, progress.snapshot)
+        below = count_lines(self._plan, progress.snapshot, width, most=_MOST_ERRORS)
+        below += feedback_lines(self._plan, progress.snapshot)
         room = max(1, self._console.height - len(below) - 5)
         rows = [self._row(name, progress) for name in progress.balances]
         if len(rows) > room:
@@ -235,7 +247,12 @@ class LogScreen(LineScreen):
         tell(text)
 
     def end(self, summary: Summary, *, dead_before: int, stopped: bool) -> None:
+        self._tell_retries(self._retries.rest())
         tell("stopped" if stopped else "drained", summary=summary.as_json())
+
+    def _tell_retries(self, notes: Sequence[RetryNote]) -> None:
+        for note in notes:
+            tell(str(note), **note.as_json())
 
     def _say(self, line: Text) -> None:
         if not self._quiet:
@@ -253,14 +270,19 @@ class JsonScreen(LineScreen):
 
     def update(self, snapshot: Snapshot, throughput: Mapping[str, Throughput] = UNKNOWN) -> None:
         progress = self._meter.read(snapshot, throughput)
+        self._tell_retries(self._retries.read(snapshot))
         if not self._quiet and self._pace.is_due(snapshot.now_ms):
             self._write(self._tick(progress))
 
     def end(self, summary: Summary, *, dead_before: int, stopped: bool) -> None:
+        self._tell_retries(self._retries.rest())
         self._write(summary.as_json())
 
     def _tick(self, progress: Progress) -> dict[str, object]:
         snapshot = progress.snapshot
+        errors: defaultdict[str, list[object]] = defaultdict(list)
+        for note in retry_notes(self._plan, snapshot):
+            errors[note.stage].append(note.as_json())
         return {
             "pipeline": self._plan.name,
             "run": snapshot.run.get("id", ""),
@@ -274,6 +296,7 @@ class JsonScreen(LineScreen):
                     **balance.as_json(),
                     **progress.throughput.get(name, Throughput()).as_json(),
                     "rate": round(progress.rates[name], 1),
+                    "errors": errors[name],
                 }
                 for name, balance in progress.balances.items()
             },

@@ -165,3 +165,15 @@ def test_a_module_in_a_zip_file_is_named(tmp_path: Path, monkeypatch: pytest.Mon
     run = importlib.import_module("zipped_prices").run
 
     assert place_of_error(raised(run), str(tmp_path)) == Place("app.zip/zipped_prices.py", 2)
+
+
+def test_a_timeout_has_the_line_that_was_waited_in_and_not_that_of_the_clock() -> None:
+    """asyncio makes a TimeoutError, in a file of its own, of the cancellation of what was waited for."""
+    waited = raised(function("def run():\n    raise ZeroDivisionError\n", f"{ROOT}/shop.py"))
+    timeout = raised(function("def run():\n    raise TimeoutError\n", f"{STDLIB}/asyncio/timeouts.py"))
+    of_asyncio = timeout.__traceback__
+    assert of_asyncio is not None
+    timeout = timeout.with_traceback(of_asyncio.tb_next)
+    timeout.__cause__ = waited
+
+    assert place_of_error(timeout, ROOT) == Place("shop.py", 2)

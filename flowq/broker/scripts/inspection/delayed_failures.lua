@@ -4,14 +4,14 @@
 -- this runs.
 --
 -- KEYS  for each edge: delayed, parked
+-- ARGV  for each edge: how many messages to look at
 -- Answer for each edge {for each message that failed: when it is due in ms, its header}
 
 local MOST_BYTES = 4000000
 
-local most = next_numbers(1)
 local answer, n_bytes = {}, 0
 for k = 1, #KEYS, 2 do
-  local found = {}
+  local found, most = {}, next_numbers(1)
   local due = redis.call('ZRANGE', KEYS[k], 0, most - 1, 'WITHSCORES')
   for d = 1, #due, 2 do
     n_bytes = n_bytes + redis.call('HSTRLEN', KEYS[k + 1], due[d])
