@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import copy_context
+from dataclasses import replace
 from typing import Any
 
 from flowq.delivery.message import Delivery
 from flowq.delivery.policy import Retry
 from flowq.delivery.settlement import Delay, Failed, Interrupted, Outcome, Succeeded, TimedOut, decide
-from flowq.errors import BatchFailed, BodyElsewhere, DecodeError, RetryLater
+from flowq.errors import BatchFailed, BodyElsewhere, DecodeError, Place, RetryLater
 from flowq.runtime.handlers.frames import clear_frames_of
 from flowq.runtime.handlers.handling import Handling
 from flowq.runtime.handlers.own_context import in_context
@@ -62,7 +63,7 @@ class BatchCall:
                 self.outcomes.append((part, outcome))
                 any_succeeded = True
             elif isinstance(outcome, Failed) and isinstance(outcome.error, BatchFailed):
-                self.outcomes += _by_message(self._handling, part, outcome.error)
+                self.outcomes += _by_message(self._handling, part, outcome.error, outcome.place)
                 any_succeeded = True
             elif isinstance(outcome, TimedOut) and len(part) > 1 and n_timeouts < _MOST_CALLS_IN_VAIN:
                 n_timeouts += 1
@@ -118,15 +119,21 @@ def _in_last_attempt(part: Sequence[Delivery], outcome: Outcome, retry: Retry) -
     return {each.entry_id: each for each in part if not isinstance(decide(outcome, each, retry, 0.0), Delay)}
 
 
-def _by_message(handling: Handling, deliveries: Sequence[Delivery], failed: BatchFailed) -> Outcomes:
-    """The outcome of each message according to the handler's BatchFailed."""
+def _by_message(
+    handling: Handling, deliveries: Sequence[Delivery], failed: BatchFailed, place: Place | None
+) -> Outcomes:
+    """The outcome of each message according to the handler's BatchFailed, which was raised at this place."""
     try:
         reported = BatchFailed(failed.errors, outputs=failed.outputs)
         if unknown := sorted(set(reported.errors).difference(range(len(deliveries)))):
             raise IndexError(f"BatchFailed names message {unknown[0]} of a batch of {len(deliveries)}")
     except Exception as error:  # noqa: BLE001  (a class of the user's that is derived from it, and may hold anything)
-        return [((delivery,), Failed(error)) for delivery in deliveries]
-    bad: Outcomes = [((deliveries[index],), handling.failed(error)) for index, error in reported.errors.items()]
+        return [((delivery,), Failed(error, place)) for delivery in deliveries]
+    each_failed = {index: handling.failed(error) for index, error in reported.errors.items()}
+    bad: Outcomes = [
+        ((deliveries[index],), failed if failed.place else replace(failed, place=place))  # an error need not be raised
+        for index, failed in each_failed.items()
+    ]
     good = [delivery for index, delivery in enumerate(deliveries) if index not in reported.errors]
     if not good:
         return bad
