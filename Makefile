@@ -59,6 +59,12 @@ bench: setup  ## compare flowq with two baselines (20 minutes; ARGS="--only W1 -
 walkthrough: setup  ## record docs/walkthrough.md again, from a real crawl
 	$(BIN)/python -m examples.scraping.walkthrough
 
+REPOSITORY ?=
+
+.PHONY: docs
+docs: setup  ## build the documentation as a site into build/docs/site (REPOSITORY=https://host/owner/flowq: edit links)
+	REPOSITORY=$(REPOSITORY) $(BIN)/python -m tools.docs.site
+
 .PHONY: record-docs
 record-docs: setup  ## run the pages of the documentation, and record what their commands print (ARGS="docs/how-to/x.md")
 	$(BIN)/python -m tests.docs.record $(ARGS)
@@ -79,7 +85,7 @@ build: setup  ## build the wheel and the source archive into dist/
 
 .PHONY: clean
 clean:  ## remove what the recipes created: .venv, dist, caches (not your data in .flowq)
-	rm -rf .venv .demo dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .sites .robots .flights .scrapy-venv
+	rm -rf .venv .demo build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .sites .robots .flights .scrapy-venv
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:

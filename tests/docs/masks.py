@@ -15,7 +15,7 @@ _MASKS = [
     (re.compile(r"(?<!\S)[-–](?!\S)"), "#"),  # no number yet
     (re.compile(r"\s+"), " "),
 ]
-_PROGRESS = re.compile(r"# (?:starting|working|waiting|draining|drained|stopping|stopped|paused)\b.* left #")
+_PROGRESS = re.compile(r"# [a-z].* left #.* dead #")
 
 
 def masked(output: str) -> list[str]:

@@ -108,7 +108,7 @@ def test_a_step_that_ends_otherwise_than_the_page_says_fails_the_page(
         ("show  2  -", "show  2  1.4/s"),
         ("HELLO\nWORLD", "WORLD\nHELLO"),
         ("vm:18837:56a53rph  idle", "vm:2:abcdefgh  idle"),
-        ("0s starting  a 0 of 0  left 0", ""),
+        ("0s starting  a 0 of 0  left 0  dead 0", ""),
     ],
 )
 def test_numbers_ids_and_the_order_of_lines_may_differ(shown: str, seen: str) -> None:

@@ -1,0 +1,1 @@
+"""Makes the documentation: pictures, the reference, and the site."""
