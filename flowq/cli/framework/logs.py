@@ -45,7 +45,7 @@ def honour_users_logging() -> None:
     With JSON, handlers of the user's that write to standard error or output write JSON as well; what they and their
     levels let through stays.
     """
-    loggers = [found for found in logging.root.manager.loggerDict.values() if isinstance(found, logging.Logger)]
+    loggers = _loggers()
     for logger in loggers:
         if logger.name.partition(".")[0] == "flowq":
             logger.disabled = False  # logging.config disables what it does not name
@@ -57,6 +57,19 @@ def honour_users_logging() -> None:
     if _own not in logging.root.handlers:  # logging.warning() and its like would install a handler for text
         _own.addFilter(_is_handled_by_no_other)
         logging.root.addHandler(_own)
+
+
+def follow_streams(replaced: Mapping[Any, Any]) -> None:
+    """Have all handlers write to what has replaced a stream: what is painted there would destroy their lines."""
+    handlers: list[Any] = [_own, *(handler for logger in (logging.root, *_loggers()) for handler in logger.handlers)]
+    for handler in handlers:
+        new = replaced.get(getattr(handler, "stream", None))
+        if new is not None and hasattr(handler, "setStream"):
+            handler.setStream(new)
+
+
+def _loggers() -> list[logging.Logger]:
+    return [found for found in logging.root.manager.loggerDict.values() if isinstance(found, logging.Logger)]
 
 
 def tell(text: str, **more: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
@@ -155,7 +156,7 @@ class Session:
 
         def instructions(number: int, duty: Duty) -> bytes:
             runs_sources = number == 0 and not duty.without_sources
-            told = self._instructions(broker, run, duty, sources if runs_sources else ())
+            told = self._instructions(broker, run, duty, sources if runs_sources else (), screen)
             return replace(told, stdin_fd=still_unread.pop() if runs_sources and still_unread else None).encode()
 
         return Supervisor(
@@ -169,10 +170,13 @@ class Session:
             grace_seconds=self.settings.grace_seconds,
             note=screen.note,
             stdout=sys.stderr if self.json else None,
+            print_lines=screen.print_lines,
             inherited_fds=stdin_fds,
         )
 
-    def _instructions(self, broker: Broker, run: Run, duty: Duty, sources: Sequence[str]) -> Instructions:
+    def _instructions(
+        self, broker: Broker, run: Run, duty: Duty, sources: Sequence[str], screen: Screen
+    ) -> Instructions:
         return Instructions(
             root=str(self.loaded.root),
             project=str(self.settings.root),
@@ -196,6 +200,7 @@ class Session:
             log_format=self.log_format,
             traces=self.traces,
             drains=self.drains,
+            columns=None if screen.print_lines is None else shutil.get_terminal_size().columns,
         )
 
 

@@ -55,6 +55,7 @@ class Instructions:
     log_format: str = "text"
     traces: bool = False
     drains: bool = True
+    columns: int | None = None  # of the terminal to which the supervisor passes on what this worker prints
 
     def encode(self) -> bytes:
         """One line of JSON."""
@@ -72,6 +73,8 @@ def main() -> None:
     sys.stdout = forgiving_stdout()
     supervised_by = sys.stdin.fileno()
     job = Instructions(**json.loads(sys.stdin.buffer.readline()))
+    if job.columns is not None:
+        _print_as_on_a_terminal(job.columns)
     sys.stdin = None if job.stdin_fd is None else os.fdopen(job.stdin_fd)
     configure_logging(job.log_format, {"pipeline": job.pipeline, "pid": os.getpid()})
     telemetry = Telemetry(job.pipeline, traces=job.traces)
@@ -91,6 +94,14 @@ def main() -> None:
         report(error, debug=bool(os.environ.get("FLOWQ_DEBUG")))
         leave(EXIT_REPORTED)
     leave(0)
+
+
+def _print_as_on_a_terminal(columns: int) -> None:
+    """The supervisor passes each line on to one. Libraries that print look for these variables too."""
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    os.environ["COLUMNS"] = str(columns)
+    if not os.environ.get("NO_COLOR"):
+        os.environ.setdefault("FORCE_COLOR", "1")
 
 
 async def _work(job: Instructions, plan: Plan, supervised_by: int, observer: Observer | None) -> None:

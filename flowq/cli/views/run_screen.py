@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Protocol
 
 from rich.console import Console, Group, RenderableType
@@ -16,7 +17,7 @@ from rich.text import Text
 
 from flowq.broker.inspection.throughput import Throughput
 from flowq.broker.records import Snapshot
-from flowq.cli.framework.logs import tell
+from flowq.cli.framework.logs import follow_streams, tell
 from flowq.cli.views.retry_lines import RetryNews, RetryNote, count_lines, retry_notes
 from flowq.cli.views.run_progress import UNKNOWN, Pacer, Progress, ProgressMeter
 from flowq.cli.views.run_text import (
@@ -64,6 +65,11 @@ class Screen(Protocol):
         """Show the state of the pipeline. May be called at any rate."""
         ...
 
+    @property
+    def print_lines(self) -> Callable[[Sequence[str]], None] | None:
+        """Prints lines of workers above what is painted; None where nothing is, and they print themselves."""
+        ...
+
     def note(self, text: str, *, hint: str = "") -> None:
         """Show an event. `hint` replaces what Ctrl-C was said to do."""
         ...
@@ -95,6 +101,7 @@ class LineScreen:
     """Lines for a log: one every few seconds, and one whenever the run enters another phase."""
 
     wants_throughput = False
+    print_lines: Callable[[Sequence[str]], None] | None = None
 
     def __init__(self, plan: Plan, console: Console, *, quiet: bool) -> None:
         self._plan = plan
@@ -154,6 +161,7 @@ class LiveScreen(LineScreen):
         super().__init__(plan, console, quiet=False)
         self._pace = Pacer(_PICTURE_MS)
         self._hint = HOW_TO_STOP
+        self.print_lines = self._print_lines
         self._live = Live(
             console=console,
             auto_refresh=False,
@@ -164,7 +172,9 @@ class LiveScreen(LineScreen):
 
     def begin(self, about: RunAbout) -> None:
         super().begin(about)
+        before = sys.stderr, sys.stdout
         self._live.start()
+        follow_streams(dict(zip(before, (sys.stderr, sys.stdout), strict=True)))
 
     def update(self, snapshot: Snapshot, throughput: Mapping[str, Throughput] = UNKNOWN) -> None:
         progress = self._meter.read(snapshot, throughput)
@@ -175,6 +185,10 @@ class LiveScreen(LineScreen):
     def note(self, text: str, *, hint: str = "") -> None:
         self._hint = hint or self._hint
         self._console.print(Text(f"  {printable(text)}", style="yellow"))
+
+    def _print_lines(self, lines: Sequence[str]) -> None:
+        text = Text("\n").join(Text.from_ansi(line) for line in lines)
+        self._console.print(text, soft_wrap=True)
 
     def end(self, summary: Summary, *, dead_before: int, stopped: bool) -> None:
         self.close()

@@ -21,6 +21,7 @@ from flowq.broker.workers import Workers
 from flowq.errors import BrokerError, WorkerFailed
 from flowq.runtime.death_records import crashed, record_death_of_child, sign_off_the_dead
 from flowq.runtime.identity import SUPERVISOR_VARIABLE
+from flowq.runtime.process.worker_output import PrintLines, WorkerOutput
 from flowq.runtime.waiting import is_set_within
 
 T = TypeVar("T")
@@ -61,7 +62,8 @@ class Slot:
 class Supervisor:
     """Keeps worker processes running. `command` starts one; `instructions(number, duty)` is its standard input.
 
-    Workers print to `stdout`, by default that of this process. The pipe to their standard input stays open: a worker
+    Workers print to `stdout`, by default that of this process; with `print_lines`, what they print is passed to it
+    instead, standard error as well. The pipe to their standard input stays open: a worker
     whose supervisor is gone sees its end, and stops. Workers have sessions of their own, so that Ctrl-C reaches only
     the supervisor, which then stops them in order.
 
@@ -89,6 +91,7 @@ class Supervisor:
         grace_seconds: float,
         note: Callable[[str], None],
         stdout: IO[str] | None = None,
+        print_lines: PrintLines | None = None,
         inherited_fds: Sequence[int] = (),
     ) -> None:
         self._name = new_worker_name()
@@ -100,6 +103,7 @@ class Supervisor:
         self._grace_seconds = grace_seconds
         self._note = note
         self._stdout = stdout
+        self._output = None if print_lines is None else WorkerOutput(print_lines)
         self._inherited_fds = inherited_fds
         self._sources = sources
         self._slots = [Slot(number) for number in range(workers)]
@@ -224,7 +228,8 @@ class Supervisor:
         process = slot.process = await asyncio.create_subprocess_exec(
             *self._command,
             stdin=PIPE,
-            stdout=self._stdout,
+            stdout=self._output.fd if self._output else self._stdout,
+            stderr=self._output.fd if self._output else None,
             start_new_session=True,
             pass_fds=self._inherited_fds,
             env={**os.environ, SUPERVISOR_VARIABLE: self._name},
@@ -268,6 +273,13 @@ class Supervisor:
         self._stopping.set()
         self._has_died.set()
         self._signal(signal.SIGTERM)
+        try:
+            await self._until_all_have_ended(hurry)
+        finally:
+            if self._output is not None:
+                self._output.close()
+
+    async def _until_all_have_ended(self, hurry: asyncio.Event) -> None:
         watchers = [slot.watcher for slot in self._every_slot if slot.watcher]
         if not watchers:
             return

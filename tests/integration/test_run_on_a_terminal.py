@@ -1,0 +1,53 @@
+"""`flowq run` on a terminal: what handlers print and log stays above the table, and each moment has its word."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.integration.flowq_process import FLOWQ
+from tests.integration.project import Project
+from tests.integration.terminal import Terminal
+
+TALKING = """
+import asyncio
+import logging
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from flowq import Pipeline, source, stage
+
+@source
+def numbers() -> Iterator[int]:
+    yield from range(5)
+
+@stage(concurrency=1)
+async def take(n: int) -> None:
+    logging.getLogger("shop").warning("logged %d", n)
+    print("printed", n)
+    print("progress 1\\rprogress 2\\rerrors", n, file=sys.stderr)
+    await asyncio.sleep(0.2)  # so that the table is painted in between
+    while n == 4 and not Path("go").exists():
+        await asyncio.sleep(0.05)
+
+lab = Pipeline("lab", numbers >> take)
+"""
+
+
+def terminal(project: Project, *arguments: str) -> Terminal:
+    return Terminal((*FLOWQ, "run", "lab", *arguments), project.folder, project.environ, columns=100, lines=40)
+
+
+@pytest.mark.parametrize("arguments", [("--memory",), ("--workers", "2")], ids=["in this process", "in workers"])
+@pytest.mark.project({"lab": TALKING})
+def test_what_handlers_log_and_print_stays_above_the_table(arguments: tuple[str, ...], project: Project) -> None:
+    with terminal(project, *arguments) as screen:
+        text = screen.wait_for(lambda text: "errors 4" in text and "4 of 5 known" in text)
+        lines = [line.strip() for line in text.splitlines()]
+        for n in range(5):
+            assert [line.partition("WARNING ")[2] for line in lines].count(f"shop: logged {n}") == 1
+            assert lines.count(f"printed {n}") == lines.count(f"errors {n}") == 1
+        assert len([line for line in lines if line.startswith("stage ")]) == 1  # one table, and no rest of another
+        (project.folder / "go").touch()
+        assert screen.wait() == 0
+        assert "drained in" in screen.text
+        assert "errors 4" in screen.text
