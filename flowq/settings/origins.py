@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
-import stat
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, InitSettingsSource, SettingsConfigDict
@@ -17,13 +13,12 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, InitSettingsSourc
 from flowq.delivery.policy import Durability
 from flowq.durations import seconds
 from flowq.errors import NotFound, Place, SettingsError, did_you_mean
+from flowq.settings.project_file import FILE, ProjectFile, project_file, table_in
 from flowq.settings.stages import StageSetting, stage_settings, stage_variable
 
-FILE = "pyproject.toml"
 _NOT_SETTINGS = ("FLOWQ_PROFILE", "FLOWQ_DEBUG", "FLOWQ_REDIS_SERVER", "FLOWQ_METRICS", "FLOWQ_LOG_FORMAT")
 # What Kubernetes sets in every container for a service named "flowq" or "flowq-redis".
 _OF_A_SERVICE = re.compile(r"FLOWQ(_\w+)?_(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP)(_\w+)?)?)")
-_PATH_HINT = 'where [tool.flowq.pipelines.NAME] follows, the folder is  pipelines.path = "..."'
 
 
 def _entries(value: Any) -> Any:
@@ -72,7 +67,11 @@ class _Table(InitSettingsSource):
     """Settings that are already values: the flags, or a table of pyproject.toml."""
 
     def __init__(
-        self, values: Mapping[str, Any], origin: str, file: _File | None = None, stages: Sequence[StageSetting] = ()
+        self,
+        values: Mapping[str, Any],
+        origin: str,
+        file: ProjectFile | None = None,
+        stages: Sequence[StageSetting] = (),
     ) -> None:
         super().__init__(Written, dict(values))
         self._origin, self._file, self.stages = origin, file, stages
@@ -124,7 +123,7 @@ def merged(
     folder: Path, environ: Mapping[str, str], flags: Mapping[str, Any], profile: str | None, as_flag: str
 ) -> tuple[dict[str, Any], Mapping[str, str], tuple[StageSetting, ...], Path | None]:
     """The values, the origin of each, what is set for stages, and the file. Raises SettingsError and NotFound."""
-    file = _found(folder)
+    file = project_file(folder)
     base, profiles = _layers(file)
     if profile is not None and profile not in profiles:
         known = f"profiles: {', '.join(profiles)}" if profiles else f"add [tool.flowq.profiles.{profile}] to {FILE}"
@@ -167,76 +166,17 @@ def _refuse_near_misses(names: Iterable[str]) -> None:
                 raise SettingsError(f"env {name}: there is no such setting", hint=hint)
 
 
-@dataclass(frozen=True, slots=True)
-class _File:
-    """A pyproject.toml that has [tool.flowq]."""
-
-    path: Path
-    text: str
-    tables: Mapping[str, Any]
-
-    @property
-    def shown(self) -> str:
-        return _shown(self.path)
-
-
-def _found(folder: Path) -> _File | None:
-    """The nearest one upwards from a folder. Raises SettingsError for one there that cannot be read.
-
-    Above it, files that are not ours to judge are passed over, and those of strangers: in /tmp, anyone may leave one.
-    """
-    for above in (folder, *folder.parents):
-        path = above / FILE
-        try:
-            if above != folder and not _is_trusted(path):
-                continue
-            text = path.read_text(encoding="utf-8")
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        except (OSError, ValueError) as error:
-            if above == folder:
-                raise SettingsError(f"cannot read {FILE}: {error}") from None
-            continue
-        if (file := _read(path, text, is_here=above == folder)) is not None:
-            return file
-    return None
-
-
-def _read(path: Path, text: str, *, is_here: bool) -> _File | None:
-    """The file with its tables, None if it is about other tools only."""
-    try:
-        tables = tomllib.loads(text)
-    except ValueError as error:
-        if not is_here and "tool.flowq" not in text:
-            return None
-        at_line = re.search(r"at line (\d+)", str(error))
-        place = Place(_shown(path), int(at_line[1])) if at_line else None
-        hint = _PATH_HINT if "overwrite" in str(error) and "[tool.flowq.pipelines" in text else ""
-        raise SettingsError(f"cannot read {FILE}: {error}", hint=hint, place=place) from None
-    return _File(path, text, tables) if "flowq" in _table(tables.get("tool", {}), "tool") else None
-
-
-def _is_trusted(path: Path) -> bool:
-    """Whether a file belongs to this user or to root, or only they could have put it there."""
-    return path.stat().st_uid in (0, os.geteuid()) or not path.parent.stat().st_mode & stat.S_IWOTH
-
-
-def _shown(path: Path) -> str:
-    """The path as a person in the current directory would write it."""
-    return os.path.relpath(path) if Path.cwd().is_relative_to(path.parent) else str(path)
-
-
-def _layers(file: _File | None) -> tuple[_Table, Mapping[str, _Table]]:
+def _layers(file: ProjectFile | None) -> tuple[_Table, Mapping[str, _Table]]:
     """[tool.flowq] and its profiles."""
-    table = dict(_table(file.tables["tool"]["flowq"], "tool.flowq")) if file else {}
-    profiles = _table(table.pop("profiles", {}), "tool.flowq.profiles")
+    table = dict(table_in(file.tables["tool"]["flowq"], "tool.flowq")) if file else {}
+    profiles = table_in(table.pop("profiles", {}), "tool.flowq.profiles")
     named = {name: _layer(each, f"tool.flowq.profiles.{name}", file) for name, each in profiles.items()}
     return _layer(table, "tool.flowq", file), named
 
 
-def _layer(table: Any, name: str, file: _File | None) -> _Table:
+def _layer(table: Any, name: str, file: ProjectFile | None) -> _Table:
     """`pipelines` is a place, or a table of pipelines in which `path` is the place: TOML cannot have both."""
-    values = {_RENAMED.get(key, key): value for key, value in _table(table, name).items()}
+    values = {_RENAMED.get(key, key): value for key, value in table_in(table, name).items()}
     stages: list[StageSetting] = []
     if isinstance(values.get("pipelines"), dict):
         pipelines = dict(values.pop("pipelines"))
@@ -248,15 +188,9 @@ def _layer(table: Any, name: str, file: _File | None) -> _Table:
 
 
 def _stages(pipeline: str, options: Any, name: str) -> Iterator[StageSetting]:
-    for option, stages in _table(options, name).items():
+    for option, stages in table_in(options, name).items():
         if option != "stages":
             raise SettingsError(f'{FILE} [{name}]: there is no setting "{option}"', hint="stages.NAME")
-        for stage, settings in _table(stages, f"{name}.stages").items():
+        for stage, settings in table_in(stages, f"{name}.stages").items():
             table = f"{name}.stages.{stage}"
-            yield from stage_settings(pipeline, stage, _table(settings, table), f"{FILE} [{table}]")
-
-
-def _table(value: Any, name: str) -> Mapping[str, Any]:
-    if not isinstance(value, dict):
-        raise SettingsError(f"{FILE}: {name} must be a table", hint=f"[{name}]")
-    return cast("dict[str, Any]", value)
+            yield from stage_settings(pipeline, stage, table_in(settings, table), f"{FILE} [{table}]")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from flowq.delivery.user_code import place_of_error
 from flowq.errors import Place
+from flowq.settings.project_file import root_above
 
 
 def users_place(error: BaseException) -> Place | None:
@@ -14,8 +15,8 @@ def users_place(error: BaseException) -> Place | None:
 
 
 def project_root() -> str:
-    """The folder of the project; "" if it is gone."""
+    """The folder of the project; "" if the current folder is gone."""
     try:
-        return str(Path.cwd())
+        return str(root_above(Path.cwd()))
     except OSError:
         return ""
