@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Sequence
-from contextlib import asynccontextmanager
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -68,7 +69,8 @@ class Publisher:
     lost reply does not store it twice. When the edge of the stage is full, a push waits for room.
 
     Several tasks may enter the same publisher: the first opens it, the last closes it, and it can be reopened. It
-    belongs to one event loop at a time; a forked process must open it again.
+    belongs to one event loop at a time. A process that was forked while it was open has its own connection from its
+    first push on.
 
     The parameters, and what is set for the stages of the pipeline, come from the same places as for the command line
     when the publisher is opened: one that is None comes from `FLOWQ_*` variables, or from [tool.flowq] in the
@@ -120,10 +122,13 @@ class Publisher:
             Settings.of_program, redis=redis, namespace=namespace, durability=durability, claim_store=claim_store
         )
         self._settings = settings
+        self._opened_with: tuple[int, Settings | None] = os.getpid(), None
         self._ids = MessageIds()
         self._inlets: dict[str, Outlet] = {}
         self._backpressure: dict[str, Backpressure] = {}
-        self._shared = SharedBroker("publisher", self._opening, remedy="async with publisher: ...")
+        self._shared = SharedBroker(
+            "publisher", self._opening, remedy="async with publisher: ...", prepare=self._prepare
+        )
         self._claims: ClaimCheck | None = None
 
     async def __aenter__(self) -> Self:
@@ -133,17 +138,21 @@ class Publisher:
     async def __aexit__(self, *_: object) -> None:
         await self._shared.leave()
 
-    @asynccontextmanager
-    async def _opening(self) -> AsyncGenerator[Broker]:
-        settings = self._settings or self._configured()
+    def _opening(self) -> AbstractAsyncContextManager[Broker]:
+        opened_in, kept = self._opened_with
+        # A forked child keeps the settings of its parent: its current folder may be another.
+        kept = kept if opened_in != os.getpid() else None
+        settings = self._settings or kept or self._configured()
+        self._opened_with = os.getpid(), settings
         self._plan = settings.tuned(self._pipeline.name, self._pipeline).plan
+        return open_broker(self._plan.name, settings)
+
+    async def _prepare(self, broker: Broker) -> None:
+        await ClaimCheck.check_store(broker, self._plan)
+        self._claims = ClaimCheck.of(broker, self._plan)
         self._inlets.clear()
-        async with open_broker(self._plan.name, settings) as broker:
-            await ClaimCheck.check_store(broker, self._plan)
-            self._claims = ClaimCheck.of(broker, self._plan)
-            self._backpressure.clear()
-            self._ids = MessageIds()  # a forked process must not use those of its parent
-            yield broker
+        self._backpressure.clear()
+        self._ids = MessageIds()  # a forked process must not use those of its parent
 
     async def push(
         self,
@@ -168,6 +177,7 @@ class Publisher:
         for a bad `delay`, and BrokerUnavailable after five attempts without a reply, or without confirmation by a
         replica. Redis may have stored the message even so: pushing it again with the same `id` stores it once.
         """
+        await self._shared.follow_fork()
         edge = self._inlet(stage)
         message_id = self._ids.next().decode() if id is None else _word(id)
         output = self._encode(edge, message, message_id.encode())
@@ -193,6 +203,7 @@ class Publisher:
         number of messages stored, counted from the first. Push the rest again, or push all of them again with the same
         `id`. (After BrokerUnavailable only the latter is safe.)
         """
+        await self._shared.follow_fork()
         edge, delay_seconds = self._inlet(stage), seconds(delay)
         call = self._ids.next().decode() if id is None else f"push_many:{edge.name}:{_word(id)}"
         pushed = Pushed(0, 0)

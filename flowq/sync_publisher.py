@@ -31,8 +31,9 @@ class SyncPublisher:
     It makes the same promises, accepts the same parameters and raises the same errors as `Publisher`.
 
     Several threads may enter the same publisher: the first opens it, the last closes it, and it can be reopened. One
-    that is never entered, as in a web app, opens at its first push and stays open until the process ends. A
-    forked process, such as a web server's worker, must open it again.
+    that is never entered, as in a web app, opens at its first push and stays open until the process ends. A process
+    that was forked while it was open, such as a worker of `gunicorn --preload`, has its own connection from its first
+    push on.
 
     >>> from flowq import Pipeline, stage
     >>> @stage
@@ -61,41 +62,16 @@ class SyncPublisher:
             claim_store=claim_store,
             settings=settings,
         )
-        self._home = _Home()
+        self._home = _Home(self._publisher)
         self._opens_itself = True
 
     def __enter__(self) -> Self:
         self._opens_itself = False
-        self._enter()
+        self._home_here().enter()
         return self
 
-    def _enter(self) -> None:
-        if self._home.pid != os.getpid():
-            self._home = _Home()  # fork copies no threads, and the lock may be held by one of them
-        home = self._home
-        home.check_thread()
-        with home.turn:
-            if home.loop is None:
-                home.loop = _LoopThread()
-                try:
-                    _result(home.loop.start(self._publisher.__aenter__()))
-                except BaseException:
-                    home.close()
-                    raise
-            home.n_users += 1
-
     def __exit__(self, *_: object) -> None:
-        home = self._home
-        if home.pid != os.getpid():  # entered before the fork: the parent will close it
-            return
-        with home.turn:
-            home.n_users = max(0, home.n_users - 1)
-            if home.loop is None or home.n_users:
-                return
-            try:
-                _result(home.loop.start(self._publisher.__aexit__()))
-            finally:
-                home.close()
+        self._home_here().leave()
 
     def push(
         self,
@@ -123,49 +99,88 @@ class SyncPublisher:
 
     def _call(self, work: Coroutine[Any, Any, T]) -> T:
         try:
+            home = self._home_here()
             if self._opens_itself:
-                self._enter()
+                home.enter()
                 self._opens_itself = False
-            future = self._home.start(work)
+            future = home.start(work)
         except BaseException:
             work.close()
             raise
         return _result(future)
 
+    def _home_here(self) -> _Home:
+        home = self._home
+        if home.pid != os.getpid():
+            home = self._home = home.of_child()
+        return home
+
 
 class _Home:
-    """The process and thread in which a publisher is open, and the number of its users."""
+    """The process and thread in which a publisher is open, and the number of its users.
 
-    def __init__(self) -> None:
+    A fork copies no threads, and the lock may be held by one of them. So a child has a home of its own with the same
+    users, which opens at the first push: it costs nothing in a child that pushes nothing.
+    """
+
+    def __init__(self, publisher: Publisher, n_users: int = 0) -> None:
         self.pid = os.getpid()
-        self.turn = threading.RLock()
-        self.loop: _LoopThread | None = None
-        self.n_users = 0
+        self._publisher = publisher
+        self._turn = threading.RLock()
+        self._loop: _LoopThread | None = None
+        self._n_users = n_users
+        self._children: dict[int, _Home] = {}
+
+    def of_child(self) -> _Home:
+        """The home in a child; the same for all its threads, without a lock."""
+        return self._children.setdefault(os.getpid(), _Home(self._publisher, self._n_users))
+
+    def enter(self) -> None:
+        self._check_thread()
+        with self._turn:
+            self._opened()
+            self._n_users += 1
+
+    def leave(self) -> None:
+        with self._turn:
+            self._n_users = max(0, self._n_users - 1)
+            if self._loop is None or self._n_users:
+                return
+            try:
+                _result(self._loop.start(self._publisher.__aexit__()))
+            finally:
+                self._close()
 
     def start(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        """Start work in the loop. Raises UsageError where no loop would ever run it."""
-        if self.pid != os.getpid():
-            raise UsageError(
-                "the publisher was opened before this process was forked", hint=f"open one here:  {_REMEDY}"
-            )
-        self.check_thread()
-        with self.turn:
-            if self.loop is None:
+        """Start work in the loop. Raises UsageError where no loop would ever run it, and what opening raises."""
+        self._check_thread()
+        with self._turn:
+            if not self._n_users:
                 raise UsageError("the publisher is not open", hint=_REMEDY)
-            return self.loop.start(work)
+            return self._opened().start(work)
 
-    def check_thread(self) -> None:
+    def _opened(self) -> _LoopThread:
+        if self._loop is None:
+            self._loop = _LoopThread()
+            try:
+                _result(self._loop.start(self._publisher.__aenter__()))
+            except BaseException:
+                self._close()
+                raise
+        return self._loop
+
+    def _check_thread(self) -> None:
         """Raise UsageError in the loop's own thread, which would wait for itself."""
-        if self.loop is not None and self.loop.is_this_thread:
+        if self._loop is not None and self._loop.is_this_thread:
             raise UsageError(
                 "the publisher is busy: the iterable that it is reading messages from cannot use it",
                 hint="make a list of the messages first, or push them one by one",
             )
 
-    def close(self) -> None:
-        if self.loop is not None:
-            self.loop.close()
-            self.loop = None
+    def _close(self) -> None:
+        if self._loop is not None:
+            self._loop.close()
+            self._loop = None
 
 
 class _LoopThread:

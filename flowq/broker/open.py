@@ -6,13 +6,14 @@ import asyncio
 import logging
 import os
 import threading
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from shlex import quote
 
 from flowq.broker.client.connection import Dialer, UrlDialer
+from flowq.broker.client.forks import let_go
 from flowq.broker.client.memory import MemoryDialer
 from flowq.broker.client.redis_url import with_files_of
 from flowq.broker.client.topology import ClusterDialer, SentinelDialer
@@ -126,12 +127,21 @@ def _check(settings: Settings) -> None:
 class SharedBroker:
     """Opens a broker for the first user, and closes it after the last. It can be opened again afterwards.
 
-    `owner` is what errors call it. One event loop at a time may use it: connections belong to the loop that made them.
+    `owner` is what errors call it, `prepare` what it does before the broker is used. One event loop at a time may use
+    it: connections belong to the loop that made them. A forked child has no part in what its parent has opened.
     """
 
-    def __init__(self, owner: str, opening: Callable[[], AbstractAsyncContextManager[Broker]], *, remedy: str) -> None:
+    def __init__(
+        self,
+        owner: str,
+        opening: Callable[[], AbstractAsyncContextManager[Broker]],
+        *,
+        remedy: str,
+        prepare: Callable[[Broker], Awaitable[None]] | None = None,
+    ) -> None:
         self._owner = owner
         self._opening = opening
+        self._prepare = prepare
         self._remedy = remedy
         self._home = _Home()
 
@@ -142,10 +152,22 @@ class SharedBroker:
         try:
             async with home.turn:
                 if home.broker is None:
-                    home.broker = await home.stack.enter_async_context(self._opening())
+                    broker = await home.stack.enter_async_context(self._opening())
+                    if self._prepare is not None:
+                        await self._prepare(broker)
+                    home.broker = broker
         except BaseException:
             await self.leave()
             raise
+
+    async def follow_fork(self) -> None:
+        """In a forked child of the process that has opened it: open it here too. Raises as `enter` does."""
+        home = self._home
+        if home.pid != os.getpid() and home.n_users:
+            await self.enter()
+        elif home.broker is None and home.n_users and home.is_here:
+            async with home.turn:  # another task is opening it
+                pass
 
     async def leave(self) -> None:
         """Does nothing for a caller that has not entered, such as a forked child of one that has."""
@@ -174,11 +196,19 @@ class SharedBroker:
         if home.is_here:
             return home
         if home.pid != os.getpid():
-            # Closing or freeing these would close the sockets of the parent, whose event loop watches them.
+            let_go()  # where a program forks without Python's knowledge, as uWSGI does, this is the first time
+            if home.broker is not None and home.broker.dialer.is_private:
+                raise UsageError(
+                    f"the {self._owner} has its server in the memory of the process that this one was forked from",
+                    hint='processes cannot share it: use a real one, redis="embedded" for instance',
+                )
             _of_the_parent.append(home)
         elif home.n_users and home.loop is not None and not home.loop.is_closed():
             raise UsageError(f"the {self._owner} is open in another event loop", hint="make one for each event loop")
-        return _Home(asyncio.get_running_loop())
+        loop = _running_loop()
+        if loop is None:
+            raise UsageError("a forked process cannot continue the event loop of its parent", hint="asyncio.run(...)")
+        return _Home(loop)
 
 
 class _Home:
@@ -194,7 +224,16 @@ class _Home:
 
     @property
     def is_here(self) -> bool:
-        return self.loop is asyncio.get_running_loop() and self.pid == os.getpid()
+        return self.pid == os.getpid() and self.loop is not None and self.loop is _running_loop()
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    """None in a child that was forked by code in an event loop: it has the loop of its parent no longer."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 _of_the_parent: list[_Home] = []
+"""Kept, so that a child does not free them, with warnings, while it works."""

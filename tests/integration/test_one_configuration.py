@@ -71,6 +71,42 @@ def test_what_a_web_app_pushes_in_one_folder_is_handled_by_a_run_in_another(proj
     assert not (app.parent / ".flowq").exists()
 
 
+PRELOADED = """
+    import os
+
+    from flask import Flask
+
+    from flowq import SyncPublisher
+    from pipelines.orders import orders, take
+
+    app = Flask(__name__)
+    publisher = SyncPublisher(orders)
+    publisher.push(take, 0)  # while gunicorn loads it, before it forks its workers
+
+
+    @app.post("/<int:n>")
+    def order(n: int) -> str:
+        publisher.push(take, n)
+        return str(os.getpid())
+"""
+
+
+def test_workers_of_gunicorn_that_were_forked_from_an_app_with_an_open_publisher_push_as_well(project: Project) -> None:
+    project.write("pyproject.toml", EMBEDDED)
+    app = project.write("web/app.py", PRELOADED)
+    run = project.start("run", "orders", "--forever")
+
+    with WebServer(project, app.parent, "--workers", "3", "--preload") as server:
+        pids: list[str] = []
+        while len(set(pids)) < 3:
+            pids.append(server.post("/1"))
+        run.wait_for(lambda: stage_of(project)["ok"] == 1 + len(pids))
+        assert server.stop() == 0
+
+    assert "SIGKILL" not in server.log
+    assert "Traceback" not in server.log
+
+
 PUSH = """
     from flowq import SyncPublisher
     from pipelines.orders import orders, take

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -288,86 +287,3 @@ def test_messages_that_push_themselves_are_refused_instead_of_waiting_for_ever(s
 
     with sync_publisher, pytest.raises(UsageError, match="busy"):
         sync_publisher.push_many(take_any, numbers())
-
-
-# After a fork
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
-@pytest.mark.parametrize("kind", ["Publisher", "SyncPublisher"])
-def test_a_forked_child_does_not_hang_on_the_publisher_of_its_parent(
-    kind: str, url: str, unique_namespace: str, tmp_path: Path
-) -> None:
-    told = run_program(tmp_path, FORKING, kind, url, unique_namespace)
-
-    assert told["child"] == "the publisher was opened before this process was forked"
-    assert told["child, opened anew"] == "pushed"
-    assert told["parent"] == "pushed"
-    assert told["stored"] == "3"  # ids of the child are its own: none is taken for a duplicate
-
-
-FORKING = """
-import asyncio, os, sys
-from flowq import Inspector, Pipeline, Publisher, SyncPublisher, stage
-from flowq.errors import FlowqError
-
-kind, url, namespace = sys.argv[1:]
-
-@stage
-def take(n: int) -> None: ...
-
-pipeline = Pipeline("one", take)
-sync = SyncPublisher(pipeline, redis=url, namespace=namespace)
-other = Publisher(pipeline, redis=url, namespace=namespace)
-
-def tell(what, push):
-    try:
-        push()
-        print(f"{what}: pushed", flush=True)
-    except FlowqError as error:
-        print(f"{what}: {error.message}", flush=True)
-
-def child():
-    if kind == "SyncPublisher":
-        tell("child", lambda: sync.push(take, 1))
-        with sync:
-            tell("child, opened anew", lambda: sync.push(take, 1))
-    else:
-        tell("child", lambda: asyncio.run(other.push(take, 1)))
-        async def anew():
-            async with other:
-                await other.push(take, 1)
-        tell("child, opened anew", lambda: asyncio.run(anew()))
-    os._exit(0)
-
-def fork():
-    pid = os.fork()
-    if pid == 0:
-        asyncio._set_running_loop(None)
-        child()
-    assert os.waitpid(pid, 0)[1] == 0
-
-async def main():
-    async with other:
-        await other.push(take, 1)
-        fork()
-        await other.push(take, 1)
-        print("parent: pushed")
-
-if kind == "SyncPublisher":
-    with sync:
-        sync.push(take, 1)
-        fork()
-        tell("parent", lambda: sync.push(take, 1))
-else:
-    asyncio.run(main())
-
-async def count():
-    from flowq.broker.open import open_broker
-    from flowq.settings import Settings
-    async with open_broker("one", Settings.of_program(redis=url, namespace=namespace)) as broker:
-        balance = await Inspector(pipeline.plan, broker).balance()
-        print("stored:", balance["take"].waiting)
-
-asyncio.run(count())
-"""
