@@ -14,10 +14,11 @@ for k = 1, #KEYS, 2 do
   local found, most = {}, next_numbers(1)
   local due = redis.call('ZRANGE', KEYS[k], 0, most - 1, 'WITHSCORES')
   for d = 1, #due, 2 do
-    n_bytes = n_bytes + redis.call('HSTRLEN', KEYS[k + 1], due[d])
     if n_bytes > MOST_BYTES then break end
-    local header = string.match(redis.call('HGET', KEYS[k + 1], due[d]) or '', '^[^\n]*')
+    local value = redis.call('HGET', KEYS[k + 1], due[d]) or ''
+    local header = string.match(value, '^[^\n]*')
     if string.find(header, ' l=', 1, true) then found[#found + 1], found[#found + 2] = due[d + 1], header end
+    n_bytes = n_bytes + #value
   end
   answer[#answer + 1] = found
 end
