@@ -54,6 +54,7 @@ chaos: setup  ## kill, freeze and starve a real run and its Redis (SECONDS=60 SE
 .PHONY: bench
 bench: setup  ## compare flowq with two baselines (20 minutes; ARGS="--only W1 --reps 1")
 	$(BIN)/python -m benchmarks --json benchmarks/figures.json --page docs/performance.md $(ARGS)
+	$(BIN)/python -m tools.docs.pictures
 
 .PHONY: walkthrough
 walkthrough: setup  ## record docs/walkthrough.md again, from a real crawl
@@ -64,6 +65,10 @@ REPOSITORY ?=
 .PHONY: docs
 docs: setup  ## build the documentation as a site into build/docs/site (REPOSITORY=https://host/owner/flowq: edit links)
 	REPOSITORY=$(REPOSITORY) $(BIN)/python -m tools.docs.site
+
+.PHONY: pictures
+pictures: setup  ## draw the pictures of the documentation again, from pipelines/ and benchmarks/figures.json
+	$(BIN)/python -m tools.docs.pictures
 
 .PHONY: record-docs
 record-docs: setup  ## run the pages of the documentation, and record what their commands print (ARGS="docs/how-to/x.md")

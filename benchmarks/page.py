@@ -1,4 +1,4 @@
-"""Inserts figures into a Markdown page between two marks: tables, and a chart that GitHub renders."""
+"""Inserts figures into a Markdown page between two marks: a table, and the plots of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from benchmarks.figures import Result
 from benchmarks.report import goal_text, number, ratio_to
 from benchmarks.workloads import WORKLOADS
 from benchmarks.workloads.growth import HUGE
-from benchmarks.workloads.throughput import TEAMS
 
 BEGIN, END = "<!-- figures: make bench -->", "<!-- end of figures -->"
 _TITLES = {workload.name: workload.title for workload in (*WORKLOADS, *HUGE)}
@@ -31,7 +30,9 @@ def _lines(about: Mapping[str, Any], reps: int, results: Sequence[Result]) -> It
         f" Python {about['python']}. Ratios are taken within a repetition."
     )
     yield ""
-    yield "| | flowq | x loop | x limit | goal |"
+    yield "![Messages a second of flowq and of both baselines](pictures/throughput.svg)"
+    yield ""
+    yield "| figure | flowq | x loop | x limit | goal |"
     yield "|---|--:|--:|--:|---|"
     for name, group in groupby(results, key=lambda result: result.workload):
         yield f"| **{name}**: {_TITLES[name]} | | | | |"
@@ -39,17 +40,5 @@ def _lines(about: Mapping[str, Any], reps: int, results: Sequence[Result]) -> It
             value = f"{number(result.value)} {result.figure.unit}".strip()
             ratios = f"{ratio_to('loop', result)} | {ratio_to('limit', result)}"
             yield f"| {result.figure.title} | {value} | {ratios} | {goal_text(result)} |"
-    of_teams = {result.figure.key: result.value for result in results if result.workload == "workers"}
-    if of_teams:
-        yield ""
-        yield from _chart([of_teams[f"{workers}"] for workers in TEAMS])
-
-
-def _chart(rates: Sequence[float]) -> Iterator[str]:
-    yield "```mermaid"
-    yield "xychart-beta"
-    yield '  title "Messages a second by number of workers"'
-    yield f'  x-axis "workers" [{", ".join(map(str, TEAMS))}]'
-    yield f'  y-axis "messages a second" 0 --> {max(rates) * 1.1:.0f}'
-    yield f"  bar [{', '.join(f'{rate:.0f}' for rate in rates)}]"
-    yield "```"
+    yield ""
+    yield "![Messages a second by number of workers](pictures/workers.svg)"
