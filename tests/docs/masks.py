@@ -14,6 +14,7 @@ _MASKS = [
     (re.compile(r"#/s\b"), "#"),
     (re.compile(r"(?<!\S)[-–](?!\S)"), "#"),  # no number yet
     (re.compile(r"\s+"), " "),
+    (re.compile(r"(?<=attempt # of # )now\b"), "in #"),
 ]
 _PROGRESS = re.compile(r"# [a-z].* left #.* dead #")
 

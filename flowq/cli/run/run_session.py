@@ -138,6 +138,7 @@ class Session:
             resumed=run.resumed,
             others=others,
             version=__version__,
+            failures=before.failures,
         )
 
     @property

@@ -72,8 +72,8 @@ def failure_words(failure: Failure, attempts: int, width: int) -> str:
 
     >>> failure_words(Failure(1, 1, "ValueError: bad price", "shop.py:31"), 5, 80)
     'attempt 1 of 5: ValueError: bad price  shop.py:31'
-    >>> failure_words(Failure(1, 3, "ValueError: no such price: 17,50", "shop.py:31"), 5, 53)
-    'attempts 1–3 of 5: ValueError: no such p…  shop.py:31'
+    >>> failure_words(Failure(1, 3, "ValueError: no such price: 17,50", "shop.py:31"), 5, 55)
+    'attempts 1–3 of 5: ValueError: no such pri…  shop.py:31'
     """
     which = f"attempt {failure.last}" if failure.first == failure.last else f"attempts {failure.first}–{failure.last}"
     which = f"{which} of {attempts}: "
@@ -152,9 +152,14 @@ class RetryNews:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
+        self._before: dict[tuple[str, str], int] = {}
         self._told: dict[tuple[str, str], int] = {}
         self._seen: list[RetryNote] = []
         self._pace = Pacer(_COUNTS_EVERY_MS)
+
+    def begin(self, failures: Mapping[str, Sequence[FailureCount]]) -> None:
+        """What was counted before this run began: no news until there are more."""
+        self._before = {(stage, each.kind): each.count for stage, counts in failures.items() for each in counts}
 
     def read(self, snapshot: Snapshot) -> list[RetryNote]:
         """What is new in this snapshot."""
@@ -173,7 +178,7 @@ class RetryNews:
         news: list[RetryNote] = []
         for note in notes:
             key = note.stage, note.counted.kind
-            if self._told.get(key) != note.counted.count:
+            if self._told.get(key, self._before.get(key)) != note.counted.count:
                 self._told[key] = note.counted.count
                 news.append(note)
         return news

@@ -115,6 +115,7 @@ class LineScreen:
 
     def begin(self, about: RunAbout) -> None:
         self._about = about
+        self._retries.begin(about.failures)
         for line in first_lines(about, self._plan, self._console.width):
             self._say(line)
 

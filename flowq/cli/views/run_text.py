@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from rich.text import Text
 
 from flowq.broker.open import MEMORY
-from flowq.broker.records import WHOLE, Snapshot
+from flowq.broker.records import WHOLE, FailureCount, Snapshot
 from flowq.broker.runs import StageBalance
 from flowq.cli.views.quantities import counted
 from flowq.durations import duration_text
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 class RunAbout:
     """What is known of a run before it starts.
 
-    `stages` empty means all of them; 0 `workers` is this process; `others` are the workers that run already.
+    `stages` empty means all of them; 0 `workers` is this process; `others` are the workers that run already, and
+    `failures` the failed attempts that were counted already.
     """
 
     pipeline: str
@@ -38,6 +39,7 @@ class RunAbout:
     resumed: bool
     others: int
     version: str
+    failures: Mapping[str, Sequence[FailureCount]] = field(default_factory=dict[str, Sequence[FailureCount]])
 
     @property
     def stays(self) -> bool:
