@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import urlsafe_b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -87,7 +88,8 @@ class Publishing:
         keys, claims, durability = self._broker.keys, self._broker.claims, self._broker.durability
         cursor = (move.name, move.before, move.after) if move else ("", b"", b"")
         record = done(finished) if finished and durability == "local" else ""
-        can_release = claims is not None and claims.has_stored  # a duplicate may be a reference to a large body
+        replaces = any(parcel.dedup is not None and parcel.dedup.places for parcel in parcels)
+        can_release = claims is not None and (claims.has_stored or replaces)  # duplicates may be references
         names: list[Any] = [keys.stats, keys.published]
         if source:
             names += (keys.cursors, keys.run)
@@ -98,9 +100,11 @@ class Publishing:
             stage, n_refused = Edge.parse(parcel.edge).target, len(parcel.refused)
             names += keys.of_target(parcel.edge, parcel.dedup)
             names += [keys.dead(stage)] if n_refused else []
-            arguments += (parcel.edge, stage, parcel.maxsize, seen_ms(parcel.dedup), len(parcel.messages), n_refused)
+            places = parcel.dedup.places if parcel.dedup else ()
+            arguments += (parcel.edge, stage, parcel.maxsize, seen_ms(parcel.dedup), len(places))
+            arguments += (len(parcel.messages), n_refused, *places)
         for parcel in parcels:
-            add_messages(arguments, parcel.messages, deduplicates=parcel.dedup is not None)
+            add_messages(arguments, parcel.messages, memory=parcel.dedup)
             for refused in parcel.refused:
                 arguments += refused[1:]
         if can_release:
@@ -133,11 +137,17 @@ def seen_ms(memory: DedupMemory | None) -> int:
     return -1 if memory.ttl_ms is None else memory.ttl_ms
 
 
-def add_messages(arguments: list[Any], messages: Sequence[Output], *, deduplicates: bool, delays: bool = False) -> None:
+def add_messages(
+    arguments: list[Any], messages: Sequence[Output], *, memory: DedupMemory | None, delays: bool = False
+) -> None:
     """Add messages to the arguments of a script, as `enter` in `parts/edges.lua` reads them."""
+    names_hash = memory is not None and bool(memory.places)
     for message in messages:
-        arguments += (message.header, message.body)
-        if deduplicates:
+        header = message.header
+        if names_hash and message.dedup_hash:
+            header += b" k=" + urlsafe_b64encode(message.dedup_hash).rstrip(b"=")
+        arguments += (header, message.body)
+        if memory is not None:
             arguments.append(message.dedup_hash)
         if delays:
             arguments.append(message.delay_ms)

@@ -42,7 +42,7 @@ class Runs:
         """
         keys = self._broker.keys
         forgetting = [stage for stage in stages if fresh or stage not in remembering]
-        seen = [key for stage in forgetting for key in (keys.seen(stage), keys.seen_until(stage))]
+        seen = [key for stage in forgetting for key in (keys.seen(stage), keys.seen_until(stage), keys.latest(stage))]
         names = [key for edge in edges for key in keys.of_edge(edge)]
         names = [
             keys.run, keys.stats, keys.failures, keys.cursors, *seen, *names,

@@ -180,14 +180,16 @@ class Settling:
         for target in targets:
             memory = self.deduplicating.get(target)
             names += keys.of_target(target, memory)
-            arguments += (target, seen_ms(memory), len(call.outputs.get(target, ())), len(call.delayed.get(target, ())))
+            places = memory.places if memory else ()
+            arguments += (target, seen_ms(memory), len(places))
+            arguments += (len(call.outputs.get(target, ())), len(call.delayed.get(target, ())), *places)
         arguments += call.ok
         arguments += call.filtered
         arguments += call.others
         for target in targets:
-            deduplicates = target in self.deduplicating
-            add_messages(arguments, call.outputs.get(target, ()), deduplicates=deduplicates)
-            add_messages(arguments, call.delayed.get(target, ()), deduplicates=deduplicates, delays=True)
+            memory = self.deduplicating.get(target)
+            add_messages(arguments, call.outputs.get(target, ()), memory=memory)
+            add_messages(arguments, call.delayed.get(target, ()), memory=memory, delays=True)
         if call.released:
             names.append(keys.released)
         if keep:

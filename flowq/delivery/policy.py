@@ -128,7 +128,7 @@ class Retry:
 
 @dataclass(frozen=True, slots=True, init=False)
 class Dedup:
-    """A stage handles the first message with each value of `by`, and drops and counts the others.
+    """A stage handles one message with each value of `by`, and drops and counts the others.
 
     It drops them on arrival, atomically with whatever sends them, so that no two workers both run one. A value of None
     never counts as a duplicate. `dedup="url"` is short for `Dedup("url")`.
@@ -136,8 +136,10 @@ class Dedup:
     by: the name of a field or property of the message, or a function of the message.
     scope: "run" forgets the values when the next run starts; "forever" keeps them until `flowq run --fresh` ("run").
     ttl: forget a value this long after its message arrived: seconds, or text such as "7d" (never).
+    keep: which message of a value is handled: the "first", or the "last". A later one then replaces the first while
+        that waits or is delayed; once a worker has the first, or has handled it, later ones are dropped ("first").
 
-    Raises ValueError for another scope, and for a `ttl` that is not a duration or below a millisecond.
+    Raises ValueError for another scope or `keep`, and for a `ttl` that is not a duration or below a millisecond.
 
     >>> Dedup("url", scope="forever", ttl="7d").ttl_seconds
     604800.0
@@ -146,6 +148,7 @@ class Dedup:
     by: str | Callable[[Any], str]
     scope: Literal["run", "forever"]
     ttl_seconds: float | None
+    keep: Literal["first", "last"]
 
     def __init__(
         self,
@@ -153,9 +156,12 @@ class Dedup:
         *,
         scope: Literal["run", "forever"] = "run",
         ttl: float | str | None = None,
+        keep: Literal["first", "last"] = "first",
     ) -> None:
         if scope not in ("run", "forever"):
             raise ValueError(f'Dedup(scope={scope!r}): must be "run" or "forever"')
+        if keep not in ("first", "last"):
+            raise ValueError(f'Dedup(keep={keep!r}): must be "first" or "last"')
         ttl_seconds = None if ttl is None else seconds(ttl)
         if ttl_seconds is not None and ttl_seconds < 0.001:
             raise ValueError(f"Dedup(ttl={ttl!r}): must be at least one millisecond")
@@ -163,13 +169,18 @@ class Dedup:
         put(self, "by", by)
         put(self, "scope", scope)
         put(self, "ttl_seconds", ttl_seconds)
+        put(self, "keep", keep)
 
 
 @dataclass(frozen=True, slots=True)
 class DedupMemory:
-    """How long a stage that deduplicates remembers a message: in milliseconds, or None for no expiry."""
+    """How long a stage that deduplicates remembers a message: in milliseconds, or None for no expiry.
+
+    `places`: all edges of a stage that handles the last message of a value; the first may be on any of them.
+    """
 
     ttl_ms: int | None = None
+    places: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, init=False)

@@ -82,7 +82,9 @@ def calls(script: Script) -> Callable[[Case], Case]:
 
 @calls(scripts.SETTLE)
 async def _(lab: Lab) -> None:
-    settling = Settling(lab.worker.broker, {OUT: DedupMemory(1000)}, {"parse": Keep(10)}, keeps_answers=True)
+    settling = Settling(
+        lab.worker.broker, {OUT: DedupMemory(1000, (">store", OUT))}, {"parse": Keep(10)}, keeps_answers=True
+    )
     await settling.connect()
     ok, dead, back, later = await given(lab.worker, 4)
     outputs = [output(OUT, b"1", dedup="a"), output(OUT, b"2", dedup="a"), output(OUT, b"3", dedup="b", delay_ms=50)]
@@ -95,7 +97,7 @@ async def _(lab: Lab) -> None:
 async def _(lab: Lab) -> None:
     refused = Refused(IN, b"r - - 0", b"bad", b"{}")
     messages = [output(IN, b"1", dedup="a"), output(IN, b"2", dedup="a"), output(IN, b"3", dedup="b")]
-    parcels = [Parcel(IN, messages, [refused], DedupMemory(1000), 100), Parcel(OUT, [output(OUT, b"4")])]
+    parcels = [Parcel(IN, messages, [refused], DedupMemory(1000, (IN,)), 100), Parcel(OUT, [output(OUT, b"4")])]
     move = CursorMove("source", b"", b"7")
     await Publishing(lab.worker.broker).publish_together(
         parcels, token="token", source="source", move=move, finished="all"

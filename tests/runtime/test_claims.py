@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from flowq import Context, Pipeline, Rate, source, stage
+from flowq import Context, Dedup, Pipeline, Rate, source, stage
 from flowq.broker.keys import Keys
 from flowq.dead_letters.kept import Kept
 from flowq.inspector import Inspector
@@ -147,6 +147,27 @@ async def test_the_files_of_what_a_stage_has_seen_before_are_released_at_once(la
     await lab.run(pipeline, Item(), Item())
     assert await released(lab) == body_store.paths()
     assert len(body_store.paths()) == 4
+
+
+async def test_the_file_of_a_message_that_a_later_one_replaces_is_released(lab: Lab, body_store: AnyStore) -> None:
+    got: list[str] = []
+
+    @stage
+    async def fetch(item: Item) -> Page:
+        return Page(n=1, html="b" * 20_000)
+
+    @stage(claim_above=5000, dedup=Dedup("n", keep="last"))
+    async def keep(page: Page) -> None:
+        got.append(page.html[:1])
+
+    pipeline = Pipeline("p", fetch >> keep)
+    for text in "xyza":  # by another process each: it has stored no body itself
+        await lab.push(pipeline, keep, Page(n=1, html=text * 20_000))
+    assert (len(await entries(lab, "edge:>keep")), len(await released(lab))) == (1, 3)
+
+    await lab.run(pipeline, Item())
+    assert await released(lab) == body_store.paths()
+    assert (len(got), len(body_store.paths())) == (1, 5)
 
 
 async def test_a_message_retried_buried_and_put_back_keeps_its_one_file(lab: Lab, body_store: AnyStore) -> None:

@@ -66,7 +66,7 @@ class Moving:
         names = [
             keys.stats, keys.failures, keys.paused, keys.cursors, keys.run,
             *both(keys.seen, keys.seen_until, keys.held_until),
-            *both(keys.rate, keys.starts, keys.hold_info, keys.pace, keys.restored),
+            *both(keys.rate, keys.starts, keys.hold_info, keys.pace, keys.restored, keys.latest),
         ]  # fmt: skip
         await self._broker.script(scripts.RENAME_STAGE, names, stage, new_stage, *flat)
 

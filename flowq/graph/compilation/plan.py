@@ -87,7 +87,8 @@ class StagePlan(Running):
         if self.dedup is None:
             return None
         ttl = self.dedup.ttl_seconds
-        return DedupMemory(None if ttl is None else max(1, round(ttl * 1000)))
+        places = self.in_edges if self.dedup.keep == "last" else ()
+        return DedupMemory(None if ttl is None else max(1, round(ttl * 1000)), places)
 
     @property
     def is_source(self) -> bool:

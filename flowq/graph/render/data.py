@@ -18,10 +18,10 @@ def json(plan: Plan) -> str:
       of type names; `concurrency`; `batch` {size, linger_seconds, max_bytes}; `retry` {attempts, base_seconds,
       max_seconds, jitter, on, give_up_on}; `rate` {n, per_seconds, by, burst, concurrency, adaptive, keys},
       `keys` being {n, per_seconds, burst, concurrency} for each value of `by` that has a rate of its own; `dedup`,
-      the name of the field or function; `dedup_scope` ("run", "forever"); `dedup_ttl_seconds`; `ack`;
-      `timeout_seconds`; `max_bytes`; `claim_above`; `runs_on` ("loop", "thread", "process"); `resources`, the
-      names of their parameters; `routes`, a list of {type, edges}; `place` {file, line}. A source
-      accepts no messages, so the values that say how it would handle them are null.
+      the name of the field or function; `dedup_scope` ("run", "forever"); `dedup_ttl_seconds`; `dedup_keep`
+      ("first", "last"); `ack`; `timeout_seconds`; `max_bytes`; `claim_above`; `runs_on` ("loop", "thread",
+      "process"); `resources`, the names of their parameters; `routes`, a list of {type, edges}; `place` {file,
+      line}. A source accepts no messages, so the values that say how it would handle them are null.
     - `edges` between stages: `name`, `from`, `to`, `types`, `feedback`, `maxsize`, `maxsize_bytes`.
     - `warnings`: `code`, `text`, `place`, `details`, `hint`, `severity`.
     """
@@ -48,6 +48,7 @@ def _stage(stage: StagePlan) -> dict[str, Any]:
         "dedup": key_name(stage.dedup.by) if stage.dedup else None,
         "dedup_scope": stage.dedup.scope if stage.dedup else None,
         "dedup_ttl_seconds": stage.dedup.ttl_seconds if stage.dedup else None,
+        "dedup_keep": stage.dedup.keep if stage.dedup else None,
         "ack": stage.ack if taking else None,
         "timeout_seconds": stage.timeout_seconds,
         "max_bytes": stage.max_bytes if taking else None,

@@ -47,7 +47,8 @@ def _options(stage: StagePlan) -> Iterable[str]:
     retries = stage.retry.attempts > 1 and stage.ack is not AckMode.FIRST
     yield f"retry {stage.retry.attempts}" if retries else "no retry"
     if stage.dedup:
-        yield f"dedup {key_name(stage.dedup.by)}" + (" forever" if stage.dedup.scope == "forever" else "")
+        forever = " forever" if stage.dedup.scope == "forever" else ""
+        yield f"dedup {key_name(stage.dedup.by)}{' last' if stage.dedup.keep == 'last' else ''}{forever}"
     if stage.timeout_seconds:
         yield f"timeout {stage.timeout_seconds:g}s"
     if stage.ack is not AckMode.AFTER:

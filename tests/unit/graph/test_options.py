@@ -81,7 +81,13 @@ def test_a_dedup_reaches_the_plan_with_its_scope_and_its_time_to_live() -> None:
     assert compiled(follow).dedup_memory is None
 
 
-@pytest.mark.parametrize("wrong", [{"scope": "always"}, {"ttl": 0}, {"ttl": "soon"}])
+def test_a_dedup_that_keeps_the_last_knows_all_edges_on_which_the_first_may_be() -> None:
+    plan = compiled(follow, dedup=Dedup("url", keep="last"))
+    assert plan.dedup_memory == DedupMemory(None, plan.in_edges)
+    assert plan.in_edges
+
+
+@pytest.mark.parametrize("wrong", [{"scope": "always"}, {"ttl": 0}, {"ttl": "soon"}, {"keep": "newest"}])
 def test_a_dedup_that_makes_no_sense_is_refused_where_it_is_written(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"Dedup\(|duration"):
         Dedup("url", **wrong)

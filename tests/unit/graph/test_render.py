@@ -274,6 +274,7 @@ def test_the_json_says_all_that_the_plan_says() -> None:
         "dedup": "url",
         "dedup_scope": "run",
         "dedup_ttl_seconds": None,
+        "dedup_keep": "first",
         "ack": "after",
         "timeout_seconds": None,
         "max_bytes": 1_000_000,

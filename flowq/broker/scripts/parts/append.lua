@@ -86,9 +86,9 @@ local function delay_again(edge, name, value)
   delay(edge, now_ms() + AGAIN_MS, name, value)
 end
 
--- Add a message in its delayed form to the stream of its edge, or delay it. Returns whether it is in the stream.
+-- Add a message in its delayed form to the stream of its edge, or delay it. Returns its id if it is in the stream.
 local function append_or_delay(edge, name, value)
   local id = append_delayed(edge.stream, value)
   if not id then delay_again(edge, name, value) end
-  return id ~= nil
+  return id
 end

@@ -39,8 +39,8 @@ if n_retries > 0 then failures, run = next_keys('hash', 'hash') end
 local targets = {}
 for t = 1, n_targets do
   local name = next_arguments(1)
-  local seen_ms, n_outputs, n_delayed = next_numbers(3)
-  local target = next_target(seen_ms)
+  local seen_ms, n_places, n_outputs, n_delayed = next_numbers(4)
+  local target = next_target(seen_ms, n_places)
   target.name, target.n_outputs, target.n_delayed = name, n_outputs, n_delayed
   targets[t] = target
 end
@@ -133,6 +133,7 @@ for _, target in ipairs(targets) do
     if target.n_delayed > 0 then added = added + enter(target, target.n_delayed) end
     increment(stats, 'in:' .. target.name, added)
     increment(stats, 'duplicates:' .. target.name, n - added)
+    count_replaced(stats, target)
     increment(stats, 'out:' .. stage, n)
   end
   answer[#answer + 1] = outstanding_on(target)
