@@ -70,6 +70,10 @@ docs: setup  ## build the documentation as a site into build/docs/site (REPOSITO
 pictures: setup  ## draw the pictures of the documentation again, from pipelines/ and benchmarks/figures.json
 	$(BIN)/python -m tools.docs.pictures
 
+.PHONY: screenshot
+screenshot: setup  ## record the picture of a terminal in README.md again, from a real crawl
+	$(BIN)/python -m tools.docs.screenshot
+
 .PHONY: record-docs
 record-docs: setup  ## run the pages of the documentation, and record what their commands print (ARGS="docs/how-to/x.md")
 	$(BIN)/python -m tests.docs.record $(ARGS)

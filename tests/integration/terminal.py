@@ -50,6 +50,12 @@ class Terminal:
         return "\n".join(line.rstrip() for line in self._screen.display)
 
     @property
+    def cells(self) -> list[list[pyte.screens.Char]]:
+        """The screen as it is painted: for each line its characters, with their colours."""
+        screen = self._screen
+        return [[screen.buffer[line][column] for column in range(screen.columns)] for line in range(screen.lines)]
+
+    @property
     def lines(self) -> list[str]:
         """The lines that are not empty."""
         return [line for line in self.text.splitlines() if line]

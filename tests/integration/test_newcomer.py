@@ -216,7 +216,7 @@ class TestTheReadme:
     def _set_up(project: Project, words: list[str]) -> list[str]:
         """Write the file of the README; its command, with our words in place of those of the system."""
         text = README.read_text()
-        block = re.search(r"```python\n# pipelines/(\w+)\.py\n(.*?)```", text, re.DOTALL)
+        block = re.search(r'```python title="pipelines/(\w+)\.py"\n(.*?)```', text, re.DOTALL)
         command = re.search(r"^\$ flowq (run shout .*)$", text, re.MULTILINE)
         assert block
         assert command
