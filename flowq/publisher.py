@@ -23,6 +23,8 @@ from flowq.delivery.chunks import chunks
 from flowq.delivery.edge import inlet_of
 from flowq.delivery.message import one_word
 from flowq.delivery.policy import Durability
+from flowq.delivery.pushed import Pushed as Pushed
+from flowq.delivery.pushed import PushedId as PushedId
 from flowq.delivery.settlement import Output
 from flowq.durations import seconds
 from flowq.errors import BrokerUnavailable, FlowqError, PayloadTooLarge, QueueFull, RequestCutOff, UsageError
@@ -41,18 +43,10 @@ _FULL_PAUSE_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Pushed:
-    """The result of a bulk push: the number of messages appended, and of those dropped as duplicates."""
-
-    appended: int
-    duplicates: int
-
-
-@dataclass(frozen=True, slots=True)
 class _Call:
     """Messages that are appended to an edge together or not at all: sent again with the same token, only once.
 
-    `waits`: while the edge is full. Otherwise the call fails.
+    `waits`: while the edge is full. Otherwise the call fails. `id`: of this call, where another may have its token.
     """
 
     edge: EdgePlan
@@ -60,6 +54,7 @@ class _Call:
     token: str
     delay_seconds: float
     waits: bool
+    id: str = ""
 
 
 class Publisher:
@@ -100,9 +95,11 @@ class Publisher:
     >>> async def main() -> None:
     ...     async with Publisher(pipeline, redis="memory") as publisher:
     ...         print(await publisher.push(greet, "Ada", id="ada", delay="5m"))
+    ...         print((await publisher.push(greet, "Ada", id="ada")).is_new)
     ...         print(await publisher.push_many(greet, ["Grace", "Edsger"]))
     >>> asyncio.run(main())
     ada
+    False
     Pushed(appended=2, duplicates=0)
     """
 
@@ -162,14 +159,15 @@ class Publisher:
         delay: float | str = 0,
         id: str | None = None,
         wait: bool = True,
-    ) -> str:
-        """Push one message; returns its id.
+    ) -> PushedId:
+        """Push one message; returns its id, which is text with an attribute: whether it `is_new`.
 
         stage: the stage that handles it, or its name.
         message: what the stage accepts.
         delay: how long it is delayed: seconds, or text such as "5m".
         id: up to 256 bytes. A message with an id that was pushed to the same stage within the last hour is not stored
-            again. Spaces, `%` and unprintable characters are URL-escaped, in the returned id as well.
+            again: the returned id then has `is_new=False`, as for a message that the `dedup=` of the stage drops.
+            Spaces, `%` and unprintable characters are URL-escaped, in the returned id as well.
         wait: whether to wait for room on a full edge; otherwise QueueFull is raised.
 
         Raises EncodeError for a message that the stage does not accept, PayloadTooLarge above its `max_bytes`, NotFound
@@ -179,10 +177,13 @@ class Publisher:
         """
         await self._shared.follow_fork()
         edge = self._inlet(stage)
-        message_id = self._ids.next().decode() if id is None else _word(id)
+        own_id = self._ids.next().decode()
+        message_id = own_id if id is None else _word(id)
         output = self._encode(edge, message, message_id.encode())
-        await self._publish(_Call(edge, [output], f"push:{edge.name}:{message_id}", seconds(delay), wait))
-        return message_id
+        call_id = "" if id is None else f"call:{own_id}"
+        call = _Call(edge, [output], f"push:{edge.name}:{message_id}", seconds(delay), wait, call_id)
+        published = await self._publish(call)
+        return PushedId(message_id, is_new=published.appended == 1 and not published.is_repeated)
 
     async def push_many(
         self,
@@ -236,7 +237,7 @@ class Publisher:
             inlet = self._inlets[edge.name] = Outlet(self._plan, edge.name)
         return entering(inlet.target_for(message), message, message_id)
 
-    async def _publish(self, call: _Call) -> Pushed:
+    async def _publish(self, call: _Call) -> Published:
         edge, claims, n_pauses = call.edge, self._claims, 0
         if claims is not None and edge.maxsize and not call.waits:  # write no files for messages that will be refused
             _refuse_if_full(edge, (await Edges(self._opened).outstanding([edge.name]))[edge.name])
@@ -246,7 +247,7 @@ class Publisher:
             if published.full_at is None:
                 n_bytes = sum([len(output.body) for output in call.outputs])
                 self._backpressure_of(edge).sent(n_bytes, handled=len(call.outputs))
-                return Pushed(published.appended, published.duplicates)
+                return published
             if not call.waits:
                 if claims is not None:
                     await claims.withdraw(call.outputs)
@@ -268,6 +269,7 @@ class Publisher:
                     call.outputs,
                     dedup=self._plan.stage(edge.target).dedup_memory,
                     token=call.token,
+                    call_id=call.id,
                     maxsize=edge.maxsize,
                     delay_ms=round(call.delay_seconds * 1000),
                 )

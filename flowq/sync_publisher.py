@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from flowq.delivery.policy import Durability
+from flowq.delivery.pushed import Pushed, PushedId
 from flowq.errors import UsageError
 from flowq.graph.declaration.flow import Accepts
-from flowq.publisher import Publisher, Pushed
+from flowq.publisher import Publisher
 from flowq.settings import Settings
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class SyncPublisher:
         delay: float | str = 0,
         id: str | None = None,
         wait: bool = True,
-    ) -> str:
+    ) -> PushedId:
         """Like `Publisher.push`."""
         return self._call(self._publisher.push(stage, message, delay=delay, id=id, wait=wait))
 

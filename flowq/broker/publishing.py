@@ -61,19 +61,24 @@ class Publishing:
         *,
         dedup: DedupMemory | None = None,
         token: str = "",
+        call_id: str = "",
         maxsize: int = 0,
         delay_ms: int = 0,
         source: str = "",
     ) -> Published:
-        """Append messages to an edge; the same token again appends nothing."""
+        """Append messages to an edge; the same token again appends nothing.
+
+        `call_id`: unique to this call and its retries, which then know their own token from that of an earlier call.
+        """
         parcel = Parcel(edge, messages, (), dedup, maxsize)
-        return await self.publish_together([parcel], token=token, delay_ms=delay_ms, source=source)
+        return await self.publish_together([parcel], token=token, call_id=call_id, delay_ms=delay_ms, source=source)
 
     async def publish_together(
         self,
         parcels: Sequence[Parcel],
         *,
         token: str = "",
+        call_id: str = "",
         delay_ms: int = 0,
         source: str = "",
         move: CursorMove | None = None,
@@ -94,7 +99,7 @@ class Publishing:
         if source:
             names += (keys.cursors, keys.run)
         arguments: list[Any] = [
-            token, source, runner, *cursor, record, PUBLISH_WINDOW_MS, delay_ms, len(parcels), int(can_release)
+            token, call_id, source, runner, *cursor, record, PUBLISH_WINDOW_MS, delay_ms, len(parcels), int(can_release)
         ]  # fmt: skip
         for parcel in parcels:
             stage, n_refused = Edge.parse(parcel.edge).target, len(parcel.refused)
@@ -113,7 +118,7 @@ class Publishing:
         reply = await run_script(link, scripts.PUBLISH, names, arguments, replicated=replicated)
         match reply[0]:
             case 1:
-                return Published(reply[1], reply[2])
+                return Published(reply[1], reply[2], is_repeated=not reply[3])
             case 0:
                 return Published(0, 0, full_at=reply[1])
             case _:

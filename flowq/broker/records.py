@@ -113,6 +113,7 @@ class Published:
 
     appended: int
     duplicates: int
+    is_repeated: bool = False  # an earlier call has done it, with the same token
     full_at: int | None = None  # messages outstanding on the edge that refused
     is_elsewhere: bool = False  # another worker has moved the cursor, and nothing was appended
 

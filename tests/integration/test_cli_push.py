@@ -77,9 +77,12 @@ def test_a_stage_that_takes_a_union_takes_each_of_its_types(project: Project, st
 def test_an_id_of_ones_own_is_stored_once(project: Project, store: redis.Redis) -> None:
     message = '{"url": "u", "html": "h"}'
 
-    ids = [push(project, "scrape.parse", message, "--id", "order-7").stdout for _ in range(2)]
+    first, second = (push(project, "scrape.parse", message, "--id", "order-7") for _ in range(2))
+    third = push(project, "scrape.parse", message, "--id", "order-7", "--json")
 
-    assert ids == ["order-7\n", "order-7\n"]
+    assert (first.stdout, first.stderr) == ("order-7\n", "")
+    assert (second.stdout, second.stderr) == ("order-7\n", "order-7 was already there: nothing was stored\n")
+    assert json.loads(third.stdout) == {"stage": "parse", "id": "order-7", "is_new": False}
     assert len(bodies(store, ">parse")) == 1
 
 

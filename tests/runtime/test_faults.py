@@ -101,6 +101,24 @@ async def test_a_push_whose_reply_is_lost_is_stored_once(far_lab: Lab, proxy: Pr
     assert (await far_lab.balance(pipeline))["first"].waiting == 52
 
 
+async def test_a_push_whose_replies_are_lost_knows_its_own_message_from_an_earlier_one(
+    far_lab: Lab, proxy: Proxy
+) -> None:
+    pipeline = recorded(Record())
+    async with flowq.Publisher(pipeline, redis=proxy.url, namespace=far_lab.namespace) as publisher:
+        await publisher.push("first", Item(n=0), id="earlier")
+        found = []
+        for message_id in ("mine", "earlier", "mine", "also mine"):
+            proxy.drop_reply("EVALSHA", 2, containing=scripts.PUBLISH.digest)
+            found.append((await publisher.push("first", Item(n=1), id=message_id)).is_new)
+        without_an_id = await publisher.push("first", Item(n=1))
+
+    assert proxy.dropped == 8
+    assert found == [True, False, False, True]
+    assert without_an_id.is_new
+    assert (await far_lab.balance(pipeline))["first"].waiting == 4
+
+
 async def test_a_source_whose_publishing_reply_is_lost_gives_everything_once(far_lab: Lab, proxy: Proxy) -> None:
     record = Record()
 

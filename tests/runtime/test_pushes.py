@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import suppress
+from copy import copy
 
 import pytest
 from pydantic import BaseModel
 
 from flowq import Context, Dedup, Pipeline, Publisher, QueueFull, stage
+from flowq.broker.publishing import Publishing
+from flowq.delivery.settlement import Output
 from flowq.errors import EncodeError, UsageError
 from flowq.sync_publisher import SyncPublisher
 from tests.runtime.lab import Lab
@@ -121,6 +125,40 @@ def test_the_publisher_without_asyncio_tells_it_too(redis_url: str, unique_names
         publisher.push_many("counted", items(3000), wait=False, id="once")
 
     assert full.value.stored == 2000
+
+
+async def test_a_push_says_whether_its_message_is_new(redis_url: str, unique_namespace: str) -> None:
+    @stage(dedup="n")
+    async def once(item: Item) -> None: ...
+
+    pipeline = Pipeline("p", once, roomy)
+    async with Publisher(pipeline, redis=redis_url, namespace=unique_namespace) as publisher:
+        roomy_ids = [await publisher.push(roomy, Item(n=1), id=id_) for id_ in ("a", "b", "a", None, None)]
+        once_ids = [
+            await publisher.push(once, Item(n=n), id=id_) for n, id_ in ((1, "a"), (1, "b"), (2, "c"), (2, "c"))
+        ]
+
+    assert [pushed.is_new for pushed in roomy_ids] == [True, True, False, True, True]
+    assert [pushed.is_new for pushed in once_ids] == [True, False, True, False]  # "b" is dropped by `dedup`
+    assert [copy(pushed).is_new for pushed in roomy_ids] == [pushed.is_new for pushed in roomy_ids]
+
+
+async def test_of_many_that_push_one_id_at_once_a_single_one_is_told_that_it_is_new(
+    redis_url: str, unique_namespace: str
+) -> None:
+    async def push() -> bool:
+        async with Publisher(pipeline, redis=redis_url, namespace=unique_namespace) as publisher:
+            return (await publisher.push(roomy, Item(n=1), id="order-17")).is_new
+
+    assert sum(await asyncio.gather(*(push() for _ in range(20)))) == 1
+
+
+async def test_an_id_that_an_earlier_version_has_stored_is_not_new(lab: Lab) -> None:
+    await Publishing(lab.broker(pipeline)).publish(
+        ">roomy", [Output(">roomy", b"h", b"{}")], token="push:>roomy:order-17"
+    )
+    async with Publisher(pipeline, redis=lab.dialer.url, namespace=lab.namespace) as publisher:
+        assert not (await publisher.push(roomy, Item(n=1), id="order-17")).is_new
 
 
 async def test_ids_that_differ_in_white_space_alone_are_two_messages(redis_url: str, unique_namespace: str) -> None:

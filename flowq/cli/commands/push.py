@@ -26,6 +26,7 @@ from flowq.graph.compilation.typecheck import type_names
 from flowq.printable import json_text, printable
 
 if TYPE_CHECKING:
+    from flowq.delivery.pushed import PushedId
     from flowq.sync_publisher import SyncPublisher
 
 _FULL_PAUSE_SECONDS = 0.2
@@ -92,10 +93,19 @@ def command(
             publisher = stack.enter_context(SyncPublisher(pipeline, settings=settings))
         sender = Sender(publisher, inlet.stage, delay_seconds, waits=not no_wait)
         if stream is None:
-            message_id = sender.send_one(value, id_)
-            print(json_text({"stage": inlet.stage, "id": message_id}) if as_json else printable(message_id or "valid"))
+            _print_id(inlet.stage, sender.send_one(value, id_), as_json)
         else:
             _push_all(stream, inlet, sender, as_json)
+
+
+def _print_id(stage: str, pushed: PushedId | None, as_json: bool) -> None:
+    """None: only checked."""
+    if as_json:
+        print(json_text({"stage": stage, "id": pushed} | ({"is_new": pushed.is_new} if pushed else {})))
+    else:
+        print(printable(pushed or "valid"))
+        if pushed and not pushed.is_new:
+            note(f"{pushed} was already there: nothing was stored")
 
 
 def consumer(plan: Plan, name: str) -> StagePlan:
@@ -163,7 +173,7 @@ class Sender:
     duplicates: int = 0
     _is_told: bool = False
 
-    def send_one(self, value: Any, id_: str | None) -> str | None:
+    def send_one(self, value: Any, id_: str | None) -> PushedId | None:
         """Send one message; returns its id."""
         if self.publisher is None:
             return None

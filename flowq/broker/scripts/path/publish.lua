@@ -1,23 +1,24 @@
 -- Add messages to edges from outside.
 --
 -- Promise: all of a call or nothing, and once: a call whose token was used before changes nothing and gets the same
--- answer. For that, the score of a token has the time before the point and the number of duplicates behind it. A full
+-- answer. For that, the score of a token has the time before the point and the number of duplicates behind it. A call
+-- with an id of its own is also told whether the token was its own or that of an earlier call. A full
 -- edge refuses the whole call; so does Redis itself when memory is full.
 --
 -- A resumable source moves its cursor in the same step, and only from where it left it itself: two workers that run one
 -- source, or one that wakes up after another has taken over, add nothing twice. A source without a cursor stops when it
 -- was assigned to another worker. When it has finished, that is recorded in the same step as its last messages.
 --
--- ARGV  token ('' for none), source ('' if there is none), the worker that runs it ('' if there is none),
+-- ARGV  token ('' for none), id of the call ('' for none), source ('' if there is none), the worker that runs it ('' if there is none),
 --       field of the cursor ('' for none), the cursor as it must be ('' for none yet), as it shall be,
 --       what to record when the source has finished ('' when it has not), ...;
 --       for each edge: its messages (see enter), its dead letters
--- Answer {1, added, duplicates}, {0, outstanding, edge} when an edge is full, {-1} when the cursor is not where it must
+-- Answer {1, added, duplicates, 1, or 0 if an earlier call had the token}, {0, outstanding, edge} when an edge is full, {-1} when the cursor is not where it must
 --        be or another worker runs the source
 
 local DUPLICATES_PER_MS = 4096 -- a double has 12 bits to spare behind the milliseconds of this century
 
-local token, source, runner, cursor_field, cursor, next_cursor, finished = next_arguments(7)
+local token, call_id, source, runner, cursor_field, cursor, next_cursor, finished = next_arguments(8)
 local token_kept_ms, delay_ms, n_edges, can_release = next_numbers(4)
 local stats, published = next_keys('hash', 'zset')
 local cursors, run
@@ -39,7 +40,8 @@ if token ~= '' and redis.call('ZSCORE', published, token) then
   redis.call('ZINCRBY', published, 1, token)
   local score = tonumber(redis.call('ZSCORE', published, token))
   local duplicates = math.floor(score % 1 * DUPLICATES_PER_MS + 0.5)
-  return {1, n_all - duplicates, duplicates}
+  local is_ours = call_id == '' or redis.call('ZSCORE', published, call_id)
+  return {1, n_all - duplicates, duplicates, is_ours and 1 or 0}
 end
 if cursor_field ~= '' and (redis.call('HGET', cursors, cursor_field) or '') ~= cursor then return {-1} end
 if runner ~= '' and (redis.call('HGET', run, 'runner:' .. source) or runner) ~= runner then return {-1} end
@@ -52,6 +54,7 @@ end
 
 if token ~= '' then
   redis.call('ZADD', published, now_ms(), token)
+  if call_id ~= '' then redis.call('ZADD', published, now_ms(), call_id) end
   redis.call('ZREMRANGEBYSCORE', published, '-inf', now_ms() - token_kept_ms)
 end
 if next_cursor ~= cursor then redis.call('HSET', cursors, cursor_field, next_cursor) end
@@ -76,4 +79,4 @@ if released then release_bodies(released, '') end
 if token ~= '' and duplicates > 0 then
   redis.call('ZINCRBY', published, math.min(duplicates, DUPLICATES_PER_MS - 1) / DUPLICATES_PER_MS, token)
 end
-return {1, n_all - duplicates, duplicates}
+return {1, n_all - duplicates, duplicates, 1}
