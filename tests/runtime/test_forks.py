@@ -272,7 +272,7 @@ with sync:
 """
 
 
-def test_a_child_that_nothing_was_open_for_is_told_so(tmp_path: Path) -> None:
+def test_a_publisher_that_was_closed_at_the_fork_is_not_open_in_the_child(tmp_path: Path) -> None:
     printed = run_program(tmp_path, TOP + CLOSED, "embedded")
 
     assert printed == {"child": "the publisher is not open"}

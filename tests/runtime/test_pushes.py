@@ -143,7 +143,7 @@ async def test_a_push_says_whether_its_message_is_new(redis_url: str, unique_nam
     assert [copy(pushed).is_new for pushed in roomy_ids] == [pushed.is_new for pushed in roomy_ids]
 
 
-async def test_of_many_that_push_one_id_at_once_a_single_one_is_told_that_it_is_new(
+async def test_of_many_that_push_one_id_at_once_it_is_new_for_a_single_one(
     redis_url: str, unique_namespace: str
 ) -> None:
     async def push() -> bool:
