@@ -2,19 +2,19 @@
 --
 -- Promise: all of a call or nothing, and once: a call whose token was used before changes nothing and gets the same
 -- answer. For that, the score of a token has the time before the point and the number of duplicates behind it. A call
--- with an id of its own is also told whether the token was its own or that of an earlier call. A full
--- edge refuses the whole call; so does Redis itself when memory is full.
+-- with an id of its own also learns whether it was itself that used the token. A full edge refuses the whole call; so
+-- does Redis itself when memory is full.
 --
 -- A resumable source moves its cursor in the same step, and only from where it left it itself: two workers that run one
 -- source, or one that wakes up after another has taken over, add nothing twice. A source without a cursor stops when it
 -- was assigned to another worker. When it has finished, that is recorded in the same step as its last messages.
 --
--- ARGV  token ('' for none), id of the call ('' for none), source ('' if there is none), the worker that runs it ('' if there is none),
---       field of the cursor ('' for none), the cursor as it must be ('' for none yet), as it shall be,
+-- ARGV  token ('' for none), id of the call ('' for none), source ('' if there is none), the worker that runs it
+--       ('' if there is none), field of the cursor ('' for none), the cursor as it must be ('' for none yet), as it shall be,
 --       what to record when the source has finished ('' when it has not), ...;
 --       for each edge: its messages (see enter), its dead letters
--- Answer {1, added, duplicates, 1, or 0 if an earlier call had the token}, {0, outstanding, edge} when an edge is full, {-1} when the cursor is not where it must
---        be or another worker runs the source
+-- Answer {1, added, duplicates, 1, or 0 if an earlier call had the token}, {0, outstanding, edge} when an edge is full,
+--        {-1} when the cursor is not where it must be or another worker runs the source
 
 local DUPLICATES_PER_MS = 4096 -- a double has 12 bits to spare behind the milliseconds of this century
 
