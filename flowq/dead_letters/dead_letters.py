@@ -86,7 +86,7 @@ class DeadLetters:
                 key, at = (letter.stage, letter.fingerprint), letter.died_at
                 group = groups.get(key)
                 if group is None:
-                    group = DeadLetterGroup(*key, letter.line, letter.error_type, 0, at, at, position)
+                    group = DeadLetterGroup(*key, letter.line, letter.error_type, 0, at, at, position, letter.place)
                 first, last = min(group.first_died_at, at), max(group.last_died_at, at)
                 groups[key] = replace(group, count=group.count + 1, first_died_at=first, last_died_at=last)
         order = {name: i for i, name in enumerate(self._plan.stage_by_name)}

@@ -16,6 +16,7 @@ from flowq.delivery.fingerprint import fingerprint
 from flowq.delivery.history import Death, deaths_of
 from flowq.delivery.message import Header, one_word
 from flowq.delivery.stored import entry_ms, moment_in, text_of
+from flowq.delivery.user_code import place_in_traceback
 from flowq.errors import BodyElsewhere, DecodeError
 from flowq.large_bodies.reference import is_in_the_store
 
@@ -28,7 +29,8 @@ class DeadLetterRecord:
 
     `id` is its entry among the dead letters of its stage; `message_id` stays the same over retries and replays. `edge`
     is where it came from. `reason` is one of flowq's own ("attempts exhausted", "rejected", ...), `error` the first
-    line of the exception with its type. `first_at` and `died_at` are when the message was first appended to its edge
+    line of the exception with its type, `place` the deepest line of the user's own code that it passed through, such as
+    "pipelines/shop.py:31". `first_at` and `died_at` are when the message was first appended to its edge
     and when it died, in UTC. `hops` counts the stages between it and `root_id`, the message that entered the pipeline.
     `deaths` are its earlier deaths, the oldest first.
     `is_edited`: its body has been changed since it died. `is_elsewhere`: its body is in the claim store and could
@@ -54,6 +56,7 @@ class DeadLetterRecord:
     body: bytes
     is_edited: bool = False
     is_elsewhere: bool = False
+    place: str = ""
     header: Header = field(default_factory=lambda: Header.entering("-"), compare=False)
 
     @classmethod
@@ -85,6 +88,7 @@ class DeadLetterRecord:
             body=_content(header, entry),
             is_edited=entry.is_edited,
             is_elsewhere=bool(entry.body) and not entry.is_edited and entry.content is None and is_in_the_store(header),
+            place=text_of(info.get("place")) or str(place_in_traceback(text_of(info.get("traceback"))) or ""),
             header=header,
         )
 
@@ -110,6 +114,7 @@ class DeadLetterRecord:
             worker=_text(values, "worker"),
             run=_text(values, "run"),
             body=body_in(values),
+            place=text_of(values.get("place")),
             header=header,
         )
 
@@ -175,7 +180,7 @@ class DeadLetterRecord:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterGroup:
-    """Dead letters of one stage with the same fingerprint. `error` is the line of the first of them.
+    """Dead letters of one stage with the same fingerprint. `error` and `place` are those of the first of them.
 
     `position` is that of the first one in the list, from 1.
     """
@@ -188,6 +193,7 @@ class DeadLetterGroup:
     first_died_at: datetime
     last_died_at: datetime
     position: int
+    place: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """All of it, ready for JSON."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from flowq.broker.inspection.browse import Browser, Found, State
 from flowq.broker.redis_streams import Broker
-from flowq.delivery.failed_attempts import failures_of
+from flowq.dead_letters.letter import DeadLetterRecord
+from flowq.dead_letters.stored_letters import StoredLetters
+from flowq.delivery.failed_attempts import Failure, failures_of
 from flowq.graph.compilation.plan import Plan
+
+_MOST_LETTERS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,12 +21,13 @@ class Lineage:
     """What is known of a message and its family: all messages with the same root.
 
     `found` are those that still exist, by id. A settled message leaves no trace unless its stage keeps it: only its id
-    is known, from its children.
+    is known, from its children. `letters` are the dead ones, by stage and entry id, at most a hundred of a stage.
     """
 
     message_id: str
     root_id: str
     found: Mapping[str, tuple[Found, ...]]
+    letters: Mapping[tuple[str, str], DeadLetterRecord]
 
     @classmethod
     async def of(cls, plan: Plan, broker: Broker, message_id: str) -> Lineage:
@@ -37,7 +42,7 @@ class Lineage:
         by_id: dict[str, tuple[Found, ...]] = {}
         for one in found:
             by_id[one.header.message_id] = (*by_id.get(one.header.message_id, ()), one)
-        return cls(message_id, root_id, by_id)
+        return cls(message_id, root_id, by_id, await _letters(broker, found))
 
     @property
     def is_known(self) -> bool:
@@ -75,16 +80,34 @@ class Lineage:
             "id": self.message_id,
             "root": self.root_id,
             "messages": [
-                {"id": message_id, "parent": self.parent_of(message_id) or None, "places": list(map(_place, found))}
+                {
+                    "id": message_id,
+                    "parent": self.parent_of(message_id) or None,
+                    "places": list(map(self._place, found)),
+                }
                 for _, message_id, found in self.tree()
             ],
         }
 
+    def failures(self, found: Found) -> tuple[Failure, ...]:
+        """The failed attempts of a message, the last of a dead one included."""
+        letter = self.letters.get((found.place, found.entry_id))
+        last = [Failure(letter.attempts, letter.attempts, letter.line, letter.place)] if letter else []
+        return (*failures_of(found.header), *last)
 
-def _place(found: Found) -> dict[str, Any]:
-    place = {"state": found.state, "place": found.place, "at_ms": found.at_ms, "worker": found.worker or None}
-    failures = [failure._asdict() for failure in failures_of(found.header)]
-    return {**place, "attempt": found.header.attempt, "failures": failures, "entry": found.entry_id or None}
+    def _place(self, found: Found) -> dict[str, Any]:
+        place = {"state": found.state, "place": found.place, "at_ms": found.at_ms, "worker": found.worker or None}
+        failures = [failure._asdict() for failure in self.failures(found)]
+        return {**place, "attempt": found.header.attempt, "failures": failures, "entry": found.entry_id or None}
+
+
+async def _letters(broker: Broker, found: Sequence[Found]) -> dict[tuple[str, str], DeadLetterRecord]:
+    letters: dict[tuple[str, str], DeadLetterRecord] = {}
+    for stage in {one.place for one in found if one.state is State.DEAD}:
+        ids = [one.entry_id for one in found if one.state is State.DEAD and one.place == stage]
+        for entry in await StoredLetters(broker, stage).named(ids[:_MOST_LETTERS]):
+            letters[stage, entry.entry_id] = DeadLetterRecord.read(stage, entry)
+    return letters
 
 
 async def _family(plan: Plan, broker: Broker, message_id: str) -> list[Found]:

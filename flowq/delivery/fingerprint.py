@@ -24,10 +24,14 @@ def without_numbers(text: str) -> str:
     return _NUMBERS.sub("#", text[:_MOST_CHARACTERS])
 
 
+def frames_in(traceback: str) -> list[Frame]:
+    """The frames in the text of a traceback, the deepest last."""
+    return [Frame(file, int(line), function) for file, line, function in _FRAME.findall(traceback)]
+
+
 def last_frame(traceback: str) -> Frame | None:
     """The frame in which an error was raised, from the text of a traceback without flowq's own frames."""
-    frames = _FRAME.findall(traceback)
-    return Frame(frames[-1][0], int(frames[-1][1]), frames[-1][2]) if frames else None
+    return next(reversed(frames_in(traceback)), None)
 
 
 def fingerprint(error: str, traceback: str) -> str:

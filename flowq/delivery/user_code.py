@@ -10,6 +10,7 @@ from pathlib import Path
 from types import CodeType
 
 from flowq.delivery.error_groups import leaves_of
+from flowq.delivery.fingerprint import frames_in
 from flowq.errors import Place
 
 _INSTALLED = re.compile(r"(.*?[/\\](?:site|dist)-packages[/\\][^/\\]+)")
@@ -20,7 +21,7 @@ _PYTHON = tuple(
     for path in {found, str(Path(found).resolve())}
 )
 _FLOWQ = str(Path(__file__).parent.parent) + "/"
-_ZIPPED_PYTHON = re.compile(r"[/\\]python3\d+\.zip[/\\]")
+_PYTHON_ELSEWHERE = re.compile(r"[/\\]lib(?:64)?[/\\]python3\.\d+[/\\]|[/\\]python3\d+\.zip[/\\]")
 
 
 def place_of_error(error: BaseException, root: str) -> Place | None:
@@ -76,8 +77,19 @@ def is_users(file: str) -> bool:
     """
     is_named = not file.startswith("<") or file.startswith("<ipython-input-")
     return is_named and not (
-        file.startswith((*_PYTHON, _FLOWQ)) or _INSTALLED.match(file) or _ZIPPED_PYTHON.search(file)
+        file.startswith((*_PYTHON, _FLOWQ)) or _INSTALLED.match(file) or _PYTHON_ELSEWHERE.search(file)
     )
+
+
+def place_in_traceback(traceback: str) -> Place | None:
+    """The deepest of the user's own lines in the text of a traceback, whichever machine it comes from.
+
+    >>> text = '  File "shop.py", line 3, in fetch\\n  File "/usr/lib/python3.12/json/decoder.py", line 5, in decode'
+    >>> str(place_in_traceback(text))
+    'shop.py:3'
+    """
+    own = [frame for frame in frames_in(traceback) if is_users(frame.file)]
+    return Place(own[-1].file, own[-1].line) if own else None
 
 
 def relative(file: str, root: str) -> str:

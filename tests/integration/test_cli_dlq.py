@@ -154,9 +154,10 @@ def test_ls_groups_dead_letters_by_stage_and_error(cli: Flowq) -> None:
     done = cli("dlq", "ls", "flights")
 
     lines = done.stdout.splitlines()
-    assert lines[0].split() == ["n", "stage", "error", "count", "first", "last", "kind"]
+    assert lines[0].split() == ["n", "stage", "error", "place", "count", "first", "last", "kind"]
     assert lines[1].split()[:6] == ["1", "enrich", "Reject:", "unknown", "airport", "SJU"]
-    assert lines[1].split()[6] == "10"
+    assert re.fullmatch(r"flights\.py:\d+", lines[1].split()[6])
+    assert lines[1].split()[7] == "10"
     assert "flowq dlq show flights 1" in lines[-1]
     groups = printed_json(cli("dlq", "ls", "flights", "--json"))
     assert [group["count"] for group in groups] == [10, 1]
@@ -166,7 +167,7 @@ def test_ls_groups_dead_letters_by_stage_and_error(cli: Flowq) -> None:
 @pytest.mark.usefixtures("drained")
 def test_what_an_error_says_cannot_reach_the_terminal_as_code(cli: Flowq) -> None:
     for shown in (
-        cli("dlq", "ls", "flights"),
+        cli("dlq", "ls", "flights", COLUMNS="120"),
         cli("dlq", "ls", "flights", "--json"),
         cli("dlq", "show", "flights", "--error", "ValueError*"),
         cli("dlq", "show", "flights", "--error", "ValueError*", "--json"),

@@ -60,7 +60,6 @@ def _show(lineage: Lineage, plan: Plan) -> None:
 
     from flowq.cli.views.retry_lines import failure_words
     from flowq.cli.views.table import console_for
-    from flowq.delivery.failed_attempts import failures_of
 
     console = console_for(sys.stdout)
     for depth, message_id, places in lineage.tree():
@@ -74,7 +73,7 @@ def _show(lineage: Lineage, plan: Plan) -> None:
         console.print(line, soft_wrap=True)
         for found in places:
             stage = plan.edge_by_name[found.place].target if found.place in plan.edge_by_name else found.place
-            for failure in failures_of(found.header):
+            for failure in lineage.failures(found):
                 indent = " " * (2 * depth + 4)
                 words = failure_words(failure, plan.stage(stage).retry.attempts, console.width - len(indent))
                 console.print(Text(indent + words, "dim"), soft_wrap=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import PurePath
 from typing import Any, cast
 
 from rich.text import Text
@@ -13,7 +13,7 @@ from rich.text import Text
 from flowq.cli.framework.error_screen import shown
 from flowq.cli.views.table import Column, console_for, fitted_table, indented, number
 from flowq.dead_letters.letter import DeadLetterGroup, DeadLetterRecord
-from flowq.delivery.fingerprint import last_frame
+from flowq.delivery.fingerprint import frames_in
 from flowq.delivery.stored import text_in
 from flowq.printable import json_text, printable, printable_lines
 
@@ -28,20 +28,22 @@ def show_groups(name: str, groups: Sequence[DeadLetterGroup]) -> None:
         Column("n", worth=7),
         Column("stage", worth=8, is_text=True),
         Column("error", worth=10, is_text=True, flexible=True),
+        Column("place", worth=5, is_text=True),
         Column("count", worth=9),
-        Column("first", worth=5),
-        Column("last", worth=6),
-        Column("kind", worth=4, is_text=True),
+        Column("first", worth=3),
+        Column("last", worth=4),
+        Column("kind", worth=6, is_text=True),
     )
     rows = [
         (
             Text(f"{group.position}", "dim"),
             Text(group.stage),
             Text(printable(group.error)),
+            Text(printable(PurePath(group.place).name), "cyan"),
             number(group.count, "bold red"),
             Text(moment(group.first_died_at, now), "dim"),
             Text(moment(group.last_died_at, now)),
-            Text(group.fingerprint, "cyan"),
+            Text(group.fingerprint),
         )
         for group in groups[:_MOST_GROUPS]
     ]
@@ -62,8 +64,8 @@ def show_letter(name: str, letter: DeadLetterRecord) -> None:
 
     line((letter.stage, "bold"), ("  died ", "dim"), moment(letter.died_at, now))
     line((printable(letter.line), "bold red"))
-    if place := _last_place(letter):
-        line((place, "cyan"))
+    if letter.place:
+        line((_place_of(letter), "cyan"))
     line()
     for title, value in _facts(letter, now).items():
         if value:
@@ -122,10 +124,11 @@ def _cropped(text: str, longest: int) -> str:
     return text if len(text) <= longest else f"{text[:longest]}… ({len(text):,} characters, --json for all)"
 
 
-def _last_place(letter: DeadLetterRecord) -> str:
-    """Where in the user's code it was raised, from the last frame of the traceback."""
-    frame = last_frame(letter.traceback)
-    return printable(f"{shown(Path(frame.file))}:{frame.line} in {frame.function}") if frame else ""
+def _place_of(letter: DeadLetterRecord) -> str:
+    """The line of the user's code, and its function, if the traceback shows it."""
+    file, _, number = letter.place.rpartition(":")
+    frames = [each for each in frames_in(letter.traceback) if each.file.endswith(file) and str(each.line) == number]
+    return printable(shown(letter.place) + (f" in {frames[-1].function}" if frames else ""))
 
 
 def moment(moment: datetime, now: datetime) -> str:

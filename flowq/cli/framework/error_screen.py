@@ -6,7 +6,6 @@ import contextlib
 import importlib
 import os
 import sys
-import sysconfig
 import textwrap
 import traceback
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from typer.exceptions import TyperException
 
+from flowq.delivery.user_code import is_users
 from flowq.errors import FlowqError, PipelineError, Place, Problem, UsageError
 from flowq.printable import error_text, printable_block
 
@@ -68,7 +68,7 @@ def problems_of(error: BaseException, *, hint: str = "") -> tuple[Problem, ...]:
 
 def _in_user_code(cause: BaseException | None) -> Iterator[str]:
     """The frames of the user's code in which an error of ours has its cause, if it has one there."""
-    if cause and any(_is_users(frame.filename) for frame in traceback.extract_tb(cause.__traceback__)):
+    if cause and any(is_users(frame.filename) for frame in traceback.extract_tb(cause.__traceback__)):
         yield from explain(cause)
 
 
@@ -104,7 +104,7 @@ def note(text: str) -> None:
 def explain(error: BaseException) -> Iterator[str]:
     """The frames of the user's code that led to an exception, with their lines, and the exception."""
     frames = traceback.extract_tb(error.__traceback__)
-    theirs = [frame for frame in frames if _is_users(frame.filename)]
+    theirs = [frame for frame in frames if is_users(frame.filename)]
     if len(theirs) > _MOST_FRAMES:
         theirs = theirs[:1] + theirs[1 - _MOST_FRAMES :]
     for frame in theirs or ([] if isinstance(error, SyntaxError) else frames[-1:]):
@@ -133,21 +133,6 @@ def _source_line(number: int | None, line: str | None, column: int | None = None
     if column:
         at = len(str(number)) + 5 + max(0, column - 1 - (len(line) - len(line.lstrip())))
         yield f"{' ' * (len(str(number)) + 3)}│{' ' * (at - len(str(number)) - 4)}^"
-
-
-_LIBRARIES = tuple(
-    str(Path(path).resolve()) + os.sep
-    for path in {
-        *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
-        str(Path(__file__).resolve().parents[2]),
-    }
-)
-
-
-def _is_users(file: str) -> bool:
-    """Neither flowq, nor a library, nor frozen into Python or compiled from elsewhere."""
-    path = Path(file).resolve()
-    return path.is_file() and not str(path).startswith(_LIBRARIES)
 
 
 def _place(frame: FrameSummary) -> str:
