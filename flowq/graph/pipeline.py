@@ -16,9 +16,9 @@ from flowq.graph.declaration.flow import Target
 class Pipeline:
     """A named set of flows that run together.
 
-    `name` may contain letters, digits and underscores; it is part of the Redis keys, and the name of the file that the
-    command line looks for. `flows` are what `>>` returns, or single stages and sources. A stage used in several places
-    is one and the same stage; a stage that leads back to itself makes a cycle.
+    `name` may contain letters, digits and underscores; it is part of the Redis keys, and what commands take. It must be
+    unique in a project, and need not be the name of its file. `flows` are what `>>` returns, or single stages and
+    sources. A stage used in several places is one and the same stage; a stage that leads back to itself makes a cycle.
 
     Raises PipelineError with every problem found: names, options, annotations, and types that do not match.
 

@@ -198,7 +198,7 @@ def test_a_file_with_several_pipelines_and_none_of_its_name_is_ambiguous(project
     run = project.flowq("graph", "scrape")
 
     assert run.returncode == 2
-    assert 'pipelines/scrape.py defines a, b, but no "scrape"' in run.stderr
+    assert run.stderr.startswith('error[FQ201]: pipelines/scrape.py defines a, b, but no "scrape"')
 
 
 def test_a_module_without_a_pipeline_is_listed_nowhere_and_named_when_asked_for(project: Project) -> None:
@@ -211,8 +211,8 @@ def test_a_module_without_a_pipeline_is_listed_nowhere_and_named_when_asked_for(
 
 
 def test_a_pipeline_may_be_an_attribute_of_any_module(project: Project) -> None:
-    project.write("shop/flows.py", SCRAPE.replace("    scrape =", "    crawl ="))
-    project.write("pyproject.toml", '[tool.flowq]\npipelines = ["pipelines", "shop.flows:crawl"]\n')
+    project.write("shop/flows.py", SCRAPE.replace("    scrape =", "    flow =").replace('"scrape"', '"crawl"'))
+    project.write("pyproject.toml", '[tool.flowq]\npipelines = ["pipelines", "shop.flows:flow"]\n')
 
     listed = json.loads(project.flowq("ls", "--json").stdout)
 

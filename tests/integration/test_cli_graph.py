@@ -148,7 +148,7 @@ def test_a_file_that_does_not_import_is_listed_with_its_error_and_is_no_failure(
 
     assert (table.returncode, data.returncode) == (0, 0)
     assert "ZeroDivisionError: division by zero" in table.stdout
-    assert table.stderr == "1 of 2 cannot be imported: flowq check shows why\n"
+    assert table.stderr == "1 of 2 cannot be loaded: flowq check shows why\n"
     broken, scrape = json.loads(data.stdout)
     assert broken == {
         "name": "broken",

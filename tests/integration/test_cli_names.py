@@ -124,13 +124,11 @@ def test_ignored_files_are_listed_with_the_remedy(plain: Project) -> None:
             "pipelines/2nd.py is ignored: Python cannot import a file of that name; rename it to _2nd.py",
             "pipelines/größe.py is ignored: Python cannot import a file of that name; rename it to gr__e.py",
             "pipelines/my-rows.py is ignored: Python cannot import a file of that name; rename it to my_rows.py",
-            'pipelines/eu is ignored: add "pipelines/eu" to the setting pipelines.path, or import its pipeline in '
-            "__init__.py",
             "pipelines/with-dash is ignored: Python cannot import a folder of that name; rename it to with_dash",
         ]
 
 
-@pytest.mark.parametrize("name", ["my-rows", "my_rows", "my-rows.py", "pipelines/my-rows.py", "eu", "with-dash"])
+@pytest.mark.parametrize("name", ["my-rows", "my_rows", "my-rows.py", "pipelines/my-rows.py", "with-dash"])
 def test_a_run_of_an_ignored_file_fails_with_the_reason(name: str, plain: Project) -> None:
     ended = plain.flowq("run", name, "--memory")
     assert ended.returncode == 2
@@ -145,9 +143,18 @@ def test_a_package_is_a_pipeline_like_a_file(plain: Project) -> None:
     assert plain.flowq("push", "inner.take", "1", "--dry-run").returncode == 0
 
 
-def test_of_two_files_with_the_same_name_the_second_is_reported(plain: Project) -> None:
-    (plain.folder / "more").mkdir()
-    (plain.folder / "more" / "good.py").write_text('good = Pipeline("good")', encoding="utf-8")
-    pyproject = plain.folder / "pyproject.toml"
-    pyproject.write_text('[tool.flowq]\npipelines = ["pipelines", "more"]\n', encoding="utf-8")
-    assert "more/good.py is ignored: pipelines/good.py has the same name" in plain.flowq("ls").stderr
+def test_of_a_file_and_a_package_of_one_name_the_file_is_reported(plain: Project) -> None:
+    plain.write("package", PLAIN.replace("NAME", "shadowed"))
+    assert (
+        "pipelines/package.py is ignored: Python imports the folder of that name; rename it, or pipelines/package"
+        in plain.flowq("ls").stderr
+    )
+
+
+def test_a_file_in_the_root_that_is_named_like_a_module_of_python_is_reported(plain: Project) -> None:
+    plain.write("pyproject.toml", '[tool.flowq]\npipelines = "."\n')
+    plain.write("queue.py", PLAIN.replace("NAME", "line"))
+    plain.write("orders.py", PLAIN.replace("NAME", "orders"))
+
+    assert "queue.py is ignored: Python has a module of that name; rename it" in plain.flowq("ls").stderr
+    assert plain.flowq("push", "orders.take", "1", "--dry-run").returncode == 0

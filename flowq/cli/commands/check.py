@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
 
-from flowq.cli.framework.error_screen import note, problems_of, show
+from flowq.cli.framework.error_screen import UserCodeFailed, note, problems_of, show
 from flowq.cli.framework.ignored import ignored
-from flowq.cli.framework.loading import Entry, NoPipeline, entries, find, load_entry
+from flowq.cli.framework.loading import Loaded, SameName, check_settings, find, load_all
+from flowq.cli.framework.modules import modules
 from flowq.cli.framework.parameters import Json, complete_pipeline
-from flowq.errors import FlowqError, Problem
+from flowq.errors import FlowqError, PipelineError, Problem
 from flowq.printable import json_text
 from flowq.settings import Settings
 
@@ -22,7 +23,8 @@ from flowq.settings import Settings
 class _Finding:
     """What the check of one pipeline found."""
 
-    entry: Entry
+    name: str
+    where: str
     problems: Sequence[Problem]
 
     @property
@@ -36,8 +38,7 @@ class _Finding:
         return ", ".join(f"{n} {noun}{'s'[: n > 1]}" for n, noun in counts if n) or "ok"
 
     def as_json(self) -> dict[str, Any]:
-        entry = self.entry
-        return {"name": entry.name, "file": entry.where, "ok": not self.errors, "problems": list(self.problems)}
+        return {"name": self.name, "file": self.where, "ok": not self.errors, "problems": list(self.problems)}
 
 
 def command(
@@ -57,7 +58,7 @@ def command(
       flowq check scrape flights --json
     """
     settings = Settings.load()
-    findings = list(_findings(names or [], settings))
+    findings = _findings(names or [], settings)
     if as_json:
         print(json_text([finding.as_json() for finding in findings], indent=True))
     else:
@@ -68,27 +69,37 @@ def command(
         raise typer.Exit(2)
 
 
-def _findings(names: Sequence[str], settings: Settings) -> Iterator[_Finding]:
-    chosen = [find(name, settings) for name in names] or entries(settings)
+def _findings(names: Sequence[str], settings: Settings) -> list[_Finding]:
     if not names:
-        settings.check_pipelines(entry.name for entry in chosen)
-    for entry in chosen:
-        try:
-            plan = load_entry(entry, settings).pipeline.plan
-        except NoPipeline:
-            if names:
-                raise
-        except FlowqError as error:
-            yield _Finding(entry, problems_of(error))
-        else:
-            yield _Finding(entry, plan.warnings)
+        check_settings(settings)
+        found, broken = load_all(settings)
+        findings = [_Finding(", ".join(one.names), one.where, problems_of(one.error)) for one in broken]
+        findings += [_checked(loaded, settings) for loaded in found]
+        return sorted(findings, key=lambda finding: finding.name)
+    return [_finding(name, settings) for name in dict.fromkeys(names)]
+
+
+def _finding(name: str, settings: Settings) -> _Finding:
+    try:
+        return _checked(find(name, settings), settings)
+    except (PipelineError, SameName, UserCodeFailed) as error:
+        files = [module.where for module in modules(settings) if name in (module.short_name, *module.written_names)]
+        return _Finding(name, ", ".join(files), problems_of(error))
+
+
+def _checked(loaded: Loaded, settings: Settings) -> _Finding:
+    try:
+        problems = loaded.tuned(settings).pipeline.plan.warnings
+    except FlowqError as error:
+        problems = problems_of(error)
+    return _Finding(loaded.name, loaded.module.where, problems)
 
 
 def _print(findings: Iterable[_Finding]) -> None:
     gap = ""
     for finding in findings:
         style = "red" if finding.errors else "yellow" if finding.problems else "green"
-        typer.echo(f"{gap}{finding.entry.name}: {typer.style(finding.verdict, fg=style)}")
+        typer.echo(f"{gap}{finding.name}: {typer.style(finding.verdict, fg=style)}")
         sys.stdout.flush()  # the details go to the other stream, and belong below
         for problem in finding.problems:
             show(problem)

@@ -47,7 +47,7 @@ def command(
     """
     found = list(of_project(settings))
     if name is not None:
-        found += of_pipeline(name, plan_of(name, settings), settings)
+        found += of_pipeline(plan_of(name, settings), settings)
     if json:
         print(json_text([asdict(setting) for setting in found], indent=True))
     else:
@@ -78,11 +78,11 @@ def of_project(settings: Settings) -> Iterator[Setting]:
         yield Setting(name, value, settings.origin[name])
 
 
-def of_pipeline(name: str, plan: Plan, settings: Settings) -> Iterator[Setting]:
+def of_pipeline(plan: Plan, settings: Settings) -> Iterator[Setting]:
     """The options of each stage of a pipeline."""
     from flowq.graph.compilation.plan import EdgePlan, StagePlan
 
-    chosen = settings.of_stages(name, plan)
+    chosen = settings.of_stages(plan.name, plan)
     for stage in plan.consumers:
         here = f"@stage {shown(stage.place.file)}:{stage.place.line}"
         built_in = {**dict(_options(StagePlan(stage.name, stage.kind, stage.handler))), **_limits(EdgePlan("", "", ""))}

@@ -12,7 +12,7 @@ import typer
 from flowq.cli.framework.completion import complete_pipeline
 from flowq.cli.framework.connect import with_broker
 from flowq.cli.framework.error_screen import show, shown
-from flowq.cli.framework.loading import find
+from flowq.cli.framework.loading import name_of
 from flowq.cli.framework.parameters import Here, Json
 from flowq.durations import duration_text
 from flowq.printable import json_text, printable
@@ -67,7 +67,7 @@ def command(
       flowq doctor scrape --redis redis://db.example.org:6379/0 --json
     """
     if name is not None:
-        find(name, settings)
+        name = name_of(name, settings)
     report = with_broker(name or _ANY_PIPELINE, settings, lambda broker: _examined(broker, name, settings))
     if json:
         print(json_text(report.as_json(), indent=True))

@@ -11,7 +11,7 @@ import typer
 
 from flowq.cli.framework.connect import broker_of
 from flowq.cli.framework.error_screen import note
-from flowq.cli.framework.loading import entries, find
+from flowq.cli.framework.loading import name_of, names
 from flowq.cli.framework.parameters import Here, Json, PipelineNameOrAll, duration_of
 from flowq.cli.views.quantities import counted
 from flowq.printable import json_text
@@ -33,8 +33,8 @@ def command(
     """Check the health of the workers on this machine.
 
     For HEALTHCHECK, systemd and cron. Checks the leases of the workers on this machine or in this container, and when
-    they last read from Redis. Your code is not imported. A worker that waits for messages, or has slow handlers, is
-    healthy.
+    they last read from Redis. Your code is imported only where it computes the name of a pipeline. A worker that waits
+    for messages, or has slow handlers, is healthy.
 
     Example:
       flowq healthcheck scrape
@@ -43,8 +43,7 @@ def command(
     Exit codes: 0 all are healthy, 1 one is not or none runs here, 2 usage, 4 Redis unreachable.
     """
     most_silent_seconds = duration_of("--silent", silent)
-    names = [find(name, settings).name] if name else [entry.name for entry in entries(settings)]
-    found = asyncio.run(_workers_here(names, settings))
+    found = asyncio.run(_workers_here([name_of(name, settings)] if name else names(settings), settings))
     faults = [fault for worker in found if (fault := worker.fault(most_silent_seconds))]
     if not found:
         faults = [f"no worker of {name or 'this project'} is running here"]

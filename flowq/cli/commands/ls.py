@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from flowq.cli.framework.error_screen import note, shown, summary
 from flowq.cli.framework.ignored import ignored
-from flowq.cli.framework.loading import NoPipeline, entries, load_entry
+from flowq.cli.framework.loading import load_all
 from flowq.cli.framework.parameters import Json
-from flowq.errors import FlowqError
 from flowq.printable import json_text
 from flowq.settings import Settings
 
@@ -26,15 +24,17 @@ class _Row:
 def command(as_json: Json = False) -> None:
     """List the pipelines of this project.
 
-    A file that cannot be imported is listed with its error; the exit code is 0 nevertheless (see flowq check). Files
-    without a pipeline are left out. A file whose pipeline cannot be found is reported on standard error.
+    A file may define several, also in lists and dictionaries; the folders of the setting pipelines.path are searched
+    with their subfolders. A file that cannot be imported is listed with its error; the exit code is 0 nevertheless (see
+    flowq check). Files without a pipeline are left out. A file whose pipeline cannot be found is reported on standard
+    error.
 
     Example:
       flowq ls
       flowq ls --json | jq -r '.[].name'
     """
     settings = Settings.load()
-    rows = list(_rows(settings))
+    rows = _rows(settings)
     if as_json:
         print(json_text(rows, indent=True))
     elif rows:
@@ -46,21 +46,14 @@ def command(as_json: Json = False) -> None:
         where = ", ".join(settings.pipelines)
         note(f'no pipelines in {where}: write {where}/NAME.py with  NAME = Pipeline("NAME", first >> second)')
     elif broken := sum(row.error is not None for row in rows):
-        note(f"{broken} of {len(rows)} cannot be imported: flowq check shows why")
+        note(f"{broken} of {len(rows)} cannot be loaded: flowq check shows why")
 
 
-def _rows(settings: Settings) -> Iterator[_Row]:
-    for entry in entries(settings):
-        file = shown(entry.file) if entry.file else entry.module
-        try:
-            loaded = load_entry(entry)
-        except NoPipeline:
-            continue
-        except FlowqError as error:
-            yield _Row(entry.name, [], file, summary(error))
-        else:
-            stages = [stage.name for stage in loaded.pipeline.plan.stages]
-            yield _Row(entry.name, stages, shown(loaded.file))
+def _rows(settings: Settings) -> list[_Row]:
+    found, broken = load_all(settings)
+    rows = [_Row(one.name, [stage.name for stage in one.pipeline.plan.stages], shown(one.file)) for one in found]
+    rows += [_Row(name, [], one.where, summary(one.error)) for one in broken for name in one.names]
+    return sorted(rows, key=lambda row: row.name)
 
 
 def _print_table(rows: list[_Row]) -> None:

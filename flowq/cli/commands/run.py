@@ -144,7 +144,7 @@ def command(
     Exit codes: 0 done, 2 usage, 3 drained with new dead letters, 4 Redis unreachable, 5 --for ended before the
     pipeline was drained, 130 after Ctrl-C, 143 after a second SIGTERM.
     """
-    from flowq.cli.framework.loading import load
+    from flowq.cli.framework.loading import find
     from flowq.cli.framework.logs import configure_logging, honour_users_logging
     from flowq.cli.run.run_session import Session
     from flowq.monitoring.address import address_of
@@ -152,7 +152,9 @@ def command(
     flags = {"redis": redis, "namespace": namespace, "workers": workers, "grace": grace, "lease": lease}
     settings = Settings.load(flags=flags, profile=profile)
     configure_logging(log_format, {"pipeline": name, "pid": os.getpid()})
-    loaded = load(name, settings.with_stages([*_set("--set", name, set_), *_set("-c", name, concurrency)]))
+    found = find(name, settings)
+    for_stages = [*_set("--set", found.name, set_), *_set("-c", found.name, concurrency)]
+    loaded = found.tuned(settings.with_stages(for_stages))
     honour_users_logging()
     plan = loaded.pipeline.plan
     stages = _selected(plan, _names(stage), _names(exclude))

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Iterator, Set
-from pathlib import Path
+from collections.abc import Set
 from typing import TYPE_CHECKING
 
 import typer
 
+from flowq.cli.framework.source_text import stages_in
 from flowq.errors import FlowqError
 from flowq.settings import Settings
 
 if TYPE_CHECKING:
-    from flowq.cli.framework.loading import Entry
+    from flowq.cli.framework.modules import Module
 
 _STAGES, _STAGES_AND_SOURCES = {"stage"}, {"stage", "source"}
 
 
 def complete_pipeline(incomplete: str) -> list[str]:
-    """Pipelines, by the names of their files."""
-    return [entry.name for entry in _entries() if entry.name.startswith(incomplete)]
+    """Pipelines, by the names in the text of their files."""
+    names = {name for module in _modules() for name in module.likely_names}
+    return sorted(name for name in names if name.startswith(incomplete))
 
 
 def complete_stage(ctx: typer.Context, incomplete: str) -> list[str]:
@@ -62,40 +62,18 @@ def _named(ctx: typer.Context) -> str:
 
 
 def _stages_of(pipeline: str, decorators: Set[str]) -> list[str]:
-    return [stage for entry in _entries() if entry.name == pipeline for stage in stages_in(entry.file, decorators)]
+    return [
+        stage
+        for module in _modules()
+        if pipeline in (*module.written_names, module.short_name)
+        for stage in stages_in(module.file, decorators)
+    ]
 
 
-def _entries() -> list[Entry]:
-    from flowq.cli.framework.loading import entries
+def _modules() -> list[Module]:
+    from flowq.cli.framework.modules import modules
 
     try:
-        return entries(Settings.load())
+        return modules(Settings.load())
     except FlowqError:  # reported when the command runs, not while it is typed
         return []
-
-
-def stages_in(file: Path | None, decorators: Set[str]) -> list[str]:
-    """The names of the stages or sources that a file defines."""
-    if file is None:
-        return []
-    try:
-        tree = ast.parse(file.read_bytes())
-    except (OSError, SyntaxError, ValueError):
-        return []
-    return [name for node in tree.body for name in _stage_name(node, decorators)]
-
-
-def _stage_name(node: ast.stmt, decorators: Set[str]) -> Iterator[str]:
-    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-        return
-    for decorator in node.decorator_list:
-        called = decorator.func if isinstance(decorator, ast.Call) else decorator
-        written = (
-            called.attr if isinstance(called, ast.Attribute) else called.id if isinstance(called, ast.Name) else ""
-        )
-        if written in decorators:
-            keywords = decorator.keywords if isinstance(decorator, ast.Call) else []
-            names = [
-                word.value.value for word in keywords if word.arg == "name" and isinstance(word.value, ast.Constant)
-            ]
-            yield str(names[0]) if names else node.name

@@ -19,7 +19,10 @@ from flowq.settings import Settings
 PipelineName = Annotated[
     str,
     typer.Argument(
-        metavar="NAME", help="The pipeline: pipelines/NAME.py.", autocompletion=complete_pipeline, show_default=False
+        metavar="NAME",
+        help="The name of the pipeline (flowq ls).",
+        autocompletion=complete_pipeline,
+        show_default=False,
     ),
 ]
 PipelineNameOrAll = Annotated[

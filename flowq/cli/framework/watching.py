@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from flowq.cli.framework.connect import broker_of, plan_of
 from flowq.cli.framework.error_screen import note
-from flowq.cli.framework.loading import NoPipeline, entries, load_entry
+from flowq.cli.framework.loading import Broken, load_all
 from flowq.errors import BrokerUnavailable, FlowqError
 from flowq.graph.compilation.plan import Plan
 from flowq.inspector import Inspector
@@ -24,13 +24,14 @@ def plans_of(name: str | None, settings: Settings) -> list[Plan]:
     if name is not None:
         return [plan_of(name, settings)]
     plans: list[Plan] = []
-    for entry in entries(settings):
+    found, broken = load_all(settings)
+    for loaded in found:
         try:
-            plans.append(load_entry(entry, settings).pipeline.plan)
-        except NoPipeline:
-            continue
+            plans.append(loaded.tuned(settings).pipeline.plan)
         except FlowqError as error:
-            note(f"{entry.name}: {error.message}  (flowq check {entry.name})")
+            broken.append(Broken([loaded.name], "", error))
+    for one in broken:
+        note(f"{', '.join(one.names)}: {one.error.message}  (flowq check {' '.join(one.names)})")
     if not plans:
         note("no pipelines here  (flowq ls)")
     return plans

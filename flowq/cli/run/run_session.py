@@ -179,10 +179,10 @@ class Session:
         self, broker: Broker, run: Run, duty: Duty, sources: Sequence[str], screen: Screen
     ) -> Instructions:
         return Instructions(
-            root=str(self.loaded.root),
+            root=str(self.loaded.module.root),
             project=str(self.settings.root),
-            module=self.loaded.module,
-            attribute=self.loaded.attribute,
+            module=self.loaded.module.name,
+            attribute=self.loaded.module.attribute,
             pipeline=self.plan.name,
             redis=broker.dialer.url,
             namespace=self.settings.namespace,

@@ -15,8 +15,9 @@ from flowq.broker.keys import Keys
 from flowq.broker.open import claim_store_for, dialer_for, own_server
 from flowq.broker.redis_streams import Broker
 from flowq.cli.framework.error_screen import report
-from flowq.cli.framework.loading import Entry, load_entry
+from flowq.cli.framework.loading import load_from
 from flowq.cli.framework.logs import configure_logging, honour_users_logging
+from flowq.cli.framework.modules import Module
 from flowq.delivery.policy import Durability
 from flowq.graph.compilation.plan import Plan
 from flowq.graph.compilation.tuning import Tuning
@@ -79,8 +80,8 @@ def main() -> None:
     configure_logging(job.log_format, {"pipeline": job.pipeline, "pid": os.getpid()})
     telemetry = Telemetry(job.pipeline, traces=job.traces)
     try:
-        entry = Entry(job.pipeline, job.module, Path(job.root), Path(job.project), attribute=job.attribute)
-        loaded = load_entry(entry)
+        module = Module(job.module, Path(job.root), Path(job.project), attribute=job.attribute)
+        loaded = load_from(module, job.pipeline)
         honour_users_logging()
         plan = loaded.pipeline.tuned(job.tuning).plan if job.tuning else loaded.pipeline.plan
         runner = asyncio.Runner(loop_factory=fast_loop_factory())
