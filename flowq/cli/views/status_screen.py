@@ -15,6 +15,7 @@ from flowq.broker.inspection.overview import Overview
 from flowq.cli.framework.keyboard import Keyboard
 from flowq.cli.framework.watching import again_and_again, inspectors_of
 from flowq.cli.views.overview_view import ORDERS, overview_text
+from flowq.cli.views.retry_lines import RetryNews
 from flowq.cli.views.run_text import phase, progress_line
 from flowq.cli.views.table import console_for
 from flowq.cli.views.watch_view import Sight, Trends, live_text, pipeline_parts, screen
@@ -82,6 +83,7 @@ def _json(found: Sequence[Overview], alone: bool, *, indent: bool) -> str:
 async def _write_lines(inspectors: Sequence[Inspector], console: Console) -> None:
     """A line for each pipeline every few seconds, for a log."""
     first_ms: dict[str, int] = {}
+    retries = {inspector.plan.name: RetryNews(inspector.plan) for inspector in inspectors}
     async for seen in again_and_again(lambda: _overviews(inspectors), every_seconds=_LINE_EVERY_SECONDS):
         if isinstance(seen, BrokerUnavailable):
             console.print(lost(seen), soft_wrap=True)
@@ -93,7 +95,8 @@ async def _write_lines(inspectors: Sequence[Inspector], console: Console) -> Non
             balances = {name: stage.balance for name, stage in overview.stages.items()}
             state = phase(overview.snapshot) if overview.workers else overview.state
             line = progress_line(plan, overview.snapshot, state, balances, rates, passed_seconds)
-            console.print(f"{plan.name}  {line}", soft_wrap=True)
+            for text in (line, *retries[plan.name].read(overview.snapshot)):
+                console.print(f"{plan.name}  {text}", soft_wrap=True)
 
 
 class _Screen:
