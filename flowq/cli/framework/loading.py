@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from flowq.cli.framework.error_screen import UserCodeFailed, shown
 from flowq.cli.framework.ignored import ignored_as
@@ -181,8 +181,8 @@ def _pipelines_of(module: ModuleType, attribute: str) -> Iterator[Pipeline]:
     names: Mapping[str, Any] = vars(module)
     for name in [attribute] if attribute else [name for name in names if not name.startswith("__")]:
         value = names.get(name)
-        inside = cast("dict[Any, Any]", value).values() if isinstance(value, dict) else value
-        several = cast("Iterable[Any]", inside) if isinstance(value, list | tuple | dict) else (value,)
+        kind = type(value)
+        several = value.values() if issubclass(kind, dict) else value if issubclass(kind, list | tuple) else (value,)
         yield from (one for one in several if isinstance(one, Pipeline))
 
 
