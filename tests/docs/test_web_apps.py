@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections import Counter
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -118,7 +119,8 @@ def test_each_request_to_a_web_app_is_handled_once(server: str, tmp_path: Path) 
             answers = list(clients.map(partial(made.post, path), repeated))
 
         assert [answer["id"] for _, answer, _ in answers] == repeated
-        assert {status for status, *_ in answers} == {202}
+        if "django" not in server or "async" in server:
+            assert Counter(status for status, *_ in answers) == {202: 80, 200: 20}
         assert sorted(made.shipped()) == sorted(numbers)
         made.type("kill $!; wait $!")
 
