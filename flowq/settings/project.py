@@ -25,7 +25,7 @@ class Settings:
 
     - `root`: the folder of the project; relative paths of all settings belong to it. `file`: its pyproject.toml.
     - `redis`: URL of the server; "embedded" for the one that flowq runs itself, as the command line does where nothing
-      is set (None). May hold a password: not in the repr.
+      is set (None), or "embedded:FOLDER" for another data folder than .flowq. May hold a password: not in the repr.
     - `pipelines`: folders that hold pipelines, and "module:attribute" entries.
     - `namespace`: first part of all Redis keys, so that two projects can share one server.
     - `lease_seconds`: how long after its last sign of life a worker counts as dead.
@@ -113,12 +113,13 @@ class Settings:
     @property
     def is_embedded(self) -> bool:
         """Whether flowq runs the server itself, in `data_folder`."""
-        return self.redis in (None, EMBEDDED)
+        return self.redis is None or self.redis.partition(":")[0] == EMBEDDED
 
     @property
     def data_folder(self) -> Path:
         """What flowq keeps for this project: the data of its own server, and large bodies."""
-        return self.root / ".flowq"
+        chosen = (self.redis or "").partition(":")[2] if self.is_embedded else ""
+        return self.root / (chosen or ".flowq")
 
     def check_pipelines(self, known: Iterable[str]) -> None:
         """Raise SettingsError where something is set for an unknown pipeline."""

@@ -24,6 +24,9 @@ def command(
     and p95 cover the last half minute; p50 and p95 are handler times. oldest is the age of the oldest waiting message.
     ◀ marks the bottleneck.
 
+    Warns when messages wait in another data folder of the project, where a program that was started elsewhere may have
+    put them.
+
     --watch is flowq top: the whole screen, updated every second. Without a terminal it prints a line every five
     seconds, or with --json one object per second.
 
@@ -32,6 +35,8 @@ def command(
       flowq status scrape --watch
       flowq status --json | jq '.[] | {pipeline, state, left}'
     """
+    from flowq.broker.embedded.other_folders import messages_elsewhere
+    from flowq.cli.framework.error_screen import show
     from flowq.cli.framework.watching import plans_of
     from flowq.cli.views import status_screen
 
@@ -39,5 +44,8 @@ def command(
     alone = name is not None
     if not watch:
         asyncio.run(status_screen.show_once(plans, settings, sys.stdout, json=json, alone=alone))
+        sys.stdout.flush()  # warnings go to the other stream, and belong below
+        for problem in messages_elsewhere(settings, plans):
+            show(problem)
     elif plans:
         asyncio.run(status_screen.watch(plans, settings, sys.stdin, sys.stdout, json=json, alone=alone))

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from flowq import __version__
+from flowq.broker.embedded.other_folders import messages_elsewhere
 from flowq.broker.inspection.diagnosis import refuse_old, start_up_findings, store_findings
 from flowq.broker.inspection.health import ServerHealth
 from flowq.broker.open import MEMORY, open_broker
@@ -75,6 +76,8 @@ class Session:
             run, sources = await start_run(self.plan, broker, options, fresh=self.fresh)
             before = await run.snapshot()
             warnings += await _storage_warnings(broker, self.plan, before)
+            if not self.memory:
+                warnings += map(_warning, messages_elsewhere(self.settings, [self.plan]))
             screen = self._screen()
             leases = await Workers(broker).leases([info["worker"] for info in before.workers])
             others = sum(heartbeat is not None for heartbeat in leases.values())
