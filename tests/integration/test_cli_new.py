@@ -52,7 +52,7 @@ def test_a_generated_project_passes_its_own_tests_and_checks(project: Project, t
     tested = python(project.folder, "-m", "pytest", "-q", "-p", "no:cacheprovider")
     checked = project.flowq("check")
 
-    assert tested.returncode == 0, tested.stdout
+    assert (tested.returncode, tested.stderr) == (0, ""), tested.stdout
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, "mine: ok\n", "")
 
 
