@@ -6,6 +6,7 @@ Each test is a program of its own, since the threads of pytest are no place to f
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -150,6 +151,32 @@ print("after idle:", "the same" if connections() == before else "others")
 ended(fork(push))
 push()
 print("after pushing:", "the same" if connections() == before else "others")
+asyncio.run(count())
+sync.__exit__()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="where the C library has a fork of its own")
+def test_a_child_that_was_forked_without_pythons_knowledge_as_by_uwsgi_pushes_too(own_url: str, tmp_path: Path) -> None:
+    printed = run_program(tmp_path, TOP + FORKED_IN_C, own_url)
+
+    assert printed == {"after the child": "the same", "stored": "12"}
+
+
+FORKED_IN_C = """
+import ctypes
+
+sync.__enter__()
+push()
+before = connections()
+pid = ctypes.PyDLL(None).fork()
+if pid == 0:
+    for _ in range(10):
+        push()
+    os._exit(0)
+ended(pid)
+push()
+print("after the child:", "the same" if connections() == before else "others")
 asyncio.run(count())
 sync.__exit__()
 """

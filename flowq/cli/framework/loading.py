@@ -180,7 +180,7 @@ def _pipelines_of(module: ModuleType, attribute: str) -> Iterator[Pipeline]:
 
     names: Mapping[str, Any] = vars(module)
     for name in [attribute] if attribute else [name for name in names if not name.startswith("__")]:
-        value = names.get(name)
+        value: Any = names.get(name)
         kind = type(value)
         several = value.values() if issubclass(kind, dict) else value if issubclass(kind, list | tuple) else (value,)
         yield from (one for one in several if isinstance(one, Pipeline))
