@@ -153,7 +153,7 @@ async def test_a_drained_run_leaves_only_what_the_next_one_needs(lab: Lab, url: 
     passing = {key for key in found if await lab.command(b"PTTL", key) > 0}
     answered = {key for key in passing if key.startswith(keys.answered(""))}
     assert passing - answered <= set(keys.throughput())
-    kept = {keys.run, keys.stats, keys.published, keys.seen("flaky"), keys.plan, keys.clock}
+    kept = {keys.run, keys.stats, keys.failures, keys.published, keys.seen("flaky"), keys.plan, keys.clock}
     assert found - edges - passing <= kept
     for edge in edges & found:
         assert await lab.command(b"XLEN", edge) == 0
