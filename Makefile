@@ -70,6 +70,10 @@ docs: setup  ## build the documentation as a site into build/docs/site (REPOSITO
 pictures: setup  ## draw the pictures of the documentation again, from pipelines/ and benchmarks/figures.json
 	$(BIN)/python -m tools.docs.pictures
 
+.PHONY: reference
+reference: setup  ## write docs/reference/ again, from the code
+	$(BIN)/python -m tools.docs.reference
+
 .PHONY: screenshot
 screenshot: setup  ## record the picture of a terminal in README.md again, from a real crawl
 	$(BIN)/python -m tools.docs.screenshot

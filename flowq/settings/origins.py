@@ -16,7 +16,7 @@ from flowq.errors import NotFound, Place, SettingsError, did_you_mean
 from flowq.settings.project_file import FILE, ProjectFile, project_file, table_in
 from flowq.settings.stages import StageSetting, stage_settings, stage_variable
 
-_NOT_SETTINGS = ("FLOWQ_PROFILE", "FLOWQ_DEBUG", "FLOWQ_REDIS_SERVER", "FLOWQ_METRICS", "FLOWQ_LOG_FORMAT")
+NOT_SETTINGS = ("FLOWQ_PROFILE", "FLOWQ_DEBUG", "FLOWQ_REDIS_SERVER", "FLOWQ_METRICS", "FLOWQ_LOG_FORMAT")
 # What Kubernetes sets in every container for a service named "flowq" or "flowq-redis".
 _OF_A_SERVICE = re.compile(r"FLOWQ(_\w+)?_(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP)(_\w+)?)?)")
 
@@ -156,7 +156,7 @@ def _check(layer: _Table | _Environment) -> None:
 def _refuse_near_misses(names: Iterable[str]) -> None:
     """A variable that resembles ours is a mistake; one that does not may belong to another program."""
     settings = [name for name in (*NAMES, *_RENAMED) if name != "redis"]
-    known = ["FLOWQ_REDIS_URL", *_NOT_SETTINGS, *(f"FLOWQ_{name.upper()}" for name in settings)]
+    known = ["FLOWQ_REDIS_URL", *NOT_SETTINGS, *(f"FLOWQ_{name.upper()}" for name in settings)]
     for name in names:
         if name.startswith("FLOWQ_") and "__" not in name and name not in known:
             # without the prefix: with it, every name resembles every other

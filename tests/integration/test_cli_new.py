@@ -76,7 +76,7 @@ def test_nothing_is_written_over_without_force(project: Project) -> None:
     refused = project.flowq("new", "mine")
 
     assert refused.returncode == 2
-    assert refused.stderr == "error[FQ207]: pipelines/mine.py exists    --force overwrites\n"
+    assert refused.stderr == "error[FQ218]: pipelines/mine.py exists    --force overwrites\n"
     assert file.read_text() == "# my own work"
     assert not (project.folder / "tests/test_mine.py").exists()
     assert project.flowq("new", "mine", "--force").returncode == 0

@@ -203,7 +203,7 @@ def test_messages_that_do_not_fit_a_new_schema_are_counted_by_validating_them(pr
 
     refused = project.run("apply", "lab")
     assert refused.wait() == 2
-    assert "error[FQ208]: 30 messages no longer fit the code; nothing was changed" in refused.stderr
+    assert "error[FQ219]: 30 messages no longer fit the code; nothing was changed" in refused.stderr
     assert len(as_json(project, "plan", "lab")["changes"]) > 0
     project.ok("apply", "lab", "--yes")
     assert as_json(project, "plan", "lab")["changes"] == []

@@ -1,4 +1,4 @@
-"""Records docs/pictures/terminal.svg: the live graph of a real crawl, and the balance at its end (`make screenshot`)."""
+"""Records docs/pictures/terminal.svg: the live graph of a real crawl, and the balance at its end."""
 
 from __future__ import annotations
 

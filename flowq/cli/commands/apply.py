@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class Misfits(UsageError):
     """Waiting messages no longer fit the code."""
 
-    code = "FQ208"
+    code = "FQ219"
 
 
 def command(

@@ -53,7 +53,7 @@ asyncio_default_fixture_loop_scope = "function"  # what pytest-asyncio would war
 class AlreadyThere(UsageError):
     """A file that would be written over."""
 
-    code = "FQ207"
+    code = "FQ218"
 
 
 @dataclass(slots=True)
