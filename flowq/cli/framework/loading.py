@@ -180,9 +180,9 @@ def _pipelines_of(module: ModuleType, attribute: str) -> Iterator[Pipeline]:
 
     names: Mapping[str, Any] = vars(module)
     for name in [attribute] if attribute else [name for name in names if not name.startswith("__")]:
-        value: Any = names.get(name)
-        kind = type(value)
-        several = value.values() if issubclass(kind, dict) else value if issubclass(kind, list | tuple) else (value,)
+        several: Any = (names.get(name),)
+        if isinstance(several[0], dict | list | tuple):
+            several = several[0].values() if isinstance(several[0], dict) else several[0]
         yield from (one for one in several if isinstance(one, Pipeline))
 
 
