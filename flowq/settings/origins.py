@@ -16,7 +16,14 @@ from flowq.errors import NotFound, Place, SettingsError, did_you_mean
 from flowq.settings.project_file import FILE, ProjectFile, project_file, table_in
 from flowq.settings.stages import StageSetting, stage_settings, stage_variable
 
-NOT_SETTINGS = ("FLOWQ_PROFILE", "FLOWQ_DEBUG", "FLOWQ_REDIS_SERVER", "FLOWQ_METRICS", "FLOWQ_LOG_FORMAT")
+NOT_SETTINGS = (
+    "FLOWQ_PROFILE",
+    "FLOWQ_DEBUG",
+    "FLOWQ_REDIS_SERVER",
+    "FLOWQ_METRICS",
+    "FLOWQ_LOG_FORMAT",
+    "FLOWQ_LOG_LEVEL",
+)
 # What Kubernetes sets in every container for a service named "flowq" or "flowq-redis".
 _OF_A_SERVICE = re.compile(r"FLOWQ(_\w+)?_(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP)(_\w+)?)?)")
 

@@ -265,6 +265,27 @@ def test_a_log_gets_a_line_when_the_phase_changes() -> None:
     assert phases == [["0s", "starting"], ["1s", "reading"], ["3s", "working"], ["4s", "drained"]]
 
 
+def test_a_log_repeats_nothing_that_has_not_changed() -> None:
+    lines = logged(*(snapshot(second, known=9, fetched=3) for second in range(60)))
+
+    assert len([line for line in lines if " working " in line]) == 1
+
+
+@pytest.mark.parametrize(("fetched", "word"), [(3, "stopping"), (9, "")])
+def test_a_run_whose_workers_have_stopped_is_not_said_to_start(fetched: int, word: str) -> None:
+    for terminal in (io.StringIO(), Terminal()):
+        screen = choose_screen(PLAN, json=False, quiet=False, stdout=io.StringIO(), stderr=terminal)
+        screen.begin(ABOUT)
+        screen.update(snapshot(0, known=9, fetched=fetched))
+        screen.stopping()
+        before = len(terminal.getvalue())
+        screen.update(snapshot(2, known=9, fetched=fetched, workers=0))
+        screen.close()
+        said = words(terminal.getvalue()[before:])
+        assert "starting" not in said
+        assert word in said
+
+
 def test_a_quiet_run_tells_only_its_end() -> None:
     lines = logged(snapshot(0, workers=0), snapshot(9, known=4, fetched=4), quiet=True)
 

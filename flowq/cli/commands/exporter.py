@@ -12,7 +12,9 @@ import typer
 from flowq.cli.framework.completion import complete_pipeline
 from flowq.cli.framework.connect import broker_of
 from flowq.cli.framework.error_screen import note
-from flowq.cli.framework.parameters import Here
+from flowq.cli.framework.log_levels import levels_of
+from flowq.cli.framework.logs import LogSetup
+from flowq.cli.framework.parameters import Here, LogLevels
 from flowq.cli.run.run_metrics import require_prometheus_client
 from flowq.errors import UsageError
 from flowq.monitoring.address import Address, address_of
@@ -35,6 +37,7 @@ def command(
         str,
         typer.Option(metavar="[HOST:]PORT", help="The address to listen on; the host is 127.0.0.1 unless given."),
     ] = ":9100",
+    log_level: LogLevels = None,
     *,
     settings: Here,
 ) -> None:
@@ -50,6 +53,7 @@ def command(
 
     Exit codes: 0 after SIGTERM, 2 usage, 4 Redis unreachable at the start, 130 after Ctrl-C.
     """
+    LogSetup(levels=levels_of(log_level)).begin()
     require_prometheus_client("flowq exporter")
     address = address_of(listen, flag="--listen")
     raise typer.Exit(asyncio.run(_serve(address, names or (), settings)))

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flowq.cli.framework.completion import complete_number_of_stage, complete_option_of_stage, complete_stage
-from flowq.cli.framework.parameters import LogFormat, Namespace, PipelineName, Profile, RedisUrl, duration_of, pairs_of
+from flowq.cli.framework.parameters import (
+    LogFormat,
+    LogLevels,
+    Namespace,
+    PipelineName,
+    Profile,
+    RedisUrl,
+    duration_of,
+    pairs_of,
+)
 from flowq.errors import UsageError
 from flowq.settings import Settings
 from flowq.settings.stages import StageSetting
@@ -126,6 +135,7 @@ def command(
             help="The format of log lines.",
         ),
     ] = LogFormat.TEXT,
+    log_level: LogLevels = None,
     redis: RedisUrl = None,
     namespace: Namespace = None,
     profile: Profile = None,
@@ -139,23 +149,25 @@ def command(
       flowq run scrape --stage parse --workers 4
       flowq run scrape -c fetch=32 --set fetch.retry.attempts=8 --set store.batch=1000
       flowq run scrape --memory -a url=https://example.org/
-      flowq run scrape --stage fetch --metrics :9100 --log-format json
+      flowq run scrape --stage fetch --metrics :9100 --log-format json --log-level info,httpx=debug
 
     Exit codes: 0 done, 2 usage, 3 drained with new dead letters, 4 Redis unreachable, 5 --for ended before the
     pipeline was drained, 130 after Ctrl-C, 143 after a second SIGTERM.
     """
     from flowq.cli.framework.loading import find
-    from flowq.cli.framework.logs import configure_logging, honour_users_logging
+    from flowq.cli.framework.log_levels import levels_of
+    from flowq.cli.framework.logs import LogSetup
     from flowq.cli.run.run_session import Session
     from flowq.monitoring.address import address_of
 
     flags = {"redis": redis, "namespace": namespace, "workers": workers, "grace": grace, "lease": lease}
     settings = Settings.load(flags=flags, profile=profile)
-    configure_logging(log_format, {"pipeline": name, "pid": os.getpid()})
+    log_setup = LogSetup(log_format, name, levels_of(log_level))
+    log_setup.begin()
     found = find(name, settings)
     for_stages = [*_set("--set", found.name, set_), *_set("-c", found.name, concurrency)]
     loaded = found.tuned(settings.with_stages(for_stages))
-    honour_users_logging()
+    log_setup.after_import()
     plan = loaded.pipeline.plan
     stages = _selected(plan, _names(stage), _names(exclude))
     is_whole = len(stages) == len(plan.stages)
@@ -173,7 +185,7 @@ def command(
         json=json,
         quiet=quiet,
         metrics=None if metrics is None else address_of(metrics, flag="--metrics"),
-        log_format=log_format,
+        log_setup=log_setup,
         traces=_traces(otel),
     )
     _run_and_leave(session)

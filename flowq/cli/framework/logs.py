@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,40 +25,52 @@ _DEEPEST = 20
 _own = logging.StreamHandler(sys.stderr)
 
 
-def configure_logging(log_format: str = "text", about: Mapping[str, Any] | None = None) -> None:
-    """Send flowq's log, and that of the user's code, to standard error, unless the user configures something else.
+@dataclass(frozen=True, slots=True)
+class LogSetup:
+    """How a process logs: format "text" or "json", the pipeline named in JSON, and the level of each logger.
 
-    `log_format` is "text" or "json"; `about` is part of every JSON line. Call it before the user's code is imported,
-    and `honour_users_logging` afterwards.
+    `begin` comes before the user's code is imported, `after_import` when it has been.
     """
-    _own.setStream(sys.stderr)
-    if log_format == "json":
-        _own.setFormatter(JsonFormatter(about or {}))
-    else:
-        _own.setFormatter(TextFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%H:%M:%S"))
-    # Not a handler of the root logger: with one there, the user's logging.basicConfig would do nothing, and what the
-    # user's own handlers print would be printed twice.
-    logging.lastResort = _own
 
+    format: str = "text"
+    pipeline: str = ""
+    levels: Mapping[str, str] = field(default_factory=dict[str, str])
 
-def honour_users_logging() -> None:
-    """Adopt the logging that the user's code configured while it was imported.
+    def begin(self) -> None:
+        """Log to standard error what flowq and the user's code say, unless the user configures something else."""
+        _own.setStream(sys.stderr)
+        if self.format == "json":
+            _own.setFormatter(JsonFormatter({"pipeline": self.pipeline, "pid": os.getpid()}))
+        else:
+            _own.setFormatter(TextFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%H:%M:%S"))
+        # Not a handler of the root logger: with one there, the user's logging.basicConfig would do nothing, and what
+        # the user's own handlers print would be printed twice.
+        logging.lastResort = _own
+        self._set_levels()
 
-    With JSON, handlers of the user's that write to standard error or output write JSON as well; what they and their
-    levels let through stays.
-    """
-    loggers = _loggers()
-    for logger in loggers:
-        if logger.name.partition(".")[0] == "flowq":
-            logger.disabled = False  # logging.config disables what it does not name
-    if not isinstance(_own.formatter, JsonFormatter):
-        return
-    for handler in [handler for logger in (logging.root, *loggers) for handler in logger.handlers]:
-        if getattr(handler, "stream", None) in (sys.stderr, sys.stdout, sys.__stderr__, sys.__stdout__):
-            handler.setFormatter(_own.formatter)
-    if _own not in logging.root.handlers:  # logging.warning() and its like would install a handler for text
-        _own.addFilter(_is_handled_by_no_other)
-        logging.root.addHandler(_own)
+    def after_import(self) -> None:
+        """Adopt the logging that the user's code has configured, apart from the levels that are set here.
+
+        With JSON, handlers of the user's that write to standard error or output write JSON as well; what they and their
+        levels let through stays.
+        """
+        self._set_levels()
+        loggers = _loggers()
+        for logger in loggers:
+            if logger.name.partition(".")[0] == "flowq" or logger.name in self.levels:
+                logger.disabled = False  # logging.config disables what it does not name
+        if self.format != "json":
+            return
+        for handler in [handler for logger in (logging.root, *loggers) for handler in logger.handlers]:
+            if getattr(handler, "stream", None) in (sys.stderr, sys.stdout, sys.__stderr__, sys.__stdout__):
+                handler.setFormatter(_own.formatter)
+        if _own not in logging.root.handlers:  # logging.warning() and its like would install a handler for text
+            _own.addFilter(_is_handled_by_no_other)
+            logging.root.addHandler(_own)
+
+    def _set_levels(self) -> None:
+        for name, level in self.levels.items():
+            logging.getLogger(name).setLevel(level)
 
 
 def follow_streams(replaced: Mapping[Any, Any]) -> None:
@@ -92,7 +106,18 @@ def _is_handled_by_no_other(record: logging.LogRecord) -> bool:
 
 
 class TextFormatter(logging.Formatter):
-    """Lines for people. Text of messages in them is untrusted."""
+    """Lines for people. Text of messages in them is untrusted.
+
+    A line that a handler writes ends with its stage, message and attempt.
+    """
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """The line without a traceback."""
+        line, handled = super().formatMessage(record), _handled()
+        if not handled:
+            return line
+        about = f"{handled['stage']} {handled['message_id']}, attempt {handled['attempt']}"
+        return f"{line}  ({about}, batch of {handled['batch']})" if "batch" in handled else f"{line}  ({about})"
 
     def format(self, record: logging.LogRecord) -> str:
         """The line, and those of its traceback."""
@@ -177,9 +202,12 @@ _OF_EVERY_RECORD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asc
 
 
 def _handled() -> Mapping[str, Any]:
-    """What is being handled here. Only a process that handles something has the module."""
-    handled = sys.modules.get("flowq.runtime.handlers.handled")
-    found = handled.handled_here() if handled else None
+    """What is being handled here. Only a process that handles something has the module that does."""
+    if "flowq.runtime.handlers.handling" not in sys.modules:
+        return {}
+    from flowq.runtime.handlers.handled import handled_here
+
+    found = handled_here()
     return found.as_json() if found else {}
 
 

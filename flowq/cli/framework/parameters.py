@@ -82,6 +82,16 @@ class LogFormat(StrEnum):
     JSON = "json"
 
 
+LogLevels = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--log-level",
+        metavar="[LOGGER=]LEVEL",
+        envvar="FLOWQ_LOG_LEVEL",
+        rich_help_panel="Watch",
+        help="What is logged: debug, info, warning or error; of a logger, httpx=debug. Repeatable.  [default: warning]",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

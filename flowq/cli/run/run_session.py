@@ -8,7 +8,7 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from flowq import __version__
@@ -20,6 +20,7 @@ from flowq.broker.records import Snapshot
 from flowq.broker.redis_streams import Broker
 from flowq.broker.workers import Workers
 from flowq.cli.framework.connect import broker_of, own_data
+from flowq.cli.framework.logs import LogSetup
 from flowq.cli.run.run_metrics import serving_metrics
 from flowq.cli.run.run_watch import Ends, InProcess, Watch
 from flowq.cli.run.worker_process import Instructions
@@ -57,7 +58,7 @@ class Session:
     json: bool
     quiet: bool
     metrics: Address | None = None
-    log_format: str = "text"
+    log_setup: LogSetup = field(default_factory=LogSetup)
     traces: bool = False
 
     @property
@@ -93,7 +94,9 @@ class Session:
             if self._is_in_process:
                 telemetry = Telemetry(self.plan.name, traces=self.traces)
                 stack.callback(telemetry.finish)
-                runner = Runner(self.plan, broker, options, sources=sources, observer=telemetry.observer)
+                runner = Runner(
+                    self.plan, broker, options, sources=sources, observer=telemetry.observer, child_setup=self.log_setup
+                )
                 workers: InProcess | Supervisor = InProcess(runner)
             else:
                 workers = self._supervisor(broker, run, sources, screen)
@@ -112,7 +115,7 @@ class Session:
             quiet=self.quiet,
             stdout=sys.stdout,
             stderr=sys.stderr,
-            log_format=self.log_format,
+            log_format=self.log_setup.format,
         )
 
     def _opening(self) -> AbstractAsyncContextManager[Broker]:
@@ -201,7 +204,8 @@ class Session:
             own_data=str(self.settings.data_folder) if self._is_embedded else None,
             quarantined=duty.quarantined,
             only_sources=bool(duty.only_source),
-            log_format=self.log_format,
+            log_format=self.log_setup.format,
+            log_levels=dict(self.log_setup.levels),
             traces=self.traces,
             drains=self.drains,
             columns=None if screen.print_lines is None else shutil.get_terminal_size().columns,

@@ -131,8 +131,12 @@ class Watch:
         return self._exit_code(why, summary.dead - self._dead_before)
 
     async def _stop_while_watching(self, workers: Supervisor | InProcess) -> None:
-        stopping = asyncio.ensure_future(workers.stop(self._stop.hurry))
+        stopping, has_hurried = asyncio.ensure_future(workers.stop(self._stop.hurry)), False
+        self._screen.stopping()
         while not stopping.done():
+            if self._stop.hurry.is_set() and not has_hurried:
+                has_hurried = True
+                self._screen.note("handing back running messages", hint="waiting for the workers to end")
             with contextlib.suppress(FlowqError, TimeoutError):  # Redis may be what makes us stop
                 async with asyncio.timeout(_LOOK_SECONDS):
                     self._screen.update(await self._run.snapshot(), self._throughput)

@@ -6,8 +6,8 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,12 @@ from flowq.broker.open import claim_store_for, dialer_for, own_server
 from flowq.broker.redis_streams import Broker
 from flowq.cli.framework.error_screen import report
 from flowq.cli.framework.loading import load_from
-from flowq.cli.framework.logs import configure_logging, honour_users_logging
+from flowq.cli.framework.logs import LogSetup
 from flowq.cli.framework.modules import Module
 from flowq.delivery.policy import Durability
 from flowq.graph.compilation.plan import Plan
 from flowq.graph.compilation.tuning import Tuning
+from flowq.runtime.handlers.child_setup import ChildSetup
 from flowq.runtime.handlers.observation import Observer
 from flowq.runtime.handlers.streams import forgiving_stdout, prepare_streams
 from flowq.runtime.handlers.telemetry import Telemetry
@@ -54,6 +55,7 @@ class Instructions:
     only_sources: bool = False
     stdin_fd: int | None = None  # the standard input of the supervisor, for a source that reads it
     log_format: str = "text"
+    log_levels: Mapping[str, str] = field(default_factory=dict[str, str])
     traces: bool = False
     drains: bool = True
     columns: int | None = None  # of the terminal to which the supervisor passes on what this worker prints
@@ -77,16 +79,17 @@ def main() -> None:
     if job.columns is not None:
         _print_as_on_a_terminal(job.columns)
     sys.stdin = None if job.stdin_fd is None else os.fdopen(job.stdin_fd)
-    configure_logging(job.log_format, {"pipeline": job.pipeline, "pid": os.getpid()})
+    log_setup = LogSetup(job.log_format, job.pipeline, job.log_levels)
+    log_setup.begin()
     telemetry = Telemetry(job.pipeline, traces=job.traces)
     try:
         module = Module(job.module, Path(job.root), Path(job.project), attribute=job.attribute)
         loaded = load_from(module, job.pipeline)
-        honour_users_logging()
+        log_setup.after_import()
         plan = loaded.pipeline.tuned(job.tuning).plan if job.tuning else loaded.pipeline.plan
         runner = asyncio.Runner(loop_factory=fast_loop_factory())
         try:
-            runner.run(_work(job, plan, supervised_by, telemetry.observer))
+            runner.run(_work(job, plan, supervised_by, telemetry.observer, log_setup))
         finally:
             telemetry.finish()
     except KeyboardInterrupt:
@@ -105,7 +108,9 @@ def _print_as_on_a_terminal(columns: int) -> None:
         os.environ.setdefault("FORCE_COLOR", "1")
 
 
-async def _work(job: Instructions, plan: Plan, supervised_by: int, observer: Observer | None) -> None:
+async def _work(
+    job: Instructions, plan: Plan, supervised_by: int, observer: Observer | None, child_setup: ChildSetup
+) -> None:
     stop = StopSignals()
     stop.install()
     stop.follow(supervised_by, patience_seconds=job.grace_seconds + KILL_MARGIN_SECONDS)
@@ -124,6 +129,7 @@ async def _work(job: Instructions, plan: Plan, supervised_by: int, observer: Obs
         only_sources=job.only_sources,
         stop=stop,
         observer=observer,
+        child_setup=child_setup,
     )
     await broker.close()
 

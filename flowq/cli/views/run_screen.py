@@ -78,6 +78,10 @@ class Screen(Protocol):
         """Show how it ended; `dead_before` of the dead letters in the summary were there when it began."""
         ...
 
+    def stopping(self) -> None:
+        """From now on the workers stop, for whatever reason."""
+        ...
+
     def close(self) -> None:
         """Restore the terminal when a run fails before its end. Does nothing after `end`."""
         ...
@@ -98,7 +102,7 @@ def choose_screen(
 
 
 class LineScreen:
-    """Lines for a log: one every few seconds, and one whenever the run enters another phase."""
+    """Lines for a log: every few seconds if something has changed, and whenever the run enters another phase."""
 
     wants_throughput = False
     print_lines: Callable[[Sequence[str]], None] | None = None
@@ -111,6 +115,8 @@ class LineScreen:
         self._pace = Pacer(_LINE_MS)
         self._retries = RetryNews(plan)
         self._phase = ""
+        self._said = ""
+        self._is_stopping = False
         self._about: RunAbout | None = None
 
     def begin(self, about: RunAbout) -> None:
@@ -123,11 +129,13 @@ class LineScreen:
         progress = self._meter.read(snapshot, throughput)
         self._tell_retries(self._retries.read(snapshot))
         # A run that waits for work changes its phase with every message: one line a second is enough of that.
-        after_ms = None if phase(snapshot) == self._phase else _NEW_PHASE_MS
-        if self._pace.is_due(snapshot.now_ms, after_ms=after_ms):
-            self._phase = phase(snapshot)
-            passed = progress.passed_seconds
-            self._say(Text(progress_line(self._plan, snapshot, self._phase, progress.balances, progress.rates, passed)))
+        now = phase(snapshot, is_stopping=self._is_stopping)
+        if self._pace.is_due(snapshot.now_ms, after_ms=None if now == self._phase else _NEW_PHASE_MS):
+            self._phase, said = now, self._said
+            self._said = progress_line(self._plan, snapshot, now, progress.balances, {}, 0.0)
+            if self._said != said:  # apart from the time and the rates
+                passed = progress.passed_seconds
+                self._say(Text(progress_line(self._plan, snapshot, now, progress.balances, progress.rates, passed)))
 
     def note(self, text: str, *, hint: str = "") -> None:
         self._say(Text(printable(text)))
@@ -137,6 +145,9 @@ class LineScreen:
         width, stays = self._console.width, self._about is None or self._about.stays
         for line in end_lines(self._plan, summary, dead_before=dead_before, stopped=stopped, width=width, stays=stays):
             self._print(line)
+
+    def stopping(self) -> None:
+        self._is_stopping = True
 
     def close(self) -> None:
         """Nothing is held."""
@@ -235,8 +246,10 @@ class LiveScreen(LineScreen):
         done = sum(settled(progress.balances[stage.name]) for stage in self._plan.consumers)
         drains = self._about is not None and self._about.drains
         counts = f"{done:,} of {done + left:,} known" if drains else f"{done:,} done, {left:,} left"
-        if phase(progress.snapshot) == "starting":
-            counts = "starting"
+        if (now := phase(progress.snapshot, is_stopping=self._is_stopping)) == "starting":
+            counts = now
+        elif now == "stopping":
+            counts = f"stopping  {counts}"
         words = [
             Text(counts),
             Text(duration_text(int(progress.passed_seconds)), style="dim"),
@@ -301,7 +314,7 @@ class JsonScreen(LineScreen):
         return {
             "pipeline": self._plan.name,
             "run": snapshot.run.get("id", ""),
-            "phase": phase(snapshot),
+            "phase": phase(snapshot, is_stopping=self._is_stopping),
             "seconds": round(progress.passed_seconds, 3),
             "left": snapshot.outstanding,
             "paused": list(snapshot.paused),

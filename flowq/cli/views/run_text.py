@@ -76,8 +76,10 @@ def command_to_finish(plan: Plan, snapshot: Snapshot) -> str:
     return f"flowq run {plan.name} --drain -x {sources}"
 
 
-def phase(snapshot: Snapshot) -> str:
-    """What a run is doing, in a word."""
+def phase(snapshot: Snapshot, *, is_stopping: bool = False) -> str:
+    """What a run is doing, in a word. Without workers it has none yet, or, when it stops, no longer."""
+    if is_stopping:
+        return "stopping" if snapshot.outstanding or snapshot.open_sources else "drained"
     if WHOLE in snapshot.paused:
         return "paused"
     if not snapshot.workers:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Sequence
+from functools import partial
 from typing import IO
 
 from rich.console import Console, Group, RenderableType
@@ -81,21 +82,27 @@ def _json(found: Sequence[Overview], alone: bool, *, indent: bool) -> str:
 
 
 async def _write_lines(inspectors: Sequence[Inspector], console: Console) -> None:
-    """A line for each pipeline every few seconds, for a log."""
+    """A line for each pipeline every few seconds, for a log, if something has changed."""
     first_ms: dict[str, int] = {}
     retries = {inspector.plan.name: RetryNews(inspector.plan) for inspector in inspectors}
+    said, is_lost = dict[str, str](), False
     async for seen in again_and_again(lambda: _overviews(inspectors), every_seconds=_LINE_EVERY_SECONDS):
         if isinstance(seen, BrokerUnavailable):
-            console.print(lost(seen), soft_wrap=True)
+            if not is_lost:
+                console.print(lost(seen), soft_wrap=True)
+            is_lost = True
             continue
+        is_lost = False
         for overview in seen:
             plan, now_ms = overview.plan, overview.snapshot.now_ms
             passed_seconds = max(0, now_ms - first_ms.setdefault(plan.name, now_ms)) / 1000
             rates = {name: stage.throughput.per_second or 0.0 for name, stage in overview.stages.items()}
             balances = {name: stage.balance for name, stage in overview.stages.items()}
             state = phase(overview.snapshot) if overview.workers else overview.state
-            line = progress_line(plan, overview.snapshot, state, balances, rates, passed_seconds)
-            for text in (line, *retries[plan.name].read(overview.snapshot)):
+            line_of = partial(progress_line, plan, overview.snapshot, state, balances)
+            before, said[plan.name] = said.get(plan.name), line_of({}, 0.0)
+            lines = [line_of(rates, passed_seconds)] if said[plan.name] != before else []
+            for text in (*lines, *retries[plan.name].read(overview.snapshot)):
                 console.print(f"{plan.name}  {text}", soft_wrap=True)
 
 

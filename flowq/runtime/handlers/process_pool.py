@@ -26,6 +26,7 @@ from flowq.graph.compilation.tuning import Tuning
 from flowq.graph.kinds import Placement
 from flowq.graph.pipeline import Pipeline
 from flowq.large_bodies.store import BodyStore, redeem
+from flowq.runtime.handlers.child_setup import ChildSetup
 from flowq.runtime.handlers.frames import clear_frames
 from flowq.runtime.handlers.handling import Handling
 from flowq.runtime.handlers.portable import Portable, portable
@@ -49,13 +50,20 @@ class ProcessHandling:
     """
 
     def __init__(
-        self, stage: StagePlan, plan: Plan, *, cores: int, versions: Versions, claims: BodyStore | None = None
+        self,
+        stage: StagePlan,
+        plan: Plan,
+        *,
+        cores: int,
+        versions: Versions,
+        claims: BodyStore | None = None,
+        child_setup: ChildSetup | None = None,
     ) -> None:
         self.stage = stage
         self._claims = claims
         self._versions = versions
         self._pipeline = plan.name
-        self._origin = _module_of(plan), plan.name, plan.tuning
+        self._origin = _module_of(plan), plan.name, plan.tuning, child_setup
         self._turns = asyncio.Semaphore(min(stage.concurrency, cores))
         self._free: list[ProcessPoolExecutor] = []
         self._children: set[ProcessPoolExecutor] = set()
@@ -172,13 +180,17 @@ _MAIN = "__main__"
 _children: dict[str, Handling] = {}
 
 
-def _prepare_child(module: str, pipeline: str, tuning: Tuning) -> None:
+def _prepare_child(module: str, pipeline: str, tuning: Tuning, setup: ChildSetup | None) -> None:
     prepare_streams()
     sys.stdout = forgiving_stdout()
     sys.stdout.reconfigure(line_buffering=True)  # it may be killed at any time
     threading.Thread(target=_end_with_parent, name="flowq-parent", daemon=True).start()
-    ids = MessageIds()
-    for value in list(vars(importlib.import_module(module)).values()):
+    if setup is not None:
+        setup.begin()
+    ids, names = MessageIds(), vars(importlib.import_module(module))
+    if setup is not None:
+        setup.after_import()
+    for value in list(names.values()):
         if isinstance(value, Pipeline) and value.name == pipeline:
             break
     else:

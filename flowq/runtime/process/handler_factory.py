@@ -11,6 +11,7 @@ from flowq.broker.redis_streams import Broker
 from flowq.graph.compilation.plan import Plan, StagePlan
 from flowq.graph.compilation.routing import OutputRouter
 from flowq.graph.kinds import Placement
+from flowq.runtime.handlers.child_setup import ChildSetup
 from flowq.runtime.handlers.handling import Commit, Handling
 from flowq.runtime.handlers.observation import ObservedHandling, ObservedProcessHandling, Observer
 from flowq.runtime.handlers.process_pool import ProcessHandling
@@ -30,6 +31,7 @@ class HandlerFactory:
         resources: Resources,
         next_id: Callable[[], bytes],
         observer: Observer | None,
+        child_setup: ChildSetup | None,
     ) -> None:
         self._plan = plan
         self._broker = broker
@@ -37,6 +39,7 @@ class HandlerFactory:
         self._resources = resources
         self._next_id = next_id
         self._observer = observer
+        self._child_setup = child_setup
         self._versions = Versions(plan, broker)
         self._threads: HandlerThreads | None = None
         self._process_pools: list[ProcessHandling] = []
@@ -46,7 +49,10 @@ class HandlerFactory:
         if stage.handler.placement is Placement.PROCESS:
             new_pool = ProcessHandling if self._observer is None else partial(ObservedProcessHandling, self._observer)
             cores = os.cpu_count() or 1
-            pool = new_pool(stage, self._plan, cores=cores, versions=self._versions, claims=self._broker.claims)
+            pool = new_pool(
+                stage, self._plan,
+                cores=cores, versions=self._versions, claims=self._broker.claims, child_setup=self._child_setup,
+            )  # fmt: skip
             self._process_pools.append(pool)
             return pool
         new_handling = Handling if self._observer is None else partial(ObservedHandling, self._observer)

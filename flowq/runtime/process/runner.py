@@ -14,6 +14,7 @@ from flowq.broker.message_ids import MessageIds
 from flowq.broker.redis_streams import Broker
 from flowq.errors import FlowqError
 from flowq.graph.compilation.plan import Plan
+from flowq.runtime.handlers.child_setup import ChildSetup
 from flowq.runtime.handlers.observation import Observer
 from flowq.runtime.housekeeping.claim_keeper import ClaimKeeper
 from flowq.runtime.housekeeping.clock_watch import ClockWatch
@@ -41,7 +42,8 @@ class Runner:
     `ended` gets the error of anything that must keep running and has failed, or a result when a quarantine, or a worker
     with `only_sources`, has nothing left to do. A failed source ends it once everything sent has been handled.
     `supervised`: another process watches this one, and will run a quarantine if it crashes.
-    `observer` sees every handler call; without one, observation costs nothing.
+    `observer` sees every handler call; without one, observation costs nothing. `child_setup` is for the processes of
+    `process=True` stages.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Runner:
         quarantined: bool = False,
         only_sources: bool = False,
         observer: Observer | None = None,
+        child_setup: ChildSetup | None = None,
     ) -> None:
         self._plan = plan
         self._broker = broker
@@ -70,7 +73,9 @@ class Runner:
         self._identity = Identity()
         self._ids = MessageIds()
         self._resources = Resources()
-        self._handlers = HandlerFactory(plan, broker, self._stages, self._resources, self._ids.next, observer)
+        self._handlers = HandlerFactory(
+            plan, broker, self._stages, self._resources, self._ids.next, observer, child_setup
+        )
         self._promoter = Promoter(broker, self._edges)
         self._stage_runners = [
             StageRunner(stage, plan, broker, self._identity, delayed=self._promoter.delayed) for stage in self._stages

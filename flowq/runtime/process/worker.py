@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from flowq.broker.redis_streams import Broker
 from flowq.graph.compilation.plan import Plan
+from flowq.runtime.handlers.child_setup import ChildSetup
 from flowq.runtime.handlers.observation import Observer
 from flowq.runtime.handlers.streams import flush_and_discard
 from flowq.runtime.process.gc_tuning import tune_gc
@@ -75,6 +76,7 @@ async def work(
     only_sources: bool = False,
     stop: StopSignals,
     observer: Observer | None = None,
+    child_setup: ChildSetup | None = None,
 ) -> None:
     """Run stages until told to stop; a quarantine, or sources alone, until nothing is left.
 
@@ -83,6 +85,7 @@ async def work(
     runner = Runner(
         plan, broker, options,
         sources=sources, supervised=True, quarantined=quarantined, only_sources=only_sources, observer=observer,
+        child_setup=child_setup,
     )  # fmt: skip
     try:
         await runner.start()
