@@ -141,7 +141,8 @@ def merged(
     for layer in (*layers, *profiles.values()):
         _check(layer)
     values = Written(*layers)
-    origin = {name: next((layer.origin(name) for layer in layers if name in layer()), "built-in") for name in NAMES}
+    written = [(layer, layer()) for layer in layers]
+    origin = {name: next((layer.origin(name) for layer, own in written if name in own), "built-in") for name in NAMES}
     of_stages = tuple(setting for layer in reversed(layers) for setting in layer.stages)
     return dict(values), origin, of_stages, file.path if file else None
 
