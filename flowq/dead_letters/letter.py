@@ -12,6 +12,7 @@ import orjson
 
 from flowq.broker.records import DeadEntry
 from flowq.delivery.encoding.compression import unpacked
+from flowq.delivery.failed_attempts import Failure, failures_of
 from flowq.delivery.fingerprint import fingerprint
 from flowq.delivery.history import Death, deaths_of
 from flowq.delivery.message import Header, one_word
@@ -129,6 +130,11 @@ class DeadLetterRecord:
         return fingerprint(self.line, self.traceback)
 
     @property
+    def failures(self) -> tuple[Failure, ...]:
+        """Its earlier failed attempts, the oldest first: the last three kinds of errors, as far as they are known."""
+        return failures_of(self.header)
+
+    @property
     def deaths(self) -> tuple[Death, ...]:
         return deaths_of(self.header)
 
@@ -157,6 +163,7 @@ class DeadLetterRecord:
             "first_at": iso(self.first_at),
             "died_at": iso(self.died_at),
             "fingerprint": self.fingerprint,
+            "failures": [failure._asdict() for failure in self.failures],
             "deaths": [
                 {"died_at": iso(_utc(death.died_ms)), "attempts": death.attempts, "error": death.error}
                 for death in self.deaths

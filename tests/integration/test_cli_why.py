@@ -38,7 +38,7 @@ SHOP = """
 
     @stage(retry=AGAIN, concurrency=100)
     async def price(order: int, ctx: Context) -> None:
-        check(order)
+        check(order)  # price handler
 
 
     @stage(retry=AGAIN)
@@ -204,6 +204,21 @@ def test_a_message_that_failed_in_two_ways_tells_both(project: Project) -> None:
         (1, 2, "ValueError: bad price 7"),
         (3, 3, "RetryLater: closed"),
     ]
+
+
+def test_a_dead_letter_tells_how_its_earlier_attempts_failed_where_that_was_different(project: Project) -> None:
+    project.write(
+        "shop", SHOP.replace("attempts=5, base=3600", "attempts=3, base=0.001").replace("check(order)", TWO_WAYS)
+    )
+    push(project, "price", "7")
+    project.run("run", "shop", "--stage", "price", "--drain")
+
+    shown = project.ok("dlq", "show", "shop", "1").stdout
+    letter = json.loads(project.ok("dlq", "show", "shop", "1", "--json").stdout)
+
+    place = place_of(project, "price handler")
+    assert f"failed      attempts 1–2 of 3: ValueError: bad price 7  {place}" in shown
+    assert letter["failures"] == [{"first": 1, "last": 2, "error": "ValueError: bad price 7", "place": place}]
 
 
 # What a run says

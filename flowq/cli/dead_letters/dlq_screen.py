@@ -11,9 +11,10 @@ from typing import Any, cast
 from rich.text import Text
 
 from flowq.cli.framework.error_screen import shown
+from flowq.cli.views.retry_lines import failure_words
 from flowq.cli.views.table import Column, console_for, fitted_table, indented, number
 from flowq.dead_letters.letter import DeadLetterGroup, DeadLetterRecord
-from flowq.delivery.fingerprint import frames_in
+from flowq.delivery.fingerprint import frames_in, without_numbers
 from flowq.delivery.stored import text_in
 from flowq.printable import json_text, printable, printable_lines
 
@@ -70,6 +71,10 @@ def show_letter(name: str, letter: DeadLetterRecord) -> None:
     for title, value in _facts(letter, now).items():
         if value:
             line((f"  {title:<12}", "dim"), printable(value))
+    for failure in letter.failures:
+        if without_numbers(failure.error) not in without_numbers(letter.line):  # else it says nothing new
+            words = failure_words(failure, letter.attempts, console.width - 14)
+            line(("  failed      ", "dim"), (words, "yellow"))
     for death in letter.deaths:
         at = moment(datetime.fromtimestamp(death.died_ms / 1000, UTC), now)
         told = f"{at}  attempt {death.attempts}  {printable(death.error)}"
