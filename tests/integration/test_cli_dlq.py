@@ -108,7 +108,7 @@ def test_status_of_a_pipeline_that_never_ran_is_all_zeros(cli: Flowq) -> None:
 
 @pytest.mark.usefixtures("drained")
 def test_status_shows_each_stage_without_any_worker(cli: Flowq) -> None:
-    headline, *lines, last = cli("status", "flights", COLUMNS="200").stdout.splitlines()
+    headline, *lines, retried, last = cli("status", "flights", COLUMNS="200").stdout.splitlines()
 
     assert headline.startswith("flights  drained  no workers  run ")
     stages = table(lines)
@@ -121,6 +121,7 @@ def test_status_shows_each_stage_without_any_worker(cli: Flowq) -> None:
     assert [row["rate"] for row in stages] == ["done", "-", "-", "-"]
     assert all(re.fullmatch(r"[\d.]+ k?B", row["memory"]) for row in stages[1:])
     assert not {"purged", "oldest", "workers"} & stages[0].keys()
+    assert re.fullmatch(r" enrich  \w+: .*  1 retry", retried)
     assert last.split() == ["11", "dead", "letters", "flowq", "dlq", "ls", "flights"]
 
 

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from base64 import urlsafe_b64encode
 
 import pytest
 import redis
@@ -130,6 +131,11 @@ def test_nothing_that_does_not_print_gets_out(project: Project, unique_namespace
     client.xadd(f"{key}dead:take", {"e": odd, "x": odd})
     client.xadd(edge, {"h": header, "b": odd})
     client.xgroup_create(f"{key}edge:>gone", "flowq", "0")
+    failure = urlsafe_b64encode(json.dumps([1, 1, ODD, ODD]).encode())
+    counts = {b"failure take " + name: b"7 2 9000000000000 " + failure for name in (b"1", b"other", odd)}
+    client.hset(f"{key}failures", mapping={b"run": client.hget(f"{key}run", "id") or b"", odd: odd, **counts})
+    client.zadd(f"{key}delayed:>take", {"z": 9e12})
+    client.hset(f"{key}parked:>take", "z", b"z - - 0 a=2 l=" + failure + b"\n" + odd)
 
     views = subprocess.run(
         [sys.executable, "-c", DRIVER, json.dumps(VIEWS)],
@@ -145,6 +151,8 @@ def test_nothing_that_does_not_print_gets_out(project: Project, unique_namespace
     assert [ended.returncode for ended in runs] == [3, 0], runs
     assert [raw_in(ended.stdout + ended.stderr) for ended in runs] == [[], []]
     assert raw_in(views.stdout.decode()) == []
+    assert "7 retries" in views.stdout.decode()
+    assert "1 delayed, attempt 2 of" in views.stdout.decode()
     assert raw_in(views.stderr.decode()) == []
     assert "FQ900" not in views.stderr.decode()
     assert [raw_in(text) for text in completions] == [[], [], []]

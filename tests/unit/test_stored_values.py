@@ -68,7 +68,7 @@ def failures_in(raw: bytes) -> object:
     word = urlsafe_b64encode(raw).decode()
     failures = failures_of(replace(Header.entering("x"), failures=f"{word}.{stored.text_in(raw)}", attempt=10**14))
     counts = records.failure_counts_in({"failure a b": stored.text_in(raw), "failure a c": f"1 2 3 {word}"}, "")
-    return orjson.dumps([failures, [each.count for each in counts["a"]]])
+    return orjson.dumps([list(map(list, failures)), [each.count for each in counts["a"]]])
 
 
 EXPORTED = dict.fromkeys(("stage", "id", "edge", "reason", "error", "error_type", "traceback", "worker", "run"), "x")
@@ -93,7 +93,7 @@ READERS: dict[str, tuple[Reader, tuple[type[Exception], ...]]] = {
     "delivery/claim.py:decode": (Reference.decode, (DecodeError,)),
     "delivery/encoding/compression.py:unpacked": (lambda raw: unpacked(raw, "zlib"), (DecodeError,)),
     "delivery/message.py:traceparent_of": (lambda raw: traceparent_of(b"x - - 0 w=" + raw), ()),
-    "delivery/fingerprint.py:last_frame": (
+    "delivery/fingerprint.py:frames_in": (
         lambda raw: fingerprint(stored.text_in(raw), stored.text_in(b'  File "f", line ' + raw + b", in f")),
         (),
     ),
