@@ -192,7 +192,7 @@ class SignatureReader:
         return next((kind for kind in (Context, SourceContext) if origins == [kind]), None)
 
     def _emits(self, annotation: Any) -> tuple[Any, ...]:
-        returned = bare(self._resolved(annotation, "return value", hint="write -> None if it returns nothing"))
+        returned = bare(self._resolved(annotation, "return value", hint=self._how_to_annotate()))
         if not self._output_known:
             return ()
         origin, arguments = get_origin(returned) or returned, get_args(returned)
@@ -213,6 +213,13 @@ class SignatureReader:
         types = members(returned)
         self._check_messages(types, "return value")
         return types
+
+    def _how_to_annotate(self) -> str:
+        yields = self._shape in (Shape.GENERATOR, Shape.ASYNC_GENERATOR)
+        if yields or not self._definition.accepts_messages:
+            iterator = "AsyncIterator" if self._shape.is_async else "Iterator"
+            return f"write -> {iterator}[...] with the type of what it yields"
+        return "write -> and the type of what it returns; -> None if it returns nothing"
 
     def _many(self) -> tuple[Any, ...]:
         match self._shape:

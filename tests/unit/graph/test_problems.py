@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from flowq import Pipeline, PipelineError, stage
+from flowq import Pipeline, PipelineError, source, stage
 from tests.unit.graph.small_stages import (
     Doc,
     Link,
@@ -155,3 +155,41 @@ def test_the_text_of_the_error_is_the_list_of_problems() -> None:
     lines = str(caught.value).splitlines()
     assert lines[0].startswith("error[FQ103]: parse cannot feed store    ")
     assert lines[-1] == "  hint: send Link where it is accepted: parse >> (store | fetch)"
+
+
+def _numbers():  # type: ignore[no-untyped-def]
+    yield 1
+
+
+async def _numbers_awaited():  # type: ignore[no-untyped-def]
+    yield 1
+
+
+def _split(link: Link):  # type: ignore[no-untyped-def]
+    yield link
+
+
+async def _split_awaited(link: Link):  # type: ignore[no-untyped-def]
+    yield link
+
+
+def _number(link: Link):  # type: ignore[no-untyped-def]
+    return 1
+
+
+@pytest.mark.parametrize(
+    ("target", "annotation"),
+    [
+        (source(_numbers), "-> Iterator[...]"),
+        (source(_numbers_awaited), "-> AsyncIterator[...]"),
+        (stage(_split), "-> Iterator[...]"),
+        (stage(_split_awaited), "-> AsyncIterator[...]"),
+        (stage(_number), "-> None if it returns nothing"),
+    ],
+)
+def test_a_function_without_a_type_is_answered_with_the_one_that_fits(
+    target: Any, annotation: str
+) -> None:
+    [problem] = [found for found in problems_of(target) if "the return value has no type" in found.text]
+
+    assert annotation in problem.hint
