@@ -16,11 +16,16 @@ from tools.docs.links import dead_links
 from tools.docs.pictures import FOLDER, pictures
 from tools.docs.site import build
 
+DOCS = Path(__file__).parents[2] / "docs"
 PHONE: ViewportSize = {"width": 390, "height": 844}
 DESKTOP: ViewportSize = {"width": 1280, "height": 900}
-PARTS = 4  # of the pages: a test for each, which may run side by side
+PARTS = 6  # of the pages: a test for each, which may run side by side
 COLOURS = ("default", "slate")
-PAGES_FULL_OF_CODE = ("walkthrough.html", "flow-control.html")  # code has the same few colours on all pages
+PAGES_FULL_OF_CODE = ("walkthrough.html", "flow-control.html", "settings.html")  # all have the same few colours
+    "walkthrough.html",
+    "flow-control.html",
+    "settings.html",
+)  # of the same few colours
 ALL_BUT_CONTRAST = {"rules": {"color-contrast": {"enabled": False}}}
 ONLY_CONTRAST = {"runOnly": ["color-contrast"]}
 IN_COLOURS = "document.body.dataset.mdColorScheme = '{}'"
@@ -78,7 +83,7 @@ def test_every_page_is_accessible_fits_a_phone_and_asks_no_other_host(
         faults += [f"{file.name}: {fault}" for fault in found_by_axe(axe, page, ALL_BUT_CONTRAST)]
         for colours in COLOURS:
             page.evaluate(IN_COLOURS.format(colours))
-            code = {} if file.name in PAGES_FULL_OF_CODE else {"exclude": [["pre"]]}
+            code = {} if file.name in PAGES_FULL_OF_CODE else {"exclude": [["pre"], ["code"]]}
             faults += [f"{file.name}, {colours}: {fault}" for fault in found_by_axe(axe, page, ONLY_CONTRAST, code)]
 
     assert faults == []
@@ -135,6 +140,14 @@ def test_llms_txt_lists_pages_that_are_there(site: Path) -> None:
     assert text.startswith("# flowq\n\n> ")
     assert len(listed) > 20
     assert [page for page in listed if not (site / page).is_file()] == []
+
+
+def test_every_page_of_the_documentation_is_in_the_navigation_once(site: Path) -> None:
+    text = (site / "llms.txt").read_text()
+    listed = [line.rpartition("(")[2].rstrip(")") for line in text.splitlines() if line.startswith("- ")]
+
+    pages = [page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md")]
+    assert sorted(listed) == sorted([*pages, "changelog.md", "contributing.md"])
 
 
 def test_a_block_of_code_can_be_copied(site: Path, window: BrowserContext) -> None:

@@ -29,7 +29,7 @@ def build(folder: Path, *, repository: str = "") -> int:
     pages, site = folder / "pages", folder / "site"
     Assembly(pages, repository).all()
     project = tomllib.loads((ROOT / "zensical.toml").read_text())["project"]
-    navigation = _listed(pages, project["nav"])
+    navigation = _listed(pages, project["nav"], set(_pages(project["nav"])))
     (folder / "zensical.toml").write_text(_configuration(navigation))
     done = subprocess.run([sys.executable, "-m", "zensical", "build", "--strict"], cwd=folder, check=False)
     if done.returncode:
@@ -62,23 +62,19 @@ def _toml(value: Any) -> str:
             return f'"{value}"'
 
 
-def _listed(pages: Path, inside: Any) -> Any:
-    """A part of the navigation with the pages of each `folder/` instead of its name, and without what is empty."""
+def _listed(pages: Path, inside: Any, named: set[str]) -> Any:
+    """A part of the navigation with the pages of each `folder/` that are not named, and without what is empty."""
     match inside:
         case list():
-            listed = [_listed(pages, item) for item in cast(list[Any], inside)]
-            return [
-                page
-                for item in listed
-                for page in (cast(list[Any], item) if isinstance(item, list) else [item])
-                if page
-            ]
+            listed = [_listed(pages, item, named) for item in cast(list[Any], inside)]
+            lists = [cast(list[Any], item) if isinstance(item, list) else [item] for item in listed]
+            return [page for pages_of_item in lists for page in pages_of_item if page]
         case dict():
             items = cast(dict[str, Any], inside).items()
-            return {title: listed for title, item in items if (listed := _listed(pages, item))}
-        case str() if inside.endswith("/"):  # index.md first, the others as they sort
+            return {title: listed for title, item in items if (listed := _listed(pages, item, named))}
+        case str() if inside.endswith("/"):
             found = sorted((pages / inside).glob("*.md"), key=lambda page: (page.name != "index.md", page.name))
-            return [page.relative_to(pages).as_posix() for page in found]
+            return [name for page in found if (name := page.relative_to(pages).as_posix()) not in named]
         case _:
             return inside
 
