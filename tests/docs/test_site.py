@@ -21,11 +21,8 @@ PHONE: ViewportSize = {"width": 390, "height": 844}
 DESKTOP: ViewportSize = {"width": 1280, "height": 900}
 PARTS = 6  # of the pages: a test for each, which may run side by side
 COLOURS = ("default", "slate")
-PAGES_FULL_OF_CODE = ("walkthrough.html", "flow-control.html", "settings.html")  # all have the same few colours
-    "walkthrough.html",
-    "flow-control.html",
-    "settings.html",
-)  # of the same few colours
+# Code has the same few colours on all pages.
+PAGES_FULL_OF_CODE = ("walkthrough.html", "flow-control.html", "settings.html")
 ALL_BUT_CONTRAST = {"rules": {"color-contrast": {"enabled": False}}}
 ONLY_CONTRAST = {"runOnly": ["color-contrast"]}
 IN_COLOURS = "document.body.dataset.mdColorScheme = '{}'"

@@ -187,9 +187,7 @@ def _number(link: Link):  # type: ignore[no-untyped-def]
         (stage(_number), "-> None if it returns nothing"),
     ],
 )
-def test_a_function_without_a_type_is_answered_with_the_one_that_fits(
-    target: Any, annotation: str
-) -> None:
+def test_a_function_without_a_type_is_answered_with_the_one_that_fits(target: Any, annotation: str) -> None:
     [problem] = [found for found in problems_of(target) if "the return value has no type" in found.text]
 
     assert annotation in problem.hint
