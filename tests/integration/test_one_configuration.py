@@ -150,6 +150,16 @@ def test_each_way_to_name_the_server_of_the_project_leads_to_the_same_one(projec
     assert stage_of(project)["waiting"] == 1
 
 
+def test_in_a_new_project_programs_meet_the_commands(project: Project) -> None:
+    (project.folder / "app").mkdir()
+    assert project.flowq("init").returncode == 0
+
+    done = program(project, PUSH, "app", PYTHONPATH=str(project.folder))
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert stage_of(project)["waiting"] == 1
+
+
 FILL = """
     import os
     from flowq import QueueFull, SyncPublisher

@@ -209,6 +209,27 @@ asyncio.run(count())
 """
 
 
+def test_children_of_children_push_too_whether_or_not_their_parent_has(tmp_path: Path) -> None:
+    assert run_program(tmp_path, TOP + GRANDCHILDREN, "embedded") == {"stored": "7"}
+
+
+GRANDCHILDREN = """
+def parent_that_pushes():
+    push()
+    ended(fork(push))
+    push()
+
+with sync:
+    push()
+    ended(fork(lambda: ended(fork(push))))
+    ended(fork(parent_that_pushes))
+    with sync:
+        ended(fork(push))
+    push()
+asyncio.run(count())
+"""
+
+
 def test_processes_of_multiprocessing_push_with_what_their_parent_had_open(url: str, tmp_path: Path) -> None:
     printed = run_program(tmp_path, TOP + MULTIPROCESSING, url)
 
@@ -227,18 +248,24 @@ asyncio.run(count())
 """
 
 
-def test_a_publisher_in_an_event_loop_opens_again_in_the_loop_of_a_child(own_url: str, tmp_path: Path) -> None:
-    printed = run_program(tmp_path, TOP + IN_A_LOOP, own_url)
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_a_publisher_in_an_event_loop_opens_again_in_the_loop_of_a_child(
+    loop: str, own_url: str, tmp_path: Path
+) -> None:
+    printed = run_program(tmp_path, TOP + IN_A_LOOP, own_url, loop)
 
     assert printed == {"after the child": "the same", "stored": "7"}
 
 
 IN_A_LOOP = """
+import importlib
+loop = importlib.import_module(*arguments)
+
 async def in_child():
     await asyncio.gather(*(other.push(take, 1) for _ in range(5)))
 
 def child():
-    asyncio.run(in_child())
+    loop.run(in_child())
 
 async def main():
     async with other:
@@ -251,7 +278,7 @@ async def main():
         await other.push(take, 1)
         print("after the child:", "the same" if connections() == before else "others")
 
-asyncio.run(main())
+loop.run(main())
 asyncio.run(count())
 """
 
