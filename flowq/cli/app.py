@@ -7,11 +7,13 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 from keyword import iskeyword
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from flowq.cli.framework.help import App, Command, Group, help_of
+from flowq.cli.framework.invocation import FOLDER, enter
 from flowq.runtime.handlers.streams import flush_and_discard, prepare_streams
 
 # name, group in the help, what it does. Said here, so that `flowq --help` imports none of them.
@@ -84,8 +86,23 @@ def _print_version(asked: bool) -> None:
         raise typer.Exit
 
 
+def _enter(folders: list[Path] | None) -> None:
+    if folders:
+        enter(folders)
+
+
 def flowq(
     ctx: typer.Context,
+    folder: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "-C",
+            metavar="FOLDER",
+            callback=_enter,
+            file_okay=False,
+            help="Run as if started in FOLDER: files in the command are relative to it. Before the command.",
+        ),
+    ] = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
     ] = False,
@@ -118,6 +135,7 @@ def main() -> int:
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line; returns the exit code."""
+    os.environ.pop(FOLDER, None)  # of a flowq that has started this one
     end = arguments.index("--") if "--" in arguments else len(arguments)
     if "--debug" in arguments[:end]:
         os.environ["FLOWQ_DEBUG"] = "1"  # worker processes inherit it

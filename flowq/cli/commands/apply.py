@@ -9,6 +9,7 @@ import typer
 
 from flowq.cli.commands.plan import Moves, Sample
 from flowq.cli.framework.connect import plan_of, with_broker
+from flowq.cli.framework.invocation import as_typed
 from flowq.cli.framework.parameters import Here, Json, PipelineName, pairs_of
 from flowq.cli.views.quantities import counted
 from flowq.errors import UsageError
@@ -77,5 +78,6 @@ def command(
             print(f"moved {counted(n, 'message')} from {edge} to {to}")
     left = [change for change in changes.changes if change.kind == "left" and change.messages]
     for change in left:
-        print(f"left {change.messages:,} on {change.edge}  (--move OLD=NEW moves them, flowq gc {name} removes them)")
-    print(f"{name} is up to date" + (" otherwise" if left else ""))
+        remedy = as_typed(f"--move OLD=NEW moves them, flowq gc {plan.name} removes them")
+        print(f"left {change.messages:,} on {change.edge}  ({remedy})")
+    print(f"{plan.name} is up to date" + (" otherwise" if left else ""))

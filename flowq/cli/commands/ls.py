@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from flowq.cli.framework.error_screen import note, shown, summary
 from flowq.cli.framework.ignored import ignored
 from flowq.cli.framework.loading import load_all
+from flowq.cli.framework.neighbours import way_to
 from flowq.cli.framework.parameters import Json
 from flowq.printable import json_text
 from flowq.settings import Settings
@@ -45,6 +46,8 @@ def command(as_json: Json = False) -> None:
     if not rows and not files:
         where = ", ".join(settings.pipelines)
         note(f'no pipelines in {where}: write {where}/NAME.py with  NAME = Pipeline("NAME", first >> second)')
+        if way := way_to("", settings):
+            note(way)
     elif broken := sum(row.error is not None for row in rows):
         note(f"{broken} of {len(rows)} cannot be loaded: flowq check shows why")
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flowq.cli.framework.connect import plan_and_stage, with_broker
+from flowq.cli.framework.invocation import as_typed
 from flowq.cli.framework.parameters import Here, PipelineOrStage, pairs_of
 from flowq.errors import UsageError
 from flowq.printable import printable
@@ -48,14 +50,14 @@ def command(
         if key:
             for paced in keyed:
                 await inspector.pause_key(paced, key.partition("=")[2])
-            return f"{key} is paused in {', '.join(keyed)}  (flowq resume {target} --key {key})"
+            return f"{key} is paused in {', '.join(keyed)}  (flowq resume {target} --key {shlex.quote(key)})"
         is_new = await inspector.pause(stage or None)
         balances = await inspector.balance()
         running = sum(balances[name].running for name in ([stage] if stage else balances))
         finishing = f"; {running:,} running will finish" if running else ""
         return f"{target} {'is' if is_new else 'was already'} paused{finishing}  (flowq resume {target})"
 
-    print(printable(with_broker(plan.name, settings, pause, has_bodies=False)))
+    print(printable(as_typed(with_broker(plan.name, settings, pause, has_bodies=False))))
 
 
 def steered(target: str, key: str | None, settings: Settings) -> tuple[Plan, str, Sequence[str]]:

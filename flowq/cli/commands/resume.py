@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from flowq.cli.commands.pause import Key, steered
 from flowq.cli.framework.connect import with_broker
+from flowq.cli.framework.invocation import as_typed
 from flowq.cli.framework.parameters import Here, PipelineOrStage
 from flowq.printable import printable
 
@@ -44,4 +45,4 @@ def command(
             return f"all of {plan.name} is still paused  (flowq resume {plan.name})"
         return f"{target} is resumed" if was_paused else f"{target} was not paused"
 
-    print(printable(with_broker(plan.name, settings, resume, has_bodies=False)))
+    print(printable(as_typed(with_broker(plan.name, settings, resume, has_bodies=False))))

@@ -47,7 +47,7 @@ def command(
     if not lineage.is_known:
         raise NotFound(
             f'no trace of a message {message_id} in "{name}"',
-            hint="it may be settled: @stage(keep=...) keeps those; flowq peek and flowq dlq show list ids",
+            hint=f"it may be settled: @stage(keep=...) keeps those; flowq peek {plan.name} shows ids",
         )
     if json:
         print(json_text(lineage.as_json(), indent=True))

@@ -11,6 +11,7 @@ from typing import Any, cast
 from rich.text import Text
 
 from flowq.cli.framework.error_screen import shown
+from flowq.cli.framework.invocation import as_typed
 from flowq.cli.views.retry_lines import failure_words
 from flowq.cli.views.table import Column, console_for, fitted_table, indented, number
 from flowq.dead_letters.letter import DeadLetterGroup, DeadLetterRecord
@@ -52,7 +53,7 @@ def show_groups(name: str, groups: Sequence[DeadLetterGroup]) -> None:
     if len(groups) > _MOST_GROUPS:
         console.print(f" and {len(groups) - _MOST_GROUPS:,} other errors  (--json lists all)")
     kind = groups[0].fingerprint
-    hint = f" flowq dlq show {name} {groups[0].position}    flowq dlq retry {name} {kind} --dry-run"
+    hint = as_typed(f" flowq dlq show {name} {groups[0].position}    flowq dlq retry {name} {kind} --dry-run")
     console.print(Text(hint, "dim"), soft_wrap=True)
 
 
@@ -87,8 +88,8 @@ def show_letter(name: str, letter: DeadLetterRecord) -> None:
         for text in printable_lines(letter.traceback):
             line(f"  {text}")
     line()
-    line((f"flowq dlq retry {name} {letter.id}", "dim"))
-    line((f"flowq dlq show {name} {letter.id} --json", "dim"))
+    line((as_typed(f"flowq dlq retry {name} {letter.id}"), "dim"))
+    line((as_typed(f"flowq dlq show {name} {letter.id} --json"), "dim"))
 
 
 def _facts(letter: DeadLetterRecord, now: datetime) -> dict[str, str]:

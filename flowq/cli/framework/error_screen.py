@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from typer.exceptions import TyperException
 
+from flowq.cli.framework.invocation import as_typed
 from flowq.delivery.user_code import is_users
 from flowq.errors import FlowqError, PipelineError, Place, Problem, UsageError
 from flowq.printable import error_text, printable_block
@@ -61,6 +62,8 @@ def problems_of(error: BaseException, *, hint: str = "") -> tuple[Problem, ...]:
             ctx: Any = getattr(error, "ctx", None)
             usage = tuple(ctx.get_usage().splitlines()) if ctx else ()
             help_command = f"{ctx.command_path} --help" if ctx else "flowq --help"
+            if getattr(error, "option_name", "") == "-C":
+                help_command = f"before the command:  flowq -C FOLDER {ctx.info_name}"
             return (Problem(UsageError.code, error.format_message(), None, usage, help_command),)
         case _:
             return (Problem(FlowqError.code, "unexpected error", None, tuple(explain(error)), hint),)
@@ -84,9 +87,9 @@ def show(problem: Problem) -> None:
     """Print one finding: code and text, where it is, details, and what to do about it."""
     screen = _Screen()
     head = f"{problem.severity}[{problem.code}]: "
-    text = _clean(problem.text)
+    text = _clean(as_typed(problem.text))
     aside = _clean(str(problem.place or ""))
-    hint = _clean(problem.hint)
+    hint = _clean(as_typed(problem.hint))
     if hint and not problem.place and not problem.details and screen.fits(head, text, hint):
         aside, hint = hint, ""
     screen.head(head, _STYLES[problem.severity], text, aside)
@@ -98,7 +101,7 @@ def show(problem: Problem) -> None:
 
 def note(text: str) -> None:
     """Print a line that is no data on stderr."""
-    _Screen().line(_clean(text), indent="")
+    _Screen().line(_clean(as_typed(text)), indent="")
 
 
 def explain(error: BaseException) -> Iterator[str]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from flowq.cli.framework.error_screen import UserCodeFailed, shown
 from flowq.cli.framework.ignored import ignored_as
 from flowq.cli.framework.modules import NAME, Module, folder_of, modules
+from flowq.cli.framework.neighbours import way_to
 from flowq.errors import FlowqError, NotFound, PipelineError, SettingsError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -180,10 +181,13 @@ def _pipelines_of(module: ModuleType, attribute: str) -> Iterator[Pipeline]:
 
     names: Mapping[str, Any] = vars(module)
     for name in [attribute] if attribute else [name for name in names if not name.startswith("__")]:
-        several: Any = (names.get(name),)
-        if isinstance(several[0], dict | list | tuple):
-            several = several[0].values() if isinstance(several[0], dict) else several[0]
+        value: Any = names.get(name)
+        several = value.values() if _is_a(value, dict) else value if _is_a(value, list, tuple) else (value,)
         yield from (one for one in several if isinstance(one, Pipeline))
+
+
+def _is_a(value: object, *types: type) -> bool:
+    return isinstance(value, types)
 
 
 def _raise_first(broken: Sequence[Broken]) -> None:
@@ -211,6 +215,8 @@ def _not_found(name: str, found: Iterable[str], broken: Sequence[Broken], settin
     if not NAME.fullmatch(name):
         hint = did_you_mean(name, known, "the name alone: scrape for pipelines/scrape.py  (flowq ls)")
         return UsageError(f'"{name}" is not the name of a pipeline', hint=hint)
+    if way := way_to(name, settings):
+        return NotFound(f'there is no pipeline "{name}" here', hint=way)
     where = ", ".join(place if ":" in place else _folder(place, settings) for place in settings.pipelines)
     hint = f"{did_you_mean(name, known)}  (flowq ls)".lstrip()
     if broken:

@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 
 from flowq.cli.framework.error_screen import redacted
+from flowq.cli.framework.invocation import as_typed
 from flowq.printable import error_text, printable_block, printable_json, spelled_out
 
 RUN_LOGGER = "flowq.run"
@@ -121,7 +122,7 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The line, and those of its traceback."""
-        return printable_block(redacted(super().format(record)))
+        return printable_block(redacted(as_typed(super().format(record))))
 
 
 class JsonFormatter(logging.Formatter):

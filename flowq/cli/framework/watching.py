@@ -10,6 +10,7 @@ from typing import TypeVar
 from flowq.cli.framework.connect import broker_of, plan_of
 from flowq.cli.framework.error_screen import note
 from flowq.cli.framework.loading import Broken, load_all
+from flowq.cli.framework.neighbours import way_to
 from flowq.errors import BrokerUnavailable, FlowqError
 from flowq.graph.compilation.plan import Plan
 from flowq.inspector import Inspector
@@ -33,7 +34,7 @@ def plans_of(name: str | None, settings: Settings) -> list[Plan]:
     for one in broken:
         note(f"{', '.join(one.names)}: {one.error.message}  (flowq check {' '.join(one.names)})")
     if not plans:
-        note("no pipelines here  (flowq ls)")
+        note(f"no pipelines here  ({way_to('', settings) or 'flowq ls'})")
     return plans
 
 

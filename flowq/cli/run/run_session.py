@@ -20,6 +20,7 @@ from flowq.broker.records import Snapshot
 from flowq.broker.redis_streams import Broker
 from flowq.broker.workers import Workers
 from flowq.cli.framework.connect import broker_of, own_data
+from flowq.cli.framework.invocation import as_typed
 from flowq.cli.framework.logs import LogSetup
 from flowq.cli.run.run_metrics import serving_metrics
 from flowq.cli.run.run_watch import Ends, InProcess, Watch
@@ -241,4 +242,4 @@ async def _storage_warnings(broker: Broker, plan: Plan, before: Snapshot) -> lis
 
 
 def _warning(finding: Problem) -> str:
-    return f"warning[{finding.code}]: {finding.text}  ({finding.hint})"
+    return as_typed(f"warning[{finding.code}]: {finding.text}  ({finding.hint})")

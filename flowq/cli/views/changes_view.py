@@ -9,6 +9,7 @@ from typing import IO
 from rich.text import Text
 
 from flowq.broker.migration.changes import Change, Changes
+from flowq.cli.framework.invocation import as_typed
 from flowq.cli.views.table import Column, console_for, fitted_table, indented, number
 from flowq.printable import json_text, printable
 
@@ -41,7 +42,7 @@ def show_changes(changes: Changes, file: IO[str], *, json: bool) -> None:
     rows = [_row(change) for change in changes.changes]
     console.print(indented(fitted_table(_COLUMNS, rows, console.width - 1)))
     for line in _what_to_do(changes):
-        console.print(Text(f" {line}", "yellow"), soft_wrap=True)
+        console.print(Text(f" {as_typed(line)}", "yellow"), soft_wrap=True)
 
 
 def _row(change: Change) -> tuple[Text, Text, Text, Text]:

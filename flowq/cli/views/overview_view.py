@@ -9,6 +9,7 @@ from rich.text import Text
 
 from flowq.broker.inspection.overview import Overview, StageOverview
 from flowq.broker.inspection.pacing_keys import HeldKey
+from flowq.cli.framework.invocation import as_typed
 from flowq.cli.views.quantities import counted, size, sparkline
 from flowq.cli.views.retry_lines import error_lines
 from flowq.cli.views.run_text import command_to_finish, feedback_lines, orphan_words, pause_words, rate_words
@@ -125,7 +126,7 @@ def notes(overview: Overview, width: int) -> list[Text]:
         lines.append(Text(f"{_MARK} {stage} is the bottleneck: {view.balance.waiting:,} waiting {pace}", "yellow"))
     kept = sum(overview.snapshot.dead_letters.values())
     if kept:
-        lines.append(Text.assemble((f" {counted(kept, 'dead letter')}", "red"), f"  flowq dlq ls {name}"))
+        lines.append(Text.assemble((f" {counted(kept, 'dead letter')}", "red"), as_typed(f"  flowq dlq ls {name}")))
     lines += [Text(_held_line(held)) for held in overview.held]
     if words := orphan_words(overview.plan, overview.snapshot):
         lines.append(Text(f" {words}", "yellow"))

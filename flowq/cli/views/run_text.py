@@ -11,6 +11,7 @@ from rich.text import Text
 from flowq.broker.open import MEMORY
 from flowq.broker.records import WHOLE, FailureCount, Snapshot
 from flowq.broker.runs import StageBalance
+from flowq.cli.framework.invocation import as_typed
 from flowq.cli.views.quantities import counted
 from flowq.durations import duration_text
 from flowq.graph.compilation.plan import Plan, type_name
@@ -72,8 +73,8 @@ def command_to_finish(plan: Plan, snapshot: Snapshot) -> str:
     """What runs all that waits in a pipeline: with its sources only if they have not finished."""
     sources = ",".join(source.name for source in plan.sources)
     if snapshot.open_sources or not sources:
-        return f"flowq run {plan.name}" + ("" if sources else " --drain")
-    return f"flowq run {plan.name} --drain -x {sources}"
+        return as_typed(f"flowq run {plan.name}" + ("" if sources else " --drain"))
+    return as_typed(f"flowq run {plan.name} --drain -x {sources}")
 
 
 def phase(snapshot: Snapshot, *, is_stopping: bool = False) -> str:
@@ -93,11 +94,11 @@ def pause_words(plan: Plan, snapshot: Snapshot) -> str:
     """What is paused and how to resume it; empty if nothing is."""
     stages = [stage.name for stage in plan.stages if stage.name in snapshot.paused]
     if WHOLE in snapshot.paused:
-        return f"all of {plan.name} is paused  (flowq resume {plan.name})"
+        return as_typed(f"all of {plan.name} is paused  (flowq resume {plan.name})")
     if not stages:
         return ""
     what = f"{plan.name}.{stages[0]}" if len(stages) == 1 else plan.name
-    return f"{', '.join(stages)} {'is' if len(stages) == 1 else 'are'} paused  (flowq resume {what})"
+    return as_typed(f"{', '.join(stages)} {'is' if len(stages) == 1 else 'are'} paused  (flowq resume {what})")
 
 
 def orphan_words(plan: Plan, snapshot: Snapshot) -> str:
@@ -107,7 +108,7 @@ def orphan_words(plan: Plan, snapshot: Snapshot) -> str:
     parts += [f"{counted(n, 'dead letter')} of {stage}" for stage, n in snapshot.orphan_letters.items() if n]
     if not parts:
         return ""
-    return f"no longer in the code: {', '.join(parts)}  (flowq plan {plan.name} shows where they can go)"
+    return as_typed(f"no longer in the code: {', '.join(parts)}  (flowq plan {plan.name} shows where they can go)")
 
 
 def progress_line(
@@ -173,7 +174,7 @@ def end_lines(
     if not stays:
         return lines
     if summary.dead:
-        lines.append(Text.assemble(("dead letters  ", "dim"), f"flowq dlq ls {summary.pipeline}"))
+        lines.append(Text.assemble(("dead letters  ", "dim"), as_typed(f"flowq dlq ls {summary.pipeline}")))
     if not summary.drained:
         lines.append(Text.assemble(("to resume     ", "dim"), "run the same command again"))
     return lines
