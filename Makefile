@@ -9,6 +9,7 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 	$$python -c 'import ensurepip, sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null \
 	&& echo $$python && break; done)
 UV := $(shell command -v uv 2>/dev/null)
+UV_PYTHON := $(if $(filter command environment,$(origin PYTHON)),$(PYTHON),>=3.11,<3.14)
 
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -43,6 +44,12 @@ check: setup  ## lint, format, types and import contracts
 .PHONY: test
 test: check  ## check, then all tests (ARGS="-k lease" selects some)
 	$(BIN)/python -m pytest -n auto $(ARGS)
+
+.PHONY: data
+data: setup  ## fetch the pages, files and data sets that some tests read
+	$(BIN)/python -m examples.scraping.sites postgresql sphinx sqlite sqlalchemy
+	$(BIN)/python -m examples.flights.dataset
+	$(BIN)/python -c 'from examples.scraping.robots_files import robots_files; robots_files()'
 
 SECONDS ?= 60
 SEED ?= 1
@@ -103,7 +110,7 @@ clean:  ## remove what the recipes created: .venv, dist, caches (not your data i
 
 $(BIN)/python:
 ifneq ($(UV),)
-	$(UV) venv --quiet --allow-existing --python '>=3.11,<3.14' .venv
+	$(UV) venv --quiet --allow-existing --python '$(UV_PYTHON)' .venv
 else
 	@test -n "$(PYTHON)" || { echo >&2 "flowq needs Python 3.11 to 3.14 with venv. \
 	Debian: apt-get install python3-venv. Elsewhere: make setup PYTHON=/path/to/python3"; exit 1; }

@@ -6,11 +6,14 @@ import gc
 import os
 import signal
 import sys
+from importlib import import_module
 from types import FrameType
 
 
 def main() -> None:
     """Run the command line and exit. Signals work from the first instruction on."""
+    if sys.platform == "win32":
+        _say_that_it_is_not_supported()
     was_ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     if not was_ignored:
         signal.signal(signal.SIGINT, _end_at_once)  # else a traceback from the middle of an import
@@ -30,6 +33,16 @@ def main() -> None:
     if not was_ignored:
         signal.signal(signal.SIGINT, _end_at_once)
     sys.exit(code)
+
+
+def _say_that_it_is_not_supported() -> None:
+    from flowq.errors import UnsupportedPlatform
+
+    try:
+        import_module("flowq.broker")
+    except UnsupportedPlatform as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(error.exit_code)
 
 
 def _end_at_once(number: int, _: FrameType | None) -> None:

@@ -137,6 +137,12 @@ class WrongClaimStore(UsageError):
     code = "FQ211"
 
 
+class UnsupportedPlatform(UsageError):
+    """An operating system that lacks what flowq builds on."""
+
+    code = "FQ215"
+
+
 class CodecError(FlowqError):
     """A value cannot be encoded, or bytes cannot be decoded."""
 

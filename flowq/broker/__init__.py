@@ -3,3 +3,12 @@
 `Broker` holds the connections. Questions and changes are methods of small stateless classes that are created where
 they are needed, as in `Workers(broker).leases(names)`.
 """
+
+from __future__ import annotations
+
+import sys
+
+from flowq.errors import UnsupportedPlatform
+
+if sys.platform == "win32":
+    raise UnsupportedPlatform("flowq does not run on Windows: use WSL 2, which is Linux, or a container")

@@ -9,12 +9,17 @@ import shutil
 from collections.abc import AsyncGenerator
 from typing import Self
 
-from playwright.async_api import Browser as Chromium
-from playwright.async_api import BrowserContext, Error, Playwright, async_playwright
-from playwright.async_api import Page as Tab
-from playwright.async_api import TimeoutError as TimedOut
-
 from flowq.errors import Reject, UsageError
+
+try:
+    from playwright.async_api import Browser as Chromium
+    from playwright.async_api import BrowserContext, Error, Playwright, async_playwright
+    from playwright.async_api import Page as Tab
+    from playwright.async_api import TimeoutError as TimedOut
+except ModuleNotFoundError as error:
+    hint = "pip install 'flowq-streams[browser]'"
+    raise UsageError(f"flowq.scraping.browser needs {error.name}", hint=hint) from error
+
 from flowq.scraping.answers import Kind, redirected
 from flowq.scraping.failures import BrowserCrashed, ConnectionFailed, DnsFailed, FetchFailed, TlsFailed, TooSlow
 from flowq.scraping.messages import Link, Page
