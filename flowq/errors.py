@@ -140,7 +140,7 @@ class WrongClaimStore(UsageError):
 class UnsupportedPlatform(UsageError):
     """An operating system that lacks what flowq builds on."""
 
-    code = "FQ215"
+    code = "FQ221"
 
 
 class CodecError(FlowqError):

@@ -29,7 +29,7 @@ def ends_with(code: str) -> tuple[int, str]:
 @pytest.mark.parametrize("arguments", [[], ["run", "shop"], ["--help"]], ids=str)
 def test_the_command_says_so_and_nothing_else(arguments: list[str]) -> None:
     code, said = ends_with(f"sys.argv = ['flowq', *{arguments}]\nfrom flowq.__main__ import main\nmain()")
-    assert (code, said) == (2, f"error[FQ215]: {SENTENCE}\n")
+    assert (code, said) == (2, f"error[FQ221]: {SENTENCE}\n")
 
 
 @pytest.mark.parametrize("name", ["run", "Publisher", "SyncPublisher", "Inspector"])
