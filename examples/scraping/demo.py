@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
 import sqlite3
 import subprocess
@@ -17,6 +18,7 @@ from examples.scraping.sites import Site, SiteUnavailable, site
 
 PROJECT = Path(__file__).resolve().parents[2]
 DEMO = PROJECT / ".demo"  # a project with its own Redis and database; recreated each time
+SETTINGS = '[tool.flowq]\nredis = "embedded"\n'
 SERVER = "FLOWQ_REDIS_SERVER"
 STOPPED = 130  # by Ctrl-C
 DEAD_LETTERS = 3  # exit code of `flowq run` when it is done and there are dead letters
@@ -54,22 +56,38 @@ def _prepare() -> None:
     (DEMO / "pipelines").mkdir(parents=True)
     (DEMO / ".gitignore").write_text("*\n")
     shutil.copy(PROJECT / "pipelines" / "scrape.py", DEMO / "pipelines")
+    (DEMO / "pyproject.toml").write_text(SETTINGS)
 
 
 def _run(url: str) -> int:
-    """Run what a user would type, on this terminal, with no user settings except the path of redis-server."""
+    """Run what a user would type, on this terminal, with no user settings except the path of redis-server.
+
+    The commands in hints work where the demo was started: with -C, and with the path of flowq if PATH lacks it.
+    """
     settings = [name for name in os.environ if name.startswith(("FLOWQ_", "SCRAPE_", "REDIS_"))]
     ours = {name: value for name, value in os.environ.items() if name not in settings or name == SERVER}
     with subprocess.Popen(
-        [sys.executable, "-m", "flowq", "run", "scrape", "-a", f"url={url}"],
-        cwd=DEMO,
-        env=ours | {"PYTHONPATH": str(PROJECT)},
+        [sys.executable, "-m", "flowq", "-C", _as_typed(DEMO), "run", "scrape", "-a", f"url={url}"],
+        env=ours | {"PYTHONPATH": str(PROJECT), "_FLOWQ_COMMAND": _flowq()},
     ) as run:
         while True:
             try:
                 return run.wait()
             except KeyboardInterrupt:
                 continue  # the run has received it too, and is finishing its work
+
+
+def _flowq() -> str:
+    script, on_path = Path(sys.executable).with_name("flowq"), shutil.which("flowq")
+    if not script.exists() or (on_path and script.samefile(on_path)):
+        return "flowq"
+    return shlex.quote(_as_typed(script))
+
+
+def _as_typed(path: Path) -> str:
+    """A path for the shell that has started this, which is elsewhere after `make -C`: make then says where it is."""
+    is_elsewhere = "w" in os.environ.get("MAKEFLAGS", "").partition(" ")[0]
+    return str(path) if is_elsewhere else os.path.relpath(path)
 
 
 def _compare(outcome: Expected) -> int:

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from flowq.cli.framework.help import App, Command, Group, help_of
-from flowq.cli.framework.invocation import FOLDER, enter
+from flowq.cli.framework.invocation import FOLDER, enter, remember
 from flowq.runtime.handlers.streams import flush_and_discard, prepare_streams
 
 # name, group in the help, what it does. Said here, so that `flowq --help` imports none of them.
@@ -130,6 +130,7 @@ def main() -> int:
     reached, 5 --for ended before the pipeline was drained, 130 interrupted, 143 forced to stop.
     """
     prepare_streams()
+    remember(sys.argv[0])
     return run(sys.argv[1:])
 
 

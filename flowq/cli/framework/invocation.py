@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +13,17 @@ from flowq.errors import UsageError
 
 FOLDER = "_FLOWQ_FOLDER"
 """The variable with the folder of `-C`: worker processes inherit it, for they show hints too."""
+COMMAND = "_FLOWQ_COMMAND"
+"""The variable with what a user types for `flowq`: a path, or what a program says that has started it for them."""
 _COMMANDS = Path(__file__).parents[1] / "commands"
+
+
+def remember(script: str) -> None:
+    """Note how flowq was started, if it was by a path and the shell would not find it otherwise."""
+    if os.sep in script and Path(script).name == "flowq":
+        found = shutil.which("flowq")
+        if not found or not Path(found).samefile(script):
+            os.environ[COMMAND] = shlex.quote(script)
 
 
 def enter(folders: Sequence[Path]) -> None:
@@ -32,8 +43,10 @@ def enter(folders: Sequence[Path]) -> None:
 
 def as_typed(text: str) -> str:
     """A hint whose commands work where the user types them: with the folder of `-C`, if there is one."""
-    if not (folder := os.environ.get(FOLDER)):
+    folder, command = os.environ.get(FOLDER), os.environ.get(COMMAND, "flowq")
+    if not folder and command == "flowq":
         return text
+    typed = f"{command} -C {shlex.quote(folder)} " if folder else f"{command} "
     names = "|".join(sorted(file.stem.rstrip("_") for file in _COMMANDS.glob("[a-z]*.py")))
     # A function, because the text of a replacement would not be taken as it is.
-    return re.sub(rf"\bflowq (?=({names})\b)", lambda _: f"flowq -C {shlex.quote(folder)} ", text)
+    return re.sub(rf"(?<!\S/)\bflowq (?=({names})\b)", lambda _: typed, text)
