@@ -99,3 +99,10 @@ def test_no_entry_is_listed_twice(page: Path) -> None:
     entries = re.split(r"\n(?=- |\*\*)|\n\n", page.read_text())
 
     assert len(entries) == len(set(entries))
+
+
+@PAGE
+def test_every_column_of_a_table_has_a_name(page: Path) -> None:
+    headers = re.findall(r"^(\|.*\|)\n\|[-:| ]+\|$", page.read_text(), re.MULTILINE)
+
+    assert [header for header in headers if not all(name.strip() for name in header[1:-1].split("|"))] == []
