@@ -40,7 +40,7 @@ class Authority:
 
     @cached_property
     def itself(self) -> Certificate:
-        return self._signed_by_itself("authority", "basicConstraints=critical,CA:TRUE")
+        return self._signed_by_itself("authority", "basicConstraints=critical,CA:TRUE", "keyUsage=critical,keyCertSign")
 
     def self_signed(self) -> Certificate:
         """Self-signed."""
@@ -60,11 +60,12 @@ class Authority:
         )
         return made
 
-    def _signed_by_itself(self, name: str, extension: str) -> Certificate:
+    def _signed_by_itself(self, name: str, *extensions: str) -> Certificate:
         made = Certificate(self.folder / f"{name}.pem", self.folder / f"{name}.key")
         _openssl(
             *("req", "-x509", *_KEY, "-keyout", made.key, "-out", made.file),
-            *("-subj", f"/CN={name}", "-days", 2, "-addext", extension),
+            *("-subj", f"/CN={name}", "-days", 2),
+            *(argument for extension in extensions for argument in ("-addext", extension)),
         )
         return made
 

@@ -88,13 +88,13 @@ def own_url(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.fixture(params=["socket", "tls", "embedded"])
-def url(request: pytest.FixtureRequest, tls_url: str, redis_server: Servers) -> str:
+def url(request: pytest.FixtureRequest, redis_server: Servers) -> str:
     if request.param == "embedded":
         return "embedded"
-    redis_server("bundled").flush()
-    with redis.Redis.from_url(tls_url) as client:
+    url = str(request.getfixturevalue("tls_url")) if request.param == "tls" else redis_server("bundled").url
+    with redis.Redis.from_url(url) as client:
         client.flushall()
-    return tls_url if request.param == "tls" else redis_server("bundled").url
+    return url
 
 
 def test_children_forked_while_threads_push_push_too_and_nothing_is_lost_or_doubled(url: str, tmp_path: Path) -> None:
