@@ -131,7 +131,7 @@ class Inspector:
         return await Throughputs(self._broker).of(self._plan, await self.snapshot())
 
     async def overview(self) -> Overview:
-        """The whole pipeline at a glance: counters, speeds, ages, workers, memory and bottlenecks."""
+        """The whole pipeline at a glance: counters, speeds, ages, errors, workers, memory and bottlenecks."""
         return await Overview.of(self._broker, self._plan)
 
     async def slowest(self, limit: int = 5, *, at_least_seconds: float = 0.5) -> list[RunningMessage]:

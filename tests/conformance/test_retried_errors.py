@@ -173,6 +173,15 @@ async def test_delayed_messages_are_counted_by_the_error_that_delays_them(worker
     assert (once.error, once.delayed) == ("ValueError: no price", 1)
 
 
+async def test_messages_with_an_error_that_is_not_counted_apart_are_delayed_by_other_errors(worker: Worker) -> None:
+    await fail(worker, *[f"{'no' * n} price" for n in range(1, 31)])
+
+    found = (await RetriedErrors(worker.broker).of(PLAN, await worker.snapshot()))["parse"]
+
+    assert [error.delayed for error in found] == [20, *[1] * 10]
+    assert found[0].kind == OTHER
+
+
 async def test_an_error_that_delays_no_message_any_more_is_still_counted(worker: Worker) -> None:
     await fail(worker, "no price", delay_ms=0)
     await Edges(worker.broker).promote([IN])

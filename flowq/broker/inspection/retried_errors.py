@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from flowq.broker import scripts
-from flowq.broker.records import FailureCount, Snapshot
+from flowq.broker.records import OTHER, FailureCount, Snapshot
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.failed_attempts import failures_of
 from flowq.delivery.message import Header
@@ -98,7 +98,7 @@ def _add(errors: dict[str, RetriedError], stage: StagePlan, raw: bytes, ms: int)
     if not (failures := failures_of(header)):
         return
     last = failures[-1]
-    known = errors.get(last.kind) or RetriedError(last.kind, last.error, last.place, 0)
+    known = errors.get(last.kind) or errors.get(OTHER) or RetriedError(last.kind, last.error, last.place, 0)
     if not known.delayed:
         waits_for_others = stage.rate is not None and ms > _QUEUED_MS
         known = replace(
@@ -107,4 +107,4 @@ def _add(errors: dict[str, RetriedError], stage: StagePlan, raw: bytes, ms: int)
             attempts=stage.retry.attempts,
             next_try_seconds=None if waits_for_others else max(0, ms) / 1000,
         )
-    errors[last.kind] = replace(known, delayed=known.delayed + 1)
+    errors[known.kind] = replace(known, delayed=known.delayed + 1)
