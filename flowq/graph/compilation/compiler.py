@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -115,6 +115,7 @@ def _plan(name: str, nodes: list[Node], feeds: list[Feed], problems: Problems) -
     ordered = topological(heads, forward.__getitem__)
     _warn_of_cycles(heads, following, problems)
     _warn_of_dropped_outputs(routes, problems)
+    _warn_of_idle_targets(feeds, carried, problems)
     edges = _edges(ordered, carried, feedback)
     stages = tuple(_stage(node, routes[node], edges) for node in ordered)
     return Plan(name, stages, edges, tuple(problems.found))
@@ -225,4 +226,24 @@ def _warn_of_dropped_outputs(routes: dict[Node, tuple[Route, ...]], problems: Pr
                 node.place,
                 f"{node.name} emits   {type_names(node.signature.emits)}",
                 hint=f"add a stage that accepts it: {node.name} >> ...",
+            )
+
+
+def _warn_of_idle_targets(feeds: Iterable[Feed], carried: Collection[tuple[str, str]], problems: Problems) -> None:
+    """In `a >> (b | c)` the types may all go to b: then c was probably meant to get copies."""
+    origins: dict[Node, list[Node]] = {}
+    for feed in feeds:
+        for target in feed.targets:
+            origins.setdefault(target, []).append(feed.origin)
+    for target, feeding in origins.items():
+        if not any((origin.name, target.name) in carried for origin in feeding):
+            emits, accepts = f"{feeding[0].name} emits", f"{target.name} accepts"
+            width = max(len(emits), len(accepts))
+            problems.warn(
+                "FQ109",
+                f"{feeding[0].name} sends nothing to {target.name}: another stage beside it gets every type",
+                target.place,
+                f"{emits:{width}}   {type_names(feeding[0].signature.emits)}",
+                f"{accepts:{width}}   {type_names(target.signature.accepted)}",
+                hint="a | b sends each message to one of them; for a copy to each, write one flow for each",
             )

@@ -208,6 +208,16 @@ def test_outputs_that_nothing_takes_are_a_warning() -> None:
     assert warning.details == ("fetch emits   Page",)
 
 
+def test_a_stage_that_gets_nothing_because_another_gets_every_type_is_a_warning() -> None:
+    @stage
+    def count(doc: Doc) -> None: ...
+
+    [warning] = plan_of(seeds >> fetch >> parse >> (store | count | fetch)).warnings
+    assert (warning.code, warning.place) == ("FQ109", count.definition.place)
+    assert "parse sends nothing to count" in warning.text
+    assert plan_of(seeds >> fetch >> parse >> (store | fetch), parse >> (count | fetch)).warnings == ()
+
+
 def test_the_graph_of_a_plan_is_what_its_edges_say() -> None:
     graph = plan_of(seeds >> fetch >> parse >> (store | fetch)).graph
     assert set(graph.edges(keys=True)) == {
