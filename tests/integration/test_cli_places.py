@@ -63,7 +63,7 @@ def shop(project: Project) -> Project:
     (project.folder / FOLDER / "deep" / "er").mkdir(parents=True)
     (project.folder / "bin").mkdir()
     typed = project.folder / "bin" / "flowq"
-    typed.write_text(f'#!/bin/sh\nexec {sys.executable} -m flowq "$@"\n')
+    typed.write_text(f'#!/bin/sh\nexec {sys.executable} -P -m flowq "$@"\n')
     typed.chmod(0o755)
     project.variables["PATH"] = f"{typed.parent}:{os.environ['PATH']}"
     return project
@@ -133,6 +133,14 @@ def test_all_commands_work_in_a_subfolder(shop: Project) -> None:
         done = shop.flowq(*words.split())
         assert done.returncode == 0, done.stderr
     assert json.loads(shop.flowq("status", "orders", "--json").stdout)["stages"]["store"]["ok"] == 3
+
+
+def test_files_of_the_current_folder_replace_no_module_of_python(shop: Project) -> None:
+    shop.write(f"{FOLDER}/pipelines/queue.py", "raise RuntimeError('imported by its short name, and not at all')\n")
+
+    ran = type_in(shop, f"cd '{FOLDER}/pipelines' && flowq run orders --quiet")
+
+    assert (ran.returncode, "stored" in ran.stderr, "RuntimeError" in ran.stderr) == (3, True, False), ran.stderr
 
 
 @pytest.mark.parametrize(("start", "there"), [(".", FOLDER), ("plain/deep", "..")], ids=["below", "above"])

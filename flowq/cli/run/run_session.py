@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowq import __version__
@@ -169,7 +170,7 @@ class Session:
 
         return Supervisor(
             broker,
-            [sys.executable, "-m", "flowq.cli.run.worker_process"],
+            [sys.executable, *_isolation(), "-m", "flowq.cli.run.worker_process"],
             instructions,
             sources=sources,
             edges=self._edges_read,
@@ -211,6 +212,12 @@ class Session:
             drains=self.drains,
             columns=None if screen.print_lines is None else shutil.get_terminal_size().columns,
         )
+
+
+def _isolation() -> Sequence[str]:
+    """What keeps files in the current folder, such as a queue.py, from being imported instead of Python's own."""
+    is_imported_from_here = Path(__file__).resolve().parents[3] == Path.cwd()
+    return () if is_imported_from_here else ("-P",)
 
 
 def _stdin_fds() -> list[int]:
