@@ -20,6 +20,7 @@ from flowq.broker.client.topology import ClusterDialer, SentinelDialer
 from flowq.broker.embedded.data_folder import PASSWORD_FILE
 from flowq.broker.embedded.server import EmbeddedRedis
 from flowq.broker.keys import Keys
+from flowq.broker.program_import import refuse_while_importing
 from flowq.broker.redis_streams import Broker
 from flowq.errors import BrokerLoading, UsageError
 from flowq.large_bodies.store import BodyStore
@@ -58,6 +59,7 @@ async def open_broker(pipeline: str, settings: Settings) -> AsyncGenerator[Broke
     Waits for a Redis that is still reading its data. Raises BrokerUnavailable if there is none, UsageError for a
     durability that is not possible.
     """
+    refuse_while_importing()
     _check(settings)
     server = await own_server(settings.data_folder) if settings.is_embedded else None
     try:

@@ -13,9 +13,11 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextvars import copy_context
 from dataclasses import replace
+from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any
 
 from flowq.broker.message_ids import MessageIds
+from flowq.broker.program_import import EXIT_UNGUARDED, HANDLER_PROCESS, importing_program, unguarded
 from flowq.delivery.dead_letter import user_traceback
 from flowq.delivery.message import Delivery
 from flowq.delivery.settlement import Failed, Outcome, TimedOut, Undecodable
@@ -70,16 +72,23 @@ class ProcessHandling:
 
     async def start(self) -> None:
         """Start the first child. Raises UsageError if the child cannot import the pipeline."""
-        child = self._new_child()
+        child, is_unguarded = self._new_child(), False
+        starting = asyncio.get_running_loop().run_in_executor(child, _is_ready)
+        processes = list((child._processes or {}).values())  # pyright: ignore[reportPrivateUsage]
         try:
-            found = await asyncio.get_running_loop().run_in_executor(child, _is_ready)
+            found = await starting
         except BrokenProcessPool:  # the child has shown the reason on stderr
-            found = False
+            found, is_unguarded = False, any(process.exitcode == EXIT_UNGUARDED for process in processes)
         except BaseException:
             self._end(child)
             raise
         if not found:
             self._end(child)
+            if is_unguarded:
+                text = (
+                    f'pipeline "{self._pipeline}" has a stage with process=True, whose processes import this program: '
+                )
+                raise unguarded(text + "each would run it a second time")
             raise _not_importable(self._pipeline, self._origin[0])
         self._free.append(child)
 
@@ -120,8 +129,7 @@ class ProcessHandling:
 
     def _new_child(self) -> ProcessPoolExecutor:
         # Not fork: this process has threads and a loop, and forked copies of them hang sooner or later.
-        spawn = multiprocessing.get_context("spawn")
-        child = ProcessPoolExecutor(1, mp_context=spawn, initializer=_prepare_child, initargs=self._origin)
+        child = ProcessPoolExecutor(1, mp_context=_Spawning(), initializer=_prepare_child, initargs=self._origin)
         self._children.add(child)
         return child
 
@@ -136,6 +144,17 @@ class ProcessHandling:
         self._free.clear()
         for child in list(self._children):
             self._end(child, wait=True)  # not for long: the child is killed
+
+
+class _HandlerProcess(SpawnProcess):
+    """A child that is known by its name from its first moment, before it imports the program."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{**kwargs, "name": HANDLER_PROCESS})
+
+
+class _Spawning(SpawnContext):
+    Process = _HandlerProcess
 
 
 def _with_trace(error: BaseException, trace: str) -> BaseException:
@@ -187,7 +206,8 @@ def _prepare_child(module: str, pipeline: str, tuning: Tuning, setup: ChildSetup
     threading.Thread(target=_end_with_parent, name="flowq-parent", daemon=True).start()
     if setup is not None:
         setup.begin()
-    ids, names = MessageIds(), vars(importlib.import_module(module))
+    with importing_program():
+        ids, names = MessageIds(), vars(importlib.import_module(module))
     if setup is not None:
         setup.after_import()
     for value in list(names.values()):

@@ -1,0 +1,44 @@
+"""Keeps a child process that imports the user's program from running it a second time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+from multiprocessing import current_process
+
+from flowq.errors import UsageError
+
+HANDLER_PROCESS = "flowq-handler"
+"""The name of the processes that `process=True` stages run in."""
+
+EXIT_UNGUARDED = 79
+"""The exit code of such a process that would have run the program: its parent says what to do."""
+
+_is_importing = False
+
+
+@contextmanager
+def importing_program() -> Generator[None]:
+    """While the user's code is imported, nothing can be opened."""
+    global _is_importing
+    _is_importing = True
+    try:
+        yield
+    finally:
+        _is_importing = False
+
+
+def refuse_while_importing() -> None:
+    """Raise UsageError in a process that is only importing the program. A handler process ends instead."""
+    process = current_process()
+    if not (_is_importing or getattr(process, "_inheriting", False)):  # as multiprocessing itself finds out
+        return
+    if process.name == HANDLER_PROCESS:
+        os._exit(EXIT_UNGUARDED)
+    raise unguarded("a child process imports this program, and would run it a second time")
+
+
+def unguarded(text: str) -> UsageError:
+    """The error of a program that runs when it is imported."""
+    return UsageError(text, hint='put what starts runs and pushes messages below  if __name__ == "__main__":')
