@@ -247,7 +247,7 @@ class Csv:
             if self._ragged == "ignore":
                 return IgnoredRow(number)
             raise DecodeError(
-                f"a row of {len(cells)} cells, but there are {len(columns)} columns",
+                f"{len(cells)} cell{'s' * (len(cells) != 1)}, but {len(columns)} column{'s' * (len(columns) != 1)}",
                 hint='if such rows are right: csv(..., ragged="pad") leaves out missing cells, "ignore" such rows',
             )
         return self._decode(self._fields(columns, cells))

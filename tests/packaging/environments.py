@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -37,10 +38,19 @@ def _says(python: str) -> str:
 
 
 def _uv(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    uv = Path(sys.executable).with_name("uv")
-    # This environment is not meant: uv would install into it.
+    return _done(Path(sys.executable).with_name("uv"), *arguments)
+
+
+def _done(*command: str | Path) -> subprocess.CompletedProcess[str]:
+    # The environment of the tests is not meant.
     environ = {name: text for name, text in os.environ.items() if name != "VIRTUAL_ENV"}
-    return subprocess.run([uv, *arguments], capture_output=True, text=True, env=environ, timeout=LONGEST_SECONDS)
+    return subprocess.run(command, capture_output=True, text=True, env=environ, timeout=LONGEST_SECONDS)
+
+
+def _locked() -> str:
+    """The locked versions, without hashes: the wheel has none."""
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    return "".join(f"{line.removesuffix(chr(92)).strip()}\n" for line in lines if re.match(r"[\w.-]+==", line))
 
 
 def build(folder: Path) -> Path:
@@ -61,14 +71,20 @@ class Environment:
         """Install the wheel with some extras, in the locked versions. Raises CannotInstall."""
         created = _uv("venv", "--no-project", "--python", python, folder)
         assert created.returncode == 0, created.stderr
+        constraints = folder / "constraints.txt"
+        constraints.write_text(_locked())
         what = f"flowq-streams[{','.join(extras)}] @ {wheel.as_uri()}"
-        install = ("pip", "install", "--python", folder / "bin" / "python", "--constraint", ROOT / "requirements.lock")
-        done = _uv(*install, "--offline", what)
-        if done.returncode != 0:
-            done = _uv(*install, what)
-        if done.returncode != 0:
-            raise CannotInstall(done.stderr)
-        return cls(folder)
+        own = ("--python", folder / "bin" / "python")
+        arguments = ("--constraint", constraints, what)
+        for install in (
+            lambda: _uv("pip", "install", "--offline", *own, *arguments),
+            lambda: _uv("pip", "install", *own, *arguments),
+            lambda: _done(sys.executable, "-m", "pip", *own, "install", *arguments),  # it may know another index
+        ):
+            done = install()
+            if done.returncode == 0:
+                return cls(folder)
+        raise CannotInstall(done.stderr)
 
     def run(self, folder: Path, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run a program of the environment in a folder to its end."""

@@ -185,7 +185,10 @@ def reject_lines(rejects: SourceRejects, width: int) -> list[Text]:
     n = f"{'more than ' if rejects.is_more else ''}{rejects.n:,}"
     lines = [Text.assemble(("rejected      ", "dim"), f"{n} of what the sources have read", (", first:", "dim"))]
     for reject in rejects.first:
-        for text, style in ((f"  {reject.read_at}", ""), (f"      {reject.error}", "red")):
+        for text, style in (
+            (f"  {reject.read_at}", ""),
+            (f"      {reject.error.removeprefix('DecodeError: ')}", "red"),
+        ):
             line = Text(printable(text), style)
             line.truncate(width, overflow="ellipsis")
             lines.append(line)
