@@ -247,7 +247,7 @@ class Csv:
             if self._ragged == "ignore":
                 return IgnoredRow(number)
             raise DecodeError(
-                f"{len(cells)} cell{'s' * (len(cells) != 1)}, but {len(columns)} column{'s' * (len(columns) != 1)}",
+                f"a ragged row, cells: {len(cells)}, columns: {len(columns)}",
                 hint='if such rows are right: csv(..., ragged="pad") leaves out missing cells, "ignore" such rows',
             )
         return self._decode(self._fields(columns, cells))

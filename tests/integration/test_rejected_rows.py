@@ -49,9 +49,9 @@ def test_a_run_ends_with_the_first_of_what_was_rejected_with_line_and_reason(pro
         "  orders.csv, line 3, column id: x,b",
         f"      {NOT_A_NUMBER.removeprefix('DecodeError: ')}",
         "  orders.csv, line 4, column note: 3",
-        "      1 cell, but 2 columns",
+        "      a ragged row, cells: 1, columns: 2",
         "  orders.csv, line 5, column note: 4,d,e",
-        "      3 cells, but 2 columns",
+        "      a ragged row, cells: 3, columns: 2",
     ]
 
 

@@ -49,7 +49,7 @@ def test_by_default_a_ragged_row_is_rejected_with_its_place_and_the_remedy(tmp_p
         f"{file}, line 5, column extra: 4,d,e,f",
         f"{file}, line 6, column extra: 5,g,h,,",
     ]
-    assert "1 cell, but 3 columns" in str(ctx.rejected[0].error)
+    assert "a ragged row, cells: 1, columns: 3" in str(ctx.rejected[0].error)
     assert 'ragged="pad"' in str(ctx.rejected[0].error)
 
 
