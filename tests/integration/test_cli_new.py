@@ -56,6 +56,19 @@ def test_a_generated_project_passes_its_own_tests_and_checks(project: Project, t
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, "mine: ok\n", "")
 
 
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_a_generated_project_is_typed_strictly(project: Project, template: str) -> None:
+    assert project.flowq("new", "mine", "--template", template).returncode == 0
+    assert project.flowq("new", "another", "--template", template).returncode == 0
+    project.write("pyrightconfig.json", '{"typeCheckingMode": "strict"}')
+
+    mypy = python(project.folder, "-m", "mypy", "--strict", ".")
+    pyright = python(project.folder, "-m", "pyright", ".")
+
+    assert (mypy.returncode, mypy.stderr) == (0, ""), mypy.stdout
+    assert pyright.returncode == 0, pyright.stdout
+
+
 def test_the_sample_of_the_etl_template_runs_as_the_last_line_says(project: Project) -> None:
     made = project.flowq("new", "shop", "-t", "etl")
     assert made.stdout.split() == ["pipelines/shop.py", "shop.csv", "tests/test_shop.py", "pyproject.toml"]

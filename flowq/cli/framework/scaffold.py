@@ -34,6 +34,9 @@ dependencies = ["flowq-streams[{extras}]"]
 
 [dependency-groups]
 test = ["flowq-streams[test]"]
+
+[tool.mypy]
+explicit_package_bases = true  # the folders of pipelines and tests need no __init__.py
 """
 _SETTINGS = """
 [tool.flowq]
