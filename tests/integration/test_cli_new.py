@@ -35,7 +35,7 @@ def empty(project: Project) -> None:
 
 def python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, *arguments], cwd=folder, env=clean_environ(), capture_output=True, text=True, timeout=60
+        [sys.executable, *arguments], cwd=folder, env=clean_environ(), capture_output=True, text=True, timeout=300
     )
 
 
@@ -56,16 +56,15 @@ def test_a_generated_project_passes_its_own_tests_and_checks(project: Project, t
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, "mine: ok\n", "")
 
 
-@pytest.mark.parametrize("template", TEMPLATES)
-def test_a_generated_project_is_typed_strictly(project: Project, template: str) -> None:
-    assert project.flowq("new", "mine", "--template", template).returncode == 0
-    assert project.flowq("new", "another", "--template", template).returncode == 0
+def test_what_each_template_generates_is_typed_strictly(project: Project) -> None:
+    for template in TEMPLATES:  # in one project: a type checker needs longest for what they all import
+        assert project.flowq("new", f"from_{template}", "--template", template).returncode == 0
     project.write("pyrightconfig.json", '{"typeCheckingMode": "strict"}')
 
     mypy = python(project.folder, "-m", "mypy", "--strict", ".")
     pyright = python(project.folder, "-m", "pyright", ".")
 
-    assert (mypy.returncode, mypy.stderr) == (0, ""), mypy.stdout
+    assert (mypy.returncode, mypy.stdout) == (0, "Success: no issues found in 6 source files\n"), mypy.stderr
     assert pyright.returncode == 0, pyright.stdout
 
 
