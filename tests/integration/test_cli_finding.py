@@ -112,6 +112,8 @@ def test_a_file_that_fails_to_import_hides_no_other(project: Project) -> None:
     for name in ("orders", "computed_name", "shop"):
         assert project.flowq("graph", name).returncode == 0
     assert "RuntimeError: out of order" in project.flowq("graph", "broken").stderr
+    project.write("edited", STAGES + '    x = Pipeline("returns", take\n')
+    assert "SyntaxError" in project.flowq("graph", "returns").stderr
     unknown = project.flowq("graph", "order")
     assert 'did you mean "orders"?  (flowq ls); pipelines/broken.py cannot be imported  (flowq check)' in unknown.stderr
     status = project.flowq("status")

@@ -3,28 +3,43 @@
 from __future__ import annotations
 
 import ast
+import re
+import warnings
 from collections.abc import Iterator, Set
 from pathlib import Path
+
+_CALL = re.compile(r"""\bPipeline\(\s*(?:name\s*=\s*)?["'](\w+)["']""")
 
 
 def pipelines_in(file: Path | None) -> tuple[list[str], bool]:
     """The names that are written in calls of `Pipeline`, and whether another call computes its name."""
-    calls = [node for node in ast.walk(_tree(file)) if isinstance(node, ast.Call) and _called(node.func) == "Pipeline"]
+    if (tree := _tree(file)) is None:  # being edited, perhaps
+        return list(dict.fromkeys(_CALL.findall(_text(file).decode(errors="replace")))), False
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and _called(node.func) == "Pipeline"]
     names = [_written(call.args[0] if call.args else _keyword(call, "name")) for call in calls]
     return list(dict.fromkeys(name for name in names if name)), not all(names)
 
 
 def stages_in(file: Path | None, decorators: Set[str]) -> list[str]:
     """The names of the stages or sources that a file defines."""
-    return [name for node in _tree(file).body for name in _stage_name(node, decorators)]
+    tree = _tree(file)
+    return [name for node in tree.body for name in _stage_name(node, decorators)] if tree else []
 
 
-def _tree(file: Path | None) -> ast.Module:
-    """Empty for a file that cannot be read as Python."""
+def _tree(file: Path | None) -> ast.Module | None:
+    """None for a file that is not valid Python."""
     try:
-        return ast.parse(file.read_bytes() if file else b"")
-    except (OSError, SyntaxError, ValueError, RecursionError):
-        return ast.Module([], [])
+        with warnings.catch_warnings(action="ignore"):  # Python shows them when it imports the file
+            return ast.parse(_text(file))
+    except (SyntaxError, ValueError, RecursionError):
+        return None
+
+
+def _text(file: Path | None) -> bytes:
+    try:
+        return file.read_bytes() if file else b""
+    except OSError:
+        return b""
 
 
 def _stage_name(node: ast.stmt, decorators: Set[str]) -> Iterator[str]:
