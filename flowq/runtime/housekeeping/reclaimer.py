@@ -104,7 +104,8 @@ class Reclaimer:
             if taken is None:
                 return
             if taken.deliveries:
-                log.warning("reclaimed %d messages of %s on %s", len(taken.deliveries), victim, edge)
+                n = len(taken.deliveries)
+                log.warning("reclaimed %d message%s of %s on %s", n, "s" * (n != 1), victim, edge)
                 await consumer.take(taken.deliveries)
             if taken.finished:
                 return
