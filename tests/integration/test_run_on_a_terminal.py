@@ -54,3 +54,17 @@ def test_what_handlers_log_and_print_stays_above_the_table(arguments: tuple[str,
         assert screen.wait() == 0
         assert "drained in" in screen.text
         assert "errors 4" in screen.text
+
+
+@pytest.mark.parametrize("arguments", [("--memory",), ("--workers", "1")], ids=["in this process", "in a worker"])
+@pytest.mark.project({"lab": TALKING})
+def test_a_run_that_stops_says_so_and_not_that_it_starts(arguments: tuple[str, ...], project: Project) -> None:
+    with terminal(project, *arguments) as screen:
+        screen.wait_for(lambda text: "4 of 5 known" in text)
+        before = len(screen.raw)
+        screen.press("\x03")
+        screen.wait_for(lambda text: "stopping  4 of 5 known" in text and "Ctrl-C again: hand them back" in text)
+        screen.press("\x03")
+        assert screen.wait() == 130
+        assert b"starting" not in screen.raw[before:]
+        assert "1 left" in screen.text
