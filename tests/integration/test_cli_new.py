@@ -44,6 +44,17 @@ def test_the_scraping_template_asks_for_what_it_imports(project: Project) -> Non
     assert 'dependencies = ["flowq-streams[embedded,scraping]"]' in (project.folder / "pyproject.toml").read_text()
 
 
+def test_what_the_scraping_template_imports_is_to_be_installed_first_where_it_is_missing(project: Project) -> None:
+    project.write("without/sitecustomize.py", 'import sys\n\nsys.modules["selectolax"] = None')
+
+    missing = project.flowq("new", "mine", PYTHONPATH=str(project.folder / "without"))
+    there = project.flowq("new", "other")
+
+    steps = ["  pip install 'flowq-streams[scraping]'", "  flowq run mine -a url=https://example.org/"]
+    assert missing.stderr.splitlines()[-2:] == steps
+    assert "pip install" not in there.stderr
+
+
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_a_generated_project_passes_its_own_tests_and_checks(project: Project, template: str) -> None:
     made = project.flowq("new", "mine", "--template", template)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib.util import find_spec
 from keyword import iskeyword
 from pathlib import Path
 from typing import Annotated
@@ -60,6 +61,8 @@ def command(
     print("\n".join(shown(settings.root / path) for path in written))
     needs, does = TEMPLATES[template]
     note(f"{name} {does}:")
+    if template == "scraping" and find_spec("selectolax") is None:
+        note("  pip install 'flowq-streams[scraping]'")
     note(f"  flowq run {name} {needs.format(name=name)}")
 
 
