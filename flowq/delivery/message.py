@@ -21,8 +21,8 @@ class Header:
     Written as `id root parent hops`, followed by a `key=value` word for each field that is not at its default, which
     keeps headers small. `-` stands for a root that is the message itself, and for no parent. Words that this version
     does not know are kept and passed on, because two versions of a pipeline may share a stream. The word `w` is the
-    trace context, which only tracing reads (`traceparent_of`), and `k` names the value of a message to a stage that handles
-    the last one of each value, which only the scripts read.
+    trace context, which only tracing reads (`traceparent_of`), and `k` names the value of a message to a stage that
+    handles the last one of each value, which only the scripts read.
 
     `message_id` stays the same across retries, replays and workers. `root_id` is the message that entered the
     pipeline, `parent_id` the one whose handler emitted this one, `hops` its distance from the root in stages.
