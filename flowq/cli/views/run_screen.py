@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import textwrap
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Protocol
@@ -46,6 +47,7 @@ _TITLES = (
 )  # fmt: skip
 _PICTURE_MS, _JSON_MS, _LINE_MS, _NEW_PHASE_MS = 100, 1000, 5000, 1000
 _MOST_ERRORS = 3
+_BELOW = " " * len("retry  ")
 _SHORTEST_BAR, _LONGEST_BAR = 8, 40
 
 
@@ -212,6 +214,11 @@ class LiveScreen(LineScreen):
 
     def _print(self, line: Text) -> None:
         self._console.print(line)
+
+    def _tell_retries(self, notes: Sequence[RetryNote]) -> None:
+        for note in notes:
+            for line in textwrap.wrap(str(note), self._console.width, subsequent_indent=_BELOW, break_on_hyphens=False):
+                self._print(Text(line, "yellow"))
 
     def _picture(self, progress: Progress) -> RenderableType:
         width = self._console.width - 1
