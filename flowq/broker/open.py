@@ -146,6 +146,7 @@ class SharedBroker:
         self._prepare = prepare
         self._remedy = remedy
         self._home = _Home()
+        self._must_reopen = False
 
     async def enter(self) -> None:
         """Raises what opening raises, and UsageError while it is open in another event loop."""
@@ -161,15 +162,24 @@ class SharedBroker:
         except BaseException:
             await self.leave()
             raise
+        self._must_reopen = False
 
     async def follow_fork(self) -> None:
-        """In a forked child of the process that has opened it: open it here too. Raises as `enter` does."""
-        home = self._home
-        if home.pid != os.getpid() and home.n_users:
-            await self.enter()
-        elif home.broker is None and home.n_users and home.is_here:
-            async with home.turn:  # another task is opening it
-                pass
+        """In a forked child of the process that has opened it: open it here too, once that works.
+
+        Raises as `enter` does.
+        """
+        if self._home.pid != os.getpid() and self._home.n_users:
+            self._must_reopen = True
+        while True:
+            home = self._home
+            if home.broker is None and home.n_users and home.is_here:
+                async with home.turn:  # another task is opening it
+                    pass
+            elif self._must_reopen:
+                await self.enter()
+            else:
+                return
 
     async def leave(self) -> None:
         """Does nothing for a caller that has not entered, such as a forked child of one that has."""

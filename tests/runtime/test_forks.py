@@ -283,6 +283,52 @@ asyncio.run(count())
 """
 
 
+def test_a_child_whose_first_pushes_find_no_redis_opens_the_publisher_with_a_later_one(
+    redis_server: Servers, tmp_path: Path
+) -> None:
+    server = redis_server("bundled")
+    with redis.Redis.from_url(server.url) as client:
+        client.flushall()
+
+    assert run_program(tmp_path, TOP + NO_REDIS_AT_FIRST, server.url) == {"refused": "6", "stored": "6"}
+
+
+NO_REDIS_AT_FIRST = """
+async def push_both():
+    return await asyncio.gather(other.push(take, 1), other.push(take, 2), return_exceptions=True)
+
+async def in_child(admin):
+    admin.config_set("requirepass", "another")
+    refused = [*await push_both(), *await push_both()]
+    admin.config_set("requirepass", "")
+    stored = await push_both()
+    return refused, stored
+
+def child():
+    with redis.Redis.from_url(url) as admin:
+        admin.ping()
+        admin.config_set("requirepass", "another")
+        refused = asyncio.run(push_both())
+        more, stored = asyncio.run(in_child(admin))
+    assert not any(isinstance(each, BaseException) for each in stored), stored
+    print("refused:", sum(isinstance(each, FlowqError) and "not open" not in str(each) for each in [*refused, *more]))
+    sys.stdout.flush()
+
+async def main():
+    async with other:
+        await other.push(take, 1)
+        process = multiprocessing.get_context("fork").Process(target=child)
+        process.start()
+        process.join()
+        assert process.exitcode == 0
+        for n in range(3):
+            await other.push(take, n)
+
+asyncio.run(main())
+asyncio.run(count())
+"""
+
+
 @pytest.mark.parametrize("how", ["pushes", "enters"])
 def test_a_fake_server_that_no_child_can_share_is_refused_there(how: str, tmp_path: Path) -> None:
     printed = run_program(tmp_path, TOP + IN_MEMORY, "memory", how)

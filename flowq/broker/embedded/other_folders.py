@@ -11,6 +11,7 @@ import re
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 
 import hiredis
 
@@ -21,6 +22,7 @@ from flowq.settings import EMBEDDED, Settings
 DATA_FOLDER = ".flowq"
 _MOST_FOLDERS, _DEEPEST = 2_000, 4
 _MOST_LOG_BYTES = 32_000_000
+_BYTES_AT_ONCE = 1 << 16  # a reader moves all that it has not read yet, again and again
 _EMPTY_SNAPSHOT_BYTES = 1_000
 _NOT_OURS = ("__pycache__", "node_modules", "site-packages")
 _OF_MESSAGES = re.compile(rb"[^{}]*:\{([^{}]+)\}:(?:edge|parked):")
@@ -37,7 +39,7 @@ def messages_elsewhere(settings: Settings, plans: Sequence[Plan]) -> Iterator[Pr
         counts = " and ".join(f"{found[plan.name]:,} of {plan.name}" for plan in of_plans) if found else ""
         what = f"messages wait ({counts})" if counts else "messages may wait"
         sources = "".join(f" -x {source.name}" for source in first.sources)
-        command = f"flowq run {first.name}{sources} --drain --redis {EMBEDDED}:{inner}"
+        command = f"flowq run {first.name}{sources} --drain --redis {quote(f'{EMBEDDED}:{inner}')}"
         yield Problem(
             "FQ427",
             f"{what} in {inner}, not in the Redis of this project",
@@ -109,11 +111,13 @@ def _replayed(logs: list[Path]) -> Mapping[str, int]:
 
 def _commands(log: Path) -> Iterator[list[bytes]]:
     reader = hiredis.Reader()
-    reader.feed(log.read_bytes())
     try:
-        while (command := reader.gets()) is not False:
-            if isinstance(command, list) and command:
-                yield command
+        with log.open("rb") as file:
+            while data := file.read(_BYTES_AT_ONCE):
+                reader.feed(data)
+                while (command := reader.gets()) is not False:
+                    if isinstance(command, list) and command and all(isinstance(word, bytes) for word in command):
+                        yield command
     except hiredis.ProtocolError:  # cut off, or something else
         return
 
@@ -136,7 +140,8 @@ def _apply(held: dict[bytes, Counter[bytes]], name: bytes, arguments: list[bytes
                 case b"XDEL":
                     ids[b""] -= len(rest)
                 case b"HSET":
-                    ids |= dict.fromkeys(rest[::2], 1)
+                    for field in rest[::2]:  # not |=, which looks at all ids each time
+                        ids[field] = 1
                 case b"HDEL":
                     for field in rest:
                         ids.pop(field, None)
