@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flowq.errors import NotConfigured, SettingsError, did_you_mean
+from flowq.settings.project_file import current_folder
 from flowq.settings.stages import Chosen, StageSetting, chosen, tuned
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class Settings:
 
         environ = os.environ if environ is None else environ
         profile = profile or environ.get("FLOWQ_PROFILE") or None
-        folder = Path.cwd() if folder is None else folder.absolute()
+        folder = current_folder() if folder is None else folder.absolute()
         values, origin, stages, file = merged(folder, environ, flags or {}, profile, as_flag)
         root = file.parent if file else folder
         store = values["claim_store"]

@@ -45,12 +45,20 @@ def project_file(folder: Path) -> ProjectFile | None:
         except (FileNotFoundError, NotADirectoryError):
             continue
         except (OSError, ValueError) as error:
-            if above == folder:
+            if above == folder and os.path.lexists(path):  # unless its folder may not be looked into
                 raise SettingsError(f"cannot read {FILE}: {error}") from None
             continue
         if (file := _read(path, text, is_here=above == folder)) is not None:
             return file
     return None
+
+
+def current_folder() -> Path:
+    """The current folder; "." if it is gone, for a program may have all it needs without it."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        return Path()
 
 
 @cache

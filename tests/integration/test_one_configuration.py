@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from tests.integration.flowq_process import LONGEST_SECONDS, wait_until
 from tests.integration.project import Project
 from tests.integration.web_server import WebServer
+from tests.runtime.host import run_program
 
 ORDERS = """
     from __future__ import annotations
@@ -238,3 +240,34 @@ LEASE = """
 
     asyncio.run(main())
 """
+
+
+IN_NO_FOLDER = """
+import os, sys
+from flowq import Pipeline, SyncPublisher, stage
+
+@stage
+def take(n: int) -> None: ...
+
+pipeline = Pipeline("one", take)
+
+def push():
+    with SyncPublisher(pipeline, redis="memory") as publisher:
+        return publisher.push(take, 1).is_new
+
+push()  # imports what another user may be unable to read
+os.mkdir("private")
+os.chdir("private")
+if sys.argv[1] == "gone":
+    os.rmdir("../private")
+else:
+    os.chmod(".", 0)
+    if os.geteuid() == 0:
+        os.seteuid(65534)
+print("is_new:", push())
+"""
+
+
+@pytest.mark.parametrize("how", ["gone", "not readable"])
+def test_a_program_that_names_its_redis_needs_no_current_folder(how: str, tmp_path: Path) -> None:
+    assert run_program(tmp_path, IN_NO_FOLDER, how) == {"is_new": "True"}

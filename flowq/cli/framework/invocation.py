@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 from flowq.errors import UsageError
@@ -47,6 +48,12 @@ def as_typed(text: str) -> str:
     if not folder and command == "flowq":
         return text
     typed = f"{command} -C {shlex.quote(folder)} " if folder else f"{command} "
-    names = "|".join(sorted(file.stem.rstrip("_") for file in _COMMANDS.glob("[a-z]*.py")))
     # A function, because the text of a replacement would not be taken as it is.
-    return re.sub(rf"(?<!\S/)\bflowq (?=({names})\b)", lambda _: typed, text)
+    return _hinted().sub(lambda _: typed, text)
+
+
+@cache
+def _hinted() -> re.Pattern[str]:
+    """A command in a hint. Read once: every log line is searched for it."""
+    names = "|".join(sorted(file.stem.rstrip("_") for file in _COMMANDS.glob("[a-z]*.py")))
+    return re.compile(rf"(?<!\S/)\bflowq (?=({names})\b)")
