@@ -57,6 +57,23 @@ def test_a_file_may_define_several_under_any_names_and_in_lists_and_dictionaries
     }
 
 
+def test_names_of_a_module_that_cannot_be_asked_for_their_class_as_djangos_settings_do_not_matter(
+    project: Project,
+) -> None:
+    lazy = """
+    class Lazy:
+        @property
+        def __class__(self):
+            raise RuntimeError("settings are not configured")
+
+
+    settings, more = Lazy(), [Lazy()]
+    """
+    project.write("orders", STAGES + lazy + '\n    orders = Pipeline("orders", take)\n')
+
+    assert listed(project) == {"orders": "pipelines/orders.py"}
+
+
 def test_packages_within_packages_and_folders_without_init_are_searched_and_each_pipeline_counts_once(
     project: Project,
 ) -> None:

@@ -183,11 +183,12 @@ def _pipelines_of(module: ModuleType, attribute: str) -> Iterator[Pipeline]:
     for name in [attribute] if attribute else [name for name in names if not name.startswith("__")]:
         value: Any = names.get(name)
         several = value.values() if _is_a(value, dict) else value if _is_a(value, list, tuple) else (value,)
-        yield from (one for one in several if isinstance(one, Pipeline))
+        yield from (one for one in several if _is_a(one, Pipeline))
 
 
-def _is_a(value: object, *types: type) -> bool:
-    return isinstance(value, types)
+def _is_a(value: Any, *types: type) -> bool:
+    """Like isinstance, but without asking the object for its class: Django's settings, for one, may fail then."""
+    return issubclass(type(value), types)
 
 
 def _raise_first(broken: Sequence[Broken]) -> None:
