@@ -126,9 +126,9 @@ async def test_the_default_does_not_wait_for_replicas(pair: tuple[Node, Node]) -
     assert primary.client.xlen(INLET) == 1
 
 
-@pytest.mark.parametrize("redis", [None, "memory"])
+@pytest.mark.parametrize("redis", ["embedded", "memory"])
 async def test_a_redis_that_can_have_no_replica_is_refused_before_it_is_started(
-    redis: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    redis: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match="needs a Redis with a replica"):
@@ -137,5 +137,5 @@ async def test_a_redis_that_can_have_no_replica_is_refused_before_it_is_started(
 
 
 async def test_a_durability_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(UsageError, match='there is no durability "paper"'):
+    with pytest.raises(UsageError, match='durability must be "local" or "replicated"'):
         await flowq.Publisher(LAB, redis="memory", durability="paper").__aenter__()  # type: ignore[arg-type]

@@ -151,7 +151,7 @@ async def test_settling_what_another_worker_has_been_given_fails_and_sends_nothi
         taken.set()
         await eventually(lambda: errors)
 
-    assert errors == ["FQ304"]
+    assert errors == ["FQ307"]
     assert (await Edges(other).outstanding([">sink", "manual>sink"])) == {">sink": 0, "manual>sink": 0}
     assert await lab.letters(pipeline, manual) == []
 

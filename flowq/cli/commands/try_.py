@@ -40,8 +40,6 @@ if TYPE_CHECKING:
     from flowq.graph.compilation.plan import Plan, StagePlan
     from flowq.runtime.stage.batching import Outcomes
 
-_CODE = "FQ304"
-
 
 def command(
     target: Annotated[
@@ -166,7 +164,9 @@ class Report:
                 details = (f"it ran longer than {after_seconds:g} s",)
             case _:
                 details = ()
-        show(Problem(_CODE, f"{stage.name} failed for {where}", stage.place, details, _what_follows(settlement, stage)))
+        show(
+            Problem("FQ304", f"{stage.name} failed for {where}", stage.place, details, _what_follows(settlement, stage))
+        )
 
 
 def _what_follows(settlement: Settlement, stage: StagePlan) -> str:

@@ -28,7 +28,7 @@ _Entry = tuple[str, bytes]  # two edges may have the same entry id
 class DeliveryLost(FlowqError):
     """`await ctx.ack()` of a message that has been reclaimed by another worker. What was emitted is not sent."""
 
-    code = "FQ304"
+    code = "FQ307"
 
 
 class EarlyAck:
