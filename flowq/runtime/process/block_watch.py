@@ -74,11 +74,11 @@ class BlockWatch:
             if self._n_ticks != n_ticks or passed_seconds > 2 * _LOOK_SECONDS:
                 n_ticks, blocked_seconds, samples = self._n_ticks, 0.0, []
                 continue
-            if blocked_seconds >= _BLOCKED_SECONDS:  # it has been logged
-                continue
             busy = self._busy()
             if busy is None or (samples and busy.call != samples[-1].call):
                 blocked_seconds, samples = 0.0, []
+                continue
+            if blocked_seconds >= _BLOCKED_SECONDS:  # this call has been logged
                 continue
             samples.append(busy)
             blocked_seconds += passed_seconds - max(0.0, waited - waited_before)
