@@ -250,3 +250,10 @@ def test_certificates_are_looked_for_from_the_root_of_the_project(tmp_path: Path
 
     assert own == f"ssl_ca_certs={quote(str(tmp_path))}/tls%20files/ca.pem"
     assert (absolute, unknown) == ("ssl_certfile=/etc/hosts", "ssl_keyfile=sesame")
+
+
+@pytest.mark.parametrize("value", ["S" * 5000, "a%00b", "%ff%fe", "a/" * 3000])
+def test_what_cannot_be_the_name_of_a_file_stays_as_it_is(value: str, tmp_path: Path) -> None:
+    url = f"rediss://db?ssl_keyfile={value}"
+
+    assert with_files_of(tmp_path, url) == url

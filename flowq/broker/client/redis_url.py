@@ -125,7 +125,7 @@ def with_files_of(root: Path, url: str) -> str:
 
     def absolute(found: re.Match[str]) -> str:
         file = root / unquote_plus(found[2])
-        return f"{found[1]}{quote(os.fspath(file))}" if file.exists() else found[0]
+        return f"{found[1]}{quote(os.fspath(file))}" if os.path.lexists(file) else found[0]
 
     return _FILES.sub(absolute, url)
 
