@@ -82,6 +82,8 @@ def _read(path: Path, text: str, *, is_here: bool) -> ProjectFile | None:
         place = Place(_shown(path), int(at_line[1])) if at_line else None
         hint = _PATH_HINT if "overwrite" in str(error) and "[tool.flowq.pipelines" in text else ""
         raise SettingsError(f"cannot read {FILE}: {error}", hint=hint, place=place) from None
+    if not is_here and not isinstance(tables.get("tool"), dict):
+        return None
     return ProjectFile(path, text, tables) if "flowq" in table_in(tables.get("tool", {}), "tool") else None
 
 

@@ -345,8 +345,9 @@ def test_without_a_project_the_folder_itself_is_the_root(tmp_path: Path) -> None
 def test_a_file_above_that_cannot_be_read_counts_only_where_it_is_about_flowq(pyproject: Path) -> None:
     below = pyproject.parent / "below"
     below.mkdir()
-    pyproject.write_text("[tool.other\n")
-    assert Settings.load(below, {}).file is None
+    for text in ("[tool.other\n", "tool = 3\n", "tool = [[]]\n"):
+        pyproject.write_text(text)
+        assert Settings.load(below, {}).file is None
 
     pyproject.write_text("[tool.flowq]\nworkers = \n")
     with pytest.raises(SettingsError, match=r"cannot read pyproject.toml.*pyproject.toml:2"):
