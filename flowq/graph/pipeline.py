@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from copy import copy
 from typing import Any
 
@@ -65,3 +65,15 @@ class Pipeline:
 
     def __repr__(self) -> str:
         return f"<Pipeline {self.name}: {', '.join(stage.name for stage in self.plan.stages)}>"
+
+
+def pipelines_among(values: Iterable[Any]) -> Iterator[Pipeline]:
+    """The pipelines among the values of a module, also those in its lists, tuples and dictionaries.
+
+    None of the user's code runs: `isinstance` would ask each value for its class, and Django's settings, for one, may
+    fail then.
+    """
+    for value in tuple(values):
+        kind = type(value)  # pyright: ignore[reportUnknownVariableType]
+        inner = tuple(value.values()) if kind is dict else tuple(value) if kind in (list, tuple) else (value,)
+        yield from (one for one in inner if issubclass(type(one), Pipeline))

@@ -67,7 +67,12 @@ def test_names_of_a_module_that_cannot_be_asked_for_their_class_as_djangos_setti
             raise RuntimeError("settings are not configured")
 
 
-    settings, more = Lazy(), [Lazy()]
+    class Odd(dict):
+        def values(self):
+            raise RuntimeError("not yet")
+
+
+    settings, more, odd = Lazy(), [Lazy()], Odd()
     """
     project.write("orders", STAGES + lazy + '\n    orders = Pipeline("orders", take)\n')
 
@@ -136,6 +141,16 @@ def test_a_file_that_fails_to_import_hides_no_other(project: Project) -> None:
     status = project.flowq("status")
     assert "broken: pipelines/broken.py cannot be imported  (flowq check broken)" in status.stderr
     assert {line.split()[0] for line in status.stdout.splitlines() if line.strip()} >= {"orders", "computed_name"}
+
+
+def test_a_pipeline_in_a_list_may_have_stages_that_run_in_other_processes(project: Project) -> None:
+    text = STAGES.replace("@stage\n    def keep", "@stage(process=True)\n    def keep")
+    project.write("sites", text + '    sites = [Pipeline(f"site_{n}", take >> keep) for n in ("a", "b")]\n')
+    project.flowq("push", "site_b", "1")
+
+    ran = project.flowq("run", "site_b", "--drain")
+
+    assert (ran.returncode, "drained" in ran.stderr) == (0, True), ran.stderr
 
 
 def test_settings_of_stages_go_by_the_name_of_the_pipeline(project: Project) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import importlib
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flowq.cli.framework.error_screen import UserCodeFailed, shown
 from flowq.cli.framework.ignored import ignored_as
@@ -170,25 +170,12 @@ def _load(some: Iterable[Module]) -> tuple[list[Loaded], list[Broken]]:
 
 
 def _loaded(module: Module) -> list[Loaded]:
+    from flowq.graph.pipeline import pipelines_among
+
     imported = _imported(module)
-    file = Path(imported.__file__ or module.name)
-    return [Loaded(pipeline, module, file) for pipeline in _pipelines_of(imported, module.attribute)]
-
-
-def _pipelines_of(module: ModuleType, attribute: str) -> Iterator[Pipeline]:
-    """The pipelines in the names of a module, also in lists, tuples and values of dictionaries."""
-    from flowq.graph.pipeline import Pipeline
-
-    names: Mapping[str, Any] = vars(module)
-    for name in [attribute] if attribute else [name for name in names if not name.startswith("__")]:
-        value: Any = names.get(name)
-        several = value.values() if _is_a(value, dict) else value if _is_a(value, list, tuple) else (value,)
-        yield from (one for one in several if _is_a(one, Pipeline))
-
-
-def _is_a(value: Any, *types: type) -> bool:
-    """Like isinstance, but without asking the object for its class: Django's settings, for one, may fail then."""
-    return issubclass(type(value), types)
+    file, names = Path(imported.__file__ or module.name), vars(imported)
+    chosen = [module.attribute] if module.attribute else [name for name in names if not name.startswith("__")]
+    return [Loaded(pipeline, module, file) for pipeline in pipelines_among(names.get(name) for name in chosen)]
 
 
 def _raise_first(broken: Sequence[Broken]) -> None:

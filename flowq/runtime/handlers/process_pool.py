@@ -26,7 +26,7 @@ from flowq.graph.compilation.plan import Plan, StagePlan
 from flowq.graph.compilation.routing import OutputRouter
 from flowq.graph.compilation.tuning import Tuning
 from flowq.graph.kinds import Placement
-from flowq.graph.pipeline import Pipeline
+from flowq.graph.pipeline import pipelines_among
 from flowq.large_bodies.store import BodyStore, redeem
 from flowq.runtime.handlers.child_setup import ChildSetup
 from flowq.runtime.handlers.frames import clear_frames
@@ -170,8 +170,8 @@ def _module_of(plan: Plan) -> str:
     main = sys.modules.get("__main__")
     modules = sorted(sys.modules.items(), key=lambda item: item[1] is main)
     for name, module in modules:
-        for value in list(getattr(module, "__dict__", {}).values()):
-            if isinstance(value, Pipeline) and value.plan.is_of_the_code_of(plan):
+        for found in pipelines_among(getattr(module, "__dict__", {}).values()):
+            if found.plan.is_of_the_code_of(plan):
                 if module is not main:
                     return name
                 if getattr(main, "__file__", None) is None and getattr(main, "__spec__", None) is None:
@@ -210,12 +210,10 @@ def _prepare_child(module: str, pipeline: str, tuning: Tuning, setup: ChildSetup
         ids, names = MessageIds(), vars(importlib.import_module(module))
     if setup is not None:
         setup.after_import()
-    for value in list(names.values()):
-        if isinstance(value, Pipeline) and value.name == pipeline:
-            break
-    else:
+    found = next((one for one in pipelines_among(names.values()) if one.name == pipeline), None)
+    if found is None:
         return
-    plan = value.tuned(tuning).plan
+    plan = found.tuned(tuning).plan
     for stage in plan.consumers:
         if stage.handler.placement is Placement.PROCESS:
             here = replace(stage, handler=replace(stage.handler, placement=Placement.LOOP), timeout_seconds=None)
