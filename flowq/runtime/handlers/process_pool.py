@@ -78,6 +78,7 @@ class ProcessHandling:
         try:
             found = await starting
         except BrokenProcessPool:  # the child has shown the reason on stderr
+            child.shutdown(wait=True)  # while its thread waits for the process, the exit code may be unknown here
             found, is_unguarded = False, any(process.exitcode == EXIT_UNGUARDED for process in processes)
         except BaseException:
             self._end(child)
