@@ -12,6 +12,7 @@ from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from shlex import quote
+from typing import cast
 
 import hiredis
 
@@ -116,8 +117,9 @@ def _commands(log: Path) -> Iterator[list[bytes]]:
             while data := file.read(_BYTES_AT_ONCE):
                 reader.feed(data)
                 while (command := reader.gets()) is not False:
-                    if isinstance(command, list) and command and all(isinstance(word, bytes) for word in command):
-                        yield command
+                    words = cast("list[object]", command) if isinstance(command, list) else []
+                    if words and all(isinstance(word, bytes) for word in words):
+                        yield cast("list[bytes]", words)
     except hiredis.ProtocolError:  # cut off, or something else
         return
 
