@@ -177,9 +177,9 @@ async def test_what_a_batch_on_a_thread_gave_beside_its_failures_is_as_it_was_wh
     def store(batch: list[Item]) -> list[Item]:
         raise BatchFailed({1: Reject("bad")}, outputs=[given])
 
-    handler = Pipeline("p", store >> SINK).plan.stage("store").handler
+    plan = Pipeline("p", store >> SINK).plan
     threads = HandlerThreads(1)
-    call, _ = bind(handler, {}, threads, lambda *_: [])
+    call, _ = bind(plan.stage("store"), {}, threads, lambda *_: [])
     with pytest.raises(BatchFailed) as failed:
         await call(None, items(2))
     given.n = 99

@@ -8,6 +8,7 @@ import io
 import os
 import select
 import sys
+import threading
 from typing import IO, TYPE_CHECKING, Any
 
 from flowq.errors import FlowqError
@@ -73,6 +74,44 @@ class Outlet(io.RawIOBase):
         raise OutputLost("standard output cannot be written", detail=error.strerror or str(error)) from error
 
 
+class WholeLines(io.TextIOWrapper):
+    """Text that several threads write: each line comes from one of them, although `print` writes its end apart.
+
+    The beginning of a line is kept until its thread ends it, flushes, or the stream is flushed `to_the_end`. Up to
+    Python 3.12.4, a text stream that two threads write at once loses lines (python/cpython#119506): hence the lock.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._begun: dict[int, str] = {}
+        self._writing = threading.RLock()
+
+    def write(self, text: str, /) -> int:
+        thread = threading.get_ident()
+        whole, end, begun = (self._begun.pop(thread, "") + text).rpartition("\n")
+        if begun:
+            self._begun[thread] = begun
+        if end:
+            with self._writing:
+                super().write(whole + end)
+        return len(text)
+
+    def flush(self) -> None:
+        """Write what this thread has begun."""
+        begun = self._begun.pop(threading.get_ident(), "")
+        with self._writing:
+            if begun:
+                super().write(begun)
+            super().flush()
+
+    def to_the_end(self) -> None:
+        """Write what every thread has begun."""
+        with self._writing:
+            while self._begun:
+                super().write(self._begun.popitem()[1])
+            super().flush()
+
+
 def prepare_streams() -> None:
     """Make standard output and error usable. Call it first: the next file opened gets the number of a closed stream.
 
@@ -105,7 +144,7 @@ def flush_and_discard() -> None:
     """Write what is buffered, and never fail: for the end of a process."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):  # closed by the user's code, perhaps
-            stream.flush()
+            stream.to_the_end() if isinstance(stream, WholeLines) else stream.flush()
 
 
 def discard(descriptor: int) -> None:
@@ -135,6 +174,5 @@ def _text(stream: Any, descriptor: int, *, forgiving: bool) -> io.TextIOWrapper:
     write_through = bool(getattr(stream, "write_through", False))
     outlet = Outlet(descriptor, forgiving=forgiving)
     buffer: Any = outlet if write_through else io.BufferedWriter(outlet)  # PYTHONUNBUFFERED, as Python itself does it
-    return io.TextIOWrapper(
-        buffer, encoding, SPELLED_OUT, newline="\n", line_buffering=line_buffering, write_through=write_through
-    )
+    text = WholeLines if forgiving else io.TextIOWrapper
+    return text(buffer, encoding, SPELLED_OUT, newline="\n", line_buffering=line_buffering, write_through=write_through)

@@ -1,0 +1,48 @@
+"""What handlers print on several threads at once: whole lines, none lost."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+N_THREADS, N_LINES = 8, 3000
+PROGRAM = f"""
+import sys, threading
+from flowq.runtime.handlers.streams import flush_and_discard, forgiving_stdout, prepare_streams
+
+prepare_streams()
+sys.stdout = forgiving_stdout()
+
+def show(thread):
+    for line in range({N_LINES}):
+        print("line", line, "of", thread)
+    print("begun by", thread, end=";")
+
+threads = [threading.Thread(target=show, args=(thread,)) for thread in range({N_THREADS})]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print("flushed", end=";", flush=True)
+flush_and_discard()
+"""
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_lines_printed_by_several_threads_are_whole_and_none_is_lost(unbuffered: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+
+    *lines, last = done.stdout.splitlines()
+    assert sorted(lines) == sorted(f"line {line} of {thread}" for line in range(N_LINES) for thread in range(N_THREADS))
+    first, *begun, end = last.split(";")
+    assert (first, sorted(begun), end) == ("flushed", [f"begun by {thread}" for thread in range(N_THREADS)], "")
