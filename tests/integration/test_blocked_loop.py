@@ -17,7 +17,10 @@ from tests.integration.project import Project
 BLOCKING = """
 import asyncio
 import ctypes
+import hashlib
 import json
+import os
+import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -88,6 +91,18 @@ async def yielding(n: int) -> None:
 async def holding_the_lock(n: int) -> None:
     ctypes.PyDLL(None).sleep(4)
 
+@stage
+async def waiting_for_a_core(n: int) -> None:
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # this thread alone, and what it starts
+    busy = subprocess.Popen(["sh", "-c", "while :; do :; done"])
+    os.setpriority(os.PRIO_PROCESS, 0, 10)
+    began_at, had_at = time.monotonic(), time.thread_time()
+    while (waited := time.monotonic() - began_at - (had := time.thread_time() - had_at)) < 3 and had < 1.5:
+        hashlib.pbkdf2_hmac("sha256", b"", b"", 10_000)  # lets go of the interpreter's lock
+    busy.kill()
+    busy.wait()
+    Path("waited").write_text(str(waited))
+
 lab = Pipeline("lab", SOURCE >> STAGE)
 """
 LIBRARY = """
@@ -101,6 +116,7 @@ def get():
 HANGS = "time.sleep(0.05)  # the line that hangs"
 WARNED = "blocks the event loop"
 LONG_STOP_SECONDS = 3.0
+OF_THIS_THREAD = Path("/proc/thread-self/schedstat")
 
 
 def line_of(text: str) -> int:
@@ -178,6 +194,15 @@ def test_code_in_c_that_holds_the_interpreter_lock_is_no_reason_for_a_warning(pr
     run = started(project, "holding_the_lock", "--memory")
 
     assert run.wait() == 0, run.stderr
+    assert WARNED not in run.stderr
+
+
+@pytest.mark.skipif(not OF_THIS_THREAD.exists(), reason="this system does not say how long a thread waits for a core")
+def test_a_handler_that_waits_for_a_core_for_longer_than_it_runs_is_no_reason_for_a_warning(project: Project) -> None:
+    run = started(project, "waiting_for_a_core", "--memory")
+
+    assert run.wait() == 0, run.stderr
+    assert float((project.folder / "waited").read_text()) >= 3
     assert WARNED not in run.stderr
 
 
