@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
 
 import pytest
+
+from flowq.runtime.handlers.streams import WholeLines
 
 N_THREADS, N_LINES = 8, 3000
 PROGRAM = f"""
@@ -46,3 +49,15 @@ def test_lines_printed_by_several_threads_are_whole_and_none_is_lost(unbuffered:
     assert sorted(lines) == sorted(f"line {line} of {thread}" for line in range(N_LINES) for thread in range(N_THREADS))
     first, *begun, end = last.split(";")
     assert (first, sorted(begun), end) == ("flushed", [f"begun by {thread}" for thread in range(N_THREADS)], "")
+
+
+def test_a_line_that_never_ends_is_not_kept_in_memory() -> None:
+    written = io.BytesIO()
+    stream = WholeLines(written, write_through=True)
+    longest_kept = 0
+
+    for n in range(1, 100_001):
+        stream.write(".")
+        longest_kept = max(longest_kept, n - len(written.getbuffer()))
+
+    assert longest_kept == 8192

@@ -20,6 +20,7 @@ SPELLED_OUT = "flowq.spelled_out"
 r"""The error handler of output: what the encoding lacks is written as \u00fc, which means the same in JSON."""
 
 _ENDS_OF_STANDARD_STREAMS = (os.O_RDONLY, os.O_WRONLY, os.O_WRONLY)
+_LONGEST_BEGUN = 8192  # characters
 
 
 class OutputLost(FlowqError):
@@ -75,10 +76,11 @@ class Outlet(io.RawIOBase):
 
 
 class WholeLines(io.TextIOWrapper):
-    """Text that several threads write: each line comes from one of them, although `print` writes its end apart.
+    """A text stream for several threads that never mixes their lines: `print` writes a line and its end separately.
 
-    The beginning of a line is kept until its thread ends it, flushes, or the stream is flushed `to_the_end`. Up to
-    Python 3.12.4, a text stream that two threads write at once loses lines (python/cpython#119506): hence the lock.
+    The beginning of a line is kept until its thread ends the line or flushes the stream, or until it is too long.
+    The lock is needed because up to Python 3.12.4, a text stream loses lines that two threads write at the same time
+    (python/cpython#119506).
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -88,12 +90,13 @@ class WholeLines(io.TextIOWrapper):
 
     def write(self, text: str, /) -> int:
         thread = threading.get_ident()
-        whole, end, begun = (self._begun.pop(thread, "") + text).rpartition("\n")
-        if begun:
-            self._begun[thread] = begun
-        if end:
+        ready = self._begun.pop(thread, "") + text
+        end = ready.rfind("\n") + 1
+        if end < len(ready) <= end + _LONGEST_BEGUN:
+            ready, self._begun[thread] = ready[:end], ready[end:]
+        if ready:
             with self._writing:
-                super().write(whole + end)
+                super().write(ready)
         return len(text)
 
     def flush(self) -> None:
@@ -104,7 +107,7 @@ class WholeLines(io.TextIOWrapper):
                 super().write(begun)
             super().flush()
 
-    def to_the_end(self) -> None:
+    def flush_all(self) -> None:
         """Write what every thread has begun."""
         with self._writing:
             while self._begun:
@@ -144,7 +147,7 @@ def flush_and_discard() -> None:
     """Write what is buffered, and never fail: for the end of a process."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):  # closed by the user's code, perhaps
-            stream.to_the_end() if isinstance(stream, WholeLines) else stream.flush()
+            stream.flush_all() if isinstance(stream, WholeLines) else stream.flush()
 
 
 def discard(descriptor: int) -> None:
