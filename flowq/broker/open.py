@@ -13,7 +13,7 @@ from pathlib import Path
 from shlex import quote
 
 from flowq.broker.client.connection import Dialer, UrlDialer
-from flowq.broker.client.forks import let_go
+from flowq.broker.client.forks import detach
 from flowq.broker.client.memory import MemoryDialer
 from flowq.broker.client.redis_url import with_files_of
 from flowq.broker.client.topology import ClusterDialer, SentinelDialer
@@ -208,7 +208,7 @@ class SharedBroker:
         if home.is_here:
             return home
         if home.pid != os.getpid():
-            let_go()  # where a program forks without Python's knowledge, as uWSGI does, this is the first time
+            detach()  # where a program forks without Python's knowledge, as uWSGI does, this is the first time
             if home.broker is not None and home.broker.dialer.is_private:
                 raise UsageError(
                     f"the {self._owner} has its server in the memory of the process that this one was forked from",

@@ -15,7 +15,7 @@ from redis.asyncio.connection import AbstractConnection, Connection, SSLConnecti
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from flowq.broker.client.forks import noted
+from flowq.broker.client.forks import known
 from flowq.broker.client.progress import StallWatch, WatchedParser
 from flowq.broker.client.redis_errors import PROTOCOL_ERROR, cut_off, is_denied, translate
 from flowq.broker.client.redis_url import parse_redis_url
@@ -103,7 +103,7 @@ async def connected(connection: Connection) -> Connection:
     except BaseException:
         await discard(connection)
         raise
-    return noted(connection)
+    return known(connection)
 
 
 async def discard(connection: Connection) -> None:

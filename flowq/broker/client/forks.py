@@ -1,4 +1,4 @@
-"""After a fork: the child lets go of the connections of its parent, unnoticed by the server and by the parent.
+"""After a fork: the child detaches from the connections of its parent, unnoticed by the server and by the parent.
 
 Parent and child share each socket, and the descriptor that the parent's event loop waits on. If the child closed a
 connection as usual, it would end the TLS session of its parent, and stop the loop of its parent from watching the
@@ -18,27 +18,26 @@ from redis.asyncio.connection import Connection
 _open: WeakSet[Connection] = WeakSet()
 
 
-def noted(connection: Connection) -> Connection:
-    """Remember an open connection, for a fork."""
+def known(connection: Connection) -> Connection:
+    """Remember an open connection, so that a forked child detaches from it."""
     _open.add(connection)
     return connection
 
 
-def let_go() -> None:
-    """In a child: cut off every connection that was noted, those of the parent. Does nothing the second time."""
+def detach() -> None:
+    """In a child: make the connections of its parent lead nowhere. Does nothing the second time."""
     connections = list(_open)
     _open.clear()
     if not connections:
         return
-    deaf, other = socket.socketpair()
+    nowhere, other = socket.socketpair()
     other.close()
-    with deaf:
+    with nowhere:
         for connection in connections:
             writer = connection._writer  # pyright: ignore[reportPrivateUsage]
             # One that is being closed may have given its descriptor back, which is another file then.
             if isinstance(writer, asyncio.StreamWriter) and not writer.transport.is_closing():
-                os.dup2(deaf.fileno(), writer.get_extra_info("socket").fileno(), inheritable=False)
+                os.dup2(nowhere.fileno(), writer.get_extra_info("socket").fileno(), inheritable=False)
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=let_go)
+os.register_at_fork(after_in_child=detach)

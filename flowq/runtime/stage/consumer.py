@@ -29,7 +29,7 @@ from flowq.runtime.handlers.own_context import in_context, is_unchanged
 from flowq.runtime.handlers.process_pool import ProcessHandling
 from flowq.runtime.identity import Identity
 from flowq.runtime.stage.batching import BatchCall
-from flowq.runtime.stage.early_ack import EarlyAck, SettlingAhead, to_its_end
+from flowq.runtime.stage.early_ack import EarlyAck, SettlingAhead, uninterrupted
 from flowq.runtime.stage.in_flight import InFlight, Reconciliation
 from flowq.runtime.stage.outbox import Outbox
 from flowq.runtime.stage.pacing import Pacer
@@ -281,7 +281,7 @@ class Consumer:
         """Whether a delivery whose turn has come may run. With ack="first" only now is it known what to settle."""
         if self.stage.ack is not AckMode.FIRST:
             return True
-        won = await to_its_end(self.early.win([delivery]))
+        won = await uninterrupted(self.early.win([delivery]))
         if won:
             return True
         if self.waiting is not None:

@@ -51,7 +51,7 @@ class EarlyAck:
     async def win(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
         """Settle deliveries of one edge before their handlers run.
 
-        Returns those that may run: no other worker will run them. Call it `to_its_end`.
+        Returns those that may run: no other worker will run them. Await it `uninterrupted`.
         """
         gone = await self._settler.settle_now(deliveries[0].edge, [((delivery,), _ACK) for delivery in deliveries])
         won = [delivery for delivery in deliveries if delivery not in gone]
@@ -62,7 +62,7 @@ class EarlyAck:
 
     async def commit(self, delivery: Delivery, outputs: Sequence[Output]) -> None:
         """Settle a delivery now, with these outputs; if it is settled already, publish them. Raises DeliveryLost."""
-        await to_its_end(self._commit(delivery, outputs))
+        await uninterrupted(self._commit(delivery, outputs))
 
     async def _commit(self, delivery: Delivery, outputs: Sequence[Output]) -> None:
         entry = delivery.edge, delivery.entry_id
@@ -112,8 +112,8 @@ class EarlyAck:
         )
 
 
-async def to_its_end(commit: Coroutine[Any, Any, T]) -> T:
-    """Await a commit. If this is cancelled, it finishes first: half-way it may or may not have been written."""
+async def uninterrupted(commit: Coroutine[Any, Any, T]) -> T:
+    """Await a commit to its end, even when this is cancelled: half-way it may or may not have been written."""
     committing = asyncio.ensure_future(commit)
     try:
         return await asyncio.shield(committing)
@@ -156,7 +156,7 @@ class SettlingAhead(Coalescing):
             by_edge[delivery.edge].append(delivery)
         try:
             for together in by_edge.values():
-                await to_its_end(self._win(together))
+                await uninterrupted(self._win(together))
         finally:
             self.n_settling = 0
 
