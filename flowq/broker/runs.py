@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from typing import Any
 
 from flowq.broker import scripts
 from flowq.broker.client.retrying import again_if_lost
@@ -77,21 +78,30 @@ class Runs:
         return {name: cursor for name, cursor in pairs(reply) if name.partition(b" ")[0] == source.encode()}
 
     async def snapshot(self, edges: Sequence[str], stages: Sequence[str]) -> Snapshot:
-        """The whole state of these edges and stages in one atomic step, and of those that other versions have."""
-        keys = self._broker.keys
+        """The whole state in one atomic step: of all edges and stages of the plan, and those of other versions."""
         orphans, orphan_stages = list[str](), list[str]()
         while True:
             every = [*edges, *orphans]
-            names = [key for edge in every for key in (keys.edge(edge), keys.delayed(edge))]
-            dead = [keys.dead(stage) for stage in (*stages, *orphan_stages)]
-            of_all = keys.stats, keys.run, keys.workers, keys.paused, keys.failures, keys.plan
-            reply = await self._broker.script(scripts.SNAPSHOT, [*of_all, *names, *dead], GROUP, len(every))
-            unknown = sorted({text_in(name) for name in reply[-1]}.difference(every))
-            if not (unknown := [name for name in unknown if is_edge(name)]):
+            reply = await self._snapshot(every, [*stages, *orphan_stages])
+            recorded = {text_in(name) for name in reply[-1]}
+            unknown = sorted(name for name in recorded.difference(every) if is_edge(name))
+            if not unknown:
                 return snapshot_of(reply, edges, stages, orphans, orphan_stages)
             orphans += unknown  # once more with these: all numbers must be of one instant
             targets = dict.fromkeys(Edge.parse(edge).target for edge in orphans)
             orphan_stages = [stage for stage in targets if stage not in stages]
+
+    async def partial_snapshot(self, *, edges: Sequence[str] = (), stages: Sequence[str] = ()) -> Snapshot:
+        """The state of some edges and stages in one atomic step; nothing of other versions."""
+        return snapshot_of(await self._snapshot(edges, stages), edges, stages)
+
+    async def _snapshot(self, edges: Sequence[str], stages: Sequence[str]) -> Sequence[Any]:
+        keys = self._broker.keys
+        of_all = keys.stats, keys.run, keys.workers, keys.paused, keys.failures, keys.plan
+        names = [key for edge in edges for key in (keys.edge(edge), keys.delayed(edge))]
+        dead = [keys.dead(stage) for stage in stages]
+        reply: Sequence[Any] = await self._broker.script(scripts.SNAPSHOT, [*of_all, *names, *dead], GROUP, len(edges))
+        return reply
 
 
 @dataclass(frozen=True, slots=True)

@@ -210,7 +210,7 @@ class DeadLetters:
         with_bodies = _CLAIMED_PER_CALL if self._plan.claiming else _WITH_BODIES_PER_CALL
         per_call = min(at_most, with_bodies if bodies else _PER_CALL)
         # A letter that is put back may die again at once: without a limit, this would never end.
-        there_now = (await Runs(self._broker).snapshot((), names)).dead_letters
+        there_now = (await Runs(self._broker).partial_snapshot(stages=names)).dead_letters
         wanted = selection.limit
         for name in names:
             left, after = there_now[name], ""

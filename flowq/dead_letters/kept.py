@@ -79,7 +79,7 @@ class Kept:
         return n
 
     async def _pages(self, since: datetime | None, *, bodies: bool) -> AsyncIterator[list[KeptMessage]]:
-        now_ms = (await Runs(self._broker).snapshot((), ())).now_ms
+        now_ms = (await Runs(self._broker).partial_snapshot()).now_ms
         after = f"{round(since.timestamp() * 1000) - 1}-{2**64 - 1}" if since else ""
         kept = Entries(self._broker, self._broker.keys.kept(self._stage.name))
         limit = _CLAIMED_PER_CALL if bodies and self._stage.claim_above is not None else _PER_CALL

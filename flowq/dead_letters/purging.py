@@ -22,7 +22,7 @@ class Purging:
 
     async def idle(self, edges: Sequence[EdgePlan], *, running: bool = False) -> Mapping[str, int]:
         """How many messages wait or are delayed, by stage; or how many run."""
-        states = (await Runs(self._broker).snapshot([edge.name for edge in edges], ())).edges
+        states = (await Runs(self._broker).partial_snapshot(edges=[edge.name for edge in edges])).edges
         counts: Counter[str] = Counter()
         for edge in edges:
             state = states[edge.name]
