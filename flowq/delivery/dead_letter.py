@@ -11,11 +11,12 @@ from flowq.delivery.error_groups import leaves_of
 from flowq.delivery.message import Delivery
 from flowq.delivery.settlement import DeadLetter
 from flowq.delivery.stored import text_in
+from flowq.delivery.user_code import FLOWQ
 from flowq.errors import FlowqError
 from flowq.printable import error_text
 
 _LONGEST_TRACEBACK = 16_384
-_NOT_THE_USERS = (str(Path(__file__).parent.parent), str(Path(traceback.__file__).parent / "concurrent"))
+_NOT_THE_USERS = (FLOWQ, str(Path(traceback.__file__).parent / "concurrent"))
 
 
 def dead_letter_info(letter: DeadLetter, delivery: Delivery, run_id: str) -> Mapping[str, Any]:

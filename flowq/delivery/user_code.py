@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-import sysconfig
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import CodeType
@@ -14,13 +14,7 @@ from flowq.delivery.fingerprint import frames_in
 from flowq.errors import Place
 
 _INSTALLED = re.compile(r"(.*?[/\\](?:site|dist)-packages[/\\][^/\\]+)")
-_PYTHON = tuple(
-    f"{path}/"
-    for name in ("stdlib", "platstdlib")
-    for found in [sysconfig.get_path(name)]
-    for path in {found, str(Path(found).resolve())}
-)
-_FLOWQ = str(Path(__file__).parent.parent) + "/"
+FLOWQ, _PYTHON = f"{Path(__file__).parent.parent}/", f"{Path(traceback.__file__).parent}/"
 _PYTHON_ELSEWHERE = re.compile(r"[/\\]lib(?:64)?[/\\]python3\.\d+[/\\]|[/\\]python3\d+\.zip[/\\]")
 
 
@@ -50,8 +44,7 @@ def place_of_lines(lines: Iterable[tuple[CodeType, int]], root: str) -> Place | 
 def _deepest(stacks: Iterable[Iterable[tuple[CodeType, int]]], root: str) -> Place | None:
     """The deepest of the user's own lines in the first stack that has one."""
     known = [
-        [(code.co_filename, line) for code, line in lines if not code.co_filename.startswith(_FLOWQ)]
-        for lines in stacks
+        [(code.co_filename, line) for code, line in lines if not code.co_filename.startswith(FLOWQ)] for lines in stacks
     ]
     # A pipeline may be installed as a package. Generated code is the user's only where nothing else is.
     packages = (found.group(1) for stack in known for file, _ in stack if (found := _INSTALLED.match(file)))
@@ -77,7 +70,7 @@ def is_users(file: str) -> bool:
     """
     is_named = not file.startswith("<") or file.startswith("<ipython-input-")
     return is_named and not (
-        file.startswith((*_PYTHON, _FLOWQ)) or _INSTALLED.match(file) or _PYTHON_ELSEWHERE.search(file)
+        file.startswith((FLOWQ, _PYTHON)) or _INSTALLED.match(file) or _PYTHON_ELSEWHERE.search(file)
     )
 
 

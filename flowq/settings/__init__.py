@@ -4,5 +4,6 @@ Reads files and the environment, and knows no Redis."""
 
 from __future__ import annotations
 
+from flowq.settings.project import DATA_FOLDER as DATA_FOLDER
 from flowq.settings.project import EMBEDDED as EMBEDDED
 from flowq.settings.project import Settings as Settings

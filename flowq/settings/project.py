@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from flowq.graph.pipeline import Pipeline
 
 EMBEDDED = "embedded"
+DATA_FOLDER = ".flowq"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +121,7 @@ class Settings:
     def data_folder(self) -> Path:
         """What flowq keeps for this project: the data of its own server, and large bodies."""
         chosen = (self.redis or "").partition(":")[2] if self.is_embedded else ""
-        return self.root / (chosen or ".flowq")
+        return self.root / (chosen or DATA_FOLDER)
 
     def check_pipelines(self, known: Iterable[str]) -> None:
         """Raise SettingsError where something is set for an unknown pipeline."""

@@ -34,7 +34,7 @@ class ProjectFile:
 def project_file(folder: Path) -> ProjectFile | None:
     """The nearest one upwards from a folder. Raises SettingsError for one there that cannot be read.
 
-    Above it, files that are not ours to judge are passed over, and those of strangers: in /tmp, anyone may leave one.
+    Those above that cannot be read are skipped, and those that another user may have written: in /tmp, anyone can.
     """
     for above in (folder, *folder.parents):
         path = above / FILE
@@ -54,10 +54,10 @@ def project_file(folder: Path) -> ProjectFile | None:
 
 
 def current_folder() -> Path:
-    """The current folder; "." if it is gone, for a program may have all it needs without it."""
+    """The current folder; "." if it is gone: a program may not need it."""
     try:
         return Path.cwd()
-    except FileNotFoundError:
+    except OSError:
         return Path()
 
 

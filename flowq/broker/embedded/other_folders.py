@@ -18,12 +18,11 @@ import hiredis
 
 from flowq.errors import Problem
 from flowq.graph.compilation.plan import Plan
-from flowq.settings import EMBEDDED, Settings
+from flowq.settings import DATA_FOLDER, EMBEDDED, Settings
 
-DATA_FOLDER = ".flowq"
 _MOST_FOLDERS, _DEEPEST = 2_000, 4
 _MOST_LOG_BYTES = 32_000_000
-_BYTES_AT_ONCE = 1 << 16  # a reader moves all that it has not read yet, again and again
+_BYTES_AT_ONCE = 1 << 16  # a reader copies all that it has not parsed yet, at every reply
 _EMPTY_SNAPSHOT_BYTES = 1_000
 _NOT_OURS = ("__pycache__", "node_modules", "site-packages")
 _OF_MESSAGES = re.compile(rb"[^{}]*:\{([^{}]+)\}:(?:edge|parked):")
@@ -91,7 +90,7 @@ def waiting_in(folder: Path) -> Mapping[str, int] | None:
         files = [(logs / Path(words[1]).name, words[5]) for words in lines if len(words) >= 6 and words[5] != "h"]
         n_bytes = sum(file.stat().st_size for file, _ in files)
         if any(kind == "b" and file.stat().st_size > _EMPTY_SNAPSHOT_BYTES for file, kind in files):
-            return None  # a snapshot, in the format of which Redis alone knows its way
+            return None  # a snapshot, whose format only Redis can read
         return None if n_bytes > _MOST_LOG_BYTES else _replayed([file for file, kind in files if kind == "i"])
     except (OSError, ValueError):
         return {}  # not that of a server, or not ours to read

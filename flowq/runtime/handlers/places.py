@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from flowq.delivery.user_code import place_of_error
 from flowq.errors import Place
-from flowq.settings.project_file import root_above
+from flowq.settings.project_file import current_folder, root_above
 
 
 def users_place(error: BaseException) -> Place | None:
@@ -15,8 +13,5 @@ def users_place(error: BaseException) -> Place | None:
 
 
 def project_root() -> str:
-    """The folder of the project; "" if the current folder is gone."""
-    try:
-        return str(root_above(Path.cwd()))
-    except OSError:
-        return ""
+    """The folder of the project."""
+    return str(root_above(current_folder()))
