@@ -8,7 +8,6 @@ from typing import Any
 
 from flowq.broker.redis_streams import Broker
 from flowq.dead_letters.stored_letters import StoredLetters
-from flowq.delivery.edge import Edge
 from flowq.delivery.stored import text_of
 from flowq.graph.compilation.plan import Plan
 
@@ -41,20 +40,17 @@ class SourceRejects:
 async def rejects_since(plan: Plan, broker: Broker, moment_ms: int) -> SourceRejects:
     """Those of all sources since a moment on the clock of Redis. Reads no bodies."""
     n, n_read, first = 0, 0, list[SourceReject]()
-    for stage in dict.fromkeys(Edge.parse(edge).target for edge in _edges_of_sources(plan)):
-        after, n_found = f"{moment_ms - 1}-0", _PER_CALL
-        while n_found == _PER_CALL and n_read < _MOST_READ:
+    for stage in dict.fromkeys(edge.target for source in plan.sources for edge in plan.edges_out_of(source.name)):
+        after = f"{moment_ms - 1}-0"
+        while n_read < _MOST_READ:
             entries = await StoredLetters(broker, stage).read(after=after, limit=_PER_CALL, bodies=False)
+            n_read += len(entries)
             for entry in entries:
                 if read_at := text_of(entry.info.get("read_at")):
                     n += 1
                     if n <= _MOST_SHOWN:
                         first.append(SourceReject(stage, read_at, text_of(entry.info.get("error"))))
-                after = entry.entry_id
-            n_found = len(entries)
-            n_read += n_found
+            if len(entries) < _PER_CALL:
+                break
+            after = entries[-1].entry_id
     return SourceRejects(n, n_read >= _MOST_READ, first)
-
-
-def _edges_of_sources(plan: Plan) -> list[str]:
-    return [edge for source in plan.sources for route in source.routes for edge in route.edges]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from flowq.broker.inspection.edge_stats import EdgeInspection, EdgeStats
@@ -91,9 +91,8 @@ class Overview:
             plan=plan,
             snapshot=snapshot,
             stages={
-                stage.name: replace(
-                    _stage(stage, balances[stage.name], throughput[stage.name], snapshot, edge_stats, workers),
-                    errors=errors.get(stage.name, ()),
+                (name := stage.name): _stage(
+                    stage, balances[name], throughput[name], errors.get(name, ()), snapshot, edge_stats, workers
                 )
                 for stage in plan.stages
             },
@@ -175,6 +174,7 @@ def _stage(
     stage: StagePlan,
     balance: StageBalance,
     throughput: Throughput,
+    errors: Sequence[RetriedError],
     snapshot: Snapshot,
     edge_stats: Mapping[str, EdgeStats],
     workers: Mapping[str, Mapping[str, Any]],
@@ -190,4 +190,5 @@ def _stage(
         idle_workers=sum(not any(edge.held.get(worker) for edge in edges) for worker in here),
         waiting_seconds=max(0, snapshot.now_ms - min(since)) / 1000 if since else None,
         memory_bytes=sum(edge.memory_bytes for edge in edges),
+        errors=errors,
     )
