@@ -120,7 +120,7 @@ class NotFound(UsageError):
 
 
 class NotConfigured(UsageError):
-    """A program names no Redis, and no setting does. Only the command line starts a server without being asked to."""
+    """Neither the program nor a setting names a Redis. Only commands start a server without being asked to."""
 
     code = "FQ214"
 
@@ -138,7 +138,7 @@ class WrongClaimStore(UsageError):
 
 
 class UnsupportedPlatform(UsageError):
-    """An operating system that lacks what flowq builds on."""
+    """An operating system that lacks what flowq relies on."""
 
     code = "FQ221"
 

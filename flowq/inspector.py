@@ -43,9 +43,9 @@ class Inspector:
     claim_store: the folder, or the URL of the bucket, where stages with `claim_above=` keep large bodies. By default a
         folder in `.flowq/`, if the server is there as well.
 
-    What is None comes from the same places as for the command line: `FLOWQ_*` variables, or [tool.flowq] in the
-    pyproject.toml of the project that the current folder is in. Options that are set there for the stages of a
-    pipeline (not of a plan) hold as well.
+    An argument that is None comes from the same places as for the command line: `FLOWQ_*` variables, or [tool.flowq]
+    in the pyproject.toml of the project that the current folder is in. Options that are set there for the stages of a
+    pipeline (not of a plan) apply as well.
 
     Opening raises NotConfigured if no Redis is named anywhere, SettingsError for a setting that is wrong,
     BrokerUnavailable if Redis cannot be reached, and UsageError for a bad URL. Methods raise

@@ -70,7 +70,7 @@ class Keys:
     restored = _keys("restored")  # hash: entry id of an exported dead letter -> its id since it was restored
     seen = _keys("seen")  # set: hashes of the messages that a deduplicating stage has received
     seen_until = _keys("seen_until")  # sorted set: the same with a ttl, each with the millisecond at which it expires
-    latest = _keys("latest")  # hash: hash of a message -> where it was added, for a stage that handles the last one
+    latest = _keys("latest")  # hash: hash of a dedup value -> where its message is, for keep="last"
     rate = _keys("rate")  # hash: pacing key -> microsecond of its next start, kept until a full burst is saved up
     starts = _keys("starts")  # hash: pacing key -> microsecond before which it may not start; never later than in rate
     held_until = _keys("held")  # sorted set: pacing key -> millisecond until which it is held; kept until a success

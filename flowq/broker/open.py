@@ -211,8 +211,8 @@ class SharedBroker:
             detach()  # where a program forks without Python's knowledge, as uWSGI does, this is the first time
             if home.broker is not None and home.broker.dialer.is_private:
                 raise UsageError(
-                    f"the {self._owner} has its server in the memory of the process that this one was forked from",
-                    hint='processes cannot share it: use a real one, redis="embedded" for instance',
+                    f"the {self._owner} has its server in the memory of the parent process",
+                    hint='processes cannot share it: use a real server, for instance redis="embedded"',
                 )
             _of_the_parent.append(home)
         elif home.n_users and home.loop is not None and not home.loop.is_closed():

@@ -41,4 +41,4 @@ def refuse_while_importing() -> None:
 
 def unguarded(text: str) -> UsageError:
     """The error of a program that runs when it is imported."""
-    return UsageError(text, hint='put what starts runs and pushes messages below  if __name__ == "__main__":')
+    return UsageError(text, hint='move the code that starts runs or pushes messages below  if __name__ == "__main__":')

@@ -100,7 +100,7 @@ def flowq(
             metavar="FOLDER",
             callback=_enter,
             file_okay=False,
-            help="Run as if started in FOLDER: files in the command are relative to it. Before the command.",
+            help="Run as if started in FOLDER; paths in the command are relative to it. Goes before COMMAND.",
         ),
     ] = None,
     version: Annotated[

@@ -20,7 +20,7 @@ Edit = Callable[[DeadLetterRecord], bytes | None]
 
 
 class DoesNotFit(UsageError):
-    """A fixed message is not what its stage accepts."""
+    """An edited message does not fit its stage."""
 
     code = "FQ207"
 

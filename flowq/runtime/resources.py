@@ -22,7 +22,7 @@ _LAST_WAIT_SECONDS = 1.0
 
 
 class ResourceFailed(FlowqError):
-    """A resource could not be opened, or failed to close. `summary` describes the run if it came to its end."""
+    """A resource could not be opened, or failed to close. `summary` describes the run if it has ended."""
 
     code = "FQ301"
     summary: Summary | None = None
@@ -114,7 +114,7 @@ class Resources:
                 await self._closing.wait()
             except asyncio.CancelledError:  # by the task group of a resource, which raises the cause when closed
                 if not self.broken.done():
-                    text = "a task in the task group of a resource has failed, so that handlers cannot continue"
+                    text = "a background task of a resource has failed, so handlers cannot continue"
                     self.broken.set_exception(ResourceFailed(text))
                     self.broken.exception()  # retrieved: asyncio need not warn
 

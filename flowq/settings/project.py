@@ -108,7 +108,7 @@ class Settings:
             raise NotConfigured(
                 "no Redis is configured for this program",
                 detail=f"no argument redis=, neither FLOWQ_REDIS_URL nor REDIS_URL, {found}",
-                hint='set one of them to a URL, or to "embedded" for the server that flowq runs for the project itself',
+                hint='set one of them to a URL, or to "embedded": flowq then runs a server for this project',
             )
         return settings
 

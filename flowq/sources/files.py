@@ -27,7 +27,7 @@ Positions = dict[str, Position]
 
 
 class UnreadableFiles(UsageError):
-    """Some files could not be read, or not to their end. The rest was emitted."""
+    """Some files could not be read, or not completely. Everything else was emitted."""
 
     code = "FQ213"
 

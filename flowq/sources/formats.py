@@ -152,7 +152,7 @@ class Csv:
         self._null = null
         self._ragged = ragged
         if ragged not in get_args(Ragged):
-            raise UsageError(f"csv(ragged={ragged!r}): it is one of {', '.join(map(repr, get_args(Ragged)))}")
+            raise UsageError(f"csv(ragged={ragged!r}): it must be one of {', '.join(map(repr, get_args(Ragged)))}")
         try:
             self._declared = DeclaredEncodings(encoding, otherwise="utf-8")
             _parser().reader([], delimiter=delimiter)
@@ -248,7 +248,7 @@ class Csv:
                 return IgnoredRow(number)
             raise DecodeError(
                 f"a ragged row, cells: {len(cells)}, columns: {len(columns)}",
-                hint='if such rows are right: csv(..., ragged="pad") leaves out missing cells, "ignore" such rows',
+                hint='if such rows are expected: csv(..., ragged="pad") adds missing cells, "ignore" skips the rows',
             )
         return self._decode(self._fields(columns, cells))
 

@@ -119,7 +119,7 @@ class TestTheCommandLine:
         assert run.wait() == 4
         screen = screen_of(run)
         assert "cannot reach Redis at redis://127.0.0.1:" in screen
-        assert 'set "embedded" instead of the URL' in screen
+        assert 'use "embedded" as the URL' in screen
 
 
 class TestTheFile:

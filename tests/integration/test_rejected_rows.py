@@ -44,7 +44,7 @@ def test_a_run_ends_with_the_first_of_what_was_rejected_with_line_and_reason(pro
 
     assert run.returncode == 0, run.stderr
     screen = run.stderr.splitlines()
-    at = screen.index("rejected      5 of what the sources have read, first:")
+    at = screen.index("rejected      5 values from sources, first:")
     assert screen[at + 1 : at + 7] == [
         "  orders.csv, line 3, column id: x,b",
         f"      {NOT_A_NUMBER.removeprefix('DecodeError: ')}",

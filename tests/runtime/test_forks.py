@@ -333,7 +333,7 @@ asyncio.run(count())
 def test_a_fake_server_that_no_child_can_share_is_refused_there(how: str, tmp_path: Path) -> None:
     printed = run_program(tmp_path, TOP + IN_MEMORY, "memory", how)
 
-    assert printed["child"] == "the publisher has its server in the memory of the process that this one was forked from"
+    assert printed["child"] == "the publisher has its server in the memory of the parent process"
     assert printed["parent"] == "pushed"
 
 

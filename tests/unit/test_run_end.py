@@ -61,7 +61,7 @@ def test_what_sources_rejected_comes_before_the_next_command_and_stays_within_th
     )
 
     lines = [line.plain for line in end_lines(PLAN, end, dead_before=0, stopped=False, width=80)]
-    assert lines[4] == "rejected      more than 12,345 of what the sources have read, first:"
+    assert lines[4] == "rejected      more than 12,345 values from sources, first:"
     assert [line[:20] for line in lines[5:9:2]] == ["  a.csv, line 3: \\x1", "  a.csv, line 9: \\x1"]
     assert max(map(len, lines)) == 80
     assert lines[-1].endswith("flowq dlq ls scrape")

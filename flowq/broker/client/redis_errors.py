@@ -99,7 +99,7 @@ def _how_to_reach(error: Exception, address: str) -> str:
         if address.startswith("rediss"):
             return f"see whether this port speaks TLS, and {_WANTS_CERTIFICATE}"
         return "see whether it runs; a port that speaks TLS needs rediss://"
-    return 'start one: redis-server --appendonly yes, or set "embedded" instead of the URL, and flowq starts its own'
+    return 'start one: redis-server --appendonly yes, or use "embedded" as the URL: flowq then starts its own'
 
 
 def _translate_answer(error: redis_errors.ResponseError, text: str, address: str) -> Exception:

@@ -1,7 +1,7 @@
 """Other data folders of a project, and the messages in them: found and counted without starting a server.
 
-A program that was started elsewhere, or by an earlier version, may have put its messages into one. The log of the
-server of a folder is replayed as far as it adds and removes messages.
+A program that was started in another folder, or by an earlier version, may have put its messages into one. The log of
+the server of a folder is replayed as far as it adds and removes messages.
 """
 
 from __future__ import annotations

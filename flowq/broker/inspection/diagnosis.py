@@ -28,7 +28,7 @@ def refuse_old(health: Health, address: str) -> None:
     if health.version and health.version < OLDEST_VERSION:
         raise BrokerRefused(
             f"{address} is {health.product}; flowq needs {'.'.join(map(str, OLDEST_VERSION))} or newer",
-            hint='upgrade it, or set "embedded" instead of the URL, and flowq runs its own',
+            hint='upgrade it, or use "embedded" as the URL: flowq then runs its own',
         )
 
 

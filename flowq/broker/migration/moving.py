@@ -16,7 +16,7 @@ _OTHERS = -2
 
 
 class StillServed(UsageError):
-    """An edge is no longer in the code, but a live worker of an earlier version still has it."""
+    """An edge is no longer in the code, but a live worker of an earlier version still serves it."""
 
     code = "FQ206"
 

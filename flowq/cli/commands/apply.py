@@ -42,9 +42,9 @@ def command(
     """Bring Redis in line with the code of a pipeline.
 
     Moves the messages, dead letters, dedup memory and counters of renamed stages; a renamed source resumes where it
-    was. Messages whose edge is gone, but not their stage, move to its inlet. Removes empty edges that the code no
-    longer has, and records the schemas. Each step is atomic: run the command again if it was interrupted. It is refused
-    while a live worker serves an edge that would be moved.
+    was. Messages whose edge is gone move to the inlet of their stage, if the stage is still there. Removes empty edges
+    that the code no longer has, and records the schemas. Each step is atomic: run the command again if it was
+    interrupted. It is refused while a live worker serves an edge that would be moved.
 
     Example:
       flowq plan scrape --move parse=extract

@@ -33,7 +33,7 @@ def command(
     """Check the health of the workers on this machine.
 
     For HEALTHCHECK, systemd and cron. Checks the leases of the workers on this machine or in this container, and when
-    they last read from Redis. Your code is imported only where it computes the name of a pipeline. A worker that waits
+    they last read from Redis. Your code is imported only if it computes the name of a pipeline. A worker that waits
     for messages, or has slow handlers, is healthy.
 
     Example:

@@ -15,7 +15,7 @@ Moves = Annotated[
     typer.Option("--move", "-m", metavar="OLD=NEW", help="A renamed stage or source. Repeatable."),
 ]
 Sample = Annotated[
-    int, typer.Option("--sample", min=1, metavar="N", help="Messages to validate per edge whose schema differs.")
+    int, typer.Option("--sample", min=1, metavar="N", help="Messages to validate on each edge whose schema differs.")
 ]
 
 

@@ -24,8 +24,8 @@ def command(
     and p95 cover the last half minute; p50 and p95 are handler times. oldest is the age of the oldest waiting message.
     ◀ marks the bottleneck.
 
-    Warns when messages wait in another data folder of the project, where a program that was started elsewhere may have
-    put them.
+    Warns when messages wait in another data folder of the project: a program that was started in another folder may
+    have put them there.
 
     --watch is flowq top: the whole screen, updated every second. Without a terminal it prints a line every five
     seconds, or with --json one object per second.

@@ -26,7 +26,7 @@ _Letter = tuple[int, dict[str, Any]]
 
 
 class BadLetter(UsageError):
-    """A line that is no dead letter as `flowq dlq export` writes it."""
+    """A line that is not a dead letter in the format of `flowq dlq export`."""
 
     code = "FQ208"
 

@@ -32,7 +32,7 @@ _STYLES = {"error": "bold red", "warning": "bold yellow"}
 
 
 class UserCodeFailed(UsageError):
-    """Code of the user raised while it was imported. The cause is the exception itself."""
+    """The user's code raised an exception while it was imported. The cause is that exception."""
 
     code = "FQ203"
 

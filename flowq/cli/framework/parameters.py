@@ -89,7 +89,7 @@ LogLevels = Annotated[
         metavar="[LOGGER=]LEVEL",
         envvar="FLOWQ_LOG_LEVEL",
         rich_help_panel="Watch",
-        help="What is logged: debug, info, warning or error; of a logger, httpx=debug. Repeatable.  [default: warning]",
+        help="What to log: debug, info, warning or error; for one logger, httpx=debug. Repeatable.  [default: warning]",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]

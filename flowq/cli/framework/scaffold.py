@@ -54,7 +54,7 @@ asyncio_default_fixture_loop_scope = "function"  # what pytest-asyncio would war
 
 
 class AlreadyThere(UsageError):
-    """A file that would be written over."""
+    """A file that would be overwritten."""
 
     code = "FQ218"
 

@@ -182,8 +182,8 @@ def end_lines(
 
 def reject_lines(rejects: SourceRejects, width: int) -> list[Text]:
     """How much sources had to reject, and the first of it, with its place and the reason."""
-    n = f"{'more than ' if rejects.is_more else ''}{rejects.n:,}"
-    lines = [Text.assemble(("rejected      ", "dim"), f"{n} of what the sources have read", (", first:", "dim"))]
+    n = f"{'more than ' if rejects.is_more else ''}{counted(rejects.n, 'value')}"
+    lines = [Text.assemble(("rejected      ", "dim"), f"{n} from sources", (", first:", "dim"))]
     for reject in rejects.first:
         for text, style in (
             (f"  {reject.read_at}", ""),

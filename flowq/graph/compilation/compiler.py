@@ -241,9 +241,9 @@ def _warn_of_idle_targets(feeds: Iterable[Feed], carried: Collection[tuple[str, 
             width = max(len(emits), len(accepts))
             problems.warn(
                 "FQ109",
-                f"{feeding[0].name} sends nothing to {target.name}: another stage beside it gets every type",
+                f"{feeding[0].name} sends nothing to {target.name}: another stage of the same | gets every message",
                 target.place,
                 f"{emits:{width}}   {type_names(feeding[0].signature.emits)}",
                 f"{accepts:{width}}   {type_names(target.signature.accepted)}",
-                hint="a | b sends each message to one of them; for a copy to each, write one flow for each",
+                hint="a | b sends each message to one stage only; to send each stage a copy, write one flow for each",
             )

@@ -52,8 +52,9 @@ async def run(
     again, it hands back the rest at once. It leaves the signal handlers, logging, garbage collector and threads of the
     program as they were.
 
-    Settings come from the same places as for the command line: what is None, from `FLOWQ_*` variables or [tool.flowq]
-    in the pyproject.toml of the project that the current folder is in, and so do options of stages.
+    Settings come from the same places as for the command line: an argument that is None is read from `FLOWQ_*`
+    variables, or from [tool.flowq] in the pyproject.toml of the project that the current folder is in. So are the
+    options of stages.
 
     pipeline: what to run.
     redis: the URL of the server, "embedded" for the one that flowq runs itself for the project, or "memory" for a fake

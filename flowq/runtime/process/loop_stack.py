@@ -21,7 +21,7 @@ from flowq.runtime.sources.source_feed import AsyncFeed
 _OF_ASYNC = "write `def` instead of `async def`: it then runs in a thread; or set process=True"
 _OF_INLINE = "remove inline=True: it then runs in a thread; or set process=True"
 _OF_SOURCE = "write it with `def`: it then runs in a thread"
-_OF_OTHERS = "call what takes long with `await asyncio.to_thread(...)`"
+_OF_OTHERS = "call slow code with `await asyncio.to_thread(...)`"
 
 
 class Step(NamedTuple):

@@ -103,7 +103,7 @@ def test_files_without_ragged_rows_log_nothing(tmp_path: Path, caplog: pytest.Lo
 
 def test_another_policy_is_refused_where_it_is_declared() -> None:
     policy: Any = "skip"
-    with pytest.raises(UsageError, match="it is one of 'error', 'pad', 'ignore'"):
+    with pytest.raises(UsageError, match="it must be one of 'error', 'pad', 'ignore'"):
         csv(Row, "rows.csv", ragged=policy)
 
 

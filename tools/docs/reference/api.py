@@ -29,7 +29,7 @@ def declaring() -> str:
 
 def programs() -> str:
     """The page on what programs use."""
-    about = "What programs use to run a pipeline, to push messages into it and to look at it, and the errors they meet."
+    about = "How programs run a pipeline, push messages into it and inspect it, and the errors they may get."
     return _page("From a program", about, _PROGRAMS)
 
 
