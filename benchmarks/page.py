@@ -30,7 +30,7 @@ def _lines(about: Mapping[str, Any], reps: int, results: Sequence[Result]) -> It
         f" Python {about['python']}. Ratios are taken within a repetition."
     )
     yield ""
-    yield "![Messages a second of flowq and of both baselines](pictures/throughput.svg)"
+    yield "![Messages per second: flowq and both baselines](pictures/throughput.svg)"
     yield ""
     yield "| figure | flowq | x loop | x limit | goal |"
     yield "|---|--:|--:|--:|---|"
@@ -41,4 +41,4 @@ def _lines(about: Mapping[str, Any], reps: int, results: Sequence[Result]) -> It
             ratios = f"{ratio_to('loop', result)} | {ratio_to('limit', result)}"
             yield f"| {result.figure.title} | {value} | {ratios} | {goal_text(result)} |"
     yield ""
-    yield "![Messages a second by number of workers](pictures/workers.svg)"
+    yield "![Messages per second by number of workers](pictures/workers.svg)"

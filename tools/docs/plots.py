@@ -42,8 +42,8 @@ def plots(figures: Path) -> dict[str, str]:
         for n in (1, 2, 4, 8)
     ]
     return {
-        "throughput.svg": _bars("Messages a second, with all guarantees and without any", rates, _KINDS),
-        "workers.svg": _bars("Messages a second by number of workers, on two cores", workers, {}),
+        "throughput.svg": _bars("Messages per second, with all guarantees and without any", rates, _KINDS),
+        "workers.svg": _bars("Messages per second by number of workers, on two cores", workers, {}),
     }
 
 
