@@ -1,4 +1,4 @@
-"""Inserts figures into a Markdown page between two marks: a table, and the plots of them."""
+"""Inserts figures into a Markdown page between two marks: a table, and its plots."""
 
 from __future__ import annotations
 

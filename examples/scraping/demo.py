@@ -15,6 +15,7 @@ from examples.scraping.faults import ALL
 from examples.scraping.oracle import Expected, expected
 from examples.scraping.server import serve
 from examples.scraping.sites import Site, SiteUnavailable, site
+from flowq.cli.framework.invocation import COMMAND
 
 PROJECT = Path(__file__).resolve().parents[2]
 DEMO = PROJECT / ".demo"  # a project with its own Redis and database; recreated each time
@@ -68,7 +69,7 @@ def _run(url: str) -> int:
     ours = {name: value for name, value in os.environ.items() if name not in settings or name == SERVER}
     with subprocess.Popen(
         [sys.executable, "-m", "flowq", "-C", _as_typed(DEMO), "run", "scrape", "-a", f"url={url}"],
-        env=ours | {"PYTHONPATH": str(PROJECT), "_FLOWQ_COMMAND": _flowq()},
+        env=ours | {"PYTHONPATH": str(PROJECT), COMMAND: _flowq()},
     ) as run:
         while True:
             try:

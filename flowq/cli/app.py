@@ -86,11 +86,6 @@ def _print_version(asked: bool) -> None:
         raise typer.Exit
 
 
-def _enter(folders: list[Path] | None) -> None:
-    if folders:
-        enter(folders)
-
-
 def flowq(
     ctx: typer.Context,
     folder: Annotated[
@@ -98,7 +93,7 @@ def flowq(
         typer.Option(
             "-C",
             metavar="FOLDER",
-            callback=_enter,
+            callback=enter,
             file_okay=False,
             help="Run as if started in FOLDER; paths in the command are relative to it. Goes before COMMAND.",
         ),

@@ -102,7 +102,7 @@ class _Reading:
         """False, and no rows, if this is not the file that the position was in."""
         with readable.open() as stream:
             lines = Lines(stream, longest=self.longest)
-            lines.encoding = self.form.encoding_of(readable.name, lines)
+            lines.encoding = self.form.encodings.of(readable.name).meant_by(lines.peek)
             if earlier and readable.is_stdin and not earlier.begins_like(lines.peek(earlier.head_bytes)):
                 earlier = None
             columns = self.form.columns(lines)

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from flowq.delivery.encoding.codec import decoder, strings_decoder, tag_of
 from flowq.errors import DecodeError, UsageError
 from flowq.sources.columns import check_columns, columns_known_to
-from flowq.sources.encoding import JSON_LINES, DeclaredEncodings, TextEncoding
+from flowq.sources.encoding import JSON_LINES, DeclaredEncodings
 from flowq.sources.lines import Lines
 
 Ragged = Literal["error", "pad", "ignore"]
@@ -52,10 +52,7 @@ class Format(Protocol):
 
     called: ClassVar[str]
     suffixes: ClassVar[tuple[str, ...]]
-
-    def encoding_of(self, file: str, lines: Lines) -> TextEncoding:
-        """The encoding of this file, before anything has been read."""
-        ...
+    encodings: DeclaredEncodings
 
     def columns(self, lines: Lines) -> Sequence[str]:
         """Read what comes before the rows. Raises UsageError for a header with which no row can be read."""
@@ -75,12 +72,9 @@ class Ndjson:
     def __init__(self, type_: Any, encoding: str | Mapping[str, str]) -> None:
         self._decode = decoder(type_)
         try:
-            self._declared = DeclaredEncodings(encoding, otherwise="utf-8", ends=JSON_LINES.ends)
+            self.encodings = DeclaredEncodings(encoding, otherwise="utf-8", ends=JSON_LINES.ends)
         except (LookupError, TypeError, ValueError) as error:
             raise UsageError(f"ndjson(encoding={encoding!r}): {error}") from None
-
-    def encoding_of(self, file: str, lines: Lines) -> TextEncoding:
-        return self._declared.of(file).meant_by(lines.peek)
 
     def columns(self, lines: Lines) -> Sequence[str]:
         return ()
@@ -154,15 +148,12 @@ class Csv:
         if ragged not in get_args(Ragged):
             raise UsageError(f"csv(ragged={ragged!r}): it must be one of {', '.join(map(repr, get_args(Ragged)))}")
         try:
-            self._declared = DeclaredEncodings(encoding, otherwise="utf-8")
+            self.encodings = DeclaredEncodings(encoding, otherwise="utf-8")
             _parser().reader([], delimiter=delimiter)
         except (LookupError, TypeError, ValueError) as error:
             raise UsageError(f"csv(encoding={encoding!r}, delimiter={delimiter!r}): {error}") from None
         if columns:
             self._check(self._columns)
-
-    def encoding_of(self, file: str, lines: Lines) -> TextEncoding:
-        return self._declared.of(file).meant_by(lines.peek)
 
     def columns(self, lines: Lines) -> Sequence[str]:
         if self._columns:

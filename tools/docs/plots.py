@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any
 from xml.sax.saxutils import escape
+
+from benchmarks.workloads.throughput import TEAMS
+from flowq.cli.views.quantities import counted
 
 _STYLE = """
 text { font: 12px system-ui, -apple-system, "Segoe UI", Roboto, Helvetica, Arial, sans-serif; fill: #334155 }
@@ -27,6 +29,7 @@ _RATES = {
     "fan-out": "100 links from each page",
     "W3": "push_many of models",
 }
+_Groups = Sequence[tuple[str, Sequence[tuple[str, float]]]]
 _KINDS = {"flowq": "flowq", "loop": "the loop that tutorials show", "limit": "the limit, without recovery"}
 
 
@@ -37,17 +40,14 @@ def plots(figures: Path) -> dict[str, str]:
         (title, [(kind, median(one[f"{kind} rate"] for one in measured[name])) for kind in _KINDS])
         for name, title in _RATES.items()
     ]
-    workers = [
-        (f"{n} worker{'s' if n > 1 else ''}", [("flowq", median(one[f"{n}"] for one in measured["workers"]))])
-        for n in (1, 2, 4, 8)
-    ]
+    workers = [(counted(n, "worker"), [("flowq", median(one[f"{n}"] for one in measured["workers"]))]) for n in TEAMS]
     return {
         "throughput.svg": _bars("Messages per second, with all guarantees and without any", rates, _KINDS),
         "workers.svg": _bars("Messages per second by number of workers, on two cores", workers, {}),
     }
 
 
-def _bars(title: str, groups: Sequence[tuple[str, Sequence[tuple[str, float]]]], legend: Mapping[str, str]) -> str:
+def _bars(title: str, groups: _Groups, legend: Mapping[str, str]) -> str:
     """Horizontal bars in groups, with their values."""
     most = max(value for _, bars in groups for _, value in bars)
     lines, y, x = list[str](), float(_TOP if legend else _TOP - 20), float(_LEFT)
@@ -64,10 +64,10 @@ def _bars(title: str, groups: Sequence[tuple[str, Sequence[tuple[str, float]]]],
             lines.append(f'<text class="value" x="{_LEFT + width + 6:.1f}" y="{y + 11:g}">{value:,.0f}</text>')
             y += _BAR
         y += _GAP
-    return _svg(title, [(name, bars) for name, bars in groups], lines, height=y + 4)
+    return _svg(title, groups, lines, height=y + 4)
 
 
-def _svg(title: str, groups: Iterable[tuple[str, Any]], lines: Sequence[str], *, height: float) -> str:
+def _svg(title: str, groups: _Groups, lines: Sequence[str], *, height: float) -> str:
     said = "; ".join(f"{name}: " + ", ".join(f"{kind} {value:,.0f}" for kind, value in bars) for name, bars in groups)
     return "\n".join(
         [

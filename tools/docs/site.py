@@ -1,4 +1,4 @@
-"""Builds the documentation as a site into build/site, and checks its links: `make docs`."""
+"""Builds the documentation as a site into build/docs/site, and checks its links: `make docs`."""
 
 from __future__ import annotations
 

@@ -118,9 +118,9 @@ def _of_servers(url: RedisUrl, authority: str, path: str) -> RedisUrl:
 
 
 def with_files_of(root: Path, url: str) -> str:
-    """A URL in which names of files below a folder, those of certificates, are absolute.
+    """A URL in which the files of certificates, which are relative to a folder, have absolute paths.
 
-    Of files that are there: any other value may be a secret, and stays one that no error shows.
+    Values that are no existing files stay as they are: they may be secrets, which no error must show.
     """
 
     def absolute(found: re.Match[str]) -> str:

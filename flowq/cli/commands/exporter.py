@@ -68,7 +68,7 @@ async def _serve(address: Address, names: Sequence[str], settings: Settings) -> 
     stop = StopSignals()
     stop.install()
     async with AsyncExitStack() as stack:
-        broker = await stack.enter_async_context(broker_of(names[0] if names else "-", settings, has_bodies=False))
+        broker = await stack.enter_async_context(broker_of(names[0] if names else "-", settings, needs_bodies=False))
         if isinstance(broker.dialer, ClusterDialer) and len(names) != 1:
             raise UsageError("on a Cluster an exporter serves one pipeline", hint="name it:  flowq exporter NAME")
         watched = WatchedRedis(broker.dialer, settings.namespace, names)

@@ -64,6 +64,6 @@ async def _workers_here(names: Sequence[str], settings: Settings) -> list[Worker
     found = list["WorkerHealth"]()
     async with AsyncExitStack() as opened:  # together, so that a server of our own is started once
         for name in names:
-            broker = await opened.enter_async_context(broker_of(name, settings, has_bodies=False))
+            broker = await opened.enter_async_context(broker_of(name, settings, needs_bodies=False))
             found += [worker for worker in await workers_of(broker) if worker.is_here]
     return found

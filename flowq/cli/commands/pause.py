@@ -57,7 +57,7 @@ def command(
         finishing = f"; {running:,} running will finish" if running else ""
         return f"{target} {'is' if is_new else 'was already'} paused{finishing}  (flowq resume {target})"
 
-    print(printable(as_typed(with_broker(plan.name, settings, pause, has_bodies=False))))
+    print(printable(as_typed(with_broker(plan.name, settings, pause, needs_bodies=False))))
 
 
 def steered(target: str, key: str | None, settings: Settings) -> tuple[Plan, str, Sequence[str]]:

@@ -54,4 +54,4 @@ def command(
         if running := sum((await purging.idle(edges, running=True)).values()):
             note(f"{counted(running, 'message')} still running, not removed")
 
-    with_broker(plan.name, settings, remove, has_bodies=False)
+    with_broker(plan.name, settings, remove, needs_bodies=False)

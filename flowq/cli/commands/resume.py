@@ -45,4 +45,4 @@ def command(
             return f"all of {plan.name} is still paused  (flowq resume {plan.name})"
         return f"{target} is resumed" if was_paused else f"{target} was not paused"
 
-    print(printable(as_typed(with_broker(plan.name, settings, resume, has_bodies=False))))
+    print(printable(as_typed(with_broker(plan.name, settings, resume, needs_bodies=False))))

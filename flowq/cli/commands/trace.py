@@ -43,7 +43,7 @@ def command(
     from flowq.dead_letters.lineage import Lineage
 
     plan = plan_of(name, settings)
-    lineage = with_broker(plan.name, settings, lambda broker: Lineage.of(plan, broker, message_id), has_bodies=False)
+    lineage = with_broker(plan.name, settings, lambda broker: Lineage.of(plan, broker, message_id), needs_bodies=False)
     if not lineage.is_known:
         raise NotFound(
             f'no trace of a message {message_id} in "{name}"',

@@ -36,23 +36,23 @@ def own_data(settings: Settings) -> str:
     return f"{shown(settings.data_folder)}/"
 
 
-def broker_of(pipeline: str, settings: Settings, *, has_bodies: bool = True) -> AbstractAsyncContextManager[Broker]:
+def broker_of(pipeline: str, settings: Settings, *, needs_bodies: bool = True) -> AbstractAsyncContextManager[Broker]:
     """The broker of a pipeline, for the length of an `async with`.
 
-    Without `has_bodies` it neither adds nor reads messages, and settings for that cannot keep a command from working.
+    Without `needs_bodies` it is for commands that neither add nor read messages: settings for those cannot stop them.
     """
     from flowq.broker.open import open_broker
 
-    return open_broker(pipeline, settings if has_bodies else replace(settings, durability="local", claim_store=None))
+    return open_broker(pipeline, settings if needs_bodies else replace(settings, durability="local", claim_store=None))
 
 
 def with_broker(
-    pipeline: str, settings: Settings, work: Callable[[Broker], Coroutine[Any, Any, T]], *, has_bodies: bool = True
+    pipeline: str, settings: Settings, work: Callable[[Broker], Coroutine[Any, Any, T]], *, needs_bodies: bool = True
 ) -> T:
     """Run `work` with the broker of a pipeline (see `broker_of`); returns its result."""
 
     async def opened() -> T:
-        async with broker_of(pipeline, settings, has_bodies=has_bodies) as broker:
+        async with broker_of(pipeline, settings, needs_bodies=needs_bodies) as broker:
             return await work(broker)
 
     return asyncio.run(opened())

@@ -27,12 +27,12 @@ def remember(script: str) -> None:
             os.environ[COMMAND] = shlex.quote(script)
 
 
-def enter(folders: Sequence[Path]) -> None:
-    """Continue as if flowq had been started in a folder. Each is relative to the one before it.
+def enter(folders: Sequence[Path] | None) -> None:
+    """Continue as if flowq had been started in the last of these folders, each relative to the one before it.
 
     Raises UsageError for one that cannot be entered.
     """
-    for folder in folders:
+    for folder in folders or ():
         try:
             os.chdir(folder)
         except OSError as error:

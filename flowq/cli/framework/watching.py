@@ -42,7 +42,9 @@ def plans_of(name: str | None, settings: Settings) -> list[Plan]:
 async def inspectors_of(plans: Sequence[Plan], settings: Settings) -> AsyncGenerator[list[Inspector]]:
     """One inspector for each plan. Held open together, so that a server of our own is started once."""
     async with AsyncExitStack() as opened:
-        brokers = [await opened.enter_async_context(broker_of(plan.name, settings, has_bodies=False)) for plan in plans]
+        brokers = [
+            await opened.enter_async_context(broker_of(plan.name, settings, needs_bodies=False)) for plan in plans
+        ]
         yield [Inspector(plan, broker) for plan, broker in zip(plans, brokers, strict=True)]
 
 

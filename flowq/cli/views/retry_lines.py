@@ -59,7 +59,8 @@ def _retries(n: int) -> str:
 
 
 def attempt_words(attempt: int | None, attempts: int | None, seconds: float | None) -> str:
-    """
+    """Which attempt is next, and when.
+
     >>> attempt_words(2, 5, 8.2), attempt_words(2, 5, 0), attempt_words(2, 5, None)
     ('attempt 2 of 5 in 8.2s', 'attempt 2 of 5 now', 'attempt 2 of 5 when its turn comes')
     """

@@ -29,7 +29,7 @@ class Progress:
 
 
 class ProgressMeter:
-    """Turns snapshots into progress. Time is that of the snapshots: the server's."""
+    """Turns snapshots into progress."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
@@ -56,7 +56,7 @@ class ProgressMeter:
 
 
 class Pacer:
-    """Limits how often something happens, by the time of the snapshots."""
+    """Limits how often something happens."""
 
     def __init__(self, every_ms: int) -> None:
         self._every_ms = every_ms

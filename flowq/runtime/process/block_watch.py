@@ -10,7 +10,6 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
 
 from flowq.errors import Place
 from flowq.runtime.process.loop_stack import Busy, Step, busy_with, depth_of_loop, in_common
@@ -20,7 +19,7 @@ log = logging.getLogger("flowq.runtime")
 _TICK_SECONDS = _LOOK_SECONDS = 0.25
 _BLOCKED_SECONDS = 2.0
 
-_watches: dict[asyncio.AbstractEventLoop, Any] = {}
+_watches: dict[asyncio.AbstractEventLoop, BlockWatch] = {}
 
 
 class BlockWatch:
@@ -42,11 +41,11 @@ class BlockWatch:
         self._n_by_place: Counter[Place] = Counter()
         threading.Thread(target=self._watch, name="flowq-block-watch", daemon=True).start()
 
-    @classmethod
-    def start(cls) -> Self:
+    @staticmethod
+    def start() -> BlockWatch:
         """The watch of the running loop, which has one however many pipelines run in it. Call it in a task."""
         loop = asyncio.get_running_loop()
-        watch = _watches[loop] = _watches.get(loop) or cls(loop)
+        watch = _watches[loop] = _watches.get(loop) or BlockWatch(loop)
         watch.n_users += 1
         return watch
 

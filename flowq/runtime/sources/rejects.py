@@ -43,7 +43,9 @@ class Rejects:
         """For a value that cannot be sent: one for each edge that accepts its type, or else the source's first type."""
         if isinstance(error, PayloadTooLarge):
             targets = self._router.targets_for(value)
-            return [self._refused(it.edge, it.encode(value), "unencodable", error, read_at) for it in targets]
+            return [
+                self._refused(target.edge, target.encode(value), "unencodable", error, read_at) for target in targets
+            ]
         body = spelled_out(value)
         return [self._refused(edge, body, "unencodable", error, read_at) for edge in self._edges_for(value)]
 

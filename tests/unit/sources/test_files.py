@@ -197,7 +197,7 @@ def _read_in_two_parts(file: Path, stopped_at: int) -> Iterator[Any]:
     form = Csv(dict[str, str], columns=(), delimiter=",", null=frozenset(), encoding="utf-8", ragged="error")
     with file.open("rb") as stream:
         lines = Lines(stream, longest=LONGEST)
-        lines.encoding = form.encoding_of(file.name, lines)
+        lines.encoding = form.encodings.of(file.name).meant_by(lines.peek)
         columns = form.columns(lines)
         position = lines.position()
         for row in islice(form.rows(lines, columns), stopped_at):
@@ -205,7 +205,7 @@ def _read_in_two_parts(file: Path, stopped_at: int) -> Iterator[Any]:
             position = lines.position()
     with file.open("rb") as stream:
         lines = Lines(stream, longest=LONGEST)
-        lines.encoding = form.encoding_of(file.name, lines)
+        lines.encoding = form.encodings.of(file.name).meant_by(lines.peek)
         columns = form.columns(lines)
         assert lines.skip_to(position)
         yield from form.rows(lines, columns)
