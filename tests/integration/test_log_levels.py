@@ -114,21 +114,19 @@ def test_the_flag_is_stronger_than_what_the_program_configures(configured: str, 
     assert "task says of" in stderr
 
 
-@pytest.mark.parametrize(
-    ("level", "error"),
-    [
-        ("loud", 'there is no level "loud"'),
-        ("wraning", 'did you mean "warning"?'),
-        ("shop=", 'there is no level ""'),
-        ("=debug", "names no logger"),
-        ("info,,debug", 'there is no level ""'),
-        ("10", 'there is no level "10"'),
-    ],
-)
-def test_a_level_that_is_none_is_refused(level: str, error: str, project: Project) -> None:
+@pytest.mark.parametrize("command", ["run", "exporter"])
+def test_a_level_that_is_none_is_refused_before_anything_starts(command: str, project: Project) -> None:
     project.write("lab", PIPELINE.replace("CONFIGURED", ""))
 
-    for run in (project.run("run", "lab", "--log-level", level), project.run("run", "lab", FLOWQ_LOG_LEVEL=level)):
-        assert run.wait() == 2
-        assert error in run.stderr
-        assert len(run.stderr.splitlines()) <= 2
+    for done in (project.run(command, "--log-level", "wraning"), project.run(command, FLOWQ_LOG_LEVEL="wraning")):
+        assert done.wait() == 2
+        assert 'there is no level "wraning"    did you mean "warning"?' in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("level", "shown"), [("debug", True), ("error,asyncio=debug", True), ("info", False)])
+def test_the_exporter_has_the_same_flag(level: str, shown: bool, project: Project) -> None:
+    exporter = project.start("exporter", "--listen", "0", "--log-level", level)
+    exporter.wait_for(lambda: "/metrics" in exporter.stderr)
+
+    assert ("DEBUG asyncio: " in exporter.stderr) == shown
