@@ -73,7 +73,7 @@ def test_what_each_template_generates_is_typed_strictly(project: Project) -> Non
     project.write("pyrightconfig.json", '{"typeCheckingMode": "strict"}')
 
     mypy = python(project.folder, "-m", "mypy", "--strict", ".")
-    pyright = python(project.folder, "-m", "pyright", ".")
+    pyright = python(project.folder, "-m", "pyright", "--pythonpath", sys.executable, ".")  # not that on the PATH
 
     assert (mypy.returncode, mypy.stdout) == (0, "Success: no issues found in 6 source files\n"), mypy.stderr
     assert pyright.returncode == 0, pyright.stdout
