@@ -9,7 +9,7 @@ from statistics import median
 from xml.sax.saxutils import escape
 
 from benchmarks.workloads.throughput import TEAMS
-from flowq.cli.views.quantities import counted
+from flowq.wording.quantities import counted
 
 _STYLE = """
 text { font: 12px system-ui, -apple-system, "Segoe UI", Roboto, Helvetica, Arial, sans-serif; fill: #334155 }

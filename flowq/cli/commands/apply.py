@@ -11,9 +11,9 @@ from flowq.cli.commands.plan import Moves, Sample
 from flowq.cli.framework.connect import plan_of, with_broker
 from flowq.cli.framework.invocation import as_typed
 from flowq.cli.framework.parameters import Here, Json, PipelineName, pairs_of
-from flowq.cli.views.quantities import counted
 from flowq.errors import UsageError
 from flowq.printable import json_text
+from flowq.wording.quantities import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

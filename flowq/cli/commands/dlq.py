@@ -21,9 +21,9 @@ from flowq.cli.framework.consent import is_agreed
 from flowq.cli.framework.error_screen import note
 from flowq.cli.framework.help import App
 from flowq.cli.framework.parameters import DryRun, Here, Json, PipelineName, Yes
-from flowq.cli.views.quantities import counted
 from flowq.errors import NotFound, UsageError
 from flowq.printable import json_text
+from flowq.wording.quantities import counted
 
 if TYPE_CHECKING:
     from flowq.dead_letters.dead_letters import DeadLetters

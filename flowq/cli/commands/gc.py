@@ -11,9 +11,9 @@ from flowq.cli.framework.connect import plan_of, with_broker
 from flowq.cli.framework.consent import is_agreed
 from flowq.cli.framework.error_screen import note
 from flowq.cli.framework.parameters import Here, Json, PipelineName, Yes
-from flowq.cli.views.quantities import counted, size
 from flowq.errors import ClaimStoreUnavailable, UsageError
 from flowq.printable import json_text, printable
+from flowq.wording.quantities import counted, size
 
 if TYPE_CHECKING:
     from flowq.broker.migration.recorded_plan import Orphan

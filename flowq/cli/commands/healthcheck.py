@@ -13,8 +13,8 @@ from flowq.cli.framework.connect import broker_of
 from flowq.cli.framework.error_screen import note
 from flowq.cli.framework.loading import name_of, names
 from flowq.cli.framework.parameters import Here, Json, PipelineNameOrAll, duration_of
-from flowq.cli.views.quantities import counted
 from flowq.printable import json_text
+from flowq.wording.quantities import counted
 
 if TYPE_CHECKING:
     from flowq.monitoring.worker_health import WorkerHealth

@@ -8,8 +8,8 @@ from flowq.cli.framework.connect import plan_and_stage, with_broker
 from flowq.cli.framework.consent import is_agreed
 from flowq.cli.framework.error_screen import note
 from flowq.cli.framework.parameters import DryRun, Here, Json, PipelineOrStage, Yes
-from flowq.cli.views.quantities import counted
 from flowq.printable import json_text
+from flowq.wording.quantities import counted
 
 if TYPE_CHECKING:
     from flowq.broker.redis_streams import Broker

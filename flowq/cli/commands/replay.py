@@ -11,8 +11,8 @@ from flowq.cli.framework.completion import complete_stage
 from flowq.cli.framework.connect import plan_of, with_broker
 from flowq.cli.framework.error_screen import note
 from flowq.cli.framework.parameters import DryRun, Here, Json, PipelineName
-from flowq.cli.views.quantities import counted
 from flowq.printable import json_text
+from flowq.wording.quantities import counted
 
 if TYPE_CHECKING:
     from flowq.broker.redis_streams import Broker

@@ -12,10 +12,10 @@ import orjson
 
 from flowq.cli.framework.error_screen import note
 from flowq.cli.framework.line_batches import Line, line_batches
-from flowq.cli.views.quantities import counted
 from flowq.delivery.stored import is_entry_id
 from flowq.errors import FlowqError, UsageError
 from flowq.printable import json_text
+from flowq.wording.quantities import counted
 
 if TYPE_CHECKING:
     from flowq.dead_letters.dead_letters import DeadLetters

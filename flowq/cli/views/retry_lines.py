@@ -11,12 +11,12 @@ from rich.text import Text
 from flowq.broker.inspection.retried_errors import RetriedError
 from flowq.broker.records import OTHER, FailureCount, Snapshot
 from flowq.cli.framework.error_screen import redacted
-from flowq.cli.views.quantities import counted
 from flowq.cli.views.run_progress import Pacer
 from flowq.delivery.failed_attempts import Failure
 from flowq.durations import duration_text
 from flowq.graph.compilation.plan import Plan
 from flowq.printable import printable
+from flowq.wording.quantities import counted
 
 _COUNTS_EVERY_MS = 30_000
 _SHORTEST_ERROR = 24

@@ -12,11 +12,11 @@ from flowq.broker.open import MEMORY
 from flowq.broker.records import WHOLE, FailureCount, Snapshot
 from flowq.broker.runs import StageBalance
 from flowq.cli.framework.invocation import as_typed
-from flowq.cli.views.quantities import counted
 from flowq.durations import duration_text
 from flowq.graph.compilation.plan import Plan, type_name
 from flowq.graph.kinds import Kind
 from flowq.printable import printable
+from flowq.wording.quantities import counted
 
 if TYPE_CHECKING:
     from flowq.dead_letters.source_rejects import SourceRejects
