@@ -100,6 +100,22 @@ def test_an_exception_at_import_shows_the_frames_of_the_user_alone(project: Proj
     ]
 
 
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("os.environ['SHOP_TOKEN']", "KeyError: 'SHOP_TOKEN'"),  # raised in a frame without a file: <frozen os>
+        ("Rate(-1)", "ValueError: "),  # raised in a file of flowq
+    ],
+)
+def test_where_python_or_flowq_raised_it_is_not_shown(line: str, shown: str, project: Project) -> None:
+    project.write("deep", f"import os\n\nfrom flowq import Rate\n\n{line}\n")
+
+    _, place, source, error, *_ = project.flowq("check", "deep").stderr.splitlines()
+
+    assert (place, source) == ("  pipelines/deep.py:5 in <module>", f"    5 │ {line}")
+    assert error.startswith(f"  {shown}")
+
+
 def test_debug_shows_the_whole_traceback_wherever_it_stands(project: Project) -> None:
     project.write("deep", "raise RuntimeError('boom')\n")
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from typer.exceptions import TyperException
 
 from flowq.cli.framework.invocation import as_typed
-from flowq.delivery.user_code import is_users
+from flowq.delivery.user_code import FLOWQ, is_users
 from flowq.errors import FlowqError, PipelineError, Place, Problem, UsageError
 from flowq.printable import error_text, printable_block
 
@@ -116,8 +116,11 @@ def explain(error: BaseException) -> Iterator[str]:
     if isinstance(error, SyntaxError) and error.filename:
         yield str(Place(shown(error.filename), error.lineno or 0))
         yield from _source_line(error.lineno, error.text, error.offset)
-    elif theirs and frames[-1] is not theirs[-1]:
-        yield f"  ... {_place(frames[-1])} in {frames[-1].name}"
+    elif theirs:
+        below = frames[frames.index(theirs[-1]) + 1 :]
+        of_libraries = [frame for frame in below if not frame.filename.startswith((FLOWQ, "<"))]
+        for frame in of_libraries[-1:]:
+            yield f"  ... {_place(frame)} in {frame.name}"
     lines = _message_lines(error)
     yield from lines[:_MOST_MESSAGE_LINES]
     if len(lines) > _MOST_MESSAGE_LINES:
