@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flowq.broker.inspection.edge_stats import EdgeInspection, EdgeStats
+from flowq.broker.inspection.edge_overview import EdgeOverview, edge_overview
+from flowq.broker.inspection.edge_stats import EdgeInspection
 from flowq.broker.inspection.pacing_keys import HeldKey, KeyInspection
 from flowq.broker.inspection.retried_errors import RetriedError, RetriedErrors
-from flowq.broker.inspection.throughput import Throughput, Throughputs
+from flowq.broker.inspection.throughput import Durations, Throughput, Throughputs, bounds_of
+from flowq.broker.inspection.worker_overview import DeadWorker, WorkerOverview, worker_overview
 from flowq.broker.records import WHOLE, Snapshot
 from flowq.broker.redis_streams import Broker
 from flowq.broker.runs import Runs, StageBalance, balance_of
@@ -26,6 +28,9 @@ class StageOverview:
 
     `dead_letters` are those kept now, whichever run they died in. `waiting_seconds` is how long the oldest waiting
     message has waited, None when nothing waits. `errors` are why messages are tried again.
+
+    `slots` are the messages that the handlers of its live workers take at once. Of the running messages, `in_handler`
+    are in a handler and `at_hand` have been read ahead; both are None if a worker does not tell.
     """
 
     balance: StageBalance
@@ -36,6 +41,17 @@ class StageOverview:
     waiting_seconds: float | None
     memory_bytes: int
     errors: Sequence[RetriedError] = ()
+    slots: int = 0
+    in_handler: int | None = None
+
+    @property
+    def at_hand(self) -> int | None:
+        return None if self.in_handler is None else max(0, self.balance.running - self.in_handler)
+
+    @property
+    def durations(self) -> Durations:
+        """How many handler calls took how long in the last half minute, see `bounds_of`."""
+        return self.throughput.durations
 
     @property
     def seconds_to_clear(self) -> float:
@@ -49,6 +65,10 @@ class StageOverview:
         """All of it, ready for JSON."""
         return {
             **self.balance.as_json(),
+            "adds_up": self.balance.adds_up,
+            "in_handler": self.in_handler,
+            "at_hand": self.at_hand,
+            "slots": self.slots,
             "dead_letters": self.dead_letters,
             **self.throughput.as_json(),
             "oldest_seconds": None if self.waiting_seconds is None else round(self.waiting_seconds, 3),
@@ -56,12 +76,17 @@ class StageOverview:
             "idle_workers": self.idle_workers,
             "memory_bytes": self.memory_bytes,
             "errors": [error.as_json() for error in self.errors],
+            "durations": [
+                {"from_seconds": low, "to_seconds": high, "calls": self.durations[bucket]}
+                for bucket in sorted(self.durations)
+                for low, high in [bounds_of(bucket)]
+            ],
         }
 
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """A pipeline at one instant. `workers` are those alive.
+    """A pipeline at one instant. `workers` are those alive, `dead_workers` those that died within a day, latest first.
 
     `held` are the pacing keys on hold; `queued` counts, by stage, the delayed messages that wait for others of their
     pacing key: when they are due is unknown.
@@ -70,10 +95,11 @@ class Overview:
     plan: Plan
     snapshot: Snapshot
     stages: Mapping[str, StageOverview]
-    edges: Mapping[str, EdgeStats]
-    workers: Mapping[str, Mapping[str, Any]]
+    edges: Mapping[str, EdgeOverview]
+    workers: Mapping[str, WorkerOverview]
     held: Sequence[HeldKey]
     queued: Mapping[str, int]
+    dead_workers: Sequence[DeadWorker] = ()
 
     @classmethod
     async def of(cls, broker: Broker, plan: Plan) -> Overview:
@@ -81,9 +107,14 @@ class Overview:
         edge_names = [edge.name for edge in plan.edges]
         snapshot = await Runs(broker).snapshot(edge_names, [stage.name for stage in plan.consumers])
         leases = await Workers(broker).leases([facts["worker"] for facts in snapshot.workers])
-        workers = {facts["worker"]: facts for facts in snapshot.workers if leases[facts["worker"]] is not None}
         throughput = await Throughputs(broker).of(plan, snapshot)
         edge_stats = await EdgeInspection(broker).stats(edge_names)
+        edges = {edge.name: edge_overview(edge, snapshot, edge_stats[edge.name], None) for edge in plan.edges}
+        workers = {
+            facts["worker"]: worker_overview(plan, facts, heartbeat, edges)
+            for facts in snapshot.workers
+            if (heartbeat := leases[facts["worker"]]) is not None
+        }
         errors = await RetriedErrors(broker).of(plan, snapshot)
         balances = balance_of(plan, snapshot)
         paced = [stage.name for stage in plan.consumers if stage.rate is not None]
@@ -92,15 +123,25 @@ class Overview:
             snapshot=snapshot,
             stages={
                 (name := stage.name): _stage(
-                    stage, balances[name], throughput[name], errors.get(name, ()), snapshot, edge_stats, workers
+                    stage, balances[name], throughput[name], errors.get(name, ()), snapshot, edges, workers
                 )
                 for stage in plan.stages
             },
-            edges=edge_stats,
+            edges=edges,
             workers=dict(sorted(workers.items())),
             held=await KeyInspection(broker).held(paced),
             queued=await KeyInspection(broker).queued(paced),
         )
+
+    @property
+    def now_ms(self) -> int:
+        """The moment of the counters, in ms of the server's clock."""
+        return self.snapshot.now_ms
+
+    @property
+    def open_sources(self) -> tuple[str, ...]:
+        """The sources of this run that have not finished."""
+        return self.snapshot.open_sources
 
     @property
     def state(self) -> str:
@@ -147,26 +188,21 @@ class Overview:
         eta = self.eta_seconds
         return {
             "pipeline": self.plan.name,
+            "now_ms": self.now_ms,
             "run": self.snapshot.run.get("id", ""),
             "state": self.state,
             "left": self.snapshot.outstanding,
+            "open_sources": list(self.open_sources),
             "paused": dict(self.snapshot.paused),
             "bottleneck": self.bottleneck,
             "eta_seconds": None if eta is None else round(eta, 1),
-            "workers": [{"worker": worker, **facts} for worker, facts in self.workers.items()],
+            "workers": [worker.as_json() for worker in self.workers.values()],
+            "dead_workers": [worker.as_json() for worker in self.dead_workers],
             "held": [held.as_json() for held in self.held],
             "orphans": {edge: left.outstanding for edge, left in self.snapshot.orphans.items() if left.outstanding},
             "orphan_dead_letters": {stage: n for stage, n in self.snapshot.orphan_letters.items() if n},
             "stages": {name: stage.as_json() for name, stage in self.stages.items()},
-            "edges": {
-                name: {
-                    "waiting": state.waiting,
-                    "delayed": state.delayed,
-                    "running": state.running,
-                    "memory_bytes": self.edges[name].memory_bytes,
-                }
-                for name, state in self.snapshot.edges.items()
-            },
+            "edges": {name: edge.as_json() for name, edge in self.edges.items()},
         }
 
 
@@ -176,19 +212,19 @@ def _stage(
     throughput: Throughput,
     errors: Sequence[RetriedError],
     snapshot: Snapshot,
-    edge_stats: Mapping[str, EdgeStats],
-    workers: Mapping[str, Mapping[str, Any]],
+    edge_overviews: Mapping[str, EdgeOverview],
+    workers: Mapping[str, WorkerOverview],
 ) -> StageOverview:
-    edges = [edge_stats[edge] for edge in stage.in_edges]
-    here = [worker for worker, facts in workers.items() if stage.name in facts.get("stages", ())]
-    since = [edge.waiting_since_ms for edge in edges if edge.waiting_since_ms is not None]
+    edges = [edge_overviews[edge] for edge in stage.in_edges]
+    here = [worker for worker in workers.values() if stage.name in worker.stages]
     return StageOverview(
         balance=balance,
         throughput=throughput,
         dead_letters=snapshot.dead_letters.get(stage.name, 0),
         workers=len(here),
-        idle_workers=sum(not any(edge.held.get(worker) for edge in edges) for worker in here),
-        waiting_seconds=max(0, snapshot.now_ms - min(since)) / 1000 if since else None,
+        idle_workers=sum(not worker.running.get(stage.name) for worker in here),
+        waiting_seconds=max((edge.oldest_seconds for edge in edges if edge.oldest_seconds is not None), default=None),
         memory_bytes=sum(edge.memory_bytes for edge in edges),
         errors=errors,
+        slots=sum(worker.slots.get(stage.name, 0) for worker in here),
     )

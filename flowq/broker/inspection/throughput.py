@@ -7,7 +7,7 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from redis.exceptions import ResponseError
 
@@ -33,13 +33,15 @@ Durations = Mapping[int, int]
 class Throughput:
     """One stage: messages settled per second, and how long its handler takes. None: unknown.
 
-    `history` has the speeds of up to seven periods of `HISTORY_SECONDS`, the latest last.
+    `history` has the speeds of up to seven periods of `HISTORY_SECONDS`, the latest last. `durations` counts the calls
+    that were measured: a busy stage measures one of eight.
     """
 
     per_second: float | None = None
     p50_seconds: float | None = None
     p95_seconds: float | None = None
     history: tuple[float, ...] = ()
+    durations: Durations = field(default_factory=dict[int, int])
 
     def as_json(self) -> dict[str, float | None]:
         """All of it, rounded, ready for JSON."""
@@ -58,6 +60,16 @@ def bucket_of(seconds: float) -> int:
     """
     squared = seconds * seconds
     return math.frexp(squared * squared + _IMMEDIATELY**_PER_OCTAVE)[1]  # a quarter of the price of a logarithm
+
+
+def bounds_of(bucket: int) -> tuple[float, float]:
+    """The seconds from which, and below which, a duration is in a bucket. What takes no time is in the first.
+
+    >>> bounds_of(bucket_of(0.0101))
+    (0.00929, 0.011)
+    """
+    low, high = (float(f"{2 ** (end / _PER_OCTAVE):.3g}") for end in (bucket - 1, bucket))
+    return low, high
 
 
 def quantile(durations: Durations, share: float) -> float | None:
@@ -125,6 +137,7 @@ def _throughput(stage: StagePlan, records: Sequence[Mapping[str, str]], snapshot
         quantile(durations, 0.5),
         quantile(durations, 0.95),
         history=tuple(_history(_marks(stage, records, snapshot))),
+        durations=durations,
     )
 
 

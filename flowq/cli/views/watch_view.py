@@ -99,10 +99,9 @@ def _workers(overview: Overview) -> Sized:
         Column("stages", is_text=True, flexible=True),
     )
     rows: list[Sequence[Text]] = []
-    for worker, facts in overview.workers.items():
-        held = sum(edge.held.get(worker, 0) for edge in overview.edges.values())
-        stages = ", ".join(facts.get("stages", ()))
-        rows.append((Text(printable(worker)), number(held, "cyan"), Text(printable(stages), "dim")))
+    for worker in overview.workers.values():
+        running, stages = sum(worker.running.values()), ", ".join(worker.stages)
+        rows.append((Text(printable(worker.name)), number(running, "cyan"), Text(printable(stages), "dim")))
     return _table(columns, rows, "no worker is running")
 
 
