@@ -1,0 +1,87 @@
+"""Secrets in messages are masked wherever they are, and an edit keeps what it could not see."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flowq.dashboard.access.shown_fields import MASK, ShownFields, with_masked_parts
+
+ALL, NONE = ShownFields(everything=True), ShownFields(everything=False)
+SECRET = "hunter2"
+NAMES = ["password", "PassWord", "db_passwd", "passphrase", "pwd", "access_token", "X-Auth-Token", "client secret"]
+NAMES += ["Authorization", "authorisation", "api_key", "api-key", "apiKey", "API KEY", "Set-Cookie", "private.key"]
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda parts: st.lists(parts, max_size=4) | st.dictionaries(st.sampled_from(["url", "a", "password"]), parts),
+    max_leaves=12,
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("rules", [ALL, ShownFields(everything=False, paths=("m",))])
+def test_a_secret_is_never_shown(name: str, rules: ShownFields) -> None:
+    message = {
+        "m": {
+            name: SECRET,
+            "deep": [{name: [SECRET, {"x": SECRET}]}],
+            "headers": [[name, SECRET], {"name": name, "value": SECRET}, {"Key": "-", "key": name, "content": SECRET}],
+            "url": f"https://ann:{SECRET}@shop.test/",
+        }
+    }
+    assert SECRET not in json.dumps(rules.of(message))
+    assert not rules.allows(f"m.{name}")
+    assert not rules.allows(f"m.deep.0.{name}.1")
+
+
+def test_only_named_fields_are_shown_where_bodies_are_not() -> None:
+    rules = ShownFields(everything=False, paths=("url", "order.id"))
+    message = {"url": "/a", "urls": "/b", "order": {"id": 7, "mail": "x@shop.test"}, "n": 1}
+    assert rules.of(message) == {"url": "/a", "urls": MASK, "order": {"id": 7, "mail": MASK}, "n": MASK}
+    assert [rules.allows(path) for path in ("url", "order.id", "order", "order.mail", "urls", "n")] == [
+        *(True, True, False, False, False, False)
+    ]
+    assert NONE.of("text") == MASK
+
+
+def test_what_has_no_secrets_is_shown_as_it_is() -> None:
+    message = {"key": "author", "tags": ["cookie", "recipe"], "has_password": True, "token": None, "u": "http://a/?p=1"}
+    assert ALL.of(message) == message
+
+
+@given(values)
+def test_an_edit_that_changes_nothing_keeps_every_secret(message: Any) -> None:
+    seen = json.loads(json.dumps(ALL.of(message)))
+    assert repr(with_masked_parts(seen, message)) == repr(message)
+
+
+def test_an_edit_changes_only_what_was_edited() -> None:
+    message = {"n": 1, "ok": True, "password": SECRET, "list": [{"token": SECRET}, "http://a:b@c/"]}
+    seen: dict[str, Any] = ALL.of(message)
+    edited = {**seen, "n": 1.0, "ok": 1, "new": "x"}
+    assert repr(with_masked_parts(edited, message)) == repr({**message, "n": 1.0, "ok": 1, "new": "x"})
+
+
+@pytest.mark.parametrize(
+    ("edited", "path"),
+    [
+        ({"pin": MASK}, "pin"),
+        ({"password": SECRET, "list": [MASK]}, "list.0"),
+        ({"url": "https://ann:••••••@other.test/"}, "url"),
+    ],
+)
+def test_a_mask_is_never_stored(edited: Any, path: str) -> None:
+    with pytest.raises(ValueError, match=f"^{path}$"):
+        with_masked_parts(edited, {"password": SECRET, "url": "https://ann:pw@shop.test/"})
+
+
+def test_a_message_as_deep_as_json_may_be_is_cut_not_refused() -> None:
+    message: Any = SECRET
+    for _ in range(1000):
+        message = [message]
+    assert SECRET not in json.dumps(ALL.of(message))
