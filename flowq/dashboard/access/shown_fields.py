@@ -102,7 +102,7 @@ def masked_text(text: str) -> str:
 
 
 def with_masked_parts(edited: Any, original: Any) -> Any:
-    """An edited message with the old values where it still has what stands for them.
+    """An edited message with the old values in place of masks.
 
     Raises ValueError, with the path of the field, if such a part is left that has no old value.
 
