@@ -130,9 +130,13 @@ class Inspector:
         """The speed of every stage in the last half minute."""
         return await Throughputs(self._broker).of(self._plan, await self.snapshot())
 
-    async def overview(self) -> Overview:
-        """The whole pipeline at a glance: counters, speeds, ages, errors, workers, memory and bottlenecks."""
-        return await Overview.of(self._broker, self._plan)
+    async def overview(self, *, full: frozenset[str] = frozenset()) -> Overview:
+        """The whole pipeline at a glance: counters, speeds, ages, errors, workers, memory, causes and forecasts.
+
+        full: `full` of the previous overview, for a program that looks again and again. An edge that was full then
+            counts as full until it holds less than four fifths of its limit, as for the workers.
+        """
+        return await Overview.of(self._broker, self._plan, full=full)
 
     async def slowest(self, limit: int = 5, *, at_least_seconds: float = 0.5) -> list[RunningMessage]:
         """The `limit` messages that have been running longest, and for `at_least_seconds`."""

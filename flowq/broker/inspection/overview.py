@@ -7,8 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from flowq.broker.inspection.causes import Cause, CauseKind
 from flowq.broker.inspection.edge_overview import EdgeOverview, edge_overview
 from flowq.broker.inspection.edge_stats import EdgeInspection
+from flowq.broker.inspection.forecasts import Forecast
+from flowq.broker.inspection.outlook import Outlook, outlook_of
 from flowq.broker.inspection.pacing_keys import HeldKey, KeyInspection
 from flowq.broker.inspection.retried_errors import RetriedError, RetriedErrors
 from flowq.broker.inspection.throughput import Durations, Throughput, Throughputs, bounds_of
@@ -99,11 +102,15 @@ class Overview:
     workers: Mapping[str, WorkerOverview]
     held: Sequence[HeldKey]
     queued: Mapping[str, int]
+    outlook: Outlook
     dead_workers: Sequence[DeadWorker] = ()
 
     @classmethod
-    async def of(cls, broker: Broker, plan: Plan) -> Overview:
-        """Read everything. The counters are of one instant; the rest is read just after it."""
+    async def of(cls, broker: Broker, plan: Plan, *, full: frozenset[str] = frozenset()) -> Overview:
+        """Read everything. The counters are of one instant; the rest is read just after it.
+
+        `full`: the edges that were full at the last look.
+        """
         edge_names = [edge.name for edge in plan.edges]
         snapshot = await Runs(broker).snapshot(edge_names, [stage.name for stage in plan.consumers])
         leases = await Workers(broker).leases([facts["worker"] for facts in snapshot.workers])
@@ -118,18 +125,21 @@ class Overview:
         errors = await RetriedErrors(broker).of(plan, snapshot)
         balances = balance_of(plan, snapshot)
         paced = [stage.name for stage in plan.consumers if stage.rate is not None]
+        stages = {
+            (name := stage.name): _stage(
+                stage, balances[name], throughput[name], errors.get(name, ()), snapshot, edges, workers
+            )
+            for stage in plan.stages
+        }
+        held = await KeyInspection(broker).held(paced)
         return cls(
             plan=plan,
             snapshot=snapshot,
-            stages={
-                (name := stage.name): _stage(
-                    stage, balances[name], throughput[name], errors.get(name, ()), snapshot, edges, workers
-                )
-                for stage in plan.stages
-            },
+            stages=stages,
             edges=edges,
             workers=dict(sorted(workers.items())),
-            held=await KeyInspection(broker).held(paced),
+            held=held,
+            outlook=outlook_of(plan, snapshot, stages, edges, held, workers, before=full),
             queued=await KeyInspection(broker).queued(paced),
         )
 
@@ -144,6 +154,21 @@ class Overview:
         return self.snapshot.open_sources
 
     @property
+    def causes(self) -> Mapping[str, Cause]:
+        """Why each stage is as fast as it is."""
+        return self.outlook.causes
+
+    @property
+    def forecasts(self) -> Mapping[str, Forecast]:
+        """What becomes of each edge, where that is known."""
+        return self.outlook.forecasts
+
+    @property
+    def full(self) -> frozenset[str]:
+        """The edges that hold back what feeds them: for the next call of `of`."""
+        return self.outlook.full
+
+    @property
     def state(self) -> str:
         """What the pipeline is doing, in one word."""
         if WHOLE in self.snapshot.paused:
@@ -154,13 +179,16 @@ class Overview:
 
     @property
     def bottleneck(self) -> str | None:
-        """The stage that needs longest for what waits there, None if no stage is behind."""
+        """The stage that needs longest for what waits there, None if no stage is behind.
+
+        A stage that is held back is not the one: that is further on.
+        """
         jammed = {
             name: stage.seconds_to_clear
             for name, stage in self.stages.items()
             if stage.balance.waiting
             and stage.workers
-            and not self.snapshot.is_paused(name)
+            and self.causes[name].kind not in (CauseKind.PAUSED, CauseKind.HELD_BACK)
             and stage.seconds_to_clear >= _SHORTEST_JAM_SECONDS
         }
         return max(jammed, key=jammed.__getitem__, default=None)
@@ -201,8 +229,13 @@ class Overview:
             "held": [held.as_json() for held in self.held],
             "orphans": {edge: left.outstanding for edge, left in self.snapshot.orphans.items() if left.outstanding},
             "orphan_dead_letters": {stage: n for stage, n in self.snapshot.orphan_letters.items() if n},
-            "stages": {name: stage.as_json() for name, stage in self.stages.items()},
-            "edges": {name: edge.as_json() for name, edge in self.edges.items()},
+            "stages": {
+                name: {**stage.as_json(), "cause": self.causes[name].as_json()} for name, stage in self.stages.items()
+            },
+            "edges": {
+                name: {**edge.as_json(), "forecast": self.forecasts[name].as_json() if name in self.forecasts else None}
+                for name, edge in self.edges.items()
+            },
         }
 
 

@@ -1,0 +1,84 @@
+"""What becomes of an edge if all goes on as in the last half minute: full or empty, and when. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+_LOOKS_BACK_MS = 30_000
+_SHORTEST_MS = 8_000
+_FULL_WITHIN_SECONDS, _EMPTY_WITHIN_SECONDS = 2 * 3600, 10 * 3600
+_SCATTERS = 2  # a change must be larger than so many times the distance of the levels from their line
+
+Level = tuple[int, int]
+"""A time in ms, and how many messages an edge held then."""
+
+
+class ForecastKind(StrEnum):
+    """What becomes of an edge."""
+
+    FULL = "full"
+    FULL_IN = "full_in"
+    EMPTY = "empty"
+    EMPTY_IN = "empty_in"
+    GROWING = "growing"  # full in more than two hours, or never
+    SHRINKING = "shrinking"  # empty in more than ten hours
+    STEADY = "steady"
+    STANDS_STILL = "stands_still"  # it holds messages, and none of them moves
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What becomes of an edge. `seconds`: until then, for `FULL_IN` and `EMPTY_IN`."""
+
+    kind: ForecastKind
+    seconds: float | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return {"kind": self.kind.value, "seconds": None if self.seconds is None else round(self.seconds, 1)}
+
+
+def forecast_of(levels: Sequence[Level], *, capacity: float, is_full: bool, moves: bool) -> Forecast | None:
+    """What becomes of an edge with these levels, the last of them now; None if they cover less than 8 seconds.
+
+    capacity: how many messages it has room for. is_full: it holds back what feeds it. moves: its stage settles
+    something, or may do so.
+
+    >>> filling = [(0, 100), (5_000, 150), (10_000, 200)]
+    >>> forecast_of(filling, capacity=1000, is_full=False, moves=True)
+    Forecast(kind=<ForecastKind.FULL_IN: 'full_in'>, seconds=80.0)
+    """
+    if is_full:
+        return Forecast(ForecastKind.FULL)
+    now_ms, held = levels[-1]
+    if not held:
+        return Forecast(ForecastKind.EMPTY)
+    recent = [level for level in levels if now_ms - _LOOKS_BACK_MS <= level[0] <= now_ms]
+    if now_ms - recent[0][0] < _SHORTEST_MS:
+        return None
+    per_second = _slope(recent)
+    if per_second > 0:
+        seconds = max(0.0, capacity - held) / per_second
+        return Forecast(ForecastKind.FULL_IN, seconds) if seconds < _FULL_WITHIN_SECONDS else _GROWING
+    if per_second < 0:
+        seconds = held / -per_second
+        return Forecast(ForecastKind.EMPTY_IN, seconds) if seconds < _EMPTY_WITHIN_SECONDS else _SHRINKING
+    return Forecast(ForecastKind.STEADY if moves else ForecastKind.STANDS_STILL)
+
+
+_GROWING, _SHRINKING = Forecast(ForecastKind.GROWING), Forecast(ForecastKind.SHRINKING)
+
+
+def _slope(levels: Sequence[Level]) -> float:
+    """The slope per second of the line nearest to the levels; 0 if they scatter about it more than they change."""
+    n = len(levels)
+    middle_ms, middle = sum(ms for ms, _ in levels) / n, sum(held for _, held in levels) / n
+    points = [((ms - middle_ms) / 1000, held - middle) for ms, held in levels]
+    slope = sum(x * y for x, y in points) / sum(x * x for x, _ in points)
+    scatter = math.sqrt(sum((y - slope * x) ** 2 for x, y in points) / n)
+    change = abs(slope) * (levels[-1][0] - levels[0][0]) / 1000
+    return slope if change > max(_SCATTERS * scatter, 0.5) else 0.0

@@ -1,0 +1,101 @@
+"""Why each stage of a pipeline is as fast as it is, and what becomes of each edge: from their figures. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence, Set
+from dataclasses import dataclass
+from typing import Protocol
+
+from flowq.broker.inspection.causes import Cause, Situation, cause_of
+from flowq.broker.inspection.edge_overview import EdgeOverview
+from flowq.broker.inspection.forecasts import Forecast, Level, forecast_of
+from flowq.broker.inspection.fullness import capacity_of, full_edges
+from flowq.broker.inspection.pacing_keys import HeldKey
+from flowq.broker.inspection.throughput import Throughput
+from flowq.broker.records import Snapshot
+from flowq.broker.runs import StageBalance
+from flowq.graph.compilation.plan import Plan, StagePlan
+from flowq.graph.compilation.routing import edges_fed
+
+
+class StageFigures(Protocol):
+    """What a cause depends on, of one stage."""
+
+    @property
+    def balance(self) -> StageBalance: ...
+    @property
+    def throughput(self) -> Throughput: ...
+    @property
+    def workers(self) -> int: ...
+    @property
+    def slots(self) -> int: ...
+    @property
+    def in_handler(self) -> int | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """Why each stage is as fast as it is, what becomes of each edge where that is known, and which edges are full."""
+
+    causes: Mapping[str, Cause]
+    forecasts: Mapping[str, Forecast]
+    full: frozenset[str]
+
+
+def outlook_of(
+    plan: Plan,
+    snapshot: Snapshot,
+    stages: Mapping[str, StageFigures],
+    edges: Mapping[str, EdgeOverview],
+    held: Sequence[HeldKey],
+    workers: Collection[str],
+    *,
+    before: Set[str],
+) -> Outlook:
+    """The outlook at the moment of a snapshot. `before`: the edges that were full at the last look."""
+    fills = {edge.name: 0.0 if edge.feedback else edges[edge.name].fill or 0.0 for edge in plan.edges}
+    full = full_edges(fills, before)
+    causes: dict[str, Cause] = {}
+    for stage in plan.stages:
+        holds = [(key.key, key.seconds_left) for key in held if key.stage == stage.name]
+        out = [edge.name for edge in edges_fed(plan, stage) if edge.name in full]
+        fullest = sorted(out, key=lambda edge: -fills[edge])
+        to = tuple(plan.edge_by_name[edge].target for edge in fullest)
+        causes[stage.name] = cause_of(_situation(stage, snapshot, stages[stage.name], holds, to, len(workers)))
+    forecasts: dict[str, Forecast] = {}
+    for edge in plan.edges:
+        levels: list[Level] = [(snapshot.now_ms, edges[edge.name].outstanding)]
+        capacity = capacity_of(edge, edges[edge.name].outstanding, edges[edge.name].memory_bytes)
+        moves = stages[edge.target].throughput.per_second != 0
+        forecast = forecast_of(levels, capacity=capacity, is_full=edge.name in full, moves=moves)
+        if forecast is not None:
+            forecasts[edge.name] = forecast
+    return Outlook(causes, forecasts, full)
+
+
+def _situation(
+    stage: StagePlan,
+    snapshot: Snapshot,
+    figures: StageFigures,
+    holds: Sequence[tuple[str, float]],
+    full: tuple[str, ...],
+    workers: int,
+) -> Situation:
+    is_open, balance = stage.name in snapshot.open_sources, figures.balance
+    return Situation(
+        is_source=stage.is_source,
+        is_open=is_open,
+        is_finished=f"source:{stage.name}" in snapshot.run and not is_open,
+        is_paused=snapshot.is_paused(stage.name),
+        is_rated=stage.rate is not None,
+        is_over=snapshot.is_drained,
+        has_run=bool(snapshot.run or snapshot.counters),
+        full=full,
+        holds=tuple(holds),
+        workers=workers if stage.is_source else figures.workers,
+        rate=figures.throughput.per_second,
+        waiting=balance.waiting,
+        delayed=balance.delayed,
+        running=balance.running if figures.in_handler is None else figures.in_handler,
+        slots=figures.slots,
+    )
