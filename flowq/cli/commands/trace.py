@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -82,9 +82,9 @@ def _show(lineage: Lineage, plan: Plan) -> None:
 def _place(found: Found) -> Text:
     from rich.text import Text
 
-    from flowq.cli.dead_letters.dlq_screen import moment
+    from flowq.wording.moments import moment_of
 
-    at = moment(datetime.fromtimestamp(found.at_ms / 1000, UTC), datetime.now().astimezone())
+    at = moment_of(found.at_ms, datetime.now().astimezone())
     text = {
         "waiting": f"waiting on {found.place} since {at}",
         "running": f"running on {found.place} at {found.worker}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import PurePath
 from typing import Any, cast
 
@@ -18,6 +18,7 @@ from flowq.dead_letters.letter import DeadLetterGroup, DeadLetterRecord
 from flowq.delivery.fingerprint import frames_in, without_numbers
 from flowq.delivery.stored import text_in
 from flowq.printable import json_text, printable, printable_lines
+from flowq.wording.moments import moment, moment_of
 
 _MOST_GROUPS = 50
 _LONGEST_VALUE, _LONGEST_BODY = 300, 2000
@@ -77,7 +78,7 @@ def show_letter(name: str, letter: DeadLetterRecord) -> None:
             words = failure_words(failure, letter.attempts, console.width - 14)
             line(("  failed      ", "dim"), (words, "yellow"))
     for death in letter.deaths:
-        at = moment(datetime.fromtimestamp(death.died_ms / 1000, UTC), now)
+        at = moment_of(death.died_ms, now)
         told = f"{at}  attempt {death.attempts}  {printable(death.error)}"
         line(("  died before ", "dim"), (told, "yellow"))
     line()
@@ -135,9 +136,3 @@ def _place_of(letter: DeadLetterRecord) -> str:
     file, _, number = letter.place.rpartition(":")
     frames = [each for each in frames_in(letter.traceback) if each.file.endswith(file) and str(each.line) == number]
     return printable(shown(letter.place) + (f" in {frames[-1].function}" if frames else ""))
-
-
-def moment(moment: datetime, now: datetime) -> str:
-    """A time on this machine's clock, with the date when it was not today."""
-    local = moment.astimezone(now.tzinfo)
-    return local.strftime("%H:%M:%S" if local.date() == now.date() else "%Y-%m-%d %H:%M")

@@ -1,0 +1,29 @@
+"""Commands to copy into a shell: whatever is in their words, pasting them does nothing but what they say."""
+
+from __future__ import annotations
+
+import shlex
+
+
+def shell_command(*words: str) -> str:
+    r"""A command line for bash and zsh.
+
+    A word with characters that do not print is written with escapes: a terminal would act on the characters themselves.
+
+    >>> print(shell_command("flowq", "dlq", "retry", "scrape", "--error", "*HTTP 503*"))
+    flowq dlq retry scrape --error '*HTTP 503*'
+    >>> print(shell_command("flowq", "resume", "scrape", "--key", "host=a\x1b[2J\n'b'"))
+    flowq resume scrape --key $'host=a\x1b[2J\n\'b\''
+    """
+    return " ".join(shlex.quote(word) if word.isprintable() else _escaped(word) for word in words)
+
+
+def _escaped(word: str) -> str:
+    quoted = word.replace("\\", "\\\\").replace("'", "\\'")
+    return "$'" + "".join(char if char.isprintable() else _escape(char) for char in quoted) + "'"
+
+
+def _escape(char: str) -> str:
+    is_raw_byte = "\udc80" <= char <= "\udcff"
+    encoded = char.encode("utf-8", "surrogateescape" if is_raw_byte else "surrogatepass")
+    return "\\n" if char == "\n" else "".join(f"\\x{byte:02x}" for byte in encoded)
