@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from flowq.broker.audit import Audit, AuditRecord
 from flowq.broker.flow_control.pauses import Pauses
 from flowq.broker.inspection.edge_stats import EdgeInspection, RunningMessage
 from flowq.broker.inspection.overview import Overview
@@ -160,6 +161,13 @@ class Inspector:
     async def orphans(self) -> list[Orphan]:
         """Edges that only an earlier version of the pipeline had, with the messages left on them."""
         return await RecordedPlan(self._broker).orphans(self._plan)
+
+    async def audit(self, limit: int = 20) -> list[AuditRecord]:
+        """The last actions on this pipeline by command or on the web page, the latest first.
+
+        Redis keeps the last thousand. Methods of this class are not recorded.
+        """
+        return await Audit(self._broker).latest(limit)
 
     # Steering
 

@@ -95,6 +95,7 @@ class Keys:
     clock = _Key("clock")  # hash: the latest time seen, so that a step back is noticed
     paused = _Key("paused")  # hash: paused stage, or * for all of them -> since which millisecond
     failures = _Key("failures")  # hash: stage and kind of error -> failed attempts of the current run, and the last one
+    audit = _Key("audit")  # stream: the last actions of users, by command or on the web page
     run = _Key("run")  # hash: the current run, its sources and their states
     plan = _Key("plan")  # hash: edge of this or an earlier version of the pipeline -> what it accepts, as JSON
     scratch = _Key("scratch")  # first part of temporary keys that try what this user of Redis may do

@@ -26,6 +26,7 @@ COMMANDS = (
     ("dlq", "Look", "Inspect, fix, retry and remove dead letters."),
     ("peek", "Look", "Show messages without consuming them."),
     ("trace", "Look", "Show the ancestors and descendants of a message."),
+    ("audit", "Look", "Show who did what to a pipeline."),
     ("doctor", "Look", "Examine the Redis that flowq uses."),
     ("top", "Look", "Watch pipelines, full screen."),
     ("healthcheck", "Look", "Check the health of the workers on this machine."),

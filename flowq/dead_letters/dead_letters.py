@@ -58,6 +58,11 @@ class DeadLetters:
         self._plan = plan
         self._broker = broker
 
+    @property
+    def broker(self) -> Broker:
+        """The broker of their pipeline."""
+        return self._broker
+
     async def each(self, selection: Selection = EVERY) -> AsyncIterator[DeadLetterRecord]:
         """Every letter that exists now, read page by page. Those that die meanwhile are left out."""
         async for page in self._pages(selection, bodies=True):

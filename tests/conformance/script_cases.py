@@ -8,6 +8,7 @@ from typing import Any
 
 import flowq
 from flowq.broker import scripts
+from flowq.broker.audit import Audit, AuditRecord
 from flowq.broker.clock import Clock
 from flowq.broker.edges import Edges
 from flowq.broker.flow_control.limiter import Verdict
@@ -226,6 +227,11 @@ async def _(lab: Lab) -> None:
 @calls(scripts.PAUSE)
 async def _(lab: Lab) -> None:
     assert await Pauses(lab.worker.broker).pause(["parse"])
+
+
+@calls(scripts.RECORD_ACTION)
+async def _(lab: Lab) -> None:
+    await Audit(lab.worker.broker).record(AuditRecord(0, "ana", "pause", "parse", 0, "done"))
 
 
 @calls(scripts.MOVE_EDGE)

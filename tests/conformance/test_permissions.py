@@ -141,7 +141,7 @@ async def test_what_is_refused_within_a_script_is_never_taken_for_an_answer() ->
 
 LOOKING_AND_MENDING = (
     *("ls", "status lab", "peek lab", "trace lab 0", "plan lab", "apply lab", "pause lab.fetch", "resume lab.fetch"),
-    *("dlq retry lab", "replay lab --stage fetch --all", "purge lab --yes", "gc lab --yes"),
+    *("dlq retry lab", "replay lab --stage fetch --all", "purge lab --yes", "gc lab --yes", "audit lab"),
 )
 
 PIPELINE = """

@@ -73,6 +73,8 @@ VIEWS = [
         ["status", "p"],
         ["apply", "p", "--yes"],
         ["resume", "p", "--key", f"key={WORD}"],
+        ["audit", "p"],
+        ["audit", "p", "--json"],
     ),
     *(["run", WORD], ["push", f"p.{WORD}", "1"], ["push", "p.take", WORD], ["dlq", "show", "p", WORD]),
     *(["push", "p.take", json.dumps({"n": WORD, WORD: 1})], ["push", "p.take", '{"n": 7}', "--id", WORD]),

@@ -17,12 +17,14 @@ from flowq.cli.dead_letters.dlq_options import (
     per_second,
 )
 from flowq.cli.framework.completion import complete_stage
+from flowq.cli.framework.connect import audited
 from flowq.cli.framework.consent import is_agreed
 from flowq.cli.framework.error_screen import note
 from flowq.cli.framework.help import App
 from flowq.cli.framework.parameters import DryRun, Here, Json, PipelineName, Yes
 from flowq.errors import NotFound, UsageError
 from flowq.printable import json_text
+from flowq.wording.command_lines import selection_words
 from flowq.wording.quantities import counted
 
 if TYPE_CHECKING:
@@ -156,7 +158,11 @@ def retry(
         if dry_run or to or change:  # nothing is put back unless all of it fits
             counts = await letters.put_back(these, to=to, edit=change, per_second=pace, dry_run=True)
         if not dry_run:
-            counts = await letters.put_back(these, to=to, edit=change, per_second=pace)
+            given = [("--to", to), ("--rate", rate), *(("--set", each) for each in assignments or ())]
+            words = (*selection_words(chosen), *(word for flag, value in given if value for word in (flag, value)))
+            async with audited(letters.broker, "edit" if change else "retry", *words) as act:
+                counts = await letters.put_back(these, to=to, edit=change, per_second=pace)
+                act.n = sum(counts.values())
         return counts, await how_to_finish(inspector)
 
     counts, to_finish = in_pipeline(name, settings, put_back)
@@ -192,7 +198,10 @@ def rm(
         n = counted(sum(there.values()), "dead letter")
         if not yes and not is_agreed(name, n, f"flowq dlq rm {name} --yes removes {n}"):
             return {}, False
-        return await letters.remove(chosen), True
+        async with audited(letters.broker, "remove", *selection_words(chosen)) as act:
+            removed = await letters.remove(chosen)
+            act.n = sum(removed.values())
+        return removed, True
 
     counts, is_wanted = in_pipeline(name, settings, remove)
     if is_wanted:
@@ -264,9 +273,12 @@ def import_(
 
     async def read(letters: DeadLetters, _: Inspector) -> None:
         importer = Importer(letters, restores=restore, puts_back=retry)
+        way = "--retry" if retry else "--restore" if restore else ""
         with opened(source) as stream:
             try:
-                await importer.read(stream)
+                async with audited(letters.broker, "import", source, way) as act:
+                    await importer.read(stream)
+                    act.n = importer.done.n
             finally:
                 importer.done.report(name, puts_back=retry, json=json)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flowq.cli.framework.connect import plan_and_stage, with_broker
+from flowq.cli.framework.connect import audited, plan_and_stage, with_broker
 from flowq.cli.framework.invocation import as_typed
 from flowq.cli.framework.parameters import Here, PipelineOrStage, pairs_of
 from flowq.errors import UsageError
@@ -48,10 +48,12 @@ def command(
 
         inspector = Inspector(plan, broker)
         if key:
-            for paced in keyed:
-                await inspector.pause_key(paced, key.partition("=")[2])
+            async with audited(broker, "pause", stage, "--key", key):
+                for paced in keyed:
+                    await inspector.pause_key(paced, key.partition("=")[2])
             return f"{key} is paused in {', '.join(keyed)}  (flowq resume {target} --key {shlex.quote(key)})"
-        is_new = await inspector.pause(stage or None)
+        async with audited(broker, "pause", stage):
+            is_new = await inspector.pause(stage or None)
         balances = await inspector.balance()
         running = sum(balances[name].running for name in ([stage] if stage else balances))
         finishing = f"; {running:,} running will finish" if running else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flowq.cli.framework.connect import plan_and_stage, with_broker
+from flowq.cli.framework.connect import audited, plan_and_stage, with_broker
 from flowq.cli.framework.consent import is_agreed
 from flowq.cli.framework.error_screen import note
 from flowq.cli.framework.parameters import DryRun, Here, Json, PipelineOrStage, Yes
@@ -48,7 +48,9 @@ def command(
             return
         if not yes and not is_agreed(plan.name, f"{messages} of {target}", f"flowq purge {target} --yes"):
             return
-        removed = await purging.purge(edges, there)
+        async with audited(broker, "purge", stage) as act:
+            removed = await purging.purge(edges, there)
+            act.n = sum(removed.values())
         done = f"{counted(sum(removed.values()), 'message')} removed from {target}"
         print(json_text(removed, indent=True) if json else done)
         if running := sum((await purging.idle(edges, running=True)).values()):

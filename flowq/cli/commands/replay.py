@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flowq.cli.dead_letters.dlq_options import Limit, Where, how_to_finish, kinds
 from flowq.cli.framework.completion import complete_stage
-from flowq.cli.framework.connect import plan_of, with_broker
+from flowq.cli.framework.connect import audited, plan_of, with_broker
 from flowq.cli.framework.error_screen import note
 from flowq.cli.framework.parameters import DryRun, Here, Json, PipelineName
 from flowq.printable import json_text
@@ -53,13 +55,20 @@ def command(
     """
     from flowq.dead_letters.kept import Kept
     from flowq.inspector import Inspector
+    from flowq.wording.command_lines import selection_words
 
     plan = plan_of(name, settings)
     chosen = kinds(stage, None, since, where)
 
+    words = selection_words(replace(chosen, stage=None, limit=limit), since or "")
+
     async def put_back(broker: Broker) -> tuple[int, str]:
         kept = Kept(plan, broker, stage)
-        n = await kept.replay(since=chosen.since, where=chosen.where, limit=limit, dry_run=dry_run)
+        replay = partial(kept.replay, since=chosen.since, where=chosen.where, limit=limit, dry_run=dry_run)
+        if dry_run:
+            return await replay(), ""
+        async with audited(broker, "replay", "--from", stage, *words) as act:
+            act.n = n = await replay()
         return n, await how_to_finish(Inspector(plan, broker))
 
     n, to_finish = with_broker(plan.name, settings, put_back)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flowq.cli.commands.pause import Key, steered
-from flowq.cli.framework.connect import with_broker
+from flowq.cli.framework.connect import audited, with_broker
 from flowq.cli.framework.invocation import as_typed
 from flowq.cli.framework.parameters import Here, PipelineOrStage
 from flowq.printable import printable
@@ -38,9 +38,11 @@ def command(
 
         inspector = Inspector(plan, broker)
         if key:
-            ended = [await inspector.resume_key(paced, key.partition("=")[2]) for paced in keyed]
+            async with audited(broker, "resume", stage, "--key", key):
+                ended = [await inspector.resume_key(paced, key.partition("=")[2]) for paced in keyed]
             return f"{key} is resumed in {', '.join(keyed)}" if any(ended) else f"{key} was not paused"
-        was_paused = await inspector.resume(stage or None)
+        async with audited(broker, "resume", stage):
+            was_paused = await inspector.resume(stage or None)
         if stage and WHOLE in await inspector.paused():
             return f"all of {plan.name} is still paused  (flowq resume {plan.name})"
         return f"{target} is resumed" if was_paused else f"{target} was not paused"

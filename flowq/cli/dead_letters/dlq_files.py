@@ -41,6 +41,11 @@ class Imported:
     missing: int = 0
     already_restored: int = 0
 
+    @property
+    def n(self) -> int:
+        """How many letters were changed or added."""
+        return self.fixed.total() + self.restored.total()
+
     def as_json(self) -> dict[str, Any]:
         return {
             "fixed": dict(+self.fixed),

@@ -1,8 +1,11 @@
-"""How commands begin: the plan that their argument names, and the broker of a pipeline."""
+"""How commands begin: the plan that their argument names, the broker of a pipeline, and the record of what they do."""
 
 from __future__ import annotations
 
 import asyncio
+import getpass
+import os
+import socket
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
@@ -12,6 +15,7 @@ from flowq.cli.framework.error_screen import shown
 from flowq.cli.framework.loading import load
 
 if TYPE_CHECKING:
+    from flowq.broker.audit import Act
     from flowq.broker.redis_streams import Broker
     from flowq.graph.compilation.plan import Plan
     from flowq.settings import Settings
@@ -56,3 +60,23 @@ def with_broker(
             return await work(broker)
 
     return asyncio.run(opened())
+
+
+def audited(broker: Broker, action: str, *words: str) -> AbstractAsyncContextManager[Act]:
+    """Record what is done in the `async with` as an action of this terminal's user.
+
+    words: what it is about, as it is typed after the name of the pipeline; empty ones are left out.
+    """
+    from flowq.broker.audit import Audit
+    from flowq.wording.command_lines import typed
+
+    return Audit(broker).of(_user(), action, typed(words))
+
+
+def _user() -> str:
+    """The user and the machine, such as "ana@build-3"."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # a container may run under a number without a name
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
