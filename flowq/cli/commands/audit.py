@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -48,8 +48,8 @@ def command(
 def _show(records: Sequence[AuditRecord]) -> None:
     from rich.text import Text
 
-    from flowq.cli.dead_letters.dlq_screen import moment
     from flowq.cli.views.table import Column, console_for, fitted_table, indented, number
+    from flowq.wording.moments import moment_of
 
     console, now = console_for(sys.stdout), datetime.now().astimezone()
     columns = (
@@ -62,7 +62,7 @@ def _show(records: Sequence[AuditRecord]) -> None:
     )
     rows = [
         (
-            Text(moment(datetime.fromtimestamp(record.at_ms / 1000, UTC), now), "dim"),
+            Text(moment_of(record.at_ms, now), "dim"),
             Text(printable(record.actor)),
             Text(printable(record.action), "bold"),
             Text(printable(record.selection) or "all"),

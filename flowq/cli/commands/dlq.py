@@ -24,8 +24,8 @@ from flowq.cli.framework.help import App
 from flowq.cli.framework.parameters import DryRun, Here, Json, PipelineName, Yes
 from flowq.errors import NotFound, UsageError
 from flowq.printable import json_text
-from flowq.wording.command_lines import selection_words
 from flowq.wording.quantities import counted
+from flowq.wording.shell_commands import selection_words
 
 if TYPE_CHECKING:
     from flowq.dead_letters.dead_letters import DeadLetters

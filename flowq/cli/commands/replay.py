@@ -55,7 +55,7 @@ def command(
     """
     from flowq.dead_letters.kept import Kept
     from flowq.inspector import Inspector
-    from flowq.wording.command_lines import selection_words
+    from flowq.wording.shell_commands import selection_words
 
     plan = plan_of(name, settings)
     chosen = kinds(stage, None, since, where)

@@ -68,9 +68,9 @@ def audited(broker: Broker, action: str, *words: str) -> AbstractAsyncContextMan
     words: what it is about, as it is typed after the name of the pipeline; empty ones are left out.
     """
     from flowq.broker.audit import Audit
-    from flowq.wording.command_lines import typed
+    from flowq.wording.shell_commands import shell_command
 
-    return Audit(broker).of(_user(), action, typed(words))
+    return Audit(broker).of(_user(), action, shell_command(*filter(None, words)))
 
 
 def _user() -> str:
