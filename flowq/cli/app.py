@@ -30,6 +30,7 @@ COMMANDS = (
     ("doctor", "Look", "Examine the Redis that flowq uses."),
     ("top", "Look", "Watch pipelines, full screen."),
     ("healthcheck", "Look", "Check the health of the workers on this machine."),
+    ("dashboard", "Look", "Watch pipelines in a browser."),
     ("exporter", "Look", "Serve the metrics of all pipelines to Prometheus."),
     ("pause", "Steer", "Pause a pipeline, a stage or a key."),
     ("resume", "Steer", "Resume a pipeline, a stage or a key."),

@@ -1,0 +1,147 @@
+"""`flowq dashboard`: serves the web page, in which pipelines are watched live."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+import re
+import secrets
+import socket
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flowq.cli.framework.completion import complete_pipeline
+from flowq.cli.framework.error_screen import note
+from flowq.cli.framework.log_levels import levels_of
+from flowq.cli.framework.logs import LogSetup
+from flowq.cli.framework.parameters import Here, LogLevels
+from flowq.errors import UsageError
+from flowq.monitoring.address import Address, address_of
+
+if TYPE_CHECKING:
+    from flowq.dashboard.live.site import PageOptions
+    from flowq.graph.compilation.plan import Plan
+    from flowq.settings import Settings
+
+TOKEN_VARIABLE = "FLOWQ_DASHBOARD_TOKEN"
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_TOKEN = re.compile(r"(?:(?P<name>[A-Za-z0-9_.-]{1,64}):)?(?P<token>[A-Za-z0-9_~.+/=-]{22,256})")
+_NEW = "new"
+
+
+def command(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="NAME",
+            help="Only these pipelines.  [default: all of this project]",
+            show_default=False,
+            autocompletion=complete_pipeline,
+        ),
+    ] = None,
+    listen: Annotated[
+        str,
+        typer.Option(metavar="[HOST:]PORT", help="The address to listen on; the host is 127.0.0.1 unless given."),
+    ] = ":8080",
+    token: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[NAME:]TOKEN",
+            help=f'Ask for this token; "{_NEW}" makes one. Repeatable, with the name of who has it.'
+            f"  [env: {TOKEN_VARIABLE}]",
+            show_default=False,
+        ),
+    ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(metavar="HOST", help="A name under which browsers may call this server. Repeatable."),
+    ] = None,
+    allow_actions: Annotated[bool, typer.Option("--allow-actions", help="Allow to change something.")] = False,
+    show_bodies: Annotated[
+        bool, typer.Option("--show-bodies", help="Show the bodies of messages; on 127.0.0.1 they always are.")
+    ] = False,
+    log_level: LogLevels = None,
+    *,
+    settings: Here,
+) -> None:
+    """Serve a web page on which pipelines are watched live.
+
+    Runs until it is stopped. Needs no worker. The page can only be read; with --allow-actions it can pause, resume,
+    retry, edit, remove and push.
+
+    Only programs of this machine reach 127.0.0.1. On any other address a token is required: open the printed address
+    once, and the browser keeps a cookie instead.
+
+    Example:
+      flowq dashboard
+      flowq dashboard scrape --listen :8000 --allow-actions
+      flowq dashboard --listen 0.0.0.0:8080 --token new --allow-host flowq.example.org
+
+    Exit codes: 0 after SIGTERM, 2 usage, 130 after Ctrl-C.
+    """
+    LogSetup(levels=levels_of(log_level)).begin()
+    _require_extra()
+    address = address_of(listen, flag="--listen")
+    tokens = _tokens(token or os.environ.get(TOKEN_VARIABLE, "").split(","))
+    if address.host not in _LOOPBACK and not tokens:
+        raise UsageError(
+            f"--listen {listen}: others than this machine can reach it, so it needs a token",
+            hint=f"--token {_NEW}, or {TOKEN_VARIABLE}",
+        )
+    from flowq.dashboard.live.site import PageOptions
+    from flowq.dashboard.serving import bound
+
+    options = PageOptions(allow_actions=allow_actions, show_bodies=show_bodies or address.host in _LOOPBACK)
+    with bound(address, flag="--listen") as listening:
+        at = Address(address.host, listening.getsockname()[1])
+        plans = _plans(names or (), settings)
+        raise typer.Exit(asyncio.run(_serve(plans, settings, options, tokens, allow_host or (), listening, at)))
+
+
+async def _serve(
+    plans: Sequence[Plan],
+    settings: Settings,
+    options: PageOptions,
+    tokens: Mapping[str, str],
+    hosts: Sequence[str],
+    listening: socket.socket,
+    at: Address,
+) -> int:
+    from flowq.dashboard.access.guard import LOOPBACK
+    from flowq.dashboard.access.visitors import Visitors
+    from flowq.dashboard.application import application_of
+    from flowq.dashboard.serving import serve
+    from flowq.runtime.process.worker import StopSignals
+
+    stop = StopSignals()
+    stop.install()
+    app = application_of(plans, settings, options, Visitors(tokens), hosts=(*LOOPBACK, *hosts))
+    for name, token in tokens.items():
+        note(f"{name}: {at.url}/?token={token}")
+    note(f"{', '.join(plan.name for plan in plans)} at {at.url}")
+    await serve(app, listening, stop.requested)
+    return stop.exit_code
+
+
+def _plans(names: Sequence[str], settings: Settings) -> list[Plan]:
+    from flowq.cli.framework.watching import plans_of
+
+    return [plan for name in names for plan in plans_of(name, settings)] if names else plans_of(None, settings)
+
+
+def _tokens(given: Sequence[str]) -> dict[str, str]:
+    tokens = dict[str, str]()
+    for text in filter(None, given):
+        found = _TOKEN.fullmatch(f"token:{secrets.token_urlsafe(32)}" if text == _NEW else text)
+        if found is None or len(set(found["token"])) < 8:
+            raise UsageError("--token: a token has at least 22 random letters and digits", hint=f"--token {_NEW}")
+        tokens[found["name"] or "token"] = found["token"]
+    return tokens
+
+
+def _require_extra() -> None:
+    if importlib.util.find_spec("starlette") is None or importlib.util.find_spec("uvicorn") is None:
+        raise UsageError("flowq dashboard needs the extra dashboard", hint="pip install 'flowq-streams[dashboard]'")

@@ -1,0 +1,128 @@
+"""Stands before every route: whether a request is answered at all, and the headers of each answer."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Collection
+from urllib.parse import parse_qsl, quote, urlencode
+
+from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from flowq.dashboard.access.response_headers import HEADERS, NOT_SENT
+from flowq.dashboard.access.visitors import Visitors
+
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+_PORT = re.compile(r":[0-9]{1,5}$")
+_METHODS = ("GET", "HEAD", "POST")
+_SIGN_IN = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark"><title>Sign in · flowq</title></head>
+<body><main><h1>flowq</h1><p>This page needs its token: flowq dashboard was started with one.</p>
+<form method="post" action="{action}"><label>Token <input type="password" name="token" autocomplete="current-password"
+required></label> <button>Sign in</button></form></main></body></html>
+"""
+
+
+class Guard:
+    """Wraps the whole application, so that no path of a request leads past it.
+
+    `hosts`: names under which the server may be called; None for all, where a host program decides. A site in a
+    visitor's browser that lets its own name point to this server is answered with 421.
+    """
+
+    def __init__(self, app: ASGIApp, *, visitors: Visitors, hosts: Collection[str] | None) -> None:
+        self._app = app
+        self._visitors = visitors
+        self._hosts = hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, or pass on to the routes."""
+        if scope["type"] == "websocket":
+            return await send({"type": "websocket.close", "code": 1008})
+        if scope["type"] == "lifespan":
+            return await self._app(scope, receive, send)
+
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                kept = [(name, value) for name, value in message.get("headers", ()) if name.lower() not in NOT_SENT]
+                headers = MutableHeaders(raw=kept)
+                headers.update(HEADERS)
+                message = {**message, "headers": headers.raw}
+            await send(message)
+
+        request = Request(scope, receive)
+        answer = await self._answer(request)
+        return await (self._app if answer is None else answer)(scope, receive, with_headers)
+
+    async def _answer(self, request: Request) -> Response | None:
+        """What to answer instead of the page; None for a visitor who may see it."""
+        if not self._is_called_by_its_name(request):
+            return PlainTextResponse("This server does not go by that name: flowq dashboard --allow-host NAME\n", 421)
+        if request.method not in _METHODS:
+            return Response(status_code=405)
+        asked = await self._visitors.asked(request)
+        if isinstance(asked, Response):
+            return asked
+        if self._visitors.tokens and (given := await _given_token(request, asked)) is not None:
+            return self._let_in(request, given)
+        if asked is None and self._visitors.tokens:
+            return _sign_in(request)
+        if not asked:
+            return PlainTextResponse("You may not see this page.\n", 403)
+        request.state.actor = asked
+        request.state.page_token = self._visitors.page_token(asked)
+        return None
+
+    def _let_in(self, request: Request, token: str) -> Response | None:
+        """Exchange a token for a cookie; a program that sends it as a header goes on without one."""
+        now = asyncio.get_running_loop().time()
+        address = request.client.host if request.client else ""
+        if self._visitors.is_shut(address, now):
+            return PlainTextResponse("Too many wrong tokens. Wait a minute.\n", 429, {"retry-after": "60"})
+        owner = self._visitors.owner(token)
+        if owner is None:
+            self._visitors.fail(address, now)
+            return _sign_in(request)
+        if "authorization" in request.headers:
+            request.state.actor = owner
+            request.state.page_token = self._visitors.page_token(owner)
+            return None
+        name, value = self._visitors.cookie(owner)
+        answer = RedirectResponse(_without_token(request), 303)
+        answer.set_cookie(name, value, httponly=True, samesite="strict", path="/", secure=request.url.scheme == "https")
+        return answer
+
+    def _is_called_by_its_name(self, request: Request) -> bool:
+        if self._hosts is None:
+            return True
+        names = request.headers.getlist("host")
+        return len(names) == 1 and _PORT.sub("", names[0]).lower() in self._hosts
+
+
+async def _given_token(request: Request, visitor: str | None) -> str | None:
+    """The token that a request brings: in its address, as a header, or from the form; None without one."""
+    if "token" in request.query_params:
+        return request.query_params["token"]
+    kind, _, token = request.headers.get("authorization", "").partition(" ")
+    if kind.lower() == "bearer":
+        return token.strip()
+    is_form = request.headers.get("content-type") == "application/x-www-form-urlencoded"
+    if visitor is None and request.method == "POST" and is_form:
+        fields = dict(parse_qsl((await request.body()).decode(errors="replace")))
+        return fields.get("token", "")
+    return None
+
+
+def _without_token(request: Request) -> str:
+    """The address to go on to. A path that begins with // would lead to another server."""
+    query = urlencode([(name, value) for name, value in request.query_params.multi_items() if name != "token"])
+    path = "/" + quote(str(request.scope["path"]).lstrip("/\\"))
+    return f"{path}?{query}" if query else path
+
+
+def _sign_in(request: Request) -> Response:
+    return HTMLResponse(_SIGN_IN.format(action=quote(request.scope.get("root_path", "") + "/")), 401)

@@ -1,0 +1,20 @@
+"""The headers of every answer: nothing from elsewhere runs, nothing is kept, nothing is told to others."""
+
+from __future__ import annotations
+
+_POLICY = (
+    "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; form-action 'self'; "
+    "base-uri 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+)
+HEADERS = {
+    "content-security-policy": _POLICY,
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "cache-control": "no-store",
+}
+RAW_HEADERS = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+NOT_SENT = {name.encode() for name in ("server", "allow", *HEADERS)}
+"""What the layers below may have set: ours apply, and no answer says which methods exist."""

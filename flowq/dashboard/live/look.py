@@ -1,0 +1,33 @@
+"""One look at a pipeline: what all pages show of one moment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from flowq.broker.inspection.overview import Overview
+
+if TYPE_CHECKING:
+    from flowq.errors import BrokerError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """A pipeline at one moment.
+
+    - `look_ms`: how long reading took.
+    - `rates`: by stage, messages per second in each quarter of a minute of the last 15 minutes, the newest last; None
+      where nothing is known.
+    - `trouble`: why there is nothing newer; None as long as Redis answers.
+    """
+
+    overview: Overview
+    look_ms: float
+    rates: Mapping[str, Sequence[float | None]] = field(default_factory=dict[str, "Sequence[float | None]"])
+    trouble: BrokerError | None = None
+
+    @property
+    def at_ms(self) -> int:
+        """The moment, by the clock of Redis, in milliseconds since 1970."""
+        return self.overview.snapshot.now_ms

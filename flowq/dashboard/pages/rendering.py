@@ -1,0 +1,87 @@
+"""Templates to answers: what each template may use, and that text stays text."""
+
+from __future__ import annotations
+
+from functools import partial
+from hashlib import sha256
+from typing import Any
+from urllib.parse import quote
+
+from jinja2 import Environment, PackageLoader
+from starlette.requests import Request
+from starlette.responses import HTMLResponse
+
+from flowq import __version__
+from flowq.dashboard.live.look import Look
+from flowq.dashboard.live.site import site_of
+from flowq.dashboard.live.slots import slots
+from flowq.dashboard.live.watch import Watch
+from flowq.graph.compilation.plan import Plan
+from flowq.printable import spelled_out
+
+# Always: a name that ends otherwise than .html must not switch it off.
+_TEMPLATES = Environment(loader=PackageLoader("flowq.dashboard"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+
+
+def render(
+    request: Request,
+    template: str,
+    *,
+    watch: Watch | None = None,
+    look: Look | None = None,
+    tab: str = "",
+    status_code: int = 200,
+    **values: Any,
+) -> HTMLResponse:
+    """A page. Each template also has what `base.html` lists, `site`, `actor` and `link("p", name, "dead", since="1h")`.
+
+    watch, look: of the pipeline that the page is about, if it is about one.
+    tab: "graph", "dead", "trace" or "workers".
+    """
+    site, root = site_of(request), request.scope.get("root_path", "")
+    link = partial(_link, root)
+    text = _TEMPLATES.get_template(template).render(
+        {
+            "site": site,
+            "watch": watch,
+            "look": look,
+            "root": root,
+            "link": link,
+            "tab": tab,
+            "pipelines": list(site.watches),
+            "read_only": not site.options.allow_actions,
+            "token": request.state.page_token if site.options.allow_actions else "",
+            "actor": request.state.actor,
+            "version": __version__,
+            **(_of_pipeline(link, watch, look) if watch else {}),
+            **values,
+        }
+    )
+    return HTMLResponse(text.encode(errors="backslashreplace"), status_code)
+
+
+def plan_hash(plan: Plan) -> str:
+    """Changes with the stages and edges of a pipeline, and with them its graph."""
+    shape = ("\n".join(stage.name for stage in plan.stages), "\n".join(edge.name for edge in plan.edges))
+    return sha256("\n\n".join(shape).encode()).hexdigest()[:12]
+
+
+def _of_pipeline(link: partial[str], watch: Watch, look: Look | None) -> dict[str, Any]:
+    name, trouble = watch.plan.name, watch.trouble
+    return {
+        "pipeline": name,
+        "slots": slots(look) if look else {},
+        "conn": "error" if trouble else "live" if look else "load",
+        "trouble": f"{trouble.code} {trouble.message}" if trouble else "",
+        "feed": link("p", name, "events"),
+        "at": link("p", name, "at"),
+        "every": watch.every_seconds,
+        "plan": plan_hash(watch.plan),
+    }
+
+
+def _link(root: str, *parts: str, **query: str | None) -> str:
+    """An address of this server, whatever it is mounted under. Parts and values may hold any text."""
+    path = "/".join(quote(spelled_out(part), safe="") for part in parts)
+    asked = "&".join(f"{key}={quote(spelled_out(value), safe='')}" for key, value in query.items() if value)
+    return f"{root}/{path}" + (f"?{asked}" if asked else "")
