@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from flowq.graph.compilation.plan import EdgePlan, Plan
 from flowq.graph.render.layers import Layers
-from flowq.graph.render.layout import LOOP_HEIGHT, Box, Size
+from flowq.graph.render.layout import Box, Size, loop_height
 
 _CORNER = 12.0
 _CHANNEL = 14.0  # from a card's side to the line that runs down beside it
@@ -24,38 +24,44 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One edge as drawn: SVG path data, the spots for its label (the best first), and what it walls off.
+    """One edge as drawn: SVG path data, where and in which direction it ends, the spots for its label (the best
+    first), and what it walls off.
 
-    The walls of an arc back are its straight pieces. A curve has none, because it runs between the cards.
+    `turn` is in degrees: 0 to the right, -90 upwards. The walls of an arc back are its straight pieces. A curve has
+    none, because it runs between the cards.
     """
 
     path: str
+    end: Point
+    turn: int
     spots: tuple[Point, ...]
     walls: tuple[Box, ...] = ()
 
 
-def routed(plan: Plan, layers: Layers, boxes: Mapping[str, Box], labels: Mapping[str, Size]) -> dict[str, Line]:
-    """A line for every edge between stages: it starts and ends on the border of a card and crosses none."""
+def routed(
+    plan: Plan, layers: Layers, boxes: Mapping[str, Box], labels: Mapping[str, Size], tip: float = 0.0
+) -> dict[str, Line]:
+    """A line for every edge between stages: it starts on the border of a card, ends `tip` before one, crosses none."""
     back = [edge for edge in plan.edges if not edge.is_inlet and edge.feedback]
-    lines = {name: _curve([boxes[place] for place in chain]) for name, chain in layers.chains.items()}
-    lines |= {e.name: _loop(boxes[e.target], labels[e.name]) for e in back if e.origin == e.target}
-    return lines | _Lanes(layers, boxes, labels).lines([edge for edge in back if edge.origin != edge.target])
+    lines = {name: _curve([boxes[place] for place in chain], tip) for name, chain in layers.chains.items()}
+    lines |= {e.name: _loop(boxes[e.target], labels[e.name], tip) for e in back if e.origin == e.target}
+    return lines | _Lanes(layers, boxes, labels, tip).lines([edge for edge in back if edge.origin != edge.target])
 
 
-def _curve(boxes: Sequence[Box]) -> Line:
+def _curve(boxes: Sequence[Box], tip: float) -> Line:
     """From the right side of the first box, straight through the bends, to the left side of the last."""
-    first = boxes[0]
+    first, last = boxes[0], boxes[-1]
     path = f"M{_xy((first.right, first.middle_y))}"
     slopes: list[Point] = []
     runs = [(box.left + box.width * t, box.middle_y) for t in _FROM_THE_MIDDLE for box in boxes[1:-1]]
     for here, there in pairwise(boxes):
-        start, end = (here.right, here.middle_y), (there.left, there.middle_y)
+        start, end = (here.right, here.middle_y), (there.left - (tip if there is last else 0), there.middle_y)
         half = (start[0] + end[0]) / 2
         path += f" C{_xy((half, start[1]))} {_xy((half, end[1]))} {_xy(end)}"
-        if there is not boxes[-1]:
+        if there is not last:
             path += f" H{_number(there.right)}"
         slopes += (_on_curve(start, end, t) for t in _FROM_THE_MIDDLE)
-    return Line(path, (*runs, *slopes))
+    return Line(path, (last.left - tip, last.middle_y), 0, (*runs, *slopes))
 
 
 def _on_curve(start: Point, end: Point, t: float) -> Point:
@@ -65,20 +71,21 @@ def _on_curve(start: Point, end: Point, t: float) -> Point:
     return (a * start[0] + (b + c) * half + d * end[0], (a + b) * start[1] + (c + d) * end[1])
 
 
-def _loop(card: Box, label: Size) -> Line:
+def _loop(card: Box, label: Size, tip: float) -> Line:
     """From a card's top, over it and back."""
     half = min(label.width / 2 + _CORNER + 8, card.width / 2 - _CORNER)
-    left, right, over = card.middle_x - half, card.middle_x + half, card.top - LOOP_HEIGHT
-    corners = [(right, card.top), (right, over), (left, over), (left, card.top)]
-    return Line(rounded(corners), ((card.middle_x, over),), walls(corners))
+    left, right, over = card.middle_x - half, card.middle_x + half, card.top - loop_height(label)
+    corners = [(right, card.top), (right, over), (left, over), (left, card.top - tip)]
+    return Line(rounded(corners), corners[-1], 90, ((card.middle_x, over),), walls(corners))
 
 
 class _Lanes:
     """Routes of the feedback edges: down, along a lane of their own below the cards they pass, and up."""
 
-    def __init__(self, layers: Layers, boxes: Mapping[str, Box], labels: Mapping[str, Size]) -> None:
+    def __init__(self, layers: Layers, boxes: Mapping[str, Box], labels: Mapping[str, Size], tip: float) -> None:
         self.boxes = boxes
         self.labels = labels
+        self.tip = tip
         self.columns = layers.columns
         self.bends = layers.bends
         self.rank = layers.rank
@@ -101,7 +108,8 @@ class _Lanes:
         ends = [point[0] for point in corners if point[1] == lane]
         low, high = min(ends), max(ends)
         spots = tuple((low + (high - low) * part, lane) for part in _FROM_THE_MIDDLE)
-        return Line(rounded(corners), spots, walls(corners))
+        turn = -90 if corners[-1][0] == corners[-2][0] else 0
+        return Line(rounded(corners), corners[-1], turn, spots, walls(corners))
 
     def _ports(self, edges: Sequence[EdgePlan]) -> Iterator[tuple[tuple[str, bool], float]]:
         """Where on the underside of a card an edge leaves (True) or arrives, ordered against crossings.
@@ -124,12 +132,12 @@ class _Lanes:
 
     def _end(self, place: str, port: float | None, lane: float, *, leaving: bool) -> list[Point]:
         """The corners from a card to the lane: from its underside, or its side if there is a card below it."""
-        card = self.boxes[place]
+        card, tip = self.boxes[place], 0 if leaving else self.tip
         if port is not None:
-            return [(port, card.bottom), (port, lane)]
+            return [(port, card.bottom + tip), (port, lane)]
         away = _CHANNEL + min(self.beside[self.rank[place], leaving], _MOST_CHANNELS) * _CHANNEL / 2
         self.beside[self.rank[place], leaving] += 1
-        side, channel = (card.right, card.right + away) if leaving else (card.left, card.left - away)
+        side, channel = (card.right, card.right + away) if leaving else (card.left - tip, card.left - away)
         height = card.middle_y + card.height / 4  # below the middle, where the curves leave and arrive
         return [(side, height), (channel, height), (channel, lane)]
 

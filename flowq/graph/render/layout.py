@@ -11,14 +11,12 @@ from statistics import fmean
 from flowq.graph.compilation.plan import Plan
 from flowq.graph.render.layers import Layers
 
-_GAP_BETWEEN_ROWS = 30.0
-_LEAST_GAP_BETWEEN_COLUMNS = 68.0
-_ROOM_BESIDE_LABEL = 26.0
 _BEND_HEIGHT = 22.0
 _ROUNDS = 60
 _STIFF = 24.0  # the pull of a link that should be level: see `_pulls`
 
-LOOP_HEIGHT = 26.0  # of the arc by which a stage feeds itself, above its card
+_LEAST_LOOP_HEIGHT = 26.0
+_ROOM_BELOW_LOOP_LABEL = 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +59,23 @@ class Box:
         return max(0.0, across) * max(0.0, down)
 
 
-def arranged(plan: Plan, layers: Layers, cards: Mapping[str, Size], labels: Mapping[str, Size]) -> dict[str, Box]:
+@dataclass(frozen=True, slots=True)
+class Gaps:
+    """The least distances: between the cards of a column, between columns, and from a card to a label beside it."""
+
+    rows: float = 30.0
+    columns: float = 68.0
+    beside_label: float = 26.0
+
+
+def loop_height(label: Size) -> float:
+    """How far above its card the arc passes by which a stage feeds itself: its label must not touch the card."""
+    return max(_LEAST_LOOP_HEIGHT, label.height / 2 + _ROOM_BELOW_LOOP_LABEL)
+
+
+def arranged(
+    plan: Plan, layers: Layers, cards: Mapping[str, Size], labels: Mapping[str, Size], gaps: Gaps = Gaps()
+) -> dict[str, Box]:
     """A box for every place of `layers`; the cards of a column are equally wide.
 
     `cards` has the size of each stage's card, `labels` that of each edge's label.
@@ -69,37 +83,37 @@ def arranged(plan: Plan, layers: Layers, cards: Mapping[str, Size], labels: Mapp
     loops = {edge.target: labels[edge.name] for edge in plan.edges if edge.origin == edge.target}
     widths = {name: size.width for name, size in cards.items()}
     for name, label in loops.items():
-        widths[name] = max(widths[name], label.width + 2 * _ROOM_BESIDE_LABEL)
+        widths[name] = max(widths[name], label.width + 2 * gaps.beside_label)
     heights = {
         place: cards[place].height if place in cards else _BEND_HEIGHT for column in layers.columns for place in column
     }
-    tops = _tops(layers, heights, {name: LOOP_HEIGHT + label.height for name, label in loops.items()})
+    above = {name: loop_height(label) + label.height for name, label in loops.items()}
+    tops = _tops(layers, heights, above, gaps.rows)
     boxes: dict[str, Box] = {}
     left = 0.0
-    for column, gap in zip(layers.columns, _gaps(layers, labels), strict=True):
+    for column, gap in zip(layers.columns, _between_columns(layers, labels, gaps), strict=True):
         width = max((widths[place] for place in column if place in widths), default=0.0)
         boxes |= {place: Box(left, tops[place], width, heights[place]) for place in column}
         left += width + gap
     return boxes
 
 
-def _gaps(layers: Layers, labels: Mapping[str, Size]) -> list[float]:
+def _between_columns(layers: Layers, labels: Mapping[str, Size], gaps: Gaps) -> list[float]:
     """The gap to the right of each column: wide enough for the labels of the edges that cross no other."""
-    gaps, rank = [_LEAST_GAP_BETWEEN_COLUMNS for _ in layers.columns], layers.rank
+    between, rank = [gaps.columns for _ in layers.columns], layers.rank
     for name, chain in layers.chains.items():
         if len(chain) == 2:
             column = rank[chain[0]]
-            gaps[column] = max(gaps[column], labels[name].width + 2 * _ROOM_BESIDE_LABEL)
-    return gaps
+            between[column] = max(between[column], labels[name].width + 2 * gaps.beside_label)
+    return between
 
 
-def _tops(layers: Layers, heights: Mapping[str, float], above: Mapping[str, float]) -> dict[str, float]:
+def _tops(layers: Layers, heights: Mapping[str, float], above: Mapping[str, float], gap: float) -> dict[str, float]:
     """Move every place to the mean height of its neighbours, round after round, to the right and back."""
     pulls = _pulls(layers, heights)
     distances = {
         column: [
-            (heights[upper] + heights[lower]) / 2 + _GAP_BETWEEN_ROWS + above.get(lower, 0.0)
-            for upper, lower in pairwise(column)
+            (heights[upper] + heights[lower]) / 2 + gap + above.get(lower, 0.0) for upper, lower in pairwise(column)
         ]
         for column in layers.columns
     }

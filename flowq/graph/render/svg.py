@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from xml.etree import ElementTree as ET
 
 from flowq.graph.compilation.plan import EdgePlan, Plan, StagePlan
-from flowq.graph.render.edge_paths import Line, routed
+from flowq.graph.render.edge_paths import routed
+from flowq.graph.render.label_spots import placed
 from flowq.graph.render.labels import details, drawn_edges, edge_label, options, type_labels
 from flowq.graph.render.layers import layered
 from flowq.graph.render.layout import Box, Size, arranged
@@ -18,7 +19,6 @@ _MARGIN = 28.0
 _TEXT_LEFT, _TEXT_RIGHT = 24.0, 16.0  # from a card's sides to its text
 _NAME_LIMIT, _OPTIONS_LIMIT, _LABEL_LIMIT = 250.0, 150.0, 180.0
 _NAME_STEP, _OPTIONS_STEP, _LABEL_STEP = 19.0, 16.0, 15.0
-_LABEL_ROUNDS = 4
 _name_width = partial(width, font_size=15.0, bold=True)
 _small_width = partial(width, font_size=11.5)
 
@@ -69,7 +69,7 @@ def svg(plan: Plan) -> str:
     layers = layered(plan)
     boxes = arranged(plan, layers, {name: card.size for name, card in cards.items()}, label_sizes)
     lines = routed(plan, layers, boxes, label_sizes)
-    pills = _pills(lines, label_sizes, [boxes[name] for name in cards])
+    pills = placed(lines, label_sizes, [boxes[name] for name in cards])
 
     walls = [wall for line in lines.values() for wall in line.walls]
     root = _root(plan, _extent([*boxes.values(), *pills.values(), *walls]))
@@ -157,23 +157,6 @@ class _Label:
         _add_box(group, box, 11, "pill")
         for number, line in enumerate(self.lines):
             _add_text(group, box.middle_x, box.top + 15 + number * _LABEL_STEP, "type", line)
-
-
-def _pills(lines: Mapping[str, Line], sizes: Mapping[str, Size], cards: Sequence[Box]) -> dict[str, Box]:
-    """A box for each label, where on its line it overlaps least with cards, arcs and other labels.
-
-    Labels make room for each other: each moves in turn, several times.
-    """
-    spots = {
-        name: [Box(x - size.width / 2, y - size.height / 2, size.width, size.height) for x, y in lines[name].spots]
-        for name, size in sizes.items()
-    }
-    pills = {name: boxes[0] for name, boxes in spots.items()}
-    for name in [*pills] * _LABEL_ROUNDS:
-        arcs = [wall for other, line in lines.items() if other != name for wall in line.walls]
-        occupied = [*cards, *arcs, *(pill for other, pill in pills.items() if other != name)]
-        pills[name] = min(spots[name], key=lambda spot: sum(spot.overlap(other, 3) for other in occupied))
-    return pills
 
 
 def _extent(drawn: Sequence[Box]) -> Box:

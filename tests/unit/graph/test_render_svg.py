@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import combinations, pairwise
+from itertools import combinations
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -15,6 +13,7 @@ from hypothesis import given, settings
 from flowq.graph.compilation.plan import Plan
 from flowq.graph.kinds import Kind
 from flowq.graph.render import render
+from tests.unit.graph.drawn import ROUNDING, SVG, Point, Rect, points_along
 from tests.unit.graph.plans import (
     DIAMOND,
     LONG,
@@ -29,38 +28,7 @@ from tests.unit.graph.plans import (
     plans,
 )
 
-SVG = "{http://www.w3.org/2000/svg}"
-ROUNDING = 0.11  # coordinates have one decimal
-
-Point = tuple[float, float]
 every_plan = pytest.mark.parametrize("drawn", PLANS, ids=lambda drawn: drawn.name.split()[0])
-
-
-@dataclass(frozen=True)
-class Rect:
-    left: float
-    top: float
-    right: float
-    bottom: float
-
-    @classmethod
-    def of(cls, element: ET.Element) -> Rect:
-        x, y, width, height = (float(element.attrib[name]) for name in ("x", "y", "width", "height"))
-        return cls(x, y, x + width, y + height)
-
-    def overlaps(self, other: Rect) -> bool:
-        across = self.left < other.right and other.left < self.right
-        return across and self.top < other.bottom and other.top < self.bottom
-
-    def contains(self, point: Point, *, inset: float = 0.0) -> bool:
-        across = self.left + inset <= point[0] <= self.right - inset
-        return across and self.top + inset <= point[1] <= self.bottom - inset
-
-    def distance_of_border(self, point: Point) -> float:
-        if not self.contains(point, inset=-ROUNDING):
-            return float("inf")
-        x, y = point
-        return min(abs(x - self.left), abs(x - self.right), abs(y - self.top), abs(y - self.bottom))
 
 
 class Picture:
@@ -87,27 +55,6 @@ class Picture:
         path = group.find(f"{SVG}path")
         assert path is not None
         return list(points_along(path.attrib["d"]))
-
-
-def points_along(path: str) -> Iterator[Point]:
-    """The points of SVG path data that uses the absolute commands M, L, H, C and Q."""
-    here = (0.0, 0.0)
-    for command, numbers in re.findall(r"([MLHCQ])([^MLHCQ]*)", path):
-        values = [float(number) for number in numbers.split()]
-        if command == "H":
-            values.append(here[1])
-        handles = list(zip(values[::2], values[1::2], strict=True))
-        curve = handles if command == "M" else [here, *handles]
-        for step in range(41):
-            yield bezier(curve, step / 40)
-        here = handles[-1]
-
-
-def bezier(handles: list[Point], t: float) -> Point:
-    """De Casteljau: the point at `t` of the Bézier curve of any degree."""
-    while len(handles) > 1:
-        handles = [(a + (c - a) * t, b + (d - b) * t) for (a, b), (c, d) in pairwise(handles)]
-    return handles[0]
 
 
 def assert_sound(drawn: Plan) -> None:

@@ -1,0 +1,27 @@
+"""Where on its line each label of a drawing stands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from flowq.graph.render.edge_paths import Line
+from flowq.graph.render.layout import Box, Size
+
+_ROUNDS = 4
+
+
+def placed(lines: Mapping[str, Line], sizes: Mapping[str, Size], cards: Sequence[Box]) -> dict[str, Box]:
+    """A box for each label, where on its line it overlaps least with cards, arcs and other labels.
+
+    Labels make room for each other: each moves in turn, several times.
+    """
+    spots = {
+        name: [Box(x - size.width / 2, y - size.height / 2, size.width, size.height) for x, y in lines[name].spots]
+        for name, size in sizes.items()
+    }
+    labels = {name: boxes[0] for name, boxes in spots.items()}
+    for name in [*labels] * _ROUNDS:
+        arcs = [wall for other, line in lines.items() if other != name for wall in line.walls]
+        occupied = [*cards, *arcs, *(label for other, label in labels.items() if other != name)]
+        labels[name] = min(spots[name], key=lambda spot: sum(spot.overlap(other, 3) for other in occupied))
+    return labels
