@@ -28,8 +28,8 @@ _MARGIN, _ROOM_FOR_FLAG = 10.0, 4.0
 class GraphPicture:
     """The graph of one plan, and of a large one (`is_large`) a map of all of it.
 
-    Sources are at the left; feedback is dashed, in lanes below what it passes. Where the cards of edges stand follows from
-    the same rules as in `flowq graph --format svg`: only the sizes differ.
+    Sources are at the left; feedback is dashed, in lanes below what it passes. The rules are those of
+    `flowq graph --format svg`: only the sizes differ.
     """
 
     columns: int
