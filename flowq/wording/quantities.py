@@ -29,6 +29,46 @@ def counted(n: int, noun: str) -> str:
     return f"{n:,} {noun}{'s' * (n != 1)}"
 
 
+def compact(n: int) -> str:
+    """A count for a small label, to three digits.
+
+    >>> compact(950), compact(7_300), compact(12_600), compact(999_700), compact(1_200_000)
+    ('950', '7.3k', '12.6k', '1M', '1.2M')
+    """
+    if n < 1000:
+        return str(n)
+    amount = n / 1000
+    for unit in "kMG":
+        if amount < 999.5:
+            return (f"{amount:.1f}".removesuffix(".0") if amount < 99.95 else f"{amount:.0f}") + unit
+        amount /= 1000
+    return f"{amount:,.0f}T"
+
+
+def rate_words(per_second: float) -> str:
+    """
+    >>> rate_words(1234.5), rate_words(3.21), rate_words(0)
+    ('1,234/s', '3.2/s', '0/s')
+    """
+    return f"{per_second:,.0f}/s" if per_second >= 9.95 or not per_second else f"{per_second:.1f}/s"
+
+
+def span_words(seconds: float) -> str:
+    """How long something will take, in words: what is estimated has no minutes and seconds.
+
+    >>> [span_words(seconds) for seconds in (0.4, 17.2, 85, 240, 3000, 7560, 200_000)]
+    ['1 s', '17 s', '85 s', '4 min', '50 min', '2.1 h', '56 h']
+    """
+    if seconds < 89.5:
+        return f"{max(1, round(seconds))} s"
+    if seconds < 89.5 * 60:
+        return f"{seconds / 60:.0f} min"
+    hours = seconds / 3600
+    if hours < 9.95:
+        return f"{hours:.1f} h".replace(".0 h", " h")
+    return f"{hours:.0f} h" if hours < 71.5 else f"{hours / 24:,.0f} days"
+
+
 def sparkline(values: Sequence[float], width: int) -> str:
     """The last `width` values as bars, the highest of them full.
 

@@ -11,12 +11,12 @@ from flowq.broker.inspection.overview import Overview, StageOverview
 from flowq.broker.inspection.pacing_keys import HeldKey
 from flowq.cli.framework.invocation import as_typed
 from flowq.cli.views.retry_lines import error_lines
-from flowq.cli.views.run_text import command_to_finish, feedback_lines, orphan_words, pause_words, rate_words
+from flowq.cli.views.run_text import command_to_finish, feedback_lines, orphan_words, pause_words
 from flowq.cli.views.table import indented, speed_cells, stage_cells, stage_table
 from flowq.durations import duration_text
 from flowq.graph.compilation.plan import StagePlan
 from flowq.printable import printable
-from flowq.wording.quantities import counted, size, sparkline
+from flowq.wording.quantities import counted, rate_words, size, sparkline
 
 ORDERS = ("pipeline", "waiting", "running", "dead", "rate", "p95")
 """What the stages can be sorted by."""

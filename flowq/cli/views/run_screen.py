@@ -28,13 +28,13 @@ from flowq.cli.views.run_text import (
     first_lines,
     phase,
     progress_line,
-    rate_words,
     settled,
 )
 from flowq.cli.views.table import console_for, indented, number, speed_cells, stage_cells, stage_table
 from flowq.durations import duration_text
 from flowq.graph.compilation.plan import Plan
 from flowq.printable import json_text, printable
+from flowq.wording.quantities import rate_words
 
 if TYPE_CHECKING:
     from flowq.runtime.run import Summary

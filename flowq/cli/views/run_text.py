@@ -16,7 +16,7 @@ from flowq.durations import duration_text
 from flowq.graph.compilation.plan import Plan, type_name
 from flowq.graph.kinds import Kind
 from flowq.printable import printable
-from flowq.wording.quantities import counted
+from flowq.wording.quantities import counted, rate_words
 
 if TYPE_CHECKING:
     from flowq.dead_letters.source_rejects import SourceRejects
@@ -243,11 +243,3 @@ def stored(plan: Plan, stages: Mapping[str, StageBalance]) -> int:
 def settled(balance: StageBalance) -> int:
     """The messages that a stage has finished with, whatever the outcome."""
     return balance.ok + balance.filtered + balance.dead + balance.purged
-
-
-def rate_words(per_second: float) -> str:
-    """
-    >>> rate_words(1234.5), rate_words(3.21), rate_words(0)
-    ('1,234/s', '3.2/s', '0/s')
-    """
-    return f"{per_second:,.0f}/s" if per_second >= 9.95 or not per_second else f"{per_second:.1f}/s"

@@ -1,0 +1,106 @@
+"""What holds a pipeline up, in at most four lines, the worst first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from flowq.broker.inspection.causes import CauseKind
+from flowq.broker.inspection.overview import Overview
+from flowq.printable import printable
+from flowq.wording.cause_words import STATES, hold_words
+from flowq.wording.quantities import counted, rate_words
+
+_MOST_LINES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """One line: `title` is whose trouble it is, `text` goes on from it. `state` names its colour and icon.
+
+    stage: the stage that it concerns, or the first of several; "" for the whole pipeline.
+    """
+
+    state: str
+    title: str
+    text: str
+    stage: str = ""
+
+
+def attention(overview: Overview, *, most_frequent_error: str = "") -> list[Attention]:
+    """What holds the pipeline up. Kinds of trouble that take too many lines are told in one.
+
+    most_frequent_error: of the dead letters, if that is known.
+    """
+    lines = [
+        (list(_bottleneck(overview)), ""),
+        (list(_held_back(overview)), "held back"),
+        (list(_without_worker(overview)), ""),
+        (list(_paused(overview)), "paused"),
+        (list(_on_hold(overview)), "on hold"),
+        (list(_dead(overview, most_frequent_error)), ""),
+    ]
+    while sum(len(group) for group, _ in lines) > _MOST_LINES:
+        longest = max(range(len(lines)), key=lambda at: len(lines[at][0]))
+        group, together = lines[longest]
+        if len(group) == 1:  # all of them are
+            break
+        lines[longest] = [_in_one(group, together)], ""
+    return [line for group, _ in lines for line in group][:_MOST_LINES]
+
+
+def _in_one(lines: Sequence[Attention], together: str) -> Attention:
+    """Several lines of one kind as one, told by the first of them."""
+    first = lines[0]
+    return Attention(first.state, first.title, f"{first.text}; {len(lines) - 1:,} more {together}", first.stage)
+
+
+def _bottleneck(overview: Overview) -> Iterator[Attention]:
+    if (stage := overview.bottleneck) is not None:
+        view = overview.stages[stage]
+        pace = f"at {rate_words(view.throughput.per_second)}" if view.throughput.per_second else "and nothing gets done"
+        yield Attention("busy", f"{stage} is the bottleneck:", f"{view.balance.waiting:,} waiting {pace}", stage)
+
+
+def _held_back(overview: Overview) -> Iterator[Attention]:
+    for stage in _of_kind(overview, CauseKind.HELD_BACK):
+        text = f"is held back by {overview.causes[stage].by}: its queue is full"
+        yield Attention(STATES[CauseKind.HELD_BACK], stage, text, stage)
+
+
+def _without_worker(overview: Overview) -> Iterator[Attention]:
+    if alone := _of_kind(overview, CauseKind.NO_WORKER):
+        state, left = STATES[CauseKind.NO_WORKER], overview.snapshot.outstanding
+        if not overview.workers:
+            yield Attention(state, "No worker is running:", f"{counted(left, 'message')} left", alone[0])
+        else:
+            verb = "has" if len(alone) == 1 else "have"
+            waiting = sum(overview.stages[stage].balance.waiting for stage in alone)
+            yield Attention(state, ", ".join(alone), f"{verb} no worker; {waiting:,} waiting", alone[0])
+
+
+def _paused(overview: Overview) -> Iterator[Attention]:
+    if overview.state == "paused":
+        yield Attention("paused", overview.plan.name, "is paused")
+        return
+    for stage in overview.snapshot.paused:
+        if stage in overview.stages:
+            yield Attention("paused", stage, f"is paused; {overview.stages[stage].balance.waiting:,} waiting", stage)
+
+
+def _on_hold(overview: Overview) -> Iterator[Attention]:
+    for held in sorted(overview.held, key=lambda held: held.seconds_left):
+        text = hold_words(held.reason, held.seconds_left, held.waiting)
+        yield Attention(STATES[CauseKind.ON_HOLD], printable(held.key) or held.stage, text, held.stage)
+
+
+def _dead(overview: Overview, most_frequent_error: str) -> Iterator[Attention]:
+    dead = {stage: view.dead_letters for stage, view in overview.stages.items() if view.dead_letters}
+    if dead:
+        stage = max(dead, key=dead.__getitem__)
+        most = f"most: {printable(most_frequent_error)}" if most_frequent_error else f"most of {stage}"
+        yield Attention("dead", counted(sum(dead.values()), "dead letter"), most, stage)
+
+
+def _of_kind(overview: Overview, kind: CauseKind) -> list[str]:
+    return [stage for stage, cause in overview.causes.items() if cause.kind is kind]
