@@ -214,16 +214,21 @@ def delayed_fields(parked: bytes) -> list[bytes]:
 def dead_entry(entry_id: bytes, fields: Sequence[bytes], edited: bytes | None = None) -> DeadEntry:
     """A dead letter from its stored fields, which any program may have written, and its new body if it was edited."""
     values = _whole(fields)
-    info = json_object_in(values.get(b"x", b"{}"))
     return DeadEntry(
         entry_id=text_in(entry_id),
         edge=text_in(values.get(b"e", b"")),
         header=values.get(b"h", b""),
         body=values.get(b"b") if edited is None else edited,
-        info={"reason": "unknown"} if info is None else info,
+        info=letter_info(values.get(b"x")),
         foreign={name[2:]: value for name, value in values.items() if name.startswith(b"f:")},
         is_edited=edited is not None,
     )
+
+
+def letter_info(raw: bytes | None) -> Mapping[str, Any]:
+    """What a letter records about its death."""
+    info = json_object_in(b"{}" if raw is None else raw)
+    return {"reason": "unknown"} if info is None else info
 
 
 _LONGEST_LEASE_SECONDS, _LARGEST_PID = 86_400.0, 2**31

@@ -16,7 +16,7 @@ _NUMBER = re.compile(r"[0-9]{1,15}")
 _COUNT = re.compile(r"-?[0-9]{1,15}")
 _ENTRY_ID = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
 _LARGEST_PART = 2**64 - 1
-_MOST_JSON_BYTES = 1_000_000
+MOST_JSON_BYTES = 1_000_000
 
 
 def text_in(raw: bytes) -> str:
@@ -104,7 +104,7 @@ def is_entry_id(text: str) -> bool:
 
 def json_object_in(raw: bytes) -> Mapping[str, Any] | None:
     """A JSON object of up to a megabyte; None for anything else."""
-    if len(raw) > _MOST_JSON_BYTES:
+    if len(raw) > MOST_JSON_BYTES:
         return None
     try:
         value: Any = orjson.loads(raw)

@@ -15,6 +15,7 @@ from flowq.broker.flow_control.limiter import Verdict
 from flowq.broker.flow_control.pauses import Pauses
 from flowq.broker.inspection.browse import Browser
 from flowq.broker.inspection.edge_stats import EdgeInspection
+from flowq.broker.inspection.letter_infos import letter_infos
 from flowq.broker.inspection.retried_errors import RetriedErrors
 from flowq.broker.inspection.throughput import Throughputs
 from flowq.broker.keys import Keys
@@ -310,6 +311,12 @@ async def _(lab: Lab) -> None:
 @calls(scripts.READ_LETTERS)
 async def _(lab: Lab) -> None:
     await StoredLetters(lab.worker.broker, "parse").named(await lab.letters())
+
+
+@calls(scripts.LETTER_INFOS)
+async def _(lab: Lab) -> None:
+    await lab.letters()
+    await letter_infos(lab.worker.broker, {"parse": ""}, limit=10)
 
 
 @calls(scripts.SNAPSHOT)

@@ -1,0 +1,115 @@
+"""Keeps the kinds of dead letters of a pipeline in memory: reads each letter once, a little at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import islice
+from typing import Any
+
+from flowq.broker.inspection.letter_infos import letter_infos
+from flowq.broker.redis_streams import Broker
+from flowq.dead_letters.letter_kinds import LetterKinds, Told
+from flowq.delivery.fingerprint import fingerprint
+from flowq.delivery.stored import entry_ms, moment_in, text_of
+from flowq.delivery.user_code import place_in_traceback
+from flowq.graph.compilation.plan import Plan
+
+MOST_LETTERS = 1_000_000
+_PER_STEP, _PER_CALL = 1000, 100
+_CHECK_EVERY_MS = 60_000
+_BEGINNING = "0-0"
+
+
+class DeadLetterIndex(LetterKinds):
+    """The kinds of dead letters of one pipeline, for a program that shows them many times.
+
+    Each `step` reads what has died since the last one, at most a thousand letters, without their messages. `kinds`,
+    `letters` and `around` answer from memory, also while the first reading is under way: `read` of `total` letters are
+    known, as of `as_of_ms` on the clock of Redis. After a million letters it reads no further.
+
+    The caller paces the steps: one that took t seconds is followed by a pause of 19 t, so that they take at most 5 % of
+    its time. Steps must not overlap. A step raises BrokerUnavailable when Redis does not answer; the next one goes on
+    where it ended.
+
+    >>> import asyncio
+    >>> from flowq import Inspector, Pipeline, stage
+    >>> @stage
+    ... async def greet(name: str) -> None:
+    ...     print(f"Hello {name}")
+    >>> async def main() -> None:
+    ...     async with Inspector(Pipeline("greetings", greet), redis="memory") as inspector:
+    ...         index = inspector.dead_letter_index()
+    ...         while await index.step():
+    ...             pass
+    ...         print(index.read, index.total, index.kinds())
+    >>> asyncio.run(main())
+    0 0 []
+    """
+
+    def __init__(self, plan: Plan, broker: Broker) -> None:
+        stages = [stage.name for stage in plan.consumers]
+        super().__init__(stages)
+        self._broker = broker
+        self._kept = dict.fromkeys(stages, 0)
+        self._last_id = dict.fromkeys(stages, "")
+        self._checked_to: dict[str, str] = {}  # stages whose letters are compared with what Redis has
+        self._check_ms = -_CHECK_EVERY_MS
+        self.as_of_ms = 0
+
+    @property
+    def total(self) -> int:
+        """How many dead letters there were at `as_of_ms`."""
+        return sum(self._kept.values())
+
+    async def step(self) -> bool:
+        """Read on; returns whether there is more to read now."""
+        left, to_read = min(_PER_STEP, MOST_LETTERS - self.read), self._last_id
+        while True:
+            self.as_of_ms, infos = await letter_infos(self._broker, to_read, limit=min(left, _PER_CALL))
+            for stage, found in infos.items():
+                self._kept[stage] = found.n_kept
+                for letter_id, info in islice(found.by_id.items(), left):
+                    self._add(stage, letter_id, _died_ms(letter_id, info), _told(info))
+                    self._last_id[stage] = letter_id
+                    left -= 1
+            to_read = {stage: self._last_id[stage] for stage, found in infos.items() if not found.is_all}
+            if left <= 0 or not to_read:
+                break
+        if not to_read:
+            self._compare()
+        return await self._check(left) or (bool(to_read) and self.read < MOST_LETTERS)
+
+    def _compare(self) -> None:
+        """Begin to check the stages that have other letters than those that were read."""
+        is_due = not self._checked_to and self.as_of_ms - self._check_ms >= _CHECK_EVERY_MS
+        for stage, n_kept in self._kept.items() if is_due else ():
+            if self._n[stage] != n_kept:
+                self._check_ms = self.as_of_ms
+                self._checked_to[stage] = _BEGINNING
+            if self._n[stage] < n_kept:  # the stream was removed, and another one has lower ids
+                self._keep(stage, _BEGINNING, None, ())
+                self._last_id[stage] = ""
+
+    async def _check(self, left: int) -> bool:
+        """Forget letters that no longer exist; returns whether there is more to check."""
+        while self._checked_to and left > 0:
+            stage, after = next(iter(self._checked_to.items()))
+            _, infos = await letter_infos(self._broker, {stage: after}, limit=min(left, _PER_CALL), ids_only=True)
+            ids = infos[stage].by_id
+            left -= len(ids)
+            last = next(reversed(ids), after)
+            self._keep(stage, after, None if infos[stage].is_all else last, ids)
+            self._checked_to[stage] = last
+            if infos[stage].is_all:
+                del self._checked_to[stage]
+        return bool(self._checked_to)
+
+
+def _died_ms(letter_id: str, info: Mapping[str, Any]) -> int:
+    return moment_in(info["died_ms"]) if "died_ms" in info else entry_ms(letter_id)
+
+
+def _told(info: Mapping[str, Any]) -> Told:
+    line, traceback = text_of(info.get("error")) or text_of(info.get("reason")), text_of(info.get("traceback"))
+    place = text_of(info.get("place")) or str(place_in_traceback(traceback) or "")
+    return Told(fingerprint(line, traceback), line, text_of(info.get("error_type")), place)

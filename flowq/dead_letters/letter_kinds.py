@@ -1,0 +1,308 @@
+"""Dead letters in memory, without their messages: counted by kind, in order. Bounded, whatever they contain."""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from fnmatch import fnmatchcase
+from heapq import merge
+from itertools import islice, pairwise
+from typing import NamedTuple
+
+from flowq.delivery.stored import is_entry_id
+
+_LONGEST_LINE, _LONGEST_PLACE = 500, 200
+_MOST_KINDS, _MOST_LINES_OF_KIND, _MOST_LINES = 2000, 30, 4000
+_PERIODS, _MOST_WITH_COUNTS = 30, 100
+
+OTHER = "other"
+"""The kind under which letters are counted that came after the first two thousand kinds."""
+
+EntryId = tuple[int, int]
+
+
+class LetterRef(NamedTuple):
+    """A letter, found by its stage and its id. `died_ms` is when it died, in milliseconds since 1970."""
+
+    stage: str
+    id: str
+    died_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """Where a letter is among those of its kind: the position from 1 of how many, and its neighbours."""
+
+    position: int
+    count: int
+    previous: LetterRef | None
+    following: LetterRef | None
+
+
+class Told(NamedTuple):
+    """What a letter tells of its death: its kind, the error in one line, its type, and the place in the user's code."""
+
+    fingerprint: str
+    line: str
+    error_type: str
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
+class LetterKind:
+    """Dead letters of one stage with the same fingerprint. `error` and `place` are those of the first of them.
+
+    `counts` says how many died in each of thirty periods of `period_ms`. The first one begins at `from_ms`, the same
+    for all kinds of a list, so that they can be compared; only the first hundred kinds of a list have them.
+    `is_estimate`: the kind has more different lines than are kept, and those count as if `error` matched them.
+    """
+
+    stage: str
+    fingerprint: str
+    error: str
+    error_type: str
+    place: str
+    count: int
+    first_died_ms: int
+    last_died_ms: int
+    is_estimate: bool = False
+    from_ms: int = 0
+    period_ms: float = 0.0
+    counts: tuple[int, ...] = ()
+
+
+class Letters:
+    """Letters of one kind and line in the order of their ids, in 24 bytes each."""
+
+    def __init__(self) -> None:
+        self._ms, self._seq, self._died = array("Q"), array("Q"), array("Q")
+        self._is_in_order = True  # one that was exported and restored died before others with lower ids
+        self._sorted: array[int] | None = None
+
+    def __len__(self) -> int:
+        return len(self._ms)
+
+    def add(self, at: EntryId, died_ms: int) -> None:
+        self._is_in_order = self._is_in_order and (not self._died or self._died[-1] <= died_ms)
+        self._sorted = None
+        self._ms.append(at[0])
+        self._seq.append(at[1])
+        self._died.append(died_ms)
+
+    @property
+    def times(self) -> array[int]:
+        """When they died, the earliest first."""
+        if self._is_in_order:
+            return self._died
+        if self._sorted is None:
+            self._sorted = array("Q", sorted(self._died))
+        return self._sorted
+
+    def before(self, at: EntryId) -> int:
+        """How many have a lower id."""
+        first, last = bisect_left(self._ms, at[0]), bisect_right(self._ms, at[0])
+        return bisect_left(self._seq, at[1], first, last)
+
+    def has(self, at: EntryId) -> bool:
+        position = self.before(at)
+        return any(found == at for found, _ in self.some(position, position + 1))
+
+    def some(self, first: int, last: int) -> Iterator[tuple[EntryId, int]]:
+        """The ids and times of death of those from one position up to another."""
+        columns = [column[max(first, 0) : max(last, 0)] for column in (self._ms, self._seq, self._died)]
+        return (((ms, seq), died) for ms, seq, died in zip(*columns, strict=True))
+
+    def keep(self, after: EntryId, to: EntryId | None, ids: Collection[EntryId]) -> int:
+        """Of those after one id and up to another, keep only these; returns how many were removed."""
+        first = bisect_left(self._ms, after[0])
+        last = len(self) if to is None else bisect_right(self._ms, to[0])
+        found = list(self.some(first, last))
+        kept = [(at, died) for at, died in found if at <= after or at in ids or (to is not None and at > to)]
+        if len(kept) < len(found):
+            self._sorted = None
+            self._ms[first:last] = array("Q", [at[0] for at, _ in kept])
+            self._seq[first:last] = array("Q", [at[1] for at, _ in kept])
+            self._died[first:last] = array("Q", [died for _, died in kept])
+        return len(found) - len(kept)
+
+
+@dataclass(slots=True)
+class _Kind:
+    """The letters of one stage with the same fingerprint, by their lines; under None those with further lines."""
+
+    error: str
+    error_type: str
+    place: str
+    by_line: dict[str | None, Letters] = field(default_factory=dict[str | None, Letters])
+
+    def matching(self, error: str | None) -> list[Letters]:
+        """Those whose line matches a glob. Where any does, so do the further lines."""
+        if error is None:
+            return list(self.by_line.values())
+        found = [each for line, each in self.by_line.items() if line is not None and fnmatchcase(line, error)]
+        return [*found, self.by_line[None]] if found and None in self.by_line else found
+
+    def summary(self, stage: str, fingerprint: str, error: str | None, since_ms: int) -> LetterKind | None:
+        """Those that match, counted; None if there are none."""
+        times = [letters.times for letters in self.matching(error)]
+        firsts = [bisect_left(each, since_ms) for each in times]
+        some = [(each, first) for each, first in zip(times, firsts, strict=True) if first < len(each)]
+        if not some:
+            return None
+        return LetterKind(
+            stage, fingerprint, self.error, self.error_type, self.place,
+            count=sum(len(each) - first for each, first in some),
+            first_died_ms=min(each[first] for each, first in some),
+            last_died_ms=max(each[-1] for each, _ in some),
+            is_estimate=error is not None and None in self.by_line,
+        )  # fmt: skip
+
+
+class LetterKinds:
+    """The dead letters of a pipeline, without their messages, in the order of its stages.
+
+    Each takes 24 bytes. The first 500 characters of an error count, the first 2,000 kinds are told apart, and of each
+    kind the first 30 lines, 4,000 altogether: at most about ten megabytes besides.
+    """
+
+    def __init__(self, stages: Sequence[str]) -> None:
+        self._by_stage: dict[str, dict[str, _Kind]] = {stage: {} for stage in stages}
+        self._n: dict[str, int] = dict.fromkeys(stages, 0)
+        self._n_kinds = self._n_lines = 0
+
+    @property
+    def read(self) -> int:
+        """How many letters are known."""
+        return sum(self._n.values())
+
+    def kinds(
+        self, *, stage: str | None = None, error: str | None = None, since: datetime | None = None
+    ) -> list[LetterKind]:
+        """The kinds of letters that match, the most frequent first. Reads nothing.
+
+        stage: only of this stage. error: a glob over the line of a letter. since: only those that died from then on.
+        """
+        since_ms = round(since.timestamp() * 1000) if since else 0
+        found = [
+            summary
+            for name, kinds in self._by_stage.items()
+            if stage in (None, name)
+            for fingerprint, kind in kinds.items()
+            if (summary := kind.summary(name, fingerprint, error, since_ms))
+        ]
+        found.sort(key=lambda kind: -kind.count)
+        if not found:
+            return found
+        from_ms = min(kind.first_died_ms for kind in found)
+        period_ms = (max(kind.last_died_ms for kind in found) + 1 - from_ms) / _PERIODS
+        return [
+            *(self._with_counts(kind, error, from_ms, period_ms) for kind in found[:_MOST_WITH_COUNTS]),
+            *found[_MOST_WITH_COUNTS:],
+        ]
+
+    def _with_counts(self, kind: LetterKind, error: str | None, from_ms: int, period_ms: float) -> LetterKind:
+        counts = [0] * _PERIODS
+        edges = [from_ms + n * period_ms for n in range(_PERIODS)]
+        for letters in self._by_stage[kind.stage][kind.fingerprint].matching(error):
+            times = letters.times
+            positions = [*(bisect_left(times, edge) for edge in edges), len(times)]
+            for n, (first, last) in enumerate(pairwise(positions)):
+                counts[n] += last - first
+        return replace(kind, from_ms=from_ms, period_ms=period_ms, counts=tuple(counts))
+
+    def letters(
+        self, kind: str, *, stage: str | None = None, error: str | None = None, after: LetterRef | None = None,
+        limit: int = 50,
+    ) -> list[LetterRef]:  # fmt: skip
+        """The first `limit` letters of a kind, or those after another one: by stage, the oldest first. Reads nothing.
+
+        kind: its fingerprint. after: where the last page ended, whether that letter still exists or not.
+        """
+        found: list[LetterRef] = []
+        stages = list(self._by_stage)
+        for name, letters in self._matching(kind, stage, error):
+            if after is not None and stages.index(name) < stages.index(after.stage):
+                continue
+            at = _next_id(after.id) if after is not None and name == after.stage else (0, 0)
+            left = limit - len(found)
+            pages = [each.some(first, first + left) for each in letters for first in [each.before(at)]]
+            found += [_ref(name, one) for one in islice(merge(*pages), left)]
+        return found
+
+    def around(self, kind: str, letter_id: str, *, stage: str | None = None, error: str | None = None) -> Around | None:
+        """The position of a letter among those of its kind, and its neighbours; None if it is not one of them."""
+        of_stages = self._matching(kind, stage, error)
+        at = _entry_id(letter_id) if is_entry_id(letter_id) else (0, 0)
+        number = next((n for n, (_, letters) in enumerate(of_stages) if any(each.has(at) for each in letters)), None)
+        if number is None:
+            return None
+        name, letters = of_stages[number]
+        earlier = [one for each in letters for n in [each.before(at)] for one in each.some(n - 1, n)]
+        previous = _ref(name, max(earlier)) if earlier else None
+        if previous is None and number:
+            before, others = of_stages[number - 1]
+            previous = _ref(before, max(one for each in others for one in each.some(len(each) - 1, len(each))))
+        following = self.letters(kind, stage=stage, error=error, after=LetterRef(name, letter_id, 0), limit=1)
+        sizes = [sum(map(len, each)) for _, each in of_stages]
+        position = 1 + sum(sizes[:number]) + sum(each.before(at) for each in letters)
+        return Around(position, sum(sizes), previous, following[0] if following else None)
+
+    def _matching(self, kind: str, stage: str | None, error: str | None) -> list[tuple[str, list[Letters]]]:
+        """The letters of a kind by stage; only stages that have any."""
+        found = [
+            (name, kinds[kind].matching(error))
+            for name, kinds in self._by_stage.items()
+            if stage in (None, name) and kind in kinds
+        ]
+        return [(name, letters) for name, letters in found if letters]
+
+    def _add(self, stage: str, letter_id: str, died_ms: int, told: Told) -> None:
+        """Add a letter, whose id is higher than that of all others of its stage."""
+        kinds, fingerprint = self._by_stage[stage], told.fingerprint
+        if fingerprint not in kinds and self._n_kinds >= _MOST_KINDS:
+            fingerprint, told = OTHER, Told(OTHER, "other kinds of errors", "", "")
+        line: str | None = told.line[:_LONGEST_LINE]
+        if fingerprint not in kinds:
+            kinds[fingerprint] = _Kind(told.line[:_LONGEST_LINE], told.error_type, told.place[-_LONGEST_PLACE:])
+            self._n_kinds += 1
+        by_line = kinds[fingerprint].by_line
+        if by_line and line not in by_line:
+            is_full = len(by_line) >= _MOST_LINES_OF_KIND or self._n_lines >= _MOST_LINES
+            line = None if is_full else line
+        if line not in by_line:
+            by_line[line] = Letters()
+            self._n_lines += 1
+        by_line[line].add(_entry_id(letter_id), died_ms)
+        self._n[stage] += 1
+
+    def _keep(self, stage: str, after: str, to: str | None, ids: Collection[str]) -> None:
+        """Of the letters of a stage after one id and up to another, keep only these."""
+        kept = set(map(_entry_id, ids))
+        first, last = _entry_id(after), None if to is None else _entry_id(to)
+        for fingerprint, kind in list(self._by_stage[stage].items()):
+            for line, letters in list(kind.by_line.items()):
+                self._n[stage] -= letters.keep(first, last, kept)
+                if not len(letters):
+                    del kind.by_line[line]
+                    self._n_lines -= 1
+            if not kind.by_line:
+                del self._by_stage[stage][fingerprint]
+                self._n_kinds -= 1
+
+
+def _entry_id(text: str) -> EntryId:
+    ms, _, seq = text.partition("-")
+    return int(ms), int(seq)
+
+
+def _next_id(text: str) -> EntryId:
+    ms, seq = _entry_id(text)
+    return ms, seq + 1
+
+
+def _ref(stage: str, letter: tuple[EntryId, int]) -> LetterRef:
+    (ms, seq), died_ms = letter
+    return LetterRef(stage, f"{ms}-{seq}", died_ms)
