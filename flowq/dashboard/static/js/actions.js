@@ -1,9 +1,5 @@
-// Dialogs and what they send. Every action has a second step: <button data-open="ID"> opens <dialog id="ID">.
-//   <form data-send="ADDRESS" data-check="ADDRESS">   fields become one JSON object; data-check is asked while one types
-//   an input with data-unlock="TEXT"                   the danger button works once TEXT is typed
-// Answers: {"said": "...", "next": "ADDRESS"} or {"error": "...", "errors": [{"path": "url", "message": "..."}],
-//   "changes": [{"path": "url", "before": "...", "after": "..."}], "fits": "Link", "n": "77"}
-import { $, $$, isLocal, say } from "./page.js";
+// Dialogs, and what they send: every action has a second step. base.html says how a form is marked.
+import { $, $$, isLocal, remembered, say } from "./live.js";
 
 const line = (tag, text) => Object.assign(document.createElement(tag), { textContent: text });
 const CHECK_MS = 250;
@@ -54,17 +50,15 @@ async function send(form, submitter) {
   const faults = show(form, answer);
   if (faults.length) return say(faults.join("; "));
   form.closest("dialog")?.close();
-  try { sessionStorage.setItem("flowq.said", answer.said ?? "Done"); } catch { /* forbidden here */ }
+  remembered("said", answer.said ?? "Done");
   if (answer.next && isLocal(answer.next)) location.assign(answer.next);
   else location.reload();
 }
 
 export function actions() {
-  try { // what was done before the page came again
-    const done = sessionStorage.getItem("flowq.said");
-    sessionStorage.removeItem("flowq.said");
-    if (done) setTimeout(say, 300, done);
-  } catch { /* forbidden here */ }
+  const done = remembered("said"); // what was done before the page came again
+  if (done) setTimeout(say, 300, done);
+  remembered("said", "");
   document.addEventListener("submit", (event) => {
     const form = event.target;
     if (!form.dataset.send || event.submitter?.hasAttribute("formnovalidate")) return;

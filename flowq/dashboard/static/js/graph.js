@@ -1,5 +1,5 @@
 // The graph: arrow keys go along its edges. A large one is a window that is dragged, zoomed, and moved by its map.
-import { $, $$ } from "./page.js";
+import { $, $$ } from "./live.js";
 
 const place = (node) => { const { e, f } = node.transform.baseVal.consolidate().matrix; return { x: e, y: f }; };
 

@@ -1,22 +1,19 @@
 // The page is complete as it comes from the server. This keeps its numbers up to date and adds keys.
 // What comes from outside is only ever text: no element is made from it.
 import { actions } from "./actions.js";
-import { Feed } from "./feed.js";
 import { neighbour, Window } from "./graph.js";
-import { $, $$, body, remembered, say } from "./page.js";
-import { Slots } from "./slots.js";
-import { Timeline } from "./time.js";
+import { $, $$, Feed, remembered, say, Slots, Timeline } from "./live.js";
 
-const root = document.documentElement;
+const root = document.documentElement, { feed: changes, at } = document.body.dataset;
 const slots = new Slots();
-const feed = body.dataset.feed && new Feed(body.dataset.feed, slots);
-const time = feed && body.dataset.at && new Timeline(body.dataset.at, feed, slots);
+const feed = changes && new Feed(changes, slots);
+const time = feed && at && $("#moment") && new Timeline(at, feed, slots);
 const graph = $(".graph.large") && new Window();
 actions();
 
 const keysOn = $("#keys-on");
-keysOn.checked = remembered.get("keys") !== "off";
-keysOn.addEventListener("change", () => remembered.set("keys", keysOn.checked ? "on" : "off"));
+keysOn.checked = remembered("keys") !== "off";
+keysOn.addEventListener("change", () => remembered("keys", keysOn.checked ? "on" : "off"));
 if (location.hash) { // back from the drawer of a stage: on its card again
   const from = document.getElementById(decodeURIComponent(location.hash.slice(1)));
   if (from?.matches(".card, [data-row] a")) from.focus({ focusVisible: true });
@@ -26,7 +23,7 @@ const DO = {
   theme() {
     const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
     root.dataset.theme = dark ? "light" : "dark";
-    remembered.set("theme", root.dataset.theme);
+    remembered("theme", root.dataset.theme);
   },
   help: () => $("#help").showModal(),
   again: () => (feed ? feed.open() : location.reload()),
