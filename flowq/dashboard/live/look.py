@@ -19,12 +19,15 @@ class Look:
     - `look_ms`: how long reading took.
     - `rates`: by stage, messages per second in each quarter of a minute of the last 15 minutes, the newest last; None
       where nothing is known.
+    - `left`: how many messages the pipeline held, in each minute of the last hour, as `rates`; empty for a look of
+      the past.
     - `trouble`: why there is nothing newer; None as long as Redis answers.
     """
 
     overview: Overview
     look_ms: float
     rates: Mapping[str, Sequence[float | None]] = field(default_factory=dict[str, "Sequence[float | None]"])
+    left: Sequence[int | None] = ()
     trouble: BrokerError | None = None
 
     @property

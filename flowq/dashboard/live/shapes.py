@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 from flowq.graph.compilation.plan import Plan
+from flowq.graph.render.text import clipped, width
+from flowq.printable import printable
 
 METER_WIDTH, USE_WIDTH = 96.0, 30.0
-SPARK_WIDTH, SPARK_HEIGHT = 156.0, 24.0
+SPARK_HEIGHT = 24.0
 SPARKS = 60  # of 15 seconds each
+HOUR_WIDTH, HOUR_HEIGHT = 118, 34
 _MOST_CARDS_WITH_FIGURES = 14
-_HEADROOM, _FOOT = 1.5, 1.0  # so that half of the line's width is not cut off
+_MARGIN = 1.0  # so that half of the line's width is not cut off
+
+small_width = partial(width, font_size=11.0)
 
 
 def is_large(plan: Plan) -> bool:
@@ -38,36 +44,45 @@ def thickness(n: int, *, feedback: bool) -> str:
     return f"{round(1.5 + (more / 2 if feedback else more), 1):g}"
 
 
-def trend(
-    values: Sequence[float], width: float = SPARK_WIDTH, height: float = SPARK_HEIGHT, *, most: int = SPARKS
-) -> str:
-    """SVG path data of a line through the last `most` values: the highest at the top, 0 at the bottom, the latest at
-    the right. With fewer values it begins further right, so that a step is the same time everywhere.
+def trend(values: Sequence[float | None], height: float = SPARK_HEIGHT, width: int | None = None) -> str:
+    """SVG path data of a line through values: the highest at the top, 0 at the bottom.
 
-    >>> trend([0, 2, 1], 100, 12.5, most=3)
-    'M0 11.5L50 1.5L100 6.5'
-    >>> trend([1], 100, 12.5, most=3), trend([], 100, 12.5, most=3)
-    ('M100 1.5L100 1.5', 'M100 11.5L100 11.5')
+    They are `width` apart in all, else one unit each. Where a value is None the line has a gap. The numbers are whole,
+    so that the text is short.
+
+    >>> trend([None, 0, 2, 1], 12), trend([4, 2], 12, 100)
+    ('M1 11l1-10 1 5', 'M0 1l100 5')
     """
-    shown = [max(0.0, value) for value in values[-most:]] or [0.0]
-    if len(shown) == 1:
-        shown = shown * 2
-    step, room, highest = width / (most - 1), height - _HEADROOM - _FOOT, max(shown) or 1.0
-    left = width - (len(shown) - 1) * step
-    if len(values) < 2:  # one moment is a dot
-        left, step = width, 0.0
-    points = (
-        f"{round(left + number * step, 1):g} {round(height - _FOOT - value / highest * room, 1):g}"
-        for number, value in enumerate(shown)
-    )
-    return "M" + "L".join(points)
+    highest = max((value for value in values if value is not None), default=0.0) or 1.0
+    room, step = height - 2 * _MARGIN, width / max(1, len(values) - 1) if width else 1
+    path, joint, before = "", "", None
+    for number, value in enumerate(values):
+        if value is None:
+            before = None
+            continue
+        x, y = round(number * step), round(height - _MARGIN - max(0.0, value) / highest * room)
+        if before is None:
+            path, joint = f"{path}M{x} {y}", "l"
+        else:
+            path, joint = f"{path}{joint}{x - before[0]}{' ' * (y >= before[1])}{y - before[1]}", " "
+        before = x, y
+    return path
 
 
 def area(line: str, height: float = SPARK_HEIGHT) -> str:
-    """SVG path data of what is below a line.
+    """SVG path data of what is below such a line.
 
-    >>> area("M5 5L10 0", 6)
-    'M5 5L10 0V6H5Z'
+    >>> area("M1 11l1-10 1 5M7 3l1 1", 12)
+    'M1 11l1-10 1 5V12H1ZM7 3l1 1V12H7Z'
     """
-    left = line[1:].partition(" ")[0]
-    return f"{line}V{height:g}H{left}Z"
+    return "".join(f"M{piece}V{height:g}H{piece.partition(' ')[0]}Z" for piece in line.split("M")[1:])
+
+
+def small_in(room: float, text: str) -> str:
+    """As much of a text as fits into `room` pixels in the smallest size."""
+    return clipped(printable(text), room, small_width)
+
+
+def first_that_fits(room: float, *texts: str) -> str:
+    """The first text that fits into `room` pixels in the smallest size, else the last one."""
+    return next((text for text in texts if small_width(text) <= room), texts[-1])

@@ -1,24 +1,101 @@
-"""The texts of a look, by the name of their place on the page."""
+"""The texts of a look, by the name of their place on the page: all numbers are formatted here, and nowhere else.
+
+`p.*` are of the pipeline, `s.STAGE.*` of a stage and `e.EDGE.*` of an edge. Whatever is unknown is "–", never 0.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator, Sequence
 
+from flowq.broker.inspection.overview import Overview
+from flowq.dashboard.live.edge_slots import edge_slots
 from flowq.dashboard.live.look import Look
+from flowq.dashboard.live.shapes import HOUR_HEIGHT, HOUR_WIDTH, area, is_large, trend
+from flowq.dashboard.live.stage_slots import stage_slots, sum_words
+from flowq.graph.render.labels import drawn_edges
+from flowq.wording.attention import Attention, attention
+from flowq.wording.headline import headline, state_word
+from flowq.wording.quantities import counted
+
+TERMS = ("ok", "filtered", "dead", "purged", "waiting", "delayed", "running")
+"""What becomes of what comes in."""
+
+STACK_WIDTH, HOUR_TICKS = 1000, 4
+_NEVER = "idle"
 
 
 def slots(look: Look) -> dict[str, str]:
     """The text of each place."""
-    snapshot = look.overview.snapshot
-    texts = {"p.state": look.overview.state, "p.left": f"{snapshot.outstanding:,} left"}
-    for name, stage in look.overview.stages.items():
-        texts[f"s.{name}.waiting"] = f"{stage.balance.waiting:,}"
-        texts[f"s.{name}.ok"] = f"{stage.balance.ok:,}"
-    return texts
+    overview, is_small = look.overview, is_large(look.overview.plan)
+    neck = overview.bottleneck
+    texts = {f"p.{name}": text for name, text in _of_pipeline(overview)}
+    for stage in overview.plan.stages:
+        rates = look.rates.get(stage.name, ())
+        prefix = f"s.{stage.name}."
+        for name, text in stage_slots(overview, stage, neck, rates, is_small=is_small).items():
+            texts[prefix + name] = text
+    for edge in drawn_edges(overview.plan):
+        prefix = f"e.{edge.name}."
+        for name, text in edge_slots(overview, edge, is_small=is_small).items():
+            texts[prefix + name] = text
+    return texts | {f"p.hour.{name}": text for name, text in _hour(look.left)}
 
 
 def rows(look: Look) -> dict[str, list[dict[str, str]]]:
-    """Lists on the page whose length changes."""
-    del look
-    rows: dict[str, Any] = {"attention": []}
-    return rows
+    """Lists on the page whose length changes: `attention`. An `href` begins after what the page is mounted under."""
+    return {"attention": [_attention(look.overview.plan.name, line) for line in attention(look.overview)]}
+
+
+def _attention(pipeline: str, line: Attention) -> dict[str, str]:
+    path = "/dead" if line.state == "dead" else f"/s/{line.stage}" if line.stage else ""
+    icon = f"#i-{'neck' if line.state == 'busy' else line.state}"
+    return {"state": line.state, "icon": icon, "title": line.title, "text": line.text, "href": f"/p/{pipeline}{path}"}
+
+
+def _hour(left: Sequence[int | None]) -> Iterator[tuple[str, str]]:
+    """What was left in the last hour, from the first minute that is known: the ground of the slider."""
+    known = next((number for number, n in enumerate(left) if n is not None), len(left))
+    shown = left[known:]
+    if len(shown) < 2:
+        return
+    minutes = len(shown) - 1
+    line = trend(shown, HOUR_HEIGHT, HOUR_WIDTH)
+    yield "line", line
+    yield "area", area(line, HOUR_HEIGHT)
+    yield "min", str(-60 * minutes)
+    yield "what", f"left, last {minutes} min"
+    for number in range(HOUR_TICKS):
+        ago = round(minutes * (HOUR_TICKS - number) / HOUR_TICKS)
+        yield f"ago{number}", f"{ago} min ago"
+
+
+def _of_pipeline(overview: Overview) -> Iterator[tuple[str, str]]:
+    balances = [overview.stages[stage.name].balance for stage in overview.plan.consumers]
+    sums = {term: sum(getattr(balance, term) for balance in balances) for term in TERMS}
+    dead = sum(stage.dead_letters for stage in overview.stages.values())
+    run = overview.snapshot.run.get("id", "")
+    yield "state", state_word(overview)
+    yield "state.kind", _NEVER if overview.state == "never run" else overview.state
+    yield "left", headline(overview)
+    yield "crew", counted(len(overview.workers), "worker") if overview.workers else "no worker"
+    yield "run", f"run {run}" if run else "no run yet"
+    yield "workers", f"{len(overview.workers):,}"
+    yield "dead_letters", f"{dead:,}"
+    yield "mortal", "yes" if dead else "no"
+    yield "sum", sum_words(*balances)
+    yield "sum.state", "ok" if all(balance.adds_up for balance in balances) else "dead"
+    yield "sum.icon", "#i-ok" if all(balance.adds_up for balance in balances) else "#i-alone"
+    yield "purged.level", "some" if sums["purged"] else "none"
+    yield from _stack(sum(balance.entered for balance in balances), sums)
+
+
+def _stack(entered: int, sums: dict[str, int]) -> Iterator[tuple[str, str]]:
+    """The terms of the sum as numbers, and as parts of a bar."""
+    yield "in", f"{entered:,}"
+    whole, left = max(1, sum(sums.values())), 0.0
+    for term, n in sums.items():
+        part = n / whole * STACK_WIDTH
+        yield term, f"{n:,}"
+        yield f"bar.{term}.x", f"{left:.1f}"
+        yield f"bar.{term}.w", f"{part:.1f}"
+        left += part

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from xml.etree import ElementTree as ET
 
-from flowq.dashboard.live.shapes import METER_WIDTH
-from flowq.dashboard.picture.elements import group, rect, small_in, text
+from flowq.dashboard.live.shapes import METER_WIDTH, small_in
+from flowq.dashboard.picture.elements import group, rect, text
 from flowq.dashboard.picture.slotted import Slotted
 from flowq.graph.compilation.plan import EdgePlan
 from flowq.graph.render.edge_paths import Line

@@ -10,17 +10,11 @@ from flowq.graph.render.text import clipped, width
 from flowq.printable import printable
 
 _name_width = partial(width, font_size=13.5, bold=True)
-_small_width = partial(width, font_size=11.0)
 
 
 def name_in(room: float, name: str) -> str:
     """As much of a name as fits into `room` pixels in the size of titles."""
     return clipped(printable(name), room, _name_width)
-
-
-def small_in(room: float, text: str) -> str:
-    """As much of a text as fits into `room` pixels in the smallest size."""
-    return clipped(printable(text), room, _small_width)
 
 
 def group(parent: ET.Element, look: str, place: Box) -> ET.Element:

@@ -42,7 +42,7 @@ class GraphPicture:
         small = is_large(plan)
         cards = {stage.name: StageCard(stage, href(stage.name), small) for stage in plan.stages}
         on_edges = {edge.name: EdgeCard(edge, edge_label(plan, edge), small) for edge in drawn_edges(plan)}
-        sizes = {name: card.size for name, card in on_edges.items()}
+        sizes = {name: edge.size for name, edge in on_edges.items()}
         layers = layered(plan)
         boxes = arranged(
             plan, layers, {name: card.size for name, card in cards.items()}, sizes, _SMALL_GAPS if small else _GAPS
@@ -54,11 +54,11 @@ class GraphPicture:
         root, slots = _root("graph large" if small else "graph", "graph", view), Slotted()
         root.attrib |= {"role": "group", "aria-label": label, "width": f"{view.width:g}", "height": f"{view.height:g}"}
         edges = ET.SubElement(root, "g", {"class": "edges", "aria-hidden": "true"})
-        for name, card in on_edges.items():
-            card.draw_line(edges, lines[name], slots)
+        for name, edge in on_edges.items():
+            edge.draw_line(edges, lines[name], slots)
         stands = ET.SubElement(root, "g", {"class": "queues", "aria-hidden": "true"})
-        for name, card in on_edges.items():
-            card.draw(stands, spots[name], slots)
+        for name, edge in on_edges.items():
+            edge.draw(stands, spots[name], slots)
         nodes = ET.SubElement(root, "g", {"class": "nodes"})
         for name, card in cards.items():
             card.draw(nodes, boxes[name], slots)

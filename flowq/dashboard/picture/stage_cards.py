@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from xml.etree import ElementTree as ET
 
-from flowq.dashboard.live.shapes import SPARK_HEIGHT, SPARK_WIDTH, USE_WIDTH
-from flowq.dashboard.picture.elements import group, icon, name_in, rect, small_in, text
+from flowq.dashboard.live.shapes import SPARK_HEIGHT, SPARKS, USE_WIDTH, small_in
+from flowq.dashboard.picture.elements import group, icon, name_in, rect, text
 from flowq.dashboard.picture.slotted import Slotted
 from flowq.graph.compilation.plan import StagePlan
 from flowq.graph.render.labels import details
@@ -16,6 +16,7 @@ from flowq.printable import printable
 
 CARD, SMALL_CARD = Size(188.0, 142.0), Size(152.0, 50.0)
 _LEFT, _RIGHT, _COLUMN = 16.0, 172.0, 102.0  # of the texts on a card; where its second column begins
+_ACROSS = _RIGHT - _LEFT
 _ROOM_FOR_NAME, _ROOM_FOR_SMALL_NAME = 90.0, 112.0
 
 
@@ -69,15 +70,16 @@ class StageCard:
         slots.text(text(parent, "rate end", _RIGHT, 26), f"s.{name}.rate")
         slots.attributes(icon(parent, "state", Box(15, 35, 13, 13)), href=f"s.{name}.icon")
         slots.text(text(parent, "why", 33, 46), f"s.{name}.brief")
+        moved = f"translate({_LEFT:g} 56) scale({_ACROSS / (SPARKS - 1):.4f} 1)"
         for look, slot in (("area", "area"), ("trend", "spark")):
-            path = ET.SubElement(parent, "path", {"class": look, "transform": f"translate({_LEFT:g} 56)"})
+            path = ET.SubElement(parent, "path", {"class": look, "transform": moved})
             slots.attributes(path, d=f"s.{name}.{slot}")
-        ground = f"M{_LEFT:g} {56.5 + SPARK_HEIGHT:g}h{SPARK_WIDTH:g}"
+        ground = f"M{_LEFT:g} {56.5 + SPARK_HEIGHT:g}h{_ACROSS:g}"
         ET.SubElement(parent, "path", {"class": "ground", "d": ground})
         if self.stage.is_source:
             self._row(parent, slots, 98, "given", f"s.{name}.given")
             self._row(parent, slots, 115, "dead", f"s.{name}.dead_letters", look="dead")
-            text(parent, "lab", _LEFT, 132, small_in(SPARK_WIDTH, f"{PurePath(self.stage.place.file).name}"))
+            text(parent, "lab", _LEFT, 132, small_in(_ACROSS, PurePath(self.stage.place.file).name))
             return
         text(parent, "lab", _LEFT, 98, "running")
         rect(parent, "track", Box(64, 92, USE_WIDTH, 5), 2.5)

@@ -34,8 +34,8 @@ function tell(text) {
 const ATTRIBUTES = new Set(["aria-label", "d", "data-level", "data-mortal", "data-neck", "data-state", "min", "stroke-width", "width", "x"]);
 
 function put(element, attribute, text) {
-  if (ATTRIBUTES.has(attribute) || (attribute === "href" && (/^#i-[a-z]+$/.test(text) || (element.localName === "a" && isLocal(text)))))
-    element.setAttribute(attribute, text);
+  if (ATTRIBUTES.has(attribute) || (attribute === "href" && /^#i-[a-z]+$/.test(text))) element.setAttribute(attribute, text);
+  else if (attribute === "href" && element.localName === "a" && isLocal(text)) element.setAttribute("href", (body.dataset.root ?? "") + text);
   else if (!text) element.removeAttribute("href");
 }
 
