@@ -12,7 +12,7 @@ from flowq.wording.cause_words import STATES, cause_word
 from flowq.wording.headline import state_word
 from flowq.wording.quantities import rate_words, span_words
 
-PACE_WIDTH, PACE_HEIGHT = 120.0, 24.0
+PACE_WIDTH, PACE_HEIGHT = 120, 24
 _WORST_FIRST = ("alone", "busy", "blocked", "held", "dead", "paced", "paused", "ok", "idle", "done")
 _OF_STATE = {"paused": "paused", "stopped": "alone", "drained": "done", "never run": "idle"}
 _AT_REST = {"paused": "paused by hand", "drained": "nothing is left", "never run": "never run"}
@@ -23,7 +23,7 @@ def fleet_slots(look: Look) -> dict[str, str]:
     overview, at = look.overview, f"i.{look.overview.plan.name}"
     state, cause = _cause(look)
     sound = all(stage.balance.adds_up for stage in overview.stages.values())
-    spark = trend(_total_rates(look), PACE_WIDTH, PACE_HEIGHT)
+    spark = trend(_total_rates(look), PACE_HEIGHT, PACE_WIDTH)
     dead = sum(stage.dead_letters for stage in overview.stages.values())
     texts = {
         "state": state_word(overview),
