@@ -48,10 +48,11 @@ class Entries:
             entry_id = page[-1].entry_id
         return found
 
-    async def named(self, ids: Sequence[str]) -> list[DeadEntry]:
+    async def named(self, ids: Sequence[str], *, bodies: BodiesRead = "all") -> list[DeadEntry]:
         """The entries with these ids, as far as they exist; one that Redis cannot send comes without its body."""
         found: list[DeadEntry] = []
-        for entry_id, entries in zip(ids, await self._broker.paging.of_each(ids, self._page), strict=True):
+        pages = await self._broker.paging.of_each(ids, partial(self._page, bodies=bodies))
+        for entry_id, entries in zip(ids, pages, strict=True):
             found += (await self._page([entry_id], "none"))[0] if entries is None else entries
         return found
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from flowq.broker.inspection.browse import Browser, Found, State
+from flowq.broker.inspection.browse import State
+from flowq.broker.inspection.family import FamilySearch, Found
 from flowq.broker.redis_streams import Broker
 from flowq.dead_letters.letter import DeadLetterRecord
 from flowq.dead_letters.stored_letters import StoredLetters
@@ -14,6 +16,22 @@ from flowq.delivery.failed_attempts import Failure, failures_of
 from flowq.graph.compilation.plan import Plan
 
 _MOST_LETTERS = 100
+_ORDER = (State.DEAD, State.RUNNING, State.DELAYED, State.WAITING, State.DONE)
+
+
+@dataclass(frozen=True, slots=True)
+class TreeRow:
+    """One line of a tree that was cut to a bearable size.
+
+    It is a message and where it is, or else the number of messages left out at this place, `n_hidden`, with how many of
+    them are in each state; a settled message that left no trace is in none.
+    """
+
+    depth: int
+    message_id: str = ""
+    places: tuple[Found, ...] = ()
+    n_hidden: int = 0
+    hidden: Mapping[State, int] = field(default_factory=dict[State, int])
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +40,8 @@ class Lineage:
 
     `found` are those that still exist, by id. A settled message leaves no trace unless its stage keeps it: only its id
     is known, from its children. `letters` are the dead ones, by stage and entry id, at most a hundred of a stage.
+    `looked_at` of `total` messages were looked through; `is_complete`: the search has ended. Of a family with more than
+    50,000 members, `left_out` were found beyond them.
     """
 
     message_id: str
@@ -29,20 +49,38 @@ class Lineage:
     found: Mapping[str, tuple[Found, ...]]
     letters: Mapping[tuple[str, str], DeadLetterRecord]
 
+    looked_at: int
+    total: int
+    is_complete: bool
+    left_out: int
+
     @classmethod
     async def of(cls, plan: Plan, broker: Broker, message_id: str) -> Lineage:
         """Look for a message and its family in the whole pipeline.
 
         Reads the header of every message there is, a thousand at a time: a million take some seconds.
         """
-        found = await _family(plan, broker, message_id)
-        root_id = next((one.header.root_id for one in found), message_id)
-        if root_id != message_id:
-            found = await _family(plan, broker, root_id)
+        search = FamilySearch(plan, broker, message_id)
+        while not search.is_complete:
+            await search.step()
+        return await cls.of_search(search, broker)
+
+    @classmethod
+    async def of_search(cls, search: FamilySearch, broker: Broker) -> Lineage:
+        """What a search has found so far."""
         by_id: dict[str, tuple[Found, ...]] = {}
-        for one in found:
-            by_id[one.header.message_id] = (*by_id.get(one.header.message_id, ()), one)
-        return cls(message_id, root_id, by_id, await _letters(broker, found))
+        for one in search.found:
+            by_id[one.message_id] = (*by_id.get(one.message_id, ()), one)
+        return cls(
+            search.message_id,
+            search.root_id or search.message_id,
+            by_id,
+            await _letters(broker, search.found),
+            search.looked_at,
+            search.total,
+            search.is_complete,
+            search.left_out,
+        )
 
     @property
     def is_known(self) -> bool:
@@ -53,7 +91,7 @@ class Lineage:
         """Every known message, including settled ones."""
         named = {self.root_id} if self.found else set[str]()
         for found in self.found.values():
-            named |= {found[0].header.message_id, found[0].header.parent_id}
+            named |= {found[0].message_id, found[0].parent_id}
         return named - {"-"}
 
     def parent_of(self, message_id: str) -> str:
@@ -61,24 +99,71 @@ class Lineage:
         if message_id == self.root_id:
             return ""
         found = self.found.get(message_id)
-        return found[0].header.parent_id if found else self.root_id
+        return found[0].parent_id if found else self.root_id
 
     def tree(self) -> Iterator[tuple[int, str, tuple[Found, ...]]]:
         """Depth, id and whereabouts of each message, parents before their children."""
-        children: dict[str, list[str]] = {}
-        for message_id in sorted(self.ids()):
-            children.setdefault(self.parent_of(message_id), []).append(message_id)
-        stack = [(0, message_id) for message_id in reversed(children.get("", []))]
+        children = self._children()
+        stack = [(0, message_id) for message_id in reversed(children.get("", ()))]
         while stack:
             depth, message_id = stack.pop()
             yield depth, message_id, self.found.get(message_id, ())
-            stack += [(depth + 1, child) for child in reversed(children.get(message_id, []))]
+            stack += [(depth + 1, child) for child in reversed(children.get(message_id, ()))]
+
+    def rows(self, *, most: int = 200, most_children: int = 20) -> list[TreeRow]:
+        """The tree with about so many messages, and so many children of each: those on the way to the message that was
+        asked for, then what is dead, runs, is delayed, waits. The last row below a message says what is left out.
+        """
+        children, rows = self._children(), list[TreeRow]()
+        shown = self._shown(children, most, most_children)
+        stack = [(0, one, False) for one in reversed(children.get("", ()))]
+        while stack:
+            depth, one, is_rest = stack.pop()
+            if is_rest:
+                left_out = [each for child in children[one] if child not in shown for each in _below(child, children)]
+                states = Counter(self.found[each][0].state for each in left_out if each in self.found)
+                rows.append(TreeRow(depth, n_hidden=len(left_out), hidden=states))
+                continue
+            rows.append(TreeRow(depth, one, self.found.get(one, ())))
+            own = [child for child in children.get(one, ()) if child in shown]
+            if len(own) < len(children.get(one, ())):
+                stack.append((depth + 1, one, True))
+            stack += [(depth + 1, child, False) for child in reversed(own)]
+        return rows
+
+    def _children(self) -> dict[str, list[str]]:
+        """The ids of the children of each message, and under "" the root."""
+        children: dict[str, list[str]] = {}
+        for message_id in sorted(self.ids()):
+            children.setdefault(self.parent_of(message_id), []).append(message_id)
+        return children
+
+    def _shown(self, children: Mapping[str, Sequence[str]], most: int, most_children: int) -> set[str]:
+        shown: set[str] = set()
+        one = self.message_id
+        while one and one not in shown:
+            shown.add(one)
+            one = self.parent_of(one)
+        way, next_ones = frozenset(shown), deque(children.get("", ()))
+
+        def importance(child: str) -> tuple[bool, int]:
+            found = self.found.get(child)
+            return child not in way, _ORDER.index(found[0].state) if found else len(_ORDER)
+
+        while next_ones and len(shown) < most:
+            shown.add(one := next_ones.popleft())
+            next_ones += sorted(children.get(one, ()), key=importance)[:most_children]
+        return shown
 
     def as_json(self) -> dict[str, Any]:
         """All of it, ready for JSON, parents before their children."""
         return {
             "id": self.message_id,
             "root": self.root_id,
+            "looked_at": self.looked_at,
+            "total": self.total,
+            "is_complete": self.is_complete,
+            "left_out": self.left_out,
             "messages": [
                 {
                     "id": message_id,
@@ -98,23 +183,22 @@ class Lineage:
     def _place(self, found: Found) -> dict[str, Any]:
         place = {"state": found.state, "place": found.place, "at_ms": found.at_ms, "worker": found.worker or None}
         failures = [failure._asdict() for failure in self.failures(found)]
+        place |= {"appended_ms": found.appended_ms or None, "started_ms": found.started_ms or None}
         return {**place, "attempt": found.header.attempt, "failures": failures, "entry": found.entry_id or None}
+
+
+def _below(message_id: str, children: Mapping[str, Sequence[str]]) -> list[str]:
+    """A message and all its descendants."""
+    found = [message_id]
+    for one in found:
+        found += children.get(one, ())
+    return found
 
 
 async def _letters(broker: Broker, found: Sequence[Found]) -> dict[tuple[str, str], DeadLetterRecord]:
     letters: dict[tuple[str, str], DeadLetterRecord] = {}
     for stage in {one.place for one in found if one.state is State.DEAD}:
         ids = [one.entry_id for one in found if one.state is State.DEAD and one.place == stage]
-        for entry in await StoredLetters(broker, stage).named(ids[:_MOST_LETTERS]):
+        for entry in await StoredLetters(broker, stage).named(ids[:_MOST_LETTERS], bodies=False):
             letters[stage, entry.entry_id] = DeadLetterRecord.read(stage, entry)
     return letters
-
-
-async def _family(plan: Plan, broker: Broker, message_id: str) -> list[Found]:
-    browser, keys = Browser(broker), broker.keys
-    streams = [(keys.dead(stage.name), State.DEAD, stage.name) for stage in plan.consumers]
-    streams += [(keys.kept(stage.name), State.DONE, stage.name) for stage in plan.consumers if stage.keep is not None]
-    found = [one for edge in plan.edges async for one in browser.family_on_edge(edge.name, message_id)]
-    for stream, state, stage in streams:
-        found += [one async for one in browser.family_in(stream, message_id, state=state, stage=stage)]
-    return found

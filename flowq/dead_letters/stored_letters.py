@@ -59,9 +59,10 @@ class StoredLetters:
         entries = await self._entries.after(after, limit=limit, bodies="all" if bodies else "new")
         return await self._entries.with_contents(entries) if bodies else entries
 
-    async def named(self, ids: Sequence[str]) -> list[DeadEntry]:
+    async def named(self, ids: Sequence[str], *, bodies: bool = True) -> list[DeadEntry]:
         """The letters with these ids, as far as they exist; one that Redis cannot send comes without its body."""
-        return await self._entries.with_contents(await self._entries.named(ids))
+        entries = await self._entries.named(ids, bodies="all" if bodies else "none")
+        return await self._entries.with_contents(entries) if bodies else entries
 
     async def bury(self, delivery: Delivery, letter: DeadLetter) -> None:
         """Add a dead letter for a message that is no longer in its stream."""

@@ -15,6 +15,7 @@ from flowq.broker.flow_control.limiter import Verdict
 from flowq.broker.flow_control.pauses import Pauses
 from flowq.broker.inspection.browse import Browser
 from flowq.broker.inspection.edge_stats import EdgeInspection
+from flowq.broker.inspection.family import FamilySearch
 from flowq.broker.inspection.letter_infos import letter_infos
 from flowq.broker.inspection.retried_errors import RetriedErrors
 from flowq.broker.inspection.throughput import Throughputs
@@ -352,7 +353,9 @@ async def _(lab: Lab) -> None:
 @calls(scripts.FIND_FAMILY)
 async def _(lab: Lab) -> None:
     delivery = await lab.worker.given_one()
-    assert len([found async for found in Browser(lab.worker.broker).family_on_edge(IN, delivery.message_id)]) == 1
+    search = FamilySearch(PLAN, lab.worker.broker, delivery.message_id)
+    await search.step()
+    assert len(search.found) == 1
 
 
 @calls(scripts.BODY_REFERENCES)

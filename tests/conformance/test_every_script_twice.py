@@ -28,9 +28,15 @@ def _timeless_browse(answer: Any) -> Any:
     return [([row[:3] for row in running], waiting, delayed) for running, waiting, delayed in edges]
 
 
+def _timeless_family(answer: Any) -> Any:
+    where, n, *found = answer
+    return [where, n, *(found[i : i + 3] for i in range(0, len(found), 4))]  # without since when it is running
+
+
 TIMELESS: dict[str, Callable[[Any], Any]] = {
     "browse": _timeless_browse,
     "letter_infos": lambda answer: answer[1:],  # without the time
+    "find_family": _timeless_family,
     "slowest": lambda rows: [(*row[:3], *row[4:]) for row in rows],  # without the idle time
     "snapshot": lambda answer: [*answer[:3], *answer[4:]],  # without the time
 }

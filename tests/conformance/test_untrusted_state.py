@@ -9,6 +9,7 @@ from flowq.broker.flow_control.limiter import Verdict
 from flowq.broker.inspection.browse import Browser, State
 from flowq.broker.inspection.discovery import Discovery
 from flowq.broker.inspection.edge_stats import EdgeInspection
+from flowq.broker.inspection.family import FamilySearch
 from flowq.broker.inspection.overview import Overview
 from flowq.broker.inspection.pacing_keys import KeyInspection
 from flowq.broker.keys import Keys
@@ -152,7 +153,9 @@ async def test_a_message_due_at_the_end_of_time_is_waited_for_and_shown(
     assert next_ms is not None
     assert 0 < next_ms <= 86_400_000
     assert (await EdgeInspection(worker.broker).stats([IN]))[IN].last_due_ms == LAST_MS
-    assert [found.at_ms async for found in Browser(worker.broker).family_on_edge(IN, "x")] == [LAST_MS]
+    search = FamilySearch(PLAN, worker.broker, "x")
+    await search.step()
+    assert [found.at_ms for found in search.found] == [LAST_MS]
     assert (await Overview.of(worker.broker, PLAN)).snapshot.outstanding == 1
 
 

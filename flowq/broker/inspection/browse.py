@@ -1,9 +1,8 @@
-"""Shows single messages without consuming them: peeking into edges, and finding the family of a message."""
+"""Shows single messages of edges without consuming them."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -13,11 +12,9 @@ from flowq.broker import scripts
 from flowq.broker.keys import GROUP
 from flowq.broker.records import delayed_delivery, deliveries_of
 from flowq.broker.redis_streams import Broker
-from flowq.delivery.message import Delivery, Header
-from flowq.delivery.stored import entry_ms, moment_in, text_in
+from flowq.delivery.message import Delivery
+from flowq.delivery.stored import moment_in, text_in
 from flowq.errors import ReplyCutOff
-
-_PER_CALL = 1000  # entries that one call looks through: it keeps Redis from everything else
 
 
 class State(StrEnum):
@@ -38,18 +35,6 @@ class Sight:
     delivery: Delivery
     at_ms: int
     worker: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """Where one message of a family is; `place` is an edge, or a stage for what is dead or done."""
-
-    header: Header
-    state: State
-    place: str
-    at_ms: int
-    worker: str = ""
-    entry_id: str = ""
 
 
 class Browser:
@@ -93,27 +78,3 @@ class Browser:
             seen[:] = [[*entries[0], *message[2:]] for message, entries in zip(seen, found, strict=True) if entries]
         found = await self._broker.ask_each([(b"HGET", parked, name) for _, _, name in delayed])
         delayed[:] = [[due, body, name] for (due, _, name), body in zip(delayed, found, strict=True) if body]
-
-    async def family_on_edge(self, edge: str, message_id: str) -> AsyncIterator[Found]:
-        """The message, its children and all messages with it as root that wait, run or are delayed on an edge."""
-        keys = self._broker.keys
-        async for at, header, worker in self._family([keys.edge(edge)], message_id):
-            state = State.RUNNING if worker else State.WAITING
-            yield Found(header, state, edge, entry_ms(at), worker, at)
-        async for at, header, _ in self._family([keys.delayed(edge), keys.delayed_bodies(edge)], message_id):
-            yield Found(header, State.DELAYED, edge, moment_in(at))
-
-    async def family_in(self, stream: str, message_id: str, *, state: State, stage: str) -> AsyncIterator[Found]:
-        """The same in a stream of dead or of kept messages."""
-        async for at, header, _ in self._family([stream], message_id):
-            yield Found(header, state, stage, entry_ms(at), entry_id=at)
-
-    async def _family(self, names: Sequence[str], message_id: str) -> AsyncIterator[tuple[str, Header, str]]:
-        position = "-"
-        while position:
-            look = partial(self._broker.script, scripts.FIND_FAMILY, names, GROUP, message_id, position)
-            reply, _ = await self._broker.paging.ask(look, _PER_CALL)
-            position = text_in(reply[0])
-            for at, raw, worker in zip(reply[2::3], reply[3::3], reply[4::3], strict=True):
-                with contextlib.suppress(ValueError):  # one that looks like a header names no family
-                    yield text_in(at), Header.decode(raw), text_in(worker)

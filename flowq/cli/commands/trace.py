@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 import sys
+import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flowq.cli.framework.connect import plan_of, with_broker
+from flowq.cli.framework.error_screen import note
 from flowq.cli.framework.parameters import Here, Json, PipelineName
 from flowq.errors import NotFound
 from flowq.printable import json_text, printable
+from flowq.wording.quantities import counted
 
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from flowq.broker.inspection.browse import Found
-    from flowq.dead_letters.lineage import Lineage
+    from flowq.broker.inspection.family import Found
+    from flowq.broker.redis_streams import Broker
+    from flowq.dead_letters.lineage import Lineage, TreeRow
     from flowq.graph.compilation.plan import Plan
 
+_QUIET_SECONDS = 2.0
 _STYLES = {"waiting": "yellow", "running": "cyan", "delayed": "yellow", "dead": "bold red", "done": "green"}
 
 
 def command(
     name: PipelineName,
     message_id: Annotated[str, typer.Argument(metavar="ID", help="The id of a message.")],
+    all_: Annotated[bool, typer.Option("--all", help="Also of large families: show every message.")] = False,
     json: Json = False,
     *,
     settings: Here,
@@ -33,17 +39,19 @@ def command(
     """Show the ancestors and descendants of a message, starting at its root, and where each is now.
 
     Below a message are its failed attempts, as far as they are known: the last three kinds of errors. A settled message
-    leaves no trace unless its stage has keep=; only its id is known then, from its descendants. The search reads every
-    message of the pipeline: a million take a few seconds.
+    leaves no trace unless its stage has keep=; only its id is known then, from its descendants. The search reads the
+    header of every message of the pipeline: a million take a few seconds, and Ctrl-C shows what was found so far. Of a
+    large family, the tree has the most important messages and counts the others.
 
     Example:
       flowq trace scrape 019c2f7a00000001
       flowq trace scrape 019c2f7a00000001 --json | jq '.messages[].places[].state'
     """
-    from flowq.dead_letters.lineage import Lineage
-
     plan = plan_of(name, settings)
-    lineage = with_broker(plan.name, settings, lambda broker: Lineage.of(plan, broker, message_id), needs_bodies=False)
+    lineage = with_broker(plan.name, settings, lambda broker: _search(plan, broker, message_id), needs_bodies=False)
+    looked = f"looked through {lineage.looked_at:,} of {counted(lineage.total, 'message')}"
+    if not lineage.is_known and not lineage.is_complete:
+        raise NotFound(f"nothing found of a message {message_id} so far", hint=looked)
     if not lineage.is_known:
         raise NotFound(
             f'no trace of a message {message_id} in "{name}"',
@@ -51,20 +59,49 @@ def command(
         )
     if json:
         print(json_text(lineage.as_json(), indent=True))
-    else:
-        _show(lineage, plan)
+        return
+    _show(lineage, plan, cuts=not all_)
+    if not lineage.is_complete:
+        note(looked)
+    if lineage.left_out:
+        note(f"the family has more members: {lineage.left_out:,} are left out")
 
 
-def _show(lineage: Lineage, plan: Plan) -> None:
+async def _search(plan: Plan, broker: Broker, message_id: str) -> Lineage:
+    """What is found until the end of the search, or until the user interrupts it."""
+    import asyncio
+
+    from flowq.broker.inspection.family import FamilySearch
+    from flowq.dead_letters.lineage import Lineage
+
+    search, begun, is_told = FamilySearch(plan, broker, message_id), time.monotonic(), False
+    try:
+        while not search.is_complete:
+            await search.step()
+            if not is_told and time.monotonic() - begun > _QUIET_SECONDS:
+                is_told = True
+                note(f"{counted(search.total, 'message')} to look through: Ctrl-C shows what was found so far")
+    except asyncio.CancelledError:  # by Ctrl-C
+        pass
+    return await Lineage.of_search(search, broker)
+
+
+def _show(lineage: Lineage, plan: Plan, *, cuts: bool) -> None:
     from rich.text import Text
 
     from flowq.cli.views.retry_lines import failure_words
     from flowq.cli.views.table import console_for
+    from flowq.dead_letters.lineage import TreeRow
 
     console = console_for(sys.stdout)
-    for depth, message_id, places in lineage.tree():
+    rows = lineage.rows() if cuts else [TreeRow(*row) for row in lineage.tree()]
+    for row in rows:
+        depth, message_id, places = row.depth, row.message_id, row.places
         marked = message_id == lineage.message_id
         line = Text("  " * depth + ("▸ " if marked else "  "))
+        if row.n_hidden:
+            console.print(line.append(_hidden(row), "dim"), soft_wrap=True)
+            continue
         line.append(printable(message_id), "bold" if marked else "")
         for found in places:
             line.append("  ").append(_place(found))
@@ -77,6 +114,13 @@ def _show(lineage: Lineage, plan: Plan) -> None:
                 indent = " " * (2 * depth + 4)
                 words = failure_words(failure, plan.stage(stage).retry.attempts, console.width - len(indent))
                 console.print(Text(indent + words, "dim"), soft_wrap=True)
+
+
+def _hidden(row: TreeRow) -> str:
+    """How many messages are not shown, and in which states they are."""
+    settled = row.n_hidden - sum(row.hidden.values())
+    states = [f"{n:,} {state}" for state, n in row.hidden.items()] + [f"{settled:,} settled or removed"] * bool(settled)
+    return f"and {row.n_hidden:,} more: {', '.join(states)}  (--all shows them)"
 
 
 def _place(found: Found) -> Text:

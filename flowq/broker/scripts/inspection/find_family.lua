@@ -5,18 +5,20 @@
 --
 -- KEYS  stream; or delayed, parked
 -- ARGV  ..., where to continue ('-' or an entry id; a rank in delayed), most to search
--- Answer {where to continue or '', number searched, for each found: entry id or due in ms, header, worker or ''}
+-- Answer {where to continue or '', number searched, for each found: entry id or due in ms, header, and of a running one
+-- its worker and since when in ms, else '' and 0}
 
 local group, wanted, start = next_arguments(3)
 local most = next_numbers(1)
 local searched, bodies = unpack(KEYS)
 
 local answer
-local function note_if_family(place, header, worker)
+local function note_if_family(place, header, is_delayed)
   local id, root, parent = string.match(header, '^(%S+) (%S+) (%S+) %d+')
   if id ~= wanted and root ~= wanted and parent ~= wanted then return end
-  worker = worker or owner_of(searched, group, place) or ''
-  for _, value in ipairs({place, header, worker}) do answer[#answer + 1] = value end
+  local pending = not is_delayed and pending_in(searched, group, place, place, 1)[1]
+  local worker, since = pending and pending[2] or '', pending and now_ms() - pending[3] or 0
+  for _, value in ipairs({place, header, worker, since}) do answer[#answer + 1] = value end
 end
 
 if bodies then
@@ -25,7 +27,7 @@ if bodies then
   answer = {#due == 2 * most and tostring(first + most) or '', #due / 2}
   for d = 1, #due, 2 do
     local value = redis.call('HGET', bodies, due[d])
-    if value then note_if_family(due[d + 1], string.match(value, '^[^\n]*'), '') end
+    if value then note_if_family(due[d + 1], string.match(value, '^[^\n]*'), true) end
   end
 else
   local entries = redis.call('XRANGE', searched, start == '-' and '-' or '(' .. start, '+', 'COUNT', most)
