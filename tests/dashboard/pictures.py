@@ -1,0 +1,91 @@
+"""`python -m tests.dashboard.pictures [NAME...]`: pictures of every page, in every width and colour, into build/dashboard/.
+
+They are to be looked at: whether a page is beautiful is no claim that a test can make.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from playwright.sync_api import Page, expect, sync_playwright
+
+from tests.dashboard.browser import EXPECT_MS, HEIGHTS, WIDTHS, is_wider_than_its_window
+from tests.dashboard.scenes import scenes
+from tests.dashboard.web_page import WebPage
+
+FOLDER = Path("build/dashboard")
+HISTORY_MS = 60_000  # so that lines of the last minutes have a shape
+
+
+def first_letter(page: Page) -> None:
+    """From the kinds to the first letter of the most frequent one."""
+    page.locator(".kinds .error").first.click()
+
+
+def lost(page: Page) -> None:
+    """The server does not answer any more."""
+    page.context.set_offline(True)
+    page.evaluate("document.querySelector('[data-do=again]').click()")
+    page.locator('body[data-conn="lost"]').wait_for()
+
+
+def stays(page: Page) -> None:
+    """Nothing to do."""
+
+
+SHOTS: Mapping[str, tuple[str, Callable[[Page], None]]] = {
+    "index": ("/", stays),
+    "scrape": ("/p/scrape", stays),
+    "scrape.fetch": ("/p/scrape/s/fetch", stays),
+    "scrape.dead": ("/p/scrape/dead", stays),
+    "scrape.letter": ("/p/scrape/dead", first_letter),
+    "scrape.trace": ("/p/scrape/trace", stays),
+    "scrape.workers": ("/p/scrape/workers", stays),
+    "dispatch": ("/p/dispatch", stays),
+    "dispatch.email": ("/p/dispatch/s/email", stays),
+    "catalogue": ("/p/catalogue", stays),
+    "thumbnails": ("/p/thumbnails", stays),
+    "none-dead": ("/p/thumbnails/dead", stays),
+    "invoices": ("/p/invoices", stays),
+    "not-found": ("/p/scrap", stays),
+    "help": ("/p/scrape", lambda page: page.locator('[data-do="help"]').click()),
+    "lost": ("/p/scrape", lost),
+}
+
+
+def main(*wanted: str) -> None:
+    """Draw those, or all."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    expect.set_options(timeout=EXPECT_MS)
+    with scenes("--allow-actions") as served, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        browser.new_page().wait_for_timeout(HISTORY_MS)
+        for name in wanted or SHOTS:
+            for width in WIDTHS:
+                for colours in ("light", "dark"):
+                    window = browser.new_context(
+                        viewport={"width": width, "height": HEIGHTS[width]}, color_scheme=colours, device_scale_factor=1
+                    )
+                    draw(window.new_page(), served, name, FOLDER / f"{name}.{width}.{colours}.png")
+                    window.close()
+        browser.close()
+
+
+def draw(page: Page, served: WebPage, name: str, file: Path) -> None:
+    """One picture; says where a page is wider than its window."""
+    path, then = SHOTS[name]
+    page.goto(served.url + path)
+    if path != "/p/scrap":
+        page.locator('body[data-conn="live"]').wait_for()
+    then(page)
+    page.wait_for_timeout(400)  # the first numbers of the stream
+    page.screenshot(path=file)
+    if is_wider_than_its_window(page):
+        print(f"{file.name}: scrolls sideways")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
