@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from importlib import import_module
 
+from flowq.version import __version__
+
 TYPE_CHECKING = False  # as type checkers know it; importing typing would take longer than all else here
 if TYPE_CHECKING:
     from typing import Any
@@ -21,8 +23,6 @@ if TYPE_CHECKING:
     from flowq.runtime.handlers.retry_after import retry_after
     from flowq.runtime.process.in_process import run
     from flowq.sync_publisher import SyncPublisher
-
-__version__ = "0.1.0"
 
 __all__ = [
     "BatchFailed",

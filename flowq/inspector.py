@@ -88,6 +88,7 @@ class Inspector:
         self._plan: Plan = pipeline if isinstance(pipeline, Plan) else pipeline.plan
         self._given = broker
         self._configured = partial(Settings.of_program, redis=redis, namespace=namespace, claim_store=claim_store)
+        self._seen: Overview | None = None  # the last overview
         self._shared = SharedBroker("inspector", self._opening, remedy="async with inspector: ...")
 
     async def __aenter__(self) -> Self:
@@ -138,7 +139,8 @@ class Inspector:
         full: `full` of the previous overview, for a program that looks again and again. An edge that was full then
             counts as full until it holds less than four fifths of its limit, as for the workers.
         """
-        return await Overview.of(self._broker, self._plan, full=full)
+        self._seen = await Overview.of(self._broker, self._plan, full=full, before=self._seen)
+        return self._seen
 
     async def slowest(self, limit: int = 5, *, at_least_seconds: float = 0.5) -> list[RunningMessage]:
         """The `limit` messages that have been running longest, and for `at_least_seconds`."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from flowq.delivery.failed_attempts import failure_in
 from flowq.delivery.message import GARBLED, MISSING, Delivery, Header
-from flowq.delivery.stored import count_in, json_object_in, moment_in, text_in, texts_in
+from flowq.delivery.stored import count_in, counts_in, json_object_in, moment_in, text_in, texts_in
 
 _IS_PLAIN = re.compile(
     rb"[!-~]{1,999}+ [!-~]{1,999}+ [!-~]{1,999}+ [0-9]{1,15}+(?: t=[!-~]{0,999}+)?+(?: w=[!-~]{0,999}+)?+"
@@ -239,10 +239,14 @@ def worker_facts(raw: bytes) -> dict[str, Any]:
     told = json_object_in(raw) or {}
     facts: dict[str, Any] = {
         name: told[name]
-        for name in ("worker", "host", "where", "born", "supervisor")
+        for name in ("worker", "host", "where", "born", "supervisor", "version")
         if isinstance(told.get(name), str)
     }
     facts |= {name: list(texts_in(told[name])) for name in ("stages", "edges", "formerly") if name in told}
+    if (started_ms := moment_in(told.get("started_ms"))) > 0:
+        facts["started_ms"] = started_ms
+    if slots := counts_in(told.get("slots")):
+        facts["slots"] = slots
     pid, lease_seconds = told.get("pid"), told.get("lease_seconds")
     if type(pid) is int and 0 < pid < _LARGEST_PID:
         facts["pid"] = pid

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from flowq.broker import scripts
 from flowq.broker.client.connection import Command, Dialer, Link
 from flowq.broker.client.redis_errors import is_denied, translate
 from flowq.broker.client.retrying import CALL_TIMEOUT_SECONDS, again_if_lost, run_script
+from flowq.broker.client.rounds import Rounds, answered
 from flowq.broker.keys import Keys
 from flowq.broker.message_ids import MessageIds
 from flowq.broker.paging import Paging, pass_over
 from flowq.delivery.policy import Durability
 from flowq.delivery.stored import text_in
 from flowq.large_bodies.store import BodyStore
+
+T = TypeVar("T")
 
 
 class Broker:
@@ -93,6 +96,10 @@ class Broker:
     async def ask(self, commands: Sequence[Command]) -> list[Any]:
         """Send several commands at once. The reply to one that Redis refuses is an exception."""
         return await self._control.call_all(commands, timeout_seconds=CALL_TIMEOUT_SECONDS)
+
+    async def read(self, reading: Rounds[T]) -> T:
+        """The result of a reading, in as many calls as it has rounds."""
+        return await answered(reading, self._control, self.dialer.address)
 
     async def ask_each(self, commands: Sequence[Command]) -> list[Any]:
         """The reply to each command that reads one message, None for an error. One too large to arrive is skipped."""

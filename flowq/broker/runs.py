@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
 
 from flowq.broker import scripts
 from flowq.broker.client.retrying import again_if_lost
+from flowq.broker.client.rounds import Rounds, ScriptCall
 from flowq.broker.keys import GROUP, is_edge
 from flowq.broker.publishing import done
 from flowq.broker.records import Snapshot, pairs, snapshot_of
@@ -79,29 +80,34 @@ class Runs:
 
     async def snapshot(self, edges: Sequence[str], stages: Sequence[str]) -> Snapshot:
         """The whole state in one atomic step: of all edges and stages of the plan, and those of other versions."""
-        orphans, orphan_stages = list[str](), list[str]()
+        return await self._broker.read(self.snapshot_reading(edges, stages))
+
+    def snapshot_reading(
+        self, edges: Sequence[str], stages: Sequence[str], *, orphans: Collection[str] = ()
+    ) -> Rounds[Snapshot]:
+        """The same. It takes one round if `orphans` are the edges that only other versions have."""
+        known = list(orphans)
         while True:
-            every = [*edges, *orphans]
-            reply = await self._snapshot(every, [*stages, *orphan_stages])
+            orphan_stages = [each for each in dict.fromkeys(Edge.parse(e).target for e in known) if each not in stages]
+            every = [*edges, *known]
+            (reply,) = yield [self._snapshot(every, [*stages, *orphan_stages])]
             recorded = {text_in(name) for name in reply[-1]}
             unknown = sorted(name for name in recorded.difference(every) if is_edge(name))
             if not unknown:
-                return snapshot_of(reply, edges, stages, orphans, orphan_stages)
-            orphans += unknown  # once more with these: all numbers must be of one instant
-            targets = dict.fromkeys(Edge.parse(edge).target for edge in orphans)
-            orphan_stages = [stage for stage in targets if stage not in stages]
+                return snapshot_of(reply, edges, stages, known, orphan_stages)
+            known += unknown  # once more with these: all numbers must be of one instant
 
     async def partial_snapshot(self, *, edges: Sequence[str] = (), stages: Sequence[str] = ()) -> Snapshot:
         """The state of some edges and stages in one atomic step; nothing of other versions."""
-        return snapshot_of(await self._snapshot(edges, stages), edges, stages)
+        call = self._snapshot(edges, stages)
+        return snapshot_of(await self._broker.script(call.script, call.keys, *call.arguments), edges, stages)
 
-    async def _snapshot(self, edges: Sequence[str], stages: Sequence[str]) -> Sequence[Any]:
+    def _snapshot(self, edges: Sequence[str], stages: Sequence[str]) -> ScriptCall:
         keys = self._broker.keys
         of_all = keys.stats, keys.run, keys.workers, keys.paused, keys.failures, keys.plan
         names = [key for edge in edges for key in (keys.edge(edge), keys.delayed(edge))]
         dead = [keys.dead(stage) for stage in stages]
-        reply: Sequence[Any] = await self._broker.script(scripts.SNAPSHOT, [*of_all, *names, *dead], GROUP, len(edges))
-        return reply
+        return ScriptCall(scripts.SNAPSHOT, [*of_all, *names, *dead], (GROUP, len(edges)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,22 +148,32 @@ class StageBalance:
 
 def balance_of(plan: Plan, snapshot: Snapshot) -> Mapping[str, StageBalance]:
     """The balance of every stage, in the plan's order. A source has only what it emitted."""
-    return {stage.name: _stage_balance(stage, snapshot) for stage in plan.stages}
+    entered, duplicates = Counter[str](), Counter[str]()
+    for name, n in snapshot.counters.items():  # those of all versions: a stage settles what came by any of its edges
+        kind, _, edge = name.partition(":")
+        if kind == "in":
+            entered[edge.rpartition(">")[2]] += _entered(edge, n, snapshot)
+        elif kind == "duplicates":
+            duplicates[edge.rpartition(">")[2]] += n
+    return {
+        stage.name: _stage_balance(stage, snapshot, entered[stage.name], duplicates[stage.name])
+        for stage in plan.stages
+    }
 
 
-def _stage_balance(stage: StagePlan, snapshot: Snapshot) -> StageBalance:
+def _stage_balance(stage: StagePlan, snapshot: Snapshot, entered: int, duplicates: int) -> StageBalance:
     counters, name = snapshot.counters, stage.name
     edges = [snapshot.edges[edge] for edge in stage.in_edges]
     out = counters.get(f"out:{name}", 0)
     if stage.is_source:
         return StageBalance(entered=out, ok=out, out=out)
     return StageBalance(
-        entered=sum(_entered(edge, snapshot) for edge in _edges_into(name, "in", counters)),
+        entered=entered,
         ok=counters.get(f"ok:{name}", 0),
         filtered=counters.get(f"filtered:{name}", 0),
         dead=counters.get(f"dead:{name}", 0),
         retries=counters.get(f"retries:{name}", 0),
-        duplicates=sum(counters[f"duplicates:{edge}"] for edge in _edges_into(name, "duplicates", counters)),
+        duplicates=duplicates,
         waiting=sum(edge.waiting for edge in edges),
         delayed=sum(edge.delayed for edge in edges),
         running=sum(edge.running for edge in edges),
@@ -166,16 +182,8 @@ def _stage_balance(stage: StagePlan, snapshot: Snapshot) -> StageBalance:
     )
 
 
-def _edges_into(stage: str, kind: str, counters: Mapping[str, int]) -> list[str]:
-    """The edges, of all versions, that have such a counter: a stage settles what came by any of them."""
-    prefix = f"{kind}:"
-    names = (name.removeprefix(prefix) for name in counters if name.startswith(prefix))
-    return [edge for edge in names if edge.endswith(f">{stage}")]
-
-
-def _entered(edge: str, snapshot: Snapshot) -> int:
-    entered = snapshot.counters[f"in:{edge}"]
+def _entered(edge: str, counted: int, snapshot: Snapshot) -> int:
     if edge in snapshot.edges:
-        return entered
+        return counted
     left = snapshot.orphans.get(edge)
-    return max(0, entered - left.outstanding if left else entered)
+    return max(0, counted - (left.outstanding if left else 0))

@@ -10,6 +10,7 @@ import orjson
 
 from flowq.broker import scripts
 from flowq.broker.client.retrying import again_if_lost
+from flowq.broker.client.rounds import Rounds
 from flowq.broker.keys import GROUP
 from flowq.broker.records import Reclaimed, deliveries_of, pairs, worker_facts
 from flowq.broker.redis_streams import Broker
@@ -83,6 +84,15 @@ class Workers:
         names = [as_stored(self._broker.keys.lease(worker)) for worker in workers]
         reply = await self._broker.answer(b"MGET", *names)
         return {worker: heartbeat and text_in(heartbeat) for worker, heartbeat in zip(workers, reply, strict=True)}
+
+    def leases_reading(self, workers: Sequence[str]) -> Rounds[dict[str, tuple[str, int]]]:
+        """The heartbeat of each worker that has a lease, and the ms that the lease lives if it is not renewed."""
+        if not workers:
+            return {}
+        names = [as_stored(self._broker.keys.lease(worker)) for worker in workers]
+        heartbeats, *lives = yield [(b"MGET", *names), *((b"PTTL", name) for name in names)]
+        found = zip(workers, heartbeats, lives, strict=True)
+        return {worker: (text_in(heartbeat), max(0, life)) for worker, heartbeat, life in found if heartbeat}
 
     async def reclaim(
         self, edge: str, victim: str, worker: str, *, limit: int, heartbeat: str | None = None, crashed: str = ""

@@ -29,7 +29,7 @@ def test_the_version_has_one_place_and_both_archives_have_it(dist: Path) -> None
         if re.search(r'^(__version__|version) = "', file.read_text(), re.MULTILINE)
     ]
     # The other one is what `flowq new` writes for a project of the user.
-    assert {file.name for file in written} == {"__init__.py", "scaffold.py"}
+    assert {file.name for file in written} == {"version.py", "scaffold.py"}
 
 
 def test_the_wheel_has_every_file_of_the_package_and_no_others(wheel: Path) -> None:

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from flowq.broker import records
 from flowq.broker.inspection.pacing_keys import parse_hold
+from flowq.broker.inspection.throughput_records import PeriodRecord
 from flowq.broker.keys import is_edge
 from flowq.broker.migration.recorded_plan import recorded_edge
 from flowq.broker.workers import silent_seconds_in
@@ -104,6 +105,11 @@ READERS: dict[str, tuple[Reader, tuple[type[Exception], ...]]] = {
     "delivery/stored.py:moment_in": (stored.moment_in, ()),
     "delivery/stored.py:seconds_in": (lambda raw: stored.seconds_in(stored.text_in(raw)), ()),
     "delivery/stored.py:is_entry_id": (lambda raw: stored.is_entry_id(stored.text_in(raw)), ()),
+    "delivery/stored.py:counts_in": (lambda raw: orjson.dumps(stored.counts_in(stored.json_object_in(raw))), ()),
+    "broker/inspection/throughput_records.py:parse": (
+        lambda raw: orjson.dumps([*PeriodRecord.parse([raw, raw, b"at", raw, b"@w", raw, b"a 1", raw]).in_handlers]),
+        (),
+    ),
     "delivery/stored.py:json_object_in": (stored.json_object_in, ()),
     "delivery/stored.py:text_of": (lambda raw: stored.text_of((stored.json_object_in(raw) or {}).get("x")), ()),
     "broker/records.py:worker_facts": (lambda raw: orjson.dumps(records.worker_facts(raw)), ()),

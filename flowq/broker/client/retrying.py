@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from redis.exceptions import NoScriptError, ResponseError
 
 from flowq.broker.client.connection import Link
+from flowq.broker.client.redis_errors import translate
 from flowq.broker.scripts import Script
 from flowq.errors import BrokerUnavailable, RequestCutOff, RequestRefused
 
@@ -36,14 +37,31 @@ async def run_script(
         except NoScriptError:
             reply = await call(*script.by_text(keys, arguments), timeout_seconds=CALL_TIMEOUT_SECONDS)
     except ResponseError as error:
-        raise BrokerUnavailable(
-            "Redis has lost a consumer group of this pipeline",
-            hint="the next worker that reads creates it again",
-            detail=str(error),
-        ) from error
+        raise _has_lost_a_group(error) from error
     if not script.can_answer(reply):
-        raise await link.misled(f"{script.name} was answered with {str(reply)[:60]!r}")
+        raise await _misled(link, script, reply)
     return reply
+
+
+async def check_answer(link: Link, script: Script, reply: object, address: str) -> None:
+    """Raise what `run_script` raises for this reply, if anything."""
+    if isinstance(reply, Exception):
+        error = translate(reply, address)
+        raise (_has_lost_a_group(error) if isinstance(error, ResponseError) else error) from reply
+    if not script.can_answer(reply):
+        raise await _misled(link, script, reply)
+
+
+def _has_lost_a_group(error: ResponseError) -> BrokerUnavailable:
+    return BrokerUnavailable(
+        "Redis has lost a consumer group of this pipeline",
+        hint="the next worker that reads creates it again",
+        detail=str(error),
+    )
+
+
+async def _misled(link: Link, script: Script, reply: object) -> BrokerUnavailable:
+    return await link.misled(f"{script.name} was answered with {str(reply)[:60]!r}")
 
 
 async def again_if_lost(call: Callable[[], Awaitable[T]]) -> T:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flowq.broker.inspection.edge_stats import EdgeStats
+from flowq.broker.inspection.throughput import per_second
+from flowq.broker.inspection.throughput_records import HalfMinute
 from flowq.broker.records import Snapshot
 from flowq.graph.compilation.plan import EdgePlan
 
@@ -39,7 +41,8 @@ class EdgeOverview:
 
     @property
     def fill(self) -> float | None:
-        limits = (self.outstanding, self.maxsize), (self.memory_bytes, self.maxsize_bytes)
+        # An empty edge needs some memory as well, which must not count.
+        limits = (self.outstanding, self.maxsize), (self.memory_bytes if self.outstanding else 0, self.maxsize_bytes)
         return max((taken / limit for taken, limit in limits if limit), default=None)
 
     def as_json(self) -> dict[str, Any]:
@@ -62,17 +65,18 @@ class EdgeOverview:
         }
 
 
-def edge_overview(edge: EdgePlan, snapshot: Snapshot, stats: EdgeStats, rate: float | None) -> EdgeOverview:
+def edge_overview(edge: EdgePlan, snapshot: Snapshot, stats: EdgeStats, recorded: HalfMinute) -> EdgeOverview:
     """One edge at the moment of a snapshot."""
     state, since_ms = snapshot.edges[edge.name], stats.waiting_since_ms
+    counter = f"in:{edge.name}"
     return EdgeOverview(
         waiting=state.waiting,
         delayed=state.delayed,
         running=state.running,
         outstanding=state.outstanding,
-        in_total=snapshot.counters.get(f"in:{edge.name}", 0),
+        in_total=snapshot.counters.get(counter, 0),
         duplicates=snapshot.counters.get(f"duplicates:{edge.name}", 0),
-        rate=rate,
+        rate=per_second(recorded.marks([counter], snapshot.counters)),
         waiting_since_ms=since_ms,
         oldest_seconds=None if since_ms is None else max(0, snapshot.now_ms - since_ms) / 1000,
         last_due_ms=stats.last_due_ms,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from flowq.broker import scripts
+from flowq.broker.client.rounds import Rounds, ScriptCall
 from flowq.broker.keys import GROUP
 from flowq.broker.records import pairs
 from flowq.broker.redis_streams import Broker
@@ -51,9 +52,13 @@ class EdgeInspection:
 
     async def stats(self, edges: Sequence[str]) -> Mapping[str, EdgeStats]:
         """The figures of every edge, at one instant."""
+        return await self._broker.read(self.stats_reading(edges))
+
+    def stats_reading(self, edges: Sequence[str]) -> Rounds[Mapping[str, EdgeStats]]:
+        """The same, in one round."""
         keys = self._broker.keys
         names = [key for edge in edges for key in keys.of_edge(edge)]
-        rows = await self._broker.script(scripts.EDGE_STATS, names, GROUP)
+        (rows,) = yield [ScriptCall(scripts.EDGE_STATS, names, (GROUP,))]
         return {
             edge: EdgeStats(
                 waiting_since_ms=entry_ms(oldest) if oldest else None,

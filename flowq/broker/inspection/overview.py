@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+from flowq.broker.client.rounds import Rounds, together
 from flowq.broker.inspection.causes import Cause, CauseKind
 from flowq.broker.inspection.edge_overview import EdgeOverview, edge_overview
 from flowq.broker.inspection.edge_stats import EdgeInspection
@@ -14,12 +15,14 @@ from flowq.broker.inspection.forecasts import Forecast
 from flowq.broker.inspection.outlook import Outlook, outlook_of
 from flowq.broker.inspection.pacing_keys import HeldKey, KeyInspection
 from flowq.broker.inspection.retried_errors import RetriedError, RetriedErrors
-from flowq.broker.inspection.throughput import Durations, Throughput, Throughputs, bounds_of
-from flowq.broker.inspection.worker_overview import DeadWorker, WorkerOverview, worker_overview
+from flowq.broker.inspection.throughput import Throughput, bounds_of, throughput_of
+from flowq.broker.inspection.throughput_records import Durations, HalfMinute, records_reading
+from flowq.broker.inspection.worker_overview import DeadWorker, WorkerOverview, worker_overviews
 from flowq.broker.records import WHOLE, Snapshot
 from flowq.broker.redis_streams import Broker
 from flowq.broker.runs import Runs, StageBalance, balance_of
 from flowq.broker.workers import Workers
+from flowq.delivery.policy import AckMode
 from flowq.graph.compilation.plan import Plan, StagePlan
 
 _SHORTEST_JAM_SECONDS = 1.0
@@ -33,7 +36,8 @@ class StageOverview:
     message has waited, None when nothing waits. `errors` are why messages are tried again.
 
     `slots` are the messages that the handlers of its live workers take at once. Of the running messages, `in_handler`
-    are in a handler and `at_hand` have been read ahead; both are None if a worker does not tell.
+    are in a handler and `at_hand` are delivered, but not in a handler; both are None if a worker does not tell. With
+    `ack="first"` and "manual" messages in a handler may be settled already: then they are not among the running ones.
     """
 
     balance: StageBalance
@@ -92,7 +96,7 @@ class Overview:
     """A pipeline at one instant. `workers` are those alive, `dead_workers` those that died within a day, latest first.
 
     `held` are the pacing keys on hold; `queued` counts, by stage, the delayed messages that wait for others of their
-    pacing key: when they are due is unknown.
+    pacing key: when they are due is unknown. `recorded` is what workers recorded in the last half minute.
     """
 
     plan: Plan
@@ -103,44 +107,51 @@ class Overview:
     held: Sequence[HeldKey]
     queued: Mapping[str, int]
     outlook: Outlook
+    recorded: HalfMinute = field(repr=False)
     dead_workers: Sequence[DeadWorker] = ()
 
     @classmethod
-    async def of(cls, broker: Broker, plan: Plan, *, full: frozenset[str] = frozenset()) -> Overview:
-        """Read everything. The counters are of one instant; the rest is read just after it.
+    async def of(
+        cls, broker: Broker, plan: Plan, *, full: frozenset[str] = frozenset(), before: Overview | None = None
+    ) -> Overview:
+        """Read everything, in two calls. The counters are of one instant; the rest is read just after it.
 
-        `full`: the edges that were full at the last look.
+        `full`: the edges that were full at the last look. `before`: an earlier look, so that what cannot have changed
+        since then is not read again.
         """
-        edge_names = [edge.name for edge in plan.edges]
-        snapshot = await Runs(broker).snapshot(edge_names, [stage.name for stage in plan.consumers])
-        leases = await Workers(broker).leases([facts["worker"] for facts in snapshot.workers])
-        throughput = await Throughputs(broker).of(plan, snapshot)
-        edge_stats = await EdgeInspection(broker).stats(edge_names)
-        edges = {edge.name: edge_overview(edge, snapshot, edge_stats[edge.name], None) for edge in plan.edges}
-        workers = {
-            facts["worker"]: worker_overview(plan, facts, heartbeat, edges)
-            for facts in snapshot.workers
-            if (heartbeat := leases[facts["worker"]]) is not None
-        }
-        errors = await RetriedErrors(broker).of(plan, snapshot)
-        balances = balance_of(plan, snapshot)
+        return await broker.read(cls._reading(broker, plan, full, before))
+
+    @classmethod
+    def _reading(cls, broker: Broker, plan: Plan, full: frozenset[str], before: Overview | None) -> Rounds[Overview]:
         paced = [stage.name for stage in plan.consumers if stage.rate is not None]
+        keys = KeyInspection(broker)
+        (snapshot, leases, errors), edge_stats, records, held, queued = yield from together(
+            _state_reading(broker, plan, before.snapshot.orphans if before else ()),
+            EdgeInspection(broker).stats_reading([edge.name for edge in plan.edges]),
+            records_reading(broker.keys, before.recorded if before else None),
+            keys.held_reading(paced),
+            keys.queued_reading(paced),
+        )
+        recorded = HalfMinute.of(records, snapshot, before.recorded if before else None)
+        edges = {edge.name: edge_overview(edge, snapshot, edge_stats[edge.name], recorded) for edge in plan.edges}
+        workers = worker_overviews(plan, snapshot, leases, edges, recorded)
+        throughput, balances = throughput_of(plan, recorded, snapshot), balance_of(plan, snapshot)
         stages = {
             (name := stage.name): _stage(
                 stage, balances[name], throughput[name], errors.get(name, ()), snapshot, edges, workers
             )
             for stage in plan.stages
         }
-        held = await KeyInspection(broker).held(paced)
         return cls(
             plan=plan,
             snapshot=snapshot,
             stages=stages,
             edges=edges,
-            workers=dict(sorted(workers.items())),
+            workers=workers,
             held=held,
             outlook=outlook_of(plan, snapshot, stages, edges, held, workers, before=full),
-            queued=await KeyInspection(broker).queued(paced),
+            queued=queued,
+            recorded=recorded,
         )
 
     @property
@@ -239,6 +250,19 @@ class Overview:
         }
 
 
+def _state_reading(
+    broker: Broker, plan: Plan, orphans: Collection[str]
+) -> Rounds[tuple[Snapshot, Mapping[str, tuple[str, int]], Mapping[str, Sequence[RetriedError]]]]:
+    """The snapshot, and what can be asked for only when it is known: leases, and why messages are tried again."""
+    edges, stages = [edge.name for edge in plan.edges], [stage.name for stage in plan.consumers]
+    snapshot = yield from Runs(broker).snapshot_reading(edges, stages, orphans=orphans)
+    leases, errors = yield from together(
+        Workers(broker).leases_reading([facts["worker"] for facts in snapshot.workers]),
+        RetriedErrors(broker).reading(plan, snapshot),
+    )
+    return snapshot, leases, errors
+
+
 def _stage(
     stage: StagePlan,
     balance: StageBalance,
@@ -249,15 +273,19 @@ def _stage(
     workers: Mapping[str, WorkerOverview],
 ) -> StageOverview:
     edges = [edge_overviews[edge] for edge in stage.in_edges]
-    here = [worker for worker in workers.values() if stage.name in worker.stages]
+    name, running = stage.name, balance.running
+    here = [worker for worker in workers.values() if name in worker.stages]
+    told = [worker.in_handler[name] for worker in workers.values() if name in worker.in_handler]
+    is_known = all(name in worker.in_handler for worker in workers.values() if worker.running.get(name))
     return StageOverview(
         balance=balance,
         throughput=throughput,
-        dead_letters=snapshot.dead_letters.get(stage.name, 0),
+        dead_letters=snapshot.dead_letters.get(name, 0),
         workers=len(here),
-        idle_workers=sum(not worker.running.get(stage.name) for worker in here),
+        idle_workers=sum(not worker.running.get(name) for worker in here),
         waiting_seconds=max((edge.oldest_seconds for edge in edges if edge.oldest_seconds is not None), default=None),
         memory_bytes=sum(edge.memory_bytes for edge in edges),
         errors=errors,
-        slots=sum(worker.slots.get(stage.name, 0) for worker in here),
+        slots=sum(worker.slots.get(name, 0) for worker in here),
+        in_handler=(sum(told) if stage.ack is not AckMode.AFTER else min(sum(told), running)) if is_known else None,
     )

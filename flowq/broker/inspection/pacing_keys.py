@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from flowq.broker.client.retrying import CALL_TIMEOUT_SECONDS
+from flowq.broker.client.connection import Command
+from flowq.broker.client.rounds import Rounds
 from flowq.broker.records import pairs
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.stored import count_in, moment_in, text_in
@@ -40,40 +41,40 @@ class KeyInspection:
 
     async def held(self, stages: Sequence[str]) -> list[HeldKey]:
         """The keys on hold, by stage, those held longest first."""
-        if not stages:
-            return []
+        return await self._broker.read(self.held_reading(stages)) if stages else []
+
+    def held_reading(self, stages: Sequence[str]) -> Rounds[list[HeldKey]]:
+        """The same, in one round, or two if a key is on hold."""
         names = self._broker.keys
-        commands: list[Sequence[Any]] = [(b"TIME",)]
+        commands: list[Command] = [(b"TIME",)]
         for stage in stages:
             commands.append((b"HGETALL", names.hold_info(stage)))
             commands.append((b"ZRANGE", names.held_until(stage), 0, -1, b"WITHSCORES"))
-        link = self._broker.link()
-        try:
-            (seconds, microseconds), *replies = await link.call_all(commands, timeout_seconds=CALL_TIMEOUT_SECONDS)
-            now = int(seconds) + int(microseconds) / 1e6
-            found: list[HeldKey] = []
-            for stage, holds, ends in zip(stages, replies[::2], replies[1::2], strict=True):
-                why = dict(pairs(holds))
-                for key, end in reversed(pairs(ends)):
-                    waiting = await link.call(
-                        b"ZLEXCOUNT", names.queue(stage), b"[%b\n" % key, b"(%b\x0b" % key,
-                        timeout_seconds=CALL_TIMEOUT_SECONDS,
-                    )  # fmt: skip
-                    left, (repeats, reason) = moment_in(end) / 1000 - now, parse_hold(why.get(key, b""))
-                    found.append(HeldKey(stage, text_in(key), reason, max(0.0, round(left, 3)), repeats, waiting))
-            return found
-        finally:
-            await link.close()
+        (seconds, microseconds), *replies = yield commands
+        now = int(seconds) + int(microseconds) / 1e6
+        held: list[HeldKey] = []
+        counting: list[Command] = []
+        for stage, holds, ends in zip(stages, replies[::2], replies[1::2], strict=True):
+            why = dict(_pairs(holds))
+            for key, end in reversed(_pairs(ends)):
+                left, (repeats, reason) = moment_in(end) / 1000 - now, parse_hold(why.get(key, b""))
+                held.append(HeldKey(stage, text_in(key), reason, max(0.0, round(left, 3)), repeats, waiting=0))
+                counting.append((b"ZLEXCOUNT", names.queue(stage), b"[%b\n" % key, b"(%b\x0b" % key))
+        counts = (yield counting) if counting else ()
+        return [replace(each, waiting=_count(n)) for each, n in zip(held, counts, strict=True)]
 
-    async def queued(self, stages: Sequence[str]) -> Mapping[str, int]:
-        """How many messages of each stage wait for others of their key."""
-        link = self._broker.link()
-        try:
-            commands = [(b"ZCARD", self._broker.keys.queue(stage)) for stage in stages]
-            replies = await link.call_all(commands, timeout_seconds=CALL_TIMEOUT_SECONDS) if commands else []
-        finally:
-            await link.close()
-        return dict(zip(stages, replies, strict=True))
+    def queued_reading(self, stages: Sequence[str]) -> Rounds[Mapping[str, int]]:
+        """How many messages of each stage wait for others of their key, in one round."""
+        replies = yield [(b"ZCARD", self._broker.keys.queue(stage)) for stage in stages]
+        return dict(zip(stages, map(_count, replies), strict=True))
+
+
+def _pairs(reply: Any) -> list[tuple[Any, Any]]:
+    return [] if isinstance(reply, Exception) else pairs(reply)  # a key of another type: by another program
+
+
+def _count(reply: object) -> int:
+    return reply if isinstance(reply, int) else 0
 
 
 def parse_hold(raw: bytes) -> tuple[int, str]:

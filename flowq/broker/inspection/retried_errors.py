@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from flowq.broker import scripts
+from flowq.broker.client.rounds import Rounds, ScriptCall
 from flowq.broker.records import OTHER, FailureCount, Snapshot
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.failed_attempts import failures_of
@@ -60,6 +61,10 @@ class RetriedErrors:
 
     async def of(self, plan: Plan, snapshot: Snapshot) -> Mapping[str, Sequence[RetriedError]]:
         """The errors of each stage that has any, those that delay most messages first."""
+        return await self._broker.read(self.reading(plan, snapshot))
+
+    def reading(self, plan: Plan, snapshot: Snapshot) -> Rounds[Mapping[str, Sequence[RetriedError]]]:
+        """The same, in one round, or none if no message is delayed."""
         found = {
             stage.name: {counted.kind: _counted(counted) for counted in snapshot.failures[stage.name]}
             for stage in plan.consumers
@@ -70,7 +75,7 @@ class RetriedErrors:
             keys = self._broker.keys
             names = [key for edge in edges for key in (keys.delayed(edge.name), keys.delayed_bodies(edge.name))]
             most = [_MOST_LOOKED_AT if edge.target in found else _MOST_UNCOUNTED for edge in edges]
-            reply = await self._broker.script(scripts.DELAYED_FAILURES, names, *most)
+            (reply,) = yield [ScriptCall(scripts.DELAYED_FAILURES, names, most)]
             delayed = [
                 (moment_in(due_ms), edge.target, raw)
                 for edge, each in zip(edges, reply, strict=True)

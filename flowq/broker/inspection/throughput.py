@@ -5,28 +5,26 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from redis.exceptions import ResponseError
 
 from flowq.broker import scripts
-from flowq.broker.records import Snapshot, texts_by_name
+from flowq.broker.inspection.throughput_records import PERIOD_MS, Durations, HalfMinute, records_reading
+from flowq.broker.records import Snapshot
 from flowq.broker.redis_streams import Broker
-from flowq.delivery.stored import count_in, moment_in
 from flowq.errors import BrokerError
 from flowq.graph.compilation.plan import Plan, StagePlan
 
-_PERIOD_MS = 5000
 _SHORTEST_MS = 500
-HISTORY_SECONDS = _PERIOD_MS // 1000
+HISTORY_SECONDS = PERIOD_MS // 1000
 _PER_OCTAVE = 4
 _IMMEDIATELY = 1e-9
-_LARGEST_BUCKET = 400  # of years
 
-Durations = Mapping[int, int]
-"""How many handler calls took how long, by `bucket_of` their seconds."""
+Mark = tuple[int, int]
+"""A time in ms, and what had been counted by then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +90,17 @@ class Throughputs:
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
 
-    async def record(self, durations: Mapping[str, Durations]) -> None:
+    async def record(
+        self,
+        durations: Mapping[str, Durations],
+        *,
+        worker: str = "",
+        in_handlers: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
         """Add the durations of handler calls, by stage. The counters are recorded even without any.
 
-        What Redis refuses is lost: a missing statistic must not stop a worker.
+        `in_handlers` are the messages that are in handlers of `worker`, by stage. What Redis refuses is lost: a missing
+        statistic must not stop a worker.
         """
         flat = [
             word
@@ -105,63 +110,53 @@ class Throughputs:
         ]
         keys = self._broker.keys
         records = keys.throughput()
+        told = " ".join(f"{stage} {n}" for stage, n in in_handlers.items())
         with contextlib.suppress(BrokerError, ResponseError):
             await self._broker.script(
                 scripts.RECORD_THROUGHPUT,
                 [keys.stats, keys.run, *records],
-                _PERIOD_MS,
+                PERIOD_MS,
+                worker,
+                told,
                 *flat,
                 caller=f"{self._broker.name}:tempo",
             )
 
     async def of(self, plan: Plan, snapshot: Snapshot) -> Mapping[str, Throughput]:
         """The throughput of every stage, up to the moment of the snapshot."""
-        replies = await self._broker.ask([(b"HGETALL", key) for key in self._broker.keys.throughput()])
-        records = [texts_by_name(reply) for reply in replies if not isinstance(reply, Exception)]
-        run = snapshot.run.get("id", "")
-        ours = [record for record in records if record.get("run") == run]
-        return {stage.name: _throughput(stage, ours, snapshot) for stage in plan.stages}
+        found = await self._broker.read(records_reading(self._broker.keys))
+        return throughput_of(plan, HalfMinute.of(found, snapshot), snapshot)
 
 
-def _throughput(stage: StagePlan, records: Sequence[Mapping[str, str]], snapshot: Snapshot) -> Throughput:
-    durations: Counter[int] = Counter()
-    prefix = f"{stage.name} "
-    for record in records:
-        for name, n in record.items():
-            if name.startswith(prefix):
-                bucket = count_in(name.removeprefix(prefix))
-                if abs(bucket) <= _LARGEST_BUCKET:
-                    durations[bucket] += max(0, count_in(n))
+def throughput_of(plan: Plan, recorded: HalfMinute, snapshot: Snapshot) -> Mapping[str, Throughput]:
+    """The throughput of every stage in the half minute before the snapshot."""
+    durations = recorded.durations
+    return {
+        stage.name: _throughput(durations.get(stage.name, {}), recorded.marks(_settled(stage), snapshot.counters))
+        for stage in plan.stages
+    }
+
+
+def _settled(stage: StagePlan) -> Sequence[str]:
+    """The counters whose sum is what a stage has settled."""
+    kinds = ("out",) if stage.is_source else ("ok", "filtered", "dead")
+    return [f"{kind}:{stage.name}" for kind in kinds]
+
+
+def _throughput(durations: Durations, marks: Sequence[Mark]) -> Throughput:
     return Throughput(
-        _per_second(_marks(stage, records, snapshot)),
+        per_second(marks),
         quantile(durations, 0.5),
         quantile(durations, 0.95),
-        history=tuple(_history(_marks(stage, records, snapshot))),
+        history=tuple(speed for pair in itertools.pairwise(marks) if (speed := per_second(pair)) is not None),
         durations=durations,
     )
 
 
-_Mark = tuple[int, int]
-"""A time in ms, and how many messages had been settled by then."""
+def per_second(marks: Sequence[Mark]) -> float | None:
+    """How much a sum has grown per second between the first and the last of these moments; None if they are too near.
 
-
-def _marks(stage: StagePlan, records: Sequence[Mapping[str, str]], snapshot: Snapshot) -> list[_Mark]:
-    """What the records noted, by time, and what the snapshot says."""
-    kinds = ("out",) if stage.is_source else ("ok", "filtered", "dead")
-    fields = [f"{kind}:{stage.name}" for kind in kinds]
-    noted = sorted(
-        (moment_in(r.get("at")), sum(count_in(r.get(f"was {field}", "")) for field in fields)) for r in records
-    )
-    return [*noted, (snapshot.now_ms, sum(snapshot.counters.get(field, 0) for field in fields))]
-
-
-def _per_second(marks: Sequence[_Mark]) -> float | None:
+    A replay subtracts dead letters from what was settled: that is no negative speed.
+    """
     (first_ms, first), (last_ms, last) = marks[0], marks[-1]
-    # A replay subtracts dead letters from what was settled: that is no negative speed.
     return max(0, last - first) * 1000 / (last_ms - first_ms) if last_ms - first_ms >= _SHORTEST_MS else None
-
-
-def _history(marks: Sequence[_Mark]) -> Iterator[float]:
-    for pair in itertools.pairwise(marks):
-        if (speed := _per_second(pair)) is not None:
-            yield speed

@@ -7,13 +7,16 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from flowq.broker.inspection.edge_overview import EdgeOverview
+from flowq.broker.inspection.throughput_records import HalfMinute
+from flowq.broker.records import Snapshot
 from flowq.broker.workers import silent_seconds_in
+from flowq.delivery.policy import AckMode
 from flowq.graph.compilation.plan import Plan
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerOverview:
-    """A live worker. What it does not tell, as one of an earlier version, is None or empty.
+    """A live worker. What it does not tell, such as one of an earlier version, is None or empty.
 
     `version` is that of flowq, `started_ms` when it registered first and `uptime_seconds` how long ago that is. By
     stage: `slots` are the messages that its handlers take at once, `running` the messages that it has, and `in_handler`
@@ -30,7 +33,7 @@ class WorkerOverview:
     uptime_seconds: float | None = None
     slots: Mapping[str, int] = field(default_factory=dict[str, int])
     running: Mapping[str, int] = field(default_factory=dict[str, int])
-    in_handler: Mapping[str, int] | None = None
+    in_handler: Mapping[str, int] = field(default_factory=dict[str, int])
     lease_seconds: float | None = None
     lease_left_seconds: float | None = None
     silent_seconds: float = 0.0
@@ -58,29 +61,73 @@ class DeadWorker:
         return {"worker": values.pop("name"), **values}
 
 
-def slots_of(plan: Plan, stages: Sequence[str]) -> dict[str, int]:
-    """How many messages the handlers of these stages take at once in one worker: as in the code here."""
-    known = [plan.stage_by_name[stage] for stage in stages if stage in plan.stage_by_name]
-    return {stage.name: stage.concurrency * (stage.batch.size if stage.batch else 1) for stage in known}
+def worker_overviews(
+    plan: Plan,
+    snapshot: Snapshot,
+    leases: Mapping[str, tuple[str, int]],
+    edges: Mapping[str, EdgeOverview],
+    recorded: HalfMinute,
+) -> dict[str, WorkerOverview]:
+    """The workers whose lease lives, by name. `leases` have the heartbeat of each, and the ms that are left of it."""
+    running = _running_by_worker(plan, edges)
+    in_handlers = recorded.in_handlers
+    facts = {known["worker"]: known for known in snapshot.workers}
+    return {
+        name: _worker(plan, facts[name], leases[name], running.get(name, {}), in_handlers.get(name), snapshot.now_ms)
+        for name in sorted(leases)
+    }
 
 
-def worker_overview(
-    plan: Plan, facts: Mapping[str, Any], heartbeat: str, edges: Mapping[str, EdgeOverview]
+def _running_by_worker(plan: Plan, edges: Mapping[str, EdgeOverview]) -> Mapping[str, Mapping[str, int]]:
+    """By worker, the messages of each stage that were delivered to it."""
+    running: dict[str, dict[str, int]] = {}
+    for edge in plan.edges:
+        for worker, n in edges[edge.name].held.items():
+            stages = running.setdefault(worker, {})
+            stages[edge.target] = stages.get(edge.target, 0) + n
+    return running
+
+
+def _worker(
+    plan: Plan,
+    facts: Mapping[str, Any],
+    lease: tuple[str, int],
+    running: Mapping[str, int],
+    told: Mapping[str, int] | None,
+    now_ms: int,
 ) -> WorkerOverview:
-    """A worker with these facts, whose lease lives."""
-    name, stages = facts["worker"], tuple(facts.get("stages", ()))
-    running: dict[str, int] = {}
-    for edge, overview in edges.items():
-        if n := overview.held.get(name):
-            stage = plan.edge_by_name[edge].target
-            running[stage] = running.get(stage, 0) + n
+    heartbeat, lease_left_ms = lease
+    stages, started_ms = tuple(facts.get("stages", ())), facts.get("started_ms")
     return WorkerOverview(
-        name=name,
+        name=facts["worker"],
         host=facts.get("host", ""),
         pid=facts.get("pid", 0),
         stages=stages,
-        slots=slots_of(plan, stages),
+        version=facts.get("version"),
+        started_ms=started_ms,
+        uptime_seconds=None if started_ms is None else max(0, now_ms - started_ms) / 1000,
+        slots=facts.get("slots") or _slots(plan, stages),
         running=running,
+        in_handler={} if told is None else _in_handler(plan, stages, running, told),
         lease_seconds=facts.get("lease_seconds"),
+        lease_left_seconds=lease_left_ms / 1000,
         silent_seconds=silent_seconds_in(heartbeat),
     )
+
+
+def _slots(plan: Plan, stages: Sequence[str]) -> Mapping[str, int]:
+    """What a worker that does not tell has if it was started with the options known here."""
+    return {stage.name: stage.slots for name in stages if (stage := plan.stage_by_name.get(name))}
+
+
+def _in_handler(
+    plan: Plan, stages: Sequence[str], running: Mapping[str, int], told: Mapping[str, int]
+) -> Mapping[str, int]:
+    """What a worker told up to a second ago, as far as it can still be true: what is settled is in no handler, unless
+    it may be settled early."""
+    found: dict[str, int] = {}
+    for name in stages:
+        stage = plan.stage_by_name.get(name)
+        n = told.get(name, 0)
+        found[name] = n if stage is not None and stage.ack is not AckMode.AFTER else min(n, running.get(name, 0))
+    return found

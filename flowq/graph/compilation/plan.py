@@ -91,6 +91,11 @@ class StagePlan(Running):
         return DedupMemory(None if ttl is None else max(1, round(ttl * 1000)), places)
 
     @property
+    def slots(self) -> int:
+        """How many messages the handlers of one worker take at once."""
+        return self.concurrency * (self.batch.size if self.batch else 1)
+
+    @property
     def is_source(self) -> bool:
         return self.kind is Kind.SOURCE
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from flowq.broker.client.retrying import retry_until_available
+from flowq.broker.clock import Clock
 from flowq.broker.redis_streams import Broker
 from flowq.broker.workers import Workers, heartbeat
 from flowq.errors import BrokerError
@@ -67,6 +68,7 @@ class LeaseKeeper:
         self._stopped = asyncio.Event()  # of the thread's loop
         self._thread = threading.Thread(target=self._run, name="flowq-lease", daemon=True)
         self._heartbeats = itertools.count(1)
+        self._started_ms = 0  # by the clock of Redis, when it registered first
 
     async def start(self) -> None:
         """Register, then keep the lease until stopped."""
@@ -90,7 +92,9 @@ class LeaseKeeper:
 
     async def _register(self, broker: Broker, *, lease_ms: int = 0) -> None:
         worker = self._identity.worker
-        facts = {**self._facts, "formerly": sorted(self._identity.names - {worker})}
+        self._started_ms = self._started_ms or await Clock(broker).now_ms()
+        formerly = sorted(self._identity.names - {worker})
+        facts = {**self._facts, "started_ms": self._started_ms, "formerly": formerly}
         lease_ms = lease_ms or _time_to_live_ms(self._lease_seconds)
         await Workers(broker).register(worker, facts, lease_ms=lease_ms, heartbeat=self._heartbeat())
 

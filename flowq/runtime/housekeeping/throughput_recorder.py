@@ -1,4 +1,4 @@
-"""Records the durations of handlers in Redis every other second."""
+"""Records in Redis, every second, how long handlers take and how many messages are in them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 from flowq.broker.inspection.throughput import Throughputs
 from flowq.broker.redis_streams import Broker
+from flowq.runtime.identity import Identity
 from flowq.runtime.stage.consumer import Consumer
 
-_EVERY_SECONDS = 2.0
+_EVERY_SECONDS = 1.0
 
 
 class ThroughputRecorder:
@@ -17,13 +18,15 @@ class ThroughputRecorder:
 
     name = "throughput recorder"
 
-    def __init__(self, broker: Broker, consumers: Sequence[Consumer]) -> None:
+    def __init__(self, broker: Broker, consumers: Sequence[Consumer], identity: Identity) -> None:
         self._broker = broker
         self._consumers = consumers
+        self._identity = identity
 
     async def step(self) -> float:
         measured: dict[str, Counter[int]] = {}
         for consumer in self._consumers:
             measured[consumer.stage.name], consumer.durations = consumer.durations, Counter()
-        await Throughputs(self._broker).record(measured)
+        in_handlers = {each.stage.name: n for each in self._consumers if (n := each.n_in_handlers)}
+        await Throughputs(self._broker).record(measured, worker=self._identity.worker, in_handlers=in_handlers)
         return _EVERY_SECONDS

@@ -34,6 +34,7 @@ from flowq.runtime.run import RunOptions
 from flowq.runtime.source_arguments import source_arguments
 from flowq.runtime.sources.source_crew import SourceCrew
 from flowq.runtime.stage.stage_runner import StageRunner
+from flowq.version import __version__
 
 
 class Runner:
@@ -110,6 +111,8 @@ class Runner:
             "stages": [stage.name for stage in self._stages],
             "edges": [edge.name for edge in self._plan.edges if edge.target in names or edge.origin in names],
             "lease_seconds": self._options.lease_seconds,
+            "version": __version__,
+            "slots": {stage.name: stage.slots for stage in self._stages},
         }
 
     # Start
@@ -164,7 +167,7 @@ class Runner:
         consumers = [runner.consumer for runner in self._stage_runners]
         jobs: list[Job] = [self._pauses]
         if consumers:
-            jobs += [ThroughputRecorder(self._broker, consumers), self._promoter]
+            jobs += [ThroughputRecorder(self._broker, consumers, self._identity), self._promoter]
         if ClaimCheck.of(self._broker, self._plan) is not None:
             jobs.append(ClaimKeeper(self._broker))
         if not self._broker.dialer.is_private:

@@ -72,6 +72,7 @@ class Consumer:
         self._identity = identity
         self._at_work: list[Sequence[Delivery]] = [()] * stage.concurrency
         self._gathering = asyncio.Lock()
+        self._gathered: Sequence[Delivery] = ()  # the batch that is not complete yet
         self.ready = ReadyQueue()
         # With a rate it is unknown what may start until it does: then each is settled alone.
         is_ahead = stage.ack is AckMode.FIRST and not stage.rate
@@ -117,12 +118,11 @@ class Consumer:
 
     def _room_to_read(self) -> int:
         """How many deliveries to ask for now."""
-        batch = self.stage.batch
-        wanted = self.stage.concurrency * (batch.size if batch else 1)
         # Deliveries that wait for their turn must not keep other keys from being read, up to a bound.
         n_waiting = self.waiting.n if self.waiting else 0
         n = self._n_in_flight - min(n_waiting, _MOST_LOCAL)
-        return self.in_flight.read_ahead.room(wanted, self.in_flight.backpressure.bound(_MOST_LOCAL), in_flight=n)
+        most = self.in_flight.backpressure.bound(_MOST_LOCAL)
+        return self.in_flight.read_ahead.room(self.stage.slots, most, in_flight=n)
 
     @property
     def room(self) -> int:
@@ -176,6 +176,11 @@ class Consumer:
     def n_at_work(self) -> int:
         """The number of deliveries started and not settled, except those whose slot has died."""
         return sum(len(unit) for unit, slot in zip(self._at_work, self.slots, strict=False) if not slot.done())
+
+    @property
+    def n_in_handlers(self) -> int:
+        """The number of deliveries that are in a handler: those at work without a batch that is being gathered."""
+        return max(0, self.n_at_work - len(self._gathered))
 
     @property
     def at_work(self) -> list[Delivery]:
@@ -251,8 +256,9 @@ class Consumer:
         while True:
             async with self._gathering:
                 await self._until_due(number)
-                self._at_work[number] = batch = [self.ready.ready.popleft()]
+                self._at_work[number] = self._gathered = batch = [self.ready.ready.popleft()]
                 await self.ready.fill(batch, limits)
+                self._gathered = ()
             call = BatchCall(handling, batch, is_interrupted=lambda: self.state >= State.INTERRUPTING)
             began_at = time.perf_counter()
             try:

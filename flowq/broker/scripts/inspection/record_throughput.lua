@@ -2,21 +2,25 @@
 --
 -- Promise: the first worker that writes into a period copies the counters into it, so that a reader can tell how much
 -- they have grown. Values of another run, or of an earlier rotation, are never mixed in.
+--
+-- `in_handlers` says how many messages of which stages are in the handlers of `worker` now: "fetch 10 parse 2".
 
 local period_ms = next_numbers(1)
+local worker, in_handlers = next_arguments(2)
 local stats, run = unpack(KEYS, 1, 2)
 local n_hashes = #KEYS - 2
 local period = math.floor(now_ms() / period_ms)
 local record = KEYS[3 + period % n_hashes]
-local counters = redis.call('HGETALL', stats)
 local run_id = redis.call('HGET', run, 'id') or ''
 local name = string.format('%d %s', period, run_id)
 
 if redis.call('HGET', record, 'period') ~= name then
+  local counters = redis.call('HGETALL', stats)
   redis.call('DEL', record)
   redis.call('HSET', record, 'period', name, 'run', run_id, 'at', string.format('%d', now_ms()))
   for i = 1, #counters, 2 do redis.call('HSET', record, 'was ' .. counters[i], counters[i + 1]) end
   redis.call('PEXPIRE', record, period_ms * (n_hashes - 1))
 end
-for _ = 2, #ARGV, 2 do increment(record, next_arguments(2)) end
+if worker ~= '' then redis.call('HSET', record, '@' .. worker, in_handlers) end
+for _ = 4, #ARGV, 2 do increment(record, next_arguments(2)) end
 return 1
