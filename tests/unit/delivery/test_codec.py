@@ -24,6 +24,7 @@ from pydantic import (
     Field,
     Json,
     PrivateAttr,
+    RootModel,
     SecretBytes,
     SecretStr,
     computed_field,
@@ -176,6 +177,10 @@ class MoreById(SameById):
     more: int = 0
 
 
+class Marked(SameById):
+    number: Number
+
+
 class Shelf(BaseModel):
     record: SameById
 
@@ -316,6 +321,8 @@ ARRIVING: dict[str, tuple[Any, Any]] = {
     "an integer in the place of a float": (Flight, Flight(3)),
     "what JSON has, in the place of anything": (AnyValue, {"a": [1, 2.5, None, True, "x"]}),
     "an equality of its own": (SameById, SameById(id=1, content=[1])),
+    "an enum beside an equality of its own": (Marked, Marked(id=1, number=Number.ONE)),
+    "an enum in the root of a model": (RootModel[dict[str, Number]], RootModel[dict[str, Number]]({"n": Number.ONE})),
     "a further field": (Camel, Camel.model_validate({"pageUrl": "x", "more": 1})),
     "an integer set where a float belongs": (Plain, changed(Plain(), x=3)),
     "a float set where an integer belongs": (Plain, changed(Plain(), n=3.0)),
