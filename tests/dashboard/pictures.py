@@ -1,4 +1,4 @@
-"""`python -m tests.dashboard.pictures [NAME...]`: pictures of every page, in every width and colour, into build/dashboard/.
+"""Pictures of every page, in every width and colour: `python -m tests.dashboard.pictures [NAME...]`, build/dashboard/.
 
 They are to be looked at: whether a page is beautiful is no claim that a test can make.
 """
@@ -17,7 +17,7 @@ from tests.dashboard.scenes import scenes
 from tests.dashboard.web_page import WebPage
 
 FOLDER = Path("build/dashboard")
-HISTORY_MS = 60_000  # so that lines of the last minutes have a shape
+HISTORY_MS = 20_000  # so that lines of the last minutes have a shape
 
 
 def first_letter(page: Page) -> None:
