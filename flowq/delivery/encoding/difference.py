@@ -50,7 +50,7 @@ def ignores_fields(class_: type[Any]) -> bool:
     """
     equal: Any = class_.__eq__
     if issubclass(class_, BaseModel):
-        return equal not in (BaseModel.__eq__, RootModel.__eq__)
+        return equal not in (BaseModel.__eq__, RootModel[Any].__eq__)
     if any(not each.compare for each in dataclasses.fields(class_)):
         return True
     return getattr(getattr(equal, "__code__", None), "co_filename", "<string>") != "<string>"  # which is generated code
