@@ -1,5 +1,4 @@
-// Keeps a page up to date: values in their slots, the stream of changes, the slider.
-// A value is only ever text, or one of the attributes below; base.html says how a slot is marked.
+// Keeps a page up to date: values in their slots, the stream of changes, the slider. base.html says how slots are marked.
 
 export const $ = (query, within = document) => within.querySelector(query);
 export const $$ = (query, within = document) => [...within.querySelectorAll(query)];
@@ -31,6 +30,7 @@ function tell(text) {
   news = text;
 }
 
+// Values are only ever text, or these attributes.
 const ATTRIBUTES = new Set(["aria-label", "d", "data-level", "data-mortal", "data-neck", "data-state", "min", "stroke-width", "width", "x"]);
 
 function put(element, attribute, text) {

@@ -1,1 +1,0 @@
-// The page is complete without this.
