@@ -56,17 +56,15 @@ def _hour(left: Sequence[int | None]) -> Iterator[tuple[str, str]]:
     """What was left in the last hour, from the first minute that is known: the ground of the slider."""
     known = next((number for number, n in enumerate(left) if n is not None), len(left))
     shown = left[known:]
-    if len(shown) < 2:
-        return
-    minutes = len(shown) - 1
-    line = trend(shown, HOUR_HEIGHT, HOUR_WIDTH)
+    minutes = max(0, len(shown) - 1)
+    line = trend(shown, HOUR_HEIGHT, HOUR_WIDTH) if minutes else ""
     yield "line", line
     yield "area", area(line, HOUR_HEIGHT)
     yield "min", str(-60 * minutes)
-    yield "what", f"left, last {minutes} min"
+    yield "what", f"left, last {minutes} min" if minutes else "left; no history yet"
     for number in range(HOUR_TICKS):
         ago = round(minutes * (HOUR_TICKS - number) / HOUR_TICKS)
-        yield f"ago{number}", f"{ago} min ago"
+        yield f"ago{number}", f"{ago} min ago" if minutes else ""
 
 
 def _of_pipeline(overview: Overview) -> Iterator[tuple[str, str]]:

@@ -38,7 +38,6 @@ def stage_slots(
         "rate": _rate(overview, stage, view),
         "in": f"{view.balance.entered:,}",
         "ok": f"{view.balance.ok:,}",
-        "letters": f"{view.dead_letters:,}",
     }
     if not stage.is_source:
         texts |= _of_consumer(view)
@@ -61,6 +60,8 @@ def _of_consumer(view: StageOverview) -> dict[str, str]:
     return {
         "filtered": f"{balance.filtered:,}",
         "dead": f"{balance.dead:,}",
+        "purged": f"{balance.purged:,}",
+        "purged.level": "some" if balance.purged else "none",
         "waiting": f"{balance.waiting:,}",
         "delayed": f"{balance.delayed:,}",
         "running": f"{balance.running:,}",
@@ -72,6 +73,7 @@ def _of_consumer(view: StageOverview) -> dict[str, str]:
         "memory": size(view.memory_bytes),
         "sum": sum_words(balance),
         "sum.state": "ok" if balance.adds_up else "dead",
+        "sum.icon": "#i-ok" if balance.adds_up else "#i-alone",
     }
 
 

@@ -2,21 +2,57 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from flowq.dashboard.live.look import Look
+from flowq.dashboard.live.shapes import HOUR_HEIGHT, HOUR_WIDTH
 from flowq.dashboard.live.site import watch_of
-from flowq.dashboard.pages.rendering import render
+from flowq.dashboard.live.slots import rows, slots
+from flowq.dashboard.live.watch import Watch
+from flowq.dashboard.pages.rendering import address, render
+from flowq.dashboard.picture.graph_picture import GraphPicture
+from flowq.graph.render.labels import drawn_edges, edge_label
+
+_PICTURES: WeakKeyDictionary[Watch, dict[str, GraphPicture]] = WeakKeyDictionary()
+"""The graph of each pipeline, by what the site is mounted under: laying it out takes longer than all else of a page."""
 
 
 async def _pipeline(request: Request) -> Response:
     watch = watch_of(request)
-    stage = request.path_params.get("stage")
-    if stage is not None:
-        watch.plan.stage(stage)
+    name = request.path_params.get("stage")
+    stage = watch.plan.stage(name) if name is not None else None
     look = await watch.look()
-    return render(request, "pipeline.html", watch=watch, look=look, tab="graph", stage=stage)
+    values = _values(request, watch, look) if look else {}
+    return render(request, "pipeline.html", watch=watch, look=look, tab="graph", opened=stage, **values)
+
+
+def _values(request: Request, watch: Watch, look: Look) -> dict[str, Any]:
+    plan, texts = watch.plan, slots(look)
+    picture = _picture(watch, request.scope.get("root_path", ""))
+    return {
+        "rows": rows(look),
+        "picture": picture,
+        "graph_svg": Markup(picture.graph.filled(texts)),  # every text in it is escaped
+        "map_svg": Markup(picture.map.filled(texts)) if picture.map else "",
+        "hour_width": HOUR_WIDTH,
+        "hour_height": HOUR_HEIGHT,
+        "out_of": {stage.name: plan.edges_out_of(stage.name) for stage in plan.stages},
+        "edge_types": {edge.name: edge_label(plan, edge) for edge in drawn_edges(plan)},
+    }
+
+
+def _picture(watch: Watch, root: str) -> GraphPicture:
+    pictures = _PICTURES.setdefault(watch, {})
+    if root not in pictures:
+        pictures[root] = GraphPicture.of(watch.plan, partial(address, root, "p", watch.plan.name, "s"))
+    return pictures[root]
 
 
 routes = [Route("/p/{name}", _pipeline), Route("/p/{name}/s/{stage}", _pipeline)]

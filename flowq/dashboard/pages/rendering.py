@@ -39,7 +39,7 @@ def render(
     tab: "graph", "dead", "trace" or "workers".
     """
     site, root = site_of(request), request.scope.get("root_path", "")
-    link = partial(_link, root)
+    link = partial(address, root)
     text = _TEMPLATES.get_template(template).render(
         {
             "site": site,
@@ -80,7 +80,7 @@ def _of_pipeline(link: partial[str], watch: Watch, look: Look | None) -> dict[st
     }
 
 
-def _link(root: str, *parts: str, **query: str | None) -> str:
+def address(root: str, *parts: str, **query: str | None) -> str:
     """An address of this server, whatever it is mounted under. Parts and values may hold any text."""
     path = "/".join(quote(spelled_out(part), safe="") for part in parts)
     asked = "&".join(f"{key}={quote(spelled_out(value), safe='')}" for key, value in query.items() if value)

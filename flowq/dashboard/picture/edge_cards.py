@@ -48,11 +48,13 @@ class EdgeCard:
         name, back = self.edge.name, " back" if self.edge.feedback else ""
         queue = group(parent, f"queue{back}", box)
         slots.attributes(queue, data_level=f"e.{name}.level")
-        slots.text(ET.SubElement(queue, "title"), f"e.{name}.title")
+        title = ET.SubElement(queue, "title")
         rect(queue, "pill", Box(0, 0, box.width, box.height), 9 if self.is_small else 8)
         if self.is_small:
+            title.text = f"{self.edge.origin} to {self.edge.target}: {self.label}"
             slots.text(text(queue, "val mid", box.width / 2, 13), f"e.{name}.n")
             return
+        slots.text(title, f"e.{name}.title")
         sign = "↺ " if self.edge.feedback else ""
         text(queue, "type", _LEFT, 17, small_in(_ROOM_FOR_TYPE, f"{sign}{self.label}"))
         slots.text(text(queue, "val end fill", _RIGHT, 17), f"e.{name}.fill")
