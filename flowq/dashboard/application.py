@@ -27,6 +27,11 @@ from flowq.graph.compilation.plan import Plan
 from flowq.settings import Settings
 
 _LARGEST_BODY_BYTES = 1_000_000
+_REFUSED = {
+    404: "There is no such page.",
+    405: "This address cannot be used in that way.",
+    503: "Too many pages are open: each holds a connection.",
+}
 
 
 def application_of(
@@ -42,6 +47,7 @@ def application_of(
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncGenerator[None]:
+        site.start()
         try:
             yield
         finally:
@@ -75,9 +81,10 @@ def _routes(options: PageOptions) -> list[BaseRoute]:
 
 
 def _refused(request: Request, error: Exception) -> Response:
-    status = error.status_code if isinstance(error, HTTPException) else 500
-    text = {404: "There is no such page.", 405: "This address cannot be used in that way."}
-    return _error_page(request, status, text.get(status, "This did not work."), "")
+    status, headers = (error.status_code, error.headers) if isinstance(error, HTTPException) else (500, None)
+    answer = _error_page(request, status, _REFUSED.get(status, "This did not work."), "")
+    answer.headers.update(headers or {})
+    return answer
 
 
 def _failed(request: Request, error: Exception) -> Response:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from flowq.broker.inspection.overview import Overview
 
 if TYPE_CHECKING:
-    from flowq.errors import BrokerError
+    from flowq.errors import FlowqError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,8 +27,8 @@ class Look:
     overview: Overview
     look_ms: float
     rates: Mapping[str, Sequence[float | None]] = field(default_factory=dict[str, "Sequence[float | None]"])
-    left: Sequence[int | None] = ()
-    trouble: BrokerError | None = None
+    left: Sequence[float | None] = ()
+    trouble: FlowqError | None = None
 
     @property
     def at_ms(self) -> int:

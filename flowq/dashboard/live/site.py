@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from flowq.broker.open import open_broker
@@ -13,6 +15,8 @@ from flowq.dashboard.live.watch import Watch
 from flowq.errors import NotFound, did_you_mean
 from flowq.graph.compilation.plan import Plan
 from flowq.settings import Settings
+
+MOST_STREAMS = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,9 +42,11 @@ class Site:
 
     def __init__(self, plans: Sequence[Plan], settings: Settings, options: PageOptions) -> None:
         self.options = options
+        self._n_streams = 0
         self.settings = settings
         self.watches: Mapping[str, Watch] = {
-            plan.name: Watch(plan, partial(open_broker, plan.name, settings)) for plan in plans
+            plan.name: Watch(plan, partial(open_broker, plan.name, settings), history_seconds=options.history_seconds)
+            for plan in plans
         }
 
     def watch(self, name: str) -> Watch:
@@ -50,10 +56,27 @@ class Site:
             raise NotFound(f'no pipeline "{name}" here', hint=did_you_mean(name, self.watches, known))
         return self.watches[name]
 
+    def start(self) -> None:
+        """Begin the history of all pipelines, if one is kept."""
+        if self.options.history_seconds:
+            for watch in self.watches.values():
+                watch.start()
+
     async def close(self) -> None:
-        """Stop all watches."""
+        """Stop all watches, and end all streams."""
         for watch in self.watches.values():
             await watch.close()
+
+    @contextmanager
+    def stream(self) -> Generator[None]:
+        """Count an open stream: beyond `MOST_STREAMS`, a further one is answered with 503."""
+        if self._n_streams >= MOST_STREAMS:
+            raise HTTPException(503, headers={"retry-after": "30"})
+        self._n_streams += 1
+        try:
+            yield
+        finally:
+            self._n_streams -= 1
 
 
 def site_of(request: Request) -> Site:

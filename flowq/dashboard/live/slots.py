@@ -52,7 +52,7 @@ def _attention(pipeline: str, line: Attention) -> dict[str, str]:
     return {"state": line.state, "icon": icon, "title": line.title, "text": line.text, "href": f"/p/{pipeline}{path}"}
 
 
-def _hour(left: Sequence[int | None]) -> Iterator[tuple[str, str]]:
+def _hour(left: Sequence[float | None]) -> Iterator[tuple[str, str]]:
     """What was left in the last hour, from the first minute that is known: the ground of the slider."""
     known = next((number for number, n in enumerate(left) if n is not None), len(left))
     shown = left[known:]

@@ -3,34 +3,63 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, suppress
+import logging
+import secrets
+from collections import deque
+from collections.abc import Callable, Generator
+from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from dataclasses import replace
+from hashlib import sha256
+from typing import Any
 
 from flowq.broker.inspection.overview import Overview
 from flowq.broker.redis_streams import Broker
 from flowq.dashboard.live.look import Look
-from flowq.errors import BrokerError, BrokerUnavailable, FlowqError
+from flowq.dashboard.live.page_changes import Changes, Event
+from flowq.dashboard.live.past import Moments
+from flowq.dashboard.live.recent_means import RecentMeans
+from flowq.dashboard.live.slots import rows, slots
+from flowq.dashboard.live.viewer import Viewer
+from flowq.errors import BrokerUnavailable, FlowqError
 from flowq.graph.compilation.plan import Plan
 from flowq.inspector import Inspector
 
-EVERY_SECONDS = 1.0
-FIRST_LOOK_SECONDS = 2.0
-UNWATCHED_SECONDS = 30.0
+EVERY_SECONDS, MANY_STAGES_SECONDS, SLOW_SECONDS, UNWATCHED_SECONDS = 1.0, 2.0, 5.0, 5.0
+MANY_STAGES, SLOW_MS = 20, 50.0
+WANTED_SECONDS = 30.0
+_FIRST_LOOK_SECONDS = 2.0
 _LONGEST_RETRY_SECONDS = 15.0
+_LOOKS_TO_JUDGE = 3
+_OF_NOW = "p.hour."  # the slider: it leads to the past, and has none itself
+
+log = logging.getLogger("flowq.dashboard")
 
 
 class Watch:
-    """One pipeline for all viewers. Starts with the first of them, and stops half a minute after the last."""
+    """One pipeline for all viewers.
 
-    def __init__(self, plan: Plan, opening: Callable[[], AbstractAsyncContextManager[Broker]]) -> None:
+    Looks once a second, less often at many stages or a slow Redis. While no page is open it looks every five seconds
+    for the history, or, if none is kept, not at all. Where Redis does not answer, the last look stays, and `trouble`
+    says why.
+    """
+
+    def __init__(
+        self, plan: Plan, opening: Callable[[], AbstractAsyncContextManager[Broker]], *, history_seconds: float
+    ) -> None:
         self.plan = plan
-        self.trouble: BrokerError | None = None
+        self.plan_hash = _hash(plan)  # changes with its stages and edges, and so with its graph
+        self.trouble: FlowqError | None = None
+        self.moments = Moments(history_seconds)
+        self._keeps_history = history_seconds > 0
         self._opening = opening
         self._broker: Broker | None = None
         self._look: Look | None = None
-        self.every_seconds = EVERY_SECONDS
         self._looked_at = 0.0
+        self._last_ms: deque[float] = deque(maxlen=_LOOKS_TO_JUDGE)
+        self._rates = RecentMeans(step_ms=15_000, kept=60)
+        self._left = RecentMeans(step_ms=60_000, kept=60)
+        self._changes = Changes(secrets.token_hex(4))
+        self._viewers: set[Viewer] = set()
         self._looked = asyncio.Event()
         self._wake = asyncio.Event()
         self._wanted_at = 0.0
@@ -48,69 +77,128 @@ class Watch:
         """Reads more of the pipeline. Raises as `broker` does."""
         return Inspector(self.plan, self.broker)
 
-    async def look(self) -> Look | None:
-        """What was seen last, at most a second ago; None if Redis has not answered yet.
+    @property
+    def every_seconds(self) -> float:
+        """The time between two looks while a page is open."""
+        if len(self._last_ms) == _LOOKS_TO_JUDGE and min(self._last_ms) > SLOW_MS:
+            return SLOW_SECONDS
+        return MANY_STAGES_SECONDS if len(self.plan.stages) > MANY_STAGES else EVERY_SECONDS
 
-        Where Redis does not answer any more, `trouble` of the look says so.
+    async def look(self) -> Look | None:
+        """What was seen last, no older than the time between two looks; None if Redis has not answered yet.
+
+        Where Redis does not answer any more, its `trouble` says so.
         """
-        self._want()
-        if self._look is None or self._age() > EVERY_SECONDS:
+        self.start()
+        now = asyncio.get_running_loop().time()
+        self._wanted_at = now
+        if self._look is None or now - self._looked_at > self.every_seconds:
             self._wake.set()
-            self._looked.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(FIRST_LOOK_SECONDS):
-                    await self._looked.wait()
+            if self.trouble is None:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_FIRST_LOOK_SECONDS):
+                        await self._looked.wait()
         return self._look and replace(self._look, trouble=self.trouble)
 
+    @contextmanager
+    def viewer(self, last_id: str, *, is_packed: bool) -> Generator[Viewer]:
+        """A reader of the stream of changes, who has seen the event `last_id` of it. It is offered what comes."""
+        viewer = Viewer(self._changes, last_id, is_packed=is_packed)
+        self._viewers.add(viewer)
+        self.start()
+        self._wake.set()
+        try:
+            yield viewer
+        finally:
+            self._viewers.discard(viewer)
+
+    def start(self) -> None:
+        """Look from now on."""
+        if self._task is None or self._task.done():
+            loop = asyncio.get_running_loop()
+            self._wanted_at = loop.time()
+            self._task = loop.create_task(self._run(), name=f"flowq-watch-{self.plan.name}")
+
     async def close(self) -> None:
-        """Stop looking, and close the connection."""
+        """Stop looking, tell the viewers, and close the connection."""
+        for viewer in self._viewers:
+            viewer.end()
         if self._task is not None:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
                 await self._task
 
-    def _want(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._wanted_at = loop.time()
-        if self._task is None or self._task.done():
-            self._task = loop.create_task(self._run(), name=f"flowq-watch-{self.plan.name}")
-
-    def _age(self) -> float:
-        return asyncio.get_running_loop().time() - self._looked_at
-
     async def _run(self) -> None:
-        wait_seconds = EVERY_SECONDS
-        while self._is_wanted:
+        n_failed = 0
+        while self._is_wanted or self._keeps_history:
             try:
                 async with self._opening() as broker:
                     self._broker = broker
-                    while self._is_wanted:
+                    while self._is_wanted or self._keeps_history:
                         await self._see(broker)
-                        wait_seconds = EVERY_SECONDS
-                        await self._sleep(wait_seconds)
-            except FlowqError as error:
-                self.trouble = error if isinstance(error, BrokerError) else BrokerUnavailable(error.message)
-                self._looked.set()
-                await self._sleep(wait_seconds)
-                wait_seconds = min(2 * wait_seconds, _LONGEST_RETRY_SECONDS)
+                        n_failed = 0
+                        await self._sleep(self.every_seconds if self._is_wanted else UNWATCHED_SECONDS)
+            except Exception as error:  # noqa: BLE001  (whatever it is: the page must say so, and the next look be taken)
+                self._broker = None
+                self._fail(error)
+                await self._sleep(min(EVERY_SECONDS * 2**n_failed, _LONGEST_RETRY_SECONDS))
+                n_failed = min(n_failed + 1, 10)
             finally:
                 self._broker = None
 
     async def _see(self, broker: Broker) -> None:
         loop = asyncio.get_running_loop()
         began = loop.time()
-        overview = await Overview.of(broker, self.plan)
+        overview = await Overview.of(broker, self.plan, full=self._look.overview.full if self._look else frozenset())
         self._looked_at = loop.time()
-        self._look = Look(overview=overview, look_ms=(self._looked_at - began) * 1000)
+        self._last_ms.append((self._looked_at - began) * 1000)
+        speeds = {name: stage.throughput.per_second or 0.0 for name, stage in overview.stages.items()}
+        rates = self._rates.add(overview.now_ms, speeds)
+        left = self._left.add(overview.now_ms, {"": overview.snapshot.outstanding})[""]
+        self._look = look = Look(overview=overview, look_ms=self._last_ms[-1], rates=rates, left=left)
         self.trouble = None
+        texts = slots(look)
+        if self._keeps_history:
+            self.moments.add(look.at_ms, {name: text for name, text in texts.items() if not name.startswith(_OF_NOW)})
+        self._tell(self._changes.add(texts, rows(look), self._about()))
+
+    def _fail(self, error: Exception) -> None:
+        if not isinstance(error, FlowqError):
+            log.error("a look at %s failed", self.plan.name, exc_info=error)
+            error = FlowqError("a look at the pipeline failed; the log of the server says why")
+        self.trouble = error
+        self._tell(self._changes.repeat(self._about()))
+
+    def _about(self) -> dict[str, Any]:
+        about: dict[str, Any] = {"plan": self.plan_hash, "every_ms": round(self.every_seconds * 1000)}
+        if self._look is not None:
+            about |= {"at": self._look.at_ms, "look_ms": round(self._look.look_ms, 1)}
+        if self.trouble is not None:
+            about["trouble"] = trouble_text(self.trouble)
+        return about
+
+    def _tell(self, event: Event) -> None:
         self._looked.set()
+        self._looked = asyncio.Event()
+        for viewer in self._viewers:
+            viewer.offer(event)
 
     async def _sleep(self, seconds: float) -> None:
+        self._wake.clear()
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._wake.wait()
-        self._wake.clear()
 
     @property
     def _is_wanted(self) -> bool:
-        return asyncio.get_running_loop().time() - self._wanted_at < UNWATCHED_SECONDS
+        return bool(self._viewers) or asyncio.get_running_loop().time() - self._wanted_at < WANTED_SECONDS
+
+
+def trouble_text(error: FlowqError) -> str:
+    """Why there is nothing new, in one line."""
+    return f"{error.code} {error.message}"
+
+
+def _hash(plan: Plan) -> str:
+    shape = "\n".join(("", *(stage.name for stage in plan.stages), "", *(edge.name for edge in plan.edges)))
+    return sha256(shape.encode()).hexdigest()[:12]

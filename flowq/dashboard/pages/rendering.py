@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from hashlib import sha256
 from typing import Any
 from urllib.parse import quote
 
@@ -15,8 +14,7 @@ from flowq import __version__
 from flowq.dashboard.live.look import Look
 from flowq.dashboard.live.site import site_of
 from flowq.dashboard.live.slots import slots
-from flowq.dashboard.live.watch import Watch
-from flowq.graph.compilation.plan import Plan
+from flowq.dashboard.live.watch import Watch, trouble_text
 from flowq.printable import spelled_out
 
 # Always: a name that ends otherwise than .html must not switch it off.
@@ -60,23 +58,17 @@ def render(
     return HTMLResponse(text.encode(errors="backslashreplace"), status_code)
 
 
-def plan_hash(plan: Plan) -> str:
-    """Changes with the stages and edges of a pipeline, and with them its graph."""
-    shape = ("\n".join(stage.name for stage in plan.stages), "\n".join(edge.name for edge in plan.edges))
-    return sha256("\n\n".join(shape).encode()).hexdigest()[:12]
-
-
 def _of_pipeline(link: partial[str], watch: Watch, look: Look | None) -> dict[str, Any]:
     name, trouble = watch.plan.name, watch.trouble
     return {
         "pipeline": name,
         "slots": slots(look) if look else {},
         "conn": "error" if trouble else "live" if look else "load",
-        "trouble": f"{trouble.code} {trouble.message}" if trouble else "",
+        "trouble": trouble_text(trouble) if trouble else "",
         "feed": link("p", name, "events"),
         "at": link("p", name, "at"),
         "every": watch.every_seconds,
-        "plan": plan_hash(watch.plan),
+        "plan": watch.plan_hash,
     }
 
 
