@@ -15,7 +15,7 @@ from flowq.delivery.user_code import place_in_traceback
 from flowq.graph.compilation.plan import Plan
 
 MOST_LETTERS = 1_000_000
-_PER_STEP, _PER_CALL = 1000, 100
+_PER_STEP, _PER_CALL = 1000, 50
 _CHECK_EVERY_MS = 60_000
 _BEGINNING = "0-0"
 
@@ -25,7 +25,8 @@ class DeadLetterIndex(LetterKinds):
 
     Each `step` reads what has died since the last one, at most a thousand letters, without their messages. `kinds`,
     `letters` and `around` answer from memory, also while the first reading is under way: `read` of `total` letters are
-    known, as of `as_of_ms` on the clock of Redis. After a million letters it reads no further.
+    known, as of `as_of_ms` on the clock of Redis. After a million letters it reads no further. When letters were
+    removed or put back, the ids of their stage are compared: at once if one step can do that, else once a minute.
 
     The caller paces the steps: one that took t seconds is followed by a pause of 19 t, so that they take at most 5 % of
     its time. Steps must not overlap. A step raises BrokerUnavailable when Redis does not answer; the next one goes on
@@ -75,20 +76,25 @@ class DeadLetterIndex(LetterKinds):
             to_read = {stage: self._last_id[stage] for stage, found in infos.items() if not found.is_all}
             if left <= 0 or not to_read:
                 break
+        is_more = bool(to_read) and self.read < MOST_LETTERS
         if not to_read:
-            self._compare()
-        return await self._check(left) or (bool(to_read) and self.read < MOST_LETTERS)
+            is_more = self._compare()
+        return await self._check(left) or is_more
 
-    def _compare(self) -> None:
-        """Begin to check the stages that have other letters than those that were read."""
-        is_due = not self._checked_to and self.as_of_ms - self._check_ms >= _CHECK_EVERY_MS
-        for stage, n_kept in self._kept.items() if is_due else ():
-            if self._n[stage] != n_kept:
-                self._check_ms = self.as_of_ms
+    def _compare(self) -> bool:
+        """Begin to check the stages that have other letters than those that were read; returns whether any is begun."""
+        off = [stage for stage, n_kept in self._kept.items() if self._n[stage] != n_kept]
+        is_quick = sum(self._kept[stage] for stage in off) <= _PER_STEP
+        if not off or self._checked_to or not (is_quick or self.as_of_ms - self._check_ms >= _CHECK_EVERY_MS):
+            return False
+        self._check_ms = self.as_of_ms
+        for stage in off:
+            if self._n[stage] > self._kept[stage]:
                 self._checked_to[stage] = _BEGINNING
-            if self._n[stage] < n_kept:  # the stream was removed, and another one has lower ids
+            else:  # the stream was removed, and the ids in another one are lower
                 self._keep(stage, _BEGINNING, None, ())
                 self._last_id[stage] = ""
+        return True
 
     async def _check(self, left: int) -> bool:
         """Forget letters that no longer exist; returns whether there is more to check."""

@@ -35,7 +35,12 @@ def frames_in(traceback: str) -> list[Frame]:
 
 def last_frame(traceback: str) -> Frame | None:
     """The frame in which an error was raised, from the text of a traceback without flowq's own frames."""
-    return next(reversed(frames_in(traceback)), None)
+    at = len(traceback)
+    while at >= 0:
+        at = traceback.rfind('\n  File "', 0, at)
+        if found := _FRAME.match(traceback, at + 1):
+            return Frame(found[1], int(found[2]), found[3])
+    return None
 
 
 def fingerprint(error: str, traceback: str) -> str:
