@@ -1,0 +1,94 @@
+"""What a message went through, as spans of time: it waited, was delayed, ran or failed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from flowq.broker.inspection.browse import Found, State
+from flowq.delivery.stored import entry_ms, is_entry_id
+from flowq.durations import duration_text
+
+LANE = 1000  # how wide a lane is drawn; the page stretches it
+_TICK = 6  # what took no time is still seen
+_HEIGHTS = {"wait": (15, 2), "hold": (14, 4), "run": (10, 12), "fail": (10, 12), "live": (10, 12)}
+
+Kind = Literal["wait", "hold", "run", "fail", "live"]
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A part of the life of a message; `live` runs now. Ends where it begins if it took no known time."""
+
+    kind: Kind
+    from_ms: int
+    to_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A span as it is drawn."""
+
+    kind: Kind
+    x: float
+    width: float
+    y: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """The bars of a message, and the same in words."""
+
+    bars: Sequence[Bar]
+    words: str
+
+
+def spans_of(found: Found, now_ms: int) -> list[Span]:
+    """The spans of a message in one place, as far as they are known.
+
+    A message that was settled and kept, and never delayed, is known from its end only.
+    """
+    appended = entry_ms(found.entry_id) if found.state is State.RUNNING and is_entry_id(found.entry_id) else 0
+    begin = found.header.first_ms or appended or found.at_ms
+    match found.state:
+        case State.WAITING:
+            return [Span("wait", found.header.first_ms or found.at_ms, now_ms)]
+        case State.RUNNING:
+            return [Span("wait", begin, found.at_ms), Span("live", found.at_ms, now_ms)]
+        case State.DELAYED:
+            return [Span("hold", found.header.first_ms or now_ms, now_ms)]
+        case State.DEAD:
+            return [Span("wait", begin, found.at_ms), Span("fail", found.at_ms, found.at_ms)]
+        case State.DONE:
+            return [Span("wait", begin, found.at_ms), Span("run", found.at_ms, found.at_ms)]
+
+
+def lane_of(spans: Sequence[Span], begin_ms: int, end_ms: int) -> Lane:
+    """The spans of a message, drawn between two moments."""
+    scale = LANE / max(1, end_ms - begin_ms)
+    bars: list[Bar] = []
+    for span in spans:
+        x, width = (span.from_ms - begin_ms) * scale, (span.to_ms - span.from_ms) * scale
+        if span.kind in ("wait", "hold") and width < 1:
+            continue
+        width = max(width, _TICK if span.kind not in ("wait", "hold") else 1)
+        y, height = _HEIGHTS[span.kind]
+        bars.append(Bar(span.kind, round(max(0.0, min(x, LANE - width)), 1), round(min(width, LANE), 1), y, height))
+    return Lane(bars, ", ".join(filter(None, map(_words, spans))) or "not known")
+
+
+def _words(span: Span) -> str:
+    took = duration_text((span.to_ms - span.from_ms) / 1000)
+    match span.kind:
+        case "wait":
+            return f"waited {took}" if span.to_ms > span.from_ms else ""
+        case "hold":
+            return f"delayed {took}" if span.to_ms > span.from_ms else ""
+        case "run":
+            return "settled"
+        case "fail":
+            return "failed"
+        case "live":
+            return f"has been running for {took}"

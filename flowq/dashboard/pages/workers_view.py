@@ -1,0 +1,162 @@
+"""Workers as their page shows them: values in, texts out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from flowq.broker.inspection.edge_stats import RunningMessage
+from flowq.broker.inspection.overview import Overview
+from flowq.broker.inspection.pacing_keys import HeldKey
+from flowq.broker.inspection.worker_overview import DeadWorker, WorkerOverview
+from flowq.dashboard.pages.times import Time, time_at
+from flowq.durations import duration_text
+from flowq.wording.quantities import counted
+
+_MOST_BOXES, _STEP, _BOX = 32, 12, 10
+_SILENT_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A slot in a row; `on` while a message runs in it. Of many slots, one box is all of them, and one those `on`."""
+
+    x: float
+    width: float
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SlotRow:
+    """The slots of a worker in one stage."""
+
+    stage: str
+    text: str
+    boxes: Sequence[Box]
+
+    @property
+    def width(self) -> float:
+        return max((box.x + box.width for box in self.boxes), default=_BOX)
+
+
+@dataclass(frozen=True, slots=True)
+class CrewMember:
+    """A live worker. `state` is one of a cause, with its icon and colour."""
+
+    name: str
+    state: str
+    text: str
+    figures: Sequence[tuple[str, str]]
+    rows: Sequence[SlotRow]
+
+
+@dataclass(frozen=True, slots=True)
+class GoneMember:
+    """A worker that died within a day."""
+
+    name: str
+    at: Time
+    how: str
+    figures: Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class HeldRow:
+    """A pacing key on hold."""
+
+    stage: str
+    key: str
+    name: str
+    text: str
+    left: str
+
+
+@dataclass(frozen=True, slots=True)
+class LongRow:
+    """A message that has been running for long."""
+
+    message_id: str
+    stage: str
+    worker: str
+    text: str
+
+
+def crew_of(overview: Overview) -> list[CrewMember]:
+    """The live workers, by name."""
+    return [_member(worker) for worker in overview.workers.values()]
+
+
+def gone_of(overview: Overview, now: datetime) -> list[GoneMember]:
+    """Those that died within a day, the latest first."""
+    return [
+        GoneMember(worker.name, time_at(worker.at_ms, now), worker.how or "for an unknown reason", _who(worker))
+        for worker in overview.dead_workers
+    ]
+
+
+def summary_of(overview: Overview) -> str:
+    """All workers in one line."""
+    n_slots = sum(n for worker in overview.workers.values() for n in worker.slots.values())
+    parts = [f"{len(overview.workers):,} alive"]
+    if overview.dead_workers:
+        parts.append(f"{len(overview.dead_workers):,} died in the last day")
+    return " · ".join((*parts, f"{counted(n_slots, 'slot')} in all"))
+
+
+def held_row(held: HeldKey) -> HeldRow:
+    """A pacing key on hold, in words."""
+    again = f"held {counted(held.repeats + 1, 'time')} in a row" if held.repeats else ""
+    text = " · ".join(filter(None, (held.reason, f"{held.waiting:,} waiting", again)))
+    left = f"{duration_text(held.seconds_left)} left" if held.seconds_left else "trying one message"
+    return HeldRow(held.stage, held.key, held.key or "the whole stage", text, left)
+
+
+def long_row(message: RunningMessage) -> LongRow:
+    """A message that has been running for long, in words."""
+    return LongRow(message.message_id, message.stage, message.worker, duration_text(message.seconds))
+
+
+def _member(worker: WorkerOverview) -> CrewMember:
+    rows = [_row(worker, stage) for stage in worker.stages if stage in worker.slots or stage in worker.running]
+    state, text = _state(worker)
+    return CrewMember(worker.name, state, text, _figures(worker), rows)
+
+
+def _state(worker: WorkerOverview) -> tuple[str, str]:
+    if worker.silent_seconds >= _SILENT_SECONDS:
+        return "alone", f"has read nothing from Redis for {duration_text(worker.silent_seconds)}"
+    running = sum((worker.running if worker.in_handler is None else worker.in_handler).values())
+    if not sum(worker.running.values()):
+        return "idle", "nothing to do"
+    read_ahead = sum(worker.running.values()) - running
+    more = f", {read_ahead:,} read ahead" if read_ahead > 0 and worker.in_handler is not None else ""
+    return "ok", f"{running:,} running{more}"
+
+
+def _row(worker: WorkerOverview, stage: str) -> SlotRow:
+    slots, has = worker.slots.get(stage, 0), worker.running.get(stage, 0)
+    busy = min(slots, has) if worker.in_handler is None else worker.in_handler.get(stage, 0)
+    ahead = f" +{has - busy:,}" if has > busy else ""
+    text = f"{busy:,} of {slots:,}{ahead}" if slots else f"{has:,} running"
+    if slots <= _MOST_BOXES:
+        return SlotRow(stage, text, [Box(i * _STEP, _BOX, i < busy) for i in range(slots)])
+    whole = _MOST_BOXES * _STEP - (_STEP - _BOX)
+    full = round(whole * min(1.0, busy / slots), 1)
+    return SlotRow(stage, text, [Box(0, whole, on=False), *([Box(0, full, on=True)] if full else [])])
+
+
+def _figures(worker: WorkerOverview) -> list[tuple[str, str]]:
+    up = worker.uptime_seconds
+    lease, left = worker.lease_seconds, worker.lease_left_seconds
+    whole = duration_text(lease) if lease is not None else "–"
+    return [
+        *_who(worker),
+        ("up", duration_text(up) if up is not None else "–"),
+        ("flowq", worker.version or "–"),
+        ("lease", f"{duration_text(max(0.0, left))} of {whole}" if left is not None else whole),
+    ]
+
+
+def _who(worker: WorkerOverview | DeadWorker) -> list[tuple[str, str]]:
+    return [("host", worker.host or "–"), ("pid", f"{worker.pid}" if worker.pid else "–")]
