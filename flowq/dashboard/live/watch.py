@@ -14,6 +14,7 @@ from typing import Any
 
 from flowq.broker.inspection.overview import Overview
 from flowq.broker.redis_streams import Broker
+from flowq.dashboard.live.letter_reading import LetterReading
 from flowq.dashboard.live.look import Look
 from flowq.dashboard.live.page_changes import Changes, Event
 from flowq.dashboard.live.past import Moments
@@ -50,6 +51,7 @@ class Watch:
         self.plan_hash = _hash(plan)  # changes with its stages and edges, and so with its graph
         self.trouble: FlowqError | None = None
         self.moments = Moments(history_seconds)
+        self.letters = LetterReading(plan)
         self._keeps_history = history_seconds > 0
         self._opening = opening
         self._broker: Broker | None = None
@@ -132,7 +134,7 @@ class Watch:
         n_failed = 0
         while self._is_wanted or self._keeps_history:
             try:
-                async with self._opening() as broker:
+                async with self._opening() as broker, self.letters.over(broker):
                     self._broker = broker
                     while self._is_wanted or self._keeps_history:
                         await self._see(broker)

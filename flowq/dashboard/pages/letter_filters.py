@@ -41,10 +41,12 @@ class LetterFilters:
     def any(self) -> bool:
         return bool(self.stage or self.error or self.since or self.where)
 
-    @property
-    def query(self) -> str:
-        """The same filters for another address, with "?"; "" without any."""
-        pairs = [(name, value) for name, value in self._named() if value]
+    def query(self, stage: str = "") -> str:
+        """The same filters for another address, with "?"; "" without any.
+
+        stage: that of a letter, where its kind is in several stages.
+        """
+        pairs = [(name, value) for name, value in (*self._named(), ("in", stage)) if value]
         return "?" + urlencode(pairs, errors="backslashreplace") if pairs else ""
 
     def selection(self, plan: Plan, now: datetime, shown: ShownFields) -> Selection:

@@ -15,10 +15,19 @@ from flowq.dashboard.live.look import Look
 from flowq.dashboard.live.site import site_of
 from flowq.dashboard.live.slots import slots
 from flowq.dashboard.live.watch import Watch, trouble_text
-from flowq.printable import spelled_out
+from flowq.printable import printable_block, spelled_out
+
+
+
+def _prints(value: Any) -> Any:
+    """Texts are escaped twice: what does not print, such as marks that turn writing around, and then what is HTML."""
+    return printable_block(value) if type(value) is str else value
+
 
 # Always: a name that ends otherwise than .html must not switch it off.
-_TEMPLATES = Environment(loader=PackageLoader("flowq.dashboard"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+_TEMPLATES = Environment(
+    loader=PackageLoader("flowq.dashboard"), autoescape=True, finalize=_prints, trim_blocks=True, lstrip_blocks=True
+)
 
 
 def render(

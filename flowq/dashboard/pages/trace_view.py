@@ -44,6 +44,7 @@ class TraceRow:
     where: str = ""
     tale: str = ""
     letter_id: str = ""
+    kind: str = ""
     lane: Lane | None = None
     is_here: bool = False
 
@@ -166,6 +167,7 @@ def _row(
         where=" · ".join(_where(each, masked_text(letter.line) if letter else "") for each in places),
         tale=_tale(last, now_ms, now),
         letter_id=last.entry_id if last.state is State.DEAD else "",
+        kind=letter.fingerprint if letter else "letter",
         lane=lane_of(spans, begin, now_ms),
         is_here=is_here,
     )

@@ -1,0 +1,66 @@
+"""Reads the dead letters of one pipeline beside the looks, for the pages that list them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
+
+from flowq.broker.redis_streams import Broker
+from flowq.dead_letters.letter_index import DeadLetterIndex
+from flowq.errors import BrokerUnavailable, FlowqError
+from flowq.graph.compilation.plan import Plan
+
+SHARE = 0.05  # of the time, at most
+EVERY_SECONDS = 1.0
+WANTED_SECONDS = 60.0
+_FIRST_SECONDS = 2.0
+
+
+class LetterReading:
+    """Reads while a page asks for letters, and a minute longer."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._index: DeadLetterIndex | None = None
+        self._has_read, self._wanted = asyncio.Event(), asyncio.Event()
+        self._wanted_at = 0.0
+
+    async def index(self) -> DeadLetterIndex:
+        """The kinds of dead letters, as far as they have been read. Raises BrokerUnavailable without a connection."""
+        self._wanted_at = asyncio.get_running_loop().time()
+        self._wanted.set()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_FIRST_SECONDS):
+                await self._has_read.wait()
+        if self._index is None:
+            raise BrokerUnavailable("Redis has not answered yet")
+        return self._index
+
+    @asynccontextmanager
+    async def over(self, broker: Broker) -> AsyncGenerator[None]:
+        """Read over this connection, as long as it is open."""
+        self._index = DeadLetterIndex(self._plan, broker)
+        task = asyncio.create_task(self._run(self._index), name=f"flowq-letters-{self._plan.name}")
+        try:
+            yield
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+            self._index = None
+            self._has_read.clear()
+
+    async def _run(self, index: DeadLetterIndex) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            if loop.time() - self._wanted_at > WANTED_SECONDS:
+                self._wanted.clear()
+                self._has_read.clear()  # what is known gets old meanwhile
+                await self._wanted.wait()
+            began, has_more = loop.time(), False
+            with suppress(FlowqError):  # the next look says why, or Redis answers again
+                has_more = await index.step()
+                self._has_read.set()
+            took = loop.time() - began
+            await asyncio.sleep(max(took * (1 / SHARE - 1), 0 if has_more else EVERY_SECONDS))
