@@ -45,6 +45,7 @@ class _Asked:
     @classmethod
     async def by(cls, request: Request) -> _Asked:
         watch, parts = watch_of(request), request.path_params
+        await watch.look()  # opens the connection
         return cls(
             watch=watch,
             index=await watch.letters.index(),

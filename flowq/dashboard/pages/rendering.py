@@ -18,7 +18,6 @@ from flowq.dashboard.live.watch import Watch, trouble_text
 from flowq.printable import printable_block, spelled_out
 
 
-
 def _prints(value: Any) -> Any:
     """Texts are escaped twice: what does not print, such as marks that turn writing around, and then what is HTML."""
     return printable_block(value) if type(value) is str else value
