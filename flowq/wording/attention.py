@@ -6,12 +6,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from flowq.broker.inspection.causes import CauseKind
-from flowq.broker.inspection.overview import Overview
+from flowq.broker.inspection.overview import Overview, StageOverview
 from flowq.printable import printable
 from flowq.wording.cause_words import STATES, hold_words
 from flowq.wording.quantities import counted, rate_words
 
 _MOST_LINES = 4
+
+
+def bottleneck_words(stage: StageOverview) -> str:
+    """How far the bottleneck is behind."""
+    rate = stage.throughput.per_second
+    return f"{stage.balance.waiting:,} waiting {f'at {rate_words(rate)}' if rate else 'and nothing gets done'}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +63,13 @@ def _in_one(lines: Sequence[Attention], together: str) -> Attention:
 
 def _bottleneck(overview: Overview) -> Iterator[Attention]:
     if (stage := overview.bottleneck) is not None:
-        view = overview.stages[stage]
-        pace = f"at {rate_words(view.throughput.per_second)}" if view.throughput.per_second else "and nothing gets done"
-        yield Attention("busy", f"{stage} is the bottleneck:", f"{view.balance.waiting:,} waiting {pace}", stage)
+        yield Attention("busy", f"{stage} is the bottleneck:", bottleneck_words(overview.stages[stage]), stage)
 
 
 def _held_back(overview: Overview) -> Iterator[Attention]:
     for stage in _of_kind(overview, CauseKind.HELD_BACK):
-        text = f"is held back by {overview.causes[stage].by}: its queue is full"
+        by = overview.causes[stage].by
+        text = f"is held back by {by}, which has {overview.stages[by].balance.outstanding:,} to do"
         yield Attention(STATES[CauseKind.HELD_BACK], stage, text, stage)
 
 
@@ -90,7 +95,7 @@ def _paused(overview: Overview) -> Iterator[Attention]:
 
 def _on_hold(overview: Overview) -> Iterator[Attention]:
     for held in sorted(overview.held, key=lambda held: held.seconds_left):
-        text = hold_words(held.reason, held.seconds_left, held.waiting)
+        text = hold_words(held)
         yield Attention(STATES[CauseKind.ON_HOLD], printable(held.key) or held.stage, text, held.stage)
 
 

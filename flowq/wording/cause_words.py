@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from flowq.broker.inspection.causes import Cause, CauseKind
 from flowq.broker.inspection.forecasts import Forecast
 from flowq.broker.inspection.overview import Overview
+from flowq.broker.inspection.pacing_keys import HeldKey
 from flowq.printable import printable
 from flowq.wording.quantities import counted, rate_words, span_words
 
@@ -57,7 +58,7 @@ def cause_line(cause: Cause) -> str:
             return f"{held}{_until(cause.seconds)}"
         case CauseKind.PACED if cause.keys and cause.keys != ("",):
             return f"{held}, others paced"
-        case CauseKind.BUSY if cause.running is not None and cause.slots:
+        case CauseKind.BUSY if cause.slots:
             return f"busy, {cause.running:,} of {counted(cause.slots, 'slot')}"
         case _:
             return cause_word(cause)
@@ -71,22 +72,21 @@ def _until(seconds: float | None) -> str:
     return f", {span_words(seconds)} more" if seconds else ", one tries"
 
 
-def hold_words(reason: str, seconds_left: float, waiting: int) -> str:
+def hold_words(held: HeldKey) -> str:
     """What is known of one pacing key on hold.
 
-    >>> hold_words("HTTP 429", 18.7, 118)
-    'on hold for 19 s more, HTTP 429; 118 waiting'
-    >>> hold_words("paused", 3e8, 0)
-    'on hold until it is resumed; 0 waiting'
+    >>> hold_words(HeldKey("fetch", "a.test", "HTTP 429", 18.7, 2, 118))
+    'on hold for 19 s more, HTTP 429, held 3 times; 118 waiting'
+    >>> hold_words(HeldKey("fetch", "a.test", "paused", 3e8, 0, 0))
+    'on hold until it is resumed'
     """
-    if seconds_left > _FOREVER_SECONDS:
-        how = "on hold until it is resumed"
-    elif seconds_left:
-        how = f"on hold for {span_words(seconds_left)} more"
-    else:
-        how = "on hold until one message has tried"
-    why = f", {printable(reason)}" if reason and seconds_left <= _FOREVER_SECONDS else ""
-    return f"{how}{why}; {waiting:,} waiting"
+    waiting = f"; {held.waiting:,} waiting" if held.waiting else ""
+    if held.seconds_left > _FOREVER_SECONDS:
+        return f"on hold until it is resumed{waiting}"
+    until = f"for {span_words(held.seconds_left)} more" if held.seconds_left else "until one message has tried"
+    why = f", {printable(held.reason)}" if held.reason else ""
+    again = f", held {counted(held.repeats + 1, 'time')}" if held.repeats else ""
+    return f"on hold {until}{why}{again}{waiting}"
 
 
 def forecast_words(forecast: Forecast) -> str:

@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 from flowq.broker.inspection.overview import Overview
-from flowq.wording.quantities import counted, span_words
+from flowq.wording.quantities import span_words
 
 
 def state_word(overview: Overview) -> str:
-    """What the pipeline is doing, in one or two words: `state`, and "reading" while a source is open."""
+    """What the pipeline is doing, in one or two words: `state`, or "reading" while a source is open."""
     return "reading" if overview.state == "working" and overview.open_sources else overview.state
 
 
+def left_words(overview: Overview) -> str:
+    """What is left, and until when at the present speed; "" if nothing is."""
+    left, eta = overview.snapshot.outstanding, overview.eta_seconds
+    if not left:
+        return ""
+    return f"{left:,} left" + (f", about {span_words(eta)} to go" if eta is not None else "")
+
+
 def headline(overview: Overview) -> str:
-    """What is left, and until when."""
-    left = overview.snapshot.outstanding
+    """What is left, or why nothing is."""
+    if words := left_words(overview):
+        return words
     match overview.state:
         case "never run":
             return "It has never run"
         case "drained":
-            return "Drained: nothing is left"
-        case "paused":
-            return f"{left:,} left, paused"
-        case "stopped":
-            return f"{left:,} left, no worker is running"
+            return "Nothing is left: all is done"
         case _:
-            if (eta := overview.eta_seconds) is not None and left:
-                return f"{left:,} left, about {span_words(eta)} to go"
-            sources = len(overview.open_sources)
-            return f"{left:,} left" + (f", {counted(sources, 'source')} still reading" if sources else "")
+            return "Nothing is left at the moment"

@@ -82,8 +82,10 @@ def test_every_situation_has_one_cause_and_no_number_that_is_not_known(situation
     assert (cause.kind is CauseKind.HELD_BACK) == bool(cause.by)
     assert (cause.seconds is None) == (not situation.holds)
     assert cause.seconds is None or cause.seconds == min(seconds for _, seconds in situation.holds)
-    if cause.kind is CauseKind.BUSY:
-        assert cause.running == situation.running
+    if cause.slots:
+        assert (cause.running, cause.slots) == (situation.running, situation.slots)
+        assert cause.running is not None
+        assert cause.running >= 0.9 * cause.slots
     if situation.is_source:
         assert cause.kind not in (CauseKind.BUSY, CauseKind.PACED, CauseKind.ON_HOLD, CauseKind.KEEPS_UP)
 

@@ -34,7 +34,7 @@ class Cause:
     by: the stage whose edge is full; only for `HELD_BACK`.
     keys: the pacing keys of the stage that are held, the one released first in front, whatever the cause.
     seconds: how long that first hold lasts; None without one.
-    running, slots: how many slots work, of how many; only for `BUSY`. `running` is None where it is unknown.
+    running, slots: how many slots work, of how many, if nearly all do; only for `BUSY`.
     """
 
     kind: CauseKind
@@ -81,11 +81,9 @@ class Situation:
     slots: int = 0
 
     @property
-    def is_busy(self) -> bool:
-        """Whether nearly all slots work, or many messages wait for one."""
-        return self.waiting > _MANY_WAITING or (
-            self.running is not None and 0 < self.slots * _BUSY_SHARE <= self.running
-        )
+    def fills_slots(self) -> bool:
+        """Whether nearly all slots work."""
+        return self.running is not None and 0 < self.slots * _BUSY_SHARE <= self.running
 
 
 def cause_of(now: Situation) -> Cause:
@@ -98,14 +96,14 @@ def cause_of(now: Situation) -> Cause:
     """
     holds = sorted(now.holds, key=lambda hold: hold[1])
     kind = _of_source(now) if now.is_source else _of_consumer(now)
-    is_busy = kind is CauseKind.BUSY
+    tells_slots = kind is CauseKind.BUSY and now.fills_slots
     return Cause(
         kind,
         by=now.full[0] if kind is CauseKind.HELD_BACK else "",
         keys=tuple(key for key, _ in holds),
         seconds=holds[0][1] if holds else None,
-        running=now.running if is_busy else None,
-        slots=now.slots if is_busy else 0,
+        running=now.running if tells_slots else None,
+        slots=now.slots if tells_slots else 0,
     )
 
 
@@ -134,6 +132,6 @@ def _consumer_causes(now: Situation) -> Iterable[tuple[CauseKind, bool]]:
     yield CauseKind.NO_WORKER, not now.workers
     yield CauseKind.ON_HOLD, bool(now.holds) and (now.rate or 0) < _SLOW_PER_SECOND
     yield CauseKind.PACED, now.is_rated and now.delayed > _MANY_DELAYED
-    yield CauseKind.BUSY, now.is_busy
+    yield CauseKind.BUSY, now.fills_slots or now.waiting > _MANY_WAITING
     yield CauseKind.KEEPS_UP, bool(now.rate or now.waiting or now.delayed or now.running)
     yield CauseKind.IDLE, True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -68,6 +68,25 @@ def forecast_of(levels: Sequence[Level], *, capacity: float, is_full: bool, move
         seconds = held / -per_second
         return Forecast(ForecastKind.EMPTY_IN, seconds) if seconds < _EMPTY_WITHIN_SECONDS else _SHRINKING
     return Forecast(ForecastKind.STEADY if moves else ForecastKind.STANDS_STILL)
+
+
+_BY_URGENCY = tuple(ForecastKind(kind) for kind in (
+    "full", "full_in", "stands_still", "growing", "shrinking", "steady", "empty_in", "empty",
+))  # fmt: skip
+
+
+def most_urgent(forecasts: Iterable[Forecast]) -> Forecast | None:
+    """The one of several that counts: what is full first, or empty last; None of none.
+
+    >>> most_urgent([Forecast(ForecastKind.EMPTY), Forecast(ForecastKind.EMPTY_IN, 9.0)])
+    Forecast(kind=<ForecastKind.EMPTY_IN: 'empty_in'>, seconds=9.0)
+    """
+
+    def urgency(forecast: Forecast) -> tuple[int, float]:
+        seconds = forecast.seconds or 0.0
+        return _BY_URGENCY.index(forecast.kind), -seconds if forecast.kind is ForecastKind.EMPTY_IN else seconds
+
+    return min(forecasts, key=urgency, default=None)
 
 
 _GROWING, _SHRINKING = Forecast(ForecastKind.GROWING), Forecast(ForecastKind.SHRINKING)

@@ -96,6 +96,7 @@ def _situation(
         rate=figures.throughput.per_second,
         waiting=balance.waiting,
         delayed=balance.delayed,
-        running=balance.running if figures.in_handler is None else figures.in_handler,
+        # What an old worker has includes what it has read ahead, which it does only while its slots are taken.
+        running=min(balance.running, figures.slots) if figures.in_handler is None else figures.in_handler,
         slots=figures.slots,
     )

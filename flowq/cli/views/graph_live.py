@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import IO
 
 from rich.console import Group, RenderableType
@@ -10,6 +11,7 @@ from rich.text import Text
 
 from flowq.broker.inspection.overview import Overview
 from flowq.cli.framework.watching import again_and_again, inspectors_of
+from flowq.cli.views.cause_cells import forecast_text
 from flowq.cli.views.overview_view import headline, row_of
 from flowq.cli.views.status_screen import is_terminal, lost
 from flowq.cli.views.table import console_for
@@ -19,7 +21,10 @@ from flowq.graph.render.text import clipped
 from flowq.graph.render.tree import Row, tree_rows
 from flowq.settings import Settings
 
-_COLUMNS = {"waiting": 9, "delayed": 9, "running": 9, "rate": 9, "dead": 7}
+_COLUMNS = {"forecast": 14, "waiting": 9, "delayed": 9, "running": 9, "rate": 9, "dead": 7}
+_NARROW_COLUMNS = {"forecast": 13, "waiting": 8, "rate": 8, "dead": 6}
+_WIDE = 100
+_CAUSE_CELLS = 20
 _WIDEST_TREE = 70
 _SHORTEST_DETAIL = 4
 
@@ -41,31 +46,42 @@ async def show_graph(plan: Plan, settings: Settings, file: IO[str]) -> None:
 
 
 def drawing(overview: Overview, width: int) -> RenderableType:
-    """The tree, each stage with its numbers at the right. An edge on which something waits is drawn thick."""
-    titles = [title for title in _COLUMNS if title != "delayed" or width >= 100]
-    room = min(_WIDEST_TREE, width - 1 - sum(_COLUMNS[title] for title in titles))
+    """The tree; right of it why each stage is as fast as it is, what becomes of each edge, and the numbers.
+
+    An edge on which something waits is drawn thick.
+    """
+    columns = _COLUMNS if width >= _WIDE else _NARROW_COLUMNS
+    room = min(_WIDEST_TREE, width - 1 - sum(columns.values()))
     rows = tree_rows(overview.plan)
-    column = 2 + max(len(row.head) for row in rows if row.stage)
-    head = Text(" " * room + "".join(title.rjust(_COLUMNS[title]) for title in titles), "dim")
-    return Group(headline(overview), head, *(_line(row, overview, titles, column, room) for row in rows))
+    column = min(2 + max(len(row.head) for row in rows if row.stage), room - _CAUSE_CELLS)
+    head = Text(" " * room + "".join(title.rjust(cells) for title, cells in columns.items()), "dim")
+    return Group(headline(overview), head, *(_line(row, overview, columns, column, room) for row in rows))
 
 
-def _line(row: Row, overview: Overview, titles: list[str], column: int, room: int) -> Text:
-    detail = _feedback(row, overview) or "  ".join(row.details)
-    line = Text(clipped(row.head, room))
+def _line(row: Row, overview: Overview, columns: Mapping[str, int], column: int, room: int) -> Text:
+    line = Text(clipped(row.head, column - 2 if row.stage else room))
     if row.edge and overview.snapshot.edges[row.edge].waiting:
         line.plain = line.plain.replace("│", "┃").replace("─▶", "━▶")
         line.stylize("yellow")
-    space = room - max(column, line.cell_len + 2)
-    if detail and space >= _SHORTEST_DETAIL:
-        line.pad_right(max(2, column - line.cell_len))
-        line.append(clipped(detail, space), "dim")
+    details = [Text(text, "dim") for text in (_feedback(row, overview) or "  ".join(row.details),) if text]
+    cells: dict[str, Text] = {}
     if row.stage:
-        line.pad_right(max(0, room - line.cell_len))
         cells = row_of(overview, overview.plan.stage(row.stage))
-        for title in titles:
-            cell = cells.get(title, Text("-", "dim"))
-            line.append(" " * (_COLUMNS[title] - cell.cell_len)).append(cell)
+        details.insert(0, cells["cause"])
+    if details and room - line.cell_len - 2 >= _SHORTEST_DETAIL:
+        line.pad_right(max(2, column - line.cell_len))
+        line.append(Text("  ").join(details))
+        line.truncate(room, overflow="ellipsis")
+    if row.edge in overview.forecasts:
+        cells["forecast"] = forecast_text(overview.forecasts[row.edge])
+    elif row.edge:
+        cells.pop("forecast", None)
+    if not cells:
+        return line
+    line.pad_right(max(0, room - line.cell_len))
+    for title in columns if row.stage else ["forecast"]:
+        cell = cells.get(title, Text("-", "dim"))
+        line.append(" " * (columns[title] - cell.cell_len)).append(cell)
     return line
 
 

@@ -2,35 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from flowq.broker.inspection.causes import CauseKind
 from flowq.broker.inspection.overview import Overview, StageOverview
-from flowq.broker.inspection.pacing_keys import HeldKey
 from flowq.cli.framework.invocation import as_typed
+from flowq.cli.views.cause_cells import ICONS, outlook_cells
 from flowq.cli.views.retry_lines import error_lines
 from flowq.cli.views.run_text import command_to_finish, feedback_lines, orphan_words, pause_words
 from flowq.cli.views.table import indented, speed_cells, stage_cells, stage_table
 from flowq.durations import duration_text
 from flowq.graph.compilation.plan import StagePlan
 from flowq.printable import printable
+from flowq.wording.attention import bottleneck_words
+from flowq.wording.cause_words import hold_words
+from flowq.wording.headline import left_words, state_word
 from flowq.wording.quantities import counted, rate_words, size, sparkline
 
 ORDERS = ("pipeline", "waiting", "running", "dead", "rate", "p95")
 """What the stages can be sorted by."""
 
 _TITLES = (
-    "stage", "in", "ok", "filtered", "dead", "purged", "waiting", "delayed", "running", "retries", "dup", "out",
-    "rate", "p50", "p95", "oldest", "workers", "memory", "trend",
+    "stage", "cause", "in", "ok", "filtered", "dead", "purged", "waiting", "delayed", "running", "retries", "dup",
+    "out", "rate", "p50", "p95", "oldest", "forecast", "workers", "memory", "trend",
 )  # fmt: skip
 _LIVE_TITLES = tuple(title for title in _TITLES if title not in ("dup", "out"))
-_NARROW_TITLES = ("stage", "ok", "dead", "waiting", "delayed", "running", "rate", "p95", "trend")
+_NARROW_TITLES = ("stage", "cause", "ok", "dead", "waiting", "delayed", "running", "rate", "p95", "forecast", "trend")
 _NARROW = 120
 _TREND_CELLS = 7
 _MARK = " ◀"
 _MOST_ERRORS = 3  # of a stage
+_MOST_HOLDS = 8
 
 
 def overview_text(
@@ -72,10 +77,8 @@ def _measure(stage: StageOverview, order: str) -> float:
 
 def headline(overview: Overview) -> Text:
     """The pipeline, its state, its workers, and the time left."""
-    left, n = overview.snapshot.outstanding, len(overview.workers)
-    line = Text.assemble((overview.plan.name, "bold"), f"  {overview.state}", f", {left:,} left" if left else "")
-    if (eta := overview.eta_seconds) is not None and left:
-        line.append(f", about {duration_text(eta)} to go")
+    left, n = left_words(overview), len(overview.workers)
+    line = Text.assemble((overview.plan.name, "bold"), f"  {state_word(overview)}", f", {left}" if left else "")
     line.append(f"  {n or 'no'} worker{'s' * (n != 1)}", "" if n else "dim")
     if run := overview.snapshot.run.get("id"):
         line.append(f"  run {run}", "dim")
@@ -85,7 +88,11 @@ def headline(overview: Overview) -> Text:
 def row_of(overview: Overview, stage: StagePlan, *, trend: Sequence[float] | None = None) -> dict[str, Text]:
     """The cells of one stage by title. `trend` is what it settled per second; without one, that of the half minute."""
     view = overview.stages[stage.name]
-    cells = {**stage_cells(stage, view.balance), **_speed_cells(stage, view, overview)}
+    cells = {
+        **stage_cells(stage, view.balance),
+        **_speed_cells(stage, view, overview),
+        **outlook_cells(overview, stage),
+    }
     history = view.throughput.history if trend is None else trend
     if any(history):
         cells["trend"] = Text(sparkline(history, _TREND_CELLS if trend is None else len(history)), "cyan")
@@ -121,13 +128,12 @@ def notes(overview: Overview, width: int) -> list[Text]:
     if words := pause_words(overview.plan, overview.snapshot):
         lines.append(Text(f" {words}", "yellow"))
     if (stage := overview.bottleneck) is not None:
-        view = overview.stages[stage]
-        pace = f"at {rate_words(view.throughput.per_second)}" if view.throughput.per_second else "and nothing gets done"
-        lines.append(Text(f"{_MARK} {stage} is the bottleneck: {view.balance.waiting:,} waiting {pace}", "yellow"))
+        words = bottleneck_words(overview.stages[stage])
+        lines.append(Text(f"{_MARK} {stage} is the bottleneck: {words}", "yellow"))
     kept = sum(overview.snapshot.dead_letters.values())
     if kept:
         lines.append(Text.assemble((f" {counted(kept, 'dead letter')}", "red"), as_typed(f"  flowq dlq ls {name}")))
-    lines += [Text(_held_line(held)) for held in overview.held]
+    lines += _hold_lines(overview)
     if words := orphan_words(overview.plan, overview.snapshot):
         lines.append(Text(f" {words}", "yellow"))
     if overview.state == "stopped":
@@ -135,8 +141,9 @@ def notes(overview: Overview, width: int) -> list[Text]:
     return lines
 
 
-def _held_line(held: HeldKey) -> str:
-    what = f"{held.stage} {printable(held.key)}".rstrip()
-    left = f"for {duration_text(held.seconds_left)} more" if held.seconds_left else "until one message has tried"
-    again = f", held again {counted(held.repeats, 'time')}" if held.repeats else ""
-    return f" {what} is held {left}: {printable(held.reason)}{again}; {held.waiting:,} queued"
+def _hold_lines(overview: Overview) -> Iterator[Text]:
+    for held in overview.held[:_MOST_HOLDS]:
+        what = f" {held.stage} {printable(held.key)}".rstrip()
+        yield Text.assemble(" ", ICONS[CauseKind.ON_HOLD], f"{what} is {hold_words(held)}")
+    if (more := len(overview.held) - _MOST_HOLDS) > 0:
+        yield Text(f"   {counted(more, 'other key')} on hold", "dim")

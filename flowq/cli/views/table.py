@@ -105,6 +105,7 @@ STAGE_COLUMNS: Mapping[str, Column] = {
     column.title: column
     for column in (
         Column("stage", worth=990, is_text=True, narrowest=6),
+        Column("cause", worth=125, is_text=True, narrowest=12, flexible=True),
         Column("slots", worth=10),
         Column("in", worth=80, narrowest=6),
         Column("ok", worth=100, narrowest=6),
@@ -121,6 +122,7 @@ STAGE_COLUMNS: Mapping[str, Column] = {
         Column("p50", worth=42, narrowest=5),
         Column("p95", worth=75, narrowest=5),
         Column("oldest", worth=85),
+        Column("forecast", worth=105, narrowest=8),
         Column("workers", worth=78),
         Column("memory", worth=45, narrowest=7),
         Column("trend", worth=35),
