@@ -63,8 +63,9 @@ def row(text: str, stage: str) -> list[str]:
 
 
 def oks(text: str) -> int:
-    titles = next(line.split() for line in text.splitlines() if line.split()[:1] == ["stage"])
-    return int(row(text.replace(" ◀", "  "), "work")[titles.index("ok")].replace(",", ""))
+    titles = next(line for line in text.splitlines() if line.split()[:1] == ["stage"])
+    work = next(line for line in text.splitlines() if line.split()[:1] == ["work"])
+    return int(work[: titles.index(" ok ") + len(" ok")].split()[-1].replace(",", ""))
 
 
 # status
@@ -82,6 +83,9 @@ def test_status_tells_speeds_ages_workers_and_memory_of_a_running_pipeline(proje
     assert work["memory_bytes"] > 10_000
     assert status["edges"]["numbers>work"]["memory_bytes"] > 10_000
     assert work["rate"] is None or 0 < work["rate"] < 250
+    assert work["cause"] == {"kind": "busy", "by": None, "keys": [], "seconds": None}
+    assert status["stages"]["show"]["cause"]["kind"] in ("keeps_up", "idle")
+    assert status["edges"][">work"]["forecast"] == {"kind": "empty", "seconds": None}
 
 
 @pytest.mark.usefixtures("running")
@@ -90,6 +94,7 @@ def test_status_marks_the_bottleneck_and_fits_80_columns(project: Project) -> No
 
     assert "work ◀" in text
     assert "work is the bottleneck" in text
+    assert "▲ busy" in text
     assert all(len(line) <= 80 for line in text.splitlines())
 
 
@@ -133,11 +138,11 @@ def test_lines_about_a_pipeline_without_workers_say_what_its_status_says(project
 
 @pytest.mark.usefixtures("running")
 def test_top_shows_the_stages_their_trend_the_workers_and_what_runs_longest(project: Project) -> None:
-    with terminal(project, "top", "count") as screen:
+    with terminal(project, "top", "count", columns=100) as screen:
         text = screen.wait_for(lambda text: re.search(r"work +\d.*s +\S+:\d+", text) and text.endswith(KEYS))
 
         assert text.startswith("count  working, ")
-        assert re.search(r"^ work ◀? +\d+ +1 +[\d,]+ .*[▁▂▃▄▅▆▇█]", text, re.MULTILINE), text
+        assert re.search(r"^ work ◀? +▲ busy.* +[\d,]+ +1 +[\d,]+ .*[▁▂▃▄▅▆▇█]", text, re.MULTILINE), text
         assert re.search(r"^ \S+:\d+:\S+ +\d+ +work, show$", text, re.MULTILINE), text
 
 
@@ -217,8 +222,9 @@ def test_top_of_a_pipeline_that_does_not_exist_is_one_clear_line(project: Projec
 def test_a_live_graph_has_the_numbers_beside_each_stage(project: Project) -> None:
     with terminal(project, "graph", "count", "--live") as screen:
         text = screen.wait_for(lambda text: "■ show" in text)
-        waiting, _, _, dead = row(text.replace("● ", ""), "work")[-4:]
+        waiting, _, dead = row(text.replace("● ", ""), "work")[-3:]
         assert (int(waiting.replace(",", "")) > 1000, dead) == (True, "1")
+        assert re.search(r"● work +▲ busy", text)
         assert all(len(line) <= 80 for line in screen.lines)
         screen.press("\x03")
         assert screen.wait() == 130
@@ -226,7 +232,7 @@ def test_a_live_graph_has_the_numbers_beside_each_stage(project: Project) -> Non
 
 def test_a_live_graph_without_a_terminal_is_drawn_once(project: Project) -> None:
     graph = project.ok("graph", "count", "--live")
-    assert graph.stdout.splitlines()[1].split() == ["waiting", "delayed", "running", "rate", "dead"]
+    assert graph.stdout.splitlines()[1].split() == ["forecast", "waiting", "delayed", "running", "rate", "dead"]
     assert [line.split()[1] for line in graph.stdout.splitlines() if line[1:2] in "◉●■"] == ["numbers", "work", "show"]
 
 
