@@ -138,7 +138,7 @@ def test_lines_about_a_pipeline_without_workers_say_what_its_status_says(project
 
 @pytest.mark.usefixtures("running")
 def test_top_shows_the_stages_their_trend_the_workers_and_what_runs_longest(project: Project) -> None:
-    with terminal(project, "top", "count", columns=100) as screen:
+    with terminal(project, "top", "count", columns=120) as screen:
         text = screen.wait_for(lambda text: re.search(r"work +\d.*s +\S+:\d+", text) and text.endswith(KEYS))
 
         assert text.startswith("count  working, ")

@@ -114,7 +114,7 @@ STAGE_COLUMNS: Mapping[str, Column] = {
         Column("purged", worth=5),
         Column("waiting", worth=120),
         Column("delayed", worth=90),
-        Column("running", worth=110),
+        Column("running", worth=92),
         Column("retries", worth=40),
         Column("dup", worth=20),
         Column("out", worth=30),
@@ -122,10 +122,10 @@ STAGE_COLUMNS: Mapping[str, Column] = {
         Column("p50", worth=42, narrowest=5),
         Column("p95", worth=75, narrowest=5),
         Column("oldest", worth=85),
-        Column("forecast", worth=105, narrowest=8),
+        Column("forecast", worth=105, narrowest=13),
         Column("workers", worth=78),
         Column("memory", worth=45, narrowest=7),
-        Column("trend", worth=35),
+        Column("trend", worth=88),
     )
 }
 

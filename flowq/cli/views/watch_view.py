@@ -78,7 +78,7 @@ def live_text(overview: Overview, width: int) -> RenderableType:
 
 def pipeline_parts(sight: Sight, trends: Trends, *, order: str, width: int) -> list[RenderableType]:
     """One pipeline on the whole screen, the stages sorted by `order`."""
-    cells = 10 if width < 95 else 20 if width < _WIDE else 40
+    cells = 10 if width < 130 else 20 if width < _WIDE else 40
     overview = sight.overview
     speeds = {stage.name: trends.of(stage.name, cells) for stage in overview.plan.stages}
     parts: list[RenderableType] = [overview_text(overview, width, speeds=speeds, cells=cells, order=order), Text("")]
