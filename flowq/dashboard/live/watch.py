@@ -29,7 +29,7 @@ EVERY_SECONDS, MANY_STAGES_SECONDS, SLOW_SECONDS, UNWATCHED_SECONDS = 1.0, 2.0, 
 MANY_STAGES, SLOW_MS = 20, 50.0
 WANTED_SECONDS = 30.0
 _FIRST_LOOK_SECONDS = 2.0
-_LONGEST_RETRY_SECONDS = 15.0
+_LONGEST_RETRY_SECONDS = 5.0
 _LOOKS_TO_JUDGE = 3
 _OF_NOW = "p.hour."  # the slider: it leads to the past, and has none itself
 
@@ -132,21 +132,30 @@ class Watch:
 
     async def _run(self) -> None:
         n_failed = 0
-        while self._is_wanted or self._keeps_history:
+        while self._goes_on:
             try:
                 async with self._opening() as broker, self.letters.over(broker):
+                    n_failed = 0
                     self._broker = broker
-                    while self._is_wanted or self._keeps_history:
-                        await self._see(broker)
-                        n_failed = 0
-                        await self._sleep(self.every_seconds if self._is_wanted else UNWATCHED_SECONDS)
-            except Exception as error:  # noqa: BLE001  (whatever it is: the page must say so, and the next look be taken)
-                self._broker = None
-                self._fail(error)
-                await self._sleep(min(EVERY_SECONDS * 2**n_failed, _LONGEST_RETRY_SECONDS))
-                n_failed = min(n_failed + 1, 10)
+                    await self._look_again_and_again(broker)
+            except Exception as error:  # noqa: BLE001  (of opening: the page says so, and the next attempt is made)
+                await self._fail(error, n_failed)
+                n_failed += 1
             finally:
                 self._broker = None
+
+    async def _look_again_and_again(self, broker: Broker) -> None:
+        """The broker connects again by itself."""
+        n_failed = 0
+        while self._goes_on:
+            try:
+                await self._see(broker)
+            except Exception as error:  # noqa: BLE001  (whatever it is: the page says so, and the next look is taken)
+                await self._fail(error, n_failed)
+                n_failed += 1
+            else:
+                n_failed = 0
+                await self._sleep(self.every_seconds if self._is_wanted else UNWATCHED_SECONDS)
 
     async def _see(self, broker: Broker) -> None:
         loop = asyncio.get_running_loop()
@@ -164,12 +173,13 @@ class Watch:
             self.moments.add(look.at_ms, {name: text for name, text in texts.items() if not name.startswith(_OF_NOW)})
         self._tell(self._changes.add(texts, rows(look), self._about()))
 
-    def _fail(self, error: Exception) -> None:
+    async def _fail(self, error: Exception, n_before: int) -> None:
         if not isinstance(error, FlowqError):
             log.error("a look at %s failed", self.plan.name, exc_info=error)
             error = FlowqError("a look at the pipeline failed; the log of the server says why")
         self.trouble = error
         self._tell(self._changes.repeat(self._about()))
+        await self._sleep(min(EVERY_SECONDS * 2 ** min(n_before, 10), _LONGEST_RETRY_SECONDS))
 
     def _about(self) -> dict[str, Any]:
         about: dict[str, Any] = {"plan": self.plan_hash, "every_ms": round(self.every_seconds * 1000)}
@@ -190,6 +200,10 @@ class Watch:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._wake.wait()
+
+    @property
+    def _goes_on(self) -> bool:
+        return self._keeps_history or self._is_wanted
 
     @property
     def _is_wanted(self) -> bool:

@@ -10,7 +10,6 @@ from jinja2 import Environment, PackageLoader
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
-from flowq import __version__
 from flowq.dashboard.live.look import Look
 from flowq.dashboard.live.site import site_of
 from flowq.dashboard.live.slots import slots
@@ -58,7 +57,6 @@ def render(
             "read_only": not site.options.allow_actions,
             "token": request.state.page_token if site.options.allow_actions else "",
             "actor": request.state.actor,
-            "version": __version__,
             **(_of_pipeline(link, watch, look) if watch else {}),
             **values,
         }
