@@ -89,6 +89,7 @@ class Keys:
     stats = _Key("stats")  # hash: counters
     workers = _Key("workers")  # hash: registered workers, each with its facts
     death_records = _Key("certificates")  # hash: workers known to be gone, and why
+    deaths = _Key("deaths")  # stream that expires: workers that died within the last day, and how: for people only
     suspects = _Key("suspects")  # hash: entries that were running when a worker crashed, and how often
     published = _Key("published")  # sorted set: recent publish tokens, so that a publish sent twice is stored once
     cursors = _Key("cursors")  # hash: source, with a digest of its arguments if it has any -> where it resumes

@@ -49,14 +49,16 @@ class Workers:
 
     async def record_death(self, worker: str, reason: str) -> None:
         """Record that a worker's process is gone, so that no worker waits for its lease to end."""
-        names = [self._broker.keys.death_records, as_stored(self._broker.keys.lease(worker)), self._broker.keys.workers]
+        keys = self._broker.keys
+        names = [keys.death_records, as_stored(keys.lease(worker)), keys.workers, keys.deaths]
         await self._broker.script(scripts.RECORD_DEATH, names, as_stored(worker), reason)
 
     async def forget(self, workers: Sequence[str]) -> None:
         """Remove workers that are gone and have left nothing behind."""
         if workers:
-            keys, names = self._broker.keys, [as_stored(worker) for worker in workers]
-            await self._broker.script(scripts.FORGET_WORKERS, [keys.workers, keys.death_records, keys.suspects], *names)
+            keys = self._broker.keys
+            hashes = [keys.workers, keys.death_records, keys.suspects]
+            await self._broker.script(scripts.FORGET_WORKERS, [*hashes, keys.deaths], *map(as_stored, workers))
 
     async def registered(self) -> dict[str, dict[str, Any]]:
         """All registered workers by name, with the facts they registered."""
@@ -104,7 +106,7 @@ class Workers:
         epoch, keys, stage = self._broker.epoch, self._broker.keys, Edge.parse(edge).target
         names = [
             keys.workers, as_stored(keys.lease(victim)), keys.edge(edge), keys.suspects, keys.dead(stage), keys.stats,
-            keys.answered(f"{self._broker.name}:reclaim:{edge}"),
+            keys.answered(f"{self._broker.name}:reclaim:{edge}"), keys.deaths,
         ]  # fmt: skip
         limit_of_crashes = CRASHES_BEFORE_BURIAL if crashed else 0
         letter = orjson.dumps(crash_info(as_stored(victim), crashed, self._broker.run_id))

@@ -23,16 +23,17 @@ class Call(NamedTuple):
 
 @dataclass
 class Recorder:
-    """Connections to a server that record the calls of scripts."""
+    """Connections to a server that record the calls of scripts, and how often something was sent."""
 
     dialer: Dialer
     calls: list[Call] = field(default_factory=list[Call])
+    n_sent: int = 0
 
     def __post_init__(self) -> None:
         self.url, self.address, self.is_private = self.dialer.url, self.dialer.address, self.dialer.is_private
 
     async def dial(self) -> Any:
-        return _Recorded(await self.dialer.dial(), self.calls)
+        return _Recorded(await self.dialer.dial(), self)
 
     def first(self, script: Script) -> Call:
         """The first call of a script that changed something."""
@@ -43,14 +44,15 @@ class Recorder:
 class _Recorded:
     """A connection as flowq uses one."""
 
-    def __init__(self, connection: Any, calls: list[Call]) -> None:
-        self._connection, self._calls = connection, calls
+    def __init__(self, connection: Any, recorder: Recorder) -> None:
+        self._connection, self._recorder, self._calls = connection, recorder, recorder.calls
         self._under_way: list[Sequence[bytes]] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._connection, name)
 
     async def send_packed_command(self, packed: Sequence[bytes], **options: Any) -> None:
+        self._recorder.n_sent += 1
         self._under_way = [_words(command) for command in packed]
         await self._connection.send_packed_command(packed, **options)
 

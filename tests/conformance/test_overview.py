@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from flowq.broker.client.connection import Dialer
+from flowq.broker.inspection.edge_overview import EdgeOverview
 from flowq.broker.inspection.edge_stats import EdgeInspection
 from flowq.broker.inspection.overview import Overview
 from flowq.broker.inspection.throughput import Throughputs, bucket_of
 from flowq.broker.publishing import Publishing
+from flowq.broker.redis_streams import Broker
 from flowq.broker.workers import Workers
 from tests.conformance.conftest import Command
+from tests.conformance.recorder import Recorder
 from tests.conformance.worker import EDGES, IN, LEASE_MS, OUT, PLAN, Worker, done, output, retried
 from tests.eventually import eventually
 
@@ -158,3 +164,154 @@ async def test_a_pipeline_without_workers_has_no_bottleneck_and_no_end(worker: W
 
     found = await overview(worker)
     assert (found.state, found.bottleneck, found.eta_seconds) == ("stopped", None, None)
+
+
+# In a handler, and at hand
+
+
+async def stage_parse(worker: Worker) -> tuple[int, int | None, int | None]:
+    parse = (await overview(worker)).stages["parse"]
+    return parse.balance.running, parse.in_handler, parse.at_hand
+
+
+async def test_what_workers_have_in_their_handlers_is_told_from_what_they_have_at_hand(
+    worker: Worker, other: Worker
+) -> None:
+    for one in (worker, other):
+        await sign_on_for(worker, one.name, "parse")
+    await worker.publish(*[b"x"] * 7)
+    await worker.read(5)
+    await other.read(2)
+
+    await Throughputs(worker.broker).record({}, worker=worker.name, in_handlers={"parse": 3})
+    await Throughputs(other.broker).record({}, worker=other.name, in_handlers={"parse": 1})
+
+    assert await stage_parse(worker) == (7, 4, 3)
+    by_worker = (await overview(worker)).workers
+    assert by_worker[worker.name].running == {"parse": 5}
+    assert by_worker[worker.name].in_handler == {"parse": 3}
+
+
+async def test_of_a_worker_that_does_not_tell_it_is_unknown_what_is_in_its_handlers(
+    worker: Worker, other: Worker
+) -> None:
+    for one in (worker, other):
+        await sign_on_for(worker, one.name, "parse")
+    await worker.publish(b"x", b"x")
+    await worker.read(1)
+    await Throughputs(worker.broker).record({}, worker=worker.name, in_handlers={"parse": 1})
+    assert await stage_parse(worker) == (1, 1, 0)
+
+    await other.read(1)
+    assert await stage_parse(worker) == (2, None, None)
+
+
+async def test_what_was_settled_since_a_worker_told_is_in_no_handler(worker: Worker) -> None:
+    await sign_on_for(worker, worker.name, "parse")
+    await worker.publish(*[b"x"] * 4)
+    deliveries = await worker.read(4)
+    await Throughputs(worker.broker).record({}, worker=worker.name, in_handlers={"parse": 4})
+
+    await worker.settle(*map(done, deliveries[1:]))
+
+    assert await stage_parse(worker) == (1, 1, 0)
+
+
+async def test_what_a_dead_worker_left_is_in_no_handler(worker: Worker, other: Worker, redis: Command) -> None:
+    await sign_on_for(worker, worker.name, "parse")
+    await worker.publish(b"x")
+    await other.read(1)
+    await redis(b"DEL", worker.broker.keys.lease(other.name))
+
+    assert await stage_parse(worker) == (1, 0, 1)
+
+
+async def test_the_last_that_a_worker_told_counts(worker: Worker) -> None:
+    await sign_on_for(worker, worker.name, "parse")
+    await worker.publish(b"x", b"x")
+    await worker.read(2)
+
+    for n in (2, 1):
+        await Throughputs(worker.broker).record({}, worker=worker.name, in_handlers={"parse": n})
+
+    assert await stage_parse(worker) == (2, 1, 1)
+
+
+# Workers
+
+
+async def test_a_worker_tells_its_version_uptime_and_slots_and_its_lease_what_is_left(worker: Worker) -> None:
+    now_ms = (await worker.snapshot()).now_ms
+    facts = {"stages": ["parse"], "version": "0.9", "started_ms": now_ms - 5000, "slots": {"parse": 30}, "pid": 7}
+    await Workers(worker.broker).register("told", facts, lease_ms=LEASE_MS, heartbeat="8 2.5")
+
+    found = await overview(worker)
+    told = found.workers["told"]
+    assert (told.pid, told.version, told.started_ms, told.slots) == (7, "0.9", now_ms - 5000, {"parse": 30})
+    assert told.uptime_seconds == pytest.approx(5, abs=1)
+    assert told.lease_left_seconds == pytest.approx(LEASE_MS / 1000, abs=2)
+    assert told.silent_seconds == 2.5
+    assert found.stages["parse"].slots == 30
+
+
+async def test_a_worker_of_an_earlier_version_has_the_slots_of_the_plan_and_no_uptime(worker: Worker) -> None:
+    await sign_on_for(worker, "old", "parse", "store")
+
+    old = (await overview(worker)).workers["old"]
+    assert (old.version, old.uptime_seconds, old.in_handler) == (None, None, {})
+    assert old.slots == {name: PLAN.stage(name).concurrency for name in ("parse", "store")}
+
+
+# Edges
+
+
+async def test_an_edge_tells_what_came_how_fast_and_how_old_it_is(worker: Worker) -> None:
+    await worker.publish(*[b"x"] * 30)
+    await Throughputs(worker.broker).record({})
+    began = await worker.snapshot()
+    await worker.publish(*[b"x"] * 20)
+    await worker.settle(*map(done, await worker.read(10)))
+
+    async def rate_is_known() -> bool:
+        return (await overview(worker)).edges[IN].rate is not None
+
+    await eventually(rate_is_known)
+    found = await overview(worker)
+    edge, passed_ms = found.edges[IN], found.now_ms - began.now_ms
+    assert (edge.in_total, edge.outstanding, edge.waiting, edge.duplicates) == (50, 40, 40, 0)
+    assert edge.rate == pytest.approx(20 * 1000 / passed_ms, rel=0.3)
+    assert edge.oldest_seconds == pytest.approx((found.now_ms - (edge.waiting_since_ms or 0)) / 1000)
+
+
+async def test_an_edge_is_as_full_as_the_nearer_of_its_limits(worker: Worker) -> None:
+    narrow = replace(PLAN, edges=tuple(replace(edge, maxsize=4, maxsize_bytes=100_000) for edge in PLAN.edges))
+
+    async def edge() -> EdgeOverview:
+        return (await Overview.of(worker.broker, narrow)).edges[OUT]
+
+    assert (await edge()).fill == 0  # the memory of an empty edge does not count
+    await Publishing(worker.broker).publish(OUT, [output(OUT, b"x")])
+    assert (await edge()).fill == 0.25
+    await Publishing(worker.broker).publish(OUT, [output(OUT, b"x" * 60_000)])
+    heavy = await edge()
+    assert heavy.fill == max(0.5, heavy.memory_bytes / 100_000)
+    assert (heavy.maxsize, heavy.maxsize_bytes) == (4, 100_000)
+    assert (await overview(worker)).edges[IN].fill is None  # an inlet has no limit
+
+
+# What a look costs
+
+
+async def test_a_look_takes_two_calls(worker: Worker, dialer: Dialer) -> None:
+    await worker.publish(*[b"x"] * 9)
+    await worker.settle(*[retried(delivery) for delivery in await worker.read(3)])
+    recorder = Recorder(dialer)
+    broker = Broker(recorder, worker.broker.keys)
+    before = await Overview.of(broker, PLAN)  # loads the scripts
+    n_sent = recorder.n_sent
+
+    after = await Overview.of(broker, PLAN, before=before)
+
+    await broker.close()
+    assert recorder.n_sent - n_sent == 2
+    assert [error.delayed for error in after.stages["parse"].errors] == [3]

@@ -22,7 +22,7 @@ from tests.faults.visits import Visits, read_visits
 
 PREFIX = "flowq:{storm}:"
 KEPT_AFTER_A_RUN = {
-    *("stats", "failures", "run", "plan", "published", "clock", "cursors"),
+    *("stats", "failures", "run", "plan", "published", "clock", "cursors", "deaths"),
     *("seen:fetch", "seen:visit", "rate:visit", "starts:visit"),  # of slots, holds and queues nothing may be left
 }
 LONGEST_LEASE_SECONDS = 6.0

@@ -9,6 +9,7 @@ from typing import Any
 
 from flowq.broker.client.rounds import Rounds, together
 from flowq.broker.inspection.causes import Cause, CauseKind
+from flowq.broker.inspection.dead_workers import DeadWorker, Deaths, dead_workers, deaths_reading
 from flowq.broker.inspection.edge_overview import EdgeOverview, edge_overview
 from flowq.broker.inspection.edge_stats import EdgeInspection
 from flowq.broker.inspection.forecasts import Forecast
@@ -17,7 +18,7 @@ from flowq.broker.inspection.pacing_keys import HeldKey, KeyInspection
 from flowq.broker.inspection.retried_errors import RetriedError, RetriedErrors
 from flowq.broker.inspection.throughput import Throughput, bounds_of, throughput_of
 from flowq.broker.inspection.throughput_records import Durations, HalfMinute, records_reading
-from flowq.broker.inspection.worker_overview import DeadWorker, WorkerOverview, worker_overviews
+from flowq.broker.inspection.worker_overview import WorkerOverview, worker_overviews
 from flowq.broker.records import WHOLE, Snapshot
 from flowq.broker.redis_streams import Broker
 from flowq.broker.runs import Runs, StageBalance, balance_of
@@ -96,7 +97,8 @@ class Overview:
     """A pipeline at one instant. `workers` are those alive, `dead_workers` those that died within a day, latest first.
 
     `held` are the pacing keys on hold; `queued` counts, by stage, the delayed messages that wait for others of their
-    pacing key: when they are due is unknown. `recorded` is what workers recorded in the last half minute.
+    pacing key: when they are due is unknown. `recorded` is what workers recorded in the last half minute,
+    and `deaths` what is known of dead workers.
     """
 
     plan: Plan
@@ -108,6 +110,7 @@ class Overview:
     queued: Mapping[str, int]
     outlook: Outlook
     recorded: HalfMinute = field(repr=False)
+    deaths: Deaths = field(repr=False)
     dead_workers: Sequence[DeadWorker] = ()
 
     @classmethod
@@ -125,12 +128,13 @@ class Overview:
     def _reading(cls, broker: Broker, plan: Plan, full: frozenset[str], before: Overview | None) -> Rounds[Overview]:
         paced = [stage.name for stage in plan.consumers if stage.rate is not None]
         keys = KeyInspection(broker)
-        (snapshot, leases, errors), edge_stats, records, held, queued = yield from together(
+        (snapshot, leases, errors), edge_stats, records, held, queued, deaths = yield from together(
             _state_reading(broker, plan, before.snapshot.orphans if before else ()),
             EdgeInspection(broker).stats_reading([edge.name for edge in plan.edges]),
             records_reading(broker.keys, before.recorded if before else None),
             keys.held_reading(paced),
             keys.queued_reading(paced),
+            deaths_reading(broker.keys, before.deaths if before else {}),
         )
         recorded = HalfMinute.of(records, snapshot, before.recorded if before else None)
         edges = {edge.name: edge_overview(edge, snapshot, edge_stats[edge.name], recorded) for edge in plan.edges}
@@ -152,6 +156,8 @@ class Overview:
             outlook=outlook_of(plan, snapshot, stages, edges, held, workers, before=full),
             queued=queued,
             recorded=recorded,
+            deaths=deaths,
+            dead_workers=dead_workers(snapshot, leases, deaths),
         )
 
     @property

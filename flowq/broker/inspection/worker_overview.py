@@ -1,4 +1,4 @@
-"""The workers of a pipeline at a glance: those alive, with what each has, and those that died within a day."""
+"""The live workers of a pipeline at a glance, and what each of them has."""
 
 from __future__ import annotations
 
@@ -37,23 +37,6 @@ class WorkerOverview:
     lease_seconds: float | None = None
     lease_left_seconds: float | None = None
     silent_seconds: float = 0.0
-
-    def as_json(self) -> dict[str, Any]:
-        """All of it, ready for JSON, with the name as `worker`."""
-        values = asdict(self)
-        return {"worker": values.pop("name"), **values}
-
-
-@dataclass(frozen=True, slots=True)
-class DeadWorker:
-    """A worker that died within the last day: `at_ms` is when that was noticed, `how` what was seen of it."""
-
-    name: str
-    at_ms: int
-    how: str
-    host: str = ""
-    pid: int = 0
-    stages: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """All of it, ready for JSON, with the name as `worker`."""

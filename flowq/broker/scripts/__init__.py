@@ -46,7 +46,7 @@ def _read(name: str) -> bytes:
 
 _PARTS = (
     "guards", "arguments", "clock", "answers", "groups", "entries", "append", "letters", "released", "edges", "kept",
-    "limiter", "failure_counts",
+    "limiter", "failure_counts", "deaths",
 )  # fmt: skip
 """Functions and constants that scripts share. Each part may use those before it."""
 _WORD = re.compile(rb"\w+")

@@ -3,8 +3,12 @@
 -- Promise: what crashed workers were working on is forgotten with the last death record, in the same step: a worker
 -- that crashes meanwhile comes either before it, and keeps its suspects, or after it.
 
-local workers, deaths, suspects = unpack(KEYS)
-redis.call('HDEL', workers, unpack(ARGV))
-redis.call('HDEL', deaths, unpack(ARGV))
-if redis.call('HLEN', deaths) == 0 then redis.call('DEL', suspects) end
+local workers, records, suspects, deaths = unpack(KEYS)
+for _, worker in ipairs(ARGV) do
+  local facts, how = redis.call('HGET', workers, worker), redis.call('HGET', records, worker)
+  redis.call('HDEL', workers, worker)
+  redis.call('HDEL', records, worker)
+  note_death(deaths, worker, facts, how or LEASE_ENDED)
+end
+if redis.call('HLEN', records) == 0 then redis.call('DEL', suspects) end
 return 1

@@ -13,6 +13,7 @@
 local group, dead_worker, worker, most, lease_seen, edge, stage, limit, reason, token = next_arguments(10)
 local workers, lease, stream, suspects, dead, stats, answered =
   next_keys('hash', 'string', 'stream', 'hash', 'stream', 'hash', 'string')
+local deaths = KEYS[8]
 limit = tonumber(limit)
 local claimed_before = kept_answer(answered, token)
 if claimed_before then
@@ -27,7 +28,9 @@ if heartbeat and heartbeat ~= lease_seen then return {0} end
 if dead_worker == worker or redis.call('HEXISTS', workers, worker) == 0 then return {0} end
 check_permissions()
 
+local facts = redis.call('HGET', workers, dead_worker)
 redis.call('HDEL', workers, dead_worker)
+note_death(deaths, dead_worker, facts, LEASE_ENDED)
 if heartbeat then redis.call('DEL', lease) end
 local pending = attempt('XPENDING', stream, group, '-', '+', most, dead_worker)
 if pending.err then return {2} end -- the group is gone, and every name with it
