@@ -174,9 +174,7 @@ async def stage_parse(worker: Worker) -> tuple[int, int | None, int | None]:
     return parse.balance.running, parse.in_handler, parse.at_hand
 
 
-async def test_what_workers_have_in_their_handlers_is_told_from_what_they_have_at_hand(
-    worker: Worker, other: Worker
-) -> None:
+async def test_what_is_in_a_handler_is_told_from_what_was_read_ahead(worker: Worker, other: Worker) -> None:
     for one in (worker, other):
         await sign_on_for(worker, one.name, "parse")
     await worker.publish(*[b"x"] * 7)
