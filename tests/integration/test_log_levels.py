@@ -118,7 +118,8 @@ def test_the_flag_is_stronger_than_what_the_program_configures(configured: str, 
 def test_a_level_that_is_none_is_refused_before_anything_starts(command: str, project: Project) -> None:
     project.write("lab", PIPELINE.replace("CONFIGURED", ""))
 
-    for done in (project.run(command, "--log-level", "wraning"), project.run(command, FLOWQ_LOG_LEVEL="wraning")):
+    flag, variable = ("--log-level", "wraning"), {"FLOWQ_LOG_LEVEL": "wraning"}
+    for done in (project.run(command, "lab", *flag), project.run(command, "lab", **variable)):
         assert done.wait() == 2
         assert 'there is no level "wraning"    did you mean "warning"?' in done.stderr
         assert len(done.stderr.splitlines()) == 1
