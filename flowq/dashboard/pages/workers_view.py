@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from flowq.broker.inspection.dead_workers import DeadWorker
 from flowq.broker.inspection.edge_stats import RunningMessage
 from flowq.broker.inspection.overview import Overview
 from flowq.broker.inspection.pacing_keys import HeldKey
-from flowq.broker.inspection.worker_overview import DeadWorker, WorkerOverview
+from flowq.broker.inspection.worker_overview import WorkerOverview
 from flowq.dashboard.pages.times import Time, time_at
 from flowq.durations import duration_text
 from flowq.wording.quantities import counted, span_words
@@ -53,10 +54,10 @@ class CrewMember:
 
 @dataclass(frozen=True, slots=True)
 class GoneMember:
-    """A worker that died within a day."""
+    """A worker that died within a day; `at` is None while no other worker has noticed."""
 
     name: str
-    at: Time
+    at: Time | None
     how: str
     figures: Sequence[tuple[str, str]]
 
@@ -90,7 +91,12 @@ def crew_of(overview: Overview) -> list[CrewMember]:
 def gone_of(overview: Overview, now: datetime) -> list[GoneMember]:
     """Those that died within a day, the latest first."""
     return [
-        GoneMember(worker.name, time_at(worker.at_ms, now), worker.how or "for an unknown reason", _who(worker))
+        GoneMember(
+            worker.name,
+            None if worker.at_ms is None else time_at(worker.at_ms, now),
+            worker.how or "for an unknown reason",
+            _who(worker),
+        )
         for worker in overview.dead_workers
     ]
 
