@@ -13,10 +13,10 @@ from flowq.broker.records import OTHER, FailureCount, Snapshot
 from flowq.cli.framework.error_screen import redacted
 from flowq.cli.views.run_progress import Pacer
 from flowq.delivery.failed_attempts import Failure
-from flowq.durations import duration_text
 from flowq.graph.compilation.plan import Plan
 from flowq.printable import printable
 from flowq.wording.quantities import counted
+from flowq.wording.retry_words import attempt_words, retries_counted, retry_words
 
 _COUNTS_EVERY_MS = 30_000
 _SHORTEST_ERROR = 24
@@ -36,7 +36,7 @@ def error_lines(errors: Mapping[str, Sequence[RetriedError]], width: int, *, mos
 def _error_lines(stage: str, error: RetriedError, width: int) -> Iterator[Text]:
     style = "yellow" if error.delayed else "dim"
     head = f" {stage}  "
-    words, counts = _error_words(error.kind, error.error), ", ".join(_counts(error))
+    words, counts = _error_words(error.kind, error.error), retry_words(error)
     together = Text(head + "  ".join(filter(None, (words, printable(error.place), counts))), style)
     if together.cell_len <= width:
         yield together
@@ -44,28 +44,6 @@ def _error_lines(stage: str, error: RetriedError, width: int) -> Iterator[Text]:
         cropped, place = _cropped(words, error.place, width - len(head))
         yield Text(head + "  ".join(filter(None, (cropped.plain, place))), style)
         yield Text(" " * len(head) + counts, style)
-
-
-def _counts(error: RetriedError) -> Iterator[str]:
-    if error.retries:
-        yield _retries(error.retries)
-    if error.delayed:
-        yield f"{error.delayed:,} delayed"
-        yield attempt_words(error.attempt, error.attempts, error.next_try_seconds)
-
-
-def _retries(n: int) -> str:
-    return f"{n:,} {'retry' if n == 1 else 'retries'}"
-
-
-def attempt_words(attempt: int | None, attempts: int | None, seconds: float | None) -> str:
-    """Which attempt is next, and when.
-
-    >>> attempt_words(2, 5, 8.2), attempt_words(2, 5, 0), attempt_words(2, 5, None)
-    ('attempt 2 of 5 in 8.2s', 'attempt 2 of 5 now', 'attempt 2 of 5 when its turn comes')
-    """
-    when = "when its turn comes" if seconds is None else f"in {duration_text(seconds)}" if seconds > 0 else "now"
-    return f"attempt {attempt} of {attempts} {when}"
 
 
 def failure_words(failure: Failure, attempts: int, width: int) -> str:
@@ -141,7 +119,7 @@ def count_lines(plan: Plan, snapshot: Snapshot, width: int, *, most: int) -> lis
     notes = sorted(retry_notes(plan, snapshot), key=lambda note: -note.counted.count)
     lines: list[Text] = []
     for note in notes[:most]:
-        head, counts = f" {note.stage}  ", f"  {_retries(note.counted.count)}"
+        head, counts = f" {note.stage}  ", f"  {retries_counted(note.counted.count)}"
         words = _error_words(note.counted.kind, note.counted.error)
         error, place = _cropped(words, note.counted.place, width - len(head) - len(counts))
         lines.append(Text(head + "  ".join(filter(None, (error.plain, place))) + counts, "yellow", no_wrap=True))

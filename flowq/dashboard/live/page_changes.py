@@ -14,7 +14,7 @@ from flowq.printable import json_text
 
 KEPT = 60
 LONGEST_TEXT, LONGEST_SHAPE = 300, 2000
-_SHAPE = re.compile(r"M[0-9 .LHVZ-]+")
+_SHAPE = re.compile(r"M[0-9 .MLlHVZ-]+")
 Rows = Mapping[str, Sequence[Mapping[str, str]]]
 
 

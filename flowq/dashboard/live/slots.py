@@ -8,20 +8,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from flowq.broker.inspection.overview import Overview
+from flowq.broker.inspection.pacing_keys import HeldKey
 from flowq.dashboard.live.edge_slots import edge_slots
 from flowq.dashboard.live.look import Look
 from flowq.dashboard.live.shapes import HOUR_HEIGHT, HOUR_WIDTH, area, is_large, trend
 from flowq.dashboard.live.stage_slots import stage_slots, sum_words
 from flowq.graph.render.labels import drawn_edges
+from flowq.printable import printable
 from flowq.wording.attention import Attention, attention
+from flowq.wording.cause_words import hold_words
 from flowq.wording.headline import headline, state_word
-from flowq.wording.quantities import counted
+from flowq.wording.quantities import counted, span_words
 
 TERMS = ("ok", "filtered", "dead", "purged", "waiting", "delayed", "running")
 """What becomes of what comes in."""
 
 STACK_WIDTH, HOUR_TICKS = 1000, 4
 _NEVER = "idle"
+_MOST_HELD = 50
 
 
 def slots(look: Look) -> dict[str, str]:
@@ -42,8 +46,24 @@ def slots(look: Look) -> dict[str, str]:
 
 
 def rows(look: Look) -> dict[str, list[dict[str, str]]]:
-    """Lists on the page whose length changes: `attention`. An `href` begins after what the page is mounted under."""
-    return {"attention": [_attention(look.overview.plan.name, line) for line in attention(look.overview)]}
+    """Lists on the page whose length changes: `attention`, and `held.STAGE` with the keys on hold of a paced stage.
+
+    An `href` begins after what the page is mounted under.
+    """
+    overview = look.overview
+    lists = {"attention": [_attention(overview.plan.name, line) for line in attention(overview)]}
+    lists |= {f"held.{stage.name}": [] for stage in overview.plan.consumers if stage.rate is not None}
+    for held in overview.held:
+        if len(of_stage := lists[f"held.{held.stage}"]) < _MOST_HELD:
+            of_stage.append(_held(held))
+    return lists
+
+
+def _held(held: HeldKey) -> dict[str, str]:
+    return {
+        "key": printable(held.key) or "all of it",
+        "text": hold_words(held.reason, held.seconds_left, held.waiting),
+    }
 
 
 def _attention(pipeline: str, line: Attention) -> dict[str, str]:
@@ -63,8 +83,8 @@ def _hour(left: Sequence[float | None]) -> Iterator[tuple[str, str]]:
     yield "min", str(-60 * minutes)
     yield "what", f"left, last {minutes} min" if minutes else "left; no history yet"
     for number in range(HOUR_TICKS):
-        ago = round(minutes * (HOUR_TICKS - number) / HOUR_TICKS)
-        yield f"ago{number}", f"{ago} min ago" if minutes else ""
+        seconds = 60 * minutes * (HOUR_TICKS - number) / HOUR_TICKS
+        yield f"ago{number}", f"{span_words(seconds)} ago" if minutes else ""
 
 
 def _of_pipeline(overview: Overview) -> Iterator[tuple[str, str]]:

@@ -38,6 +38,7 @@ def stage_slots(
         "rate": _rate(overview, stage, view),
         "in": f"{view.balance.entered:,}",
         "ok": f"{view.balance.ok:,}",
+        "letters": f"{view.dead_letters:,}",
     }
     if not stage.is_source:
         texts |= _of_consumer(view)
@@ -46,7 +47,7 @@ def stage_slots(
         return texts
     texts |= {
         "brief": small_in(_ROOM_FOR_CAUSE, line),
-        "spark": (spark := trend(rates[-SPARKS:])),
+        "spark": (spark := trend([*[None] * (SPARKS - len(rates)), *rates[-SPARKS:]])),
         "area": area(spark),
         "dead_letters": _small(view.dead_letters),
     }
@@ -66,6 +67,7 @@ def _of_consumer(view: StageOverview) -> dict[str, str]:
         "delayed": f"{balance.delayed:,}",
         "running": f"{balance.running:,}",
         "retries": f"{balance.retries:,}",
+        "seen": f"{balance.duplicates:,}",
         "p50": duration(speed.p50_seconds),
         "p95": duration(speed.p95_seconds),
         "oldest": duration(view.waiting_seconds),

@@ -13,12 +13,15 @@ from starlette.routing import Route
 
 from flowq.dashboard.live.look import Look
 from flowq.dashboard.live.shapes import HOUR_HEIGHT, HOUR_WIDTH
-from flowq.dashboard.live.site import watch_of
+from flowq.dashboard.live.site import site_of, watch_of
 from flowq.dashboard.live.slots import rows, slots
 from flowq.dashboard.live.watch import Watch
 from flowq.dashboard.pages.rendering import address, render
+from flowq.dashboard.pages.stage_drawer import stage_drawer
 from flowq.dashboard.picture.graph_picture import GraphPicture
+from flowq.durations import duration_text
 from flowq.graph.render.labels import drawn_edges, edge_label
+from flowq.printable import printable
 
 _PICTURES: WeakKeyDictionary[Watch, dict[str, GraphPicture]] = WeakKeyDictionary()
 """The graph of each pipeline, by what the site is mounted under: laying it out takes longer than all else of a page."""
@@ -30,20 +33,24 @@ async def _pipeline(request: Request) -> Response:
     stage = watch.plan.stage(name) if name is not None else None
     look = await watch.look()
     values = _values(request, watch, look) if look else {}
-    return render(request, "pipeline.html", watch=watch, look=look, tab="graph", opened=stage, **values)
+    if look and stage:
+        values["opened"] = await stage_drawer(watch, look, stage, site_of(request).settings)
+    return render(request, "pipeline.html", watch=watch, look=look, tab="graph", **values)
 
 
 def _values(request: Request, watch: Watch, look: Look) -> dict[str, Any]:
-    plan, texts = watch.plan, slots(look)
+    plan, texts, opened = watch.plan, slots(look), request.path_params.get("stage")
     picture = _picture(watch, request.scope.get("root_path", ""))
     return {
         "rows": rows(look),
         "picture": picture,
-        "graph_svg": Markup(picture.graph.filled(texts)),  # every text in it is escaped
+        "graph_svg": Markup(picture.graph_with(texts, opened)),  # every text in it is escaped
         "map_svg": Markup(picture.map.filled(texts)) if picture.map else "",
         "hour_width": HOUR_WIDTH,
         "hour_height": HOUR_HEIGHT,
         "out_of": {stage.name: plan.edges_out_of(stage.name) for stage in plan.stages},
+        "duration": duration_text,
+        "printable": printable,
         "edge_types": {edge.name: edge_label(plan, edge) for edge in drawn_edges(plan)},
     }
 

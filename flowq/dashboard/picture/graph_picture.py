@@ -66,6 +66,11 @@ class GraphPicture:
         overview = _map({name: boxes[name] for name in cards}, lines, view) if small else None
         return cls(len(layers.columns), slots, overview)
 
+    def graph_with(self, values: Mapping[str, str], opened: str | None) -> str:
+        """The graph with these values, and with one stage marked as the one that is open."""
+        markup, link = self.graph.filled(values), f'<a class="card" id="card-{opened}"'
+        return markup.replace(link, f'{link} aria-current="true"') if opened else markup
+
 
 def _map(cards: Mapping[str, Box], lines: Mapping[str, Line], view: Box) -> Slotted:
     """All of a large graph at a glance: only what is not well has a colour. The lens shows which part is on view."""

@@ -1,0 +1,76 @@
+"""What the cause of a stage means, and what would change it, in a sentence or two."""
+
+from __future__ import annotations
+
+from flowq.broker.inspection.causes import Cause, CauseKind
+from flowq.broker.inspection.overview import Overview
+from flowq.broker.records import WHOLE
+from flowq.delivery.policy import Rate
+from flowq.graph.compilation.plan import StagePlan
+from flowq.graph.render.labels import key_name
+from flowq.printable import printable
+from flowq.wording.quantities import counted, span_words
+
+_PERIODS = {1.0: "second", 60.0: "minute", 3600.0: "hour", 86_400.0: "day"}
+
+
+def advice(overview: Overview, stage: StagePlan) -> str:
+    """Why a stage is as fast as it is."""
+    cause, balance = overview.causes[stage.name], overview.stages[stage.name].balance
+    match cause.kind:
+        case CauseKind.PAUSED:
+            return _paused(overview, stage)
+        case CauseKind.HELD_BACK:
+            itself = f"Nothing is wrong with {stage.name} itself"
+            return f"{itself}: the edge to {cause.by} is full, and it goes on as soon as {cause.by} has made room."
+        case CauseKind.NO_WORKER:
+            return f"No live worker runs it: {counted(balance.outstanding, 'message')} left. flowq run starts workers."
+        case CauseKind.ON_HOLD:
+            return f"Nothing is wrong with {stage.name} itself: {_holds(cause)}."
+        case CauseKind.PACED if stage.rate is not None:
+            holds = f", and {_holds(cause)}" if cause.keys else ""
+            return f"Nothing is wrong with {stage.name} itself: {_pace(stage.rate)}{holds}."
+        case CauseKind.BUSY:
+            return _busy(overview, stage, cause)
+        case CauseKind.READING:
+            return f"It has given {counted(balance.out, 'message')} so far, and reads on."
+        case CauseKind.DONE if stage.is_source:
+            return f"It has given all it has: {counted(balance.out, 'message')}."
+        case CauseKind.DONE:
+            return "The run is over, and everything that came has been handled."
+        case CauseKind.IDLE:
+            return "There is nothing to do for it at present."
+        case _:
+            return "It handles what comes as fast as it comes."
+
+
+def _paused(overview: Overview, stage: StagePlan) -> str:
+    paused = overview.snapshot.paused
+    since_ms = paused.get(stage.name, paused.get(WHOLE, overview.now_ms))
+    ago = span_words(max(0, overview.now_ms - since_ms) / 1000)
+    what = "It" if stage.name in paused else f"All of {overview.plan.name}"
+    return f"{what} was paused {ago} ago: what waits stays, over restarts too, until it is resumed."
+
+
+def _busy(overview: Overview, stage: StagePlan, cause: Cause) -> str:
+    waiting = counted(overview.stages[stage.name].balance.waiting, "message")
+    used = "" if cause.running is None else f"{cause.running:,} of {counted(cause.slots, 'slot')} are in use, and "
+    more = "More workers or a higher concurrency make it faster, as far as the machine and what it calls can take more."
+    return f"{used}{waiting} waiting. {more}"
+
+
+def _pace(rate: Rate) -> str:
+    pace = f"{rate.n:g} a {_PERIODS[rate.per]}" if rate.per in _PERIODS else f"{rate.n:g} in {rate.per:g} seconds"
+    return f"its rate is {pace}" + (f" for each {printable(key_name(rate.by))}" if rate.by else "")
+
+
+def _holds(cause: Cause) -> str:
+    keys = [key for key in cause.keys if key]
+    if not keys:
+        what = "a handler has asked for a break"
+    elif len(keys) == 1:
+        what = f"{printable(keys[0])} is on hold"
+    else:
+        what = f"{len(keys)} keys are on hold, such as {printable(keys[0])}"
+    left = f" for {span_words(cause.seconds)} more" if cause.seconds and cause.seconds < 365 * 86_400 else ""
+    return f"{what}{left}"
