@@ -62,7 +62,7 @@ def rows(look: Look) -> dict[str, list[dict[str, str]]]:
 def _held(held: HeldKey) -> dict[str, str]:
     return {
         "key": printable(held.key) or "all of it",
-        "text": hold_words(held.reason, held.seconds_left, held.waiting),
+        "text": hold_words(held),
     }
 
 
