@@ -1,4 +1,4 @@
-"""A kind of failure keeps its name whatever numbers are in the text, and a long text takes no longer than its length."""
+"""A kind of failure keeps its name whatever numbers are in the text, and a long text costs no more than its length."""
 
 from __future__ import annotations
 
