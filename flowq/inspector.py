@@ -22,7 +22,6 @@ from flowq.broker.runs import Runs, StageBalance, balance_of
 from flowq.broker.workers import Workers
 from flowq.dead_letters.dead_letters import DeadLetters
 from flowq.dead_letters.letter import DeadLetterGroup, DeadLetterRecord
-from flowq.dead_letters.letter_index import DeadLetterIndex
 from flowq.dead_letters.selection import Selection
 from flowq.graph.compilation.plan import Plan
 from flowq.settings import Settings
@@ -226,10 +225,6 @@ class Inspector:
     async def groups(self, stage: str | None = None, *, error: str | None = None) -> list[DeadLetterGroup]:
         """Dead letters counted by stage and fingerprint, the most frequent of a stage first."""
         return await self._dead.groups(Selection(stage, error))
-
-    def dead_letter_index(self) -> DeadLetterIndex:
-        """An index of the dead letters, for a program that shows them many times."""
-        return DeadLetterIndex(self._plan, self._broker)
 
     async def retry_dead_letters(
         self,

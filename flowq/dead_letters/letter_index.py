@@ -30,27 +30,28 @@ class DeadLetterIndex(LetterKinds):
 
     The caller paces the steps: one that took t seconds is followed by a pause of 19 t, so that they take at most 5 % of
     its time. Steps must not overlap. A step raises BrokerUnavailable when Redis does not answer; the next one goes on
-    where it ended.
+    where it ended, also with another broker.
 
     >>> import asyncio
-    >>> from flowq import Inspector, Pipeline, stage
+    >>> from flowq import Pipeline, stage
+    >>> from flowq.broker.open import open_broker
+    >>> from flowq.settings import Settings
     >>> @stage
     ... async def greet(name: str) -> None:
     ...     print(f"Hello {name}")
     >>> async def main() -> None:
-    ...     async with Inspector(Pipeline("greetings", greet), redis="memory") as inspector:
-    ...         index = inspector.dead_letter_index()
-    ...         while await index.step():
+    ...     index = DeadLetterIndex(Pipeline("greetings", greet).plan)
+    ...     async with open_broker("greetings", Settings.of_program(redis="memory")) as broker:
+    ...         while await index.step(broker):
     ...             pass
-    ...         print(index.read, index.total, index.kinds())
+    ...     print(index.read, index.total, index.kinds())
     >>> asyncio.run(main())
     0 0 []
     """
 
-    def __init__(self, plan: Plan, broker: Broker) -> None:
+    def __init__(self, plan: Plan) -> None:
         stages = [stage.name for stage in plan.consumers]
         super().__init__(stages)
-        self._broker = broker
         self._kept = dict.fromkeys(stages, 0)
         self._last_id = dict.fromkeys(stages, "")
         self._checked_to: dict[str, str] = {}  # stages whose letters are compared with what Redis has
@@ -62,11 +63,11 @@ class DeadLetterIndex(LetterKinds):
         """How many dead letters there were at `as_of_ms`."""
         return sum(self._kept.values())
 
-    async def step(self) -> bool:
+    async def step(self, broker: Broker) -> bool:
         """Read on; returns whether there is more to read now."""
         left, to_read = min(_PER_STEP, MOST_LETTERS - self.read), self._last_id
         while True:
-            self.as_of_ms, infos = await letter_infos(self._broker, to_read, limit=min(left, _PER_CALL))
+            self.as_of_ms, infos = await letter_infos(broker, to_read, limit=min(left, _PER_CALL))
             for stage, found in infos.items():
                 self._kept[stage] = found.n_kept
                 for letter_id, info in islice(found.by_id.items(), left):
@@ -79,7 +80,7 @@ class DeadLetterIndex(LetterKinds):
         is_more = bool(to_read) and self.read < MOST_LETTERS
         if not to_read:
             is_more = self._compare()
-        return await self._check(left) or is_more
+        return await self._check(broker, left) or is_more
 
     def _compare(self) -> bool:
         """Begin to check the stages that have other letters than those that were read; returns whether any is begun."""
@@ -96,11 +97,11 @@ class DeadLetterIndex(LetterKinds):
                 self._last_id[stage] = ""
         return True
 
-    async def _check(self, left: int) -> bool:
+    async def _check(self, broker: Broker, left: int) -> bool:
         """Forget letters that no longer exist; returns whether there is more to check."""
         while self._checked_to and left > 0:
             stage, after = next(iter(self._checked_to.items()))
-            _, infos = await letter_infos(self._broker, {stage: after}, limit=min(left, _PER_CALL), ids_only=True)
+            _, infos = await letter_infos(broker, {stage: after}, limit=min(left, _PER_CALL), ids_only=True)
             ids = infos[stage].by_id
             left -= len(ids)
             last = next(reversed(ids), after)

@@ -39,8 +39,8 @@ def info(error: str, **more: object) -> bytes:
     return orjson.dumps({"error": error, **more})
 
 
-async def up_to_date(index: DeadLetterIndex) -> DeadLetterIndex:
-    while await index.step():
+async def up_to_date(worker: Worker, index: DeadLetterIndex) -> DeadLetterIndex:
+    while await index.step(worker.broker):
         pass
     return index
 
@@ -68,7 +68,7 @@ async def test_it_tells_the_same_kinds_as_reading_all_letters(worker: Worker, ke
     for fields in ODD:
         await redis(b"XADD", keys.dead("parse"), b"*", *[word for pair in fields.items() for word in pair])
 
-    index = await up_to_date(DeadLetterIndex(PLAN, worker.broker))
+    index = await up_to_date(worker, DeadLetterIndex(PLAN))
 
     assert told(index) == await read(worker)
     assert index.read == index.total == 10 + len(ODD)
@@ -77,7 +77,7 @@ async def test_it_tells_the_same_kinds_as_reading_all_letters(worker: Worker, ke
 async def test_pages_and_neighbours_are_those_of_the_list(worker: Worker) -> None:
     await died(worker, *[error for n in range(8) for error in (ValueError(f"row {n}"), KeyError("price"))])
 
-    index = await up_to_date(DeadLetterIndex(PLAN, worker.broker))
+    index = await up_to_date(worker, DeadLetterIndex(PLAN))
 
     listed = [each async for each in DeadLetters(PLAN, worker.broker).each(Selection(error="ValueError*"))]
     kind = listed[0].fingerprint
@@ -95,23 +95,23 @@ async def test_pages_and_neighbours_are_those_of_the_list(worker: Worker) -> Non
 
 async def test_only_what_has_died_since_is_read(worker: Worker) -> None:
     await died(worker, ValueError("no"))
-    index = await up_to_date(DeadLetterIndex(PLAN, worker.broker))
+    index = await up_to_date(worker, DeadLetterIndex(PLAN))
 
     await died(worker, ValueError("no"), KeyError("price"))
     assert index.read == 1
-    await index.step()
+    await index.step(worker.broker)
 
     assert told(index) == await read(worker)
 
 
 async def test_letters_that_were_put_back_are_forgotten(worker: Worker) -> None:
     await died(worker, *[ValueError(f"row {n}") for n in range(5)], KeyError("price"))
-    index = await up_to_date(DeadLetterIndex(PLAN, worker.broker))
+    index = await up_to_date(worker, DeadLetterIndex(PLAN))
 
     await DeadLetters(PLAN, worker.broker).put_back(Selection(error="*row 3"))
     await DeadLetters(PLAN, worker.broker).remove(Selection(error="KeyError*"))
     await died(worker, OSError("new"), OSError("new"))
-    await up_to_date(index)
+    await up_to_date(worker, index)
 
     assert told(index) == await read(worker)
     assert [each.count for each in index.kinds(error="*row 4")] == [1]
@@ -122,33 +122,33 @@ async def test_it_is_right_whatever_was_added_and_removed_while_it_read(
 ) -> None:
     chance = random.Random(15)
     letters = DeadLetters(PLAN, worker.broker)
-    index = DeadLetterIndex(PLAN, worker.broker)
+    index = DeadLetterIndex(PLAN)
     await added(redis, keys, *[info(f"row {n}") for n in range(1100)], *[info("E")] * 300)
 
     for _ in range(6):
         await added(redis, keys, *[info(chance.choice("ABC")) for _ in range(chance.randrange(9))])
         if chance.random() < 0.5:
-            await index.step()
+            await index.step(worker.broker)
         there = await redis(b"XRANGE", keys.dead("parse"), b"-", b"+")
         some = Selection(ids=[chance.choice(there)[0].decode() for _ in range(3)])
         await (letters.remove(some) if chance.random() < 0.5 else letters.put_back(some))
-        await index.step()
+        await index.step(worker.broker)
     await letters.remove(Selection(error="row*"))  # now there are few enough to be compared at once
-    await up_to_date(index)
+    await up_to_date(worker, index)
 
     assert told(index) == await read(worker)
 
 
 async def test_many_letters_are_compared_once_a_minute_at_most(worker: Worker, keys: Keys, redis: Command) -> None:
     await added(redis, keys, *[info("E")] * 1100)
-    index = await up_to_date(DeadLetterIndex(PLAN, worker.broker))
+    index = await up_to_date(worker, DeadLetterIndex(PLAN))
     letters = DeadLetters(PLAN, worker.broker)
 
     await letters.remove(Selection(limit=10))
-    await up_to_date(index)
+    await up_to_date(worker, index)
     first_seen = index.read, index.total
     await letters.remove(Selection(limit=10))
-    await up_to_date(index)
+    await up_to_date(worker, index)
 
     assert first_seen == (1090, 1090)
     assert (index.read, index.total) == (1090, 1080)
@@ -158,11 +158,11 @@ async def test_a_stream_that_was_removed_is_read_again_even_with_lower_ids(
     worker: Worker, keys: Keys, redis: Command
 ) -> None:
     await added(redis, keys, *[info("E")] * 3)
-    index = await up_to_date(DeadLetterIndex(PLAN, worker.broker))
+    index = await up_to_date(worker, DeadLetterIndex(PLAN))
 
     await redis(b"DEL", keys.dead("parse"))
     await redis(b"XADD", keys.dead("parse"), b"5-1", b"x", info("before"))
-    await up_to_date(index)
+    await up_to_date(worker, index)
 
     assert [(kind.error, kind.count) for kind in index.kinds()] == [("before", 1)]
 
@@ -172,7 +172,7 @@ async def test_letters_that_were_exported_and_restored_count_when_they_died(
 ) -> None:
     await added(redis, keys, info("E"), info("E", died_ms=1_000), info("E", died_ms=30_999))
 
-    index = await up_to_date(DeadLetterIndex(PLAN, worker.broker))
+    index = await up_to_date(worker, DeadLetterIndex(PLAN))
 
     (kind,) = index.kinds()
     assert kind.first_died_ms == 1_000
@@ -189,7 +189,7 @@ async def test_hostile_letters_take_bounded_memory_and_time(worker: Worker, keys
     await added(redis, keys, b"[" * 2_000_000, info("x" * 1_500_000))
 
     tracemalloc.start()
-    index = await up_to_date(DeadLetterIndex(PLAN, worker.broker))
+    index = await up_to_date(worker, DeadLetterIndex(PLAN))
     held, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 

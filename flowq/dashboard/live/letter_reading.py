@@ -21,8 +21,9 @@ class LetterReading:
     """Reads while a page asks for letters, and a minute longer."""
 
     def __init__(self, plan: Plan) -> None:
-        self._plan = plan
-        self._index: DeadLetterIndex | None = None
+        self._name = plan.name
+        self._index = DeadLetterIndex(plan)  # for all connections: after a lost one, nothing is read again
+        self._is_connected = False
         self._has_read, self._wanted = asyncio.Event(), asyncio.Event()
         self._wanted_at = 0.0
 
@@ -33,25 +34,25 @@ class LetterReading:
         with suppress(TimeoutError):
             async with asyncio.timeout(_FIRST_SECONDS):
                 await self._has_read.wait()
-        if self._index is None:
+        if not (self._is_connected and self._index.as_of_ms):
             raise BrokerUnavailable("Redis has not answered yet")
         return self._index
 
     @asynccontextmanager
     async def over(self, broker: Broker) -> AsyncGenerator[None]:
         """Read over this connection, as long as it is open."""
-        self._index = DeadLetterIndex(self._plan, broker)
-        task = asyncio.create_task(self._run(self._index), name=f"flowq-letters-{self._plan.name}")
+        self._is_connected = True
+        task = asyncio.create_task(self._run(broker), name=f"flowq-letters-{self._name}")
         try:
             yield
         finally:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
-            self._index = None
+            self._is_connected = False
             self._has_read.clear()
 
-    async def _run(self, index: DeadLetterIndex) -> None:
+    async def _run(self, broker: Broker) -> None:
         loop = asyncio.get_running_loop()
         while True:
             if loop.time() - self._wanted_at > WANTED_SECONDS:
@@ -60,7 +61,7 @@ class LetterReading:
                 await self._wanted.wait()
             began, has_more = loop.time(), False
             with suppress(FlowqError):  # the next look says why, or Redis answers again
-                has_more = await index.step()
+                has_more = await self._index.step(broker)
                 self._has_read.set()
             took = loop.time() - began
             await asyncio.sleep(max(took * (1 / SHARE - 1), 0 if has_more else EVERY_SECONDS))
