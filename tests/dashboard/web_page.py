@@ -7,7 +7,7 @@ import json
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -41,17 +41,22 @@ class WebPage:
     """
 
     def __init__(self, pipelines: Mapping[str, str], *options: str, kind: Kind = "debian", **variables: str) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="flowq-page-")
-        self._options = options
+        self._pipelines, self._options, self._variables = pipelines, options, variables
+        self._stack = ExitStack()
         self.redis = RedisServer(kind)
-        self.project = Project(Path(self._folder.name), FLOWQ_REDIS_URL=self.redis.url, **variables)
-        for name, text in pipelines.items():
-            self.project.write(name, text)
+        self.project: Project
         self.process: FlowqProcess
 
     def __enter__(self) -> Self:
-        self.redis.__enter__()
-        self.start()
+        with self._stack:
+            folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="flowq-page-")))
+            self._stack.enter_context(self.redis)
+            variables = {"FLOWQ_REDIS_URL": self.redis.url, **self._variables}
+            self.project = self._stack.enter_context(Project(folder, **variables))
+            for name, text in self._pipelines.items():
+                self.project.write(name, text)
+            self.start()
+            self._stack = self._stack.pop_all()
         return self
 
     def start(self, listen: str = "0") -> None:
@@ -62,9 +67,7 @@ class WebPage:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.project.__exit__(kind, error, trace)
-        self.redis.__exit__(kind, error, trace)
-        self._folder.cleanup()
+        self._stack.close()
 
     @property
     def url(self) -> str:
