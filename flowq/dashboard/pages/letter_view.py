@@ -54,12 +54,12 @@ class LetterView:
     facts: Sequence[tuple[str, str, str]]
 
 
-def letter_view(letter: DeadLetterRecord, shown: ShownFields, now: datetime) -> LetterView:
-    """All that the page of a letter shows of it."""
+def letter_view(letter: DeadLetterRecord, accepts: str, shown: ShownFields, now: datetime) -> LetterView:
+    """All that the page of a letter shows of it. `accepts` is the type that its stage accepts."""
     return LetterView(
         title=masked_text(letter.line)[:_LONGEST_TEXT],
         place=place_of(letter),
-        body=_body(letter, shown),
+        body=_body(letter, accepts, shown),
         attempts=_attempts(letter, now),
         earlier=[
             Attempt(f"{counted(death.attempts, 'attempt')}: {masked_text(death.error)}", time_at(death.died_ms, now))
@@ -72,7 +72,7 @@ def letter_view(letter: DeadLetterRecord, shown: ShownFields, now: datetime) -> 
 
 def whole_message(letter: DeadLetterRecord, shown: ShownFields) -> str:
     """The message without a limit, for a download; "" where it is not shown."""
-    body = _body(letter, shown)
+    body = _body(letter, "", shown)
     if body.why_not:
         return ""
     if body.tree is None:
@@ -87,8 +87,8 @@ def place_of(letter: DeadLetterRecord) -> str:
     return letter.place + (f" in {frames[-1].function}" if frames and letter.place else "")
 
 
-def _body(letter: DeadLetterRecord, shown: ShownFields) -> Body:
-    name = letter.header.type_tag
+def _body(letter: DeadLetterRecord, accepts: str, shown: ShownFields) -> Body:
+    name = letter.header.type_tag or accepts
     about = f"{name}, {size(len(letter.body))}" if name else size(len(letter.body))
     if letter.is_elsewhere:
         return Body(about, why_not=f"It is in the claim store, which cannot be read here: {text_in(letter.body)}")

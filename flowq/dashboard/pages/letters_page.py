@@ -25,6 +25,7 @@ from flowq.dead_letters.selection import Selection
 from flowq.dead_letters.stored_letters import StoredLetters
 from flowq.delivery.stored import is_entry_id
 from flowq.errors import FlowqError, NotFound
+from flowq.graph.compilation.plan import type_name
 from flowq.wording.shell_commands import shell_command
 
 _AUDIT_RECORDS = 50
@@ -149,7 +150,7 @@ def _letter_values(asked: _Asked, letter: DeadLetterRecord, now: datetime) -> di
     before, after = (around.previous, around.following) if around else (None, None)
     return {
         "letter": letter,
-        "view": letter_view(letter, asked.shown, now),
+        "view": letter_view(letter, type_name(asked.watch.plan.stage(letter.stage).accepts), asked.shown, now),
         "query": asked.filters.query(asked.stage),
         "position": f"{around.position:,} of {around.count:,} of this kind" if around else "",
         "before": before.id if before else "",

@@ -42,7 +42,7 @@ async def _family(watch: Watch, message_id: str) -> dict[str, Any]:
     return {
         "message_id": message_id,
         "root_id": lineage.root_id,
-        "n_members": len(lineage.ids()) + lineage.left_out,
+        "members": f"{counted(len(lineage.ids()) + lineage.left_out, 'message')} of its family known",
         "looked": f"looked through {search.looked_at:,} of {counted(search.total, 'message')}",
         "goes_on": not search.is_complete,
         "rows": view.rows,
