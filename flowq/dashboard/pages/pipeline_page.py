@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from flowq.dashboard.access.shown_fields import masked_text
 from flowq.dashboard.live.look import Look
 from flowq.dashboard.live.shapes import HOUR_HEIGHT, HOUR_WIDTH
 from flowq.dashboard.live.site import site_of, watch_of
@@ -50,7 +51,7 @@ def _values(request: Request, watch: Watch, look: Look) -> dict[str, Any]:
         "hour_height": HOUR_HEIGHT,
         "out_of": {stage.name: plan.edges_out_of(stage.name) for stage in plan.stages},
         "duration": duration_text,
-        "printable": printable,
+        "shown": lambda text: printable(masked_text(text)),
         "edge_types": {edge.name: edge_label(plan, edge) for edge in drawn_edges(plan)},
     }
 

@@ -13,6 +13,7 @@ from flowq.broker.inspection.worker_overview import WorkerOverview
 from flowq.dashboard.live.look import Look
 from flowq.dashboard.live.watch import Watch
 from flowq.dashboard.picture.histogram import Histogram, histogram
+from flowq.dead_letters.letter_kinds import LetterKind
 from flowq.errors import BrokerError
 from flowq.graph.compilation.plan import StagePlan
 from flowq.graph.render.labels import key_name
@@ -23,7 +24,7 @@ from flowq.wording.retry_words import retry_words
 from flowq.wording.shell_commands import shell_command
 from flowq.wording.stage_options import StageOption, options_of
 
-_MOST_SLOW = 5
+_MOST_SLOW, _MOST_KINDS = 5, 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,8 @@ class StageDrawer:
 
     place: where it is declared. because: what its cause means. paced_by: the field of its pacing keys, "" for none.
     slowest: its messages that have been running longest; None if Redis does not say. tries: why its messages are tried
-    again, with how often and when next. commands: what to type for what a page without actions does not do.
+    again, with how often and when next. kinds: of its dead letters, the most frequent. commands: what to type for what
+    a page without actions does not do.
     """
 
     name: str
@@ -43,6 +45,7 @@ class StageDrawer:
     histogram: Histogram | None
     slowest: Sequence[RunningMessage] | None
     tries: Sequence[tuple[RetriedError, str]]
+    kinds: Sequence[LetterKind]
     options: Sequence[StageOption]
     workers: Sequence[WorkerOverview]
     commands: Sequence[str]
@@ -60,6 +63,7 @@ async def stage_drawer(watch: Watch, look: Look, stage: StagePlan, settings: Set
         histogram=histogram(speed.durations, speed.p50_seconds, speed.p95_seconds),
         slowest=await _slowest(watch, stage),
         tries=[(error, retry_words(error)) for error in overview.stages[stage.name].errors],
+        kinds=await _kinds(watch, stage) if overview.stages[stage.name].dead_letters else (),
         options=() if stage.is_source else tuple(options_of(watch.plan, stage, settings)),
         workers=[worker for worker in overview.workers.values() if stage.name in worker.stages],
         commands=_commands(overview, stage),
@@ -71,6 +75,13 @@ async def _slowest(watch: Watch, stage: StagePlan) -> Sequence[RunningMessage] |
         return await EdgeInspection(watch.broker).slowest(stage.in_edges, limit=_MOST_SLOW) if stage.in_edges else ()
     except BrokerError:
         return None
+
+
+async def _kinds(watch: Watch, stage: StagePlan) -> Sequence[LetterKind]:
+    try:
+        return (await watch.letters.index()).kinds(stage=stage.name)[:_MOST_KINDS]
+    except BrokerError:
+        return ()
 
 
 def _place(stage: StagePlan, root: Path) -> str:
