@@ -110,7 +110,7 @@ def _rate(overview: Overview, stage: StagePlan, view: StageOverview) -> str:
 
 def _slots(view: StageOverview) -> str:
     """How many slots work, of how many, and what has been read ahead: on a card, so as much of it as fits."""
-    if view.in_handler is None:
+    if view.in_handler is None or not view.slots:
         return compact(view.balance.running)
     used = f"{compact(view.in_handler)} of {compact(view.slots)}"
     ahead = [f"{used} +{compact(view.at_hand)}"] if view.at_hand else []
