@@ -149,9 +149,9 @@ def catalogue(branches: int = 9, length: int = 5) -> str:
         "from flowq import Pipeline, source, stage",
         "class Offer(BaseModel):\n    n: int",
         "@source\nasync def feed() -> AsyncIterator[Offer]:\n    for n in range(100_000):\n"
-        "        yield Offer(n=n)\n        await asyncio.sleep(0.01)",
+        "        yield Offer(n=n)\n        await asyncio.sleep(0.1)",
         "@stage\nasync def validate_offer(offer: Offer) -> Offer:\n    return offer",
-        "@stage(maxsize=400)\nasync def merge_product(offer: Offer) -> Offer:\n    await asyncio.sleep(0.02)\n"
+        "@stage(maxsize=400)\nasync def merge_product(offer: Offer) -> Offer:\n    await asyncio.sleep(0.4)\n"
         "    return offer",
         "@stage\nasync def publish(offer: Offer) -> None: ...",
     ]
