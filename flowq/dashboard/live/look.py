@@ -19,8 +19,7 @@ class Look:
     - `look_ms`: how long reading took.
     - `rates`: by stage, messages per second in each quarter of a minute of the last 15 minutes, the newest last; None
       where nothing is known.
-    - `left`: how many messages the pipeline held, in each minute of the last hour, as `rates`; empty for a look of
-      the past.
+    - `left`: how many messages the pipeline held, in each five seconds of the last hour, as `rates`.
     - `trouble`: why there is nothing newer; None as long as Redis answers.
     """
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from statistics import fmean
 
 from flowq.broker.inspection.overview import Overview
 from flowq.broker.inspection.pacing_keys import HeldKey
@@ -26,6 +27,7 @@ TERMS = ("ok", "filtered", "dead", "purged", "waiting", "delayed", "running")
 STACK_WIDTH, HOUR_TICKS = 1000, 4
 _NEVER = "idle"
 _MOST_HELD = 50
+_HOUR_STEP_SECONDS, _MOST_POINTS = 5, 60
 
 
 def slots(look: Look) -> dict[str, str]:
@@ -73,18 +75,25 @@ def _attention(pipeline: str, line: Attention) -> dict[str, str]:
 
 
 def _hour(left: Sequence[float | None]) -> Iterator[tuple[str, str]]:
-    """What was left in the last hour, from the first minute that is known: the ground of the slider."""
+    """What was left in the last hour, from the first moment that is known: the ground of the slider."""
     known = next((number for number, n in enumerate(left) if n is not None), len(left))
     shown = left[known:]
-    minutes = max(0, len(shown) - 1)
-    line = trend(shown, HOUR_HEIGHT, HOUR_WIDTH) if minutes else ""
+    seconds = _HOUR_STEP_SECONDS * max(0, len(shown) - 1)
+    line = trend(_fewer(shown), HOUR_HEIGHT, HOUR_WIDTH) if seconds else ""
     yield "line", line
     yield "area", area(line, HOUR_HEIGHT)
-    yield "min", str(-60 * minutes)
-    yield "what", f"left, last {minutes} min" if minutes else "left; no history yet"
+    yield "min", str(-seconds)
+    yield "what", f"left, last {span_words(seconds)}" if seconds else "left; no history yet"
     for number in range(HOUR_TICKS):
-        seconds = 60 * minutes * (HOUR_TICKS - number) / HOUR_TICKS
-        yield f"ago{number}", f"{span_words(seconds)} ago" if minutes else ""
+        ago = span_words(seconds * (HOUR_TICKS - number) / HOUR_TICKS)
+        yield f"ago{number}", f"{ago} ago" if seconds else ""
+
+
+def _fewer(values: Sequence[float | None]) -> list[float | None]:
+    """Means of as many values each as it takes to have at most `_MOST_POINTS`."""
+    each = -(-len(values) // _MOST_POINTS)
+    groups = [[n for n in values[at : at + each] if n is not None] for at in range(0, len(values), each)]
+    return [fmean(group) if group else None for group in groups]
 
 
 def _of_pipeline(overview: Overview) -> Iterator[tuple[str, str]]:

@@ -59,7 +59,7 @@ class Watch:
         self._looked_at = 0.0
         self._last_ms: deque[float] = deque(maxlen=_LOOKS_TO_JUDGE)
         self._rates = RecentMeans(step_ms=15_000, kept=60)
-        self._left = RecentMeans(step_ms=60_000, kept=60)
+        self._left = RecentMeans(step_ms=5_000, kept=720)
         self._changes = Changes(secrets.token_hex(4))
         self._viewers: set[Viewer] = set()
         self._looked = asyncio.Event()

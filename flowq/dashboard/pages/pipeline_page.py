@@ -51,9 +51,13 @@ def _values(request: Request, watch: Watch, look: Look) -> dict[str, Any]:
         "hour_height": HOUR_HEIGHT,
         "out_of": {stage.name: plan.edges_out_of(stage.name) for stage in plan.stages},
         "duration": duration_text,
-        "shown": lambda text: printable(masked_text(text)),
+        "shown": _shown,
         "edge_types": {edge.name: edge_label(plan, edge) for edge in drawn_edges(plan)},
     }
+
+
+def _shown(text: str) -> str:
+    return printable(masked_text(text))
 
 
 def _picture(watch: Watch, root: str) -> GraphPicture:

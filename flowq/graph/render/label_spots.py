@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from flowq.graph.render.edge_paths import Line
 from flowq.graph.render.layout import Box, Size
 
 _ROUNDS = 4
+_CLEARANCE = 3.0
 
 
 def placed(lines: Mapping[str, Line], sizes: Mapping[str, Size], cards: Sequence[Box]) -> dict[str, Box]:
@@ -20,8 +22,24 @@ def placed(lines: Mapping[str, Line], sizes: Mapping[str, Size], cards: Sequence
         for name, size in sizes.items()
     }
     labels = {name: boxes[0] for name, boxes in spots.items()}
-    for name in [*labels] * _ROUNDS:
-        arcs = [wall for other, line in lines.items() if other != name for wall in line.walls]
-        occupied = [*cards, *arcs, *(label for other, label in labels.items() if other != name)]
-        labels[name] = min(spots[name], key=lambda spot: sum(spot.overlap(other, 3) for other in occupied))
+    for _ in range(_ROUNDS):
+        before = dict(labels)
+        for name, boxes in spots.items():
+            arcs = [wall for other, line in lines.items() if other != name for wall in line.walls]
+            occupied = [*cards, *arcs, *(label for other, label in labels.items() if other != name)]
+            labels[name] = _freest(boxes, occupied)
+        if labels == before:
+            break
     return labels
+
+
+def _freest(boxes: Sequence[Box], occupied: Sequence[Box]) -> Box:
+    """The first of the boxes that overlap least; those after one that is free are not looked at."""
+    best, least = boxes[0], math.inf
+    for box in boxes:
+        overlap = sum(box.overlap(other, _CLEARANCE) for other in occupied)
+        if overlap < least:
+            best, least = box, overlap
+        if not overlap:
+            break
+    return best
