@@ -20,13 +20,12 @@ from flowq.printable import json_text
 _SLOWEST_CLIENT_SECONDS = 20.0
 
 
-class _Stream(EventSourceResponse):
-    """The changes of a pipeline until the page is closed, or its connection takes no more."""
+class Stream(EventSourceResponse):
+    """Events until the page is closed, or its connection takes no more."""
 
-    def __init__(self, site: Site, watch: Watch, request: Request) -> None:
-        is_packed = "gzip" in request.headers.get("accept-encoding", "")
+    def __init__(self, site: Site, content: AsyncGenerator[bytes], *, is_packed: bool) -> None:
         super().__init__(  # pyright: ignore[reportUnknownMemberType]  (its content may be an untyped dict)
-            _read(watch, request.headers.get("last-event-id", ""), is_packed=is_packed),
+            content,
             headers={"vary": "accept-encoding", **({"content-encoding": "gzip"} if is_packed else {})},
             ping=0,  # a viewer has its own, which can be compressed
             send_timeout=_SLOWEST_CLIENT_SECONDS,
@@ -45,7 +44,9 @@ async def _read(watch: Watch, last_id: str, *, is_packed: bool) -> AsyncGenerato
 
 
 async def _events(request: Request) -> Response:
-    return _Stream(site_of(request), watch_of(request), request)
+    is_packed = "gzip" in request.headers.get("accept-encoding", "")
+    last_id = request.headers.get("last-event-id", "")
+    return Stream(site_of(request), _read(watch_of(request), last_id, is_packed=is_packed), is_packed=is_packed)
 
 
 async def _moment(request: Request) -> Response:

@@ -238,7 +238,7 @@ export class Timeline {
     while (this.isPast && asked !== this.#moment) {
       asked = this.#moment;
       const answer = await fetch(`${this.url}?t=${Math.round(asked)}`).catch(() => ({})); // lost: the bar says so
-      if (answer.ok && this.isPast) this.slots.past((await answer.json()).set);
+      if (answer.status === 200 && this.isPast) this.slots.past((await answer.json()).set);
     }
     this.#asking = false;
   }
