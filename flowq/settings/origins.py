@@ -23,6 +23,7 @@ NOT_SETTINGS = (
     "FLOWQ_METRICS",
     "FLOWQ_LOG_FORMAT",
     "FLOWQ_LOG_LEVEL",
+    "FLOWQ_DASHBOARD_TOKEN",
 )
 # What Kubernetes sets in every container for a service named "flowq" or "flowq-redis".
 _OF_A_SERVICE = re.compile(r"FLOWQ(_\w+)?_(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP)(_\w+)?)?)")
@@ -61,6 +62,21 @@ class Written(BaseSettings):
         None, description="a folder or a URL such as s3://BUCKET/PREFIX, the same for all workers"
     )
 
+    # of the table dashboard
+    dashboard_listen: _Text = Field(":8080", description='an address, such as ":8080" or "0.0.0.0:8080"')
+    dashboard_allow_hosts: Annotated[tuple[_Text, ...], BeforeValidator(_entries)] = Field(
+        (), description='the name of a host, such as "flowq.example.org", or a list of names'
+    )
+    dashboard_allow_actions: bool = Field(False, description="true or false")
+    dashboard_show_bodies: bool | None = Field(None, description="true or false")
+    dashboard_show: Annotated[tuple[_Text, ...], BeforeValidator(_entries)] = Field(
+        (), description='a field of messages, such as "url" or "order.id", or a list of fields'
+    )
+    dashboard_log_url: str = Field("", pattern=r"^(https?://\S+)?$", description="an https:// address")
+    dashboard_history_seconds: _Duration = Field(
+        3600.0, ge=0, alias="dashboard_history", description='a duration, such as 600 or "1h"'
+    )
+
     def __init__(self, *layers: _Table | _Environment) -> None:
         super().__init__(_build_sources=(layers, {}))
 
@@ -91,7 +107,8 @@ class _Table(InitSettingsSource):
         if self._file is None:
             return None
         text = self._file.text
-        start = max(text.find("[tool.flowq"), 0)
+        start = max(text.find("[tool.flowq.dashboard]" if _of_dashboard(name) else "[tool.flowq"), 0)
+        name = _of_dashboard(name) or name
         found = re.compile(rf'^\s*["\']?{re.escape(name)}["\']?\s*=', re.MULTILINE).search(text, start)
         return Place(self._file.shown, text.count("\n", 0, found.end()) + 1) if found else None
 
@@ -154,11 +171,26 @@ def _check(layer: _Table | _Environment) -> None:
     except ValidationError as error:
         name = str(error.errors()[0]["loc"][0])
         if name in NAMES:
-            text, hint = f"{name} must be {Written.model_fields[NAMES[name]].description}", ""
+            text, hint = f"{written_name(name)} must be {Written.model_fields[NAMES[name]].description}", ""
         else:
-            text = f'there is no setting "{name}"'
-            hint = did_you_mean(name.lower(), NAMES, f"settings: {', '.join(NAMES)}")
+            text, known = f'there is no setting "{written_name(name)}"', [written_name(each) for each in NAMES]
+            hint = did_you_mean(written_name(name).lower(), known, f"settings: {', '.join(known)}")
+            if name == "dashboard_token":
+                hint = "a token is a secret: set FLOWQ_DASHBOARD_TOKEN instead"
         raise SettingsError(f"{layer.origin(name)}: {text}", hint=hint, place=layer.place(name)) from None
+
+
+def written_name(name: str) -> str:
+    """How a setting is called in [tool.flowq].
+
+    >>> written_name("dashboard_listen"), written_name("claim_store")
+    ('dashboard.listen', 'claim_store')
+    """
+    return f"dashboard.{of_dashboard}" if (of_dashboard := _of_dashboard(name)) else name
+
+
+def _of_dashboard(name: str) -> str:
+    return name.partition("dashboard_")[2] if name.startswith("dashboard_") else ""
 
 
 def _refuse_near_misses(names: Iterable[str]) -> None:
@@ -185,6 +217,9 @@ def _layers(file: ProjectFile | None) -> tuple[_Table, Mapping[str, _Table]]:
 def _layer(table: Any, name: str, file: ProjectFile | None) -> _Table:
     """`pipelines` is a place, or a table of pipelines in which `path` is the place: TOML cannot have both."""
     values = {_RENAMED.get(key, key): value for key, value in table_in(table, name).items()}
+    values |= {
+        f"dashboard_{key}": value for key, value in table_in(values.pop("dashboard", {}), f"{name}.dashboard").items()
+    }
     stages: list[StageSetting] = []
     if isinstance(values.get("pipelines"), dict):
         pipelines = dict(values.pop("pipelines"))

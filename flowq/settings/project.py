@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flowq.errors import NotConfigured, SettingsError, did_you_mean
+from flowq.settings.page_settings import PageSettings
 from flowq.settings.project_file import current_folder
 from flowq.settings.stages import Chosen, StageSetting, chosen, tuned
 
@@ -35,6 +36,7 @@ class Settings:
     - `workers`: number of worker processes.
     - `durability`: when a message that enters a pipeline counts as stored: "local" or "replicated".
     - `claim_store`: folder or bucket of large bodies, shared by all workers; None: beside flowq's own server.
+    - `dashboard`: what is set for the web page.
     - `origin`: setting -> "built-in", "pyproject.toml [tool.flowq]", "env FLOWQ_REDIS_URL", "flag --redis".
 
     >>> settings = Settings.load(Path(), {"FLOWQ_LEASE": "1m"}, {"workers": 4})
@@ -52,6 +54,7 @@ class Settings:
     workers: int
     durability: Durability
     claim_store: str | None
+    dashboard: PageSettings
     origin: Mapping[str, str]
     stages: tuple[StageSetting, ...]
 
@@ -83,7 +86,9 @@ class Settings:
         store = values["claim_store"]
         if store is not None and "://" not in store:
             values["claim_store"] = str(root / store)
-        return cls(**values, root=root, file=file, origin=origin, stages=stages)
+        of_dashboard = [name for name in values if name.startswith("dashboard_")]
+        dashboard = PageSettings(**{name.removeprefix("dashboard_"): values.pop(name) for name in of_dashboard})
+        return cls(**values, dashboard=dashboard, root=root, file=file, origin=origin, stages=stages)
 
     @classmethod
     def of_program(

@@ -65,6 +65,21 @@ def test_each_place_wins_over_the_one_before_it(pyproject: Path) -> None:
     assert settings.origin["pipelines"] == "built-in"
 
 
+def test_what_is_set_for_the_web_page_is_a_table_of_its_own(pyproject: Path) -> None:
+    table = (
+        '[tool.flowq.dashboard]\nlisten = ":9000"\nallow_hosts = "a.example, b.example"\nshow = ["url"]\n'
+        "[tool.flowq.profiles.prod.dashboard]\nallow_actions = true\n"
+    )
+
+    settings = load(pyproject, table, {"FLOWQ_PROFILE": "prod", "FLOWQ_DASHBOARD_HISTORY": "10m"})
+
+    page = settings.dashboard
+    assert (page.listen, page.allow_hosts, page.show) == (":9000", ("a.example", "b.example"), ("url",))
+    assert (page.allow_actions, page.show_bodies, page.history_seconds) == (True, None, 600.0)
+    assert settings.origin["dashboard_history"] == "env FLOWQ_DASHBOARD_HISTORY"
+    assert settings.origin["dashboard_allow_actions"] == "pyproject.toml [tool.flowq.profiles.prod]"
+
+
 def test_a_flag_that_was_not_given_wins_over_nothing(pyproject: Path) -> None:
     settings = load(pyproject, "[tool.flowq]\nworkers = 2\n", workers=None)
 
@@ -207,6 +222,12 @@ def test_a_setting_for_a_stage_that_does_not_exist_is_refused(pyproject: Path) -
         ("[tool.flowq]\nlease = 0\n", "lease must be a duration above 0"),
         ("[tool.flowq]\nnamespace = 'a:b'\n", "namespace must be 1 to 64 letters"),
         ("[tool.flowq]\npipelines = []\n", "pipelines must be a folder"),
+        ("[tool.flowq.dashboard]\nlistn = ':1'\n", r'no setting "dashboard.listn"    \S*:2\n.*mean "dashboard.listen"'),
+        ("[tool.flowq.dashboard]\n\nallow_actions = 'maybe'\n", r"dashboard.allow_actions must be true.*\S*:3"),
+        ("[tool.flowq.dashboard]\nhistory = -1\n", "dashboard.history must be a duration, such as"),
+        ("[tool.flowq.dashboard]\nlog_url = 'javascript:alert(1)'\n", "dashboard.log_url must be an https:// address"),
+        ("[tool.flowq.dashboard]\ntoken = 's3cr3t'\n", "a token is a secret: set FLOWQ_DASHBOARD_TOKEN instead"),
+        ("[tool.flowq]\ndashboard = 3\n", "tool.flowq.dashboard must be a table"),
         ("[tool.flowq.pipelines.scrape]\nstage = 1\n", 'no setting "stage"'),
         ("[tool.flowq.pipelines.scrape.stages.fetch]\nconcurency = 1\n", 'did you mean "concurrency"'),
         (
@@ -243,6 +264,8 @@ def test_what_the_file_says_wrongly_is_refused_with_place_and_remedy(pyproject: 
             "many",
             "env FLOWQ_SCRAPE__FETCH__CONCURRENCY: concurrency: must be a whole",
         ),
+        ("FLOWQ_DASHBOARD_LISTN", ":1", r"did you mean FLOWQ_DASHBOARD_LISTEN\?"),
+        ("FLOWQ_DASHBOARD_ALLOW_ACTIONS", "maybe", "env FLOWQ_DASHBOARD_ALLOW_ACTIONS: .* must be true or false"),
         ("FLOWQ_SCRAPE__FETCH__RETRY", "3", 'no setting "retry"'),
         ("FLOWQ_SCRAPE__FETCH__RETRY__ATTEMPT", "3", 'did you mean "retry.attempts"'),
         ("FLOWQ_SCRAPE__FETCH__TIMEOUT", "soon", "timeout: 'soon' is not a duration"),

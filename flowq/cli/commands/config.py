@@ -76,6 +76,22 @@ def of_project(settings: Settings) -> Iterator[Setting]:
     }
     for name, value in values.items():
         yield Setting(name, value, settings.origin[name])
+    for name, value in of_dashboard(settings).items():
+        yield Setting(f"dashboard.{name}", value, settings.origin[f"dashboard_{name}"])
+
+
+def of_dashboard(settings: Settings) -> dict[str, str]:
+    """The settings of the web page."""
+    page = settings.dashboard
+    return {
+        "listen": page.listen,
+        "allow_hosts": ", ".join(page.allow_hosts) or "none",
+        "allow_actions": str(page.allow_actions).lower(),
+        "show_bodies": "on this machine" if page.show_bodies is None else str(page.show_bodies).lower(),
+        "show": ", ".join(page.show) or "none",
+        "log_url": page.log_url or "none",
+        "history": f"{page.history_seconds:g}s",
+    }
 
 
 def of_pipeline(plan: Plan, settings: Settings) -> Iterator[Setting]:

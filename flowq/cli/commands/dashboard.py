@@ -10,6 +10,7 @@ import secrets
 import socket
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
 
 import typer
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from flowq.settings import Settings
 
 TOKEN_VARIABLE = "FLOWQ_DASHBOARD_TOKEN"
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_LOOPBACK, _EVERYWHERE = ("127.0.0.1", "::1", "localhost"), ("0.0.0.0", "::")
 _TOKEN = re.compile(r"(?:(?P<name>[A-Za-z0-9_.-]{1,64}):)?(?P<token>[A-Za-z0-9_~.+/=-]{22,256})")
 _NEW = "new"
 
@@ -43,9 +44,13 @@ def command(
         ),
     ] = None,
     listen: Annotated[
-        str,
-        typer.Option(metavar="[HOST:]PORT", help="The address to listen on; the host is 127.0.0.1 unless given."),
-    ] = ":8080",
+        str | None,
+        typer.Option(
+            metavar="[HOST:]PORT",
+            help="The address to listen on; the host is 127.0.0.1 unless given.  [default: :8080]",
+            show_default=False,
+        ),
+    ] = None,
     token: Annotated[
         list[str] | None,
         typer.Option(
@@ -59,10 +64,13 @@ def command(
         list[str] | None,
         typer.Option(metavar="HOST", help="A name under which browsers may call this server. Repeatable."),
     ] = None,
-    allow_actions: Annotated[bool, typer.Option("--allow-actions", help="Allow to change something.")] = False,
+    allow_actions: Annotated[
+        bool | None, typer.Option("--allow-actions/--read-only", help="Whether pages can change something.")
+    ] = None,
     show_bodies: Annotated[
-        bool, typer.Option("--show-bodies", help="Show the bodies of messages; on 127.0.0.1 they always are.")
-    ] = False,
+        bool | None,
+        typer.Option("--show-bodies/--hide-bodies", help="Show the bodies of messages.  [default: on 127.0.0.1]"),
+    ] = None,
     log_level: LogLevels = None,
     *,
     settings: Here,
@@ -80,25 +88,38 @@ def command(
       flowq dashboard scrape --listen :8000 --allow-actions
       flowq dashboard --listen 0.0.0.0:8080 --token new --allow-host flowq.example.org
 
+    Each option but the token can be set in [tool.flowq.dashboard], with the fields of messages that are shown in any
+    case (show), a link to the logs of a message (log_url) and how far back the slider goes (history).
+
     Exit codes: 0 after SIGTERM, 2 usage, 130 after Ctrl-C.
     """
     LogSetup(levels=levels_of(log_level)).begin()
     _require_extra()
-    address = address_of(listen, flag="--listen")
+    page = settings.dashboard
+    address = address_of(listen or page.listen, flag="--listen")
     tokens = _tokens(token or os.environ.get(TOKEN_VARIABLE, "").split(","))
-    if address.host not in _LOOPBACK and not tokens:
+    is_here = address.host in _LOOPBACK
+    if not is_here and not tokens:
         raise UsageError(
-            f"--listen {listen}: others than this machine can reach it, so it needs a token",
+            f"--listen {listen or page.listen}: others than this machine can reach it, so it needs a token",
             hint=f"--token {_NEW}, or {TOKEN_VARIABLE}",
         )
     from flowq.dashboard.live.site import PageOptions
     from flowq.dashboard.serving import bound
 
-    options = PageOptions(allow_actions=allow_actions, show_bodies=show_bodies or address.host in _LOOPBACK)
+    asked = page.show_bodies if show_bodies is None else show_bodies
+    options = PageOptions(
+        allow_actions=page.allow_actions if allow_actions is None else allow_actions,
+        show_bodies=is_here if asked is None else asked,
+        shown_fields=page.show,
+        log_url=page.log_url,
+        history_seconds=page.history_seconds,
+    )
     with bound(address, flag="--listen") as listening:
-        at = Address(address.host, listening.getsockname()[1])
+        at = Address(_LOOPBACK[0] if address.host in _EVERYWHERE else address.host, listening.getsockname()[1])
         plans = _plans(names or (), settings)
-        raise typer.Exit(asyncio.run(_serve(plans, settings, options, tokens, allow_host or (), listening, at)))
+        hosts = (*(allow_host or page.allow_hosts), urlsplit(at.url).netloc.rpartition(":")[0])
+        raise typer.Exit(asyncio.run(_serve(plans, settings, options, tokens, hosts, listening, at)))
 
 
 async def _serve(
@@ -118,7 +139,7 @@ async def _serve(
 
     stop = StopSignals()
     stop.install()
-    app = application_of(plans, settings, options, Visitors(tokens), hosts=(*LOOPBACK, *hosts))
+    app = application_of(plans, settings, options, Visitors(tokens), hosts=(*LOOPBACK, *map(str.lower, hosts)))
     for name, token in tokens.items():
         note(f"{name}: {at.url}/?token={token}")
     note(f"{', '.join(plan.name for plan in plans)} at {at.url}")
