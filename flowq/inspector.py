@@ -132,13 +132,9 @@ class Inspector:
         """The speed of every stage in the last half minute."""
         return await Throughputs(self._broker).of(self._plan, await self.snapshot())
 
-    async def overview(self, *, full: frozenset[str] = frozenset()) -> Overview:
-        """The whole pipeline at a glance: counters, speeds, ages, errors, workers, memory, causes and forecasts.
-
-        full: `full` of the previous overview, for a program that looks again and again. An edge that was full then
-            counts as full until it holds less than four fifths of its limit, as for the workers.
-        """
-        self._seen = await Overview.of(self._broker, self._plan, full=full, before=self._seen)
+    async def overview(self) -> Overview:
+        """The whole pipeline at a glance: counters, speeds, ages, errors, workers, memory, causes and forecasts."""
+        self._seen = await Overview.of(self._broker, self._plan, before=self._seen)
         return self._seen
 
     async def slowest(self, limit: int = 5, *, at_least_seconds: float = 0.5) -> list[RunningMessage]:

@@ -215,7 +215,7 @@ async def _(lab: Lab) -> None:
 
 @calls(scripts.RECORD_THROUGHPUT)
 async def _(lab: Lab) -> None:
-    await Throughputs(lab.worker.broker).record({"parse": {3: 1}})
+    await Throughputs(lab.worker.broker).record({"parse": {3: 1}}, edges=EDGES)
 
 
 @calls(scripts.DROP_EDGE)

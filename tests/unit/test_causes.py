@@ -90,17 +90,22 @@ def test_every_situation_has_one_cause_and_no_number_that_is_not_known(situation
         assert cause.kind not in (CauseKind.BUSY, CauseKind.PACED, CauseKind.ON_HOLD, CauseKind.KEEPS_UP)
 
 
-@given(st.lists(st.floats(0, 2), max_size=40))
-def test_an_edge_is_full_from_its_limit_until_four_fifths(fills: list[float]) -> None:
-    expected, seen = False, frozenset[str]()
-    for fill in fills:
-        expected = fill >= 1 or (expected and fill >= 0.8)
-        seen = full_edges({"a>b": fill}, seen)
-        assert ("a>b" in seen) == expected
+@given(st.lists(st.integers(0, 20), max_size=40), st.integers(0, 40))
+def test_an_edge_is_full_from_its_limit_until_four_fifths(levels: list[int], looked_after: int) -> None:
+    expected = False
+    for level in levels:
+        expected = level >= 10 or (expected and level >= 8)
+    earlier, later = ([{"a>b": level} for level in part] for part in (levels[:looked_after], levels[looked_after:]))
+
+    at_once = full_edges({"a>b": 10.0}, earlier + later)
+    in_two_looks = full_edges({"a>b": 10.0}, later, full_edges({"a>b": 10.0}, earlier))
+
+    assert ("a>b" in at_once) == expected
+    assert in_two_looks == at_once
 
 
-def test_an_edge_that_is_gone_is_not_full() -> None:
-    assert full_edges({"a>b": 0.9}, {"b>c"}) == frozenset()
+def test_an_edge_that_is_gone_or_of_which_nothing_was_counted_is_not_full() -> None:
+    assert full_edges({"a>b": 10.0}, [{"b>c": 100}, {"a>b": 9}], {"b>c"}) == frozenset()
 
 
 @pytest.mark.parametrize(

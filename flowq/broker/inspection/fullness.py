@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 
 from flowq.graph.compilation.plan import EdgePlan
 
@@ -27,10 +27,22 @@ def capacity_of(edge: EdgePlan, outstanding: int, memory_bytes: int) -> float:
     return min(limits, default=math.inf)
 
 
-def full_edges(fills: Mapping[str, float], before: Set[str]) -> frozenset[str]:
-    """The edges that are at their limit, and those that were and are not down to four fifths of it yet.
+def full_edges(
+    capacities: Mapping[str, float], levels: Iterable[Mapping[str, int]], before: Set[str] = frozenset()
+) -> frozenset[str]:
+    """The edges that have reached their capacity, and were not down to four fifths of it since then.
 
-    >>> sorted(full_edges({"a>b": 1.0, "b>c": 0.9, "c>d": 0.9, ">a": 0.0}, {"c>d", ">a"}))
-    ['a>b', 'c>d']
+    levels: how many messages the edges held, the latest last. before: those that were full at first.
+
+    >>> sorted(full_edges({"a>b": 10, "b>c": 10}, [{"a>b": 10, "b>c": 10}, {"a>b": 8, "b>c": 7}, {"a>b": 9, "b>c": 9}]))
+    ['a>b']
     """
-    return frozenset(edge for edge, fill in fills.items() if fill >= (_FREE_BELOW if edge in before else 1))
+    full = set(before)
+    for level in levels:
+        for edge, n in level.items():
+            capacity = capacities.get(edge, math.inf)
+            if n >= capacity:
+                full.add(edge)
+            elif n < _FREE_BELOW * capacity:
+                full.discard(edge)
+    return frozenset(full & capacities.keys())

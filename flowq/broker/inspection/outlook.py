@@ -50,24 +50,34 @@ def outlook_of(
     held: Sequence[HeldKey],
     workers: Collection[str],
     *,
-    before: Set[str],
+    counted: Sequence[tuple[int, Mapping[str, int]]],
+    full_before: tuple[int, Set[str]],
 ) -> Outlook:
-    """The outlook at the moment of a snapshot. `before`: the edges that were full at the last look."""
-    fills = {edge.name: 0.0 if edge.feedback else edges[edge.name].fill or 0.0 for edge in plan.edges}
-    full = full_edges(fills, before)
+    """The outlook at the moment of a snapshot.
+
+    counted: how many messages the edges held at some moments in ms, the latest last. full_before: the moment of an
+    earlier look, and the edges that were full then.
+    """
+    capacities = {
+        edge.name: capacity_of(edge, edges[edge.name].outstanding, edges[edge.name].memory_bytes) for edge in plan.edges
+    }
+    now = {name: edge.outstanding for name, edge in edges.items()}
+    looked_ms, was_full = full_before
+    since = [level for ms, level in counted if ms > looked_ms]
+    full = full_edges(capacities, [*since, now], was_full)
     causes: dict[str, Cause] = {}
     for stage in plan.stages:
         holds = [(key.key, key.seconds_left) for key in held if key.stage == stage.name]
         out = [edge.name for edge in edges_fed(plan, stage) if edge.name in full]
-        fullest = sorted(out, key=lambda edge: -fills[edge])
+        fullest = sorted(out, key=lambda edge: -now[edge] / capacities[edge])
         to = tuple(plan.edge_by_name[edge].target for edge in fullest)
         causes[stage.name] = cause_of(_situation(stage, snapshot, stages[stage.name], holds, to, len(workers)))
     forecasts: dict[str, Forecast] = {}
     for edge in plan.edges:
-        levels: list[Level] = [(snapshot.now_ms, edges[edge.name].outstanding)]
-        capacity = capacity_of(edge, edges[edge.name].outstanding, edges[edge.name].memory_bytes)
+        levels: list[Level] = [(ms, level[edge.name]) for ms, level in counted if edge.name in level]
+        levels.append((snapshot.now_ms, now[edge.name]))
         moves = stages[edge.target].throughput.per_second != 0
-        forecast = forecast_of(levels, capacity=capacity, is_full=edge.name in full, moves=moves)
+        forecast = forecast_of(levels, capacity=capacities[edge.name], is_full=edge.name in full, moves=moves)
         if forecast is not None:
             forecasts[edge.name] = forecast
     return Outlook(causes, forecasts, full)

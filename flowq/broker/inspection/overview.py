@@ -114,18 +114,16 @@ class Overview:
     dead_workers: Sequence[DeadWorker] = ()
 
     @classmethod
-    async def of(
-        cls, broker: Broker, plan: Plan, *, full: frozenset[str] = frozenset(), before: Overview | None = None
-    ) -> Overview:
+    async def of(cls, broker: Broker, plan: Plan, *, before: Overview | None = None) -> Overview:
         """Read everything, in two calls. The counters are of one instant; the rest is read just after it.
 
-        `full`: the edges that were full at the last look. `before`: an earlier look, so that what cannot have changed
-        since then is not read again.
+        `before`: an earlier look, so that what cannot have changed since then is not read again, and an edge that was
+        full then counts as full until it is down to four fifths of its limit, as for the workers.
         """
-        return await broker.read(cls._reading(broker, plan, full, before))
+        return await broker.read(cls._reading(broker, plan, before))
 
     @classmethod
-    def _reading(cls, broker: Broker, plan: Plan, full: frozenset[str], before: Overview | None) -> Rounds[Overview]:
+    def _reading(cls, broker: Broker, plan: Plan, before: Overview | None) -> Rounds[Overview]:
         paced = [stage.name for stage in plan.consumers if stage.rate is not None]
         keys = KeyInspection(broker)
         (snapshot, leases, errors), edge_stats, records, held, queued, deaths = yield from together(
@@ -153,7 +151,16 @@ class Overview:
             edges=edges,
             workers=workers,
             held=held,
-            outlook=outlook_of(plan, snapshot, stages, edges, held, workers, before=full),
+            outlook=outlook_of(
+                plan,
+                snapshot,
+                stages,
+                edges,
+                held,
+                workers,
+                counted=recorded.levels,
+                full_before=(before.now_ms, before.full) if before else (0, frozenset()),
+            ),
             queued=queued,
             recorded=recorded,
             deaths=deaths,
@@ -182,7 +189,7 @@ class Overview:
 
     @property
     def full(self) -> frozenset[str]:
-        """The edges that hold back what feeds them: for the next call of `of`."""
+        """The edges that hold back what feeds them."""
         return self.outlook.full
 
     @property

@@ -96,11 +96,13 @@ class Throughputs:
         *,
         worker: str = "",
         in_handlers: Mapping[str, int] = MappingProxyType({}),
+        edges: Sequence[str] = (),
     ) -> None:
         """Add the durations of handler calls, by stage. The counters are recorded even without any.
 
-        `in_handlers` are the messages that are in handlers of `worker`, by stage. What Redis refuses is lost: a missing
-        statistic must not stop a worker.
+        `in_handlers` are the messages that are in handlers of `worker`, by stage. `edges` are those whose messages are
+        to be counted, if no worker has done so in this period. What Redis refuses is lost: a missing statistic must not
+        stop a worker.
         """
         flat = [
             word
@@ -109,15 +111,17 @@ class Throughputs:
             for word in (f"{stage} {item[0]}", item[1])
         ]
         keys = self._broker.keys
-        records = keys.throughput()
+        counted = [key for edge in edges for key in (keys.edge(edge), keys.delayed(edge))]
         told = " ".join(f"{stage} {n}" for stage, n in in_handlers.items())
         with contextlib.suppress(BrokerError, ResponseError):
             await self._broker.script(
                 scripts.RECORD_THROUGHPUT,
-                [keys.stats, keys.run, *records],
+                [keys.stats, keys.run, *keys.throughput(), *counted],
                 PERIOD_MS,
                 worker,
                 told,
+                len(edges),
+                *edges,
                 *flat,
                 caller=f"{self._broker.name}:tempo",
             )

@@ -26,6 +26,7 @@ class PeriodRecord:
     """One period of a run: the counters at its beginning, and what workers have added since. `name` is unique.
 
     `durations` are by stage. `in_handlers` has, by worker, the messages in its handlers by stage when it last told.
+    `outstanding` has the messages on each edge at `counted_ms`; earlier versions do not count them.
     """
 
     name: str
@@ -34,14 +35,17 @@ class PeriodRecord:
     counters: Mapping[str, int]
     durations: Mapping[str, Durations]
     in_handlers: Mapping[str, Mapping[str, int]]
+    counted_ms: int
+    outstanding: Mapping[str, int]
 
     @classmethod
     def parse(cls, flat: Sequence[bytes]) -> PeriodRecord:
         """A record from the fields of its hash. Those that no worker of flowq writes are left out."""
-        period, run, at_ms = "", "", 0
+        period, run, at_ms, counted_ms = "", "", 0, 0
         counters: dict[str, int] = {}
         durations: dict[str, dict[int, int]] = {}
         in_handlers: dict[str, Mapping[str, int]] = {}
+        outstanding: dict[str, int] = {}
         for name, value in zip(flat[::2], flat[1::2], strict=True):
             kind, what, bucket = _field(name)
             if kind == "durations":
@@ -50,22 +54,28 @@ class PeriodRecord:
                 counters[what] = count_in(value)
             elif kind == "worker":
                 in_handlers[what] = _counts(text_in(value))
+            elif kind == "edge":
+                outstanding[what] = max(0, count_in(value))
             elif name == b"period":
                 period = text_in(value)
             elif name == b"run":
                 run = text_in(value)
             elif name == b"at":
                 at_ms = moment_in(value)
-        return cls(period, run, at_ms, counters, durations, in_handlers)
+            elif name == b"counted_at":
+                counted_ms = moment_in(value)
+        return cls(period, run, at_ms, counters, durations, in_handlers, counted_ms, outstanding)
 
 
 @lru_cache(10_000)  # the same fields are in every record
 def _field(name: bytes) -> tuple[str, str, int]:
-    """What a field is about: a counter, a worker, the durations in one bucket of a stage, or something else."""
+    """What a field is about: a counter, a worker, an edge, durations in one bucket of a stage, or something else."""
     text = text_in(name)
     first, _, rest = text.partition(" ")
     if text.startswith("@"):
         return "worker", text[1:], 0
+    if text.startswith("outstanding:"):
+        return "edge", text.removeprefix("outstanding:"), 0
     if first == "was" and ":" in rest:
         return "counter", rest, 0
     bucket = count_in(rest)
@@ -114,6 +124,11 @@ class HalfMinute:
         for record in self.records:
             told.update(record.in_handlers)
         return told
+
+    @property
+    def levels(self) -> Sequence[tuple[int, Mapping[str, int]]]:
+        """The moments in ms at which the messages on the edges were counted, each with their numbers."""
+        return [(record.counted_ms, record.outstanding) for record in self.records if record.outstanding]
 
     def marks(self, fields: Sequence[str], counters: Mapping[str, int]) -> list[tuple[int, int]]:
         """The sum of some counters: the moments in ms at which it was recorded, and now, each with the sum by then."""

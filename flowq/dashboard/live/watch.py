@@ -160,7 +160,7 @@ class Watch:
     async def _see(self, broker: Broker) -> None:
         loop = asyncio.get_running_loop()
         began = loop.time()
-        overview = await Overview.of(broker, self.plan, full=self._look.overview.full if self._look else frozenset())
+        overview = await Overview.of(broker, self.plan, before=self._look.overview if self._look else None)
         self._looked_at = loop.time()
         self._last_ms.append((self._looked_at - began) * 1000)
         speeds = {name: stage.throughput.per_second or 0.0 for name, stage in overview.stages.items()}

@@ -167,7 +167,7 @@ class Runner:
         consumers = [runner.consumer for runner in self._stage_runners]
         jobs: list[Job] = [self._pauses]
         if consumers:
-            jobs += [ThroughputRecorder(self._broker, consumers, self._identity), self._promoter]
+            jobs += [ThroughputRecorder(self._broker, consumers, self._identity, edges=self._all_edges), self._promoter]
         if ClaimCheck.of(self._broker, self._plan) is not None:
             jobs.append(ClaimKeeper(self._broker))
         if not self._broker.dialer.is_private:
