@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-from collections.abc import Iterator
 
 import pytest
 
@@ -14,32 +12,30 @@ from flowq.broker.inspection.forecasts import ForecastKind
 from flowq.broker.inspection.overview import Overview
 from flowq.inspector import Inspector
 from tests.eventually import eventually
-from tests.runtime.lab import Item, Lab
+from tests.runtime.lab import Item, Lab, items
 
-MAXSIZE = 3000
+MAXSIZE = 1200
+BETWEEN_LOOKS_SECONDS = 0.3  # looking all the time would slow the stages down
 
 
-async def test_an_edge_that_fills_is_full_when_it_was_said_to_be(any_lab: Lab) -> None:
-    @flowq.source
-    def numbers() -> Iterator[Item]:
-        for n in itertools.count():
-            yield Item(n=n)
-
+async def test_an_edge_that_fills_is_full_when_it_was_said_to_be(lab: Lab) -> None:
     @flowq.stage(concurrency=1)
     async def hand_on(item: Item) -> Item:
-        await asyncio.sleep(0.005)
+        await asyncio.sleep(0.008)
         return item
 
     @flowq.stage(maxsize=MAXSIZE)
     async def stuck(item: Item) -> None:
         await asyncio.sleep(3600)
 
-    pipeline = flowq.Pipeline("filling", numbers >> hand_on >> stuck)
+    pipeline = flowq.Pipeline("filling", hand_on >> stuck)
     edge = "hand_on>stuck"
-    inspector = Inspector(pipeline.plan, any_lab.broker(pipeline))
+    await lab.push(pipeline, hand_on, *items(MAXSIZE + 500))
+    inspector = Inspector(pipeline.plan, lab.broker(pipeline))
     seen: list[Overview] = []
 
     async def look() -> Overview:
+        await asyncio.sleep(BETWEEN_LOOKS_SECONDS)
         seen.append(await inspector.overview())
         return seen[-1]
 
@@ -50,7 +46,7 @@ async def test_an_edge_that_fills_is_full_when_it_was_said_to_be(any_lab: Lab) -
     async def is_full() -> bool:
         return (await look()).causes["hand_on"].kind is CauseKind.HELD_BACK
 
-    async with any_lab.running(pipeline):
+    async with lab.running(pipeline):
         await eventually(is_foretold)
         foretold = seen[-1]
         await eventually(is_full)
