@@ -14,14 +14,14 @@ from flowq.inspector import Inspector
 from tests.eventually import eventually
 from tests.runtime.lab import Item, Lab, items
 
-MAXSIZE = 1200
+MAXSIZE = 600
 BETWEEN_LOOKS_SECONDS = 0.3  # looking all the time would slow the stages down
 
 
 async def test_an_edge_that_fills_is_full_when_it_was_said_to_be(lab: Lab) -> None:
     @flowq.stage(concurrency=1)
     async def hand_on(item: Item) -> Item:
-        await asyncio.sleep(0.008)
+        await asyncio.sleep(0.02)
         return item
 
     @flowq.stage(maxsize=MAXSIZE)
