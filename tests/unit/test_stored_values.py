@@ -43,6 +43,11 @@ def delivery_of(raw: bytes) -> Delivery:
     return delivery
 
 
+def period_of(raw: bytes) -> list[bytes]:
+    names = raw, b"at", b"@w", b"a 1", b"outstanding:a>b", b"counted_at"
+    return [word for name in names for word in (name, raw)]
+
+
 def everything_of(delivery: Delivery) -> object:
     again = Header.decode(delivery.retried(counted=True).encode())
     return (
@@ -107,7 +112,9 @@ READERS: dict[str, tuple[Reader, tuple[type[Exception], ...]]] = {
     "delivery/stored.py:is_entry_id": (lambda raw: stored.is_entry_id(stored.text_in(raw)), ()),
     "delivery/stored.py:counts_in": (lambda raw: orjson.dumps(stored.counts_in(stored.json_object_in(raw))), ()),
     "broker/inspection/throughput_records.py:parse": (
-        lambda raw: orjson.dumps([*PeriodRecord.parse([raw, raw, b"at", raw, b"@w", raw, b"a 1", raw]).in_handlers]),
+        lambda raw: orjson.dumps(
+            [[*(record := PeriodRecord.parse(period_of(raw))).in_handlers], record.counted_ms, record.outstanding]
+        ),
         (),
     ),
     "delivery/stored.py:json_object_in": (stored.json_object_in, ()),

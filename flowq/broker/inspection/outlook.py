@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -40,6 +40,7 @@ class Outlook:
     causes: Mapping[str, Cause]
     forecasts: Mapping[str, Forecast]
     full: frozenset[str]
+    at_ms: int
 
 
 def outlook_of(
@@ -49,22 +50,19 @@ def outlook_of(
     edges: Mapping[str, EdgeOverview],
     held: Sequence[HeldKey],
     workers: Collection[str],
-    *,
     counted: Sequence[tuple[int, Mapping[str, int]]],
-    full_before: tuple[int, Set[str]],
+    before: Outlook | None,
 ) -> Outlook:
-    """The outlook at the moment of a snapshot.
+    """The outlook at the moment of a snapshot, and after the one `before`, if there was one.
 
-    counted: how many messages the edges held at some moments in ms, the latest last. full_before: the moment of an
-    earlier look, and the edges that were full then.
+    counted: how many messages the edges held at some moments in ms, the latest last.
     """
     capacities = {
         edge.name: capacity_of(edge, edges[edge.name].outstanding, edges[edge.name].memory_bytes) for edge in plan.edges
     }
     now = {name: edge.outstanding for name, edge in edges.items()}
-    looked_ms, was_full = full_before
-    since = [level for ms, level in counted if ms > looked_ms]
-    full = full_edges(capacities, [*since, now], was_full)
+    since = [level for ms, level in counted if before is None or ms > before.at_ms]
+    full = full_edges(capacities, [*since, now], before.full if before else frozenset())
     causes: dict[str, Cause] = {}
     for stage in plan.stages:
         holds = [(key.key, key.seconds_left) for key in held if key.stage == stage.name]
@@ -80,7 +78,7 @@ def outlook_of(
         forecast = forecast_of(levels, capacity=capacities[edge.name], is_full=edge.name in full, moves=moves)
         if forecast is not None:
             forecasts[edge.name] = forecast
-    return Outlook(causes, forecasts, full)
+    return Outlook(causes, forecasts, full, snapshot.now_ms)
 
 
 def _situation(

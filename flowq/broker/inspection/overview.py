@@ -152,14 +152,7 @@ class Overview:
             workers=workers,
             held=held,
             outlook=outlook_of(
-                plan,
-                snapshot,
-                stages,
-                edges,
-                held,
-                workers,
-                counted=recorded.levels,
-                full_before=(before.now_ms, before.full) if before else (0, frozenset()),
+                plan, snapshot, stages, edges, held, workers, recorded.levels, before.outlook if before else None
             ),
             queued=queued,
             recorded=recorded,
