@@ -238,7 +238,8 @@ export class Timeline {
     while (this.isPast && asked !== this.#moment) {
       asked = this.#moment;
       const answer = await fetch(`${this.url}?t=${Math.round(asked)}`).catch(() => ({})); // lost: the bar says so
-      if (answer.status === 200 && this.isPast) this.slots.past((await answer.json()).set);
+      const { set } = answer.status === 200 ? await answer.json() : {};
+      if (set && this.isPast) this.slots.past(set);
     }
     this.#asking = false;
   }

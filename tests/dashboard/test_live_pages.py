@@ -1,0 +1,134 @@
+"""An open page follows the pipeline by itself, says when it cannot, and looks back when asked."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.dashboard.browser import EXPECT_MS, found_by_axe
+from tests.dashboard.pipelines import LAB
+from tests.dashboard.web_page import WebPage
+
+expect.set_options(timeout=EXPECT_MS)
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[WebPage]:
+    with WebPage({"lab": LAB}) as page:
+        yield page
+
+
+def push(served: WebPage, url: str) -> None:
+    served.project.ok("push", "lab.fetch", f'{{"url": "{url}"}}')
+
+
+def live(page: Page, served: WebPage, path: str = "/p/lab") -> None:
+    page.goto(served.url + path)
+    expect(page.locator("body")).to_have_attribute("data-conn", "live")
+
+
+def test_numbers_change_without_a_reload(served: WebPage, page: Page) -> None:
+    live(page, served)
+    page.evaluate("window.sameDocument = true")
+    waiting = page.locator('[data-live="s.fetch.waiting"]').first
+    before = int(waiting.inner_text())
+    push(served, "https://example.org/a")
+
+    expect(waiting).to_have_text(str(before + 1))
+    assert page.evaluate("window.sameDocument")
+
+
+def test_the_list_of_all_pipelines_changes_without_a_reload(served: WebPage, page: Page) -> None:
+    live(page, served, "/")
+    left = page.locator('[data-live="i.lab.left"]')
+    before = int(left.inner_text())
+    push(served, "https://example.org/b")
+
+    expect(left).to_have_text(str(before + 1))
+
+
+def test_the_list_of_all_pipelines_is_filtered_while_one_types_and_without_scripts(served: WebPage, page: Page) -> None:
+    live(page, served, "/")
+    page.keyboard.press("/")
+    page.keyboard.type("nothing")
+    expect(page.locator("[data-row=lab]")).to_be_hidden()
+    page.keyboard.press("Enter")
+
+    expect(page.get_by_text("No pipeline has “nothing” in its name")).to_be_visible()
+    page.get_by_role("link", name="Show all 1").click()
+    expect(page.locator("[data-row=lab]")).to_be_visible()
+
+
+def test_the_attention_of_a_page_comes_and_goes(served: WebPage, page: Page) -> None:
+    live(page, served)
+    served.project.ok("pause", "lab.fetch")
+    paused = page.locator('[data-rows="attention"] li', has_text="is paused")
+    expect(paused).to_be_visible()
+    assert found_by_axe(page) == []
+    served.project.ok("resume", "lab.fetch")
+
+    expect(paused).to_be_hidden()
+
+
+def test_a_page_says_that_its_server_is_gone_and_goes_on_when_it_is_back(served: WebPage, page: Page) -> None:
+    live(page, served)
+    listen = urlsplit(served.url).netloc
+    served.process.signal_group(signal.SIGKILL)
+    served.process.wait()
+
+    expect(page.locator("#trouble")).to_contain_text("No connection to flowq since")
+    expect(page.locator("#conn")).to_have_text("Not connected")
+    expect(page.locator('[data-live="p.left"]').first).not_to_be_empty()  # still readable
+    assert found_by_axe(page) == []
+    served.start(listen)
+    page.get_by_role("button", name="Try now").click()
+
+    expect(page.locator("#conn")).to_have_text("Live")
+    expect(page.locator("#bar")).to_be_hidden()
+
+
+def test_a_page_comes_back_by_itself(served: WebPage, page: Page) -> None:
+    live(page, served)
+    listen = urlsplit(served.url).netloc
+    served.process.signal_group(signal.SIGKILL)
+    served.process.wait()
+    expect(page.locator("#conn")).to_have_text("Not connected")
+    served.start(listen)
+
+    expect(page.locator("#conn")).to_have_text("Live")
+    expect(page.locator("#said")).to_have_text("Connected again")
+
+
+def test_the_past_is_shown_until_one_goes_back_to_live(served: WebPage, page: Page) -> None:
+    live(page, served)
+    left = page.locator('[data-live="s.fetch.waiting"]').first
+    before = left.inner_text()
+    expect(page.locator("#moment")).not_to_have_attribute("min", "0")
+    page.locator("#moment").focus()
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator("#conn")).to_have_text("Past")
+    push(served, "https://example.org/c")
+    page.keyboard.press("[")
+    expect(page.locator("#shown")).to_contain_text("ago")
+    expect(left).to_have_text(before)
+    assert found_by_axe(page) == []
+
+    page.keyboard.press("Escape")
+    expect(page.locator("#conn")).to_have_text("Live")
+    expect(left).to_have_text(str(int(before) + 1))
+
+
+def test_a_page_says_that_redis_is_gone(page: Page) -> None:
+    with WebPage({"lab": LAB}) as own:
+        live(page, own)
+        own.redis.kill()
+
+        expect(page.locator("#conn")).to_have_text("No Redis")
+        expect(page.locator("#trouble")).to_contain_text("FQ4")
+        page.goto(own.url + "/")
+        expect(page.locator("#trouble")).to_contain_text("FQ4")
+        assert found_by_axe(page) == []
