@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from flowq.delivery.failed_attempts import failure_in
@@ -104,7 +105,7 @@ class Snapshot:
 
     @property
     def is_drained(self) -> bool:
-        return self.outstanding == 0 and not self.open_sources
+        return not self.open_sources and not any(edge.outstanding for edge in self.edges.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +235,8 @@ def letter_info(raw: bytes | None) -> Mapping[str, Any]:
 _LONGEST_LEASE_SECONDS, _LARGEST_PID = 86_400.0, 2**31
 
 
-def worker_facts(raw: bytes) -> dict[str, Any]:
+@lru_cache(1000)  # they change only when a worker registers
+def worker_facts(raw: bytes) -> Mapping[str, Any]:
     """What a worker has registered about itself, without invalid values; empty if it cannot be read."""
     told = json_object_in(raw) or {}
     facts: dict[str, Any] = {

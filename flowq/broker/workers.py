@@ -60,7 +60,7 @@ class Workers:
             hashes = [keys.workers, keys.death_records, keys.suspects]
             await self._broker.script(scripts.FORGET_WORKERS, [*hashes, keys.deaths], *map(as_stored, workers))
 
-    async def registered(self) -> dict[str, dict[str, Any]]:
+    async def registered(self) -> dict[str, Mapping[str, Any]]:
         """All registered workers by name, with the facts they registered."""
         reply = await self._broker.answer(b"HGETALL", self._broker.keys.workers)
         return {name_in(name): worker_facts(info) for name, info in pairs(reply)}

@@ -256,7 +256,7 @@ async def test_a_worker_of_an_earlier_version_has_the_slots_of_the_plan_and_no_u
     await sign_on_for(worker, "old", "parse", "store")
 
     old = (await overview(worker)).workers["old"]
-    assert (old.version, old.uptime_seconds, old.in_handler) == (None, None, {})
+    assert (old.version, old.uptime_seconds, old.in_handler) == (None, None, None)
     assert old.slots == {name: PLAN.stage(name).concurrency for name in ("parse", "store")}
 
 

@@ -69,14 +69,15 @@ def edge_overview(edge: EdgePlan, snapshot: Snapshot, stats: EdgeStats, recorded
     """One edge at the moment of a snapshot."""
     state, since_ms = snapshot.edges[edge.name], stats.waiting_since_ms
     counter = f"in:{edge.name}"
+    in_total = snapshot.counters.get(counter, 0)
     return EdgeOverview(
         waiting=state.waiting,
         delayed=state.delayed,
         running=state.running,
         outstanding=state.outstanding,
-        in_total=snapshot.counters.get(counter, 0),
+        in_total=in_total,
         duplicates=snapshot.counters.get(f"duplicates:{edge.name}", 0),
-        rate=per_second(recorded.marks([counter], snapshot.counters)),
+        rate=per_second(recorded.grown(counter, in_total)),
         waiting_since_ms=since_ms,
         oldest_seconds=None if since_ms is None else max(0, snapshot.now_ms - since_ms) / 1000,
         last_due_ms=stats.last_due_ms,

@@ -64,12 +64,13 @@ def outlook_of(
     since = [level for ms, level in counted if before is None or ms > before.at_ms]
     full = full_edges(capacities, [*since, now], before.full if before else frozenset())
     causes: dict[str, Cause] = {}
+    is_over = snapshot.is_drained
     for stage in plan.stages:
         holds = [(key.key, key.seconds_left) for key in held if key.stage == stage.name]
         out = [edge.name for edge in edges_fed(plan, stage) if edge.name in full]
         fullest = sorted(out, key=lambda edge: -now[edge] / capacities[edge])
         to = tuple(plan.edge_by_name[edge].target for edge in fullest)
-        causes[stage.name] = cause_of(_situation(stage, snapshot, stages[stage.name], holds, to, len(workers)))
+        causes[stage.name] = cause_of(_situation(stage, snapshot, stages[stage.name], holds, to, len(workers), is_over))
     forecasts: dict[str, Forecast] = {}
     for edge in plan.edges:
         levels: list[Level] = [(ms, level[edge.name]) for ms, level in counted if edge.name in level]
@@ -88,6 +89,7 @@ def _situation(
     holds: Sequence[tuple[str, float]],
     full: tuple[str, ...],
     workers: int,
+    is_over: bool,
 ) -> Situation:
     is_open, balance = stage.name in snapshot.open_sources, figures.balance
     return Situation(
@@ -96,7 +98,7 @@ def _situation(
         is_finished=f"source:{stage.name}" in snapshot.run and not is_open,
         is_paused=snapshot.is_paused(stage.name),
         is_rated=stage.rate is not None,
-        is_over=snapshot.is_drained,
+        is_over=is_over,
         has_run=bool(snapshot.run or snapshot.counters),
         full=full,
         holds=tuple(holds),

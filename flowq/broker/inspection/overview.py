@@ -18,7 +18,7 @@ from flowq.broker.inspection.pacing_keys import HeldKey, KeyInspection
 from flowq.broker.inspection.retried_errors import RetriedError, RetriedErrors
 from flowq.broker.inspection.throughput import Throughput, bounds_of, throughput_of
 from flowq.broker.inspection.throughput_records import Durations, HalfMinute, records_reading
-from flowq.broker.inspection.worker_overview import WorkerOverview, worker_overviews
+from flowq.broker.inspection.worker_overview import Crew, WorkerOverview, crews_of, worker_overviews
 from flowq.broker.records import WHOLE, Snapshot
 from flowq.broker.redis_streams import Broker
 from flowq.broker.runs import Runs, StageBalance, balance_of
@@ -138,9 +138,10 @@ class Overview:
         edges = {edge.name: edge_overview(edge, snapshot, edge_stats[edge.name], recorded) for edge in plan.edges}
         workers = worker_overviews(plan, snapshot, leases, edges, recorded)
         throughput, balances = throughput_of(plan, recorded, snapshot), balance_of(plan, snapshot)
+        crews = crews_of(workers.values())
         stages = {
             (name := stage.name): _stage(
-                stage, balances[name], throughput[name], errors.get(name, ()), snapshot, edges, workers
+                stage, balances[name], throughput[name], errors.get(name, ()), snapshot, edges, crews.get(name, Crew())
             )
             for stage in plan.stages
         }
@@ -276,22 +277,19 @@ def _stage(
     errors: Sequence[RetriedError],
     snapshot: Snapshot,
     edge_overviews: Mapping[str, EdgeOverview],
-    workers: Mapping[str, WorkerOverview],
+    crew: Crew,
 ) -> StageOverview:
     edges = [edge_overviews[edge] for edge in stage.in_edges]
-    name, running = stage.name, balance.running
-    here = [worker for worker in workers.values() if name in worker.stages]
-    told = [worker.in_handler[name] for worker in workers.values() if name in worker.in_handler]
-    is_known = all(name in worker.in_handler for worker in workers.values() if worker.running.get(name))
+    most = balance.running if stage.ack is AckMode.AFTER else math.inf
     return StageOverview(
         balance=balance,
         throughput=throughput,
-        dead_letters=snapshot.dead_letters.get(name, 0),
-        workers=len(here),
-        idle_workers=sum(not worker.running.get(name) for worker in here),
+        dead_letters=snapshot.dead_letters.get(stage.name, 0),
+        workers=crew.workers,
+        idle_workers=crew.idle,
         waiting_seconds=max((edge.oldest_seconds for edge in edges if edge.oldest_seconds is not None), default=None),
         memory_bytes=sum(edge.memory_bytes for edge in edges),
         errors=errors,
-        slots=sum(worker.slots.get(name, 0) for worker in here),
-        in_handler=(sum(told) if stage.ack is not AckMode.AFTER else min(sum(told), running)) if is_known else None,
+        slots=crew.slots,
+        in_handler=int(min(crew.in_handler, most)) if crew.do_tell else None,
     )

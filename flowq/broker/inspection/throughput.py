@@ -12,7 +12,7 @@ from types import MappingProxyType
 from redis.exceptions import ResponseError
 
 from flowq.broker import scripts
-from flowq.broker.inspection.throughput_records import PERIOD_MS, Durations, HalfMinute, records_reading
+from flowq.broker.inspection.throughput_records import PERIOD_MS, SETTLED, Durations, HalfMinute, records_reading
 from flowq.broker.records import Snapshot
 from flowq.broker.redis_streams import Broker
 from flowq.errors import BrokerError
@@ -136,15 +136,17 @@ def throughput_of(plan: Plan, recorded: HalfMinute, snapshot: Snapshot) -> Mappi
     """The throughput of every stage in the half minute before the snapshot."""
     durations = recorded.durations
     return {
-        stage.name: _throughput(durations.get(stage.name, {}), recorded.marks(_settled(stage), snapshot.counters))
+        stage.name: _throughput(durations.get(stage.name, {}), _marks(stage, recorded, snapshot.counters))
         for stage in plan.stages
     }
 
 
-def _settled(stage: StagePlan) -> Sequence[str]:
-    """The counters whose sum is what a stage has settled."""
-    kinds = ("out",) if stage.is_source else ("ok", "filtered", "dead")
-    return [f"{kind}:{stage.name}" for kind in kinds]
+def _marks(stage: StagePlan, recorded: HalfMinute, counters: Mapping[str, int]) -> Sequence[Mark]:
+    """How much a stage had settled, or a source had emitted, over time."""
+    name = stage.name
+    if stage.is_source:
+        return recorded.counted(f"out:{name}", counters.get(f"out:{name}", 0))
+    return recorded.settled(name, sum([counters.get(f"{kind}:{name}", 0) for kind in SETTLED]))
 
 
 def _throughput(durations: Durations, marks: Sequence[Mark]) -> Throughput:
@@ -152,7 +154,7 @@ def _throughput(durations: Durations, marks: Sequence[Mark]) -> Throughput:
         per_second(marks),
         quantile(durations, 0.5),
         quantile(durations, 0.95),
-        history=tuple(speed for pair in itertools.pairwise(marks) if (speed := per_second(pair)) is not None),
+        history=tuple([speed for pair in itertools.pairwise(marks) if (speed := per_second(pair)) is not None]),
         durations=durations,
     )
 

@@ -15,6 +15,8 @@ from flowq.broker.records import Snapshot
 from flowq.delivery.stored import count_in, moment_in, text_in
 
 PERIOD_MS = 5000
+SETTLED = "ok", "filtered", "dead"
+"""The counters of a stage whose sum is what it has settled."""
 _LARGEST_BUCKET = 400  # of years
 
 Durations = Mapping[int, int]
@@ -25,6 +27,8 @@ Durations = Mapping[int, int]
 class PeriodRecord:
     """One period of a run: the counters at its beginning, and what workers have added since. `name` is unique.
 
+    `settled` is what each stage had settled by then; `counters` are the others.
+
     `durations` are by stage. `in_handlers` has, by worker, the messages in its handlers by stage when it last told.
     `outstanding` has the messages on each edge at `counted_ms`; earlier versions do not count them.
     """
@@ -33,6 +37,7 @@ class PeriodRecord:
     run: str
     at_ms: int
     counters: Mapping[str, int]
+    settled: Mapping[str, int]
     durations: Mapping[str, Durations]
     in_handlers: Mapping[str, Mapping[str, int]]
     counted_ms: int
@@ -43,6 +48,7 @@ class PeriodRecord:
         """A record from the fields of its hash. Those that no worker of flowq writes are left out."""
         period, run, at_ms, counted_ms = "", "", 0, 0
         counters: dict[str, int] = {}
+        settled = Counter[str]()
         durations: dict[str, dict[int, int]] = {}
         in_handlers: dict[str, Mapping[str, int]] = {}
         outstanding: dict[str, int] = {}
@@ -52,6 +58,8 @@ class PeriodRecord:
                 durations.setdefault(what, {})[bucket] = max(0, count_in(value))
             elif kind == "counter":
                 counters[what] = count_in(value)
+            elif kind == "settled":
+                settled[what] += count_in(value)
             elif kind == "worker":
                 in_handlers[what] = _counts(text_in(value))
             elif kind == "edge":
@@ -64,7 +72,7 @@ class PeriodRecord:
                 at_ms = moment_in(value)
             elif name == b"counted_at":
                 counted_ms = moment_in(value)
-        return cls(period, run, at_ms, counters, durations, in_handlers, counted_ms, outstanding)
+        return cls(period, run, at_ms, counters, settled, durations, in_handlers, counted_ms, outstanding)
 
 
 @lru_cache(10_000)  # the same fields are in every record
@@ -77,7 +85,8 @@ def _field(name: bytes) -> tuple[str, str, int]:
     if text.startswith("outstanding:"):
         return "edge", text.removeprefix("outstanding:"), 0
     if first == "was" and ":" in rest:
-        return "counter", rest, 0
+        counted, _, stage = rest.partition(":")
+        return ("settled", stage, 0) if counted in SETTLED else ("counter", rest, 0)
     bucket = count_in(rest)
     return ("durations" if rest and abs(bucket) <= _LARGEST_BUCKET else "", first, bucket)
 
@@ -130,17 +139,18 @@ class HalfMinute:
         """The moments in ms at which the messages on the edges were counted, each with their numbers."""
         return [(record.counted_ms, record.outstanding) for record in self.records if record.outstanding]
 
-    def marks(self, fields: Sequence[str], counters: Mapping[str, int]) -> list[tuple[int, int]]:
-        """The sum of some counters: the moments in ms at which it was recorded, and now, each with the sum by then."""
-        noted = [(record.at_ms, _sum(record.counters, fields)) for record in self.records]
-        return [*noted, (self.now_ms, _sum(counters, fields))]
+    def settled(self, stage: str, now: int) -> list[tuple[int, int]]:
+        """What a stage had settled at the moments in ms at which that was recorded, and has settled `now`."""
+        return [*((record.at_ms, record.settled.get(stage, 0)) for record in self.records), (self.now_ms, now)]
 
+    def counted(self, counter: str, now: int) -> list[tuple[int, int]]:
+        """The same of a counter."""
+        return [*((record.at_ms, record.counters.get(counter, 0)) for record in self.records), (self.now_ms, now)]
 
-def _sum(counters: Mapping[str, int], fields: Sequence[str]) -> int:
-    n = 0
-    for name in fields:
-        n += counters.get(name, 0)
-    return n
+    def grown(self, counter: str, now: int) -> list[tuple[int, int]]:
+        """What a counter was at the first moment at which it was recorded, and is `now`."""
+        first = [(record.at_ms, record.counters.get(counter, 0)) for record in self.records[:1]]
+        return [*first, (self.now_ms, now)]
 
 
 def added_up(records: Iterable[PeriodRecord], to: Mapping[str, Durations] = _NONE) -> dict[str, Durations]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -16,7 +17,7 @@ from flowq.graph.compilation.plan import Plan
 
 @dataclass(frozen=True, slots=True)
 class WorkerOverview:
-    """A live worker. What it does not tell, such as one of an earlier version, is None or empty.
+    """A live worker. What it does not tell, such as one of an earlier version, is None.
 
     `version` is that of flowq, `started_ms` when it registered first and `uptime_seconds` how long ago that is. By
     stage: `slots` are the messages that its handlers take at once, `running` the messages that it has, and `in_handler`
@@ -33,7 +34,7 @@ class WorkerOverview:
     uptime_seconds: float | None = None
     slots: Mapping[str, int] = field(default_factory=dict[str, int])
     running: Mapping[str, int] = field(default_factory=dict[str, int])
-    in_handler: Mapping[str, int] = field(default_factory=dict[str, int])
+    in_handler: Mapping[str, int] | None = None
     lease_seconds: float | None = None
     lease_left_seconds: float | None = None
     silent_seconds: float = 0.0
@@ -42,6 +43,35 @@ class WorkerOverview:
         """All of it, ready for JSON, with the name as `worker`."""
         values = asdict(self)
         return {"worker": values.pop("name"), **values}
+
+
+@dataclass(slots=True)
+class Crew:
+    """The live workers of one stage together. `do_tell`: whether each that has messages of it tells how many of them
+    are in a handler."""
+
+    workers: int = 0
+    idle: int = 0
+    slots: int = 0
+    in_handler: int = 0
+    do_tell: bool = True
+
+
+def crews_of(workers: Iterable[WorkerOverview]) -> Mapping[str, Crew]:
+    """The crew of each stage that has one."""
+    crews = defaultdict[str, Crew](Crew)
+    for worker in workers:
+        for stage in worker.stages:
+            crew = crews[stage]
+            crew.workers += 1
+            crew.idle += stage not in worker.running
+        for stage, n in worker.slots.items():
+            crews[stage].slots += n
+        for stage, n in (worker.in_handler or {}).items():
+            crews[stage].in_handler += n
+        for stage in worker.running if worker.in_handler is None else ():
+            crews[stage].do_tell = False
+    return crews
 
 
 def worker_overviews(
@@ -63,12 +93,11 @@ def worker_overviews(
 
 def _running_by_worker(plan: Plan, edges: Mapping[str, EdgeOverview]) -> Mapping[str, Mapping[str, int]]:
     """By worker, the messages of each stage that were delivered to it."""
-    running: dict[str, dict[str, int]] = {}
+    running = defaultdict[str, Counter[str]](Counter)
     for edge in plan.edges:
         for worker, n in edges[edge.name].held.items():
-            stages = running.setdefault(worker, {})
-            stages[edge.target] = stages.get(edge.target, 0) + n
-    return running
+            running[worker][edge.target] += n
+    return {worker: dict(stages) for worker, stages in running.items()}
 
 
 def _worker(
@@ -91,7 +120,7 @@ def _worker(
         uptime_seconds=None if started_ms is None else max(0, now_ms - started_ms) / 1000,
         slots=facts.get("slots") or _slots(plan, stages),
         running=running,
-        in_handler={} if told is None else _in_handler(plan, stages, running, told),
+        in_handler=None if told is None else _in_handler(plan, running, told),
         lease_seconds=facts.get("lease_seconds"),
         lease_left_seconds=lease_left_ms / 1000,
         silent_seconds=silent_seconds_in(heartbeat),
@@ -103,14 +132,12 @@ def _slots(plan: Plan, stages: Sequence[str]) -> Mapping[str, int]:
     return {stage.name: stage.slots for name in stages if (stage := plan.stage_by_name.get(name))}
 
 
-def _in_handler(
-    plan: Plan, stages: Sequence[str], running: Mapping[str, int], told: Mapping[str, int]
-) -> Mapping[str, int]:
+def _in_handler(plan: Plan, running: Mapping[str, int], told: Mapping[str, int]) -> Mapping[str, int]:
     """What a worker told up to a second ago, as far as it can still be true: what is settled is in no handler, unless
     it may be settled early."""
     found: dict[str, int] = {}
-    for name in stages:
+    for name, n in told.items():
         stage = plan.stage_by_name.get(name)
-        n = told.get(name, 0)
-        found[name] = n if stage is not None and stage.ack is not AckMode.AFTER else min(n, running.get(name, 0))
+        if stage is not None and (most := n if stage.ack is not AckMode.AFTER else min(n, running.get(name, 0))):
+            found[name] = most
     return found

@@ -134,7 +134,7 @@ def _state(worker: WorkerOverview) -> tuple[str, str]:
         return "alone", f"has read nothing from Redis for {duration_text(worker.silent_seconds)}"
     if not (has := sum(worker.running.values())):
         return "idle", "nothing to do"
-    if not worker.in_handler:  # it does not tell
+    if worker.in_handler is None:  # it does not tell
         return "ok", f"{has:,} running"
     running = sum(worker.in_handler.values())
     return "ok", f"{running:,} running" + (f", {has - running:,} read ahead" if has > running else "")
@@ -142,7 +142,7 @@ def _state(worker: WorkerOverview) -> tuple[str, str]:
 
 def _row(worker: WorkerOverview, stage: str) -> SlotRow:
     slots, has = worker.slots.get(stage, 0), worker.running.get(stage, 0)
-    busy = worker.in_handler.get(stage, 0) if worker.in_handler else min(slots, has)
+    busy = min(slots, has) if worker.in_handler is None else worker.in_handler.get(stage, 0)
     ahead = f" +{has - busy:,}" if has > busy else ""
     text = f"{busy:,} of {slots:,}{ahead}" if slots else f"{has:,} running"
     if slots <= _MOST_BOXES:

@@ -158,7 +158,14 @@ class Plan:
         return tuple(edge for edge in self.edges if edge.target == stage)
 
     def edges_out_of(self, stage: str) -> tuple[EdgePlan, ...]:
-        return tuple(edge for edge in self.edges if edge.origin == stage)
+        return self._edges_by_origin.get(stage, ())
+
+    @cached_property
+    def _edges_by_origin(self) -> Mapping[str, tuple[EdgePlan, ...]]:
+        by_origin: dict[str, tuple[EdgePlan, ...]] = {}
+        for edge in self.edges:
+            by_origin[edge.origin] = (*by_origin.get(edge.origin, ()), edge)
+        return by_origin
 
     @cached_property
     def graph(self) -> nx.MultiDiGraph[str]:
