@@ -71,7 +71,7 @@ class Publisher:
     when the publisher is opened: one that is None comes from `FLOWQ_*` variables, or from [tool.flowq] in the
     pyproject.toml of the project that the current folder is in.
 
-    pipeline: the pipeline, as its workers run it.
+    pipeline: the pipeline, as its workers run it, or its plan, to which nothing that is set applies any more.
     redis: the URL of the server, "embedded" for the one that flowq runs itself for the project, or "memory" for a fake
         server that ends with this publisher.
     namespace: the prefix of all keys in Redis, the same as the workers use.
@@ -105,7 +105,7 @@ class Publisher:
 
     def __init__(
         self,
-        pipeline: Pipeline,
+        pipeline: Pipeline | Plan,
         *,
         redis: str | None = None,
         namespace: str | None = None,
@@ -113,8 +113,8 @@ class Publisher:
         claim_store: str | Path | None = None,
         settings: Settings | None = None,
     ) -> None:
-        self._pipeline = pipeline
-        self._plan: Plan = pipeline.plan
+        self._pipeline = None if isinstance(pipeline, Plan) else pipeline
+        self._plan: Plan = pipeline if isinstance(pipeline, Plan) else pipeline.plan
         self._configured = partial(
             Settings.of_program, redis=redis, namespace=namespace, durability=durability, claim_store=claim_store
         )
@@ -141,7 +141,8 @@ class Publisher:
         kept = kept if opened_in != os.getpid() else None
         settings = self._settings or kept or self._configured()
         self._opened_with = os.getpid(), settings
-        self._plan = settings.tuned(self._pipeline.name, self._pipeline).plan
+        if self._pipeline is not None:
+            self._plan = settings.tuned(self._pipeline.name, self._pipeline).plan
         return open_broker(self._plan.name, settings)
 
     async def _prepare(self, broker: Broker) -> None:

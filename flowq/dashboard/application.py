@@ -133,7 +133,7 @@ def _routes(options: PageOptions) -> list[BaseRoute]:
         *letters_page.routes,
         *trace_page.routes,
         *workers_page.routes,
-        *(action_routes.routes if options.allow_actions else ()),
+        *(action_routes.routes() if options.allow_actions else ()),
         Mount("/static", StaticFiles(packages=[("flowq.dashboard", "static")])),
     ]
 

@@ -79,6 +79,9 @@ class ShownFields:
                 return value if self._is_open(path) else MASK
 
 
+SECRETS_MASKED = ShownFields(everything=True)
+
+
 def is_secret(name: str) -> bool:
     """Whether a field of this name is never shown.
 
@@ -101,8 +104,8 @@ def masked_text(text: str) -> str:
     return text
 
 
-def with_masked_parts(edited: Any, original: Any) -> Any:
-    """An edited message with the old values in place of masks.
+def with_masked_parts(edited: Any, original: Any, fields: ShownFields = SECRETS_MASKED) -> Any:
+    """An edited message with the old values in place of masks; `fields` were shown of it.
 
     Raises ValueError, with the path of the field, if such a part is left that has no old value.
 
@@ -112,7 +115,7 @@ def with_masked_parts(edited: Any, original: Any) -> Any:
     Traceback (most recent call last):
     ValueError: pin
     """
-    return _unmasked(edited, original, ShownFields(everything=True).of(original), ())
+    return _unmasked(edited, original, fields.of(original), ())
 
 
 def _unmasked(edited: Any, original: Any, shown: Any, path: tuple[str, ...]) -> Any:

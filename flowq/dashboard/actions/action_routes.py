@@ -2,6 +2,117 @@
 
 from __future__ import annotations
 
-from starlette.routing import BaseRoute
+import asyncio
+from collections import deque
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
 
-routes: list[BaseRoute] = []
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from flowq.broker.audit import Audit, AuditRecord
+from flowq.dashboard.access.forgery_check import forgery_in
+from flowq.dashboard.access.shown_fields import ShownFields
+from flowq.dashboard.actions.action import Action, DoesNotRead, NumberChanged, Scene
+from flowq.dashboard.actions.pausing import Pause, PauseKey, Release, Resume
+from flowq.dashboard.actions.refilling import Purge, Push
+from flowq.dashboard.actions.repairing import EditAndRetry, Remove, Retry
+from flowq.dashboard.live.site import site_of, watch_of
+from flowq.errors import BrokerError, FlowqError
+from flowq.wording.shell_commands import shell_command
+
+_ACTIONS: Mapping[str, type[Action]] = {
+    "pause": Pause,
+    "resume": Resume,
+    "pause-key": PauseKey,
+    "release": Release,
+    "retry": Retry,
+    "edit": EditAndRetry,
+    "remove": Remove,
+    "purge": Purge,
+    "push": Push,
+}
+_REFUSALS_RECORDED, _REFUSAL_SECONDS = 20, 60.0
+
+
+class _Actions:
+    """Answers requests to act. Of refused ones, only some each minute are recorded: they would push out the others."""
+
+    def __init__(self) -> None:
+        self._refused_at: deque[float] = deque(maxlen=_REFUSALS_RECORDED)
+
+    async def __call__(self, request: Request) -> Response:
+        """Do an action or show what it would do, in JSON."""
+        watch, kind = watch_of(request), _ACTIONS.get(request.path_params["action"])
+        if kind is None:
+            raise HTTPException(404)
+        site = site_of(request)
+        scene = Scene(watch, ShownFields(site.options.show_bodies, site.options.shown_fields), site.settings)
+        await watch.look()  # opens the connection
+        if reason := forgery_in(request):
+            await self._record_refusal(scene, request, kind, reason)
+            return _answer(403, error=f"refused: {reason}")
+        try:
+            return _answer(200, **await self._acted(scene, _actor(request), _read(kind, await request.body())))
+        except FlowqError as error:
+            return _failed(error)
+
+    async def _acted(self, scene: Scene, actor: str, action: Action) -> Mapping[str, Any]:
+        if action.dry_run:
+            return await action.preview(scene)
+        about = shell_command(*action.words(scene))
+        async with Audit(scene.watch.broker).of(actor, action.name, about) as act:
+            said = await action.perform(scene, act)
+        await scene.watch.look()
+        return {"said": said}
+
+    async def _record_refusal(self, scene: Scene, request: Request, kind: type[Action], reason: str) -> None:
+        now = asyncio.get_running_loop().time()
+        is_full = len(self._refused_at) == _REFUSALS_RECORDED
+        if is_full and now - self._refused_at[0] < _REFUSAL_SECONDS:
+            return
+        self._refused_at.append(now)
+        record = AuditRecord(0, _actor(request), kind.name, "", 0, f"refused: {reason}")
+        with suppress(BrokerError):  # without Redis there is nothing to protect either
+            await Audit(scene.watch.broker).record(record)
+
+
+def routes() -> list[BaseRoute]:
+    """Those of one application."""
+    return [Route("/p/{name}/do/{action}", _Actions(), methods=["POST"])]
+
+
+def _actor(request: Request) -> str:
+    address = request.client.host if request.client else "unknown"
+    return f"{request.state.actor}@{address} (web)"
+
+
+def _read(kind: type[Action], body: bytes) -> Action:
+    try:
+        return kind.model_validate_json(body)
+    except ValidationError as error:
+        findings = error.errors(include_url=False, include_input=False, include_context=False)
+        errors = [(".".join(map(str, each["loc"])), each["msg"]) for each in findings]
+        raise DoesNotRead("this cannot be read", errors) from None
+
+
+def _failed(error: FlowqError) -> Response:
+    match error:
+        case NumberChanged():
+            return _answer(409, error=error.message, n=f"{error.n:,}", expected=error.n)
+        case DoesNotRead():
+            errors = [{"path": path, "message": message} for path, message in error.errors]
+            return _answer(422, error=error.message, errors=errors)
+        case BrokerError():
+            return _answer(503, error=f"{error.code} {error.message}")
+        case _:
+            text = f"{error.message}: {error.hint}" if error.hint else error.message
+            return _answer(422, error=text)
+
+
+def _answer(status: int, **values: Any) -> Response:
+    return JSONResponse(values, status)

@@ -1,0 +1,63 @@
+"""Which dead letters an action is about: one, a kind, or those that the filters of the page select."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from pydantic import Field, Json
+
+from flowq.dashboard.actions.action import Action, Number, Scene
+from flowq.dead_letters.condition import Condition
+from flowq.dead_letters.dead_letters import DeadLetters
+from flowq.dead_letters.selection import Selection
+from flowq.delivery.stored import is_entry_id
+from flowq.durations import seconds
+from flowq.errors import UsageError
+from flowq.wording.shell_commands import selection_words, shell_command
+
+
+class OfLetters(Action):
+    """An action on dead letters. `expected`: how many the user was told."""
+
+    letter: str = ""
+    kind: str = ""
+    stage: str = ""
+    error: str = ""
+    since: str = ""
+    where: Json[list[str]] = Field(default_factory=list[str])
+    expected: Number = None
+
+    def words(self, scene: Scene) -> tuple[str, ...]:
+        return selection_words(self.selection(scene), self.since)
+
+    def command(self, scene: Scene, verb: str, *words: str) -> str:
+        """The same in a terminal."""
+        return shell_command("flowq", "dlq", verb, scene.name, *self.words(scene), *words)
+
+    def selection(self, scene: Scene) -> Selection:
+        """The letters. Raises UsageError or NotFound for what cannot be.
+
+        A field that is not shown cannot be selected by either: the number would tell what is in it.
+        """
+        if self.letter and not (is_entry_id(self.letter) and self.stage):
+            raise UsageError(f'"{self.letter}" is not the id of a letter')
+        conditions = tuple(map(Condition.parse, self.where))
+        for condition in conditions:
+            if not scene.shown.allows(condition.path):
+                raise UsageError(f'the field "{condition.path}" is not shown here, and cannot be searched')
+        stage = scene.watch.plan.stage(self.stage).name if self.stage else None
+        ids = [each for each in (self.letter or self.kind,) if each]
+        return Selection(stage, self.error or None, ids, self._earliest(), conditions)
+
+    def _earliest(self) -> datetime | None:
+        if not self.since:
+            return None
+        try:
+            return datetime.now(UTC) - timedelta(seconds=seconds(self.since))
+        except (ValueError, OverflowError) as error:
+            raise UsageError(f"since: {error}") from None
+
+
+def letters_of(scene: Scene) -> DeadLetters:
+    """The dead letters of the pipeline."""
+    return DeadLetters(scene.watch.plan, scene.watch.broker)
