@@ -64,6 +64,8 @@ class Action(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: ClassVar[str]
     """Its name in the audit."""
+    page: ClassVar[str] = ""
+    """The page of the pipeline to go on with, such as "dead"; "" for the one that is open."""
     dry_run: bool = False
 
     @abstractmethod

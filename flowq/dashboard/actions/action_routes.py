@@ -45,7 +45,7 @@ class _Actions:
     def __init__(self) -> None:
         self._refused_at: deque[float] = deque(maxlen=_REFUSALS_RECORDED)
 
-    async def __call__(self, request: Request) -> Response:
+    async def answer(self, request: Request) -> Response:
         """Do an action or show what it would do, in JSON."""
         watch, kind = watch_of(request), _ACTIONS.get(request.path_params["action"])
         if kind is None:
@@ -57,18 +57,18 @@ class _Actions:
             await self._record_refusal(scene, request, kind, reason)
             return _answer(403, error=f"refused: {reason}")
         try:
-            return _answer(200, **await self._acted(scene, _actor(request), _read(kind, await request.body())))
+            return _answer(200, **await self._acted(scene, request, _read(kind, await request.body())))
         except FlowqError as error:
             return _failed(error)
 
-    async def _acted(self, scene: Scene, actor: str, action: Action) -> Mapping[str, Any]:
+    async def _acted(self, scene: Scene, request: Request, action: Action) -> Mapping[str, Any]:
         if action.dry_run:
             return await action.preview(scene)
         about = shell_command(*action.words(scene))
-        async with Audit(scene.watch.broker).of(actor, action.name, about) as act:
+        async with Audit(scene.watch.broker).of(_actor(request), action.name, about) as act:
             said = await action.perform(scene, act)
-        await scene.watch.look()
-        return {"said": said}
+        next_page = f"{request.scope.get('root_path', '')}/p/{scene.name}/{action.page}"
+        return {"said": said, "next": next_page if action.page else ""}
 
     async def _record_refusal(self, scene: Scene, request: Request, kind: type[Action], reason: str) -> None:
         now = asyncio.get_running_loop().time()
@@ -83,7 +83,7 @@ class _Actions:
 
 def routes() -> list[BaseRoute]:
     """Those of one application."""
-    return [Route("/p/{name}/do/{action}", _Actions(), methods=["POST"])]
+    return [Route("/p/{name}/do/{action}", _Actions().answer, methods=["POST"])]
 
 
 def _actor(request: Request) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import ClassVar
 
 from pydantic import Field, Json
 
@@ -19,6 +20,7 @@ from flowq.wording.shell_commands import selection_words, shell_command
 class OfLetters(Action):
     """An action on dead letters. `expected`: how many the user was told."""
 
+    page: ClassVar[str] = "dead"
     letter: str = ""
     kind: str = ""
     stage: str = ""

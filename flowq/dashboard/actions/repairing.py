@@ -20,10 +20,9 @@ from flowq.dead_letters.letter import DeadLetterRecord
 from flowq.dead_letters.stored_letters import StoredLetters
 from flowq.errors import UsageError
 from flowq.graph.compilation.typecheck import type_names
-from flowq.printable import json_text
 from flowq.wording.quantities import counted
 
-MANY, GENTLE_PER_SECOND = 200, 20
+_MANY, _GENTLE_PER_SECOND = 200, 20
 _COUNT_SECONDS = 10.0
 _FASTEST = 1e6
 
@@ -60,7 +59,8 @@ class Retry(OfLetters):
             "expected": n,
             "text": f"{'letter goes' if n == 1 else 'letters go'} back to {stages}" if n else "letters match",
             "command": self.command(scene, "retry"),
-            "propose": GENTLE_PER_SECOND if n > MANY else 0,
+            "propose": _GENTLE_PER_SECOND if n > _MANY else 0,
+            "gentle": self.command(scene, "retry", "--rate", str(_GENTLE_PER_SECOND)),
         }
 
     async def perform(self, scene: Scene, act: Act) -> str:
@@ -136,11 +136,6 @@ class EditAndRetry(OfLetters):
         if not fixed.n:
             raise NumberChanged("the letter is not here any more: it was put back, or removed", 0)
         return f"1 message put back to {self.stage}, {'unchanged' if fixed.unchanged else 'changed'}"
-
-
-def shown_message(letter: DeadLetterRecord, scene: Scene) -> str:
-    """The message of a letter as its editor begins, with masks in place of what is not shown."""
-    return json_text(scene.shown.of(letter.message), indent=True)
 
 
 def _errors_of(error: DoesNotFit) -> list[dict[str, str]]:

@@ -118,7 +118,8 @@ async function post(address, values) {
 }
 
 // What a check or a refusal says, in the places the form has for it.
-function show(form, { error = "", errors = [], changes, fits = "", n }) {
+function show(form, answer) {
+  const { error = "", errors = [], changes, fits = "" } = answer;
   const faults = [...(error && !errors.length ? [error] : []), ...errors.map(({ path, message }) => (path ? `${path}: ${message}` : message))];
   const diff = $(".diff", form), verdict = $(".fits", form);
   if (diff && changes)
@@ -135,7 +136,12 @@ function show(form, { error = "", errors = [], changes, fits = "", n }) {
     if (errors.some(({ path }) => path === input.name)) input.setAttribute("aria-invalid", "true");
     else input.removeAttribute("aria-invalid");
   }
-  if (n !== undefined) for (const place of $$("[data-n]", form)) place.textContent = n;
+  const dialog = form.closest("dialog") ?? form;
+  for (const [key, mark] of Object.entries({ n: "n", text: "text", stays: "stays", command: "command", unlock: "unlocking" }))
+    if (answer[key] !== undefined) for (const place of $$(`[data-${mark}]`, dialog)) place.textContent = answer[key];
+  for (const button of answer.command === undefined ? [] : $$(".cli button", form)) button.dataset.copy = answer.command;
+  for (const input of $$("[data-expected]", form)) input.value = answer.expected ?? input.value;
+  for (const input of $$("[data-unlock]", form)) input.dataset.unlock = answer.unlock ?? input.dataset.unlock;
   return faults;
 }
 
@@ -144,7 +150,9 @@ async function send(form, submitter) {
   buttons.forEach((button) => { button.disabled = true; });
   const answer = await post(form.dataset.send, fields(form, submitter)).catch(() => ({ error: "No connection to flowq: nothing was changed, or not yet known" }));
   buttons.forEach((button) => { button.disabled = false; });
+  if (answer.expected !== undefined) await check(form); // another number than was confirmed
   const faults = show(form, answer);
+  unlock(form);
   if (faults.length) return say(faults.join("; "));
   form.closest("dialog")?.close();
   remembered("said", answer.said ?? "Done");
@@ -161,29 +169,37 @@ document.addEventListener("submit", (event) => {
   event.preventDefault();
   send(form, event.submitter);
 });
-let waits;
-const check = async (form) => {
+let waits, n_checks = 0;
+async function check(form) {
+  const own = ++n_checks;
   const answer = await post(form.dataset.check, { ...fields(form), dry_run: true }).catch(() => ({}));
-  const faults = show(form, answer), main = $("button.main", form);
-  if (main) main.disabled = faults.length > 0;
-};
+  if (own !== n_checks) return; // a later one is on its way
+  const faults = show(form, answer), main = $("button.main", form), rate = $("[data-proposed]", form);
+  if (main) main.disabled = faults.length > 0 || answer.expected === 0;
+  unlock(form);
+  if (!rate || rate.dataset.proposed) return;
+  rate.dataset.proposed = "done"; // once: a user who changes it back means it
+  if (!answer.propose) return;
+  rate.value = answer.propose;
+  show(form, { command: answer.gentle });
+}
 document.addEventListener("input", ({ target }) => {
   const { form } = target;
-  if (target.dataset.unlock && form) unlock(form);
+  if (target.dataset.unlock && form) return unlock(form);
   if (!form?.dataset.check) return;
   clearTimeout(waits);
   waits = setTimeout(check, CHECK_MS, form);
 });
-const unlock = (form) => {
+function unlock(form) {
   const open = $$("[data-unlock]", form).every(({ value, dataset }) => value === dataset.unlock);
   $$("button.danger", form).forEach((button) => { button.disabled = !open; });
-};
+}
 document.addEventListener("click", ({ target }) => {
   const opener = target.closest("[data-open]"), dialog = opener && document.getElementById(opener.dataset.open);
   if (!dialog) return;
   dialog.showModal();
   for (const form of $$("form", dialog)) {
-    if ($("[data-unlock]", form)) unlock(form);
+    unlock(form);
     if (form.dataset.check) check(form);
   }
 });
