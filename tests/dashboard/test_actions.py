@@ -89,7 +89,7 @@ def test_an_edit_shows_what_changes_and_whether_it_fits(page: ActingPage) -> Non
     )
 
 
-def test_an_edited_letter_is_stored_in_the_end_and_keeps_its_id(page: ActingPage) -> None:
+def test_an_edited_letter_ends_stored_under_its_id(page: ActingPage) -> None:
     letter = page.letters()[0]
     edited = {**letter.message, "url": f"https://example.org/{letter.id}"}
     done = page.do("edit", letter=letter.id, stage="fetch", message=json.dumps(edited))

@@ -36,14 +36,14 @@ _ACTIONS: Mapping[str, type[Action]] = {
     "purge": Purge,
     "push": Push,
 }
-_REFUSALS_RECORDED, _REFUSAL_SECONDS = 20, 60.0
+_MOST_REFUSED, _REFUSED_SECONDS = 20, 60.0
 
 
 class _Actions:
     """Answers requests to act. Of refused ones, only some each minute are recorded: they would push out the others."""
 
     def __init__(self) -> None:
-        self._refused_at: deque[float] = deque(maxlen=_REFUSALS_RECORDED)
+        self._refused_at: deque[float] = deque(maxlen=_MOST_REFUSED)
 
     async def answer(self, request: Request) -> Response:
         """Do an action or show what it would do, in JSON."""
@@ -54,7 +54,7 @@ class _Actions:
         scene = Scene(watch, ShownFields(site.options.show_bodies, site.options.shown_fields), site.settings)
         await watch.look()  # opens the connection
         if reason := forgery_in(request):
-            await self._record_refusal(scene, request, kind, reason)
+            await self._record_refused(scene, request, kind, reason)
             return _answer(403, error=f"refused: {reason}")
         try:
             return _answer(200, **await self._acted(scene, request, _read(kind, await request.body())))
@@ -70,10 +70,10 @@ class _Actions:
         next_page = f"{request.scope.get('root_path', '')}/p/{scene.name}/{action.page}"
         return {"said": said, "next": next_page if action.page else ""}
 
-    async def _record_refusal(self, scene: Scene, request: Request, kind: type[Action], reason: str) -> None:
+    async def _record_refused(self, scene: Scene, request: Request, kind: type[Action], reason: str) -> None:
         now = asyncio.get_running_loop().time()
-        is_full = len(self._refused_at) == _REFUSALS_RECORDED
-        if is_full and now - self._refused_at[0] < _REFUSAL_SECONDS:
+        is_full = len(self._refused_at) == _MOST_REFUSED
+        if is_full and now - self._refused_at[0] < _REFUSED_SECONDS:
             return
         self._refused_at.append(now)
         record = AuditRecord(0, _actor(request), kind.name, "", 0, f"refused: {reason}")
