@@ -17,6 +17,7 @@ from flowq.dead_letters.selection import Selection
 from flowq.dead_letters.stored_letters import Exported, StoredLetters, WayBack
 from flowq.delivery.edge import Edge, inlet_of
 from flowq.delivery.history import put_back
+from flowq.delivery.stored import is_entry_id
 from flowq.graph.compilation.plan import Plan
 
 _WITH_BODIES_PER_CALL, _PER_CALL = 200, 1000  # a body may be a megabyte
@@ -214,6 +215,9 @@ class DeadLetters:
         names = [stage.name for stage in stages if not stage.is_source]
         with_bodies = _CLAIMED_PER_CALL if self._plan.claiming else _WITH_BODIES_PER_CALL
         per_call = min(at_most, with_bodies if bodies else _PER_CALL)
+        if (named := await self._named(selection, bodies=bodies, most=per_call)) is not None:
+            yield named
+            return
         # A letter that is put back may die again at once: without a limit, this would never end.
         there_now = (await Runs(self._broker).partial_snapshot(stages=names)).dead_letters
         wanted = selection.limit
@@ -232,6 +236,16 @@ class DeadLetters:
                 if len(entries) < limit:
                     break
                 left, after = left - limit, entries[-1].entry_id
+
+    async def _named(self, selection: Selection, *, bodies: bool, most: int) -> list[DeadLetterRecord] | None:
+        """Letters of one stage that are selected by their own ids, read without all others; None if they are not."""
+        stage, ids = selection.stage, list(selection.ids)
+        if stage is None or not 0 < len(ids) <= most or not all(map(is_entry_id, ids)):
+            return None
+        found = [DeadLetterRecord.read(stage, entry) for entry in await self._stored(stage).named(ids, bodies=bodies)]
+        if len(found) < len(ids):  # the others may be ids of messages
+            return None
+        return [letter for letter in found if selection.includes(letter)][: selection.limit]
 
 
 def _parts(items: Sequence[T]) -> list[Sequence[T]]:

@@ -61,7 +61,7 @@ class StoredLetters:
 
     async def named(self, ids: Sequence[str], *, bodies: bool = True) -> list[DeadEntry]:
         """The letters with these ids, as far as they exist; one that Redis cannot send comes without its body."""
-        entries = await self._entries.named(ids, bodies="all" if bodies else "none")
+        entries = await self._entries.named(ids, bodies="all" if bodies else "new")
         return await self._entries.with_contents(entries) if bodies else entries
 
     async def bury(self, delivery: Delivery, letter: DeadLetter) -> None:

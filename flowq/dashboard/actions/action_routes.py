@@ -22,7 +22,7 @@ from flowq.dashboard.actions.pausing import Pause, PauseKey, Release, Resume
 from flowq.dashboard.actions.refilling import Purge, Push
 from flowq.dashboard.actions.repairing import EditAndRetry, Remove, Retry
 from flowq.dashboard.live.site import site_of, watch_of
-from flowq.errors import BrokerError, FlowqError
+from flowq.errors import BrokerError, FlowqError, UsageError
 from flowq.wording.shell_commands import shell_command
 
 _ACTIONS: Mapping[str, type[Action]] = {
@@ -57,9 +57,16 @@ class _Actions:
             await self._record_refused(scene, request, kind, reason)
             return _answer(403, error=f"refused: {reason}")
         try:
-            return _answer(200, **await self._acted(scene, request, _read(kind, await request.body())))
-        except FlowqError as error:
+            action = _read(kind, await request.body())
+        except DoesNotRead as error:
             return _failed(error)
+        try:
+            return _answer(200, **await self._acted(scene, request, action))
+        except FlowqError as error:
+            answer = _failed(error)
+            if action.dry_run and isinstance(error, UsageError):  # that it cannot be done is what was asked
+                answer.status_code = 200
+            return answer
 
     async def _acted(self, scene: Scene, request: Request, action: Action) -> Mapping[str, Any]:
         if action.dry_run:

@@ -67,7 +67,8 @@ class _OfKey(Action):
         stage = scene.watch.plan.stage(self.stage)
         if stage.rate is None:
             raise UsageError(f"{self.stage} has no rate, and no pacing keys")
-        return (self.stage, *(("--key", f"{stage.rate.by}={self.key}") if stage.rate.by else ()))
+        field = stage.rate.by if isinstance(stage.rate.by, str) else "key"
+        return (self.stage, *(("--key", f"{field}={self.key}") if stage.rate.by else ()))
 
     def _what(self) -> str:
         return f"{self.key} in {self.stage}" if self.key else self.stage

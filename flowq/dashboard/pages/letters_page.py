@@ -26,6 +26,8 @@ from flowq.dead_letters.stored_letters import StoredLetters
 from flowq.delivery.stored import is_entry_id
 from flowq.errors import FlowqError, NotFound
 from flowq.graph.compilation.plan import type_name
+from flowq.graph.compilation.typecheck import type_names
+from flowq.printable import json_text
 from flowq.wording.shell_commands import shell_command
 
 _AUDIT_RECORDS = 50
@@ -156,6 +158,8 @@ def _letter_values(asked: _Asked, letter: DeadLetterRecord, now: datetime) -> di
         "before": before.id if before else "",
         "after": after.id if after else "",
         "lineage": _lineage(letter),
+        "accepts": type_names(asked.watch.plan.stage(letter.stage).accepted),
+        "message_text": "" if letter.message is None else json_text(asked.shown.of(letter.message), indent=True),
         "retry_command": shell_command("flowq", "dlq", "retry", asked.watch.plan.name, letter.id, "--edit"),
     }
 

@@ -16,6 +16,7 @@ from flowq.dashboard.picture.histogram import Histogram, histogram
 from flowq.dead_letters.letter_kinds import LetterKind
 from flowq.errors import BrokerError
 from flowq.graph.compilation.plan import StagePlan
+from flowq.graph.compilation.typecheck import type_names
 from flowq.graph.render.labels import key_name
 from flowq.printable import printable
 from flowq.settings import Settings
@@ -32,6 +33,7 @@ class StageDrawer:
     """One stage in detail, as it was when the page was made.
 
     place: where it is declared. because: what its cause means. paced_by: the field of its pacing keys, "" for none.
+    accepts: the types of its messages.
     slowest: its messages that have been running longest; None if Redis does not say. tries: why its messages are tried
     again, with how often and when next. kinds: of its dead letters, the most frequent. commands: what to type for what
     a page without actions does not do.
@@ -42,6 +44,7 @@ class StageDrawer:
     place: str
     because: str
     paced_by: str
+    accepts: str
     histogram: Histogram | None
     slowest: Sequence[RunningMessage] | None
     tries: Sequence[tuple[RetriedError, str]]
@@ -60,6 +63,7 @@ async def stage_drawer(watch: Watch, look: Look, stage: StagePlan, settings: Set
         place=_place(stage, settings.root),
         because=advice(overview, stage),
         paced_by=key_name(stage.rate.by) if stage.rate and stage.rate.by else "",
+        accepts=type_names(stage.accepted),
         histogram=histogram(speed.durations, speed.p50_seconds, speed.p95_seconds),
         slowest=await _slowest(watch, stage),
         tries=[(error, retry_words(error)) for error in overview.stages[stage.name].errors],
