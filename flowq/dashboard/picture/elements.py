@@ -9,12 +9,12 @@ from flowq.graph.render.layout import Box
 from flowq.graph.render.text import clipped, width
 from flowq.printable import printable
 
-_name_width = partial(width, font_size=13.5, bold=True)
+NAME_SIZE, SMALL_NAME_SIZE = 13.5, 12.0
 
 
-def name_in(room: float, name: str) -> str:
-    """As much of a name as fits into `room` pixels in the size of titles."""
-    return clipped(printable(name), room, _name_width)
+def name_in(room: float, name: str, font_size: float) -> str:
+    """As much of a name as fits into `room` pixels, in bold."""
+    return clipped(printable(name), room, partial(width, font_size=font_size, bold=True))
 
 
 def group(parent: ET.Element, look: str, place: Box) -> ET.Element:

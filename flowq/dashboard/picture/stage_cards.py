@@ -7,7 +7,7 @@ from pathlib import PurePath
 from xml.etree import ElementTree as ET
 
 from flowq.dashboard.live.shapes import SPARK_HEIGHT, SPARKS, USE_WIDTH, small_in
-from flowq.dashboard.picture.elements import group, icon, name_in, rect, text
+from flowq.dashboard.picture.elements import NAME_SIZE, SMALL_NAME_SIZE, group, icon, name_in, rect, text
 from flowq.dashboard.picture.slotted import Slotted
 from flowq.graph.compilation.plan import StagePlan
 from flowq.graph.render.labels import details
@@ -17,7 +17,7 @@ from flowq.printable import printable
 CARD, SMALL_CARD = Size(188.0, 142.0), Size(152.0, 50.0)
 _LEFT, _RIGHT, _COLUMN = 16.0, 172.0, 102.0  # of the texts on a card; where its second column begins
 _ACROSS = _RIGHT - _LEFT
-_ROOM_FOR_NAME, _ROOM_FOR_SMALL_NAME = 90.0, 112.0
+_ROOM_FOR_NAME, _ROOM_FOR_SMALL_NAME = 90.0, 118.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +50,11 @@ class StageCard:
         rect(link, "box", Box(0, 0, box.width, box.height), 10)
         figures = ET.SubElement(node, "g", {"class": "on-card", "aria-hidden": "true"})
         if self.is_small:
-            text(link, "name", 12, 21, name_in(_ROOM_FOR_SMALL_NAME, name))
+            text(link, "name", 12, 21, name_in(_ROOM_FOR_SMALL_NAME, name, SMALL_NAME_SIZE))
             self._small_figures(figures, slots)
             self._flag(figures, Box(box.width - 94, -9, 86, 18))
         else:
-            text(link, "name", _LEFT, 26, name_in(_ROOM_FOR_NAME, name))
+            text(link, "name", _LEFT, 26, name_in(_ROOM_FOR_NAME, name, NAME_SIZE))
             self._figures(figures, slots)
             self._flag(figures, Box(box.width - 100, -10, 92, 20))
 
