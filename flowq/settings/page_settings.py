@@ -9,11 +9,13 @@ from dataclasses import dataclass
 class PageSettings:
     """The settings of `flowq dashboard`, each of which has an option as well.
 
-    - `listen`: its address. `allow_hosts`: further names under which browsers may call it.
+    - `listen`: its address.
+    - `allow_hosts`: further names under which browsers may call it.
     - `allow_actions`: whether it can change something.
-    - `show_bodies`: whether bodies are shown; None: where only this machine can look. `show`: fields shown in any case.
+    - `show_bodies`: whether bodies of messages are shown; by default where only this machine can look.
+    - `show`: fields of messages that are shown in any case.
     - `log_url`: a link to the logs of a message, with {pipeline}, {stage} and {id}.
-    - `history_seconds`: how far back its slider goes.
+    - `history_seconds`: how far back its slider goes; 0 keeps nothing.
     """
 
     listen: str = ":8080"

@@ -241,7 +241,7 @@ def test_wrong_tokens_are_looked_at_ten_times_a_minute_and_cookies_go_on() -> No
         "",
     ],
 )
-def test_another_name_is_refused_whoever_asks(guarded: WebPage, host: str) -> None:
+def test_another_name_is_refused_with_and_without_the_token(guarded: WebPage, host: str) -> None:
     for path in ("/", f"/?token={TOKEN}", "/p/lab/events", "/static/flowq.css"):
         answer = guarded.request("GET", path, headers={**OPEN, "host": host})
 

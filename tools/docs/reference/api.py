@@ -14,7 +14,9 @@ _DECLARING = (
     "stage", "source", "resource", "use", "Context", "SourceContext", "Retry", "Rate", "Dedup", "Reject", "RetryLater",
     "retry_after", "BatchFailed", "Pipeline", "Stage", "Source", "Flow", "Resource",
 )  # fmt: skip
-_PROGRAMS = ("run", "Publisher", "SyncPublisher", "Inspector", "FlowqError", "PipelineError", "QueueFull")
+_PROGRAMS = (
+    "run", "Publisher", "SyncPublisher", "Inspector", "dashboard_app", "FlowqError", "PipelineError", "QueueFull",
+)  # fmt: skip
 _SIGNATURES = {"stage": "@stage\n@stage(option=value, ...)", "source": '@source\n@source(name="...")'}
 
 

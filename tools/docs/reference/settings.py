@@ -8,18 +8,20 @@ from typing import Any
 
 from flowq.cli.app import command_named
 from flowq.settings import Settings
-from flowq.settings.origins import NAMES, NOT_SETTINGS, Written
+from flowq.settings.origins import NAMES, NOT_SETTINGS, Written, written_name
+from flowq.settings.page_settings import PageSettings
 
 _ONLY_VARIABLES = {
     "FLOWQ_PROFILE": "which of `[tool.flowq.profiles]` applies, as `--profile`",
     "FLOWQ_DEBUG": "1 shows full tracebacks, as `--debug`",
+    "FLOWQ_DASHBOARD_TOKEN": "the token of the web page, as `--token` of `flowq dashboard`; several with commas",
     "FLOWQ_REDIS_SERVER": "path of the redis-server that flowq starts for itself",
 }
 
 
 def settings() -> str:
     """The page."""
-    meanings = dict(re.findall(r"^- `(\w+)`: (.*?)(?=^- |\n\n)", inspect.getdoc(Settings) or "", re.M | re.S))
+    meanings = _meanings(Settings) | {f"dashboard_{name}": text for name, text in _meanings(PageSettings).items()}
     lines = [
         "# Settings",
         "",
@@ -33,13 +35,17 @@ def settings() -> str:
     for key, name in NAMES.items():
         field = Written.model_fields[name]
         variable = "`FLOWQ_REDIS_URL`, else `REDIS_URL`" if key == "redis" else f"`FLOWQ_{key.upper()}`"
-        shown = "–" if field.default is None else f"`{_text(field.default)}`"
+        shown = "–" if field.default in (None, "", ()) else f"`{_text(field.default)}`"
         meaning = " ".join(meanings.get(name, "").split())
-        lines.append(f"| `{key}` | {variable} | {shown} | {field.description} | {meaning} |")
+        lines.append(f"| `{written_name(key)}` | {variable} | {shown} | {field.description} | {meaning} |")
     lines += ["", "Only as variables:", "", "| variable | meaning |", "|---|---|"]
     meanings = {**_of_options(), **_ONLY_VARIABLES}
     lines += [f"| `{name}` | {meanings[name]} |" for name in NOT_SETTINGS]
     return "\n".join([*lines, "", *_STAGES]) + "\n"
+
+
+def _meanings(of: type) -> dict[str, str]:
+    return dict(re.findall(r"^- `(\w+)`: (.*?)(?=^- |\n\n|\Z)", inspect.getdoc(of) or "", re.M | re.S))
 
 
 def _text(default: Any) -> str:
