@@ -128,7 +128,7 @@ def test_a_dialog_gives_the_focus_back(served: WebPage, open_window: OpenWindow)
     assert page.evaluate("document.activeElement.dataset.do") == "help"
 
 
-def test_single_keys_can_be_switched_off_for_good(served: WebPage, open_window: OpenWindow) -> None:
+def test_single_keys_can_be_switched_off(served: WebPage, open_window: OpenWindow) -> None:
     page = opened(open_window, served, "/p/scrape")
     page.keyboard.press("?")
     page.get_by_label("Single keys are on").uncheck()
