@@ -6,7 +6,7 @@ from collections import Counter
 from itertools import zip_longest
 
 from flowq.dashboard.live.look import Look
-from flowq.dashboard.live.shapes import area, trend
+from flowq.dashboard.live.shapes import SPARKS, area, trend
 from flowq.wording.attention import attention
 from flowq.wording.cause_words import STATES, cause_word
 from flowq.wording.headline import state_word
@@ -68,8 +68,10 @@ def _cause(look: Look) -> tuple[str, str]:
     return "ok", "every stage keeps up"
 
 
-def _total_rates(look: Look) -> list[float]:
-    return [sum(rate or 0.0 for rate in moment) for moment in zip_longest(*look.rates.values())]
+def _total_rates(look: Look) -> list[float | None]:
+    """Of all stages together, for the last 15 minutes; None where nothing is known."""
+    moments = [[rate for rate in moment if rate is not None] for moment in zip_longest(*look.rates.values())]
+    return [*[None] * (SPARKS - len(moments)), *(sum(rates) if rates else None for rates in moments[-SPARKS:])]
 
 
 def _in_words(look: Look) -> str:
