@@ -17,7 +17,7 @@ from flowq.broker.keys import GROUP
 from flowq.broker.publishing import add_messages, seen_ms
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.dead_letter import dead_letter_info
-from flowq.delivery.failed_attempts import after_failure
+from flowq.delivery.failed_attempts import after_failure, stored_without_time
 from flowq.delivery.message import Delivery
 from flowq.delivery.policy import DedupMemory, Keep
 from flowq.delivery.settlement import Ack, DeadLetter, Delay, Output, Release, Settled, Settlement
@@ -227,7 +227,8 @@ def _add(call: _Call, deliveries: Sequence[Delivery], settlement: Settlement, ru
             if failed is not None:
                 header, failure = after_failure(header, deliveries[0].header.attempt, failed)
                 extra = f"{delay_ms} {failure.kind}" if counted else delay_ms
-            call.others += (deliveries[0].entry_id, b"D" if counted else b"P", header.encode(), extra)
+            stored = stored_without_time(header, deliveries[0].header.attempt) if counted else header.encode()
+            call.others += (deliveries[0].entry_id, b"D" if counted else b"P", stored, extra)
             call.n_retries += counted
             call.delays = True
         case DeadLetter(header=header):

@@ -12,7 +12,7 @@ import orjson
 
 from flowq.broker.records import DeadEntry
 from flowq.delivery.encoding.compression import unpacked
-from flowq.delivery.failed_attempts import Failure, failures_of
+from flowq.delivery.failed_attempts import Attempt, Failure, attempts_of, failures_of
 from flowq.delivery.fingerprint import fingerprint
 from flowq.delivery.history import Death, deaths_of
 from flowq.delivery.message import Header, one_word
@@ -135,6 +135,12 @@ class DeadLetterRecord:
         return failures_of(self.header)
 
     @property
+    def each_attempt(self) -> tuple[Attempt, ...]:
+        """Its attempts and when they failed, as far as they are known, and as the last one that of which it died."""
+        died = Attempt(self.attempts, self.attempts, self.line, self.place, self.death.died_ms)
+        return (*attempts_of(self.header), died)
+
+    @property
     def deaths(self) -> tuple[Death, ...]:
         return deaths_of(self.header)
 
@@ -164,6 +170,7 @@ class DeadLetterRecord:
             "died_at": iso(self.died_at),
             "fingerprint": self.fingerprint,
             "failures": [failure._asdict() for failure in self.failures],
+            "each_attempt": [attempt._asdict() for attempt in self.each_attempt],
             "deaths": [
                 {"died_at": iso(_utc(death.died_ms)), "attempts": death.attempts, "error": death.error}
                 for death in self.deaths

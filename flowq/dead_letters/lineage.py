@@ -12,7 +12,7 @@ from flowq.broker.inspection.family import FamilySearch, Found
 from flowq.broker.redis_streams import Broker
 from flowq.dead_letters.letter import DeadLetterRecord
 from flowq.dead_letters.stored_letters import StoredLetters
-from flowq.delivery.failed_attempts import Failure, failures_of
+from flowq.delivery.failed_attempts import Attempt, Failure, attempts_of, failures_of
 from flowq.graph.compilation.plan import Plan
 
 _MOST_LETTERS = 100
@@ -180,11 +180,18 @@ class Lineage:
         last = [Failure(letter.attempts, letter.attempts, letter.line, letter.place)] if letter else []
         return (*failures_of(found.header), *last)
 
+    def attempts(self, found: Found) -> tuple[Attempt, ...]:
+        """The same, each with its time as far as it is known."""
+        letter = self.letters.get((found.place, found.entry_id))
+        return letter.each_attempt if letter else attempts_of(found.header)
+
     def _place(self, found: Found) -> dict[str, Any]:
         place = {"state": found.state, "place": found.place, "at_ms": found.at_ms, "worker": found.worker or None}
         failures = [failure._asdict() for failure in self.failures(found)]
+        attempts = [attempt._asdict() for attempt in self.attempts(found)]
         place |= {"appended_ms": found.appended_ms or None, "started_ms": found.started_ms or None}
-        return {**place, "attempt": found.header.attempt, "failures": failures, "entry": found.entry_id or None}
+        tried = {"attempt": found.header.attempt, "failures": failures, "each_attempt": attempts}
+        return {**place, **tried, "entry": found.entry_id or None}
 
 
 def _below(message_id: str, children: Mapping[str, Sequence[str]]) -> list[str]:

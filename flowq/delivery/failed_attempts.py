@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -14,11 +16,13 @@ from flowq.delivery.dead_letter import error_line
 from flowq.delivery.fingerprint import without_numbers
 from flowq.delivery.message import Header
 from flowq.delivery.settlement import Failed
-from flowq.delivery.stored import text_of
+from flowq.delivery.stored import moment_in, text_of
 from flowq.printable import spelled_out
 
 _MOST_FAILURES, _LONGEST_ERROR, _LONGEST_PLACE = 3, 160, 120
+_MOST_TIMES, _LONGEST_TIMES = 20, 1000
 _MOST_ATTEMPTS = 10**15
+_TIME = re.compile(r"([1-9][0-9]{0,14}):([0-9]{1,15})")
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 
 
@@ -42,6 +46,20 @@ class Failure(NamedTuple):
         """
         told = f"{without_numbers(_QUOTED.sub('#', self.error))}\0{self.place}"
         return hashlib.blake2b(told.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
+
+
+class Attempt(NamedTuple):
+    """An attempt that failed at a known time; or those from the `first` to the `last` whose times are not known.
+
+    `at_ms` is in milliseconds since 1970. `error` is that of the attempt, or of a later one that failed alike; "" if it
+    is not known any more.
+    """
+
+    first: int
+    last: int
+    error: str
+    place: str
+    at_ms: int | None
 
 
 def failures_of(header: Header) -> tuple[Failure, ...]:
@@ -69,6 +87,60 @@ def after_failure(header: Header, attempt: int, failed: Failed) -> tuple[Header,
         earlier = earlier[:-1]
     words = [_word(each) for each in (*earlier, failure)[-_MOST_FAILURES:]]
     return replace(header, failures=".".join(reversed(words))), failure
+
+
+def attempts_of(header: Header) -> tuple[Attempt, ...]:
+    """Each failed attempt of a message as far as it is known, the oldest first.
+
+    >>> header = Header.decode(stored_without_time(Header("b7", "a1", "a1", 1), 1) + b"1700000000000")
+    >>> attempts_of(header)
+    (Attempt(first=1, last=1, error='', place='', at_ms=1700000000000),)
+    """
+    left, found = deque(_times_of(header)), list[Attempt]()
+    failures = failures_of(header)
+    for failure, later in zip(failures, (*failures[1:], None), strict=False):
+        while left and left[0][0] < failure.first:
+            found.append(_unexplained(*left.popleft()))
+        own: list[tuple[int, int]] = []
+        while left and left[0][0] <= failure.last and not (later and _is_first_of(later, left)):
+            own.append(left.popleft())
+        found += _with_times(failure, own)
+    return (*found, *(_unexplained(*each) for each in left))
+
+
+def _is_first_of(failure: Failure, left: Sequence[tuple[int, int]]) -> bool:
+    """Whether the next time is that of a failure: after a hold, which counts as no attempt, two have one number."""
+    return left[0][0] >= failure.first and (len(left) == 1 or left[1][0] != left[0][0])
+
+
+def _with_times(failure: Failure, times: Sequence[tuple[int, int]]) -> Iterator[Attempt]:
+    """The attempts of a failure; between those with times, those without are one."""
+    _, _, error, place = failure
+    expected = failure.first
+    for number, at_ms in times:
+        if number > expected:
+            yield Attempt(expected, number - 1, error, place, None)
+        yield Attempt(number, number, error, place, at_ms)
+        expected = number + 1
+    if expected <= failure.last:
+        yield Attempt(expected, failure.last, error, place, None)
+
+
+def _unexplained(number: int, at_ms: int) -> Attempt:
+    return Attempt(number, number, "", "", at_ms)
+
+
+def stored_without_time(header: Header, attempt: int) -> bytes:
+    """The header of a message that is tried again after this attempt; Redis appends the time in milliseconds."""
+    times = [f"{number}:{at_ms}" for number, at_ms in _times_of(header)[1 - _MOST_TIMES :]]
+    return b"%b m=%b:" % (replace(header, failed_at="").encode(), ".".join((*times, str(attempt))).encode())
+
+
+def _times_of(header: Header) -> list[tuple[int, int]]:
+    """Attempts that have failed and when, the oldest first."""
+    found = [_TIME.fullmatch(word) for word in header.failed_at[:_LONGEST_TIMES].split(".")]
+    times = [(int(each[1]), moment_in(each[2])) for each in found if each]
+    return [each for each in times if each[0] <= header.attempt][-_MOST_TIMES:]
 
 
 def failure_in(word: str) -> Failure | None:

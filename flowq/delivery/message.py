@@ -45,6 +45,7 @@ class Header:
     past: str = ""  # its earlier deaths: flowq.delivery.history
     packing: str = ""  # how the body is compressed
     failures: str = ""  # its failed attempts in this life: flowq.delivery.failed_attempts
+    failed_at: str = ""  # when they failed: the same
     unknown: tuple[str, ...] = ()
 
     def encode(self) -> bytes:
@@ -67,6 +68,8 @@ class Header:
             words.append(f"e={self.packing}")
         if self.failures:
             words.append(f"l={self.failures}")
+        if self.failed_at:
+            words.append(f"m={self.failed_at}")
         return " ".join((*words, *self.unknown)).encode()
 
     @classmethod
@@ -103,6 +106,7 @@ class Header:
             past=known.get("p", ""),
             packing=known.get("e", ""),
             failures=known.get("l", ""),
+            failed_at=known.get("m", ""),
             unknown=tuple(unknown),
         )
 
@@ -113,7 +117,7 @@ class Header:
 
     def replayed(self) -> Header:
         """The header of a dead letter that is retried: the same message, its attempts reset."""
-        return replace(self, attempt=1, crashes=0, granted=False, failures="")
+        return replace(self, attempt=1, crashes=0, granted=False, failures="", failed_at="")
 
 
 def new_header(message_id: bytes, lineage: bytes, tag: bytes = b"") -> bytes:
@@ -172,7 +176,7 @@ def _escaped(char: str) -> str:
     return char if char.isprintable() and not char.isspace() and char != "%" else quote(char, safe="")
 
 
-_OPTIONAL_WORDS = frozenset("acftgpel")
+_OPTIONAL_WORDS = frozenset("acftgpelm")
 
 MISSING = b" t="
 """Replaces the header of an entry that was deleted while it was pending. Its type tag keeps it off the fast path of

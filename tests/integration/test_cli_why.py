@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import time
 from typing import Any
 
 import pytest
@@ -206,18 +207,31 @@ def test_a_message_that_failed_in_two_ways_tells_both(project: Project) -> None:
     ]
 
 
-def test_a_dead_letter_tells_how_its_earlier_attempts_failed_where_that_was_different(project: Project) -> None:
+def test_a_dead_letter_tells_when_each_attempt_failed_and_with_which_error(project: Project) -> None:
     project.write(
         "shop", SHOP.replace("attempts=5, base=3600", "attempts=3, base=0.001").replace("check(order)", TWO_WAYS)
     )
     push(project, "price", "7")
+    began_ms = time.time() * 1000
     project.run("run", "shop", "--stage", "price", "--drain")
 
     shown = project.ok("dlq", "show", "shop", "1").stdout
     letter = json.loads(project.ok("dlq", "show", "shop", "1", "--json").stdout)
+    traced = project.ok("trace", "shop", "price0").stdout
 
     place = place_of(project, "price handler")
-    assert f"failed      attempts 1–2 of 3: ValueError: bad price 7  {place}" in shown
+    for attempt in (1, 2):
+        words = rf"failed      [\d:]{{8}}  attempt {attempt} of 3: ValueError: bad price 7  {place}"
+        assert re.search(words, shown)
+    assert re.search(rf"[\d:]{{8}}( to [\d:]{{8}})?  attempts 1–2 of 3: ValueError: bad price 7  {place}", traced)
+    assert re.search(r"[\d:]{8}  attempt 3 of 3: RetryLater: closed", traced)
+    tried = letter["each_attempt"]
+    assert [(each["first"], each["last"], each["error"]) for each in tried] == [
+        (1, 1, "ValueError: bad price 7"),
+        (2, 2, "ValueError: bad price 7"),
+        (3, 3, "RetryLater: closed"),
+    ]
+    assert began_ms <= tried[0]["at_ms"] <= tried[1]["at_ms"] <= tried[2]["at_ms"] <= time.time() * 1000
     assert letter["failures"] == [{"first": 1, "last": 2, "error": "ValueError: bad price 7", "place": place}]
 
 

@@ -28,8 +28,8 @@ from flowq.broker.workers import silent_seconds_in
 from flowq.dead_letters.letter import DeadLetterRecord
 from flowq.delivery import stored
 from flowq.delivery.encoding.compression import unpacked
-from flowq.delivery.failed_attempts import failures_of
-from flowq.delivery.fingerprint import fingerprint
+from flowq.delivery.failed_attempts import attempts_of, failures_of, stored_without_time
+from flowq.delivery.fingerprint import fingerprint, frames_in
 from flowq.delivery.history import deaths_of
 from flowq.delivery.message import Delivery, Header, traceparent_of
 from flowq.errors import DecodeError
@@ -66,6 +66,10 @@ def letter_of(entry_id: bytes, **fields: bytes) -> object:
     return letter.fingerprint, letter.death, letter.deaths, letter.message
 
 
+def traceback_of(raw: bytes) -> str:
+    return stored.text_in(b'  File "f", line ' + raw + b", in f")
+
+
 def past_of(raw: bytes) -> object:
     return deaths_of(replace(Header.entering("x"), past=urlsafe_b64encode(raw).decode()))
 
@@ -75,6 +79,11 @@ def failures_in(raw: bytes) -> object:
     failures = failures_of(replace(Header.entering("x"), failures=f"{word}.{stored.text_in(raw)}", attempt=10**14))
     counts = records.failure_counts_in({"failure a b": stored.text_in(raw), "failure a c": f"1 2 3 {word}"}, "")
     return orjson.dumps([list(map(list, failures)), [each.count for each in counts["a"]]])
+
+
+def times_in(raw: bytes) -> object:
+    header = replace(Header.entering("x"), failed_at=f"1:{stored.text_in(raw)}.2:5", attempt=10**14)
+    return orjson.dumps(list(map(list, attempts_of(header)))), stored_without_time(header, 3)
 
 
 EXPORTED = dict.fromkeys(("stage", "id", "edge", "reason", "error", "error_type", "traceback", "worker", "run"), "x")
@@ -96,13 +105,12 @@ READERS: dict[str, tuple[Reader, tuple[type[Exception], ...]]] = {
     "delivery/history.py:deaths_of": (past_of, ()),
     "delivery/history.py:_death": (past_of, ()),
     "delivery/failed_attempts.py:failure_in": (failures_in, ()),
+    "delivery/failed_attempts.py:_times_of": (times_in, ()),
     "delivery/claim.py:decode": (Reference.decode, (DecodeError,)),
     "delivery/encoding/compression.py:unpacked": (lambda raw: unpacked(raw, "zlib"), (DecodeError,)),
     "delivery/message.py:traceparent_of": (lambda raw: traceparent_of(b"x - - 0 w=" + raw), ()),
-    "delivery/fingerprint.py:frames_in": (
-        lambda raw: fingerprint(stored.text_in(raw), stored.text_in(b'  File "f", line ' + raw + b", in f")),
-        (),
-    ),
+    "delivery/fingerprint.py:frames_in": (lambda raw: frames_in(traceback_of(raw)), ()),
+    "delivery/fingerprint.py:last_frame": (lambda raw: fingerprint(stored.text_in(raw), traceback_of(raw)), ()),
     "delivery/stored.py:text_in": (stored.text_in, ()),
     "delivery/stored.py:name_in": (lambda raw: stored.as_stored(stored.name_in(raw)) == raw or 1 / 0, ()),
     "delivery/stored.py:number_in": (lambda raw: stored.number_in(stored.text_in(raw)), (ValueError,)),

@@ -89,7 +89,7 @@ async def _search(plan: Plan, broker: Broker, message_id: str) -> Lineage:
 def _show(lineage: Lineage, plan: Plan, *, cuts: bool) -> None:
     from rich.text import Text
 
-    from flowq.cli.views.retry_lines import failure_words
+    from flowq.cli.views.retry_lines import alike_attempts, failure_words
     from flowq.cli.views.table import console_for
     from flowq.dead_letters.lineage import TreeRow
 
@@ -110,9 +110,9 @@ def _show(lineage: Lineage, plan: Plan, *, cuts: bool) -> None:
         console.print(line, soft_wrap=True)
         for found in places:
             stage = plan.edge_by_name[found.place].target if found.place in plan.edge_by_name else found.place
-            for failure in lineage.failures(found):
-                indent = " " * (2 * depth + 4)
-                words = failure_words(failure, plan.stage(stage).retry.attempts, console.width - len(indent))
+            for alike, when in alike_attempts(lineage.attempts(found), datetime.now().astimezone()):
+                indent = " " * (2 * depth + 4) + when
+                words = failure_words(alike, plan.stage(stage).retry.attempts, console.width - len(indent))
                 console.print(Text(indent + words, "dim"), soft_wrap=True)
 
 

@@ -73,10 +73,11 @@ def show_letter(name: str, letter: DeadLetterRecord) -> None:
     for title, value in _facts(letter, now).items():
         if value:
             line((f"  {title:<12}", "dim"), printable(value))
-    for failure in letter.failures:
-        if without_numbers(failure.error) not in without_numbers(letter.line):  # else it says nothing new
-            words = failure_words(failure, letter.attempts, console.width - 14)
-            line(("  failed      ", "dim"), (words, "yellow"))
+    for attempt in letter.each_attempt[:-1]:
+        at = "" if attempt.at_ms is None else f"{moment_of(attempt.at_ms, now)}  "
+        if at or without_numbers(attempt.error) not in without_numbers(letter.line):  # else it says nothing new
+            words = failure_words(attempt, letter.attempts, console.width - 14 - len(at))
+            line(("  failed      ", "dim"), at, (words, "yellow"))
     for death in letter.deaths:
         at = moment_of(death.died_ms, now)
         told = f"{at}  attempt {death.attempts}  {printable(death.error)}"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
+from itertools import groupby
 from typing import Any
 
 from rich.text import Text
@@ -12,9 +14,10 @@ from flowq.broker.inspection.retried_errors import RetriedError
 from flowq.broker.records import OTHER, FailureCount, Snapshot
 from flowq.cli.framework.error_screen import redacted
 from flowq.cli.views.run_progress import Pacer
-from flowq.delivery.failed_attempts import Failure
+from flowq.delivery.failed_attempts import Attempt, Failure
 from flowq.graph.compilation.plan import Plan
 from flowq.printable import printable
+from flowq.wording.moments import moment_of
 from flowq.wording.quantities import counted
 from flowq.wording.retry_words import attempt_words, retries_counted, retry_words
 
@@ -46,7 +49,7 @@ def _error_lines(stage: str, error: RetriedError, width: int) -> Iterator[Text]:
         yield Text(" " * len(head) + counts, style)
 
 
-def failure_words(failure: Failure, attempts: int, width: int) -> str:
+def failure_words(failure: Failure | Attempt, attempts: int, width: int) -> str:
     """What is known of one or more attempts of a message, the error cropped to fit.
 
     >>> failure_words(Failure(1, 1, "ValueError: bad price", "shop.py:31"), 5, 80)
@@ -56,8 +59,17 @@ def failure_words(failure: Failure, attempts: int, width: int) -> str:
     """
     which = f"attempt {failure.last}" if failure.first == failure.last else f"attempts {failure.first}–{failure.last}"
     which = f"{which} of {attempts}: "
-    error, place = _cropped(failure.error, failure.place, width - len(which))
+    error, place = _cropped(failure.error or "its error is not kept", failure.place, width - len(which))
     return which + "  ".join(filter(None, (error.plain, place)))
+
+
+def alike_attempts(attempts: Sequence[Attempt], now: datetime) -> Iterator[tuple[Attempt, str]]:
+    """Attempts in a row that failed alike, as one; and when the first and the last of them failed."""
+    for _, group in groupby(attempts, lambda each: (each.error, each.place, each.at_ms is None)):
+        first, *others = group
+        last = others[-1] if others else first
+        times = dict.fromkeys(moment_of(each.at_ms, now) for each in (first, last) if each.at_ms is not None)
+        yield last._replace(first=first.first), f"{' to '.join(times)}  " if times else ""
 
 
 def _cropped(error: str, place: str, width: int) -> tuple[Text, str]:

@@ -111,10 +111,11 @@ def _body(letter: DeadLetterRecord, accepts: str, shown: ShownFields) -> Body:
 def _attempts(letter: DeadLetterRecord, now: datetime) -> list[Attempt]:
     """The failed attempts of this life that are known, and the last one."""
     found: list[Attempt] = []
-    for failure in letter.failures:
-        is_one = failure.first == failure.last
-        which = f"attempt {failure.last}" if is_one else f"attempts {failure.first}–{failure.last}"
-        found.append(Attempt(f"{which}: {masked_text(failure.error)}"))
+    for failed in letter.each_attempt[:-1]:
+        is_one = failed.first == failed.last
+        which = f"attempt {failed.last}" if is_one else f"attempts {failed.first}–{failed.last}"
+        error = masked_text(failed.error) or "its error is not kept"
+        found.append(Attempt(f"{which}: {error}", None if failed.at_ms is None else time_at(failed.at_ms, now)))
     last = f"attempt {letter.attempts}: {masked_text(letter.line)}"
     died = letter.reason if letter.reason != letter.line else "died"
     return [*found, Attempt(f"{last[:_LONGEST_TEXT]} ({died})", time_at(letter.died_at, now), is_last=True)]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowq.delivery.failed_attempts import Failure, after_failure, failures_of
+from flowq.delivery.failed_attempts import Failure, after_failure, attempts_of, failures_of, stored_without_time
 from flowq.delivery.history import Death, put_back
 from flowq.delivery.message import Delivery, Header
 from flowq.delivery.settlement import Failed
@@ -23,6 +23,16 @@ def fails(header: Header, error: BaseException, place: Place | None = PLACE, *, 
     again = Delivery(">a", b"1-1", header.encode(), b"", "w", 0).retried(counted=counted)
     failed, _ = after_failure(again, header.attempt, Failed(error, place))
     return Header.decode(failed.encode())
+
+
+def fails_at(header: Header, at_ms: int, error: BaseException, *, counted: bool = True) -> Header:
+    """The same, with the time that Redis appends."""
+    failed = fails(header, error, counted=counted)
+    return Header.decode(stored_without_time(failed, header.attempt) + b"%d" % at_ms)
+
+
+def times(header: Header) -> list[tuple[int, int, str, int | None]]:
+    return [(each.first, each.last, each.error, each.at_ms) for each in attempts_of(header)]
 
 
 def test_a_message_that_never_failed_carries_nothing() -> None:
@@ -110,3 +120,69 @@ def test_a_failure_in_an_earlier_version_leaves_a_gap_and_hides_nothing() -> Non
 @pytest.mark.parametrize("word", ["x", "W10=", "WzEsMl0=", "WzAsMCwiIiwiIl0=", "WzIsMSwiIiwiIl0=", "." * 5000, "=" * 9])
 def test_a_word_that_no_version_writes_is_no_failure(word: str) -> None:
     assert failures_of(replace(NEW, failures=word)) == ()
+
+
+def test_each_failed_attempt_has_its_time_and_its_error() -> None:
+    header = fails_at(fails_at(fails_at(NEW, 1000, OSError("E1")), 2000, OSError("E2")), 3000, ValueError("x"))
+
+    assert times(header) == [(1, 1, "OSError: E2", 1000), (2, 2, "OSError: E2", 2000), (3, 3, "ValueError: x", 3000)]
+
+
+def test_a_hold_and_the_attempt_that_it_was_not_have_their_own_times() -> None:
+    closed = RetryLater("no", after=9, hold="host")
+    header = fails_at(fails_at(fails_at(NEW, 1, closed, counted=False), 2, closed, counted=False), 3, ValueError("x"))
+
+    assert times(header) == [
+        (1, 1, "RetryLater: no", 1),
+        (1, 1, "RetryLater: no", 2),
+        (1, 1, "ValueError: x", 3),
+    ]
+
+
+def test_attempts_of_an_earlier_version_have_no_times_and_those_of_forgotten_kinds_no_errors() -> None:
+    header = fails(fails(NEW, ValueError("x")), ValueError("x"))
+    assert times(header) == [(1, 2, "ValueError: x", None)]
+
+    header = fails_at(header, 3, ValueError("x"))
+    assert times(header) == [(1, 2, "ValueError: x", None), (3, 3, "ValueError: x", 3)]
+
+    for n, name in enumerate("abc"):
+        header = fails_at(header, 4 + n, ValueError(f"no such {name}"))
+    assert times(header) == [
+        (3, 3, "", 3),
+        *((4 + n, 4 + n, f"ValueError: no such {name}", 4 + n) for n, name in enumerate("abc")),
+    ]
+
+
+def test_an_earlier_version_keeps_the_times_and_leaves_a_gap() -> None:
+    """It passes on the word that it does not know, and counts the attempt."""
+    header = replace(fails_at(NEW, 1, ValueError("x")), attempt=3)
+
+    assert times(fails_at(header, 3, ValueError("x"))) == [
+        (1, 1, "ValueError: x", 1),
+        (3, 3, "ValueError: x", 3),
+    ]
+
+
+def test_the_times_of_the_last_twenty_attempts_are_carried() -> None:
+    header = NEW
+    for n in range(1, 101):
+        header = fails_at(header, 1_700_000_000_000 + n, ValueError("x"))
+
+    assert [each.at_ms for each in attempts_of(header)] == [None, *(1_700_000_000_000 + n for n in range(81, 101))]
+    assert len(header.encode()) < 600
+
+
+def test_a_message_that_is_put_back_starts_without_times() -> None:
+    died = fails_at(NEW, 1, ValueError("x"))
+
+    assert attempts_of(put_back(died, Death(1, 2, "ValueError: x"))) == ()
+
+
+@pytest.mark.parametrize(
+    "word", ["1:", ":", "1:2:3", "0:1", "-1:5", "1:" + "9" * 400, "9:5", "x" * 9000, "٣:1", "." * 99]
+)
+def test_times_that_no_version_writes_are_left_out(word: str) -> None:
+    header = fails_at(Header.decode(f"m1 - - 0 m={word}".encode()), 7, ValueError("x"))
+
+    assert [each for each in times(header) if each[2]] == [(1, 1, "ValueError: x", 7)]

@@ -14,7 +14,8 @@
 -- stage keeps no messages, `keep_ms` is 0 if it keeps them without a limit of time.
 -- ARGV  ..., the ids of the ok deliveries, of the filtered ones; for each other one: id, kind, header, extra;
 --       for each target: outputs, then delayed outputs (see enter)
--- kind  D delayed for the first word of `extra` ms because it has failed; the second word is the kind of its error
+-- kind  D delayed for the first word of `extra` ms because it has failed; the second word is the kind of its error. The
+--         header ends where the time of the failure belongs
 --       P delayed for `extra` ms   Q queued for the pacing key `extra`
 --       R released   X dead letter with the reason `extra`
 -- mode  1 many deliveries at once, by one XACK. Correct only while this worker is registered: a reclaim removes the
@@ -108,6 +109,7 @@ for _ = 1, n_others do
       increment(stats, 'released:' .. stage, 1)
     else
       local name = name_for(header, id)
+      if kind == 'D' then header = header .. string.format('%.0f', now_ms()) end
       local due_ms = now_ms() + (kind == 'Q' and LONGEST_QUEUE_MS or string.match(extra, '^%d+'))
       delay(edge, due_ms, name, delayed_form(header, body, fields))
       if kind == 'Q' then
