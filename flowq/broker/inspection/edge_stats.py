@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 from flowq.broker import scripts
 from flowq.broker.client.rounds import Rounds, ScriptCall
@@ -43,6 +43,17 @@ class RunningMessage:
     def stage(self) -> str:
         return Edge.parse(self.edge).target
 
+    def as_json(self) -> dict[str, Any]:
+        """All of it but the body, ready for JSON."""
+        return {
+            "stage": self.stage,
+            "edge": self.edge,
+            "entry": self.entry_id,
+            "id": self.message_id,
+            "worker": self.worker,
+            "seconds": self.seconds,
+        }
+
 
 class EdgeInspection:
     """The edges of one pipeline, to look at."""
@@ -73,9 +84,15 @@ class EdgeInspection:
         self, edges: Sequence[str], *, limit: int = 5, at_least_seconds: float = 0.5
     ) -> list[RunningMessage]:
         """The messages that have been running longest, including those that a worker has read ahead."""
+        return await self._broker.read(self.slowest_reading(edges, limit=limit, at_least_seconds=at_least_seconds))
+
+    def slowest_reading(
+        self, edges: Sequence[str], *, limit: int = 5, at_least_seconds: float = 0.5
+    ) -> Rounds[list[RunningMessage]]:
+        """The same, in one round."""
         names = [self._broker.keys.edge(edge) for edge in edges]
         shortest_ms = round(at_least_seconds * 1000)
-        rows = await self._broker.script(scripts.SLOWEST, names, GROUP, limit, shortest_ms, _BEGINNING_BYTES)
+        (rows,) = yield [ScriptCall(scripts.SLOWEST, names, (GROUP, limit, shortest_ms, _BEGINNING_BYTES))]
         return [
             RunningMessage(
                 edge=edges[number - 1],

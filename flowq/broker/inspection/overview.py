@@ -11,7 +11,7 @@ from flowq.broker.client.rounds import Rounds, together
 from flowq.broker.inspection.causes import Cause, CauseKind
 from flowq.broker.inspection.dead_workers import DeadWorker, Deaths, dead_workers, deaths_reading
 from flowq.broker.inspection.edge_overview import EdgeOverview, edge_overview
-from flowq.broker.inspection.edge_stats import EdgeInspection
+from flowq.broker.inspection.edge_stats import EdgeInspection, RunningMessage
 from flowq.broker.inspection.forecasts import Forecast
 from flowq.broker.inspection.outlook import Outlook, outlook_of
 from flowq.broker.inspection.pacing_keys import HeldKey, KeyInspection
@@ -27,6 +27,7 @@ from flowq.delivery.policy import AckMode
 from flowq.graph.compilation.plan import Plan, StagePlan
 
 _SHORTEST_JAM_SECONDS = 1.0
+_MOST_SLOW = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +98,8 @@ class Overview:
     """A pipeline at one instant. `workers` are those alive, `dead_workers` those that died within a day, latest first.
 
     `held` are the pacing keys on hold; `queued` counts, by stage, the delayed messages that wait for others of their
-    pacing key: when they are due is unknown. `recorded` is what workers recorded in the last half minute,
-    and `deaths` what is known of dead workers.
+    pacing key: when they are due is unknown. `slowest` are the messages that have been running longest, and for half a
+    second at least. `recorded` is what workers recorded in the last half minute, `deaths` what is known of the dead.
     """
 
     plan: Plan
@@ -110,6 +111,7 @@ class Overview:
     queued: Mapping[str, int]
     outlook: Outlook
     recorded: HalfMinute = field(repr=False)
+    slowest: Sequence[RunningMessage]
     deaths: Deaths = field(repr=False)
     dead_workers: Sequence[DeadWorker] = ()
 
@@ -126,13 +128,15 @@ class Overview:
     def _reading(cls, broker: Broker, plan: Plan, before: Overview | None) -> Rounds[Overview]:
         paced = [stage.name for stage in plan.consumers if stage.rate is not None]
         keys = KeyInspection(broker)
-        (snapshot, leases, errors), edge_stats, records, held, queued, deaths = yield from together(
+        edge_names = [edge.name for edge in plan.edges]
+        (snapshot, leases, errors), edge_stats, records, held, queued, deaths, slowest = yield from together(
             _state_reading(broker, plan, before.snapshot.orphans if before else ()),
-            EdgeInspection(broker).stats_reading([edge.name for edge in plan.edges]),
+            EdgeInspection(broker).stats_reading(edge_names),
             records_reading(broker.keys, before.recorded if before else None),
             keys.held_reading(paced),
             keys.queued_reading(paced),
             deaths_reading(broker.keys, before.deaths if before else {}),
+            EdgeInspection(broker).slowest_reading(edge_names, limit=_MOST_SLOW),
         )
         recorded = HalfMinute.of(records, snapshot, before.recorded if before else None)
         edges = {edge.name: edge_overview(edge, snapshot, edge_stats[edge.name], recorded) for edge in plan.edges}
@@ -157,6 +161,7 @@ class Overview:
             ),
             queued=queued,
             recorded=recorded,
+            slowest=slowest,
             deaths=deaths,
             dead_workers=dead_workers(snapshot, leases, deaths),
         )
@@ -244,6 +249,7 @@ class Overview:
             "eta_seconds": None if eta is None else round(eta, 1),
             "workers": [worker.as_json() for worker in self.workers.values()],
             "dead_workers": [worker.as_json() for worker in self.dead_workers],
+            "slowest": [message.as_json() for message in self.slowest],
             "held": [held.as_json() for held in self.held],
             "orphans": {edge: left.outstanding for edge, left in self.snapshot.orphans.items() if left.outstanding},
             "orphan_dead_letters": {stage: n for stage, n in self.snapshot.orphan_letters.items() if n},

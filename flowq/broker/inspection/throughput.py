@@ -7,6 +7,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from types import MappingProxyType
 
 from redis.exceptions import ResponseError
@@ -60,6 +61,7 @@ def bucket_of(seconds: float) -> int:
     return math.frexp(squared * squared + _IMMEDIATELY**_PER_OCTAVE)[1]  # a quarter of the price of a logarithm
 
 
+@lru_cache
 def bounds_of(bucket: int) -> tuple[float, float]:
     """The seconds from which, and below which, a duration is in a bucket. What takes no time is in the first.
 

@@ -27,7 +27,7 @@ from flowq.printable import json_text, printable
 from flowq.settings import Settings
 
 _LINE_EVERY_SECONDS = 5.0
-_MOST_SLOW, _MOST_DEAD = 8, 8
+_MOST_DEAD = 8
 
 
 async def show_once(plans: Sequence[Plan], settings: Settings, file: IO[str], *, json: bool, alone: bool) -> None:
@@ -143,11 +143,11 @@ class _Screen:
             texts = [live_text(overview, self._console.width) for overview in await _overviews(shown)]
             return screen([_below_each_other(texts)], self._keys({}))
         (inspector,) = shown
-        overview, slowest = await asyncio.gather(inspector.overview(), inspector.slowest(_MOST_SLOW))
+        overview = await inspector.overview()
         dead = (await inspector.groups())[:_MOST_DEAD] if self._shows_dead else None
         trends, order = self._trends[inspector.plan.name], ORDERS[self._order]
         trends.add(overview)
-        parts = pipeline_parts(Sight(overview, slowest, dead), trends, order=order, width=self._console.width)
+        parts = pipeline_parts(Sight(overview, dead), trends, order=order, width=self._console.width)
         pause = "resume" if overview.snapshot.paused else "pause"
         return screen(parts, self._keys({"p": pause, "s": f"sort: {order}", "d": "dead letters"}))
 

@@ -33,7 +33,6 @@ class Sight:
     """One pipeline at one time. `dead` is None while dead letters are not shown."""
 
     overview: Overview
-    slowest: Sequence[RunningMessage]
     dead: Sequence[DeadLetterGroup] | None
 
 
@@ -84,7 +83,7 @@ def pipeline_parts(sight: Sight, trends: Trends, *, order: str, width: int) -> l
     parts: list[RenderableType] = [overview_text(overview, width, speeds=speeds, cells=cells, order=order), Text("")]
     if sight.dead is not None:
         parts += [_dead(sight.dead, width), Text("")]
-    workers, slowest = _workers(overview), _slowest(sight.slowest)
+    workers, slowest = _workers(overview), _slowest(overview.slowest)
     if width < _WIDE:
         return [*parts, workers(width), Text(""), slowest(width)]
     side_by_side = Table.grid(padding=(0, 2, 0, 0))
