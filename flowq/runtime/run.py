@@ -6,7 +6,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from flowq.broker.inspection.throughput import Throughput, Throughputs
 from flowq.broker.message_ids import new_run_id
 from flowq.broker.records import Snapshot
 from flowq.broker.redis_streams import Broker
@@ -132,10 +131,6 @@ class Run:
     async def snapshot(self) -> Snapshot:
         """The state of the pipeline now."""
         return await Runs(self._broker).snapshot(self._edges, self._stages)
-
-    async def throughput(self, snapshot: Snapshot) -> Mapping[str, Throughput]:
-        """The speed of each stage in the half minute before the snapshot."""
-        return await Throughputs(self._broker).of(self._plan, snapshot)
 
     def summary(self, snapshot: Snapshot, seconds: float) -> Summary:
         return Summary(

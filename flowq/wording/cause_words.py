@@ -58,7 +58,7 @@ def cause_line(cause: Cause) -> str:
             return f"{held}{_until(cause.seconds)}"
         case CauseKind.PACED if cause.keys and cause.keys != ("",):
             return f"{held}, others paced"
-        case CauseKind.BUSY if cause.slots:
+        case CauseKind.BUSY if cause.running is not None:
             return f"busy, {cause.running:,} of {counted(cause.slots, 'slot')}"
         case _:
             return cause_word(cause)

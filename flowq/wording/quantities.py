@@ -38,11 +38,11 @@ def compact(n: int) -> str:
     if n < 1000:
         return str(n)
     amount = n / 1000
-    for unit in "kMG":
+    for unit in "kMGT":
         if amount < 999.5:
             return (f"{amount:.1f}".removesuffix(".0") if amount < 99.95 else f"{amount:.0f}") + unit
         amount /= 1000
-    return f"{amount:,.0f}T"
+    return f"{amount:,.0f}P"
 
 
 def rate_words(per_second: float) -> str:

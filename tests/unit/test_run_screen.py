@@ -14,10 +14,13 @@ from rich.cells import cell_len
 from flowq import Pipeline, stage
 from flowq.broker.inspection.throughput import Throughput
 from flowq.broker.records import Snapshot
-from flowq.cli.views.run_progress import UNKNOWN, ProgressMeter
+from flowq.cli.views.run_progress import ProgressMeter
 from flowq.cli.views.run_screen import HOW_TO_STOP, RunAbout, choose_screen
 from flowq.cli.views.run_text import command_to_finish, end_lines
 from tests.unit.crawl_run import ABOUT, PLAN, snapshot, summary, words
+from tests.unit.overviews import overview_of
+
+WORKERS = {"one": ("fetch", "parse", "store"), "two": ("fetch", "parse", "store")}
 
 
 class Terminal(io.StringIO):
@@ -98,7 +101,7 @@ def painted(
     *snapshots: Snapshot,
     about: RunAbout = ABOUT,
     notes: tuple[str, ...] = (),
-    throughput: Mapping[str, Throughput] = UNKNOWN,
+    throughput: Mapping[str, Throughput] | None = None,
 ) -> str:
     """Everything a terminal is sent by a run that does not end."""
     terminal = Terminal()
@@ -106,7 +109,8 @@ def painted(
     screen.begin(about)
     try:
         for seen in snapshots:
-            screen.update(seen, throughput)
+            overview = None if throughput is None else overview_of(PLAN, seen, throughput=throughput, workers=WORKERS)
+            screen.update(seen, overview)
         for text in notes:
             screen.note(text)
         return terminal.getvalue()
@@ -134,18 +138,19 @@ def test_the_table_shows_each_stage_the_way_back_and_how_far_it_is(monkeypatch: 
     throughput = {"fetch": Throughput(118.0, 0.031, 0.062)}
     lines = [" ".join(line.split()) for line in words(painted(seen, throughput=throughput)).splitlines()]
 
-    assert "stage slots in ok filtered dead waiting delayed running retries rate p95" in lines
-    assert "seeds - - 1 - - - - - - done -" in lines
-    assert "fetch 16 1,204 757 0 3 417 19 8 97 0/s 62ms" in lines
-    assert "store 20 757 757 0 0 0 0 0 0 0/s -" in lines
+    assert "stage cause slots in ok filtered dead waiting delayed running retries rate p95 forecast" in lines
+    assert "seeds ● done - - 1 - - - - - - done - -" in lines
+    assert "fetch ▲ busy 16 1,204 757 0 3 417 19 8 97 0/s 62ms -" in lines
+    assert "store ○ idle 20 757 757 0 0 0 0 0 0 0/s - empty" in lines
     assert "↺ parse→fetch 15,204 str = 1,203 new + 14,001 seen before" in lines
     assert "2,274 of 2,718 known" in words(painted(seen))
 
 
-def test_80_columns_show_how_long_handlers_take() -> None:
+def test_80_columns_show_causes_and_forecasts() -> None:
     (header,) = (line.split() for line in words(painted(snapshot(1, known=1204))).splitlines() if "waiting" in line)
 
-    assert header[-2:] == ["rate", "p95"]
+    assert header[:2] == ["stage", "cause"]
+    assert header[-2:] == ["rate", "forecast"]
 
 
 @pytest.mark.parametrize("columns", [20, 40, 60, 79, 80, 100, 160])
@@ -308,7 +313,8 @@ def test_json_is_an_object_a_second_and_the_summary_last() -> None:
     screen.begin(ABOUT)
     for tenth in range(31):
         seen = snapshot(tenth / 10, known=100, fetched=tenth, seen_before=5)
-        screen.update(seen, {"fetch": Throughput(9.0, 0.031, 0.062)})
+        throughput = {"fetch": Throughput(9.0, 0.031, 0.062)}
+        screen.update(seen, overview_of(PLAN, seen, throughput=throughput, workers=WORKERS))
     end = summary(snapshot(4, known=100, fetched=100))
     screen.note("worker 2 died")
     screen.end(end, dead_before=0, stopped=False)
@@ -319,6 +325,7 @@ def test_json_is_an_object_a_second_and_the_summary_last() -> None:
     assert (ticks[3]["left"], ticks[3]["phase"], ticks[3]["workers"]) == (70, "working", 2)
     assert ticks[3]["stages"]["fetch"]["in"] == 100
     assert ticks[3]["stages"]["fetch"]["rate"] == 10.0
+    assert ticks[3]["stages"]["fetch"]["cause"]["kind"] == "keeps_up"
     assert [ticks[3]["stages"][stage]["p95_seconds"] for stage in ("fetch", "store")] == [0.062, None]
     assert last == json.loads(json.dumps(end.as_json()))
     assert "worker 2 died" in stderr.getvalue()

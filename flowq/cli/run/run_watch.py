@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from flowq.broker.client.retrying import retry_until_available
+from flowq.broker.inspection.overview import Overview
 from flowq.broker.records import Snapshot
 from flowq.broker.runs import balance_of
-from flowq.cli.views.run_progress import UNKNOWN, Pacer
+from flowq.cli.views.run_progress import Pacer
 from flowq.cli.views.run_screen import Screen
 from flowq.cli.views.run_text import pause_words, settled
 from flowq.errors import FlowqError
@@ -33,7 +34,7 @@ EXIT_DEAD_LETTERS, EXIT_NOT_DRAINED = 3, 5
 _LOOK_SECONDS = 0.5
 _IDLE_LOOK_SECONDS = 1.0
 _LONGEST_LOOK_SECONDS = 5.0
-_THROUGHPUT_MS = 1000
+_OVERVIEW_MS = 1000
 _MOST_GROUPS = 5
 
 
@@ -93,7 +94,8 @@ class Watch:
         self._began_ms = before.now_ms
         self._dead_before = sum(balance.dead for balance in self._before.values())
         self._shown_pauses = ""
-        self._throughput, self._throughput_pace = UNKNOWN, Pacer(_THROUGHPUT_MS)
+        self._overview: Overview | None = None
+        self._overview_pace = Pacer(_OVERVIEW_MS)
         self._loop = asyncio.get_running_loop()
         self._started_at = self._loop.time()
 
@@ -139,7 +141,7 @@ class Watch:
                 self._screen.note("handing back running messages", hint="waiting for the workers to end")
             with contextlib.suppress(FlowqError, TimeoutError):  # Redis may be what makes us stop
                 async with asyncio.timeout(_LOOK_SECONDS):
-                    self._screen.update(await self._run.snapshot(), self._throughput)
+                    self._screen.update(await self._run.snapshot(), self._overview)
             await asyncio.wait([stopping], timeout=poll_seconds(0))
         await stopping
 
@@ -177,7 +179,7 @@ class Watch:
             if not looking.done():
                 return "stopped"
             snapshot = looking.result()
-            self._screen.update(snapshot, self._throughput)
+            self._screen.update(snapshot, self._overview)
             self._tell_pauses(snapshot)
             if workers.failed.done():
                 return "failed"
@@ -199,8 +201,8 @@ class Watch:
 
     async def _look(self) -> Snapshot:
         snapshot = await self._run.snapshot()
-        if self._screen.wants_throughput and self._throughput_pace.is_due(snapshot.now_ms):
-            self._throughput = await self._run.throughput(snapshot)
+        if self._screen.wants_overview and self._overview_pace.is_due(snapshot.now_ms):
+            self._overview = await Overview.of(self._broker, self._plan, before=self._overview)
         return snapshot
 
     def _tell_pauses(self, snapshot: Snapshot) -> None:

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from flowq.broker.inspection.throughput import Throughput
+from flowq.broker.inspection.overview import Overview
 from flowq.broker.records import Snapshot
 from flowq.broker.runs import StageBalance, balance_of
 from flowq.cli.views.run_text import settled
@@ -14,18 +14,19 @@ from flowq.graph.compilation.plan import Plan
 
 _RATE_MS, _SHORTEST_RATE_MS = 3000, 250
 
-UNKNOWN: Mapping[str, Throughput] = {}
-
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """One look at a run: `rates` are messages settled per second by stage, over the last few seconds."""
+    """One look at a run: `rates` are messages settled per second by stage, over the last few seconds.
+
+    `overview` is of a second ago at most, None if it is not known.
+    """
 
     snapshot: Snapshot
     balances: Mapping[str, StageBalance]
     rates: Mapping[str, float]
     passed_seconds: float
-    throughput: Mapping[str, Throughput]
+    overview: Overview | None
 
 
 class ProgressMeter:
@@ -36,7 +37,7 @@ class ProgressMeter:
         self._first_ms = 0
         self._seen: deque[tuple[int, Mapping[str, int]]] = deque()
 
-    def read(self, snapshot: Snapshot, throughput: Mapping[str, Throughput] = UNKNOWN) -> Progress:
+    def read(self, snapshot: Snapshot, overview: Overview | None = None) -> Progress:
         """The progress up to this snapshot, which must be newer than the last."""
         now_ms = snapshot.now_ms
         balances = balance_of(self._plan, snapshot)
@@ -52,7 +53,7 @@ class ProgressMeter:
         passed_seconds = max(_SHORTEST_RATE_MS, now_ms - then_ms) / 1000
         # A replay subtracts dead letters from what was settled: that is no negative speed.
         rates = {name: max(0, n - then[name]) / passed_seconds for name, n in done.items()}
-        return Progress(snapshot, balances, rates, (now_ms - self._first_ms) / 1000, throughput)
+        return Progress(snapshot, balances, rates, (now_ms - self._first_ms) / 1000, overview)
 
 
 class Pacer:

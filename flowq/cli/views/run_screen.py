@@ -6,7 +6,7 @@ import os
 import sys
 import textwrap
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import IO, TYPE_CHECKING, Protocol
 
 from rich.console import Console, Group, RenderableType
@@ -16,11 +16,13 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from flowq.broker.inspection.overview import Overview
 from flowq.broker.inspection.throughput import Throughput
 from flowq.broker.records import Snapshot
 from flowq.cli.framework.logs import follow_streams, tell
+from flowq.cli.views.cause_cells import outlook_cells
 from flowq.cli.views.retry_lines import RetryNews, RetryNote, count_lines, retry_notes
-from flowq.cli.views.run_progress import UNKNOWN, Pacer, Progress, ProgressMeter
+from flowq.cli.views.run_progress import Pacer, Progress, ProgressMeter
 from flowq.cli.views.run_text import (
     RunAbout,
     end_lines,
@@ -43,7 +45,8 @@ __all__ = ["RunAbout", "Screen", "choose_screen"]
 
 HOW_TO_STOP = "Ctrl-C: stop after running messages"
 _TITLES = (
-    "stage", "slots", "in", "ok", "filtered", "dead", "waiting", "delayed", "running", "retries", "rate", "p95",
+    "stage", "cause", "slots", "in", "ok", "filtered", "dead", "waiting", "delayed", "running", "retries", "rate",
+    "p95", "forecast",
 )  # fmt: skip
 _PICTURE_MS, _JSON_MS, _LINE_MS, _NEW_PHASE_MS = 100, 1000, 5000, 1000
 _MOST_ERRORS = 3
@@ -59,11 +62,11 @@ class Screen(Protocol):
         ...
 
     @property
-    def wants_throughput(self) -> bool:
-        """Whether it shows handler durations. If not, Redis is not asked for them."""
+    def wants_overview(self) -> bool:
+        """Whether it shows handler durations, causes and forecasts. If not, Redis is not asked for them."""
         ...
 
-    def update(self, snapshot: Snapshot, throughput: Mapping[str, Throughput] = UNKNOWN) -> None:
+    def update(self, snapshot: Snapshot, overview: Overview | None = None) -> None:
         """Show the state of the pipeline. May be called at any rate."""
         ...
 
@@ -106,7 +109,7 @@ def choose_screen(
 class LineScreen:
     """Lines for a log: every few seconds if something has changed, and whenever the run enters another phase."""
 
-    wants_throughput = False
+    wants_overview = False
     print_lines: Callable[[Sequence[str]], None] | None = None
 
     def __init__(self, plan: Plan, console: Console, *, quiet: bool) -> None:
@@ -127,8 +130,8 @@ class LineScreen:
         for line in first_lines(about, self._plan, self._console.width):
             self._say(line)
 
-    def update(self, snapshot: Snapshot, throughput: Mapping[str, Throughput] = UNKNOWN) -> None:
-        progress = self._meter.read(snapshot, throughput)
+    def update(self, snapshot: Snapshot, overview: Overview | None = None) -> None:
+        progress = self._meter.read(snapshot, overview)
         self._tell_retries(self._retries.read(snapshot))
         # A run that waits for work changes its phase with every message: one line a second is enough of that.
         now = phase(snapshot, is_stopping=self._is_stopping)
@@ -169,7 +172,7 @@ class LineScreen:
 class LiveScreen(LineScreen):
     """A table that is painted over and over, and leaves only how it ended."""
 
-    wants_throughput = True
+    wants_overview = True
 
     def __init__(self, plan: Plan, console: Console, *, redirect_stdout: bool) -> None:
         super().__init__(plan, console, quiet=False)
@@ -190,8 +193,8 @@ class LiveScreen(LineScreen):
         self._live.start()
         follow_streams(dict(zip(before, (sys.stderr, sys.stdout), strict=True)))
 
-    def update(self, snapshot: Snapshot, throughput: Mapping[str, Throughput] = UNKNOWN) -> None:
-        progress = self._meter.read(snapshot, throughput)
+    def update(self, snapshot: Snapshot, overview: Overview | None = None) -> None:
+        progress = self._meter.read(snapshot, overview)
         self._tell_retries(self._retries.read(snapshot))
         if self._pace.is_due(snapshot.now_ms):
             self._live.update(self._picture(progress), refresh=True)
@@ -243,7 +246,10 @@ class LiveScreen(LineScreen):
         if not stage.is_source:
             processes = max(1, self._about.workers if self._about else 1)
             cells["slots"] = number(stage.concurrency * processes)
-            cells |= speed_cells(progress.throughput.get(name, Throughput()))
+        if progress.overview is not None:
+            cells |= speed_cells(progress.overview.stages[name].throughput)
+            if not self._is_stopping:
+                cells |= outlook_cells(progress.overview, stage)
         if self._about and self._about.stages and name not in self._about.stages:
             cells["stage"].stylize("dim")  # other processes run it, or none does
         return cells
@@ -301,10 +307,10 @@ class JsonScreen(LineScreen):
         super().__init__(plan, console, quiet=quiet)
         self._stdout = stdout
         self._pace = Pacer(_JSON_MS)
-        self.wants_throughput = not quiet
+        self.wants_overview = not quiet
 
-    def update(self, snapshot: Snapshot, throughput: Mapping[str, Throughput] = UNKNOWN) -> None:
-        progress = self._meter.read(snapshot, throughput)
+    def update(self, snapshot: Snapshot, overview: Overview | None = None) -> None:
+        progress = self._meter.read(snapshot, overview)
         self._tell_retries(self._retries.read(snapshot))
         if not self._quiet and self._pace.is_due(snapshot.now_ms):
             self._write(self._tick(progress))
@@ -314,7 +320,7 @@ class JsonScreen(LineScreen):
         self._write(summary.as_json())
 
     def _tick(self, progress: Progress) -> dict[str, object]:
-        snapshot = progress.snapshot
+        snapshot, overview = progress.snapshot, progress.overview
         errors: defaultdict[str, list[object]] = defaultdict(list)
         for note in retry_notes(self._plan, snapshot):
             errors[note.stage].append(note.as_json())
@@ -329,8 +335,9 @@ class JsonScreen(LineScreen):
             "stages": {
                 name: {
                     **balance.as_json(),
-                    **progress.throughput.get(name, Throughput()).as_json(),
+                    **(overview.stages[name].throughput if overview else Throughput()).as_json(),
                     "rate": round(progress.rates[name], 1),
+                    "cause": overview.causes[name].as_json() if overview else None,
                     "errors": errors[name],
                 }
                 for name, balance in progress.balances.items()
