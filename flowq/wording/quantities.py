@@ -42,7 +42,7 @@ def compact(n: int) -> str:
         if amount < 999.5:
             return (f"{amount:.1f}".removesuffix(".0") if amount < 99.95 else f"{amount:.0f}") + unit
         amount /= 1000
-    return f"{amount:,.0f}P"
+    return f"{amount:.0f}P"
 
 
 def rate_words(per_second: float) -> str:

@@ -187,10 +187,10 @@ def test_a_span_has_a_number_above_zero_and_a_unit(seconds: float) -> None:
 @given(st.integers(0, 10**15))
 def test_a_compact_number_is_short_and_near(n: int) -> None:
     text = compact(n)
-    size = {"k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}.get(text[-1], 1)
+    size = {"k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}.get(text[-1], 1)
 
     assert len(text) <= 6
-    assert float(text.rstrip("kMGT").replace(",", "")) * size == pytest.approx(n, rel=0.051)
+    assert float(text.rstrip("kMGTP").replace(",", "")) * size == pytest.approx(n, rel=0.051)
 
 
 @pytest.mark.parametrize("kind", ForecastKind)
