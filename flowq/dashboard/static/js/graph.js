@@ -1,4 +1,4 @@
-// The graph: arrow keys go along its edges; a large one is a window that is dragged, zoomed, and moved by its map.
+// The graph: arrow keys go along its edges; a large one is dragged, zoomed, and moved by its map.
 import { $, $$ } from "./live.js";
 
 const place = (node) => { const { e, f } = node.transform.baseVal[0].matrix; return { x: e, y: f }; };
@@ -40,7 +40,6 @@ export class Window {
     new ResizeObserver(() => this.to(this.x, this.y)).observe(sheet);
   }
 
-  // The middle of the window, as far as there is something to see.
   to(x, y) {
     const { all } = this, width = this.#sheet.clientWidth / this.#scale, height = this.#sheet.clientHeight / this.#scale;
     const within = (value, from, size, seen) => (seen > size ? from + size / 2 : Math.min(Math.max(value, from + seen / 2), from + size - seen / 2));
@@ -48,7 +47,7 @@ export class Window {
     this.y = within(y, all.y, all.height, height);
     const box = { x: this.x - width / 2, y: this.y - height / 2, width, height };
     this.#svg.setAttribute("viewBox", Object.values(box).map(Math.round).join(" "));
-    this.#svg.classList.toggle("far", this.#scale < 0.6); // names could not be read: colours only
+    this.#svg.classList.toggle("far", this.#scale < 0.6);
     for (const [name, value] of Object.entries(box)) $("#lens").setAttribute(name, Math.round(value));
   }
 

@@ -10,16 +10,15 @@ export function remembered(name, value) {
   try {
     if (value === undefined) return localStorage.getItem(`flowq.${name}`);
     localStorage.setItem(`flowq.${name}`, value);
-  } catch { /* forbidden here */ }
+  } catch { /* forbidden */ }
 }
 
-// Spoken by a screen reader.
 export function say(text) {
   $("#said").textContent = "";
   setTimeout(() => { $("#said").textContent = text; }, 50);
 }
 
-// News that nobody asked for: the latest, at most every 10 s.
+// What nobody asked for: at most every 10 s.
 let spoken = -Infinity, news;
 function tell(text) {
   if (!news) setTimeout(() => {
@@ -30,7 +29,7 @@ function tell(text) {
   news = text;
 }
 
-// Values are only ever text, or these attributes.
+// Values are text, or these attributes.
 const ATTRIBUTES = new Set(["aria-label", "d", "data-level", "data-mortal", "data-neck", "data-state", "min", "stroke-width", "width", "x"]);
 
 function put(element, attribute, text) {
@@ -71,7 +70,7 @@ export class Slots {
     for (const [name, values] of Object.entries(rows)) for (const list of $$(`[data-rows="${CSS.escape(name)}"]`)) fill(list, values);
   }
 
-  // What is now. While the past is shown it is kept back, not lost.
+  // Kept back, not lost, while the past is shown.
   change({ set = {}, rows = {} }) {
     this.#tell(set, rows);
     Object.assign(this.#live, set);
@@ -89,17 +88,16 @@ export class Slots {
     this.#show(this.#live, this.#rows);
   }
 
-  // Worse or better is spoken; numbers are not.
   #tell(set, rows) {
-    const before = this.#rows.attention, now = rows.attention, state = this.#live["p.state"];
-    const fresh = before && now?.find((row) => !before.some((old) => old.state === row.state && old.title === row.title));
+    const before = this.#rows.attention, now = rows.attention, was = this.#live["p.state"], state = set["p.state"];
+    const fresh = before && now?.find(({ state, title }) => !before.some((row) => row.state === state && row.title === title));
     if (fresh) tell(`${fresh.title} ${fresh.text}`);
     else if (before?.length && now?.length === 0) tell("Nothing needs attention any more");
-    else if (state && set["p.state"] && set["p.state"] !== state) tell(set["p.state"]);
+    else if (was && state && state !== was) tell(state);
   }
 }
 
-// Rows that stay keep their elements, and with them the focus.
+// Rows that stay keep the focus.
 function fill(list, values) {
   const template = $("template", list), old = [...list.children].filter((child) => child !== template);
   values.forEach((row, at) => {
@@ -114,11 +112,11 @@ function fill(list, values) {
 }
 
 const WORDS = { live: "Live", load: "Connecting", stale: "Stale", lost: "Not connected", error: "No Redis" };
-const HIDDEN_MS = 5_000; // a hidden tab gives its connection back: a browser has six for a host
+const HIDDEN_MS = 5_000; // a browser has six connections for a host
 const LONGEST_WAIT_S = 15;
 
 export class Feed {
-  lastAt = 0; // the server's clock at the last look, in ms
+  lastAt = 0; // by the server's clock
   onlook = () => {};
   #source;
   #heard = performance.now();
@@ -128,7 +126,8 @@ export class Feed {
   #next;
 
   constructor(url, slots) {
-    Object.assign(this, { url, slots });
+    this.url = url;
+    this.slots = slots;
     let hidden;
     document.addEventListener("visibilitychange", () => {
       clearTimeout(hidden);
@@ -162,7 +161,7 @@ export class Feed {
   #take(look) {
     this.#heard = performance.now();
     this.#tries = 0;
-    if (look.plan && body.dataset.plan && look.plan !== body.dataset.plan) return location.reload(); // another graph
+    if (look.plan && body.dataset.plan && look.plan !== body.dataset.plan) return location.reload();
     this.lastAt = look.at ?? this.lastAt;
     this.#every = look.every_ms ?? this.#every;
     if (look.trouble) this.state("error", look.trouble, "The numbers are the last ones.");
@@ -199,11 +198,11 @@ export class Feed {
 
 const ago = (seconds) => (seconds < 90 ? `${Math.round(seconds)} s ago` : `${Math.round(seconds / 60)} min ago`);
 
-// The slider: everything as it was at a moment of the last hour. Its value: seconds before the last look, negative.
+// The slider: its value is seconds before the last look, negative.
 export class Timeline {
   #range = $("#moment");
   #back = $('[data-do="live"]');
-  #moment; // the server's clock, in ms; undefined: now
+  #moment; // by the server's clock; undefined: now
   #asking = false;
 
   constructor(url, feed, slots) {
@@ -230,14 +229,13 @@ export class Timeline {
     $("#shown").textContent = text;
   }
 
-  // One question at a time; if the slider moved meanwhile, another one.
   async #ask() {
     if (this.#asking) return;
     this.#asking = true;
     let asked;
     while (this.isPast && asked !== this.#moment) {
       asked = this.#moment;
-      const answer = await fetch(`${this.url}?t=${Math.round(asked)}`).catch(() => ({})); // lost: the bar says so
+      const answer = await fetch(`${this.url}?t=${Math.round(asked)}`).catch(() => ({}));
       const { set } = answer.status === 200 ? await answer.json() : {};
       if (set && this.isPast) this.slots.past(set);
     }

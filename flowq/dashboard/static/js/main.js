@@ -1,5 +1,4 @@
-// The page is complete as it comes from the server. This keeps its numbers up to date and adds keys.
-// What comes from outside is only ever text: no element is made from it.
+// Keys, dialogs and what they send. The page is complete without; what comes from outside is only ever text.
 import { neighbour, Window } from "./graph.js";
 import { $, $$, Feed, isLocal, remembered, say, Slots, Timeline } from "./live.js";
 
@@ -12,7 +11,7 @@ const graph = $(".graph.large") && new Window();
 const keysOn = $("#keys-on");
 keysOn.checked = remembered("keys") !== "off";
 keysOn.addEventListener("change", () => remembered("keys", keysOn.checked ? "on" : "off"));
-if (location.hash) { // back from the drawer of a stage: on its card again
+if (location.hash) { // back from the drawer of a stage
   const from = document.getElementById(decodeURIComponent(location.hash.slice(1)));
   if (from?.matches(".card, [data-row] a")) from.focus({ focusVisible: true });
 }
@@ -37,7 +36,7 @@ async function copy(button) {
   try {
     await navigator.clipboard.writeText(button.dataset.copy);
     say("Copied");
-  } catch { // only under https or on localhost
+  } catch {
     getSelection().selectAllChildren(button.previousElementSibling ?? button);
     say("Selected: copy it with your keyboard");
   }
@@ -56,16 +55,15 @@ document.addEventListener("input", ({ target }) => {
   for (const row of $$("[data-row]")) row.hidden = !row.dataset.row.toLowerCase().includes(wanted);
 });
 
-// Up and down through the rows of a list or a table.
 function row(from, by) {
   const rows = $$("[data-row]:not([hidden])"), at = rows.indexOf(from.closest("[data-row]"));
   return at < 0 ? undefined : $("a", rows[at + by] ?? from);
 }
 
-const go = (tab) => $$(".tabs a")[tab]?.click();
+const go = (tab) => () => $$(".tabs a")[tab]?.click();
 const KEYS = {
   "?": DO.help, l: DO.live, "[": () => time?.move(-1), "]": () => time?.move(1), "+": DO.in, "-": DO.out, 0: DO.fit,
-  g: () => go(0), d: () => go(1), t: () => go(2), w: () => go(3),
+  g: go(0), d: go(1), t: go(2), w: go(3),
   b() { $('.node[data-neck="yes"] .card')?.focus(); DO.neck(); },
   "/": () => $("#find")?.focus(),
 };
@@ -73,10 +71,10 @@ const STEPS = { ArrowLeft: [-80, 0], ArrowRight: [80, 0], ArrowUp: [0, -80], Arr
 
 function arrow(event) {
   const { key, target } = event, node = target.closest(".node");
-  const upright = key === "ArrowDown" || key === "ArrowUp";
-  const next = node ? $(".card", neighbour(node, key) ?? node) : upright && !target.matches("input, select, textarea") && row(target, key === "ArrowDown" ? 1 : -1);
+  const [right, down] = STEPS[key];
+  const next = node ? $(".card", neighbour(node, key) ?? node) : down && !target.matches("input, select, textarea") && row(target, Math.sign(down));
   if (next) next.focus();
-  else if (target.id === "sheet" && graph) graph.move(...STEPS[key]);
+  else if (target.id === "sheet" && graph) graph.move(right, down);
   else return;
   event.preventDefault();
 }
@@ -95,8 +93,6 @@ document.addEventListener("keydown", (event) => {
     KEYS[key]();
   }
 });
-
-// Dialogs, and what they send: every action has a second step. base.html says how a form is marked.
 
 const line = (tag, text) => Object.assign(document.createElement(tag), { textContent: text });
 const CHECK_MS = 250;
@@ -117,10 +113,9 @@ async function post(address, values) {
   return answer.ok ? said : { error: `flowq answered ${answer.status}`, ...said };
 }
 
-// What a check or a refusal says, in the places the form has for it.
 function show(form, answer) {
   const { error = "", errors = [], changes, fits = "" } = answer;
-  const faults = [...(error && !errors.length ? [error] : []), ...errors.map(({ path, message }) => (path ? `${path}: ${message}` : message))];
+  const faults = errors.length ? errors.map(({ path, message }) => (path ? `${path}: ${message}` : message)) : error ? [error] : [];
   const diff = $(".diff", form), verdict = $(".fits", form);
   if (diff && changes)
     diff.replaceChildren(...(changes.length ? changes : [{ path: "nothing yet" }]).map(({ path, before, after }) => {
@@ -132,10 +127,7 @@ function show(form, answer) {
     verdict.dataset.state = faults.length ? "dead" : "ok";
     verdict.textContent = faults.length ? `✕ ${faults.join("; ")}` : fits && `✓ fits ${fits}`;
   }
-  for (const input of $$("[name]", form)) {
-    if (errors.some(({ path }) => path === input.name)) input.setAttribute("aria-invalid", "true");
-    else input.removeAttribute("aria-invalid");
-  }
+  for (const input of $$("[name]", form)) input.ariaInvalid = errors.some(({ path }) => path === input.name) ? "true" : null;
   const dialog = form.closest("dialog") ?? form;
   for (const [key, mark] of Object.entries({ n: "n", text: "text", stays: "stays", command: "command", unlock: "unlocking" }))
     if (answer[key] !== undefined) for (const place of $$(`[data-${mark}]`, dialog)) place.textContent = answer[key];
@@ -148,9 +140,9 @@ function show(form, answer) {
 async function send(form, submitter) {
   const buttons = $$("button", form);
   buttons.forEach((button) => { button.disabled = true; });
-  const answer = await post(form.dataset.send, fields(form, submitter)).catch(() => ({ error: "No connection to flowq: nothing was changed, or not yet known" }));
+  const answer = await post(form.dataset.send, fields(form, submitter)).catch(() => ({ error: "No connection to flowq: whether anything was changed is not known" }));
   buttons.forEach((button) => { button.disabled = false; });
-  if (answer.expected !== undefined) await check(form); // another number than was confirmed
+  if (answer.expected !== undefined) await check(form);
   const faults = show(form, answer);
   unlock(form);
   if (faults.length) return say(faults.join("; "));
@@ -160,7 +152,7 @@ async function send(form, submitter) {
   else location.reload();
 }
 
-const done = remembered("said"); // what was done before the page came again
+const done = remembered("said"); // before this page
 if (done) setTimeout(say, 300, done);
 remembered("said", "");
 document.addEventListener("submit", (event) => {
@@ -173,12 +165,12 @@ let waits, n_checks = 0;
 async function check(form) {
   const own = ++n_checks;
   const answer = await post(form.dataset.check, { ...fields(form), dry_run: true }).catch(() => ({}));
-  if (own !== n_checks) return; // a later one is on its way
+  if (own !== n_checks) return;
   const faults = show(form, answer), main = $("button.main", form), rate = $("[data-proposed]", form);
   if (main) main.disabled = faults.length > 0 || answer.expected === 0;
   unlock(form);
   if (!rate || rate.dataset.proposed) return;
-  rate.dataset.proposed = "done"; // once: a user who changes it back means it
+  rate.dataset.proposed = "done"; // once: who changes it back means it
   if (!answer.propose) return;
   rate.value = answer.propose;
   show(form, { command: answer.gentle });
