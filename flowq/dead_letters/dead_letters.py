@@ -45,7 +45,7 @@ class DeadLetters:
     the remaining letters are still dead.
 
     Methods raise BrokerUnavailable when Redis does not answer, NotFound for a stage that the plan does not have, and
-    DoesNotFit for a fixed message that its stage would not accept.
+    DoesNotFit for a fixed message that its stage would not accept, with its `fields` and what is wrong with each.
 
     >>> from flowq.broker.open import open_broker
     >>> from flowq.settings import Settings

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from flowq.dead_letters.letter import DeadLetterRecord
 from flowq.delivery.edge import inlet_of
 from flowq.delivery.encoding.codec import check_size, decoder
+from flowq.delivery.encoding.field_errors import FieldError, field_errors
 from flowq.delivery.message import Header
 from flowq.errors import CodecError, UsageError
 from flowq.graph.compilation.plan import Plan
@@ -20,9 +21,13 @@ Edit = Callable[[DeadLetterRecord], bytes | None]
 
 
 class DoesNotFit(UsageError):
-    """An edited message does not fit its stage."""
+    """An edited message does not fit its stage. `fields` says what is wrong with which of its fields."""
 
     code = "FQ207"
+
+    def __init__(self, message: str, *, hint: str, detail: str, fields: Sequence[FieldError]) -> None:
+        super().__init__(message, hint=hint, detail=detail)
+        self.fields = fields
 
 
 class Fitting:
@@ -50,5 +55,6 @@ class Fitting:
                 f"letter {letter.id}: it does not fit {stage.name}, which accepts {type_names(stage.accepted)}",
                 detail="\n".join(error.detail.split("; ")) if error.detail else error.message,
                 hint=error.hint or "nothing was changed",
+                fields=field_errors(error),
             ) from None
         return replace(header, type_tag=tag)

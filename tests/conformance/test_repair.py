@@ -164,8 +164,10 @@ async def test_an_edit_changes_the_message_in_the_step_that_puts_it_back(worker:
 async def test_an_edit_that_does_not_fit_puts_nothing_back(worker: Worker, letters: DeadLetters) -> None:
     await bury(worker, 1)
 
-    with pytest.raises(DoesNotFit, match="accepts Item"):
-        await letters.put_back(edit=lambda letter: b'{"n": "many"}')
+    for dry_run in (True, False):
+        with pytest.raises(DoesNotFit, match="accepts Item") as caught:
+            await letters.put_back(edit=lambda letter: b'{"n": "many"}', dry_run=dry_run)
+        assert [each.path for each in caught.value.fields] == ["n"]
 
     assert len(await letters.first(limit=9)) == 1
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
@@ -32,7 +32,7 @@ class DoesNotRead(UsageError):
 
     code = "FQ223"
 
-    def __init__(self, message: str, errors: list[tuple[str, str]]) -> None:
+    def __init__(self, message: str, errors: Sequence[tuple[str, str]]) -> None:
         super().__init__(message)
         self.errors = errors
 

@@ -18,6 +18,7 @@ from flowq.dashboard.actions.action import (
 )
 from flowq.dead_letters.purging import Purging
 from flowq.delivery.encoding.codec import decoder
+from flowq.delivery.encoding.field_errors import field_errors
 from flowq.errors import CodecError, UsageError
 from flowq.graph.compilation.plan import EdgePlan, StagePlan
 from flowq.graph.compilation.typecheck import type_names
@@ -81,7 +82,7 @@ class Push(Action):
         try:
             return decoder(stage.accepts)(self.message.encode())
         except CodecError as error:
-            raise DoesNotRead(f"it does not fit {type_names(stage.accepted)}", errors_of(error)) from None
+            raise DoesNotRead(f"it does not fit {type_names(stage.accepted)}", field_errors(error)) from None
 
     async def preview(self, scene: Scene) -> Mapping[str, Any]:
         self._value(scene)
@@ -94,10 +95,3 @@ class Push(Action):
             pushed = await publisher.push(self.stage, value, wait=False)
         act.n = int(pushed.is_new)
         return f"message {pushed} is pushed to {self.stage}" if pushed.is_new else f"{self.stage} has seen it before"
-
-
-def errors_of(error: CodecError) -> list[tuple[str, str]]:
-    """What is wrong with a message, field by field."""
-    lines = error.detail.split("; ") if error.detail else [error.message]
-    pairs = [line.partition(": ") for line in lines]
-    return [(path, message) if message else ("", path) for path, _, message in pairs]

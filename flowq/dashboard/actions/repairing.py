@@ -123,7 +123,7 @@ class EditAndRetry(OfLetters):
         try:
             Fitting(plan, self.stage).header_for(letter, body)
         except DoesNotFit as error:
-            return {**values, "error": error.message, "errors": _errors_of(error)}
+            return {**values, "error": error.message, "errors": [each._asdict() for each in error.fields]}
         return {**values, "fits": type_names(plan.stage(self.stage).accepted)}
 
     async def perform(self, scene: Scene, act: Act) -> str:
@@ -131,16 +131,11 @@ class EditAndRetry(OfLetters):
         try:
             fixed = await letters_of(scene).fix(self.stage, {letter.id: body}, and_put_back=True)
         except DoesNotFit as error:
-            raise DoesNotRead(error.message, [(each["path"], each["message"]) for each in _errors_of(error)]) from None
+            raise DoesNotRead(error.message, error.fields) from None
         act.n = fixed.n
         if not fixed.n:
             raise NumberChanged("the letter is not here any more: it was put back, or removed", 0)
         return f"1 message put back to {self.stage}, {'unchanged' if fixed.unchanged else 'changed'}"
-
-
-def _errors_of(error: DoesNotFit) -> list[dict[str, str]]:
-    found = [line.partition(": ") for line in error.detail.split("\n")]
-    return [{"path": path if message else "", "message": message or path} for path, _, message in found]
 
 
 async def _in_time(count: Coroutine[Any, Any, Mapping[str, int]]) -> Mapping[str, int]:

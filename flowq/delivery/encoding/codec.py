@@ -16,6 +16,7 @@ from pydantic_core import PydanticSerializationError, SchemaSerializer, SchemaVa
 
 from flowq.delivery.encoding.difference import difference
 from flowq.delivery.encoding.fidelity import Fidelity, fidelity_of
+from flowq.delivery.encoding.field_errors import field_errors
 from flowq.delivery.encoding.json_bytes import with_any_bytes
 from flowq.delivery.encoding.suspects import MOST_DIGITS
 from flowq.errors import DecodeError, EncodeError, PayloadTooLarge
@@ -25,6 +26,7 @@ Encode = Callable[[Any], bytes]
 Decode = Callable[[bytes], Any]
 P = ParamSpec("P")
 R = TypeVar("R")
+_MOST_EXPLAINED = 5
 
 _UNWRITABLE = (
     PydanticSerializationError,
@@ -280,12 +282,9 @@ def explain(error: Exception) -> str:
     """What is wrong with a value, field by field, without the value itself."""
     if not isinstance(error, ValidationError):
         return printable(error_text(error))
-    findings = error.errors(include_url=False, include_input=False, include_context=False)
-    shown = [
-        printable(f"{'.'.join(str(part) for part in finding['loc']) or 'message'}: {finding['msg']}")
-        for finding in findings[:5]
-    ]
-    return "; ".join(shown) + (f"; and {len(findings) - 5} more" if len(findings) > 5 else "")
+    shown = [f"{each.path or 'message'}: {each.message}" for each in field_errors(error)[:_MOST_EXPLAINED]]
+    n_more = error.error_count() - len(shown)
+    return "; ".join(shown) + (f"; and {n_more} more" if n_more else "")
 
 
 def check_size(body: bytes, max_bytes: int, stage: str) -> None:
