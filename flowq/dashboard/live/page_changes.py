@@ -27,7 +27,7 @@ class Event:
     @cached_property
     def packed(self) -> bytes:
         """A piece of a deflate stream. It refers to nothing before it, so all viewers can share it."""
-        packer = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS)
+        packer = zlib.compressobj(4, zlib.DEFLATED, -zlib.MAX_WBITS)
         return packer.compress(self.plain) + packer.flush(zlib.Z_FULL_FLUSH)
 
 
@@ -58,8 +58,6 @@ class Changes:
 
     def add(self, texts: Mapping[str, str], rows: Rows, about: Mapping[str, Any]) -> Event:
         """The event of a new look. `about` is said with each: its moment, and why there is no newer one."""
-        texts = {name: cut(text) for name, text in texts.items()}
-        rows = {name: [{key: cut(text) for key, text in row.items()} for row in each] for name, each in rows.items()}
         patch = _Patch(
             {name: text for name, text in texts.items() if self._texts.get(name) != text},
             {name: each for name, each in rows.items() if self._rows.get(name) != each},
@@ -104,8 +102,12 @@ class Changes:
         return self._event("patch", patch)
 
     def _event(self, kind: str, patch: _Patch) -> Event:
+        texts = {name: cut(text) for name, text in patch.texts.items()}
+        rows = {
+            name: [{key: cut(text) for key, text in row.items()} for row in each] for name, each in patch.rows.items()
+        }
         # A line end in a text is escaped in JSON, so it cannot end the line of an event.
-        data = json_text({**self._about, "set": patch.texts, "rows": patch.rows})
+        data = json_text({**self._about, "set": texts, "rows": rows})
         return Event(f"id: {self._epoch}-{self._number}\nevent: {kind}\ndata: {data}\n\n")
 
 
