@@ -121,8 +121,7 @@ def _stack(entered: int, sums: dict[str, int]) -> Iterator[tuple[str, str]]:
     yield "in", f"{entered:,}"
     whole, left = max(1, sum(sums.values())), 0.0
     for term, n in sums.items():
-        part = n / whole * STACK_WIDTH
         yield term, f"{n:,}"
-        yield f"bar.{term}.x", f"{left:.1f}"
-        yield f"bar.{term}.w", f"{part:.1f}"
-        left += part
+        start, left = round(left), left + n / whole * STACK_WIDTH
+        yield f"bar.{term}.x", str(start)
+        yield f"bar.{term}.w", str(round(left) - start)

@@ -13,7 +13,7 @@ from flowq.wording.cause_words import STATES, cause_line, cause_word, stage_sent
 from flowq.wording.quantities import compact, rate_words, size
 
 UNKNOWN = "–"
-_ROOM_FOR_CAUSE, _ROOM_FOR_RUNNING = 139.0, 74.0
+_ROOM_FOR_CAUSE, _ROOM_FOR_RUNNING = 146.0, 74.0
 _WIDEST_RATE = 9_999.5
 _MOST_DIGITS = 9_999
 

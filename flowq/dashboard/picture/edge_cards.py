@@ -11,6 +11,7 @@ from flowq.dashboard.picture.slotted import Slotted
 from flowq.graph.compilation.plan import EdgePlan
 from flowq.graph.render.edge_paths import Line
 from flowq.graph.render.layout import Box, Size
+from flowq.wording.quantities import size as size_words
 
 EDGE_CARD, SMALL_EDGE_CARD = Size(116.0, 92.0), Size(44.0, 18.0)
 TIP = 9.0  # from the end of a line to the card
@@ -26,6 +27,15 @@ class EdgeCard:
     edge: EdgePlan
     label: str
     is_small: bool
+
+    @property
+    def title(self) -> str:
+        """The edge in words, with its limits."""
+        limits = [f"{self.edge.maxsize:,} messages"] if self.edge.maxsize else []
+        limits += [size_words(self.edge.maxsize_bytes)] if self.edge.maxsize_bytes else []
+        back = " (feedback)" if self.edge.feedback else ""
+        limit = f"at most {' or '.join(limits)}" if limits else "no limit"
+        return f"{self.edge.origin} to {self.edge.target}: {self.label}{back}, {limit}"
 
     @property
     def size(self) -> Size:
@@ -48,13 +58,11 @@ class EdgeCard:
         name, back = self.edge.name, " back" if self.edge.feedback else ""
         queue = group(parent, f"queue{back}", box)
         slots.attributes(queue, data_level=f"e.{name}.level")
-        title = ET.SubElement(queue, "title")
+        ET.SubElement(queue, "title").text = self.title
         rect(queue, "pill", Box(0, 0, box.width, box.height), 9 if self.is_small else 8)
         if self.is_small:
-            title.text = f"{self.edge.origin} to {self.edge.target}: {self.label}"
             slots.text(text(queue, "val mid", box.width / 2, 13), f"e.{name}.n")
             return
-        slots.text(title, f"e.{name}.title")
         sign = "↺ " if self.edge.feedback else ""
         text(queue, "type", _LEFT, 17, small_in(_ROOM_FOR_TYPE, f"{sign}{self.label}"))
         slots.text(text(queue, "val end fill", _RIGHT, 17), f"e.{name}.fill")

@@ -52,11 +52,11 @@ class StageCard:
         if self.is_small:
             text(link, "name", 12, 21, name_in(_ROOM_FOR_SMALL_NAME, name, SMALL_NAME_SIZE))
             self._small_figures(figures, slots)
-            self._flag(figures, Box(box.width - 94, -9, 86, 18))
+            self._flag(figures, Box(box.width - 100, -9, 92, 18))
         else:
             text(link, "name", _LEFT, 26, name_in(_ROOM_FOR_NAME, name, NAME_SIZE))
             self._figures(figures, slots)
-            self._flag(figures, Box(box.width - 100, -10, 92, 20))
+            self._flag(figures, Box(box.width - 106, -10, 96, 20))
 
     def _small_figures(self, parent: ET.Element, slots: Slotted) -> None:
         name = self.stage.name
@@ -79,7 +79,13 @@ class StageCard:
         if self.stage.is_source:
             self._row(parent, slots, 98, "given", f"s.{name}.ok")
             self._row(parent, slots, 115, "dead", f"s.{name}.dead_letters", look="dead")
-            text(parent, "lab", _LEFT, 132, small_in(_ACROSS, PurePath(self.stage.place.file).name))
+            text(
+                parent,
+                "lab",
+                _LEFT,
+                132,
+                small_in(_ACROSS, f"{PurePath(self.stage.place.file).name}:{self.stage.place.line}"),
+            )
             return
         text(parent, "lab", _LEFT, 98, "running")
         rect(parent, "track", Box(64, 92, USE_WIDTH, 5), 2.5)

@@ -85,9 +85,9 @@ def test_the_parts_of_the_bar_are_next_to_each_other_and_make_all_of_it() -> Non
     found = texts(with_stage(never_run(SCRAPE), "fetch", balance=balance))
     end = 0.0
     for term in TERMS:
-        assert float(found[f"p.bar.{term}.x"]) == pytest.approx(end, abs=0.06)
+        assert float(found[f"p.bar.{term}.x"]) == end
         end = float(found[f"p.bar.{term}.x"]) + float(found[f"p.bar.{term}.w"])
-    assert end == pytest.approx(1000, abs=0.5)
+    assert end == 1000
     assert (found["p.in"], found["p.sum"], found["p.sum.state"], found["p.purged.level"]) == (
         "100",
         "adds up",
