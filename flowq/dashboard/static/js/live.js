@@ -1,4 +1,4 @@
-// Keeps a page up to date: values in their slots, the stream of changes, the slider. base.html says how slots are marked.
+// Keeps a page up to date: values in their slots, the stream of changes, the slider. Marks: base.html.
 
 export const $ = (query, within = document) => within.querySelector(query);
 export const $$ = (query, within = document) => [...within.querySelectorAll(query)];
@@ -92,7 +92,7 @@ export class Slots {
     const before = this.#rows.attention, now = rows.attention, was = this.#live["p.state"], state = set["p.state"];
     const fresh = before && now?.find(({ state, title }) => !before.some((row) => row.state === state && row.title === title));
     if (fresh) tell(`${fresh.title} ${fresh.text}`);
-    else if (before?.length && now?.length === 0) tell("Nothing needs attention any more");
+    else if (before?.length && now?.length === 0) tell("Nothing needs attention");
     else if (was && state && state !== was) tell(state);
   }
 }
@@ -134,11 +134,9 @@ export class Feed {
       if (document.hidden) hidden = setTimeout(() => this.#close(), HIDDEN_MS);
       else if (!this.#source) this.open();
     });
-    addEventListener("pagehide", () => this.#close());
-    addEventListener("pageshow", ({ persisted }) => { if (persisted) this.open(); });
     setInterval(() => {
       if (this.#source && body.dataset.conn === "live" && performance.now() - this.#heard > 3 * this.#every + 500)
-        this.state("stale", "The numbers are old.", "flowq keeps asking Redis, less often while it answers slowly.");
+        this.state("stale", "The numbers are old.", "Redis answers slowly; flowq keeps asking.");
     }, 1000);
     if (!document.hidden) this.open();
   }
@@ -161,11 +159,10 @@ export class Feed {
   #take(look) {
     this.#heard = performance.now();
     this.#tries = 0;
-    if (look.plan && body.dataset.plan && look.plan !== body.dataset.plan) return location.reload();
-    this.lastAt = look.at ?? this.lastAt;
-    this.#every = look.every_ms ?? this.#every;
-    if (look.trouble) this.state("error", look.trouble, "The numbers are the last ones.");
-    else this.state("live");
+    if (look.plan !== body.dataset.plan) return location.reload();
+    this.lastAt = look.at;
+    this.#every = look.every_ms;
+    this.state(look.trouble ? "error" : "live", look.trouble, look.trouble && "The numbers are the last ones.");
     this.slots.change(look);
     this.onlook();
   }

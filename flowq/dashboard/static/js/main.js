@@ -1,6 +1,81 @@
-// Keys, dialogs and what they send. The page is complete without; what comes from outside is only ever text.
-import { neighbour, Window } from "./graph.js";
+// What one does on a page: keys, the large graph, dialogs and what they send.
 import { $, $$, Feed, isLocal, remembered, say, Slots, Timeline } from "./live.js";
+
+// Arrow keys go along the edges; a large graph is dragged, zoomed, and moved by its map.
+const place = (node) => { const { e, f } = node.transform.baseVal[0].matrix; return { x: e, y: f }; };
+
+function neighbour(node, key) {
+  const [mine, other] = key === "ArrowRight" ? ["from", "to"] : ["to", "from"];
+  if (key === "ArrowRight" || key === "ArrowLeft") {
+    const line = $$(".line:not(.back)").find(({ dataset }) => dataset[mine] === node.dataset.stage);
+    return line && $(`.node[data-stage="${CSS.escape(line.dataset[other])}"]`);
+  }
+  const here = place(node), down = key === "ArrowDown" ? 1 : -1;
+  const below = (to) => (place(to).y - here.y) * down;
+  return $$(".node").filter((to) => Math.abs(place(to).x - here.x) < 20 && below(to) > 0).sort((a, b) => below(a) - below(b))[0];
+}
+
+class Window {
+  #svg = $(".graph.large");
+  #sheet = $("#sheet");
+  #map = $("#minimap");
+  #scale = 1;
+
+  constructor() {
+    const sheet = this.#sheet, { x, y, width, height } = this.#svg.viewBox.baseVal;
+    this.all = { x, y, width, height };
+    sheet.classList.add("moves");
+    sheet.addEventListener("pointerdown", (event) => { if (!event.button) this.#drag(event); });
+    sheet.addEventListener("wheel", (event) => {
+      if (!event.ctrlKey && !event.metaKey) return;
+      event.preventDefault();
+      this.zoom(event.deltaY < 0 ? 1.15 : 1 / 1.15);
+    }, { passive: false });
+    sheet.addEventListener("focusin", ({ target }) => { if (target.matches(".card:focus-visible")) this.show(target.closest(".node")); });
+    for (const kind of ["pointerdown", "pointermove"])
+      this.#map.addEventListener(kind, (event) => {
+        const at = new DOMPoint(event.clientX, event.clientY).matrixTransform(this.#map.getScreenCTM().inverse());
+        if (event.buttons & 1) this.to(at.x, at.y);
+      });
+    this.neck();
+    new ResizeObserver(() => this.to(this.x, this.y)).observe(sheet);
+  }
+
+  to(x, y) {
+    const { all } = this, width = this.#seen.width / this.#scale, height = this.#seen.height / this.#scale;
+    const within = (value, from, size, seen) => (seen > size ? from + size / 2 : Math.min(Math.max(value, from + seen / 2), from + size - seen / 2));
+    this.x = within(x, all.x, all.width, width);
+    this.y = within(y, all.y, all.height, height);
+    const box = { x: this.x - width / 2, y: this.y - height / 2, width, height };
+    this.#svg.setAttribute("viewBox", Object.values(box).map(Math.round).join(" "));
+    this.#svg.classList.toggle("far", this.#scale < 0.6);
+    for (const [name, value] of Object.entries(box)) $("#lens").setAttribute(name, Math.round(value));
+  }
+
+  #drag(down) {
+    const { x, y } = this, end = new AbortController(), until = { signal: end.signal };
+    let moved = false;
+    addEventListener("pointermove", ({ clientX, clientY }) => {
+      const right = clientX - down.clientX, below = clientY - down.clientY;
+      moved ||= Math.hypot(right, below) > 4;
+      if (moved) this.to(x - right / this.#scale, y - below / this.#scale);
+    }, until);
+    for (const kind of ["pointerup", "pointercancel"]) addEventListener(kind, () => {
+      end.abort();
+      const click = new AbortController();
+      if (moved) addEventListener("click", (event) => event.preventDefault(), { capture: true, signal: click.signal });
+      setTimeout(() => click.abort());
+    }, until);
+  }
+
+  move(x, y) { this.to(this.x + x / this.#scale, this.y + y / this.#scale); }
+  show(node) { const { x, y } = place(node), box = node.getBBox(); this.to(x + box.width / 2, y + box.height / 2); }
+  neck() { this.show($(".card[aria-current]")?.closest(".node") ?? $('.node[data-neck="yes"]') ?? $(".node")); }
+  get #seen() { return this.#sheet.getBoundingClientRect(); }
+  get #whole() { return Math.min(this.#seen.width / this.all.width, this.#seen.height / this.all.height, 1); }
+  zoom(by) { this.#scale = Math.min(1.6, Math.max(this.#whole, this.#scale * by)); this.move(0, 0); }
+  fit() { this.#scale = this.#whole; this.move(0, 0); }
+}
 
 const root = document.documentElement, { feed: changes, at } = document.body.dataset;
 const slots = new Slots();
@@ -38,7 +113,7 @@ async function copy(button) {
     say("Copied");
   } catch {
     getSelection().selectAllChildren(button.previousElementSibling ?? button);
-    say("Selected: copy it with your keyboard");
+    say("Selected");
   }
 }
 
@@ -95,13 +170,7 @@ document.addEventListener("keydown", (event) => {
 });
 
 const line = (tag, text) => Object.assign(document.createElement(tag), { textContent: text });
-const CHECK_MS = 250;
-
-function fields(form, submitter) {
-  const values = Object.fromEntries(new FormData(form, submitter));
-  for (const box of $$('input[type="checkbox"][name]', form)) values[box.name] = box.checked;
-  return values;
-}
+const fields = (form) => Object.fromEntries(new FormData(form));
 
 async function post(address, values) {
   const answer = await fetch(address, {
@@ -137,10 +206,10 @@ function show(form, answer) {
   return faults;
 }
 
-async function send(form, submitter) {
+async function send(form) {
   const buttons = $$("button", form);
   buttons.forEach((button) => { button.disabled = true; });
-  const answer = await post(form.dataset.send, fields(form, submitter)).catch(() => ({ error: "No connection to flowq: whether anything was changed is not known" }));
+  const answer = await post(form.dataset.send, fields(form)).catch(() => ({ error: "No connection to flowq: whether anything was changed is not known" }));
   buttons.forEach((button) => { button.disabled = false; });
   if (answer.expected !== undefined) await check(form);
   const faults = show(form, answer);
@@ -157,9 +226,9 @@ if (done) setTimeout(say, 300, done);
 remembered("said", "");
 document.addEventListener("submit", (event) => {
   const form = event.target;
-  if (!form.dataset.send || event.submitter?.hasAttribute("formnovalidate")) return;
+  if (!form.dataset.send) return;
   event.preventDefault();
-  send(form, event.submitter);
+  send(form);
 });
 let waits, n_checks = 0;
 async function check(form) {
@@ -180,7 +249,7 @@ document.addEventListener("input", ({ target }) => {
   if (target.dataset.unlock && form) return unlock(form);
   if (!form?.dataset.check) return;
   clearTimeout(waits);
-  waits = setTimeout(check, CHECK_MS, form);
+  waits = setTimeout(check, 250, form);
 });
 function unlock(form) {
   const open = $$("[data-unlock]", form).every(({ value, dataset }) => value === dataset.unlock);
@@ -195,4 +264,3 @@ document.addEventListener("click", ({ target }) => {
     if (form.dataset.check) check(form);
   }
 });
-$$("dialog[data-show]").forEach((dialog) => dialog.showModal());

@@ -1,5 +1,4 @@
-// Before the first paint: the theme that was chosen here. Not a module, as those run too late for it.
+// Before the first paint, as no module is: the theme that was chosen here.
 try {
-  const chosen = localStorage.getItem("flowq.theme");
-  if (chosen === "light" || chosen === "dark") document.documentElement.dataset.theme = chosen;
-} catch { /* storage may be forbidden; the system's theme stands */ }
+  document.documentElement.dataset.theme = localStorage.getItem("flowq.theme") ?? "";
+} catch { /* forbidden */ }
