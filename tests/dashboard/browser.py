@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe  # pyright: ignore[reportMissingTypeStubs]
-from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, expect, sync_playwright
 
 from tests.requirements import unavailable
 
@@ -20,6 +20,7 @@ Colours = Literal["light", "dark"]
 WIDTHS = (390, 1280, 1920)
 HEIGHTS = {390: 844, 1280: 800, 1920: 1080}
 EXPECT_MS = 60_000  # a net, for what never comes
+expect.set_options(timeout=EXPECT_MS)
 
 # WCAG 2.2 AA and best practices; they are all on unless axe calls them experimental.
 AXE_OPTIONS = {"resultTypes": ["violations"], "rules": {"target-size": {"enabled": True}}}

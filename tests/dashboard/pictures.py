@@ -10,9 +10,9 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, sync_playwright
 
-from tests.dashboard.browser import EXPECT_MS, HEIGHTS, WIDTHS, is_wider_than_its_window
+from tests.dashboard.browser import HEIGHTS, WIDTHS, is_wider_than_its_window
 from tests.dashboard.scenes import scenes
 from tests.dashboard.web_page import WebPage
 
@@ -59,7 +59,6 @@ SHOTS: Mapping[str, tuple[str, Callable[[Page], None]]] = {
 def main(*wanted: str) -> None:
     """Draw those, or all."""
     FOLDER.mkdir(parents=True, exist_ok=True)
-    expect.set_options(timeout=EXPECT_MS)
     with scenes("--allow-actions") as served, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         browser.new_page().wait_for_timeout(HISTORY_MS)

@@ -9,11 +9,9 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.dashboard.browser import EXPECT_MS, found_by_axe
+from tests.dashboard.browser import found_by_axe
 from tests.dashboard.pipelines import LAB
 from tests.dashboard.web_page import WebPage
-
-expect.set_options(timeout=EXPECT_MS)
 
 
 @pytest.fixture(scope="module")
