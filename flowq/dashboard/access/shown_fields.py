@@ -45,8 +45,13 @@ class ShownFields:
         return not self.everything and not self.paths
 
     def allows(self, path: str) -> bool:
-        """Whether the field at a path is shown. A search by any other field would tell what is in it."""
-        return self._is_open(path.split(".")) and not is_secret(path)
+        """Whether the field at a path is surely shown. A search by any other field would tell what is in it.
+
+        The second of two items, and the value beside a name, may belong to a secret in some messages.
+        """
+        names = path.split(".")
+        is_beside_a_name = len(names) > 1 and (names[-1].lower() in _VALUES or (names[-1] + names[-2]).isdecimal())
+        return self._is_open(names) and not is_secret(path) and not is_beside_a_name
 
     def of(self, message: Any) -> Any:
         """A JSON value with MASK in place of what is not shown."""

@@ -37,6 +37,7 @@ def test_a_secret_is_never_shown(name: str, rules: ShownFields) -> None:
     assert SECRET not in json.dumps(rules.of(message))
     assert not rules.allows(f"m.{name}")
     assert not rules.allows(f"m.deep.0.{name}.1")
+    assert not any(rules.allows(f"m.headers.{path}") for path in ("0.1", "1.value", "2.content"))
 
 
 def test_only_named_fields_are_shown_where_bodies_are_not() -> None:
