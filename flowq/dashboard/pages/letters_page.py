@@ -31,6 +31,7 @@ from flowq.printable import json_text
 from flowq.wording.shell_commands import shell_command
 
 _AUDIT_RECORDS = 50
+MOST_EDITABLE_BYTES = 64_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,9 +160,16 @@ def _letter_values(asked: _Asked, letter: DeadLetterRecord, now: datetime) -> di
         "after": after.id if after else "",
         "lineage": _lineage(letter),
         "accepts": type_names(asked.watch.plan.stage(letter.stage).accepted),
-        "message_text": "" if letter.message is None else json_text(asked.shown.of(letter.message), indent=True),
+        "message_text": _editable(letter, asked.shown),
         "retry_command": shell_command("flowq", "dlq", "retry", asked.watch.plan.name, letter.id, "--edit"),
     }
+
+
+def _editable(letter: DeadLetterRecord, shown: ShownFields) -> str:
+    """The message as one text to edit; "" if it is no JSON, or too large for a page."""
+    if letter.message is None or len(letter.body) > MOST_EDITABLE_BYTES:
+        return ""
+    return json_text(shown.of(letter.message), indent=True)
 
 
 def _lineage(letter: DeadLetterRecord) -> list[dict[str, Any]]:
