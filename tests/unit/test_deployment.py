@@ -168,9 +168,9 @@ def test_the_kubernetes_schemas_take_the_manifests(version: str) -> None:
         import kubernetes_validate
     except ImportError:
         unavailable("no kubernetes-validate", "pip install kubernetes-validate")
-    for kind in ("Deployment", "Job", "Service"):
-        for found in manifests(kind).values():
-            kubernetes_validate.validate(found, version, strict=True)
+    written = [found for kind in ("Deployment", "Job", "Service") for found in manifests(kind).values()]
+    for found in (*written, *yaml_documents((DEPLOY / "dashboard.yaml").read_text())):
+        kubernetes_validate.validate(found, version, strict=True)
 
 
 # Compose
@@ -198,7 +198,7 @@ def test_the_schema_of_compose_accepts_the_files(tmp_path: Path) -> None:
     exported = tmp_path / "compose.override.yaml"
     exported.write_text(compose(PLAN, image="shop:1"))
 
-    assert refused_by_compose(DEPLOY / "compose.yaml", exported) == ""
+    assert refused_by_compose(DEPLOY / "compose.yaml", DEPLOY / "compose.dashboard.yaml", exported) == ""
     exported.write_text(exported.read_text().replace("depends_on:", "dependson:"))
     assert "dependson" in refused_by_compose(exported)
 
@@ -212,6 +212,17 @@ def refused_by_compose(*files: Path) -> str:
 
 
 # The examples
+
+
+def test_the_web_page_is_never_without_a_token_and_reached_from_this_machine_alone() -> None:
+    service = yaml.safe_load((DEPLOY / "compose.dashboard.yaml").read_text())["services"]["dashboard"]
+    deployment, _ = yaml_documents((DEPLOY / "dashboard.yaml").read_text())
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+
+    assert service["environment"]["FLOWQ_DASHBOARD_TOKEN"].startswith("${FLOWQ_DASHBOARD_TOKEN:?")
+    assert service["ports"] == ["127.0.0.1:8080:8080"]
+    assert service["command"] == container["args"] == ["dashboard", "--listen", "0.0.0.0:8080"]
+    assert "secretKeyRef" in {each["name"]: each for each in container["env"]}["FLOWQ_DASHBOARD_TOKEN"]["valueFrom"]
 
 
 def test_the_image_runs_as_a_number_that_is_not_root_and_has_a_healthcheck() -> None:
