@@ -42,7 +42,7 @@ class Site:
 
     def __init__(self, plans: Sequence[Plan], settings: Settings, options: PageOptions) -> None:
         self.options = options
-        self._n_streams = 0
+        self.n_streams = 0
         self.settings = settings
         self.watches: Mapping[str, Watch] = {
             plan.name: Watch(plan, partial(open_broker, plan.name, settings), history_seconds=options.history_seconds)
@@ -70,13 +70,13 @@ class Site:
     @contextmanager
     def stream(self) -> Generator[None]:
         """Count an open stream: beyond `MOST_STREAMS`, a further one is answered with 503."""
-        if self._n_streams >= MOST_STREAMS:
+        if self.n_streams >= MOST_STREAMS:
             raise HTTPException(503, headers={"retry-after": "30"})
-        self._n_streams += 1
+        self.n_streams += 1
         try:
             yield
         finally:
-            self._n_streams -= 1
+            self.n_streams -= 1
 
 
 def site_of(request: Request) -> Site:

@@ -17,7 +17,7 @@ from flowq.dashboard.live.watch import Watch
 from flowq.errors import BrokerUnavailable, UsageError
 from flowq.printable import json_text
 
-_SLOWEST_CLIENT_SECONDS = 20.0
+SLOWEST_CLIENT_SECONDS = 10.0
 
 
 class Stream(EventSourceResponse):
@@ -28,7 +28,7 @@ class Stream(EventSourceResponse):
             content,
             headers={"vary": "accept-encoding", **({"content-encoding": "gzip"} if is_packed else {})},
             ping=0,  # a viewer has its own, which can be compressed
-            send_timeout=_SLOWEST_CLIENT_SECONDS,
+            send_timeout=SLOWEST_CLIENT_SECONDS,
         )
         self._site = site
 
