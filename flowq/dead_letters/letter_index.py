@@ -9,9 +9,7 @@ from typing import Any
 from flowq.broker.inspection.letter_infos import letter_infos
 from flowq.broker.redis_streams import Broker
 from flowq.dead_letters.letter_kinds import LetterKinds, Told
-from flowq.delivery.fingerprint import fingerprint
-from flowq.delivery.stored import entry_ms, moment_in, text_of
-from flowq.delivery.user_code import place_in_traceback
+from flowq.delivery.stored import entry_ms, moment_in
 from flowq.graph.compilation.plan import Plan
 
 MOST_LETTERS = 1_000_000
@@ -71,7 +69,7 @@ class DeadLetterIndex(LetterKinds):
             for stage, found in infos.items():
                 self._kept[stage] = found.n_kept
                 for letter_id, info in islice(found.by_id.items(), left):
-                    self._add(stage, letter_id, _died_ms(letter_id, info), _told(info))
+                    self.add(stage, letter_id, _died_ms(letter_id, info), Told.of(info))
                     self._last_id[stage] = letter_id
                     left -= 1
             to_read = {stage: self._last_id[stage] for stage, found in infos.items() if not found.is_all}
@@ -114,9 +112,3 @@ class DeadLetterIndex(LetterKinds):
 
 def _died_ms(letter_id: str, info: Mapping[str, Any]) -> int:
     return moment_in(info["died_ms"]) if "died_ms" in info else entry_ms(letter_id)
-
-
-def _told(info: Mapping[str, Any]) -> Told:
-    line, traceback = text_of(info.get("error")) or text_of(info.get("reason")), text_of(info.get("traceback"))
-    place = text_of(info.get("place")) or str(place_in_traceback(traceback) or "")
-    return Told(fingerprint(line, traceback), line, text_of(info.get("error_type")), place)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from fnmatch import fnmatchcase
 from heapq import merge
 from itertools import islice, pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from flowq.delivery.stored import is_entry_id
+from flowq.delivery.fingerprint import fingerprint
+from flowq.delivery.stored import is_entry_id, text_of
+from flowq.delivery.user_code import place_in_traceback
 
 _LONGEST_LINE, _LONGEST_PLACE = 500, 200
 _MOST_KINDS, _MOST_LINES_OF_KIND, _MOST_LINES = 2000, 30, 4000
@@ -49,6 +51,14 @@ class Told(NamedTuple):
     line: str
     error_type: str
     place: str
+
+    @classmethod
+    def of(cls, info: Mapping[str, Any]) -> Told:
+        """From what the letter records, which any program may have written."""
+        line = text_of(info.get("error")) or text_of(info.get("reason"))
+        traceback = text_of(info.get("traceback"))
+        place = text_of(info.get("place")) or str(place_in_traceback(traceback) or "")
+        return cls(fingerprint(line, traceback), line, text_of(info.get("error_type")), place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +245,7 @@ class LetterKinds:
     def around(self, kind: str, letter_id: str, *, stage: str | None = None, error: str | None = None) -> Around | None:
         """The position of a letter among those of its kind, and its neighbours; None if it is not one of them."""
         of_stages = self._matching(kind, stage, error)
-        at = _entry_id(letter_id) if is_entry_id(letter_id) else (0, 0)
+        at = entry_id_in(letter_id) if is_entry_id(letter_id) else (0, 0)
         number = next((n for n, (_, letters) in enumerate(of_stages) if any(each.has(at) for each in letters)), None)
         if number is None:
             return None
@@ -259,7 +269,7 @@ class LetterKinds:
         ]
         return [(name, letters) for name, letters in found if letters]
 
-    def _add(self, stage: str, letter_id: str, died_ms: int, told: Told) -> None:
+    def add(self, stage: str, letter_id: str, died_ms: int, told: Told) -> None:
         """Add a letter, whose id is higher than that of all others of its stage."""
         kinds, fingerprint = self._by_stage[stage], told.fingerprint
         if fingerprint not in kinds and self._n_kinds >= _MOST_KINDS:
@@ -275,31 +285,32 @@ class LetterKinds:
         if line not in by_line:
             by_line[line] = Letters()
             self._n_lines += 1
-        by_line[line].add(_entry_id(letter_id), died_ms)
+        by_line[line].add(entry_id_in(letter_id), died_ms)
         self._n[stage] += 1
 
     def _keep(self, stage: str, after: str, to: str | None, ids: Collection[str]) -> None:
         """Of the letters of a stage after one id and up to another, keep only these."""
-        kept = set(map(_entry_id, ids))
-        first, last = _entry_id(after), None if to is None else _entry_id(to)
-        for fingerprint, kind in list(self._by_stage[stage].items()):
+        kept = set(map(entry_id_in, ids))
+        first, last = entry_id_in(after), None if to is None else entry_id_in(to)
+        for name, kind in list(self._by_stage[stage].items()):
             for line, letters in list(kind.by_line.items()):
                 self._n[stage] -= letters.keep(first, last, kept)
                 if not len(letters):
                     del kind.by_line[line]
                     self._n_lines -= 1
             if not kind.by_line:
-                del self._by_stage[stage][fingerprint]
+                del self._by_stage[stage][name]
                 self._n_kinds -= 1
 
 
-def _entry_id(text: str) -> EntryId:
+def entry_id_in(text: str) -> EntryId:
+    """The two numbers in the id of an entry, which is valid."""
     ms, _, seq = text.partition("-")
     return int(ms), int(seq)
 
 
 def _next_id(text: str) -> EntryId:
-    ms, seq = _entry_id(text)
+    ms, seq = entry_id_in(text)
     return ms, seq + 1
 
 

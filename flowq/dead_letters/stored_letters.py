@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import orjson
@@ -10,7 +11,7 @@ import orjson
 from flowq.broker import scripts
 from flowq.broker.entries import Entries
 from flowq.broker.publishing import PUBLISH_WINDOW_MS
-from flowq.broker.records import DeadEntry
+from flowq.broker.records import DeadEntry, dead_entry
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.dead_letter import dead_letter_info
 from flowq.delivery.edge import Edge
@@ -18,6 +19,7 @@ from flowq.delivery.message import Delivery
 from flowq.delivery.settlement import DeadLetter
 
 _RESTORE_WINDOW_MS = 3_600_000
+_MOST_BYTES = 1_000_000
 
 
 class WayBack(NamedTuple):
@@ -58,6 +60,16 @@ class StoredLetters:
         """Letters in the order in which they died, those after the entry id `after`."""
         entries = await self._entries.after(after, limit=limit, bodies="all" if bodies else "new")
         return await self._entries.with_contents(entries) if bodies else entries
+
+    async def before(self, entry_id: str, *, limit: int) -> tuple[list[DeadEntry], bool]:
+        """The letters before an id, the newest first, "" for the newest of all; and whether there are none before them.
+
+        Fewer than `limit` if they are large. A body above a megabyte is left out, and so are fields of other programs.
+        """
+        first = f"({entry_id}" if entry_id else "+"
+        read = partial(self._broker.script, scripts.LETTERS_BEFORE, [self._dead, self._edited], first)
+        (is_all, *found), _ = await self._broker.paging.ask(lambda n: read(n, _MOST_BYTES), limit)
+        return [dead_entry(at, fields, *new_body) for at, fields, *new_body in found], is_all == 1
 
     async def named(self, ids: Sequence[str], *, bodies: bool = True) -> list[DeadEntry]:
         """The letters with these ids, as far as they exist; one that Redis cannot send comes without its body."""

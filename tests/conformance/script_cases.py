@@ -320,6 +320,12 @@ async def _(lab: Lab) -> None:
     await letter_infos(lab.worker.broker, {"parse": ""}, limit=10)
 
 
+@calls(scripts.LETTERS_BEFORE)
+async def _(lab: Lab) -> None:
+    await lab.letters()
+    await StoredLetters(lab.worker.broker, "parse").before("", limit=10)
+
+
 @calls(scripts.SNAPSHOT)
 async def _(lab: Lab) -> None:
     await lab.delayed()

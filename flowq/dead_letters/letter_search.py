@@ -1,0 +1,124 @@
+"""Searches the messages of dead letters, the newest first, some at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+
+from flowq.broker.records import DeadEntry
+from flowq.broker.redis_streams import Broker
+from flowq.broker.runs import Runs
+from flowq.dead_letters.letter import DeadLetterRecord, content_of, json_or
+from flowq.dead_letters.letter_kinds import EntryId, LetterKinds, Told, entry_id_in
+from flowq.dead_letters.selection import Selection
+from flowq.dead_letters.stored_letters import StoredLetters
+from flowq.delivery.message import Header
+from flowq.graph.compilation.plan import Plan
+from flowq.large_bodies.reference import is_claimed
+
+_PER_CALL = 100
+_MOST_FOUND = 2000
+
+
+class LetterSearch:
+    """A search for dead letters that meet a selection with conditions on their messages.
+
+    It looks at the newest ones first and ends when all that there were at its beginning were looked at. What is found
+    is bounded: after 2,000 letters `left_out` counts the others. `unread` were not searched, because their messages
+    are above a megabyte or in the claim store.
+
+    Methods raise BrokerUnavailable when Redis does not answer; the search can then go on where it was.
+
+    >>> import asyncio
+    >>> from flowq import Pipeline, stage
+    >>> from flowq.broker.open import open_broker
+    >>> from flowq.dead_letters.condition import Condition
+    >>> from flowq.settings import Settings
+    >>> @stage
+    ... async def greet(name: str) -> None:
+    ...     print(f"Hello {name}")
+    >>> async def main() -> None:
+    ...     selection = Selection(where=(Condition.parse("name=Ann"),))
+    ...     async with open_broker("greetings", Settings.of_program(redis="memory")) as broker:
+    ...         search = LetterSearch(Pipeline("greetings", greet).plan, selection)
+    ...         while not search.is_complete:
+    ...             await search.step(broker)
+    ...     print(f"looked through {search.looked_at} of {search.total}:", search.matching().kinds())
+    >>> asyncio.run(main())
+    looked through 0 of 0: []
+    """
+
+    def __init__(self, plan: Plan, selection: Selection) -> None:
+        stage = None if selection.stage is None else plan.stage(selection.stage).name
+        self._stages = [each.name for each in plan.consumers if stage in (None, each.name)]
+        self._selection = selection
+        self._before: dict[str, str] = {}  # the stages that are not searched to the end, and how far they are
+        self._found: list[tuple[EntryId, str, int, Told]] = []
+        self._matching: LetterKinds | None = None
+        self._has_begun = False
+        self._looked_at = self.total = self.unread = self.left_out = 0
+
+    @property
+    def looked_at(self) -> int:
+        """How many of `total` letters were looked at."""
+        return min(self._looked_at, self.total)
+
+    @property
+    def is_complete(self) -> bool:
+        return self._has_begun and not self._before
+
+    async def step(self, broker: Broker) -> None:
+        """Look at the next letters: at most a hundred, or a megabyte of them."""
+        if not self._has_begun:
+            now = await Runs(broker).partial_snapshot(stages=self._stages)
+            self.total = sum(now.dead_letters.values())
+            self._before = {stage: "" for stage, n in now.dead_letters.items() if n}
+            self._has_begun = True
+        if self._before:
+            stage = max(self._before, key=self._newest)
+            entries, is_all = await StoredLetters(broker, stage).before(self._before[stage], limit=_PER_CALL)
+            self._look_at(stage, entries)
+            if is_all:
+                del self._before[stage]
+            else:
+                self._before[stage] = entries[-1].entry_id
+
+    def _newest(self, stage: str) -> tuple[bool, EntryId]:
+        before = self._before[stage]
+        return not before, entry_id_in(before or "0-0")
+
+    def matching(self) -> LetterKinds:
+        """Those that were found so far."""
+        if self._matching is None:
+            self._matching = LetterKinds(self._stages)
+            for at, stage, died_ms, told in sorted(self._found):
+                self._matching.add(stage, "{}-{}".format(*at), died_ms, told)
+        return self._matching
+
+    def _look_at(self, stage: str, entries: Sequence[DeadEntry]) -> None:
+        self._matching = None
+        self._looked_at += len(entries)
+        for entry in entries:
+            if not self._may_match(entry):
+                continue
+            letter = DeadLetterRecord.read(stage, entry)
+            if self._selection.includes(letter):
+                at = entry_id_in(letter.id)
+                if len(self._found) < _MOST_FOUND:
+                    self._found.append((at, stage, letter.death.died_ms, Told.of(entry.info)))
+                else:
+                    self.left_out += 1
+
+    def _may_match(self, entry: DeadEntry) -> bool:
+        """Whether its message meets the conditions, at a tenth of the cost of reading the whole letter."""
+        if not self._selection.where:
+            return True
+        if not entry.body or (is_claimed(entry.header) and not entry.is_edited):
+            self.unread += 1
+            return False
+        body = entry.body
+        if b" e=" in entry.header and not entry.is_edited:
+            with suppress(ValueError):
+                body = content_of(Header.decode(entry.header), body)
+        message = json_or(None, body)
+        return all(condition.holds(message) for condition in self._selection.where)
