@@ -13,12 +13,13 @@ from flowq.cli.framework.invocation import as_typed
 from flowq.cli.views.cause_cells import ICONS, outlook_cells
 from flowq.cli.views.retry_lines import error_lines
 from flowq.cli.views.run_text import command_to_finish, feedback_lines, orphan_words, pause_words
-from flowq.cli.views.table import indented, speed_cells, stage_cells, stage_table
+from flowq.cli.views.table import indented, running_text, speed_cells, stage_cells, stage_table
 from flowq.durations import duration_text
 from flowq.graph.compilation.plan import StagePlan
 from flowq.printable import printable
 from flowq.wording.attention import bottleneck_words
 from flowq.wording.cause_words import hold_words
+from flowq.wording.death_words import death_words
 from flowq.wording.headline import left_words, state_word
 from flowq.wording.quantities import counted, rate_words, size, sparkline
 
@@ -93,6 +94,8 @@ def row_of(overview: Overview, stage: StagePlan, *, trend: Sequence[float] | Non
         **_speed_cells(stage, view, overview),
         **outlook_cells(overview, stage),
     }
+    if view.in_handler is not None and 0 < view.in_handler < view.balance.running:
+        cells["running"] = running_text(view.in_handler, view.balance.running)
     history = view.throughput.history if trend is None else trend
     if any(history):
         cells["trend"] = Text(sparkline(history, _TREND_CELLS if trend is None else len(history)), "cyan")
@@ -134,6 +137,8 @@ def notes(overview: Overview, width: int) -> list[Text]:
     if kept:
         lines.append(Text.assemble((f" {counted(kept, 'dead letter')}", "red"), as_typed(f"  flowq dlq ls {name}")))
     lines += _hold_lines(overview)
+    if overview.dead_workers:
+        lines.append(Text(f" {death_words(overview.dead_workers, overview.now_ms)}", "red"))
     if words := orphan_words(overview.plan, overview.snapshot):
         lines.append(Text(f" {words}", "yellow"))
     if overview.state == "stopped":

@@ -162,6 +162,12 @@ def speed_cells(throughput: Throughput) -> dict[str, Text]:
     return {title: Text(duration_text(seconds)) for title, seconds in found.items() if seconds is not None}
 
 
+def running_text(in_handler: int, running: int) -> Text:
+    """Running messages: those in a handler, and how many more were read ahead."""
+    ahead = f" +{running - in_handler:,}" if running > in_handler else ""
+    return Text.assemble((f"{in_handler:,}", "cyan" if in_handler else "dim"), (ahead, "dim"))
+
+
 def number(n: int, style: str = "") -> Text:
     """A count with thousands marked; zero steps back."""
     return Text(f"{n:,}", style=style if n else "dim")

@@ -14,15 +14,19 @@ from rich.text import Text
 from flowq.broker.inspection.edge_stats import RunningMessage
 from flowq.broker.inspection.overview import Overview
 from flowq.broker.inspection.throughput import HISTORY_SECONDS
+from flowq.broker.inspection.worker_overview import WorkerOverview
 from flowq.cli.views.overview_view import overview_text
 from flowq.cli.views.run_text import settled
-from flowq.cli.views.table import Column, fitted_table, indented, number
+from flowq.cli.views.table import Column, fitted_table, indented, number, running_text
 from flowq.dead_letters.letter import DeadLetterGroup
 from flowq.durations import duration_text
 from flowq.printable import printable
+from flowq.wording.quantities import span_words
 
 _WIDE = 150
 _MOST_SAMPLES = 60
+_MOST_DEAD_WORKERS = 3
+_SILENT_SECONDS = 2.0  # what a reader waits for is over in that time
 
 Sized = Callable[[int], RenderableType]
 """A part of the screen, for any width."""
@@ -94,14 +98,39 @@ def pipeline_parts(sight: Sight, trends: Trends, *, order: str, width: int) -> l
 def _workers(overview: Overview) -> Sized:
     columns = (
         Column("workers", is_text=True, worth=99),
-        Column("running", worth=8),
-        Column("stages", is_text=True, flexible=True),
+        Column("running", worth=9),
+        Column("slots", worth=8),
+        Column("up", worth=6),
+        Column("lease", worth=5),
+        Column("", is_text=True, worth=10, flexible=True),
     )
-    rows: list[Sequence[Text]] = []
-    for worker in overview.workers.values():
-        running, stages = sum(worker.running.values()), ", ".join(worker.stages)
-        rows.append((Text(printable(worker.name)), number(running, "cyan"), Text(printable(stages), "dim")))
+    rows = [_worker_row(worker) for worker in overview.workers.values()]
+    for dead in overview.dead_workers[:_MOST_DEAD_WORKERS]:
+        died = "" if dead.at_ms is None else f"{span_words((overview.now_ms - dead.at_ms) / 1000)} ago: "
+        cells = [Text(printable(dead.name), "dim"), *[Text("")] * 4, Text(f"{died}{printable(dead.how)}", "red")]
+        rows.append(cells)
     return _table(columns, rows, "no worker is running")
+
+
+def _worker_row(worker: WorkerOverview) -> list[Text]:
+    running = sum(worker.running.values())
+    in_handler = running if worker.in_handler is None else sum(worker.in_handler.values())
+    if worker.silent_seconds >= _SILENT_SECONDS:
+        last = Text(f"has read nothing for {duration_text(worker.silent_seconds)}", "bold red")
+    else:
+        last = Text(printable(", ".join(worker.stages)), "dim")
+    return [
+        Text(printable(worker.name)),
+        running_text(in_handler, running),
+        number(sum(worker.slots.values())),
+        _duration(worker.uptime_seconds),
+        _duration(worker.lease_left_seconds),
+        last,
+    ]
+
+
+def _duration(seconds: float | None) -> Text:
+    return Text("-" if seconds is None else duration_text(round(seconds)), "dim")
 
 
 def _slowest(messages: Sequence[RunningMessage]) -> Sized:
