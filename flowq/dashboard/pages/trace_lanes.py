@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 from flowq.broker.inspection.browse import State
@@ -45,23 +46,30 @@ class Lane:
     words: str
 
 
-def spans_of(found: Found, now_ms: int) -> list[Span]:
+def spans_of(found: Found, failed_ms: Sequence[int], now_ms: int) -> list[Span]:
     """The spans of a message in one place, as far as they are known.
 
-    A message that was settled and kept, and never delayed, is known from its end only.
+    `failed_ms`: when its attempts failed, that of which it died included. A message that was settled and kept, and
+    never delayed, is known from its end only.
     """
-    match found.state:
-        case State.WAITING:
-            return [Span("wait", found.appended_ms, now_ms)]
-        case State.RUNNING:
-            started_ms = found.started_ms or now_ms
-            return [Span("wait", found.appended_ms, started_ms), Span("live", started_ms, now_ms)]
-        case State.DELAYED:
-            return [Span("hold", found.appended_ms or now_ms, now_ms)]
-        case State.DEAD:
-            return [Span("wait", found.appended_ms or found.at_ms, found.at_ms), Span("fail", found.at_ms, found.at_ms)]
-        case State.DONE:
-            return [Span("wait", found.appended_ms or found.at_ms, found.at_ms), Span("run", found.at_ms, found.at_ms)]
+    end: dict[State, tuple[Kind, int]] = {
+        State.WAITING: ("wait", now_ms),
+        State.RUNNING: ("live", found.started_ms or now_ms),
+        State.DELAYED: ("hold", now_ms),
+        State.DEAD: ("fail", found.at_ms),
+        State.DONE: ("run", found.at_ms),
+    }
+    kind, at_ms = end[found.state]
+    marks = [ms for ms in failed_ms if ms < at_ms]
+    begin = min(found.appended_ms or at_ms, *marks, at_ms)
+    spans = [Span("wait", begin, marks[0] if marks else at_ms)]
+    for failed, following in pairwise((*marks, at_ms)):
+        # When a delayed message was due is not kept: what waits now was delayed at first.
+        then: Kind = "wait" if kind == "wait" and following == at_ms else "hold"
+        spans += [Span("fail", failed, failed), Span(then, failed, following)]
+    if kind == "hold" and not marks:
+        spans = [Span("hold", begin, at_ms)]
+    return spans if kind in ("wait", "hold") else [*spans, Span(kind, at_ms, now_ms if kind == "live" else at_ms)]
 
 
 def lane_of(spans: Sequence[Span], begin_ms: int, end_ms: int) -> Lane:

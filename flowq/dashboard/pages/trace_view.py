@@ -10,7 +10,7 @@ from flowq.broker.inspection.browse import State
 from flowq.broker.inspection.family import Found
 from flowq.dashboard.access.shown_fields import masked_text
 from flowq.dashboard.pages.times import time_at
-from flowq.dashboard.pages.trace_lanes import Lane, lane_of, spans_of
+from flowq.dashboard.pages.trace_lanes import Lane, Span, lane_of, spans_of
 from flowq.dead_letters.lineage import Lineage, TreeRow
 from flowq.durations import duration_text
 from flowq.graph.compilation.plan import Plan
@@ -67,7 +67,7 @@ class TraceView:
 def trace_view(lineage: Lineage, plan: Plan, now_ms: int, now: datetime) -> TraceView:
     """The family of a message, the root first; of a large one the most important members."""
     tree = lineage.rows()
-    spans = [[span for found in row.places for span in spans_of(found, now_ms)] for row in tree]
+    spans = [[span for found in row.places for span in _spans(found, lineage, now_ms)] for row in tree]
     begin = min((span.from_ms for each in spans for span in each), default=now_ms)
     rows: list[TraceRow] = []
     way: list[str] = []  # to the row, from the root
@@ -81,6 +81,11 @@ def trace_view(lineage: Lineage, plan: Plan, now_ms: int, now: datetime) -> Trac
     quarter = (now_ms - begin) / 4000
     later = [f"+{duration_text(quarter * i)}" for i in (1, 2, 3)]
     return TraceView(rows, [time_at(begin, now).text, *later, "now"])
+
+
+def _spans(found: Found, lineage: Lineage, now_ms: int) -> list[Span]:
+    failed = [attempt.at_ms for attempt in lineage.attempts(found) if attempt.at_ms is not None]
+    return spans_of(found, failed, now_ms)
 
 
 def _paths(depths: Sequence[int]) -> list[list[str]]:
