@@ -8,6 +8,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -22,6 +23,12 @@ from tests.dashboard.web_page import Answer, WebPage
 
 T = TypeVar("T")
 _TOKEN = re.compile(r'<meta name="flowq-token" content="([0-9a-f]+)">')
+
+
+def _done(work: Coroutine[Any, Any, T]) -> T:
+    """Run it to its end in a thread: in this one may be the event loop of playwright."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
 
 
 class ActingPage(WebPage):
@@ -53,7 +60,7 @@ class ActingPage(WebPage):
             async with Inspector(self.pipeline, redis=self.redis.url, namespace="flowq") as inspector:
                 return await look(inspector)
 
-        return asyncio.run(looked())
+        return _done(looked())
 
     @cached_property
     def pipeline(self) -> Pipeline:
@@ -86,11 +93,11 @@ class ActingPage(WebPage):
             async with Publisher(self.pipeline, redis=self.redis.url, namespace="flowq") as publisher:
                 await publisher.push_many(stage, [accepts(json.dumps(each).encode()) for each in messages])
 
-        asyncio.run(pushed())
+        _done(pushed())
 
     def run(self) -> None:
         """Let workers handle all there is; some of it dies."""
-        asyncio.run(flowq.run(self.pipeline, redis=self.redis.url, namespace="flowq"))
+        _done(flowq.run(self.pipeline, redis=self.redis.url, namespace="flowq"))
 
     def clear(self) -> None:
         """Nothing waits, is dead, or is paused."""
@@ -100,4 +107,4 @@ class ActingPage(WebPage):
             await link.call(b"FLUSHALL", timeout_seconds=60)
             await link.close()
 
-        asyncio.run(cleared())
+        _done(cleared())

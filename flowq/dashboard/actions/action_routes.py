@@ -74,6 +74,7 @@ class _Actions:
         about = shell_command(*action.words(scene))
         async with Audit(scene.watch.broker).of(_actor(request), action.name, about) as act:
             said = await action.perform(scene, act)
+        await scene.watch.look_again()
         next_page = f"{request.scope.get('root_path', '')}/p/{scene.name}/{action.page}"
         return {"said": said, "next": next_page if action.page else ""}
 

@@ -56,7 +56,7 @@ class Watch:
         self._opening = opening
         self._broker: Broker | None = None
         self._look: Look | None = None
-        self._looked_at = 0.0
+        self._began_at = self._looked_at = 0.0
         self._last_ms: deque[float] = deque(maxlen=_LOOKS_TO_JUDGE)
         self._rates = RecentMeans(step_ms=15_000, kept=60)
         self._left = RecentMeans(step_ms=5_000, kept=720)
@@ -101,6 +101,16 @@ class Watch:
                     async with asyncio.timeout(_FIRST_LOOK_SECONDS):
                         await self._looked.wait()
         return self._look and replace(self._look, trouble=self.trouble)
+
+    async def look_again(self) -> None:
+        """Wait for a look that begins from now on, because something was changed; not for long, if Redis is away."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_FIRST_LOOK_SECONDS):
+                while self._began_at < now:
+                    self._wake.set()
+                    await self._looked.wait()
 
     @contextmanager
     def viewer(self, last_id: str, *, is_packed: bool) -> Generator[Viewer]:
@@ -161,7 +171,7 @@ class Watch:
         loop = asyncio.get_running_loop()
         began = loop.time()
         overview = await Overview.of(broker, self.plan, before=self._look.overview if self._look else None)
-        self._looked_at = loop.time()
+        self._began_at, self._looked_at = began, loop.time()
         self._last_ms.append((self._looked_at - began) * 1000)
         speeds = {name: stage.throughput.per_second or 0.0 for name, stage in overview.stages.items()}
         rates = self._rates.add(overview.now_ms, speeds)
