@@ -63,6 +63,10 @@ bench: setup  ## compare flowq with two baselines (20 minutes; ARGS="--only W1 -
 	$(BIN)/python -m benchmarks --json benchmarks/figures.json --page docs/performance.md $(ARGS)
 	$(BIN)/python -m tools.docs.pictures
 
+.PHONY: bench-dashboard
+bench-dashboard: setup  ## measure the web page against its budget (5 minutes; ARGS="--seconds 10")
+	$(BIN)/python -m benchmarks.dashboard $(ARGS)
+
 .PHONY: walkthrough
 walkthrough: setup  ## record docs/walkthrough.md again, from a real crawl
 	$(BIN)/python -m examples.scraping.walkthrough

@@ -56,5 +56,6 @@ def overview_of(
         queued={},
         outlook=outlook_of(plan, snapshot, stages, edges, held, workers, levels, None),
         recorded=recorded,
+        slowest=(),
         deaths={},
     )

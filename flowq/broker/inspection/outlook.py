@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from flowq.broker.inspection.causes import Cause, Situation, cause_of
 from flowq.broker.inspection.edge_overview import EdgeOverview
-from flowq.broker.inspection.forecasts import Forecast, Level, forecast_of
+from flowq.broker.inspection.forecasts import Forecast, forecast_of
 from flowq.broker.inspection.fullness import capacity_of, full_edges
 from flowq.broker.inspection.pacing_keys import HeldKey
 from flowq.broker.inspection.throughput import Throughput
 from flowq.broker.records import Snapshot
 from flowq.broker.runs import StageBalance
 from flowq.graph.compilation.plan import Plan, StagePlan
-from flowq.graph.compilation.routing import edges_fed
 
 
 class StageFigures(Protocol):
@@ -63,18 +63,21 @@ def outlook_of(
     now = {name: edge.outstanding for name, edge in edges.items()}
     since = [level for ms, level in counted if before is None or ms > before.at_ms]
     full = full_edges(capacities, [*since, now], before.full if before else frozenset())
-    causes: dict[str, Cause] = {}
-    is_over = snapshot.is_drained
+    holds, full_after = defaultdict[str, list[tuple[str, float]]](list), defaultdict[str, list[str]](list)
+    for key in held:
+        holds[key.stage].append((key.key, key.seconds_left))
+    for name in sorted(full, key=lambda name: -now[name] / capacities[name]):
+        full_after[plan.edge_by_name[name].origin].append(plan.edge_by_name[name].target)
+    is_over, causes = snapshot.is_drained, dict[str, Cause]()
     for stage in plan.stages:
-        holds = [(key.key, key.seconds_left) for key in held if key.stage == stage.name]
-        out = [edge.name for edge in edges_fed(plan, stage) if edge.name in full]
-        fullest = sorted(out, key=lambda edge: -now[edge] / capacities[edge])
-        to = tuple(plan.edge_by_name[edge].target for edge in fullest)
-        causes[stage.name] = cause_of(_situation(stage, snapshot, stages[stage.name], holds, to, len(workers), is_over))
+        name, n = stage.name, len(workers)
+        situation = _situation(stage, snapshot, stages[name], holds.get(name, ()), full_after.get(name, ()), n, is_over)
+        causes[name] = cause_of(situation)
     forecasts: dict[str, Forecast] = {}
     for edge in plan.edges:
-        levels: list[Level] = [(ms, level[edge.name]) for ms, level in counted if edge.name in level]
-        levels.append((snapshot.now_ms, now[edge.name]))
+        held_now = now[edge.name]
+        levels = [(ms, level[edge.name]) for ms, level in counted if edge.name in level] if held_now else []
+        levels.append((snapshot.now_ms, held_now))
         moves = stages[edge.target].throughput.per_second != 0
         forecast = forecast_of(levels, capacity=capacities[edge.name], is_full=edge.name in full, moves=moves)
         if forecast is not None:
@@ -87,7 +90,7 @@ def _situation(
     snapshot: Snapshot,
     figures: StageFigures,
     holds: Sequence[tuple[str, float]],
-    full: tuple[str, ...],
+    full: Sequence[str],
     workers: int,
     is_over: bool,
 ) -> Situation:
@@ -100,7 +103,7 @@ def _situation(
         is_rated=stage.rate is not None,
         is_over=is_over,
         has_run=bool(snapshot.run or snapshot.counters),
-        full=full,
+        full=tuple(full),
         holds=tuple(holds),
         workers=workers if stage.is_source else figures.workers,
         rate=figures.throughput.per_second,
