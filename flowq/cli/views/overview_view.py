@@ -94,7 +94,7 @@ def row_of(overview: Overview, stage: StagePlan, *, trend: Sequence[float] | Non
         **_speed_cells(stage, view, overview),
         **outlook_cells(overview, stage),
     }
-    if view.in_handler is not None and 0 < view.in_handler < view.balance.running:
+    if view.in_handler is not None and view.in_handler < view.balance.running:
         cells["running"] = running_text(view.in_handler, view.balance.running)
     history = view.throughput.history if trend is None else trend
     if any(history):

@@ -118,7 +118,7 @@ def _worker_row(worker: WorkerOverview) -> list[Text]:
     if worker.silent_seconds >= _SILENT_SECONDS:
         last = Text(f"has read nothing for {duration_text(worker.silent_seconds)}", "bold red")
     else:
-        last = Text(printable(", ".join(worker.stages)), "dim")
+        last = Text(printable(", ".join(worker.stages)) or "sources", "dim")
     return [
         Text(printable(worker.name)),
         running_text(in_handler, running),
