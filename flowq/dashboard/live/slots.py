@@ -27,7 +27,7 @@ TERMS = ("ok", "filtered", "dead", "purged", "waiting", "delayed", "running")
 STACK_WIDTH, HOUR_TICKS = 1000, 4
 _NEVER = "idle"
 _MOST_HELD = 50
-_HOUR_STEP_SECONDS, _MOST_POINTS = 5, 60
+_HOUR_STEP_SECONDS, _MOST_POINTS, _SHORT_GAP = 5, 60, 2
 
 
 def slots(look: Look) -> dict[str, str]:
@@ -77,7 +77,7 @@ def _attention(pipeline: str, line: Attention) -> dict[str, str]:
 def _hour(left: Sequence[float | None]) -> Iterator[tuple[str, str]]:
     """What was left in the last hour, from the first moment that is known: the ground of the slider."""
     known = next((number for number, n in enumerate(left) if n is not None), len(left))
-    shown = left[known:]
+    shown = _bridged(left[known:])
     seconds = _HOUR_STEP_SECONDS * max(0, len(shown) - 1)
     line = trend(_fewer(shown), HOUR_HEIGHT, HOUR_WIDTH) if seconds else ""
     yield "line", line
@@ -87,6 +87,16 @@ def _hour(left: Sequence[float | None]) -> Iterator[tuple[str, str]]:
     for number in range(HOUR_TICKS):
         ago = span_words(seconds * (HOUR_TICKS - number) / HOUR_TICKS)
         yield f"ago{number}", f"{ago} ago" if seconds else ""
+
+
+def _bridged(values: Sequence[float | None]) -> list[float | None]:
+    """The same with short gaps closed: a look that came a little late leaves out a step."""
+    closed: list[float | None] = []
+    missing = 0
+    for value in values:
+        missing = missing + 1 if value is None else 0
+        closed.append(closed[-1] if closed and 0 < missing <= _SHORT_GAP else value)
+    return closed
 
 
 def _fewer(values: Sequence[float | None]) -> list[float | None]:
