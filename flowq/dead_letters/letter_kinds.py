@@ -54,11 +54,14 @@ class Told(NamedTuple):
 
     @classmethod
     def of(cls, info: Mapping[str, Any]) -> Told:
-        """From what the letter records, which any program may have written."""
+        """From what the letter records, which any program may have written. Cut, so that it stays small."""
         line = text_of(info.get("error")) or text_of(info.get("reason"))
         traceback = text_of(info.get("traceback"))
         place = text_of(info.get("place")) or str(place_in_traceback(traceback) or "")
-        return cls(fingerprint(line, traceback), line, text_of(info.get("error_type")), place)
+        error_type = text_of(info.get("error_type"))
+        return cls(
+            fingerprint(line, traceback), line[:_LONGEST_LINE], error_type[:_LONGEST_PLACE], place[-_LONGEST_PLACE:]
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,9 +277,9 @@ class LetterKinds:
         kinds, fingerprint = self._by_stage[stage], told.fingerprint
         if fingerprint not in kinds and self._n_kinds >= _MOST_KINDS:
             fingerprint, told = OTHER, Told(OTHER, "other kinds of errors", "", "")
-        line: str | None = told.line[:_LONGEST_LINE]
+        line: str | None = told.line
         if fingerprint not in kinds:
-            kinds[fingerprint] = _Kind(told.line[:_LONGEST_LINE], told.error_type, told.place[-_LONGEST_PLACE:])
+            kinds[fingerprint] = _Kind(told.line, told.error_type, told.place)
             self._n_kinds += 1
         by_line = kinds[fingerprint].by_line
         if by_line and line not in by_line:

@@ -137,6 +137,20 @@ def test_filters_work_without_scripts_and_can_be_shared(shop: WebPage, open_wind
     assert other.get_by_label("stage").input_value() == "ship", "reading a letter keeps the filters"
 
 
+def test_messages_are_searched_and_the_page_says_how_far(shop: WebPage, letters: Letters, page: Page) -> None:
+    found = [each for each in letters if each["message"]["dest"] == "BQN" and "no title" in each["error"]]
+    page.goto(f"{shop.url}/p/shop/dead?where=dest~B*&error=*no title*")
+    assert [count for _, count in kinds(page)] == [str(len(found))]
+    expect(page.get_by_role("status").filter(has_text="looked through 30 of 30 letters")).to_have_count(1)
+    page.locator(".kinds .error").click()
+    for n, letter in enumerate(found, 1):
+        expect(page.locator(".letter .kicker")).to_contain_text(f"{n} of {len(found)} of this kind")
+        expect(page.locator(".letter .facts")).to_contain_text(letter["id"])
+        if n < len(found):
+            page.get_by_label("Letter after").click()
+    expect(page.get_by_label("Letter after")).to_have_count(0)
+
+
 def test_the_command_of_a_page_selects_what_the_page_shows(shop: WebPage, page: Page) -> None:
     page.goto(f"{shop.url}/p/shop/dead?stage=ship&error=*order 1*")
     page.locator(".export summary").click()

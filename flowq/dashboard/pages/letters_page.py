@@ -17,15 +17,18 @@ from flowq.dashboard.live.site import site_of, watch_of
 from flowq.dashboard.live.watch import Watch
 from flowq.dashboard.pages.kinds_view import MOST_KINDS, done_here, kind_rows, nothing_of, summary_of
 from flowq.dashboard.pages.letter_filters import PERIODS, LetterFilters
+from flowq.dashboard.pages.letter_searches import LetterSearches, searched_words
 from flowq.dashboard.pages.letter_view import letter_view, whole_message
 from flowq.dashboard.pages.rendering import render
 from flowq.dead_letters.letter import DeadLetterRecord
 from flowq.dead_letters.letter_index import DeadLetterIndex
+from flowq.dead_letters.letter_kinds import LetterKinds
+from flowq.dead_letters.letter_search import LetterSearch
 from flowq.dead_letters.selection import Selection
 from flowq.dead_letters.stored_letters import StoredLetters
 from flowq.delivery.stored import is_entry_id
 from flowq.errors import FlowqError, NotFound
-from flowq.graph.compilation.plan import type_name
+from flowq.graph.compilation.plan import Plan, type_name
 from flowq.graph.compilation.typecheck import type_names
 from flowq.printable import json_text
 from flowq.wording.shell_commands import shell_command
@@ -42,6 +45,9 @@ class _Asked:
     index: DeadLetterIndex
     shown: ShownFields
     filters: LetterFilters
+    selection: Selection | None
+    trouble: FlowqError | None  # why there is no selection
+    search: LetterSearch | None  # where messages are searched
     kind: str
     letter_id: str
     stage: str  # of the letter, where its kind is in several
@@ -50,22 +56,35 @@ class _Asked:
     async def by(cls, request: Request) -> _Asked:
         watch, parts = watch_of(request), request.path_params
         await watch.look()  # opens the connection
+        filters, shown = LetterFilters.in_query(request.query_params), shown_fields(request)
+        selection, trouble = _selection(filters, watch.plan, shown)
+        search = None
+        if selection and selection.where:
+            search = await _SEARCHES.find(watch, filters, selection, goes_on="kind" not in parts)
         return cls(
             watch=watch,
             index=await watch.letters.index(),
-            shown=shown_fields(request),
-            filters=LetterFilters.in_query(request.query_params),
+            shown=shown,
+            filters=filters,
+            selection=selection,
+            trouble=trouble,
+            search=search,
             kind=parts.get("kind", ""),
             letter_id=parts.get("id", ""),
             stage=request.query_params.get("in", ""),
         )
+
+    @property
+    def known(self) -> LetterKinds:
+        """The letters that may be listed."""
+        return self.search.matching() if self.search else self.index
 
     def stages(self) -> list[str]:
         """Where the letter may be, the likeliest first."""
         known = [stage.name for stage in self.watch.plan.consumers]
         if self.stage:
             return [stage for stage in known if stage == self.stage]
-        likely = [stage for stage in known if self.index.around(self.kind, self.letter_id, stage=stage)]
+        likely = [stage for stage in known if self.known.around(self.kind, self.letter_id, stage=stage)]
         return likely or known
 
 
@@ -75,7 +94,7 @@ async def _list(request: Request) -> Response:
 
 async def _kind(request: Request) -> Response:
     asked = await _Asked.by(request)
-    refs = asked.index.letters(asked.kind, stage=asked.stage or None, error=asked.filters.error or None, limit=1)
+    refs = asked.known.letters(asked.kind, stage=asked.stage or None, error=asked.filters.error or None, limit=1)
     letter = await _letter(asked.watch, [refs[0].stage], refs[0].id) if refs else None
     return await _page(request, asked, letter)
 
@@ -112,8 +131,8 @@ async def _letter(watch: Watch, stages: Sequence[str], letter_id: str) -> DeadLe
 
 async def _page(request: Request, asked: _Asked, letter: DeadLetterRecord | None) -> Response:
     look, now = await asked.watch.look(), datetime.now().astimezone()
-    selection, trouble = _selection(asked, now)
-    kinds = asked.index.kinds(stage=selection.stage, error=selection.error, since=selection.since) if selection else []
+    selection, trouble, search = asked.selection, asked.trouble, asked.search
+    kinds = asked.known.kinds(stage=selection.stage, error=selection.error, since=selection.since) if selection else []
     at_ms = max(look.at_ms if look else 0, asked.index.as_of_ms)
     missing = "" if letter or not asked.kind else "It is not here any more: it was put back, or removed."
     return render(
@@ -131,6 +150,8 @@ async def _page(request: Request, asked: _Asked, letter: DeadLetterRecord | None
         more_kinds=f"and {len(kinds) - MOST_KINDS:,} more kinds" if len(kinds) > MOST_KINDS else "",
         summary=summary_of(kinds, asked.index, at_ms),
         nothing=nothing_of(asked.filters, asked.index),
+        searched=searched_words(search) if search else "",
+        go_on=asked.filters.query() if search and not search.is_complete else "",
         trouble_text=trouble.message if trouble else "",
         trouble_hint=trouble.hint if trouble else "",
         export_command=asked.filters.command("export", asked.watch.plan.name),
@@ -140,16 +161,16 @@ async def _page(request: Request, asked: _Asked, letter: DeadLetterRecord | None
     )
 
 
-def _selection(asked: _Asked, now: datetime) -> tuple[Selection | None, FlowqError | None]:
+def _selection(filters: LetterFilters, plan: Plan, shown: ShownFields) -> tuple[Selection | None, FlowqError | None]:
     try:
-        return asked.filters.selection(asked.watch.plan, now.astimezone(UTC), asked.shown), None
+        return filters.selection(plan, datetime.now(UTC), shown), None
     except FlowqError as error:
         return None, error
 
 
 def _letter_values(asked: _Asked, letter: DeadLetterRecord, now: datetime) -> dict[str, Any]:
     error = asked.filters.error or None
-    around = asked.index.around(letter.fingerprint, letter.id, stage=asked.stage or None, error=error)
+    around = asked.known.around(letter.fingerprint, letter.id, stage=asked.stage or None, error=error)
     before, after = (around.previous, around.following) if around else (None, None)
     return {
         "letter": letter,
@@ -182,6 +203,8 @@ def _lineage(letter: DeadLetterRecord) -> list[dict[str, Any]]:
     parent = {"id": letter.parent_id, "text": "its parent", "is_here": False}
     return [root, own] if is_child else [root, parent, own]
 
+
+_SEARCHES = LetterSearches()
 
 routes = [
     Route("/p/{name}/dead", _list),
