@@ -47,6 +47,7 @@ def dashboard_app(
     shown_fields: Sequence[str] = (),
     log_url: str = "",
     history_seconds: float = 3600.0,
+    secret: str | None = None,
 ) -> Starlette:
     """The web page as an application, to mount into a FastAPI or Starlette application behind its own login.
 
@@ -60,9 +61,11 @@ def dashboard_app(
         case, such as "url" or "order.id".
     log_url: a link to the logs of a message, in which {pipeline}, {stage} and {id} are replaced.
     history_seconds: how far back the slider goes; 0 keeps no history.
+    secret: where the host has several processes and `allow_actions`, a random text that all of them know: a page of one
+        process may then act through another.
 
     Watching begins with the first request, or, where the host runs the lifespan of the mounted application, when it
-    starts. One process of the host watches for all its users.
+    starts. Each process of the host looks once a second for all its users, and has a history of its own.
 
     Raises UsageError without a pipeline, NotConfigured if no Redis is named anywhere, and SettingsError for a setting
     that is wrong. If Redis cannot be reached, the pages say so and keep trying.
@@ -89,7 +92,8 @@ def dashboard_app(
         history_seconds=history_seconds,
     )
     plans = [each if isinstance(each, Plan) else settings.tuned(each.name, each).plan for each in pipelines]
-    return application_of(plans, settings, options, Visitors(auth=auth), hosts=None)
+    visitors = Visitors(auth=auth) if secret is None else Visitors(auth=auth, secret=secret)
+    return application_of(plans, settings, options, visitors, hosts=None)
 
 
 def application_of(

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from flowq import Pipeline, dashboard_app, stage
+from flowq.dashboard.access.visitors import Visitors
 from flowq.dashboard.pages import data_routes
 
 NO_REDIS = "redis://:s3cr3t@127.0.0.1:1/0"
@@ -110,3 +111,11 @@ async def test_there_are_no_websockets(app: Starlette) -> None:
     await app({**scope_of("/p/lab/events"), "type": "websocket"}, never, send)
 
     assert sent == [{"type": "websocket.close", "code": 1008}]
+
+
+def test_a_page_acts_through_another_process_only_where_both_know_a_secret() -> None:
+    alone, another = Visitors(), Visitors()
+    one, two = Visitors(secret="random-and-shared"), Visitors(secret="random-and-shared")
+
+    assert alone.page_token("ann") != another.page_token("ann")
+    assert one.page_token("ann") == two.page_token("ann") != two.page_token("ben")

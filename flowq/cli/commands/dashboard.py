@@ -142,7 +142,7 @@ async def _serve(
     app = application_of(plans, settings, options, Visitors(tokens), hosts=(*LOOPBACK, *map(str.lower, hosts)))
     for name, token in tokens.items():
         note(f"{name}: {at.url}/?token={token}")
-    note(f"{', '.join(plan.name for plan in plans)} at {at.url}")
+    note(f"{', '.join(plan.name for plan in plans) or 'no pipeline'} at {at.url}")
     await serve(app, listening, stop.requested)
     return stop.exit_code
 

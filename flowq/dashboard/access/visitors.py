@@ -23,11 +23,14 @@ _MOST_REMEMBERED = 1000
 
 @dataclass(slots=True)
 class Visitors:
-    """The ways in. `tokens` are secrets by the name of who has them; without any and without `auth` all may enter."""
+    """The ways in. `tokens` are secrets by the name of who has them; without any and without `auth` all may enter.
+
+    `secret` is what several processes share that serve the same visitors.
+    """
 
     tokens: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     auth: Auth | None = None
-    _key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
+    secret: str = field(default_factory=secrets.token_hex, repr=False)
     _failed: deque[tuple[float, str]] = field(default_factory=lambda: deque(maxlen=_MOST_REMEMBERED))
 
     async def asked(self, request: Request) -> str | Response | None:
@@ -58,11 +61,7 @@ class Visitors:
 
     def page_token(self, actor: str) -> str:
         """What a page sends along with an action, and no other site can know."""
-        return hmac.digest(self._key, actor.encode(errors="replace"), "sha256").hex()
-
-    def is_page_token(self, given: str, actor: str) -> bool:
-        """Whether an action comes from a page of this server that was made for this visitor."""
-        return hmac.compare_digest(given.encode(errors="replace"), self.page_token(actor).encode())
+        return hmac.digest(self.secret.encode(), actor.encode(errors="replace"), "sha256").hex()
 
     def fail(self, address: str, now: float) -> None:
         """Remember a wrong token."""

@@ -92,9 +92,8 @@ class Watch:
         Where Redis does not answer any more, its `trouble` says so.
         """
         self.start()
-        now = asyncio.get_running_loop().time()
-        self._wanted_at = now
-        if self._look is None or now - self._looked_at > self.every_seconds:
+        self._wanted_at = asyncio.get_running_loop().time()
+        if self._is_old:
             self._wake.set()
             if self.trouble is None:
                 with suppress(TimeoutError):
@@ -118,7 +117,8 @@ class Watch:
         viewer = Viewer(self._changes, last_id, is_packed=is_packed)
         self._viewers.add(viewer)
         self.start()
-        self._wake.set()
+        if self._is_old:
+            self._wake.set()
         try:
             yield viewer
         finally:
@@ -137,8 +137,7 @@ class Watch:
             viewer.end()
         if self._task is not None:
             self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
         n_failed = 0
@@ -210,6 +209,10 @@ class Watch:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._wake.wait()
+
+    @property
+    def _is_old(self) -> bool:
+        return self._look is None or asyncio.get_running_loop().time() - self._looked_at > self.every_seconds
 
     @property
     def _goes_on(self) -> bool:
