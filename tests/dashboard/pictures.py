@@ -25,6 +25,32 @@ def first_letter(page: Page) -> None:
     page.locator(".kinds .error").first.click()
 
 
+def dialog(name: str) -> Callable[[Page], None]:
+    """The dialog of an action on the first letter, with what its dry run says."""
+
+    def open_it(page: Page) -> None:
+        first_letter(page)
+        page.get_by_role("button", name=name, exact=True).click()
+        page.locator("dialog[open] [data-command]:not(:empty)").wait_for()
+
+    return open_it
+
+
+def traced(page: Page) -> None:
+    """The family of the first letter."""
+    first_letter(page)
+    page.locator(".line-age a").last.click()
+    page.locator(".family").wait_for()
+
+
+def past(page: Page) -> None:
+    """A moment of the last minutes."""
+    page.locator("#moment").focus()
+    for _ in range(3):
+        page.keyboard.press("[")
+    page.locator("body[data-past]").wait_for()
+
+
 def lost(page: Page) -> None:
     """The server does not answer any more."""
     page.context.set_offline(True)
@@ -42,7 +68,11 @@ SHOTS: Mapping[str, tuple[str, Callable[[Page], None]]] = {
     "scrape.fetch": ("/p/scrape/s/fetch", stays),
     "scrape.dead": ("/p/scrape/dead", stays),
     "scrape.letter": ("/p/scrape/dead", first_letter),
-    "scrape.trace": ("/p/scrape/trace", stays),
+    "scrape.edit": ("/p/scrape/dead", dialog("Edit and retry")),
+    "scrape.retry": ("/p/scrape/dead", dialog("Retry this kind")),
+    "scrape.remove": ("/p/scrape/dead", dialog("Remove")),
+    "scrape.trace": ("/p/scrape/dead", traced),
+    "scrape.past": ("/p/scrape", past),
     "scrape.workers": ("/p/scrape/workers", stays),
     "dispatch": ("/p/dispatch", stays),
     "dispatch.email": ("/p/dispatch/s/email", stays),
