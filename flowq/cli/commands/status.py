@@ -22,7 +22,9 @@ def command(
 
     The counters of a pipeline are from one instant: in = ok + filtered + dead + waiting + delayed + running. rate, p50
     and p95 cover the last half minute; p50 and p95 are handler times. oldest is the age of the oldest waiting message.
-    ◀ marks the bottleneck.
+
+    cause says why a stage is as fast as it is: paused, held back by a stage that it feeds, no worker, on hold, paced by
+    its rate, busy, or well. forecast says what becomes of its edges if all goes on like that. ◀ marks the bottleneck.
 
     Warns when messages wait in another data folder of the project: a program that was started in another folder may
     have put them there.
