@@ -134,8 +134,10 @@ class Lineage:
     def _children(self) -> dict[str, list[str]]:
         """The ids of the children of each message, and under "" the root."""
         children: dict[str, list[str]] = {}
-        for message_id in sorted(self.ids()):
-            children.setdefault(self.parent_of(message_id), []).append(message_id)
+        parents = {message_id: found[0].parent_id for message_id, found in self.found.items()}
+        for message_id in sorted({*parents, *parents.values(), *([self.root_id] if parents else ())} - {"-"}):
+            parent = "" if message_id == self.root_id else parents.get(message_id, self.root_id)
+            children.setdefault(parent, []).append(message_id)
         return children
 
     def _shown(self, children: Mapping[str, Sequence[str]], most: int, most_children: int) -> set[str]:
