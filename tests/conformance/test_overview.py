@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+import flowq
 from flowq.broker.client.connection import Dialer
 from flowq.broker.inspection.edge_overview import EdgeOverview
 from flowq.broker.inspection.edge_stats import EdgeInspection
@@ -16,7 +17,7 @@ from flowq.broker.redis_streams import Broker
 from flowq.broker.workers import Workers
 from tests.conformance.conftest import Command
 from tests.conformance.recorder import Recorder
-from tests.conformance.worker import EDGES, IN, LEASE_MS, OUT, PLAN, Worker, done, output, retried
+from tests.conformance.worker import EDGES, IN, LEASE_MS, OUT, PLAN, Item, Worker, done, output, retried
 from tests.eventually import eventually
 
 
@@ -142,6 +143,34 @@ async def test_the_stage_that_clears_last_is_the_bottleneck_and_says_when(worker
     assert parse.throughput.per_second is not None
     assert found.bottleneck == "parse"
     assert found.eta_seconds == pytest.approx(30 / parse.throughput.per_second)
+
+
+async def test_a_full_edge_holds_back_the_stage_before_it_until_four_fifths(worker: Worker) -> None:
+    @flowq.stage
+    def parse(item: Item) -> Item:
+        return item
+
+    @flowq.stage(maxsize=10)
+    def store(item: Item) -> None: ...
+
+    plan = flowq.Pipeline("lab", parse >> store).plan
+    await sign_on_for(worker, worker.name, "parse", "store")
+    await worker.publish(*[b"x"] * 3)
+    out = await Worker.sign_on(worker.broker.dialer, worker.broker.keys, "third", edges=(OUT,))
+    causes: list[str] = []
+    look: Overview | None = None
+    for n_added, n_done in ((10, 0), (0, 2), (0, 1), (2, 0), (1, 0)):
+        await Publishing(worker.broker).publish(OUT, [output(OUT, b"y") for _ in range(n_added)])
+        await out.settle(*map(done, await out.read(n_done) if n_done else []), edge=OUT, stage="store")
+        look = await Overview.of(worker.broker, plan, before=look)
+        causes.append(look.causes["parse"].kind.value)
+    await out.close()
+
+    assert causes == ["held_back", "held_back", "keeps_up", "keeps_up", "held_back"]  # of 10: 10, 8, 7, 9, 10
+    assert look is not None
+    assert look.causes["parse"].by == "store"
+    assert look.bottleneck != "parse"
+    assert look.as_json()["edges"][OUT]["forecast"] == {"kind": "full", "seconds": None}
 
 
 async def test_what_is_delayed_for_long_puts_the_end_off(worker: Worker) -> None:

@@ -248,7 +248,7 @@ class LiveScreen(LineScreen):
             cells["slots"] = number(stage.concurrency * processes)
         if progress.overview is not None:
             cells |= speed_cells(progress.overview.stages[name].throughput)
-            if not self._is_stopping:
+            if progress.overview.workers and not self._is_stopping:
                 cells |= outlook_cells(progress.overview, stage)
         if self._about and self._about.stages and name not in self._about.stages:
             cells["stage"].stylize("dim")  # other processes run it, or none does
