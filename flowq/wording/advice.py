@@ -53,10 +53,11 @@ def _paused(overview: Overview, stage: StagePlan) -> str:
 
 
 def _busy(overview: Overview, stage: StagePlan, cause: Cause) -> str:
-    waiting = counted(overview.stages[stage.name].balance.waiting, "message")
+    n = overview.stages[stage.name].balance.waiting
+    waiting = f"{counted(n, 'message')} {'waits' if n == 1 else 'wait'}"
     used = "" if cause.running is None else f"{cause.running:,} of {counted(cause.slots, 'slot')} are in use, and "
     more = "More workers or a higher concurrency make it faster, as far as the machine and what it calls can take more."
-    return f"{used}{waiting} waiting. {more}"
+    return f"{used}{waiting}. {more}"
 
 
 def _pace(rate: Rate) -> str:
