@@ -59,9 +59,9 @@ class WebPage:
             self._stack = self._stack.pop_all()
         return self
 
-    def start(self, listen: str = "0") -> None:
-        """Start the server, and wait until it serves."""
-        self.process = self.project.start("dashboard", "--listen", listen, *self._options)
+    def start(self, *more: str, listen: str = "0", **variables: str) -> None:
+        """Start the server, with more options, and wait until it serves."""
+        self.process = self.project.start("dashboard", "--listen", listen, *self._options, *more, **variables)
         self.process.wait_for(lambda: _AT.search(self.process.stderr))
 
     def __exit__(
