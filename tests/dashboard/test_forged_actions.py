@@ -146,6 +146,14 @@ def test_actions_that_do_not_exist_are_not_found(page: ActingPage) -> None:
         assert page.request("POST", path, BODY, page.headers()).status == 404, path
 
 
+@pytest.mark.parametrize("path", ["/", "/p/lab", "/p/lab/s/fetch", "/p/lab/dead", "/p/lab/workers"])
+def test_a_read_only_page_offers_no_action(dashboard: WebPage, path: str) -> None:
+    text = dashboard.get(path).text
+
+    assert "data-send" not in text
+    assert "/do/" not in text
+
+
 @pytest.mark.parametrize("action", ACTIONS)
 def test_without_allow_actions_the_routes_do_not_exist(dashboard: WebPage, action: str) -> None:
     headers = {"content-type": "application/json", "origin": dashboard.url, "sec-fetch-site": "same-origin"}

@@ -60,7 +60,7 @@ def test_all_that_was_done_is_told_the_latest_first(project: Project) -> None:
         ("pause", "store", 0),
         ("pause", "--key 'n=it'\"'\"'s'", 0),
         ("resume", "", 0),
-        ("edit", "--stage tidy --limit 1 --rate 20 --set n=7", 1),
+        ("edit", "--stage tidy --limit 1 --rate 20 --set n", 1),
         ("replay", "--from tidy", 2),
         ("remove", "--error '*small'", 2),
         ("purge", "tidy", 3),

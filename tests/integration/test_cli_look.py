@@ -146,3 +146,20 @@ def test_every_command_has_a_help_with_an_example(flowq: Flowq, command: str) ->
 
     assert done.returncode == 0
     assert f"flowq {command} " in done.stdout.split("Example:")[1]
+
+
+def test_trace_cuts_a_large_family_and_all_shows_it_whole(flowq: Flowq, client: redis.Redis, project: Project) -> None:
+    edge = Keys(project.variables["FLOWQ_NAMESPACE"], "scrape").edge("fetch>parse")
+    for n in range(40):
+        client.xadd(edge, {"h": f"q{n:02} p0 p0 1", "b": "{}"})
+
+    cut = flowq("trace", "scrape", "q33").stdout.splitlines()
+    whole = flowq("trace", "scrape", "q33", "--all").stdout.splitlines()
+    told = json.loads(flowq("trace", "scrape", "q33", "--json").stdout)
+
+    assert any("▸ q33" in line for line in cut)
+    assert cut[-1].split("(")[0].strip() == "and 21 more: 21 waiting"
+    assert (len(cut), len(whole), len(told["messages"])) == (24, 44, 44)
+    assert (told["looked_at"], told["total"], told["is_complete"], told["left_out"]) == (44, 44, True, 0)
+    (running,) = next(message["places"] for message in told["messages"] if message["id"] == "p0")
+    assert running["appended_ms"] <= running["started_ms"]

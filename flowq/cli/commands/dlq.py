@@ -158,7 +158,7 @@ def retry(
         if dry_run or to or change:  # nothing is put back unless all of it fits
             counts = await letters.put_back(these, to=to, edit=change, per_second=pace, dry_run=True)
         if not dry_run:
-            given = [("--to", to), ("--rate", rate), *(("--set", each) for each in assignments or ())]
+            given = [("--to", to), ("--rate", rate), *(("--set", each.partition("=")[0]) for each in assignments or ())]
             words = (*selection_words(chosen), *(word for flag, value in given if value for word in (flag, value)))
             async with audited(letters.broker, "edit" if change else "retry", *words) as act:
                 counts = await letters.put_back(these, to=to, edit=change, per_second=pace)

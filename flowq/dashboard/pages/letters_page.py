@@ -187,8 +187,8 @@ def _letter_values(asked: _Asked, letter: DeadLetterRecord, now: datetime) -> di
 
 
 def _editable(letter: DeadLetterRecord, shown: ShownFields) -> str:
-    """The message as one text to edit; "" if it is no JSON, or too large for a page."""
-    if letter.message is None or len(letter.body) > MOST_EDITABLE_BYTES:
+    """The message as one text to edit; "" if it is not shown, no JSON, elsewhere, or too large for a page."""
+    if letter.is_elsewhere or letter.message is None or shown.nothing or len(letter.body) > MOST_EDITABLE_BYTES:
         return ""
     return json_text(shown.of(letter.message), indent=True)
 
