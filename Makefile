@@ -81,6 +81,10 @@ docs: setup  ## build the documentation as a site into build/docs/site (REPOSITO
 pictures: setup  ## draw the pictures of the documentation again, from pipelines/ and benchmarks/figures.json
 	$(BIN)/python -m tools.docs.pictures
 
+.PHONY: page-shots
+page-shots: setup  ## draw every page of the web page into build/dashboard (ARGS="scrape index" for some, --docs for docs/)
+	$(BIN)/python -m tests.dashboard.pictures $(ARGS)
+
 .PHONY: reference
 reference: setup  ## write docs/reference/ again, from the code
 	$(BIN)/python -m tools.docs.reference

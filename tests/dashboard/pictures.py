@@ -1,6 +1,7 @@
 """Pictures of every page, in every width and colour: `python -m tests.dashboard.pictures [NAME...]`, build/dashboard/.
 
-They are to be looked at: whether a page is beautiful is no claim that a test can make.
+With `--docs` those of the documentation, after a few minutes. They are to be looked at: whether a page is beautiful is
+no claim that a test can make.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from tests.dashboard.scenes import scenes
 from tests.dashboard.web_page import WebPage
 
 FOLDER = Path("build/dashboard")
-HISTORY_MS = 20_000  # so that lines of the last minutes have a shape
+HISTORY_MS, LONG_HISTORY_MS = 60_000, 420_000  # so that lines of the last minutes have a shape
+DOCS = Path("docs/pictures")
+FOR_DOCS = ("index", "scrape", "scrape.fetch", "scrape.letter", "scrape.edit", "dispatch", "catalogue")
 
 
 def first_letter(page: Page) -> None:
@@ -87,18 +90,22 @@ SHOTS: Mapping[str, tuple[str, Callable[[Page], None]]] = {
 
 
 def main(*wanted: str) -> None:
-    """Draw those, or all."""
+    """Draw those, or all, or those of the documentation."""
     FOLDER.mkdir(parents=True, exist_ok=True)
+    for_docs = wanted == ("--docs",)
     with scenes("--allow-actions") as served, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        browser.new_page().wait_for_timeout(HISTORY_MS)
-        for name in wanted or SHOTS:
-            for width in WIDTHS:
+        browser.new_page().wait_for_timeout(LONG_HISTORY_MS if for_docs else HISTORY_MS)
+        for name in FOR_DOCS if for_docs else wanted or SHOTS:
+            for width in (1280,) if for_docs else WIDTHS:
                 for colours in ("light", "dark"):
                     window = browser.new_context(
-                        viewport={"width": width, "height": HEIGHTS[width]}, color_scheme=colours, device_scale_factor=1
+                        viewport={"width": width, "height": HEIGHTS[width]},
+                        color_scheme=colours,
+                        device_scale_factor=2 if for_docs else 1,
                     )
-                    draw(window.new_page(), served, name, FOLDER / f"{name}.{width}.{colours}.png")
+                    file = DOCS / f"page-{name}-{colours}.png" if for_docs else FOLDER / f"{name}.{width}.{colours}.png"
+                    draw(window.new_page(), served, name, file)
                     window.close()
         browser.close()
 

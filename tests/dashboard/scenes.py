@@ -32,10 +32,10 @@ class Doc(BaseModel):
 
 @source
 async def seeds() -> AsyncIterator[Link]:
-    for n in range(4000):
+    for n in range(20_000):
         yield Link(url=f"http://{HOSTS[n % 3]}/c3ref/{n}.html", host=HOSTS[n % 3])
         if n > 300:
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.03)
 
 @stage(dedup="url", rate=Rate(30, by="host"), concurrency=8, maxsize=10_000)
 async def fetch(link: Link) -> Page:

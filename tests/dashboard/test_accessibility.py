@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 from tests.dashboard.browser import OpenWindow, faults_of, found_by_axe, is_wider_than_its_window
 from tests.dashboard.scenes import scenes
@@ -126,6 +126,32 @@ def test_a_dialog_gives_the_focus_back(served: WebPage, open_window: OpenWindow)
     page.keyboard.press("Escape")
 
     assert page.evaluate("document.activeElement.dataset.do") == "help"
+
+
+@pytest.mark.parametrize(
+    ("path", "names"),
+    [
+        ("/p/scrape/dead", ["Edit and retry", "Retry", "Retry this kind", "Remove", "Retry all"]),
+        ("/p/scrape/s/fetch", ["Pause fetch", "Push a message", "Purge"]),
+    ],
+)
+def test_dialogs_of_actions_are_accessible_and_give_the_focus_back(
+    served: WebPage, open_window: OpenWindow, path: str, names: list[str]
+) -> None:
+    page = opened(open_window, served, path)
+    if path.endswith("/dead"):
+        page.locator(".kinds .error").first.click()
+    found = list[str]()
+    for name in names:
+        button = page.get_by_role("button", name=name, exact=True)
+        button.focus()
+        page.keyboard.press("Enter")
+        expect(page.locator("dialog[open] :is([data-command], .fits):not(:empty)").first).to_be_visible()  # checked
+        found += [f"{name}: {fault}" for fault in found_by_axe(page)]
+        page.keyboard.press("Escape")
+        expect(button).to_be_focused()
+
+    assert found == []
 
 
 def test_single_keys_can_be_switched_off(served: WebPage, open_window: OpenWindow) -> None:

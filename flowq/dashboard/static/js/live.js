@@ -1,4 +1,4 @@
-// Keeps a page up to date: values in their slots, the stream of changes, the slider. Marks: base.html.
+// Keeps a page up to date: slots, stream, slider. Marks: base.html.
 
 export const $ = (query, within = document) => within.querySelector(query);
 export const $$ = (query, within = document) => [...within.querySelectorAll(query)];
@@ -90,7 +90,8 @@ export class Slots {
 
   #tell(set, rows) {
     const before = this.#rows.attention, now = rows.attention, was = this.#live["p.state"], state = set["p.state"];
-    const fresh = before && now?.find(({ state, title }) => !before.some((row) => row.state === state && row.title === title));
+    const kind = ({ state, title }) => state + title.replace(/[\d,]+/, "");
+    const fresh = before && now?.find((row) => !before.map(kind).includes(kind(row)));
     if (fresh) tell(`${fresh.title} ${fresh.text}`);
     else if (before?.length && now?.length === 0) tell("Nothing needs attention");
     else if (was && state && state !== was) tell(state);
