@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Iterator
+from html import unescape
 from http.cookies import SimpleCookie
 
 import pytest
@@ -58,6 +59,7 @@ def cookie_of(page: WebPage, token: str = TOKEN) -> dict[str, str]:
         (("--token", "a" * 40), {}, "at least 22 random letters and digits"),
         ((), {"FLOWQ_DASHBOARD_TOKEN": "hunter2"}, "at least 22 random letters and digits"),
         (("--listen", "localhost:99999"), {}, "is not an address"),
+        (("--allow-host", "https://queue.example/"), {}, "is not the name of a host"),
         (("nothing",), {}, 'no pipeline "nothing"'),
     ],
 )
@@ -193,14 +195,15 @@ def test_the_token_is_in_no_log_and_no_answer(guarded: WebPage) -> None:
 
 def test_the_page_to_sign_in_takes_a_token_without_putting_it_into_an_address(guarded: WebPage) -> None:
     form = {"content-type": "application/x-www-form-urlencoded"}
-    page = guarded.get("/p/lab")
-    right = guarded.request("POST", "/", f"token={TOKEN}".encode(), form)
+    page = guarded.get('/p/lab/dead?stage=fetch&x="><script>')
+    (action,) = re.findall(r'method="post" action="([^"]+)"', page.text)
+    right = guarded.request("POST", unescape(action), f"token={TOKEN}".encode(), form)
     wrong = guarded.request("POST", "/", b"token=wrong", {**form, "x-forwarded-for": "10.0.0.1"})
 
-    assert 'method="post"' in page.text
-    assert (right.status, right.headers["location"]) == (303, "/")
+    assert "<script>" not in page.text
+    assert (right.status, right.headers["location"]) == (303, "/p/lab/dead?stage=fetch&x=%22%3E%3Cscript%3E")
     assert "set-cookie" in right.headers
-    assert wrong.status == 401
+    assert (wrong.status, "This is not a token" in wrong.text) == (401, True)
 
 
 def test_a_token_has_a_cookie_of_its_own_so_that_one_can_be_taken_back(guarded: WebPage) -> None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 TOKEN_VARIABLE = "FLOWQ_DASHBOARD_TOKEN"
 _LOOPBACK, _EVERYWHERE = ("127.0.0.1", "::1", "localhost"), ("0.0.0.0", "::")
 _TOKEN = re.compile(r"(?:(?P<name>[A-Za-z0-9_.-]{1,64}):)?(?P<token>[A-Za-z0-9_~.+/=-]{22,256})")
+_HOST = re.compile(r"[A-Za-z0-9._-]+|\[[0-9a-fA-F:.]+\]")
 _NEW = "new"
 
 
@@ -118,7 +119,7 @@ def command(
     with bound(address, flag="--listen") as listening:
         at = Address(_LOOPBACK[0] if address.host in _EVERYWHERE else address.host, listening.getsockname()[1])
         plans = _plans(names or (), settings)
-        hosts = (*(allow_host or page.allow_hosts), urlsplit(at.url).netloc.rpartition(":")[0])
+        hosts = (*map(_host, allow_host or page.allow_hosts), urlsplit(at.url).netloc.rpartition(":")[0])
         raise typer.Exit(asyncio.run(_serve(plans, settings, options, tokens, hosts, listening, at)))
 
 
@@ -139,7 +140,7 @@ async def _serve(
 
     stop = StopSignals()
     stop.install()
-    app = application_of(plans, settings, options, Visitors(tokens), hosts=(*LOOPBACK, *map(str.lower, hosts)))
+    app = application_of(plans, settings, options, Visitors(tokens), hosts=(*LOOPBACK, *hosts))
     for name, token in tokens.items():
         note(f"{name}: {at.url}/?token={token}")
     note(f"{', '.join(plan.name for plan in plans) or 'no pipeline'} at {at.url}")
@@ -151,6 +152,12 @@ def _plans(names: Sequence[str], settings: Settings) -> list[Plan]:
     from flowq.cli.framework.watching import plans_of
 
     return [plan for name in names for plan in plans_of(name, settings)] if names else plans_of(None, settings)
+
+
+def _host(name: str) -> str:
+    if not _HOST.fullmatch(name):
+        raise UsageError(f"--allow-host: {name} is not the name of a host", hint="--allow-host flowq.example.org")
+    return name.lower()
 
 
 def _tokens(given: Sequence[str]) -> dict[str, str]:

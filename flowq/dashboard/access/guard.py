@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Collection
+from html import escape
 from urllib.parse import parse_qsl, quote, urlencode
 
 from starlette.datastructures import MutableHeaders
@@ -21,9 +22,9 @@ _METHODS = ("GET", "HEAD", "POST")
 _SIGN_IN = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark"><title>Sign in · flowq</title></head>
-<body><main><h1>flowq</h1><p>This page needs its token: flowq dashboard was started with one.</p>
-<form method="post" action="{action}"><label>Token <input type="password" name="token" autocomplete="current-password"
-required></label> <button>Sign in</button></form></main></body></html>
+<body><main><h1>flowq</h1><p>{said}</p>
+<form method="post" action="{action}"><p><label>Token <input type="password" name="token" size="50"
+autocomplete="current-password" required autofocus></label> <button>Sign in</button></p></form></main></body></html>
 """
 
 
@@ -86,7 +87,7 @@ class Guard:
         owner = self._visitors.owner(token)
         if owner is None:
             self._visitors.fail(address, now)
-            return _sign_in(request)
+            return _sign_in(request, "This is not a token of flowq dashboard.")
         if "authorization" in request.headers:
             request.state.actor = owner
             request.state.page_token = self._visitors.page_token(owner)
@@ -124,5 +125,8 @@ def _without_token(request: Request) -> str:
     return f"{path}?{query}" if query else path
 
 
-def _sign_in(request: Request) -> Response:
-    return HTMLResponse(_SIGN_IN.format(action=quote(request.scope.get("root_path", "") + "/")), 401)
+def _sign_in(
+    request: Request, said: str = "flowq dashboard asks for its token, which it printed at its start."
+) -> Response:
+    """The form leads back to the page that was asked for."""
+    return HTMLResponse(_SIGN_IN.format(action=escape(_without_token(request)), said=said), 401)
