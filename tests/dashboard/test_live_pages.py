@@ -120,6 +120,25 @@ def test_the_past_is_shown_until_one_goes_back_to_live(served: WebPage, page: Pa
     expect(left).to_have_text(str(int(before) + 1))
 
 
+# A browser without a screen shows all its tabs; this one says what it is told.
+HIDING = """
+Object.defineProperty(document, 'hidden', { get: () => Boolean(window.isHidden) });
+window.hide = hidden => { window.isHidden = hidden; document.dispatchEvent(new Event('visibilitychange')); };
+"""
+
+
+def test_a_hidden_tab_gives_its_connection_back_and_opens_it_when_it_is_seen(served: WebPage, page: Page) -> None:
+    page.add_init_script(HIDING)
+    live(page, served)
+    with page.expect_event("requestfailed", lambda request: request.url.endswith("/events")):
+        page.evaluate("hide(true)")
+    with page.expect_request("**/events"):
+        page.evaluate("hide(false)")
+
+    push(served, "https://example.org/d")
+    expect(page.locator("#conn")).to_have_text("Live")
+
+
 def test_a_page_says_that_redis_is_gone(page: Page) -> None:
     with WebPage({"lab": LAB}) as own:
         live(page, own)
