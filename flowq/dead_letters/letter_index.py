@@ -13,7 +13,7 @@ from flowq.delivery.stored import entry_ms, moment_in
 from flowq.graph.compilation.plan import Plan
 
 MOST_LETTERS = 1_000_000
-_PER_STEP, _PER_CALL = 1000, 50
+_PER_STEP, _PER_CALL = 1000, 100
 _CHECK_EVERY_MS = 60_000
 _BEGINNING = "0-0"
 
@@ -26,9 +26,9 @@ class DeadLetterIndex(LetterKinds):
     known, as of `as_of_ms` on the clock of Redis. After a million letters it reads no further. When letters were
     removed or put back, the ids of their stage are compared: at once if one step can do that, else once a minute.
 
-    The caller paces the steps: one that took t seconds is followed by a pause of 19 t, so that they take at most 5 % of
-    its time. Steps must not overlap. A step raises BrokerUnavailable when Redis does not answer; the next one goes on
-    where it ended, also with another broker.
+    The caller paces the steps: one that worked for t seconds is followed by a pause of 19 t, so that they take at most
+    5 % of its time; a thousand letters take about 0.03 s. Steps must not overlap. A step raises BrokerUnavailable when
+    Redis does not answer; the next one goes on where it ended, also with another broker.
 
     >>> import asyncio
     >>> from flowq import Pipeline, stage

@@ -16,7 +16,7 @@ from flowq.delivery.message import Header
 from flowq.graph.compilation.plan import Plan
 from flowq.large_bodies.reference import is_claimed
 
-_PER_CALL = 100
+_PER_CALL = 250
 _MOST_FOUND = 2000
 
 
@@ -68,7 +68,7 @@ class LetterSearch:
         return self._has_begun and not self._before
 
     async def step(self, broker: Broker) -> None:
-        """Look at the next letters: at most a hundred, or a megabyte of them."""
+        """Look at the next letters: at most 250, or a megabyte of them."""
         if not self._has_begun:
             now = await Runs(broker).partial_snapshot(stages=self._stages)
             self.total = sum(now.dead_letters.values())
