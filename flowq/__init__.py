@@ -10,7 +10,7 @@ TYPE_CHECKING = False  # as type checkers know it; importing typing would take l
 if TYPE_CHECKING:
     from typing import Any
 
-    from flowq.dashboard.application import dashboard_app
+    from flowq.dashboard.mounting import dashboard_app
     from flowq.delivery.policy import Dedup, Rate, Retry
     from flowq.errors import BatchFailed, FlowqError, PipelineError, QueueFull, Reject, RetryLater
     from flowq.graph.declaration.context import Context
@@ -59,7 +59,7 @@ __all__ = [
 _HOME_OF = {
     name: module
     for module, names in {
-        "flowq.dashboard.application": ("dashboard_app",),
+        "flowq.dashboard.mounting": ("dashboard_app",),
         "flowq.delivery.policy": ("Dedup", "Rate", "Retry"),
         "flowq.errors": ("BatchFailed", "FlowqError", "PipelineError", "QueueFull", "Reject", "RetryLater"),
         "flowq.graph.declaration.context": ("Context",),

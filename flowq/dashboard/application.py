@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -18,14 +17,13 @@ from starlette.staticfiles import StaticFiles
 
 from flowq.dashboard.access.guard import Guard
 from flowq.dashboard.access.response_headers import HEADERS
-from flowq.dashboard.access.visitors import Auth, Visitors
+from flowq.dashboard.access.visitors import Visitors
 from flowq.dashboard.actions import action_routes
 from flowq.dashboard.live.site import PageOptions, Site
 from flowq.dashboard.pages import data_routes, index_page, letters_page, pipeline_page, trace_page, workers_page
 from flowq.dashboard.pages.rendering import render
 from flowq.errors import BrokerError, FlowqError, NotFound, Problem, UsageError
 from flowq.graph.compilation.plan import Plan
-from flowq.graph.pipeline import Pipeline
 from flowq.settings import Settings
 
 _LARGEST_BODY_BYTES = 1_000_000
@@ -34,66 +32,6 @@ _REFUSED = {
     405: "This address cannot be used in that way.",
     503: "Too many pages are open: each holds a connection.",
 }
-
-
-def dashboard_app(
-    *pipelines: Pipeline | Plan,
-    auth: Auth,
-    redis: str | None = None,
-    namespace: str | None = None,
-    claim_store: str | Path | None = None,
-    allow_actions: bool = False,
-    show_bodies: bool = False,
-    shown_fields: Sequence[str] = (),
-    log_url: str = "",
-    history_seconds: float = 3600.0,
-    secret: str | None = None,
-) -> Starlette:
-    """The web page as an application, to mount into a FastAPI or Starlette application behind its own login.
-
-    pipelines: those that are shown, at least one.
-    auth: called with the Starlette `Request` before anything is answered, also for the stream of changes and files of
-        style; may be `async`. It returns the name of the user, which the audit log records; None for a user who may not
-        see the page (403); or a response to send instead, such as a redirect to a login.
-    redis, namespace, claim_store: as for `Inspector`.
-    allow_actions: the pages can pause, resume, retry, edit, remove and push. Otherwise they can only be read.
-    show_bodies: the bodies of messages are shown, except fields named like secrets. `shown_fields` are shown in any
-        case, such as "url" or "order.id".
-    log_url: a link to the logs of a message, in which {pipeline}, {stage} and {id} are replaced.
-    history_seconds: how far back the slider goes; 0 keeps no history.
-    secret: where the host has several processes and `allow_actions`, a random text that all of them know: a page of one
-        process may then act through another.
-
-    Watching begins with the first request, or, where the host runs the lifespan of the mounted application, when it
-    starts. Each process of the host looks once a second for all its users, and has a history of its own.
-
-    Raises UsageError without a pipeline, NotConfigured if no Redis is named anywhere, and SettingsError for a setting
-    that is wrong. If Redis cannot be reached, the pages say so and keep trying.
-
-    >>> from flowq import Pipeline, stage
-    >>> from starlette.applications import Starlette
-    >>> from starlette.requests import Request
-    >>> @stage
-    ... async def greet(name: str) -> None:
-    ...     print(f"Hello {name}")
-    >>> def user(request: Request) -> str | None:
-    ...     return request.cookies.get("user")  # as the host knows its users
-    >>> host = Starlette()
-    >>> host.mount("/flowq", dashboard_app(Pipeline("greetings", greet), auth=user, redis="redis://localhost:6379/0"))
-    """
-    if not pipelines:
-        raise UsageError("the web page has no pipeline to show", hint="dashboard_app(pipeline, auth=...)")
-    settings = Settings.of_program(redis=redis, namespace=namespace, claim_store=claim_store)
-    options = PageOptions(
-        allow_actions=allow_actions,
-        show_bodies=show_bodies,
-        shown_fields=tuple(shown_fields),
-        log_url=log_url,
-        history_seconds=history_seconds,
-    )
-    plans = [each if isinstance(each, Plan) else settings.tuned(each.name, each).plan for each in pipelines]
-    visitors = Visitors(auth=auth) if secret is None else Visitors(auth=auth, secret=secret)
-    return application_of(plans, settings, options, visitors, hosts=None)
 
 
 def application_of(

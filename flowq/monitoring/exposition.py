@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from flowq import __version__
 from flowq.broker.records import OTHER
 from flowq.graph.compilation.plan import EdgePlan, StagePlan
 from flowq.monitoring.reading import Reading
 from flowq.printable import printable
+from flowq.version import __version__
 
 Value = float | None
 _STAGE = ["pipeline", "stage"]

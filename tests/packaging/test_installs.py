@@ -46,6 +46,8 @@ def test_without_extras_what_is_missing_is_said_with_the_extra_that_has_it_and_t
         ("embedded", "flowq", "run", "shop"),
         ("test", "flowq", "run", "shop", "--memory"),
         ("metrics", "flowq", "run", "shop", "--metrics", ":9100"),
+        ("dashboard", "flowq", "dashboard"),
+        ("dashboard", "python", "-c", "from flowq import *; dashboard_app(Pipeline('p', stage(print)), auth=str)"),
         ("otel", "flowq", "run", "shop", "--otel"),
         ("claim", "flowq", "run", "large"),
         ("zstd", "flowq", "run", "packed"),
@@ -131,6 +133,22 @@ def test_the_extra_metrics_alone_serves_them(installed: Installed, shop: Path, r
     write(shop, "measured", MEASURED.replace("PORT", str(port)))
     command = ("flowq", "run", "measured", "--metrics", f"127.0.0.1:{port}")
     assert "got True" in installed("metrics").ok(shop, *command, **redis)
+
+
+def test_the_extra_dashboard_alone_serves_a_page(installed: Installed, shop: Path, redis: Variables) -> None:
+    code = """
+import re, subprocess, sys, urllib.request
+command = [sys.executable, "-m", "flowq", "dashboard", "--listen", "0"]
+serving = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+try:
+    url = re.search(r"http://\\S+", serving.stderr.readline())[0]
+    for path in ("/p/shop", "/static/flowq.css"):
+        print("got", urllib.request.urlopen(url + path, timeout=60).status)
+finally:
+    serving.terminate()
+    serving.communicate()
+"""
+    assert installed("dashboard").ok(shop, "python", "-c", code, **redis).count("got 200") == 2
 
 
 def test_the_extra_otel_alone_writes_spans(installed: Installed, shop: Path, redis: Variables) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import os
 import re
 import secrets
@@ -19,6 +18,7 @@ from flowq.cli.framework.error_screen import note
 from flowq.cli.framework.log_levels import levels_of
 from flowq.cli.framework.logs import LogSetup
 from flowq.cli.framework.parameters import Here, LogLevels
+from flowq.dashboard.mounting import require_extra
 from flowq.errors import UsageError
 from flowq.monitoring.address import Address, address_of
 
@@ -95,7 +95,7 @@ def command(
     Exit codes: 0 after SIGTERM, 2 usage, 130 after Ctrl-C.
     """
     LogSetup(levels=levels_of(log_level)).begin()
-    _require_extra()
+    require_extra("flowq dashboard")
     page = settings.dashboard
     address = address_of(listen or page.listen, flag="--listen")
     tokens = _tokens(token or os.environ.get(TOKEN_VARIABLE, "").split(","))
@@ -168,8 +168,3 @@ def _tokens(given: Sequence[str]) -> dict[str, str]:
             raise UsageError("--token: a token has at least 22 random letters and digits", hint=f"--token {_NEW}")
         tokens[found["name"] or "token"] = found["token"]
     return tokens
-
-
-def _require_extra() -> None:
-    if importlib.util.find_spec("starlette") is None or importlib.util.find_spec("uvicorn") is None:
-        raise UsageError("flowq dashboard needs the extra dashboard", hint="pip install 'flowq-streams[dashboard]'")
