@@ -163,7 +163,7 @@ def test_the_second_of_two_people_sees_the_new_number_and_can_go_on(page: Page, 
     lab.project.ok("dlq", "rm", "lab", "-n", "1", "--yes")
     dialog.get_by_role("button", name="Retry 2").click()
 
-    expect(dialog.locator(".fits")).to_contain_text("there are 1 letters now, not 2: nothing was changed")
+    expect(dialog.locator(".fits")).to_contain_text("1 letter now, not 2: nothing was changed")
     dialog.get_by_role("button", name="Retry 1").click()
     expect(page.locator("#said")).to_have_text("1 message put back to fetch")
 

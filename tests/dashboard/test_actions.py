@@ -67,9 +67,9 @@ def test_of_two_people_the_second_is_told_the_new_number(page: ActingPage) -> No
     second = page.do("retry", stage="fetch", expected="3")
 
     assert (second.status, second.json["expected"], second.json["n"]) == (409, 2, "2")
-    assert second.json["error"] == "there are 2 letters now, not 3: nothing was changed"
+    assert second.json["error"] == "2 letters now, not 3: nothing was changed"
     assert len(page.letters()) == 2
-    assert page.audit()[0].result == "failed: there are 2 letters now, not 3: nothing was changed"
+    assert page.audit()[0].result == "failed: 2 letters now, not 3: nothing was changed"
     assert page.do("retry", letter=one.id, stage="fetch", expected="1").status == 409
 
 

@@ -14,6 +14,7 @@ from flowq.dashboard.access.shown_fields import ShownFields
 from flowq.dashboard.live.watch import Watch
 from flowq.errors import UsageError
 from flowq.settings import Settings
+from flowq.wording.quantities import counted
 from flowq.wording.shell_commands import shell_command
 
 
@@ -86,11 +87,11 @@ def target_command(scene: Scene, command: str, stage: str, *words: str) -> str:
     return shell_command("flowq", command, f"{scene.name}.{stage}" if stage else scene.name, *words)
 
 
-def agreed(expected: int | None, there: int, what: str) -> int:
+def agreed(expected: int | None, there: int, noun: str) -> int:
     """The number that was confirmed. Raises NumberChanged if it is not the number any more."""
     if expected != there:
         was = "" if expected is None else f", not {expected:,}"
-        raise NumberChanged(f"there are {there:,} {what} now{was}: nothing was changed", there, hint="look again")
+        raise NumberChanged(f"{counted(there, noun)} now{was}: nothing was changed", there, hint="look again")
     return there
 
 

@@ -55,7 +55,7 @@ class Purge(Action):
     async def perform(self, scene: Scene, act: Act) -> str:
         purging, edges = Purging(scene.watch.broker), self._edges(scene)
         there = await purging.idle(edges)
-        confirmed(scene, self.confirm, agreed(self.expected, sum(there.values()), "waiting"))
+        confirmed(scene, self.confirm, agreed(self.expected, sum(there.values()), "message"))
         removed = await purging.purge(edges, there)
         act.n = sum(removed.values())
         return f"{act.n:,} removed from {self.stage or scene.name}"

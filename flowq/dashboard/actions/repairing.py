@@ -64,7 +64,7 @@ class Retry(OfLetters):
         }
 
     async def perform(self, scene: Scene, act: Act) -> str:
-        n = agreed(self.expected, sum((await self._count(scene)).values()), "letters")
+        n = agreed(self.expected, sum((await self._count(scene)).values()), "letter")
         selection = replace(self.selection(scene), limit=n)
         counts = await letters_of(scene).put_back(selection, to=self.to or None, per_second=self.rate or None)
         act.n = sum(counts.values())
@@ -84,7 +84,7 @@ class Remove(OfLetters):
 
     async def perform(self, scene: Scene, act: Act) -> str:
         there = sum((await _in_time(letters_of(scene).remove(self.selection(scene), dry_run=True))).values())
-        confirmed(scene, self.confirm, n := agreed(self.expected, there, "letters"))
+        confirmed(scene, self.confirm, n := agreed(self.expected, there, "letter"))
         removed = await letters_of(scene).remove(replace(self.selection(scene), limit=n))
         act.n = sum(removed.values())
         return f"{counted(act.n, 'dead letter')} removed"
