@@ -69,6 +69,8 @@ def moment_in(value: object) -> int:
     (1700000000000, 253402300799999, 0, 0)
     """
     if isinstance(value, bytes):
+        if value.isdigit() and len(value) <= _MOST_DIGITS:  # nearly always
+            return min(int(value), LAST_MS)
         value = text_in(value)
     if isinstance(value, str):
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, cast
 
 from flowq.broker import scripts
@@ -15,6 +16,7 @@ from flowq.delivery.edge import Edge
 from flowq.delivery.stored import entry_ms, moment_in, name_in, text_in
 
 _BEGINNING_BYTES = 400
+_NONE: Mapping[str, int] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ class EdgeInspection:
                 waiting_since_ms=entry_ms(oldest) if oldest else None,
                 last_due_ms=moment_in(last_due) if last_due else None,
                 memory_bytes=memory_bytes,
-                held={name_in(worker): n for worker, n in pairs(held)},
+                held={name_in(worker): n for worker, n in pairs(held)} if held else _NONE,
             )
             for edge, (oldest, last_due, memory_bytes, held) in zip(edges, rows, strict=True)
         }
