@@ -22,6 +22,7 @@ def command(
 
     The counters of a pipeline are from one instant: in = ok + filtered + dead + waiting + delayed + running. rate, p50
     and p95 cover the last half minute; p50 and p95 are handler times. oldest is the age of the oldest waiting message.
+    8 +32 running are 8 messages in a handler, and 32 that workers have read ahead.
 
     cause says why a stage is as fast as it is: paused, held back by a stage that it feeds, no worker, on hold, paced by
     its rate, busy, or well. forecast says what becomes of its edges if all goes on like that. ◀ marks the bottleneck.
