@@ -17,6 +17,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, exp
 from tests.requirements import unavailable
 
 Colours = Literal["light", "dark"]
+COLOURS: tuple[Colours, ...] = ("light", "dark")
 WIDTHS = (390, 1280, 1920)
 HEIGHTS = {390: 844, 1280: 800, 1920: 1080}
 EXPECT_MS = 60_000  # a net, for what never comes

@@ -9,18 +9,24 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Callable, Mapping
+from itertools import product
 from pathlib import Path
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
-from tests.dashboard.browser import HEIGHTS, WIDTHS, is_wider_than_its_window
+from tests.dashboard.browser import COLOURS, HEIGHTS, WIDTHS, Colours, is_wider_than_its_window
 from tests.dashboard.scenes import scenes
 from tests.dashboard.web_page import WebPage
 
 FOLDER = Path("build/dashboard")
 HISTORY_MS, LONG_HISTORY_MS = 60_000, 420_000  # so that lines of the last minutes have a shape
 DOCS = Path("docs/pictures")
-FOR_DOCS = ("index", "scrape", "scrape.fetch", "scrape.letter", "scrape.edit", "dispatch", "catalogue")
+FOR_DOCS: Mapping[str, tuple[str, Colours]] = {
+    "page-scrape-light": ("scrape", "light"),
+    "page-scrape-dark": ("scrape", "dark"),
+    "page-stage-dark": ("scrape.fetch", "dark"),
+    "page-edit-light": ("scrape.edit", "light"),
+}
 
 
 def first_letter(page: Page) -> None:
@@ -96,23 +102,24 @@ def main(*wanted: str) -> None:
     with scenes("--allow-actions") as served, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         browser.new_page().wait_for_timeout(LONG_HISTORY_MS if for_docs else HISTORY_MS)
-        for name in FOR_DOCS if for_docs else wanted or SHOTS:
-            for width in (1280,) if for_docs else WIDTHS:
-                for colours in ("light", "dark"):
-                    window = browser.new_context(
-                        viewport={"width": width, "height": HEIGHTS[width]},
-                        color_scheme=colours,
-                        device_scale_factor=2 if for_docs else 1,
-                    )
-                    file = DOCS / f"page-{name}-{colours}.png" if for_docs else FOLDER / f"{name}.{width}.{colours}.png"
-                    draw(window.new_page(), served, name, file)
-                    window.close()
+        if for_docs:
+            for file, (name, colours) in FOR_DOCS.items():
+                draw(browser, served, name, DOCS / f"{file}.png", 1280, colours, scale=2)
+        else:
+            for name, width, colours in product(wanted or SHOTS, WIDTHS, COLOURS):
+                draw(browser, served, name, FOLDER / f"{name}.{width}.{colours}.png", width, colours, scale=1)
         browser.close()
 
 
-def draw(page: Page, served: WebPage, name: str, file: Path) -> None:
+def draw(
+    browser: Browser, served: WebPage, name: str, file: Path, width: int, colours: Colours, *, scale: float
+) -> None:
     """One picture; says where a page is wider than its window."""
     path, then = SHOTS[name]
+    window = browser.new_context(
+        viewport={"width": width, "height": HEIGHTS[width]}, color_scheme=colours, device_scale_factor=scale
+    )
+    page = window.new_page()
     page.goto(served.url + path)
     if path != "/p/scrap":
         page.locator('body[data-conn="live"]').wait_for()
@@ -121,6 +128,7 @@ def draw(page: Page, served: WebPage, name: str, file: Path) -> None:
     page.screenshot(path=file)
     if is_wider_than_its_window(page):
         print(f"{file.name}: scrolls sideways")
+    window.close()
 
 
 if __name__ == "__main__":
