@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from urllib.parse import quote
 
 import orjson
 
@@ -15,7 +16,7 @@ from flowq.dashboard.pages.traceback_lines import TracebackLine, traceback_lines
 from flowq.dead_letters.letter import DeadLetterRecord
 from flowq.delivery.fingerprint import frames_in
 from flowq.delivery.stored import text_in
-from flowq.printable import json_text, printable_block
+from flowq.printable import json_text, printable_block, spelled_out
 from flowq.wording.quantities import counted, size
 
 _LONGEST_TEXT = 64_000
@@ -78,6 +79,14 @@ def whole_message(letter: DeadLetterRecord, shown: ShownFields) -> str:
     if body.tree is None:
         return printable_block(masked_text(letter.body.decode("utf-8", "backslashreplace")))
     return json_text(shown.of(letter.message), indent=True)
+
+
+def log_address(template: str, pipeline: str, letter: DeadLetterRecord) -> str:
+    """Where the logs of a message are, if the settings say so; "" otherwise."""
+    values = {"{pipeline}": pipeline, "{stage}": letter.stage, "{id}": letter.message_id}
+    for name, value in values.items():
+        template = template.replace(name, quote(spelled_out(value), safe=""))
+    return template
 
 
 def place_of(letter: DeadLetterRecord) -> str:

@@ -18,7 +18,7 @@ from flowq.dashboard.live.watch import Watch
 from flowq.dashboard.pages.kinds_view import MOST_KINDS, done_here, kind_rows, nothing_of, summary_of
 from flowq.dashboard.pages.letter_filters import PERIODS, LetterFilters
 from flowq.dashboard.pages.letter_searches import LetterSearches, searched_words
-from flowq.dashboard.pages.letter_view import letter_view, whole_message
+from flowq.dashboard.pages.letter_view import letter_view, log_address, whole_message
 from flowq.dashboard.pages.rendering import render
 from flowq.dead_letters.letter import DeadLetterRecord
 from flowq.dead_letters.letter_index import DeadLetterIndex
@@ -158,6 +158,7 @@ async def _page(request: Request, asked: _Asked, letter: DeadLetterRecord | None
         done_here=done_here(await Audit(asked.watch.broker).latest(_AUDIT_RECORDS), now),
         missing=missing,
         **(_letter_values(asked, letter, now) if letter else {"letter": None}),
+        log=log_address(site_of(request).options.log_url, asked.watch.plan.name, letter) if letter else "",
     )
 
 
