@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import islice
-from typing import Any
 
 from flowq.broker.inspection.letter_infos import letter_infos
 from flowq.broker.redis_streams import Broker
-from flowq.dead_letters.letter_kinds import LetterKinds, Told
-from flowq.delivery.stored import entry_ms, moment_in
+from flowq.dead_letters.letter_kinds import LetterKinds, Told, died_ms_in
 from flowq.graph.compilation.plan import Plan
 
 MOST_LETTERS = 1_000_000
@@ -69,7 +66,7 @@ class DeadLetterIndex(LetterKinds):
             for stage, found in infos.items():
                 self._kept[stage] = found.n_kept
                 for letter_id, info in islice(found.by_id.items(), left):
-                    self.add(stage, letter_id, _died_ms(letter_id, info), Told.of(info))
+                    self.add(stage, letter_id, died_ms_in(letter_id, info), Told.of(info))
                     self._last_id[stage] = letter_id
                     left -= 1
             to_read = {stage: self._last_id[stage] for stage, found in infos.items() if not found.is_all}
@@ -108,7 +105,3 @@ class DeadLetterIndex(LetterKinds):
             if infos[stage].is_all:
                 del self._checked_to[stage]
         return bool(self._checked_to)
-
-
-def _died_ms(letter_id: str, info: Mapping[str, Any]) -> int:
-    return moment_in(info["died_ms"]) if "died_ms" in info else entry_ms(letter_id)

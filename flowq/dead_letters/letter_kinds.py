@@ -13,7 +13,7 @@ from itertools import islice, pairwise
 from typing import Any, NamedTuple
 
 from flowq.delivery.fingerprint import fingerprint
-from flowq.delivery.stored import is_entry_id, text_of
+from flowq.delivery.stored import entry_ms, is_entry_id, moment_in, text_of
 from flowq.delivery.user_code import place_in_traceback
 
 _LONGEST_LINE, _LONGEST_PLACE = 500, 200
@@ -55,7 +55,7 @@ class Told(NamedTuple):
     @classmethod
     def of(cls, info: Mapping[str, Any]) -> Told:
         """From what the letter records, which any program may have written. Cut, so that it stays small."""
-        line = text_of(info.get("error")) or text_of(info.get("reason"))
+        line = line_in(info)
         traceback = text_of(info.get("traceback"))
         place = text_of(info.get("place")) or str(place_in_traceback(traceback) or "")
         error_type = text_of(info.get("error_type"))
@@ -304,6 +304,16 @@ class LetterKinds:
             if not kind.by_line:
                 del self._by_stage[stage][name]
                 self._n_kinds -= 1
+
+
+def line_in(info: Mapping[str, Any]) -> str:
+    """The line of a letter, from what it records."""
+    return text_of(info.get("error")) or text_of(info.get("reason"))
+
+
+def died_ms_in(letter_id: str, info: Mapping[str, Any]) -> int:
+    """When its message died, in milliseconds since 1970."""
+    return moment_in(info["died_ms"]) if "died_ms" in info else entry_ms(letter_id)
 
 
 def entry_id_in(text: str) -> EntryId:

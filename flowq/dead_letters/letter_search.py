@@ -4,24 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from fnmatch import fnmatchcase
 
 from flowq.broker.records import DeadEntry
 from flowq.broker.redis_streams import Broker
 from flowq.broker.runs import Runs
-from flowq.dead_letters.letter import DeadLetterRecord, content_of, json_or
-from flowq.dead_letters.letter_kinds import EntryId, LetterKinds, Told, entry_id_in
+from flowq.dead_letters.letter import content_of, json_or
+from flowq.dead_letters.letter_kinds import EntryId, LetterKinds, Told, died_ms_in, entry_id_in, line_in
 from flowq.dead_letters.selection import Selection
 from flowq.dead_letters.stored_letters import StoredLetters
 from flowq.delivery.message import Header
 from flowq.graph.compilation.plan import Plan
 from flowq.large_bodies.reference import is_claimed
 
-_PER_CALL = 250
+_PER_CALL = 100
 _MOST_FOUND = 2000
 
 
 class LetterSearch:
-    """A search for dead letters that meet a selection with conditions on their messages.
+    """A search for dead letters by stage, error, time and content; `ids` and `limit` of a selection do not count.
 
     It looks at the newest ones first and ends when all that there were at its beginning were looked at. What is found
     is bounded: after 2,000 letters `left_out` counts the others. `unread` were not searched, because their messages
@@ -51,7 +52,9 @@ class LetterSearch:
     def __init__(self, plan: Plan, selection: Selection) -> None:
         stage = None if selection.stage is None else plan.stage(selection.stage).name
         self._stages = [each.name for each in plan.consumers if stage in (None, each.name)]
-        self._selection = selection
+        self._since_ms = selection.since.timestamp() * 1000 if selection.since else 0
+        self._error = "*" if selection.error is None else selection.error
+        self._where = selection.where
         self._before: dict[str, str] = {}  # the stages that are not searched to the end, and how far they are
         self._found: list[tuple[EntryId, str, int, Told]] = []
         self._matching: LetterKinds | None = None
@@ -68,7 +71,7 @@ class LetterSearch:
         return self._has_begun and not self._before
 
     async def step(self, broker: Broker) -> None:
-        """Look at the next letters: at most 250, or a megabyte of them."""
+        """Look at the next letters: at most a hundred, or a megabyte of them."""
         if not self._has_begun:
             now = await Runs(broker).partial_snapshot(stages=self._stages)
             self.total = sum(now.dead_letters.values())
@@ -99,20 +102,17 @@ class LetterSearch:
         self._matching = None
         self._looked_at += len(entries)
         for entry in entries:
-            if not self._may_match(entry):
+            died_ms = died_ms_in(entry.entry_id, entry.info)
+            if died_ms < self._since_ms or not fnmatchcase(line_in(entry.info), self._error):
                 continue
-            letter = DeadLetterRecord.read(stage, entry)
-            if self._selection.includes(letter):
-                at = entry_id_in(letter.id)
-                if len(self._found) < _MOST_FOUND:
-                    self._found.append((at, stage, letter.death.died_ms, Told.of(entry.info)))
-                else:
-                    self.left_out += 1
+            if self._where and not self._holds(entry):
+                continue
+            if len(self._found) < _MOST_FOUND:
+                self._found.append((entry_id_in(entry.entry_id), stage, died_ms, Told.of(entry.info)))
+            else:
+                self.left_out += 1
 
-    def _may_match(self, entry: DeadEntry) -> bool:
-        """Whether its message meets the conditions, at a tenth of the cost of reading the whole letter."""
-        if not self._selection.where:
-            return True
+    def _holds(self, entry: DeadEntry) -> bool:
         if not entry.body or (is_claimed(entry.header) and not entry.is_edited):
             self.unread += 1
             return False
@@ -121,4 +121,4 @@ class LetterSearch:
             with suppress(ValueError):
                 body = content_of(Header.decode(entry.header), body)
         message = json_or(None, body)
-        return all(condition.holds(message) for condition in self._selection.where)
+        return all(condition.holds(message) for condition in self._where)
