@@ -105,7 +105,8 @@ def stage_sentence(overview: Overview, stage: str) -> str:
     view, cause = overview.stages[stage], overview.causes[stage]
     parts = [cause_line(cause)]
     if cause.keys and any(cause.keys):
-        parts.append(f"on hold: {', '.join(printable(key) for key in cause.keys[:_MOST_KEYS])}")
+        keys = ", ".join(printable(key) for key in cause.keys[:_MOST_KEYS])
+        parts[0] += f" ({keys})" if "on hold" in parts[0] else f", on hold: {keys}"
     if view.throughput.per_second:
         parts.append(rate_words(view.throughput.per_second))
     if view.balance.waiting:

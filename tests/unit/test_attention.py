@@ -149,7 +149,8 @@ def test_a_stage_is_one_sentence_that_begins_with_its_name() -> None:
     overview = seen({"notify>webhook": 30}, held=held, dead={"webhook": 598})
 
     assert (
-        stage_sentence(overview, "webhook") == "webhook: keeps up, on hold: a.test, 9.0/s, 30 waiting, 598 dead letters"
+        stage_sentence(overview, "webhook")
+        == "webhook: 1 on hold, others paced (a.test), 9.0/s, 30 waiting, 598 dead letters"
     )
 
 

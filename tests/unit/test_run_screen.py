@@ -141,7 +141,7 @@ def test_the_table_shows_each_stage_the_way_back_and_how_far_it_is(monkeypatch: 
     assert "stage cause slots in ok filtered dead waiting delayed running retries rate p95 forecast" in lines
     assert "seeds ● done - - 1 - - - - - - done - -" in lines
     assert "fetch ▲ busy 16 1,204 757 0 3 417 19 8 97 0/s 62ms -" in lines
-    assert "store ○ idle 20 757 757 0 0 0 0 0 0 0/s - empty" in lines
+    assert "store ○ idle 20 757 757 0 0 0 0 0 0 0/s - -" in lines
     assert "↺ parse→fetch 15,204 str = 1,203 new + 14,001 seen before" in lines
     assert "2,274 of 2,718 known" in words(painted(seen))
 

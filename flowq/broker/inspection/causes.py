@@ -8,7 +8,8 @@ from enum import StrEnum
 from typing import Any
 
 _SLOW_PER_SECOND = 1.0
-_MANY_DELAYED, _MANY_WAITING = 20, 200
+_MANY_PACED, _MANY_WAITING = 20, 200
+_LONG_SECONDS = 10.0
 _BUSY_SHARE = 0.9
 
 
@@ -85,6 +86,17 @@ class Situation:
         """Whether nearly all slots work."""
         return self.running is not None and 0 < self.slots * _BUSY_SHARE <= self.running
 
+    @property
+    def is_paced(self) -> bool:
+        """Whether messages wait for their turn rather than for a slot."""
+        held_up = self.delayed if self.fills_slots else max(self.delayed, self.waiting)
+        return self.is_rated and held_up > _MANY_PACED
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether many messages wait, or so long that the stage does not keep up."""
+        return self.waiting > max(1, min(_MANY_WAITING, _LONG_SECONDS * self.rate if self.rate else _MANY_WAITING))
+
 
 def cause_of(now: Situation) -> Cause:
     """The first cause that applies.
@@ -131,7 +143,7 @@ def _consumer_causes(now: Situation) -> Iterable[tuple[CauseKind, bool]]:
     yield CauseKind.HELD_BACK, bool(now.full)
     yield CauseKind.NO_WORKER, not now.workers
     yield CauseKind.ON_HOLD, bool(now.holds) and (now.rate or 0) < _SLOW_PER_SECOND
-    yield CauseKind.PACED, now.is_rated and now.delayed > _MANY_DELAYED
-    yield CauseKind.BUSY, now.fills_slots or now.waiting > _MANY_WAITING
+    yield CauseKind.PACED, now.is_paced
+    yield CauseKind.BUSY, now.fills_slots or now.is_behind
     yield CauseKind.KEEPS_UP, bool(now.rate or now.waiting or now.delayed or now.running)
     yield CauseKind.IDLE, True

@@ -46,10 +46,13 @@ def forecast_text(forecast: Forecast) -> Text:
 
 
 def outlook_cells(overview: Overview, stage: StagePlan) -> dict[str, Text]:
-    """The cause of a stage, and the forecast of the edge into it that is full first or empty last, by title."""
+    """The cause of a stage, and what becomes of its edges: of the one that is full first or empty last, by title.
+
+    That nothing is there now is no forecast: the numbers of the stage say it.
+    """
     cells = {"cause": cause_text(overview.causes[stage.name])}
-    holding = [edge for edge in stage.in_edges if overview.edges[edge].outstanding]
-    known = [overview.forecasts[edge] for edge in holding or stage.in_edges if edge in overview.forecasts]
-    if (forecast := most_urgent(known)) is not None:
+    known = [overview.forecasts[edge] for edge in stage.in_edges if edge in overview.forecasts]
+    forecast = most_urgent(each for each in known if each.kind is not ForecastKind.EMPTY)
+    if forecast is not None:
         cells["forecast"] = forecast_text(forecast)
     return cells

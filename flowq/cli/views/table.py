@@ -123,7 +123,7 @@ STAGE_COLUMNS: Mapping[str, Column] = {
         Column("p95", worth=75, narrowest=5),
         Column("oldest", worth=85),
         Column("forecast", worth=105, narrowest=13),
-        Column("workers", worth=78),
+        Column("workers", worth=89),
         Column("memory", worth=45, narrowest=7),
         Column("trend", worth=88),
     )
