@@ -26,10 +26,13 @@ def server() -> Iterator[ActingPage]:
 
 @pytest.fixture
 def lab(server: ActingPage) -> ActingPage:
-    """Two letters are dead in fetch."""
+    """Two letters are dead in fetch, and the server knows them."""
     server.clear()
     server.push("fetch", {"url": DEAD}, {"url": f"{DEAD}?/404"})
     server.run()
+    letter = server.letters()[0]
+    path = f"/p/lab/dead/{letter.fingerprint}/{letter.id}"
+    server.process.wait_for(lambda: "1 of 2 of this kind" in server.get(path).text)
     return server
 
 
