@@ -47,7 +47,12 @@ def test_without_extras_what_is_missing_is_said_with_the_extra_that_has_it_and_t
         ("test", "flowq", "run", "shop", "--memory"),
         ("metrics", "flowq", "run", "shop", "--metrics", ":9100"),
         ("dashboard", "flowq", "dashboard"),
-        ("dashboard", "python", "-c", "from flowq import *; dashboard_app(Pipeline('p', stage(print)), auth=str)"),
+        (
+            "dashboard",
+            "python",
+            "-c",
+            "from pipelines.shop import *; from flowq import *; dashboard_app(shop, auth=1)",
+        ),
         ("otel", "flowq", "run", "shop", "--otel"),
         ("claim", "flowq", "run", "large"),
         ("zstd", "flowq", "run", "packed"),
