@@ -53,6 +53,16 @@ def test_letters_are_put_back_and_the_act_is_recorded(page: ActingPage) -> None:
     assert record.actor == "local@127.0.0.1 (web)"
 
 
+def test_the_list_shows_at_once_what_was_put_back(page: ActingPage) -> None:
+    one, *_ = page.letters()
+    path = f"/p/lab/dead/{one.fingerprint}/{one.id}"
+    page.process.wait_for(lambda: "1 of 3 of this kind" in page.get(path).text)
+
+    page.do("retry", letter=one.id, stage="fetch", expected="1")
+
+    assert "2 letters of 1 kind" in page.get("/p/lab/dead").text
+
+
 def test_a_rate_spreads_letters_over_time(page: ActingPage) -> None:
     assert page.do("retry", expected="3", rate="0.01").status == 200
 

@@ -39,6 +39,10 @@ class LetterReading:
             raise BrokerUnavailable("Redis has not answered yet")
         return self._index
 
+    def expect_changes(self) -> None:
+        """Letters were put back or removed: the next page waits for what is read from now on."""
+        self._has_read.clear()
+
     @asynccontextmanager
     async def over(self, broker: Broker) -> AsyncGenerator[None]:
         """Read over this connection, as long as it is open."""

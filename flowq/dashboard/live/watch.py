@@ -103,6 +103,7 @@ class Watch:
 
     async def look_again(self) -> None:
         """Wait for a look that begins from now on, because something was changed; not for long, if Redis is away."""
+        self.letters.expect_changes()
         loop = asyncio.get_running_loop()
         now = loop.time()
         with suppress(TimeoutError):
