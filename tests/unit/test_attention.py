@@ -148,10 +148,8 @@ def test_a_stage_is_one_sentence_that_begins_with_its_name() -> None:
     held = (HeldKey("webhook", "a.test", "HTTP 429", 19.0, 0, 1),)
     overview = seen({"notify>webhook": 30}, held=held, dead={"webhook": 598})
 
-    assert (
-        stage_sentence(overview, "webhook")
-        == "webhook: 1 on hold, others paced (a.test), 9.0/s, 30 waiting, 598 dead letters"
-    )
+    sentence = "1 on hold, others paced (a.test), 9.0/s, 30 waiting, 598 dead letters"
+    assert stage_sentence(overview, "webhook") == f"webhook: {sentence}"
 
 
 KEYS = st.lists(st.text(max_size=4), max_size=3).map(tuple)
