@@ -160,7 +160,7 @@ export class Feed {
   #take(look) {
     this.#heard = performance.now();
     this.#tries = 0;
-    if (look.at && look.plan !== body.dataset.plan) return location.reload(); // another graph, or the first look of all
+    if (look.at && look.plan !== body.dataset.plan) return location.reload();
     this.lastAt = look.at;
     this.#every = look.every_ms;
     this.state(look.trouble ? "error" : "live", look.trouble, look.trouble && "The numbers are the last ones.");
