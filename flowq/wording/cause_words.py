@@ -25,7 +25,7 @@ STATES: Mapping[CauseKind, str] = {
 }
 """The name of the colour and icon of a cause."""
 
-_FOREVER_SECONDS = 365 * 86_400  # a key that was paused by hand is held for longer
+FOREVER_SECONDS = 365 * 86_400  # a key that was paused by hand is held for longer
 _MOST_KEYS = 3  # that a sentence names
 
 
@@ -67,7 +67,7 @@ def cause_line(cause: Cause) -> str:
 def _until(seconds: float | None) -> str:
     if seconds is None:
         return ""
-    if seconds > _FOREVER_SECONDS:
+    if seconds > FOREVER_SECONDS:
         return " until resumed"
     return f", {span_words(seconds)} more" if seconds else ", one tries"
 
@@ -81,7 +81,7 @@ def hold_words(held: HeldKey) -> str:
     'on hold until it is resumed'
     """
     waiting = f"; {held.waiting:,} waiting" if held.waiting else ""
-    if held.seconds_left > _FOREVER_SECONDS:
+    if held.seconds_left > FOREVER_SECONDS:
         return f"on hold until it is resumed{waiting}"
     until = f"for {span_words(held.seconds_left)} more" if held.seconds_left else "until one message has tried"
     why = f", {printable(held.reason)}" if held.reason else ""

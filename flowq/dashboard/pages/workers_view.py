@@ -13,6 +13,7 @@ from flowq.broker.inspection.pacing_keys import HeldKey
 from flowq.broker.inspection.worker_overview import WorkerOverview
 from flowq.dashboard.pages.times import Time, time_at
 from flowq.durations import duration_text
+from flowq.wording.cause_words import FOREVER_SECONDS
 from flowq.wording.quantities import counted, span_words
 
 _MOST_BOXES, _STEP, _BOX = 32, 12, 10
@@ -115,6 +116,8 @@ def held_row(held: HeldKey) -> HeldRow:
     again = f"held {counted(held.repeats + 1, 'time')} in a row" if held.repeats else ""
     text = " · ".join(filter(None, (held.reason, f"{held.waiting:,} waiting", again)))
     left = f"{span_words(held.seconds_left)} left" if held.seconds_left else "trying one message"
+    if held.seconds_left > FOREVER_SECONDS:
+        left = "until it is resumed"
     return HeldRow(held.stage, held.key, held.key or "the whole stage", text, left)
 
 
