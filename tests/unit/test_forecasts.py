@@ -50,6 +50,9 @@ def test_an_edge_that_empties_is_empty_when_all_is_gone() -> None:
         (line(9000, -0.2), "shrinking"),  # empty in more than ten hours
         (line(500, 0), "steady"),
         ([(NOW_MS + 1000 * t, 500 + 40 * (t % 10 == 0)) for t in range(-30, 1, 5)], "steady"),  # up and down
+        ([(NOW_MS - 9000, 0), (NOW_MS, 36)], None),  # perhaps all at once
+        ([(NOW_MS - 9000, 0), (NOW_MS - 4000, 38), (NOW_MS, 36)], "steady"),  # as it was
+        ([(NOW_MS - 9000, 0), (NOW_MS - 4000, 20), (NOW_MS, 36)], "full_in"),
         (line(0, 0), "empty"),
         ([(NOW_MS, 0)], "empty"),  # that needs no past
         ([(NOW_MS, 12)], None),

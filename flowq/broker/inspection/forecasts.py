@@ -11,6 +11,7 @@ from typing import Any
 _LOOKS_BACK_MS = 30_000
 _SHORTEST_MS = 8_000
 _FULL_WITHIN_SECONDS, _EMPTY_WITHIN_SECONDS = 2 * 3600, 10 * 3600
+_FEWEST_LEVELS = 3
 _SCATTERS = 2  # a change must be larger than so many times the distance of the levels from their line
 
 Level = tuple[int, int]
@@ -43,7 +44,8 @@ class Forecast:
 
 
 def forecast_of(levels: Sequence[Level], *, capacity: float, is_full: bool, moves: bool) -> Forecast | None:
-    """What becomes of an edge with these levels, the last of them now; None if they cover less than 8 seconds.
+    """What becomes of an edge with these levels, the last of them now; None if they are less than three, or cover
+    less than 8 seconds.
 
     capacity: how many messages it has room for. is_full: it holds back what feeds it. moves: its stage settles
     something, or may do so.
@@ -58,7 +60,7 @@ def forecast_of(levels: Sequence[Level], *, capacity: float, is_full: bool, move
     if not held:
         return Forecast(ForecastKind.EMPTY)
     recent = [level for level in levels if now_ms - _LOOKS_BACK_MS <= level[0] <= now_ms]
-    if now_ms - recent[0][0] < _SHORTEST_MS:
+    if len(recent) < _FEWEST_LEVELS or now_ms - recent[0][0] < _SHORTEST_MS:
         return None
     per_second = _slope(recent)
     if per_second > 0:
@@ -93,11 +95,17 @@ _GROWING, _SHRINKING = Forecast(ForecastKind.GROWING), Forecast(ForecastKind.SHR
 
 
 def _slope(levels: Sequence[Level]) -> float:
-    """The slope per second of the line nearest to the levels; 0 if they scatter about it more than they change."""
+    """The slope per second of the line nearest to the levels; 0 if they scatter about it more than they change.
+
+    Also 0 where the last of them goes the other way: a source that has put all its messages on an edge at once does not
+    fill it any further.
+    """
     n = len(levels)
     middle_ms, middle = sum(ms for ms, _ in levels) / n, sum(held for _, held in levels) / n
     points = [((ms - middle_ms) / 1000, held - middle) for ms, held in levels]
     slope = sum(x * y for x, y in points) / sum(x * x for x, _ in points)
     scatter = math.sqrt(sum((y - slope * x) ** 2 for x, y in points) / n)
     change = abs(slope) * (levels[-1][0] - levels[0][0]) / 1000
+    if slope * (levels[-1][1] - levels[-2][1]) < 0:
+        return 0.0
     return slope if change > max(_SCATTERS * scatter, 0.5) else 0.0
