@@ -74,6 +74,7 @@ XGROUP DELCONSUMER {stream} g none
 XADD {stream} 1-1 f v
 XLEN {stream}
 XRANGE {stream} - +
+XREVRANGE {stream} + - COUNT 1
 XREADGROUP GROUP g c COUNT 1 STREAMS {stream} >
 XPENDING {stream} g
 XCLAIM {stream} g c 0 1-1
