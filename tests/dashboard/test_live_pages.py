@@ -82,7 +82,7 @@ def test_a_page_says_that_its_server_is_gone_and_goes_on_when_it_is_back(served:
     expect(page.locator("#conn")).to_have_text("Not connected")
     expect(page.locator('[data-live="p.left"]').first).not_to_be_empty()  # still readable
     assert found_by_axe(page) == []
-    served.start(listen)
+    served.start(listen=listen)
     page.get_by_role("button", name="Try now").click()
 
     expect(page.locator("#conn")).to_have_text("Live")
@@ -95,7 +95,7 @@ def test_a_page_comes_back_by_itself(served: WebPage, page: Page) -> None:
     served.process.signal_group(signal.SIGKILL)
     served.process.wait()
     expect(page.locator("#conn")).to_have_text("Not connected")
-    served.start(listen)
+    served.start(listen=listen)
 
     expect(page.locator("#conn")).to_have_text("Live")
     expect(page.locator("#said")).to_have_text("Connected again")
