@@ -22,7 +22,6 @@ async def _workers(request: Request) -> Response:
     watch = watch_of(request)
     look, name, now = await watch.look(), watch.plan.name, datetime.now().astimezone()
     held = look.overview.held if look else ()
-    longest = await watch.inspector.slowest() if look else []
     return render(
         request,
         "workers.html",
@@ -33,7 +32,7 @@ async def _workers(request: Request) -> Response:
         summary=summary_of(look.overview) if look else "Redis has not answered yet",
         crew=crew_of(look.overview) if look else [],
         gone=gone_of(look.overview, now) if look else [],
-        longest=[long_row(message) for message in longest],
+        longest=[long_row(message) for message in look.overview.slowest] if look else [],
         held=[held_row(key) for key in held[:_MOST_HELD]],
         more_held=f"and {len(held) - _MOST_HELD:,} more" if len(held) > _MOST_HELD else "",
         start_command=shell_command("flowq", "run", name),
