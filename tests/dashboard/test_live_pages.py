@@ -149,3 +149,14 @@ def test_a_page_says_that_redis_is_gone(page: Page) -> None:
         page.goto(own.url + "/")
         expect(page.locator("#trouble")).to_contain_text("FQ4")
         assert found_by_axe(page) == []
+
+
+def test_a_page_opened_without_redis_is_complete_once_redis_is_there(page: Page) -> None:
+    with WebPage({"lab": LAB}) as own:
+        own.redis.kill()
+        page.goto(own.url + "/p/lab")
+        expect(page.locator("#conn")).to_have_text("No Redis")
+        expect(page.locator("[aria-busy]")).to_be_attached()
+        own.redis.start()
+
+        expect(page.locator(".balance .headline")).to_have_text("It has never run")

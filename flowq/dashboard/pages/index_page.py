@@ -55,7 +55,8 @@ async def _changes(site: Site) -> AsyncGenerator[bytes]:
         about: dict[str, Any] = {"every_ms": round(EVERY_SECONDS * 1000)}
         if trouble := _trouble(site):
             about["trouble"] = trouble
-        yield changes.add(_slots(looks), {}, about).plain
+        if trouble or all(looks.values()):
+            yield changes.add(_slots(looks), {}, about).plain
         await asyncio.sleep(EVERY_SECONDS)
 
 

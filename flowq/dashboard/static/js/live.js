@@ -137,7 +137,7 @@ export class Feed {
     });
     setInterval(() => {
       if (this.#source && body.dataset.conn === "live" && performance.now() - this.#heard > 3 * this.#every + 500)
-        this.state("stale", "The numbers are old.", "Redis answers slowly; flowq keeps asking.");
+        this.state("stale", "The numbers are old.", "flowq keeps asking.");
     }, 1000);
     if (!document.hidden) this.open();
   }
@@ -160,10 +160,10 @@ export class Feed {
   #take(look) {
     this.#heard = performance.now();
     this.#tries = 0;
-    if (look.at && look.plan !== body.dataset.plan) return location.reload();
+    if (!look.trouble && (look.plan !== body.dataset.plan || $("[aria-busy]"))) return location.reload(); // there is more
     this.lastAt = look.at;
     this.#every = look.every_ms;
-    this.state(look.trouble ? "error" : "live", look.trouble, look.trouble && "The numbers are the last ones.");
+    this.state(look.trouble ? "error" : "live", look.trouble, look.trouble && "flowq keeps asking.");
     this.slots.change(look);
     this.onlook();
   }
