@@ -101,8 +101,9 @@ def test_status_of_a_pipeline_that_never_ran_is_all_zeros(cli: Flowq) -> None:
     assert done.returncode == 0, done.stderr
     headline, *lines = done.stdout.rstrip().splitlines()
     assert headline.split() == ["flights", "never", "run", "no", "workers"]
-    source = dict.fromkeys(COUNTED, "-") | {"stage": "rows", "ok": "0", "out": "0", "memory": "-"}
-    nothing = dict.fromkeys(COUNTED, "0") | {"memory": "0 B"}
+    idle = {"cause": "○ idle"}
+    source = dict.fromkeys(COUNTED, "-") | idle | {"stage": "rows", "ok": "0", "out": "0", "memory": "-"}
+    nothing = dict.fromkeys(COUNTED, "0") | idle | {"memory": "0 B"}
     assert table(lines) == [source, *(nothing | {"stage": stage} for stage in ("validate", "enrich", "load"))]
 
 
