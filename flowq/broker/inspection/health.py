@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from flowq.broker.client.redis_errors import is_denied
@@ -21,6 +21,7 @@ _SETTINGS = (
     *SIZE_LIMITS,
 )
 
+_ONLY_TO_SEARCH = ("XREVRANGE",)
 _WITH_SUBCOMMANDS = ("CLIENT", "MEMORY", "XGROUP", "XINFO")
 
 # Every command that flowq sends or its scripts call, once, on keys of its own.
@@ -209,7 +210,7 @@ class ServerHealth:
 
     async def refuse_without_permission(self) -> None:
         """Raise BrokerRefused if this user may not call everything that a run needs."""
-        forbidden = await self.forbidden()
+        forbidden = (await self.forbidden()).to_run()
         if forbidden:
             what = (
                 f"call {', '.join(forbidden.commands)}"
@@ -238,6 +239,10 @@ class Forbidden:
 
     def __bool__(self) -> bool:
         return bool(self.commands) or self.keys
+
+    def to_run(self) -> Forbidden:
+        """The part of it without which no worker can run. A user who has the rules of an earlier version still can."""
+        return replace(self, commands=tuple(name for name in self.commands if name not in _ONLY_TO_SEARCH))
 
 
 def acl_hint(forbidden: Forbidden, keys: str) -> str:
