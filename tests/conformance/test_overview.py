@@ -200,7 +200,7 @@ async def test_a_pipeline_without_workers_has_no_bottleneck_and_no_end(worker: W
 
 async def stage_parse(worker: Worker) -> tuple[int, int | None, int | None]:
     parse = (await overview(worker)).stages["parse"]
-    return parse.balance.running, parse.in_handler, parse.at_hand
+    return parse.balance.running, parse.in_handler, parse.read_ahead
 
 
 async def test_what_is_in_a_handler_is_told_from_what_was_read_ahead(worker: Worker, other: Worker) -> None:

@@ -50,7 +50,7 @@ async def shows(lab: Lab, pipeline: Pipeline, gate: Gate, *, inside: int, runnin
 
     async def is_so() -> bool:
         seen = (await Inspector(pipeline.plan, lab.broker(pipeline)).overview()).stages["handle"]
-        figures = seen.balance.running, seen.in_handler, seen.at_hand
+        figures = seen.balance.running, seen.in_handler, seen.read_ahead
         return gate.inside == inside and figures == (running, inside, max(0, running - inside))
 
     await eventually(is_so)

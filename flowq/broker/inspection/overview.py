@@ -38,7 +38,7 @@ class StageOverview:
     message has waited, None when nothing waits. `errors` are why messages are tried again.
 
     `slots` are the messages that the handlers of its live workers take at once. Of the running messages, `in_handler`
-    are in a handler and `at_hand` are delivered, but not in a handler; both are None if a worker does not tell. With
+    are in a handler and `read_ahead` are delivered, but not in a handler; both are None if a worker does not tell. With
     `ack="first"` and "manual" messages in a handler may be settled already: then they are not among the running ones.
     """
 
@@ -54,7 +54,7 @@ class StageOverview:
     in_handler: int | None = None
 
     @property
-    def at_hand(self) -> int | None:
+    def read_ahead(self) -> int | None:
         return None if self.in_handler is None else max(0, self.balance.running - self.in_handler)
 
     @property
@@ -76,7 +76,7 @@ class StageOverview:
             **self.balance.as_json(),
             "adds_up": self.balance.adds_up,
             "in_handler": self.in_handler,
-            "at_hand": self.at_hand,
+            "read_ahead": self.read_ahead,
             "slots": self.slots,
             "dead_letters": self.dead_letters,
             **self.throughput.as_json(),

@@ -113,7 +113,7 @@ def _slots(view: StageOverview) -> str:
     if view.in_handler is None or not view.slots:
         return compact(view.balance.running)
     used = f"{compact(view.in_handler)} of {compact(view.slots)}"
-    ahead = [f"{used} +{compact(view.at_hand)}"] if view.at_hand else []
+    ahead = [f"{used} +{compact(view.read_ahead)}"] if view.read_ahead else []
     return first_that_fits(_ROOM_FOR_RUNNING, *ahead, used, compact(view.in_handler))
 
 
