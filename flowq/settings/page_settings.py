@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageSettings:
-    """The settings of `flowq dashboard`, each of which has an option as well.
+    """The settings of `flowq dashboard`.
 
     - `listen`: its address.
-    - `allow_hosts`: further names under which browsers may call it.
-    - `allow_actions`: whether it can change something.
-    - `show_bodies`: whether bodies of messages are shown; by default where only this machine can look.
-    - `show`: fields of messages that are shown in any case.
+    - `allow_hosts`: further names under which browsers may reach it.
+    - `allow_actions`: whether it can change anything.
+    - `show_bodies`: whether bodies of messages are shown; by default only on 127.0.0.1.
+    - `show`: fields of messages that are shown even where bodies are hidden.
     - `log_url`: a link to the logs of a message, with {pipeline}, {stage} and {id}.
     - `history_seconds`: how far back its slider goes; 0 keeps nothing.
     """

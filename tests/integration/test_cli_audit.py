@@ -43,8 +43,8 @@ def audit(project: Project) -> list[dict[str, Any]]:
     return json.loads(project.ok("audit", "lab", "--json").stdout)
 
 
-def test_all_that_was_done_is_told_the_latest_first(project: Project) -> None:
-    assert project.ok("audit", "lab").stdout == "nothing was done to lab\n"
+def test_every_action_is_listed_latest_first(project: Project) -> None:
+    assert project.ok("audit", "lab").stdout == "no actions on lab are recorded\n"
     assert project.run("run", "lab", "-q").wait() == 3
     project.ok("pause", "lab.store")
     project.ok("pause", "lab", "--key", "n=it's")
@@ -71,7 +71,7 @@ def test_all_that_was_done_is_told_the_latest_first(project: Project) -> None:
     assert [line.split()[2:] for line in shown[1:]] == [["purge", "tidy", "3", "done"]]
 
 
-def test_what_only_looks_or_is_not_agreed_to_is_not_told(project: Project) -> None:
+def test_what_only_reads_or_is_not_confirmed_is_not_listed(project: Project) -> None:
     assert project.run("run", "lab", "-q").wait() == 3
     project.ok("dlq", "retry", "lab", "--dry-run")
     project.ok("dlq", "rm", "lab")
@@ -81,7 +81,7 @@ def test_what_only_looks_or_is_not_agreed_to_is_not_told(project: Project) -> No
     assert audit(project) == []
 
 
-def test_an_import_is_told_with_its_file(project: Project) -> None:
+def test_an_import_is_listed_with_its_file(project: Project) -> None:
     assert project.run("run", "lab", "-q").wait() == 3
     (project.folder / "letters.ndjson").write_text(project.ok("dlq", "export", "lab").stdout)
     project.ok("dlq", "import", "lab", "letters.ndjson", "--retry")

@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 def command(
     name: PipelineName,
-    limit: Annotated[int, typer.Option("--limit", "-n", metavar="N", min=1, help="The last N.")] = 20,
+    limit: Annotated[int, typer.Option("--limit", "-n", metavar="N", min=1, help="The last N actions.")] = 20,
     json: Json = False,
     *,
     settings: Here,
 ) -> None:
-    """Show who paused, retried, removed or pushed what, the latest first.
+    """Show who paused, retried, removed or pushed what, latest first.
 
-    It holds what was done with pause, resume, dlq retry, dlq rm, dlq import, replay and purge, and all actions on the
-    web page, also those that were refused. Redis keeps the last thousand of a pipeline.
+    It lists what pause, resume, dlq retry, dlq rm, dlq import, replay and purge have done, and all actions on the web
+    page, including those that were refused. Redis keeps the last thousand actions on each pipeline.
 
     Example:
       flowq audit scrape
@@ -42,7 +42,7 @@ def command(
     elif records:
         _show(records)
     else:
-        print(f"nothing was done to {name}")
+        print(f"no actions on {name} are recorded")
 
 
 def _show(records: Sequence[AuditRecord]) -> None:

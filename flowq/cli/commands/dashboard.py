@@ -1,4 +1,4 @@
-"""`flowq dashboard`: serves the web page, in which pipelines are watched live."""
+"""`flowq dashboard`: serves the web page that shows pipelines live."""
 
 from __future__ import annotations
 
@@ -56,17 +56,17 @@ def command(
         list[str] | None,
         typer.Option(
             metavar="[NAME:]TOKEN",
-            help=f'Ask for this token; "{_NEW}" makes one. Repeatable, with the name of who has it.'
+            help=f'Require this token; "{_NEW}" generates one. Repeatable, each with the name of its user.'
             f"  [env: {TOKEN_VARIABLE}]",
             show_default=False,
         ),
     ] = None,
     allow_host: Annotated[
         list[str] | None,
-        typer.Option(metavar="HOST", help="A name under which browsers may call this server. Repeatable."),
+        typer.Option(metavar="HOST", help="A host name under which browsers may reach this server. Repeatable."),
     ] = None,
     allow_actions: Annotated[
-        bool | None, typer.Option("--allow-actions/--read-only", help="Whether pages can change something.")
+        bool | None, typer.Option("--allow-actions/--read-only", help="Whether pages can change anything.")
     ] = None,
     show_bodies: Annotated[
         bool | None,
@@ -76,21 +76,22 @@ def command(
     *,
     settings: Here,
 ) -> None:
-    """Serve a web page on which pipelines are watched live.
+    """Serve a web page that shows pipelines live.
 
-    Runs until it is stopped. Needs no worker. The page can only be read; with --allow-actions it can pause, resume,
-    retry, edit, remove and push.
+    Runs until it is stopped. Needs no worker. The page is read-only; with --allow-actions it can pause, resume, release
+    keys, retry, edit, remove, purge and push.
 
-    Only programs of this machine reach 127.0.0.1. On any other address a token is required: open the printed address
-    once, and the browser keeps a cookie instead.
+    Only programs on this machine can reach 127.0.0.1. On any other address a token is required: open the printed
+    address once, and the browser keeps a cookie instead.
 
     Example:
       flowq dashboard
       flowq dashboard scrape --listen :8000 --allow-actions
       flowq dashboard --listen 0.0.0.0:8080 --token new --allow-host flowq.example.org
 
-    Each option but the token can be set in [tool.flowq.dashboard], with the fields of messages that are shown in any
-    case (show), a link to the logs of a message (log_url) and how far back the slider goes (history).
+    Every option except the token can be set in [tool.flowq.dashboard]. Three settings have no option: fields of
+    messages to show even where bodies are hidden (show), a link to the logs of a message (log_url), and how far back
+    the slider goes (history).
 
     Exit codes: 0 after SIGTERM, 2 usage, 130 after Ctrl-C.
     """
@@ -102,7 +103,7 @@ def command(
     is_here = address.host in _LOOPBACK
     if not is_here and not tokens:
         raise UsageError(
-            f"--listen {listen or page.listen}: others than this machine can reach it, so it needs a token",
+            f"--listen {listen or page.listen}: other machines can reach it, so it needs a token",
             hint=f"--token {_NEW}, or {TOKEN_VARIABLE}",
         )
     from flowq.dashboard.live.site import PageOptions
