@@ -44,9 +44,9 @@ class LetterSearch:
     ...         search = LetterSearch(Pipeline("greetings", greet).plan, selection)
     ...         while not search.is_complete:
     ...             await search.step(broker)
-    ...     print(f"looked through {search.looked_at} of {search.total}:", search.matching().kinds())
+    ...     print(f"searched {search.looked_at} of {search.total}:", search.matching().kinds())
     >>> asyncio.run(main())
-    looked through 0 of 0: []
+    searched 0 of 0: []
     """
 
     def __init__(self, plan: Plan, selection: Selection) -> None:

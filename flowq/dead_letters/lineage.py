@@ -40,7 +40,7 @@ class Lineage:
 
     `found` are those that still exist, by id. A settled message leaves no trace unless its stage keeps it: only its id
     is known, from its children. `letters` are the dead ones, by stage and entry id, at most a hundred of a stage.
-    `looked_at` of `total` messages were looked through; `is_complete`: the search has ended. Of a family with more than
+    `looked_at` of `total` messages were searched; `is_complete`: the search has ended. Of a family with more than
     50,000 members, `left_out` were found beyond them.
     """
 

@@ -22,9 +22,9 @@ def advice(overview: Overview, stage: StagePlan) -> str:
             return _paused(overview, stage)
         case CauseKind.HELD_BACK:
             itself = f"Nothing is wrong with {stage.name} itself"
-            return f"{itself}: the edge to {cause.by} is full, and it goes on as soon as {cause.by} has made room."
+            return f"{itself}: the edge to {cause.by} is full. It resumes as soon as {cause.by} has made room."
         case CauseKind.NO_WORKER:
-            return f"No live worker runs it: {counted(balance.outstanding, 'message')} left. flowq run starts workers."
+            return f"No live worker runs it: {counted(balance.outstanding, 'message')} left. Start one with flowq run."
         case CauseKind.ON_HOLD:
             return f"Nothing is wrong with {stage.name} itself: {_holds(cause)}."
         case CauseKind.PACED if stage.rate is not None:
@@ -33,15 +33,15 @@ def advice(overview: Overview, stage: StagePlan) -> str:
         case CauseKind.BUSY:
             return _busy(overview, stage, cause)
         case CauseKind.READING:
-            return f"It has given {counted(balance.out, 'message')} so far, and reads on."
+            return f"It has yielded {counted(balance.out, 'message')} so far and is still reading."
         case CauseKind.DONE if stage.is_source:
-            return f"It has given all it has: {counted(balance.out, 'message')}."
+            return f"It has yielded everything: {counted(balance.out, 'message')}."
         case CauseKind.DONE:
-            return "The run is over, and everything that came has been handled."
+            return "The run is over, and every message has been handled."
         case CauseKind.IDLE:
-            return "There is nothing to do for it at present."
+            return "It has nothing to do at the moment."
         case _:
-            return "It handles what comes as fast as it comes."
+            return "It handles messages as fast as they arrive."
 
 
 def _paused(overview: Overview, stage: StagePlan) -> str:
@@ -49,29 +49,29 @@ def _paused(overview: Overview, stage: StagePlan) -> str:
     since_ms = paused.get(stage.name, paused.get(WHOLE, overview.now_ms))
     ago = span_words(max(0, overview.now_ms - since_ms) / 1000)
     what = "It" if stage.name in paused else f"All of {overview.plan.name}"
-    return f"{what} was paused {ago} ago: what waits stays, over restarts too, until it is resumed."
+    return f"{what} was paused {ago} ago. Until it is resumed, its messages wait, across restarts too."
 
 
 def _busy(overview: Overview, stage: StagePlan, cause: Cause) -> str:
     n = overview.stages[stage.name].balance.waiting
     waiting = f"{counted(n, 'message')} {'waits' if n == 1 else 'wait'}"
     used = "" if cause.running is None else f"{cause.running:,} of {counted(cause.slots, 'slot')} are in use, and "
-    more = "More workers or a higher concurrency make it faster, as far as the machine and what it calls can take more."
+    more = "More workers or a higher concurrency make it faster, as long as the machine and what it calls can keep up."
     return f"{used}{waiting}. {more}"
 
 
 def _pace(rate: Rate) -> str:
-    pace = f"{rate.n:g} a {_PERIODS[rate.per]}" if rate.per in _PERIODS else f"{rate.n:g} in {rate.per:g} seconds"
+    pace = f"{rate.n:g} per {_PERIODS[rate.per]}" if rate.per in _PERIODS else f"{rate.n:g} per {rate.per:g} seconds"
     return f"its rate is {pace}" + (f" for each {printable(key_name(rate.by))}" if rate.by else "")
 
 
 def _holds(cause: Cause) -> str:
     keys = [key for key in cause.keys if key]
     if not keys:
-        what = "a handler has asked for a break"
+        what = "a handler has put it on hold"
     elif len(keys) == 1:
         what = f"{printable(keys[0])} is on hold"
     else:
         what = f"{len(keys)} keys are on hold, such as {printable(keys[0])}"
-    left = f" for {span_words(cause.seconds)} more" if cause.seconds and cause.seconds < 365 * 86_400 else ""
+    left = f" for another {span_words(cause.seconds)}" if cause.seconds and cause.seconds < 365 * 86_400 else ""
     return f"{what}{left}"

@@ -17,7 +17,7 @@ _MOST_LINES = 4
 def bottleneck_words(stage: StageOverview) -> str:
     """How far the bottleneck is behind."""
     rate = stage.throughput.per_second
-    return f"{stage.balance.waiting:,} waiting {f'at {rate_words(rate)}' if rate else 'and nothing gets done'}"
+    return f"{stage.balance.waiting:,} waiting {f'at {rate_words(rate)}' if rate else 'and none is being settled'}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Attention:
 
 
 def attention(overview: Overview, *, most_frequent_error: str = "") -> list[Attention]:
-    """What holds the pipeline up. Kinds of trouble that take too many lines are told in one.
+    """What holds the pipeline up. Kinds of trouble that would take too many lines share one.
 
     most_frequent_error: of the dead letters, if that is known.
     """
@@ -56,7 +56,7 @@ def attention(overview: Overview, *, most_frequent_error: str = "") -> list[Atte
 
 
 def _in_one(lines: Sequence[Attention], together: str) -> Attention:
-    """Several lines of one kind as one, told by the first of them."""
+    """Several lines of one kind as one: the first of them, and how many more there are."""
     first = lines[0]
     return Attention(first.state, first.title, f"{first.text}; {len(lines) - 1:,} more {together}", first.stage)
 
@@ -69,7 +69,7 @@ def _bottleneck(overview: Overview) -> Iterator[Attention]:
 def _held_back(overview: Overview) -> Iterator[Attention]:
     for stage in _of_kind(overview, CauseKind.HELD_BACK):
         by = overview.causes[stage].by
-        text = f"is held back by {by}, which has {overview.stages[by].balance.outstanding:,} to do"
+        text = f"is held back by {by}, which has {overview.stages[by].balance.outstanding:,} left"
         yield Attention(STATES[CauseKind.HELD_BACK], stage, text, stage)
 
 
@@ -103,7 +103,7 @@ def _dead(overview: Overview, most_frequent_error: str) -> Iterator[Attention]:
     dead = {stage: view.dead_letters for stage, view in overview.stages.items() if view.dead_letters}
     if dead:
         stage = max(dead, key=dead.__getitem__)
-        most = f"most: {printable(most_frequent_error)}" if most_frequent_error else f"most of {stage}"
+        most = f"most often {printable(most_frequent_error)}" if most_frequent_error else f"most in {stage}"
         yield Attention("dead", counted(sum(dead.values()), "dead letter"), most, stage)
 
 

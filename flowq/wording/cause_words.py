@@ -46,7 +46,7 @@ def cause_line(cause: Cause) -> str:
     >>> cause_line(Cause(CauseKind.BUSY, running=2, slots=2))
     'busy, 2 of 2 slots'
     >>> cause_line(Cause(CauseKind.ON_HOLD, keys=("a.test", "b.test"), seconds=19.2))
-    '2 on hold, 19 s more'
+    '2 on hold, 19 s left'
     >>> cause_line(Cause(CauseKind.PACED, keys=("a.test",), seconds=19.2))
     '1 on hold, others paced'
     """
@@ -69,21 +69,21 @@ def _until(seconds: float | None) -> str:
         return ""
     if seconds > FOREVER_SECONDS:
         return " until resumed"
-    return f", {span_words(seconds)} more" if seconds else ", one tries"
+    return f", {span_words(seconds)} left" if seconds else ", trying one"
 
 
 def hold_words(held: HeldKey) -> str:
     """What is known of one pacing key on hold.
 
     >>> hold_words(HeldKey("fetch", "a.test", "HTTP 429", 18.7, 2, 118))
-    'on hold for 19 s more, HTTP 429, held 3 times; 118 waiting'
+    'on hold for another 19 s, HTTP 429, held 3 times; 118 waiting'
     >>> hold_words(HeldKey("fetch", "a.test", "paused", 3e8, 0, 0))
     'on hold until it is resumed'
     """
     waiting = f"; {held.waiting:,} waiting" if held.waiting else ""
     if held.seconds_left > FOREVER_SECONDS:
         return f"on hold until it is resumed{waiting}"
-    until = f"for {span_words(held.seconds_left)} more" if held.seconds_left else "until one message has tried"
+    until = f"for another {span_words(held.seconds_left)}" if held.seconds_left else "while one message is tried"
     why = f", {printable(held.reason)}" if held.reason else ""
     again = f", held {counted(held.repeats + 1, 'time')}" if held.repeats else ""
     return f"on hold {until}{why}{again}{waiting}"
@@ -93,8 +93,8 @@ def forecast_words(forecast: Forecast) -> str:
     """What becomes of an edge.
 
     >>> from flowq.broker.inspection.forecasts import ForecastKind
-    >>> forecast_words(Forecast(ForecastKind.FULL_IN, 240.0)), forecast_words(Forecast(ForecastKind.STANDS_STILL))
-    ('full in 4 min', 'stands still')
+    >>> forecast_words(Forecast(ForecastKind.FULL_IN, 240.0)), forecast_words(Forecast(ForecastKind.STALLED))
+    ('full in 4 min', 'stalled')
     """
     word = forecast.kind.value.replace("_", " ")
     return word if forecast.seconds is None else f"{word} {span_words(forecast.seconds)}"

@@ -14,11 +14,14 @@ def death_words(dead: Sequence[DeadWorker], now_ms: int) -> str:
 
     >>> died = [DeadWorker("h:7:x", 1000, "died of SIGKILL"), DeadWorker("h:6:y", 500, "its process is gone")]
     >>> death_words(died, 21_000)
-    '2 workers died within a day, the latest 20 s ago: h:7:x died of SIGKILL'
+    '2 workers died in the last day, the latest 20 s ago: h:7:x died of SIGKILL'
+    >>> death_words(died[:1], 21_000)
+    '1 worker died 20 s ago: h:7:x died of SIGKILL'
     """
     latest = dead[0]
-    title = counted(len(dead), "worker") + " died within a day"
-    return f"{title}{', the latest' if len(dead) > 1 else ''}{_ago(latest, now_ms)}: {death_of(latest)}"
+    ago = _ago(latest, now_ms)
+    when = ago if len(dead) == 1 and ago else f" in the last day, the latest{ago}" if ago else " in the last day"
+    return f"{counted(len(dead), 'worker')} died{when}: {death_of(latest)}"
 
 
 def death_of(worker: DeadWorker) -> str:
@@ -27,10 +30,8 @@ def death_of(worker: DeadWorker) -> str:
     >>> death_of(DeadWorker("h:7:x", None, "its lease has ended"))
     'h:7:x: its lease has ended'
     """
-    how = printable(worker.how) or "nothing is known of how"
-    return (
-        f"{printable(worker.name)} {how}" if how.startswith(("died", "ended")) else f"{printable(worker.name)}: {how}"
-    )
+    how = printable(worker.how) or "for an unknown reason"
+    return f"{printable(worker.name)}{'' if how.startswith(('died', 'ended', 'for')) else ':'} {how}"
 
 
 def _ago(worker: DeadWorker, now_ms: int) -> str:

@@ -27,6 +27,6 @@ def headline(overview: Overview) -> str:
         case "never run":
             return "It has never run"
         case "drained":
-            return "Nothing is left: all is done"
+            return "Nothing is left: everything is done"
         case _:
             return "Nothing is left at the moment"

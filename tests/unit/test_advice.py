@@ -26,12 +26,12 @@ def said(cause: Cause, stage: str = "fetch", balance: StageBalance | None = None
     [
         (
             Cause(CauseKind.HELD_BACK, by="parse"),
-            ITSELF + "the edge to parse is full, and it goes on as soon as parse has made room.",
+            ITSELF + "the edge to parse is full. It resumes as soon as parse has made room.",
         ),
-        (Cause(CauseKind.PACED), ITSELF + "its rate is 20 a second for each host."),
+        (Cause(CauseKind.PACED), ITSELF + "its rate is 20 per second for each host."),
         (
             Cause(CauseKind.PACED, keys=("a.test",), seconds=19.2),
-            ITSELF + "its rate is 20 a second for each host, and a.test is on hold for 19 s more.",
+            ITSELF + "its rate is 20 per second for each host, and a.test is on hold for another 19 s.",
         ),
         (
             Cause(CauseKind.ON_HOLD, keys=("a.test\x1b[2J", "b.test"), seconds=0.0),
@@ -39,9 +39,9 @@ def said(cause: Cause, stage: str = "fetch", balance: StageBalance | None = None
         ),
         (
             Cause(CauseKind.ON_HOLD, keys=("",), seconds=3.0),
-            ITSELF + "a handler has asked for a break for 3 s more.",
+            ITSELF + "a handler has put it on hold for another 3 s.",
         ),
-        (Cause(CauseKind.IDLE), "There is nothing to do for it at present."),
+        (Cause(CauseKind.IDLE), "It has nothing to do at the moment."),
     ],
 )
 def test_a_cause_is_explained_in_a_sentence(cause: Cause, words: str) -> None:
@@ -54,10 +54,10 @@ def test_a_busy_stage_has_its_slots_and_what_waits() -> None:
     assert words.startswith("8 of 8 slots are in use, and 1,292 messages wait.")
 
 
-def test_a_source_says_what_it_has_given() -> None:
+def test_a_source_says_what_it_has_yielded() -> None:
     given = StageBalance(entered=12, ok=12, out=12)
-    assert said(Cause(CauseKind.READING), "seeds", given) == "It has given 12 messages so far, and reads on."
-    assert said(Cause(CauseKind.DONE), "seeds", given) == "It has given all it has: 12 messages."
+    assert said(Cause(CauseKind.READING), "seeds", given) == "It has yielded 12 messages so far and is still reading."
+    assert said(Cause(CauseKind.DONE), "seeds", given) == "It has yielded everything: 12 messages."
 
 
 @pytest.mark.parametrize(("paused", "what"), [("fetch", "It"), (WHOLE, "All of scrape")])

@@ -82,8 +82,8 @@ def test_the_bottleneck_is_the_stage_that_is_not_held_back_itself() -> None:
     assert overview.bottleneck == "email"
     assert told(overview) == [
         ("busy", "email is the bottleneck:", "1,050 waiting at 2.6/s", "email"),
-        ("blocked", "rows", "is held back by notify, which has 400,000 to do", "rows"),
-        ("blocked", "notify", "is held back by email, which has 1,050 to do", "notify"),
+        ("blocked", "rows", "is held back by notify, which has 400,000 left", "rows"),
+        ("blocked", "notify", "is held back by email, which has 1,050 left", "notify"),
     ]
 
 
@@ -92,14 +92,14 @@ def test_kinds_that_take_too_many_lines_are_told_in_one() -> None:
 
     lines = told(seen(JAM, held=held, dead={"email": 45, "webhook": 154}), most_frequent_error="Reject: HTTP 404")
 
-    assert lines[1][1:3] == ("rows", "is held back by notify, which has 4,100 to do; 1 more held back")
-    assert lines[2] == ("held", "4.test", "on hold for 36 s more, HTTP 429; 4 waiting; 4 more on hold", "webhook")
-    assert lines[3] == ("dead", "199 dead letters", "most: Reject: HTTP 404", "webhook")
+    assert lines[1][1:3] == ("rows", "is held back by notify, which has 4,100 left; 1 more held back")
+    assert lines[2] == ("held", "4.test", "on hold for another 36 s, HTTP 429; 4 waiting; 4 more on hold", "webhook")
+    assert lines[3] == ("dead", "199 dead letters", "most often Reject: HTTP 404", "webhook")
     assert len(lines) == 4
 
 
 def test_a_pipeline_without_workers_says_so_once() -> None:
-    assert told(seen(JAM, workers={}))[0][1:3] == ("rows", "is held back by notify, which has 4,100 to do")
+    assert told(seen(JAM, workers={}))[0][1:3] == ("rows", "is held back by notify, which has 4,100 left")
     assert told(seen({">webhook": 3}, workers={})) == [("alone", "No worker is running:", "3 messages left", "rows")]
     assert told(seen({">webhook": 3}, workers={"one": ("notify", "email")})) == [
         ("alone", "webhook", "has no worker; 3 waiting", "webhook")
@@ -126,7 +126,7 @@ def test_hostile_names_of_keys_and_errors_stay_on_their_line() -> None:
 @pytest.mark.parametrize(
     ("overview", "state", "line"),
     [
-        (seen({}, run={}, workers={}), "drained", "Nothing is left: all is done"),
+        (seen({}, run={}, workers={}), "drained", "Nothing is left: everything is done"),
         (seen(JAM), "reading", "5,150 left"),
         (seen({">email": 26}, run={"id": "r"}), "working", "26 left, about 10 s to go"),
         (seen({">email": 26}, run={"id": "r"}, workers={}), "stopped", "26 left"),

@@ -72,8 +72,8 @@ def test_without_a_limit_an_edge_only_grows() -> None:
     assert forecast(line(0, 1000), capacity=math.inf).kind is ForecastKind.GROWING
 
 
-def test_an_edge_whose_stage_settles_nothing_stands_still() -> None:
-    assert forecast(line(500, 0), moves=False).kind is ForecastKind.STANDS_STILL
+def test_an_edge_whose_stage_settles_nothing_is_stalled() -> None:
+    assert forecast(line(500, 0), moves=False).kind is ForecastKind.STALLED
     assert forecast(line(500, 100), moves=False).kind is ForecastKind.FULL_IN
 
 

@@ -70,7 +70,7 @@ class _Place:
 class FamilySearch:
     """A search for a message and its family: all messages with the same root.
 
-    It ends when everything in the pipeline was looked through once, or twice if the message has another root. What is
+    It ends when everything in the pipeline was searched once, or twice if the message has another root. What is
     found is bounded: of more than 50,000 members `left_out` counts those beyond. Places with few messages come first.
     A message that moves meanwhile may be found in two places, or in none.
 
@@ -90,12 +90,12 @@ class FamilySearch:
 
     @property
     def total(self) -> int:
-        """How many messages there were to look through when it began."""
+        """How many messages there were to search when it began."""
         return sum(place.length for place in self._places)
 
     @property
     def looked_at(self) -> int:
-        """How many of them were looked through so far."""
+        """How many of them were searched so far."""
         return min(self._looked_at, self.total)
 
     @property

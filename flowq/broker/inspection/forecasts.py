@@ -28,7 +28,7 @@ class ForecastKind(StrEnum):
     GROWING = "growing"  # full in more than two hours, or never
     SHRINKING = "shrinking"  # empty in more than ten hours
     STEADY = "steady"
-    STANDS_STILL = "stands_still"  # it holds messages, and none of them moves
+    STALLED = "stalled"  # it holds messages, and none of them moves
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +69,11 @@ def forecast_of(levels: Sequence[Level], *, capacity: float, is_full: bool, move
     if per_second < 0:
         seconds = held / -per_second
         return Forecast(ForecastKind.EMPTY_IN, seconds) if seconds < _EMPTY_WITHIN_SECONDS else _SHRINKING
-    return Forecast(ForecastKind.STEADY if moves else ForecastKind.STANDS_STILL)
+    return Forecast(ForecastKind.STEADY if moves else ForecastKind.STALLED)
 
 
 _BY_URGENCY = tuple(ForecastKind(kind) for kind in (
-    "full", "full_in", "stands_still", "growing", "shrinking", "steady", "empty_in", "empty",
+    "full", "full_in", "stalled", "growing", "shrinking", "steady", "empty_in", "empty",
 ))  # fmt: skip
 
 

@@ -49,7 +49,7 @@ def command(
     """
     plan = plan_of(name, settings)
     lineage = with_broker(plan.name, settings, lambda broker: _search(plan, broker, message_id), needs_bodies=False)
-    looked = f"looked through {lineage.looked_at:,} of {counted(lineage.total, 'message')}"
+    looked = f"searched {lineage.looked_at:,} of {counted(lineage.total, 'message')}"
     if not lineage.is_known and not lineage.is_complete:
         raise NotFound(f"nothing found of a message {message_id} so far", hint=looked)
     if not lineage.is_known:
@@ -80,7 +80,7 @@ async def _search(plan: Plan, broker: Broker, message_id: str) -> Lineage:
             await search.step()
             if not is_told and time.monotonic() - begun > _QUIET_SECONDS:
                 is_told = True
-                note(f"{counted(search.total, 'message')} to look through: Ctrl-C shows what was found so far")
+                note(f"{counted(search.total, 'message')} to search: Ctrl-C shows what was found so far")
     except asyncio.CancelledError:  # by Ctrl-C
         pass
     return await Lineage.of_search(search, broker)

@@ -29,7 +29,7 @@ ICONS: Mapping[CauseKind, tuple[str, str]] = {
 _STYLES: Mapping[ForecastKind, str] = {
     ForecastKind.FULL: "magenta",
     ForecastKind.FULL_IN: "yellow",
-    ForecastKind.STANDS_STILL: "yellow",
+    ForecastKind.STALLED: "yellow",
     ForecastKind.GROWING: "",
 }
 
