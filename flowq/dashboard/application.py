@@ -29,8 +29,8 @@ from flowq.settings import Settings
 _LARGEST_BODY_BYTES = 1_000_000
 _REFUSED = {
     404: "There is no such page.",
-    405: "This address cannot be used in that way.",
-    503: "Too many pages are open: each holds a connection.",
+    405: "This address does not accept that method.",
+    503: "Too many pages are open. Close some, or try again later.",
 }
 
 
@@ -82,7 +82,7 @@ def _routes(options: PageOptions) -> list[BaseRoute]:
 
 def _refused(request: Request, error: Exception) -> Response:
     status, headers = (error.status_code, error.headers) if isinstance(error, HTTPException) else (500, None)
-    answer = _error_page(request, status, _REFUSED.get(status, "This did not work."), "")
+    answer = _error_page(request, status, _REFUSED.get(status, "Something went wrong."), "")
     answer.headers.update(headers or {})
     return answer
 
@@ -97,13 +97,13 @@ def _failed(request: Request, error: Exception) -> Response:
             status = 503
         case _:
             status = 500
-    problem = error.problem() if isinstance(error, FlowqError) else Problem("FQ900", "This did not work.")
+    problem = error.problem() if isinstance(error, FlowqError) else Problem("FQ900", "Something went wrong.")
     return _error_page(request, status, f"{problem.code} {problem.text}", problem.hint)
 
 
 def _broken(request: Request, _: Exception) -> Response:
     """A mistake of ours: the log of the server has it, a page never."""
-    answer = _error_page(request, 500, "This did not work.", "The log of this server says why.")
+    answer = _error_page(request, 500, "Something went wrong.", "The log of the server says why.")
     answer.headers.update(HEADERS)  # it is sent from outside of the guard
     return answer
 

@@ -36,23 +36,23 @@ def dashboard_app(
     """The web page as an application, to mount into a FastAPI or Starlette application behind its own login.
 
     pipelines: those that are shown, at least one.
-    auth: called with the Starlette `Request` before anything is answered, also for the stream of changes and files of
-        style; may be `async`. It returns the name of the user, which the audit log records; None for a user who may not
-        see the page (403); or a response to send instead, such as a redirect to a login.
+    auth: called with the Starlette `Request` before anything is answered, including style sheets, scripts and
+        the stream of changes; may be `async`. It returns the name of the user, which the audit records; None for a user
+        who may not see the page (403); or a response to send instead, such as a redirect to a login.
     redis, namespace, claim_store: as for `Inspector`.
-    allow_actions: the pages can pause, resume, retry, edit, remove and push. Otherwise they can only be read.
-    show_bodies: the bodies of messages are shown, except fields named like secrets. `shown_fields` are shown in any
-        case, such as "url" or "order.id".
+    allow_actions: the pages can pause, resume, retry, edit, remove and push. Otherwise they are read-only.
+    show_bodies: the bodies of messages are shown, except fields named like secrets. `shown_fields`, such as "url" or
+        "order.id", are shown even where bodies are hidden.
     log_url: a link to the logs of a message, in which {pipeline}, {stage} and {id} are replaced.
     history_seconds: how far back the slider goes; 0 keeps no history.
     secret: where the host has several processes and `allow_actions`, a random text that all of them know: a page of one
         process may then act through another.
 
-    Watching begins with the first request, or, where the host runs the lifespan of the mounted application, when it
-    starts. Each process of the host looks once a second for all its users, and has a history of its own.
+    Watching begins with the first request, or at startup if the host runs the lifespan of the mounted application. Each
+    process of the host reads each pipeline once a second for all its users, and has a history of its own.
 
     Raises UsageError without a pipeline or without the extra `dashboard`, NotConfigured if no Redis is named anywhere,
-    and SettingsError for a setting that is wrong. If Redis cannot be reached, the pages say so and keep trying.
+    and SettingsError for an invalid setting. If Redis cannot be reached, the pages say so and keep trying.
 
     >>> from flowq import Pipeline, stage
     >>> from starlette.applications import Starlette
@@ -61,7 +61,7 @@ def dashboard_app(
     ... async def greet(name: str) -> None:
     ...     print(f"Hello {name}")
     >>> def user(request: Request) -> str | None:
-    ...     return request.cookies.get("user")  # as the host knows its users
+    ...     return request.cookies.get("user")  # however the host identifies its users
     >>> host = Starlette()
     >>> host.mount("/flowq", dashboard_app(Pipeline("greetings", greet), auth=user, redis="redis://localhost:6379/0"))
     """

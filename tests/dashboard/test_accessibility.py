@@ -93,7 +93,7 @@ def test_all_targets_are_large_enough(served: WebPage, open_window: OpenWindow, 
 
 
 @pytest.mark.parametrize("path", ["/", "/p/scrape/s/fetch", "/p/scrape/dead", "/p/scrape/workers"])
-def test_the_focus_is_seen_wherever_the_tabulator_leads(served: WebPage, open_window: OpenWindow, path: str) -> None:
+def test_the_focus_is_visible_wherever_tab_leads(served: WebPage, open_window: OpenWindow, path: str) -> None:
     page = opened(open_window, served, path)
     unseen, places = list[str](), set[str]()
     for _ in range(60):
@@ -110,7 +110,7 @@ def test_the_focus_is_seen_wherever_the_tabulator_leads(served: WebPage, open_wi
     assert len(places) > 5
 
 
-def test_the_first_stop_of_the_tabulator_skips_to_the_content(served: WebPage, open_window: OpenWindow) -> None:
+def test_the_first_tab_stop_skips_to_the_content(served: WebPage, open_window: OpenWindow) -> None:
     page = opened(open_window, served, "/p/scrape")
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
@@ -120,9 +120,9 @@ def test_the_first_stop_of_the_tabulator_skips_to_the_content(served: WebPage, o
 
 def test_a_dialog_gives_the_focus_back(served: WebPage, open_window: OpenWindow) -> None:
     page = opened(open_window, served, "/p/scrape")
-    page.get_by_role("button", name="Keys and help").focus()
+    page.get_by_role("button", name="Keyboard shortcuts").focus()
     page.keyboard.press("Enter")
-    page.get_by_role("dialog", name="Keys").wait_for()
+    page.get_by_role("dialog", name="Keyboard shortcuts").wait_for()
     page.keyboard.press("Escape")
 
     assert page.evaluate("document.activeElement.dataset.do") == "help"
@@ -157,14 +157,14 @@ def test_dialogs_of_actions_are_accessible_and_give_the_focus_back(
 def test_single_keys_can_be_switched_off(served: WebPage, open_window: OpenWindow) -> None:
     page = opened(open_window, served, "/p/scrape")
     page.keyboard.press("?")
-    page.get_by_label("Single keys are on").uncheck()
+    page.get_by_label("Single-key shortcuts").uncheck()
     page.keyboard.press("Escape")
     page.keyboard.press("?")
-    assert not page.get_by_role("dialog", name="Keys").is_visible()
+    assert not page.get_by_role("dialog", name="Keyboard shortcuts").is_visible()
 
     page.reload()
     page.keyboard.press("?")
-    assert not page.get_by_role("dialog", name="Keys").is_visible()
+    assert not page.get_by_role("dialog", name="Keyboard shortcuts").is_visible()
 
 
 @pytest.mark.parametrize("path", ["/", "/p/scrape/s/fetch", "/p/scrape/dead", "/p/scrape/workers"])
@@ -176,7 +176,7 @@ def test_a_page_can_be_read_in_forced_colours(served: WebPage, open_window: Open
 
 
 @pytest.mark.parametrize("path", ["/", "/p/scrape", "/p/scrape/dead"])
-def test_paper_shows_the_content_and_no_controls(served: WebPage, open_window: OpenWindow, path: str) -> None:
+def test_a_printed_page_shows_the_content_and_no_controls(served: WebPage, open_window: OpenWindow, path: str) -> None:
     page = opened(open_window, served, path, width=794)  # A4
     page.emulate_media(media="print")
 
@@ -184,7 +184,7 @@ def test_paper_shows_the_content_and_no_controls(served: WebPage, open_window: O
     assert [each.inner_text() for each in page.locator("button, .tabs a").all() if each.is_visible()] == []
 
 
-def test_nothing_moves_for_those_who_want_less_of_it(served: WebPage, open_window: OpenWindow) -> None:
+def test_nothing_moves_where_reduced_motion_is_preferred(served: WebPage, open_window: OpenWindow) -> None:
     page = open_window(reduced_motion="reduce").new_page()
     page.goto(served.url + "/p/scrape")
     page.keyboard.press("?")
@@ -194,7 +194,7 @@ def test_nothing_moves_for_those_who_want_less_of_it(served: WebPage, open_windo
 
 def test_a_theme_that_was_chosen_stays(served: WebPage, open_window: OpenWindow) -> None:
     page = opened(open_window, served, "/")
-    page.get_by_role("button", name="Change between light and dark").click()
+    page.get_by_role("button", name="Switch between light and dark").click()
     page.reload()
 
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(11, 13, 17)"

@@ -38,7 +38,7 @@ def lab(server: ActingPage) -> ActingPage:
 
 @pytest.fixture
 def tab_to(page: Page) -> Tab:
-    """Moves the focus with the tabulator to what has this name; nothing is clicked."""
+    """Moves the focus with Tab to the element of this name; nothing is clicked."""
 
     def moved(name: str) -> None:
         for _ in range(200):
@@ -67,15 +67,15 @@ def test_a_dead_letter_is_edited_retried_and_ends_stored(page: Page, lab: Acting
     text = dialog.get_by_label("Message").input_value()
     dialog.get_by_label("Message").fill(text.replace('"depth": 0', '"depth": "deep"'))
     expect(dialog.locator(".fits")).to_contain_text("depth: ")
-    expect(dialog.get_by_role("button", name="Retry with this")).to_be_disabled()
+    expect(dialog.get_by_role("button", name="Retry edited message")).to_be_disabled()
     dialog.get_by_label("Message").fill(text.replace(DEAD, "https://example.org/there"))
     expect(dialog.locator(".diff ins")).to_have_text('"https://example.org/there"')
     expect(dialog.locator(".cli code")).to_contain_text("--set 'url=\"https://example.org/there\"'")
-    dialog.get_by_role("button", name="Retry with this").click()
+    dialog.get_by_role("button", name="Retry edited message").click()
 
     page.wait_for_url("**/p/lab/dead")
     expect(page.locator("#said")).to_have_text("1 message put back to fetch, changed")
-    expect(page.get_by_role("region", name="Done here")).to_contain_text("edit")
+    expect(page.get_by_role("region", name="Recent actions")).to_contain_text("edit")
     lab.run()
     assert lab.stages()["store"].ok == stored + 1
     assert letter_id not in [letter.id for letter in lab.letters()]
@@ -132,7 +132,7 @@ def test_the_keyboard_alone_edits_and_retries_a_letter(page: Page, lab: ActingPa
     page.keyboard.press("Control+A")
     page.keyboard.type('{"url": "https://example.org/typed"}')
     expect(page.locator("#edit .diff ins").first).to_have_text('"https://example.org/typed"')
-    tab_to("Retry with this")
+    tab_to("Retry edited message")
     page.keyboard.press("Enter")
 
     page.wait_for_url("**/p/lab/dead")
@@ -158,7 +158,7 @@ def test_the_keyboard_alone_removes_letters_once_name_and_number_are_typed(
     assert lab.letters() == []
 
 
-def test_the_second_of_two_people_sees_the_new_number_and_can_go_on(page: Page, lab: ActingPage) -> None:
+def test_the_second_of_two_users_sees_the_new_number_and_can_continue(page: Page, lab: ActingPage) -> None:
     page.goto(f"{lab.url}/p/lab/dead")
     page.get_by_role("button", name="Retry all").click()
     dialog = page.get_by_role("dialog")

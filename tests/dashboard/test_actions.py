@@ -42,7 +42,7 @@ def test_a_retry_says_first_what_it_would_do_and_changes_nothing(page: ActingPag
     assert page.stages() == before
 
 
-def test_letters_are_put_back_and_the_act_is_recorded(page: ActingPage) -> None:
+def test_letters_are_put_back_and_the_action_is_recorded(page: ActingPage) -> None:
     kind = page.letters()[0].fingerprint
     done = page.do("retry", kind=kind, expected="3", rate="")
 
@@ -70,7 +70,7 @@ def test_a_rate_spreads_letters_over_time(page: ActingPage) -> None:
     assert (stage.waiting, stage.delayed) == (1, 2)
 
 
-def test_of_two_people_the_second_is_told_the_new_number(page: ActingPage) -> None:
+def test_the_second_of_two_users_is_told_the_new_number(page: ActingPage) -> None:
     one, *_ = page.letters()
     assert page.do("retry", letter=one.id, stage="fetch", expected="1").status == 200
 
@@ -149,7 +149,7 @@ def test_letters_are_removed_only_with_name_and_number(page: ActingPage) -> None
         {"unknown": "x"},
     ],
 )
-def test_a_selection_that_cannot_be_is_refused_with_a_reason(page: ActingPage, values: dict[str, str]) -> None:
+def test_an_invalid_selection_is_refused_with_a_reason(page: ActingPage, values: dict[str, str]) -> None:
     refused = page.do("retry", **values)
 
     assert refused.status == 422
@@ -193,7 +193,7 @@ def test_a_message_is_pushed_only_if_it_fits(page: ActingPage) -> None:
     assert page.do("push", stage="fetch", message='{"url": "/a"}', dry_run=True).json["fits"] == "Link"
     assert page.stages()["fetch"].waiting == 0
 
-    assert page.do("push", stage="fetch", message='{"url": "/pushed"}').json["said"].endswith("is pushed to fetch")
+    assert page.do("push", stage="fetch", message='{"url": "/pushed"}').json["said"].endswith("was pushed to fetch")
     assert page.stages()["fetch"].waiting == 1
     assert page.do("push", stage="seeds", message="{}").status == 422
 

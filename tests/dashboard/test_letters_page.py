@@ -110,12 +110,12 @@ def test_before_and_after_walk_through_a_kind(shop: WebPage, letters: Letters, p
     for n, letter_id in enumerate(ids[:3], 1):
         expect(page.locator(".letter .kicker")).to_contain_text(f"{n} of 10 of this kind")
         expect(page.locator(".letter .facts")).to_contain_text(letter_id)
-        page.get_by_label("Letter after").click()
-    page.get_by_label("Letter before").click()
+        page.get_by_label("Next letter").click()
+    page.get_by_label("Previous letter").click()
     expect(page.locator(".letter .facts")).to_contain_text(ids[2])
     page.goto(page.url.replace(ids[2], ids[-1]))
     expect(page.locator(".letter .kicker")).to_contain_text("10 of 10 of this kind")
-    expect(page.get_by_label("Letter after")).to_have_count(0)
+    expect(page.get_by_label("Next letter")).to_have_count(0)
 
 
 def test_filters_work_without_scripts_and_can_be_shared(shop: WebPage, open_window: OpenWindow) -> None:
@@ -141,14 +141,14 @@ def test_messages_are_searched_and_the_page_says_how_far(shop: WebPage, letters:
     found = [each for each in letters if each["message"]["dest"] == "BQN" and "no title" in each["error"]]
     page.goto(f"{shop.url}/p/shop/dead?where=dest~B*&error=*no title*")
     assert [count for _, count in kinds(page)] == [str(len(found))]
-    expect(page.get_by_role("status").filter(has_text="looked through 30 of 30 letters")).to_have_count(1)
+    expect(page.get_by_role("status").filter(has_text="searched 30 of 30 letters")).to_have_count(1)
     page.locator(".kinds .error").click()
     for n, letter in enumerate(found, 1):
         expect(page.locator(".letter .kicker")).to_contain_text(f"{n} of {len(found)} of this kind")
         expect(page.locator(".letter .facts")).to_contain_text(letter["id"])
         if n < len(found):
-            page.get_by_label("Letter after").click()
-    expect(page.get_by_label("Letter after")).to_have_count(0)
+            page.get_by_label("Next letter").click()
+    expect(page.get_by_label("Next letter")).to_have_count(0)
 
 
 def test_the_command_of_a_page_selects_what_the_page_shows(shop: WebPage, page: Page) -> None:
@@ -172,7 +172,7 @@ def test_the_command_of_a_page_selects_what_the_page_shows(shop: WebPage, page: 
         ("?stage=pack", "pack"),
     ],
 )
-def test_a_filter_that_cannot_be_says_why(shop: WebPage, query: str, says: str) -> None:
+def test_an_invalid_filter_says_why(shop: WebPage, query: str, says: str) -> None:
     answer = shop.get(f"/p/shop/dead{query}")
     assert answer.status == 400
     assert says in answer.text.replace("&#39;", "'").replace("&#34;", '"')
@@ -207,12 +207,12 @@ def test_read_only_there_is_no_action_but_its_command(shop: WebPage, letters: Le
     expect(page.locator("[data-open], form[method=post]")).to_have_count(0)
 
 
-def test_a_letter_that_is_gone_is_said_to_be(shop: WebPage, letters: Letters, page: Page) -> None:
+def test_a_page_says_that_its_letter_is_gone(shop: WebPage, letters: Letters, page: Page) -> None:
     kind = letters[0]["fingerprint"]
     for path in (f"/p/shop/dead/{kind}/1-0", "/p/shop/dead/00000000", f"/p/shop/dead/{kind}/what"):
         assert shop.get(path).status == 404
     page.goto(f"{shop.url}/p/shop/dead/{kind}/1-0")
-    expect(page.locator(".letter.none")).to_contain_text("not here any more")
+    expect(page.locator(".letter.none")).to_contain_text("This letter is gone")
     expect(page.locator(".kinds li")).to_have_count(3)
 
 
@@ -247,7 +247,7 @@ def test_an_id_is_searched_without_scripts(shop: WebPage, letters: Letters, open
     expect(page.locator("tr[aria-current]")).to_contain_text(message_id)
     page.get_by_label("Find a message").fill("nothing/of the kind?")
     page.keyboard.press("Enter")
-    expect(page.locator("h2").first).to_have_text("No trace of it")
+    expect(page.locator("h2").first).to_have_text("Not found")
 
 
 @pytest.mark.parametrize(("width", "colours"), [(390, "dark"), (1280, "light")])

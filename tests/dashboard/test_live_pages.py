@@ -49,7 +49,9 @@ def test_the_list_of_all_pipelines_changes_without_a_reload(served: WebPage, pag
     expect(left).to_have_text(str(before + 1))
 
 
-def test_the_list_of_all_pipelines_is_filtered_while_one_types_and_without_scripts(served: WebPage, page: Page) -> None:
+def test_the_list_of_pipelines_is_filtered_while_the_user_types_and_without_scripts(
+    served: WebPage, page: Page
+) -> None:
     live(page, served, "/")
     page.keyboard.press("/")
     page.keyboard.type("nothing")
@@ -101,7 +103,7 @@ def test_a_page_comes_back_by_itself(served: WebPage, page: Page) -> None:
     expect(page.locator("#said")).to_have_text("Connected again")
 
 
-def test_the_past_is_shown_until_one_goes_back_to_live(served: WebPage, page: Page) -> None:
+def test_the_past_is_shown_until_the_user_goes_back_to_live(served: WebPage, page: Page) -> None:
     live(page, served)
     left = page.locator('[data-live="s.fetch.waiting"]').first
     before = left.inner_text()

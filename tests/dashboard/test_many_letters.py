@@ -85,11 +85,11 @@ def test_pages_answer_while_letters_are_read_and_show_how_far(big: WebPage) -> N
 
 def test_a_search_ends_and_goes_on_where_it_was(big: WebPage) -> None:
     pages = [big.get("/p/big/dead?where=old=true").text]
-    assert "looked through" in pages[0]
-    while "Go on</a>" in pages[-1]:
+    assert "searched" in pages[0]
+    while "Continue</a>" in pages[-1]:
         pages.append(big.get("/p/big/dead?where=old=true").text)
 
     assert len(pages) > 1
-    assert f"looked through {N:,} of {N:,} letters" in pages[-1]
+    assert f"searched {N:,} of {N:,} letters" in pages[-1]
     assert summary(pages[0]).startswith("0 letters of 0 kinds")
     assert summary(pages[-1]).startswith("200 letters of ")

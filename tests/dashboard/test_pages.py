@@ -18,7 +18,7 @@ def test_every_page_is_served(dashboard: WebPage, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/p/nothing", "/p/lab/s/nothing", "/nothing", "/p", "/static/nothing", "/p/lab/x"])
-def test_what_does_not_exist_is_said_so(dashboard: WebPage, path: str) -> None:
+def test_a_page_that_does_not_exist_is_not_found(dashboard: WebPage, path: str) -> None:
     assert dashboard.get(path).status == 404
 
 

@@ -165,7 +165,7 @@ def test_a_large_graph_is_moved_by_its_map_by_keys_and_by_the_focus(served: WebP
     page.locator("#minimap").click(position={"x": 500, "y": 50})
     expect(graph).not_to_have_attribute("viewBox", begin or "")
     usual = seen_width(page)
-    page.get_by_role("button", name="All of the graph").click()
+    page.get_by_role("button", name="Show the whole graph").click()
     assert seen_width(page) > usual
     for _ in range(6):
         page.keyboard.press("+")

@@ -65,7 +65,7 @@ async def answered(app: Starlette, path: str) -> tuple[MutableMapping[str, Any],
     return sent[0], b"".join(message.get("body", b"") for message in sent[1:]).decode()
 
 
-async def test_a_mistake_of_ours_is_a_page_with_the_headers_and_without_the_traceback(app: Starlette) -> None:
+async def test_an_internal_error_is_a_page_with_the_headers_and_without_the_traceback(app: Starlette) -> None:
     def fail(_: Request) -> Response:
         raise ZeroDivisionError("s3cr3t")
 
@@ -81,7 +81,7 @@ async def test_a_mistake_of_ours_is_a_page_with_the_headers_and_without_the_trac
     await app.state.site.close()
 
 
-async def test_a_client_that_takes_nothing_is_dropped(app: Starlette) -> None:
+async def test_a_client_that_reads_nothing_is_dropped(app: Starlette) -> None:
     site = app.state.site
     n_bodies = 0
 

@@ -79,7 +79,7 @@ def test_all_pages_of_a_pipeline_get_the_same_bytes(dashboard: WebPage) -> None:
     assert all(events[0] in shared[0] or shared[0][0] in events for events in shared)
 
 
-def test_the_hundredth_page_is_live_and_the_next_one_is_asked_to_wait(dashboard: WebPage) -> None:
+def test_the_hundredth_page_is_live_and_the_next_one_is_told_to_wait(dashboard: WebPage) -> None:
     with ExitStack() as stack:
         for _ in range(100):
             assert stack.enter_context(dashboard.open("GET", EVENTS)).status == 200

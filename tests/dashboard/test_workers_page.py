@@ -54,7 +54,7 @@ def test_what_each_worker_does_and_how_it_died(slow: WebPage, page: Page) -> Non
     expect(reloaded(page, ".slotrow .on", 2).locator(".slotrow .num")).to_have_text("2 of 3")
     expect(page.locator(".slotrow rect")).to_have_count(3)
     expect(page.locator(".sub").first).to_have_text("1 alive · 3 slots in all")
-    expect(page.locator("section", has_text="Running longest").locator("li")).to_have_count(2)
+    expect(page.locator("section", has_text="Longest running").locator("li")).to_have_count(2)
     held = page.locator("section", has_text="Keys on hold")
     expect(held).to_contain_text("held.test")
     expect(held).to_contain_text("HTTP 429")
@@ -86,6 +86,6 @@ def test_a_letter_leads_to_its_logs(slow: WebPage, page: Page) -> None:
         slow.project.start("run", "slow").wait_for(lambda: "404" in slow.get("/p/slow/dead").text)
     page.goto(f"{slow.url}/p/slow/dead")
     page.locator(".kinds .error").click()
-    expect(page.get_by_role("link", name="Its logs")).to_have_attribute(
+    expect(page.get_by_role("link", name="Logs")).to_have_attribute(
         "href", "https://logs.test/slow?q=a%26b%2520c%2Fd&stage=fetch"
     )

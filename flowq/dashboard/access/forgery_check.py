@@ -17,15 +17,15 @@ def forgery_in(request: Request) -> str:
     a browser lets it set neither the other headers nor this content type without asking this server first.
     """
     if _only(request, "content-type").partition(";")[0].strip().lower() != "application/json":
-        return "it is not application/json"
+        return "its body is not application/json"
     given, expected = _only(request, TOKEN_HEADER), str(request.state.page_token)
     if not hmac.compare_digest(given.encode(errors="replace"), expected.encode()):
-        return "its token is not that of a page that is open now: load the page again"
+        return "its token is not valid: reload the page"
     origin = urlsplit(_only(request, "origin"))
     if origin.scheme not in ("http", "https") or origin.netloc.lower() != _only(request, "host").lower():
         return "it comes from another origin"
     if _only(request, "sec-fetch-site") != "same-origin":
-        return "the browser does not say that it comes from this page: actions need https, or localhost"
+        return "the browser does not confirm that it comes from this page: actions need https, or localhost"
     return ""
 
 

@@ -62,7 +62,7 @@ class Guard:
     async def _answer(self, request: Request) -> Response | None:
         """What to answer instead of the page; None for a visitor who may see it."""
         if not self._is_called_by_its_name(request):
-            return PlainTextResponse("This server does not go by that name: flowq dashboard --allow-host NAME\n", 421)
+            return PlainTextResponse("This server does not answer to that name: try --allow-host NAME\n", 421)
         if request.method not in _METHODS:
             return Response(status_code=405)
         asked = await self._visitors.asked(request)
@@ -87,7 +87,7 @@ class Guard:
         owner = self._visitors.owner(token)
         if owner is None:
             self._visitors.fail(address, now)
-            return _sign_in(request, "This is not a token of flowq dashboard.")
+            return _sign_in(request, "That is not a valid token.")
         if "authorization" in request.headers:
             request.state.actor = owner
             request.state.page_token = self._visitors.page_token(owner)
@@ -125,8 +125,6 @@ def _without_token(request: Request) -> str:
     return f"{path}?{query}" if query else path
 
 
-def _sign_in(
-    request: Request, said: str = "flowq dashboard asks for its token, which it printed at its start."
-) -> Response:
+def _sign_in(request: Request, said: str = "Enter the token that flowq dashboard printed when it started.") -> Response:
     """The form leads back to the page that was asked for."""
     return HTMLResponse(_SIGN_IN.format(action=escape(_without_token(request)), said=said), 401)

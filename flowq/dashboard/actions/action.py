@@ -19,7 +19,7 @@ from flowq.wording.shell_commands import shell_command
 
 
 class NumberChanged(UsageError):
-    """An action was confirmed for a number of messages that is not the number any more."""
+    """An action was confirmed for a number of messages that has changed since."""
 
     code = "FQ222"
 
@@ -29,7 +29,7 @@ class NumberChanged(UsageError):
 
 
 class DoesNotRead(UsageError):
-    """An action with fields that cannot be. `errors` has the path of each, "" for all of it, and what is wrong."""
+    """An action with invalid fields. `errors` has the path of each, "" for all of it, and what is wrong."""
 
     code = "FQ223"
 
@@ -66,7 +66,7 @@ class Action(BaseModel):
     name: ClassVar[str]
     """Its name in the audit."""
     page: ClassVar[str] = ""
-    """The page of the pipeline to go on with, such as "dead"; "" for the one that is open."""
+    """The page of the pipeline to show next, such as "dead"; "" for the one that is open."""
     dry_run: bool = False
 
     @abstractmethod
@@ -88,17 +88,21 @@ def target_command(scene: Scene, command: str, stage: str, *words: str) -> str:
 
 
 def agreed(expected: int | None, there: int, noun: str) -> int:
-    """The number that was confirmed. Raises NumberChanged if it is not the number any more."""
+    """The number that was confirmed. Raises NumberChanged if it has changed since."""
     if expected != there:
         was = "" if expected is None else f", not {expected:,}"
-        raise NumberChanged(f"{counted(there, noun)} now{was}: nothing was changed", there, hint="look again")
+        raise NumberChanged(
+            f"{counted(there, noun)} now{was}: nothing was changed",
+            there,
+            hint="confirm again",
+        )
     return there
 
 
 def confirmed(scene: Scene, typed: str, n: int) -> None:
     """Raise UsageError unless the name of the pipeline and the number were typed."""
     if typed != unlocking(scene, n):
-        raise UsageError(f'type "{unlocking(scene, n)}" to go on: nothing was changed')
+        raise UsageError(f'type "{unlocking(scene, n)}" to confirm: nothing was changed')
 
 
 def unlocking(scene: Scene, n: int) -> str:

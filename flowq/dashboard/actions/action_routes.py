@@ -105,7 +105,7 @@ def _read(kind: type[Action], body: bytes) -> Action:
     except ValidationError as error:
         findings = error.errors(include_url=False, include_input=False, include_context=False)
         errors = [(".".join(map(str, each["loc"])), each["msg"]) for each in findings]
-        raise DoesNotRead("this cannot be read", errors) from None
+        raise DoesNotRead("the request is not valid", errors) from None
 
 
 def _failed(error: FlowqError) -> Response:

@@ -94,4 +94,5 @@ class Push(Action):
         async with Publisher(scene.watch.plan, settings=scene.settings) as publisher:
             pushed = await publisher.push(self.stage, value, wait=False)
         act.n = int(pushed.is_new)
-        return f"message {pushed} is pushed to {self.stage}" if pushed.is_new else f"{self.stage} has seen it before"
+        done = f"message {pushed} was pushed to {self.stage}"
+        return done if pushed.is_new else f"{self.stage} has already seen this message"

@@ -101,7 +101,7 @@ class EditAndRetry(OfLetters):
         self.selection(scene)
         found = await StoredLetters(scene.watch.broker, self.stage).named([self.letter])
         if not found:
-            raise NumberChanged("the letter is not here any more: it was put back, or removed", 0)
+            raise NumberChanged("the letter is gone: it was put back or removed", 0)
         letter = DeadLetterRecord.read(self.stage, found[0])
         letter.needs_body()
         try:
@@ -111,7 +111,7 @@ class EditAndRetry(OfLetters):
         try:
             return letter, orjson.dumps(with_masked_parts(edited, letter.message, scene.shown))
         except ValueError as error:
-            raise DoesNotRead("a mask stands for no value", [(str(error), "a mask stands for no value")]) from None
+            raise DoesNotRead("this mask hides no value", [(str(error), "this mask hides no value")]) from None
 
     async def preview(self, scene: Scene) -> Mapping[str, Any]:
         letter, body = await self._read(scene)
@@ -134,7 +134,7 @@ class EditAndRetry(OfLetters):
             raise DoesNotRead(error.message, error.fields) from None
         act.n = fixed.n
         if not fixed.n:
-            raise NumberChanged("the letter is not here any more: it was put back, or removed", 0)
+            raise NumberChanged("the letter is gone: it was put back or removed", 0)
         return f"1 message put back to {self.stage}, {'unchanged' if fixed.unchanged else 'changed'}"
 
 

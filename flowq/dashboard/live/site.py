@@ -25,7 +25,7 @@ class PageOptions:
 
     - `allow_actions`: pages have buttons that change something, and their routes exist.
     - `show_bodies`: the bodies of messages are shown; names that hold secrets are masked all the same.
-    - `shown_fields`: fields of bodies that are shown in any case, such as "url".
+    - `shown_fields`: fields of bodies that are shown even where bodies are hidden, such as "url".
     - `log_url`: a link to the logs of a message, with {pipeline}, {stage} and {id}; "" for none.
     - `history_seconds`: how far back the slider goes; 0 keeps nothing, and looks only while a page is open.
     """

@@ -186,7 +186,7 @@ class Watch:
     async def _fail(self, error: Exception, n_before: int) -> None:
         if not isinstance(error, FlowqError):
             log.error("a look at %s failed", self.plan.name, exc_info=error)
-            error = FlowqError("a look at the pipeline failed; the log of the server says why")
+            error = FlowqError("reading the pipeline failed; the log of the server says why")
         self.trouble = error
         self._tell(self._changes.repeat(self._about()))
         await self._sleep(min(EVERY_SECONDS * 2 ** min(n_before, 10), _LONGEST_RETRY_SECONDS))

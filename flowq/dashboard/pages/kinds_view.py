@@ -93,7 +93,7 @@ def _row(kind: LetterKind, *, query: str, is_here: bool, now: datetime) -> KindR
     heights = [round(max(1.5, n / most * (_HEIGHT - 2)), 1) if n else 0.0 for n in kind.counts]
     first, last = time_at(kind.first_died_ms, now), time_at(kind.last_died_ms, now)
     return KindRow(
-        title=masked_text(kind.error) or "an error without a text",
+        title=masked_text(kind.error) or "an error without a message",
         stage=kind.stage,
         place=PurePath(kind.place).name,
         fingerprint=kind.fingerprint,
@@ -119,12 +119,12 @@ def summary_of(kinds: Sequence[LetterKind], index: DeadLetterIndex, now_ms: int)
 def nothing_of(filters: LetterFilters, index: DeadLetterIndex) -> Nothing:
     """What to say where no kind is listed."""
     if index.read < index.total:
-        return Nothing("Still reading", f"{index.read:,} of {index.total:,} letters are read. Load the page again.")
+        return Nothing("Still reading", f"{index.read:,} of {index.total:,} letters have been read. Reload the page.")
     if not filters.any:
-        return Nothing("No dead letters", "What fails permanently appears here: its message, traceback and lineage.")
+        return Nothing("No dead letters", "Messages that fail permanently appear here, with traceback and lineage.")
     if filters.error and not set(filters.error) & set("*?["):
-        return Nothing("No letter matches", "The whole line must match the filter.", f"*{filters.error}*")
-    return Nothing("No letter matches", f"There are {counted(index.total, 'letter')} without these filters.")
+        return Nothing("No letter matches", "The filter must match the whole line.", f"*{filters.error}*")
+    return Nothing("No letter matches", f"Without these filters there are {counted(index.total, 'letter')}.")
 
 
 def done_here(records: Sequence[AuditRecord], now: datetime, *, most: int = 6) -> list[DoneHere]:

@@ -53,9 +53,9 @@ class LetterSearches:
 
 def searched_words(search: LetterSearch) -> str:
     """How far a search is, and what it could not look at."""
-    parts = [f"looked through {search.looked_at:,} of {counted(search.total, 'letter')}, the newest first"]
+    parts = [f"searched {search.looked_at:,} of {counted(search.total, 'letter')}, newest first"]
     if search.left_out:
         parts.append(f"{search.left_out:,} more were found than are listed")
     if search.unread:
-        parts.append(f"{search.unread:,} were not searched: their messages are too large, or in the claim store")
+        parts.append(f"{search.unread:,} were skipped: their messages are too large, or in the claim store")
     return "; ".join(parts)

@@ -109,7 +109,7 @@ def _body(letter: DeadLetterRecord, accepts: str, shown: ShownFields) -> Body:
         message = orjson.loads(letter.body)
     except orjson.JSONDecodeError:
         if not shown.everything:
-            return Body(about, why_not="It is not JSON, and only named fields of messages are shown.")
+            return Body(about, why_not="It is not JSON, and only selected fields of messages are shown.")
         text = letter.body[:_LONGEST_TEXT].decode("utf-8", "backslashreplace")
         is_cut = len(letter.body) > _LONGEST_TEXT
         return Body(f"{about}, not JSON", text=printable_block(masked_text(text)), is_cut=is_cut)
@@ -123,7 +123,7 @@ def _attempts(letter: DeadLetterRecord, now: datetime) -> list[Attempt]:
     for failed in letter.each_attempt[:-1]:
         is_one = failed.first == failed.last
         which = f"attempt {failed.last}" if is_one else f"attempts {failed.first}–{failed.last}"
-        error = masked_text(failed.error) or "its error is not kept"
+        error = masked_text(failed.error) or "error not kept"
         found.append(Attempt(f"{which}: {error}", None if failed.at_ms is None else time_at(failed.at_ms, now)))
     last = f"attempt {letter.attempts}: {masked_text(letter.line)}"
     died = letter.reason if letter.reason != letter.line else "died"

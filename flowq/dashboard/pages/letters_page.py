@@ -134,7 +134,7 @@ async def _page(request: Request, asked: _Asked, letter: DeadLetterRecord | None
     selection, trouble, search = asked.selection, asked.trouble, asked.search
     kinds = asked.known.kinds(stage=selection.stage, error=selection.error, since=selection.since) if selection else []
     at_ms = max(look.at_ms if look else 0, asked.index.as_of_ms)
-    missing = "" if letter or not asked.kind else "It is not here any more: it was put back, or removed."
+    missing = "" if letter or not asked.kind else "This letter is gone: it was put back or removed."
     return render(
         request,
         "dead.html",

@@ -34,7 +34,7 @@ class StageDrawer:
 
     place: where it is declared. because: what its cause means. paced_by: the field of its pacing keys, "" for none.
     accepts: the types of its messages.
-    slowest: its messages that have been running longest; None if Redis does not say. tries: why its messages are tried
+    slowest: its longest running messages; None if Redis does not report them. tries: why its messages are tried
     again, with how often and when next. kinds: of its dead letters, the most frequent. commands: what to type for what
     a page without actions does not do.
     """

@@ -43,7 +43,7 @@ async def _family(watch: Watch, message_id: str) -> dict[str, Any]:
         "message_id": message_id,
         "root_id": lineage.root_id,
         "members": f"{counted(len(lineage.ids()) + lineage.left_out, 'message')} of its family known",
-        "looked": f"looked through {search.looked_at:,} of {counted(search.total, 'message')}",
+        "looked": f"searched {search.looked_at:,} of {counted(search.total, 'message')}",
         "goes_on": not search.is_complete,
         "rows": view.rows,
         "marks": view.marks,

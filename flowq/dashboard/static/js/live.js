@@ -137,7 +137,7 @@ export class Feed {
     });
     setInterval(() => {
       if (this.#source && body.dataset.conn === "live" && performance.now() - this.#heard > 3 * this.#every + 500)
-        this.state("stale", "The numbers are old.", "flowq keeps asking.");
+        this.state("stale", "The numbers are old.", "flowq keeps trying.");
     }, 1000);
     if (!document.hidden) this.open();
   }
@@ -163,7 +163,7 @@ export class Feed {
     if (!look.trouble && (look.plan !== body.dataset.plan || $("[aria-busy]"))) return location.reload(); // there is more
     this.lastAt = look.at;
     this.#every = look.every_ms;
-    this.state(look.trouble ? "error" : "live", look.trouble, look.trouble && "flowq keeps asking.");
+    this.state(look.trouble ? "error" : "live", look.trouble, look.trouble && "flowq keeps trying.");
     this.slots.change(look);
     this.onlook();
   }
