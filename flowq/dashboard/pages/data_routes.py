@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from flowq.dashboard.access.shown_fields import masked_text
 from flowq.dashboard.live.site import Site, site_of, watch_of
 from flowq.dashboard.live.watch import Watch
 from flowq.errors import BrokerUnavailable, UsageError
@@ -63,12 +64,15 @@ async def _moment(request: Request) -> Response:
 
 
 async def _status(request: Request) -> Response:
-    """What `flowq status --json` prints."""
+    """What `flowq status --json` prints, but the errors without passwords in URLs, as on the pages."""
     watch = watch_of(request)
     look = await watch.look()
     if look is None or look.trouble is not None:
         raise watch.trouble or BrokerUnavailable("Redis has not answered yet")
-    return _json(look.overview.as_json())
+    status = look.overview.as_json()
+    for error in (each for stage in status["stages"].values() for each in stage["errors"]):
+        error["error"] = masked_text(error["error"])
+    return _json(status)
 
 
 def _json(value: object) -> Response:
