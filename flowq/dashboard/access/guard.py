@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Collection
+from contextlib import suppress
 from html import escape
 from urllib.parse import parse_qsl, quote, urlencode
 
 from starlette.datastructures import MutableHeaders
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -19,6 +20,7 @@ from flowq.dashboard.access.visitors import Visitors
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _PORT = re.compile(r":[0-9]{1,5}$")
 _METHODS = ("GET", "HEAD", "POST")
+_LONGEST_FORM_BYTES = 4096
 _SIGN_IN = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark"><title>Sign in · flowq</title></head>
@@ -69,7 +71,7 @@ class Guard:
         if isinstance(asked, Response):
             return asked
         if self._visitors.tokens and (given := await _given_token(request, asked)) is not None:
-            return self._let_in(request, given)
+            return self._let_in(request, *given)
         if asked is None and self._visitors.tokens:
             return _sign_in(request)
         if not asked:
@@ -78,7 +80,7 @@ class Guard:
         request.state.page_token = self._visitors.page_token(asked)
         return None
 
-    def _let_in(self, request: Request, token: str) -> Response | None:
+    def _let_in(self, request: Request, token: str, is_header: bool) -> Response | None:
         """Exchange a token for a cookie; a program that sends it as a header goes on without one."""
         now = asyncio.get_running_loop().time()
         address = request.client.host if request.client else ""
@@ -88,7 +90,7 @@ class Guard:
         if owner is None:
             self._visitors.fail(address, now)
             return _sign_in(request, "That is not a valid token.")
-        if "authorization" in request.headers:
+        if is_header:
             request.state.actor = owner
             request.state.page_token = self._visitors.page_token(owner)
             return None
@@ -104,18 +106,31 @@ class Guard:
         return len(names) == 1 and _PORT.sub("", names[0]).lower() in self._hosts
 
 
-async def _given_token(request: Request, visitor: str | None) -> str | None:
-    """The token that a request brings: in its address, as a header, or from the form; None without one."""
+async def _given_token(request: Request, visitor: str | None) -> tuple[str, bool] | None:
+    """The token that a request brings, and whether as a header; None without one.
+
+    A proxy with a password of its own may send a header too: then the token is in the address or the form.
+    """
     if "token" in request.query_params:
-        return request.query_params["token"]
+        return request.query_params["token"], False
     kind, _, token = request.headers.get("authorization", "").partition(" ")
     if kind.lower() == "bearer":
-        return token.strip()
+        return token.strip(), True
     is_form = request.headers.get("content-type") == "application/x-www-form-urlencoded"
     if visitor is None and request.method == "POST" and is_form:
-        fields = dict(parse_qsl((await request.body()).decode(errors="replace")))
-        return fields.get("token", "")
+        return await _token_in_form(request), False
     return None
+
+
+async def _token_in_form(request: Request) -> str:
+    """The token of the form; "" without one. It is not known yet who sends it, so no more is read than it has."""
+    form = b""
+    with suppress(ClientDisconnect):
+        async for part in request.stream():
+            form += part
+            if len(form) > _LONGEST_FORM_BYTES:
+                return ""
+    return dict(parse_qsl(form.decode(errors="replace"))).get("token", "")
 
 
 def _without_token(request: Request) -> str:
