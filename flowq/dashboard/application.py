@@ -11,7 +11,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount
 from starlette.staticfiles import StaticFiles
 
@@ -102,7 +102,9 @@ def _failed(request: Request, error: Exception) -> Response:
 
 
 def _broken(request: Request, _: Exception) -> Response:
-    """A mistake of ours: the log of the server has it, a page never."""
+    """A mistake of ours, or of the login of a host program: the log of the server has it, a page never."""
+    if not hasattr(request.state, "actor"):  # who asks is not known, so nothing of the pages is shown
+        return PlainTextResponse("Something went wrong.\n", 500, HEADERS)
     answer = _error_page(request, 500, "Something went wrong.", "The log of the server says why.")
     answer.headers.update(HEADERS)  # it is sent from outside of the guard
     return answer

@@ -6,8 +6,10 @@ import asyncio
 from collections.abc import Mapping, Sequence
 
 import pytest
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from flowq import Pipeline, dashboard_app, stage
 from flowq.dashboard.access.guard import Guard
 from flowq.dashboard.access.visitors import Visitors
 
@@ -97,3 +99,18 @@ async def test_a_program_that_sends_its_token_as_a_header_needs_no_cookie() -> N
     asked = await Asked("GET", "/", {"authorization": f"Bearer {TOKEN}"}).of(guarded())
 
     assert (asked.status, asked.text, "set-cookie" in asked.headers) == (200, "let in", False)
+
+
+async def test_a_login_of_the_host_that_fails_shows_nothing_of_the_pages() -> None:
+    @stage
+    async def secret_stage(name: str) -> None: ...
+
+    def broken(request: Request) -> str | None:
+        raise LookupError("no such session")
+
+    asked = Asked("GET", "/")
+    with pytest.raises(LookupError, match="no such session"):  # for the log of the host
+        await asked.of(dashboard_app(Pipeline("hidden", secret_stage), auth=broken, redis=NO_REDIS))
+
+    assert (asked.status, asked.text) == (500, "Something went wrong.\n")
+    assert asked.headers["cache-control"] == "no-store"
