@@ -43,6 +43,7 @@ class Site:
     def __init__(self, plans: Sequence[Plan], settings: Settings, options: PageOptions) -> None:
         self.options = options
         self.n_streams = 0
+        self.is_closed = False
         self.settings = settings
         self.watches: Mapping[str, Watch] = {
             plan.name: Watch(plan, partial(open_broker, plan.name, settings), history_seconds=options.history_seconds)
@@ -58,12 +59,14 @@ class Site:
 
     def start(self) -> None:
         """Begin the history of all pipelines, if one is kept."""
+        self.is_closed = False
         if self.options.history_seconds:
             for watch in self.watches.values():
                 watch.start()
 
     async def close(self) -> None:
         """Stop all watches, and end all streams."""
+        self.is_closed = True
         for watch in self.watches.values():
             await watch.close()
 

@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from flowq.broker.client.redis_url import redact
 from flowq.dashboard.live.look import Look
-from flowq.dashboard.live.page_changes import Changes
+from flowq.dashboard.live.page_changes import BYE, Changes
 from flowq.dashboard.live.site import Site, site_of
 from flowq.dashboard.live.watch import EVERY_SECONDS, trouble_text
 from flowq.dashboard.pages.data_routes import Stream
@@ -50,7 +50,7 @@ async def _index(request: Request) -> Response:
 
 async def _changes(site: Site) -> AsyncGenerator[bytes]:
     changes = Changes("fleet")
-    while True:
+    while not site.is_closed:  # a further look would begin the watches again
         looks = await _looks(site)
         about: dict[str, Any] = {"every_ms": round(EVERY_SECONDS * 1000)}
         if trouble := _trouble(site):
@@ -58,6 +58,7 @@ async def _changes(site: Site) -> AsyncGenerator[bytes]:
         if trouble or all(looks.values()):
             yield changes.add(_slots(looks), {}, about).plain
         await asyncio.sleep(EVERY_SECONDS)
+    yield BYE.plain
 
 
 async def _events(request: Request) -> Response:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pytest
 from starlette.requests import Request
@@ -12,6 +13,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from flowq import Pipeline, dashboard_app, stage
 from flowq.dashboard.access.guard import Guard
 from flowq.dashboard.access.visitors import Visitors
+from flowq.dashboard.application import application_of
+from flowq.dashboard.live.site import PageOptions, Site
+from flowq.settings import Settings
 
 TOKEN = "k3rJq8Zt1vXw5yB7nM2pD4sF"
 FORM = {"content-type": "application/x-www-form-urlencoded"}
@@ -114,3 +118,17 @@ async def test_a_login_of_the_host_that_fails_shows_nothing_of_the_pages() -> No
 
     assert (asked.status, asked.text) == (500, "Something went wrong.\n")
     assert asked.headers["cache-control"] == "no-store"
+
+
+async def test_an_open_list_of_pipelines_ends_with_its_site() -> None:
+    app: Any = application_of([], Settings.of_program(redis=NO_REDIS), PageOptions(), Visitors(), hosts=None)
+    site: Site = app.state.site
+    asked = Asked("GET", "/events")
+    async with asyncio.timeout(60):
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(asked.of(app))
+            await asked.has_begun.wait()
+            await site.close()
+
+    assert asked.status == 200
+    assert asked.text.endswith("event: bye\ndata: {}\n\n")
