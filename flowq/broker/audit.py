@@ -68,7 +68,7 @@ class Audit:
         record = AuditRecord(0, actor, action, selection, 0, DONE)
         try:
             yield act
-        except (BrokerUnavailable, BrokerRefused):  # so would be the record
+        except (BrokerUnavailable, BrokerRefused):  # the record would fail as well
             raise
         except BaseException as error:
             reason = error.message if isinstance(error, FlowqError) else type(error).__name__
@@ -77,7 +77,7 @@ class Audit:
         await self.record(replace(record, n=act.n))
 
     async def record(self, record: AuditRecord) -> None:
-        """Add a record; its time is now. What it is about has happened: if Redis does not answer, it is only logged."""
+        """Add a record; its time is now. The action has happened: if Redis does not answer, this is only logged."""
         words = [
             word
             for name, value in asdict(record).items()

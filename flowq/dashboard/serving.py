@@ -38,7 +38,7 @@ def bound(address: Address, *, flag: str) -> socket.socket:
 
 
 async def serve(app: Starlette, listening: socket.socket, stop: asyncio.Event) -> None:
-    """Answer until `stop` is set; open streams are told, and the watches end."""
+    """Answer until `stop` is set; open streams are told, and the watches stop."""
     config = uvicorn.Config(
         app,
         access_log=False,  # an address may hold a token

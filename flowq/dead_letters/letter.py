@@ -136,7 +136,7 @@ class DeadLetterRecord:
 
     @property
     def each_attempt(self) -> tuple[Attempt, ...]:
-        """Its attempts and when they failed, as far as they are known, and as the last one that of which it died."""
+        """Its failed attempts and their times, as far as they are known; the last one is the one it died of."""
         died = Attempt(self.attempts, self.attempts, self.line, self.place, self.death.died_ms)
         return (*attempts_of(self.header), died)
 

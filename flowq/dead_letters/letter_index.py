@@ -78,7 +78,7 @@ class DeadLetterIndex(LetterKinds):
         return await self._check(broker, left) or is_more
 
     def _compare(self) -> bool:
-        """Begin to check the stages that have other letters than those that were read; returns whether any is begun."""
+        """Begin to check the stages whose letters differ from those that were read; returns whether there are any."""
         off = [stage for stage, n_kept in self._kept.items() if self._n[stage] != n_kept]
         is_quick = sum(self._kept[stage] for stage in off) <= _PER_STEP
         if not off or self._checked_to or not (is_quick or self.as_of_ms - self._check_ms >= _CHECK_EVERY_MS):

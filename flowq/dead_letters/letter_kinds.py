@@ -45,7 +45,7 @@ class Around:
 
 
 class Told(NamedTuple):
-    """What a letter tells of its death: its kind, the error in one line, its type, and the place in the user's code."""
+    """What a letter says about its death: kind, error in one line, its type, and the place in the user's code."""
 
     fingerprint: str
     line: str

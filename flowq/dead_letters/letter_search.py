@@ -63,7 +63,7 @@ class LetterSearch:
 
     @property
     def looked_at(self) -> int:
-        """How many of `total` letters were looked at."""
+        """How many of `total` letters were searched."""
         return min(self._looked_at, self.total)
 
     @property

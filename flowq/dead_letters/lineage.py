@@ -21,7 +21,7 @@ _ORDER = (State.DEAD, State.RUNNING, State.DELAYED, State.WAITING, State.DONE)
 
 @dataclass(frozen=True, slots=True)
 class TreeRow:
-    """One line of a tree that was cut to a bearable size.
+    """One line of a tree that was cut to a readable size.
 
     It is a message and where it is, or else the number of messages left out at this place, `n_hidden`, with how many of
     them are in each state; a settled message that left no trace is in none.
@@ -112,7 +112,7 @@ class Lineage:
 
     def rows(self, *, most: int = 200, most_children: int = 20) -> list[TreeRow]:
         """The tree with about so many messages, and so many children of each: those on the way to the message that was
-        asked for, then what is dead, runs, is delayed, waits. The last row below a message says what is left out.
+        asked for, then dead, running, delayed and waiting ones. The last row below a message says what is left out.
         """
         children, rows = self._children(), list[TreeRow]()
         shown = self._shown(children, most, most_children)

@@ -14,7 +14,7 @@ _BUSY_SHARE = 0.9
 
 
 class CauseKind(StrEnum):
-    """What decides the speed of a stage. Of several, the first that applies."""
+    """What limits the speed of a stage. If several apply, the first in this order."""
 
     PAUSED = "paused"
     HELD_BACK = "held_back"  # an edge that it feeds is full
@@ -83,7 +83,7 @@ class Situation:
 
     @property
     def fills_slots(self) -> bool:
-        """Whether nearly all slots work."""
+        """Whether nearly all slots have a message in their handler."""
         return self.running is not None and 0 < self.slots * _BUSY_SHARE <= self.running
 
     @property
@@ -94,7 +94,7 @@ class Situation:
 
     @property
     def is_behind(self) -> bool:
-        """Whether many messages wait, or so long that the stage does not keep up."""
+        """Whether so many messages wait, or for so long, that the stage does not keep up."""
         return self.waiting > max(1, min(_MANY_WAITING, _LONG_SECONDS * self.rate if self.rate else _MANY_WAITING))
 
 

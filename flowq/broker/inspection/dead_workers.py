@@ -40,7 +40,7 @@ Deaths = dict[str, DeadWorker]
 
 
 def deaths_reading(keys: Keys, before: Deaths) -> Rounds[Deaths]:
-    """The deaths on record, the oldest first, in one round. Those of a look before are not read again."""
+    """The deaths on record, the oldest first, in one round. Those known from an earlier look are not read again."""
     last = f"({next(reversed(before))}" if before else "-"
     length, found = yield [(b"XLEN", keys.deaths), (b"XRANGE", keys.deaths, last, b"+", b"COUNT", _MOST_DEATHS)]
     if isinstance(length, Exception) or isinstance(found, Exception):  # a key of another type
@@ -61,7 +61,7 @@ def _dead(name: str, facts: Mapping[str, Any], at_ms: int | None, how: str) -> D
 
 
 def dead_workers(snapshot: Snapshot, leases: Mapping[str, tuple[str, int]], deaths: Deaths) -> list[DeadWorker]:
-    """Those that died within a day, latest first. A worker that only seemed dead, and goes on, is not among them."""
+    """Those that died within a day, latest first. A worker that only seemed dead and still runs is not among them."""
     registered = {facts["worker"]: facts for facts in snapshot.workers}
     alive = {name for worker in leases for name in (worker, *registered[worker].get("formerly", ()))}
     unnoticed = [_dead(name, facts, None, "its lease has ended") for name, facts in registered.items()]

@@ -1,4 +1,4 @@
-"""One edge at a glance: what it holds, what came and comes, how old that is, and how full the edge is."""
+"""One edge at a glance: what it holds, arrivals, ages, and how full it is."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ class EdgeInspection:
         return await self._broker.read(self.stats_reading(edges))
 
     def stats_reading(self, edges: Sequence[str]) -> Rounds[Mapping[str, EdgeStats]]:
-        """The same, in one round."""
+        """The reading of `stats`, in one round."""
         keys = self._broker.keys
         names = [key for edge in edges for key in keys.of_edge(edge)]
         (rows,) = yield [ScriptCall(scripts.EDGE_STATS, names, (GROUP,))]
@@ -91,7 +91,7 @@ class EdgeInspection:
     def slowest_reading(
         self, edges: Sequence[str], *, limit: int = 5, at_least_seconds: float = 0.5
     ) -> Rounds[list[RunningMessage]]:
-        """The same, in one round."""
+        """The reading of `slowest`, in one round."""
         names = [self._broker.keys.edge(edge) for edge in edges]
         shortest_ms = round(at_least_seconds * 1000)
         (rows,) = yield [ScriptCall(scripts.SLOWEST, names, (GROUP, limit, shortest_ms, _BEGINNING_BYTES))]

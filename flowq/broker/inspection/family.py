@@ -16,7 +16,7 @@ from flowq.delivery.message import Header
 from flowq.delivery.stored import entry_ms, moment_in, text_in
 from flowq.graph.compilation.plan import Plan
 
-_PER_CALL = 1000  # entries that one call looks through: it keeps Redis from everything else
+_PER_CALL = 1000  # entries that one call searches: Redis does nothing else meanwhile
 _MOST_FOUND = 50_000
 
 
@@ -103,7 +103,7 @@ class FamilySearch:
         return self._has_begun and not any(place.position for place in self._places)
 
     async def step(self, most: int = 10_000) -> None:
-        """Look through the next `most` headers, a thousand in each call."""
+        """Search the next `most` headers, a thousand in each call."""
         if not self._has_begun:
             self._places = await self._places_by_length()
             self._has_begun = True
@@ -148,7 +148,7 @@ class FamilySearch:
 def _found_in(place: _Place, words: Sequence[Any]) -> list[Found]:
     found: list[Found] = []
     for at, raw, worker, started_ms in zip(words[::4], words[1::4], words[2::4], words[3::4], strict=True):
-        with contextlib.suppress(ValueError):  # one that looks like a header names no family
+        with contextlib.suppress(ValueError):  # what only looks like a header belongs to no family
             Header.decode(raw)
             found.append(_one(place, text_in(at), raw, text_in(worker), started_ms))
     return found

@@ -1,4 +1,4 @@
-"""What becomes of an edge if all goes on as in the last half minute: full or empty, and when. Pure."""
+"""When an edge will be full or empty if the trend of the last half minute continues. Pure."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _LOOKS_BACK_MS = 30_000
 _SHORTEST_MS = 8_000
 _FULL_WITHIN_SECONDS, _EMPTY_WITHIN_SECONDS = 2 * 3600, 10 * 3600
 _FEWEST_LEVELS = 3
-_SCATTERS = 2  # a change must be larger than so many times the distance of the levels from their line
+_SCATTERS = 2  # a change must be this many times as large as the distance of the levels from their line
 
 Level = tuple[int, int]
 """A time in ms, and how many messages an edge held then."""
 
 
 class ForecastKind(StrEnum):
-    """What becomes of an edge."""
+    """Where the level of an edge is heading."""
 
     FULL = "full"
     FULL_IN = "full_in"
@@ -33,7 +33,7 @@ class ForecastKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What becomes of an edge. `seconds`: until then, for `FULL_IN` and `EMPTY_IN`."""
+    """The forecast of an edge. `seconds`: until then, for `FULL_IN` and `EMPTY_IN`."""
 
     kind: ForecastKind
     seconds: float | None = None
@@ -44,7 +44,7 @@ class Forecast:
 
 
 def forecast_of(levels: Sequence[Level], *, capacity: float, is_full: bool, moves: bool) -> Forecast | None:
-    """What becomes of an edge with these levels, the last of them now; None if they are less than three, or cover
+    """The forecast of an edge with these levels, the last of them now; None if they are less than three, or cover
     less than 8 seconds.
 
     capacity: how many messages it has room for. is_full: it holds back what feeds it. moves: its stage settles

@@ -1,4 +1,4 @@
-"""Why each stage of a pipeline is as fast as it is, and what becomes of each edge: from their figures. Pure."""
+"""The causes of all stages and the forecasts of all edges, from their figures. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from flowq.graph.compilation.plan import Plan, StagePlan
 
 
 class StageFigures(Protocol):
-    """What a cause depends on, of one stage."""
+    """The figures of one stage that its cause depends on."""
 
     @property
     def balance(self) -> StageBalance: ...
@@ -35,7 +35,7 @@ class StageFigures(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """Why each stage is as fast as it is, what becomes of each edge where that is known, and which edges are full."""
+    """The cause of each stage, the forecast of each edge that has one, and which edges are full."""
 
     causes: Mapping[str, Cause]
     forecasts: Mapping[str, Forecast]
@@ -53,7 +53,7 @@ def outlook_of(
     counted: Sequence[tuple[int, Mapping[str, int]]],
     before: Outlook | None,
 ) -> Outlook:
-    """The outlook at the moment of a snapshot, and after the one `before`, if there was one.
+    """The outlook at the moment of a snapshot, given the previous outlook `before`, if there was one.
 
     counted: how many messages the edges held at some moments in ms, the latest last.
     """

@@ -183,7 +183,7 @@ class Overview:
 
     @property
     def forecasts(self) -> Mapping[str, Forecast]:
-        """What becomes of each edge, where that is known."""
+        """The forecast of each edge that has one."""
         return self.outlook.forecasts
 
     @property

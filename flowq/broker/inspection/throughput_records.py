@@ -128,7 +128,7 @@ class HalfMinute:
 
     @property
     def in_handlers(self) -> Mapping[str, Mapping[str, int]]:
-        """By worker, the messages in its handlers by stage when it last told."""
+        """By worker, the messages in its handlers by stage, as it last reported."""
         told: dict[str, Mapping[str, int]] = {}
         for record in self.records:
             told.update(record.in_handlers)
@@ -144,7 +144,7 @@ class HalfMinute:
         return [*((record.at_ms, record.settled.get(stage, 0)) for record in self.records), (self.now_ms, now)]
 
     def counted(self, counter: str, now: int) -> list[tuple[int, int]]:
-        """The same of a counter."""
+        """What a counter was at the moments in ms at which it was recorded, and is `now`."""
         return [*((record.at_ms, record.counters.get(counter, 0)) for record in self.records), (self.now_ms, now)]
 
     def grown(self, counter: str, now: int) -> list[tuple[int, int]]:
@@ -163,7 +163,7 @@ def added_up(records: Iterable[PeriodRecord], to: Mapping[str, Durations] = _NON
 
 
 def records_reading(keys: Keys, before: HalfMinute | None = None) -> Rounds[Mapping[str, PeriodRecord]]:
-    """The records that there are, by name. Those of periods that were over in a look before are not read again."""
+    """The records that there are, by name. Those of periods that were over in an earlier look are not read again."""
     found: dict[str, PeriodRecord] = {}
     missing = keys.throughput()
     if before is not None and before.over:

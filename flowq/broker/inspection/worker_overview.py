@@ -17,7 +17,7 @@ from flowq.graph.compilation.plan import Plan
 
 @dataclass(frozen=True, slots=True)
 class WorkerOverview:
-    """A live worker. What it does not tell, such as one of an earlier version, is None.
+    """A live worker. What it does not report, as a worker of an earlier version, is None.
 
     `version` is that of flowq, `started_ms` when it registered first and `uptime_seconds` how long ago that is. By
     stage: `slots` are the messages that its handlers take at once, `running` the messages that it has, and `in_handler`
@@ -47,8 +47,8 @@ class WorkerOverview:
 
 @dataclass(slots=True)
 class Crew:
-    """The live workers of one stage together. `do_tell`: whether each that has messages of it tells how many of them
-    are in a handler."""
+    """The live workers of one stage together. `do_tell`: whether each that has messages of it reports how many of
+    them are in a handler."""
 
     workers: int = 0
     idle: int = 0
@@ -128,13 +128,13 @@ def _worker(
 
 
 def _slots(plan: Plan, stages: Sequence[str]) -> Mapping[str, int]:
-    """What a worker that does not tell has if it was started with the options known here."""
+    """The slots of a worker that does not report them, if it was started with the options known here."""
     return {stage.name: stage.slots for name in stages if (stage := plan.stage_by_name.get(name))}
 
 
 def _in_handler(plan: Plan, running: Mapping[str, int], told: Mapping[str, int]) -> Mapping[str, int]:
-    """What a worker told up to a second ago, as far as it can still be true: what is settled is in no handler, unless
-    it may be settled early."""
+    """What a worker reported up to a second ago, as far as it can still be true: what is settled is in no handler,
+    unless it may be settled early."""
     found: dict[str, int] = {}
     for name, n in told.items():
         stage = plan.stage_by_name.get(name)

@@ -1,4 +1,4 @@
-"""Stands before every route: whether a request is answered at all, and the headers of each answer."""
+"""Comes before every route: decides whether a request is answered, and sets the headers of each answer."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ autocomplete="current-password" required autofocus></label> <button>Sign in</but
 
 
 class Guard:
-    """Wraps the whole application, so that no path of a request leads past it.
+    """Wraps the whole application, so that no path bypasses it.
 
-    `hosts`: names under which the server may be called; None for all, where a host program decides. A site in a
+    `hosts`: names under which the server may be reached; None for all, where a host program decides. A site in a
     visitor's browser that lets its own name point to this server is answered with 421.
     """
 
@@ -81,7 +81,7 @@ class Guard:
         return None
 
     def _let_in(self, request: Request, token: str, is_header: bool) -> Response | None:
-        """Exchange a token for a cookie; a program that sends it as a header goes on without one."""
+        """Exchange a token for a cookie; a program that sends it as a header needs none."""
         now = asyncio.get_running_loop().time()
         address = request.client.host if request.client else ""
         if self._visitors.is_shut(address, now):
@@ -134,7 +134,7 @@ async def _token_in_form(request: Request) -> str:
 
 
 def _without_token(request: Request) -> str:
-    """The address to go on to. A path that begins with // would lead to another server."""
+    """The address to redirect to. A path that begins with // would lead to another server."""
     query = urlencode([(name, value) for name, value in request.query_params.multi_items() if name != "token"])
     path = "/" + quote(str(request.scope["path"]).lstrip("/\\"))
     return f"{path}?{query}" if query else path

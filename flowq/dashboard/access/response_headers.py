@@ -1,4 +1,4 @@
-"""The headers of every answer: nothing from elsewhere runs, nothing is kept, nothing is told to others."""
+"""The headers of every answer: nothing from elsewhere runs, nothing is cached, nothing is sent to other sites."""
 
 from __future__ import annotations
 

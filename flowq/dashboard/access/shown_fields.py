@@ -1,4 +1,4 @@
-"""Which fields of a message the page shows: secrets are masked always, and all else where it may not be shown."""
+"""Which fields of a message the page shows: secrets are always masked, other fields where bodies are hidden."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MASK, TOO_DEEP = "•••••• masked", "•••••• nested too dee
 """Stand for what is not shown. Where an edited message still has them, its old value is meant."""
 
 _DOTS = "••••••"
-_DEEPEST = 100  # Python allows about a thousand calls within each other
+_DEEPEST = 100  # Python allows about a thousand nested calls
 _SECRET_NAME = re.compile(
     r"pass_?(?:word|wd|phrase)|pwd|token|secret|authori[sz]ation|api_?key|private_?key|cookie|credential", re.IGNORECASE
 )
@@ -45,7 +45,7 @@ class ShownFields:
         return not self.everything and not self.paths
 
     def allows(self, path: str) -> bool:
-        """Whether the field at a path is surely shown. A search by any other field would tell what is in it.
+        """Whether the field at a path is certainly shown. A search by any other field would reveal its values.
 
         The second of two items, and the value beside a name, may belong to a secret in some messages.
         """
@@ -112,7 +112,7 @@ def masked_text(text: str) -> str:
 def with_masked_parts(edited: Any, original: Any, fields: ShownFields = SECRETS_MASKED) -> Any:
     """An edited message with the old values in place of masks; `fields` were shown of it.
 
-    Raises ValueError, with the path of the field, if such a part is left that has no old value.
+    Raises ValueError, with the path of the field, if a mask has no old value.
 
     >>> with_masked_parts({"user": "eve", "password": MASK}, {"user": "ann", "password": "s3cret"})
     {'user': 'eve', 'password': 's3cret'}

@@ -23,7 +23,7 @@ _MOST_REMEMBERED = 1000
 
 @dataclass(slots=True)
 class Visitors:
-    """The ways in. `tokens` are secrets by the name of who has them; without any and without `auth` all may enter.
+    """Decides who may enter. `tokens` are secrets by the name of their user; without them and `auth`, all may enter.
 
     `secret` is what several processes share that serve the same visitors.
     """
@@ -47,7 +47,7 @@ class Visitors:
         return None
 
     def owner(self, token: str) -> str | None:
-        """Whose token that is. Takes the same time for all that are wrong."""
+        """Whose token this is. Takes the same time for every wrong one."""
         given, found = token.encode(errors="replace"), None
         for name, known in self.tokens.items():
             if hmac.compare_digest(given, known.encode()):
@@ -55,12 +55,12 @@ class Visitors:
         return found
 
     def cookie(self, owner: str) -> tuple[str, str]:
-        """Name and value of the cookie that replaces a token. Neither leads back to it."""
+        """Name and value of the cookie that replaces a token. Neither reveals the token."""
         value = hmac.digest(self.tokens[owner].encode(), b"flowq dashboard cookie", "sha256").hex()
         return f"flowq_{hashlib.sha256(value.encode()).hexdigest()[:12]}", value
 
     def page_token(self, actor: str) -> str:
-        """What a page sends along with an action, and no other site can know."""
+        """The token that a page sends with an action, and that no other site can know."""
         return hmac.digest(self.secret.encode(), actor.encode(errors="replace"), "sha256").hex()
 
     def fail(self, address: str, now: float) -> None:
@@ -68,7 +68,7 @@ class Visitors:
         self._failed.append((now, address))
 
     def is_shut(self, address: str, now: float) -> bool:
-        """Whether so many wrong tokens came from there, or from everywhere, that no more are looked at."""
+        """Whether so many wrong tokens came from there, or altogether, that no more are checked."""
         while self._failed and now - self._failed[0][0] >= FAILURE_SECONDS:
             self._failed.popleft()
         from_there = sum(each == address for _, each in self._failed)

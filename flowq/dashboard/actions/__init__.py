@@ -1,3 +1,3 @@
 """What a user may do on a page.
 
-Each action is confirmed before, and has a line in the audit log after."""
+Each action is confirmed first, and recorded in the audit afterwards."""

@@ -1,4 +1,4 @@
-"""What every action is: read from JSON, shown before it is done, done with the number that was shown, recorded."""
+"""What all actions share: read from JSON, previewed, done with the number that was shown, and recorded."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ Number = Annotated[int | None, BeforeValidator(_none_if_empty)]
 
 
 class Action(BaseModel):
-    """One action, as a form sends it. With `dry_run` nothing is changed, and the answer says what would be."""
+    """One action, as a form sends it. With `dry_run` nothing is changed, and the answer says what would happen."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: ClassVar[str]

@@ -40,7 +40,7 @@ _MOST_REFUSED, _REFUSED_SECONDS = 20, 60.0
 
 
 class _Actions:
-    """Answers requests to act. Of refused ones, only some each minute are recorded: they would push out the others."""
+    """Answers requests to act. Of refused ones, only some are recorded each minute: they would push out the others."""
 
     def __init__(self) -> None:
         self._refused_at: deque[float] = deque(maxlen=_MOST_REFUSED)
@@ -64,7 +64,7 @@ class _Actions:
             return _answer(200, **await self._acted(scene, request, action))
         except FlowqError as error:
             answer = _failed(error)
-            if action.dry_run and isinstance(error, UsageError):  # that it cannot be done is what was asked
+            if action.dry_run and isinstance(error, UsageError):  # the question was whether it can be done
                 answer.status_code = 200
             return answer
 
@@ -90,7 +90,7 @@ class _Actions:
 
 
 def routes() -> list[BaseRoute]:
-    """Those of one application."""
+    """The routes of one application."""
     return [Route("/p/{name}/do/{action}", _Actions().answer, methods=["POST"])]
 
 

@@ -18,7 +18,7 @@ from flowq.wording.shell_commands import selection_words, shell_command
 
 
 class OfLetters(Action):
-    """An action on dead letters. `expected`: how many the user was told."""
+    """An action on dead letters. `expected`: the number that the user was shown."""
 
     page: ClassVar[str] = "dead"
     letter: str = ""
@@ -33,13 +33,13 @@ class OfLetters(Action):
         return selection_words(self.selection(scene), self.since)
 
     def command(self, scene: Scene, verb: str, *words: str) -> str:
-        """The same in a terminal."""
+        """The command that does the same in a terminal."""
         return shell_command("flowq", "dlq", verb, scene.name, *self.words(scene), *words)
 
     def selection(self, scene: Scene) -> Selection:
-        """The letters. Raises UsageError or NotFound for what cannot be.
+        """The selected letters. Raises UsageError or NotFound for an invalid selection.
 
-        A field that is not shown cannot be selected by either: the number would tell what is in it.
+        A field that is not shown cannot be selected by either: the number would reveal its values.
         """
         if self.letter and not (is_entry_id(self.letter) and self.stage):
             raise UsageError(f'"{self.letter}" is not the id of a letter')

@@ -1,4 +1,4 @@
-"""Actions that stop and go on: a pipeline, a stage, or one pacing key."""
+"""Actions that pause and resume a pipeline, a stage, or one pacing key."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from flowq.wording.quantities import counted
 
 
 class _OfTarget(Action):
-    """Of a stage; without one, of the whole pipeline."""
+    """An action on a stage; without one, on the whole pipeline."""
 
     stage: str = ""
 
@@ -58,7 +58,7 @@ class Resume(_OfTarget):
 
 
 class _OfKey(Action):
-    """Of one pacing key of a stage; "" where all its messages have the same."""
+    """An action on one pacing key of a stage; "" where all its messages have the same key."""
 
     stage: str
     key: str

@@ -1,4 +1,4 @@
-"""Actions on what waits: remove all of it, or push a message."""
+"""Actions on waiting messages: purge them, or push one more."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from flowq.publisher import Publisher
 
 
 class Purge(Action):
-    """Removes what waits or is delayed, permanently: of a stage, or without one of the pipeline."""
+    """Removes waiting and delayed messages permanently: of a stage, or without one, of the pipeline."""
 
     name: ClassVar[str] = "purge"
     stage: str = ""

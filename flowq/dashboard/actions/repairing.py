@@ -97,7 +97,7 @@ class EditAndRetry(OfLetters):
     message: str
 
     async def _read(self, scene: Scene) -> tuple[DeadLetterRecord, bytes]:
-        """The letter, and its new body: masks in the message stand for what is there."""
+        """The letter, and its new body: masks in the message stand for the old values."""
         self.selection(scene)
         found = await StoredLetters(scene.watch.broker, self.stage).named([self.letter])
         if not found:

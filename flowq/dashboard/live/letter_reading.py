@@ -19,7 +19,7 @@ _FIRST_SECONDS = 2.0
 
 
 class LetterReading:
-    """Reads while a page asks for letters, and a minute longer."""
+    """Reads letters while a page shows them, and for a minute more."""
 
     def __init__(self, plan: Plan) -> None:
         self._name = plan.name
@@ -62,12 +62,12 @@ class LetterReading:
         while True:
             if loop.time() - self._wanted_at > WANTED_SECONDS:
                 self._wanted.clear()
-                self._has_read.clear()  # what is known gets old meanwhile
+                self._has_read.clear()  # what was read becomes outdated
                 await self._wanted.wait()
             began, work_began, has_more = loop.time(), time.thread_time(), False
             with suppress(FlowqError):  # the next look says why, or Redis answers again
                 has_more = await self._index.step(broker)
                 self._has_read.set()
             worked, took = time.thread_time() - work_began, loop.time() - began
-            # Waiting for Redis takes no time from anything else here; but a slow Redis has as long a pause.
+            # Waiting for Redis takes no time from anything else here, but a slow Redis gets a pause as long.
             await asyncio.sleep(max(worked * (1 / SHARE - 1), took, 0 if has_more else EVERY_SECONDS))

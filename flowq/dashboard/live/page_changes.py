@@ -42,7 +42,7 @@ class _Patch:
 
 
 class Changes:
-    """The stream of one pipeline. A reader who missed no more than `KEPT` changes gets these, others everything.
+    """The stream of one pipeline. A reader who missed at most `KEPT` changes gets those; any other gets everything.
 
     `epoch` tells the numbers of this stream from those of another process.
     """

@@ -1,4 +1,4 @@
-"""How numbers went lately, for the lines on a page: the mean of each step of time."""
+"""The recent past of numbers, for the lines on a page: the mean of each step of time."""
 
 from __future__ import annotations
 

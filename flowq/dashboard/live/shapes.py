@@ -1,4 +1,4 @@
-"""Numbers as shapes: how long a bar is, how thick a line, how a rate went over time."""
+"""Numbers as shapes: how long a bar is, how thick a line, a rate over time."""
 
 from __future__ import annotations
 

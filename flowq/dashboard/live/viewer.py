@@ -1,4 +1,4 @@
-"""One open stream: the events that it has not sent yet, never many of them."""
+"""One open stream, with the few events that it has not sent yet."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _GZIP_LAST_BLOCK = b"\x03\x00"
 
 
 class Viewer:
-    """Reads the changes of one pipeline as fast as its connection can. One that falls behind skips to everything."""
+    """Reads the changes of one pipeline as fast as its connection can. One that falls behind gets everything anew."""
 
     def __init__(self, changes: Changes, last_id: str, *, is_packed: bool) -> None:
         self._changes = changes

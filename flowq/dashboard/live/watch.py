@@ -1,4 +1,4 @@
-"""Looks at one pipeline once a second, for all who have it open."""
+"""Looks at one pipeline once a second, for all viewers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ WANTED_SECONDS = 10.0
 _FIRST_LOOK_SECONDS = 2.0
 _LONGEST_RETRY_SECONDS = 5.0
 _LOOKS_TO_JUDGE = 3
-_OF_NOW = "p.hour."  # the slider: it leads to the past, and has none itself
+_OF_NOW = "p.hour."  # the slider itself: the past does not include it
 
 log = logging.getLogger("flowq.dashboard")
 
@@ -39,9 +39,9 @@ log = logging.getLogger("flowq.dashboard")
 class Watch:
     """One pipeline for all viewers.
 
-    Looks once a second, less often at many stages or a slow Redis. While no page is open it looks every five seconds
-    for the history, or, if none is kept, not at all. Where Redis does not answer, the last look stays, and `trouble`
-    says why.
+    Looks once a second, less often if there are many stages or Redis is slow. While no page is open it looks every five
+    seconds for the history, or, if none is kept, not at all. While Redis does not answer, the last look stays, and
+    `trouble` says why.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Watch:
     async def look(self) -> Look | None:
         """What was seen last, no older than the time between two looks; None if Redis has not answered yet.
 
-        Where Redis does not answer any more, its `trouble` says so.
+        If Redis no longer answers, its `trouble` says so.
         """
         self.start()
         self._wanted_at = asyncio.get_running_loop().time()
@@ -102,7 +102,7 @@ class Watch:
         return self._look and replace(self._look, trouble=self.trouble)
 
     async def look_again(self) -> None:
-        """Wait for a look that begins from now on, because something was changed; not for long, if Redis is away."""
+        """Wait for a look that begins after this call, because something was changed; not for long if Redis is away."""
         self.letters.expect_changes()
         loop = asyncio.get_running_loop()
         now = loop.time()
@@ -126,7 +126,7 @@ class Watch:
             self._viewers.discard(viewer)
 
     def start(self) -> None:
-        """Look from now on."""
+        """Start looking."""
         if self._task is None or self._task.done():
             loop = asyncio.get_running_loop()
             self._wanted_at = loop.time()

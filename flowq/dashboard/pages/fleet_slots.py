@@ -50,7 +50,7 @@ def fleet_slots(look: Look) -> dict[str, str]:
 
 
 def severity(look: Look | None) -> tuple[int, int]:
-    """The order of the list: what needs a person first, then what has more left."""
+    """The order of the list: pipelines that need attention first, then those with more left."""
     if look is None or look.trouble is not None:
         return -1, 0
     state, _ = _cause(look)
@@ -75,6 +75,6 @@ def _total_rates(look: Look) -> list[float | None]:
 
 
 def _in_words(look: Look) -> str:
-    """The small picture for those who cannot see it."""
+    """The small picture in words, for screen readers."""
     causes = Counter(cause_word(cause) for cause in look.overview.causes.values())
     return f"{len(look.overview.stages)} stages: {', '.join(f'{n} {word}' for word, n in causes.items())}"

@@ -1,4 +1,4 @@
-"""`/`: all pipelines, the worst first; `/events`: what changes in their lines."""
+"""`/`: all pipelines, the worst first; `/events`: the changes of that list."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ def _row(kind: LetterKind, *, query: str, is_here: bool, now: datetime) -> KindR
 
 
 def summary_of(kinds: Sequence[LetterKind], index: DeadLetterIndex, now_ms: int) -> str:
-    """How many letters of how many kinds, and how far the reading is."""
+    """How many letters of how many kinds, and how many have been read so far."""
     n = sum(kind.count for kind in kinds)
     parts = [f"{counted(n, 'letter')} of {counted(len(kinds), 'kind')}"]
     if index.read < index.total:

@@ -1,4 +1,4 @@
-"""Filters of dead letters as they are in an address: those of `flowq dlq`, and the same as a command to copy."""
+"""Filters of dead letters in an address: those of `flowq dlq`, and the same as a command to copy."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class LetterFilters:
 
     @classmethod
     def in_query(cls, query: QueryParams) -> LetterFilters:
-        """Those of an address, without the empty ones of a form."""
+        """The filters in an address, without the empty ones of a form."""
         where = [written[:_LONGEST] for written in query.getlist("where") if written.strip()]
         stage, error, since = (query.get(name, "").strip()[:_LONGEST] for name in ("stage", "error", "since"))
         return cls(stage, error, since, tuple(where[:_MOST_CONDITIONS]))
@@ -50,9 +50,9 @@ class LetterFilters:
         return "?" + urlencode(pairs, errors="backslashreplace") if pairs else ""
 
     def selection(self, plan: Plan, now: datetime, shown: ShownFields) -> Selection:
-        """The letters that meet them. Raises UsageError or NotFound for what cannot be, as the command line does.
+        """The letters that match. Raises UsageError or NotFound for invalid filters, as the command line does.
 
-        A field that is not shown cannot be searched either: the answers would tell what is in it.
+        A field that is not shown cannot be searched either: the answers would reveal its values.
         """
         earliest = _earliest(self.since, now) if self.since else None
         conditions = tuple(map(Condition.parse, self.where))

@@ -1,4 +1,4 @@
-"""Searches in the messages of dead letters that are under way: each request goes on where the last one ended."""
+"""Searches in the messages of dead letters that are under way: each request continues where the last one ended."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class LetterSearches:
         """
         searches = self._by_watch.setdefault(watch, OrderedDict())
         now = asyncio.get_running_loop().time
-        # Two requests at once have each their own search: it is taken out while it is used.
+        # A search is taken out while it is used, so that two requests at once do not share it.
         kept = searches.pop(filters, None)
         if kept is not None and kept.search.is_complete and now() - kept.at > _FRESH_SECONDS:
             kept = None
@@ -52,7 +52,7 @@ class LetterSearches:
 
 
 def searched_words(search: LetterSearch) -> str:
-    """How far a search is, and what it could not look at."""
+    """How far a search is, and what it had to skip."""
     parts = [f"searched {search.looked_at:,} of {counted(search.total, 'letter')}, newest first"]
     if search.left_out:
         parts.append(f"{search.left_out:,} more were found than are listed")

@@ -118,7 +118,7 @@ def _body(letter: DeadLetterRecord, accepts: str, shown: ShownFields) -> Body:
 
 
 def _attempts(letter: DeadLetterRecord, now: datetime) -> list[Attempt]:
-    """The failed attempts of this life that are known, and the last one."""
+    """The known failed attempts since the message was last put back, and the last one."""
     found: list[Attempt] = []
     for failed in letter.each_attempt[:-1]:
         is_one = failed.first == failed.last

@@ -74,7 +74,7 @@ def _of_pipeline(link: partial[str], watch: Watch, look: Look | None) -> dict[st
         "feed": link("p", name, "events"),
         "at": link("p", name, "at"),
         "every": watch.every_seconds,
-        "plan": watch.plan_hash if look else "",  # the first look makes the page anew
+        "plan": watch.plan_hash if look else "",  # with the first look the page reloads
     }
 
 

@@ -55,7 +55,7 @@ class StageDrawer:
 
 
 async def stage_drawer(watch: Watch, look: Look, stage: StagePlan, settings: Settings) -> StageDrawer:
-    """Read what is not in a look, and put it together."""
+    """Read what a look does not have, and combine both."""
     overview, speed = look.overview, look.overview.stages[stage.name].throughput
     return StageDrawer(
         name=stage.name,

@@ -10,7 +10,7 @@ from flowq.wording.quantities import span_words
 
 
 class Time(NamedTuple):
-    """A moment, as it is read and as ISO 8601."""
+    """A moment: the text to show, and ISO 8601."""
 
     text: str
     iso: str

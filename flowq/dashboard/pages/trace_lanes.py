@@ -12,7 +12,7 @@ from flowq.broker.inspection.family import Found
 from flowq.durations import duration_text
 
 LANE = 1000  # how wide a lane is drawn; the page stretches it
-_TICK = 6  # what took no time is still seen
+_TICK = 6  # so that what took no time is still visible
 _HEIGHTS = {"wait": (15, 2), "hold": (14, 4), "run": (10, 12), "fail": (10, 12), "live": (10, 12)}
 
 Kind = Literal["wait", "hold", "run", "fail", "live"]

@@ -51,7 +51,7 @@ async def _family(watch: Watch, message_id: str) -> dict[str, Any]:
 
 
 class _Searches:
-    """Searches that are under way: each request for the same message goes on where the last one ended."""
+    """Searches that are under way: each request for the same message continues where the last one ended."""
 
     def __init__(self) -> None:
         self._by_watch: WeakKeyDictionary[Watch, OrderedDict[str, FamilySearch]] = WeakKeyDictionary()
@@ -59,7 +59,7 @@ class _Searches:
     async def look_on(self, watch: Watch, message_id: str) -> FamilySearch:
         """Search for a second, from the beginning if the last search for this message has ended."""
         searches = self._by_watch.setdefault(watch, OrderedDict())
-        # Two requests at once have each their own search: it is taken out while it is used.
+        # A search is taken out while it is used, so that two requests at once do not share it.
         search = searches.pop(message_id, None) or FamilySearch(watch.plan, watch.broker, message_id)
         loop = asyncio.get_running_loop()
         until = loop.time() + _SECONDS

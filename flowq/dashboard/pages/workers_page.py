@@ -1,4 +1,4 @@
-"""`/p/NAME/workers`: workers with their slots, what runs longest, and keys on hold."""
+"""`/p/NAME/workers`: workers with their slots, the longest running messages, and keys on hold."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ class HeldRow:
 
 @dataclass(frozen=True, slots=True)
 class LongRow:
-    """A message that has been running for long."""
+    """A message that has been running for a long time."""
 
     message_id: str
     stage: str
@@ -122,7 +122,7 @@ def held_row(held: HeldKey) -> HeldRow:
 
 
 def long_row(message: RunningMessage) -> LongRow:
-    """A message that has been running for long, in words."""
+    """A message that has been running for a long time, in words."""
     return LongRow(message.message_id, message.stage, message.worker, duration_text(message.seconds))
 
 
@@ -137,7 +137,7 @@ def _state(worker: WorkerOverview) -> tuple[str, str]:
         return "alone", f"has read nothing from Redis for {duration_text(worker.silent_seconds)}"
     if not (has := sum(worker.running.values())):
         return "idle", "nothing to do"
-    if worker.in_handler is None:  # it does not tell
+    if worker.in_handler is None:  # it does not report that
         return "ok", f"{has:,} running"
     running = sum(worker.in_handler.values())
     return "ok", f"{running:,} running" + (f", {has - running:,} read ahead" if has > running else "")

@@ -43,7 +43,7 @@ class EdgeCard:
         return SMALL_EDGE_CARD if self.is_small else EDGE_CARD
 
     def draw_line(self, parent: ET.Element, line: Line, slots: Slotted) -> None:
-        """Add the line, the thicker the more messages are on it, and its tip: a shape of its own to have its colour."""
+        """Add the line, thicker with more messages, and its tip: a separate shape, so that it can have a colour."""
         name, back = self.edge.name, " back" if self.edge.feedback else ""
         path = ET.SubElement(parent, "path", {"class": f"line{back}", "d": line.path})
         path.attrib |= {"data-from": self.edge.origin, "data-to": self.edge.target}

@@ -11,7 +11,7 @@ from flowq.durations import duration_text
 
 WIDTH, HEIGHT = 360.0, 63.0
 _MOST_BARS = 24
-_LEAST_BARS = 12  # few bars would be as wide as a wall
+_LEAST_BARS = 12  # fewer bars would be too wide
 _LEAST_HEIGHT = 1.5
 _GAP = 2.0
 

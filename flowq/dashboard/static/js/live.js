@@ -18,7 +18,7 @@ export function say(text) {
   setTimeout(() => { $("#said").textContent = text; }, 50);
 }
 
-// What nobody asked for: at most every 10 s.
+// Unasked: at most every 10 s.
 let spoken = -Infinity, news;
 function tell(text) {
   if (!news) setTimeout(() => {

@@ -1,4 +1,4 @@
-// What one does on a page: keys, the large graph, dialogs and what they send.
+// Keys, the large graph, dialogs and what they send.
 import { $, $$, Feed, isLocal, remembered, say, Slots, Timeline } from "./live.js";
 
 // Arrow keys go along the edges; a large graph is dragged, zoomed, and moved by its map.
