@@ -1,4 +1,4 @@
-"""Workers that died within a day are told with how and when, each once, and never at the cost of their messages."""
+"""Workers that died within a day are reported with how and when, each once, never at the cost of their messages."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ async def sign_on(worker: Worker, name: str, *formerly: str) -> None:
     await Workers(worker.broker).register(name, facts, lease_ms=LEASE_MS, heartbeat="1")
 
 
-async def test_what_its_supervisor_saw_is_told_with_where_it_ran(worker: Worker) -> None:
+async def test_a_death_that_its_supervisor_saw_is_reported_with_where_it_ran(worker: Worker) -> None:
     await sign_on(worker, "late")
     before = await worker.snapshot()
 
@@ -36,7 +36,7 @@ async def test_what_its_supervisor_saw_is_told_with_where_it_ran(worker: Worker)
     assert before.now_ms <= dead.at_ms <= (await worker.snapshot()).now_ms
 
 
-async def test_a_death_is_told_before_another_worker_notices_it(worker: Worker, keys: Keys, redis: Command) -> None:
+async def test_a_death_is_reported_before_another_worker_notices_it(worker: Worker, keys: Keys, redis: Command) -> None:
     await sign_on(worker, "silent")
     await redis(b"DEL", keys.lease("silent"))
 
@@ -60,7 +60,9 @@ async def test_a_death_is_noted_once_however_many_edges_are_reclaimed(
     assert dead.at_ms
 
 
-async def test_one_that_left_nothing_behind_is_told_as_well(worker: Worker, keys: Keys, redis: Command) -> None:
+async def test_a_worker_that_left_nothing_behind_is_reported_as_well(
+    worker: Worker, keys: Keys, redis: Command
+) -> None:
     await sign_on(worker, "idle")
     await redis(b"DEL", keys.lease("idle"))
 
@@ -69,7 +71,7 @@ async def test_one_that_left_nothing_behind_is_told_as_well(worker: Worker, keys
     assert [(dead.name, dead.how) for dead in await dead_workers(worker)] == [("idle", "its lease has ended")]
 
 
-async def test_one_that_signs_off_has_not_died(worker: Worker) -> None:
+async def test_a_worker_that_signs_off_has_not_died(worker: Worker) -> None:
     await sign_on(worker, "orderly")
 
     await Workers(worker.broker).retire("orderly", EDGES)
@@ -78,7 +80,7 @@ async def test_one_that_signs_off_has_not_died(worker: Worker) -> None:
     assert await dead_workers(worker) == []
 
 
-async def test_one_that_goes_on_under_another_name_has_not_died(worker: Worker) -> None:
+async def test_a_worker_that_continues_under_another_name_has_not_died(worker: Worker) -> None:
     await sign_on(worker, "slept")
     await Workers(worker.broker).record_death("slept", "lost: its process is gone")
 
@@ -87,7 +89,7 @@ async def test_one_that_goes_on_under_another_name_has_not_died(worker: Worker) 
     assert await dead_workers(worker) == []
 
 
-async def test_the_latest_fifty_are_kept_for_a_day(worker: Worker, keys: Keys, redis: Command) -> None:
+async def test_the_latest_fifty_deaths_are_kept_for_a_day(worker: Worker, keys: Keys, redis: Command) -> None:
     for n in range(60):
         await sign_on(worker, f"w{n}")
         await Workers(worker.broker).record_death(f"w{n}", "crash: died of SIGSEGV")
@@ -96,7 +98,7 @@ async def test_the_latest_fifty_are_kept_for_a_day(worker: Worker, keys: Keys, r
     assert DAY_MS - 60_000 < await redis(b"PTTL", keys.deaths) <= DAY_MS
 
 
-async def test_older_ones_are_left_out(worker: Worker, keys: Keys, redis: Command) -> None:
+async def test_older_deaths_are_left_out(worker: Worker, keys: Keys, redis: Command) -> None:
     now_ms = (await worker.snapshot()).now_ms
     for ago_ms, name in ((DAY_MS + 1000, "old"), (DAY_MS - 60_000, "late")):
         await redis(b"XADD", keys.deaths, f"{now_ms - ago_ms}-0", b"worker", name, b"how", b"x", b"facts", b"{}")

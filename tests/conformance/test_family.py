@@ -29,7 +29,7 @@ async def lineage_of(worker: Worker, message_id: str) -> Lineage:
     return await Lineage.of(PLAN, worker.broker, message_id)
 
 
-async def test_a_search_goes_on_step_by_step_and_says_how_far_it_is(worker: Worker) -> None:
+async def test_a_search_continues_step_by_step_and_says_how_far_it_is(worker: Worker) -> None:
     await published(worker, [*(Header.entering(f"x{n}") for n in range(2500)), child(1), child(2)])
     search = FamilySearch(PLAN, worker.broker, "root")
 
@@ -100,7 +100,9 @@ async def test_a_row_counts_all_that_is_below_those_left_out(worker: Worker) -> 
     assert Counter(message_id for _, message_id, _ in lineage.tree()).total() == 441
 
 
-async def test_a_family_of_fifty_thousand_is_found_whole_and_one_above_is_counted(worker: Worker) -> None:
+async def test_a_family_of_fifty_thousand_is_found_whole_and_of_a_larger_one_the_rest_is_counted(
+    worker: Worker,
+) -> None:
     await published(worker, [child(n) for n in range(50_100)])
 
     lineage = await lineage_of(worker, "c00042")

@@ -1,4 +1,4 @@
-"""An index of dead letters tells the same as reading all of them, whatever happens to them meanwhile."""
+"""An index of dead letters says the same as reading all of them, whatever happens to them meanwhile."""
 
 from __future__ import annotations
 
@@ -59,11 +59,11 @@ async def read(worker: Worker) -> Sequence[tuple[object, ...]]:
 
 
 def told(index: DeadLetterIndex) -> Sequence[tuple[object, ...]]:
-    """The same as the index tells it."""
+    """The kinds as the index has them."""
     return sorted((each.stage, each.fingerprint, each.error, each.place, each.count) for each in index.kinds())
 
 
-async def test_it_tells_the_same_kinds_as_reading_all_letters(worker: Worker, keys: Keys, redis: Command) -> None:
+async def test_it_finds_the_same_kinds_as_reading_all_letters(worker: Worker, keys: Keys, redis: Command) -> None:
     await died(worker, *[ValueError(f"row {n}") for n in range(7)], KeyError("price"), *[OSError()] * 2)
     for fields in ODD:
         await redis(b"XADD", keys.dead("parse"), b"*", *[word for pair in fields.items() for word in pair])

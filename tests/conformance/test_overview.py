@@ -203,7 +203,7 @@ async def stage_parse(worker: Worker) -> tuple[int, int | None, int | None]:
     return parse.balance.running, parse.in_handler, parse.read_ahead
 
 
-async def test_what_is_in_a_handler_is_told_from_what_was_read_ahead(worker: Worker, other: Worker) -> None:
+async def test_what_is_in_a_handler_is_distinguished_from_what_was_read_ahead(worker: Worker, other: Worker) -> None:
     for one in (worker, other):
         await sign_on_for(worker, one.name, "parse")
     await worker.publish(*[b"x"] * 7)
@@ -219,7 +219,7 @@ async def test_what_is_in_a_handler_is_told_from_what_was_read_ahead(worker: Wor
     assert by_worker[worker.name].in_handler == {"parse": 3}
 
 
-async def test_of_a_worker_that_does_not_tell_it_is_unknown_what_is_in_its_handlers(
+async def test_what_is_in_the_handlers_of_a_worker_that_does_not_report_it_is_unknown(
     worker: Worker, other: Worker
 ) -> None:
     for one in (worker, other):
@@ -233,7 +233,7 @@ async def test_of_a_worker_that_does_not_tell_it_is_unknown_what_is_in_its_handl
     assert await stage_parse(worker) == (2, None, None)
 
 
-async def test_what_was_settled_since_a_worker_told_is_in_no_handler(worker: Worker) -> None:
+async def test_what_was_settled_since_a_worker_reported_is_in_no_handler(worker: Worker) -> None:
     await sign_on_for(worker, worker.name, "parse")
     await worker.publish(*[b"x"] * 4)
     deliveries = await worker.read(4)
@@ -253,7 +253,7 @@ async def test_what_a_dead_worker_left_is_in_no_handler(worker: Worker, other: W
     assert await stage_parse(worker) == (1, 0, 1)
 
 
-async def test_the_last_that_a_worker_told_counts(worker: Worker) -> None:
+async def test_the_last_report_of_a_worker_counts(worker: Worker) -> None:
     await sign_on_for(worker, worker.name, "parse")
     await worker.publish(b"x", b"x")
     await worker.read(2)
@@ -267,7 +267,7 @@ async def test_the_last_that_a_worker_told_counts(worker: Worker) -> None:
 # Workers
 
 
-async def test_a_worker_tells_its_version_uptime_and_slots_and_its_lease_what_is_left(worker: Worker) -> None:
+async def test_a_worker_has_its_version_uptime_slots_and_the_rest_of_its_lease(worker: Worker) -> None:
     now_ms = (await worker.snapshot()).now_ms
     facts = {"stages": ["parse"], "version": "0.9", "started_ms": now_ms - 5000, "slots": {"parse": 30}, "pid": 7}
     await Workers(worker.broker).register("told", facts, lease_ms=LEASE_MS, heartbeat="8 2.5")
@@ -292,7 +292,7 @@ async def test_a_worker_of_an_earlier_version_has_the_slots_of_the_plan_and_no_u
 # Edges
 
 
-async def test_an_edge_tells_what_came_how_fast_and_how_old_it_is(worker: Worker) -> None:
+async def test_an_edge_has_its_arrivals_their_rate_and_their_age(worker: Worker) -> None:
     await worker.publish(*[b"x"] * 30)
     await Throughputs(worker.broker).record({})
     began = await worker.snapshot()

@@ -130,7 +130,7 @@ async def test_an_edge_that_another_program_has_replaced_is_not_counted(worker: 
     assert b"outstanding:" + OUT.encode() not in record
 
 
-async def test_an_edge_that_fills_is_said_to_be_full_in_the_time_that_its_records_give(
+async def test_an_edge_that_fills_is_full_in_the_time_that_follows_from_its_records(
     worker: Worker, redis: Command
 ) -> None:
     """The records of half a minute are written here as workers would write them; the oracle is the rule of three."""

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from tests.dashboard.web_page import WebPage
 
 SCRAPE = '''
-"""A crawl of three hosts: one is slow to allow more, one asks for a pause, some pages are missing."""
+"""A crawl of three hosts: one has a low rate, one asks for a pause, some pages are missing."""
 from __future__ import annotations
 import asyncio, random
 from collections.abc import AsyncIterator, Iterator

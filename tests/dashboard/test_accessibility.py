@@ -57,7 +57,7 @@ def opened(window: OpenWindow, served: WebPage, path: str, width: int = 1280) ->
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_axe_finds_nothing_in_any_colours_and_width(served: WebPage, open_window: OpenWindow, path: str) -> None:
+def test_axe_finds_nothing_in_any_colours_or_width(served: WebPage, open_window: OpenWindow, path: str) -> None:
     page = opened(open_window, served, path)
     blocked = faults_of(page)
     found = list[str]()
@@ -82,7 +82,7 @@ def test_no_page_scrolls_sideways_when_it_is_enlarged(served: WebPage, open_wind
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_all_targets_are_large_enough(served: WebPage, open_window: OpenWindow, path: str) -> None:
+def test_all_click_targets_are_large_enough(served: WebPage, open_window: OpenWindow, path: str) -> None:
     page = opened(open_window, served, path)
     small = list[str]()
     for width, least in LARGE_ENOUGH.items():

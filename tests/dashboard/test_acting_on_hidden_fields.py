@@ -1,4 +1,4 @@
-"""Who may act but not see a field can neither learn what is in it nor change it unseen."""
+"""A user who may act but not see a field can neither learn its value nor change it unseen."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_an_edit_keeps_what_is_masked(page: ActingPage) -> None:
         {"url": "/a", "host": 1},
     ],
 )
-def test_a_mask_elsewhere_or_a_bad_value_tells_nothing(page: ActingPage, message: object) -> None:
+def test_a_mask_elsewhere_or_a_bad_value_reveals_nothing(page: ActingPage, message: object) -> None:
     assert json.loads(edit(page, message, dry_run=True))["errors"]
     assert json.loads(edit(page, message, dry_run=False))["errors"]
     assert len(page.letters()) == 1

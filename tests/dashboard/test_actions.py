@@ -1,4 +1,4 @@
-"""Actions of the web page: what each changes, what it says before, and that a second person is told."""
+"""Actions of the web page: what each changes, what it says first, and what a second user at the same time is told."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def test_a_stage_is_paused_and_resumed(page: ActingPage) -> None:
     assert page.do("resume", stage="store").json["said"] == "store was not paused"
 
 
-def test_of_a_paused_pipeline_a_stage_alone_does_not_go_on(page: ActingPage) -> None:
+def test_a_stage_of_a_paused_pipeline_does_not_resume_alone(page: ActingPage) -> None:
     page.do("pause")
 
     assert page.do("resume", stage="store").json["said"] == "all of lab is still paused"
@@ -198,7 +198,7 @@ def test_a_message_is_pushed_only_if_it_fits(page: ActingPage) -> None:
     assert page.do("push", stage="seeds", message="{}").status == 422
 
 
-def test_what_waits_is_purged_only_with_name_and_number(page: ActingPage) -> None:
+def test_waiting_messages_are_purged_only_with_name_and_number(page: ActingPage) -> None:
     page.push("store", {"url": "/x"})
     assert page.do("purge", stage="store", expected="1").status == 422
     assert page.do("purge", stage="store", expected="2", confirm="lab 2").status == 409

@@ -113,7 +113,7 @@ def test_a_body_that_is_too_large_is_not_read(page: ActingPage) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{", b"null", b"\xff", b"[" * 10_000, b'{"stage": {"$gt": ""}}'])
-def test_a_body_that_is_no_action_is_refused(page: ActingPage, body: bytes) -> None:
+def test_a_body_that_is_not_an_action_is_refused(page: ActingPage, body: bytes) -> None:
     before = state_of(page)
 
     assert page.sent("purge", body, page.headers()).status == 422

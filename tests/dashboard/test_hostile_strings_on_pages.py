@@ -86,7 +86,7 @@ def visited(page: Page, served: WebPage, path: str) -> str:
     return text
 
 
-def test_every_page_shows_them_as_text(hostile: WebPage, answers: Mapping[str, Answer], page: Page) -> None:
+def test_every_page_shows_hostile_strings_as_text(hostile: WebPage, answers: Mapping[str, Answer], page: Page) -> None:
     paths = [
         path for path, answer in answers.items() if "attachment" not in answer.headers.get("content-disposition", "")
     ]
@@ -96,7 +96,7 @@ def test_every_page_shows_them_as_text(hostile: WebPage, answers: Mapping[str, A
     assert not any("49 {% raw" in text for text in texts)
 
 
-def test_they_are_text_in_addresses_too(hostile: WebPage, page: Page) -> None:
+def test_hostile_strings_are_text_in_addresses_too(hostile: WebPage, page: Page) -> None:
     for path in ADDRESSES:
         visited(page, hostile, path)
 
@@ -119,7 +119,7 @@ def test_a_long_message_makes_no_long_page_but_a_file(answers: Mapping[str, Answ
         assert answer.headers["x-content-type-options"] == "nosniff"
 
 
-def test_values_cannot_make_events(hostile: WebPage) -> None:
+def test_values_cannot_forge_events(hostile: WebPage) -> None:
     with hostile.open("GET", "/p/p/events", headers={"accept": "text/event-stream"}) as stream:
         raw = b""
         while not raw.endswith(b"\n\n"):

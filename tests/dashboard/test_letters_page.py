@@ -198,7 +198,7 @@ def test_secrets_are_masked_and_the_rest_is_downloaded_as_a_text(shop: WebPage, 
     assert SECRET not in page.content() + answer.text + shop.get(path).text
 
 
-def test_read_only_there_is_no_action_but_its_command(shop: WebPage, letters: Letters, page: Page) -> None:
+def test_a_read_only_page_shows_commands_in_place_of_actions(shop: WebPage, letters: Letters, page: Page) -> None:
     page.goto(f"{shop.url}/p/shop/dead?error=*no title*")
     page.locator(".kinds .error").click()
     words = shlex.split(page.locator(".letter .cli code").inner_text())
@@ -238,7 +238,7 @@ def test_a_trace_leads_to_its_letter_and_back(shop: WebPage, letters: Letters, p
     expect(page.locator(".letter .facts")).to_contain_text(letter["id"])
 
 
-def test_an_id_is_searched_without_scripts(shop: WebPage, letters: Letters, open_window: OpenWindow) -> None:
+def test_a_message_is_found_by_its_id_without_scripts(shop: WebPage, letters: Letters, open_window: OpenWindow) -> None:
     page = open_window(java_script_enabled=False).new_page()
     message_id = letters[0]["message_id"]
     page.goto(f"{shop.url}/p/shop/trace")

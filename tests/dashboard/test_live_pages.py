@@ -1,4 +1,4 @@
-"""An open page follows the pipeline by itself, says when it cannot, and looks back when asked."""
+"""An open page follows the pipeline by itself, says when it cannot, and shows the past on request."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_a_page_says_that_its_server_is_gone_and_goes_on_when_it_is_back(served:
     expect(page.locator("#bar")).to_be_hidden()
 
 
-def test_a_page_comes_back_by_itself(served: WebPage, page: Page) -> None:
+def test_a_page_reconnects_by_itself(served: WebPage, page: Page) -> None:
     live(page, served)
     listen = urlsplit(served.url).netloc
     served.process.signal_group(signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Every page is served, complete, and what does not exist is said so."""
+"""Every page is served, complete, and what does not exist is not found."""
 
 from __future__ import annotations
 
@@ -22,5 +22,5 @@ def test_a_page_that_does_not_exist_is_not_found(dashboard: WebPage, path: str) 
     assert dashboard.get(path).status == 404
 
 
-def test_programs_read_what_status_prints(dashboard: WebPage) -> None:
+def test_programs_can_read_what_status_prints(dashboard: WebPage) -> None:
     assert dashboard.get("/p/lab.json").json["pipeline"] == "lab"

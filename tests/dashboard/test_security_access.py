@@ -1,4 +1,4 @@
-"""Who may see the page: nothing is served without the token, to another name, or by another way to write a path."""
+"""Who may see the page: nothing is served without the token, under another name, or by another spelling of a path."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_it_does_not_start_where_others_could_reach_it(
     assert "Traceback" not in done.stderr
 
 
-def test_it_listens_on_this_machine_alone_and_says_where(dashboard: WebPage) -> None:
+def test_it_listens_on_this_machine_alone_and_prints_its_address(dashboard: WebPage) -> None:
     host, port = re.fullmatch(r"http://(.+):(\d+)", dashboard.url).groups()  # type: ignore[union-attr]
 
     assert host == "127.0.0.1"
@@ -244,7 +244,7 @@ def test_ten_wrong_tokens_a_minute_are_checked_and_cookies_stay_valid() -> None:
         "",
     ],
 )
-def test_another_name_is_refused_with_and_without_the_token(guarded: WebPage, host: str) -> None:
+def test_another_host_name_is_refused_with_and_without_the_token(guarded: WebPage, host: str) -> None:
     for path in ("/", f"/?token={TOKEN}", "/p/lab/events", "/static/flowq.css"):
         answer = guarded.request("GET", path, headers={**OPEN, "host": host})
 
@@ -253,11 +253,11 @@ def test_another_name_is_refused_with_and_without_the_token(guarded: WebPage, ho
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:1", "127.0.0.1:8080", "[::1]:8080", "queue.example:443"])
-def test_its_own_names_are_answered(guarded: WebPage, host: str) -> None:
+def test_its_own_host_names_are_answered(guarded: WebPage, host: str) -> None:
     assert guarded.request("GET", "/", headers={**OPEN, "host": host}).status == 200
 
 
-def test_two_names_in_one_request_are_refused(guarded: WebPage) -> None:
+def test_two_host_names_in_one_request_are_refused(guarded: WebPage) -> None:
     with socket.create_connection(guarded.address.split(":")) as raw:  # type: ignore[arg-type]
         raw.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\nConnection: close\r\n\r\n")
 

@@ -1,4 +1,4 @@
-"""What every answer has and has not: headers, nothing inline, no password, no traceback, no more than is allowed."""
+"""What every answer has and lacks: headers, nothing inline, no password, no traceback, no more than is allowed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bodies of messages are for this machine, or by permission; what is named like a secret is for no page at all."""
+"""Bodies of messages are shown on this machine or where allowed; fields named like secrets are on no page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What only shows inside of the process: a mistake of ours, and a client that takes nothing."""
+"""What only shows inside the process: an internal error, and a client that reads nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The web page inside of another program: its login is asked for every route, and all links lead back to it."""
+"""The web page inside another program: its login guards every route, and all links stay under its prefix."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def host() -> Iterator[Host]:
 
 
 @pytest.mark.parametrize("path", ROUTES)
-def test_the_login_of_the_host_is_asked_for_every_route(host: Host, path: str) -> None:
+def test_the_login_of_the_host_guards_every_route(host: Host, path: str) -> None:
     known, guest, stranger = (host.get(PREFIX + path, {"cookie": f"session={who}"}) for who in ("ann", "guest", ""))
 
     assert known.status == (404 if "nothing" in path else known.status)

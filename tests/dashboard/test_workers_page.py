@@ -1,4 +1,4 @@
-"""The page of workers: who works on what, what is held, who died; and links to the logs of a letter."""
+"""The page of workers: what each worker runs, keys on hold, and deaths; and links to the logs of a letter."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def slow() -> Iterator[WebPage]:
         yield served
 
 
-def test_what_each_worker_does_and_how_it_died(slow: WebPage, page: Page) -> None:
+def test_the_page_shows_what_each_worker_does_and_how_it_died(slow: WebPage, page: Page) -> None:
     page.goto(f"{slow.url}/p/slow/workers")
     expect(page.locator("h2").first).to_have_text("No worker is running")
     expect(page.locator(".empty .cli code")).to_have_text("flowq run slow")

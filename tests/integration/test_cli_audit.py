@@ -1,4 +1,4 @@
-"""`flowq audit`: what users did by command is told afterwards, by whom and on how many messages."""
+"""`flowq audit` shows what users did by command, by whom and on how many messages."""
 
 from __future__ import annotations
 

@@ -207,7 +207,7 @@ def test_a_message_that_failed_in_two_ways_tells_both(project: Project) -> None:
     ]
 
 
-def test_a_dead_letter_tells_when_each_attempt_failed_and_with_which_error(project: Project) -> None:
+def test_a_dead_letter_shows_when_each_attempt_failed_and_with_which_error(project: Project) -> None:
     project.write(
         "shop", SHOP.replace("attempts=5, base=3600", "attempts=3, base=0.001").replace("check(order)", TWO_WAYS)
     )

@@ -118,7 +118,7 @@ def test_what_is_in_handlers_is_what_they_have_begun(project: Project, client: r
 
 
 @pytest.mark.usefixtures("running")
-def test_workers_tell_what_they_are(project: Project, client: redis.Redis) -> None:
+def test_workers_report_what_they_are(project: Project, client: redis.Redis) -> None:
     keys = Keys(project.variables["FLOWQ_NAMESPACE"], "figures")
     seen = status(project)
 
@@ -134,7 +134,7 @@ def test_workers_tell_what_they_are(project: Project, client: redis.Redis) -> No
         assert 0 <= worker["silent_seconds"] < 5
 
 
-def test_a_killed_worker_is_told_with_how_and_when(
+def test_a_killed_worker_is_reported_with_how_and_when(
     project: Project, client: redis.Redis, running: FlowqProcess
 ) -> None:
     first, second = status(project)["workers"]

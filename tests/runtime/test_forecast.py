@@ -1,4 +1,4 @@
-"""Forecasts from what real workers record: an edge that fills is full when they said it would be."""
+"""Forecasts from what real workers record: an edge that fills is full when it was forecast to be."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAXSIZE = 600
 BETWEEN_LOOKS_SECONDS = 0.3  # looking all the time would slow the stages down
 
 
-async def test_an_edge_that_fills_is_full_when_it_was_said_to_be(lab: Lab) -> None:
+async def test_an_edge_that_fills_is_full_when_it_was_forecast_to_be(lab: Lab) -> None:
     @flowq.stage(concurrency=1)
     async def hand_on(item: Item) -> Item:
         await asyncio.sleep(0.02)

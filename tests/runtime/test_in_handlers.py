@@ -56,7 +56,7 @@ async def shows(lab: Lab, pipeline: Pipeline, gate: Gate, *, inside: int, runnin
     await eventually(is_so)
 
 
-async def test_in_the_loop(lab: Lab, gate: Gate) -> None:
+async def test_handlers_in_the_loop_are_counted(lab: Lab, gate: Gate) -> None:
     @stage(concurrency=SLOTS)
     async def handle(item: Item) -> None:
         await gate.passed()
@@ -69,7 +69,7 @@ async def test_in_the_loop(lab: Lab, gate: Gate) -> None:
         await shows(lab, pipeline, gate, inside=0, running=0)
 
 
-async def test_in_threads(lab: Lab, gate: Gate) -> None:
+async def test_handlers_in_threads_are_counted(lab: Lab, gate: Gate) -> None:
     @stage(concurrency=SLOTS)
     def handle(item: Item) -> None:
         gate.passed_in_thread()

@@ -1,4 +1,4 @@
-"""What the page says about a stage: what holds it up, and whether that is its own doing."""
+"""What the page says about a stage: what holds it up, and whether the stage itself is the reason."""
 
 from __future__ import annotations
 

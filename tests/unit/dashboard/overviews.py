@@ -1,4 +1,4 @@
-"""Overviews of pipelines that have never run, and the same with figures of one's own."""
+"""Overviews of pipelines that have never run, and the same with other figures."""
 
 from __future__ import annotations
 

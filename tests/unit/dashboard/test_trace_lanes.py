@@ -1,4 +1,4 @@
-"""A lane of time tells what a message went through, in the order in which it happened."""
+"""A timeline shows what a message went through, in order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The guard and the errors before it knows who asks, without a server."""
+"""The guard and its errors before it knows who sends a request, without a server."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def guarded() -> Guard:
     return Guard(nothing, visitors=Visitors({"ann": TOKEN}), hosts=["localhost"])
 
 
-async def test_of_a_form_from_nobody_known_no_more_is_read_than_a_token_has() -> None:
+async def test_a_form_from_an_unknown_sender_is_read_no_further_than_a_token() -> None:
     endless = await Asked("POST", "/", FORM, [b"token=", *[b"x" * 1000] * 1000]).of(guarded())
     right = await Asked("POST", "/", FORM, [b"token=", TOKEN.encode()]).of(guarded())
 

@@ -1,4 +1,4 @@
-"""However large, deep or hostile a message or traceback is: what a page shows of it is bounded, and plain text."""
+"""However large, deep or hostile a message or traceback is, what a page shows of it is bounded and plain text."""
 
 from __future__ import annotations
 
