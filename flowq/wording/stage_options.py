@@ -48,7 +48,7 @@ def _options(stage: StagePlan) -> Iterator[tuple[str, str]]:
         yield "rate.concurrency", str(rate.concurrency or "")
         yield "rate.adaptive", "true" if rate.adaptive else ""
         for key, own in rate.keys.items():
-            yield f"rate {key}", f"{own.n:g} in {own.per:g}s"
+            yield f"rate {key}", f"{own.n:g} per {own.per:g}s"
     if batch:
         yield "batch", str(batch.size)
         yield "linger", f"{batch.linger_seconds:g}s"

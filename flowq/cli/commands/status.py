@@ -24,8 +24,9 @@ def command(
     and p95 cover the last half minute; p50 and p95 are handler times. oldest is the age of the oldest waiting message.
     8 +32 running are 8 messages in a handler, and 32 that workers have read ahead.
 
-    cause says why a stage is as fast as it is: paused, held back by a stage that it feeds, no worker, on hold, paced by
-    its rate, busy, or well. forecast says what becomes of its edges if all goes on like that. ◀ marks the bottleneck.
+    cause says what limits a stage: paused, held back by a stage that it feeds, no worker, on hold, paced by its rate,
+    or busy; keeps up or idle if nothing does. forecast says when its edges will be full or empty if the trend of the
+    last half minute continues. ◀ marks the bottleneck.
 
     Warns when messages wait in another data folder of the project: a program that was started in another folder may
     have put them there.

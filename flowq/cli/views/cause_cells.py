@@ -46,7 +46,7 @@ def forecast_text(forecast: Forecast) -> Text:
 
 
 def outlook_cells(overview: Overview, stage: StagePlan) -> dict[str, Text]:
-    """The cause of a stage, and what becomes of its edges: of the one that is full first or empty last, by title.
+    """The cause of a stage and the forecast of its edges, by title: of the one that is full first or empty last.
 
     That nothing is there now is no forecast: the numbers of the stage say it.
     """

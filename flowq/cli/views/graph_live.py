@@ -46,7 +46,7 @@ async def show_graph(plan: Plan, settings: Settings, file: IO[str]) -> None:
 
 
 def drawing(overview: Overview, width: int) -> RenderableType:
-    """The tree; right of it why each stage is as fast as it is, what becomes of each edge, and the numbers.
+    """The tree; right of it the cause of each stage, the forecast of each edge, and the numbers.
 
     An edge on which something waits is drawn thick.
     """

@@ -63,7 +63,7 @@ def rows(look: Look) -> dict[str, list[dict[str, str]]]:
 
 def _held(held: HeldKey) -> dict[str, str]:
     return {
-        "key": printable(held.key) or "all of it",
+        "key": printable(held.key) or "the whole stage",
         "text": hold_words(held),
     }
 

@@ -95,7 +95,7 @@ def gone_of(overview: Overview, now: datetime) -> list[GoneMember]:
         GoneMember(
             worker.name,
             None if worker.at_ms is None else time_at(worker.at_ms, now),
-            worker.how or "for an unknown reason",
+            worker.how if worker.how.startswith("died") else f"died: {worker.how or 'reason unknown'}",
             _who(worker),
         )
         for worker in overview.dead_workers

@@ -50,7 +50,7 @@ class GraphPicture:
         lines = routed(plan, layers, boxes, sizes, tip=TIP)
         spots = placed(lines, sizes, [boxes[name] for name in cards])
         view = _view([*boxes.values(), *spots.values(), *(wall for line in lines.values() for wall in line.walls)])
-        label = f"Graph of {printable(plan.name)}. The same is in the table of stages."
+        label = f"Graph of {printable(plan.name)}. The table of stages has the same figures."
         root, slots = _root("graph large" if small else "graph", "graph", view), Slotted()
         root.attrib |= {"role": "group", "aria-label": label, "width": f"{view.width:g}", "height": f"{view.height:g}"}
         edges = ET.SubElement(root, "g", {"class": "edges", "aria-hidden": "true"})

@@ -77,7 +77,7 @@ class StageCard:
         ground = f"M{_LEFT:g} {56.5 + SPARK_HEIGHT:g}h{_ACROSS:g}"
         ET.SubElement(parent, "path", {"class": "ground", "d": ground})
         if self.stage.is_source:
-            self._row(parent, slots, 98, "given", f"s.{name}.ok")
+            self._row(parent, slots, 98, "yielded", f"s.{name}.ok")
             self._row(parent, slots, 115, "dead", f"s.{name}.dead_letters", look="dead")
             text(
                 parent,

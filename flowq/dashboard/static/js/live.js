@@ -175,7 +175,7 @@ export class Feed {
   }
 
   #wait(seconds) {
-    this.state("lost", `No connection to flowq since ${this.#since}.`, `The numbers are those of that moment. Trying again in ${seconds} s.`);
+    this.state("lost", `No connection to flowq since ${this.#since}.`, `The numbers are from then. Trying again in ${seconds} s.`);
     this.#next = setTimeout(() => (seconds > 1 ? this.#wait(seconds - 1) : this.open()), 1000);
   }
 
