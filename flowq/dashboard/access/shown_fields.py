@@ -57,6 +57,10 @@ class ShownFields:
         """A JSON value with MASK in place of what is not shown."""
         return self._part(message, ())
 
+    def branch(self, message: Any, path: str) -> Any:
+        """What leads to the field at a path, as `of` shows it: quick, however large the message is beside it."""
+        return self.of(_branch(message, path.split(".")[:_DEEPEST]))
+
     def _is_open(self, path: Sequence[str]) -> bool:
         return self.everything or any(_begins(path, shown.split(".")) for shown in self.paths)
 
@@ -154,6 +158,27 @@ def _at(value: Any, name: str | int) -> Any:
             return items[name] if name < len(items) else None
         case _:
             return None
+
+
+def _branch(value: Any, names: Sequence[str]) -> Any:
+    """A message without what is beside a field, except the names that may tell that it is secret."""
+    if not names:
+        return value
+    match value:
+        case dict():
+            members = cast("Mapping[str, Any]", value)
+            beside = {key: name for key in _NAMES if isinstance(name := members.get(key), str)}
+            name = names[0]
+            return beside | ({name: _branch(members[name], names[1:])} if name in members else {})
+        case list():
+            items = cast("Sequence[Any]", value)
+            position = int(names[0]) if names[0].isdecimal() else -1
+            parts = [item if isinstance(item, str) and len(items) == 2 else None for item in items]
+            if 0 <= position < len(items):
+                parts[position] = _branch(items[position], names[1:])
+            return parts
+        case _:
+            return value
 
 
 def _masked(value: Any) -> Any:

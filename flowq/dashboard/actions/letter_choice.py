@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from pydantic import Field, Json
 
+from flowq.dashboard.access.shown_conditions import conditions_in
 from flowq.dashboard.actions.action import Action, Number, Scene
-from flowq.dead_letters.condition import Condition
 from flowq.dead_letters.dead_letters import DeadLetters
 from flowq.dead_letters.selection import Selection
 from flowq.delivery.stored import is_entry_id
@@ -43,10 +43,7 @@ class OfLetters(Action):
         """
         if self.letter and not (is_entry_id(self.letter) and self.stage):
             raise UsageError(f'"{self.letter}" is not the id of a letter')
-        conditions = tuple(map(Condition.parse, self.where))
-        for condition in conditions:
-            if not scene.shown.allows(condition.path):
-                raise UsageError(f'the field "{condition.path}" is not shown here, and cannot be searched')
+        conditions = conditions_in(self.where, scene.shown)
         stage = scene.watch.plan.stage(self.stage).name if self.stage else None
         ids = [each for each in (self.letter or self.kind,) if each]
         return Selection(stage, self.error or None, ids, self._earliest(), conditions)

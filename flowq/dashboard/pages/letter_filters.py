@@ -9,8 +9,8 @@ from urllib.parse import urlencode
 
 from starlette.datastructures import QueryParams
 
+from flowq.dashboard.access.shown_conditions import conditions_in
 from flowq.dashboard.access.shown_fields import ShownFields
-from flowq.dead_letters.condition import Condition
 from flowq.dead_letters.selection import Selection
 from flowq.durations import seconds
 from flowq.errors import UsageError
@@ -55,10 +55,7 @@ class LetterFilters:
         A field that is not shown cannot be searched either: the answers would reveal its values.
         """
         earliest = _earliest(self.since, now) if self.since else None
-        conditions = tuple(map(Condition.parse, self.where))
-        for condition in conditions:
-            if not shown.allows(condition.path):
-                raise UsageError(f'the field "{condition.path}" is not shown here, and cannot be searched')
+        conditions = conditions_in(self.where, shown)
         stage = plan.stage(self.stage).name if self.stage else None
         return Selection(stage, self.error or None, (), earliest, conditions)
 

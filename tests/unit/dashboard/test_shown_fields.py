@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flowq.dashboard.access.shown_conditions import conditions_in
 from flowq.dashboard.access.shown_fields import MASK, ShownFields, with_masked_parts
 
 ALL, NONE = ShownFields(everything=True), ShownFields(everything=False)
@@ -48,6 +50,32 @@ def test_only_named_fields_are_shown_where_bodies_are_not() -> None:
         *(True, True, False, False, False, False)
     ]
     assert NONE.of("text") == MASK
+
+
+@pytest.mark.parametrize("operator", ["=", "!=", "~", "<", "<=", ">", ">="])
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ("m{}*s*", lambda secret: {"m": {"headers": {"Authorization": secret}}}),
+        ("url{}*s*", lambda secret: {"url": f"https://ann:{secret}@shop.test/"}),
+        ("m.1.value.deep{}s", lambda secret: {"m": [0, {"name": "password", "value": {"deep": secret}}, 0]}),
+        ("m.0.1.deep{}s", lambda secret: {"m": [["Cookie", {"deep": secret}]]}),
+        ("order{}*s*", lambda secret: {"order": {"id": 7, "api_key": secret}}),
+    ],
+)
+def test_a_search_tells_nothing_of_what_is_masked(
+    operator: str, written: str, message: Callable[[str], object]
+) -> None:
+    for rules in (ALL, ShownFields(everything=False, paths=("m", "url", "order"))):
+        (condition,) = conditions_in([written.format(operator)], rules)
+        assert len({condition.holds(message(secret)) for secret in ("a", "s", "sss", "z", "{", "~")}) == 1
+
+
+def test_a_search_finds_what_is_shown() -> None:
+    message = {"url": "http://a/", "n": 7, "tags": ["x", "y"], "m": [{"name": "color", "value": {"of": "red"}}]}
+    written = ["url~http*", "n>6", "tags.1=y", "m.0.value.of=red", 'tags=["x","y"]', "none!=1", "m.3!=x"]
+    assert all(condition.holds(message) for condition in conditions_in(written, ALL))
+    assert not any(condition.holds(message) for condition in conditions_in(["n<6", "tags.7=y", "url=x"], ALL))
 
 
 def test_what_has_no_secrets_is_shown_as_it_is() -> None:
