@@ -15,6 +15,5 @@ HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "cache-control": "no-store",
 }
-RAW_HEADERS = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
 NOT_SENT = {name.encode() for name in ("server", "allow", *HEADERS)}
 """What the layers below may have set: ours apply, and no answer says which methods exist."""
