@@ -33,18 +33,15 @@ class Attention:
     stage: str = ""
 
 
-def attention(overview: Overview, *, most_frequent_error: str = "") -> list[Attention]:
-    """What holds the pipeline up. Kinds of trouble that would take too many lines share one.
-
-    most_frequent_error: of the dead letters, if that is known.
-    """
+def attention(overview: Overview) -> list[Attention]:
+    """What holds the pipeline up. Kinds of trouble that would take too many lines share one."""
     lines = [
         (list(_bottleneck(overview)), ""),
         (list(_held_back(overview)), "held back"),
         (list(_without_worker(overview)), ""),
         (list(_paused(overview)), "paused"),
         (list(_on_hold(overview)), "on hold"),
-        (list(_dead(overview, most_frequent_error)), ""),
+        (list(_dead(overview)), ""),
     ]
     while sum(len(group) for group, _ in lines) > _MOST_LINES:
         longest = max(range(len(lines)), key=lambda at: len(lines[at][0]))
@@ -99,12 +96,11 @@ def _on_hold(overview: Overview) -> Iterator[Attention]:
         yield Attention(STATES[CauseKind.ON_HOLD], printable(held.key) or held.stage, text, held.stage)
 
 
-def _dead(overview: Overview, most_frequent_error: str) -> Iterator[Attention]:
+def _dead(overview: Overview) -> Iterator[Attention]:
     dead = {stage: view.dead_letters for stage, view in overview.stages.items() if view.dead_letters}
     if dead:
         stage = max(dead, key=dead.__getitem__)
-        most = f"most often {printable(most_frequent_error)}" if most_frequent_error else f"most in {stage}"
-        yield Attention("dead", counted(sum(dead.values()), "dead letter"), most, stage)
+        yield Attention("dead", counted(sum(dead.values()), "dead letter"), f"most in {stage}", stage)
 
 
 def _of_kind(overview: Overview, kind: CauseKind) -> list[str]:
