@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -56,19 +55,18 @@ def test_only_named_fields_are_shown_where_bodies_are_not() -> None:
 @pytest.mark.parametrize(
     ("written", "message"),
     [
-        ("m{}*s*", lambda secret: {"m": {"headers": {"Authorization": secret}}}),
-        ("url{}*s*", lambda secret: {"url": f"https://ann:{secret}@shop.test/"}),
-        ("m.1.value.deep{}s", lambda secret: {"m": [0, {"name": "password", "value": {"deep": secret}}, 0]}),
-        ("m.0.1.deep{}s", lambda secret: {"m": [["Cookie", {"deep": secret}]]}),
-        ("order{}*s*", lambda secret: {"order": {"id": 7, "api_key": secret}}),
+        ("m{}*s*", {"m": {"headers": {"Authorization": "SECRET"}}}),
+        ("url{}*s*", {"url": "https://ann:SECRET@shop.test/"}),
+        ("m.1.value.deep{}s", {"m": [0, {"name": "password", "value": {"deep": "SECRET"}}, 0]}),
+        ("m.0.1.deep{}s", {"m": [["Cookie", {"deep": "SECRET"}]]}),
+        ("order{}*s*", {"order": {"id": 7, "api_key": "SECRET"}}),
     ],
 )
-def test_a_search_tells_nothing_of_what_is_masked(
-    operator: str, written: str, message: Callable[[str], object]
-) -> None:
+def test_a_search_tells_nothing_of_what_is_masked(operator: str, written: str, message: object) -> None:
+    with_secrets = [json.loads(json.dumps(message).replace("SECRET", secret)) for secret in ("a", "s", "sss", "z", "~")]
     for rules in (ALL, ShownFields(everything=False, paths=("m", "url", "order"))):
         (condition,) = conditions_in([written.format(operator)], rules)
-        assert len({condition.holds(message(secret)) for secret in ("a", "s", "sss", "z", "{", "~")}) == 1
+        assert len(set(map(condition.holds, with_secrets))) == 1
 
 
 def test_a_search_finds_what_is_shown() -> None:
