@@ -28,5 +28,5 @@ def test_the_examples_run_as_one_module(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_every_figure_of_status_lines_is_as_the_screen_writes_it() -> None:
-    (line,) = re.findall(r"^ fetch example\.org.*$", PAGE.read_text(), re.MULTILINE)
-    assert re.fullmatch(r" \w+ \S+ is held for [\dm]+s more: .+, held again \d+ times; [\d,]+ queued", line)
+    (line,) = re.findall(r"^ ⧗ fetch example\.org.*$", PAGE.read_text(), re.MULTILINE)
+    assert re.fullmatch(r" ⧗ \w+ \S+ is on hold for another \d+ s, .+, held \d+ times; [\d,]+ waiting", line)
