@@ -161,7 +161,7 @@ class Inspector:
         return await RecordedPlan(self._broker).orphans(self._plan)
 
     async def audit(self, limit: int = 20) -> list[AuditRecord]:
-        """The last actions on this pipeline by command or on the web page, the latest first.
+        """The last actions on this pipeline, by command or on the web page, latest first.
 
         Redis keeps the last thousand. Methods of this class are not recorded.
         """

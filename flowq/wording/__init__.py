@@ -1,3 +1,3 @@
-"""The words and numbers in which the terminal and the web page describe a pipeline.
+"""The words and numbers with which the terminal and the web page describe a pipeline.
 
 Values in, text out; reads nothing itself."""

@@ -1,4 +1,4 @@
-"""What the cause of a stage means, and what would change it, in a sentence or two."""
+"""What the cause of a stage means, and what would change it, in a few sentences."""
 
 from __future__ import annotations
 

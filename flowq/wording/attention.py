@@ -22,7 +22,7 @@ def bottleneck_words(stage: StageOverview) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Attention:
-    """One line: `title` is whose trouble it is, `text` goes on from it. `state` names its colour and icon.
+    """One line: `title` names what it is about, and `text` continues the sentence. `state` names its colour and icon.
 
     stage: the stage that it concerns, or the first of several; "" for the whole pipeline.
     """

@@ -1,4 +1,4 @@
-"""Quantities as people read them: counts, sizes, and how something went over time."""
+"""Quantities as people read them: counts, sizes, durations, and trends."""
 
 from __future__ import annotations
 

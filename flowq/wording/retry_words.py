@@ -1,4 +1,4 @@
-"""What becomes of messages whose handler failed, in words."""
+"""Retries in words: how many there were, and when the next one is."""
 
 from __future__ import annotations
 

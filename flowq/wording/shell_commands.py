@@ -1,4 +1,4 @@
-"""Commands to copy into a shell: whatever is in their words, pasting them does nothing but what they say."""
+"""Commands to copy into a shell: whatever their words contain, pasting them does only what they say."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ _TOKEN = re.compile(r'<meta name="flowq-token" content="([0-9a-f]+)">')
 
 
 def _done(work: Coroutine[Any, Any, T]) -> T:
-    """Run it to its end in a thread: in this one may be the event loop of playwright."""
+    """Run it to its end in another thread: this one may have the event loop of playwright."""
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(asyncio.run, work).result()
 
@@ -35,7 +35,7 @@ class ActingPage(WebPage):
     """A web page with --allow-actions."""
 
     def headers(self) -> dict[str, str]:
-        """Those of a request by a script of a page that is open."""
+        """The headers that the script of an open page sends."""
         found = _TOKEN.search(self.get("/p/lab").text)
         assert found
         return {
@@ -54,7 +54,7 @@ class ActingPage(WebPage):
         return self.request(method, f"/p/lab/do/{action}", body, headers)
 
     def inspect(self, look: Callable[[Inspector], Coroutine[Any, Any, T]]) -> T:
-        """What a program learns of the pipeline, past the page."""
+        """An inspector of the pipeline, independent of the page."""
 
         async def looked() -> T:
             async with Inspector(self.pipeline, redis=self.redis.url, namespace="flowq") as inspector:

@@ -20,7 +20,7 @@ Colours = Literal["light", "dark"]
 COLOURS: tuple[Colours, ...] = ("light", "dark")
 WIDTHS = (390, 1280, 1920)
 HEIGHTS = {390: 844, 1280: 800, 1920: 1080}
-EXPECT_MS = 60_000  # a net, for what never comes
+EXPECT_MS = 60_000  # a safety net for what never comes
 expect.set_options(timeout=EXPECT_MS)
 
 # WCAG 2.2 AA and best practices; they are all on unless axe calls them experimental.
@@ -67,7 +67,7 @@ def page(open_window: OpenWindow) -> Iterator[Page]:
 
 
 def faults_of(page: Page) -> list[str]:
-    """What goes wrong in a page from now on: failed scripts, and what its content security policy blocked."""
+    """Errors in a page from now on: failed scripts, and what its content security policy blocked."""
     faults = list[str]()
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.on("console", lambda message: faults.append(message.text) if "Security Policy" in message.text else None)
@@ -75,7 +75,7 @@ def faults_of(page: Page) -> list[str]:
 
 
 def found_by_axe(page: Page) -> list[str]:
-    """The faults of accessibility in a page, each with the element and what is wrong with it."""
+    """The accessibility violations in a page, each with its element."""
     results: Any = Axe().run(page, None, AXE_OPTIONS)  # pyright: ignore[reportUnknownMemberType]
     return [
         f"{fault['id']}: {node['html'][:160]} ({node['failureSummary'].splitlines()[1].strip()})"

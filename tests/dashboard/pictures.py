@@ -96,7 +96,7 @@ SHOTS: Mapping[str, tuple[str, Callable[[Page], None]]] = {
 
 
 def main(*wanted: str) -> None:
-    """Draw those, or all, or those of the documentation."""
+    """Draw the named pictures, all of them, or those of the documentation."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     for_docs = wanted == ("--docs",)
     with scenes("--allow-actions") as served, sync_playwright() as playwright:

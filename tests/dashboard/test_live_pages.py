@@ -74,7 +74,7 @@ def test_the_attention_of_a_page_comes_and_goes(served: WebPage, page: Page) -> 
     expect(paused).to_be_hidden()
 
 
-def test_a_page_says_that_its_server_is_gone_and_goes_on_when_it_is_back(served: WebPage, page: Page) -> None:
+def test_a_page_says_that_its_server_is_gone_and_continues_when_it_is_back(served: WebPage, page: Page) -> None:
     live(page, served)
     listen = urlsplit(served.url).netloc
     served.process.signal_group(signal.SIGKILL)

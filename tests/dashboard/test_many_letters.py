@@ -83,7 +83,7 @@ def test_pages_answer_while_letters_are_read_and_show_how_far(big: WebPage) -> N
     assert megabytes(big) - before < 30
 
 
-def test_a_search_ends_and_goes_on_where_it_was(big: WebPage) -> None:
+def test_a_search_stops_and_continues_where_it_was(big: WebPage) -> None:
     pages = [big.get("/p/big/dead?where=old=true").text]
     assert "searched" in pages[0]
     while "Continue</a>" in pages[-1]:

@@ -59,7 +59,7 @@ def number(page: Page, slot: str) -> int:
 
 
 def works(page: Page) -> None:
-    """The crawl has begun, and the page shows how it goes on."""
+    """Wait until the crawl has begun and the page shows its progress."""
     page.locator('body[data-conn="live"]').wait_for()
     expect(page.locator('[data-live="p.ok"]')).not_to_have_text("0")
 
@@ -206,7 +206,7 @@ def test_on_a_phone_the_stages_are_a_list_that_says_what_is_on_their_edges(
 
 
 class _Slots(HTMLParser):
-    """The slots that a page has places for."""
+    """The slots that a page shows."""
 
     def __init__(self, text: str) -> None:
         super().__init__()

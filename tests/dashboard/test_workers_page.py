@@ -72,7 +72,7 @@ def test_the_page_shows_what_each_worker_does_and_how_it_died(slow: WebPage, pag
 
 
 def reloaded(page: Page, until: str, n: int) -> Page:
-    """Load the page again until it shows so many of something: it is a picture of one moment."""
+    """Reload the page until it shows `n` of something: it is a picture of one moment."""
     for _ in range(120):
         page.reload()
         if page.locator(until).count() == n:

@@ -31,7 +31,7 @@ _STYLES = {"waiting": "yellow", "running": "cyan", "delayed": "yellow", "dead": 
 def command(
     name: PipelineName,
     message_id: Annotated[str, typer.Argument(metavar="ID", help="The id of a message.")],
-    all_: Annotated[bool, typer.Option("--all", help="Also of large families: show every message.")] = False,
+    all_: Annotated[bool, typer.Option("--all", help="Show every message, even of a large family.")] = False,
     json: Json = False,
     *,
     settings: Here,
@@ -41,7 +41,7 @@ def command(
     Below a message are its failed attempts, as far as they are known: the last three kinds of errors. A settled message
     leaves no trace unless its stage has keep=; only its id is known then, from its descendants. The search reads the
     header of every message of the pipeline: a million take a few seconds, and Ctrl-C shows what was found so far. Of a
-    large family, the tree has the most important messages and counts the others.
+    large family, the tree shows the most important messages and counts the others.
 
     Example:
       flowq trace scrape 019c2f7a00000001
@@ -64,7 +64,7 @@ def command(
     if not lineage.is_complete:
         note(looked)
     if lineage.left_out:
-        note(f"the family has more members: {lineage.left_out:,} are left out")
+        note(f"{lineage.left_out:,} more messages of the family are left out")
 
 
 async def _search(plan: Plan, broker: Broker, message_id: str) -> Lineage:

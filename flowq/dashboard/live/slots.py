@@ -83,7 +83,7 @@ def _hour(left: Sequence[float | None]) -> Iterator[tuple[str, str]]:
     yield "line", line
     yield "area", area(line, HOUR_HEIGHT)
     yield "min", str(-seconds)
-    yield "what", f"left, last {span_words(seconds)}" if seconds else "left; no history yet"
+    yield "what", f"messages left, last {span_words(seconds)}" if seconds else "messages left; no history yet"
     for number in range(HOUR_TICKS):
         ago = span_words(seconds * (HOUR_TICKS - number) / HOUR_TICKS)
         yield f"ago{number}", f"{ago} ago" if seconds else ""
