@@ -54,7 +54,7 @@ class ActingPage(WebPage):
         return self.request(method, f"/p/lab/do/{action}", body, headers)
 
     def inspect(self, look: Callable[[Inspector], Coroutine[Any, Any, T]]) -> T:
-        """An inspector of the pipeline, independent of the page."""
+        """What an inspector of the pipeline sees, independent of the page."""
 
         async def looked() -> T:
             async with Inspector(self.pipeline, redis=self.redis.url, namespace="flowq") as inspector:
