@@ -175,6 +175,7 @@ class BodyStore:
             found = await self._read(reference.path, reference.n_bytes)
             if found is None:
                 await self._refuse_another()
+                found = await self._read(reference.path, reference.n_bytes)  # the right store may just have come back
         except ClaimStoreUnavailable as error:
             text = f"the body is in {self}, which cannot be read here"
             raise BodyElsewhere(text, hint=error.hint, detail=error.detail) from None

@@ -84,6 +84,11 @@ def printed_json(done: subprocess.CompletedProcess[str]) -> Any:
     return json.loads(done.stdout)
 
 
+@pytest.mark.usefixtures("drained")
+def test_since_longer_ago_than_there_is_time_means_ever(cli: Flowq) -> None:
+    assert cli("dlq", "ls", "flights", "--since", "99999999d").stdout == cli("dlq", "ls", "flights").stdout != ""
+
+
 # status
 
 COUNTED = ["in", "ok", "filtered", "dead", "waiting", "delayed", "running", "retries", "dup", "out"]

@@ -143,7 +143,7 @@ def test_top_shows_the_stages_their_trend_the_workers_and_what_runs_longest(proj
 
         assert text.startswith("count  working, ")
         assert re.search(r"^ work ◀? +▲ busy.* +[\d,]+ +1 +[\d,]+ .*[▁▂▃▄▅▆▇█]", text, re.MULTILINE), text
-        assert re.search(r"^ \S+:\d+:\S+ +\d+ +work, show$", text, re.MULTILINE), text
+        assert re.search(r"^ \S+:\d+:\S+ +\d+( \+\d+)? +6 .* +work, show$", text, re.MULTILINE), text
 
 
 @pytest.mark.usefixtures("running")

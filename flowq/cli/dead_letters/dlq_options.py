@@ -65,7 +65,7 @@ def letters(
     limit: Limit = None,
 ) -> Selection:
     """The letters that the ids and options select, at most `limit`. Raises UsageError."""
-    earliest = datetime.fromtimestamp(time.time() - duration_of("--since", since), UTC) if since else None
+    earliest = datetime.fromtimestamp(max(0, time.time() - duration_of("--since", since)), UTC) if since else None
     conditions = tuple(Condition.parse(written) for written in where or ())
     return Selection(stage, error, ids or (), earliest, conditions, limit)
 
