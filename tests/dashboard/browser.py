@@ -76,6 +76,7 @@ def faults_of(page: Page) -> list[str]:
 
 def found_by_axe(page: Page) -> list[str]:
     """The accessibility violations in a page, each with its element."""
+    page.evaluate("Promise.all(document.getAnimations().map(each => each.finished))")  # half faded in has no contrast
     results: Any = Axe().run(page, None, AXE_OPTIONS)  # pyright: ignore[reportUnknownMemberType]
     return [
         f"{fault['id']}: {node['html'][:160]} ({node['failureSummary'].splitlines()[1].strip()})"

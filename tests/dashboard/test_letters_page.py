@@ -182,6 +182,7 @@ def test_an_invalid_filter_says_why(shop: WebPage, query: str, says: str) -> Non
 def test_a_filter_without_a_wildcard_offers_one(shop: WebPage, page: Page) -> None:
     page.goto(f"{shop.url}/p/shop/dead?error=404")
     page.get_by_role("link", name="*404*").click()
+    expect(page.locator(".kinds li")).to_have_count(2)
     assert kinds(page) == [("Reject: HTTP 404", "10")] * 2
 
 

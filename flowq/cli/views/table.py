@@ -111,7 +111,7 @@ STAGE_COLUMNS: Mapping[str, Column] = {
         Column("ok", worth=100, narrowest=6),
         Column("filtered", worth=50),
         Column("dead", worth=130),
-        Column("purged", worth=5),
+        Column("purged", worth=60),
         Column("waiting", worth=120),
         Column("delayed", worth=90),
         Column("running", worth=92),
