@@ -116,7 +116,8 @@ def masked_text(text: str) -> str:
 def with_masked_parts(edited: Any, original: Any, fields: ShownFields = SECRETS_MASKED) -> Any:
     """An edited message with the old values in place of masks; `fields` were shown of it.
 
-    Raises ValueError, with the path of the field, if a mask has no old value.
+    Raises ValueError, with the path of the field, if a mask has no old value, or if that would now be shown, as the
+    value beside a name does that was changed from "password" to "color".
 
     >>> with_masked_parts({"user": "eve", "password": MASK}, {"user": "ann", "password": "s3cret"})
     {'user': 'eve', 'password': 's3cret'}
@@ -124,7 +125,9 @@ def with_masked_parts(edited: Any, original: Any, fields: ShownFields = SECRETS_
     Traceback (most recent call last):
     ValueError: pin
     """
-    return _unmasked(edited, original, fields.of(original), ())
+    unmasked = _unmasked(edited, original, fields.of(original), ())
+    _refuse_revealed(edited, unmasked, fields.of(unmasked), ())
+    return unmasked
 
 
 def _unmasked(edited: Any, original: Any, shown: Any, path: tuple[str, ...]) -> Any:
@@ -146,6 +149,22 @@ def _unmasked(edited: Any, original: Any, shown: Any, path: tuple[str, ...]) -> 
             raise ValueError(".".join(path))
         case _:
             return edited
+
+
+def _refuse_revealed(edited: Any, unmasked: Any, shown: Any, path: tuple[str, ...]) -> None:
+    if isinstance(edited, dict | list) and len(path) >= _DEEPEST:
+        return
+    match edited:
+        case dict():
+            for name, part in cast("Mapping[str, Any]", edited).items():
+                _refuse_revealed(part, _at(unmasked, name), _at(shown, name), (*path, name))
+        case list():
+            for i, part in enumerate(cast("Sequence[Any]", edited)):
+                _refuse_revealed(part, _at(unmasked, i), _at(shown, i), (*path, str(i)))
+        case str() if edited not in (unmasked, shown):
+            raise ValueError(".".join(path))
+        case _:
+            pass
 
 
 def _at(value: Any, name: str | int) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
@@ -11,6 +12,8 @@ from flowq.broker.redis_streams import Broker
 from flowq.dead_letters.letter_index import DeadLetterIndex
 from flowq.errors import BrokerUnavailable, FlowqError
 from flowq.graph.compilation.plan import Plan
+
+log = logging.getLogger("flowq.dashboard")
 
 SHARE = 0.05  # of the time of this process, at most
 EVERY_SECONDS = 1.0
@@ -65,9 +68,13 @@ class LetterReading:
                 self._has_read.clear()  # what was read becomes outdated
                 await self._wanted.wait()
             began, work_began, has_more = loop.time(), time.thread_time(), False
-            with suppress(FlowqError):  # the next look says why, or Redis answers again
+            try:
                 has_more = await self._index.step(broker)
                 self._has_read.set()
+            except FlowqError:  # the next look says why, or Redis answers again
+                pass
+            except Exception:
+                log.exception("reading the dead letters of %s failed", self._name)
             worked, took = time.thread_time() - work_began, loop.time() - began
             # Waiting for Redis takes no time from anything else here, but a slow Redis gets a pause as long.
             await asyncio.sleep(max(worked * (1 / SHARE - 1), took, 0 if has_more else EVERY_SECONDS))

@@ -108,6 +108,19 @@ def test_a_mask_is_never_stored(edited: Any, path: str) -> None:
         with_masked_parts(edited, {"password": SECRET, "url": "https://ann:pw@shop.test/"})
 
 
+@pytest.mark.parametrize(
+    ("message", "edited", "path"),
+    [
+        ({"name": "password", "value": SECRET}, {"name": "color", "value": MASK}, "value"),
+        ({"headers": [["Cookie", SECRET]]}, {"headers": [["Accept", MASK]]}, "headers.0.1"),
+        ([{"key": "token", "value": {"deep": SECRET}}], [{"key": "page", "value": {"deep": MASK}}], "0.value.deep"),
+    ],
+)
+def test_a_secret_cannot_be_edited_into_the_open(message: Any, edited: Any, path: str) -> None:
+    with pytest.raises(ValueError, match=f"^{path}$"):
+        with_masked_parts(edited, message)
+
+
 def test_a_message_as_deep_as_json_may_be_is_cut_not_refused() -> None:
     message: Any = SECRET
     for _ in range(1000):
