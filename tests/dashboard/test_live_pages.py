@@ -106,20 +106,28 @@ def test_a_page_reconnects_by_itself(served: WebPage, page: Page) -> None:
 def test_the_past_is_shown_until_the_user_goes_back_to_live(served: WebPage, page: Page) -> None:
     live(page, served)
     left = page.locator('[data-live="s.fetch.waiting"]').first
-    before = left.inner_text()
     expect(page.locator("#moment")).not_to_have_attribute("min", "0")
     page.locator("#moment").focus()
     page.keyboard.press("ArrowLeft")
     expect(page.locator("#conn")).to_have_text("Past")
-    push(served, "https://example.org/c")
-    page.keyboard.press("[")
+    with page.expect_response("**/at?*") as answer:
+        page.keyboard.press("[")
     expect(page.locator("#shown")).to_contain_text("ago")
-    expect(left).to_have_text(before)
+    then = answer.value.json()["set"]["s.fetch.waiting"]
+    expect(left).to_have_text(then)
+
+    other = page.context.new_page()
+    live(other, served)
+    waiting = other.locator('[data-live="s.fetch.waiting"]').first
+    now = str(int(waiting.inner_text()) + 1)
+    push(served, "https://example.org/c")
+    expect(waiting).to_have_text(now)
+    expect(left).to_have_text(then)
     assert found_by_axe(page) == []
 
     page.keyboard.press("Escape")
     expect(page.locator("#conn")).to_have_text("Live")
-    expect(left).to_have_text(str(int(before) + 1))
+    expect(left).to_have_text(now)
 
 
 # A browser without a screen shows all its tabs; this one says what it is told.

@@ -32,7 +32,7 @@ slow = Pipeline("slow", fetch)
 """
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def slow() -> Iterator[WebPage]:
     """Two links in their handlers for long, one host on hold, and a letter."""
     expect.set_options(timeout=EXPECT_MS)
@@ -82,8 +82,7 @@ def reloaded(page: Page, until: str, n: int) -> Page:
 
 
 def test_a_letter_leads_to_its_logs(slow: WebPage, page: Page) -> None:
-    if "404" not in slow.get("/p/slow/dead").text:
-        slow.project.start("run", "slow").wait_for(lambda: "404" in slow.get("/p/slow/dead").text)
+    slow.project.start("run", "slow").wait_for(lambda: "404" in slow.get("/p/slow/dead").text)
     page.goto(f"{slow.url}/p/slow/dead")
     page.locator(".kinds .error").click()
     expect(page.get_by_role("link", name="Logs")).to_have_attribute(
