@@ -26,15 +26,17 @@ class BlockWatch:
     """Looks from a thread whether a loop still moves. A line that blocks it for two seconds is logged, the first time,
     the tenth, the hundredth ...
 
-    Only seconds count in which this thread could run and the loop's thread could have: a process that was stopped, a
-    suspended machine, code in C that holds the interpreter lock, and a machine without a free core block no loop.
+    A process that was stopped, a suspended machine, and a machine without a free core block no loop: seconds in which
+    the loop's thread waited for a core do not count, and a look that comes late counts only if that thread mostly ran
+    meanwhile. (Code that makes a system call every few microseconds takes the interpreter lock back before this thread
+    wakes up, for seconds.)
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.n_users = 0
         self._loop = loop
         self._thread_id, self._depth = threading.get_ident(), depth_of_loop()
-        self._waits = Path(f"/proc/self/task/{threading.get_native_id()}/schedstat")
+        self._times = Path(f"/proc/self/task/{threading.get_native_id()}/schedstat")
         self._n_ticks = 0
         self._timer = loop.call_soon(self._tick)
         self._stopped = threading.Event()
@@ -64,36 +66,38 @@ class BlockWatch:
     # In the thread
 
     def _watch(self) -> None:
-        n_ticks, looked_at, waited = -1, time.monotonic(), self._waited_seconds()
+        n_ticks, looked_at, (ran, waited) = -1, time.monotonic(), self._seconds_so_far()
         blocked_seconds, samples = 0.0, list[Busy]()
         while not self._stopped.wait(_LOOK_SECONDS):
             before, looked_at = looked_at, time.monotonic()
-            waited_before, waited = waited, self._waited_seconds()
+            (ran_before, waited_before), (ran, waited) = (ran, waited), self._seconds_so_far()
             passed_seconds = looked_at - before
-            if self._n_ticks != n_ticks or passed_seconds > 2 * _LOOK_SECONDS:
+            has_stood_still = passed_seconds > 2 * _LOOK_SECONDS and ran - ran_before < passed_seconds / 2
+            if self._n_ticks != n_ticks or has_stood_still:
                 n_ticks, blocked_seconds, samples = self._n_ticks, 0.0, []
                 continue
             busy = self._busy()
             if busy is None or (samples and busy.call != samples[-1].call):
                 blocked_seconds, samples = 0.0, []
                 continue
-            if blocked_seconds >= _BLOCKED_SECONDS:  # this call has been logged
+            if blocked_seconds >= _BLOCKED_SECONDS and len(samples) > 1:  # this call has been logged
                 continue
             samples.append(busy)
             blocked_seconds += passed_seconds - max(0.0, waited - waited_before)
-            if blocked_seconds >= _BLOCKED_SECONDS:
+            if blocked_seconds >= _BLOCKED_SECONDS and len(samples) > 1:  # one alone shows no line in common
                 self._report(busy, in_common([each.steps for each in samples]))
 
     def _busy(self) -> Busy | None:
         frame = sys._current_frames().get(self._thread_id)  # pyright: ignore[reportPrivateUsage]
         return None if frame is None else busy_with(frame, self._depth, self._loop)
 
-    def _waited_seconds(self) -> float:
-        """How long the loop's thread has waited for a core so far; 0 where the system does not say."""
+    def _seconds_so_far(self) -> tuple[float, float]:
+        """How long the loop's thread has run and has waited for a core; 0 where the system does not say."""
         try:
-            return int(self._waits.read_bytes().split()[1]) / 1e9
-        except (OSError, IndexError, ValueError):
-            return 0.0
+            ran, waited, _ = self._times.read_bytes().split()
+            return int(ran) / 1e9, int(waited) / 1e9
+        except (OSError, ValueError):
+            return 0.0, 0.0
 
     def _report(self, busy: Busy, steps: Sequence[Step]) -> None:
         place = busy.place(steps)

@@ -41,9 +41,10 @@ class Busy(NamedTuple):
     handled: Handled | None
 
     @property
-    def call(self) -> tuple[int, bytes]:
-        """The same as long as one call goes on."""
-        return self.steps[0].call if self.steps else 0, self.handled.delivery.entry_id if self.handled else b""
+    def call(self) -> tuple[int, CodeType | None, bytes]:
+        """The same as long as one call goes on. A frame alone does not tell: the next one may lie where it was."""
+        entry_id = self.handled.delivery.entry_id if self.handled else b""
+        return (self.steps[0].call, self.steps[0].code, entry_id) if self.steps else (0, None, entry_id)
 
     def place(self, steps: Sequence[Step]) -> Place | None:
         """The user's line among some of its steps. Code of a library alone is no reason to blame the user."""
