@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import islice
 
 from flowq.broker.inspection.letter_infos import letter_infos
@@ -17,6 +18,8 @@ _BEGINNING = "0-0"
 
 class DeadLetterIndex(LetterKinds):
     """The kinds of dead letters of one pipeline, for a program that shows them many times.
+
+    shown_as: what is kept of the line of a letter, shown and compared with `error`.
 
     Each `step` reads what has died since the last one, at most a thousand letters, without their messages. `kinds`,
     `letters` and `around` answer from memory, also while the first reading is under way: `read` of `total` letters are
@@ -44,13 +47,14 @@ class DeadLetterIndex(LetterKinds):
     0 0 []
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, *, shown_as: Callable[[str], str] = str) -> None:
         stages = [stage.name for stage in plan.consumers]
         super().__init__(stages)
         self._kept = dict.fromkeys(stages, 0)
         self._last_id = dict.fromkeys(stages, "")
         self._checked_to: dict[str, str] = {}  # stages whose letters are compared with what Redis has
         self._check_ms = -_CHECK_EVERY_MS
+        self._shown_as = shown_as
         self.as_of_ms = 0
 
     @property
@@ -66,7 +70,7 @@ class DeadLetterIndex(LetterKinds):
             for stage, found in infos.items():
                 self._kept[stage] = found.n_kept
                 for letter_id, info in islice(found.by_id.items(), left):
-                    self.add(stage, letter_id, died_ms_in(letter_id, info), Told.of(info))
+                    self.add(stage, letter_id, died_ms_in(letter_id, info), Told.of(info, self._shown_as))
                     self._last_id[stage] = letter_id
                     left -= 1
             to_read = {stage: self._last_id[stage] for stage, found in infos.items() if not found.is_all}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from fnmatch import fnmatchcase
@@ -53,14 +53,20 @@ class Told(NamedTuple):
     place: str
 
     @classmethod
-    def of(cls, info: Mapping[str, Any]) -> Told:
-        """From what the letter records, which any program may have written. Cut, so that it stays small."""
+    def of(cls, info: Mapping[str, Any], shown_as: Callable[[str], str] = str) -> Told:
+        """From what the letter records, which any program may have written. Cut, so that it stays small.
+
+        shown_as: what is kept of the line. It gets all of it: what it masks may be recognized by what follows.
+        """
         line = line_in(info)
         traceback = text_of(info.get("traceback"))
         place = text_of(info.get("place")) or str(place_in_traceback(traceback) or "")
         error_type = text_of(info.get("error_type"))
         return cls(
-            fingerprint(line, traceback), line[:_LONGEST_LINE], error_type[:_LONGEST_PLACE], place[-_LONGEST_PLACE:]
+            fingerprint(line, traceback),
+            shown_as(line)[:_LONGEST_LINE],
+            error_type[:_LONGEST_PLACE],
+            place[-_LONGEST_PLACE:],
         )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from fnmatch import fnmatchcase
 
 from flowq.broker.records import DeadEntry
 from flowq.broker.redis_streams import Broker
@@ -53,8 +52,7 @@ class LetterSearch:
         stage = None if selection.stage is None else plan.stage(selection.stage).name
         self._stages = [each.name for each in plan.consumers if stage in (None, each.name)]
         self._since_ms = selection.since.timestamp() * 1000 if selection.since else 0
-        self._error = "*" if selection.error is None else selection.error
-        self._where = selection.where
+        self._selection = selection
         self._before: dict[str, str] = {}  # the stages that are not searched to the end, and how far they are
         self._found: list[tuple[EntryId, str, int, Told]] = []
         self._matching: LetterKinds | None = None
@@ -103,12 +101,13 @@ class LetterSearch:
         self._looked_at += len(entries)
         for entry in entries:
             died_ms = died_ms_in(entry.entry_id, entry.info)
-            if died_ms < self._since_ms or not fnmatchcase(line_in(entry.info), self._error):
+            if died_ms < self._since_ms or not self._selection.matches(line_in(entry.info)):
                 continue
-            if self._where and not self._holds(entry):
+            if self._selection.where and not self._holds(entry):
                 continue
             if len(self._found) < _MOST_FOUND:
-                self._found.append((entry_id_in(entry.entry_id), stage, died_ms, Told.of(entry.info)))
+                told = Told.of(entry.info, self._selection.shown_as)
+                self._found.append((entry_id_in(entry.entry_id), stage, died_ms, told))
             else:
                 self.left_out += 1
 
@@ -121,4 +120,4 @@ class LetterSearch:
             with suppress(ValueError):
                 body = content_of(Header.decode(entry.header), body)
         message = json_or(None, body)
-        return all(condition.holds(message) for condition in self._where)
+        return all(condition.holds(message) for condition in self._selection.where)

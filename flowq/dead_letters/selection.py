@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
 from fnmatch import fnmatchcase
@@ -17,6 +17,9 @@ class Selection:
 
     `error` is a glob over the line of a letter. `ids` are ids of letters or messages, or fingerprints. `since` is the
     earliest time of death. `where` looks into messages, so that bodies are read.
+
+    `shown_as` is what the user sees of a line, and what `error` is compared with: where a part of it is masked, the
+    letters that are found would tell what that part is.
     """
 
     stage: str | None = None
@@ -25,6 +28,7 @@ class Selection:
     since: datetime | None = None
     where: tuple[Condition, ...] = ()
     limit: int | None = None
+    shown_as: Callable[[str], str] = str
 
     @property
     def needs_bodies(self) -> bool:
@@ -33,7 +37,7 @@ class Selection:
     def includes(self, letter: DeadLetterRecord) -> bool:
         if self.since is not None and letter.died_at < self.since:
             return False
-        if self.error is not None and not fnmatchcase(letter.line, self.error):
+        if not self.matches(letter.line):
             return False
         if self.ids and not self.names(letter):
             return False
@@ -41,6 +45,10 @@ class Selection:
             return True
         message = letter.message
         return all(condition.holds(message) for condition in self.where)
+
+    def matches(self, line: str) -> bool:
+        """Whether a letter with this line may be selected."""
+        return self.error is None or fnmatchcase(self.shown_as(line), self.error)
 
     def names(self, letter: DeadLetterRecord) -> set[str]:
         """Those `ids` that match a letter."""

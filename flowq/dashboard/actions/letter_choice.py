@@ -8,6 +8,7 @@ from typing import ClassVar
 from pydantic import Field, Json
 
 from flowq.dashboard.access.shown_conditions import conditions_in
+from flowq.dashboard.access.shown_fields import masked_text
 from flowq.dashboard.actions.action import Action, Number, Scene
 from flowq.dead_letters.dead_letters import DeadLetters
 from flowq.dead_letters.selection import Selection
@@ -46,7 +47,7 @@ class OfLetters(Action):
         conditions = conditions_in(self.where, scene.shown)
         stage = scene.watch.plan.stage(self.stage).name if self.stage else None
         ids = [each for each in (self.letter or self.kind,) if each]
-        return Selection(stage, self.error or None, ids, self._earliest(), conditions)
+        return Selection(stage, self.error or None, ids, self._earliest(), conditions, shown_as=masked_text)
 
     def _earliest(self) -> datetime | None:
         if not self.since:

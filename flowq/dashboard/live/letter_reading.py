@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 
 from flowq.broker.redis_streams import Broker
+from flowq.dashboard.access.shown_fields import masked_text
 from flowq.dead_letters.letter_index import DeadLetterIndex
 from flowq.errors import BrokerUnavailable, FlowqError
 from flowq.graph.compilation.plan import Plan
@@ -26,7 +27,8 @@ class LetterReading:
 
     def __init__(self, plan: Plan) -> None:
         self._name = plan.name
-        self._index = DeadLetterIndex(plan)  # for all connections: after a lost one, nothing is read again
+        # One for all connections: after a lost one, nothing is read again.
+        self._index = DeadLetterIndex(plan, shown_as=masked_text)
         self._is_connected = False
         self._has_read, self._wanted = asyncio.Event(), asyncio.Event()
         self._wanted_at = 0.0

@@ -10,7 +10,6 @@ from pathlib import PurePath
 from typing import NamedTuple
 
 from flowq.broker.audit import DONE, AuditRecord
-from flowq.dashboard.access.shown_fields import masked_text
 from flowq.dashboard.pages.letter_filters import LetterFilters
 from flowq.dashboard.pages.times import Time, ago, time_at
 from flowq.dead_letters.letter import DeadLetterRecord
@@ -93,7 +92,7 @@ def _row(kind: LetterKind, *, query: str, is_here: bool, now: datetime) -> KindR
     heights = [round(max(1.5, n / most * (_HEIGHT - 2)), 1) if n else 0.0 for n in kind.counts]
     first, last = time_at(kind.first_died_ms, now), time_at(kind.last_died_ms, now)
     return KindRow(
-        title=masked_text(kind.error) or "an error without a message",
+        title=kind.error or "an error without a message",
         stage=kind.stage,
         place=PurePath(kind.place).name,
         fingerprint=kind.fingerprint,

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from starlette.datastructures import QueryParams
 
 from flowq.dashboard.access.shown_conditions import conditions_in
-from flowq.dashboard.access.shown_fields import ShownFields
+from flowq.dashboard.access.shown_fields import ShownFields, masked_text
 from flowq.dead_letters.selection import Selection
 from flowq.durations import seconds
 from flowq.errors import UsageError
@@ -57,7 +57,7 @@ class LetterFilters:
         earliest = _earliest(self.since, now) if self.since else None
         conditions = conditions_in(self.where, shown)
         stage = plan.stage(self.stage).name if self.stage else None
-        return Selection(stage, self.error or None, (), earliest, conditions)
+        return Selection(stage, self.error or None, (), earliest, conditions, shown_as=masked_text)
 
     def command(self, *words: str) -> str:
         """A command of the terminal about the same letters."""
