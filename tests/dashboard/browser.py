@@ -6,7 +6,7 @@ Tests that use it are plain functions: playwright's own event loop runs in this 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any, Literal
 
@@ -24,7 +24,7 @@ EXPECT_MS = 60_000  # a safety net for what never comes
 expect.set_options(timeout=EXPECT_MS)
 
 # WCAG 2.2 AA and best practices; they are all on unless axe calls them experimental.
-AXE_OPTIONS = {"resultTypes": ["violations"], "rules": {"target-size": {"enabled": True}}}
+AXE_OPTIONS: Mapping[str, Any] = {"rules": {"target-size": {"enabled": True}}}
 
 
 @pytest.fixture(scope="module")
@@ -74,10 +74,12 @@ def faults_of(page: Page) -> list[str]:
     return faults
 
 
-def found_by_axe(page: Page) -> list[str]:
-    """The accessibility violations in a page, each with its element."""
+def found_by_axe(
+    page: Page, options: Mapping[str, Any] = AXE_OPTIONS, context: dict[str, Any] | None = None
+) -> list[str]:
+    """The accessibility violations in a page or in a context of it, each with its element."""
     page.evaluate("Promise.all(document.getAnimations().map(each => each.finished))")  # half faded in has no contrast
-    results: Any = Axe().run(page, None, AXE_OPTIONS)  # pyright: ignore[reportUnknownMemberType]
+    results: Any = Axe().run(page, context, {"resultTypes": ["violations"], **options})  # pyright: ignore[reportUnknownMemberType]
     return [
         f"{fault['id']}: {node['html'][:160]} ({node['failureSummary'].splitlines()[1].strip()})"
         for fault in results.response["violations"]

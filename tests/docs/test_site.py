@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe  # pyright: ignore[reportMissingTypeStubs]
-from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, sync_playwright
+from playwright.sync_api import BrowserContext, ViewportSize
 
-from tests.requirements import unavailable
+from tests.dashboard.browser import Colours, OpenWindow, found_by_axe
 from tools.docs.links import dead_links
 from tools.docs.pictures import FOLDER, pictures
 from tools.docs.site import build
@@ -36,27 +32,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "site"
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    executable = shutil.which("chromium")
-    if executable is None:
-        unavailable("there is no chromium", "apt-get install chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
-def window(chromium: Browser) -> Iterator[BrowserContext]:
-    window = chromium.new_context(viewport=PHONE)
-    yield window
-    window.close()
-
-
-def found_by_axe(axe: Axe, page: Page, options: dict[str, Any], context: dict[str, Any] | None = None) -> list[str]:
-    results: Any = axe.run(page, context, {"resultTypes": ["violations"], **options})  # pyright: ignore[reportUnknownMemberType]
-    return [f"{fault['id']} {fault['nodes'][0]['html'][:200]}" for fault in results.response["violations"]]
+def window(open_window: OpenWindow) -> BrowserContext:
+    return open_window(PHONE["width"])
 
 
 def pages_of(site: Path) -> list[Path]:
@@ -69,7 +47,7 @@ def test_every_page_is_accessible_fits_a_phone_and_asks_no_other_host(
 ) -> None:
     asked = list[str]()
     window.on("request", lambda request: asked.append(request.url))
-    page, axe, faults = window.new_page(), Axe(), list[str]()
+    page, faults = window.new_page(), list[str]()
     for file in pages_of(site)[part::PARTS]:
         page.set_viewport_size(PHONE)
         page.goto(f"file://{file}")
@@ -77,11 +55,11 @@ def test_every_page_is_accessible_fits_a_phone_and_asks_no_other_host(
         if page.evaluate("document.documentElement.scrollWidth > window.innerWidth"):
             faults.append(f"{file.name}: scrolls sideways on a phone")
         page.set_viewport_size(DESKTOP)
-        faults += [f"{file.name}: {fault}" for fault in found_by_axe(axe, page, ALL_BUT_CONTRAST)]
+        faults += [f"{file.name}: {fault}" for fault in found_by_axe(page, ALL_BUT_CONTRAST)]
         for colours in COLOURS:
             page.evaluate(IN_COLOURS.format(colours))
             code = {} if file.name in PAGES_FULL_OF_CODE else {"exclude": [["pre"], ["code"]]}
-            faults += [f"{file.name}, {colours}: {fault}" for fault in found_by_axe(axe, page, ONLY_CONTRAST, code)]
+            faults += [f"{file.name}, {colours}: {fault}" for fault in found_by_axe(page, ONLY_CONTRAST, code)]
 
     assert faults == []
     assert [url for url in asked if not url.startswith("file://")] == []
@@ -99,10 +77,9 @@ def test_the_search_finds_a_page_without_a_server(site: Path, window: BrowserCon
 
 @pytest.mark.parametrize(("system", "colours"), [("light", "default"), ("dark", "slate")])
 def test_the_colours_follow_the_system_until_the_reader_chooses(
-    site: Path, chromium: Browser, system: str, colours: str
+    site: Path, open_window: OpenWindow, system: Colours, colours: str
 ) -> None:
-    window = chromium.new_context(color_scheme=system, viewport=DESKTOP)  # type: ignore[arg-type]
-    page: Page = window.new_page()
+    page = open_window(DESKTOP["width"], system).new_page()
     page.goto(f"file://{site}/index.html")
     page.wait_for_function(f"document.body.dataset.mdColorScheme == '{colours}'")
 
@@ -110,7 +87,6 @@ def test_the_colours_follow_the_system_until_the_reader_chooses(
     page.wait_for_function("document.body.dataset.mdColorScheme == 'default'")
     page.get_by_title("switch to dark").click()
     page.wait_for_function("document.body.dataset.mdColorScheme == 'slate'")
-    window.close()
 
 
 def test_every_page_is_there_as_markdown_and_can_be_edited(site: Path, window: BrowserContext) -> None:
