@@ -45,9 +45,7 @@ def orders() -> Iterator[WebPage]:
 
 def texts(page: WebPage, *options: str, listen: str = "0", **variables: str) -> str:
     """All that a server says about the letter: its page, its message as a file, its trace, and the numbers."""
-    page.process.popen.terminate()
-    page.process.wait()
-    page.start(*options, listen=listen, **variables)
+    page.restart(*options, listen=listen, **variables)
     headers = {"authorization": f"Bearer {TOKEN}"}
     kinds = page.get("/p/orders/dead", **headers).text
     (kind,) = set(re.findall(r'href="(/p/orders/dead/\w+)', kinds))

@@ -90,7 +90,7 @@ def test_while_redis_is_away_pages_keep_their_numbers_and_say_so() -> None:
         assert 'data-conn="error"' in shown.text
         assert "FQ401 cannot reach Redis" in shown.text
         assert (first.data["set"]["s.fetch.waiting"], first.data["trouble"]) == ("1", lost.data["trouble"])
-        assert (numbers.status, letters.status) == (503, letters.status)
+        assert numbers.status == 503
         assert letters.status in (200, 503)
         assert again.data["set"]["s.fetch.waiting"] == "0"  # the server came back empty
 
@@ -98,10 +98,8 @@ def test_while_redis_is_away_pages_keep_their_numbers_and_say_so() -> None:
 def test_a_server_that_starts_before_redis_waits_for_it() -> None:
     with WebPage({"lab": LAB}) as page:
         page.redis.stop()
-        page.process.popen.terminate()
-        page.process.wait()
 
-        page.start()
+        page.restart()
         assert page.get("/p/lab").status == 200
         assert "FQ401" in page.get("/").text
         page.redis.start()

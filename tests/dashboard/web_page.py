@@ -64,6 +64,12 @@ class WebPage:
         self.process = self.project.start("dashboard", "--listen", listen, *self._options, *more, **variables)
         self.process.wait_for(lambda: _AT.search(self.process.stderr))
 
+    def restart(self, *more: str, listen: str = "0", **variables: str) -> None:
+        """Stop the server, and start it again with other options."""
+        self.process.popen.terminate()
+        self.process.wait()
+        self.start(*more, listen=listen, **variables)
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
