@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 
 from flowq import Inspector
 from tests.dashboard.acting import ActingPage
-from tests.dashboard.browser import EXPECT_MS, OpenWindow, found_by_axe
+from tests.dashboard.browser import OpenWindow, found_by_axe
 from tests.dashboard.pipelines import LAB
 
 DEAD, WAITS = "https://example.org/1/404", "https://example.org/w"
@@ -19,7 +19,6 @@ Tab = Callable[[str], None]
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[ActingPage]:
-    expect.set_options(timeout=EXPECT_MS)
     with ActingPage({"lab": LAB}, "--allow-actions") as served:
         yield served
 

@@ -9,9 +9,8 @@ from html.parser import HTMLParser
 from urllib.parse import quote, urlsplit
 
 import pytest
-from playwright.sync_api import Page, Request, expect
+from playwright.sync_api import Page, Request
 
-from tests.dashboard.browser import EXPECT_MS
 from tests.dashboard.hostile import AWAY, EVIL, WORD, hostile_page
 from tests.dashboard.web_page import Answer, WebPage
 
@@ -40,7 +39,6 @@ AFTER = """([foreign, links]) => {
 
 @pytest.fixture(scope="module")
 def hostile() -> Iterator[WebPage]:
-    expect.set_options(timeout=EXPECT_MS)
     with hostile_page("--allow-actions") as served:
         yield served
 

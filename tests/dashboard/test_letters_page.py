@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.dashboard.browser import EXPECT_MS, OpenWindow, found_by_axe
+from tests.dashboard.browser import OpenWindow, found_by_axe
 from tests.dashboard.web_page import WebPage
 
 SECRET = "hunter2"
@@ -48,7 +48,6 @@ N = 30
 @pytest.fixture(scope="module")
 def shop() -> Iterator[WebPage]:
     """Thirty orders, all of them dead: of three kinds, ten each."""
-    expect.set_options(timeout=EXPECT_MS)
     with WebPage({"shop": SHOP}) as served:
         orders = [{"n": n, "dest": "SJU" if n % 2 else "BQN", "password": SECRET, "lines": [n] * 3} for n in range(N)]
         served.project.write("orders.ndjson", "\n".join(map(json.dumps, orders)))

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.dashboard.browser import EXPECT_MS, found_by_axe
+from tests.dashboard.browser import found_by_axe
 from tests.dashboard.web_page import WebPage
 
 SLOW = """
@@ -35,7 +35,6 @@ slow = Pipeline("slow", fetch)
 @pytest.fixture
 def slow() -> Iterator[WebPage]:
     """Two links in their handlers for long, one host on hold, and a letter."""
-    expect.set_options(timeout=EXPECT_MS)
     settings = '[tool.flowq.dashboard]\nlog_url = "https://logs.test/{pipeline}?q={id}&stage={stage}"\n'
     with WebPage({"slow": SLOW, "pyproject.toml": f"[tool.flowq]\n{settings}"}) as served:
         served.project.ok("push", "slow.fetch", '{"n": -1}', "--id", "a&b c/d")
