@@ -49,7 +49,7 @@ def open_window(chromium: Browser) -> Iterator[OpenWindow]:
 
         def opened(width: int = 1280, colours: Colours = "light", **options: Any) -> BrowserContext:
             viewport: ViewportSize = {"width": width, "height": HEIGHTS.get(width, 800)}
-            window = chromium.new_context(**{"viewport": viewport, "color_scheme": colours, **options})
+            window = chromium.new_context(viewport=viewport, color_scheme=colours, **options)
             window.set_default_timeout(EXPECT_MS)
             windows.callback(window.close)
             return window
