@@ -6,10 +6,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from pathlib import PurePath
 from typing import NamedTuple
 
 from flowq.broker.audit import DONE, AuditRecord
+from flowq.dashboard.access.shown_conditions import shown_words
+from flowq.dashboard.access.shown_fields import ShownFields, masked_text
 from flowq.dashboard.pages.letter_filters import LetterFilters
 from flowq.dashboard.pages.times import Time, ago, time_at
 from flowq.dead_letters.letter import DeadLetterRecord
@@ -18,6 +21,7 @@ from flowq.dead_letters.letter_kinds import LetterKind
 from flowq.wording.quantities import counted
 
 MOST_KINDS = 200
+_MOST_DONE = 6
 _STEP, _HEIGHT = 4, 22
 _VERBS = {
     "retry": ("back", "retried"),
@@ -126,14 +130,15 @@ def nothing_of(filters: LetterFilters, index: DeadLetterIndex) -> Nothing:
     return Nothing("No letter matches", f"Without these filters there are {counted(index.total, 'letter')}.")
 
 
-def done_here(records: Sequence[AuditRecord], now: datetime, *, most: int = 6) -> list[DoneHere]:
+def done_here(records: Sequence[AuditRecord], shown: ShownFields, now: datetime) -> list[DoneHere]:
     """The last changes to dead letters, the latest first."""
-    found: list[DoneHere] = []
-    for record in records:
-        if record.action in _VERBS and len(found) < most:
-            icon, verb = _VERBS[record.action]
-            is_done = record.result == DONE
-            title = f"{verb} {counted(record.n, 'message')}" if is_done else f"{record.action}: {record.result}"
-            text = f"{record.selection or 'all'} · by {record.actor}"
-            found.append(DoneHere(icon, title, text, time_at(record.at_ms, now)))
-    return found
+    of_letters = (record for record in records if record.action in _VERBS)
+    return [_done(record, shown, now) for record in islice(of_letters, _MOST_DONE)]
+
+
+def _done(record: AuditRecord, shown: ShownFields, now: datetime) -> DoneHere:
+    icon, verb = _VERBS[record.action]
+    is_done = record.result == DONE
+    title = f"{verb} {counted(record.n, 'message')}" if is_done else f"{record.action}: {masked_text(record.result)}"
+    text = f"{shown_words(record.selection, shown) or 'all'} · by {record.actor}"
+    return DoneHere(icon, title, text, time_at(record.at_ms, now))

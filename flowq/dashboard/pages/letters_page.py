@@ -155,7 +155,7 @@ async def _page(request: Request, asked: _Asked, letter: DeadLetterRecord | None
         trouble_text=trouble.message if trouble else "",
         trouble_hint=trouble.hint if trouble else "",
         export_command=asked.filters.command("export", asked.watch.plan.name),
-        done_here=done_here(await Audit(asked.watch.broker).latest(_AUDIT_RECORDS), now),
+        done_here=done_here(await Audit(asked.watch.broker).latest(_AUDIT_RECORDS), asked.shown, now),
         missing=missing,
         **(_letter_values(asked, letter, now) if letter else {"letter": None}),
         log=log_address(site_of(request).options.log_url, asked.watch.plan.name, letter) if letter else "",
