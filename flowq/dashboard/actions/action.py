@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from flowq.broker.audit import Act
 from flowq.dashboard.access.shown_fields import ShownFields
@@ -59,19 +59,35 @@ Number = Annotated[int | None, BeforeValidator(_none_if_empty)]
 """A number of a form, whose fields are texts; None if it is empty."""
 
 
-class Action(BaseModel):
-    """One action, as a form sends it. With `dry_run` nothing is changed, and the answer says what would happen."""
+class Asked(BaseModel):
+    """What can be read even of an action that is not valid. With `dry_run` the answer only says what would happen.
+
+    >>> Asked.read(b'{"dry_run": true, "no such field": 1}').dry_run, Asked.read(b"{").dry_run
+    (True, False)
+    """
+
+    dry_run: bool = False
+
+    @classmethod
+    def read(cls, body: bytes) -> Asked:
+        try:
+            return Asked.model_validate_json(body)
+        except ValidationError:
+            return Asked()
+
+
+class Action(Asked):
+    """One action, as a form sends it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: ClassVar[str]
     """Its name in the audit."""
     page: ClassVar[str] = ""
     """The page of the pipeline to show next, such as "dead"; "" for the one that is open."""
-    dry_run: bool = False
 
     @abstractmethod
     def words(self, scene: Scene) -> tuple[str, ...]:
-        """What it is about, as it is typed after the name of the pipeline."""
+        """What it is about, as it is typed after the name of the pipeline. Raises UsageError if there is no such."""
 
     @abstractmethod
     async def preview(self, scene: Scene) -> Mapping[str, Any]:

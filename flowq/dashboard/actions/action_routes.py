@@ -17,7 +17,7 @@ from starlette.routing import BaseRoute, Route
 from flowq.broker.audit import Audit, AuditRecord
 from flowq.dashboard.access.forgery_check import forgery_in
 from flowq.dashboard.access.shown_fields import ShownFields
-from flowq.dashboard.actions.action import Action, DoesNotRead, NumberChanged, Scene
+from flowq.dashboard.actions.action import Action, Asked, DoesNotRead, NumberChanged, Scene
 from flowq.dashboard.actions.pausing import Pause, PauseKey, Release, Resume
 from flowq.dashboard.actions.refilling import Purge, Push
 from flowq.dashboard.actions.repairing import EditAndRetry, Remove, Retry
@@ -56,22 +56,31 @@ class _Actions:
         if reason := forgery_in(request):
             await self._record_refused(scene, request, kind, reason)
             return _answer(403, error=f"refused: {reason}")
+        body = await request.body()
+        is_dry_run = Asked.read(body).dry_run
         try:
-            action = _read(kind, await request.body())
-        except DoesNotRead as error:
-            return _failed(error)
-        try:
-            return _answer(200, **await self._acted(scene, request, action))
+            action, about = await self._read(scene, request, kind, body, is_recorded=not is_dry_run)
+            done = action.preview(scene) if is_dry_run else self._acted(scene, request, action, about)
+            return _answer(200, **await done)
         except FlowqError as error:
             answer = _failed(error)
-            if action.dry_run and isinstance(error, UsageError):  # the question was whether it can be done
+            if is_dry_run and isinstance(error, UsageError):  # the question was whether it can be done
                 answer.status_code = 200
             return answer
 
-    async def _acted(self, scene: Scene, request: Request, action: Action) -> Mapping[str, Any]:
-        if action.dry_run:
-            return await action.preview(scene)
-        about = shell_command(*action.words(scene))
+    async def _read(
+        self, scene: Scene, request: Request, kind: type[Action], body: bytes, *, is_recorded: bool
+    ) -> tuple[Action, str]:
+        """An action, and what it is about. One that is not valid is recorded, since nothing else will say so."""
+        try:
+            action = _action(kind, body)
+            return action, shell_command(*action.words(scene))
+        except UsageError as error:
+            if is_recorded:
+                await self._record_refused(scene, request, kind, error.message)
+            raise
+
+    async def _acted(self, scene: Scene, request: Request, action: Action, about: str) -> Mapping[str, Any]:
         async with Audit(scene.watch.broker).of(_actor(request), action.name, about) as act:
             said = await action.perform(scene, act)
         await scene.watch.look_again()
@@ -99,7 +108,7 @@ def _actor(request: Request) -> str:
     return f"{request.state.actor}@{address} (web)"
 
 
-def _read(kind: type[Action], body: bytes) -> Action:
+def _action(kind: type[Action], body: bytes) -> Action:
     try:
         return kind.model_validate_json(body)
     except ValidationError as error:

@@ -46,7 +46,6 @@ class Resume(_OfTarget):
     name: ClassVar[str] = "resume"
 
     async def preview(self, scene: Scene) -> Mapping[str, Any]:
-        self.words(scene)
         return {"command": target_command(scene, "resume", self.stage)}
 
     async def perform(self, scene: Scene, act: Act) -> str:

@@ -40,7 +40,6 @@ class Purge(Action):
         return [edge for edge in scene.watch.plan.edges if not self.stage or edge.target == self.stage]
 
     async def preview(self, scene: Scene) -> Mapping[str, Any]:
-        self.words(scene)
         purging, edges = Purging(scene.watch.broker), self._edges(scene)
         n = sum((await purging.idle(edges)).values())
         running = sum((await purging.idle(edges, running=True)).values())

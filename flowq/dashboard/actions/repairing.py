@@ -98,7 +98,6 @@ class EditAndRetry(OfLetters):
 
     async def _read(self, scene: Scene) -> tuple[DeadLetterRecord, bytes]:
         """The letter, and its new body: masks in the message stand for the old values."""
-        self.selection(scene)
         found = await StoredLetters(scene.watch.broker, self.stage).named([self.letter])
         if not found:
             raise NumberChanged("the letter is gone: it was put back or removed", 0)
