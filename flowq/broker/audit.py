@@ -26,9 +26,9 @@ class AuditRecord:
     """One action. Everything in it may come from outside: escape it before it reaches a screen.
 
     `at_ms` is its end, in milliseconds since 1970 on the clock of Redis. `actor` is who acted, such as "ana@host" or
-    "web page, 127.0.0.1". `action` is "pause", "resume", "retry", "edit", "remove", "purge", "replay" or "push".
-    `selection` is what it was about, as it would be typed after the name of the command. `n` counts the messages
-    that were changed, `result` is "done", or "refused" or "failed" with the reason.
+    "local@127.0.0.1 (web)". `action` is "pause", "resume", "retry", "edit", "remove", "import", "purge", "replay" or
+    "push". `selection` is what it was about, as it would be typed after the name of the command. `n` counts the
+    messages that were changed, `result` is "done", or "refused" or "failed" with the reason.
     """
 
     at_ms: int
@@ -45,7 +45,7 @@ class AuditRecord:
 
 @dataclass
 class Act:
-    """An action that is under way: `n` messages were changed so far."""
+    """An action in progress: `n` messages have been changed so far."""
 
     n: int = 0
 
@@ -77,7 +77,7 @@ class Audit:
         await self.record(replace(record, n=act.n))
 
     async def record(self, record: AuditRecord) -> None:
-        """Add a record; its time is now. The action has happened: if Redis does not answer, this is only logged."""
+        """Add a record with the present time. If Redis does not answer, that is only logged: the action is done."""
         words = [
             word
             for name, value in asdict(record).items()

@@ -102,7 +102,7 @@ def _failed(request: Request, error: Exception) -> Response:
 
 
 def _broken(request: Request, _: Exception) -> Response:
-    """A mistake of ours, or of the login of a host program: the log of the server has it, a page never."""
+    """An error in flowq or in the login of a host program: the log of the server shows it, a page never does."""
     if not hasattr(request.state, "actor"):  # who asks is not known, so nothing of the pages is shown
         return PlainTextResponse("Something went wrong.\n", 500, HEADERS)
     answer = _error_page(request, 500, "Something went wrong.", "The log of the server says why.")

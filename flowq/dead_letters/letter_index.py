@@ -22,13 +22,14 @@ class DeadLetterIndex(LetterKinds):
     shown_as: what is kept of the line of a letter, shown and compared with `error`.
 
     Each `step` reads what has died since the last one, at most a thousand letters, without their messages. `kinds`,
-    `letters` and `around` answer from memory, also while the first reading is under way: `read` of `total` letters are
-    known, as of `as_of_ms` on the clock of Redis. After a million letters it reads no further. When letters were
-    removed or put back, the ids of their stage are compared: at once if one step can do that, else once a minute.
+    `letters` and `around` answer from memory, even while the first reading is in progress: `read` of `total` letters
+    are known, as of `as_of_ms` on the clock of Redis. It stops at a million letters. When letters have been removed or
+    put back, the ids of their stage are compared with those in Redis: immediately if one step is enough, otherwise at
+    most once a minute.
 
     The caller paces the steps: one that worked for t seconds is followed by a pause of 19 t, so that they take at most
     5 % of its time; a thousand letters take about 0.03 s. Steps must not overlap. A step raises BrokerUnavailable when
-    Redis does not answer; the next one goes on where it ended, also with another broker.
+    Redis does not answer; the next step continues from there, even with another broker.
 
     >>> import asyncio
     >>> from flowq import Pipeline, stage
@@ -59,11 +60,11 @@ class DeadLetterIndex(LetterKinds):
 
     @property
     def total(self) -> int:
-        """How many dead letters there were at `as_of_ms`."""
+        """The number of dead letters at `as_of_ms`."""
         return sum(self._kept.values())
 
     async def step(self, broker: Broker) -> bool:
-        """Read on; returns whether there is more to read now."""
+        """Read more letters; returns whether there are still more to read now."""
         left, to_read = min(_PER_STEP, MOST_LETTERS - self.read), self._last_id
         while True:
             self.as_of_ms, infos = await letter_infos(broker, to_read, limit=min(left, _PER_CALL))

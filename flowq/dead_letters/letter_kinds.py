@@ -21,7 +21,7 @@ _MOST_KINDS, _MOST_LINES_OF_KIND, _MOST_LINES = 2000, 30, 4000
 _PERIODS, _MOST_WITH_COUNTS = 30, 100
 
 OTHER = "other"
-"""The kind under which letters are counted that came after the first two thousand kinds."""
+"""The kind that counts the letters of all kinds after the first two thousand."""
 
 EntryId = tuple[int, int]
 
@@ -36,7 +36,7 @@ class LetterRef(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Around:
-    """Where a letter is among those of its kind: the position from 1 of how many, and its neighbours."""
+    """Where a letter is among those of its kind: its position, counted from 1, their number, and its neighbours."""
 
     position: int
     count: int
@@ -76,7 +76,7 @@ class LetterKind:
 
     `counts` says how many died in each of thirty periods of `period_ms`. The first one begins at `from_ms`, the same
     for all kinds of a list, so that they can be compared; only the first hundred kinds of a list have them.
-    `is_estimate`: the kind has more different lines than are kept, and those count as if `error` matched them.
+    `is_estimate`: the kind has more different lines than are kept, and the others count as if `error` matched them.
     """
 
     stage: str
@@ -98,7 +98,7 @@ class Letters:
 
     def __init__(self) -> None:
         self._ms, self._seq, self._died = array("Q"), array("Q"), array("Q")
-        self._is_in_order = True  # one that was exported and restored died before others with lower ids
+        self._is_in_order = True  # a restored letter may have died before others with lower ids
         self._sorted: array[int] | None = None
 
     def __len__(self) -> int:
@@ -150,7 +150,7 @@ class Letters:
 
 @dataclass(slots=True)
 class _Kind:
-    """The letters of one stage with the same fingerprint, by their lines; under None those with further lines."""
+    """The letters of one stage with the same fingerprint by line; None has those whose lines are not kept."""
 
     error: str
     error_type: str
@@ -158,7 +158,7 @@ class _Kind:
     by_line: dict[str | None, Letters] = field(default_factory=dict[str | None, Letters])
 
     def matching(self, error: str | None) -> list[Letters]:
-        """Those whose line matches a glob. Where any does, so do the further lines."""
+        """Those whose line matches a glob. If any does, lines that are not kept count as matching."""
         if error is None:
             return list(self.by_line.values())
         found = [each for line, each in self.by_line.items() if line is not None and fnmatchcase(line, error)]
@@ -183,8 +183,8 @@ class _Kind:
 class LetterKinds:
     """The dead letters of a pipeline, without their messages, in the order of its stages.
 
-    Each takes 24 bytes. The first 500 characters of an error count, the first 2,000 kinds are told apart, and of each
-    kind the first 30 lines, 4,000 altogether: at most about ten megabytes besides.
+    Each takes 24 bytes. Errors are compared by their first 500 characters. The first 2,000 kinds are kept apart, with
+    the first 30 lines of each and 4,000 lines in total: together at most about ten megabytes more.
     """
 
     def __init__(self, stages: Sequence[str]) -> None:

@@ -23,11 +23,11 @@ _MOST_FOUND = 2000
 class LetterSearch:
     """A search for dead letters by stage, error, time and content; `ids` and `limit` of a selection do not count.
 
-    It looks at the newest ones first and ends when all that there were at its beginning were looked at. What is found
-    is bounded: after 2,000 letters `left_out` counts the others. `unread` were not searched, because their messages
-    are above a megabyte or in the claim store.
+    It starts with the newest letters, and ends when it has searched all that there were when it began. It keeps the
+    first 2,000 that it finds; `left_out` counts the others. `unread` counts those that it could not search, because
+    their messages are larger than a megabyte or in the claim store.
 
-    Methods raise BrokerUnavailable when Redis does not answer; the search can then go on where it was.
+    Methods raise BrokerUnavailable when Redis does not answer; the search can then continue.
 
     >>> import asyncio
     >>> from flowq import Pipeline, stage
@@ -53,7 +53,7 @@ class LetterSearch:
         self._stages = [each.name for each in plan.consumers if stage in (None, each.name)]
         self._since_ms = selection.since.timestamp() * 1000 if selection.since else 0
         self._selection = selection
-        self._before: dict[str, str] = {}  # the stages that are not searched to the end, and how far they are
+        self._before: dict[str, str] = {}  # the stages still to be searched, and the id reached in each
         self._found: list[tuple[EntryId, str, int, Told]] = []
         self._matching: LetterKinds | None = None
         self._has_begun = False
@@ -89,7 +89,7 @@ class LetterSearch:
         return not before, entry_id_in(before or "0-0")
 
     def matching(self) -> LetterKinds:
-        """Those that were found so far."""
+        """The letters found so far."""
         if self._matching is None:
             self._matching = LetterKinds(self._stages)
             for at, stage, died_ms, told in sorted(self._found):

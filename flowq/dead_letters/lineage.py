@@ -40,8 +40,8 @@ class Lineage:
 
     `found` are those that still exist, by id. A settled message leaves no trace unless its stage keeps it: only its id
     is known, from its children. `letters` are the dead ones, by stage and entry id, at most a hundred of a stage.
-    `looked_at` of `total` messages were searched; `is_complete`: the search has ended. Of a family with more than
-    50,000 members, `left_out` were found beyond them.
+    `looked_at` of `total` messages were searched; `is_complete`: the search has ended. `left_out` counts the members
+    beyond the first 50,000.
     """
 
     message_id: str
@@ -111,8 +111,9 @@ class Lineage:
             stack += [(depth + 1, child) for child in reversed(children.get(message_id, ()))]
 
     def rows(self, *, most: int = 200, most_children: int = 20) -> list[TreeRow]:
-        """The tree with about so many messages, and so many children of each: those on the way to the message that was
-        asked for, then dead, running, delayed and waiting ones. The last row below a message says what is left out.
+        """The tree, cut to about `most` messages and `most_children` children of each: first those on the way to the
+        message that was asked for, then dead, running, delayed and waiting ones. The last row below a message says what
+        was left out.
         """
         children, rows = self._children(), list[TreeRow]()
         shown = self._shown(children, most, most_children)
@@ -183,7 +184,7 @@ class Lineage:
         return (*failures_of(found.header), *last)
 
     def attempts(self, found: Found) -> tuple[Attempt, ...]:
-        """The same, each with its time as far as it is known."""
+        """The same, each with its time if that is known."""
         letter = self.letters.get((found.place, found.entry_id))
         return letter.each_attempt if letter else attempts_of(found.header)
 

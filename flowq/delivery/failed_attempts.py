@@ -52,7 +52,7 @@ class Attempt(NamedTuple):
     """An attempt that failed at a known time; or those from the `first` to the `last` whose times are not known.
 
     `at_ms` is in milliseconds since 1970. `error` is that of the attempt, or of a later one that failed alike; "" if it
-    is not known any more.
+    is no longer known.
     """
 
     first: int
@@ -90,7 +90,7 @@ def after_failure(header: Header, attempt: int, failed: Failed) -> tuple[Header,
 
 
 def attempts_of(header: Header) -> tuple[Attempt, ...]:
-    """Each failed attempt of a message as far as it is known, the oldest first.
+    """The known failed attempts of a message, the oldest first.
 
     >>> header = Header.decode(stored_without_time(Header("b7", "a1", "a1", 1), 1) + b"1700000000000")
     >>> attempts_of(header)

@@ -12,7 +12,7 @@ def state_word(overview: Overview) -> str:
 
 
 def left_words(overview: Overview) -> str:
-    """What is left, and until when at the present speed; "" if nothing is."""
+    """What is left, and how long it takes at the present speed; "" if nothing is."""
     left, eta = overview.snapshot.outstanding, overview.eta_seconds
     if not left:
         return ""

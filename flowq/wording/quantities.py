@@ -54,7 +54,7 @@ def rate_words(per_second: float) -> str:
 
 
 def span_words(seconds: float) -> str:
-    """How long something will take, in words: what is estimated has no minutes and seconds.
+    """How long something will take, in words: an estimate does not need minutes and seconds.
 
     >>> [span_words(seconds) for seconds in (0.4, 17.2, 85, 240, 3000, 7560, 200_000)]
     ['1 s', '17 s', '85 s', '4 min', '50 min', '2.1 h', '56 h']

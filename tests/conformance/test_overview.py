@@ -195,7 +195,7 @@ async def test_a_pipeline_without_workers_has_no_bottleneck_and_no_end(worker: W
     assert (found.state, found.bottleneck, found.eta_seconds) == ("stopped", None, None)
 
 
-# In a handler, and at hand
+# In a handler, or read ahead
 
 
 async def stage_parse(worker: Worker) -> tuple[int, int | None, int | None]:

@@ -26,7 +26,7 @@ _TOKEN = re.compile(r'<meta name="flowq-token" content="([0-9a-f]+)">')
 
 
 def _done(work: Coroutine[Any, Any, T]) -> T:
-    """Run it to its end in another thread: this one may have the event loop of playwright."""
+    """Run it to its end in another thread: playwright's event loop may be running in this one."""
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(asyncio.run, work).result()
 
@@ -96,7 +96,7 @@ class ActingPage(WebPage):
         _done(pushed())
 
     def run(self) -> None:
-        """Let workers handle all there is; some of it dies."""
+        """Let workers handle all messages; some of them die."""
         _done(flowq.run(self.pipeline, redis=self.redis.url, namespace="flowq"))
 
     def clear(self) -> None:

@@ -167,7 +167,7 @@ def catalogue(branches: int = 9, length: int = 5) -> str:
 
 @contextmanager
 def scenes(*options: str, many_stages: bool = True) -> Iterator[WebPage]:
-    """The page of all of them while two are at work. `options` are those of `flowq dashboard`."""
+    """The page of all of them, with two or three at work. `options` are those of `flowq dashboard`."""
     pipelines = {"scrape": SCRAPE, "dispatch": DISPATCH, "thumbnails": THUMBNAILS, "invoices": INVOICES}
     if many_stages:
         pipelines["catalogue"] = catalogue()

@@ -1,4 +1,4 @@
-"""Twelve thousand dead letters: pages answer while they are read, a search ends in time, and memory stays bounded."""
+"""Twelve thousand dead letters: pages answer while they are being read, a search ends in time, memory is bounded."""
 
 from __future__ import annotations
 

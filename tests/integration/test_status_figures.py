@@ -1,4 +1,4 @@
-"""The figures of `flowq status --json` while a pipeline runs: each against what handlers wrote down, or Redis says."""
+"""The figures of `flowq status --json` during a run, compared with what handlers wrote down and what Redis says."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def running(project: Project) -> FlowqProcess:
 
 
 def begun(project: Project) -> list[str]:
-    """The messages that handlers have begun, from the file that they write."""
+    """The messages on which handlers have started, read from the file that the handlers write."""
     file = project.folder / "begun"
     return file.read_text().split() if file.exists() else []
 
@@ -169,7 +169,7 @@ def test_a_killed_worker_is_reported_with_how_and_when(
 
 @pytest.mark.usefixtures("running")
 def test_every_call_is_in_the_histogram_between_its_bounds(project: Project) -> None:
-    """The handlers of `work` have waited at least as long as one look took, and those after them not at all."""
+    """The handlers of `work` waited at least as long as one look took; those of `keep` did not wait at all."""
     began_ms, seen_ms = status(project)["now_ms"], status(project)["now_ms"]
     (project.folder / "go").touch()
 

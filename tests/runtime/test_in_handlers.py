@@ -1,4 +1,4 @@
-"""What an overview counts as in a handler is what handlers have now, however a stage is run."""
+"""An overview counts as in a handler exactly the messages that handlers have now, however a stage is run."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def gate() -> Iterator[Gate]:
 
 
 async def shows(lab: Lab, pipeline: Pipeline, gate: Gate, *, inside: int, running: int) -> None:
-    """Wait until the handlers have as many messages, and the overview says so."""
+    """Wait until the handlers have this many messages, and the overview says so."""
 
     async def is_so() -> bool:
         seen = (await Inspector(pipeline.plan, lab.broker(pipeline)).overview()).stages["handle"]

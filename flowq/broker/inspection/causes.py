@@ -1,4 +1,4 @@
-"""Why a stage is as fast as it is: paused, held back by the next one, on hold, paced, busy, or well. Pure."""
+"""Why a stage is as fast as it is: paused, held back by the next one, on hold, paced, busy, or keeping up. Pure."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class Cause:
     """Why a stage is as fast as it is.
 
     by: the stage whose edge is full; only for `HELD_BACK`.
-    keys: the pacing keys of the stage that are held, the one released first in front, whatever the cause.
+    keys: the held pacing keys of the stage, in the order of their release, whatever the cause.
     seconds: how long that first hold lasts; None without one.
-    running, slots: how many slots work, of how many, if nearly all do; only for `BUSY`.
+    running, slots: how many slots are in use, and how many there are, if nearly all are in use; only for `BUSY`.
     """
 
     kind: CauseKind
@@ -59,9 +59,9 @@ class Cause:
 class Situation:
     """What the cause of a stage depends on.
 
-    full: the stages whose edges are full, the fullest in front. holds: the held pacing keys and their seconds.
+    full: the stages whose edges are full, the fullest first. holds: the held pacing keys and their seconds.
     rate: messages settled per second, None if unknown. running: how many messages handlers have; None if unknown.
-    is_over: nothing is left in the whole pipeline, and no source is open. has_run: it had something at some time.
+    is_over: nothing is left in the whole pipeline, and no source is open. has_run: the pipeline has run at some time.
     is_open, is_finished: of a source in this run.
     """
 

@@ -20,8 +20,8 @@ class EdgeOverview:
 
     `waiting_since_ms` is when the oldest waiting message was appended, `oldest_seconds` its age; `last_due_ms` is when
     the last delayed one is due. `maxsize` messages and `maxsize_bytes` are the limits of the edge, 0 for none, and
-    `fill` the share of the nearer one that is taken: 1 or more is full, None is without limits. `held` counts the
-    running messages of each worker.
+    `fill` is the share of the nearer one that is taken: 1 or more if the edge is full, None without limits. `held`
+    counts the running messages of each worker.
     """
 
     waiting: int
@@ -46,7 +46,7 @@ class EdgeOverview:
         return max((taken / limit for taken, limit in limits if limit), default=None)
 
     def as_json(self) -> dict[str, Any]:
-        """All of it, ready for JSON, but for the messages of each worker."""
+        """All of it, ready for JSON, except the messages of each worker."""
         fill = self.fill
         return {
             "waiting": self.waiting,

@@ -70,11 +70,11 @@ class _Place:
 class FamilySearch:
     """A search for a message and its family: all messages with the same root.
 
-    It ends when everything in the pipeline was searched once, or twice if the message has another root. What is
-    found is bounded: of more than 50,000 members `left_out` counts those beyond. Places with few messages come first.
-    A message that moves meanwhile may be found in two places, or in none.
+    It ends when everything in the pipeline has been searched once, or twice if the message has another root. It keeps
+    the first 50,000 members; `left_out` counts the others. Places with few messages come first. A message that moves
+    meanwhile may be found in two places, or in none.
 
-    Methods raise BrokerUnavailable when Redis does not answer; the search can then go on where it was.
+    Methods raise BrokerUnavailable when Redis does not answer; the search can then continue.
     """
 
     def __init__(self, plan: Plan, broker: Broker, message_id: str) -> None:
@@ -95,7 +95,7 @@ class FamilySearch:
 
     @property
     def looked_at(self) -> int:
-        """How many of them were searched so far."""
+        """How many of them have been searched so far."""
         return min(self._looked_at, self.total)
 
     @property
@@ -134,7 +134,7 @@ class FamilySearch:
         found = _found_in(place, reply[2:])
         if found and not self.root_id:
             self.root_id = found[0].header.root_id
-            if self.root_id != self.message_id:  # those before it may be of its family as well
+            if self.root_id != self.message_id:  # messages before it may belong to its family too
                 self._looked_at = 0
                 for each in self._places:
                     each.position = "-"

@@ -44,8 +44,8 @@ class Forecast:
 
 
 def forecast_of(levels: Sequence[Level], *, capacity: float, is_full: bool, moves: bool) -> Forecast | None:
-    """The forecast of an edge with these levels, the last of them now; None if they are less than three, or cover
-    less than 8 seconds.
+    """The forecast of an edge with these levels, the last of them now; None if there are fewer than three, or they
+    cover less than 8 seconds.
 
     capacity: how many messages it has room for. is_full: it holds back what feeds it. moves: its stage settles
     something, or may do so.
@@ -78,7 +78,7 @@ _BY_URGENCY = tuple(ForecastKind(kind) for kind in (
 
 
 def most_urgent(forecasts: Iterable[Forecast]) -> Forecast | None:
-    """The one of several that counts: what is full first, or empty last; None of none.
+    """The most urgent of several: full first, or else empty last; None if there are none.
 
     >>> most_urgent([Forecast(ForecastKind.EMPTY), Forecast(ForecastKind.EMPTY_IN, 9.0)])
     Forecast(kind=<ForecastKind.EMPTY_IN: 'empty_in'>, seconds=9.0)
@@ -97,8 +97,8 @@ _GROWING, _SHRINKING = Forecast(ForecastKind.GROWING), Forecast(ForecastKind.SHR
 def _slope(levels: Sequence[Level]) -> float:
     """The slope per second of the line nearest to the levels; 0 if they scatter about it more than they change.
 
-    Also 0 where the last of them goes the other way: a source that has put all its messages on an edge at once does not
-    fill it any further.
+    Also 0 if the last level goes the other way: a source that has put all its messages on an edge at once is not
+    filling it any further.
     """
     n = len(levels)
     middle_ms, middle = sum(ms for ms, _ in levels) / n, sum(held for _, held in levels) / n

@@ -30,9 +30,9 @@ def capacity_of(edge: EdgePlan, outstanding: int, memory_bytes: int) -> float:
 def full_edges(
     capacities: Mapping[str, float], levels: Iterable[Mapping[str, int]], before: Set[str] = frozenset()
 ) -> frozenset[str]:
-    """The edges that have reached their capacity, and were not down to four fifths of it since then.
+    """The edges that have reached their capacity, and have not been down to four fifths of it since.
 
-    levels: how many messages the edges held, the latest last. before: those that were full at first.
+    levels: how many messages the edges held, the latest last. before: those that were full before that.
 
     >>> sorted(full_edges({"a>b": 10, "b>c": 10}, [{"a>b": 10, "b>c": 10}, {"a>b": 8, "b>c": 7}, {"a>b": 9, "b>c": 9}]))
     ['a>b']

@@ -33,8 +33,8 @@ async def letter_infos(
 ) -> tuple[int, Mapping[str, LetterInfos]]:
     """The time in ms, and for each stage the letters that come after an id, "" for the beginning.
 
-    At most `limit` altogether, and fewer if they are large. The reason is "unknown" where another program has written
-    the info, or one that is too large.
+    At most `limit` in total, and fewer if they are large. The reason is "unknown" if the info is too large, or was
+    written by another program.
     """
     names = [broker.keys.dead(stage) for stage in after]
     from_ids = [f"({at}" if at else "-" for at in after.values()]

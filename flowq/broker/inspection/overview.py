@@ -38,8 +38,8 @@ class StageOverview:
     message has waited, None when nothing waits. `errors` are why messages are tried again.
 
     `slots` are the messages that the handlers of its live workers take at once. Of the running messages, `in_handler`
-    are in a handler and `read_ahead` are delivered, but not in a handler; both are None if a worker does not tell. With
-    `ack="first"` and "manual" messages in a handler may be settled already: then they are not among the running ones.
+    are in a handler and `read_ahead` are delivered, but not in a handler; both are None if a worker does not report it.
+    With `ack="first"` and "manual", messages in a handler may be settled already, and are then not among the running.
     """
 
     balance: StageBalance
@@ -99,7 +99,8 @@ class Overview:
 
     `held` are the pacing keys on hold; `queued` counts, by stage, the delayed messages that wait for others of their
     pacing key: when they are due is unknown. `slowest` are the messages that have been running longest, and for half a
-    second at least. `recorded` is what workers recorded in the last half minute, `deaths` what is known of the dead.
+    second at least. `recorded` is what workers recorded in the last half minute, `deaths` what is known of dead
+    workers.
     """
 
     plan: Plan
@@ -204,7 +205,7 @@ class Overview:
     def bottleneck(self) -> str | None:
         """The stage that needs longest for what waits there, None if no stage is behind.
 
-        A stage that is held back is not the one: that is further on.
+        A stage that is held back is never the bottleneck: the bottleneck is further downstream.
         """
         jammed = {
             name: stage.seconds_to_clear
@@ -297,5 +298,5 @@ def _stage(
         memory_bytes=sum(edge.memory_bytes for edge in edges),
         errors=errors,
         slots=crew.slots,
-        in_handler=int(min(crew.in_handler, most)) if crew.do_tell else None,
+        in_handler=int(min(crew.in_handler, most)) if crew.all_report else None,
     )

@@ -162,9 +162,9 @@ def _throughput(durations: Durations, marks: Sequence[Mark]) -> Throughput:
 
 
 def per_second(marks: Sequence[Mark]) -> float | None:
-    """How much a sum has grown per second between the first and the last of these moments; None if they are too near.
+    """How much a sum has grown per second between the first and the last of these moments; None if they are too close.
 
-    A replay subtracts dead letters from what was settled: that is no negative speed.
+    A replay subtracts dead letters from what was settled: the speed is then 0, not negative.
     """
     (first_ms, first), (last_ms, last) = marks[0], marks[-1]
     return max(0, last - first) * 1000 / (last_ms - first_ms) if last_ms - first_ms >= _SHORTEST_MS else None

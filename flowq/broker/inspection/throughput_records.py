@@ -29,7 +29,7 @@ class PeriodRecord:
 
     `settled` is what each stage had settled by then; `counters` are the others.
 
-    `durations` are by stage. `in_handlers` has, by worker, the messages in its handlers by stage when it last told.
+    `durations` are by stage. `in_handlers` has, by worker, the messages in its handlers by stage when it last reported.
     `outstanding` has the messages on each edge at `counted_ms`; earlier versions do not count them.
     """
 
@@ -103,7 +103,7 @@ _NONE: Mapping[str, Durations] = MappingProxyType({})
 class HalfMinute:
     """What was recorded in a run in the last half minute, up to `now_ms`: `records`, the oldest first.
 
-    `over` are those, by their names, to which nothing is added any more.
+    `over` are those, by name, to which nothing more is added.
     """
 
     now_ms: int
@@ -113,7 +113,7 @@ class HalfMinute:
 
     @classmethod
     def of(cls, found: Mapping[str, PeriodRecord], snapshot: Snapshot, before: HalfMinute | None = None) -> HalfMinute:
-        """These records, if they are of the run of the snapshot. `before` spares adding up the same ones again."""
+        """These records, if they are of the run of the snapshot. `before` saves adding up the same ones again."""
         run, period = snapshot.run.get("id", ""), snapshot.now_ms // PERIOD_MS
         ours = {name: record for name, record in found.items() if record.run == run}
         over = {name: record for name, record in ours.items() if record.at_ms // PERIOD_MS < period}

@@ -19,7 +19,7 @@ from flowq.graph.compilation.plan import Plan
 class WorkerOverview:
     """A live worker. What it does not report, as a worker of an earlier version, is None.
 
-    `version` is that of flowq, `started_ms` when it registered first and `uptime_seconds` how long ago that is. By
+    `version` is that of flowq, `started_ms` when it first registered and `uptime_seconds` how long ago that is. By
     stage: `slots` are the messages that its handlers take at once, `running` the messages that it has, and `in_handler`
     those of them that are in a handler. `lease_left_seconds` is how long its lease lives if it is not renewed,
     `silent_seconds` for how long it has tried to read without success.
@@ -47,14 +47,14 @@ class WorkerOverview:
 
 @dataclass(slots=True)
 class Crew:
-    """The live workers of one stage together. `do_tell`: whether each that has messages of it reports how many of
+    """The live workers of one stage together. `all_report`: whether each that has messages of it reports how many of
     them are in a handler."""
 
     workers: int = 0
     idle: int = 0
     slots: int = 0
     in_handler: int = 0
-    do_tell: bool = True
+    all_report: bool = True
 
 
 def crews_of(workers: Iterable[WorkerOverview]) -> Mapping[str, Crew]:
@@ -70,7 +70,7 @@ def crews_of(workers: Iterable[WorkerOverview]) -> Mapping[str, Crew]:
         for stage, n in (worker.in_handler or {}).items():
             crews[stage].in_handler += n
         for stage in worker.running if worker.in_handler is None else ():
-            crews[stage].do_tell = False
+            crews[stage].all_report = False
     return crews
 
 

@@ -41,14 +41,14 @@ def cause_text(cause: Cause) -> Text:
 
 
 def forecast_text(forecast: Forecast) -> Text:
-    """What becomes of an edge; what is well steps back."""
+    """A forecast in words, in its colour; one that needs no attention is dim."""
     return Text(forecast_words(forecast), _STYLES.get(forecast.kind, "dim"))
 
 
 def outlook_cells(overview: Overview, stage: StagePlan) -> dict[str, Text]:
     """The cause of a stage and the forecast of its edges, by title: of the one that is full first or empty last.
 
-    That nothing is there now is no forecast: the numbers of the stage say it.
+    That an edge is empty now is no forecast: the numbers of the stage show it.
     """
     cells = {"cause": cause_text(overview.causes[stage.name])}
     known = [overview.forecasts[edge] for edge in stage.in_edges if edge in overview.forecasts]

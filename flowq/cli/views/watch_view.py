@@ -26,7 +26,7 @@ from flowq.wording.quantities import span_words
 _WIDE = 150
 _MOST_SAMPLES = 60
 _MOST_DEAD_WORKERS = 3
-_SILENT_SECONDS = 2.0  # what a reader waits for is over in that time
+_SILENT_SECONDS = 2.0  # no reader that is well waits longer for Redis
 
 Sized = Callable[[int], RenderableType]
 """A part of the screen, for any width."""

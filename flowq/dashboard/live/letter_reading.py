@@ -1,4 +1,4 @@
-"""Reads the dead letters of one pipeline beside the looks, for the pages that list them."""
+"""Reads the dead letters of one pipeline in addition to the looks, for the pages that list them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _FIRST_SECONDS = 2.0
 
 
 class LetterReading:
-    """Reads letters while a page shows them, and for a minute more."""
+    """Reads letters while a page shows them, and for a minute afterwards."""
 
     def __init__(self, plan: Plan) -> None:
         self._name = plan.name
@@ -34,7 +34,7 @@ class LetterReading:
         self._wanted_at = 0.0
 
     async def index(self) -> DeadLetterIndex:
-        """The kinds of dead letters, as far as they have been read. Raises BrokerUnavailable without a connection."""
+        """The kinds of the dead letters read so far. Raises BrokerUnavailable without a connection."""
         self._wanted_at = asyncio.get_running_loop().time()
         self._wanted.set()
         with suppress(TimeoutError):
@@ -45,12 +45,12 @@ class LetterReading:
         return self._index
 
     def expect_changes(self) -> None:
-        """Letters were put back or removed: the next page waits for what is read from now on."""
+        """Call it after letters were put back or removed: the next page waits until they have been read again."""
         self._has_read.clear()
 
     @asynccontextmanager
     async def over(self, broker: Broker) -> AsyncGenerator[None]:
-        """Read over this connection, as long as it is open."""
+        """Read over this connection while it is open."""
         self._is_connected = True
         task = asyncio.create_task(self._run(broker), name=f"flowq-letters-{self._name}")
         try:
@@ -67,7 +67,7 @@ class LetterReading:
         while True:
             if loop.time() - self._wanted_at > WANTED_SECONDS:
                 self._wanted.clear()
-                self._has_read.clear()  # what was read becomes outdated
+                self._has_read.clear()  # what was read goes out of date
                 await self._wanted.wait()
             began, work_began, has_more = loop.time(), time.thread_time(), False
             try:
@@ -78,5 +78,5 @@ class LetterReading:
             except Exception:
                 log.exception("reading the dead letters of %s failed", self._name)
             worked, took = time.thread_time() - work_began, loop.time() - began
-            # Waiting for Redis takes no time from anything else here, but a slow Redis gets a pause as long.
+            # Waiting for Redis costs this process nothing, but a slow Redis gets a pause of the same length.
             await asyncio.sleep(max(worked * (1 / SHARE - 1), took, 0 if has_more else EVERY_SECONDS))

@@ -112,7 +112,7 @@ class Changes:
 
 
 def cut(text: str) -> str:
-    """A text as short as those in a stream are. The data of a path may be longer: cut off it would not be a path.
+    """A text, cut to the length that a stream allows. Path data may be longer, as a part of it would not be a path.
 
     >>> len(cut("x" * 1000)), len(cut("M0 1" + "L1 1" * 200)), cut("short")
     (300, 804, 'short')

@@ -52,7 +52,7 @@ class Moments:
             self._groups.popleft()
 
     def at(self, at_ms: int) -> tuple[int, dict[str, str]] | None:
-        """The last moment until then, else the first there is, with its texts; None if nothing has been kept."""
+        """The last moment up to then, or else the first one, with its texts; None if nothing has been kept."""
         if not self._groups:
             return None
         starts = [group.at_ms[0] for group in self._groups]

@@ -35,7 +35,7 @@ def length(share: float, of: float) -> str:
 
 
 def thickness(n: int, *, feedback: bool) -> str:
-    """How thick the line of an edge is on which so many messages stand; half of it for feedback, which is dashed.
+    """How thick the line of an edge with so many messages is; half of that for feedback, which is dashed.
 
     >>> thickness(0, feedback=False), thickness(9_999, feedback=False), thickness(9_999, feedback=True)
     ('1.5', '5.5', '3.5')

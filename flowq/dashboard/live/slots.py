@@ -22,7 +22,7 @@ from flowq.wording.headline import headline, state_word
 from flowq.wording.quantities import counted, span_words
 
 TERMS = ("ok", "filtered", "dead", "purged", "waiting", "delayed", "running")
-"""What becomes of what comes in."""
+"""What can become of a message that came in."""
 
 STACK_WIDTH, HOUR_TICKS = 1000, 4
 _NEVER = "idle"

@@ -20,7 +20,7 @@ from flowq.dashboard.pages.fleet_slots import fleet_slots, severity
 from flowq.dashboard.pages.rendering import render
 from flowq.dashboard.picture.thumbnail import thumbnail
 
-_MANY = 8  # from here on the lines are closer
+_MANY = 8  # from this number on, the lines are closer together
 
 
 async def _index(request: Request) -> Response:

@@ -69,7 +69,7 @@ class _Growing:
             case str() if value in (MASK, TOO_DEEP):
                 return Node(name, value, "hidden")
             case str():
-                # Some more than is shown, since what does not print takes more place.
+                # Some more than is shown, since what does not print takes more space.
                 text, kind = json_text(value[: _LONGEST_VALUE + 1]), "str"
             case _:
                 text, kind = json_text(value), "lit"

@@ -73,7 +73,7 @@ class GraphPicture:
 
 
 def _map(cards: Mapping[str, Box], lines: Mapping[str, Line], view: Box) -> Slotted:
-    """All of a large graph at a glance: only what is not well has a colour. The lens shows which part is on view."""
+    """All of a large graph at a glance: only stages in trouble have a colour. The lens shows which part is visible."""
     root, slots = _root("minimap", "minimap", view), Slotted()
     root.attrib |= {"preserveAspectRatio": "xMidYMid meet", "aria-hidden": "true"}
     for line in lines.values():

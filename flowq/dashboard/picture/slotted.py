@@ -39,7 +39,7 @@ class Slotted:
         element.set("data-attr", " ".join(f"{attribute}:{slot}" for attribute, slot in names.items()))
 
     def close(self, root: ET.Element) -> None:
-        """All elements are there."""
+        """All elements have been added."""
         self._pieces = ET.tostring(root, encoding="unicode").split(_MARK)
 
     @property

@@ -68,7 +68,7 @@ class LeaseKeeper:
         self._stopped = asyncio.Event()  # of the thread's loop
         self._thread = threading.Thread(target=self._run, name="flowq-lease", daemon=True)
         self._heartbeats = itertools.count(1)
-        self._started_ms = 0  # by the clock of Redis, when it registered first
+        self._started_ms = 0  # by the clock of Redis, when it first registered
 
     async def start(self) -> None:
         """Register, then keep the lease until stopped."""

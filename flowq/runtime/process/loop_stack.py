@@ -42,7 +42,7 @@ class Busy(NamedTuple):
 
     @property
     def call(self) -> tuple[int, CodeType | None, bytes]:
-        """The same as long as one call goes on. A frame alone does not tell: the next one may lie where it was."""
+        """What identifies a call. A frame is not enough: the frame of the next call may have the same address."""
         entry_id = self.handled.delivery.entry_id if self.handled else b""
         return (self.steps[0].call, self.steps[0].code, entry_id) if self.steps else (0, None, entry_id)
 

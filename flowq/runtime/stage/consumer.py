@@ -179,7 +179,7 @@ class Consumer:
 
     @property
     def n_in_handlers(self) -> int:
-        """The number of deliveries that are in a handler: those at work without a batch that is being gathered."""
+        """The number of deliveries in a handler: those at work, except a batch that is still being gathered."""
         return max(0, self.n_at_work - len(self._gathered))
 
     @property

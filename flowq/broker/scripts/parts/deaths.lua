@@ -1,4 +1,4 @@
--- Notes that a worker has died, for people. Nothing depends on it: where it cannot be written, it is missing.
+-- Notes that a worker has died, for people. Nothing depends on them: one that cannot be written is left out.
 
 local MOST_DEATHS = 50
 local LEASE_ENDED = 'lost: its lease has ended'
