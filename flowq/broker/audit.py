@@ -16,9 +16,9 @@ from flowq.errors import BrokerError, BrokerRefused, BrokerUnavailable, FlowqErr
 
 log = logging.getLogger("flowq.broker")
 
-MOST_KEPT = 1000
+_MOST_KEPT = 1000
 _LONGEST = 300
-DONE = "done"
+_DONE = "done"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Audit:
     async def of(self, actor: str, action: str, selection: str) -> AsyncGenerator[Act]:
         """Record what is done in the `async with`, whether it succeeds or raises."""
         act = Act()
-        record = AuditRecord(0, actor, action, selection, 0, DONE)
+        record = AuditRecord(0, actor, action, selection, 0, _DONE)
         try:
             yield act
         except (BrokerUnavailable, BrokerRefused):  # the record would fail as well
@@ -85,7 +85,7 @@ class Audit:
             for word in (name, str(value)[:_LONGEST].encode("utf-8", "backslashreplace"))
         ]
         try:
-            await self._broker.script(scripts.RECORD_ACTION, [self._broker.keys.audit], MOST_KEPT, *words)
+            await self._broker.script(scripts.RECORD_ACTION, [self._broker.keys.audit], _MOST_KEPT, *words)
         except BrokerError as error:
             log.warning("%s by %s is not in the audit: %s", record.action, record.actor, error.message)
 

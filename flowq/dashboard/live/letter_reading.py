@@ -16,9 +16,9 @@ from flowq.graph.compilation.plan import Plan
 
 log = logging.getLogger("flowq.dashboard")
 
-SHARE = 0.05  # of the time of this process, at most
-EVERY_SECONDS = 1.0
-WANTED_SECONDS = 60.0
+_SHARE = 0.05  # of the time of this process, at most
+_EVERY_SECONDS = 1.0
+_WANTED_SECONDS = 60.0
 _FIRST_SECONDS = 2.0
 
 
@@ -65,7 +65,7 @@ class LetterReading:
     async def _run(self, broker: Broker) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            if loop.time() - self._wanted_at > WANTED_SECONDS:
+            if loop.time() - self._wanted_at > _WANTED_SECONDS:
                 self._wanted.clear()
                 self._has_read.clear()  # what was read goes out of date
                 await self._wanted.wait()
@@ -79,4 +79,4 @@ class LetterReading:
                 log.exception("reading the dead letters of %s failed", self._name)
             worked, took = time.thread_time() - work_began, loop.time() - began
             # Waiting for Redis costs this process nothing, but a slow Redis gets a pause of the same length.
-            await asyncio.sleep(max(worked * (1 / SHARE - 1), took, 0 if has_more else EVERY_SECONDS))
+            await asyncio.sleep(max(worked * (1 / _SHARE - 1), took, 0 if has_more else _EVERY_SECONDS))
