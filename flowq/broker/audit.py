@@ -18,7 +18,7 @@ log = logging.getLogger("flowq.broker")
 
 _MOST_KEPT = 1000
 _LONGEST = 300
-_DONE = "done"
+DONE = "done"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Audit:
     async def of(self, actor: str, action: str, selection: str) -> AsyncGenerator[Act]:
         """Record what is done in the `async with`, whether it succeeds or raises."""
         act = Act()
-        record = AuditRecord(0, actor, action, selection, 0, _DONE)
+        record = AuditRecord(0, actor, action, selection, 0, DONE)
         try:
             yield act
         except (BrokerUnavailable, BrokerRefused):  # the record would fail as well
