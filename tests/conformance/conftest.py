@@ -84,3 +84,9 @@ async def redis(dialer: Dialer) -> AsyncIterator[Command]:
 
     yield send
     await link.close()
+
+
+async def server_ms(redis: Command) -> int:
+    """What the clock of the server says, in milliseconds since 1970."""
+    seconds, microseconds = await redis(b"TIME")
+    return int(seconds) * 1000 + int(microseconds) // 1000

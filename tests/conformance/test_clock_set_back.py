@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import pytest
 
@@ -12,7 +13,7 @@ from flowq.broker.edges import Edges
 from flowq.broker.keys import Keys
 from flowq.broker.publishing import Publishing
 from flowq.broker.workers import Workers
-from tests.conformance.conftest import Command
+from tests.conformance.conftest import Command, server_ms
 from tests.conformance.paced import given, sent_to_queue
 from tests.conformance.worker import IN, OUT, PLAN, Worker, output
 
@@ -30,11 +31,7 @@ def dialer(real_dialer: UrlDialer) -> Dialer:
 
 @pytest.fixture
 def now_ms(redis: Command) -> Now:
-    async def now() -> int:
-        seconds, microseconds = await redis(b"TIME")
-        return int(seconds) * 1000 + int(microseconds) // 1000
-
-    return now
+    return partial(server_ms, redis)
 
 
 @pytest.fixture

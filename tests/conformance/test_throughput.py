@@ -12,18 +12,13 @@ from flowq.broker.inspection.throughput import Throughput, Throughputs, bucket_o
 from flowq.broker.keys import Keys
 from flowq.broker.publishing import Publishing
 from flowq.broker.runs import Runs
-from tests.conformance.conftest import Command
+from tests.conformance.conftest import Command, server_ms
 from tests.conformance.worker import EDGES, IN, OUT, PLAN, Worker, done, output, retried
 from tests.eventually import eventually
 
 
 async def throughput(worker: Worker) -> Throughput:
     return (await Throughputs(worker.broker).of(PLAN, await worker.snapshot()))["parse"]
-
-
-async def server_ms(redis: Command) -> int:
-    seconds, microseconds = await redis(b"TIME")
-    return int(seconds) * 1000 + int(microseconds) // 1000
 
 
 async def test_durations_of_all_workers_are_taken_together(worker: Worker, other: Worker) -> None:

@@ -98,6 +98,15 @@ class Action(Asked):
         """Do it; returns what was done, in one sentence. `act.n` is set to the number of messages."""
 
 
+class OnStageOrAll(Action):
+    """An action on a stage; without one, on the whole pipeline."""
+
+    stage: str = ""
+
+    def words(self, scene: Scene) -> tuple[str, ...]:
+        return (scene.watch.plan.stage(self.stage).name,) if self.stage else ()
+
+
 def target_command(scene: Scene, command: str, stage: str, *words: str) -> str:
     """A command about a pipeline, or about a stage of it if there is one."""
     return shell_command("flowq", command, f"{scene.name}.{stage}" if stage else scene.name, *words)

@@ -7,24 +7,12 @@ from typing import Any, ClassVar
 
 from flowq.broker.audit import Act
 from flowq.broker.records import WHOLE
-from flowq.dashboard.actions.action import Action, Scene, target_command
+from flowq.dashboard.actions.action import Action, OnStageOrAll, Scene, target_command
 from flowq.errors import UsageError
 from flowq.wording.quantities import counted
 
 
-class _OfTarget(Action):
-    """An action on a stage; without one, on the whole pipeline."""
-
-    stage: str = ""
-
-    def words(self, scene: Scene) -> tuple[str, ...]:
-        return (scene.watch.plan.stage(self.stage).name,) if self.stage else ()
-
-    def _what(self, scene: Scene) -> str:
-        return self.stage or f"all of {scene.name}"
-
-
-class Pause(_OfTarget):
+class Pause(OnStageOrAll):
     """Nothing new starts until it is resumed."""
 
     name: ClassVar[str] = "pause"
@@ -37,10 +25,10 @@ class Pause(_OfTarget):
 
     async def perform(self, scene: Scene, act: Act) -> str:
         is_new = await scene.watch.inspector.pause(self.stage or None)
-        return f"{self._what(scene)} {'is' if is_new else 'was already'} paused"
+        return f"{_named(scene, self.stage)} {'is' if is_new else 'was already'} paused"
 
 
-class Resume(_OfTarget):
+class Resume(OnStageOrAll):
     """Ends a pause; of a pipeline, all its pauses except those of keys."""
 
     name: ClassVar[str] = "resume"
@@ -53,7 +41,7 @@ class Resume(_OfTarget):
         was_paused = await inspector.resume(self.stage or None)
         if self.stage and WHOLE in await inspector.paused():
             return f"all of {scene.name} is still paused"
-        return f"{self._what(scene)} {'is resumed' if was_paused else 'was not paused'}"
+        return f"{_named(scene, self.stage)} {'is resumed' if was_paused else 'was not paused'}"
 
 
 class _OfKey(Action):
@@ -102,3 +90,7 @@ class Release(_OfKey):
         act.n = await self._waiting(scene)
         was_held = await scene.watch.inspector.resume_key(self.stage, self.key)
         return f"{self._what()} {'is released' if was_held else 'was not on hold'}"
+
+
+def _named(scene: Scene, stage: str) -> str:
+    return stage or f"all of {scene.name}"

@@ -10,6 +10,7 @@ from flowq.dashboard.actions.action import (
     Action,
     DoesNotRead,
     Number,
+    OnStageOrAll,
     Scene,
     agreed,
     confirmed,
@@ -25,16 +26,12 @@ from flowq.graph.compilation.typecheck import type_names
 from flowq.publisher import Publisher
 
 
-class Purge(Action):
+class Purge(OnStageOrAll):
     """Removes waiting and delayed messages permanently: of a stage, or without one, of the pipeline."""
 
     name: ClassVar[str] = "purge"
-    stage: str = ""
     expected: Number = None
     confirm: str = ""
-
-    def words(self, scene: Scene) -> tuple[str, ...]:
-        return (scene.watch.plan.stage(self.stage).name,) if self.stage else ()
 
     def _edges(self, scene: Scene) -> Sequence[EdgePlan]:
         return [edge for edge in scene.watch.plan.edges if not self.stage or edge.target == self.stage]
