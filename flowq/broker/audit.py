@@ -16,7 +16,7 @@ from flowq.errors import BrokerError, BrokerRefused, BrokerUnavailable, FlowqErr
 
 log = logging.getLogger("flowq.broker")
 
-_MOST_KEPT = 1000
+MOST_KEPT = 1000
 _LONGEST = 300
 DONE = "done"
 
@@ -85,7 +85,7 @@ class Audit:
             for word in (name, str(value)[:_LONGEST].encode("utf-8", "backslashreplace"))
         ]
         try:
-            await self._broker.script(scripts.RECORD_ACTION, [self._broker.keys.audit], _MOST_KEPT, *words)
+            await self._broker.script(scripts.RECORD_ACTION, [self._broker.keys.audit], MOST_KEPT, *words)
         except BrokerError as error:
             log.warning("%s by %s is not in the audit: %s", record.action, record.actor, error.message)
 
