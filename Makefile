@@ -16,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help
 help:  ## list the recipes
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: $(INSTALLED)  ## create .venv with flowq and all tools, exactly as locked
@@ -66,6 +66,10 @@ bench: setup  ## compare flowq with two baselines (20 minutes; ARGS="--only W1 -
 .PHONY: bench-dashboard
 bench-dashboard: setup  ## measure the web page against its budget (5 minutes; ARGS="--seconds 10")
 	$(BIN)/python -m benchmarks.dashboard $(ARGS)
+
+.PHONY: bench-startup
+bench-startup: setup  ## measure the wait for the first output of a command (a minute; ARGS="--reps 5")
+	$(BIN)/python -m benchmarks.startup $(ARGS)
 
 .PHONY: walkthrough
 walkthrough: setup  ## record docs/walkthrough.md again, from a real crawl

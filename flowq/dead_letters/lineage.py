@@ -16,6 +16,7 @@ from flowq.delivery.failed_attempts import Attempt, Failure, attempts_of, failur
 from flowq.graph.compilation.plan import Plan
 
 _MOST_LETTERS = 100
+_MOST_ROWS, _MOST_CHILDREN = 200, 20
 _ORDER = (State.DEAD, State.RUNNING, State.DELAYED, State.WAITING, State.DONE)
 
 
@@ -110,13 +111,12 @@ class Lineage:
             yield depth, message_id, self.found.get(message_id, ())
             stack += [(depth + 1, child) for child in reversed(children.get(message_id, ()))]
 
-    def rows(self, *, most: int = 200, most_children: int = 20) -> list[TreeRow]:
-        """The tree, cut to about `most` messages and `most_children` children of each: first those on the way to the
-        message that was asked for, then dead, running, delayed and waiting ones. The last row below a message says what
-        was left out.
+    def rows(self) -> list[TreeRow]:
+        """The tree, cut to about 200 messages and 20 children of each: first those on the way to the message that was
+        asked for, then dead, running, delayed and waiting ones. The last row below a message says what was left out.
         """
         children, rows = self._children(), list[TreeRow]()
-        shown = self._shown(children, most, most_children)
+        shown = self._shown(children)
         stack = [(0, one, False) for one in reversed(children.get("", ()))]
         while stack:
             depth, one, is_rest = stack.pop()
@@ -141,7 +141,7 @@ class Lineage:
             children.setdefault(parent, []).append(message_id)
         return children
 
-    def _shown(self, children: Mapping[str, Sequence[str]], most: int, most_children: int) -> set[str]:
+    def _shown(self, children: Mapping[str, Sequence[str]]) -> set[str]:
         shown: set[str] = set()
         one = self.message_id
         while one and one not in shown:
@@ -153,9 +153,9 @@ class Lineage:
             found = self.found.get(child)
             return child not in way, _ORDER.index(found[0].state) if found else len(_ORDER)
 
-        while next_ones and len(shown) < most:
+        while next_ones and len(shown) < _MOST_ROWS:
             shown.add(one := next_ones.popleft())
-            next_ones += sorted(children.get(one, ()), key=importance)[:most_children]
+            next_ones += sorted(children.get(one, ()), key=importance)[:_MOST_CHILDREN]
         return shown
 
     def as_json(self) -> dict[str, Any]:

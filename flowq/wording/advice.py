@@ -9,6 +9,7 @@ from flowq.delivery.policy import Rate
 from flowq.graph.compilation.plan import StagePlan
 from flowq.graph.render.labels import key_name
 from flowq.printable import printable
+from flowq.wording.cause_words import FOREVER_SECONDS
 from flowq.wording.quantities import counted, span_words
 
 _PERIODS = {1.0: "second", 60.0: "minute", 3600.0: "hour", 86_400.0: "day"}
@@ -73,5 +74,5 @@ def _holds(cause: Cause) -> str:
         what = f"{printable(keys[0])} is on hold"
     else:
         what = f"{len(keys)} keys are on hold, such as {printable(keys[0])}"
-    left = f" for another {span_words(cause.seconds)}" if cause.seconds and cause.seconds < 365 * 86_400 else ""
+    left = f" for another {span_words(cause.seconds)}" if cause.seconds and cause.seconds < FOREVER_SECONDS else ""
     return f"{what}{left}"

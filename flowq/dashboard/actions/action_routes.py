@@ -16,7 +16,6 @@ from starlette.routing import BaseRoute, Route
 
 from flowq.broker.audit import Audit, AuditRecord
 from flowq.dashboard.access.forgery_check import forgery_in
-from flowq.dashboard.access.shown_fields import ShownFields
 from flowq.dashboard.actions.action import Action, Asked, DoesNotRead, NumberChanged, Scene
 from flowq.dashboard.actions.pausing import Pause, PauseKey, Release, Resume
 from flowq.dashboard.actions.refilling import Purge, Push
@@ -51,7 +50,7 @@ class _Actions:
         if kind is None:
             raise HTTPException(404)
         site = site_of(request)
-        scene = Scene(watch, ShownFields(site.options.show_bodies, site.options.shown_fields), site.settings)
+        scene = Scene(watch, site.shown, site.settings)
         await watch.look()  # opens the connection
         if reason := forgery_in(request):
             await self._record_refused(scene, request, kind, reason)

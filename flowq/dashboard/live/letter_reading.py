@@ -75,7 +75,7 @@ class LetterReading:
                 self._has_read.set()
             except FlowqError:  # the next look says why, or Redis answers again
                 pass
-            except Exception:
+            except Exception:  # a mistake of ours: pages keep what was read, and the log says why it grows old
                 log.exception("reading the dead letters of %s failed", self._name)
             worked, took = time.thread_time() - work_began, loop.time() - began
             # Waiting for Redis costs this process nothing, but a slow Redis gets a pause of the same length.

@@ -20,6 +20,7 @@ class Look:
     - `rates`: by stage, messages per second in each quarter of a minute of the last 15 minutes, the newest last; None
       where nothing is known.
     - `left`: how many messages the pipeline held, in each five seconds of the last hour, as `rates`.
+    - `texts`: what the page shows of it, by the name of its place: see `slots`.
     - `trouble`: why there is nothing newer; None as long as Redis answers.
     """
 
@@ -27,6 +28,7 @@ class Look:
     look_ms: float
     rates: Mapping[str, Sequence[float | None]] = field(default_factory=dict[str, "Sequence[float | None]"])
     left: Sequence[float | None] = ()
+    texts: Mapping[str, str] = field(default_factory=dict[str, str])
     trouble: FlowqError | None = None
 
     @property

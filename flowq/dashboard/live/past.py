@@ -67,8 +67,3 @@ class Moments:
     def since_ms(self) -> int | None:
         """The first moment."""
         return self._groups[0].at_ms[0] if self._groups else None
-
-    @property
-    def n_bytes(self) -> int:
-        """The memory that the texts take."""
-        return sum(len(packed) for group in self._groups for packed in group.packed)

@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from flowq.broker.open import open_broker
+from flowq.dashboard.access.shown_fields import ShownFields
 from flowq.dashboard.live.watch import Watch
 from flowq.errors import NotFound, did_you_mean
 from flowq.graph.compilation.plan import Plan
@@ -49,6 +50,11 @@ class Site:
             plan.name: Watch(plan, partial(open_broker, plan.name, settings), history_seconds=options.history_seconds)
             for plan in plans
         }
+
+    @property
+    def shown(self) -> ShownFields:
+        """Which fields of messages are shown."""
+        return ShownFields(self.options.show_bodies, self.options.shown_fields)
 
     def watch(self, name: str) -> Watch:
         """The watch of a pipeline. Raises NotFound."""

@@ -176,9 +176,9 @@ class Watch:
         speeds = {name: stage.throughput.per_second or 0.0 for name, stage in overview.stages.items()}
         rates = self._rates.add(overview.now_ms, speeds)
         left = self._left.add(overview.now_ms, {"": overview.snapshot.outstanding})[""]
-        self._look = look = Look(overview=overview, look_ms=self._last_ms[-1], rates=rates, left=left)
-        self.trouble = None
+        look = Look(overview=overview, look_ms=self._last_ms[-1], rates=rates, left=left)
         texts = slots(look)
+        self._look, self.trouble = replace(look, texts=texts), None
         if self._keeps_history:
             self.moments.add(look.at_ms, {name: text for name, text in texts.items() if not name.startswith(_OF_NOW)})
         self._tell(self._changes.add(texts, rows(look), self._about()))

@@ -56,7 +56,7 @@ class _Asked:
     async def by(cls, request: Request) -> _Asked:
         watch, parts = watch_of(request), request.path_params
         await watch.look()  # opens the connection
-        filters, shown = LetterFilters.in_query(request.query_params), shown_fields(request)
+        filters, shown = LetterFilters.in_query(request.query_params), site_of(request).shown
         selection, trouble = _selection(filters, watch.plan, shown)
         search = None
         if selection and selection.where:
@@ -113,12 +113,6 @@ async def _message(request: Request) -> Response:
         raise NotFound("there is no message to show")
     headers = {"content-disposition": f'attachment; filename="message-{letter.id}.txt"'}
     return PlainTextResponse(text.encode(errors="backslashreplace"), headers=headers)
-
-
-def shown_fields(request: Request) -> ShownFields:
-    """Which fields of messages may be shown here."""
-    options = site_of(request).options
-    return ShownFields(options.show_bodies, options.shown_fields)
 
 
 async def _letter(watch: Watch, stages: Sequence[str], letter_id: str) -> DeadLetterRecord | None:

@@ -15,7 +15,7 @@ from flowq.dashboard.access.shown_fields import masked_text
 from flowq.dashboard.live.look import Look
 from flowq.dashboard.live.shapes import HOUR_HEIGHT, HOUR_WIDTH
 from flowq.dashboard.live.site import site_of, watch_of
-from flowq.dashboard.live.slots import rows, slots
+from flowq.dashboard.live.slots import rows
 from flowq.dashboard.live.watch import Watch
 from flowq.dashboard.pages.rendering import address, render
 from flowq.dashboard.pages.stage_drawer import stage_drawer
@@ -40,13 +40,13 @@ async def _pipeline(request: Request) -> Response:
 
 
 def _values(request: Request, watch: Watch, look: Look) -> dict[str, Any]:
-    plan, texts, opened = watch.plan, slots(look), request.path_params.get("stage")
+    plan, opened = watch.plan, request.path_params.get("stage")
     picture = _picture(watch, request.scope.get("root_path", ""))
     return {
         "rows": rows(look),
         "picture": picture,
-        "graph_svg": Markup(picture.graph_with(texts, opened)),  # every text in it is escaped
-        "map_svg": Markup(picture.map.filled(texts)) if picture.map else "",
+        "graph_svg": Markup(picture.graph_with(look.texts, opened)),  # every text in it is escaped
+        "map_svg": Markup(picture.map.filled(look.texts)) if picture.map else "",
         "hour_width": HOUR_WIDTH,
         "hour_height": HOUR_HEIGHT,
         "out_of": {stage.name: plan.edges_out_of(stage.name) for stage in plan.stages},

@@ -12,7 +12,6 @@ from starlette.responses import HTMLResponse
 
 from flowq.dashboard.live.look import Look
 from flowq.dashboard.live.site import site_of
-from flowq.dashboard.live.slots import slots
 from flowq.dashboard.live.watch import Watch, trouble_text
 from flowq.printable import printable_block, spelled_out
 
@@ -68,7 +67,7 @@ def _of_pipeline(link: partial[str], watch: Watch, look: Look | None) -> dict[st
     name, trouble = watch.plan.name, watch.trouble
     return {
         "pipeline": name,
-        "slots": slots(look) if look else {},
+        "slots": look.texts if look else {},
         "conn": "error" if trouble else "live" if look else "load",
         "trouble": trouble_text(trouble) if trouble else "",
         "feed": link("p", name, "events"),

@@ -11,7 +11,8 @@ from starlette.routing import Route
 from flowq.broker.inspection.pacing_keys import HeldKey
 from flowq.dashboard.live.site import watch_of
 from flowq.dashboard.pages.rendering import render
-from flowq.dashboard.pages.workers_view import crew_of, gone_of, held_row, long_row, summary_of
+from flowq.dashboard.pages.workers_view import crew_of, gone_of, held_row, summary_of
+from flowq.durations import duration_text
 from flowq.graph.compilation.plan import Plan
 from flowq.wording.shell_commands import shell_command
 
@@ -32,7 +33,8 @@ async def _workers(request: Request) -> Response:
         summary=summary_of(look.overview) if look else "Redis has not answered yet",
         crew=crew_of(look.overview) if look else [],
         gone=gone_of(look.overview, now) if look else [],
-        longest=[long_row(message) for message in look.overview.slowest] if look else [],
+        longest=look.overview.slowest if look else (),
+        duration=duration_text,
         held=[held_row(key) for key in held[:_MOST_HELD]],
         more_held=f"and {len(held) - _MOST_HELD:,} more" if len(held) > _MOST_HELD else "",
         start_command=shell_command("flowq", "run", name),

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from flowq.broker.inspection.dead_workers import DeadWorker
-from flowq.broker.inspection.edge_stats import RunningMessage
 from flowq.broker.inspection.overview import Overview
 from flowq.broker.inspection.pacing_keys import HeldKey
 from flowq.broker.inspection.worker_overview import WorkerOverview
@@ -74,16 +73,6 @@ class HeldRow:
     left: str
 
 
-@dataclass(frozen=True, slots=True)
-class LongRow:
-    """A message that has been running for a long time."""
-
-    message_id: str
-    stage: str
-    worker: str
-    text: str
-
-
 def crew_of(overview: Overview) -> list[CrewMember]:
     """The live workers, by name."""
     return [_member(worker) for worker in overview.workers.values()]
@@ -119,11 +108,6 @@ def held_row(held: HeldKey) -> HeldRow:
     if held.seconds_left > FOREVER_SECONDS:
         left = "until it is resumed"
     return HeldRow(held.stage, held.key, held.key or "the whole stage", text, left)
-
-
-def long_row(message: RunningMessage) -> LongRow:
-    """A message that has been running for a long time, in words."""
-    return LongRow(message.message_id, message.stage, message.worker, duration_text(message.seconds))
 
 
 def _member(worker: WorkerOverview) -> CrewMember:
