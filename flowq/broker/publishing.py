@@ -70,8 +70,34 @@ class Publishing:
 
         `call_id`: unique to this call and its retries, which then know their own token from that of an earlier call.
         """
+        if token and messages and dedup is None and not (delay_ms or source):
+            published = await self._publish_plainly(edge, messages, token=token, call_id=call_id, maxsize=maxsize)
+            if published is not None:
+                return published
         parcel = Parcel(edge, messages, (), dedup, maxsize)
         return await self.publish_together([parcel], token=token, call_id=call_id, delay_ms=delay_ms, source=source)
+
+    async def _publish_plainly(
+        self, edge: str, messages: Sequence[Output], *, token: str, call_id: str, maxsize: int
+    ) -> Published | None:
+        """The short way, which serves most calls: None, and nothing is changed, if this one needs the other."""
+        keys = self._broker.keys
+        names = keys.stats, keys.published, keys.edge(edge), keys.delayed(edge)
+        arguments: list[Any] = [token, call_id, edge, maxsize, PUBLISH_WINDOW_MS]
+        for message in messages:
+            arguments += (message.header, message.body)
+        reply = await self._run(scripts.PUBLISH_PLAIN, names, arguments)
+        match reply[0]:
+            case 1:
+                return Published(reply[1], 0)
+            case 0:
+                return Published(0, 0, full_at=reply[1])
+            case _:
+                return None
+
+    async def _run(self, script: scripts.Script, names: Sequence[Any], arguments: Sequence[Any]) -> Any:
+        is_replicated = self._broker.durability == "replicated"
+        return await run_script(self._broker.publishing, script, names, arguments, replicated=is_replicated)
 
     async def publish_together(
         self,
@@ -114,8 +140,7 @@ class Publishing:
                 arguments += refused[1:]
         if can_release:
             names.append(keys.released)
-        link, replicated = self._broker.publishing, durability == "replicated"
-        reply = await run_script(link, scripts.PUBLISH, names, arguments, replicated=replicated)
+        reply = await self._run(scripts.PUBLISH, names, arguments)
         match reply[0]:
             case 1:
                 return Published(reply[1], reply[2], is_repeated=not reply[3])

@@ -107,6 +107,12 @@ async def _(lab: Lab) -> None:
     )
 
 
+@calls(scripts.PUBLISH_PLAIN)
+async def _(lab: Lab) -> None:
+    messages = [output(IN, b"1"), output(IN, b"2")]
+    await Publishing(lab.worker.broker).publish(IN, messages, token="token", call_id="call", maxsize=9)
+
+
 @calls(scripts.RESERVE)
 async def _(lab: Lab) -> None:
     paced = limiter(lab.worker, Rate(10, concurrency=2))

@@ -41,6 +41,9 @@ TIMELESS: dict[str, Callable[[Any], Any]] = {
     "snapshot": lambda answer: [*answer[:3], *answer[4:]],  # without the time
 }
 
+TWICE: dict[str, Any] = {"publish_plain": [-2]}
+"""What a script answers that leaves calls sent again to another one."""
+
 
 def _but_for_the_time_of_a_token(found: Mapping[bytes, Any], keys: Keys) -> Mapping[bytes, Any]:
     """A push that is sent again updates its token, so that WAIT covers it (`publish.lua`)."""
@@ -69,7 +72,7 @@ async def test_sent_again_it_changes_nothing_and_answers_the_same(
     answer = await redis(*script.by_text(words[:n_keys], words[n_keys:]))
 
     timeless = TIMELESS.get(name, lambda answer: answer)
-    assert timeless(answer) == timeless(call.answer)
+    assert timeless(answer) == TWICE.get(name, timeless(call.answer))
     after = await keyspace(redis, keys)
     if name == "publish":
         before, after = (_but_for_the_time_of_a_token(found, keys) for found in (before, after))

@@ -113,7 +113,8 @@ class Worker:
         await self.broker.close()
 
     async def publish(self, *bodies: bytes, edge: str = IN) -> Published:
-        return await Publishing(self.broker).publish(edge, [output(edge, body) for body in bodies])
+        outputs = [output(edge, body) for body in bodies]
+        return await Publishing(self.broker).publish(edge, outputs, token=self.broker.new_token())
 
     async def read(self, count: int = 100) -> list[Delivery]:
         return await self.reader.read(self.name, count=count, block_ms=READ_BLOCK_MS)

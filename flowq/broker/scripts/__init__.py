@@ -84,6 +84,7 @@ def _load(name: str, *, keeps_answer: bool = False, gives_list: bool = False) ->
 SETTLE = _load("path/settle", gives_list=True)
 CREATE_GROUPS = _load("path/create_groups")
 PUBLISH = _load("path/publish", gives_list=True)
+PUBLISH_PLAIN = _load("path/publish_plain", gives_list=True)
 PROMOTE = _load("path/promote", keeps_answer=True, gives_list=True)
 REGISTER = _load("workers/register")
 RETIRE = _load("workers/retire")
