@@ -8,7 +8,8 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
+from pathlib import Path
+from string import ascii_letters, digits
 from typing import Any
 
 
@@ -40,8 +41,11 @@ class Script:
         return (b"EVAL", self.text, len(keys), *keys, *arguments)
 
 
+_FOLDER = Path(__file__).parent
+
+
 def _read(name: str) -> bytes:
-    return files(__name__).joinpath(f"{name}.lua").read_bytes()
+    return (_FOLDER / f"{name}.lua").read_bytes()
 
 
 _PARTS = (
@@ -49,12 +53,13 @@ _PARTS = (
     "limiter", "failure_counts", "deaths",
 )  # fmt: skip
 """Functions and constants that scripts share. Each part may use those before it."""
-_WORD = re.compile(rb"\w+")
+_BETWEEN_WORDS = bytes(set(range(256)) - set(f"{ascii_letters}{digits}_".encode()))
+_AS_SPACES = bytes.maketrans(_BETWEEN_WORDS, b" " * len(_BETWEEN_WORDS))
 _HEAD = re.compile(rb"^local (?:function )?([\w, ]+)", re.MULTILINE)
 
 
 def _words(code: bytes) -> set[bytes]:
-    return set(_WORD.findall(re.sub(rb"--.*", b"", code)))
+    return set(re.sub(rb"--.*", b"", code).translate(_AS_SPACES).split())  # a regular expression takes thrice as long
 
 
 def _shared() -> list[tuple[bytes, set[bytes], set[bytes]]]:
@@ -72,10 +77,12 @@ def _load(name: str, *, keeps_answer: bool = False, gives_list: bool = False) ->
     text = _read(name)
     if keeps_answer:
         text = _read("parts/once").replace(b"--[[ the script ]]", text)
-    used = _words(text)
+    used, blocks = _words(text), [text]
     for block, names, words in reversed(_SHARED):
-        if names & used:
-            text, used = block + text, used | words
+        if not names.isdisjoint(used):
+            blocks.append(block)
+            used |= words
+    text = b"".join(reversed(blocks))
     digest = hashlib.sha1(text, usedforsecurity=False).hexdigest().encode()
     return Script(name.partition("/")[2], text, digest, keeps_answer, gives_list)
 
