@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager
-from multiprocessing import current_process
 
 from flowq.errors import UsageError
 
@@ -31,10 +31,11 @@ def importing_program() -> Generator[None]:
 
 def refuse_while_importing() -> None:
     """Raise UsageError in a process that is only importing the program. A handler process ends instead."""
-    process = current_process()
+    starter = sys.modules.get("multiprocessing.process")  # a process that has not loaded it was not started by it
+    process = starter.current_process() if starter else None
     if not (_is_importing or getattr(process, "_inheriting", False)):  # as multiprocessing itself finds out
         return
-    if process.name == HANDLER_PROCESS:
+    if process is not None and process.name == HANDLER_PROCESS:
         os._exit(EXIT_UNGUARDED)
     raise unguarded("a child process imports this program, and would run it a second time")
 

@@ -14,8 +14,7 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
+from urllib.parse import unquote, urlsplit
 
 from flowq.delivery.encoding.compression import unpacked
 from flowq.delivery.message import Delivery, Header
@@ -270,7 +269,7 @@ def _normalised(location: str) -> str:
         return str(Path(location).absolute())
     parts = urlsplit(location)
     if parts.scheme == "file":
-        return url2pathname(parts.path)
+        return unquote(parts.path)
     if parts.scheme not in _SCHEMES or not parts.netloc or "@" in parts.netloc or parts.query:
         raise UsageError(
             f"a claim store cannot be a URL like this one ({parts.scheme}://)",  # which may hold a password

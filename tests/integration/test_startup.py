@@ -28,6 +28,8 @@ ONE = """
 """
 OTHER_COMMANDS = {"fakeredis", "networkx", "starlette", "uvicorn", "jinja2", "prometheus_client", "obstore"}
 OTHER_STAGES = {"httpx", "selectolax", "pyarrow", "protego"}
+RUNS_STAGES = "flowq.runtime.process.runner"
+ON_A_TERMINAL = {"rich.live", "flowq.cli.views.live_screen", "flowq.broker.inspection.overview"}
 
 pytestmark = pytest.mark.project({"one": ONE})
 
@@ -53,12 +55,31 @@ def test_a_run_in_memory_loads_its_stand_in_for_redis_and_nothing_else_of_others
     assert _loaded_by(project, "run", "one", "--memory") & (OTHER_COMMANDS | OTHER_STAGES) == {"fakeredis"}
 
 
+def test_the_process_that_watches_a_run_loads_neither_what_runs_it_nor_what_a_terminal_shows(project: Project) -> None:
+    loaded = set(_lines_of(project, "run", "one"))
+
+    assert "flowq.runtime.process.supervisor" in loaded
+    assert not {RUNS_STAGES, "multiprocessing", *ON_A_TERMINAL} & loaded
+
+
+def test_a_run_says_what_it_will_run_before_it_loads_what_runs_it(project: Project) -> None:
+    lines = _lines_of(project, "run", "one", "--memory")
+
+    first = next(number for number, line in enumerate(lines) if line.startswith("flowq ") and "one" in line)
+    assert first < lines.index(RUNS_STAGES)
+    assert not {*ON_A_TERMINAL, "flowq.dead_letters.dead_letters"} & set(lines)
+
+
 def _loaded_by(project: Project, *arguments: str) -> set[str]:
-    """The packages that a command imports, as Python itself lists them."""
+    """The packages that a command imports."""
+    return {line.partition(".")[0] for line in _lines_of(project, *arguments)}
+
+
+def _lines_of(project: Project, *arguments: str) -> list[str]:
+    """What a command imports, as Python itself lists it, between the lines that the command writes."""
     command = [sys.executable, "-X", "importtime", "-m", "flowq", *arguments]
     process = subprocess.run(
         command, cwd=project.folder, env=project.environ, capture_output=True, text=True, timeout=120
     )
     assert process.returncode == 0, process.stderr[-2000:]
-    lines = [line for line in process.stderr.splitlines() if line.startswith("import time:")]
-    return {line.rpartition("|")[2].strip().partition(".")[0] for line in lines}
+    return [line.rpartition("|")[2].strip() for line in process.stderr.splitlines()]

@@ -15,8 +15,9 @@ from flowq import Pipeline, resource, source, stage, use
 from flowq.broker.edges import Edges
 from flowq.broker.workers import Workers
 from flowq.errors import BrokerRefused
+from flowq.runtime.process.ending import StopSignals
 from flowq.runtime.process.runner import Runner
-from flowq.runtime.process.worker import StopSignals, work
+from flowq.runtime.process.worker import work
 from flowq.runtime.resources import ResourceFailed
 from flowq.runtime.run import RunOptions
 from tests.runtime.lab import Item, Lab

@@ -14,8 +14,9 @@ from rich.cells import cell_len
 from flowq import Pipeline, stage
 from flowq.broker.inspection.throughput import Throughput
 from flowq.broker.records import Snapshot
+from flowq.cli.views.live_screen import HOW_TO_STOP
 from flowq.cli.views.run_progress import ProgressMeter
-from flowq.cli.views.run_screen import HOW_TO_STOP, RunAbout, choose_screen
+from flowq.cli.views.run_screen import RunAbout, choose_screen
 from flowq.cli.views.run_text import command_to_finish, end_lines
 from tests.unit.crawl_run import ABOUT, PLAN, snapshot, summary, words
 from tests.unit.overviews import overview_of

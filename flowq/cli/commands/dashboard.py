@@ -137,7 +137,7 @@ async def _serve(
     from flowq.dashboard.access.visitors import Visitors
     from flowq.dashboard.application import application_of
     from flowq.dashboard.serving import serve
-    from flowq.runtime.process.worker import StopSignals
+    from flowq.runtime.process.ending import StopSignals
 
     stop = StopSignals()
     stop.install()

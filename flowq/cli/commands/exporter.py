@@ -63,7 +63,7 @@ async def _serve(address: Address, names: Sequence[str], settings: Settings) -> 
     from flowq.broker.client.topology import ClusterDialer
     from flowq.monitoring.http_server import serving
     from flowq.monitoring.watched import WatchedRedis
-    from flowq.runtime.process.worker import StopSignals
+    from flowq.runtime.process.ending import StopSignals
 
     stop = StopSignals()
     stop.install()

@@ -193,9 +193,9 @@ def command(
 
 def _run_and_leave(session: Session) -> None:
     from flowq.cli.framework.error_screen import note, report
-    from flowq.cli.run.worker_process import fast_loop_factory
     from flowq.runtime.handlers.streams import flush_and_discard, forgiving_stdout, loss_of
-    from flowq.runtime.process.worker import leave
+    from flowq.runtime.process.ending import leave
+    from flowq.runtime.process.fast_loop import fast_loop_factory
 
     output = sys.stdout = forgiving_stdout()  # the run continues even if its output cannot be written
     runner = asyncio.Runner(loop_factory=fast_loop_factory())

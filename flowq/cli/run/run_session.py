@@ -23,18 +23,16 @@ from flowq.broker.workers import Workers
 from flowq.cli.framework.connect import broker_of, own_data
 from flowq.cli.framework.invocation import as_typed
 from flowq.cli.framework.logs import LogSetup
+from flowq.cli.run.instructions import Instructions
 from flowq.cli.run.run_metrics import serving_metrics
 from flowq.cli.run.run_watch import Ends, InProcess, Watch
-from flowq.cli.run.worker_process import Instructions
 from flowq.cli.views.run_screen import RunAbout, Screen, choose_screen
 from flowq.cli.views.run_text import orphan_words
 from flowq.errors import Problem
 from flowq.graph.compilation.plan import Plan
-from flowq.runtime.handlers.telemetry import Telemetry
-from flowq.runtime.process.runner import Runner
+from flowq.runtime.process.ending import StopSignals
 from flowq.runtime.process.starting import start_run
 from flowq.runtime.process.supervisor import Duty, Supervisor
-from flowq.runtime.process.worker import StopSignals
 from flowq.runtime.run import Run, RunOptions
 
 if TYPE_CHECKING:
@@ -94,12 +92,7 @@ class Session:
             ends = Ends(self.drains, self.for_seconds, self.limits, self.max_dead, forgets=self.memory)
             watch = Watch(self.plan, ends, run, screen, stop, before, broker)
             if self._is_in_process:
-                telemetry = Telemetry(self.plan.name, traces=self.traces)
-                stack.callback(telemetry.finish)
-                runner = Runner(
-                    self.plan, broker, options, sources=sources, observer=telemetry.observer, child_setup=self.log_setup
-                )
-                workers: InProcess | Supervisor = InProcess(runner)
+                workers: InProcess | Supervisor = self._in_process(broker, options, sources, stack)
             else:
                 workers = self._supervisor(broker, run, sources, screen)
             if self.metrics is not None:
@@ -157,6 +150,20 @@ class Session:
     def _edges_read(self) -> list[str]:
         here = [stage for stage in self.plan.consumers if not self.stages or stage.name in self.stages]
         return [edge for stage in here for edge in stage.in_edges]
+
+    def _in_process(
+        self, broker: Broker, options: RunOptions, sources: Sequence[str], stack: AsyncExitStack
+    ) -> InProcess:
+        # Only now: the user sees what will run before it is loaded, and a supervisor runs nothing itself.
+        from flowq.runtime.handlers.telemetry import Telemetry
+        from flowq.runtime.process.runner import Runner
+
+        telemetry = Telemetry(self.plan.name, traces=self.traces)
+        stack.callback(telemetry.finish)
+        observer = telemetry.observer
+        return InProcess(
+            Runner(self.plan, broker, options, sources=sources, observer=observer, child_setup=self.log_setup)
+        )
 
     def _supervisor(self, broker: Broker, run: Run, sources: Sequence[str], screen: Screen) -> Supervisor:
         """Input that a worker had read from a pipe dies with it: its successor must not continue after a gap."""

@@ -10,25 +10,25 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from flowq.broker.client.retrying import retry_until_available
-from flowq.broker.inspection.overview import Overview
 from flowq.broker.records import Snapshot
 from flowq.broker.runs import balance_of
 from flowq.cli.views.run_progress import Pacer
-from flowq.cli.views.run_screen import Screen
 from flowq.cli.views.run_text import pause_words, settled
 from flowq.errors import FlowqError
 from flowq.graph.compilation.plan import Plan
+from flowq.runtime.process.ending import StopSignals
 from flowq.runtime.process.gc_tuning import tune_gc
-from flowq.runtime.process.runner import Runner
 from flowq.runtime.process.supervisor import Supervisor
-from flowq.runtime.process.worker import StopSignals
 from flowq.runtime.resources import ResourceFailed
 from flowq.runtime.run import Run, poll_seconds
 from flowq.runtime.waiting import first_to_end
 
 if TYPE_CHECKING:
+    from flowq.broker.inspection.overview import Overview
     from flowq.broker.redis_streams import Broker
+    from flowq.cli.views.run_screen import Screen
     from flowq.dead_letters.source_rejects import SourceRejects
+    from flowq.runtime.process.runner import Runner
 
 EXIT_DEAD_LETTERS, EXIT_NOT_DRAINED = 3, 5
 _LOOK_SECONDS = 0.5
@@ -119,10 +119,10 @@ class Watch:
         if snapshot is None:
             self._screen.note("Redis does not answer: running messages will run again")
             return self._stop.exit_code
-        if self._ends.forgets:
-            await self._tell_of_the_dead()
         summary = self._run.summary(snapshot, self._loop.time() - self._started_at)
         if summary.dead > self._dead_before:
+            if self._ends.forgets:
+                await self._tell_of_the_dead()
             summary = replace(summary, rejects=await self._rejects())
         self._screen.end(summary, dead_before=self._dead_before, stopped=why != "drained")
         if isinstance(workers, Supervisor):
@@ -202,6 +202,8 @@ class Watch:
     async def _look(self) -> Snapshot:
         snapshot = await self._run.snapshot()
         if self._screen.wants_overview and self._overview_pace.is_due(snapshot.now_ms):
+            from flowq.broker.inspection.overview import Overview  # the lines of a log do without
+
             self._overview = await Overview.of(self._broker, self._plan, before=self._overview)
         return snapshot
 

@@ -6,10 +6,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
 
 from flowq.broker.keys import Keys
 from flowq.broker.open import claim_store_for, dialer_for, own_server
@@ -18,56 +15,16 @@ from flowq.cli.framework.error_screen import report
 from flowq.cli.framework.loading import load_from
 from flowq.cli.framework.logs import LogSetup
 from flowq.cli.framework.modules import Module
-from flowq.delivery.policy import Durability
+from flowq.cli.run.instructions import Instructions
 from flowq.graph.compilation.plan import Plan
-from flowq.graph.compilation.tuning import Tuning
 from flowq.runtime.handlers.child_setup import ChildSetup
 from flowq.runtime.handlers.observation import Observer
 from flowq.runtime.handlers.streams import forgiving_stdout, prepare_streams
 from flowq.runtime.handlers.telemetry import Telemetry
+from flowq.runtime.process.ending import StopSignals, leave
+from flowq.runtime.process.fast_loop import fast_loop_factory
 from flowq.runtime.process.supervisor import EXIT_REPORTED, KILL_MARGIN_SECONDS
-from flowq.runtime.process.worker import StopSignals, leave, work
-from flowq.runtime.run import RunOptions
-
-
-@dataclass(frozen=True, slots=True)
-class Instructions:
-    """What a supervisor sends to a worker. Goes through a pipe, never the command line: a URL may hold a password."""
-
-    root: str
-    project: str
-    module: str
-    attribute: str
-    pipeline: str
-    redis: str
-    namespace: str
-    run_id: str
-    stages: Sequence[str]
-    sources: Sequence[str]
-    tuning: Tuning
-    arguments: dict[str, Any]
-    lease_seconds: float
-    grace_seconds: float
-    durability: Durability = "local"
-    claim_store: str | None = None
-    own_data: str | None = None  # the data folder of the server that flowq runs itself
-    quarantined: bool = False
-    only_sources: bool = False
-    stdin_fd: int | None = None  # the standard input of the supervisor, for a source that reads it
-    log_format: str = "text"
-    log_levels: Mapping[str, str] = field(default_factory=dict[str, str])
-    traces: bool = False
-    drains: bool = True
-    columns: int | None = None  # of the terminal to which the supervisor passes on what this worker prints
-
-    def encode(self) -> bytes:
-        """One line of JSON."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return json.dumps(values, default=dict).encode()  # not orjson: names of folders may not be UTF-8
-
-    @property
-    def options(self) -> RunOptions:
-        return RunOptions(self.stages, self.arguments, self.lease_seconds, self.grace_seconds, self.drains)
+from flowq.runtime.process.worker import work
 
 
 def main() -> None:
@@ -132,15 +89,6 @@ async def _work(
         child_setup=child_setup,
     )
     await broker.close()
-
-
-def fast_loop_factory() -> Any:
-    """uvloop's event loop where there is one, else None for asyncio's own."""
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
 
 
 if __name__ == "__main__":

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from flowq.broker.inspection.overview import Overview
 from flowq.broker.records import Snapshot
 from flowq.broker.runs import StageBalance, balance_of
 from flowq.cli.views.run_text import settled
 from flowq.graph.compilation.plan import Plan
+
+if TYPE_CHECKING:
+    from flowq.broker.inspection.overview import Overview
 
 _RATE_MS, _SHORTEST_RATE_MS = 3000, 250
 

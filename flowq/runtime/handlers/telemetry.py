@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 from flowq.errors import UsageError
-from flowq.runtime.handlers.observation import Observer
+
+if TYPE_CHECKING:
+    from flowq.runtime.handlers.observation import Observer
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 
