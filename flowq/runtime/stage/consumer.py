@@ -133,7 +133,7 @@ class Consumer:
     async def take(self, deliveries: Sequence[Delivery]) -> None:
         """Handle these, except those already in flight, each when its turn comes."""
         if not self._n_in_flight:
-            self.in_flight.read_ahead.begin(asyncio.get_running_loop().time())
+            self.in_flight.read_ahead.begin(time.monotonic())
         new = self.in_flight.receive(deliveries)
         if len(new) < len(deliveries):
             # Delivered again while in flight: the group has been recreated. The old group's reply to a commit under way
@@ -247,7 +247,7 @@ class Consumer:
             return
         await self.early.conclude(unit[0], outcome)
         if self.ahead is not None:
-            self.in_flight.read_ahead.count(1, asyncio.get_running_loop().time())
+            self.in_flight.read_ahead.count(1, time.monotonic())
         if len(self.ready.ready) % _LOOK_FOR_ROOM_EVERY == 0:
             self.in_flight.changed.set()
 

@@ -56,7 +56,7 @@ class InFlight:
         if not self._settled_first:
             # Postponed deliveries cost no time: counted as work, they would cause the whole edge to be read ahead.
             n_postponed = sum([isinstance(how, Delay) and not how.counted for _, how in settled])
-            self.read_ahead.count(max(0, n_settled - n_postponed), asyncio.get_running_loop().time())
+            self.read_ahead.count(max(0, n_settled - n_postponed), time.monotonic())
             self.backpressure.sent(n_bytes, handled=n_settled)  # otherwise the outbox reports it
         self.backpressure.note(receipt.outstanding)
         self.changed.set()
