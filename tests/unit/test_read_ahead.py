@@ -54,18 +54,18 @@ def test_a_handler_that_waits_for_the_network_is_slow_however_idle_the_core() ->
     assert read(after([(20, 3 * STEP_SECONDS, 0.0)] * 50)) == SLOTS + 66
 
 
-def test_a_process_that_hardly_runs_keeps_at_most_four_times_the_work_from_others() -> None:
+def test_a_process_that_hardly_runs_keeps_at_most_a_second_of_work_from_others() -> None:
     starved = after([(20, 100 * STEP_SECONDS, 99.9 * STEP_SECONDS)] * 50)
+    really_per_second = 20 / (100 * STEP_SECONDS)
 
-    assert starved.per_second == pytest.approx(4 * 20 / (100 * STEP_SECONDS))
-    assert read(starved) == SLOTS + 8
+    assert read(starved) <= SLOTS + really_per_second
 
 
 @pytest.mark.parametrize("waited_seconds", [-1.0, 0.0, 1e9], ids=["less than before", "never", "more than passed"])
-def test_whatever_the_system_says_of_waiting_a_stage_seems_at_most_four_times_as_fast(waited_seconds: float) -> None:
+def test_whatever_the_system_says_of_waiting_a_stage_seems_at_most_ten_times_as_fast(waited_seconds: float) -> None:
     gauge = after([(20, STEP_SECONDS, waited_seconds)] * 50)
 
-    assert 1999 < gauge.per_second < 8001
+    assert 1999 < gauge.per_second < 20_001
 
 
 def test_a_stopped_process_that_goes_on_reads_less_first_and_soon_as_much_as_before() -> None:
@@ -76,18 +76,52 @@ def test_a_stopped_process_that_goes_on_reads_less_first_and_soon_as_much_as_bef
     assert read(after(before + frozen + before)) == pytest.approx(SLOTS + 200, abs=1)
 
 
-def test_what_was_waited_for_a_core_while_nothing_was_in_flight_is_not_taken_off_the_work() -> None:
+def test_waiting_for_a_slow_redis_while_all_slots_wait_is_not_the_work_of_the_stage() -> None:
+    gauge, now = ReadAhead(lambda: 0.0), 0.0
+    gauge.begin(now)
+    for _ in range(50):
+        gauge.pause(now + STEP_SECONDS)
+        gauge.count(20, now + 0.5)
+        now += 1.0
+        gauge.resume(now)
+
+    assert gauge.per_second == pytest.approx(20 / STEP_SECONDS)
+
+
+def test_what_was_waited_for_a_core_while_no_slot_had_a_message_is_not_taken_off_the_work() -> None:
     waited = 0.0
     gauge = ReadAhead(lambda: waited)
     for number in range(50):
-        gauge.begin(now=float(number))
-        gauge.count(20, now=number + STEP_SECONDS)
-        waited += 0.9
+        gauge.begin(number)
+        gauge.pause(number + STEP_SECONDS)
+        waited += 0.4
+        gauge.count(20, number + 0.5)
+        waited += 0.4
 
-    assert gauge.per_second == pytest.approx(2000)
+    assert gauge.per_second == pytest.approx(20 / STEP_SECONDS)
 
 
-def test_the_clock_of_the_system_is_read_a_few_times_for_each_measurement_not_for_each_message() -> None:
+def test_from_a_few_fast_messages_twenty_times_as_many_are_read_not_thousands() -> None:
+    gauge = ReadAhead(lambda: 0.0)
+    gauge.begin(0.0)
+    gauge.count(3, 0.000_001)
+
+    assert read(gauge) == SLOTS + 60
+
+
+def test_a_far_redis_is_read_from_in_large_parts_after_a_few_round_trips() -> None:
+    gauge, now, in_flight, parts = ReadAhead(lambda: 0.0), 0.0, SLOTS, list[int]()
+    for _ in range(4):  # each message takes 20 microseconds, and each round trip a fifth of a second
+        gauge.begin(now)
+        gauge.pause(now + in_flight * 0.000_02)
+        gauge.count(in_flight, now + 0.2)
+        in_flight, now = read(gauge), now + 0.4
+        parts.append(in_flight)
+
+    assert parts[-1] == SLOTS + MOST
+
+
+def test_the_wait_for_a_core_is_read_at_most_once_a_millisecond_not_for_each_message() -> None:
     n_readings = 0
 
     def core_wait() -> float:
@@ -97,10 +131,11 @@ def test_the_clock_of_the_system_is_read_a_few_times_for_each_measurement_not_fo
 
     gauge = ReadAhead(core_wait)
     for number in range(10_000):  # one message at a time, each in flight for a tenth of a millisecond
-        gauge.begin(number * 0.0002)
-        gauge.count(1, number * 0.0002 + 0.0001)
+        gauge.begin(number * 0.000_2)
+        gauge.pause(number * 0.000_2 + 0.000_1)
+        gauge.count(1, number * 0.000_2 + 0.000_1)
 
-    assert n_readings <= 2.0 / 0.005 + 1.0 / 0.005 + 1
+    assert n_readings <= 2000
 
 
 @pytest.mark.parametrize("text", [None, "", "0 0 0\n", "1\n", "no numbers here\n"])

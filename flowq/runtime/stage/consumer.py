@@ -73,10 +73,12 @@ class Consumer:
         self._at_work: list[Sequence[Delivery]] = [()] * stage.concurrency
         self._gathering = asyncio.Lock()
         self._gathered: Sequence[Delivery] = ()  # the batch that is not complete yet
-        self.ready = ReadyQueue()
         # With a rate it is unknown what may start until it does: then each is settled alone.
         is_ahead = stage.ack is AckMode.FIRST and not stage.rate
         self.in_flight = InFlight(Backpressure(broker, edges_fed(plan, stage)), settled_first=is_ahead)
+        # Messages that wait for a turn, or for others of their batch, are work although no slot has it.
+        gauge = None if stage.rate or stage.batch else self.in_flight.read_ahead
+        self.ready = ReadyQueue(gauge, stage.concurrency)
         self._reconciliation = Reconciliation(broker, stage.in_edges)
         pacer = Pacer(stage, plan, stage.rate, broker, identity) if stage.rate else None
         self.waiting = WaitingRoom(pacer, self.ready) if pacer else None

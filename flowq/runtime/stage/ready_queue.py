@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import deque
 from collections.abc import Iterable
 
 from flowq.delivery.message import Delivery
 from flowq.graph.kinds import Batch
 from flowq.large_bodies.reference import stored_bytes
+from flowq.runtime.stage.read_ahead import ReadAhead
 
 
 class ReadyQueue:
-    """Deliveries in the order in which they start. Of the slots that wait, the one that has waited longest is first."""
+    """Deliveries in the order in which they start. Of the slots that wait, the one that has waited longest is first.
 
-    def __init__(self) -> None:
+    `gauge` is told when all of `n_slots` begin to wait, and when the first of them goes on.
+    """
+
+    def __init__(self, gauge: ReadAhead | None = None, n_slots: int = 0) -> None:
         self.ready: deque[Delivery] = deque()
+        self._gauge = gauge
+        self._n_slots = n_slots
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._lingers = True
 
@@ -36,9 +43,13 @@ class ReadyQueue:
         """Wait until something may have been added."""
         woken = asyncio.get_running_loop().create_future()
         self._waiting.append(woken)
+        if self._gauge is not None and len(self._waiting) == self._n_slots:
+            self._gauge.pause(time.monotonic())
         await woken
 
     def _wake(self, most: int) -> None:
+        if most and self._gauge is not None:
+            self._gauge.resume(time.monotonic())
         while most > 0 and self._waiting:
             woken = self._waiting.popleft()
             if not woken.done():  # cancelled
