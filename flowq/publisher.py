@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from flowq.broker.calls_in_turn import CallsInTurn
 from flowq.broker.claims import ClaimCheck
 from flowq.broker.edges import Edges
 from flowq.broker.flow_control.backpressure import Backpressure
@@ -180,7 +181,7 @@ class Publisher:
         edge = self._inlet(stage)
         own_id = self._ids.next().decode()
         message_id = own_id if id is None else _word(id)
-        output = self._encode(edge, message, message_id.encode())
+        output = entering(self._outlet(edge).target_for(message), message, message_id.encode())
         call_id = "" if id is None else f"call:{own_id}"
         call = _Call(edge, [output], f"push:{edge.name}:{message_id}", seconds(delay), wait, call_id)
         published = await self._publish(call)
@@ -197,7 +198,8 @@ class Publisher:
     ) -> Pushed:
         """Push messages in bulk, in calls of up to 1,000 messages and 8 MB. Each call is all or nothing.
 
-        messages: any iterable, even an endless one: they are consumed as they are sent.
+        messages: any iterable, even an endless one. The messages of each call are taken from it while Redis stores
+            those of the call before.
         id: for all of them together: pushing the same messages again with the same `id` within an hour stores nothing
             twice.
 
@@ -208,22 +210,24 @@ class Publisher:
         await self._shared.follow_fork()
         edge, delay_seconds = self._inlet(stage), seconds(delay)
         call = self._ids.next().decode() if id is None else f"push_many:{edge.name}:{_word(id)}"
-        pushed = Pushed(0, 0)
-        next_id = self._ids.next
-        most_bytes = self._backpressure_of(edge).most_bytes
+        encoded = self._outlet(edge).entering(messages, self._ids.each_with)
+        calls, n = CallsInTurn[Published](), 0
         try:
-            for outputs in chunks((self._encode(edge, message, next_id()) for message in messages), most_bytes):
-                # With the number of messages, so that a different call is not mistaken for a repeated one.
-                token = f"{call}:{pushed.appended + pushed.duplicates}+{len(outputs)}"
-                more = await self._publish(_Call(edge, outputs, token, delay_seconds, wait))
-                pushed = Pushed(pushed.appended + more.appended, pushed.duplicates + more.duplicates)
+            async with calls:
+                for outputs in chunks(encoded, self._backpressure_of(edge).most_bytes):
+                    # With the number of messages, so that a different call is not mistaken for a repeated one.
+                    token = f"{call}:{n}+{len(outputs)}"
+                    await calls.start(self._publish(_Call(edge, outputs, token, delay_seconds, wait)))
+                    n += len(outputs)
         except FlowqError as error:
+            pushed = _total(calls.results)
             error.stored, error.duplicates = error.stored + pushed.appended + pushed.duplicates, pushed.duplicates
             raise
         except Exception as error:  # from the iterable
+            pushed = _total(calls.results)
             error.add_note(f"{pushed.appended + pushed.duplicates:,} messages before it have been pushed")
             raise
-        return pushed
+        return _total(calls.results)
 
     def _inlet(self, stage: Accepts[Any] | str) -> EdgePlan:
         name = stage if isinstance(stage, str) else str(getattr(stage, "name", stage))
@@ -232,11 +236,11 @@ class Publisher:
             raise UsageError(f'"{name}" is a source: it accepts no messages', hint="push to a stage after it")
         return edge
 
-    def _encode(self, edge: EdgePlan, message: Any, message_id: bytes) -> Output:
-        inlet = self._inlets.get(edge.name)
-        if inlet is None:
-            inlet = self._inlets[edge.name] = Outlet(self._plan, edge.name)
-        return entering(inlet.target_for(message), message, message_id)
+    def _outlet(self, edge: EdgePlan) -> Outlet:
+        outlet = self._inlets.get(edge.name)
+        if outlet is None:
+            outlet = self._inlets[edge.name] = Outlet(self._plan, edge.name)
+        return outlet
 
     async def _publish(self, call: _Call) -> Published:
         edge, claims, n_pauses = call.edge, self._claims, 0
@@ -317,6 +321,10 @@ class Publisher:
         if backpressure is None:
             backpressure = self._backpressure[edge.name] = Backpressure(self._opened, [edge])
         return backpressure
+
+
+def _total(published: Sequence[Published]) -> Pushed:
+    return Pushed(sum([each.appended for each in published]), sum([each.duplicates for each in published]))
 
 
 def _refuse_if_full(edge: EdgePlan, n: int) -> None:

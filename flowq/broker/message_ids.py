@@ -8,6 +8,7 @@ import re
 import secrets
 import socket
 import time
+from collections.abc import Iterator
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 
@@ -21,6 +22,10 @@ class MessageIds:
 
     def next(self) -> bytes:
         return b"%b-%x" % (self._prefix, next(self._counter))
+
+    def each_with(self, suffix: bytes) -> Iterator[bytes]:
+        """New ids with the same suffix: many headers, at half the cost of writing each by itself."""
+        return map((self._prefix + b"-%x" + suffix.replace(b"%", b"%%")).__mod__, self._counter)
 
 
 def new_worker_name() -> str:

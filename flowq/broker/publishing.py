@@ -70,7 +70,8 @@ class Publishing:
 
         `call_id`: unique to this call and its retries, which then know their own token from that of an earlier call.
         """
-        if token and messages and dedup is None and not (delay_ms or source):
+        is_plain = token and messages and dedup is None and not (delay_ms or source)
+        if is_plain and self._broker.durability == "local":  # waiting for a replica costs more than all else
             published = await self._publish_plainly(edge, messages, token=token, call_id=call_id, maxsize=maxsize)
             if published is not None:
                 return published
@@ -86,7 +87,7 @@ class Publishing:
         arguments: list[Any] = [token, call_id, edge, maxsize, PUBLISH_WINDOW_MS]
         for message in messages:
             arguments += (message.header, message.body)
-        reply = await self._run(scripts.PUBLISH_PLAIN, names, arguments)
+        reply = await run_script(self._broker.publishing, scripts.PUBLISH_PLAIN, names, arguments)
         match reply[0]:
             case 1:
                 return Published(reply[1], 0)
@@ -94,10 +95,6 @@ class Publishing:
                 return Published(0, 0, full_at=reply[1])
             case _:
                 return None
-
-    async def _run(self, script: scripts.Script, names: Sequence[Any], arguments: Sequence[Any]) -> Any:
-        is_replicated = self._broker.durability == "replicated"
-        return await run_script(self._broker.publishing, script, names, arguments, replicated=is_replicated)
 
     async def publish_together(
         self,
@@ -140,7 +137,8 @@ class Publishing:
                 arguments += refused[1:]
         if can_release:
             names.append(keys.released)
-        reply = await self._run(scripts.PUBLISH, names, arguments)
+        link, replicated = self._broker.publishing, durability == "replicated"
+        reply = await run_script(link, scripts.PUBLISH, names, arguments, replicated=replicated)
         match reply[0]:
             case 1:
                 return Published(reply[1], reply[2], is_repeated=not reply[3])

@@ -12,9 +12,12 @@ from pydantic import BaseModel
 
 from flowq import Context, Dedup, Pipeline, Publisher, QueueFull, stage
 from flowq.broker.publishing import Publishing
+from flowq.delivery.pushed import Pushed
 from flowq.delivery.settlement import Output
 from flowq.errors import EncodeError, UsageError
 from flowq.sync_publisher import SyncPublisher
+from tests.eventually import eventually
+from tests.faults.proxy import Proxy
 from tests.runtime.lab import Lab
 
 
@@ -115,6 +118,59 @@ async def test_a_message_and_an_iterable_that_fail_tell_how_many_passed(redis_ur
             await publisher.push_many("roomy", _ends_in(ValueError("mine"), 2500))
         assert raised.value.__notes__ == ["2,000 messages before it have been pushed"]
     await lab.close()
+
+
+class Taken(Iterator[Item]):
+    """Messages, and how many of them have been taken."""
+
+    def __init__(self, n: int, error: Exception | None = None) -> None:
+        self._left, self._error, self.n = iter(items(n)), error, 0
+
+    def __next__(self) -> Item:
+        item = next(self._left, None)
+        if item is None:
+            raise self._error or StopIteration
+        self.n += 1
+        return item
+
+
+@pytest.mark.parametrize("error", [None, ValueError("mine")])
+async def test_messages_are_taken_while_redis_stores_those_before_and_all_are_stored_in_order(
+    error: Exception | None, proxy: Proxy, far_lab: Lab
+) -> None:
+    taken = Taken(2500, error)
+    async with Publisher(pipeline, redis=proxy.url, namespace=far_lab.namespace) as publisher:
+        await publisher.push("roomy", Item(n=-1))
+        proxy.stall("replies")
+        push = asyncio.create_task(publisher.push_many("roomy", taken))
+        await eventually(lambda: taken.n > 2000)
+        proxy.resume()
+        if error is None:
+            assert await push == Pushed(2500, 0)
+        else:
+            with pytest.raises(ValueError, match="mine") as raised:
+                await push
+            assert raised.value.__notes__ == ["2,000 messages before it have been pushed"]
+
+    assert await emptied(far_lab, "roomy") == [-1, *range(2500 if error is None else 2000)]
+
+
+async def test_a_push_that_is_cancelled_has_stored_whole_calls_and_leaves_the_publisher_usable(
+    proxy: Proxy, far_lab: Lab
+) -> None:
+    taken = Taken(5000)
+    async with Publisher(pipeline, redis=proxy.url, namespace=far_lab.namespace) as publisher:
+        await publisher.push("roomy", Item(n=-1))
+        proxy.stall("replies")
+        push = asyncio.create_task(publisher.push_many("roomy", taken))
+        await eventually(lambda: taken.n > 2000)
+        push.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await push
+        proxy.resume()
+        await publisher.push("roomy", Item(n=-2))
+
+    assert sorted(await emptied(far_lab, "roomy")) in ([-2, -1], [-2, -1, *range(1000)])
 
 
 def test_the_publisher_without_asyncio_tells_it_too(redis_url: str, unique_namespace: str) -> None:

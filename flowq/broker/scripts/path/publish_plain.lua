@@ -1,5 +1,5 @@
 -- Add messages to one edge from outside: the short way for most calls, at a third of the cost in Redis. It serves calls
--- that neither deduplicate nor delay, and have no source.
+-- that neither deduplicate nor delay, have no source, and wait for no replica.
 --
 -- Promise: that of publish.lua. Whatever else that script would do (answer a token that was used, open a stream again,
 -- restart a counter, raise an error) is left to it: then nothing is changed, and the answer says so. That allows few

@@ -1,0 +1,59 @@
+"""Calls one after the other, each of which is under way while its caller prepares the next."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any, Generic, Self, TypeVar
+
+T = TypeVar("T")
+
+_SLOW_SECONDS = 1.0
+
+
+class CallsInTurn(Generic[T]):
+    """Makes each call when the one before has returned. Use it in an `async with`, which ends with the last call.
+
+    A call that fails makes the next `start` fail, or the end. The error of a caller that cannot prepare the next call
+    comes after those of the calls before it. A cancelled caller cancels the call that is under way.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self.results: list[T] = []
+        self._under_way: asyncio.Task[T] | None = None
+        self._now = now
+        self._since = now()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if error is None or isinstance(error, Exception):
+            await self._end()
+        elif self._under_way is not None:
+            self._under_way.cancel()
+            if isinstance(error, asyncio.CancelledError):
+                await asyncio.wait([self._under_way])
+
+    async def start(self, call: Coroutine[Any, Any, T]) -> None:
+        """Make a call once the one before has returned. Returns when it is under way."""
+        # A slow caller may block the loop, which would then read replies so late that they count as lost.
+        is_slow = self._now() - self._since > _SLOW_SECONDS
+        try:
+            await self._end()
+        except BaseException:
+            call.close()
+            raise
+        self._under_way = asyncio.create_task(call)
+        await asyncio.sleep(0)  # it is sent first
+        if is_slow:
+            await self._end()
+        self._since = self._now()
+
+    async def _end(self) -> None:
+        if self._under_way is not None:
+            try:
+                self.results.append(await self._under_way)
+            finally:
+                self._under_way = None
