@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import hiredis
+
 from flowq.broker import scripts
 from flowq.broker.client.connection import Dialer
 from flowq.broker.keys import GROUP, Keys
@@ -45,34 +47,22 @@ class _Recorded:
     """A connection as flowq uses one."""
 
     def __init__(self, connection: Any, recorder: Recorder) -> None:
-        self._connection, self._recorder, self._calls = connection, recorder, recorder.calls
-        self._under_way: list[Sequence[bytes]] = []
+        self._connection, self._recorder = connection, recorder
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._connection, name)
 
-    async def send_packed_command(self, packed: Sequence[bytes], **options: Any) -> None:
+    async def ask(self, request: bytes, n_replies: int, **options: Any) -> list[Any]:
         self._recorder.n_sent += 1
-        self._under_way = [_words(command) for command in packed]
-        await self._connection.send_packed_command(packed, **options)
-
-    async def read_response(self, **options: Any) -> Any:
-        command = self._under_way.pop(0)
-        answer = await self._connection.read_response(**options)
-        if command[0] in (b"EVAL", b"EVALSHA"):
-            self._calls.append(Call(command, answer))
-        return answer
-
-
-def _words(packed: bytes) -> list[bytes]:
-    """The words of a packed command: *N, then $LENGTH and the word, N times."""
-    head, _, rest = packed.partition(b"\r\n")
-    words: list[bytes] = []
-    for _ in range(int(head[1:])):
-        length, _, rest = rest.partition(b"\r\n")
-        words.append(rest[: int(length[1:])])
-        rest = rest[int(length[1:]) + 2 :]
-    return words
+        answers: list[Any] = await self._connection.ask(request, n_replies, **options)
+        reader = hiredis.Reader()
+        reader.feed(request)
+        calls = [Call(reader.gets(), answer) for answer in answers]
+        scripts_run = (b"EVAL", b"EVALSHA")
+        self._recorder.calls += [
+            call for call in calls if call.command[0] in scripts_run and not isinstance(call.answer, Exception)
+        ]
+        return answers
 
 
 async def keyspace(redis: Command, keys: Keys) -> Mapping[bytes, Any]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from redis.asyncio.connection import Connection
 
 from flowq.broker.client.connection import Link, UrlDialer
+from flowq.broker.client.redis_protocol import RedisProtocol
 from flowq.broker.keys import Keys
 from flowq.delivery.settlement import Ack
 from tests.conformance.conftest import Command
@@ -76,7 +76,7 @@ class Failover:
         self.leads_to = dialer
         self.url, self.address = dialer.url, dialer.address
 
-    async def dial(self) -> Connection:
+    async def dial(self) -> RedisProtocol:
         return await self.leads_to.dial()
 
 

@@ -8,21 +8,21 @@ import shutil
 import ssl
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvloop
-from redis.asyncio.connection import Connection
 
-from flowq.broker.client.connection import Link, UrlDialer, is_lost
+from flowq.broker.client.connection import Link, UrlDialer
+from flowq.broker.client.redis_protocol import RedisProtocol
 from flowq.broker.open import dialer_for
 from flowq.errors import BrokerUnavailable
 from tests.certificates import Authority
 from tests.conftest import Servers
 from tests.eventually import eventually
+from tests.faults.conftest import LOOPS
 from tests.faults.deployments import free_port
 from tests.faults.relay import BREAKS, Break, Relay
 from tests.requirements import unavailable
@@ -31,19 +31,7 @@ from tests.runtime.record import Record, recorded
 
 SAFETY_SECONDS = 60.0
 LARGE = b"x" * 20_000_000  # more than all buffers on the way hold
-LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
-    "asyncio": asyncio.new_event_loop,
-    "uvloop": uvloop.new_event_loop,
-}
-
 Moment = Callable[[Relay, "NotedLink", Break], Awaitable[None]]
-
-
-@pytest.fixture(params=LOOPS)
-def run(request: pytest.FixtureRequest) -> Iterator[Callable[[Coroutine[Any, Any, Any]], Any]]:
-    """Runs a coroutine on one kind of event loop."""
-    with asyncio.Runner(loop_factory=LOOPS[request.param]) as runner:
-        yield runner.run
 
 
 @pytest.fixture(scope="module")
@@ -87,9 +75,9 @@ class NotingDialer(UrlDialer):
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
-        self.made: list[Connection] = []
+        self.made: list[RedisProtocol] = []
 
-    async def dial(self) -> Connection:
+    async def dial(self) -> RedisProtocol:
         self.made.append(await super().dial())
         return self.made[-1]
 
@@ -108,7 +96,7 @@ class NotedLink(Link):
 async def idle(relay: Relay, link: NotedLink, way: Break) -> None:
     await ping(link)
     relay.break_all(way)
-    await eventually(lambda: is_lost(link.dialer.made[-1]))
+    await eventually(lambda: link.dialer.made[-1].is_lost)
     await ping(link)
 
 
@@ -239,7 +227,6 @@ def test_a_server_that_is_not_there_is_unavailable_with_a_remedy(
 CLIENT = """
 import asyncio, sys
 import uvloop
-from redis.asyncio.connection import Connection
 from flowq.broker.client.retrying import retry_until_available
 from flowq.broker.client.connection import Link, UrlDialer
 

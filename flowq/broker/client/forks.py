@@ -8,17 +8,16 @@ lead nowhere: whatever it still does with these connections, also while it frees
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
 from weakref import WeakSet
 
-from redis.asyncio.connection import Connection
+from flowq.broker.client.redis_protocol import RedisProtocol
 
-_open: WeakSet[Connection] = WeakSet()
+_open: WeakSet[RedisProtocol] = WeakSet()
 
 
-def known(connection: Connection) -> Connection:
+def known(connection: RedisProtocol) -> RedisProtocol:
     """Remember an open connection, so that a forked child detaches from it."""
     _open.add(connection)
     return connection
@@ -34,10 +33,8 @@ def detach() -> None:
     other.close()
     with nowhere:
         for connection in connections:
-            writer = connection._writer  # pyright: ignore[reportPrivateUsage]
-            # One that is being closed may have given its descriptor back, which is another file then.
-            if isinstance(writer, asyncio.StreamWriter) and not writer.transport.is_closing():
-                os.dup2(nowhere.fileno(), writer.get_extra_info("socket").fileno(), inheritable=False)
+            if (descriptor := connection.descriptor) is not None:
+                os.dup2(nowhere.fileno(), descriptor, inheritable=False)
 
 
 os.register_at_fork(after_in_child=detach)

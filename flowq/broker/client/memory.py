@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import asyncio
+from collections.abc import Callable
+from typing import Any
 
-from flowq.broker.client.connection import connected
+from redis.exceptions import ResponseError
+
 from flowq.errors import UsageError
-
-if TYPE_CHECKING:
-    from redis.asyncio.connection import Connection
 
 
 class MemoryDialer:
@@ -26,6 +26,34 @@ class MemoryDialer:
         self._make: Any = FakeAsyncRedisConnection
         self._server = FakeServer(version=(7, 4))
 
-    async def dial(self) -> Connection:
+    async def dial(self) -> MemoryConnection:
         """A new connection to the fake server."""
-        return await connected(self._make(server=self._server, db=0, protocol=2))
+        fake = self._make(server=self._server, db=0, protocol=2)
+        await fake.connect()
+        return MemoryConnection(fake)
+
+
+class MemoryConnection:
+    """A connection of fakeredis, as a link uses one. It makes no progress but by replies, and is never lost."""
+
+    is_lost = False
+
+    def __init__(self, fake: Any) -> None:
+        self._fake = fake
+
+    def watch(self, on_progress: Callable[[], None]) -> None:
+        pass
+
+    async def ask(self, request: bytes, n_replies: int, *, timeout_seconds: float) -> list[Any]:
+        async with asyncio.timeout(timeout_seconds):
+            await self._fake.send_packed_command(request, check_health=False)
+            return [await self._reply() for _ in range(n_replies)]
+
+    async def _reply(self) -> Any:
+        try:
+            return await self._fake.read_response(disconnect_on_error=False)
+        except ResponseError as error:
+            return error
+
+    async def close(self) -> None:
+        await self._fake.disconnect(nowait=True)

@@ -17,8 +17,8 @@ _WANTS_CERTIFICATE = "wants a certificate of this client: ?ssl_certfile=FILE&ssl
 
 def cut_off(error: Exception, problem: Exception, address: str, *, n_bytes: int) -> Exception:
     """What to call the loss of a connection on which a call was under way, if nothing else explains it."""
-    is_closed = isinstance(error, redis_errors.ConnectionError | OSError)
-    is_explained = isinstance(error, TimeoutError | redis_errors.BusyLoadingError) or tls_trouble(error, address)
+    is_closed = isinstance(error, OSError)  # not a reply
+    is_explained = isinstance(error, TimeoutError) or tls_trouble(error, address)
     if (not is_closed or is_explained) and not str(error).startswith(PROTOCOL_ERROR):
         return problem
     if n_bytes <= SMALLEST_LIMIT_BYTES:
@@ -50,8 +50,6 @@ def translate(error: Exception, address: str) -> Exception:
     """Whatever a call has raised, in flowq's words; replies that callers handle by their text pass."""
     if isinstance(error, FlowqError):
         return error
-    if isinstance(error.__cause__, redis_errors.RedisError):
-        error = error.__cause__  # connecting wraps whatever Redis answered to the greeting
     text = str(error) or type(error).__name__
     if is_denied(error):
         return BrokerRefused(
@@ -81,12 +79,12 @@ def _lost(error: Exception, text: str, address: str) -> BrokerUnavailable:
         return BrokerUnavailable(
             f"what answers at {address} is not Redis", hint="check host and port of the Redis URL", detail=text
         )
-    if isinstance(error, TimeoutError | redis_errors.TimeoutError):
+    if isinstance(error, TimeoutError):
         text = "no answer in time"
     return BrokerUnavailable(f"cannot reach Redis at {address}", hint=_how_to_reach(error, address), detail=text)
 
 
-_BROKEN = (ConnectionResetError, BrokenPipeError, EOFError, TimeoutError, redis_errors.TimeoutError)
+_BROKEN = (ConnectionResetError, BrokenPipeError, EOFError, TimeoutError)
 
 
 def _how_to_reach(error: Exception, address: str) -> str:
@@ -95,7 +93,7 @@ def _how_to_reach(error: Exception, address: str) -> str:
         return "raise maxclients of Redis, or connect fewer programs; redis-cli CLIENT LIST names them"
     if any(isinstance(cause, socket.gaierror | UnicodeError) for cause in causes):
         return "check the host name of the Redis URL"
-    if any(isinstance(cause, _BROKEN) or "closed by server" in str(cause) for cause in causes):
+    if any(isinstance(cause, _BROKEN) for cause in causes):
         if address.startswith("rediss"):
             return f"see whether this port speaks TLS, and {_WANTS_CERTIFICATE}"
         return "see whether it runs; a port that speaks TLS needs rediss://"

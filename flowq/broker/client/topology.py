@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
-from redis.asyncio.connection import Connection
 from redis.crc import key_slot
 
-from flowq.broker.client.connection import CONNECT_TIMEOUT_SECONDS, connected, discard, new_connection
+from flowq.broker.client.handshake import CONNECT_TIMEOUT_SECONDS, answer, connected
 from flowq.broker.client.redis_errors import translate
+from flowq.broker.client.redis_protocol import RedisProtocol
 from flowq.broker.client.redis_url import RedisUrl, parse_redis_url
 from flowq.broker.client.tls import check_tls_files
 from flowq.broker.client.url_options import SENTINEL
@@ -44,17 +44,17 @@ class SentinelDialer:
         if sentinels_tls:
             check_tls_files(of_sentinels, SENTINEL if options.sentinel else "")
         login = f"{SENTINEL}username= and {SENTINEL}password="
-        to_sentinel = partial(new_connection, of_sentinels, tls=sentinels_tls)
+        to_sentinel = partial(connected, of_sentinels, tls=sentinels_tls)
         self._search = _Search(parsed.hosts, self.address, to_sentinel, self._ask, login=login)
 
-    async def dial(self) -> Connection:
+    async def dial(self) -> RedisProtocol:
         """A connection to the primary. Raises BrokerUnavailable when no Sentinel knows one, BrokerRefused."""
         host, port = await self._search.first_answer()
-        return await connected(new_connection(self._url.settings, tls=self._url.is_tls, host=host, port=port))
+        return await connected(self._url.settings, tls=self._url.is_tls, host=host, port=port)
 
-    async def _ask(self, sentinel: Connection) -> _Address | None:
-        answer = await _ask(sentinel, b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", self._url.service)
-        return (answer[0].decode(), int(answer[1])) if answer else None
+    async def _ask(self, sentinel: RedisProtocol, _: str) -> _Address | None:
+        found = await _ask(sentinel, b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", self._url.service)
+        return (found[0].decode(), int(found[1])) if found else None
 
 
 class ClusterDialer:
@@ -72,18 +72,18 @@ class ClusterDialer:
         self._slot: int = key_slot(hash_tag.encode())
         if parsed.is_tls:
             check_tls_files(parsed.options.values)
-        self._connect_to = partial(new_connection, parsed.settings, tls=parsed.is_tls)
+        self._connect_to = partial(connected, parsed.settings, tls=parsed.is_tls)
         self._search = _Search(parsed.hosts, self.address, self._connect_to, self._ask)
 
-    async def dial(self) -> Connection:
+    async def dial(self) -> RedisProtocol:
         """A connection to the slot's primary. Raises BrokerUnavailable when no node knows one, BrokerRefused."""
         host, port = await self._search.first_answer()
-        return await connected(self._connect_to(host=host, port=port))
+        return await self._connect_to(host=host, port=port)
 
-    async def _ask(self, node: Connection) -> _Address | None:
+    async def _ask(self, node: RedisProtocol, host: str) -> _Address | None:
         for first, last, primary, *_ in await _ask(node, b"CLUSTER", b"SLOTS"):
             if first <= self._slot <= last:
-                return (primary[0] or b"").decode() or node.host, int(primary[1])
+                return (primary[0] or b"").decode() or host, int(primary[1])
         return None
 
 
@@ -98,8 +98,8 @@ class _Search:
         self,
         hosts: tuple[_Address, ...],
         address: str,
-        connect_to: Callable[..., Connection],
-        ask: Callable[[Connection], Awaitable[_Address | None]],
+        connect_to: Callable[..., Awaitable[RedisProtocol]],
+        ask: Callable[[RedisProtocol, str], Awaitable[_Address | None]],
         *,
         login: str = "user and password",
     ) -> None:
@@ -133,16 +133,15 @@ class _Search:
         )
 
     async def _answer_of(self, host: str, port: int) -> _Address | None:
-        connection = await connected(self._connect_to(host=host, port=port))
+        connection = await self._connect_to(host=host, port=port)
         try:
-            return await self._ask(connection)
+            return await self._ask(connection, host)
         finally:
-            await discard(connection)
+            await connection.close()
 
 
-async def _ask(connection: Connection, *command: Any) -> Any:
-    await connection.send_command(*command, check_health=False)
-    return await connection.read_response()  # pyright: ignore[reportUnknownVariableType]
+async def _ask(connection: RedisProtocol, *command: Any) -> Any:
+    return await answer(connection, *command, timeout_seconds=CONNECT_TIMEOUT_SECONDS)
 
 
 def _parsed(url: str, topology: str, example: str) -> RedisUrl:
