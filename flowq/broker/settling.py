@@ -45,8 +45,8 @@ class Receipt:
 class _Call:
     """The arguments of one call of the settle script, as they grow."""
 
-    ok: list[bytes] = field(default_factory=list[bytes])
-    filtered: list[bytes] = field(default_factory=list[bytes])
+    done: list[bytes] = field(default_factory=list[bytes])
+    n_filtered: int = 0  # of `done`
     others: list[Any] = field(default_factory=list[Any])
     outputs: dict[str, list[Output]] = field(default_factory=dict[str, list[Output]])
     delayed: dict[str, list[Output]] = field(default_factory=dict[str, list[Output]])
@@ -158,7 +158,7 @@ class Settling:
         reply = await run_script(self._link, scripts.SETTLE, keys, arguments)
         if reply[0] < 0:
             return None
-        sent = len(call.ok) + len(call.filtered) + len(call.others) // 4
+        sent = len(call.done) + len(call.others) // 4
         outstanding = dict(zip(targets, reply[2:], strict=True))
         return Receipt(sent, reply[0] + reply[1], outstanding, delayed=call.delays or bool(call.delayed))
 
@@ -174,7 +174,7 @@ class Settling:
             names += (keys.failures, keys.run)
         arguments: list[Any] = [
             GROUP, worker, mode, token, stage, edge, call.released,
-            call.n_foreign, len(call.ok), len(call.filtered), len(call.others) // 4, call.n_retries, len(targets),
+            call.n_foreign, len(call.done), call.n_filtered, len(call.others) // 4, call.n_retries, len(targets),
             keep.milliseconds if keep else 0, keep.count if keep else 0,
         ]  # fmt: skip
         for target in targets:
@@ -183,8 +183,7 @@ class Settling:
             places = memory.places if memory else ()
             arguments += (target, seen_ms(memory), len(places))
             arguments += (len(call.outputs.get(target, ())), len(call.delayed.get(target, ())), *places)
-        arguments += call.ok
-        arguments += call.filtered
+        arguments += call.done
         arguments += call.others
         for target in targets:
             memory = self.deduplicating.get(target)
@@ -215,9 +214,10 @@ def _together(receipts: Sequence[Receipt]) -> Receipt:
 def _add(call: _Call, deliveries: Sequence[Delivery], settlement: Settlement, run_id: str) -> None:
     match settlement:
         case Ack():
-            ids = call.filtered if settlement.filtered else call.ok
             for delivery in deliveries:  # nearly always one: a comprehension would cost more than it does
-                ids.append(delivery.entry_id)
+                call.done.append(delivery.entry_id)
+            if settlement.filtered:
+                call.n_filtered += len(deliveries)
             for output in settlement.outputs:
                 (call.delayed if output.delay_ms else call.outputs).setdefault(output.edge, []).append(output)
         case Delay(header, _, _, queue_key) if queue_key is not None:

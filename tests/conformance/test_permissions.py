@@ -103,6 +103,8 @@ async def test_a_run_does_not_begin_on_keys_that_its_user_may_not_use(guarded: G
         "-xreadgroup",
         "-evalsha -eval",
         "-xlen",
+        "-xtrim",
+        "-xrange",
         "resetkeys ~other:*",
     ],
 )

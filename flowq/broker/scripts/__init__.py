@@ -50,7 +50,7 @@ def _read(name: str) -> bytes:
 
 _PARTS = (
     "guards", "arguments", "clock", "answers", "groups", "entries", "append", "letters", "released", "edges", "kept",
-    "limiter", "failure_counts", "deaths",
+    "limiter", "failure_counts", "deaths", "removal",
 )  # fmt: skip
 """Functions and constants that scripts share. Each part may use those before it."""
 _BETWEEN_WORDS = bytes(set(range(256)) - set(f"{ascii_letters}{digits}_".encode()))

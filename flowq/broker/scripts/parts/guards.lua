@@ -1,6 +1,6 @@
 -- Keeps scripts from failing halfway over data that flowq did not write.
 
--- Call a command that may fail. Used directly only on the path of every message: append() or publish.lua handles it.
+-- Call a command that may fail. Used directly only on the path of every message, where a refusal is handled as well.
 local try = redis.pcall
 
 -- Call a command that may fail, for instance because the group is missing. A refused permission is raised all the same.

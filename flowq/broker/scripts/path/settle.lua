@@ -10,9 +10,9 @@
 -- rest of the script pass as well.
 --
 -- `references`: to large bodies that are released, each with a line break; '\n' for none, '' without a claim store.
--- `n_foreign`: entries that no publisher has counted. `n_retries`: other deliveries of kind D. `keep_count` is 0 if the
+-- `n_foreign`: entries that no publisher has counted. `n_filtered`: how many of the done deliveries were filtered. `n_retries`: other deliveries of kind D. `keep_count` is 0 if the
 -- stage keeps no messages, `keep_ms` is 0 if it keeps them without a limit of time.
--- ARGV  ..., the ids of the ok deliveries, of the filtered ones; for each other one: id, kind, header, extra;
+-- ARGV  ..., the ids of the done deliveries; for each other one: id, kind, header, extra;
 --       for each target: outputs, then delayed outputs (see enter)
 -- kind  D delayed for the first word of `extra` ms because it has failed; the second word is the kind of its error. The
 --         header ends where the time of the failure belongs
@@ -31,7 +31,7 @@
 local LONGEST_QUEUE_MS = 86400000 -- a queued message is woken long before
 
 local group, worker, mode, token, stage, own_edge, references = next_arguments(7)
-local n_foreign, n_ok, n_filtered, n_others, n_retries, n_targets, keep_ms, keep_count = next_numbers(8)
+local n_foreign, n_done, n_filtered, n_others, n_retries, n_targets, keep_ms, keep_count = next_numbers(8)
 local workers, stats, stream = next_keys('hash', 'hash', 'stream')
 local edge, dead, queue = {stream = stream}, nil, nil
 if n_others > 0 then edge.delayed, edge.bodies, dead, queue = next_keys('zset', 'hash', 'stream', 'zset') end
@@ -52,7 +52,7 @@ local kept_before = answered and kept_answer(answered, token)
 if kept_before or mode == '2' then return kept_before or {-1} end
 check_permissions()
 
-local is_batch, n_done = mode == '1', n_ok + n_filtered
+local is_batch = mode == '1'
 local first_id, last_id = next_range(n_done)
 if is_batch then
   if redis.call('HEXISTS', workers, worker) == 0 then return {-1} end
@@ -60,30 +60,6 @@ if is_batch then
 end
 
 if failures then forget_failures_of_other_runs(failures, run) end
-
--- Deliveries that are done
-
-local function is_ours()
-  for i = first_id, last_id do
-    if owner_of(stream, group, ARGV[i]) ~= worker then return false end
-  end
-  return true
-end
-
-local acked = 0
-if n_done > 0 and (is_batch or is_ours()) then
-  for first = first_id, last_id, 4000 do -- unpack() raises at 8000
-    acked = acked + redis.call('XACK', stream, group, unpack(ARGV, first, math.min(first + 3999, last_id)))
-  end
-  if acked > 0 then
-    if kept then keep(kept, stream, first_id, last_id, keep_ms, keep_count) end
-    for first = first_id, last_id, 4000 do
-      redis.call('XDEL', stream, unpack(ARGV, first, math.min(first + 3999, last_id)))
-    end
-    increment(stats, 'ok:' .. stage, n_ok)
-    increment(stats, 'filtered:' .. stage, n_filtered)
-  end
-end
 
 -- The others: delayed, queued, released, dead
 
@@ -123,6 +99,28 @@ for _ = 1, n_others do
   end
 end
 for error, noted in pairs(failed) do count_failures(failures, run, stage, error, noted) end
+
+-- Deliveries that are done: last, because then the entries of the others are no longer in the way of a trim
+
+local function is_ours()
+  for i = first_id, last_id do
+    if owner_of(stream, group, ARGV[i]) ~= worker then return false end
+  end
+  return true
+end
+
+local acked = 0
+if n_done > 0 and (is_batch or is_ours()) then
+  for first = first_id, last_id, 4000 do -- unpack() raises at 8000
+    acked = acked + redis.call('XACK', stream, group, unpack(ARGV, first, math.min(first + 3999, last_id)))
+  end
+  if acked > 0 then
+    if kept then keep(kept, stream, first_id, last_id, keep_ms, keep_count) end
+    remove(stream, group, first_id, last_id)
+    increment(stats, 'ok:' .. stage, n_done - n_filtered)
+    increment(stats, 'filtered:' .. stage, n_filtered)
+  end
+end
 if acked + others > 0 then increment(stats, 'in:' .. own_edge, n_foreign) end
 
 -- The outputs
