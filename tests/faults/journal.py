@@ -7,7 +7,7 @@ appended to which edge, how often, and whether one was ever in two places: nothi
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,6 +62,7 @@ def transactions_of(aof: bytes) -> Iterator[list[Command]]:
 class _Replay:
     def __init__(self) -> None:
         self._message_at: dict[Place, bytes] = {}
+        self._entries: defaultdict[bytes, deque[bytes]] = defaultdict(deque)
         self._places: defaultdict[bytes, set[Place]] = defaultdict(set)
         self._known: set[tuple[str, str, bytes]] = set()
         self._settled: set[bytes] = set()
@@ -89,12 +90,16 @@ class _Replay:
         match name.upper():
             case b"XADD" if kind == b"edge":
                 entry_id, fields = rest[0], dict(zip(rest[1::2], rest[2::2], strict=True))
+                self._entries[key].append(entry_id)
                 return [self._put((key, entry_id), key, fields[b"h"], fields[b"b"])]
             case b"HSET" if kind == b"parked":
                 held = zip(rest[::2], rest[1::2], strict=True)
                 return [self._put((key, name), key, *value.split(b"\n", 1)) for name, value in held]
             case b"XDEL" if kind == b"edge":
                 return self._take([(key, entry_id) for entry_id in rest])
+            case b"XTRIM" if kind == b"edge":
+                assert rest[0].upper() == b"MINID", "how many of the others are older is not known here"
+                return self._take(self._below(key, rest[-1]))
             case b"HDEL" if kind == b"parked":
                 return self._take([(key, name) for name in rest])
             case _:
@@ -108,6 +113,13 @@ class _Replay:
         self._message_at[place] = message
         self._places[message].add(place)
         return message
+
+    def _below(self, stream: bytes, entry_id: bytes) -> list[Place]:
+        """The entries of a stream that come before an id: Redis adds them in the order of their ids."""
+        entries, least, below = self._entries[stream], _numbers(entry_id), list[Place]()
+        while entries and _numbers(entries[0]) < least:
+            below.append((stream, entries.popleft()))
+        return below
 
     def _take(self, places: list[Place]) -> list[bytes]:
         taken: list[bytes] = []
@@ -132,6 +144,10 @@ def _kind_of(key: bytes) -> bytes:
     """`edge` of `flowq:{storm}:edge:fetch>parse`."""
     parts = key.split(b":", 3)
     return parts[2] if len(parts) == 4 else b""
+
+
+def _numbers(entry_id: bytes) -> tuple[int, ...]:
+    return tuple(map(int, entry_id.split(b"-")))
 
 
 def _edge_of(key: bytes) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from shlex import quote
@@ -25,6 +25,7 @@ _MOST_LOG_BYTES = 32_000_000
 _BYTES_AT_ONCE = 1 << 16  # a reader copies all that it has not parsed yet, at every reply
 _EMPTY_SNAPSHOT_BYTES = 1_000
 _NOT_OURS = ("__pycache__", "node_modules", "site-packages")
+_Held = OrderedDict[bytes, None]  # the ids of a stream, or the fields of a hash
 _OF_MESSAGES = re.compile(rb"[^{}]*:\{([^{}]+)\}:(?:edge|parked):")
 
 
@@ -97,15 +98,15 @@ def waiting_in(folder: Path) -> Mapping[str, int] | None:
 
 
 def _replayed(logs: list[Path]) -> Mapping[str, int]:
-    """By pipeline. Entries of streams are only added and deleted by id, so that counting them is enough."""
-    held: dict[bytes, Counter[bytes]] = {}
+    """By pipeline."""
+    held: dict[bytes, _Held] = {}
     for log in logs:
         for name, *arguments in _commands(log):
             _apply(held, name.upper(), arguments)
     found: Counter[str] = Counter()
     for key, ids in held.items():
-        if (pipeline := _OF_MESSAGES.match(key)) and (n := sum(ids.values())) > 0:
-            found[pipeline[1].decode(errors="replace")] += n
+        if (pipeline := _OF_MESSAGES.match(key)) and ids:
+            found[pipeline[1].decode(errors="replace")] += len(ids)
     return found
 
 
@@ -123,8 +124,8 @@ def _commands(log: Path) -> Iterator[list[bytes]]:
         return
 
 
-def _apply(held: dict[bytes, Counter[bytes]], name: bytes, arguments: list[bytes]) -> None:
-    """What a command changes in the keys that hold messages: a number for a stream, the ids for a hash."""
+def _apply(held: dict[bytes, _Held], name: bytes, arguments: list[bytes]) -> None:
+    """What a command changes in the keys that hold messages. Redis logs the ids that it gave."""
     match name, arguments:
         case ((b"FLUSHALL" | b"FLUSHDB"), _):
             held.clear()
@@ -132,21 +133,32 @@ def _apply(held: dict[bytes, Counter[bytes]], name: bytes, arguments: list[bytes
             for key in keys:
                 held.pop(key, None)
         case b"RENAME", [key, other]:
-            held[other] = held.pop(key, Counter())
+            held[other] = held.pop(key, _Held())
         case _, [key, *rest] if _OF_MESSAGES.match(key):
-            ids = held.setdefault(key, Counter())
+            ids = held.setdefault(key, _Held())
             match name:
                 case b"XADD":
-                    ids[b""] += 1
-                case b"XDEL":
-                    ids[b""] -= len(rest)
+                    ids[rest[0]] = None
                 case b"HSET":
                     for field in rest[::2]:  # not |=, which looks at all ids each time
-                        ids[field] = 1
-                case b"HDEL":
-                    for field in rest:
-                        ids.pop(field, None)
+                        ids[field] = None
+                case b"XDEL" | b"HDEL":
+                    for entry_id in rest:
+                        ids.pop(entry_id, None)
+                case b"XTRIM":
+                    _trim(ids, rest[0].upper(), rest[2] if rest[1] in b"=~" else rest[1])
                 case _:
                     pass
         case _:
             pass
+
+
+def _trim(ids: _Held, strategy: bytes, threshold: bytes) -> None:
+    while ids and (
+        len(ids) > int(threshold) if strategy == b"MAXLEN" else _numbers(next(iter(ids))) < _numbers(threshold)
+    ):
+        ids.popitem(last=False)
+
+
+def _numbers(entry_id: bytes) -> tuple[int, ...]:
+    return tuple(map(int, entry_id.split(b"-")))
