@@ -23,7 +23,7 @@ from flowq.broker.redis_streams import Broker
 from flowq.delivery.chunks import chunks
 from flowq.delivery.edge import inlet_of
 from flowq.delivery.message import one_word
-from flowq.delivery.policy import Durability
+from flowq.delivery.policy import DedupMemory, Durability
 from flowq.delivery.pushed import Pushed as Pushed
 from flowq.delivery.pushed import PushedId as PushedId
 from flowq.delivery.settlement import Output
@@ -44,13 +44,23 @@ _FULL_PAUSE_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
+class _Inlet:
+    """An edge into the pipeline, and what every push to it needs."""
+
+    edge: EdgePlan
+    outlet: Outlet
+    dedup: DedupMemory | None
+    backpressure: Backpressure
+
+
+@dataclass(frozen=True, slots=True)
 class _Call:
     """Messages that are appended to an edge together or not at all: sent again with the same token, only once.
 
     `waits`: while the edge is full. Otherwise the call fails. `id`: of this call, where another may have its token.
     """
 
-    edge: EdgePlan
+    inlet: _Inlet
     outputs: Sequence[Output]
     token: str
     delay_seconds: float
@@ -122,8 +132,7 @@ class Publisher:
         self._settings = settings
         self._opened_with: tuple[int, Settings | None] = os.getpid(), None
         self._ids = MessageIds()
-        self._inlets: dict[str, Outlet] = {}
-        self._backpressure: dict[str, Backpressure] = {}
+        self._inlets: dict[str, _Inlet] = {}
         self._shared = SharedBroker(
             "publisher", self._opening, remedy="async with publisher: ...", prepare=self._prepare
         )
@@ -150,7 +159,6 @@ class Publisher:
         await ClaimCheck.check_store(broker, self._plan)
         self._claims = ClaimCheck.of(broker, self._plan)
         self._inlets.clear()
-        self._backpressure.clear()
         self._ids = MessageIds()  # a forked process must not use those of its parent
 
     async def push(
@@ -178,12 +186,12 @@ class Publisher:
         replica. Redis may have stored the message even so: pushing it again with the same `id` stores it once.
         """
         await self._shared.follow_fork()
-        edge = self._inlet(stage)
+        inlet = self._inlet(stage)
         own_id = self._ids.next().decode()
         message_id = own_id if id is None else _word(id)
-        output = entering(self._outlet(edge).target_for(message), message, message_id.encode())
+        output = entering(inlet.outlet.target_for(message), message, message_id.encode())
         call_id = "" if id is None else f"call:{own_id}"
-        call = _Call(edge, [output], f"push:{edge.name}:{message_id}", seconds(delay), wait, call_id)
+        call = _Call(inlet, [output], f"push:{inlet.edge.name}:{message_id}", seconds(delay), wait, call_id)
         published = await self._publish(call)
         return PushedId(message_id, is_new=published.appended == 1 and not published.is_repeated)
 
@@ -208,16 +216,16 @@ class Publisher:
         `id`. (After BrokerUnavailable only the latter is safe.)
         """
         await self._shared.follow_fork()
-        edge, delay_seconds = self._inlet(stage), seconds(delay)
-        call = self._ids.next().decode() if id is None else f"push_many:{edge.name}:{_word(id)}"
-        encoded = self._outlet(edge).entering(messages, self._ids.each_with)
+        inlet, delay_seconds = self._inlet(stage), seconds(delay)
+        call = self._ids.next().decode() if id is None else f"push_many:{inlet.edge.name}:{_word(id)}"
+        encoded = inlet.outlet.entering(messages, self._ids.each_with)
         calls, n = CallsInTurn[Published](), 0
         try:
             async with calls:
-                for outputs in chunks(encoded, self._backpressure_of(edge).most_bytes):
+                for outputs in chunks(encoded, inlet.backpressure.most_bytes):
                     # With the number of messages, so that a different call is not mistaken for a repeated one.
                     token = f"{call}:{n}+{len(outputs)}"
-                    await calls.start(self._publish(_Call(edge, outputs, token, delay_seconds, wait)))
+                    await calls.start(self._publish(_Call(inlet, outputs, token, delay_seconds, wait)))
                     n += len(outputs)
         except FlowqError as error:
             pushed = _total(calls.results)
@@ -229,21 +237,21 @@ class Publisher:
             raise
         return _total(calls.results)
 
-    def _inlet(self, stage: Accepts[Any] | str) -> EdgePlan:
+    def _inlet(self, stage: Accepts[Any] | str) -> _Inlet:
         name = stage if isinstance(stage, str) else str(getattr(stage, "name", stage))
-        edge = self._plan.edge_by_name.get(inlet_of(self._plan.stage(name).name))
+        return self._inlets.get(name) or self._new_inlet(name)
+
+    def _new_inlet(self, name: str) -> _Inlet:
+        stage = self._plan.stage(name)
+        edge = self._plan.edge_by_name.get(inlet_of(stage.name))
         if edge is None:
             raise UsageError(f'"{name}" is a source: it accepts no messages', hint="push to a stage after it")
-        return edge
-
-    def _outlet(self, edge: EdgePlan) -> Outlet:
-        outlet = self._inlets.get(edge.name)
-        if outlet is None:
-            outlet = self._inlets[edge.name] = Outlet(self._plan, edge.name)
-        return outlet
+        outlet, backpressure = Outlet(self._plan, edge.name), Backpressure(self._opened, [edge])
+        inlet = self._inlets[name] = _Inlet(edge, outlet, stage.dedup_memory, backpressure)
+        return inlet
 
     async def _publish(self, call: _Call) -> Published:
-        edge, claims, n_pauses = call.edge, self._claims, 0
+        edge, claims, n_pauses = call.inlet.edge, self._claims, 0
         if claims is not None and edge.maxsize and not call.waits:  # write no files for messages that will be refused
             _refuse_if_full(edge, (await Edges(self._opened).outstanding([edge.name]))[edge.name])
         while True:
@@ -251,7 +259,7 @@ class Publisher:
             call, published = await self._attempt(call)
             if published.full_at is None:
                 n_bytes = sum([len(output.body) for output in call.outputs])
-                self._backpressure_of(edge).sent(n_bytes, handled=len(call.outputs))
+                call.inlet.backpressure.sent(n_bytes, handled=len(call.outputs))
                 return published
             if not call.waits:
                 if claims is not None:
@@ -264,7 +272,7 @@ class Publisher:
 
     async def _attempt(self, call: _Call) -> tuple[_Call, Published]:
         """Send a call until Redis replies, five times at most. Returns it with its large bodies in the claim store."""
-        edge, tries, publishing = call.edge, 0, Publishing(self._opened)
+        edge, tries, publishing = call.inlet.edge, 0, Publishing(self._opened)
         while True:
             try:
                 if self._claims is not None:  # a retry writes no body twice: references are left alone
@@ -272,7 +280,7 @@ class Publisher:
                 return call, await publishing.publish(
                     edge.name,
                     call.outputs,
-                    dedup=self._plan.stage(edge.target).dedup_memory,
+                    dedup=call.inlet.dedup,
                     token=call.token,
                     call_id=call.id,
                     maxsize=edge.maxsize,
@@ -303,7 +311,7 @@ class Publisher:
 
     async def _until_light(self, call: _Call) -> None:
         """Wait while the edge uses more memory than its limit. Raises QueueFull if the call does not wait."""
-        edge, backpressure = call.edge, self._backpressure_of(call.edge)
+        edge, backpressure = call.inlet.edge, call.inlet.backpressure
         while backpressure.need_a_look:
             await backpressure.look_again()
             if backpressure.are_full and not call.waits:
@@ -315,12 +323,6 @@ class Publisher:
     @property
     def _opened(self) -> Broker:
         return self._shared.opened
-
-    def _backpressure_of(self, edge: EdgePlan) -> Backpressure:
-        backpressure = self._backpressure.get(edge.name)
-        if backpressure is None:
-            backpressure = self._backpressure[edge.name] = Backpressure(self._opened, [edge])
-        return backpressure
 
 
 def _total(published: Sequence[Published]) -> Pushed:

@@ -141,7 +141,8 @@ def _written(target: Target, value: Any, message_id: bytes, lineage: bytes, dela
     header, body = new_header(message_id, lineage, target.tag), target.encode(value)
     if len(body) > target.plain_bytes:
         body, header = target.packed(body, header)
-    return Output(target.edge, header, body, target.hash_of(value), delay_ms)
+    dedup_hash = target.hash_of(value) if target.dedup is not None else b""
+    return Output(target.edge, header, body, dedup_hash, delay_ms)
 
 
 def _written_alike(
