@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -30,6 +31,16 @@ def peak_rss_mib(pid: int) -> float:
 
 def children_of(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@contextmanager
+def busy_loops(n: int) -> Iterator[None]:
+    """Other programs that would use `n` cores alone, for the length of a `with`."""
+    with ExitStack() as stack:
+        for _ in range(n):
+            loop = stack.enter_context(start("-c", "while True: pass"))
+            stack.callback(loop.kill)
+        yield
 
 
 class Team:
