@@ -11,7 +11,7 @@ from typing import TypeVar
 from flowq.broker.redis_streams import Broker
 from flowq.broker.stored_bodies import StoredBodies
 from flowq.delivery.policy import AckMode
-from flowq.delivery.settlement import Ack, Output, Settled
+from flowq.delivery.settlement import Output, Settled, Succeeded
 from flowq.errors import BodyLost, ClaimStoreUnavailable, NoClaimStore
 from flowq.graph.compilation.plan import Plan
 from flowq.large_bodies.reference import Reference, claimed_header, is_claimed
@@ -91,13 +91,15 @@ class ClaimCheck:
 
     async def deposit_settled(self, settled: Sequence[Settled]) -> Sequence[Settled]:
         """The same for the outputs of settlements."""
-        outputs = [output for _, how in settled if isinstance(how, Ack) for output in how.outputs]
+        outputs = [output for _, how in settled if isinstance(how, Succeeded) for output in how.outputs]
         deposited = await self.deposit(outputs)
         if deposited is outputs:
             return settled
         given = iter(deposited)
         return [
-            (deliveries, how._replace(outputs=list(islice(given, len(how.outputs)))) if isinstance(how, Ack) else how)
+            (deliveries, how._replace(outputs=list(islice(given, len(how.outputs)))))
+            if isinstance(how, Succeeded)
+            else (deliveries, how)
             for deliveries, how in settled
         ]
 
@@ -119,7 +121,7 @@ class ClaimCheck:
         bodies = [
             delivery.body + b"\n"
             for deliveries, how in settled
-            if isinstance(how, Ack)
+            if isinstance(how, Succeeded)
             for delivery in deliveries
             if is_claimed(delivery.header_bytes) and _is_reference(delivery.body)
         ]

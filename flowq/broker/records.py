@@ -12,9 +12,9 @@ from flowq.delivery.failed_attempts import failure_in
 from flowq.delivery.message import GARBLED, MISSING, Delivery, Header
 from flowq.delivery.stored import count_in, counts_in, json_object_in, moment_in, text_in, texts_in
 
-_IS_PLAIN = re.compile(
-    rb"[!-~]{1,999}+ [!-~]{1,999}+ [!-~]{1,999}+ [0-9]{1,15}+(?: t=[!-~]{0,999}+)?+(?: w=[!-~]{0,999}+)?+"
-).fullmatch
+_PLAIN = rb"[!-~]{1,999}+ [!-~]{1,999}+ [!-~]{1,999}+ [0-9]{1,15}+(?: t=[!-~]{0,999}+)?+(?: w=[!-~]{0,999}+)?+"
+_IS_PLAIN = re.compile(_PLAIN).fullmatch
+
 """Whether a header can surely be read. Nearly all are of this form; the others are decoded to find out."""
 
 _LOOKS_LIKE_OURS = re.compile(rb"\S+ \S+ \S+ [0-9]+(?: |$)").match

@@ -20,7 +20,7 @@ from flowq.delivery.dead_letter import dead_letter_info
 from flowq.delivery.failed_attempts import after_failure, stored_without_time
 from flowq.delivery.message import Delivery
 from flowq.delivery.policy import DedupMemory, Keep
-from flowq.delivery.settlement import Ack, DeadLetter, Delay, Output, Release, Settled, Settlement
+from flowq.delivery.settlement import DeadLetter, Delay, Output, Release, Settled, Settlement, Succeeded
 from flowq.errors import BrokerUnavailable, RequestRefused
 
 log = logging.getLogger("flowq.broker")
@@ -136,7 +136,7 @@ class Settling:
         try:
             return await retry_until_available(attempt, what=f"settling {stage}")
         except RequestRefused as error:
-            if not isinstance(item[1], Ack):  # only what a handler emits can be large
+            if not isinstance(item[1], Succeeded):  # only what a handler emits can be large
                 raise
             refused = error
         for delivery in item[0]:
@@ -213,7 +213,7 @@ def _together(receipts: Sequence[Receipt]) -> Receipt:
 
 def _add(call: _Call, deliveries: Sequence[Delivery], settlement: Settlement, run_id: str) -> None:
     match settlement:
-        case Ack():
+        case Succeeded():
             for delivery in deliveries:  # nearly always one: a comprehension would cost more than it does
                 call.done.append(delivery.entry_id)
             if settlement.filtered:

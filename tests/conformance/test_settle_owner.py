@@ -7,7 +7,7 @@ import pytest
 from flowq.broker.client.connection import Link, UrlDialer
 from flowq.broker.client.redis_protocol import RedisProtocol
 from flowq.broker.keys import Keys
-from flowq.delivery.settlement import Ack
+from flowq.delivery.settlement import Succeeded
 from tests.conformance.conftest import Command
 from tests.conformance.streams import bodies, reclaim
 from tests.conformance.worker import IN, OUT, Settle, Worker, buried, done, filtered, output, released, retried
@@ -127,7 +127,7 @@ async def test_one_batch_call_settles_all_or_none(worker: Worker, other: Worker,
     (new,) = await reclaim(other, worker, keys, redis, limit=1)
     await other.settle(done(new, output(OUT, b"new")))
 
-    unit = (deliveries, Ack([output(OUT, b"sum of three")], filtered=False))
+    unit = (deliveries, Succeeded([output(OUT, b"sum of three")]))
     receipt = await worker.settle(unit)
 
     assert receipt.won == 0

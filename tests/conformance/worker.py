@@ -22,7 +22,7 @@ from flowq.broker.workers import Workers
 from flowq.delivery.encoding.dedup_key import dedup_hash
 from flowq.delivery.message import Delivery, Header
 from flowq.delivery.policy import DedupMemory
-from flowq.delivery.settlement import Ack, DeadLetter, Delay, Failed, Output, Release
+from flowq.delivery.settlement import DeadLetter, Delay, Failed, Output, Release, Succeeded
 
 LEASE_MS = 60_000
 READ_BLOCK_MS = 20
@@ -61,11 +61,11 @@ Settle = Callable[[Delivery], Settled]
 
 
 def done(delivery: Delivery, *outputs: Output) -> Settled:
-    return (delivery,), Ack(outputs, filtered=False)
+    return (delivery,), Succeeded(outputs)
 
 
 def filtered(delivery: Delivery) -> Settled:
-    return (delivery,), Ack((), filtered=True)
+    return (delivery,), Succeeded((), filtered=True)
 
 
 def retried(delivery: Delivery, delay_ms: int = 60_000, failed: Failed = _FAILED) -> Settled:

@@ -14,7 +14,7 @@ from flowq.delivery.encoding.compression import packed
 from flowq.delivery.encoding.dedup_key import dedup_hash
 from flowq.delivery.message import Delivery, new_header
 from flowq.delivery.policy import DedupMemory
-from flowq.delivery.settlement import Output
+from flowq.delivery.settlement import Output, new_output
 from flowq.errors import EncodeError
 from flowq.graph.compilation.matching import candidates, way_for
 from flowq.graph.compilation.plan import EdgePlan, Plan, StagePlan
@@ -93,19 +93,21 @@ class OutputRouter:
     def outputs(self, values: Iterable[Any], delivery: Delivery) -> list[Output]:
         """The values that a handler returned or yielded, encoded. Raises EncodeError."""
         outputs: list[Output] = []
-        next_id, add, lineage = self._next_id, outputs.append, delivery.lineage
+        next_id, by_type, lineage = self._next_id, self._by_type, b""
         for value in values:
             if value is None:
                 continue
+            lineage = lineage or delivery.lineage
             body, written_by = b"", None
-            for target in self.targets_for(value):
+            for target in by_type.get(value.__class__) or self._look_up(value):
                 if target.encode is not written_by:
                     body, written_by = target.encode(value), target.encode
                 header = new_header(next_id(), lineage, target.tag)
                 sent = body
                 if len(body) > target.plain_bytes:
                     sent, header = target.packed(body, header)
-                add(Output(target.edge, header, sent, target.hash_of(value) if target.dedup is not None else b""))
+                dedup_hash = target.hash_of(value) if target.dedup is not None else b""
+                outputs.append(new_output((target.edge, header, sent, dedup_hash, 0)))
         return outputs
 
     def emitted(self, emitted: Sequence[Emitted], delivery: Delivery) -> list[Output]:

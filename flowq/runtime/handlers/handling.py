@@ -90,6 +90,9 @@ class Handling:
         self._splits_lists = stage.handler.returns_list or list not in map(runtime_class, stage.emits)
         self._done = _NOTHING if stage.kind is Kind.SINK else _FILTERED
         self._timeout_seconds = stage.timeout_seconds
+        self._is_plain = not (self._context or self._timeout_seconds or self._is_encoded)
+        # As many outputs cannot exceed the limit of bytes: each has at most those that its stage accepts.
+        self._few = _MOST_OUTPUT_BYTES // max(stage.max_bytes for stage in plan.consumers)
 
     def decode(self, delivery: Delivery) -> Any:
         """The message of a delivery. Raises DecodeError."""
@@ -143,23 +146,21 @@ class Handling:
     async def handle_message(self, message: Any, delivery: Delivery) -> Outcome:
         """Handle a decoded message, or the messages of a batch whose first delivery stands for all."""
         context = self._new_context(delivery) if self._context else None
-        given = (message,) if context is None else (message, context)
-        if self._is_encoded:
-            given = (delivery, *given)
         try:
-            if self._timeout_seconds is not None:
-                result, timed_out = await self._within(self._timeout_seconds, given)
+            if self._is_plain:
+                result = self._call(message)
+                if self._awaits:
+                    result = await result
+            else:
+                result, timed_out = await self._called(message, delivery, context)
                 if timed_out:
                     return timed_out
-            elif self._awaits:
-                result = await self._call(*given)
-            else:
-                result = self._call(*given)
             if result is None and context is None:
                 return self._done
             # At once: other code may hold a reference to the value, and change it.
             outputs: list[Output] = (result or []) if self._is_encoded else self._encoded(delivery, result)
-            check_bytes(outputs, self._claiming)
+            if len(outputs) > self._few:
+                check_bytes(outputs, self._claiming)
         except asyncio.CancelledError as error:
             if is_being_cancelled():
                 raise
@@ -174,11 +175,23 @@ class Handling:
         finally:
             if context is not None:
                 context.has_ended = True
-        return self._succeeded(outputs, context)
-
-    def _succeeded(self, outputs: list[Output], context: SendingContext | None) -> Outcome:
         if context is None:
             return Succeeded(outputs) if outputs else self._done
+        return self._succeeded(outputs, context)
+
+    async def _called(
+        self, message: Any, delivery: Delivery, context: SendingContext | None
+    ) -> tuple[Any, TimedOut | None]:
+        """What the handler returns, or how its time ran out."""
+        given = (message,) if context is None else (message, context)
+        if self._is_encoded:
+            given = (delivery, *given)
+        if self._timeout_seconds is not None:
+            return await self._within(self._timeout_seconds, given)
+        result = self._call(*given)
+        return (await result if self._awaits else result), None
+
+    def _succeeded(self, outputs: list[Output], context: SendingContext) -> Outcome:
         if self.stage.ack == "manual" and not context.acked:
             return Failed(ManualAckMissing("the handler returned without `await ctx.ack()`"))
         outputs += context.outputs

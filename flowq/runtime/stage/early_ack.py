@@ -12,7 +12,7 @@ from flowq.broker.client.retrying import retry_until_available
 from flowq.broker.redis_streams import Broker
 from flowq.dead_letters.stored_letters import StoredLetters
 from flowq.delivery.message import Delivery
-from flowq.delivery.settlement import Ack, DeadLetter, Interrupted, Outcome, Output, Succeeded
+from flowq.delivery.settlement import DeadLetter, Interrupted, Outcome, Output, Succeeded
 from flowq.errors import FlowqError
 from flowq.graph.compilation.plan import StagePlan
 from flowq.large_bodies.reference import is_claimed
@@ -71,7 +71,7 @@ class EarlyAck:
                 self.outbox.add(outputs)
                 await self.outbox.flush()
                 return
-            gone = await self._settler.settle_now(delivery.edge, [((delivery,), Ack(outputs, filtered=False))])
+            gone = await self._settler.settle_now(delivery.edge, [((delivery,), Succeeded(outputs))])
             if gone:
                 raise DeliveryLost(
                     "another worker has reclaimed the message, and runs it again",
@@ -122,7 +122,7 @@ async def uninterrupted(commit: Coroutine[Any, Any, T]) -> T:
         raise
 
 
-_ACK = Ack((), filtered=False)
+_ACK = Succeeded()
 
 
 class SettlingAhead(Coalescing):

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from flowq.broker.client.retrying import retry_until_available
 from flowq.broker.settling import Receipt, Settling
 from flowq.delivery.message import Delivery
-from flowq.delivery.settlement import Ack, Delay, Outcome, Settled, Settlement, Succeeded, decide
+from flowq.delivery.settlement import Delay, Outcome, Settled, Settlement, Succeeded, decide
 from flowq.graph.compilation.plan import StagePlan
 from flowq.runtime.handlers.frames import clear_frames_of
 from flowq.runtime.identity import Identity
@@ -69,6 +69,7 @@ class Settler(Coalescing):
         self._pacer = pacer
         self._delayed = delayed or asyncio.Event()
         self._added: defaultdict[str, list[Settled]] = defaultdict(list)
+        self._jitter = random.random()
 
     def add(self, deliveries: Sequence[Delivery], outcome: Outcome) -> None:
         """Settle deliveries that share an outcome, with the next commit."""
@@ -78,9 +79,11 @@ class Settler(Coalescing):
 
     def decided(self, delivery: Delivery, outcome: Outcome) -> Settlement:
         """The settlement for an outcome. Clears the frames of its error."""
-        if outcome.__class__ is not Succeeded:
+        settlement = decide(outcome, delivery, self._stage.retry, self._jitter)
+        if settlement is not outcome:  # nearly all succeed, and need neither
             clear_frames_of(outcome)
-        return decide(outcome, delivery, self._stage.retry, random.random())
+            self._jitter = random.random()
+        return settlement
 
     async def _write_added(self) -> None:
         for edge in list(self._added):  # taken one by one: an edge that is refused keeps none of the others
@@ -118,15 +121,15 @@ class Chunk(NamedTuple):
 
 def chunks(settled: Sequence[Settled]) -> list[Chunk]:
     """Split settlements into parts small enough for one script call: Redis serves nothing else while it runs."""
-    outputs = [output for _, settlement in settled if isinstance(settlement, Ack) for output in settlement.outputs]
-    n_bytes = sum([len(output.body) for output in outputs])
-    if len(settled) <= _MOST_DELIVERIES and len(outputs) <= _MOST_OUTPUTS and n_bytes <= _MOST_BYTES:
+    sizes = [len(output.body) for _, how in settled if isinstance(how, Succeeded) for output in how.outputs]
+    n_bytes = sum(sizes)
+    if len(settled) <= _MOST_DELIVERIES and len(sizes) <= _MOST_OUTPUTS and n_bytes <= _MOST_BYTES:
         return [Chunk(settled, n_bytes)]
     parts: list[Chunk] = []
     part: list[Settled] = []
     n_outputs = n_bytes = 0
     for item in settled:
-        outputs = list(item[1].outputs) if isinstance(item[1], Ack) else []
+        outputs = item[1].outputs if isinstance(item[1], Succeeded) else ()
         size = sum([len(output.body) for output in outputs])
         too_much = n_outputs + len(outputs) > _MOST_OUTPUTS or n_bytes + size > _MOST_BYTES
         if part and (len(part) >= _MOST_DELIVERIES or too_much):

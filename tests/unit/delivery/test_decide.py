@@ -9,7 +9,6 @@ import pytest
 from flowq import Reject, Retry, RetryLater
 from flowq.delivery.message import Delivery, Header
 from flowq.delivery.settlement import (
-    Ack,
     DeadLetter,
     Delay,
     Failed,
@@ -47,9 +46,9 @@ def again(attempt: int, **changes: object) -> Header:
 
 
 TABLE: list[tuple[Outcome, int, Settlement]] = [
-    (Succeeded(()), 1, Ack((), False)),
-    (Succeeded((OUTPUT,)), 3, Ack((OUTPUT,), False)),
-    (Succeeded((), filtered=True), 1, Ack((), True)),
+    (Succeeded(()), 1, Succeeded(())),
+    (Succeeded((OUTPUT,)), 3, Succeeded((OUTPUT,))),
+    (Succeeded((), filtered=True), 1, Succeeded((), filtered=True)),
     (Interrupted(), 2, Release()),
     (Postponed(1.5, granted=True), 2, Delay(again(2, granted=True), 1500, counted=False)),
     (Postponed(key="a.example"), 2, Delay(again(2), 0, counted=False, queue_key="a.example")),
