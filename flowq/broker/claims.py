@@ -97,10 +97,8 @@ class ClaimCheck:
             return settled
         given = iter(deposited)
         return [
-            (deliveries, how._replace(outputs=list(islice(given, len(how.outputs)))))
-            if isinstance(how, Succeeded)
-            else (deliveries, how)
-            for deliveries, how in settled
+            (rows, how._replace(outputs=list(islice(given, len(how.outputs)))) if isinstance(how, Succeeded) else how)
+            for rows, how in settled
         ]
 
     async def refresh(self, outputs: Sequence[object], *, n_pauses: int) -> None:
@@ -119,11 +117,11 @@ class ClaimCheck:
         if stage not in self._releasing:
             return b"\n"
         bodies = [
-            delivery.body + b"\n"
-            for deliveries, how in settled
+            body + b"\n"
+            for rows, how in settled
             if isinstance(how, Succeeded)
-            for delivery in deliveries
-            if is_claimed(delivery.header_bytes) and _is_reference(delivery.body)
+            for _, _, header, body, _ in rows
+            if is_claimed(header) and _is_reference(body)
         ]
         return b"".join(bodies) or b"\n"
 

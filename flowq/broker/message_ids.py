@@ -25,7 +25,7 @@ class MessageIds:
 
     def each_with(self, suffix: bytes) -> Iterator[bytes]:
         """New ids with the same suffix: many headers, at half the cost of writing each by itself."""
-        return map((self._prefix + b"-%x" + suffix.replace(b"%", b"%%")).__mod__, self._counter)
+        return map((self._form + suffix.replace(b"%", b"%%")).__mod__, self._counter)
 
 
 def new_worker_name() -> str:

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 from redis.exceptions import ResponseError
@@ -14,9 +15,9 @@ from redis.exceptions import ResponseError
 from flowq.broker.edges import Edges
 from flowq.broker.keys import GROUP
 from flowq.broker.paging import ReadSize
-from flowq.broker.records import deliveries_of
+from flowq.broker.records import deliveries_of, rows_of
 from flowq.broker.redis_streams import Broker
-from flowq.delivery.message import Delivery
+from flowq.delivery.message import Arrival, Delivery, Row
 from flowq.errors import BrokerUnavailable, FlowqError
 
 log = logging.getLogger("flowq.broker")
@@ -59,7 +60,7 @@ class Reader:
         asked_at = self._asked_at
         return time.monotonic() - max(asked_at, self._link.progressed_at) if asked_at else 0.0
 
-    async def read(self, worker: str, *, count: int, block_ms: int) -> list[Delivery]:
+    async def read(self, worker: str, *, count: int, block_ms: int) -> list[Row]:
         """New deliveries, at most `count` from each edge; none when `block_ms` pass without any.
 
         Fewer after replies that were cut off on their way.
@@ -82,7 +83,15 @@ class Reader:
             # A server that does not block (a fake one, or one whose group has just been created again) must not be
             # polled in a tight loop.
             await asyncio.sleep(_IMPATIENT_PAUSE_SECONDS)
-        return self._deliveries(reply, worker, epoch)
+        if not reply:
+            return []
+        if len(reply) > 1:
+            return list(chain.from_iterable(self._rows(stream, worker, epoch) for stream in reply))
+        return self._rows(reply[0], worker, epoch)
+
+    def _rows(self, stream: Any, worker: str, epoch: int) -> list[Row]:
+        name, entries = stream
+        return rows_of(Arrival(self._edge_of[name], worker, epoch), entries)
 
     def _next_stream(self) -> Any:
         self._n_turns += 1
@@ -123,7 +132,7 @@ class Reader:
                 raise
             self._pass_over(edge, entry_id)
             return [], entry_id
-        page = self._deliveries(reply, worker, epoch)
+        page = deliveries_of(edge, reply[0][1], worker, epoch) if reply else []
         for delivery in page if self._unreadable else ():
             self._unreadable.pop((edge, delivery.entry_id), None)
         is_last = not page or (len(page) < count and not self._byte_limit)
@@ -213,17 +222,6 @@ class Reader:
         if self._was_set_back:
             self._broker.note_loss()
             await self.connect()
-
-    def _deliveries(self, reply: Any, worker: str, epoch: int) -> list[Delivery]:
-        if not reply:
-            return []
-        if len(reply) == 1:
-            return deliveries_of(self._edge_of[reply[0][0]], reply[0][1], worker, epoch)
-        return [
-            delivery
-            for stream, entries in reply
-            for delivery in deliveries_of(self._edge_of[stream], entries, worker, epoch)
-        ]
 
     async def close(self) -> None:
         await self._link.close()

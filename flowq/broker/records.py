@@ -6,16 +6,18 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import repeat
 from typing import Any
 
 from flowq.delivery.failed_attempts import failure_in
-from flowq.delivery.message import GARBLED, MISSING, Delivery, Header
+from flowq.delivery.message import GARBLED, MISSING, Arrival, Delivery, Header, Row
 from flowq.delivery.stored import count_in, counts_in, json_object_in, moment_in, text_in, texts_in
 
 _PLAIN = rb"[!-~]{1,999}+ [!-~]{1,999}+ [!-~]{1,999}+ [0-9]{1,15}+(?: t=[!-~]{0,999}+)?+(?: w=[!-~]{0,999}+)?+"
 _IS_PLAIN = re.compile(_PLAIN).fullmatch
-
 """Whether a header can surely be read. Nearly all are of this form; the others are decoded to find out."""
+_ARE_PLAIN = re.compile(rb"(?:%b\n)*+" % _PLAIN).fullmatch
+"""The same for many at once, each with a line break: one call costs half of many."""
 
 _LOOKS_LIKE_OURS = re.compile(rb"\S+ \S+ \S+ [0-9]+(?: |$)").match
 """Whether an entry claims to be written by flowq. By the same rule the scripts assume that it was counted."""
@@ -146,18 +148,35 @@ class DeadEntry:
 
 def deliveries_of(edge: str, entries: Sequence[Any], worker: str, epoch: int) -> list[Delivery]:
     """Deliveries from the entries of one stream as Redis lists them."""
-    deliveries: list[Delivery] = []
-    for entry in entries:
-        if not entry or entry[1] is None:  # deleted by hand while it was pending
-            if entry:
-                deliveries.append(Delivery(edge, entry[0], MISSING, b"", worker, epoch))
-            continue
-        entry_id, fields = entry
-        if len(fields) == 4 and fields[0] == b"h" and fields[2] == b"b" and _IS_PLAIN(fields[1]):
-            deliveries.append(Delivery(edge, entry_id, fields[1], fields[3], worker, epoch))
-        else:
-            deliveries.append(_odd_delivery(edge, entry_id, _whole(fields), worker, epoch))
-    return deliveries
+    return [Delivery(*row) for row in rows_of(Arrival(edge, worker, epoch), entries)]
+
+
+def rows_of(arrival: Arrival, entries: Sequence[Any]) -> list[Row]:
+    """The same as rows. Column by column, if all of them are plain: nearly always, and for a third of the time."""
+    try:
+        ids, fields = zip(*entries, strict=True)
+        names, headers, body_names, bodies = zip(*fields, strict=True)
+    except (TypeError, ValueError):  # some have other fields, or none
+        pass
+    else:
+        n, lines = len(ids), b"\n".join((*headers, b""))
+        if names.count(b"h") == body_names.count(b"b") == n == lines.count(b"\n") and _ARE_PLAIN(lines):
+            return list(zip(repeat(arrival), ids, headers, bodies, repeat(None)))
+    return [_row_of(arrival, *entry) for entry in entries if entry]
+
+
+def _row_of(arrival: Arrival, entry_id: bytes, fields: Sequence[bytes] | None) -> Row:
+    if fields is None:  # deleted by hand while it was pending
+        return arrival, entry_id, MISSING, b"", None
+    if len(fields) == 4 and fields[0] == b"h" and fields[2] == b"b" and _IS_PLAIN(fields[1]):
+        return arrival, entry_id, fields[1], fields[3], None
+    values = _whole(fields)
+    header, body = values.get(b"h", b""), values.get(b"b", b"")
+    try:
+        Header.decode(header)
+    except ValueError:  # not written by flowq, and so not counted yet
+        return arrival, entry_id, GARBLED if _LOOKS_LIKE_OURS(header) else b"", body, values
+    return arrival, entry_id, header, body, None
 
 
 def _whole(fields: Sequence[bytes]) -> dict[bytes, bytes]:
@@ -180,17 +199,6 @@ def _words_of(text: bytes) -> list[bytes]:
         at = colon + 1 + int(length)
         words.append(text[colon + 1 : at])
     return words if len(words) % 2 == 0 else []
-
-
-def _odd_delivery(edge: str, entry_id: bytes, fields: dict[bytes, bytes], worker: str, epoch: int) -> Delivery:
-    """An entry with more in its header than most, or one that some other program added."""
-    raw, body = fields.get(b"h", b""), fields.get(b"b", b"")
-    try:
-        header = Header.decode(raw)
-    except ValueError:  # not written by flowq, and so not counted yet
-        stands_for_it = GARBLED if _LOOKS_LIKE_OURS(raw) else b""
-        return Delivery(edge, entry_id, stands_for_it, body, worker, epoch, fields)
-    return Delivery(edge, entry_id, raw, body, worker, epoch, None, header)
 
 
 def delayed_delivery(edge: str, parked: bytes) -> Delivery:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -18,9 +19,9 @@ from flowq.broker.publishing import add_messages, seen_ms
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.dead_letter import dead_letter_info
 from flowq.delivery.failed_attempts import after_failure, stored_without_time
-from flowq.delivery.message import Delivery
+from flowq.delivery.message import Arrival, Delivery, Row
 from flowq.delivery.policy import DedupMemory, Keep
-from flowq.delivery.settlement import DeadLetter, Delay, Output, Release, Settled, Settlement, Succeeded
+from flowq.delivery.settlement import DeadLetter, Delay, Output, Release, Settled, Succeeded
 from flowq.errors import BrokerUnavailable, RequestRefused
 
 log = logging.getLogger("flowq.broker")
@@ -38,7 +39,7 @@ class Receipt:
     won: int
     outstanding: Mapping[str, int]
     delayed: bool
-    gone: Sequence[Delivery] = ()
+    gone: Sequence[Row] = ()
 
 
 @dataclass(slots=True)
@@ -48,8 +49,8 @@ class _Call:
     done: list[bytes] = field(default_factory=list[bytes])
     n_filtered: int = 0  # of `done`
     others: list[Any] = field(default_factory=list[Any])
-    outputs: dict[str, list[Output]] = field(default_factory=dict[str, list[Output]])
-    delayed: dict[str, list[Output]] = field(default_factory=dict[str, list[Output]])
+    outputs: dict[str, list[Output]] = field(default_factory=lambda: defaultdict(list))
+    delayed: dict[str, list[Output]] = field(default_factory=lambda: defaultdict(list))
     n_foreign: int = 0
     n_retries: int = 0
     released: bytes = b""  # references to large bodies
@@ -84,39 +85,32 @@ class Settling:
         ping = partial(self._link.call, b"PING", timeout_seconds=CALL_TIMEOUT_SECONDS)
         await retry_until_available(ping, what="connecting")
 
-    async def settle(self, stage: str, edge: str, settled: Sequence[Settled], *, worker: str) -> Receipt:
-        """Settle everything, however long Redis takes to answer. Raises only BrokerRefused.
+    async def settle(self, stage: str, arrival: Arrival, settled: Sequence[Settled], *, worker: str) -> Receipt:
+        """Settle deliveries of one arrival, however long Redis takes to answer. Raises only BrokerRefused.
 
-        Deliveries read under the current name, on connections that are still the same, go in one batch. All others
-        go one by one: for them the answer "that was settled already" may be the truth.
+        Those read under the current name, on connections that are still the same, go in one batch. All others go one by
+        one: for them the answer "that was settled already" may be the truth.
         """
         if not self._link.is_open:  # the new one may lead to another server, and counts
             await self.connect()
-        epoch = self._broker.epoch
-        fenced = [item for item in settled if item[0][0].epoch == epoch and item[0][0].worker == worker]
-        receipts: list[Receipt] = []
-        alone: Sequence[Settled] = settled
-        if fenced:
-            receipt = await self._settle_batch(stage, edge, fenced, worker)
-            if receipt is not None:
-                receipts.append(receipt)
-                if len(fenced) == len(settled):
-                    return receipt
-                together = set(map(id, fenced))
-                alone = [item for item in settled if id(item) not in together]
-        receipts += [await self._settle_alone(stage, edge, item) for item in alone]
-        return _together(receipts)
+        receipt = None
+        if arrival.epoch == self._broker.epoch and arrival.worker == worker:
+            receipt = await self._settle_batch(stage, arrival, settled)
+        if receipt is None:
+            alone = [item for each in settled for item in _one_by_one(each)]
+            receipt = together([await self._settle_alone(stage, arrival, item) for item in alone])
+        return receipt
 
-    async def _settle_batch(self, stage: str, edge: str, settled: Sequence[Settled], worker: str) -> Receipt | None:
+    async def _settle_batch(self, stage: str, arrival: Arrival, settled: Sequence[Settled]) -> Receipt | None:
         """One attempt at settling all at once; None when it has to be done one by one instead."""
         token = self._new_token()
         try:
-            return await self._send(stage, edge, settled, worker, mode=1, token=token)
+            return await self._send(stage, arrival, settled, mode=1, token=token)
         except BrokerUnavailable:
             # Whether it arrived is unknown, and after a failover part of it may belong to another worker.
             if not token:
                 return None
-        again = partial(self._send, stage, edge, settled, worker, mode=2, token=token)
+        again = partial(self._send, stage, arrival, settled, mode=2, token=token)
         try:
             return await retry_until_available(again, what=f"settling {stage}")
         except RequestRefused:  # one of them is too large
@@ -125,11 +119,11 @@ class Settling:
     def _new_token(self) -> str:
         return self._broker.new_token() if self._answered else ""
 
-    async def _settle_alone(self, stage: str, edge: str, item: Settled) -> Receipt:
+    async def _settle_alone(self, stage: str, arrival: Arrival, item: Settled) -> Receipt:
         token, receipts = self._new_token(), list[Receipt]()
 
         async def attempt() -> Receipt:
-            receipt = await self._send(stage, edge, [item], item[0][0].worker, mode=0, token=token)
+            receipt = await self._send(stage, arrival, [item], mode=0, token=token)
             assert receipt is not None
             return receipt if receipt.won else replace(receipt, gone=item[0])
 
@@ -139,22 +133,21 @@ class Settling:
             if not isinstance(item[1], Succeeded):  # only what a handler emits can be large
                 raise
             refused = error
-        for delivery in item[0]:
-            log.warning("%s emits more than Redis accepts, and becomes a dead letter", delivery.message_id)
-            letter = DeadLetter("uncommittable", refused, delivery.header)
-            receipts.append(await self._settle_alone(stage, edge, ((delivery,), letter)))
-        return _together(receipts)
+        for row in item[0]:
+            header = Delivery(*row).header
+            log.warning("%s emits more than Redis accepts, and becomes a dead letter", header.message_id)
+            letter = DeadLetter("uncommittable", refused, header)
+            receipts.append(await self._settle_alone(stage, arrival, ((row,), letter)))
+        return together(receipts)
 
     async def _send(
-        self, stage: str, edge: str, settled: Sequence[Settled], worker: str, *, mode: int, token: str
+        self, stage: str, arrival: Arrival, settled: Sequence[Settled], *, mode: int, token: str
     ) -> Receipt | None:
         """One call of the script, which explains `mode`; None if it must be done one by one instead."""
-        call = _Call()
-        for deliveries, settlement in settled:
-            _add(call, deliveries, settlement, self._broker.run_id)
+        call = _call_of(settled, self._broker.run_id)
         if self.claims is not None:
             call.released = self.claims.released(stage, settled)
-        keys, arguments, targets = self._pack(call, stage, edge, worker, mode, token)
+        keys, arguments, targets = self._pack(call, stage, arrival, mode, token)
         reply = await run_script(self._link, scripts.SETTLE, keys, arguments)
         if reply[0] < 0:
             return None
@@ -163,9 +156,9 @@ class Settling:
         return Receipt(sent, reply[0] + reply[1], outstanding, delayed=call.delays or bool(call.delayed))
 
     def _pack(
-        self, call: _Call, stage: str, edge: str, worker: str, mode: int, token: str
+        self, call: _Call, stage: str, arrival: Arrival, mode: int, token: str
     ) -> tuple[list[Any], list[Any], list[str]]:
-        keys, keep = self._broker.keys, self._keeping.get(stage)
+        keys, keep, edge = self._broker.keys, self._keeping.get(stage), arrival.edge
         targets = list(call.outputs | call.delayed)
         names: list[Any] = [keys.workers, keys.stats, keys.edge(edge)]
         if call.others:
@@ -173,7 +166,7 @@ class Settling:
         if call.n_retries:
             names += (keys.failures, keys.run)
         arguments: list[Any] = [
-            GROUP, worker, mode, token, stage, edge, call.released,
+            GROUP, arrival.worker, mode, token, stage, edge, call.released,
             call.n_foreign, len(call.done), call.n_filtered, len(call.others) // 4, call.n_retries, len(targets),
             keep.milliseconds if keep else 0, keep.count if keep else 0,
         ]  # fmt: skip
@@ -201,43 +194,60 @@ class Settling:
         await self._link.close()
 
 
-def _together(receipts: Sequence[Receipt]) -> Receipt:
+def together(receipts: Sequence[Receipt]) -> Receipt:
+    """What several calls have changed."""
     return Receipt(
         sent=sum(receipt.sent for receipt in receipts),
         won=sum(receipt.won for receipt in receipts),
         outstanding={edge: length for receipt in receipts for edge, length in receipt.outstanding.items()},
         delayed=any(receipt.delayed for receipt in receipts),
-        gone=[delivery for receipt in receipts for delivery in receipt.gone],
+        gone=[row for receipt in receipts for row in receipt.gone],
     )
 
 
-def _add(call: _Call, deliveries: Sequence[Delivery], settlement: Settlement, run_id: str) -> None:
+def _one_by_one(item: Settled) -> Sequence[Settled]:
+    """Deliveries without outputs do not depend on each other, even if one call has handled them."""
+    rows, how = item
+    return [item] if isinstance(how, Succeeded) and how.outputs else [((row,), how) for row in rows]
+
+
+def _call_of(settled: Sequence[Settled], run_id: str) -> _Call:
+    call = _Call()
+    for rows, how in settled:
+        if not isinstance(how, Succeeded):
+            _add_other(call, Delivery(*rows[0]), how, run_id)
+            continue
+        if how.filtered:
+            call.n_filtered += len(rows)
+        for row in rows:
+            call.done.append(row[1])
+            if row[4] is not None:
+                call.n_foreign += 1
+        for output in how.outputs:
+            (call.delayed if output.delay_ms else call.outputs)[output.edge].append(output)
+    return call
+
+
+def _add_other(call: _Call, delivery: Delivery, settlement: Delay | DeadLetter | Release, run_id: str) -> None:
+    if delivery.foreign is not None:
+        call.n_foreign += 1
+    entry_id = delivery.entry_id
     match settlement:
-        case Succeeded():
-            for delivery in deliveries:  # nearly always one: a comprehension would cost more than it does
-                call.done.append(delivery.entry_id)
-            if settlement.filtered:
-                call.n_filtered += len(deliveries)
-            for output in settlement.outputs:
-                (call.delayed if output.delay_ms else call.outputs).setdefault(output.edge, []).append(output)
         case Delay(header, _, _, queue_key) if queue_key is not None:
-            call.others += (deliveries[0].entry_id, b"Q", header.encode(), queue_key)
+            call.others += (entry_id, b"Q", header.encode(), queue_key)
         case Delay(header, delay_ms, counted, failed=failed):
             extra: int | str = delay_ms
             if failed is not None:
-                header, failure = after_failure(header, deliveries[0].header.attempt, failed)
+                header, failure = after_failure(header, delivery.header.attempt, failed)
                 extra = f"{delay_ms} {failure.kind}" if counted else delay_ms
-            stored = stored_without_time(header, deliveries[0].header.attempt) if counted else header.encode()
-            call.others += (deliveries[0].entry_id, b"D" if counted else b"P", stored, extra)
+            stored = stored_without_time(header, delivery.header.attempt) if counted else header.encode()
+            call.others += (entry_id, b"D" if counted else b"P", stored, extra)
             call.n_retries += counted
             call.delays = True
         case DeadLetter(header=header):
-            info = orjson.dumps(dead_letter_info(settlement, deliveries[0], run_id))
-            call.others += (deliveries[0].entry_id, b"X", deliveries[0].header_for_letter(header), info)
+            info = orjson.dumps(dead_letter_info(settlement, delivery, run_id))
+            call.others += (entry_id, b"X", delivery.header_for_letter(header), info)
         case Release():
-            call.others += (deliveries[0].entry_id, b"R", deliveries[0].header.encode(), b"")
+            call.others += (entry_id, b"R", delivery.header.encode(), b"")
         case _:
             assert_never(settlement)
-    for delivery in deliveries:
-        if delivery.foreign is not None:
-            call.n_foreign += 1

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 from urllib.parse import quote
 
 from flowq.delivery.encoding.compression import unpacked
@@ -188,36 +189,49 @@ GARBLED = b" t=?"
 """Replaces a header that looks like flowq's but is malformed, so that nothing is known about its message."""
 
 
-@dataclass(slots=True)
-class Delivery:
-    """One delivery of a message to this worker, with everything needed to settle it.
+class Arrival(NamedTuple):
+    """What deliveries that were read together share. Only deliveries of equal arrivals may be settled in one batch.
 
-    `worker` is the consumer name that read it, and `epoch` how many reconnections came before: deliveries may be
-    settled in one batch only if both are equal. `foreign` has all fields of an entry that flowq did not write.
+    `worker` is the consumer name that read them, and `epoch` how many reconnections came before.
     """
 
     edge: str
+    worker: str
+    epoch: int
+
+
+Row = tuple[Arrival, bytes, bytes, bytes, dict[bytes, bytes] | None]
+"""The fields of a delivery, as a read yields them: most messages need no more, and a plain tuple costs a fifth."""
+
+
+class Delivery(NamedTuple):
+    """One delivery of a message to this worker, with everything needed to settle it.
+
+    Made from a row, `Delivery(*row)`, for what fails, waits, is paced or is inspected. `foreign` has all fields of an
+    entry that flowq did not write.
+    """
+
+    arrival: Arrival
     entry_id: bytes
     header_bytes: bytes
     body: bytes
-    worker: str
-    epoch: int
     foreign: dict[bytes, bytes] | None = None
-    _header: Header | None = field(default=None, repr=False)
 
-    def settles_with(self, other: Delivery) -> bool:
-        """Whether one call of a handler may settle both atomically."""
-        return self.edge == other.edge and self.worker == other.worker and self.epoch == other.epoch
+    @property
+    def edge(self) -> str:
+        return self.arrival.edge
+
+    @property
+    def worker(self) -> str:
+        return self.arrival.worker
 
     @property
     def header(self) -> Header:
-        """The header, decoded on first use. An entry added by another program has its entry id as message id."""
-        if self._header is None:
-            try:
-                self._header = Header.decode(self.header_bytes)
-            except ValueError:
-                self._header = Header.entering(f"{self.edge}:{self.entry_id.decode()}")
-        return self._header
+        """The header, decoded. An entry added by another program has its entry id as message id."""
+        try:
+            return Header.decode(self.header_bytes)
+        except ValueError:
+            return Header.entering(f"{self.edge}:{self.entry_id.decode()}")
 
     @property
     def message_id(self) -> str:
@@ -233,16 +247,6 @@ class Delivery:
         if self.header_bytes == GARBLED:
             raise NotAMessage("its header looks like flowq's, but was not written by any version of flowq")
         return self.body
-
-    @property
-    def lineage(self) -> bytes:
-        """The words after the message id in the header of every message that is emitted while this one is handled."""
-        words = self.header_bytes.split(b" ", 3)
-        if len(words) == 4 and (hops := _ONE_MORE.get(words[3])):  # nearly always: a sixth of building a Header
-            name, root = words[0], words[1]
-            return b" ".join((name if root == b"-" else root, name, hops))
-        header = self.header
-        return f"{header.root_id} {header.message_id} {header.hops + 1}".encode()
 
     @property
     def appended_ms(self) -> int:
@@ -267,3 +271,13 @@ class Delivery:
             first_ms=header.first_ms or self.appended_ms,
             granted=False,
         )
+
+
+def lineage_of(row: Row) -> bytes:
+    """The words after the message id in the header of every message that is emitted while this delivery is handled."""
+    words = row[2].split(b" ", 3)
+    if len(words) == 4 and (hops := _ONE_MORE.get(words[3])):  # nearly always: a sixth of building a Header
+        name, root = words[0], words[1]
+        return b" ".join((name if root == b"-" else root, name, hops))
+    header = Delivery(*row).header
+    return f"{header.root_id} {header.message_id} {header.hops + 1}".encode()

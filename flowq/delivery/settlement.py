@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import NamedTuple, assert_never, cast
+from typing import Any, NamedTuple, assert_never, cast
 
-from flowq.delivery.message import Delivery, Header
+from flowq.delivery.message import Delivery, Header, Row
 from flowq.delivery.policy import Retry
 from flowq.errors import Place, Reject, RetryLater
 
@@ -26,10 +26,6 @@ class Output(NamedTuple):
     delay_ms: int = 0
 
 
-new_output = cast("Callable[[tuple[str, bytes, bytes, bytes, int]], Output]", partial(tuple.__new__, Output))
-"""An `Output` of all its fields, for two thirds of the time."""
-
-
 # What a handler did
 
 
@@ -43,6 +39,12 @@ class Succeeded(NamedTuple):
     outputs: Sequence[Output] = ()
     filtered: bool = False
     pace_seconds: float = 0.0
+
+
+_new = cast("Any", tuple.__new__)  # pyright: ignore[reportUnknownMemberType]
+new_output: Callable[[tuple[str, bytes, bytes, bytes, int]], Output] = partial(_new, Output)
+new_success: Callable[[tuple[Sequence[Output], bool, float]], Succeeded] = partial(_new, Succeeded)
+"""Made of all their fields in two thirds of the time: every message that is sent on needs one of each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,23 +139,24 @@ class Release:
 
 Settlement = Succeeded | Delay | DeadLetter | Release
 
-Settled = tuple[Sequence[Delivery], Settlement]
-"""Deliveries that end together (one, or those of one batch call) and how."""
+Settled = tuple[Sequence[Row], Settlement]
+"""Deliveries that end alike, and how. Those of one batch call end together, if they have outputs."""
 
 
 class HandlerTimeout(Exception):
     """A handler ran longer than the `timeout` of its stage."""
 
 
-def decide(outcome: Outcome, delivery: Delivery, retry: Retry, jitter: float) -> Settlement:
+def decide(outcome: Outcome, row: Row, retry: Retry, jitter: float) -> Settlement:
     """Turn an outcome into a settlement; `jitter` is a random number from 0 to 1 drawn by the caller.
 
     Failures are counted against `retry.attempts`; interruptions, postponements, holds and what is left to another
     version of the pipeline are not.
     """
+    if isinstance(outcome, Succeeded):
+        return outcome
+    delivery = Delivery(*row)
     match outcome:
-        case Succeeded():
-            return outcome
         case Interrupted():
             return Release()
         case Postponed(delay_seconds, granted, key):

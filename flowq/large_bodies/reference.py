@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from flowq.delivery.encoding.compression import IN_THE_STORE
-from flowq.delivery.message import Delivery, Header
+from flowq.delivery.message import Delivery, Header, Row
 from flowq.errors import BodyLost
 
 _WORD = b" e="
@@ -63,15 +63,16 @@ def packing_in_the_store(header: Header) -> str:
     return header.packing.partition("+")[2]
 
 
-def stored_bytes(delivery: Delivery) -> int:
+def stored_bytes(row: Row) -> int:
     """The size of a body as it is stored, in Redis or outside."""
-    if is_claimed(delivery.header_bytes):
+    _, _, header, body, _ = row
+    if is_claimed(header):
         with contextlib.suppress(BodyLost):
-            return Reference.decode(delivery.body).n_bytes
-    return len(delivery.body)
+            return Reference.decode(body).n_bytes
+    return len(body)
 
 
 def redeemed(delivery: Delivery, body: bytes) -> Delivery:
     """A copy of a delivery that holds its body itself: to be read, not to be settled."""
     header = replace(delivery.header, packing=packing_in_the_store(delivery.header)).encode()
-    return Delivery(delivery.edge, delivery.entry_id, header, body, delivery.worker, delivery.epoch, delivery.foreign)
+    return delivery._replace(header_bytes=header, body=body)

@@ -11,7 +11,7 @@ from typing import Self
 
 from flowq.broker.message_ids import MessageIds
 from flowq.delivery.edge import inlet_of
-from flowq.delivery.message import Delivery, Header
+from flowq.delivery.message import Arrival, Delivery, Header
 from flowq.delivery.settlement import Output
 from flowq.graph.compilation.plan import Plan, StagePlan
 from flowq.graph.compilation.routing import OutputRouter
@@ -89,7 +89,7 @@ class Trial:
     def _delivery(self, body: bytes) -> Delivery:
         header = Header.entering(self._ids.next().decode()).encode()
         entry_id = b"%d-0" % (time.time_ns() // 1_000_000)
-        return Delivery(inlet_of(self._stage.name), entry_id, header, body, worker="trial", epoch=0)
+        return Delivery(Arrival(inlet_of(self._stage.name), "trial", 0), entry_id, header, body)
 
     async def _commit(self, delivery: Delivery, outputs: Sequence[Output]) -> None:
         await asyncio.sleep(0)  # as in a worker, the handler is not alone meanwhile

@@ -92,7 +92,7 @@ async def _(lab: Lab) -> None:
     ok, dead, back, later = await given(lab.worker, 4)
     outputs = [output(OUT, b"1", dedup="a"), output(OUT, b"2", dedup="a"), output(OUT, b"3", dedup="b", delay_ms=50)]
     batch = [handled(ok, *outputs), buried(dead), released(back), retried(later)]
-    await settling.settle("parse", IN, batch, worker=lab.worker.name)
+    await lab.worker.settle(*batch, by=settling)
     await settling.close()
 
 

@@ -11,7 +11,7 @@ from flowq.dead_letters.letter import content_of
 from flowq.dead_letters.lineage import Lineage
 from flowq.dead_letters.purging import Purging
 from flowq.delivery.encoding.compression import packed
-from flowq.delivery.message import Delivery, Header
+from flowq.delivery.message import Delivery, Header, lineage_of
 from flowq.delivery.settlement import Output
 from tests.conformance.conftest import Command
 from tests.conformance.worker import EDGES, IN, OUT, PLAN, Worker, buried, done, retried
@@ -19,7 +19,7 @@ from tests.conformance.worker import EDGES, IN, OUT, PLAN, Worker, buried, done,
 
 def child(of: Delivery, name: str) -> Output:
     """A message that another one gave."""
-    return Output(OUT, b"%b %b" % (name.encode(), of.lineage), b'{"n":1}')
+    return Output(OUT, b"%b %b" % (name.encode(), lineage_of(of)), b'{"n":1}')
 
 
 async def scattered(worker: Worker) -> tuple[Delivery, Delivery, list[str]]:
@@ -101,7 +101,7 @@ async def test_a_family_is_found_wherever_its_members_are(worker: Worker, other:
     await worker.given_one()  # a stranger
     reader = await other.sign_on(worker.broker.dialer, worker.broker.keys, "third", edges=[OUT])
     first, second = await reader.read()
-    await reader.settle(buried(second), edge=OUT, stage="store")
+    await reader.settle(buried(second), stage="store")
 
     lineage = await Lineage.of(PLAN, worker.broker, "dies")
 

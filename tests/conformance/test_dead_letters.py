@@ -10,7 +10,7 @@ from flowq.broker.keys import Keys
 from flowq.broker.records import DeadEntry
 from flowq.broker.runs import Runs
 from flowq.dead_letters.stored_letters import StoredLetters, WayBack
-from flowq.delivery.message import Delivery, Header
+from flowq.delivery.message import Header
 from flowq.delivery.settlement import DeadLetter
 from flowq.errors import BrokerRefused
 from tests.conformance.conftest import Command
@@ -36,8 +36,7 @@ async def begin(worker: Worker, run_id: str) -> None:
 
 async def test_a_letter_put_back_is_the_same_message_with_its_attempts_counted_anew(worker: Worker) -> None:
     delivery = await worker.given_one(b"body")
-    delivery.header_bytes = delivery.header.encode() + b" a=5"
-    again = Delivery(delivery.edge, delivery.entry_id, delivery.header_bytes, b"body", worker.name, 0)
+    again = delivery._replace(header_bytes=delivery.header.encode() + b" a=5")
     await worker.settle(((again,), DeadLetter("attempts exhausted", None, again.header)))
     (letter,) = await StoredLetters(worker.broker, "parse").read()
     assert letter.info["attempts"] == 5

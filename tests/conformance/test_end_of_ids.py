@@ -156,10 +156,10 @@ async def test_an_edge_is_not_moved_to_one_whose_end_is_worked_on(worker: Worker
 async def test_what_is_kept_is_kept_and_runs_again(worker: Worker, keys: Keys, redis: Command, ended: Ended) -> None:
     keeping = Settling(worker.broker, {}, {"parse": Keep(10)})
     await keeping.connect()
-    await keeping.settle("parse", IN, [done(await worker.given_one())], worker=worker.name)
+    await worker.settle(done(await worker.given_one()), by=keeping)
     delivery = await worker.given_one()
     n = await ended(keys.kept("parse"))
-    await keeping.settle("parse", IN, [done(delivery)], worker=worker.name)
+    await worker.settle(done(delivery), by=keeping)
     await keeping.close()
     assert await redis(b"XLEN", keys.kept("parse")) == 2 + n
 

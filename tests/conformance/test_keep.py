@@ -85,7 +85,7 @@ async def test_no_more_is_kept_than_was_asked_for(worker: Worker) -> None:
     settling = Settling(worker.broker, {}, keeping(Keep(200)).keeping)
     for _ in range(6):
         await worker.publish(*(b"%d" % n for n in range(200)))
-        await settling.settle("parse", IN, [done(delivery) for delivery in await worker.read(200)], worker=worker.name)
+        await worker.settle(*map(done, await worker.read(200)), by=settling)
     await settling.close()
 
     # Redis trims whole nodes of 100 entries.
@@ -97,7 +97,7 @@ async def test_what_is_older_than_was_asked_for_is_dropped(worker: Worker, redis
     for n in range(300):
         await redis(b"XADD", worker.broker.keys.kept("parse"), b"%d-1" % (n + 1), b"b", b"old")
     await worker.publish(b"1")
-    await settling.settle("parse", IN, [done(await worker.read_one())], worker=worker.name)
+    await worker.settle(done(await worker.read_one()), by=settling)
     await settling.close()
 
     assert len(await kept_entries(worker.broker)) <= 101

@@ -146,7 +146,7 @@ async def play(steps: list[Step], dialer: Dialer, memory: DedupMemory) -> None:
 
 
 async def end(worker: Worker, delivery: Delivery, how: Ending) -> None:
-    await worker.settle(ENDINGS[how](delivery), edge=delivery.edge, stage="store")
+    await worker.settle(ENDINGS[how](delivery), stage="store")
     if how == "again":
         n_delayed = (await worker.snapshot()).edges[delivery.edge].delayed
 

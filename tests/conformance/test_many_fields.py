@@ -85,7 +85,7 @@ async def test_it_is_kept_and_runs_again(worker: Worker, keys: Keys, redis: Comm
     await added(redis, keys)
     keeping = Settling(worker.broker, {}, {"parse": Keep(10)})
     await keeping.connect()
-    await keeping.settle("parse", IN, [done(await worker.read_one())], worker=worker.name)
+    await worker.settle(done(await worker.read_one()), by=keeping)
     await keeping.close()
 
     assert await Kept(flowq.Pipeline("lab", parse.options(keep=10)).plan, worker.broker, "parse").replay() == 1

@@ -131,7 +131,7 @@ async def test_the_stage_that_clears_last_is_the_bottleneck_and_says_when(worker
     await Throughputs(worker.broker).record({"parse": {bucket_of(0.1): 10}})
     await worker.settle(*map(done, await worker.read(10)))
     out = await Worker.sign_on(worker.broker.dialer, worker.broker.keys, "third", edges=(OUT,))
-    await out.settle(*map(done, await out.read(4)), edge=OUT, stage="store")
+    await out.settle(*map(done, await out.read(4)), stage="store")
     await out.close()
 
     async def speeds_are_known() -> bool:
@@ -161,7 +161,7 @@ async def test_a_full_edge_holds_back_the_stage_before_it_until_four_fifths(work
     look: Overview | None = None
     for n_added, n_done in ((10, 0), (0, 2), (0, 1), (2, 0), (1, 0)):
         await Publishing(worker.broker).publish(OUT, [output(OUT, b"y") for _ in range(n_added)])
-        await out.settle(*map(done, await out.read(n_done) if n_done else []), edge=OUT, stage="store")
+        await out.settle(*map(done, await out.read(n_done) if n_done else []), stage="store")
         look = await Overview.of(worker.broker, plan, before=look)
         causes.append(look.causes["parse"].kind.value)
     await out.close()

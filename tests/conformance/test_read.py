@@ -34,7 +34,7 @@ async def test_each_message_goes_to_one_of_two_readers(worker: Worker, other: Wo
 async def test_a_delivery_says_where_it_comes_from_and_whose_it_is(worker: Worker) -> None:
     delivery = await worker.given_one()
 
-    assert (delivery.edge, delivery.worker, delivery.epoch) == (IN, worker.name, worker.broker.epoch)
+    assert delivery.arrival == (IN, worker.name, worker.broker.epoch)
     assert delivery.header.attempt == 1
     assert delivery.foreign is None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
 
@@ -65,7 +64,9 @@ async def test_what_was_read_before_a_connection_broke_is_settled_one_by_one(
     await worker.publish(b"0", b"1")
     first, second = await worker.read()
     await redis(b"XCLAIM", keys.edge(IN), b"flowq", other.name, 0, first.entry_id)
-    await other.settle(done(replace(first, worker=other.name), output(OUT, b"by the other")))
+    await other.settle(
+        done(first._replace(arrival=first.arrival._replace(worker=other.name)), output(OUT, b"by the other"))
+    )
 
     worker.broker.epoch += 1
     receipt = await worker.settle(done(first, output(OUT, b"late")), done(second, output(OUT, b"1")))

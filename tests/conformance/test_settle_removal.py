@@ -20,7 +20,7 @@ from flowq.broker.keys import GROUP, Keys
 from flowq.broker.settling import Settled, Settling
 from flowq.delivery.message import Delivery
 from flowq.delivery.policy import Keep
-from flowq.delivery.settlement import Ack
+from flowq.delivery.settlement import Succeeded
 from tests.conformance.conftest import Command
 from tests.conformance.streams import bodies, reclaim
 from tests.conformance.worker import IN, OUT, Settle, Worker, buried, done, filtered, output, released, retried
@@ -185,7 +185,7 @@ async def test_all_that_is_trimmed_was_kept_before(worker: Worker, keys: Keys, r
     keeping = Settling(worker.broker, {}, {"parse": Keep(1000)})
     await keeping.connect()
 
-    await keeping.settle("parse", IN, list(map(done, await given_many(worker))), worker=worker.name)
+    await worker.settle(*map(done, await given_many(worker)), by=keeping)
 
     assert await bodies(redis, keys.kept("parse")) == [b"%d" % n for n in range(N)]
     assert await redis(b"XLEN", keys.edge(IN)) == 0
@@ -194,7 +194,7 @@ async def test_all_that_is_trimmed_was_kept_before(worker: Worker, keys: Keys, r
 
 async def test_filtered_ones_and_batches_of_messages_are_removed_with_the_others(worker: Worker) -> None:
     deliveries = await given_many(worker)
-    unit = (deliveries[20:40], Ack([output(OUT, b"sum")], filtered=False))
+    unit = (deliveries[20:40], Succeeded([output(OUT, b"sum")]))
 
     await worker.settle(*map(done, deliveries[:20]), unit, *map(filtered, deliveries[40:]))
 

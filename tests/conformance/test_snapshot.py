@@ -99,7 +99,7 @@ async def test_the_balance_adds_up_at_every_instant_while_messages_circulate(wor
             await Edges(who.broker).promote([IN])
             rounds += 1
             settled: list[Settled] = []
-            for delivery in await who.reader.read(who.name, count=7, block_ms=1):
+            for delivery in await who.read(count=7):
                 goes_round = done(delivery, output(IN, b"x"), output(OUT, b"y"))
                 settled.append(
                     done(delivery)
@@ -161,7 +161,7 @@ async def test_what_came_by_an_edge_of_another_version_is_counted_and_what_is_st
     old = await sign_on("old", edges=(old_edge,))
     await worker.publish(b"1", b"2", b"3", b"4", edge=old_edge)
     running, ok, dead, delayed = await old.read()
-    await old.settle(done(ok), buried(dead), retried(delayed), edge=old_edge)
+    await old.settle(done(ok), buried(dead), retried(delayed))
     await old.publish(b"5", edge=old_edge)
     await worker.given_one()
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from pydantic import BaseModel
 
@@ -17,10 +19,10 @@ from flowq.broker.reader import Reader
 from flowq.broker.records import Published, Snapshot
 from flowq.broker.redis_streams import Broker
 from flowq.broker.runs import Runs, StageBalance, balance_of
-from flowq.broker.settling import Receipt, Settled, Settling
+from flowq.broker.settling import Receipt, Settled, Settling, together
 from flowq.broker.workers import Workers
 from flowq.delivery.encoding.dedup_key import dedup_hash
-from flowq.delivery.message import Delivery, Header
+from flowq.delivery.message import Arrival, Delivery, Header
 from flowq.delivery.policy import DedupMemory
 from flowq.delivery.settlement import DeadLetter, Delay, Failed, Output, Release, Succeeded
 
@@ -117,7 +119,7 @@ class Worker:
         return await Publishing(self.broker).publish(edge, outputs, token=self.broker.new_token())
 
     async def read(self, count: int = 100) -> list[Delivery]:
-        return await self.reader.read(self.name, count=count, block_ms=READ_BLOCK_MS)
+        return [Delivery(*row) for row in await self.reader.read(self.name, count=count, block_ms=READ_BLOCK_MS)]
 
     async def read_one(self) -> Delivery:
         (delivery,) = await self.read()
@@ -128,8 +130,12 @@ class Worker:
         await self.publish(body)
         return await self.read_one()
 
-    async def settle(self, *settled: Settled, edge: str = IN, stage: str = "parse") -> Receipt:
-        return await self.settling.settle(stage, edge, settled, worker=self.name)
+    async def settle(self, *settled: Settled, stage: str = "parse", by: Settling | None = None) -> Receipt:
+        by_arrival: defaultdict[Arrival, list[Settled]] = defaultdict(list)
+        for item in settled:
+            by_arrival[item[0][0][0]].append(item)
+        settle = partial((by or self.settling).settle, stage, worker=self.name)
+        return together([await settle(arrival, items) for arrival, items in by_arrival.items()])
 
     async def snapshot(self) -> Snapshot:
         return await Runs(self.broker).snapshot(EDGES, STAGES)

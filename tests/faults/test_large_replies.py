@@ -180,7 +180,7 @@ async def test_one_message_of_each_edge_may_be_too_much_as_well(server: RedisSer
 
     async def is_complete() -> bool:
         try:
-            found.update(delivery.edge for delivery in await reader.read("w", count=10, block_ms=20))
+            found.update(row[0].edge for row in await reader.read("w", count=10, block_ms=20))
             found.update(delivery.edge for delivery in await reader.own_pending("w"))
         except BrokerUnavailable:
             pass
@@ -275,7 +275,7 @@ async def test_a_server_that_can_bound_reads_by_bytes_is_asked_to(server: RedisS
         await Edges(broker).ensure_groups([IN])
         await Publishing(broker).publish(IN, [output(IN, b"1")])
 
-        assert [delivery.body for delivery in await reader.read("w", count=10, block_ms=20)] == [b"1"]
+        assert [row[3] for row in await reader.read("w", count=10, block_ms=20)] == [b"1"]
         assert len(await reader.own_pending("w")) == 1
 
         probe, *sizes = bounding.sizes
@@ -294,7 +294,7 @@ async def test_a_server_that_cannot_bound_reads_by_bytes_is_asked_once_for_each_
     await Edges(broker).ensure_groups([IN])
     await Publishing(broker).publish(IN, [output(IN, b"1")])
 
-    assert [delivery.body for delivery in await reader.read("w", count=10, block_ms=20)] == [b"1"]
+    assert [row[3] for row in await reader.read("w", count=10, block_ms=20)] == [b"1"]
     for _ in range(3):
         assert await reader.read("w", count=10, block_ms=1) == []
 

@@ -195,7 +195,7 @@ async def test_a_handler_does_not_start_whose_message_another_worker_has_been_gi
     won = await early.win(asleep)
     await settler.settling.close()
 
-    assert [delivery.body for delivery in won] == [b'{"n":2}']
+    assert [row[3] for row in won] == [b'{"n":2}']
 
 
 async def test_a_stop_within_its_grace_finishes_what_was_settled_and_not_started(lab: Lab) -> None:

@@ -7,7 +7,7 @@ import pytest
 from flowq import Pipeline, stage
 from flowq.broker.flow_control.backpressure import Backpressure
 from flowq.broker.settling import Receipt
-from flowq.delivery.message import Delivery
+from flowq.delivery.message import Arrival, Delivery
 from flowq.delivery.settlement import Release
 from flowq.runtime.stage.in_flight import InFlight
 from tests.runtime.lab import Item, Lab
@@ -18,7 +18,7 @@ async def see(item: Item) -> None: ...
 
 
 def delivery(entry_id: bytes) -> Delivery:
-    return Delivery("a>b", entry_id, b"m - - 0", b"", "worker", 1)
+    return Delivery(Arrival("a>b", "worker", 1), entry_id, b"m - - 0", b"")
 
 
 def settle(in_flight: InFlight, *entry_ids: bytes) -> None:

@@ -31,7 +31,7 @@ from flowq.delivery.encoding.compression import unpacked
 from flowq.delivery.failed_attempts import attempts_of, failures_of, stored_without_time
 from flowq.delivery.fingerprint import fingerprint, frames_in
 from flowq.delivery.history import deaths_of
-from flowq.delivery.message import Delivery, Header, traceparent_of
+from flowq.delivery.message import Delivery, Header, lineage_of, traceparent_of
 from flowq.errors import DecodeError
 from flowq.large_bodies.reference import Reference
 
@@ -51,10 +51,10 @@ def period_of(raw: bytes) -> list[bytes]:
 def everything_of(delivery: Delivery) -> object:
     again = Header.decode(delivery.retried(counted=True).encode())
     return (
-        delivery.lineage,
+        lineage_of(delivery),
         delivery.age_seconds(0.0),
         again,
-        Header.decode(b"x " + delivery.lineage),
+        Header.decode(b"x " + lineage_of(delivery)),
         delivery.content,
     )
 
@@ -101,7 +101,7 @@ def exported(**changed: bytes) -> object:
 Reader = Callable[[bytes], object]
 READERS: dict[str, tuple[Reader, tuple[type[Exception], ...]]] = {
     "delivery/message.py:decode": (lambda raw: Header.decode(raw).encode(), (ValueError,)),
-    "delivery/message.py:lineage": (lambda raw: everything_of(delivery_of(raw)), (DecodeError,)),
+    "delivery/message.py:lineage_of": (lambda raw: everything_of(delivery_of(raw)), (DecodeError,)),
     "delivery/history.py:deaths_of": (past_of, ()),
     "delivery/history.py:_death": (past_of, ()),
     "delivery/failed_attempts.py:failure_in": (failures_in, ()),
@@ -229,7 +229,7 @@ def test_an_entry_of_any_fields_can_be_read(raw: bytes, words: list[bytes]) -> N
     fields = [*words, *words, b"h", raw]
     (delivery,) = records.deliveries_of(">a", [(b"1-1", fields)], "w", 0)
     assert delivery.message_id
-    assert Header.decode(b"y " + delivery.lineage).root_id
+    assert Header.decode(b"y " + lineage_of(delivery)).root_id
 
 
 def parsing(path: Path) -> Iterator[str]:

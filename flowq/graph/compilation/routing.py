@@ -12,7 +12,7 @@ from flowq.delivery.edge import inlet_of
 from flowq.delivery.encoding.codec import Encode, can_encode, check_size, value_of
 from flowq.delivery.encoding.compression import packed
 from flowq.delivery.encoding.dedup_key import dedup_hash
-from flowq.delivery.message import Delivery, new_header
+from flowq.delivery.message import Row, lineage_of, new_header
 from flowq.delivery.policy import DedupMemory
 from flowq.delivery.settlement import Output, new_output
 from flowq.errors import EncodeError
@@ -90,27 +90,28 @@ class OutputRouter:
             self._by_type[class_] = targets
         return targets
 
-    def outputs(self, values: Iterable[Any], delivery: Delivery) -> list[Output]:
+    def outputs(self, values: Iterable[Any], row: Row) -> list[Output]:
         """The values that a handler returned or yielded, encoded. Raises EncodeError."""
         outputs: list[Output] = []
         next_id, by_type, lineage = self._next_id, self._by_type, b""
         for value in values:
             if value is None:
                 continue
-            lineage = lineage or delivery.lineage
+            lineage = lineage or b" " + lineage_of(row)
             body, written_by = b"", None
             for target in by_type.get(value.__class__) or self._look_up(value):
                 if target.encode is not written_by:
                     body, written_by = target.encode(value), target.encode
-                header = new_header(next_id(), lineage, target.tag)
-                sent = body
+                sent, header = body, next_id() + lineage  # as `new_header` does, without a call
+                if target.tag:
+                    header += b" t=" + target.tag
                 if len(body) > target.plain_bytes:
                     sent, header = target.packed(body, header)
                 dedup_hash = target.hash_of(value) if target.dedup is not None else b""
                 outputs.append(new_output((target.edge, header, sent, dedup_hash, 0)))
         return outputs
 
-    def emitted(self, emitted: Sequence[Emitted], delivery: Delivery) -> list[Output]:
+    def emitted(self, emitted: Sequence[Emitted], row: Row) -> list[Output]:
         """The messages that a handler emitted through its context, encoded. Raises EncodeError."""
         outputs: list[Output] = []
         for item in emitted:
@@ -126,7 +127,7 @@ class OutputRouter:
                 self._inlets[edge] = Outlet(self._plan, edge)
             target = self._inlets[edge].target_for(item.message)
             delay_ms = round(item.delay_seconds * 1000)
-            outputs.append(_written(target, item.message, self._next_id(), delivery.lineage, delay_ms))
+            outputs.append(_written(target, item.message, self._next_id(), lineage_of(row), delay_ms))
         return outputs
 
     def entering(self, value: Any) -> list[Output]:

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, NoReturn
 
 from flowq.delivery.error_groups import meant_by
-from flowq.delivery.message import Delivery
+from flowq.delivery.message import Row
 from flowq.delivery.settlement import Output
 from flowq.errors import BatchFailed, EncodeError, UsageError
 from flowq.graph.compilation.plan import Handler, StagePlan
@@ -23,7 +23,7 @@ MOST_OUTPUTS = 100_000
 
 Call = Callable[..., Any]
 """Called with a message, and with its context if the handler has a parameter for it. A handler that returns encoded
-values is called with the delivery as its first argument."""
+values is called with the row of its delivery as its first argument."""
 
 Encoded = Callable[..., list[Output]]
 
@@ -46,17 +46,17 @@ def bind(
     if handler.shape is Shape.ASYNC_GENERATOR:
         return partial(_collect, call, encoded), True
 
-    def generate(delivery: Delivery, *given: Any) -> list[Output]:
+    def generate(row: Row, *given: Any) -> list[Output]:
         values: Iterable[Any] = call(*given)
         try:
-            return encoded(delivery, iter(values), is_iterator=True)
+            return encoded(row, iter(values), is_iterator=True)
         finally:
             if isinstance(values, Generator):  # it may not be exhausted
                 values.close()
 
-    def run(delivery: Delivery, *given: Any) -> list[Output] | None:
+    def run(row: Row, *given: Any) -> list[Output] | None:
         result = call(*given)
-        return None if result is None else encoded(delivery, result)
+        return None if result is None else encoded(row, result)
 
     if handler.shape is Shape.GENERATOR:
         run = generate
@@ -98,13 +98,13 @@ def _with_context(function: Call, parameter: str) -> Call:
     return call
 
 
-async def _collect(call: Call, encoded: Encoded, delivery: Delivery, *given: Any) -> list[Output]:
+async def _collect(call: Call, encoded: Encoded, row: Row, *given: Any) -> list[Output]:
     values: AsyncIterable[Any] = call(*given)
     outputs: list[Output] = []
     n_values = 0
     try:
         async for value in values:
-            outputs += encoded(delivery, iter((value,)), is_iterator=True)
+            outputs += encoded(row, iter((value,)), is_iterator=True)
             n_values += 1
             if n_values > MOST_OUTPUTS:
                 refuse_number()

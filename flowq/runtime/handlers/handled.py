@@ -9,12 +9,12 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 from flowq.delivery.edge import Edge
-from flowq.delivery.message import Delivery
+from flowq.delivery.message import Delivery, Row
 from flowq.graph.compilation.plan import StagePlan
 from flowq.runtime.handlers.calling import run_in_thread
 from flowq.runtime.handlers.handling import Handling
 
-AT_WORK: ContextVar[Callable[[], Sequence[Delivery]]] = ContextVar("flowq_at_work", default=tuple[Delivery])
+AT_WORK: ContextVar[Callable[[], Sequence[Row]]] = ContextVar("flowq_at_work", default=tuple[Row])
 """Set once for each slot: the deliveries that it is running, for tasks that a handler has started."""
 
 
@@ -43,7 +43,7 @@ def handled_in(frame: FrameType | None) -> Handled | None:
     while frame is not None:
         if frame.f_code is _IN_LOOP:
             found = frame.f_locals
-            return _handled(found["self"].stage, found["delivery"], found["message"])
+            return _handled(found["self"].stage, found["row"], found["message"])
         if frame.f_code is _IN_THREAD:
             found = frame.f_locals
             return _handled(found["stage"], *found["given"][:2])
@@ -51,17 +51,17 @@ def handled_in(frame: FrameType | None) -> Handled | None:
     return None
 
 
-def handled_by(at_work: Callable[[], Sequence[Delivery]]) -> Handled | None:
+def handled_by(at_work: Callable[[], Sequence[Row]]) -> Handled | None:
     """What a slot is running: for a task that a handler has started, whose stack does not show the handler."""
-    deliveries = at_work()
-    if not deliveries:
+    rows = at_work()
+    if not rows:
         return None
-    first = deliveries[0]
-    return Handled(Edge.parse(first.edge).target, first, len(deliveries), is_async=True)
+    first = Delivery(*rows[0])
+    return Handled(Edge.parse(first.edge).target, first, len(rows), is_async=True)
 
 
-def _handled(stage: StagePlan, delivery: Delivery, message: Any) -> Handled:
-    return Handled(stage.name, delivery, len(message) if stage.batch else 1, stage.handler.shape.is_async)
+def _handled(stage: StagePlan, row: Row, message: Any) -> Handled:
+    return Handled(stage.name, Delivery(*row), len(message) if stage.batch else 1, stage.handler.shape.is_async)
 
 
 _IN_LOOP, _IN_THREAD = Handling.handle_message.__code__, run_in_thread.__code__

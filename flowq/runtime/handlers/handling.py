@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from flowq.delivery.encoding.codec import Decode, decoder
 from flowq.delivery.error_groups import meant_by
-from flowq.delivery.message import Delivery
+from flowq.delivery.message import Delivery, Row
 from flowq.delivery.settlement import (
     ROLLOUT_SECONDS,
     Failed,
@@ -21,6 +21,7 @@ from flowq.delivery.settlement import (
     TimedOut,
     Undecodable,
     Unencodable,
+    new_success,
 )
 from flowq.errors import BodyElsewhere, DecodeError, EncodeError, RetryLater, UnknownType, UsageError
 from flowq.graph.compilation.matching import runtime_class
@@ -94,10 +95,11 @@ class Handling:
         # As many outputs cannot exceed the limit of bytes: each has at most those that its stage accepts.
         self._few = _MOST_OUTPUT_BYTES // max(stage.max_bytes for stage in plan.consumers)
 
-    def decode(self, delivery: Delivery) -> Any:
+    def decode(self, row: Row) -> Any:
         """The message of a delivery. Raises DecodeError."""
-        if b"=" not in delivery.header_bytes:
-            return self._decode_any(delivery.body)
+        if b"=" not in row[2]:
+            return self._decode_any(row[3])
+        delivery = Delivery(*row)
         if b" t=" not in delivery.header_bytes:
             return self._decode_any(delivery.content)
         content = delivery.content
@@ -117,16 +119,16 @@ class Handling:
         """The outcome of a delivery that could not be decoded."""
         return Undecodable(error) if self._versions is None else await self._versions.judge(error, delivery)
 
-    def handle(self, delivery: Delivery) -> Coroutine[Any, Any, Outcome]:
+    def handle(self, row: Row) -> Coroutine[Any, Any, Outcome]:
         """Handle one delivery. Raises nothing but cancellation."""
         # Not async: it decodes at once and returns the coroutine of the rest. One more coroutine would double the cost.
         try:
-            message = self.decode(delivery)
+            message = self.decode(row) if b"=" in row[2] else self._decode_any(row[3])
         except BodyElsewhere:
-            return self._handle_claimed(delivery)
+            return self._handle_claimed(Delivery(*row))
         except DecodeError as error:
-            return self.undecoded(error, delivery)
-        return self.handle_message(message, delivery)
+            return self.undecoded(error, Delivery(*row))
+        return self.handle_message(message, row)
 
     async def _handle_claimed(self, delivery: Delivery) -> Outcome:
         try:
@@ -143,22 +145,22 @@ class Handling:
         """
         return self.decode(await redeem(self._claims, delivery))
 
-    async def handle_message(self, message: Any, delivery: Delivery) -> Outcome:
+    async def handle_message(self, message: Any, row: Row) -> Outcome:
         """Handle a decoded message, or the messages of a batch whose first delivery stands for all."""
-        context = self._new_context(delivery) if self._context else None
+        context = self._new_context(Delivery(*row)) if self._context else None
         try:
             if self._is_plain:
                 result = self._call(message)
                 if self._awaits:
                     result = await result
             else:
-                result, timed_out = await self._called(message, delivery, context)
+                result, timed_out = await self._called(message, row, context)
                 if timed_out:
                     return timed_out
             if result is None and context is None:
                 return self._done
             # At once: other code may hold a reference to the value, and change it.
-            outputs: list[Output] = (result or []) if self._is_encoded else self._encoded(delivery, result)
+            outputs: list[Output] = (result or []) if self._is_encoded else self._encoded(row, result)
             if len(outputs) > self._few:
                 check_bytes(outputs, self._claiming)
         except asyncio.CancelledError as error:
@@ -176,16 +178,14 @@ class Handling:
             if context is not None:
                 context.has_ended = True
         if context is None:
-            return Succeeded(outputs) if outputs else self._done
+            return new_success((outputs, False, 0.0)) if outputs else self._done
         return self._succeeded(outputs, context)
 
-    async def _called(
-        self, message: Any, delivery: Delivery, context: SendingContext | None
-    ) -> tuple[Any, TimedOut | None]:
+    async def _called(self, message: Any, row: Row, context: SendingContext | None) -> tuple[Any, TimedOut | None]:
         """What the handler returns, or how its time ran out."""
         given = (message,) if context is None else (message, context)
         if self._is_encoded:
-            given = (delivery, *given)
+            given = (row, *given)
         if self._timeout_seconds is not None:
             return await self._within(self._timeout_seconds, given)
         result = self._call(*given)
@@ -245,17 +245,19 @@ class Handling:
                 self._threads.give_up_one()
             return None, TimedOut(seconds, users_place(error))
 
-    def _encoded(self, delivery: Delivery, result: Any, *, is_iterator: bool = False) -> list[Output]:
+    def _encoded(self, row: Row, result: Any, *, is_iterator: bool = False) -> list[Output]:
         """Encode the result of a handler. An iterator is exhausted, and each value encoded as it comes."""
         if is_iterator:
-            outputs = self._router.outputs(islice(result, MOST_OUTPUTS), delivery)
+            outputs = self._router.outputs(islice(result, MOST_OUTPUTS), row)
             for _ in result:
                 refuse_number()
         else:
-            values = cast("Sequence[Any]", result if isinstance(result, list) and self._splits_lists else (result,))
+            values: Sequence[Any] = (result,)
+            if self._splits_lists and isinstance(result, list):
+                values = cast("Sequence[Any]", result)
             if len(values) > MOST_OUTPUTS:
                 refuse_number()
-            outputs = self._router.outputs(values, delivery)
+            outputs = self._router.outputs(values, row)
         return outputs
 
     def _new_context(self, delivery: Delivery) -> SendingContext:

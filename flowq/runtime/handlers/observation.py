@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-from flowq.delivery.message import Delivery
+from flowq.delivery.message import Delivery, Row
 from flowq.delivery.settlement import Outcome, Output, Succeeded
 from flowq.errors import DecodeError
 from flowq.graph.compilation.plan import StagePlan
@@ -39,9 +39,9 @@ class ObservedHandling(Handling):
         super().__init__(*parts, commit=observed_commit, **options)
         self._observer = observer
 
-    async def handle_message(self, message: Any, delivery: Delivery) -> Outcome:
+    async def handle_message(self, message: Any, row: Row) -> Outcome:
         """As in `Handling`."""
-        n_messages = len(message) if self.stage.batch else 1
+        delivery, n_messages = Delivery(*row), len(message) if self.stage.batch else 1
         with self._observer.handling(self.stage, delivery, n_messages) as ended:
             outcome = _stamped(await super().handle_message(message, delivery), self._observer, delivery)
             ended(outcome)
@@ -66,8 +66,9 @@ class ObservedProcessHandling(ProcessHandling):
         super().__init__(*parts, **options)
         self._observer = observer
 
-    async def handle(self, delivery: Delivery) -> Outcome:
+    async def handle(self, row: Row) -> Outcome:
         """As in `ProcessHandling`."""
+        delivery = Delivery(*row)
         with self._observer.handling(self.stage, delivery, 1) as ended:
             outcome = _stamped(await super().handle(delivery), self._observer, delivery)
             ended(outcome)

@@ -19,7 +19,7 @@ from typing import Any
 from flowq.broker.message_ids import MessageIds
 from flowq.broker.program_import import EXIT_UNGUARDED, HANDLER_PROCESS, importing_program, unguarded
 from flowq.delivery.dead_letter import user_traceback
-from flowq.delivery.message import Delivery
+from flowq.delivery.message import Delivery, Row
 from flowq.delivery.settlement import Failed, Outcome, TimedOut, Undecodable
 from flowq.errors import DecodeError, Place, UsageError
 from flowq.graph.compilation.plan import Plan, StagePlan
@@ -93,8 +93,9 @@ class ProcessHandling:
             raise _not_importable(self._pipeline, self._origin[0])
         self._free.append(child)
 
-    async def handle(self, delivery: Delivery) -> Outcome:
+    async def handle(self, row: Row) -> Outcome:
         """Handle one delivery. Raises nothing but cancellation."""
+        delivery = Delivery(*row)
         async with self._turns:
             try:
                 readable = await redeem(self._claims, delivery)

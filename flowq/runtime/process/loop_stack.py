@@ -10,7 +10,7 @@ from contextvars import Context
 from types import CodeType, FrameType
 from typing import NamedTuple
 
-from flowq.delivery.message import Delivery
+from flowq.delivery.message import Row
 from flowq.delivery.user_code import is_users, place_of_lines
 from flowq.errors import Place
 from flowq.runtime.handlers.handled import AT_WORK, Handled, handled_by, handled_in
@@ -94,7 +94,7 @@ def _frames(frame: FrameType | None) -> Sequence[FrameType]:
     return found[::-1]
 
 
-def _at_work_in(loop: asyncio.AbstractEventLoop) -> Callable[[], Sequence[Delivery]]:
+def _at_work_in(loop: asyncio.AbstractEventLoop) -> Callable[[], Sequence[Row]]:
     """What the slot runs that the current task of a loop belongs to: unknown before Python 3.12."""
     task = asyncio.current_task(loop)
     context: Context | None = getattr(task, "get_context", lambda: None)()

@@ -12,7 +12,7 @@ from pydantic_core import to_json
 
 from flowq.broker.publishing import Refused
 from flowq.delivery.dead_letter import dead_letter_info, writable
-from flowq.delivery.message import Delivery, Header
+from flowq.delivery.message import Arrival, Delivery, Header
 from flowq.delivery.settlement import DeadLetter, Output
 from flowq.errors import PayloadTooLarge
 from flowq.graph.compilation.plan import StagePlan
@@ -58,7 +58,7 @@ class Rejects:
     def _refused(self, edge: str, body: bytes, reason: str, error: Exception, read_at: str) -> Refused:
         header = Header.entering(self._next_id().decode())
         entry_id = b"%d-0" % round(time.time() * 1000)  # as if it had died on arrival
-        delivery = Delivery(edge, entry_id, header.encode(), body, self._worker, 0)
+        delivery = Delivery(Arrival(edge, self._worker, 0), entry_id, header.encode(), body)
         info = dead_letter_info(DeadLetter(reason, error, header), delivery, self._run_id)
         read_at = writable(read_at[:_LONGEST_PLACE])
         return Refused(edge, header.encode(), body, orjson.dumps({**info, "read_at": read_at}))
@@ -69,7 +69,8 @@ def uncommittable(entry: Output | Refused, error: Exception, *, worker: str, run
     header = Header.decode(entry.header)
     too_large = ValueError(f"{len(entry.body):,} bytes are more than Redis accepts; only their beginning is kept here")
     too_large.__cause__ = error
-    delivery = Delivery(entry.edge, b"%d-0" % round(time.time() * 1000), entry.header, entry.body, worker, 0)
+    entry_id = b"%d-0" % round(time.time() * 1000)
+    delivery = Delivery(Arrival(entry.edge, worker, 0), entry_id, entry.header, entry.body)
     info = dead_letter_info(DeadLetter("uncommittable", too_large, header), delivery, run_id)
     return Refused(entry.edge, entry.header, entry.body[:LONGEST_BODY_SHOWN], orjson.dumps(info))
 

@@ -16,7 +16,7 @@ from flowq.broker.inspection.throughput import bucket_of
 from flowq.broker.reader import Reader
 from flowq.broker.redis_streams import Broker
 from flowq.broker.settling import Settling
-from flowq.delivery.message import Delivery
+from flowq.delivery.message import Delivery, Row
 from flowq.delivery.policy import AckMode
 from flowq.delivery.settlement import Interrupted, Outcome
 from flowq.errors import BrokerUnavailable
@@ -70,9 +70,9 @@ class Consumer:
         self.slots: Sequence[asyncio.Task[None]] = ()
         self.durations: Counter[int] = Counter()  # how many handler calls were how long, by bucket, until recorded
         self._identity = identity
-        self._at_work: list[Sequence[Delivery]] = [()] * stage.concurrency
+        self._at_work: list[Sequence[Row]] = [()] * stage.concurrency
         self._gathering = asyncio.Lock()
-        self._gathered: Sequence[Delivery] = ()  # the batch that is not complete yet
+        self._gathered: Sequence[Row] = ()  # the batch that is not complete yet
         # With a rate it is unknown what may start until it does: then each is settled alone.
         is_ahead = stage.ack is AckMode.FIRST and not stage.rate
         self.in_flight = InFlight(Backpressure(broker, edges_fed(plan, stage)), settled_first=is_ahead)
@@ -107,11 +107,11 @@ class Consumer:
                     await self.take(missing)
             else:
                 try:
-                    deliveries = await self.reader.read(self._identity.worker, count=room, block_ms=BLOCK_MS)
+                    rows = await self.reader.read(self._identity.worker, count=room, block_ms=BLOCK_MS)
                 except BrokerUnavailable:
                     self._reconciliation.hasten(0)
                 else:
-                    await self.take(deliveries)
+                    await self.take(rows)
 
     @property
     def _n_in_flight(self) -> int:
@@ -132,23 +132,23 @@ class Consumer:
         is_running = self.state is State.RUNNING
         return max(0, self.stage.concurrency + _MOST_LOCAL - self._n_in_flight) if is_running else 0
 
-    async def take(self, deliveries: Sequence[Delivery]) -> None:
+    async def take(self, rows: Sequence[Row]) -> None:
         """Handle these, except those already in flight, each when its turn comes."""
         if not self._n_in_flight:
             self.in_flight.read_ahead.begin(time.monotonic())
-        new = self.in_flight.receive(deliveries)
-        if len(new) < len(deliveries):
+        new = self.in_flight.receive(rows)
+        if len(new) < len(rows):
             # Delivered again while in flight: the group has been recreated. The old group's reply to a commit under way
             # would be mistaken for the end of what the new group keeps pending.
             self._reconciliation.hasten()
         if new:
             await self._admit(new)
 
-    async def _admit(self, deliveries: Sequence[Delivery], *, again: bool = False) -> None:
+    async def _admit(self, rows: Sequence[Row], *, again: bool = False) -> None:
         if self.waiting is None:
-            (self.ahead or self.ready).add(deliveries)
+            (self.ahead or self.ready).add(rows)
         else:
-            for delivery, postponed in await self.waiting.admit(deliveries, again=again):
+            for delivery, postponed in await self.waiting.admit([Delivery(*row) for row in rows], again=again):
                 self.settler.add((delivery,), postponed)
         if self.state is not State.RUNNING:  # they come from a read that was under way
             self.release_unstarted()
@@ -158,10 +158,10 @@ class Consumer:
         unstarted = (self.ahead or self.ready).withdraw()
         if self.waiting is not None:
             unstarted += self.waiting.withdraw()
-            for delivery in unstarted:
-                self.waiting.pacer.let_go(delivery)
-        for delivery in unstarted:
-            self.settler.add((delivery,), Interrupted())
+            for row in unstarted:
+                self.waiting.pacer.let_go(Delivery(*row))
+        for row in unstarted:
+            self.settler.add((row,), Interrupted())
 
     # Slots
 
@@ -187,7 +187,7 @@ class Consumer:
     @property
     def at_work(self) -> list[Delivery]:
         """The deliveries started and not settled."""
-        return [delivery for unit in self._at_work for delivery in unit]
+        return [Delivery(*row) for unit in self._at_work for row in unit]
 
     @property
     def running(self) -> int:
@@ -213,14 +213,14 @@ class Consumer:
                 steps = 0
             if waiting is not None:
                 await self._until_due(number)
-            delivery = ready.popleft()
-            at_work[number] = unit = (delivery,)
-            if waiting is not None and not await self._may_start(delivery):
+            row = ready.popleft()
+            at_work[number] = unit = (row,)
+            if waiting is not None and not await self._may_start(Delivery(*row)):
                 at_work[number] = ()
                 continue
             began_at = clock() if waiting is not None or steps % _MEASURED_ONE_IN == 0 else 0.0
             try:
-                outcome = await (handle(delivery) if is_as_at_first else in_context(at_first.copy(), handle, delivery))
+                outcome = await (handle(row) if is_as_at_first else in_context(at_first.copy(), handle, row))
             except asyncio.CancelledError:
                 if self.state < interrupting:
                     raise
@@ -240,14 +240,14 @@ class Consumer:
                 steps = 0
                 await asyncio.sleep(0)
 
-    async def _conclude(self, unit: Sequence[Delivery], outcome: Outcome, took_seconds: float) -> None:
+    async def _conclude(self, unit: Sequence[Row], outcome: Outcome, took_seconds: float) -> None:
         """Pass an outcome on, in a stage that is paced or settles early."""
         if self.waiting is not None:
-            outcome = await self.waiting.pacer.judge(unit, outcome, took_seconds)
+            outcome = await self.waiting.pacer.judge([Delivery(*row) for row in unit], outcome, took_seconds)
         if self.stage.ack is AckMode.AFTER:
             self.settler.add(unit, outcome)
             return
-        await self.early.conclude(unit[0], outcome)
+        await self.early.conclude(Delivery(*unit[0]), outcome)
         if self.ahead is not None:
             self.in_flight.read_ahead.count(1, time.monotonic())
         if len(self.ready.ready) % _LOOK_FOR_ROOM_EVERY == 0:
@@ -261,7 +261,8 @@ class Consumer:
                 self._at_work[number] = self._gathered = batch = [self.ready.ready.popleft()]
                 await self.ready.fill(batch, limits)
                 self._gathered = ()
-            call = BatchCall(handling, batch, is_interrupted=lambda: self.state >= State.INTERRUPTING)
+            deliveries = [Delivery(*row) for row in batch]
+            call = BatchCall(handling, deliveries, is_interrupted=lambda: self.state >= State.INTERRUPTING)
             began_at = time.perf_counter()
             try:
                 await in_context(copy_context(), call.run)

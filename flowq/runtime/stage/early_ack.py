@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from flowq.broker.client.retrying import retry_until_available
 from flowq.broker.redis_streams import Broker
 from flowq.dead_letters.stored_letters import StoredLetters
-from flowq.delivery.message import Delivery
+from flowq.delivery.message import Arrival, Delivery, Row
 from flowq.delivery.settlement import DeadLetter, Interrupted, Outcome, Output, Succeeded
 from flowq.errors import FlowqError
 from flowq.graph.compilation.plan import StagePlan
@@ -48,14 +48,14 @@ class EarlyAck:
 
     # Before the handler
 
-    async def win(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
-        """Settle deliveries of one edge before their handlers run.
+    async def win(self, rows: Sequence[Row]) -> list[Row]:
+        """Settle deliveries of one arrival before their handlers run.
 
         Returns those that may run: no other worker will run them. Await it `uninterrupted`.
         """
-        gone = await self._settler.settle_now(deliveries[0].edge, [((delivery,), _ACK) for delivery in deliveries])
-        won = [delivery for delivery in deliveries if delivery not in gone]
-        self._acked.update([(delivery.edge, delivery.entry_id) for delivery in won])
+        gone = await self._settler.settle_now(rows[0][0], [(rows, Succeeded())])
+        won = [row for row in rows if row not in gone]
+        self._acked.update([(row[0].edge, row[1]) for row in won])
         return won
 
     # While it runs
@@ -71,7 +71,7 @@ class EarlyAck:
                 self.outbox.add(outputs)
                 await self.outbox.flush()
                 return
-            gone = await self._settler.settle_now(delivery.edge, [((delivery,), Succeeded(outputs))])
+            gone = await self._settler.settle_now(delivery.arrival, [((delivery,), Succeeded(outputs))])
             if gone:
                 raise DeliveryLost(
                     "another worker has reclaimed the message, and runs it again",
@@ -122,9 +122,6 @@ async def uninterrupted(commit: Coroutine[Any, Any, T]) -> T:
         raise
 
 
-_ACK = Succeeded()
-
-
 class SettlingAhead(Coalescing):
     """Settles deliveries before they start: all that have been read meanwhile in one commit.
 
@@ -135,31 +132,31 @@ class SettlingAhead(Coalescing):
         super().__init__()
         self._early = early
         self._ready = ready
-        self._admitted: list[Delivery] = []
+        self._admitted: list[Row] = []
         self.n_settling = 0  # in the commit under way
 
-    def add(self, deliveries: Sequence[Delivery]) -> None:
+    def add(self, rows: Sequence[Row]) -> None:
         """Settle these, then let those that may run start."""
-        self._admitted += deliveries
+        self._admitted += rows
         self._wake.set()
 
-    def withdraw(self) -> list[Delivery]:
+    def withdraw(self) -> list[Row]:
         """Remove and return the deliveries that have been added and not settled."""
         admitted, self._admitted = self._admitted, []
         return admitted
 
     async def _write_added(self) -> None:
-        deliveries = self.withdraw()
-        self.n_settling = len(deliveries)
-        by_edge: defaultdict[str, list[Delivery]] = defaultdict(list)
-        for delivery in deliveries:
-            by_edge[delivery.edge].append(delivery)
+        rows = self.withdraw()
+        self.n_settling = len(rows)
+        by_arrival: defaultdict[Arrival, list[Row]] = defaultdict(list)
+        for row in rows:
+            by_arrival[row[0]].append(row)
         try:
-            for together in by_edge.values():
+            for together in by_arrival.values():
                 await uninterrupted(self._win(together))
         finally:
             self.n_settling = 0
 
-    async def _win(self, deliveries: Sequence[Delivery]) -> None:
+    async def _win(self, rows: Sequence[Row]) -> None:
         # Without a pause between the two: what is neither in flight nor ready looks like room to read more.
-        self._ready.add(await self._early.win(deliveries))
+        self._ready.add(await self._early.win(rows))

@@ -8,13 +8,15 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Container, Generator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import groupby
+from operator import itemgetter
 
 from flowq.broker.client.retrying import retry_until_available
 from flowq.broker.flow_control.backpressure import Backpressure
 from flowq.broker.reader import FIRST_PENDING, Reader
 from flowq.broker.redis_streams import Broker
 from flowq.broker.settling import Receipt
-from flowq.delivery.message import Delivery
+from flowq.delivery.message import Delivery, Row
 from flowq.delivery.settlement import Delay, Settled
 from flowq.runtime.stage.read_ahead import ReadAhead
 
@@ -33,24 +35,25 @@ class InFlight:
         self._ids: defaultdict[str, set[bytes]] = defaultdict(set)
         self._watch: set[tuple[str, bytes]] | None = None
 
-    def receive(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
+    def receive(self, rows: Sequence[Row]) -> Sequence[Row]:
         """Add these; returns those that are new."""
-        new: list[Delivery] = []
-        for delivery in deliveries:
-            ids = self._ids[delivery.edge]
-            if delivery.entry_id not in ids:
-                ids.add(delivery.entry_id)
-                new.append(delivery)
+        new: list[Row] = []
+        for arrival, together in groupby(rows, key=itemgetter(0)):
+            ids, arrived = self._ids[arrival.edge], list(together)
+            if not ids.isdisjoint([row[1] for row in arrived]):
+                arrived = [row for row in arrived if row[1] not in ids]
+            ids.update([row[1] for row in arrived])
+            new += arrived
         self.n += len(new)
         if self._watch is not None:
-            self._watch.update([(delivery.edge, delivery.entry_id) for delivery in new])
+            self._watch.update([(row[0].edge, row[1]) for row in new])
         return new
 
     def settle(self, edge: str, settled: Sequence[Settled], n_bytes: int, receipt: Receipt) -> None:
         """Remove these after their settlement, which sent `n_bytes`."""
         ids = self._ids[edge]
         before = len(ids)
-        ids.difference_update([delivery.entry_id for deliveries, _ in settled for delivery in deliveries])
+        ids.difference_update([row[1] for rows, _ in settled for row in rows])
         n_settled = before - len(ids)
         self.n -= n_settled
         if not self._settled_first:

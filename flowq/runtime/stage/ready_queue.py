@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Iterable
 
-from flowq.delivery.message import Delivery
+from flowq.delivery.message import Row
 from flowq.graph.kinds import Batch
 from flowq.large_bodies.reference import stored_bytes
 from flowq.runtime.stage.read_ahead import ReadAhead
@@ -21,19 +21,19 @@ class ReadyQueue:
     """
 
     def __init__(self, gauge: ReadAhead | None = None, n_slots: int = 0) -> None:
-        self.ready: deque[Delivery] = deque()
+        self.ready: deque[Row] = deque()
         self._gauge = gauge
         self._n_slots = n_slots
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._lingers = True
 
-    def add(self, deliveries: Iterable[Delivery]) -> None:
+    def add(self, rows: Iterable[Row]) -> None:
         """Let these start as soon as slots are free."""
         before = len(self.ready)
-        self.ready.extend(deliveries)
+        self.ready.extend(rows)
         self._wake(len(self.ready) - before)
 
-    def withdraw(self) -> list[Delivery]:
+    def withdraw(self) -> list[Row]:
         """Remove and return everything that has not started."""
         unstarted = list(self.ready)
         self.ready.clear()
@@ -61,7 +61,7 @@ class ReadyQueue:
         self._lingers = False
         self._wake(len(self._waiting))
 
-    async def fill(self, batch: list[Delivery], limits: Batch) -> None:
+    async def fill(self, batch: list[Row], limits: Batch) -> None:
         """Fill a batch of one delivery with those that may settle with it, until it is full or its linger time is over.
 
         It stays the same list throughout: what is in it has started.
@@ -72,7 +72,7 @@ class ReadyQueue:
         while len(batch) < size and (max_bytes is None or n_bytes < max_bytes):
             if (
                 self.ready
-                and self.ready[0].settles_with(batch[0])
+                and self.ready[0][0] == batch[0][0]
                 and (max_bytes is None or n_bytes + stored_bytes(self.ready[0]) <= max_bytes)
             ):
                 batch.append(self.ready.popleft())

@@ -6,12 +6,12 @@ import asyncio
 import random
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from flowq.broker.client.retrying import retry_until_available
 from flowq.broker.settling import Receipt, Settling
-from flowq.delivery.message import Delivery
+from flowq.delivery.message import Arrival, Row
 from flowq.delivery.settlement import Delay, Outcome, Settled, Settlement, Succeeded, decide
 from flowq.graph.compilation.plan import StagePlan
 from flowq.runtime.handlers.frames import clear_frames_of
@@ -68,33 +68,39 @@ class Settler(Coalescing):
         self._in_flight = in_flight
         self._pacer = pacer
         self._delayed = delayed or asyncio.Event()
-        self._added: defaultdict[str, list[Settled]] = defaultdict(list)
+        self._added: defaultdict[Arrival, list[Settled]] = defaultdict(list)
         self._jitter = random.random()
 
-    def add(self, deliveries: Sequence[Delivery], outcome: Outcome) -> None:
+    def add(self, rows: Sequence[Row], outcome: Outcome) -> None:
         """Settle deliveries that share an outcome, with the next commit."""
-        first = deliveries[0]
-        self._added[first.edge].append((deliveries, self.decided(first, outcome)))
-        self._wake.set()
+        added = self._added[rows[0][0]]
+        if added and added[-1][1] is outcome and isinstance(alike := added[-1][0], list):
+            alike.extend(rows)  # one more success of the many that share one object, and one decision
+            return
+        settlement = self.decided(rows[0], outcome)
+        is_bare = isinstance(settlement, Succeeded) and not settlement.outputs
+        if not added:
+            self._wake.set()
+        added.append(([*rows] if is_bare else rows, settlement))
 
-    def decided(self, delivery: Delivery, outcome: Outcome) -> Settlement:
+    def decided(self, row: Row, outcome: Outcome) -> Settlement:
         """The settlement for an outcome. Clears the frames of its error."""
-        settlement = decide(outcome, delivery, self._stage.retry, self._jitter)
+        settlement = decide(outcome, row, self._stage.retry, self._jitter)
         if settlement is not outcome:  # nearly all succeed, and need neither
             clear_frames_of(outcome)
             self._jitter = random.random()
         return settlement
 
     async def _write_added(self) -> None:
-        for edge in list(self._added):  # taken one by one: an edge that is refused keeps none of the others
-            await self._commit(edge, self._added.pop(edge))
+        for arrival in list(self._added):  # taken one by one: an edge that is refused keeps none of the others
+            await self._commit(arrival, self._added.pop(arrival))
 
-    async def settle_now(self, edge: str, settled: Sequence[Settled]) -> list[Delivery]:
+    async def settle_now(self, arrival: Arrival, settled: Sequence[Settled]) -> list[Row]:
         """Commit settlements at once. Returns the deliveries that this worker no longer held (`Receipt.gone`)."""
         async with self._writing:
-            return [delivery for receipt in await self._commit(edge, settled) for delivery in receipt.gone]
+            return [row for receipt in await self._commit(arrival, settled) for row in receipt.gone]
 
-    async def _commit(self, edge: str, settled: Sequence[Settled]) -> list[Receipt]:
+    async def _commit(self, arrival: Arrival, settled: Sequence[Settled]) -> list[Receipt]:
         if (claims := self.settling.claims) is not None:
             given = settled
             settled = await retry_until_available(
@@ -102,8 +108,8 @@ class Settler(Coalescing):
             )
         receipts: list[Receipt] = []
         for chunk in chunks(settled):
-            receipt = await self.settling.settle(self._stage.name, edge, chunk.settled, worker=self._identity.worker)
-            self._in_flight.settle(edge, chunk.settled, chunk.n_bytes, receipt)
+            receipt = await self.settling.settle(self._stage.name, arrival, chunk.settled, worker=self._identity.worker)
+            self._in_flight.settle(arrival.edge, chunk.settled, chunk.n_bytes, receipt)
             if receipt.delayed:
                 self._delayed.set()
             if self._pacer is not None:
@@ -122,21 +128,28 @@ class Chunk(NamedTuple):
 def chunks(settled: Sequence[Settled]) -> list[Chunk]:
     """Split settlements into parts small enough for one script call: Redis serves nothing else while it runs."""
     sizes = [len(output.body) for _, how in settled if isinstance(how, Succeeded) for output in how.outputs]
-    n_bytes = sum(sizes)
-    if len(settled) <= _MOST_DELIVERIES and len(sizes) <= _MOST_OUTPUTS and n_bytes <= _MOST_BYTES:
+    n_rows, n_bytes = sum([len(rows) for rows, _ in settled]), sum(sizes)
+    if n_rows <= _MOST_DELIVERIES and len(sizes) <= _MOST_OUTPUTS and n_bytes <= _MOST_BYTES:
         return [Chunk(settled, n_bytes)]
     parts: list[Chunk] = []
     part: list[Settled] = []
-    n_outputs = n_bytes = 0
-    for item in settled:
+    n_rows = n_outputs = n_bytes = 0
+    for item in (piece for each in settled for piece in _pieces(*each)):
         outputs = item[1].outputs if isinstance(item[1], Succeeded) else ()
         size = sum([len(output.body) for output in outputs])
         too_much = n_outputs + len(outputs) > _MOST_OUTPUTS or n_bytes + size > _MOST_BYTES
-        if part and (len(part) >= _MOST_DELIVERIES or too_much):
+        if part and (n_rows + len(item[0]) > _MOST_DELIVERIES or too_much):
             parts.append(Chunk(part, n_bytes))
-            part, n_outputs, n_bytes = [], 0, 0
+            part, n_rows, n_outputs, n_bytes = [], 0, 0, 0
         part.append(item)
+        n_rows += len(item[0])
         n_outputs += len(outputs)
         n_bytes += size
     parts.append(Chunk(part, n_bytes))
     return parts
+
+
+def _pieces(rows: Sequence[Row], how: Settlement) -> Iterator[Settled]:
+    """Deliveries with outputs stay together: they are those of one batch call."""
+    size = len(rows) if isinstance(how, Succeeded) and how.outputs else _MOST_DELIVERIES
+    return ((rows[first : first + size], how) for first in range(0, len(rows), size))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from flowq.broker.client.retrying import retry_until_available
 from flowq.broker.redis_streams import Broker
+from flowq.delivery.message import Delivery
 from flowq.delivery.settlement import Interrupted
 from flowq.graph.compilation.plan import Plan, StagePlan
 from flowq.runtime.handlers.handling import Handling
@@ -95,8 +96,8 @@ class StageRunner:
         if consumer.ahead is not None:
             await consumer.ahead.flush()  # the commit under way
         unstarted = consumer.ready.withdraw() if consumer.ahead else []
-        for delivery in (*consumer.at_work, *unstarted):
-            await consumer.early.conclude(delivery, Interrupted())
+        for row in (*consumer.at_work, *unstarted):
+            await consumer.early.conclude(Delivery(*row), Interrupted())
 
     async def close(self) -> None:
         """End the loops. Waits for the read under way: it may bring deliveries, which are handed back."""

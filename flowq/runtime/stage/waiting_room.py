@@ -44,8 +44,8 @@ class WaitingRoom:
         """Remove and return the ready deliveries that have missed their turns, if the first of them has."""
         missed, on_time = list[Delivery](), list[Delivery]()
         ready = self._ready.ready
-        if ready and self.pacer.has_missed(ready[0]):
-            for delivery in ready:
+        if ready and self.pacer.has_missed(Delivery(*ready[0])):
+            for delivery in (Delivery(*row) for row in ready):
                 (missed if self.pacer.has_missed(delivery) else on_time).append(delivery)
             ready.clear()
             ready.extend(on_time)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowq.delivery.message import Delivery, Header
+from flowq.delivery.message import Arrival, Delivery, Header
 from flowq.errors import BodyElsewhere, BodyLost
 from flowq.large_bodies.reference import Reference, claimed_header, is_claimed, redeemed, stored_bytes
 
@@ -38,13 +38,13 @@ def test_a_header_says_where_the_body_lies_and_still_how_it_is_compressed(packin
     assert claimed.packing == (f"file+{packing}" if packing else "file")
     assert is_claimed(claimed.encode())
     assert not is_claimed(header.encode())
-    delivery = Delivery(">a", b"1-0", claimed.encode(), Reference(PATH, 9).encode(), "w", 7)
-    assert (redeemed(delivery, b"x").header, redeemed(delivery, b"x").epoch) == (header, 7)
+    delivery = Delivery(Arrival(">a", "w", 7), b"1-0", claimed.encode(), Reference(PATH, 9).encode())
+    assert (redeemed(delivery, b"x").header, redeemed(delivery, b"x").arrival.epoch) == (header, 7)
     assert Header.decode(claimed.replayed().encode()).packing == claimed.packing
 
 
 def test_a_delivery_whose_body_lies_elsewhere_has_no_content_but_its_size_there() -> None:
-    delivery = Delivery(">a", b"1-0", b"m - - 0 e=file", Reference(PATH, 123_456).encode(), "w", 0)
+    delivery = Delivery(Arrival(">a", "w", 0), b"1-0", b"m - - 0 e=file", Reference(PATH, 123_456).encode())
 
     assert stored_bytes(delivery) == 123_456
     with pytest.raises(BodyElsewhere):

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowq.delivery.encoding.compression import packed, unpacked
-from flowq.delivery.message import Delivery, Header
+from flowq.delivery.message import Arrival, Delivery, Header
 from flowq.errors import DecodeError
 
 
@@ -61,7 +61,7 @@ sys.stdout.buffer.write(how.encode() + b" " + body)
 
 def test_the_header_tells_how_and_keeps_telling_it_over_retries_and_replays() -> None:
     header = Header("m", "m", "-", 0, packing="zlib")
-    delivery = Delivery(">a", b"1-0", header.encode(), zlib.compress(b"body"), "w", 0)
+    delivery = Delivery(Arrival(">a", "w", 0), b"1-0", header.encode(), zlib.compress(b"body"))
 
     assert delivery.content == b"body"
     assert Header.decode(delivery.retried(counted=True).encode()).packing == "zlib"

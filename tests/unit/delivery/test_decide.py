@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from flowq import Reject, Retry, RetryLater
-from flowq.delivery.message import Delivery, Header
+from flowq.delivery.message import Arrival, Delivery, Header
 from flowq.delivery.settlement import (
     DeadLetter,
     Delay,
@@ -38,7 +38,7 @@ ENCODE, DECODE = EncodeError("x"), DecodeError("x")
 
 def delivery(attempt: int = 1) -> Delivery:
     header = Header("m1", "m1", "-", 0, attempt=attempt, first_ms=NOW_MS)
-    return Delivery("a>b", b"%d-0" % NOW_MS, header.encode(), b"{}", "w", 0)
+    return Delivery(Arrival("a>b", "w", 0), b"%d-0" % NOW_MS, header.encode(), b"{}")
 
 
 def again(attempt: int, **changes: object) -> Header:

@@ -7,11 +7,11 @@ import pytest
 from flowq import Reject, Retry, RetryLater
 from flowq.delivery.dead_letter import error_line, user_traceback
 from flowq.delivery.error_groups import leaves_of, meant_by
-from flowq.delivery.message import Delivery
+from flowq.delivery.message import Arrival, Delivery
 from flowq.delivery.settlement import DeadLetter, Delay, Failed, decide
 from flowq.errors import UsageError
 
-DELIVERY = Delivery("a>b", b"1-0", b"m1 - - 0", b"{}", "w", 0)
+DELIVERY = Delivery(Arrival("a>b", "w", 0), b"1-0", b"m1 - - 0", b"{}")
 RETRY = Retry(attempts=3, give_up_on=KeyError)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from flowq.delivery.failed_attempts import Failure, after_failure, attempts_of, failures_of, stored_without_time
 from flowq.delivery.history import Death, put_back
-from flowq.delivery.message import Delivery, Header
+from flowq.delivery.message import Arrival, Delivery, Header
 from flowq.delivery.settlement import Failed
 from flowq.errors import Place, RetryLater
 
@@ -20,7 +20,7 @@ PLACE = Place("pipelines/shop.py", 31)
 
 def fails(header: Header, error: BaseException, place: Place | None = PLACE, *, counted: bool = True) -> Header:
     """The header after one more failed attempt, once through Redis."""
-    again = Delivery(">a", b"1-1", header.encode(), b"", "w", 0).retried(counted=counted)
+    again = Delivery(Arrival(">a", "w", 0), b"1-1", header.encode(), b"").retried(counted=counted)
     failed, _ = after_failure(again, header.attempt, Failed(error, place))
     return Header.decode(failed.encode())
 

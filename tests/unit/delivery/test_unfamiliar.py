@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flowq.delivery.message import Delivery, Header
+from flowq.delivery.message import Arrival, Delivery, Header
 from flowq.delivery.policy import Retry
 from flowq.delivery.settlement import DeadLetter, Delay, Unfamiliar, decide
 
@@ -14,7 +14,7 @@ ERROR = ValueError("not known here")
 
 def delivery(header: Header | None = None) -> Delivery:
     header = header or Header("b7", "a1", "a1", 1, type_tag="Image")
-    return Delivery("fetch>parse", f"{APPENDED_MS}-0".encode(), header.encode(), b"{}", "worker", 0)
+    return Delivery(Arrival("fetch>parse", "worker", 0), f"{APPENDED_MS}-0".encode(), header.encode(), b"{}")
 
 
 @pytest.mark.parametrize("age_seconds", [-5.0, 0.0, 3599.9])
@@ -41,7 +41,7 @@ def test_waiting_does_not_make_a_message_younger() -> None:
     settlement = decide(Unfamiliar(ERROR, 1.0), first, Retry(), jitter=1.0)
 
     assert isinstance(settlement, Delay)
-    later = Delivery("fetch>parse", b"1700000009000-0", settlement.header.encode(), b"{}", "worker", 0)
+    later = Delivery(Arrival("fetch>parse", "worker", 0), b"1700000009000-0", settlement.header.encode(), b"{}")
     assert later.age_seconds(APPENDED_MS / 1000 + 9.0) == 9.0
 
 

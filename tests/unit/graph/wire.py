@@ -7,12 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 from flowq import Pipeline, stage
-from flowq.delivery.message import Delivery, Header
+from flowq.delivery.message import Arrival, Delivery, Header
 from flowq.graph.compilation.plan import Plan
 from flowq.graph.compilation.routing import OutputRouter
 from flowq.runtime.handlers.handling import Handling
 
-_ENTERING = Delivery(">give", b"1-0", Header.entering("m0").encode(), b"", "w", 0)
+_ENTERING = Delivery(Arrival(">give", "w", 0), b"1-0", Header.entering("m0").encode(), b"")
 
 
 def pipeline_of(given: Any, *taken: Any) -> Pipeline:
@@ -52,7 +52,7 @@ class Wire:
     def sent(self, value: Any) -> list[Delivery]:
         """A value as it lies on the edges. Raises EncodeError."""
         outputs = self._router.outputs([value], _ENTERING)
-        return [Delivery(each.edge, b"2-0", each.header, each.body, "w", 0) for each in outputs]
+        return [Delivery(Arrival(each.edge, "w", 0), b"2-0", each.header, each.body) for each in outputs]
 
     def received(self, delivery: Delivery) -> Any:
         """What the handler of the next stage is called with."""
