@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Self
@@ -34,7 +34,7 @@ def children_of(pid: int) -> list[int]:
 
 
 @contextmanager
-def busy_loops(n: int) -> Iterator[None]:
+def busy_loops(n: int) -> Generator[None]:
     """Other programs that would use `n` cores alone, for the length of a `with`."""
     with ExitStack() as stack:
         for _ in range(n):
