@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -89,12 +88,10 @@ async def test_ten_thousand_letters_are_listed_with_a_call_a_thousand(
     await redis(b"EVAL", fill, 1, stream, IN, body, info)
     broker = CountingBroker(dialer, worker.broker.keys)
 
-    started = time.process_time()
     (group,) = await DeadLetters(PLAN, broker).groups()
 
     assert group.count == 10_000
     assert broker.n_calls <= 12
-    assert time.process_time() - started < 5
     await broker.close()
 
 
