@@ -229,6 +229,21 @@ async def test_numbers_between_which_nothing_seems_to_be_missing_hide_no_other_e
     assert await ids_in(redis, stream) == [ids[running]]
 
 
+@pytest.mark.parametrize("n_digits", [1, 2])
+async def test_ids_whose_texts_sort_otherwise_than_their_numbers_are_all_removed(
+    n_digits: int, worker: Worker, keys: Keys, redis: Command
+) -> None:
+    stream, first = keys.edge(IN), b"9-%d" % 10**n_digits
+    for entry_id in (first, *[b"10-%d" % seq for seq in range(10, 60)]):
+        await redis(b"XADD", stream, entry_id, b"b", b"1")
+    deliveries = await worker.read(N)
+    await redis(b"XDEL", stream, first)
+
+    await worker.settle(*map(done, deliveries))
+
+    assert await ids_in(redis, stream) == []
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_large_batch_is_trimmed_without_searching_for_each_entry(kind: Kind, redis_server: Servers) -> None:
     url = redis_server(kind).url

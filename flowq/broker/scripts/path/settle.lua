@@ -64,10 +64,11 @@ if failures then forget_failures_of_other_runs(failures, run) end
 
 -- The others: delayed, queued, released, dead
 
-local function name_for(header, id)
-  local name = string.match(header, '^%S+')
-  return redis.call('ZSCORE', edge.delayed, name) and name .. ':' .. id or name -- an entry that was copied by hand
-end
+local name_for = n_others > 0
+  and function(header, id)
+    local name = string.match(header, '^%S+')
+    return redis.call('ZSCORE', edge.delayed, name) and name .. ':' .. id or name -- an entry that was copied by hand
+  end
 
 local others, failed = 0, {}
 for _ = 1, n_others do
@@ -103,15 +104,11 @@ for error, noted in pairs(failed) do count_failures(failures, run, stage, error,
 
 -- Deliveries that are done: last, because then the entries of the others are no longer in the way of a trim
 
-local function is_ours()
-  for i = first_id, last_id do
-    if owner_of(stream, group, ARGV[i]) ~= worker then return false end
-  end
-  return true
+local acked, are_ours = 0, n_done > 0
+for i = first_id, is_batch and 0 or last_id do
+  are_ours = are_ours and owner_of(stream, group, ARGV[i]) == worker
 end
-
-local acked = 0
-if n_done > 0 and (is_batch or is_ours()) then
+if are_ours then
   for first = first_id, last_id, 4000 do -- unpack() raises at 8000
     acked = acked + redis.call('XACK', stream, group, unpack(ARGV, first, math.min(first + 3999, last_id)))
   end
