@@ -10,15 +10,15 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from flowq.broker import scripts
-from flowq.broker.client.connection import Link
+from flowq.broker.client.redis_protocol import RedisProtocol
 from flowq.broker.reader import Reader
 from flowq.runtime.handlers.handling import Handling
 
-Method = Callable[..., Coroutine[Any, Any, Any]]
+Method = Callable[..., Awaitable[Any]]
 
 _SCRIPTS = {"settle": scripts.SETTLE, "publish": scripts.PUBLISH, "promote": scripts.PROMOTE, "retire": scripts.RETIRE}
 POINTS = (
@@ -42,14 +42,14 @@ def arm() -> None:
             _wrap(Handling, "handle", **{moment: lambda *_: True})
         case [moment, name]:
             script = _SCRIPTS[name]
-            _wrap(Link, "call_all", **{moment: lambda commands, *replies: _ran(commands, script, *replies)})
+            _wrap(RedisProtocol, "ask", **{moment: lambda request, *replies: _ran(request, script, *replies)})
         case _:
             raise ValueError(point)
 
 
-def _ran(commands: Sequence[Sequence[Any]], script: scripts.Script, replies: Sequence[Any] = ()) -> bool:
+def _ran(request: bytes, script: scripts.Script, replies: Sequence[Any] = ()) -> bool:
     """Whether this is a call of that script; one that Redis did not know has not run."""
-    calls = any(command[1] in (script.digest, script.text) for command in commands if len(command) > 1)
+    calls = script.digest in request or script.text in request
     return calls and not any(isinstance(reply, Exception) for reply in replies)
 
 
