@@ -134,7 +134,8 @@ class Consumer:
 
     async def take(self, rows: Sequence[Row]) -> None:
         """Handle these, except those already in flight, each when its turn comes."""
-        if not self._n_in_flight:
+        was_idle = not self._n_in_flight
+        if was_idle:
             self.in_flight.read_ahead.begin(time.monotonic())
         new = self.in_flight.receive(rows)
         if len(new) < len(rows):
@@ -143,6 +144,8 @@ class Consumer:
             self._reconciliation.hasten()
         if new:
             await self._admit(new)
+        if was_idle and len(new) == 1:
+            await asyncio.sleep(0)  # it starts before the next read is sent, which takes longer than its way to here
 
     async def _admit(self, rows: Sequence[Row], *, again: bool = False) -> None:
         if self.waiting is None:
