@@ -29,7 +29,7 @@ class Clock:
         longer by the size of the step.
         """
         broker, keys, bound_ms = self._broker, self._broker.keys, LARGEST_STEP_LET_PASS_MS
-        if not await broker.script(scripts.FOLLOW_CLOCK, [keys.clock], bound_ms, 0, 0, 0, 0):
+        if not await broker.script(scripts.FOLLOW_CLOCK, [keys.clock], bound_ms, 0, 0, 0, 0, 0):
             return 0.0
         stages = [stage.name for stage in plan.consumers]
         edges = [edge.name for edge in plan.edges]
@@ -39,12 +39,14 @@ class Clock:
             *map(keys.delayed, edges),
             *map(keys.held_until, stages),
             *map(keys.seen_until, stages),
+            *map(keys.unpacked_until, stages),
             keys.published,
         ]
         values = [*map(keys.rate, stages), *map(keys.starts, stages)]
         queues = [*map(keys.queue, stages)]
         leases = [as_stored(keys.lease(worker)) for worker in workers]
-        names = [keys.clock, *scores, *values, *queues, *leases, *keys.throughput()]
-        counts = len(scores), len(values), len(queues), len(leases)
+        seen = [*map(keys.seen_until, stages)]
+        names = [keys.clock, *scores, *values, *queues, *leases, *seen, *keys.throughput()]
+        counts = len(scores), len(values), len(queues), len(leases), len(seen)
         step_ms: int = await broker.script(scripts.FOLLOW_CLOCK, names, bound_ms, *counts)
         return step_ms / 1000

@@ -68,8 +68,10 @@ class Keys:
     kept = _keys("kept")  # stream: settled messages of a stage with keep=, for a replay
     edited = _keys("amended")  # hash: id of a dead letter -> its body for the next attempt
     restored = _keys("restored")  # hash: entry id of an exported dead letter -> its id since it was restored
-    seen = _keys("seen")  # set: hashes of the messages that a deduplicating stage has received
-    seen_until = _keys("seen_until")  # sorted set: the same with a ttl, each with the millisecond at which it expires
+    seen = _keys("seen")  # hash: hashes of the messages that a deduplicating stage has received, packed in buckets
+    seen_until = _keys("seen_until")  # hash: the same with a ttl, each with the moment at which it expires
+    unpacked = _keys("unpacked")  # set: what an earlier version has left in seen, until it is packed
+    unpacked_until = _keys("unpacked_until")  # sorted set: the same for seen_until
     latest = _keys("latest")  # hash: hash of a dedup value -> where its message is, for keep="last"
     rate = _keys("rate")  # hash: pacing key -> microsecond of its next start, kept until a full burst is saved up
     starts = _keys("starts")  # hash: pacing key -> microsecond before which it may not start; never later than in rate
@@ -120,7 +122,8 @@ class Keys:
         if memory is None:
             return self.of_edge(edge)
         stage = Edge.parse(edge).target
-        names = *self.of_edge(edge), self.seen(stage) if memory.ttl_ms is None else self.seen_until(stage)
+        kinds = (self.seen, self.unpacked) if memory.ttl_ms is None else (self.seen_until, self.unpacked_until)
+        names = *self.of_edge(edge), *(key(stage) for key in kinds), self.workers
         if not memory.places:
             return names
         return *names, self.latest(stage), *(key for place in memory.places for key in self.of_edge(place))

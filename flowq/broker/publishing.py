@@ -129,7 +129,7 @@ class Publishing:
             names += keys.of_target(parcel.edge, parcel.dedup)
             names += [keys.dead(stage)] if n_refused else []
             places = parcel.dedup.places if parcel.dedup else ()
-            arguments += (parcel.edge, stage, parcel.maxsize, seen_ms(parcel.dedup), len(places))
+            arguments += (parcel.edge, stage, parcel.maxsize, *memory_arguments(parcel.dedup))
             arguments += (len(parcel.messages), n_refused, *places)
         for parcel in parcels:
             add_messages(arguments, parcel.messages, memory=parcel.dedup)
@@ -158,11 +158,15 @@ def done(signature: str) -> str:
     return f"done {signature}"
 
 
-def seen_ms(memory: DedupMemory | None) -> int:
-    """What `enter` in `parts/edges.lua` reads: 0 does not deduplicate, -1 remembers until it is told to forget."""
+def memory_arguments(memory: DedupMemory | None) -> tuple[int, int, int]:
+    """What `next_target` in `parts/edges.lua` reads.
+
+    For how many ms a stage remembers (0: it does not deduplicate, -1: until it is told to forget), by how many bytes
+    of a hash, and how many places it has.
+    """
     if memory is None:
-        return 0
-    return -1 if memory.ttl_ms is None else memory.ttl_ms
+        return 0, 0, 0
+    return -1 if memory.ttl_ms is None else memory.ttl_ms, memory.hash_bytes, len(memory.places)
 
 
 def add_messages(

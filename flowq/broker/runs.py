@@ -15,6 +15,7 @@ from flowq.broker.publishing import done
 from flowq.broker.records import Snapshot, pairs, snapshot_of
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.edge import Edge
+from flowq.delivery.policy import HASH_BYTES
 from flowq.delivery.stored import text_in
 from flowq.graph.compilation.plan import Plan, StagePlan
 
@@ -44,7 +45,8 @@ class Runs:
         """
         keys = self._broker.keys
         forgetting = [stage for stage in stages if fresh or stage not in remembering]
-        seen = [key for stage in forgetting for key in (keys.seen(stage), keys.seen_until(stage), keys.latest(stage))]
+        kinds = keys.seen, keys.unpacked, keys.seen_until, keys.unpacked_until
+        seen = [key(stage) for stage in forgetting for key in (*kinds, keys.latest)]
         names = [key for edge in edges for key in keys.of_edge(edge)]
         names = [
             keys.run, keys.stats, keys.failures, keys.cursors, *seen, *names,
@@ -56,6 +58,8 @@ class Runs:
         )  # fmt: skip
         reply = await again_if_lost(partial(self._broker.script, scripts.START_RUN, names, *arguments))
         finished = {source: bool(done) for source, done in zip(sources, reply[2:], strict=True)}
+        names = [keys.workers, *(key(stage) for stage in stages for key in kinds)]
+        await self._broker.script(scripts.TAKE_OVER_SEEN, names, HASH_BYTES)
         return text_in(reply[0]), bool(reply[1]), finished
 
     async def finish_source(self, source: str, signature: str) -> None:

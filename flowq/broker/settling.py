@@ -15,7 +15,7 @@ from flowq.broker import scripts
 from flowq.broker.claims import ClaimCheck
 from flowq.broker.client.retrying import CALL_TIMEOUT_SECONDS, retry_until_available, run_script
 from flowq.broker.keys import GROUP
-from flowq.broker.publishing import add_messages, seen_ms
+from flowq.broker.publishing import add_messages, memory_arguments
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.dead_letter import dead_letter_info
 from flowq.delivery.failed_attempts import after_failure, stored_without_time
@@ -174,7 +174,7 @@ class Settling:
             memory = self.deduplicating.get(target)
             names += keys.of_target(target, memory)
             places = memory.places if memory else ()
-            arguments += (target, seen_ms(memory), len(places))
+            arguments += (target, *memory_arguments(memory))
             arguments += (len(call.outputs.get(target, ())), len(call.delayed.get(target, ())), *places)
         arguments += call.done
         arguments += call.others

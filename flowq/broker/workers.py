@@ -31,7 +31,12 @@ class Workers:
         """Enter a worker under a name that has not been used before."""
         keys = [self._broker.keys.workers, self._broker.keys.lease(worker)]
         await self._broker.script(
-            scripts.REGISTER, keys, worker, lease_ms, heartbeat, orjson.dumps({"worker": worker, **info})
+            scripts.REGISTER,
+            keys,
+            worker,
+            lease_ms,
+            heartbeat,
+            orjson.dumps({"worker": worker, "packs_seen": True, **info}),
         )
 
     async def renew(self, worker: str, *, lease_ms: int, heartbeat: str) -> bool:

@@ -265,6 +265,20 @@ async def _(lab: Lab) -> None:
     await Moving(lab.worker.broker).stage("parse", "tidy", {IN: NEW})
 
 
+@calls(scripts.MOVE_SEEN)
+async def _(lab: Lab) -> None:
+    for edge, values in ((IN, "ab"), (OUT, "bc")):
+        messages = [output(edge, b"1", dedup=value) for value in values]
+        await Publishing(lab.worker.broker).publish(edge, messages, dedup=DedupMemory(60_000))
+    await Moving(lab.worker.broker).stage("parse", "store", {})
+
+
+@calls(scripts.TAKE_OVER_SEEN)
+async def _(lab: Lab) -> None:
+    await lab.redis(b"SADD", lab.keys.seen("parse"), b"a" * 16)
+    await Runs(lab.worker.broker).begin("new", sources=(), signature="s", edges=(), stages=STAGES, remembering=STAGES)
+
+
 @calls(scripts.DEQUEUE_ALL)
 async def _(lab: Lab) -> None:
     for delivery in await given(lab.worker, 2):

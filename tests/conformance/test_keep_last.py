@@ -17,7 +17,7 @@ from flowq.broker.runs import Runs, balance_of
 from flowq.dead_letters.dead_letters import DeadLetters
 from flowq.delivery.encoding.dedup_key import dedup_hash
 from flowq.delivery.message import Delivery, Header
-from flowq.delivery.policy import DedupMemory
+from flowq.delivery.policy import HASH_BYTES, DedupMemory
 from flowq.delivery.settlement import Output
 from tests.conformance.conftest import Command, SignOn
 from tests.conformance.paced import sent_to_queue
@@ -274,14 +274,14 @@ async def test_a_source_moves_its_cursor_with_the_record_that_replaces(worker: W
 async def test_with_a_ttl_the_later_message_renews_it_and_after_it_both_are_handled(
     worker: Worker, keys: Keys, redis: Command
 ) -> None:
-    a_day, soon = DedupMemory(86_400_000, (IN,)), DedupMemory(50, (IN,))
+    an_hour, soon = DedupMemory(3_600_000, (IN,)), DedupMemory(50, (IN,))
     await add(worker, "first", memory=DedupMemory(60_000, (IN,)))
-    await add(worker, "later", memory=a_day)
-    until_ms = float(await redis(b"ZSCORE", keys.seen_until("parse"), dedup_hash("k")))
-    assert until_ms > (await worker.snapshot()).now_ms + 80_000_000
+    await add(worker, "later", memory=an_hour)
+    about = await redis(b"HGET", keys.seen_until("parse"), b"about")
+    assert int(about.split()[5]) > (await worker.snapshot()).now_ms + 3_000_000
 
     await add(worker, "short", key="other", memory=soon)
-    await passed(worker, 50)
+    await passed(worker, 50 + 3_600_000 // 16_000)  # the moments of a bucket are as exact as its longest ttl needs
     assert await add(worker, "again", key="other", memory=soon) == Published(1, 0)
     assert await left(worker) == ["again", "later", "short"]
 
@@ -352,7 +352,7 @@ async def test_whatever_another_program_wrote_into_the_memory_the_first_wins_and
     place: bytes, worker: Worker, keys: Keys, redis: Command
 ) -> None:
     await add(worker, "first")
-    await redis(b"HSET", keys.latest("parse"), dedup_hash("k"), place)
+    await redis(b"HSET", keys.latest("parse"), dedup_hash("k")[:HASH_BYTES], place)
 
     assert await add(worker, "later") == Published(0, 1)
     assert await left(worker) == ["first"]
@@ -367,7 +367,12 @@ async def test_workers_of_a_version_that_keeps_the_first_drop_the_later_one(work
 
 
 def test_a_stage_that_keeps_the_first_has_no_further_keys(keys: Keys) -> None:
-    assert keys.of_target(IN, DedupMemory()) == (*keys.of_edge(IN), keys.seen("parse"))
+    assert keys.of_target(IN, DedupMemory()) == (
+        *keys.of_edge(IN),
+        keys.seen("parse"),
+        keys.unpacked("parse"),
+        keys.workers,
+    )
     assert keys.of_target(IN, None) == keys.of_edge(IN)
 
 

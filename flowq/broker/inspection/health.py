@@ -21,7 +21,7 @@ _SETTINGS = (
     *SIZE_LIMITS,
 )
 
-_ONLY_TO_SEARCH = ("XREVRANGE",)
+_DISPENSABLE = ("SISMEMBER", "SPOP", "UNLINK", "XREVRANGE")
 _WITH_SUBCOMMANDS = ("CLIENT", "MEMORY", "XGROUP", "XINFO")
 
 # Every command that flowq sends or its scripts call, once, on keys of its own.
@@ -53,6 +53,9 @@ HEXISTS {hash} f
 HINCRBY {hash} f 1
 HDEL {hash} f
 SADD {set} m
+SISMEMBER {set} m
+SPOP {set} 1
+UNLINK {set}
 EXISTS {set}
 SUNIONSTORE {set} {set}
 RENAME {set} {set}
@@ -242,7 +245,7 @@ class Forbidden:
 
     def to_run(self) -> Forbidden:
         """The part of it without which no worker can run. A user who has the rules of an earlier version still can."""
-        return replace(self, commands=tuple(name for name in self.commands if name not in _ONLY_TO_SEARCH))
+        return replace(self, commands=tuple(name for name in self.commands if name not in _DISPENSABLE))
 
 
 def acl_hint(forbidden: Forbidden, keys: str) -> str:

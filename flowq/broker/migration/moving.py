@@ -12,6 +12,7 @@ from flowq.delivery.stored import as_stored, text_in
 from flowq.errors import UsageError
 
 _MOST_PER_STEP = 500  # each may carry a body of a megabyte
+_BUCKETS_PER_STEP = 16
 _OTHERS = -2
 
 
@@ -65,10 +66,15 @@ class Moving:
                 pass
         names = [
             keys.stats, keys.failures, keys.paused, keys.cursors, keys.run,
-            *both(keys.seen, keys.seen_until, keys.held_until),
+            *both(keys.held_until),
             *both(keys.rate, keys.starts, keys.hold_info, keys.pace, keys.restored, keys.latest),
         ]  # fmt: skip
         await self._broker.script(scripts.RENAME_STAGE, names, stage, new_stage, *flat)
+        for timed, kinds in enumerate(((keys.seen, keys.unpacked), (keys.seen_until, keys.unpacked_until))):
+            memories, bucket = [*(key(stage) for key in kinds), keys.workers], 0
+            memories += [*(key(new_stage) for key in kinds), keys.workers]
+            while bucket := await self._broker.script(scripts.MOVE_SEEN, memories, timed, bucket, _BUCKETS_PER_STEP):
+                pass
 
     async def dequeue_all(self, stage: str, edges: Sequence[str]) -> None:
         """Make the messages on these edges of a stage that wait for others of their pacing key due now."""

@@ -49,8 +49,8 @@ def _read(name: str) -> bytes:
 
 
 _PARTS = (
-    "guards", "arguments", "clock", "answers", "groups", "entries", "append", "letters", "released", "edges", "kept",
-    "limiter", "failure_counts", "deaths", "removal",
+    "guards", "arguments", "clock", "answers", "groups", "entries", "append", "letters", "released", "seen", "edges",
+    "kept", "limiter", "failure_counts", "deaths", "removal",
 )  # fmt: skip
 """Functions and constants that scripts share. Each part may use those before it."""
 _BETWEEN_WORDS = bytes(set(range(256)) - set(f"{ascii_letters}{digits}_".encode()))
@@ -123,6 +123,8 @@ PAUSE = _load("flow_control/pause", keeps_answer=True)
 MOVE_EDGE = _load("migration/move_edge", keeps_answer=True)
 MOVE_LETTERS = _load("migration/move_letters", keeps_answer=True)
 RENAME_STAGE = _load("migration/rename_stage")
+MOVE_SEEN = _load("migration/move_seen")
+TAKE_OVER_SEEN = _load("migration/take_over_seen")
 DEQUEUE_ALL = _load("flow_control/dequeue_all", keeps_answer=True)
 RECORD_THROUGHPUT = _load("inspection/record_throughput", keeps_answer=True)
 RECORD_ACTION = _load("inspection/record_action", keeps_answer=True)

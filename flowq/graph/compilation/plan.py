@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from flowq.delivery.policy import DedupMemory, Keep
+from flowq.delivery.policy import APPROXIMATE_HASH_BYTES, HASH_BYTES, DedupMemory, Keep
 from flowq.errors import NotFound, Place, Problem, did_you_mean
 from flowq.graph.declaration.options import Running
 from flowq.graph.kinds import Kind, Placement, Shape
@@ -88,7 +88,8 @@ class StagePlan(Running):
             return None
         ttl = self.dedup.ttl_seconds
         places = self.in_edges if self.dedup.keep == "last" else ()
-        return DedupMemory(None if ttl is None else max(1, round(ttl * 1000)), places)
+        hash_bytes = HASH_BYTES if self.dedup.exact else APPROXIMATE_HASH_BYTES
+        return DedupMemory(None if ttl is None else max(1, round(ttl * 1000)), places, hash_bytes)
 
     @property
     def slots(self) -> int:

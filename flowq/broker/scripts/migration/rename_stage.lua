@@ -1,5 +1,5 @@
--- Transfer to a stage or source what is known of the one that it replaces: its counters, the messages it has seen and
--- until when they are remembered, its rate limits, its cursor and whether it has finished.
+-- Transfer to a stage or source what is known of the one that it replaces: its counters, its rate limits, its cursor and
+-- whether it has finished. What it has seen is transferred by move_seen.lua.
 --
 -- Promise: nothing is counted twice, and the same call again changes nothing.
 --
@@ -7,8 +7,7 @@
 --       later of two moments.
 
 local stats, failures, paused, cursors, run = next_keys('hash', 'hash', 'hash', 'hash', 'hash')
-local seen, new_seen, seen_until, new_seen_until, held_until, new_held_until =
-  next_keys('set', 'set', 'zset', 'zset', 'zset', 'zset')
+local held_until, new_held_until = next_keys('zset', 'zset')
 local stage, new_stage = next_arguments(2)
 
 local function move(kind, name, new_name)
@@ -62,8 +61,6 @@ local function merge(key, new_key, unite)
   end
 end
 
-local function unite_sets(key, new_key) redis.call('SUNIONSTORE', new_key, key, new_key) end
-
 local function unite_moments(key, new_key) redis.call('ZUNIONSTORE', new_key, 2, key, new_key, 'AGGREGATE', 'MAX') end
 
 local function unite_hashes(key, new_key)
@@ -72,8 +69,6 @@ local function unite_hashes(key, new_key)
   end
 end
 
-merge(seen, new_seen, unite_sets)
-merge(seen_until, new_seen_until, unite_moments)
 merge(held_until, new_held_until, unite_moments)
-for k = 12, #KEYS, 2 do merge(KEYS[k], KEYS[k + 1], unite_hashes) end
+for k = 8, #KEYS, 2 do merge(KEYS[k], KEYS[k + 1], unite_hashes) end
 return 1

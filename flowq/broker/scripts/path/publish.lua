@@ -26,8 +26,8 @@ if source ~= '' then cursors, run = next_keys('hash', 'hash') end
 local edges, n_all = {}, 0
 for e = 1, n_edges do
   local name, stage = next_arguments(2)
-  local maxsize, seen_ms, n_places, n_messages, n_dead = next_numbers(5)
-  local edge = next_target(seen_ms, n_places)
+  local maxsize, seen_ms, n_bytes, n_places, n_messages, n_dead = next_numbers(6)
+  local edge = next_target(seen_ms, n_bytes, n_places)
   edge.name, edge.stage, edge.maxsize, edge.dead = name, stage, maxsize, n_dead > 0 and next_keys('stream')
   edge.n_messages, edge.n_dead = n_messages, n_dead
   edges[e], n_all = edge, n_all + n_messages + n_dead

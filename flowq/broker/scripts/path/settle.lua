@@ -41,8 +41,8 @@ if n_retries > 0 then failures, run = next_keys('hash', 'hash') end
 local targets = {}
 for t = 1, n_targets do
   local name = next_arguments(1)
-  local seen_ms, n_places, n_outputs, n_delayed = next_numbers(4)
-  local target = next_target(seen_ms, n_places)
+  local seen_ms, n_bytes, n_places, n_outputs, n_delayed = next_numbers(5)
+  local target = next_target(seen_ms, n_bytes, n_places)
   target.name, target.n_outputs, target.n_delayed = name, n_outputs, n_delayed
   targets[t] = target
 end

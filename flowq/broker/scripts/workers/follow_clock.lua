@@ -4,7 +4,7 @@
 -- once however many workers call. Steps up to `bound` are ignored: clocks are corrected all the time.
 --
 -- KEYS  clock; then, to correct what was found: sorted sets of milliseconds, hashes of microseconds, queues, leases,
---       and keys that lose their meaning
+--       what stages have seen, and keys that lose their meaning
 -- Answer: by how many ms the clock was set back, 0 when it was not. Nothing is corrected when only the clock is given.
 
 local LONGEST_MS = 1e12 -- another program has written there
@@ -54,6 +54,13 @@ local function move_back_queue(key)
   end
 end
 
+-- All moments in the buckets count from a clock that was never set back.
+local function move_back_seen(key)
+  local before, set_back_ms, after = string.match(redis.call('HGET', key, 'about') or '', '^(%d+ %d+ %d+ [01] )(%d+)( .*)$')
+  if not before then return end
+  redis.call('HSET', key, 'about', before .. string.format('%.0f', number_of(set_back_ms) + step_ms) .. after)
+end
+
 local function move_back_lease(key)
   local left_ms = redis.call('PTTL', key)
   if left_ms > step_ms then redis.call('PEXPIRE', key, left_ms - step_ms) end
@@ -66,10 +73,11 @@ local function for_next_keys(n, wanted, move_back)
     k = k + 1
   end
 end
-local n_scores, n_values, n_queues, n_leases = next_numbers(4)
+local n_scores, n_values, n_queues, n_leases, n_seen = next_numbers(5)
 for_next_keys(n_scores, 'zset', move_back_scores)
 for_next_keys(n_values, 'hash', move_back_values)
 for_next_keys(n_queues, 'zset', move_back_queue)
 for_next_keys(n_leases, 'string', move_back_lease)
+for_next_keys(n_seen, 'hash', move_back_seen)
 for last = k, #KEYS do redis.call('DEL', KEYS[last]) end
 return step_ms

@@ -1,0 +1,59 @@
+-- Transfer some of what a stage has seen to the stage that replaces it, which may have seen something itself.
+--
+-- Promise: a value is remembered by one of the two at any time, with a ttl until the later of two moments; the same call
+-- again changes nothing. A value of which only a few bytes were stored (`exact=False`) is forgotten by a stage that
+-- stores more.
+--
+-- KEYS  of the old stage: what it has seen, unpacked, workers; the same of the new stage
+-- ARGV  1 with a ttl, else 0; the first bucket; how many buckets
+-- Answer: the bucket that is next, 0 when all is done
+
+local timed, from, n = next_numbers(3)
+local seen_ms = timed == 1 and 1 or -1
+local old, new = next_seen(seen_ms, 10), next_seen(seen_ms, 10) -- where nothing is stored yet, nothing is added
+
+local function unite(key, new_key)
+  if redis.call('EXISTS', key) == 0 then return end
+  if redis.call('EXISTS', new_key) == 0 then
+    redis.call('RENAME', key, new_key)
+    return
+  elseif timed == 1 then
+    redis.call('ZUNIONSTORE', new_key, 2, key, new_key, 'AGGREGATE', 'MAX')
+  else
+    redis.call('SUNIONSTORE', new_key, key, new_key)
+  end
+  redis.call('DEL', key)
+end
+
+-- Have something unpacked in a packed stage.
+local function unpack_later(key)
+  local about = string.gsub(redis.call('HGET', key, 'about'), '^(%d+ %d+ %d+) [01]', '%1 1')
+  redis.call('HSET', key, 'about', about)
+end
+
+if old.is_undecided then return 0 end
+if old.is_plain and (new.is_plain or new.is_undecided) then
+  unite(old.key, new.key)
+elseif old.is_plain then
+  unite(old.key, new.unpacked)
+  unpack_later(new.key)
+elseif new.is_plain or new.is_new then
+  if new.is_plain then unite(new.key, new.unpacked) end
+  redis.call('RENAME', old.key, new.key)
+  unite(old.unpacked, new.unpacked)
+  if redis.call('EXISTS', new.unpacked) == 1 then unpack_later(new.key) end
+else
+  if old.is_unpacked then
+    unite(old.unpacked, new.unpacked)
+    new.is_unpacked, new.is_changed = true, true
+  end
+  for bucket = from, math.min(from + n, old.n_buckets) - 1 do
+    local text = redis.call('HGET', old.key, bucket)
+    if text then new:add_from(old, bucket, text) end
+    redis.call('HDEL', old.key, bucket)
+  end
+  new:keep(0)
+  if from + n < old.n_buckets then return from + n end
+  redis.call('DEL', old.key)
+end
+return 0
