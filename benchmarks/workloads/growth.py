@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
+
+from redis import Redis
 
 from benchmarks.drain import worked_off
 from benchmarks.figures import Figure, Goal, Measured, Workload
@@ -69,6 +72,18 @@ async def _see(server: Server, n: int) -> None:
         await publisher.push_many("visit", links)
 
 
+def _seen_bytes(n: int) -> Workload:
+    def measure(scale: float) -> Measured:
+        seen = int(n * scale)
+        with Server() as server, Redis.from_url(server.url) as redis:
+            asyncio.run(_see(server, seen))
+            used: Any = redis.memory_usage("flowq:{links}:seen:visit", samples=0)
+        return {"bytes": used / seen}
+
+    figures = (Figure("memory of Redis a value", "bytes", "B", goal=Goal(at_most=12 if n > _MILLION else 13)),)
+    return Workload(f"seen-{n // _MILLION}M", f"{n:,} values that a stage has seen", measure, figures)
+
+
 def _stages(scale: float) -> Measured:
     found: dict[str, float] = {}
     for name, task, hops in (("empty", "chain10", 10), ("full", "chain50", 50)):
@@ -88,8 +103,9 @@ WORKLOADS = (
     _waiting(_MILLION),
     _workload("growth-delayed", "100,000 messages delayed", _delayed),
     _workload("growth-seen", "1,000,000 messages seen before", _seen),
+    _seen_bytes(_MILLION),
     _workload("growth-stages", "50 stages in one worker, compared with 10", _stages),
 )
 
-HUGE = (_waiting(10 * _MILLION),)
+HUGE = (_waiting(10 * _MILLION), _seen_bytes(10 * _MILLION))
 """Only on request: needs 3 GB of memory."""
