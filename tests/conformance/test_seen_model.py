@@ -177,6 +177,15 @@ async def test_what_an_earlier_version_has_seen_is_known_at_each_step_of_being_p
     assert (await facts(redis, keys, memory))[2:] == [n + 10 + (memory.ttl_ms is not None), 0]
 
 
+async def test_what_is_left_of_a_run_that_an_earlier_version_has_ended_is_not_taken_for_seen(
+    worker: Worker, keys: Keys, redis: Command
+) -> None:
+    await redis(b"SADD", keys.unpacked("parse"), hash_of("of a run before"))
+    await redis(b"SADD", keys.seen("parse"), hash_of("a"))
+    await begin(worker)
+    assert await push(worker, [hash_of("a"), hash_of("of a run before")], EXACT) == Published(1, 1)
+
+
 async def test_an_earlier_version_is_refused_by_the_type_of_the_key_once_it_is_packed(
     worker: Worker, keys: Keys, redis: Command
 ) -> None:

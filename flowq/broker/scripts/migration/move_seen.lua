@@ -12,9 +12,10 @@ local timed, from, n = next_numbers(3)
 local seen_ms = timed == 1 and 1 or -1
 local old, new = next_seen(seen_ms, 10), next_seen(seen_ms, 10) -- where nothing is stored yet, nothing is added
 
-local function unite(key, new_key)
+-- `is_valid`: whether the new stage uses the other key; if not, what is there belongs to a run before.
+local function unite(key, new_key, is_valid)
   if redis.call('EXISTS', key) == 0 then return end
-  if redis.call('EXISTS', new_key) == 0 then
+  if not is_valid then
     redis.call('RENAME', key, new_key)
     return
   elseif timed == 1 then
@@ -33,18 +34,18 @@ end
 
 if old.is_undecided then return 0 end
 if old.is_plain and (new.is_plain or new.is_undecided) then
-  unite(old.key, new.key)
+  unite(old.key, new.key, new.is_plain)
 elseif old.is_plain then
-  unite(old.key, new.unpacked)
+  unite(old.key, new.unpacked, new.is_unpacked)
   unpack_later(new.key)
 elseif new.is_plain or new.is_new then
-  if new.is_plain then unite(new.key, new.unpacked) end
+  if new.is_plain then unite(new.key, new.unpacked, false) end
   redis.call('RENAME', old.key, new.key)
-  unite(old.unpacked, new.unpacked)
-  if redis.call('EXISTS', new.unpacked) == 1 then unpack_later(new.key) end
+  if old.is_unpacked then unite(old.unpacked, new.unpacked, new.is_plain) end
+  if new.is_plain then unpack_later(new.key) end
 else
   if old.is_unpacked then
-    unite(old.unpacked, new.unpacked)
+    unite(old.unpacked, new.unpacked, new.is_unpacked)
     new.is_unpacked, new.is_changed = true, true
   end
   for bucket = from, math.min(from + n, old.n_buckets) - 1 do

@@ -16,8 +16,8 @@ end
 for k = 2, #KEYS, 4 do
   for timed = 0, 1 do
     local key, unpacked = KEYS[k + 2 * timed], KEYS[k + 2 * timed + 1]
-    if redis.call('TYPE', key).ok == (timed == 1 and 'zset' or 'set') and redis.call('EXISTS', unpacked) == 0 then
-      redis.call('RENAME', key, unpacked)
+    if redis.call('TYPE', key).ok == (timed == 1 and 'zset' or 'set') then
+      redis.call('RENAME', key, unpacked) -- one that is there already belongs to a run before
       redis.call('HSET', key, 'about', ARGV[1] .. ' 1 0 1' .. (timed == 1 and ' 0 0 0' or ''))
     end
   end
