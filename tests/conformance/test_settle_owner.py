@@ -121,6 +121,22 @@ async def test_a_batch_of_a_worker_that_lost_its_name_claims_nothing_of_the_new_
     assert sorted(await bodies(redis, keys.edge(OUT))) == [b"late"] * 6 + [b"new"] * 4
 
 
+async def test_of_successes_settled_alike_each_counts_that_is_still_its_workers(
+    worker: Worker, other: Worker, keys: Keys, redis: Command
+) -> None:
+    await worker.publish(*[b"%d" % n for n in range(10)])
+    deliveries = await worker.read()
+    new = await reclaim(other, worker, keys, redis, limit=4)
+    await other.settle(*map(done, new))
+
+    receipt = await worker.settle((deliveries, Succeeded()))
+
+    assert (receipt.sent, receipt.won) == (10, 6)
+    assert sorted(row[1] for row in receipt.gone) == sorted(delivery.entry_id for delivery in new)
+    balance = await other.balance()
+    assert (balance.ok, balance.running) == (10, 0)
+
+
 async def test_one_batch_call_settles_all_or_none(worker: Worker, other: Worker, keys: Keys, redis: Command) -> None:
     await worker.publish(b"0", b"1", b"2")
     deliveries = await worker.read()
