@@ -39,7 +39,7 @@ async def test_a_stall_in_one_direction_doubles_nothing_and_buries_nothing(
         proxy.resume()
         await eventually(lambda: len(record.arrived) == 300)
 
-    record.check(300, reruns=100)  # what the far one held, if it was taken for dead
+    record.check(300, reruns=300)  # what the far one held, if it was taken for dead: at most all of them, once
     balance = await lab.balance(pipeline)
     assert (balance["first"].ok, balance["last"].ok) == (300, 300)
     assert (balance["first"].dead, balance["last"].dead) == (0, 0)
