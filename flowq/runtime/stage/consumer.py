@@ -33,6 +33,7 @@ from flowq.runtime.stage.early_ack import EarlyAck, SettlingAhead, uninterrupted
 from flowq.runtime.stage.in_flight import InFlight, Reconciliation
 from flowq.runtime.stage.outbox import Outbox
 from flowq.runtime.stage.pacing import Pacer
+from flowq.runtime.stage.read_ahead import ReadAhead
 from flowq.runtime.stage.ready_queue import ReadyQueue
 from flowq.runtime.stage.settler import Settler
 from flowq.runtime.stage.waiting_room import WaitingRoom
@@ -76,6 +77,8 @@ class Consumer:
         # With a rate it is unknown what may start until it does: then each is settled alone.
         is_ahead = stage.ack is AckMode.FIRST and not stage.rate
         self.in_flight = InFlight(Backpressure(broker, edges_fed(plan, stage)), settled_first=is_ahead)
+        if stage.rate:  # waits for its turns, whether a core is free meanwhile or not
+            self.in_flight.read_ahead = ReadAhead(core_wait=lambda: 0.0)
         # Messages that wait for a turn, or for others of their batch, are work although no slot has it.
         gauge = None if stage.rate or stage.batch else self.in_flight.read_ahead
         self.ready = ReadyQueue(gauge, stage.concurrency)
