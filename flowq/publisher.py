@@ -207,7 +207,7 @@ class Publisher:
         """Push messages in bulk, in calls of up to 1,000 messages and 8 MB. Each call is all or nothing.
 
         messages: any iterable, even an endless one. The messages of each call are taken from it while Redis stores
-            those of the call before.
+            those of the previous one.
         id: for all of them together: pushing the same messages again with the same `id` within an hour stores nothing
             twice.
 

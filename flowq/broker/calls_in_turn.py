@@ -1,4 +1,4 @@
-"""Calls one after the other, each of which is under way while its caller prepares the next."""
+"""Makes calls one after the other, each under way while its caller prepares the next."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _SLOW_SECONDS = 1.0
 
 
 class CallsInTurn(Generic[T]):
-    """Makes each call when the one before has returned. Use it in an `async with`, which ends with the last call.
+    """Makes each call once the previous one has returned. Use it in an `async with`, which waits for the last call.
 
-    A call that fails makes the next `start` fail, or the end. The error of a caller that cannot prepare the next call
-    comes after those of the calls before it. A cancelled caller cancels the call that is under way.
+    If a call fails, the next `start` raises its error, or else the end of the block does, even if the caller itself has
+    failed while it prepared the next call. If the caller is cancelled, so is the call under way.
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
@@ -37,7 +37,7 @@ class CallsInTurn(Generic[T]):
                 await asyncio.wait([self._under_way])
 
     async def start(self, call: Coroutine[Any, Any, T]) -> None:
-        """Make a call once the one before has returned. Returns when it is under way."""
+        """Make a call once the previous one has returned. Returns as soon as it is under way."""
         # A slow caller may block the loop, which would then read replies so late that they count as lost.
         is_slow = self._now() - self._since > _SLOW_SECONDS
         try:
@@ -46,7 +46,7 @@ class CallsInTurn(Generic[T]):
             call.close()
             raise
         self._under_way = asyncio.create_task(call)
-        await asyncio.sleep(0)  # it is sent first
+        await asyncio.sleep(0)  # so that it is sent before the caller goes on
         if is_slow:
             await self._end()
         self._since = self._now()

@@ -70,7 +70,7 @@ class Keys:
     restored = _keys("restored")  # hash: entry id of an exported dead letter -> its id since it was restored
     seen = _keys("seen")  # hash: hashes of the messages that a deduplicating stage has received, packed in buckets
     seen_until = _keys("seen_until")  # hash: the same with a ttl, each with the moment at which it expires
-    unpacked = _keys("unpacked")  # set: what an earlier version has left in seen, until it is packed
+    unpacked = _keys("unpacked")  # set: what an earlier version has stored in seen, until it is packed
     unpacked_until = _keys("unpacked_until")  # sorted set: the same for seen_until
     latest = _keys("latest")  # hash: hash of a dedup value -> where its message is, for keep="last"
     rate = _keys("rate")  # hash: pacing key -> microsecond of its next start, kept until a full burst is saved up

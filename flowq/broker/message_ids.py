@@ -24,7 +24,7 @@ class MessageIds:
         return self._form % next(self._counter)
 
     def each_with(self, suffix: bytes) -> Iterator[bytes]:
-        """New ids with the same suffix: many headers, at half the cost of writing each by itself."""
+        """New ids without end, each followed by `suffix`: headers, at half the cost of writing each by itself."""
         return map((self._form + suffix.replace(b"%", b"%%")).__mod__, self._counter)
 
 

@@ -81,7 +81,7 @@ class Publishing:
     async def _publish_plainly(
         self, edge: str, messages: Sequence[Output], *, token: str, call_id: str, maxsize: int
     ) -> Published | None:
-        """The short way, which serves most calls: None, and nothing is changed, if this one needs the other."""
+        """The fast path, which serves most calls. Returns None, and changes nothing, if this one needs publish.lua."""
         keys = self._broker.keys
         names = keys.stats, keys.published, keys.edge(edge), keys.delayed(edge)
         arguments: list[Any] = [token, call_id, edge, maxsize, PUBLISH_WINDOW_MS]

@@ -17,7 +17,7 @@ _PLAIN = rb"[!-~]{1,999}+ [!-~]{1,999}+ [!-~]{1,999}+ [0-9]{1,15}+(?: t=[!-~]{0,
 _IS_PLAIN = re.compile(_PLAIN).fullmatch
 """Whether a header can surely be read. Nearly all are of this form; the others are decoded to find out."""
 _ARE_PLAIN = re.compile(rb"(?:%b\n)*+" % _PLAIN).fullmatch
-"""The same for many at once, each with a line break: one call costs half of many."""
+"""The same for many headers, each with a line break: one call costs half as much as many."""
 
 _LOOKS_LIKE_OURS = re.compile(rb"\S+ \S+ \S+ [0-9]+(?: |$)").match
 """Whether an entry claims to be written by flowq. By the same rule the scripts assume that it was counted."""
@@ -152,7 +152,7 @@ def deliveries_of(edge: str, entries: Sequence[Any], worker: str, epoch: int) ->
 
 
 def rows_of(arrival: Arrival, entries: Sequence[Any]) -> list[Row]:
-    """The same as rows. Column by column, if all of them are plain: nearly always, and for a third of the time."""
+    """Entries as rows. They are made column by column if all are plain, as nearly always: in a third of the time."""
     try:
         ids, fields = zip(*entries, strict=True)
         names, headers, body_names, bodies = zip(*fields, strict=True)

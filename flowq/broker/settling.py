@@ -89,7 +89,7 @@ class Settling:
         """Settle deliveries of one arrival, however long Redis takes to answer. Raises only BrokerRefused.
 
         Those read under the current name, on connections that are still the same, go in one batch. All others go one by
-        one: for them the answer "that was settled already" may be the truth.
+        one: for them the answer "that was settled already" may be true.
         """
         if not self._link.is_open:  # the new one may lead to another server, and counts
             await self.connect()

@@ -138,8 +138,8 @@ class Dedup:
     ttl: forget a value this long after its message arrived: seconds, or text such as "7d" (never).
     keep: which message of a value is handled: the "first", or the "last". A later one then replaces the first while
         that waits or is delayed; once a worker has the first, or has handled it, later ones are dropped ("first").
-    exact: False remembers only 40 bits of each value, in about half of the memory: of n values, n/2 in 10**12 are then
-        taken for another one and dropped: half a message of a million, 45 of ten million (True).
+    exact: False remembers only 40 bits of each value, in about half the memory. A few values are then mistaken for
+        others, and their messages dropped: half a message of a million, 45 of ten million (True).
 
     Raises ValueError for another scope or `keep`, for a `ttl` that is not a duration or below a millisecond, and for
     exact=False with keep="last".
@@ -168,7 +168,7 @@ class Dedup:
         if keep not in ("first", "last"):
             raise ValueError(f'Dedup(keep={keep!r}): must be "first" or "last"')
         if keep == "last" and not exact:
-            raise ValueError('Dedup(keep="last", exact=False): which message is replaced must be exact')
+            raise ValueError('Dedup(keep="last") needs exact=True: a message could replace one of another value')
         ttl_seconds = None if ttl is None else seconds(ttl)
         if ttl_seconds is not None and ttl_seconds < 0.001:
             raise ValueError(f"Dedup(ttl={ttl!r}): must be at least one millisecond")
@@ -188,7 +188,7 @@ class DedupMemory:
     """How long a stage that deduplicates remembers a message: in milliseconds, or None for no expiry.
 
     `places`: all edges of a stage that handles the last message of a value; the first may be on any of them.
-    `hash_bytes`: by how much of its hash a value is known. What is stored already keeps its number of bytes.
+    `hash_bytes`: how many bytes of its hash identify a value; values that are stored already keep their number.
     """
 
     ttl_ms: int | None = None

@@ -209,7 +209,7 @@ _WRONG_SERVER_WORDS = ("READONLY", "NOREPLICAS")
 
 
 def _check(reply: Exception) -> None:
-    """Raise an error reply after which this connection is of no use."""
+    """Raise an error reply after which this connection cannot be used."""
     if not isinstance(reply, redis_errors.ResponseError):
         raise reply  # no login, still loading, too many clients
     if isinstance(reply, _WRONG_SERVER):

@@ -14,8 +14,8 @@ from flowq.broker.client.forks import known
 from flowq.broker.client.redis_protocol import RedisProtocol, pack_command
 
 CONNECT_TIMEOUT_SECONDS = 3.0
-_LOGIN_TIMEOUT_SECONDS = 60.0  # without progress; callers have their own deadline for all of it
-# A machine that has vanished is noticed within 45 seconds. Names differ between systems, and some lack them.
+_LOGIN_TIMEOUT_SECONDS = 60.0  # without progress; callers have a deadline of their own for the whole login
+# A machine that has vanished is noticed within 45 seconds. Systems name the options differently, and some lack them.
 _KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPALIVE": 30, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
 
 
@@ -41,7 +41,7 @@ async def connected(
 
 
 def _tls_context(settings: Mapping[str, Any]) -> ssl.SSLContext:
-    """What redis-py makes of these options. Made for each connection: certificates are renewed while a worker runs."""
+    """By redis-py, from its options. One for each connection, since certificates may be renewed while a worker runs."""
     options = {name: value for name, value in settings.items() if name.startswith("ssl_")}
     made: Any = SSLConnection(**options).ssl_context
     context: ssl.SSLContext = made.get()

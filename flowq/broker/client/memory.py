@@ -34,7 +34,7 @@ class MemoryDialer:
 
 
 class MemoryConnection:
-    """A connection of fakeredis, as a link uses one. It makes no progress but by replies, and is never lost."""
+    """A connection of fakeredis, as a link needs it. Only replies count as progress, and it is never lost."""
 
     is_lost = False
 

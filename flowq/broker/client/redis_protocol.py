@@ -32,7 +32,7 @@ class Connection(Protocol):
         ...
 
     def ask(self, request: bytes, n_replies: int, *, timeout_seconds: float) -> Awaitable[list[Any]]:
-        """Send packed commands; the replies come in order, errors among them as exceptions.
+        """Send packed commands. Returns their replies in order; those that are errors are returned as exceptions.
 
         `timeout_seconds` limits the time without progress. After a failure or a cancellation the connection has to be
         closed: the next reply would answer the wrong command.
@@ -57,10 +57,10 @@ class RedisProtocol(asyncio.Protocol):
         )
         self._replies: list[Any] = []
         self._n_missing = 0
-        self._problem: Exception | None = None  # why the connection is of no use any more
+        self._problem: Exception | None = None  # why the connection cannot be used any more
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.WriteTransport", transport)  # those of uvloop are not of this class
+        self._transport = cast("asyncio.WriteTransport", transport)  # uvloop's transports do not inherit from it
         self._watch = StallWatch(self._transport)
 
     def watch(self, on_progress: Callable[[], None]) -> None:
@@ -72,7 +72,7 @@ class RedisProtocol(asyncio.Protocol):
 
     @property
     def descriptor(self) -> int | None:
-        """Of its socket; None if it is being closed, since it may be that of another file then."""
+        """That of its socket. None while it is being closed, because it may belong to another file by now."""
         return None if self._transport.is_closing() else self._transport.get_extra_info("socket").fileno()
 
     def ask(self, request: bytes, n_replies: int, *, timeout_seconds: float) -> asyncio.Future[list[Any]]:
@@ -131,4 +131,4 @@ def _unasked(reply: object) -> Exception:
     """A server that has too many clients says so before it is asked; anything else must not answer the next call."""
     if isinstance(reply, Exception):
         return reply
-    return redis_errors.InvalidResponse("a reply to no command")
+    return redis_errors.InvalidResponse("a reply that no command asked for")

@@ -59,7 +59,9 @@ _HEAD = re.compile(rb"^local (?:function )?([\w, ]+)", re.MULTILINE)
 
 
 def _words(code: bytes) -> set[bytes]:
-    return set(re.sub(rb"--.*", b"", code).translate(_AS_SPACES).split())  # a regular expression takes thrice as long
+    return set(
+        re.sub(rb"--.*", b"", code).translate(_AS_SPACES).split()
+    )  # a regular expression takes three times as long
 
 
 def _shared() -> list[tuple[bytes, set[bytes], set[bytes]]]:

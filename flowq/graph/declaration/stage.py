@@ -275,5 +275,5 @@ def _refused_alternative(value: object) -> PipelineError:
     names = ", ".join(dict.fromkeys(definition.name for definition in wiring_of(value).definitions()))
     hint = "write a | b | c for stages, (a, b) >> c for flows"
     if isinstance(value, Target):
-        hint = "write (a | b) >> c: without parentheses, >> comes first"
-    return PipelineError([Problem("FQ112", f"{names}: only stages are joined by |", hint=hint)])
+        hint = "write (a | b) >> c: without parentheses, >> binds tighter"
+    return PipelineError([Problem("FQ112", f"{names}: only stages can be joined by |", hint=hint)])

@@ -42,7 +42,7 @@ Commit = Callable[[Delivery, Sequence[Output]], Awaitable[None]]
 """Settles a delivery while its handler is still running."""
 
 _MOST_OUTPUT_BYTES = 64_000_000
-_EQUALS = ord("=")  # to look for b"=" in bytes takes seven times as long
+_EQUALS = ord("=")  # to search bytes for b"=" takes seven times as long
 _NOTHING = Succeeded(())
 _FILTERED = Succeeded((), filtered=True)
 
@@ -93,7 +93,7 @@ class Handling:
         self._done = _NOTHING if stage.kind is Kind.SINK else _FILTERED
         self._timeout_seconds = stage.timeout_seconds
         self._is_plain = not (self._context or self._timeout_seconds or self._is_encoded)
-        # As many outputs cannot exceed the limit of bytes: each has at most those that its stage accepts.
+        # So few outputs cannot exceed the limit in bytes: none is larger than its stage accepts.
         self._few = _MOST_OUTPUT_BYTES // max(stage.max_bytes for stage in plan.consumers)
 
     def decode(self, row: Row) -> Any:

@@ -79,7 +79,7 @@ class Consumer:
         self.in_flight = InFlight(Backpressure(broker, edges_fed(plan, stage)), settled_first=is_ahead)
         if stage.rate:  # waits for its turns, whether a core is free meanwhile or not
             self.in_flight.read_ahead = ReadAhead(core_wait=lambda: 0.0)
-        # Messages that wait for a turn, or for others of their batch, are work although no slot has it.
+        # Messages that wait for a turn, or for others of their batch, count as work although no slot has them.
         gauge = None if stage.rate or stage.batch else self.in_flight.read_ahead
         self.ready = ReadyQueue(gauge, stage.concurrency)
         self._reconciliation = Reconciliation(broker, stage.in_edges)
@@ -148,7 +148,7 @@ class Consumer:
         if new:
             await self._admit(new)
         if was_idle and len(new) == 1:
-            await asyncio.sleep(0)  # it starts before the next read is sent, which takes longer than its way to here
+            await asyncio.sleep(0)  # it starts first: sending the next read takes longer than its way to here
 
     async def _admit(self, rows: Sequence[Row], *, again: bool = False) -> None:
         if self.waiting is None:

@@ -12,8 +12,8 @@ _OF_THIS_THREAD = Path("/proc/thread-self/schedstat")
 class CoreWait:
     """The waiting time of the thread that makes it, as Linux counts it.
 
-    Time beyond the processor quota of a container counts too. Sleeping does not, nor do pauses of the whole machine and
-    of a process that was stopped. The file stays open, since opening it costs more than all the rest.
+    Time beyond the processor quota of a container counts too. Sleeping does not, nor do pauses of the whole machine or
+    of a stopped process. The file stays open, since opening it costs more than all the rest.
     """
 
     def __init__(self, path: Path = _OF_THIS_THREAD) -> None:
@@ -47,9 +47,9 @@ def core_wait_seconds() -> float:
     return _here.core_wait.seconds()
 
 
-def _begin_again() -> None:
+def _reopen() -> None:
     global _here
     _here = _OfEachThread()  # a forked child has inherited the file of its parent's thread
 
 
-os.register_at_fork(after_in_child=_begin_again)
+os.register_at_fork(after_in_child=_reopen)

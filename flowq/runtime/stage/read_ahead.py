@@ -57,7 +57,7 @@ class ReadAhead:
         used_seconds = max(self._busy_seconds - self._lost_seconds, self._busy_seconds * _LEAST_SHARE)
         if used_seconds < _SHORTEST_SECONDS and now - self._measured_at < LOCAL_WORK_SECONDS:
             return
-        # From a few fast messages nothing follows for the next thousand: what is read is at most 20 times as many.
+        # A few fast messages say little about the next thousand: at most 20 times as many are read.
         measured, self._measured_at = self._n / max(used_seconds, _SHORTEST_SECONDS), now
         self.per_second = measured if not self.per_second else self.per_second + (measured - self.per_second) * _WEIGHT
         self._n, self._busy_seconds, self._lost_seconds = 0, 0.0, 0.0

@@ -86,13 +86,13 @@ class Settler(Coalescing):
     def decided(self, row: Row, outcome: Outcome) -> Settlement:
         """The settlement for an outcome. Clears the frames of its error."""
         settlement = decide(outcome, row, self._stage.retry, self._jitter)
-        if settlement is not outcome:  # nearly all succeed, and need neither
+        if settlement is not outcome:  # nearly all succeed, and need no jitter
             clear_frames_of(outcome)
             self._jitter = random.random()
         return settlement
 
     async def _write_added(self) -> None:
-        for arrival in list(self._added):  # taken one by one: an edge that is refused keeps none of the others
+        for arrival in list(self._added):  # one by one, so that an edge that is refused holds up no other
             await self._commit(arrival, self._added.pop(arrival))
 
     async def settle_now(self, arrival: Arrival, settled: Sequence[Settled]) -> list[Row]:

@@ -6,13 +6,13 @@
 --
 -- KEYS  of the old stage: what it has seen, unpacked, workers; the same of the new stage
 -- ARGV  1 with a ttl, else 0; the first bucket; how many buckets
--- Answer: the bucket that is next, 0 when all is done
+-- Answer: the next bucket, or 0 when all is done
 
 local timed, from, n = next_numbers(3)
 local seen_ms = timed == 1 and 1 or -1
 local old, new = next_seen(seen_ms, 10), next_seen(seen_ms, 10) -- where nothing is stored yet, nothing is added
 
--- `is_valid`: whether the new stage uses the other key; if not, what is there belongs to a run before.
+-- `is_valid`: whether the new stage uses the other key; if not, what is there belongs to an earlier run.
 local function unite(key, new_key, is_valid)
   if redis.call('EXISTS', key) == 0 then return end
   if not is_valid then
@@ -26,7 +26,7 @@ local function unite(key, new_key, is_valid)
   redis.call('DEL', key)
 end
 
--- Have something unpacked in a packed stage.
+-- Note that a packed stage has something unpacked.
 local function unpack_later(key)
   local about = string.gsub(redis.call('HGET', key, 'about'), '^(%d+ %d+ %d+) [01]', '%1 1')
   redis.call('HSET', key, 'about', about)

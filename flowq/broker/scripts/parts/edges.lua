@@ -26,7 +26,10 @@ local function outstanding_on(edge) return redis.call('XLEN', edge.stream) + red
 -- For a stage that handles the last message of a hash: note where a message was added, the id of its entry, or that it
 -- is delayed.
 local function note_place(edge, hash, id, header)
-  if hash ~= '' then redis.call('HSET', edge.latest, (edge.seen:place_of(hash)), (id or '') .. ' ' .. string.match(header, '^%S+')) end
+  if hash ~= '' then
+    local place = (id or '') .. ' ' .. string.match(header, '^%S+')
+    redis.call('HSET', edge.latest, (edge.seen:place_of(hash)), place)
+  end
 end
 
 -- The word of a header that names the hash of its message. A dead letter that was put back has none to rely on: its body

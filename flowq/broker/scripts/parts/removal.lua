@@ -5,7 +5,7 @@ local WORTH_A_LOOK = 12 -- entries: where there are fewer between two gaps, the 
 local WORTH_SORTING = 8 -- moves of each id, on average
 
 -- Sort the ids at these positions of ARGV, most of which are in order. Returns the positions where ids of one length end:
--- within such a stretch each is larger than the one before it. Nil if that would take long, or an id is there twice.
+-- within such a stretch each is larger than the one before it. Nil if that would take long, or an id occurs twice.
 local function ends_of_stretches(first, last)
   local ids = ARGV
 
@@ -50,8 +50,8 @@ local function end_of_named(stream, group, first, last)
     return string.match(ARGV[i], '^%d*') == string.match(ARGV[i + WORTH_A_LOOK], '^%d*')
   end
 
-  -- Whether the ids at two positions, neighbours or in one stretch, leave no id out: they are of one millisecond, and
-  -- their sequence numbers differ as their positions do. All between them lie between, so they need not be read.
+  -- Whether the ids at two positions, neighbours or in one stretch, have no gap between them: they are of one millisecond,
+  -- and their sequence numbers are as far apart as their positions. The ids between them are in order and need no look.
   local function is_gapless(i, j)
     local id, last_id = ARGV[i], ARGV[j]
     local ms = string.match(id, '^%d*%-')
@@ -60,7 +60,7 @@ local function end_of_named(stream, group, first, last)
       and string.sub(last_id, #ms + 1) - string.sub(id, #ms + 1) == j - i
   end
 
-  -- The last position, in a stretch that ends at `stretch_end`, up to which the ids leave none out.
+  -- The last position, in a stretch that ends at `stretch_end`, up to which the ids have no gap.
   local function end_of_run(i, stretch_end)
     if is_gapless(i, stretch_end) then return stretch_end end
     local step = 1
@@ -75,7 +75,7 @@ local function end_of_named(stream, group, first, last)
   end
 
   local at, n_looks = first - 1, 0
-  local compares_bytes = '1-9' < '100' -- not in a locale that skips the dash
+  local compares_bytes = '1-9' < '100' -- false in a locale that ignores the dash
   if
     not compares_bytes
     or not (is_dense(first) or is_dense(last - WORTH_A_LOOK))
@@ -89,7 +89,7 @@ local function end_of_named(stream, group, first, last)
         n_looks = n_looks + 1
         if (n_looks - 2) * WORTH_A_LOOK > at - first then return at end
         if at >= first and string.find(ARGV[at], '-', 1, true) ~= string.find(ARGV[at + 1], '-', 1, true) then
-          return at -- the order that texts have is not that of such ids
+          return at -- such ids are not in the order of their texts
         end
         local others = try('XRANGE', stream, at < first and '-' or '(' .. ARGV[at], '(' .. ARGV[at + 1], 'COUNT', 1)
         if others.err or others[1] then return at end
@@ -105,7 +105,7 @@ end
 -- XDEL searches for each entry; XTRIM drops all below an id at once. It must not drop an entry that is not named here:
 -- one that is pending or was never delivered, nor one that was acknowledged or skipped by hand (XACK, XGROUP SETID),
 -- which stays and counts as left. The numbers that Redis knows cannot rule that out, since two such changes may cancel
--- each other. So every gap between the ids is looked into, up to the first that is not empty.
+-- each other out. So every gap between the ids is looked into, up to the first that is not empty.
 local function remove(stream, group, first, last)
   local at = last - first >= WORTH_A_TRIM and end_of_named(stream, group, first, last) or first
   if at > first and type(try('XTRIM', stream, 'MINID', ARGV[at])) == 'number' then first = at end

@@ -2,8 +2,8 @@
 --
 -- The last bits of a value are the number of its bucket, and a bucket leaves out the whole bytes that follow from its
 -- number. When there are too many values for the buckets, the next one in turn is split by one more bit (linear
--- hashing): no step takes long, however many there are. The first bytes are always stored: they may tell in which shard
--- a value belongs.
+-- hashing): no step takes long, however many there are. The first bytes are always stored, so that a sharded
+-- pipeline can choose the shard of a value by them.
 -- With a ttl, a bucket begins with a moment in 6 bytes and the exponent of a unit of 2^n ms, and two more bytes follow
 -- each value: how many units after that moment it expires, rounded up.
 -- The field `about`: bytes of a value, buckets, values, and 1 while there is something unpacked. With a ttl also by how
@@ -19,7 +19,7 @@ local LARGEST_EXPONENT = 50
 local PACKED_PER_CALL = 100
 local CAN_READ_PACKED = '"packs_seen":true' -- in the facts of a worker
 
--- The functions of this file. One function, so that a call without deduplication does not pay for making them.
+-- Make the functions of this file: a call without deduplication does not pay for that.
 local function load_seen()
   -- The moment and the unit of a bucket; nil where it has none.
   local function times_of(text)
@@ -52,7 +52,9 @@ local function load_seen()
 
   local function now(seen) return now_ms() + seen.set_back_ms end
 
-  local function refuse(key) error('FLOWQ_WRONGTYPE ' .. key .. ' is a hash with another field "about" than flowq writes', 0) end
+  local function refuse(key)
+    error('FLOWQ_WRONGTYPE ' .. key .. ' is a hash whose field "about" was not written by flowq', 0)
+  end
 
   local function read_about(seen, about)
     local n_bytes, n_buckets, n_values, flag, times = string.match(about, '^(%d+) (%d+) (%d+) ([01])(.*)$')
@@ -78,9 +80,11 @@ local function load_seen()
   end
 
   -- How many bytes of a value a bucket stores.
-  local function stored_in(seen, bucket) return (bucket < seen.n_split or bucket >= seen.half) and seen.n_stored_split or seen.n_stored end
+  local function stored_in(seen, bucket)
+    return (bucket < seen.n_split or bucket >= seen.half) and seen.n_stored_split or seen.n_stored
+  end
 
-  -- The text of a bucket without what is left of a value that another program has cut.
+  -- The text of a bucket without the rest of a value that another program has cut off.
   local function whole_values(seen, bucket, text)
     local n_odd = (#text - seen.first + 1) % (stored_in(seen, bucket) + seen.n_tail)
     return n_odd == 0 and text or string.sub(text, 1, math.max(0, #text - n_odd))
@@ -107,7 +111,7 @@ local function load_seen()
   end
 
   -- Which of the hashes at every `step`-th position are packed, by their number: all are looked for at once. Most
-  -- messages of a crawl end here, so that each step counts.
+  -- messages of a crawl end here, so every operation counts.
   local function packed_among(seen, hashes, from, to, step)
     local known, buckets, n = {}, {}, 0
     if seen.is_new or seen.is_plain then return known end
@@ -160,7 +164,7 @@ local function load_seen()
     return #text >= seen.first and text or ''
   end
 
-  -- Give a bucket a moment and a unit with which it can have a value that expires at `last_ms`.
+  -- Give a bucket a moment and a unit that fit a value which expires at `last_ms`.
   local function with_new_times(seen, bucket, text, last_ms)
     local width, values = stored_in(seen, bucket) + 2, {}
     local moment, unit = times_of(text)
@@ -174,7 +178,7 @@ local function load_seen()
       exponent = exponent + 1
     end
     unit = 2 ^ exponent
-    moment = now(seen) - now(seen) % unit -- so that what is counted in units of the same length is not rounded again
+    moment = now(seen) - now(seen) % unit -- so that values in units of the same length are not rounded again
     local parts = {in_bytes(moment, 6), string.char(exponent)}
     for _, value in ipairs(values) do
       parts[#parts + 1] = value[1] .. in_bytes(math.ceil((value[2] - moment) / unit), 2)
@@ -269,8 +273,12 @@ local function load_seen()
 
   -- Store what has changed.
   local function write(seen)
-    local words, empty = {'about', string.format('%.0f %.0f %.0f %d', seen.n_bytes, seen.n_buckets, seen.n_values, seen.is_unpacked and 1 or 0)}, {}
-    if seen.is_timed then words[2] = words[2] .. string.format(' %.0f %.0f %.0f', seen.set_back_ms, seen.until_ms, seen.swept) end
+    local flag = seen.is_unpacked and 1 or 0
+    local about = string.format('%.0f %.0f %.0f %d', seen.n_bytes, seen.n_buckets, seen.n_values, flag)
+    if seen.is_timed then
+      about = about .. string.format(' %.0f %.0f %.0f', seen.set_back_ms, seen.until_ms, seen.swept)
+    end
+    local words, empty = {'about', about}, {}
     for bucket in pairs(seen.changed) do
       if seen.texts[bucket] ~= '' then
         words[#words + 1], words[#words + 2] = bucket, seen.texts[bucket]
@@ -334,14 +342,14 @@ local function load_seen()
     if seen.is_timed and not seen.is_plain then add_value(seen, hash, now(seen) + ttl_ms, true) end
   end
 
-  -- The fields under which the place of a message may be: where hashes are packed, no more is known of one that expires.
+  -- The fields under which the place of a message may be: of a packed hash that expires, only these bytes are known.
   local function place_of(seen, hash)
     if seen.is_plain then return hash end
     return string.sub(hash, 1, seen.n_bytes), seen.is_unpacked and hash
   end
 
-  -- Store what was seen, and go on with what takes many calls. Last, because Redis accepts some of these writes when
-  -- memory is full, and after them all others.
+  -- Store what was seen, and do the next part of what takes many calls. Last, because Redis accepts some of these writes
+  -- when memory is full, and then every later write of the script.
   local function keep(seen, n_added)
     if seen.is_plain and seen.is_timed then expire_plain(seen, n_added) end
     if seen.is_plain then return end
@@ -356,13 +364,14 @@ local function load_seen()
     local moment, unit = times_of(text)
     for at = other.first, (moment or not other.is_timed) and #text - width + 1 or 0, width do
       local stored = string.sub(text, at, at + width - other.n_tail - 1)
-      local last_ms = other.is_timed and moment + units_at(text, at + width - 2) * unit - other.set_back_ms + seen.set_back_ms
+      local last_ms = other.is_timed and moment + units_at(text, at + width - 2) * unit
+      if last_ms then last_ms = last_ms - other.set_back_ms + seen.set_back_ms end
       local value = stored .. in_bytes(bucket, other.n_bytes - #stored)
       if #value >= seen.n_bytes and not (last_ms and last_ms <= now(seen)) then add_value(seen, value, last_ms, true) end
     end
   end
 
-  -- What a stage has seen. All checks are here, before the first write. `n_bytes`: of a value, where there is none yet.
+  -- What a stage has seen. All checks are here, before the first write. `n_bytes`: of a hash, where none is stored yet.
   local function open(key, unpacked, workers, latest, seen_ms, n_bytes)
     local is_timed = seen_ms > 0
     local seen = {

@@ -1,10 +1,10 @@
--- Add messages to one edge from outside: the short way for most calls, at a third of the cost in Redis. It serves calls
+-- Add messages to one edge from outside: the fast path of most calls, at two fifths of the cost in Redis. It serves calls
 -- that neither deduplicate nor delay, have no source, and wait for no replica.
 --
--- Promise: that of publish.lua. Whatever else that script would do (answer a token that was used, open a stream again,
--- restart a counter, raise an error) is left to it: then nothing is changed, and the answer says so. That allows few
--- commands and few functions, which are most of what publish.lua costs with one message. ZADD and HINCRBY check and write
--- in one, and are taken back if what follows fails: only data that flowq did not write makes it fail.
+-- Promise: that of publish.lua. Whatever needs more (a token that was used, a stream to recreate, a counter to restart, an
+-- error to raise) is left to that script: then nothing is changed, and the answer says so. So a few commands and functions
+-- are enough; they are most of what publish.lua costs with one message. ZADD and HINCRBY check and write at once, and are
+-- taken back if a later command fails.
 --
 -- KEYS  stats, published, edge, delayed
 -- ARGV  token, id of the call ('' for none), edge, maxsize, how long tokens are kept; for each message: header, body

@@ -12,7 +12,7 @@
 -- `references`: to large bodies that are released, each with a line break; '\n' for none, '' without a claim store.
 -- `n_foreign`: entries that no publisher has counted. `n_filtered`: how many of the done deliveries were filtered.
 -- `n_retries`: other deliveries of kind D. `keep_count` is 0 if the stage keeps no messages, `keep_ms` is 0 if it keeps
--- them without a limit of time.
+-- them without a time limit.
 -- ARGV  ..., the ids of the done deliveries; for each other one: id, kind, header, extra;
 --       for each target: outputs, then delayed outputs (see enter)
 -- kind  D delayed for the first word of `extra` ms because it has failed; the second word is the kind of its error. The

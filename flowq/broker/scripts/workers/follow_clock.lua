@@ -54,7 +54,7 @@ local function move_back_queue(key)
   end
 end
 
--- All moments in the buckets count from a clock that was never set back.
+-- The moments in buckets are those of a clock that was never set back.
 local function move_back_seen(key)
   local before, set_back_ms, after = string.match(redis.call('HGET', key, 'about') or '', '^(%d+ %d+ %d+ [01] )(%d+)( .*)$')
   if not before then return end
