@@ -35,7 +35,7 @@ def children_of(pid: int) -> list[int]:
 
 @contextmanager
 def busy_loops(n: int) -> Generator[None]:
-    """Other programs that would use `n` cores alone, for the length of a `with`."""
+    """Other programs that could keep `n` cores busy by themselves, for the length of a `with`."""
     with ExitStack() as stack:
         for _ in range(n):
             loop = stack.enter_context(start("-c", "while True: pass"))

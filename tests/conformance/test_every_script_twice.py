@@ -42,7 +42,7 @@ TIMELESS: dict[str, Callable[[Any], Any]] = {
 }
 
 TWICE: dict[str, Any] = {"publish_plain": [-2]}
-"""What a script answers that leaves calls sent again to another one."""
+"""What a script answers if it leaves repeated calls to another one."""
 
 
 def _but_for_the_time_of_a_token(found: Mapping[bytes, Any], keys: Keys) -> Mapping[bytes, Any]:

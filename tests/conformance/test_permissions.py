@@ -75,7 +75,7 @@ async def test_a_run_lacking_a_permission_does_not_begin_and_names_it(guarded: G
         assert f"+{command.lower().replace(' ', '|')}" in refused.value.hint
     assert not record.handled
 
-    guarded.permit("~*", "+@all", "-xrevrange", "-sismember", "-spop", "-unlink")  # the rules of an earlier version
+    guarded.permit("~*", "+@all", "-xrevrange", "-sismember", "-spop", "-unlink")  # what an earlier version needs
     await flowq.run(pipeline, redis=guarded.url, namespace=unique_namespace)
     record.check(3, reruns=0)
     await lab.close()

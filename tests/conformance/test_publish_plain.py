@@ -1,4 +1,4 @@
-"""The short way of a push makes the promises of the long one, and leaves Redis as the long one would."""
+"""The fast path of a push makes the promises of publish.lua, and leaves Redis as that would."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ LARGEST = 2**64 - 1
 
 
 class Publish:
-    """Publishes to one edge, by the way that flowq chooses or by the long one."""
+    """Publishes to one edge, by the path that flowq chooses or by publish.lua."""
 
-    def __init__(self, broker: Broker, way: str) -> None:
-        self._publishing, self._way = Publishing(broker), way
+    def __init__(self, broker: Broker, path: str) -> None:
+        self._publishing, self._path = Publishing(broker), path
 
     async def __call__(
         self, messages: Sequence[Output], *, token: str, call_id: str = "", maxsize: int = 0
     ) -> Published:
-        if self._way == "short":
+        if self._path == "fast":
             return await self._publishing.publish(IN, messages, token=token, call_id=call_id, maxsize=maxsize)
         parcels = [Parcel(IN, messages, maxsize=maxsize)]
         return await self._publishing.publish_together(parcels, token=token, call_id=call_id)
 
 
-@pytest.fixture(params=["short", "long"])
+@pytest.fixture(params=["fast", "slow"])
 def publish(request: pytest.FixtureRequest, worker: Worker) -> Publish:
     return Publish(worker.broker, request.param)
 
@@ -156,7 +156,7 @@ async def test_all_of_a_call_is_stored_once_however_near_the_largest_id_is(
         await broker.close()
 
 
-async def test_most_calls_are_one_call_of_the_short_script(dialer: Dialer, keys: Keys) -> None:
+async def test_most_calls_are_one_call_of_the_fast_script(dialer: Dialer, keys: Keys) -> None:
     recorder = Recorder(dialer)
     broker = Broker(recorder, keys)
     try:
@@ -179,7 +179,7 @@ Spoiled = Literal["counter", "large counter", "stats", "published", "edge", "del
 
 @dataclass(frozen=True)
 class Push:
-    """Messages pushed in one call. `caller`: '' for one without an id. `kind`: only a plain one goes the short way."""
+    """Messages pushed in one call. `caller`: '' for one without an id. `kind`: only a plain one takes the fast path."""
 
     n: int
     token: str
@@ -212,12 +212,12 @@ STEPS = st.lists(st.one_of(PUSHES, PUSHES, PUSHES, SPOILS), max_size=12)
 
 
 class Twin:
-    """A pipeline to which all is published by one way."""
+    """A pipeline to which everything is published on one path."""
 
-    def __init__(self, dialer: Dialer, way: str) -> None:
+    def __init__(self, dialer: Dialer, path: str) -> None:
         self.keys = Keys(f"t{uuid4().hex[:12]}", "lab")
         self._broker, self._link = Broker(dialer, self.keys), Link(dialer)
-        self._publish = Publish(self._broker, way)
+        self._publish = Publish(self._broker, path)
 
     async def redis(self, *command: Any) -> Any:
         return await self._link.call(*command, timeout_seconds=5.0)
@@ -271,7 +271,7 @@ class Twin:
 
 
 async def play(steps: Sequence[Push | Spoil], dialer: Dialer) -> None:
-    twins = [Twin(dialer, "short"), Twin(dialer, "long")]
+    twins = [Twin(dialer, "fast"), Twin(dialer, "slow")]
     try:
         for step in steps:
             if isinstance(step, Spoil):
@@ -279,17 +279,17 @@ async def play(steps: Sequence[Push | Spoil], dialer: Dialer) -> None:
                     await twin.spoil(step.what)
                 continue
             messages = [output(IN, b"%d" % i, dedup="same") for i in range(step.n)]
-            short, long = [await twin.push(step, messages) for twin in twins]
-            assert short == long
-        short, long = [await twin.contents() for twin in twins]
-        assert short == long
+            fast, slow = [await twin.push(step, messages) for twin in twins]
+            assert fast == slow
+        fast, slow = [await twin.contents() for twin in twins]
+        assert fast == slow
     finally:
         for twin in twins:
             await twin.close()
 
 
 @pytest.mark.parametrize("kind", ["memory", *KINDS])
-def test_both_ways_answer_the_same_and_leave_the_same_in_redis(
+def test_both_paths_answer_the_same_and_leave_the_same_in_redis(
     kind: Kind | Literal["memory"], redis_server: Servers
 ) -> None:
     dialer = MemoryDialer() if kind == "memory" else UrlDialer(redis_server(kind).url)

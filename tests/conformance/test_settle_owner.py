@@ -121,7 +121,7 @@ async def test_a_batch_of_a_worker_that_lost_its_name_claims_nothing_of_the_new_
     assert sorted(await bodies(redis, keys.edge(OUT))) == [b"late"] * 6 + [b"new"] * 4
 
 
-async def test_of_successes_settled_alike_each_counts_that_is_still_its_workers(
+async def test_of_successes_settled_together_those_count_that_the_worker_still_owns(
     worker: Worker, other: Worker, keys: Keys, redis: Command
 ) -> None:
     await worker.publish(*[b"%d" % n for n in range(10)])

@@ -50,7 +50,7 @@ async def acked(redis: Command, stream: str, ids: Sequence[bytes]) -> None:
 
 
 async def acked_while_others_were_deleted(redis: Command, stream: str, ids: Sequence[bytes]) -> None:
-    """The group has as many pending entries fewer as the stream has entries fewer: no number tells."""
+    """Stream and group have lost the same number of entries, so the counts do not show it."""
     await acked(redis, stream, ids[::2])
     assert await redis(b"XDEL", stream, *ids[1::2]) == len(ids[1::2])
 
@@ -100,7 +100,7 @@ async def test_what_a_group_that_was_set_back_has_not_delivered_again_stays(
     assert await ids_in(redis, stream) == [delivery.entry_id for delivery in deliveries[N // 2 :]]
 
 
-async def test_what_another_group_has_not_read_is_removed_as_ever(worker: Worker, keys: Keys, redis: Command) -> None:
+async def test_what_another_group_has_not_read_is_removed_as_before(worker: Worker, keys: Keys, redis: Command) -> None:
     await redis(b"XGROUP", b"CREATE", keys.edge(IN), b"foreign", b"0")
 
     await worker.settle(*map(done, await given_many(worker)))
@@ -215,7 +215,7 @@ async def test_filtered_ones_and_batches_of_messages_are_removed_with_the_others
 async def test_numbers_between_which_nothing_seems_to_be_missing_hide_no_other_entry(
     to_front: bool, ids: list[bytes], running: int, worker: Worker, keys: Keys, redis: Command
 ) -> None:
-    """The first and the last id are as far apart as their places in the batch, and one between them is missing."""
+    """The first and last id are as far apart as their places in the batch, but one between them is missing."""
     stream = keys.edge(IN)
     for entry_id in ids:
         await redis(b"XADD", stream, entry_id, b"b", b"1")
@@ -344,7 +344,7 @@ async def play(history: list[Entry], n_unread: int, order: str, random: Random, 
     random=st.randoms(use_true_random=False),
 )
 @settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_whatever_happened_before_no_entry_goes_that_was_not_settled(
+def test_whatever_happened_before_only_settled_entries_are_removed(
     history: list[Entry], n_unread: int, order: str, random: Random, kind: Kind | None, redis_server: Servers
 ) -> None:
     dialer = MemoryDialer() if kind is None else UrlDialer(redis_server(kind).url)

@@ -25,7 +25,7 @@ def node(request: pytest.FixtureRequest) -> Iterator[Node]:
 
 @pytest.fixture
 def guarded(node: Node) -> Iterator[Node]:
-    """A server with a password, and a user with another."""
+    """A server with a password, and with a user who has another one."""
     node.call("ACL", "SETUSER", "worker", "on", ">of-worker", "allkeys", "+@all")
     node.call("ACL", "SETUSER", "open", "on", "nopass", "allkeys", "+@all")
     node.call("CONFIG", "SET", "requirepass", "of-default")

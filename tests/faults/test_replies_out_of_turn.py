@@ -23,7 +23,7 @@ Sends = Callable[[asyncio.StreamWriter, int], None]
 
 @asynccontextmanager
 async def answering(send: Sends) -> AsyncIterator[str]:
-    """A server that has `send` write something for each command, and is given the number of the command; its URL."""
+    """The URL of a server that calls `send` with the number of each command, to write what it answers."""
     writers: list[asyncio.StreamWriter] = []
     n = 0
 
@@ -68,7 +68,7 @@ def test_a_reply_to_no_command_ends_the_connection_and_answers_no_other_call(ext
     run(scenario())
 
 
-def test_a_reply_that_is_too_many_fails_the_call_it_comes_with(run: Run) -> None:
+def test_a_surplus_reply_fails_the_call_it_comes_with(run: Run) -> None:
     async def scenario() -> None:
         async with answering(lambda writer, n: writer.write(b":%d\r\n" % n * 2)) as url:
             link = Link(UrlDialer(url))

@@ -160,7 +160,7 @@ class TestOnLinux:
             finally:
                 neighbour.kill()
 
-    def test_each_threadreads_its_own_time(self) -> None:
+    def test_each_thread_reads_its_own_time(self) -> None:
         assert reads_its_own_time()
         found: list[bool] = []
         thread = threading.Thread(target=lambda: found.append(reads_its_own_time()))
@@ -169,7 +169,7 @@ class TestOnLinux:
 
         assert found == [True]
 
-    def test_a_forked_childreads_its_own_time(self) -> None:
+    def test_a_forked_child_reads_its_own_time(self) -> None:
         program = """
 import os
 from tests.unit.test_read_ahead import reads_its_own_time
@@ -183,14 +183,14 @@ os._exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 
 
 def reads_its_own_time() -> bool:
-    """Whether it says the same as a file that was opened just now: the time of no other thread lies between these."""
+    """Whether it says the same as a file that this thread has just opened: it is not the time of another thread."""
     fresh = CoreWait()
     before, here, after = fresh.seconds(), core_wait_seconds(), fresh.seconds()
     return before <= here <= after
 
 
 def _waited_on(core: int, least_seconds: float) -> float:
-    """How long a new thread has waited for its core when that is at least so long, or a minute is over."""
+    """How long a new thread has waited for its core, once that is at least so long, or after a minute."""
     found: list[float] = []
 
     def work() -> None:

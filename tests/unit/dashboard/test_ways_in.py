@@ -87,7 +87,7 @@ async def test_a_form_from_an_unknown_sender_is_read_no_further_than_a_token() -
     assert (right.status, "set-cookie" in right.headers) == (303, True)
 
 
-async def test_an_exception_by_which_the_login_of_the_host_refuses_is_answered_as_it_says() -> None:
+async def test_an_http_exception_of_the_hosts_login_is_answered_as_it_says() -> None:
     def user(request: Request) -> str:
         raise HTTPException(401, "log in first", {"www-authenticate": "Bearer"})
 

@@ -125,7 +125,7 @@ def test_what_is_no_stage_is_reported() -> None:
 
 
 NO_ALTERNATIVES = {
-    "flow": (clean >> store, "without parentheses, >> comes first"),
+    "flow": (clean >> store, "without parentheses, >> binds tighter"),
     "group": ((clean, store), "(a, b) >> c for flows"),
     "function": (print, "@stage"),
     "nothing": (None, "@stage"),
