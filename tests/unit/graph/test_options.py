@@ -87,7 +87,16 @@ def test_a_dedup_that_keeps_the_last_knows_all_edges_on_which_the_first_may_be()
     assert plan.in_edges
 
 
-@pytest.mark.parametrize("wrong", [{"scope": "always"}, {"ttl": 0}, {"ttl": "soon"}, {"keep": "newest"}])
+def test_a_dedup_that_need_not_be_exact_remembers_fewer_bytes() -> None:
+    exact, approximate = (compiled(follow, dedup=Dedup("url", exact=exact)).dedup_memory for exact in (True, False))
+    assert exact == DedupMemory(hash_bytes=10)
+    assert approximate == DedupMemory(hash_bytes=5)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"scope": "always"}, {"ttl": 0}, {"ttl": "soon"}, {"keep": "newest"}, {"keep": "last", "exact": False}],
+)
 def test_a_dedup_that_makes_no_sense_is_refused_where_it_is_written(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"Dedup\(|duration"):
         Dedup("url", **wrong)
