@@ -130,11 +130,12 @@ local function load_seen()
       for f = 1, #found do
         local text, hash, bucket = found[f], hashes[i], buckets[n_before + f]
         local stored = sub(hash, 1, is_mixed and stored_in(seen, bucket) or n_stored)
-        local is_known = text and find(text, stored, first, true)
+        -- Searching for nothing would find it everywhere, without end.
+        local is_known = text and hash ~= '' and find(text, stored, first, true)
         if is_known and (is_timed or (is_known - first) % #stored ~= 0) then
           is_known = select(2, find_value(seen, text, stored))
         end
-        known[n_before + f] = is_known and hash ~= ''
+        known[n_before + f] = is_known
         if not is_known then texts[bucket] = texts[bucket] or whole_values(seen, bucket, text or '') end
         i = i + step
       end
