@@ -58,9 +58,14 @@ class Runs:
         )  # fmt: skip
         reply = await again_if_lost(partial(self._broker.script, scripts.START_RUN, names, *arguments))
         finished = {source: bool(done) for source, done in zip(sources, reply[2:], strict=True)}
-        names = [keys.workers, *(key(stage) for stage in stages for key in kinds)]
-        await self._broker.script(scripts.TAKE_OVER_SEEN, names, HASH_BYTES)
         return text_in(reply[0]), bool(reply[1]), finished
+
+    async def take_over_seen(self, stages: Sequence[str]) -> None:
+        """Begin to pack what an earlier version has stored of the values that these stages have seen, if possible."""
+        keys = self._broker.keys
+        kinds = keys.seen, keys.unpacked, keys.seen_until, keys.unpacked_until
+        names = [keys.workers, *(key(stage) for stage in stages for key in kinds)]
+        await again_if_lost(partial(self._broker.script, scripts.TAKE_OVER_SEEN, names, HASH_BYTES))
 
     async def finish_source(self, source: str, signature: str) -> None:
         """Note that a source has published everything."""

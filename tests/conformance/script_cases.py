@@ -276,7 +276,7 @@ async def _(lab: Lab) -> None:
 @calls(scripts.TAKE_OVER_SEEN)
 async def _(lab: Lab) -> None:
     await lab.redis(b"SADD", lab.keys.seen("parse"), b"a" * 16)
-    await Runs(lab.worker.broker).begin("new", sources=(), signature="s", edges=(), stages=STAGES, remembering=STAGES)
+    await Runs(lab.worker.broker).take_over_seen(STAGES)
 
 
 @calls(scripts.DEQUEUE_ALL)

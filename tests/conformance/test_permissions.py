@@ -15,7 +15,7 @@ from flowq.errors import BrokerRefused
 from tests.eventually import eventually
 from tests.integration.project import Project
 from tests.redis_server import KINDS, RedisServer
-from tests.runtime.lab import Lab, items
+from tests.runtime.lab import Item, Lab, items
 from tests.runtime.record import SHORT_LEASE_SECONDS, Record, recorded
 
 SAFETY_SECONDS = 60.0
@@ -105,6 +105,7 @@ async def test_a_run_does_not_begin_on_keys_that_its_user_may_not_use(guarded: G
         "-xlen",
         "-xtrim",
         "-xrange",
+        "-hmget",
         "resetkeys ~other:*",
     ],
 )
@@ -112,7 +113,7 @@ async def test_a_permission_that_is_taken_away_ends_the_run_and_loses_nothing(
     taken: str, guarded: Guarded, unique_namespace: str
 ) -> None:
     record = Record()
-    pipeline = recorded(record, seconds=0.01)
+    pipeline = recorded(record, seconds=0.01, dedup="n")
     guarded.permit("~*", "+@all")
     lab = Lab.at(guarded.url, unique_namespace)
     await lab.push(pipeline, "first", *items(N))
@@ -131,6 +132,30 @@ async def test_a_permission_that_is_taken_away_ends_the_run_and_loses_nothing(
         await eventually(lambda: len(record.arrived) >= N)
     record.check(N, reruns=N)
     await lab.close()
+
+
+@pytest.mark.parametrize("taken", ["-hmget", "-hget", "-hdel", "-hset", "-xadd", "-zadd", "-hincrby"])
+async def test_a_push_that_lacks_a_permission_stores_nothing_and_can_be_repeated(
+    taken: str, guarded: Guarded, unique_namespace: str
+) -> None:
+    @flowq.stage(dedup="n")
+    async def keep(item: Item) -> None: ...
+
+    pipeline = flowq.Pipeline("p", keep)
+    guarded.permit("~*", "+@all")
+    async with flowq.Publisher(pipeline, redis=guarded.url, namespace=unique_namespace) as publisher:
+        await publisher.push("keep", Item(n=0))
+        guarded.permit("~*", "+@all", taken)
+        with pytest.raises(BrokerRefused) as refused:
+            await publisher.push("keep", Item(n=1), id="once")
+        guarded.permit("~*", "+@all")
+        assert refused.value.code == "FQ402"
+        assert (await publisher.push("keep", Item(n=1), id="once")).is_new
+        assert not (await publisher.push("keep", Item(n=1), id="once")).is_new
+
+    async with flowq.Inspector(pipeline, redis=guarded.url, namespace=unique_namespace) as inspector:
+        overview = await inspector.overview()
+    assert overview.stages["keep"].balance.entered == 2
 
 
 async def test_what_is_refused_within_a_script_is_never_taken_for_an_answer() -> None:

@@ -31,6 +31,8 @@ from tests.redis_server import KINDS, Kind
 EXACT, ABOUT = DedupMemory(), DedupMemory(hash_bytes=APPROXIMATE_HASH_BYTES)
 A_DAY = DedupMemory(86_400_000)
 MEMORIES = [EXACT, ABOUT, A_DAY]
+DAMAGES = [b"", b"x", b"\xff" * 7, b"\x00" * 8, b"\xff" * 23, b"12345678901234567890123"]
+FAR_FUTURE = b"\xff" * 6 + bytes([50]) + b"v" * 10 + b"\xff\xff"  # a bucket whose value expires in a billion years
 
 
 def run_of(first: int, n: int) -> list[int]:
@@ -60,18 +62,19 @@ async def facts(redis: Command, keys: Keys, memory: DedupMemory = EXACT) -> list
 
 async def begin(worker: Worker) -> None:
     await Runs(worker.broker).begin("r", sources=(), signature="", edges=(), stages=STAGES, remembering=STAGES)
+    await Runs(worker.broker).take_over_seen(STAGES)
 
 
 # Against a set
 
 
-async def play(calls: list[list[int]], dialer: Dialer, memory: DedupMemory) -> None:
+async def play(calls: list[list[int | None]], dialer: Dialer, memory: DedupMemory) -> None:
     worker = await Worker.sign_on(dialer, Keys(f"t{uuid4().hex[:12]}", "lab"), "one")
-    expected: set[int] = set()
+    expected: set[int | None] = set()
     try:
         for values in calls:
-            n_new = len(set(values) - expected)
-            answer = await push(worker, [hash_of(value) for value in values], memory)
+            n_new = len(set(values) - expected - {None}) + values.count(None)  # what has no key is always new
+            answer = await push(worker, [b"" if value is None else hash_of(value) for value in values], memory)
             assert answer == Published(n_new, len(values) - n_new)
             expected |= set(values)
     finally:
@@ -81,14 +84,15 @@ async def play(calls: list[list[int]], dialer: Dialer, memory: DedupMemory) -> N
 @pytest.mark.parametrize("kind", [None, *KINDS], ids=lambda kind: kind or "memory")
 @given(
     calls=st.lists(
-        st.lists(st.integers(0, 60), max_size=12) | st.builds(run_of, st.integers(0, 900), st.integers(1, 90)),
+        st.lists(st.none() | st.integers(0, 60), max_size=12)
+        | st.builds(run_of, st.integers(0, 900), st.integers(1, 90)),
         max_size=14,
     ),
     memory=st.sampled_from(MEMORIES),
 )
 @settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_history_is_that_of_a_set(
-    calls: list[list[int]], memory: DedupMemory, kind: Kind | None, redis_server: Servers
+    calls: list[list[int | None]], memory: DedupMemory, kind: Kind | None, redis_server: Servers
 ) -> None:
     dialer = MemoryDialer() if kind is None else UrlDialer(redis_server(kind).url)
     asyncio.run(play(calls, dialer, memory))
@@ -213,7 +217,7 @@ async def test_a_hash_that_another_program_has_changed_is_refused_by_its_name_an
 
 
 @pytest.mark.parametrize("memory", [EXACT, A_DAY], ids=["", "with a ttl"])
-@pytest.mark.parametrize("damage", [b"", b"x", b"\xff" * 7, b"\x00" * 8, b"\xff" * 23, b"12345678901234567890123"])
+@pytest.mark.parametrize("damage", [*DAMAGES, FAR_FUTURE])
 async def test_a_bucket_that_another_program_has_written_costs_no_message_and_is_used_again(
     damage: bytes, memory: DedupMemory, worker: Worker, keys: Keys, redis: Command
 ) -> None:

@@ -26,8 +26,11 @@ class Record:
         assert sum(self.handled.values()) <= inputs + reruns
 
 
-def recorded(record: Record, *, seconds: float = 0.0, concurrency: int = 10) -> Pipeline:
-    """Two stages that write down what they see; the first takes so many seconds for each message."""
+def recorded(record: Record, *, seconds: float = 0.0, concurrency: int = 10, dedup: str | None = None) -> Pipeline:
+    """Two stages that write down what they see; the first takes so many seconds for each message.
+
+    `dedup`: by which field the last one deduplicates.
+    """
 
     @stage(concurrency=concurrency)
     async def first(item: Item) -> Item:
@@ -36,7 +39,7 @@ def recorded(record: Record, *, seconds: float = 0.0, concurrency: int = 10) -> 
             await asyncio.sleep(seconds)
         return item
 
-    @stage
+    @stage(dedup=dedup)
     async def last(item: Item, ctx: Context) -> None:
         record.arrived[item.n].add(ctx.message_id)
 

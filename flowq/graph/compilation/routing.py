@@ -154,12 +154,11 @@ def _written_alike(
     """The same for many values of one target."""
     edge, encode, plain_bytes, deduplicates = target.edge, target.encode, target.plain_bytes, target.dedup is not None
     headers = ids_with(new_header(b"", _NO_LINEAGE, target.tag))
-    new = tuple.__new__  # pyright: ignore  (half the cost of Output(...))
     for value in values:
         body, header = encode(value), next(headers)
         if len(body) > plain_bytes:
             body, header = target.packed(body, header)
-        yield new(Output, (edge, header, body, target.hash_of(value) if deduplicates else b"", 0))
+        yield new_output((edge, header, body, target.hash_of(value) if deduplicates else b"", 0))
 
 
 class Outlet:

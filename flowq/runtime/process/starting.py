@@ -5,6 +5,7 @@ from __future__ import annotations
 from flowq.broker.claims import ClaimCheck
 from flowq.broker.migration.recorded_plan import RecordedPlan
 from flowq.broker.redis_streams import Broker
+from flowq.broker.runs import Runs
 from flowq.graph.compilation.plan import Plan
 from flowq.runtime.death_records import record_lost_neighbours
 from flowq.runtime.run import Run, RunOptions
@@ -20,7 +21,10 @@ async def start_run(plan: Plan, broker: Broker, options: RunOptions, *, fresh: b
     recorded = await RecordedPlan(broker).record(plan)
     await record_lost_neighbours(broker)
     run = Run(plan, broker)
+    sources: list[str] = []
     if fresh or any(options.runs(source.name) for source in plan.sources):
-        return run, await run.begin(options, fresh=fresh, recorded=recorded)
-    run.join(await run.snapshot())
-    return run, []
+        sources = await run.begin(options, fresh=fresh, recorded=recorded)
+    else:
+        run.join(await run.snapshot())
+    await Runs(broker).take_over_seen([stage.name for stage in plan.consumers])
+    return run, sources

@@ -14,8 +14,10 @@ local old, new = next_seen(seen_ms, 10), next_seen(seen_ms, 10) -- where nothing
 
 -- `is_valid`: whether the new stage uses the other key; if not, what is there belongs to an earlier run.
 local function unite(key, new_key, is_valid)
-  if redis.call('EXISTS', key) == 0 then return end
-  if not is_valid then
+  if redis.call('EXISTS', key) == 0 then
+    if not is_valid then redis.call('DEL', new_key) end
+    return
+  elseif not is_valid then
     redis.call('RENAME', key, new_key)
     return
   elseif timed == 1 then

@@ -7,8 +7,8 @@
 -- ARGV  how many bytes of a hash are stored
 -- Answer: 1, or 0 if that is not possible now
 
-for _, facts in ipairs(redis.call('HVALS', KEYS[1])) do
-  if not string.find(facts, '"packs_seen":true', 1, true) then return 0 end
+for _, facts in ipairs(redis.call('HVALS', next_keys('hash'))) do
+  if not string.find(facts, CAN_READ_PACKED, 1, true) then return 0 end
 end
 for _, reply in ipairs({try('SISMEMBER', KEYS[3] or KEYS[1], ''), try('SPOP', KEYS[3] or KEYS[1], 0)}) do
   if type(reply) == 'table' and reply.err then return 0 end -- this user has the permissions that an earlier version needs

@@ -13,10 +13,17 @@ local function attempt(...)
   return reply
 end
 
--- Raise, before the first write, when this user may not run the commands that follow XACK: a message would be
--- acknowledged and lost. Redis 6 cannot tell.
-local function check_permissions()
-  for _, name in ipairs(redis.acl_check_cmd and {'XADD', 'XDEL', 'HSET', 'HINCRBY', 'ZADD'} or {}) do
+-- Raise, before the first write, when this user may not run the commands that follow it: a message would be acknowledged
+-- and lost. `targets`: edges that get messages. Redis 6 cannot tell.
+local function check_permissions(targets)
+  if not redis.acl_check_cmd then return end
+  local names = {'XADD', 'XDEL', 'HSET', 'HINCRBY', 'ZADD'}
+  for _, target in ipairs(targets or {}) do
+    for _, name in ipairs(target.seen and target.seen:commands() or {}) do
+      names[#names + 1] = name
+    end
+  end
+  for _, name in ipairs(names) do
     if not redis.acl_check_cmd(name, KEYS[1], '0', '0', '0') then
       error('NOPERM this user has no permissions to run ' .. name .. ' in a script', 0)
     end

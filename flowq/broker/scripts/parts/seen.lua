@@ -174,6 +174,7 @@ local function load_seen()
       values[#values + 1] = {string.sub(text, at, at + width - 3), expires_ms}
       last_ms = math.max(last_ms, expires_ms)
     end
+    last_ms = math.min(last_ms, now(seen) + MOST_UNITS * 2 ^ LARGEST_EXPONENT) -- another program may have changed the text
     local exponent = 0
     while last_ms - now(seen) > MOST_UNITS * 2 ^ exponent do
       exponent = exponent + 1
@@ -359,6 +360,15 @@ local function load_seen()
     if seen.is_changed then write(seen) end
   end
 
+  -- What a user must be permitted to run, besides what every stage needs.
+  local function commands(seen)
+    local names = {'HGET', 'HMGET', 'HDEL', 'SADD'}
+    for _, name in ipairs(seen.is_unpacked and (seen.is_timed and {'ZRANGE', 'ZREM'} or {'SISMEMBER', 'SPOP'}) or {}) do
+      names[#names + 1] = name
+    end
+    return names
+  end
+
   -- Add what a bucket of another stage has, which has been split as often as `other` says.
   local function add_from(seen, other, bucket, text)
     local width = stored_in(other, bucket) + other.n_tail
@@ -381,7 +391,7 @@ local function load_seen()
       n_bytes = n_bytes, n_buckets = 1, n_values = 0, set_back_ms = 0, until_ms = 0, swept = 0, is_unpacked = false,
       is_plain = false, is_new = false, is_undecided = false, has_expired = false,
       packed_among = packed_among, is_unseen = is_unseen, see_again = see_again, place_of = place_of, keep = keep,
-      add_value = add_value, add_from = add_from,
+      commands = commands, add_from = add_from,
     }
     local about = attempt('HGET', key, 'about')
     if type(about) == 'string' then

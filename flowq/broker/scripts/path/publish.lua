@@ -52,6 +52,7 @@ for _, edge in ipairs(edges) do
   end
 end
 
+check_permissions(edges)
 if token ~= '' then
   redis.call('ZADD', published, now_ms(), token)
   if call_id ~= '' then redis.call('ZADD', published, now_ms(), call_id) end

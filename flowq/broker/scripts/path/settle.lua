@@ -51,7 +51,7 @@ local kept = keep_count > 0 and next_keys('stream')
 local answered = token ~= '' and next_keys('string')
 local kept_before = answered and kept_answer(answered, token)
 if kept_before or mode == '2' then return kept_before or {-1} end
-check_permissions()
+check_permissions(targets)
 
 local is_batch = mode == '1'
 local first_id, last_id = next_range(n_done)
