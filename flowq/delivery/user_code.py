@@ -15,6 +15,7 @@ from flowq.errors import Place
 
 _INSTALLED = re.compile(r"(.*?[/\\](?:site|dist)-packages[/\\][^/\\]+)")
 FLOWQ, _PYTHON = f"{Path(__file__).parent.parent}/", f"{Path(traceback.__file__).parent}/"
+_COMPILED = (".pyx", ".pxi", ".pxd")
 _PYTHON_ELSEWHERE = re.compile(r"[/\\]lib(?:64)?[/\\]python3\.\d+[/\\]|[/\\]python3\d+\.zip[/\\]")
 
 
@@ -67,9 +68,11 @@ def is_users(file: str) -> bool:
 
     >>> is_users("/srv/shop/pipelines/shop.py"), is_users("/srv/shop/.venv/lib/python3.12/site-packages/httpx/_api.py")
     (True, False)
+    >>> is_users("uvloop/loop.pyx")  # compiled: named as where it was built
+    False
     """
     is_named = not file.startswith("<") or file.startswith("<ipython-input-")
-    return is_named and not (
+    return (is_named and not file.endswith(_COMPILED)) and not (
         file.startswith((FLOWQ, _PYTHON)) or _INSTALLED.match(file) or _PYTHON_ELSEWHERE.search(file)
     )
 
