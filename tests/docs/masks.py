@@ -9,6 +9,7 @@ _MASKS = [
     (re.compile(r"[─━═]+"), "─"),  # rules are as wide as their columns
     (re.compile(r"\b(?!FQ\d{3}\b)[^\W_]*\d[^\W_]*"), "#"),  # numbers, durations, ids; not the codes of errors
     (re.compile(r"(?<=#:)[a-z]{8}\b"), "#"),  # the last part of a worker's name, without a digit by chance
+    (re.compile(r"(?<=#-)[a-z]{1,4}\b"), "#"),  # the number of a message id, likewise
     (re.compile(r"#(?:[.,:/+-]+#)+"), "#"),
     (re.compile(r"# [kMG]?B\b"), "# B"),
     (re.compile(r"#/s\b"), "#"),
