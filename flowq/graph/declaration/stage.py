@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterator
-from typing import Any, Concatenate, Never, Protocol, Self, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Never, Protocol, Self, TypeVar, Unpack, cast, overload
 
 from flowq.errors import PipelineError, Problem
 from flowq.graph.declaration.definition import Definition
@@ -25,6 +25,11 @@ class SinkChoice(Sink[In]):
     def __or__(self, other: Any, /) -> Any:
         return _either(self, other)
 
+    if not TYPE_CHECKING:  # a type checker rejects `(a, b) | c`
+
+        def __ror__(self, other: Any, /) -> Any:
+            return _either(other, self)
+
 
 class Choice(Flow[In, Out]):
     """Several stages that share messages by type, each message going to the stage that accepts it: `parse | store`."""
@@ -35,6 +40,11 @@ class Choice(Flow[In, Out]):
     def __or__(self, other: Choice[In2, Out2], /) -> Choice[In | In2, Out | Out2]: ...
     def __or__(self, other: Any, /) -> Any:
         return _either(self, other)
+
+    if not TYPE_CHECKING:  # a type checker rejects `(a, b) | c`
+
+        def __ror__(self, other: Any, /) -> Any:
+            return _either(other, self)
 
 
 class _Declared(Target[In]):
@@ -251,11 +261,19 @@ def _source(fn: Callable[..., Any], options: dict[str, Any]) -> Source[Any]:
     return Source(Definition(fn, options, accepts_messages=False))
 
 
-def _either(left: Target[Any], right: Any) -> Any:
-    both = (left, right)
-    if not all(isinstance(one, (SinkChoice, Choice)) for one in both):
-        return NotImplemented
+def _either(*both: Any) -> Any:
+    for one in both:
+        if not isinstance(one, (SinkChoice, Choice)):
+            raise _refused_alternative(one)
     wiring = Wiring.choice(*(tail for one in both for tail in wiring_of(one).tails))
     if all(tail.returns_nothing for tail in wiring.tails):
         return SinkChoice[Any](wiring)
     return Choice[Any, Any](wiring)
+
+
+def _refused_alternative(value: object) -> PipelineError:
+    names = ", ".join(dict.fromkeys(definition.name for definition in wiring_of(value).definitions()))
+    hint = "write a | b | c for stages, (a, b) >> c for flows"
+    if isinstance(value, Target):
+        hint = "write (a | b) >> c: without parentheses, >> comes first"
+    return PipelineError([Problem("FQ112", f"{names}: only stages are joined by |", hint=hint)])

@@ -124,10 +124,20 @@ def test_what_is_no_stage_is_reported() -> None:
         clean >> print
 
 
-@pytest.mark.parametrize("right", [clean >> store, print, None], ids=["flow", "function", "nothing"])
-def test_only_stages_are_alternatives(right: Any) -> None:
-    with pytest.raises(TypeError, match="unsupported operand"):
-        _ = clean | right
+NO_ALTERNATIVES = {
+    "flow": (clean >> store, "without parentheses, >> comes first"),
+    "group": ((clean, store), "(a, b) >> c for flows"),
+    "function": (print, "@stage"),
+    "nothing": (None, "@stage"),
+}
+
+
+@pytest.mark.parametrize(("other", "remedy"), NO_ALTERNATIVES.values(), ids=NO_ALTERNATIVES.keys())
+def test_only_stages_are_alternatives(other: Any, remedy: str) -> None:
+    for wrong in (lambda: clean | other, lambda: other | clean, lambda: store | other):
+        with pytest.raises(PipelineError, match="FQ112") as caught:
+            wrong()
+        assert remedy in caught.value.problems[0].hint
 
 
 def test_all_problems_are_listed_at_once() -> None:
