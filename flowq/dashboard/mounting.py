@@ -38,7 +38,8 @@ def dashboard_app(
     pipelines: those that are shown, at least one.
     auth: called with the Starlette `Request` before anything is answered, including style sheets, scripts and
         the stream of changes; may be `async`. It returns the name of the user, which the audit records; None for a user
-        who may not see the page (403); or a response to send instead, such as a redirect to a login.
+        who may not see the page (403); or a response to send instead, such as a redirect to a login. An HTTPException
+        of Starlette or FastAPI is answered as by the host's own routes.
     redis, namespace, claim_store: as for `Inspector`.
     allow_actions: the pages can pause, resume, retry, edit, remove and push. Otherwise they are read-only.
     show_bodies: the bodies of messages are shown, except fields named like secrets. `shown_fields`, such as "url" or

@@ -10,11 +10,13 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 
 Auth = Callable[[Request], "Awaitable[str | Response | None] | str | Response | None"]
-"""Says who sends a request: a name; None if they may not see the page; or an answer, such as a redirect to a login."""
+"""Says who sends a request: a name; None if they may not see the page; or an answer, such as a redirect to a login. It
+may raise an HTTPException instead."""
 
 MOST_FAILURES = 10
 FAILURE_SECONDS = 60.0
@@ -36,8 +38,11 @@ class Visitors:
     async def asked(self, request: Request) -> str | Response | None:
         """The name of the visitor, what to answer instead, or None."""
         if self.auth is not None:
-            found = self.auth(request)
-            return await found if inspect.isawaitable(found) else found
+            try:
+                found = self.auth(request)
+                return await found if inspect.isawaitable(found) else found
+            except HTTPException as refused:  # as the host's own routes raise it
+                return PlainTextResponse(f"{refused.detail}\n", refused.status_code, refused.headers)
         if not self.tokens:
             return "local"
         for owner in self.tokens:

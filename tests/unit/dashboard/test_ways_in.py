@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -84,6 +85,19 @@ async def test_a_form_from_an_unknown_sender_is_read_no_further_than_a_token() -
     assert (endless.status, "set-cookie" in endless.headers) == (401, False)
     assert endless.n_read < 10
     assert (right.status, "set-cookie" in right.headers) == (303, True)
+
+
+async def test_an_exception_by_which_the_login_of_the_host_refuses_is_answered_as_it_says() -> None:
+    def user(request: Request) -> str:
+        raise HTTPException(401, "log in first", {"www-authenticate": "Bearer"})
+
+    async def later(request: Request) -> str:
+        return user(request)
+
+    for auth in (user, later):
+        asked = await Asked("GET", "/").of(Guard(nothing, visitors=Visitors(auth=auth), hosts=["localhost"]))
+
+        assert (asked.status, asked.text, asked.headers["www-authenticate"]) == (401, "log in first\n", "Bearer")
 
 
 @pytest.mark.parametrize(
