@@ -73,7 +73,9 @@ def in_starts_of_python(folder: Path, arguments: tuple[str, ...], reps: int) -> 
 def first_line_seconds(folder: Path, *arguments: str) -> float:
     command = [sys.executable, *arguments]
     began = time.perf_counter()
-    with subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as process:
         assert process.stdout is not None
         process.stdout.readline()
         seconds = time.perf_counter() - began
