@@ -49,7 +49,23 @@ class MarkedProcesses:
         wait_until(self._kill_some)
 
     def _kill_some(self) -> bool:
-        for pid in (pids := self.pids()):
+        pids = self.pids()
+        for pid in [*pids, *_descendants(pids)]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         return not pids
+
+
+def _descendants(pids: Iterable[int]) -> set[int]:
+    """Their children and so on: a redis-server that was started by hand writes its title over its variables."""
+    children: defaultdict[int, list[int]] = defaultdict(list)
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # gone meanwhile
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            children[parent].append(int(folder.name))
+    found, rest = set[int](), list(pids)
+    while rest:
+        new = set(children[rest.pop()]) - found
+        found |= new
+        rest += new
+    return found
