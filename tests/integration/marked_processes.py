@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 from uuid import uuid4
 
@@ -17,9 +18,8 @@ _MARK = "PROJECT_UNDER_TEST"
 class MarkedProcesses:
     """The processes that have `variables` in their environment.
 
-    They are known by a variable that all have inherited: neither group nor session tells, because workers have
-    sessions of their own, and the server has cut every tie. A redis-server that was started by hand writes its title
-    over its variables, and is known as a descendant.
+    They are known by a variable that all have inherited: neither parent nor group nor session tells, because
+    workers have sessions of their own, and the server has cut every tie.
     """
 
     def __init__(self) -> None:
@@ -27,22 +27,13 @@ class MarkedProcesses:
 
     def pids(self) -> dict[int, str]:
         """Those that live, each with its command line."""
-        marked: set[int] = set()
-        commands: dict[int, str] = {}
-        children: defaultdict[int, list[int]] = defaultdict(list)
+        found: dict[int, str] = {}
         mark = f"{_MARK}={self.variables[_MARK]}".encode()
         for folder in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):  # of another user, or gone meanwhile
-                pid, parent = int(folder.name), int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-                commands[pid] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-                children[parent].append(pid)
                 if mark in (folder / "environ").read_bytes().split(b"\0"):
-                    marked.add(pid)
-        found, rest = set[int](), list(marked)
-        while rest:
-            found.add(pid := rest.pop())
-            rest += set(children[pid]) - found
-        return {pid: commands[pid] for pid in found if commands[pid]}  # one that has ended has none
+                    found[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        return found
 
     def kill_all(self) -> None:
         """`kill -9` of everything, until nothing is left."""
