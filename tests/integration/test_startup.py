@@ -7,29 +7,13 @@ import sys
 
 import pytest
 
+from benchmarks.startup import PIPELINE
 from tests.integration.project import Project
 
-ONE = """
-    from collections.abc import Iterator
-
-    from flowq import Pipeline, source, stage
-
-
-    @source
-    def numbers() -> Iterator[int]:
-        yield 1
-
-
-    @stage
-    def show(number: int) -> None: ...
-
-
-    one = Pipeline("one", numbers >> show)
-"""
 OTHER_COMMANDS = {"fakeredis", "networkx", "starlette", "uvicorn", "jinja2", "prometheus_client", "obstore"}
 OTHER_STAGES = {"httpx", "selectolax", "pyarrow", "protego"}
 
-pytestmark = pytest.mark.project({"one": ONE})
+pytestmark = pytest.mark.project({"one": PIPELINE})
 
 
 def test_the_help_loads_neither_redis_nor_pydantic_nor_asyncio(project: Project) -> None:
