@@ -1,6 +1,6 @@
 """How long a user waits for the first output: `python -m benchmarks.startup [--reps 20]`.
 
-Each wait is compared with what `python -c pass` takes on the same machine, in turns with it.
+Each wait is divided by that for `python -c 'print()'`, measured just before it on the same machine.
 """
 
 from __future__ import annotations

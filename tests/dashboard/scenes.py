@@ -1,4 +1,7 @@
-"""Pipelines in all states that a page shows: at work, jammed, on hold, paused, with dead letters, large, never run."""
+"""Pipelines in all states that a page shows: at work, jammed, on hold, paused, with dead letters, large, never run.
+
+A sleep in a handler is the work that it simulates; no test waits for it.
+"""
 
 from __future__ import annotations
 

@@ -7,31 +7,15 @@ import sys
 
 import pytest
 
+from benchmarks.startup import PIPELINE
 from tests.integration.project import Project
 
-ONE = """
-    from collections.abc import Iterator
-
-    from flowq import Pipeline, source, stage
-
-
-    @source
-    def numbers() -> Iterator[int]:
-        yield 1
-
-
-    @stage
-    def show(number: int) -> None: ...
-
-
-    one = Pipeline("one", numbers >> show)
-"""
 OTHER_COMMANDS = {"fakeredis", "networkx", "starlette", "uvicorn", "jinja2", "prometheus_client", "obstore"}
 OTHER_STAGES = {"httpx", "selectolax", "pyarrow", "protego"}
 RUNS_STAGES = "flowq.runtime.process.runner"
 ON_A_TERMINAL = {"rich.live", "flowq.cli.views.live_screen", "flowq.broker.inspection.overview"}
 
-pytestmark = pytest.mark.project({"one": ONE})
+pytestmark = pytest.mark.project({"one": PIPELINE})
 
 
 def test_the_help_loads_neither_redis_nor_pydantic_nor_asyncio(project: Project) -> None:

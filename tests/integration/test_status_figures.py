@@ -1,4 +1,4 @@
-"""The figures of `flowq status --json` during a run, compared with what handlers wrote down and what Redis says."""
+"""During a run, the figures of `flowq status --json` match what handlers recorded and what Redis reports."""
 
 from __future__ import annotations
 

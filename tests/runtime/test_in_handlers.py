@@ -1,4 +1,4 @@
-"""An overview counts as in a handler exactly the messages that handlers have now, however a stage is run."""
+"""However a stage is run, its number of messages in a handler is how many its handlers are running at that moment."""
 
 from __future__ import annotations
 

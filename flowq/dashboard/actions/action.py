@@ -87,7 +87,7 @@ class Action(Asked):
 
     @abstractmethod
     def words(self, scene: Scene) -> tuple[str, ...]:
-        """What it is about, as it is typed after the name of the pipeline. Raises UsageError if there is no such."""
+        """What it is about, as it is typed after the name of the pipeline. Raises UsageError if it does not exist."""
 
     @abstractmethod
     async def preview(self, scene: Scene) -> Mapping[str, Any]:
