@@ -90,7 +90,7 @@ local function enter(edge, n, delay_ms)
     local is_there = name and redis.call('ZSCORE', edge.delayed, name)
     local is_seen = not is_there
       and deduplicates
-      and (known[(i - first) / width + 1] or not edge.seen:is_unseen(ARGV[i + 2], edge.seen_ms))
+      and (known[ARGV[i + 2]] or not edge.seen:is_unseen(ARGV[i + 2], edge.seen_ms))
     if is_there or (is_seen and not (keeps_last and take_out(edge, ARGV[i + 2], header))) then
       note_unneeded(header, body)
     else

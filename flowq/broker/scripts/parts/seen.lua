@@ -110,34 +110,37 @@ local function load_seen()
     return at, moment ~= nil and moment + units_at(text, at + #stored) * unit > now(seen)
   end
 
-  -- Which of the hashes at every `step`-th position are packed, by their number: all are looked for at once. Most
-  -- messages of a crawl end here, so every operation counts.
+  -- Which of the hashes at every `step`-th position are packed, by hash. Each is looked for once, all in one step: most
+  -- messages of a crawl end here, many of them links that are on every page.
   local function packed_among(seen, hashes, from, to, step)
-    local known, buckets, n = {}, {}, 0
+    local known, asked, buckets, n = {}, {}, {}, 0
+    seen.known = known
     if seen.is_new or seen.is_plain then return known end
     local byte, find, sub = string.byte, string.find, string.sub
     local at_byte, n_bytes, n_buckets, half = seen.n_bytes - 3, seen.n_bytes, seen.n_buckets, seen.half
     local texts, first, n_stored, is_timed = seen.texts, seen.first, seen.n_stored, seen.is_timed
-    local is_mixed, modulus, i = n_stored ~= seen.n_stored_split, 2 * half, from
+    local is_mixed, modulus = n_stored ~= seen.n_stored_split, 2 * half
     for h = from, to, step do
-      local a, b, c, d = byte(hashes[h], at_byte, n_bytes)
-      local bucket = d and (((a * 256 + b) * 256 + c) * 256 + d) % modulus or 0
-      n = n + 1
-      buckets[n] = bucket < n_buckets and bucket or bucket - half
+      local hash = hashes[h]
+      if known[hash] == nil then
+        local a, b, c, d = byte(hash, at_byte, n_bytes)
+        local bucket = d and (((a * 256 + b) * 256 + c) * 256 + d) % modulus or 0
+        n = n + 1
+        known[hash], asked[n], buckets[n] = false, hash, bucket < n_buckets and bucket or bucket - half
+      end
     end
     for n_before = 0, n - 1, 1000 do
       local found = redis.call('HMGET', seen.key, unpack(buckets, n_before + 1, math.min(n_before + 1000, n)))
       for f = 1, #found do
-        local text, hash, bucket = found[f], hashes[i], buckets[n_before + f]
+        local text, hash, bucket = found[f], asked[n_before + f], buckets[n_before + f]
         local stored = sub(hash, 1, is_mixed and stored_in(seen, bucket) or n_stored)
         -- Searching for nothing would find it everywhere, without end.
         local is_known = text and hash ~= '' and find(text, stored, first, true)
         if is_known and (is_timed or (is_known - first) % #stored ~= 0) then
           is_known = select(2, find_value(seen, text, stored))
         end
-        known[n_before + f] = is_known
+        known[hash] = is_known
         if not is_known then texts[bucket] = texts[bucket] or whole_values(seen, bucket, text or '') end
-        i = i + step
       end
     end
     return known
@@ -329,12 +332,31 @@ local function load_seen()
     if expired > 0 then redis.call('ZREMRANGEBYRANK', seen.key, 0, expired - 1) end
   end
 
-  -- Whether a message with this hash is new. From now on it is not, for a while. One without a hash always is.
+  -- Add the values that `is_unseen` has found to be new: first enough buckets for all, so that each is placed once.
+  local function add_found(seen)
+    local sub = string.sub
+    seen.n_values = seen.n_values + #seen.found
+    while seen.n_values > VALUES_PER_BUCKET * seen.n_buckets do
+      split_bucket(seen)
+    end
+    for _, hash in ipairs(seen.found) do
+      local bucket = bucket_of(seen, hash)
+      set_text(seen, bucket, text_of(seen, bucket) .. sub(hash, 1, stored_in(seen, bucket)))
+    end
+    seen.found = {}
+  end
+
+  -- Whether a message with this hash, which is not among the packed ones, is new. From now on it is not, for a while. One
+  -- without a hash always is.
   local function is_unseen(seen, hash, ttl_ms)
     if hash == '' then return true end
     if seen.is_undecided then choose_form(seen) end
     if seen.has_expired then remove_all(seen) end
     if seen.is_plain then return is_unseen_plain(seen, hash, ttl_ms) end
+    if not seen.is_timed and not seen.is_unpacked then
+      seen.found[#seen.found + 1], seen.known[hash] = hash, true
+      return true
+    end
     return add_value(seen, hash, seen.is_timed and now(seen) + ttl_ms)
   end
 
@@ -356,6 +378,7 @@ local function load_seen()
     if seen.is_plain and seen.is_timed then expire_plain(seen, n_added) end
     if seen.is_plain then return end
     if seen.is_unpacked then pack_some(seen) end
+    if seen.found[1] then add_found(seen) end
     if seen.is_timed and not seen.is_new then sweep(seen, 1 + n_added / 32) end
     if seen.is_changed then write(seen) end
   end
@@ -387,7 +410,7 @@ local function load_seen()
     local is_timed = seen_ms > 0
     local seen = {
       key = key, unpacked = unpacked, workers = workers, latest = latest, is_timed = is_timed,
-      first = is_timed and 8 or 1, n_tail = is_timed and 2 or 0, texts = {}, changed = {}, is_changed = false,
+      first = is_timed and 8 or 1, n_tail = is_timed and 2 or 0, texts = {}, changed = {}, found = {}, is_changed = false,
       n_bytes = n_bytes, n_buckets = 1, n_values = 0, set_back_ms = 0, until_ms = 0, swept = 0, is_unpacked = false,
       is_plain = false, is_new = false, is_undecided = false, has_expired = false,
       packed_among = packed_among, is_unseen = is_unseen, see_again = see_again, place_of = place_of, keep = keep,
