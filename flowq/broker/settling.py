@@ -23,6 +23,7 @@ from flowq.delivery.message import Arrival, Delivery, Row
 from flowq.delivery.policy import DedupMemory, Keep
 from flowq.delivery.settlement import DeadLetter, Delay, Output, Release, Settled, Succeeded
 from flowq.errors import BrokerUnavailable, RequestRefused
+from flowq.large_bodies.reference import is_claimed
 
 log = logging.getLogger("flowq.broker")
 
@@ -171,11 +172,14 @@ class Settling:
             keep.milliseconds if keep else 0, keep.count if keep else 0,
         ]  # fmt: skip
         for target in targets:
-            memory = self.deduplicating.get(target)
+            memory, outputs = self.deduplicating.get(target), call.outputs.get(target, [])
             names += keys.of_target(target, memory)
             places = memory.places if memory else ()
+            n_outputs = len(outputs)
+            if memory and not places:
+                call.outputs[target] = outputs = _each_value_once(outputs)
             arguments += (target, *memory_arguments(memory))
-            arguments += (len(call.outputs.get(target, ())), len(call.delayed.get(target, ())), *places)
+            arguments += (len(outputs), len(call.delayed.get(target, ())), n_outputs - len(outputs), *places)
         arguments += call.done
         arguments += call.others
         for target in targets:
@@ -226,6 +230,21 @@ def _call_of(settled: Sequence[Settled], run_id: str) -> _Call:
         for output in how.outputs:
             (call.delayed if output.delay_ms else call.outputs)[output.edge].append(output)
     return call
+
+
+def _each_value_once(outputs: Sequence[Output]) -> list[Output]:
+    """Leave out outputs whose value an earlier one has: in one call they are duplicates, as links of many pages are.
+
+    Not those whose body is in the claim store: the script has it removed.
+    """
+    once, values = list[Output](), set[bytes]()
+    for output in outputs:
+        value = output.dedup_hash
+        if value not in values or is_claimed(output.header):
+            once.append(output)
+            if value:
+                values.add(value)
+    return once
 
 
 def _add_other(call: _Call, delivery: Delivery, settlement: Delay | DeadLetter | Release, run_id: str) -> None:

@@ -84,6 +84,21 @@ async def test_an_output_seen_before_is_counted_not_appended(sign_on: SignOn, ke
     assert (counters[f"in:{OUT}"], counters[f"duplicates:{OUT}"], counters["out:parse"]) == (2, 2, 4)
 
 
+async def test_outputs_of_many_deliveries_with_one_value_enter_once_and_those_without_a_key_always(
+    sign_on: SignOn, keys: Keys, redis: Command
+) -> None:
+    worker = await sign_on("deduplicating", deduplicating=(OUT,))
+    await worker.publish(b"0", b"1", b"2")
+    menu = [output(OUT, b"menu %d" % n, dedup=f"menu {n}") for n in range(3)]
+    deliveries = await worker.read()
+
+    await worker.settle(*[done(each, *menu, output(OUT, b"no key"), output(OUT, b"no key")) for each in deliveries])
+
+    assert sorted(await bodies(redis, keys.edge(OUT))) == [b"menu 0", b"menu 1", b"menu 2", *[b"no key"] * 6]
+    counters = (await worker.snapshot()).counters
+    assert (counters[f"in:{OUT}"], counters[f"duplicates:{OUT}"], counters["out:parse"]) == (9, 6, 15)
+
+
 async def test_an_output_of_a_settlement_that_was_not_won_is_not_remembered_as_seen(
     sign_on: SignOn, keys: Keys, redis: Command
 ) -> None:

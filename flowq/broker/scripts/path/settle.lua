@@ -11,8 +11,8 @@
 --
 -- `references`: to large bodies that are released, each with a line break; '\n' for none, '' without a claim store.
 -- `n_foreign`: entries that no publisher has counted. `n_filtered`: how many of the done deliveries were filtered.
--- `n_retries`: other deliveries of kind D. `keep_count` is 0 if the stage keeps no messages, `keep_ms` is 0 if it keeps
--- them without a time limit.
+-- `n_retries`: other deliveries of kind D. `n_repeated`: outputs that are left out, since another output of the call has
+-- their value. `keep_count` is 0 if the stage keeps no messages, `keep_ms` is 0 if it keeps them without a time limit.
 -- ARGV  ..., the ids of the done deliveries; for each other one: id, kind, header, extra;
 --       for each target: outputs, then delayed outputs (see enter)
 -- kind  D delayed for the first word of `extra` ms because it has failed; the second word is the kind of its error. The
@@ -41,9 +41,9 @@ if n_retries > 0 then failures, run = next_keys('hash', 'hash') end
 local targets = {}
 for t = 1, n_targets do
   local name = next_arguments(1)
-  local seen_ms, n_bytes, n_places, n_outputs, n_delayed = next_numbers(5)
+  local seen_ms, n_bytes, n_places, n_outputs, n_delayed, n_repeated = next_numbers(6)
   local target = next_target(seen_ms, n_bytes, n_places)
-  target.name, target.n_outputs, target.n_delayed = name, n_outputs, n_delayed
+  target.name, target.n_outputs, target.n_delayed, target.n_repeated = name, n_outputs, n_delayed, n_repeated
   targets[t] = target
 end
 local released = references ~= '' and next_keys('stream')
@@ -126,7 +126,7 @@ if acked + others > 0 then increment(stats, 'in:' .. own_edge, n_foreign) end
 local answer = {acked, others}
 for _, target in ipairs(targets) do
   if acked > 0 then
-    local n = target.n_outputs + target.n_delayed
+    local n = target.n_outputs + target.n_delayed + target.n_repeated
     local added = enter(target, target.n_outputs, 0)
     if target.n_delayed > 0 then added = added + enter(target, target.n_delayed) end
     increment(stats, 'in:' .. target.name, added)
