@@ -82,7 +82,7 @@ docs: setup  ## build the documentation as a site into build/docs/site (REPOSITO
 	REPOSITORY=$(REPOSITORY) $(BIN)/python -m tools.docs.site
 
 .PHONY: pictures
-pictures: setup  ## draw the pictures of the documentation again, from pipelines/ and benchmarks/figures.json
+pictures: setup  ## draw the pictures of the documentation again, from pipelines/ and benchmarks/*.json
 	$(BIN)/python -m tools.docs.pictures
 
 .PHONY: page-shots

@@ -51,6 +51,6 @@ def _figures(goal: Goal) -> tuple[Figure, ...]:
 
 
 WORKLOADS = (
-    Workload("W3", "push_many of models", _models, _figures(Goal(at_least=100_000))),
-    Workload("W3-bytes", "push_many of bytes that are ready", _bytes, _figures(Goal(at_least=200_000))),
+    Workload("W3", "push_many of models", _models, _figures(Goal(at_least=250_000))),
+    Workload("W3-bytes", "push_many of bytes that are ready", _bytes, _figures(Goal(at_least=300_000))),
 )

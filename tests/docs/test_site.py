@@ -9,7 +9,8 @@ from playwright.sync_api import BrowserContext, ViewportSize
 
 from tests.dashboard.browser import Colours, OpenWindow, found_by_axe
 from tools.docs.links import dead_links
-from tools.docs.pictures import FOLDER, pictures
+from tools.docs.peers import peers_in, with_peers
+from tools.docs.pictures import FIGURES, FOLDER, PAGE, pictures
 from tools.docs.site import build
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -145,3 +146,7 @@ def test_links_to_missing_pages_files_and_anchors_are_found(tmp_path: Path) -> N
 @pytest.mark.parametrize("name", sorted(pictures()))
 def test_a_picture_is_what_its_files_make(name: str) -> None:
     assert (FOLDER / name).read_text() == pictures()[name], "make pictures"
+
+
+def test_the_table_of_peers_is_what_its_file_makes() -> None:
+    assert PAGE.read_text() == with_peers(PAGE.read_text(), peers_in(FIGURES[1])), "make pictures"

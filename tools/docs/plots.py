@@ -1,4 +1,4 @@
-"""Draws the plots of docs/performance.md from the figures that `make bench` has measured."""
+"""Draws the plots of docs/performance.md, from the figures that `make bench` has measured and from those of peers."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from xml.sax.saxutils import escape
 
 from benchmarks.workloads.throughput import TEAMS
 from flowq.wording.quantities import counted
+from tools.docs.peers import PLOTTED, bars_of, peers_in
 
 _STYLE = """
 text { font: 12px system-ui, -apple-system, "Segoe UI", Roboto, Helvetica, Arial, sans-serif; fill: #334155 }
 .page { fill: #f8fafc } .title { font-size: 15px; font-weight: 700; fill: #0f172a } .axis { stroke: #d5dde7 }
-.flowq { fill: #0f8378 } .loop { fill: #b45309 } .limit { fill: #94a3b8 } .value { fill: #475569 }
+.flowq, .one_stage { fill: #0f8378 } .loop, .three_stages { fill: #b45309 } .limit { fill: #94a3b8 }
+.value { fill: #475569 }
 @media (prefers-color-scheme: dark) {
   text { fill: #c9d1d9 } .page { fill: #0d1117 } .title { fill: #e6edf3 } .axis { stroke: #333b45 }
-  .flowq { fill: #2dd4bf } .loop { fill: #f5a04c } .limit { fill: #6b7684 } .value { fill: #9aa5b1 }
+  .flowq, .one_stage { fill: #2dd4bf } .loop, .three_stages { fill: #f5a04c } .limit { fill: #6b7684 }
+  .value { fill: #9aa5b1 }
 }
 """
 _WIDTH, _LEFT, _RIGHT, _TOP, _BAR, _GAP = 720, 210, 90, 64, 15, 14
@@ -33,7 +36,7 @@ _Groups = Sequence[tuple[str, Sequence[tuple[str, float]]]]
 _KINDS = {"flowq": "flowq", "loop": "the loop that tutorials show", "limit": "the limit, without recovery"}
 
 
-def plots(figures: Path) -> dict[str, str]:
+def plots(figures: Path, peers: Path) -> dict[str, str]:
     """The plots by name, as SVG."""
     measured: Mapping[str, Sequence[Mapping[str, float]]] = json.loads(figures.read_text())["measured"]
     rates = [
@@ -44,6 +47,7 @@ def plots(figures: Path) -> dict[str, str]:
     return {
         "throughput.svg": _bars("Messages per second, with all guarantees and without any", rates, _KINDS),
         "workers.svg": _bars("Messages per second by number of workers, on two cores", workers, {}),
+        "peers.svg": _bars("Messages per second through one worker", bars_of(peers_in(peers)), PLOTTED),
     }
 
 

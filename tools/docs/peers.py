@@ -1,0 +1,63 @@
+"""flowq beside other libraries, from `benchmarks/peers.json`: a table for docs/performance.md, and the bars of a plot.
+
+The figures are of one run that measured all of them in turn.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+BEGIN, END = "<!-- peers: make pictures -->", "<!-- end of peers -->"
+PLOTTED: Mapping[str, str] = {"one_stage": "one stage", "three_stages": "three stages"}
+_Figures = Mapping[str, Any]
+
+
+def peers_in(file: Path) -> _Figures:
+    """The content of the file: `date`, `repetitions`, `machine` and `peers`."""
+    return json.loads(file.read_text())
+
+
+def with_peers(page: str, measured: _Figures) -> str:
+    """Replace the table in a page. Raises ValueError if the marks are missing."""
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"the page has no place for the table: {BEGIN} and {END}")
+    return "\n".join((before + BEGIN, "", *_lines(measured), "", END + after))
+
+
+def bars_of(measured: _Figures) -> Sequence[tuple[str, Sequence[tuple[str, float]]]]:
+    """Messages per second by library, as groups of bars; the fastest first."""
+    return [
+        (peer["name"], [(workload, peer[workload]) for workload in PLOTTED if peer[workload] is not None])
+        for peer in _ranked(measured)
+    ]
+
+
+def _ranked(measured: _Figures) -> Sequence[_Figures]:
+    return sorted(measured["peers"], key=lambda peer: -peer["one_stage"])
+
+
+def _lines(measured: _Figures) -> Iterator[str]:
+    machine = measured["machine"]
+    yield (
+        f"{measured['date']}: medians of {measured['repetitions']} on {machine['cores']} cores ({machine['machine']}),"
+        f" Redis {machine['redis']}, Python {machine['python']}."
+    )
+    yield ""
+    yield "![Messages per second of flowq and other libraries](pictures/peers.svg)"
+    yield ""
+    yield (
+        "| library | one stage | two workers | three stages | waits 10 ms | push to handler: half, 99 % within"
+        " | worker per message | memory |"
+    )
+    yield "|---|--:|--:|--:|--:|--:|--:|--:|"
+    for peer in _ranked(measured):
+        name = f"**{peer['name']}**" if peer["name"] == "flowq" else peer["name"]
+        rates = [peer[each] for each in ("one_stage", "two_workers", "three_stages", "waits")]
+        within = f"{peer['p50_ms']:.1f} ms, {peer['p99_ms']:.1f} ms"
+        cells = [f"{name} {peer['version']}", *("" if rate is None else f"{rate:,.0f} /s" for rate in rates), within]
+        yield f"| {' | '.join(cells)} | {peer['worker_us']:,.0f} µs | {peer['peak_mib']:.0f} MiB |"
