@@ -59,5 +59,9 @@ def _lines(measured: _Figures) -> Iterator[str]:
         name = f"**{peer['name']}**" if peer["name"] == "flowq" else peer["name"]
         rates = [peer[each] for each in ("one_stage", "two_workers", "three_stages", "waits")]
         within = f"{peer['p50_ms']:.1f} ms, {peer['p99_ms']:.1f} ms"
-        cells = [f"{name} {peer['version']}", *("" if rate is None else f"{rate:,.0f} /s" for rate in rates), within]
+        cells = [
+            f"{name} {peer['version']}".strip(),
+            *("" if rate is None else f"{rate:,.0f} /s" for rate in rates),
+            within,
+        ]
         yield f"| {' | '.join(cells)} | {peer['worker_us']:,.0f} µs | {peer['peak_mib']:.0f} MiB |"
