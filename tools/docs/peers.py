@@ -56,7 +56,7 @@ def _lines(measured: _Figures) -> Iterator[str]:
     )
     yield "|---|--:|--:|--:|--:|--:|--:|--:|"
     for peer in _ranked(measured):
-        name = f"**{peer['name']}**" if peer["name"] == "flowq" else peer["name"]
+        name = f"{'**flowq**' if peer['name'] == 'flowq' else peer['name']} {peer['version']}".strip()
         rates = [peer[each] for each in ("one_stage", "two_workers", "three_stages", "waits")]
         within = f"{peer['p50_ms']:.1f} ms, {peer['p99_ms']:.1f} ms"
         cells = [
