@@ -58,10 +58,6 @@ def _lines(measured: _Figures) -> Iterator[str]:
     for peer in _ranked(measured):
         name = f"{'**flowq**' if peer['name'] == 'flowq' else peer['name']} {peer['version']}".strip()
         rates = [peer[each] for each in ("one_stage", "two_workers", "three_stages", "waits")]
+        cells = [name, *("" if rate is None else f"{rate:,.0f} /s" for rate in rates)]
         within = f"{peer['p50_ms']:.1f} ms, {peer['p99_ms']:.1f} ms"
-        cells = [
-            f"{name} {peer['version']}".strip(),
-            *("" if rate is None else f"{rate:,.0f} /s" for rate in rates),
-            within,
-        ]
-        yield f"| {' | '.join(cells)} | {peer['worker_us']:,.0f} µs | {peer['peak_mib']:.0f} MiB |"
+        yield f"| {' | '.join(cells)} | {within} | {peer['worker_us']:,.0f} µs | {peer['peak_mib']:.0f} MiB |"
