@@ -224,6 +224,13 @@ def test_a_server_that_is_not_there_is_unavailable_with_a_remedy(
     run(scenario())
 
 
+async def test_no_commands_have_no_replies_and_need_no_server() -> None:
+    link = Link(dialer_for(f"redis://127.0.0.1:{free_port()}", "lab"))
+
+    assert await link.call_all([], timeout_seconds=SAFETY_SECONDS) == []
+    assert not link.is_open
+
+
 CLIENT = """
 import asyncio, sys
 import uvloop

@@ -114,6 +114,18 @@ async def test_a_source_that_fails_at_once_keeps_nothing_from_being_handled(any_
     assert sorted(got) == list(range(3000))
 
 
+async def test_a_source_that_runs_without_any_other_stage_ends_the_run_with_its_failure(any_lab: Lab) -> None:
+    @source
+    async def numbers() -> AsyncIterator[Item]:
+        yield Item(n=1)
+        raise ValueError("no more")
+
+    pipeline = Pipeline("p", numbers >> collecting([]))
+    async with asyncio.timeout(ENOUGH_SECONDS):
+        with pytest.raises(SourceFailed, match="no more"):
+            await any_lab.run(pipeline, stages=["numbers"])
+
+
 async def test_a_run_that_stays_ends_soon_after_a_source_has_failed(lab: Lab) -> None:
     got: list[int] = []
 

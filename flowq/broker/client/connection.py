@@ -142,6 +142,8 @@ class Link:
 
     async def replies_to(self, commands: Sequence[Command], *, timeout_seconds: float) -> list[Any]:
         """Like `call_all`, but all errors are in the list. Raises BrokerUnavailable."""
+        if not commands:  # no reply would come
+            return []
         packed = [pack_command(tuple(command)) for command in commands]
         return await self._exchange(b"".join(packed), len(packed), timeout_seconds)
 
