@@ -5,19 +5,17 @@ from __future__ import annotations
 import itertools
 import os
 import re
-import secrets
 import socket
-import time
 from collections.abc import Iterator
 
-_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+from flowq.world import ALPHABET, REAL, World
 
 
 class MessageIds:
     """Unique ids: a random prefix of 60 bits and a counter. A tenth of the cost of a UUID."""
 
-    def __init__(self) -> None:
-        self._form = _random_word(12).encode() + b"-%x"
+    def __init__(self, world: World = REAL) -> None:
+        self._form = world.word(12).encode() + b"-%x"
         self._counter = itertools.count(1)
 
     def next(self) -> bytes:
@@ -28,20 +26,16 @@ class MessageIds:
         return map((self._form + suffix.replace(b"%", b"%%")).__mod__, self._counter)
 
 
-def new_worker_name() -> str:
+def new_worker_name(world: World = REAL) -> str:
     """A name for one incarnation of a worker: readable, and never used again."""
     host = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname())[:32] or "host"
-    return f"{host}:{os.getpid()}:{_random_word(8)}"
+    return f"{host}:{os.getpid()}:{world.word(8)}"
 
 
-def new_run_id() -> str:
+def new_run_id(world: World = REAL) -> str:
     """A run id that sorts by time."""
-    milliseconds, word = time.time_ns() // 1_000_000, ""
+    milliseconds, word = int(world.time() * 1000), ""
     for _ in range(9):
         milliseconds, digit = divmod(milliseconds, 32)
-        word = _ALPHABET[digit] + word
-    return word + _random_word(4)
-
-
-def _random_word(length: int) -> str:
-    return "".join(secrets.choice(_ALPHABET) for _ in range(length))
+        word = ALPHABET[digit] + word
+    return word + world.word(4)

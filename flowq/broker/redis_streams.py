@@ -17,6 +17,7 @@ from flowq.broker.paging import Paging, pass_over
 from flowq.delivery.policy import Durability
 from flowq.delivery.stored import text_in
 from flowq.large_bodies.store import BodyStore
+from flowq.world import REAL, World
 
 T = TypeVar("T")
 
@@ -31,16 +32,23 @@ class Broker:
     """
 
     def __init__(
-        self, dialer: Dialer, keys: Keys, *, durability: Durability = "local", claims: BodyStore | None = None
+        self,
+        dialer: Dialer,
+        keys: Keys,
+        *,
+        durability: Durability = "local",
+        claims: BodyStore | None = None,
+        world: World = REAL,
     ) -> None:
         self.dialer = dialer
+        self.world = world  # the clock and the chance of everything that uses this broker
         self.claims = claims  # the store of large bodies, if there is one
         self.durability: Durability = durability  # of what is published
         self.keys = keys
         self.epoch = self.losses = 0
         self.run_id = ""  # written into dead letters
         self.paging = Paging()  # of the calls whose replies may be large
-        self._tokens = MessageIds()
+        self._tokens = MessageIds(world)
         self.name = self.new_token()
         self._control = self.link(renews=True)
         # Waiting for a replica must not block anything else.
@@ -48,7 +56,7 @@ class Broker:
 
     def link(self, *, renews: bool = False) -> Link:
         """A connection for a reader or a settler. `renews`: for calls that do not depend on the last connection."""
-        return Link(self.dialer, on_open=self._begin_epoch, on_failure=self.note_loss, renews=renews)
+        return Link(self.dialer, self.world, on_open=self._begin_epoch, on_failure=self.note_loss, renews=renews)
 
     def note_loss(self) -> None:
         """A reply may have been lost, or a group with everything pending in it."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -15,6 +14,7 @@ from flowq.broker.client.redis_protocol import Connection, RedisProtocol, pack_c
 from flowq.broker.client.redis_url import parse_redis_url
 from flowq.broker.client.tls import check_tls_files
 from flowq.errors import BrokerRefused, BrokerUnavailable, UsageError
+from flowq.world import REAL, World
 
 Command = Sequence[Any]
 
@@ -80,12 +80,14 @@ class Link:
     def __init__(
         self,
         dialer: Dialer,
+        world: World = REAL,
         *,
         on_open: Callable[[], None] = lambda: None,
         on_failure: Callable[[], None] = lambda: None,
         renews: bool = False,
     ) -> None:
         self._dialer = dialer
+        self._now = world.monotonic
         self._on_open = on_open
         self._on_failure = on_failure
         self._renews = renews
@@ -94,7 +96,7 @@ class Link:
         self.progressed_at = 0.0  # when a call past its deadline last made progress
 
     def _note_progress(self) -> None:
-        self.progressed_at = time.monotonic()
+        self.progressed_at = self._now()
 
     @property
     def is_open(self) -> bool:
