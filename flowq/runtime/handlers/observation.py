@@ -18,6 +18,10 @@ from flowq.runtime.handlers.process_pool import ProcessHandling
 class Observer(ABC):
     """Sees every call of a handler."""
 
+    def new_handling(self, *parts: Any, **options: Any) -> Handling:
+        """A `Handling` of these parts that this observer watches."""
+        return ObservedHandling(self, *parts, **options)
+
     @abstractmethod
     def handling(
         self, stage: StagePlan, delivery: Delivery, n_messages: int

@@ -13,7 +13,7 @@ from flowq.graph.compilation.routing import OutputRouter
 from flowq.graph.kinds import Placement
 from flowq.runtime.handlers.child_setup import ChildSetup
 from flowq.runtime.handlers.handling import Commit, Handling
-from flowq.runtime.handlers.observation import ObservedHandling, ObservedProcessHandling, Observer
+from flowq.runtime.handlers.observation import ObservedProcessHandling, Observer
 from flowq.runtime.handlers.process_pool import ProcessHandling
 from flowq.runtime.handlers.threads import HandlerThreads
 from flowq.runtime.handlers.versions import Versions
@@ -55,7 +55,7 @@ class HandlerFactory:
             )  # fmt: skip
             self._process_pools.append(pool)
             return pool
-        new_handling = Handling if self._observer is None else partial(ObservedHandling, self._observer)
+        new_handling = Handling if self._observer is None else self._observer.new_handling
         return new_handling(
             stage,
             self._plan,
