@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from flowq.broker.message_ids import MessageIds
 from flowq.delivery.edge import inlet_of
 from flowq.delivery.message import Arrival, Delivery, Header
-from flowq.delivery.settlement import Output
+from flowq.delivery.settlement import Outcome, Output
 from flowq.graph.compilation.plan import Plan, StagePlan
 from flowq.graph.compilation.routing import OutputRouter
+from flowq.graph.declaration.resource import Resource
 from flowq.graph.kinds import Placement
 from flowq.runtime.handlers.handling import Handling
 from flowq.runtime.handlers.threads import HandlerThreads
@@ -26,15 +27,15 @@ class Trial:
     """One stage with its resources open, for the length of an `async with`. Raises ResourceFailed.
 
     Its handler runs one call at a time, on a thread instead of a process pool. It is not paced, and nothing is kept:
-    its outputs are returned.
+    its outputs are returned. `replaced` are values for resources that are not opened then.
     """
 
-    def __init__(self, plan: Plan, stage: StagePlan) -> None:
+    def __init__(self, plan: Plan, stage: StagePlan, *, replaced: Mapping[Resource[Any], Any] | None = None) -> None:
         # People read the outputs, so that they are never compressed.
         self._plan = replace(plan, stages=tuple(replace(each, compress_above=None) for each in plan.stages))
         self._stage = stage
         self._ids = MessageIds()
-        self._resources = Resources()
+        self._resources = Resources(replaced)
         self._threads: HandlerThreads | None = None
         self._committed: list[Output] = []
 
@@ -77,7 +78,7 @@ class Trial:
 
         Returns the outcomes, and the outputs of a handler that settled by itself.
         """
-        deliveries = [self._delivery(body) for body in bodies]
+        deliveries = [self.delivery(body) for body in bodies]
         self._committed = []
         if self._stage.batch is not None:
             call = BatchCall(self._handling, deliveries)
@@ -86,8 +87,21 @@ class Trial:
         outcomes: Outcomes = [((delivery,), await self._handling.handle(delivery)) for delivery in deliveries]
         return outcomes, self._committed
 
-    def _delivery(self, body: bytes) -> Delivery:
-        header = Header.entering(self._ids.next().decode()).encode()
+    async def call(self, deliveries: Sequence[Delivery]) -> tuple[Outcome, Sequence[Output]]:
+        """Call the handler once: a batch that fails is not split. Raises DecodeError.
+
+        Returns the outcome, and the outputs that it settled by itself.
+        """
+        self._committed = []
+        if self._stage.batch is not None:
+            messages = [self._handling.decode(delivery) for delivery in deliveries]
+            return await self._handling.handle_message(messages, deliveries[0]), self._committed
+        (delivery,) = deliveries
+        return await self._handling.handle(delivery), self._committed
+
+    def delivery(self, body: bytes, header: bytes | None = None) -> Delivery:
+        """A message as it would be read, with a new id unless it has a header."""
+        header = header or Header.entering(self._ids.next().decode()).encode()
         entry_id = b"%d-0" % (time.time_ns() // 1_000_000)
         return Delivery(Arrival(inlet_of(self._stage.name), "trial", 0), entry_id, header, body)
 

@@ -1,0 +1,46 @@
+"""A test kit for pipelines: a virtual clock, faults and a seed around the code that runs in production.
+
+It needs `pip install 'flowq-streams[test]'`. Nothing outside of tests imports it, apart from the command `flowq test`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from flowq.testing.expected_errors import raises_reject, raises_retry
+    from flowq.testing.ledger import Ledger
+    from flowq.testing.one_stage import call
+
+__all__ = [
+    "Ledger",
+    "call",
+    "raises_reject",
+    "raises_retry",
+]
+
+# Imported on first use: a test that calls one stage needs neither fakeredis nor hypothesis. No module is named like
+# something that it exports: to import the module would put it in the place of the function.
+_HOME_OF = {
+    name: module
+    for module, names in {
+        "flowq.testing.expected_errors": ("raises_reject", "raises_retry"),
+        "flowq.testing.ledger": ("Ledger",),
+        "flowq.testing.one_stage": ("call",),
+    }.items()
+    for name in names
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_HOME_OF[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
