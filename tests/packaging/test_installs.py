@@ -54,6 +54,7 @@ def test_without_extras_what_is_missing_is_said_with_the_extra_that_has_it_and_t
             "from pipelines.shop import *; from flowq import *; dashboard_app(shop, auth=1)",
         ),
         ("otel", "flowq", "run", "shop", "--otel"),
+        ("reload", "flowq", "run", "shop", "--reload"),
         ("claim", "flowq", "run", "large"),
         ("zstd", "flowq", "run", "packed"),
         ("scraping", "python", "-c", "import flowq.scraping"),
@@ -159,6 +160,10 @@ finally:
 def test_the_extra_otel_alone_writes_spans(installed: Installed, shop: Path, redis: Variables) -> None:
     printed = installed("otel").ok(shop, "flowq", "run", "shop", "--otel", **redis, OTEL_TRACES_EXPORTER="console")
     assert '"trace_id"' in printed
+
+
+def test_the_extra_reload_alone_watches_a_run(installed: Installed, shop: Path, redis: Variables) -> None:
+    installed("reload").ok(shop, "flowq", "run", "shop", "--reload", **redis)
 
 
 def test_the_extra_test_alone_runs_in_memory_and_tests_a_new_pipeline(installed: Installed, shop: Path) -> None:

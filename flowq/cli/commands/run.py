@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -104,6 +105,9 @@ def command(
     limit: Limits = None,
     max_dead: Annotated[int, typer.Option(min=0, metavar="N", help="Up to N dead letters still count as success.")] = 0,
     fresh: Annotated[bool, typer.Option("--fresh", help="Discard what earlier runs have left, then start.")] = False,
+    reload: Annotated[
+        bool, typer.Option("--reload", help="Restart the workers with the new code when a Python file changes.")
+    ] = False,
     memory: Annotated[bool, typer.Option("--memory", help="Run in this process, without a Redis server.")] = False,
     grace: Annotated[
         str | None, typer.Option(metavar="DURATION", help="Time to finish running messages after a stop signal.")
@@ -149,6 +153,7 @@ def command(
       flowq run scrape --stage parse --workers 4
       flowq run scrape -c fetch=32 --set fetch.retry.attempts=8 --set store.batch=1000
       flowq run scrape --memory -a url=https://example.org/
+      flowq run scrape --forever --reload
       flowq run scrape --stage fetch --metrics :9100 --log-format json --log-level info,httpx=debug
 
     Exit codes: 0 done, 2 usage, 3 drained with new dead letters, 4 Redis unreachable, 5 --for ended before the
@@ -187,6 +192,7 @@ def command(
         metrics=None if metrics is None else address_of(metrics, flag="--metrics"),
         log_setup=log_setup,
         traces=_traces(otel),
+        reloads=_reloads(reload, in_process=memory or settings.workers == 0),
     )
     _run_and_leave(session)
 
@@ -216,6 +222,15 @@ def _traces(wanted: bool) -> bool:
     wanted = wanted or wants_traces(os.environ)
     if wanted:
         require_opentelemetry()
+    return wanted
+
+
+def _reloads(wanted: bool, *, in_process: bool) -> bool:
+    """Whether to reload. Raises UsageError where it is impossible."""
+    if wanted and in_process:
+        raise UsageError("--reload restarts worker processes", hint="leave out --memory and --workers 0")
+    if wanted and find_spec("watchfiles") is None:
+        raise UsageError("--reload needs watchfiles", hint='pip install "flowq-streams[reload]"')
     return wanted
 
 

@@ -31,12 +31,14 @@ from flowq.cli.views.run_text import orphan_words
 from flowq.errors import Problem
 from flowq.graph.compilation.plan import Plan
 from flowq.runtime.process.ending import StopSignals
+from flowq.runtime.process.slot import Duty
 from flowq.runtime.process.starting import start_run
-from flowq.runtime.process.supervisor import Duty, Supervisor
+from flowq.runtime.process.supervisor import Supervisor
 from flowq.runtime.run import Run, RunOptions
 
 if TYPE_CHECKING:
     from flowq.cli.framework.loading import Loaded
+    from flowq.cli.run.reloading import Reloading
     from flowq.monitoring.address import Address
     from flowq.settings import Settings
 
@@ -60,6 +62,7 @@ class Session:
     metrics: Address | None = None
     log_setup: LogSetup = field(default_factory=LogSetup)
     traces: bool = False
+    reloads: bool = False
 
     @property
     def plan(self) -> Plan:
@@ -97,7 +100,15 @@ class Session:
                 workers = self._supervisor(broker, run, sources, screen)
             if self.metrics is not None:
                 screen.note(await stack.enter_async_context(serving_metrics(self.metrics, self.plan, broker, workers)))
+            if self.reloads and isinstance(workers, Supervisor):
+                return await self._reloading(broker, run, workers, screen).until_the_end(watch)
             return await watch.until_the_end(workers)
+
+    def _reloading(self, broker: Broker, run: Run, workers: Supervisor, screen: Screen) -> Reloading:
+        from flowq.cli.run.reloading import Reloading
+
+        job = self._instructions(broker, run, Duty(), (), screen)
+        return Reloading(job, self.plan, [sys.executable, *_isolation()], workers, screen)
 
     @property
     def _is_in_process(self) -> bool:
@@ -188,6 +199,7 @@ class Session:
             stdout=sys.stderr if self.json else None,
             print_lines=screen.print_lines,
             inherited_fds=stdin_fds,
+            awaits_restarts=self.reloads,
         )
 
     def _instructions(

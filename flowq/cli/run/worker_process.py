@@ -34,16 +34,14 @@ def main() -> None:
     supervised_by = sys.stdin.fileno()
     job = Instructions(**json.loads(sys.stdin.buffer.readline()))
     if job.columns is not None:
-        _print_as_on_a_terminal(job.columns)
+        print_as_on_a_terminal(job.columns)
     sys.stdin = None if job.stdin_fd is None else os.fdopen(job.stdin_fd)
     log_setup = LogSetup(job.log_format, job.pipeline, job.log_levels)
     log_setup.begin()
     telemetry = Telemetry(job.pipeline, traces=job.traces)
     try:
-        module = Module(job.module, Path(job.root), Path(job.project), attribute=job.attribute)
-        loaded = load_from(module, job.pipeline)
+        plan = plan_in(job)
         log_setup.after_import()
-        plan = loaded.pipeline.tuned(job.tuning).plan if job.tuning else loaded.pipeline.plan
         runner = asyncio.Runner(loop_factory=fast_loop_factory())
         try:
             runner.run(_work(job, plan, supervised_by, telemetry.observer, log_setup))
@@ -57,7 +55,14 @@ def main() -> None:
     leave(0)
 
 
-def _print_as_on_a_terminal(columns: int) -> None:
+def plan_in(job: Instructions) -> Plan:
+    """The plan of the pipeline that a job names, from the code as it is now. Raises as `load_from` does."""
+    module = Module(job.module, Path(job.root), Path(job.project), attribute=job.attribute)
+    loaded = load_from(module, job.pipeline)
+    return loaded.pipeline.tuned(job.tuning).plan if job.tuning else loaded.pipeline.plan
+
+
+def print_as_on_a_terminal(columns: int) -> None:
     """The supervisor passes each line on to one. Libraries that print look for these variables too."""
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     os.environ["COLUMNS"] = str(columns)

@@ -6,9 +6,8 @@ import asyncio
 import contextlib
 import os
 import signal
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import PIPE
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import IO, Any, TypeVar
 
@@ -21,8 +20,9 @@ from flowq.broker.workers import Workers
 from flowq.errors import BrokerError, WorkerFailed
 from flowq.runtime.death_records import crashed, record_death_of_child, sign_off_the_dead
 from flowq.runtime.identity import SUPERVISOR_VARIABLE
+from flowq.runtime.process.slot import Duty, Slot
 from flowq.runtime.process.worker_output import PrintLines, WorkerOutput
-from flowq.runtime.waiting import is_set_within
+from flowq.runtime.waiting import first_to_end, is_set_within
 
 T = TypeVar("T")
 
@@ -36,27 +36,6 @@ _MOST_DEATHS_OF_A_SOURCE = 4
 KILL_MARGIN_SECONDS = 2.0
 _DEATH_POLL_SECONDS = 0.5
 _LAST_WORD_SECONDS = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Duty:
-    """The duty of one worker. By default it runs the stages, and the first worker also runs the sources."""
-
-    quarantined: bool = False
-    only_source: str = ""
-    without_sources: bool = False
-
-
-@dataclass(slots=True)
-class Slot:
-    """A slot for a worker process. `stillborn`: how many in a row died before they registered."""
-
-    number: int
-    duty: Duty = Duty()
-    process: Process | None = None
-    watcher: asyncio.Task[None] | None = None
-    failures: int = 0
-    stillborn: int = 0
 
 
 class Supervisor:
@@ -74,6 +53,9 @@ class Supervisor:
     `sources` run in the first worker. When it crashes, each source gets a process of its own, so that a crash
     identifies the source that caused it while the stages continue. A source that keeps crashing without progress ends
     the run, once everything it emitted is handled.
+
+    `restart` replaces all workers in order. With `awaits_restarts`, a worker that has reported an error waits for one,
+    instead of ending the run.
 
     `edges` are those that the workers read, `all_edges` those of the whole pipeline. Workers inherit `inherited_fds`.
     """
@@ -93,6 +75,7 @@ class Supervisor:
         stdout: IO[str] | None = None,
         print_lines: PrintLines | None = None,
         inherited_fds: Sequence[int] = (),
+        awaits_restarts: bool = False,
     ) -> None:
         self._name = new_worker_name()
         self._broker = broker
@@ -105,6 +88,7 @@ class Supervisor:
         self._stdout = stdout
         self._output = None if print_lines is None else WorkerOutput(print_lines)
         self._inherited_fds = inherited_fds
+        self._awaits_restarts = awaits_restarts
         self._sources = sources
         self._slots = [Slot(number) for number in range(workers)]
         self._quarantine = Slot(workers, Duty(quarantined=True))
@@ -121,7 +105,7 @@ class Supervisor:
     def pids(self) -> list[int]:
         """The worker processes alive now."""
         slots = [*self._slots, *self._source_slots]
-        return [slot.process.pid for slot in slots if slot.process and slot.process.returncode is None]
+        return [slot.running.pid for slot in slots if slot.running]
 
     @property
     def has_reported(self) -> bool:
@@ -155,11 +139,10 @@ class Supervisor:
     async def _keep_filled(self, slot: Slot) -> None:
         while not self._stopping.is_set():
             code = await self._run_one(slot)
-            if self._stopping.is_set() or self.failed.done():
+            if await self._is_over(slot, code):
                 return
-            if code == EXIT_REPORTED:
-                self.failed.set_result(code)
-                return
+            if slot.asked.is_set():
+                continue
             if slot.stillborn == _MOST_STILLBORN:
                 self.failed.set_exception(WorkerFailed(
                     f"{_MOST_STILLBORN} workers in a row {describe(code)} before they started work",
@@ -172,6 +155,16 @@ class Supervisor:
             self._note(f"worker {slot.number + 1} {describe(code)}; starting another")
             pause_seconds = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2.0 ** min(slot.failures, 10))
             await is_set_within(self._stopping, pause_seconds)
+
+    async def _is_over(self, slot: Slot, code: int) -> bool:
+        """Whether no other process may take this slot; an error that was reported may wait for a restart first."""
+        if code == EXIT_REPORTED and self._awaits_restarts and not self.failed.done():
+            if not slot.asked.is_set() and not self._stopping.is_set():
+                self._note(f"worker {slot.number + 1} starts again when the code has changed")
+            await first_to_end(slot.asked.wait(), self._stopping.wait())
+        elif code == EXIT_REPORTED and not self._stopping.is_set() and not self.failed.done():
+            self.failed.set_result(code)
+        return self._stopping.is_set() or self.failed.done()
 
     # Separated sources
 
@@ -189,10 +182,11 @@ class Supervisor:
         source, deaths, cursors = slot.duty.only_source, 0, dict[bytes, bytes]()
         while not self._stopping.is_set():
             code = await self._run_one(slot)
-            if code == 0 or self._stopping.is_set() or self.failed.done():
+            if await self._is_over(slot, code):
                 return
-            if code == EXIT_REPORTED:
-                self.failed.set_result(code)
+            if slot.asked.is_set():
+                continue
+            if code == 0:
                 return
             looking = retry_until_available(partial(Runs(self._broker).cursors, source), what="reading cursors")
             before, cursors = cursors, await looking
@@ -225,6 +219,7 @@ class Supervisor:
     async def _run_one(self, slot: Slot) -> int:
         loop = asyncio.get_running_loop()
         started_at = loop.time()
+        slot.asked.clear()
         process = slot.process = await asyncio.create_subprocess_exec(
             *self._command,
             stdin=PIPE,
@@ -237,20 +232,21 @@ class Supervisor:
         assert process.stdin is not None
         with contextlib.suppress(RuntimeError, ProcessLookupError):  # it may have died at once
             process.stdin.write(self._instructions(slot.number, slot.duty) + b"\n")
-            if self._stopping.is_set():  # it has missed the signal that the others got
+            if self._stopping.is_set() or slot.asked.is_set():  # it has missed the signal that the others got
                 process.terminate()
         code = await process.wait()
         # One that ended in order has signed off: nothing to record, whatever its exit code.
-        work = partial(self._record_death, process.pid, describe(code))
+        work = partial(self._record_death, process.pid, describe(code), was_asked=slot.asked.is_set())
         had_signed_on = await self._unless_stopping(retry_until_available(work, what="recording a death"))
         lived_well = loop.time() - started_at > _LIVED_WELL_SECONDS
-        slot.failures = 0 if lived_well else slot.failures + 1
-        slot.stillborn = 0 if lived_well or had_signed_on or code == 0 else slot.stillborn + 1
+        did_well = lived_well or slot.asked.is_set()
+        slot.failures = 0 if did_well else slot.failures + 1
+        slot.stillborn = 0 if did_well or had_signed_on or code == 0 else slot.stillborn + 1
         return code
 
-    async def _record_death(self, pid: int, how: str) -> bool:
+    async def _record_death(self, pid: int, how: str, *, was_asked: bool) -> bool:
         """Record the death of a child. Returns whether there was anything to record."""
-        was_asked = self._stopping.is_set()
+        was_asked = was_asked or self._stopping.is_set()
         had_signed_on = await record_death_of_child(self._broker, pid, how, supervisor=self._name, was_asked=was_asked)
         if had_signed_on:
             self._has_died.set()
@@ -268,11 +264,30 @@ class Supervisor:
         task.cancel()
         return None
 
+    async def restart(self) -> None:
+        """Have every worker finish its running messages, then start others, which import the code as it is then.
+
+        Returns when the last one has ended, by force if it does not end within the grace.
+        """
+        processes = [slot.running for slot in self._every_slot if slot.running]
+        for slot in self._every_slot:
+            slot.ask_to_end()
+        ended = asyncio.gather(*(process.wait() for process in processes))
+        try:
+            async with asyncio.timeout(self._grace_seconds + KILL_MARGIN_SECONDS):
+                await asyncio.shield(ended)
+        except TimeoutError:
+            for process in processes:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+            await ended
+
     async def stop(self, hurry: asyncio.Event) -> None:
         """Stop every worker: in order, quickly once `hurry` is set, and by force if it does not end."""
         self._stopping.set()
         self._has_died.set()
-        self._signal(signal.SIGTERM)
+        for slot in self._every_slot:
+            slot.ask_to_end()
         try:
             await self._until_all_have_ended(hurry)
         finally:
@@ -305,9 +320,7 @@ class Supervisor:
 
     def _signal(self, number: signal.Signals) -> None:
         for slot in self._every_slot:
-            if slot.process is not None and slot.process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    slot.process.send_signal(number)
+            slot.send(number)
 
 
 def describe(code: int) -> str:
