@@ -1,0 +1,113 @@
+"""What the workers of a simulation share: the server, the delays on the way to it, and who waits for what."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from random import Random
+from typing import Any, Protocol
+
+from flowq.testing.simulation.calls import Call, Messages
+from flowq.testing.simulation.server import Server
+from flowq.testing.simulation.trace import Event, Trace
+from flowq.testing.simulation.virtual_loop import VirtualLoop
+
+_SHORTEST_SECONDS, _LONGEST_SECONDS = 0.0001, 0.001
+_NOTICED_LEASES = 3  # others look twice before they take a worker for dead
+
+
+class Worker(Protocol):
+    """What the network needs to know of a worker."""
+
+    is_dead: bool
+    leases: dict[bytes, None]  # keys of the leases that it has renewed
+
+
+class Network:
+    """Everything between the workers and the server.
+
+    Each call takes a short virtual time that the seed decides, and with it the order in which calls of different
+    workers arrive. The server runs one call after the other, in this thread.
+    """
+
+    def __init__(self, loop: VirtualLoop, server: Server, *, seed: int = 0, trace: Trace | None = None) -> None:
+        self.loop = loop
+        self.server = server
+        self.trace = Trace() if trace is None else trace
+        self.messages = Messages()
+        self._random = Random(f"network {seed}")
+        self._connection = server.connect()
+        self._readers: defaultdict[bytes, dict[asyncio.Future[None], None]] = defaultdict(dict)
+        self._blocked: dict[int, asyncio.Future[None]] = {}
+        self._n_clients = 0
+        self._workers: list[Worker] = []
+        loop.on_leap(self._keep_leases)
+
+    def join(self, worker: Worker) -> None:
+        """Another worker is in the network."""
+        self._workers.append(worker)
+
+    def _keep_leases(self, seconds: float) -> None:
+        """Before a leap: live workers would have renewed their leases meanwhile."""
+        leases = [lease for worker in self._workers if not worker.is_dead for lease in worker.leases]
+        left = self._connection.exchange([(b"PTTL", lease) for lease in leases])
+        self._connection.exchange(
+            [(b"PEXPIRE", lease, ms + round(seconds * 1000)) for lease, ms in zip(leases, left, strict=True) if ms > 0]
+        )
+
+    def new_client_id(self) -> int:
+        self._n_clients += 1
+        return self._n_clients
+
+    def delay_seconds(self) -> float:
+        """How long a request takes to the server."""
+        return self._random.uniform(_SHORTEST_SECONDS, _LONGEST_SECONDS)
+
+    def reply_is_late(self) -> bool:
+        """Whether a reply takes as long as a request; most arrive at once, which is faster to simulate."""
+        return self._random.random() < 0.1
+
+    def run(self, call: Call, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        """Have the server run commands now; readers of the edges that they may have added to look again."""
+        replies = self._connection.exchange(commands)
+        if call.name not in ("read", "pending"):
+            for stream in call.streams:
+                self.wake(stream)
+        return replies
+
+    def wake(self, stream: bytes) -> None:
+        """Let those that wait for entries of a stream look again."""
+        for reader in self._readers.pop(stream, ()):
+            if not reader.done():
+                reader.set_result(None)
+
+    async def wait_for_entries(self, client_id: int, streams: Sequence[bytes], seconds: float) -> bool:
+        """Return after `seconds`, or earlier when something may have been added. False if the client was unblocked."""
+        waiting = self._blocked[client_id] = self.loop.background_sleep(seconds)
+        for stream in streams:
+            self._readers[stream][waiting] = None
+        try:
+            await waiting
+            return client_id in self._blocked
+        finally:
+            self._blocked.pop(client_id, None)
+            for stream in streams:
+                self._readers[stream].pop(waiting, None)
+
+    def unblock(self, client_id: int) -> bool:
+        """End the blocking read of a client. False if it has none."""
+        waiting = self._blocked.pop(client_id, None)
+        if waiting is None or waiting.done():
+            return False
+        waiting.set_result(None)
+        return True
+
+    def wait_for_leases(self, leases: Iterable[bytes]) -> None:
+        """No leap of the clock before these leases of a dead worker have ended, and others had time to notice."""
+        for left_ms in self._connection.exchange([(b"PTTL", lease) for lease in leases]):
+            self.loop.forbid_leaps(_NOTICED_LEASES * max(0, left_ms) / 1000)
+
+    def note(self, worker: str, what: str, stage: str = "", messages: tuple[str, ...] = (), detail: str = "") -> None:
+        """Add an event to the trace."""
+        self.trace.add(Event(self.loop.time(), worker, what, stage, messages, detail))

@@ -1,0 +1,46 @@
+"""What a simulation needs of a server: connections that answer at once, and a clock that it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+Now = Callable[[], float]
+"""Seconds since 1970 by the virtual clock."""
+
+
+class ServerConnection(Protocol):
+    """A connection of which each call blocks until it is answered."""
+
+    def exchange(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        """Run commands, and return their replies in order; those that are errors are returned as exceptions.
+
+        A command that could block must be sent without BLOCK.
+        """
+        ...
+
+    def close(self) -> None: ...
+
+
+class Server(Protocol):
+    """A server whose times are those of the virtual clock: ids of entries, TIME, and when keys expire."""
+
+    @property
+    def address(self) -> str:
+        """For people, without password."""
+        ...
+
+    @property
+    def now(self) -> Now: ...
+
+    def connect(self) -> ServerConnection:
+        """A new connection."""
+        ...
+
+    def clear(self) -> None:
+        """Remove every key of the namespace, and nothing else."""
+        ...
+
+    def close(self) -> None:
+        """Remove what the simulation has stored, and close all connections."""
+        ...

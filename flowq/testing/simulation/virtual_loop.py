@@ -1,0 +1,239 @@
+"""An event loop with a virtual clock: when nothing is ready, the clock moves to the next timer."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import selectors
+from asyncio import tasks
+from collections import deque
+from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from flowq.errors import FlowqError
+
+T = TypeVar("T")
+
+_LONGEST_CALL_SECONDS = 30.0
+"""In real time. After that, the clock moves although a call in an executor has not ended: it may need its timeout."""
+_REAL_INPUT_SECONDS = 0.002
+"""In real time: what a socket of a handler may take to answer before the clock moves."""
+
+
+class NothingLeft(FlowqError):
+    """Nothing can happen any more: every task waits for another one, and there is no timer."""
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop whose `time()` moves only when nothing else can happen, and then to the next timer at once.
+
+    Timers of `background_sleep` are those of polls that repeat for ever. When nothing but them has happened for
+    `quiet_seconds`, the clock *leaps* to the next other timer, and each of them ends once, at that moment. Without
+    any other timer, `run` raises NothingLeft after `stuck_seconds`.
+
+    Calls in executors take no virtual time. Their results arrive in the order in which they were submitted, when
+    nothing else is ready, so that the same seed leads to the same order.
+    """
+
+    def __init__(self, *, quiet_seconds: float = 5.0, stuck_seconds: float = 60.0) -> None:
+        self.quiet_seconds = quiet_seconds
+        self.stuck_seconds = stuck_seconds
+        self.n_leaps = 0
+        self._now = 0.0
+        self._active_at = 0.0  # when anything but a background poll happened
+        self._no_leap_before = 0.0
+        self._on_leap: list[Callable[[float], None]] = []
+        self._background: list[tuple[float, int, asyncio.Future[None]]] = []
+        self._n_sleeps = 0
+        self._in_executors: deque[tuple[Future[Any], asyncio.Future[Any]]] = deque()
+        self._threads: ThreadPoolExecutor | None = None
+        super().__init__(_VirtualSelector(self))
+
+    def time(self) -> float:
+        """Virtual seconds since the loop was made."""
+        return self._now
+
+    def run(self, main: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine to its end, also inside a task of another loop. Raises NothingLeft."""
+        outer = asyncio._get_running_loop()
+        task = asyncio.current_task(outer) if outer else None
+        if outer is not None and task is not None:
+            tasks._leave_task(outer, task)
+        asyncio._set_running_loop(None)
+        try:
+            return self._run_alone(main)
+        finally:
+            asyncio._set_running_loop(outer)
+            if outer is not None and task is not None:
+                tasks._enter_task(outer, task)
+
+    def _run_alone(self, main: Coroutine[Any, Any, T]) -> T:
+        self.note_activity()  # what happened before this run says nothing about how quiet it is now
+        task = self.create_task(main)
+        try:
+            return self.run_until_complete(task)
+        except NothingLeft:
+            task.cancel()
+            self.note_activity()
+            self.run_until_complete(asyncio.wait([task]))
+            if not task.cancelled():
+                task.exception()
+            raise
+
+    # Background sleeps, and leaps over them
+
+    def background_sleep(self, seconds: float) -> asyncio.Future[None]:
+        """A future that is done after `seconds`, or earlier by a leap. For polls that repeat for ever."""
+        future: asyncio.Future[None] = self.create_future()
+        self._n_sleeps += 1
+        heapq.heappush(self._background, (self._now + max(0.0, seconds), self._n_sleeps, future))
+        return future
+
+    def note_activity(self) -> None:
+        """Something other than a background poll has happened: no leap for a while."""
+        self._active_at = self._now
+
+    def forbid_leaps(self, seconds: float) -> None:
+        """No leap for so long: what a background poll waits for is due by then, such as the end of a lease."""
+        self._no_leap_before = max(self._no_leap_before, self._now + seconds)
+
+    def on_leap(self, callback: Callable[[float], None]) -> None:
+        """Call it with the size of each leap in seconds, before the clock moves."""
+        self._on_leap.append(callback)
+
+    def advance(self, seconds: float | None) -> None:
+        """Nothing is ready: move the clock. `seconds`: until the next timer that is not in the background."""
+        background = self._next_background()
+        if seconds is None and background is None:
+            raise _nothing_left()
+        timer = None if seconds is None else self._now + seconds
+        if background is None or (timer is not None and timer <= background):
+            assert timer is not None
+            self._now = self._active_at = timer
+            return
+        quiet_from = max(self._active_at, self._no_leap_before)
+        if timer is None:
+            if background - quiet_from > self.stuck_seconds:
+                raise _nothing_left()
+        elif background - quiet_from > self.quiet_seconds:
+            self.n_leaps += 1
+            for callback in self._on_leap:
+                callback(timer - self._now)
+            background = self._active_at = timer
+        self._now = max(self._now, background)
+        self._end_background_sleeps()
+
+    def _next_background(self) -> float | None:
+        while self._background and self._background[0][2].done():  # cancelled
+            heapq.heappop(self._background)
+        return self._background[0][0] if self._background else None
+
+    def _end_background_sleeps(self) -> None:
+        while self._background and self._background[0][0] <= self._now:
+            future = heapq.heappop(self._background)[2]
+            if not future.done():
+                future.set_result(None)
+
+    # Executors, which take no virtual time
+
+    def run_in_executor(  # type: ignore[override]
+        self, executor: Executor | None, func: Callable[..., T], *args: Any
+    ) -> asyncio.Future[T]:
+        """Run it elsewhere while the virtual clock stands still."""
+        if executor is None:
+            executor = self._threads = self._threads or ThreadPoolExecutor(thread_name_prefix="virtual")
+        running = executor.submit(func, *args)
+        result: asyncio.Future[T] = self.create_future()
+        self._in_executors.append((running, result))
+        running.add_done_callback(self._wake)
+        return result
+
+    def _wake(self, _: Future[Any]) -> None:
+        if not self.is_closed():
+            self.call_soon_threadsafe(_nothing)
+
+    @property
+    def waits_for_executor(self) -> bool:
+        return bool(self._in_executors)
+
+    def deliver(self, *, in_order: bool = True) -> bool:
+        """Give the result of the call in an executor that was submitted first. False if it has not ended."""
+        for number, (running, result) in enumerate(self._in_executors):
+            if running.done():
+                del self._in_executors[number]
+                if not result.done():
+                    _copy(running, result)
+                self.note_activity()
+                return True
+            if in_order:
+                break
+        return False
+
+    def close(self) -> None:
+        """End it, and the threads that it has started."""
+        if self._threads is not None:
+            self._threads.shutdown(wait=True, cancel_futures=True)
+            self._threads = None
+        super().close()
+
+
+class _VirtualSelector(selectors.BaseSelector):
+    """Waits for real input only where something real can come; otherwise it moves the clock of its loop."""
+
+    def __init__(self, loop: VirtualLoop) -> None:
+        self._loop = loop
+        self._real = selectors.DefaultSelector()
+        self._n_own: int | None = None  # the descriptors by which other threads wake the loop
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        events = self._real.select(0)
+        if events or (timeout is not None and timeout <= 0):
+            return events
+        loop = self._loop
+        if loop.waits_for_executor:
+            if loop.deliver():
+                return []
+            if events := self._real.select(_LONGEST_CALL_SECONDS):
+                return events
+            if loop.deliver(in_order=False):
+                return []
+        if len(self._real.get_map()) > 1 and (events := self._real.select(_REAL_INPUT_SECONDS)):
+            return events
+        loop.advance(timeout)
+        return []
+
+    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        return self._real.register(fileobj, events, data)
+
+    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
+        return self._real.unregister(fileobj)
+
+    def modify(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        return self._real.modify(fileobj, events, data)
+
+    def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
+        return self._real.get_map()
+
+    def close(self) -> None:
+        self._real.close()
+
+
+def _copy(running: Future[T], result: asyncio.Future[T]) -> None:
+    if running.cancelled():
+        result.cancel()
+    elif (error := running.exception()) is not None:
+        result.set_exception(error)
+    else:
+        result.set_result(running.result())
+
+
+def _nothing() -> None:
+    """Called only so that the loop looks at what has ended."""
+
+
+def _nothing_left() -> NothingLeft:
+    return NothingLeft(
+        "nothing can happen any more: every task waits for another one",
+        hint="look at what the tasks of the test wait for",
+    )
