@@ -8,8 +8,8 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from flowq.errors import UsageError
-from flowq.testing.simulation.server import Now
 from flowq.testing.simulation.virtual_scripts import VirtualScript, microseconds, script_of
+from flowq.testing.simulation.virtual_server import Now
 
 # fakeredis collects all garbage of Lua after each script, which takes longer than the script; Lua does it anyway.
 _PREPARE = b"collectgarbage = function() end redis.compiled = {}"

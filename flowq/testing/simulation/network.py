@@ -9,9 +9,9 @@ from random import Random
 from typing import Any, Protocol
 
 from flowq.testing.simulation.calls import Call, Messages
-from flowq.testing.simulation.server import Server
 from flowq.testing.simulation.trace import Event, Trace
 from flowq.testing.simulation.virtual_loop import VirtualLoop
+from flowq.testing.simulation.virtual_server import Server
 
 _SHORTEST_SECONDS, _LONGEST_SECONDS = 0.0001, 0.001
 _NOTICED_LEASES = 3  # others look twice before they take a worker for dead
