@@ -33,6 +33,7 @@ from flowq.graph.compilation.plan import EdgePlan, Plan
 from flowq.graph.compilation.routing import Outlet, entering
 from flowq.graph.declaration.flow import Accepts
 from flowq.settings import Settings
+from flowq.world import REAL
 
 if TYPE_CHECKING:
     from flowq.graph.pipeline import Pipeline
@@ -131,7 +132,7 @@ class Publisher:
         )
         self._settings = settings
         self._opened_with: tuple[int, Settings | None] = os.getpid(), None
-        self._ids = MessageIds()
+        self._ids = MessageIds(REAL)
         self._inlets: dict[str, _Inlet] = {}
         self._shared = SharedBroker(
             "publisher", self._opening, remedy="async with publisher: ...", prepare=self._prepare
@@ -159,7 +160,7 @@ class Publisher:
         await ClaimCheck.check_store(broker, self._plan)
         self._claims = ClaimCheck.of(broker, self._plan)
         self._inlets.clear()
-        self._ids = MessageIds()  # a forked process must not use those of its parent
+        self._ids = MessageIds(broker.world)  # a forked process must not use those of its parent
 
     async def push(
         self,
@@ -219,7 +220,7 @@ class Publisher:
         inlet, delay_seconds = self._inlet(stage), seconds(delay)
         call = self._ids.next().decode() if id is None else f"push_many:{inlet.edge.name}:{_word(id)}"
         encoded = inlet.outlet.entering(messages, self._ids.each_with)
-        calls, n = CallsInTurn[Published](), 0
+        calls, n = CallsInTurn[Published](self._opened.world.monotonic), 0
         try:
             async with calls:
                 for outputs in chunks(encoded, inlet.backpressure.most_bytes):
@@ -266,7 +267,7 @@ class Publisher:
                     await claims.withdraw(call.outputs)
                 _refuse_if_full(edge, published.full_at)
             n_pauses += 1
-            await asyncio.sleep(_FULL_PAUSE_SECONDS)
+            await self._opened.world.pause(_FULL_PAUSE_SECONDS)
             if claims is not None:
                 await claims.refresh(call.outputs, n_pauses=n_pauses)
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Generic, Self, TypeVar
+
+from flowq.world import REAL
 
 T = TypeVar("T")
 
@@ -19,7 +20,7 @@ class CallsInTurn(Generic[T]):
     failed while it prepared the next call. If the caller is cancelled, so is the call under way.
     """
 
-    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, now: Callable[[], float] = REAL.monotonic) -> None:
         self.results: list[T] = []
         self._under_way: asyncio.Task[T] | None = None
         self._now = now

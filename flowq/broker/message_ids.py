@@ -8,13 +8,13 @@ import re
 import socket
 from collections.abc import Iterator
 
-from flowq.world import ALPHABET, REAL, World
+from flowq.world import ALPHABET, World
 
 
 class MessageIds:
     """Unique ids: a random prefix of 60 bits and a counter. A tenth of the cost of a UUID."""
 
-    def __init__(self, world: World = REAL) -> None:
+    def __init__(self, world: World) -> None:
         self._form = world.word(12).encode() + b"-%x"
         self._counter = itertools.count(1)
 
@@ -26,15 +26,15 @@ class MessageIds:
         return map((self._form + suffix.replace(b"%", b"%%")).__mod__, self._counter)
 
 
-def new_worker_name(world: World = REAL) -> str:
+def new_worker_name(world: World) -> str:
     """A name for one incarnation of a worker: readable, and never used again."""
     host = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname())[:32] or "host"
     return f"{host}:{os.getpid()}:{world.word(8)}"
 
 
-def new_run_id(world: World = REAL) -> str:
+def new_run_id(world: World) -> str:
     """A run id that sorts by time."""
-    milliseconds, word = int(world.time() * 1000), ""
+    milliseconds, word = round(world.time() * 1000), ""
     for _ in range(9):
         milliseconds, digit = divmod(milliseconds, 32)
         word = ALPHABET[digit] + word

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
 from collections.abc import Sequence
 from itertools import chain
 from typing import Any
@@ -41,6 +40,7 @@ class Reader:
 
     def __init__(self, broker: Broker, edges: Sequence[str]) -> None:
         self._broker = broker
+        self._now = broker.world.monotonic
         self._edges = tuple(edges)
         self._streams: list[Any] = [broker.keys.edge(edge) for edge in edges]
         self._edge_of = {stream.encode(): edge for stream, edge in zip(self._streams, edges, strict=True)}
@@ -58,7 +58,7 @@ class Reader:
     def silent_seconds(self) -> float:
         """For how long reads have failed. May be read from any thread."""
         asked_at = self._asked_at
-        return time.monotonic() - max(asked_at, self._link.progressed_at) if asked_at else 0.0
+        return self._now() - max(asked_at, self._link.progressed_at) if asked_at else 0.0
 
     async def read(self, worker: str, *, count: int, block_ms: int) -> list[Row]:
         """New deliveries, at most `count` from each edge; none when `block_ms` pass without any.
@@ -66,7 +66,7 @@ class Reader:
         Fewer after replies that were cut off on their way.
         """
         await self.connect()
-        epoch, asked_at = self._broker.epoch, time.monotonic()
+        epoch, asked_at = self._broker.epoch, self._now()
         self._asked_at = self._asked_at or asked_at
         count, streams = self._size.bound(count), self._streams
         if self._size.is_one_edge:
@@ -79,7 +79,7 @@ class Reader:
         self._asked_at = 0.0
         if reply:
             await self._note_order(reply)
-        elif time.monotonic() - asked_at < block_ms / 4000:
+        elif self._now() - asked_at < block_ms / 4000:
             # A server that does not block (a fake one, or one whose group has just been created again) must not be
             # polled in a tight loop.
             await asyncio.sleep(_IMPATIENT_PAUSE_SECONDS)
@@ -116,7 +116,7 @@ class Reader:
         await self.connect()
         if self._unreadable and (entry_id := await self._next_pending(worker, edge, after)):
             since = self._unreadable.get((edge, entry_id))
-            if since is not None and time.monotonic() - since < _PASSED_OVER_SECONDS:
+            if since is not None and self._now() - since < _PASSED_OVER_SECONDS:
                 return [], entry_id
         epoch, count = self._broker.epoch, self._size.bound(1 if self._unreadable else _MOST_PER_PAGE)
         try:
@@ -150,7 +150,7 @@ class Reader:
                 "message %s of %s cannot be read, and waits: see client-output-buffer-limit of Redis (flowq doctor)",
                 entry_id.decode(), edge,
             )  # fmt: skip
-        self._unreadable[edge, entry_id] = time.monotonic()
+        self._unreadable[edge, entry_id] = self._now()
 
     @property
     def passes_over(self) -> bool:
@@ -159,7 +159,7 @@ class Reader:
 
     def found(self, n_bytes: int) -> None:
         """The size of what was found after replies were cut off. If it is small, size was not the cause."""
-        now = time.monotonic()
+        now = self._now()
         for message, since in list(self._unreadable.items()):
             if now - since > 2 * _PASSED_OVER_SECONDS:  # it has been requested again since, or is gone
                 del self._unreadable[message]

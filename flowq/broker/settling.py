@@ -76,6 +76,7 @@ class Settling:
     ) -> None:
         self._answered = broker.keys.answered(f"{broker.new_token()}:settle") if keeps_answers else ""
         self._broker = broker
+        self.world = broker.world
         self.deduplicating = deduplicating
         self._keeping = keeping or {}
         self.claims = claims
@@ -84,7 +85,7 @@ class Settling:
     async def connect(self) -> None:
         """Open the connection, however long that takes. Best done before anything is read. Raises BrokerRefused."""
         ping = partial(self._link.call, b"PING", timeout_seconds=CALL_TIMEOUT_SECONDS)
-        await retry_until_available(ping, what="connecting")
+        await retry_until_available(self._broker.world, ping, what="connecting")
 
     async def settle(self, stage: str, arrival: Arrival, settled: Sequence[Settled], *, worker: str) -> Receipt:
         """Settle deliveries of one arrival, however long Redis takes to answer. Raises only BrokerRefused.
@@ -113,7 +114,7 @@ class Settling:
                 return None
         again = partial(self._send, stage, arrival, settled, mode=2, token=token)
         try:
-            return await retry_until_available(again, what=f"settling {stage}")
+            return await retry_until_available(self._broker.world, again, what=f"settling {stage}")
         except RequestRefused:  # one of them is too large
             return None
 
@@ -129,7 +130,7 @@ class Settling:
             return receipt if receipt.won else replace(receipt, gone=item[0])
 
         try:
-            return await retry_until_available(attempt, what=f"settling {stage}")
+            return await retry_until_available(self._broker.world, attempt, what=f"settling {stage}")
         except RequestRefused as error:
             if not isinstance(item[1], Succeeded):  # only what a handler emits can be large
                 raise

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import secrets
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -56,7 +55,7 @@ class StoredBodies:
             return
         recorded = text_in(await broker.answer(b"GET", key) or b"")
         if not recorded:
-            await broker.answer(b"SET", key, await store.name_in_store() or _NEW + secrets.token_hex(8), b"NX")
+            await broker.answer(b"SET", key, await store.name_in_store() or _NEW + broker.world.word(16), b"NX")
             recorded = text_in(await broker.answer(b"GET", key) or b"")
         # Only after the record has been read: another process may have written both since.
         name = await store.name_in_store()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from flowq.broker.message_ids import new_worker_name
+from flowq.world import REAL, World
 
 SUPERVISOR_VARIABLE = "FLOWQ_SUPERVISOR"
 """The environment variable with the name of the supervisor that started this process."""
@@ -54,13 +55,17 @@ def is_this_machine(host: str, space: str) -> bool:
 class Identity:
     """The name under which this process reads. It changes when the name was considered dead and reclaimed."""
 
-    worker: str = field(default_factory=new_worker_name)
+    worker: str = ""
     past: set[str] = field(default_factory=set[str])
+    world: World = REAL
+
+    def __post_init__(self) -> None:
+        self.worker = self.worker or new_worker_name(self.world)
 
     def renew(self) -> str:
         """Take a new name."""
         self.past.add(self.worker)
-        self.worker = new_worker_name()
+        self.worker = new_worker_name(self.world)
         return self.worker
 
     @property

@@ -83,6 +83,7 @@ class Run:
     def __init__(self, plan: Plan, broker: Broker) -> None:
         self._plan = plan
         self._broker = broker
+        self.world = broker.world
         self._edges = [edge.name for edge in plan.edges]
         self._stages = [stage.name for stage in plan.consumers]
         self.id = ""
@@ -96,7 +97,7 @@ class Run:
         """
         selected = [source.name for source in self._plan.sources if options.runs(source.name)]
         self.id, self.resumed, finished = await Runs(self._broker).begin(
-            new_run_id(),
+            new_run_id(self.world),
             sources=selected,
             signature=options.signature(),
             edges=self._edges,

@@ -21,6 +21,7 @@ from flowq.runtime.handlers.handling import Handling
 from flowq.runtime.handlers.threads import HandlerThreads
 from flowq.runtime.resources import Resources
 from flowq.runtime.stage.batching import BatchCall, Outcomes
+from flowq.world import REAL
 
 
 class Trial:
@@ -34,7 +35,7 @@ class Trial:
         # People read the outputs, so that they are never compressed.
         self._plan = replace(plan, stages=tuple(replace(each, compress_above=None) for each in plan.stages))
         self._stage = stage
-        self._ids = MessageIds()
+        self._ids = MessageIds(REAL)
         self._resources = Resources(replaced)
         self._threads: HandlerThreads | None = None
         self._committed: list[Output] = []

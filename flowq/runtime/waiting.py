@@ -7,6 +7,8 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from flowq.world import World
+
 _POLL_SECONDS = 0.02
 
 
@@ -15,6 +17,13 @@ async def is_set_within(event: asyncio.Event, seconds: float) -> bool:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await event.wait()
+    return event.is_set()
+
+
+async def pause_until(event: asyncio.Event, seconds: float, world: World) -> bool:
+    """Pause a poll at most this long: an event ends the pause. Returns whether it is set."""
+    if not event.is_set():
+        await first_to_end(event.wait(), world.pause(seconds))
     return event.is_set()
 
 

@@ -19,6 +19,7 @@ from flowq.graph.compilation.stage_types import StageTypes
 from flowq.graph.declaration.flow import Accepts
 from flowq.graph.kinds import Kind, Shape
 from flowq.graph.pipeline import Pipeline
+from flowq.world import REAL
 
 _COLLECTOR = "(collector)"  # no stage can have this name
 _MOST_BYTES = 64_000_000  # of an output: the stages that may receive it, and their limits, are not known
@@ -101,7 +102,7 @@ class LoneStage:
 
     @cached_property
     def _ids(self) -> MessageIds:
-        return MessageIds()
+        return MessageIds(REAL)
 
     @cached_property
     def _inlet(self) -> Outlet:

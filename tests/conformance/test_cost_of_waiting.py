@@ -33,7 +33,7 @@ async def calls(redis: Command) -> Mapping[str, int]:
 async def called(worker: Worker, redis: Command) -> int:
     """How many commands a promoter needs in `WATCHED_SECONDS`, those that its script calls included."""
     before = await calls(redis)
-    promoter = asyncio.create_task(run_job(Promoter(worker.broker, [IN])))
+    promoter = asyncio.create_task(run_job(worker.broker.world, Promoter(worker.broker, [IN])))
     await asyncio.sleep(WATCHED_SECONDS)  # the period that is measured
     after = await calls(redis)
     promoter.cancel()

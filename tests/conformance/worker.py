@@ -25,6 +25,7 @@ from flowq.delivery.encoding.dedup_key import dedup_hash
 from flowq.delivery.message import Arrival, Delivery, Header
 from flowq.delivery.policy import DedupMemory
 from flowq.delivery.settlement import DeadLetter, Delay, Failed, Output, Release, Succeeded
+from flowq.world import REAL
 
 LEASE_MS = 60_000
 READ_BLOCK_MS = 20
@@ -48,7 +49,7 @@ EDGES = [edge.name for edge in PLAN.edges]
 STAGES = [stage.name for stage in PLAN.consumers]
 IN, OUT = ">parse", "parse>store"
 
-_ids = MessageIds()
+_ids = MessageIds(REAL)
 _FAILED = Failed(ValueError("bad price"))
 
 

@@ -236,12 +236,13 @@ import asyncio, sys
 import uvloop
 from flowq.broker.client.retrying import retry_until_available
 from flowq.broker.client.connection import Link, UrlDialer
+from flowq.world import REAL
 
 async def main() -> None:
     link = Link(UrlDialer(sys.argv[1]))
     async def who(): return await link.call(b"GET", b"who", timeout_seconds=5)
     for _ in sys.stdin:
-        print((await retry_until_available(who, what="asking")).decode(), flush=True)
+        print((await retry_until_available(REAL, who, what="asking")).decode(), flush=True)
     await link.close()
 
 with asyncio.Runner(loop_factory=getattr(uvloop if sys.argv[2] == "uvloop" else asyncio, "new_event_loop")) as runner:

@@ -11,6 +11,7 @@ from flowq import Pipeline, stage
 from flowq.broker.client.connection import Link, UrlDialer
 from flowq.broker.client.retrying import retry_until_available
 from flowq.errors import PayloadTooLarge, RequestCutOff, RequestRefused
+from flowq.world import REAL
 from tests.redis_server import KINDS, RedisServer
 from tests.runtime.lab import Item, Lab, Other, items
 
@@ -103,7 +104,7 @@ async def test_a_large_request_is_refused_after_three_attempts_and_a_small_one_i
     with pytest.raises(RequestCutOff):
         await set_large()
     with pytest.raises(RequestRefused):
-        await retry_until_available(set_large, what="the test")
+        await retry_until_available(REAL, set_large, what="the test")
     assert attempts == 1 + 3
     assert await link.call(b"SET", b"key", b"x" * (LIMIT_BYTES - 1000), timeout_seconds=5.0) == b"OK"
     await link.close()

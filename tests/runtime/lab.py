@@ -121,12 +121,16 @@ class Lab:
                 await first_to_end(runner.ended, until_drained(run, runner))
             finally:
                 await runner.stop()
-            summary = run.summary(await retry_until_available(run.snapshot, what="the test"), loop.time() - began)
+            summary = run.summary(
+                await retry_until_available(run.world, run.snapshot, what="the test"), loop.time() - began
+            )
         assert summary.drained
         for name, balance in summary.stages.items():
             assert balance.adds_up, (name, balance)
             assert balance.outstanding == 0, (name, balance)
-        await retry_until_available(lambda: self._check_nothing_is_left(pipeline, broker), what="the test")
+        await retry_until_available(
+            broker.world, lambda: self._check_nothing_is_left(pipeline, broker), what="the test"
+        )
         return summary
 
     async def _check_nothing_is_left(self, pipeline: flowq.Pipeline, broker: Broker) -> None:

@@ -19,6 +19,7 @@ from flowq.runtime.housekeeping.jobs import restart_on_error
 from flowq.runtime.identity import is_this_machine, process_facts
 from flowq.runtime.process.runner import Runner
 from flowq.runtime.run import RunOptions
+from flowq.world import REAL
 from tests.eventually import eventually
 from tests.faults.proxy import Proxy
 from tests.runtime.lab import Item, Lab, items
@@ -99,7 +100,7 @@ async def test_a_background_job_that_fails_is_logged_and_restarted(caplog: pytes
         if len(starts) < 3:
             raise ValueError("odd")
 
-    await restart_on_error(work, "the reclaimer")
+    await restart_on_error(REAL, work, "the reclaimer")
 
     assert len(starts) == 3
     assert caplog.text.count("the reclaimer failed") == 2

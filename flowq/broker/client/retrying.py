@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
@@ -14,6 +13,7 @@ from flowq.broker.client.connection import Link
 from flowq.broker.client.redis_errors import translate
 from flowq.broker.scripts import Script
 from flowq.errors import BrokerUnavailable, RequestCutOff, RequestRefused
+from flowq.world import World
 
 T = TypeVar("T")
 log = logging.getLogger("flowq.broker")
@@ -72,7 +72,7 @@ async def again_if_lost(call: Callable[[], Awaitable[T]]) -> T:
         return await call()
 
 
-async def retry_until_available(attempt: Callable[[], Awaitable[T]], *, what: str) -> T:
+async def retry_until_available(world: World, attempt: Callable[[], Awaitable[T]], *, what: str) -> T:
     """Repeat a call until Redis answers, with exponential backoff and jitter. Only for calls that may be repeated.
 
     Logs the beginning and the end of an outage once each. Raises BrokerRefused, which repeating would not change, and
@@ -94,7 +94,7 @@ async def retry_until_available(attempt: Callable[[], Awaitable[T]], *, what: st
             if failures == 2:
                 subject = getattr(error, "subject", subject)
                 log.warning("%s: %s is not available, retrying: %s", what, subject, getattr(error, "detail", error))
-            await asyncio.sleep(pause_seconds * (0.5 + random.random()))
+            await asyncio.sleep(pause_seconds * (0.5 + world.random()))
             pause_seconds = min(_LONGEST_PAUSE_SECONDS, pause_seconds * 2)
         else:
             if failures > 1:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Mapping, Sequence
 
@@ -82,7 +81,7 @@ class Backpressure:
     async def look_again(self) -> None:
         """Ask for what is unknown, after a pause if they are full."""
         if self.are_full:
-            await asyncio.sleep(_LOOK_EVERY_SECONDS)
+            await self._broker.world.pause(_LOOK_EVERY_SECONDS)
         if self._full:
             await self.count()
         if self._heavy or self._is_due:

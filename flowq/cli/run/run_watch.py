@@ -167,14 +167,16 @@ class Watch:
         """The last snapshot; None when the user has stopped the run and Redis does not answer."""
         try:
             async with asyncio.timeout(_LOOK_SECONDS if self._stop.requested.is_set() else None):
-                return await retry_until_available(self._run.snapshot, what="reading the balance")
+                return await retry_until_available(self._run.world, self._run.snapshot, what="reading the balance")
         except TimeoutError:
             return None
 
     async def _watch(self, workers: Supervisor | InProcess) -> str:
         """Why the run is over."""
         while True:
-            looking = asyncio.ensure_future(retry_until_available(self._look, what="watching the pipeline"))
+            looking = asyncio.ensure_future(
+                retry_until_available(self._run.world, self._look, what="watching the pipeline")
+            )
             await first_to_end(looking, self._stop.requested.wait())
             if not looking.done():
                 return "stopped"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from itertools import islice
@@ -37,6 +36,7 @@ from flowq.runtime.handlers.frames import clear_frames
 from flowq.runtime.handlers.places import users_place
 from flowq.runtime.handlers.threads import HandlerThreads
 from flowq.runtime.handlers.versions import Versions
+from flowq.world import REAL, World
 
 Commit = Callable[[Delivery, Sequence[Output]], Awaitable[None]]
 """Settles a delivery while its handler is still running."""
@@ -74,6 +74,7 @@ class Handling:
         commit: Commit | None = None,
         versions: Versions | None = None,
         claims: BodyStore | None = None,
+        world: World = REAL,
     ) -> None:
         self.stage = stage
         self._pipeline = plan.name
@@ -83,6 +84,7 @@ class Handling:
         self._types = StageTypes(stage, plan)
         self._versions = versions
         self._claims = claims
+        self._time = world.time
         self._claiming = plan.claiming
         self._call, self._awaits = bind(stage, resources, threads, self._encoded)
         self._is_encoded = returns_encoded(stage.handler)
@@ -109,7 +111,7 @@ class Handling:
     def _decoder_by_tag(self, delivery: Delivery) -> Decode:
         tag = delivery.header.type_tag
         decode = self._types.decoder(tag)
-        if decode is None and Any not in self.stage.accepted and delivery.age_seconds(time.time()) < ROLLOUT_SECONDS:
+        if decode is None and Any not in self.stage.accepted and delivery.age_seconds(self._time()) < ROLLOUT_SECONDS:
             # Its body may be valid for another type.
             raise UnknownType(
                 f"{self.stage.name} does not accept {printable(tag)}", hint="run the version that sends it"

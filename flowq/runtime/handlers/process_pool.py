@@ -34,6 +34,7 @@ from flowq.runtime.handlers.handling import Handling
 from flowq.runtime.handlers.portable import Portable, portable
 from flowq.runtime.handlers.streams import flush_and_discard, forgiving_stdout, prepare_streams
 from flowq.runtime.handlers.versions import Versions
+from flowq.world import REAL
 
 
 class HandlerProcessDied(Exception):
@@ -209,7 +210,7 @@ def _prepare_child(module: str, pipeline: str, tuning: Tuning, setup: ChildSetup
     if setup is not None:
         setup.begin()
     with importing_program():
-        ids, names = MessageIds(), vars(importlib.import_module(module))
+        ids, names = MessageIds(REAL), vars(importlib.import_module(module))
     if setup is not None:
         setup.after_import()
     found = next((one for one in pipelines_among(names.values()) if one.name == pipeline), None)

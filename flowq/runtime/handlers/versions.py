@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Mapping
 
 from flowq.broker.client.retrying import retry_until_available
@@ -45,14 +44,16 @@ class Versions:
             self._reported.add(delivery.edge)
             log.warning("%s: leaving unreadable messages to other versions for %g minutes: %s",
                         delivery.edge, _MINUTES, getattr(error, "message", error))  # fmt: skip
-        return Unfamiliar(error, delivery.age_seconds(time.time()))
+        return Unfamiliar(error, delivery.age_seconds(self._broker.world.time()))
 
     async def _has_changed(self, edge: str) -> bool:
         now = asyncio.get_running_loop().time()
         if now - self._read_at > _TRUSTED_SECONDS:  # not for each of many bad messages in a row
             try:
                 edges = RecordedPlan(self._broker).edges
-                self._recorded = await retry_until_available(edges, what="reading the recorded plan")
+                self._recorded = await retry_until_available(
+                    self._broker.world, edges, what="reading the recorded plan"
+                )
             except BrokerRefused:
                 return False
             self._read_at = now

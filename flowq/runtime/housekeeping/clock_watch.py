@@ -25,7 +25,7 @@ class ClockWatch:
 
     async def step(self) -> float:
         back_seconds = await retry_until_available(
-            lambda: Clock(self._broker).follow(self._plan), what="reading the clock"
+            self._broker.world, lambda: Clock(self._broker).follow(self._plan), what="reading the clock"
         )
         if back_seconds:
             log.warning("the Redis clock was set back by %.0f s: delays and holds are moved with it", back_seconds)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from flowq.errors import BrokerRefused
+from flowq.world import World
 
 log = logging.getLogger("flowq.runtime")
 
@@ -25,17 +25,17 @@ class Job(Protocol):
         ...
 
 
-async def run_job(job: Job) -> None:
+async def run_job(world: World, job: Job) -> None:
     """Repeat the steps of a job until cancelled."""
 
     async def repeat() -> None:
-        while True:  # noqa: ASYNC110  (it says itself when it is due again)
-            await asyncio.sleep(await job.step())
+        while True:
+            await world.pause(await job.step())
 
-    await restart_on_error(repeat, job.name)
+    await restart_on_error(world, repeat, job.name)
 
 
-async def restart_on_error(work: Callable[[], Awaitable[None]], name: str) -> None:
+async def restart_on_error(world: World, work: Callable[[], Awaitable[None]], name: str) -> None:
     """Restart on error with backoff and log it, until the work returns. Raises BrokerRefused.
 
     The backoff starts over once the work has run for longer than the longest pause. A process with a dead housekeeping
@@ -43,13 +43,13 @@ async def restart_on_error(work: Callable[[], Awaitable[None]], name: str) -> No
     """
     pause_seconds, is_first = _FIRST_PAUSE_SECONDS, True
     while True:
-        started_at = time.monotonic()
+        started_at = world.monotonic()
         try:
             return await work()
         except BrokerRefused:
             raise
         except Exception as error:
-            if time.monotonic() - started_at > _LONGEST_PAUSE_SECONDS:
+            if world.monotonic() - started_at > _LONGEST_PAUSE_SECONDS:
                 pause_seconds, is_first = _FIRST_PAUSE_SECONDS, True
             log.warning("%s failed, restarting in %g s: %r", name, pause_seconds, error, exc_info=is_first)
         await asyncio.sleep(pause_seconds)

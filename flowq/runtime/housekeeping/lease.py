@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-import threading
-import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from flowq.broker.client.retrying import retry_until_available
@@ -17,14 +16,14 @@ from flowq.broker.workers import Workers, heartbeat
 from flowq.errors import BrokerError
 from flowq.runtime.housekeeping.jobs import restart_on_error
 from flowq.runtime.identity import Identity
-from flowq.runtime.waiting import is_set_within
+from flowq.runtime.waiting import pause_until
+from flowq.world import Background
 
 log = logging.getLogger("flowq.runtime")
 
 _RENEWALS_PER_LEASE = 5
 _TICK_SECONDS = 1.0
 _LOOP_MAY_BLOCK_SECONDS = 3600.0
-_LONGEST_JOIN_SECONDS = 0.5  # it may be waiting for a Redis that does not reply
 _DAY_SECONDS = 86_400.0
 
 
@@ -39,7 +38,7 @@ def _time_to_live_ms(lease_seconds: float) -> int:
 
 
 class LeaseKeeper:
-    """Renews the lease of a process from a thread with its own loop and connection.
+    """Renews the lease of a process in the background, with its own connection: in a thread with its own loop.
 
     This way a handler that blocks the main loop for minutes keeps its messages. Only after an hour without a step of
     this job, which runs in the main loop, is the lease left to expire. A process whose messages have been reclaimed
@@ -63,10 +62,9 @@ class LeaseKeeper:
         self._facts = facts
         self._lease_seconds = lease_seconds
         self._silent_seconds = silent_seconds
-        self._moved_at = time.monotonic()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._stopped = asyncio.Event()  # of the thread's loop
-        self._thread = threading.Thread(target=self._run, name="flowq-lease", daemon=True)
+        self._world = broker.world
+        self._moved_at = self._world.monotonic()
+        self._renewing: Background | None = None
         self._heartbeats = itertools.count(1)
         self._started_ms = 0  # by the clock of Redis, when it first registered
 
@@ -75,20 +73,18 @@ class LeaseKeeper:
         if self._broker.dialer.is_private:  # no other process can reclaim anything
             await self._register(self._broker, lease_ms=round(_DAY_SECONDS * 1000))
             return
-        await retry_until_available(lambda: self._register(self._broker), what="registering this worker")
-        self._loop = asyncio.new_event_loop()
-        self._thread.start()
+        await retry_until_available(self._world, lambda: self._register(self._broker), what="registering this worker")
+        self._renewing = self._world.in_background(self._renew_until, name="flowq-lease")
 
     async def step(self) -> float:
         """Note that the main loop is moving."""
-        self._moved_at = time.monotonic()
+        self._moved_at = self._world.monotonic()
         return _TICK_SECONDS
 
     async def stop(self) -> None:
         """Stop renewing the lease, if it was ever taken."""
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._stopped.set)
-            await asyncio.to_thread(self._thread.join, _LONGEST_JOIN_SECONDS)
+        if self._renewing is not None:
+            await self._renewing.stop()
 
     async def _register(self, broker: Broker, *, lease_ms: int = 0) -> None:
         worker = self._identity.worker
@@ -99,21 +95,18 @@ class LeaseKeeper:
         await Workers(broker).register(worker, facts, lease_ms=lease_ms, heartbeat=self._heartbeat())
 
     def _heartbeat(self) -> str:
-        blocked_seconds = time.monotonic() - self._moved_at - _TICK_SECONDS
+        blocked_seconds = self._world.monotonic() - self._moved_at - _TICK_SECONDS
         return heartbeat(next(self._heartbeats), max(self._silent_seconds(), blocked_seconds))
 
-    def _run(self) -> None:
-        loop = self._loop
-        assert loop is not None
-        with asyncio.Runner(loop_factory=lambda: loop) as runner:
-            runner.run(restart_on_error(self._keep, "lease"))
+    async def _renew_until(self, stopped: asyncio.Event) -> None:
+        await restart_on_error(self._world, partial(self._keep, stopped), "lease")
 
-    async def _keep(self) -> None:
-        broker = Broker(self._broker.dialer, self._broker.keys)
+    async def _keep(self, stopped: asyncio.Event) -> None:
+        broker = Broker(self._broker.dialer, self._broker.keys, world=self._world)
         pause = renew_every(self._lease_seconds)
         try:
-            while not await is_set_within(self._stopped, pause):
-                if time.monotonic() - self._moved_at > _LOOP_MAY_BLOCK_SECONDS:
+            while not await pause_until(stopped, pause, self._world):
+                if self._world.monotonic() - self._moved_at > _LOOP_MAY_BLOCK_SECONDS:
                     continue
                 try:
                     await self._renew(broker)

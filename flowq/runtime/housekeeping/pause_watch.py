@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Collection, Sequence
 
 from flowq.broker.client.retrying import retry_until_available
@@ -30,12 +29,14 @@ class PauseWatch:
 
     async def while_paused(self, stage: str) -> None:
         """Wait while this stage is paused."""
-        while self.is_paused(stage):  # noqa: ASYNC110  (only the next look can show it)
-            await asyncio.sleep(_EVERY_SECONDS)
+        while self.is_paused(stage):
+            await self._broker.world.pause(_EVERY_SECONDS)
 
     async def step(self) -> float:
         """Read the pauses, and apply them to the stages."""
-        self._paused = await retry_until_available(Pauses(self._broker).since, what="reading the pauses")
+        self._paused = await retry_until_available(
+            self._broker.world, Pauses(self._broker).since, what="reading the pauses"
+        )
         for runner in self._runners:
             await runner.set_paused(self.is_paused(runner.stage.name))
         return _EVERY_SECONDS

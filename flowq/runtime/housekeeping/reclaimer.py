@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -45,6 +44,7 @@ class Reclaimer:
     ) -> None:
         self._workers = Workers(broker)
         self._supervised = supervised
+        self._now = broker.world.monotonic
         self._all_edges = all_edges
         self._consumers = consumers
         self._identity = identity
@@ -56,7 +56,7 @@ class Reclaimer:
     async def step(self) -> float:
         try:
             dead = await self._workers.death_records()
-            now = time.monotonic()
+            now = self._now()
             if dead or now - self._surveyed_at >= self._survey_every:
                 self._surveyed_at = now
                 await self._survey(dead, now)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 from flowq.broker.redis_streams import Broker
@@ -35,7 +36,7 @@ class HandlerFactory:
     ) -> None:
         self._plan = plan
         self._broker = broker
-        self._stages = stages
+        self._stages = [self._placed(stage) for stage in stages]
         self._resources = resources
         self._next_id = next_id
         self._observer = observer
@@ -46,6 +47,7 @@ class HandlerFactory:
 
     def make(self, stage: StagePlan, commit: Commit) -> Handling | ProcessHandling:
         """The handler of a stage; `commit` settles a delivery while it is running."""
+        stage = self._placed(stage)
         if stage.handler.placement is Placement.PROCESS:
             new_pool = ProcessHandling if self._observer is None else partial(ObservedProcessHandling, self._observer)
             cores = os.cpu_count() or 1
@@ -65,6 +67,7 @@ class HandlerFactory:
             commit=commit,
             versions=self._versions,
             claims=self._broker.claims,
+            world=self._broker.world,
         )
 
     async def start_pools(self) -> None:
@@ -77,6 +80,12 @@ class HandlerFactory:
             self._threads.shutdown(wait=False, cancel_futures=True)
         for pool in self._process_pools:
             pool.close()
+
+    def _placed(self, stage: StagePlan) -> StagePlan:
+        """The same stage, on threads instead of processes in a simulation: it has no power over processes."""
+        if stage.handler.placement is not Placement.PROCESS or not self._broker.world.is_simulated:
+            return stage
+        return replace(stage, handler=replace(stage.handler, placement=Placement.THREAD))
 
     def _threads_for(self, stage: StagePlan) -> HandlerThreads | None:
         if stage.handler.placement is not Placement.THREAD:

@@ -115,7 +115,7 @@ async def run(
         )
         with rarer_collections():
             unclosed = await _from_start_to_stop(run, runner, drain=drain)
-        snapshot = await retry_until_available(run.snapshot, what="closing the run")
+        snapshot = await retry_until_available(broker.world, run.snapshot, what="closing the run")
         summary = run.summary(snapshot, loop.time() - started_at)
         if unclosed is not None:
             unclosed.summary = summary
@@ -199,8 +199,8 @@ async def until_drained(run: Run, runner: Runner) -> None:
     """Wait until nothing is outstanding and no handler runs: one that settled early may still have outputs."""
     while True:
         was_idle = runner.is_idle
-        snapshot = await retry_until_available(run.snapshot, what="watching the pipeline")
+        snapshot = await retry_until_available(run.world, run.snapshot, what="watching the pipeline")
         run.refuse_if_lost(snapshot)
         if snapshot.is_drained and was_idle and runner.is_idle:
             return
-        await asyncio.sleep(poll_seconds(snapshot.outstanding))
+        await run.world.pause(poll_seconds(snapshot.outstanding))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from dataclasses import dataclass
@@ -60,6 +59,7 @@ class Quarantine:
         self._identity = identity
         self._pauses = pauses
         self._plan = plan
+        self._now = broker.world.monotonic
         self._wards: dict[str, _Ward] = {}
         claims = ClaimCheck.of(broker, plan)
         self._settling = Settling(broker, deduplicating_edges(plan), plan.keeping, claims, keeps_answers=True)
@@ -67,7 +67,7 @@ class Quarantine:
     def add(self, stage: StagePlan, make: Callable[[Commit], Handling | ProcessHandling]) -> None:
         """Run the suspects of one more stage, with the handler that `make` returns."""
         broker, identity = self._broker, self._identity
-        in_flight = InFlight(Backpressure(broker, []))
+        in_flight = InFlight(Backpressure(broker, []), world=broker.world)
         settler = Settler(stage, self._settling, identity, in_flight)
         early = EarlyAck(broker, stage, settler, Outbox(broker, stage.name, self._settling, in_flight))
         pacer = Pacer(stage, self._plan, stage.rate, broker, identity) if stage.rate is not None else None
@@ -75,7 +75,7 @@ class Quarantine:
 
     async def run(self) -> None:
         """Run suspects until there are none."""
-        while await retry_until_available(self._next_round, what="quarantine"):
+        while await retry_until_available(self._broker.world, self._next_round, what="quarantine"):
             pass
         await self._settling.close()
 
@@ -104,7 +104,7 @@ class Quarantine:
                 ward.pacer.let_go(next_up)  # it was buried, or another quarantine was faster
                 await ward.pacer.flush()
             for delivery in deliveries:
-                await _run_alone(ward, delivery, has_turn=has_turn)
+                await _run_alone(ward, delivery, self._now, has_turn=has_turn)
                 await self._workers.clear_suspicion(delivery)
             found = found or taken is not None
             if taken is None or taken.finished:
@@ -120,23 +120,23 @@ class Quarantine:
         return next_up
 
 
-async def _run_alone(ward: _Ward, delivery: Delivery, *, has_turn: bool) -> None:
+async def _run_alone(ward: _Ward, delivery: Delivery, now: Callable[[], float], *, has_turn: bool) -> None:
     handling, settler, early, pacer = ward.handling, ward.settler, ward.early, ward.pacer
     if pacer is not None and (not has_turn or pacer.has_missed(delivery)):
         await _turn_of(delivery, pacer, again=has_turn)
     if handling.stage.batch is not None and isinstance(handling, Handling):
-        began_at, call = time.monotonic(), BatchCall(handling, [delivery])
+        began_at, call = now(), BatchCall(handling, [delivery])
         await in_context(copy_context(), call.run)
-        took_seconds = time.monotonic() - began_at
+        took_seconds = now() - began_at
         for deliveries, outcome in call.outcomes:
             if pacer is not None:
                 outcome = await pacer.judge(deliveries, outcome, took_seconds)
             settler.add(deliveries, outcome)
     elif handling.stage.ack is not AckMode.FIRST or await early.win([delivery]):
-        began_at = time.monotonic()
+        began_at = now()
         outcome = await in_context(copy_context(), handling.handle, delivery)
         if pacer is not None:
-            outcome = await pacer.judge([delivery], outcome, time.monotonic() - began_at)
+            outcome = await pacer.judge([delivery], outcome, now() - began_at)
         await early.conclude(delivery, outcome)
         await early.outbox.flush()
     elif pacer is not None:

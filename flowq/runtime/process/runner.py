@@ -71,8 +71,8 @@ class Runner:
         self._sources = [stage for stage in plan.sources if stage.name in sources]
         self._edges = [edge for stage in self._stages for edge in stage.in_edges]
         self._all_edges = [edge.name for edge in plan.edges]
-        self._identity = Identity()
-        self._ids = MessageIds()
+        self._identity = Identity(world=broker.world)
+        self._ids = MessageIds(broker.world)
         self._resources = Resources()
         self._handlers = HandlerFactory(
             plan, broker, self._stages, self._resources, self._ids.next, observer, child_setup
@@ -119,17 +119,21 @@ class Runner:
 
     async def start(self) -> None:
         """Open the resources, register, and start reading. Raises ResourceFailed, UsageError, BrokerRefused."""
-        self._block_watch = BlockWatch.start()
+        self._block_watch = None if self._broker.world.is_simulated else BlockWatch.start()
         arguments = {stage.name: source_arguments(stage, self._options.arguments) for stage in self._sources}
         handlers = [stage.handler for stage in (*self._stages, *self._sources)]
         await self._resources.open_all(resource for handler in handlers for resource in handler.resources.values())
         self._resources.broken.add_done_callback(self._on_end)
         await retry_until_available(
-            lambda: ClaimCheck.check_store(self._broker, self._plan), what="looking for the claim store"
+            self._broker.world,
+            lambda: ClaimCheck.check_store(self._broker, self._plan),
+            what="looking for the claim store",
         )
         if self._edges:
             await retry_until_available(
-                lambda: Edges(self._broker).ensure_groups(self._edges), what="creating consumer groups"
+                self._broker.world,
+                lambda: Edges(self._broker).ensure_groups(self._edges),
+                what="creating consumer groups",
             )
         await self._lease.start()
         await self._pauses.step()
@@ -138,7 +142,7 @@ class Runner:
             return
         await self._start_stages()
         for job in self._jobs():
-            self._spawn(run_job(job), job.name)
+            self._spawn(run_job(self._broker.world, job), job.name)
         for stage in self._sources:
             resources = self._resources.values(stage.handler.resources)
             start = partial(self._crew.start, stage, arguments[stage.name], resources, self._ids.next, self.worker)
@@ -160,7 +164,7 @@ class Runner:
         for stage in self._stages:
             quarantine.add(stage, partial(self._handlers.make, stage))
         for job in (self._lease, self._pauses):
-            self._spawn(run_job(job), job.name)
+            self._spawn(run_job(self._broker.world, job), job.name)
         self._spawn(quarantine.run(), "quarantine").add_done_callback(self._has_nothing_left)
 
     def _jobs(self) -> list[Job]:

@@ -77,7 +77,7 @@ class Supervisor:
         inherited_fds: Sequence[int] = (),
         awaits_restarts: bool = False,
     ) -> None:
-        self._name = new_worker_name()
+        self._name = new_worker_name(broker.world)
         self._broker = broker
         self._command = command
         self._instructions = instructions
@@ -188,7 +188,9 @@ class Supervisor:
                 continue
             if code == 0:
                 return
-            looking = retry_until_available(partial(Runs(self._broker).cursors, source), what="reading cursors")
+            looking = retry_until_available(
+                self._broker.world, partial(Runs(self._broker).cursors, source), what="reading cursors"
+            )
             before, cursors = cursors, await looking
             deaths = deaths + 1 if cursors == before or not deaths else 1
             if deaths == _MOST_DEATHS_OF_A_SOURCE:
@@ -202,7 +204,7 @@ class Supervisor:
         self._note(f'the worker of source "{source}" {how}; this run ends once everything it emitted is handled')
         looking = partial(Edges(self._broker).outstanding, self._edges)
         while not self._stopping.is_set() and any(
-            (await retry_until_available(looking, what="watching the pipeline")).values()
+            (await retry_until_available(self._broker.world, looking, what="watching the pipeline")).values()
         ):
             await is_set_within(self._stopping, _DEATH_POLL_SECONDS)
         if not self.failed.done():
@@ -237,7 +239,8 @@ class Supervisor:
         code = await process.wait()
         # One that ended in order has signed off: nothing to record, whatever its exit code.
         work = partial(self._record_death, process.pid, describe(code), was_asked=slot.asked.is_set())
-        had_signed_on = await self._unless_stopping(retry_until_available(work, what="recording a death"))
+        recording = retry_until_available(self._broker.world, work, what="recording a death")
+        had_signed_on = await self._unless_stopping(recording)
         lived_well = loop.time() - started_at > _LIVED_WELL_SECONDS
         did_well = lived_well or slot.asked.is_set()
         slot.failures = 0 if did_well else slot.failures + 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ from flowq.delivery.settlement import DeadLetter, Output
 from flowq.errors import PayloadTooLarge
 from flowq.graph.compilation.plan import StagePlan
 from flowq.graph.compilation.routing import OutputRouter
+from flowq.world import World
 
 _LONGEST_SPELLED_OUT = 1_000_000
 _LONGEST_PLACE = 500
@@ -27,13 +27,21 @@ class Rejects:
     """Makes the dead letters of one source. They are stored with the stages that it feeds."""
 
     def __init__(
-        self, stage: StagePlan, router: OutputRouter, next_id: Callable[[], bytes], *, worker: str, run_id: str
+        self,
+        stage: StagePlan,
+        router: OutputRouter,
+        next_id: Callable[[], bytes],
+        *,
+        worker: str,
+        run_id: str,
+        world: World,
     ) -> None:
         self._edges = stage.routes[0].edges if stage.routes else ()
         self._router = router
         self._next_id = next_id
         self._worker = worker
         self._run_id = run_id
+        self._world = world
 
     def of_bytes(self, body: bytes, error: Exception, read_at: str) -> list[Refused]:
         """For invalid bytes: one for each edge that accepts the source's first type."""
@@ -57,19 +65,19 @@ class Rejects:
 
     def _refused(self, edge: str, body: bytes, reason: str, error: Exception, read_at: str) -> Refused:
         header = Header.entering(self._next_id().decode())
-        entry_id = b"%d-0" % round(time.time() * 1000)  # as if it had died on arrival
+        entry_id = b"%d-0" % round(self._world.time() * 1000)  # as if it had died on arrival
         delivery = Delivery(Arrival(edge, self._worker, 0), entry_id, header.encode(), body)
         info = dead_letter_info(DeadLetter(reason, error, header), delivery, self._run_id)
         read_at = writable(read_at[:_LONGEST_PLACE])
         return Refused(edge, header.encode(), body, orjson.dumps({**info, "read_at": read_at}))
 
 
-def uncommittable(entry: Output | Refused, error: Exception, *, worker: str, run_id: str) -> Refused:
+def uncommittable(entry: Output | Refused, error: Exception, *, worker: str, run_id: str, world: World) -> Refused:
     """For a message that is too large for Redis: with the beginning of its body, which is all that can be stored."""
     header = Header.decode(entry.header)
     too_large = ValueError(f"{len(entry.body):,} bytes are more than Redis accepts; only their beginning is kept here")
     too_large.__cause__ = error
-    entry_id = b"%d-0" % round(time.time() * 1000)
+    entry_id = b"%d-0" % round(world.time() * 1000)
     delivery = Delivery(Arrival(entry.edge, worker, 0), entry_id, entry.header, entry.body)
     info = dead_letter_info(DeadLetter("uncommittable", too_large, header), delivery, run_id)
     return Refused(entry.edge, entry.header, entry.body[:LONGEST_BODY_SHOWN], orjson.dumps(info))

@@ -92,12 +92,12 @@ class SourceCrew:
             async with asyncio.timeout(None if self._options.drains else _LONGEST_LAST_WORK_SECONDS):
                 if self._options.drains:
                     await self._all_ended.wait()
-                while await self._is_outstanding():  # noqa: ASYNC110  (only the next look can tell)
-                    await asyncio.sleep(_LOOK_SECONDS)
+                while await self._is_outstanding():
+                    await self._broker.world.pause(_LOOK_SECONDS)
 
     async def _is_outstanding(self) -> bool:
         """Whether anything is waiting, running or delayed on the edges that are read."""
         found = await retry_until_available(
-            lambda: Edges(self._broker).outstanding(self._edges), what="watching the pipeline"
+            self._broker.world, lambda: Edges(self._broker).outstanding(self._edges), what="watching the pipeline"
         )
         return any(found.values())

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from typing import Any
 
 from flowq.graph.compilation.plan import StagePlan
@@ -94,6 +94,22 @@ class AsyncFeed(Feed):
                 await values.aclose()
 
     CALLS_USERS_CODE = _take_all.__code__  # to be recognized in a call stack
+
+
+class SteppedFeed(Feed):
+    """Feeds from an iterator in the loop, which it blocks: for a simulation, where nothing may run beside the loop."""
+
+    async def _take_all(self) -> None:
+        publishing, take = self.publishing, self._intake.value
+        values = iter(self._start(publishing.add))
+        try:
+            for value in values:
+                publishing.add(take(value, values))
+                await publishing.until_there_is_room()
+                await asyncio.sleep(0)
+        finally:
+            if isinstance(values, Generator):
+                values.close()
 
 
 class ThreadFeed(Feed):

@@ -124,7 +124,10 @@ class SourcePublishing:
         if (claims := self._claims) is None:
             return chunk
         what = f"publishing from {self._stage.name}"
-        return replace(chunk, entries=await retry_until_available(lambda: claims.deposit(chunk.entries), what=what))
+        return replace(
+            chunk,
+            entries=await retry_until_available(self._broker.world, lambda: claims.deposit(chunk.entries), what=what),
+        )
 
     async def _refusal_of(self, chunk: SourceChunk, *, finished: str) -> RequestRefused | None:
         """Publish a chunk. Returns the error if a message in it is larger than Redis accepts."""
@@ -139,7 +142,9 @@ class SourcePublishing:
     def _without_largest(self, chunk: SourceChunk, refusal: RequestRefused) -> SourceChunk:
         """The same chunk with a dead letter in place of the largest message, so that the others can be stored."""
         largest = max(chunk.entries, key=_size)
-        letter = uncommittable(largest, refusal, worker=self._worker, run_id=self._broker.run_id)
+        letter = uncommittable(
+            largest, refusal, worker=self._worker, run_id=self._broker.run_id, world=self._broker.world
+        )
         log.warning("source %s: a message of %d bytes is more than Redis accepts", self._stage.name, _size(largest))
         return replace(chunk, entries=[letter if entry is largest else entry for entry in chunk.entries])
 
@@ -158,15 +163,17 @@ class SourcePublishing:
 
         async def is_stored() -> bool:
             try:
-                return await retry_until_available(attempt, what=what)
+                return await retry_until_available(self._broker.world, attempt, what=what)
             except RequestRefused:
-                if not await retry_until_available(lambda: Publishing(self._broker).was_published(token), what=what):
+                if not await retry_until_available(
+                    self._broker.world, lambda: Publishing(self._broker).was_published(token), what=what
+                ):
                     raise
                 return False  # stored, only the replies were lost: the next attempt with this token confirms it
 
         what, n_pauses = f"publishing from {name}", 0
         while not await is_stored():
-            await asyncio.sleep(_FULL_PAUSE_SECONDS)  # others empty it
+            await self._broker.world.pause(_FULL_PAUSE_SECONDS)  # others empty it
             n_pauses += 1
             if self._claims is not None:
                 await self._claims.refresh(chunk.entries, n_pauses=n_pauses)

@@ -20,7 +20,7 @@ from flowq.printable import error_repr
 from flowq.runtime.housekeeping.pause_watch import PauseWatch
 from flowq.runtime.source_arguments import cursor_name, cursor_type
 from flowq.runtime.sources.rejects import Rejects
-from flowq.runtime.sources.source_feed import AsyncFeed, Feed, ThreadFeed
+from flowq.runtime.sources.source_feed import AsyncFeed, Feed, SteppedFeed, ThreadFeed
 from flowq.runtime.sources.source_intake import Intake
 from flowq.runtime.sources.source_publishing import SourcePublishing, TakenOver
 
@@ -82,7 +82,7 @@ class SourceRunner:
             await self._ask("finishing", partial(self._runs.finish_source, name, signature))
 
     async def _ask(self, doing: str, work: Callable[[], Awaitable[T]]) -> T:
-        return await retry_until_available(work, what=f"{doing} {self._stage.name}")
+        return await retry_until_available(self._broker.world, work, what=f"{doing} {self._stage.name}")
 
     async def _is_its_turn(self, signature: str) -> bool:
         """Wait while another worker runs the source. Returns False if the source has finished."""
@@ -94,7 +94,7 @@ class SourceRunner:
             if runner != reported:
                 reported = runner
                 log.warning("source %s is being run by worker %s: this one takes over if that one dies", name, runner)
-            await asyncio.sleep(_LOOK_SECONDS)
+            await self._broker.world.pause(_LOOK_SECONDS)
         return False
 
     def _feed(self, filled: Mapping[str, Any], cursor_name: str, stored: bytes) -> Feed:
@@ -106,9 +106,10 @@ class SourceRunner:
             worker=self._worker, pauses=self._pauses, cursor_name=cursor_name, cursor=stored,
         )  # fmt: skip
         router = OutputRouter(stage, self._plan, self._next_id)
-        rejects = Rejects(stage, router, self._next_id, worker=self._worker, run_id=broker.run_id)
+        rejects = Rejects(stage, router, self._next_id, worker=self._worker, run_id=broker.run_id, world=broker.world)
         intake = Intake(stage, router, rejects, encoder(type_, strict=True))
-        new_feed = AsyncFeed if stage.handler.shape.is_async else ThreadFeed
+        new_feed: type[Feed] = SteppedFeed if broker.world.is_simulated else ThreadFeed
+        new_feed = AsyncFeed if stage.handler.shape.is_async else new_feed
         return new_feed(stage, publishing, intake, filled, cursor)
 
     async def _publish_all(self, feed: Feed, signature: str) -> None:

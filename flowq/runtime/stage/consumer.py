@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import Sequence
 from contextvars import copy_context
@@ -71,17 +70,20 @@ class Consumer:
         self.slots: Sequence[asyncio.Task[None]] = ()
         self.durations: Counter[int] = Counter()  # how many handler calls were how long, by bucket, until recorded
         self._identity = identity
+        self._world = broker.world
         self._at_work: list[Sequence[Row]] = [()] * stage.concurrency
         self._gathering = asyncio.Lock()
         self._gathered: Sequence[Row] = ()  # the batch that is not complete yet
         # With a rate it is unknown what may start until it does: then each is settled alone.
         is_ahead = stage.ack is AckMode.FIRST and not stage.rate
-        self.in_flight = InFlight(Backpressure(broker, edges_fed(plan, stage)), settled_first=is_ahead)
-        if stage.rate:  # waits for its turns, whether a core is free meanwhile or not
+        self.in_flight = InFlight(
+            Backpressure(broker, edges_fed(plan, stage)), settled_first=is_ahead, world=self._world
+        )
+        if stage.rate or self._world.is_simulated:  # turns are waited for, whether a core is free meanwhile or not
             self.in_flight.read_ahead = ReadAhead(core_wait=lambda: 0.0)
         # Messages that wait for a turn, or for others of their batch, count as work although no slot has them.
         gauge = None if stage.rate or stage.batch else self.in_flight.read_ahead
-        self.ready = ReadyQueue(gauge, stage.concurrency)
+        self.ready = ReadyQueue(gauge, stage.concurrency, self._world)
         self._reconciliation = Reconciliation(broker, stage.in_edges)
         pacer = Pacer(stage, plan, stage.rate, broker, identity) if stage.rate else None
         self.waiting = WaitingRoom(pacer, self.ready) if pacer else None
@@ -139,7 +141,7 @@ class Consumer:
         """Handle these, except those already in flight, each when its turn comes."""
         was_idle = not self._n_in_flight
         if was_idle:
-            self.in_flight.read_ahead.begin(time.monotonic())
+            self.in_flight.read_ahead.begin(self._world.monotonic())
         new = self.in_flight.receive(rows)
         if len(new) < len(rows):
             # Delivered again while in flight: the group has been recreated. The old group's reply to a commit under way
@@ -209,7 +211,7 @@ class Consumer:
         """
         ready, at_work, waiting, handle = self.ready.ready, self._at_work, self.waiting, handling.handle
         settle, is_plain = self.settler.add, waiting is None and self.stage.ack is AckMode.AFTER
-        clock, read_ahead = time.perf_counter, self.in_flight.read_ahead
+        clock, read_ahead = self._world.monotonic, self.in_flight.read_ahead
         AT_WORK.set(partial(at_work.__getitem__, number))
         at_first, is_as_at_first, interrupting = copy_context(), True, State.INTERRUPTING
         steps, took_seconds = 0, 0.0
@@ -255,7 +257,7 @@ class Consumer:
             return
         await self.early.conclude(Delivery(*unit[0]), outcome)
         if self.ahead is not None:
-            self.in_flight.read_ahead.count(1, time.monotonic())
+            self.in_flight.read_ahead.count(1, self._world.monotonic())
         if len(self.ready.ready) % _LOOK_FOR_ROOM_EVERY == 0:
             self.in_flight.changed.set()
 
@@ -269,14 +271,14 @@ class Consumer:
                 self._gathered = ()
             deliveries = [Delivery(*row) for row in batch]
             call = BatchCall(handling, deliveries, is_interrupted=lambda: self.state >= State.INTERRUPTING)
-            began_at = time.perf_counter()
+            began_at = self._world.monotonic()
             try:
                 await in_context(copy_context(), call.run)
             except asyncio.CancelledError:
                 if self.state < State.INTERRUPTING:
                     raise
                 call.interrupt()
-            took_seconds = time.perf_counter() - began_at
+            took_seconds = self._world.monotonic() - began_at
             for unit, outcome in call.outcomes:
                 await self._conclude(unit, outcome, took_seconds)
             self.durations[bucket_of(took_seconds)] += 1

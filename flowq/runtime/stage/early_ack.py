@@ -107,6 +107,7 @@ class EarlyAck:
 
     async def _bury(self, delivery: Delivery, letter: DeadLetter) -> None:
         await retry_until_available(
+            self._broker.world,
             partial(StoredLetters(self._broker, self._stage.name).bury, delivery, letter),
             what=f"adding a dead letter of {self._stage.name}",
         )

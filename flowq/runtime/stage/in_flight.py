@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Container, Generator, Sequence
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from flowq.broker.settling import Receipt
 from flowq.delivery.message import Delivery, Row
 from flowq.delivery.settlement import Delay, Settled
 from flowq.runtime.stage.read_ahead import ReadAhead
+from flowq.world import REAL, World
 
 _EVERY_SECONDS, _SOON_SECONDS = 30.0, 0.5
 
@@ -26,11 +26,12 @@ _EVERY_SECONDS, _SOON_SECONDS = 30.0, 0.5
 class InFlight:
     """The entries in flight by edge; `n` is their number. `changed` is set when there may be room to read more."""
 
-    def __init__(self, backpressure: Backpressure, *, settled_first: bool = False) -> None:
+    def __init__(self, backpressure: Backpressure, *, settled_first: bool = False, world: World = REAL) -> None:
         self.n = 0
         self.backpressure = backpressure
         self.read_ahead = ReadAhead()
         self.changed = asyncio.Event()
+        self._now = world.monotonic
         self._settled_first = settled_first  # then a settlement is not the end of any work
         self._ids: defaultdict[str, set[bytes]] = defaultdict(set)
         self._watch: set[tuple[str, bytes]] | None = None
@@ -59,7 +60,7 @@ class InFlight:
         if not self._settled_first:
             # Postponed deliveries cost no time: counted as work, they would cause the whole edge to be read ahead.
             n_postponed = sum([isinstance(how, Delay) and not how.counted for _, how in settled])
-            self.read_ahead.count(max(0, n_settled - n_postponed), time.monotonic())
+            self.read_ahead.count(max(0, n_settled - n_postponed), self._now())
             self.backpressure.sent(n_bytes, handled=n_settled)  # otherwise the outbox reports it
         self.backpressure.note(receipt.outstanding)
         self.changed.set()
@@ -80,18 +81,19 @@ class Reconciliation:
     def __init__(self, broker: Broker, edges: Sequence[str]) -> None:
         self._broker = broker
         self._edges = edges
+        self._now = broker.world.monotonic
         self._begin()
 
     @property
     def is_due(self) -> bool:
-        return self._broker.losses != self._losses or time.monotonic() >= self._due_at
+        return self._broker.losses != self._losses or self._now() >= self._due_at
 
     def _begin(self) -> None:
-        self._losses, self._due_at = self._broker.losses, time.monotonic() + _EVERY_SECONDS
+        self._losses, self._due_at = self._broker.losses, self._now() + _EVERY_SECONDS
 
     def hasten(self, seconds: float = _SOON_SECONDS) -> None:
         """Make it due after `seconds` at the latest."""
-        self._due_at = min(self._due_at, time.monotonic() + seconds)
+        self._due_at = min(self._due_at, self._now() + seconds)
 
     async def missing(self, reader: Reader, in_flight: InFlight, worker: str) -> AsyncIterator[Sequence[Delivery]]:
         """Deliveries that are pending for this worker but never arrived: the reply to its read was lost.
@@ -106,7 +108,7 @@ class Reconciliation:
             while after is not None:
                 next_page = partial(reader.page_of_own_pending, worker, edge, after=after)
                 with in_flight.watched() as known:
-                    page, after = await retry_until_available(next_page, what=f"reading {edge}")
+                    page, after = await retry_until_available(self._broker.world, next_page, what=f"reading {edge}")
                 if missing := [delivery for delivery in page if (edge, delivery.entry_id) not in known]:
                     n_bytes += sum([len(delivery.body) for delivery in missing])
                     yield missing

@@ -31,7 +31,7 @@ class Outbox(Coalescing):
         self._stage = stage
         self._settling = settling
         self._in_flight = in_flight
-        self._tokens = MessageIds()
+        self._tokens = MessageIds(broker.world)
         self._outputs: list[Output] = []
         self._released: list[bytes] = []
         self._n_waiting = 0
@@ -65,7 +65,7 @@ class Outbox(Coalescing):
         what = f"publishing for {self._stage}"
         if (claims := self._settling.claims) is not None:
             given = outputs
-            outputs = await retry_until_available(lambda: claims.deposit(given), what=what)
+            outputs = await retry_until_available(self._broker.world, lambda: claims.deposit(given), what=what)
         by_delay: defaultdict[int, list[Output]] = defaultdict(list)
         for output in outputs:
             by_delay[output.delay_ms].append(output)
@@ -73,7 +73,7 @@ class Outbox(Coalescing):
         for delay_ms, delayed_alike in by_delay.items():
             for chunk in chunks(delayed_alike):
                 tokens.append(token := self._tokens.next().decode())
-                await retry_until_available(lambda: self._send(chunk, token, delay_ms), what=what)  # noqa: B023  (called here)
+                await retry_until_available(self._broker.world, lambda: self._send(chunk, token, delay_ms), what=what)  # noqa: B023  (called here)
         with contextlib.suppress(BrokerError):  # they expire in an hour anyway
             await self._broker.ask([(b"ZREM", self._broker.keys.published, *tokens)])
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -23,7 +22,7 @@ from flowq.large_bodies.store import redeem
 from flowq.runtime.identity import Identity
 from flowq.runtime.server_clock import ServerClock
 from flowq.runtime.stage.read_ahead import LOCAL_WORK_SECONDS
-from flowq.runtime.waiting import is_set_within
+from flowq.runtime.waiting import pause_until
 
 _Entry = tuple[str, bytes]  # two edges may have the same entry id
 
@@ -84,6 +83,8 @@ class Pacer:
         self._rate = rate
         self._identity = identity
         self._claims = broker.claims
+        self._world = broker.world
+        self._now = broker.world.monotonic  # not the time of the loop, which stands still while a handler blocks it
         self._limiter = Limiter(broker, stage.name, stage.in_edges, rate)
         self._decode_any = decoder(stage.accepts)
         self._types = StageTypes(stage, plan)
@@ -162,7 +163,7 @@ class Pacer:
             self._limiter.reserve, asked, worker=worker, soon_seconds=soon, lead_seconds=lead, again=again,
             missed=missed, token=token,
         )  # fmt: skip
-        reservations = await retry_until_available(reserve, what=f"pacing {self._stage.name}")
+        reservations = await retry_until_available(self._world, reserve, what=f"pacing {self._stage.name}")
         arrived_at, reserved_at = self._now(), self._limiter.reserved_at
         self._latency_seconds = arrived_at - sent_at
         self._clock.note(sent_at, arrived_at, reserved_at)
@@ -201,7 +202,7 @@ class Pacer:
         if key is None:
             return error
         hold = partial(self._limiter.hold, key, error.after, error.reason, token=self._limiter.new_token())
-        seconds = await retry_until_available(hold, what=f"holding {key}")
+        seconds = await retry_until_available(self._world, hold, what=f"holding {key}")
         return RetryLater(error.reason, after=seconds, hold=error.hold)
 
     async def _pace(self, delivery: Delivery, seconds: float) -> None:
@@ -209,7 +210,7 @@ class Pacer:
         key = await self._key_of_claimed(delivery)
         if key is None or ((said := self._paces.get(key)) is not None and said[0] == seconds and self._now() < said[1]):
             return
-        if await retry_until_available(partial(self._limiter.pace, key, seconds), what=f"pacing {key}"):
+        if await retry_until_available(self._world, partial(self._limiter.pace, key, seconds), what=f"pacing {key}"):
             if len(self._paces) >= _MOST_PACES:
                 self._paces.clear()
             self._paces[key] = seconds, self._now() + _PACE_SAID_SECONDS
@@ -231,7 +232,7 @@ class Pacer:
     async def run(self) -> None:
         """Report what has finished, and sweep for forgotten queues now and then, until cancelled."""
         while True:
-            await is_set_within(self._news, _SWEEP_SECONDS)
+            await pause_until(self._news, _SWEEP_SECONDS, self._world)
             is_due = self._now() - self._swept_at >= _SWEEP_SECONDS  # even if news of other keys never stops
             if is_due:
                 self._swept_at = self._now()
@@ -248,17 +249,17 @@ class Pacer:
             what, new_token = f"returning turns in {self._stage.name}", self._limiter.new_token
             if finished:
                 finish = partial(self._limiter.finish, finished, token=new_token())
-                keys.update(await retry_until_available(finish, what=what))
+                keys.update(await retry_until_available(self._world, finish, what=what))
             if keys or sweep:
                 dequeue = partial(self._limiter.dequeue, keys, sweep=sweep, token=new_token())
-                self.queued(await retry_until_available(dequeue, what=what))
+                self.queued(await retry_until_available(self._world, dequeue, what=what))
 
     async def _forget(self) -> None:
         """Forget unused keys: continue while many are found, but not for long."""
         what = f"forgetting keys of {self._stage.name}"
         for _ in range(_MOST_STEPS):
             if not await retry_until_available(
-                partial(self._limiter.expire_idle_keys, token=self._limiter.new_token()), what=what
+                self._world, partial(self._limiter.expire_idle_keys, token=self._limiter.new_token()), what=what
             ):
                 break
 
@@ -290,10 +291,6 @@ class Pacer:
             return self._key_of(await redeem(self._claims, delivery))
         except DecodeError:
             return None
-
-    @staticmethod
-    def _now() -> float:
-        return time.monotonic()  # not the time of the loop, which stands still while a handler blocks it
 
 
 def _verdict(outcome: Outcome) -> Verdict:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections import deque
 from collections.abc import Iterable
 
@@ -12,6 +11,7 @@ from flowq.delivery.message import Row
 from flowq.graph.kinds import Batch
 from flowq.large_bodies.reference import stored_bytes
 from flowq.runtime.stage.read_ahead import ReadAhead
+from flowq.world import REAL, World
 
 
 class ReadyQueue:
@@ -20,9 +20,10 @@ class ReadyQueue:
     `gauge` is told when all of `n_slots` begin to wait, and when the first of them goes on.
     """
 
-    def __init__(self, gauge: ReadAhead | None = None, n_slots: int = 0) -> None:
+    def __init__(self, gauge: ReadAhead | None = None, n_slots: int = 0, world: World = REAL) -> None:
         self.ready: deque[Row] = deque()
         self._gauge = gauge
+        self._now = world.monotonic
         self._n_slots = n_slots
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._lingers = True
@@ -44,12 +45,12 @@ class ReadyQueue:
         woken = asyncio.get_running_loop().create_future()
         self._waiting.append(woken)
         if self._gauge is not None and len(self._waiting) == self._n_slots:
-            self._gauge.pause(time.monotonic())
+            self._gauge.pause(self._now())
         await woken
 
     def _wake(self, most: int) -> None:
         if most and self._gauge is not None:
-            self._gauge.resume(time.monotonic())
+            self._gauge.resume(self._now())
         while most > 0 and self._waiting:
             woken = self._waiting.popleft()
             if not woken.done():  # cancelled

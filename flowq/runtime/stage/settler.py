@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -69,7 +68,8 @@ class Settler(Coalescing):
         self._pacer = pacer
         self._delayed = delayed or asyncio.Event()
         self._added: defaultdict[Arrival, list[Settled]] = defaultdict(list)
-        self._jitter = random.random()
+        self._random = settling.world.random
+        self._jitter = self._random()
 
     def add(self, rows: Sequence[Row], outcome: Outcome) -> None:
         """Settle deliveries that share an outcome, with the next commit."""
@@ -88,7 +88,7 @@ class Settler(Coalescing):
         settlement = decide(outcome, row, self._stage.retry, self._jitter)
         if settlement is not outcome:  # nearly all succeed, and need no jitter
             clear_frames_of(outcome)
-            self._jitter = random.random()
+            self._jitter = self._random()
         return settlement
 
     async def _write_added(self) -> None:
@@ -104,7 +104,7 @@ class Settler(Coalescing):
         if (claims := self.settling.claims) is not None:
             given = settled
             settled = await retry_until_available(
-                lambda: claims.deposit_settled(given), what=f"settling {self._stage.name}"
+                self.settling.world, lambda: claims.deposit_settled(given), what=f"settling {self._stage.name}"
             )
         receipts: list[Receipt] = []
         for chunk in chunks(settled):

@@ -27,13 +27,14 @@ class StageRunner:
         self, stage: StagePlan, plan: Plan, broker: Broker, identity: Identity, *, delayed: asyncio.Event
     ) -> None:
         self.stage = stage
+        self._world = broker.world
         self.consumer = Consumer(stage, plan, broker, identity, delayed=delayed)
         self._reading: asyncio.Task[None] | None = None  # none if the start failed half-way
         self._loops: list[asyncio.Task[None]] = []
 
     async def connect(self) -> None:
         """Open the connections before reading: each new one begins an epoch, and epochs do not share batches."""
-        await retry_until_available(self.consumer.reader.connect, what=f"connecting {self.stage.name}")
+        await retry_until_available(self._world, self.consumer.reader.connect, what=f"connecting {self.stage.name}")
         await self.consumer.settler.settling.connect()
 
     def start(self, handling: Handling | ProcessHandling) -> None:
