@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import re
 import secrets
+import socket
 import threading
 import time
 from collections.abc import Callable, Coroutine
@@ -42,6 +45,11 @@ class World:
     def word(self, length: int) -> str:
         """A unique word of so many digits and letters."""
         return "".join(secrets.choice(ALPHABET) for _ in range(length))
+
+    def place(self) -> str:
+        """The machine and the process, for names that people read."""
+        host = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname())[:32] or "host"
+        return f"{host}:{os.getpid()}"
 
     async def pause(self, seconds: float) -> None:
         """Sleep between two looks of a poll that runs for as long as the process.

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
-import re
-import socket
 from collections.abc import Iterator
 
 from flowq.world import ALPHABET, World
@@ -28,8 +25,7 @@ class MessageIds:
 
 def new_worker_name(world: World) -> str:
     """A name for one incarnation of a worker: readable, and never used again."""
-    host = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname())[:32] or "host"
-    return f"{host}:{os.getpid()}:{world.word(8)}"
+    return f"{world.place()}:{world.word(8)}"
 
 
 def new_run_id(world: World) -> str:

@@ -40,8 +40,9 @@ async def first_to_end(*work: Awaitable[Any]) -> None:
     tasks = [asyncio.ensure_future(item) for item in work]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
+        for task in tasks:
+            if task in done:
+                task.result()
     finally:
         for task in tasks:
             task.cancel()

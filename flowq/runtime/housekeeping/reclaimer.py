@@ -81,10 +81,8 @@ class Reclaimer:
                 for edge in consumer.stage.in_edges:
                     if name in consumers[edge]:
                         await self._reclaim(consumer, edge, name, leases[name], crashed(dead).get(name, ""))
-        left_nothing = [
-            name for name in {*gone, *in_quarantine} if not any(name in names for names in consumers.values())
-        ]
-        await self._workers.forget(left_nothing)
+        left_nothing = {*gone, *in_quarantine}.difference(*consumers.values())
+        await self._workers.forget(sorted(left_nothing))
         self._looks = {name: look for name, look in self._looks.items() if name in others}
 
     def _is_silent(self, name: str, heartbeat: str | None, facts: Mapping[str, Any], now: float) -> bool:

@@ -86,7 +86,7 @@ class Quarantine:
         consumers = await self._workers.consumers_of([edge.name for edge in self._plan.edges])
         for ward in self._wards.values():
             for edge in ward.handling.stage.in_edges:
-                for victim in consumers[edge] & set(victims):
+                for victim in sorted(consumers[edge] & set(victims)):
                     found = await self._run_all(ward, edge, victim, victims[victim]) or found
         if not found:
             await self._workers.forget(sorted(set(victims).difference(*consumers.values())))

@@ -222,7 +222,7 @@ class Runner:
             await asyncio.gather(*self._tasks, return_exceptions=True)
             await self._lease.stop()
             if has_stopped_in_order:
-                await sign_off(self._broker, self._identity.names, self._all_edges)
+                await sign_off(self._broker, sorted(self._identity.names), self._all_edges)
 
     # Tasks
 

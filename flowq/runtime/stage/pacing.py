@@ -251,7 +251,7 @@ class Pacer:
                 finish = partial(self._limiter.finish, finished, token=new_token())
                 keys.update(await retry_until_available(self._world, finish, what=what))
             if keys or sweep:
-                dequeue = partial(self._limiter.dequeue, keys, sweep=sweep, token=new_token())
+                dequeue = partial(self._limiter.dequeue, sorted(keys), sweep=sweep, token=new_token())
                 self.queued(await retry_until_available(self._world, dequeue, what=what))
 
     async def _forget(self) -> None:

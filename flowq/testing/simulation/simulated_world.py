@@ -29,6 +29,10 @@ class SimulatedWorld(World):
         """A word that no other call gets."""
         return "".join(self._random.choice(ALPHABET) for _ in range(length))
 
+    def place(self) -> str:
+        """The same on every machine."""
+        return "simulation:1"
+
     async def pause(self, seconds: float) -> None:
         """Sleep in virtual time; a leap of the clock may end it early."""
         await self._loop.background_sleep(seconds)
