@@ -12,12 +12,35 @@ if TYPE_CHECKING:
     from typing import Any
 
     from flowq.testing.expected_errors import raises_reject, raises_retry
+    from flowq.testing.journal import Call
     from flowq.testing.ledger import Ledger
+    from flowq.testing.observed_state import Balance, Dead, Waiting
     from flowq.testing.one_stage import call
+    from flowq.testing.pipeline_harness import Harness, harness
+    from flowq.testing.verdicts import (
+        InvariantBroken,
+        NeverCompared,
+        NotAsExpected,
+        NotDrained,
+        Verdict,
+        WorkerEnded,
+    )
 
 __all__ = [
+    "Balance",
+    "Call",
+    "Dead",
+    "Harness",
+    "InvariantBroken",
     "Ledger",
+    "NeverCompared",
+    "NotAsExpected",
+    "NotDrained",
+    "Verdict",
+    "Waiting",
+    "WorkerEnded",
     "call",
+    "harness",
     "raises_reject",
     "raises_retry",
 ]
@@ -28,8 +51,19 @@ _HOME_OF = {
     name: module
     for module, names in {
         "flowq.testing.expected_errors": ("raises_reject", "raises_retry"),
+        "flowq.testing.journal": ("Call",),
         "flowq.testing.ledger": ("Ledger",),
+        "flowq.testing.observed_state": ("Balance", "Dead", "Waiting"),
         "flowq.testing.one_stage": ("call",),
+        "flowq.testing.pipeline_harness": ("Harness", "harness"),
+        "flowq.testing.verdicts": (
+            "InvariantBroken",
+            "NeverCompared",
+            "NotAsExpected",
+            "NotDrained",
+            "Verdict",
+            "WorkerEnded",
+        ),
     }.items()
     for name in names
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from random import Random
 from typing import Any, Protocol
 
@@ -42,6 +42,8 @@ class Network:
         self._blocked: dict[int, asyncio.Future[None]] = {}
         self._n_clients = 0
         self._workers: list[Worker] = []
+        self.on_answer: list[Callable[[Call, Sequence[Sequence[Any]], Sequence[Any]], None]] = []
+        """Called with each call that the server has answered, its commands and their replies."""
         loop.on_leap(self._keep_leases)
 
     def join(self, worker: Worker) -> None:
@@ -71,6 +73,8 @@ class Network:
     def run(self, call: Call, commands: Sequence[Sequence[Any]]) -> list[Any]:
         """Have the server run commands now; readers of the edges that they may have added to look again."""
         replies = self._connection.exchange(commands)
+        for listener in self.on_answer:
+            listener(call, commands, replies)
         if call.name not in ("read", "pending"):
             for stream in call.streams:
                 self.wake(stream)

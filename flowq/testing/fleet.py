@@ -1,0 +1,151 @@
+"""The simulated workers of one harness: each a runner of its own, which can stop, crash and be replaced."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextvars import ContextVar
+from typing import Any, Protocol
+
+from flowq.broker.redis_streams import Broker
+from flowq.graph.compilation.plan import Plan
+from flowq.runtime.handlers.observation import Observer
+from flowq.runtime.process.runner import Runner
+from flowq.runtime.run import RunOptions
+
+_REPLACED_AFTER_SECONDS = 1.0
+_OWNER: ContextVar[SimulatedWorker | None] = ContextVar("flowq_simulated_worker", default=None)
+
+
+class Supplies(Protocol):
+    """What each worker gets of its own."""
+
+    def new_broker(self, worker: str) -> Broker:
+        """A broker whose calls are those of this worker."""
+        ...
+
+    def new_observer(self, worker: str) -> Observer:
+        """What watches its handlers."""
+        ...
+
+    def cut_off(self, worker: str) -> None:
+        """Nothing of this worker reaches the server any more."""
+        ...
+
+
+class SimulatedWorker:
+    """One worker process, as far as the pipeline can tell. `ended` is how it ended by itself, if it did."""
+
+    def __init__(self, name: str, runner: Runner, broker: Broker) -> None:
+        self.name = name
+        self.runner = runner
+        self.broker = broker
+        self.tasks: set[asyncio.Task[Any]] = set()
+        self.is_dead = False
+
+    @property
+    def failure(self) -> BaseException | None:
+        """The error with which it has ended by itself."""
+        ended = self.runner.ended
+        return ended.exception() if not self.is_dead and ended.done() and not ended.cancelled() else None
+
+    async def stop(self) -> None:
+        """Stop in good order."""
+        try:
+            await self.runner.stop()
+        finally:
+            await self.broker.close()
+
+    def kill(self) -> None:
+        """End it at once: nothing in it runs any more, and nothing is handed back."""
+        self.is_dead = True
+        for task in list(self.tasks):
+            task.cancel()
+
+
+class Fleet:
+    """All workers of a harness, by name: "w1", "w2" and so on. `live` are those that run now."""
+
+    def __init__(self, plan: Plan, options: RunOptions, supplies: Supplies) -> None:
+        self._plan = plan
+        self._options = options
+        self._supplies = supplies
+        self._n_started = 0
+        self._replacing: set[asyncio.Task[None]] = set()
+        self.live: dict[str, SimulatedWorker] = {}
+        self.dead: list[SimulatedWorker] = []
+
+    async def start(self, **options: Any) -> SimulatedWorker:
+        """Start one more worker."""
+        self._n_started += 1
+        name = f"w{self._n_started}"
+        broker = self._supplies.new_broker(name)
+        runner = Runner(self._plan, broker, self._options, observer=self._supplies.new_observer(name), **options)
+        worker = self.live[name] = SimulatedWorker(name, runner, broker)
+        await self._as(worker, runner.start())
+        return worker
+
+    async def _as(self, worker: SimulatedWorker, work: Coroutine[Any, Any, None]) -> None:
+        """Run it in a task of this worker: tasks that it starts are the worker's as well."""
+        given = _OWNER.set(worker)
+        try:
+            task = asyncio.create_task(work)
+        finally:
+            _OWNER.reset(given)
+        await task
+
+    async def stop(self) -> None:
+        """Stop all of them, one after the other."""
+        for task in list(self._replacing):
+            task.cancel()
+        for name in list(self.live):
+            await self.retire(name)
+
+    async def retire(self, name: str) -> None:
+        """Stop one of them in good order."""
+        worker = self.live.pop(name)
+        await self._as(worker, worker.stop())
+
+    async def restart(self, name: str) -> None:
+        """Stop one of them in good order, and start another in its place."""
+        if name in self.live:
+            await self.retire(name)
+            await self.start()
+
+    def crash(self, name: str) -> None:
+        """End one of them at once; another starts in its place a little later."""
+        if (worker := self.live.pop(name, None)) is None:
+            return
+        self._supplies.cut_off(name)
+        self.dead.append(worker)
+        worker.kill()
+        self.soon(self._replace())
+
+    async def _replace(self) -> None:
+        await asyncio.sleep(_REPLACED_AFTER_SECONDS)
+        await self.start()
+
+    def soon(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run it beside everything else, as nobody's."""
+        given = _OWNER.set(None)
+        try:
+            task = asyncio.create_task(work)
+        finally:
+            _OWNER.reset(given)
+        self._replacing.add(task)
+        task.add_done_callback(self._replacing.discard)
+
+
+def follow_tasks(loop: asyncio.AbstractEventLoop) -> Callable[[], None]:
+    """Have each new task of a loop belong to the worker that starts it. Returns what ends that."""
+    before = loop.get_task_factory()
+
+    def new_task(loop: asyncio.AbstractEventLoop, work: Any, **options: Any) -> Any:
+        task: Any = asyncio.Task(work, loop=loop, **options) if before is None else before(loop, work, **options)
+        if (owner := _OWNER.get()) is not None:
+            owner.tasks.add(task)
+            task.add_done_callback(owner.tasks.discard)
+        return task
+
+    loop.set_task_factory(new_task)
+    return lambda: loop.set_task_factory(before)

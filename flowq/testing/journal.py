@@ -1,0 +1,169 @@
+"""What happened to each message: the calls of its handlers, what they returned, and what was settled."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from flowq.delivery.message import Arrival, Delivery, Row
+from flowq.delivery.settlement import Outcome, Output, Succeeded
+from flowq.graph.compilation.plan import Plan, StagePlan
+from flowq.graph.kinds import Kind
+from flowq.testing.decoding import Decoding
+from flowq.testing.settle_calls import Settlement
+
+Value = Callable[[], Any]
+"""A value as it was: each call returns it anew, whatever handlers and tests have done to it since."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of a handler.
+
+    `message` is what it was called with: a list for a stage with `batch=`, whose `message_id` and `attempt` are those
+    of the first. `worker` is "w1" for the first worker; one that replaces a crashed worker has the next number. `at` is
+    the time of the harness, in UTC.
+    """
+
+    stage: str
+    message: Any
+    message_id: str
+    attempt: int
+    worker: str
+    at: datetime
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """One delivery in the hands of one worker. `values` are what its handler has returned and is not settled yet."""
+
+    row: Row
+    values: list[Value] = field(default_factory=list[Value])
+    n_sent: int = 0  # as how many messages: one for each edge
+    is_settled: bool = False
+    is_noted: bool = False  # as the output of a sink
+
+
+_Key = tuple[str, str, bytes]  # worker, edge, entry id
+
+
+class Journal:
+    """The events of one harness. Handlers on threads may write to it as well.
+
+    `finished` are the deliveries that succeeded, in order: their edges and entry ids. `sent` counts, by stage, the
+    messages that settled attempts have sent. A new run starts both again.
+    """
+
+    def __init__(self, plan: Plan, decoding: Decoding, now: Callable[[], float]) -> None:
+        self._plan = plan
+        self._decoding = decoding
+        self._now = now
+        self._calls: list[tuple[Call, Value]] = []
+        self._attempts: dict[_Key, _Attempt] = {}
+        self._outputs: defaultdict[str, list[Value]] = defaultdict(list)
+        self.finished: list[tuple[str, bytes]] = []
+        self.sent: Counter[str] = Counter()
+        self._ids: dict[tuple[str, bytes], str] = {}
+        self.running: dict[_Key, Call] = {}
+
+    # What tests ask
+
+    def calls(self, stage: str) -> list[Call]:
+        """The calls of one stage, in order of their start."""
+        found = [(call, message) for call, message in self._calls if call.stage == stage]
+        return [
+            Call(call.stage, message(), call.message_id, call.attempt, call.worker, call.at) for call, message in found
+        ]
+
+    def outputs(self, stage: str) -> list[Any]:
+        """What one stage has returned in attempts that were settled, in order of settlement."""
+        return [value() for value in self._outputs[stage]]
+
+    def finished_ids(self) -> list[tuple[str, str]]:
+        """The edge and the message id of each delivery that succeeded, as far as they are known, in order."""
+        return [(edge, self._ids[edge, entry]) for edge, entry in self.finished if (edge, entry) in self._ids]
+
+    def start_run(self) -> None:
+        """Begin to count anew, as Redis does with a new run."""
+        self.finished.clear()
+        self.sent.clear()
+
+    # What workers note
+
+    def received(self, worker: str, row: Row) -> None:
+        """A worker is about to handle a delivery."""
+        delivery = Delivery(*row)
+        key = (worker, delivery.edge, delivery.entry_id)
+        before = self._attempts.get(key)
+        self._attempts[key] = _Attempt(row, is_settled=before is not None and before.is_settled)
+        self._ids[key[1:]] = delivery.message_id
+
+    def called(self, stage: StagePlan, worker: str, row: Row, message: Any) -> None:
+        """A handler is called with a message, or with the messages of a batch, of which `row` is the first."""
+        delivery = Delivery(*row)
+        header = delivery.header
+        copied = deepcopy(message) if stage.batch else None
+        value: Value = (lambda: deepcopy(copied)) if stage.batch else (lambda: self._decoding.message(delivery))
+        at = datetime.fromtimestamp(self._now(), UTC)
+        call = Call(stage.name, None, header.message_id, header.attempt, worker, at)
+        self._calls.append((call, value))
+        self.running[worker, delivery.edge, delivery.entry_id] = call
+
+    def returned(self, worker: str, row: Row, value: Any, outputs: Sequence[Output]) -> None:
+        """A handler has returned, yielded or emitted a value, which is sent as these outputs."""
+        attempt = self._attempt(worker, row)
+        attempt.values.append(self._value(value, outputs))
+        attempt.n_sent += len(outputs)
+
+    def _value(self, value: Any, outputs: Sequence[Output]) -> Value:
+        if outputs:
+            return lambda: self._decoding.message(_delivery_of(outputs[0]))
+        copied = deepcopy(value)  # no stage is called with it, so that it was not encoded
+        return lambda: deepcopy(copied)
+
+    def ended(self, worker: str, row: Row, outcome: Outcome | None) -> None:
+        """A handler has ended; without an outcome if it was interrupted."""
+        attempt = self._attempt(worker, row)
+        self.running.pop((worker, row[0].edge, row[1]), None)
+        if not isinstance(outcome, Succeeded):
+            attempt.values.clear()
+            attempt.n_sent = 0
+        elif attempt.is_settled:
+            self._note(attempt)
+
+    def _attempt(self, worker: str, row: Row) -> _Attempt:
+        return self._attempts.setdefault((worker, row[0].edge, row[1]), _Attempt(row))
+
+    # What the server notes
+
+    def settled(self, worker: str, settlement: Settlement) -> None:
+        """The server has settled deliveries of a worker."""
+        for entry in settlement.done:
+            self.finished.append((settlement.edge, entry))
+            attempt = self._attempts.get((worker, settlement.edge, entry))
+            if attempt is None:  # settled before its handler is called
+                row: Row = (_delivery_of(Output(settlement.edge, b"", b"")).arrival, entry, b"", b"", None)
+                self._attempts[worker, settlement.edge, entry] = _Attempt(row, is_settled=True)
+            else:
+                attempt.is_settled = True
+                self._note(attempt)
+
+    def _note(self, attempt: _Attempt) -> None:
+        stage = self._plan.stage(self._plan.edge_by_name[attempt.row[0].edge].target)
+        self.sent[stage.name] += attempt.n_sent
+        if stage.kind is not Kind.SINK:
+            self._outputs[stage.name] += attempt.values
+        elif not attempt.is_noted:
+            delivery = Delivery(*attempt.row)
+            self._outputs[stage.name].append(lambda: self._decoding.message(delivery))
+            attempt.is_noted = True
+        attempt.values.clear()
+        attempt.n_sent = 0
+
+
+def _delivery_of(output: Output) -> Delivery:
+    return Delivery(Arrival(output.edge, "", 0), b"0-1", output.header, output.body)

@@ -1,0 +1,214 @@
+"""The harness of a pipeline: feeds it, moves its clock, and shows and checks what has become of each message."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from flowq.broker.inspection.pacing_keys import HeldKey
+from flowq.durations import seconds as seconds_of
+from flowq.graph.declaration.flow import Accepts
+from flowq.graph.declaration.resource import Resource
+from flowq.graph.pipeline import Pipeline
+from flowq.testing.expectation import Expectation
+from flowq.testing.journal import Call
+from flowq.testing.observed_state import Balance, Dead, ObservedState, Waiting
+from flowq.testing.simulated_pipeline import SimulatedPipeline
+from flowq.testing.simulation.trace import Event, Trace
+from flowq.testing.verdicts import NeverCompared
+
+if TYPE_CHECKING:
+    from flowq.graph.declaration.stage import Source
+
+M = TypeVar("M")
+T = TypeVar("T")
+
+START = datetime(2030, 1, 1, tzinfo=UTC)
+"""When the clock of a harness begins, unless a test says otherwise."""
+DECISIONS = 20_000
+"""After how many calls to Redis without a single success `drain` gives up."""
+
+
+class Harness:
+    """One pipeline with its workers, its server and its clock, for the length of an `async with harness(...) as h`.
+
+    Stages are named by themselves or by their names. Methods raise NotFound for a stage that is not in the pipeline.
+    """
+
+    def __init__(self, simulated: SimulatedPipeline, *, workers: int) -> None:
+        self._simulated = simulated
+        self._n_workers = workers
+        self._expectations: list[Expectation] = []
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._simulated.start(self._n_workers)
+        except BaseException:
+            self._simulated.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                await self._end()
+        finally:
+            self._simulated.close()
+
+    # Input
+
+    async def feed(self, stage: Accepts[M] | str, *messages: M, key: str | None = None, delay: float | str = 0) -> None:
+        """Push messages to a stage, as a program does with a `Publisher`.
+
+        key: pushing the same messages again with the same key within an hour stores nothing twice. For a single message
+            it is the id of the message.
+        delay: how long they are delayed: seconds, or text such as "5m".
+
+        Raises what `Publisher.push` raises: EncodeError for a message that the stage does not accept, for instance.
+        """
+        await self._simulated.push(_name(stage), messages, key=key, delay=delay)
+
+    async def run(self, source: Source[Any] | str, **arguments: Any) -> None:
+        """Run a source to its end, with these arguments, beside the workers. Raises SourceFailed if it fails."""
+        await self._simulated.run_source(_name(source), arguments)
+
+    # Time
+
+    @property
+    def now(self) -> datetime:
+        """The time of the harness, in UTC."""
+        return self._simulated.around.now
+
+    async def drain(self, limit: int = DECISIONS) -> None:
+        """Let the clock move until every message is settled, delayed and held ones included, and no handler runs.
+
+        limit: how many calls to Redis may follow each other without a single message being settled for good.
+
+        Raises NotDrained, which names what is left and what it waits for, when nothing can happen any more or the limit
+        is reached; WorkerEnded when a worker has ended with an error.
+        """
+        await self._simulated.drain(limit)
+
+    async def advance(self, *, seconds: float = 0, minutes: float = 0, hours: float = 0, days: float = 0) -> None:
+        """Let exactly so much time pass."""
+        await self._simulated.advance(seconds + 60 * minutes + 3600 * hours + 86_400 * days)
+
+    async def step(self) -> Event:
+        """Let the clock move until one more call to Redis has been answered, or a fault has struck: one decision."""
+        return await self._simulated.step()
+
+    # What has happened
+
+    def outputs(self, stage: Any) -> list[Any]:
+        """What a stage has returned, yielded or emitted, in order of settlement.
+
+        Only attempts that were settled count: what a handler returned before its worker died is not among them. A
+        sink, which returns nothing, has as outputs the messages that it was called with, and that are settled as
+        done. A value that several stages accept is one output.
+        """
+        return self._simulated.journal.outputs(self._stage(stage))
+
+    def calls(self, stage: Any) -> list[Call]:
+        """The calls of a stage's handler, in order of their start, those that failed or were interrupted included."""
+        return self._simulated.journal.calls(self._stage(stage))
+
+    def expect(self, stage: Any) -> Expectation:
+        """What the test expects of `outputs(stage)`: `.exactly([...])`, `.any_order([...])`, `.containing(...)`.
+
+        Raises NeverCompared at the end of the harness if none of these was called.
+        """
+        name = self._stage(stage)
+        expectation = Expectation(name, lambda: self._simulated.journal.outputs(name), self._notes)
+        self._expectations.append(expectation)
+        return expectation
+
+    @property
+    def trace(self) -> Trace:
+        """Every call to Redis, fault, crash and start so far, in order."""
+        return self._simulated.around.network.trace
+
+    # What there is now
+
+    def dead(self, stage: Any = None) -> list[Dead]:
+        """The dead letters, of one stage or of all."""
+        name = None if stage is None else self._stage(stage)
+        return self._look(lambda state: state.dead(name))
+
+    def waiting(self, stage: Any = None) -> list[Waiting]:
+        """The messages that are not settled, of one stage or of all: waiting, running or delayed."""
+        name = None if stage is None else self._stage(stage)
+        return self._look(lambda state: state.waiting(name))
+
+    def held(self) -> Sequence[HeldKey]:
+        """The pacing keys on hold."""
+        return self._look(lambda state: state.held())
+
+    def balance(self) -> Balance:
+        """The counters of each stage in the current run. True if they add up."""
+        return self._look(lambda state: state.balance())
+
+    def _look(self, reading: Callable[[ObservedState], Coroutine[Any, Any, T]]) -> T:
+        return self._simulated.look(reading)
+
+    def _stage(self, stage: Any) -> str:
+        return self._simulated.plan.stage(_name(stage)).name
+
+    # The end
+
+    def _notes(self) -> list[str]:
+        dead = self.dead()
+        return [f"dead letter of {each.stage}: {each.error or each.reason}" for each in dead[:5]]
+
+    async def _end(self) -> None:
+        """All that is checked at the end of a test that has not failed."""
+        await self._simulated.drain(DECISIONS)
+        await self._simulated.stop()
+        self._simulated.check()
+        for expectation in self._expectations:
+            if not expectation.is_compared:
+                raise NeverCompared(
+                    f"h.expect({expectation.stage}) has compared nothing",
+                    hint="write what you expect: h.expect(stage).exactly([...])",
+                )
+
+
+def _name(stage: Any) -> str:
+    return stage if isinstance(stage, str) else str(getattr(stage, "name", stage))
+
+
+def harness(
+    pipeline: Pipeline,
+    *,
+    seed: int = 0,
+    faults: Sequence[Any] = (),
+    resources: Mapping[Resource[Any], Any] | None = None,
+    workers: int = 1,
+    lease: float | str = "15s",
+    start: datetime = START,
+) -> Harness:
+    """Run a pipeline in a test, in one thread, with a clock of its own that moves when nothing else can happen.
+
+    An hour of backoff takes no time. The workers, their scripts and their decisions are those of production.
+
+    >>> import asyncio
+    >>> from flowq import Pipeline, stage
+    >>> @stage
+    ... async def double(number: int) -> int:
+    ...     return 2 * number
+    >>> @stage
+    ... async def show(number: int) -> None: ...
+    >>> async def test() -> None:
+    ...     async with harness(Pipeline("numbers", double >> show)) as h:
+    ...         await h.feed(double, 1, 2, 3)
+    ...         await h.drain()
+    ...         h.expect(show).exactly([2, 4, 6])
+    >>> asyncio.run(test())
+    """
+    simulated = SimulatedPipeline(
+        pipeline, seed=seed, faults=faults, resources=resources or {}, lease_seconds=seconds_of(lease), start=start
+    )
+    return Harness(simulated, workers=workers)

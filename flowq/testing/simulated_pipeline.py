@@ -1,0 +1,238 @@
+"""A pipeline whose workers run in a simulation: started, fed, drained, stopped and checked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
+from datetime import datetime
+from typing import Any, TypeVar
+
+from flowq.broker.redis_streams import Broker
+from flowq.errors import UsageError
+from flowq.graph.compilation.plan import Plan
+from flowq.graph.declaration.resource import Resource
+from flowq.graph.pipeline import Pipeline
+from flowq.publisher import Publisher
+from flowq.runtime.handlers.observation import Observer
+from flowq.runtime.process.starting import start_run
+from flowq.runtime.run import RunOptions
+from flowq.testing.decoding import Decoding
+from flowq.testing.draining import Progress, not_drained
+from flowq.testing.fleet import Fleet, follow_tasks
+from flowq.testing.invariants import check_invariants
+from flowq.testing.journal import Journal
+from flowq.testing.observed_state import ObservedState
+from flowq.testing.replaced_resources import with_resources
+from flowq.testing.settle_calls import settlement_in
+from flowq.testing.simulation.calls import Call
+from flowq.testing.simulation.tap import Tap
+from flowq.testing.simulation.trace import Event
+from flowq.testing.simulation.virtual_loop import NothingLeft
+from flowq.testing.surroundings import Surroundings
+from flowq.testing.verdicts import WorkerEnded
+from flowq.testing.watched_handling import Watching
+
+T = TypeVar("T")
+
+_LOOK_AGAIN_SECONDS = 1.0
+_TEST = "test"
+"""The name under which the test itself calls the server."""
+
+
+class SimulatedPipeline:
+    """One pipeline, its workers and their surroundings."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        *,
+        seed: int,
+        resources: Mapping[Resource[Any], Any],
+        lease_seconds: float,
+        start: datetime,
+        faults: Sequence[Any] = (),
+    ) -> None:
+        self.plan: Plan = with_resources(pipeline.plan, resources)
+        self.around = Surroundings(self.plan.name, seed=seed, start=start.timestamp())
+        self._decoding = Decoding(self.plan)
+        self.journal = Journal(self.plan, self._decoding, self.around.world.time)
+        self.progress = Progress()
+        self._options = RunOptions(tuple(stage.name for stage in self.plan.consumers), lease_seconds=lease_seconds)
+        self._taps: dict[str, Tap] = {}
+        self.fleet = Fleet(self.plan, self._options, self)
+        self.around.network.on_answer.append(self._answered)
+        self._unfollow = follow_tasks(self.around.loop)
+        self._broker: Broker | None = None
+
+    # What each worker gets
+
+    def new_broker(self, worker: str) -> Broker:
+        """As in `Supplies`."""
+        tap = self._taps[worker] = self.around.new_tap(worker)
+        return self.around.broker_over(tap)
+
+    def new_observer(self, worker: str) -> Observer:
+        """As in `Supplies`."""
+        return Watching(worker, self.journal, _NoFaults())
+
+    def cut_off(self, worker: str) -> None:
+        """As in `Supplies`."""
+        self._taps[worker].kill()
+
+    def _answered(self, call: Call, commands: Sequence[Sequence[Any]], replies: Sequence[Any]) -> None:
+        is_success = False
+        if call.name == "settle":
+            for command, reply in zip(commands, replies, strict=True):
+                if (settlement := settlement_in(command, reply)) is not None:
+                    self.journal.settled(call.worker, settlement)
+                    is_success = is_success or settlement.ends_any
+        self.progress.note(is_change=call.name not in _CHANGES_NOTHING, is_success=is_success)
+
+    # Start and stop
+
+    async def start(self, n_workers: int) -> None:
+        """Start the run and so many workers."""
+
+        async def starting() -> None:
+            self._broker = self.new_broker(_TEST)
+            await start_run(self.plan, self._broker, self._options, fresh=False)
+            for _ in range(n_workers):
+                await self.fleet.start()
+
+        await self.around.run(starting())
+
+    async def stop(self) -> None:
+        """Stop all workers in good order."""
+        await self.around.run(self.fleet.stop())
+
+    def close(self) -> None:
+        """End everything at once."""
+        for tap in self._taps.values():
+            tap.kill()
+        self._unfollow()
+        self.around.close()
+
+    # Input
+
+    async def push(self, stage: str, messages: Sequence[Any], *, key: str | None, delay: float | str) -> None:
+        """Publish messages to the inlet of a stage."""
+
+        async def pushing() -> None:
+            async with _Feeding(self.plan, self._opened) as publisher:
+                if len(messages) == 1:
+                    await publisher.push(stage, messages[0], id=key, delay=delay)
+                else:
+                    await publisher.push_many(stage, messages, id=key, delay=delay)
+
+        await self._until_done(pushing())
+
+    async def run_source(self, source: str, arguments: Mapping[str, Any]) -> None:
+        """Run a source to its end, in a worker of its own."""
+        if not self.plan.stage(source).is_source:
+            raise UsageError(f'"{source}" is not a source', hint="push messages to a stage: await h.feed(stage, ...)")
+        raise NotImplementedError
+
+    @property
+    def _opened(self) -> Broker:
+        if self._broker is None:
+            raise UsageError("the harness is not open", hint="async with harness(pipeline) as h: ...")
+        return self._broker
+
+    # Time
+
+    async def drain(self, limit: int) -> None:
+        """Wait until nothing is outstanding and no handler runs. Raises NotDrained."""
+        self.progress.n_fruitless = 0
+        await self._until_done(self._drained(limit))
+
+    async def _drained(self, limit: int) -> None:
+        while not self._is_drained():
+            self._refuse_failed()
+            if self.progress.n_fruitless > limit:
+                raise self._not_drained(f"no message was settled for good in {limit:,} calls to Redis")
+            again = self.around.loop.background_sleep(_LOOK_AGAIN_SECONDS)
+            await asyncio.wait([self.progress.next_change(), again], return_when=asyncio.FIRST_COMPLETED)
+            again.cancel()
+
+    async def _until_done(self, work: Coroutine[Any, Any, T]) -> T:
+        try:
+            return await self.around.run(work)
+        except NothingLeft:
+            self._refuse_failed()
+            raise self._not_drained("nothing can happen any more") from None
+
+    def _is_drained(self) -> bool:
+        if self.around.n_outstanding(self.plan) or any(not w.runner.is_idle for w in self.fleet.live.values()):
+            return False
+        return self.look(lambda state: state.inspector.snapshot()).is_drained
+
+    def _refuse_failed(self) -> None:
+        for worker in self.fleet.live.values():
+            if (error := worker.failure) is not None:
+                raise WorkerEnded(
+                    f"worker {worker.name} has ended with an error: {error}",
+                    hint="in production its process would end with this error",
+                ) from error
+
+    def _not_drained(self, why: str) -> Exception:
+        snapshot = self.look(lambda state: state.inspector.snapshot())
+        return not_drained(
+            why,
+            self.look(lambda state: state.waiting()),
+            running=list(self.journal.running.values()),
+            paused=snapshot.paused,
+            open_sources=snapshot.open_sources,
+            now=self.around.now,
+        )
+
+    async def advance(self, seconds: float) -> None:
+        """Let so much time pass."""
+        if seconds < 0:
+            raise UsageError("time does not go back", hint="await h.advance(minutes=5)")
+        await self.around.run(asyncio.sleep(seconds))
+        self._refuse_failed()
+
+    async def step(self) -> Event:
+        """Let one more event happen."""
+        trace = self.around.network.trace
+        before = len(trace)
+
+        async def stepping() -> None:
+            while len(trace) == before:
+                await self.progress.next_change()
+
+        await self._until_done(stepping())
+        return list(trace)[before]
+
+    # Looking
+
+    def look(self, reading: Callable[[ObservedState], Coroutine[Any, Any, T]]) -> T:
+        """Look at the state of the pipeline, while nothing moves."""
+        return self.around.look(lambda broker: reading(ObservedState(self.plan, broker, self._decoding)))
+
+    def check(self) -> None:
+        """Raise InvariantBroken if anything was lost, doubled or left behind."""
+        self.around.look(lambda broker: check_invariants(self.plan, broker, self.journal))
+
+
+_CHANGES_NOTHING = frozenset(("read", "pending", "renew", "promote", "snapshot", "client", "hgetall", "mget"))
+
+
+class _Feeding(Publisher):
+    """A publisher over a broker that is open."""
+
+    def __init__(self, plan: Plan, broker: Broker) -> None:
+        super().__init__(plan)
+        self._given = broker
+
+    def _opening(self) -> AbstractAsyncContextManager[Broker]:
+        return nullcontext(self._given)
+
+
+class _NoFaults:
+    async def before_handler(self, worker: str, stage: str) -> None:
+        pass
+
+    async def after_handler(self, worker: str, stage: str) -> None:
+        pass
