@@ -16,7 +16,7 @@ from flowq.broker.client.progress import StallWatch
 _INCOMPLETE = object()
 # Packs a thousand arguments in a fifth of the time of redis-py's own code.
 pack_command = cast("Callable[[tuple[Any, ...]], bytes]", hiredis.pack_command)  # pyright: ignore[reportUnknownMemberType]
-_error_of = cast("Callable[[str], Exception]", DefaultParser.parse_error)  # pyright: ignore[reportUnknownMemberType]
+error_of = cast("Callable[[str], Exception]", DefaultParser.parse_error)  # pyright: ignore[reportUnknownMemberType]
 
 
 class Connection(Protocol):
@@ -53,7 +53,7 @@ class RedisProtocol(asyncio.Protocol):
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._reader = hiredis.Reader(
-            protocolError=redis_errors.InvalidResponse, replyError=_error_of, notEnoughData=_INCOMPLETE
+            protocolError=redis_errors.InvalidResponse, replyError=error_of, notEnoughData=_INCOMPLETE
         )
         self._replies: list[Any] = []
         self._n_missing = 0

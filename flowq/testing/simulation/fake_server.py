@@ -9,7 +9,7 @@ from redis.exceptions import ResponseError
 
 from flowq.errors import UsageError
 from flowq.testing.simulation.virtual_scripts import VirtualScript, microseconds, script_of
-from flowq.testing.simulation.virtual_server import Now
+from flowq.testing.simulation.virtual_server import Now, Write
 
 # fakeredis collects all garbage of Lua after each script, which takes longer than the script; Lua does it anyway.
 _PREPARE = b"collectgarbage = function() end redis.compiled = {}"
@@ -29,12 +29,17 @@ class FakeServer:
             raise UsageError(
                 "a harness without redis= needs fakeredis", hint="pip install 'flowq-streams[test]'"
             ) from None
-        self.now = now
+        self._clock = now
+        self._written_at: float | None = None  # while writes are repeated
         self._fake = Fake(version=(7, 4))
-        self._fake.dbs[0] = _database(self._fake.lock, now)
+        self._fake.dbs[0] = _database(self._fake.lock, self.now)
         self._compiled: dict[bytes, bytes] = {}
         self._own = self._connection()
         self._own.ask((b"EVAL", _PREPARE, 0))
+
+    def now(self) -> float:
+        """Seconds since 1970, by the virtual clock."""
+        return self._clock() if self._written_at is None else self._written_at
 
     def connect(self) -> FakeServerConnection:
         """A new connection."""
@@ -43,6 +48,16 @@ class FakeServer:
     def clear(self) -> None:
         """Remove every key: no other program uses this server."""
         self._fake.dbs[0].clear()
+
+    def restore(self, writes: Sequence[Write]) -> None:
+        """Forget everything, and repeat these writes, each at its time."""
+        self.clear()
+        connection = self.connect()
+        for write in writes:
+            self._written_at = write.now
+            connection.exchange(write.commands)
+        self._written_at = None
+        connection.close()
 
     def close(self) -> None:
         """End it: connections cannot be used any more."""

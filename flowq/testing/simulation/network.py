@@ -8,13 +8,26 @@ from collections.abc import Callable, Iterable, Sequence
 from random import Random
 from typing import Any, Protocol
 
+from flowq.broker.client.redis_protocol import error_of
 from flowq.testing.simulation.calls import Call, Messages
+from flowq.testing.simulation.injector import Injector
 from flowq.testing.simulation.trace import Event, Trace
 from flowq.testing.simulation.virtual_loop import VirtualLoop
 from flowq.testing.simulation.virtual_server import Server
+from flowq.testing.simulation.write_log import WriteLog
 
 _SHORTEST_SECONDS, _LONGEST_SECONDS = 0.0001, 0.001
+_SHORTEST_DETOUR_SECONDS, _LONGEST_DETOUR_SECONDS = 0.005, 0.05
 _NOTICED_LEASES = 3  # others look twice before they take a worker for dead
+_REFUSALS = {
+    "OOM": "OOM command not allowed when used memory > 'maxmemory'.",
+    "READONLY": "READONLY You can't write against a read only replica.",
+    "LOADING": "LOADING Redis is loading the dataset in memory",
+    "BUSY": "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",
+    "MISCONF": "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk.",
+    "NOREPLICAS": "NOREPLICAS Not enough good replicas to write.",
+    "CLUSTERDOWN": "CLUSTERDOWN The cluster is down",
+}
 
 
 class Worker(Protocol):
@@ -22,6 +35,10 @@ class Worker(Protocol):
 
     is_dead: bool
     leases: dict[bytes, None]  # keys of the leases that it has renewed
+
+    def disconnect(self) -> None:
+        """Cut all its connections."""
+        ...
 
 
 class Network:
@@ -31,17 +48,29 @@ class Network:
     workers arrive. The server runs one call after the other, in this thread.
     """
 
-    def __init__(self, loop: VirtualLoop, server: Server, *, seed: int = 0, trace: Trace | None = None) -> None:
+    def __init__(
+        self,
+        loop: VirtualLoop,
+        server: Server,
+        *,
+        seed: int = 0,
+        trace: Trace | None = None,
+        injector: Injector | None = None,
+    ) -> None:
         self.loop = loop
         self.server = server
         self.trace = Trace() if trace is None else trace
+        self.injector = injector or Injector()
         self.messages = Messages()
         self._random = Random(f"network {seed}")
         self._connection = server.connect()
+        self._log = WriteLog() if self.injector.may_fail_over else None
         self._readers: defaultdict[bytes, dict[asyncio.Future[None], None]] = defaultdict(dict)
         self._blocked: dict[int, asyncio.Future[None]] = {}
         self._n_clients = 0
         self._workers: list[Worker] = []
+        self._stalled_until = self._refused_until = 0.0
+        self._refusal = ""
         self.on_answer: list[Callable[[Call, Sequence[Sequence[Any]], Sequence[Any]], None]] = []
         """Called with each call that the server has answered, its commands and their replies."""
         loop.on_leap(self._keep_leases)
@@ -50,21 +79,23 @@ class Network:
         """Another worker is in the network."""
         self._workers.append(worker)
 
-    def _keep_leases(self, seconds: float) -> None:
-        """Before a leap: live workers would have renewed their leases meanwhile."""
-        leases = [lease for worker in self._workers if not worker.is_dead for lease in worker.leases]
-        left = self._connection.exchange([(b"PTTL", lease) for lease in leases])
-        self._connection.exchange(
-            [(b"PEXPIRE", lease, ms + round(seconds * 1000)) for lease, ms in zip(leases, left, strict=True) if ms > 0]
-        )
-
     def new_client_id(self) -> int:
         self._n_clients += 1
         return self._n_clients
 
+    def note(self, worker: str, what: str, stage: str = "", messages: tuple[str, ...] = (), detail: str = "") -> None:
+        """Add an event to the trace."""
+        self.trace.add(Event(self.loop.time(), worker, what, stage, messages, detail))
+
+    # Calls
+
     def delay_seconds(self) -> float:
         """How long a request takes to the server."""
         return self._random.uniform(_SHORTEST_SECONDS, _LONGEST_SECONDS)
+
+    def detour_seconds(self) -> float:
+        """By how much a request is late that others overtake."""
+        return self._random.uniform(_SHORTEST_DETOUR_SECONDS, _LONGEST_DETOUR_SECONDS)
 
     def reply_is_late(self) -> bool:
         """Whether a reply takes as long as a request; most arrive at once, which is faster to simulate."""
@@ -72,13 +103,23 @@ class Network:
 
     def run(self, call: Call, commands: Sequence[Sequence[Any]]) -> list[Any]:
         """Have the server run commands now; readers of the edges that they may have added to look again."""
+        if self._refused_until and (error := self._refused(call)):
+            return [error] * len(commands)
         replies = self._connection.exchange(commands)
+        if self._log is not None:
+            self._log.add(self.server.now(), call, commands, replies)
         for listener in self.on_answer:
             listener(call, commands, replies)
         if call.name not in ("read", "pending"):
             for stream in call.streams:
                 self.wake(stream)
         return replies
+
+    def later(self, seconds: float, run: Callable[[], object]) -> None:
+        """Run something on the server later, whoever still waits for it."""
+        self.loop.call_later(seconds, run)
+
+    # Reads that block
 
     def wake(self, stream: bytes) -> None:
         """Let those that wait for entries of a stream look again."""
@@ -107,11 +148,48 @@ class Network:
         waiting.set_result(None)
         return True
 
+    # Leases
+
     def wait_for_leases(self, leases: Iterable[bytes]) -> None:
         """No leap of the clock before these leases of a dead worker have ended, and others had time to notice."""
         for left_ms in self._connection.exchange([(b"PTTL", lease) for lease in leases]):
             self.loop.forbid_leaps(_NOTICED_LEASES * max(0, left_ms) / 1000)
 
-    def note(self, worker: str, what: str, stage: str = "", messages: tuple[str, ...] = (), detail: str = "") -> None:
-        """Add an event to the trace."""
-        self.trace.add(Event(self.loop.time(), worker, what, stage, messages, detail))
+    def _keep_leases(self, seconds: float) -> None:
+        """Before a leap: live workers would have renewed their leases meanwhile."""
+        leases = [lease for worker in self._workers if not worker.is_dead for lease in worker.leases]
+        left = self._connection.exchange([(b"PTTL", lease) for lease in leases])
+        self._connection.exchange(
+            [(b"PEXPIRE", lease, ms + round(seconds * 1000)) for lease, ms in zip(leases, left, strict=True) if ms > 0]
+        )
+
+    # What happens to the whole server
+
+    def stall(self, seconds: float) -> None:
+        """Nothing is answered for so long."""
+        self._stalled_until = max(self._stalled_until, self.loop.time() + seconds)
+        self.loop.forbid_leaps(seconds)
+
+    def stall_seconds(self) -> float:
+        """For how long the server still answers nothing."""
+        return self._stalled_until - self.loop.time()
+
+    def refuse(self, error: str, seconds: float) -> None:
+        """Calls are answered with an error for so long."""
+        self._refusal, self._refused_until = error, self.loop.time() + seconds
+        self.loop.forbid_leaps(seconds)
+
+    def _refused(self, call: Call) -> Exception | None:
+        if self.loop.time() >= self._refused_until:
+            self._refused_until = 0.0
+            return None
+        if self._refusal == "OOM" and call.name != "publish":
+            return None  # flowq settles also when memory is full: it makes room
+        return error_of(_REFUSALS[self._refusal])
+
+    def fail_over(self, forget: int) -> None:
+        """The server forgets its last calls that moved messages, with everything since. All connections break."""
+        assert self._log is not None
+        self.server.restore(self._log.without_last(forget))
+        for worker in self._workers:
+            worker.disconnect()

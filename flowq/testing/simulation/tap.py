@@ -3,30 +3,57 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from redis.exceptions import ResponseError
-
+from flowq.testing.faults import (
+    Crash,
+    Disconnect,
+    Duplicate,
+    Failover,
+    Fault,
+    Refuse,
+    Reorder,
+    Restart,
+    Slow,
+    Stall,
+)
 from flowq.testing.simulation.calls import Call, Command, call_of, parse_request, streams_of, without_block
 from flowq.testing.simulation.network import Network
+
+_ANSWERED_HERE = frozenset((b"CLIENT", b"WAIT"))
+
+
+def _nothing() -> None:
+    """What follows from a crash or a restart by default."""
 
 
 class Tap:
     """The dialer of one worker. Its calls are named, written into the trace, and answered by the server.
 
-    `kill()` is the death of the worker as the server sees it: nothing of it arrives any more. Whatever it still tries
-    ends with CancelledError, so that its tasks end soon.
+    `on_crash` is called when the worker has died by a fault, and has to end its tasks; `on_restart` when it has to stop
+    as on SIGTERM and to start again. `is_faulty`: whether faults happen to this one.
     """
 
     is_private = False
 
-    def __init__(self, network: Network, worker: str) -> None:
+    def __init__(
+        self,
+        network: Network,
+        worker: str,
+        *,
+        on_crash: Callable[[], None] = _nothing,
+        on_restart: Callable[[], None] = _nothing,
+        is_faulty: bool = True,
+    ) -> None:
         self.network = network
         self.worker = worker
+        self.on_restart = on_restart
+        self.is_faulty = is_faulty
         self.is_dead = False
         self.url = self.address = network.server.address
         self.leases: dict[bytes, None] = {}
+        self._on_crash = on_crash
         self._connections: dict[TapConnection, None] = {}
         network.join(self)
 
@@ -38,10 +65,21 @@ class Tap:
         return connection
 
     def kill(self) -> None:
-        """The worker is dead from now on. No leap of the clock before its leases have ended and others can know it."""
-        self.is_dead = True
-        self.network.wait_for_leases(self.leases)
-        self.disconnect()
+        """The worker is dead from now on: nothing of it arrives any more.
+
+        Whatever it still tries ends with CancelledError, so that its tasks end soon. The clock does not leap before its
+        leases have ended and others can have noticed.
+        """
+        if not self.is_dead:
+            self.is_dead = True
+            self.network.wait_for_leases(self.leases)
+            self.disconnect()
+
+    def crash(self, fault: Fault) -> None:
+        """Die by a fault."""
+        self.network.note(self.worker, "crash", getattr(fault, "stage", ""), detail=str(fault))
+        self.kill()
+        self._on_crash()
 
     def disconnect(self) -> None:
         """Cut all connections."""
@@ -57,6 +95,22 @@ class Tap:
         if self.is_dead:
             raise asyncio.CancelledError(f"{self.worker} is dead")
 
+    async def before_handler(self, stage: str) -> None:
+        """What faults do before the function of a stage is called. Raises CancelledError in a worker that dies."""
+        for fault in self.network.injector.before_handler(stage):
+            if isinstance(fault, Slow):
+                self.network.note(self.worker, "fault", stage, detail=str(fault))
+                await asyncio.sleep(fault.seconds)
+            else:
+                self.crash(fault)
+        self.check_alive()
+
+    def after_handler(self, stage: str) -> None:
+        """What faults do when it has returned. Raises CancelledError in a worker that dies."""
+        for fault in self.network.injector.after_handler(stage):
+            self.crash(fault)
+        self.check_alive()
+
 
 class TapConnection:
     """One connection of a worker. As on a real one, one call is under way at a time."""
@@ -66,7 +120,6 @@ class TapConnection:
         self._tap = tap
         self._network = tap.network
         self._client_id = tap.network.new_client_id()
-        self._waiting: asyncio.Future[Any] | None = None
 
     def watch(self, on_progress: Callable[[], None]) -> None:
         """Progress of a call past its deadline does not exist here: replies arrive at once."""
@@ -78,30 +131,100 @@ class TapConnection:
         call = call_of(self._tap.worker, parse_request(request, n_replies))
         if call.is_progress:
             network.loop.note_activity()
+        delay_seconds = self._strike_before(call)
         if call.name == "read" and n_replies == 1:
-            return [await self._read(call)]
-        await self._sleep(network.delay_seconds())
+            return [await self._read(call, delay_seconds, timeout_seconds)]
+        await self._arrive(call, call.commands, delay_seconds, timeout_seconds)
         replies = self._answered(call)
-        if network.reply_is_late():
-            await self._sleep(network.delay_seconds())
+        self._note(call)
+        await self._return(call, 0)
         return replies
 
-    async def _read(self, call: Call) -> Any:
+    async def _read(self, call: Call, delay_seconds: float, timeout_seconds: float) -> Any:
         """Read; wait for entries as long as the command would block."""
         network, (command,) = self._network, call.commands
         bare, block_ms = without_block(command)
         streams, _ = streams_of(command)
         ends_at = network.loop.time() + (block_ms or 0) / 1000
         while True:
-            await self._sleep(network.delay_seconds())
-            (reply,) = self._run(call, [bare])
+            await self._arrive(call, [bare], delay_seconds, timeout_seconds)
+            (reply,) = network.run(call, [bare])
             left_seconds = ends_at - network.loop.time()
             if reply or block_ms is None or left_seconds <= 0:
-                self._note_read(call, reply)
-                return reply
-            if not await network.wait_for_entries(self._client_id, streams, left_seconds):
-                return None
+                break
+            is_over = not await network.wait_for_entries(self._client_id, streams, left_seconds)
             self._check()
+            if is_over:
+                return None
+            delay_seconds = network.delay_seconds()
+        if not reply or isinstance(reply, Exception):
+            return reply
+        network.loop.note_activity()
+        n_messages = sum(len(entries) for _, entries in reply)
+        reply = _poisoned(reply, self._strikes(network.injector.poisons, call, n_messages))
+        network.note(call.worker, "read", call.stage, network.messages.in_read(reply))
+        await self._return(call, n_messages)
+        return reply
+
+    async def _arrive(self, call: Call, commands: list[Command], delay_seconds: float, timeout_seconds: float) -> None:
+        """Wait until the server has the request and looks at it. Raises TimeoutError if that takes too long."""
+        network = self._network
+        await self._sleep(delay_seconds)
+        while (stall_seconds := network.stall_seconds()) > 0:
+            if stall_seconds > timeout_seconds:
+                network.later(stall_seconds, lambda: network.run(call, commands))  # it is in the server's buffers
+                await self._sleep(timeout_seconds)
+                raise TimeoutError
+            await self._sleep(stall_seconds)
+
+    async def _return(self, call: Call, n_messages: int) -> None:
+        """The way of the reply, on which it may be lost."""
+        network = self._network
+        for fault in self._strikes(network.injector.after_call, call, n_messages):
+            match fault:
+                case Crash():
+                    self._tap.crash(fault)
+                case Duplicate():
+                    self._note_fault(call, fault)
+                    network.later(network.delay_seconds(), lambda: network.run(call, call.commands))
+                case _:
+                    self._note_fault(call, fault)
+                    self.cut()
+        self._check()
+        if network.reply_is_late():
+            await self._sleep(network.delay_seconds())
+
+    def _strike_before(self, call: Call) -> float:
+        """What faults do to a call that is sent. Returns how long the request takes."""
+        network, delay_seconds = self._network, self._network.delay_seconds()
+        for fault in self._strikes(network.injector.before_call, call):
+            if isinstance(fault, Crash):
+                self._tap.crash(fault)
+                continue
+            self._note_fault(call, fault)
+            match fault:
+                case Reorder():
+                    delay_seconds += network.detour_seconds()
+                case Disconnect():
+                    self._tap.disconnect()
+                case Stall(seconds=seconds):
+                    network.stall(seconds)
+                case Refuse(error=error, seconds=seconds):
+                    network.refuse(error, seconds)
+                case Failover(forget=forget):
+                    network.fail_over(forget)
+                case Restart():
+                    self._tap.on_restart()
+                case _:
+                    raise AssertionError(fault)
+        self._check()
+        return delay_seconds
+
+    def _strikes(self, due: Callable[..., Sequence[Any]], *arguments: Any) -> Sequence[Any]:
+        return due(*arguments) if self._tap.is_faulty else ()
+
+    def _note_fault(self, call: Call, fault: Fault) -> None:
+        self._network.note(call.worker, "fault", call.stage, detail=str(fault))
 
     async def _sleep(self, seconds: float) -> None:
         await self._network.loop.background_sleep(seconds)
@@ -109,11 +232,8 @@ class TapConnection:
 
     def _answered(self, call: Call) -> list[Any]:
         if all(command[0] not in _ANSWERED_HERE for command in call.commands):
-            replies = self._run(call, call.commands)
-        else:
-            replies = [self._answer(call, command) for command in call.commands]
-        self._note(call)
-        return replies
+            return self._network.run(call, call.commands)
+        return [self._answer(call, command) for command in call.commands]
 
     def _answer(self, call: Call, command: Command) -> Any:
         if command[0] == b"WAIT":
@@ -122,22 +242,13 @@ class TapConnection:
             return self._client_id
         if command[0] == b"CLIENT" and command[1] == b"UNBLOCK":
             return int(self._network.unblock(int(command[2])))
-        return self._run(call, [command])[0]
-
-    def _run(self, call: Call, commands: list[Command]) -> list[Any]:
-        return self._network.run(call, commands)
+        return self._network.run(call, [command])[0]
 
     def _note(self, call: Call) -> None:
         if call.name == "renew":
             self._tap.leases[call.commands[0][4]] = None
         messages, detail = self._network.messages.in_settlement(call) if call.name == "settle" else ((), "")
         self._network.note(call.worker, call.name, call.stage, messages, detail)
-
-    def _note_read(self, call: Call, reply: Any) -> None:
-        if not reply or isinstance(reply, ResponseError):
-            return
-        self._network.loop.note_activity()
-        self._network.note(call.worker, "read", call.stage, self._network.messages.in_read(reply))
 
     def cut(self) -> None:
         """The connection breaks. A call under way fails, a later one as well."""
@@ -155,4 +266,18 @@ class TapConnection:
         self._tap.forget(self)
 
 
-_ANSWERED_HERE = frozenset((b"CLIENT", b"WAIT"))
+def _poisoned(reply: Any, positions: Sequence[int]) -> Any:
+    """The reply to a read in which some messages have another body."""
+    if not positions:
+        return reply
+    n = 0
+    copy: list[Any] = []
+    for stream, entries in reply:
+        copy.append([stream, [_poison(entry) if n + e in positions else entry for e, entry in enumerate(entries)]])
+        n += len(entries)
+    return copy
+
+
+def _poison(entry: Any) -> Any:
+    entry_id, fields = entry
+    return [entry_id, [b"\xff" if f % 2 and fields[f - 1] == b"b" else word for f, word in enumerate(fields)]]

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 Now = Callable[[], float]
 """Seconds since 1970 by the virtual clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """Commands that may have written something, and when they ran."""
+
+    now: float
+    commands: Sequence[Sequence[Any]]
 
 
 class ServerConnection(Protocol):
@@ -30,8 +39,9 @@ class Server(Protocol):
         """For people, without password."""
         ...
 
-    @property
-    def now(self) -> Now: ...
+    def now(self) -> float:
+        """Seconds since 1970."""
+        ...
 
     def connect(self) -> ServerConnection:
         """A new connection."""
@@ -39,6 +49,10 @@ class Server(Protocol):
 
     def clear(self) -> None:
         """Remove every key of the namespace, and nothing else."""
+        ...
+
+    def restore(self, writes: Sequence[Write]) -> None:
+        """Have nothing in the namespace but what these writes lead to, each at its time."""
         ...
 
     def close(self) -> None:

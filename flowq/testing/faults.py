@@ -1,0 +1,276 @@
+"""Faults as data: what goes wrong, at which named point, and the how-manieth time."""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, Literal, get_args
+
+from flowq.errors import UsageError, did_you_mean
+
+Point = Literal["read", "handler", "settle"]
+RefusalError = Literal["OOM", "READONLY", "LOADING", "BUSY", "MISCONF", "NOREPLICAS", "CLUSTERDOWN"]
+_REPEATABLE = ("settle", "publish", "promote", "reclaim", "renew", "reserve", "start_run")
+_LOSABLE = (*_REPEATABLE, "read")
+_REFUSALS = get_args(RefusalError)
+
+
+class _Printed:
+    """Prints as the code that makes it, without what is left at its default."""
+
+    def __str__(self) -> str:
+        shown: list[str] = []
+        for field in fields(self):  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+            value = getattr(self, field.name)
+            if field.default is MISSING:
+                shown.append(repr(value))
+            elif value != field.default:
+                shown.append(f"{field.name}={value!r}")
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+class _AtStage(_Printed):
+    """Concerns one stage, given by itself or by its name."""
+
+    stage: Any
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "stage", getattr(self.stage, "name", self.stage))
+        _check_nth(self)
+
+
+class _Counted(_Printed):
+    def __post_init__(self) -> None:
+        _check_nth(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Crash(_AtStage):
+    """A worker dies, at once and without a word, as by `kill -9`. Another one takes its place soon.
+
+    stage: the stage, or its name.
+    before, after: one of the two names the point: "read" (the worker takes messages), "handler" (the function of the
+        stage is called) or "settle" (what became of messages is written to Redis). After "read", the worker holds
+        messages that it has not begun; after "settle", Redis has everything, and the worker has not heard of it.
+    nth: at the how-manieth time that any worker reaches the point, from 1.
+
+    Raises UsageError for another point, or for both or none of `before` and `after`.
+
+    >>> print(Crash("parse", before="settle", nth=3))
+    Crash('parse', before='settle', nth=3)
+    """
+
+    stage: Any
+    before: Point | None = None
+    after: Point | None = None
+    nth: int = 1
+
+    def __post_init__(self) -> None:
+        _AtStage.__post_init__(self)
+        points = get_args(Point)
+        given = [point for point in (self.before, self.after) if point is not None]
+        if len(given) != 1:
+            raise UsageError("a Crash needs one point", hint=f"before= or after=, one of: {', '.join(points)}")
+        _check_known("point", given[0], points)
+
+    @property
+    def point(self) -> Point:
+        return self.before or self.after or "handler"
+
+
+@dataclass(frozen=True, slots=True)
+class LostReply(_Counted):
+    """Redis does what a call asks, and the connection breaks before its reply arrives.
+
+    call: "settle", "publish", "read", "promote", "reclaim", "renew", "reserve" or "start_run". A read counts if its
+        reply has messages.
+    nth: the how-manieth such call, from 1.
+
+    >>> print(LostReply("publish"))
+    LostReply(call='publish')
+    """
+
+    call: str = "settle"
+    nth: int = 1
+
+    def __post_init__(self) -> None:
+        _Counted.__post_init__(self)
+        _check_known("call", self.call, _LOSABLE)
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate(_Counted):
+    """A call arrives twice: once as usual, and again a little later, when nobody waits for its reply.
+
+    call: "settle", "publish", "promote", "reclaim", "renew", "reserve" or "start_run".
+    nth: the how-manieth such call, from 1.
+
+    >>> print(Duplicate(nth=2))
+    Duplicate(nth=2)
+    """
+
+    call: str = "settle"
+    nth: int = 1
+
+    def __post_init__(self) -> None:
+        _Counted.__post_init__(self)
+        _check_known("call", self.call, _REPEATABLE)
+
+
+@dataclass(frozen=True, slots=True)
+class Reorder(_Counted):
+    """A call that moves messages is late: calls that other connections make after it arrive before it.
+
+    nth: the how-manieth settle or publish of all workers, from 1.
+
+    >>> print(Reorder())
+    Reorder()
+    """
+
+    nth: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnect(_Counted):
+    """All connections of a worker break. The call at which it happens has not reached Redis.
+
+    nth: the how-manieth settle or publish of all workers, from 1.
+
+    >>> print(Disconnect(nth=3))
+    Disconnect(nth=3)
+    """
+
+    nth: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Stall(_Counted):
+    """Redis answers nobody for a while, and then runs everything that has arrived meanwhile.
+
+    seconds: for how long.
+    nth: begins with the how-manieth settle or publish of all workers, from 1.
+
+    >>> print(Stall(20))
+    Stall(20)
+    """
+
+    seconds: float
+    nth: int = 1
+
+    def __post_init__(self) -> None:
+        _Counted.__post_init__(self)
+        _check_seconds(self, self.seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse(_Counted):
+    """Redis refuses for a while: "OOM" refuses to store new messages, every other error refuses all calls.
+
+    error: "OOM" (its memory is full), "READONLY" (it was demoted), "LOADING", "BUSY", "MISCONF" (it cannot write to its
+        disk), "NOREPLICAS" or "CLUSTERDOWN".
+    seconds: for how long.
+    nth: begins with the how-manieth settle or publish of all workers, from 1; for "OOM", the how-manieth publish.
+
+    >>> print(Refuse("LOADING", seconds=3))
+    Refuse(error='LOADING', seconds=3)
+    """
+
+    error: RefusalError = "OOM"
+    seconds: float = 5.0
+    nth: int = 1
+
+    def __post_init__(self) -> None:
+        _Counted.__post_init__(self)
+        _check_seconds(self, self.seconds)
+        _check_known("error", self.error, _REFUSALS)
+
+
+@dataclass(frozen=True, slots=True)
+class Failover(_Counted):
+    """A replica that lagged becomes the primary: Redis forgets its last writes, and all connections break.
+
+    flowq promises each message once only of what Redis keeps: messages whose publish was forgotten are lost, and those
+    whose settlement was forgotten are delivered again. A test with this fault has to expect both.
+
+    forget: how many of the last calls that moved messages (reads, settles, publishes), with everything since.
+    nth: just before the how-manieth settle or publish of all workers, from 1.
+
+    >>> print(Failover(forget=2))
+    Failover(forget=2)
+    """
+
+    forget: int = 5
+    nth: int = 1
+
+    def __post_init__(self) -> None:
+        _Counted.__post_init__(self)
+        if self.forget < 0:
+            raise UsageError("a Failover cannot forget less than nothing", hint="forget=5")
+
+
+@dataclass(frozen=True, slots=True)
+class PoisonBody(_AtStage):
+    """A message arrives with a body that nobody can decode.
+
+    stage: the stage that reads it, or its name.
+    nth: the how-manieth message that the stage reads, from 1.
+
+    >>> print(PoisonBody("parse"))
+    PoisonBody('parse')
+    """
+
+    stage: Any
+    nth: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Slow(_AtStage):
+    """The function of a stage takes longer, by the virtual clock, before it begins.
+
+    stage: the stage, or its name.
+    seconds: for how long.
+    nth: at the how-manieth call of the function, from 1.
+
+    >>> print(Slow("fetch", 90))
+    Slow('fetch', 90)
+    """
+
+    stage: Any
+    seconds: float
+    nth: int = 1
+
+    def __post_init__(self) -> None:
+        _AtStage.__post_init__(self)
+        _check_seconds(self, self.seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Restart(_Counted):
+    """A worker stops as it does on SIGTERM, and starts again under another name.
+
+    nth: the worker that makes the how-manieth settle or publish of all workers, from 1.
+
+    >>> print(Restart())
+    Restart()
+    """
+
+    nth: int = 1
+
+
+Fault = (
+    Crash | LostReply | Duplicate | Reorder | Disconnect | Stall | Refuse | Failover | PoisonBody | Slow | Restart
+)  # fmt: skip
+
+
+def _check_nth(fault: Any) -> None:
+    if fault.nth < 1:
+        raise UsageError(f"{type(fault).__name__} cannot happen at time {fault.nth}", hint="nth=1 is the first time")
+
+
+def _check_seconds(fault: Any, seconds: float) -> None:
+    if not seconds > 0:
+        raise UsageError(f"{type(fault).__name__} must last longer than {seconds} s", hint="seconds=5")
+
+
+def _check_known(what: str, name: str, known: tuple[str, ...]) -> None:
+    if name not in known:
+        raise UsageError(f'no {what} is called "{name}"', hint=did_you_mean(name, known, f"one of: {', '.join(known)}"))
