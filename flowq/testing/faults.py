@@ -8,10 +8,10 @@ from typing import Any, Literal, get_args
 from flowq.errors import UsageError, did_you_mean
 
 Point = Literal["read", "handler", "settle"]
-RefusalError = Literal["OOM", "READONLY", "LOADING", "BUSY", "MISCONF", "NOREPLICAS", "CLUSTERDOWN"]
+RefusedWith = Literal["OOM", "READONLY", "LOADING", "BUSY", "MISCONF", "NOREPLICAS", "CLUSTERDOWN"]
 _REPEATABLE = ("settle", "publish", "promote", "reclaim", "renew", "reserve", "start_run")
 _LOSABLE = (*_REPEATABLE, "read")
-_REFUSALS = get_args(RefusalError)
+_ERRORS = get_args(RefusedWith)
 
 
 class _Printed:
@@ -99,7 +99,7 @@ class LostReply(_Counted):
 
 @dataclass(frozen=True, slots=True)
 class Duplicate(_Counted):
-    """A call arrives twice: once as usual, and again a little later, when nobody waits for its reply.
+    """A call arrives twice: once as usual, and again a little later, when its reply is not awaited any more.
 
     call: "settle", "publish", "promote", "reclaim", "renew", "reserve" or "start_run".
     nth: the how-manieth such call, from 1.
@@ -144,7 +144,7 @@ class Disconnect(_Counted):
 
 @dataclass(frozen=True, slots=True)
 class Stall(_Counted):
-    """Redis answers nobody for a while, and then runs everything that has arrived meanwhile.
+    """Redis does not answer for a while, and then runs everything that has arrived meanwhile.
 
     seconds: for how long.
     nth: begins with the how-manieth settle or publish of all workers, from 1.
@@ -174,14 +174,14 @@ class Refuse(_Counted):
     Refuse(error='LOADING', seconds=3)
     """
 
-    error: RefusalError = "OOM"
+    error: RefusedWith = "OOM"
     seconds: float = 5.0
     nth: int = 1
 
     def __post_init__(self) -> None:
         _Counted.__post_init__(self)
         _check_seconds(self, self.seconds)
-        _check_known("error", self.error, _REFUSALS)
+        _check_known("error", self.error, _ERRORS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +209,7 @@ class Failover(_Counted):
 
 @dataclass(frozen=True, slots=True)
 class PoisonBody(_AtStage):
-    """A message arrives with a body that nobody can decode.
+    """A message arrives with a body that cannot be decoded.
 
     stage: the stage that reads it, or its name.
     nth: the how-manieth message that the stage reads, from 1.

@@ -54,7 +54,7 @@ class Injector:
         return self._due(lambda fault: _follows(fault, call))
 
     def poisons(self, call: Call, n_messages: int) -> Sequence[int]:
-        """Which of the messages that a read has returned get a body that nobody can decode, counted from 0."""
+        """Which of the messages that a read has returned get a body that cannot be decoded, counted from 0."""
         found: list[int] = []
         for number, fault in list(self._pending.items()) if n_messages else ():
             if isinstance(fault, PoisonBody) and fault.stage == call.stage:

@@ -19,7 +19,7 @@ from flowq.testing.simulation.write_log import WriteLog
 _SHORTEST_SECONDS, _LONGEST_SECONDS = 0.0001, 0.001
 _SHORTEST_DETOUR_SECONDS, _LONGEST_DETOUR_SECONDS = 0.005, 0.05
 _NOTICED_LEASES = 3  # others look twice before they take a worker for dead
-_REFUSALS = {
+_ERRORS = {
     "OOM": "OOM command not allowed when used memory > 'maxmemory'.",
     "READONLY": "READONLY You can't write against a read only replica.",
     "LOADING": "LOADING Redis is loading the dataset in memory",
@@ -116,7 +116,7 @@ class Network:
         return replies
 
     def later(self, seconds: float, run: Callable[[], object]) -> None:
-        """Run something on the server later, whoever still waits for it."""
+        """Run something on the server later, whether its caller still waits or not."""
         self.loop.call_later(seconds, run)
 
     # Reads that block
@@ -185,7 +185,7 @@ class Network:
             return None
         if self._refusal == "OOM" and call.name != "publish":
             return None  # flowq settles also when memory is full: it makes room
-        return error_of(_REFUSALS[self._refusal])
+        return error_of(_ERRORS[self._refusal])
 
     def fail_over(self, forget: int) -> None:
         """The server forgets its last calls that moved messages, with everything since. All connections break."""
