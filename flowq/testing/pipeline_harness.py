@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from flowq.broker.inspection.pacing_keys import HeldKey
 from flowq.durations import seconds as seconds_of
+from flowq.errors import NotFound
 from flowq.graph.declaration.flow import Accepts
 from flowq.graph.declaration.resource import Resource
 from flowq.graph.pipeline import Pipeline
@@ -37,9 +38,10 @@ class Harness:
     Stages are named by themselves or by their names. Methods raise NotFound for a stage that is not in the pipeline.
     """
 
-    def __init__(self, simulated: SimulatedPipeline, *, workers: int) -> None:
+    def __init__(self, simulated: SimulatedPipeline, resources: Mapping[Resource[Any], Any], *, workers: int) -> None:
         self._simulated = simulated
         self._n_workers = workers
+        self._resources = resources
         self._expectations: list[Expectation] = []
 
     async def __aenter__(self) -> Self:
@@ -131,6 +133,15 @@ class Harness:
         """Every call to Redis, fault, crash and start so far, in order."""
         return self._simulated.around.network.trace
 
+    def resource(self, resource: Resource[T]) -> T:
+        """The value that was given in the place of a resource, such as a fake that knows what it was asked for.
+
+        Raises NotFound if none was given.
+        """
+        if resource not in self._resources:
+            raise NotFound(f"no value was given for {resource!r}", hint="harness(pipeline, resources={resource: fake})")
+        return self._resources[resource]
+
     # What there is now
 
     def dead(self, stage: Any = None) -> list[Dead]:
@@ -211,4 +222,4 @@ def harness(
     simulated = SimulatedPipeline(
         pipeline, seed=seed, faults=faults, resources=resources or {}, lease_seconds=seconds_of(lease), start=start
     )
-    return Harness(simulated, workers=workers)
+    return Harness(simulated, resources or {}, workers=workers)
