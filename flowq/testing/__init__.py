@@ -11,6 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from flowq.testing import strategies
     from flowq.testing.expected_errors import raises_reject, raises_retry
     from flowq.testing.journal import Call
     from flowq.testing.ledger import Ledger
@@ -43,6 +44,7 @@ __all__ = [
     "harness",
     "raises_reject",
     "raises_retry",
+    "strategies",
 ]
 
 # Imported on first use: a test that calls one stage needs neither fakeredis nor hypothesis. No module is named like
@@ -70,6 +72,8 @@ _HOME_OF = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "strategies":
+        return import_module("flowq.testing.strategies")
     if name not in _HOME_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(_HOME_OF[name]), name)
