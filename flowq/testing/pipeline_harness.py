@@ -129,6 +129,11 @@ class Harness:
         return expectation
 
     @property
+    def seed(self) -> int:
+        """What decides the schedule: a test may choose its input by it as well."""
+        return self._simulated.seed
+
+    @property
     def trace(self) -> Trace:
         """Every call to Redis, fault, crash and start so far, in order."""
         return self._simulated.around.network.trace

@@ -53,6 +53,7 @@ class SimulatedPipeline:
         start: datetime,
         faults: Sequence[Any] = (),
     ) -> None:
+        self.seed = seed
         self.plan: Plan = with_resources(pipeline.plan, resources)
         self.around = Surroundings(self.plan.name, seed=seed, start=start.timestamp())
         self._decoding = Decoding(self.plan)
