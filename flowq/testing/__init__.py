@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from flowq.testing import strategies
     from flowq.testing.expected_errors import raises_reject, raises_retry
+    from flowq.testing.exploration.exploring import Found, Report, explore
+    from flowq.testing.exploration.random_faults import ALL, SURVIVABLE
     from flowq.testing.journal import Call
     from flowq.testing.ledger import Ledger
     from flowq.testing.observed_state import Balance, Dead, Waiting
@@ -28,19 +30,24 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "ALL",
+    "SURVIVABLE",
     "Balance",
     "Call",
     "Dead",
+    "Found",
     "Harness",
     "InvariantBroken",
     "Ledger",
     "NeverCompared",
     "NotAsExpected",
     "NotDrained",
+    "Report",
     "Verdict",
     "Waiting",
     "WorkerEnded",
     "call",
+    "explore",
     "harness",
     "raises_reject",
     "raises_retry",
@@ -53,6 +60,8 @@ _HOME_OF = {
     name: module
     for module, names in {
         "flowq.testing.expected_errors": ("raises_reject", "raises_retry"),
+        "flowq.testing.exploration.exploring": ("Found", "Report", "explore"),
+        "flowq.testing.exploration.random_faults": ("ALL", "SURVIVABLE"),
         "flowq.testing.journal": ("Call",),
         "flowq.testing.ledger": ("Ledger",),
         "flowq.testing.observed_state": ("Balance", "Dead", "Waiting"),

@@ -145,7 +145,8 @@ class Harness:
         """
         if resource not in self._resources:
             raise NotFound(f"no value was given for {resource!r}", hint="harness(pipeline, resources={resource: fake})")
-        return self._resources[resource]
+        value: T = self._resources[resource]
+        return value
 
     # What there is now
 
