@@ -8,7 +8,7 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from flowq.errors import UsageError
-from flowq.testing.simulation.virtual_scripts import VirtualScript, microseconds, script_of
+from flowq.testing.simulation.virtual_scripts import VirtualScript, microseconds, script_of, time_reply, with_clock
 from flowq.testing.simulation.virtual_server import Now, Write
 
 # fakeredis collects all garbage of Lua after each script, which takes longer than the script; Lua does it anyway.
@@ -47,7 +47,7 @@ class FakeServer:
 
     def clear(self) -> None:
         """Remove every key: no other program uses this server."""
-        self._fake.dbs[0].clear()
+        self._own.ask((b"FLUSHDB",))
 
     def restore(self, writes: Sequence[Write]) -> None:
         """Forget everything, and repeat these writes, each at its time."""
@@ -95,9 +95,9 @@ class FakeServerConnection:
     def _run(self, command: Sequence[Any]) -> Any:
         if (script := script_of(command)) is not None:
             now = microseconds(self._server.now())
-            return self._connection.ask((b"EVAL", self._server.runnable(script), *command[2:], now))
+            return self._connection.ask((b"EVAL", self._server.runnable(with_clock(script)), *command[2:], now))
         if command[0] == b"TIME":
-            return [b"%d" % part for part in divmod(round(self._server.now() * 1_000_000), 1_000_000)]
+            return time_reply(self._server.now())
         return self._connection.ask(command)
 
     def close(self) -> None:
