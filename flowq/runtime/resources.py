@@ -33,16 +33,15 @@ class Resources:
 
     A task of their own opens and closes them: cancel scopes must be left in the task that entered them, and a resource
     that does not close can be abandoned. Run handlers in copies of `context`, which holds what resources have set.
-    `broken` raises when a resource ends early, such as one whose task group has a failed task. Resources that are
-    `replaced` are not opened: handlers, and resources that require them, get the value given instead.
+    `broken` raises when a resource ends early, such as one whose task group has a failed task.
     """
 
     broken: asyncio.Future[None]
 
-    def __init__(self, replaced: Mapping[Resource[Any], Any] | None = None) -> None:
+    def __init__(self) -> None:
         self.context = copy_context()
         self._to_close: list[tuple[Resource[Any], AsyncExitStack]] = []
-        self._opened: dict[int, Any] = {id(resource): value for resource, value in (replaced or {}).items()}
+        self._opened: dict[int, Any] = {}
         self._closing = asyncio.Event()
         self._is_opening = False
         self._closing_now: Resource[Any] | None = None

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from flowq.broker.message_ids import MessageIds
 from flowq.delivery.edge import inlet_of
@@ -15,7 +15,6 @@ from flowq.delivery.message import Arrival, Delivery, Header
 from flowq.delivery.settlement import Outcome, Output
 from flowq.graph.compilation.plan import Plan, StagePlan
 from flowq.graph.compilation.routing import OutputRouter
-from flowq.graph.declaration.resource import Resource
 from flowq.graph.kinds import Placement
 from flowq.runtime.handlers.handling import Handling
 from flowq.runtime.handlers.threads import HandlerThreads
@@ -28,15 +27,15 @@ class Trial:
     """One stage with its resources open, for the length of an `async with`. Raises ResourceFailed.
 
     Its handler runs one call at a time, on a thread instead of a process pool. It is not paced, and nothing is kept:
-    its outputs are returned. `replaced` are values for resources that are not opened then.
+    its outputs are returned.
     """
 
-    def __init__(self, plan: Plan, stage: StagePlan, *, replaced: Mapping[Resource[Any], Any] | None = None) -> None:
+    def __init__(self, plan: Plan, stage: StagePlan) -> None:
         # People read the outputs, so that they are never compressed.
         self._plan = replace(plan, stages=tuple(replace(each, compress_above=None) for each in plan.stages))
         self._stage = stage
         self._ids = MessageIds(REAL)
-        self._resources = Resources(replaced)
+        self._resources = Resources()
         self._threads: HandlerThreads | None = None
         self._committed: list[Output] = []
 

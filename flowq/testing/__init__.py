@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from typing import Any
 
     from flowq.testing import strategies
-    from flowq.testing.expected_errors import raises_reject, raises_retry
+    from flowq.testing.alone.expected_errors import raises_reject, raises_retry
+    from flowq.testing.alone.one_stage import call
     from flowq.testing.exploration.exploring import Found, Report, explore
     from flowq.testing.exploration.random_faults import ALL, SURVIVABLE
     from flowq.testing.journal import Call
     from flowq.testing.ledger import Ledger
     from flowq.testing.observed_state import Balance, Dead, Waiting
-    from flowq.testing.one_stage import call
     from flowq.testing.pipeline_harness import Harness, harness
     from flowq.testing.verdicts import (
         InvariantBroken,
@@ -59,13 +59,13 @@ __all__ = [
 _HOME_OF = {
     name: module
     for module, names in {
-        "flowq.testing.expected_errors": ("raises_reject", "raises_retry"),
         "flowq.testing.exploration.exploring": ("Found", "Report", "explore"),
         "flowq.testing.exploration.random_faults": ("ALL", "SURVIVABLE"),
+        "flowq.testing.alone.expected_errors": ("raises_reject", "raises_retry"),
         "flowq.testing.journal": ("Call",),
         "flowq.testing.ledger": ("Ledger",),
         "flowq.testing.observed_state": ("Balance", "Dead", "Waiting"),
-        "flowq.testing.one_stage": ("call",),
+        "flowq.testing.alone.one_stage": ("call",),
         "flowq.testing.pipeline_harness": ("Harness", "harness"),
         "flowq.testing.verdicts": (
             "InvariantBroken",

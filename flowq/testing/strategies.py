@@ -11,14 +11,14 @@ from flowq.errors import DecodeError, EncodeError, UsageError
 from flowq.graph.compilation.plan import Plan
 from flowq.graph.declaration.flow import Accepts
 from flowq.graph.pipeline import Pipeline
-from flowq.testing.lone_stage import LoneStage
+from flowq.testing.alone.lone_stage import LoneStage
 
 try:
     from hypothesis import strategies as st
 except ModuleNotFoundError as error:
     raise UsageError("flowq.testing.strategies needs hypothesis", hint="pip install 'flowq-streams[test]'") from error
 
-from flowq.testing.schema_values import NoValues, SchemaValues
+from flowq.testing.generation.schema_values import NoValues, SchemaValues
 
 M = TypeVar("M")
 _UNFIT = object()

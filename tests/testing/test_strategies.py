@@ -46,7 +46,7 @@ from flowq import Pipeline, source, stage
 from flowq.delivery.encoding.codec import decoder
 from flowq.errors import NotFound, UsageError
 from flowq.testing import strategies
-from flowq.testing.lone_stage import LoneStage
+from flowq.testing.alone.lone_stage import LoneStage
 
 T = TypeVar("T")
 UserId = NewType("UserId", int)

@@ -28,7 +28,7 @@ from flowq.graph.declaration.flow import Accepts
 from flowq.graph.declaration.resource import Resource
 from flowq.graph.pipeline import Pipeline
 from flowq.runtime.trial import Trial
-from flowq.testing.lone_stage import LoneStage
+from flowq.testing.alone.lone_stage import LoneStage
 
 M = TypeVar("M")
 
@@ -59,7 +59,7 @@ async def call(
     Raises what the function raises, as it is; of a group of errors, the one that decides what happens to the message.
     Raises EncodeError for a message or an output that is not what the annotations say, HandlerTimeout if the `timeout=`
     of the stage ran out, ResourceFailed for a resource that does not open, UsageError for anything that is not one
-    stage, and for too many messages.
+    stage, for a resource that is not used, and for too many messages.
 
     >>> import asyncio
     >>> from flowq import stage
@@ -69,10 +69,10 @@ async def call(
     >>> asyncio.run(call(half, 8)), asyncio.run(call(half, 7))
     (4, None)
     """
-    lone = LoneStage.of(stage, pipeline)
+    lone = LoneStage.of(stage, pipeline).with_resources(resources or {})
     _check_number(lone, len(messages))
     entered = [lone.entering(message) for message in messages]
-    async with Trial(lone.plan, lone.stage, replaced=resources) as trial:
+    async with Trial(lone.plan, lone.stage) as trial:
         deliveries = [trial.delivery(each.body, _in_attempt(attempt, each.header)) for each in entered]
         outcome, committed = await trial.call(deliveries)
     try:

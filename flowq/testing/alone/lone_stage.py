@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple, Union
@@ -17,8 +17,10 @@ from flowq.graph.compilation.plan import EdgePlan, Plan, Route, StagePlan
 from flowq.graph.compilation.routing import Outlet, OutputRouter, entering
 from flowq.graph.compilation.stage_types import StageTypes
 from flowq.graph.declaration.flow import Accepts
+from flowq.graph.declaration.resource import Resource
 from flowq.graph.kinds import Kind, Shape
 from flowq.graph.pipeline import Pipeline
+from flowq.testing.replaced_resources import with_resources
 from flowq.world import REAL
 
 _COLLECTOR = "(collector)"  # no stage can have this name
@@ -58,6 +60,11 @@ class LoneStage:
         if planned.is_source:
             raise UsageError(f'"{name}" is a source: it accepts no messages', hint="name a stage after it")
         return cls(*_with_collector(plan, planned))
+
+    def with_resources(self, values: Mapping[Resource[Any], Any]) -> LoneStage:
+        """The same stage with these values in the place of resources. Raises UsageError for one that is not used."""
+        plan = with_resources(self.plan, values)
+        return LoneStage(plan, plan.stage(self.stage.name))
 
     @property
     def returns_many(self) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from flowq.testing.schema_scalars import Node, Values, as_json, scalars_of, written
+from flowq.testing.generation.schema_scalars import Node, Values, as_json, scalars_of, written
 
 _ANYTHING: Node = {"type": "any"}
 _TEXT: Node = {"type": "str"}
