@@ -6,12 +6,13 @@ import asyncio
 import heapq
 import selectors
 from asyncio import tasks
-from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
 from flowq.errors import FlowqError
+from flowq.testing.simulation.executor_calls import ExecutorCalls
 
 T = TypeVar("T")
 
@@ -32,8 +33,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     `quiet_seconds`, the clock *leaps* to the next other timer, and each of them ends once, at that moment. Without
     any other timer, `run` raises NothingLeft after `stuck_seconds`.
 
-    Calls in executors take no virtual time. Their results arrive in the order in which they were submitted, when
-    nothing else is ready, so that the same seed leads to the same order.
+    Calls in executors take no virtual time. They are made one at a time, while nothing else is ready, so that the same
+    seed leads to the same order.
     """
 
     def __init__(self, *, quiet_seconds: float = 5.0, stuck_seconds: float = 60.0) -> None:
@@ -46,7 +47,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._on_leap: list[Callable[[float], None]] = []
         self._background: list[tuple[float, int, asyncio.Future[None]]] = []
         self._n_sleeps = 0
-        self._in_executors: deque[tuple[Future[Any], asyncio.Future[Any]]] = deque()
+        self.executor_calls = ExecutorCalls(self._wake)
         self._threads: ThreadPoolExecutor | None = None
         super().__init__(_VirtualSelector(self))
 
@@ -143,32 +144,13 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Run it elsewhere while the virtual clock stands still."""
         if executor is None:
             executor = self._threads = self._threads or ThreadPoolExecutor(thread_name_prefix="virtual")
-        running = executor.submit(func, *args)
         result: asyncio.Future[T] = self.create_future()
-        self._in_executors.append((running, result))
-        running.add_done_callback(self._wake)
+        self.executor_calls.add(partial(executor.submit, func, *args), result)
         return result
 
-    def _wake(self, _: Future[Any]) -> None:
+    def _wake(self) -> None:
         if not self.is_closed():
             self.call_soon_threadsafe(_nothing)
-
-    @property
-    def waits_for_executor(self) -> bool:
-        return bool(self._in_executors)
-
-    def deliver(self, *, in_order: bool = True) -> bool:
-        """Give the result of the call in an executor that was submitted first. False if it has not ended."""
-        for number, (running, result) in enumerate(self._in_executors):
-            if running.done():
-                del self._in_executors[number]
-                if not result.done():
-                    _copy(running, result)
-                self.note_activity()
-                return True
-            if in_order:
-                break
-        return False
 
     def close(self) -> None:
         """End it, and the threads that it has started."""
@@ -191,13 +173,14 @@ class _VirtualSelector(selectors.BaseSelector):
         if events or (timeout is not None and timeout <= 0):
             return events
         loop = self._loop
-        if loop.waits_for_executor:
-            if loop.deliver():
-                return []
-            if events := self._real.select(_LONGEST_CALL_SECONDS):
-                return events
-            if loop.deliver(in_order=False):
-                return []
+        calls = loop.executor_calls
+        if calls.step():
+            loop.note_activity()
+            return []
+        if calls.are_waited_for:
+            if not (events := self._real.select(_LONGEST_CALL_SECONDS)):
+                calls.give_up_first()
+            return events
         if len(self._real.get_map()) > 1 and (events := self._real.select(_REAL_INPUT_SECONDS)):
             return events
         loop.advance(timeout)
@@ -217,15 +200,6 @@ class _VirtualSelector(selectors.BaseSelector):
 
     def close(self) -> None:
         self._real.close()
-
-
-def _copy(running: Future[T], result: asyncio.Future[T]) -> None:
-    if running.cancelled():
-        result.cancel()
-    elif (error := running.exception()) is not None:
-        result.set_exception(error)
-    else:
-        result.set_result(running.result())
 
 
 def _nothing() -> None:
