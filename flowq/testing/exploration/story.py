@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flowq.printable import printable
+from flowq.printable import error_text, printable, printable_block
 from flowq.testing.exploration.case import Case
 from flowq.testing.faults import Fault
 from flowq.testing.journal import Call
@@ -61,11 +61,11 @@ class Story:
 
 def tell(pipeline: str, case: Case, moments: Iterable[Moment], error: BaseException) -> Story:
     """The story of a case that failed with that error. Of many moments, it leaves out the messages that ran once."""
-    told = sorted(moments, key=lambda moment: moment.at_seconds)
+    told = sorted(moments, key=lambda moment: round(moment.at_seconds, 6))  # calls are known to the microsecond
     if len(told) > _MOST_LINES and (repeated := _repeated([moment.call for moment in told if moment.call])):
         told = [moment for moment in told if moment.call is None or _identity(moment.call) in repeated]
     lines = _shortened([*_lines(told)])
-    return Story(pipeline, case, tuple(lines), f"{type(error).__name__}: {printable(str(error))}")
+    return Story(pipeline, case, tuple(lines), f"{type(error).__name__}: {printable_block(error_text(error))}")
 
 
 def _lines(moments: Sequence[Moment]) -> Iterator[str]:
