@@ -18,6 +18,8 @@ from flowq.printable import error_repr
 if TYPE_CHECKING:
     from flowq.runtime.run import Summary
 
+KEEPER_OF_RESOURCES = "resources"
+"""The name of the task that opens and closes them."""
 _LAST_WAIT_SECONDS = 1.0
 
 
@@ -52,7 +54,7 @@ class Resources:
         opening: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.broken = asyncio.get_running_loop().create_future()
         self._is_opening = True
-        self._keeper = asyncio.create_task(self._keep(tuple(resources), opening), name="resources")
+        self._keeper = asyncio.create_task(self._keep(tuple(resources), opening), name=KEEPER_OF_RESOURCES)
         await opening
 
     def values(self, parameters: Mapping[str, Resource[Any]]) -> dict[str, Any]:

@@ -17,35 +17,47 @@ _MOST_NAMED = 10
 
 
 class Progress:
-    """Counts what the server does, and wakes whoever waits for a change.
+    """Counts what happens, and wakes whoever waits for that.
 
-    `n_decisions` counts all calls, `n_fruitless` those since a message was last settled for good.
+    `n_fruitless` counts the calls to Redis since a message was last settled for good.
     """
 
     def __init__(self) -> None:
-        self.n_decisions = 0
         self.n_fruitless = 0
-        self._waiting: list[asyncio.Future[None]] = []
+        self._for_event: list[asyncio.Future[None]] = []
+        self._for_change: list[asyncio.Future[None]] = []
 
-    def note(self, *, is_change: bool, is_success: bool) -> None:
-        """The server has answered a call. `is_change`: the pipeline may be drained since."""
-        self.n_decisions += 1
-        self.n_fruitless = 0 if is_success else self.n_fruitless + 1
-        if is_change:
-            self.wake()
+    def note_event(self) -> None:
+        """Anything has happened."""
+        self.n_fruitless += 1
+        _wake(self._for_event)
 
-    def wake(self) -> None:
-        """Let those that wait look again."""
-        waiting, self._waiting = self._waiting, []
-        for future in waiting:
-            if not future.done():
-                future.set_result(None)
+    def note_change(self, *, is_success: bool) -> None:
+        """The pipeline may be drained since. `is_success`: a message was settled for good."""
+        if is_success:
+            self.n_fruitless = 0
+        _wake(self._for_change)
+
+    def next_event(self) -> asyncio.Future[None]:
+        """Done as soon as anything happens."""
+        return _added_to(self._for_event)
 
     def next_change(self) -> asyncio.Future[None]:
-        """Done as soon as something has changed."""
-        future = asyncio.get_running_loop().create_future()
-        self._waiting.append(future)
-        return future
+        """Done as soon as the pipeline may be drained."""
+        return _added_to(self._for_change)
+
+
+def _added_to(waiting: list[asyncio.Future[None]]) -> asyncio.Future[None]:
+    future = asyncio.get_running_loop().create_future()
+    waiting.append(future)
+    return future
+
+
+def _wake(waiting: list[asyncio.Future[None]]) -> None:
+    for future in waiting:
+        if not future.done():
+            future.set_result(None)
+    waiting.clear()
 
 
 def not_drained(

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import contextlib
+from collections.abc import Callable, Coroutine, Sequence
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from flowq.broker.redis_streams import Broker
 from flowq.graph.compilation.plan import Plan
 from flowq.runtime.handlers.observation import Observer
 from flowq.runtime.process.runner import Runner
+from flowq.runtime.resources import KEEPER_OF_RESOURCES, ResourceFailed
 from flowq.runtime.run import RunOptions
 
 _REPLACED_AFTER_SECONDS = 1.0
@@ -28,20 +31,32 @@ class Supplies(Protocol):
         """What watches its handlers."""
         ...
 
-    def cut_off(self, worker: str) -> None:
-        """Nothing of this worker reaches the server any more."""
-        ...
+
+@dataclass(frozen=True, slots=True)
+class Duty:
+    """What a worker runs: all stages, or only these sources."""
+
+    options: RunOptions
+    sources: Sequence[str] = ()
 
 
 class SimulatedWorker:
-    """One worker process, as far as the pipeline can tell. `ended` is how it ended by itself, if it did."""
+    """One worker process, as far as the pipeline can tell. `duty` is what it runs, and what its successor will run."""
 
-    def __init__(self, name: str, runner: Runner, broker: Broker) -> None:
+    def __init__(self, name: str, runner: Runner, broker: Broker, duty: Duty) -> None:
         self.name = name
         self.runner = runner
         self.broker = broker
+        self.duty = duty
         self.tasks: set[asyncio.Task[Any]] = set()
         self.is_dead = False
+        self.successor: asyncio.Future[SimulatedWorker] = asyncio.get_running_loop().create_future()
+
+    async def until_ended(self) -> None:
+        """Return when it has nothing left to do, or its successor has. Raises its error."""
+        either: list[asyncio.Future[Any]] = [self.runner.ended, self.successor]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        await (self.successor.result().until_ended() if self.successor.done() else self.runner.ended)
 
     @property
     def failure(self) -> BaseException | None:
@@ -57,31 +72,37 @@ class SimulatedWorker:
             await self.broker.close()
 
     def kill(self) -> None:
-        """End it at once: nothing in it runs any more, and nothing is handed back."""
+        """End it at once: nothing in it runs any more, and nothing is handed back.
+
+        What its resources have opened stays open until it is buried, as nobody closes it in a process that dies.
+        """
         self.is_dead = True
         for task in list(self.tasks):
-            task.cancel()
+            if task.get_name() != KEEPER_OF_RESOURCES:
+                task.cancel()
 
 
 class Fleet:
     """All workers of a harness, by name: "w1", "w2" and so on. `live` are those that run now."""
 
-    def __init__(self, plan: Plan, options: RunOptions, supplies: Supplies) -> None:
+    def __init__(self, plan: Plan, supplies: Supplies) -> None:
         self._plan = plan
-        self._options = options
         self._supplies = supplies
         self._n_started = 0
         self._replacing: set[asyncio.Task[None]] = set()
         self.live: dict[str, SimulatedWorker] = {}
         self.dead: list[SimulatedWorker] = []
 
-    async def start(self, **options: Any) -> SimulatedWorker:
+    async def start(self, duty: Duty) -> SimulatedWorker:
         """Start one more worker."""
         self._n_started += 1
         name = f"w{self._n_started}"
         broker = self._supplies.new_broker(name)
-        runner = Runner(self._plan, broker, self._options, observer=self._supplies.new_observer(name), **options)
-        worker = self.live[name] = SimulatedWorker(name, runner, broker)
+        runner = Runner(
+            self._plan, broker, duty.options,
+            sources=duty.sources, only_sources=bool(duty.sources), observer=self._supplies.new_observer(name),
+        )  # fmt: skip
+        worker = self.live[name] = SimulatedWorker(name, runner, broker, duty)
         await self._as(worker, runner.start())
         return worker
 
@@ -95,35 +116,56 @@ class Fleet:
         await task
 
     async def stop(self) -> None:
-        """Stop all of them, one after the other."""
-        for task in list(self._replacing):
-            task.cancel()
+        """Stop all of them in good order, one after the other, those that are being replaced too."""
+        while self._replacing:
+            await asyncio.wait(self._replacing)
         for name in list(self.live):
             await self.retire(name)
 
     async def retire(self, name: str) -> None:
         """Stop one of them in good order."""
-        worker = self.live.pop(name)
-        await self._as(worker, worker.stop())
+        worker = self.live[name]
+        try:
+            await self._as(worker, worker.stop())
+        except asyncio.CancelledError:
+            if not worker.is_dead:  # otherwise it has crashed meanwhile, and the caller was not cancelled
+                raise
+        finally:
+            self.live.pop(name, None)
+
+    async def retire_all_of(self, duty: Duty) -> None:
+        """Stop whoever has this duty now."""
+        for worker in [worker for worker in self.live.values() if worker.duty is duty]:
+            await self.retire(worker.name)
 
     async def restart(self, name: str) -> None:
         """Stop one of them in good order, and start another in its place."""
-        if name in self.live:
+        if (worker := self.live.get(name)) is not None:
             await self.retire(name)
-            await self.start()
+            if not worker.is_dead:
+                worker.successor.set_result(await self.start(worker.duty))
+
+    async def bury(self) -> None:
+        """End what is left of all workers, dead or alive."""
+        for task in list(self._replacing):
+            task.cancel()
+        for worker in self.live.values():
+            worker.kill()
+        for worker in (*self.dead, *self.live.values()):
+            with contextlib.suppress(ResourceFailed):
+                await worker.runner.release()
 
     def crash(self, name: str) -> None:
         """End one of them at once; another starts in its place a little later."""
         if (worker := self.live.pop(name, None)) is None:
             return
-        self._supplies.cut_off(name)
         self.dead.append(worker)
         worker.kill()
-        self.soon(self._replace())
+        self.soon(self._replace(worker))
 
-    async def _replace(self) -> None:
+    async def _replace(self, dead: SimulatedWorker) -> None:
         await asyncio.sleep(_REPLACED_AFTER_SECONDS)
-        await self.start()
+        dead.successor.set_result(await self.start(dead.duty))
 
     def soon(self, work: Coroutine[Any, Any, None]) -> None:
         """Run it beside everything else, as nobody's."""

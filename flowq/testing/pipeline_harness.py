@@ -14,6 +14,7 @@ from flowq.graph.declaration.flow import Accepts
 from flowq.graph.declaration.resource import Resource
 from flowq.graph.pipeline import Pipeline
 from flowq.testing.expectation import Expectation
+from flowq.testing.faults import Fault
 from flowq.testing.journal import Call
 from flowq.testing.observed_state import Balance, Dead, ObservedState, Waiting
 from flowq.testing.simulated_pipeline import SimulatedPipeline
@@ -48,7 +49,7 @@ class Harness:
         try:
             await self._simulated.start(self._n_workers)
         except BaseException:
-            self._simulated.close()
+            await self._simulated.close()
             raise
         return self
 
@@ -59,7 +60,7 @@ class Harness:
             if error is None:
                 await self._end()
         finally:
-            self._simulated.close()
+            await self._simulated.close()
 
     # Input
 
@@ -201,7 +202,7 @@ def harness(
     pipeline: Pipeline,
     *,
     seed: int = 0,
-    faults: Sequence[Any] = (),
+    faults: Sequence[Fault] = (),
     resources: Mapping[Resource[Any], Any] | None = None,
     workers: int = 1,
     lease: float | str = "15s",

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import replace
 from datetime import datetime
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, TypeVar, cast
 
 from flowq.broker.redis_streams import Broker
 from flowq.errors import UsageError
@@ -19,7 +21,8 @@ from flowq.runtime.process.starting import start_run
 from flowq.runtime.run import RunOptions
 from flowq.testing.decoding import Decoding
 from flowq.testing.draining import Progress, not_drained
-from flowq.testing.fleet import Fleet, follow_tasks
+from flowq.testing.faults import Failover, Fault
+from flowq.testing.fleet import Duty, Fleet, follow_tasks
 from flowq.testing.invariants import check_invariants
 from flowq.testing.journal import Journal
 from flowq.testing.observed_state import ObservedState
@@ -36,6 +39,7 @@ from flowq.testing.watched_handling import Watching
 T = TypeVar("T")
 
 _LOOK_AGAIN_SECONDS = 1.0
+_NOTICED_LEASES = 3  # others look twice before they take a worker for dead
 _TEST = "test"
 """The name under which the test itself calls the server."""
 
@@ -51,18 +55,21 @@ class SimulatedPipeline:
         resources: Mapping[Resource[Any], Any],
         lease_seconds: float,
         start: datetime,
-        faults: Sequence[Any] = (),
+        faults: Sequence[Fault] = (),
     ) -> None:
         self.seed = seed
         self.plan: Plan = with_resources(pipeline.plan, resources)
-        self.around = Surroundings(self.plan.name, seed=seed, start=start.timestamp())
+        self.around = Surroundings(self.plan.name, seed=seed, start=start.timestamp(), faults=faults)
         self._decoding = Decoding(self.plan)
         self.journal = Journal(self.plan, self._decoding, self.around.world.time)
         self.progress = Progress()
-        self._options = RunOptions(tuple(stage.name for stage in self.plan.consumers), lease_seconds=lease_seconds)
+        stages = tuple(stage.name for stage in self.plan.consumers)
+        self._options = RunOptions(stages, lease_seconds=lease_seconds)
+        self._run_id = ""
         self._taps: dict[str, Tap] = {}
-        self.fleet = Fleet(self.plan, self._options, self)
+        self.fleet = Fleet(self.plan, self)
         self.around.network.on_answer.append(self._answered)
+        self.around.network.trace.on_event.append(lambda _: self.progress.note_event())
         self._unfollow = follow_tasks(self.around.loop)
         self._broker: Broker | None = None
 
@@ -70,25 +77,37 @@ class SimulatedPipeline:
 
     def new_broker(self, worker: str) -> Broker:
         """As in `Supplies`."""
-        tap = self._taps[worker] = self.around.new_tap(worker)
-        return self.around.broker_over(tap)
+        tap = self._taps[worker] = Tap(
+            self.around.network,
+            worker,
+            on_crash=partial(self.fleet.crash, worker),
+            on_restart=lambda: self.fleet.soon(self.fleet.restart(worker)),
+            is_faulty=worker != _TEST,
+        )
+        broker = self.around.broker_over(tap)
+        broker.run_id = self._run_id
+        return broker
 
     def new_observer(self, worker: str) -> Observer:
         """As in `Supplies`."""
-        return Watching(worker, self.journal, _NoFaults())
-
-    def cut_off(self, worker: str) -> None:
-        """As in `Supplies`."""
-        self._taps[worker].kill()
+        return Watching(worker, self.journal, self._taps[worker])
 
     def _answered(self, call: Call, commands: Sequence[Sequence[Any]], replies: Sequence[Any]) -> None:
         is_success = False
-        if call.name == "settle":
-            for command, reply in zip(commands, replies, strict=True):
-                if (settlement := settlement_in(command, reply)) is not None:
-                    self.journal.settled(call.worker, settlement)
-                    is_success = is_success or settlement.ends_any
-        self.progress.note(is_change=call.name not in _CHANGES_NOTHING, is_success=is_success)
+        for command, reply in zip(commands, replies, strict=True):
+            if call.name == "settle" and (settlement := settlement_in(command, reply)) is not None:
+                self.journal.settled(call.worker, settlement)
+                is_success = is_success or settlement.ends_any
+            elif call.name == "start_run" and isinstance(reply, list):
+                run_id, resumes = cast("tuple[bytes, int]", reply[:2])
+                self._run_started(run_id.decode(), resumes=bool(resumes))
+        if call.name not in _CHANGES_NOTHING:
+            self.progress.note_change(is_success=is_success)
+
+    def _run_started(self, run_id: str, *, resumes: bool) -> None:
+        if not resumes and run_id != self._run_id:  # otherwise the same call has arrived twice
+            self.journal.start_run()
+        self._run_id = run_id
 
     # Start and stop
 
@@ -99,18 +118,27 @@ class SimulatedPipeline:
             self._broker = self.new_broker(_TEST)
             await start_run(self.plan, self._broker, self._options, fresh=False)
             for _ in range(n_workers):
-                await self.fleet.start()
+                await self.fleet.start(Duty(self._options))
 
         await self.around.run(starting())
 
     async def stop(self) -> None:
-        """Stop all workers in good order."""
-        await self.around.run(self.fleet.stop())
+        """Stop all workers in good order, once the others have cleared up after those that died. No more faults."""
 
-    def close(self) -> None:
-        """End everything at once."""
+        async def stopping() -> None:
+            for tap in self._taps.values():
+                tap.is_faulty = False
+            if self.fleet.dead:
+                await asyncio.sleep(_NOTICED_LEASES * self._options.lease_seconds)
+            await self.fleet.stop()
+
+        await self.around.run(stopping())
+
+    async def close(self) -> None:
+        """End everything at once, whatever state it is in."""
         for tap in self._taps.values():
             tap.kill()
+        await self.around.run(self.fleet.bury())
         self._unfollow()
         self.around.close()
 
@@ -132,7 +160,19 @@ class SimulatedPipeline:
         """Run a source to its end, in a worker of its own."""
         if not self.plan.stage(source).is_source:
             raise UsageError(f'"{source}" is not a source', hint="push messages to a stage: await h.feed(stage, ...)")
-        raise NotImplementedError
+        options = replace(self._options, stages=(source,), arguments=arguments)
+        options.check(self.plan)
+
+        async def running() -> None:
+            _, sources = await start_run(self.plan, self._opened, options, fresh=False)
+            if sources:
+                worker = await self.fleet.start(Duty(options, sources))
+                try:
+                    await worker.until_ended()
+                finally:
+                    await self.fleet.retire_all_of(worker.duty)
+
+        await self._until_done(running())
 
     @property
     def _opened(self) -> Broker:
@@ -201,7 +241,7 @@ class SimulatedPipeline:
 
         async def stepping() -> None:
             while len(trace) == before:
-                await self.progress.next_change()
+                await self.progress.next_event()
 
         await self._until_done(stepping())
         return list(trace)[before]
@@ -214,7 +254,9 @@ class SimulatedPipeline:
 
     def check(self) -> None:
         """Raise InvariantBroken if anything was lost, doubled or left behind."""
-        self.around.look(lambda broker: check_invariants(self.plan, broker, self.journal))
+        has_failed_over = any(isinstance(fault, Failover) for fault in self.around.injector.fired)
+        journal = None if has_failed_over else self.journal
+        self.around.look(lambda broker: check_invariants(self.plan, broker, journal))
 
 
 _CHANGES_NOTHING = frozenset(("read", "pending", "renew", "promote", "snapshot", "client", "hgetall", "mget"))
@@ -229,11 +271,3 @@ class _Feeding(Publisher):
 
     def _opening(self) -> AbstractAsyncContextManager[Broker]:
         return nullcontext(self._given)
-
-
-class _NoFaults:
-    async def before_handler(self, worker: str, stage: str) -> None:
-        pass
-
-    async def after_handler(self, worker: str, stage: str) -> None:
-        pass

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from flowq.broker.keys import Keys
 from flowq.broker.redis_streams import Broker
 from flowq.graph.compilation.plan import Plan
+from flowq.testing.faults import Fault
 from flowq.testing.simulation.direct_dialer import DirectDialer
 from flowq.testing.simulation.fake_server import FakeServer
+from flowq.testing.simulation.injector import Injector
 from flowq.testing.simulation.network import Network
 from flowq.testing.simulation.simulated_world import SimulatedWorld
 from flowq.testing.simulation.tap import Tap
@@ -19,15 +21,19 @@ from flowq.testing.simulation.virtual_loop import VirtualLoop
 
 T = TypeVar("T")
 
+_QUIET_SECONDS, _QUIET_AMONG_FAULTS_SECONDS = 1.0, 5.0
+"""Before a leap of the clock. Background polls find what faults have left behind, so that they get more time then."""
+
 
 class Surroundings:
-    """A virtual clock, a server that follows it, and a network. `start`: seconds since 1970."""
+    """A virtual clock, a server that follows it, and a network with faults. `start`: seconds since 1970."""
 
-    def __init__(self, pipeline: str, *, seed: int, start: float) -> None:
-        self.loop = VirtualLoop()
+    def __init__(self, pipeline: str, *, seed: int, start: float, faults: Sequence[Fault]) -> None:
+        self.loop = VirtualLoop(quiet_seconds=_QUIET_AMONG_FAULTS_SECONDS if faults else _QUIET_SECONDS)
         self.world = SimulatedWorld(self.loop, seed=seed, start=start)
         self.server = FakeServer(self.world.time)
-        self.network = Network(self.loop, self.server, seed=seed)
+        self.injector = Injector(faults)
+        self.network = Network(self.loop, self.server, seed=seed, injector=self.injector)
         self._keys = Keys("harness", pipeline)
         self._counting = self.server.connect()
         self._looking = VirtualLoop()
@@ -52,10 +58,6 @@ class Surroundings:
         for edge in plan.edges:
             commands += [(b"XLEN", self._keys.edge(edge.name)), (b"ZCARD", self._keys.delayed(edge.name))]
         return sum(self._counting.exchange(commands))
-
-    def new_tap(self, worker: str) -> Tap:
-        """The way of one more worker to the server."""
-        return Tap(self.network, worker)
 
     def broker_over(self, tap: Tap) -> Broker:
         """A broker whose calls take that way."""

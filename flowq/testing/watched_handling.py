@@ -20,12 +20,12 @@ from flowq.testing.journal import Journal
 class HandlerFaults(Protocol):
     """What may go wrong around a handler."""
 
-    async def before_handler(self, worker: str, stage: str) -> None:
+    async def before_handler(self, stage: str) -> None:
         """Called, and awaited, when a handler is about to start."""
         ...
 
-    async def after_handler(self, worker: str, stage: str) -> None:
-        """The same when it has returned, and nothing of that has been settled."""
+    def after_handler(self, stage: str) -> None:
+        """The same when it has returned or raised, and nothing of that is settled."""
         ...
 
 
@@ -73,12 +73,12 @@ class WatchedHandling(Handling):
         self._call, self._awaits = partial(self._call_among_faults, self._call, self._awaits), True
 
     async def _call_among_faults(self, call: Callable[..., Any], awaits: bool, *given: Any) -> Any:
-        await self._faults.before_handler(self._worker, self.stage.name)
-        result = call(*given)
-        if awaits:
-            result = await result
-        await self._faults.after_handler(self._worker, self.stage.name)
-        return result
+        await self._faults.before_handler(self.stage.name)
+        try:
+            result = call(*given)
+            return await result if awaits else result
+        finally:
+            self._faults.after_handler(self.stage.name)
 
     def handle(self, row: Row) -> Any:
         """As in `Handling`."""

@@ -211,6 +211,13 @@ class Runner:
         if failed:
             raise failed[0]
 
+    async def release(self) -> None:
+        """Close the resources and end the threads, and no more: for a simulated worker that has died."""
+        try:
+            await self._resources.close(self._options.grace_seconds)
+        finally:
+            await self._handlers.close()
+
     async def _stop_stages_and_sign_off(self, hurry: asyncio.Event) -> None:
         has_stopped_in_order = False
         try:

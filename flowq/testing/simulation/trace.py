@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 
@@ -31,9 +31,12 @@ class Trace:
 
     def __init__(self) -> None:
         self._events: list[Event] = []
+        self.on_event: list[Callable[[Event], None]] = []
 
     def add(self, event: Event) -> None:
         self._events.append(event)
+        for listener in self.on_event:
+            listener(event)
 
     def __iter__(self) -> Iterator[Event]:
         return iter(self._events)
