@@ -16,6 +16,19 @@ if TYPE_CHECKING:
     from flowq.testing.alone.one_stage import call
     from flowq.testing.exploration.exploring import Found, Report, explore
     from flowq.testing.exploration.random_faults import ALL, SURVIVABLE
+    from flowq.testing.faults import (
+        Crash,
+        Disconnect,
+        Duplicate,
+        Failover,
+        LostReply,
+        PoisonBody,
+        Refuse,
+        Reorder,
+        Restart,
+        Slow,
+        Stall,
+    )
     from flowq.testing.journal import Call
     from flowq.testing.ledger import Ledger
     from flowq.testing.observed_state import Balance, Dead, Waiting
@@ -34,15 +47,26 @@ __all__ = [
     "SURVIVABLE",
     "Balance",
     "Call",
+    "Crash",
     "Dead",
+    "Disconnect",
+    "Duplicate",
+    "Failover",
     "Found",
     "Harness",
     "InvariantBroken",
     "Ledger",
+    "LostReply",
     "NeverCompared",
     "NotAsExpected",
     "NotDrained",
+    "PoisonBody",
+    "Refuse",
+    "Reorder",
     "Report",
+    "Restart",
+    "Slow",
+    "Stall",
     "Verdict",
     "Waiting",
     "WorkerEnded",
@@ -61,6 +85,19 @@ _HOME_OF = {
     for module, names in {
         "flowq.testing.exploration.exploring": ("Found", "Report", "explore"),
         "flowq.testing.exploration.random_faults": ("ALL", "SURVIVABLE"),
+        "flowq.testing.faults": (
+            "Crash",
+            "Disconnect",
+            "Duplicate",
+            "Failover",
+            "LostReply",
+            "PoisonBody",
+            "Refuse",
+            "Reorder",
+            "Restart",
+            "Slow",
+            "Stall",
+        ),
         "flowq.testing.alone.expected_errors": ("raises_reject", "raises_retry"),
         "flowq.testing.journal": ("Call",),
         "flowq.testing.ledger": ("Ledger",),
