@@ -183,7 +183,8 @@ def test_writes_are_repeated_each_at_its_time(
 @pytest.mark.parametrize("kind", KINDS)
 def test_only_the_own_namespace_is_removed(redis_server: Servers, clock: Clock, keys: Keys, kind: Any) -> None:
     url, mine = redis_server(kind).url, keys.edge(">parse")
-    with redis.Redis.from_url(url) as client:
+    opened: Any = redis.Redis.from_url(url)  # pyright: ignore[reportUnknownMemberType]
+    with opened as client:
         client.set(f"{keys.namespace}x:other", "stays")
         server = RealServer(url, clock, namespace=keys.namespace)
         server.connect().exchange([publish(keys), renew(keys, lease_ms=1000)])
