@@ -66,14 +66,12 @@ def not_drained(
     *,
     running: Sequence[Call],
     paused: Mapping[str, int],
-    open_sources: Sequence[str],
     now: datetime,
 ) -> NotDrained:
     """The error that names each message that is left, and what it waits for."""
     in_handlers = {(call.stage, call.message_id): call for call in running}
     lines = [_line(each, in_handlers, paused, now) for each in waiting[:_MOST_NAMED]]
     lines += [f"and {len(waiting) - _MOST_NAMED:,} more"] * (len(waiting) > _MOST_NAMED)
-    lines += [f"source {source}: has not finished" for source in open_sources]
     early = [
         call for call in running if (call.stage, call.message_id) not in {(w.stage, w.message_id) for w in waiting}
     ]

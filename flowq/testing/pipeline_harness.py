@@ -79,6 +79,21 @@ class Harness:
         """Run a source to its end, with these arguments, beside the workers. Raises SourceFailed if it fails."""
         await self._simulated.run_source(_name(source), arguments)
 
+    async def pause(self, stage: Any = None) -> None:
+        """Pause a stage, or without one the whole pipeline, as `Inspector.pause` does. Workers notice within a second."""
+        name = None if stage is None else self._stage(stage)
+        await self._simulated.steer(lambda inspector: inspector.pause(name))
+
+    async def resume(self, stage: Any = None) -> None:
+        """Lift the pause of a stage, or without one all pauses."""
+        name = None if stage is None else self._stage(stage)
+        await self._simulated.steer(lambda inspector: inspector.resume(name))
+
+    async def retry_dead(self, stage: Any = None) -> int:
+        """Put the dead letters of a stage, or of all, back on their edges; returns their number."""
+        name = None if stage is None else self._stage(stage)
+        return sum((await self._simulated.steer(lambda inspector: inspector.retry_dead_letters(name))).values())
+
     # Time
 
     @property

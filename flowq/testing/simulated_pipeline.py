@@ -15,6 +15,7 @@ from flowq.errors import UsageError
 from flowq.graph.compilation.plan import Plan
 from flowq.graph.declaration.resource import Resource
 from flowq.graph.pipeline import Pipeline
+from flowq.inspector import Inspector
 from flowq.publisher import Publisher
 from flowq.runtime.handlers.observation import Observer
 from flowq.runtime.process.starting import start_run
@@ -174,6 +175,10 @@ class SimulatedPipeline:
 
         await self._until_done(running())
 
+    async def steer(self, change: Callable[[Inspector], Coroutine[Any, Any, T]]) -> T:
+        """Change something from outside, as a person does with a command."""
+        return await self._until_done(change(Inspector(self.plan, self._opened)))
+
     @property
     def _opened(self) -> Broker:
         if self._broker is None:
@@ -204,9 +209,9 @@ class SimulatedPipeline:
             raise self._not_drained("nothing can happen any more") from None
 
     def _is_drained(self) -> bool:
-        if self.around.n_outstanding(self.plan) or any(not w.runner.is_idle for w in self.fleet.live.values()):
-            return False
-        return self.look(lambda state: state.inspector.snapshot()).is_drained
+        # Sources end before `run_source` does: one that is still open has failed, which its caller knows.
+        are_idle = all(worker.runner.is_idle for worker in self.fleet.live.values())
+        return are_idle and not self.around.n_outstanding(self.plan)
 
     def _refuse_failed(self) -> None:
         for worker in self.fleet.live.values():
@@ -223,7 +228,6 @@ class SimulatedPipeline:
             self.look(lambda state: state.waiting()),
             running=list(self.journal.running.values()),
             paused=snapshot.paused,
-            open_sources=snapshot.open_sources,
             now=self.around.now,
         )
 
