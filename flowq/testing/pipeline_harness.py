@@ -154,6 +154,14 @@ class Harness:
         """Every call to Redis, fault, crash and start so far, in order."""
         return self._simulated.around.network.trace
 
+    @property
+    def unfired(self) -> Sequence[Fault]:
+        """The faults that have not happened: their points were not reached, or not so often.
+
+        A test of one fault asserts that none is left; otherwise it may have shown nothing.
+        """
+        return self._simulated.around.injector.unfired
+
     def resource(self, resource: Resource[T]) -> T:
         """The value that was given in the place of a resource, such as a fake that knows what it was asked for.
 

@@ -22,7 +22,7 @@ from flowq.runtime.process.starting import start_run
 from flowq.runtime.run import RunOptions
 from flowq.testing.decoding import Decoding
 from flowq.testing.draining import Progress, not_drained
-from flowq.testing.faults import Failover, Fault
+from flowq.testing.faults import Crash, Failover, Fault, PoisonBody, Slow
 from flowq.testing.fleet import Duty, Fleet, follow_tasks
 from flowq.testing.invariants import check_invariants
 from flowq.testing.journal import Journal
@@ -60,6 +60,7 @@ class SimulatedPipeline:
     ) -> None:
         self.seed = seed
         self.plan: Plan = with_resources(pipeline.plan, resources)
+        _check_stages(self.plan, faults)
         self.around = Surroundings(self.plan.name, seed=seed, start=start.timestamp(), faults=faults)
         self._decoding = Decoding(self.plan)
         self.journal = Journal(self.plan, self._decoding, self.around.world.time)
@@ -140,6 +141,7 @@ class SimulatedPipeline:
         for tap in self._taps.values():
             tap.kill()
         await self.around.run(self.fleet.bury())
+        self._broker = None
         self._unfollow()
         self.around.close()
 
@@ -147,9 +149,10 @@ class SimulatedPipeline:
 
     async def push(self, stage: str, messages: Sequence[Any], *, key: str | None, delay: float | str) -> None:
         """Publish messages to the inlet of a stage."""
+        broker = self._require_open()
 
         async def pushing() -> None:
-            async with _Feeding(self.plan, self._opened) as publisher:
+            async with _Feeding(self.plan, broker) as publisher:
                 if len(messages) == 1:
                     await publisher.push(stage, messages[0], id=key, delay=delay)
                 else:
@@ -163,9 +166,10 @@ class SimulatedPipeline:
             raise UsageError(f'"{source}" is not a source', hint="push messages to a stage: await h.feed(stage, ...)")
         options = replace(self._options, stages=(source,), arguments=arguments)
         options.check(self.plan)
+        broker = self._require_open()
 
         async def running() -> None:
-            _, sources = await start_run(self.plan, self._opened, options, fresh=False)
+            _, sources = await start_run(self.plan, broker, options, fresh=False)
             if sources:
                 worker = await self.fleet.start(Duty(options, sources))
                 try:
@@ -177,10 +181,9 @@ class SimulatedPipeline:
 
     async def steer(self, change: Callable[[Inspector], Coroutine[Any, Any, T]]) -> T:
         """Change something from outside, as a person does with a command."""
-        return await self._until_done(change(Inspector(self.plan, self._opened)))
+        return await self._until_done(change(Inspector(self.plan, self._require_open())))
 
-    @property
-    def _opened(self) -> Broker:
+    def _require_open(self) -> Broker:
         if self._broker is None:
             raise UsageError("the harness is not open", hint="async with harness(pipeline) as h: ...")
         return self._broker
@@ -189,6 +192,7 @@ class SimulatedPipeline:
 
     async def drain(self, limit: int) -> None:
         """Wait until nothing is outstanding and no handler runs. Raises NotDrained."""
+        self._require_open()
         self.progress.n_fruitless = 0
         await self._until_done(self._drained(limit))
 
@@ -233,6 +237,7 @@ class SimulatedPipeline:
 
     async def advance(self, seconds: float) -> None:
         """Let so much time pass."""
+        self._require_open()
         if seconds < 0:
             raise UsageError("time does not go back", hint="await h.advance(minutes=5)")
         await self.around.run(asyncio.sleep(seconds))
@@ -240,6 +245,7 @@ class SimulatedPipeline:
 
     async def step(self) -> Event:
         """Let one more event happen."""
+        self._require_open()
         trace = self.around.network.trace
         before = len(trace)
 
@@ -264,6 +270,13 @@ class SimulatedPipeline:
 
 
 _CHANGES_NOTHING = frozenset(("read", "pending", "renew", "promote", "snapshot", "client", "hgetall", "mget"))
+
+
+def _check_stages(plan: Plan, faults: Sequence[Fault]) -> None:
+    """Raise NotFound for a fault at a stage that is not in the plan: it would never happen."""
+    for fault in faults:
+        if isinstance(fault, Crash | PoisonBody | Slow):
+            plan.stage(fault.stage)
 
 
 class _Feeding(Publisher):

@@ -1,0 +1,54 @@
+"""A harness that is used in a way that could show nothing says so."""
+
+from __future__ import annotations
+
+import pytest
+
+from flowq import Pipeline, stage
+from flowq.errors import NotFound, UsageError
+from flowq.testing import Crash, Fault, Harness, PoisonBody, Restart, Slow, harness
+
+
+@stage
+async def double(number: int) -> int:
+    return 2 * number
+
+
+@stage
+async def show(number: int) -> None: ...
+
+
+NUMBERS = Pipeline("numbers", double >> show)
+
+
+@pytest.mark.parametrize("fault", [Crash("doubel", before="settle"), PoisonBody("doubel"), Slow("doubel", 5)], ids=str)
+def test_a_fault_at_a_stage_that_does_not_exist_is_refused(fault: Fault) -> None:
+    with pytest.raises(NotFound, match='did you mean "double"'):
+        harness(NUMBERS, faults=[fault])
+
+
+async def refuses_all(h: Harness) -> None:
+    for use in (h.feed(double, 1), h.drain(), h.advance(seconds=1), h.step()):
+        with pytest.raises(UsageError, match="not open"):
+            await use
+
+
+async def test_neither_before_nor_after_its_block_is_a_harness_open() -> None:
+    h = harness(NUMBERS)
+    await refuses_all(h)
+
+    async with h:
+        await h.feed(double, 1)
+    await refuses_all(h)
+
+    assert h.outputs(show) == [2]
+
+
+async def test_faults_that_have_not_happened_are_told() -> None:
+    happens, does_not = Restart(), Crash(show, before="handler", nth=3)
+
+    async with harness(NUMBERS, faults=[happens, does_not]) as h:
+        await h.feed(double, 1)
+        await h.drain()
+
+        assert h.unfired == (does_not,)
