@@ -14,7 +14,8 @@ from pydantic import BaseModel
 from flowq import BatchFailed, Context, Pipeline, Reject, Retry, resource, source, stage, use
 from flowq.errors import EncodeError, NotFound, UsageError
 from flowq.runtime.sources.source_runner import SourceFailed
-from flowq.testing import NeverCompared, NotAsExpected, harness
+from flowq.testing import NeverCompared, NotAsExpected, Refuse, Stall, harness
+from flowq.testing.faults import Fault
 
 
 class Page(BaseModel):
@@ -280,6 +281,16 @@ async def test_a_key_that_was_fed_before_is_fed_once() -> None:
         await h.drain()
 
         h.expect(keep).any_order([2, 4, 6])
+
+
+@pytest.mark.parametrize("fault", [Stall(60), Refuse("LOADING", seconds=60), Refuse("OOM", seconds=60)], ids=str)
+async def test_what_a_test_feeds_is_stored_while_the_server_answers_no_worker(fault: Fault) -> None:
+    async with harness(NUMBERS, faults=[fault]) as h:
+        for number in range(5):
+            await h.feed(double, number)
+        await h.drain()
+
+        h.expect(keep).any_order([0, 2, 4, 6, 8])
 
 
 async def test_a_source_is_run_with_its_arguments() -> None:

@@ -101,9 +101,9 @@ class Network:
         """Whether a reply takes as long as a request; most arrive at once, which is faster to simulate."""
         return self._random.random() < 0.1
 
-    def run(self, call: Call, commands: Sequence[Sequence[Any]]) -> list[Any]:
+    def run(self, call: Call, commands: Sequence[Sequence[Any]], *, may_be_refused: bool = True) -> list[Any]:
         """Have the server run commands now; readers of the edges that they may have added to look again."""
-        if self._refused_until and (error := self._refused(call)):
+        if may_be_refused and self._refused_until and (error := self._refused(call)):
             return [error] * len(commands)
         replies = self._connection.exchange(commands)
         if self._log is not None:

@@ -32,7 +32,8 @@ class Tap:
     """The dialer of one worker. Its calls are named, written into the trace, and answered by the server.
 
     `on_crash` is called when the worker has died by a fault, and has to end its tasks; `on_restart` when it has to stop
-    as on SIGTERM and to start again. `is_faulty`: whether faults happen to this one.
+    as on SIGTERM and to start again. `is_faulty`: whether faults happen to this one, and those of the server
+    concern it: a test feeds a pipeline whatever state the server is in.
     """
 
     is_private = False
@@ -148,7 +149,7 @@ class TapConnection:
         ends_at = network.loop.time() + (block_ms or 0) / 1000
         while True:
             await self._arrive(call, [bare], delay_seconds, timeout_seconds)
-            (reply,) = network.run(call, [bare])
+            (reply,) = self._run(call, [bare])
             left_seconds = ends_at - network.loop.time()
             if reply or block_ms is None or left_seconds <= 0:
                 break
@@ -161,7 +162,10 @@ class TapConnection:
             return reply
         network.loop.note_activity()
         n_messages = sum(len(entries) for _, entries in reply)
+        n_fired = len(network.injector.fired)
         reply = _poisoned(reply, self._strikes(network.injector.poisons, call, n_messages))
+        for fault in network.injector.fired[n_fired:]:
+            self._note_fault(call, fault)
         network.note(call.worker, "read", call.stage, network.messages.in_read(reply))
         await self._return(call, n_messages)
         return reply
@@ -170,9 +174,9 @@ class TapConnection:
         """Wait until the server has the request and looks at it. Raises TimeoutError if that takes too long."""
         network = self._network
         await self._sleep(delay_seconds)
-        while (stall_seconds := network.stall_seconds()) > 0:
+        while self._tap.is_faulty and (stall_seconds := network.stall_seconds()) > 0:
             if stall_seconds > timeout_seconds:
-                network.later(stall_seconds, lambda: network.run(call, commands))  # it is in the server's buffers
+                network.later(stall_seconds, lambda: self._run(call, commands))  # it is in the server's buffers
                 await self._sleep(timeout_seconds)
                 raise TimeoutError
             await self._sleep(stall_seconds)
@@ -186,7 +190,7 @@ class TapConnection:
                     self._tap.crash(fault)
                 case Duplicate():
                     self._note_fault(call, fault)
-                    network.later(network.delay_seconds(), lambda: network.run(call, call.commands))
+                    network.later(network.delay_seconds(), lambda: self._run(call, call.commands))
                 case _:
                     self._note_fault(call, fault)
                     self.cut()
@@ -232,8 +236,11 @@ class TapConnection:
 
     def _answered(self, call: Call) -> list[Any]:
         if all(command[0] not in _ANSWERED_HERE for command in call.commands):
-            return self._network.run(call, call.commands)
+            return self._run(call, call.commands)
         return [self._answer(call, command) for command in call.commands]
+
+    def _run(self, call: Call, commands: list[Command]) -> list[Any]:
+        return self._network.run(call, commands, may_be_refused=self._tap.is_faulty)
 
     def _answer(self, call: Call, command: Command) -> Any:
         if command[0] == b"WAIT":
@@ -242,7 +249,7 @@ class TapConnection:
             return self._client_id
         if command[0] == b"CLIENT" and command[1] == b"UNBLOCK":
             return int(self._network.unblock(int(command[2])))
-        return self._network.run(call, [command])[0]
+        return self._run(call, [command])[0]
 
     def _note(self, call: Call) -> None:
         if call.name == "renew":
