@@ -6,6 +6,8 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from threading import Lock
 from typing import Any
 
+from flowq.testing.verdicts import NotAsExpected
+
 _MOST_SHOWN = 5
 
 
@@ -29,9 +31,10 @@ class Ledger:
     (['a-2'], ['a-1'])
     >>> ledger.check()
     Traceback (most recent call last):
-    AssertionError: the ledger does not add up
+    flowq.testing.verdicts.NotAsExpected: error[FQ603]: the ledger does not add up
       missing: 'a-2'
       doubled: 'a-1' (2 times)
+      hint: an effect that may come twice needs a key that stays the same, such as ctx.message_id
     """
 
     def __init__(self, *, is_idempotent: bool = False) -> None:
@@ -83,7 +86,7 @@ class Ledger:
         return [key for key, values in self.noted.items() if any(value != values[0] for value in values)]
 
     def check(self) -> None:
-        """Raise AssertionError, naming the keys, unless every expected key and no other was noted, and none wrongly."""
+        """Raise NotAsExpected, naming the keys, unless every expected key and no other was noted, and none wrongly."""
         noted = self.noted
         findings = {
             "missing": [repr(key) for key in self.missing],
@@ -91,9 +94,9 @@ class Ledger:
             "doubled": [] if self._is_idempotent else [f"{key!r} ({len(noted[key])} times)" for key in self.repeated],
             "conflicting": [f"{key!r} ({', '.join(map(repr, noted[key]))})" for key in self.conflicting],
         }
-        lines = [f"  {name}: {_shown(keys)}" for name, keys in findings.items() if keys]
-        if lines:
-            raise AssertionError("\n".join(["the ledger does not add up", *lines]))
+        if lines := [f"{name}: {_shown(keys)}" for name, keys in findings.items() if keys]:
+            hint = "an effect that may come twice needs a key that stays the same, such as ctx.message_id"
+            raise NotAsExpected("the ledger does not add up", detail="\n  ".join(lines), hint=hint)
 
 
 def _shown(keys: Sequence[str]) -> str:

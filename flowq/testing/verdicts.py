@@ -24,7 +24,7 @@ class InvariantBroken(Verdict):
 
 
 class NotAsExpected(Verdict):
-    """The outputs of a stage are not the expected ones."""
+    """The outputs of a stage, its errors, or the effects in a ledger are not the expected ones."""
 
     code = "FQ603"
 

@@ -30,7 +30,7 @@ def test_the_same_value_again_is_repeated_and_another_value_is_conflicting() -> 
     assert (ledger.repeated, ledger.conflicting) == (["again"], ["changed"])
     with pytest.raises(AssertionError) as raised:
         ledger.check()
-    assert str(raised.value).splitlines()[1:] == ["  doubled: 'again' (2 times)", "  conflicting: 'changed' (1, 2)"]
+    assert str(raised.value).splitlines()[1:3] == ["  doubled: 'again' (2 times)", "  conflicting: 'changed' (1, 2)"]
 
 
 def test_an_idempotent_sink_accepts_the_same_effect_twice_and_no_other_value() -> None:
@@ -51,7 +51,7 @@ def test_a_key_that_is_not_among_those_expected_is_unexpected() -> None:
 
     ledger.expect(["a"])
     assert ledger.unexpected == ["b"]
-    with pytest.raises(AssertionError, match=r"missing: 'a'\n  unexpected: 'b'"):
+    with pytest.raises(AssertionError, match=r"missing: 'a'\n *unexpected: 'b'"):
         ledger.check()
 
 
@@ -67,7 +67,7 @@ def test_a_long_list_of_keys_is_cut() -> None:
     ledger = Ledger()
     ledger.expect(range(1000))
 
-    with pytest.raises(AssertionError, match=r"missing: 0, 1, 2, 3, 4 and 995 more$"):
+    with pytest.raises(AssertionError, match=r"missing: 0, 1, 2, 3, 4 and 995 more\n"):
         ledger.check()
 
 

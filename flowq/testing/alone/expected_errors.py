@@ -12,6 +12,7 @@ from flowq.delivery.error_groups import meant_by
 from flowq.durations import seconds
 from flowq.errors import Reject, RetryLater
 from flowq.printable import error_repr
+from flowq.testing.verdicts import NotAsExpected
 
 E = TypeVar("E", Reject, RetryLater)
 
@@ -39,7 +40,7 @@ def raises_reject(match: str = "") -> Generator[Raised[Reject]]:
     match: a regular expression that is searched for in the reason.
 
     A group of errors, as `asyncio.TaskGroup` raises it, counts as the error that decides what happens to the message.
-    Raises AssertionError if the block raises nothing, or if the reason does not match; lets every other error pass.
+    Raises NotAsExpected if the block raises nothing, or if the reason does not match; lets every other error pass.
 
     >>> with raises_reject(match="404") as raised:
     ...     raise Reject("HTTP 404")
@@ -56,7 +57,7 @@ def raises_reject(match: str = "") -> Generator[Raised[Reject]]:
         _check_reason(meant, match)
         raised.note(meant)
     else:
-        raise AssertionError("nothing was raised, where Reject was expected")
+        raise NotAsExpected("nothing was raised, where Reject was expected")
 
 
 @contextmanager
@@ -69,7 +70,7 @@ def raises_retry(
     after: how long the retry must wait: seconds, or text such as "5m" (any time).
     hold: the key that it must hold (with or without a hold).
 
-    A group of errors counts as the error that decides what happens to the message. Raises AssertionError if the block
+    A group of errors counts as the error that decides what happens to the message. Raises NotAsExpected if the block
     raises nothing, or another reason, delay or hold, and ValueError if `after` is not a duration. Lets every other
     error pass.
 
@@ -87,15 +88,15 @@ def raises_retry(
             raise
         _check_reason(meant, match)
         if expected_seconds not in (None, meant.after):
-            raise AssertionError(f"{error_repr(meant)} waits {meant.after:g} s, not {expected_seconds:g} s") from error
+            raise NotAsExpected(f"{error_repr(meant)} waits {meant.after:g} s, not {expected_seconds:g} s") from error
         if hold not in (None, meant.hold):
             held = "holds nothing" if meant.hold is None else f"holds {meant.hold!r}"
-            raise AssertionError(f"{error_repr(meant)} {held}, where {hold!r} was expected") from error
+            raise NotAsExpected(f"{error_repr(meant)} {held}, where {hold!r} was expected") from error
         raised.note(meant)
     else:
-        raise AssertionError("nothing was raised, where RetryLater was expected")
+        raise NotAsExpected("nothing was raised, where RetryLater was expected")
 
 
 def _check_reason(error: Reject | RetryLater, match: str) -> None:
     if not re.search(match, error.reason):
-        raise AssertionError(f"the reason {error.reason!r} does not match {match!r}") from error
+        raise NotAsExpected(f"the reason {error.reason!r} does not match {match!r}") from error
