@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from flowq.testing.ledger import Ledger
     from flowq.testing.observed_state import Balance, Dead, Waiting
     from flowq.testing.pipeline_harness import Harness, harness
+    from flowq.testing.recording.replaying import NotAsRecorded, replay
     from flowq.testing.verdicts import (
         InvariantBroken,
         NeverCompared,
@@ -61,6 +62,7 @@ __all__ = [
     "LostReply",
     "NeverCompared",
     "NotAsExpected",
+    "NotAsRecorded",
     "NotDrained",
     "PoisonBody",
     "Refuse",
@@ -77,6 +79,7 @@ __all__ = [
     "harness",
     "raises_reject",
     "raises_retry",
+    "replay",
     "strategies",
 ]
 
@@ -107,6 +110,7 @@ _HOME_OF = {
         "flowq.testing.observed_state": ("Balance", "Dead", "Waiting"),
         "flowq.testing.alone.one_stage": ("call",),
         "flowq.testing.pipeline_harness": ("Harness", "harness"),
+        "flowq.testing.recording.replaying": ("NotAsRecorded", "replay"),
         "flowq.testing.verdicts": (
             "InvariantBroken",
             "NeverCompared",

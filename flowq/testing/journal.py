@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
+from flowq.delivery.edge import Edge
 from flowq.delivery.message import Arrival, Delivery, Row
 from flowq.delivery.settlement import Outcome, Output, Succeeded
 from flowq.graph.compilation.plan import Plan, StagePlan
@@ -45,7 +47,7 @@ class _Attempt:
     values: list[Value] = field(default_factory=list[Value])
     n_sent: int = 0  # as how many messages: one for each edge
     is_settled: bool = False
-    is_noted: bool = False  # as the output of a sink
+    is_noted: bool = False
 
 
 _Key = tuple[str, str, bytes]  # worker, edge, entry id
@@ -54,8 +56,10 @@ _Key = tuple[str, str, bytes]  # worker, edge, entry id
 class Journal:
     """The events of one harness. Handlers on threads may write to it as well.
 
-    `finished` are the deliveries that succeeded, in order: their edges and entry ids. `sent` counts, by stage, the
-    messages that settled attempts have sent. A new run starts both again.
+    `entered` are the messages that came from outside, by stage and message id. `handled` are the stages of settled
+    attempts, their messages, and what was returned: for a batch together with the first of its messages. `finished` are
+    the deliveries that succeeded, in order: their edges and entry ids. `sent` counts, by stage, the messages that
+    settled attempts have sent. A new run starts `finished` and `sent` again.
     """
 
     def __init__(self, plan: Plan, decoding: Decoding, now: Callable[[], float]) -> None:
@@ -65,6 +69,8 @@ class Journal:
         self._calls: list[tuple[Call, Value]] = []
         self._attempts: dict[_Key, _Attempt] = {}
         self._outputs: defaultdict[str, list[Value]] = defaultdict(list)
+        self.entered: dict[tuple[str, str], Value] = {}
+        self.handled: list[tuple[str, Value, Sequence[Value]]] = []
         self.finished: list[tuple[str, bytes]] = []
         self.sent: Counter[str] = Counter()
         self._ids: dict[tuple[str, bytes], str] = {}
@@ -100,7 +106,11 @@ class Journal:
         key = (worker, delivery.edge, delivery.entry_id)
         before = self._attempts.get(key)
         self._attempts[key] = _Attempt(row, is_settled=before is not None and before.is_settled)
-        self._ids[key[1:]] = delivery.message_id
+        header = delivery.header
+        self._ids[key[1:]] = header.message_id
+        if header.hops == 0:
+            name = (Edge.parse(delivery.edge).target, header.message_id)
+            self.entered.setdefault(name, partial(self._decoding.message, delivery))
 
     def called(self, stage: StagePlan, worker: str, row: Row, message: Any) -> None:
         """A handler is called with a message, or with the messages of a batch, of which `row` is the first."""
@@ -154,13 +164,15 @@ class Journal:
 
     def _note(self, attempt: _Attempt) -> None:
         stage = self._plan.stage(self._plan.edge_by_name[attempt.row[0].edge].target)
+        message = partial(self._decoding.message, Delivery(*attempt.row))
+        if attempt.values or not attempt.is_noted:
+            self.handled.append((stage.name, message, tuple(attempt.values)))
         self.sent[stage.name] += attempt.n_sent
         if stage.kind is not Kind.SINK:
             self._outputs[stage.name] += attempt.values
         elif not attempt.is_noted:
-            delivery = Delivery(*attempt.row)
-            self._outputs[stage.name].append(lambda: self._decoding.message(delivery))
-            attempt.is_noted = True
+            self._outputs[stage.name].append(message)
+        attempt.is_noted = True
         attempt.values.clear()
         attempt.n_sent = 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -17,6 +18,8 @@ from flowq.testing.expectation import Expectation
 from flowq.testing.faults import Fault
 from flowq.testing.journal import Call
 from flowq.testing.observed_state import Balance, Dead, ObservedState, Waiting
+from flowq.testing.recording.recorder import Recorder
+from flowq.testing.recording.recording_file import Recording
 from flowq.testing.simulated_pipeline import SimulatedPipeline
 from flowq.testing.simulation.trace import Event, Trace
 from flowq.testing.verdicts import NeverCompared
@@ -44,6 +47,7 @@ class Harness:
         self._n_workers = workers
         self._resources = resources
         self._expectations: list[Expectation] = []
+        self._recorded: list[tuple[Path, Sequence[str]]] = []
 
     async def __aenter__(self) -> Self:
         try:
@@ -172,6 +176,29 @@ class Harness:
         value: T = self._resources[resource]
         return value
 
+    def record(self, file: str | Path, *, mask: Sequence[str] = ()) -> None:
+        """Write to a file, when the harness ends, what the pipeline was fed and what its stages have made of it.
+
+        file: written anew. `flowq.testing.replay` feeds it to the pipeline again, and compares.
+        mask: names of fields with secrets, or dotted paths: `password`, `*_token`, `user.email`, `headers.*`. In the
+            file, text is "***" there, and a number 0. Errors of dead letters, and `bytes`, are written as they are.
+
+        A test that fails writes nothing. The end of the harness raises UsageError for a mask after which a stage could
+        not read its message, and for a file that cannot be written.
+        """
+        self._recorded.append((Path(file), tuple(mask)))
+
+    def recording(self, mask: Sequence[str] = ()) -> Recording:
+        """The same as a value, so far."""
+        recorder = Recorder(self._simulated.plan, mask)
+        for (stage, _), message in self._simulated.journal.entered.items():
+            recorder.fed(stage, message())
+        for stage, message, outputs in self._simulated.journal.handled:
+            recorder.handled(stage, message(), [output() for output in outputs])
+        for dead in self.dead():
+            recorder.died(dead.stage, dead.message, dead.error or dead.reason)
+        return recorder.recording(self.seed)
+
     # What there is now
 
     def dead(self, stage: Any = None) -> list[Dead]:
@@ -207,6 +234,8 @@ class Harness:
     async def _end(self) -> None:
         """All that is checked at the end of a test that has not failed."""
         await self._simulated.drain(DECISIONS)
+        for file, mask in self._recorded:
+            self.recording(mask).write(file)
         await self._simulated.stop()
         self._simulated.check()
         for expectation in self._expectations:
