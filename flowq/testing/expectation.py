@@ -8,6 +8,8 @@ from typing import Any
 from flowq.printable import printable
 from flowq.testing.verdicts import NotAsExpected
 
+__tracebackhide__ = True  # pytest shows the line of the test
+
 _MOST_LINES = 10
 _MOST_CHARACTERS = 200
 

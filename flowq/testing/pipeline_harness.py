@@ -27,6 +27,8 @@ from flowq.testing.verdicts import NeverCompared
 if TYPE_CHECKING:
     from flowq.graph.declaration.stage import Source
 
+__tracebackhide__ = True  # pytest shows the line of the test
+
 M = TypeVar("M")
 T = TypeVar("T")
 
@@ -84,7 +86,7 @@ class Harness:
         await self._simulated.run_source(_name(source), arguments)
 
     async def pause(self, stage: Any = None) -> None:
-        """Pause a stage, or without one the whole pipeline, as `Inspector.pause` does. Workers notice within a second."""
+        """Pause a stage, or without one the whole pipeline, as `Inspector.pause` does: workers notice within 1 s."""
         name = None if stage is None else self._stage(stage)
         await self._simulated.steer(lambda inspector: inspector.pause(name))
 

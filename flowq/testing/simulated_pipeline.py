@@ -37,6 +37,8 @@ from flowq.testing.surroundings import Surroundings
 from flowq.testing.verdicts import WorkerEnded
 from flowq.testing.watched_handling import Watching
 
+__tracebackhide__ = True  # pytest shows the line of the test
+
 T = TypeVar("T")
 
 _LOOK_AGAIN_SECONDS = 1.0

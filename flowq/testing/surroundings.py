@@ -19,6 +19,8 @@ from flowq.testing.simulation.simulated_world import SimulatedWorld
 from flowq.testing.simulation.tap import Tap
 from flowq.testing.simulation.virtual_loop import VirtualLoop
 
+__tracebackhide__ = True  # pytest shows the line of the test
+
 T = TypeVar("T")
 
 _QUIET_SECONDS, _QUIET_AMONG_FAULTS_SECONDS = 1.0, 5.0

@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 from flowq.errors import FlowqError
 from flowq.testing.simulation.executor_calls import ExecutorCalls
 
+__tracebackhide__ = True  # pytest shows the line of the test
+
 T = TypeVar("T")
 
 _LONGEST_CALL_SECONDS = 30.0
