@@ -180,6 +180,22 @@ def test_writes_are_repeated_each_at_its_time(
     assert used is None
 
 
+def test_fake_servers_share_neither_keys_nor_a_clock(clock: Clock, keys: Keys) -> None:
+    first = FakeServer(clock)
+    first.connect().exchange([publish(keys)])
+    first.close()
+    first.close()
+
+    one, other = FakeServer(clock), FakeServer(lambda: 5.0)
+    one.connect().exchange([publish(keys)])
+
+    count = (b"XLEN", keys.edge(">parse")), (b"TIME",)
+    assert one.connect().exchange(count) == [1, [b"1000000000", b"250000"]]
+    assert other.connect().exchange(count) == [0, [b"5", b"0"]]
+    one.close()
+    other.close()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_only_the_own_namespace_is_removed(redis_server: Servers, clock: Clock, keys: Keys, kind: Any) -> None:
     url, mine = redis_server(kind).url, keys.edge(">parse")

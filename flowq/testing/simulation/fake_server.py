@@ -23,19 +23,11 @@ class FakeServer:
     address = "fakeredis"
 
     def __init__(self, now: Now) -> None:
-        try:
-            from fakeredis import FakeServer as Fake
-        except ImportError:
-            raise UsageError(
-                "a harness without redis= needs fakeredis", hint="pip install 'flowq-streams[test]'"
-            ) from None
         self._clock = now
         self._written_at: float | None = None  # while writes are repeated
-        self._fake = Fake(version=(7, 4))
-        self._fake.dbs[0] = _database(self._fake.lock, self.now)
-        self._compiled: dict[bytes, bytes] = {}
-        self._own = self._connection()
-        self._own.ask((b"EVAL", _PREPARE, 0))
+        self._is_closed = False
+        self._engine = _idle.pop() if _idle else _Engine()
+        self._engine.database.now = self.now
 
     def now(self) -> float:
         """Seconds since 1970, by the virtual clock."""
@@ -43,11 +35,11 @@ class FakeServer:
 
     def connect(self) -> FakeServerConnection:
         """A new connection."""
-        return FakeServerConnection(self, self._connection())
+        return FakeServerConnection(self._engine, self.now)
 
     def clear(self) -> None:
         """Remove every key: no other program uses this server."""
-        self._own.ask((b"FLUSHDB",))
+        self._engine.own.ask((b"FLUSHDB",))
 
     def restore(self, writes: Sequence[Write]) -> None:
         """Forget everything, and repeat these writes, each at its time."""
@@ -60,33 +52,20 @@ class FakeServer:
         connection.close()
 
     def close(self) -> None:
-        """End it: connections cannot be used any more."""
-        self._own.close()
-
-    def _connection(self) -> _Connection:
-        from fakeredis import FakeRedisConnection
-
-        connection: Any = FakeRedisConnection(server=self._fake, db=0, protocol=2)
-        connection.connect()
-        return _Connection(connection)
-
-    def runnable(self, script: VirtualScript) -> bytes:
-        """A text that runs the script, which has been compiled before."""
-        text = self._compiled.get(script.digest)
-        if text is None:
-            reply = self._own.ask((b"EVAL", _COMPILE, 0, script.digest, script.text))
-            if isinstance(reply, Exception):
-                raise reply
-            text = self._compiled[script.digest] = _RUN % script.digest
-        return text
+        """End it: its connections must not be used any more."""
+        if not self._is_closed:
+            self.clear()
+            self._is_closed = True
+            _idle.append(self._engine)
 
 
 class FakeServerConnection:
     """One connection to the fake server."""
 
-    def __init__(self, server: FakeServer, connection: _Connection) -> None:
-        self._server = server
-        self._connection = connection
+    def __init__(self, engine: _Engine, now: Now) -> None:
+        self._engine = engine
+        self._now = now
+        self._connection = engine.connect()
 
     def exchange(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         """Run commands one after the other."""
@@ -94,14 +73,52 @@ class FakeServerConnection:
 
     def _run(self, command: Sequence[Any]) -> Any:
         if (script := script_of(command)) is not None:
-            now = microseconds(self._server.now())
-            return self._connection.ask((b"EVAL", self._server.runnable(with_clock(script)), *command[2:], now))
+            text = self._engine.text_that_runs(with_clock(script))
+            return self._connection.ask((b"EVAL", text, *command[2:], microseconds(self._now())))
         if command[0] == b"TIME":
-            return time_reply(self._server.now())
+            return time_reply(self._now())
         return self._connection.ask(command)
 
     def close(self) -> None:
         self._connection.close()
+
+
+class _Engine:
+    """The fakeredis behind a server. Used again by the next one, since it has compiled the scripts."""
+
+    def __init__(self) -> None:
+        try:
+            from fakeredis import FakeRedisConnection
+            from fakeredis import FakeServer as Fake
+        except ImportError:
+            raise UsageError(
+                "a harness without redis= needs fakeredis", hint="pip install 'flowq-streams[test]'"
+            ) from None
+        self._make: Any = FakeRedisConnection
+        self._fake = Fake(version=(7, 4))
+        self._fake.dbs[0] = self.database = _new_database(self._fake.lock)
+        self._texts: dict[bytes, bytes] = {}  # of scripts that are compiled, by their digests
+        self.own = self.connect()
+        self.own.ask((b"EVAL", _PREPARE, 0))
+
+    def connect(self) -> _Connection:
+        """A new connection."""
+        connection = self._make(server=self._fake, db=0, protocol=2)
+        connection.connect()
+        return _Connection(connection)
+
+    def text_that_runs(self, script: VirtualScript) -> bytes:
+        """A short text that calls the compiled script."""
+        text = self._texts.get(script.digest)
+        if text is None:
+            reply = self.own.ask((b"EVAL", _COMPILE, 0, script.digest, script.text))
+            if isinstance(reply, Exception):
+                raise reply
+            text = self._texts[script.digest] = _RUN % script.digest
+        return text
+
+
+_idle: list[_Engine] = []
 
 
 class _Connection:
@@ -129,14 +146,16 @@ def _packed(command: Sequence[Any]) -> Iterator[bytes]:
         yield b"$%d\r\n%b\r\n" % (len(word), word)
 
 
-def _database(lock: Any, now: Now) -> Any:
-    """A database of fakeredis in which keys expire by the virtual clock."""
+def _new_database(lock: Any) -> Any:
+    """A database of fakeredis in which keys expire by the clock `now`."""
     from fakeredis._core import Database
 
     class VirtualDatabase(Database):
+        now: Now = staticmethod(lambda: 0.0)
+
         @property
         def time(self) -> float:
-            return now()
+            return self.now()
 
         @time.setter
         def time(self, _: float) -> None:
