@@ -14,6 +14,7 @@ from flowq.testing.alone.lone_stage import LoneStage
 from flowq.testing.pipeline_harness import Harness, harness
 from flowq.testing.recording.recording_file import Record, Recording, written_in
 from flowq.testing.verdicts import Verdict
+from flowq.wording.quantities import counted
 
 _MOST_LINES = 60
 
@@ -107,7 +108,7 @@ def _check_letters(h: Harness) -> None:
     if dead := h.dead():
         lines = [f"{each.stage}: {each.error or each.reason}" for each in dead]
         raise NotAsRecorded(
-            f"{len(dead):,} messages are dead letters again",
+            f"{counted(len(dead), 'dead letter')} after the replay",
             detail="\n  ".join(lines[:_MOST_LINES]),
             hint="h.dead() of a harness of your own shows all about them",
         )
