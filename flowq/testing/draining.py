@@ -80,7 +80,7 @@ def not_drained(
     return NotDrained(
         f"{counts or 'the pipeline'} cannot be drained: {why}",
         detail="\n  ".join(lines),
-        hint="h.waiting() lists all of them, h.calls(stage) the calls of a handler",
+        hint="h.waiting() lists all of them, h.calls(stage) the calls of a handler; drain(limit=...) has more patience",
     )
 
 

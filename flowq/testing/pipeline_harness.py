@@ -34,8 +34,8 @@ T = TypeVar("T")
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 """When the clock of a harness begins, unless a test says otherwise."""
-DECISIONS = 20_000
-"""After how many calls to Redis without a single success `drain` gives up."""
+DECISIONS = 5_000
+"""After how many calls to Redis without a single success `drain` gives up, unless a test says otherwise."""
 
 
 class Harness:
@@ -86,7 +86,7 @@ class Harness:
         await self._simulated.run_source(_name(source), arguments)
 
     async def pause(self, stage: Any = None) -> None:
-        """Pause a stage, or without one the whole pipeline, as `Inspector.pause` does: workers notice within 1 s."""
+        """Pause a stage, or without one the whole pipeline: workers notice within a second, and start nothing new."""
         name = None if stage is None else self._stage(stage)
         await self._simulated.steer(lambda inspector: inspector.pause(name))
 

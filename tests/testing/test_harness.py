@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any, Literal
 
 import anyio
 import pytest
@@ -140,7 +141,7 @@ async def test_a_batch_has_one_call_and_only_its_bad_message_fails() -> None:
 
 
 @pytest.mark.parametrize("ack", ["first", "manual"])
-async def test_stages_that_settle_early_have_outputs_as_well(ack: str) -> None:
+async def test_stages_that_settle_early_have_outputs_as_well(ack: Literal["first", "manual"]) -> None:
     @stage(ack=ack)
     async def early(number: int, ctx: Context) -> int:
         if ack == "manual":
@@ -266,8 +267,9 @@ async def test_the_error_of_the_test_itself_is_the_one_that_is_raised() -> None:
 
 async def test_a_message_that_the_stage_does_not_accept_is_refused() -> None:
     async with harness(NUMBERS) as h:
+        wrong: Any = "seven"
         with pytest.raises(EncodeError):
-            await h.feed(double, "seven")  # type: ignore[arg-type]
+            await h.feed(double, wrong)
         with pytest.raises(NotFound):
             await h.feed("duoble", 7)
 
@@ -384,7 +386,7 @@ def test_it_runs_under_anyio() -> None:
 
 
 async def test_tasks_of_the_test_may_each_have_their_own() -> None:
-    assert await asyncio.gather(feed_and_drain(), feed_and_drain()) == [[2, 4], [2, 4]]
+    assert [*await asyncio.gather(feed_and_drain(), feed_and_drain())] == [[2, 4], [2, 4]]
 
 
 async def test_two_at_once_share_neither_clock_nor_data() -> None:

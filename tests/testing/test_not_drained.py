@@ -1,0 +1,117 @@
+"""A harness never hangs: it names what is stuck, and why."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from flowq import Pipeline, Retry, stage
+from flowq.graph.declaration.flow import Accepts
+from flowq.testing import NotDrained, WorkerEnded, harness
+
+
+@stage
+async def keep(number: int) -> None: ...
+
+
+@pytest.fixture(autouse=True)
+def soon() -> Iterator[None]:
+    began_at = time.process_time()
+    yield
+    assert time.process_time() - began_at < 5
+
+
+async def stuck(work: Accepts[int], *, is_paused: bool = False) -> str:
+    """The text of the error that a harness raises for what is left of one message, 7."""
+    async with harness(Pipeline("p", work)) as h:  # type: ignore[arg-type]
+        if is_paused:
+            await h.pause()
+            await h.advance(seconds=2)
+        await h.feed(work, 7)
+        with pytest.raises(NotDrained) as caught:
+            await h.drain(limit=1000)
+        if is_paused:
+            await h.resume()
+            await h.drain()
+            return str(caught.value)
+        raise Seen(str(caught.value))
+
+
+class Seen(Exception):
+    """Ends a harness that cannot be drained."""
+
+
+async def text_of(work: Accepts[int]) -> str:
+    with pytest.raises(Seen) as caught:
+        await stuck(work)
+    return str(caught.value)
+
+
+async def test_a_handler_that_never_returns_is_named_with_its_message() -> None:
+    @stage
+    async def endless(number: int) -> None:
+        await asyncio.Event().wait()
+
+    text = await text_of(endless)
+
+    assert "error[FQ601]: 1 in endless cannot be drained: nothing can happen any more" in text
+    assert "endless: 7, attempt 1," in text
+    assert "its handler has not returned, called" in text
+
+
+async def test_a_handler_that_polls_for_ever_is_named() -> None:
+    @stage
+    async def polls(number: int) -> None:
+        while True:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+
+    assert "polls: 7, attempt 1," in await text_of(polls)
+
+
+async def test_a_message_that_is_tried_again_for_ever_is_named_with_its_time() -> None:
+    @stage(retry=Retry(attempts=1_000_000, base="1h", max="1h"))
+    async def failing(number: int) -> None:
+        raise OSError("down")
+
+    text = await text_of(failing)
+
+    assert "no message was settled for good in 1,000 calls to Redis" in text
+    assert "failing: 7, attempt" in text
+    assert "delayed until 2030" in text
+
+
+async def test_a_pause_is_named_and_once_it_is_lifted_the_rest_is_handled() -> None:
+    assert "keep: 7, attempt 1," in (text := await stuck(keep, is_paused=True))
+    assert "the pipeline is paused" in text
+
+
+async def test_what_is_left_at_the_end_of_a_test_is_drained_or_named() -> None:
+    @stage
+    async def endless(number: int) -> None:
+        await asyncio.Event().wait()
+
+    async def forgets_to_drain(work: Accepts[int]) -> None:
+        async with harness(Pipeline("p", work)) as h:  # type: ignore[arg-type]
+            await h.feed(work, 7)
+
+    await forgets_to_drain(keep)
+    with pytest.raises(NotDrained, match="endless: 7"):
+        await forgets_to_drain(endless)
+
+
+async def test_a_worker_that_ends_is_named() -> None:
+    @stage
+    async def cancels_all(number: int) -> None:
+        for task in asyncio.all_tasks():
+            task.cancel()
+
+    async def cancels() -> None:
+        async with harness(Pipeline("p", cancels_all)) as h:
+            await h.feed(cancels_all, 1)
+            await h.drain()
+
+    with pytest.raises(WorkerEnded, match="was cancelled by code in this process"):
+        await cancels()
