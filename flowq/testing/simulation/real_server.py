@@ -39,6 +39,7 @@ class RealServer:
         self._written_at: float | None = None  # while writes are repeated
         self._namespace = namespace
         self.expiry = f"{namespace}:virtual-expiry".encode()
+        self.loaded: set[bytes] = set()  # digests of scripts
         self._open: list[RealServerConnection] = []
         self._own = self.connect()
 
@@ -96,27 +97,32 @@ class RealServerConnection:
         """Run commands in virtual time, one after the other."""
         now = self._server.now()
         sent: list[Sequence[Any]] = []
-        if not any(script_of(command) for command in commands):  # which would do the same first
-            sent.append(self._script(b"EVAL", ONE_COMMAND.text, (0,), now))
+        for script in filter(None, map(script_of, commands)):
+            virtual = with_expiry(script)
+            if virtual.digest not in self._server.loaded:
+                self._server.loaded.add(virtual.digest)
+                sent.append((b"SCRIPT", b"LOAD", virtual.text))
+        if not any(map(script_of, commands)):  # which would do the same first
+            sent.append(self._in_virtual_time((b"EVAL", ONE_COMMAND.text, 0), now))
         n_before = len(sent)
-        sent += [self._in_virtual_time(command, now) for command in commands]
+        sent += [self._virtual(command, now) for command in commands]
         replies = self.ask(sent)[n_before:]
-        for number, (command, reply) in enumerate(zip(commands, replies, strict=True)):
-            if command[0] == b"TIME":
-                replies[number] = time_reply(now)
-            elif isinstance(reply, redis_errors.NoScriptError) and (script := script_of(command)) is not None:
-                (replies[number],) = self.ask([self._script(b"EVAL", with_expiry(script).text, command[2:], now)])
-        return replies
+        return [
+            time_reply(now) if command[0] == b"TIME" else reply
+            for command, reply in zip(commands, replies, strict=True)
+        ]
 
-    def _in_virtual_time(self, command: Sequence[Any], now: float) -> Sequence[Any]:
+    def _virtual(self, command: Sequence[Any], now: float) -> Sequence[Any]:
         if (script := script_of(command)) is not None:
-            return self._script(b"EVALSHA", with_expiry(script).digest, command[2:], now)
+            virtual = with_expiry(script)
+            known_by = virtual.digest if command[0] == b"EVALSHA" else virtual.text
+            return self._in_virtual_time((command[0], known_by, *command[2:]), now)
         if depends_on_time(command):
-            return self._script(b"EVAL", ONE_COMMAND.text, (0, *command), now)
+            return self._in_virtual_time((b"EVAL", ONE_COMMAND.text, 0, *command), now)
         return command
 
-    def _script(self, how: bytes, script: bytes, arguments: Sequence[Any], now: float) -> Sequence[Any]:
-        return (how, script, *arguments, self._server.expiry, microseconds(now))
+    def _in_virtual_time(self, call: Sequence[Any], now: float) -> Sequence[Any]:
+        return (*call, self._server.expiry, microseconds(now))
 
     def ask(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         """Run commands as they are."""
