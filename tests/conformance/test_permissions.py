@@ -134,14 +134,23 @@ async def test_a_permission_that_is_taken_away_ends_the_run_and_loses_nothing(
     await lab.close()
 
 
-@pytest.mark.parametrize("taken", ["-hmget", "-hget", "-hdel", "-hset", "-xadd", "-zadd", "-hincrby"])
+OF_ANY_PUSH = ("-xadd", "-zadd", "-hincrby", "-zremrangebyscore")
+
+
+@pytest.mark.parametrize(
+    ("taken", "dedup"),
+    [
+        *((taken, None) for taken in OF_ANY_PUSH),
+        *((taken, "n") for taken in ("-hmget", "-hget", "-hdel", "-hset", *OF_ANY_PUSH)),
+    ],
+)
 async def test_a_push_that_lacks_a_permission_stores_nothing_and_can_be_repeated(
-    taken: str, guarded: Guarded, unique_namespace: str
+    taken: str, dedup: str | None, guarded: Guarded, unique_namespace: str
 ) -> None:
-    @flowq.stage(dedup="n")
+    @flowq.stage
     async def keep(item: Item) -> None: ...
 
-    pipeline = flowq.Pipeline("p", keep)
+    pipeline = flowq.Pipeline("p", keep.options(dedup=dedup) if dedup else keep)
     guarded.permit("~*", "+@all")
     async with flowq.Publisher(pipeline, redis=guarded.url, namespace=unique_namespace) as publisher:
         await publisher.push("keep", Item(n=0))

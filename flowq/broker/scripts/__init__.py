@@ -55,6 +55,8 @@ _PARTS = (
 """Functions and constants that scripts share. Each part may use those before it."""
 _BETWEEN_WORDS = bytes(set(range(256)) - set(f"{ascii_letters}{digits}_".encode()))
 _AS_SPACES = bytes.maketrans(_BETWEEN_WORDS, b" " * len(_BETWEEN_WORDS))
+_WITH_SUBCOMMANDS = (b"XGROUP", b"XINFO")
+_CALL = re.compile(rb"\b(?:call|attempt)\('([A-Z]+)'(?:, '(\w+)')?")
 _HEAD = re.compile(rb"^local (?:function )?([\w, ]+)", re.MULTILINE)
 
 
@@ -74,6 +76,12 @@ def _shared() -> list[tuple[bytes, set[bytes], set[bytes]]]:
 _SHARED = _shared()
 
 
+def _commands(code: bytes) -> list[bytes]:
+    """Each command that a script may call, whose refusal it does not handle itself (`try`)."""
+    calls = set(_CALL.findall(re.sub(rb"--.*", b"", code)))
+    return sorted(command + b" " + second if command in _WITH_SUBCOMMANDS else command for command, second in calls)
+
+
 def _load(name: str, *, keeps_answer: bool = False, gives_list: bool = False) -> Script:
     """A script, preceded by the shared definitions that it uses."""
     text = _read(name)
@@ -85,6 +93,8 @@ def _load(name: str, *, keeps_answer: bool = False, gives_list: bool = False) ->
             blocks.append(block)
             used |= words
     text = b"".join(reversed(blocks))
+    if b"COMMANDS" in used:
+        text = b"local COMMANDS = {%s}\n\n" % b", ".join(b"'%s'" % name for name in _commands(text)) + text
     digest = hashlib.sha1(text, usedforsecurity=False).hexdigest().encode()
     return Script(name.partition("/")[2], text, digest, keeps_answer, gives_list)
 

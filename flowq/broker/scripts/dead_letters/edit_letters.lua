@@ -5,6 +5,7 @@
 -- ARGV  for each: id, new body
 -- Answer, for each: 1 edited, 0 no such letter
 
+check_permissions(COMMANDS)
 local dead, edited = next_keys('stream', 'hash')
 local answer = {}
 for i = 1, #ARGV, 2 do

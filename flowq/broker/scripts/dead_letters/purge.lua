@@ -4,6 +4,7 @@
 --
 -- Answer: number removed
 
+check_permissions(COMMANDS)
 local group, stage, edge_name = next_arguments(3)
 local most = next_numbers(1)
 local stats = next_keys('hash')

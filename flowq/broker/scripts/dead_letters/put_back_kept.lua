@@ -6,6 +6,7 @@
 --
 -- Answer: number put back
 
+check_permissions(COMMANDS)
 local edge = next_arguments(1)
 local stats, kept, stream = next_keys('hash', 'stream', 'stream')
 local put_back = 0

@@ -9,6 +9,7 @@
 -- `body_argument` is '' to keep the body of the letter, else '=' and the new body.
 -- Answer: number put back
 
+check_permissions(COMMANDS)
 local stage, edge_name = next_arguments(2)
 local stats, run, dead, edited = next_keys('hash', 'hash', 'stream', 'hash')
 local edge = next_edge()

@@ -5,6 +5,7 @@
 -- ARGV  ids
 -- Answer: number removed
 
+check_permissions(COMMANDS)
 local dead, edited, restored = next_keys('stream', 'hash', 'hash')
 if redis.call('EXISTS', restored) == 1 then
   for _, id in ipairs(ARGV) do

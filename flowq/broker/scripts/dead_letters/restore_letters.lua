@@ -5,6 +5,7 @@
 --
 -- `restored` maps the id that a letter had to the id that it has. Answer: number added
 
+check_permissions(COMMANDS)
 local token_kept_ms = next_numbers(1)
 local published, dead, restored = next_keys('zset', 'stream', 'hash')
 

@@ -5,6 +5,7 @@
 --
 -- ARGV  ..., the edges, the keys to look at. Answer: the keys that have more to move
 
+check_permissions(COMMANDS)
 local MOST_SWEPT, MOST_SLOTS, MOST_HOLDS_ENDED = 1000, 1000, 100
 local UNPROBED_MS = 60000 -- after its end: all messages of the hold have ended otherwise
 

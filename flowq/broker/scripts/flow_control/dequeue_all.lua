@@ -5,6 +5,7 @@
 -- KEYS  queue, for each edge: delayed
 -- ARGV  most to look at, the last one looked at ('' for none), the edges. Answer: the last one looked at, '' at the end
 
+check_permissions(COMMANDS)
 local queue, most, last = KEYS[1], unpack(ARGV, 1, 2)
 local delayed_of = {}
 for i = 3, #ARGV do delayed_of[ARGV[i]] = KEYS[i - 1] end

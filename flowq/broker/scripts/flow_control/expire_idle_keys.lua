@@ -6,6 +6,7 @@
 --
 -- Answer {cursor for the next step, looked at, expired}
 
+check_permissions(COMMANDS)
 local ASKED_KEPT = 3600000000 -- microseconds: a handler that has asked for a pace asks again before that
 
 local limiter = next_limiter()

@@ -10,6 +10,7 @@
 -- Verdicts: o done  r rejected  f failed  h holds its key  n not run
 -- Answer: those of the keys for which messages queue
 
+check_permissions(COMMANDS)
 local limiter = next_limiter()
 local longest = next_numbers(1)
 local queue = next_keys('zset')

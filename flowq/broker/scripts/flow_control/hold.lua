@@ -6,6 +6,7 @@
 -- `held_until`: key -> millisecond of the end. `hold_info`: key -> its length in ms, repeats, prober or -, reason.
 -- Answer: milliseconds until it is over
 
+check_permissions(COMMANDS)
 local held_until, hold_info = unpack(KEYS)
 local key, asked_ms, longest_ms, reason = next_arguments(4)
 asked_ms, longest_ms = tonumber(asked_ms), tonumber(longest_ms)

@@ -5,6 +5,7 @@
 --
 -- ARGV  pause (1) or resume (0), then names of stages, or * for all of them. Answer: how many have changed
 
+check_permissions(COMMANDS)
 local paused, pauses = KEYS[1], ARGV[1] == '1'
 allow_when_full(paused)
 local changed = 0

@@ -24,6 +24,7 @@
 --         microseconds. Then the microsecond of this answer: a worker that receives it late can tell which starts have
 --         passed
 
+check_permissions(COMMANDS)
 local PATIENCE = 2000000
 local REGISTERED_SOON = 500000 -- by when a worker that was taken for dead has another name
 

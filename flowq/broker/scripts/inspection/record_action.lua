@@ -4,6 +4,7 @@
 --
 -- ARGV  how many to keep, then names and values of a record
 
+check_permissions(COMMANDS)
 local audit = next_keys('stream')
 local most = next_numbers(1)
 redis.call('XTRIM', audit, 'MAXLEN', '~', most) -- Redis accepts it when memory is full, and then what follows

@@ -6,6 +6,7 @@
 -- `in_handlers` says how many messages of which stages are in the handlers of `worker` now: "fetch 10 parse 2". The edges
 -- are those whose messages are counted, once in a period.
 
+check_permissions(COMMANDS)
 local period_ms = next_numbers(1)
 local worker, in_handlers = next_arguments(2)
 local n_edges = next_numbers(1)

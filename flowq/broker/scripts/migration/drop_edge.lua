@@ -5,6 +5,7 @@
 --
 -- Answer 1 if it was removed, 0 if nothing was
 
+check_permissions(COMMANDS)
 local name, stage, record, n_messages = next_arguments(4)
 local plan, stats = next_keys('hash', 'hash')
 local edge = next_edge()

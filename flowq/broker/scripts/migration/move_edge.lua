@@ -8,6 +8,7 @@
 --
 -- Answer {moved}, {-1, consumer} if it lives, {-2} if there are unknown consumers
 
+check_permissions(COMMANDS)
 local group, edge, new_edge = next_arguments(3)
 local most = next_numbers(1)
 local workers, stats = next_keys('hash', 'hash')

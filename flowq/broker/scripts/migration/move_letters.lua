@@ -5,6 +5,7 @@
 --
 -- ARGV  most to move, for each edge: its name and its new name. Answer: number moved
 
+check_permissions(COMMANDS)
 local dead, new_dead, edited, new_edited = next_keys('stream', 'stream', 'hash', 'hash')
 local most = next_arguments(1)
 local new_name = by_name({unpack(ARGV, 2)})

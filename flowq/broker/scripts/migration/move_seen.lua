@@ -34,8 +34,11 @@ local function unpack_later(key)
   redis.call('HSET', key, 'about', about)
 end
 
-if old.is_undecided then return 0 end
-if old.is_plain and (new.is_plain or new.is_undecided) then
+if old.is_missing then return 0 end
+check_permissions({'DEL', 'EXISTS', 'HDEL', 'HGET', 'HSET', 'RENAME', timed == 1 and 'ZUNIONSTORE' or 'SUNIONSTORE'})
+if not (old.is_plain or new.is_plain) then check_permissions(old.is_unpacked and old.commands or new.commands) end
+if new.is_missing then new.is_plain = false end -- whatever the form it would have: nothing is stored yet
+if old.is_plain and (new.is_plain or new.is_missing) then
   unite(old.key, new.key, new.is_plain)
 elseif old.is_plain then
   unite(old.key, new.unpacked, new.is_unpacked)

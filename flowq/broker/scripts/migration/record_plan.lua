@@ -6,6 +6,7 @@
 -- ARGV  for each edge: its name, and a JSON object of what it accepts
 -- Answer the record before: edge, JSON object, ... with "seen_ms" added
 
+check_permissions(COMMANDS)
 local plan = KEYS[1]
 local before = redis.call('HGETALL', plan)
 local seen = string.format(',"seen_ms":%.0f}', now_ms())

@@ -6,6 +6,7 @@
 -- KEYS  ..., then pairs of keys, old and new. The new stage may have run before: then of two values its own wins, and the
 --       later of two moments.
 
+check_permissions(COMMANDS)
 local stats, failures, paused, cursors, run = next_keys('hash', 'hash', 'hash', 'hash', 'hash')
 local held_until, new_held_until = next_keys('zset', 'zset')
 local stage, new_stage = next_arguments(2)

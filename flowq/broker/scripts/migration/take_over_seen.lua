@@ -7,6 +7,7 @@
 -- ARGV  how many bytes of a hash are stored
 -- Answer: 1, or 0 if that is not possible now
 
+check_permissions(COMMANDS)
 for _, facts in ipairs(redis.call('HVALS', next_keys('hash'))) do
   if not string.find(facts, CAN_READ_PACKED, 1, true) then return 0 end
 end

@@ -20,6 +20,14 @@ local function next_target(seen_ms, n_bytes, n_places)
   return edge
 end
 
+-- Check what the stages of these edges call because they deduplicate: see check_permissions.
+local function check_permissions_to_deduplicate(edges)
+  for _, edge in ipairs(edges) do
+    if edge.seen then check_permissions(edge.seen.commands) end
+    if edge.latest then check_permissions({'HDEL', 'HGET', 'HSET', 'XDEL', 'XPENDING', 'XRANGE', 'ZREM', 'ZSCORE'}) end
+  end
+end
+
 -- How many messages wait, run or are delayed on an edge.
 local function outstanding_on(edge) return redis.call('XLEN', edge.stream) + redis.call('ZCARD', edge.delayed) end
 

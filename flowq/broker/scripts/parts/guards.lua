@@ -13,21 +13,23 @@ local function attempt(...)
   return reply
 end
 
--- Raise, before the first write, when this user may not run the commands that follow it: a message would be acknowledged
--- and lost. `targets`: edges that get messages. Redis 6 cannot tell.
-local function check_permissions(targets)
-  if not redis.acl_check_cmd then return end
-  local names = {'XADD', 'XDEL', 'HSET', 'HINCRBY', 'ZADD'}
-  for _, target in ipairs(targets or {}) do
-    for _, name in ipairs(target.seen and target.seen:commands() or {}) do
-      names[#names + 1] = name
-    end
+-- The first of these commands that this user may not call, nil if all are permitted. EVALSHA asks for every right to every
+-- key, so that one of them stands for all. Before Redis 7 a script cannot tell.
+local function forbidden_among(commands)
+  local is_permitted, key = redis.acl_check_cmd, KEYS[1]
+  for c = 1, is_permitted and #commands or 0 do
+    local name, subcommand = commands[c], key
+    if string.find(name, ' ', 1, true) then name, subcommand = string.match(name, '^(%S+) (%S+)$') end
+    if not is_permitted(name, subcommand, key, key, key) then return commands[c] end
   end
-  for _, name in ipairs(names) do
-    if not redis.acl_check_cmd(name, KEYS[1], '0', '0', '0') then
-      error('NOPERM this user has no permissions to run ' .. name .. ' in a script', 0)
-    end
-  end
+end
+
+-- Raise if this user may not call all of these commands. Every script does this before its first write, with all that it
+-- may call from there on: Lua does not roll back, and a message would be acknowledged and lost. Those that do not run for
+-- every message check COMMANDS, whatever they may call.
+local function check_permissions(commands)
+  local name = forbidden_among(commands)
+  if name then error('NOPERM this user has no permissions to run ' .. name .. ' in a script', 0) end
 end
 
 -- Add to a counter. One that is not a number, or as large as a number can be, restarts.

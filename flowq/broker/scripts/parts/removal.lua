@@ -106,7 +106,7 @@ end
 -- one that is pending or was never delivered, nor one that was acknowledged or skipped by hand (XACK, XGROUP SETID),
 -- which stays and counts as left. The numbers that Redis knows cannot rule that out, since two such changes may cancel
 -- each other out. So every gap between the ids is looked into, up to the first that is not empty.
-local function remove(stream, group, first, last)
+local function remove_entries(stream, group, first, last)
   local at = last - first >= WORTH_A_TRIM and end_of_named(stream, group, first, last) or first
   if at > first and type(try('XTRIM', stream, 'MINID', ARGV[at])) == 'number' then first = at end
   for from = first, last, 4000 do -- unpack() raises at 8000

@@ -300,12 +300,12 @@ local function load_seen()
     seen.changed, seen.is_changed, seen.is_new = {}, false, false
   end
 
-  -- Use the form of earlier versions while a worker of one is registered.
-  local function choose_form(seen)
-    seen.is_undecided = false
-    for _, facts in ipairs(attempt('HVALS', seen.workers)) do
-      if not string.find(facts, CAN_READ_PACKED, 1, true) then seen.is_plain = true end
+  -- Whether a worker of an earlier version is registered: then its form is used.
+  local function is_form_plain(workers)
+    for _, facts in ipairs(attempt('HVALS', workers)) do
+      if not string.find(facts, CAN_READ_PACKED, 1, true) then return true end
     end
+    return false
   end
 
   -- Remove everything, since all has expired: before the place of a new message is noted.
@@ -350,7 +350,6 @@ local function load_seen()
   -- without a hash always is.
   local function is_unseen(seen, hash, ttl_ms)
     if hash == '' then return true end
-    if seen.is_undecided then choose_form(seen) end
     if seen.has_expired then remove_all(seen) end
     if seen.is_plain then return is_unseen_plain(seen, hash, ttl_ms) end
     if not seen.is_timed and not seen.is_unpacked then
@@ -383,13 +382,20 @@ local function load_seen()
     if seen.is_changed then write(seen) end
   end
 
-  -- What a user must be permitted to run, besides what every stage needs.
-  local function commands(seen)
-    local names = {'HGET', 'HMGET', 'HDEL', 'SADD'}
-    for _, name in ipairs(seen.is_unpacked and (seen.is_timed and {'ZRANGE', 'ZREM'} or {'SISMEMBER', 'SPOP'}) or {}) do
-      names[#names + 1] = name
+  -- What may be called from the first write on, in this form. What else is called has been called before it.
+  local function commands_of(seen)
+    if seen.is_plain then
+      if not seen.is_timed then return {'SADD'} end
+      return {'ZADD', 'ZCOUNT', 'ZREMRANGEBYRANK', 'ZSCORE', seen.latest and 'ZRANGE' or nil}
     end
-    return names
+    local commands = {'HSET', 'HDEL', 'HMGET', seen.has_expired and 'DEL' or nil}
+    if seen.is_unpacked then
+      for _, name in ipairs(seen.is_timed and {'ZRANGE', 'ZREM'} or {'SPOP'}) do
+        commands[#commands + 1] = name
+      end
+      if seen.latest then commands[#commands + 1] = 'HSETNX' end
+    end
+    return commands
   end
 
   -- Add what a bucket of another stage has, which has been split as often as `other` says.
@@ -405,16 +411,16 @@ local function load_seen()
     end
   end
 
-  -- What a stage has seen. All checks are here, before the first write. `n_bytes`: of a hash, where none is stored yet.
+  -- What a stage has seen, and in which form. All checks are here, before the first write. `n_bytes`: of a hash, where none is stored yet.
   local function open(key, unpacked, workers, latest, seen_ms, n_bytes)
     local is_timed = seen_ms > 0
     local seen = {
-      key = key, unpacked = unpacked, workers = workers, latest = latest, is_timed = is_timed,
+      key = key, unpacked = unpacked, latest = latest, is_timed = is_timed,
       first = is_timed and 8 or 1, n_tail = is_timed and 2 or 0, texts = {}, changed = {}, found = {}, is_changed = false,
       n_bytes = n_bytes, n_buckets = 1, n_values = 0, set_back_ms = 0, until_ms = 0, swept = 0, is_unpacked = false,
-      is_plain = false, is_new = false, is_undecided = false, has_expired = false,
+      is_plain = false, is_new = false, is_missing = false, has_expired = false,
       packed_among = packed_among, is_unseen = is_unseen, see_again = see_again, place_of = place_of, keep = keep,
-      commands = commands, add_from = add_from,
+      add_from = add_from,
     }
     local about = attempt('HGET', key, 'about')
     if type(about) == 'string' then
@@ -425,11 +431,13 @@ local function load_seen()
       if found ~= plain and found ~= 'none' then
         error('FLOWQ_WRONGTYPE ' .. key .. ' is a ' .. found .. ', not a hash', 0)
       end
-      seen.is_plain, seen.is_new, seen.is_undecided = found == plain, found == 'none', found == 'none'
+      seen.is_new, seen.is_missing = found == 'none', found == 'none'
+      seen.is_plain = found == plain or seen.is_missing and is_form_plain(workers)
     end
     -- Raises if it is of another type, or if it may not be read.
     if seen.is_unpacked then redis.call(is_timed and 'ZSCORE' or 'SISMEMBER', unpacked, '') end
     measure(seen)
+    seen.commands = commands_of(seen)
     return seen
   end
 

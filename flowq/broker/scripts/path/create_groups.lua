@@ -5,6 +5,7 @@
 -- of every worker that works on this edge, or has not recorded its edges: no batch of theirs is settled from then on.
 -- XDEL comes first because Redis allows it when memory is full, and then the rest passes: a worker must be able to drain.
 
+check_permissions(COMMANDS)
 local group, revokes_all = next_arguments(2)
 local workers = next_keys('hash')
 local edges = {next_arguments(#ARGV - 2)}

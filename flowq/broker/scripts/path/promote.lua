@@ -14,7 +14,7 @@ local moved, next_ms = 0, -1
 for _, edge in ipairs(edges) do
   local due = redis.call('ZRANGEBYSCORE', edge.delayed, '-inf', now_ms(), 'LIMIT', 0, limit)
   if #due > 0 then
-    check_permissions()
+    check_permissions({'HDEL', 'HSET', 'SET', 'XADD', 'ZADD', 'ZRANGE'})
     local values = redis.call('HMGET', edge.bodies, unpack(due))
     redis.call('ZREM', edge.delayed, unpack(due))
     redis.call('HDEL', edge.bodies, unpack(due))

@@ -23,14 +23,14 @@ local token_kept_ms, delay_ms, n_edges, can_release = next_numbers(4)
 local stats, published = next_keys('hash', 'zset')
 local cursors, run
 if source ~= '' then cursors, run = next_keys('hash', 'hash') end
-local edges, n_all = {}, 0
+local edges, n_all, n_dead = {}, 0, 0
 for e = 1, n_edges do
   local name, stage = next_arguments(2)
-  local maxsize, seen_ms, n_bytes, n_places, n_messages, n_dead = next_numbers(6)
+  local maxsize, seen_ms, n_bytes, n_places, n_messages, n_letters = next_numbers(6)
   local edge = next_target(seen_ms, n_bytes, n_places)
-  edge.name, edge.stage, edge.maxsize, edge.dead = name, stage, maxsize, n_dead > 0 and next_keys('stream')
-  edge.n_messages, edge.n_dead = n_messages, n_dead
-  edges[e], n_all = edge, n_all + n_messages + n_dead
+  edge.name, edge.stage, edge.maxsize, edge.dead = name, stage, maxsize, n_letters > 0 and next_keys('stream')
+  edge.n_messages, edge.n_letters = n_messages, n_letters
+  edges[e], n_all, n_dead = edge, n_all + n_messages + n_letters, n_dead + n_letters
 end
 local released = can_release == 1 and next_keys('stream')
 
@@ -52,7 +52,10 @@ for _, edge in ipairs(edges) do
   end
 end
 
-check_permissions(edges)
+check_permissions({'HINCRBY', 'HSET', 'TIME', 'XADD', 'ZADD'})
+check_permissions(token ~= '' and {'ZINCRBY', 'ZREMRANGEBYSCORE'} or {'ZSCORE'})
+check_permissions_to_deduplicate(edges)
+if n_dead > 0 or released then check_permissions(TO_REOPEN) end
 if token ~= '' then
   redis.call('ZADD', published, now_ms(), token)
   if call_id ~= '' then redis.call('ZADD', published, now_ms(), call_id) end
@@ -63,17 +66,17 @@ if finished ~= '' then redis.call('HSET', run, 'source:' .. source, finished) en
 
 local duplicates = 0
 for _, edge in ipairs(edges) do
-  local n, n_dead = edge.n_messages, edge.n_dead
+  local n, n_letters = edge.n_messages, edge.n_letters
   local added = enter(edge, n, delay_ms)
-  for _ = 1, n_dead do
+  for _ = 1, n_letters do
     local header, body, reason = next_arguments(3)
     append(edge.dead, letter_of(edge.name, reason, {'b', body}, header))
   end
-  increment(stats, 'in:' .. edge.name, added + n_dead)
-  increment(stats, 'dead:' .. edge.stage, n_dead)
+  increment(stats, 'in:' .. edge.name, added + n_letters)
+  increment(stats, 'dead:' .. edge.stage, n_letters)
   increment(stats, 'duplicates:' .. edge.name, n - added)
   count_replaced(stats, edge)
-  if source ~= '' then increment(stats, 'out:' .. source, n + n_dead) end
+  if source ~= '' then increment(stats, 'out:' .. source, n + n_letters) end
   duplicates = duplicates + n - added
 end
 if released then release_bodies(released, '') end

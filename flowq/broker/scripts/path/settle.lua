@@ -51,7 +51,13 @@ local kept = keep_count > 0 and next_keys('stream')
 local answered = token ~= '' and next_keys('string')
 local kept_before = answered and kept_answer(answered, token)
 if kept_before or mode == '2' then return kept_before or {-1} end
-check_permissions(targets)
+check_permissions({'HINCRBY', 'HSET', 'XDEL'})
+if n_others > 0 then check_permissions({'DEL', 'TIME', 'XACK', 'XADD', 'XPENDING', 'ZADD', 'ZSCORE'}) end
+if n_targets > 0 then check_permissions({'TIME', 'XADD', 'XLEN', 'ZADD', 'ZCARD', 'ZSCORE'}) end
+check_permissions_to_deduplicate(targets)
+if kept then check_permissions({'TIME', 'XADD', 'XTRIM'}) end
+if n_others > 0 or kept or released then check_permissions(TO_REOPEN) end
+if answered then check_permissions({'SET'}) end
 
 local is_batch = mode == '1'
 local first_id, last_id = next_range(n_done)
@@ -113,8 +119,8 @@ if are_ours then
     acked = acked + redis.call('XACK', stream, group, unpack(ARGV, first, math.min(first + 3999, last_id)))
   end
   if acked > 0 then
-    if kept then keep(kept, stream, first_id, last_id, keep_ms, keep_count) end
-    remove(stream, group, first_id, last_id)
+    if kept then keep_copies(kept, stream, first_id, last_id, keep_ms, keep_count) end
+    remove_entries(stream, group, first_id, last_id)
     increment(stats, 'ok:' .. stage, n_done - n_filtered)
     increment(stats, 'filtered:' .. stage, n_filtered)
   end

@@ -13,6 +13,7 @@
 -- ARGV  ..., the names of the orphans, of the sources that will run
 -- Answer {run id, 1 if it is resumed, for each source 1 if it has finished}
 
+check_permissions(COMMANDS)
 local new_id, n_seen, n_edges, is_fresh, signature, group, n_orphans = next_arguments(7)
 local orphans = {next_arguments(n_orphans)}
 local run, stats, failures, cursors = unpack(KEYS, 1, 4)

@@ -4,6 +4,7 @@
 --
 -- Answer the worker that runs it now
 
+check_permissions(COMMANDS)
 local run, lease = unpack(KEYS)
 local source, found, worker = next_arguments(3)
 local field = 'runner:' .. source

@@ -7,6 +7,7 @@
 --       what stages have seen, and keys that lose their meaning
 -- Answer: by how many ms the clock was set back, 0 when it was not. Nothing is corrected when only the clock is given.
 
+check_permissions(COMMANDS)
 local LONGEST_MS = 1e12 -- another program has written there
 
 local bound_ms = next_numbers(1)

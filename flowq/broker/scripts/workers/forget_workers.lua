@@ -3,6 +3,7 @@
 -- Promise: what crashed workers were working on is forgotten with the last death record, in the same step: a worker
 -- that crashes meanwhile comes either before it, and keeps its suspects, or after it.
 
+check_permissions(COMMANDS)
 local workers, records, suspects, deaths = unpack(KEYS)
 for _, worker in ipairs(ARGV) do
   local facts, how = redis.call('HGET', workers, worker), redis.call('HGET', records, worker)

@@ -26,7 +26,7 @@ end
 local heartbeat = redis.call('GET', lease)
 if heartbeat and heartbeat ~= lease_seen then return {0} end
 if dead_worker == worker or redis.call('HEXISTS', workers, worker) == 0 then return {0} end
-check_permissions()
+check_permissions(COMMANDS)
 
 local facts = redis.call('HGET', workers, dead_worker)
 redis.call('HDEL', workers, dead_worker)

@@ -6,6 +6,7 @@
 --
 -- `heartbeat` changes with every renewal; `info` is JSON, '' to renew only. Answer 1 or 0
 
+check_permissions(COMMANDS)
 local workers, lease = unpack(KEYS)
 local worker, ttl_ms, heartbeat, info = next_arguments(4)
 redis.call('PEXPIRE', lease, ttl_ms)

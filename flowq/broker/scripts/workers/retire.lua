@@ -5,6 +5,7 @@
 --
 -- Answer: number of edges on which messages are still pending
 
+check_permissions(COMMANDS)
 local workers, deaths, lease = next_keys('hash', 'hash', 'string')
 local group, worker, how = next_arguments(3)
 redis.call('HDEL', workers, worker)
