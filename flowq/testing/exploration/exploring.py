@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -176,18 +178,30 @@ async def explore(
     """
     explorer = _Explorer(pipeline, build, resources, start)
     report, began = Report(pipeline.name), time.perf_counter()
-    for seed in range(start_seed, start_seed + seeds):
-        drawn = random_faults(pipeline.plan, seed, faults)
-        attempt = await explorer.attempt(Case(seed, drawn, workers=workers, size=size))
-        report.seeds += 1
-        report.fired.update(type(fault).__name__ for fault in attempt.fired)
-        report.seconds = time.perf_counter() - began
-        if on_progress is not None:
-            on_progress(report)
-        if attempt.error is not None:
-            shrunk = await explorer.shrunk(attempt)
-            raise Found(shrunk.story(pipeline.name, start), report) from shrunk.error
+    with _quiet():
+        for seed in range(start_seed, start_seed + seeds):
+            drawn = random_faults(pipeline.plan, seed, faults)
+            attempt = await explorer.attempt(Case(seed, drawn, workers=workers, size=size))
+            report.seeds += 1
+            report.fired.update(type(fault).__name__ for fault in attempt.fired)
+            report.seconds = time.perf_counter() - began
+            if on_progress is not None:
+                on_progress(report)
+            if attempt.error is not None:
+                shrunk = await explorer.shrunk(attempt)
+                raise Found(shrunk.story(pipeline.name, start), report) from shrunk.error
     return report
+
+
+@contextmanager
+def _quiet() -> Generator[None]:
+    """Without logs: they would be those of hundreds of runs in which things go wrong on purpose."""
+    before = logging.root.manager.disable
+    logging.disable()
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def _place(error: BaseException) -> tuple[type[BaseException], str, int]:
