@@ -50,6 +50,7 @@ class SimulatedWorker:
         self.duty = duty
         self.tasks: set[asyncio.Task[Any]] = set()
         self.is_dead = False
+        self.is_restarting = False
         self.successor: asyncio.Future[SimulatedWorker] = asyncio.get_running_loop().create_future()
 
     async def until_ended(self) -> None:
@@ -140,10 +141,13 @@ class Fleet:
 
     async def restart(self, name: str) -> None:
         """Stop one of them in good order, and start another in its place."""
-        if (worker := self.live.get(name)) is not None:
-            await self.retire(name)
-            if not worker.is_dead:
-                worker.successor.set_result(await self.start(worker.duty))
+        worker = self.live.get(name)
+        if worker is None or worker.is_restarting:  # two such faults may strike one worker
+            return
+        worker.is_restarting = True
+        await self.retire(name)
+        if not worker.is_dead:
+            worker.successor.set_result(await self.start(worker.duty))
 
     async def bury(self) -> None:
         """End what is left of all workers, dead or alive."""

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from flowq import BatchFailed, Context, Pipeline, Reject, Retry, resource, source, stage, use
 from flowq.errors import EncodeError, NotFound, UsageError
 from flowq.runtime.sources.source_runner import SourceFailed
-from flowq.testing import NeverCompared, NotAsExpected, Refuse, Stall, harness
+from flowq.testing import NeverCompared, NotAsExpected, Refuse, Restart, Stall, harness
 from flowq.testing.faults import Fault
 
 
@@ -293,6 +293,17 @@ async def test_what_a_test_feeds_is_stored_while_the_server_answers_no_worker(fa
         await h.drain()
 
         h.expect(keep).any_order([0, 2, 4, 6, 8])
+
+
+async def test_a_worker_that_is_told_twice_to_restart_is_replaced_once() -> None:
+    async with harness(NUMBERS, faults=[Restart(), Restart()]) as h:
+        for number in range(20):
+            await h.feed(double, number)
+            await h.advance(seconds=1)
+        await h.drain()
+
+        assert {call.worker for call in h.calls(double)} == {"w1", "w2"}
+        assert len(h.outputs(keep)) == 20
 
 
 async def test_a_source_is_run_with_its_arguments() -> None:
