@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from flowq.broker.inspection.pacing_keys import HeldKey
 from flowq.durations import seconds as seconds_of
-from flowq.errors import NotFound
+from flowq.errors import NotFound, UsageError
 from flowq.graph.declaration.flow import Accepts
 from flowq.graph.declaration.resource import Resource
 from flowq.graph.pipeline import Pipeline
@@ -20,6 +20,8 @@ from flowq.testing.journal import Call
 from flowq.testing.observed_state import Balance, Dead, ObservedState, Waiting
 from flowq.testing.recording.recorder import Recorder
 from flowq.testing.recording.recording_file import Recording
+from flowq.testing.replaced_resources import with_resources
+from flowq.testing.scenario import ClockName, Scenario
 from flowq.testing.simulated_pipeline import SimulatedPipeline
 from flowq.testing.simulation.trace import Event, Trace
 from flowq.testing.verdicts import NeverCompared
@@ -32,8 +34,6 @@ __tracebackhide__ = True  # pytest shows the line of the test
 M = TypeVar("M")
 T = TypeVar("T")
 
-START = datetime(2030, 1, 1, tzinfo=UTC)
-"""When the clock of a harness begins, unless a test says otherwise."""
 DECISIONS = 5_000
 """After how many calls to Redis without a single success `drain` gives up, unless a test says otherwise."""
 
@@ -44,18 +44,19 @@ class Harness:
     Stages are named by themselves or by their names. Methods raise NotFound for a stage that is not in the pipeline.
     """
 
-    def __init__(self, simulated: SimulatedPipeline, resources: Mapping[Resource[Any], Any], *, workers: int) -> None:
-        self._simulated = simulated
-        self._n_workers = workers
+    def __init__(self, scenario: Scenario, resources: Mapping[Resource[Any], Any]) -> None:
+        self._scenario = scenario
+        self._opened: SimulatedPipeline | None = None
         self._resources = resources
         self._expectations: list[Expectation] = []
         self._recorded: list[tuple[Path, Sequence[str]]] = []
 
     async def __aenter__(self) -> Self:
+        self._opened = SimulatedPipeline(self._scenario)
         try:
-            await self._simulated.start(self._n_workers)
+            await self._opened.start()
         except BaseException:
-            await self._simulated.close()
+            await self._opened.close()
             raise
         return self
 
@@ -67,6 +68,12 @@ class Harness:
                 await self._end()
         finally:
             await self._simulated.close()
+
+    @property
+    def _simulated(self) -> SimulatedPipeline:
+        if self._opened is None:
+            raise UsageError("the harness is not open", hint="async with harness(pipeline) as h: ...")
+        return self._opened
 
     # Input
 
@@ -153,7 +160,7 @@ class Harness:
     @property
     def seed(self) -> int:
         """What decides the schedule: a test may choose its input by it as well."""
-        return self._simulated.seed
+        return self._scenario.seed
 
     @property
     def trace(self) -> Trace:
@@ -258,13 +265,35 @@ def harness(
     seed: int = 0,
     faults: Sequence[Fault] = (),
     resources: Mapping[Resource[Any], Any] | None = None,
+    redis: str | None = None,
+    clock: ClockName = "virtual",
     workers: int = 1,
     lease: float | str = "15s",
-    start: datetime = START,
+    start: datetime | None = None,
 ) -> Harness:
-    """Run a pipeline in a test, in one thread, with a clock of its own that moves when nothing else can happen.
+    """Run a pipeline in a test, in one thread: the workers, scripts and decisions are those of production.
 
-    An hour of backoff takes no time. The workers, their scripts and their decisions are those of production.
+    The clock is one of its own. It moves when nothing else can happen, and then at once to the next moment at which
+    something is due, so that an hour of backoff takes no time. Delays, rates, holds, lingers, leases and timeouts
+    follow it, in workers and scripts alike.
+
+    When the block ends and the test has not failed, everything that is left is drained, the workers stop, and these
+    hold: no message was lost, none was settled twice, nothing is left behind in Redis, and the balance adds up.
+
+    seed: decides what is left to chance: how long calls take, and so the order of events, jitter and names. The same
+        seed repeats a test exactly.
+    faults: what goes wrong, such as `Crash(parse, before="settle")`. They happen to workers and sources, not to `feed`.
+    resources: values that stand for resources, as `{client: FakeClient()}`. They are neither opened nor closed.
+    redis: the URL of a server, of which only a new namespace is used; otherwise a fake one in memory, which runs the
+        same scripts.
+    clock: "real" runs the workers in the loop of the test, and takes as long as production would.
+    workers: how many. One that crashes is replaced a second later.
+    lease: how long the others wait for a sign of life from a worker: seconds, or text such as "1m".
+    start: what the clock shows at the beginning, with a time zone: 2030 in UTC, or now for a real clock.
+
+    Raises UsageError for a resource that the pipeline does not use, a clock that is not known, and a `start` without a
+    time zone; NotFound for a fault at a stage that is not in the pipeline. Entering it raises BrokerUnavailable, and
+    what opening the resources raises; leaving it NotDrained, InvariantBroken and NeverCompared.
 
     >>> import asyncio
     >>> from flowq import Pipeline, stage
@@ -280,7 +309,7 @@ def harness(
     ...         h.expect(show).exactly([2, 4, 6])
     >>> asyncio.run(test())
     """
-    simulated = SimulatedPipeline(
-        pipeline, seed=seed, faults=faults, resources=resources or {}, lease_seconds=seconds_of(lease), start=start
-    )
-    return Harness(simulated, resources or {}, workers=workers)
+    given = resources or {}
+    plan = with_resources(pipeline.plan, given)
+    scenario = Scenario(plan, seed, tuple(faults), workers, seconds_of(lease), start, clock, redis)
+    return Harness(scenario, given)

@@ -6,15 +6,12 @@ import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
-from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar, cast
 
 from flowq.broker.redis_streams import Broker
 from flowq.errors import UsageError
 from flowq.graph.compilation.plan import Plan
-from flowq.graph.declaration.resource import Resource
-from flowq.graph.pipeline import Pipeline
 from flowq.inspector import Inspector
 from flowq.publisher import Publisher
 from flowq.runtime.handlers.observation import Observer
@@ -22,18 +19,18 @@ from flowq.runtime.process.starting import start_run
 from flowq.runtime.run import RunOptions
 from flowq.testing.decoding import Decoding
 from flowq.testing.draining import Progress, not_drained
-from flowq.testing.faults import Crash, Failover, Fault, PoisonBody, Slow
+from flowq.testing.faults import Failover
 from flowq.testing.fleet import Duty, Fleet, follow_tasks
 from flowq.testing.invariants import check_invariants
 from flowq.testing.journal import Journal
 from flowq.testing.observed_state import ObservedState
-from flowq.testing.replaced_resources import with_resources
+from flowq.testing.scenario import Scenario
 from flowq.testing.settle_calls import settlement_in
 from flowq.testing.simulation.calls import Call
 from flowq.testing.simulation.tap import Tap
 from flowq.testing.simulation.trace import Event
 from flowq.testing.simulation.virtual_loop import NothingLeft
-from flowq.testing.surroundings import Surroundings
+from flowq.testing.surroundings import surroundings_of
 from flowq.testing.verdicts import WorkerEnded
 from flowq.testing.watched_handling import Watching
 
@@ -50,31 +47,21 @@ _TEST = "test"
 class SimulatedPipeline:
     """One pipeline, its workers and their surroundings."""
 
-    def __init__(
-        self,
-        pipeline: Pipeline,
-        *,
-        seed: int,
-        resources: Mapping[Resource[Any], Any],
-        lease_seconds: float,
-        start: datetime,
-        faults: Sequence[Fault] = (),
-    ) -> None:
-        self.seed = seed
-        self.plan: Plan = with_resources(pipeline.plan, resources)
-        _check_stages(self.plan, faults)
-        self.around = Surroundings(self.plan.name, seed=seed, start=start.timestamp(), faults=faults)
+    def __init__(self, scenario: Scenario) -> None:
+        self.plan = scenario.plan
+        self._n_workers = scenario.n_workers
+        self.around = surroundings_of(scenario)
         self._decoding = Decoding(self.plan)
         self.journal = Journal(self.plan, self._decoding, self.around.world.time)
         self.progress = Progress()
         stages = tuple(stage.name for stage in self.plan.consumers)
-        self._options = RunOptions(stages, lease_seconds=lease_seconds)
+        self._options = RunOptions(stages, lease_seconds=scenario.lease_seconds)
         self._run_id = ""
         self._taps: dict[str, Tap] = {}
         self.fleet = Fleet(self.plan, self)
         self.around.network.on_answer.append(self._answered)
         self.around.network.trace.on_event.append(lambda _: self.progress.note_event())
-        self._unfollow = follow_tasks(self.around.loop)
+        self._unfollow = follow_tasks(self.around.running_loop())
         self._broker: Broker | None = None
 
     # What each worker gets
@@ -115,13 +102,13 @@ class SimulatedPipeline:
 
     # Start and stop
 
-    async def start(self, n_workers: int) -> None:
-        """Start the run and so many workers."""
+    async def start(self) -> None:
+        """Start the run and the workers."""
 
         async def starting() -> None:
             self._broker = self.new_broker(_TEST)
             await start_run(self.plan, self._broker, self._options, fresh=False)
-            for _ in range(n_workers):
+            for _ in range(self._n_workers):
                 await self.fleet.start(Duty(self._options))
 
         await self.around.run(starting())
@@ -203,7 +190,7 @@ class SimulatedPipeline:
             self._refuse_failed()
             if self.progress.n_fruitless > limit:
                 raise self._not_drained(f"no message was settled for good in {limit:,} calls to Redis")
-            again = self.around.loop.background_sleep(_LOOK_AGAIN_SECONDS)
+            again = self.around.timers.background_sleep(_LOOK_AGAIN_SECONDS)
             await asyncio.wait([self.progress.next_change(), again], return_when=asyncio.FIRST_COMPLETED)
             again.cancel()
 
@@ -220,7 +207,7 @@ class SimulatedPipeline:
     def _is_drained(self) -> bool:
         # Sources end before `run_source` does: one that is still open has failed, which its caller knows.
         are_idle = all(worker.runner.is_idle for worker in self.fleet.live.values())
-        return are_idle and not self.around.n_outstanding(self.plan)
+        return are_idle and not self.around.n_outstanding()
 
     def _refuse_failed(self) -> None:
         for worker in self.fleet.live.values():
@@ -275,13 +262,6 @@ class SimulatedPipeline:
 
 
 _CHANGES_NOTHING = frozenset(("read", "pending", "renew", "promote", "snapshot", "client", "hgetall", "mget"))
-
-
-def _check_stages(plan: Plan, faults: Sequence[Fault]) -> None:
-    """Raise NotFound for a fault at a stage that is not in the plan: it would never happen."""
-    for fault in faults:
-        if isinstance(fault, Crash | PoisonBody | Slow):
-            plan.stage(fault.stage)
 
 
 class _Feeding(Publisher):

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+import secrets
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from flowq.broker.keys import Keys
 from flowq.broker.redis_streams import Broker
-from flowq.graph.compilation.plan import Plan
-from flowq.testing.faults import Fault
+from flowq.testing.scenario import START, Scenario
 from flowq.testing.simulation.direct_dialer import DirectDialer
 from flowq.testing.simulation.fake_server import FakeServer
 from flowq.testing.simulation.injector import Injector
 from flowq.testing.simulation.network import Network
+from flowq.testing.simulation.real_server import RealServer
+from flowq.testing.simulation.real_timers import RealTimers, Timers
 from flowq.testing.simulation.simulated_world import SimulatedWorld
 from flowq.testing.simulation.tap import Tap
 from flowq.testing.simulation.virtual_loop import VirtualLoop
+from flowq.testing.simulation.virtual_server import Server
 
 __tracebackhide__ = True  # pytest shows the line of the test
 
@@ -27,38 +33,52 @@ _QUIET_SECONDS, _QUIET_AMONG_FAULTS_SECONDS = 1.0, 5.0
 """Before a leap of the clock. Background polls find what faults have left behind, so that they get more time then."""
 
 
-class Surroundings:
-    """A virtual clock, a server that follows it, and a network with faults. `start`: seconds since 1970."""
+class Surroundings(ABC):
+    """A clock, a server that follows it, and a network with faults. `timers` is the loop, or stands for it."""
 
-    def __init__(self, pipeline: str, *, seed: int, start: float, faults: Sequence[Fault]) -> None:
-        self.loop = VirtualLoop(quiet_seconds=_QUIET_AMONG_FAULTS_SECONDS if faults else _QUIET_SECONDS)
-        self.world = SimulatedWorld(self.loop, seed=seed, start=start)
-        self.server = FakeServer(self.world.time)
-        self.injector = Injector(faults)
-        self.network = Network(self.loop, self.server, seed=seed, injector=self.injector)
-        self._keys = Keys("harness", pipeline)
-        self._counting = self.server.connect()
+    def __init__(self, scenario: Scenario, timers: Timers, *, start: float) -> None:
+        self._edges = [edge.name for edge in scenario.plan.edges]
+        self._keys = Keys(f"harness-{secrets.token_hex(6)}", scenario.plan.name)
         self._looking = VirtualLoop()
+        self.timers = timers
+        self.world = SimulatedWorld(timers, seed=scenario.seed, start=start)
+        self.injector = Injector(scenario.faults)
+        self.server = self._server(scenario.redis)
+        self.network = Network(timers, self.server, seed=scenario.seed, injector=self.injector)
+        self._counting = self.server.connect()
         self._outside = self._broker(DirectDialer(self.server))
+
+    def _server(self, redis: str | None) -> Server:
+        if redis is None:
+            return FakeServer(self.world.time)
+        return RealServer(redis, self.world.time, namespace=self._keys.namespace)
 
     @property
     def now(self) -> datetime:
         """The time, in UTC."""
         return datetime.fromtimestamp(self.world.time(), UTC)
 
+    @abstractmethod
+    def running_loop(self) -> asyncio.AbstractEventLoop:
+        """The loop in which workers run."""
+
+    @abstractmethod
     async def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run it among the workers, while the clock moves. Raises NothingLeft."""
-        return self.loop.run(work)
+
+    @abstractmethod
+    def close(self) -> None:
+        """Forget what the server holds. On a virtual clock, end all tasks."""
 
     def look(self, reading: Callable[[Broker], Coroutine[Any, Any, T]]) -> T:
         """Read something from outside, while the clock stands still and no worker moves."""
         return self._looking.run(reading(self._outside))
 
-    def n_outstanding(self, plan: Plan) -> int:
+    def n_outstanding(self) -> int:
         """How many messages are on the edges, delayed ones included."""
         commands: list[tuple[bytes, str]] = []
-        for edge in plan.edges:
-            commands += [(b"XLEN", self._keys.edge(edge.name)), (b"ZCARD", self._keys.delayed(edge.name))]
+        for edge in self._edges:
+            commands += [(b"XLEN", self._keys.edge(edge)), (b"ZCARD", self._keys.delayed(edge))]
         return sum(self._counting.exchange(commands))
 
     def broker_over(self, tap: Tap) -> Broker:
@@ -68,12 +88,67 @@ class Surroundings:
     def _broker(self, dialer: Any) -> Broker:
         return Broker(dialer, self._keys, world=self.world)
 
-    def close(self) -> None:
-        """End all tasks, and forget what the server holds."""
-        _end(self.loop)
+    def _close_server(self) -> None:
         self._looking.run(self._outside.close())
         _end(self._looking)
         self.server.close()
+
+
+class VirtualSurroundings(Surroundings):
+    """Surroundings in a loop of their own, whose clock moves when nothing else can happen."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        quiet_seconds = _QUIET_AMONG_FAULTS_SECONDS if scenario.faults else _QUIET_SECONDS
+        self._loop = VirtualLoop(quiet_seconds=quiet_seconds)
+        try:
+            super().__init__(scenario, self._loop, start=(scenario.start or START).timestamp())
+        except BaseException:
+            self._loop.close()
+            self._looking.close()
+            raise
+
+    def running_loop(self) -> asyncio.AbstractEventLoop:
+        """As in `Surroundings`."""
+        return self._loop
+
+    async def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """As in `Surroundings`: nothing else in the test runs meanwhile."""
+        return self._loop.run(work)
+
+    def close(self) -> None:
+        """As in `Surroundings`."""
+        _end(self._loop)
+        self._close_server()
+
+
+class RealSurroundings(Surroundings):
+    """Surroundings in the loop of the test, whose clock is real. `start` shifts the time of day."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        timers = RealTimers()
+        start = time.time() if scenario.start is None else scenario.start.timestamp()
+        try:
+            super().__init__(scenario, timers, start=start - timers.time())
+        except BaseException:
+            self._looking.close()
+            raise
+
+    def running_loop(self) -> asyncio.AbstractEventLoop:
+        """As in `Surroundings`."""
+        return asyncio.get_running_loop()
+
+    async def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """As in `Surroundings`: the rest of the test runs as well."""
+        return await work
+
+    def close(self) -> None:
+        """As in `Surroundings`."""
+        self._close_server()
+
+
+def surroundings_of(scenario: Scenario) -> Surroundings:
+    """Those that a scenario asks for. Raises BrokerUnavailable if its server cannot be reached."""
+    return VirtualSurroundings(scenario) if scenario.clock == "virtual" else RealSurroundings(scenario)
 
 
 def _end(loop: VirtualLoop) -> None:
@@ -84,5 +159,6 @@ def _end(loop: VirtualLoop) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
         await loop.shutdown_asyncgens()
 
-    loop.run(cancel_all())
+    with suppress(asyncio.CancelledError):
+        loop.run(cancel_all())
     loop.close()

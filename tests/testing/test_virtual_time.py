@@ -12,7 +12,7 @@ import pytest
 from flowq import Context, Dedup, Pipeline, Rate, Retry, RetryLater, stage
 from flowq.errors import UsageError
 from flowq.testing import Harness, harness
-from flowq.testing.pipeline_harness import START
+from flowq.testing.scenario import START
 
 
 @dataclass

@@ -21,7 +21,8 @@ from flowq.testing.exploration.shrinking import shrink
 from flowq.testing.exploration.story import Moment, Story, tell
 from flowq.testing.faults import Fault
 from flowq.testing.journal import Call
-from flowq.testing.pipeline_harness import START, Harness, harness
+from flowq.testing.pipeline_harness import Harness, harness
+from flowq.testing.scenario import START
 from flowq.testing.simulation.trace import Event
 
 Build = Callable[[Harness], Awaitable[None]] | Callable[[Harness, int], Awaitable[None]]

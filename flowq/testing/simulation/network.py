@@ -11,8 +11,8 @@ from typing import Any, Protocol
 from flowq.broker.client.redis_protocol import error_of
 from flowq.testing.simulation.calls import Call, Messages
 from flowq.testing.simulation.injector import Injector
+from flowq.testing.simulation.real_timers import Timers
 from flowq.testing.simulation.trace import Event, Trace
-from flowq.testing.simulation.virtual_loop import VirtualLoop
 from flowq.testing.simulation.virtual_server import Server
 from flowq.testing.simulation.write_log import WriteLog
 
@@ -50,7 +50,7 @@ class Network:
 
     def __init__(
         self,
-        loop: VirtualLoop,
+        loop: Timers,
         server: Server,
         *,
         seed: int = 0,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from random import Random
 
-from flowq.testing.simulation.virtual_loop import VirtualLoop
+from flowq.testing.simulation.real_timers import Timers
 from flowq.world import ALPHABET, Background, Work, World
 
 
@@ -17,7 +17,7 @@ class SimulatedWorld(World):
 
     is_simulated = True
 
-    def __init__(self, loop: VirtualLoop, *, seed: int | str = 0, start: float = 0.0) -> None:
+    def __init__(self, loop: Timers, *, seed: int | str = 0, start: float = 0.0) -> None:
         super().__init__()
         self._loop = loop
         self._random = Random(f"world {seed}")
@@ -43,7 +43,7 @@ class SimulatedWorld(World):
 
 
 class _Task:
-    def __init__(self, loop: VirtualLoop, work: Work, name: str) -> None:
+    def __init__(self, loop: Timers, work: Work, name: str) -> None:
         self._stopped = asyncio.Event()
         self._task = loop.create_task(work(self._stopped), name=name)
 

@@ -1,0 +1,47 @@
+"""What a harness was asked for: the plan, the seed, the faults, the clock and the server."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal, get_args
+
+from flowq.errors import UsageError, did_you_mean
+from flowq.graph.compilation.plan import Plan
+from flowq.testing.faults import Crash, Fault, PoisonBody, Slow
+
+ClockName = Literal["virtual", "real"]
+
+START = datetime(2030, 1, 1, tzinfo=UTC)
+"""When a virtual clock begins, unless a test says otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """All of it. `redis`: the URL of a server, None for a fake one. `start`: None for now, or for `START`.
+
+    Raises NotFound for a fault at a stage that is not in the plan, which would never happen, and UsageError for an
+    unknown clock or fewer than one worker.
+    """
+
+    plan: Plan
+    seed: int
+    faults: Sequence[Fault]
+    n_workers: int
+    lease_seconds: float
+    start: datetime | None
+    clock: ClockName
+    redis: str | None
+
+    def __post_init__(self) -> None:
+        for fault in self.faults:
+            if isinstance(fault, Crash | PoisonBody | Slow):
+                self.plan.stage(fault.stage)
+        if self.clock not in (clocks := get_args(ClockName)):
+            hint = did_you_mean(self.clock, clocks, f"one of: {', '.join(clocks)}")
+            raise UsageError(f'no clock is called "{self.clock}"', hint=hint)
+        if self.n_workers < 1:
+            raise UsageError(f"a harness cannot have {self.n_workers} workers", hint="workers=1")
+        if self.start is not None and self.start.tzinfo is None:
+            raise UsageError(f"start={self.start} has no time zone", hint="datetime(2030, 1, 1, tzinfo=UTC)")
