@@ -57,7 +57,10 @@ class SimulatedWorker:
         """Return when it has nothing left to do, or its successor has. Raises its error."""
         either: list[asyncio.Future[Any]] = [self.runner.ended, self.successor]
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        await (self.successor.result().until_ended() if self.successor.done() else self.runner.ended)
+        if self.is_dead or self.is_restarting:  # it has ended, but not because it had nothing left to do
+            await (await self.successor).until_ended()
+        else:
+            await self.runner.ended
 
     @property
     def failure(self) -> BaseException | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from flowq import BatchFailed, Context, Pipeline, Reject, Retry, resource, source, stage, use
 from flowq.errors import EncodeError, NotFound, UsageError
 from flowq.runtime.sources.source_runner import SourceFailed
-from flowq.testing import NeverCompared, NotAsExpected, Refuse, Restart, Stall, harness
+from flowq.testing import Crash, NeverCompared, NotAsExpected, Refuse, Restart, Stall, harness
 from flowq.testing.faults import Fault
 
 
@@ -329,6 +329,22 @@ async def test_a_source_is_run_with_its_arguments() -> None:
             await h.run("double")
         with pytest.raises(UsageError):
             await h.run(numbers, upto=3)
+
+
+@pytest.mark.parametrize("nth", range(1, 5))
+@pytest.mark.parametrize("fault", [Restart(), Crash("double", before="handler")], ids=str)
+async def test_a_source_whose_worker_ends_is_run_to_its_end_by_the_next(fault: Fault, nth: int) -> None:
+    @source
+    async def count() -> AsyncIterator[int]:
+        for number in range(20):
+            await asyncio.sleep(0.01)
+            yield number
+
+    async with harness(Pipeline("counting", count >> double >> keep), faults=[replace(fault, nth=nth)]) as h:
+        await h.run(count)
+        await h.drain()
+
+        assert set(h.outputs(double)) == set(range(0, 40, 2))
 
 
 async def test_a_source_that_fails_raises_and_what_it_has_yielded_is_kept() -> None:
