@@ -275,9 +275,10 @@ class Delivery(NamedTuple):
 
 def lineage_of(row: Row) -> bytes:
     """The words after the message id in the header of every message that is emitted while this delivery is handled."""
-    try:  # nearly always, at a sixth of the cost of a Header
-        name, root, _, hops = row[2].split(b" ", 3)
-        return b" ".join((name if root == b"-" else root, name, _ONE_MORE[hops]))
-    except (ValueError, KeyError):
+    try:  # nearly always, at a small part of the cost of a Header
+        words = row[2].split(b" ", 4)  # whatever words follow: their number must not matter
+        name, root = words[0], words[1]
+        return b" ".join((name if root == b"-" else root, name, _ONE_MORE[words[3]]))
+    except (IndexError, KeyError):
         header = Delivery(*row).header
         return f"{header.root_id} {header.message_id} {header.hops + 1}".encode()
