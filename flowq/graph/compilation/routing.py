@@ -99,7 +99,8 @@ class OutputRouter:
                 continue
             lineage = lineage or b" " + lineage_of(row)
             body, written_by = b"", None
-            for target in by_type.get(value.__class__) or self._look_up(value):
+            targets = by_type.get(value.__class__)
+            for target in self._look_up(value) if targets is None else targets:  # () where nothing accepts this class
                 if target.encode is not written_by:
                     body, written_by = target.encode(value), target.encode
                 sent, header = body, next_id() + lineage  # as `new_header` does, without a call

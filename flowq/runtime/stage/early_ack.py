@@ -53,8 +53,8 @@ class EarlyAck:
 
         Returns those that may run: no other worker will run them. Await it `uninterrupted`.
         """
-        gone = await self._settler.settle_now(rows[0][0], [(rows, Succeeded())])
-        won = [row for row in rows if row not in gone]
+        gone = {row[1] for row in await self._settler.settle_now(rows[0][0], [(rows, Succeeded())])}
+        won = [row for row in rows if row[1] not in gone]
         self._acked.update([(row[0].edge, row[1]) for row in won])
         return won
 

@@ -12,11 +12,12 @@ import pytest
 from pydantic import AfterValidator, AwareDatetime, BaseModel, Field, PastDate
 from typing_extensions import TypeAliasType, TypedDict
 
-from flowq import Pipeline, PipelineError, source
+from flowq import Pipeline, PipelineError, source, stage
 from flowq.cli.commands.push import BadMessage, Inlet
 from flowq.errors import EncodeError
+from flowq.graph.compilation.routing import OutputRouter, Target
 from flowq.graph.compilation.stage_types import StageTypes
-from tests.unit.graph.wire import Wire, pipeline_of
+from tests.unit.graph.wire import ENTERING, Wire, pipeline_of
 
 T = TypeVar("T")
 
@@ -243,6 +244,25 @@ def test_what_the_annotation_of_the_receiver_converts_is_its_own_wish() -> None:
 def test_the_header_names_a_type_only_where_needed(given: Any, taken: tuple[Any, ...], value: Any, tag: bytes) -> None:
     (delivery,) = Wire.between(given, *taken).sent(value)
     assert delivery.header.type_tag.encode() == tag
+
+
+def test_the_edges_of_a_class_are_looked_up_once_even_if_there_are_none() -> None:
+    looked_up: list[object] = []
+
+    class Counting(OutputRouter):
+        def _look_up(self, value: Any) -> tuple[Target, ...]:
+            looked_up.append(value)
+            return super()._look_up(value)
+
+    @stage
+    def last(n: int) -> Base | Other:
+        return Base() if n else Other()
+
+    plan = Pipeline("p", last).plan
+    router = Counting(plan.stage("last"), plan, lambda: b"m1")
+
+    assert [router.outputs([value], ENTERING) for value in (Base(), Base(), Other(), Base())] == [[], [], [], []]
+    assert looked_up == [Base(), Other()]
 
 
 def test_a_source_may_give_none_among_its_messages() -> None:

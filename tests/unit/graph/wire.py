@@ -12,7 +12,7 @@ from flowq.graph.compilation.plan import Plan
 from flowq.graph.compilation.routing import OutputRouter
 from flowq.runtime.handlers.handling import Handling
 
-_ENTERING = Delivery(Arrival(">give", "w", 0), b"1-0", Header.entering("m0").encode(), b"")
+ENTERING = Delivery(Arrival(">give", "w", 0), b"1-0", Header.entering("m0").encode(), b"")
 
 
 def pipeline_of(given: Any, *taken: Any) -> Pipeline:
@@ -51,7 +51,7 @@ class Wire:
 
     def sent(self, value: Any) -> list[Delivery]:
         """A value as it lies on the edges. Raises EncodeError."""
-        outputs = self._router.outputs([value], _ENTERING)
+        outputs = self._router.outputs([value], ENTERING)
         return [Delivery(Arrival(each.edge, "w", 0), b"2-0", each.header, each.body) for each in outputs]
 
     def received(self, delivery: Delivery) -> Any:
