@@ -8,6 +8,8 @@ from typing import Any
 
 from flowq.testing.verdicts import NotAsExpected
 
+__tracebackhide__ = True  # pytest shows the line of the test
+
 _MOST_SHOWN = 5
 
 

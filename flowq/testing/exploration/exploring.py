@@ -25,6 +25,8 @@ from flowq.testing.pipeline_harness import Harness, harness
 from flowq.testing.scenario import START
 from flowq.testing.simulation.trace import Event
 
+__tracebackhide__ = True  # pytest shows the line of the test
+
 Build = Callable[[Harness], Awaitable[None]] | Callable[[Harness, int], Awaitable[None]]
 """Feeds a pipeline and checks what it did. With `size=`, it is called with the size of the input as well."""
 

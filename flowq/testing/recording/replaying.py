@@ -16,6 +16,8 @@ from flowq.testing.recording.recording_file import Record, Recording, written_in
 from flowq.testing.verdicts import Verdict
 from flowq.wording.quantities import counted
 
+__tracebackhide__ = True  # pytest shows the line of the test
+
 _MOST_LINES = 60
 
 
