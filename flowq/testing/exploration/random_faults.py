@@ -31,6 +31,7 @@ ALL: frozenset[type[Fault]] = SURVIVABLE | {Failover, PoisonBody}
 """Every kind of fault. After a `Failover` input may be missing, and `PoisonBody` makes a dead letter."""
 
 _MOST_CRASHES = 2  # three deaths make a message a dead letter, which is no bug
+_CRASHES = 5  # as likely as five other kinds: effects that are not idempotent are what users get wrong most
 _HOW_MANY = (0, 1, 1, 1, 2, 2, 3, 4)  # each as likely as the others
 _CALLS = ("settle", "settle", "publish", "promote", "reclaim", "renew", "reserve")
 _REFUSALS: tuple[RefusedWith, ...] = ("OOM", "OOM", "READONLY", "LOADING", "MISCONF")
@@ -42,9 +43,10 @@ def random_faults(plan: Plan, seed: int, kinds: Collection[type[Fault]] = SURVIV
     random = Random(f"faults {seed}")  # the text keeps it apart from the Random(seed) of the schedule
     stages = sorted(stage.name for stage in plan.consumers)
     named = {kind.__name__: kind for kind in kinds}
+    drawn_from = sorted(name for name, kind in named.items() for _ in range(_CRASHES if kind is Crash else 1))
     faults: list[Fault] = []
     for _ in range(random.choice(_HOW_MANY)):
-        kind = named[random.choice(sorted(named))]
+        kind = named[random.choice(drawn_from)]
         fault = _DRAWING[kind](random, random.choice(stages))
         if not isinstance(fault, Crash) or sum(isinstance(each, Crash) for each in faults) < _MOST_CRASHES:
             faults.append(fault)
