@@ -114,15 +114,17 @@ class Harness:
         """The time of the harness, in UTC."""
         return self._simulated.around.now
 
-    async def drain(self, limit: int = DECISIONS) -> None:
+    async def drain(self, limit: int = DECISIONS, *, within: float | str | None = None) -> None:
         """Let the clock move until every message is settled, delayed and held ones included, and no handler runs.
 
         limit: how many calls to Redis may follow each other without a single message being settled for good.
+        within: how long it may take by the clock of the harness: seconds, or text such as "5m". By default as long as
+            it takes, or a minute on a real clock.
 
-        Raises NotDrained, which names what is left and what it waits for, when nothing can happen any more or the limit
+        Raises NotDrained, which names what is left and what it waits for, when nothing can happen any more or a limit
         is reached; WorkerEnded when a worker has ended with an error.
         """
-        await self._simulated.drain(limit)
+        await self._simulated.drain(limit, None if within is None else seconds_of(within))
 
     async def advance(self, *, seconds: float = 0, minutes: float = 0, hours: float = 0, days: float = 0) -> None:
         """Let exactly so much time pass."""
@@ -242,7 +244,7 @@ class Harness:
 
     async def _end(self) -> None:
         """All that is checked at the end of a test that has not failed."""
-        await self._simulated.drain(DECISIONS)
+        await self._simulated.drain(DECISIONS, None)
         for file, mask in self._recorded:
             self.recording(mask).write(file)
         await self._simulated.stop()

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, TypeVar, cast
 
 from flowq.broker.redis_streams import Broker
+from flowq.durations import duration_text
 from flowq.errors import UsageError
 from flowq.graph.compilation.plan import Plan
 from flowq.inspector import Inspector
@@ -179,18 +180,24 @@ class SimulatedPipeline:
 
     # Time
 
-    async def drain(self, limit: int) -> None:
+    async def drain(self, limit: int, within_seconds: float | None) -> None:
         """Wait until nothing is outstanding and no handler runs. Raises NotDrained."""
         self._require_open()
         self.progress.n_fruitless = 0
-        await self._until_done(self._drained(limit))
+        if within_seconds is None:
+            within_seconds = self.around.patience_seconds
+        await self._until_done(self._drained(limit, within_seconds))
 
-    async def _drained(self, limit: int) -> None:
+    async def _drained(self, limit: int, within_seconds: float) -> None:
+        time = self.around.timers.time
+        deadline = time() + within_seconds
         while not self._is_drained():
             self._refuse_failed()
             if self.progress.n_fruitless > limit:
                 raise self._not_drained(f"no message was settled for good in {limit:,} calls to Redis")
-            again = self.around.timers.background_sleep(_LOOK_AGAIN_SECONDS)
+            if time() >= deadline:
+                raise self._not_drained(f"it is not after {duration_text(within_seconds)}")
+            again = self.around.timers.background_sleep(min(_LOOK_AGAIN_SECONDS, deadline - time()))
             await asyncio.wait([self.progress.next_change(), again], return_when=asyncio.FIRST_COMPLETED)
             again.cancel()
 

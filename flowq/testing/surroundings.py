@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
 import time
 from abc import ABC, abstractmethod
@@ -35,6 +36,8 @@ _QUIET_SECONDS, _QUIET_AMONG_FAULTS_SECONDS = 1.0, 5.0
 
 class Surroundings(ABC):
     """A clock, a server that follows it, and a network with faults. `timers` is the loop, or stands for it."""
+
+    patience_seconds = math.inf  # for how long to wait by default
 
     def __init__(self, scenario: Scenario, timers: Timers, *, start: float) -> None:
         self._edges = [edge.name for edge in scenario.plan.edges]
@@ -123,6 +126,8 @@ class VirtualSurroundings(Surroundings):
 
 class RealSurroundings(Surroundings):
     """Surroundings in the loop of the test, whose clock is real. `start` shifts the time of day."""
+
+    patience_seconds = 60.0
 
     def __init__(self, scenario: Scenario) -> None:
         timers = RealTimers()
