@@ -48,7 +48,7 @@ class SimulatedWorker:
         self.runner = runner
         self.broker = broker
         self.duty = duty
-        self.tasks: set[asyncio.Task[Any]] = set()
+        self.tasks: dict[asyncio.Task[Any], None] = {}  # in their order: a set of tasks has a random one
         self.is_dead = False
         self.is_restarting = False
         self.successor: asyncio.Future[SimulatedWorker] = asyncio.get_running_loop().create_future()
@@ -192,8 +192,8 @@ def follow_tasks(loop: asyncio.AbstractEventLoop) -> Callable[[], None]:
     def new_task(loop: asyncio.AbstractEventLoop, work: Any, **options: Any) -> Any:
         task: Any = asyncio.Task(work, loop=loop, **options) if before is None else before(loop, work, **options)
         if (owner := _OWNER.get()) is not None:
-            owner.tasks.add(task)
-            task.add_done_callback(owner.tasks.discard)
+            owner.tasks[task] = None
+            task.add_done_callback(lambda ended: owner.tasks.pop(ended, None))
         return task
 
     loop.set_task_factory(new_task)
