@@ -71,6 +71,10 @@ bench-dashboard: setup  ## measure the web page against its budget (5 minutes; A
 bench-startup: setup  ## measure the wait for the first output of a command (a minute; ARGS="--reps 5")
 	$(BIN)/python -m benchmarks.startup $(ARGS)
 
+.PHONY: bench-harness
+bench-harness: setup  ## measure how long a test with a harness takes (10 seconds; ARGS="--reps 9")
+	$(BIN)/python -m benchmarks.harness $(ARGS)
+
 .PHONY: walkthrough
 walkthrough: setup  ## record docs/walkthrough.md again, from a real crawl
 	$(BIN)/python -m examples.scraping.walkthrough

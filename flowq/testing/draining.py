@@ -17,9 +17,9 @@ _MOST_NAMED = 10
 
 
 class Progress:
-    """Counts what happens, and wakes whoever waits for that.
+    """Counts what happens, and wakes what waits for that.
 
-    `n_fruitless` counts the calls to Redis since a message was last settled for good.
+    `n_fruitless` counts the calls to Redis since a message last came to its end.
     """
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ class Progress:
         _wake(self._for_event)
 
     def note_change(self, *, is_success: bool) -> None:
-        """The pipeline may be drained since. `is_success`: a message was settled for good."""
+        """The pipeline may be drained since. `is_success`: a message has come to its end."""
         if is_success:
             self.n_fruitless = 0
         _wake(self._for_change)

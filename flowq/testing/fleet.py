@@ -78,7 +78,7 @@ class SimulatedWorker:
     def kill(self) -> None:
         """End it at once: nothing in it runs any more, and nothing is handed back.
 
-        What its resources have opened stays open until it is buried, as nobody closes it in a process that dies.
+        What its resources have opened stays open until it is buried, as in a process that dies.
         """
         self.is_dead = True
         for task in list(self.tasks):
@@ -138,7 +138,7 @@ class Fleet:
             self.live.pop(name, None)
 
     async def retire_all_of(self, duty: Duty) -> None:
-        """Stop whoever has this duty now."""
+        """Stop the worker that has this duty now."""
         for worker in [worker for worker in self.live.values() if worker.duty is duty]:
             await self.retire(worker.name)
 
@@ -175,7 +175,7 @@ class Fleet:
         dead.successor.set_result(await self.start(dead.duty))
 
     def soon(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run it beside everything else, as nobody's."""
+        """Run it beside everything else, as part of no worker."""
         given = _OWNER.set(None)
         try:
             task = asyncio.create_task(work)

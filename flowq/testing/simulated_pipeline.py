@@ -194,7 +194,7 @@ class SimulatedPipeline:
         while not self._is_drained():
             self._refuse_failed()
             if self.progress.n_fruitless > limit:
-                raise self._not_drained(f"no message was settled for good in {limit:,} calls to Redis")
+                raise self._not_drained(f"no message came to its end in {limit:,} calls to Redis")
             if time() >= deadline:
                 raise self._not_drained(f"it is not after {duration_text(within_seconds)}")
             again = self.around.timers.background_sleep(min(_LOOK_AGAIN_SECONDS, deadline - time()))

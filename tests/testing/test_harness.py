@@ -88,7 +88,7 @@ async def test_a_value_for_several_stages_is_one_output() -> None:
         h.expect(again).exactly([2])
 
 
-async def test_what_the_last_stage_returns_is_its_output_although_nobody_gets_it() -> None:
+async def test_what_the_last_stage_returns_is_its_output_although_no_stage_gets_it() -> None:
     async with harness(Pipeline("p", double)) as h:
         await h.feed(double, 1, 2)
         await h.drain()

@@ -78,7 +78,7 @@ async def test_a_message_that_is_tried_again_for_ever_is_named_with_its_time() -
 
     text = await text_of(failing)
 
-    assert "no message was settled for good in 1,000 calls to Redis" in text
+    assert "no message came to its end in 1,000 calls to Redis" in text
     assert "failing: 7, attempt" in text
     assert "delayed until 2030" in text
 
