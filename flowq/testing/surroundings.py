@@ -30,9 +30,6 @@ __tracebackhide__ = True  # pytest shows the line of the test
 
 T = TypeVar("T")
 
-_QUIET_SECONDS, _QUIET_AMONG_FAULTS_SECONDS = 1.0, 5.0
-"""Before a leap of the clock. Background polls find what faults have left behind, so that they get more time then."""
-
 
 class Surroundings(ABC):
     """A clock, a server that follows it, and a network with faults. `timers` is the loop, or stands for it."""
@@ -101,8 +98,7 @@ class VirtualSurroundings(Surroundings):
     """Surroundings in a loop of their own, whose clock moves when nothing else can happen."""
 
     def __init__(self, scenario: Scenario) -> None:
-        quiet_seconds = _QUIET_AMONG_FAULTS_SECONDS if scenario.faults else _QUIET_SECONDS
-        self._loop = VirtualLoop(quiet_seconds=quiet_seconds)
+        self._loop = VirtualLoop()
         try:
             super().__init__(scenario, self._loop, start=(scenario.start or START).timestamp())
         except BaseException:

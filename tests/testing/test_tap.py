@@ -131,7 +131,7 @@ def test_the_leases_of_live_workers_outlast_a_leap_and_those_of_dead_ones_do_not
 
     lab.run(main())
 
-    assert lab.loop.n_leaps == 1
+    assert lab.loop.n_leaps > 1  # they stop where the lease of the dead worker is looked at
     assert lab.ask(b"PTTL", lab.keys.lease("alive")) > 0
     assert lab.ask(b"PTTL", lab.keys.lease("dead")) == -2
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import threading
 import time
 from collections.abc import Iterator
 
@@ -140,18 +139,55 @@ def test_it_leaps_over_idle_polls_each_of_which_ends_once(loop: VirtualLoop) -> 
     assert loop.n_leaps == 1
 
 
-def test_it_does_not_leap_while_that_is_forbidden(loop: VirtualLoop) -> None:
+def test_a_leap_goes_no_further_than_to_a_stop(loop: VirtualLoop) -> None:
     looks: list[float] = []
 
     async def main() -> None:
-        loop.forbid_leaps(100)
+        loop.stop_leaps_in(100)
+        loop.stop_leaps_in(200.5)
         polling = asyncio.create_task(poll(loop, looks))
         await asyncio.sleep(1000)
         polling.cancel()
 
     loop.run(main())
 
-    assert looks == [*range(1, 106), 1000]
+    assert looks == [1, 2, 3, 4, 5, 100, 200.5, 1000]
+
+
+def test_after_a_stop_polls_get_time_before_it_says_that_nothing_is_left(loop: VirtualLoop) -> None:
+    looks: list[float] = []
+
+    async def main() -> None:
+        loop.stop_leaps_in(500)
+        polling = asyncio.create_task(poll(loop, looks))
+        try:
+            await asyncio.Event().wait()
+        finally:
+            polling.cancel()
+
+    with pytest.raises(NothingLeft):
+        loop.run(main())
+
+    assert looks[:6] == [1, 2, 3, 4, 5, 500]
+    assert looks[-1] == 560
+
+
+def test_it_does_not_leap_over_a_call_that_is_on_its_way(loop: VirtualLoop) -> None:
+    arrived: list[float] = []
+
+    async def call() -> None:
+        await loop.call_sleep(50)
+        arrived.append(loop.time())
+
+    async def main() -> None:
+        polling, calling = asyncio.create_task(poll(loop, [])), asyncio.create_task(call())
+        await asyncio.sleep(1000)
+        polling.cancel()
+        await calling
+
+    loop.run(main())
+
+    assert arrived == [50]
 
 
 def test_it_does_not_leap_while_something_else_happens(loop: VirtualLoop) -> None:
@@ -176,23 +212,6 @@ def test_a_call_in_a_thread_takes_no_virtual_time(loop: VirtualLoop) -> None:
         return loop.time()
 
     assert loop.run(main()) == 0.0
-
-
-def test_results_of_threads_arrive_in_the_order_in_which_they_were_submitted(loop: VirtualLoop) -> None:
-    arrived: list[str] = []
-    may_end = threading.Event()
-
-    async def call(name: str, work: object) -> None:
-        assert callable(work)
-        await loop.run_in_executor(None, work)
-        arrived.append(name)
-
-    async def main() -> None:
-        await asyncio.gather(call("first", lambda: may_end.wait(20)), call("second", may_end.set))
-
-    loop.run(main())
-
-    assert arrived == ["first", "second"]
 
 
 def test_an_error_in_a_thread_is_raised_where_it_is_awaited(loop: VirtualLoop) -> None:

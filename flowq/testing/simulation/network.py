@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Any, Protocol
 
@@ -18,7 +18,7 @@ from flowq.testing.simulation.write_log import WriteLog
 
 _SHORTEST_SECONDS, _LONGEST_SECONDS = 0.0001, 0.001
 _SHORTEST_DETOUR_SECONDS, _LONGEST_DETOUR_SECONDS = 0.005, 0.05
-_NOTICED_LEASES = 3  # others look twice before they take a worker for dead
+_LOOKS, _BETWEEN_LOOKS = 5, 0.45  # others look at least twice, each time after a good third of a lease
 _ERRORS = {
     "OOM": "OOM command not allowed when used memory > 'maxmemory'.",
     "READONLY": "READONLY You can't write against a read only replica.",
@@ -34,7 +34,7 @@ class Worker(Protocol):
     """What the network needs to know of a worker."""
 
     is_dead: bool
-    leases: dict[bytes, None]  # keys of the leases that it has renewed
+    leases: dict[bytes, int]  # keys of the leases that it has renewed, and for how many milliseconds
 
     def disconnect(self) -> None:
         """Cut all its connections."""
@@ -150,10 +150,12 @@ class Network:
 
     # Leases
 
-    def wait_for_leases(self, leases: Iterable[bytes]) -> None:
-        """No leap of the clock before these leases of a dead worker have ended, and others had time to notice."""
-        for left_ms in self._connection.exchange([(b"PTTL", lease) for lease in leases]):
-            self.loop.forbid_leaps(_NOTICED_LEASES * max(0, left_ms) / 1000)
+    def await_ends_of(self, leases: Mapping[bytes, int]) -> None:
+        """These leases of a dead worker end, each after its milliseconds: leaps stop for each look of the others."""
+        left = self._connection.exchange([(b"PTTL", lease) for lease in leases])
+        for left_ms, lease_ms in zip(left, leases.values(), strict=True):
+            for look in range(_LOOKS):
+                self.loop.stop_leaps_in((max(0, left_ms) + look * _BETWEEN_LOOKS * lease_ms) / 1000)
 
     def _keep_leases(self, seconds: float) -> None:
         """Before a leap: live workers would have renewed their leases meanwhile."""
@@ -168,7 +170,7 @@ class Network:
     def stall(self, seconds: float) -> None:
         """Nothing is answered for so long."""
         self._stalled_until = max(self._stalled_until, self.loop.time() + seconds)
-        self.loop.forbid_leaps(seconds)
+        self.loop.stop_leaps_in(seconds)
 
     def stall_seconds(self) -> float:
         """For how long the server still answers nothing."""
@@ -177,7 +179,7 @@ class Network:
     def refuse(self, error: str, seconds: float) -> None:
         """Calls are answered with an error for so long."""
         self._refusal, self._refused_until = error, self.loop.time() + seconds
-        self.loop.forbid_leaps(seconds)
+        self.loop.stop_leaps_in(seconds)
 
     def _refused(self, call: Call) -> Exception | None:
         if self.loop.time() >= self._refused_until:

@@ -18,9 +18,11 @@ class Timers(Protocol):
 
     def background_sleep(self, seconds: float) -> asyncio.Future[None]: ...
 
+    def call_sleep(self, seconds: float) -> asyncio.Future[None]: ...
+
     def note_activity(self) -> None: ...
 
-    def forbid_leaps(self, seconds: float) -> None: ...
+    def stop_leaps_in(self, seconds: float) -> None: ...
 
     def on_leap(self, callback: Callable[[float], None]) -> None: ...
 
@@ -41,10 +43,14 @@ class RealTimers:
         future.add_done_callback(lambda _: timer.cancel())
         return future
 
+    def call_sleep(self, seconds: float) -> asyncio.Future[None]:
+        """As in `Timers`."""
+        return self.background_sleep(seconds)
+
     def note_activity(self) -> None:
         """As in `Timers`."""
 
-    def forbid_leaps(self, seconds: float) -> None:
+    def stop_leaps_in(self, seconds: float) -> None:
         """As in `Timers`."""
 
     def on_leap(self, callback: Callable[[float], None]) -> None:

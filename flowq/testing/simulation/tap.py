@@ -53,7 +53,7 @@ class Tap:
         self.is_faulty = is_faulty
         self.is_dead = False
         self.url = self.address = network.server.address
-        self.leases: dict[bytes, None] = {}
+        self.leases: dict[bytes, int] = {}
         self._on_crash = on_crash
         self._connections: dict[TapConnection, None] = {}
         network.join(self)
@@ -68,12 +68,12 @@ class Tap:
     def kill(self) -> None:
         """The worker is dead from now on: nothing of it arrives any more.
 
-        Whatever it still tries ends with CancelledError, so that its tasks end soon. The clock does not leap before its
-        leases have ended and others can have noticed.
+        Whatever it still tries ends with CancelledError, so that its tasks end soon. The clock stops
+        where its leases end, and where others look for it.
         """
         if not self.is_dead:
             self.is_dead = True
-            self.network.wait_for_leases(self.leases)
+            self.network.await_ends_of(self.leases)
             self.disconnect()
 
     def crash(self, fault: Fault) -> None:
@@ -231,7 +231,7 @@ class TapConnection:
         self._network.note(call.worker, "fault", call.stage, detail=str(fault))
 
     async def _sleep(self, seconds: float) -> None:
-        await self._network.loop.background_sleep(seconds)
+        await self._network.loop.call_sleep(seconds)
         self._check()
 
     def _answered(self, call: Call) -> list[Any]:
@@ -253,7 +253,8 @@ class TapConnection:
 
     def _note(self, call: Call) -> None:
         if call.name == "renew":
-            self._tap.leases[call.commands[0][4]] = None
+            _, lease, _, lease_ms = call.commands[0][3:7]
+            self._tap.leases[lease] = int(lease_ms)
         messages, detail = self._network.messages.in_settlement(call) if call.name == "settle" else ((), "")
         self._network.note(call.worker, call.name, call.stage, messages, detail)
 

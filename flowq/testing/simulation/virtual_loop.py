@@ -32,20 +32,22 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     """An event loop whose `time()` moves only when nothing else can happen, and then to the next timer at once.
 
     Timers of `background_sleep` are those of polls that repeat for ever. When nothing but them has happened for
-    `quiet_seconds`, the clock *leaps* to the next other timer, and each of them ends once, at that moment. Without
-    any other timer, `run` raises NothingLeft after `stuck_seconds`.
+    `quiet_seconds`, the clock *leaps* to the next other timer or stop, and each of them ends once, at that moment.
+    Without any of these, `run` raises NothingLeft after `stuck_seconds`.
 
     Calls in executors take no virtual time. They are made one at a time, while nothing else is ready, so that the same
     seed leads to the same order.
     """
 
-    def __init__(self, *, quiet_seconds: float = 5.0, stuck_seconds: float = 60.0) -> None:
+    def __init__(self, *, quiet_seconds: float = 1.0, stuck_seconds: float = 60.0) -> None:
         self.quiet_seconds = quiet_seconds
         self.stuck_seconds = stuck_seconds
         self.n_leaps = 0
         self._now = 0.0
         self._active_at = 0.0  # when anything but a background poll happened
-        self._no_leap_before = 0.0
+        self._stops: list[float] = []  # beyond which no leap goes
+        self._stopped_at = 0.0  # the last of them
+        self._n_calls = 0  # that are on their way
         self._on_leap: list[Callable[[float], None]] = []
         self._background: list[tuple[float, int, asyncio.Future[None]]] = []
         self._n_sleeps = 0
@@ -87,19 +89,29 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     # Background sleeps, and leaps over them
 
     def background_sleep(self, seconds: float) -> asyncio.Future[None]:
-        """A future that is done after `seconds`, or earlier by a leap. For polls that repeat for ever."""
+        """A future that is done after `seconds`, or later by a leap. For polls that repeat for ever."""
         future: asyncio.Future[None] = self.create_future()
         self._n_sleeps += 1
         heapq.heappush(self._background, (self._now + max(0.0, seconds), self._n_sleeps, future))
         return future
 
+    def call_sleep(self, seconds: float) -> asyncio.Future[None]:
+        """The same for a call that is on its way: no leap before it has arrived."""
+        future = self.background_sleep(seconds)
+        self._n_calls += 1
+        future.add_done_callback(self._end_call)
+        return future
+
+    def _end_call(self, _: asyncio.Future[None]) -> None:
+        self._n_calls -= 1
+
     def note_activity(self) -> None:
         """Something other than a background poll has happened: no leap for a while."""
         self._active_at = self._now
 
-    def forbid_leaps(self, seconds: float) -> None:
-        """No leap for so long: what a background poll waits for is due by then, such as the end of a lease."""
-        self._no_leap_before = max(self._no_leap_before, self._now + seconds)
+    def stop_leaps_in(self, seconds: float) -> None:
+        """No leap goes beyond this moment: a background poll may find something then, such as an ended lease."""
+        heapq.heappush(self._stops, self._now + seconds)
 
     def on_leap(self, callback: Callable[[float], None]) -> None:
         """Call it with the size of each leap in seconds, before the clock moves."""
@@ -107,24 +119,37 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def advance(self, seconds: float | None) -> None:
         """Nothing is ready: move the clock. `seconds`: until the next timer that is not in the background."""
-        background = self._next_background()
-        if seconds is None and background is None:
-            raise _nothing_left()
         timer = None if seconds is None else self._now + seconds
-        if background is None or (timer is not None and timer <= background):
-            assert timer is not None
+        poll = self._next_background()
+        if poll is None and timer is None:
+            raise _nothing_left()
+        if timer is not None and (poll is None or timer <= poll):
             self._now = self._active_at = timer
             return
-        quiet_from = max(self._active_at, self._no_leap_before)
-        if timer is None:
-            if background - quiet_from > self.stuck_seconds:
+        assert poll is not None
+        goal = self._end_of_leap(poll, timer)
+        if self._n_calls == 0:
+            if goal is not None and poll - self._active_at > self.quiet_seconds:
+                self._leap(goal)
+                if goal == timer:
+                    self.note_activity()
+                return
+            if goal is None and poll - max(self._active_at, self._stopped_at) > self.stuck_seconds:
                 raise _nothing_left()
-        elif background - quiet_from > self.quiet_seconds:
-            self.n_leaps += 1
-            for callback in self._on_leap:
-                callback(timer - self._now)
-            background = self._active_at = timer
-        self._now = max(self._now, background)
+        self._now = max(self._now, poll)
+        self._end_background_sleeps()
+
+    def _end_of_leap(self, poll: float, timer: float | None) -> float | None:
+        """How far a leap would go."""
+        while self._stops and self._stops[0] <= poll:
+            self._stopped_at = heapq.heappop(self._stops)  # the next poll is after it anyway
+        return min([*self._stops[:1], *([] if timer is None else [timer])], default=None)
+
+    def _leap(self, goal: float) -> None:
+        self.n_leaps += 1
+        for callback in self._on_leap:
+            callback(goal - self._now)
+        self._now = goal
         self._end_background_sleeps()
 
     def _next_background(self) -> float | None:
