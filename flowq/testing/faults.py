@@ -1,4 +1,4 @@
-"""Faults as data: what goes wrong, at which named point, and the how-manieth time."""
+"""Faults as data: what goes wrong, at which named point, and at which occurrence of it."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Crash(_AtStage):
     before, after: one of the two names the point: "read" (the worker takes messages), "handler" (the function of the
         stage is called) or "settle" (what became of messages is written to Redis). After "read", the worker holds
         messages that it has not begun; after "settle", Redis has everything, and the worker has not heard of it.
-    nth: at the how-manieth time that any worker reaches the point, from 1.
+    nth: which time that any worker reaches the point, counted from 1.
 
     Raises UsageError for another point, or for both or none of `before` and `after`.
 
@@ -83,7 +83,7 @@ class LostReply(_Counted):
 
     call: "settle", "publish", "read", "promote", "reclaim", "renew", "reserve" or "start_run". A read counts if its
         reply has messages.
-    nth: the how-manieth such call, from 1.
+    nth: which of these calls, counted from 1.
 
     >>> print(LostReply("publish"))
     LostReply(call='publish')
@@ -102,7 +102,7 @@ class Duplicate(_Counted):
     """A call arrives twice: once as usual, and again a little later, when its reply is not awaited any more.
 
     call: "settle", "publish", "promote", "reclaim", "renew", "reserve" or "start_run".
-    nth: the how-manieth such call, from 1.
+    nth: which of these calls, counted from 1.
 
     >>> print(Duplicate(nth=2))
     Duplicate(nth=2)
@@ -120,7 +120,7 @@ class Duplicate(_Counted):
 class Reorder(_Counted):
     """A call that moves messages is late: calls that other connections make after it arrive before it.
 
-    nth: the how-manieth settle or publish of all workers, from 1.
+    nth: at which settle or publish of all workers, counted from 1.
 
     >>> print(Reorder())
     Reorder()
@@ -133,7 +133,7 @@ class Reorder(_Counted):
 class Disconnect(_Counted):
     """All connections of a worker break. The call at which it happens has not reached Redis.
 
-    nth: the how-manieth settle or publish of all workers, from 1.
+    nth: at which settle or publish of all workers, counted from 1.
 
     >>> print(Disconnect(nth=3))
     Disconnect(nth=3)
@@ -147,7 +147,7 @@ class Stall(_Counted):
     """Redis does not answer for a while, and then runs everything that has arrived meanwhile.
 
     seconds: for how long.
-    nth: begins with the how-manieth settle or publish of all workers, from 1.
+    nth: with which settle or publish of all workers it begins, counted from 1.
 
     >>> print(Stall(20))
     Stall(20)
@@ -168,7 +168,7 @@ class Refuse(_Counted):
     error: "OOM" (its memory is full), "READONLY" (it was demoted), "LOADING", "BUSY", "MISCONF" (it cannot write to its
         disk), "NOREPLICAS" or "CLUSTERDOWN".
     seconds: for how long.
-    nth: begins with the how-manieth settle or publish of all workers, from 1; for "OOM", the how-manieth publish.
+    nth: with which settle or publish of all workers it begins, counted from 1; for "OOM", with which publish.
 
     >>> print(Refuse("LOADING", seconds=3))
     Refuse(error='LOADING', seconds=3)
@@ -192,7 +192,7 @@ class Failover(_Counted):
     whose settlement was forgotten are delivered again. A test with this fault has to expect both.
 
     forget: how many of the last calls that moved messages (reads, settles, publishes), with everything since.
-    nth: just before the how-manieth settle or publish of all workers, from 1.
+    nth: just before which settle or publish of all workers, counted from 1.
 
     >>> print(Failover(forget=2))
     Failover(forget=2)
@@ -212,7 +212,7 @@ class PoisonBody(_AtStage):
     """A message arrives with a body that cannot be decoded.
 
     stage: the stage that reads it, or its name.
-    nth: the how-manieth message that the stage reads, from 1.
+    nth: which message that the stage reads, counted from 1.
 
     >>> print(PoisonBody("parse"))
     PoisonBody('parse')
@@ -228,7 +228,7 @@ class Slow(_AtStage):
 
     stage: the stage, or its name.
     seconds: for how long.
-    nth: at the how-manieth call of the function, from 1.
+    nth: at which call of the function, counted from 1.
 
     >>> print(Slow("fetch", 90))
     Slow('fetch', 90)
@@ -247,7 +247,7 @@ class Slow(_AtStage):
 class Restart(_Counted):
     """A worker stops as it does on SIGTERM, and starts again under another name.
 
-    nth: the worker that makes the how-manieth settle or publish of all workers, from 1.
+    nth: the worker that makes which settle or publish, counted from 1 over all workers.
 
     >>> print(Restart())
     Restart()
