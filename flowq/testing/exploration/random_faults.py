@@ -34,7 +34,7 @@ _MOST_CRASHES = 2  # three deaths make a message a dead letter, which is no bug
 _CRASHES = 5  # as likely as five other kinds: effects that are not idempotent are what users get wrong most
 _HOW_MANY = (0, 1, 1, 1, 2, 2, 3, 4)  # each as likely as the others
 _CALLS = ("settle", "settle", "publish", "promote", "reclaim", "renew", "reserve")
-_REFUSED_WITH: tuple[RefusedWith, ...] = ("OOM", "OOM", "READONLY", "LOADING", "MISCONF")
+_ANSWERS: tuple[RefusedWith, ...] = ("OOM", "OOM", "READONLY", "LOADING", "MISCONF")
 _SECONDS = (0.5, 2, 10, 20, 60)  # some are longer than a lease of 15 seconds
 
 
@@ -72,7 +72,7 @@ _DRAWING: Mapping[type[Fault], Callable[[Random, str], Fault]] = {
     Failover: lambda random, stage: Failover(forget=random.randint(1, 8), nth=_nth(random)),
     LostReply: lambda random, stage: LostReply(random.choice((*_CALLS, "read")), nth=_nth(random)),
     PoisonBody: lambda random, stage: PoisonBody(stage, nth=_nth(random)),
-    Refuse: lambda random, stage: Refuse(random.choice(_REFUSED_WITH), seconds=random.choice(_SECONDS), nth=_nth(random)),
+    Refuse: lambda random, stage: Refuse(random.choice(_ANSWERS), seconds=random.choice(_SECONDS), nth=_nth(random)),
     Reorder: lambda random, stage: Reorder(nth=_nth(random)),
     Restart: lambda random, stage: Restart(nth=_nth(random)),
     Slow: lambda random, stage: Slow(stage, random.choice(_SECONDS), nth=_nth(random)),
