@@ -33,6 +33,7 @@ class CallsInTurn(Generic[T]):
         if error is None or isinstance(error, Exception):
             await self._end()
         elif self._under_way is not None:
+            self._under_way.add_done_callback(_retrieve_error)
             self._under_way.cancel()
             if isinstance(error, asyncio.CancelledError):
                 await asyncio.wait([self._under_way])
@@ -58,3 +59,9 @@ class CallsInTurn(Generic[T]):
                 self.results.append(await self._under_way)
             finally:
                 self._under_way = None
+
+
+def _retrieve_error(call: asyncio.Task[Any]) -> None:
+    """Look at an error that nobody waits for any more: asyncio would log it as never retrieved."""
+    if not call.cancelled():
+        call.exception()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 
 import pytest
@@ -87,20 +88,58 @@ async def test_a_caller_that_fails_learns_first_what_became_of_the_calls_before(
     assert isinstance(failed.value.__context__, ValueError)
 
 
-async def test_a_cancelled_caller_cancels_the_call_under_way_and_waits_for_its_end(server: Server) -> None:
-    async def work(*, waits_in_turn: bool) -> None:
+@pytest.mark.parametrize("waits_in_turn", [True, False])
+async def test_a_cancelled_caller_cancels_the_call_under_way_and_waits_for_its_end(
+    waits_in_turn: bool, server: Server
+) -> None:
+    ended: list[int] = []
+
+    async def call_that_ends_slowly() -> int:
+        try:
+            return await server.call(1)
+        finally:
+            for _ in range(5):
+                await asyncio.sleep(0)
+            ended.append(1)
+
+    async def work() -> None:
         async with CallsInTurn[int]() as calls:
-            await calls.start(server.call(1))
+            await calls.start(call_that_ends_slowly())
             await (calls.start(server.call(2)) if waits_in_turn else asyncio.Event().wait())
 
-    for waits_in_turn in (True, False):
-        task = asyncio.create_task(work(waits_in_turn=waits_in_turn))
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-    assert (server.begun, server.cancelled) == ([1, 1], [1, 1])
+    task = asyncio.create_task(work())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (server.begun, server.cancelled, ended) == ([1], [1], [1])
+
+
+@pytest.mark.parametrize("end", [asyncio.CancelledError, SystemExit])
+async def test_an_error_of_a_call_that_is_cancelled_with_its_caller_is_not_logged(
+    end: type[BaseException], server: Server
+) -> None:
+    logged: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: logged.append(context["message"]))
+
+    async def call_that_fails_when_it_is_cancelled() -> int:
+        try:
+            return await server.call(1)
+        finally:
+            raise OSError("cut off")
+
+    async def work() -> None:
+        async with CallsInTurn[int]() as calls:
+            await calls.start(call_that_fails_when_it_is_cancelled())
+            raise end
+
+    with pytest.raises(end):
+        await work()
+    await asyncio.sleep(0)
+    gc.collect()
+
+    assert (server.cancelled, logged) == ([1], [])
 
 
 async def test_whatever_ends_the_program_cancels_the_call_under_way(server: Server) -> None:

@@ -156,7 +156,7 @@ class Link:
             if self._renews and self._connection is not None and self._connection.is_lost:
                 await self._drop()
             connection = self._connection or await self._open(timeout_seconds)
-            is_under_way = True
+            is_under_way = not connection.is_lost  # else its loss has nothing to do with this request
             replies = await connection.ask(request, n_replies, timeout_seconds=timeout_seconds)
             for reply in replies:
                 if isinstance(reply, Exception):

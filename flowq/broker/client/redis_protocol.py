@@ -78,10 +78,10 @@ class RedisProtocol(asyncio.Protocol):
     def ask(self, request: bytes, n_replies: int, *, timeout_seconds: float) -> asyncio.Future[list[Any]]:
         if self.is_lost:
             raise self._problem or _closed()
+        self._transport.write(request)  # first: if it raises, nothing is left that waits or is watched
         self._n_missing = n_replies
         call = self._loop.create_future()
         self._watch.begin(call, timeout_seconds, len(request))
-        self._transport.write(request)
         return call
 
     def data_received(self, data: bytes) -> None:
