@@ -9,6 +9,7 @@ from typing import Any
 from flowq.testing.exploration.case import Case
 from flowq.testing.faults import Fault
 
+_OTHER_SCHEDULES = 8
 _ROUND_SECONDS = (0.1, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300)
 
 
@@ -40,6 +41,10 @@ def simpler_cases(case: Case) -> Iterator[Case]:
     for place, fault in enumerate(case.faults):
         for simpler in _simpler_faults(fault):
             yield replace(case, faults=(*case.faults[:place], simpler, *case.faults[place + 1 :]))
+    if len(case.faults) > 1:  # fewer of them may be enough under another schedule
+        for seed in range(case.seed + 1, case.seed + 1 + _OTHER_SCHEDULES):
+            for place in range(len(case.faults)):
+                yield replace(case, seed=seed, faults=case.faults[:place] + case.faults[place + 1 :])
 
 
 def _shorter(faults: tuple[Fault, ...]) -> Iterator[tuple[Fault, ...]]:
