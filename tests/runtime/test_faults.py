@@ -167,13 +167,13 @@ async def test_a_source_whose_large_messages_lose_their_replies_gives_them_once(
             yield other
         await eventually(lambda: proxy.dropped == 3)
 
-    pipeline = Pipeline("p", texts >> take)
-    await far_lab.push(pipeline, take, Other(text="so that the script is known"))
+    # Only a call that was made can be recognised. A push would not load this script: it takes the short one.
+    await far_lab.command(b"SCRIPT", b"LOAD", scripts.PUBLISH.text)
     proxy.drop_reply("EVALSHA", 3, containing=scripts.PUBLISH.digest)
 
-    summary = await far_lab.run(pipeline)
+    summary = await far_lab.run(Pipeline("p", texts >> take))
 
-    assert (summary.stages["take"].ok, summary.stages["take"].dead) == (1 + len(LARGE), 0)
+    assert (summary.stages["take"].ok, summary.stages["take"].dead) == (len(LARGE), 0)
 
 
 # Connections and scripts that go
