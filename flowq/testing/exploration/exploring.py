@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Generator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,16 +13,13 @@ from typing import Any
 
 from flowq.graph.declaration.resource import Resource
 from flowq.graph.pipeline import Pipeline
+from flowq.testing.exploration.attempt import Trial
 from flowq.testing.exploration.case import Case
-from flowq.testing.exploration.fault_words import happening
 from flowq.testing.exploration.random_faults import SURVIVABLE, random_faults
-from flowq.testing.exploration.shrinking import shrink
-from flowq.testing.exploration.story import Moment, Story, tell
+from flowq.testing.exploration.story import Story
 from flowq.testing.faults import Fault
-from flowq.testing.journal import Call
-from flowq.testing.pipeline_harness import Harness, harness
+from flowq.testing.pipeline_harness import Harness
 from flowq.testing.scenario import START
-from flowq.testing.simulation.trace import Event
 
 __tracebackhide__ = True  # pytest shows the line of the test
 
@@ -58,76 +54,6 @@ class Found(AssertionError):
         self.report = report
         self.seed = story.case.seed
         self.faults = story.case.faults
-
-
-@dataclass(frozen=True, slots=True)
-class _Attempt:
-    """How one case went."""
-
-    case: Case
-    error: BaseException | None
-    events: Sequence[Event]
-    calls: Sequence[Call]
-
-    @property
-    def fired(self) -> Sequence[Fault]:
-        """The faults that have taken effect, in order."""
-        by_code = {str(fault): fault for fault in self.case.faults}
-        return [by_code[event.detail] for event in self.events]
-
-    def story(self, pipeline: str, start: datetime) -> Story:
-        """How it failed."""
-        assert self.error is not None
-        calls = [Moment((call.at - start).total_seconds(), call.worker, "", call) for call in self.calls]
-        by_code = {str(fault): fault for fault in self.case.faults}
-        faults = [Moment(event.at_seconds, event.worker, happening(by_code[event.detail])) for event in self.events]
-        return tell(pipeline, self.case, [*calls, *faults], self.error)
-
-    def is_as(self, other: _Attempt) -> bool:
-        """Whether both failed at the same place: shrinking must not lead from one failure to another."""
-        return self.error is not None and other.error is not None and _place(self.error) == _place(other.error)
-
-
-@dataclass(frozen=True, slots=True)
-class _Explorer:
-    pipeline: Pipeline
-    build: Callable[..., Awaitable[None]]
-    resources: Callable[[], Mapping[Resource[Any], Any]]
-    start: datetime
-
-    async def attempt(self, case: Case) -> _Attempt:
-        h = harness(
-            self.pipeline,
-            seed=case.seed,
-            faults=case.faults,
-            workers=case.workers,
-            resources=self.resources(),
-            start=self.start,
-        )
-        error: BaseException | None = None
-        try:
-            async with h:
-                await (self.build(h) if case.size is None else self.build(h, case.size))
-        except (KeyboardInterrupt, SystemExit, asyncio.CancelledError):
-            raise
-        except BaseException as failed:  # noqa: BLE001  (pytest.fail() raises no Exception)
-            error = failed
-        calls = [call for stage in self.pipeline.plan.consumers for call in h.calls(stage.name)]
-        return _Attempt(case, error, h.trace.of("fault", "crash"), calls)
-
-    async def shrunk(self, failed: _Attempt) -> _Attempt:
-        latest = failed
-
-        async def fails(case: Case) -> bool:
-            nonlocal latest
-            attempt = await self.attempt(case)
-            if not attempt.is_as(failed):
-                return False
-            latest = attempt
-            return True
-
-        await shrink(failed.case, fails)
-        return latest
 
 
 async def explore(
@@ -165,7 +91,7 @@ async def explore(
 
     Raises Found, and whatever the harness raises for a pipeline that it cannot run.
 
-    >>> import flowq
+    >>> import asyncio, flowq
     >>> @flowq.stage
     ... async def double(number: int) -> int:
     ...     return 2 * number
@@ -179,20 +105,22 @@ async def explore(
     >>> report.seeds
     5
     """
-    explorer = _Explorer(pipeline, build, resources, start)
+    __tracebackhide__ = True
+    trial = Trial(pipeline, build, resources, start)
     report, began = Report(pipeline.name), time.perf_counter()
     with _quiet():
         for seed in range(start_seed, start_seed + seeds):
             drawn = random_faults(pipeline.plan, seed, faults)
-            attempt = await explorer.attempt(Case(seed, drawn, workers=workers, size=size))
+            attempt = await trial.attempt(Case(seed, drawn, workers=workers, size=size))
             report.seeds += 1
             report.fired.update(type(fault).__name__ for fault in attempt.fired)
             report.seconds = time.perf_counter() - began
             if on_progress is not None:
                 on_progress(report)
             if attempt.error is not None:
-                shrunk = await explorer.shrunk(attempt)
-                raise Found(shrunk.story(pipeline.name, start), report) from shrunk.error
+                shrunk = await trial.shrunk(attempt)
+                given = f"harness({pipeline.name}" + ", resources=resources()" * (resources is not dict)
+                raise Found(shrunk.story(given, start), report) from shrunk.error
     return report
 
 
@@ -205,13 +133,3 @@ def _quiet() -> Generator[None]:
         yield
     finally:
         logging.disable(before)
-
-
-def _place(error: BaseException) -> tuple[type[BaseException], str, int]:
-    """The type of an error, and the file and line that raised it."""
-    traceback = error.__traceback__
-    while traceback is not None and traceback.tb_next is not None:
-        traceback = traceback.tb_next
-    if traceback is None:
-        return type(error), "", 0
-    return type(error), traceback.tb_frame.f_code.co_filename, traceback.tb_lineno

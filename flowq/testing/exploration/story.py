@@ -20,12 +20,14 @@ _MOST_CHARACTERS = 60
 class Moment:
     """Something that happened, and that a story may tell.
 
-    `at_seconds`: since the start, by the virtual clock. `calls` has what a handler was called with, for a call.
+    `at_seconds`: since the start, by the virtual clock. `messages`: the stage and the id of each message that it is
+    about; nothing for what concerns the whole worker. `call`: what a handler was called with, instead of a text.
     """
 
     at_seconds: float
     worker: str
-    text: str
+    text: str = ""
+    messages: tuple[tuple[str, str], ...] = ()
     call: Call | None = None
 
 
@@ -33,60 +35,62 @@ class Moment:
 class Story:
     """How a case failed. Its text is what `Found` prints."""
 
-    pipeline: str
     case: Case
     lines: tuple[str, ...]
     error: str
+    code: str
 
     def __str__(self) -> str:
         told = "\n".join(f"  {line}" for line in self.lines)
-        return f"{self.head}\n\n{told}\n\n{self.error}\n\nTo see it again: {self.code}"
+        code = "\n".join(f"    {line}" for line in self.code.splitlines())
+        return f"{self.head}\n\n{told}\n\n{self.error}\n\nTo see it again:\n\n{code}\n"
 
     @property
     def head(self) -> str:
         """The seed and the faults, in one line."""
         faults = self.case.faults
         if not faults:
-            return f"seed {self.case.seed}, no fault: its schedule is enough"
+            return f"seed {self.case.seed}, no fault: the order in which things happen is enough"
         return f"seed {self.case.seed}, {len(faults)} fault{'s' * (len(faults) > 1)}: {_listed(faults)}"
 
-    @property
-    def code(self) -> str:
-        """A call of the harness that takes the same course, and the size of the input if `build` takes one."""
-        case = self.case
-        faults = f", faults=[{_listed(case.faults)}]" if case.faults else ""
-        size = "" if case.size is None else f"  with size={case.size}"
-        return f"harness({self.pipeline}, seed={case.seed}{faults}, workers={case.workers}){size}"
 
+def tell(case: Case, moments: Iterable[Moment], error: BaseException, harness: str) -> Story:
+    """The story of a case that failed with that error.
 
-def tell(pipeline: str, case: Case, moments: Iterable[Moment], error: BaseException) -> Story:
-    """The story of a case that failed with that error. Of many moments, it leaves out the messages that ran once."""
+    Moments of the same time are told in the order in which they are given. Of many, those of messages that ran once are
+    left out. `harness`: how the test begins its call of the harness, up to the seed.
+    """
     told = sorted(moments, key=lambda moment: round(moment.at_seconds, 6))  # calls are known to the microsecond
-    if len(told) > _MOST_LINES and (repeated := _repeated([moment.call for moment in told if moment.call])):
-        told = [moment for moment in told if moment.call is None or _identity(moment.call) in repeated]
+    if len(told) > _MOST_LINES and (repeated := _repeated(told)):
+        told = [moment for moment in told if not moment.messages or repeated & {*moment.messages}]
     lines = _shortened([*_lines(told)])
-    return Story(pipeline, case, tuple(lines), f"{type(error).__name__}: {printable_block(error_text(error))}")
+    return Story(
+        case, tuple(lines), f"{type(error).__name__}: {printable_block(error_text(error))}", _code(case, harness)
+    )
+
+
+def _code(case: Case, harness: str) -> str:
+    faults = f", faults=[{_listed(case.faults)}]" if case.faults else ""
+    size = "" if case.size is None else f", {case.size}"
+    return f"async with {harness}, seed={case.seed}{faults}, workers={case.workers}) as h:\n    await build(h{size})"
 
 
 def _lines(moments: Sequence[Moment]) -> Iterator[str]:
     longest_worker = max((len(moment.worker) for moment in moments), default=0)
-    seen = Counter[tuple[str, str]]()
+    seen = set[tuple[str, str]]()
     for moment in moments:
         text = moment.text
         if (call := moment.call) is not None:
-            seen[_identity(call)] += 1
-            again = "  <- again" if seen[_identity(call)] > 1 else ""
+            again = "  <- again" if seen.intersection(moment.messages) else ""
+            seen.update(moment.messages)
             text = f"{call.stage}({_shown(call.message)}), attempt {call.attempt}{again}"
         yield f"{moment.at_seconds:9.3f} s  {moment.worker:{longest_worker}}  {text}"
 
 
-def _repeated(calls: Sequence[Call]) -> set[tuple[str, str]]:
-    times = Counter(map(_identity, calls))
-    return {identity for identity, n in times.items() if n > 1}
-
-
-def _identity(call: Call) -> tuple[str, str]:
-    return call.stage, call.message_id
+def _repeated(moments: Sequence[Moment]) -> set[tuple[str, str]]:
+    """The messages that a handler was called with more than once."""
+    times = Counter(message for moment in moments if moment.call for message in moment.messages)
+    return {message for message, n in times.items() if n > 1}
 
 
 def _shown(message: Any) -> str:

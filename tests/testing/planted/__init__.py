@@ -1,4 +1,4 @@
-"""Ten kinds of bugs that only show when something goes wrong, each in a small pipeline beside its twin without it."""
+"""Bugs of many kinds that only show when something goes wrong, each in a small pipeline beside its twin without it."""
 
 from __future__ import annotations
 
