@@ -25,7 +25,7 @@ class Warehouse:
         self._keys: set[str] = set()
 
     async def store(self, sales: Sequence[Sale], *, key: str) -> None:
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(1)
         if key not in self._keys:
             self._keys.add(key)
             self.stored.update(sale.id for sale in sales)
@@ -50,7 +50,7 @@ async def load_each(sales: list[Sale], warehouse: Warehouse = use(warehouse)) ->
 async def build(h: Harness, size: int) -> None:
     for number in range(size):
         await h.feed("load", Sale(id=number))
-        await h.advance(seconds=0.04)
+        await h.advance(seconds=0.2)  # longer than the linger, so that each begins a batch of its own
     await h.drain()
     stored = h.resource(warehouse).stored
     assert stored.keys() == set(range(size))
