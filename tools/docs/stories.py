@@ -38,8 +38,7 @@ def _story(name: str, bug: Bug) -> str:
 
 def _lines(told: Mapping[str, str]) -> Iterator[str]:
     for name, story in told.items():
-        what = WHAT[name]
-        yield f"**{name.replace('_', ' ').capitalize()}.** {what[0].upper()}{what[1:]}"
+        yield f"**{name.replace('_', ' ').capitalize()}**: {WHAT[name]}"
         yield ""
         yield "```text"
         yield story
