@@ -59,7 +59,8 @@ class Journal:
     `entered` are the messages that came from outside, by stage and message id. `handled` are the stages of settled
     attempts, their messages, and what was returned: for a batch together with the first of its messages. `finished` are
     the deliveries that succeeded, in order: their edges and entry ids. `sent` counts, by stage, the messages that
-    settled attempts have sent. A new run starts `finished` and `sent` again.
+    settled attempts have sent. `pushed` counts how often the test has pushed a message to an inlet with an id that was
+    new or forgotten. A new run starts `finished` and `sent` again.
     """
 
     def __init__(self, plan: Plan, decoding: Decoding, now: Callable[[], float]) -> None:
@@ -73,6 +74,7 @@ class Journal:
         self.handled: list[tuple[str, Value, Sequence[Value]]] = []
         self.finished: list[tuple[str, bytes]] = []
         self.sent: Counter[str] = Counter()
+        self.pushed: Counter[tuple[str, str]] = Counter()
         self._ids: dict[tuple[str, bytes], str] = {}
         self.running: dict[_Key, Call] = {}
 

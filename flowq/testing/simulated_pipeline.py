@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, TypeVar, cast
 
 from flowq.broker.redis_streams import Broker
+from flowq.delivery.edge import inlet_of
 from flowq.durations import duration_text
 from flowq.errors import UsageError
 from flowq.graph.compilation.plan import Plan
@@ -120,8 +121,10 @@ class SimulatedPipeline:
         async def stopping() -> None:
             for tap in self._taps.values():
                 tap.is_faulty = False
-            if self.fleet.dead:
-                await asyncio.sleep(_NOTICED_LEASES * self._options.lease_seconds)
+            for _ in range(round(_NOTICED_LEASES * self._options.lease_seconds)):
+                if self.around.registered_workers() <= len(self.fleet.live):
+                    break
+                await asyncio.sleep(1)
             await self.fleet.stop()
 
         await self.around.run(stopping())
@@ -144,7 +147,8 @@ class SimulatedPipeline:
         async def pushing() -> None:
             async with _Feeding(self.plan, broker) as publisher:
                 if len(messages) == 1:
-                    await publisher.push(stage, messages[0], id=key, delay=delay)
+                    pushed = await publisher.push(stage, messages[0], id=key, delay=delay)
+                    self.journal.pushed[inlet_of(stage), pushed] += pushed.is_new
                 else:
                     await publisher.push_many(stage, messages, id=key, delay=delay)
 
@@ -214,7 +218,7 @@ class SimulatedPipeline:
     def _is_drained(self) -> bool:
         # Sources end before `run_source` does: one that is still open has failed, which its caller knows.
         are_idle = all(worker.runner.is_idle for worker in self.fleet.live.values())
-        return are_idle and not self.around.n_outstanding()
+        return are_idle and not self.around.is_any_outstanding()
 
     def _refuse_failed(self) -> None:
         for worker in self.fleet.live.values():

@@ -38,7 +38,7 @@ class Surroundings(ABC):
 
     def __init__(self, scenario: Scenario, timers: Timers, *, start: float) -> None:
         self._edges = [edge.name for edge in scenario.plan.edges]
-        self._keys = Keys(f"harness-{secrets.token_hex(6)}", scenario.plan.name)
+        self.keys = Keys(f"harness-{secrets.token_hex(6)}", scenario.plan.name)
         self._looking = VirtualLoop()
         self.timers = timers
         self.world = SimulatedWorld(timers, seed=scenario.seed, start=start)
@@ -51,7 +51,7 @@ class Surroundings(ABC):
     def _server(self, redis: str | None) -> Server:
         if redis is None:
             return FakeServer(self.world.time)
-        return RealServer(redis, self.world.time, namespace=self._keys.namespace)
+        return RealServer(redis, self.world.time, namespace=self.keys.namespace)
 
     @property
     def now(self) -> datetime:
@@ -74,19 +74,24 @@ class Surroundings(ABC):
         """Read something from outside, while the clock stands still and no worker moves."""
         return self._looking.run(reading(self._outside))
 
-    def n_outstanding(self) -> int:
-        """How many messages are on the edges, delayed ones included."""
-        commands: list[tuple[bytes, str]] = []
-        for edge in self._edges:
-            commands += [(b"XLEN", self._keys.edge(edge)), (b"ZCARD", self._keys.delayed(edge))]
-        return sum(self._counting.exchange(commands))
+    def is_any_outstanding(self) -> bool:
+        """Whether a message is on an edge, or delayed."""
+        keys = self.keys
+        # The last edge first: a pipeline drains from its beginning, and the first answer that is not 0 ends this.
+        counts = [(b"XLEN", keys.edge(e)) for e in self._edges] + [(b"ZCARD", keys.delayed(e)) for e in self._edges]
+        return any(self._counting.exchange([count])[0] for count in reversed(counts))
+
+    def registered_workers(self) -> int:
+        """How many workers are registered, dead ones included until the others have cleared up after them."""
+        found: int = self._counting.exchange([(b"HLEN", self.keys.workers)])[0]
+        return found
 
     def broker_over(self, tap: Tap) -> Broker:
         """A broker whose calls take that way."""
         return self._broker(tap)
 
     def _broker(self, dialer: Any) -> Broker:
-        return Broker(dialer, self._keys, world=self.world)
+        return Broker(dialer, self.keys, world=self.world)
 
     def _close_server(self) -> None:
         self._looking.run(self._outside.close())

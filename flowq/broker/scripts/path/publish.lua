@@ -34,7 +34,9 @@ for e = 1, n_edges do
 end
 local released = can_release == 1 and next_keys('stream')
 
-if token ~= '' and redis.call('ZSCORE', published, token) then
+-- A token that is too old may still be there: only a call that stores something removes it.
+local stored_ms = token ~= '' and redis.call('ZSCORE', published, token)
+if stored_ms and tonumber(stored_ms) > now_ms() - token_kept_ms then
   -- A write, and no more: WAIT after it then waits until replicas have everything up to here. On a new connection that
   -- has written nothing, it would answer at once.
   redis.call('ZINCRBY', published, 1, token)
