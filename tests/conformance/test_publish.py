@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from flowq.broker.clock import Clock
 from flowq.broker.edges import Edges
 from flowq.broker.keys import Keys
-from flowq.broker.publishing import CursorMove, Parcel, Publishing, Refused
+from flowq.broker.publishing import PUBLISH_WINDOW_MS, CursorMove, Parcel, Publishing, Refused
 from flowq.broker.redis_streams import Broker
 from flowq.broker.runs import Runs
 from flowq.dead_letters.stored_letters import StoredLetters
@@ -25,6 +26,18 @@ async def test_a_used_token_publishes_nothing_and_answers_the_same(worker: Worke
     assert first == again
     assert await redis(b"XLEN", keys.edge(IN)) == 2
     assert (await worker.balance()).entered == 2
+
+
+async def test_a_token_older_than_an_hour_does_not_count_although_it_is_still_there(
+    worker: Worker, keys: Keys, redis: Command
+) -> None:
+    hour_ago_ms = await Clock(worker.broker).now_ms() - PUBLISH_WINDOW_MS
+    await redis(b"ZADD", keys.published, hour_ago_ms - 1, "daily", hour_ago_ms + 60_000, "hourly")
+
+    for token in ("daily", "daily", "hourly"):
+        await Publishing(worker.broker).publish(IN, [output(IN, token.encode())], token=token)
+
+    assert await redis(b"XLEN", keys.edge(IN)) == 1
 
 
 async def test_calls_without_a_token_are_all_published(worker: Worker) -> None:
