@@ -136,6 +136,37 @@ def test_the_leases_of_live_workers_outlast_a_leap_and_those_of_dead_ones_do_not
     assert lab.ask(b"PTTL", lab.keys.lease("dead")) == -2
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_after_a_leap_leases_are_renewed_before_others_look_at_them(seed: int) -> None:
+    lab = NetworkLab(seed=seed)
+
+    async def renew(member: Member) -> None:
+        while True:
+            await lab.world.pause(LEASE_MS / 5000)
+            await Workers(member.broker).renew(member.name, lease_ms=LEASE_MS, heartbeat="2")
+
+    async def look(member: Member) -> None:
+        while True:
+            await lab.world.pause(0.5)
+            await Workers(member.broker).leases(["renewing"])
+
+    async def main() -> None:
+        polling = [
+            asyncio.create_task(look(await lab.member("looking"))),
+            asyncio.create_task(renew(await lab.member("renewing"))),
+        ]
+        await asyncio.sleep(3600)
+        await asyncio.sleep(0.1)
+        for task in polling:
+            task.cancel()
+
+    lab.run(main())
+
+    after = [event.what for event in lab.network.trace if event.at_seconds >= 3600]
+    assert after[:2] == ["renew", "mget"]
+    lab.close()
+
+
 async def _race(lab: NetworkLab) -> None:
     """Three workers take messages from each other."""
     members = [await lab.member(name) for name in ("one", "two", "three")]

@@ -157,7 +157,7 @@ class TapConnection:
             self._check()
             if is_over:
                 return None
-            delay_seconds = network.delay_seconds()
+            delay_seconds = network.delay_seconds(call)
         if not reply or isinstance(reply, Exception):
             return reply
         network.loop.note_activity()
@@ -190,17 +190,17 @@ class TapConnection:
                     self._tap.crash(fault)
                 case Duplicate():
                     self._note_fault(call, fault)
-                    network.later(network.delay_seconds(), lambda: self._run(call, call.commands))
+                    network.later(network.delay_seconds(call), lambda: self._run(call, call.commands))
                 case _:
                     self._note_fault(call, fault)
                     self.cut()
         self._check()
         if network.reply_is_late():
-            await self._sleep(network.delay_seconds())
+            await self._sleep(network.delay_seconds(call))
 
     def _strike_before(self, call: Call) -> float:
         """What faults do to a call that is sent. Returns how long the request takes."""
-        network, delay_seconds = self._network, self._network.delay_seconds()
+        network, delay_seconds = self._network, self._network.delay_seconds(call)
         for fault in self._strikes(network.injector.before_call, call):
             if isinstance(fault, Crash):
                 self._tap.crash(fault)
