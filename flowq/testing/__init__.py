@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from flowq.testing import strategies
     from flowq.testing.alone.expected_errors import raises_reject, raises_retry
     from flowq.testing.alone.one_stage import call
+    from flowq.testing.expectation import Expectation
     from flowq.testing.exploration.exploring import Found, Report, explore
     from flowq.testing.exploration.random_faults import ALL, SURVIVABLE
     from flowq.testing.faults import (
@@ -53,6 +54,7 @@ __all__ = [
     "Dead",
     "Disconnect",
     "Duplicate",
+    "Expectation",
     "Failover",
     "Fault",
     "Found",
@@ -90,6 +92,7 @@ _HOME_OF = {
     for module, names in {
         "flowq.testing.exploration.exploring": ("Found", "Report", "explore"),
         "flowq.testing.exploration.random_faults": ("ALL", "SURVIVABLE"),
+        "flowq.testing.expectation": ("Expectation",),
         "flowq.testing.faults": (
             "Crash",
             "Disconnect",

@@ -8,9 +8,10 @@ from collections import defaultdict
 import pytest
 
 import flowq
+import flowq.testing
 from flowq.cli.app import COMMANDS
 from flowq.errors import FlowqError
-from tools.docs.reference.api import public_names
+from tools.docs.reference.api import public_names, public_names_of_the_test_kit
 from tools.docs.reference.pages import FOLDER, pages
 
 PAGES = pages()
@@ -23,6 +24,7 @@ def test_a_page_is_what_the_code_says(name: str) -> None:
 
 def test_every_public_name_is_described() -> None:
     assert public_names() == set(flowq.__all__) - {"__version__"}
+    assert public_names_of_the_test_kit() == set(flowq.testing.__all__) - {"Fault"}  # which are the faults
 
 
 def test_every_command_is_described() -> None:

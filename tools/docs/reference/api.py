@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
+from operator import attrgetter
+from types import ModuleType
 from typing import Any
 
 import flowq
+import flowq.testing
 from flowq.graph.declaration.stage import BatchOptions
+from flowq.testing import Verdict
 from tools.docs.reference.docstrings import as_markdown, signature
 
 _DECLARING = (
@@ -16,6 +20,17 @@ _DECLARING = (
 )  # fmt: skip
 _PROGRAMS = (
     "run", "Publisher", "SyncPublisher", "Inspector", "dashboard_app", "FlowqError", "PipelineError", "QueueFull",
+)  # fmt: skip
+_TESTING = (
+    "harness", "Harness", "Expectation", "Call", "Dead", "Waiting", "Balance",
+    "Crash", "Restart", "LostReply", "Duplicate", "Reorder", "Disconnect", "Stall", "Refuse", "Failover", "PoisonBody",
+    "Slow", "explore", "Report", "Found", "call", "raises_reject", "raises_retry", "Ledger", "replay",
+    "strategies.messages", "Verdict", "NotDrained", "InvariantBroken", "NotAsExpected", "NotAsRecorded",
+    "NeverCompared", "WorkerEnded",
+)  # fmt: skip
+_MADE_BY_FLOWQ = (
+    flowq.Stage, flowq.Source, flowq.Flow, flowq.Resource, flowq.FlowqError, flowq.PipelineError,
+    flowq.testing.Harness, flowq.testing.Expectation, flowq.testing.Balance, flowq.testing.Report, flowq.testing.Found,
 )  # fmt: skip
 _SIGNATURES = {"stage": "@stage\n@stage(option=value, ...)", "source": '@source\n@source(name="...")'}
 
@@ -26,26 +41,42 @@ def declaring() -> str:
         "Stages, sources and pipelines",
         "What declares a pipeline: options of `@stage` and `@source`, resources, what a handler knows and may raise.",
         _DECLARING,
+        flowq,
     )
 
 
 def programs() -> str:
     """The page on what programs use."""
     about = "How programs run a pipeline, push messages into it and inspect it, and the errors they may get."
-    return _page("From a program", about, _PROGRAMS)
+    return _page("From a program", about, _PROGRAMS, flowq)
+
+
+def testing() -> str:
+    """The page on the test kit."""
+    about = (
+        "What `flowq.testing` has for the tests of a pipeline (extra `test`). [Testing](../testing.md) shows how it is "
+        "used.\n\n`SURVIVABLE` are the kinds of faults that change no result of a correct pipeline; `ALL` has "
+        "`Failover` and `PoisonBody` as well."
+    )
+    return _page("The test kit", about, _TESTING, flowq.testing)
 
 
 def public_names() -> set[str]:
-    """All names on both pages."""
+    """All names of flowq that are on these pages."""
     return {*_DECLARING, *_PROGRAMS}
 
 
-def _page(title: str, about: str, names: tuple[str, ...]) -> str:
-    return "\n\n".join([f"# {title}", about, *(part for name in names for part in _described(name))]) + "\n"
+def public_names_of_the_test_kit() -> set[str]:
+    """Likewise those of flowq.testing."""
+    return {name.partition(".")[0] for name in _TESTING} | {"ALL", "SURVIVABLE"}
 
 
-def _described(name: str) -> Iterator[str]:
-    value = getattr(flowq, name)
+def _page(title: str, about: str, names: tuple[str, ...], home: ModuleType) -> str:
+    parts = (part for name in names for part in _described(name, attrgetter(name)(home)))
+    return "\n\n".join([f"# {title}", about, *parts]) + "\n"
+
+
+def _described(name: str, value: Any) -> Iterator[str]:
     yield f"## {name}"
     if name in _SIGNATURES:
         yield f"```text\n{_SIGNATURES[name]}\n```"
@@ -55,7 +86,7 @@ def _described(name: str) -> Iterator[str]:
     if name == "stage":
         types = {option: f"`{_short(of)}`" for option, of in _annotations(BatchOptions).items()}
     yield as_markdown(value.__doc__ or "", types)
-    if inspect.isclass(value):
+    if inspect.isclass(value) and not issubclass(value, Verdict):
         for method, fn in _methods(value):
             shown = f"{'await ' if inspect.iscoroutinefunction(fn) else ''}{name}.{method}"
             yield f"### {name}.{method}"
@@ -65,8 +96,8 @@ def _described(name: str) -> Iterator[str]:
 
 
 def _is_called_by_users(cls: type) -> bool:
-    """Stages, sources and their like are made by decorators."""
-    return cls not in (flowq.Stage, flowq.Source, flowq.Flow, flowq.Resource, flowq.FlowqError, flowq.PipelineError)
+    """Stages, sources and their like are made by decorators, harnesses and verdicts by the test kit."""
+    return not issubclass(cls, Verdict) and cls not in _MADE_BY_FLOWQ
 
 
 def _methods(cls: type) -> Iterator[tuple[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 _PARAMETER = re.compile(r"([a-z_]\w*(?:, [a-z_]\w*)*): (.*)")
 _LONGEST_LINE = 88
@@ -62,5 +62,14 @@ def signature(name: str, fn: Callable[..., Any]) -> str:
 def _parameter(parameter: inspect.Parameter) -> str:
     stars = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}.get(parameter.kind, "")
     of = "" if parameter.annotation is parameter.empty else f": {parameter.annotation}"
-    default = "" if parameter.default is parameter.empty else f"{' = ' if of else '='}{parameter.default!r}"
+    default = "" if parameter.default is parameter.empty else f"{' = ' if of else '='}{_default(parameter.default)}"
     return f"{stars}{parameter.name}{of}{default}"
+
+
+def _default(value: Any) -> str:
+    """A value as it is written in code. Sets have no order of their own, classes no code that makes them."""
+    if isinstance(value, type):
+        return value.__name__
+    if isinstance(value, frozenset):
+        return "{" + ", ".join(sorted(_default(each) for each in cast("frozenset[Any]", value))) + "}"
+    return repr(value)

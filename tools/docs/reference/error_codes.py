@@ -18,6 +18,7 @@ _GROUPS = {
     "3": "Running",
     "4": "Redis and the claim store",
     "5": "Messages",
+    "6": "Tests",
     "9": "A fault of flowq itself",
 }
 _OF_THE_ROOT = "An error that flowq did not expect. Please report it, with the traceback that `--debug` shows."

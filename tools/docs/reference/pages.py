@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tools.docs.reference.api import declaring, programs
+from tools.docs.reference.api import declaring, programs, testing
 from tools.docs.reference.commands import commands
 from tools.docs.reference.error_codes import error_codes
 from tools.docs.reference.metrics import metrics
@@ -20,6 +20,7 @@ def pages() -> dict[str, str]:
     made = {
         "stages.md": declaring(),
         "programs.md": programs(),
+        "test-kit.md": testing(),
         "commands.md": commands(),
         "settings.md": settings(),
         "errors.md": error_codes(),
