@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 
 FILE = Path(__file__).with_name("public_names.txt")
-MODULES = ("flowq", "flowq.sources", "flowq.scraping")
+MODULES = ("flowq", "flowq.sources", "flowq.scraping", "flowq.testing")
 
 
 def public_names() -> str:
