@@ -62,6 +62,6 @@ class CallsInTurn(Generic[T]):
 
 
 def _retrieve_error(call: asyncio.Task[Any]) -> None:
-    """Look at an error that nobody waits for any more: asyncio would log it as never retrieved."""
+    """Look at an error that no caller waits for any more: asyncio would log it as never retrieved."""
     if not call.cancelled():
         call.exception()
