@@ -69,6 +69,9 @@ class Harness:
         finally:
             await self._simulated.close()
 
+    def __repr__(self) -> str:
+        return f"<Harness of {self._scenario.plan.name}, seed {self._scenario.seed}>"
+
     @property
     def _simulated(self) -> SimulatedPipeline:
         if self._opened is None:
