@@ -121,10 +121,14 @@ class Fleet:
 
     async def stop(self) -> None:
         """Stop all of them in good order, one after the other, those that are being replaced too."""
-        while self._replacing:
-            await asyncio.wait(self._replacing)
+        await self.replaced()
         for name in list(self.live):
             await self.retire(name)
+
+    async def replaced(self) -> None:
+        """Wait until no worker is being replaced."""
+        while self._replacing:
+            await asyncio.wait(self._replacing)
 
     async def retire(self, name: str) -> None:
         """Stop one of them in good order."""

@@ -121,6 +121,7 @@ class SimulatedPipeline:
         async def stopping() -> None:
             for tap in self._taps.values():
                 tap.is_faulty = False
+            await self.fleet.replaced()  # one that starts is live before it is registered
             for _ in range(round(_NOTICED_LEASES * self._options.lease_seconds)):
                 if self.around.registered_workers() <= len(self.fleet.live):
                     break

@@ -99,6 +99,14 @@ async def test_two_crashes_and_a_restart_lose_and_double_nothing(seed: int) -> N
     await drained([Crash(check, after="read"), Restart(nth=4), Crash(store, before="settle", nth=2)], seed)
 
 
+@pytest.mark.parametrize("seed", range(5))
+async def test_a_worker_that_dies_when_everything_is_settled_leaves_nothing_behind(seed: int) -> None:
+    """Its successor starts while the others still take it for alive."""
+    async with harness(Pipeline("p", store), workers=2, seed=seed, faults=[Crash(store, after="settle")]) as h:
+        await h.feed(store, 1)
+        await h.drain()
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_a_poisoned_body_is_one_dead_letter(seed: int) -> None:
     async with harness(PIPELINE, workers=2, seed=seed, faults=[PoisonBody(check, nth=3)]) as h:
