@@ -49,10 +49,12 @@ def _lost(plan: Plan, balance: Balance, journal: Journal) -> list[str]:
     settled = Counter(plan.edge_by_name[edge].target for edge, _ in journal.finished)
     found: list[str] = []
     for stage in plan.consumers:
-        counted = balance[stage.name]
-        if (n := counted.ok + counted.filtered) != settled[stage.name]:
+        counted, is_early = balance[stage.name], stage.ack is not AckMode.AFTER
+        n = counted.ok + counted.filtered
+        n_at_most = n + counted.dead if is_early else n  # what fails after its settlement is counted as dead instead
+        if not n <= settled[stage.name] <= n_at_most:
             found.append(f"{stage.name}: {settled[stage.name]:,} messages were settled, Redis has counted {n:,}")
-        if stage.ack is not AckMode.AFTER:  # what it sends after a settlement may be lost when its worker dies
+        if is_early:  # what it sends after a settlement may be lost when its worker dies
             continue
         if (sent := journal.sent[stage.name]) != counted.out:
             found.append(

@@ -76,6 +76,7 @@ class Journal:
         self.sent: Counter[str] = Counter()
         self.pushed: Counter[tuple[str, str]] = Counter()
         self._ids: dict[tuple[str, bytes], str] = {}
+        self._tokens: set[str] = set()  # of settlements
         self.running: dict[_Key, Call] = {}
 
     # What tests ask
@@ -154,6 +155,9 @@ class Journal:
 
     def settled(self, worker: str, settlement: Settlement) -> None:
         """The server has settled deliveries of a worker."""
+        if settlement.token and settlement.token in self._tokens:
+            return
+        self._tokens.add(settlement.token)
         for entry in settlement.done:
             self.finished.append((settlement.edge, entry))
             attempt = self._attempts.get((worker, settlement.edge, entry))

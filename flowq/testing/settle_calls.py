@@ -18,13 +18,14 @@ class Settlement:
     """The deliveries of one edge that one call has settled.
 
     `done` succeeded. `others` were delayed (`D`, `P`, `Q`), released (`R`) or became dead letters (`X`); each with its
-    kind.
+    kind. A call with the `token` of an earlier one has settled nothing, and repeats its answer; "" is not a token.
     """
 
     stage: str
     edge: str
     done: Sequence[bytes]
     others: Sequence[tuple[bytes, str]]
+    token: str = ""
 
     @property
     def ends_any(self) -> bool:
@@ -42,7 +43,7 @@ def settlement_in(command: Sequence[Any], reply: Any) -> Settlement | None:
     if acked < 0:
         return None
     arguments = command[3 + int(command[2]) :]
-    stage, edge = text_in(arguments[4]), text_in(arguments[5])
+    token, stage, edge = (text_in(argument) for argument in arguments[3:6])
     n_done, n_others, n_targets = int(arguments[8]), int(arguments[10]), int(arguments[12])
     at = _N_FIRST_ARGUMENTS
     for _ in range(n_targets):
@@ -50,4 +51,6 @@ def settlement_in(command: Sequence[Any], reply: Any) -> Settlement | None:
     done = [bytes(entry_id) for entry_id in arguments[at : at + n_done]] if acked else []
     at += n_done
     others = [(bytes(arguments[i]), text_in(arguments[i + 1])) for i in range(at, at + 4 * n_others, 4)]
-    return Settlement(stage, edge, done, others if n_others_settled else []) if acked or n_others_settled else None
+    if not acked and not n_others_settled:
+        return None
+    return Settlement(stage, edge, done, others if n_others_settled else [], token)

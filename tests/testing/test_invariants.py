@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
-from typing import get_args
+from typing import Literal, get_args
 
 import pytest
 
@@ -116,6 +116,26 @@ async def test_a_poisoned_body_is_one_dead_letter(seed: int) -> None:
         (dead,) = h.dead()
         assert dead.reason == "undecodable"
         assert len(h.outputs(store)) == 15
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("fault", [LostReply(), Duplicate(), Stall(20), PoisonBody("early"), Disconnect()], ids=str)
+@pytest.mark.parametrize("ack", ["first", "manual"])
+async def test_what_is_settled_early_counts_once(ack: Literal["first", "manual"], fault: Fault, seed: int) -> None:
+    @stage(ack=ack)
+    async def early(number: int, ctx: Context) -> None:
+        if ack == "manual":
+            await ctx.ack()
+        if number == 2:
+            raise ValueError("too late for another attempt")
+
+    async with harness(Pipeline("early", early), workers=2, seed=seed, faults=[fault]) as h:
+        await h.feed(early, 1, 2, 3)
+        await h.drain()
+
+        counted = h.balance()["early"]
+        assert counted.ok + counted.dead == 3
+        assert counted.dead == len(h.dead()) > 0
 
 
 @pytest.mark.parametrize("seed", SEEDS)

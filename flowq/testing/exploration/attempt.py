@@ -90,7 +90,8 @@ class Trial:
         except BaseException as failed:  # noqa: BLE001  (pytest.fail() raises no Exception)
             error = failed
         calls = [call for stage in self.pipeline.plan.consumers for call in h.calls(stage.name)]
-        return Attempt(case, error, calls, h.trace.of("settle"), h.trace.of("fault", "crash"))
+        settlements = [event for event in h.trace.of("settle") if event.messages]
+        return Attempt(case, error, calls, settlements, h.trace.of("fault", "crash"))
 
     async def shrunk(self, failed: Attempt) -> Attempt:
         """The attempt of the simplest case found that fails as this one."""
