@@ -19,7 +19,7 @@ class MessageIds:
         return self._form % next(self._counter)
 
     def each_with(self, suffix: bytes) -> Iterator[bytes]:
-        """New ids without end, each followed by `suffix`: headers, at half the cost of writing each by itself."""
+        """Endless new ids, each followed by `suffix`: headers, at half the cost of writing each by itself."""
         return map((self._form + suffix.replace(b"%", b"%%")).__mod__, self._counter)
 
 

@@ -41,7 +41,7 @@ class Broker:
         world: World = REAL,
     ) -> None:
         self.dialer = dialer
-        self.world = world  # the clock and the chance of everything that uses this broker
+        self.world = world  # the clock and the random numbers of everything that uses this broker
         self.claims = claims  # the store of large bodies, if there is one
         self.durability: Durability = durability  # of what is published
         self.keys = keys

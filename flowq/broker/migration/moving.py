@@ -54,7 +54,11 @@ class Moving:
             moved += n if n != _OTHERS else 0  # a worker has begun to read it: find out which
 
     async def stage(self, stage: str, new_stage: str, edges: Mapping[str, str]) -> None:
-        """Move everything of a stage or a source except its messages. `edges` are its edges, by their old names."""
+        """Move everything of a stage or a source except its messages. `edges` are its edges, by their old names.
+
+        Each step is atomic, all of them together are not: what enters the new stage meanwhile is not compared with what
+        the old one has seen and has not been moved yet.
+        """
         keys = self._broker.keys
         flat = [name for pair in edges.items() for name in pair]
 

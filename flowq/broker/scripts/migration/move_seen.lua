@@ -1,8 +1,10 @@
 -- Transfer some of what a stage has seen to the stage that replaces it, which may have seen something itself.
 --
--- Promise: a value is remembered by one of the two at any time, with a ttl until the later of two moments; the same call
--- again changes nothing. A value of which only a few bytes were stored (`exact=False`) is forgotten by a stage that
--- stores more.
+-- Promise: each call is one atomic step, the transfer as a whole is not. At any time a value is remembered by one of the
+-- two, with a ttl until the later of two moments; but neither stage looks at what the other one has. So a message that is
+-- pushed to the new stage before the last call may be taken for new although the old one has seen its value: pause the
+-- pipeline, and let no program push, until all is done. The same call again changes nothing. A value of which only a few
+-- bytes were stored (`exact=False`) is forgotten by a stage that stores more.
 --
 -- KEYS  of the old stage: what it has seen, unpacked, workers; the same of the new stage
 -- ARGV  1 with a ttl, else 0; the first bucket; how many buckets

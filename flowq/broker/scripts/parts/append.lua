@@ -9,7 +9,7 @@ local AGAIN_MS = 1000 -- until a message that its stream did not accept is tried
 -- Create a stream again with the same entries and groups; entries from the far future are added as if they came now.
 -- (Redis does not let the last id go back once an entry with it was deleted.) Returns false while a worker has an entry,
 -- which it will settle in the group that it knows; that does not take long, since nothing can be added. Also returns
--- false if this user may not do it, which is not checked before: hardly any stream ever comes here.
+-- false if this user may not do it, which was not checked before, since hardly any stream ever gets here.
 local function reopen(stream)
   if forbidden_among(TO_REOPEN) then return false end
   local groups = {}

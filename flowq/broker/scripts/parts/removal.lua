@@ -51,7 +51,7 @@ local function end_of_named(stream, group, first, last)
   end
 
   -- Whether the ids at two positions, neighbours or in one stretch, have no gap between them: they are of one millisecond,
-  -- and their sequence numbers are as far apart as their positions. The ids between them are in order and need no look.
+  -- and their sequence numbers are as far apart as their positions. The ids between them are in order and need not be looked at.
   local function is_gapless(i, j)
     local id, last_id = ARGV[i], ARGV[j]
     local ms = string.match(id, '^%d*%-')

@@ -382,7 +382,7 @@ local function load_seen()
     if seen.is_changed then write(seen) end
   end
 
-  -- What may be called from the first write on, in this form. What else is called has been called before it.
+  -- The commands that may be called from the first write on, in this form. All others have been called before it.
   local function commands_of(seen)
     if seen.is_plain then
       if not seen.is_timed then return {'SADD'} end
@@ -411,7 +411,8 @@ local function load_seen()
     end
   end
 
-  -- What a stage has seen, and in which form. All checks are here, before the first write. `n_bytes`: of a hash, where none is stored yet.
+  -- What a stage has seen, and in which form. All checks are here, before the first write. `n_bytes`: of a hash, where
+  -- none is stored yet.
   local function open(key, unpacked, workers, latest, seen_ms, n_bytes)
     local is_timed = seen_ms > 0
     local seen = {
