@@ -41,7 +41,7 @@ def _lines(told: Mapping[str, str]) -> Iterator[str]:
         yield f"**{name.replace('_', ' ').capitalize()}**: {WHAT[name]}"
         yield ""
         yield "```text"
-        yield story
+        yield story.rstrip()
         yield "```"
         yield ""
 
