@@ -41,6 +41,7 @@ COMMANDS = (
     ("new", "Write", "Create a pipeline and its test from a template."),
     ("init", "Write", "Set up this folder as a project."),
     ("try", "Write", "Run one stage on one or more messages, without Redis."),
+    ("test", "Write", "Test that a pipeline loses nothing, whatever fails."),
     ("check", "Write", "Check pipelines without running them."),
     ("export", "Write", "Write manifests for Kubernetes or Compose."),
     ("ls", "Write", "List the pipelines of this project."),

@@ -1,8 +1,8 @@
-"""The plugin for pytest: a fixture for harnesses, and options for their seeds and their server."""
+"""The plugin for pytest: fixtures for harnesses and explorations, and options for their seeds and their server."""
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Awaitable, Callable, Generator
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
@@ -10,7 +10,7 @@ import pytest
 
 if TYPE_CHECKING:
     from flowq.graph.pipeline import Pipeline
-    from flowq.testing import Harness
+    from flowq.testing import Harness, Report
 
 # Every run of pytest in an environment with flowq imports this file: what it needs of flowq is imported on first use.
 
@@ -33,6 +33,20 @@ class NewHarness:
         return harness(pipeline, **chosen)
 
 
+class Explore:
+    """Explores pipelines. The type of the fixture `flowq_explore`."""
+
+    def __init__(self, start_seed: int | None, seeds: int | None) -> None:
+        chosen = {"start_seed": start_seed, "seeds": seeds}
+        self._chosen: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
+
+    async def __call__(self, pipeline: Pipeline, build: Callable[..., Awaitable[None]], **options: Any) -> Report:
+        """Explore this pipeline as `flowq.testing.explore` does; the options of pytest have precedence."""
+        from flowq.testing import explore
+
+        return await explore(pipeline, build, **options | self._chosen)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options."""
     group = parser.getgroup("flowq")
@@ -40,8 +54,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--flowq-seed",
         type=int,
         metavar="N",
-        help="The seed of the fixture flowq_harness (default: made of the id of each test).",
+        help="The seed of the fixture flowq_harness (default: made of the id of each test), and the first seed of "
+        "flowq_explore.",
     )
+    group.addoption("--flowq-seeds", type=int, metavar="N", help="How many seeds flowq_explore tries.")
     group.addoption(
         "--flowq-redis",
         metavar="URL",
@@ -61,6 +77,12 @@ def flowq_harness(request: pytest.FixtureRequest) -> NewHarness:
     maker = NewHarness(crc32(request.node.nodeid.encode()) if seed is None else seed, config.getoption("--flowq-redis"))
     request.node.stash.setdefault(_MAKERS, []).append(maker)
     return maker
+
+
+@pytest.fixture
+def flowq_explore(pytestconfig: pytest.Config) -> Explore:
+    """Explore: `await flowq_explore(pipeline, build, seeds=50)`, with the seeds of `--flowq-seeds` if that is given."""
+    return Explore(pytestconfig.getoption("--flowq-seed"), pytestconfig.getoption("--flowq-seeds"))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -108,6 +108,38 @@ def test_a_seed_in_the_test_has_precedence(run_pytest: Pytest) -> None:
     assert "seed 42;" not in done.stdout
 
 
+EXPLORES = """
+import asyncio
+from flowq.testing import Harness
+from flowq.testing.pytest_plugin import Explore
+from shop import double, shop
+
+async def build(h: Harness) -> None:
+    print("seed", h.seed)
+    await h.feed(double, 1)
+    await h.drain()
+
+def test_it(flowq_explore: Explore) -> None:
+    asyncio.run(flowq_explore(shop, build, seeds=3))
+    assert False
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "seeds"),
+    [
+        ((), ["0", "1", "2"]),
+        (("--flowq-seeds", "4"), ["0", "1", "2", "3"]),
+        (("--flowq-seed", "7", "--flowq-seeds", "2"), ["7", "8"]),
+    ],
+)
+def test_the_seeds_of_an_exploration_are_those_of_the_command(
+    options: tuple[str, ...], seeds: list[str], run_pytest: Pytest
+) -> None:
+    done = run_pytest(EXPLORES, *options)
+    assert re.findall(r"^seed (\d+)$", done.stdout, re.MULTILINE) == seeds, done.stdout
+
+
 def test_a_run_of_pytest_that_uses_no_fixture_imports_nothing_heavy(run_pytest: Pytest) -> None:
     done = run_pytest("""
         import sys

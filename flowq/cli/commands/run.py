@@ -19,6 +19,7 @@ from flowq.cli.framework.parameters import (
     PipelineName,
     Profile,
     RedisUrl,
+    arguments_of,
     duration_of,
     pairs_of,
 )
@@ -180,7 +181,7 @@ def command(
         loaded,
         settings,
         stages=() if is_whole else stages,
-        arguments=_arguments(arg),
+        arguments=arguments_of(arg),
         drains=is_whole and bool(plan.sources) if drain is None else drain,
         for_seconds=None if for_ is None else duration_of("--for", for_),
         limits=_numbers("--limit", limit, stages),
@@ -257,15 +258,6 @@ def _set(flag: str, pipeline: str, given: Sequence[str] | None) -> Iterator[Stag
         if not stage or not dot or not option:
             raise UsageError(f"{flag} {key}={value} is not {form}", hint="write  --set fetch.retry.attempts=8")
         yield StageSetting.read(pipeline, stage, option, value, f"{flag} {key}={value}")
-
-
-def _arguments(given: Sequence[str] | None) -> dict[str, str | list[str]]:
-    """The arguments of sources. A repeated one is a list."""
-    several: dict[str, list[str]] = {}
-    for item in given or ():
-        for key, value in pairs_of("-a", [item], "KEY=VALUE", may_be_empty=True).items():
-            several.setdefault(key, []).append(value)
-    return {key: values[0] if len(values) == 1 else values for key, values in several.items()}
 
 
 def _numbers(flag: str, given: Sequence[str] | None, stages: Sequence[str]) -> Mapping[str, int]:

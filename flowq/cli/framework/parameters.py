@@ -119,5 +119,14 @@ def pairs_of(flag: str, values: Sequence[str] | None, form: str, *, may_be_empty
     return pairs
 
 
+def arguments_of(given: Sequence[str] | None) -> dict[str, str | list[str]]:
+    """The arguments of sources, as `-a` gives them. A repeated one is a list. Raises UsageError."""
+    several: dict[str, list[str]] = {}
+    for item in given or ():
+        for key, value in pairs_of("-a", [item], "KEY=VALUE", may_be_empty=True).items():
+            several.setdefault(key, []).append(value)
+    return {key: values[0] if len(values) == 1 else values for key, values in several.items()}
+
+
 Here = Annotated[Settings, settings_here]
 """The settings of a command."""
