@@ -128,7 +128,7 @@ def test_an_effect_that_is_not_idempotent_is_found_and_told(project: Project) ->
     assert (done.returncode, done.stdout) == (1, "")
     assert "error[FQ607]: shop fails with seed " in done.stderr
     assert "AssertionError: counted twice" in done.stderr
-    assert "harness(shop, " in done.stderr
+    assert "attempt 1  <- again" in done.stderr
     seed = re.findall(r"--seed (\d+) --seeds 1", done.stderr)[0]
     again = project.flowq("test", "shop", "--count", "2", "--seed", seed, "--seeds", "1")
     assert again.stderr == done.stderr

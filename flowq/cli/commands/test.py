@@ -154,9 +154,10 @@ def _run(test: PropertyTest, seeds: int | None, start_seed: int) -> Report:
         ):
             return asyncio.run(test.run(seeds=seeds, start_seed=start_seed, on_progress=show))
     except Found as found:
+        story = found.story
         raise FailureFound(
             f"{test.pipeline.name} fails with seed {found.seed}",
-            detail=str(found.story),
+            detail="\n".join((story.head, *(f"  {line}" for line in story.lines), story.error)),
             hint=f"the same command with  --seed {found.seed} --seeds 1  finds it again",
         ) from found.__cause__
 
