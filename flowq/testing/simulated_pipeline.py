@@ -123,7 +123,7 @@ class SimulatedPipeline:
                 tap.is_faulty = False
             await self.fleet.replaced()  # one that starts is live before it is registered
             for _ in range(round(_NOTICED_LEASES * self._options.lease_seconds)):
-                if self.around.registered_workers() <= len(self.fleet.live):
+                if len(self.around.known_workers()) <= len(self.fleet.live):
                     break
                 await asyncio.sleep(1)
             await self.fleet.stop()

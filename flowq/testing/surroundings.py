@@ -7,13 +7,14 @@ import math
 import secrets
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Set
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from flowq.broker.keys import Keys
 from flowq.broker.redis_streams import Broker
+from flowq.broker.workers import Workers
 from flowq.testing.scenario import START, Scenario
 from flowq.testing.simulation.direct_dialer import DirectDialer
 from flowq.testing.simulation.fake_server import FakeServer
@@ -81,10 +82,14 @@ class Surroundings(ABC):
         counts = [(b"XLEN", keys.edge(e)) for e in self._edges] + [(b"ZCARD", keys.delayed(e)) for e in self._edges]
         return any(self._counting.exchange([count])[0] for count in reversed(counts))
 
-    def registered_workers(self) -> int:
-        """How many workers are registered, dead ones included until the others have cleared up after them."""
-        found: int = self._counting.exchange([(b"HLEN", self.keys.workers)])[0]
-        return found
+    def known_workers(self) -> Set[str]:
+        """The workers that Redis knows, dead ones included until the others have cleared up after them."""
+
+        async def read(broker: Broker) -> Set[str]:
+            workers = Workers(broker)
+            return {*await workers.registered()}.union(*(await workers.consumers_of(self._edges)).values())
+
+        return self.look(read)
 
     def broker_over(self, tap: Tap) -> Broker:
         """A broker whose calls take that way."""
