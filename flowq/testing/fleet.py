@@ -75,6 +75,10 @@ class SimulatedWorker:
         finally:
             await self.broker.close()
 
+    def ended(self, task: asyncio.Task[Any]) -> None:
+        """One of its tasks has ended."""
+        self.tasks.pop(task, None)
+
     def kill(self) -> None:
         """End it at once: nothing in it runs any more, and nothing is handed back.
 
@@ -197,7 +201,7 @@ def follow_tasks(loop: asyncio.AbstractEventLoop) -> Callable[[], None]:
         task: Any = asyncio.Task(work, loop=loop, **options) if before is None else before(loop, work, **options)
         if (owner := _OWNER.get()) is not None:
             owner.tasks[task] = None
-            task.add_done_callback(lambda ended: owner.tasks.pop(ended, None))
+            task.add_done_callback(owner.ended)
         return task
 
     loop.set_task_factory(new_task)
