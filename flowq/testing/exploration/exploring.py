@@ -74,7 +74,9 @@ async def explore(
     Each seed gives a schedule, and none to four faults. The failing case is shrunk to the fewest faults, workers and
     messages and to the smallest numbers that fail at the same place, and raised as `Found`, which tells it as a story.
     The same seed takes the same course in every process, as far as the handlers do: they must not depend on the real
-    clock, on chance of their own, or on what an earlier seed left in a global.
+    clock, on chance of their own, or on what an earlier seed left in a global. All workers share the modules of the
+    test, so what a handler keeps in a global survives a crash, as it would not in production; what a resource opens is
+    opened by each worker for itself.
 
     pipeline: what is tried.
     build: an async function that feeds the harness it is given, and checks what came of it: `await h.feed(...)`,
