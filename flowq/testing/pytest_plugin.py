@@ -36,8 +36,8 @@ class NewHarness:
 class Explore:
     """Explores pipelines. The type of the fixture `flowq_explore`."""
 
-    def __init__(self, start_seed: int | None, seeds: int | None) -> None:
-        chosen = {"start_seed": start_seed, "seeds": seeds}
+    def __init__(self, start_seed: int | None, seeds: int | None, redis: str | None) -> None:
+        chosen = {"start_seed": start_seed, "seeds": seeds, "redis": redis}
         self._chosen: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
 
     async def __call__(self, pipeline: Pipeline, build: Callable[..., Awaitable[None]], **options: Any) -> Report:
@@ -61,7 +61,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--flowq-redis",
         metavar="URL",
-        help="A Redis for the fixture flowq_harness (default: a fake one). Each harness uses a namespace of its own.",
+        help="A Redis for both fixtures (default: a fake one). Each harness uses a namespace of its own.",
     )
 
 
@@ -82,7 +82,8 @@ def flowq_harness(request: pytest.FixtureRequest) -> NewHarness:
 @pytest.fixture
 def flowq_explore(pytestconfig: pytest.Config) -> Explore:
     """Explore: `await flowq_explore(pipeline, build, seeds=50)`, with the seeds of `--flowq-seeds` if that is given."""
-    return Explore(pytestconfig.getoption("--flowq-seed"), pytestconfig.getoption("--flowq-seeds"))
+    options = (pytestconfig.getoption(f"--flowq-{name}") for name in ("seed", "seeds", "redis"))
+    return Explore(*options)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -6,6 +6,7 @@ import json
 import re
 
 import pytest
+from redis import Redis
 
 from tests.integration.flowq_process import FLOWQ
 from tests.integration.project import Project
@@ -173,6 +174,22 @@ def test_fakes_with_an_error_are_named(text: str, said: str, shop: Project) -> N
 
     assert (done.returncode, done.stdout) == (2, "")
     assert said in done.stderr
+
+
+def test_it_runs_on_a_real_server_and_leaves_nothing_there(shop: Project, redis_url: str) -> None:
+    done = shop.flowq("test", "shop", "--seeds", "5", "--redis", redis_url, "--json")
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["messages"] == 50
+    with Redis.from_url(redis_url) as redis:
+        assert redis.dbsize() == 0
+
+
+def test_a_server_that_does_not_answer_is_named(shop: Project) -> None:
+    done = shop.flowq("test", "shop", "--redis", "redis://127.0.0.1:1")
+
+    assert (done.returncode, done.stdout) == (4, "")
+    assert "127.0.0.1:1" in done.stderr
 
 
 def test_messages_come_from_a_file_or_from_the_sources(shop: Project) -> None:

@@ -75,6 +75,10 @@ def command(
     with_real_resources: Annotated[
         bool, typer.Option("--with-real-resources", help="Open resources that nothing replaces.")
     ] = False,
+    redis: Annotated[
+        str | None,
+        typer.Option("--redis", metavar="URL", help="Use this server instead of a fake one, in new namespaces."),
+    ] = None,
     as_json: Json = False,
     profile: Profile = None,
 ) -> None:
@@ -107,7 +111,7 @@ def command(
     if not with_real_resources:
         require_fakes(plan, own.fakes, with_sources=bool(arguments))
     feed = _feed(plan, stage, messages, arguments)
-    test = PropertyTest(loaded.pipeline, feed, own, count, workers)
+    test = PropertyTest(loaded.pipeline, feed, own, count, workers, redis)
     _print(test, _run(test, seeds, seed), as_json=as_json)
 
 

@@ -34,13 +34,17 @@ class Tally:
 
 @dataclass(slots=True)
 class PropertyTest:
-    """One exploration: `feed` goes into `pipeline`, `size` messages per stage and seed, `workers` run it."""
+    """One exploration: `feed` goes into `pipeline`, `size` messages per stage and seed, `workers` run it.
+
+    `redis`: the URL of a server; otherwise a fake one.
+    """
 
     pipeline: Pipeline
     feed: Feed
     own: OwnPart
     size: int
     workers: int
+    redis: str | None
     tally: Tally = field(init=False)
 
     def __post_init__(self) -> None:
@@ -58,6 +62,7 @@ class PropertyTest:
                 size=self.size,
                 workers=self.workers,
                 resources=self.own.fakes,
+                redis=self.redis,
             )
             report.seeds += tried.seeds
             report.fired += tried.fired

@@ -64,12 +64,16 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A pipeline, and how each case of it is tried. `start`: what the virtual clock shows at first."""
+    """A pipeline, and how each case of it is tried.
+
+    `start`: what the virtual clock shows at first. `redis`: the URL of a server; otherwise a fake one.
+    """
 
     pipeline: Pipeline
     build: Callable[..., Awaitable[None]]
     resources: Callable[[], Mapping[Resource[Any], Any]]
     start: datetime
+    redis: str | None = None
 
     async def attempt(self, case: Case) -> Attempt:
         """Try one case. Raises what the harness raises for a pipeline that it cannot run."""
@@ -79,15 +83,20 @@ class Trial:
             faults=case.faults,
             workers=case.workers,
             resources=self.resources(),
+            redis=self.redis,
             start=self.start,
         )
         error: BaseException | None = None
+        is_open = False
         try:
             async with h:
+                is_open = True
                 await (self.build(h) if case.size is None else self.build(h, case.size))
         except (KeyboardInterrupt, SystemExit, asyncio.CancelledError):
             raise
-        except BaseException as failed:  # noqa: BLE001  (pytest.fail() raises no Exception)
+        except BaseException as failed:  # pytest.fail() raises no Exception
+            if not is_open:
+                raise
             error = failed
         calls = [call for stage in self.pipeline.plan.consumers for call in h.calls(stage.name)]
         settlements = [event for event in h.trace.of("settle") if event.messages]

@@ -67,6 +67,7 @@ async def explore(
     workers: int = 2,
     resources: Callable[[], Mapping[Resource[Any], Any]] = dict,
     start: datetime = START,
+    redis: str | None = None,
     on_progress: Callable[[Report], None] | None = None,
 ) -> Report:
     """Run `build` under a random schedule and random faults for each of many seeds, until it fails.
@@ -89,6 +90,7 @@ async def explore(
     workers: how many workers run the pipeline (2).
     resources: gives the values that replace resources, new ones for each seed (none are replaced).
     start: what the virtual clock shows at first (as the harness does).
+    redis: the URL of a server, as the harness takes it (a fake one).
     on_progress: called after each seed with what has been tried so far (not called).
 
     Raises Found, and whatever the harness raises for a pipeline that it cannot run.
@@ -108,7 +110,7 @@ async def explore(
     5
     """
     __tracebackhide__ = True
-    trial = Trial(pipeline, build, resources, start)
+    trial = Trial(pipeline, build, resources, start, redis)
     report, began = Report(pipeline.name), time.perf_counter()
     with _quiet():
         for seed in range(start_seed, start_seed + seeds):
