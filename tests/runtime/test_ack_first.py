@@ -18,6 +18,7 @@ from flowq.runtime.stage.early_ack import EarlyAck
 from flowq.runtime.stage.in_flight import InFlight
 from flowq.runtime.stage.outbox import Outbox
 from flowq.runtime.stage.settler import Settler
+from tests.runtime.kit import Kit, seconds_between
 from tests.runtime.lab import Item, Lab, Other, items
 from tests.runtime.record import collecting
 from tests.runtime.stopping import started
@@ -99,24 +100,21 @@ async def test_outputs_to_a_stage_that_deduplicates_are_deduplicated(lab: Lab) -
     assert summary.stages["sink"].duplicates == 8
 
 
-async def test_what_is_emitted_with_a_delay_is_delayed(lab: Lab) -> None:
-    at: dict[str, float] = {}
-    now = asyncio.get_running_loop().time
-
+async def test_what_is_emitted_with_a_delay_is_delayed(kit: Kit) -> None:
     @stage
-    async def later(other: Other) -> None:
-        at[other.text] = now()
+    async def later(other: Other) -> None: ...
 
     @stage(ack="first")
     async def first(item: Item, ctx: Context) -> None:
-        at["handled"] = now()
         await ctx.emit(later, Other(text="at once"))
-        await ctx.emit(later, Other(text="delayed"), delay=0.15)
+        await ctx.emit(later, Other(text="delayed"), delay="1h")
 
-    await lab.run(Pipeline("p", first, later), Item())
+    async with kit(Pipeline("p", first, later)) as h:
+        await h.feed(first, Item())
+        await h.drain()
 
-    assert at["delayed"] - at["handled"] >= 0.15
-    assert at["at once"] < at["delayed"]
+        h.expect(later).exactly([Other(text="at once"), Other(text="delayed")])
+        assert [round(wait) for wait in seconds_between([*h.calls(first), *h.calls(later)])] == [0, 3600]
 
 
 async def test_messages_of_two_edges_with_the_same_entry_id_are_two_messages(lab: Lab) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from flowq import BatchFailed, Context, Pipeline, Reject, Retry, stage
+from tests.runtime.kit import Kit
 from tests.runtime.lab import Item, Lab, items
 from tests.runtime.record import collecting
 
@@ -86,47 +87,50 @@ async def test_a_batch_taken_apart_gives_the_outputs_of_its_good_parts(lab: Lab)
 
 
 @pytest.mark.parametrize("attempts", [1, 2])
-async def test_a_batch_always_too_slow_is_taken_apart_in_its_last_attempt(attempts: int, any_lab: Lab) -> None:
-    sizes: dict[int, list[int]] = {1: [], 2: []}
-
-    @stage(batch=20, linger=60, concurrency=1, timeout=0.1, retry=Retry(attempts=attempts, base=0, max=0))
-    async def slow(batch: list[Item], ctx: Context) -> None:
-        sizes[ctx.attempt].append(len(batch))
+async def test_a_batch_always_too_slow_is_taken_apart_in_its_last_attempt(attempts: int, kit: Kit) -> None:
+    @stage(batch=20, linger=60, concurrency=1, timeout="10m", retry=Retry(attempts=attempts, base=0, max=0))
+    async def slow(batch: list[Item]) -> None:
         await asyncio.Event().wait()
 
-    pipeline = Pipeline("p", slow)
-    summary = await any_lab.run(pipeline, *items(20))
+    async with kit(Pipeline("p", slow)) as h:
+        await h.feed(slow, *items(20))
+        await h.drain()
 
-    assert [len(sizes[attempt]) for attempt in (1, 2)] == ([15, 0] if attempts == 1 else [1, 15])
-    assert {letter.error for letter in await any_lab.letters(pipeline, slow)} == {
-        "HandlerTimeout: ran longer than 0.1 s"
-    }
-    assert summary.dead == 20
+        calls = Counter(call.attempt for call in h.calls(slow))
+        assert [calls[attempt] for attempt in (1, 2)] == ([15, 0] if attempts == 1 else [1, 15])
+        assert [dead.error for dead in h.dead()] == ["HandlerTimeout: ran longer than 600 s"] * 20
 
 
-@pytest.mark.parametrize("inline", [True, False], ids=["coroutine", "thread"])
-async def test_a_row_that_hangs_costs_no_other_row(inline: bool, lab: Lab) -> None:
-    never = threading.Event()
-
-    @stage(batch=20, linger=60, concurrency=1, timeout=1, retry=Retry(attempts=1))
+async def test_a_row_that_hangs_costs_no_other_row(kit: Kit) -> None:
+    @stage(batch=20, linger=60, concurrency=1, timeout="10m", retry=ONCE)
     async def wait(batch: list[Item]) -> None:
         if any(item.n == 7 for item in batch):
             await asyncio.Event().wait()
 
-    @stage(name="wait", batch=20, linger=60, concurrency=1, timeout=1, retry=Retry(attempts=1))
-    def wait_on_thread(batch: list[Item]) -> None:
+    async with kit(Pipeline("p", wait)) as h:
+        await h.feed(wait, *items(20))
+        await h.drain()
+
+        h.expect(wait).any_order([item for item in items(20) if item.n != 7])
+        assert [dead.message for dead in h.dead()] == [Item(n=7)]
+
+
+async def test_a_row_that_hangs_on_a_thread_costs_no_other_row(lab: Lab) -> None:
+    never = threading.Event()
+
+    @stage(batch=20, linger=60, concurrency=1, timeout=1, retry=ONCE)
+    def wait(batch: list[Item]) -> None:
         if any(item.n == 7 for item in batch):
             never.wait()
 
-    hanging = wait if inline else wait_on_thread
-    pipeline = Pipeline("p", hanging)
+    pipeline = Pipeline("p", wait)
     try:
         summary = await lab.run(pipeline, *items(20))
     finally:
         never.set()
 
     assert (summary.stages["wait"].ok, summary.dead) == (19, 1)
-    assert (await lab.letter(pipeline, hanging)).body == b'{"n":7}'
+    assert (await lab.letter(pipeline, wait)).body == b'{"n":7}'
 
 
 async def test_a_batch_that_fails_whatever_is_in_it_is_soon_left_to_its_next_attempt(lab: Lab) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from datetime import timedelta
 
 from flowq import Context, Pipeline, RetryLater, stage
 from flowq.broker.workers import Workers
 from tests.eventually import eventually
+from tests.runtime.kit import Kit
 from tests.runtime.lab import Item, Lab, Other, items
 from tests.runtime.record import collecting
 
@@ -26,27 +28,32 @@ async def test_a_batch_holds_no_more_than_it_may_and_every_message_once(any_lab:
     assert summary.stages["store"].ok == 30
 
 
-async def test_a_batch_that_does_not_fill_is_handled_when_its_linger_is_over(lab: Lab) -> None:
-    at: list[float] = []
+async def test_a_batch_that_does_not_fill_is_handled_when_its_linger_is_over(kit: Kit) -> None:
+    @stage(batch=100, linger="1h")
+    async def store(batch: list[Item]) -> None: ...
 
-    @stage(batch=100, linger=0.1)
-    async def store(batch: list[Item]) -> None:
-        at.append(asyncio.get_running_loop().time())
-        assert len(batch) == 3
+    async with kit(Pipeline("p", store)) as h:
+        await h.feed(store, *items(3))
+        fed_at = h.now
+        await h.drain()
 
-    began = asyncio.get_running_loop().time()
-    await lab.run(Pipeline("p", store), *items(3))
-
-    assert len(at) == 1
-    assert at[0] - began >= 0.1
+        (call,) = h.calls(store)
+        assert call.message == items(3)
+        assert timedelta(hours=1) <= call.at - fed_at < timedelta(hours=1, seconds=1)
 
 
-async def test_a_batch_that_is_full_does_not_linger(lab: Lab) -> None:
-    @stage(batch=10, linger=30)
-    async def store(batch: list[Item]) -> None:
-        assert len(batch) == 10
+async def test_a_batch_that_is_full_does_not_linger(kit: Kit) -> None:
+    @stage(batch=10, linger="1h")
+    async def store(batch: list[Item]) -> None: ...
 
-    await lab.run(Pipeline("p", store), *items(40))
+    async with kit(Pipeline("p", store)) as h:
+        began_at = h.now
+        await h.feed(store, *items(40))
+        await h.drain()
+
+        calls = h.calls(store)
+        assert [len(call.message) for call in calls] == [10] * 4
+        assert calls[-1].at - began_at < timedelta(seconds=1)
 
 
 async def test_batches_run_side_by_side_up_to_the_concurrency(lab: Lab) -> None:
@@ -59,19 +66,20 @@ async def test_batches_run_side_by_side_up_to_the_concurrency(lab: Lab) -> None:
     await lab.run(Pipeline("p", store), *items(20))
 
 
-async def test_a_batch_that_asks_for_later_is_delayed_as_a_whole_and_not_taken_apart(lab: Lab) -> None:
-    sizes: list[int] = []
-
-    @stage(batch=8, linger=0.1, concurrency=1)
+async def test_a_batch_that_asks_for_later_is_delayed_as_a_whole_and_not_taken_apart(kit: Kit) -> None:
+    @stage(batch=8, linger="1m", concurrency=1)
     async def store(batch: list[Item], ctx: Context) -> None:
-        sizes.append(len(batch))
         if ctx.attempt == 1:
-            raise RetryLater("database is restarting", after=0.05)
+            raise RetryLater("database is restarting", after="1h")
 
-    summary = await lab.run(Pipeline("p", store), *items(8))
+    async with kit(Pipeline("p", store)) as h:
+        await h.feed(store, *items(8))
+        await h.drain()
 
-    assert sizes == [8, 8]
-    assert summary.stages["store"].retries == 8
+        first, second = h.calls(store)
+        assert len(first.message) == len(second.message) == 8
+        assert second.at - first.at >= timedelta(hours=1)
+        assert h.balance()["store"].retries == 8
 
 
 async def test_a_batch_gives_outputs_once_for_all(lab: Lab) -> None:

@@ -7,13 +7,12 @@ import math
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from itertools import pairwise
 from typing import Any
 
 import pytest
 
-import flowq
 from flowq import Context, Pipeline, Rate, Reject, Retry, RetryLater, stage
+from tests.runtime.kit import Kit, seconds_between
 from tests.runtime.lab import Item, Lab, items
 
 NO_WAIT = Retry(attempts=3, base=0, max=0)
@@ -52,18 +51,16 @@ async def test_a_message_whose_attempts_are_exhausted_is_dead_with_everything_ab
     assert letter.first_at <= letter.died_at
 
 
-async def test_the_backoff_between_attempts_grows_as_declared(lab: Lab) -> None:
-    at: list[float] = []
-
-    @stage(retry=Retry(attempts=4, base=0.05, jitter=False))
+async def test_the_backoff_between_attempts_grows_as_declared(kit: Kit) -> None:
+    @stage(retry=Retry(attempts=6, base="1m", max="10m", jitter=False))
     async def broken(item: Item) -> None:
-        at.append(asyncio.get_running_loop().time())
         raise ConnectionError
 
-    await lab.run(Pipeline("p", broken), Item())
+    async with kit(Pipeline("p", broken)) as h:
+        await h.feed(broken, Item())
+        await h.drain()
 
-    waited = [later - earlier for earlier, later in pairwise(at)]
-    assert all(wait >= least for wait, least in zip(waited, [0.05, 0.1, 0.2], strict=True))
+        assert [round(wait) for wait in seconds_between(h.calls(broken))] == [60, 120, 240, 480, 600]
 
 
 @pytest.mark.parametrize(
@@ -103,35 +100,36 @@ async def test_a_failed_validation_is_never_tried_again(lab: Lab) -> None:
     assert (await lab.letter(pipeline, validating)).attempts == 1
 
 
-async def test_a_message_that_asks_for_later_is_run_then_and_the_attempt_counts(lab: Lab) -> None:
-    at: list[float] = []
-
+async def test_a_message_that_asks_for_later_is_run_then_and_the_attempt_counts(kit: Kit) -> None:
     @stage(retry=Retry(attempts=3))
     async def throttled(item: Item) -> None:
-        at.append(asyncio.get_running_loop().time())
-        raise RetryLater("busy", after=0.1)
+        raise RetryLater("busy", after="6h")
 
-    pipeline = Pipeline("p", throttled)
-    await lab.run(pipeline, Item())
+    async with kit(Pipeline("p", throttled)) as h:
+        await h.feed(throttled, Item())
+        await h.drain()
 
-    assert len(at) == 3
-    assert all(later - earlier >= 0.1 for earlier, later in pairwise(at))
-    assert (await lab.letter(pipeline, throttled)).error == "RetryLater: busy"
+        assert [round(wait) for wait in seconds_between(h.calls(throttled))] == [21_600, 21_600]
+        assert [dead.error for dead in h.dead()] == ["RetryLater: busy"]
 
 
-async def test_a_hold_does_not_count_as_an_attempt(lab: Lab) -> None:
-    attempts: list[int] = []
+async def test_a_hold_does_not_count_as_an_attempt(kit: Kit) -> None:
+    n_calls = 0
 
-    @stage(retry=Retry(attempts=2), rate=flowq.Rate(1000, by="n"))
-    async def throttled(item: Item, ctx: Context) -> None:
-        attempts.append(ctx.attempt)
-        if len(attempts) < 5:
-            raise RetryLater("busy", after=0.01, hold="n")
+    @stage(retry=Retry(attempts=2), rate=Rate(1000, by="n"))
+    async def throttled(item: Item) -> None:
+        nonlocal n_calls
+        n_calls += 1
+        if n_calls < 5:
+            raise RetryLater("busy", after="1h", hold="n")
 
-    summary = await lab.run(Pipeline("p", throttled), Item())
+    async with kit(Pipeline("p", throttled)) as h:
+        await h.feed(throttled, Item())
+        await h.drain()
 
-    assert attempts == [1] * 5
-    assert summary.stages["throttled"].ok == 1
+        assert [call.attempt for call in h.calls(throttled)] == [1] * 5
+        assert [round(wait) for wait in seconds_between(h.calls(throttled))] == [3600] * 4
+        assert h.balance()["throttled"].ok == 1
 
 
 @pytest.mark.parametrize("after", [math.inf, math.nan, -1.0])
@@ -146,19 +144,18 @@ async def test_no_delay_that_a_handler_asks_for_stops_the_stage(after: float, la
     assert (summary.stages["odd"].ok, summary.dead) == (2, 1)
 
 
-async def test_a_handler_that_takes_too_long_is_stopped_and_tried_again(lab: Lab) -> None:
-    attempts: list[int] = []
+async def test_a_handler_that_takes_too_long_is_stopped_and_tried_again(kit: Kit) -> None:
+    @stage(timeout="1h", retry=Retry(attempts=2, base=0, max=0))
+    async def slow(item: Item) -> None:
+        await asyncio.sleep(7200)
 
-    @stage(timeout=0.05, retry=Retry(attempts=2, base=0, max=0))
-    async def slow(item: Item, ctx: Context) -> None:
-        attempts.append(ctx.attempt)
-        await asyncio.sleep(10)
+    async with kit(Pipeline("p", slow)) as h:
+        await h.feed(slow, Item())
+        await h.drain()
 
-    pipeline = Pipeline("p", slow)
-    await lab.run(pipeline, Item())
-
-    assert attempts == [1, 2]
-    assert (await lab.letter(pipeline, slow)).error == "HandlerTimeout: ran longer than 0.05 s"
+        assert [call.attempt for call in h.calls(slow)] == [1, 2]
+        assert [round(wait) for wait in seconds_between(h.calls(slow))] == [3600]
+        assert [dead.error for dead in h.dead()] == ["HandlerTimeout: ran longer than 3600 s"]
 
 
 async def test_a_timeout_error_of_the_handlers_own_is_not_taken_for_the_stages(lab: Lab) -> None:

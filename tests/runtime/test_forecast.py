@@ -1,4 +1,4 @@
-"""Forecasts from what real workers record: an edge that fills is full when it was forecast to be."""
+"""Forecasts from what workers record: an edge that fills is full when it was forecast to be."""
 
 from __future__ import annotations
 
@@ -6,56 +6,56 @@ import asyncio
 
 import pytest
 
-import flowq
+from flowq import Pipeline, stage
 from flowq.broker.inspection.causes import CauseKind
 from flowq.broker.inspection.forecasts import ForecastKind
 from flowq.broker.inspection.overview import Overview
 from flowq.inspector import Inspector
-from tests.eventually import eventually
-from tests.runtime.lab import Item, Lab, items
+from flowq.testing import Harness
+from tests.runtime.kit import Kit, look
+from tests.runtime.lab import Item, items
 
-MAXSIZE = 600
-BETWEEN_LOOKS_SECONDS = 0.3  # looking all the time would slow the stages down
+MAXSIZE = 100
+MOST_LOOKS = 10 * MAXSIZE
 
 
-async def test_an_edge_that_fills_is_full_when_it_was_forecast_to_be(lab: Lab) -> None:
-    @flowq.stage(concurrency=1)
+async def test_an_edge_that_fills_is_full_when_it_was_forecast_to_be(kit: Kit) -> None:
+    is_released = asyncio.Event()
+
+    @stage(concurrency=1)
     async def hand_on(item: Item) -> Item:
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.3)
         return item
 
-    @flowq.stage(maxsize=MAXSIZE)
+    @stage(maxsize=MAXSIZE)
     async def stuck(item: Item) -> None:
-        await asyncio.sleep(3600)
+        await is_released.wait()
 
-    pipeline = flowq.Pipeline("filling", hand_on >> stuck)
+    pipeline = Pipeline("filling", hand_on >> stuck)
     edge = "hand_on>stuck"
-    await lab.push(pipeline, hand_on, *items(MAXSIZE + 500))
-    inspector = Inspector(pipeline.plan, lab.broker(pipeline))
-    seen: list[Overview] = []
 
-    async def look() -> Overview:
-        await asyncio.sleep(BETWEEN_LOOKS_SECONDS)
-        seen.append(await inspector.overview())
-        return seen[-1]
+    def overview(h: Harness) -> Overview:
+        return look(h, lambda broker: Inspector(pipeline.plan, broker).overview())
 
-    async def is_foretold() -> bool:
-        forecast = (await look()).forecasts.get(edge)
+    def is_foretold(overview: Overview) -> bool:
+        forecast = overview.forecasts.get(edge)
         return forecast is not None and forecast.kind is ForecastKind.FULL_IN
 
-    async def is_full() -> bool:
-        return (await look()).causes["hand_on"].kind is CauseKind.HELD_BACK
-
-    async with lab.running(pipeline):
-        await eventually(is_foretold)
-        foretold = seen[-1]
-        await eventually(is_full)
+    async with kit(pipeline) as h:
+        await h.feed(hand_on, *items(2 * MAXSIZE))
+        seen = [overview(h)]
+        while seen[-1].causes["hand_on"].kind is not CauseKind.HELD_BACK:
+            assert len(seen) < MOST_LOOKS
+            await h.advance(seconds=1)
+            seen.append(overview(h))
+        is_released.set()
 
     full = seen[-1]
-    first = next(overview for overview in seen if overview.edges[edge].outstanding)
+    first = next(each for each in seen if each.edges[edge].outstanding)
+    foretold = next(each for each in seen if is_foretold(each))
     assert foretold.now_ms - first.now_ms >= 7_000  # nothing is said from less
     said_seconds = foretold.forecasts[edge].seconds
-    assert said_seconds == pytest.approx((full.now_ms - foretold.now_ms) / 1000, rel=0.3, abs=2)
+    assert said_seconds == pytest.approx((full.now_ms - foretold.now_ms) / 1000, abs=2)
     assert full.causes["hand_on"].by == "stuck"
     assert edge in full.full
     assert full.forecasts[edge].kind is ForecastKind.FULL

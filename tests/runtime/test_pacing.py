@@ -4,31 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter, defaultdict
+from collections import Counter
+from collections.abc import Sequence
 from functools import partial
 
-from flowq import Context, Pipeline, Rate, Reject, Retry, RetryLater, stage
+import pytest
+
+from flowq import Context, Pipeline, Rate, Reject, Retry, RetryLater, stage, testing
 from tests.eventually import eventually
 from tests.runtime.calls import FAST, Call, Load, calls, drained, is_drained
+from tests.runtime.kit import Kit, seconds_between
 from tests.runtime.lab import Lab
 
 # Slots
 
 
-async def test_no_more_of_a_key_run_at_once_over_all_workers_and_the_slots_are_all_used(any_lab: Lab) -> None:
+async def test_no_more_of_a_key_run_at_once_over_all_workers_and_the_slots_are_all_used(kit: Kit) -> None:
     load = Load()
 
     @stage(concurrency=10, rate=Rate(FAST, by="host", concurrency=2))
     async def fetch(call: Call) -> None:
-        await load(call.host, 0.02)
+        await load(call.host, 60)
 
-    pipeline = Pipeline("p", fetch)
-    await any_lab.push(pipeline, fetch, *calls(a=20, b=20, c=20))
-    await drained(any_lab, pipeline, workers=2)
+    async with kit(Pipeline("p", fetch), workers=2) as h:
+        await h.feed(fetch, *calls(a=20, b=20, c=20))
+        await h.drain()
 
-    assert load.most == {"a": 2, "b": 2, "c": 2}
-    assert load.most_together == 6
-    assert (await any_lab.balance(pipeline))["fetch"].ok == 60
+        assert load.most == {"a": 2, "b": 2, "c": 2}
+        assert load.most_together == 6
+        assert h.balance()["fetch"].ok == 60
 
 
 async def test_a_key_that_must_wait_holds_no_slot_of_the_stage(lab: Lab) -> None:
@@ -52,8 +56,8 @@ async def test_a_key_that_must_wait_holds_no_slot_of_the_stage(lab: Lab) -> None
     assert (await lab.balance(pipeline))["fetch"].ok == 60
 
 
-async def test_whatever_becomes_of_a_message_its_slot_is_free_again(any_lab: Lab) -> None:
-    @stage(concurrency=8, rate=Rate(FAST, by="host", concurrency=1), retry=Retry(attempts=2, base=0, max=0), timeout=1)
+async def test_whatever_becomes_of_a_message_its_slot_is_free_again(kit: Kit) -> None:
+    @stage(concurrency=8, rate=Rate(FAST, by="host", concurrency=1), retry=Retry(attempts=2, base="1m"), timeout="1m")
     async def fetch(call: Call, ctx: Context) -> Call | None:
         match call.n % 6:
             case 0:
@@ -61,20 +65,22 @@ async def test_whatever_becomes_of_a_message_its_slot_is_free_again(any_lab: Lab
             case 1:
                 raise ConnectionError
             case 2 if ctx.attempt == 1:
-                raise RetryLater("later", after=0.001)
+                raise RetryLater("later", after="1h")
             case 3:
                 return None
-            case _:
-                return call
+            case 4 if ctx.attempt == 1:
+                await asyncio.sleep(3600)
+        return call
 
     @stage
     async def keep(call: Call) -> None: ...
 
-    pipeline = Pipeline("p", fetch >> keep)
-    summary = await any_lab.run(pipeline, *calls(a=18, b=18))
+    async with kit(Pipeline("p", fetch >> keep)) as h:
+        await h.feed(fetch, *calls(a=18, b=18))
+        await h.drain()
 
-    fetched = summary.stages["fetch"]
-    assert (fetched.ok, fetched.filtered, fetched.dead, fetched.retries) == (18, 6, 12, 12)
+        fetched = h.balance()["fetch"]
+        assert (fetched.ok, fetched.filtered, fetched.dead, fetched.retries) == (18, 6, 12, 18)
 
 
 async def test_slots_hold_for_stages_that_settle_early_and_for_batches(lab: Lab) -> None:
@@ -128,45 +134,42 @@ async def test_a_stage_that_is_stopped_gives_its_slots_back(lab: Lab) -> None:
 # Rates
 
 
-async def test_starts_of_a_key_lie_an_interval_apart_over_all_workers(lab: Lab) -> None:
-    at: defaultdict[str, list[float]] = defaultdict(list)
+async def test_starts_of_a_key_lie_an_interval_apart_over_all_workers(kit: Kit) -> None:
+    @stage(rate=Rate(1, per="1h", by="host"))
+    async def fetch(call: Call) -> None: ...
 
-    @stage(rate=Rate(50, by="host"))
+    async with kit(Pipeline("p", fetch), workers=2) as h:
+        await h.feed(fetch, *calls(a=8, b=8))
+        await h.drain()
+
+        for host in "ab":
+            # A turn is given by the server's clock and taken a moment after it.
+            assert [round(wait) for wait in seconds_between(of_host(host, h.calls(fetch)))] == [3600] * 7
+
+
+def of_host(host: str, calls: Sequence[testing.Call]) -> list[testing.Call]:
+    return [call for call in calls if call.message.host == host]
+
+
+async def test_each_key_keeps_the_rate_of_its_own_over_all_workers_while_the_others_run(kit: Kit) -> None:
+    load, seconds = Load(), {"a": 0.1, "b": 0.4, "c": 1.0}
+    keys = {"b": Rate(1, per=seconds["b"]), "c": Rate(1, per=seconds["c"], concurrency=1)}
+
+    @stage(rate=Rate(1, per=seconds["a"], by="host", keys=keys))
     async def fetch(call: Call) -> None:
-        at[call.host].append(asyncio.get_running_loop().time())
+        await load(call.host, 1.2 if call.host == "c" else 0)
 
-    pipeline = Pipeline("p", fetch)
-    await lab.push(pipeline, fetch, *calls(a=15, b=15))
-    await drained(lab, pipeline, workers=2)
+    async with kit(Pipeline("p", fetch), workers=2) as h:
+        began_at = h.now
+        await h.feed(fetch, *calls(a=41, b=11, c=5))
+        await h.drain()
 
-    for times in at.values():
-        # A turn is given by the server's clock and taken a moment after it: only the sum is exact.
-        assert len(times) == 15
-        assert times[-1] - times[0] > 14 * 0.02 - 0.015
-
-
-async def test_each_key_keeps_the_rate_of_its_own_over_all_workers_while_the_others_run(lab: Lab) -> None:
-    rates = {"a": 100.0, "b": 25.0, "c": 10.0}
-    seconds = 1.0
-    at: defaultdict[str, list[float]] = defaultdict(list)
-    load = Load()
-
-    @stage(rate=Rate(rates["a"], by="host", keys={"b": Rate(rates["b"]), "c": Rate(rates["c"], concurrency=1)}))
-    async def fetch(call: Call) -> None:
-        at[call.host].append(asyncio.get_running_loop().time())
-        await load(call.host, 0.12 if call.host == "c" else 0)
-
-    pipeline = Pipeline("p", fetch)
-    await lab.push(pipeline, fetch, *calls(**{host: int(seconds * rate) + 1 for host, rate in rates.items()}))
-    began = asyncio.get_running_loop().time()
-    await drained(lab, pipeline, workers=2)
-
-    assert load.most["c"] == 1
-    for host, times in at.items():
-        assert len(times) == int(seconds * rates[host]) + 1
-        # A start may be later than its turn, which makes the next gap look short, but it is never earlier.
-        assert min(moment - began - n / rates[host] for n, moment in enumerate(times)) > -0.005
-    assert max(times[0] for times in at.values()) < min(times[-1] for times in at.values()) - seconds / 2
+        assert load.most["c"] == 1
+        for host, interval in seconds.items():
+            starts = [(call.at - began_at).total_seconds() for call in of_host(host, h.calls(fetch))]
+            # A start may be later than its turn, which makes the next gap look short, but it is never earlier.
+            assert all(start >= n * interval for n, start in enumerate(starts))
+            assert starts[-1] == pytest.approx(4.8 if host == "c" else 4.0, abs=0.1)
 
 
 async def test_a_queue_whose_worker_has_died_is_called_though_other_keys_are_busy_all_the_time(lab: Lab) -> None:
@@ -197,21 +200,20 @@ async def is_queued(lab: Lab, queue: str, key: bytes) -> bool:
     return bool(await lab.command(b"ZLEXCOUNT", queue, b"[" + key + b"\n", b"(" + key + b"\x0b"))
 
 
-async def test_an_adaptive_key_is_slowed_by_its_failures_and_others_are_not(lab: Lab) -> None:
-    at: defaultdict[str, list[float]] = defaultdict(list)
-
-    @stage(rate=Rate(20, by="host", adaptive=True), retry=Retry(attempts=1))
+async def test_an_adaptive_key_is_slowed_by_its_failures_and_others_are_not(kit: Kit) -> None:
+    @stage(rate=Rate(1, per="5s", by="host", adaptive=True), retry=Retry(attempts=1))
     async def fetch(call: Call) -> None:
-        at[call.host].append(asyncio.get_running_loop().time())
         if call.host == "bad":
             raise ConnectionError
 
-    await lab.run(Pipeline("p", fetch), *calls(bad=6, good=6))
+    async with kit(Pipeline("p", fetch)) as h:
+        await h.feed(fetch, *calls(bad=6, good=6))
+        await h.drain()
 
-    gaps = {host: times[-1] - times[0] for host, times in at.items()}
-    # Four turns are given, 0.05 s apart, before a failure can count. Then it is at least 0.1 s, and 0.2 s.
-    assert gaps["good"] >= 5 * 0.05 - 0.015
-    assert gaps["bad"] >= 3 * 0.05 + 0.1 + 0.2 - 0.015
+        good, bad = (seconds_between(of_host(host, h.calls(fetch))) for host in ("good", "bad"))
+        assert [round(wait) for wait in good] == [5] * 5
+        assert round(bad[0]) == 5  # that turn was given before a failure could count
+        assert all(wait >= least for wait, least in zip(bad, [5, 10, 20, 40, 60], strict=True))
 
 
 async def test_what_is_kept_of_keys_does_not_grow_with_the_number_of_keys_there_were(any_lab: Lab) -> None:
@@ -220,7 +222,7 @@ async def test_what_is_kept_of_keys_does_not_grow_with_the_number_of_keys_there_
 
     pipeline = Pipeline("p", fetch)
     keys = any_lab.broker(pipeline).keys
-    await any_lab.push(pipeline, fetch, *[Call(host=f"host{n}") for n in range(3000)], *calls(slow=3))
+    await any_lab.push(pipeline, fetch, *[Call(host=f"host{n}") for n in range(1500)], *calls(slow=3))
     async with any_lab.running(pipeline):
 
         async def is_all_that_is_kept() -> bool:
@@ -229,7 +231,7 @@ async def test_what_is_kept_of_keys_does_not_grow_with_the_number_of_keys_there_
         await eventually(is_all_that_is_kept)
 
     balance = (await any_lab.balance(pipeline))["fetch"]
-    assert (balance.ok, balance.delayed) == (3001, 2)
+    assert (balance.ok, balance.delayed) == (1501, 2)
 
 
 # Standstills
