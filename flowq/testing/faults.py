@@ -47,6 +47,9 @@ class _Counted(_Printed):
 class Crash(_AtStage):
     """A worker dies, at once and without a word, as by `kill -9`. Another one takes its place soon.
 
+    Nothing of it reaches Redis any more. Its handlers are cancelled: other than in a process that is killed, what they
+    do in `finally` and `except CancelledError` happens, and so does what a handler on a thread has begun.
+
     stage: the stage, or its name.
     before, after: one of the two names the point: "read" (the worker takes messages), "handler" (the function of the
         stage is called) or "settle" (what became of messages is written to Redis). After "read", the worker holds
