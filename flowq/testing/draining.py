@@ -19,16 +19,18 @@ _MOST_NAMED = 10
 class Progress:
     """Counts what happens, and wakes what waits for that.
 
-    `n_fruitless` counts the calls to Redis since a message last came to its end.
+    `n_events` counts the calls to Redis, `n_fruitless` those since a message last came to its end.
     """
 
     def __init__(self) -> None:
+        self.n_events = 0
         self.n_fruitless = 0
         self._for_event: list[asyncio.Future[None]] = []
         self._for_change: list[asyncio.Future[None]] = []
 
     def note_event(self) -> None:
         """Anything has happened."""
+        self.n_events += 1
         self.n_fruitless += 1
         _wake(self._for_event)
 

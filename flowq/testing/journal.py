@@ -60,7 +60,8 @@ class Journal:
     attempts, their messages, and what was returned: for a batch together with the first of its messages. `finished` are
     the deliveries that succeeded, in order: their edges and entry ids. `sent` counts, by stage, the messages that
     settled attempts have sent. `pushed` counts how often the test has pushed a message to an inlet with an id that was
-    new or forgotten. A new run starts `finished` and `sent` again.
+    new or forgotten. `longest_path` is the most stages through which a message has led to others. A new run starts
+    `finished` and `sent` again.
     """
 
     def __init__(self, plan: Plan, decoding: Decoding, now: Callable[[], float]) -> None:
@@ -78,6 +79,7 @@ class Journal:
         self._ids: dict[tuple[str, bytes], str] = {}
         self._tokens: set[str] = set()  # of settlements
         self.running: dict[_Key, Call] = {}
+        self.longest_path = 0
 
     # What tests ask
 
@@ -125,6 +127,7 @@ class Journal:
         call = Call(stage.name, None, header.message_id, header.attempt, worker, at)
         self._calls.append((call, value))
         self.running[worker, delivery.edge, delivery.entry_id] = call
+        self.longest_path = max(self.longest_path, header.hops)
 
     def returned(self, worker: str, row: Row, value: Any, outputs: Sequence[Output]) -> None:
         """A handler has returned, yielded or emitted a value, which is sent as these outputs."""

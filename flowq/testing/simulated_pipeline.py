@@ -41,6 +41,7 @@ __tracebackhide__ = True  # pytest shows the line of the test
 T = TypeVar("T")
 
 _LOOK_AGAIN_SECONDS = 1.0
+_PATHS_PER_LIMIT, _MOST_LIMITS = 5, 20  # of drain: an endless circle is told early, endless growth at all
 _NOTICED_LEASES = 3  # others look twice before they take a worker for dead
 _TEST = "test"
 """The name under which the test itself calls the server."""
@@ -194,12 +195,16 @@ class SimulatedPipeline:
         await self._until_done(self._drained(limit, within_seconds))
 
     async def _drained(self, limit: int, within_seconds: float) -> None:
-        time = self.around.timers.time
+        time, most_events = self.around.timers.time, self.progress.n_events + _MOST_LIMITS * limit
         deadline = time() + within_seconds
         while not self._is_drained():
             self._refuse_failed()
             if self.progress.n_fruitless > limit:
                 raise self._not_drained(f"no message came to its end in {limit:,} calls to Redis")
+            if (n_stages := self.journal.longest_path) > limit / _PATHS_PER_LIMIT:
+                raise self._not_drained(f"a message has led to another through {n_stages:,} stages, maybe in a circle")
+            if self.progress.n_events > most_events:
+                raise self._not_drained(f"it goes on after {_MOST_LIMITS * limit:,} calls to Redis")
             if time() >= deadline:
                 raise self._not_drained(f"it is not after {duration_text(within_seconds)}")
             again = self.around.timers.background_sleep(min(_LOOK_AGAIN_SECONDS, deadline - time()))

@@ -115,3 +115,35 @@ async def test_a_worker_that_ends_is_named() -> None:
 
     with pytest.raises(WorkerEnded, match="was cancelled by code in this process"):
         await cancels()
+
+
+async def test_a_message_that_goes_in_circles_for_ever_is_named() -> None:
+    @stage
+    async def there(number: int) -> int:
+        return number
+
+    @stage
+    async def back(number: int) -> int:
+        return number
+
+    with pytest.raises(NotDrained, match=r"a message has led to another through 1,\d{3} stages.*\n  (there|back): 7"):
+        async with harness(Pipeline("circle", there >> back >> there)) as h:
+            await h.feed(there, 7)
+
+
+async def test_messages_that_become_more_and_more_are_named() -> None:
+    @stage(concurrency=1)
+    async def split(number: int) -> list[int]:
+        await asyncio.sleep(1)  # so that each is settled by itself
+        return [number] * 10
+
+    with pytest.raises(NotDrained, match=r"it goes on after 400 calls to Redis\n(.*\n)+  and [\d,]+ more") as caught:
+        await drained(Pipeline("growing", split >> split), split, limit=20)
+
+    assert "split: 7, attempt 1" in str(caught.value)
+
+
+async def drained(pipeline: Pipeline, work: Accepts[int], *, limit: int) -> None:
+    async with harness(pipeline) as h:
+        await h.feed(work, 7)
+        await h.drain(limit)
