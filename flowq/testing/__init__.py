@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         Slow,
         Stall,
     )
+    from flowq.testing.generation.rule_machine import PipelineMachine, machine
     from flowq.testing.journal import Call
     from flowq.testing.ledger import Ledger
     from flowq.testing.observed_state import Balance, Dead, Waiting
@@ -66,6 +67,7 @@ __all__ = [
     "NotAsExpected",
     "NotAsRecorded",
     "NotDrained",
+    "PipelineMachine",
     "PoisonBody",
     "Refuse",
     "Reorder",
@@ -79,6 +81,7 @@ __all__ = [
     "call",
     "explore",
     "harness",
+    "machine",
     "raises_reject",
     "raises_retry",
     "replay",
@@ -114,6 +117,7 @@ _HOME_OF = {
         "flowq.testing.alone.one_stage": ("call",),
         "flowq.testing.pipeline_harness": ("Harness", "harness"),
         "flowq.testing.recording.replaying": ("NotAsRecorded", "replay"),
+        "flowq.testing.generation.rule_machine": ("PipelineMachine", "machine"),
         "flowq.testing.verdicts": (
             "InvariantBroken",
             "NeverCompared",

@@ -95,6 +95,10 @@ class Harness:
         """Run a source to its end, with these arguments, beside the workers. Raises SourceFailed if it fails."""
         await self._simulated.run_source(_name(source), arguments)
 
+    def inject(self, *faults: Fault) -> None:
+        """More faults, which count what happens from now on: `h.inject(Crash(parse, before="settle"))`."""
+        self._simulated.inject(faults)
+
     async def pause(self, stage: Any = None) -> None:
         """Pause a stage, or without one the whole pipeline: workers notice within a second, and start nothing new."""
         name = None if stage is None else self._stage(stage)

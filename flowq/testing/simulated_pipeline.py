@@ -21,7 +21,7 @@ from flowq.runtime.process.starting import start_run
 from flowq.runtime.run import RunOptions
 from flowq.testing.decoding import Decoding
 from flowq.testing.draining import Progress, not_drained
-from flowq.testing.faults import Failover
+from flowq.testing.faults import Failover, Fault
 from flowq.testing.fleet import Duty, Fleet, follow_tasks
 from flowq.testing.invariants import check_invariants
 from flowq.testing.journal import Journal
@@ -51,6 +51,7 @@ class SimulatedPipeline:
     """One pipeline, its workers and their surroundings."""
 
     def __init__(self, scenario: Scenario) -> None:
+        self._scenario = scenario
         self.plan = scenario.plan
         self._n_workers = scenario.n_workers
         self.around = surroundings_of(scenario)
@@ -102,6 +103,15 @@ class SimulatedPipeline:
         if not resumes and run_id != self._run_id:  # otherwise the same call has arrived twice
             self.journal.start_run()
         self._run_id = run_id
+
+    def inject(self, faults: Sequence[Fault]) -> None:
+        """More faults, which count from now on."""
+        replace(self._scenario, faults=faults)  # which checks them
+        if any(isinstance(fault, Failover) for fault in faults) and not self.around.injector.may_fail_over:
+            hint = "name it at the start, harness(pipeline, faults=[Failover()]): writes are only remembered then"
+            raise UsageError("a Failover cannot be injected later", hint=hint)
+        for fault in faults:
+            self.around.injector.add(fault)
 
     # Start and stop
 

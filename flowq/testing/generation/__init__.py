@@ -1,3 +1,3 @@
-"""Makes up messages from types, with hypothesis. Only this room, `strategies` and what uses them need hypothesis.
+"""Makes up messages, faults and whole runs, with hypothesis: only this room and `strategies` need that.
 
-It knows schemas, and nothing of pipelines."""
+What it makes up runs in a harness; how a harness works is not its concern."""

@@ -28,10 +28,18 @@ class Injector:
     """
 
     def __init__(self, faults: Iterable[Fault] = ()) -> None:
-        self.faults = tuple(faults)
+        self.faults: tuple[Fault, ...] = ()
         self.fired: list[Fault] = []
-        self._pending: dict[int, Fault] = dict(enumerate(self.faults))
-        self._counts = [0] * len(self.faults)
+        self._pending: dict[int, Fault] = {}
+        self._counts: list[int] = []
+        for fault in faults:
+            self.add(fault)
+
+    def add(self, fault: Fault) -> None:
+        """One more fault, which counts from now on."""
+        self._pending[len(self.faults)] = fault
+        self._counts.append(0)
+        self.faults += (fault,)
 
     @property
     def unfired(self) -> Sequence[Fault]:
