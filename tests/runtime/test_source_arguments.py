@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel, Field, Secret, SecretBytes, SecretStr
 
 from flowq import Pipeline, PipelineError, SourceContext, source, stage
-from flowq.cli.commands.run import _arguments  # pyright: ignore[reportPrivateUsage]
+from flowq.cli.framework.parameters import arguments_of
 from flowq.errors import UsageError
 from flowq.runtime.source_arguments import cursor_name, source_arguments
 from tests.runtime.lab import Item, Lab, Other
@@ -66,7 +66,7 @@ FITTING: list[tuple[Any, list[str], Any]] = [
 
 @pytest.mark.parametrize(("type_", "given", "expected"), FITTING)
 def test_text_becomes_the_type_of_the_parameter(type_: Any, given: list[str], expected: Any) -> None:
-    assert source_arguments(taking(type_), _arguments(given)) == {"it": expected}
+    assert source_arguments(taking(type_), arguments_of(given)) == {"it": expected}
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_text_becomes_the_type_of_the_parameter(type_: Any, given: list[str], ex
 )
 def test_text_that_does_not_fit_is_named(type_: Any, given: list[str]) -> None:
     with pytest.raises(UsageError, match=r"-a it=.* does not fit"):
-        source_arguments(taking(type_), _arguments(given))
+        source_arguments(taking(type_), arguments_of(given))
 
 
 async def test_a_program_gives_the_values_themselves(lab: Lab) -> None:

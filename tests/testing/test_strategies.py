@@ -8,6 +8,7 @@ import datetime as dt
 import fractions
 import ipaddress
 import pathlib
+import re
 import subprocess
 import sys
 import uuid
@@ -179,7 +180,7 @@ def stage_for(type_: Any) -> Any:
     return stage(handle)
 
 
-@pytest.mark.parametrize("type_", TYPES, ids=lambda type_: str(type_)[-40:])
+@pytest.mark.parametrize("type_", TYPES, ids=lambda type_: re.sub(r" at 0x\w+", "", str(type_))[-40:])
 def test_messages_of_any_type_arrive_unchanged(type_: Any) -> None:
     handle = stage_for(type_)
     lone = LoneStage.of(handle)
