@@ -62,8 +62,10 @@ def test_a_generated_project_passes_its_own_tests_and_checks(project: Project, t
 
     tested = python(project.folder, "-m", "pytest", "-q", "-p", "no:cacheprovider")
     checked = project.flowq("check")
+    explored = project.flowq("test", "mine", "--seeds", "3")
 
     assert (tested.returncode, tested.stderr) == (0, ""), tested.stdout
+    assert (explored.returncode, explored.stderr) == (0, ""), explored.stderr
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, "mine: ok\n", "")
 
 

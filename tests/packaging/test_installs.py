@@ -45,6 +45,7 @@ def test_without_extras_what_is_missing_is_said_with_the_extra_that_has_it_and_t
     for extra, *command in (
         ("embedded", "flowq", "run", "shop"),
         ("test", "flowq", "run", "shop", "--memory"),
+        ("test", "flowq", "test", "shop"),
         ("metrics", "flowq", "run", "shop", "--metrics", ":9100"),
         ("dashboard", "flowq", "dashboard"),
         (
@@ -173,6 +174,7 @@ def test_the_extra_test_alone_runs_in_memory_and_tests_a_new_pipeline(installed:
     project.mkdir()
     environment.ok(project, "flowq", "new", "news", "--template", "etl")
     assert " passed" in environment.ok(project, "python", "-m", "pytest", "-p", "no:cacheprovider")
+    assert "nothing lost" in environment.ok(project, "flowq", "test", "news", "--seeds", "2")
 
 
 def test_the_extra_scraping_alone_reads_pages(installed: Installed, shop: Path) -> None:

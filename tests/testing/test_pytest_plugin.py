@@ -10,6 +10,7 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
+from redis import Redis
 
 from tests.integration.project import clean_environ
 
@@ -138,6 +139,15 @@ def test_the_seeds_of_an_exploration_are_those_of_the_command(
 ) -> None:
     done = run_pytest(EXPLORES, *options)
     assert re.findall(r"^seed (\d+)$", done.stdout, re.MULTILINE) == seeds, done.stdout
+
+
+def test_harnesses_share_a_real_server_and_leave_nothing_there(run_pytest: Pytest, redis_url: str) -> None:
+    done = run_pytest(TEST.format(mark=""), "-o", "asyncio_mode=auto", "--flowq-redis", redis_url, "-n", "2")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    with Redis.from_url(redis_url) as redis:
+        assert redis.info("commandstats")["cmdstat_xadd"]["calls"] >= 15
+        assert redis.dbsize() == 0
 
 
 def test_a_run_of_pytest_that_uses_no_fixture_imports_nothing_heavy(run_pytest: Pytest) -> None:
