@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from flowq.broker.keys import Keys
 from flowq.broker.redis_streams import Broker
 from flowq.broker.workers import Workers
+from flowq.errors import FlowqError
 from flowq.testing.scenario import START, Scenario
 from flowq.testing.simulation.direct_dialer import DirectDialer
 from flowq.testing.simulation.fake_server import FakeServer
@@ -73,7 +74,7 @@ class Surroundings(ABC):
 
     def look(self, reading: Callable[[Broker], Coroutine[Any, Any, T]]) -> T:
         """Read something from outside, while the clock stands still and no worker moves."""
-        return self._looking.run(reading(self._outside))
+        return _run(self._looking, reading(self._outside))
 
     def is_any_outstanding(self) -> bool:
         """Whether a message is on an edge, or delayed."""
@@ -122,7 +123,7 @@ class VirtualSurroundings(Surroundings):
 
     async def run(self, work: Coroutine[Any, Any, T]) -> T:
         """As in `Surroundings`: nothing else in the test runs meanwhile."""
-        return self._loop.run(work)
+        return _run(self._loop, work)
 
     def close(self) -> None:
         """As in `Surroundings`."""
@@ -160,6 +161,14 @@ class RealSurroundings(Surroundings):
 def surroundings_of(scenario: Scenario) -> Surroundings:
     """Those that a scenario asks for. Raises BrokerUnavailable if its server cannot be reached."""
     return VirtualSurroundings(scenario) if scenario.clock == "virtual" else RealSurroundings(scenario)
+
+
+def _run(loop: VirtualLoop, work: Coroutine[Any, Any, T]) -> T:
+    """Run it, without the frames of the loop in errors of flowq: they say what is wrong, and a test where."""
+    try:
+        return loop.run(work)
+    except FlowqError as error:
+        raise error.with_traceback(None) from error.__cause__
 
 
 def _end(loop: VirtualLoop) -> None:
