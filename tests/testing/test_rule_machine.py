@@ -88,6 +88,23 @@ def test_a_pipeline_that_cannot_be_drained_is_found() -> None:
         run(machine(Pipeline("hang", hang), faults=()), UNSHRUNK)
 
 
+def test_the_error_of_a_rule_is_reported_and_not_what_it_leaves_behind() -> None:
+    @stage
+    async def hang(number: int) -> None:
+        await asyncio.Event().wait()
+
+    made: Any = machine(Pipeline("hang", hang), faults=())
+
+    class Failing(made):  # type: ignore[misc]
+        @invariant()
+        def nothing_is_fed(self) -> None:
+            if self.fed:
+                raise LookupError
+
+    with pytest.raises(LookupError):
+        run(Failing, UNSHRUNK)
+
+
 def test_each_example_has_resources_of_its_own() -> None:
     given: list[Ledger] = []
 
