@@ -1,4 +1,4 @@
-"""Makes up faults: of which kind, at which stage and point, at the how-manieth time from now on."""
+"""Makes up faults: of which kind, at which stage and point, and at which occurrence from now on."""
 
 from __future__ import annotations
 

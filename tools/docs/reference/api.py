@@ -25,12 +25,13 @@ _TESTING = (
     "harness", "Harness", "Expectation", "Call", "Dead", "Waiting", "Balance",
     "Crash", "Restart", "LostReply", "Duplicate", "Reorder", "Disconnect", "Stall", "Refuse", "Failover", "PoisonBody",
     "Slow", "explore", "Report", "Found", "call", "raises_reject", "raises_retry", "Ledger", "replay",
-    "strategies.messages", "Verdict", "NotDrained", "InvariantBroken", "NotAsExpected", "NotAsRecorded",
-    "NeverCompared", "WorkerEnded",
+    "strategies.messages", "machine", "PipelineMachine", "Verdict", "NotDrained", "InvariantBroken", "NotAsExpected",
+    "NotAsRecorded", "NeverCompared", "WorkerEnded",
 )  # fmt: skip
 _MADE_BY_FLOWQ = (
     flowq.Stage, flowq.Source, flowq.Flow, flowq.Resource, flowq.FlowqError, flowq.PipelineError,
     flowq.testing.Harness, flowq.testing.Expectation, flowq.testing.Balance, flowq.testing.Report, flowq.testing.Found,
+    flowq.testing.PipelineMachine,
 )  # fmt: skip
 _SIGNATURES = {"stage": "@stage\n@stage(option=value, ...)", "source": '@source\n@source(name="...")'}
 
