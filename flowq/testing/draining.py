@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
+from flowq.broker.inspection.pacing_keys import HeldKey
 from flowq.broker.records import WHOLE
+from flowq.durations import duration_text
 from flowq.testing.expectation import shortened
 from flowq.testing.journal import Call
-from flowq.testing.observed_state import Waiting
+from flowq.testing.observed_state import QUEUED, Waiting
 from flowq.testing.verdicts import NotDrained
 
 _MOST_NAMED = 10
@@ -62,22 +65,47 @@ def _wake(waiting: list[asyncio.Future[None]]) -> None:
     waiting.clear()
 
 
-def not_drained(
-    why: str,
-    waiting: Sequence[Waiting],
-    *,
-    running: Sequence[Call],
-    paused: Mapping[str, int],
-    now: datetime,
-) -> NotDrained:
+@dataclass(frozen=True, slots=True)
+class Obstacles:
+    """What messages may wait for: handlers that have not returned, keys on hold, and pauses."""
+
+    running: Sequence[Call]
+    held: Sequence[HeldKey]
+    paused: Mapping[str, int]
+    now: datetime
+
+    def of(self, message: Waiting) -> str:
+        """What one message waits for."""
+        for call in self.running:
+            if (call.stage, call.message_id) == (message.stage, message.message_id):
+                return self.of_call(call)
+        if message.stage in self.paused:
+            return f"{message.stage} is paused"
+        if WHOLE in self.paused:
+            return "the pipeline is paused"
+        if message.state == QUEUED:
+            return f"queued for {message.key or 'its stage'}{self._hold(message)}"
+        return message.state if message.due is None else f"delayed until {message.due:%Y-%m-%d %H:%M:%S}"
+
+    def of_call(self, call: Call) -> str:
+        """How long a handler has been running, and where."""
+        age = duration_text((self.now - call.at).total_seconds())
+        return f"its handler has not returned, called {age} ago on {call.worker}"
+
+    def _hold(self, message: Waiting) -> str:
+        for held in self.held:
+            if (held.stage, held.key) == (message.stage, message.key):
+                return f", held for another {duration_text(held.seconds_left)}: {held.reason}"
+        return ""
+
+
+def not_drained(why: str, waiting: Sequence[Waiting], obstacles: Obstacles) -> NotDrained:
     """The error that names each message that is left, and what it waits for."""
-    in_handlers = {(call.stage, call.message_id): call for call in running}
-    lines = [_line(each, in_handlers, paused, now) for each in waiting[:_MOST_NAMED]]
+    lines = [_line(each, obstacles) for each in waiting[:_MOST_NAMED]]
     lines += [f"and {len(waiting) - _MOST_NAMED:,} more"] * (len(waiting) > _MOST_NAMED)
-    early = [
-        call for call in running if (call.stage, call.message_id) not in {(w.stage, w.message_id) for w in waiting}
-    ]
-    lines += [f"{call.stage}: its handler has not returned{_called(call, now)}, {call.message_id}" for call in early]
+    left = {(each.stage, each.message_id) for each in waiting}
+    settled_early = [call for call in obstacles.running if (call.stage, call.message_id) not in left]
+    lines += [f"{call.stage}: {call.message_id}: {obstacles.of_call(call)}" for call in settled_early]
     counts = ", ".join(f"{n:,} in {stage}" for stage, n in Counter(each.stage for each in waiting).items())
     return NotDrained(
         f"{counts or 'the pipeline'} cannot be drained: {why}",
@@ -86,18 +114,6 @@ def not_drained(
     )
 
 
-def _line(
-    message: Waiting, in_handlers: Mapping[tuple[str, str], Call], paused: Mapping[str, int], now: datetime
-) -> str:
+def _line(message: Waiting, obstacles: Obstacles) -> str:
     about = f"{message.stage}: {shortened(message.message)}, attempt {message.attempt}, {message.message_id}"
-    if (call := in_handlers.get((message.stage, message.message_id))) is not None:
-        return f"{about}: its handler has not returned{_called(call, now)}"
-    if message.stage in paused or WHOLE in paused:
-        return f"{about}: {message.stage if message.stage in paused else 'the pipeline'} is paused"
-    if message.due is not None:
-        return f"{about}: delayed until {message.due:%Y-%m-%d %H:%M:%S}"
-    return f"{about}: {message.state}"
-
-
-def _called(call: Call, now: datetime) -> str:
-    return f", called {(now - call.at).total_seconds():,.0f} s ago on {call.worker}"
+    return f"{about}: {obstacles.of(message)}"

@@ -14,10 +14,12 @@ from flowq.broker.runs import StageBalance, balance_of
 from flowq.dead_letters.letter import DeadLetterRecord
 from flowq.delivery.edge import Edge
 from flowq.delivery.message import Arrival, Delivery
+from flowq.delivery.stored import text_in
 from flowq.graph.compilation.plan import Plan
 from flowq.inspector import Inspector
 from flowq.testing.decoding import Decoding
 
+QUEUED = "queued"
 _MOST = 1_000_000
 
 
@@ -25,8 +27,8 @@ _MOST = 1_000_000
 class Waiting:
     """A message that has been accepted and not settled.
 
-    `state`: "waiting" for a worker, "running" in a handler or about to be, or "delayed" until `due`, which is None for
-    the others.
+    `state`: "waiting" for a worker, "running" in a handler or about to be, "delayed" until `due`, or "queued" behind
+    others of its pacing `key`, which may be held. `due` is None for all but the delayed ones.
     """
 
     stage: str
@@ -35,6 +37,7 @@ class Waiting:
     attempt: int
     state: str
     due: datetime | None = None
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +90,28 @@ class ObservedState:
         """What is accepted and not settled, by edge."""
         edges = [edge.name for edge in self._plan.edges if stage is None or edge.target == stage]
         _, sights = await Browser(self._broker).peek(edges, most=_MOST)
-        return [self._waiting(sight) for sight in sights]
+        queued = await self._queued()
+        return [self._waiting(sight, queued) for sight in sights]
 
-    def _waiting(self, sight: Sight) -> Waiting:
-        delivery = sight.delivery
-        due = datetime.fromtimestamp(sight.at_ms / 1000, UTC) if sight.state is State.DELAYED else None
+    async def _queued(self) -> dict[tuple[str, str], str]:
+        """The pacing keys of the messages that queue for them, by edge and message id."""
+        found: dict[tuple[str, str], str] = {}
+        for stage in self._plan.consumers:
+            if stage.rate is not None:
+                for entry in await self._broker.answer(b"ZRANGE", self._broker.keys.queue(stage.name), 0, -1):
+                    key, _, edge, name = text_in(entry).rsplit("\n", 3)
+                    found[edge, name] = key
+        return found
+
+    def _waiting(self, sight: Sight, queued: Mapping[tuple[str, str], str]) -> Waiting:
+        delivery, state, due = sight.delivery, sight.state.value, None
         header, stage = delivery.header, Edge.parse(delivery.edge).target
-        message = self._decoding.message(delivery)
-        return Waiting(stage, message, header.message_id, header.attempt, sight.state.value, due)
+        message, key = self._decoding.message(delivery), queued.get((delivery.edge, header.message_id))
+        if sight.state is State.DELAYED and key is not None:
+            state = QUEUED  # what Redis stores as its time is only the latest one
+        elif sight.state is State.DELAYED:
+            due = datetime.fromtimestamp(sight.at_ms / 1000, UTC)
+        return Waiting(stage, message, header.message_id, header.attempt, state, due, key or "")
 
     async def dead(self, stage: str | None = None) -> list[Dead]:
         """The dead letters, by stage, oldest first."""

@@ -20,7 +20,7 @@ from flowq.runtime.handlers.observation import Observer
 from flowq.runtime.process.starting import start_run
 from flowq.runtime.run import RunOptions
 from flowq.testing.decoding import Decoding
-from flowq.testing.draining import Progress, not_drained
+from flowq.testing.draining import Obstacles, Progress, not_drained
 from flowq.testing.faults import Failover, Fault
 from flowq.testing.fleet import Duty, Fleet, follow_tasks
 from flowq.testing.invariants import check_invariants
@@ -245,14 +245,13 @@ class SimulatedPipeline:
                 ) from error
 
     def _not_drained(self, why: str) -> Exception:
-        snapshot = self.look(lambda state: state.inspector.snapshot())
-        return not_drained(
-            why,
-            self.look(lambda state: state.waiting()),
+        obstacles = Obstacles(
             running=list(self.journal.running.values()),
-            paused=snapshot.paused,
+            held=self.look(lambda state: state.held()),
+            paused=self.look(lambda state: state.inspector.paused()),
             now=self.around.now,
         )
+        return not_drained(why, self.look(lambda state: state.waiting()), obstacles)
 
     async def advance(self, seconds: float) -> None:
         """Let so much time pass."""

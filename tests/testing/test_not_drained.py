@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from flowq import Pipeline, Retry, stage
+from flowq import Pipeline, Rate, Retry, RetryLater, stage
 from flowq.graph.declaration.flow import Accepts
 from flowq.testing import NotDrained, WorkerEnded, harness
 
@@ -81,6 +81,26 @@ async def test_a_message_that_is_tried_again_for_ever_is_named_with_its_time() -
     assert "no message came to its end in 1,000 calls to Redis" in text
     assert "failing: 7, attempt" in text
     assert "delayed until 2030" in text
+
+
+async def test_a_key_that_is_held_for_ever_is_named_with_its_reason() -> None:
+    is_open = False
+
+    @stage(rate=Rate(10, by=lambda number: "host"))
+    async def throttled(number: int) -> None:
+        if not is_open:
+            raise RetryLater("HTTP 429", after="1h", hold="host")
+
+    async with harness(Pipeline("p", throttled)) as h:
+        await h.feed(throttled, 7, 8)
+        with pytest.raises(NotDrained) as caught:
+            await h.drain(within="90m")
+        text = str(caught.value)
+        assert ("queued", "host") in {(each.state, each.key) for each in h.waiting()}
+        is_open = True
+    assert "throttled: 8, attempt 1," in text
+    assert "queued for host, held for another" in text
+    assert "HTTP 429" in text
 
 
 async def test_a_pause_is_named_and_once_it_is_lifted_the_rest_is_handled() -> None:
