@@ -43,6 +43,7 @@ T = TypeVar("T")
 _LOOK_AGAIN_SECONDS = 1.0
 _PATHS_PER_LIMIT, _MOST_LIMITS = 5, 20  # of drain: an endless circle is told early, endless growth at all
 _NOTICED_LEASES = 3  # others look twice before they take a worker for dead
+_LAST_POLLS_SECONDS = 0.1  # so long before the end of `advance`: what they do is seen then
 _TEST = "test"
 """The name under which the test itself calls the server."""
 
@@ -258,7 +259,13 @@ class SimulatedPipeline:
         self._require_open()
         if seconds < 0:
             raise UsageError("time does not go back", hint="await h.advance(minutes=5)")
-        await self.around.run(asyncio.sleep(seconds))
+        ends_at = self.around.timers.time() + seconds
+
+        async def passing() -> None:
+            await asyncio.sleep(seconds - _LAST_POLLS_SECONDS)  # background polls that a leap skips end with it
+            await asyncio.sleep(ends_at - self.around.timers.time())
+
+        await self.around.run(passing())
         self._refuse_failed()
 
     async def step(self) -> Event:

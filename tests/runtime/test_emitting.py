@@ -11,30 +11,28 @@ import pytest
 import flowq
 from flowq import Context, Pipeline, Retry, stage
 from flowq.errors import UsageError
+from tests.runtime.kit import Kit, seconds_between
 from tests.runtime.lab import Item, Lab, Other, items
 from tests.runtime.record import collecting
 
 ONCE = Retry(attempts=1)
 
 
-async def test_what_is_emitted_leaves_with_the_outputs_and_after_its_delay(lab: Lab) -> None:
-    at: dict[str, float] = {}
-    now = asyncio.get_running_loop().time
-
+async def test_what_is_emitted_leaves_with_the_outputs_and_after_its_delay(kit: Kit) -> None:
     @stage
-    async def later(other: Other) -> None:
-        at[other.text] = now()
+    async def later(other: Other) -> None: ...
 
     @stage
     async def emitting(item: Item, ctx: Context) -> None:
-        at["handled"] = now()
         await ctx.emit(later, Other(text="at once"))
-        await ctx.emit(later, Other(text="delayed"), delay=0.2)
+        await ctx.emit(later, Other(text="delayed"), delay="1h")
 
-    await lab.run(Pipeline("p", emitting, later), Item())
+    async with kit(Pipeline("p", emitting, later)) as h:
+        await h.feed(emitting, Item())
+        await h.drain()
 
-    assert at["at once"] - at["handled"] < 0.2
-    assert 0.2 <= at["delayed"] - at["handled"] < 0.6
+        h.expect(later).exactly([Other(text="at once"), Other(text="delayed")])
+        assert [round(wait) for wait in seconds_between([*h.calls(emitting), *h.calls(later)])] == [0, 3600]
 
 
 async def test_a_handler_that_fails_emits_nothing(lab: Lab) -> None:
