@@ -201,6 +201,7 @@ def test_messages_come_from_a_file_or_from_the_sources(shop: Project) -> None:
     assert json.loads(of_file.stdout)["stages"]["check"]["dead"] == 2
     assert json.loads(of_source.stdout)["stages"]["check"]["dead"] == 2, of_source.stderr
     assert json.loads(of_source.stdout)["stages"]["charge"]["calls"] >= 4
+    assert json.loads(of_source.stdout)["messages"] == 6
 
 
 @pytest.mark.parametrize(

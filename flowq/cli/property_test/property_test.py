@@ -73,6 +73,7 @@ class PropertyTest:
     async def _build(self, h: Harness, size: int) -> None:
         for source, arguments in self.feed.sources.items():
             await h.run(source, **arguments)
+            self.tally.fed += h.balance()[source].ok
         for stage in self.feed.messages:
             messages = self.feed.of_seed(stage, h.seed, size)
             await h.feed(stage, *messages)

@@ -43,7 +43,8 @@ def progress_line(console: Console, pipeline: str, seeds: int | None) -> Generat
 
 def result(pipeline: str, report: Report, tally: Tally, width: int) -> RenderableType:
     """The result of a test that has found nothing."""
-    head = f"{pipeline}: {report.seeds:,} seeds with {tally.fed:,} messages in {report.seconds:.1f} s"
+    head = f"{pipeline}: {_counted(report.seeds, 'seed')} with {_counted(tally.fed, 'message')}"
+    head += f" in {report.seconds:.1f} s"
     rows = [
         (Text(name), number(stage.calls), number(stage.dead), Text(printable(stage.error[:_MOST_WORDS_OF_AN_ERROR])))
         for name, stage in tally.stages.items()
@@ -51,6 +52,10 @@ def result(pipeline: str, report: Report, tally: Tally, width: int) -> Renderabl
     table = indented(fitted_table(_COLUMNS, rows, width - 1))
     verdict = Text("nothing lost, nothing doubled, nothing left behind; every balance adds up", style="green")
     return Group(Text(head), Text(""), table, Text(""), Text(f" faults  {_faults(report)}"), verdict)
+
+
+def _counted(n: int, noun: str) -> str:
+    return f"{n:,} {noun}{'s'[: n != 1]}"
 
 
 def _faults(report: Report) -> str:
