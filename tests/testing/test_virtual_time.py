@@ -77,6 +77,14 @@ async def test_the_clock_moves_by_exactly_what_it_is_told() -> None:
             await h.advance(seconds=-1)
 
 
+async def test_at_the_end_of_an_advance_workers_have_noticed_what_polls_show() -> None:
+    async with harness(Pipeline("p", keep)) as h:
+        await h.advance(hours=1)
+
+        polls = {event.what for event in h.trace if event.at_seconds >= 3600 - 1}
+        assert {"renew", "record_throughput", "hgetall"} <= polls
+
+
 async def test_a_delayed_message_starts_when_it_is_due_and_not_before() -> None:
     async with harness(Pipeline("p", keep)) as h:
         await h.feed(keep, 1, delay="1h")
