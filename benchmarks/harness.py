@@ -67,29 +67,32 @@ async def a_day() -> None:
 
 
 AT_MOST_SECONDS = {
-    "four stages, 1,000 inputs: seconds": (four_stages, time.perf_counter, 2.0),
-    "a day of retries and holds: processor seconds": (a_day, time.process_time, 1.0),
+    "four stages, 1,000 inputs": (four_stages, 2.0),
+    "a day of retries and holds": (a_day, 1.0),
 }
 
 
 def main(reps: Annotated[int, typer.Option(min=1, help="Repetitions; the median is reported.")] = 5) -> None:
-    """Measure two tests, each from the start of its harness to its end. Exits with 1 if one takes too long."""
+    """Measure two tests, each from the start of its harness to its end. Exits with 1 if one takes too long.
+
+    All figures are processor seconds: a harness runs in one thread, and takes no longer on an idle machine.
+    """
     table = Table(box=None, header_style="dim")
-    for title in ("test", "median", "at most", ""):
+    for title in ("test", "processor seconds", "at most", ""):
         table.add_column(title, justify="left" if title == "test" else "right")
     are_kept: list[bool] = []
-    for what, (test, clock, at_most) in AT_MOST_SECONDS.items():
-        measured = statistics.median(_taken(test, clock) for _ in range(reps))
+    for what, (test, at_most) in AT_MOST_SECONDS.items():
+        measured = statistics.median(_taken(test) for _ in range(reps))
         are_kept.append(measured < at_most)
         table.add_row(what, f"{measured:.2f}", f"{at_most:.2f}", "✓" if are_kept[-1] else "✗")
     Console().print(table)
     raise typer.Exit(not all(are_kept))
 
 
-def _taken(test: Callable[[], Coroutine[Any, Any, None]], clock: Callable[[], float]) -> float:
-    began = clock()
+def _taken(test: Callable[[], Coroutine[Any, Any, None]]) -> float:
+    began = time.process_time()
     asyncio.run(test())
-    return clock() - began
+    return time.process_time() - began
 
 
 if __name__ == "__main__":

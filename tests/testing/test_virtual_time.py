@@ -66,6 +66,27 @@ async def test_a_day_of_retries_and_holds_takes_less_than_a_second_of_processor_
     assert time.process_time() - began_at < 1
 
 
+async def test_four_stages_handle_a_thousand_inputs_in_less_than_two_seconds_of_processor_time() -> None:
+    @stage
+    async def fetch(number: int) -> int:
+        return number
+
+    @stage(concurrency=8)
+    async def parse(number: int) -> int:
+        return number + 1
+
+    @stage(batch=100, linger="10ms")
+    async def enrich(numbers: list[int]) -> list[int]:
+        return numbers
+
+    began_at = time.process_time()
+    async with harness(Pipeline("p", fetch >> parse >> enrich >> keep)) as h:
+        await h.feed(fetch, *range(1000))
+        await h.drain()
+        h.expect(keep).any_order(range(1, 1001))
+    assert time.process_time() - began_at < 2
+
+
 async def test_the_clock_moves_by_exactly_what_it_is_told() -> None:
     async with harness(Pipeline("p", keep)) as h:
         before = h.now
