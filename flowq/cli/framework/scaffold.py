@@ -49,6 +49,7 @@ redis = "embedded"  # flowq's own, in .flowq/, for commands and programs alike; 
 _PYTEST = """
 [tool.pytest.ini_options]
 pythonpath = ["."]
+asyncio_mode = "auto"  # runs tests that are coroutines
 asyncio_default_fixture_loop_scope = "function"  # what pytest-asyncio would warn about; the extra "test" brings it
 """
 
