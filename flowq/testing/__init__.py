@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from flowq.testing.expectation import Expectation
     from flowq.testing.exploration.exploring import Found, Report, explore
     from flowq.testing.exploration.random_faults import ALL, SURVIVABLE
+    from flowq.testing.exploration.rule_machine import PipelineMachine, machine
     from flowq.testing.faults import (
         Crash,
         Disconnect,
@@ -31,12 +32,11 @@ if TYPE_CHECKING:
         Slow,
         Stall,
     )
-    from flowq.testing.generation.rule_machine import PipelineMachine, machine
     from flowq.testing.journal import Call
     from flowq.testing.ledger import Ledger
     from flowq.testing.observed_state import Balance, Dead, Waiting
     from flowq.testing.pipeline_harness import Harness, harness
-    from flowq.testing.recording.replaying import NotAsRecorded, replay
+    from flowq.testing.replaying import NotAsRecorded, replay
     from flowq.testing.verdicts import (
         InvariantBroken,
         NeverCompared,
@@ -116,8 +116,8 @@ _HOME_OF = {
         "flowq.testing.observed_state": ("Balance", "Dead", "Waiting"),
         "flowq.testing.alone.one_stage": ("call",),
         "flowq.testing.pipeline_harness": ("Harness", "harness"),
-        "flowq.testing.recording.replaying": ("NotAsRecorded", "replay"),
-        "flowq.testing.generation.rule_machine": ("PipelineMachine", "machine"),
+        "flowq.testing.replaying": ("NotAsRecorded", "replay"),
+        "flowq.testing.exploration.rule_machine": ("PipelineMachine", "machine"),
         "flowq.testing.verdicts": (
             "InvariantBroken",
             "NeverCompared",

@@ -16,7 +16,7 @@ from flowq.delivery.settlement import Outcome, Output, Succeeded
 from flowq.graph.compilation.plan import Plan, StagePlan
 from flowq.graph.kinds import Kind
 from flowq.testing.decoding import Decoding
-from flowq.testing.settle_calls import Settlement
+from flowq.testing.simulation.settle_calls import Settlement
 
 Value = Callable[[], Any]
 """A value as it was: each call returns it anew, whatever handlers and tests have done to it since."""

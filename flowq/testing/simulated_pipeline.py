@@ -27,8 +27,8 @@ from flowq.testing.invariants import check_invariants
 from flowq.testing.journal import Journal
 from flowq.testing.observed_state import ObservedState
 from flowq.testing.scenario import Scenario
-from flowq.testing.settle_calls import settlement_in
 from flowq.testing.simulation.calls import Call
+from flowq.testing.simulation.settle_calls import settlement_in
 from flowq.testing.simulation.tap import Tap
 from flowq.testing.simulation.trace import Event
 from flowq.testing.simulation.virtual_loop import NothingLeft

@@ -33,6 +33,8 @@ PLANTS = [
     ("Rooms of the runtime", "runtime.stage", "runtime.housekeeping"),
     ("Rooms of the command line", "cli.framework", "cli.views"),
     ("Rooms of the command line", "cli.run", "cli.commands"),
+    ("Rooms of the test kit", "testing.simulation", "testing.journal"),
+    ("Rooms of the test kit", "testing.recording", "testing.pipeline_harness"),
 ]
 """A contract, a module of flowq, and what it must not import: another module of flowq, or one from outside."""
 

@@ -32,8 +32,8 @@ from flowq.testing import (
 )
 from flowq.testing.faults import Fault, Point, RefusedWith
 from flowq.testing.scenario import Scenario
-from flowq.testing.settle_calls import Settlement
 from flowq.testing.simulated_pipeline import SimulatedPipeline
+from flowq.testing.simulation.settle_calls import Settlement
 
 SEEDS = range(int(os.environ.get("FLOWQ_SEEDS", "1")))
 INPUTS = [*range(16), 3, 4]

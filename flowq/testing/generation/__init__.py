@@ -1,3 +1,3 @@
-"""Makes up messages, faults and whole runs, with hypothesis: only this room and `strategies` need that.
+"""Strategies of hypothesis behind the public ones: values from schemas, and faults.
 
-What it makes up runs in a harness; how a harness works is not its concern."""
+Knows neither stages nor harnesses."""
