@@ -105,3 +105,26 @@ async def test_a_try_that_was_interrupted_proves_nothing(worker: Worker) -> None
 
     assert (await asked(paced, worker, second))[0].is_probe
     assert (await KeyInspection(worker.broker).held(["parse"]))[0].reason == "why it was"
+
+
+async def test_after_a_hold_none_leaves_the_queue_while_a_dead_worker_has_the_only_slot(
+    worker: Worker, other: Worker
+) -> None:
+    first, second = await given(worker, 2)
+    mine, theirs = limiter(worker, Rate(FAST, concurrency=1)), limiter(other, Rate(FAST, concurrency=1))
+    assert await asked(theirs, other, first) == [Reservation()]
+    await theirs.hold("a", 0.001, "")  # and then it dies, before it gives the slot back
+    await sent_to_queue(worker, second)
+
+    async def is_over() -> bool:
+        return (await KeyInspection(worker.broker).held(["parse"]))[0].seconds_left == 0
+
+    await eventually(is_over)
+    await mine.dequeue(["a"], sweep=True)
+    assert await worker.read() == []  # it would be sent back to the queue at once, again and again
+
+    await Workers(other.broker).retire(other.name, [IN])
+    await mine.dequeue([], sweep=True)
+
+    (called,) = await worker.read()
+    assert (await asked(mine, worker, called))[0].is_probe

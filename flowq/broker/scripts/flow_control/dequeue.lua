@@ -24,14 +24,15 @@ local function starts_ahead(key)
 end
 
 local function n_to_move(key)
-  local held_until_ms = redis.call('ZSCORE', limiter.held_until, key)
-  if held_until_ms then
-    local _, is_probed = prober_of(limiter, key)
-    return (is_probed or tonumber(held_until_ms) > now_ms()) and 0 or 1
-  end
   local n, concurrency = most, limiter.limits_of(key).concurrency
   if concurrency > 0 then n = math.min(n, concurrency - taken_slots(limiter, key)) end
   if limiter.adaptive then n = math.min(n, starts_ahead(key)) end
+  local held_until_ms = redis.call('ZSCORE', limiter.held_until, key)
+  if held_until_ms then
+    local _, is_probed = prober_of(limiter, key)
+    -- The message that probes needs a slot as well. The one that asked for the hold may still have it: its worker has died.
+    n = (is_probed or tonumber(held_until_ms) > now_ms()) and 0 or math.min(n, 1)
+  end
   return n
 end
 
