@@ -17,10 +17,13 @@ def with_resources(plan: Plan, values: Mapping[Resource[Any], Any]) -> Plan:
 
     Raises UsageError for a resource that no stage and no other resource of the plan uses.
     """
+    for resource in values:
+        if not isinstance(resource, Resource):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise UsageError(f"resources=: {resource!r} is not a resource", hint="resources={client: FakeClient()}")
     replacing = _Replacing(values)
     stages = tuple(replacing.stage(stage) for stage in plan.stages)
     if unused := [resource for resource in values if resource not in replacing.seen]:
-        name = getattr(unused[0], "name", unused[0])
+        name = unused[0].name
         known = ", ".join(sorted(resource.name for resource in replacing.seen)) or "none"
         raise UsageError(
             f'resources={{{name}: ...}}: pipeline "{plan.name}" does not use it', hint=f"its resources: {known}"

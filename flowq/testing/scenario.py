@@ -16,13 +16,15 @@ ClockName = Literal["virtual", "real"]
 START = datetime(2030, 1, 1, tzinfo=UTC)
 """When a virtual clock begins, unless a test says otherwise."""
 
+SHORTEST_LEASE_SECONDS = 0.1
+
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """All of it. `redis`: the URL of a server, None for a fake one. `start`: None for now, or for `START`.
 
     Raises NotFound for a fault at a stage that is not in the plan, which would never happen, and UsageError for an
-    unknown clock or fewer than one worker.
+    unknown clock, fewer than one worker, a lease shorter than `SHORTEST_LEASE_SECONDS`, or what is no fault.
     """
 
     plan: Plan
@@ -36,6 +38,8 @@ class Scenario:
 
     def __post_init__(self) -> None:
         for fault in self.faults:
+            if not isinstance(fault, Fault):
+                raise UsageError(f"faults=: {fault!r} is not a fault", hint='faults=[Crash(stage, before="settle")]')
             if isinstance(fault, Crash | PoisonBody | Slow):
                 self.plan.stage(fault.stage)
         if self.clock not in (clocks := get_args(ClockName)):
@@ -43,5 +47,7 @@ class Scenario:
             raise UsageError(f'no clock is called "{self.clock}"', hint=hint)
         if self.n_workers < 1:
             raise UsageError(f"a harness cannot have {self.n_workers} workers", hint="workers=1")
+        if self.lease_seconds < SHORTEST_LEASE_SECONDS:
+            raise UsageError(f"a lease of {self.lease_seconds:g} s is too short", hint='lease="15s"')
         if self.start is not None and self.start.tzinfo is None:
             raise UsageError(f"start={self.start} has no time zone", hint="datetime(2030, 1, 1, tzinfo=UTC)")

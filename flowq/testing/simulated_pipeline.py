@@ -42,6 +42,7 @@ T = TypeVar("T")
 
 _LOOK_AGAIN_SECONDS = 1.0
 _PATHS_PER_LIMIT, _MOST_LIMITS = 5, 20  # of drain: an endless circle is told early, endless growth at all
+_LONGEST_SECONDS = 100 * 366 * 86_400.0  # a century at once
 _NOTICED_LEASES = 3  # others look twice before they take a worker for dead
 _LAST_POLLS_SECONDS = 0.1  # so long before the end of `advance`: what they do is seen then
 _TEST = "test"
@@ -225,9 +226,9 @@ class SimulatedPipeline:
     async def _until_done(self, work: Coroutine[Any, Any, T]) -> T:
         try:
             return await self.around.run(work)
-        except NothingLeft:
+        except NothingLeft as nothing:
             self._refuse_failed()
-            raise self._not_drained("nothing can happen any more") from None
+            raise self._not_drained(nothing.message) from None
         except asyncio.CancelledError:  # by code of a handler: the test itself waits meanwhile
             self._refuse_failed()
             raise
@@ -257,15 +258,15 @@ class SimulatedPipeline:
     async def advance(self, seconds: float) -> None:
         """Let so much time pass."""
         self._require_open()
-        if seconds < 0:
-            raise UsageError("time does not go back", hint="await h.advance(minutes=5)")
+        if not 0 <= seconds <= _LONGEST_SECONDS:
+            raise UsageError(f"time cannot move by {seconds:,} s", hint="await h.advance(minutes=5)")
         ends_at = self.around.timers.time() + seconds
 
         async def passing() -> None:
             await asyncio.sleep(seconds - _LAST_POLLS_SECONDS)  # background polls that a leap skips end with it
             await asyncio.sleep(ends_at - self.around.timers.time())
 
-        await self.around.run(passing())
+        await self._until_done(passing())
         self._refuse_failed()
 
     async def step(self) -> Event:
@@ -285,6 +286,7 @@ class SimulatedPipeline:
 
     def look(self, reading: Callable[[ObservedState], Coroutine[Any, Any, T]]) -> T:
         """Look at the state of the pipeline, while nothing moves."""
+        self._require_open()
         return self.around.look(lambda broker: reading(ObservedState(self.plan, broker, self._decoding)))
 
     def check(self) -> None:

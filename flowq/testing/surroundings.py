@@ -25,7 +25,7 @@ from flowq.testing.simulation.real_server import RealServer
 from flowq.testing.simulation.real_timers import RealTimers, Timers
 from flowq.testing.simulation.simulated_world import SimulatedWorld
 from flowq.testing.simulation.tap import Tap
-from flowq.testing.simulation.virtual_loop import VirtualLoop
+from flowq.testing.simulation.virtual_loop import NothingLeft, VirtualLoop
 from flowq.testing.simulation.virtual_server import Server
 
 __tracebackhide__ = True  # pytest shows the line of the test
@@ -171,14 +171,19 @@ def _run(loop: VirtualLoop, work: Coroutine[Any, Any, T]) -> T:
         raise error.with_traceback(None) from error.__cause__
 
 
+_CANCELLATIONS, _BETWEEN_CANCELLATIONS_SECONDS = 3, 3600.0  # of a handler that swallows them: in the end it is left
+
+
 def _end(loop: VirtualLoop) -> None:
     async def cancel_all() -> None:
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for _ in range(_CANCELLATIONS):
+            if not (tasks := asyncio.all_tasks() - {asyncio.current_task()}):
+                break
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks, timeout=_BETWEEN_CANCELLATIONS_SECONDS)
         await loop.shutdown_asyncgens()
 
-    with suppress(asyncio.CancelledError):
+    with suppress(asyncio.CancelledError, NothingLeft):
         loop.run(cancel_all())
     loop.close()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from flowq import Pipeline, stage
+from flowq import Pipeline, Retry, stage
 from flowq.errors import NotFound, UsageError
 from flowq.testing import Crash, Fault, Harness, PoisonBody, Restart, Slow, harness
 
@@ -27,10 +29,41 @@ def test_a_fault_at_a_stage_that_does_not_exist_is_refused(fault: Fault) -> None
         harness(NUMBERS, faults=[fault])
 
 
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"faults": ["crash"]}, "'crash' is not a fault"),
+        ({"resources": {"client": 1}}, "'client' is not a resource"),
+        ({"lease": 0}, "a lease of 0 s is too short"),
+    ],
+)
+def test_what_cannot_be_used_is_refused(options: dict[str, Any], problem: str) -> None:
+    with pytest.raises(UsageError, match=problem):
+        harness(NUMBERS, **options)
+
+
+async def test_a_handler_that_feeds_its_own_harness_is_told_what_to_do() -> None:
+    opened: list[Harness] = []
+
+    @stage(retry=Retry(attempts=1))
+    async def feeds(number: int) -> None:
+        await opened[0].feed("feeds", number + 1)
+
+    async with harness(Pipeline("p", feeds)) as h:
+        opened.append(h)
+        await h.feed(feeds, 1)
+        await h.drain()
+
+        assert [dead.error for dead in h.dead()] == ["UsageError: a handler cannot call the harness that it runs in"]
+
+
 async def refuses_all(h: Harness) -> None:
     for use in (h.feed(double, 1), h.drain(), h.advance(seconds=1), h.step()):
         with pytest.raises(UsageError, match="not open"):
             await use
+    for look in (h.dead, h.waiting, h.held, h.balance):
+        with pytest.raises(UsageError, match="not open"):
+            look()
 
 
 async def test_neither_before_nor_after_its_block_is_a_harness_open() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -69,6 +70,16 @@ async def test_a_handler_that_polls_for_ever_is_named() -> None:
             await asyncio.sleep(0.1)
 
     assert "polls: 7, attempt 1," in await text_of(polls)
+
+
+async def test_a_handler_that_ignores_its_cancellation_is_named_and_left() -> None:
+    @stage
+    async def ignores(number: int) -> None:
+        while True:
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(3600)
+
+    assert "ignores: 7, attempt 1," in await text_of(ignores)
 
 
 async def test_a_message_that_is_tried_again_for_ever_is_named_with_its_time() -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from flowq.errors import UsageError
 from flowq.testing.simulation.virtual_loop import NothingLeft, VirtualLoop
 
 DAY_SECONDS = 86_400.0
@@ -244,3 +245,37 @@ def test_a_cancelled_background_sleep_is_no_reason_to_move_the_clock(loop: Virtu
 
     assert loop.time() == 20
     assert loop.n_leaps == 0
+
+
+def test_a_task_that_never_waits_is_ended() -> None:
+    async def spin() -> None:
+        while True:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+
+    loop = VirtualLoop(most_turns=1000)
+    with pytest.raises(NothingLeft, match="the clock stands still"):
+        loop.run(spin())
+    loop.close()
+
+
+@pytest.mark.parametrize("days", [1, 30, 3650, 36_500])
+def test_a_long_sleep_is_one_step_of_the_clock_and_a_short_one_after_it_still_ends(days: int) -> None:
+    async def sleep() -> float:
+        await asyncio.sleep(days * 86_400)
+        await asyncio.sleep(0.001)
+        return asyncio.get_running_loop().time()
+
+    loop = VirtualLoop(most_turns=1000)
+    assert loop.run(sleep()) == pytest.approx(days * 86_400 + 0.001)
+    loop.close()
+
+
+def test_a_task_of_the_loop_cannot_run_it() -> None:
+    loop = VirtualLoop()
+
+    async def nested() -> None:
+        loop.run(asyncio.sleep(1))
+
+    with pytest.raises(UsageError, match="a handler cannot call the harness that it runs in"):
+        loop.run(nested())
+    loop.close()

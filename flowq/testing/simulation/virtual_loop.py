@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import math
 import selectors
 from asyncio import tasks
 from collections.abc import Callable, Coroutine, Mapping
@@ -11,7 +12,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 
-from flowq.errors import FlowqError
+from flowq.errors import FlowqError, UsageError
 from flowq.testing.simulation.executor_calls import ExecutorCalls
 
 __tracebackhide__ = True  # pytest shows the line of the test
@@ -25,7 +26,7 @@ _REAL_INPUT_SECONDS = 0.002
 
 
 class NothingLeft(FlowqError):
-    """Nothing can happen any more: every task waits for another one, and there is no timer."""
+    """The clock cannot move any more: every task waits for another one without a timer, or one never waits at all."""
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
@@ -33,15 +34,17 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     Timers of `background_sleep` are those of polls that repeat for ever. When nothing but them has happened for
     `quiet_seconds`, the clock *leaps* to the next other timer or stop, and each of them ends once, at that moment.
-    Without any of these, `run` raises NothingLeft after `stuck_seconds`.
+    Without any of these, `run` raises NothingLeft after `stuck_seconds`. It does so as well when the clock has stood
+    still for `most_turns` of the loop, some 10 s in real time: something polls with sleep(0).
 
     Calls in executors take no virtual time. They are made one at a time, while nothing else is ready, so that the same
     seed leads to the same order.
     """
 
-    def __init__(self, *, quiet_seconds: float = 1.0, stuck_seconds: float = 60.0) -> None:
+    def __init__(self, *, quiet_seconds: float = 1.0, stuck_seconds: float = 60.0, most_turns: int = 1_000_000) -> None:
         self.quiet_seconds = quiet_seconds
         self.stuck_seconds = stuck_seconds
+        self.most_turns = most_turns
         self.n_leaps = 0
         self._now = 0.0
         self._active_at = 0.0  # when anything but a background poll happened
@@ -60,7 +63,16 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._now
 
     def run(self, main: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine to its end, also inside a task of another loop. Raises NothingLeft."""
+        """Run a coroutine to its end, also inside a task of another loop.
+
+        Raises NothingLeft, and UsageError in a task of this loop.
+        """
+        if self.is_running():  # the loop would refuse as well, but run the coroutine nevertheless
+            main.close()
+            raise UsageError(
+                "a handler cannot call the harness that it runs in",
+                hint="return messages, or send them with ctx.emit(stage, message); the test itself feeds and drains",
+            )
         outer = asyncio._get_running_loop()
         task = asyncio.current_task(outer) if outer else None
         if outer is not None and task is not None:
@@ -124,7 +136,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         if poll is None and timer is None:
             raise _nothing_left()
         if timer is not None and (poll is None or timer <= poll):
-            self._now = self._active_at = timer
+            self._move_to(timer)
+            self.note_activity()
             return
         assert poll is not None
         goal = self._end_of_leap(poll, timer)
@@ -136,8 +149,18 @@ class VirtualLoop(asyncio.SelectorEventLoop):
                 return
             if goal is None and poll - max(self._active_at, self._stopped_at) > self.stuck_seconds:
                 raise _nothing_left()
-        self._now = max(self._now, poll)
+        self._move_to(max(self._now, poll))
         self._end_background_sleeps()
+
+    def _move_to(self, moment: float) -> None:
+        self._now = moment
+        # A timer is due before now + resolution. After a hundred days, a nanosecond added to a float changes nothing.
+        self._clock_resolution = max(1e-9, math.ulp(moment))
+
+    def seconds_to_timer(self) -> float:
+        """Until the next timer that is not in the background. Some timer is set, and none is due."""
+        timers: Any = self._scheduled  # type: ignore[attr-defined]
+        return float(timers[0].when()) - self._now
 
     def _end_of_leap(self, poll: float, timer: float | None) -> float | None:
         """How far a leap would go."""
@@ -149,7 +172,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self.n_leaps += 1
         for callback in self._on_leap:
             callback(goal - self._now)
-        self._now = goal
+        self._move_to(goal)
         self._end_background_sleeps()
 
     def _next_background(self) -> float | None:
@@ -193,11 +216,17 @@ class _VirtualSelector(selectors.BaseSelector):
     def __init__(self, loop: VirtualLoop) -> None:
         self._loop = loop
         self._real = selectors.DefaultSelector()
+        self._n_turns = 0  # of the loop, since it last had nothing to do
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         events = self._real.select(0)
         if events or (timeout is not None and timeout <= 0):
+            self._n_turns += 1
+            if self._n_turns > self._loop.most_turns:
+                self._n_turns = 0
+                raise NothingLeft("the clock stands still: a task polls with sleep(0), or without a pause")
             return events
+        self._n_turns = 0
         loop = self._loop
         calls = loop.executor_calls
         if calls.step():
@@ -209,7 +238,8 @@ class _VirtualSelector(selectors.BaseSelector):
             return events
         if len(self._real.get_map()) > 1 and (events := self._real.select(_REAL_INPUT_SECONDS)):
             return events
-        loop.advance(timeout)
+        # asyncio waits for a day at most, and looks again: each look would be one more leap.
+        loop.advance(timeout if timeout is None else max(timeout, loop.seconds_to_timer()))
         return []
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
@@ -233,7 +263,4 @@ def _nothing() -> None:
 
 
 def _nothing_left() -> NothingLeft:
-    return NothingLeft(
-        "nothing can happen any more: every task waits for another one",
-        hint="look at what the tasks of the test wait for",
-    )
+    return NothingLeft("nothing can happen any more", hint="every task waits for another one: look for what they wait")
