@@ -159,8 +159,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def seconds_to_timer(self) -> float:
         """Until the next timer that is not in the background. Some timer is set, and none is due."""
-        timers: Any = self._scheduled  # type: ignore[attr-defined]
-        return float(timers[0].when()) - self._now
+        timers: list[asyncio.TimerHandle] = vars(self)["_scheduled"]
+        return timers[0].when() - self._now
 
     def _end_of_leap(self, poll: float, timer: float | None) -> float | None:
         """How far a leap would go."""
