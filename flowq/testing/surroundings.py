@@ -171,7 +171,7 @@ def _run(loop: VirtualLoop, work: Coroutine[Any, Any, T]) -> T:
         raise error.with_traceback(None) from error.__cause__
 
 
-_CANCELLATIONS, _BETWEEN_CANCELLATIONS_SECONDS = 3, 3600.0  # of a handler that swallows them: in the end it is left
+_CANCELLATIONS, _BETWEEN_CANCELLATIONS_SECONDS = 3, 3600.0  # of a handler that swallows them: at last it is left
 
 
 def _end(loop: VirtualLoop) -> None:
