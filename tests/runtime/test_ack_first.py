@@ -18,6 +18,7 @@ from flowq.runtime.stage.early_ack import EarlyAck
 from flowq.runtime.stage.in_flight import InFlight
 from flowq.runtime.stage.outbox import Outbox
 from flowq.runtime.stage.settler import Settler
+from flowq.testing import Duplicate, harness
 from tests.runtime.kit import Kit, seconds_between
 from tests.runtime.lab import Item, Lab, Other, items
 from tests.runtime.record import collecting
@@ -142,7 +143,7 @@ async def test_messages_of_two_edges_with_the_same_entry_id_are_two_messages(lab
 
 
 async def test_what_was_read_together_is_settled_together_and_published_together(lab: Lab) -> None:
-    """Nor is anything kept for each message: not even for an hour."""
+    """Nor is anything kept for each message: only one token for each call, for a while."""
 
     @stage(ack="first")
     async def first(item: Item) -> Item:
@@ -158,7 +159,44 @@ async def test_what_was_read_together_is_settled_together_and_published_together
     await lab.run(pipeline)
 
     assert await calls_of_scripts(lab) - before < 250
-    assert await lab.command(b"ZCARD", lab.broker(pipeline).keys.published) == 0
+    assert await lab.command(b"ZCARD", lab.broker(pipeline).keys.published) < 250
+
+
+async def test_a_publish_that_arrives_again_after_its_answer_sends_nothing_twice() -> None:
+    @stage(ack="manual")
+    async def acks(number: int, ctx: Context) -> int:
+        await ctx.ack()
+        return number
+
+    @stage
+    async def sink(number: int) -> None: ...
+
+    faults = [Duplicate("publish", nth=nth) for nth in range(1, 6)]
+    async with harness(Pipeline("p", acks >> sink), faults=faults) as h:
+        for number in range(10):
+            await h.feed(acks, number)
+            await h.advance(seconds=1)
+        await h.drain()
+
+        assert h.unfired == ()
+        h.expect(sink).any_order([*range(10)])
+
+
+async def test_the_tokens_of_calls_whose_repetition_cannot_arrive_any_more_are_removed() -> None:
+    @stage(ack="first")
+    async def first(number: int) -> int:
+        return number
+
+    @stage
+    async def sink(number: int) -> None: ...
+
+    async with harness(Pipeline("p", first >> sink)) as h:
+        for number in range(30):
+            await h.feed(first, number)
+            await h.advance(minutes=1)
+
+        removed = [event for event in h.trace if event.what == "zrem"]
+        assert len(removed) >= 25
 
 
 async def calls_of_scripts(lab: Lab) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Sequence
 
 from flowq.broker.client.retrying import retry_until_available
@@ -18,11 +18,14 @@ from flowq.errors import BrokerError
 from flowq.runtime.stage.in_flight import InFlight
 from flowq.runtime.stage.settler import Coalescing
 
+_LATEST_ARRIVAL_SECONDS = 120.0
+
 
 class Outbox(Coalescing):
     """The outputs of one stage that no settlement carries. `len()` is the number of handled messages that wait in it.
 
-    Every call has a token, so that it can be repeated until Redis answers; the token is removed afterwards.
+    Every call has a token, so that it can be repeated until Redis answers. Tokens are removed late: a call
+    whose connection broke may still arrive after its repetition has been answered.
     """
 
     def __init__(self, broker: Broker, stage: str, settling: Settling, in_flight: InFlight) -> None:
@@ -32,6 +35,7 @@ class Outbox(Coalescing):
         self._settling = settling
         self._in_flight = in_flight
         self._tokens = MessageIds(broker.world)
+        self._tokens_in_use: deque[tuple[float, str]] = deque()
         self._outputs: list[Output] = []
         self._released: list[bytes] = []
         self._n_waiting = 0
@@ -69,13 +73,21 @@ class Outbox(Coalescing):
         by_delay: defaultdict[int, list[Output]] = defaultdict(list)
         for output in outputs:
             by_delay[output.delay_ms].append(output)
-        tokens: list[str] = []
+        now_seconds = self._broker.world.monotonic()
         for delay_ms, delayed_alike in by_delay.items():
             for chunk in chunks(delayed_alike):
-                tokens.append(token := self._tokens.next().decode())
+                token = self._tokens.next().decode()
+                self._tokens_in_use.append((now_seconds, token))
                 await retry_until_available(self._broker.world, lambda: self._send(chunk, token, delay_ms), what=what)  # noqa: B023  (called here)
-        with contextlib.suppress(BrokerError):  # they expire in an hour anyway
-            await self._broker.ask([(b"ZREM", self._broker.keys.published, *tokens)])
+        await self._remove_tokens_before(now_seconds - _LATEST_ARRIVAL_SECONDS)
+
+    async def _remove_tokens_before(self, seconds: float) -> None:
+        tokens: list[str] = []
+        while self._tokens_in_use and self._tokens_in_use[0][0] < seconds:
+            tokens.append(self._tokens_in_use.popleft()[1])
+        if tokens:
+            with contextlib.suppress(BrokerError):  # they expire in an hour anyway
+                await self._broker.ask([(b"ZREM", self._broker.keys.published, *tokens)])
 
     async def _send(self, outputs: Sequence[Output], token: str, delay_ms: int) -> None:
         by_edge: defaultdict[str, list[Output]] = defaultdict(list)
