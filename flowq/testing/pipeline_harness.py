@@ -301,9 +301,9 @@ def harness(
     lease: how long the others wait for a sign of life from a worker: seconds, or text such as "1m".
     start: what the clock shows at the beginning, with a time zone: 2030 in UTC, or now for a real clock.
 
-    Raises UsageError for a resource that the pipeline does not use, a clock that is not known, and a `start` without a
-    time zone; NotFound for a fault at a stage that is not in the pipeline. Entering it raises BrokerUnavailable, and
-    what opening the resources raises; leaving it NotDrained, InvariantBroken and NeverCompared.
+    Raises UsageError for what is not a pipeline, a resource that the pipeline does not use, a clock that is not known,
+    and a `start` without a time zone; NotFound for a fault at a stage that is not in the pipeline. Entering it raises
+    BrokerUnavailable, and what opening the resources raises; leaving it NotDrained, InvariantBroken and NeverCompared.
 
     >>> import asyncio
     >>> from flowq import Pipeline, stage
@@ -319,6 +319,11 @@ def harness(
     ...         h.expect(show).exactly([2, 4, 6])
     >>> asyncio.run(test())
     """
+    if not isinstance(pipeline, Pipeline):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise UsageError(
+            f"a harness needs a pipeline, not {pipeline!r}",
+            hint='harness(Pipeline("shop", check >> charge)); for one stage alone, flowq.testing.call',
+        )
     given = resources or {}
     plan = with_resources(pipeline.plan, given)
     scenario = Scenario(plan, seed, tuple(faults), workers, seconds_of(lease), start, clock, redis)

@@ -162,7 +162,7 @@ async def test_bytes_stay_bytes() -> None:
 
 async def test_a_message_that_the_stage_does_not_accept_is_refused() -> None:
     wrong: Any = "text"
-    with pytest.raises(EncodeError, match="store accepts Word, not a str"):
+    with pytest.raises(EncodeError, match="store accepts Word, not str"):
         await call(store, wrong)
 
 

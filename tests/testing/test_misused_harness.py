@@ -85,3 +85,11 @@ async def test_faults_that_have_not_happened_are_told() -> None:
         await h.drain()
 
         assert h.unfired == (does_not,)
+
+
+def test_a_stage_instead_of_a_pipeline_is_refused_with_a_remedy() -> None:
+    with pytest.raises(UsageError, match="a harness needs a pipeline") as refused:
+        harness(double)  # type: ignore[arg-type]
+
+    assert refused.value.hint is not None
+    assert "Pipeline(" in refused.value.hint

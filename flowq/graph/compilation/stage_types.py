@@ -106,7 +106,7 @@ class StageTypes:
         return found
 
     def _not_accepted(self, class_: type[Any]) -> EncodeError:
-        return EncodeError(f"{self._stage.name} accepts {type_names(self._stage.accepted)}, not a {class_.__name__}")
+        return EncodeError(f"{self._stage.name} accepts {type_names(self._stage.accepted)}, not {class_.__name__}")
 
     def _written(self, declared: Any, class_: type[Any]) -> Any:
         """The type as which a value is written: its own class, if the stage can read that."""
