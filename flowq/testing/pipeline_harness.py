@@ -14,6 +14,7 @@ from flowq.errors import NotFound, UsageError
 from flowq.graph.declaration.flow import Accepts
 from flowq.graph.declaration.resource import Resource
 from flowq.graph.pipeline import Pipeline
+from flowq.printable import printable
 from flowq.testing.expectation import Expectation
 from flowq.testing.faults import Fault
 from flowq.testing.journal import Call
@@ -248,7 +249,7 @@ class Harness:
 
     def _notes(self) -> list[str]:
         dead = self.dead()
-        return [f"dead letter of {each.stage}: {each.error or each.reason}" for each in dead[:5]]
+        return [f"dead letter of {each.stage}: {printable(each.error or each.reason)}" for each in dead[:5]]
 
     async def _end(self) -> None:
         """All that is checked at the end of a test that has not failed."""

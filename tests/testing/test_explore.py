@@ -131,3 +131,18 @@ async def test_an_error_of_the_check_itself_is_found_with_its_cause() -> None:
 
     assert isinstance(found.value.__cause__, KeyError)
     assert found.value.faults == ()
+
+
+async def test_an_exploration_ends_when_its_task_is_cancelled() -> None:
+    tried: list[int] = []
+
+    async def build(h: Harness) -> None:
+        tried.append(h.seed)
+        await h.feed(double, 1)
+        task.cancel()
+
+    task = asyncio.ensure_future(explore(flowq.Pipeline("numbers", double), build, seeds=50))
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert tried == [0]

@@ -448,3 +448,18 @@ async def test_a_step_is_one_decision() -> None:
 
         assert len(h.trace) == before + 1
         assert list(h.trace)[-1] == event
+
+
+async def test_an_error_with_escape_sequences_is_shown_without_them() -> None:
+    @stage(retry=Retry(attempts=1))
+    async def paints(number: int) -> None:
+        raise ValueError("\x1b[31mred")
+
+    async with harness(Pipeline("p", paints)) as h:
+        await h.feed(paints, 1)
+        await h.drain()
+        with pytest.raises(NotAsExpected) as caught:
+            h.expect(paints).exactly([1])
+
+    assert "\x1b" not in str(caught.value)
+    assert "red" in str(caught.value)

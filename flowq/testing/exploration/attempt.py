@@ -98,6 +98,7 @@ class Trial:
             if not is_open:
                 raise
             error = failed
+        await asyncio.sleep(0)  # a harness gives the loop of the test no turn, so that this alone notices a Ctrl-C
         calls = [call for stage in self.pipeline.plan.consumers for call in h.calls(stage.name)]
         settlements = [event for event in h.trace.of("settle") if event.messages]
         return Attempt(case, error, calls, settlements, h.trace.of("fault", "crash"))
