@@ -43,7 +43,7 @@ class World:
         self.random: Callable[[], float] = random.random  # in [0, 1), for jitter
 
     def word(self, length: int) -> str:
-        """A unique word of so many digits and letters."""
+        """A unique word of `length` digits and letters."""
         return "".join(secrets.choice(ALPHABET) for _ in range(length))
 
     def place(self) -> str:

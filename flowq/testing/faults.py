@@ -47,14 +47,14 @@ class _Counted(_Printed):
 class Crash(_AtStage):
     """A worker dies, at once and without a word, as by `kill -9`. Another one takes its place soon.
 
-    Nothing of it reaches Redis any more. Its handlers are cancelled: other than in a process that is killed, what they
+    Nothing of it reaches Redis any more. Its handlers are cancelled: unlike in a process that is killed, what they
     do in `finally` and `except CancelledError` happens, and so does what a handler on a thread has begun.
 
     stage: the stage, or its name.
     before, after: one of the two names the point: "read" (the worker takes messages), "handler" (the function of the
-        stage is called) or "settle" (what became of messages is written to Redis). After "read", the worker holds
+        stage is called) or "settle" (what happened to messages is written to Redis). After "read", the worker holds
         messages that it has not begun; after "settle", Redis has everything, and the worker has not heard of it.
-    nth: which time that any worker reaches the point, counted from 1.
+    nth: at the n-th time that any worker reaches the point, counted from 1.
 
     Raises UsageError for another point, or for both or none of `before` and `after`.
 
@@ -86,7 +86,7 @@ class LostReply(_Counted):
 
     call: "settle", "publish", "read", "promote", "reclaim", "renew", "reserve" or "start_run". A read counts if its
         reply has messages.
-    nth: which of these calls, counted from 1.
+    nth: the n-th of these calls, counted from 1.
 
     >>> print(LostReply("publish"))
     LostReply(call='publish')
@@ -105,7 +105,7 @@ class Duplicate(_Counted):
     """A call arrives twice: once as usual, and again a little later, when its reply is not awaited any more.
 
     call: "settle", "publish", "promote", "reclaim", "renew", "reserve" or "start_run".
-    nth: which of these calls, counted from 1.
+    nth: the n-th of these calls, counted from 1.
 
     >>> print(Duplicate(nth=2))
     Duplicate(nth=2)
@@ -123,7 +123,7 @@ class Duplicate(_Counted):
 class Reorder(_Counted):
     """A call that moves messages is late: calls that other connections make after it arrive before it.
 
-    nth: at which settle or publish of all workers, counted from 1.
+    nth: at the n-th settle or publish of all workers, counted from 1.
 
     >>> print(Reorder())
     Reorder()
@@ -136,7 +136,7 @@ class Reorder(_Counted):
 class Disconnect(_Counted):
     """All connections of a worker break. The call at which it happens has not reached Redis.
 
-    nth: at which settle or publish of all workers, counted from 1.
+    nth: at the n-th settle or publish of all workers, counted from 1.
 
     >>> print(Disconnect(nth=3))
     Disconnect(nth=3)
@@ -150,7 +150,7 @@ class Stall(_Counted):
     """Redis does not answer for a while, and then runs everything that has arrived meanwhile.
 
     seconds: for how long.
-    nth: with which settle or publish of all workers it begins, counted from 1.
+    nth: it begins with the n-th settle or publish of all workers, counted from 1.
 
     >>> print(Stall(20))
     Stall(20)
@@ -171,7 +171,7 @@ class Refuse(_Counted):
     error: "OOM" (its memory is full), "READONLY" (it was demoted), "LOADING", "BUSY", "MISCONF" (it cannot write to its
         disk), "NOREPLICAS" or "CLUSTERDOWN".
     seconds: for how long.
-    nth: with which settle or publish of all workers it begins, counted from 1; for "OOM", with which publish.
+    nth: it begins with the n-th settle or publish of all workers, counted from 1; for "OOM", with the n-th publish.
 
     >>> print(Refuse("LOADING", seconds=3))
     Refuse(error='LOADING', seconds=3)
@@ -195,7 +195,7 @@ class Failover(_Counted):
     whose settlement was forgotten are delivered again. A test with this fault has to expect both.
 
     forget: how many of the last calls that moved messages (reads, settles, publishes), with everything since.
-    nth: just before which settle or publish of all workers, counted from 1.
+    nth: just before the n-th settle or publish of all workers, counted from 1.
 
     >>> print(Failover(forget=2))
     Failover(forget=2)
@@ -215,7 +215,7 @@ class PoisonBody(_AtStage):
     """A message arrives with a body that cannot be decoded.
 
     stage: the stage that reads it, or its name.
-    nth: which message that the stage reads, counted from 1.
+    nth: the n-th message that the stage reads, counted from 1.
 
     >>> print(PoisonBody("parse"))
     PoisonBody('parse')
@@ -231,7 +231,7 @@ class Slow(_AtStage):
 
     stage: the stage, or its name.
     seconds: for how long.
-    nth: at which call of the function, counted from 1.
+    nth: at the n-th call of the function, counted from 1.
 
     >>> print(Slow("fetch", 90))
     Slow('fetch', 90)
@@ -250,7 +250,7 @@ class Slow(_AtStage):
 class Restart(_Counted):
     """A worker stops as it does on SIGTERM, and starts again under another name.
 
-    nth: the worker that makes which settle or publish, counted from 1 over all workers.
+    nth: the worker that makes the n-th settle or publish of all workers, counted from 1.
 
     >>> print(Restart())
     Restart()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -85,10 +85,7 @@ class Journal:
 
     def calls(self, stage: str) -> list[Call]:
         """The calls of one stage, in order of their start."""
-        found = [(call, message) for call, message in self._calls if call.stage == stage]
-        return [
-            Call(call.stage, message(), call.message_id, call.attempt, call.worker, call.at) for call, message in found
-        ]
+        return [replace(call, message=message()) for call, message in self._calls if call.stage == stage]
 
     def outputs(self, stage: str) -> list[Any]:
         """What one stage has returned in attempts that were settled, in order of settlement."""

@@ -1,4 +1,4 @@
-"""The harness of a pipeline: feeds it, moves its clock, and shows and checks what has become of each message."""
+"""The harness of a pipeline: feeds it, moves its clock, and shows and checks what happened to each message."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from flowq.errors import NotFound, UsageError
 from flowq.graph.declaration.flow import Accepts
 from flowq.graph.declaration.resource import Resource
 from flowq.graph.pipeline import Pipeline
+from flowq.inspector import Inspector
 from flowq.printable import printable
 from flowq.testing.expectation import Expectation
 from flowq.testing.faults import Fault
@@ -136,7 +137,7 @@ class Harness:
         await self._simulated.drain(limit, None if within is None else seconds_of(within))
 
     async def advance(self, *, seconds: float = 0, minutes: float = 0, hours: float = 0, days: float = 0) -> None:
-        """Let exactly so much time pass."""
+        """Let exactly that much time pass."""
         await self._simulated.advance(seconds + 60 * minutes + 3600 * hours + 86_400 * days)
 
     async def step(self) -> Event:
@@ -238,6 +239,10 @@ class Harness:
     def balance(self) -> Balance:
         """The counters of each stage in the current run. True if they add up."""
         return self._look(lambda state: state.balance())
+
+    def inspect(self, reading: Callable[[Inspector], Coroutine[Any, Any, T]]) -> T:
+        """Anything else that a `flowq.Inspector` shows: `h.inspect(lambda inspector: inspector.overview())`."""
+        return self._look(lambda state: reading(state.inspector))
 
     def _look(self, reading: Callable[[ObservedState], Coroutine[Any, Any, T]]) -> T:
         return self._simulated.look(reading)

@@ -27,7 +27,7 @@ from flowq.testing.invariants import check_invariants
 from flowq.testing.journal import Journal
 from flowq.testing.observed_state import ObservedState
 from flowq.testing.scenario import Scenario
-from flowq.testing.simulation.calls import Call
+from flowq.testing.simulation.calls import RedisCall
 from flowq.testing.simulation.settle_calls import settlement_in
 from flowq.testing.simulation.tap import Tap
 from flowq.testing.simulation.trace import Event
@@ -45,6 +45,7 @@ _PATHS_PER_LIMIT, _MOST_LIMITS = 5, 20  # of drain: an endless circle is told ea
 _LONGEST_SECONDS = 100 * 366 * 86_400.0  # a century at once
 _NOTICED_LEASES = 3  # others look twice before they take a worker for dead
 _LAST_POLLS_SECONDS = 0.1  # so long before the end of `advance`: what they do is seen then
+_CHANGES_NOTHING = frozenset(("read", "pending", "renew", "promote", "snapshot", "client", "hgetall", "mget"))
 _TEST = "test"
 """The name under which the test itself calls the server."""
 
@@ -89,7 +90,7 @@ class SimulatedPipeline:
         """As in `Supplies`."""
         return Watching(worker, self.journal, self._taps[worker])
 
-    def _answered(self, call: Call, commands: Sequence[Sequence[Any]], replies: Sequence[Any]) -> None:
+    def _answered(self, call: RedisCall, commands: Sequence[Sequence[Any]], replies: Sequence[Any]) -> None:
         is_success = False
         for command, reply in zip(commands, replies, strict=True):
             if call.name == "settle" and (settlement := settlement_in(command, reply)) is not None:
@@ -256,7 +257,7 @@ class SimulatedPipeline:
         return not_drained(why, self.look(lambda state: state.waiting()), obstacles)
 
     async def advance(self, seconds: float) -> None:
-        """Let so much time pass."""
+        """Let that much time pass."""
         self._require_open()
         if not 0 <= seconds <= _LONGEST_SECONDS:
             raise UsageError(f"time cannot move by {seconds:,} s", hint="await h.advance(minutes=5)")
@@ -294,9 +295,6 @@ class SimulatedPipeline:
         has_failed_over = any(isinstance(fault, Failover) for fault in self.around.injector.fired)
         journal = None if has_failed_over else self.journal
         self.around.look(lambda broker: check_invariants(self.plan, broker, journal))
-
-
-_CHANGES_NOTHING = frozenset(("read", "pending", "renew", "promote", "snapshot", "client", "hgetall", "mget"))
 
 
 class _Feeding(Publisher):

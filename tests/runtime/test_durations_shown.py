@@ -7,8 +7,7 @@ import asyncio
 import pytest
 
 from flowq import Pipeline, stage
-from flowq.inspector import Inspector
-from tests.runtime.kit import Kit, look
+from tests.runtime.kit import Kit
 from tests.runtime.lab import Item, items
 
 
@@ -27,7 +26,7 @@ async def test_the_durations_on_record_are_those_of_the_handlers(kit: Kit) -> No
         await h.feed(gather, *items(10))
         await h.drain()
         await h.advance(seconds=1)  # by when it is recorded
-        found = look(h, lambda broker: Inspector(pipeline.plan, broker).throughput())
+        found = h.inspect(lambda inspector: inspector.throughput())
 
     # Counted in buckets, each 19 % wider than the one before.
     assert found["slow"].p50_seconds == pytest.approx(0.2, rel=0.1)

@@ -10,9 +10,8 @@ from flowq import Pipeline, stage
 from flowq.broker.inspection.causes import CauseKind
 from flowq.broker.inspection.forecasts import ForecastKind
 from flowq.broker.inspection.overview import Overview
-from flowq.inspector import Inspector
 from flowq.testing import Harness
-from tests.runtime.kit import Kit, look
+from tests.runtime.kit import Kit
 from tests.runtime.lab import Item, items
 
 MAXSIZE = 100
@@ -35,7 +34,7 @@ async def test_an_edge_that_fills_is_full_when_it_was_forecast_to_be(kit: Kit) -
     edge = "hand_on>stuck"
 
     def overview(h: Harness) -> Overview:
-        return look(h, lambda broker: Inspector(pipeline.plan, broker).overview())
+        return h.inspect(lambda inspector: inspector.overview())
 
     def is_foretold(overview: Overview) -> bool:
         forecast = overview.forecasts.get(edge)

@@ -11,7 +11,7 @@ from flowq import Context, Pipeline, Rate, stage
 from flowq.inspector import Inspector
 from flowq.testing import Harness
 from tests.eventually import eventually
-from tests.runtime.kit import Kit, look
+from tests.runtime.kit import Kit
 from tests.runtime.lab import Item, Lab, items
 
 SLOTS = 3
@@ -33,7 +33,7 @@ class Gate:
 async def shows(h: Harness, pipeline: Pipeline, gate: Gate, *, inside: int, running: int) -> None:
     """The handlers have this many messages, and soon the overview says so."""
     await h.advance(seconds=2)
-    seen = look(h, lambda broker: Inspector(pipeline.plan, broker).overview()).stages["handle"]
+    seen = h.inspect(lambda inspector: inspector.overview()).stages["handle"]
     figures = seen.balance.running, seen.in_handler, seen.read_ahead
     assert (gate.inside, figures) == (inside, (running, inside, max(0, running - inside)))
 
@@ -120,7 +120,7 @@ async def test_what_waits_for_its_turn_is_in_no_handler(kit: Kit) -> None:
         await h.feed(handle, *items(SLOTS))
         for n in range(1, SLOTS + 1):
             await h.advance(seconds=3)
-            seen = look(h, lambda broker: Inspector(pipeline.plan, broker).overview()).stages["handle"]
+            seen = h.inspect(lambda inspector: inspector.overview()).stages["handle"]
             assert (gate.inside, seen.in_handler) == (n, n)
             await h.advance(seconds=7)
         gate.is_open.set()

@@ -51,7 +51,7 @@ class PropertyTest:
         self.tally = Tally({stage.name: StageTally() for stage in self.pipeline.plan.consumers})
 
     async def run(self, *, seeds: int | None, start_seed: int, on_progress: Callable[[Report], None]) -> Report:
-        """Try so many seeds; without a number, as many as there is time for. Raises Found for the first that fails."""
+        """Try `seeds` of them, or as many as ten seconds allow. Raises Found for the first that fails."""
         report = Report(self.pipeline.name)
         while report.seeds < seeds if seeds is not None else report.seconds < LONG_ENOUGH_SECONDS:
             tried = await explore(

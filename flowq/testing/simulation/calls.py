@@ -23,7 +23,7 @@ _SETTLE_STAGE, _SETTLE_EDGE, _SETTLE_N_DONE = 4, 5, 8  # among the arguments of 
 
 
 @dataclass(slots=True)
-class Call:
+class RedisCall:
     """One request of one worker, with one command or several.
 
     `name`: "read", "pending", "settle", "publish", "renew", or that of the script or the command. `streams`: the edges
@@ -54,7 +54,7 @@ def parse_request(request: bytes, n_commands: int) -> list[Command]:
     return [reader.gets() for _ in range(n_commands)]
 
 
-def call_of(worker: str, commands: list[Command]) -> Call:
+def call_of(worker: str, commands: list[Command]) -> RedisCall:
     """What a request is about: the first of its commands that runs a script or reads, otherwise its first command."""
     for command in commands:
         if (script := script_of(command)) is not None:
@@ -64,13 +64,13 @@ def call_of(worker: str, commands: list[Command]) -> Call:
                 stage = command[3 + len(keys) + _SETTLE_STAGE].decode()
             else:
                 stage = stage_of(streams[0]) if streams else ""
-            return Call(worker, name, stage, streams, commands)
+            return RedisCall(worker, name, stage, streams, commands)
     command = commands[0]
     if command[0] == b"XREADGROUP":
         read, ids = streams_of(command)
-        return Call(worker, "read" if ids[0] == b">" else "pending", stage_of(read[0]), tuple(read), commands)
+        return RedisCall(worker, "read" if ids[0] == b">" else "pending", stage_of(read[0]), tuple(read), commands)
     streams = tuple(word for word in command[1:3] if _EDGE in word)
-    return Call(worker, command[0].decode().lower(), stage_of(streams[0]) if streams else "", streams, commands)
+    return RedisCall(worker, command[0].decode().lower(), stage_of(streams[0]) if streams else "", streams, commands)
 
 
 def _keys_of(command: Command) -> list[bytes]:
@@ -121,8 +121,8 @@ class Messages:
                 found.append(name)
         return tuple(found)
 
-    def in_settlement(self, call: Call) -> tuple[tuple[str, ...], str]:
-        """The ids of the messages that a call settles, and what becomes of them, for people."""
+    def in_settlement(self, call: RedisCall) -> tuple[tuple[str, ...], str]:
+        """The ids of the messages that a call settles, and what happens to them, for people."""
         found: list[str] = []
         outcomes: dict[str, int] = {}
         for command in call.commands:

@@ -18,7 +18,7 @@ from flowq.testing.faults import (
     Slow,
     Stall,
 )
-from flowq.testing.simulation.calls import Call
+from flowq.testing.simulation.calls import RedisCall
 
 
 class Injector:
@@ -51,17 +51,17 @@ class Injector:
         """Whether a Failover is among them, so that writes have to be remembered."""
         return any(isinstance(fault, Failover) for fault in self.faults)
 
-    def before_call(self, call: Call) -> Sequence[Fault]:
+    def before_call(self, call: RedisCall) -> Sequence[Fault]:
         """What is due when a worker sends a call."""
         return self._due(lambda fault: _begins_with(fault, call)) if self._pending else ()
 
-    def after_call(self, call: Call, n_messages: int) -> Sequence[Fault]:
+    def after_call(self, call: RedisCall, n_messages: int) -> Sequence[Fault]:
         """What is due when Redis has run a call; `n_messages` are in the reply, if it was a read."""
         if not self._pending or (call.name == "read" and not n_messages):
             return ()
         return self._due(lambda fault: _follows(fault, call))
 
-    def poisons(self, call: Call, n_messages: int) -> Sequence[int]:
+    def poisons(self, call: RedisCall, n_messages: int) -> Sequence[int]:
         """Which of the messages that a read has returned get a body that cannot be decoded, counted from 0."""
         found: list[int] = []
         for number, fault in list(self._pending.items()) if n_messages else ():
@@ -102,7 +102,7 @@ class Injector:
         return due
 
 
-def _begins_with(fault: Fault, call: Call) -> bool:
+def _begins_with(fault: Fault, call: RedisCall) -> bool:
     match fault:
         case Crash():
             return fault.before == call.name and fault.stage == call.stage
@@ -114,7 +114,7 @@ def _begins_with(fault: Fault, call: Call) -> bool:
             return False
 
 
-def _follows(fault: Fault, call: Call) -> bool:
+def _follows(fault: Fault, call: RedisCall) -> bool:
     match fault:
         case Crash():
             return fault.after == call.name and fault.stage == call.stage

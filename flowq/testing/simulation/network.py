@@ -10,7 +10,7 @@ from random import Random
 from typing import Any, Protocol
 
 from flowq.broker.client.redis_protocol import error_of
-from flowq.testing.simulation.calls import Call, Messages
+from flowq.testing.simulation.calls import Messages, RedisCall
 from flowq.testing.simulation.injector import Injector
 from flowq.testing.simulation.real_timers import Timers
 from flowq.testing.simulation.trace import Event, Trace
@@ -55,12 +55,11 @@ class Network:
         server: Server,
         *,
         seed: int = 0,
-        trace: Trace | None = None,
         injector: Injector | None = None,
     ) -> None:
         self.loop = loop
         self.server = server
-        self.trace = Trace() if trace is None else trace
+        self.trace = Trace()
         self.injector = injector or Injector()
         self.messages = Messages()
         self._random = Random(f"network {seed}")
@@ -73,7 +72,7 @@ class Network:
         self._stalled_until = self._refused_until = 0.0
         self._refusal = ""
         self._leapt_to = -math.inf
-        self.on_answer: list[Callable[[Call, Sequence[Sequence[Any]], Sequence[Any]], None]] = []
+        self.on_answer: list[Callable[[RedisCall, Sequence[Sequence[Any]], Sequence[Any]], None]] = []
         """Called with each call that the server has answered, its commands and their replies."""
         loop.on_leap(self._keep_leases)
 
@@ -91,7 +90,7 @@ class Network:
 
     # Calls
 
-    def delay_seconds(self, call: Call) -> float:
+    def delay_seconds(self, call: RedisCall) -> float:
         """How long a request takes to the server.
 
         After a leap, renewals arrive first: without it, they would have arrived before others look at the leases.
@@ -107,7 +106,7 @@ class Network:
         """Whether a reply takes as long as a request; most arrive at once, which is faster to simulate."""
         return self._random.random() < 0.1
 
-    def run(self, call: Call, commands: Sequence[Sequence[Any]], *, may_be_refused: bool = True) -> list[Any]:
+    def run(self, call: RedisCall, commands: Sequence[Sequence[Any]], *, may_be_refused: bool = True) -> list[Any]:
         """Have the server run commands now; readers of the edges that they may have added to look again."""
         if may_be_refused and self._refused_until and (error := self._refused(call)):
             return [error] * len(commands)
@@ -120,10 +119,6 @@ class Network:
             for stream in call.streams:
                 self.wake(stream)
         return replies
-
-    def later(self, seconds: float, run: Callable[[], object]) -> None:
-        """Run something on the server later, whether its caller still waits or not."""
-        self.loop.call_later(seconds, run)
 
     # Reads that block
 
@@ -175,7 +170,7 @@ class Network:
     # What happens to the whole server
 
     def stall(self, seconds: float) -> None:
-        """Nothing is answered for so long."""
+        """The server answers nothing for that time."""
         self._stalled_until = max(self._stalled_until, self.loop.time() + seconds)
         self.loop.stop_leaps_in(seconds)
 
@@ -184,11 +179,11 @@ class Network:
         return self._stalled_until - self.loop.time()
 
     def refuse(self, error: str, seconds: float) -> None:
-        """Calls are answered with an error for so long."""
+        """The server answers calls with an error for that time."""
         self._refusal, self._refused_until = error, self.loop.time() + seconds
         self.loop.stop_leaps_in(seconds)
 
-    def _refused(self, call: Call) -> Exception | None:
+    def _refused(self, call: RedisCall) -> Exception | None:
         if self.loop.time() >= self._refused_until:
             self._refused_until = 0.0
             return None

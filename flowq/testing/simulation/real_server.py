@@ -81,7 +81,7 @@ class RealServer:
 
 
 class RealServerConnection:
-    """One connection, of which each call blocks."""
+    """One connection, whose calls block."""
 
     def __init__(self, server: RealServer, url: RedisUrl) -> None:
         self._server = server

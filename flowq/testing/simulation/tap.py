@@ -18,7 +18,7 @@ from flowq.testing.faults import (
     Slow,
     Stall,
 )
-from flowq.testing.simulation.calls import Call, Command, call_of, parse_request, streams_of, without_block
+from flowq.testing.simulation.calls import Command, RedisCall, call_of, parse_request, streams_of, without_block
 from flowq.testing.simulation.network import Network
 
 _ANSWERED_HERE = frozenset((b"CLIENT", b"WAIT"))
@@ -141,7 +141,7 @@ class TapConnection:
         await self._return(call, 0)
         return replies
 
-    async def _read(self, call: Call, delay_seconds: float, timeout_seconds: float) -> Any:
+    async def _read(self, call: RedisCall, delay_seconds: float, timeout_seconds: float) -> Any:
         """Read; wait for entries as long as the command would block."""
         network, (command,) = self._network, call.commands
         bare, block_ms = without_block(command)
@@ -170,18 +170,20 @@ class TapConnection:
         await self._return(call, n_messages)
         return reply
 
-    async def _arrive(self, call: Call, commands: list[Command], delay_seconds: float, timeout_seconds: float) -> None:
+    async def _arrive(
+        self, call: RedisCall, commands: list[Command], delay_seconds: float, timeout_seconds: float
+    ) -> None:
         """Wait until the server has the request and looks at it. Raises TimeoutError if that takes too long."""
         network = self._network
         await self._sleep(delay_seconds)
         while self._tap.is_faulty and (stall_seconds := network.stall_seconds()) > 0:
             if stall_seconds > timeout_seconds:
-                network.later(stall_seconds, lambda: self._run(call, commands))  # it is in the server's buffers
+                network.loop.call_later(stall_seconds, self._run, call, commands)  # it is in the server's buffers
                 await self._sleep(timeout_seconds)
                 raise TimeoutError
             await self._sleep(stall_seconds)
 
-    async def _return(self, call: Call, n_messages: int) -> None:
+    async def _return(self, call: RedisCall, n_messages: int) -> None:
         """The way of the reply, on which it may be lost."""
         network = self._network
         for fault in self._strikes(network.injector.after_call, call, n_messages):
@@ -190,7 +192,7 @@ class TapConnection:
                     self._tap.crash(fault)
                 case Duplicate():
                     self._note_fault(call, fault)
-                    network.later(network.delay_seconds(call), lambda: self._run(call, call.commands))
+                    network.loop.call_later(network.delay_seconds(call), self._run, call, call.commands)
                 case _:
                     self._note_fault(call, fault)
                     self.cut()
@@ -198,7 +200,7 @@ class TapConnection:
         if network.reply_is_late():
             await self._sleep(network.delay_seconds(call))
 
-    def _strike_before(self, call: Call) -> float:
+    def _strike_before(self, call: RedisCall) -> float:
         """What faults do to a call that is sent. Returns how long the request takes."""
         network, delay_seconds = self._network, self._network.delay_seconds(call)
         for fault in self._strikes(network.injector.before_call, call):
@@ -227,22 +229,22 @@ class TapConnection:
     def _strikes(self, due: Callable[..., Sequence[Any]], *arguments: Any) -> Sequence[Any]:
         return due(*arguments) if self._tap.is_faulty else ()
 
-    def _note_fault(self, call: Call, fault: Fault) -> None:
+    def _note_fault(self, call: RedisCall, fault: Fault) -> None:
         self._network.note(call.worker, "fault", call.stage, detail=str(fault))
 
     async def _sleep(self, seconds: float) -> None:
         await self._network.loop.call_sleep(seconds)
         self._check()
 
-    def _answered(self, call: Call) -> list[Any]:
+    def _answered(self, call: RedisCall) -> list[Any]:
         if all(command[0] not in _ANSWERED_HERE for command in call.commands):
             return self._run(call, call.commands)
         return [self._answer(call, command) for command in call.commands]
 
-    def _run(self, call: Call, commands: list[Command]) -> list[Any]:
+    def _run(self, call: RedisCall, commands: list[Command]) -> list[Any]:
         return self._network.run(call, commands, may_be_refused=self._tap.is_faulty)
 
-    def _answer(self, call: Call, command: Command) -> Any:
+    def _answer(self, call: RedisCall, command: Command) -> Any:
         if command[0] == b"WAIT":
             return 1  # there is a replica, and it has everything
         if command[0] == b"CLIENT" and command[1] == b"ID":
@@ -251,7 +253,7 @@ class TapConnection:
             return int(self._network.unblock(int(command[2])))
         return self._run(call, [command])[0]
 
-    def _note(self, call: Call) -> None:
+    def _note(self, call: RedisCall) -> None:
         if call.name == "renew":
             _, lease, _, lease_ms = call.commands[0][3:7]
             self._tap.leases[lease] = int(lease_ms)

@@ -11,7 +11,7 @@ class Event:
     """One thing that happened.
 
     `at_seconds`: since the start, by the virtual clock. `what`: the name of a call ("read", "settle", "publish"), or
-    "fault", "crash", "start", "stop". `messages`: ids, as far as they are known. `detail`: for people.
+    "fault" or "crash". `messages`: ids, as far as they are known. `detail`: for people.
     """
 
     at_seconds: float

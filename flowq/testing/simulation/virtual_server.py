@@ -19,7 +19,7 @@ class Write:
 
 
 class ServerConnection(Protocol):
-    """A connection of which each call blocks until it is answered."""
+    """A connection whose calls block until they are answered."""
 
     def exchange(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         """Run commands, and return their replies in order; those that are errors are returned as exceptions.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from flowq.testing.simulation.calls import Call
+from flowq.testing.simulation.calls import RedisCall
 from flowq.testing.simulation.virtual_server import Write
 
 _ONLY_READS = frozenset(
@@ -20,7 +20,7 @@ class WriteLog:
         self._writes: list[Write] = []
         self._moved_at: list[int] = []  # where in the log messages were moved
 
-    def add(self, now: float, call: Call, commands: Sequence[Sequence[Any]], replies: Sequence[Any]) -> None:
+    def add(self, now: float, call: RedisCall, commands: Sequence[Sequence[Any]], replies: Sequence[Any]) -> None:
         """A call has run."""
         if call.name in _ONLY_READS or (call.name in ("read", "pending") and not any(replies)):
             return
