@@ -38,7 +38,7 @@ class Scenario:
 
     def __post_init__(self) -> None:
         for fault in self.faults:
-            if not isinstance(fault, Fault):
+            if not isinstance(fault, Fault):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise UsageError(f"faults=: {fault!r} is not a fault", hint='faults=[Crash(stage, before="settle")]')
             if isinstance(fault, Crash | PoisonBody | Slow):
                 self.plan.stage(fault.stage)
