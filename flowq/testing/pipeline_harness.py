@@ -332,5 +332,5 @@ def harness(
         )
     given = resources or {}
     plan = with_resources(pipeline.plan, given)
-    scenario = Scenario(plan, seed, tuple(faults), workers, seconds_of(lease), start, clock, redis)
+    scenario = Scenario(plan, seed, faults, workers, seconds_of(lease), start, clock, redis)
     return Harness(scenario, given)

@@ -24,7 +24,8 @@ class Scenario:
     """All of it. `redis`: the URL of a server, None for a fake one. `start`: None for now, or for `START`.
 
     Raises NotFound for a fault at a stage that is not in the plan, which would never happen, and UsageError for an
-    unknown clock, fewer than one worker, a lease shorter than `SHORTEST_LEASE_SECONDS`, or what is no fault.
+    unknown clock, fewer than one worker, a lease shorter than `SHORTEST_LEASE_SECONDS`, a seed that is not a whole
+    number, or what is no fault.
     """
 
     plan: Plan
@@ -37,17 +38,25 @@ class Scenario:
     redis: str | None
 
     def __post_init__(self) -> None:
-        for fault in self.faults:
-            if not isinstance(fault, Fault):  # pyright: ignore[reportUnnecessaryIsInstance]
-                raise UsageError(f"faults=: {fault!r} is not a fault", hint='faults=[Crash(stage, before="settle")]')
-            if isinstance(fault, Crash | PoisonBody | Slow):
-                self.plan.stage(fault.stage)
+        self._check_faults()
+        # Types of a test are rarely checked, and a seed of another type would be taken for a number elsewhere.
+        if not isinstance(self.seed, int):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise UsageError(f"a seed is a whole number, not {self.seed!r}", hint="seed=7")
         if self.clock not in (clocks := get_args(ClockName)):
             hint = did_you_mean(self.clock, clocks, f"one of: {', '.join(clocks)}")
             raise UsageError(f'no clock is called "{self.clock}"', hint=hint)
-        if self.n_workers < 1:
+        if not isinstance(self.n_workers, int) or self.n_workers < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise UsageError(f"a harness cannot have {self.n_workers} workers", hint="workers=1")
         if self.lease_seconds < SHORTEST_LEASE_SECONDS:
             raise UsageError(f"a lease of {self.lease_seconds:g} s is too short", hint='lease="15s"')
         if self.start is not None and self.start.tzinfo is None:
             raise UsageError(f"start={self.start} has no time zone", hint="datetime(2030, 1, 1, tzinfo=UTC)")
+
+    def _check_faults(self) -> None:
+        if isinstance(self.faults, Fault):
+            raise UsageError("faults= takes a list of faults", hint=f"faults=[{self.faults}]")
+        for fault in self.faults:
+            if not isinstance(fault, Fault):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise UsageError(f"faults=: {fault!r} is not a fault", hint='faults=[Crash(stage, before="settle")]')
+            if isinstance(fault, Crash | PoisonBody | Slow):
+                self.plan.stage(fault.stage)

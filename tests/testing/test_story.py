@@ -71,6 +71,13 @@ def test_a_long_message_and_unprintable_text_stay_on_their_line() -> None:
     assert len(story.lines[0]) < 120
 
 
+def test_a_story_fits_on_a_screen_however_long_its_error_is() -> None:
+    story = told(called(0, 1), error=ValueError("not " + "a" * 100_000))
+
+    assert story.error.startswith("ValueError: not aaa")
+    assert len(story.error) < 2_100
+
+
 def test_the_text_has_seed_faults_error_and_code() -> None:
     case = Case(7, (Crash("bill", after="handler"), Stall(20)), workers=1, size=3)
     story = told(called(0, 1), case=case, error=ValueError("one\ntwo"))

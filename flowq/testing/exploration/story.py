@@ -13,7 +13,8 @@ from flowq.testing.faults import Fault
 from flowq.testing.journal import Call
 
 _MOST_LINES = 24
-_MOST_CHARACTERS = 60
+_MOST_CHARACTERS = 60  # of a message
+_MOST_CHARACTERS_OF_AN_ERROR = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +65,8 @@ def tell(case: Case, moments: Iterable[Moment], error: BaseException, harness: s
     if len(told) > _MOST_LINES and (repeated := _repeated(told)):
         told = [moment for moment in told if not moment.messages or repeated & {*moment.messages}]
     lines = _shortened([*_lines(told)])
-    return Story(
-        case, tuple(lines), f"{type(error).__name__}: {printable_block(error_text(error))}", _code(case, harness)
-    )
+    problem = _cut(f"{type(error).__name__}: {printable_block(error_text(error))}", _MOST_CHARACTERS_OF_AN_ERROR)
+    return Story(case, tuple(lines), problem, _code(case, harness))
 
 
 def _code(case: Case, harness: str) -> str:
@@ -94,8 +94,11 @@ def _repeated(moments: Sequence[Moment]) -> set[tuple[str, str]]:
 
 
 def _shown(message: Any) -> str:
-    text = printable(repr(message))
-    return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]}…"
+    return _cut(printable(repr(message)), _MOST_CHARACTERS)
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[:most]}…"
 
 
 def _shortened(lines: list[str]) -> list[str]:
