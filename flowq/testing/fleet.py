@@ -125,11 +125,11 @@ class Fleet:
 
     async def stop(self) -> None:
         """Stop all of them in good order, one after the other, those that are being replaced too."""
-        await self.replaced()
+        await self.until_replaced()
         for name in list(self.live):
             await self.retire(name)
 
-    async def replaced(self) -> None:
+    async def until_replaced(self) -> None:
         """Wait until no worker is being replaced."""
         while self._replacing:
             await asyncio.wait(self._replacing)

@@ -1,4 +1,4 @@
-"""A plan in which some resources are replaced by values, as a rule fakes of a test."""
+"""A plan in which some resources are replaced by values, usually the fakes of a test."""
 
 from __future__ import annotations
 

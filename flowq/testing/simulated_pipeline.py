@@ -44,7 +44,7 @@ _LOOK_AGAIN_SECONDS = 1.0
 _PATHS_PER_LIMIT, _MOST_LIMITS = 5, 20  # of drain: an endless circle is told early, endless growth at all
 _LONGEST_SECONDS = 100 * 366 * 86_400.0  # a century at once
 _NOTICED_LEASES = 3  # others look twice before they take a worker for dead
-_LAST_POLLS_SECONDS = 0.1  # so long before the end of `advance`: what they do is seen then
+_LAST_POLLS_SECONDS = 0.1  # how long before the end of `advance` they run: what they do is seen then
 _CHANGES_NOTHING = frozenset(("read", "pending", "renew", "promote", "snapshot", "client", "hgetall", "mget"))
 _TEST = "test"
 """The name under which the test itself calls the server."""
@@ -135,7 +135,7 @@ class SimulatedPipeline:
         async def stopping() -> None:
             for tap in self._taps.values():
                 tap.is_faulty = False
-            await self.fleet.replaced()  # one that starts is live before it is registered
+            await self.fleet.until_replaced()  # one that starts is live before it is registered
             for _ in range(round(_NOTICED_LEASES * self._options.lease_seconds)):
                 if len(self.around.known_workers()) <= len(self.fleet.live):
                     break

@@ -29,6 +29,14 @@ async def poll(loop: VirtualLoop, looks: list[float], *, every_seconds: float = 
         looks.append(loop.time())
 
 
+async def wait_for_nothing_beside_a_poll(loop: VirtualLoop, looks: list[float]) -> None:
+    polling = asyncio.create_task(poll(loop, looks))
+    try:
+        await asyncio.Event().wait()
+    finally:
+        polling.cancel()
+
+
 def test_a_day_of_sleep_takes_no_time_and_is_exact(loop: VirtualLoop) -> None:
     began = time.perf_counter()
 
@@ -111,11 +119,7 @@ def test_polls_in_the_background_do_not_keep_it_from_noticing_that_nothing_is_le
     looks: list[float] = []
 
     async def main() -> None:
-        polling = asyncio.create_task(poll(loop, looks))
-        try:
-            await asyncio.Event().wait()
-        finally:
-            polling.cancel()
+        await wait_for_nothing_beside_a_poll(loop, looks)
 
     with pytest.raises(NothingLeft):
         loop.run(main())
@@ -160,11 +164,7 @@ def test_after_a_stop_polls_get_time_before_it_says_that_nothing_is_left(loop: V
 
     async def main() -> None:
         loop.stop_leaps_in(500)
-        polling = asyncio.create_task(poll(loop, looks))
-        try:
-            await asyncio.Event().wait()
-        finally:
-            polling.cancel()
+        await wait_for_nothing_beside_a_poll(loop, looks)
 
     with pytest.raises(NothingLeft):
         loop.run(main())
