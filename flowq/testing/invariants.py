@@ -45,7 +45,7 @@ def _unbalanced(balance: Balance) -> Sequence[str]:
 
 
 def _lost(plan: Plan, balance: Balance, journal: Journal) -> list[str]:
-    """Compare what handlers have returned, and what was settled, with what Redis has counted."""
+    """Compare the journal of outputs and settlements with the counters in Redis."""
     settled = Counter(plan.edge_by_name[edge].target for edge, _ in journal.finished)
     found: list[str] = []
     for stage in plan.consumers:

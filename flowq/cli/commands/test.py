@@ -153,7 +153,7 @@ def _run(test: PropertyTest, seeds: int | None, start_seed: int) -> Report:
 
     try:
         with (
-            contextlib.redirect_stdout(sys.stderr),  # what handlers print is not our data
+            contextlib.redirect_stdout(sys.stderr),  # the report alone goes to stdout
             progress_line(console_for(sys.stderr), test.pipeline.name, seeds) as show,
         ):
             return asyncio.run(test.run(seeds=seeds, start_seed=start_seed, on_progress=show))

@@ -80,7 +80,7 @@ def command(
     with (
         opened(file, hint=hint) as stream,
         contextlib.redirect_stdout(sys.stderr),
-    ):  # what handlers print is not our data
+    ):  # the report alone goes to stdout
         failures = asyncio.run(_try(plan, stage, stream, printer))
     if failures:
         raise typer.Exit(1)

@@ -88,7 +88,7 @@ class Session:
             screen.begin(self._about(broker, run, before, others))
             for warning in warnings:
                 screen.note(warning)
-            if self.json:  # what handlers print is not our data
+            if self.json:  # the report alone goes to stdout
                 stack.enter_context(contextlib.redirect_stdout(sys.stderr))
             if self.drains and (elsewhere := [name for name in before.open_sources if not options.runs(name)]):
                 screen.note(f"{', '.join(elsewhere)} has not finished and does not run here: this run waits for it")
