@@ -1,10 +1,14 @@
-"""The names of all keys. One hash tag per pipeline, so that every script touches one slot."""
+"""The names of all keys. One hash tag per shard of a pipeline, so that every script touches one slot."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from itertools import count
+
+from redis.crc import key_slot
 
 from flowq.delivery.edge import Edge
 from flowq.delivery.policy import DedupMemory
@@ -13,6 +17,8 @@ from flowq.errors import UsageError
 GROUP = b"flowq"
 """The one consumer group of every edge."""
 _THROUGHPUT_PERIODS = 8
+MOST_SHARDS = 64
+_SLOTS = 16384
 
 _NAME = "[A-Za-z_][A-Za-z0-9_]{0,63}"
 is_name = re.compile(_NAME).fullmatch
@@ -21,28 +27,45 @@ is_edge = re.compile(f"(?:{_NAME})?>{_NAME}").fullmatch
 _NAMESPACE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 
 
+@lru_cache(maxsize=1024)
+def hash_tag(pipeline: str, shard: int) -> str:
+    """The hash tag of a shard: a pipeline's own name for the first one, so that one shard is as it was without shards.
+
+    The others lie evenly over the slots of a Cluster, however many there are: shard k is in the 64th of the slots at
+    the k-th point of van der Corput's sequence. Names of pipelines have no dots, so that no two tags are the same.
+
+    >>> hash_tag("scrape", 0), hash_tag("scrape", 1)
+    ('scrape', 'scrape.1.30')
+    """
+    if not shard:
+        return pipeline
+    point = int(f"{shard:06b}"[::-1], 2)
+    tags = (f"{pipeline}.{shard}.{n}" for n in count())
+    return next(tag for tag in tags if key_slot(tag.encode()) * MOST_SHARDS // _SLOTS == point)
+
+
 class _Key:
-    """A key that a pipeline has once."""
+    """A key that each shard has once."""
 
     def __init__(self, name: str) -> None:
         self._name = name
 
     def __get__(self, keys: Keys, _: object) -> str:
-        return f"{keys.namespace}:{{{keys.pipeline}}}:{self._name}"
+        return f"{keys.namespace}:{{{keys.tag}}}:{self._name}"
 
 
 def _keys(kind: str) -> Callable[[Keys, str], str]:
     """A key for each edge, stage, worker or caller."""
 
     def name_of(keys: Keys, name: str) -> str:
-        return f"{keys.namespace}:{{{keys.pipeline}}}:{kind}:{name}"
+        return f"{keys.namespace}:{{{keys.tag}}}:{kind}:{name}"
 
     return name_of
 
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """Key names of one pipeline in one namespace.
+    """Key names of one shard of a pipeline in one namespace.
 
     >>> Keys("flowq", "scrape").edge("fetch>parse")
     'flowq:{scrape}:edge:fetch>parse'
@@ -50,8 +73,11 @@ class Keys:
 
     namespace: str
     pipeline: str
+    shard: int = 0
+    tag: str = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "tag", hash_tag(self.pipeline, self.shard))
         if not _NAMESPACE.fullmatch(self.namespace):
             raise UsageError(
                 f'"{self.namespace}" cannot be a namespace',
@@ -81,6 +107,9 @@ class Keys:
     queue = _keys("queue")  # sorted set: delayed messages that wait for others of their pacing key
     pace = _keys("pace")  # hash: pacing key -> microseconds between starts: bearable, and after a line break requested
 
+    # By shard
+    outbox_of = _keys("out")  # stream: what is under way from here to the shard of this number
+
     # By worker, by caller
     lease = _keys("lease")  # string that expires: the worker is alive
     answered = _keys("answered")  # string that expires: the last answer of a script, in case the reply is lost
@@ -101,8 +130,15 @@ class Keys:
     audit = _Key("audit")  # stream: the last actions of users, by command or on the web page
     run = _Key("run")  # hash: the current run, its sources and their states
     plan = _Key("plan")  # hash: edge of this or an earlier version of the pipeline -> what it accepts, as JSON
+    heads = _Key("heads")  # hash: shard -> last entry of its outbox here; also `epoch`, and `layout`: the number of shards
+    inbox = _Key("inbox")  # hash: shard -> last entry of its outbox that was applied here
+    probe = _Key("probe")  # string: written before WAIT, which waits for what its own connection wrote
     scratch = _Key("scratch")  # first part of temporary keys that try what this user of Redis may do
     all = _Key("*")  # a pattern that every key matches, for an ACL
+
+    def in_shard(self, shard: int) -> Keys:
+        """The same for another shard of the pipeline."""
+        return replace(self, shard=shard)
 
     @property
     def of_all_pipelines(self) -> str:
@@ -111,7 +147,7 @@ class Keys:
 
     def throughput(self) -> list[str]:
         """Hashes that expire: counters and durations, each of some seconds. They are used in rotation."""
-        return [f"{self.namespace}:{{{self.pipeline}}}:tempo:{number}" for number in range(_THROUGHPUT_PERIODS)]
+        return [f"{self.namespace}:{{{self.tag}}}:tempo:{number}" for number in range(_THROUGHPUT_PERIODS)]
 
     def of_edge(self, edge: str) -> tuple[str, str, str]:
         """Everything that holds messages of an edge: `edge`, `delayed` and `delayed_bodies`."""

@@ -1,4 +1,4 @@
-"""The broker: the connections of one pipeline to Redis, which every other module of this package uses."""
+"""The broker: the connections of one shard of a pipeline to Redis, which every other module of this package uses."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 class Broker:
-    """The connections of one pipeline to Redis.
+    """The connections of one shard of a pipeline to Redis.
 
     Calls raise BrokerUnavailable when Redis does not answer, and BrokerRefused when asking again would not help.
     `losses` counts connections that broke and groups that were lost, `epoch` the connections that were opened as well:
@@ -45,6 +45,7 @@ class Broker:
         self.claims = claims  # the store of large bodies, if there is one
         self.durability: Durability = durability  # of what is published
         self.keys = keys
+        self.shards: Sequence[Broker] = (self,)
         self.epoch = self.losses = 0
         self.run_id = ""  # written into dead letters
         self.paging = Paging()  # of the calls whose replies may be large
@@ -53,6 +54,11 @@ class Broker:
         self._control = self.link(renews=True)
         # Waiting for a replica must not block anything else.
         self.publishing = self.link(renews=True) if durability == "replicated" else self._control
+
+    @property
+    def shard(self) -> int:
+        """The number of its shard."""
+        return self.keys.shard
 
     def link(self, *, renews: bool = False) -> Link:
         """A connection for a reader or a settler. `renews`: for calls that do not depend on the last connection."""

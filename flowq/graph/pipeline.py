@@ -19,6 +19,7 @@ class Pipeline:
     `name` may contain letters, digits and underscores; it is part of the Redis keys, and what commands take. It must be
     unique in a project, and need not be the name of its file. `flows` are what `>>` returns, or single stages and
     sources. A stage used in several places is one and the same stage; a stage that leads back to itself makes a cycle.
+    `shards`, from 1 to 64, divides the pipeline over the nodes of a Redis Cluster, or over several servers.
 
     Raises PipelineError with every problem found: names, options, annotations, and types that do not match.
 
@@ -34,11 +35,11 @@ class Pipeline:
     ['>double', '>show', 'double>show']
     """
 
-    def __init__(self, name: str, *flows: Target[Any]) -> None:
+    def __init__(self, name: str, *flows: Target[Any], shards: int = 1) -> None:
         caller = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
         self.name = name
         self.place = place_at(caller.f_code.co_filename, caller.f_lineno)
-        self.plan = compile_pipeline(name, flows, self.place)
+        self.plan = compile_pipeline(name, flows, self.place, shards=shards)
         self._flows = flows
 
     def tuned(self, options: Mapping[str, Mapping[str, Any]]) -> Pipeline:
@@ -60,7 +61,9 @@ class Pipeline:
         (8, 300.0, 8)
         """
         tuned = copy(self)
-        tuned.plan = compile_pipeline(self.name, self._flows, self.place, laid_over(self.plan.tuning, options))
+        tuned.plan = compile_pipeline(
+            self.name, self._flows, self.place, laid_over(self.plan.tuning, options), shards=self.plan.shards
+        )
         return tuned
 
     def __repr__(self) -> str:

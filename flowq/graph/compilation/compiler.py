@@ -38,7 +38,12 @@ from flowq.graph.kinds import Kind, Placement
 
 
 def compile_pipeline(
-    name: str, flows: Sequence[object], place: Place | None = None, tuning: Tuning | None = None
+    name: str,
+    flows: Sequence[object],
+    place: Place | None = None,
+    tuning: Tuning | None = None,
+    *,
+    shards: int = 1,
 ) -> Plan:
     """The plan of a pipeline, as if `tuning` were written in its code.
 
@@ -62,7 +67,7 @@ def compile_pipeline(
         check_told_apart(node, _routes(node, feeds), problems)
     if problems.errors:
         raise PipelineError(problems.found)
-    return replace(_plan(name, list(nodes.values()), feeds, problems), tuning=tuning)
+    return replace(_plan(name, list(nodes.values()), feeds, problems), tuning=tuning, shards=shards)
 
 
 def _wired(flows: Sequence[object], problems: Problems) -> Wiring:

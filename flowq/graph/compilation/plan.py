@@ -106,6 +106,7 @@ class Plan:
     """A compiled pipeline. Readers: the runner, the renderers, the checks and the inspector.
 
     Stages are in topological order, disregarding feedback edges. `tuning` holds the options set outside the code.
+    `shards` is the number of parts that the pipeline is divided into, each with its own keys in Redis.
     """
 
     name: str
@@ -113,6 +114,7 @@ class Plan:
     edges: tuple[EdgePlan, ...]
     warnings: tuple[Problem, ...] = ()
     tuning: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
+    shards: int = 1
 
     @cached_property
     def stage_by_name(self) -> Mapping[str, StagePlan]:
