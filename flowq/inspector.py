@@ -102,7 +102,7 @@ class Inspector:
         settings = self._configured()
         if self._pipeline is not None:
             self._plan = settings.tuned(self._pipeline.name, self._pipeline).plan
-        return open_broker(self._plan.name, settings)
+        return open_broker(self._plan.name, settings, self._plan.shards)
 
     @property
     def _broker(self) -> Broker:

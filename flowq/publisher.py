@@ -20,6 +20,7 @@ from flowq.broker.open import SharedBroker, open_broker
 from flowq.broker.publishing import Publishing
 from flowq.broker.records import Published
 from flowq.broker.redis_streams import Broker
+from flowq.broker.shards.layout import agree_on_layout
 from flowq.delivery.chunks import chunks
 from flowq.delivery.edge import inlet_of
 from flowq.delivery.message import one_word
@@ -154,9 +155,10 @@ class Publisher:
         self._opened_with = os.getpid(), settings
         if self._pipeline is not None:
             self._plan = settings.tuned(self._pipeline.name, self._pipeline).plan
-        return open_broker(self._plan.name, settings)
+        return open_broker(self._plan.name, settings, self._plan.shards)
 
     async def _prepare(self, broker: Broker) -> None:
+        await agree_on_layout(broker, self._plan.shards)
         await ClaimCheck.check_store(broker, self._plan)
         self._claims = ClaimCheck.of(broker, self._plan)
         self._inlets.clear()

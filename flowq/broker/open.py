@@ -22,6 +22,8 @@ from flowq.broker.embedded.server import EmbeddedRedis
 from flowq.broker.keys import Keys
 from flowq.broker.program_import import refuse_while_importing
 from flowq.broker.redis_streams import Broker
+from flowq.broker.shards.brokers import close_shards, with_shards
+from flowq.broker.shards.layout import read_layout
 from flowq.errors import BrokerLoading, UsageError
 from flowq.large_bodies.store import BodyStore
 from flowq.settings import Settings
@@ -50,8 +52,11 @@ def dialer_for(url: str, pipeline: str) -> Dialer:
 
 
 @asynccontextmanager
-async def open_broker(pipeline: str, settings: Settings) -> AsyncGenerator[Broker]:
-    """The broker of a pipeline for the length of a `with`.
+async def open_broker(pipeline: str, settings: Settings, shards: int | None = None) -> AsyncGenerator[Broker]:
+    """The broker of a pipeline for the length of a `with`: that of shard 0, which has all of them in `shards`.
+
+    Their number is what Redis has on record; without a record it is `shards`, the number in the code, or 1. A
+    program that runs the code or publishes must compare both: see `agree_on_layout`.
 
     Large bodies are kept in the claim store that is set; by default in the data folder of the server that flowq runs
     itself.
@@ -69,9 +74,9 @@ async def open_broker(pipeline: str, settings: Settings) -> AsyncGenerator[Broke
         broker = Broker(dialer, keys, durability=settings.durability, claims=claims)
         try:
             await _first_answer(broker)
-            yield broker
+            yield with_shards(broker, await read_layout(broker) or shards or 1)
         finally:
-            await broker.close()
+            await close_shards(broker)
     finally:
         if server is not None:
             server.release()

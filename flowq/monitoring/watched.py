@@ -9,6 +9,8 @@ from flowq.broker.client.connection import Dialer
 from flowq.broker.inspection.discovery import Discovery
 from flowq.broker.keys import Keys
 from flowq.broker.redis_streams import Broker
+from flowq.broker.shards.brokers import close_shards, with_shards
+from flowq.broker.shards.layout import read_layout
 from flowq.errors import BrokerError
 from flowq.graph.compilation.plan import Plan
 from flowq.monitoring.reading import Reading, read
@@ -62,7 +64,9 @@ class WatchedRedis:
     async def _plan(self, name: str) -> Plan:
         if name not in self._brokers:
             self._brokers[name] = Broker(self._dialer, Keys(self._namespace, name))
-        return await Discovery(self._brokers[name]).plan()
+        broker = self._brokers[name]
+        n_shards = await read_layout(broker) or 1  # again each time: it begins with the first run
+        return await Discovery(with_shards(broker, n_shards)).plan()
 
     async def alive(self) -> Verdict:
         """Always healthy: it answers."""
@@ -79,7 +83,7 @@ class WatchedRedis:
     async def close(self) -> None:
         """Close the connections."""
         for broker in (self._scout, *self._brokers.values()):
-            await broker.close()
+            await close_shards(broker)
 
 
 async def _read_all(pipelines: Mapping[str, tuple[Broker, Plan]]) -> tuple[Sequence[Reading], Sequence[str]]:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from flowq.broker.keys import Keys
 from flowq.broker.redis_streams import Broker
+from flowq.broker.shards.brokers import close_shards, with_shards
 from flowq.broker.workers import Workers
 from flowq.errors import FlowqError
 from flowq.testing.scenario import START, Scenario
@@ -40,6 +41,7 @@ class Surroundings(ABC):
 
     def __init__(self, scenario: Scenario, timers: Timers, *, start: float) -> None:
         self._edges = [edge.name for edge in scenario.plan.edges]
+        self._n_shards = scenario.plan.shards
         self.keys = Keys(f"harness-{secrets.token_hex(6)}", scenario.plan.name)
         self._looking = VirtualLoop()
         self.timers = timers
@@ -93,14 +95,14 @@ class Surroundings(ABC):
         return self.look(read)
 
     def broker_over(self, tap: Tap) -> Broker:
-        """A broker whose calls take that way."""
+        """A broker whose calls take that way, and those of all shards."""
         return self._broker(tap)
 
     def _broker(self, dialer: Any) -> Broker:
-        return Broker(dialer, self.keys, world=self.world)
+        return with_shards(Broker(dialer, self.keys, world=self.world), self._n_shards)
 
     def _close_server(self) -> None:
-        self._looking.run(self._outside.close())
+        self._looking.run(close_shards(self._outside))
         _end(self._looking)
         self.server.close()
 

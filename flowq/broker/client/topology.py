@@ -9,6 +9,7 @@ from typing import Any
 
 from redis.crc import key_slot
 
+from flowq.broker.client.connection import Dialer
 from flowq.broker.client.handshake import CONNECT_TIMEOUT_SECONDS, answer, connected
 from flowq.broker.client.redis_errors import translate
 from flowq.broker.client.redis_protocol import RedisProtocol
@@ -75,6 +76,12 @@ class ClusterDialer:
         self._connect_to = partial(connected, parsed.settings, tls=parsed.is_tls)
         self._search = _Search(parsed.hosts, self.address, self._connect_to, self._ask)
 
+    def beside(self, hash_tag: str, shard: int) -> ClusterDialer:
+        """The same for the slot of another shard."""
+        dialer = ClusterDialer(self.url, hash_tag)
+        dialer.address = f"{self.address} (shard {shard})"
+        return dialer
+
     async def dial(self) -> RedisProtocol:
         """A connection to the slot's primary. Raises BrokerUnavailable when no node knows one, BrokerRefused."""
         host, port = await self._search.first_answer()
@@ -85,6 +92,11 @@ class ClusterDialer:
             if first <= self._slot <= last:
                 return (primary[0] or b"").decode() or host, int(primary[1])
         return None
+
+
+def dialer_beside(dialer: Dialer, hash_tag: str, shard: int) -> Dialer:
+    """Connections to the server of another shard of a pipeline: for one server, the same dialer."""
+    return dialer.beside(hash_tag, shard) if isinstance(dialer, ClusterDialer) else dialer
 
 
 class _Search:

@@ -59,7 +59,7 @@ class Discovery:
             )
             for name in names
         ]
-        return Plan(self._broker.keys.pipeline, tuple(stages), tuple(edges))
+        return Plan(self._broker.keys.pipeline, tuple(stages), tuple(edges), shards=len(self._broker.shards))
 
 
 def _not_here(*_: Any, **__: Any) -> None:

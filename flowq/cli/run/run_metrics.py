@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from typing import Protocol
 
 from flowq.broker.redis_streams import Broker
+from flowq.broker.shards.brokers import close_shards, with_shards
 from flowq.errors import UsageError
 from flowq.graph.compilation.plan import Plan
 from flowq.monitoring.address import Address
@@ -34,10 +35,10 @@ async def serving_metrics(address: Address, plan: Plan, broker: Broker, workers:
     from flowq.monitoring.watched import WatchedRun
 
     # Connections of its own: a scrape must not keep anything else waiting.
-    own = broker if broker.dialer.is_private else Broker(broker.dialer, broker.keys)
+    own = broker if broker.dialer.is_private else with_shards(Broker(broker.dialer, broker.keys), plan.shards)
     try:
         async with serving(address, WatchedRun(plan, own, lambda: workers.pids)) as at:
             yield f"metrics at {at.url}/metrics"
     finally:
         if own is not broker:
-            await own.close()
+            await close_shards(own)

@@ -20,7 +20,7 @@ from flowq.broker.open import MEMORY, open_broker
 from flowq.broker.records import Snapshot
 from flowq.broker.redis_streams import Broker
 from flowq.broker.workers import Workers
-from flowq.cli.framework.connect import broker_of, own_data
+from flowq.cli.framework.connect import own_data
 from flowq.cli.framework.invocation import as_typed
 from flowq.cli.framework.logs import LogSetup
 from flowq.cli.run.instructions import Instructions
@@ -127,8 +127,8 @@ class Session:
     def _opening(self) -> AbstractAsyncContextManager[Broker]:
         settings = self.settings
         if self.memory:
-            return open_broker(self.plan.name, replace(settings, redis=MEMORY, durability="local", claim_store=None))
-        return broker_of(self.plan.name, settings)
+            settings = replace(settings, redis=MEMORY, durability="local", claim_store=None)
+        return open_broker(self.plan.name, settings, self.plan.shards)
 
     def _options(self) -> RunOptions:
         return RunOptions(

@@ -11,6 +11,7 @@ from pathlib import Path
 from flowq.broker.keys import Keys
 from flowq.broker.open import claim_store_for, dialer_for, own_server
 from flowq.broker.redis_streams import Broker
+from flowq.broker.shards.brokers import close_shards, with_shards
 from flowq.cli.framework.error_screen import report
 from flowq.cli.framework.loading import load_from
 from flowq.cli.framework.logs import LogSetup
@@ -81,6 +82,7 @@ async def _work(
     keys = Keys(job.namespace, job.pipeline)
     claims = claim_store_for(keys, job.claim_store)
     broker = Broker(dialer_for(job.redis, job.pipeline), keys, durability=job.durability, claims=claims)
+    with_shards(broker, plan.shards)
     broker.run_id = job.run_id
     await work(
         plan,
@@ -93,7 +95,7 @@ async def _work(
         observer=observer,
         child_setup=child_setup,
     )
-    await broker.close()
+    await close_shards(broker)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from flowq.dashboard.picture.elements import group, rect, text
 from flowq.dashboard.picture.slotted import Slotted
 from flowq.graph.compilation.plan import EdgePlan
 from flowq.graph.render.edge_paths import Line
-from flowq.graph.render.layout import Box, Size
+from flowq.graph.render.geometry import Box, Size
 from flowq.wording.quantities import size as size_words
 
 EDGE_CARD, SMALL_EDGE_CARD = Size(116.0, 92.0), Size(44.0, 18.0)

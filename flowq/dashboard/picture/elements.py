@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from xml.etree import ElementTree as ET
 
-from flowq.graph.render.layout import Box
+from flowq.graph.render.geometry import Box
 from flowq.graph.render.text import clipped, width
 from flowq.printable import printable
 

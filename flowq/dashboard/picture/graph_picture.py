@@ -13,10 +13,10 @@ from flowq.dashboard.picture.slotted import Slotted
 from flowq.dashboard.picture.stage_cards import StageCard
 from flowq.graph.compilation.plan import Plan
 from flowq.graph.render.edge_paths import Line, routed
+from flowq.graph.render.geometry import Box, Gaps, arranged
 from flowq.graph.render.label_spots import placed
 from flowq.graph.render.labels import drawn_edges, edge_label
 from flowq.graph.render.layers import layered
-from flowq.graph.render.layout import Box, Gaps, arranged
 from flowq.printable import printable
 
 _GAPS = Gaps(rows=48.0, columns=148.0, beside_label=16.0)

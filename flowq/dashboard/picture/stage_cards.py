@@ -10,8 +10,8 @@ from flowq.dashboard.live.shapes import SPARK_HEIGHT, SPARKS, USE_WIDTH, small_i
 from flowq.dashboard.picture.elements import NAME_SIZE, SMALL_NAME_SIZE, group, icon, name_in, rect, text
 from flowq.dashboard.picture.slotted import Slotted
 from flowq.graph.compilation.plan import StagePlan
+from flowq.graph.render.geometry import Box, Size
 from flowq.graph.render.labels import details
-from flowq.graph.render.layout import Box, Size
 from flowq.printable import printable
 
 CARD, SMALL_CARD = Size(188.0, 142.0), Size(152.0, 50.0)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from flowq.graph.compilation.plan import Plan
 from flowq.graph.render.edge_paths import routed
+from flowq.graph.render.geometry import Box, Size, arranged
 from flowq.graph.render.labels import drawn_edges
 from flowq.graph.render.layers import layered
-from flowq.graph.render.layout import Box, Size, arranged
 
 _CARD, _LABEL = Size(130, 92), Size(0, 0)
 _MARGIN = 10.0

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from flowq.graph.compilation.plan import EdgePlan, Plan
+from flowq.graph.render.geometry import Box, Size, loop_height
 from flowq.graph.render.layers import Layers
-from flowq.graph.render.layout import Box, Size, loop_height
 
 _CORNER = 12.0
 _CHANNEL = 14.0  # from a card's side to the line that runs down beside it

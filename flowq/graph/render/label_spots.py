@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from flowq.graph.render.edge_paths import Line
-from flowq.graph.render.layout import Box, Size
+from flowq.graph.render.geometry import Box, Size
 
 _ROUNDS = 4
 _CLEARANCE = 3.0

@@ -9,10 +9,10 @@ from xml.etree import ElementTree as ET
 
 from flowq.graph.compilation.plan import EdgePlan, Plan, StagePlan
 from flowq.graph.render.edge_paths import routed
+from flowq.graph.render.geometry import Box, Size, arranged
 from flowq.graph.render.label_spots import placed
 from flowq.graph.render.labels import details, drawn_edges, edge_label, options, type_labels
 from flowq.graph.render.layers import layered
-from flowq.graph.render.layout import Box, Size, arranged
 from flowq.graph.render.text import clipped, pack, width, words
 
 _MARGIN = 28.0

@@ -104,7 +104,7 @@ async def run(
     if concurrency:
         pipeline = pipeline.tuned({stage: {"concurrency": n} for stage, n in concurrency.items()})
     options = _options(pipeline.plan, stages, arguments or {}, settings, drains=drain)
-    async with open_broker(pipeline.name, settings) as broker:
+    async with open_broker(pipeline.name, settings, pipeline.plan.shards) as broker:
         if not broker.dialer.is_private:
             await ServerHealth(broker).refuse_without_permission()
         loop = asyncio.get_running_loop()

@@ -6,6 +6,7 @@ from flowq.broker.claims import ClaimCheck
 from flowq.broker.migration.recorded_plan import RecordedPlan
 from flowq.broker.redis_streams import Broker
 from flowq.broker.runs import Runs
+from flowq.broker.shards.layout import agree_on_layout
 from flowq.graph.compilation.plan import Plan
 from flowq.runtime.death_records import record_lost_neighbours
 from flowq.runtime.run import Run, RunOptions
@@ -15,8 +16,9 @@ async def start_run(plan: Plan, broker: Broker, options: RunOptions, *, fresh: b
     """Start a run, resume an interrupted one, or join the current one without sources of its own.
 
     `fresh` starts over and forgets cursors and messages. Returns the run and the names of the sources that must run.
-    Raises NoClaimStore and WrongClaimStore.
+    Raises WrongLayout, NoClaimStore and WrongClaimStore.
     """
+    await agree_on_layout(broker, plan.shards)
     await ClaimCheck.check_store(broker, plan, fresh=fresh)
     recorded = await RecordedPlan(broker).record(plan)
     await record_lost_neighbours(broker)
