@@ -1,4 +1,4 @@
-"""The name of an edge: from which stage it leads, and to which."""
+"""The name of an edge: from which stage it leads, to which, and in which shard."""
 
 from __future__ import annotations
 
@@ -34,3 +34,31 @@ class Edge(NamedTuple):
 def inlet_of(stage: str) -> str:
     """The name of the edge by which messages enter a stage from outside."""
     return str(Edge("", stage))
+
+
+def address(shard: int, edge: str) -> str:
+    """An edge of another shard, as an output for it names it. An edge without an address is one of this shard.
+
+    >>> address(7, "fetch>parse")
+    '7/fetch>parse'
+    """
+    return f"{shard}/{edge}"
+
+
+def parse_address(text: str) -> tuple[int | None, str]:
+    """The shard of an address, None for this one, and the edge.
+
+    >>> parse_address("7/fetch>parse"), parse_address("fetch>parse")
+    ((7, 'fetch>parse'), (None, 'fetch>parse'))
+    """
+    shard, _, edge = text.rpartition("/")
+    return int(shard) if shard else None, edge
+
+
+def without_address(text: str) -> str:
+    """The edge that an output is for, in whichever shard.
+
+    >>> without_address("7/fetch>parse"), without_address("fetch>parse")
+    ('fetch>parse', 'fetch>parse')
+    """
+    return text.rpartition("/")[2]
