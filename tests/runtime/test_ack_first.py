@@ -9,6 +9,7 @@ import threading
 from flowq import Context, Pipeline, stage
 from flowq.broker.edges import Edges
 from flowq.broker.flow_control.backpressure import Backpressure
+from flowq.broker.publishing import Publishing
 from flowq.broker.reader import Reader
 from flowq.broker.settling import Settling
 from flowq.broker.workers import Workers
@@ -226,7 +227,8 @@ async def test_a_handler_does_not_start_whose_message_another_worker_has_been_gi
     settling = Settling(broker, {}, keeps_answers=True)
     in_flight = InFlight(Backpressure(broker, []))
     settler = Settler(pipeline.plan.stage("first"), settling, Identity("asleep"), in_flight)
-    early = EarlyAck(broker, pipeline.plan.stage("first"), settler, Outbox(broker, "first", settling, in_flight))
+    outbox = Outbox(broker, "first", settling, in_flight, Publishing(broker))
+    early = EarlyAck(broker, pipeline.plan.stage("first"), settler, outbox)
 
     won = await early.win(asleep)
     await settler.settling.close()

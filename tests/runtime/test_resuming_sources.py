@@ -24,6 +24,7 @@ from flowq.runtime.housekeeping.pause_watch import PauseWatch
 from flowq.runtime.process.runner import Runner
 from flowq.runtime.run import Run, RunOptions
 from flowq.runtime.sources.source_runner import SourceFailed, SourceRunner
+from flowq.runtime.stage.writing import Writing
 from flowq.sources import ndjson
 from tests.eventually import eventually
 from tests.runtime.lab import Item, Lab
@@ -234,7 +235,7 @@ async def _source_runner(pipeline: Pipeline, lab: Lab, worker: str) -> SourceRun
     await Workers(broker).register(worker, {}, lease_ms=60_000, heartbeat="1")
     ids = iter(range(1_000_000))
     return SourceRunner(
-        stage, pipeline.plan, broker, lambda: f"{worker}-{next(ids)}".encode(),
+        stage, pipeline.plan, broker, lambda: f"{worker}-{next(ids)}".encode(), Writing(pipeline.plan, broker),
         pauses=PauseWatch(broker, []), worker=worker, grace_seconds=30,
     )  # fmt: skip
 

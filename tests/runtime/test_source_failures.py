@@ -12,7 +12,8 @@ import pytest
 import flowq
 from flowq import Pipeline, source, stage
 from flowq.errors import FlowqError
-from flowq.runtime.process.runner import Runner, TaskCancelled
+from flowq.runtime.lanes.tasks import TaskCancelled
+from flowq.runtime.process.runner import Runner
 from flowq.runtime.run import Run, RunOptions
 from flowq.runtime.sources.source_runner import SourceFailed
 from tests.eventually import eventually

@@ -20,7 +20,7 @@ class PauseWatch:
 
     def __init__(self, broker: Broker, runners: Sequence[StageRunner]) -> None:
         self._broker = broker
-        self._runners = runners
+        self._runners = [*runners]
         self._paused: Collection[str] = ()
 
     def is_paused(self, stage: str) -> bool:
@@ -32,11 +32,23 @@ class PauseWatch:
         while self.is_paused(stage):
             await self._broker.world.pause(_EVERY_SECONDS)
 
+    async def add(self, runners: Sequence[StageRunner]) -> None:
+        """Apply the pauses to these stages too, from now on."""
+        self._runners += runners
+        await self._apply(runners)
+
+    def remove(self, runners: Sequence[StageRunner]) -> None:
+        """Leave these stages alone: they have stopped."""
+        self._runners = [each for each in self._runners if each not in runners]
+
+    async def _apply(self, runners: Sequence[StageRunner]) -> None:
+        for runner in runners:
+            await runner.set_paused(self.is_paused(runner.stage.name))
+
     async def step(self) -> float:
         """Read the pauses, and apply them to the stages."""
         self._paused = await retry_until_available(
             self._broker.world, Pauses(self._broker).since, what="reading the pauses"
         )
-        for runner in self._runners:
-            await runner.set_paused(self.is_paused(runner.stage.name))
+        await self._apply(self._runners)
         return _EVERY_SECONDS

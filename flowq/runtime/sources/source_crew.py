@@ -16,6 +16,7 @@ from flowq.graph.compilation.plan import Plan, StagePlan
 from flowq.runtime.housekeeping.pause_watch import PauseWatch
 from flowq.runtime.run import RunOptions
 from flowq.runtime.sources.source_runner import SourceFailed, SourceRunner
+from flowq.runtime.stage.writing import Writing
 
 log = logging.getLogger("flowq.runtime")
 
@@ -32,12 +33,19 @@ class SourceCrew:
     """
 
     def __init__(
-        self, plan: Plan, broker: Broker, options: RunOptions, pauses: PauseWatch, edges: Sequence[str]
+        self,
+        plan: Plan,
+        broker: Broker,
+        options: RunOptions,
+        pauses: PauseWatch,
+        writing: Writing,
+        edges: Sequence[str],
     ) -> None:
         self._plan = plan
         self._broker = broker
         self._options = options
         self._pauses = pauses
+        self._writing = writing
         self._edges = edges
         self._tasks: list[asyncio.Task[None]] = []
         self._n_running = 0
@@ -53,7 +61,7 @@ class SourceCrew:
     ) -> asyncio.Task[None]:
         """Run a source in a task. The task raises SourceFailed or UsageError when the source has failed."""
         runner = SourceRunner(
-            stage, self._plan, self._broker, next_id,
+            stage, self._plan, self._broker, next_id, self._writing,
             pauses=self._pauses, worker=worker, grace_seconds=self._options.grace_seconds,
         )  # fmt: skip
         task = asyncio.create_task(self._run(runner, arguments, resources), name=f"source {stage.name}")

@@ -10,19 +10,18 @@ from dataclasses import replace
 
 from flowq.broker.claims import ClaimCheck
 from flowq.broker.client.retrying import retry_until_available
-from flowq.broker.flow_control.backpressure import Backpressure
-from flowq.broker.publishing import CursorMove, Parcel, Publishing, Refused
+from flowq.broker.publishing import CursorMove, Parcel, Refused
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.chunks import MOST_PER_CALL
 from flowq.delivery.settlement import Output
 from flowq.errors import RequestRefused
 from flowq.graph.compilation.plan import Plan, StagePlan
-from flowq.graph.compilation.routing import edges_fed
 from flowq.graph.declaration.source_context import Saved
 from flowq.runtime.housekeeping.pause_watch import PauseWatch
 from flowq.runtime.sources.rejects import LONGEST_BODY_SHOWN, uncommittable
 from flowq.runtime.sources.source_buffer import SourceBuffer, SourceChunk
 from flowq.runtime.sources.source_intake import Taken
+from flowq.runtime.stage.writing import Writing
 from flowq.runtime.waiting import is_set_within
 
 log = logging.getLogger("flowq.runtime")
@@ -47,6 +46,7 @@ class SourcePublishing:
         plan: Plan,
         broker: Broker,
         next_id: Callable[[], bytes],
+        writing: Writing,
         *,
         worker: str,
         pauses: PauseWatch,
@@ -61,7 +61,8 @@ class SourcePublishing:
         self._pauses = pauses
         self._cursor_name = cursor_name
         self._cursor = cursor
-        self._backpressure = Backpressure(broker, edges_fed(plan, stage))
+        self._publishing = writing.publishing()
+        self._backpressure = writing.backpressure(stage)
         self._buffer = SourceBuffer(holds=bool(cursor_name), most_bytes=self._backpressure.most_bytes)
         self._claims = ClaimCheck.of(broker, plan)
         # A call is accepted or refused as a whole: small calls keep a small edge close to its size.
@@ -154,7 +155,7 @@ class SourcePublishing:
         move = CursorMove(self._cursor_name, self._cursor, cursor) if self._cursor_name else None
 
         async def attempt() -> bool:
-            published = await Publishing(self._broker).publish_together(
+            published = await self._publishing.publish_together(
                 parcels, token=token, source=name, move=move, finished=finished, runner=self._worker
             )
             if published.is_elsewhere:
@@ -166,7 +167,7 @@ class SourcePublishing:
                 return await retry_until_available(self._broker.world, attempt, what=what)
             except RequestRefused:
                 if not await retry_until_available(
-                    self._broker.world, lambda: Publishing(self._broker).was_published(token), what=what
+                    self._broker.world, lambda: self._publishing.was_published(token), what=what
                 ):
                     raise
                 return False  # stored, only the replies were lost: the next attempt with this token confirms it

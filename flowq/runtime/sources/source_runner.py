@@ -23,6 +23,7 @@ from flowq.runtime.sources.rejects import Rejects
 from flowq.runtime.sources.source_feed import AsyncFeed, Feed, SteppedFeed, ThreadFeed
 from flowq.runtime.sources.source_intake import Intake
 from flowq.runtime.sources.source_publishing import SourcePublishing, TakenOver
+from flowq.runtime.stage.writing import Writing
 
 log = logging.getLogger("flowq.runtime")
 
@@ -50,6 +51,7 @@ class SourceRunner:
         plan: Plan,
         broker: Broker,
         next_id: Callable[[], bytes],
+        writing: Writing,
         *,
         pauses: PauseWatch,
         worker: str,
@@ -60,6 +62,7 @@ class SourceRunner:
         self._broker = broker
         self._runs = Runs(broker)
         self._next_id = next_id
+        self._writing = writing
         self._pauses = pauses
         self._worker = worker
         self._grace_seconds = grace_seconds
@@ -102,7 +105,7 @@ class SourceRunner:
         type_ = cursor_type(stage) if cursor_name else Any
         cursor = _decoded_cursor(stage, stored, type_)
         publishing = SourcePublishing(
-            stage, self._plan, broker, self._next_id,
+            stage, self._plan, broker, self._next_id, self._writing,
             worker=self._worker, pauses=self._pauses, cursor_name=cursor_name, cursor=stored,
         )  # fmt: skip
         router = OutputRouter(stage, self._plan, self._next_id)

@@ -9,18 +9,14 @@ from contextvars import copy_context
 from enum import IntEnum, auto
 from functools import partial
 
-from flowq.broker.claims import ClaimCheck
-from flowq.broker.flow_control.backpressure import Backpressure
 from flowq.broker.inspection.throughput import bucket_of
 from flowq.broker.reader import Reader
 from flowq.broker.redis_streams import Broker
-from flowq.broker.settling import Settling
 from flowq.delivery.message import Delivery, Row
 from flowq.delivery.policy import AckMode
 from flowq.delivery.settlement import Interrupted, Outcome
 from flowq.errors import BrokerUnavailable
 from flowq.graph.compilation.plan import Plan, StagePlan
-from flowq.graph.compilation.routing import deduplicating_edges, edges_fed
 from flowq.graph.kinds import Batch
 from flowq.runtime.handlers.handled import AT_WORK
 from flowq.runtime.handlers.handling import Handling
@@ -36,6 +32,7 @@ from flowq.runtime.stage.read_ahead import ReadAhead
 from flowq.runtime.stage.ready_queue import ReadyQueue
 from flowq.runtime.stage.settler import Settler
 from flowq.runtime.stage.waiting_room import WaitingRoom
+from flowq.runtime.stage.writing import Writing
 
 BLOCK_MS = 2000
 _MOST_LOCAL = 1000
@@ -62,7 +59,14 @@ class Consumer:
     """
 
     def __init__(
-        self, stage: StagePlan, plan: Plan, broker: Broker, identity: Identity, *, delayed: asyncio.Event
+        self,
+        stage: StagePlan,
+        plan: Plan,
+        broker: Broker,
+        identity: Identity,
+        writing: Writing,
+        *,
+        delayed: asyncio.Event,
     ) -> None:
         self.stage = stage
         self.state = State.RUNNING
@@ -76,9 +80,7 @@ class Consumer:
         self._gathered: Sequence[Row] = ()  # the batch that is not complete yet
         # With a rate it is unknown what may start until it does: then each is settled alone.
         is_ahead = stage.ack is AckMode.FIRST and not stage.rate
-        self.in_flight = InFlight(
-            Backpressure(broker, edges_fed(plan, stage)), settled_first=is_ahead, world=self._world
-        )
+        self.in_flight = InFlight(writing.backpressure(stage), settled_first=is_ahead, world=self._world)
         if stage.rate or self._world.is_simulated:  # turns are waited for, whether a core is free meanwhile or not
             self.in_flight.read_ahead = ReadAhead(core_wait=lambda: 0.0)
         # Messages that wait for a turn, or for others of their batch, count as work although no slot has them.
@@ -87,11 +89,9 @@ class Consumer:
         self._reconciliation = Reconciliation(broker, stage.in_edges)
         pacer = Pacer(stage, plan, stage.rate, broker, identity) if stage.rate else None
         self.waiting = WaitingRoom(pacer, self.ready) if pacer else None
-        is_early = stage.ack is not AckMode.AFTER
-        deduplicating = deduplicating_edges(plan)
-        settling = Settling(broker, deduplicating, plan.keeping, ClaimCheck.of(broker, plan), keeps_answers=is_early)
+        settling = writing.settling(keeps_answers=stage.ack is not AckMode.AFTER)
         self.settler = Settler(stage, settling, identity, self.in_flight, pacer=pacer, delayed=delayed)
-        outbox = Outbox(broker, stage.name, settling, self.in_flight)
+        outbox = Outbox(broker, stage.name, settling, self.in_flight, writing.publishing())
         self.early = EarlyAck(broker, stage, self.settler, outbox)
         self.ahead = SettlingAhead(self.early, self.ready) if is_ahead else None
 

@@ -28,11 +28,14 @@ class Outbox(Coalescing):
     whose connection broke may still arrive after its repetition has been answered.
     """
 
-    def __init__(self, broker: Broker, stage: str, settling: Settling, in_flight: InFlight) -> None:
+    def __init__(
+        self, broker: Broker, stage: str, settling: Settling, in_flight: InFlight, publishing: Publishing
+    ) -> None:
         super().__init__()
         self._broker = broker
         self._stage = stage
         self._settling = settling
+        self._publishing = publishing
         self._in_flight = in_flight
         self._tokens = MessageIds(broker.world)
         self._tokens_in_use: deque[tuple[float, str]] = deque()
@@ -95,4 +98,4 @@ class Outbox(Coalescing):
             by_edge[output.edge].append(output)
         memory = self._settling.deduplicating
         parcels = [Parcel(edge, messages, dedup=memory.get(edge)) for edge, messages in by_edge.items()]
-        await Publishing(self._broker).publish_together(parcels, token=token, delay_ms=delay_ms, source=self._stage)
+        await self._publishing.publish_together(parcels, token=token, delay_ms=delay_ms, source=self._stage)

@@ -14,6 +14,7 @@ from flowq.runtime.handlers.handling import Handling
 from flowq.runtime.handlers.process_pool import ProcessHandling
 from flowq.runtime.identity import Identity
 from flowq.runtime.stage.consumer import Consumer, State
+from flowq.runtime.stage.writing import Writing
 from flowq.runtime.waiting import until
 
 _LAST_WAIT_SECONDS, _UNBLOCK_EVERY_SECONDS = 0.2, 0.05
@@ -24,11 +25,18 @@ class StageRunner:
     """Runs a consumer."""
 
     def __init__(
-        self, stage: StagePlan, plan: Plan, broker: Broker, identity: Identity, *, delayed: asyncio.Event
+        self,
+        stage: StagePlan,
+        plan: Plan,
+        broker: Broker,
+        identity: Identity,
+        writing: Writing,
+        *,
+        delayed: asyncio.Event,
     ) -> None:
         self.stage = stage
         self._world = broker.world
-        self.consumer = Consumer(stage, plan, broker, identity, delayed=delayed)
+        self.consumer = Consumer(stage, plan, broker, identity, writing, delayed=delayed)
         self._reading: asyncio.Task[None] | None = None  # none if the start failed half-way
         self._loops: list[asyncio.Task[None]] = []
 

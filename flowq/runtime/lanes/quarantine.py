@@ -7,17 +7,14 @@ from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from dataclasses import dataclass
 
-from flowq.broker.claims import ClaimCheck
 from flowq.broker.client.retrying import retry_until_available
 from flowq.broker.flow_control.backpressure import Backpressure
 from flowq.broker.redis_streams import Broker
-from flowq.broker.settling import Settling
 from flowq.broker.workers import Workers
 from flowq.delivery.message import Delivery
 from flowq.delivery.policy import AckMode
 from flowq.delivery.settlement import Postponed
 from flowq.graph.compilation.plan import Plan, StagePlan
-from flowq.graph.compilation.routing import deduplicating_edges
 from flowq.runtime.death_records import crashed
 from flowq.runtime.handlers.handling import Commit, Handling
 from flowq.runtime.handlers.own_context import in_context
@@ -30,6 +27,7 @@ from flowq.runtime.stage.in_flight import InFlight
 from flowq.runtime.stage.outbox import Outbox
 from flowq.runtime.stage.pacing import Pacer
 from flowq.runtime.stage.settler import Settler
+from flowq.runtime.stage.writing import Writing
 
 _TURN_POLL_SECONDS = 0.1
 
@@ -53,7 +51,7 @@ class Quarantine:
     turn has come, so that it is not blamed for a death while it waits.
     """
 
-    def __init__(self, broker: Broker, identity: Identity, plan: Plan, pauses: PauseWatch) -> None:
+    def __init__(self, broker: Broker, identity: Identity, plan: Plan, pauses: PauseWatch, writing: Writing) -> None:
         self._broker = broker
         self._workers = Workers(broker)
         self._identity = identity
@@ -61,26 +59,28 @@ class Quarantine:
         self._plan = plan
         self._now = broker.world.monotonic
         self._wards: dict[str, _Ward] = {}
-        claims = ClaimCheck.of(broker, plan)
-        self._settling = Settling(broker, deduplicating_edges(plan), plan.keeping, claims, keeps_answers=True)
+        self._settling = writing.settling(keeps_answers=True)
+        self._publishing = writing.publishing()
 
     def add(self, stage: StagePlan, make: Callable[[Commit], Handling | ProcessHandling]) -> None:
         """Run the suspects of one more stage, with the handler that `make` returns."""
         broker, identity = self._broker, self._identity
         in_flight = InFlight(Backpressure(broker, []), world=broker.world)
         settler = Settler(stage, self._settling, identity, in_flight)
-        early = EarlyAck(broker, stage, settler, Outbox(broker, stage.name, self._settling, in_flight))
+        outbox = Outbox(broker, stage.name, self._settling, in_flight, self._publishing)
+        early = EarlyAck(broker, stage, settler, outbox)
         pacer = Pacer(stage, self._plan, stage.rate, broker, identity) if stage.rate is not None else None
         self._wards[stage.name] = _Ward(settler, early, pacer, make(early.commit))
 
-    async def run(self) -> None:
-        """Run suspects until there are none."""
-        while await retry_until_available(self._broker.world, self._next_round, what="quarantine"):
-            pass
+    async def next_round(self) -> bool:
+        """Visit all crashed workers once. Returns whether anything was found."""
+        return await retry_until_available(self._broker.world, self._visit_all, what="quarantine")
+
+    async def close(self) -> None:
+        """Close its connection."""
         await self._settling.close()
 
-    async def _next_round(self) -> bool:
-        """Visit all crashed workers once. Returns whether anything was found."""
+    async def _visit_all(self) -> bool:
         found = False
         victims = crashed(await self._workers.death_records())
         consumers = await self._workers.consumers_of([edge.name for edge in self._plan.edges])

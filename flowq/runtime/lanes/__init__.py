@@ -1,0 +1,1 @@
+"""What one process runs for each shard of a pipeline that it serves, and which shards those are."""

@@ -1,0 +1,70 @@
+"""The lanes of a process: which there are, and their start and stop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from flowq.broker.redis_streams import Broker
+from flowq.runtime.housekeeping.jobs import Job
+from flowq.runtime.identity import Identity
+from flowq.runtime.lanes.lane import Lane, Workplace
+from flowq.runtime.stage.writing import Writing
+
+
+class Lanes:
+    """The one lane of a pipeline that is not sharded. `identity` is the process's own in shard 0."""
+
+    def __init__(self, place: Workplace, broker: Broker, identity: Identity) -> None:
+        self._place = place
+        self._broker = broker
+        self._identity = identity
+        self._lane = Lane(place, broker, identity)
+
+    @property
+    def all(self) -> Sequence[Lane]:
+        """Those that there are now."""
+        return [self._lane]
+
+    @property
+    def for_sources(self) -> Writing:
+        """What sources publish with: they are in shard 0."""
+        return self._lane.writing
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no handler of this process is running."""
+        return all(lane.is_idle for lane in self.all)
+
+    def jobs(self) -> Sequence[Job]:
+        """What keeps the lanes as they should be."""
+        return ()
+
+    async def register(self) -> None:
+        """Register in each shard that this process serves."""
+        await asyncio.gather(*(lane.register() for lane in self.all))
+        await self._place.pauses.add([runner for lane in self.all for runner in lane.runners])
+
+    async def start(self) -> None:
+        """Start reading."""
+        await asyncio.gather(*(lane.start() for lane in self.all))
+
+    async def quarantine(self) -> None:
+        """Run what crashed workers have left in any shard, one message at a time, until nothing is left."""
+        quarantines = [lane.quarantine() for lane in self.all]
+        while any([await quarantine.next_round() for quarantine in quarantines]):
+            pass
+        for quarantine in quarantines:
+            await quarantine.close()
+
+    async def stop_stages(self, hurry: asyncio.Event) -> None:
+        """Stop the stages of every lane in order."""
+        await asyncio.gather(*(lane.stop_stages(hurry) for lane in self.all))
+
+    async def end_jobs(self) -> None:
+        """End everything else in them."""
+        await asyncio.gather(*(lane.end_jobs() for lane in self.all))
+
+    async def sign_off(self) -> None:
+        """Sign off everywhere."""
+        await asyncio.gather(*(lane.sign_off() for lane in self.all))
