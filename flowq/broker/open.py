@@ -14,6 +14,7 @@ from shlex import quote
 
 from flowq.broker.client.connection import Dialer, UrlDialer
 from flowq.broker.client.forks import detach
+from flowq.broker.client.many_servers import names_many_servers, servers_dialer
 from flowq.broker.client.memory import MemoryDialer
 from flowq.broker.client.redis_url import with_files_of
 from flowq.broker.client.topology import ClusterDialer, SentinelDialer
@@ -45,6 +46,8 @@ def dialer_for(url: str, pipeline: str) -> Dialer:
     """Connections to the server that holds a pipeline. Nothing is connected yet. Raises UsageError for a bad URL."""
     if url == MEMORY:
         return MemoryDialer()
+    if names_many_servers(url):
+        return servers_dialer(url)
     kind = url.partition("://")[0].partition("+")[2].lower()
     if kind == "sentinel":
         return SentinelDialer(url)

@@ -46,6 +46,8 @@ UNDERSTOOD = [
         "rediss+sentinel://app:x@one/main/2?sentinel_password=sesame&sentinel_tls=no",
         "rediss+sentinel://***@one:26379/main/2?sentinel_password=***&sentinel_tls=false",
     ),
+    ("redis+sentinel://one/main,other", "redis+sentinel://one:26379/main,other/0"),
+    ("redis+servers://app:x@one,[::1]:7000/2", "redis+servers://***@one:6379,[::1]:7000/2"),
     ("redis+cluster://one,[::1]:7000", "redis+cluster://one:6379,[::1]:7000"),
 ]
 
@@ -100,6 +102,9 @@ REFUSED = [
     ("redis+sentinel://one/main/first", "not a number", "/0"),
     ("redis+sentinel://one/main?sentinel_ssl_ca_certs=ca.pem", "without TLS", "sentinel_tls=true"),
     ("redis+sentinel://one/main?sentinel_db=1", 'option "sentinel_db"', 'did you mean "sentinel_tls"?'),
+    ("redis+sentinel://one/main,", "names no service", "mymaster"),
+    ("redis+servers://", "names no server", "redis+servers://host:6379,host:6379"),
+    ("redis+servers://one,two/main", "not a number", "/0"),
     ("redis+cluster://", "names no server", "redis+cluster://host"),
     ("redis+cluster://one/3", "names a database", "only one"),
     ("rediss://db?ssl_ca_certs=/no/such/ca.pem", "ssl_ca_certs=/no/such/ca.pem of", "does not exist"),

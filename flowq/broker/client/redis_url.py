@@ -22,6 +22,7 @@ SENTINEL_PORT, REDIS_PORT = 26379, 6379
 _HINT = "redis://host:6379/0, rediss:// for TLS, or unix:///path/to/socket"
 _ENCODE = "in a user, password or path write / as %2F, # as %23, ? as %3F, @ as %40, [ as %5B and a space as %20"
 _HINTS = {
+    "servers": "redis+servers://host:6379,host:6379/0",
     "sentinel": "redis+sentinel://host:26379,host:26379/mymaster/0",
     "cluster": "redis+cluster://host:6379,host:6379",
 }
@@ -38,7 +39,10 @@ _LOGIN_IN_TEXT = re.compile(r"(://)[^\s/@]*:\S*@")  # of any other URL
 
 @dataclass(frozen=True, slots=True)
 class RedisUrl:
-    """A parsed URL. `topology` is "single", "sentinel" or "cluster"; `path` is that of a Unix socket."""
+    """A parsed URL. `topology` is "single", "servers", "sentinel" or "cluster"; `path` is that of a Unix socket.
+
+    `service` names one service of Sentinel, or several with commas.
+    """
 
     text: str = field(repr=False)
     scheme: str
@@ -52,6 +56,11 @@ class RedisUrl:
     @property
     def topology(self) -> str:
         return self.scheme.partition("+")[2] or "single"
+
+    @property
+    def services(self) -> tuple[str, ...]:
+        """The services of Sentinel that hold the shards of a pipeline, in turn."""
+        return tuple(self.service.split(",")) if self.service else ()
 
     @property
     def is_tls(self) -> bool:
@@ -109,7 +118,7 @@ def _of_servers(url: RedisUrl, authority: str, path: str) -> RedisUrl:
     service, database = "", path.removeprefix("/").removesuffix("/")
     if url.topology == "sentinel":
         service, _, database = database.partition("/")
-        if not _SERVICE.fullmatch(service):
+        if not all(_SERVICE.fullmatch(name) for name in service.split(",")):
             raise _refused(url.text, "names no service", _HINTS["sentinel"])
     number = _database(database, url)
     if url.topology == "cluster" and number:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from copy import copy
 from functools import partial
 from typing import Any
 
 from redis.crc import key_slot
 
-from flowq.broker.client.connection import Dialer
 from flowq.broker.client.handshake import CONNECT_TIMEOUT_SECONDS, answer, connected
 from flowq.broker.client.redis_errors import translate
 from flowq.broker.client.redis_protocol import RedisProtocol
@@ -46,7 +46,7 @@ class SentinelDialer:
             check_tls_files(of_sentinels, SENTINEL if options.sentinel else "")
         login = f"{SENTINEL}username= and {SENTINEL}password="
         to_sentinel = partial(connected, of_sentinels, tls=sentinels_tls)
-        self._search = _Search(parsed.hosts, self.address, to_sentinel, self._ask, login=login)
+        self._search = _Search(_Row(parsed.hosts), self.address, to_sentinel, self._ask, login=login)
 
     async def dial(self) -> RedisProtocol:
         """A connection to the primary. Raises BrokerUnavailable when no Sentinel knows one, BrokerRefused."""
@@ -74,41 +74,84 @@ class ClusterDialer:
         if parsed.is_tls:
             check_tls_files(parsed.options.values)
         self._connect_to = partial(connected, parsed.settings, tls=parsed.is_tls)
-        self._search = _Search(parsed.hosts, self.address, self._connect_to, self._ask)
+        self._nodes = _Row(parsed.hosts)
+        self._search = _Search(self._nodes, self.address, self._connect_to, self._ask)
 
     def beside(self, hash_tag: str, shard: int) -> ClusterDialer:
-        """The same for the slot of another shard."""
-        dialer = ClusterDialer(self.url, hash_tag)
+        """The same for the slot of another shard. Both know the same nodes."""
+        dialer = copy(self)
         dialer.address = f"{self.address} (shard {shard})"
+        dialer._slot = key_slot(hash_tag.encode())
+        dialer._search = _Search(self._nodes, dialer.address, self._connect_to, dialer._ask)
         return dialer
 
     async def dial(self) -> RedisProtocol:
         """A connection to the slot's primary. Raises BrokerUnavailable when no node knows one, BrokerRefused."""
         host, port = await self._search.first_answer()
-        return await self._connect_to(host=host, port=port)
+        try:
+            return await self._connect_to(host=host, port=port)
+        except Exception as error:
+            raise translate(error, f"{host}:{port}, the primary of slot {self._slot}") from error
 
     async def _ask(self, node: RedisProtocol, host: str) -> _Address | None:
-        for first, last, primary, *_ in await _ask(node, b"CLUSTER", b"SLOTS"):
+        """The primary of the slot as this node sees it, which also tells of nodes that the URL does not name."""
+        ranges = await _ask(node, b"CLUSTER", b"SLOTS")
+        self._nodes.learn(_address(found, host) for _, _, *nodes in ranges for found in nodes)
+        for first, last, primary, *_ in ranges:
             if first <= self._slot <= last:
-                return (primary[0] or b"").decode() or host, int(primary[1])
+                return _address(primary, host)
         return None
 
 
-def dialer_beside(dialer: Dialer, hash_tag: str, shard: int) -> Dialer:
-    """Connections to the server of another shard of a pipeline: for one server, the same dialer."""
-    return dialer.beside(hash_tag, shard) if isinstance(dialer, ClusterDialer) else dialer
+def _address(node: Sequence[Any], asked: str) -> _Address:
+    """An empty name stands for the host that was asked."""
+    return (node[0] or b"").decode() or asked, int(node[1])
+
+
+class _Row:
+    """Servers in the order in which they are asked: each in turn, and those that did not answer last.
+
+    In turn, because a server that was cut off from the others goes on answering, and is wrong.
+    """
+
+    def __init__(self, hosts: Iterable[_Address]) -> None:
+        self._hopeful = list(hosts)
+        self._silent: list[_Address] = []
+        self._given = frozenset(self._hopeful)
+
+    def __iter__(self) -> Iterator[_Address]:
+        return iter((*self._hopeful, *self._silent))
+
+    def has_answered(self, server: _Address) -> None:
+        self._remove(server)
+        self._hopeful.append(server)
+
+    def is_silent(self, server: _Address) -> None:
+        self._remove(server)
+        self._silent.append(server)
+
+    def learn(self, servers: Iterable[_Address]) -> None:
+        """Add the servers that one names. Those that are silent and no longer named by any are forgotten."""
+        named = frozenset(servers)
+        self._hopeful += sorted(named.difference(self))
+        self._silent = [server for server in self._silent if server in named or server in self._given]
+
+    def _remove(self, server: _Address) -> None:
+        for row in (self._hopeful, self._silent):
+            if server in row:
+                row.remove(server)
 
 
 class _Search:
     """Asks one server after the other, each with a deadline of its own: one that is frozen must not hide the rest.
 
-    A server that has not answered moves to the end, so that the next call begins with another one even if this call is
+    A server counts as silent until it answers, so that the next call begins with another one even if this call is
     cancelled.
     """
 
     def __init__(
         self,
-        hosts: tuple[_Address, ...],
+        row: _Row,
         address: str,
         connect_to: Callable[..., Awaitable[RedisProtocol]],
         ask: Callable[[RedisProtocol, str], Awaitable[_Address | None]],
@@ -116,7 +159,7 @@ class _Search:
         login: str = "user and password",
     ) -> None:
         self._login = login
-        self._row = list(hosts)
+        self._row = row
         self._address = address
         self._connect_to = connect_to
         self._ask = ask
@@ -125,7 +168,7 @@ class _Search:
         """The primary. Raises BrokerRefused if all servers refuse the user, BrokerUnavailable if none knows it."""
         problems: list[Exception] = []
         for host, port in tuple(self._row):
-            self._row.append(self._row.pop(0))
+            self._row.is_silent((host, port))
             try:
                 async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
                     found = await self._answer_of(host, port)
@@ -133,7 +176,7 @@ class _Search:
                 problems.append(translate(error, f"{host}:{port}"))
                 continue
             if found is not None:
-                self._row.insert(0, self._row.pop())
+                self._row.has_answered((host, port))
                 return found
             problems.append(BrokerUnavailable(f"{host}:{port} does not know it"))
         if isinstance(refused := problems[0], BrokerRefused) and all(isinstance(p, BrokerRefused) for p in problems):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from asyncio import gather
 
-from flowq.broker.client.topology import dialer_beside
+from flowq.broker.client.many_servers import dialer_beside
 from flowq.broker.redis_streams import Broker
 
 
