@@ -178,7 +178,7 @@ class Settling:
             places = memory.places if memory else ()
             n_outputs = len(outputs)
             if memory and not places:
-                call.outputs[target] = outputs = _each_value_once(outputs)
+                call.outputs[target] = outputs = each_value_once(outputs)
             arguments += (target, *memory_arguments(memory))
             arguments += (len(outputs), len(call.delayed.get(target, ())), n_outputs - len(outputs), *places)
         arguments += call.done
@@ -233,7 +233,7 @@ def _call_of(settled: Sequence[Settled], run_id: str) -> _Call:
     return call
 
 
-def _each_value_once(outputs: Sequence[Output]) -> list[Output]:
+def each_value_once(outputs: Sequence[Output]) -> list[Output]:
     """Leave out outputs whose value an earlier one has: in one call they are duplicates, as links of many pages are.
 
     Not those whose body is in the claim store: the script has it removed.

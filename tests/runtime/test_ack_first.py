@@ -16,8 +16,8 @@ from flowq.broker.workers import Workers
 from flowq.inspector import Inspector
 from flowq.runtime.identity import Identity
 from flowq.runtime.stage.early_ack import EarlyAck
+from flowq.runtime.stage.early_outputs import EarlyOutputs
 from flowq.runtime.stage.in_flight import InFlight
-from flowq.runtime.stage.outbox import Outbox
 from flowq.runtime.stage.settler import Settler
 from flowq.testing import Duplicate, harness
 from tests.runtime.kit import Kit, seconds_between
@@ -227,7 +227,7 @@ async def test_a_handler_does_not_start_whose_message_another_worker_has_been_gi
     settling = Settling(broker, {}, keeps_answers=True)
     in_flight = InFlight(Backpressure(broker, []))
     settler = Settler(pipeline.plan.stage("first"), settling, Identity("asleep"), in_flight)
-    outbox = Outbox(broker, "first", settling, in_flight, Publishing(broker))
+    outbox = EarlyOutputs(broker, "first", settling, in_flight, Publishing(broker))
     early = EarlyAck(broker, pipeline.plan.stage("first"), settler, outbox)
 
     won = await early.win(asleep)

@@ -23,8 +23,8 @@ from flowq.runtime.housekeeping.pause_watch import PauseWatch
 from flowq.runtime.identity import Identity
 from flowq.runtime.stage.batching import BatchCall
 from flowq.runtime.stage.early_ack import EarlyAck
+from flowq.runtime.stage.early_outputs import EarlyOutputs
 from flowq.runtime.stage.in_flight import InFlight
-from flowq.runtime.stage.outbox import Outbox
 from flowq.runtime.stage.pacing import Pacer
 from flowq.runtime.stage.settler import Settler
 from flowq.runtime.stage.writing import Writing
@@ -67,7 +67,7 @@ class Quarantine:
         broker, identity = self._broker, self._identity
         in_flight = InFlight(Backpressure(broker, []), world=broker.world)
         settler = Settler(stage, self._settling, identity, in_flight)
-        outbox = Outbox(broker, stage.name, self._settling, in_flight, self._publishing)
+        outbox = EarlyOutputs(broker, stage.name, self._settling, in_flight, self._publishing)
         early = EarlyAck(broker, stage, settler, outbox)
         pacer = Pacer(stage, self._plan, stage.rate, broker, identity) if stage.rate is not None else None
         self._wards[stage.name] = _Ward(settler, early, pacer, make(early.commit))

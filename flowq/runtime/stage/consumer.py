@@ -25,8 +25,8 @@ from flowq.runtime.handlers.process_pool import ProcessHandling
 from flowq.runtime.identity import Identity
 from flowq.runtime.stage.batching import BatchCall
 from flowq.runtime.stage.early_ack import EarlyAck, SettlingAhead, uninterrupted
+from flowq.runtime.stage.early_outputs import EarlyOutputs
 from flowq.runtime.stage.in_flight import InFlight, Reconciliation
-from flowq.runtime.stage.outbox import Outbox
 from flowq.runtime.stage.pacing import Pacer
 from flowq.runtime.stage.read_ahead import ReadAhead
 from flowq.runtime.stage.ready_queue import ReadyQueue
@@ -91,7 +91,7 @@ class Consumer:
         self.waiting = WaitingRoom(pacer, self.ready) if pacer else None
         settling = writing.settling(keeps_answers=stage.ack is not AckMode.AFTER)
         self.settler = Settler(stage, settling, identity, self.in_flight, pacer=pacer, delayed=delayed)
-        outbox = Outbox(broker, stage.name, settling, self.in_flight, writing.publishing())
+        outbox = EarlyOutputs(broker, stage.name, settling, self.in_flight, writing.publishing())
         self.early = EarlyAck(broker, stage, self.settler, outbox)
         self.ahead = SettlingAhead(self.early, self.ready) if is_ahead else None
 

@@ -16,7 +16,7 @@ from flowq.delivery.settlement import DeadLetter, Interrupted, Outcome, Output, 
 from flowq.errors import FlowqError
 from flowq.graph.compilation.plan import StagePlan
 from flowq.large_bodies.reference import is_claimed
-from flowq.runtime.stage.outbox import Outbox
+from flowq.runtime.stage.early_outputs import EarlyOutputs
 from flowq.runtime.stage.ready_queue import ReadyQueue
 from flowq.runtime.stage.settler import Coalescing, Settler
 
@@ -38,7 +38,7 @@ class EarlyAck:
     dead letter, never a retry.
     """
 
-    def __init__(self, broker: Broker, stage: StagePlan, settler: Settler, outbox: Outbox) -> None:
+    def __init__(self, broker: Broker, stage: StagePlan, settler: Settler, outbox: EarlyOutputs) -> None:
         self.outbox = outbox
         self._broker = broker
         self._stage = stage

@@ -21,7 +21,7 @@ from flowq.runtime.stage.settler import Coalescing
 _LATEST_ARRIVAL_SECONDS = 120.0
 
 
-class Outbox(Coalescing):
+class EarlyOutputs(Coalescing):
     """The outputs of one stage that no settlement carries. `len()` is the number of handled messages that wait in it.
 
     Every call has a token, so that it can be repeated until Redis answers. Tokens are removed late: a call

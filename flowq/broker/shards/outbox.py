@@ -1,0 +1,151 @@
+"""What a call puts into outboxes: its messages for other shards, as the words of a call that applies them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from flowq.broker.client.redis_protocol import pack_command
+from flowq.broker.publishing import add_messages, memory_arguments
+from flowq.broker.settling import each_value_once
+from flowq.delivery.policy import DedupMemory
+from flowq.delivery.settlement import Output
+
+
+class Crossing(NamedTuple):
+    """An edge of a shard; of this one if `shard` is None.
+
+    >>> parse_address("7/fetch>parse"), parse_address("fetch>parse")
+    (Crossing(shard=7, edge='fetch>parse'), Crossing(shard=None, edge='fetch>parse'))
+    """
+
+    shard: int | None
+    edge: str
+
+
+def address(shard: int, edge: str) -> str:
+    """The name by which an output asks for an edge of another shard.
+
+    >>> address(7, "fetch>parse")
+    '7/fetch>parse'
+    """
+    return f"{shard}/{edge}"
+
+
+def parse_address(text: str) -> Crossing:
+    """The shard and the edge that an output asks for. Names of stages have no "/"."""
+    shard, slash, edge = text.partition("/")
+    return Crossing(int(shard), edge) if slash else Crossing(None, text)
+
+
+def is_crossing(edge: str) -> bool:
+    """Whether an output that asks for this edge goes to another shard."""
+    return "/" in edge
+
+
+class Group(NamedTuple):
+    """The messages of one call for one edge of another shard."""
+
+    edge: str
+    memory: DedupMemory | None
+    outputs: Sequence[Output]
+    delayed: Sequence[Output] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """What one call puts into one outbox: a single entry.
+
+    `call`: words for `apply.lua`, as RESP bulk strings, so that a forwarder sends them on without reading them.
+    `edges`: a line for each edge, from which follows which keys that call needs.
+    """
+
+    to: int
+    edges: bytes
+    n_words: int
+    call: bytes
+    n_messages: int
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An entry of an outbox. `before` is the id of the one before it, `total` how many messages were sent up to it."""
+
+    to: int
+    id: bytes
+    before: bytes
+    total: int
+    edges: bytes
+    n_words: int
+    call: bytes
+    n_messages: int
+
+
+OnSent = Callable[[Sequence[Entry]], None]
+"""Told about the entries that a call has put into outboxes."""
+
+
+def descriptor(edge: str, memory: DedupMemory | None) -> str:
+    """An edge with what `apply.lua` has to know about its stage: see `memory_arguments`; then the names of its places.
+
+    >>> descriptor("fetch>parse", DedupMemory(60_000, hash_bytes=9))
+    'fetch>parse 60000 9 '
+    """
+    seen_ms, n_bytes, _ = memory_arguments(memory)
+    return f"{edge} {seen_ms} {n_bytes} {','.join(memory.places) if memory else ''}"
+
+
+def parse_descriptor(text: str) -> tuple[str, DedupMemory | None]:
+    """The edge, and what `Keys.of_target` needs to know about the memory of its stage.
+
+    >>> parse_descriptor("fetch>parse -1 16 >parse,fetch>parse")
+    ('fetch>parse', DedupMemory(ttl_ms=None, places=('>parse', 'fetch>parse'), hash_bytes=16))
+    """
+    edge, seen_ms, n_bytes, places = text.split(" ")
+    if seen_ms == "0":
+        return edge, None
+    ttl_ms = None if seen_ms == "-1" else int(seen_ms)
+    return edge, DedupMemory(ttl_ms, tuple(places.split(",")) if places else (), int(n_bytes))
+
+
+def packets(groups: Sequence[Group], shards: Sequence[int]) -> list[Packet]:
+    """One packet for each of these shards, in order of their numbers; `groups[i]` goes to `shards[i]`."""
+    by_shard: dict[int, list[Group]] = {}
+    for shard, group in zip(shards, groups, strict=True):
+        by_shard.setdefault(shard, []).append(group)
+    return [_packet(shard, by_shard[shard]) for shard in sorted(by_shard)]
+
+
+def _packet(to: int, groups: Sequence[Group]) -> Packet:
+    words: list[Any] = [len(groups)]
+    descriptors, n_messages = list[str](), 0
+    for group in groups:
+        memory, outputs = group.memory, group.outputs
+        if memory and not memory.places:
+            outputs = each_value_once(outputs)
+        n_all = len(group.outputs) + len(group.delayed)
+        named = descriptor(group.edge, memory)
+        words += (named, len(outputs), len(group.delayed), len(group.outputs) - len(outputs))
+        add_messages(words, outputs, memory=memory)
+        add_messages(words, group.delayed, memory=memory, delays=True)
+        descriptors.append(named)
+        n_messages += n_all
+    return Packet(to, "\n".join(descriptors).encode(), len(words), packed(words), n_messages)
+
+
+def packed(words: Sequence[Any]) -> bytes:
+    """Words of a command in the form in which they are sent to Redis.
+
+    >>> packed(["GET", "x"])
+    b'$3\\r\\nGET\\r\\n$1\\r\\nx\\r\\n'
+    """
+    command = pack_command(tuple(words))
+    return command[command.index(b"\n") + 1 :]
+
+
+def entries(sent: Sequence[Packet], reply: Sequence[bytes]) -> Iterator[Entry]:
+    """The entries that a script has put into outboxes: it answers with id, id before and total of each."""
+    for packet, line in zip(sent, reply, strict=False):  # none at all if the call has settled nothing
+        own_id, before, total = line.split(b" ")
+        yield Entry(packet.to, own_id, before, int(total), packet.edges, packet.n_words, packet.call, packet.n_messages)
