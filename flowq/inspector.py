@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Self
 from flowq.broker.audit import Audit, AuditRecord
 from flowq.broker.flow_control.pauses import Pauses
 from flowq.broker.inspection.edge_stats import EdgeInspection, RunningMessage
+from flowq.broker.inspection.merging.overviews import overview_of
+from flowq.broker.inspection.merging.snapshots import snapshot_of_all_shards
 from flowq.broker.inspection.overview import Overview
 from flowq.broker.inspection.pacing_keys import HeldKey, KeyInspection
 from flowq.broker.inspection.throughput import Throughput, Throughputs
@@ -18,7 +20,7 @@ from flowq.broker.migration.recorded_plan import Orphan, RecordedPlan
 from flowq.broker.open import SharedBroker, open_broker
 from flowq.broker.records import WHOLE, Snapshot
 from flowq.broker.redis_streams import Broker
-from flowq.broker.runs import Runs, StageBalance, balance_of
+from flowq.broker.runs import StageBalance, balance_of
 from flowq.broker.workers import Workers
 from flowq.dead_letters.dead_letters import DeadLetters
 from flowq.dead_letters.letter import DeadLetterGroup, DeadLetterRecord
@@ -120,9 +122,8 @@ class Inspector:
     async def snapshot(self) -> Snapshot:
         """The whole state at one instant."""
         plan = self._plan
-        return await Runs(self._broker).snapshot(
-            [edge.name for edge in plan.edges], [stage.name for stage in plan.consumers]
-        )
+        edges, stages = [edge.name for edge in plan.edges], [stage.name for stage in plan.consumers]
+        return await snapshot_of_all_shards(self._broker, edges, stages)
 
     async def balance(self) -> Mapping[str, StageBalance]:
         """The counters of every stage, read at one instant, so that they add up."""
@@ -134,7 +135,7 @@ class Inspector:
 
     async def overview(self) -> Overview:
         """The whole pipeline at a glance: counters, speeds, ages, errors, workers, memory, causes and forecasts."""
-        self._seen = await Overview.of(self._broker, self._plan, before=self._seen)
+        self._seen = await overview_of(self._broker, self._plan, before=self._seen)
         return self._seen
 
     async def slowest(self, limit: int = 5, *, at_least_seconds: float = 0.5) -> list[RunningMessage]:

@@ -74,6 +74,9 @@ class Snapshot:
 
     `edges` are those of the plan. `orphans` are those that only other versions of the pipeline have, and
     `orphan_letters` counts the dead letters of stages that only they have.
+
+    Of a pipeline with several shards it is the sum of their states, each of its own instant. `in_transit` are messages
+    between shards, which are on no edge. `is_whole` is False while a shard does not answer: what it holds is missing.
     """
 
     counters: Mapping[str, int]
@@ -86,6 +89,8 @@ class Snapshot:
     failures: Mapping[str, Sequence[FailureCount]] = field(default_factory=dict[str, Sequence["FailureCount"]])
     orphans: Mapping[str, EdgeState] = field(default_factory=dict[str, EdgeState])
     orphan_letters: Mapping[str, int] = field(default_factory=dict[str, int])
+    in_transit: int = 0
+    is_whole: bool = True
 
     def is_paused(self, stage: str) -> bool:
         """Whether this stage was paused by a user, so that no worker starts anything new in it."""
@@ -93,8 +98,8 @@ class Snapshot:
 
     @property
     def outstanding(self) -> int:
-        """Messages waiting, running and delayed anywhere on the edges of the plan."""
-        return sum(edge.outstanding for edge in self.edges.values())
+        """Messages waiting, running and delayed anywhere on the edges of the plan, and those in transit."""
+        return sum(edge.outstanding for edge in self.edges.values()) + self.in_transit
 
     @property
     def open_sources(self) -> tuple[str, ...]:
@@ -107,7 +112,7 @@ class Snapshot:
 
     @property
     def is_drained(self) -> bool:
-        return not self.open_sources and not any(edge.outstanding for edge in self.edges.values())
+        return self.is_whole and not self.open_sources and not self.outstanding
 
 
 @dataclass(frozen=True, slots=True)

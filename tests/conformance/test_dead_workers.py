@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from flowq.broker.inspection.dead_workers import DeadWorker
+from flowq.broker.inspection.merging.overviews import overview_of
 from flowq.broker.inspection.overview import Overview
 from flowq.broker.keys import Keys
 from flowq.broker.workers import Workers
@@ -15,7 +16,7 @@ DAY_MS = 86_400_000
 
 
 async def dead_workers(worker: Worker) -> Sequence[DeadWorker]:
-    return (await Overview.of(worker.broker, PLAN)).dead_workers
+    return (await overview_of(worker.broker, PLAN)).dead_workers
 
 
 async def sign_on(worker: Worker, name: str, *formerly: str) -> None:
@@ -110,7 +111,7 @@ async def test_the_next_look_reads_what_is_new_and_forgets_what_is_gone(
     worker: Worker, keys: Keys, redis: Command
 ) -> None:
     async def names(before: Overview | None) -> tuple[Overview, list[str]]:
-        seen = await Overview.of(worker.broker, PLAN, before=before)
+        seen = await overview_of(worker.broker, PLAN, before=before)
         return seen, [dead.name for dead in seen.dead_workers]
 
     for name in ("first", "second"):

@@ -10,6 +10,7 @@ import flowq
 from flowq.broker.client.connection import Dialer
 from flowq.broker.inspection.edge_overview import EdgeOverview
 from flowq.broker.inspection.edge_stats import EdgeInspection
+from flowq.broker.inspection.merging.overviews import overview_of
 from flowq.broker.inspection.overview import Overview
 from flowq.broker.inspection.throughput import Throughputs, bucket_of
 from flowq.broker.publishing import Publishing
@@ -22,7 +23,7 @@ from tests.eventually import eventually
 
 
 async def overview(worker: Worker) -> Overview:
-    return await Overview.of(worker.broker, PLAN)
+    return await overview_of(worker.broker, PLAN)
 
 
 async def sign_on_for(worker: Worker, name: str, *stages: str) -> None:
@@ -162,7 +163,7 @@ async def test_a_full_edge_holds_back_the_stage_before_it_until_four_fifths(work
     for n_added, n_done in ((10, 0), (0, 2), (0, 1), (2, 0), (1, 0)):
         await Publishing(worker.broker).publish(OUT, [output(OUT, b"y") for _ in range(n_added)])
         await out.settle(*map(done, await out.read(n_done) if n_done else []), stage="store")
-        look = await Overview.of(worker.broker, plan, before=look)
+        look = await overview_of(worker.broker, plan, before=look)
         causes.append(look.causes["parse"].kind.value)
     await out.close()
 
@@ -314,7 +315,7 @@ async def test_an_edge_is_as_full_as_the_nearer_of_its_limits(worker: Worker) ->
     narrow = replace(PLAN, edges=tuple(replace(edge, maxsize=4, maxsize_bytes=100_000) for edge in PLAN.edges))
 
     async def edge() -> EdgeOverview:
-        return (await Overview.of(worker.broker, narrow)).edges[OUT]
+        return (await overview_of(worker.broker, narrow)).edges[OUT]
 
     assert (await edge()).fill == 0  # the memory of an empty edge does not count
     await Publishing(worker.broker).publish(OUT, [output(OUT, b"x")])
@@ -334,10 +335,10 @@ async def test_a_look_takes_two_calls(worker: Worker, dialer: Dialer) -> None:
     await worker.settle(*[retried(delivery) for delivery in await worker.read(3)])
     recorder = Recorder(dialer)
     broker = Broker(recorder, worker.broker.keys)
-    before = await Overview.of(broker, PLAN)  # loads the scripts
+    before = await overview_of(broker, PLAN)  # loads the scripts
     n_sent = recorder.n_sent
 
-    after = await Overview.of(broker, PLAN, before=before)
+    after = await overview_of(broker, PLAN, before=before)
 
     await broker.close()
     assert recorder.n_sent - n_sent == 2

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 
 from flowq.broker.inspection.forecasts import ForecastKind
-from flowq.broker.inspection.overview import Overview
+from flowq.broker.inspection.merging.overviews import overview_of
 from flowq.broker.inspection.throughput import Throughput, Throughputs, bucket_of
 from flowq.broker.keys import Keys
 from flowq.broker.publishing import Publishing
@@ -87,7 +87,7 @@ async def test_a_record_that_cannot_be_written_stops_no_worker(worker: Worker, k
 
 
 async def levels(worker: Worker) -> list[Mapping[str, int]]:
-    return [held for _, held in (await Overview.of(worker.broker, PLAN)).recorded.levels]
+    return [held for _, held in (await overview_of(worker.broker, PLAN)).recorded.levels]
 
 
 async def test_the_messages_of_each_edge_are_counted_once_in_a_period(worker: Worker, other: Worker) -> None:
@@ -109,7 +109,7 @@ async def test_records_of_a_worker_that_counts_nothing_are_read_as_before(worker
     await Throughputs(worker.broker).record({"parse": {bucket_of(0.010): 6}})
 
     assert await levels(worker) == []
-    found = await Overview.of(worker.broker, PLAN)
+    found = await overview_of(worker.broker, PLAN)
     assert found.stages["parse"].throughput.p50_seconds == pytest.approx(0.010, rel=0.1)
     assert IN not in found.forecasts  # unknown, which is not "steady"
     assert found.forecasts[OUT].kind is ForecastKind.EMPTY
@@ -139,7 +139,7 @@ async def test_an_edge_that_fills_is_full_in_the_time_that_follows_from_its_reco
             b"counted_at", b"%d" % at_ms, b"outstanding:" + OUT.encode(), b"%d" % held,
         )  # fmt: skip
 
-    forecast = (await Overview.of(worker.broker, PLAN)).forecasts[OUT]
+    forecast = (await overview_of(worker.broker, PLAN)).forecasts[OUT]
     maxsize = PLAN.edge_by_name[OUT].maxsize
 
     assert forecast.kind is ForecastKind.FULL_IN

@@ -10,7 +10,7 @@ from flowq.broker.inspection.browse import Browser, State
 from flowq.broker.inspection.discovery import Discovery
 from flowq.broker.inspection.edge_stats import EdgeInspection
 from flowq.broker.inspection.family import FamilySearch
-from flowq.broker.inspection.overview import Overview
+from flowq.broker.inspection.merging.overviews import overview_of
 from flowq.broker.inspection.pacing_keys import KeyInspection
 from flowq.broker.keys import Keys
 from flowq.broker.migration.recorded_plan import RecordedPlan
@@ -156,7 +156,7 @@ async def test_a_message_due_at_the_end_of_time_is_waited_for_and_shown(
     search = FamilySearch(PLAN, worker.broker, "x")
     await search.step()
     assert [found.at_ms for found in search.found] == [LAST_MS]
-    assert (await Overview.of(worker.broker, PLAN)).snapshot.outstanding == 1
+    assert (await overview_of(worker.broker, PLAN)).snapshot.outstanding == 1
 
 
 @pytest.mark.parametrize("value", GARBAGE)
@@ -212,7 +212,7 @@ async def test_a_forged_worker_spoils_no_view(record: bytes, worker: Worker, key
     await redis(b"HSET", keys.workers, b"forged", record, b"\xff\xfe", record)
     await redis(b"SET", keys.lease("forged"), b"7 1e400")
 
-    overview = await Overview.of(worker.broker, PLAN)
+    overview = await overview_of(worker.broker, PLAN)
     health = {found.worker: found for found in await workers_of(worker.broker)}
 
     assert "first" in overview.workers
@@ -268,7 +268,7 @@ async def test_forged_figures_spoil_no_view(worker: Worker, keys: Keys, redis: C
         record = [b"run", b"r", b"at", b"x", b"parse 99999", b"1", b"parse x", b"\xff", b"was ok:parse", b"9" * 5000]
         await redis(b"HSET", keys.throughput()[i], *record)
 
-    overview = await Overview.of(worker.broker, PLAN)
+    overview = await overview_of(worker.broker, PLAN)
 
     assert overview.snapshot.is_paused("parse")
     assert overview.stages["parse"].balance.ok == 0

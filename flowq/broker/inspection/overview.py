@@ -13,6 +13,7 @@ from flowq.broker.inspection.dead_workers import DeadWorker, Deaths, dead_worker
 from flowq.broker.inspection.edge_overview import EdgeOverview, edge_overview
 from flowq.broker.inspection.edge_stats import EdgeInspection, RunningMessage
 from flowq.broker.inspection.forecasts import Forecast
+from flowq.broker.inspection.merging.shards_seen import ShardsSeen
 from flowq.broker.inspection.outlook import Outlook, outlook_of
 from flowq.broker.inspection.pacing_keys import HeldKey, KeyInspection
 from flowq.broker.inspection.retried_errors import RetriedError, RetriedErrors
@@ -27,7 +28,7 @@ from flowq.delivery.policy import AckMode
 from flowq.graph.compilation.plan import Plan, StagePlan
 
 _SHORTEST_JAM_SECONDS = 1.0
-_MOST_SLOW = 8
+MOST_SLOW = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,7 @@ class Overview:
     `held` are the pacing keys on hold; `queued` counts, by stage, the delayed messages that wait for others of their
     pacing key: when they are due is unknown. `slowest` are the messages that have been running longest, and for half a
     second at least. `recorded` is what workers recorded in the last half minute, `deaths` what is known of dead
-    workers.
+    workers. `shards` are the shards that it is made of, None if the pipeline has only one.
     """
 
     plan: Plan
@@ -115,18 +116,16 @@ class Overview:
     slowest: Sequence[RunningMessage]
     deaths: Deaths = field(repr=False)
     dead_workers: Sequence[DeadWorker] = ()
+    shards: ShardsSeen | None = None
+    by_shard: Mapping[int, Overview] = field(default_factory=dict[int, "Overview"], repr=False)
 
     @classmethod
-    async def of(cls, broker: Broker, plan: Plan, *, before: Overview | None = None) -> Overview:
-        """Read everything, in two calls. The counters are of one instant; the rest is read just after it.
+    def reading(cls, broker: Broker, plan: Plan, before: Overview | None = None) -> Rounds[Overview]:
+        """Read everything of one shard, in two calls. The counters are of one instant; the rest is read just after it.
 
         `before`: an earlier look, so that what cannot have changed since then is not read again, and an edge that was
         full then counts as full until it is down to four fifths of its limit, as for the workers.
         """
-        return await broker.read(cls._reading(broker, plan, before))
-
-    @classmethod
-    def _reading(cls, broker: Broker, plan: Plan, before: Overview | None) -> Rounds[Overview]:
         paced = [stage.name for stage in plan.consumers if stage.rate is not None]
         keys = KeyInspection(broker)
         edge_names = [edge.name for edge in plan.edges]
@@ -137,19 +136,13 @@ class Overview:
             keys.held_reading(paced),
             keys.queued_reading(paced),
             deaths_reading(broker.keys, before.deaths if before else {}),
-            EdgeInspection(broker).slowest_reading(edge_names, limit=_MOST_SLOW),
+            EdgeInspection(broker).slowest_reading(edge_names, limit=MOST_SLOW),
         )
         recorded = HalfMinute.of(records, snapshot, before.recorded if before else None)
         edges = {edge.name: edge_overview(edge, snapshot, edge_stats[edge.name], recorded) for edge in plan.edges}
         workers = worker_overviews(plan, snapshot, leases, edges, recorded)
-        throughput, balances = throughput_of(plan, recorded, snapshot), balance_of(plan, snapshot)
-        crews = crews_of(workers.values())
-        stages = {
-            (name := stage.name): _stage(
-                stage, balances[name], throughput[name], errors.get(name, ()), snapshot, edges, crews.get(name, Crew())
-            )
-            for stage in plan.stages
-        }
+        stages = stages_of(plan, snapshot, throughput_of(plan, recorded, snapshot), errors, edges, workers)
+        before_this = before.outlook if before else None
         return cls(
             plan=plan,
             snapshot=snapshot,
@@ -157,9 +150,7 @@ class Overview:
             edges=edges,
             workers=workers,
             held=held,
-            outlook=outlook_of(
-                plan, snapshot, stages, edges, held, workers, recorded.levels, before.outlook if before else None
-            ),
+            outlook=outlook_of(plan, snapshot, stages, edges, held, workers, recorded.levels, before_this),
             queued=queued,
             recorded=recorded,
             slowest=slowest,
@@ -198,6 +189,8 @@ class Overview:
         if WHOLE in self.snapshot.paused:
             return "paused"
         if not self.snapshot.is_drained:
+            if not self.snapshot.is_whole and not self.snapshot.outstanding:
+                return "unknown"  # what is left, if anything is, lies in a shard that does not answer
             return "working" if self.workers else "stopped"
         return "drained" if self.snapshot.run or self.snapshot.counters else "never run"
 
@@ -223,7 +216,8 @@ class Overview:
 
         What is still to come, from a source or along a cycle, is not known yet.
         """
-        if self.state != "working" or self.snapshot.open_sources or self.snapshot.paused:
+        is_known = self.snapshot.is_whole and not self.snapshot.open_sources
+        if self.state != "working" or not is_known or self.snapshot.paused:
             return None
         slowest = max(stage.seconds_to_clear for stage in self.stages.values())
         if math.isinf(slowest):
@@ -261,6 +255,7 @@ class Overview:
                 name: {**edge.as_json(), "forecast": self.forecasts[name].as_json() if name in self.forecasts else None}
                 for name, edge in self.edges.items()
             },
+            **(self.shards.as_json() if self.shards else {}),
         }
 
 
@@ -275,6 +270,24 @@ def _state_reading(
         RetriedErrors(broker).reading(plan, snapshot),
     )
     return snapshot, leases, errors
+
+
+def stages_of(
+    plan: Plan,
+    snapshot: Snapshot,
+    throughput: Mapping[str, Throughput],
+    errors: Mapping[str, Sequence[RetriedError]],
+    edges: Mapping[str, EdgeOverview],
+    workers: Mapping[str, WorkerOverview],
+) -> dict[str, StageOverview]:
+    """Every stage, in the order of the plan, from what is known of all of them."""
+    balances, crews = balance_of(plan, snapshot), crews_of(workers.values())
+    return {
+        (name := stage.name): _stage(
+            stage, balances[name], throughput[name], errors.get(name, ()), snapshot, edges, crews.get(name, Crew())
+        )
+        for stage in plan.stages
+    }
 
 
 def _stage(

@@ -22,7 +22,8 @@ class WorkerOverview:
     `version` is that of flowq, `started_ms` when it first registered and `uptime_seconds` how long ago that is. By
     stage: `slots` are the messages that its handlers take at once, `running` the messages that it has, and `in_handler`
     those of them that are in a handler. `lease_left_seconds` is how long its lease lives if it is not renewed,
-    `silent_seconds` for how long it has tried to read without success.
+    `silent_seconds` for how long it has tried to read without success. `shards` are those that it serves, if
+    there are several.
     """
 
     name: str
@@ -38,10 +39,13 @@ class WorkerOverview:
     lease_seconds: float | None = None
     lease_left_seconds: float | None = None
     silent_seconds: float = 0.0
+    shards: tuple[int, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """All of it, ready for JSON, with the name as `worker`."""
         values = asdict(self)
+        if not self.shards:
+            del values["shards"]
         return {"worker": values.pop("name"), **values}
 
 

@@ -204,9 +204,9 @@ class Watch:
     async def _look(self) -> Snapshot:
         snapshot = await self._run.snapshot()
         if self._screen.wants_overview and self._overview_pace.is_due(snapshot.now_ms):
-            from flowq.broker.inspection.overview import Overview  # lines in a log do not need it
+            from flowq.broker.inspection.merging.overviews import overview_of  # lines in a log do not need it
 
-            self._overview = await Overview.of(self._broker, self._plan, before=self._overview)
+            self._overview = await overview_of(self._broker, self._plan, before=self._overview)
         return snapshot
 
     def _tell_pauses(self, snapshot: Snapshot) -> None:

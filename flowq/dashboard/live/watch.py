@@ -12,7 +12,7 @@ from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 
-from flowq.broker.inspection.overview import Overview
+from flowq.broker.inspection.merging.overviews import overview_of
 from flowq.broker.redis_streams import Broker
 from flowq.dashboard.live.letter_reading import LetterReading
 from flowq.dashboard.live.look import Look
@@ -170,7 +170,7 @@ class Watch:
     async def _see(self, broker: Broker) -> None:
         loop = asyncio.get_running_loop()
         began = loop.time()
-        overview = await Overview.of(broker, self.plan, before=self._look.overview if self._look else None)
+        overview = await overview_of(broker, self.plan, before=self._look.overview if self._look else None)
         self._began_at, self._looked_at = began, loop.time()
         self._last_ms.append((self._looked_at - began) * 1000)
         speeds = {name: stage.throughput.per_second or 0.0 for name, stage in overview.stages.items()}

@@ -1,0 +1,153 @@
+"""The overview of a pipeline, whatever the number of its shards: each is looked at at the same time as the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+from flowq.broker.client.rounds import Rounds, together
+from flowq.broker.inspection.dead_workers import DeadWorker
+from flowq.broker.inspection.merging.figures import (
+    merged_edge,
+    merged_errors,
+    merged_levels,
+    merged_throughput,
+    merged_workers,
+)
+from flowq.broker.inspection.merging.shards_seen import ShardFigures, ShardsSeen
+from flowq.broker.inspection.merging.snapshots import merged_snapshot, process_of
+from flowq.broker.inspection.outlook import outlook_of
+from flowq.broker.inspection.overview import MOST_SLOW, Overview, stages_of
+from flowq.broker.inspection.throughput_records import HalfMinute
+from flowq.broker.redis_streams import Broker
+from flowq.broker.shards.channels import Channels, channels_reading, in_transit
+from flowq.broker.shards.every_shard import ask_every_shard
+from flowq.delivery.stored import count_in
+from flowq.graph.compilation.plan import Plan
+
+_LOST = "lost:"
+
+
+async def overview_of(broker: Broker, plan: Plan, *, before: Overview | None = None) -> Overview:
+    """Look at all shards of a pipeline, in two calls to each. `before` as for `Overview.reading`.
+
+    A shard that does not answer is named in `shards.silent`, and what it holds is missing in the sums. Raises
+    BrokerUnavailable if none answers.
+    """
+    if len(broker.shards) == 1:
+        return await broker.read(Overview.reading(broker, plan, before))
+    known = before.by_shard if before else {}
+
+    async def look(shard: Broker) -> tuple[Overview, Channels]:
+        reading: Rounds[list[Any]] = together(
+            channels_reading(shard.keys), Overview.reading(shard, plan, known.get(shard.shard))
+        )
+        channels, overview = await shard.read(reading)
+        return cast("Overview", overview), cast("Channels", channels)
+
+    found = await ask_every_shard(broker, look)
+    by_shard = {shard: overview for shard, (overview, _) in found.by_shard.items()}
+    names = process_names(by_shard.values())
+    transit = in_transit({shard: channels for shard, (_, channels) in found.by_shard.items()})
+    addresses = {shard.shard: shard.dialer.address for shard in broker.shards}
+    figures = {shard: _figures(shard, addresses[shard], each) for shard, each in by_shard.items()}
+    seen = ShardsSeen(figures, found.silent, transit, _lost(by_shard))
+    return merged_overview(plan, by_shard, seen, names, before=before)
+
+
+def process_names(overviews: Iterable[Overview]) -> dict[str, str]:
+    """For each registered worker the name of its process: the first name under which that is registered."""
+    first: dict[object, str] = {}
+    names: dict[str, str] = {}
+    for overview in overviews:
+        for facts in overview.snapshot.workers:
+            names[facts["worker"]] = first.setdefault(process_of(facts), facts["worker"])
+    return names
+
+
+def merged_overview(
+    plan: Plan,
+    by_shard: Mapping[int, Overview],
+    shards: ShardsSeen,
+    names: Mapping[str, str],
+    *,
+    before: Overview | None = None,
+) -> Overview:
+    """Several shards as one pipeline. Pure."""
+    seen = [by_shard[shard] for shard in sorted(by_shard)]
+    snapshot = merged_snapshot(
+        {shard: each.snapshot for shard, each in by_shard.items()}, shards.all_in_transit, is_whole=not shards.silent
+    )
+    edges = {edge.name: merged_edge([each.edges[edge.name] for each in seen], names) for edge in plan.edges}
+    lanes = (
+        replace(worker, shards=(shard,)) for shard in sorted(by_shard) for worker in by_shard[shard].workers.values()
+    )
+    workers = merged_workers(lanes, names)
+    throughput = {
+        stage.name: merged_throughput([each.stages[stage.name].throughput for each in seen]) for stage in plan.stages
+    }
+    errors = merged_errors({name: stage.errors for name, stage in each.stages.items()} for each in seen)
+    stages = stages_of(plan, snapshot, throughput, errors, edges, workers)
+    held = sorted((key for each in seen for key in each.held), key=lambda key: (key.stage, -key.seconds_left))
+    levels = merged_levels([each.recorded.levels for each in seen])
+    slowest = sorted((message for each in seen for message in each.slowest), key=lambda each: -each.seconds)
+    return Overview(
+        plan=plan,
+        snapshot=snapshot,
+        stages=stages,
+        edges=edges,
+        workers=workers,
+        held=held,
+        outlook=outlook_of(plan, snapshot, stages, edges, held, workers, levels, before.outlook if before else None),
+        queued={stage: sum(each.queued.get(stage, 0) for each in seen) for stage in seen[0].queued},
+        recorded=HalfMinute(snapshot.now_ms, (), {}, {}),
+        slowest=[replace(each, worker=names.get(each.worker, each.worker)) for each in slowest[:MOST_SLOW]],
+        deaths={},
+        dead_workers=_dead_workers(seen, names, workers),
+        shards=shards,
+        by_shard=by_shard,
+    )
+
+
+def _dead_workers(seen: Sequence[Overview], names: Mapping[str, str], alive: Mapping[str, object]) -> list[DeadWorker]:
+    """Each process once, latest first: its death is noted in every shard that it served.
+
+    Not a process of which a lane has ended, and others live.
+    """
+    found: dict[object, DeadWorker] = {}
+    for dead in (dead for each in seen for dead in each.dead_workers):
+        if names.get(dead.name, dead.name) in alive:
+            continue
+        known = found.setdefault((dead.host, dead.pid) if dead.pid else dead.name, dead)
+        found[(dead.host, dead.pid) if dead.pid else dead.name] = max(known, dead, key=lambda each: each.at_ms or 0)
+    unnoticed = [dead for dead in found.values() if dead.at_ms is None]
+    return [*unnoticed, *sorted((d for d in found.values() if d.at_ms is not None), key=lambda d: -(d.at_ms or 0))]
+
+
+def _figures(shard: int, address: str, overview: Overview) -> ShardFigures:
+    stages = [overview.stages[stage.name] for stage in overview.plan.consumers]
+    rates = [stage.throughput.per_second for stage in stages if stage.throughput.per_second is not None]
+    return ShardFigures(
+        shard=shard,
+        address=address,
+        received=sum(stage.balance.entered for stage in stages),
+        waiting=sum(stage.balance.waiting for stage in stages),
+        delayed=sum(stage.balance.delayed for stage in stages),
+        running=sum(stage.balance.running for stage in stages),
+        dead_letters=sum(stage.dead_letters for stage in stages),
+        rate=sum(rates) if rates else None,
+        memory_bytes=sum(stage.memory_bytes for stage in stages),
+        workers=len({process_of(facts) for facts in overview.snapshot.workers if facts["worker"] in overview.workers}),
+        lost=sum(_lost({shard: overview}).values()),
+    )
+
+
+def _lost(by_shard: Mapping[int, Overview]) -> dict[tuple[int, int], int]:
+    """Messages that a shard has forgotten, by where they came from and by itself."""
+    return {
+        (count_in(name.removeprefix(_LOST)), shard): n
+        for shard, overview in by_shard.items()
+        for name, n in overview.snapshot.counters.items()
+        if name.startswith(_LOST) and n > 0
+    }

@@ -1,0 +1,99 @@
+"""What each shard of a pipeline holds, which of them do not answer, and what is in transit between them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from flowq.broker.shards.channels import InTransit
+from flowq.broker.shards.every_shard import SilentShard
+
+_HOT = 2.0
+_FEWEST_PER_SHARD = 100  # less says nothing about how keys are spread
+
+
+@dataclass(frozen=True, slots=True)
+class ShardFigures:
+    """One shard. `received` are the messages that came to stages there in this run, `rate` those settled per second.
+
+    `dead_letters` are those kept now. `lost` are messages that it was certain to have and has forgotten, all of them
+    from other shards. `workers` are the processes that serve it.
+    """
+
+    shard: int
+    address: str
+    received: int
+    waiting: int
+    delayed: int
+    running: int
+    dead_letters: int
+    rate: float | None
+    memory_bytes: int
+    workers: int
+    lost: int = 0
+
+    @property
+    def outstanding(self) -> int:
+        return self.waiting + self.delayed + self.running
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it, ready for JSON."""
+        rate = None if self.rate is None else round(self.rate, 1)
+        return {**asdict(self), "rate": rate, "outstanding": self.outstanding}
+
+
+@dataclass(frozen=True, slots=True)
+class ShardsSeen:
+    """All shards of a pipeline in one look: the figures of those that answered, and those that did not.
+
+    `in_transit` are the messages between shards that answered, by source and target; `lost` likewise.
+    """
+
+    figures: Mapping[int, ShardFigures]
+    silent: Sequence[SilentShard]
+    in_transit: InTransit
+    lost: InTransit
+
+    @property
+    def total(self) -> int:
+        """The number of shards of the pipeline."""
+        return len(self.figures) + len(self.silent)
+
+    @property
+    def all_in_transit(self) -> int:
+        """Messages in transit between shards that answered."""
+        return sum(self.in_transit.values())
+
+    def leaving(self, shard: int) -> int:
+        """Messages in transit from a shard to others, as far as known."""
+        return sum(n for (source, _), n in self.in_transit.items() if source == shard)
+
+    @property
+    def hot(self) -> int | None:
+        """The shard that received most messages, if it has more than twice the mean of all that answered."""
+        received = {shard: each.received for shard, each in self.figures.items()}
+        mean = sum(received.values()) / max(1, len(received))
+        hottest = max(received, key=received.__getitem__, default=0)
+        return hottest if mean >= _FEWEST_PER_SHARD and received[hottest] > _HOT * mean else None
+
+    def each(self) -> Iterator[ShardFigures | SilentShard]:
+        """All shards in order."""
+        by_number: dict[int, ShardFigures | SilentShard] = {each.shard: each for each in self.silent} | {**self.figures}
+        return (by_number[shard] for shard in sorted(by_number))
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it, ready for JSON. The number of what is unknown is null."""
+        unknown = dict.fromkeys((*ShardFigures.__dataclass_fields__, "outstanding"))
+        rows: list[dict[str, Any]] = []
+        for each in self.each():
+            if isinstance(each, ShardFigures):
+                rows.append({**each.as_json(), "in_transit": self.leaving(each.shard)})
+            else:
+                rows.append({**unknown, "shard": each.shard, "address": each.address, "in_transit": None})
+        return {
+            "in_transit": self.all_in_transit,
+            "hot_shard": self.hot,
+            "shards": rows,
+            "missing": [each.as_json() for each in self.silent],
+        }

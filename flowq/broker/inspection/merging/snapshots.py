@@ -1,0 +1,113 @@
+"""The snapshots of several shards as one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from flowq.broker.client.rounds import Rounds, together
+from flowq.broker.records import OTHER, EdgeState, FailureCount, Snapshot
+from flowq.broker.redis_streams import Broker
+from flowq.broker.runs import Runs
+from flowq.broker.shards.channels import Channels, channels_reading, in_transit
+from flowq.broker.shards.every_shard import ask_every_shard
+from flowq.delivery.stored import texts_in
+
+_MOST_KINDS = 10  # of failures of a stage, as in one shard
+
+
+async def snapshot_of_all_shards(broker: Broker, edges: Sequence[str], stages: Sequence[str]) -> Snapshot:
+    """The whole state, of one instant in each shard. Raises BrokerUnavailable, with its name, if a shard is silent."""
+    if len(broker.shards) == 1:
+        return await Runs(broker).snapshot(edges, stages)
+
+    def reading(shard: Broker) -> Rounds[list[Any]]:
+        return together(channels_reading(shard.keys), Runs(shard).snapshot_reading(edges, stages))
+
+    found = (await ask_every_shard(broker, lambda shard: shard.read(reading(shard)))).whole
+    channels: dict[int, Channels] = {shard: channels for shard, (channels, _) in enumerate(found)}
+    return merged_snapshot({n: seen for n, (_, seen) in enumerate(found)}, sum(in_transit(channels).values()))
+
+
+def merged_snapshot(by_shard: Mapping[int, Snapshot], in_transit: int = 0, *, is_whole: bool = True) -> Snapshot:
+    """The sums of several shards. The run, its sources and pauses are those of shard 0, if it is among them.
+
+    A process that serves several shards is one worker.
+    """
+    seen = [by_shard[shard] for shard in sorted(by_shard)]
+    first = seen[0]
+    return Snapshot(
+        counters=_sums(each.counters for each in seen),
+        run=first.run,
+        workers=merged_facts(facts for each in seen for facts in each.workers),
+        now_ms=max(each.now_ms for each in seen),
+        edges=_merged_states(each.edges for each in seen),
+        dead_letters=_sums(each.dead_letters for each in seen),
+        paused=first.paused,
+        failures=_merged_failures(each.failures for each in seen),
+        orphans=_merged_states(each.orphans for each in seen),
+        orphan_letters=_sums(each.orphan_letters for each in seen),
+        in_transit=in_transit,
+        is_whole=is_whole,
+    )
+
+
+def process_of(facts: Mapping[str, Any]) -> Hashable:
+    """What is the same for all that one process registers. What does not say is a process of its own."""
+    if "pid" not in facts:
+        return str(facts["worker"])
+    return facts.get("host"), facts.get("where"), facts["pid"], facts.get("born")
+
+
+def merged_facts(registered: Iterable[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
+    """The facts of each process once, under the first name it has registered, with the stages and names of all."""
+    found: dict[Hashable, dict[str, Any]] = {}
+    for facts in registered:
+        known = found.setdefault(process_of(facts), dict(facts))
+        if known["worker"] != facts["worker"]:
+            known["formerly"] = [*texts_in(known.get("formerly")), facts["worker"], *texts_in(facts.get("formerly"))]
+        known["stages"] = list(dict.fromkeys([*texts_in(known.get("stages")), *texts_in(facts.get("stages"))]))
+    return tuple(found.values())
+
+
+def _sums(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    total = Counter[str]()
+    for each in counts:
+        total.update(each)
+    return {**total}
+
+
+def _merged_states(states: Iterable[Mapping[str, EdgeState]]) -> dict[str, EdgeState]:
+    found: dict[str, EdgeState] = {}
+    for each in states:
+        for edge, state in each.items():
+            known = found.get(edge, EdgeState(0, 0, 0))
+            # Not the sum of the lengths: where an entry was deleted while it ran, the others of that shard still wait.
+            length = known.length + state.waiting + state.running
+            found[edge] = EdgeState(length, known.running + state.running, known.delayed + state.delayed)
+    return found
+
+
+def _merged_failures(failures: Iterable[Mapping[str, Sequence[FailureCount]]]) -> dict[str, Sequence[FailureCount]]:
+    found: dict[str, dict[str, FailureCount]] = {}
+    for each in failures:
+        for stage, counts in each.items():
+            kinds = found.setdefault(stage, {})
+            for counted in counts:
+                kinds[counted.kind] = _both(kinds[counted.kind], counted) if counted.kind in kinds else counted
+    return {stage: _most_frequent(list(kinds.values())) for stage, kinds in found.items()}
+
+
+def _both(one: FailureCount, other: FailureCount) -> FailureCount:
+    return replace(max(one, other, key=lambda each: each.due_ms), count=one.count + other.count)
+
+
+def _most_frequent(counts: Sequence[FailureCount]) -> Sequence[FailureCount]:
+    named = sorted((each for each in counts if each.kind != OTHER), key=lambda each: -each.count)
+    rest = [*named[_MOST_KINDS:], *(each for each in counts if each.kind == OTHER)]
+    if rest:
+        last = max(rest, key=lambda each: each.due_ms)
+        named[_MOST_KINDS:] = [replace(last, kind=OTHER, count=sum(each.count for each in rest))]
+    return sorted(named, key=lambda each: -each.count)

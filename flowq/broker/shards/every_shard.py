@@ -1,0 +1,71 @@
+"""Asks all shards of a pipeline at once, and names those that do not answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from flowq.broker.redis_streams import Broker
+from flowq.errors import BrokerUnavailable
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class SilentShard:
+    """A shard that does not answer: what it holds is unknown, and must not be taken for nothing."""
+
+    shard: int
+    address: str
+    error: BrokerUnavailable
+
+    def __str__(self) -> str:
+        return f"shard {self.shard} at {self.address} does not answer"
+
+    def as_json(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return {"shard": self.shard, "address": self.address, "error": self.error.message}
+
+    def as_error(self) -> BrokerUnavailable:
+        """The same for those who need all shards."""
+        return BrokerUnavailable(str(self), hint=self.error.hint or "see whether it runs", detail=self.error.message)
+
+
+@dataclass(frozen=True, slots=True)
+class Answers(Generic[T]):
+    """The answers of all shards that gave one, by shard, and those that gave none."""
+
+    by_shard: Mapping[int, T]
+    silent: Sequence[SilentShard] = ()
+
+    @property
+    def whole(self) -> list[T]:
+        """The answers of all shards, in order. Raises BrokerUnavailable, with its name, if one did not answer."""
+        if self.silent:
+            raise self.silent[0].as_error()
+        return list(self.by_shard.values())
+
+
+async def ask_every_shard(broker: Broker, ask: Callable[[Broker], Awaitable[T]]) -> Answers[T]:
+    """Ask all shards of the pipeline of `broker` at the same time.
+
+    With one shard this is `ask(broker)`, and raises what that raises. With several, BrokerUnavailable is raised only
+    if none of them answers; other errors of any shard are raised.
+    """
+    if len(broker.shards) == 1:
+        return Answers({broker.shard: await ask(broker)})
+    replies = await asyncio.gather(*map(ask, broker.shards), return_exceptions=True)
+    found: dict[int, T] = {}
+    silent: list[SilentShard] = []
+    for shard, reply in zip(broker.shards, replies, strict=True):
+        if isinstance(reply, BrokerUnavailable):
+            silent.append(SilentShard(shard.shard, shard.dialer.address, reply))
+        elif isinstance(reply, BaseException):
+            raise reply
+        else:
+            found[shard.shard] = reply
+    if not found:
+        raise silent[0].error
+    return Answers(found, silent)
