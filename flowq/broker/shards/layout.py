@@ -3,77 +3,127 @@
 from __future__ import annotations
 
 from asyncio import gather
+from collections.abc import Sequence
 
+from flowq.broker.client.connection import Link
+from flowq.broker.client.many_servers import ServersDialer
+from flowq.broker.client.retrying import CALL_TIMEOUT_SECONDS
 from flowq.broker.keys import MOST_SHARDS
 from flowq.broker.redis_streams import Broker
 from flowq.delivery.stored import text_in
 from flowq.errors import BrokerRefused, UsageError
 
-SHARDS_FIELD = "*shards"
-"""In `plan` of shard 0. No edge has such a name."""
+SHARDS_FIELD, SERVERS_FIELD = "*shards", "*servers"
+"""In `plan` of shard 0, where no edge has such a name: how many shards, and how many servers hold them in turn."""
 LAYOUT_FIELD = "layout"
-"""In `heads` of each shard, where scripts look."""
+"""In `heads` of each shard, where scripts look: the same number, or anything else while shards are moved."""
+_MOST_SERVERS = 999
 
 
 class WrongLayout(UsageError):
-    """The code divides the pipeline into another number of shards than Redis has on record."""
+    """The code divides a pipeline into another number of shards than Redis has on record, or its shards are moved."""
 
     code = "FQ408"
 
-    def __init__(self, pipeline: str, *, in_code: int, on_record: int) -> None:
-        super().__init__(
-            f'"{pipeline}" has {_shards(in_code)} in the code, {on_record} in Redis',
-            hint=f"flowq plan {pipeline} shows what would move, flowq apply {pipeline} moves it; "
-            f"or set shards={on_record}",
-        )
 
+class WrongServers(UsageError):
+    """The URL of Redis names other servers, or the same in another order, than those that hold the shards."""
 
-def _shards(n: int) -> str:
-    return f"{n} shard{'s' * (n != 1)}"
+    code = "FQ409"
 
 
 async def read_layout(broker: Broker) -> int | None:
-    """The number of shards on record; None if there is no record, or this user may not read it. Raises BrokerError."""
+    """The number of shards on record; None if there is no record, or this user may not read it.
+
+    Raises WrongServers if the URL names another number of servers than those on record, BrokerUnavailable.
+    """
     home = broker.shards[0]
     try:
-        (reply,) = await home.ask([(b"HGET", home.keys.plan, SHARDS_FIELD)])
+        (reply,) = await home.ask([(b"HMGET", home.keys.plan, SHARDS_FIELD, SERVERS_FIELD)])
     except BrokerRefused:
         return None
-    return number_of_shards(reply)
+    shards, servers = (None, None) if isinstance(reply, Exception) else reply
+    n_servers = _number(servers, _MOST_SERVERS) or 1
+    if _number(shards, MOST_SHARDS) is not None and n_servers != _n_servers(home):
+        raise WrongServers(
+            f'the shards of "{home.keys.pipeline}" are on {n_servers} servers, the Redis URL names {_n_servers(home)}',
+            hint="name the same servers in the same order",
+        )
+    return _number(shards, MOST_SHARDS)
 
 
-def number_of_shards(stored: object) -> int | None:
-    """A recorded number of shards; None for anything that is none."""
+def _number(stored: object, most: int) -> int | None:
+    """A recorded number, None for anything that is none."""
     text = text_in(stored) if isinstance(stored, bytes) else ""
-    return int(text) if text.isdecimal() and len(text) <= 2 and 1 <= int(text) <= MOST_SHARDS else None
+    return int(text) if text.isdecimal() and len(text) <= len(str(most)) and 1 <= int(text) <= most else None
+
+
+def _n_servers(broker: Broker) -> int:
+    return len(broker.dialer.servers) if isinstance(broker.dialer, ServersDialer) else 1
 
 
 async def agree_on_layout(broker: Broker, n_shards: int) -> None:
     """Raise WrongLayout unless this number of shards is in force; the first to call this puts it on record.
 
     For programs that run the code of a pipeline or publish to it: from then on keys have their places. A pipeline of
-    one shard writes nothing.
+    one shard writes nothing. Raises WrongServers and BrokerError as well.
     """
     home = broker.shards[0]
     if n_shards == len(broker.shards) == 1:
         return
     on_record = await read_layout(home)
-    if on_record is None and n_shards > 1:
-        await home.answer(b"HSETNX", home.keys.plan, SHARDS_FIELD, n_shards)  # another may be the first in between
-        on_record = await read_layout(home)
-    if (on_record or 1) != n_shards:
-        raise WrongLayout(home.keys.pipeline, in_code=n_shards, on_record=on_record or 1)
-    if n_shards > 1:
-        await gather(*(_begin(each, n_shards) for each in broker.shards))
+    if (on_record or n_shards) != n_shards:
+        raise _differs(home, n_shards, on_record)
+    layouts = await gather(*(each.answer(b"HGET", each.keys.heads, LAYOUT_FIELD) for each in broker.shards))
+    new = [each for each, layout in zip(broker.shards, layouts, strict=True) if layout is None]
+    await _refuse_if_elsewhere(home, new)
+    # Another program may be the first in between: nothing that is there is written over.
+    await home.answer(b"HSETNX", home.keys.plan, SHARDS_FIELD, n_shards)
+    if _n_servers(home) > 1:
+        await home.answer(b"HSETNX", home.keys.plan, SERVERS_FIELD, _n_servers(home))
+    if (on_record := await read_layout(home)) != n_shards:
+        raise _differs(home, n_shards, on_record)
+    await gather(*(each.answer(b"HSETNX", each.keys.heads, LAYOUT_FIELD, n_shards) for each in new))
+    if any(layout not in (None, b"%d" % n_shards) for layout in layouts):
+        raise WrongLayout(
+            f'the shards of "{home.keys.pipeline}" are being moved, or a move was interrupted',
+            hint=f"wait for it, or finish it: flowq apply {home.keys.pipeline}",
+        )
 
 
-async def _begin(broker: Broker, n_shards: int) -> None:
-    """Let the scripts of a shard work with this layout, unless the shard has one: it may be on the move to another."""
-    await broker.answer(b"HSETNX", broker.keys.heads, LAYOUT_FIELD, n_shards)
+def _differs(home: Broker, in_code: int, on_record: int | None) -> WrongLayout:
+    name, recorded = home.keys.pipeline, on_record or 1
+    return WrongLayout(
+        f'"{name}" has {in_code} shard{"s" * (in_code != 1)} in the code, {recorded} in Redis',
+        hint=f"flowq plan {name} shows what would move, flowq apply {name} moves it; or write shards={recorded}",
+    )
+
+
+async def _refuse_if_elsewhere(home: Broker, new: Sequence[Broker]) -> None:
+    """Raise WrongServers if a shard that looks new is on another server: the URL may name them in another order."""
+    if not isinstance(home.dialer, ServersDialer):
+        return
+    servers = home.dialer.servers
+    for number, server in enumerate(servers):
+        missing = [each for each in new if each.shard % len(servers) != number]
+        link = Link(server, home.world)
+        try:
+            commands = [(b"HEXISTS", each.keys.heads, LAYOUT_FIELD) for each in missing]
+            found = await link.call_all(commands, timeout_seconds=CALL_TIMEOUT_SECONDS)
+        finally:
+            await link.close()
+        if 1 in found:
+            shard = missing[found.index(1)].shard
+            raise WrongServers(
+                f'shard {shard} of "{home.keys.pipeline}" is on {server.address}, '
+                f"and the Redis URL says that it is on {servers[shard % len(servers)].address}",
+                hint="name the servers in the order in which they were named at first",
+            )
 
 
 async def record_layout(broker: Broker, n_shards: int) -> None:
-    """Put this number of shards into force, whatever was on record: every shard first, what others go by last."""
+    """Put this number of shards into force, whatever was on record: every shard first, what programs go by last."""
     await gather(*(each.answer(b"HSET", each.keys.heads, LAYOUT_FIELD, n_shards) for each in broker.shards))
     home = broker.shards[0]
-    await home.answer(b"HSET", home.keys.plan, SHARDS_FIELD, n_shards)
+    servers = (SERVERS_FIELD, _n_servers(home)) if _n_servers(home) > 1 else ()
+    await home.answer(b"HSET", home.keys.plan, *servers, SHARDS_FIELD, n_shards)

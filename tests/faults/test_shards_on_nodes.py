@@ -1,0 +1,60 @@
+"""The shards of a pipeline on real nodes: each broker finds its own, also when those of the URL are gone."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from redis.crc import key_slot
+
+from flowq.broker.open import open_broker
+from flowq.errors import BrokerUnavailable
+from flowq.settings import Settings
+from tests.faults.deployments import Cluster, cluster
+
+
+def settings(url: str) -> Settings:
+    return Settings.of_program(redis=url)
+
+
+def test_each_shard_is_on_the_primary_of_its_slot_and_they_lie_evenly() -> None:
+    async def scenario(nodes: Cluster) -> list[int]:
+        async with open_broker("lab", settings(nodes.url), 16) as broker:
+            for each in broker.shards:
+                assert await each.answer(b"SET", each.keys.probe, each.shard) == b"OK"  # no MOVED
+            return [nodes.owner(key_slot(each.keys.tag.encode())).port for each in broker.shards]
+
+    with cluster() as nodes:
+        ports = asyncio.run(scenario(nodes))
+
+    # That of shard 0 is where the name of the pipeline puts it.
+    assert sorted(ports[1:].count(port) for port in set(ports)) == [5, 5, 5]
+
+
+def test_a_cluster_is_found_when_every_node_that_the_url_names_is_gone() -> None:
+    async def scenario(nodes: Cluster) -> None:
+        first = nodes.nodes[0]
+        async with open_broker("lab", settings(f"redis+cluster://{first.address}"), 6) as broker:
+            first.kill()
+            living = [each for each in broker.shards if nodes.owner(key_slot(each.keys.tag.encode())) is not first]
+            assert len(living) >= 4
+            for each in living:
+                await each.ping()
+
+    with cluster() as nodes:
+        asyncio.run(scenario(nodes))
+
+
+def test_an_error_names_the_node_that_does_not_answer() -> None:
+    async def scenario(nodes: Cluster) -> None:
+        async with open_broker("lab", settings(nodes.url), 6) as broker:
+            await asyncio.gather(*(each.ping() for each in broker.shards))
+            gone = nodes.nodes[1]
+            lost = next(e for e in broker.shards if nodes.owner(key_slot(e.keys.tag.encode())) is gone and e.shard)
+            nodes.nodes[4].kill()  # its replica: nobody takes over
+            gone.kill()
+            with pytest.raises(BrokerUnavailable, match=f"{gone.address}, the primary of slot"):
+                await lost.dialer.dial()
+
+    with cluster() as nodes:
+        asyncio.run(scenario(nodes))
